@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Eight words that two people can read to each other in place of a hash.
+
+Implements the fingerprints of PROTOCOL section 2 on the BIP-39 English list.
+Does not make recovery phrases: eight words carry 88 bits and no checksum.
+"""
+
+import functools
+from typing import Final
+
+from mnemonic import Mnemonic
+
+WORDS: Final = 8
+_BITS_PER_WORD: Final = 11
+
+
+@functools.cache
+def _english() -> tuple[str, ...]:
+    return tuple(Mnemonic("english").wordlist)
+
+
+def eight_words(digest: bytes) -> tuple[str, ...]:
+    """Return the words of the first 88 bits of `digest`, eleven bits a word, most significant first.
+
+    digest: 32 bytes of SHA-256. Raises ValueError below 11 bytes (a caller's mistake).
+    """
+    if len(digest) < WORDS * _BITS_PER_WORD // 8:
+        raise ValueError("a fingerprint needs 88 bits")
+    bits = int.from_bytes(digest[:11], "big")
+    english = _english()
+    return tuple(english[bits >> _BITS_PER_WORD * i & 2047] for i in reversed(range(WORDS)))
