@@ -1,0 +1,16 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The composition root as an app: it wires the packages together when Django is ready."""
+
+from __future__ import annotations
+
+from django.apps import AppConfig
+
+
+class ConfigConfig(AppConfig):
+    name = "config"
+    verbose_name = "Holdfast"
+
+    def ready(self) -> None:
+        from config import wiring
+
+        wiring.wire()

@@ -1,0 +1,15 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The embedded form that `make up` starts: SQLite, SoftHSM, mail into files. Refused by `check --deploy`."""
+
+from __future__ import annotations
+
+from config.env import ENV, secret_key
+from config.settings.base import *  # noqa: F403
+
+SECRET_KEY = secret_key()
+ALLOWED_HOSTS = [*ENV.allowed_hosts, "127.0.0.1", "localhost"]
+EMAIL_BACKEND = "django.core.mail.backends.filebased.EmailBackend"
+EMAIL_FILE_PATH = ENV.state_dir / "mail"
+WHITENOISE_USE_FINDERS = True
+# SoftHSM computes inside the process and a test reads its memory: development stays dumpable.
+HOLDFAST_CLOSE_MEMORY = False

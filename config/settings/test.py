@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tests: the embedded form in a directory of its own, or PostgreSQL when HOLDFAST_TEST_POSTGRES names a server."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from config.database import database, sqlite
+from config.env import ENV
+from config.settings.base import *  # noqa: F403
+
+# One directory per test session, shared with the processes that a test starts (they inherit it).
+_state = Path(os.environ.setdefault("HOLDFAST_STATE_DIR", tempfile.mkdtemp(prefix="holdfast-test-")))
+HOLDFAST_STATE_DIR = _state
+HOLDFAST_RELEASE_DIR = ENV.release_dir or _state / "release"
+HOLDFAST_HSM_MANIFEST = ENV.hsm_manifest or _state / "hsm" / "hsm.json"
+SECRET_KEY = "only-for-tests-" + "0" * 50
+ALLOWED_HOSTS = ["127.0.0.1", "localhost", "testserver"]
+HOLDFAST_PUBLIC_URL = os.environ.get("HOLDFAST_PUBLIC_URL", "http://testserver")
+HOLDFAST_CLOSE_MEMORY = False
+EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
+WHITENOISE_AUTOREFRESH = True
+WHITENOISE_USE_FINDERS = True
+
+_postgres = os.environ.get("HOLDFAST_TEST_POSTGRES", "")
+DATABASES = {"default": database(_postgres, state_dir=_state) if _postgres else sqlite(_state / "test.sqlite3")}
+if not _postgres:
+    # A file, not memory: threads and other processes must see the same database.
+    DATABASES["default"]["TEST"] = {"NAME": str(_state / "test.sqlite3")}

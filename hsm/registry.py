@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which tokens this process holds: set once by the composition root, asked by the apps.
+
+A process that was not given a token cannot name it: asking raises HsmUnavailable (ESCROW page, "Keys
+and where their PINs are"). Opening is lazy, so that it happens after fork (HSM facts in docs/layout.md).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any, cast
+
+from hsm.backend import EscrowToken, LogToken, RootToken
+from hsm.errors import HsmUnavailable
+
+_opener: Callable[[], dict[str, Any]] | None = None
+_tokens: dict[str, Any] | None = None
+_lock = threading.Lock()
+
+
+def install(opener: Callable[[], dict[str, Any]]) -> None:
+    """Say how this process opens its tokens: a callable giving {"root": RootToken, …}, called at most once."""
+    global _opener, _tokens  # noqa: PLW0603 — one process, one set of tokens
+    with _lock:
+        _opener, _tokens = opener, None
+
+
+def _token(name: str) -> Any:
+    global _tokens  # noqa: PLW0603
+    if _tokens is None:
+        with _lock:
+            if _tokens is None:
+                if _opener is None:
+                    raise HsmUnavailable("this process was given no HSM token")
+                _tokens = _opener()
+    try:
+        return _tokens[name]
+    except KeyError:
+        raise HsmUnavailable(f"this process was not given the {name} token") from None
+
+
+def root() -> RootToken:
+    """The token that wraps tenant master keys: web, worker, and a read-only copy for the release process."""
+    return cast(RootToken, _token("root"))
+
+
+def log() -> LogToken:
+    """The token that signs checkpoints: the sequencer only."""
+    return cast(LogToken, _token("log"))
+
+
+def escrow() -> EscrowToken:
+    """The token that re-wraps escrow halves: the release process only."""
+    return cast(EscrowToken, _token("escrow"))

@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The base of every REST view: declared permissions, strict input, one transaction, replayable answers.
+
+Implements DESIGN section 9. It knows no role (tenants does) and no status of a refusal (problems does).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, ClassVar, cast
+
+from django.db import IntegrityError, transaction
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.serializers import BaseSerializer
+from rest_framework.views import APIView
+
+from kernel.actors import Actor
+from kernel.errors import Conflict, Invalid
+from kernel.models import ReplayableAnswer
+from kernel.problems import MalformedRequest
+from kernel.strict_json import MAX_BODY, dumps
+
+_KEY = re.compile(r"[\x21-\x7e]{1,64}")
+
+
+class IdempotencyKeyReused(Invalid):
+    """This idempotency key was used for another request."""
+
+    code = "idempotency-key-reused"
+
+
+class IdempotencyKeyMissing(MalformedRequest):
+    """This address needs an Idempotency-Key header."""
+
+    code = "idempotency-key-missing"
+
+
+class _Replayed(Exception):  # noqa: N818 — it carries an answer, not an error
+    """Ends a request before its handler: the answer was given already."""
+
+    def __init__(self, response: Response) -> None:
+        super().__init__()
+        self.response = response
+
+
+class Reply:
+    """What a view will answer, decided inside its transaction so that it can be stored with the act."""
+
+    def __init__(self) -> None:
+        self.status = 204
+        self.body = b""
+        self.headers: dict[str, str] = {}
+
+    def send(self, data: Mapping[str, Any], status: int = 201) -> None:
+        """Answer with a JSON document."""
+        self.status = status
+        self.body = dumps(data)
+
+    @property
+    def response(self) -> Response:
+        """The answer as REST framework wants it; the octets are final."""
+        return Response(self.body or None, status=self.status, headers=self.headers)
+
+
+class ApiView(APIView):
+    """One address of the REST API.
+
+    `permission_names` maps every method it serves to the permission it needs; a method that is
+    not listed is refused before the view runs. `tenancy` says whose data the address shows:
+    `tenant` (the actor's own; another's ids are not found), `enrolment` (a single-use code is the
+    credential) or `public` (no tenant's data). A test refuses a route that declares neither.
+    """
+
+    permission_names: ClassVar[Mapping[str, str]] = {}
+    tenancy: ClassVar[str] = "tenant"
+    max_body: ClassVar[int] = MAX_BODY
+    idempotency_required: ClassVar[bool] = False
+
+    @property
+    def actor(self) -> Actor:
+        """Who acts, as authentication found."""
+        return cast(Actor, self.request.user)
+
+    def valid(self, serializer: type[BaseSerializer[Any]], request: Request) -> dict[str, Any]:
+        """Parse the body by a serializer. Raises a 400 problem that names every field at fault."""
+        parsed = serializer(data=request.data)
+        parsed.is_valid(raise_exception=True)
+        return cast(dict[str, Any], parsed.validated_data)
+
+    @contextmanager
+    def writing(self, request: Request) -> Iterator[Reply]:
+        """Open the one transaction of a mutating request, and store its answer under the idempotency key.
+
+        The act, its audit entry and the stored answer commit together or not at all (FAULTS D3).
+        """
+        reply = Reply()
+        key = self._idempotency_key(request)
+        try:
+            with transaction.atomic():
+                yield reply
+                if key is not None:
+                    ReplayableAnswer.objects.create(
+                        actor_id=self.actor.id,
+                        key=key,
+                        request_hash=_request_hash(request),
+                        status=reply.status,
+                        body=reply.body,
+                    )
+        except IntegrityError as error:
+            if "answer_once_per_key" in str(error) or "kernel_replayableanswer" in str(error):
+                raise Conflict("The same request is being answered right now. Retry in a moment.") from error
+            raise
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        super().initial(request, *args, **kwargs)
+        key = self._idempotency_key(request)
+        if key is None and self.idempotency_required and request.method == "POST":
+            raise IdempotencyKeyMissing("Send an Idempotency-Key header, a fresh one per act.", field="idempotency-key")
+        if key is not None:
+            self._replay(request, key)
+
+    def handle_exception(self, exc: Exception) -> Response:
+        if isinstance(exc, _Replayed):
+            return exc.response
+        return super().handle_exception(exc)
+
+    def _replay(self, request: Request, key: str) -> None:
+        """Answer as before, if this key was answered before (FAULTS D3)."""
+        answer = ReplayableAnswer.objects.filter(actor_id=self.actor.id, key=key).first()
+        if answer is None:
+            return
+        if bytes(answer.request_hash) != _request_hash(request):
+            raise IdempotencyKeyReused("Use a fresh key for each act.", field="idempotency-key")
+        body = bytes(answer.body) or None
+        raise _Replayed(Response(body, status=answer.status, headers={"idempotent-replay": "true"}))
+
+    def _idempotency_key(self, request: Request) -> str | None:
+        key = request.headers.get("idempotency-key")
+        if key is None or request.method != "POST" or self.actor.id is None:
+            return None
+        if not _KEY.fullmatch(key):
+            raise MalformedRequest("Must be 1 to 64 visible ASCII characters.", field="idempotency-key")
+        return key
+
+
+def _request_hash(request: Request) -> bytes:
+    """Identify the request a key was used for: its method, its address and its body."""
+    digest = request.headers.get("content-digest", "")
+    return hashlib.sha256(f"{request.method} {request.get_full_path()} {digest}".encode()).digest()

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The few serializer fields that every app's REST edge shares.
+
+PROTOCOL section 3: binaries are base64url without padding, decoded strictly; times are RFC 3339 UTC.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import extend_schema_field
+from rest_framework import serializers
+
+from holdfast.core.encoding import b64u, unb64u
+from holdfast.core.errors import Malformed
+
+
+@extend_schema_field({"type": "string", "pattern": "^[A-Za-z0-9_-]*$", "description": "base64url without padding"})
+class Base64UrlField(serializers.Field[bytes, str, str, Any]):
+    """Octets in JSON. `length` fixes their number, `max_length` bounds it (octets, not characters)."""
+
+    default_error_messages = {
+        "type": "Must be a string in base64url without padding.",
+        "alphabet": "Is not base64url without padding (A-Z a-z 0-9 - _, no '=', no stray bits).",
+        "length": "Must be exactly {length} octets.",
+        "max_length": "Must be at most {max_length} octets.",
+    }
+
+    def __init__(self, *, length: int | None = None, max_length: int = 64 * 1024, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.length = length
+        self.max_length = max_length
+
+    def to_internal_value(self, data: Any) -> bytes:
+        if not isinstance(data, str):
+            self.fail("type")
+        try:
+            octets = unb64u(data)
+        except Malformed:
+            self.fail("alphabet")
+        if self.length is not None and len(octets) != self.length:
+            self.fail("length", length=self.length)
+        if len(octets) > self.max_length:
+            self.fail("max_length", max_length=self.max_length)
+        return octets
+
+    def to_representation(self, value: Any) -> str:
+        return b64u(bytes(value))
+
+
+@extend_schema_field(OpenApiTypes.DATETIME)
+class UtcField(serializers.Field[datetime, str, str, Any]):
+    """An instant, in JSON as RFC 3339 UTC to the second: `2026-11-24T10:00:00Z`."""
+
+    default_error_messages = {"form": "Must be a UTC time like 2026-11-24T10:00:00Z."}
+
+    def to_internal_value(self, data: Any) -> datetime:
+        try:
+            return datetime.strptime(data, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+        except (TypeError, ValueError):
+            self.fail("form")
+
+    def to_representation(self, value: datetime) -> str:
+        return rfc3339(value)
+
+
+def rfc3339(value: datetime) -> str:
+    """Write an instant as the API does."""
+    return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+class StrictSerializer(serializers.Serializer[Any]):
+    """A request or answer shape in which an unknown field is an error, not a silence (FAULTS I7a)."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        if isinstance(data, dict):
+            unknown = sorted(set(data) - set(self.fields))
+            if unknown:
+                raise serializers.ValidationError({name[:80]: ["This field is not known here."] for name in unknown})
+        return super().to_internal_value(data)
+
+
+class Empty(StrictSerializer):
+    """A body with no fields: `{}`."""

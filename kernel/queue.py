@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The job table as outbox and lease queue: promised in the business transaction, done at least once.
+
+DESIGN section 7. A message that is lost or doubled loses and doubles nothing, because the row is the
+truth: a handler is called under a lease with a fencing token, and its effect is idempotent by database state.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from django.db import connection, transaction
+from django.db.models import F, Q
+from django.utils import timezone
+
+from kernel.errors import Conflict
+from kernel.models import Job, JobState
+from kernel.scope import current_tenant, tenant_scope
+
+log = logging.getLogger("holdfast.queue")
+
+LEASE = timedelta(seconds=60)
+MAX_ATTEMPTS = 20
+MAX_BACKOFF_SECONDS = 300
+
+Handler = Callable[[Job], None]
+_handlers: dict[str, Handler] = {}
+
+
+class RunLater(Exception):  # noqa: N818 — it is a request to the queue, not an error
+    """A handler's way to say: not yet, and this is no failure. Carries the time to try again."""
+
+    def __init__(self, run_at: datetime, why: str = "") -> None:
+        self.run_at = run_at
+        super().__init__(why)
+
+
+def handles(kind: str) -> Callable[[Handler], Handler]:
+    """Register the handler of one kind of job, in the `tasks.py` of the app that promises it."""
+
+    def register(handler: Handler) -> Handler:
+        if kind in _handlers:
+            raise ValueError(f"two handlers for {kind}")
+        _handlers[kind] = handler
+        return handler
+
+    return register
+
+
+def enqueue(
+    kind: str, *, queue: str = "worker", run_at: datetime | None = None, unique: str | None = None, **ids: str
+) -> Job | None:
+    """Promise a job in the transaction that is open, for the tenant whose scope is open.
+
+    `ids` are text ids, never secrets. With `unique`, a second promise while the first is open is
+    dropped and None returned. Raises RuntimeError outside a transaction (a programming error).
+    """
+    if not connection.in_atomic_block:
+        raise RuntimeError("a job is promised inside the transaction of the act")
+    when = run_at or timezone.now()
+    if unique is not None:
+        same = Job.objects.filter(kind=kind, unique=unique, state__in=[JobState.READY, JobState.LEASED])
+        if same.exists():
+            return None
+    job: Job = Job.objects.create(
+        tenant_id=current_tenant(), kind=kind, queue=queue, run_at=when, unique=unique, payload=ids
+    )
+    return job
+
+
+def due(queue: str, *, limit: int = 50) -> list[UUID]:
+    """List the jobs of a queue whose time has come, oldest first, whether new or left by a dead process."""
+    now = timezone.now()
+    open_jobs = Q(state=JobState.READY, run_at__lte=now) | Q(state=JobState.LEASED, lease_until__lt=now)
+    rows = Job.unscoped.filter(open_jobs, queue=queue).order_by("run_at").values_list("id", flat=True)
+    return list(rows[:limit])
+
+
+def run_due(queue: str, *, limit: int = 50) -> int:
+    """Run what is due in a queue, one after another, and return how many jobs were completed."""
+    return sum(run_one(job_id) for job_id in due(queue, limit=limit))
+
+
+def run_one(job_id: UUID) -> bool:
+    """Lease one job, run its handler in the tenant's scope, and complete it. False when it was not ours.
+
+    A handler's exception returns the job with a growing delay; after 20 attempts it is `dead`, which
+    the overview shows. Never raises for a handler's failure.
+    """
+    job = _lease(job_id)
+    if job is None:
+        return False
+    with tenant_scope(job.tenant_id):
+        try:
+            _handlers[job.kind](job)
+        except RunLater as later:
+            _put_back(job, run_at=later.run_at, error=str(later), attempts=job.attempts - 1)
+            return False
+        except Exception as error:  # noqa: BLE001 — a poison job must not stop the loop (FAULTS W6)
+            log.warning("job %s (%s) failed: %s", job.pk, job.kind, type(error).__name__)
+            _after_failure(job, error)
+            return False
+        return _complete(job)
+
+
+def renew(job: Job) -> None:
+    """Extend the lease from inside a long handler. Raises Conflict when another process took the job over."""
+    held = Job.unscoped.filter(pk=job.pk, fence=job.fence, state=JobState.LEASED)
+    if held.update(lease_until=timezone.now() + LEASE) != 1:
+        raise Conflict("the lease ran out")
+
+
+def _lease(job_id: UUID) -> Job | None:
+    now = timezone.now()
+    free = Q(state=JobState.READY, run_at__lte=now) | Q(state=JobState.LEASED, lease_until__lt=now)
+    taken = Job.unscoped.filter(free, pk=job_id).update(
+        state=JobState.LEASED, lease_until=now + LEASE, attempts=F("attempts") + 1, fence=F("fence") + 1
+    )
+    return Job.unscoped.get(pk=job_id) if taken else None
+
+
+def _complete(job: Job) -> bool:
+    held = Job.unscoped.filter(pk=job.pk, fence=job.fence, state=JobState.LEASED)
+    return held.update(state=JobState.DONE, lease_until=None, last_error="") == 1
+
+
+def _after_failure(job: Job, error: Exception) -> None:
+    delay = min(2**job.attempts, MAX_BACKOFF_SECONDS)
+    if job.attempts >= MAX_ATTEMPTS:
+        held = Job.unscoped.filter(pk=job.pk, fence=job.fence, state=JobState.LEASED)
+        held.update(state=JobState.DEAD, lease_until=None, last_error=type(error).__name__)
+        return
+    _put_back(job, run_at=timezone.now() + timedelta(seconds=delay), error=type(error).__name__, attempts=job.attempts)
+
+
+def _put_back(job: Job, *, run_at: datetime, error: str, attempts: int) -> None:
+    held = Job.unscoped.filter(pk=job.pk, fence=job.fence, state=JobState.LEASED)
+    held.update(
+        state=JobState.READY, run_at=run_at, lease_until=None, last_error=error[:200], attempts=max(attempts, 0)
+    )
+
+
+def sweep(*, older_than: timedelta = timedelta(days=30)) -> int:
+    """Delete done jobs older than a month and return how many; the audit log keeps what they did."""
+    with transaction.atomic():
+        gone, _ = Job.unscoped.filter(state=JobState.DONE, created_at__lt=timezone.now() - older_than).delete()
+    return gone

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tenant scoping: a query that names no tenant is refused, not answered.
+
+Implements DESIGN section 4 (first fence). It does not authorize: within a tenant, `access.py` does.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, ClassVar, Self
+from uuid import UUID
+
+from django.db import models
+
+_tenant: ContextVar[UUID | None] = ContextVar("holdfast_tenant", default=None)
+
+
+class UnscopedQuery(RuntimeError):
+    """Code asked for a tenant's rows without saying which tenant: a programming error, never a user's."""
+
+
+class ForeignRow(RuntimeError):
+    """Code tried to write another tenant's row inside a scope: a programming error, never a user's."""
+
+
+def current_tenant() -> UUID:
+    """Return the tenant whose scope is open. Raises UnscopedQuery when none is."""
+    tenant_id = _tenant.get()
+    if tenant_id is None:
+        raise UnscopedQuery("open kernel.scope.tenant_scope(tenant_id) first")
+    return tenant_id
+
+
+def open_scope(tenant_id: UUID) -> None:
+    """Open a scope that lasts until `close_scope`: for authentication, whose end is the request's end."""
+    _tenant.set(tenant_id)
+
+
+def close_scope() -> None:
+    """Close whatever scope is open: the middleware calls it before and after every request."""
+    _tenant.set(None)
+
+
+@contextmanager
+def tenant_scope(tenant_id: UUID) -> Iterator[None]:
+    """Open a tenant's scope for a block, and give the scope before it back afterwards."""
+    token = _tenant.set(tenant_id)
+    try:
+        yield
+    finally:
+        _tenant.reset(token)
+
+
+class ScopedQuerySet(models.QuerySet["Any"]):
+    """A queryset whose writes carry the open scope's tenant and refuse another's."""
+
+    def create(self, **fields: Any) -> Any:
+        fields.setdefault("tenant_id", current_tenant())
+        if fields["tenant_id"] != current_tenant():
+            raise ForeignRow(self.model.__name__)
+        return super().create(**fields)
+
+    def bulk_create(self, objs: Iterable[Any], *args: Any, **kwargs: Any) -> list[Any]:
+        rows = list(objs)
+        for row in rows:
+            if row.tenant_id is None:
+                row.tenant_id = current_tenant()
+            if row.tenant_id != current_tenant():
+                raise ForeignRow(self.model.__name__)
+        return super().bulk_create(rows, *args, **kwargs)
+
+
+class ScopedManager(models.Manager["Any"]):
+    """Answers only inside a scope, and only with that tenant's rows."""
+
+    def get_queryset(self) -> ScopedQuerySet:
+        return ScopedQuerySet(self.model, using=self._db).filter(tenant_id=current_tenant())
+
+
+class TenantModel(models.Model):
+    """A row that belongs to one tenant. `objects` is scoped; `unscoped` is for the listed system loops."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    tenant_id = models.UUIDField(db_index=True, editable=False)
+
+    # Django follows relations through the base manager, which must not depend on a scope:
+    # a related row was reached from a row that was scoped already.
+    unscoped: ClassVar[models.Manager[Any]] = models.Manager()
+    objects: ClassVar[ScopedManager] = ScopedManager()
+
+    class Meta:
+        abstract = True
+        default_manager_name = "unscoped"
+        base_manager_name = "unscoped"
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        if self.tenant_id is None:
+            self.tenant_id = current_tenant()
+        super().save(*args, **kwargs)
+
+    def __str__(self) -> str:
+        return f"{type(self).__name__} {self.pk}"
+
+    def reload(self) -> Self:
+        """Read this row again, as it is now."""
+        self.refresh_from_db()
+        return self
