@@ -11,6 +11,6 @@ class ConfigConfig(AppConfig):
     verbose_name = "Holdfast"
 
     def ready(self) -> None:
-        from config import wiring
+        from config import checks, wiring  # noqa: F401 — checks register themselves
 
         wiring.wire()

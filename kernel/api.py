@@ -19,9 +19,8 @@ from rest_framework.serializers import BaseSerializer
 from rest_framework.views import APIView
 
 from kernel.actors import Actor
-from kernel.errors import Conflict, Invalid
+from kernel.errors import Conflict, Invalid, MalformedRequest
 from kernel.models import ReplayableAnswer
-from kernel.problems import MalformedRequest
 from kernel.strict_json import MAX_BODY, dumps
 
 _KEY = re.compile(r"[\x21-\x7e]{1,64}")

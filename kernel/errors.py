@@ -78,3 +78,39 @@ class Unauthenticated(DomainError):
 
     code = "unauthenticated"
     default_detail = "The request's signature was not accepted."
+
+
+class MalformedRequest(Invalid):
+    """A field of the request is missing, unknown or not of the form the API asks for."""
+
+    code = "malformed-request"
+
+
+class InvalidJson(Invalid):
+    """The body is not strict JSON."""
+
+    code = "invalid-json"
+
+
+class MethodNotAllowed(Invalid):
+    """This address does not take this method."""
+
+    code = "method-not-allowed"
+
+
+class UnsupportedMediaType(Invalid):
+    """The body must be application/json."""
+
+    code = "unsupported-media-type"
+
+
+class TooLarge(Invalid):
+    """The body is larger than this address takes."""
+
+    code = "too-large"
+
+
+class Internal(DomainError):
+    """The server failed; nothing was done that is not in the log."""
+
+    code = "internal"

@@ -37,49 +37,13 @@ STATUS: dict[type[errors.DomainError], int] = {
 _translations: list[tuple[type[Exception], type[errors.DomainError]]] = []
 
 
-class MalformedRequest(errors.Invalid):
-    """A field of the request is missing, unknown or not of the form the API asks for."""
-
-    code = "malformed-request"
-
-
-class InvalidJson(errors.Invalid):
-    """The body is not strict JSON."""
-
-    code = "invalid-json"
-
-
-class MethodNotAllowed(errors.Invalid):
-    """This address does not take this method."""
-
-    code = "method-not-allowed"
-
-
-class UnsupportedMediaType(errors.Invalid):
-    """The body must be application/json."""
-
-    code = "unsupported-media-type"
-
-
-class TooLarge(errors.Invalid):
-    """The body is larger than this address takes."""
-
-    code = "too-large"
-
-
-class Internal(errors.DomainError):
-    """The server failed; nothing was done that is not in the log."""
-
-    code = "internal"
-
-
 _FIXED_STATUS: dict[type[errors.DomainError], int] = {
-    MalformedRequest: 400,
-    InvalidJson: 400,
-    MethodNotAllowed: 405,
-    UnsupportedMediaType: 415,
-    TooLarge: 413,
-    Internal: 500,
+    errors.MalformedRequest: 400,
+    errors.InvalidJson: 400,
+    errors.MethodNotAllowed: 405,
+    errors.UnsupportedMediaType: 415,
+    errors.TooLarge: 413,
+    errors.Internal: 500,
 }
 
 
@@ -184,22 +148,22 @@ def _from_framework(exc: Exception) -> errors.DomainError | None:
         case PermissionDenied() | drf.PermissionDenied():
             return errors.Denied()
         case drf.MethodNotAllowed():
-            return MethodNotAllowed("This address does not take this method. See /api/schema/.")
+            return errors.MethodNotAllowed("This address does not take this method. See /api/schema/.")
         case drf.UnsupportedMediaType():
-            return UnsupportedMediaType("Send the body as application/json.")
+            return errors.UnsupportedMediaType("Send the body as application/json.")
         case drf.NotAcceptable():
-            return MalformedRequest("Answers are application/json only.", field="accept")
+            return errors.MalformedRequest("Answers are application/json only.", field="accept")
         case drf.ParseError():
-            return InvalidJson("The body is not valid JSON.")
+            return errors.InvalidJson("The body is not valid JSON.")
         case drf.Throttled():
             return errors.Throttled(retry_after=int(exc.wait or 1))
     return None
 
 
-def _from_validation(exc: drf.ValidationError) -> MalformedRequest:
+def _from_validation(exc: drf.ValidationError) -> errors.MalformedRequest:
     rows = list(_flatten(exc.detail))
     first = rows[0]["field"] if rows else ""
-    error = MalformedRequest(f"{first}: {rows[0]['detail']}" if rows else "The request is malformed.")
+    error = errors.MalformedRequest(f"{first}: {rows[0]['detail']}" if rows else "The request is malformed.")
     error.extra["errors"] = rows
     return error
 

@@ -16,7 +16,7 @@ import orjson
 from rest_framework.parsers import BaseParser
 from rest_framework.renderers import BaseRenderer
 
-from kernel.problems import InvalidJson, TooLarge
+from kernel.errors import InvalidJson, TooLarge
 
 MAX_BODY = 64 * 1024
 MAX_DEPTH = 16

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the packages cannot know of each other, said once at start: errors and HSM tokens."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+
+from holdfast.core import errors as core
+from hsm import errors as hsm_errors
+from hsm import registry
+from kernel import errors, problems
+
+
+class Malformed(errors.Invalid):
+    """A signed or sealed structure is not of the form the protocol fixes."""
+
+    code = "malformed"
+
+
+class InvalidSignature(errors.Invalid):
+    """A signature does not verify."""
+
+    code = "invalid-signature"
+
+
+class Untrusted(errors.Invalid):
+    """A statement does not follow from what is already trusted."""
+
+    code = "untrusted"
+
+
+class Expired(errors.Invalid):
+    """A statement is not valid at this time."""
+
+    code = "expired"
+
+
+class OutOfBounds(errors.Invalid):
+    """A parameter is outside the bounds the protocol allows."""
+
+    code = "out-of-bounds"
+
+
+class Forked(errors.Conflict):
+    """Two valid entries claim the same place in an account chain."""
+
+    code = "chain-forked"
+
+
+class QuorumNotMet(errors.Denied):
+    """The signed approvals do not meet the policy."""
+
+    code = "quorum-not-met"
+
+
+class HsmUnavailable(errors.Unavailable):
+    """The hardware security module is away; nothing was done."""
+
+    code = "hsm-unavailable"
+    default_detail = "The hardware security module is away. Nothing was done; retry in a moment."
+
+
+class UnreadableRecord(errors.Unavailable):
+    """A stored record could not be opened; it is kept as it is and an operator must look."""
+
+    code = "record-unreadable"
+    default_detail = "A stored record could not be opened. It is kept as it is; tell your operator."
+
+
+TRANSLATIONS: list[tuple[type[Exception], type[errors.DomainError]]] = [
+    (core.Malformed, Malformed),
+    (core.InvalidSignature, InvalidSignature),
+    (core.Forked, Forked),
+    (core.Untrusted, Untrusted),
+    (core.Expired, Expired),
+    (core.OutOfBounds, OutOfBounds),
+    (core.QuorumNotMet, QuorumNotMet),
+    (core.UnwrapFailed, UnreadableRecord),
+    (hsm_errors.HsmRefused, UnreadableRecord),
+    (hsm_errors.HsmError, HsmUnavailable),
+]
+
+
+def wire() -> None:
+    """Register translations and the way this process opens its tokens."""
+    for source, target in TRANSLATIONS:
+        problems.translate(source, target)
+    registry.install(_open_tokens)
+
+
+def _open_tokens() -> dict[str, Any]:
+    from config.hsm import open_tokens
+
+    return open_tokens(settings.HOLDFAST_ROLE)
+
+
