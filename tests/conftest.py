@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every test shares: the choice of database, and the tests that belong to PostgreSQL alone."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+ON_POSTGRES = bool(os.environ.get("HOLDFAST_TEST_POSTGRES"))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """On PostgreSQL run what is marked `postgres`; elsewhere leave out what only it can run."""
+    chosen, left_out = [], []
+    for item in items:
+        postgres, only = item.get_closest_marker("postgres"), item.get_closest_marker("postgres_only")
+        soak = item.get_closest_marker("soak") and "soak" not in (config.option.markexpr or "")
+        keep = bool(postgres or only) if ON_POSTGRES else not only
+        (chosen if keep and not soak else left_out).append(item)
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = chosen
