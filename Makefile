@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+# `make up` starts Holdfast, `make test` tests it; both install what they need on Debian 12.
+
+PY := .venv/bin/python
+
+.PHONY: help up demo test lint types contracts check openapi seeds bench soak requirements
+
+help: ## Say what each target does
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
+
+up: ## Install what is missing and start Holdfast at http://127.0.0.1:8000
+	@./deploy/install.sh run
+	@exec $(PY) manage.py up
+
+demo: ## Walk the main job against the running server, in a second terminal
+	@./deploy/install.sh run
+	@exec $(PY) -m tests.journeys.demo
+
+test: ## Install what is missing and run every test, on SQLite and on PostgreSQL
+	@./deploy/install.sh test
+	$(PY) -m pytest -q
+	$(PY) -m tests.postgres $(PY) -m pytest -q
+
+lint: ## Style, as ruff sees it
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+
+types: ## Types, as mypy --strict sees them
+	$(PY) -m mypy .
+
+contracts: ## The arrows between the packages
+	.venv/bin/lint-imports
+
+check: ## Migrations are made, production settings are safe
+	$(PY) -m tests.checks
+
+openapi: ## The OpenAPI document can be made without a warning
+	DJANGO_SETTINGS_MODULE=config.settings.test $(PY) manage.py spectacular --validate --fail-on-warn --format openapi-json --file /dev/null
+
+seeds: ## Break the code on purpose, fault by fault, and see the named test catch it
+	@./deploy/install.sh test
+	$(PY) -m tests.faults.seeds
+
+bench: ## Measure, each figure beside its floor
+	@./deploy/install.sh test
+	$(PY) -m tests.postgres $(PY) -m bench
+
+soak: ## The longer storms
+	@./deploy/install.sh test
+	$(PY) -m pytest -q -m soak
+	$(PY) -m tests.postgres $(PY) -m pytest -q -m soak
+
+requirements: ## Pin the requirements again, with hashes
+	$(PY) -m uv pip compile -q --generate-hashes --no-emit-index-url --no-header --extra server pyproject.toml -o requirements.txt
+	$(PY) -m uv pip compile -q --generate-hashes --no-emit-index-url --no-header --extra server --extra dev pyproject.toml -o requirements-dev.txt

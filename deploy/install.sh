@@ -1,0 +1,41 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# Install what `make up` (argument: run) or `make test` (argument: test) needs on Debian 12, once:
+# Debian packages that are missing, a virtual environment, hash-pinned requirements, this package.
+# Works as root or for a user who may use sudo. Does nothing when everything is there.
+set -eu
+cd "$(dirname "$0")/.."
+what=${1:-run}
+
+packages="python3 python3-venv softhsm2"
+requirements=requirements.txt
+if [ "$what" = test ]; then
+    packages="$packages gcc libc6-dev git make procps strace postgresql redis-server chromium fonts-dejavu-core"
+    requirements=requirements-dev.txt
+fi
+
+missing=""
+for package in $packages; do
+    dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' || missing="$missing $package"
+done
+if [ -n "$missing" ]; then
+    as_root=""
+    if [ "$(id -u)" != 0 ]; then
+        command -v sudo >/dev/null || { echo "These Debian packages are missing:$missing. Install them as root, then try again." >&2; exit 1; }
+        as_root=sudo
+    fi
+    echo "Installing Debian packages:$missing"
+    $as_root apt-get update -qq
+    # shellcheck disable=SC2086 -- the list is words
+    $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null
+fi
+
+[ -x .venv/bin/python ] || { echo "Making a virtual environment in .venv"; python3 -m venv .venv; }
+stamp=.venv/installed-$what
+wanted=$(cat "$requirements" pyproject.toml | sha256sum)
+if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
+    echo "Installing $requirements (hash-pinned)"
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r "$requirements"
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+    echo "$wanted" > "$stamp"
+fi
