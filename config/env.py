@@ -7,6 +7,8 @@ Values come from `HOLDFAST_*` environment variables; a secret comes only from th
 
 from __future__ import annotations
 
+import os
+import secrets
 from pathlib import Path
 from typing import Literal
 
@@ -42,13 +44,21 @@ class Environment(BaseSettings):
 ENV = Environment()
 
 
-def secret_key() -> str:
-    """Read Django's secret key from its file. Raises RuntimeError, naming the setting, when there is none."""
+def secret_key(*, make: bool = False) -> str:
+    """Read Django's secret key from its file, or write a random one first when development asks for it.
+
+    Raises RuntimeError, naming the setting, when there is none or it is short.
+    """
     path = ENV.secret_key_file or ENV.state_dir / "secret.key"
+    if make and not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secrets.token_urlsafe(64))
     try:
         key = path.read_text().strip()
     except FileNotFoundError:
-        raise RuntimeError(f"HOLDFAST_SECRET_KEY_FILE: no file at {path}; `make up` writes one for development") from None
+        raise RuntimeError(f"HOLDFAST_SECRET_KEY_FILE: there is no file at {path}") from None
     if len(key) < 50:
         raise RuntimeError(f"HOLDFAST_SECRET_KEY_FILE: {path} holds fewer than 50 characters")
     return key

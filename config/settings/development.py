@@ -6,7 +6,7 @@ from __future__ import annotations
 from config.env import ENV, secret_key
 from config.settings.base import *  # noqa: F403
 
-SECRET_KEY = secret_key()
+SECRET_KEY = secret_key(make=True)
 ALLOWED_HOSTS = [*ENV.allowed_hosts, "127.0.0.1", "localhost"]
 EMAIL_BACKEND = "django.core.mail.backends.filebased.EmailBackend"
 EMAIL_FILE_PATH = ENV.state_dir / "mail"

@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`manage.py worker`: runs jobs as they come due, sequences the logs, and keeps the schedules."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from types import FrameType
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand
+from django.db import close_old_connections
+
+from config.memory import close_memory
+from config.schedule import Schedule
+from kernel import queue
+
+PAUSE_SECONDS = 0.2
+
+
+class Command(BaseCommand):
+    help = "Run background work until SIGTERM."
+    requires_system_checks: list[str] = []
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        if settings.HOLDFAST_CLOSE_MEMORY:
+            close_memory()
+        stop = threading.Event()
+
+        def on_signal(number: int, frame: FrameType | None) -> None:
+            stop.set()
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, on_signal)
+        schedule = Schedule()
+        while not stop.is_set():
+            close_old_connections()
+            schedule.tick(time.monotonic())
+            if not queue.run_due("worker"):
+                stop.wait(PAUSE_SECONDS)
