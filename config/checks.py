@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, register
+
+from config.hsm import hsm_config
 
 
 @register(Tags.security, deploy=True)
@@ -34,15 +35,16 @@ def _findings() -> Iterator[CheckMessage]:
 
 
 def _hsm_findings() -> Iterator[CheckMessage]:
-    path = settings.HOLDFAST_HSM_MANIFEST
-    try:
-        manifest = json.loads(path.read_text())
-    except FileNotFoundError:
+    config = hsm_config()
+    if config.softhsm or "softhsm" in str(config.module).lower():
         yield Error(
-            f"There is no HSM manifest at {path}.",
-            hint="Run the ceremony, or set HOLDFAST_HSM_MANIFEST.",
+            "The HSM is SoftHSM, which computes inside the process.",
+            hint="Set HOLDFAST_HSM_MODULE to your vendor's PKCS#11 module and HOLDFAST_HSM_SOFTHSM to false.",
             id="holdfast.E005",
         )
-        return
-    if manifest.get("softhsm"):
-        yield Error("The HSM is SoftHSM, which computes inside the process.", id="holdfast.E006")
+    if not config.manifest_path.exists():
+        yield Error(
+            f"There is no HSM manifest at {config.manifest_path}.",
+            hint="Hold the ceremony, or set HOLDFAST_HSM_HOME.",
+            id="holdfast.E006",
+        )

@@ -33,8 +33,11 @@ class Environment(BaseSettings):
     redis_url: str = ""
     allowed_hosts: list[str] = Field(default_factory=list)
     trusted_proxies: list[str] = Field(default_factory=list)
-    # hsm.json names the module and pins tokens and keys; the ceremony wrote it.
-    hsm_manifest: Path | None = None
+    # The HSM: where the ceremony left hsm.json, the PKCS#11 module, and the directory of this role's PIN files.
+    hsm_home: Path | None = None
+    hsm_module: Path | None = None
+    hsm_softhsm: bool = True
+    pin_dir: Path | None = None
     # The release process's own directory; no other process reads it.
     release_dir: Path | None = None
     email_url: str = ""

@@ -1,12 +1,44 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which HSM tokens each role may open: the table that keeps the release process alone with the escrow key."""
+"""Which HSM tokens each role may open: the table that keeps the release process alone with the escrow key.
+
+ESCROW page, "Keys and where their PINs are". The ceremony token is opened by no role that runs.
+"""
 
 from __future__ import annotations
+
+from typing import Any
+
+from config.env import ENV
+from hsm.config import DEBIAN_SOFTHSM, HsmConfig, PinFile
+from hsm.runtime import open_tokens
 
 ROLE_TOKENS: dict[str, tuple[str, ...]] = {
     "web": ("root",),
     "worker": ("root", "log"),
     "release": ("escrow", "root"),
-    "ceremony": (),
+    "ceremony": ("root", "log"),
     "tool": (),
 }
+
+
+def hsm_config() -> HsmConfig:
+    """Say where the HSM is, from the environment: SoftHSM in the state directory unless told otherwise."""
+    pins = {}
+    if ENV.pin_dir is not None:
+        # A service manager hands each process a directory with the PINs of its own tokens only.
+        pins = {name: PinFile(ENV.pin_dir / f"{name}.pin") for name in ROLE_TOKENS[ENV.role]}
+    return HsmConfig(
+        home=ENV.hsm_home or ENV.state_dir / "hsm",
+        module=ENV.hsm_module or DEBIAN_SOFTHSM,
+        softhsm=ENV.hsm_softhsm,
+        pins=pins,
+    )
+
+
+def open_role_tokens() -> dict[str, Any]:
+    """Open the tokens of this process's role, and verify all that the ceremony pinned about them."""
+    names = ROLE_TOKENS[ENV.role]
+    if not names:
+        return {}
+    tokens = open_tokens(hsm_config(), names)
+    return {name: getattr(tokens, name) for name in names}

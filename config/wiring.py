@@ -3,10 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from django.conf import settings
-
+from config.hsm import open_role_tokens
 from holdfast.core import errors as core
 from hsm import errors as hsm_errors
 from hsm import registry
@@ -87,12 +84,6 @@ def wire() -> None:
     """Register translations and the way this process opens its tokens."""
     for source, target in TRANSLATIONS:
         problems.translate(source, target)
-    registry.install(_open_tokens)
-
-
-def _open_tokens() -> dict[str, Any]:
-    from config.hsm import open_tokens
-
-    return open_tokens(settings.HOLDFAST_ROLE)
+    registry.install(open_role_tokens)
 
 

@@ -14,7 +14,6 @@ HOLDFAST_ROLE = ENV.role
 HOLDFAST_STATE_DIR = ENV.state_dir
 HOLDFAST_PUBLIC_URL = ENV.public_url.rstrip("/")
 HOLDFAST_RELEASE_DIR = ENV.release_dir or ENV.state_dir / "release"
-HOLDFAST_HSM_MANIFEST = ENV.hsm_manifest or ENV.state_dir / "hsm" / "hsm.json"
 HOLDFAST_TRUSTED_PROXIES = ENV.trusted_proxies
 # How many one-time pre-keys one requester, and all requesters together, may take in an hour.
 HOLDFAST_CLAIMS_PER_REQUESTER = 1_000

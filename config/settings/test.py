@@ -15,7 +15,6 @@ from config.settings.base import *  # noqa: F403
 _state = Path(os.environ.setdefault("HOLDFAST_STATE_DIR", tempfile.mkdtemp(prefix="holdfast-test-")))
 HOLDFAST_STATE_DIR = _state
 HOLDFAST_RELEASE_DIR = ENV.release_dir or _state / "release"
-HOLDFAST_HSM_MANIFEST = ENV.hsm_manifest or _state / "hsm" / "hsm.json"
 SECRET_KEY = "only-for-tests-" + "0" * 50
 ALLOWED_HOSTS = ["127.0.0.1", "localhost", "testserver"]
 HOLDFAST_PUBLIC_URL = os.environ.get("HOLDFAST_PUBLIC_URL", "http://testserver")
