@@ -2,7 +2,7 @@
 """What every payload has in common: the header, its times, and the reading of keys and suites.
 
 Implements fields 1 to 6 of PROTOCOL section 3.
-Does not know any one statement; those are in `statements`, `prekeys`, `policy` and `approvals`.
+Does not know any one statement; those are in `statements`, `prekeys`, `policy` and `cases`.
 """
 
 from collections.abc import Iterable, Mapping

@@ -2,7 +2,7 @@
 """The payloads of signed statements: header and fields, to bytes and back.
 
 Implements the table of PROTOCOL section 3; pre-keys, policies, cases and approvals are in
-`prekeys`, `policy` and `approvals`.
+`prekeys`, `policy` and `cases`.
 Does not check who signed: the caller verifies first, then reads the payload here.
 """
 
