@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Making tokens and keys: what only a ceremony does, each act in a process of its own.
+
+Implements DESIGN section 3 and the table of tokens in ESCROW. Works on a copy, checks what it made in a
+fresh session, and only then replaces the pristine directory and the manifest; a backup is kept each time.
+Does not decide who attends: the transcript and its signatures belong to the caller.
+"""
+
+import hashlib
+import json
+import os
+import secrets
+import string
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from hsm import errors, signing
+from hsm import manifest as manifests
+from hsm.backend import EscrowKeyRef, EscrowPublicKey, OaepAlgorithm, SigningPublicKey
+from hsm.config import TOKENS, HsmConfig
+from hsm.errors import HsmError, HsmKeyMissing
+from hsm.manifest import KeyRecord, locked, module_sha256
+
+_PIN_CHARACTERS = string.ascii_letters + string.digits
+_PIN_LENGTH = 32
+
+
+class Ceremony:
+    """CeremonyToken, and the making of every other key. Needs the PIN of the token that it works on.
+
+    Each method raises HsmError when its act has been done before, HsmPinRejected, HsmTokenDamaged,
+    HsmUnavailable; a failed or killed one leaves tokens and manifest as they were. May be used in a process
+    that has tokens open: those see the change with their next `refresh`.
+    """
+
+    def __init__(self, config: HsmConfig) -> None:
+        self._config = config
+
+    def create_tokens(self) -> None:
+        """Make the four tokens, each in its own directory, with random PINs in `pins/` (0600).
+
+        May be repeated after it was interrupted; raises HsmError when all four exist.
+        """
+        self._make(dict.fromkeys(TOKENS, ""))
+
+    def adopt_tokens(self, serials: Mapping[str, str]) -> None:
+        """Pin four tokens that a vendor's tools have made, by serial; the PINs are those of the config."""
+        if self._config.softhsm or set(serials) != set(TOKENS):
+            raise HsmError("adopting takes one serial for each token, of a module that keeps tokens itself")
+        self._make(serials)
+
+    def create_master_key(self) -> int:
+        """Make the first master key on `root`; return its version, 1. Raises HsmError when there is one."""
+        return self._key("root", "master", {}).version
+
+    def create_log_key(self) -> SigningPublicKey:
+        """Make the log signing key: Ed25519, or P-256 where the module lacks it."""
+        return signing.public_key(bytes.fromhex(self._key("log", "log", {}).public))
+
+    def create_escrow_key(self, tenant_id: str) -> EscrowPublicKey:
+        """Make the tenant's next escrow key: RSA-3072, unwrap only, with a random 16-byte CKA_ID.
+
+        It has re-wrapped a test key end to end before this returns.
+        """
+        return _escrow_public(self._key("escrow", "escrow", {"tenant": tenant_id}))
+
+    def escrow_keys(self, tenant_id: str) -> list[EscrowPublicKey]:
+        """Return the tenant's escrow keys, oldest first; needs no PIN."""
+        manifest = manifests.load(self._config.manifest_path)
+        return [
+            _escrow_public(record) for record in manifest.token("escrow").find("escrow", tenant=tenant_id)
+        ]
+
+    def create_tenant_root(self, tenant_id: str) -> SigningPublicKey:
+        """Make the tenant's root signing key on `ceremony`. Raises HsmError when the tenant has one."""
+        record = self._key("ceremony", "tenant-root", {"tenant": tenant_id})
+        return signing.public_key(bytes.fromhex(record.public))
+
+    def tenant_root(self, tenant_id: str) -> SigningPublicKey:
+        """Return the tenant's root public key; needs no PIN. Raises HsmKeyMissing."""
+        found = (
+            manifests.load(self._config.manifest_path).token("ceremony").find("tenant-root", tenant=tenant_id)
+        )
+        if not found:
+            raise HsmKeyMissing(f"no ceremony has made a root key for the tenant {tenant_id}")
+        return signing.public_key(bytes.fromhex(found[-1].public))
+
+    def sign_with_tenant_root(self, tenant_id: str, data: bytes) -> bytes:
+        """Return the raw 64-byte signature of `data`. Raises HsmKeyMissing for a tenant without a root."""
+        answer = self._act("sign", "ceremony", {"tenant": tenant_id, "data": data.hex()})
+        return bytes.fromhex(answer["signature"])
+
+    def accept_module(self) -> None:
+        """Pin the module as it is now, after an upgrade that the operator made. Needs no PIN."""
+        home = self._config.home
+        with locked(home, "ceremony", exclusive=True), locked(home, "commit", exclusive=True):
+            manifest = manifests.load(self._config.manifest_path)
+            path, digest = str(self._config.module), module_sha256(self._config.module)
+            replace(manifest, module_path=path, module_sha256=digest).save(self._config.manifest_path)
+
+    def _make(self, serials: Mapping[str, str]) -> None:
+        existing = (
+            manifests.load(self._config.manifest_path).tokens if self._config.manifest_path.exists() else {}
+        )
+        missing = [name for name in TOKENS if name not in existing]
+        if not missing:
+            raise HsmError(f"{self._config.manifest_path} exists: the tokens have been made")
+        self._config.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for name in missing:
+            if serials[name]:
+                self._act("adopt_token", name, {"serial": serials[name]})
+                continue
+            officer_pin = self._new_pin(f"{name}.so-pin")
+            self._new_pin(f"{name}.pin")
+            self._act("create_token", name, {"so_pin": officer_pin.read_text().strip()})
+
+    def _new_pin(self, name: str) -> Path:
+        path = self._config.home / "pins" / name
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        if not path.exists():
+            pin = "".join(secrets.choice(_PIN_CHARACTERS) for _ in range(_PIN_LENGTH))
+            manifests.write_durably(path, pin.encode() + b"\n", 0o600)
+        return path
+
+    def _key(self, token: str, kind: str, arguments: dict[str, Any]) -> KeyRecord:
+        return KeyRecord(**self._act("create_key", token, {"kind": kind, **arguments}))
+
+    def _act(self, act: str, token: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Run one act in a process of its own: this one may have the library open, on other tokens."""
+        request = {
+            "act": act,
+            "token": token,
+            "arguments": dict(arguments),
+            "home": str(self._config.home),
+            "module": str(self._config.module),
+            "softhsm": self._config.softhsm,
+            "runtime": str(self._config.runtime_root),
+            # Over a pipe: neither the arguments nor the environment of a process are private.
+            "pin": self._config.pin(token).read().reveal().decode(),
+        }
+        package = str(Path(__file__).resolve().parent.parent)
+        done = subprocess.run(
+            [sys.executable, "-m", "hsm.ceremony_process"],
+            input=json.dumps(request).encode(),
+            stdout=subprocess.PIPE,
+            env=os.environ | {"PYTHONPATH": package},
+            check=False,
+        )
+        if done.returncode != 0:
+            raise HsmError(f"the ceremony process ended with {done.returncode}; nothing was changed")
+        answer: dict[str, Any] = json.loads(done.stdout)
+        if "error" in answer:
+            raise getattr(errors, answer["error"])(answer["message"])
+        return answer
+
+
+def _escrow_public(record: KeyRecord) -> EscrowPublicKey:
+    spki = bytes.fromhex(record.public)
+    algorithm: OaepAlgorithm = "oaep-sha1" if record.algorithm == "oaep-sha1" else "oaep-sha256"
+    ref = EscrowKeyRef(bytes.fromhex(record.id), hashlib.sha256(spki).digest(), algorithm)
+    return EscrowPublicKey(record.tenant, record.version, ref, spki)

@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The process behind hsm.ceremony: one request on standard input, one act, one answer on standard output.
+
+Implements HSM page section 6.4: keys are made in a copy of the token, used once, and committed whole.
+Is started by hsm.ceremony only; prints nothing else.
+"""
+
+import json
+import secrets
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pkcs11 import exceptions as ck
+
+from hsm import birth, pkcs11, signing
+from hsm import manifest as manifests
+from hsm.attributes import ArrayMapper
+from hsm.checks import check_token, find_key
+from hsm.config import HsmConfig
+from hsm.directories import RuntimeDirectory, commit
+from hsm.errors import HsmError, HsmKeyMissing, HsmPinRejected, HsmUnavailable
+from hsm.manifest import Manifest, TokenRecord, locked, module_sha256
+from hsm.pkcs11 import Meaning, meaning
+from hsm.token_birth import create_token
+
+
+@dataclass
+class Workshop:
+    """The copy of one token on which an act works, and the manifest that the act will replace."""
+
+    config: HsmConfig
+    manifest: Manifest
+    name: str
+    pin: str
+    directory: RuntimeDirectory | None
+
+    @property
+    def record(self) -> TokenRecord:
+        return self.manifest.token(self.name)
+
+    @contextmanager
+    def session(self, serial: str) -> Iterator[Any]:
+        """A fresh library, login and session on the copy; all gone at the end."""
+        library = pkcs11.initialize(self.config.module)
+        try:
+            for token in library.get_tokens():
+                if token.serial == serial.encode():
+                    yield token.open(rw=True, user_pin=self.pin, attribute_mapper=ArrayMapper())
+                    return
+            raise HsmUnavailable(f"the token {self.name} (serial {serial}) is not present")
+        finally:
+            library.c_finalize()
+
+    def commit(self, record: TokenRecord) -> None:
+        """Check everything in a fresh session, as the next start will, then commit."""
+        with self.session(record.serial) as session:
+            check_token(session, record, token=self.name)
+        tokens = None if self.directory is None else self.directory.tokens
+        commit(self.config, self.manifest, self.name, record, tokens)
+
+
+def _create_token(workshop: Workshop, *, so_pin: str) -> dict[str, Any]:
+    label = f"holdfast-{workshop.name}"
+    library = pkcs11.initialize(workshop.config.module)
+    try:
+        serial = create_token(library, label=label, so_pin=so_pin, pin=workshop.pin)
+    finally:
+        library.c_finalize()
+    workshop.commit(TokenRecord(serial, label, 1, {}, ()))
+    return {"serial": serial}
+
+
+def _adopt_token(workshop: Workshop, *, serial: str) -> dict[str, Any]:
+    with workshop.session(serial) as session:
+        label = session.token.label
+    workshop.commit(TokenRecord(serial, label, 1, {}, ()))
+    return {"serial": serial}
+
+
+def _create_key(workshop: Workshop, *, kind: str, tenant: str = "") -> dict[str, Any]:
+    record = workshop.record
+    existing = record.find(kind, tenant=tenant)
+    if existing and kind != "escrow":
+        raise HsmError(f"the token {workshop.name} has its {kind} key already")
+    version = existing[-1].version + 1 if existing else 1
+    label = "-".join(part for part in (kind, tenant, f"v{version}") if part)
+    cka_id = secrets.token_bytes(16)
+    with workshop.session(record.serial) as session:
+        key = birth.MAKERS[kind](
+            session, birth.Naming(kind, cka_id, label, version, tenant, workshop.manifest.oaep)
+        )
+    workshop.commit(replace(record, generation=record.generation + 1, keys=(*record.keys, key)))
+    return asdict(key)
+
+
+def _sign(workshop: Workshop, *, tenant: str, data: str) -> dict[str, Any]:
+    found = workshop.record.find("tenant-root", tenant=tenant)
+    if not found:
+        raise HsmKeyMissing(f"no ceremony has made a root key for the tenant {tenant}")
+    with workshop.session(workshop.record.serial) as session:
+        check_token(session, replace(workshop.record, keys=(found[-1],)), token=workshop.name)
+        key = find_key(session, found[-1])
+        return {"signature": signing.sign(key, found[-1].algorithm, bytes.fromhex(data)).hex()}
+
+
+_ACTS: dict[str, Callable[..., dict[str, Any]]] = {
+    "create_token": _create_token,
+    "adopt_token": _adopt_token,
+    "create_key": _create_key,
+    "sign": _sign,
+}
+
+
+def _perform(request: dict[str, Any]) -> dict[str, Any]:
+    config = HsmConfig(
+        home=Path(request["home"]),
+        module=Path(request["module"]),
+        softhsm=request["softhsm"],
+        runtime=Path(request["runtime"]),
+    )
+    name = request["token"]
+    directory = RuntimeDirectory(config) if config.softhsm else None
+    try:
+        with locked(config.home, "ceremony", exclusive=True):
+            manifest = _manifest(config)
+            if directory is not None:
+                directory.fill(config, manifest, [name] if name in manifest.tokens else [])
+                directory.activate()
+            workshop = Workshop(config, manifest, name, request["pin"], directory)
+            return _ACTS[request["act"]](workshop, **request["arguments"])
+    except ck.PKCS11Error as error:
+        if meaning(error) is Meaning.PIN_REJECTED:
+            raise HsmPinRejected(f"the HSM refused the PIN: {error!r}; it is not tried again") from error
+        raise HsmUnavailable(f"the HSM answered {error!r}; nothing was changed") from error
+    finally:
+        if directory is not None:
+            directory.remove()
+
+
+def _manifest(config: HsmConfig) -> Manifest:
+    if config.manifest_path.exists():
+        manifest = manifests.load(config.manifest_path)
+        manifest.check_module(config.module)
+        return manifest
+    # SoftHSM refuses every other OAEP hash; clients refuse SHA-1 outside development tenants.
+    oaep = "oaep-sha1" if config.softhsm else "oaep-sha256"
+    return Manifest(str(config.module), module_sha256(config.module), oaep, {})
+
+
+def main() -> None:
+    try:
+        answer = _perform(json.load(sys.stdin))
+    except HsmError as error:
+        answer = {"error": type(error).__name__, "message": str(error)}
+    json.dump(answer, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

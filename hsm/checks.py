@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What must be true of a key on a token before anything trusts it.
+
+Implements FAULTS H2, H8, H9, H15 and H16: one key for each pinned id and label, attributes on the
+allow-list, check values and public keys as pinned. Runs at every start, and before a ceremony commits.
+"""
+
+from contextlib import suppress
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.serialization import load_der_public_key
+from pkcs11 import Attribute, KeyType, Mechanism, ObjectClass
+from pkcs11 import exceptions as ck
+
+from hsm import signing
+from hsm.attributes import NO_CAPABILITIES, REQUIRED, TENANT_KEY_CAPABILITIES, TENANT_KEY_USE
+from hsm.backend import KCV_BYTES
+from hsm.errors import HsmKeyMismatch, HsmKeyMissing
+from hsm.manifest import KeyRecord, TokenRecord
+
+# Not the zero block of CKA_CHECK_VALUE: that one is GCM's hash key, of which 3 bytes would be published.
+_KCV_BLOCK = b"holdfast/v1/kcv\x00"
+
+_SELF_TEST = b"holdfast/v1/hsm-self-test"
+
+
+def key_check_value(key: Any) -> bytes:
+    """Return the first 3 bytes of AES-ECB of a fixed block, computed in the HSM."""
+    return bytes(key.encrypt(_KCV_BLOCK, mechanism=Mechanism.AES_ECB)[:KCV_BYTES])
+
+
+def object_class(record: KeyRecord) -> ObjectClass:
+    return ObjectClass.SECRET_KEY if record.kind == "master" else ObjectClass.PRIVATE_KEY
+
+
+def find_key(session: Any, record: KeyRecord) -> Any:
+    """Return the one key with the pinned id, and the one with the pinned label: they are the same.
+
+    Raises HsmKeyMissing when there is none, HsmKeyMismatch when there are two: never choose, never create.
+    """
+    kind = object_class(record)
+    name = f"{record.label} (id {record.id})"
+    by_id = list(session.get_objects({Attribute.CLASS: kind, Attribute.ID: bytes.fromhex(record.id)}))
+    if not by_id:
+        raise HsmKeyMissing(f"the key {name} is not on the token; it is never created in its place")
+    by_label = list(session.get_objects({Attribute.CLASS: kind, Attribute.LABEL: record.label}))
+    if len(by_id) > 1 or len(by_label) > 1:
+        raise HsmKeyMismatch(f"the token has two keys that claim to be {name}")
+    if not by_label or by_label[0].handle != by_id[0].handle:
+        raise HsmKeyMismatch(f"id and label of {name} are not those of one key")
+    return by_id[0]
+
+
+def check_token(session: Any, record: TokenRecord, *, token: str) -> None:
+    """Check every pinned key. Keys that nothing pins (orphans of a killed ceremony) are left alone."""
+    for key in record.keys:
+        try:
+            check_key(session, key)
+        except ck.PKCS11Error as error:
+            raise HsmKeyMismatch(f"{key.label} on the token {token} does not work: {error!r}") from error
+
+
+def check_key(session: Any, record: KeyRecord) -> None:
+    """Raise HsmKeyMissing or HsmKeyMismatch unless the key is there, as it must be, and the one pinned."""
+    key = find_key(session, record)
+    _check_attributes(key, record)
+    if record.kind == "master":
+        _check_master(key, record)
+    elif record.kind == "escrow":
+        # Using it would be an unwrap that no release accounts for.
+        _check_modulus(key, record)
+    else:
+        signature = signing.sign(key, record.algorithm, _SELF_TEST)
+        if not signing.verifies(bytes.fromhex(record.public), signature, _SELF_TEST):
+            raise HsmKeyMismatch(f"{record.label} does not sign as its pinned public key says")
+
+
+def _check_attributes(key: Any, record: KeyRecord) -> None:
+    kind = record.kind if record.kind in REQUIRED else "signing"
+    for name, expected in (record.attributes | REQUIRED[kind]).items():
+        if read_attribute(key, name) != expected:
+            raise HsmKeyMismatch(f"{record.label}: CKA_{name} is not {expected!r}")
+
+
+def read_attribute(key: Any, name: str) -> Any:
+    """Return the attribute as JSON has it: a bool, a number, or a list of numbers; None when absent."""
+    try:
+        value = key[Attribute[name]]
+    except (ck.PKCS11Error, KeyError):
+        return None
+    if isinstance(value, list):
+        return sorted(int(item) for item in value)
+    return value if isinstance(value, bool) else int(value)
+
+
+def _check_master(key: Any, record: KeyRecord) -> None:
+    canary = bytes.fromhex(record.canary)
+    try:
+        opened = unwrap_tenant_key(key, canary)
+    except ck.PKCS11Error as error:
+        raise HsmKeyMismatch(f"{record.label} does not open its canary: another key of that id") from error
+    try:
+        if key_check_value(opened).hex() != record.kcv:
+            raise HsmKeyMismatch(f"{record.label} does not have the pinned key check value")
+    finally:
+        opened.destroy()
+    _check_refuses_readable(key, canary, record.label)
+
+
+def _check_refuses_readable(master: Any, blob: bytes, label: str) -> None:
+    """A master key without its unwrap template would hand any tenant key to whoever asks."""
+    readable = {Attribute.SENSITIVE: False, Attribute.EXTRACTABLE: True}
+    with suppress(ck.TemplateInconsistent, ck.TemplateIncomplete, ck.AttributeValueInvalid):
+        opened = master.unwrap_key(
+            ObjectClass.SECRET_KEY,
+            KeyType.AES,
+            blob,
+            mechanism=Mechanism.AES_KEY_WRAP,
+            capabilities=NO_CAPABILITIES,
+            template=readable,
+        )
+        try:
+            # Some modules apply the template instead of refusing what contradicts it.
+            if not opened[Attribute.SENSITIVE]:
+                raise HsmKeyMismatch(f"{label} unwraps keys as readable: it has lost its unwrap template")
+        finally:
+            opened.destroy()
+
+
+def unwrap_tenant_key(master: Any, blob: bytes) -> Any:
+    """Return the tenant key as a session object that encrypts and decrypts, and cannot be read or wrapped."""
+    return master.unwrap_key(
+        ObjectClass.SECRET_KEY,
+        KeyType.AES,
+        blob,
+        mechanism=Mechanism.AES_KEY_WRAP,
+        capabilities=TENANT_KEY_CAPABILITIES,
+        template=TENANT_KEY_USE,
+    )
+
+
+def _check_modulus(key: Any, record: KeyRecord) -> None:
+    public = load_der_public_key(bytes.fromhex(record.public))
+    if not isinstance(public, RSAPublicKey):
+        raise HsmKeyMismatch(f"{record.label}: the pinned public key is not RSA")
+    if int.from_bytes(key[Attribute.MODULUS], "big") != public.public_numbers().n:
+        raise HsmKeyMismatch(f"{record.label} is not the private half of the pinned public key")

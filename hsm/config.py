@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where the HSM is, and where its PINs are read from.
+
+Implements DESIGN section 3 ("PIN from a file or descriptor, never argv").
+Reads no environment and no settings: whoever composes the process passes an HsmConfig.
+"""
+
+import os
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from holdfast.core.secret import SecretBytes
+from hsm.errors import HsmError
+
+DEBIAN_SOFTHSM = Path("/usr/lib/softhsm/libsofthsm2.so")
+
+TOKENS = ("ceremony", "root", "log", "escrow")
+
+_LONGEST_PIN = 256
+
+
+class PinSource(Protocol):
+    """Gives the PIN each time a login needs it, so that the process need not keep it."""
+
+    def read(self) -> SecretBytes: ...
+
+
+@dataclass(frozen=True)
+class PinFile:
+    """A PIN in a file that only its owner may read (0600 or 0400)."""
+
+    path: Path
+
+    def read(self) -> SecretBytes:
+        """Return the PIN without the line end. Raises HsmError when the file is absent or open to others."""
+        try:
+            with self.path.open("rb") as file:
+                mode = os.fstat(file.fileno()).st_mode
+                pin = file.read(_LONGEST_PIN + 1)
+        except OSError as error:
+            raise HsmError(f"the PIN file {self.path} cannot be read: {error.strerror}") from error
+        if stat.S_IMODE(mode) & 0o077:
+            raise HsmError(f"the PIN file {self.path} is open to others than its owner: chmod 600 it")
+        return _pin(pin)
+
+
+class PinDescriptor:
+    """A PIN behind an inherited file descriptor: a file is read again each time, a pipe once and kept."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._kept: SecretBytes | None = None
+
+    def read(self) -> SecretBytes:
+        """Return the PIN without the line end. Raises HsmError when the descriptor gives nothing."""
+        if self._kept is not None:
+            return self._kept
+        try:
+            return _pin(os.pread(self._descriptor, _LONGEST_PIN + 1, 0))
+        except OSError:
+            # A pipe has no offset and gives its bytes once; a later login needs them again.
+            with os.fdopen(os.dup(self._descriptor), "rb") as pipe:
+                self._kept = _pin(pipe.read(_LONGEST_PIN + 1))
+            return self._kept
+
+
+def _pin(raw: bytes) -> SecretBytes:
+    pin = raw.rstrip(b"\r\n")
+    if not 0 < len(pin) <= _LONGEST_PIN:
+        raise HsmError("a PIN has 1 to 256 bytes")
+    return SecretBytes(pin)
+
+
+@dataclass(frozen=True)
+class HsmConfig:
+    """One installation: `home` holds hsm.json, tokens/, backups/, pins/ and, unless moved, run/.
+
+    softhsm: the module keeps tokens in files, so each process works on a private copy of them.
+    deadline_seconds bounds every call but the escrow re-wrap, whose result must not be guessed at.
+    """
+
+    home: Path
+    module: Path = DEBIAN_SOFTHSM
+    softhsm: bool = True
+    pins: Mapping[str, PinSource] = field(default_factory=dict)
+    runtime: Path | None = None
+    threads: int = 4
+    deadline_seconds: float = 3.0
+    rewrap_deadline_seconds: float = 60.0
+
+    def pin(self, token: str) -> PinSource:
+        return self.pins.get(token) or PinFile(self.pin_path(token))
+
+    def pin_path(self, token: str) -> Path:
+        return self.home / "pins" / f"{token}.pin"
+
+    @property
+    def manifest_path(self) -> Path:
+        return self.home / "hsm.json"
+
+    @property
+    def runtime_root(self) -> Path:
+        return self.runtime or self.home / "run"
+
+    def pristine(self, token: str, generation: int) -> Path:
+        return self.home / "tokens" / f"{token}-{generation}"
+
+    def backup(self, token: str, generation: int) -> Path:
+        return self.home / "backups" / f"{token}-{generation}"

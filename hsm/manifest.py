@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""hsm.json: what a ceremony left behind, and what every start compares the HSM with.
+
+Implements DESIGN section 3 ("token serial and key check values are pinned, mismatch refuses to start").
+Contains no secret. Replacing the file is the commit of a ceremony: before it, nothing has happened.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from fcntl import LOCK_EX, LOCK_SH, flock
+from pathlib import Path
+from typing import Any
+
+from hsm.errors import HsmError, HsmKeyMismatch, HsmKeyMissing
+
+FORMAT = "holdfast-hsm/1"
+
+
+@dataclass(frozen=True)
+class KeyRecord:
+    """One key on a token. Byte strings are lower-case hex.
+
+    kind: master, log, escrow or tenant-root. public: DER SPKI, empty for a master key.
+    canary: a wrapped key that the master key must open; kcv: the check value of what it opens to, or the
+    first 3 bytes of SHA-256(public).
+    """
+
+    kind: str
+    id: str
+    label: str
+    version: int
+    algorithm: str
+    kcv: str
+    tenant: str = ""
+    public: str = ""
+    canary: str = ""
+    attributes: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TokenRecord:
+    """One token. files: SHA-256 of each file of the token's directory, for a module that keeps files."""
+
+    serial: str
+    label: str
+    generation: int
+    files: dict[str, str]
+    keys: tuple[KeyRecord, ...]
+
+    def find(self, kind: str, *, tenant: str = "") -> list[KeyRecord]:
+        """Return the keys of this kind and tenant, oldest version first."""
+        found = [key for key in self.keys if key.kind == kind and key.tenant == tenant]
+        return sorted(found, key=lambda key: key.version)
+
+    def by_id(self, cka_id: bytes) -> KeyRecord:
+        """Raise HsmKeyMissing when no key has this id."""
+        for key in self.keys:
+            if key.id == cka_id.hex():
+                return key
+        raise HsmKeyMissing(f"no key with id {cka_id.hex()} on the token {self.label}")
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """All tokens of one installation and the module that serves them."""
+
+    module_path: str
+    module_sha256: str
+    oaep: str
+    tokens: dict[str, TokenRecord]
+
+    def token(self, name: str) -> TokenRecord:
+        """Raise HsmError when no ceremony has made this token."""
+        try:
+            return self.tokens[name]
+        except KeyError:
+            raise HsmError(f"no ceremony has made the token {name}") from None
+
+    def with_token(self, name: str, record: TokenRecord) -> "Manifest":
+        return replace(self, tokens=self.tokens | {name: record})
+
+    def check_module(self, module: Path) -> None:
+        """Raise HsmKeyMismatch unless `module` is, byte for byte, the one that the ceremony used."""
+        if str(module) != self.module_path:
+            raise HsmKeyMismatch(f"the HSM module is {module}; the ceremony pinned {self.module_path}")
+        if module_sha256(module) != self.module_sha256:
+            raise HsmKeyMismatch(
+                f"{module} has changed since the ceremony. After an upgrade that you made: "
+                "manage.py hsm_accept_module"
+            )
+
+    def to_json(self) -> bytes:
+        body = {"format": FORMAT, **asdict(self)}
+        return json.dumps(body, indent=1, sort_keys=True).encode() + b"\n"
+
+    def save(self, path: Path) -> None:
+        """Replace the file at once: a reader sees the old manifest or the new one, after a crash too."""
+        write_durably(path, self.to_json())
+
+
+def load(path: Path) -> Manifest:
+    """Raise HsmError when there is no manifest or it is not one of ours."""
+    try:
+        body = json.loads(path.read_bytes())
+        if body.pop("format") != FORMAT:
+            raise HsmError(f"{path} has a format that this version does not know")
+        tokens = {
+            name: TokenRecord(**(token | {"keys": tuple(KeyRecord(**key) for key in token["keys"])}))
+            for name, token in body.pop("tokens").items()
+        }
+        return Manifest(**body, tokens=tokens)
+    except FileNotFoundError:
+        raise HsmError(f"there is no {path}: the HSM ceremony has not been held") from None
+    except OSError as error:
+        raise HsmError(f"{path} cannot be read: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise HsmError(f"{path} is damaged: copy the newest backups/*.json in its place") from error
+
+
+def module_sha256(module: Path) -> str:
+    """Raise HsmKeyMismatch when the module cannot be read."""
+    try:
+        return hashlib.sha256(module.read_bytes()).hexdigest()
+    except OSError as error:
+        raise HsmKeyMismatch(f"the HSM module {module} cannot be read: {error.strerror}") from error
+
+
+def write_durably(path: Path, body: bytes, mode: int = 0o644) -> None:
+    """Write beside, sync, rename, sync the directory."""
+    beside = path.with_name(f".{path.name}.new")
+    beside.unlink(missing_ok=True)
+    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(body)
+        file.flush()
+        os.fsync(file.fileno())
+    beside.replace(path)
+    sync_directory(path.parent)
+
+
+def sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def locked(home: Path, name: str, *, exclusive: bool) -> Iterator[None]:
+    """Hold `home`/.<name>.lock: ceremonies exclusively, those who copy pristine tokens shared.
+
+    A reader may have no right to write in `home`; the file is made by the first ceremony.
+    """
+    path = home / f".{name}.lock"
+    flags = os.O_RDONLY | (os.O_CREAT if exclusive else 0)
+    try:
+        descriptor = os.open(path, flags, 0o644)
+    except FileNotFoundError:
+        raise HsmError(f"there is no {path}: the HSM ceremony has not been held") from None
+    try:
+        flock(descriptor, LOCK_EX if exclusive else LOCK_SH)
+        yield
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,312 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The HSM as one process uses it: one login for each token, a few threads, each with its own sessions.
+
+Implements HSM page section 6 and FAULTS H1, H3, H4, H5, H10, H14. Initialised on opening, after fork.
+Knows nothing of what the operations do; hands their callers HsmError only.
+"""
+
+import logging
+import os
+import queue
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from contextlib import suppress
+from typing import Any, Final, Generic, TypeVar
+
+from pkcs11 import exceptions as ck
+
+from hsm import manifest as manifests
+from hsm import pkcs11
+from hsm.attributes import ArrayMapper
+from hsm.checks import check_token, find_key
+from hsm.config import HsmConfig
+from hsm.directories import RuntimeDirectory
+from hsm.errors import HsmError, HsmKeyMismatch, HsmKeyMissing, HsmPinRejected, HsmRefused, HsmUnavailable
+from hsm.locks import SharedLock
+from hsm.manifest import KeyRecord, Manifest, TokenRecord, locked
+from hsm.pkcs11 import Meaning, ThreadedLibrary, meaning
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_QUEUE: Final = 64
+_START_TRIES: Final = 3
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 5.0
+_SESSION_OBJECTS: Final = 512
+
+
+class TokenSession:
+    """One thread's session on one token, with the handles it has found; never shared, never kept."""
+
+    def __init__(self, session: Any, record: TokenRecord) -> None:
+        self.pkcs11 = session
+        self.record = record
+        self._keys: dict[str, Any] = {}
+        self._objects: OrderedDict[bytes, Any] = OrderedDict()
+
+    def key(self, record: KeyRecord) -> Any:
+        """Return the pinned key. Raises HsmKeyMissing, HsmKeyMismatch."""
+        if record.id not in self._keys:
+            self._keys[record.id] = find_key(self.pkcs11, record)
+        return self._keys[record.id]
+
+    def remembered(self, name: bytes, make: Callable[[], Any]) -> Any:
+        """Return the session object made for `name` before, or make it; the least used ones are destroyed."""
+        if name in self._objects:
+            self._objects.move_to_end(name)
+            return self._objects[name]
+        self._objects[name] = made = make()
+        if len(self._objects) > _SESSION_OBJECTS:
+            self._objects.popitem(last=False)[1].destroy()
+        return made
+
+    def alive(self) -> bool:
+        """Tell whether a pinned private key can be found: only a logged-in process on a present token can."""
+        try:
+            return all(find_key(self.pkcs11, record) for record in self.record.keys[:1])
+        except (ck.PKCS11Error, HsmKeyMissing, HsmKeyMismatch):
+            return False
+
+
+class _Job(Generic[T]):
+    def __init__(
+        self, token: str, operation: Callable[[TokenSession], T], *, opens: bool, once: bool
+    ) -> None:
+        self.token, self.operation, self.opens, self.once = token, operation, opens, once
+        self.future: Future[T] = Future()
+
+
+class _StateLost(Exception):
+    """The library lost its sessions, or its login; `error` says how we noticed."""
+
+
+class HsmPool:
+    """All tokens of this process. Opening verifies everything the manifest pins; see `run` for the rest."""
+
+    def __init__(self, config: HsmConfig, tokens: tuple[str, ...]) -> None:
+        self._config, self._tokens = config, tokens
+        self.manifest: Manifest = manifests.load(config.manifest_path)
+        self._directory = RuntimeDirectory(config) if config.softhsm else None
+        self._lock = SharedLock()
+        self._jobs: queue.SimpleQueue[_Job[Any] | None] = queue.SimpleQueue()
+        self._room = threading.BoundedSemaphore(_QUEUE)
+        self._library: ThreadedLibrary | None = None
+        self._slots: Mapping[str, Any] = {}
+        self._anchors: list[Any] = []
+        self._generation = 0
+        self._rejected: HsmPinRejected | None = None
+        self._pause, self._closed_until = 0.0, 0.0
+        self._pid, self._closed = os.getpid(), False
+        try:
+            self._start()
+        except BaseException:
+            self._stop()
+            self._remove_directory()
+            raise
+        self._workers = [
+            threading.Thread(target=self._work, name=f"hsm-{n}", daemon=True) for n in range(config.threads)
+        ]
+        for worker in self._workers:
+            worker.start()
+
+    def run(
+        self,
+        token: str,
+        operation: Callable[[TokenSession], T],
+        *,
+        opens: bool = False,
+        once: bool = False,
+        deadline_seconds: float | None = None,
+    ) -> T:
+        """Run `operation` on a session of `token` in one of the pool's threads and return its result.
+
+        An operation that meets lost state is run once more after a re-initialisation, so it must be safe to
+        repeat; with `once` the session is proved alive first and the operation itself is never repeated.
+        Raises HsmUnavailable when full, late, or not to be mended; HsmPinRejected; HsmRefused, for an
+        operation that `opens` a blob, when the token works and calls it bad; HsmError from a forked child.
+        """
+        if self._pid != os.getpid():
+            raise HsmError("the HSM was opened before fork(): open the tokens in the child")
+        if self._closed:
+            raise HsmError("the HSM has been closed")
+        if self._rejected is not None:
+            raise HsmPinRejected(*self._rejected.args)
+        if not self._room.acquire(blocking=False):
+            raise HsmUnavailable("the HSM has too much to do")
+        job = _Job(token, operation, opens=opens, once=once)
+        job.future.add_done_callback(lambda _: self._room.release())
+        self._jobs.put(job)
+        deadline = deadline_seconds or self._config.deadline_seconds
+        try:
+            return job.future.result(deadline)
+        except TimeoutError:
+            # What has not begun never will; what has begun ends unseen.
+            job.future.cancel()
+            raise HsmUnavailable(f"the HSM did not answer within {deadline:g} seconds") from None
+
+    def refresh(self) -> bool:
+        """Take over a newer manifest, as after a ceremony. Return whether there was one."""
+        newer = manifests.load(self._config.manifest_path)
+        if newer == self.manifest:
+            return False
+        self._restart(self._generation)
+        return True
+
+    def close(self) -> None:
+        """Log out, finalise and remove the private copy. Tokens may be opened again afterwards."""
+        if self._closed or self._pid != os.getpid():
+            return
+        self._closed = True
+        for _ in self._workers:
+            self._jobs.put(None)
+        for worker in self._workers:
+            worker.join(self._config.deadline_seconds)
+        if any(worker.is_alive() for worker in self._workers):
+            # C_Finalize beside a thread inside the library crashes the process.
+            log.warning("an HSM call has not returned: the library stays initialised")
+            return
+        self._stop()
+        self._remove_directory()
+
+    # The threads.
+
+    def _work(self) -> None:
+        sessions: dict[str, TokenSession] = {}
+        generation = 0
+        while (job := self._jobs.get()) is not None:
+            if not job.future.set_running_or_notify_cancel():
+                continue
+            try:
+                for last in (False, True):
+                    try:
+                        with self._lock.shared():
+                            if generation != self._generation:
+                                sessions, generation = {}, self._generation
+                            job.future.set_result(self._attempt(job, sessions))
+                        break
+                    except _StateLost as lost:
+                        if last:
+                            raise HsmUnavailable(f"the HSM lost its state twice: {lost}") from lost.__cause__
+                        log.warning("the HSM lost its state (%s): initialising again", lost)
+                        self._restart(generation)
+            except BaseException as error:  # noqa: BLE001  every failure belongs to the caller who waits
+                job.future.set_exception(error)
+
+    def _attempt(self, job: _Job[T], sessions: dict[str, TokenSession]) -> T:
+        try:
+            session = self._session(job.token, sessions)
+            if job.once and not session.alive():
+                raise _StateLost("its keys are not to be seen")
+        except ck.PKCS11Error as error:
+            raise _StateLost(repr(error)) from error
+        try:
+            return job.operation(session)
+        except HsmKeyMissing as error:
+            # SoftHSM answers "no objects, OK" for a token that was taken away.
+            raise _StateLost(str(error)) from error
+        except ck.PKCS11Error as error:
+            raise _translated(error, session, job) from error
+
+    def _session(self, token: str, sessions: dict[str, TokenSession]) -> TokenSession:
+        if token not in sessions:
+            if token not in self._slots:
+                raise _StateLost("it is not open")
+            opened = self._slots[token].open(rw=True, attribute_mapper=ArrayMapper())
+            sessions[token] = TokenSession(opened, self.manifest.token(token))
+        return sessions[token]
+
+    # Starting, and starting again.
+
+    def _restart(self, seen: int) -> None:
+        """Initialise again unless another thread has; alone in the library, and not again too soon."""
+        with self._lock.exclusive(self._config.deadline_seconds):
+            if self._generation != seen:
+                return
+            if self._rejected is not None:
+                raise HsmPinRejected(*self._rejected.args)
+            if time.monotonic() < self._closed_until:
+                raise HsmUnavailable("the HSM could not be initialised a moment ago")
+            try:
+                self._start()
+            except HsmError as error:
+                self._pause = min(max(self._pause * 2, _FIRST_PAUSE), _LONGEST_PAUSE)
+                self._closed_until = time.monotonic() + self._pause
+                if isinstance(error, HsmPinRejected):
+                    self._rejected = error
+                raise
+            self._pause = 0.0
+
+    def _start(self) -> None:
+        # Even when it fails: handles of before may come to name other sessions and keys.
+        self._generation += 1
+        for attempt in range(1, _START_TRIES + 1):
+            self._stop()
+            try:
+                self._initialize()
+                break
+            except ck.PKCS11Error as error:
+                if meaning(error) is Meaning.PIN_REJECTED:
+                    raise HsmPinRejected(
+                        f"the HSM refused the PIN: {error!r}; it is not tried again"
+                    ) from error
+                if attempt == _START_TRIES:
+                    raise HsmUnavailable(f"the HSM does not start: {error!r}") from error
+                time.sleep(0.05 * 4**attempt / 4)
+        log.info("HSM ready: %s", ", ".join(self._tokens))
+
+    def _initialize(self) -> None:
+        with locked(self._config.home, "commit", exclusive=False):
+            self.manifest = manifests.load(self._config.manifest_path)
+            self.manifest.check_module(self._config.module)
+            if self._directory is not None:
+                self._directory.fill(self._config, self.manifest, self._tokens)
+                self._directory.activate()
+        self._library = pkcs11.initialize(self._config.module)
+        present = {slot.serial: slot for slot in self._library.get_tokens()}
+        slots = {}
+        for name in self._tokens:
+            record = self.manifest.token(name)
+            try:
+                slots[name] = present[record.serial.encode()]
+            except KeyError:
+                raise _missing(name, record, present) from None
+            # One login for each token and process: its session is never closed, for that would log out all.
+            pin = self._config.pin(name).read().reveal().decode()
+            self._anchors.append(slots[name].open(rw=True, user_pin=pin, attribute_mapper=ArrayMapper()))
+            check_token(self._anchors[-1], record, token=name)
+        self._slots = slots
+
+    def _stop(self) -> None:
+        self._slots, self._anchors = {}, []
+        if self._library is not None:
+            with suppress(HsmUnavailable):
+                self._library.c_finalize()
+
+    def _remove_directory(self) -> None:
+        if self._directory is not None:
+            self._directory.remove()
+
+
+def _missing(name: str, record: TokenRecord, present: Mapping[bytes, Any]) -> HsmError:
+    if any(token.label == record.label for token in present.values()):
+        return HsmKeyMismatch(
+            f"the token {record.label} has another serial than the pinned {record.serial}: "
+            "it was initialised again, or is another one"
+        )
+    return HsmUnavailable(f"the token {name} (serial {record.serial}) is not present")
+
+
+def _translated(error: ck.PKCS11Error, session: TokenSession, job: _Job[Any]) -> Exception:
+    means = meaning(error)
+    if means is Meaning.AMBIGUOUS:
+        means = Meaning.REFUSED if session.alive() else Meaning.STATE_LOST
+    if means is Meaning.REFUSED and job.opens:
+        # Never a reason to initialise again: whoever sends bad blobs would close the HSM for all.
+        return HsmRefused("the HSM does not open this")
+    if means is Meaning.STATE_LOST and not job.once:
+        return _StateLost(repr(error))
+    return HsmUnavailable(f"the HSM answered {error!r}")

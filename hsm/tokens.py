@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The PKCS#11 backend: RootToken, LogToken and EscrowToken of hsm.backend on one pool.
+
+Implements HSM page sections 3.1 (blind re-wrap, suite R1), 3.4 (templates) and 5 (tenant keys).
+Creates no key on a token: that is hsm.ceremony.
+"""
+
+import hashlib
+import os
+from typing import Any
+
+from pkcs11 import GCMParams, KeyType, Mechanism
+
+from holdfast.core.secret import SecretBytes
+from hsm import signing
+from hsm.attributes import TENANT_KEY_BIRTH, TENANT_KEY_CAPABILITIES
+from hsm.backend import (
+    KEY_BYTES,
+    SEALED_BYTES,
+    WRAPPED_RECORD_KEY_BYTES,
+    Capabilities,
+    EscrowKeyRef,
+    OaepAlgorithm,
+    RecordKey,
+    SigningPublicKey,
+    TenantKey,
+    WrappedTenantKey,
+)
+from hsm.checks import key_check_value, unwrap_tenant_key
+from hsm.errors import HsmKeyMismatch, HsmKeyMissing, HsmRefused, HsmUnavailable
+from hsm.manifest import KeyRecord
+from hsm.pool import HsmPool, TokenSession
+from hsm.rewrap import destroy, recipient_numbers, rewrap
+
+_NONCE_BYTES = 12
+_TAG_BITS = 128
+
+
+def _capabilities(pool: HsmPool, signature: SigningPublicKey | None = None) -> Capabilities:
+    oaep: OaepAlgorithm = "oaep-sha1" if pool.manifest.oaep == "oaep-sha1" else "oaep-sha256"
+    return Capabilities(
+        blind_rewrap=True, oaep=oaep, signature=None if signature is None else signature.algorithm
+    )
+
+
+class Pkcs11RootToken:
+    """RootToken."""
+
+    def __init__(self, pool: HsmPool) -> None:
+        self._pool = pool
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return _capabilities(self._pool)
+
+    @property
+    def master_version(self) -> int:
+        return self._masters()[-1].version
+
+    def generate_tenant_key(self) -> WrappedTenantKey:
+        master = self._masters()[-1]
+
+        def generate(session: TokenSession) -> WrappedTenantKey:
+            key = session.pkcs11.generate_key(
+                KeyType.AES, 256, capabilities=TENANT_KEY_CAPABILITIES, template=TENANT_KEY_BIRTH
+            )
+            try:
+                blob = session.key(master).wrap_key(key, mechanism=Mechanism.AES_KEY_WRAP)
+                return WrappedTenantKey(blob, key_check_value(key), master.version)
+            finally:
+                destroy(key)
+
+        return self._pool.run("root", generate)
+
+    def load_tenant_key(self, wrapped: WrappedTenantKey) -> TenantKey:
+        for master in self._masters():
+            if master.version == wrapped.master_version:
+                key = Pkcs11TenantKey(self._pool, master, wrapped)
+                key.check()
+                return key
+        raise HsmKeyMissing(f"no master key of version {wrapped.master_version} on the token")
+
+    def _masters(self) -> list[KeyRecord]:
+        masters = self._pool.manifest.token("root").find("master")
+        if not masters:
+            raise HsmKeyMissing("no ceremony has made a master key")
+        return masters
+
+
+class Pkcs11TenantKey:
+    """TenantKey: a session object in each of the pool's threads, unwrapped again when sessions are lost."""
+
+    def __init__(self, pool: HsmPool, master: KeyRecord, wrapped: WrappedTenantKey) -> None:
+        self._pool, self._master, self._wrapped = pool, master, wrapped
+        # Names the object in a thread's cache by all that decides what it is.
+        self._name = wrapped.blob + wrapped.kcv + wrapped.master_version.to_bytes(4, "big")
+
+    def check(self) -> None:
+        """Unwrap and compare the KCV. Raises HsmRefused, HsmKeyMismatch, HsmUnavailable."""
+        self._pool.run("root", self._key, opens=True)
+
+    def new_record_key(self, *, aad: bytes) -> RecordKey:
+        key = SecretBytes(os.urandom(KEY_BYTES))
+        return RecordKey(key, self.wrap_record_key(key, aad=aad))
+
+    def wrap_record_key(self, key: SecretBytes, *, aad: bytes) -> bytes:
+        if len(key) != KEY_BYTES:
+            raise ValueError("a record key has 32 bytes")
+
+        def encrypt(session: TokenSession) -> bytes:
+            # Drawn in the operation: a repeated one must not reuse it. os.urandom does not repeat after fork.
+            nonce = os.urandom(_NONCE_BYTES)
+            return nonce + bytes(
+                self._key(session).encrypt(
+                    key.reveal(), mechanism=Mechanism.AES_GCM, mechanism_param=_gcm(nonce, aad)
+                )
+            )
+
+        wrapped = self._pool.run("root", encrypt)
+        if len(wrapped) != WRAPPED_RECORD_KEY_BYTES:
+            raise HsmUnavailable("the HSM encrypted without a full tag")
+        return wrapped
+
+    def unwrap_record_key(self, wrapped: bytes, *, aad: bytes) -> SecretBytes:
+        if len(wrapped) != WRAPPED_RECORD_KEY_BYTES:
+            raise HsmRefused("the HSM does not open this")
+        nonce, ciphertext = wrapped[:_NONCE_BYTES], wrapped[_NONCE_BYTES:]
+
+        def decrypt(session: TokenSession) -> SecretBytes:
+            return SecretBytes(
+                bytes(
+                    self._key(session).decrypt(
+                        ciphertext, mechanism=Mechanism.AES_GCM, mechanism_param=_gcm(nonce, aad)
+                    )
+                )
+            )
+
+        return self._pool.run("root", decrypt, opens=True)
+
+    def _key(self, session: TokenSession) -> Any:
+        return session.remembered(self._name, lambda: self._unwrap(session))
+
+    def _unwrap(self, session: TokenSession) -> Any:
+        key = unwrap_tenant_key(session.key(self._master), self._wrapped.blob)
+        if key_check_value(key) != self._wrapped.kcv:
+            destroy(key)
+            raise HsmKeyMismatch("the tenant key is not the one that its check value names")
+        return key
+
+
+def _gcm(nonce: bytes, aad: bytes) -> GCMParams:
+    return GCMParams(nonce=nonce, aad=aad, tag_bits=_TAG_BITS)
+
+
+class Pkcs11LogToken:
+    """LogToken."""
+
+    def __init__(self, pool: HsmPool) -> None:
+        self._pool = pool
+
+    @property
+    def public_key(self) -> SigningPublicKey:
+        return signing.public_key(bytes.fromhex(self._record().public))
+
+    def sign(self, data: bytes) -> bytes:
+        record = self._record()
+        return self._pool.run(
+            "log", lambda session: signing.sign(session.key(record), record.algorithm, data)
+        )
+
+    def _record(self) -> KeyRecord:
+        keys = self._pool.manifest.token("log").find("log")
+        if not keys:
+            raise HsmKeyMissing("no ceremony has made a log key")
+        return keys[-1]
+
+
+class Pkcs11EscrowToken:
+    """EscrowToken."""
+
+    def __init__(self, pool: HsmPool, *, deadline_seconds: float) -> None:
+        self._pool, self._deadline_seconds = pool, deadline_seconds
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return _capabilities(self._pool)
+
+    def rewrap(self, key_ref: EscrowKeyRef, sealed: bytes, recipient_spki: bytes) -> bytes:
+        if len(sealed) != SEALED_BYTES:
+            raise HsmRefused("the HSM does not open this")
+        recipient = recipient_numbers(recipient_spki)
+        record = self._record(key_ref)
+
+        def run(session: TokenSession) -> bytes:
+            return rewrap(session.pkcs11, session.key(record), sealed, recipient, key_ref.algorithm)
+
+        return self._pool.run("escrow", run, opens=True, once=True, deadline_seconds=self._deadline_seconds)
+
+    def _record(self, key_ref: EscrowKeyRef) -> KeyRecord:
+        try:
+            record = self._pool.manifest.token("escrow").by_id(key_ref.cka_id)
+        except HsmKeyMissing:
+            # A ceremony may have made it since this process started.
+            if not self._pool.refresh():
+                raise
+            record = self._pool.manifest.token("escrow").by_id(key_ref.cka_id)
+        if hashlib.sha256(bytes.fromhex(record.public)).digest() != key_ref.spki_sha256:
+            raise HsmKeyMismatch(f"the escrow key {record.label} has another public key than is asked for")
+        if record.algorithm != key_ref.algorithm:
+            raise HsmKeyMismatch(f"the escrow key {record.label} is for {record.algorithm} only")
+        return record
