@@ -78,7 +78,8 @@ class Terms:
 
     delay: from quorum to release. max_notice_delay: how late a subject may be told, at most a year.
     cooling_off: before a new officer counts and before a lowering takes effect. undelivered_delay: instead of
-    delay when no notice could be delivered. purposes: what a case may be opened for.
+    delay when no notice could be delivered. purposes: what a case may be opened for. release_signing_key and
+    release_sealing_key: the release process's own, so that officers seal shares only to a key they signed for.
     """
 
     delay_seconds: int
@@ -88,6 +89,8 @@ class Terms:
     approve_with: ApproveWith
     purposes: frozenset[str]
     deposits: DepositRule
+    release_signing_key: PublicKey
+    release_sealing_key: PublicKey
 
     def to_map(self) -> dict[int, Encodable]:
         """Return the map of field 10; purposes in ascending order, so that one set has one encoding."""
@@ -99,12 +102,14 @@ class Terms:
             5: int(self.approve_with),
             6: sorted(self.purposes),
             7: int(self.deposits),
+            8: self.release_signing_key.encoded,
+            9: self.release_sealing_key.encoded,
         }
 
     @classmethod
     def from_map(cls, value: Value) -> "Terms":
         """Read the map; raises Malformed."""
-        fields = Fields(value, "policy terms", range(1, 8))
+        fields = Fields(value, "policy terms", range(1, 10))
         listed = Fields(
             dict(enumerate(fields.array(6, minimum=1, maximum=MAX_PURPOSES))),
             "policy purposes",
@@ -122,6 +127,8 @@ class Terms:
             approve_with=ApproveWith(fields.uint(5, minimum=1, maximum=2)),
             purposes=frozenset(purposes),
             deposits=DepositRule(fields.uint(7, maximum=2)),
+            release_signing_key=read_key(fields, 8, SIGNING_KINDS),
+            release_sealing_key=read_key(fields, 9, KeyKind.X_WING),
         )
 
 
@@ -278,7 +285,8 @@ def lowered(before: Policy, after: Policy) -> tuple[str, ...]:
 def strictest(policies: Sequence[Policy]) -> tuple[int, Terms]:
     """Return the highest m and the strictest terms of `policies`: at deposit, at request and now.
 
-    The purposes are the intersection and may be empty: then nothing may be released. ESCROW, Policy.
+    The purposes are the intersection and may be empty: then nothing may be released. The release process's
+    keys are not a matter of strictness: the last policy's are given. ESCROW, Policy.
     """
     terms = [policy.terms for policy in policies]
     return max(policy.m for policy in policies), Terms(
@@ -289,4 +297,6 @@ def strictest(policies: Sequence[Policy]) -> tuple[int, Terms]:
         approve_with=min(one.approve_with for one in terms),
         purposes=frozenset.intersection(*(one.purposes for one in terms)),
         deposits=max(one.deposits for one in terms),
+        release_signing_key=terms[-1].release_signing_key,
+        release_sealing_key=terms[-1].release_sealing_key,
     )
