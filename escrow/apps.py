@@ -1,0 +1,11 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The app that puts archive keys into custody and keeps them there."""
+
+from __future__ import annotations
+
+from django.apps import AppConfig
+
+
+class EscrowConfig(AppConfig):
+    name = "escrow"
+    verbose_name = "Escrow"

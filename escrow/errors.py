@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What custody refuses: one class for each reaction a caller can have. Codes are API (docs/problems.md).
+
+Implements ESCROW, "Policy and officers" and "Deposit". It knows no HTTP status: `kernel.problems` does.
+"""
+
+from __future__ import annotations
+
+from kernel.errors import Conflict, Invalid, Unavailable
+
+
+class EscrowOff(Conflict):
+    """This tenant has no escrow policy or no escrow key yet."""
+
+    code = "escrow-off"
+    default_detail = "Escrow is not set up: the tenant needs a policy of three officers and an escrow key."
+
+
+class PolicyRefused(Invalid):
+    """The policy statement does not follow from the one in force."""
+
+    code = "policy-refused"
+
+
+class EscrowKeyRefused(Invalid):
+    """The escrow-key statement does not follow from the one in force."""
+
+    code = "escrow-key-refused"
+
+
+class PolicyStale(Conflict):
+    """The statement names a policy or an escrow key that is no longer in force."""
+
+    code = "policy-stale"
+    default_detail = "Fetch escrow/policy and escrow/key again, ask for consent, then retry."
+
+
+class DepositRefused(Invalid):
+    """The record does not fit the statement, the account chain or what is in force."""
+
+    code = "deposit-refused"
+
+
+class DepositRepeated(Conflict):
+    """This deposit, or the half sealed in it, is in custody already."""
+
+    code = "deposit-repeated"
+    default_detail = "Make a fresh deposit: a half is sealed once and never again."
+
+
+class OfficerNeeded(Conflict):
+    """Fewer officers than the policy asks for would remain."""
+
+    code = "officer-needed"
+
+
+class RecordUnreadable(Unavailable):
+    """A stored deposit does not open or is not the one that was accepted."""
+
+    code = "deposit-unreadable"
+    default_detail = "A stored deposit could not be read. It is kept as it is; tell your operator."

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rows of custody: policies, officers, escrow keys, deposits. Signed bytes are kept as they were received.
+
+Implements ESCROW, "Policy and officers", "Keys" and "Deposit". A row proves nothing: the release process
+believes a statement by its signatures and its hash in the log (FAULTS P16).
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from django.db import models
+from django.db.models import F, Q
+
+from escrow.states import OfficerState
+from kernel.scope import TenantModel
+
+
+class Policy(TenantModel):
+    """One version of the tenant's escrow policy; the highest version is in force."""
+
+    version = models.PositiveIntegerField()
+    hash = models.BinaryField(max_length=32)
+    statement = models.BinaryField()
+    m = models.PositiveSmallIntegerField()
+    n = models.PositiveSmallIntegerField()
+    published_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta(TenantModel.Meta):
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["tenant_id", "version"], name="policy_version_once"),
+            models.UniqueConstraint(fields=["tenant_id", "hash"], name="policy_hash_once"),
+            # FAULTS P15, the last fence behind the signed statement's own check.
+            models.CheckConstraint(
+                condition=Q(m__gte=2) & Q(n__gte=3) & Q(n__lte=16) & Q(m__lte=F("n") - 1),
+                name="policy_quorum",
+            ),
+        ]
+
+
+class PolicyOfficer(TenantModel):
+    """One place in one policy's roster. A person's state is the same in every policy that names her."""
+
+    policy = models.ForeignKey(Policy, on_delete=models.PROTECT, related_name="officers")
+    index = models.PositiveSmallIntegerField()
+    person_id = models.UUIDField()
+    signing_key = models.BinaryField(max_length=66)
+    sealing_key = models.BinaryField(max_length=1217)
+    state = models.CharField(max_length=10, choices=OfficerState.choices, default=OfficerState.ACTIVE)
+    # End of her cooling-off; none for a founder, whom the pinned hash names (FAULTS P8).
+    counts_from = models.DateTimeField(null=True)
+
+    class Meta(TenantModel.Meta):
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["policy", "index"], name="officer_index_once"),
+            # Approvals are counted by person, never by key or account (FAULTS P1).
+            models.UniqueConstraint(fields=["policy", "person_id"], name="officer_person_once"),
+            models.CheckConstraint(condition=Q(index__gte=1) & Q(index__lte=16), name="officer_index"),
+            models.CheckConstraint(condition=Q(state__in=OfficerState.values), name="officer_state"),
+        ]
+        indexes: ClassVar = [models.Index(fields=["tenant_id", "person_id"], name="officer_by_person")]
+
+
+class EscrowKey(TenantModel):
+    """One version of the tenant's escrow key; the highest version takes new deposits, all stay openable."""
+
+    version = models.PositiveIntegerField()
+    hash = models.BinaryField(max_length=32)
+    statement = models.BinaryField()
+    algorithm = models.CharField(max_length=16)
+    spki = models.BinaryField()
+    # Names the private half in the HSM; random, so that two keys are never confused (FAULTS H9).
+    cka_id = models.BinaryField(max_length=16)
+    published_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta(TenantModel.Meta):
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["tenant_id", "version"], name="escrow_key_version_once"),
+            models.UniqueConstraint(fields=["tenant_id", "hash"], name="escrow_key_hash_once"),
+        ]
+
+
+class Deposit(TenantModel):
+    """One archive key in custody; append-only. `sealed` holds statement and record, encrypted at rest.
+
+    The primary key is the deposit id of the record's header.
+    """
+
+    user_id = models.UUIDField()
+    device_id = models.UUIDField()
+    generation = models.PositiveIntegerField()
+    record_hash = models.BinaryField(max_length=32)
+    half_hash = models.BinaryField(max_length=32)
+    ak_commitment = models.BinaryField(max_length=32)
+    policy_hash = models.BinaryField(max_length=32)
+    escrow_key_hash = models.BinaryField(max_length=32)
+    sealed = models.BinaryField()
+    created_at = models.DateTimeField(auto_now_add=True)
+    # Set when the device that made it is revoked: it stays releasable, and whoever opens it is told.
+    flagged_at = models.DateTimeField(null=True)
+
+    class Meta(TenantModel.Meta):
+        constraints: ClassVar = [
+            # For ever: one user cannot carry another's half into a deposit of her own.
+            models.UniqueConstraint(fields=["tenant_id", "half_hash"], name="deposit_half_once"),
+            models.UniqueConstraint(fields=["tenant_id", "record_hash"], name="deposit_record_once"),
+        ]
+        indexes: ClassVar = [
+            models.Index(fields=["tenant_id", "user_id", "generation"], name="deposit_by_user")
+        ]

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What getting a key out refuses: one class for each reaction a caller can have. Codes are API.
+
+Implements ESCROW, "Case". It knows no HTTP status: `kernel.problems` does.
+"""
+
+from __future__ import annotations
+
+from kernel.errors import Conflict, Denied, Invalid
+
+
+class CaseRefused(Invalid):
+    """The case statement does not fit the deposits, the policy or the device that signed it."""
+
+    code = "case-refused"
+
+
+class TooFewOfficers(Conflict):
+    """Fewer officers are eligible than the policy asks for, so this case could never be released."""
+
+    code = "too-few-officers"
+
+
+class CaseExists(Conflict):
+    """This case is open already."""
+
+    code = "case-exists"
+    default_detail = "Make a fresh case: a case id and its keys serve once."
+
+
+class CaseMoved(Conflict):
+    """The case is no longer in a state that allows this."""
+
+    code = "case-moved"
+
+
+class NotEligible(Denied):
+    """This person may not decide this case."""
+
+    code = "not-eligible"
+
+
+class ApprovalRefused(Invalid):
+    """The approval does not fit the case, the officer or the shares that came with it."""
+
+    code = "approval-refused"
+
+
+class NotReleased(Conflict):
+    """The case is not released, so there is nothing to collect."""
+
+    code = "not-released"
+
+
+class AttestationRefused(Invalid):
+    """The attestation does not fit the case or the officer who signed it."""
+
+    code = "attestation-refused"

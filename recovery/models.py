@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rows of getting out: cases, what officers signed, vetoes, notices, releases, attestations.
+
+Implements ESCROW, "Case". Signed bytes are kept as received; a row proves nothing by itself (FAULTS P16).
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from django.db import models
+from django.db.models import Q
+
+from kernel.scope import TenantModel
+from recovery.states import CaseState, NoticeState
+
+
+class Case(TenantModel):
+    """One request to open named deposits to one recipient device. Its terms stand in `statement`, not here.
+
+    The primary key is the case id of the statement. Columns beside it repeat the statement for queries.
+    """
+
+    state = models.CharField(max_length=16, choices=CaseState.choices, default=CaseState.REQUESTED)
+    q = models.BinaryField(max_length=32)
+    statement = models.BinaryField()
+    subject_id = models.UUIDField()
+    requester_id = models.UUIDField()
+    recipient_device_id = models.UUIDField()
+    recipient_person_id = models.UUIDField()
+    purpose = models.CharField(max_length=64)
+    policy_hash = models.BinaryField(max_length=32)
+    opened_at = models.DateTimeField()
+    notice_at = models.DateTimeField()
+    not_before = models.DateTimeField()
+    expiry = models.DateTimeField()
+    # Known once the case is waiting: when the release process will act, by the server's reckoning.
+    release_at = models.DateTimeField(null=True)
+    ended_at = models.DateTimeField(null=True)
+    # A fixed word of ours, never a person's text: why the case is held or came back.
+    why = models.CharField(max_length=64, default="")
+
+    class Meta(TenantModel.Meta):
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["tenant_id", "q"], name="case_q_once"),
+            models.CheckConstraint(condition=Q(state__in=CaseState.values), name="case_state"),
+        ]
+        indexes: ClassVar = [
+            models.Index(fields=["tenant_id", "state"], name="case_by_state"),
+            models.Index(fields=["tenant_id", "subject_id"], name="case_by_subject"),
+        ]
+
+
+class CaseDeposit(TenantModel):
+    """A deposit that a case names, with the hash of its record as the case's signer saw it."""
+
+    case = models.ForeignKey(Case, on_delete=models.PROTECT, related_name="deposits")
+    position = models.PositiveSmallIntegerField()
+    deposit_id = models.UUIDField()
+    record_hash = models.BinaryField(max_length=32)
+    generation = models.PositiveIntegerField()
+
+    class Meta(TenantModel.Meta):
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["case", "deposit_id"], name="case_deposit_once")
+        ]
+
+
+class Approval(TenantModel):
+    """One officer's signed decision on one case: one for each officer's index, whatever she sends again."""
+
+    case = models.ForeignKey(Case, on_delete=models.PROTECT, related_name="approvals")
+    index = models.PositiveSmallIntegerField()
+    person_id = models.UUIDField()
+    decision = models.CharField(max_length=10)
+    statement = models.BinaryField()
+    statement_hash = models.BinaryField(max_length=32)
+    at = models.DateTimeField()
+
+    class Meta(TenantModel.Meta):
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["case", "index"], name="approval_index_once"),
+            models.UniqueConstraint(fields=["case", "person_id"], name="approval_person_once"),
+            models.CheckConstraint(condition=Q(decision__in=["approve", "deny"]), name="approval_decision"),
+        ]
+
+
+class SealedShare(TenantModel):
+    """A share as the officer sent it, outer sealing on, encrypted at rest; destroyed if the case fails."""
+
+    approval = models.ForeignKey(Approval, on_delete=models.PROTECT, related_name="shares")
+    deposit_id = models.UUIDField()
+    sealed = models.BinaryField()
+
+    class Meta(TenantModel.Meta):
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["approval", "deposit_id"], name="share_once")
+        ]
+
+
+class Veto(TenantModel):
+    """The subject's refusal, from one of her live devices."""
+
+    case = models.ForeignKey(Case, on_delete=models.PROTECT, related_name="vetoes")
+    device_id = models.UUIDField()
+    statement = models.BinaryField(null=True)
+    reason = models.CharField(max_length=500, default="")
+    at = models.DateTimeField()
+
+    class Meta(TenantModel.Meta):
+        constraints: ClassVar = [models.UniqueConstraint(fields=["case", "device_id"], name="veto_once")]
+
+
+class Notice(TenantModel):
+    """One message that one person is owed about one case; its hand-over is a fact in the log, not a hope."""
+
+    case = models.ForeignKey(Case, on_delete=models.PROTECT, related_name="notices")
+    person_id = models.UUIDField()
+    kind = models.CharField(max_length=20)
+    state = models.CharField(max_length=12, choices=NoticeState.choices, default=NoticeState.PENDING)
+    due_at = models.DateTimeField()
+    attempts = models.PositiveSmallIntegerField(default=0)
+    settled_at = models.DateTimeField(null=True)
+
+    class Meta(TenantModel.Meta):
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["case", "person_id", "kind"], name="notice_once"),
+            models.CheckConstraint(condition=Q(state__in=NoticeState.values), name="notice_state"),
+        ]
+
+
+class Release(TenantModel):
+    """The HSM's half of one deposit, re-wrapped to the case's recipient. At most one, for ever."""
+
+    case = models.ForeignKey(Case, on_delete=models.PROTECT, related_name="releases")
+    deposit_id = models.UUIDField()
+    half = models.BinaryField()
+    at = models.DateTimeField()
+
+    class Meta(TenantModel.Meta):
+        constraints: ClassVar = [models.UniqueConstraint(fields=["case", "deposit_id"], name="release_once")]
+
+
+class ReleasedShare(TenantModel):
+    """A share whose outer sealing the release process took off; still sealed to the recipient alone."""
+
+    release = models.ForeignKey(Release, on_delete=models.PROTECT, related_name="shares")
+    index = models.PositiveSmallIntegerField()
+    sealed = models.BinaryField()
+
+    class Meta(TenantModel.Meta):
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["release", "index"], name="released_share_once")
+        ]
+
+
+class Attestation(TenantModel):
+    """An officer's signed word that a new identity is the case's subject, for her chain's re-genesis."""
+
+    case = models.ForeignKey(Case, on_delete=models.PROTECT, related_name="attestations")
+    index = models.PositiveSmallIntegerField()
+    person_id = models.UUIDField()
+    statement = models.BinaryField()
+    at = models.DateTimeField()
+
+    class Meta(TenantModel.Meta):
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["case", "index"], name="attestation_index_once")
+        ]

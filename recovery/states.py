@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The states of a case and of a notice, and which may follow which.
+
+Implements ESCROW, "Case". It touches no rows: `kernel.transitions` moves them, and a database trigger
+refuses to move a case out of a terminal state whatever the code says (FAULTS R14).
+"""
+
+from __future__ import annotations
+
+from django.db import models
+
+from kernel.transitions import TransitionTable
+
+
+class CaseState(models.TextChoices):
+    REQUESTED = "requested"  # waiting for officers
+    QUORATE = "quorate"  # enough signed approvals; the subject's notice is being handed over
+    WAITING = "waiting"  # the delay runs: `release_at` is known
+    RELEASING = "releasing"  # intent is committed, the HSM may be working
+    RELEASED = "released"  # re-wrapped to the recipient, not collected yet
+    COLLECTED = "collected"  # the recipient has it; what was exposed must be rotated
+    AWAITING_SHARE = "awaiting-share"  # a share was wrong: another officer's replaces it
+    ROTATED = "rotated"  # the subject's chain has a new AIK or a later generation
+    SEALED = "sealed"  # no device is left to rotate: the generation is marked exposed
+    CLOSED = "closed"
+    DENIED = "denied"
+    VETOED = "vetoed"
+    EXPIRED = "expired"
+    CANCELLED = "cancelled"
+    HELD = "held"  # rows and log disagree: a person must look, and only a new case goes on
+
+
+C = CaseState
+_ENDS = frozenset({C.DENIED, C.VETOED, C.EXPIRED, C.CANCELLED, C.HELD})
+CASE = TransitionTable(
+    {
+        C.REQUESTED: frozenset({C.QUORATE}) | _ENDS,
+        # Back to requested: an officer who had approved was removed or suspended, so her approval is void.
+        C.QUORATE: frozenset({C.WAITING, C.REQUESTED}) | _ENDS,
+        C.WAITING: frozenset({C.RELEASING, C.QUORATE, C.REQUESTED}) | _ENDS,
+        # From here no veto: the HSM may have worked already. Back to waiting: it was away and did not.
+        C.RELEASING: frozenset({C.RELEASED, C.WAITING, C.HELD}),
+        C.RELEASED: frozenset({C.COLLECTED, C.EXPIRED}),
+        C.COLLECTED: frozenset({C.ROTATED, C.SEALED, C.AWAITING_SHARE}),
+        C.AWAITING_SHARE: frozenset({C.RELEASED, C.EXPIRED}),
+        C.ROTATED: frozenset({C.CLOSED}),
+        C.SEALED: frozenset({C.CLOSED}),
+    }
+)
+# While a case is in one of these, officers may still decide and the subject may still veto.
+UNDECIDED = frozenset({C.REQUESTED, C.QUORATE, C.WAITING})
+# A failed case: its sealed shares are destroyed, so that shares do not add up over cases.
+FAILED = _ENDS
+TERMINAL = frozenset(state for state in C if CASE.is_terminal(state))
+
+
+class NoticeState(models.TextChoices):
+    PENDING = "pending"
+    HANDED_OVER = "handed-over"
+    FAILED = "failed"  # not delivered: the policy's long delay applies
+
+
+N = NoticeState
+NOTICE = TransitionTable({N.PENDING: frozenset({N.HANDED_OVER, N.FAILED})})
