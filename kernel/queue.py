@@ -38,6 +38,28 @@ class RunLater(Exception):  # noqa: N818 — it is a request to the queue, not a
         super().__init__(why)
 
 
+Periodic = Callable[[], object]
+_periodic: list[tuple[float, Periodic]] = []
+
+
+def every(seconds: float) -> Callable[[Periodic], Periodic]:
+    """Register work for the worker to do again and again, in the `tasks.py` of the app it belongs to.
+
+    It takes nothing, opens tenants' scopes itself, and is idempotent: two workers may do it at once.
+    """
+
+    def register(work: Periodic) -> Periodic:
+        _periodic.append((seconds, work))
+        return work
+
+    return register
+
+
+def periodic() -> list[tuple[float, Periodic]]:
+    """List what was registered, with its interval in seconds."""
+    return list(_periodic)
+
+
 def handles(kind: str) -> Callable[[Handler], Handler]:
     """Register the handler of one kind of job, in the `tasks.py` of the app that promises it."""
 
