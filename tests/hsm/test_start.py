@@ -1,0 +1,302 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a start refuses, and how a damaged token comes back (FAULTS H2, H3, H8, H9, H11, H15, H16, H17)."""
+
+import json
+import os
+import shutil
+import stat
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hsm import manifest as manifests
+from hsm.ceremony import Ceremony
+from hsm.config import HsmConfig, PinDescriptor, PinFile
+from hsm.directories import restore_token
+from hsm.errors import (
+    HsmError,
+    HsmKeyMismatch,
+    HsmKeyMissing,
+    HsmPinRejected,
+    HsmTokenDamaged,
+    HsmUnavailable,
+)
+from hsm.runtime import open_tokens
+from tests.fixtures.hsm import TENANT, Interposer
+from tests.hsm.surgery import operate
+
+
+def token_file(config: HsmConfig, name: str) -> Path:
+    generation = manifests.load(config.manifest_path).token(name).generation
+    (found,) = config.pristine(name, generation).glob("*/token.object")
+    return found
+
+
+def edit_manifest(config: HsmConfig, token: str, change: Callable[[dict[str, Any]], None]) -> None:
+    body = json.loads(config.manifest_path.read_bytes())
+    change(body["tokens"][token])
+    config.manifest_path.write_text(json.dumps(body))
+
+
+def test_open_uses_a_private_copy_that_is_gone_after_closing(hsm_config: HsmConfig) -> None:
+    pristine = token_file(hsm_config, "root")
+    before = pristine.read_bytes()
+    with open_tokens(hsm_config, ["root", "log"]):
+        (copy,) = hsm_config.runtime_root.iterdir()
+        assert stat.S_IMODE(copy.stat().st_mode) == 0o700
+        assert copy.name.startswith(f"{os.getpid()}-")
+        assert len(list((copy / "tokens").iterdir())) == 2
+        assert os.environ["SOFTHSM2_CONF"] == str(copy / "softhsm2.conf")
+        (used,) = (copy / "tokens").glob(f"{pristine.parent.name}/token.object")
+        # SoftHSM has rewritten the copy at login: the very write that a kill must not meet in the pristine.
+        assert used.stat().st_mtime_ns > pristine.stat().st_mtime_ns
+    assert list(hsm_config.runtime_root.iterdir()) == []
+    assert pristine.read_bytes() == before
+
+
+def test_open_serves_all_tokens_of_a_process_and_refuses_a_second_opening(
+    interposed: HsmConfig, interposer: Interposer
+) -> None:
+    with open_tokens(interposed, ["root", "log"]) as tokens:
+        assert interposer.entered("C_Login") == 2
+        with pytest.raises(HsmError, match="open already"):
+            open_tokens(interposed, ["escrow"])
+        assert tokens.log.sign(b"head")
+        assert tokens.root.generate_tenant_key()
+    with pytest.raises(HsmError, match="closed"):
+        tokens.log.sign(b"head")
+    for wrong in ([], ["root", "root"], ["other"]):
+        with pytest.raises(HsmError):
+            open_tokens(interposed, wrong)
+
+
+def test_open_refuses_an_installation_without_a_ceremony(tmp_path: Path) -> None:
+    with pytest.raises(HsmError, match="ceremony has not been held"):
+        open_tokens(HsmConfig(home=tmp_path), ["root"])
+    assert not (tmp_path / "tokens").exists()
+
+
+def test_open_tries_a_wrong_pin_once(interposed: HsmConfig, interposer: Interposer, tmp_path: Path) -> None:
+    wrong = tmp_path / "wrong.pin"
+    wrong.write_text("not the pin of this token at all")
+    wrong.chmod(0o600)
+    with pytest.raises(HsmPinRejected):
+        open_tokens(replace(interposed, pins={"root": PinFile(wrong)}), ["root"])
+    assert interposer.entered("C_Login") == 1
+    interposer.forget()
+    # PIN locked, expired, incorrect: SoftHSM never locks, so only an injected code can show it.
+    for code in ("0xa4", "0xa3", "0xa0"):
+        interposer.rules(f"C_Login rv {code}")
+        with pytest.raises(HsmPinRejected):
+            open_tokens(interposed, ["root", "log"])
+        assert interposer.injected("C_Login") == 1
+        interposer.forget()
+    interposer.rules()
+    with open_tokens(interposed, ["root"]) as tokens:
+        assert tokens.root.master_version == 1
+
+
+def test_wrong_pin_met_while_running_closes_the_process_for_good(
+    interposed: HsmConfig, interposer: Interposer
+) -> None:
+    with open_tokens(interposed, ["log"]) as tokens:
+        interposer.forget()
+        interposer.rules("C_SignInit rv 0x101 n=1", "C_Login rv 0xa4")
+        for _ in range(5):
+            with pytest.raises(HsmPinRejected):
+                tokens.log.sign(b"head")
+        assert interposer.injected("C_Login") == 1
+
+
+def test_ceremony_tries_a_wrong_pin_once_and_changes_nothing(
+    interposed: HsmConfig, interposer: Interposer, tmp_path: Path
+) -> None:
+    wrong = tmp_path / "wrong.pin"
+    wrong.write_text("wrong")
+    wrong.chmod(0o600)
+    before = interposed.manifest_path.read_bytes()
+    with pytest.raises(HsmPinRejected):
+        Ceremony(replace(interposed, pins={"escrow": PinFile(wrong)})).create_escrow_key("second")
+    assert interposer.entered("C_Login") == 1
+    assert interposed.manifest_path.read_bytes() == before
+
+
+def test_pin_file_open_to_others_or_empty_is_refused(hsm_config: HsmConfig) -> None:
+    path = hsm_config.pin_path("root")
+    path.chmod(0o640)
+    with pytest.raises(HsmError, match="open to others"):
+        open_tokens(hsm_config, ["root"])
+    path.chmod(0o600)
+    path.write_text("\n")
+    with pytest.raises(HsmError, match="1 to 256"):
+        open_tokens(hsm_config, ["root"])
+    path.unlink()
+    with pytest.raises(HsmError, match="cannot be read"):
+        open_tokens(hsm_config, ["root"])
+
+
+def test_pin_is_read_from_a_descriptor(interposed: HsmConfig, interposer: Interposer) -> None:
+    pin = interposed.pin_path("log").read_bytes()
+    reading, writing = os.pipe()
+    os.write(writing, pin)
+    os.close(writing)
+    file = os.open(interposed.pin_path("log"), os.O_RDONLY)
+    for descriptor in (reading, file):
+        with open_tokens(replace(interposed, pins={"log": PinDescriptor(descriptor)}), ["log"]) as tokens:
+            # A lost state asks for the PIN a second time.
+            interposer.rules("C_SignInit rv 0x101 n=1")
+            assert len(tokens.log.sign(b"head")) == 64
+        interposer.rules()
+        os.close(descriptor)
+
+
+@pytest.mark.parametrize("damage", ["emptied", "cut", "removed", "directory", "key", "added"])
+def test_damaged_token_is_refused_with_the_command_that_restores_it(hsm_config: HsmConfig, damage: str) -> None:
+    with open_tokens(hsm_config, ["root"]) as tokens:
+        wrapped = tokens.root.generate_tenant_key()
+    path = token_file(hsm_config, "root")
+    if damage == "emptied":
+        path.write_bytes(b"")
+    elif damage == "cut":
+        path.write_bytes(path.read_bytes()[:-1])
+    elif damage == "removed":
+        path.unlink()
+    elif damage == "directory":
+        shutil.rmtree(path.parent.parent)
+    elif damage == "key":
+        next(p for p in path.parent.glob("*.object") if p != path).write_bytes(b"")
+    else:
+        (path.parent / "11111111-1111-1111-1111-111111111111.object").write_bytes(b"")
+    for opening in (
+        lambda: open_tokens(hsm_config, ["root"]),
+        lambda: Ceremony(hsm_config)._key("root", "log", {}),
+    ):
+        with pytest.raises(HsmTokenDamaged, match=r"manage\.py hsm_restore root"):
+            opening()
+    # The other tokens are not touched by it.
+    open_tokens(hsm_config, ["log", "escrow"]).close()
+    restore_token(hsm_config, "root")
+    with open_tokens(hsm_config, ["root"]) as tokens:
+        tokens.root.load_tenant_key(wrapped)
+
+
+def test_restore_refuses_a_damaged_backup_and_leaves_the_token_alone(hsm_config: HsmConfig) -> None:
+    (backup,) = (hsm_config.home / "backups").glob("root-2/*/token.object")
+    backup.write_bytes(b"")
+    with pytest.raises(HsmTokenDamaged, match="backup"):
+        restore_token(hsm_config, "root")
+    open_tokens(hsm_config, ["root"]).close()
+
+
+def test_damaged_manifest_is_refused_and_its_backup_takes_its_place(hsm_config: HsmConfig) -> None:
+    good = hsm_config.manifest_path.read_bytes()
+    for bad in (b"", b"{", b"[]", b'{"format": "holdfast-hsm/2"}', good.replace(b'"serial"', b'"cereal"')):
+        hsm_config.manifest_path.write_bytes(bad)
+        with pytest.raises(HsmError, match="damaged|does not know"):
+            open_tokens(hsm_config, ["root"])
+    newest = max((hsm_config.home / "backups").glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
+    shutil.copy(newest, hsm_config.manifest_path)
+    open_tokens(hsm_config, ["root"]).close()
+
+
+def test_changed_module_is_refused_until_it_is_accepted(interposed: HsmConfig, hsm_template: HsmConfig) -> None:
+    with pytest.raises(HsmKeyMismatch, match="pinned"):
+        open_tokens(replace(interposed, module=hsm_template.module), ["root"])
+    body = json.loads(interposed.manifest_path.read_bytes())
+    interposed.manifest_path.write_text(json.dumps(body | {"module_sha256": "00" * 32}))
+    with pytest.raises(HsmKeyMismatch, match="hsm_accept_module"):
+        open_tokens(interposed, ["root"])
+    with pytest.raises(HsmKeyMismatch):
+        Ceremony(interposed).create_escrow_key("second")
+    Ceremony(interposed).accept_module()
+    open_tokens(interposed, ["root"]).close()
+    with pytest.raises(HsmKeyMismatch, match="cannot be read"):
+        Ceremony(replace(interposed, module=Path("/nonexistent.so"))).accept_module()
+
+
+def test_token_initialised_again_is_refused_by_its_serial(hsm_config: HsmConfig) -> None:
+    edit_manifest(hsm_config, "root", lambda token: token.update(serial="0123456789abcdef"))
+    with pytest.raises(HsmKeyMismatch, match="another serial"):
+        open_tokens(hsm_config, ["root"])
+    edit_manifest(hsm_config, "root", lambda token: token.update(label="holdfast-elsewhere"))
+    with pytest.raises(HsmUnavailable, match="not present"):
+        open_tokens(hsm_config, ["root"])
+
+
+def test_missing_key_is_refused_and_never_created(interposed: HsmConfig, interposer: Interposer) -> None:
+    edit_manifest(interposed, "root", lambda token: token["keys"][0].update(id="00" * 16))
+    with pytest.raises(HsmKeyMissing, match="never created"):
+        open_tokens(interposed, ["root"])
+    assert interposer.entered("C_GenerateKey") == 0
+
+
+def test_other_check_value_canary_or_public_key_is_refused(hsm_config: HsmConfig, tmp_path: Path) -> None:
+    def flip(name: str) -> Callable[[dict[str, Any]], None]:
+        def change(token: dict[str, Any]) -> None:
+            old = token["keys"][0][name]
+            token["keys"][0][name] = old[:-1] + ("0" if old[-1] != "0" else "1")
+
+        return change
+
+    def other_public(token: dict[str, Any]) -> None:
+        token["keys"][0]["public"] = Ceremony(other).escrow_keys(TENANT)[0].spki.hex()
+
+    other = replace(hsm_config, home=tmp_path / "other")
+    shutil.copytree(hsm_config.home, other.home)
+    Ceremony(other).create_escrow_key("x")
+    original = hsm_config.manifest_path.read_bytes()
+    spki = json.loads(other.manifest_path.read_bytes())["tokens"]["escrow"]["keys"][1]["public"]
+    for token, change in (
+        ("root", flip("kcv")),
+        ("root", flip("canary")),
+        ("root", lambda record: record["keys"][0].update(label="master-v2")),
+        ("log", lambda record: record["keys"][0].update(public=_foreign_ed25519())),
+        ("escrow", lambda record: record["keys"][0].update(public=spki)),
+    ):
+        edit_manifest(hsm_config, token, change)
+        with pytest.raises(HsmKeyMismatch):
+            open_tokens(hsm_config, [token])
+        hsm_config.manifest_path.write_bytes(original)
+    open_tokens(hsm_config, ["root", "log", "escrow"]).close()
+
+
+def _foreign_ed25519() -> str:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+    public = Ed25519PrivateKey.generate().public_key()
+    return public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo).hex()
+
+
+@pytest.mark.parametrize("twin", ["twin_label", "twin_id"])
+def test_two_keys_that_claim_one_name_are_refused(hsm_config: HsmConfig, twin: str) -> None:
+    operate(hsm_config, "root", twin)
+    with pytest.raises(HsmKeyMismatch, match="two keys"):
+        open_tokens(hsm_config, ["root"])
+
+
+@pytest.mark.parametrize(
+    ("weakness", "complaint"),
+    [
+        ("can_decrypt", "CKA_(EN|DE)CRYPT is not False"),
+        ("extractable", "CKA_EXTRACTABLE is not False"),
+        ("any_mechanism", "CKA_ALLOWED_MECHANISMS is not"),
+        ("modifiable", "CKA_MODIFIABLE is not False"),
+        ("no_template", "lost its unwrap template"),
+    ],
+)
+def test_key_with_other_attributes_than_the_allow_list_is_refused(
+    hsm_config: HsmConfig, weakness: str, complaint: str
+) -> None:
+    operate(hsm_config, "root", weakness)
+    with pytest.raises(HsmKeyMismatch, match=complaint):
+        open_tokens(hsm_config, ["root"])
+
+
+def test_orphan_of_a_killed_ceremony_is_left_alone(hsm_config: HsmConfig) -> None:
+    operate(hsm_config, "root", "orphan")
+    with open_tokens(hsm_config, ["root"]) as tokens:
+        assert tokens.root.master_version == 1
