@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One person's account on this device: the profile, the signed connection, and the keys both are made of.
+
+Implements the holder of the keys of PROTOCOL section 2; every other module of the client takes one.
+Does not act by itself: enrolment, chains, escrow and recovery each have a module.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import UUID
+
+import httpx2
+
+from holdfast.client.errors import ProfileError
+from holdfast.client.state import Device, State
+from holdfast.client.store import DirectoryStore, Safe, Store
+from holdfast.client.transport import Api, Clock, Credential
+from holdfast.core import chain
+from holdfast.core.chain import ChainState
+from holdfast.core.chain_author import Author
+from holdfast.core.cose import Sign1, parse_many
+from holdfast.core.encoding import MAX_BLOB
+from holdfast.core.entries import Entry
+from holdfast.core.errors import Malformed
+from holdfast.core.keys import AgreementKey, KeyKind, PublicKey, SealingKey, SigningKey, decode_public_key
+from holdfast.core.payloads import Header
+from holdfast.core.policy import SignedPolicy
+from holdfast.core.secret import SecretBytes
+from holdfast.core.statements import DeviceStatement, EscrowKey
+from holdfast.core.suites import Suite
+from holdfast.core.trust import SignedTenantKey, TrustedTenant, verify_escrow_keys, verify_tenant
+
+
+class Account:
+    """A profile that is open, and the server it belongs to.
+
+    `state` is what `save` keeps. Whatever must not be lost (a key just published, a deposit acknowledged) is
+    saved by the module that made it, before it tells anybody.
+    """
+
+    def __init__(self, safe: Safe, state: State, api: Api | None = None) -> None:
+        self.safe = safe
+        self.state = state
+        self._api = api
+
+    @property
+    def tenant(self) -> bytes:
+        """The 16-byte tenant."""
+        return self.safe.tenant
+
+    @property
+    def user(self) -> bytes:
+        """The 16-byte user, who is also the person."""
+        return self.safe.user
+
+    @property
+    def user_text(self) -> str:
+        """The user's id as paths have it."""
+        return str(UUID(bytes=self.user))
+
+    def save(self) -> None:
+        """Keep the state durably."""
+        self.safe.save(self.state.to_secret())
+
+    # The connection
+
+    @property
+    def api(self) -> Api:
+        """The server, addressed as this device. Raises ProfileError before enrolment."""
+        if self._api is None:
+            raise ProfileError("This profile knows no server yet.", way_out="Enrol it: `holdfast enrol`.")
+        return self._api
+
+    def connect(self, *, transport: httpx2.BaseTransport | None = None, clock: Clock | None = None) -> Api:
+        """Address the profile's server, signing as this device once there is one."""
+        if not self.state.server:
+            raise ProfileError("This profile knows no server yet.", way_out="Enrol it: `holdfast enrol`.")
+        self._api = Api(self.state.server, clock=clock, transport=transport)
+        self.sign_as_device()
+        return self._api
+
+    def sign_as_device(self) -> None:
+        """Sign every request from now on by the device's key, if the device exists."""
+        if self.state.device:
+            self.api.credential = Credential(UUID(bytes=self.state.device.id), self.signing_key)
+
+    # This device's keys
+
+    @property
+    def device(self) -> Device:
+        """This device. Raises ProfileError before enrolment."""
+        if self.state.device is None:
+            raise ProfileError("This profile is not enrolled yet.", way_out="Enrol it: `holdfast enrol`.")
+        return self.state.device
+
+    @property
+    def device_text(self) -> str:
+        """The device's id as paths have it."""
+        return str(UUID(bytes=self.device.id))
+
+    @property
+    def device_statement(self) -> DeviceStatement:
+        """What this device says of itself."""
+        return DeviceStatement.from_payload(Sign1.parse(self.device.statement).payload)
+
+    @property
+    def signing_key(self) -> SigningKey:
+        """The device's identity signing key ISK."""
+        return SigningKey.from_seed(self._suite.signing_kind, self.device.signing_seed)
+
+    @property
+    def agreement_key(self) -> AgreementKey:
+        """The device's identity agreement key IDK."""
+        return AgreementKey.from_seed(self._suite.agreement_kind, self.device.agreement_seed)
+
+    @property
+    def sealing_key(self) -> SealingKey:
+        """The device's X-Wing key."""
+        return SealingKey.from_seed(self.device.sealing_seed)
+
+    @property
+    def _suite(self) -> Suite:
+        return self.device_statement.suite
+
+    @property
+    def identity_key(self) -> SigningKey:
+        """The account identity key AIK. Raises ProfileError on a device that does not hold it."""
+        if not len(self.state.identity_seed):
+            raise ProfileError(
+                "This device does not hold your account's identity key.",
+                way_out="Open your vault (`holdfast vault open`), or recover the account (`holdfast recovery open`).",
+            )
+        return SigningKey.from_seed(self._suite.signing_kind, self.state.identity_seed)
+
+    def header(self, *, issued_at: int | None = None, lasts_seconds: int = 0) -> Header:
+        """Return the header of a statement by this device, issued now."""
+        issued = self.api.clock.now() if issued_at is None else issued_at
+        return Header(self.tenant, self.user, self.device.id, issued, issued + lasts_seconds if lasts_seconds else 0)
+
+    def author(self) -> Author:
+        """Return who writes into the account chain: this device, now, under the AIK."""
+        return Author(self.device.id, self.api.clock.now(), self.identity_key)
+
+    # What is pinned
+
+    @property
+    def trusted(self) -> TrustedTenant:
+        """The tenant as reached from the pin. Raises ProfileError before anything was pinned."""
+        trust = self.state.trust
+        if not trust.policies:
+            raise ProfileError("This profile has not verified its tenant yet.", way_out="Run `holdfast enrol` again.")
+        return verify_tenant(
+            [read_many(one) for one in trust.policies],
+            tenant=self.tenant,
+            root_key=root_key_of(trust.root_key),
+            pin=trust.pin,
+            is_development=trust.is_development,
+        )
+
+    @property
+    def policies(self) -> tuple[SignedPolicy, ...]:
+        """Every policy version that the pin leads to, oldest first; none before enrolment."""
+        return self.trusted.policies if self.state.trust.policies else ()
+
+    @property
+    def escrow_key(self) -> SignedTenantKey[EscrowKey]:
+        """The newest escrow key accepted. Raises ProfileError when the tenant has shown none."""
+        history = [read_many(one) for one in self.state.trust.escrow_keys]
+        if not history:
+            raise ProfileError("This profile has accepted no escrow key.", way_out="See `holdfast escrow status`.")
+        return verify_escrow_keys(history, trusted=self.trusted)[-1]
+
+    @property
+    def chain(self) -> ChainState:
+        """The account chain as last verified. Raises ProfileError when there is none."""
+        if not self.state.chain:
+            raise ProfileError("This account has no chain yet.", way_out="Enrol a first device: `holdfast enrol`.")
+        entries = [Entry.parse(one) for one in self.state.chain]
+        return chain.verify_chain(entries, tenant=self.tenant, user=self.user, policies=self.policies)
+
+
+def read_many(statement: bytes) -> tuple[Sign1, ...]:
+    """Read a statement of several signers as policies and tenant keys are sent. Raises Malformed."""
+    return parse_many(statement, max_size=MAX_BLOB)
+
+
+def root_key_of(encoded: bytes) -> PublicKey:
+    """Read a tenant root key. Raises Malformed for any kind but Ed25519 and P-256."""
+    return decode_public_key(encoded, expect=frozenset({KeyKind.ED25519, KeyKind.P256_SIGNING}))
+
+
+def create(store: Store, *, tenant: bytes, user: bytes, passphrase: SecretBytes) -> Account:
+    """Start a profile for one person; it is written at the first save."""
+    return Account(Safe.create(store, tenant=tenant, user=user, passphrase=passphrase), State())
+
+
+@contextlib.contextmanager
+def opened(directory: Path, *, passphrase: SecretBytes) -> Iterator[Account]:
+    """Open the profile in a directory for one command, keeping other commands out meanwhile."""
+    store = DirectoryStore(directory)
+    if not directory.is_dir():
+        raise ProfileError(f"There is no profile in {directory}.", way_out="Start one with `holdfast enrol`.")
+    with store.locked():
+        yield open_store(store, passphrase=passphrase)
+
+
+def open_store(store: Store, *, passphrase: SecretBytes) -> Account:
+    """Open the profile in a store. Raises WrongPassphrase and ProfileError."""
+    safe, secret = Safe.open(store, passphrase=passphrase)
+    try:
+        return Account(safe, State.from_secret(secret))
+    except Malformed as error:
+        raise ProfileError(f"The profile is damaged ({error}).") from error

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The client's refusals: one class for each reaction that a caller, or the person at the screen, can have.
+
+Implements RFC 9457 on the receiving side. Refusals of signed bytes stay those of `holdfast.core.errors`.
+Does not print: every error carries a sentence for people and, where there is one, the way out.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+# What a person can do about a problem code. A code without a line here has its detail only.
+_WAYS_OUT: Final = {
+    "unauthenticated": "Check this machine's clock, and that this device was not suspended: `holdfast doctor`.",
+    "enrolment-code-refused": "Ask an officer for a fresh enrolment code: a code works once and expires.",
+    "chain-stale": "Another of your devices wrote to your account first. Run the command again.",
+    "idempotency-key-reused": "Run the command again.",
+    "hsm-unavailable": "Nothing was done. Try again in a minute; your operator sees the alarm.",
+    "quorum-impossible": "Too few officers may approve this case. Ask your tenant's owner to appoint officers.",
+    "denied": "Your role does not allow this. Ask the owner of your tenant.",
+    "not-found": "Check the id: what belongs to others is not shown as existing.",
+}
+
+
+class ClientError(Exception):
+    """Root of the client's refusals. `way_out` says what a person can do, or is empty."""
+
+    def __init__(self, message: str, *, way_out: str = "") -> None:
+        super().__init__(message)
+        self.way_out = way_out
+
+
+class Problem(ClientError):
+    """The server refused a request and said why (RFC 9457).
+
+    status: the HTTP status. code: stable, listed in docs/problems.md. errors: (field, detail) pairs.
+    """
+
+    def __init__(
+        self, *, status: int, code: str, detail: str, errors: Sequence[tuple[str, str]] = (), way_out: str = ""
+    ) -> None:
+        super().__init__(detail, way_out=way_out or _WAYS_OUT.get(code, ""))
+        self.status = status
+        self.code = code
+        self.errors = tuple(errors)
+
+    @property
+    def field(self) -> str:
+        """The first field at fault, or "" when the problem is not about one."""
+        return self.errors[0][0] if self.errors else ""
+
+
+class Unreachable(ClientError):
+    """No answer came: the address is wrong, the server is down, or the network is. Retrying is safe."""
+
+
+class AnswerRefused(ClientError):
+    """The server answered with something outside the protocol. Nothing of it was kept."""
+
+
+class ProfileError(ClientError):
+    """The profile on this machine cannot be used as asked: missing, damaged, not enrolled, already enrolled."""
+
+
+class WrongPassphrase(ProfileError):
+    """The passphrase does not open this profile."""
+
+
+class TrustRefused(ClientError):
+    """Signed things that should follow from what is pinned do not. An attack, or a mistake to be looked into."""
+
+
+class PeerChanged(TrustRefused):
+    """A contact's account was begun again: to this client she is another person until a human confirms."""
+
+
+class ConsentNeeded(ClientError):
+    """The act needs the person's own yes, which only she can give."""
+
+
+class WrongWords(ClientError):
+    """The words typed are not those of the recipient's key: stop, and speak to the person again."""
+
+
+class NotYet(ClientError):
+    """The thing is under way and not due: officers are still to answer, or the delay runs."""
