@@ -17,7 +17,7 @@ import httpx2
 from holdfast.client.errors import ProfileError
 from holdfast.client.state import Device, State
 from holdfast.client.store import DirectoryStore, Safe, Store
-from holdfast.client.transport import Api, Clock, Credential
+from holdfast.client.transport import Api, Clock, Credential, check_server
 from holdfast.core import chain
 from holdfast.core.chain import ChainState
 from holdfast.core.chain_author import Author
@@ -74,10 +74,21 @@ class Account:
             raise ProfileError("This profile knows no server yet.", way_out="Enrol it: `holdfast enrol`.")
         return self._api
 
-    def connect(self, *, transport: httpx2.BaseTransport | None = None, clock: Clock | None = None) -> Api:
-        """Address the profile's server, signing as this device once there is one."""
-        if not self.state.server:
+    def connect(
+        self, server: str = "", *, transport: httpx2.BaseTransport | None = None, clock: Clock | None = None
+    ) -> Api:
+        """Address the profile's server, signing as this device once there is one.
+
+        server: needed the first time; later it must be the same. A profile's pins belong to one server.
+        """
+        known = self.state.server
+        if server and known and check_server(server) != known:
+            raise ProfileError(
+                f"This profile belongs to {known}.", way_out="Use another --profile for another server."
+            )
+        if not known and not server:
             raise ProfileError("This profile knows no server yet.", way_out="Enrol it: `holdfast enrol`.")
+        self.state.server = known or check_server(server)
         self._api = Api(self.state.server, clock=clock, transport=transport)
         self.sign_as_device()
         return self._api
@@ -138,7 +149,9 @@ class Account:
     def header(self, *, issued_at: int | None = None, lasts_seconds: int = 0) -> Header:
         """Return the header of a statement by this device, issued now."""
         issued = self.api.clock.now() if issued_at is None else issued_at
-        return Header(self.tenant, self.user, self.device.id, issued, issued + lasts_seconds if lasts_seconds else 0)
+        return Header(
+            self.tenant, self.user, self.device.id, issued, issued + lasts_seconds if lasts_seconds else 0
+        )
 
     def author(self) -> Author:
         """Return who writes into the account chain: this device, now, under the AIK."""
@@ -151,7 +164,9 @@ class Account:
         """The tenant as reached from the pin. Raises ProfileError before anything was pinned."""
         trust = self.state.trust
         if not trust.policies:
-            raise ProfileError("This profile has not verified its tenant yet.", way_out="Run `holdfast enrol` again.")
+            raise ProfileError(
+                "This profile has not verified its tenant yet.", way_out="Run `holdfast enrol` again."
+            )
         return verify_tenant(
             [read_many(one) for one in trust.policies],
             tenant=self.tenant,
@@ -170,14 +185,18 @@ class Account:
         """The newest escrow key accepted. Raises ProfileError when the tenant has shown none."""
         history = [read_many(one) for one in self.state.trust.escrow_keys]
         if not history:
-            raise ProfileError("This profile has accepted no escrow key.", way_out="See `holdfast escrow status`.")
+            raise ProfileError(
+                "This profile has accepted no escrow key.", way_out="See `holdfast escrow status`."
+            )
         return verify_escrow_keys(history, trusted=self.trusted)[-1]
 
     @property
     def chain(self) -> ChainState:
         """The account chain as last verified. Raises ProfileError when there is none."""
         if not self.state.chain:
-            raise ProfileError("This account has no chain yet.", way_out="Enrol a first device: `holdfast enrol`.")
+            raise ProfileError(
+                "This account has no chain yet.", way_out="Enrol a first device: `holdfast enrol`."
+            )
         entries = [Entry.parse(one) for one in self.state.chain]
         return chain.verify_chain(entries, tenant=self.tenant, user=self.user, policies=self.policies)
 

@@ -25,7 +25,10 @@ def parse(body: bytes) -> Answer:
     """Decode one JSON object. Raises AnswerRefused for anything that two parsers could read differently."""
     try:
         value = json.loads(
-            body.decode(), object_pairs_hook=_unique, parse_constant=_refuse_number, parse_float=_refuse_number
+            body.decode(),
+            object_pairs_hook=_unique,
+            parse_constant=_refuse_number,
+            parse_float=_refuse_number,
         )
     except (ValueError, RecursionError):
         raise AnswerRefused("The server's answer is not JSON of the strict kind.") from None

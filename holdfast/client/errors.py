@@ -36,7 +36,13 @@ class Problem(ClientError):
     """
 
     def __init__(
-        self, *, status: int, code: str, detail: str, errors: Sequence[tuple[str, str]] = (), way_out: str = ""
+        self,
+        *,
+        status: int,
+        code: str,
+        detail: str,
+        errors: Sequence[tuple[str, str]] = (),
+        way_out: str = "",
     ) -> None:
         super().__init__(detail, way_out=way_out or _WAYS_OUT.get(code, ""))
         self.status = status

@@ -75,7 +75,9 @@ def keys_of(holder: Account) -> FoundingOfficer:
     """Return the officer keys in a profile. Raises ProfileError when it has none."""
     kept = holder.state.officer
     if kept is None:
-        raise ProfileError("This profile holds no officer's keys.", way_out="Make them with `holdfast officer init`.")
+        raise ProfileError(
+            "This profile holds no officer's keys.", way_out="Make them with `holdfast officer init`."
+        )
     signing = SigningKey.from_seed(KeyKind.ED25519, kept.signing_seed)
     return FoundingOfficer(holder, signing, SealingKey.from_seed(kept.sealing_seed))
 

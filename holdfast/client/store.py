@@ -101,7 +101,8 @@ class DirectoryStore:
         found = self.directory.stat()
         if found.st_uid != os.geteuid() or found.st_mode & 0o077:
             raise ProfileError(
-                f"{self.directory} is open to others.", way_out=f"chmod 700 {self.directory}, and ask who opened it."
+                f"{self.directory} is open to others.",
+                way_out=f"chmod 700 {self.directory}, and ask who opened it.",
             )
 
 
@@ -176,7 +177,8 @@ class Safe:
             return cls(store, header, key, door), open_vault(blob, vault_key=key, expect=header)
         except HoldfastError as error:
             raise ProfileError(
-                f"The profile is damaged ({error}).", way_out="Restore it from a backup, or recover the account."
+                f"The profile is damaged ({error}).",
+                way_out="Restore it from a backup, or recover the account.",
             ) from error
 
     @property

@@ -231,9 +231,11 @@ class Api:
     def _problem(self, reply: Reply) -> Problem | AnswerRefused:
         try:
             document = reply.json()
-            errors = [(row.text("field"), row.text("detail")) for row in document.many("errors")] if (
-                "errors" in document
-            ) else []
+            errors = (
+                [(row.text("field"), row.text("detail")) for row in document.many("errors")]
+                if ("errors" in document)
+                else []
+            )
             return Problem(
                 status=reply.status, code=document.text("code"), detail=_told(document), errors=errors
             )
@@ -243,7 +245,8 @@ class Api:
     def _unreachable(self, error: Exception) -> Unreachable:
         reason = "timed out" if isinstance(error, httpx2.TimeoutException) else "cannot be reached"
         return Unreachable(
-            f"{self.server} {reason}.", way_out="Check the address and the network, and run the command again."
+            f"{self.server} {reason}.",
+            way_out="Check the address and the network, and run the command again.",
         )
 
 
