@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rows of this app for whoever may see them: fetched in the open tenant scope, NotFound otherwise.
+
+Implements DESIGN section 4: another tenant's id and an unknown id are the same refusal. Writes nothing.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable
+from uuid import UUID
+
+from kernel.actors import Actor
+from kernel.errors import NotFound
+from kernel.scope import current_tenant
+from tenants.models import Credential, Person, ServiceAccount, Tenant
+from tenants.roles import Role
+from tenants.states import PersonState, TenantState
+
+
+def tenant() -> Tenant:
+    """Return the tenant whose scope is open."""
+    return Tenant.objects.get(pk=current_tenant())
+
+
+def active_tenant_by_slug(slug: str) -> Tenant | None:
+    """Return an active tenant by its slug. It says where to look for a person, and authorizes nothing."""
+    return Tenant.objects.filter(slug=slug, state=TenantState.ACTIVE).first()
+
+
+def person_by_address(tenant: Tenant | None, email_key: str) -> Person | None:
+    """Return the person with an address in a tenant: one query, whether tenant and person exist or not."""
+    tenant_id = tenant.pk if tenant else uuid.uuid4()
+    found: Person | None = Person.unscoped.filter(tenant_id=tenant_id, email_key=email_key).first()
+    return found
+
+
+def active_tenants() -> list[Tenant]:
+    """List the active tenants, for system loops that then open a scope for each."""
+    return list(Tenant.objects.filter(state=TenantState.ACTIVE).order_by("created_at"))
+
+
+def person(person_id: UUID) -> Person:
+    """Return a person of the tenant, in whatever state. Raises NotFound."""
+    found: Person | None = Person.objects.filter(pk=person_id).first()
+    if found is None:
+        raise NotFound
+    return found
+
+
+def person_for_update(person_id: UUID) -> Person:
+    """Return a person, locked until the transaction ends. Raises NotFound."""
+    found: Person | None = Person.objects.select_for_update().filter(pk=person_id).first()
+    if found is None:
+        raise NotFound
+    return found
+
+
+def person_for_enrolment(actor: Actor, person_id: UUID) -> Person:
+    """Return a person for whom `actor` may issue an enrolment code, locked. Raises NotFound for a suspended one too."""
+    found = person_for_update(person_id)
+    if found.state not in (PersonState.INVITED, PersonState.ACTIVE) or found.tenant_id != actor.tenant_id:
+        raise NotFound
+    return found
+
+
+def people(*, roles: Iterable[str] = (), state: str = "") -> list[Person]:
+    """List the tenant's people by name, of some roles or one state when given."""
+    rows = Person.objects.order_by("name", "id")
+    if roles := list(roles):
+        rows = rows.filter(role__in=roles)
+    return list(rows.filter(state=state) if state else rows)
+
+
+def people_by_id(person_ids: Iterable[UUID]) -> dict[UUID, Person]:
+    """Return those of the people that are of this tenant, by id: one query for a page of names."""
+    return {row.pk: row for row in Person.objects.filter(pk__in=list(person_ids))}
+
+
+def active_officers() -> list[Person]:
+    """List the people who count as officers now: role officer and state active, nothing else (FAULTS P9)."""
+    return people(roles=[Role.OFFICER], state=PersonState.ACTIVE)
+
+
+def is_active_officer(person_id: UUID) -> bool:
+    """Tell whether a person counts as an officer at this moment."""
+    return bool(Person.objects.filter(pk=person_id, role=Role.OFFICER, state=PersonState.ACTIVE).exists())
+
+
+def credential_for_update(credential_id: UUID) -> Credential:
+    """Return a credential, locked until the transaction ends. Raises NotFound."""
+    found: Credential | None = Credential.objects.select_for_update().filter(pk=credential_id).first()
+    if found is None:
+        raise NotFound
+    return found
+
+
+def credential_state(credential_id: UUID) -> str:
+    """Return the state of a credential. Raises NotFound."""
+    state: str | None = Credential.objects.filter(pk=credential_id).values_list("state", flat=True).first()
+    if state is None:
+        raise NotFound
+    return state
+
+
+def service_accounts() -> list[ServiceAccount]:
+    """List the tenant's service accounts by name."""
+    return list(ServiceAccount.objects.order_by("name"))

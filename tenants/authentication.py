@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Signed requests: RFC 9421 in the one form of `holdfast.core.requests`, verified into an Actor.
+
+Implements DESIGN section 4. Every refusal is the same 401 with the server's time: which check failed is said to
+nobody. Sessions are no credential here, so no REST address can be reached by a forged form.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any
+
+from django.conf import settings
+from django.http import HttpRequest
+from django.utils import timezone
+from rest_framework.authentication import BaseAuthentication
+from rest_framework.request import Request
+
+from holdfast.core.errors import InvalidSignature, Malformed
+from holdfast.core.keys import SIGNING_KINDS, PublicKey, decode_public_key, verify
+from holdfast.core.requests import WINDOW_SECONDS, components, digest_matches, parse_signature
+from kernel.actors import ANONYMOUS, Actor
+from kernel.errors import TooLarge, Unauthenticated
+from kernel.scope import open_scope
+from kernel.strict_json import MAX_BODY
+from tenants.credentials import look_up, spend_nonce
+
+
+class SignedRequestAuthentication(BaseAuthentication):
+    """Authenticates devices and service accounts, and opens their tenant's scope for the rest of the request.
+
+    Addresses whose `tenancy` is public or enrolment get the anonymous actor: there a signature proves nothing.
+    """
+
+    def authenticate(self, request: Request) -> tuple[Actor, None]:
+        """Return the actor. Raises Unauthenticated, or TooLarge for a body above the address's own limit."""
+        view = (request.parser_context or {}).get("view")
+        if getattr(view, "tenancy", "tenant") != "tenant":
+            return ANONYMOUS, None
+        actor = verified_actor(request._request, max_body=getattr(view, "max_body", MAX_BODY))
+        assert actor.tenant_id is not None
+        open_scope(actor.tenant_id)
+        return actor, None
+
+    def authenticate_header(self, request: Request) -> str:
+        return 'Signature realm="holdfast"'
+
+
+def verified_actor(request: HttpRequest, *, max_body: int) -> Actor:
+    """Verify a request's signature and return who made it: one SELECT, one INSERT.
+
+    Raises Unauthenticated for every failure alike, and TooLarge before a larger body is read.
+    """
+    try:
+        return _verify(request, max_body)
+    except (Malformed, InvalidSignature) as error:
+        raise Unauthenticated from error
+
+
+def _verify(request: HttpRequest, max_body: int) -> Actor:
+    # (1) the header fields, in their one form; (2) the time, by our clock; (3) the credential as it stands now;
+    # (4) its signature over the address we know ourselves by, never over the Host a client named;
+    # (5) the body against the digest that was signed; (6) the nonce, last, so that nobody burns another's.
+    method = request.method or ""
+    headers = request.headers
+    parameters, signature = parse_signature(
+        method, headers.get("signature-input", ""), headers.get("signature", "")
+    )
+    now = timezone.now().timestamp()
+    if abs(now - parameters.created) > WINDOW_SECONDS:
+        raise Unauthenticated
+    known = look_up(parameters.keyid)
+    if known is None:
+        raise Unauthenticated
+    target_uri = settings.HOLDFAST_PUBLIC_URL + request.get_full_path()
+    digest = headers.get("content-digest", "")
+    verify(_key(known.public_key), signature, parameters.base(target_uri=target_uri, digest=digest))
+    if "content-digest" in components(method):
+        _check_body(request, digest, max_body)
+    expires_at = datetime.fromtimestamp(parameters.created + WINDOW_SECONDS + 1, UTC)
+    if not spend_nonce(known.actor, parameters.nonce, expires_at=expires_at):
+        raise Unauthenticated
+    return known.actor
+
+
+def _check_body(request: HttpRequest, digest: str, max_body: int) -> None:
+    length: Any = request.META.get("CONTENT_LENGTH") or "0"
+    if not str(length).isdecimal() or int(length) > max_body:
+        raise TooLarge(f"The body may have at most {max_body} octets.")
+    if not digest_matches(digest, request.body):
+        raise Unauthenticated
+
+
+@lru_cache(maxsize=4096)
+def _key(encoded: bytes) -> PublicKey:
+    # A public key is a value: parsing it again for every request would cost as much as a look-up.
+    return decode_public_key(encoded, expect=SIGNING_KINDS)

@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who a password belongs to, and who a session still belongs to.
+
+Implements DESIGN section 4 and FAULTS A2, A6. A right password alone signs nobody in: `console` asks for more.
+"""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from django.contrib.auth.hashers import check_password, make_password
+from django.http import HttpRequest
+
+from tenants import access
+from tenants.models import Person
+from tenants.states import PersonState, TenantState
+
+BACKEND = "tenants.backends.TenantBackend"
+
+
+class TenantBackend:
+    """Checks a password for one address in one tenant, with the same work whether the person exists or not."""
+
+    def authenticate(
+        self, request: HttpRequest | None, *, slug: str = "", email_key: str = "", password: str = ""
+    ) -> Person | None:
+        """Return the active person whose password this is, else None: two queries and one Argon2id in every case."""
+        person = access.person_by_address(access.active_tenant_by_slug(slug), email_key)
+        if person is None:
+            make_password(password)
+            return None
+        # A stored hash that fits no password costs one hashing as well (Django's verify_password sees to it).
+        is_right = check_password(password, person.password)
+        return person if is_right and person.state == PersonState.ACTIVE else None
+
+    def get_user(self, user_id: UUID) -> Person | None:
+        """Return the person of a session, read again at every request; None once she or her tenant is not active."""
+        person: Person | None = Person.unscoped.select_related("tenant").filter(pk=user_id).first()
+        if person is None or person.state != PersonState.ACTIVE or person.tenant.state != TenantState.ACTIVE:
+            return None
+        return person

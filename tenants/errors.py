@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What this app refuses. Titles are the first lines of the docstrings (docs/problems.md)."""
+
+from __future__ import annotations
+
+from kernel.errors import Conflict, Invalid, Unauthenticated
+
+
+class EnrolmentRefused(Unauthenticated):
+    """The enrolment code is unknown, used or expired."""
+
+    # One text for every cause: which of them it was would help only someone who guesses.
+    code = "enrolment-refused"
+    default_detail = "The enrolment code is unknown, used or expired. Ask one of your officers for a new one."
+
+
+class NameRefused(Invalid):
+    """A name, address or slug cannot be used."""
+
+    code = "name-refused"
+
+
+class NameTaken(Conflict):
+    """A name or address is in use already, or reads like one that is."""
+
+    code = "name-taken"
+
+
+class PasswordRefused(Invalid):
+    """The password is too short or too common."""
+
+    code = "password-refused"
+
+
+class CodeRefused(Invalid):
+    """The one-time code does not belong to this key and this time."""
+
+    code = "one-time-code-refused"
+
+
+class TooManyCodes(Conflict):
+    """This person has too many unused enrolment codes."""
+
+    code = "too-many-codes"
+
+
+class RootPinned(Conflict):
+    """The tenant's root is pinned already and changes only by its own succession."""
+
+    code = "root-pinned"
+
+
+class LastOfficer(Conflict):
+    """This is the tenant's last active owner or officer."""
+
+    code = "last-officer"

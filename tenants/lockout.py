@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What django-axes counts failed sign-ins by: the account and the source, each on its own.
+
+Implements FAULTS A1 and I10a: spraying is stopped per source, guessing per account, and no stranger can lock out
+the last officer a tenant has. It refuses nobody itself; django-axes does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from typing import Any
+
+from axes.handlers.proxy import AxesProxyHandler
+from axes.helpers import get_cool_off
+from axes.models import AccessAttempt
+from django.conf import settings
+from django.db.models import Sum
+from django.http import HttpRequest, HttpResponse
+from django.utils import timezone
+
+from tenants.models import Person
+from tenants.roles import Role
+from tenants.sources import source_of
+from tenants.states import PersonState
+
+_NORMAL = [["username"], ["ip_address"]]
+# The account is then counted per source: whoever guesses from elsewhere does not stand in the officer's way.
+_LAST_OFFICER = [["username", "ip_address"], ["ip_address"]]
+
+
+def name_attempt(request: HttpRequest, *, slug: str, email_key: str) -> None:
+    """Say for which account this request tries to sign in, before any back end is asked."""
+    request.holdfast_account = _account(slug, email_key)  # type: ignore[attr-defined]
+    request.holdfast_slug = slug  # type: ignore[attr-defined]
+
+
+def turn_away(request: HttpRequest) -> bool:
+    """Tell whether the account or the source is locked, and mark the request as refused for it."""
+    if AxesProxyHandler.is_allowed(request, {}):
+        return False
+    request.axes_locked_out = True  # type: ignore[attr-defined]
+    return True
+
+
+def forgive(request: HttpRequest) -> None:
+    """Forget the account's failures after a complete sign-in. The source's own stay: a sprayer may know one password."""
+    AxesProxyHandler.reset_attempts(username=username(request))
+
+
+def is_locked(request: HttpRequest) -> bool:
+    """Tell whether django-axes refused, or has just begun to refuse, this request's account or source."""
+    return bool(getattr(request, "axes_locked_out", False))
+
+
+def lock_stood_before(request: HttpRequest) -> bool:
+    """Tell whether a lock turned this request away before it was tried, so that nothing new happened."""
+    return is_locked(request) and getattr(request, "axes_failures_since_start", None) is None
+
+
+def username(request: HttpRequest, credentials: Any = None) -> str | None:
+    """AXES_USERNAME_CALLABLE: the account as one opaque name, whether it exists or not."""
+    return getattr(request, "holdfast_account", None)
+
+
+def source(request: HttpRequest) -> str:
+    """AXES_CLIENT_IP_CALLABLE: the address that counts."""
+    return source_of(request)
+
+
+def response(request: HttpRequest, original: HttpResponse, credentials: Any = None) -> HttpResponse:
+    """AXES_LOCKOUT_CALLABLE: the sign-in page has said it already, in its own words."""
+    return original
+
+
+def parameters(attempted: Any, credentials: Any = None) -> list[list[str]]:
+    """AXES_LOCKOUT_PARAMETERS: by account and by source; for the one officer who must not be locked, by source only.
+
+    Asked once per request. The same two queries run for an account that exists and for one that does not.
+    """
+    if not isinstance(attempted, HttpRequest):
+        return _NORMAL
+    known: list[list[str]] | None = getattr(attempted, "holdfast_lockout", None)
+    if known is None:
+        known = _LAST_OFFICER if _must_stay_open(attempted) else _NORMAL
+        attempted.holdfast_lockout = known  # type: ignore[attr-defined]
+    return known
+
+
+def _must_stay_open(request: HttpRequest) -> bool:
+    """Tell whether every officer of the tenant is at the limit, and this account is the one that stays open."""
+    slug, account = getattr(request, "holdfast_slug", ""), getattr(request, "holdfast_account", "")
+    officers = Person.unscoped.filter(tenant__slug=slug, role=Role.OFFICER, state=PersonState.ACTIVE)
+    accounts = {_account(slug, key) for key in officers.values_list("email_key", flat=True)}
+    at_limit = _at_limit(accounts | {account})
+    return bool(accounts) and accounts <= at_limit and account == min(accounts)
+
+
+def _at_limit(accounts: Iterable[str]) -> set[str]:
+    cool_off = get_cool_off()
+    assert cool_off is not None
+    recent = AccessAttempt.objects.filter(
+        username__in=list(accounts), attempt_time__gte=timezone.now() - cool_off
+    ).order_by()
+    counted = recent.values("username").annotate(failures=Sum("failures_since_start"))
+    return {row["username"] for row in counted if row["failures"] >= settings.AXES_FAILURE_LIMIT}
+
+
+def _account(slug: str, email_key: str) -> str:
+    # Hashed, so that what people mistype into the form is kept nowhere.
+    return hashlib.sha256(f"{slug}\n{email_key}".encode()).hexdigest()

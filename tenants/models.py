@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tenants, their people and service accounts, and what each of these proves itself with.
+
+Implements DESIGN section 4. No row holds a private key; passwords are Argon2id hashes, codes are hashes.
+"""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any, ClassVar
+
+from django.contrib.auth.base_user import AbstractBaseUser
+from django.db import models
+from django.utils.crypto import salted_hmac
+
+from kernel.scope import TenantModel
+from tenants.roles import Role
+from tenants.states import CredentialState, PersonState, TenantState
+
+
+class Tenant(models.Model):
+    """One organisation. Its root key and pin are those of its ceremony and never change by a request."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    slug = models.CharField(max_length=40, unique=True)
+    # What the slug looks like at a glance, so that "acme" and "acrne" never stand side by side.
+    slug_skeleton = models.CharField(max_length=40, unique=True)
+    name = models.CharField(max_length=100)
+    state = models.CharField(max_length=10, choices=TenantState.choices, default=TenantState.ACTIVE)
+    is_development = models.BooleanField(default=False)
+    root_key = models.BinaryField(max_length=66, null=True)
+    root_pin = models.BinaryField(max_length=32, null=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    def __str__(self) -> str:
+        return f"Tenant {self.pk}"
+
+
+class TenantOwned(TenantModel):
+    """A row of this app: it names its tenant by a foreign key, which other apps' rows do not."""
+
+    tenant_id: Any = None
+    tenant = models.ForeignKey(Tenant, on_delete=models.PROTECT, related_name="+", editable=False)
+
+    class Meta(TenantModel.Meta):
+        abstract = True
+
+
+class Person(TenantOwned, AbstractBaseUser):
+    """A human being in one tenant. Whoever is in two tenants is two people, as far as anything here can tell."""
+
+    email = models.CharField(max_length=254)
+    # The form in which addresses are compared (names.email_key).
+    email_key = models.CharField(max_length=254)
+    name = models.CharField(max_length=100)
+    role = models.CharField(max_length=10, choices=Role.choices, default=Role.MEMBER)
+    state = models.CharField(max_length=10, choices=PersonState.choices, default=PersonState.INVITED)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    # Unique over all tenants, unlike an address.
+    USERNAME_FIELD = "id"
+    REQUIRED_FIELDS: ClassVar[list[str]] = []
+
+    class Meta(TenantOwned.Meta):
+        abstract = False
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["tenant", "email_key"], name="person_once_per_address"),
+        ]
+
+    def __str__(self) -> str:
+        return f"Person {self.pk}"
+
+    def _get_session_auth_hash(self, secret: str | None = None) -> str:
+        # A session ends at the next request after a new password, role or state (FAULTS A5, A6).
+        bound = "|".join((self.password, self.role, self.state))
+        return salted_hmac("tenants.Person.session", bound, secret=secret, algorithm="sha256").hexdigest()
+
+
+class ServiceAccount(TenantOwned):
+    """A program of the tenant's. It signs requests like a device, and can never act as an officer."""
+
+    name = models.CharField(max_length=100)
+    created_by = models.UUIDField(null=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta(TenantOwned.Meta):
+        abstract = False
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["tenant", "name"], name="service_once_per_name")
+        ]
+
+
+class Credential(TenantOwned):
+    """The public key under which requests of one device or service account are verified.
+
+    Its id is the device's or the service account's own. `person` is empty for service accounts.
+    """
+
+    class Kind(models.TextChoices):
+        DEVICE = "device"
+        SERVICE = "service"
+
+    kind = models.CharField(max_length=10, choices=Kind.choices)
+    person = models.ForeignKey(Person, on_delete=models.PROTECT, null=True, related_name="credentials")
+    public_key = models.BinaryField(max_length=66)
+    state = models.CharField(max_length=10, choices=CredentialState.choices, default=CredentialState.PENDING)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta(TenantOwned.Meta):
+        abstract = False
+        constraints: ClassVar = [
+            models.CheckConstraint(
+                condition=models.Q(kind="device", person__isnull=False)
+                | models.Q(kind="service", person__isnull=True),
+                name="credential_of_person_or_service",
+            )
+        ]
+
+
+class Nonce(models.Model):
+    """A request signature that was used. Kept until the signature is too old to be taken anyway."""
+
+    pk = models.CompositePrimaryKey("credential_id", "nonce")
+    credential_id = models.UUIDField()
+    nonce = models.BinaryField(max_length=16)
+    tenant_id = models.UUIDField()
+    expires_at = models.DateTimeField(db_index=True)
+
+    def __str__(self) -> str:
+        return f"Nonce of {self.credential_id}"
+
+
+class EnrolmentCode(TenantOwned):
+    """Leave for one person to enrol one device. The code itself was never here: only its hash."""
+
+    class Trust(models.TextChoices):
+        PINNED = "pinned"  # made by an officer's client or a ceremony, carries the root pin
+        TOFU = "tofu"  # sent by the server itself: the client trusts what it meets first, and says so
+
+    person = models.ForeignKey(Person, on_delete=models.PROTECT, related_name="enrolment_codes")
+    code_hash = models.BinaryField(max_length=32)
+    trust = models.CharField(max_length=10, choices=Trust.choices, default=Trust.PINNED)
+    created_by = models.CharField(max_length=60)
+    created_at = models.DateTimeField(auto_now_add=True)
+    expires_at = models.DateTimeField()
+    used_at = models.DateTimeField(null=True)
+
+    class Meta(TenantOwned.Meta):
+        abstract = False
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["tenant", "code_hash"], name="enrolment_code_once")
+        ]
+
+
+class RateWindow(models.Model):
+    """How often something was tried from one source in one stretch of time."""
+
+    pk = models.CompositePrimaryKey("key", "window")
+    key = models.CharField(max_length=120)
+    window = models.BigIntegerField()
+    count = models.PositiveIntegerField(default=0)
+    expires_at = models.DateTimeField(db_index=True)
+
+    def __str__(self) -> str:
+        return f"RateWindow {self.key}"

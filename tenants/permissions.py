@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who may do what: the one permission matrix, and the class that applies it to every REST request.
+
+Implements DESIGN section 4. Whether *this object* is the actor's own is asked in each app's `access.py`.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any
+
+from rest_framework.permissions import BasePermission
+from rest_framework.request import Request
+
+from kernel.actors import Actor
+from kernel.errors import Denied, MethodNotAllowed, Unauthenticated
+from tenants.roles import SERVICE_ROLE, Role
+from tenants.states import CredentialState
+
+
+class PermissionName(StrEnum):
+    """Every permission of the product, `<subject>:<verb>`, in alphabetical order."""
+
+    AUDIT_READ = "audit:read"
+    CASE_APPROVE = "case:approve"
+    CASE_COLLECT = "case:collect"
+    CASE_OPEN = "case:open"
+    CASE_READ = "case:read"
+    CASE_VETO = "case:veto"
+    CHAIN_READ = "chain:read"
+    CHAIN_WRITE = "chain:write"
+    CONSOLE_ENTER = "console:enter"
+    COVERAGE_READ = "coverage:read"
+    DEPOSIT_READ = "deposit:read"
+    DEPOSIT_WRITE = "deposit:write"
+    DEVICE_READ = "device:read"
+    ENROLMENT_CREATE = "enrolment:create"
+    ESCROW_READ = "escrow:read"
+    PERSON_READ = "person:read"
+    PREKEY_CLAIM = "prekey:claim"
+    PREKEY_WRITE = "prekey:write"
+    STATEMENT_READ = "statement:read"
+    STATEMENT_WRITE = "statement:write"
+    VAULT_READ = "vault:read"
+    VAULT_WRITE = "vault:write"
+
+
+P = PermissionName
+_LOOK = frozenset({P.CHAIN_READ, P.DEVICE_READ, P.ESCROW_READ, P.STATEMENT_READ})
+# The upkeep of one's own keys.
+_KEYS = frozenset({P.CHAIN_WRITE, P.PREKEY_WRITE, P.STATEMENT_WRITE, P.VAULT_READ, P.VAULT_WRITE})
+_MEMBER = _LOOK | _KEYS | {
+    P.CASE_COLLECT, P.CASE_OPEN, P.CASE_READ, P.CASE_VETO, P.DEPOSIT_READ, P.DEPOSIT_WRITE, P.PREKEY_CLAIM,
+}  # fmt: skip
+_OVERSIGHT = frozenset({P.AUDIT_READ, P.CASE_READ, P.CONSOLE_ENTER, P.COVERAGE_READ, P.PERSON_READ})
+
+MATRIX: dict[str, frozenset[str]] = {
+    Role.OWNER: _MEMBER | _OVERSIGHT | {P.ENROLMENT_CREATE},
+    Role.OFFICER: _MEMBER | _OVERSIGHT | {P.CASE_APPROVE, P.ENROLMENT_CREATE},
+    Role.REVIEWER: _MEMBER | _OVERSIGHT,
+    # Reads, and keeps the keys it signs its requests with; starts nothing.
+    Role.AUDITOR: _LOOK | _KEYS | _OVERSIGHT,
+    Role.SUPPORT: frozenset({P.CONSOLE_ENTER, P.DEVICE_READ, P.PERSON_READ}),
+    Role.MEMBER: _MEMBER,
+    SERVICE_ROLE: _LOOK | {P.AUDIT_READ, P.COVERAGE_READ, P.PREKEY_CLAIM},
+}
+
+# A device that its owner's chain does not list yet: enough to be listed, or to ask for a recovery.
+PENDING_DEVICE = frozenset(
+    {P.CASE_COLLECT, P.CASE_OPEN, P.CASE_READ, P.CHAIN_READ, P.CHAIN_WRITE, P.DEPOSIT_READ, P.DEVICE_READ, P.ESCROW_READ,
+     P.STATEMENT_READ}
+)  # fmt: skip
+# A console session looks. What changes anything is signed by a device, never clicked in a session.
+SESSION = _LOOK | _OVERSIGHT
+
+
+def device_permissions(role: str, credential_state: str) -> frozenset[str]:
+    """Return what a device's or service's requests may do: nothing for a role or a state that is not listed."""
+    granted = MATRIX.get(role, frozenset())
+    if credential_state == CredentialState.ACTIVE:
+        return granted
+    return granted & PENDING_DEVICE if credential_state == CredentialState.PENDING else frozenset()
+
+
+def session_permissions(role: str) -> frozenset[str]:
+    """Return what a signed-in console session may see: nothing for a role that does not enter the console."""
+    granted = MATRIX.get(role, frozenset())
+    return granted & SESSION if P.CONSOLE_ENTER in granted else frozenset()
+
+
+class DeclaredPermission(BasePermission):
+    """Holds every REST request against the permission that its view declares for the method.
+
+    A method that is not declared is refused, so that a handler nobody thought about answers nobody.
+    """
+
+    def has_permission(self, request: Request, view: Any) -> bool:
+        """Return True, or raise MethodNotAllowed, Unauthenticated or Denied."""
+        method = "GET" if request.method == "HEAD" else request.method or ""
+        if getattr(view, "tenancy", "tenant") != "tenant":
+            return True
+        name = getattr(view, "permission_names", {}).get(method)
+        if name is None:
+            raise MethodNotAllowed("This address does not take this method. See /api/schema/.")
+        actor: Actor = request.user  # type: ignore[assignment]
+        if not isinstance(actor, Actor) or not actor.is_authenticated:
+            raise Unauthenticated
+        if not actor.can(name):
+            raise Denied
+        return True

@@ -1,0 +1,356 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Verbs on tenants and people: the only writer of their rows, each with its audit entry in the same transaction.
+
+Implements DESIGN section 4. Callers have authorized through `access`; devices' own rows belong to `keys`.
+"""
+
+from __future__ import annotations
+
+import hmac
+import uuid
+from datetime import datetime, timedelta
+from typing import Final
+from uuid import UUID
+
+from django.contrib.auth.password_validation import validate_password
+from django.contrib.sessions.models import Session
+from django.core.exceptions import ValidationError
+from django.db import IntegrityError, transaction
+from django.db.models import QuerySet
+from django.utils import timezone
+
+from audit import services as audit
+from holdfast.core.enrolment import code_hash as code_hash_of
+from holdfast.core.keys import SIGNING_KINDS, decode_public_key
+from holdfast.core.secret import SecretBytes
+from kernel.actors import Actor
+from kernel.errors import Conflict, Invalid
+from kernel.scope import open_scope, tenant_scope
+from kernel.transitions import advance
+from tenants import access, names
+from tenants.errors import EnrolmentRefused, LastOfficer, NameTaken, PasswordRefused, RootPinned, TooManyCodes
+from tenants.limits import count_against
+from tenants.models import Credential, EnrolmentCode, Nonce, Person, RateWindow, ServiceAccount, Tenant
+from tenants.roles import Role
+from tenants.states import CREDENTIAL, PERSON, CredentialState, PersonState, TenantState
+
+CODE_LIFE: Final = timedelta(days=7)
+MAX_CODE_LIFE: Final = timedelta(days=30)
+MAX_OPEN_CODES: Final = 10
+ENROLMENTS_PER_SOURCE: Final = 120  # in ten minutes; a code has 128 bits, this only keeps the noise down
+
+
+def create_tenant(
+    *, slug: str, name: str, actor: Actor, tenant_id: UUID | None = None, is_development: bool = False
+) -> Tenant:
+    """Create a tenant, with no people and no root yet.
+
+    Raises NameRefused for a slug or name that cannot be used, NameTaken for one in use or that looks like one.
+    """
+    folded = names.slug(slug)
+    tenant_id = tenant_id or uuid.uuid4()
+    with tenant_scope(tenant_id), transaction.atomic():
+        try:
+            with transaction.atomic():
+                tenant = Tenant.objects.create(
+                    id=tenant_id,
+                    slug=folded,
+                    slug_skeleton=names.skeleton(folded),
+                    name=names.display_name(name),
+                    is_development=is_development,
+                )
+        except IntegrityError as error:
+            raise NameTaken(
+                "Another tenant has this slug, or one that looks like it.", field="slug"
+            ) from error
+        audit.append(
+            tag="tenants:tenant:create", actor=actor, subject=f"tenant:{tenant_id}", body={"slug": folded}
+        )
+    return tenant
+
+
+def pin_root(*, root_key: bytes, root_pin: bytes, actor: Actor) -> Tenant:
+    """Record the root of the open scope's tenant, once: encoded public key, and the 32 bytes that clients pin.
+
+    Raises RootPinned when another root stands there already; the same root again changes nothing.
+    """
+    if len(root_pin) != 32:
+        raise ValueError("a root pin has 32 bytes")
+    with transaction.atomic():
+        tenant = Tenant.objects.select_for_update().get(pk=access.tenant().pk)
+        if tenant.root_key is not None:
+            if bytes(tenant.root_key) == root_key and bytes(tenant.root_pin or b"") == root_pin:
+                return tenant
+            raise RootPinned("A successor is signed by the old root and the officers; it is not set here.")
+        tenant.root_key, tenant.root_pin = root_key, root_pin
+        tenant.save(update_fields=["root_key", "root_pin"])
+        audit.append(
+            tag="tenants:root:pin", actor=actor, subject=f"tenant:{tenant.pk}", body={"root_pin": root_pin}
+        )
+    return tenant
+
+
+def create_person(
+    *, email: str, name: str, actor: Actor, role: str = Role.MEMBER, person_id: UUID | None = None
+) -> Person:
+    """Add a person to the open scope's tenant, invited: she counts for nothing until activated.
+
+    Raises NameRefused, NameTaken for an address in use, ValueError for a role that does not exist.
+    """
+    role = Role(role)
+    key = names.email_key(email)
+    with transaction.atomic():
+        try:
+            with transaction.atomic():
+                person: Person = Person.objects.create(
+                    id=person_id or uuid.uuid4(),
+                    email=email.strip(),
+                    email_key=key,
+                    name=names.display_name(name),
+                    role=role,
+                    password="",  # fits no password: check_password() takes it for unusable
+                )
+        except IntegrityError as error:
+            raise NameTaken("A person with this address is here already.", field="email") from error
+        audit.append(
+            tag="tenants:person:create", actor=actor, subject=f"person:{person.pk}", body={"role": str(role)}
+        )
+    return person
+
+
+def activate_person(*, person: Person, actor: Actor) -> None:
+    """Let an invited or suspended person act. Raises Conflict when somebody else moved her meanwhile."""
+    _move(person, PersonState.ACTIVE, "tenants:person:activate", actor)
+
+
+def suspend_person(*, person: Person, actor: Actor) -> None:
+    """Stop a person: her sessions and her devices' requests end with the next one.
+
+    Raises LastOfficer for the last active owner or officer, and Conflict when somebody moved her meanwhile.
+    """
+    with transaction.atomic():
+        _check_not_last(person)
+        _move(person, PersonState.SUSPENDED, "tenants:person:suspend", actor)
+
+
+def change_role(*, person: Person, role: str, actor: Actor) -> None:
+    """Give a person another role, which counts from her next request. Raises LastOfficer as suspend_person does."""
+    role = Role(role)
+    with transaction.atomic():
+        _check_not_last(person)
+        before = person.role
+        person.role = role
+        person.save(update_fields=["role"])
+        audit.append(
+            tag="tenants:person:change-role",
+            actor=actor,
+            subject=f"person:{person.pk}",
+            body={"from": str(before), "to": str(role)},
+        )
+
+
+def set_password(*, person: Person, password: SecretBytes, actor: Actor) -> None:
+    """Set the console password (UTF-8), stored as an Argon2id hash; every session of hers ends.
+
+    Raises PasswordRefused, saying what to change, for a short or common one.
+    """
+    try:
+        text = password.reveal().decode()
+        validate_password(text, person)
+    except UnicodeDecodeError as error:
+        raise PasswordRefused("A password is text.", field="password") from error
+    except ValidationError as error:
+        raise PasswordRefused(" ".join(error.messages), field="password") from error
+    with transaction.atomic():
+        person.set_password(text)
+        person.save(update_fields=["password"])
+        audit.append(tag="tenants:password:set", actor=actor, subject=f"person:{person.pk}")
+
+
+def create_service_account(*, name: str, public_key: bytes, actor: Actor) -> ServiceAccount:
+    """Add a program of the tenant's with its encoded signing key, active at once.
+
+    Raises NameRefused, NameTaken, and holdfast.core.errors.Malformed for a key that is not safe to use.
+    """
+    key = decode_public_key(public_key, expect=SIGNING_KINDS).encoded
+    with transaction.atomic():
+        try:
+            with transaction.atomic():
+                account: ServiceAccount = ServiceAccount.objects.create(
+                    name=names.display_name(name), created_by=actor.person_id
+                )
+        except IntegrityError as error:
+            raise NameTaken("A service account has this name.", field="name") from error
+        Credential.objects.create(
+            id=account.pk, kind=Credential.Kind.SERVICE, public_key=key, state=CredentialState.ACTIVE
+        )
+        audit.append(tag="tenants:service-account:create", actor=actor, subject=f"service:{account.pk}")
+    return account
+
+
+def register_credential(
+    *, credential_id: UUID, person_id: UUID, public_key: bytes, actor: Actor
+) -> Credential:
+    """Register a new device's encoded identity signing key, pending, under the device's id.
+
+    Raises holdfast.core.errors.Malformed for a key that is not safe to use, NotFound for a person of nobody's,
+    and Conflict for an id in use, in whichever tenant.
+    """
+    key = decode_public_key(public_key, expect=SIGNING_KINDS).encoded
+    with transaction.atomic():
+        person = access.person(person_id)
+        try:
+            with transaction.atomic():
+                credential: Credential = Credential.objects.create(
+                    id=credential_id, kind=Credential.Kind.DEVICE, person=person, public_key=key
+                )
+        except IntegrityError as error:
+            raise Conflict("This device id is in use. Make a new one and enrol again.") from error
+        audit.append(tag="tenants:credential:register", actor=actor, subject=f"credential:{credential_id}")
+    return credential
+
+
+def activate_credential(*, credential_id: UUID, actor: Actor) -> None:
+    """Let a pending or suspended credential act for its owner. Raises NotFound, and Conflict unless it may be activated."""
+    _move_credential(credential_id, CredentialState.ACTIVE, "tenants:credential:activate", actor)
+
+
+def suspend_credential(*, credential_id: UUID, actor: Actor) -> None:
+    """Stop a credential from its next request on. Raises NotFound, and Conflict unless it is pending or active."""
+    _move_credential(credential_id, CredentialState.SUSPENDED, "tenants:credential:suspend", actor)
+
+
+def revoke_credential(*, credential_id: UUID, actor: Actor) -> None:
+    """Stop a credential for ever. Raises NotFound, and Conflict when it is revoked already."""
+    _move_credential(credential_id, CredentialState.REVOKED, "tenants:credential:revoke", actor)
+
+
+def issue_enrolment_code(
+    *,
+    person: Person,
+    code_hash: bytes,
+    actor: Actor,
+    expires_at: datetime | None = None,
+    trust: str = EnrolmentCode.Trust.PINNED,
+) -> EnrolmentCode:
+    """Record leave for one person to enrol one device: the code's 32-byte hash, for at most 30 days (7 unless said).
+
+    Raises Invalid for another expiry, TooManyCodes above ten open ones, and Conflict for a hash seen before.
+    """
+    if len(code_hash) != 32:
+        raise ValueError("a code's hash has 32 bytes")
+    now = timezone.now()
+    expires_at = expires_at or now + CODE_LIFE
+    if not now < expires_at <= now + MAX_CODE_LIFE:
+        raise Invalid("Must lie in the future, at most 30 days ahead.", field="expires_at")
+    with transaction.atomic():
+        if _open_codes(person.pk).count() >= MAX_OPEN_CODES:
+            raise TooManyCodes(f"She has {MAX_OPEN_CODES} unused codes; let them be used or expire.")
+        try:
+            with transaction.atomic():
+                code: EnrolmentCode = EnrolmentCode.objects.create(
+                    person=person,
+                    code_hash=code_hash,
+                    trust=trust,
+                    created_by=actor.label,
+                    expires_at=expires_at,
+                )
+        except IntegrityError as error:
+            raise Conflict("This code was issued before. Make a new one.", field="code_hash") from error
+        audit.append(
+            tag="tenants:enrolment-code:issue",
+            actor=actor,
+            subject=f"person:{person.pk}",
+            body={"code": str(code.pk), "trust": str(trust)},
+        )
+    return code
+
+
+def begin_enrolment(*, tenant_id: UUID, source: str) -> None:
+    """Count an enrolment attempt from a source, and open the tenant's scope for the rest of the request.
+
+    Call it before the act's transaction. Raises Throttled, and EnrolmentRefused for a tenant that takes nobody.
+    """
+    count_against(f"enrolment:{source}", limit=ENROLMENTS_PER_SOURCE, seconds=600)
+    if not Tenant.objects.filter(pk=tenant_id, state=TenantState.ACTIVE).exists():
+        raise EnrolmentRefused
+    open_scope(tenant_id)
+
+
+def consume_enrolment_code(*, tenant_id: UUID, person_id: UUID, secret: SecretBytes) -> EnrolmentCode:
+    """Use up a person's code inside the caller's transaction, and activate her if she was invited.
+
+    Returns the code's row (`person`, `trust`, `code_hash`). Of any number of simultaneous calls one succeeds.
+    Raises EnrolmentRefused for every other case alike: wrong, used, expired, or not for an invited or active person.
+    """
+    offered = code_hash_of(tenant=tenant_id.bytes, person=person_id.bytes, secret=secret)
+    with tenant_scope(tenant_id), transaction.atomic():
+        # Compared here, not in the query, so that how much of a hash was right shows in no index look-up's time.
+        codes = [row for row in _open_codes(person_id) if hmac.compare_digest(bytes(row.code_hash), offered)]
+        if not codes:
+            raise EnrolmentRefused
+        now = timezone.now()
+        used = EnrolmentCode.objects.filter(pk=codes[0].pk, used_at=None, expires_at__gt=now).update(
+            used_at=now
+        )
+        person = access.person_for_update(person_id)
+        if used != 1 or person.state not in (PersonState.INVITED, PersonState.ACTIVE):
+            raise EnrolmentRefused
+        actor = Actor(tenant_id, "person", person_id, person_id=person_id, role=person.role)
+        audit.append(
+            tag="tenants:enrolment-code:use",
+            actor=actor,
+            subject=f"person:{person_id}",
+            body={"code": str(codes[0].pk)},
+        )
+        if person.state == PersonState.INVITED:
+            activate_person(person=person, actor=actor)
+    codes[0].person = person
+    return codes[0]
+
+
+def sweep() -> int:
+    """Delete nonces of signatures that are too old to be taken, ended counting windows and expired sessions.
+
+    Returns the number of nonces. It looks at no tenant's content, so it needs no scope.
+    """
+    now = timezone.now()
+    gone, _ = Nonce.objects.filter(expires_at__lt=now).delete()
+    RateWindow.objects.filter(expires_at__lt=now).delete()
+    Session.objects.filter(expire_date__lt=now).delete()
+    return gone
+
+
+def _open_codes(person_id: UUID) -> QuerySet[EnrolmentCode]:
+    return EnrolmentCode.objects.filter(person_id=person_id, used_at=None, expires_at__gt=timezone.now())
+
+
+def _move_credential(credential_id: UUID, target: CredentialState, tag: str, actor: Actor) -> None:
+    with transaction.atomic():
+        credential = access.credential_for_update(credential_id)
+        if not CREDENTIAL.allows(credential.state, target):
+            raise Conflict(f"The credential is {credential.state}.")
+        advance(credential, CREDENTIAL, target)
+        audit.append(tag=tag, actor=actor, subject=f"credential:{credential_id}")
+
+
+def _move(person: Person, target: PersonState, tag: str, actor: Actor) -> None:
+    with transaction.atomic():
+        advance(person, PERSON, target)
+        audit.append(tag=tag, actor=actor, subject=f"person:{person.pk}")
+
+
+def _check_not_last(person: Person) -> None:
+    """Refuse to take away the last active owner or officer. The tenant's row is the lock of this decision."""
+    Tenant.objects.select_for_update().get(pk=person.tenant_id)
+    if person.state != PersonState.ACTIVE or person.role not in (Role.OWNER, Role.OFFICER):
+        return
+    others = [
+        other
+        for other in access.people(roles=[person.role], state=PersonState.ACTIVE)
+        if other.pk != person.pk
+    ]
+    if not others:
+        raise LastOfficer(
+            f"Appoint another {person.role} first: without one the tenant could not act at all."
+        )

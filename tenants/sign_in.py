@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The second factor and the record of every sign-in, accepted or refused.
+
+Implements DESIGN section 4 and FAULTS A1, A3, A13 (RFC 6238, one step either side, each code once).
+Knows no session and no page; these are in `sessions` and `console`.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import Final
+from uuid import UUID
+
+from django.db import transaction
+from django_otp.oath import TOTP
+from django_otp.plugins.otp_totp.models import TOTPDevice
+
+from audit import services as audit
+from holdfast.core.secret import SecretBytes
+from kernel.actors import Actor
+from kernel.scope import tenant_scope
+from tenants.errors import CodeRefused
+from tenants.models import Person
+
+_CODE: Final = re.compile(r"[0-9]{6}", re.ASCII)
+TOTP_KEY_SIZE: Final = 20
+# django-otp doubles the wait after every wrong code, without end. Eight failures are four minutes: enough to make
+# guessing hopeless, and an officer whose password was stolen is not kept out for a week.
+_MOST_THROTTLED: Final = 8
+
+
+def totp_code(key: SecretBytes, *, at: float) -> str:
+    """Return the six digits that an authenticator with this key shows at `at` (UTC seconds). RFC 6238, 30 s, SHA-1."""
+    return f"{_totp(key, at).token():06d}"
+
+
+def confirm_totp(*, person: Person, key: SecretBytes, code: str, actor: Actor) -> None:
+    """Make a 20-byte key the person's only second factor, shown to be in her authenticator by its present code.
+
+    The code is thereby spent; sessions verified by an older key are not verified any more. Raises CodeRefused.
+    """
+    if len(key) != TOTP_KEY_SIZE:
+        raise ValueError("a one-time-code key has 20 bytes")
+    totp = _totp(key, time.time())
+    if not _CODE.fullmatch(code) or not totp.verify(int(code), tolerance=1):
+        raise CodeRefused("This is not the code that the authenticator shows now.", field="code")
+    with transaction.atomic():
+        TOTPDevice.objects.filter(user=person).delete()
+        TOTPDevice.objects.create(
+            user=person, name="authenticator", key=key.reveal().hex(), confirmed=True, last_t=totp.t()
+        )
+        audit.append(tag="tenants:totp:confirm", actor=actor, subject=f"person:{person.pk}")
+
+
+def accept_code(*, person: Person, code: str) -> TOTPDevice | None:
+    """Return the person's authenticator if `code` is its unspent code of now or one step either side, else None.
+
+    Nobody's code but hers will do, no code will do twice, and after a wrong one the next waits.
+    """
+    with transaction.atomic():
+        device = TOTPDevice.objects.select_for_update().filter(user=person, confirmed=True).first()
+        if device is None:
+            return None
+        if _CODE.fullmatch(code) and device.verify_token(code):
+            return device
+        if device.throttling_failure_count > _MOST_THROTTLED:
+            device.throttling_failure_count = _MOST_THROTTLED
+            device.save(update_fields=["throttling_failure_count"])
+    return None
+
+
+def record_accepted(*, person: Person, source: str) -> Actor:
+    """Write down a completed sign-in, and return the actor it makes."""
+    actor = _signed_in(person)
+    _record("tenants:sign-in:accept", actor, f"person:{person.pk}", {"source": source})
+    return actor
+
+
+def record_refused(*, tenant_id: UUID, person: Person | None, step: str, source: str, locked: bool) -> None:
+    """Write down a refused sign-in, or the lock that it set off, in the log of the tenant named."""
+    actor = Actor(tenant_id, "anonymous", None, name="sign-in")
+    subject = f"person:{person.pk}" if person else "person:unknown"
+    tag = "tenants:sign-in:lock" if locked else "tenants:sign-in:refuse"
+    _record(tag, actor, subject, {"source": source, "step": step})
+
+
+def record_sign_out(*, person: Person) -> None:
+    """Write down that a person ended her session."""
+    _record("tenants:sign-out:accept", _signed_in(person), f"person:{person.pk}", {})
+
+
+def _signed_in(person: Person) -> Actor:
+    return Actor(person.tenant_id, "person", person.pk, person_id=person.pk, role=person.role)
+
+
+def _record(tag: str, actor: Actor, subject: str, body: dict[str, str | int | bytes]) -> None:
+    assert actor.tenant_id is not None
+    with tenant_scope(actor.tenant_id), transaction.atomic():
+        audit.append(tag=tag, actor=actor, subject=subject, body=body)
+
+
+def _totp(key: SecretBytes, at: float) -> TOTP:
+    totp = TOTP(key.reveal(), step=30, t0=0, digits=6, drift=0)
+    totp.time = at
+    return totp

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where a request comes from, as limits count it.
+
+Implements FAULTS I10a: a forwarded address is believed only from a proxy on the operator's list, and an IPv6
+source is its /64 (one subscriber owns all of it). An address identifies nobody.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+
+from django.conf import settings
+from django.http import HttpRequest
+
+UNKNOWN = "::"  # no address at all, as over a local socket: all such requests count together
+
+
+def source_of(request: HttpRequest) -> str:
+    """Return the address that limits count: an IPv4 address, or the first address of an IPv6 /64."""
+    remote = _parse(request.META.get("REMOTE_ADDR", ""))
+    if remote is None:
+        return UNKNOWN
+    # From the nearest hop outwards: everything left of the first stranger was written by the stranger.
+    hops = request.META.get("HTTP_X_FORWARDED_FOR", "").split(",")
+    while _is_trusted(remote) and hops:
+        further = _parse(hops.pop())
+        if further is None:
+            break
+        remote = further
+    if isinstance(remote, IPv6Address):
+        return str(IPv6Network((remote, 64), strict=False).network_address)
+    return str(remote)
+
+
+def _parse(text: str) -> IPv4Address | IPv6Address | None:
+    try:
+        address = ip_address(text.strip())
+    except ValueError:
+        return None
+    if isinstance(address, IPv6Address):
+        return address.ipv4_mapped or IPv6Address(int(address))  # int() drops a scope id
+    return address
+
+
+def _is_trusted(address: IPv4Address | IPv6Address) -> bool:
+    return any(address in network for network in _networks(tuple(settings.HOLDFAST_TRUSTED_PROXIES)))
+
+
+@lru_cache(maxsize=8)
+def _networks(listed: tuple[str, ...]) -> tuple[IPv4Network | IPv6Network, ...]:
+    return tuple(ip_network(entry) for entry in listed)

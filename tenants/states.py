@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The states of tenants, people and credentials, and the moves between them.
+
+Implements DESIGN section 4; FAULTS P9: whoever is not `active` counts for nothing, whatever a later state is called.
+"""
+
+from __future__ import annotations
+
+from django.db import models
+
+from kernel.transitions import TransitionTable
+
+
+class TenantState(models.TextChoices):
+    ACTIVE = "active"
+    SUSPENDED = "suspended"  # nobody of it is let in; nothing of it is lost
+
+
+class PersonState(models.TextChoices):
+    INVITED = "invited"  # has a code or an invitation, has proved nothing yet
+    ACTIVE = "active"
+    SUSPENDED = "suspended"
+
+
+class CredentialState(models.TextChoices):
+    PENDING = "pending"  # enrolled by a code, not yet in its owner's account chain
+    ACTIVE = "active"
+    SUSPENDED = "suspended"
+    REVOKED = "revoked"  # for ever: its owner's chain says so
+
+
+TENANT = TransitionTable(
+    {
+        TenantState.ACTIVE: frozenset({TenantState.SUSPENDED}),
+        TenantState.SUSPENDED: frozenset({TenantState.ACTIVE}),
+    }
+)
+
+PERSON = TransitionTable(
+    {
+        PersonState.INVITED: frozenset({PersonState.ACTIVE, PersonState.SUSPENDED}),
+        PersonState.ACTIVE: frozenset({PersonState.SUSPENDED}),
+        PersonState.SUSPENDED: frozenset({PersonState.ACTIVE}),
+    }
+)
+
+_C = CredentialState
+CREDENTIAL = TransitionTable(
+    {
+        _C.PENDING: frozenset({_C.ACTIVE, _C.SUSPENDED, _C.REVOKED}),
+        _C.ACTIVE: frozenset({_C.SUSPENDED, _C.REVOKED}),
+        _C.SUSPENDED: frozenset({_C.ACTIVE, _C.REVOKED}),
+        _C.REVOKED: frozenset(),
+    }
+)
