@@ -158,7 +158,7 @@ _STATE_LOST: Final = (
     ck.OperationNotInitialized,
 )
 _PIN_REJECTED: Final = (ck.PinIncorrect, ck.PinLocked, ck.PinExpired, ck.PinInvalid, ck.PinLenRange)
-_REFUSED: Final = (
+REFUSED: Final = (
     ck.EncryptedDataInvalid,
     ck.EncryptedDataLenRange,
     ck.WrappedKeyInvalid,
@@ -167,7 +167,7 @@ _REFUSED: Final = (
     ck.DataLenRange,
 )
 # CKR_GENERAL_ERROR and CKR_FUNCTION_FAILED are also SoftHSM's word for a bad ciphertext.
-_AMBIGUOUS: Final = (ck.GeneralError, ck.FunctionFailed)
+AMBIGUOUS: Final = (ck.GeneralError, ck.FunctionFailed)
 
 
 def meaning(error: ck.PKCS11Error) -> Meaning:
@@ -175,8 +175,8 @@ def meaning(error: ck.PKCS11Error) -> Meaning:
     for classes, answer in (
         (_STATE_LOST, Meaning.STATE_LOST),
         (_PIN_REJECTED, Meaning.PIN_REJECTED),
-        (_REFUSED, Meaning.REFUSED),
-        (_AMBIGUOUS, Meaning.AMBIGUOUS),
+        (REFUSED, Meaning.REFUSED),
+        (AMBIGUOUS, Meaning.AMBIGUOUS),
     ):
         if isinstance(error, classes):
             return answer

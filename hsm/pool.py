@@ -135,6 +135,8 @@ class HsmPool:
             raise HsmError("the HSM has been closed")
         if self._rejected is not None:
             raise HsmPinRejected(*self._rejected.args)
+        if not self._slots and time.monotonic() < self._closed_until:
+            raise HsmUnavailable("the HSM could not be initialised a moment ago")
         if not self._room.acquire(blocking=False):
             raise HsmUnavailable("the HSM has too much to do")
         job = _Job(token, operation, opens=opens, once=once)

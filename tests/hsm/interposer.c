@@ -58,30 +58,33 @@ typedef struct { ulong_t type; void *value; ulong_t length; } attribute_t;
 typedef struct { unsigned char major, minor; void *function[ENTRIES]; } list_t;
 enum { INITIALIZE = 0, FINALIZE = 1, GET_FUNCTION_LIST = 3, GET_ATTRIBUTE_VALUE = 24 };
 
-/* place in the list, name, parameters, arguments, session and key handles for the log (0: none), logged or not */
+/* place in the list, name, parameters, arguments, session and key handles for the log (0: none), logged or not,
+ * what ends the operation when an error is injected */
+#define NOTHING (void)0
+#define ENDS end_operation((void *)next, a, b, c)
 #define FUNCTIONS(X) \
-  X(0, C_Initialize, (void *a), (a), 0, 0, 1) \
-  X(4, C_GetSlotList, (unsigned char a, ulong_t *b, ulong_t *c), (a, b, c), 0, 0, 0) \
-  X(6, C_GetTokenInfo, (ulong_t a, void *b), (a, b), 0, 0, 0) \
-  X(12, C_OpenSession, (ulong_t a, ulong_t b, void *c, void *d, ulong_t *e), (a, b, c, d, e), 0, 0, 0) \
-  X(18, C_Login, (ulong_t a, ulong_t b, void *c, ulong_t d), (a, b, c, d), 0, 0, 1) \
-  X(20, C_CreateObject, (ulong_t a, attribute_t *b, ulong_t c, ulong_t *d), (a, b, c, d), 0, 0, 0) \
-  X(22, C_DestroyObject, (ulong_t a, ulong_t b), (a, b), 0, 0, 0) \
-  X(24, C_GetAttributeValue, (ulong_t a, ulong_t b, attribute_t *c, ulong_t d), (a, b, c, d), 0, 0, 0) \
-  X(26, C_FindObjectsInit, (ulong_t a, attribute_t *b, ulong_t c), (a, b, c), 0, 0, 0) \
-  X(27, C_FindObjects, (ulong_t a, ulong_t *b, ulong_t c, ulong_t *d), (a, b, c, d), 0, 0, 0) \
-  X(29, C_EncryptInit, (ulong_t a, void *b, ulong_t c), (a, b, c), 0, 0, 0) \
-  X(30, C_Encrypt, (ulong_t a, void *b, ulong_t c, void *d, ulong_t *e), (a, b, c, d, e), 0, 0, 0) \
-  X(33, C_DecryptInit, (ulong_t a, void *b, ulong_t c), (a, b, c), 0, 0, 0) \
-  X(34, C_Decrypt, (ulong_t a, void *b, ulong_t c, void *d, ulong_t *e), (a, b, c, d, e), 0, 0, 0) \
-  X(42, C_SignInit, (ulong_t a, void *b, ulong_t c), (a, b, c), 0, 0, 0) \
-  X(43, C_Sign, (ulong_t a, void *b, ulong_t c, void *d, ulong_t *e), (a, b, c, d, e), 0, 0, 1) \
-  X(58, C_GenerateKey, (ulong_t a, void *b, attribute_t *c, ulong_t d, ulong_t *e), (a, b, c, d, e), 0, 0, 1) \
+  X(0, C_Initialize, (void *a), (a), 0, 0, 1, NOTHING) \
+  X(4, C_GetSlotList, (unsigned char a, ulong_t *b, ulong_t *c), (a, b, c), 0, 0, 0, NOTHING) \
+  X(6, C_GetTokenInfo, (ulong_t a, void *b), (a, b), 0, 0, 0, NOTHING) \
+  X(12, C_OpenSession, (ulong_t a, ulong_t b, void *c, void *d, ulong_t *e), (a, b, c, d, e), 0, 0, 0, NOTHING) \
+  X(18, C_Login, (ulong_t a, ulong_t b, void *c, ulong_t d), (a, b, c, d), 0, 0, 1, NOTHING) \
+  X(20, C_CreateObject, (ulong_t a, attribute_t *b, ulong_t c, ulong_t *d), (a, b, c, d), 0, 0, 0, NOTHING) \
+  X(22, C_DestroyObject, (ulong_t a, ulong_t b), (a, b), 0, 0, 0, NOTHING) \
+  X(24, C_GetAttributeValue, (ulong_t a, ulong_t b, attribute_t *c, ulong_t d), (a, b, c, d), 0, 0, 0, NOTHING) \
+  X(26, C_FindObjectsInit, (ulong_t a, attribute_t *b, ulong_t c), (a, b, c), 0, 0, 0, NOTHING) \
+  X(27, C_FindObjects, (ulong_t a, ulong_t *b, ulong_t c, ulong_t *d), (a, b, c, d), 0, 0, 0, NOTHING) \
+  X(29, C_EncryptInit, (ulong_t a, void *b, ulong_t c), (a, b, c), 0, 0, 0, NOTHING) \
+  X(30, C_Encrypt, (ulong_t a, void *b, ulong_t c, void *d, ulong_t *e), (a, b, c, d, e), 0, 0, 0, ENDS) \
+  X(33, C_DecryptInit, (ulong_t a, void *b, ulong_t c), (a, b, c), 0, 0, 0, NOTHING) \
+  X(34, C_Decrypt, (ulong_t a, void *b, ulong_t c, void *d, ulong_t *e), (a, b, c, d, e), 0, 0, 0, ENDS) \
+  X(42, C_SignInit, (ulong_t a, void *b, ulong_t c), (a, b, c), 0, 0, 0, NOTHING) \
+  X(43, C_Sign, (ulong_t a, void *b, ulong_t c, void *d, ulong_t *e), (a, b, c, d, e), 0, 0, 1, ENDS) \
+  X(58, C_GenerateKey, (ulong_t a, void *b, attribute_t *c, ulong_t d, ulong_t *e), (a, b, c, d, e), 0, 0, 1, NOTHING) \
   X(59, C_GenerateKeyPair, (ulong_t a, void *b, attribute_t *c, ulong_t d, attribute_t *e, ulong_t f, \
-    ulong_t *g, ulong_t *h), (a, b, c, d, e, f, g, h), 0, 0, 1) \
-  X(60, C_WrapKey, (ulong_t a, void *b, ulong_t c, ulong_t d, void *e, ulong_t *f), (a, b, c, d, e, f), a, c, 1) \
+    ulong_t *g, ulong_t *h), (a, b, c, d, e, f, g, h), 0, 0, 1, NOTHING) \
+  X(60, C_WrapKey, (ulong_t a, void *b, ulong_t c, ulong_t d, void *e, ulong_t *f), (a, b, c, d, e, f), a, c, 1, NOTHING) \
   X(61, C_UnwrapKey, (ulong_t a, void *b, ulong_t c, void *d, ulong_t e, attribute_t *f, ulong_t g, ulong_t *h), \
-    (a, b, c, d, e, f, g, h), a, c, 1)
+    (a, b, c, d, e, f, g, h), a, c, 1, NOTHING)
 
 enum action { FORWARD, RV, BEFORE, AFTER, KILL_BEFORE, KILL_AFTER };
 struct rule { char function[32]; enum action action; ulong_t number; double probability; long times, skip; char once[32]; };
@@ -209,7 +212,17 @@ static void wait_milliseconds(ulong_t milliseconds)
         ;
 }
 
-#define FORWARDER(place, name, parameters, arguments, session, key, logged) \
+/* An error ends the operation (PKCS#11 2.40 section 5.2); the real module has not heard of it. It is ended by
+ * its own doing, into a buffer of ours: SoftHSM offers no other way for a signature of one part. */
+static void end_operation(void *function, ulong_t session, void *data, ulong_t length)
+{
+    unsigned char discarded[8192];
+    ulong_t size = sizeof discarded;
+    ulong_t (*next)(ulong_t, void *, ulong_t, void *, ulong_t *) = function;
+    next(session, data, length, discarded, &size);
+}
+
+#define FORWARDER(place, name, parameters, arguments, session, key, logged, ending) \
     static ulong_t name parameters \
     { \
         ulong_t (*next) parameters = real->function[place]; \
@@ -225,6 +238,7 @@ static void wait_milliseconds(ulong_t milliseconds)
         if (rule.action == RV) { \
             snprintf(code, sizeof code, "%#lx", rule.number); \
             note("injected", #name, id, code); \
+            ending; \
             return rule.number; \
         } \
         if (rule.action == KILL_BEFORE) \
@@ -261,7 +275,7 @@ static ulong_t load_real(void)
     if (!get || get(&real) != CKR_OK)
         return CKR_GENERAL_ERROR;
     ours = *real;
-#define ENTRY(place, name, parameters, arguments, session, key, logged) ours.function[place] = (void *)name;
+#define ENTRY(place, name, parameters, arguments, session, key, logged, ending) ours.function[place] = (void *)name;
     FUNCTIONS(ENTRY)
     ours.function[FINALIZE] = (void *)C_Finalize;
     return CKR_OK;

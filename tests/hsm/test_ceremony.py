@@ -25,7 +25,7 @@ from hsm.directories import hash_files
 from hsm.errors import HsmError, HsmKeyMissing, HsmUnavailable
 from hsm.pool import HsmPool, TokenSession
 from hsm.runtime import open_tokens
-from tests.fixtures.hsm import TENANT, Interposer, interpose
+from tests.fixtures.hsm import TENANT, Interposer
 
 
 def test_create_tokens_makes_four_with_private_pins_each_in_its_own_directory(tmp_path: Path) -> None:
@@ -64,12 +64,14 @@ def test_keys_show_the_attributes_of_their_kind_and_no_more(hsm_config: HsmConfi
         for key in token.keys
     }
     for kind, attributes in recorded.items():
-        assert attributes["SENSITIVE"] and not attributes["EXTRACTABLE"] and not attributes["MODIFIABLE"], kind
-        assert attributes["ALWAYS_SENSITIVE"] and attributes["NEVER_EXTRACTABLE"] and attributes["LOCAL"], kind
+        for name in ("SENSITIVE", "ALWAYS_SENSITIVE", "NEVER_EXTRACTABLE", "LOCAL"):
+            assert attributes[name] is True, (kind, name)
+        for name in ("EXTRACTABLE", "MODIFIABLE", "DECRYPT"):
+            assert attributes[name] is False, (kind, name)
     assert recorded["master"]["ALLOWED_MECHANISMS"] == [int(Mechanism.AES_KEY_WRAP)]
     assert recorded["escrow"]["ALLOWED_MECHANISMS"] == [int(Mechanism.RSA_PKCS_OAEP)]
-    assert not recorded["escrow"]["DECRYPT"] and not recorded["escrow"]["SIGN"]
-    assert not recorded["master"]["ENCRYPT"] and not recorded["master"]["DECRYPT"]
+    assert recorded["escrow"]["SIGN"] is False
+    assert recorded["master"]["ENCRYPT"] is False
 
 
 def test_second_master_log_and_root_keys_are_refused(hsm_config: HsmConfig) -> None:
@@ -108,9 +110,9 @@ def test_log_key_signs_with_the_pinned_public_key(hsm_config: HsmConfig) -> None
 
 
 def test_signing_falls_back_to_p256_with_low_s_where_the_token_lacks_ed25519(
-    interposed: HsmConfig, interposer: Interposer, tmp_path: Path
+    interposer: Interposer, tmp_path: Path
 ) -> None:
-    config = interpose_new(tmp_path / "p256", interposer)
+    config = HsmConfig(home=tmp_path / "p256", module=interposer.module)
     Ceremony(config).create_tokens()
     # CKR_MECHANISM_INVALID for the first attempt, as a token without Edwards curves answers.
     interposer.rules("C_GenerateKeyPair rv 0x70 n=1")
@@ -125,10 +127,6 @@ def test_signing_falls_back_to_p256_with_low_s_where_the_token_lacks_ed25519(
             r, s = int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:], "big")
             assert s <= signing._P256_ORDER // 2
             public.verify(encode_dss_signature(r, s), b"head %d" % n, ec.ECDSA(SHA256()))
-
-
-def interpose_new(home: Path, interposer: Interposer) -> HsmConfig:
-    return HsmConfig(home=home, module=interposer.module)
 
 
 def test_mechanisms_that_no_key_needs_are_switched_off(hsm_config: HsmConfig) -> None:
@@ -166,7 +164,8 @@ def snapshot(config: HsmConfig) -> tuple[bytes, dict[str, str]]:
 def test_killed_ceremony_leaves_the_old_token_or_the_new_one(hsm_config: HsmConfig) -> None:
     """Kill the ceremony's processes after delays that sweep its whole course."""
     script = (
-        "import sys; from pathlib import Path; from hsm.config import HsmConfig; from hsm.ceremony import Ceremony;"
+        "import sys; from pathlib import Path;"
+        "from hsm.config import HsmConfig; from hsm.ceremony import Ceremony;"
         "Ceremony(HsmConfig(home=Path(sys.argv[1]))).create_tenant_root(sys.argv[2])"
     )
     finished = 0

@@ -18,6 +18,9 @@ from tests.fixtures.hsm import OAEP_SHA1, TENANT, Interposer, seal, spki
 AAD = b"acme/alice"
 SECRET = bytes(32)
 
+# python-pkcs11 ends a search that never began when it collects it, and the error has nowhere to go.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
 Operation = Callable[[], object]
 
 # The functions that each operation passes through, and must survive the failure of.
@@ -202,15 +205,16 @@ def test_flaky_hsm_gives_typed_errors_only_and_right_answers(
         escrow = Ceremony(interposed).escrow_keys(TENANT)[0].ref
         interposer.forget()
         done = failed = rewraps = 0
-        interposer.rules(*(f"{function} rv 0x5 p=0.3" for _, function in INJECTIONS), "C_UnwrapKey rv 0x5 p=0.3")
+        interposer.rules(*(f"{function} rv 0x5 p=0.3" for _, function in INJECTIONS))
         for n in range(200):
             name = list(run)[n % len(run)]
             rewraps += name == "rewrap"
+            # Only what opens a blob may be told that the blob is bad.
+            opens = name in {"unwrap", "decrypt", "rewrap"}
             try:
                 answer = run[name]()
                 done += 1
-            except (HsmUnavailable, HsmRefused) as error:
-                assert not isinstance(error, HsmRefused) or name in {"unwrap", "decrypt", "rewrap"}
+            except (HsmUnavailable, HsmRefused) if opens else HsmUnavailable:
                 failed += 1
                 continue
             if name == "rewrap":

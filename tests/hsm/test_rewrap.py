@@ -3,6 +3,7 @@
 
 import secrets
 from dataclasses import replace
+from typing import Any
 
 import pkcs11
 import pytest
@@ -56,7 +57,7 @@ def test_unwrapped_object_refuses_to_be_read_and_is_gone_afterwards(
     key = escrow_key(hsm_config)
     pool = HsmPool(hsm_config, ("escrow",))
 
-    def unwrap(session: TokenSession, template: dict[Attribute, object]) -> pkcs11.SecretKey:
+    def unwrap(session: TokenSession, template: dict[Attribute, object]) -> Any:
         return session.key(session.record.by_id(key.ref.cka_id)).unwrap_key(
             pkcs11.ObjectClass.SECRET_KEY,
             pkcs11.KeyType.AES,
@@ -126,9 +127,9 @@ def test_rewrap_unwraps_exactly_once_for_each_call(
                 tokens.escrow.rewrap(key.ref, sealed, spki(recipient))
             interposer.rules()
             assert interposer.entered("C_UnwrapKey") <= 1
-            assert recipient.decrypt(
-                tokens.escrow.rewrap(key.ref, sealed, spki(recipient)), OAEP_SHA1
-            ) == SECRET
+            assert (
+                recipient.decrypt(tokens.escrow.rewrap(key.ref, sealed, spki(recipient)), OAEP_SHA1) == SECRET
+            )
 
 
 def test_rewrap_refuses_recipient_keys_of_another_form(
@@ -164,7 +165,9 @@ def test_rewrap_refuses_references_that_do_not_match_the_pinned_key(
         with pytest.raises(HsmKeyMissing):
             rewrap(replace(key.ref, cka_id=secrets.token_bytes(16)), sealed, spki(recipient))
         with pytest.raises(HsmKeyMismatch):
-            rewrap(EscrowKeyRef(key.ref.cka_id, mallory.ref.spki_sha256, "oaep-sha1"), sealed, spki(recipient))
+            rewrap(
+                EscrowKeyRef(key.ref.cka_id, mallory.ref.spki_sha256, "oaep-sha1"), sealed, spki(recipient)
+            )
         with pytest.raises(HsmKeyMismatch):
             rewrap(replace(key.ref, algorithm="oaep-sha256"), sealed, spki(recipient))
         assert interposer.entered("C_UnwrapKey") == 0

@@ -154,7 +154,9 @@ def test_pin_is_read_from_a_descriptor(interposed: HsmConfig, interposer: Interp
 
 
 @pytest.mark.parametrize("damage", ["emptied", "cut", "removed", "directory", "key", "added"])
-def test_damaged_token_is_refused_with_the_command_that_restores_it(hsm_config: HsmConfig, damage: str) -> None:
+def test_damaged_token_is_refused_with_the_command_that_restores_it(
+    hsm_config: HsmConfig, damage: str
+) -> None:
     with open_tokens(hsm_config, ["root"]) as tokens:
         wrapped = tokens.root.generate_tenant_key()
     path = token_file(hsm_config, "root")
@@ -195,14 +197,16 @@ def test_damaged_manifest_is_refused_and_its_backup_takes_its_place(hsm_config: 
     good = hsm_config.manifest_path.read_bytes()
     for bad in (b"", b"{", b"[]", b'{"format": "holdfast-hsm/2"}', good.replace(b'"serial"', b'"cereal"')):
         hsm_config.manifest_path.write_bytes(bad)
-        with pytest.raises(HsmError, match="damaged|does not know"):
+        with pytest.raises(HsmError, match=r"damaged|does not know"):
             open_tokens(hsm_config, ["root"])
     newest = max((hsm_config.home / "backups").glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
     shutil.copy(newest, hsm_config.manifest_path)
     open_tokens(hsm_config, ["root"]).close()
 
 
-def test_changed_module_is_refused_until_it_is_accepted(interposed: HsmConfig, hsm_template: HsmConfig) -> None:
+def test_changed_module_is_refused_until_it_is_accepted(
+    interposed: HsmConfig, hsm_template: HsmConfig
+) -> None:
     with pytest.raises(HsmKeyMismatch, match="pinned"):
         open_tokens(replace(interposed, module=hsm_template.module), ["root"])
     body = json.loads(interposed.manifest_path.read_bytes())
