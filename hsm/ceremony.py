@@ -45,6 +45,8 @@ class Ceremony:
 
         May be repeated after it was interrupted; raises HsmError when all four exist.
         """
+        if not self._config.softhsm:
+            raise HsmError("a vendor's own tools make its tokens: adopt them by serial")
         self._make(dict.fromkeys(TOKENS, ""))
 
     def adopt_tokens(self, serials: Mapping[str, str]) -> None:

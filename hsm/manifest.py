@@ -154,14 +154,14 @@ def sync_directory(path: Path) -> None:
 def locked(home: Path, name: str, *, exclusive: bool) -> Iterator[None]:
     """Hold `home`/.<name>.lock: ceremonies exclusively, those who copy pristine tokens shared.
 
-    A reader may have no right to write in `home`; the file is made by the first ceremony.
+    A reader may have no right to write in `home`, and where no ceremony was held nothing needs a lock: a
+    process of another uid is given a home of its own, with copies of its tokens only.
     """
     path = home / f".{name}.lock"
-    flags = os.O_RDONLY | (os.O_CREAT if exclusive else 0)
-    try:
-        descriptor = os.open(path, flags, 0o644)
-    except FileNotFoundError:
-        raise HsmError(f"there is no {path}: the HSM ceremony has not been held") from None
+    if not exclusive and not path.exists():
+        yield
+        return
+    descriptor = os.open(path, os.O_RDONLY | (os.O_CREAT if exclusive else 0), 0o644)
     try:
         flock(descriptor, LOCK_EX if exclusive else LOCK_SH)
         yield

@@ -5,6 +5,7 @@ Implements HSM page section 6 and FAULTS H1, H3, H4, H5, H10, H14. Initialised o
 Knows nothing of what the operations do; hands their callers HsmError only.
 """
 
+import atexit
 import logging
 import os
 import queue
@@ -112,6 +113,8 @@ class HsmPool:
         ]
         for worker in self._workers:
             worker.start()
+        # SoftHSM's own exit handlers must not run beside a thread that is inside it.
+        atexit.register(self.close)
 
     def run(
         self,
@@ -163,6 +166,7 @@ class HsmPool:
         if self._closed or self._pid != os.getpid():
             return
         self._closed = True
+        atexit.unregister(self.close)
         for _ in self._workers:
             self._jobs.put(None)
         for worker in self._workers:
