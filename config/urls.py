@@ -14,7 +14,7 @@ import importlib
 
 APPS = []
 for _name in ("tenants", "keys", "escrow", "recovery", "audit"):
-    with contextlib.suppress(ModuleNotFoundError):
+    with contextlib.suppress(ImportError, RuntimeError):
         APPS.append(importlib.import_module(f"{_name}.urls"))
 
 urlpatterns = [

@@ -20,3 +20,24 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         (chosen if keep and not soak else left_out).append(item)
     config.hook.pytest_deselected(items=left_out)
     items[:] = chosen
+
+
+@pytest.fixture(autouse=True)
+def _emptying_the_log_between_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the test runner empty the append-only table between tests; nothing else may."""
+    import importlib
+
+    from django.db import connection
+    from django.test import TransactionTestCase
+
+    frozen = importlib.import_module("audit.migrations.0002_append_only")
+    empty = TransactionTestCase._fixture_teardown
+
+    def teardown(self: TransactionTestCase) -> None:
+        with connection.schema_editor() as editor:
+            frozen.thaw(None, editor)
+        empty(self)
+        with connection.schema_editor() as editor:
+            frozen.freeze(None, editor)
+
+    monkeypatch.setattr(TransactionTestCase, "_fixture_teardown", teardown)

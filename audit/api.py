@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The log over REST: entries, signed heads, proofs, tiles and the export (DESIGN sections 8 and 9)."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from django.db import transaction
+from django.http import HttpResponse, StreamingHttpResponse
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from audit import access, export, services
+from holdfast.core.encoding import b64u
+from kernel.api import ApiView
+from kernel.errors import MalformedRequest, NotFound
+from kernel.fields import Base64UrlField, StrictSerializer, UtcField
+
+LOGS = ("audit", "keys")
+LOG = OpenApiParameter("log", str, enum=LOGS, description="Which of the tenant's two logs; `audit` unless said.")
+
+
+class EntryOut(StrictSerializer):
+    index = serializers.IntegerField(help_text="Place in the log, from 0.")
+    id = serializers.UUIDField()
+    tag = serializers.CharField()
+    actor = serializers.CharField()
+    person = serializers.UUIDField(allow_null=True)
+    subject = serializers.CharField()
+    time = UtcField()
+    body = serializers.DictField()
+
+
+class EntriesOut(StrictSerializer):
+    entries = EntryOut(many=True)
+    next = serializers.IntegerField(allow_null=True, help_text="Give it as `before` to read on; null at the end.")
+
+
+class EntryFilter(StrictSerializer):
+    tag = serializers.CharField(required=False, max_length=80, help_text="Tags that begin with this.")
+    actor = serializers.CharField(required=False, max_length=80)
+    subject = serializers.CharField(required=False, max_length=200)
+    since = UtcField(required=False)
+    until = UtcField(required=False)
+    before = serializers.IntegerField(required=False, min_value=0)
+    limit = serializers.IntegerField(required=False, min_value=1, max_value=200, default=50)
+
+
+class CheckpointOut(StrictSerializer):
+    log = serializers.CharField()
+    size = serializers.IntegerField()
+    root = Base64UrlField(length=32)
+    signed_at = UtcField()
+    note = serializers.CharField(help_text="The C2SP signed note.")
+    pending = serializers.IntegerField(help_text="Entries that no signed head covers yet.")
+
+
+class ProofFilter(StrictSerializer):
+    log = serializers.ChoiceField(choices=LOGS, default="audit")
+    index = serializers.IntegerField(required=False, min_value=0)
+    size = serializers.IntegerField(required=False, min_value=1)
+
+
+class ProofOut(StrictSerializer):
+    proof = serializers.ListField(child=Base64UrlField(length=32))
+    leaf = Base64UrlField(required=False)
+
+
+def _query(serializer: type[StrictSerializer], request: Request) -> dict[str, Any]:
+    parsed = serializer(data=request.query_params.dict())
+    parsed.is_valid(raise_exception=True)
+    return dict(parsed.validated_data)
+
+
+def _log(request: Request) -> str:
+    log = request.query_params.get("log", "audit")
+    if log not in LOGS:
+        raise MalformedRequest("log: must be audit or keys.", field="log")
+    return str(log)
+
+
+class EntriesView(ApiView):
+    permission_names: ClassVar = {"GET": "audit:read"}
+
+    @extend_schema(summary="Read the audit log, newest first", parameters=[EntryFilter], responses=EntriesOut)
+    def get(self, request: Request) -> Response:
+        """The read is itself an entry, made before the answer leaves."""
+        wanted = _query(EntryFilter, request)
+        limit = wanted.pop("limit")
+        rows = access.search(**wanted, limit=limit)
+        with transaction.atomic():
+            names = " ".join(sorted(wanted))
+            services.append(tag="audit:entries:read", actor=self.actor, body={"filter": names, "count": len(rows)})
+        more = rows[-1].leaf_index if len(rows) == limit else None
+        return Response({"entries": [export.readable(row) for row in rows], "next": more})
+
+
+class CheckpointView(ApiView):
+    permission_names: ClassVar = {"GET": "audit:read"}
+
+    @extend_schema(summary="The newest signed head", parameters=[LOG], responses=CheckpointOut)
+    def get(self, request: Request) -> Response:
+        log = _log(request)
+        head = access.latest_checkpoint(log)
+        fields = {"log": log, "size": head.size, "root": bytes(head.root), "signed_at": head.signed_at}
+        return Response(CheckpointOut({**fields, "note": head.note, "pending": access.pending(log)}).data)
+
+
+class ProofView(ApiView):
+    permission_names: ClassVar = {"GET": "audit:read"}
+
+    @extend_schema(
+        summary="Prove that an entry is in the log, or that the log only grew",
+        parameters=[
+            ProofFilter,
+            OpenApiParameter("from", int, description="With `to`: the smaller size."),
+            OpenApiParameter("to", int, description="With `from`: the larger size."),
+        ],
+        responses=ProofOut,
+    )
+    def get(self, request: Request) -> Response:
+        """Give `index` and `size` for an inclusion proof, or `from` and `to` for a consistency proof."""
+        params = request.query_params.dict()
+        log = _log(request)
+        sizes = {name: _number(params.pop(name), name) for name in ("from", "to") if name in params}
+        if len(sizes) == 2:
+            proof = access.consistency(log, old_size=sizes["from"], size=sizes["to"])
+        else:
+            wanted = _query(ProofFilter, request)
+            if "index" not in wanted or "size" not in wanted:
+                raise MalformedRequest("Give index and size, or from and to.", field="index")
+            proof = access.inclusion(log, index=wanted["index"], size=wanted["size"])
+        return Response({"proof": [b64u(node) for node in proof]})
+
+
+def _number(text: str, name: str) -> int:
+    if not text.isascii() or not text.isdigit() or len(text) > 16:
+        raise MalformedRequest(f"{name}: must be a whole number.", field=name)
+    return int(text)
+
+
+class ExportView(ApiView):
+    permission_names: ClassVar = {"GET": "audit:export"}
+
+    @extend_schema(
+        summary="Export the whole log as JSON lines, for `holdfast audit verify`",
+        parameters=[LOG],
+        responses={(200, "application/x-ndjson"): OpenApiTypes.BINARY},
+    )
+    def get(self, request: Request) -> StreamingHttpResponse:
+        """Every entry up to the newest signed head, with its leaf, and the head. The export is itself an entry."""
+        log = _log(request)
+        head = access.latest_checkpoint(log)
+        with transaction.atomic():
+            services.append(tag="audit:entries:exported", actor=self.actor, body={"size": head.size})
+        assert self.actor.tenant_id is not None
+        answer = StreamingHttpResponse(
+            export.lines(self.actor.tenant_id, log, head), content_type="application/x-ndjson"
+        )
+        answer["content-disposition"] = f'attachment; filename="holdfast-{log}-{head.size}.jsonl"'
+        return answer
+
+
+class TileView(ApiView):
+    permission_names: ClassVar = {"GET": "audit:read"}
+
+    @extend_schema(
+        summary="One tile of a log (C2SP tlog-tiles)",
+        responses={(200, "application/octet-stream"): OpenApiTypes.BINARY},
+    )
+    def get(self, request: Request, log: str, level: int, index: int) -> HttpResponse:
+        """Up to 256 hashes of 32 octets: level × 8 up the tree, from position index × 256."""
+        octets = access.tile(log, level, index) if log in LOGS else b""
+        if not octets:
+            raise NotFound
+        return HttpResponse(octets, content_type="application/octet-stream")

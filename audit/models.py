@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rows of the two Merkle logs of each tenant: entries, tiles, heads and signed checkpoints.
+
+DESIGN section 8. Entries are append-only by trigger: only `leaf_index` may go from NULL to a number, once.
+"""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any, ClassVar
+
+from django.db import models
+
+from kernel.scope import ScopedManager, TenantModel
+
+
+class Log(models.TextChoices):
+    AUDIT = "audit"
+    KEYS = "keys"
+
+
+class Entry(models.Model):
+    """One leaf, inserted in the transaction of the act it records; the sequencer gives it its index later."""
+
+    seq = models.BigAutoField(primary_key=True)
+    id = models.UUIDField(unique=True, default=uuid.uuid4, editable=False)
+    tenant_id = models.UUIDField(editable=False)
+    log = models.CharField(max_length=8, choices=Log.choices)
+    leaf = models.BinaryField()
+    leaf_index = models.BigIntegerField(null=True)
+    # What follows repeats the leaf for searching and reading; the leaf is what is proven.
+    tag = models.CharField(max_length=80)
+    actor = models.CharField(max_length=80)
+    person_id = models.UUIDField(null=True)
+    subject = models.CharField(max_length=200)
+    time = models.DateTimeField()
+    body: models.JSONField[Any, Any] = models.JSONField(default=dict)
+
+    unscoped: ClassVar[models.Manager[Any]] = models.Manager()
+    objects: ClassVar[ScopedManager] = ScopedManager()
+
+    class Meta:
+        default_manager_name = "unscoped"
+        base_manager_name = "unscoped"
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["tenant_id", "log", "leaf_index"], name="entry_index_once")
+        ]
+        indexes: ClassVar = [
+            # What the sequencer still has to number is a short list, however long the log.
+            models.Index(fields=["tenant_id", "log", "seq"], condition=models.Q(leaf_index=None), name="entry_pending"),
+            models.Index(fields=["tenant_id", "tag"], name="entry_tag"),
+            models.Index(fields=["tenant_id", "subject"], name="entry_subject"),
+        ]
+
+    def __str__(self) -> str:
+        return f"Entry {self.id}"
+
+
+class LogHead(TenantModel):
+    """How far a log is sequenced; its row is the sequencer's lock."""
+
+    log = models.CharField(max_length=8, choices=Log.choices)
+    size = models.BigIntegerField(default=0)
+    edge = models.BinaryField(default=b"")
+
+    class Meta(TenantModel.Meta):
+        abstract = False
+        constraints: ClassVar = [models.UniqueConstraint(fields=["tenant_id", "log"], name="one_head_per_log")]
+
+
+class Tile(TenantModel):
+    """Up to 256 hashes of one tree level, as C2SP tlog-tiles cuts it."""
+
+    log = models.CharField(max_length=8, choices=Log.choices)
+    level = models.PositiveSmallIntegerField()
+    index = models.BigIntegerField()
+    hashes = models.BinaryField()
+
+    class Meta(TenantModel.Meta):
+        abstract = False
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["tenant_id", "log", "level", "index"], name="one_tile_per_place")
+        ]
+
+
+class Checkpoint(TenantModel):
+    """A signed head. One root per size, for ever; signing the same size again renews only the time."""
+
+    log = models.CharField(max_length=8, choices=Log.choices)
+    size = models.BigIntegerField()
+    root = models.BinaryField(max_length=32)
+    note = models.TextField()
+    signed_at = models.DateTimeField()
+
+    class Meta(TenantModel.Meta):
+        abstract = False
+        constraints: ClassVar = [models.UniqueConstraint(fields=["tenant_id", "log", "size"], name="one_root_per_size")]

@@ -1,0 +1,14 @@
+# SPDX-License-Identifier: Apache-2.0
+from django.urls import path
+
+from audit import api
+
+api_urlpatterns = [
+    path("audit/entries", api.EntriesView.as_view(), name="audit-entries"),
+    path("audit/checkpoint", api.CheckpointView.as_view(), name="audit-checkpoint"),
+    path("audit/proof", api.ProofView.as_view(), name="audit-proof"),
+    path("audit/export", api.ExportView.as_view(), name="audit-export"),
+    path("tiles/<str:log>/<int:level>/<int:index>", api.TileView.as_view(), name="audit-tile"),
+]
+
+console_urlpatterns: list[object] = []

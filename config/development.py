@@ -1,0 +1,237 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The development ceremony: makes the demo tenant Acme as a real ceremony would, but scripted and alone.
+
+ESCROW page ("Keys", "Policy and officers"). Officers' private keys are made in their own client profiles
+under `var/demo/profiles`, never in the database. Never run in production: `check --deploy` refuses SoftHSM.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import UUID, uuid4
+
+from django.conf import settings
+from django.db import transaction
+
+from audit import services as audit
+from config.env import ENV
+from config.hsm import hsm_config
+from escrow import services as escrow
+from holdfast.client import officer as officers
+from holdfast.core import cose, trust
+from holdfast.core.cose import Purpose, Sign1
+from holdfast.core.enrolment import EnrolmentCode, code_hash
+from holdfast.core.keys import KeyKind, PublicKey
+from holdfast.core.policy import ApproveWith, DepositRule, Officer, Policy, Terms
+from holdfast.core.secret import SecretBytes
+from holdfast.core.statements import EscrowKey, Header
+from hsm.backend import SigningPublicKey
+from hsm.ceremony import Ceremony
+from kernel.actors import Actor, system_actor
+from kernel.scope import tenant_scope
+from keys import services as keys
+from recovery.release_directory import Directory, Trust
+from tenants import services as tenants
+
+OFFICERS = ("carol", "dan", "erin")
+PEOPLE = {
+    "olivia": "owner",
+    "carol": "officer",
+    "dan": "officer",
+    "erin": "officer",
+    "rex": "reviewer",
+    "otto": "auditor",
+    "alice": "member",
+    "bob": "member",
+}
+CONSOLE = ("olivia", "carol", "dan", "erin", "rex", "otto")
+QUORUM = 2
+DELAY_SECONDS = 5
+PURPOSES = frozenset({"device-loss", "leaver", "legal"})
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Founding:
+    """What the ceremony knows of the tenant while it makes it."""
+
+    tenant_id: UUID
+    people: dict[str, UUID]
+    root_key: PublicKey
+    actor: Actor
+    now: int
+
+
+@dataclass(frozen=True)
+class RootKey:
+    """The tenant root as a signer of statements: the private half stays in the ceremony token."""
+
+    ceremony: Ceremony
+    tenant_id: UUID
+    public: PublicKey
+
+    def sign(self, data: bytes) -> bytes:
+        """Return the raw signature of 64 bytes."""
+        return self.ceremony.sign_with_tenant_root(str(self.tenant_id), data)
+
+
+def demo_directory() -> Path:
+    """Where everything lies that the demo needs to know."""
+    return ENV.state_dir / "demo"
+
+
+def is_set_up() -> bool:
+    """Tell whether the development ceremony was held to its end."""
+    return (ENV.state_dir / "ready").exists()
+
+
+def public_key(key: SigningPublicKey) -> PublicKey:
+    """Read a signing key of the HSM as the protocol's."""
+    kind = KeyKind.ED25519 if key.algorithm == "ed25519" else KeyKind.P256_SIGNING
+    return PublicKey(kind, key.raw)
+
+
+def hold_ceremony(say: Say) -> None:
+    """Make tokens, master key, log key, and the tenant Acme with its people, policy and escrow key."""
+    ceremony = Ceremony(hsm_config())
+    say("Creating the HSM tokens: ceremony, root, log, escrow (SoftHSM)")
+    ceremony.create_tokens()
+    ceremony.create_master_key()
+    ceremony.create_log_key()
+    tenant_id = uuid4()
+    say("Creating the tenant Acme, its root key and its people")
+    root = RootKey(ceremony, tenant_id, public_key(ceremony.create_tenant_root(str(tenant_id))))
+    founding = _found_tenant(tenant_id, root)
+    say(f"Founding the escrow policy: {QUORUM} of {len(OFFICERS)} officers, delay {DELAY_SECONDS} s")
+    pin = _found_escrow(founding, ceremony, root)
+    say("Writing enrolment codes, console passwords and the log's verifier key")
+    _write_codes(founding, pin)
+    _write_sign_in(founding)
+
+
+def _found_tenant(tenant_id: UUID, root: RootKey) -> Founding:
+    actor = system_actor(tenant_id, "ceremony")
+    tenants.create_tenant(
+        tenant_id=tenant_id, slug="acme", name="Acme", is_development=True, root_key=root.public.encoded, actor=actor
+    )
+    keys.create_tenant_master_key(tenant_id)
+    people = {}
+    with tenant_scope(tenant_id):
+        for name, role in PEOPLE.items():
+            person = tenants.create_person(email=f"{name}@acme.test", name=name.title(), role=role, actor=actor)
+            people[name] = person.id
+    return Founding(tenant_id, people, root.public, actor, int(time.time()))
+
+
+def _found_escrow(founding: Founding, ceremony: Ceremony, root: RootKey) -> bytes:
+    """Have the founders sign policy version 1 and the escrow key, publish both, and return the root pin."""
+    tenant = founding.tenant_id.bytes
+    founders = [_officer_profile(founding, name) for name in OFFICERS]
+    release = Directory(settings.HOLDFAST_RELEASE_DIR, founding.tenant_id)
+    policy = _policy(founding, founders, release)
+    signed = [founder.sign_policy(policy.to_payload()) for founder in founders]
+    pin = trust.root_pin(tenant, founding.root_key, signed[0].payload_hash)
+    for founder in founders:
+        founder.pin(founding.root_key, policy.to_payload())
+    escrow_key = ceremony.create_escrow_key(str(founding.tenant_id))
+    statement = EscrowKey(
+        header=Header(tenant=tenant, user=b"", device=b"", issued_at=founding.now),
+        key=PublicKey(KeyKind.RSA_3072, escrow_key.spki),
+        version=1,
+        algorithm=escrow_key.ref.algorithm,
+        predecessor=b"",
+        policy_hash=signed[0].payload_hash,
+    ).to_payload()
+    key_signatures: Sequence[Sign1] = [
+        cose.sign(statement, purpose=Purpose.ESCROW_KEY, key=root),
+        *[founder.sign_escrow_key(statement) for founder in founders[:QUORUM]],
+    ]
+    release.set_trust(
+        Trust(root_key=founding.root_key, pin=pin, log_vkey=_log_verifier(founding.tenant_id), is_development=True)
+    )
+    with tenant_scope(founding.tenant_id):
+        tenants.set_root_pin(root_pin=pin, actor=founding.actor)
+        escrow.publish_policy(statement=cose.encode_many(signed), actor=founding.actor)
+        escrow.publish_escrow_key(
+            statement=cose.encode_many(key_signatures), cka_id=escrow_key.ref.cka_id, actor=founding.actor
+        )
+    return pin
+
+
+def _policy(founding: Founding, founders: Sequence[officers.FoundingOfficer], release: Directory) -> Policy:
+    release_keys = release.create_keys()
+    return Policy(
+        header=Header(tenant=founding.tenant_id.bytes, user=b"", device=b"", issued_at=founding.now),
+        version=1,
+        m=QUORUM,
+        roster=tuple(
+            Officer(index, founder.person, founder.signing_key, founder.sealing_key)
+            for index, founder in enumerate(founders, start=1)
+        ),
+        terms=Terms(
+            delay_seconds=DELAY_SECONDS,
+            max_notice_delay_seconds=0,
+            cooling_off_seconds=60,
+            undelivered_delay_seconds=14 * 86400,
+            approve_with=ApproveWith.CLI,
+            purposes=PURPOSES,
+            deposits=DepositRule.FROM_CONSENT,
+            release_signing_key=release_keys.signing_key,
+            release_sealing_key=release_keys.sealing_key,
+        ),
+        predecessor=b"",
+    )
+
+
+def _officer_profile(founding: Founding, name: str) -> officers.FoundingOfficer:
+    directory = demo_directory() / "profiles" / name
+    passphrase = secrets.token_urlsafe(24)
+    profile = officers.create_officer_profile(
+        directory,
+        tenant=founding.tenant_id.bytes,
+        person=founding.people[name].bytes,
+        passphrase=SecretBytes(passphrase.encode()),
+        now=founding.now,
+    )
+    officers.write_private(directory / "passphrase", passphrase)
+    return profile
+
+
+def _log_verifier(tenant_id: UUID) -> str:
+    return audit.verifier_key(tenant_id, "audit")
+
+
+def _write_codes(founding: Founding, pin: bytes) -> None:
+    verifier = _log_verifier(founding.tenant_id)
+    officers.write_private(demo_directory() / "log.vkey", verifier)
+    for name, person_id in founding.people.items():
+        write_code(founding.tenant_id, name, person_id, pin=pin, log_vkey=verifier, actor=founding.actor)
+
+
+def write_code(tenant_id: UUID, name: str, person_id: UUID, *, pin: bytes, log_vkey: str, actor: Actor) -> None:
+    """Issue an enrolment code as a ceremony prints it, with the pin in it, and write it for the demo."""
+    secret = secrets.token_bytes(16)
+    with tenant_scope(tenant_id), transaction.atomic():
+        tenants.issue_enrolment_code(
+            person_id=person_id, code_hash=code_hash(tenant_id.bytes, person_id.bytes, secret), trust="pinned", actor=actor
+        )
+    code = EnrolmentCode(
+        tenant=tenant_id.bytes, person=person_id.bytes, secret=SecretBytes(secret), root_pin=pin, log_vkey=log_vkey
+    )
+    officers.write_private(demo_directory() / "codes" / f"{name}.code", code.to_text())
+
+
+def _write_sign_in(founding: Founding) -> None:
+    lines = ["Sign in at /console/sign-in/, tenant acme:", ""]
+    with tenant_scope(founding.tenant_id):
+        for name in CONSOLE:
+            password = secrets.token_urlsafe(15)
+            tenants.set_password(person_id=founding.people[name], password=password, actor=founding.actor)
+            secret = tenants.confirm_totp(person_id=founding.people[name], actor=founding.actor)
+            lines.append(f"{name}@acme.test  ({PEOPLE[name]})  password {password}  TOTP secret {secret}")
+    officers.write_private(demo_directory() / "sign-in.txt", "\n".join(lines) + "\n")
