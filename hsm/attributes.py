@@ -172,26 +172,20 @@ class ArrayMapper(AttributeMapper):
 
     def __init__(self) -> None:
         super().__init__()
-        # The packed array holds pointers: what they point at must outlive the C call. One mapper serves one
-        # session and the templates are few constants, so each is packed once and kept.
+        # The packed array holds pointers: what they point at must outlive the C call. Templates are packed
+        # when a key is made, a few times in the life of a ceremony, so all of it is kept.
         self._kept: list[Any] = []
-        self._packed: dict[int, bytes] = {}
         self.register_handler(A.UNWRAP_TEMPLATE, self._pack_template, bytes)
         self.register_handler(A.ALLOWED_MECHANISMS, _pack_mechanisms, _unpack_mechanisms)
 
     def _pack_template(self, template: Template) -> bytes:
-        packed = self._packed.get(id(template))
-        if packed is not None:
-            return packed
         array = (_Attribute * len(template))()
         for slot, (attribute, value) in zip(array, template.items(), strict=True):
             raw = self.pack_attribute(attribute, value)
             buffer = ctypes.create_string_buffer(raw, len(raw))
             self._kept.append(buffer)
             slot.type, slot.pValue, slot.ulValueLen = int(attribute), ctypes.addressof(buffer), len(raw)
-        self._kept += [array, template]
-        self._packed[id(template)] = bytes(array)
-        return self._packed[id(template)]
+        return bytes(array)
 
 
 def _pack_mechanisms(mechanisms: list[Mechanism]) -> bytes:

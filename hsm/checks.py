@@ -5,6 +5,7 @@ Implements FAULTS H2, H8, H9, H15 and H16: one key for each pinned id and label,
 allow-list, check values and public keys as pinned. Runs at every start, and before a ceremony commits.
 """
 
+from collections import defaultdict
 from contextlib import suppress
 from typing import Any
 
@@ -44,11 +45,15 @@ def find_key(session: Any, record: KeyRecord) -> Any:
     Raises HsmKeyMissing when there is none, HsmKeyMismatch when there are two: never choose, never create.
     """
     kind = object_class(record)
-    name = f"{record.label} (id {record.id})"
     by_id = list(session.get_objects({Attribute.CLASS: kind, Attribute.ID: bytes.fromhex(record.id)}))
+    by_label = list(session.get_objects({Attribute.CLASS: kind, Attribute.LABEL: record.label}))
+    return _the_one(by_id, by_label, record)
+
+
+def _the_one(by_id: list[Any], by_label: list[Any], record: KeyRecord) -> Any:
+    name = f"{record.label} (id {record.id})"
     if not by_id:
         raise HsmKeyMissing(f"the key {name} is not on the token; it is never created in its place")
-    by_label = list(session.get_objects({Attribute.CLASS: kind, Attribute.LABEL: record.label}))
     if len(by_id) > 1 or len(by_label) > 1:
         raise HsmKeyMismatch(f"the token has two keys that claim to be {name}")
     if not by_label or by_label[0].handle != by_id[0].handle:
@@ -59,18 +64,24 @@ def find_key(session: Any, record: KeyRecord) -> Any:
 def check_token(session: Any, record: TokenRecord, *, token: str) -> None:
     """Check every pinned key. Keys that nothing pins (orphans of a killed ceremony) are left alone.
 
-    Raises PKCS11Error for what may pass, so that the start is tried again.
+    Raises HsmKeyMissing or HsmKeyMismatch unless each is there, as it must be, and the one pinned; and
+    PKCS11Error for what may pass, so that the start is tried again.
     """
+    # One pass: a search costs SoftHSM time in the number of its keys, and so would be squared.
+    by_id, by_label = defaultdict(list), defaultdict(list)
+    for kind in {object_class(key) for key in record.keys}:
+        for found in list(session.get_objects({Attribute.CLASS: kind})):
+            by_id[kind, found[Attribute.ID].hex()].append(found)
+            by_label[kind, found[Attribute.LABEL]].append(found)
     for key in record.keys:
+        kind = object_class(key)
         try:
-            check_key(session, key)
+            _check_key(_the_one(by_id[kind, key.id], by_label[kind, key.label], key), key)
         except _UNUSABLE as error:
             raise HsmKeyMismatch(f"{key.label} on the token {token} does not work: {error!r}") from error
 
 
-def check_key(session: Any, record: KeyRecord) -> None:
-    """Raise HsmKeyMissing or HsmKeyMismatch unless the key is there, as it must be, and the one pinned."""
-    key = find_key(session, record)
+def _check_key(key: Any, record: KeyRecord) -> None:
     _check_attributes(key, record)
     if record.kind == "master":
         _check_master(key, record)

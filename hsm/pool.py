@@ -17,6 +17,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any, Final, Generic, TypeVar
 
+from pkcs11 import Attribute
 from pkcs11 import exceptions as ck
 
 from hsm import manifest as manifests
@@ -66,9 +67,10 @@ class TokenSession:
         return made
 
     def alive(self) -> bool:
-        """Tell whether a pinned private key can be found: only a logged-in process on a present token can."""
+        """Tell whether a pinned private key can be seen: only a logged-in process on a present token can."""
         try:
-            return all(find_key(self.pkcs11, record) for record in self.record.keys[:1])
+            # From the handle when there is one: a search grows with the number of keys on the token.
+            return all(self.key(record)[Attribute.ID].hex() == record.id for record in self.record.keys[:1])
         except (ck.PKCS11Error, HsmKeyMissing, HsmKeyMismatch):
             return False
 

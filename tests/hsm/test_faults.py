@@ -89,7 +89,7 @@ def test_state_lost_before_a_rewrap_is_mended_and_during_it_is_not_repeated(
     with open_tokens(interposed, ["escrow"]) as tokens:
         for code in LOST.values():
             interposer.forget()
-            interposer.rules(f"C_FindObjectsInit rv {code} n=1")
+            interposer.rules(f"C_GetAttributeValue rv {code} n=2")
             again = tokens.escrow.rewrap(key.ref, sealed, spki(recipient))
             assert recipient.decrypt(again, OAEP_SHA1) == SECRET
             assert interposer.entered("C_UnwrapKey", key.ref.cka_id) == 1
