@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Exit codes: one for each reaction that a script can have.
+
+Implements the table in the top-level help; the numbers are API and never change their meaning.
+Does not print.
+"""
+
+from enum import IntEnum
+from typing import Final
+
+from holdfast.client import errors
+from holdfast.core.errors import HoldfastError
+
+
+class Exit(IntEnum):
+    """What a command ended with."""
+
+    DONE = 0
+    FAILED = 1
+    USAGE = 2
+    NOT_ANCHORED = 3
+    REFUSED = 4
+    UNREACHABLE = 5
+    PROFILE = 6
+    UNTRUSTED = 7
+    ASK_PERSON = 8
+    NOT_YET = 9
+
+
+MEANINGS: Final = {
+    Exit.DONE: "done",
+    Exit.FAILED: "it failed; for `audit verify`: the evidence is broken, and the first bad entry is named",
+    Exit.USAGE: "the command was not understood",
+    Exit.NOT_ANCHORED: "`audit verify`: self-consistent, but no log key was given to trust (--trust)",
+    Exit.REFUSED: "the server refused and said why",
+    Exit.UNREACHABLE: "no answer came; trying again is safe",
+    Exit.PROFILE: "the profile or its passphrase cannot be used",
+    Exit.UNTRUSTED: "something signed does not follow from what is pinned: do not go on",
+    Exit.ASK_PERSON: "a person must decide or confirm first",
+    Exit.NOT_YET: "under way: ask again later",
+}
+
+# First match wins, so that the narrow classes stand before the wide ones.
+_BY_ERROR: Final[tuple[tuple[type[Exception], Exit], ...]] = (
+    (errors.Problem, Exit.REFUSED),
+    (errors.Unreachable, Exit.UNREACHABLE),
+    (errors.ProfileError, Exit.PROFILE),
+    (errors.PeerChanged, Exit.ASK_PERSON),
+    (errors.ConsentNeeded, Exit.ASK_PERSON),
+    (errors.WrongWords, Exit.ASK_PERSON),
+    (errors.NotYet, Exit.NOT_YET),
+    (errors.TrustRefused, Exit.UNTRUSTED),
+    (errors.AnswerRefused, Exit.UNTRUSTED),
+    (errors.ClientError, Exit.FAILED),
+    (HoldfastError, Exit.UNTRUSTED),
+    (OSError, Exit.FAILED),
+    (ValueError, Exit.USAGE),
+)
+
+
+def exit_for(error: Exception) -> Exit:
+    """Return the exit code of an error that a person should read; re-raises one that is a bug of ours."""
+    for kind, code in _BY_ERROR:
+        if isinstance(error, kind):
+            return code
+    raise error
