@@ -43,6 +43,10 @@ _MECHANISMS = (
 )
 
 
+# Each holds all keys of those before it; without a bound they grow with the square of the tenants.
+_BACKUPS_KEPT = 5
+
+
 class RuntimeDirectory:
     """A 0700 directory of this process alone, with the tokens it may use and its softhsm2.conf.
 
@@ -181,6 +185,9 @@ def commit(
     with locked(config.home, "commit", exclusive=True):
         committed.save(config.manifest_path)
         shutil.rmtree(config.pristine(name, record.generation - 1), ignore_errors=True)
+    old = config.backup(name, record.generation - _BACKUPS_KEPT)
+    shutil.rmtree(old, ignore_errors=True)
+    old.with_name(f"{old.name}.json").unlink(missing_ok=True)
 
 
 def copy_durably(source: Path, target: Path) -> None:

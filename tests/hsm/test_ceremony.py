@@ -57,6 +57,14 @@ def test_ceremony_leaves_a_backup_of_each_generation_that_equals_the_manifest(hs
     assert newest.read_bytes() == hsm_config.manifest_path.read_bytes()
 
 
+def test_ceremony_keeps_the_newest_five_backups_of_a_token(hsm_config: HsmConfig) -> None:
+    for n in range(5):
+        Ceremony(hsm_config).create_tenant_root(f"tenant-{n}")
+    kept = {path.name for path in (hsm_config.home / "backups").glob("ceremony-*")}
+    assert kept == {f"ceremony-{n}{end}" for n in range(3, 8) for end in ("", ".json")}
+    assert len(list((hsm_config.home / "backups").glob("root-*"))) == 4
+
+
 def test_keys_show_the_attributes_of_their_kind_and_no_more(hsm_config: HsmConfig) -> None:
     recorded = {
         key.kind: key.attributes

@@ -208,6 +208,20 @@ def test_ceremonies_held_at_once_all_succeed(hsm_config: HsmConfig) -> None:
         assert Ceremony(hsm_config).sign_with_tenant_root(name, b"x")
 
 
+def test_process_that_ends_without_closing_ends_cleanly_and_leaves_nothing(hsm_config: HsmConfig) -> None:
+    script = (
+        "import sys; from pathlib import Path; from hsm.config import HsmConfig;"
+        "from hsm.runtime import open_tokens;"
+        "tokens = open_tokens(HsmConfig(home=Path(sys.argv[1])), ['log']);"
+        "print(len(tokens.log.sign(b'head')))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(hsm_config.home)], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "64\n", "")
+    assert list(hsm_config.runtime_root.iterdir()) == []
+
+
 def test_failed_opening_leaves_nothing_behind(hsm_config: HsmConfig) -> None:
     hsm_config.pin_path("root").unlink()
     for _ in range(3):
