@@ -52,7 +52,5 @@ class EnrolmentCodesView(ApiView):
                 expires_at=given.get("expires_at"),
                 actor=self.actor,
             )
-            reply.send(
-                {"id": str(code.pk), "person_id": str(person.pk), "expires_at": rfc3339(code.expires_at)}
-            )
+            reply.send({"id": str(code.pk), "person_id": str(person.pk), "expires_at": rfc3339(code.expires_at)})
         return reply.response

@@ -64,9 +64,7 @@ def _verify(request: HttpRequest, max_body: int) -> Actor:
     # (5) the body against the digest that was signed; (6) the nonce, last, so that nobody burns another's.
     method = request.method or ""
     headers = request.headers
-    parameters, signature = parse_signature(
-        method, headers.get("signature-input", ""), headers.get("signature", "")
-    )
+    parameters, signature = parse_signature(method, headers.get("signature-input", ""), headers.get("signature", ""))
     now = timezone.now().timestamp()
     if abs(now - parameters.created) > WINDOW_SECONDS:
         raise Unauthenticated

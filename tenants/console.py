@@ -99,9 +99,7 @@ def _record_refusal(request: HttpRequest, tenant: Tenant | None, person: Person 
     if tenant is None or lockout.lock_stood_before(request):
         return  # an unknown tenant has no log to write to
     is_locked = lockout.is_locked(request)
-    sign_in.record_refused(
-        tenant_id=tenant.pk, person=person, step=step, source=source_of(request), locked=is_locked
-    )
+    sign_in.record_refused(tenant_id=tenant.pk, person=person, step=step, source=source_of(request), locked=is_locked)
 
 
 def _refuse(request: HttpRequest, template: str, words: str, typed: dict[str, str]) -> HttpResponse:

@@ -85,9 +85,7 @@ class ServiceAccount(TenantOwned):
 
     class Meta(TenantOwned.Meta):
         abstract = False
-        constraints: ClassVar = [
-            models.UniqueConstraint(fields=["tenant", "name"], name="service_once_per_name")
-        ]
+        constraints: ClassVar = [models.UniqueConstraint(fields=["tenant", "name"], name="service_once_per_name")]
 
 
 class Credential(TenantOwned):
@@ -110,8 +108,7 @@ class Credential(TenantOwned):
         abstract = False
         constraints: ClassVar = [
             models.CheckConstraint(
-                condition=models.Q(kind="device", person__isnull=False)
-                | models.Q(kind="service", person__isnull=True),
+                condition=models.Q(kind="device", person__isnull=False) | models.Q(kind="service", person__isnull=True),
                 name="credential_of_person_or_service",
             )
         ]
@@ -147,9 +144,7 @@ class EnrolmentCode(TenantOwned):
 
     class Meta(TenantOwned.Meta):
         abstract = False
-        constraints: ClassVar = [
-            models.UniqueConstraint(fields=["tenant", "code_hash"], name="enrolment_code_once")
-        ]
+        constraints: ClassVar = [models.UniqueConstraint(fields=["tenant", "code_hash"], name="enrolment_code_once")]
 
 
 class RateWindow(models.Model):

@@ -60,12 +60,8 @@ def create_tenant(
                     is_development=is_development,
                 )
         except IntegrityError as error:
-            raise NameTaken(
-                "Another tenant has this slug, or one that looks like it.", field="slug"
-            ) from error
-        audit.append(
-            tag="tenants:tenant:create", actor=actor, subject=f"tenant:{tenant_id}", body={"slug": folded}
-        )
+            raise NameTaken("Another tenant has this slug, or one that looks like it.", field="slug") from error
+        audit.append(tag="tenants:tenant:create", actor=actor, subject=str(tenant_id), body={"slug": folded})
     return tenant
 
 
@@ -84,9 +80,7 @@ def pin_root(*, root_key: bytes, root_pin: bytes, actor: Actor) -> Tenant:
             raise RootPinned("A successor is signed by the old root and the officers; it is not set here.")
         tenant.root_key, tenant.root_pin = root_key, root_pin
         tenant.save(update_fields=["root_key", "root_pin"])
-        audit.append(
-            tag="tenants:root:pin", actor=actor, subject=f"tenant:{tenant.pk}", body={"root_pin": root_pin}
-        )
+        audit.append(tag="tenants:root:pin", actor=actor, subject=str(tenant.pk), body={"root_pin": root_pin})
     return tenant
 
 
@@ -112,9 +106,7 @@ def create_person(
                 )
         except IntegrityError as error:
             raise NameTaken("A person with this address is here already.", field="email") from error
-        audit.append(
-            tag="tenants:person:create", actor=actor, subject=f"person:{person.pk}", body={"role": str(role)}
-        )
+        audit.append(tag="tenants:person:create", actor=actor, subject=str(person.pk), body={"role": str(role)})
     return person
 
 
@@ -144,7 +136,7 @@ def change_role(*, person: Person, role: str, actor: Actor) -> None:
         audit.append(
             tag="tenants:person:change-role",
             actor=actor,
-            subject=f"person:{person.pk}",
+            subject=str(person.pk),
             body={"from": str(before), "to": str(role)},
         )
 
@@ -164,7 +156,7 @@ def set_password(*, person: Person, password: SecretBytes, actor: Actor) -> None
     with transaction.atomic():
         person.set_password(text)
         person.save(update_fields=["password"])
-        audit.append(tag="tenants:password:set", actor=actor, subject=f"person:{person.pk}")
+        audit.append(tag="tenants:password:set", actor=actor, subject=str(person.pk))
 
 
 def create_service_account(*, name: str, public_key: bytes, actor: Actor) -> ServiceAccount:
@@ -184,13 +176,11 @@ def create_service_account(*, name: str, public_key: bytes, actor: Actor) -> Ser
         Credential.objects.create(
             id=account.pk, kind=Credential.Kind.SERVICE, public_key=key, state=CredentialState.ACTIVE
         )
-        audit.append(tag="tenants:service-account:create", actor=actor, subject=f"service:{account.pk}")
+        audit.append(tag="tenants:service-account:create", actor=actor, subject=str(account.pk))
     return account
 
 
-def register_credential(
-    *, credential_id: UUID, person_id: UUID, public_key: bytes, actor: Actor
-) -> Credential:
+def register_credential(*, credential_id: UUID, person_id: UUID, public_key: bytes, actor: Actor) -> Credential:
     """Register a new device's encoded identity signing key, pending, under the device's id.
 
     Raises holdfast.core.errors.Malformed for a key that is not safe to use, NotFound for a person of nobody's,
@@ -206,7 +196,12 @@ def register_credential(
                 )
         except IntegrityError as error:
             raise Conflict("This device id is in use. Make a new one and enrol again.") from error
-        audit.append(tag="tenants:credential:register", actor=actor, subject=f"credential:{credential_id}")
+        audit.append(
+            tag="tenants:credential:register",
+            actor=actor,
+            subject=str(credential_id),
+            body={"person": str(person_id)},
+        )
     return credential
 
 
@@ -260,8 +255,8 @@ def issue_enrolment_code(
         audit.append(
             tag="tenants:enrolment-code:issue",
             actor=actor,
-            subject=f"person:{person.pk}",
-            body={"code": str(code.pk), "trust": str(trust)},
+            subject=str(person.pk),
+            body={"code": str(code.pk), "trust": str(trust), "expires_at": int(expires_at.timestamp())},
         )
     return code
 
@@ -290,9 +285,7 @@ def consume_enrolment_code(*, tenant_id: UUID, person_id: UUID, secret: SecretBy
         if not codes:
             raise EnrolmentRefused
         now = timezone.now()
-        used = EnrolmentCode.objects.filter(pk=codes[0].pk, used_at=None, expires_at__gt=now).update(
-            used_at=now
-        )
+        used = EnrolmentCode.objects.filter(pk=codes[0].pk, used_at=None, expires_at__gt=now).update(used_at=now)
         person = access.person_for_update(person_id)
         if used != 1 or person.state not in (PersonState.INVITED, PersonState.ACTIVE):
             raise EnrolmentRefused
@@ -300,7 +293,7 @@ def consume_enrolment_code(*, tenant_id: UUID, person_id: UUID, secret: SecretBy
         audit.append(
             tag="tenants:enrolment-code:use",
             actor=actor,
-            subject=f"person:{person_id}",
+            subject=str(person_id),
             body={"code": str(codes[0].pk)},
         )
         if person.state == PersonState.INVITED:
@@ -331,13 +324,13 @@ def _move_credential(credential_id: UUID, target: CredentialState, tag: str, act
         if not CREDENTIAL.allows(credential.state, target):
             raise Conflict(f"The credential is {credential.state}.")
         advance(credential, CREDENTIAL, target)
-        audit.append(tag=tag, actor=actor, subject=f"credential:{credential_id}")
+        audit.append(tag=tag, actor=actor, subject=str(credential_id))
 
 
 def _move(person: Person, target: PersonState, tag: str, actor: Actor) -> None:
     with transaction.atomic():
         advance(person, PERSON, target)
-        audit.append(tag=tag, actor=actor, subject=f"person:{person.pk}")
+        audit.append(tag=tag, actor=actor, subject=str(person.pk))
 
 
 def _check_not_last(person: Person) -> None:
@@ -345,12 +338,6 @@ def _check_not_last(person: Person) -> None:
     Tenant.objects.select_for_update().get(pk=person.tenant_id)
     if person.state != PersonState.ACTIVE or person.role not in (Role.OWNER, Role.OFFICER):
         return
-    others = [
-        other
-        for other in access.people(roles=[person.role], state=PersonState.ACTIVE)
-        if other.pk != person.pk
-    ]
+    others = [other for other in access.people(roles=[person.role], state=PersonState.ACTIVE) if other.pk != person.pk]
     if not others:
-        raise LastOfficer(
-            f"Appoint another {person.role} first: without one the tenant could not act at all."
-        )
+        raise LastOfficer(f"Appoint another {person.role} first: without one the tenant could not act at all.")

@@ -50,7 +50,7 @@ def confirm_totp(*, person: Person, key: SecretBytes, code: str, actor: Actor) -
         TOTPDevice.objects.create(
             user=person, name="authenticator", key=key.reveal().hex(), confirmed=True, last_t=totp.t()
         )
-        audit.append(tag="tenants:totp:confirm", actor=actor, subject=f"person:{person.pk}")
+        audit.append(tag="tenants:totp:confirm", actor=actor, subject=str(person.pk))
 
 
 def accept_code(*, person: Person, code: str) -> TOTPDevice | None:
@@ -73,21 +73,21 @@ def accept_code(*, person: Person, code: str) -> TOTPDevice | None:
 def record_accepted(*, person: Person, source: str) -> Actor:
     """Write down a completed sign-in, and return the actor it makes."""
     actor = _signed_in(person)
-    _record("tenants:sign-in:accept", actor, f"person:{person.pk}", {"source": source})
+    _record("tenants:sign-in:accept", actor, str(person.pk), {"source": source})
     return actor
 
 
 def record_refused(*, tenant_id: UUID, person: Person | None, step: str, source: str, locked: bool) -> None:
     """Write down a refused sign-in, or the lock that it set off, in the log of the tenant named."""
     actor = Actor(tenant_id, "anonymous", None, name="sign-in")
-    subject = f"person:{person.pk}" if person else "person:unknown"
+    subject = str(person.pk) if person else ""
     tag = "tenants:sign-in:lock" if locked else "tenants:sign-in:refuse"
     _record(tag, actor, subject, {"source": source, "step": step})
 
 
 def record_sign_out(*, person: Person) -> None:
     """Write down that a person ended her session."""
-    _record("tenants:sign-out:accept", _signed_in(person), f"person:{person.pk}", {})
+    _record("tenants:sign-out:accept", _signed_in(person), str(person.pk), {})
 
 
 def _signed_in(person: Person) -> Actor:

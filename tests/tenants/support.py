@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The cast of the tenants tests, and a signer of requests that can be told to do it wrong."""
+
+from __future__ import annotations
+
+import secrets
+import time
+import uuid
+from dataclasses import dataclass, field, replace
+from typing import Any
+from uuid import UUID
+
+from django.test import Client
+
+from holdfast.core.keys import SigningKey
+from holdfast.core.requests import SignatureParameters, components, content_digest
+from holdfast.core.secret import SecretBytes
+from kernel.actors import system_actor
+from kernel.scope import tenant_scope
+from tenants import access, services, sign_in
+from tenants.models import Person, Tenant
+from tenants.roles import Role
+
+PASSWORD = "correct horse battery staple"
+PUBLIC_URL = "http://testserver"
+
+
+@dataclass
+class World:
+    """Two tenants: Acme with everybody of the cast, and the one that mallory belongs to."""
+
+    acme: Tenant
+    other: Tenant
+    people: dict[str, Person] = field(default_factory=dict)
+
+    def __getattr__(self, name: str) -> Person:
+        try:
+            return self.people[name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+
+def build_world() -> World:
+    ceremony = system_actor(None, "ceremony")
+    acme = services.create_tenant(slug="acme", name="Acme", actor=ceremony, is_development=True)
+    other = services.create_tenant(slug="mallory-inc", name="Mallory Inc", actor=ceremony)
+    world = World(acme, other)
+    cast = {
+        "olivia": Role.OWNER,
+        "carol": Role.OFFICER,
+        "dan": Role.OFFICER,
+        "erin": Role.OFFICER,
+        "rex": Role.REVIEWER,
+        "otto": Role.AUDITOR,
+        "alice": Role.MEMBER,
+        "bob": Role.MEMBER,
+    }
+    with tenant_scope(acme.pk):
+        for name, role in cast.items():
+            world.people[name] = make_person(name, role)
+    with tenant_scope(other.pk):
+        world.people["mallory"] = make_person("mallory", Role.OWNER)
+    return world
+
+
+def make_person(name: str, role: str) -> Person:
+    actor = system_actor(access.tenant().pk, "ceremony")
+    person = services.create_person(email=f"{name}@acme.test", name=name.title(), role=role, actor=actor)
+    services.activate_person(person=person, actor=actor)
+    return person
+
+
+def give_password(person: Person, password: str = PASSWORD) -> None:
+    with tenant_scope(person.tenant_id):
+        services.set_password(
+            person=person, password=SecretBytes(password.encode()), actor=system_actor(person.tenant_id, "ceremony")
+        )
+
+
+def give_totp(person: Person, *, at: float | None = None) -> SecretBytes:
+    """Confirm a fresh authenticator by the code of the step before, so that the present code is unspent."""
+    key = SecretBytes(secrets.token_bytes(20))
+    with tenant_scope(person.tenant_id):
+        sign_in.confirm_totp(
+            person=person,
+            key=key,
+            code=sign_in.totp_code(key, at=(at or time.time()) - 30),
+            actor=system_actor(person.tenant_id, "ceremony"),
+        )
+    return key
+
+
+@dataclass
+class Signer:
+    """A device's or service's hold on its key. `shift` and `nonce` are for doing it wrong."""
+
+    id: UUID
+    key: SigningKey
+    shift: int = 0
+    nonce: bytes | None = None
+
+    def headers(self, method: str, uri: str, body: bytes = b"", *, digest: str | None = None) -> dict[str, str]:
+        parameters = SignatureParameters(
+            method=method,
+            created=int(time.time()) + self.shift,
+            keyid=self.id,
+            nonce=self.nonce or secrets.token_bytes(16),
+        )
+        signed_digest = ""
+        if "content-digest" in components(method):
+            signed_digest = content_digest(body) if digest is None else digest
+        base = parameters.base(target_uri=PUBLIC_URL + uri, digest=signed_digest)
+        fields = parameters.fields(self.key.sign(base))
+        return {**fields, "Content-Digest": signed_digest} if signed_digest else fields
+
+    def send(self, client: Client, method: str, uri: str, body: bytes = b"", **headers: str) -> Any:
+        signed = self.headers(method, uri, body) | headers
+        return send(client, method, uri, body, signed)
+
+
+def send(client: Client, method: str, uri: str, body: bytes, headers: dict[str, str]) -> Any:
+    return client.generic(method, uri, body, content_type="application/json", headers=headers)
+
+
+def make_device(person: Person, *, active: bool = True, kind: Any = None) -> Signer:
+    signer = Signer(uuid.uuid4(), SigningKey.generate(kind) if kind else SigningKey.generate())
+    actor = system_actor(person.tenant_id, "test")
+    with tenant_scope(person.tenant_id):
+        services.register_credential(
+            credential_id=signer.id, person_id=person.pk, public_key=signer.key.public.encoded, actor=actor
+        )
+        if active:
+            services.activate_credential(credential_id=signer.id, actor=actor)
+    return signer
+
+
+def make_service(tenant: Tenant, name: str = "siem") -> Signer:
+    key = SigningKey.generate()
+    with tenant_scope(tenant.pk):
+        account = services.create_service_account(
+            name=name, public_key=key.public.encoded, actor=system_actor(tenant.pk, "test")
+        )
+    return Signer(account.pk, key)
+
+
+def changed(signer: Signer, **changes: Any) -> Signer:
+    return replace(signer, **changes)

@@ -1,0 +1,328 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Signed requests: what is let in, and that everything else is one and the same refusal."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.db import connection, connections
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+from http_message_signatures import HTTPMessageSigner, MappingKeyResolver, algorithms
+
+from holdfast.core.keys import KeyKind, SigningKey
+from holdfast.core.requests import content_digest
+from kernel.actors import system_actor
+from kernel.scope import UnscopedQuery, current_tenant, tenant_scope
+from tenants import services
+from tenants.models import Nonce, Tenant
+from tenants.roles import Role
+from tests.tenants.support import Signer, World, changed, make_device, make_person, make_service, send
+
+pytestmark = pytest.mark.urls("tests.tenants.urls")
+PROBE = "/api/v1/probe"
+
+
+def test_accepts_a_signed_request_and_opens_its_tenants_scope(world: World, client: Client) -> None:
+    device = make_device(world.alice)
+    answer = device.send(client, "GET", PROBE)
+    assert answer.status_code == 200
+    assert answer.json() == {"actor": f"device:{device.id}", "role": "member", "tenant": str(world.acme.pk)}
+    with pytest.raises(UnscopedQuery):
+        current_tenant()
+
+
+def test_accepts_p256_keys_and_service_accounts(world: World, client: Client) -> None:
+    assert make_device(world.bob, kind=KeyKind.P256_SIGNING).send(client, "POST", PROBE, b"{}").status_code == 200
+    service = make_service(world.acme)
+    answer = service.send(client, "GET", PROBE)
+    assert (answer.json()["actor"], answer.json()["role"]) == (f"service:{service.id}", "service")
+
+
+def test_accepts_what_the_reference_library_signs(world: World, client: Client) -> None:
+    device = make_device(world.alice)
+    body = b'{"a": 1}'
+
+    class Message:
+        method = "POST"
+        url = f"http://testserver{PROBE}?x=1&y=a%20b"
+        headers = {"Content-Digest": content_digest(body)}
+
+    key = device.key._private
+    signer = HTTPMessageSigner(
+        signature_algorithm=algorithms.ED25519,
+        key_resolver=MappingKeyResolver(public_keys={}, private_keys={str(device.id): key}),
+    )
+    signer.sign(
+        Message,
+        key_id=str(device.id),
+        nonce="A" * 22,
+        label="sig1",
+        tag="holdfast-v1",
+        include_alg=False,
+        use_existing_digest=True,
+        covered_component_ids=("@method", "@target-uri", "content-digest"),
+    )
+    assert send(client, "POST", f"{PROBE}?x=1&y=a%20b", body, Message.headers).status_code == 200
+
+
+def test_verification_takes_one_select_and_one_insert(world: World, client: Client) -> None:
+    device = make_device(world.alice)
+    with CaptureQueriesContext(
+        connection,
+    ) as queries:
+        assert device.send(client, "POST", PROBE, b"{}").status_code == 200
+    assert [query["sql"].split()[0] for query in queries] == ["SELECT", "INSERT"]
+
+
+def _unsigned(device: Signer) -> dict[str, str]:
+    return {"Content-Digest": content_digest(b"{}")}
+
+
+def _with(change: Callable[[dict[str, str]], None]) -> Callable[[Signer], dict[str, str]]:
+    def headers(device: Signer) -> dict[str, str]:
+        signed = device.headers("POST", PROBE, b"{}")
+        change(signed)
+        return signed
+
+    return headers
+
+
+def _swap(name: str, old: str, new: str) -> Callable[[Signer], dict[str, str]]:
+    def change(headers: dict[str, str]) -> None:
+        assert old in headers[name]
+        headers[name] = headers[name].replace(old, new)
+
+    return _with(change)
+
+
+def _drop(name: str) -> Callable[[Signer], dict[str, str]]:
+    return _with(lambda headers: headers.pop(name) and None)
+
+
+BAD_HEADERS: dict[str, Callable[[Signer], dict[str, str]]] = {
+    "no signature": _unsigned,
+    "no signature field": _drop("Signature"),
+    "no input field": _drop("Signature-Input"),
+    "no digest": _drop("Content-Digest"),
+    "another body's digest": lambda device: device.headers("POST", PROBE, b"{} "),
+    "digest swapped after signing": _with(lambda h: h.update({"Content-Digest": content_digest(b"[]")})),
+    "digest of another algorithm": lambda d: d.headers("POST", PROBE, digest="sha-512=:AAAA:"),
+    "another method": lambda device: device.headers("PUT", PROBE, b"{}"),
+    "a method without body": lambda device: device.headers("GET", PROBE),
+    "another address": lambda device: device.headers("POST", PROBE + "/", b"{}"),
+    "another query": lambda device: device.headers("POST", PROBE + "?a=1", b"{}"),
+    "another tag": _swap("Signature-Input", "holdfast-v1", "holdfast-v2"),
+    "another label": _with(lambda h: h.update({k: v.replace("sig1=", "sig2=") for k, v in h.items()})),
+    "an alg parameter": _swap("Signature-Input", ";tag=", ';alg="ed25519";tag='),
+    "an expires parameter": _swap("Signature-Input", ";keyid", ";expires=9999999999;keyid"),
+    "fewer covered parts": _swap("Signature-Input", ' "content-digest"', ""),
+    "two signatures": _with(lambda h: h.update({"Signature": h["Signature"] + ", " + h["Signature"]})),
+    "upper-case key id": _with(
+        lambda h: h.update({"Signature-Input": h["Signature-Input"].replace(h["Signature-Input"].split('keyid="')[1][:36], str(uuid.uuid4()).upper())})
+    ),
+    "an unknown key": lambda device: changed(device, id=uuid.uuid4()).headers("POST", PROBE, b"{}"),
+    "another's key": lambda device: changed(device, key=SigningKey.generate()).headers("POST", PROBE, b"{}"),
+    "too old": lambda device: changed(device, shift=-62).headers("POST", PROBE, b"{}"),
+    "of the future": lambda device: changed(device, shift=62).headers("POST", PROBE, b"{}"),
+    "of no time at all": _with(lambda h: h.update({"Signature-Input": h["Signature-Input"].replace("created=", "created=9")})),
+    "a token instead": lambda device: {"Authorization": "Bearer abc"},
+    "rubbish": lambda device: {"Signature-Input": "\x00é", "Signature": "sig1=::"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD_HEADERS)
+def test_refuses_every_bad_signature_with_one_answer(case: str, world: World, client: Client) -> None:
+    device = make_device(world.alice)
+    answer = send(client, "POST", PROBE, b"{}", BAD_HEADERS[case](device))
+    problem = answer.json()
+    assert answer.status_code == 401
+    assert abs(time.time() - _seconds(problem.pop("server_time"))) < 5
+    assert problem == {
+        "type": "http://testserver/docs/problems#unauthenticated",
+        "title": "The request is not signed by a key that is registered and active.",
+        "status": 401,
+        "code": "unauthenticated",
+        "detail": "The request's signature was not accepted.",
+    }
+    assert answer["content-type"] == "application/problem+json"
+    assert not Nonce.objects.exists(), "a refused request must not spend anybody's nonce"
+
+
+def _seconds(text: str) -> float:
+    from datetime import UTC, datetime
+
+    return datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC).timestamp()
+
+
+@pytest.mark.parametrize("shift", [-55, 55])
+def test_accepts_a_clock_that_is_a_minute_wrong(shift: int, world: World, client: Client) -> None:
+    assert changed(make_device(world.alice), shift=shift).send(client, "GET", PROBE).status_code == 200
+
+
+def test_refuses_a_replay_word_for_word(world: World, client: Client) -> None:
+    device = make_device(world.alice)
+    headers = device.headers("POST", PROBE, b"{}")
+    assert send(client, "POST", PROBE, b"{}", headers).status_code == 200
+    assert send(client, "POST", PROBE, b"{}", headers).status_code == 401
+
+
+def test_refuses_a_nonce_twice_from_one_device_and_takes_it_from_another(world: World, client: Client) -> None:
+    nonce = secrets.token_bytes(16)
+    alice, bob = (changed(make_device(who), nonce=nonce) for who in (world.alice, world.bob))
+    assert alice.send(client, "GET", PROBE).status_code == 200
+    assert alice.send(client, "GET", PROBE + "?a=1").status_code == 401
+    assert bob.send(client, "GET", PROBE).status_code == 200
+
+
+@pytest.mark.django_db(transaction=True)
+def test_lets_one_of_sixteen_simultaneous_replays_in() -> None:
+    from tests.tenants.support import build_world
+
+    device = make_device(build_world().alice)
+    headers = device.headers("POST", PROBE, b"{}")
+    start, answers = threading.Barrier(16), []
+
+    def replay() -> None:
+        start.wait()
+        answers.append(send(Client(), "POST", PROBE, b"{}", headers).status_code)
+        connections.close_all()
+
+    threads = [threading.Thread(target=replay) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(answers) == [200] + [401] * 15
+
+
+def test_keeps_a_nonce_until_its_signature_is_too_old(world: World, client: Client) -> None:
+    device = make_device(world.alice)
+    changed(device, shift=50).send(client, "GET", PROBE)
+    [nonce] = Nonce.objects.all()
+    assert 110 < (nonce.expires_at - timezone.now()).total_seconds() < 113
+    assert services.sweep() == 0
+    Nonce.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
+    assert services.sweep() == 1
+    assert not Nonce.objects.exists()
+
+
+def _act(world: World, device: Signer, what: str) -> None:
+    actor = system_actor(world.acme.pk, "test")
+    with tenant_scope(world.acme.pk):
+        match what:
+            case "suspend the person":
+                services.suspend_person(person=world.alice, actor=actor)
+            case "suspend the credential":
+                services.suspend_credential(credential_id=device.id, actor=actor)
+            case "revoke the credential":
+                services.revoke_credential(credential_id=device.id, actor=actor)
+            case "suspend the tenant":
+                Tenant.objects.filter(pk=world.acme.pk).update(state="suspended")
+
+
+@pytest.mark.parametrize(
+    "what", ["suspend the person", "suspend the credential", "revoke the credential", "suspend the tenant"]
+)
+def test_refuses_from_the_next_request_on_when(what: str, world: World, client: Client) -> None:
+    device = make_device(world.alice)
+    assert device.send(client, "GET", PROBE).status_code == 200
+    _act(world, device, what)
+    assert device.send(client, "GET", PROBE).status_code == 401
+
+
+@pytest.mark.parametrize("state", ["invited", "suspended", "locked", ""])
+def test_refuses_devices_of_whoever_is_not_active(state: str, world: World, client: Client) -> None:
+    device = make_device(world.alice)
+    type(world.alice).unscoped.filter(pk=world.alice.pk).update(state=state)
+    assert device.send(client, "GET", PROBE).status_code == 401
+
+
+def test_demotion_counts_from_the_next_request(world: World, client: Client) -> None:
+    device = make_device(world.carol)
+    assert device.send(client, "PUT", PROBE, b"{}").status_code == 200
+    with tenant_scope(world.acme.pk):
+        services.change_role(person=world.carol, role=Role.MEMBER, actor=system_actor(world.acme.pk, "test"))
+    assert device.send(client, "PUT", PROBE, b"{}").status_code == 403
+
+
+def test_pending_device_has_the_small_set_only(world: World, client: Client) -> None:
+    device = make_device(world.carol, active=False)
+    assert device.send(client, "POST", PROBE, b"{}").status_code == 200
+    assert device.send(client, "PUT", PROBE, b"{}").status_code == 403
+
+
+@pytest.mark.parametrize("who", ["olivia", "rex", "otto", "alice"])
+def test_only_officers_devices_pass_where_approval_is_asked(who: str, world: World, client: Client) -> None:
+    assert make_device(getattr(world, who)).send(client, "PUT", PROBE, b"{}").status_code == 403
+
+
+def test_service_account_is_denied_where_approval_is_asked(world: World, client: Client) -> None:
+    assert make_service(world.acme).send(client, "PUT", PROBE, b"{}").status_code == 403
+
+
+def test_method_that_no_view_declared_is_not_allowed(world: World, client: Client) -> None:
+    device = make_device(world.carol)
+    assert device.send(client, "DELETE", PROBE).status_code == 405
+    assert device.send(client, "OPTIONS", PROBE).status_code == 405
+    assert device.send(client, "HEAD", PROBE).status_code == 200
+
+
+def test_body_above_the_addresss_limit_is_refused_before_it_is_read(world: World, client: Client) -> None:
+    body = b" " * 1001
+    answer = make_device(world.alice).send(client, "POST", PROBE, body)
+    assert (answer.status_code, answer.json()["code"]) == (413, "too-large")
+
+
+def test_session_is_no_credential_for_rest(world: World, client: Client) -> None:
+    client.force_login(world.carol)
+    assert client.get(PROBE).status_code == 401
+
+
+def test_person_of_another_tenant_lends_a_forged_credential_nothing(world: World, client: Client) -> None:
+    device = make_device(world.alice)
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE tenants_credential SET person_id = %s", [_param(world.mallory.pk)])
+    assert device.send(client, "GET", PROBE).status_code == 401
+
+
+def _param(value: uuid.UUID) -> Any:
+    return value if connection.features.has_native_uuid_field else value.hex
+
+
+def test_enrolment_addresses_take_nobody_as_authenticated(world: World, client: Client) -> None:
+    answer = make_device(world.alice).send(client, "POST", "/api/v1/open", b"{}")
+    assert answer.json() == {"actor": "anonymous"}
+
+
+def test_same_device_id_in_two_tenants_is_refused(world: World) -> None:
+    from kernel.errors import Conflict
+
+    device = make_device(world.alice)
+    with tenant_scope(world.other.pk), pytest.raises(Conflict):
+        services.register_credential(
+            credential_id=device.id,
+            person_id=world.mallory.pk,
+            public_key=device.key.public.encoded,
+            actor=system_actor(world.other.pk, "test"),
+        )
+
+
+def test_key_that_is_not_safe_is_refused_at_registration(world: World) -> None:
+    from holdfast.core.errors import Malformed
+
+    with tenant_scope(world.acme.pk):
+        person = make_person("zoe", Role.MEMBER)
+        for bad in (b"", b"\x01" + b"\x00" * 32, b"\x02" + b"\x09" * 32, b"\x01" + b"\xff" * 32):
+            with pytest.raises(Malformed):
+                services.register_credential(
+                    credential_id=uuid.uuid4(), person_id=person.pk, public_key=bad, actor=system_actor(None, "test")
+                )

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The permission matrix, written out a second time: a change must be made here as well, on purpose."""
+
+from __future__ import annotations
+
+import pytest
+
+from tenants.permissions import (
+    MATRIX,
+    PENDING_DEVICE,
+    SESSION,
+    PermissionName,
+    device_permissions,
+    session_permissions,
+)
+from tenants.roles import SERVICE_ROLE, Role
+from tenants.states import CredentialState
+
+#                    owner officer reviewer auditor support member service
+TABLE = """
+audit:read           x     x       x        x       -       -      x
+case:approve         -     x       -        -       -       -      -
+case:collect         x     x       x        -       -       x      -
+case:open            x     x       x        -       -       x      -
+case:read            x     x       x        x       -       x      -
+case:veto            x     x       x        -       -       x      -
+chain:read           x     x       x        x       -       x      x
+chain:write          x     x       x        x       -       x      -
+console:enter        x     x       x        x       x       -      -
+coverage:read        x     x       x        x       -       -      x
+deposit:read         x     x       x        -       -       x      -
+deposit:write        x     x       x        -       -       x      -
+device:read          x     x       x        x       x       x      x
+enrolment:create     x     x       -        -       -       -      -
+escrow:read          x     x       x        x       -       x      x
+person:read          x     x       x        x       x       -      -
+prekey:claim         x     x       x        -       -       x      x
+prekey:write         x     x       x        x       -       x      -
+statement:read       x     x       x        x       -       x      x
+statement:write      x     x       x        x       -       x      -
+vault:read           x     x       x        x       -       x      -
+vault:write          x     x       x        x       -       x      -
+"""
+ROLES = [*Role.values[:5], Role.MEMBER.value, SERVICE_ROLE]
+ROWS = [(words[0], dict(zip(ROLES, words[1:], strict=True))) for words in map(str.split, TABLE.strip().splitlines())]
+
+
+def test_matrix_names_every_permission_and_every_role() -> None:
+    assert [name for name, _ in ROWS] == sorted(PermissionName)
+    assert set(MATRIX) == {*Role.values, SERVICE_ROLE}
+
+
+@pytest.mark.parametrize(("name", "granted"), ROWS)
+def test_matrix_grants_what_the_table_says(name: str, granted: dict[str, str]) -> None:
+    assert {role: name in MATRIX[role] for role in ROLES} == {role: mark == "x" for role, mark in granted.items()}
+
+
+@pytest.mark.parametrize("role", [*ROLES, "root", ""])
+@pytest.mark.parametrize("state", [*CredentialState.values, "enabled", ""])
+def test_device_permissions_are_empty_for_every_state_but_active_and_pending(role: str, state: str) -> None:
+    expected = MATRIX.get(role, frozenset())
+    if state == "pending":
+        expected &= PENDING_DEVICE
+    elif state != "active":
+        expected = frozenset()
+    assert device_permissions(role, state) == expected
+
+
+def test_pending_device_can_be_listed_and_ask_for_recovery_and_nothing_else() -> None:
+    assert device_permissions(Role.MEMBER, "pending") == {
+        "case:collect", "case:open", "case:read", "chain:read", "chain:write", "deposit:read", "device:read",
+        "escrow:read", "statement:read",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_sessions_only_look(role: str) -> None:
+    permissions = session_permissions(role)
+    assert permissions <= SESSION
+    assert all(name.endswith((":read", ":enter")) for name in permissions)
+    assert bool(permissions) == (role not in (Role.MEMBER, SERVICE_ROLE))
+
+
+@pytest.mark.parametrize("state", CredentialState.values)
+def test_service_account_never_approves_opens_or_collects_a_case(state: str) -> None:
+    forbidden = {"case:approve", "case:open", "case:collect", "case:veto", "enrolment:create", "console:enter"}
+    assert not device_permissions(SERVICE_ROLE, state) & forbidden

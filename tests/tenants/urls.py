@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The app's own addresses, and probes that show what authentication and permissions let through."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from django.http import HttpRequest, HttpResponse
+from django.urls import include, path
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from kernel.actors import Actor
+from kernel.api import ApiView
+from kernel.scope import current_tenant
+from tenants import urls
+from tenants.permissions import PermissionName
+from tenants.sessions import console_page
+
+
+class Probe(ApiView):
+    """Answers with who asked."""
+
+    permission_names: ClassVar = {
+        "GET": PermissionName.DEVICE_READ,
+        "POST": PermissionName.CHAIN_WRITE,
+        "PUT": PermissionName.CASE_APPROVE,
+    }
+    max_body: ClassVar = 1000
+
+    def _answer(self) -> Response:
+        return Response({"actor": self.actor.label, "role": self.actor.role, "tenant": str(current_tenant())})
+
+    def get(self, request: Request) -> Response:
+        return self._answer()
+
+    def post(self, request: Request) -> Response:
+        _ = request.data
+        return self._answer()
+
+    def put(self, request: Request) -> Response:
+        return self._answer()
+
+    def delete(self, request: Request) -> Response:
+        """Reached by nobody: not declared."""
+        raise AssertionError
+
+
+class OpenProbe(ApiView):
+    tenancy: ClassVar = "enrolment"
+
+    def post(self, request: Request) -> Response:
+        return Response({"actor": self.actor.kind})
+
+
+@console_page(PermissionName.CONSOLE_ENTER)
+def home(request: HttpRequest, actor: Actor) -> HttpResponse:
+    return HttpResponse(f"{actor.label} {current_tenant()}")
+
+
+@console_page(PermissionName.AUDIT_READ)
+def audit_page(request: HttpRequest, actor: Actor) -> HttpResponse:
+    return HttpResponse("audit")
+
+
+urlpatterns = [
+    path("api/v1/", include(urls.api_urlpatterns)),
+    path("api/v1/probe", Probe.as_view()),
+    path("api/v1/open", OpenProbe.as_view()),
+    path("console/", home),
+    path("console/audit/", audit_page),
+    path("console/", include(urls.console_urlpatterns)),
+]
