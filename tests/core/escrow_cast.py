@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A tenant in memory: founders, policy, escrow key, a depositor and a recipient, as pure values."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from holdfast.core import cose
+from holdfast.core.approvals import Excluded, approve
+from holdfast.core.cases import Case, ClientKind
+from holdfast.core.cose import Purpose, Sign1
+from holdfast.core.deposit import Deposit, DepositTerms, build_deposit
+from holdfast.core.keys import AgreementKey, KeyKind, PublicKey, RecipientRsaKey, SealingKey, SigningKey
+from holdfast.core.policy import ApproveWith, DepositRule, Officer, Policy, SignedPolicy, Terms, verify_founding
+from holdfast.core.release import LoggedApproval, NoticeFacts, ReleaseFacts
+from holdfast.core.secret import SecretBytes
+from holdfast.core.statements import DeviceStatement, EscrowKey, Header
+from holdfast.core.suites import DEFAULT_SUITE
+from holdfast.core.trust import SignedTenantKey
+
+NOW = 1_800_000_000
+# RSA keys take up to a second to make: one for the HSM's part and one for the recipient serve every test.
+HSM_KEY = RecipientRsaKey.generate()
+RECIPIENT_KEY = RecipientRsaKey.generate()
+
+
+@dataclass
+class Founder:
+    """One officer with her private keys."""
+
+    person: bytes
+    signing_key: SigningKey = field(default_factory=SigningKey.generate)
+    sealing_key: SealingKey = field(default_factory=SealingKey.generate)
+
+
+@dataclass
+class World:
+    """Everything one case needs; `facts` are what an honest log would give."""
+
+    m: int = 2
+    n: int = 3
+    deposits_wanted: int = 1
+    terms: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.tenant, self.alice, self.rita = (secrets.token_bytes(16) for _ in range(3))
+        self.device_id, self.case_id = secrets.token_bytes(16), secrets.token_bytes(16)
+        self.officers = [Founder(secrets.token_bytes(16)) for _ in range(self.n)]
+        self.release_signing, self.release_sealing = SigningKey.generate(), SealingKey.generate()
+        self.policy = self.sign_policy(self.policy_payload())
+        self.escrow_key = SignedTenantKey(
+            EscrowKey(self.tenant_header(), HSM_KEY.public, 1, "oaep-sha1", b"", self.policy.hash), secrets.token_bytes(32)
+        )
+        self.archive_keys = [SecretBytes(secrets.token_bytes(32)) for _ in range(self.deposits_wanted)]
+        self.deposits = {d.header.deposit_id: d for d in (self.deposit(g, ak) for g, ak in enumerate(self.archive_keys, 1))}
+        self.recipient_signing, self.recipient_sealing = SigningKey.generate(), SealingKey.generate()
+        self.device = self.sign_device()
+        self.case = self.sign_case()
+
+    def tenant_header(self) -> Header:
+        return Header(tenant=self.tenant, user=b"", device=b"", issued_at=NOW)
+
+    def policy_payload(self, **changes: Any) -> Policy:
+        terms: dict[str, Any] = {
+            "delay_seconds": 60,
+            "max_notice_delay_seconds": 0,
+            "cooling_off_seconds": 86400,
+            "undelivered_delay_seconds": 14 * 86400,
+            "approve_with": ApproveWith.CLI,
+            "purposes": frozenset({"device-loss", "legal"}),
+            "deposits": DepositRule.FROM_CONSENT,
+            "release_signing_key": self.release_signing.public,
+            "release_sealing_key": self.release_sealing.public,
+        } | self.terms
+        roster = tuple(
+            Officer(i, one.person, one.signing_key.public, one.sealing_key.public) for i, one in enumerate(self.officers, 1)
+        )
+        return replace(Policy(self.tenant_header(), 1, self.m, roster, Terms(**terms), b""), **changes)
+
+    def sign_policy(self, policy: Policy) -> SignedPolicy:
+        payload = policy.to_payload()
+        signed = [cose.sign(payload, purpose=Purpose.POLICY, key=one.signing_key) for one in self.officers]
+        return verify_founding(signed, tenant=self.tenant)
+
+    def deposit(self, generation: int, archive_key: SecretBytes) -> Deposit:
+        terms = DepositTerms(
+            suite=DEFAULT_SUITE,
+            tenant=self.tenant,
+            user=self.alice,
+            device=self.device_id,
+            policy=self.policy,
+            escrow_key=self.escrow_key,
+            consent_hash=bytes(32),
+        )
+        return build_deposit(archive_key, generation=generation, deposit_id=secrets.token_bytes(16), terms=terms)
+
+    def sign_device(self) -> Sign1:
+        statement = DeviceStatement(
+            header=Header(tenant=self.tenant, user=self.rita, device=self.device_id, issued_at=NOW),
+            suite=DEFAULT_SUITE,
+            signing_key=self.recipient_signing.public,
+            agreement_key=AgreementKey.generate().public,
+            sealing_key=SealingKey.generate().public,
+            person=self.rita,
+            name="rita's laptop",
+            enrolment_hash=bytes(32),
+        )
+        return cose.sign(statement.to_payload(), purpose=Purpose.DEVICE, key=self.recipient_signing)
+
+    def case_payload(self, **changes: Any) -> Case:
+        import hashlib
+
+        case = Case(
+            header=Header(tenant=self.tenant, user=self.rita, device=self.device_id, issued_at=NOW),
+            case_id=self.case_id,
+            nonce=secrets.token_bytes(16),
+            subject=self.alice,
+            requester=self.rita,
+            purpose="device-loss",
+            deposits=tuple((i, hashlib.sha256(d.to_record()).digest()) for i, d in self.deposits.items()),
+            reason="Lost both devices.",
+            reference="T-1",
+            recipient_device_hash=self.device.payload_hash,
+            recipient_rsa_key=RECIPIENT_KEY.public,
+            recipient_sealing_key=self.recipient_sealing.public,
+            policy_hash=self.policy.hash,
+            not_before=NOW,
+            notice_at=NOW,
+            expiry=NOW + 86400,
+        )
+        return replace(case, **changes)
+
+    def sign_case(self, **changes: Any) -> Sign1:
+        return cose.sign(self.case_payload(**changes).to_payload(), purpose=Purpose.CASE, key=self.recipient_signing)
+
+    def approval(self, index: int, *, case: Sign1 | None = None, **changes: Any) -> Sign1:
+        return self.approval_and_shares(index, case=case, **changes)[0]
+
+    def approval_and_shares(self, index: int, *, case: Sign1 | None = None, **changes: Any) -> Any:
+        officer = self.officers[index - 1]
+        given: dict[str, Any] = {
+            "policy": self.policy,
+            "officer": self.policy.policy.roster[index - 1],
+            "signing_key": officer.signing_key,
+            "sealing_key": officer.sealing_key,
+            "header": Header(tenant=self.tenant, user=officer.person, device=b"", issued_at=NOW),
+            "identity_check": "seen in person",
+            "client_kind": ClientKind.CLI,
+        }
+        return approve(case or self.case, self.deposits, **(given | changes))
+
+    def excluded(self, **changes: Any) -> Excluded:
+        return replace(Excluded(requester=self.rita, subject=self.alice, recipient=self.rita), **changes)
+
+    def facts(self, *indices: int, **changes: Any) -> ReleaseFacts:
+        facts = ReleaseFacts(
+            tenant=self.tenant,
+            case=self.case,
+            opened_at=NOW,
+            recipient=self.device,
+            records={i: d.to_record() for i, d in self.deposits.items()},
+            policy_at_request=self.policy,
+            policy_now=self.policy,
+            policies_at_deposit={self.policy.hash: self.policy},
+            approvals=tuple(LoggedApproval(self.approval(i), NOW + i) for i in indices),
+            excluded=self.excluded(),
+            notice=NoticeFacts(handed_over_at=NOW + 1),
+            is_vetoed=False,
+            now=NOW + 1000,
+        )
+        return replace(facts, **changes)
+
+
+def other_key() -> PublicKey:
+    return SigningKey.generate(KeyKind.ED25519).public
