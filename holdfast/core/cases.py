@@ -5,13 +5,14 @@ Implements the page ESCROW (Case) and the `attestation` of PROTOCOL section 5.
 Does not count quorums of approvals nor know states: eligibility is the server's, opening is `approvals`.
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import ClassVar, Final
 
 from holdfast.core.cose import Purpose, Sign1
-from holdfast.core.encoding import Fields
+from holdfast.core.encoding import Fields, label
 from holdfast.core.errors import QuorumNotMet, Untrusted
 from holdfast.core.keys import SIGNING_KINDS, KeyKind, PublicKey
 from holdfast.core.payloads import (
@@ -25,6 +26,7 @@ from holdfast.core.payloads import (
     require_user,
 )
 from holdfast.core.policy import MAX_OFFICERS, YEAR_SECONDS, Policy, officers_who_signed
+from holdfast.core.words import eight_words
 
 MAX_DEPOSITS: Final = 128
 MAX_REASON: Final = 1000
@@ -56,6 +58,12 @@ class Case:
     not_before: int
     notice_at: int
     expiry: int
+
+    @property
+    def recipient_words(self) -> tuple[str, ...]:
+        """The 8 words of the recipient's two keys together: what officers hear from the person. ESCROW, Case."""
+        keys = label("fp", "recipient", self.recipient_rsa_key.encoded, self.recipient_sealing_key.encoded)
+        return eight_words(hashlib.sha256(keys).digest())
 
     def to_payload(self) -> bytes:
         """Return the payload bytes. ESCROW, Case: fields 7 to 21."""
