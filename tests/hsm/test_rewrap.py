@@ -20,6 +20,7 @@ from hsm.config import HsmConfig
 from hsm.errors import HsmKeyMismatch, HsmKeyMissing, HsmRefused, HsmUnavailable
 from hsm.pool import HsmPool, TokenSession
 from hsm.runtime import open_tokens
+from hsm.tokens import Pkcs11EscrowToken
 from tests.fixtures.hsm import OAEP_SHA1, TENANT, Interposer, seal, spki
 
 SECRET = bytes(range(32))
@@ -56,6 +57,7 @@ def test_unwrapped_object_refuses_to_be_read_and_is_gone_afterwards(
 ) -> None:
     key = escrow_key(hsm_config)
     pool = HsmPool(hsm_config, ("escrow",))
+    token = Pkcs11EscrowToken(pool, deadline_seconds=60)
 
     def unwrap(session: TokenSession, template: dict[Attribute, object]) -> Any:
         return session.key(session.record.by_id(key.ref.cka_id)).unwrap_key(
@@ -85,6 +87,8 @@ def test_unwrapped_object_refuses_to_be_read_and_is_gone_afterwards(
 
     try:
         pool.run("escrow", read)
+        assert pool.run("escrow", session_objects) == 0
+        token.rewrap(key.ref, seal(key.spki, SECRET), spki(recipient))
         assert pool.run("escrow", session_objects) == 0
     finally:
         pool.close()
