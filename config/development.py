@@ -7,6 +7,7 @@ under `var/demo/profiles`, never in the database. Never run in production: `chec
 
 from __future__ import annotations
 
+import base64
 import secrets
 import time
 from collections.abc import Callable, Sequence
@@ -15,16 +16,14 @@ from pathlib import Path
 from uuid import UUID, uuid4
 
 from django.conf import settings
-from django.db import transaction
-
-from audit import services as audit
+from audit import sequencer
 from config.env import ENV
 from config.hsm import hsm_config
 from escrow import services as escrow
-from holdfast.client import officer as officers
+from holdfast.client import officer_keys as officers
 from holdfast.core import cose, trust
 from holdfast.core.cose import Purpose, Sign1
-from holdfast.core.enrolment import EnrolmentCode, code_hash
+from holdfast.core.enrolment import EnrolmentCode
 from holdfast.core.keys import KeyKind, PublicKey
 from holdfast.core.policy import ApproveWith, DepositRule, Officer, Policy, Terms
 from holdfast.core.secret import SecretBytes
@@ -35,7 +34,10 @@ from kernel.actors import Actor, system_actor
 from kernel.scope import tenant_scope
 from keys import services as keys
 from recovery.release_directory import Directory, Trust
+from tenants import access as tenants_access
 from tenants import services as tenants
+from tenants import sign_in
+from tenants.models import Person, Tenant
 
 OFFICERS = ("carol", "dan", "erin")
 PEOPLE = {
@@ -63,6 +65,7 @@ class Founding:
     tenant_id: UUID
     people: dict[str, UUID]
     root_key: PublicKey
+    log_vkey: str
     actor: Actor
     now: int
 
@@ -102,30 +105,31 @@ def hold_ceremony(say: Say) -> None:
     say("Creating the HSM tokens: ceremony, root, log, escrow (SoftHSM)")
     ceremony.create_tokens()
     ceremony.create_master_key()
-    ceremony.create_log_key()
+    log_key = ceremony.create_log_key()
     tenant_id = uuid4()
     say("Creating the tenant Acme, its root key and its people")
     root = RootKey(ceremony, tenant_id, public_key(ceremony.create_tenant_root(str(tenant_id))))
-    founding = _found_tenant(tenant_id, root)
+    verifier = sequencer.verifier(tenant_id, "audit", log_key).to_text()
+    founding = _found_tenant(tenant_id, root, verifier)
     say(f"Founding the escrow policy: {QUORUM} of {len(OFFICERS)} officers, delay {DELAY_SECONDS} s")
     pin = _found_escrow(founding, ceremony, root)
     say("Writing enrolment codes, console passwords and the log's verifier key")
-    _write_codes(founding, pin)
+    officers.write_private(demo_directory() / "log.vkey", verifier)
+    for name, person_id in founding.people.items():
+        write_code(founding.tenant_id, name, person_id, pin=pin, log_vkey=verifier)
     _write_sign_in(founding)
 
 
-def _found_tenant(tenant_id: UUID, root: RootKey) -> Founding:
+def _found_tenant(tenant_id: UUID, root: RootKey, log_vkey: str) -> Founding:
     actor = system_actor(tenant_id, "ceremony")
-    tenants.create_tenant(
-        tenant_id=tenant_id, slug="acme", name="Acme", is_development=True, root_key=root.public.encoded, actor=actor
-    )
+    tenants.create_tenant(slug="acme", name="Acme", actor=actor, tenant_id=tenant_id, is_development=True)
     keys.create_tenant_master_key(tenant_id)
     people = {}
     with tenant_scope(tenant_id):
         for name, role in PEOPLE.items():
             person = tenants.create_person(email=f"{name}@acme.test", name=name.title(), role=role, actor=actor)
             people[name] = person.id
-    return Founding(tenant_id, people, root.public, actor, int(time.time()))
+    return Founding(tenant_id, people, root.public, log_vkey, actor, int(time.time()))
 
 
 def _found_escrow(founding: Founding, ceremony: Ceremony, root: RootKey) -> bytes:
@@ -137,7 +141,7 @@ def _found_escrow(founding: Founding, ceremony: Ceremony, root: RootKey) -> byte
     signed = [founder.sign_policy(policy.to_payload()) for founder in founders]
     pin = trust.root_pin(tenant, founding.root_key, signed[0].payload_hash)
     for founder in founders:
-        founder.pin(founding.root_key, policy.to_payload())
+        founder.pin(founding.root_key, signed[0].payload_hash, is_development=True)
     escrow_key = ceremony.create_escrow_key(str(founding.tenant_id))
     statement = EscrowKey(
         header=Header(tenant=tenant, user=b"", device=b"", issued_at=founding.now),
@@ -152,10 +156,10 @@ def _found_escrow(founding: Founding, ceremony: Ceremony, root: RootKey) -> byte
         *[founder.sign_escrow_key(statement) for founder in founders[:QUORUM]],
     ]
     release.set_trust(
-        Trust(root_key=founding.root_key, pin=pin, log_vkey=_log_verifier(founding.tenant_id), is_development=True)
+        Trust(root_key=founding.root_key, pin=pin, log_vkey=founding.log_vkey, is_development=True)
     )
     with tenant_scope(founding.tenant_id):
-        tenants.set_root_pin(root_pin=pin, actor=founding.actor)
+        tenants.pin_root(root_key=founding.root_key.encoded, root_pin=pin, actor=founding.actor)
         escrow.publish_policy(statement=cose.encode_many(signed), actor=founding.actor)
         escrow.publish_escrow_key(
             statement=cose.encode_many(key_signatures), cka_id=escrow_key.ref.cka_id, actor=founding.actor
@@ -196,42 +200,71 @@ def _officer_profile(founding: Founding, name: str) -> officers.FoundingOfficer:
         tenant=founding.tenant_id.bytes,
         person=founding.people[name].bytes,
         passphrase=SecretBytes(passphrase.encode()),
-        now=founding.now,
     )
     officers.write_private(directory / "passphrase", passphrase)
     return profile
 
 
-def _log_verifier(tenant_id: UUID) -> str:
-    return audit.verifier_key(tenant_id, "audit")
-
-
-def _write_codes(founding: Founding, pin: bytes) -> None:
-    verifier = _log_verifier(founding.tenant_id)
-    officers.write_private(demo_directory() / "log.vkey", verifier)
-    for name, person_id in founding.people.items():
-        write_code(founding.tenant_id, name, person_id, pin=pin, log_vkey=verifier, actor=founding.actor)
-
-
-def write_code(tenant_id: UUID, name: str, person_id: UUID, *, pin: bytes, log_vkey: str, actor: Actor) -> None:
+def write_code(tenant_id: UUID, name: str, person_id: UUID, *, pin: bytes, log_vkey: str) -> None:
     """Issue an enrolment code as a ceremony prints it, with the pin in it, and write it for the demo."""
-    secret = secrets.token_bytes(16)
-    with tenant_scope(tenant_id), transaction.atomic():
-        tenants.issue_enrolment_code(
-            person_id=person_id, code_hash=code_hash(tenant_id.bytes, person_id.bytes, secret), trust="pinned", actor=actor
-        )
-    code = EnrolmentCode(
-        tenant=tenant_id.bytes, person=person_id.bytes, secret=SecretBytes(secret), root_pin=pin, log_vkey=log_vkey
-    )
-    officers.write_private(demo_directory() / "codes" / f"{name}.code", code.to_text())
+    code = EnrolmentCode.new(tenant=tenant_id.bytes, person=person_id.bytes, root_pin=pin, log_vkey=log_vkey)
+    with tenant_scope(tenant_id):
+        person = tenants_access.person(person_id)
+        tenants.issue_enrolment_code(person=person, code_hash=code.hash, actor=system_actor(tenant_id, "ceremony"))
+    officers.write_private(demo_directory() / "codes" / f"{name}.code", code.text())
+
+
+def renew_members(say: Say) -> None:
+    """Give alice and bob a fresh start when their codes are used up, so that the demo can be walked again.
+
+    A person who has enrolled keeps what she has; the next walk gets a new member of the same first name.
+    """
+    tenant = Tenant.objects.get(slug="acme")
+    actor = system_actor(tenant.id, "ceremony")
+    for name in ("alice", "bob"):
+        if (demo_directory() / "codes" / f"{name}.code").exists():
+            continue
+        with tenant_scope(tenant.id):
+            number = Person.objects.filter(email_key__startswith=name).count() + 1
+            email, shown = f"{name}-{number}@acme.test", f"{name.title()} {number}"
+            person = tenants.create_person(email=email, name=shown, role="member", actor=actor)
+        say(f"Adding {email}, with a fresh enrolment code")
+        log_vkey = (demo_directory() / "log.vkey").read_text().strip()
+        write_code(tenant.id, name, person.id, pin=bytes(tenant.root_pin), log_vkey=log_vkey)
 
 
 def _write_sign_in(founding: Founding) -> None:
-    lines = ["Sign in at /console/sign-in/, tenant acme:", ""]
+    lines = []
     with tenant_scope(founding.tenant_id):
         for name in CONSOLE:
-            password = secrets.token_urlsafe(15)
-            tenants.set_password(person_id=founding.people[name], password=password, actor=founding.actor)
-            secret = tenants.confirm_totp(person_id=founding.people[name], actor=founding.actor)
-            lines.append(f"{name}@acme.test  ({PEOPLE[name]})  password {password}  TOTP secret {secret}")
-    officers.write_private(demo_directory() / "sign-in.txt", "\n".join(lines) + "\n")
+            person = tenants_access.person(founding.people[name])
+            tenants.activate_person(person=person, actor=founding.actor)
+            password, totp = secrets.token_urlsafe(15), secrets.token_bytes(20)
+            tenants.set_password(person=person, password=SecretBytes(password.encode()), actor=founding.actor)
+            code = sign_in.totp_code(SecretBytes(totp), at=time.time())
+            sign_in.confirm_totp(person=person, key=SecretBytes(totp), code=code, actor=founding.actor)
+            secret = base64.b32encode(totp).decode()
+            lines.append(f"{name}@acme.test\t{PEOPLE[name]}\t{password}\t{secret}")
+    officers.write_private(demo_directory() / "sign-in.txt", "\n".join(lines))
+
+
+def welcome() -> str:
+    """Say where the server is and who can sign in: what `make up` prints."""
+    rows = [line.split("\t") for line in (demo_directory() / "sign-in.txt").read_text().splitlines()]
+    width = max(len(row[0]) for row in rows)
+    people = "\n".join(
+        f"    {email:<{width}}  {role:<9} {password}   {secret}" for email, role, password, secret in rows
+    )
+    return f"""
+Holdfast runs at {settings.HOLDFAST_PUBLIC_URL}
+
+  Console      {settings.HOLDFAST_PUBLIC_URL}/console/       tenant: acme
+  REST API     {settings.HOLDFAST_PUBLIC_URL}/api/docs/
+
+  Who can sign in (development only; also in {demo_directory() / "sign-in.txt"}):
+    {"e-mail":<{width}}  {"role":<9} {"password":<20}   TOTP secret (or: manage.py totp E-MAIL)
+{people}
+
+  Next, in a second terminal: make demo
+  Stop with Ctrl-C.
+"""

@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import socket
+import subprocess
 import sys
 from typing import Any
 from urllib.parse import urlsplit
@@ -13,6 +16,7 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 
 from config.development import is_set_up, welcome
+from config.env import ENV
 from config.supervisor import Supervisor
 
 
@@ -22,7 +26,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         self._refuse_when_taken()
         if not is_set_up():
-            call_command("setup_development", stdout=self.stdout)
+            self._set_up()
         call_command("migrate", verbosity=0)
         supervisor = Supervisor(project=settings.BASE_DIR, public_url=settings.HOLDFAST_PUBLIC_URL)
         try:
@@ -38,6 +42,21 @@ class Command(BaseCommand):
             supervisor.stop()
         self.stdout.write("Stopped.")
         sys.exit(status)
+
+    def _set_up(self) -> None:
+        """Make everything in a directory beside, and put it in place at once: a kill leaves nothing half-made."""
+        target = ENV.state_dir
+        if target.exists() and {path.name for path in target.iterdir()} - {"secret.key"}:
+            raise CommandError(f"{target} holds something, but no finished installation. Move it away, then try again.")
+        making = target.with_name(f"{target.name}.making")
+        shutil.rmtree(making, ignore_errors=True)
+        self.stdout.write("First start: making a development installation")
+        environment = {**os.environ, "HOLDFAST_STATE_DIR": str(making), "HOLDFAST_ROLE": "ceremony"}
+        command = [sys.executable, str(settings.BASE_DIR / "manage.py"), "setup_development"]
+        if subprocess.run(command, env=environment, check=False).returncode != 0:  # noqa: S603 — our own command
+            raise CommandError("The development installation could not be made; what went wrong stands above.")
+        shutil.rmtree(target, ignore_errors=True)
+        making.rename(target)
 
     def _refuse_when_taken(self) -> None:
         address = urlsplit(settings.HOLDFAST_PUBLIC_URL)

@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`manage.py setup_development`: hold the scripted development ceremony. `make up` runs it the first time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.management import call_command
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from config import development
+from config.env import ENV
+
+
+class Command(BaseCommand):
+    help = "Create HSM tokens, the database and the demo tenant Acme (development only)."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--members-only", action="store_true", help="Only give alice and bob fresh codes.")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        if ENV.role != "ceremony":
+            raise CommandError("Run it with HOLDFAST_ROLE=ceremony: it opens tokens that no running process opens.")
+        if options["members_only"]:
+            development.renew_members(self.stdout.write)
+            return
+        call_command("migrate", verbosity=0)
+        development.hold_ceremony(self.stdout.write)
+        (ENV.state_dir / "ready").touch()
