@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 import pytest
 
@@ -22,8 +23,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = chosen
 
 
-@pytest.fixture(autouse=True)
-def _emptying_the_log_between_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="session", autouse=True)
+def _emptying_the_log_between_tests() -> Iterator[None]:
     """Let the test runner empty the append-only table between tests; nothing else may."""
     import importlib
 
@@ -40,4 +41,7 @@ def _emptying_the_log_between_tests(monkeypatch: pytest.MonkeyPatch) -> None:
         with connection.schema_editor() as editor:
             frozen.freeze(None, editor)
 
-    monkeypatch.setattr(TransactionTestCase, "_fixture_teardown", teardown)
+    # For the whole session: a patch of one test's own would be gone before the database is emptied.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TransactionTestCase, "_fixture_teardown", teardown)
+        yield

@@ -1,0 +1,250 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Enrolment codes: issued by officers, used once, refused in one way."""
+
+from __future__ import annotations
+
+import json
+import threading
+import uuid
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.db import connections
+from django.test import Client
+from django.utils import timezone
+
+from audit.models import Entry
+from holdfast.core.encoding import b64u
+from holdfast.core.enrolment import EnrolmentCode as CodeText
+from holdfast.core.secret import SecretBytes
+from kernel.actors import system_actor
+from kernel.errors import Throttled
+from kernel.fields import rfc3339
+from kernel.scope import current_tenant, tenant_scope
+from tenants import services
+from tenants.errors import EnrolmentRefused, TooManyCodes
+from tenants.models import EnrolmentCode, Person, RateWindow, Tenant
+from tests.tenants.support import World, build_world, make_device
+
+pytestmark = pytest.mark.urls("tests.tenants.urls")
+ADDRESS = "/api/v1/enrolment-codes"
+
+
+def code_for(person: Person) -> CodeText:
+    return CodeText.new(tenant=person.tenant_id.bytes, person=person.pk.bytes)
+
+
+def issue(person: Person, code: CodeText, **fields: Any) -> EnrolmentCode:
+    with tenant_scope(person.tenant_id):
+        return services.issue_enrolment_code(
+            person=person, code_hash=code.hash, actor=system_actor(person.tenant_id, "ceremony"), **fields
+        )
+
+
+def consume(code: CodeText, **changes: Any) -> EnrolmentCode:
+    given = {
+        "tenant_id": uuid.UUID(bytes=code.tenant),
+        "person_id": uuid.UUID(bytes=code.person),
+        "secret": code.secret,
+    }
+    return services.consume_enrolment_code(**(given | changes))
+
+
+def ask(client: Client, who: Person, **changes: Any) -> Any:
+    code = code_for(who)
+    body = {"person_id": str(who.pk), "code_hash": b64u(code.hash), **changes}
+    return code, json.dumps(body).encode()
+
+
+@pytest.mark.parametrize("officer", ["carol", "olivia"])
+def test_officer_issues_a_code_by_its_hash(officer: str, world: World, client: Client) -> None:
+    code, body = ask(client, world.alice)
+    answer = make_device(getattr(world, officer)).send(client, "POST", ADDRESS, body)
+    assert answer.status_code == 201
+    row = EnrolmentCode.unscoped.get(pk=answer.json()["id"])
+    assert answer.json() == {
+        "id": str(row.pk),
+        "person_id": str(world.alice.pk),
+        "expires_at": rfc3339(row.expires_at),
+    }
+    assert abs(row.expires_at - timezone.now() - timedelta(days=7)) < timedelta(seconds=10)
+    assert consume(code).person == world.alice
+    assert Entry.unscoped.filter(tag="tenants:enrolment-code:issue", subject=str(world.alice.pk)).count() == 1
+
+
+@pytest.mark.parametrize("who", ["alice", "rex", "otto"])
+def test_nobody_else_issues_codes(who: str, world: World, client: Client) -> None:
+    _, body = ask(client, world.bob)
+    assert make_device(getattr(world, who)).send(client, "POST", ADDRESS, body).status_code == 403
+    assert not EnrolmentCode.unscoped.exists()
+
+
+def test_enrolment_codes_is_not_found_for_mallory(world: World, client: Client) -> None:
+    device = make_device(world.mallory)
+    _, foreign = ask(client, world.alice)
+    _, unknown = ask(client, world.alice, person_id=str(uuid.uuid4()))
+    answers = [device.send(client, "POST", ADDRESS, body) for body in (foreign, unknown)]
+    assert [answer.status_code for answer in answers] == [404, 404]
+    assert answers[0].content == answers[1].content
+    assert not EnrolmentCode.unscoped.exists()
+
+
+BAD: dict[str, dict[str, Any]] = {
+    "person_id": {"person_id": "alice"},
+    "code_hash": {"code_hash": b64u(b"h" * 31)},
+    "code_hash ": {"code_hash": b64u(b"h" * 32) + "="},
+    "expires_at": {"expires_at": "tomorrow"},
+    "role": {"role": "owner"},
+    "used_at": {"used_at": None},
+    "tenant_id": {"tenant_id": str(uuid.uuid4())},
+}
+
+
+@pytest.mark.parametrize("field", BAD)
+def test_bad_field_is_named(field: str, world: World, client: Client) -> None:
+    _, body = ask(client, world.alice, **BAD[field])
+    answer = make_device(world.carol).send(client, "POST", ADDRESS, body)
+    assert answer.status_code == 400
+    assert [row["field"] for row in answer.json()["errors"]] == [field.strip()]
+
+
+@pytest.mark.parametrize("days", [-1, 31])
+def test_expiry_out_of_bounds_is_refused(days: int, world: World, client: Client) -> None:
+    _, body = ask(client, world.alice, expires_at=rfc3339(timezone.now() + timedelta(days=days)))
+    answer = make_device(world.carol).send(client, "POST", ADDRESS, body)
+    assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "expires_at")
+
+
+def test_same_code_is_issued_once(world: World, client: Client) -> None:
+    _, body = ask(client, world.alice)
+    device = make_device(world.carol)
+    assert [device.send(client, "POST", ADDRESS, body).status_code for _ in range(2)] == [201, 409]
+
+
+def test_idempotency_key_gives_the_same_answer_again(world: World, client: Client) -> None:
+    _, body = ask(client, world.alice)
+    device = make_device(world.carol)
+    first, second = (device.send(client, "POST", ADDRESS, body, **{"Idempotency-Key": "k1"}) for _ in range(2))
+    assert (first.status_code, first.content) == (second.status_code, second.content)
+    assert second["idempotent-replay"] == "true"
+    assert EnrolmentCode.unscoped.count() == 1
+
+
+def test_suspended_person_gets_no_code(world: World, client: Client) -> None:
+    with tenant_scope(world.acme.pk):
+        services.suspend_person(person=world.alice, actor=system_actor(None, "test"))
+    _, body = ask(client, world.alice)
+    assert make_device(world.carol).send(client, "POST", ADDRESS, body).status_code == 404
+
+
+def test_eleventh_open_code_is_refused(world: World) -> None:
+    for _ in range(10):
+        issue(world.alice, code_for(world.alice))
+    with pytest.raises(TooManyCodes):
+        issue(world.alice, code_for(world.alice))
+    issue(world.bob, code_for(world.bob))
+
+
+def test_code_is_used_once_and_activates_an_invited_person(world: World) -> None:
+    with tenant_scope(world.acme.pk):
+        ivy = services.create_person(email="ivy@acme.test", name="Ivy", actor=system_actor(None, "test"))
+    code = code_for(ivy)
+    issue(ivy, code)
+    assert consume(code).trust == "pinned"
+    ivy.reload()
+    assert ivy.state == "active"
+    with pytest.raises(EnrolmentRefused):
+        consume(code)
+    used = Entry.unscoped.filter(subject=str(ivy.pk)).order_by("seq").values_list("tag", flat=True)
+    assert list(used)[-2:] == ["tenants:enrolment-code:use", "tenants:person:activate"]
+
+
+def _refusals(world: World) -> dict[str, tuple[CodeText, dict[str, Any]]]:
+    alice, bob = code_for(world.alice), code_for(world.bob)
+    issue(world.alice, alice)
+    issue(world.bob, bob)
+    expired = code_for(world.alice)
+    row = issue(world.alice, expired)
+    EnrolmentCode.unscoped.filter(pk=row.pk).update(expires_at=timezone.now() - timedelta(seconds=1))
+    return {
+        "a wrong secret": (alice, {"secret": SecretBytes(b"x" * 16)}),
+        "an empty secret": (alice, {"secret": SecretBytes(b"")}),
+        "another person": (alice, {"person_id": world.bob.pk}),
+        "an unknown person": (alice, {"person_id": uuid.uuid4()}),
+        "another tenant": (alice, {"tenant_id": world.other.pk}),
+        "an expired code": (expired, {}),
+    }
+
+
+def test_every_refusal_is_the_same(world: World) -> None:
+    texts = set()
+    for code, changes in _refusals(world).values():
+        with pytest.raises(EnrolmentRefused) as refused:
+            consume(code, **changes)
+        texts.add((refused.value.code, refused.value.detail))
+    assert len(texts) == 1
+    assert not EnrolmentCode.unscoped.exclude(used_at=None).exists()
+
+
+@pytest.mark.parametrize("state", ["suspended", "locked", ""])
+def test_code_of_whoever_is_not_invited_or_active_is_refused(state: str, world: World) -> None:
+    code = code_for(world.alice)
+    issue(world.alice, code)
+    Person.unscoped.filter(pk=world.alice.pk).update(state=state)
+    with pytest.raises(EnrolmentRefused):
+        consume(code)
+    assert not EnrolmentCode.unscoped.exclude(used_at=None).exists(), "a refused use leaves the code unused"
+
+
+@pytest.mark.postgres
+@pytest.mark.django_db(transaction=True)
+def test_code_is_used_once_under_twenty_threads() -> None:
+    world = build_world()
+    code = code_for(world.alice)
+    issue(world.alice, code)
+    start, outcomes = threading.Barrier(20), []
+
+    def use() -> None:
+        start.wait()
+        try:
+            consume(code)
+            outcomes.append("used")
+        except EnrolmentRefused:
+            outcomes.append("refused")
+        finally:
+            connections.close_all()
+
+    threads = [threading.Thread(target=use) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(outcomes) == ["refused"] * 19 + ["used"]
+    assert Entry.unscoped.filter(tag="tenants:enrolment-code:use").count() == 1
+
+
+def test_begin_enrolment_opens_the_scope_of_an_active_tenant_only(world: World) -> None:
+    services.begin_enrolment(tenant_id=world.acme.pk, source="192.0.2.1")
+    assert current_tenant() == world.acme.pk
+    Tenant.objects.filter(pk=world.other.pk).update(state="suspended")
+    for tenant_id in (uuid.uuid4(), world.other.pk):
+        with pytest.raises(EnrolmentRefused):
+            services.begin_enrolment(tenant_id=tenant_id, source="192.0.2.1")
+
+
+def test_begin_enrolment_counts_by_source(world: World) -> None:
+    for _ in range(services.ENROLMENTS_PER_SOURCE):
+        services.begin_enrolment(tenant_id=world.acme.pk, source="192.0.2.1")
+    with pytest.raises(Throttled) as throttled:
+        services.begin_enrolment(tenant_id=world.acme.pk, source="192.0.2.1")
+    assert 0 < throttled.value.retry_after <= 600
+    services.begin_enrolment(tenant_id=world.acme.pk, source="192.0.2.2")
+    RateWindow.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
+    services.sweep()
+    assert not RateWindow.objects.exists()
+
+
+def test_hash_of_another_length_is_a_programming_error(world: World) -> None:
+    with tenant_scope(world.acme.pk), pytest.raises(ValueError, match="32 bytes"):
+        services.issue_enrolment_code(person=world.alice, code_hash=b"h", actor=system_actor(None, "test"))
