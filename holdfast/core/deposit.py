@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -237,11 +237,18 @@ class DepositTerms:
     consent_hash: bytes
 
 
-def build_deposit(archive_key: SecretBytes, *, generation: int, deposit_id: bytes, terms: DepositTerms) -> Deposit:
+def build_deposit(
+    archive_key: SecretBytes,
+    *,
+    generation: int,
+    deposit_id: bytes,
+    terms: DepositTerms,
+    random: Callable[[int], bytes] = secrets.token_bytes,
+) -> Deposit:
     """Put AK_g (32 bytes) into escrow: fresh halves, one for the HSM's key, one split among the policy's officers.
 
-    terms hold only what `trust` verified, so nothing unsigned decides who can read. Raises ValueError on a key of
-    another length (the caller's mistake).
+    terms hold only what `trust` verified, so nothing unsigned decides who can read. random(k) gives k uniform bytes:
+    r_h, then r_o, then the shares' coefficients. Raises ValueError on a key of another length (the caller's mistake).
     """
     if len(archive_key) != ARCHIVE_KEY_SIZE:
         raise ValueError("an archive key has 32 bytes")
@@ -260,9 +267,9 @@ def build_deposit(archive_key: SecretBytes, *, generation: int, deposit_id: byte
         m=policy.m,
         n=policy.n,
     )
-    half, officers_half = (SecretBytes(secrets.token_bytes(HALF_SIZE)) for _ in range(2))
+    half, officers_half = (SecretBytes(random(HALF_SIZE)) for _ in range(2))
     data_key, commit = _derive(header.ctx, half, officers_half)
-    parts = shares.split(officers_half, m=policy.m, n=policy.n)
+    parts = shares.split(officers_half, m=policy.m, n=policy.n, random=random)
     return Deposit(
         header=header,
         commit=commit,

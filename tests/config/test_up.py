@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`manage.py up`: starts everything as one command, changes nothing the second time, leaves nothing behind."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.fixtures.server import Installation, descendants_of, installation, is_alive
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Installation]:
+    with installation() as made:
+        yield made
+
+
+def wait_until_gone(pids: list[int], seconds: float = 15) -> list[int]:
+    deadline = time.monotonic() + seconds
+    while any(is_alive(pid) for pid in pids) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return [pid for pid in pids if is_alive(pid)]
+
+
+def fingerprints(directory: Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(directory)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(directory.rglob("*"))
+        if path.is_file()
+    }
+
+
+def test_up_says_where_it_is_and_who_can_sign_in(running: Installation) -> None:
+    said = running.log.read_text()
+    assert running.url in said
+    for name in ("olivia", "carol", "dan", "erin", "rex", "otto"):
+        assert f"{name}@acme.test" in said
+
+
+def test_up_refuses_an_address_that_is_taken(running: Installation) -> None:
+    second = running.manage("up", check=False)
+    assert second.returncode != 0
+    assert "answers at" in second.stderr
+
+
+def test_no_secret_stands_in_a_command_line_or_an_environment(running: Installation) -> None:
+    assert running.process is not None
+    secrets = [path.read_text().strip() for path in (running.state_dir / "hsm" / "pins").glob("*")]
+    secrets += [(running.state_dir / "secret.key").read_text().strip()]
+    assert len(secrets) > 4
+    for pid in [running.process.pid, *descendants_of(running.process.pid)]:
+        for name in ("cmdline", "environ"):
+            shown = Path(f"/proc/{pid}/{name}").read_bytes().decode(errors="replace")
+            assert not [secret for secret in secrets if secret in shown]
+
+
+def test_each_process_holds_copies_of_its_own_tokens_only(running: Installation) -> None:
+    held = {}
+    for role in ("web", "worker", "release"):
+        pid = running.pid_of(role)
+        labels = set()
+        for directory in (running.state_dir / "hsm" / "run").glob(f"*{pid}*"):
+            for path in directory.rglob("token.object"):
+                content = path.read_bytes()
+                labels |= {name for name in ("ceremony", "root", "log", "escrow") if name.encode() in content}
+        held[role] = labels
+    assert held["web"] <= {"root"}
+    assert held["worker"] == {"root", "log"}
+    assert held["release"] == {"escrow", "root"}
+
+
+def test_a_second_up_changes_nothing_and_ctrl_c_leaves_no_process(running: Installation) -> None:
+    assert running.process is not None
+    everything = [running.process.pid, *descendants_of(running.process.pid)]
+    running.stop()
+    assert wait_until_gone(everything) == []
+    before = fingerprints(running.state_dir / "hsm" / "tokens") | fingerprints(running.demo)
+    started = time.monotonic()
+    running.start()
+    assert time.monotonic() - started < 30
+    assert fingerprints(running.state_dir / "hsm" / "tokens") | fingerprints(running.demo) == before
+
+
+def test_kill_9_leaves_no_process(running: Installation) -> None:
+    assert running.process is not None
+    everything = [running.process.pid, *descendants_of(running.process.pid)]
+    assert len(everything) >= 4
+    os.kill(running.process.pid, signal.SIGKILL)
+    running.process.wait()
+    assert wait_until_gone(everything) == []
+    running.start()
+
+
+@pytest.mark.parametrize("role", ["web", "worker", "release"])
+def test_when_one_process_dies_the_others_end(running: Installation, role: str) -> None:
+    assert running.process is not None
+    everything = [running.process.pid, *descendants_of(running.process.pid)]
+    os.kill(running.pid_of(role), signal.SIGKILL)
+    assert wait_until_gone(everything) == []
+    running.stop()
+    running.start()
