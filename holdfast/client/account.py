@@ -83,9 +83,7 @@ class Account:
         """
         known = self.state.server
         if server and known and check_server(server) != known:
-            raise ProfileError(
-                f"This profile belongs to {known}.", way_out="Use another --profile for another server."
-            )
+            raise ProfileError(f"This profile belongs to {known}.", way_out="Use another --profile for another server.")
         if not known and not server:
             raise ProfileError("This profile knows no server yet.", way_out="Enrol it: `holdfast enrol`.")
         self.state.server = known or check_server(server)
@@ -149,9 +147,7 @@ class Account:
     def header(self, *, issued_at: int | None = None, lasts_seconds: int = 0) -> Header:
         """Return the header of a statement by this device, issued now."""
         issued = self.api.clock.now() if issued_at is None else issued_at
-        return Header(
-            self.tenant, self.user, self.device.id, issued, issued + lasts_seconds if lasts_seconds else 0
-        )
+        return Header(self.tenant, self.user, self.device.id, issued, issued + lasts_seconds if lasts_seconds else 0)
 
     def author(self) -> Author:
         """Return who writes into the account chain: this device, now, under the AIK."""
@@ -164,9 +160,7 @@ class Account:
         """The tenant as reached from the pin. Raises ProfileError before anything was pinned."""
         trust = self.state.trust
         if not trust.policies:
-            raise ProfileError(
-                "This profile has not verified its tenant yet.", way_out="Run `holdfast enrol` again."
-            )
+            raise ProfileError("This profile has not verified its tenant yet.", way_out="Run `holdfast enrol` again.")
         return verify_tenant(
             [read_many(one) for one in trust.policies],
             tenant=self.tenant,
@@ -185,18 +179,14 @@ class Account:
         """The newest escrow key accepted. Raises ProfileError when the tenant has shown none."""
         history = [read_many(one) for one in self.state.trust.escrow_keys]
         if not history:
-            raise ProfileError(
-                "This profile has accepted no escrow key.", way_out="See `holdfast escrow status`."
-            )
+            raise ProfileError("This profile has accepted no escrow key.", way_out="See `holdfast escrow status`.")
         return verify_escrow_keys(history, trusted=self.trusted)[-1]
 
     @property
     def chain(self) -> ChainState:
         """The account chain as last verified. Raises ProfileError when there is none."""
         if not self.state.chain:
-            raise ProfileError(
-                "This account has no chain yet.", way_out="Enrol a first device: `holdfast enrol`."
-            )
+            raise ProfileError("This account has no chain yet.", way_out="Enrol a first device: `holdfast enrol`.")
         entries = [Entry.parse(one) for one in self.state.chain]
         return chain.verify_chain(entries, tenant=self.tenant, user=self.user, policies=self.policies)
 

@@ -71,11 +71,6 @@ def verify(account: Account, user: bytes, entries: Sequence[bytes]) -> ChainStat
         raise TrustRefused(f"The account chain is not to be trusted: {error}.") from error
 
 
-def begin(account: Account, entries: Sequence[Entry]) -> Answer:
-    """Upload the first entries of the own chain."""
-    return _upload(account, entries, None)
-
-
 def append(account: Account, write: Callable[[ChainState], Sequence[Entry]]) -> ChainState:
     """Extend the own chain by what `write` makes of its newest state, again when another device was faster."""
     for _ in range(_RACES):
@@ -88,7 +83,7 @@ def append(account: Account, write: Callable[[ChainState], Sequence[Entry]]) -> 
         # Checked here as every peer will check it, before anything is sent.
         chain.extend(state, *entries, policies=account.policies)
         try:
-            _upload(account, entries, state.head)
+            upload(account, entries, state.head)
         except Problem as problem:
             if problem.code != "chain-stale":
                 raise
@@ -96,12 +91,11 @@ def append(account: Account, write: Callable[[ChainState], Sequence[Entry]]) -> 
         fresh = refresh(account)
         assert fresh is not None
         return fresh
-    raise Problem(
-        status=409, code="chain-stale", detail="Another of your devices keeps writing to your account."
-    )
+    raise Problem(status=409, code="chain-stale", detail="Another of your devices keeps writing to your account.")
 
 
-def _upload(account: Account, entries: Sequence[Entry], expected_head: bytes | None) -> Answer:
+def upload(account: Account, entries: Sequence[Entry], expected_head: bytes | None) -> Answer:
+    """Send entries that were verified here; None stands for an empty chain. Raises Problem `chain-stale` in a race."""
     document = {
         "entries": [b64u(entry.encode()) for entry in entries],
         "expected_head": b64u(expected_head) if expected_head else None,

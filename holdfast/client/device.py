@@ -144,10 +144,8 @@ def _begin_chain(account: Account) -> chain.ChainState:
     first = chain_author.genesis(tenant=account.tenant, user=account.user, by=author)
     state = chain.verify_chain([first], tenant=account.tenant, user=account.user)
     statement = Sign1.parse(account.device.statement)
-    second = chain_author.add_device(
-        state, by=author, device=account.device.id, statement_hash=statement.payload_hash
-    )
-    chains.begin(account, [first, second])
+    second = chain_author.add_device(state, by=author, device=account.device.id, statement_hash=statement.payload_hash)
+    chains.upload(account, [first, second], None)
     accepted = chains.refresh(account)
     if accepted is None or accepted.hashes != (first.hash, second.hash):
         raise TrustRefused("The server shows another account chain than the one just begun.")

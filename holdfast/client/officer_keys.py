@@ -14,7 +14,7 @@ from holdfast.client import account
 from holdfast.client.account import Account
 from holdfast.client.errors import ProfileError, TrustRefused
 from holdfast.client.state import OfficerKeys
-from holdfast.client.store import DirectoryStore
+from holdfast.client.store import DirectoryStore, write_private
 from holdfast.core.cose import Purpose, Sign1, sign
 from holdfast.core.keys import KeyKind, PublicKey, SealingKey, SigningKey
 from holdfast.core.policy import Officer, Policy
@@ -75,9 +75,7 @@ def keys_of(holder: Account) -> FoundingOfficer:
     """Return the officer keys in a profile. Raises ProfileError when it has none."""
     kept = holder.state.officer
     if kept is None:
-        raise ProfileError(
-            "This profile holds no officer's keys.", way_out="Make them with `holdfast officer init`."
-        )
+        raise ProfileError("This profile holds no officer's keys.", way_out="Make them with `holdfast officer init`.")
     signing = SigningKey.from_seed(KeyKind.ED25519, kept.signing_seed)
     return FoundingOfficer(holder, signing, SealingKey.from_seed(kept.sealing_seed))
 
@@ -111,3 +109,6 @@ def create_officer_profile(
 def open_officer_profile(directory: Path, *, passphrase: SecretBytes) -> FoundingOfficer:
     """Open a profile that create_officer_profile made. Raises WrongPassphrase and ProfileError."""
     return keys_of(account.open_store(DirectoryStore(directory), passphrase=passphrase))
+
+
+__all__ = ["FoundingOfficer", "create_officer_profile", "keys_of", "make_keys", "open_officer_profile", "write_private"]

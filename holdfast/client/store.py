@@ -109,8 +109,10 @@ class DirectoryStore:
 def write_private(path: Path, octets: bytes | str) -> None:
     """Write a file of mode 0600 so that after a crash the old or the new content is there, never a part.
 
-    Written beside, flushed to the disk, renamed over, and the rename flushed too.
+    Written beside, flushed to the disk, renamed over, and the rename flushed too. A missing directory is made,
+    of mode 0700.
     """
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     data = octets.encode() if isinstance(octets, str) else octets
     beside = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)

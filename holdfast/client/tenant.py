@@ -18,7 +18,9 @@ from holdfast.core.policy import verify_founding
 from holdfast.core.statements import EscrowKey
 from holdfast.core.trust import SignedTenantKey, pin_words, root_pin, verify_escrow_keys, verify_tenant
 
-_LOOK_INTO = "Do not go on. Show this to your security officers: somebody answers in your server's name, or a pin is wrong."
+_LOOK_INTO = (
+    "Do not go on. Show this to your security officers: somebody answers in your server's name, or a pin is wrong."
+)
 
 
 @dataclass(frozen=True)
@@ -40,9 +42,7 @@ def pin_root(account: Account, *, pin: bytes, is_development: bool) -> None:
     """
     trust = account.state.trust
     if trust.pin and pin and not hmac.compare_digest(trust.pin, pin):
-        raise TrustRefused(
-            "The enrolment code names another root than the one pinned here.", way_out=_LOOK_INTO
-        )
+        raise TrustRefused("The enrolment code names another root than the one pinned here.", way_out=_LOOK_INTO)
     trust.pin = trust.pin or pin
     trust.is_tofu = not trust.pin
     trust.is_development = trust.is_development or is_development
@@ -90,9 +90,7 @@ def _accept_policies(account: Account, answer: Answer) -> None:
     history, root_key = _history(answer), answer.octets("root_key", maximum=128)
     try:
         if trust.root_key and trust.root_key != root_key:
-            raise TrustRefused(
-                "The server names another tenant root than the one pinned.", way_out=_LOOK_INTO
-            )
+            raise TrustRefused("The server names another tenant root than the one pinned.", way_out=_LOOK_INTO)
         pin = trust.pin
         if trust.is_tofu and not pin:
             founding = verify_founding(read_many(history[0]), tenant=account.tenant)

@@ -236,9 +236,7 @@ class Api:
                 if ("errors" in document)
                 else []
             )
-            return Problem(
-                status=reply.status, code=document.text("code"), detail=_told(document), errors=errors
-            )
+            return Problem(status=reply.status, code=document.text("code"), detail=_told(document), errors=errors)
         except AnswerRefused:
             return AnswerRefused(f"The server answered {reply.status} without saying why.")
 

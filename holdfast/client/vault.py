@@ -45,9 +45,7 @@ def save(account: Account, *, password: SecretBytes | None = None, cost: Argon2C
     vault = account.state.vault
     if not len(vault.key):
         if password is None:
-            raise ProfileError(
-                "There is no vault yet.", way_out="Make one with a password: `holdfast vault save`."
-            )
+            raise ProfileError("There is no vault yet.", way_out="Make one with a password: `holdfast vault save`.")
         vault.epoch, vault.key = 1, new_vault_key()
         account.save()
     if password is not None:
@@ -106,9 +104,7 @@ def open_with_password(account: Account, *, password: SecretBytes) -> int:
 
 
 def _open_door(account: Account, password: SecretBytes, epoch: int) -> SecretBytes:
-    doors = [
-        row for row in account.api.get("vault/doors").many("doors", maximum=16) if row.text("kind") == KIND
-    ]
+    doors = [row for row in account.api.get("vault/doors").many("doors", maximum=16) if row.text("kind") == KIND]
     if not doors:
         raise ProfileError("The vault has no password.", way_out="Set one on a device that holds the vault.")
     owner = DoorOwner(account.tenant, account.user, epoch)

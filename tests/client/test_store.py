@@ -212,9 +212,7 @@ def test_failed_write_keeps_the_old_state_and_leaves_no_file_beside(
 
 
 def test_officer_profile_keeps_its_keys_and_refuses_a_second_root(tmp_path: Path) -> None:
-    made = officer_keys.create_officer_profile(
-        tmp_path / "carol", tenant=TENANT, person=ALICE, passphrase=PASSPHRASE
-    )
+    made = officer_keys.create_officer_profile(tmp_path / "carol", tenant=TENANT, person=ALICE, passphrase=PASSPHRASE)
     root, other = officer_keys.SigningKey.generate().public, officer_keys.SigningKey.generate().public
     made.pin(root, b"h" * 32)
     found = officer_keys.open_officer_profile(tmp_path / "carol", passphrase=PASSPHRASE)

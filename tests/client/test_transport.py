@@ -85,9 +85,7 @@ def test_changed_body_fails_the_signature_of_the_request() -> None:
 
 
 def test_lost_answer_is_asked_for_again_with_the_same_key_and_another_nonce() -> None:
-    server = Server(
-        httpx2.ReadTimeout("lost"), problem(503, code="hsm-unavailable"), httpx2.Response(201, json={})
-    )
+    server = Server(httpx2.ReadTimeout("lost"), problem(503, code="hsm-unavailable"), httpx2.Response(201, json={}))
     api(server, key=SigningKey.generate()).post("cases", {"case": "AAAA"})
     assert len({request.headers["idempotency-key"] for request in server.requests}) == 1
     assert len({request.headers["signature-input"] for request in server.requests}) == 3

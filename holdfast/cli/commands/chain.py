@@ -50,9 +50,7 @@ def confirm(
     typed = words if words is not None else typer.prompt("The 8 words, as the person reads them to you")
     with shell.account() as account:
         state = contacts.confirm(account, user_id.bytes, words=tuple(typed.lower().split()))
-    shell.show(
-        _document(state), f"[bold green]✓[/] You trust {user_id} again, under a new key.", *_lines(state)
-    )
+    shell.show(_document(state), f"[bold green]✓[/] You trust {user_id} again, under a new key.", *_lines(state))
 
 
 def _document(state: ChainState) -> dict[str, object]:

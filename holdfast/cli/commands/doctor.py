@@ -58,5 +58,9 @@ def doctor(context: typer.Context) -> None:
         f"Policy:     version {len(policies)}" if policies else "Policy:     none verified",
         f"Escrow key: version {key_version}" if key_version else "Escrow key: none accepted",
         f"Log keys:   {', '.join(state.trust.log_keys) or 'none pinned'}",
-        *(["[yellow]Development tenant: the HSM is software and pads with SHA-1.[/]"] if state.trust.is_development else []),
+        *(
+            ["[yellow]Development tenant: the HSM is software and pads with SHA-1.[/]"]
+            if state.trust.is_development
+            else []
+        ),
     )

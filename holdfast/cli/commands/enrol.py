@@ -51,7 +51,9 @@ def enrol(
         done = device.enrol(account, code, name=name, suite=_SUITES[suite], is_development=development)
         if done.is_active:
             prekeys.publish(account)
-    anchor = "trusted on first use: compare these words with your officers" if done.trust.is_tofu else "as your code says"
+    anchor = (
+        "trusted on first use: compare these words with your officers" if done.trust.is_tofu else "as your code says"
+    )
     standing = (
         "This device is part of your account, and its pre-keys are published."
         if done.is_active

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`holdfast escrow`: who could open your archive, your yes or no to it, and what is deposited.
+
+Implements the page ESCROW ("The user's side") at the keyboard: the text of the consent is fixed.
+Does not deposit anything without the person's yes.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+from uuid import UUID
+
+import typer
+
+from holdfast.cli.shell import shell_of, shown
+from holdfast.client import escrow
+from holdfast.core.trust import pin_words
+
+app = typer.Typer(help="Escrow of your archive keys.", no_args_is_help=True)
+
+
+@app.command("status")
+def status(context: typer.Context) -> None:
+    """Say who can open your archive and how, what you have agreed to, and what is deposited."""
+    shell = shell_of(context)
+    with shell.account() as account:
+        found = escrow.status(account)
+        words = pin_words(account.state.trust.pin)
+        is_tofu = account.state.trust.is_tofu
+    shell.show(
+        {
+            "policy_version": found.policy_version,
+            "needed": found.m,
+            "officers": found.n,
+            "escrow_key_version": found.escrow_key_version,
+            "consent": found.consent,
+            "root_words": list(words),
+            "generations": [
+                {"generation": one.number, "deposit_id": UUID(bytes=one.deposit_id) if one.deposit_id else None}
+                for one in found.generations
+            ],
+            "missing_on_server": found.missing_on_server,
+            "foreign_on_server": [str(one) for one in found.foreign_on_server],
+        },
+        f"Policy version {found.policy_version}: {found.m} of {found.n} officers, together with the HSM, can open your archive keys.",
+        f"  Your tenant:   {shown(words)}{'  [yellow](trusted on first use)[/]' if is_tofu else ''}",
+        f"  Your consent:  {found.consent}",
+        *(
+            f"  Generation {one.number}: " + ("deposited" if one.deposit_id else "[yellow]not deposited[/]")
+            for one in found.generations
+        ),
+        *(
+            f"  [bold red]✗[/] The server no longer shows the deposit of generation {g}."
+            for g in found.missing_on_server
+        ),
+        *(f"  [bold red]✗[/] Deposit {one} is not one of yours." for one in found.foreign_on_server),
+    )
+
+
+@app.command("deposit")
+def deposit(
+    context: typer.Context,
+    yes: Annotated[bool, typer.Option("--yes", help="You have read the consent and agree.")] = False,
+) -> None:
+    """Deposit the archive keys that are not in escrow yet, after your consent."""
+    shell = shell_of(context)
+    with shell.account() as account:
+        escrow.prepare(account)
+        if not escrow.has_consented(account):
+            shell.note(escrow.consent_text(account))
+            shell.confirm("Do you agree that these officers may open your archive in this way?", is_given=yes)
+            escrow.consent(account)
+        done = escrow.deposit_missing(account)
+    shell.show(
+        {"deposited": [{"generation": one.number, "deposit_id": UUID(bytes=one.deposit_id)} for one in done]},
+        *(
+            f"[bold green]✓[/] The archive key of generation {one.number} is in escrow as {UUID(bytes=one.deposit_id)}."
+            for one in done
+        ),
+        *(["Every archive key of yours is in escrow already."] if not done else []),
+    )

@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`holdfast officer`: keys, enrolment codes, cases as signed, and the answer to each.
+
+Implements the page ESCROW (Policy and officers; Case) at the officer's keyboard: what is shown is what is signed.
+Does not remember passphrases; every answer opens the officer's profile anew.
+"""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+from typing import Annotated
+from uuid import UUID
+
+import typer
+
+from holdfast.cli.shell import Shell, quoted, shell_of, shown
+from holdfast.client import device, officer, officer_keys
+from holdfast.client.officer import CaseView
+from holdfast.client.store import write_private
+
+app = typer.Typer(help="For security officers: cases and keys.", no_args_is_help=True)
+
+CaseId = Annotated[UUID, typer.Argument(help="The case.")]
+Words = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--word", help="A word as heard from the person, with its place: 3=apple. Two of them; asked for when left out."
+    ),
+]
+
+
+@app.command("init")
+def init(context: typer.Context) -> None:
+    """Make your officer's keys in this profile, and print their public halves for the policy."""
+    shell = shell_of(context)
+    with shell.account(online=False) as account:
+        made = officer_keys.make_keys(account)
+    shell.show(
+        {
+            "person_id": UUID(bytes=made.person),
+            "signing_key": made.signing_key.encoded.hex(),
+            "sealing_key": made.sealing_key.encoded.hex(),
+            "signing_words": list(made.signing_key.fingerprint("officer")),
+        },
+        "[bold green]✓[/] Your officer's keys are made. You count once a policy signed by the officers lists them.",
+        f"  Signing key: {shown(made.signing_key.fingerprint('officer'))}",
+    )
+
+
+@app.command("code")
+def code(
+    context: typer.Context,
+    person_id: Annotated[UUID, typer.Argument(help="Who will enrol a device.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Where to write the code, readable by you alone.")],
+) -> None:
+    """Issue an enrolment code that carries your own pin. Hand it over in person; it works once."""
+    shell = shell_of(context)
+    with shell.account() as account:
+        text = device.issue_code(account, person_id)
+    write_private(out, f"{text}\n")
+    shell.show({"person_id": person_id, "file": out}, f"[bold green]✓[/] The code is in {out}. It works once.")
+
+
+@app.command("cases")
+def cases(context: typer.Context) -> None:
+    """List the cases you may see."""
+    shell = shell_of(context)
+    with shell.account() as account:
+        found = officer.listed(account)
+    shell.show(
+        {
+            "cases": [
+                {"case_id": one.case_id, "state": one.state, "subject": one.subject, "purpose": one.purpose}
+                for one in found
+            ]
+        },
+        *(f"{one.case_id}  {one.state:<10} {quoted(one.purpose)}  about {one.subject}" for one in found),
+        *(["No case is open."] if not found else []),
+    )
+
+
+@app.command("show")
+def show(context: typer.Context, case_id: CaseId) -> None:
+    """Verify a case and show exactly what you would sign."""
+    shell = shell_of(context)
+    with shell.account() as account:
+        view = officer.see(account, case_id)
+    shell.show(_document(view), *_lines(view))
+
+
+@app.command("approve")
+def approve(
+    context: typer.Context,
+    case_id: CaseId,
+    identity_check: Annotated[str, typer.Option(help="How you made sure who is asking, for the record.")],
+    word: Words = None,
+    yes: Annotated[bool, typer.Option("--yes", help="You have read the case and approve it.")] = False,
+) -> None:
+    """Approve a case: re-seal your shares to the recipient named in it, and sign."""
+    shell = shell_of(context)
+    with shell.account() as account:
+        view = officer.see(account, case_id)
+        if not shell.is_json:
+            for line in _lines(view):
+                shell.note(line)
+        heard = _heard(shell, word)
+        shell.confirm("Approve this case?", is_given=yes)
+        done = officer.approve(account, view, heard=heard, identity_check=identity_check)
+    shell.show(
+        {"case_id": case_id, "state": done.state, "approvals": done.approvals, "needed": done.needed},
+        f"[bold green]✓[/] You approved. {done.approvals} of {done.needed} needed; the case is {done.state}.",
+    )
+
+
+@app.command("deny")
+def deny(
+    context: typer.Context,
+    case_id: CaseId,
+    reason: Annotated[str, typer.Option(help="Why, for the record.")],
+) -> None:
+    """Deny a case, with your signature."""
+    shell = shell_of(context)
+    with shell.account() as account:
+        done = officer.deny(account, officer.see(account, case_id), reason=reason)
+    shell.show({"case_id": case_id, "state": done.state}, f"[bold green]✓[/] You denied; the case is {done.state}.")
+
+
+@app.command("attest")
+def attest(
+    context: typer.Context,
+    case_id: CaseId,
+    word: Words = None,
+    yes: Annotated[bool, typer.Option("--yes", help="You have identified the person and attest the new key.")] = False,
+) -> None:
+    """Attest that the subject of a case now holds the new identity key proposed in it."""
+    shell = shell_of(context)
+    with shell.account() as account:
+        view = officer.see(account, case_id)
+        proposal = officer.proposal(account, view)
+        shell.note(f"New identity key of {view.subject}: {shown(proposal.words)}")
+        heard = _heard(shell, word)
+        shell.confirm("Attest that this is the person's new key?", is_given=yes)
+        officer.attest(account, view, proposal, heard=heard)
+    shell.show(
+        {"case_id": case_id, "identity_words": list(proposal.words)},
+        f"[bold green]✓[/] You attested the new key of {view.subject}.",
+    )
+
+
+def _heard(shell: Shell, given: list[str] | None) -> dict[int, str]:
+    """Return two words with their places, 1 to 8, from the options or by asking for two places at random."""
+    if given:
+        pairs = [one.split("=", 1) for one in given]
+        if any(len(pair) != 2 or not pair[0].isdigit() for pair in pairs):
+            raise typer.BadParameter("a place and a word, as 3=apple", param_hint="--word")
+        return {int(place): heard.strip().lower() for place, heard in pairs}
+    if shell.is_json:
+        raise typer.BadParameter("two words as heard from the person, as 3=apple", param_hint="--word")
+    first, second = sorted(secrets.SystemRandom().sample(range(1, 9), 2))
+    return {place: str(typer.prompt(f"Word {place}, as the person reads it to you")) for place in (first, second)}
+
+
+def _document(view: CaseView) -> dict[str, object]:
+    case = view.case
+    return {
+        "case_id": view.case_id,
+        "state": view.state,
+        "subject": view.subject,
+        "requester": UUID(bytes=case.requester),
+        "recipient_person": view.recipient_person,
+        "recipient_device": UUID(bytes=case.header.device),
+        "recipient_words": list(view.words),
+        "purpose": case.purpose,
+        "reason": case.reason,
+        "reference": case.reference,
+        "deposits": [
+            {
+                "deposit_id": UUID(bytes=one.deposit_id),
+                "generation": one.generation,
+                "from_revoked_device": one.is_from_revoked,
+            }
+            for one in view.deposits
+        ],
+        "q": view.q.hex(),
+        "policy_hash": case.policy_hash.hex(),
+        "not_before": case.not_before,
+        "notice_at": case.notice_at,
+        "expiry": case.expiry,
+        "approvals": view.approvals,
+        "needed": view.needed,
+        "may_approve": view.obstacle == "",
+        "obstacle": view.obstacle,
+    }
+
+
+def _lines(view: CaseView) -> list[str]:
+    case = view.case
+    whose = (
+        "to the subject's own new device"
+        if case.subject == view.recipient_person.bytes
+        else "to ANOTHER person's device"
+    )
+    return [
+        f"Case {view.case_id} ({view.state}; {view.approvals} of {view.needed} approvals)",
+        f"  About:      {view.subject}",
+        f"  Asked by:   {UUID(bytes=case.requester)}",
+        f"  Opens:      {', '.join(f'generation {one.generation}' for one in view.deposits)}, {whose}",
+        f"  Purpose:    {quoted(case.purpose)}",
+        f"  Reason:     {quoted(case.reason)}",
+        f"  Reference:  {quoted(case.reference)}",
+        f"  Key of the receiving device: {shown(view.words)}",
+        *(
+            f"  [yellow]The deposit of generation {one.generation} was made by a device revoked since.[/]"
+            for one in view.deposits
+            if one.is_from_revoked
+        ),
+        *([f"  [yellow]You may not approve: {view.obstacle}[/]"] if view.obstacle else []),
+    ]

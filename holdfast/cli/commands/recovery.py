@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`holdfast recovery`: from a new device and nothing else, back to the archive and to an account.
+
+Implements the page ESCROW (Case) at the keyboard of the person who lost everything.
+Does not decide anything: officers do, in `holdfast officer`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+from uuid import UUID
+
+import typer
+
+from holdfast.cli.commands.vault import PasswordFile
+from holdfast.cli.shell import ask_secret, secret_file, shell_of, shown
+from holdfast.client import prekeys, recovery
+
+app = typer.Typer(help="Recovery of your archive and account through your officers.", no_args_is_help=True)
+
+
+@app.command("open")
+def open_case(
+    context: typer.Context,
+    reason: Annotated[str, typer.Option(help="What happened, for your officers and for the record.")],
+    purpose: Annotated[str, typer.Option(help="One of the purposes your policy allows.")] = "device-loss",
+    reference: Annotated[str, typer.Option(help="A ticket or file number.")] = "",
+    subject: Annotated[UUID | None, typer.Option(help="Whose archive; your own when left out.")] = None,
+    deposit: Annotated[list[UUID] | None, typer.Option(help="A deposit to ask for; yours, all, when left out.")] = None,
+) -> None:
+    """Ask your officers to open your archive to this device."""
+    shell = shell_of(context)
+    with shell.account() as account:
+        done = recovery.open_case(
+            account,
+            reason=reason,
+            purpose=purpose,
+            reference=reference,
+            subject=subject.bytes if subject else account.user,
+            wanted=[one.bytes for one in deposit or []],
+        )
+    shell.show(
+        {
+            "case_id": done.case_id,
+            "recipient_words": list(done.words),
+            "deposits": done.deposits,
+            "needed": done.needed,
+        },
+        f"[bold green]✓[/] Case {done.case_id} is open; {done.needed} officers must approve it.",
+        "  Call them. They will ask you for words of this device's key:",
+        f"  {shown(done.words)}",
+    )
+
+
+@app.command("status")
+def status(context: typer.Context) -> None:
+    """Say how far your case is."""
+    shell = shell_of(context)
+    with shell.account() as account:
+        found = recovery.status(account)
+    shell.show(
+        {
+            "case_id": found.case_id,
+            "state": found.state,
+            "approvals": found.approvals,
+            "needed": found.needed,
+            "attestations": found.attestations,
+            "release_at": found.release_at,
+        },
+        f"Case {found.case_id}: {found.state}, {found.approvals} of {found.needed} officers have approved"
+        + (f", {found.attestations} have attested your new key." if found.attestations else "."),
+    )
+
+
+@app.command("collect")
+def collect(
+    context: typer.Context,
+    wait: Annotated[int, typer.Option(help="Wait up to this many seconds for the release.")] = 0,
+) -> None:
+    """Collect the released halves, open your archive keys, and propose your new identity key."""
+    shell = shell_of(context)
+    with shell.account() as account:
+        done = recovery.collect(account, wait_seconds=wait)
+    shell.show(
+        {
+            "generations": done.generations,
+            "identity_words": list(done.words),
+            "blamed": [{"deposit_id": deposit, "officer": index} for deposit, index in done.blamed],
+        },
+        f"[bold green]✓[/] Opened: archive keys of generations {', '.join(map(str, done.generations))}. Nobody else has seen them.",
+        *(
+            f"  [yellow]The share of officer {index} for {deposit} was wrong and was not used.[/]"
+            for deposit, index in done.blamed
+        ),
+        *(
+            [
+                "  Your account begins again under a new key. Your officers attest it by these words:",
+                f"  {shown(done.words)}",
+            ]
+            if done.words
+            else []
+        ),
+    )
+
+
+@app.command("finish")
+def finish(
+    context: typer.Context,
+    new_password_file: PasswordFile = None,
+    wait: Annotated[int, typer.Option(help="Wait up to this many seconds for attestations and delay.")] = 0,
+) -> None:
+    """Begin your account again under the attested key: new identity, archive key, deposit, pre-keys and vault."""
+    shell = shell_of(context)
+    with shell.account() as account:
+        password = (
+            secret_file(new_password_file)
+            if new_password_file
+            else ask_secret("New password of your vault (14 characters or more)", confirm=True)
+        )
+        done = recovery.finish(account, password=password, wait_seconds=wait)
+        prekeys.publish(account)
+    shell.show(
+        {"identity_words": list(done.words), "generation": done.generation, "deposit_id": done.deposit_id},
+        "[bold green]✓[/] Your account is yours again, under a new key. Your old devices are out of it.",
+        f"  New identity key:  {shown(done.words)}",
+        "  Your contacts will be asked to confirm it with you.",
+        f"  A new archive key (generation {done.generation}) is in use",
+    )
+
+
+__all__ = ["app"]
