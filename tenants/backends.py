@@ -22,7 +22,12 @@ class TenantBackend:
     """Checks a password for one address in one tenant, with the same work whether the person exists or not."""
 
     def authenticate(
-        self, request: HttpRequest | None, *, slug: str = "", email_key: str = "", password: str = ""
+        self,
+        request: HttpRequest | None,  # noqa: ARG002 — Django's signature
+        *,
+        slug: str = "",
+        email_key: str = "",
+        password: str = "",
     ) -> Person | None:
         """Return the active person whose password this is, else None: two queries and one Argon2id in every case."""
         person = access.person_by_address(access.active_tenant_by_slug(slug), email_key)

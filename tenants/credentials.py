@@ -80,10 +80,14 @@ def spend_nonce(actor: Actor, nonce: bytes, *, expires_at: datetime) -> bool:
     """
     assert actor.id is not None
     assert actor.tenant_id is not None
-    values = [_uuid_parameter(actor.id), connection.Database.Binary(nonce), _uuid_parameter(actor.tenant_id)]
+    values = [_uuid_parameter(actor.id), _octets_parameter(nonce), _uuid_parameter(actor.tenant_id)]
     with connection.cursor() as cursor:
         cursor.execute(_SPEND, [*values, connection.ops.adapt_datetimefield_value(expires_at)])
         return bool(cursor.rowcount == 1)
+
+
+def _octets_parameter(value: bytes) -> Any:
+    return Nonce._meta.get_field("nonce").get_db_prep_value(value, connection)
 
 
 def _uuid_parameter(value: UUID) -> Any:

@@ -44,7 +44,7 @@ def turn_away(request: HttpRequest) -> bool:
 
 
 def forgive(request: HttpRequest) -> None:
-    """Forget the account's failures after a complete sign-in. The source's own stay: a sprayer may know one password."""
+    """Forget the account's failures after a complete sign-in. The source's own stay: a sprayer may have one account."""
     AxesProxyHandler.reset_attempts(username=username(request))
 
 
@@ -58,7 +58,7 @@ def lock_stood_before(request: HttpRequest) -> bool:
     return is_locked(request) and getattr(request, "axes_failures_since_start", None) is None
 
 
-def username(request: HttpRequest, credentials: Any = None) -> str | None:
+def username(request: HttpRequest, _credentials: Any = None) -> str | None:
     """AXES_USERNAME_CALLABLE: the account as one opaque name, whether it exists or not."""
     return getattr(request, "holdfast_account", None)
 
@@ -68,12 +68,12 @@ def source(request: HttpRequest) -> str:
     return source_of(request)
 
 
-def response(request: HttpRequest, original: HttpResponse, credentials: Any = None) -> HttpResponse:
+def response(_request: HttpRequest, original: HttpResponse, _credentials: Any = None) -> HttpResponse:
     """AXES_LOCKOUT_CALLABLE: the sign-in page has said it already, in its own words."""
     return original
 
 
-def parameters(attempted: Any, credentials: Any = None) -> list[list[str]]:
+def parameters(attempted: Any, _credentials: Any = None) -> list[list[str]]:
     """AXES_LOCKOUT_PARAMETERS: by account and by source; for the one officer who must not be locked, by source only.
 
     Asked once per request. The same two queries run for an account that exists and for one that does not.

@@ -14,9 +14,10 @@ from typing import Final
 from tenants.errors import NameRefused
 
 RESERVED_SLUGS: Final = frozenset(
-    "admin administrator api app assets console default docs example help holdfast localhost login mail me null"
-    " root security sign-in static status support system tenant test undefined www".split()
-)
+    ("admin", "administrator", "api", "app", "assets", "console", "default", "docs", "example", "help", "holdfast",
+     "localhost", "login", "mail", "me", "null", "root", "security", "sign-in", "static", "status", "support", "system",
+     "tenant", "test", "undefined", "www")
+)  # fmt: skip
 _SLUG: Final = re.compile(r"[a-z](?:-?[a-z0-9]){2,39}", re.ASCII)
 _EMAIL: Final = re.compile(r"[^\s@\"<>(),:;\[\]\\]{1,64}@(?:[^\s@.]{1,63}\.)*[^\s@.]{1,63}")
 MAX_EMAIL: Final = 254

@@ -13,11 +13,11 @@ class SignedRequestScheme(OpenApiAuthenticationExtension):  # type: ignore[no-un
     target_class = "tenants.authentication.SignedRequestAuthentication"
     name = "signedRequest"
 
-    def get_security_definition(self, auto_schema: AutoSchema) -> dict[str, Any]:
+    def get_security_definition(self, auto_schema: AutoSchema) -> dict[str, Any]:  # noqa: ARG002
         return {
             "type": "apiKey",
             "in": "header",
             "name": "Signature",
-            "description": "RFC 9421 HTTP Message Signature, label sig1, tag holdfast-v1, over @method, @target-uri and, "
-            "except for GET and HEAD, content-digest. The keyid is the device's or service account's id.",
+            "description": "RFC 9421 HTTP Message Signature, label sig1, tag holdfast-v1, over @method, @target-uri "
+            "and, except for GET and HEAD, content-digest. The keyid is the device's or service account's id.",
         }

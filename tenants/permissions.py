@@ -67,8 +67,8 @@ MATRIX: dict[str, frozenset[str]] = {
 
 # A device that its owner's chain does not list yet: enough to be listed, or to ask for a recovery.
 PENDING_DEVICE = frozenset(
-    {P.CASE_COLLECT, P.CASE_OPEN, P.CASE_READ, P.CHAIN_READ, P.CHAIN_WRITE, P.DEPOSIT_READ, P.DEVICE_READ, P.ESCROW_READ,
-     P.STATEMENT_READ}
+    {P.CASE_COLLECT, P.CASE_OPEN, P.CASE_READ, P.CHAIN_READ, P.CHAIN_WRITE, P.DEPOSIT_READ, P.DEVICE_READ,
+     P.ESCROW_READ, P.STATEMENT_READ}
 )  # fmt: skip
 # A console session looks. What changes anything is signed by a device, never clicked in a session.
 SESSION = _LOOK | _OVERSIGHT

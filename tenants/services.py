@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
+from django.contrib.auth.hashers import make_password
 from django.contrib.auth.password_validation import validate_password
 from django.contrib.sessions.models import Session
 from django.core.exceptions import ValidationError
@@ -102,7 +103,7 @@ def create_person(
                     email_key=key,
                     name=names.display_name(name),
                     role=role,
-                    password="",  # fits no password: check_password() takes it for unusable
+                    password=make_password(None),  # fits no password
                 )
         except IntegrityError as error:
             raise NameTaken("A person with this address is here already.", field="email") from error
@@ -206,7 +207,7 @@ def register_credential(*, credential_id: UUID, person_id: UUID, public_key: byt
 
 
 def activate_credential(*, credential_id: UUID, actor: Actor) -> None:
-    """Let a pending or suspended credential act for its owner. Raises NotFound, and Conflict unless it may be activated."""
+    """Let a pending or suspended credential act for its owner. Raises NotFound, and Conflict unless it may."""
     _move_credential(credential_id, CredentialState.ACTIVE, "tenants:credential:activate", actor)
 
 

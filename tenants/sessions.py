@@ -84,8 +84,8 @@ def finish(request: HttpRequest, person: Person, device: TOTPDevice) -> None:
 
 def session_person(request: HttpRequest) -> Person | None:
     """Return the person who is signed in with both factors, read at this request, or None."""
-    person = request.user
-    if not person.is_authenticated or not cast(Any, person).is_verified():
+    person: Any = request.user
+    if not person.is_authenticated or not person.is_verified():
         return None
     return cast(Person, person)
 
@@ -134,7 +134,7 @@ def console_page(
             return response
 
         guarded.permission_name = permission  # type: ignore[attr-defined]
-        return guarded
+        return cast(Callable[Concatenate[HttpRequest, P], HttpResponse], guarded)
 
     return guard
 

@@ -37,7 +37,7 @@ _SIGNATURE: Final = re.compile(r"sig1=:([A-Za-z0-9+/]{86}==):", re.ASCII)
 
 
 def components(method: str) -> tuple[str, ...]:
-    """Return the parts that a request of `method` signs: the digest too, except for GET and HEAD, which have no body."""
+    """Return the parts that a request of `method` signs: the digest too, but for GET and HEAD, which have no body."""
     return _BARE if method in ("GET", "HEAD") else _WITH_BODY
 
 

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holdfast.core.encoding import b64u, encode, unb64u
+from holdfast.core.encoding import Encodable, b64u, encode, unb64u
 from holdfast.core.enrolment import EnrolmentCode, code_hash
 from holdfast.core.errors import Malformed
 from holdfast.core.secret import SecretBytes
@@ -44,7 +46,7 @@ def test_parse_accepts_no_second_spelling(octets: bytes) -> None:
     assert code.text() == "hf1." + b64u(octets)
 
 
-BAD = {
+BAD: dict[str, dict[int, Encodable]] = {
     "another version": {1: 2},
     "short tenant": {2: b"t" * 15},
     "short secret": {4: b"s" * 15},
@@ -56,7 +58,7 @@ BAD = {
 
 @pytest.mark.parametrize("case", BAD)
 def test_parse_refuses(case: str) -> None:
-    fields = {1: 1, 2: b"t" * 16, 3: b"p" * 16, 4: b"s" * 16, **BAD[case]}
+    fields: dict[int, Encodable] = {1: 1, 2: b"t" * 16, 3: b"p" * 16, 4: b"s" * 16, **BAD[case]}
     with pytest.raises(Malformed):
         EnrolmentCode.parse("hf1." + b64u(encode(fields)))
 
@@ -68,8 +70,13 @@ def test_fresh_codes_differ_and_never_show_their_secret() -> None:
 
 
 def test_hash_depends_on_tenant_person_and_secret() -> None:
-    base = {"tenant": b"t" * 16, "person": b"p" * 16, "secret": SecretBytes(b"s" * 16)}
-    changes = ({}, {"tenant": b"u" * 16}, {"person": b"q" * 16}, {"secret": SecretBytes(b"z" * 16)})
+    base: dict[str, Any] = {"tenant": b"t" * 16, "person": b"p" * 16, "secret": SecretBytes(b"s" * 16)}
+    changes: tuple[dict[str, Any], ...] = (
+        {},
+        {"tenant": b"u" * 16},
+        {"person": b"q" * 16},
+        {"secret": SecretBytes(b"z" * 16)},
+    )
     assert len({code_hash(**(base | change)) for change in changes}) == 4
 
 

@@ -8,6 +8,6 @@ import pytest
 from tests.tenants.support import World, build_world
 
 
-@pytest.fixture()
+@pytest.fixture
 def world(db: None) -> World:
     return build_world()

@@ -43,7 +43,7 @@ def issue(person: Person, code: CodeText, **fields: Any) -> EnrolmentCode:
 
 
 def consume(code: CodeText, **changes: Any) -> EnrolmentCode:
-    given = {
+    given: dict[str, Any] = {
         "tenant_id": uuid.UUID(bytes=code.tenant),
         "person_id": uuid.UUID(bytes=code.person),
         "secret": code.secret,

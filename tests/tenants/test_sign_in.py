@@ -35,7 +35,7 @@ pytestmark = pytest.mark.urls("tests.tenants.urls")
 SIGN_IN, CODE, HOME = "/console/sign-in/", "/console/sign-in/code/", "/console/"
 
 
-@pytest.fixture()
+@pytest.fixture
 def keys(world: World) -> dict[str, SecretBytes]:
     keys = {}
     for name in ("carol", "dan"):
@@ -168,7 +168,7 @@ def test_session_id_changes_at_every_step(world: World, keys: dict[str, SecretBy
     assert not is_in(stale)
 
 
-@pytest.fixture()
+@pytest.fixture
 def hashings() -> Iterator[list[int]]:
     """Counts Argon2id runs, of both kinds."""
     count = [0]
@@ -324,7 +324,7 @@ def test_stolen_password_cannot_keep_the_authenticator_shut(world: World, client
     assert sign_in.accept_code(person=world.carol, code=code_now(key)) is not None
 
 
-@pytest.fixture()
+@pytest.fixture
 def signed_in(world: World, keys: dict[str, SecretBytes], client: Client) -> Client:
     password_step(client)
     code_step(client, code_now(keys["carol"]))

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which address limits count, and that a client cannot choose it (FAULTS I10a)."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+from django.db import connections
+from django.test import RequestFactory
+
+from kernel.errors import Throttled
+from tenants.limits import count_against
+from tenants.models import RateWindow
+from tenants.sources import UNKNOWN, source_of
+
+CASES = [
+    # remote, X-Forwarded-For, counted
+    ("192.0.2.7", "", "192.0.2.7"),
+    ("192.0.2.7", "198.51.100.1", "192.0.2.7"),
+    ("10.0.0.1", "198.51.100.1", "198.51.100.1"),
+    ("10.0.0.1", "203.0.113.9, 198.51.100.1", "198.51.100.1"),
+    ("10.0.0.1", "203.0.113.9, 198.51.100.1, 10.0.0.2", "198.51.100.1"),
+    ("10.0.0.1", "", "10.0.0.1"),
+    ("10.0.0.1", "unknown", "10.0.0.1"),
+    ("10.0.0.1", "198.51.100.1, junk", "10.0.0.1"),
+    ("10.0.0.1", "10.0.0.2, 10.0.0.3", "10.0.0.2"),
+    ("10.0.0.1", "198.51.100.1:4711", "10.0.0.1"),
+    ("2001:db8:1:2:3:4:5:6", "", "2001:db8:1:2::"),
+    ("2001:db8:1:2:ffff::1", "", "2001:db8:1:2::"),
+    ("::ffff:192.0.2.7", "198.51.100.1", "192.0.2.7"),
+    ("::ffff:10.0.0.1", "2001:db8:1:2:3:4:5:6", "2001:db8:1:2::"),
+    ("fe80::1%eth0", "", "fe80::"),
+    ("", "198.51.100.1", UNKNOWN),
+    ("not an address", "", UNKNOWN),
+]
+
+
+@pytest.mark.parametrize(("remote", "forwarded", "counted"), CASES)
+def test_source_is(remote: str, forwarded: str, counted: str, settings: Any) -> None:
+    settings.HOLDFAST_TRUSTED_PROXIES = ["10.0.0.0/29"]
+    headers = {"X-Forwarded-For": forwarded} if forwarded else {}
+    assert source_of(RequestFactory().get("/", REMOTE_ADDR=remote, headers=headers)) == counted
+
+
+def test_forwarded_address_is_never_believed_without_a_list_of_proxies(settings: Any) -> None:
+    settings.HOLDFAST_TRUSTED_PROXIES = []
+    request = RequestFactory().get("/", REMOTE_ADDR="10.0.0.1", headers={"X-Forwarded-For": "198.51.100.1"})
+    assert source_of(request) == "10.0.0.1"
+
+
+@pytest.mark.postgres
+@pytest.mark.django_db(transaction=True)
+def test_window_counts_every_one_of_many_simultaneous_tries() -> None:
+    refused = []
+
+    def work() -> None:
+        for _ in range(5):
+            try:
+                count_against("storm", limit=30, seconds=86_400)
+            except Throttled:
+                refused.append(1)
+        connections.close_all()
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert RateWindow.objects.get(key="storm").count == 40
+    assert len(refused) == 10
