@@ -27,7 +27,7 @@ from tenants.models import Nonce, Tenant
 from tenants.roles import Role
 from tests.tenants.support import Signer, World, changed, make_device, make_person, make_service, send
 
-pytestmark = pytest.mark.urls("tests.tenants.urls")
+pytestmark = [pytest.mark.urls("tests.tenants.urls"), pytest.mark.postgres]
 PROBE = "/api/v1/probe"
 
 

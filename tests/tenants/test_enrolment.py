@@ -27,7 +27,7 @@ from tenants.errors import EnrolmentRefused, TooManyCodes
 from tenants.models import EnrolmentCode, Person, RateWindow, Tenant
 from tests.tenants.support import World, build_world, make_device
 
-pytestmark = pytest.mark.urls("tests.tenants.urls")
+pytestmark = [pytest.mark.urls("tests.tenants.urls"), pytest.mark.postgres]
 ADDRESS = "/api/v1/enrolment-codes"
 
 
@@ -197,7 +197,6 @@ def test_code_of_whoever_is_not_invited_or_active_is_refused(state: str, world: 
     assert not EnrolmentCode.unscoped.exclude(used_at=None).exists(), "a refused use leaves the code unused"
 
 
-@pytest.mark.postgres
 @pytest.mark.django_db(transaction=True)
 def test_code_is_used_once_under_twenty_threads() -> None:
     world = build_world()

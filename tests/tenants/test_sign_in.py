@@ -66,6 +66,7 @@ def tags() -> list[str]:
     return list(Entry.unscoped.filter(tag__startswith="tenants:sign").order_by("seq").values_list("tag", flat=True))
 
 
+@pytest.mark.postgres
 def test_signs_in_with_password_and_code_and_records_it(
     world: World, keys: dict[str, SecretBytes], client: Client
 ) -> None:
@@ -226,6 +227,7 @@ def test_unknown_organisation_is_refused_in_the_same_words(world: World, hashing
     assert "This did not match." in answer.content.decode()
 
 
+@pytest.mark.postgres
 def test_account_is_locked_after_eight_failures_wherever_they_come_from(
     world: World, keys: dict[str, SecretBytes], client: Client
 ) -> None:
@@ -283,6 +285,7 @@ def test_what_was_typed_is_kept_nowhere(world: World, client: Client) -> None:
         assert typed not in kept
 
 
+@pytest.mark.postgres
 def test_no_stranger_locks_out_every_officer(world: World, client: Client) -> None:
     officers = ("carol", "dan", "erin")
     for name in officers:
