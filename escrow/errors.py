@@ -59,3 +59,9 @@ class RecordUnreadable(Unavailable):
 
     code = "deposit-unreadable"
     default_detail = "A stored deposit could not be read. It is kept as it is; tell your operator."
+
+
+class ConsentRefused(Invalid):
+    """The consent is not this user's, or not about the policy in force."""
+
+    code = "consent-refused"

@@ -17,14 +17,16 @@ from kernel.scope import TenantModel
 
 
 class Policy(TenantModel):
-    """One version of the tenant's escrow policy; the highest version is in force."""
+    """One version of the tenant's escrow policy; the highest version whose time has come is in force."""
 
     version = models.PositiveIntegerField()
     hash = models.BinaryField(max_length=32)
     statement = models.BinaryField()
     m = models.PositiveSmallIntegerField()
     n = models.PositiveSmallIntegerField()
-    published_at = models.DateTimeField(auto_now_add=True)
+    published_at = models.DateTimeField()
+    # Later than published when it lowers a guard: a lowering cools off first (FAULTS P6).
+    in_force_from = models.DateTimeField()
 
     class Meta(TenantModel.Meta):
         constraints: ClassVar = [
@@ -71,7 +73,7 @@ class EscrowKey(TenantModel):
     spki = models.BinaryField()
     # Names the private half in the HSM; random, so that two keys are never confused (FAULTS H9).
     cka_id = models.BinaryField(max_length=16)
-    published_at = models.DateTimeField(auto_now_add=True)
+    published_at = models.DateTimeField()
 
     class Meta(TenantModel.Meta):
         constraints: ClassVar = [
@@ -95,7 +97,7 @@ class Deposit(TenantModel):
     policy_hash = models.BinaryField(max_length=32)
     escrow_key_hash = models.BinaryField(max_length=32)
     sealed = models.BinaryField()
-    created_at = models.DateTimeField(auto_now_add=True)
+    created_at = models.DateTimeField()
     # Set when the device that made it is revoked: it stays releasable, and whoever opens it is told.
     flagged_at = models.DateTimeField(null=True)
 
@@ -105,6 +107,19 @@ class Deposit(TenantModel):
             models.UniqueConstraint(fields=["tenant_id", "half_hash"], name="deposit_half_once"),
             models.UniqueConstraint(fields=["tenant_id", "record_hash"], name="deposit_record_once"),
         ]
-        indexes: ClassVar = [
-            models.Index(fields=["tenant_id", "user_id", "generation"], name="deposit_by_user")
-        ]
+        indexes: ClassVar = [models.Index(fields=["tenant_id", "user_id", "generation"], name="deposit_by_user")]
+
+
+class Consent(TenantModel):
+    """A user's signed answer to one policy in one wording: a yes, or a no."""
+
+    user_id = models.UUIDField()
+    hash = models.BinaryField(max_length=32)
+    policy_hash = models.BinaryField(max_length=32)
+    text_hash = models.BinaryField(max_length=32)
+    agreed = models.BooleanField()
+    statement = models.BinaryField()
+    given_at = models.DateTimeField()
+
+    class Meta(TenantModel.Meta):
+        constraints: ClassVar = [models.UniqueConstraint(fields=["tenant_id", "user_id", "hash"], name="consent_once")]

@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fetching what is in custody: policies, officers, escrow keys, deposits, for those who may see them.
+
+Implements ESCROW, "Policy and officers" and DESIGN section 4. It writes nothing.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from uuid import UUID
+
+from django.db.models import QuerySet
+
+from escrow.errors import EscrowOff
+from escrow.models import Consent, Deposit, EscrowKey, Policy, PolicyOfficer
+from escrow.states import OfficerState
+from holdfast.core import cose, trust
+from holdfast.core import policy as core_policy
+from holdfast.core.encoding import MAX_BLOB
+from holdfast.core.keys import SIGNING_KINDS, decode_public_key
+from kernel.actors import Actor
+from kernel.errors import NotFound
+from tenants import access as tenants
+
+
+def policies() -> list[Policy]:
+    """List every version of the policy, oldest first."""
+    return list(Policy.objects.order_by("version"))
+
+
+def newest_policy() -> Policy:
+    """Return the highest version, which new statements name. Raises EscrowOff when there is none."""
+    row = Policy.objects.order_by("-version").first()
+    if row is None:
+        raise EscrowOff
+    return row
+
+
+def policy_in_force(now: datetime) -> Policy:
+    """Return the highest version whose time has come: a newer one that lowers a guard is still cooling off.
+
+    Raises EscrowOff when there is none.
+    """
+    row = Policy.objects.filter(in_force_from__lte=now).order_by("-version").first()
+    if row is None:
+        raise EscrowOff
+    return row
+
+
+def policy_named(policy_hash: bytes) -> Policy:
+    """Return the version with this hash. Raises NotFound."""
+    row = Policy.objects.filter(hash=policy_hash).first()
+    if row is None:
+        raise NotFound
+    return row
+
+
+def newest_policy_for_update() -> Policy | None:
+    """Return and lock the highest version: what changes officers or policies holds this row."""
+    return Policy.objects.select_for_update().order_by("-version").first()
+
+
+def trusted_tenant() -> trust.TrustedTenant:
+    """Follow the stored policies from the tenant's pin, checking every signature.
+
+    Raises EscrowOff when there is no policy yet, and the core's refusals when a row is not what was signed.
+    """
+    tenant = tenants.tenant()
+    history = [cose.parse_many(bytes(row.statement), max_size=MAX_BLOB) for row in policies()]
+    if not history:
+        raise EscrowOff
+    return trust.verify_tenant(
+        history,
+        tenant=tenant.id.bytes,
+        root_key=decode_public_key(bytes(tenant.root_key), expect=SIGNING_KINDS),
+        pin=bytes(tenant.root_pin),
+        is_development=tenant.is_development,
+    )
+
+
+def escrow_keys() -> list[EscrowKey]:
+    """List every version of the escrow key, oldest first."""
+    return list(EscrowKey.objects.order_by("version"))
+
+
+def escrow_key_in_force() -> EscrowKey:
+    """Return the key that new deposits are made to. Raises EscrowOff when there is none."""
+    row = EscrowKey.objects.order_by("-version").first()
+    if row is None:
+        raise EscrowOff
+    return row
+
+
+def escrow_key_named(key_hash: bytes) -> EscrowKey:
+    """Return the version with this hash. Raises NotFound."""
+    row = EscrowKey.objects.filter(hash=key_hash).first()
+    if row is None:
+        raise NotFound
+    return row
+
+
+def officers(policy: Policy) -> list[PolicyOfficer]:
+    """List one policy's roster by index."""
+    return list(PolicyOfficer.objects.filter(policy=policy).order_by("index"))
+
+
+def reading(row: Policy) -> core_policy.Policy:
+    """Return what a stored policy says. Its signatures were checked when it was stored."""
+    return core_policy.Policy.from_payload(cose.parse_many(bytes(row.statement), max_size=MAX_BLOB)[0].payload)
+
+
+def places_of(person_id: UUID) -> QuerySet[PolicyOfficer]:
+    """Return every place that one person holds, over all policies, locked for a change of state."""
+    return PolicyOfficer.objects.select_for_update().filter(person_id=person_id).order_by("id")
+
+
+def eligible(policy: Policy, *, now: datetime, excluded: frozenset[UUID]) -> list[PolicyOfficer]:
+    """List the officers of `policy` who may decide: active, past their cooling-off, and not excluded.
+
+    Default-deny: a state that is not `active` counts for nothing (FAULTS P9). Persons, not accounts, are
+    excluded (FAULTS P1). The tenant's own word on the person counts as well.
+    """
+    counting = {person.pk for person in tenants.active_officers()}
+    return [
+        officer
+        for officer in officers(policy)
+        if officer.state == OfficerState.ACTIVE
+        and (officer.counts_from is None or officer.counts_from <= now)
+        and officer.person_id not in excluded
+        and officer.person_id in counting
+    ]
+
+
+def own_deposits(actor: Actor) -> list[Deposit]:
+    """List the actor's own deposits, newest generation first; any device of hers may ask."""
+    return list(Deposit.objects.filter(user_id=actor.person_id).order_by("-generation", "-created_at"))
+
+
+def deposit_for_owner(actor: Actor, deposit_id: UUID) -> Deposit:
+    """Return one of the actor's own deposits. Raises NotFound for everybody else's."""
+    row = Deposit.objects.filter(pk=deposit_id, user_id=actor.person_id).first()
+    if row is None:
+        raise NotFound
+    return row
+
+
+def deposits_named(deposit_ids: list[UUID]) -> dict[UUID, Deposit]:
+    """Return the deposits with these ids; who may see them is the caller's rule (a case names them)."""
+    return {row.pk: row for row in Deposit.objects.filter(pk__in=deposit_ids)}
+
+
+def deposits_of(user_id: UUID) -> list[Deposit]:
+    """List one user's deposits, oldest first, for coverage and for the console."""
+    return list(Deposit.objects.filter(user_id=user_id).order_by("generation", "created_at"))
+
+
+def consent_named(user_id: UUID, consent_hash: bytes) -> Consent | None:
+    """Return one user's consent by its hash, if it was published."""
+    return Consent.objects.filter(user_id=user_id, hash=consent_hash).first()
+
+
+def newest_consent(user_id: UUID) -> Consent | None:
+    """Return the user's last word on escrow, if she gave one."""
+    return Consent.objects.filter(user_id=user_id).order_by("-given_at", "-pk").first()
+
+
+def consents_of(user_id: UUID) -> list[Consent]:
+    """List one user's consents and refusals, oldest first."""
+    return list(Consent.objects.filter(user_id=user_id).order_by("given_at"))
+
+
+def is_half_known(half_hash: bytes) -> bool:
+    """Tell whether this sealed half was ever deposited in the tenant."""
+    return bool(Deposit.objects.filter(half_hash=half_hash).exists())

@@ -1,0 +1,316 @@
+# SPDX-License-Identifier: Apache-2.0
+"""REST: policy, escrow key, statements, deposits, coverage (DESIGN section 9).
+
+Every statement is given as the exact bytes that were signed; clients hold all of them to their pin.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+from uuid import UUID
+
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from escrow import access, services
+from holdfast.core.encoding import b64u, unb64u
+from holdfast.core.errors import Malformed
+from kernel.api import ApiView
+from kernel.errors import MalformedRequest
+from kernel.fields import Base64UrlField, StrictSerializer, UtcField, rfc3339
+from tenants import access as tenants
+from tenants.permissions import PermissionName
+
+# A record of 64 KiB and its statement, in base64url.
+MAX_DEPOSIT_BODY = 128 * 1024
+
+
+class VersionOut(serializers.Serializer[None]):
+    version = serializers.IntegerField()
+    hash = Base64UrlField(length=32)
+    statement = Base64UrlField()
+
+
+class OfficerOut(serializers.Serializer[None]):
+    index = serializers.IntegerField(help_text="Place in the roster, from 1.")
+    person_id = serializers.UUIDField()
+    name = serializers.CharField()
+    state = serializers.ChoiceField(choices=["active", "suspended", "away", "removed"])
+    counts_from = UtcField(allow_null=True, help_text="End of a new officer's cooling-off.")
+
+
+class PolicyOut(serializers.Serializer[None]):
+    hash = Base64UrlField(length=32)
+    version = serializers.IntegerField()
+    statement = Base64UrlField(help_text="The newest policy: an array of its signers' statements.")
+    in_force_from = UtcField(help_text="Later than its publication when it lowers a guard.")
+    history = VersionOut(many=True, help_text="All versions, oldest first.")
+    officers = OfficerOut(many=True)
+    root_key = Base64UrlField(help_text="The tenant root's encoded public key; believed only by the pin.")
+
+
+class KeyOut(serializers.Serializer[None]):
+    hash = Base64UrlField(length=32)
+    version = serializers.IntegerField()
+    statement = Base64UrlField()
+    history = VersionOut(many=True)
+
+
+class DepositIn(StrictSerializer):
+    record = Base64UrlField(max_length=64 * 1024)
+    statement = Base64UrlField(max_length=16 * 1024)
+
+
+class DepositMadeOut(serializers.Serializer[None]):
+    deposit_id = serializers.UUIDField()
+    record_hash = Base64UrlField(length=32)
+    generation = serializers.IntegerField()
+
+
+class DepositRowOut(DepositMadeOut):
+    created_at = UtcField()
+    device_id = serializers.UUIDField()
+    policy_hash = Base64UrlField(length=32)
+    flagged = serializers.BooleanField(help_text="Made by a device that was revoked since.")
+
+
+class DepositsOut(serializers.Serializer[None]):
+    deposits = DepositRowOut(many=True)
+
+
+class DepositOut(serializers.Serializer[None]):
+    record = Base64UrlField()
+    statement = Base64UrlField()
+
+
+class CoveredOut(serializers.Serializer[None]):
+    deposit_id = serializers.UUIDField()
+    user_id = serializers.UUIDField()
+    generation = serializers.IntegerField()
+    record_hash = Base64UrlField(length=32)
+    indices = serializers.ListField(child=serializers.IntegerField(), help_text="Held by active officers.")
+    m = serializers.IntegerField()
+    is_open = serializers.BooleanField()
+    is_alarming = serializers.BooleanField()
+    flagged = serializers.BooleanField()
+
+
+class CoverageOut(serializers.Serializer[None]):
+    deposits = CoveredOut(many=True)
+    users = serializers.IntegerField()
+    recoverable = serializers.IntegerField()
+
+
+class OfficersOut(serializers.Serializer[None]):
+    officers = OfficerOut(many=True)
+    m = serializers.IntegerField()
+
+
+class StatementIn(StrictSerializer):
+    statement = Base64UrlField(max_length=16 * 1024)
+
+
+class StatementOut(serializers.Serializer[None]):
+    hash = Base64UrlField(length=32)
+    purpose = serializers.ChoiceField(choices=["policy", "escrow-key", "consent"])
+    statement = Base64UrlField()
+
+
+class StatementsOut(serializers.Serializer[None]):
+    statements = StatementOut(many=True)
+
+
+def _version(row: Any) -> dict[str, Any]:
+    return {"version": row.version, "hash": b64u(bytes(row.hash)), "statement": b64u(bytes(row.statement))}
+
+
+def _officers(policy: Any) -> list[dict[str, Any]]:
+    officers = access.officers(policy)
+    people = tenants.people_by_id(officer.person_id for officer in officers)
+    return [
+        {
+            "index": officer.index,
+            "person_id": str(officer.person_id),
+            "name": people[officer.person_id].name if officer.person_id in people else "",
+            "state": officer.state,
+            "counts_from": rfc3339(officer.counts_from) if officer.counts_from else None,
+        }
+        for officer in officers
+    ]
+
+
+class PolicyView(ApiView):
+    """The escrow policy, with its whole history from the founding one on."""
+
+    permission_names: ClassVar = {"GET": PermissionName.ESCROW_READ}
+
+    @extend_schema(operation_id="read_policy", summary="Read the escrow policy", responses=PolicyOut)
+    def get(self, request: Request) -> Response:
+        newest = access.newest_policy()
+        return Response(
+            {
+                **_version(newest),
+                "in_force_from": rfc3339(newest.in_force_from),
+                "history": [_version(row) for row in access.policies()],
+                "officers": _officers(newest),
+                "root_key": b64u(bytes(tenants.tenant().root_key or b"")),
+            }
+        )
+
+
+class KeyView(ApiView):
+    """The escrow key, with its whole history."""
+
+    permission_names: ClassVar = {"GET": PermissionName.ESCROW_READ}
+
+    @extend_schema(operation_id="read_escrow_key", summary="Read the escrow key", responses=KeyOut)
+    def get(self, request: Request) -> Response:
+        history = [_version(row) for row in access.escrow_keys()]
+        return Response({**_version(access.escrow_key_in_force()), "history": history})
+
+
+class DepositsView(ApiView):
+    """Deposits of one's own archive keys."""
+
+    permission_names: ClassVar = {"GET": PermissionName.DEPOSIT_READ, "POST": PermissionName.DEPOSIT_WRITE}
+    max_body: ClassVar = MAX_DEPOSIT_BODY
+
+    @extend_schema(operation_id="list_deposits", summary="List your own deposits", responses=DepositsOut)
+    def get(self, request: Request) -> Response:
+        return Response(
+            {
+                "deposits": [
+                    {
+                        "deposit_id": str(row.pk),
+                        "generation": row.generation,
+                        "record_hash": b64u(bytes(row.record_hash)),
+                        "created_at": rfc3339(row.created_at),
+                        "device_id": str(row.device_id),
+                        "policy_hash": b64u(bytes(row.policy_hash)),
+                        "flagged": row.flagged_at is not None,
+                    }
+                    for row in access.own_deposits(self.actor)
+                ]
+            }
+        )
+
+    @extend_schema(
+        operation_id="deposit",
+        summary="Put an archive key into escrow",
+        request=DepositIn,
+        responses={201: DepositMadeOut},
+    )
+    def post(self, request: Request) -> Response:
+        given = self.valid(DepositIn, request)
+        prepared = services.prepare_deposit(record=given["record"], statement=given["statement"], actor=self.actor)
+        with self.writing(request) as reply:
+            row = services.accept_deposit(prepared=prepared, actor=self.actor)
+            reply.send(
+                {
+                    "deposit_id": str(row.pk),
+                    "record_hash": b64u(bytes(row.record_hash)),
+                    "generation": row.generation,
+                }
+            )
+        return reply.response
+
+
+class CoverageView(ApiView):
+    """Which deposits could be opened with the officers there are."""
+
+    permission_names: ClassVar = {"GET": PermissionName.COVERAGE_READ}
+
+    @extend_schema(operation_id="read_coverage", summary="Read escrow coverage", responses=CoverageOut)
+    def get(self, request: Request) -> Response:
+        users = services.tenant_coverage()
+        return Response(
+            {
+                "deposits": [_covered(deposit) for user in users for deposit in user.deposits],
+                "users": len(users),
+                "recoverable": sum(user.is_recoverable for user in users),
+            }
+        )
+
+
+def _covered(deposit: services.DepositCoverage) -> dict[str, Any]:
+    return {
+        "deposit_id": str(deposit.deposit_id),
+        "user_id": str(deposit.user_id),
+        "generation": deposit.generation,
+        "record_hash": b64u(deposit.record_hash),
+        "indices": list(deposit.indices),
+        "m": deposit.m,
+        "is_open": deposit.is_open,
+        "is_alarming": deposit.is_alarming,
+        "flagged": deposit.flagged,
+    }
+
+
+class OfficersView(ApiView):
+    """The officers of the newest policy."""
+
+    permission_names: ClassVar = {"GET": PermissionName.COVERAGE_READ}
+
+    @extend_schema(operation_id="list_officers", summary="List the officers", responses=OfficersOut)
+    def get(self, request: Request) -> Response:
+        newest = access.newest_policy()
+        return Response({"officers": _officers(newest), "m": newest.m})
+
+
+class StatementsView(ApiView):
+    """Signed statements of the tenant and of oneself."""
+
+    permission_names: ClassVar = {
+        "GET": PermissionName.STATEMENT_READ,
+        "POST": PermissionName.STATEMENT_WRITE,
+    }
+
+    @extend_schema(
+        operation_id="list_statements",
+        summary="List statements: the tenant's and your own",
+        parameters=[
+            OpenApiParameter("purpose", str, enum=["policy", "escrow-key", "consent"]),
+            OpenApiParameter("hash", str, description="base64url of 32 octets"),
+        ],
+        responses=StatementsOut,
+    )
+    def get(self, request: Request) -> Response:
+        purpose, wanted = request.query_params.get("purpose", ""), _hash(request)
+        person_id = self.actor.person_id or UUID(int=0)
+        rows = [
+            *(("policy", row) for row in access.policies()),
+            *(("escrow-key", row) for row in access.escrow_keys()),
+            *(("consent", row) for row in access.consents_of(person_id)),
+        ]
+        return Response(
+            {
+                "statements": [
+                    {"hash": b64u(bytes(row.hash)), "purpose": name, "statement": b64u(bytes(row.statement))}
+                    for name, row in rows
+                    if purpose in ("", name) and wanted in (b"", bytes(row.hash))
+                ]
+            }
+        )
+
+    @extend_schema(
+        operation_id="publish_statement",
+        summary="Publish your signed consent",
+        request=StatementIn,
+        responses={201: StatementOut},
+    )
+    def post(self, request: Request) -> Response:
+        given = self.valid(StatementIn, request)
+        with self.writing(request) as reply:
+            row = services.give_consent(statement=given["statement"], actor=self.actor)
+            reply.send({"hash": b64u(bytes(row.hash)), "purpose": "consent", "statement": b64u(bytes(row.statement))})
+        return reply.response
+
+
+def _hash(request: Request) -> bytes:
+    text = request.query_params.get("hash", "")
+    try:
+        return unb64u(text, max_size=32)
+    except Malformed as error:
+        raise MalformedRequest("hash: is not base64url of 32 octets.", field="hash") from error

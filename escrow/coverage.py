@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is covered: per user the deposits, and how many officers could still open each of them.
+
+Implements ESCROW, "Officers change" and promise 8 of DESIGN: computed from rows at every call, never a flag.
+It opens nothing; that a deposit really opens is what drills and canaries show.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from uuid import UUID
+
+from escrow import access
+from escrow.models import Deposit, Policy, PolicyOfficer
+from escrow.states import OfficerState
+from tenants import access as tenants
+
+
+@dataclass(frozen=True)
+class DepositCoverage:
+    """One deposit: the indices held by active officers, against the m of its policy."""
+
+    deposit_id: UUID
+    user_id: UUID
+    generation: int
+    record_hash: bytes
+    indices: tuple[int, ...]
+    m: int
+    flagged: bool
+
+    @property
+    def is_open(self) -> bool:
+        """Whether enough officers remain to release it."""
+        return len(self.indices) >= self.m
+
+    @property
+    def is_alarming(self) -> bool:
+        """Whether one more officer lost would close it for ever: m + 1 are wanted."""
+        return len(self.indices) < self.m + 1
+
+
+@dataclass(frozen=True)
+class UserCoverage:
+    """One user's newest deposit of each generation."""
+
+    user_id: UUID
+    deposits: tuple[DepositCoverage, ...]
+
+    @property
+    def is_recoverable(self) -> bool:
+        """Whether there is a deposit at all, and enough officers for every generation."""
+        return bool(self.deposits) and all(deposit.is_open for deposit in self.deposits)
+
+
+def tenant_coverage() -> list[UserCoverage]:
+    """Compute coverage for every user with a deposit, in the open scope."""
+    held = _indices_by_policy()
+    newest: dict[UUID, dict[int, DepositCoverage]] = defaultdict(dict)
+    for deposit in Deposit.objects.defer("sealed").order_by("created_at"):
+        newest[deposit.user_id][deposit.generation] = _cover(deposit, held)
+    return [
+        UserCoverage(user_id, tuple(by_generation[g] for g in sorted(by_generation)))
+        for user_id, by_generation in sorted(newest.items())
+    ]
+
+
+def user_coverage(user_id: UUID) -> UserCoverage:
+    """Compute coverage for one user."""
+    held = _indices_by_policy()
+    newest = {deposit.generation: _cover(deposit, held) for deposit in access.deposits_of(user_id)}
+    return UserCoverage(user_id, tuple(newest[g] for g in sorted(newest)))
+
+
+def _indices_by_policy() -> dict[bytes, tuple[tuple[int, ...], int]]:
+    counting = {person.pk for person in tenants.active_officers()}
+    held: dict[bytes, tuple[tuple[int, ...], int]] = {}
+    for policy in Policy.objects.prefetch_related("officers"):
+        places: list[PolicyOfficer] = sorted(policy.officers.all(), key=lambda place: place.index)
+        indices = tuple(
+            place.index for place in places if place.state == OfficerState.ACTIVE and place.person_id in counting
+        )
+        held[bytes(policy.hash)] = (indices, policy.m)
+    return held
+
+
+def _cover(deposit: Deposit, held: dict[bytes, tuple[tuple[int, ...], int]]) -> DepositCoverage:
+    indices, m = held[bytes(deposit.policy_hash)]
+    return DepositCoverage(
+        deposit_id=deposit.pk,
+        user_id=deposit.user_id,
+        generation=deposit.generation,
+        record_hash=bytes(deposit.record_hash),
+        indices=indices,
+        m=m,
+        flagged=deposit.flagged_at is not None,
+    )

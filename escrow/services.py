@@ -1,0 +1,281 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The verbs of custody: publish policies and keys, take consents and deposits, read them, re-wrap a half.
+
+Implements ESCROW, "Deposit"; FAULTS C10, P19. It releases nothing: `recovery` decides, and of its callers only
+the release process holds the PIN without which `rewrap_half` is refused by the HSM.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from django.db import transaction
+from django.utils import timezone
+
+from audit import services as audit
+from escrow import access
+from escrow.coverage import DepositCoverage, UserCoverage, tenant_coverage, user_coverage
+from escrow.errors import ConsentRefused, DepositRefused, DepositRepeated, PolicyStale, RecordUnreadable
+from escrow.models import Consent, Deposit, EscrowKey
+from escrow.policies import change_officer, publish_escrow_key, publish_policy
+from holdfast.core import statements
+from holdfast.core.cose import Purpose, Sign1
+from holdfast.core.deposit import Deposit as Record
+from holdfast.core.encoding import Fields, decode, encode
+from holdfast.core.errors import HoldfastError, Malformed, UnwrapFailed
+from holdfast.core.keys import KeyKind, PublicKey
+from holdfast.core.statements import DepositStatement, DeviceStatement, check_time
+from hsm import registry
+from hsm.backend import EscrowKeyRef
+from kernel.actors import Actor
+from kernel.errors import Conflict
+from keys import access as keys
+from keys.services import open_record, seal_record
+
+__all__ = [
+    "AcceptedDeposit",
+    "DepositCoverage",
+    "PreparedDeposit",
+    "UserCoverage",
+    "accept_deposit",
+    "change_officer",
+    "flag_deposits",
+    "give_consent",
+    "note_reading",
+    "open_deposit",
+    "prepare_deposit",
+    "publish_escrow_key",
+    "publish_policy",
+    "rewrap_half",
+    "tenant_coverage",
+    "user_coverage",
+]
+
+_KIND = "escrow-deposit"
+_MAX_SEALED = 96 * 1024
+
+
+@dataclass(frozen=True)
+class PreparedDeposit:
+    """A deposit that was verified and encrypted for storage, not stored yet."""
+
+    record: Record
+    record_hash: bytes
+    sealed: bytes
+
+
+@dataclass(frozen=True)
+class AcceptedDeposit:
+    """A deposit as it was received: the record (at most 64 KiB) and its device's statement over it."""
+
+    record: bytes
+    statement: bytes
+
+
+def prepare_deposit(*, record: bytes, statement: bytes, actor: Actor) -> PreparedDeposit:
+    """Verify a deposit and encrypt it for storage; call it before the transaction, since it asks the HSM.
+
+    Raises DepositRefused for a record that does not fit its statement, its device, the account chain, the consent
+    or the policy; PolicyStale when policy or escrow key are no longer the newest; HsmUnavailable.
+    """
+    # To take a deposit we must know:
+    #
+    # (1) that the actor's own active device signed for exactly this record;
+    # (2) that the record is of this tenant, user and device, and of nobody else;
+    # (3) that it is made for the newest policy and escrow key, and its half fits that key;
+    # (4) that the key inside is one her account chain announces, and that she agreed to this policy.
+    try:
+        deposit = _require_signed(record, statement, actor)  # (1), (2)
+        _require_newest(deposit)  # (3)
+    except HoldfastError as error:
+        raise DepositRefused(str(error), field="record") from error
+    _require_announced(deposit)  # (4)
+    deposit_id, user_id = UUID(bytes=deposit.header.deposit_id), UUID(bytes=deposit.header.user)
+    sealed = seal_record(encode([record, statement]), user_id=user_id, object_id=deposit_id, kind=_KIND, version=1)
+    return PreparedDeposit(deposit, hashlib.sha256(record).digest(), sealed)
+
+
+def _require_signed(record: bytes, statement: bytes, actor: Actor) -> Record:
+    if actor.kind != "device" or actor.id is None or actor.person_id is None:
+        raise DepositRefused("Only a device deposits.")
+    device = DeviceStatement.open(Sign1.parse(bytes(keys.active_device(actor.id).statement)))
+    signed = Sign1.parse(statement)
+    said = DepositStatement.from_payload(signed.verify(device.signing_key, purpose=Purpose.DEPOSIT))
+    check_time(said.header, int(timezone.now().timestamp()))
+    deposit = Record.from_record(record)
+    head = deposit.header
+    whose = (device.header.tenant, device.header.user, device.header.device)
+    if (head.tenant, head.user, head.device) != whose or (
+        said.header.tenant,
+        said.header.user,
+        said.header.device,
+    ) != whose:
+        raise DepositRefused("The record or its statement names another tenant, user or device.", field="record")
+    if not hmac.compare_digest(said.record_hash, hashlib.sha256(record).digest()):
+        raise DepositRefused("The statement is about another record.", field="statement")
+    return deposit
+
+
+def _require_newest(deposit: Record) -> None:
+    policy, key, head = access.newest_policy(), access.escrow_key_in_force(), deposit.header
+    if head.policy_hash != bytes(policy.hash) or head.escrow_key_hash != bytes(key.hash):
+        raise PolicyStale
+    if (head.m, head.n) != (policy.m, policy.n):
+        raise DepositRefused("The record asks for another number of officers than its policy.", field="record")
+    deposit.require_half_for(PublicKey(KeyKind.RSA_3072, bytes(key.spki)))
+
+
+def _require_announced(deposit: Record) -> None:
+    head = deposit.header
+    user_id = UUID(bytes=head.user)
+    announced = {one.generation: one.commitment for one in keys.chain_state(user_id).state.generations}
+    if announced.get(head.generation) != head.ak_commitment:
+        raise DepositRefused("Your account chain does not announce this key for this generation.", field="record")
+    consent = access.consent_named(user_id, head.consent_hash)
+    if consent is None or not consent.agreed or bytes(consent.policy_hash) != head.policy_hash:
+        raise DepositRefused("The record names no consent of yours to this policy.", field="record")
+    newest = access.newest_consent(user_id)
+    if newest is None or not newest.agreed:
+        raise DepositRefused("You have withdrawn your consent.", field="record")
+
+
+def accept_deposit(*, prepared: PreparedDeposit, actor: Actor) -> Deposit:
+    """Store a prepared deposit and log it. Raises DepositRepeated, and PolicyStale when the policy moved on."""
+    head = prepared.record.header
+    with transaction.atomic():
+        newest = access.newest_policy_for_update()
+        if newest is None or bytes(newest.hash) != head.policy_hash:
+            raise PolicyStale
+        half_hash, deposit_id = prepared.record.half_hash, UUID(bytes=head.deposit_id)
+        if access.is_half_known(half_hash) or access.deposits_named([deposit_id]):
+            raise DepositRepeated
+        row: Deposit = Deposit.objects.create(
+            id=deposit_id,
+            user_id=UUID(bytes=head.user),
+            device_id=UUID(bytes=head.device),
+            generation=head.generation,
+            record_hash=prepared.record_hash,
+            half_hash=half_hash,
+            ak_commitment=head.ak_commitment,
+            policy_hash=head.policy_hash,
+            escrow_key_hash=head.escrow_key_hash,
+            sealed=prepared.sealed,
+            created_at=timezone.now(),
+        )
+        audit.append(
+            tag="escrow:deposit:accept",
+            actor=actor,
+            subject=str(row.user_id),
+            body={
+                "deposit": str(row.pk),
+                "device": str(row.device_id),
+                "generation": row.generation,
+                "record_hash": prepared.record_hash,
+                "half_hash": half_hash,
+                "policy": head.policy_hash,
+                "escrow_key": head.escrow_key_hash,
+            },
+        )
+    return row
+
+
+def open_deposit(deposit: Deposit) -> AcceptedDeposit:
+    """Return a deposit's signed bytes from storage; call it outside transactions, since it asks the HSM.
+
+    Raises RecordUnreadable when the row was changed or moved, HsmUnavailable.
+    """
+    try:
+        value = decode(
+            open_record(bytes(deposit.sealed), user_id=deposit.user_id, object_id=deposit.pk, kind=_KIND, version=1),
+            max_size=_MAX_SEALED,
+        )
+        row = Fields.of_row(value, "stored deposit", 2)
+        opened = AcceptedDeposit(row.octets(0), row.octets(1))
+    except (UnwrapFailed, Malformed) as error:
+        raise RecordUnreadable from error
+    if hashlib.sha256(opened.record).digest() != bytes(deposit.record_hash):
+        raise RecordUnreadable
+    return opened
+
+
+def note_reading(*, deposit: Deposit, actor: Actor) -> None:
+    """Log that a deposit is read, before its bytes leave (FAULTS L10)."""
+    with transaction.atomic():
+        audit.append(
+            tag="escrow:deposit:read",
+            actor=actor,
+            subject=str(deposit.user_id),
+            body={"deposit": str(deposit.pk)},
+        )
+
+
+def give_consent(*, statement: bytes, actor: Actor) -> Consent:
+    """Store a user's signed answer to the newest policy. Raises ConsentRefused, PolicyStale."""
+    if actor.person_id is None or actor.kind != "device":
+        raise ConsentRefused("Only a person's own device gives her consent.")
+    user_id = actor.person_id
+    try:
+        signed = Sign1.parse(statement)
+        payload = signed.verify(keys.chain_state(user_id).aik, purpose=Purpose.CONSENT)
+        said = statements.Consent.from_payload(payload)
+        check_time(said.header, int(timezone.now().timestamp()))
+    except HoldfastError as error:
+        raise ConsentRefused(str(error), field="statement") from error
+    if (said.header.tenant, said.header.user) != (actor.tenant_id and actor.tenant_id.bytes, user_id.bytes):
+        raise ConsentRefused("The statement names another tenant or user.", field="statement")
+    with transaction.atomic():
+        newest = access.newest_policy_for_update()
+        if newest is None or bytes(newest.hash) != said.policy_hash:
+            raise PolicyStale
+        known = access.consent_named(user_id, signed.payload_hash)
+        if known is not None:
+            return known
+        row: Consent = Consent.objects.create(
+            user_id=user_id,
+            hash=signed.payload_hash,
+            policy_hash=said.policy_hash,
+            text_hash=said.text_hash,
+            agreed=said.agreed,
+            statement=statement,
+            given_at=timezone.now(),
+        )
+        audit.append(
+            tag="escrow:consent:give",
+            actor=actor,
+            subject=str(user_id),
+            body={"hash": signed.payload_hash, "policy": said.policy_hash, "agreed": int(said.agreed)},
+        )
+    return row
+
+
+def flag_deposits(*, device_id: UUID, now: datetime, actor: Actor) -> int:
+    """Flag the deposits of a device that was revoked; they stay releasable. Returns how many were flagged."""
+    with transaction.atomic():
+        rows = list(Deposit.objects.filter(device_id=device_id, flagged_at=None).values_list("pk", flat=True))
+        for deposit_id in rows:
+            Deposit.objects.filter(pk=deposit_id).update(flagged_at=now)
+            audit.append(
+                tag="escrow:deposit:flag",
+                actor=actor,
+                subject=str(device_id),
+                body={"deposit": str(deposit_id)},
+            )
+    return len(rows)
+
+
+def rewrap_half(*, escrow_key: EscrowKey, sealed_half: bytes, recipient: PublicKey) -> bytes:
+    """Have the HSM re-wrap r_h from the escrow key to a case's recipient key; its plaintext never leaves the HSM.
+
+    sealed_half: 384 bytes. Returns 384 bytes. **The only caller of the HSM's re-wrap in the product** (FAULTS
+    P19): a test pins it, and only the release process was given the token. Call it outside transactions, and
+    only after intent and audit are committed. Raises HsmRefused for a half that does not open, HsmUnavailable.
+    """
+    spki_hash = hashlib.sha256(bytes(escrow_key.spki)).digest()
+    if escrow_key.algorithm not in ("oaep-sha256", "oaep-sha1"):
+        raise Conflict("The escrow key's algorithm is not known here.")
+    ref = EscrowKeyRef(bytes(escrow_key.cka_id), spki_hash, escrow_key.algorithm)
+    return registry.escrow().rewrap(ref, sealed_half, recipient.raw)
