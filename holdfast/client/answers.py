@@ -140,7 +140,7 @@ class Answer:
         """Return an array of base64url texts as bytes."""
         items = self._array(name, maximum)
         return [
-            _octets(item, None, MAX_ANSWER, lambda what, at=index: self._refuse(f"{name}[{at}]", what))  # type: ignore[misc]
+            _octets(item, None, MAX_ANSWER, lambda what, at=index: self._refuse(f"{name}[{at}]", what))
             for index, item in enumerate(items)
         ]
 

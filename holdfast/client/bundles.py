@@ -70,7 +70,7 @@ def claim(account: Account, user: bytes) -> Claimed:
     """
     state = contacts.refresh(account, user)
     answer = account.api.post(f"users/{UUID(bytes=user)}/claim", {})
-    if answer.octets("chain_head", 32) not in (state.head,):
+    if answer.octets("chain_head", 32) != state.head:
         state = contacts.refresh(account, user)
         if answer.octets("chain_head", 32) not in state.hashes:
             raise TrustRefused("The bundles name an account chain that the server does not show.")

@@ -26,11 +26,12 @@ _RACES: Final = 5
 def fetch(account: Account, user: bytes, known: Sequence[bytes]) -> list[bytes] | None:
     """Return the entries that the server has after `known`, or None when it has no chain for `user`.
 
-    Raises TrustRefused when the server has fewer entries than are known: it was rolled back, or hides some.
+    Raises TrustRefused when the server has fewer entries than are known, or others: it was rolled back, hides
+    some, or shows this client another history than before.
     """
     query = {"after": str(len(known) - 1)} if known else {}
     try:
-        answer = account.api.get(f"users/{UUID(bytes=user)}/chain", **query)
+        answer = account.api.get(f"users/{UUID(bytes=user)}/chain", query=query)
     except Problem as problem:
         if problem.status == 404 and not known:
             return None
@@ -40,6 +41,12 @@ def fetch(account: Account, user: bytes, known: Sequence[bytes]) -> list[bytes] 
         return None
     if answer.number("seq") != len(known) + len(entries) - 1:
         raise TrustRefused("The server shows a chain of another length than it has shown before.")
+    try:
+        newest = Entry.parse([*known, *entries][-1]).hash
+    except HoldfastError as error:
+        raise TrustRefused(f"The account chain is not to be trusted: {error}.") from error
+    if answer.octets("head", 32) != newest:
+        raise TrustRefused("The server shows a chain with another head than the entries lead to.")
     return entries
 
 

@@ -89,9 +89,10 @@ def _refill(account: Account) -> tuple[int, int]:
     batch, leaves = kept.unsent
     document = {"v": 1, "batch": b64u(batch), "leaves": b64u(leaves)}
     answer = account.api.post(f"devices/{account.device_text}/pre-keys", document)
+    stored, count = answer.number("stored"), answer.number("count")
     kept.unsent = None
     account.save()
-    return answer.number("stored"), answer.number("count")
+    return stored, count
 
 
 def _make_batch(account: Account) -> tuple[bytes, bytes]:

@@ -129,15 +129,11 @@ class Api:
         """Close the connections."""
         self._http.close()
 
-    def get(self, path: str, *, maximum: int = MAX_ANSWER, **query: str) -> Answer:
-        """Read one document."""
-        return self.get_raw(path, maximum=maximum, **query).json()
-
-    def get_raw(self, path: str, *, maximum: int = MAX_ANSWER, **query: str) -> Reply:
-        """Read one document with its headers."""
+    def get(self, path: str, *, query: Mapping[str, str] | None = None, maximum: int = MAX_ANSWER) -> Answer:
+        """Read one document of at most `maximum` bytes."""
         if query:
             path = f"{path}?{urllib.parse.urlencode(query, safe='')}"
-        return self._call("GET", path, b"", {}, maximum)
+        return self._call("GET", path, b"", {}, maximum).json()
 
     def post(self, path: str, document: Mapping[str, Any], *, key: str | None = None) -> Answer:
         """Perform one act once, however often the network makes us ask.

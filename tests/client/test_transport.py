@@ -65,7 +65,7 @@ def test_request_carries_a_signature_that_an_independent_library_verifies(kind: 
     server = Server(httpx2.Response(201, json={"ok": True}), httpx2.Response(200, json={"ok": True}))
     connection = api(server, key=key)
     connection.post("cases", {"case": "AAAA"})
-    connection.get("audit/proof", index="3", size="9")
+    connection.get("audit/proof", query={"index": "3", "size": "9"})
     algorithm = algorithms.ED25519 if kind is KeyKind.ED25519 else algorithms.ECDSA_P256_SHA256
     verifier = HTTPMessageVerifier(signature_algorithm=algorithm, key_resolver=_Keys(key))
     posted, got = server.requests

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The cast of the client's tests, each with a profile in memory, against a server that a test makes lie."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from holdfast.client import account as accounts
+from holdfast.client import archive, device, escrow, officer, prekeys, recovery
+from holdfast.client.account import Account
+from holdfast.client.officer import CaseView
+from holdfast.client.recovery import Opened
+from holdfast.client.state import OfficerKeys, State
+from holdfast.client.store import MemoryStore, Safe
+from holdfast.client.transport import Clock
+from holdfast.core.doors import Argon2Cost
+from holdfast.core.secret import SecretBytes
+from tests.client.lying_server import NOW, TENANT, URL, Founder, LyingServer, Tenant
+
+ALICE, BOB, MALLORY = b"alice-----------", b"bob-------------", b"mallory---------"
+PASSPHRASE = SecretBytes(b"correct horse battery staple")
+PASSWORD = SecretBytes(b"the password of a vault")
+CHEAP = Argon2Cost(memory_kib=19 * 1024, passes=2, lanes=1)
+
+
+@dataclass
+class World:
+    """One tenant, its server, and people who enrol when a test needs them."""
+
+    server: LyingServer
+
+    def profile(self, user: bytes, founder: Founder | None = None) -> Account:
+        safe = Safe.create(MemoryStore(), tenant=TENANT, user=user, passphrase=PASSPHRASE, cost=CHEAP)
+        account = accounts.Account(safe, State())
+        account.connect(URL, transport=self.server.transport(), clock=Clock(lambda: NOW))
+        if founder:
+            account.state.officer = OfficerKeys(founder.signing.seed(), founder.sealing.seed())
+        return account
+
+    def enrolled(self, user: bytes, founder: Founder | None = None) -> Account:
+        account = self.profile(user, founder)
+        device.enrol(account, self.server.code(user), name="laptop")
+        return account
+
+    def published(self, user: bytes) -> Account:
+        account = self.enrolled(user)
+        prekeys.publish(account)
+        return account
+
+    def depositor(self, tmp_path: Path) -> Account:
+        """Return alice with a file encrypted under an archive key that is in escrow."""
+        account = self.enrolled(ALICE)
+        (tmp_path / "letter").write_bytes(b"dear bob\n" * 9000)
+        archive.encrypt_file(account, tmp_path / "letter", tmp_path / "letter.holdfast")
+        escrow.consent(account)
+        escrow.deposit_missing(account)
+        return account
+
+    def case(self) -> tuple[Account, Opened]:
+        """Return alice's new device with a case open."""
+        tablet = self.enrolled(ALICE)
+        opened = recovery.open_case(tablet, reason="lost both", purpose="recovery", subject=ALICE)
+        return tablet, opened
+
+    def seen(self, index: int, case_id: UUID) -> tuple[Account, CaseView]:
+        """Return an officer, by number, with her view of a case."""
+        founder = self.server.tenant.officers[index - 1]
+        account = self.enrolled(founder.person, founder)
+        return account, officer.see(account, case_id)
+
+    def approve(self, index: int, opened: Opened) -> None:
+        account, view = self.seen(index, opened.case_id)
+        officer.approve(account, view, heard=two_of(opened.words), identity_check="I know her voice")
+
+
+def two_of(words: tuple[str, ...]) -> dict[int, str]:
+    return {2: words[1], 7: words[6]}
+
+
+@pytest.fixture(scope="session")
+def founded() -> Tenant:
+    """RSA keys take a second to make: one tenant serves all tests, and nobody changes it."""
+    return Tenant()
+
+
+@pytest.fixture
+def world(founded: Tenant) -> World:
+    copy = Tenant.__new__(Tenant)
+    copy.__dict__.update(founded.__dict__ | {"policies": [*founded.policies], "keys": [*founded.keys]})
+    return World(LyingServer(copy))

@@ -1,0 +1,680 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The client against a lying server: nothing that does not follow from the pin is believed.
+
+Implements FAULTS section 5 (S1 to S15, the rows that exist) and its "release substitution".
+Each test tells one lie; `test_client` shows that the same steps succeed without it.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from holdfast.client import bundles, chains, contacts, device, escrow, officer, prekeys, recovery, tenant, vault
+from holdfast.client.errors import (
+    ConsentNeeded,
+    PeerChanged,
+    ProfileError,
+    TrustRefused,
+    WrongWords,
+)
+from holdfast.core import doors
+from holdfast.core.cases import Approval, Case
+from holdfast.core.cose import Purpose, Sign1, sign
+from holdfast.core.encoding import Encodable, b64u, decode, encode, unb64u
+from holdfast.core.entries import Entry
+from holdfast.core.keys import RecipientRsaKey, SealingKey, SigningKey
+from tests.client.conftest import ALICE, BOB, MALLORY, PASSWORD, World, two_of
+from tests.client.lying_server import Founder, Tenant, _payload_hash, text
+
+# S1 and S3: the escrow key, at every entry point
+
+
+def own_key(world: World) -> bytes:
+    """The server's own key, under its own signatures."""
+    attacker = [Founder(one.person) for one in world.server.tenant.officers]
+    root = SigningKey.generate()
+    return world.server.tenant.sign_key(
+        RecipientRsaKey.generate().public, version=1, predecessor=b"", by_root=root, officers=attacker[:2]
+    )
+
+
+def replaced(statement: bytes) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    def lie(answer: dict[str, Any]) -> dict[str, Any]:
+        row = {"hash": b64u(_payload_hash(statement)), "statement": b64u(statement)}
+        return {**answer, **row, "history": [row]}
+
+    return lie
+
+
+def appended(statement: bytes) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    def lie(answer: dict[str, Any]) -> dict[str, Any]:
+        row = {"hash": b64u(_payload_hash(statement)), "statement": b64u(statement)}
+        return {**answer, **row, "history": [*answer["history"], row]}
+
+    return lie
+
+
+def test_enrolment_refuses_the_servers_own_escrow_key(world: World) -> None:
+    world.server.lies["GET escrow/key"] = replaced(own_key(world))
+    with pytest.raises(TrustRefused, match="escrow key"):
+        world.enrolled(ALICE)
+
+
+def test_new_device_refuses_the_servers_own_escrow_key(world: World) -> None:
+    world.enrolled(ALICE)
+    world.server.lies["GET escrow/key"] = replaced(own_key(world))
+    with pytest.raises(TrustRefused, match="escrow key"):
+        world.enrolled(ALICE)
+
+
+def test_deposit_refuses_an_escrow_key_swapped_after_enrolment(world: World) -> None:
+    account = world.enrolled(ALICE)
+    world.server.lies["GET escrow/key"] = replaced(own_key(world))
+    with pytest.raises(TrustRefused, match="escrow key"):
+        escrow.prepare(account)
+    assert account.escrow_key.hash == _payload_hash(world.server.tenant.keys[0])
+
+
+def test_whole_other_tenant_is_refused_by_the_pin(world: World) -> None:
+    other = Tenant()
+    code = world.server.code(ALICE)
+    world.server.tenant = other
+    account = world.profile(ALICE)
+    with pytest.raises(TrustRefused, match="pinned"):
+        device.enrol(account, code, name="laptop")
+    assert account.state.trust.policies == []
+
+
+@pytest.mark.parametrize("lacking", ["root", "officer"])
+def test_rotated_escrow_key_needs_root_and_officers(world: World, lacking: str) -> None:
+    account = world.enrolled(ALICE)
+    house = world.server.tenant
+    statement = house.sign_key(
+        RecipientRsaKey.generate().public,
+        version=2,
+        predecessor=_payload_hash(house.keys[0]),
+        by_root=SigningKey.generate() if lacking == "root" else None,
+        officers=house.officers[:1] if lacking == "officer" else None,
+    )
+    world.server.lies["GET escrow/key"] = appended(statement)
+    with pytest.raises(TrustRefused):
+        tenant.refresh(account)
+
+
+def test_rotated_escrow_key_that_names_no_predecessor_of_ours_is_refused(world: World) -> None:
+    account = world.enrolled(ALICE)
+    house = world.server.tenant
+    statement = house.sign_key(RecipientRsaKey.generate().public, version=2, predecessor=b"\0" * 32)
+    world.server.lies["GET escrow/key"] = appended(statement)
+    with pytest.raises(TrustRefused):
+        tenant.refresh(account)
+
+
+def test_rotated_escrow_key_is_taken_when_root_and_officers_signed_it(world: World) -> None:
+    account = world.enrolled(ALICE)
+    house = world.server.tenant
+    predecessor = _payload_hash(house.keys[0])
+    house.keys.append(house.sign_key(RecipientRsaKey.generate().public, version=2, predecessor=predecessor))
+    assert tenant.refresh(account).key_now == 2
+
+
+def test_escrow_key_rolled_back_to_an_older_version_is_refused(world: World) -> None:
+    account = world.enrolled(ALICE)
+    house = world.server.tenant
+    predecessor = _payload_hash(house.keys[0])
+    house.keys.append(house.sign_key(RecipientRsaKey.generate().public, version=2, predecessor=predecessor))
+    tenant.refresh(account)
+    del house.keys[1]
+    with pytest.raises(TrustRefused, match="older"):
+        tenant.refresh(account)
+
+
+def test_sha1_padding_is_refused_outside_a_development_tenant(world: World) -> None:
+    house = world.server.tenant
+    house.keys[0] = house.sign_key(house.escrow.public, version=1, predecessor=b"", algorithm="oaep-sha1")
+    with pytest.raises(TrustRefused, match="development"):
+        world.enrolled(ALICE)
+    account = world.profile(BOB)
+    assert device.enrol(account, world.server.code(BOB), name="laptop", is_development=True).is_active
+
+
+# S2 and S15: policy and consent
+
+
+def test_nothing_is_deposited_without_the_persons_own_yes(world: World) -> None:
+    account = world.enrolled(ALICE)
+    with pytest.raises(ConsentNeeded):
+        escrow.deposit_missing(account)
+    assert world.server.posted("escrow/deposits") == []
+    assert world.server.posted("statements") == []
+
+
+def test_consent_to_one_policy_does_not_carry_over_to_the_next(world: World, tmp_path: Path) -> None:
+    account = world.depositor(tmp_path)
+    house = world.server.tenant
+    roster = [house.officers[0], house.officers[1], Founder(MALLORY)]
+    signers = house.officers[:2]
+    house.policies.append(
+        house.sign_policy(roster, version=2, predecessor=_payload_hash(house.policies[0]), signers=signers)
+    )
+    escrow.prepare(account)
+    assert escrow.status(account).consent == "for an older policy"
+    with pytest.raises(ConsentNeeded):
+        escrow.deposit_missing(account)
+
+
+@pytest.mark.parametrize("signers", [0, 1])
+def test_policy_changed_without_a_quorum_of_the_one_before_is_refused(world: World, signers: int) -> None:
+    account = world.enrolled(ALICE)
+    house = world.server.tenant
+    roster = [Founder(one.person) for one in house.officers]
+    by = house.officers[:signers] or roster
+    statement = house.sign_policy(roster, version=2, predecessor=_payload_hash(house.policies[0]), signers=by)
+    world.server.lies["GET escrow/policy"] = appended(statement)
+    with pytest.raises(TrustRefused):
+        tenant.refresh(account)
+
+
+def test_policy_rolled_back_to_an_older_version_is_refused(world: World) -> None:
+    account = world.enrolled(ALICE)
+    house = world.server.tenant
+    house.policies.append(
+        house.sign_policy(
+            house.officers, version=2, predecessor=_payload_hash(house.policies[0]), signers=house.officers[:2]
+        )
+    )
+    tenant.refresh(account)
+    del house.policies[1]
+    with pytest.raises(TrustRefused, match="older"):
+        tenant.refresh(account)
+
+
+def test_first_use_without_a_pin_is_marked_and_then_held_to(world: World) -> None:
+    account = world.profile(ALICE)
+    done = device.enrol(account, world.server.code(ALICE, pin=b""), name="laptop")
+    assert done.trust.is_tofu
+    assert account.state.trust.is_tofu
+    world.server.tenant = Tenant()
+    with pytest.raises(TrustRefused):
+        tenant.refresh(account)
+
+
+# S7, S9, S10: the vault
+
+
+def with_vault(world: World) -> None:
+    account = world.enrolled(ALICE)
+    vault.save(account, password=PASSWORD)
+
+
+def second_device(world: World, first: Any) -> Any:
+    account = world.profile(ALICE)
+    done = device.enrol(account, world.server.code(ALICE), name="phone")
+    device.approve(first, done.device, words=done.words)
+    return account
+
+
+@pytest.mark.parametrize("cost", [(8, 3, 4), (65536, 1, 4), (2**31, 3, 4), (65536, 2**31, 4), (65536, 3, 255)])
+def test_vault_door_with_other_argon2_parameters_is_refused_before_hashing(
+    world: World, cost: tuple[int, int, int]
+) -> None:
+    first = world.enrolled(ALICE)
+    vault.save(first, password=PASSWORD)
+    phone = second_device(world, first)
+
+    def weaken(answer: dict[str, Any]) -> dict[str, Any]:
+        door = decode(unb64u(answer["doors"][0]["blob"]))
+        assert isinstance(door, dict)
+        kdf = door[doors.KDF]
+        assert isinstance(kdf, dict)
+        kdf[3], kdf[4], kdf[5] = cost
+        answer["doors"][0]["blob"] = b64u(encode(door))
+        return answer
+
+    world.server.lies["GET vault/doors"] = weaken
+    with pytest.raises(TrustRefused, match="Argon2id"):
+        vault.open_with_password(phone, password=PASSWORD)
+
+
+def test_vault_of_an_older_version_is_refused(world: World) -> None:
+    account = world.enrolled(ALICE)
+    vault.save(account, password=PASSWORD)
+    old = copy.deepcopy(world.server.vaults[text(ALICE)])
+    vault.save(account)
+    world.server.lies["GET vault"] = lambda _answer: old
+    with pytest.raises(TrustRefused, match="older"):
+        vault.open_with_password(account, password=PASSWORD)
+
+
+def test_vault_of_another_person_is_refused(world: World) -> None:
+    account, other = world.enrolled(ALICE), world.enrolled(BOB)
+    vault.save(account, password=PASSWORD)
+    vault.save(other, password=PASSWORD)
+    world.server.lies["GET vault"] = lambda _answer: world.server.vaults[text(BOB)]
+    with pytest.raises(TrustRefused):
+        vault.open_with_password(account, password=PASSWORD)
+
+
+def test_vault_blob_swapped_under_the_right_statement_is_refused(world: World) -> None:
+    account = world.enrolled(ALICE)
+    vault.save(account, password=PASSWORD)
+    old = world.server.vaults[text(ALICE)]["blob"]
+    vault.save(account)
+    world.server.lies["GET vault"] = lambda answer: {**answer, "blob": old}
+    with pytest.raises(TrustRefused):
+        vault.open_with_password(account, password=PASSWORD)
+
+
+# The account chain
+
+
+def test_own_chain_that_got_shorter_is_refused(world: World) -> None:
+    account = world.enrolled(ALICE)
+    first = world.server.chains[text(ALICE)][0]
+    world.server.chains[text(ALICE)] = [first]
+    with pytest.raises(TrustRefused, match="length"):
+        chains.refresh(account)
+
+
+def test_device_that_the_server_puts_forward_needs_the_words_of_the_person(world: World) -> None:
+    account = world.enrolled(ALICE)
+    attacker = world.profile(ALICE)
+    pending = device.enrol(attacker, world.server.code(ALICE), name="phone")
+    with pytest.raises(WrongWords):
+        device.approve(account, pending.device, words=("abandon",) * 8)
+    assert pending.device.bytes not in account.chain.devices
+
+
+def test_chain_of_another_person_in_a_contacts_place_is_refused(world: World) -> None:
+    bob = world.enrolled(BOB)
+    world.enrolled(ALICE)
+    world.enrolled(MALLORY)
+    world.server.chains[text(ALICE)] = world.server.chains[text(MALLORY)]
+    with pytest.raises(TrustRefused):
+        contacts.refresh(bob, ALICE)
+
+
+def test_contacts_chain_replaced_by_another_beginning_is_refused(world: World) -> None:
+    bob = world.enrolled(BOB)
+    world.enrolled(ALICE)
+    contacts.refresh(bob, ALICE)
+    pinned = bob.state.contacts[ALICE].entries
+    del world.server.chains[text(ALICE)]
+    # The same length, other entries.
+    world.published(ALICE)
+    with pytest.raises(TrustRefused, match="another head"):
+        bundles.claim(bob, ALICE)
+    head = pinned[-1]
+    world.server.lies[f"GET users/{text(ALICE)}/chain"] = lambda answer: {
+        **answer,
+        "head": b64u(Entry.parse(head).hash),
+    }
+    with pytest.raises(TrustRefused):
+        bundles.claim(bob, ALICE)
+    assert bob.state.contacts[ALICE].entries == pinned
+
+
+# S12, S13, S9: bundles
+
+
+def tampered(bundle: dict[str, Any], field: str, other: dict[str, Any]) -> dict[str, Any]:
+    if field in ("batch", "leaf", "proof", "index"):
+        return {**bundle, "one_time_pre_key": {**bundle["one_time_pre_key"], field: other["one_time_pre_key"][field]}}
+    return {**bundle, field: other[field]}
+
+
+@pytest.mark.parametrize("field", ["device_statement", "signed_pre_key", "batch", "leaf", "proof", "index", "suite"])
+def test_bundle_with_a_part_of_mallorys_is_refused(world: World, field: str) -> None:
+    bob = world.enrolled(BOB)
+    world.published(ALICE)
+    world.published(MALLORY)
+    world.server.batches[next(one for one in world.server.batches if world.server._user(one) == text(MALLORY))].pop(0)
+    theirs = bundles_of(world, MALLORY)
+
+    def lie(answer: dict[str, Any]) -> dict[str, Any]:
+        other = {**theirs["bundles"][0], "suite": 1}
+        return {**answer, "bundles": [tampered(answer["bundles"][0], field, other)]}
+
+    world.server.lies[f"POST users/{text(ALICE)}/claim"] = lie
+    with pytest.raises(TrustRefused):
+        bundles.claim(bob, ALICE)
+
+
+def bundles_of(world: World, user: bytes) -> dict[str, Any]:
+    _status, answer = world.server.claim("", {}, {}, text(user))
+    assert isinstance(answer, dict)
+    return answer
+
+
+def test_bundles_of_another_person_are_refused(world: World) -> None:
+    bob = world.enrolled(BOB)
+    world.published(ALICE)
+    world.published(MALLORY)
+    world.server.lies[f"POST users/{text(ALICE)}/claim"] = lambda answer: {
+        **bundles_of(world, MALLORY),
+        "chain_head": answer["chain_head"],
+    }
+    with pytest.raises(TrustRefused, match="chain"):
+        bundles.claim(bob, ALICE)
+
+
+def test_bundle_of_a_device_that_was_never_added_is_refused(world: World) -> None:
+    bob = world.enrolled(BOB)
+    world.published(ALICE)
+    stranger = world.profile(ALICE)
+    device.enrol(stranger, world.server.code(ALICE), name="phone")
+    assert not stranger.device.is_active
+    statement = b64u(stranger.device.statement)
+
+    def lie(answer: dict[str, Any]) -> dict[str, Any]:
+        row = {**answer["bundles"][0], "device_id": stranger.device_text, "device_statement": statement}
+        return {**answer, "bundles": [row]}
+
+    world.server.lies[f"POST users/{text(ALICE)}/claim"] = lie
+    with pytest.raises(TrustRefused, match="not in that person's account chain"):
+        bundles.claim(bob, ALICE)
+
+
+def test_withheld_one_time_keys_are_allowed_and_shown(world: World) -> None:
+    bob = world.enrolled(BOB)
+    world.published(ALICE)
+
+    def withhold(answer: dict[str, Any]) -> dict[str, Any]:
+        rows = [{k: v for k, v in one.items() if k != "one_time_pre_key"} for one in answer["bundles"]]
+        return {**answer, "bundles": rows}
+
+    world.server.lies[f"POST users/{text(ALICE)}/claim"] = withhold
+    assert [one.is_last_resort for one in bundles.claim(bob, ALICE).devices] == [True]
+
+
+def test_expired_signed_pre_key_is_refused(world: World) -> None:
+    bob = world.enrolled(BOB)
+    alice = world.published(ALICE)
+    assert alice.state.pre_keys.signed
+    bob.connect(transport=world.server.transport(), clock=_late(31))
+    with pytest.raises(TrustRefused, match="expired"):
+        bundles.claim(bob, ALICE)
+
+
+def _late(days: int) -> Any:
+    from holdfast.client.transport import Clock
+    from tests.client.lying_server import NOW
+
+    return Clock(lambda: NOW + days * 86_400)
+
+
+def test_batch_whose_upload_was_not_acknowledged_is_sent_again_as_it_was(world: World) -> None:
+    alice = world.enrolled(ALICE)
+    path = f"devices/{alice.device_text}/pre-keys"
+    world.server.lies[f"POST {path}"] = lambda _answer: {"nonsense": 1}
+    with pytest.raises(Exception, match="stored"):
+        prekeys.publish(alice)
+    world.server.lies.clear()
+    prekeys.publish(alice)
+    first, second = world.server.posted(path)
+    assert first == second
+    assert len(alice.state.pre_keys.one_time) == 100
+
+
+# Deposits, cases and releases
+
+
+def test_deposit_acknowledged_under_another_hash_is_refused(world: World, tmp_path: Path) -> None:
+    world.server.lies["POST escrow/deposits"] = lambda answer: {**answer, "record_hash": b64u(b"\0" * 32)}
+    with pytest.raises(TrustRefused, match="acknowledged"):
+        world.depositor(tmp_path)
+
+
+def test_deposit_dropped_by_the_server_is_reported_to_its_owner(world: World, tmp_path: Path) -> None:
+    alice = world.depositor(tmp_path)
+    assert escrow.status(alice).missing_on_server == []
+    world.server.deposits.clear()
+    assert escrow.status(alice).missing_on_server == [1]
+
+
+def test_recovery_refuses_a_deposit_of_somebody_else(world: World, tmp_path: Path) -> None:
+    world.depositor(tmp_path)
+    mallory = world.enrolled(MALLORY)
+    escrow.consent(mallory)
+    from holdfast.client import archive
+
+    archive.new_generation(mallory)
+    escrow.deposit_missing(mallory)
+    theirs = [row for row in world.server.deposits.values() if row["user"] == text(MALLORY)]
+    world.server.lies["GET escrow/deposits"] = lambda _answer: {"deposits": theirs}
+    with pytest.raises(TrustRefused, match="another person"):
+        world.case()
+
+
+def swapped_recipient(world: World, opened: Any, **changes: Any) -> str:
+    """The case with other recipient keys, signed by a device of the server's own making."""
+    row = world.server.cases[str(opened.case_id)]
+    case = Case.from_payload(Sign1.parse(unb64u(row["statement"])).payload)
+    forged = dataclasses.replace(case, **changes)
+    return b64u(sign(forged.to_payload(), purpose=Purpose.CASE, key=SigningKey.generate()).encode())
+
+
+def test_officer_refuses_a_case_whose_recipient_key_was_swapped(world: World, tmp_path: Path) -> None:
+    world.depositor(tmp_path)
+    _tablet, opened = world.case()
+    forged = swapped_recipient(world, opened, recipient_sealing_key=SealingKey.generate().public)
+    world.server.lies[f"GET cases/{opened.case_id}"] = lambda answer: {**answer, "statement": forged}
+    with pytest.raises(TrustRefused, match="case"):
+        world.seen(1, opened.case_id)
+
+
+def test_officer_hears_that_a_forged_recipient_device_has_other_words(world: World, tmp_path: Path) -> None:
+    world.depositor(tmp_path)
+    _tablet, opened = world.case()
+    # The server makes a whole device in alice's name, and a case signed by it: everything verifies but the words.
+    rogue = world.profile(ALICE)
+    device.enrol(rogue, world.server.code(ALICE), name="tablet")
+    forged = recovery.open_case(rogue, reason="lost both", purpose="recovery", subject=ALICE)
+    account, view = world.seen(1, forged.case_id)
+    with pytest.raises(WrongWords):
+        officer.approve(account, view, heard=two_of(opened.words), identity_check="I know her voice")
+    assert world.server.cases[str(forged.case_id)]["approvals"] == []
+
+
+@pytest.mark.parametrize("heard", [{}, {1: "x"}, {1: "x", 2: "y"}, {0: "x", 9: "y"}])
+def test_approval_needs_two_right_words(world: World, tmp_path: Path, heard: dict[int, str]) -> None:
+    world.depositor(tmp_path)
+    _tablet, opened = world.case()
+    account, view = world.seen(1, opened.case_id)
+    with pytest.raises(WrongWords):
+        officer.approve(account, view, heard=heard, identity_check="I know her voice")
+
+
+def test_officer_refuses_a_deposit_swapped_under_the_case(world: World, tmp_path: Path) -> None:
+    alice = world.depositor(tmp_path)
+    _tablet, opened = world.case()
+    from holdfast.client import archive
+
+    archive.new_generation(alice)
+    escrow.deposit_missing(alice)
+    first, second = world.server.deposits
+    other = world.server.deposits[second]
+    world.server.lies[f"GET escrow/deposits/{first}"] = lambda _answer: other
+    with pytest.raises(TrustRefused, match="not the one"):
+        world.seen(1, opened.case_id)
+
+
+def test_officer_who_is_the_requester_may_not_approve(world: World, tmp_path: Path) -> None:
+    world.depositor(tmp_path)
+    carol = world.server.tenant.officers[0]
+    account = world.enrolled(carol.person, carol)
+    escrow.consent(account)
+    from holdfast.client import archive
+
+    archive.new_generation(account)
+    escrow.deposit_missing(account)
+    opened = recovery.open_case(account, reason="mine", purpose="recovery", subject=carol.person)
+    view = officer.see(account, opened.case_id)
+    assert view.obstacle
+    with pytest.raises(ProfileError, match="may not approve"):
+        officer.approve(account, view, heard=two_of(opened.words), identity_check="me")
+
+
+def test_approval_names_the_case_and_no_other(world: World, tmp_path: Path) -> None:
+    world.depositor(tmp_path)
+    _tablet, opened = world.case()
+    world.approve(1, opened)
+    row = world.server.cases[str(opened.case_id)]
+    said = Approval.from_payload(Sign1.parse(unb64u(row["approvals"][0])).payload)
+    assert said.case_hash == Sign1.parse(unb64u(row["statement"])).payload_hash
+
+
+def released(world: World, tmp_path: Path) -> Any:
+    world.depositor(tmp_path)
+    tablet, opened = world.case()
+    for index in (1, 2):
+        world.approve(index, opened)
+    return tablet, opened
+
+
+def test_wrong_share_is_laid_to_its_officer(world: World, tmp_path: Path) -> None:
+    tablet, opened = released(world, tmp_path)
+
+    def spoil(answer: dict[str, Any]) -> dict[str, Any]:
+        name, index, _share = answer["shares"][1]
+        junk = bytes(1168)
+        return {**answer, "shares": [answer["shares"][0], [name, index, b64u(junk)]]}
+
+    world.server.lies[f"GET cases/{opened.case_id}/release"] = spoil
+    with pytest.raises(TrustRefused, match="wrong: 2"):
+        recovery.collect(tablet)
+    assert tablet.state.generations == []
+    world.server.lies.clear()
+    assert recovery.collect(tablet).generations == [1]
+
+
+def test_wrong_share_among_enough_right_ones_is_blamed_and_does_no_harm(world: World, tmp_path: Path) -> None:
+    tablet, opened = released(world, tmp_path)
+
+    def add_junk(answer: dict[str, Any]) -> dict[str, Any]:
+        name = answer["shares"][0][0]
+        return {**answer, "shares": [[name, 3, b64u(bytes(1168))], *answer["shares"]]}
+
+    world.server.lies[f"GET cases/{opened.case_id}/release"] = add_junk
+    done = recovery.collect(tablet)
+    assert (done.generations, [index for _, index in done.blamed]) == ([1], [3])
+
+
+@pytest.mark.parametrize("part", ["halves", "shares", "records"])
+def test_release_that_leaves_a_part_out_opens_nothing(world: World, tmp_path: Path, part: str) -> None:
+    tablet, opened = released(world, tmp_path)
+    world.server.lies[f"GET cases/{opened.case_id}/release"] = lambda answer: {**answer, part: []}
+    with pytest.raises(TrustRefused):
+        recovery.collect(tablet)
+    assert tablet.state.generations == []
+
+
+def test_release_with_another_half_opens_nothing(world: World, tmp_path: Path) -> None:
+    tablet, opened = released(world, tmp_path)
+
+    def swap(answer: dict[str, Any]) -> dict[str, Any]:
+        name, _half = answer["halves"][0]
+        return {**answer, "halves": [[name, b64u(bytes(384))]]}
+
+    world.server.lies[f"GET cases/{opened.case_id}/release"] = swap
+    with pytest.raises(TrustRefused):
+        recovery.collect(tablet)
+
+
+# Re-genesis
+
+
+def begun_again(world: World, tmp_path: Path) -> Any:
+    tablet, opened = released(world, tmp_path)
+    done = recovery.collect(tablet)
+    for index in (1, 2):
+        account, view = world.seen(index, opened.case_id)
+        officer.attest(account, view, officer.proposal(account, view), heard=two_of(done.words))
+    recovery.finish(tablet, password=PASSWORD)
+    return tablet, done
+
+
+def test_peer_who_began_again_is_another_person_until_a_human_confirms(world: World, tmp_path: Path) -> None:
+    bob = world.enrolled(BOB)
+    alice = world.enrolled(ALICE)
+    contacts.refresh(bob, ALICE)
+    before = contacts.identity_words(alice.chain)
+    world.server.chains[text(ALICE)] = world.server.chains[text(ALICE)][:2]
+    escrow.consent(alice)
+    from holdfast.client import archive
+
+    archive.new_generation(alice)
+    escrow.deposit_missing(alice)
+    tablet, opened = world.case()
+    for index in (1, 2):
+        world.approve(index, opened)
+    done = recovery.collect(tablet)
+    for index in (1, 2):
+        account, view = world.seen(index, opened.case_id)
+        officer.attest(account, view, officer.proposal(account, view), heard=two_of(done.words))
+    recovery.finish(tablet, password=PASSWORD)
+    prekeys.publish(tablet)
+    for _ in range(2):
+        with pytest.raises(PeerChanged):
+            bundles.claim(bob, ALICE)
+    with pytest.raises(WrongWords):
+        contacts.confirm(bob, ALICE, words=before)
+    with pytest.raises(PeerChanged):
+        bundles.claim(bob, ALICE)
+    contacts.confirm(bob, ALICE, words=done.words)
+    assert bundles.claim(bob, ALICE).identity_words == done.words
+
+
+def test_officer_refuses_to_attest_a_key_that_the_person_did_not_read_out(world: World, tmp_path: Path) -> None:
+    tablet, opened = released(world, tmp_path)
+    done = recovery.collect(tablet)
+    rogue = {"identity_key": b64u(SigningKey.generate().public.encoded)}
+    world.server.lies[f"GET cases/{opened.case_id}"] = lambda answer: {
+        **answer,
+        "successor": {**answer["successor"], **rogue},
+    }
+    account, view = world.seen(1, opened.case_id)
+    with pytest.raises(WrongWords):
+        officer.attest(account, view, officer.proposal(account, view), heard=two_of(done.words))
+
+
+def test_re_genesis_with_too_few_attestations_is_refused_by_every_peer(world: World, tmp_path: Path) -> None:
+    bob = world.enrolled(BOB)
+    tablet, _done = begun_again(world, tmp_path)
+    entries = world.server.chains[text(ALICE)]
+    again = len(entries) - 3
+    value = decode(entries[again])
+    assert isinstance(value, list)
+    payload = decode(value[2])  # type: ignore[arg-type]
+    assert isinstance(payload, dict)
+    body = payload[10]
+    assert isinstance(body, dict)
+    attestations = body[2]
+    assert isinstance(attestations, list)
+    forged: dict[int, Encodable] = {**payload, 10: {**body, 2: [attestations[0], attestations[0]]}}
+    key = SigningKey.from_seed(tablet.identity_key.public.kind, tablet.state.identity_seed)
+    entries[again] = sign(encode(forged), purpose=Purpose.CHAIN, key=key).encode()
+    del entries[again + 1 :]
+    with pytest.raises(TrustRefused):
+        contacts.refresh(bob, ALICE)
+
+
+def test_secrets_never_leave_the_device(world: World, tmp_path: Path) -> None:
+    tablet, _done = begun_again(world, tmp_path)
+    bob = world.published(BOB)
+    sent = repr(world.server.log)
+    for account in (tablet, bob):
+        device_seeds = [account.device.signing_seed, account.device.agreement_seed, account.device.sealing_seed]
+        archive_keys = [one.key for one in account.state.generations]
+        pre_keys = [one.dh_seed for one in account.state.pre_keys.one_time]
+        for secret in [account.state.identity_seed, *device_seeds, *archive_keys, *pre_keys]:
+            assert len(secret) == 32
+            assert b64u(secret.reveal()) not in sent
+            assert secret.reveal().hex() not in sent
+    assert b64u(tablet.device.statement) in sent
