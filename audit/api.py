@@ -143,7 +143,7 @@ def _number(text: str, name: str) -> int:
 
 
 class ExportView(ApiView):
-    permission_names: ClassVar = {"GET": "audit:export"}
+    permission_names: ClassVar = {"GET": "audit:read"}
 
     @extend_schema(
         summary="Export the whole log as JSON lines, for `holdfast audit verify`",

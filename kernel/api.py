@@ -78,6 +78,8 @@ class ApiView(APIView):
     tenancy: ClassVar[str] = "tenant"
     max_body: ClassVar[int] = MAX_BODY
     idempotency_required: ClassVar[bool] = False
+    # A view whose own rows answer a repeated key (the claims' do) spares the general look-up.
+    replays_by_itself: ClassVar[bool] = False
 
     @property
     def actor(self) -> Actor:
@@ -116,11 +118,18 @@ class ApiView(APIView):
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
+        if self.idempotency_required and request.method == "POST":
+            self.idempotency_key(request)
         key = self._idempotency_key(request)
-        if key is None and self.idempotency_required and request.method == "POST":
-            raise IdempotencyKeyMissing("Send an Idempotency-Key header, a fresh one per act.", field="idempotency-key")
-        if key is not None:
+        if key is not None and not self.replays_by_itself:
             self._replay(request, key)
+
+    def idempotency_key(self, request: Request) -> str:
+        """Return the key of a request whose view requires one. Raises IdempotencyKeyMissing."""
+        key = self._idempotency_key(request)
+        if key is None:
+            raise IdempotencyKeyMissing("Send an Idempotency-Key header, a fresh one per act.", field="idempotency-key")
+        return key
 
     def handle_exception(self, exc: Exception) -> Response:
         if isinstance(exc, _Replayed):

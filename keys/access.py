@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fetch, authorize and lock rows of the key directory.
+
+Implements DESIGN section 4: within the open tenant, what an actor may not see is not found. It writes nothing.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TypeVar, cast
+from uuid import UUID
+
+from django.db import connection
+from django.db.models import Count, Min, Model, QuerySet
+
+from kernel.actors import Actor
+from kernel.errors import NotFound
+from keys.models import ChainEntry, ChainHead, Claim, Device, OneTimePreKey, PreKeyBatch, SignedPreKey, Vault, VaultDoor
+from keys.states import DeviceState
+
+Row = TypeVar("Row", bound=Model)
+
+
+def device(device_id: UUID) -> Device:
+    """Return any device of the tenant. Raises NotFound."""
+    return _one(Device.objects.filter(id=device_id))
+
+
+def active_device(device_id: UUID) -> Device:
+    """Return a device that its user's chain lists. Raises NotFound for one pending or revoked, too."""
+    return _one(Device.objects.filter(id=device_id, state=DeviceState.ACTIVE))
+
+
+def device_by_statement_hash(statement_hash: bytes) -> Device:
+    """Return the device enrolled by the statement with this hash (`payload_hash`). Raises NotFound."""
+    return _one(Device.objects.filter(statement_hash=statement_hash))
+
+
+def devices_of(user_id: UUID) -> list[Device]:
+    """Return a user's devices in every state, oldest first."""
+    return list(Device.objects.filter(user_id=user_id).order_by("created_at", "id"))
+
+
+def active_devices(user_id: UUID) -> list[Device]:
+    """Return the devices that a user's chain lists, oldest first."""
+    return list(Device.objects.filter(user_id=user_id, state=DeviceState.ACTIVE).order_by("created_at", "id"))
+
+
+def own_device_for_reading(actor: Actor, device_id: UUID) -> Device:
+    """Return the actor's own device: the one whose key signed this request. Raises NotFound otherwise."""
+    if actor.kind != "device" or actor.id != device_id:
+        raise NotFound
+    return device(device_id)
+
+
+def own_device_for_update(actor: Actor, device_id: UUID) -> Device:
+    """Return the actor's own device, active and locked against a revocation meanwhile. Raises NotFound."""
+    if actor.kind != "device" or actor.id != device_id:
+        raise NotFound
+    return _one(_locked(Device.objects.filter(id=device_id, state=DeviceState.ACTIVE)))
+
+
+def own_user(actor: Actor, user_id: UUID) -> UUID:
+    """Return the user whose device the actor is. Raises NotFound for another's chain or vault."""
+    if actor.kind != "device" or actor.person_id != user_id:
+        raise NotFound
+    return user_id
+
+
+def vault_owner(actor: Actor) -> UUID:
+    """Return whose vault the actor may read and write: her active device's user. Raises NotFound."""
+    if actor.kind != "device" or actor.person_id is None or actor.id is None:
+        raise NotFound
+    return cast(UUID, active_device(actor.id).user_id)
+
+
+def chain_head(user_id: UUID) -> ChainHead:
+    """Return where a user's chain stands. Raises NotFound for a user without one."""
+    return _one(ChainHead.objects.filter(user_id=user_id))
+
+
+def chain_head_for_update(user_id: UUID) -> ChainHead | None:
+    """Lock where a user's chain stands, so that appends come one after another; None before the first."""
+    return cast("ChainHead | None", _locked(ChainHead.objects.filter(user_id=user_id)).first())
+
+
+def chain_entries(user_id: UUID, *, after: int = -1) -> list[ChainEntry]:
+    """Return a chain's accepted entries whose number is above `after`, in order."""
+    return list(ChainEntry.objects.filter(user_id=user_id, seq__gt=after).order_by("seq"))
+
+
+def current_signed_pre_key(device_id: UUID) -> SignedPreKey | None:
+    """Return the signed pre-key that is handed out with claims, if the device has published one."""
+    return cast("SignedPreKey | None", SignedPreKey.objects.filter(device_id=device_id, is_current=True).first())
+
+
+def signed_pre_key(device_id: UUID, key_id: int) -> SignedPreKey | None:
+    """Return the signed pre-key that this id was used for, current or not."""
+    return cast("SignedPreKey | None", SignedPreKey.objects.filter(device_id=device_id, key_id=key_id).first())
+
+
+def batch(device_id: UUID, batch_id: bytes) -> PreKeyBatch | None:
+    """Return a batch by the id that its statement gives it; it stays when all its keys are gone."""
+    return cast("PreKeyBatch | None", PreKeyBatch.objects.filter(device_id=device_id, batch_id=batch_id).first())
+
+
+def has_key_ids_within(device_id: UUID, first: int, last: int) -> bool:
+    """Tell whether a batch of the device, used up or voided ones included, covers an id of this range."""
+    overlapping = PreKeyBatch.objects.filter(device_id=device_id, first_key_id__lte=last, last_key_id__gte=first)
+    return bool(overlapping.exists())
+
+
+def unissued(device: Device) -> QuerySet[OneTimePreKey]:
+    """Select the one-time pre-keys of a device that can still be handed out."""
+    return OneTimePreKey.objects.filter(device_id=device.id, epoch=device.pre_key_epoch)
+
+
+def remaining_by_batch(device: Device) -> list[tuple[bytes, list[int]]]:
+    """Return (batch id, remaining key ids in order) of each batch that has any, by batch id."""
+    found: dict[bytes, list[int]] = {}
+    for batch_id, key_id in unissued(device).order_by("key_id").values_list("batch__batch_id", "key_id"):
+        found.setdefault(bytes(batch_id), []).append(key_id)
+    return sorted(found.items())
+
+
+def pool(device: Device) -> dict[str, object]:
+    """Return how many one-time pre-keys are left (`count`) and since when the oldest waits (`oldest`)."""
+    return unissued(device).aggregate(count=Count("id"), oldest=Min("batch__stored_at"))
+
+
+def claims_since(device_id: UUID, since: datetime) -> int:
+    """Count the claims of a device since an instant, those that found no one-time pre-key included."""
+    return int(Claim.objects.filter(device_id=device_id, claimed_at__gte=since).count())
+
+
+def vault(user_id: UUID) -> Vault | None:
+    """Return a user's vault row, sealed, if she has stored one."""
+    return cast("Vault | None", Vault.objects.filter(user_id=user_id).first())
+
+
+def door(user_id: UUID, kind: str) -> VaultDoor | None:
+    """Return one door row, sealed, if the user has stored it."""
+    return cast("VaultDoor | None", VaultDoor.objects.filter(user_id=user_id, kind=kind).first())
+
+
+def doors(user_id: UUID) -> list[VaultDoor]:
+    """Return a user's door rows, sealed, by kind."""
+    return list(VaultDoor.objects.filter(user_id=user_id).order_by("kind"))
+
+
+def _locked(rows: QuerySet[Row]) -> QuerySet[Row]:
+    # SQLite has one writer at a time and no row locks: IMMEDIATE took its lock at BEGIN.
+    return rows.select_for_update() if connection.features.has_select_for_update else rows
+
+
+def _one(rows: QuerySet[Row]) -> Row:
+    row = rows.first()
+    if row is None:
+        raise NotFound
+    return row

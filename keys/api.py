@@ -1,0 +1,488 @@
+# SPDX-License-Identifier: Apache-2.0
+"""REST of the key directory: devices, chains, pre-keys, claims, vault (DESIGN section 9, PROTOCOL section 7)."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any, ClassVar
+from uuid import UUID
+
+from django.utils import timezone
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from holdfast.core.encoding import MAX_BLOB, MAX_STATEMENT, MAX_VAULT, b64u
+from holdfast.core.secret import SecretBytes
+from kernel.api import ApiView
+from kernel.errors import MalformedRequest
+from kernel.fields import Base64UrlField, Empty, StrictSerializer, UtcField, rfc3339
+from keys import access, claims, services
+from keys.errors import ChainFork, IfMatchMissing
+from tenants import services as tenants
+from tenants.permissions import PermissionName
+from tenants.sources import source_of
+
+DOOR_KINDS = ("password", "phrase", "device", "contacts")
+MAX_ENTRIES = 32
+CLAIM_KEY = OpenApiParameter(
+    "Idempotency-Key", str, OpenApiParameter.HEADER, required=True, description="A fresh key per claim; a retry repeats it."
+)
+IF_MATCH = OpenApiParameter(
+    "If-Match", str, OpenApiParameter.HEADER, required=True, description='The version last read, `"0"` for the first.'
+)
+
+
+class EnrolDeviceIn(StrictSerializer):
+    tenant_id = serializers.UUIDField(help_text="From the enrolment code.")
+    code_secret = Base64UrlField(length=16, help_text="From the enrolment code; used up by this call.")
+    device_statement = Base64UrlField(max_length=MAX_STATEMENT, help_text="Signed by the new device's own key.")
+
+
+class EnrolDeviceOut(StrictSerializer):
+    device_id = serializers.UUIDField()
+    user_id = serializers.UUIDField()
+    state = serializers.CharField(help_text="`pending` until the user's account chain lists the device.")
+    server_time = UtcField()
+
+
+class DeviceOut(StrictSerializer):
+    device_id = serializers.UUIDField()
+    user_id = serializers.UUIDField()
+    name = serializers.CharField()
+    suite = serializers.IntegerField()
+    state = serializers.CharField(help_text="pending, active or revoked.")
+    created_at = UtcField()
+    device_statement = Base64UrlField()
+
+
+class DevicesOut(StrictSerializer):
+    devices = DeviceOut(many=True)
+
+
+class ListedDevice(StrictSerializer):
+    device_id = serializers.UUIDField()
+    device_statement = Base64UrlField()
+
+
+class UserDevicesOut(StrictSerializer):
+    chain_head = Base64UrlField(length=32)
+    devices = ListedDevice(many=True)
+
+
+class ChainIn(StrictSerializer):
+    entries = serializers.ListField(
+        child=Base64UrlField(max_length=MAX_STATEMENT), min_length=1, max_length=MAX_ENTRIES, help_text="In order."
+    )
+    expected_head = Base64UrlField(length=32, allow_null=True, help_text="The head they were made on; null for a genesis.")
+
+
+class ChainHeadOut(StrictSerializer):
+    head = Base64UrlField(length=32)
+    seq = serializers.IntegerField()
+
+
+class ChainOut(ChainHeadOut):
+    entries = serializers.ListField(child=Base64UrlField())
+
+
+class BundleIn(StrictSerializer):
+    v = serializers.IntegerField(min_value=1, max_value=1)
+    signed_pre_key = Base64UrlField(max_length=MAX_STATEMENT)
+
+
+class PreKeysIn(StrictSerializer):
+    v = serializers.IntegerField(min_value=1, max_value=1)
+    batch = Base64UrlField(max_length=MAX_STATEMENT, help_text="The signed batch statement.")
+    leaves = Base64UrlField(max_length=200 * 1024, help_text="dCBOR array of the batch's leaves.")
+
+
+class PreKeysOut(StrictSerializer):
+    stored = serializers.IntegerField(help_text="0 when the server had this batch already.")
+    count = serializers.IntegerField(help_text="One-time pre-keys left.")
+
+
+class ForecastOut(StrictSerializer):
+    count = serializers.IntegerField()
+    oldest_at = UtcField(allow_null=True)
+    per_day = serializers.FloatField(help_text="Claims a day over the last week.")
+    empty_at = UtcField(allow_null=True, help_text="When the pool runs out at that rate.")
+
+
+class CheckOut(StrictSerializer):
+    digest = Base64UrlField(length=32)
+    count = serializers.IntegerField()
+    signed_pre_key_hash = Base64UrlField()
+
+
+class OneTimeOut(StrictSerializer):
+    batch = Base64UrlField()
+    leaf = Base64UrlField()
+    index = serializers.IntegerField()
+    proof = Base64UrlField()
+
+
+class BundleOut(StrictSerializer):
+    v = serializers.IntegerField()
+    suite = serializers.IntegerField()
+    chain_head = Base64UrlField(length=32)
+    device_statement = Base64UrlField()
+    signed_pre_key = Base64UrlField()
+    one_time_pre_key = OneTimeOut(required=False)
+    one_time = serializers.ChoiceField(choices=("handed-out", "exhausted"))
+
+
+class DeviceBundleOut(BundleOut):
+    device_id = serializers.UUIDField()
+
+
+class UserBundlesOut(StrictSerializer):
+    chain_head = Base64UrlField(length=32)
+    bundles = DeviceBundleOut(many=True)
+
+
+class VaultIn(StrictSerializer):
+    statement = Base64UrlField(max_length=MAX_STATEMENT, help_text="`sync` statement by the AIK over the blob.")
+    blob = Base64UrlField(max_length=MAX_VAULT)
+
+
+class VaultOut(StrictSerializer):
+    statement = Base64UrlField()
+    blob = Base64UrlField()
+    version = serializers.IntegerField()
+
+
+class DoorIn(StrictSerializer):
+    blob = Base64UrlField(max_length=MAX_BLOB)
+
+
+class DoorOut(DoorIn):
+    version = serializers.IntegerField()
+
+
+class DoorListItem(StrictSerializer):
+    kind = serializers.CharField()
+    version = serializers.IntegerField()
+
+
+class DoorsOut(StrictSerializer):
+    doors = DoorListItem(many=True)
+
+
+def _device_document(device: Any) -> dict[str, Any]:
+    return {
+        "device_id": str(device.pk),
+        "user_id": str(device.user_id),
+        "name": device.name,
+        "suite": device.suite,
+        "state": device.state,
+        "created_at": rfc3339(device.created_at),
+        "device_statement": b64u(bytes(device.statement)),
+    }
+
+
+class DevicesView(ApiView):
+    """Own devices are read with a signature; a new one enrols with its code, before it has any standing."""
+
+    permission_names: ClassVar = {"GET": PermissionName.DEVICE_READ, "POST": "by code"}
+
+    @property
+    def tenancy(self) -> str:  # type: ignore[override]
+        """The code is the credential of an enrolment, and a signature that of everything else."""
+        return "enrolment" if self.request.method == "POST" else "tenant"
+
+    @extend_schema(summary="List the caller's own devices", operation_id="list_devices", responses=DevicesOut)
+    def get(self, request: Request) -> Response:
+        assert self.actor.person_id is not None
+        devices = access.devices_of(self.actor.person_id)
+        return Response({"devices": [_device_document(device) for device in devices]})
+
+    @extend_schema(
+        summary="Enrol a device with a single-use code",
+        operation_id="enrol_device",
+        request=EnrolDeviceIn,
+        responses={201: EnrolDeviceOut},
+    )
+    def post(self, request: Request) -> Response:
+        """The code and the statement's own signature are the proof; the request itself is not signed."""
+        given = self.valid(EnrolDeviceIn, request)
+        tenants.begin_enrolment(tenant_id=given["tenant_id"], source=source_of(request._request))
+        with self.writing(request) as reply:
+            device = services.enrol_device(
+                statement=given["device_statement"], code_secret=SecretBytes(given["code_secret"])
+            )
+            reply.send(
+                {
+                    "device_id": str(device.pk),
+                    "user_id": str(device.user_id),
+                    "state": device.state,
+                    "server_time": rfc3339(timezone.now()),
+                }
+            )
+        return reply.response
+
+
+class DeviceView(ApiView):
+    permission_names: ClassVar = {"GET": PermissionName.DEVICE_READ}
+
+    @extend_schema(summary="One device of the tenant", operation_id="read_device", responses=DeviceOut)
+    def get(self, request: Request, device_id: UUID) -> Response:
+        return Response(_device_document(access.device(device_id)))
+
+
+class ChainView(ApiView):
+    permission_names: ClassVar = {"GET": PermissionName.CHAIN_READ, "POST": PermissionName.CHAIN_WRITE}
+    max_body = 512 * 1024
+
+    @extend_schema(
+        summary="Read a user's account chain",
+        operation_id="read_chain",
+        parameters=[OpenApiParameter("after", int, description="Entries above this number only.")],
+        responses=ChainOut,
+    )
+    def get(self, request: Request, user_id: UUID) -> Response:
+        head = access.chain_head(user_id)
+        rows = access.chain_entries(user_id, after=_after(request))
+        entries = [b64u(bytes(row.entry)) for row in rows]
+        return Response({"entries": entries, "head": b64u(bytes(head.head)), "seq": head.seq})
+
+    @extend_schema(
+        summary="Append entries to one's own chain, all or none",
+        operation_id="append_chain",
+        request=ChainIn,
+        responses={201: ChainHeadOut},
+    )
+    def post(self, request: Request, user_id: UUID) -> Response:
+        """A stale head is answered with 409 `chain-stale` and the newer one."""
+        given = self.valid(ChainIn, request)
+        owner = access.own_user(self.actor, user_id)
+        try:
+            with self.writing(request) as reply:
+                view = services.append_chain(
+                    user_id=owner, entries=given["entries"], expected_head=given["expected_head"], actor=self.actor
+                )
+                reply.send({"head": b64u(view.head), "seq": view.seq})
+        except ChainFork:
+            services.record_fork(user_id=owner, entries=given["entries"], actor=self.actor)
+            raise
+        return reply.response
+
+
+def _after(request: Request) -> int:
+    text = request.query_params.get("after", "-1")
+    if not text.removeprefix("-").isascii() or not text.removeprefix("-").isdigit() or len(text) > 10:
+        raise MalformedRequest("after: must be a whole number.", field="after")
+    return int(text)
+
+
+class UserDevicesView(ApiView):
+    permission_names: ClassVar = {"GET": PermissionName.DEVICE_READ}
+
+    @extend_schema(summary="The devices a user's chain lists", operation_id="list_user_devices", responses=UserDevicesOut)
+    def get(self, request: Request, user_id: UUID) -> Response:
+        head = access.chain_head(user_id)
+        devices = [
+            {"device_id": str(device.pk), "device_statement": b64u(bytes(device.statement))}
+            for device in access.active_devices(user_id)
+        ]
+        return Response({"chain_head": b64u(bytes(head.head)), "devices": devices})
+
+
+class BundleView(ApiView):
+    permission_names: ClassVar = {"PUT": PermissionName.PREKEY_WRITE}
+
+    @extend_schema(
+        summary="Publish the signed pre-key", operation_id="publish_signed_pre_key", request=BundleIn, responses={204: None}
+    )
+    def put(self, request: Request, device_id: UUID) -> Response:
+        given = self.valid(BundleIn, request)
+        with self.writing(request) as reply:
+            device = access.own_device_for_update(self.actor, device_id)
+            services.publish_signed_pre_key(device=device, statement=given["signed_pre_key"], actor=self.actor)
+        return reply.response
+
+
+class PreKeysView(ApiView):
+    permission_names: ClassVar = {"GET": PermissionName.PREKEY_WRITE, "POST": PermissionName.PREKEY_WRITE}
+    max_body = 256 * 1024
+
+    @extend_schema(
+        summary="Store a batch of one-time pre-keys",
+        operation_id="store_pre_keys",
+        request=PreKeysIn,
+        responses={201: PreKeysOut, 200: PreKeysOut},
+    )
+    def post(self, request: Request, device_id: UUID) -> Response:
+        """One signature and one Merkle root are checked. The same batch again is answered with 200 and stores nothing."""
+        given = self.valid(PreKeysIn, request)
+        device = access.own_device_for_reading(self.actor, device_id)
+        signed, batch = services.verify_batch(device=device, statement=given["batch"], leaves=given["leaves"])
+        with self.writing(request) as reply:
+            device = access.own_device_for_update(self.actor, device_id)
+            done = services.store_batch(
+                device=device, statement=given["batch"], signed=signed, batch=batch, actor=self.actor
+            )
+            reply.send({"stored": done.stored, "count": done.count}, status=201 if done.stored else 200)
+        return reply.response
+
+    @extend_schema(summary="How many one-time pre-keys are left, and for how long", operation_id="forecast_pre_keys", responses=ForecastOut)
+    def get(self, request: Request, device_id: UUID) -> Response:
+        device = access.own_device_for_reading(self.actor, device_id)
+        pool = access.pool(device)
+        count, oldest = int(pool["count"] or 0), pool["oldest"]  # type: ignore[call-overload]
+        per_day = access.claims_since(device.pk, timezone.now() - timedelta(days=7)) / 7
+        empty_at = timezone.now() + timedelta(days=count / per_day) if per_day else None
+        return Response(
+            {
+                "count": count,
+                "oldest_at": rfc3339(oldest) if oldest else None,  # type: ignore[arg-type]
+                "per_day": round(per_day, 2),
+                "empty_at": rfc3339(empty_at) if empty_at else None,
+            }
+        )
+
+
+class CheckView(ApiView):
+    permission_names: ClassVar = {"POST": PermissionName.PREKEY_WRITE}
+
+    @extend_schema(
+        summary="Digest of what the server can still hand out", operation_id="check_pre_keys", request=Empty, responses=CheckOut
+    )
+    def post(self, request: Request, device_id: UUID) -> Response:
+        """The device computes the same over what it holds; a difference means lost or doubled keys."""
+        self.valid(Empty, request)
+        device = access.own_device_for_reading(self.actor, device_id)
+        digest, count, spk_hash = services.server_holds(device)
+        return Response({"digest": b64u(digest), "count": count, "signed_pre_key_hash": b64u(spk_hash)})
+
+
+class ClaimView(ApiView):
+    """The hot path. The claim's own row answers a repeated key, so the general mechanism stands aside."""
+
+    permission_names: ClassVar = {"POST": PermissionName.PREKEY_CLAIM}
+    idempotency_required = True
+    replays_by_itself = True
+
+    @extend_schema(
+        summary="Claim a bundle of one device, with one one-time pre-key",
+        operation_id="claim_device",
+        request=Empty,
+        parameters=[CLAIM_KEY],
+        responses=BundleOut,
+    )
+    def post(self, request: Request, device_id: UUID) -> Response:
+        return _answer(claims.claim_device(device_id=device_id, key=self.idempotency_key(request), actor=self.actor))
+
+
+class UserClaimView(ApiView):
+    """The hot path for all devices of a user at once."""
+
+    permission_names: ClassVar = {"POST": PermissionName.PREKEY_CLAIM}
+    idempotency_required = True
+    replays_by_itself = True
+
+    @extend_schema(
+        summary="Claim a bundle of every device of a user",
+        operation_id="claim_user",
+        request=Empty,
+        parameters=[CLAIM_KEY],
+        responses=UserBundlesOut,
+    )
+    def post(self, request: Request, user_id: UUID) -> Response:
+        return _answer(claims.claim_user(user_id=user_id, key=self.idempotency_key(request), actor=self.actor))
+
+
+def _answer(answer: claims.ClaimAnswer) -> Response:
+    headers = {"idempotent-replay": "true"} if answer.replayed else None
+    return Response(answer.document, headers=headers)
+
+
+class VaultView(ApiView):
+    permission_names: ClassVar = {"GET": PermissionName.VAULT_READ, "PUT": PermissionName.VAULT_WRITE}
+    max_body = 2 * 1024 * 1024
+
+    @extend_schema(summary="Read one's own vault", operation_id="read_vault", responses=VaultOut)
+    def get(self, request: Request) -> Response:
+        owner = access.vault_owner(self.actor)
+        statement, blob, version = services.open_vault(user_id=owner, actor=self.actor)
+        return Response(
+            {"statement": b64u(statement), "blob": b64u(blob), "version": version}, headers={"etag": f'"{version}"'}
+        )
+
+    @extend_schema(
+        summary="Write one's own vault", operation_id="write_vault", request=VaultIn, parameters=[IF_MATCH], responses={204: None}
+    )
+    def put(self, request: Request) -> Response:
+        given = self.valid(VaultIn, request)
+        owner = access.vault_owner(self.actor)
+        sealed = services.seal_vault(
+            user_id=owner, statement=given["statement"], blob=given["blob"], expected_version=_if_match(request)
+        )
+        with self.writing(request) as reply:
+            version = services.store_vault(user_id=owner, sealed=sealed, actor=self.actor)
+            reply.headers = {"etag": f'"{version}"'}
+        return reply.response
+
+
+class DoorsView(ApiView):
+    permission_names: ClassVar = {"GET": PermissionName.VAULT_READ}
+
+    @extend_schema(summary="List the doors of one's own vault", operation_id="list_doors", responses=DoorsOut)
+    def get(self, request: Request) -> Response:
+        rows = access.doors(access.vault_owner(self.actor))
+        return Response({"doors": [{"kind": row.kind, "version": row.version} for row in rows]})
+
+
+class DoorView(ApiView):
+    permission_names: ClassVar = {
+        "GET": PermissionName.VAULT_READ,
+        "PUT": PermissionName.VAULT_WRITE,
+        "DELETE": PermissionName.VAULT_WRITE,
+    }
+    max_body = 128 * 1024
+
+    @extend_schema(summary="Read one door", operation_id="read_door", responses=DoorOut)
+    def get(self, request: Request, kind: str) -> Response:
+        owner = access.vault_owner(self.actor)
+        blob, version = services.open_door(user_id=owner, kind=_kind(kind), actor=self.actor)
+        return Response({"blob": b64u(blob), "version": version}, headers={"etag": f'"{version}"'})
+
+    @extend_schema(
+        summary="Write one door", operation_id="write_door", request=DoorIn, parameters=[IF_MATCH], responses={204: None}
+    )
+    def put(self, request: Request, kind: str) -> Response:
+        given = self.valid(DoorIn, request)
+        owner = access.vault_owner(self.actor)
+        sealed = services.seal_door(
+            user_id=owner, kind=_kind(kind), blob=given["blob"], expected_version=_if_match(request)
+        )
+        with self.writing(request) as reply:
+            version = services.store_door(user_id=owner, kind=kind, sealed=sealed, actor=self.actor)
+            reply.headers = {"etag": f'"{version}"'}
+        return reply.response
+
+    @extend_schema(summary="Close one door", operation_id="delete_door", responses={204: None})
+    def delete(self, request: Request, kind: str) -> Response:
+        owner = access.vault_owner(self.actor)
+        with self.writing(request) as reply:
+            services.delete_door(user_id=owner, kind=_kind(kind), actor=self.actor)
+        return reply.response
+
+
+def _kind(kind: str) -> str:
+    if kind not in DOOR_KINDS:
+        raise MalformedRequest(f"kind: must be one of {', '.join(DOOR_KINDS)}.", field="kind")
+    return kind
+
+
+def _if_match(request: Request) -> int:
+    tag = request.headers.get("if-match")
+    if tag is None:
+        raise IfMatchMissing('Send If-Match with the version last read, "0" for the first.', field="if-match")
+    number = tag.strip('"')
+    if not number.isascii() or not number.isdigit() or len(number) > 9:
+        raise MalformedRequest("if-match: must be the version last read.", field="if-match")
+    return int(number)
+
+

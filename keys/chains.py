@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Account chains as the server sees them: stored entries in, the verified state out.
+
+PROTOCOL section 5, by the same functions of `holdfast.core.chain` that clients use. It writes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+from uuid import UUID
+
+from holdfast.core.chain import ChainState, verify_chain
+from holdfast.core.entries import Entry
+from holdfast.core.keys import PublicKey
+from holdfast.core.policy import SignedPolicy
+from kernel.errors import NotFound
+from kernel.scope import current_tenant
+from keys import access
+
+
+class RegenesisRules(Protocol):
+    """What a higher app knows about beginning a chain anew; `escrow` and `recovery` provide it at start."""
+
+    def policies(self) -> Sequence[SignedPolicy]:
+        """Return every verified policy version of the open tenant, oldest first."""
+        ...
+
+    def require(self, *, user_id: UUID, case_id: UUID, device_hash: bytes) -> None:
+        """Raise RegenesisRefused unless that case gave this user's key to the device of that statement."""
+        ...
+
+
+_rules: list[RegenesisRules] = []
+
+
+def register_regenesis_rules(rules: RegenesisRules) -> None:
+    """Say, at start, who answers for re-genesis. Without anybody, no chain begins anew."""
+    _rules[:] = [rules]
+
+
+def regenesis_rules() -> RegenesisRules | None:
+    """Return who answers for re-genesis."""
+    return _rules[0] if _rules else None
+
+
+@dataclass(frozen=True)
+class ChainView:
+    """A user's chain, verified from its genesis."""
+
+    user_id: UUID
+    state: ChainState
+
+    @property
+    def seq(self) -> int:
+        """The number of the newest entry."""
+        return self.state.seq
+
+    @property
+    def head(self) -> bytes:
+        """The 32-byte hash of the newest entry."""
+        return self.state.head
+
+    @property
+    def aik(self) -> PublicKey:
+        """The current account identity key."""
+        return self.state.aik
+
+
+def parse_entries(encoded: Sequence[bytes]) -> list[Entry]:
+    """Read entries as uploaded. Raises Malformed."""
+    return [Entry.parse(one) for one in encoded]
+
+
+def policies() -> Sequence[SignedPolicy]:
+    """Return the policies under which a re-genesis may stand in a chain of the open tenant."""
+    rules = regenesis_rules()
+    return rules.policies() if rules else ()
+
+
+def verify(user_id: UUID, entries: Sequence[Entry]) -> ChainState:
+    """Verify a whole chain of one user of the open tenant. Raises what verify_chain raises."""
+    needed = policies() if any(entry.body.TYPE == 8 for entry in entries) else ()
+    return verify_chain(entries, tenant=current_tenant().bytes, user=user_id.bytes, policies=needed)
+
+
+def chain_state(user_id: UUID) -> ChainView:
+    """Return a user's chain. Raises NotFound when she has none."""
+    rows = access.chain_entries(user_id)
+    if not rows:
+        raise NotFound
+    return ChainView(user_id, verify(user_id, parse_entries([bytes(row.entry) for row in rows])))

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the key directory refuses, one class per code. Codes are API and are printed in docs/problems.md."""
+
+from __future__ import annotations
+
+from kernel.errors import Conflict, Denied, Invalid, NotFound, Throttled, Unavailable
+
+
+class DeviceKnown(Conflict):
+    """This device, or this device statement, is enrolled already."""
+
+    code = "device-known"
+
+
+class DeviceMismatch(Invalid):
+    """The statement is not about this device, user and tenant."""
+
+    code = "device-mismatch"
+
+
+class DeviceNotActive(Denied):
+    """The device's account chain does not list it as active."""
+
+    code = "device-not-active"
+
+
+class ChainStale(Conflict):
+    """The account chain has moved on; read the newer entries first."""
+
+    code = "chain-stale"
+
+
+class ChainFork(Conflict):
+    """Another entry with a valid signature has this place in the account chain."""
+
+    code = "chain-fork"
+
+
+class ChainRefused(Invalid):
+    """The account chain cannot take these entries together."""
+
+    code = "chain-refused"
+
+
+class RegenesisRefused(Denied):
+    """The officers' attestations do not allow this account chain to begin anew."""
+
+    code = "regenesis-refused"
+
+
+class PreKeyReused(Conflict):
+    """A pre-key id of this device was used for another key."""
+
+    code = "pre-key-id-reused"
+
+
+class PreKeyOlder(Conflict):
+    """A newer signed pre-key is published already."""
+
+    code = "pre-key-older"
+
+
+class NoSignedPreKey(NotFound):
+    """There is no such object for this actor."""
+
+    # A device that has published nothing is answered like one that does not exist: there is nothing to claim.
+
+
+class ClaimLimit(Throttled):
+    """Too many one-time pre-keys were claimed within the hour."""
+
+    code = "claim-limit"
+
+
+class ClaimKeyReused(Invalid):
+    """This idempotency key was used for another claim."""
+
+    code = "idempotency-key-reused"
+
+
+class VaultStale(Conflict):
+    """The vault or the door was written meanwhile; read it again."""
+
+    code = "vault-stale"
+
+
+class IfMatchMissing(Invalid):
+    """This address needs an If-Match header with the version last read."""
+
+    code = "if-match-missing"
+
+
+class NoTenantKey(Unavailable):
+    """The tenant has no master key yet, so nothing can be stored encrypted."""
+
+    code = "no-tenant-key"
+    default_detail = "The tenant has no master key. Its operator has to finish creating it."

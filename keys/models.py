@@ -1,0 +1,260 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rows of the key directory: devices, account chains, pre-keys, claims, vaults, tenant master keys.
+
+PROTOCOL sections 2, 5, 6 and 7. Signed structures are kept as the exact bytes received; a private key of a
+user stands in no column, and what stands in `sealed` is a client's ciphertext under a record key.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from django.db import models
+from django.db.models import F, Q
+
+from kernel.scope import ScopedManager, TenantModel
+from keys.states import DeviceState, KeyState
+
+
+class Device(TenantModel):
+    """A device of a user: `id` is the credential that signs its requests, `user_id` the person."""
+
+    user_id = models.UUIDField()
+    name = models.CharField(max_length=64)
+    suite = models.PositiveSmallIntegerField()
+    state = models.CharField(max_length=10, choices=DeviceState.choices, default=DeviceState.PENDING)
+    statement = models.BinaryField()
+    statement_hash = models.BinaryField(max_length=32)
+    # Grows when what may have been handed out is voided: keys of an older epoch are never handed out.
+    pre_key_epoch = models.PositiveIntegerField(default=0)
+    created_at = models.DateTimeField()
+    activated_at = models.DateTimeField(null=True)
+    revoked_at = models.DateTimeField(null=True)
+
+    class Meta(TenantModel.Meta):
+        abstract = False
+        indexes: ClassVar = [models.Index(fields=["tenant_id", "user_id", "state"], name="device_of_user")]
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["tenant_id", "statement_hash"], name="device_statement_once"),
+        ]
+
+
+class ChainHead(TenantModel):
+    """The newest entry of a user's account chain: the row that appends lock and compare."""
+
+    user_id = models.UUIDField()
+    seq = models.PositiveIntegerField()
+    head = models.BinaryField(max_length=32)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    class Meta(TenantModel.Meta):
+        abstract = False
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["tenant_id", "user_id"], name="one_chain_per_user"),
+        ]
+
+
+class ChainEntry(TenantModel):
+    """One accepted entry, as received: a Sign1, or an array of them when several keys sign."""
+
+    user_id = models.UUIDField()
+    seq = models.PositiveIntegerField()
+    kind = models.PositiveSmallIntegerField()
+    entry = models.BinaryField()
+    entry_hash = models.BinaryField(max_length=32)
+    appended_by = models.UUIDField()
+    appended_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta(TenantModel.Meta):
+        abstract = False
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["tenant_id", "user_id", "seq"], name="chain_one_successor"),
+        ]
+
+
+class ChainFork(TenantModel):
+    """A second, validly signed entry for a place that is taken: kept as evidence, never served as chain."""
+
+    user_id = models.UUIDField()
+    seq = models.PositiveIntegerField()
+    entry = models.BinaryField()
+    entry_hash = models.BinaryField(max_length=32)
+    received_from = models.UUIDField()
+    received_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta(TenantModel.Meta):
+        abstract = False
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["tenant_id", "user_id", "entry_hash"], name="chain_fork_once"),
+        ]
+
+
+class SignedPreKey(TenantModel):
+    """A signed pre-key of a device. Old ones stay: a claim's answer names the one it was given with."""
+
+    device = models.ForeignKey(Device, on_delete=models.PROTECT, related_name="signed_pre_keys")
+    key_id = models.PositiveBigIntegerField()
+    statement = models.BinaryField()
+    statement_hash = models.BinaryField(max_length=32)
+    issued_at = models.PositiveBigIntegerField()
+    expires_at = models.PositiveBigIntegerField()
+    is_current = models.BooleanField(default=True)
+
+    class Meta(TenantModel.Meta):
+        abstract = False
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["device", "key_id"], name="signed_pre_key_id_once"),
+            models.UniqueConstraint(
+                fields=["device"], condition=Q(is_current=True), name="one_current_signed_pre_key"
+            ),
+        ]
+
+
+class PreKeyBatch(TenantModel):
+    """A batch statement and the range of key ids it covers: the tombstone that outlives its keys."""
+
+    device = models.ForeignKey(Device, on_delete=models.PROTECT, related_name="batches")
+    batch_id = models.BinaryField(max_length=16)
+    statement = models.BinaryField()
+    statement_hash = models.BinaryField(max_length=32)
+    first_key_id = models.PositiveBigIntegerField()
+    last_key_id = models.PositiveBigIntegerField()
+    size = models.PositiveSmallIntegerField()
+    epoch = models.PositiveIntegerField()
+    stored_at = models.DateTimeField()
+
+    class Meta(TenantModel.Meta):
+        abstract = False
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["device", "batch_id"], name="pre_key_batch_once"),
+            models.CheckConstraint(condition=Q(first_key_id__lte=F("last_key_id")), name="pre_key_range_ordered"),
+        ]
+
+
+class OneTimePreKey(models.Model):
+    """A one-time pre-key that nobody has: the row is deleted in the transaction that hands it out.
+
+    The leaf's proof is computed at upload, so that a claim does no cryptography.
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    tenant_id = models.UUIDField(editable=False)
+    device_id = models.UUIDField()
+    epoch = models.PositiveIntegerField()
+    batch = models.ForeignKey(PreKeyBatch, on_delete=models.PROTECT, db_index=False, related_name="+")
+    key_id = models.PositiveBigIntegerField()
+    index = models.PositiveSmallIntegerField()
+    leaf = models.BinaryField()
+    proof = models.BinaryField()
+
+    unscoped: ClassVar[models.Manager[OneTimePreKey]] = models.Manager()
+    objects: ClassVar[ScopedManager] = ScopedManager()
+
+    class Meta:
+        default_manager_name = "unscoped"
+        base_manager_name = "unscoped"
+        indexes: ClassVar = [models.Index(fields=["device_id", "epoch", "id"], name="one_time_pre_key_next")]
+
+    def __str__(self) -> str:
+        return f"OneTimePreKey {self.pk}"
+
+
+class Claim(TenantModel):
+    """What one claim handed out, enough to give the same answer again (FAULTS D3), and the key's tombstone.
+
+    A claim for a user is one row per device, numbered by `ordinal`. Without a one-time key, `batch` is null.
+    """
+
+    requester_id = models.UUIDField()
+    key = models.CharField(max_length=64)
+    ordinal = models.PositiveSmallIntegerField()
+    target_id = models.UUIDField()
+    device_id = models.UUIDField()
+    chain_head = models.BinaryField(max_length=32)
+    signed_pre_key_id = models.UUIDField()
+    batch_id = models.UUIDField(null=True)
+    key_id = models.PositiveBigIntegerField(null=True)
+    index = models.PositiveSmallIntegerField(null=True)
+    leaf = models.BinaryField(null=True)
+    proof = models.BinaryField(null=True)
+    claimed_at = models.DateTimeField()
+
+    class Meta(TenantModel.Meta):
+        abstract = False
+        indexes: ClassVar = [models.Index(fields=["device_id", "claimed_at"], name="claim_rate")]
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["tenant_id", "requester_id", "key", "ordinal"], name="claim_once_per_key"
+            ),
+            # The database's own word that no key leaves twice, whatever the code above it does.
+            models.UniqueConstraint(fields=["batch_id", "key_id"], name="one_time_pre_key_once"),
+        ]
+
+
+class ClaimBudget(TenantModel):
+    """How many keys one requester took, or one device gave, in one hour (FAULTS X7, X9)."""
+
+    subject_id = models.UUIDField()
+    side = models.CharField(max_length=9)  # "requester" | "target"
+    hour = models.PositiveIntegerField()  # hours since 1970
+    taken = models.PositiveIntegerField()
+
+    class Meta(TenantModel.Meta):
+        abstract = False
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["tenant_id", "side", "subject_id", "hour"], name="claim_budget_row"),
+        ]
+
+
+class Vault(TenantModel):
+    """A user's vault: dCBOR[statement, blob] of the client, sealed at rest. `version` is its ETag."""
+
+    user_id = models.UUIDField()
+    version = models.PositiveIntegerField()
+    sealed = models.BinaryField()
+    blob_hash = models.BinaryField(max_length=32)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    class Meta(TenantModel.Meta):
+        abstract = False
+        constraints: ClassVar = [models.UniqueConstraint(fields=["tenant_id", "user_id"], name="one_vault_per_user")]
+
+
+class VaultDoor(TenantModel):
+    """One way into a vault: the client's blob, sealed at rest. `version` is its ETag."""
+
+    user_id = models.UUIDField()
+    kind = models.CharField(max_length=10)
+    version = models.PositiveIntegerField()
+    sealed = models.BinaryField()
+    blob_hash = models.BinaryField(max_length=32)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    class Meta(TenantModel.Meta):
+        abstract = False
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["tenant_id", "user_id", "kind"], name="one_door_of_a_kind"),
+        ]
+
+
+class TenantMasterKey(TenantModel):
+    """A tenant master key as the HSM gave it out: wrapped, with the check value that names it.
+
+    wrapped: 40 bytes AES-KW under master key `master_version`. key_check_value: 3 bytes.
+    """
+
+    version = models.PositiveIntegerField()
+    wrapped = models.BinaryField(max_length=40)
+    key_check_value = models.BinaryField(max_length=3)
+    master_version = models.PositiveIntegerField()
+    state = models.CharField(max_length=12, choices=KeyState.choices, default=KeyState.ACTIVE)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta(TenantModel.Meta):
+        abstract = False
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["tenant_id", "version"], name="tenant_key_version_once"),
+            models.UniqueConstraint(
+                fields=["tenant_id"], condition=Q(state=KeyState.ACTIVE), name="one_active_tenant_key"
+            ),
+        ]

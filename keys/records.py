@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tenant master keys and the encryption of stored records under them.
+
+Implements DESIGN section 3 (key hierarchy) and docs/formats/records.md. The layer adds nothing to end-to-end
+secrecy: what is sealed here is a client's ciphertext already. It calls the HSM, so call it outside transactions.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import Final
+from uuid import UUID
+from weakref import WeakKeyDictionary
+
+from django.db import IntegrityError, transaction
+
+from audit import services as audit
+from holdfast.core import wrapping
+from holdfast.core.errors import UnwrapFailed
+from holdfast.core.secret import SecretBytes
+from hsm import registry
+from hsm.backend import WRAPPED_RECORD_KEY_BYTES, RootToken, TenantKey, WrappedTenantKey
+from hsm.errors import HsmRefused
+from kernel.actors import system_actor
+from kernel.scope import current_tenant, tenant_scope
+from keys.errors import NoTenantKey
+from keys.models import TenantMasterKey
+from keys.states import KeyState
+
+FORMAT: Final = 1
+HEADER_SIZE: Final = 5  # format u8 | tenant key version u32
+_NONCE_AT: Final = HEADER_SIZE + WRAPPED_RECORD_KEY_BYTES
+_CIPHERTEXT_AT: Final = _NONCE_AT + wrapping.NONCE_SIZE
+OVERHEAD: Final = _CIPHERTEXT_AT + wrapping.TAG_SIZE
+
+# Handles of session objects: one unwrap of a tenant key per process and version, not per record.
+# They hang on their token, so that none outlives the token that it was opened on.
+_handles: WeakKeyDictionary[RootToken, dict[tuple[UUID, int], TenantKey]] = WeakKeyDictionary()
+_lock = threading.Lock()
+
+
+def create_tenant_master_key(tenant_id: UUID) -> int:
+    """Have the HSM make the tenant's first master key and keep it wrapped; return its version.
+
+    A tenant that has one keeps it: a second call returns the version in use. Raises HsmUnavailable.
+    """
+    with tenant_scope(tenant_id):
+        found = TenantMasterKey.objects.filter(state=KeyState.ACTIVE).values_list("version", flat=True).first()
+        if found is not None:
+            return int(found)
+        born = registry.root().generate_tenant_key()
+        try:
+            with transaction.atomic():
+                row = TenantMasterKey.objects.create(
+                    version=1,
+                    wrapped=born.blob,
+                    key_check_value=born.kcv,
+                    master_version=born.master_version,
+                )
+                audit.append(
+                    tag="keys:tenant-key:create",
+                    actor=system_actor(tenant_id, "keys"),
+                    subject=str(tenant_id),
+                    body={"version": 1, "master_version": born.master_version, "key_check_value": born.kcv},
+                )
+        except IntegrityError:
+            # Another process made it first; the key just born was never stored and opens nothing.
+            return int(TenantMasterKey.objects.get(state=KeyState.ACTIVE).version)
+        return int(row.version)
+
+
+def seal_record(plaintext: bytes, *, user_id: UUID, object_id: UUID, kind: str, version: int) -> bytes:
+    """Encrypt one record of the open tenant under a fresh record key; return it `OVERHEAD` (93) bytes longer.
+
+    The record opens only as this tenant's, user's, object's, kind's and version's. Raises HsmUnavailable, and
+    NoTenantKey when the tenant was never finished. DESIGN section 3; AES-256-GCM, NIST SP 800-38D.
+    """
+    row = TenantMasterKey.objects.filter(state=KeyState.ACTIVE).first()
+    if row is None:
+        raise NoTenantKey
+    context = _context(user_id, object_id, kind, version)
+    record_key = _handle(row).new_record_key(aad=context)
+    nonce = os.urandom(wrapping.NONCE_SIZE)
+    ciphertext = wrapping.encrypt(SecretBytes(plaintext), key=record_key.key, nonce=nonce, aad=context)
+    header = bytes((FORMAT,)) + int(row.version).to_bytes(4, "big")
+    return header + record_key.wrapped + nonce + ciphertext
+
+
+def open_record(sealed: bytes, *, user_id: UUID, object_id: UUID, kind: str, version: int) -> bytes:
+    """Undo `seal_record`.
+
+    Raises UnwrapFailed for a record that was changed, cut, moved to another row or written for another tenant,
+    alike, and HsmUnavailable. Other records are not affected by one that does not open (FAULTS C3).
+    """
+    sealed = bytes(sealed)
+    if len(sealed) < OVERHEAD or sealed[0] != FORMAT:
+        # Never given to the HSM: what is not of the form cannot be a record (FAULTS C1).
+        raise UnwrapFailed("stored record does not open")
+    key_version = int.from_bytes(sealed[1:HEADER_SIZE], "big")
+    row = TenantMasterKey.objects.filter(version=key_version).first()
+    if row is None:
+        raise UnwrapFailed("stored record does not open")
+    context = _context(user_id, object_id, kind, version)
+    try:
+        record_key = _handle(row).unwrap_record_key(sealed[HEADER_SIZE:_NONCE_AT], aad=context)
+    except HsmRefused:
+        raise UnwrapFailed("stored record does not open") from None
+    nonce = sealed[_NONCE_AT:_CIPHERTEXT_AT]
+    return wrapping.decrypt(sealed[_CIPHERTEXT_AT:], key=record_key, nonce=nonce, aad=context).reveal()
+
+
+def _context(user_id: UUID, object_id: UUID, kind: str, version: int) -> bytes:
+    return wrapping.record_context(
+        tenant=current_tenant().bytes,
+        user=user_id.bytes,
+        object_id=object_id.bytes,
+        kind=kind,
+        version=version,
+    )
+
+
+def _handle(row: TenantMasterKey) -> TenantKey:
+    """Return the key inside the HSM, opened on first use in this process."""
+    root, name = registry.root(), (row.tenant_id, row.version)
+    with _lock:
+        known = _handles.setdefault(root, {})
+    if name not in known:
+        wrapped = WrappedTenantKey(bytes(row.wrapped), bytes(row.key_check_value), row.master_version)
+        # Two threads may both unwrap it on first use; they get the same key, and one handle stays.
+        known[name] = root.load_tenant_key(wrapped)
+    return known[name]

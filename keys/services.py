@@ -1,0 +1,541 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The verbs of the key directory: enrol, append to a chain, publish, store, claim, keep a vault.
+
+PROTOCOL sections 2, 5, 6 and 7. The only writer of this app's rows. Each verb verifies with `holdfast.core` before it
+stores the exact bytes received, and appends its audit entry in the same transaction.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID, uuid4
+
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+
+from audit import services as audit
+from holdfast.core import vault as vault_format
+from holdfast.core.bundle import VerifiedBatch, verify_batch_upload, verify_signed_pre_key
+from holdfast.core.chain import ChainState, extend
+from holdfast.core.cose import Purpose, Sign1
+from holdfast.core.encoding import MAX_BLOB, MAX_VAULT, Fields, b64u, decode, encode, label
+from holdfast.core.entries import Entry, Genesis, ReGenesis
+from holdfast.core.errors import Forked
+from holdfast.core.payloads import check_time
+from holdfast.core.secret import SecretBytes
+from holdfast.core.statements import DeviceStatement, Sync, SyncKind
+from kernel.actors import Actor
+from kernel.errors import Conflict, NotFound
+from kernel.scope import current_tenant
+from kernel.transitions import advance
+from keys import access, chains
+from keys.chains import ChainView, register_regenesis_rules
+from keys.claims import ClaimAnswer, claim_device, claim_user
+from keys.errors import (
+    ChainFork,
+    ChainRefused,
+    ChainStale,
+    DeviceKnown,
+    DeviceMismatch,
+    PreKeyOlder,
+    PreKeyReused,
+    RegenesisRefused,
+    VaultStale,
+)
+from keys.models import (
+    ChainEntry,
+    ChainHead,
+    ClaimBudget,
+    Device,
+    OneTimePreKey,
+    PreKeyBatch,
+    SignedPreKey,
+    Vault,
+    VaultDoor,
+)
+from keys.models import ChainFork as ChainForkRow
+from keys.records import create_tenant_master_key, open_record, seal_record
+from keys.states import DEVICE, DeviceState
+from tenants import access as tenants_access
+from tenants import services as tenants
+
+__all__ = [
+    "ChainView",
+    "ClaimAnswer",
+    "append_chain",
+    "claim_device",
+    "claim_user",
+    "create_tenant_master_key",
+    "delete_door",
+    "enrol_device",
+    "open_door",
+    "open_record",
+    "open_vault",
+    "publish_signed_pre_key",
+    "register_regenesis_rules",
+    "seal_door",
+    "seal_record",
+    "seal_vault",
+    "server_holds",
+    "store_batch",
+    "store_door",
+    "store_vault",
+    "void_unissued",
+]
+
+
+def _now() -> int:
+    return int(timezone.now().timestamp())
+
+
+# Devices.
+
+
+def enrol_device(*, statement: bytes, code_secret: SecretBytes) -> Device:
+    """Register a device by its own signed statement and a single-use code; it is pending until a chain lists it.
+
+    Call `tenants.services.begin_enrolment` first. Raises EnrolmentRefused for the code, DeviceMismatch for a statement
+    of another tenant or of a user that is not its person, DeviceKnown, and what DeviceStatement.open raises.
+    """
+    signed = Sign1.parse(statement)
+    device = DeviceStatement.open(signed)
+    check_time(device.header, _now())
+    if device.header.tenant != current_tenant().bytes or device.header.user != device.person:
+        raise DeviceMismatch("The statement names another tenant, or a user who is not its person.", field="device_statement")
+    user_id, device_id = UUID(bytes=device.header.user), UUID(bytes=device.header.device)
+    with transaction.atomic():
+        code = tenants.consume_enrolment_code(
+            tenant_id=current_tenant(), person_id=user_id, secret=code_secret
+        )
+        if device.enrolment_hash != bytes(code.code_hash):
+            raise DeviceMismatch("The statement names another enrolment code.", field="device_statement")
+        # A device acts for its owner from here on; the credential's own state keeps it to what a pending one may.
+        actor = Actor(current_tenant(), "device", device_id, person_id=user_id, role=code.person.role)
+        tenants.register_credential(
+            credential_id=device_id, person_id=user_id, public_key=device.signing_key.encoded, actor=actor
+        )
+        try:
+            with transaction.atomic():
+                row: Device = Device.objects.create(
+                    id=device_id,
+                    user_id=user_id,
+                    name=device.name,
+                    suite=int(device.suite),
+                    statement=statement,
+                    statement_hash=signed.payload_hash,
+                    created_at=timezone.now(),
+                )
+        except IntegrityError as error:
+            raise DeviceKnown("Make a new device id and enrol again.", field="device_statement") from error
+        audit.append(
+            tag="keys:device:enrol",
+            actor=actor,
+            subject=str(device_id),
+            body={"user": str(user_id), "statement": signed.payload_hash, "trust": str(code.trust)},
+        )
+    return row
+
+
+# Account chains.
+
+
+def append_chain(*, user_id: UUID, entries: Sequence[bytes], expected_head: bytes | None, actor: Actor) -> ChainView:
+    """Append entries to the actor's own chain, all of them or none. The caller's transaction is the act's.
+
+    expected_head: the head the entries were made on, None before the first. Raises ChainStale with the newer head,
+    ChainFork (the second entry is kept as evidence), ChainRefused for entries this device may not bring, and what the
+    verification raises. Devices and their credentials follow the chain in the same transaction.
+    """
+    parsed = chains.parse_entries(entries)
+    if not parsed:
+        raise ChainRefused("Send at least one entry.", field="entries")
+    head = access.chain_head_for_update(user_id)
+    known = bytes(head.head) if head else None
+    if known != expected_head:
+        raise ChainStale("Read the newer entries, then make yours on top.", **_head_of(head))
+    before = chains.chain_state(user_id).state if head else None
+    _require_may_append(parsed, before, actor)
+    after = _verified(user_id, before, parsed)
+    _store_entries(user_id, head, after, list(zip(entries, parsed, strict=True)), actor)
+    _follow(user_id, before, after, actor)
+    return ChainView(user_id, after)
+
+
+def record_fork(*, user_id: UUID, entries: Sequence[bytes], actor: Actor) -> None:
+    """Keep entries that contradict a chain, each once, as evidence, and say so in the log."""
+    with transaction.atomic():
+        for encoded, entry in zip(entries, chains.parse_entries(entries), strict=True):
+            _, is_new = ChainForkRow.objects.get_or_create(
+                user_id=user_id,
+                entry_hash=entry.hash,
+                defaults={"seq": entry.seq, "entry": encoded, "received_from": actor.id},
+            )
+            if is_new:
+                audit.append(
+                    tag="keys:chain:fork", actor=actor, subject=str(user_id), body={"seq": entry.seq, "entry": entry.hash}
+                )
+
+
+def _head_of(head: ChainHead | None) -> dict[str, Any]:
+    return {"head": b64u(bytes(head.head)), "seq": head.seq} if head else {"head": None, "seq": None}
+
+
+def _require_may_append(parsed: Sequence[Entry], before: ChainState | None, actor: Actor) -> None:
+    """An active device brings anything; a pending one only what makes it the first device of a chain."""
+    device = access.device(actor.id) if actor.id else None
+    if device is None or device.user_id != actor.person_id:
+        raise NotFound
+    if device.state == DeviceState.ACTIVE:
+        return
+    begins = Genesis if before is None else ReGenesis
+    if device.state != DeviceState.PENDING or not isinstance(parsed[0].body, begins):
+        raise ChainRefused("This device is not in the chain yet: an existing device of yours has to add it.", field="entries")
+
+
+def _verified(user_id: UUID, before: ChainState | None, parsed: Sequence[Entry]) -> ChainState:
+    try:
+        if before is None:
+            return chains.verify(user_id, parsed)
+        return extend(before, *parsed, policies=chains.policies())
+    except Forked as error:
+        raise ChainFork("Another entry has this place. Both are kept; compare your devices.", field="entries") from error
+
+
+def _store_entries(
+    user_id: UUID, head: ChainHead | None, after: ChainState, entries: Sequence[tuple[bytes, Entry]], actor: Actor
+) -> None:
+    try:
+        with transaction.atomic():
+            for encoded, entry in entries:
+                ChainEntry.objects.create(
+                    user_id=user_id,
+                    seq=entry.seq,
+                    kind=entry.body.TYPE,
+                    entry=encoded,
+                    entry_hash=entry.hash,
+                    appended_by=actor.id,
+                )
+                audit.append_key_leaf(type=1, seq=entry.seq, statement_hash=entry.hash, user_id=user_id)
+                audit.append(
+                    tag="keys:chain:append",
+                    actor=actor,
+                    subject=str(user_id),
+                    body={"seq": entry.seq, "type": entry.body.TYPE, "entry": entry.hash},
+                )
+    except IntegrityError as error:
+        raise ChainStale("Read the newer entries, then make yours on top.") from error
+    if head is None:
+        ChainHead.objects.create(user_id=user_id, seq=after.seq, head=after.head)
+        return
+    moved = ChainHead.objects.filter(pk=head.pk, head=head.head).update(seq=after.seq, head=after.head)
+    if moved != 1:
+        raise ChainStale("Read the newer entries, then make yours on top.")
+
+
+def _follow(user_id: UUID, before: ChainState | None, after: ChainState, actor: Actor) -> None:
+    """Make devices and credentials what the chain says they are."""
+    if after.re_genesis is not None and after.re_genesis != (before.re_genesis if before else None):
+        _require_regenesis(user_id, after)
+    listed = before.devices if before else {}
+    for device_id, statement_hash in after.devices.items():
+        if device_id not in listed:
+            _activate(user_id, UUID(bytes=device_id), statement_hash, actor)
+    for device_id in listed:
+        if device_id not in after.devices:
+            _revoke(UUID(bytes=device_id), actor)
+
+
+def _require_regenesis(user_id: UUID, after: ChainState) -> None:
+    rules = chains.regenesis_rules()
+    mark = after.re_genesis
+    if rules is None or mark is None:
+        raise RegenesisRefused("No officer of this tenant can attest a new identity.")
+    device_hash = after.attested_device or next(iter(after.devices.values()), b"")
+    rules.require(user_id=user_id, case_id=UUID(bytes=mark.case_id), device_hash=device_hash)
+
+
+def _activate(user_id: UUID, device_id: UUID, statement_hash: bytes, actor: Actor) -> None:
+    device = Device.objects.filter(id=device_id, user_id=user_id, state=DeviceState.PENDING).first()
+    if device is None or bytes(device.statement_hash) != statement_hash:
+        raise ChainRefused("The chain adds a device that has not enrolled with this statement.", field="entries")
+    advance(device, DEVICE, DeviceState.ACTIVE, activated_at=timezone.now())
+    tenants.activate_credential(credential_id=device_id, actor=actor)
+    audit.append(
+        tag="keys:device:activate", actor=actor, subject=str(device_id), body={"user": str(user_id), "statement": statement_hash}
+    )
+
+
+def _revoke(device_id: UUID, actor: Actor) -> None:
+    """A revoked device signs nothing more, and nothing of its pre-keys is handed out (FAULTS X3)."""
+    device = access.device(device_id)
+    advance(device, DEVICE, DeviceState.REVOKED, revoked_at=timezone.now())
+    if tenants_access.credential_state(device_id) != "revoked":
+        tenants.revoke_credential(credential_id=device_id, actor=actor)
+    OneTimePreKey.objects.filter(device_id=device_id).delete()
+    audit.append(tag="keys:device:revoke", actor=actor, subject=str(device_id), body={"user": str(device.user_id)})
+
+
+# Pre-keys.
+
+
+@dataclass(frozen=True)
+class StoredBatch:
+    """How many keys of an upload were new, and how many the device has now."""
+
+    stored: int
+    count: int
+
+
+def publish_signed_pre_key(*, device: Device, statement: bytes, actor: Actor) -> SignedPreKey:
+    """Publish the actor's device's signed pre-key; the one before is kept for answers already given.
+
+    The same statement again changes nothing. Raises PreKeyReused for an id used for another key, PreKeyOlder for one
+    issued before the current, and what verify_signed_pre_key raises.
+    """
+    signed = Sign1.parse(statement)
+    verified = verify_signed_pre_key(signed, device=_statement(device), now=_now())
+    with transaction.atomic():
+        same = access.signed_pre_key(device.pk, verified.key_id)
+        if same is not None:
+            if bytes(same.statement_hash) != signed.payload_hash:
+                raise PreKeyReused("Give each signed pre-key an id of its own.", field="signed_pre_key")
+            return same
+        current = access.current_signed_pre_key(device.pk)
+        if current is not None and current.issued_at > verified.header.issued_at:
+            raise PreKeyOlder("Publish one that was issued later.", field="signed_pre_key")
+        SignedPreKey.objects.filter(device=device, is_current=True).update(is_current=False)
+        row: SignedPreKey = SignedPreKey.objects.create(
+            device=device,
+            key_id=verified.key_id,
+            statement=statement,
+            statement_hash=signed.payload_hash,
+            issued_at=verified.header.issued_at,
+            expires_at=verified.header.expires_at,
+        )
+        audit.append(
+            tag="keys:signed-pre-key:publish",
+            actor=actor,
+            subject=str(device.pk),
+            body={"key_id": verified.key_id, "statement": signed.payload_hash},
+        )
+    return row
+
+
+def verify_batch(*, device: Device, statement: bytes, leaves: bytes) -> tuple[Sign1, VerifiedBatch]:
+    """Check an uploaded batch against its device. Pure work, done before any transaction is open."""
+    signed = Sign1.parse(statement)
+    return signed, verify_batch_upload(signed, leaves, device=_statement(device), now=_now())
+
+
+def store_batch(*, device: Device, statement: bytes, signed: Sign1, batch: VerifiedBatch, actor: Actor) -> StoredBatch:
+    """Store a verified batch of the actor's device. The same batch again stores nothing (FAULTS X2).
+
+    Raises PreKeyReused when its ids meet those of another batch, also one that is used up.
+    """
+    with transaction.atomic():
+        known = access.batch(device.pk, batch.statement.batch_id)
+        if known is not None:
+            if bytes(known.statement_hash) != signed.payload_hash:
+                raise PreKeyReused("This batch id was used for another batch.", field="batch")
+            return StoredBatch(0, access.unissued(device).count())
+        if access.has_key_ids_within(device.pk, batch.first_key_id, batch.last_key_id):
+            raise PreKeyReused("Use key ids above every id used before.", field="leaves")
+        row = PreKeyBatch.objects.create(
+            device=device,
+            batch_id=batch.statement.batch_id,
+            statement=statement,
+            statement_hash=signed.payload_hash,
+            first_key_id=batch.first_key_id,
+            last_key_id=batch.last_key_id,
+            size=len(batch.leaves),
+            epoch=device.pre_key_epoch,
+            stored_at=timezone.now(),
+        )
+        OneTimePreKey.objects.bulk_create(
+            OneTimePreKey(
+                tenant_id=current_tenant(),
+                device_id=device.pk,
+                epoch=device.pre_key_epoch,
+                batch=row,
+                key_id=leaf.key_id,
+                index=leaf.index,
+                leaf=leaf.leaf,
+                proof=leaf.proof,
+            )
+            for leaf in batch.leaves
+        )
+        audit.append(
+            tag="keys:pre-key:store",
+            actor=actor,
+            subject=str(device.pk),
+            body={"batch": batch.statement.batch_id, "size": len(batch.leaves)},
+        )
+        return StoredBatch(len(batch.leaves), access.unissued(device).count())
+
+
+def server_holds(device: Device) -> tuple[bytes, int, bytes]:
+    """Return (digest, count, hash of the signed pre-key) of what can still be handed out, for the device to compare."""
+    remaining = access.remaining_by_batch(device)
+    current = access.current_signed_pre_key(device.pk)
+    spk_hash = bytes(current.statement_hash) if current else b""
+    rows = [[batch_id, key_ids] for batch_id, key_ids in remaining]
+    digest = hashlib.sha256(label("server-holds", device.pk.bytes, spk_hash, rows)).digest()
+    return digest, sum(len(key_ids) for _, key_ids in remaining), spk_hash
+
+
+def void_unissued(*, actor: Actor) -> int:
+    """Void every one-time pre-key of the open tenant that may have been handed out by a lost database.
+
+    Devices find out by `check` and upload fresh ones. Returns the number of devices (FAULTS D10, D11).
+    """
+    with transaction.atomic():
+        devices = list(Device.objects.filter(state=DeviceState.ACTIVE))
+        for device in devices:
+            Device.objects.filter(pk=device.pk).update(pre_key_epoch=device.pre_key_epoch + 1)
+        audit.append(tag="keys:pre-key:void", actor=actor, body={"devices": len(devices)})
+    return len(devices)
+
+
+def _statement(device: Device) -> DeviceStatement:
+    return DeviceStatement.from_payload(Sign1.parse(bytes(device.statement)).payload)
+
+
+def sweep_budgets() -> int:
+    """Delete the counts of hours that are over, of every tenant, and return how many."""
+    hour = _now() // 3600
+    gone, _ = ClaimBudget.unscoped.filter(hour__lt=hour - 1).delete()
+    return gone
+
+
+# Vault and doors. Sealing asks the HSM, so it happens before the transaction that stores.
+
+
+@dataclass(frozen=True)
+class SealedForStoring:
+    """A client's ciphertext, verified and encrypted at rest, for one version of one row."""
+
+    row_id: UUID
+    version: int
+    sealed: bytes
+    blob_hash: bytes
+
+
+def seal_vault(*, user_id: UUID, statement: bytes, blob: bytes, expected_version: int) -> SealedForStoring:
+    """Verify a vault upload and encrypt it at rest.
+
+    Its `sync` statement must be signed by the user's current AIK over exactly this blob at the next version. Raises
+    VaultStale when the version is not the next, and what the verification raises.
+    """
+    existing = access.vault(user_id)
+    version = _next_version(existing.version if existing else 0, expected_version)
+    signed = Sign1.parse(statement)
+    signed.verify(chains.chain_state(user_id).aik, purpose=Purpose.SYNC)
+    sync = Sync.from_payload(signed.payload)
+    header = vault_format.read_header(blob)
+    digest = hashlib.sha256(blob).digest()
+    named = (sync.header.tenant, sync.header.user, sync.kind, sync.blob_hash)
+    if named != (current_tenant().bytes, user_id.bytes, SyncKind.VAULT, digest) or (header.tenant, header.user) != named[:2]:
+        raise DeviceMismatch("The statement is not about this vault.", field="statement")
+    row_id = existing.pk if existing else uuid4()
+    plain = encode([statement, blob])
+    return SealedForStoring(row_id, version, _seal(plain, user_id, row_id, "vault", version), digest)
+
+
+def store_vault(*, user_id: UUID, sealed: SealedForStoring, actor: Actor) -> int:
+    """Store a sealed vault at its version, unless it was written meanwhile (VaultStale)."""
+    with transaction.atomic():
+        _put(Vault, sealed, user_id=user_id)
+        audit.append(
+            tag="keys:vault:store",
+            actor=actor,
+            subject=str(user_id),
+            body={"version": sealed.version, "blob": sealed.blob_hash},
+        )
+    return sealed.version
+
+
+def open_vault(*, user_id: UUID, actor: Actor) -> tuple[bytes, bytes, int]:
+    """Return (statement, blob, version) of the actor's vault; the read is an entry (FAULTS L10). Raises NotFound."""
+    row = access.vault(user_id)
+    if row is None:
+        raise NotFound
+    plain = _open(bytes(row.sealed), user_id, row.pk, "vault", row.version)
+    fields = Fields.of_row(decode(plain, max_size=MAX_VAULT + MAX_BLOB), "stored vault", 2)
+    with transaction.atomic():
+        audit.append(tag="keys:vault:read", actor=actor, subject=str(user_id), body={"version": row.version})
+    return fields.octets(0), fields.octets(1), row.version
+
+
+def seal_door(*, user_id: UUID, kind: str, blob: bytes, expected_version: int) -> SealedForStoring:
+    """Encrypt a door at rest; what is in it only the client can judge. Raises VaultStale, Malformed for no dCBOR map."""
+    existing = access.door(user_id, kind)
+    version = _next_version(existing.version if existing else 0, expected_version)
+    if not isinstance(decode(blob, max_size=MAX_BLOB), dict):
+        raise DeviceMismatch("A door is a dCBOR map.", field="blob")
+    row_id = existing.pk if existing else uuid4()
+    digest = hashlib.sha256(blob).digest()
+    return SealedForStoring(row_id, version, _seal(blob, user_id, row_id, f"door-{kind}", version), digest)
+
+
+def store_door(*, user_id: UUID, kind: str, sealed: SealedForStoring, actor: Actor) -> int:
+    """Store a sealed door at its version, unless it was written meanwhile (VaultStale)."""
+    with transaction.atomic():
+        _put(VaultDoor, sealed, user_id=user_id, kind=kind)
+        audit.append(
+            tag="keys:door:store",
+            actor=actor,
+            subject=str(user_id),
+            body={"kind": kind, "version": sealed.version, "blob": sealed.blob_hash},
+        )
+    return sealed.version
+
+
+def open_door(*, user_id: UUID, kind: str, actor: Actor) -> tuple[bytes, int]:
+    """Return (blob, version) of one door; the read is an entry. Raises NotFound."""
+    row = access.door(user_id, kind)
+    if row is None:
+        raise NotFound
+    blob = _open(bytes(row.sealed), user_id, row.pk, f"door-{kind}", row.version)
+    with transaction.atomic():
+        audit.append(tag="keys:door:read", actor=actor, subject=str(user_id), body={"kind": kind, "version": row.version})
+    return blob, row.version
+
+
+def delete_door(*, user_id: UUID, kind: str, actor: Actor) -> None:
+    """Close one door. Raises NotFound when there is none."""
+    with transaction.atomic():
+        gone, _ = VaultDoor.objects.filter(user_id=user_id, kind=kind).delete()
+        if not gone:
+            raise NotFound
+        audit.append(tag="keys:door:delete", actor=actor, subject=str(user_id), body={"kind": kind})
+
+
+def _next_version(stored: int, expected: int) -> int:
+    if stored != expected:
+        raise VaultStale("Read it again, merge, then write.", version=stored)
+    return stored + 1
+
+
+def _put(model: Any, sealed: SealedForStoring, **names: Any) -> None:
+    values = {"version": sealed.version, "sealed": sealed.sealed, "blob_hash": sealed.blob_hash}
+    if sealed.version > 1:
+        moved = model.objects.filter(pk=sealed.row_id, version=sealed.version - 1).update(**values)
+        if moved != 1:
+            raise VaultStale
+        return
+    try:
+        with transaction.atomic():
+            model.objects.create(id=sealed.row_id, **names, **values)
+    except IntegrityError as error:
+        raise VaultStale from error
+
+
+def _seal(plain: bytes, user_id: UUID, row_id: UUID, kind: str, version: int) -> bytes:
+    return seal_record(plain, user_id=user_id, object_id=row_id, kind=kind, version=version)
+
+
+def _open(sealed: bytes, user_id: UUID, row_id: UUID, kind: str, version: int) -> bytes:
+    return open_record(sealed, user_id=user_id, object_id=row_id, kind=kind, version=version)

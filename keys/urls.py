@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: Apache-2.0
+from django.urls import path
+from django.urls.resolvers import URLPattern
+
+from keys import api
+
+api_urlpatterns: list[URLPattern] = [
+    path("devices", api.DevicesView.as_view(), name="devices"),
+    path("devices/<uuid:device_id>", api.DeviceView.as_view(), name="device"),
+    path("devices/<uuid:device_id>/bundle", api.BundleView.as_view(), name="device-bundle"),
+    path("devices/<uuid:device_id>/pre-keys", api.PreKeysView.as_view(), name="device-pre-keys"),
+    path("devices/<uuid:device_id>/check", api.CheckView.as_view(), name="device-check"),
+    path("devices/<uuid:device_id>/claim", api.ClaimView.as_view(), name="device-claim"),
+    path("users/<uuid:user_id>/chain", api.ChainView.as_view(), name="user-chain"),
+    path("users/<uuid:user_id>/devices", api.UserDevicesView.as_view(), name="user-devices"),
+    path("users/<uuid:user_id>/claim", api.UserClaimView.as_view(), name="user-claim"),
+    path("vault", api.VaultView.as_view(), name="vault"),
+    path("vault/doors", api.DoorsView.as_view(), name="vault-doors"),
+    path("vault/doors/<str:kind>", api.DoorView.as_view(), name="vault-door"),
+]
+
+console_urlpatterns: list[URLPattern] = []
