@@ -8,6 +8,7 @@ Does not verify signatures: a value that reads well is still only what the serve
 from __future__ import annotations
 
 import json
+import math
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -28,7 +29,7 @@ def parse(body: bytes) -> Answer:
             body.decode(),
             object_pairs_hook=_unique,
             parse_constant=_refuse_number,
-            parse_float=_refuse_number,
+            parse_float=_finite,
         )
     except (ValueError, RecursionError):
         raise AnswerRefused("The server's answer is not JSON of the strict kind.") from None
@@ -45,8 +46,14 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _refuse_number(_text: str) -> NoReturn:
-    # No answer of the API has a fraction, and NaN or 1e999 have no single meaning.
-    raise ValueError("not an integer")
+    raise ValueError("NaN and infinities are no JSON")
+
+
+def _finite(text: str) -> float:
+    # 1e999 is infinite in one language and an error in the next.
+    if not math.isfinite(number := float(text)):
+        raise ValueError("not finite")
+    return number
 
 
 def _depth(value: Any) -> int:

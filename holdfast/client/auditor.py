@@ -62,7 +62,9 @@ class VerificationReport:
 _NOT_ANCHORED: Final = "the log is self-consistent, but nothing says whose it is: give the log's key with --trust"
 
 
-class _Broken(Exception):  # noqa: N818 — it carries a finding, not an error
+class _Broken(Exception):
+    """Ends a verification with what it found."""
+
     def __init__(self, reason: str, entry: BadEntry | None = None) -> None:
         super().__init__(reason)
         self.reason, self.entry = reason, entry
@@ -102,9 +104,11 @@ def _verify(
     checkpoint, fault, verifier = None, "", trusted
     try:
         verifier = _verifier(header, trusted)
-        checkpoint = _head(header, note, verifier)
+        checkpoint = _head(note, verifier)
     except HoldfastError as error:
         fault = str(error)
+    if checkpoint is not None and (checkpoint.origin, checkpoint.size) != (header.origin, header.size):
+        raise _Broken("the first line speaks of another log or size than the signed head")
     # (1) Without a head the entries are read all the same: a file cut short is named by where it was cut.
     pasts = _pasts(saved, verifier, header.size)
     _entries(file, header.size, checkpoint.root if checkpoint else None, pasts)
@@ -141,17 +145,14 @@ def _verifier(header: Header, trusted: NoteVerifier | None) -> NoteVerifier:
     if trusted is None:
         return NoteVerifier.from_text(header.vkey)
     if header.vkey != trusted.to_text():
-        raise Untrusted("the file names another key than the one you trust")
+        raise _Broken("the file names another key than the one you trust")
     return trusted
 
 
-def _head(header: Header, note: str | None, verifier: NoteVerifier) -> Checkpoint:
+def _head(note: str | None, verifier: NoteVerifier) -> Checkpoint:
     if note is None:
         raise Malformed("the last line is no checkpoint")
-    checkpoint = verifier.open_checkpoint(note)
-    if checkpoint.origin != header.origin or checkpoint.size != header.size:
-        raise Untrusted("the header speaks of another log or size than the checkpoint")
-    return checkpoint
+    return verifier.open_checkpoint(note)
 
 
 def _pasts(saved: Sequence[str], verifier: NoteVerifier | None, size: int) -> dict[int, bytes]:

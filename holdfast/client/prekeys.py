@@ -7,20 +7,17 @@ Does not use them: a session does, and claims of other people's are in `bundles`
 
 from __future__ import annotations
 
-import secrets
 from dataclasses import dataclass
 from typing import Final
 
 from holdfast.client.account import Account
 from holdfast.client.errors import ProfileError
 from holdfast.client.state import PreKey
-from holdfast.core import merkle
-from holdfast.core.cose import Purpose, Sign1, sign
-from holdfast.core.encoding import b64u, encode
-from holdfast.core.keys import AgreementKey, KemKey
-from holdfast.core.prekeys import BatchStatement, OneTimePreKey, SignedPreKey
+from holdfast.core.bundle import PrivatePreKey, build_batch
+from holdfast.core.cose import Purpose, sign
+from holdfast.core.encoding import b64u
+from holdfast.core.prekeys import SignedPreKey
 from holdfast.core.secret import SecretBytes
-from holdfast.core.suites import Suite
 
 BATCH_SIZE: Final = 100
 REFILL_BELOW: Final = 25
@@ -63,16 +60,18 @@ def _renew_signed(account: Account) -> bool:
     is_due = not kept.signed or now - kept.signed[-1].made_at >= RENEW_AFTER_SECONDS
     if is_due:
         suite = account.device_statement.suite
-        key, dh, kem = _make(account, suite)
+        private, public = PrivatePreKey.generate(kept.next_id, suite)
+        kept.next_id += 1
         statement = SignedPreKey(
             header=account.header(lasts_seconds=LIFE_SECONDS),
             suite=suite,
-            key_id=key.id,
-            dh=dh.public,
-            kem=kem.public if kem else None,
+            key_id=public.key_id,
+            dh=public.dh,
+            kem=public.kem,
         )
         signed = sign(statement.to_payload(), purpose=Purpose.PREKEY, key=account.signing_key)
-        kept.signed = [one for one in kept.signed if now - one.made_at < KEEP_SECONDS] + [key]
+        kept.signed = [one for one in kept.signed if now - one.made_at < KEEP_SECONDS]
+        kept.signed.append(_kept(private, now))
         kept.signed_statement = signed.encode()
         account.save()
     # Sent each time: it is the same bytes, and heals a server that lost the answer or the key.
@@ -96,29 +95,20 @@ def _refill(account: Account) -> tuple[int, int]:
 
 
 def _make_batch(account: Account) -> tuple[bytes, bytes]:
-    """Make 100 one-time keys, and return the signed batch statement and the array of leaves."""
-    suite = account.device_statement.suite
-    leaves = []
-    for _ in range(BATCH_SIZE):
-        key, dh, kem = _make(account, suite)
-        account.state.pre_keys.one_time.append(key)
-        leaves.append(OneTimePreKey(key.id, dh.public, kem.public if kem else None).to_leaf())
-    statement = BatchStatement(
-        header=account.header(),
-        suite=suite,
-        batch_id=secrets.token_bytes(16),
-        size=len(leaves),
-        root=merkle.root([merkle.leaf_hash(leaf) for leaf in leaves]),
-    )
-    signed: Sign1 = sign(statement.to_payload(), purpose=Purpose.PREKEY, key=account.signing_key)
-    return signed.encode(), encode(leaves)
-
-
-def _make(account: Account, suite: Suite) -> tuple[PreKey, AgreementKey, KemKey | None]:
-    """Make one pre-key under the next id. Ids only grow: a used one never comes back under another key."""
+    """Make 100 one-time keys, keep their private halves, and return the signed statement and the leaves."""
     kept = account.state.pre_keys
-    dh = AgreementKey.generate(suite.agreement_kind)
-    kem = KemKey.generate() if suite.has_kem else None
-    key = PreKey(kept.next_id, dh.seed(), kem.seed() if kem else SecretBytes(b""), account.api.clock.now())
-    kept.next_id += 1
-    return key, dh, kem
+    batch = build_batch(
+        account.header(),
+        suite=account.device_statement.suite,
+        first_key_id=kept.next_id,
+        size=BATCH_SIZE,
+        signing_key=account.signing_key,
+    )
+    kept.one_time += [_kept(one, account.api.clock.now()) for one in batch.private]
+    # Ids only grow: a used one never comes back under another key.
+    kept.next_id += BATCH_SIZE
+    return batch.statement.encode(), batch.leaves
+
+
+def _kept(private: PrivatePreKey, made_at: int) -> PreKey:
+    return PreKey(private.key_id, private.dh, private.kem or SecretBytes(b""), made_at)

@@ -11,7 +11,7 @@ import hashlib
 
 from holdfast.client import chains
 from holdfast.client.account import Account
-from holdfast.client.errors import ProfileError, TrustRefused
+from holdfast.client.errors import Problem, ProfileError, TrustRefused
 from holdfast.client.state import Contact, Generation
 from holdfast.core.cose import Purpose, Sign1, sign
 from holdfast.core.doors import (
@@ -46,12 +46,15 @@ def save(account: Account, *, password: SecretBytes | None = None, cost: Argon2C
     if not len(vault.key):
         if password is None:
             raise ProfileError("There is no vault yet.", way_out="Make one with a password: `holdfast vault save`.")
-        vault.epoch, vault.key = 1, new_vault_key()
+        found = _on_server(account)
+        # After a recovery the old vault still lies there: the new one follows it, under a key of its own.
+        vault.epoch, vault.version = (found.epoch + 1, found.version) if found else (1, 0)
+        vault.key = new_vault_key()
         account.save()
     if password is not None:
         owner = DoorOwner(account.tenant, account.user, vault.epoch)
         door = seal_password_door(vault.key, password=password, owner=owner, cost=cost)
-        account.api.put(f"vault/doors/{KIND}", {"blob": b64u(door)})
+        account.api.put(f"vault/doors/{KIND}", {"blob": b64u(door)}, if_match=f'"{_door_version(account)}"')
     version = vault.version + 1
     header = VaultHeader(account.tenant, account.user, vault.epoch, version)
     blob = seal_vault(_keyring(account), vault_key=vault.key, header=header)
@@ -67,6 +70,18 @@ def save(account: Account, *, password: SecretBytes | None = None, cost: Argon2C
     vault.version = version
     account.save()
     return version
+
+
+def _on_server(account: Account) -> VaultHeader | None:
+    """Return what the stored vault says of itself, unauthenticated: enough to write the next version."""
+    try:
+        return read_header(account.api.get("vault").octets("blob", maximum=MAX_VAULT))
+    except Problem as problem:
+        if problem.status != 404:
+            raise
+        return None
+    except HoldfastError as error:
+        raise TrustRefused(f"The vault is not to be trusted: {error}.") from error
 
 
 def open_with_password(account: Account, *, password: SecretBytes) -> int:
@@ -104,12 +119,12 @@ def open_with_password(account: Account, *, password: SecretBytes) -> int:
 
 
 def _open_door(account: Account, password: SecretBytes, epoch: int) -> SecretBytes:
-    doors = [row for row in account.api.get("vault/doors").many("doors", maximum=16) if row.text("kind") == KIND]
-    if not doors:
+    if not _door_version(account):
         raise ProfileError("The vault has no password.", way_out="Set one on a device that holds the vault.")
+    blob = account.api.get(f"vault/doors/{KIND}").octets("blob", maximum=4096)
     owner = DoorOwner(account.tenant, account.user, epoch)
     try:
-        return open_password_door(doors[0].octets("blob", maximum=4096), password=password, owner=owner)
+        return open_password_door(blob, password=password, owner=owner)
     except UnwrapFailed:
         raise WrongPassword(
             "The password does not open your vault.", way_out="Try again, or recover the account."
@@ -117,6 +132,12 @@ def _open_door(account: Account, password: SecretBytes, epoch: int) -> SecretByt
     except HoldfastError as error:
         # Above all Argon2 parameters outside the bounds: the server stores them (FAULTS S7).
         raise TrustRefused(f"The vault's door is not to be used: {error}.") from error
+
+
+def _door_version(account: Account) -> int:
+    """Return the version of the password door as the server has it; 0 for none."""
+    rows = account.api.get("vault/doors").many("doors", maximum=16)
+    return next((row.number("version") for row in rows if row.text("kind") == KIND), 0)
 
 
 def _keyring(account: Account) -> SecretBytes:

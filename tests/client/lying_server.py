@@ -270,7 +270,10 @@ class LyingServer:
 
     def get_doors(self, asker: str, _body: Any, _query: Any) -> Any:
         doors = self.doors.get(self._user(asker), {})
-        return 200, {"doors": [{"kind": kind, "blob": blob} for kind, blob in doors.items()]}
+        return 200, {"doors": [{"kind": kind, "version": 1} for kind in doors]}
+
+    def one_door(self, asker: str, _body: Any, _query: Any, kind: str) -> Any:
+        return 200, {"blob": self.doors[self._user(asker)][kind], "version": 1}
 
     def put_door(self, asker: str, body: Any, _query: Any, kind: str) -> Any:
         self.doors.setdefault(self._user(asker), {})[kind] = body["blob"]
@@ -391,6 +394,7 @@ _ROUTES: dict[tuple[str, str], Callable[..., Any]] = {
     ("GET", "vault"): LyingServer.get_vault,
     ("PUT", "vault"): LyingServer.put_vault,
     ("GET", "vault/doors"): LyingServer.get_doors,
+    ("GET", "vault/doors/([a-z]+)"): LyingServer.one_door,
     ("PUT", "vault/doors/([a-z]+)"): LyingServer.put_door,
     ("GET", "escrow/policy"): LyingServer.policy,
     ("GET", "escrow/key"): LyingServer.key,

@@ -148,7 +148,6 @@ def test_redirect_is_refused_and_nothing_is_sent_to_where_it_points(status: int)
         b'{"a":1,"a":2}',
         b'{"a":NaN}',
         b'{"a":1e999}',
-        b'{"a":1.5}',
         b'{"a":' * 50 + b"1" + b"}" * 50,
         b'{"a":"\xff"}',
         b"{" + b'"a":[' * 100_000,
