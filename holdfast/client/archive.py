@@ -128,7 +128,7 @@ def encrypt_file(account: Account, source: Path, target: Path, *, advance: Advan
             advance(size)
             yield segment
 
-    with source.open("rb") as file, _whole(target) as out:
+    with source.open("rb") as file, whole_file(target) as out:
         pieces = encrypt_segments(
             segments(file),
             archive_key=generation.key,
@@ -149,7 +149,7 @@ def decrypt_file(account: Account, source: Path, target: Path, *, advance: Advan
     watch = Stopwatch()
     size = 0
     try:
-        with source.open("rb") as file, _whole(target) as out:
+        with source.open("rb") as file, whole_file(target) as out:
             prefix = _prefix(file)
             header, _ = read_prefix(prefix)
             generation = account.state.generation(header.generation)
@@ -177,7 +177,7 @@ def _pieces(file: BinaryIO) -> Iterator[bytes]:
         yield piece
 
 
-class _whole:  # noqa: N801 — reads as an adjective in the `with` line
+class whole_file:  # noqa: N801 — reads as a noun in the `with` line
     """A new file that appears under its name when it is complete, and not at all otherwise. Mode 0600."""
 
     def __init__(self, target: Path) -> None:

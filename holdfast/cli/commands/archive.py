@@ -33,7 +33,7 @@ def encrypt(context: typer.Context, file: Source, out: Out = None) -> None:
         done = archive.encrypt_file(account, file, target, advance=advance)
     shell.show(
         {"file": target, "generation": done.generation, "size": done.size, "seconds": round(done.seconds, 3)},
-        f"[bold green]✓[/] {escape(str(target))}: {done.size} bytes under the archive key of generation {done.generation}.",
+        f"[bold green]✓[/] {escape(str(target))}: {done.size} bytes under the key of generation {done.generation}.",
     )
 
 

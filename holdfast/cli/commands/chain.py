@@ -77,6 +77,6 @@ def _lines(state: ChainState) -> list[str]:
     ]
     if mark:
         lines.append(
-            f"  [bold yellow]Begun again[/] at entry {mark.seq}, attested by officers in case {UUID(bytes=mark.case_id)}."
+            f"  [bold yellow]Begun again[/] at entry {mark.seq}, by officers in case {UUID(bytes=mark.case_id)}."
         )
     return lines

@@ -26,7 +26,7 @@ from holdfast.core.suites import Suite
 _SUITES = {suite.name.lower().replace("_", "-"): suite for suite in Suite}
 
 
-def enrol(
+def enrol(  # noqa: PLR0917 — options by name, for typer
     context: typer.Context,
     server: Annotated[str, typer.Option(help="Address of the server, as https://holdfast.example.")],
     code_file: Annotated[
@@ -58,7 +58,8 @@ def enrol(
         "This device is part of your account, and its pre-keys are published."
         if done.is_active
         else "This device is pending. On another device of yours run:\n"
-        f"    holdfast devices approve {done.device}\n  and type the words below. With no other device left: holdfast recovery open"
+        f"    holdfast devices approve {done.device}\n"
+        "  and type the words below. With no other device left: holdfast recovery open"
     )
     shell.show(
         {

@@ -42,7 +42,7 @@ def status(context: typer.Context) -> None:
             "missing_on_server": found.missing_on_server,
             "foreign_on_server": [str(one) for one in found.foreign_on_server],
         },
-        f"Policy version {found.policy_version}: {found.m} of {found.n} officers, together with the HSM, can open your archive keys.",
+        f"Policy version {found.policy_version}: {found.m} of {found.n} officers, with the HSM, can open your archive.",
         f"  Your tenant:   {shown(words)}{'  [yellow](trusted on first use)[/]' if is_tofu else ''}",
         f"  Your consent:  {found.consent}",
         *(

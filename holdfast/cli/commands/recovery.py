@@ -20,7 +20,7 @@ app = typer.Typer(help="Recovery of your archive and account through your office
 
 
 @app.command("open")
-def open_case(
+def open_case(  # noqa: PLR0917 — options by name, for typer
     context: typer.Context,
     reason: Annotated[str, typer.Option(help="What happened, for your officers and for the record.")],
     purpose: Annotated[str, typer.Option(help="One of the purposes your policy allows.")] = "device-loss",
@@ -87,7 +87,8 @@ def collect(
             "identity_words": list(done.words),
             "blamed": [{"deposit_id": deposit, "officer": index} for deposit, index in done.blamed],
         },
-        f"[bold green]✓[/] Opened: archive keys of generations {', '.join(map(str, done.generations))}. Nobody else has seen them.",
+        "[bold green]✓[/] Opened, on this device alone: archive keys of generations "
+        f"{', '.join(map(str, done.generations))}.",
         *(
             f"  [yellow]The share of officer {index} for {deposit} was wrong and was not used.[/]"
             for deposit, index in done.blamed
@@ -120,11 +121,11 @@ def finish(
         done = recovery.finish(account, password=password, wait_seconds=wait)
         prekeys.publish(account)
     shell.show(
-        {"identity_words": list(done.words), "generation": done.generation, "deposit_id": done.deposit_id},
+        {"identity_words": list(done.words), "generation": done.generation},
         "[bold green]✓[/] Your account is yours again, under a new key. Your old devices are out of it.",
         f"  New identity key:  {shown(done.words)}",
         "  Your contacts will be asked to confirm it with you.",
-        f"  A new archive key (generation {done.generation}) is in use",
+        f"  A new archive key (generation {done.generation}) is in use; put it in escrow: holdfast escrow deposit",
     )
 
 

@@ -26,13 +26,13 @@ PasswordFile = Annotated[
 def save(
     context: typer.Context,
     password_file: PasswordFile = None,
-    new_password: Annotated[bool, typer.Option("--new-password", help="Ask for a new password and set it.")] = False,
+    renew: Annotated[bool, typer.Option("--renew", help="Ask for a new password and set it.")] = False,
 ) -> None:
     """Write your keyring to the server. The first time this sets the vault's password."""
     shell = shell_of(context)
     with shell.account() as account:
         password = secret_file(password_file) if password_file else None
-        if password is None and (new_password or not len(account.state.vault.key)):
+        if password is None and (renew or not len(account.state.vault.key)):
             password = ask_secret("New password of your vault (14 characters or more)", confirm=True)
         version = vault.save(account, password=password)
     shell.show({"version": version}, f"[bold green]✓[/] Your vault is saved, version {version}.")

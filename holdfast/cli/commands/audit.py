@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`holdfast audit`: the log to a file, and the proof of such a file on any machine, with no server.
+
+Implements DESIGN section 8 at the keyboard. `verify` opens no profile, no connection and no clock.
+Does not judge whether what the log records was right.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from holdfast.cli.exits import Exit
+from holdfast.cli.shell import shell_of
+from holdfast.client import log
+from holdfast.client.auditor import VerificationReport, verify_export
+
+app = typer.Typer(help="The audit log: export and offline verification.", no_args_is_help=True)
+
+
+@app.command("export")
+def export(
+    context: typer.Context,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Where to write; refuses to overwrite.")],
+    name: Annotated[str, typer.Option("--log", help="Which log: audit or keys.")] = "audit",
+) -> None:
+    """Write the whole log, with proofs and its signed head, to a file, and verify it."""
+    shell = shell_of(context)
+    with shell.account() as account:
+        report = log.export(account, out, log=name)
+    shell.show(
+        {"file": out, **_document(report)},
+        f"[bold green]✓[/] {report.size} entries are in {escape(str(out))}.",
+        f"  {_standing(report)}",
+        "  Verify it anywhere: holdfast audit verify FILE --trust LOG-KEY",
+    )
+
+
+@app.command("verify")
+def verify(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, readable=True)],
+    trust: Annotated[
+        str | None,
+        typer.Option(help="The log's verifier key as you got it from elsewhere, or a file holding it.", metavar="VKEY"),
+    ] = None,
+    checkpoint: Annotated[
+        list[Path] | None, typer.Option(help="A signed head saved earlier, which this log must extend.")
+    ] = None,
+) -> None:
+    """Verify an exported log offline. Exit 0: verified and trusted; 3: self-consistent, not anchored; 1: broken."""
+    shell = shell_of(context)
+    key = Path(trust).read_text().strip() if trust and Path(trust).is_file() else trust
+    report = verify_export(file, key, saved=[one.read_text() for one in checkpoint or []])
+    shell.show(_document(report), *_lines(report))
+    if report.exit_code:
+        raise typer.Exit(Exit(report.exit_code))
+
+
+def _document(report: VerificationReport) -> dict[str, object]:
+    bad = report.entry
+    return {
+        "verdict": report.verdict.name.lower().replace("_", "-"),
+        "reason": report.reason,
+        "origin": report.origin,
+        "size": report.size,
+        "signed_at": report.time,
+        "log_key": report.vkey,
+        "first_bad_entry": {"index": bad.index, "id": bad.id, "tag": bad.tag, "reason": bad.reason} if bad else None,
+    }
+
+
+def _standing(report: VerificationReport) -> str:
+    when = datetime.fromtimestamp(report.time, UTC).strftime("%Y-%m-%d %H:%M:%S UTC") if report.time else "unknown"
+    return f"{escape(report.reason)}. Head signed {when}."
+
+
+def _lines(report: VerificationReport) -> list[str]:
+    if report.exit_code == Exit.DONE:
+        return [f"[bold green]✓ Verified and trusted.[/] {_standing(report)}"]
+    if report.exit_code == Exit.NOT_ANCHORED:
+        return [f"[bold yellow]○ Self-consistent, not anchored.[/] {_standing(report)}", f"  Key: {report.vkey}"]
+    lines = [f"[bold red]✗ Broken.[/] {escape(report.reason)}"]
+    if report.entry:
+        lines.append(
+            f"  First bad entry: index {report.entry.index}, id {escape(report.entry.id or 'unreadable')}, "
+            f"tag {escape(report.entry.tag or 'unreadable')}"
+        )
+    return lines

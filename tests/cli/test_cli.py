@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The `holdfast` command: help, exit codes, JSON, and secrets that go nowhere.
+
+Implements FAULTS Z1 and Z3 for the command line. What commands do is tested in tests/client and tests/journeys.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import typer
+from typer.core import TyperGroup
+
+from holdfast.cli.app import app, hoisted
+from holdfast.cli.exits import MEANINGS, Exit, exit_for
+from holdfast.client import errors, officer_keys
+from holdfast.core.errors import Malformed
+from holdfast.core.secret import SecretBytes
+
+PASSPHRASE = "correct horse battery staple"
+TENANT, CAROL = b"t" * 16, b"c" * 16
+
+
+def run(*arguments: str, stdin: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "holdfast.cli", *arguments]
+    # No terminal: whatever would ask must say that it cannot.
+    return subprocess.run(
+        command, input=stdin, capture_output=True, text=True, timeout=60, env={**os.environ, **environment}, check=False
+    )
+
+
+def commands() -> Iterator[tuple[list[str], list[str]]]:
+    """Return every command's words, and the names of its options and arguments."""
+    root = typer.main.get_command(app)
+
+    def below(group: object, words: list[str]) -> Iterator[tuple[list[str], list[str]]]:
+        if isinstance(group, TyperGroup):
+            for name, command in group.commands.items():
+                yield from below(command, [*words, name])
+        else:
+            yield words, [parameter.name or "" for parameter in group.params]  # type: ignore[attr-defined]
+
+    yield from below(root, [])
+
+
+COMMANDS = list(commands())
+
+
+@pytest.fixture
+def profile(tmp_path: Path) -> list[str]:
+    """An officer's profile that knows no server, and the options that open it."""
+    directory = tmp_path / "carol"
+    officer_keys.create_officer_profile(
+        directory, tenant=TENANT, person=CAROL, passphrase=SecretBytes(PASSPHRASE.encode())
+    )
+    officer_keys.write_private(tmp_path / "passphrase", PASSPHRASE)
+    return ["--profile", str(directory), "--passphrase-file", str(tmp_path / "passphrase")]
+
+
+def test_every_command_of_the_issue_exists() -> None:
+    names = {" ".join(words) for words, _ in COMMANDS}
+    assert names >= {
+        "enrol", "doctor", "devices list", "devices approve", "bundle claim", "bundle publish", "vault save",
+        "vault open", "archive encrypt", "archive decrypt", "escrow status", "escrow deposit", "recovery open",
+        "recovery status", "recovery collect", "recovery finish", "officer init", "officer cases", "officer show",
+        "officer approve", "officer deny", "officer attest", "officer code", "chain show", "chain confirm",
+        "audit export", "audit verify",
+    }  # fmt: skip
+
+
+def test_top_level_help_lists_every_exit_code() -> None:
+    shown = " ".join(run("--help").stdout.split())
+    for code, meaning in MEANINGS.items():
+        assert f"{code.value} {' '.join(meaning.split())}" in shown
+
+
+@pytest.mark.parametrize("words", [words for words, _ in COMMANDS], ids=" ".join)
+def test_every_command_explains_itself(words: list[str]) -> None:
+    command = typer.main.get_command(app)
+    for word in words:
+        command = command.commands[word]  # type: ignore[attr-defined]
+    assert command.help
+    assert inspect.getdoc(command.callback)
+
+
+def test_no_command_takes_a_secret_as_an_argument() -> None:
+    for words, names in COMMANDS:
+        for name in names:
+            assert not re.search(r"pass(phrase|word)$|^secret|^code$|pin$|seed", name), (words, name)
+
+
+def test_common_options_may_stand_anywhere() -> None:
+    line = ["devices", "--json", "approve", "--profile", "p", "x", "--passphrase-file=f", "--", "--json"]
+    assert hoisted(line) == [
+        "--json", "--profile", "p", "--passphrase-file=f", "devices", "approve", "x", "--", "--json"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (errors.Problem(status=403, code="denied", detail="no"), Exit.REFUSED),
+        (errors.Unreachable("x"), Exit.UNREACHABLE),
+        (errors.WrongPassphrase("x"), Exit.PROFILE),
+        (errors.PeerChanged("x"), Exit.ASK_PERSON),
+        (errors.WrongWords("x"), Exit.ASK_PERSON),
+        (errors.ConsentNeeded("x"), Exit.ASK_PERSON),
+        (errors.TrustRefused("x"), Exit.UNTRUSTED),
+        (errors.AnswerRefused("x"), Exit.UNTRUSTED),
+        (errors.NotYet("x"), Exit.NOT_YET),
+        (Malformed("x"), Exit.UNTRUSTED),
+        (FileExistsError("x"), Exit.FAILED),
+    ],
+)
+def test_each_kind_of_error_has_its_exit_code(error: Exception, code: Exit) -> None:
+    assert exit_for(error) is code
+
+
+def test_mistake_of_ours_is_not_dressed_up_as_an_exit_code() -> None:
+    with pytest.raises(KeyError):
+        exit_for(KeyError("bug"))
+
+
+def test_unknown_command_exits_with_usage() -> None:
+    assert run("frobnicate").returncode == Exit.USAGE
+
+
+def test_wrong_passphrase_exits_with_profile_and_says_so(profile: list[str]) -> None:
+    done = run("--profile", profile[1], "--passphrase-file", "-", "doctor", stdin="not the right passphrase\n")
+    assert done.returncode == Exit.PROFILE
+    assert "passphrase" in done.stderr
+    assert "not the right passphrase" not in done.stderr + done.stdout
+
+
+def test_missing_profile_exits_with_profile_and_a_way_out(tmp_path: Path) -> None:
+    done = run("--profile", str(tmp_path / "none"), "--passphrase-file", "-", "doctor", stdin="x\n")
+    assert done.returncode == Exit.PROFILE
+    assert "holdfast enrol" in done.stderr
+
+
+def test_nobody_to_ask_is_an_error_and_not_a_hang(profile: list[str]) -> None:
+    done = run("--profile", profile[1], "doctor")
+    assert done.returncode == Exit.PROFILE
+    assert "nobody to ask" in done.stderr
+
+
+def test_doctor_prints_what_is_pinned_as_json(profile: list[str]) -> None:
+    done = run("doctor", "--json", *profile)
+    assert done.returncode == Exit.DONE, done.stderr
+    document = json.loads(done.stdout)
+    assert document["trust"] == "none"
+    assert document["officer"] is True
+
+
+def test_errors_are_json_too_when_asked_for(profile: list[str]) -> None:
+    done = run("devices", "list", "--json", *profile)
+    assert done.returncode == Exit.PROFILE
+    error = json.loads(done.stderr)["error"]
+    assert error["exit"] == Exit.PROFILE
+    assert error["way_out"]
+    assert done.stdout == ""
+
+
+def test_dead_server_exits_with_unreachable(tmp_path: Path) -> None:
+    code = "hf1." + "A" * 10
+    bad = run(
+        "enrol", "--server", "http://127.0.0.1:9", "--code-file", "-", "--profile", str(tmp_path / "p"), stdin=code
+    )
+    assert bad.returncode == Exit.UNTRUSTED
+    assert code not in bad.stderr + bad.stdout
+
+
+def test_server_without_encryption_is_refused(tmp_path: Path) -> None:
+    from holdfast.core.enrolment import EnrolmentCode
+
+    (tmp_path / "code").write_text(EnrolmentCode.new(tenant=TENANT, person=CAROL).text())
+    (tmp_path / "pass").write_text(PASSPHRASE)
+    options = ["--code-file", str(tmp_path / "code"), "--profile", str(tmp_path / "p")]
+    done = run("enrol", "--server", "http://holdfast.example", *options, "--passphrase-file", str(tmp_path / "pass"))
+    assert done.returncode == Exit.USAGE
+    assert "https" in done.stderr
+
+
+def test_profile_and_passphrase_never_appear_in_output_or_arguments(profile: list[str]) -> None:
+    outputs = [run("doctor", *profile), run("officer", "init", *profile), run("chain", "show", *profile)]
+    directory = Path(profile[1])
+    keys = officer_keys.open_officer_profile(directory, passphrase=SecretBytes(PASSPHRASE.encode()))
+    kept = keys.account.state.officer
+    assert kept is not None
+    secrets = [PASSPHRASE, kept.signing_seed.reveal().hex(), kept.sealing_seed.reveal().hex()]
+    for done in outputs:
+        for secret in secrets:
+            assert secret not in done.stdout + done.stderr + " ".join(done.args)
+
+
+def test_text_that_others_wrote_is_shown_without_control_and_direction_marks() -> None:
+    from holdfast.cli.shell import quoted
+
+    shown = quoted("Bob\u202egnp.exe\x1b[2J [bold]x")
+    assert "\u202e" not in shown
+    assert "\x1b" not in shown
+    assert "\\[bold]" in shown
