@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Writing an account chain: one function for each type of entry, standing on a verified state.
+
+Implements the signers and the order of PROTOCOL section 5.
+Does not verify what it writes; the caller extends its state by the entry, as every verifier will.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from holdfast.core.chain import ChainState
+from holdfast.core.cose import Sign1
+from holdfast.core.entries import (
+    AddDevice,
+    ArchiveGeneration,
+    Body,
+    Entry,
+    Genesis,
+    Reason,
+    ReGenesis,
+    RevokeDevice,
+    RotateKey,
+    SetRecoveryKey,
+    ShareManifest,
+)
+from holdfast.core.keys import PublicKey, SigningKey
+from holdfast.core.payloads import Header
+
+
+@dataclass(frozen=True)
+class Author:
+    """Who writes: the device (16 bytes), its UTC seconds, and the key that signs first: AIK or recovery key."""
+
+    device: bytes
+    issued_at: int
+    key: SigningKey
+
+
+def _next(state: ChainState, by: Author, body: Body, *also: SigningKey) -> Entry:
+    header = Header(state.tenant, state.user, by.device, by.issued_at)
+    return Entry.make(header, state.seq + 1, state.head, body, (by.key, *also))
+
+
+def genesis(*, tenant: bytes, user: bytes, by: Author, recovery_key: PublicKey | None = None) -> Entry:
+    """Begin a chain under the author's key as AIK."""
+    header = Header(tenant, user, by.device, by.issued_at)
+    return Entry.make(header, 0, b"", Genesis(by.key.public, recovery_key), (by.key,))
+
+
+def add_device(state: ChainState, *, by: Author, device: bytes, statement_hash: bytes) -> Entry:
+    """Add a device by the payload hash of its device statement."""
+    return _next(state, by, AddDevice(device, statement_hash))
+
+
+def revoke_device(
+    state: ChainState, *, by: Author, device: bytes, reason: Reason, since: int, new_aik: SigningKey
+) -> tuple[Entry, Entry]:
+    """Revoke a device and rotate the AIK that it knew: two entries for one upload, neither valid alone."""
+    revoked = _next(state, by, RevokeDevice(device, reason, since))
+    body = RotateKey(new_aik.public, reason)
+    return revoked, Entry.make(revoked.header, revoked.seq + 1, revoked.hash, body, (by.key, new_aik))
+
+
+def rotate_key(state: ChainState, *, by: Author, new_aik: SigningKey, reason: Reason) -> Entry:
+    """Rotate the AIK, signed by the old one (or the recovery key) and by the new one."""
+    return _next(state, by, RotateKey(new_aik.public, reason), new_aik)
+
+
+def set_recovery_key(
+    state: ChainState, *, by: Author, recovery_key: PublicKey, old: SigningKey | None = None
+) -> Entry:
+    """Set the recovery key; `old` signs as well when one is set already."""
+    return _next(state, by, SetRecoveryKey(recovery_key), *((old,) if old else ()))
+
+
+def archive_generation(
+    state: ChainState, *, by: Author, generation: int, not_before: int, commitment: bytes
+) -> Entry:
+    """Announce an archive generation with the commitment to its key."""
+    return _next(state, by, ArchiveGeneration(generation, not_before, commitment))
+
+
+def share_manifest(state: ChainState, *, by: Author, manifest_hash: bytes) -> Entry:
+    """Name the manifest of shares that trusted contacts hold."""
+    return _next(state, by, ShareManifest(manifest_hash))
+
+
+def re_genesis(state: ChainState, *, by: Author, attestations: Sequence[Sign1], policy_hash: bytes) -> Entry:
+    """Begin again under the author's key as AIK, on the word of officers who name the state's head."""
+    return _next(state, by, ReGenesis(by.key.public, tuple(attestations), policy_hash))
