@@ -1,18 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reading a tenant's logs: entries, tiles, checkpoints and proofs, always of the tenant whose scope is open."""
+"""Reading a tenant's logs: entries, tiles, checkpoints and proofs, always of the tenant whose scope is open.
+
+PROTOCOL section 8. Nothing beyond the newest signed head is proven or served as a tile.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import datetime
+from functools import cache
 from typing import Any
+from uuid import UUID
 
-from audit.errors import NoCheckpoint, OutsideTheLog
+from django.db.models import QuerySet
+
+from audit.errors import LogBroken, NoCheckpoint, OutsideTheLog
 from audit.models import Checkpoint, Entry, LogHead, Tile
-from holdfast.core import tiles
-from holdfast.core.merkle import HASH_SIZE
+from holdfast.core import merkle, tiles
+from holdfast.core.errors import Malformed
+from holdfast.core.log_export import ExportedEntry
+from kernel.errors import NotFound
 
-BATCH = 500
+BATCH = 512
 
 
 def latest_checkpoint(log: str) -> Checkpoint:
@@ -25,52 +33,82 @@ def latest_checkpoint(log: str) -> Checkpoint:
 
 def pending(log: str) -> int:
     """Count the entries that no signed head covers yet."""
+    head = LogHead.objects.filter(log=log).first()
     newest = Checkpoint.objects.filter(log=log).order_by("-size").first()
-    return Entry.objects.filter(log=log).count() - (newest.size if newest else 0)
-
-
-def tile(log: str, level: int, index: int) -> bytes:
-    """Return a tile's hashes, or nothing when there is no such tile yet."""
-    row = Tile.objects.filter(log=log, level=level, index=index).first()
-    return bytes(row.hashes) if row else b""
+    numbered = (head.size if head else 0) - (newest.size if newest else 0)
+    return numbered + Entry.objects.filter(log=log, leaf_index=None).count()
 
 
 def tile_reader(log: str) -> tiles.TileReader:
-    """Return a reader of this tenant's tiles."""
-    return lambda level, index: tile(log, level, index)
+    """Return a reader of this tenant's tiles; of a tile that is not there, it gives no hashes."""
+
+    def read(level: int, index: int) -> bytes:
+        row = Tile.objects.filter(log=log, level=level, index=index).first()
+        return bytes(row.hashes) if row else b""
+
+    return read
 
 
-def sequenced_size(log: str) -> int:
-    """Return how many entries have an index."""
-    head = LogHead.objects.filter(log=log).first()
-    return head.size if head else 0
+def tile(log: str, level: int, index: int) -> bytes:
+    """Return the hashes of a tile that the newest signed head covers. Raises NotFound when it covers none."""
+    covered = latest_checkpoint(log).size >> (tiles.HEIGHT * level)
+    width = min(tiles.WIDTH, covered - index * tiles.WIDTH)
+    hashes = tile_reader(log)(level, index)[: max(width, 0) * merkle.HASH_SIZE]
+    if not hashes:
+        raise NotFound
+    return hashes
 
 
 def inclusion(log: str, *, index: int, size: int) -> list[bytes]:
-    """Prove that the leaf at `index` is in the tree of `size`. Raises OutsideTheLog."""
-    if not 0 <= index < size <= sequenced_size(log):
-        raise OutsideTheLog("There is no such entry in a log of this size.", field="index")
-    return tiles.inclusion_proof(tile_reader(log), index=index, size=size)
+    """Prove that the leaf at `index` is in the tree of `size`. Raises OutsideTheLog, LogBroken."""
+    if not 0 <= index < size <= latest_checkpoint(log).size:
+        raise OutsideTheLog("There is no such entry in a signed log of this size.", field="index")
+    try:
+        return tiles.inclusion_proof(tile_reader(log), index=index, size=size)
+    except Malformed as error:
+        raise LogBroken from error
 
 
 def consistency(log: str, *, old_size: int, size: int) -> list[bytes]:
-    """Prove that the tree of `old_size` is a prefix of the tree of `size`. Raises OutsideTheLog."""
-    if not 1 <= old_size <= size <= sequenced_size(log):
+    """Prove that the tree of `old_size` is a prefix of the tree of `size`. Raises OutsideTheLog, LogBroken."""
+    if not 1 <= old_size <= size <= latest_checkpoint(log).size:
         raise OutsideTheLog("Sizes run from 1 to the size of the signed log.", field="from")
-    return tiles.consistency_proof(tile_reader(log), old_size=old_size, size=size)
+    try:
+        return tiles.consistency_proof(tile_reader(log), old_size=old_size, size=size)
+    except Malformed as error:
+        raise LogBroken from error
 
 
-def leaves_between(log: str, start: int, stop: int) -> Iterator[bytes]:
-    """Give the leaves with indices start … stop−1 in order, in bounded batches."""
-    for entry in entries_between(log, start, stop):
-        yield bytes(entry.leaf)
+def leaves(log: str, start: int, stop: int) -> list[bytes]:
+    """Return the leaves with indices start … stop−1, all of them. Raises LogBroken when one is missing."""
+    rows = _between(log, start, stop).values_list("leaf_index", "leaf")
+    found = [(index, bytes(leaf)) for index, leaf in rows]
+    if [index for index, _ in found] != list(range(start, stop)):
+        raise LogBroken
+    return [leaf for _, leaf in found]
 
 
-def entries_between(log: str, start: int, stop: int) -> Iterator[Entry]:
-    """Give the rows with indices start … stop−1 in order, in bounded batches."""
-    for low in range(start, stop, BATCH):
-        rows = Entry.objects.filter(log=log, leaf_index__gte=low, leaf_index__lt=min(low + BATCH, stop))
-        yield from rows.order_by("leaf_index")
+def proven_entries(log: str, start: int, stop: int, *, size: int) -> list[ExportedEntry]:
+    """Return what is stored at indices start … stop−1, each with the proof of what ought to be there.
+
+    A row that is missing is left out and a damaged tile gives an empty proof: an export shows the log as it is,
+    and the auditor's verifier says where it is wrong.
+    """
+    # Entries side by side share most of their proofs, so each node is computed once for the batch.
+    nodes = cache(tiles.tile_nodes(tile_reader(log)))
+
+    def proof(index: int) -> tuple[bytes, ...]:
+        try:
+            return tuple(merkle.inclusion_from(nodes, index, size))
+        except Malformed:
+            return ()
+
+    rows = _between(log, start, stop).values_list("leaf_index", "leaf")
+    return [ExportedEntry(index, bytes(leaf), proof(index)) for index, leaf in rows]
+
+
+def _between(log: str, start: int, stop: int) -> QuerySet[Any]:
+    return Entry.objects.filter(log=log, leaf_index__gte=start, leaf_index__lt=stop).order_by("leaf_index")
 
 
 def search(
@@ -78,6 +116,7 @@ def search(
     tag: str = "",
     actor: str = "",
     subject: str = "",
+    person: UUID | None = None,
     since: datetime | None = None,
     until: datetime | None = None,
     before: int | None = None,
@@ -90,6 +129,7 @@ def search(
             "tag__startswith": tag,
             "actor": actor,
             "subject": subject,
+            "person_id": person,
             "time__gte": since,
             "time__lt": until,
             "leaf_index__lt": before,
@@ -98,8 +138,3 @@ def search(
     }
     rows = Entry.objects.filter(log="audit", leaf_index__isnull=False, **wanted)
     return list(rows.order_by("-leaf_index")[:limit])
-
-
-def width_of(hashes: bytes) -> int:
-    """Return how many hashes a tile holds."""
-    return len(hashes) // HASH_SIZE

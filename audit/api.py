@@ -17,7 +17,7 @@ from audit import access, export, services
 from holdfast.core.encoding import b64u
 from kernel.api import ApiView
 from kernel.errors import MalformedRequest, NotFound
-from kernel.fields import Base64UrlField, StrictSerializer, UtcField
+from kernel.fields import StrictSerializer, UtcField
 
 LOGS = ("audit", "keys")
 LOG = OpenApiParameter("log", str, enum=LOGS, description="Which of the tenant's two logs; `audit` unless said.")
@@ -43,6 +43,7 @@ class EntryFilter(StrictSerializer):
     tag = serializers.CharField(required=False, max_length=80, help_text="Tags that begin with this.")
     actor = serializers.CharField(required=False, max_length=80)
     subject = serializers.CharField(required=False, max_length=200)
+    person = serializers.UUIDField(required=False)
     since = UtcField(required=False)
     until = UtcField(required=False)
     before = serializers.IntegerField(required=False, min_value=0)
@@ -52,9 +53,9 @@ class EntryFilter(StrictSerializer):
 class CheckpointOut(StrictSerializer):
     log = serializers.CharField()
     size = serializers.IntegerField()
-    root = Base64UrlField(length=32)
     signed_at = UtcField()
     note = serializers.CharField(help_text="The C2SP signed note.")
+    vkey = serializers.CharField(help_text="The verifier key the server claims; trust it only from elsewhere.")
     pending = serializers.IntegerField(help_text="Entries that no signed head covers yet.")
 
 
@@ -65,8 +66,7 @@ class ProofFilter(StrictSerializer):
 
 
 class ProofOut(StrictSerializer):
-    proof = serializers.ListField(child=Base64UrlField(length=32))
-    leaf = Base64UrlField(required=False)
+    proof = serializers.ListField(child=serializers.CharField(help_text="base64url of 32 octets"))
 
 
 def _query(serializer: type[StrictSerializer], request: Request) -> dict[str, Any]:
@@ -95,7 +95,7 @@ class EntriesView(ApiView):
             names = " ".join(sorted(wanted))
             services.append(tag="audit:entries:read", actor=self.actor, body={"filter": names, "count": len(rows)})
         more = rows[-1].leaf_index if len(rows) == limit else None
-        return Response({"entries": [export.readable(row) for row in rows], "next": more})
+        return Response({"entries": [export.shown(row) for row in rows], "next": more})
 
 
 class CheckpointView(ApiView):
@@ -105,8 +105,9 @@ class CheckpointView(ApiView):
     def get(self, request: Request) -> Response:
         log = _log(request)
         head = access.latest_checkpoint(log)
-        fields = {"log": log, "size": head.size, "root": bytes(head.root), "signed_at": head.signed_at}
-        return Response(CheckpointOut({**fields, "note": head.note, "pending": access.pending(log)}).data)
+        fields = {"log": log, "size": head.size, "signed_at": head.signed_at}
+        shown = {**fields, "note": head.note, "vkey": head.vkey, "pending": access.pending(log)}
+        return Response(CheckpointOut(shown).data)
 
 
 class ProofView(ApiView):
@@ -151,11 +152,11 @@ class ExportView(ApiView):
         responses={(200, "application/x-ndjson"): OpenApiTypes.BINARY},
     )
     def get(self, request: Request) -> StreamingHttpResponse:
-        """Every entry up to the newest signed head, with its leaf, and the head. The export is itself an entry."""
+        """Every entry up to the newest signed head, with leaf and proof, and the head. The export is an entry itself."""
         log = _log(request)
         head = access.latest_checkpoint(log)
         with transaction.atomic():
-            services.append(tag="audit:entries:exported", actor=self.actor, body={"size": head.size})
+            services.append(tag="audit:entries:exported", actor=self.actor, body={"log": log, "size": head.size})
         assert self.actor.tenant_id is not None
         answer = StreamingHttpResponse(
             export.lines(self.actor.tenant_id, log, head), content_type="application/x-ndjson"
@@ -171,9 +172,8 @@ class TileView(ApiView):
         summary="One tile of a log (C2SP tlog-tiles)",
         responses={(200, "application/octet-stream"): OpenApiTypes.BINARY},
     )
-    def get(self, request: Request, log: str, level: int, index: int) -> HttpResponse:
+    def get(self, request: Request, log: str, level: int, index: int) -> HttpResponse:  # noqa: ARG002
         """Up to 256 hashes of 32 octets: level × 8 up the tree, from position index × 256."""
-        octets = access.tile(log, level, index) if log in LOGS else b""
-        if not octets:
+        if log not in LOGS:
             raise NotFound
-        return HttpResponse(octets, content_type="application/octet-stream")
+        return HttpResponse(access.tile(log, level, index), content_type="application/octet-stream")

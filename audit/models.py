@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rows of the two Merkle logs of each tenant: entries, tiles, heads and signed checkpoints.
 
-DESIGN section 8. Entries are append-only by trigger: only `leaf_index` may go from NULL to a number, once.
+DESIGN section 8. All are append-only by trigger: an entry's index is set once, a tile and a head only grow, a
+checkpoint's root stands for ever. Whoever switches triggers off is found by the proofs, not by the database.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ class Entry(models.Model):
             # What the sequencer still has to number is a short list, however long the log.
             models.Index(fields=["tenant_id", "log", "seq"], condition=models.Q(leaf_index=None), name="entry_pending"),
             models.Index(fields=["tenant_id", "tag"], name="entry_tag"),
+            models.Index(fields=["tenant_id", "actor"], name="entry_actor"),
             models.Index(fields=["tenant_id", "subject"], name="entry_subject"),
         ]
 
@@ -57,7 +59,7 @@ class Entry(models.Model):
 
 
 class LogHead(TenantModel):
-    """How far a log is sequenced; its row is the sequencer's lock."""
+    """How far a log is sequenced, and its compact range; the row is the sequencer's lock."""
 
     log = models.CharField(max_length=8, choices=Log.choices)
     size = models.BigIntegerField(default=0)
@@ -90,6 +92,8 @@ class Checkpoint(TenantModel):
     size = models.BigIntegerField()
     root = models.BinaryField(max_length=32)
     note = models.TextField()
+    # The key that the note names, for readers in processes that have no HSM; it anchors nothing.
+    vkey = models.CharField(max_length=400)
     signed_at = models.DateTimeField()
 
     class Meta(TenantModel.Meta):

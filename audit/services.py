@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Appending to the logs inside the act's own transaction, and the names by which the logs are verified.
+"""Appending to the logs inside the act's own transaction, and what the product's other rooms read of them.
 
 DESIGN section 8: every act and every refusal that matters appends an entry, or the act does not happen.
 The sequencer, which numbers and signs, is in `sequencer`.
@@ -7,34 +7,39 @@ The sequencer, which numbers and signs, is in `sequencer`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID, uuid4
 
-from django.db import connection
+from django.db import DatabaseError, connection, transaction
 from django.utils import timezone
 
+from audit import access
+from audit.errors import AuditUnavailable
 from audit.models import Entry, Log
 from audit.tags import TAGS
 from holdfast.core.encoding import b64u
 from holdfast.core.log_entry import BodyValue, KeyLogEntry, LogEntry, key_log_subject
 from kernel.actors import Actor
-from kernel.scope import current_tenant
+from kernel.scope import ForeignRow, current_tenant, tenant_scope
 
 
 def append(*, tag: str, actor: Actor, subject: str = "", body: Mapping[str, BodyValue] | None = None) -> Entry:
     """Record an act or a refusal, in the transaction that is open.
 
-    subject: whose or what, as a UUID's text. body: ids, hashes and counts by the names `tags` lists.
-    Raises RuntimeError outside a transaction and ValueError for an unlisted tag or field: programming errors.
-    A database error goes up, and takes the act with it (FAULTS L1).
+    subject: whose or what, as a UUID's text. body: ids, hashes and counts by the names `tags` lists, text of at
+    most 512 characters, bytes of at most 64. Raises RuntimeError outside a transaction, ValueError for an
+    unlisted tag, field or kind of value, ForeignRow for another tenant's actor: programming errors. Raises
+    AuditUnavailable when the database does not take the entry, and rolls the act back with it (FAULTS L1).
     """
-    if not connection.in_atomic_block:
-        raise RuntimeError("an audit entry is appended inside the transaction of the act")
+    tenant = _tenant_of_the_act()
+    if actor.tenant_id not in (None, tenant):
+        raise ForeignRow("an entry names the tenant's own actor")
     fields = dict(body or {})
     if tag not in TAGS or not fields.keys() <= TAGS[tag]:
         raise ValueError(f"audit.tags lists no {tag} with {sorted(fields)}")
-    now, entry_id = timezone.now(), uuid4()
+    now, entry_id = timezone.now().replace(microsecond=0), uuid4()
     leaf = LogEntry(
         entry_id=entry_id.bytes,
         tag=tag,
@@ -44,41 +49,70 @@ def append(*, tag: str, actor: Actor, subject: str = "", body: Mapping[str, Body
         time=int(now.timestamp()),
         body=fields,
     ).to_leaf()
-    entry: Entry = Entry.objects.create(
+    return _insert(
         id=entry_id,
-        tenant_id=current_tenant(),
+        tenant_id=tenant,
         log=Log.AUDIT,
         leaf=leaf,
         tag=tag,
         actor=actor.label,
         person_id=actor.person_id,
         subject=subject,
-        time=now.replace(microsecond=0),
+        time=now,
         body={name: b64u(value) if isinstance(value, bytes) else value for name, value in fields.items()},
     )
-    return entry
 
 
-def append_key_leaf(*, type: int, seq: int, statement_hash: bytes, user_id: UUID | None = None) -> Entry:  # noqa: A002
+def append_key_leaf(*, type: int, user: UUID | None, seq: int, statement_hash: bytes) -> Entry:  # noqa: A002
     """Record a statement in the verifiable directory: the `keys` log (PROTOCOL section 8).
 
-    type: 1 chain, 2 escrow key, 3 policy, 4 officer, 5 offline key. user_id: None for a tenant's statement.
+    type: 1 chain, 2 escrow key, 3 policy, 4 officer, 5 offline key, 6 client build. user: None for a tenant's
+    statement. statement_hash: 32 bytes. Raises as `append` does.
     """
-    if not connection.in_atomic_block:
-        raise RuntimeError("a key-log leaf is appended inside the transaction of the act")
+    tenant = _tenant_of_the_act()
     now = int(timezone.now().timestamp())
-    tenant = current_tenant()
-    subject = key_log_subject(tenant.bytes, user_id.bytes if user_id else b"")
-    leaf = KeyLogEntry(type=type, subject_hash=subject, seq=seq, statement_hash=statement_hash, time=now)
-    entry: Entry = Entry.objects.create(
+    of = key_log_subject(tenant.bytes, user.bytes if user else b"")
+    leaf = KeyLogEntry(type=type, subject_hash=of, seq=seq, statement_hash=statement_hash, time=now).to_leaf()
+    return _insert(
         tenant_id=tenant,
         log=Log.KEYS,
-        leaf=leaf.to_leaf(),
+        leaf=leaf,
         tag=f"keys-log:{type}",
         actor="",
-        subject=str(user_id or ""),
+        subject=str(user or ""),
         time=datetime.fromtimestamp(now, tz=UTC),
         body={"seq": seq, "statement_hash": b64u(statement_hash)},
     )
-    return entry
 
+
+def latest_checkpoint(tenant_id: UUID, log: str) -> str:
+    """Return the newest signed head of a log as its C2SP note. Raises NoCheckpoint before the first."""
+    with tenant_scope(tenant_id):
+        return access.latest_checkpoint(log).note
+
+
+def entries_between(tenant_id: UUID, log: str, start: int, stop: int) -> Iterator[bytes]:
+    """Give the leaves with indices start … stop−1 in order, for a follower; one batch is held at a time.
+
+    Raises LogBroken at the first index that has no row: a follower is never handed a log with a hole closed.
+    """
+    for low in range(start, stop, access.BATCH):
+        with tenant_scope(tenant_id):
+            batch = access.leaves(log, low, min(low + access.BATCH, stop))
+        yield from batch
+
+
+def _tenant_of_the_act() -> UUID:
+    if not connection.in_atomic_block:
+        raise RuntimeError("an audit entry is appended inside the transaction of the act")
+    return current_tenant()
+
+
+def _insert(**fields: Any) -> Entry:
+    try:
+        entry: Entry = Entry.objects.create(**fields)
+    except DatabaseError as error:
+        # Marked before it is raised: also a caller that swallows the error cannot commit the act.
+        transaction.set_rollback(True)
+        raise AuditUnavailable from error
+    return entry

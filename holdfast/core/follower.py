@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from holdfast.core.checkpoint import Checkpoint, NoteVerifier
@@ -21,6 +21,14 @@ MAX_AGE_SECONDS: Final = 120
 MAX_AHEAD_SECONDS: Final = 300
 
 
+class RolledBack(Untrusted):
+    """The log is shorter, or its head older, than what was proven before: rows or a database were put back."""
+
+
+class Edited(Forked):
+    """The leaves served do not lead to the signed head: one was changed, left out, added or moved."""
+
+
 @dataclass(frozen=True)
 class LogFollower:
     """What a follower must remember of a log: its key, how far it has read, and the head it last accepted.
@@ -29,7 +37,7 @@ class LogFollower:
     """
 
     verifier: NoteVerifier
-    range: CompactRange = CompactRange()
+    range: CompactRange = field(default_factory=CompactRange)
     time: int = 0
 
     @property
@@ -40,35 +48,36 @@ class LogFollower:
     def head(self, note: str, *, now: int, max_age: int = MAX_AGE_SECONDS) -> Checkpoint:
         """Check a served head before its leaves are asked for.
 
-        Raises InvalidSignature for another key, Untrusted for a head shorter or older than the last, Forked for
-        another root at the same size, Expired when it is older than `max_age` seconds or from the future.
+        Raises InvalidSignature for another key or log, RolledBack for a head shorter or older than the last,
+        Forked for another root at the same size, Expired when it is older than `max_age` seconds, or more than
+        5 minutes ahead. Whoever serves the log is at fault; only Expired mends itself.
         """
         checkpoint = self.verifier.open_checkpoint(note)
         if checkpoint.size < self.size:
-            raise Untrusted("the log is shorter than it was")
+            raise RolledBack("the log is shorter than it was")
         if checkpoint.size == self.size and not hmac.compare_digest(checkpoint.root, self._root()):
             raise Forked("the log shows two heads of one size")
         if checkpoint.time is None or not -MAX_AHEAD_SECONDS <= now - checkpoint.time <= max_age:
             raise Expired("the log's newest head is too old, or from the future")
         if checkpoint.time < self.time:
-            raise Untrusted("the log's head is older than the last one seen")
+            raise RolledBack("the log's head is older than the last one seen")
         return checkpoint
 
-    def advance(
-        self, leaves: Iterable[bytes], note: str, *, now: int, max_age: int = MAX_AGE_SECONDS
-    ) -> LogFollower:
+    def advance(self, leaves: Iterable[bytes], note: str, *, now: int, max_age: int = MAX_AGE_SECONDS) -> LogFollower:
         """Read every leaf between the last head and this one, and return the follower that stands at it.
 
-        leaves: all of them, in order, from `self.size` to the head's size. Raises as `head` does, and Forked
-        when they do not lead to the head's root: an entry was edited, left out, added or moved.
+        leaves: all of them, in order, from `self.size` to the head's size; no more is read than one beyond.
+        Raises as `head` does, and Edited when they do not lead to the head's root.
         """
         checkpoint = self.head(note, now=now, max_age=max_age)
         grown = self.range
         for leaf in leaves:
+            if grown.size == checkpoint.size:
+                raise Edited("the log serves more entries than its signed head covers")
             grown = grown.append(leaf_hash(leaf))
         root = grown.root() if grown.size else EMPTY_ROOT
         if grown.size != checkpoint.size or not hmac.compare_digest(root, checkpoint.root):
-            raise Forked("the log's entries do not lead to its signed head")
+            raise Edited("the log's entries do not lead to its signed head")
         return replace(self, range=grown, time=checkpoint.time or 0)
 
     def _root(self) -> bytes:

@@ -18,6 +18,8 @@ LEAF_VERSION: Final = 1
 MAX_TAG: Final = 80
 MAX_SUBJECT: Final = 200
 MAX_FIELDS: Final = 32
+MAX_TEXT: Final = 512
+MAX_OCTETS: Final = 64  # an id, a hash, a public key: nothing that wraps or holds a secret is as short
 
 BodyValue = str | int | bytes
 
@@ -35,7 +37,12 @@ class LogEntry:
     body: Mapping[str, BodyValue] = field(default_factory=dict)
 
     def to_leaf(self) -> bytes:
-        """Return the leaf bytes; equal entries give equal bytes. docs/formats/audit-log.md."""
+        """Return the leaf bytes; equal entries give equal bytes. docs/formats/audit-log.md.
+
+        Raises ValueError, naming the field and never its value, for what `from_leaf` would not read back: the
+        caller's mistake. A leaf is for ever, so it is refused before it is written.
+        """
+        self._check()
         value: dict[int, Encodable] = {
             1: LEAF_VERSION,
             2: self.entry_id,
@@ -48,6 +55,20 @@ class LogEntry:
         if self.person:
             value[5] = self.person
         return encode(value)
+
+    def _check(self) -> None:
+        if len(self.entry_id) != 16 or len(self.person) not in (0, 16):
+            raise ValueError("log entry: an id has 16 bytes")
+        if len(self.tag) > MAX_TAG or len(self.actor) > MAX_TAG or len(self.subject) > MAX_SUBJECT:
+            raise ValueError("log entry: tag, actor or subject is too long")
+        if len(self.body) > MAX_FIELDS or any(len(name) > MAX_TAG for name in self.body):
+            raise ValueError("log entry: too many body fields, or a name too long")
+        for name, value in self.body.items():
+            # Exact types: a bool, a list or a type that hides a secret has no form in an entry.
+            if type(value) not in (str, int, bytes):
+                raise ValueError(f"log entry: body field {name} is neither text, number nor bytes")
+            if isinstance(value, (str, bytes)) and len(value) > (MAX_TEXT if isinstance(value, str) else MAX_OCTETS):
+                raise ValueError(f"log entry: body field {name} is too long")
 
     @classmethod
     def from_leaf(cls, leaf: bytes) -> LogEntry:
@@ -74,6 +95,8 @@ def _row(value: Value) -> tuple[str, BodyValue]:
     inner = row.value(1)
     if isinstance(inner, list | dict):
         raise Malformed("log entry field: neither text, number nor bytes")
+    if isinstance(inner, (str, bytes)) and len(inner) > (MAX_TEXT if isinstance(inner, str) else MAX_OCTETS):
+        raise Malformed("log entry field: too long")
     return row.text(0, maximum=MAX_TAG), inner
 
 
