@@ -6,34 +6,30 @@ Implements DESIGN section 4: within the open tenant, what an actor may not see i
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import TypeVar, cast
+from typing import Any, cast
 from uuid import UUID
 
-from django.db import connection
-from django.db.models import Count, Min, Model, QuerySet
+from django.db.models import QuerySet
 
 from kernel.actors import Actor
 from kernel.errors import NotFound
-from keys.models import ChainEntry, ChainHead, Claim, Device, OneTimePreKey, PreKeyBatch, SignedPreKey, Vault, VaultDoor
+from keys.models import ChainEntry, ChainHead, Device, OneTimePreKey, PreKeyBatch, SignedPreKey, Vault, VaultDoor
 from keys.states import DeviceState
-
-Row = TypeVar("Row", bound=Model)
 
 
 def device(device_id: UUID) -> Device:
     """Return any device of the tenant. Raises NotFound."""
-    return _one(Device.objects.filter(id=device_id))
+    return cast(Device, _one(Device.objects.filter(id=device_id)))
 
 
 def active_device(device_id: UUID) -> Device:
     """Return a device that its user's chain lists. Raises NotFound for one pending or revoked, too."""
-    return _one(Device.objects.filter(id=device_id, state=DeviceState.ACTIVE))
+    return cast(Device, _one(Device.objects.filter(id=device_id, state=DeviceState.ACTIVE)))
 
 
 def device_by_statement_hash(statement_hash: bytes) -> Device:
     """Return the device enrolled by the statement with this hash (`payload_hash`). Raises NotFound."""
-    return _one(Device.objects.filter(statement_hash=statement_hash))
+    return cast(Device, _one(Device.objects.filter(statement_hash=statement_hash)))
 
 
 def devices_of(user_id: UUID) -> list[Device]:
@@ -57,7 +53,12 @@ def own_device_for_update(actor: Actor, device_id: UUID) -> Device:
     """Return the actor's own device, active and locked against a revocation meanwhile. Raises NotFound."""
     if actor.kind != "device" or actor.id != device_id:
         raise NotFound
-    return _one(_locked(Device.objects.filter(id=device_id, state=DeviceState.ACTIVE)))
+    return cast(Device, _one(Device.objects.select_for_update().filter(id=device_id, state=DeviceState.ACTIVE)))
+
+
+def own_devices(actor: Actor) -> list[Device]:
+    """Return the devices of the person who acts; a program has none."""
+    return devices_of(actor.person_id) if actor.person_id else []
 
 
 def own_user(actor: Actor, user_id: UUID) -> UUID:
@@ -71,17 +72,17 @@ def vault_owner(actor: Actor) -> UUID:
     """Return whose vault the actor may read and write: her active device's user. Raises NotFound."""
     if actor.kind != "device" or actor.person_id is None or actor.id is None:
         raise NotFound
-    return cast(UUID, active_device(actor.id).user_id)
+    return active_device(actor.id).user_id
 
 
 def chain_head(user_id: UUID) -> ChainHead:
     """Return where a user's chain stands. Raises NotFound for a user without one."""
-    return _one(ChainHead.objects.filter(user_id=user_id))
+    return cast(ChainHead, _one(ChainHead.objects.filter(user_id=user_id)))
 
 
 def chain_head_for_update(user_id: UUID) -> ChainHead | None:
     """Lock where a user's chain stands, so that appends come one after another; None before the first."""
-    return cast("ChainHead | None", _locked(ChainHead.objects.filter(user_id=user_id)).first())
+    return cast("ChainHead | None", ChainHead.objects.select_for_update().filter(user_id=user_id).first())
 
 
 def chain_entries(user_id: UUID, *, after: int = -1) -> list[ChainEntry]:
@@ -123,16 +124,6 @@ def remaining_by_batch(device: Device) -> list[tuple[bytes, list[int]]]:
     return sorted(found.items())
 
 
-def pool(device: Device) -> dict[str, object]:
-    """Return how many one-time pre-keys are left (`count`) and since when the oldest waits (`oldest`)."""
-    return unissued(device).aggregate(count=Count("id"), oldest=Min("batch__stored_at"))
-
-
-def claims_since(device_id: UUID, since: datetime) -> int:
-    """Count the claims of a device since an instant, those that found no one-time pre-key included."""
-    return int(Claim.objects.filter(device_id=device_id, claimed_at__gte=since).count())
-
-
 def vault(user_id: UUID) -> Vault | None:
     """Return a user's vault row, sealed, if she has stored one."""
     return cast("Vault | None", Vault.objects.filter(user_id=user_id).first())
@@ -148,12 +139,7 @@ def doors(user_id: UUID) -> list[VaultDoor]:
     return list(VaultDoor.objects.filter(user_id=user_id).order_by("kind"))
 
 
-def _locked(rows: QuerySet[Row]) -> QuerySet[Row]:
-    # SQLite has one writer at a time and no row locks: IMMEDIATE took its lock at BEGIN.
-    return rows.select_for_update() if connection.features.has_select_for_update else rows
-
-
-def _one(rows: QuerySet[Row]) -> Row:
+def _one(rows: QuerySet[Any]) -> Any:
     row = rows.first()
     if row is None:
         raise NotFound

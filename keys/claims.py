@@ -20,9 +20,10 @@ from django.utils import timezone
 from audit import services as audit
 from holdfast.core.encoding import b64u
 from kernel.actors import Actor
+from kernel.api import IdempotencyKeyReused
 from kernel.errors import NotFound
 from kernel.scope import current_tenant
-from keys.errors import ClaimKeyReused, ClaimLimit
+from keys.errors import ClaimLimit
 from keys.models import ChainHead, Claim, Device, PreKeyBatch, SignedPreKey
 
 HOUR: Final = 3600
@@ -33,7 +34,8 @@ Target = Literal["device", "user"]
 _COLUMN: Final[dict[Target, str]] = {"device": "id", "user": "user_id"}
 
 
-class HandedOut(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class HandedOut:
     """One device's bundle: what every handshake needs, and the one-time pre-key when one was left."""
 
     device_id: UUID
@@ -80,7 +82,7 @@ def claim_device(*, device_id: UUID, key: str, actor: Actor) -> ClaimAnswer:
     """Hand out one bundle of a device, with its next one-time pre-key if one is left.
 
     key: the requester's idempotency key; asked again with it, the same bundle is given (FAULTS D3). Raises
-    NotFound for a device that is not active or has published nothing, ClaimLimit, ClaimKeyReused.
+    NotFound for a device that is not active or has published nothing, ClaimLimit, IdempotencyKeyReused.
     """
     rows, replayed = _claim("device", device_id, key, actor)
     if not rows:
@@ -91,7 +93,7 @@ def claim_device(*, device_id: UUID, key: str, actor: Actor) -> ClaimAnswer:
 def claim_user(*, user_id: UUID, key: str, actor: Actor) -> ClaimAnswer:
     """Hand out one bundle of each active device of a user that has published one, as `claim_device` does.
 
-    Raises NotFound for a user without an account chain, ClaimLimit, ClaimKeyReused.
+    Raises NotFound for a user without an account chain, ClaimLimit, IdempotencyKeyReused.
     """
     rows, replayed = _claim("user", user_id, key, actor)
     if rows:
@@ -156,7 +158,7 @@ def _replay(target_id: UUID, key: str, requester_id: UUID) -> list[HandedOut]:
     """Give again what was given under this key: the same octets, from the rows that still hold them."""
     claims = list(Claim.objects.filter(requester_id=requester_id, key=key).order_by("ordinal"))
     if any(claim.target_id != target_id for claim in claims):
-        raise ClaimKeyReused("Use a fresh key for each claim.", field="idempotency-key")
+        raise IdempotencyKeyReused("Use a fresh key for each claim.", field="idempotency-key")
     return [_handed_out(claim) for claim in claims]
 
 
@@ -229,11 +231,9 @@ SELECT n.id, n.suite, n.head, n.statement, n.spk, n.batch_id, b.statement, n.key
 _POSTGRES_BY: Final = {target: _POSTGRES.format(column=column) for target, column in _COLUMN.items()}
 
 
-def _take_postgres(
-    target: Target, target_id: UUID, key: str, requester_id: UUID
-) -> tuple[list[HandedOut], _Spent]:
+def _take_postgres(target: Target, target_id: UUID, key: str, requester_id: UUID) -> tuple[list[HandedOut], _Spent]:
     now = timezone.now()
-    parameters = {
+    parameters: dict[str, Any] = {
         "tenant": current_tenant(),
         "target": target_id,
         "requester": requester_id,
@@ -277,9 +277,7 @@ RETURNING taken
 """
 
 
-def _take_sqlite(
-    target: Target, target_id: UUID, key: str, requester_id: UUID
-) -> tuple[list[HandedOut], _Spent]:
+def _take_sqlite(target: Target, target_id: UUID, key: str, requester_id: UUID) -> tuple[list[HandedOut], _Spent]:
     now = timezone.now()
     tenant, hour = current_tenant().hex, int(now.timestamp()) // HOUR
     claimed_at = connection.ops.adapt_datetimefield_value(now)

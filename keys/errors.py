@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from kernel.errors import Conflict, Denied, Invalid, NotFound, Throttled, Unavailable
+from kernel.errors import Conflict, Denied, Invalid, Throttled, Unavailable
 
 
 class DeviceKnown(Conflict):
@@ -16,12 +16,6 @@ class DeviceMismatch(Invalid):
     """The statement is not about this device, user and tenant."""
 
     code = "device-mismatch"
-
-
-class DeviceNotActive(Denied):
-    """The device's account chain does not list it as active."""
-
-    code = "device-not-active"
 
 
 class ChainStale(Conflict):
@@ -60,22 +54,10 @@ class PreKeyOlder(Conflict):
     code = "pre-key-older"
 
 
-class NoSignedPreKey(NotFound):
-    """There is no such object for this actor."""
-
-    # A device that has published nothing is answered like one that does not exist: there is nothing to claim.
-
-
 class ClaimLimit(Throttled):
     """Too many one-time pre-keys were claimed within the hour."""
 
     code = "claim-limit"
-
-
-class ClaimKeyReused(Invalid):
-    """This idempotency key was used for another claim."""
-
-    code = "idempotency-key-reused"
 
 
 class VaultStale(Conflict):

@@ -11,24 +11,25 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from django.db import IntegrityError, transaction
+from django.db.models import F, OuterRef, Subquery
 from django.utils import timezone
 
 from audit import services as audit
-from holdfast.core import vault as vault_format
 from holdfast.core.bundle import VerifiedBatch, verify_batch_upload, verify_signed_pre_key
 from holdfast.core.chain import ChainState, extend
-from holdfast.core.cose import Purpose, Sign1
-from holdfast.core.encoding import MAX_BLOB, MAX_VAULT, Fields, b64u, decode, encode, label
+from holdfast.core.cose import Sign1
+from holdfast.core.encoding import b64u, label
 from holdfast.core.entries import Entry, Genesis, ReGenesis
 from holdfast.core.errors import Forked
 from holdfast.core.payloads import check_time
 from holdfast.core.secret import SecretBytes
-from holdfast.core.statements import DeviceStatement, Sync, SyncKind
+from holdfast.core.statements import DeviceStatement
 from kernel.actors import Actor
-from kernel.errors import Conflict, NotFound
+from kernel.errors import NotFound
+from kernel.queue import enqueue
 from kernel.scope import current_tenant
 from kernel.transitions import advance
 from keys import access, chains
@@ -43,7 +44,6 @@ from keys.errors import (
     PreKeyOlder,
     PreKeyReused,
     RegenesisRefused,
-    VaultStale,
 )
 from keys.models import (
     ChainEntry,
@@ -53,16 +53,25 @@ from keys.models import (
     OneTimePreKey,
     PreKeyBatch,
     SignedPreKey,
-    Vault,
-    VaultDoor,
 )
 from keys.models import ChainFork as ChainForkRow
 from keys.records import create_tenant_master_key, open_record, seal_record
 from keys.states import DEVICE, DeviceState
+from keys.vaults import (
+    DOOR_KINDS,
+    delete_door,
+    open_door,
+    open_vault,
+    seal_door,
+    seal_vault,
+    store_door,
+    store_vault,
+)
 from tenants import access as tenants_access
 from tenants import services as tenants
 
 __all__ = [
+    "DOOR_KINDS",
     "ChainView",
     "ClaimAnswer",
     "append_chain",
@@ -75,6 +84,7 @@ __all__ = [
     "open_record",
     "open_vault",
     "publish_signed_pre_key",
+    "record_fork",
     "register_regenesis_rules",
     "seal_door",
     "seal_record",
@@ -83,6 +93,8 @@ __all__ = [
     "store_batch",
     "store_door",
     "store_vault",
+    "sweep_voided",
+    "verify_batch",
     "void_unissued",
 ]
 
@@ -104,12 +116,12 @@ def enrol_device(*, statement: bytes, code_secret: SecretBytes) -> Device:
     device = DeviceStatement.open(signed)
     check_time(device.header, _now())
     if device.header.tenant != current_tenant().bytes or device.header.user != device.person:
-        raise DeviceMismatch("The statement names another tenant, or a user who is not its person.", field="device_statement")
+        raise DeviceMismatch(
+            "The statement names another tenant, or a user who is not its person.", field="device_statement"
+        )
     user_id, device_id = UUID(bytes=device.header.user), UUID(bytes=device.header.device)
     with transaction.atomic():
-        code = tenants.consume_enrolment_code(
-            tenant_id=current_tenant(), person_id=user_id, secret=code_secret
-        )
+        code = tenants.consume_enrolment_code(tenant_id=current_tenant(), person_id=user_id, secret=code_secret)
         if device.enrolment_hash != bytes(code.code_hash):
             raise DeviceMismatch("The statement names another enrolment code.", field="device_statement")
         # A device acts for its owner from here on; the credential's own state keeps it to what a pending one may.
@@ -165,7 +177,10 @@ def append_chain(*, user_id: UUID, entries: Sequence[bytes], expected_head: byte
 
 
 def record_fork(*, user_id: UUID, entries: Sequence[bytes], actor: Actor) -> None:
-    """Keep entries that contradict a chain, each once, as evidence, and say so in the log."""
+    """Keep entries that contradict a chain, each once, as evidence, and say so in the log.
+
+    In a transaction of its own: the one that refused them is undone.
+    """
     with transaction.atomic():
         for encoded, entry in zip(entries, chains.parse_entries(entries), strict=True):
             _, is_new = ChainForkRow.objects.get_or_create(
@@ -175,7 +190,10 @@ def record_fork(*, user_id: UUID, entries: Sequence[bytes], actor: Actor) -> Non
             )
             if is_new:
                 audit.append(
-                    tag="keys:chain:fork", actor=actor, subject=str(user_id), body={"seq": entry.seq, "entry": entry.hash}
+                    tag="keys:chain:fork",
+                    actor=actor,
+                    subject=str(user_id),
+                    body={"seq": entry.seq, "entry": entry.hash},
                 )
 
 
@@ -192,7 +210,9 @@ def _require_may_append(parsed: Sequence[Entry], before: ChainState | None, acto
         return
     begins = Genesis if before is None else ReGenesis
     if device.state != DeviceState.PENDING or not isinstance(parsed[0].body, begins):
-        raise ChainRefused("This device is not in the chain yet: an existing device of yours has to add it.", field="entries")
+        raise ChainRefused(
+            "This device is not in the chain yet: an existing device of yours has to add it.", field="entries"
+        )
 
 
 def _verified(user_id: UUID, before: ChainState | None, parsed: Sequence[Entry]) -> ChainState:
@@ -201,7 +221,9 @@ def _verified(user_id: UUID, before: ChainState | None, parsed: Sequence[Entry])
             return chains.verify(user_id, parsed)
         return extend(before, *parsed, policies=chains.policies())
     except Forked as error:
-        raise ChainFork("Another entry has this place. Both are kept; compare your devices.", field="entries") from error
+        raise ChainFork(
+            "Another entry has this place. Both are kept; compare your devices.", field="entries"
+        ) from error
 
 
 def _store_entries(
@@ -218,7 +240,7 @@ def _store_entries(
                     entry_hash=entry.hash,
                     appended_by=actor.id,
                 )
-                audit.append_key_leaf(type=1, seq=entry.seq, statement_hash=entry.hash, user_id=user_id)
+                audit.append_key_leaf(type=1, seq=entry.seq, statement_hash=entry.hash, user=user_id)
                 audit.append(
                     tag="keys:chain:append",
                     actor=actor,
@@ -264,7 +286,10 @@ def _activate(user_id: UUID, device_id: UUID, statement_hash: bytes, actor: Acto
     advance(device, DEVICE, DeviceState.ACTIVE, activated_at=timezone.now())
     tenants.activate_credential(credential_id=device_id, actor=actor)
     audit.append(
-        tag="keys:device:activate", actor=actor, subject=str(device_id), body={"user": str(user_id), "statement": statement_hash}
+        tag="keys:device:activate",
+        actor=actor,
+        subject=str(device_id),
+        body={"user": str(user_id), "statement": statement_hash},
     )
 
 
@@ -387,16 +412,25 @@ def server_holds(device: Device) -> tuple[bytes, int, bytes]:
 
 
 def void_unissued(*, actor: Actor) -> int:
-    """Void every one-time pre-key of the open tenant that may have been handed out by a lost database.
+    """Void every one-time pre-key of the open tenant, since a lost database may have handed them out.
 
-    Devices find out by `check` and upload fresh ones. Returns the number of devices (FAULTS D10, D11).
+    To be called after a restore or a failover that may have lost commits. Devices find out by `check` or their count
+    and upload fresh ones. Returns the number of devices (FAULTS D10, D11).
     """
     with transaction.atomic():
-        devices = list(Device.objects.filter(state=DeviceState.ACTIVE))
-        for device in devices:
-            Device.objects.filter(pk=device.pk).update(pre_key_epoch=device.pre_key_epoch + 1)
-        audit.append(tag="keys:pre-key:void", actor=actor, body={"devices": len(devices)})
-    return len(devices)
+        # One statement: no key of the old epoch leaves after this commit, however many rows wait to be swept.
+        devices = Device.objects.exclude(state=DeviceState.REVOKED).update(pre_key_epoch=F("pre_key_epoch") + 1)
+        audit.append(tag="keys:pre-key:void", actor=actor, body={"devices": devices})
+        enqueue("keys.sweep-voided", unique="keys.sweep-voided")
+    return devices
+
+
+def sweep_voided() -> int:
+    """Delete the open tenant's voided one-time pre-keys, which nothing hands out any more; return how many."""
+    with transaction.atomic():
+        current = Device.objects.filter(id=OuterRef("device_id")).values("pre_key_epoch")
+        gone, _ = OneTimePreKey.objects.filter(epoch__lt=Subquery(current)).delete()
+    return gone
 
 
 def _statement(device: Device) -> DeviceStatement:
@@ -408,134 +442,3 @@ def sweep_budgets() -> int:
     hour = _now() // 3600
     gone, _ = ClaimBudget.unscoped.filter(hour__lt=hour - 1).delete()
     return gone
-
-
-# Vault and doors. Sealing asks the HSM, so it happens before the transaction that stores.
-
-
-@dataclass(frozen=True)
-class SealedForStoring:
-    """A client's ciphertext, verified and encrypted at rest, for one version of one row."""
-
-    row_id: UUID
-    version: int
-    sealed: bytes
-    blob_hash: bytes
-
-
-def seal_vault(*, user_id: UUID, statement: bytes, blob: bytes, expected_version: int) -> SealedForStoring:
-    """Verify a vault upload and encrypt it at rest.
-
-    Its `sync` statement must be signed by the user's current AIK over exactly this blob at the next version. Raises
-    VaultStale when the version is not the next, and what the verification raises.
-    """
-    existing = access.vault(user_id)
-    version = _next_version(existing.version if existing else 0, expected_version)
-    signed = Sign1.parse(statement)
-    signed.verify(chains.chain_state(user_id).aik, purpose=Purpose.SYNC)
-    sync = Sync.from_payload(signed.payload)
-    header = vault_format.read_header(blob)
-    digest = hashlib.sha256(blob).digest()
-    named = (sync.header.tenant, sync.header.user, sync.kind, sync.blob_hash)
-    if named != (current_tenant().bytes, user_id.bytes, SyncKind.VAULT, digest) or (header.tenant, header.user) != named[:2]:
-        raise DeviceMismatch("The statement is not about this vault.", field="statement")
-    row_id = existing.pk if existing else uuid4()
-    plain = encode([statement, blob])
-    return SealedForStoring(row_id, version, _seal(plain, user_id, row_id, "vault", version), digest)
-
-
-def store_vault(*, user_id: UUID, sealed: SealedForStoring, actor: Actor) -> int:
-    """Store a sealed vault at its version, unless it was written meanwhile (VaultStale)."""
-    with transaction.atomic():
-        _put(Vault, sealed, user_id=user_id)
-        audit.append(
-            tag="keys:vault:store",
-            actor=actor,
-            subject=str(user_id),
-            body={"version": sealed.version, "blob": sealed.blob_hash},
-        )
-    return sealed.version
-
-
-def open_vault(*, user_id: UUID, actor: Actor) -> tuple[bytes, bytes, int]:
-    """Return (statement, blob, version) of the actor's vault; the read is an entry (FAULTS L10). Raises NotFound."""
-    row = access.vault(user_id)
-    if row is None:
-        raise NotFound
-    plain = _open(bytes(row.sealed), user_id, row.pk, "vault", row.version)
-    fields = Fields.of_row(decode(plain, max_size=MAX_VAULT + MAX_BLOB), "stored vault", 2)
-    with transaction.atomic():
-        audit.append(tag="keys:vault:read", actor=actor, subject=str(user_id), body={"version": row.version})
-    return fields.octets(0), fields.octets(1), row.version
-
-
-def seal_door(*, user_id: UUID, kind: str, blob: bytes, expected_version: int) -> SealedForStoring:
-    """Encrypt a door at rest; what is in it only the client can judge. Raises VaultStale, Malformed for no dCBOR map."""
-    existing = access.door(user_id, kind)
-    version = _next_version(existing.version if existing else 0, expected_version)
-    if not isinstance(decode(blob, max_size=MAX_BLOB), dict):
-        raise DeviceMismatch("A door is a dCBOR map.", field="blob")
-    row_id = existing.pk if existing else uuid4()
-    digest = hashlib.sha256(blob).digest()
-    return SealedForStoring(row_id, version, _seal(blob, user_id, row_id, f"door-{kind}", version), digest)
-
-
-def store_door(*, user_id: UUID, kind: str, sealed: SealedForStoring, actor: Actor) -> int:
-    """Store a sealed door at its version, unless it was written meanwhile (VaultStale)."""
-    with transaction.atomic():
-        _put(VaultDoor, sealed, user_id=user_id, kind=kind)
-        audit.append(
-            tag="keys:door:store",
-            actor=actor,
-            subject=str(user_id),
-            body={"kind": kind, "version": sealed.version, "blob": sealed.blob_hash},
-        )
-    return sealed.version
-
-
-def open_door(*, user_id: UUID, kind: str, actor: Actor) -> tuple[bytes, int]:
-    """Return (blob, version) of one door; the read is an entry. Raises NotFound."""
-    row = access.door(user_id, kind)
-    if row is None:
-        raise NotFound
-    blob = _open(bytes(row.sealed), user_id, row.pk, f"door-{kind}", row.version)
-    with transaction.atomic():
-        audit.append(tag="keys:door:read", actor=actor, subject=str(user_id), body={"kind": kind, "version": row.version})
-    return blob, row.version
-
-
-def delete_door(*, user_id: UUID, kind: str, actor: Actor) -> None:
-    """Close one door. Raises NotFound when there is none."""
-    with transaction.atomic():
-        gone, _ = VaultDoor.objects.filter(user_id=user_id, kind=kind).delete()
-        if not gone:
-            raise NotFound
-        audit.append(tag="keys:door:delete", actor=actor, subject=str(user_id), body={"kind": kind})
-
-
-def _next_version(stored: int, expected: int) -> int:
-    if stored != expected:
-        raise VaultStale("Read it again, merge, then write.", version=stored)
-    return stored + 1
-
-
-def _put(model: Any, sealed: SealedForStoring, **names: Any) -> None:
-    values = {"version": sealed.version, "sealed": sealed.sealed, "blob_hash": sealed.blob_hash}
-    if sealed.version > 1:
-        moved = model.objects.filter(pk=sealed.row_id, version=sealed.version - 1).update(**values)
-        if moved != 1:
-            raise VaultStale
-        return
-    try:
-        with transaction.atomic():
-            model.objects.create(id=sealed.row_id, **names, **values)
-    except IntegrityError as error:
-        raise VaultStale from error
-
-
-def _seal(plain: bytes, user_id: UUID, row_id: UUID, kind: str, version: int) -> bytes:
-    return seal_record(plain, user_id=user_id, object_id=row_id, kind=kind, version=version)
-
-
-def _open(sealed: bytes, user_id: UUID, row_id: UUID, kind: str, version: int) -> bytes:
-    return open_record(sealed, user_id=user_id, object_id=row_id, kind=kind, version=version)

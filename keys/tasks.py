@@ -1,13 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Periodic work of the key directory."""
+"""Work of the key directory that waits: sweeping what nothing hands out or counts any more.
+
+DESIGN section 7. Each is idempotent by the rows it finds; a job carries no ids but its tenant.
+"""
 
 from __future__ import annotations
 
+from kernel.models import Job
+from kernel.queue import every, handles
 from keys import services
-from kernel.queue import every
 
 
 @every(seconds=3600)
 def sweep_claim_budgets() -> None:
     """Forget the counts of hours that are over."""
     services.sweep_budgets()
+
+
+@handles("keys.sweep-voided")
+def sweep_voided(job: Job) -> None:  # noqa: ARG001 — the tenant's scope is all it needs
+    """Delete a tenant's voided one-time pre-keys."""
+    services.sweep_voided()

@@ -1,4 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
+"""Addresses of this app."""
+
+from __future__ import annotations
+
 from django.urls import path
 from django.urls.resolvers import URLPattern
 
