@@ -152,7 +152,7 @@ class ExportView(ApiView):
         responses={(200, "application/x-ndjson"): OpenApiTypes.BINARY},
     )
     def get(self, request: Request) -> StreamingHttpResponse:
-        """Every entry up to the newest signed head, with leaf and proof, and the head. The export is an entry itself."""
+        """Every entry up to the newest signed head, with leaf and proof, and the head. The export is itself logged."""
         log = _log(request)
         head = access.latest_checkpoint(log)
         with transaction.atomic():

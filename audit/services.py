@@ -63,7 +63,13 @@ def append(*, tag: str, actor: Actor, subject: str = "", body: Mapping[str, Body
     )
 
 
-def append_key_leaf(*, type: int, user: UUID | None, seq: int, statement_hash: bytes) -> Entry:  # noqa: A002
+def append_key_leaf(
+    *,
+    type: int,
+    seq: int,
+    statement_hash: bytes,
+    user: UUID | None = None,  # noqa: A002
+) -> Entry:
     """Record a statement in the verifiable directory: the `keys` log (PROTOCOL section 8).
 
     type: 1 chain, 2 escrow key, 3 policy, 4 officer, 5 offline key, 6 client build. user: None for a tenant's
