@@ -177,6 +177,15 @@ def status(account: Account) -> CaseStatus:
     )
 
 
+def cancel(account: Account, *, reason: str) -> UUID:
+    """Withdraw this device's case, and destroy the keys that were made for it. Returns its id."""
+    kept = _kept(account)
+    account.api.post(f"cases/{UUID(bytes=kept.case_id)}/cancel", {"reason": reason})
+    account.state.case = None
+    account.save()
+    return UUID(bytes=kept.case_id)
+
+
 def collect(account: Account, *, wait_seconds: int = 0) -> Collected:
     """Collect the release, open every archive key in it, and propose the new identity key to the officers.
 
@@ -340,7 +349,7 @@ def _begin_again(account: Account, kept: OpenCase) -> ChainState:
 
 def _enough_attestations(account: Account, kept: OpenCase, state: ChainState) -> tuple[tuple[Sign1, ...], SignedPolicy]:
     """Return attestations that hold and suffice, and their policy. One that does not hold spoils no other."""
-    policy = account.trusted.newest
+    policy = account.trusted.policy_named(Case.from_payload(Sign1.parse(kept.statement).payload).policy_hash)
     key = SigningKey.from_seed(account.device_statement.suite.signing_kind, kept.new_identity).public
     right: dict[bytes, Sign1] = {}
     for statement in _attestations(account, kept):

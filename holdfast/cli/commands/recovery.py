@@ -72,6 +72,18 @@ def status(context: typer.Context) -> None:
     )
 
 
+@app.command("cancel")
+def cancel(
+    context: typer.Context,
+    reason: Annotated[str, typer.Option(help="Why, for the record.")],
+) -> None:
+    """Withdraw your case."""
+    shell = shell_of(context)
+    with shell.account() as account:
+        case_id = recovery.cancel(account, reason=reason)
+    shell.show({"case_id": case_id, "state": "cancelled"}, f"[bold green]✓[/] Case {case_id} is cancelled.")
+
+
 @app.command("collect")
 def collect(
     context: typer.Context,

@@ -1,0 +1,504 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The main job from end to end against a running server: what `make demo` shows and a journey test repeats.
+
+Walks issue by issue what README promises, by the `holdfast` command and, for acts that the command itself would
+refuse, by its library. Copies nothing secret; every walk gets a new alice and bob, so it can be repeated.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from rich.console import Console
+from rich.markup import escape
+
+from holdfast.client import account as accounts
+from holdfast.client import officer, officer_keys
+from holdfast.client.account import Account
+from holdfast.client.errors import Problem
+from holdfast.client.store import write_private
+from holdfast.core import approvals
+from holdfast.core.cases import ClientKind
+from holdfast.core.encoding import b64u
+from holdfast.core.policy import Officer
+from holdfast.core.secret import SecretBytes
+
+PROJECT = Path(__file__).resolve().parents[2]
+WAIT_SECONDS = "90"
+# Anything that touches the network in this process ends it: the proof needs none.
+NO_NETWORK = """
+import sys
+def refuse(event, _arguments):
+    if event.startswith("socket."):
+        raise SystemExit("this process may not use the network")
+sys.addaudithook(refuse)
+from holdfast.cli import main
+main()
+"""
+
+
+class WalkFailed(Exception):
+    """A step did not end as it should; the message says which and how."""
+
+
+@dataclass
+class Person:
+    """One profile directory and where its passphrase is."""
+
+    name: str
+    profile: Path
+
+    @property
+    def passphrase(self) -> Path:
+        return self.profile / "passphrase"
+
+
+@dataclass
+class Step:
+    """One line of the walk, with the seconds it took."""
+
+    title: str
+    seconds: float = 0.0
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Walk:
+    """One walk: the server, the directory of its development ceremony, and where this walk keeps its own files."""
+
+    server: str
+    demo: Path
+    console: Console = field(default_factory=lambda: Console(highlight=False, soft_wrap=True))
+    steps: list[Step] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.here = self.demo / "walks" / time.strftime("%Y%m%d-%H%M%S")
+        self.here.mkdir(mode=0o700, parents=True)
+
+    # Telling
+
+    @contextlib.contextmanager
+    def step(self, title: str) -> Iterator[Step]:
+        step = Step(title)
+        self.steps.append(step)
+        started = time.monotonic()
+        try:
+            yield step
+        except BaseException:
+            self.console.print(f"[bold red] ✗ {len(self.steps):>2}[/]  {title}")
+            raise
+        step.seconds = time.monotonic() - started
+        self.console.print(f"[bold green] ✓[/] {len(self.steps):>2}  {title} [dim]({step.seconds:.1f} s)[/]")
+        for note in step.notes:
+            self.console.print(f"        [dim]{escape(note)}[/]")
+
+    # Doing
+
+    def person(self, name: str) -> Person:
+        """Return a profile of this walk, with a fresh passphrase."""
+        made = Person(name, self.here / name)
+        write_private(made.passphrase, secrets.token_urlsafe(18))
+        return made
+
+    def resident(self, name: str) -> Person:
+        """Return a profile that outlives the walk: an officer's, or the auditor's."""
+        made = Person(name, self.demo / "profiles" / name)
+        if not made.passphrase.exists():
+            write_private(made.passphrase, secrets.token_urlsafe(18))
+        return made
+
+    def holdfast(self, who: Person, *arguments: str, expect: int = 0) -> dict[str, Any]:
+        """Run one `holdfast` command as a person, and return what it printed; errors have the key "error"."""
+        command = [sys.executable, "-m", "holdfast.cli", "--json", "--profile", str(who.profile)]
+        done = subprocess.run(
+            [*command, "--passphrase-file", str(who.passphrase), *arguments],
+            cwd=PROJECT,
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            check=False,
+            timeout=300,
+        )
+        if done.returncode != expect:
+            raise WalkFailed(
+                f"{who.name}: holdfast {' '.join(arguments)} ended with {done.returncode}, not {expect}\n"
+                f"{done.stdout}{done.stderr}"
+            )
+        text = done.stdout or done.stderr
+        document: dict[str, Any] = json.loads(text.strip().splitlines()[-1])
+        return document
+
+    @contextlib.contextmanager
+    def library(self, who: Person) -> Iterator[Account]:
+        """Open a person's profile in this process, for what the command itself refuses to do."""
+        passphrase = SecretBytes(who.passphrase.read_bytes().strip())
+        with accounts.opened(who.profile, passphrase=passphrase) as account:
+            account.connect()
+            yield account
+
+    def enrol(self, who: Person, code: Path, name: str) -> dict[str, Any]:
+        """Enrol by a code file, and set the used code aside."""
+        done = self.holdfast(
+            who, "enrol", "--server", self.server, "--code-file", str(code), "--name", name, "--development"
+        )
+        code.rename(code.with_suffix(".used"))
+        return done
+
+    def code_of(self, name: str) -> Path:
+        return self.demo / "codes" / f"{name}.code"
+
+    # The walk
+
+    def run(self) -> None:
+        """Walk every step in order. Raises WalkFailed, and Problem for a refusal that nobody expected."""
+        started = time.monotonic()
+        self.prepare()
+        self.enrol_devices()
+        self.claim_bundles()
+        self.deposit_and_encrypt()
+        self.lose_everything()
+        self.open_case()
+        self.first_approval()
+        self.refused_approvals()
+        self.second_approval()
+        self.collect()
+        self.begin_again()
+        self.bob_is_asked()
+        self.audit()
+        total = time.monotonic() - started
+        self.console.print(f"\n[bold]All {len(self.steps)} steps in {total:.0f} s.[/] Files of this walk: {self.here}")
+
+    def prepare(self) -> None:
+        with self.step(f"The server at {self.server} answers"):
+            self._require_server()
+        with self.step("Acme has two new members, alice and bob, each with a single-use enrolment code") as step:
+            command = [sys.executable, str(PROJECT / "manage.py"), "setup_development", "--members-only"]
+            environment = {**os.environ, "HOLDFAST_ROLE": "ceremony"}
+            done = subprocess.run(
+                command, cwd=PROJECT, env=environment, capture_output=True, text=True, check=False, timeout=120
+            )
+            if done.returncode != 0:
+                raise WalkFailed(f"setup_development --members-only failed:\n{done.stdout}{done.stderr}")
+            step.notes += done.stdout.split("\n")[:-1]
+        self.officers = {name: self.resident(name) for name in ("carol", "dan", "erin")}
+        self.otto = self.resident("otto")
+        with self.step("The officers carol, dan and erin, and the auditor otto, have a device each") as step:
+            for who in (*self.officers.values(), self.otto):
+                if self.code_of(who.name).exists():
+                    self.enrol(who, self.code_of(who.name), f"{who.name}'s workstation")
+            if self.code_of("carol").with_suffix(".used").exists():
+                step.notes.append("enrolled by code; their officer's keys were made in the ceremony")
+            self.tenant_words = self.holdfast(self.officers["carol"], "doctor")["root_words"]
+            step.notes.append(f"the tenant in eight words: {' '.join(self.tenant_words)}")
+
+    def _require_server(self) -> None:
+        try:
+            with urllib.request.urlopen(f"{self.server}/readyz", timeout=10) as answer:
+                if answer.status == 200:
+                    return
+        except (urllib.error.URLError, OSError):
+            pass
+        raise WalkFailed(f"Nothing answers at {self.server}. In another terminal: make up")
+
+    def enrol_devices(self) -> None:
+        self.laptop, self.phone, self.bob = self.person("alice-laptop"), self.person("alice-phone"), self.person("bob")
+        self.password = self.here / "alice-vault-password"
+        write_private(self.password, secrets.token_urlsafe(18))
+        with self.step(
+            "alice enrols her laptop: identity key, device keys, signed pre-key, 100 one-time pre-keys"
+        ) as step:
+            done = self.enrol(self.laptop, self.code_of("alice"), "laptop")
+            self.alice = done["user_id"]
+            if done["root_words"] != self.tenant_words or done["trust"] != "pinned":
+                raise WalkFailed("alice's laptop pinned another tenant than her officers")
+            step.notes.append("the laptop verified the tenant from the pin in the code; no key of hers left it")
+            self.holdfast(self.laptop, "vault", "save", "--password-file", str(self.password))
+        with self.step("alice enrols her phone; the laptop approves it by eight words; the vault brings her keys over"):
+            code = self.issue_code("carol", self.alice)
+            pending = self.enrol(self.phone, code, "phone")
+            words = " ".join(pending["device_words"])
+            self.holdfast(self.laptop, "devices", "approve", pending["device_id"], "--words", words)
+            self.holdfast(self.phone, "vault", "open", "--password-file", str(self.password))
+        with self.step("bob enrols his own device"):
+            self.enrol(self.bob, self.code_of("bob"), "bob's desktop")
+
+    def issue_code(self, by: str, person: str) -> Path:
+        """Have an officer issue an enrolment code for somebody who needs one more device."""
+        code = self.here / f"{secrets.token_hex(4)}.code"
+        self.holdfast(self.officers[by], "officer", "code", person, "--out", str(code))
+        return code
+
+    def claim_bundles(self) -> None:
+        with self.step(
+            "bob claims a bundle of each of alice's devices and verifies chain, devices, keys and proofs"
+        ) as step:
+            claimed = self.holdfast(self.bob, "bundle", "claim", self.alice)
+            if [one["is_last_resort"] for one in claimed["devices"]] != [False, False]:
+                raise WalkFailed(f"bob expected a one-time key of two devices: {claimed}")
+            self.alice_words = claimed["identity_words"]
+            step.notes.append(f"alice's identity in eight words: {' '.join(self.alice_words)}")
+
+    def deposit_and_encrypt(self) -> None:
+        self.letter = self.here / "letter.txt"
+        shutil.copy(PROJECT / "requirements-dev.txt", self.letter)
+        self.sealed = self.here / "letter.txt.holdfast"
+        with self.step("alice encrypts a file from her disk under this month's archive key") as step:
+            done = self.holdfast(self.laptop, "archive", "encrypt", str(self.letter), "--out", str(self.sealed))
+            self.generation = done["generation"]
+            step.notes.append(f"{done['size']} bytes in {done['seconds']} s, generation {self.generation}")
+        with self.step("alice reads who could open it, agrees, and deposits the archive key in escrow") as step:
+            done = self.holdfast(self.laptop, "escrow", "deposit", "--yes")
+            self.deposit = done["deposited"][0]["deposit_id"]
+            self.holdfast(self.laptop, "vault", "save")
+            step.notes.append("half of it needs the HSM, half needs two of three officers; the server can open neither")
+
+    def lose_everything(self) -> None:
+        with self.step("alice loses laptop and phone, and has forgotten her password"):
+            shutil.rmtree(self.laptop.profile)
+            shutil.rmtree(self.phone.profile)
+            self.password.unlink()
+        self.tablet = self.person("alice-tablet")
+        with self.step(
+            "alice enrols a new tablet with a fresh code from carol: it is pending, and opens nothing"
+        ) as step:
+            done = self.enrol(self.tablet, self.issue_code("carol", self.alice), "tablet")
+            if done["state"] != "pending":
+                raise WalkFailed("the tablet should be pending: nobody has vouched for it")
+            refused = self.holdfast(
+                self.tablet, "archive", "decrypt", str(self.sealed), "--out", str(self.here / "early"), expect=6
+            )
+            step.notes.append(refused["error"]["message"])
+
+    def open_case(self) -> None:
+        with self.step("the tablet opens a case; it shows eight words of a key made for this case alone") as step:
+            done = self.holdfast(self.tablet, "recovery", "open", "--reason", "Laptop and phone stolen on the train.")
+            self.case, self.case_words = done["case_id"], done["recipient_words"]
+            step.notes.append(" ".join(self.case_words))
+
+    def approve(self, name: str) -> dict[str, Any]:
+        """Have an officer approve by the command, with two words as heard from alice."""
+        return self.holdfast(
+            self.officers[name],
+            *("officer", "approve", self.case, "--yes", "--identity-check", "Video call, I know her."),
+            *("--word", f"2={self.case_words[1]}", "--word", f"7={self.case_words[6]}"),
+        )
+
+    def first_approval(self) -> None:
+        with self.step("carol sees the case as signed, and will not approve with a wrong word") as step:
+            seen = self.holdfast(self.officers["carol"], "officer", "show", self.case)
+            if seen["recipient_words"] != self.case_words or not seen["may_approve"]:
+                raise WalkFailed(f"carol sees another case: {seen}")
+            wrong = ("--word", "2=zebra", "--word", f"7={self.case_words[6]}")
+            arguments = ("officer", "approve", self.case, "--yes", "--identity-check", "E-mail.", *wrong)
+            step.notes.append(self.holdfast(self.officers["carol"], *arguments, expect=8)["error"]["message"])
+        with self.step(
+            "carol hears two words from alice and approves; one officer's approval releases nothing"
+        ) as step:
+            done = self.approve("carol")
+            if (done["approvals"], done["needed"]) != (1, 2):
+                raise WalkFailed(f"one approval of two was expected: {done}")
+            refused = self.holdfast(self.tablet, "recovery", "collect", "--wait", "2", expect=9)
+            step.notes.append(refused["error"]["message"])
+
+    def refused_approvals(self) -> None:
+        with self.step("alice, subject and requester, approves her own case past her client: refused") as step:
+            step.notes.append(self._approve_as_nobody())
+        with self.step(
+            "erin opens a case for alice's archive herself, and approves it past her client: refused"
+        ) as step:
+            step.notes.append(self._approve_as_requester())
+
+    def _approve_as_nobody(self) -> str:
+        """Send an approval signed by alice's own device, straight to the server."""
+        with self.library(self.tablet) as account:
+            view = officer.see(account, UUID(self.case))
+            statement = approvals.deny(
+                view.statement,
+                policy=view.policy,
+                signing_key=account.signing_key,
+                header=account.header(),
+                identity_check="It is me.",
+                client_kind=ClientKind.CLI,
+            )
+            document = {"statement": b64u(statement.encode()), "shares": []}
+            return self._refused(account, f"cases/{self.case}/approvals", document)
+
+    def _approve_as_requester(self) -> str:
+        erin = self.officers["erin"]
+        opened = self.holdfast(
+            erin,
+            *("recovery", "open", "--reason", "Curiosity.", "--purpose", "legal"),
+            *("--subject", self.alice, "--deposit", self.deposit),
+        )
+        shown = self.holdfast(erin, "officer", "show", opened["case_id"])
+        if shown["may_approve"]:
+            raise WalkFailed("erin's own client should have told her that she may not approve")
+        with self.library(erin) as account:
+            view = officer.see(account, UUID(opened["case_id"]))
+            statement, outers = _forced_approval(account, view)
+            shares = [[str(UUID(bytes=one.deposit_id)), b64u(one.outer)] for one in outers]
+            document = {"statement": b64u(statement), "shares": shares}
+            refusal = self._refused(account, f"cases/{opened['case_id']}/approvals", document)
+        self.holdfast(erin, "recovery", "cancel", "--reason", "Opened for the demonstration.")
+        return refusal
+
+    def _refused(self, account: Account, path: str, document: dict[str, Any]) -> str:
+        try:
+            account.api.post(path, document)
+        except Problem as problem:
+            if problem.status in (403, 404):
+                return f"{problem.status} {problem.code}: {problem}"
+            raise
+        raise WalkFailed("the server accepted an approval that it must refuse")
+
+    def second_approval(self) -> None:
+        with self.step("dan, the second officer, approves: the delay starts, and alice's notice is on its way") as step:
+            done = self.approve("dan")
+            if done["approvals"] != 2:
+                raise WalkFailed(f"two approvals were expected: {done}")
+            step.notes.append(f"the case is {done['state']}")
+
+    def collect(self) -> None:
+        with self.step(
+            "the release process has the HSM re-wrap its half; the tablet collects and combines both"
+        ) as step:
+            done = self.holdfast(self.tablet, "recovery", "collect", "--wait", WAIT_SECONDS)
+            if done["generations"] != [self.generation] or done["blamed"]:
+                raise WalkFailed(f"another release was expected: {done}")
+            self.new_words = done["identity_words"]
+            step.notes.append("no server, and neither officer, has seen the archive key")
+        with self.step("the tablet opens the archive key and decrypts the file, byte for byte"):
+            back = self.here / "letter-again.txt"
+            self.holdfast(self.tablet, "archive", "decrypt", str(self.sealed), "--out", str(back))
+            if back.read_bytes() != self.letter.read_bytes():
+                raise WalkFailed("the file came back changed")
+
+    def begin_again(self) -> None:
+        with self.step("carol and dan attest alice's new identity key, by words that she reads to them"):
+            for name in ("carol", "dan"):
+                words = ("--word", f"3={self.new_words[2]}", "--word", f"5={self.new_words[4]}")
+                self.holdfast(self.officers[name], "officer", "attest", self.case, "--yes", *words)
+        with self.step("her account begins again under that key: new archive key, new vault, old devices out") as step:
+            password = self.here / "alice-new-password"
+            write_private(password, secrets.token_urlsafe(18))
+            arguments = ("recovery", "finish", "--new-password-file", str(password), "--wait", WAIT_SECONDS)
+            done = self.holdfast(self.tablet, *arguments)
+            shown = self.holdfast(self.tablet, "chain", "show")
+            if shown["re_genesis"]["case_id"] != self.case or len(shown["revoked"]) != 2 or len(shown["devices"]) != 1:
+                raise WalkFailed(f"her chain should show the re-genesis of this case: {shown}")
+            step.notes.append(f"entry {shown['re_genesis']['seq']} of her chain, attested by two officers")
+            self.holdfast(self.tablet, "escrow", "deposit", "--yes")
+            step.notes.append(f"generation {done['generation']} is in escrow, after her consent under the new key")
+
+    def bob_is_asked(self) -> None:
+        with self.step("bob's client asks him before it trusts alice again") as step:
+            refused = self.holdfast(self.bob, "bundle", "claim", self.alice, expect=8)
+            step.notes.append(refused["error"]["message"])
+            old = " ".join(self.alice_words)
+            self.holdfast(self.bob, "chain", "confirm", self.alice, "--words", old, expect=8)
+            step.notes.append("the words of the old key do not do")
+        with self.step("bob hears the new words from alice, confirms, and claims a bundle of her tablet"):
+            self.holdfast(self.bob, "chain", "confirm", self.alice, "--words", " ".join(self.new_words))
+            claimed = self.holdfast(self.bob, "bundle", "claim", self.alice)
+            if len(claimed["devices"]) != 1 or claimed["identity_words"] != self.new_words:
+                raise WalkFailed(f"one device under the new key was expected: {claimed}")
+
+    def audit(self) -> None:
+        self.export = self.here / "audit.jsonl"
+        with self.step("otto, the auditor, exports the log") as step:
+            done = self.holdfast(self.otto, "audit", "export", "--out", str(self.export))
+            step.notes.append(f"{done['size']} entries")
+        with self.step("otto verifies the file offline: no server, and a process that may not use the network") as step:
+            code, report = self.verify_offline(self.export)
+            if code != 0:
+                raise WalkFailed(f"the export does not verify: {report}")
+            step.notes.append(report["reason"])
+            code, report = self.verify_offline(self.export, trust=False)
+            if code != 3:
+                raise WalkFailed(f"without the log's key the result is not anchored: {report}")
+            step.notes.append("without the log's key from elsewhere: self-consistent, not anchored (exit code 3)")
+        with self.step("one byte of the file is changed: the verifier names the entry") as step:
+            changed, index = self.change_one_byte()
+            code, report = self.verify_offline(changed)
+            bad = report["first_bad_entry"]
+            if code != 1 or not bad or bad["index"] != index:
+                raise WalkFailed(f"entry {index} should have been named: {report}")
+            step.notes.append(f"entry {bad['index']}, {bad['tag']}: exit code 1")
+
+    def verify_offline(self, file: Path, *, trust: bool = True) -> tuple[int, dict[str, Any]]:
+        """Verify in a process that ends when it touches the network; returns exit code and report."""
+        key = ["--trust", str(self.demo / "log.vkey")] if trust else []
+        done = subprocess.run(
+            [sys.executable, "-c", NO_NETWORK, "--json", "audit", "verify", str(file), *key],
+            cwd=PROJECT,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+        if not done.stdout:
+            raise WalkFailed(f"the verifier said nothing: {done.stderr}")
+        report: dict[str, Any] = json.loads(done.stdout)
+        return done.returncode, report
+
+    def change_one_byte(self) -> tuple[Path, int]:
+        """Copy the export with one letter of the middle entry's actor changed; returns the copy and the index."""
+        lines = self.export.read_bytes().splitlines(keepends=True)
+        index = (len(lines) - 2) // 2
+        line = bytearray(lines[index + 1])
+        at = line.index(b'"actor":"') + len(b'"actor":"')
+        line[at] = ord("x") if line[at] != ord("x") else ord("y")
+        lines[index + 1] = bytes(line)
+        changed = self.here / "audit-changed.jsonl"
+        changed.write_bytes(b"".join(lines))
+        return changed, index
+
+
+def _forced_approval(account: Account, view: officer.CaseView) -> tuple[bytes, tuple[approvals.OuterShare, ...]]:
+    """Make an approval that holds in every part but who makes it."""
+    keys = officer_keys.keys_of(account)
+    row = view.policy.policy.officer(keys.signing_key.kid)
+    assert isinstance(row, Officer)
+    signed, outers = approvals.approve(
+        view.statement,
+        {one.deposit_id: one.deposit for one in view.deposits},
+        policy=view.policy,
+        officer=row,
+        signing_key=keys.signing,
+        sealing_key=keys.sealing,
+        header=account.header(),
+        identity_check="None.",
+        client_kind=ClientKind.CLI,
+    )
+    return signed.encode(), outers
+
+
+def main() -> None:
+    """Walk against the server and the directory that the environment names; by default those of `make up`."""
+    state = Path(os.environ.get("HOLDFAST_STATE_DIR", PROJECT / "var"))
+    server = os.environ.get("HOLDFAST_PUBLIC_URL", "http://127.0.0.1:8000").rstrip("/")
+    try:
+        Walk(server, state / "demo").run()
+    except (WalkFailed, Problem) as error:
+        Console(stderr=True, highlight=False, soft_wrap=True).print(
+            f"[bold red]The walk stopped.[/] {escape(str(error))}"
+        )
+        raise SystemExit(1) from None
+
+
+if __name__ == "__main__":
+    main()
