@@ -230,7 +230,7 @@ def renew_members(say: Say) -> None:
             person = tenants.create_person(email=email, name=shown, role="member", actor=actor)
         say(f"Adding {email}, with a fresh enrolment code")
         log_vkey = (demo_directory() / "log.vkey").read_text().strip()
-        write_code(tenant.id, name, person.id, pin=bytes(tenant.root_pin), log_vkey=log_vkey)
+        write_code(tenant.id, name, person.id, pin=bytes(tenant.root_pin or b""), log_vkey=log_vkey)
 
 
 def _write_sign_in(founding: Founding) -> None:

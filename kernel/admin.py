@@ -16,9 +16,10 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     """Lists rows of all tenants, and can neither add, change nor delete one. Octets are not shown."""
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
-        return self.model._base_manager.all()
+        rows: QuerySet[Any] = self.model._base_manager.all()
+        return rows
 
-    def get_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         return [field.name for field in self.model._meta.fields if not isinstance(field, BinaryField)]
 
     def has_add_permission(self, request: HttpRequest) -> bool:

@@ -156,7 +156,7 @@ def _from_framework(exc: Exception) -> errors.DomainError | None:
         case drf.ParseError():
             return errors.InvalidJson("The body is not valid JSON.")
         case drf.Throttled():
-            return errors.Throttled(retry_after=int(exc.wait or 1))
+            return errors.Throttled()
     return None
 
 

@@ -170,3 +170,8 @@ def sweep(*, older_than: timedelta = timedelta(days=30)) -> int:
     with transaction.atomic():
         gone, _ = Job.unscoped.filter(state=JobState.DONE, created_at__lt=timezone.now() - older_than).delete()
     return gone
+
+
+def count_dead() -> int:
+    """Count, in the open scope, the jobs that were given up: a person must look."""
+    return Job.objects.filter(state=JobState.DEAD).count()

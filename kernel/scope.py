@@ -96,11 +96,6 @@ class TenantModel(models.Model):
         default_manager_name = "unscoped"
         base_manager_name = "unscoped"
 
-    def save(self, *args: Any, **kwargs: Any) -> None:
-        if self.tenant_id is None:
-            self.tenant_id = current_tenant()
-        super().save(*args, **kwargs)
-
     def __str__(self) -> str:
         return f"{type(self).__name__} {self.pk}"
 

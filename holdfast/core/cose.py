@@ -10,11 +10,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
-from typing import Final
+from typing import Final, Protocol
 
 from holdfast.core.encoding import MAX_STATEMENT, Fields, Value, decode, encode
 from holdfast.core.errors import InvalidSignature, Malformed
-from holdfast.core.keys import KID_SIZE, SIGNATURE_SIZE, KeyKind, PublicKey, SigningKey, verify
+from holdfast.core.keys import KID_SIZE, SIGNATURE_SIZE, KeyKind, PublicKey, verify
 
 
 class Purpose(StrEnum):
@@ -131,7 +131,16 @@ class Sign1:
         return self.payload
 
 
-def sign(payload: bytes, *, purpose: Purpose, key: SigningKey) -> Sign1:
+class Signer(Protocol):
+    """What signs a statement: a `SigningKey`, or a key in an HSM that only gives its public half and signatures."""
+
+    @property
+    def public(self) -> PublicKey: ...
+
+    def sign(self, data: bytes) -> bytes: ...
+
+
+def sign(payload: bytes, *, purpose: Purpose, key: Signer) -> Sign1:
     """Sign `payload` for one purpose. RFC 9052 section 4.4, external_aad = "holdfast/v1/" + purpose."""
     protected = encode({_ALG: _ALGORITHMS[key.public.kind], _KID: key.public.kid})
     return Sign1(protected, payload, key.sign(_to_be_signed(protected, payload, purpose)))
