@@ -399,6 +399,7 @@ _ROUTES: dict[tuple[str, str], Callable[..., Any]] = {
     ("GET", "escrow/policy"): LyingServer.policy,
     ("GET", "escrow/key"): LyingServer.key,
     ("POST", "statements"): LyingServer.statement,
+    ("POST", "enrolment-codes"): LyingServer.statement,
     ("POST", "escrow/deposits"): LyingServer.deposit,
     ("GET", "escrow/deposits"): LyingServer.own_deposits,
     ("GET", f"escrow/deposits/{_ID}"): LyingServer.one_deposit,
