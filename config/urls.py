@@ -6,16 +6,14 @@ from __future__ import annotations
 from django.urls import include, path
 from drf_spectacular.views import SpectacularJSONAPIView
 
+from audit import urls as audit_urls
 from config import views
+from escrow import urls as escrow_urls
+from keys import urls as keys_urls
+from recovery import urls as recovery_urls
+from tenants import urls as tenants_urls
 
-# TEMPORARY while the apps land one after another; the lead restores plain imports.
-import contextlib
-import importlib
-
-APPS = []
-for _name in ("tenants", "keys", "escrow", "recovery", "audit"):
-    with contextlib.suppress(ImportError, RuntimeError):
-        APPS.append(importlib.import_module(f"{_name}.urls"))
+APPS = [tenants_urls, keys_urls, escrow_urls, recovery_urls, audit_urls]
 
 urlpatterns = [
     path("", views.front_page, name="front-page"),
