@@ -54,7 +54,6 @@ _BY_ERROR: Final[tuple[tuple[type[Exception], Exit], ...]] = (
     (errors.ClientError, Exit.FAILED),
     (HoldfastError, Exit.UNTRUSTED),
     (OSError, Exit.FAILED),
-    (ValueError, Exit.USAGE),
 )
 
 

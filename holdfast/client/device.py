@@ -118,8 +118,8 @@ def _register(account: Account, code: EnrolmentCode) -> None:
         answer = account.api.post("devices", document)
     except Problem as problem:
         account.sign_as_device()
-        if problem.status == 401 or not _is_registered(account):
-            raise
+        if not _is_registered(account):
+            raise problem from None
         return
     account.sign_as_device()
     if answer.identifier("device_id") != account.device.id or answer.identifier("user_id") != account.user:

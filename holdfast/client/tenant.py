@@ -43,8 +43,11 @@ def pin_root(account: Account, *, pin: bytes, is_development: bool) -> None:
     trust = account.state.trust
     if trust.pin and pin and not hmac.compare_digest(trust.pin, pin):
         raise TrustRefused("The enrolment code names another root than the one pinned here.", way_out=_LOOK_INTO)
-    trust.pin = trust.pin or pin
-    trust.is_tofu = not trust.pin
+    if pin:
+        # A pin that came from a person also vouches for one that was taken on first use.
+        trust.pin, trust.is_tofu = pin, False
+    elif not trust.pin:
+        trust.is_tofu = True
     trust.is_development = trust.is_development or is_development
 
 

@@ -185,8 +185,9 @@ class Api:
                 if reply.status == 401 and not corrected and self._correct_clock(reply):
                     corrected = True
                     continue
-                if reply.status not in _RETRIED_STATUS or is_last:
-                    raise self._problem(reply)
+                problem = self._problem(reply)
+                if is_last or not (reply.status in _RETRIED_STATUS or _is_being_answered(problem)):
+                    raise problem
                 wait = max(wait, _retry_after(reply))
             self._sleep(min(wait, _MAX_WAIT_SECONDS) * random.uniform(0.8, 1.2))  # noqa: S311 — spreads load
             wait *= 2
@@ -242,6 +243,11 @@ class Api:
             f"{self.server} {reason}.",
             way_out="Check the address and the network, and run the command again.",
         )
+
+
+def _is_being_answered(problem: Problem | AnswerRefused) -> bool:
+    """Whether the same act, asked for before, is under way: asking again under its key gives its answer."""
+    return isinstance(problem, Problem) and problem.code == "conflict"
 
 
 def _told(document: Answer) -> str:

@@ -65,16 +65,21 @@ def test_enrolment_resumes_after_a_lost_answer_with_the_same_keys(world: World) 
             lost += 1
             if lost == 1:
                 raise httpx2.ReadTimeout("lost")
-            return httpx2.Response(401 if lost == 2 else 409, json={"code": "x", "title": "Used", "detail": "Used."})
+            return httpx2.Response(401, json={"code": "enrolment-refused", "title": "Used", "detail": "Used."})
         return answer
 
     account.connect(transport=httpx2.MockTransport(lose_the_first), clock=Clock(lambda: NOW))
-    with pytest.raises(Problem):
-        device.enrol(account, code, name="laptop")
-    statement = account.device.statement
     assert device.enrol(account, code, name="laptop").is_active
-    assert account.device.statement == statement
-    assert list(world.server.devices.values()) == [statement]
+    assert lost == 2
+    assert list(world.server.devices.values()) == [account.device.statement]
+
+
+def test_enrolment_refused_by_the_server_stays_refused(world: World) -> None:
+    account = world.profile(ALICE)
+    refusal = httpx2.Response(401, json={"code": "enrolment-refused", "title": "Used", "detail": "Used."})
+    account.connect(transport=httpx2.MockTransport(lambda _request: refusal), clock=Clock(lambda: NOW))
+    with pytest.raises(Problem, match="Used"):
+        device.enrol(account, world.server.code(ALICE), name="laptop")
 
 
 def test_code_of_another_person_is_refused(world: World) -> None:

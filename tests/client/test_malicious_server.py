@@ -200,9 +200,20 @@ def test_first_use_without_a_pin_is_marked_and_then_held_to(world: World) -> Non
     done = device.enrol(account, world.server.code(ALICE, pin=b""), name="laptop")
     assert done.trust.is_tofu
     assert account.state.trust.is_tofu
+    again = device.enrol(account, world.server.code(ALICE, pin=b""), name="laptop")
+    assert again.trust.is_tofu
     world.server.tenant = Tenant()
     with pytest.raises(TrustRefused):
         tenant.refresh(account)
+
+
+def test_pin_from_a_person_vouches_for_what_was_met_first(world: World) -> None:
+    account = world.profile(ALICE)
+    device.enrol(account, world.server.code(ALICE, pin=b""), name="laptop")
+    tenant.pin_root(account, pin=world.server.tenant.pin, is_development=False)
+    assert not tenant.refresh(account).is_tofu
+    with pytest.raises(TrustRefused, match="another root"):
+        tenant.pin_root(account, pin=b"\1" * 32, is_development=False)
 
 
 # S7, S9, S10: the vault

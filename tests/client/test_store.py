@@ -34,6 +34,7 @@ from holdfast.client.state import (
 from holdfast.client.store import DirectoryStore, MemoryStore, Safe
 from holdfast.core.doors import Argon2Cost
 from holdfast.core.errors import Malformed, OutOfBounds
+from holdfast.core.keys import SigningKey
 from holdfast.core.secret import SecretBytes
 
 TENANT, ALICE = b"t" * 16, b"a" * 16
@@ -165,6 +166,7 @@ WRITER = """
 import sys
 from pathlib import Path
 from holdfast.client.store import DirectoryStore, Safe
+from holdfast.core.keys import SigningKey
 from holdfast.core.secret import SecretBytes
 safe, state = Safe.open(DirectoryStore(Path(sys.argv[1])), passphrase=SecretBytes(sys.argv[2].encode()))
 count = int.from_bytes(state.reveal()[:8], "big")
@@ -213,7 +215,7 @@ def test_failed_write_keeps_the_old_state_and_leaves_no_file_beside(
 
 def test_officer_profile_keeps_its_keys_and_refuses_a_second_root(tmp_path: Path) -> None:
     made = officer_keys.create_officer_profile(tmp_path / "carol", tenant=TENANT, person=ALICE, passphrase=PASSPHRASE)
-    root, other = officer_keys.SigningKey.generate().public, officer_keys.SigningKey.generate().public
+    root, other = SigningKey.generate().public, SigningKey.generate().public
     made.pin(root, b"h" * 32)
     found = officer_keys.open_officer_profile(tmp_path / "carol", passphrase=PASSPHRASE)
     assert (found.signing_key, found.sealing_key) == (made.signing_key, made.sealing_key)

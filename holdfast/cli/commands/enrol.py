@@ -20,6 +20,7 @@ from holdfast.client import account as accounts
 from holdfast.client import device, prekeys
 from holdfast.client.account import Account
 from holdfast.client.store import STATE_FILE, DirectoryStore
+from holdfast.client.transport import check_server
 from holdfast.core.enrolment import EnrolmentCode
 from holdfast.core.suites import Suite
 
@@ -43,6 +44,10 @@ def enrol(  # noqa: PLR0917 — options by name, for typer
     shell = shell_of(context)
     if suite not in _SUITES:
         raise typer.BadParameter(f"one of {', '.join(_SUITES)}", param_hint="--suite")
+    try:
+        check_server(server)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--server") from error
     secret = secret_file(code_file) if code_file else ask_secret("Enrolment code")
     code = EnrolmentCode.parse(secret.reveal().decode("utf-8", "replace"))
     account = _profile(shell, code)
