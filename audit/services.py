@@ -57,9 +57,9 @@ def append(*, tag: str, actor: Actor, subject: str = "", body: Mapping[str, Body
         tag=tag,
         actor=actor.label,
         person_id=actor.person_id,
-        subject=subject,
+        subject=_column(subject),
         time=now,
-        body={name: b64u(value) if isinstance(value, bytes) else value for name, value in fields.items()},
+        body={name: _column(value) for name, value in fields.items()},
     )
 
 
@@ -112,6 +112,13 @@ def _tenant_of_the_act() -> UUID:
     if not connection.in_atomic_block:
         raise RuntimeError("an audit entry is appended inside the transaction of the act")
     return current_tenant()
+
+
+def _column(value: BodyValue) -> Any:
+    """Return a value as its column repeats it. PostgreSQL's text takes no NUL; the leaf holds it as it is."""
+    if isinstance(value, bytes):
+        return b64u(value)
+    return value.replace("\0", "\ufffd") if isinstance(value, str) else value
 
 
 def _insert(**fields: Any) -> Entry:
