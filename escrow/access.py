@@ -20,6 +20,7 @@ from holdfast.core.encoding import MAX_BLOB
 from holdfast.core.keys import SIGNING_KINDS, decode_public_key
 from kernel.actors import Actor
 from kernel.errors import NotFound
+from keys import access as keys
 from tenants import access as tenants
 
 
@@ -30,7 +31,7 @@ def policies() -> list[Policy]:
 
 def newest_policy() -> Policy:
     """Return the highest version, which new statements name. Raises EscrowOff when there is none."""
-    row = Policy.objects.order_by("-version").first()
+    row: Policy | None = Policy.objects.order_by("-version").first()
     if row is None:
         raise EscrowOff
     return row
@@ -41,7 +42,7 @@ def policy_in_force(now: datetime) -> Policy:
 
     Raises EscrowOff when there is none.
     """
-    row = Policy.objects.filter(in_force_from__lte=now).order_by("-version").first()
+    row: Policy | None = Policy.objects.filter(in_force_from__lte=now).order_by("-version").first()
     if row is None:
         raise EscrowOff
     return row
@@ -49,7 +50,7 @@ def policy_in_force(now: datetime) -> Policy:
 
 def policy_named(policy_hash: bytes) -> Policy:
     """Return the version with this hash. Raises NotFound."""
-    row = Policy.objects.filter(hash=policy_hash).first()
+    row: Policy | None = Policy.objects.filter(hash=policy_hash).first()
     if row is None:
         raise NotFound
     return row
@@ -72,8 +73,8 @@ def trusted_tenant() -> trust.TrustedTenant:
     return trust.verify_tenant(
         history,
         tenant=tenant.id.bytes,
-        root_key=decode_public_key(bytes(tenant.root_key), expect=SIGNING_KINDS),
-        pin=bytes(tenant.root_pin),
+        root_key=decode_public_key(bytes(tenant.root_key or b""), expect=SIGNING_KINDS),
+        pin=bytes(tenant.root_pin or b""),
         is_development=tenant.is_development,
     )
 
@@ -85,7 +86,7 @@ def escrow_keys() -> list[EscrowKey]:
 
 def escrow_key_in_force() -> EscrowKey:
     """Return the key that new deposits are made to. Raises EscrowOff when there is none."""
-    row = EscrowKey.objects.order_by("-version").first()
+    row: EscrowKey | None = EscrowKey.objects.order_by("-version").first()
     if row is None:
         raise EscrowOff
     return row
@@ -93,7 +94,7 @@ def escrow_key_in_force() -> EscrowKey:
 
 def escrow_key_named(key_hash: bytes) -> EscrowKey:
     """Return the version with this hash. Raises NotFound."""
-    row = EscrowKey.objects.filter(hash=key_hash).first()
+    row: EscrowKey | None = EscrowKey.objects.filter(hash=key_hash).first()
     if row is None:
         raise NotFound
     return row
@@ -138,7 +139,7 @@ def own_deposits(actor: Actor) -> list[Deposit]:
 
 def deposit_for_owner(actor: Actor, deposit_id: UUID) -> Deposit:
     """Return one of the actor's own deposits. Raises NotFound for everybody else's."""
-    row = Deposit.objects.filter(pk=deposit_id, user_id=actor.person_id).first()
+    row: Deposit | None = Deposit.objects.filter(pk=deposit_id, user_id=actor.person_id).first()
     if row is None:
         raise NotFound
     return row
@@ -172,3 +173,14 @@ def consents_of(user_id: UUID) -> list[Consent]:
 def is_half_known(half_hash: bytes) -> bool:
     """Tell whether this sealed half was ever deposited in the tenant."""
     return bool(Deposit.objects.filter(half_hash=half_hash).exists())
+
+
+def depositing_devices() -> list[tuple[UUID, UUID]]:
+    """List (device, tenant) with deposits that are not flagged, in every tenant: for the worker."""
+    rows = Deposit.unscoped.filter(flagged_at=None).values_list("device_id", "tenant_id")
+    return sorted(set(rows.distinct()))
+
+
+def is_revoked(device_id: UUID) -> bool:
+    """Tell whether a device's chain has revoked it."""
+    return str(keys.device(device_id).state) == "revoked"

@@ -279,7 +279,7 @@ class StatementsView(ApiView):
     def get(self, request: Request) -> Response:
         purpose, wanted = request.query_params.get("purpose", ""), _hash(request)
         person_id = self.actor.person_id or UUID(int=0)
-        rows = [
+        rows: list[tuple[str, Any]] = [
             *(("policy", row) for row in access.policies()),
             *(("escrow-key", row) for row in access.escrow_keys()),
             *(("consent", row) for row in access.consents_of(person_id)),

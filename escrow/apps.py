@@ -9,3 +9,6 @@ from django.apps import AppConfig
 class EscrowConfig(AppConfig):
     name = "escrow"
     verbose_name = "Escrow"
+
+    def ready(self) -> None:
+        from escrow import tasks  # noqa: F401 — periodic work registers itself

@@ -8,8 +8,11 @@ It opens nothing; that a deposit really opens is what drills and canaries show.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from uuid import UUID
+
+from django.db.models import Exists, OuterRef
 
 from escrow import access
 from escrow.models import Deposit, Policy, PolicyOfficer
@@ -95,3 +98,43 @@ def _cover(deposit: Deposit, held: dict[bytes, tuple[tuple[int, ...], int]]) -> 
         m=m,
         flagged=deposit.flagged_at is not None,
     )
+
+
+@dataclass(frozen=True)
+class CoverageTotals:
+    """The whole tenant: users with a deposit, and how many of them have one that too few officers could open."""
+
+    covered: int
+    lost: int
+
+
+def coverage_of(user_ids: Iterable[UUID]) -> dict[UUID, UserCoverage]:
+    """Compute coverage for some users: those of one page. Users without a deposit are left out."""
+    held = _indices_by_policy()
+    newest: dict[UUID, dict[int, DepositCoverage]] = defaultdict(dict)
+    rows = Deposit.objects.filter(user_id__in=list(user_ids)).defer("sealed").order_by("created_at")
+    for deposit in rows:
+        newest[deposit.user_id][deposit.generation] = _cover(deposit, held)
+    return {
+        user_id: UserCoverage(user_id, tuple(by_generation[g] for g in sorted(by_generation)))
+        for user_id, by_generation in newest.items()
+    }
+
+
+def coverage_totals() -> CoverageTotals:
+    """Count, in the database, who is covered and who has a generation that too few officers could open."""
+    closed = [policy_hash for policy_hash, (indices, m) in _indices_by_policy().items() if len(indices) < m]
+    newer = Deposit.objects.filter(
+        user_id=OuterRef("user_id"), generation=OuterRef("generation"), created_at__gt=OuterRef("created_at")
+    )
+    lost = Deposit.objects.filter(policy_hash__in=closed).filter(~Exists(newer))
+    return CoverageTotals(
+        covered=Deposit.objects.values("user_id").distinct().count(),
+        lost=lost.values("user_id").distinct().count() if closed else 0,
+    )
+
+
+def coverage_of_deposits(deposits: Iterable[Deposit]) -> list[DepositCoverage]:
+    """Compute coverage for these very deposits, whether they are the newest of their generation or not."""
+    held = _indices_by_policy()
+    return [_cover(deposit, held) for deposit in deposits]

@@ -20,7 +20,7 @@ from audit import services as audit
 from escrow import access
 from escrow.coverage import DepositCoverage, UserCoverage, tenant_coverage, user_coverage
 from escrow.errors import ConsentRefused, DepositRefused, DepositRepeated, PolicyStale, RecordUnreadable
-from escrow.models import Consent, Deposit, EscrowKey
+from escrow.models import Consent, Deposit
 from escrow.policies import change_officer, publish_escrow_key, publish_policy
 from holdfast.core import statements
 from holdfast.core.cose import Purpose, Sign1
@@ -30,10 +30,10 @@ from holdfast.core.errors import HoldfastError, Malformed, UnwrapFailed
 from holdfast.core.keys import KeyKind, PublicKey
 from holdfast.core.statements import DepositStatement, DeviceStatement, check_time
 from hsm import registry
-from hsm.backend import EscrowKeyRef
+from hsm.backend import EscrowKeyRef, OaepAlgorithm
 from kernel.actors import Actor
-from kernel.errors import Conflict
 from keys import access as keys
+from keys import chains
 from keys.services import open_record, seal_record
 
 __all__ = [
@@ -132,7 +132,7 @@ def _require_newest(deposit: Record) -> None:
 def _require_announced(deposit: Record) -> None:
     head = deposit.header
     user_id = UUID(bytes=head.user)
-    announced = {one.generation: one.commitment for one in keys.chain_state(user_id).state.generations}
+    announced = {one.generation: one.commitment for one in chains.chain_state(user_id).state.generations}
     if announced.get(head.generation) != head.ak_commitment:
         raise DepositRefused("Your account chain does not announce this key for this generation.", field="record")
     consent = access.consent_named(user_id, head.consent_hash)
@@ -220,7 +220,7 @@ def give_consent(*, statement: bytes, actor: Actor) -> Consent:
     user_id = actor.person_id
     try:
         signed = Sign1.parse(statement)
-        payload = signed.verify(keys.chain_state(user_id).aik, purpose=Purpose.CONSENT)
+        payload = signed.verify(chains.chain_state(user_id).aik, purpose=Purpose.CONSENT)
         said = statements.Consent.from_payload(payload)
         check_time(said.header, int(timezone.now().timestamp()))
     except HoldfastError as error:
@@ -267,15 +267,15 @@ def flag_deposits(*, device_id: UUID, now: datetime, actor: Actor) -> int:
     return len(rows)
 
 
-def rewrap_half(*, escrow_key: EscrowKey, sealed_half: bytes, recipient: PublicKey) -> bytes:
-    """Have the HSM re-wrap r_h from the escrow key to a case's recipient key; its plaintext never leaves the HSM.
+def rewrap_half(*, key: statements.EscrowKey, cka_id: bytes, sealed_half: bytes, recipient: PublicKey) -> bytes:
+    """Have the HSM re-wrap r_h from an escrow key to a case's recipient key; its plaintext never leaves the HSM.
 
-    sealed_half: 384 bytes. Returns 384 bytes. **The only caller of the HSM's re-wrap in the product** (FAULTS
-    P19): a test pins it, and only the release process was given the token. Call it outside transactions, and
-    only after intent and audit are committed. Raises HsmRefused for a half that does not open, HsmUnavailable.
+    key: the verified statement of the escrow key; cka_id: 16 bytes that name its private half, which the HSM holds
+    against the statement's public key. sealed_half: 384 bytes. Returns 384 bytes. **The only caller of the HSM's
+    re-wrap in the product** (FAULTS P19): a test pins it, and only the release process was given the token. Call it
+    outside transactions, and only after intent and audit are committed. Raises HsmRefused for a half that does not
+    open, HsmUnavailable and the other HsmErrors.
     """
-    spki_hash = hashlib.sha256(bytes(escrow_key.spki)).digest()
-    if escrow_key.algorithm not in ("oaep-sha256", "oaep-sha1"):
-        raise Conflict("The escrow key's algorithm is not known here.")
-    ref = EscrowKeyRef(bytes(escrow_key.cka_id), spki_hash, escrow_key.algorithm)
+    algorithm: OaepAlgorithm = "oaep-sha256" if key.algorithm == "oaep-sha256" else "oaep-sha1"
+    ref = EscrowKeyRef(cka_id, hashlib.sha256(key.key.raw).digest(), algorithm)
     return registry.escrow().rewrap(ref, sealed_half, recipient.raw)

@@ -9,3 +9,10 @@ from django.apps import AppConfig
 class RecoveryConfig(AppConfig):
     name = "recovery"
     verbose_name = "Recovery"
+
+    def ready(self) -> None:
+        from keys.services import register_regenesis_rules
+        from recovery import tasks  # noqa: F401 — handlers register themselves
+        from recovery.regenesis import Rules
+
+        register_regenesis_rules(Rules())

@@ -56,3 +56,10 @@ class AttestationRefused(Invalid):
     """The attestation does not fit the case or the officer who signed it."""
 
     code = "attestation-refused"
+
+
+class RegenesisTooEarly(Conflict):
+    """The policy's delay before an account chain begins anew is not over."""
+
+    code = "re-genesis-too-early"
+    default_detail = "Your officers have attested your new key; the policy's delay still runs. Retry then."

@@ -34,6 +34,11 @@ class Case(TenantModel):
     notice_at = models.DateTimeField()
     not_before = models.DateTimeField()
     expiry = models.DateTimeField()
+    # The identity key that the subject proposes after collection, and the chain head it would follow.
+    successor_key = models.BinaryField(max_length=66, null=True)
+    successor_head = models.BinaryField(max_length=32, null=True)
+    quorate_at = models.DateTimeField(null=True)
+    collected_at = models.DateTimeField(null=True)
     # Known once the case is waiting: when the release process will act, by the server's reckoning.
     release_at = models.DateTimeField(null=True)
     ended_at = models.DateTimeField(null=True)
@@ -61,9 +66,7 @@ class CaseDeposit(TenantModel):
     generation = models.PositiveIntegerField()
 
     class Meta(TenantModel.Meta):
-        constraints: ClassVar = [
-            models.UniqueConstraint(fields=["case", "deposit_id"], name="case_deposit_once")
-        ]
+        constraints: ClassVar = [models.UniqueConstraint(fields=["case", "deposit_id"], name="case_deposit_once")]
 
 
 class Approval(TenantModel):
@@ -93,9 +96,7 @@ class SealedShare(TenantModel):
     sealed = models.BinaryField()
 
     class Meta(TenantModel.Meta):
-        constraints: ClassVar = [
-            models.UniqueConstraint(fields=["approval", "deposit_id"], name="share_once")
-        ]
+        constraints: ClassVar = [models.UniqueConstraint(fields=["approval", "deposit_id"], name="share_once")]
 
 
 class Veto(TenantModel):
@@ -149,9 +150,7 @@ class ReleasedShare(TenantModel):
     sealed = models.BinaryField()
 
     class Meta(TenantModel.Meta):
-        constraints: ClassVar = [
-            models.UniqueConstraint(fields=["release", "index"], name="released_share_once")
-        ]
+        constraints: ClassVar = [models.UniqueConstraint(fields=["release", "index"], name="released_share_once")]
 
 
 class Attestation(TenantModel):
@@ -164,6 +163,4 @@ class Attestation(TenantModel):
     at = models.DateTimeField()
 
     class Meta(TenantModel.Meta):
-        constraints: ClassVar = [
-            models.UniqueConstraint(fields=["case", "index"], name="attestation_index_once")
-        ]
+        constraints: ClassVar = [models.UniqueConstraint(fields=["case", "index"], name="attestation_index_once")]

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
 
-from holdfast.core.encoding import Fields, decode, encode
+from holdfast.core.encoding import Encodable, Fields, decode, encode
 from holdfast.core.errors import Malformed, Untrusted
 from holdfast.core.keys import SIGNING_KINDS, KeyKind, PublicKey, SealingKey, SigningKey, decode_public_key
 from holdfast.core.secret import SecretBytes
@@ -90,7 +90,7 @@ class Directory:
             if self.trust() != trust:
                 raise Untrusted("the release process trusts another root for this tenant")
             return
-        row = [trust.root_key.encoded, trust.pin, trust.log_vkey, int(trust.is_development)]
+        row: list[Encodable] = [trust.root_key.encoded, trust.pin, trust.log_vkey, int(trust.is_development)]
         _write(self.path / "trust", encode(row))
 
     def trust(self) -> Trust:
@@ -160,8 +160,8 @@ class Directory:
         """
         before = self.intent(intent.case_id)
         if before is None:
-            row = [intent.case_id, intent.q, intent.recipient, intent.at]
-            _write(self.path / "spent" / intent.case_id.hex(), encode(row))
+            row_out: list[Encodable] = [intent.case_id, intent.q, intent.recipient, intent.at]
+            _write(self.path / "spent" / intent.case_id.hex(), encode(row_out))
         elif (before.q, before.recipient) != (intent.q, intent.recipient):
             raise Untrusted("this case id is spent for another case or another recipient")
 

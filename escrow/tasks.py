@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Work that takes time: flagging the deposits of devices that were revoked since.
+
+DESIGN section 7. A flagged deposit stays releasable; whoever sees or opens it is told.
+"""
+
+from __future__ import annotations
+
+from django.utils import timezone
+
+from escrow import access, services
+from kernel.actors import system_actor
+from kernel.queue import every
+from kernel.scope import tenant_scope
+
+
+@every(seconds=10)
+def flag_deposits_of_revoked_devices() -> None:
+    """Compare the devices of unflagged deposits with what their chains say of them."""
+    for device_id, tenant_id in access.depositing_devices():
+        with tenant_scope(tenant_id):
+            if access.is_revoked(device_id):
+                actor = system_actor(tenant_id, "worker")
+                services.flag_deposits(device_id=device_id, now=timezone.now(), actor=actor)

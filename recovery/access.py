@@ -1,0 +1,245 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fetching cases and what hangs on them, for those who may see them or act on them.
+
+Implements ESCROW, "Case" and DESIGN section 4: what an actor may not see is not found. It writes nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from django.db.models import Q, QuerySet
+from django.utils import timezone
+
+from audit import access as audit
+from escrow import access as escrow
+from holdfast.core.cases import Case as CaseStatement
+from holdfast.core.cose import Sign1
+from holdfast.core.keys import SIGNING_KINDS, decode_public_key
+from holdfast.core.policy import Terms, strictest
+from kernel.actors import Actor
+from kernel.errors import NotFound
+from recovery.models import Approval, Attestation, Case, CaseDeposit, Notice, Release, SealedShare, Veto
+from recovery.states import TERMINAL, UNDECIDED, CaseState
+from tenants.permissions import PermissionName
+
+if TYPE_CHECKING:
+    from escrow.models import Deposit, Policy, PolicyOfficer
+
+OPENED = "opened"
+
+
+@dataclass(frozen=True)
+class TimelineRow:
+    """One entry about a case: what happened, when, and who did it."""
+
+    tag: str
+    at: datetime
+    by: str
+    person_id: UUID | None
+
+
+def visible_to(actor: Actor, now: datetime) -> QuerySet[Case]:
+    """Select the cases that the actor may see.
+
+    A subject learns of a case when its signed statement says and not by asking earlier, whatever her role.
+    """
+    if actor.can(PermissionName.COVERAGE_READ):
+        early = Q(subject_id=actor.person_id, notice_at__gt=now)
+        return Case.objects.exclude(early & ~Q(requester_id=actor.person_id))
+    told = Q(subject_id=actor.person_id, notice_at__lte=now)
+    return Case.objects.filter(told | Q(requester_id=actor.person_id) | Q(recipient_person_id=actor.person_id))
+
+
+def cases_for(actor: Actor, *, limit: int = 200) -> list[Case]:
+    """List the cases that the actor may see, newest first."""
+    return list(visible_to(actor, timezone.now()).order_by("-opened_at")[:limit])
+
+
+def case_for_reading(actor: Actor, case_id: UUID) -> Case:
+    """Return a case that the actor may see. Raises NotFound."""
+    row = visible_to(actor, timezone.now()).filter(pk=case_id).first()
+    if row is None:
+        raise NotFound
+    return row
+
+
+def case_for_recipient(actor: Actor, case_id: UUID) -> Case:
+    """Return a case whose recipient is the very device that asks. Raises NotFound for every other."""
+    row: Case | None = Case.objects.filter(pk=case_id, recipient_device_id=actor.id).first()
+    if row is None or actor.kind != "device":
+        raise NotFound
+    return row
+
+
+def case_for_subject(actor: Actor, case_id: UUID) -> Case:
+    """Return a case about the actor herself, once she has been told. Raises NotFound."""
+    told = Case.objects.filter(pk=case_id, subject_id=actor.person_id, notice_at__lte=timezone.now())
+    row: Case | None = told.first()
+    if row is None or actor.kind != "device":
+        raise NotFound
+    return row
+
+
+def case_for_requester(actor: Actor, case_id: UUID) -> Case:
+    """Return a case that the actor opened. Raises NotFound."""
+    row: Case | None = Case.objects.filter(pk=case_id, requester_id=actor.person_id).first()
+    if row is None:
+        raise NotFound
+    return row
+
+
+def locked(case_id: UUID) -> Case:
+    """Return a case, locked until the transaction ends, as it is now. Raises NotFound."""
+    row: Case | None = Case.objects.select_for_update().filter(pk=case_id).first()
+    if row is None:
+        raise NotFound
+    return row
+
+
+def statement_of(case: Case) -> CaseStatement:
+    """Return what a case's statement says. Its signature was checked when the case was opened."""
+    return CaseStatement.from_payload(Sign1.parse(bytes(case.statement)).payload)
+
+
+def deposits_of(case: Case) -> list[CaseDeposit]:
+    """List the deposits that a case names, in its own order."""
+    return list(CaseDeposit.objects.filter(case=case).order_by("position"))
+
+
+def approvals_of(case: Case) -> list[Approval]:
+    """List the officers' decisions by index."""
+    return list(Approval.objects.filter(case=case).order_by("index"))
+
+
+def approval_at(case: Case, index: int) -> Approval | None:
+    """Return one officer's decision, if she has decided."""
+    return Approval.objects.filter(case=case, index=index).first()
+
+
+def shares_of(case: Case) -> QuerySet[SealedShare]:
+    """Return the sealed shares kept for a case."""
+    return SealedShare.objects.filter(approval__case=case).select_related("approval")
+
+
+def vetoes_about(subject_id: UUID) -> int:
+    """Count the vetoes in one subject's cases."""
+    return Veto.objects.filter(case__subject_id=subject_id).count()
+
+
+def has_vetoed(case: Case) -> bool:
+    """Tell whether the subject vetoed this case, ended by it or not."""
+    return bool(Veto.objects.filter(case=case).exists())
+
+
+def notice_of_opening(case: Case) -> Notice | None:
+    """Return the notice that the subject is owed about the opening."""
+    return Notice.objects.filter(case=case, person_id=case.subject_id, kind=OPENED).first()
+
+
+def notices_for(person_id: UUID) -> list[Notice]:
+    """List the notices that one person was given, newest first."""
+    due = Notice.objects.filter(person_id=person_id, due_at__lte=timezone.now())
+    return list(due.select_related("case").order_by("-due_at")[:200])
+
+
+def releases_of(case: Case) -> list[Release]:
+    """List what was released, with its shares."""
+    return list(Release.objects.filter(case=case).prefetch_related("shares").order_by("deposit_id"))
+
+
+def attestations_of(case: Case) -> list[Attestation]:
+    """List the officers' attestations by index."""
+    return list(Attestation.objects.filter(case=case).order_by("index"))
+
+
+def timeline(case: Case) -> list[TimelineRow]:
+    """List the log entries about this case, oldest first; what is seconds old may still be missing."""
+    rows = audit.search(subject=str(case.pk), limit=500)
+    return [TimelineRow(row.tag, row.time, row.actor, row.person_id) for row in reversed(rows)]
+
+
+def terms_of(case: Case, now: datetime) -> tuple[int, Terms, Policy]:
+    """Return (m, terms, policy at request): the strictest of deposit, request and now (ESCROW, "Policy").
+
+    m counts one officer more when the subject's vetoes no longer end her cases.
+    """
+    at_request = escrow.policy_named(bytes(case.policy_hash))
+    held = escrow.deposits_named([row.deposit_id for row in deposits_of(case)])
+    named = {bytes(row.policy_hash): escrow.policy_named(bytes(row.policy_hash)) for row in held.values()}
+    policies = [*named.values(), at_request, escrow.policy_in_force(now)]
+    m, terms = strictest([escrow.reading(row) for row in policies])
+    return m + (1 if has_vetoed(case) else 0), terms, at_request
+
+
+def excluded_from(case: Case) -> frozenset[UUID]:
+    """Return the persons who may never decide this case: requester, subject, and the recipient's person."""
+    return frozenset({case.requester_id, case.subject_id, case.recipient_person_id})
+
+
+def eligible_for(case: Case, policy: Policy, now: datetime) -> list[PolicyOfficer]:
+    """List the officers who may decide this case now: of its own policy, and of the newest one as well."""
+    current = {row.person_id for row in escrow.officers(escrow.newest_policy())}
+    eligible = escrow.eligible(policy, now=now, excluded=excluded_from(case))
+    return [officer for officer in eligible if officer.person_id in current]
+
+
+def deposit_for_reading(actor: Actor, deposit_id: UUID) -> Deposit:
+    """Return a deposit for its owner, for an officer while a case names it, or for that case's recipient.
+
+    Raises NotFound.
+    """
+    row = escrow.deposits_named([deposit_id]).get(deposit_id)
+    if row is None:
+        raise NotFound
+    if row.user_id == actor.person_id:
+        return row
+    naming = Case.objects.filter(deposits__deposit_id=deposit_id).exclude(state__in=TERMINAL)
+    if actor.can(PermissionName.CASE_APPROVE) and naming.exists():
+        return row
+    if naming.filter(recipient_device_id=actor.id).exists():
+        return row
+    raise NotFound
+
+
+def past_expiry(now: datetime) -> list[tuple[UUID, UUID]]:
+    """List (case, tenant) whose time is over, in every tenant: for the worker, which opens each one's scope."""
+    ending = [*UNDECIDED, CaseState.RELEASED, CaseState.AWAITING_SHARE]
+    rows = Case.unscoped.filter(state__in=ending, expiry__lte=now)
+    return list(rows.values_list("pk", "tenant_id"))
+
+
+def in_states(*states: str) -> list[tuple[UUID, UUID]]:
+    """List (case, tenant) of the cases in some states, in every tenant: for system loops."""
+    return list(Case.unscoped.filter(state__in=states).values_list("pk", "tenant_id"))
+
+
+def notices_of(case: Case) -> list[Notice]:
+    """List the notices owed about a case, in the order in which they fall due."""
+    return list(Notice.objects.filter(case=case).order_by("due_at", "kind", "id"))
+
+
+def vetoes_of(case: Case) -> list[Veto]:
+    """List the subject's vetoes of a case."""
+    return list(Veto.objects.filter(case=case).order_by("at"))
+
+
+def successor_words(case: Case) -> tuple[str, ...]:
+    """Return the eight words of the identity key that the subject proposes in a case; none before she does."""
+    if not case.successor_key:
+        return ()
+    return decode_public_key(bytes(case.successor_key), expect=SIGNING_KINDS).fingerprint("aik")
+
+
+def case_for_release(case_id: UUID) -> Case | None:
+    """Return a case of the open tenant for the release process, if there is such a case."""
+    return Case.objects.filter(pk=case_id).first()
+
+
+def due_for_release(now: datetime) -> list[tuple[UUID, UUID]]:
+    """List (case, tenant) that a dead process left in `releasing`, or whose time has come."""
+    due = Q(state=CaseState.RELEASING) | Q(state=CaseState.WAITING, release_at__lte=now)
+    return list(Case.unscoped.filter(due).order_by("release_at").values_list("pk", "tenant_id"))

@@ -1,0 +1,343 @@
+# SPDX-License-Identifier: Apache-2.0
+"""REST: cases, officers' decisions, releases, attestations, notices, and the reading of one deposit.
+
+DESIGN section 9. What asks the HSM does so before the transaction of the request is open.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+from uuid import UUID
+
+from drf_spectacular.utils import extend_schema, extend_schema_field
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from escrow import access as escrow
+from escrow import services as custody
+from escrow.api import DepositOut
+from holdfast.core.encoding import b64u
+from holdfast.core.keys import SIGNING_KINDS, decode_public_key
+from kernel.api import ApiView
+from kernel.fields import Base64UrlField, StrictSerializer, UtcField, rfc3339
+from recovery import access, documents, services
+from tenants.permissions import PermissionName
+
+# 128 deposits, each with a share of 2,304 octets in base64url, and the statement.
+MAX_APPROVAL_BODY = 1024 * 1024
+
+
+class CaseIn(StrictSerializer):
+    case = Base64UrlField(max_length=16 * 1024, help_text="The `case` statement, signed by the recipient device.")
+
+
+class CaseDepositOut(serializers.Serializer[None]):
+    deposit_id = serializers.UUIDField()
+    record_hash = Base64UrlField(length=32)
+    generation = serializers.IntegerField()
+
+
+class DecisionOut(serializers.Serializer[None]):
+    index = serializers.IntegerField()
+    person_id = serializers.UUIDField()
+    statement = Base64UrlField()
+    decision = serializers.ChoiceField(choices=["approve", "deny"])
+    at = UtcField()
+
+
+class TimelineOut(serializers.Serializer[None]):
+    tag = serializers.CharField()
+    at = UtcField()
+    by = serializers.CharField()
+
+
+class SuccessorOut(serializers.Serializer[None]):
+    identity_key = Base64UrlField()
+    old_head = Base64UrlField(length=32)
+
+
+class CaseOut(serializers.Serializer[None]):
+    case_id = serializers.UUIDField()
+    state = serializers.CharField()
+    why = serializers.CharField()
+    subject = serializers.UUIDField()
+    requester = serializers.UUIDField()
+    purpose = serializers.CharField()
+    statement = Base64UrlField()
+    q = Base64UrlField(length=32)
+    deposits = CaseDepositOut(many=True)
+    approvals = DecisionOut(many=True)
+    needed = serializers.IntegerField()
+    not_before = UtcField()
+    notice_at = UtcField()
+    expiry = UtcField()
+    release_at = UtcField(allow_null=True)
+    recipient_words = serializers.ListField(child=serializers.CharField())
+    successor = SuccessorOut(allow_null=True)
+    timeline = TimelineOut(many=True)
+
+
+class CasesOut(serializers.Serializer[None]):
+    cases = CaseOut(many=True)
+
+
+@extend_schema_field({"type": "array", "items": {"type": "string"}, "minItems": 2, "maxItems": 2})
+class ShareField(serializers.Field[tuple[UUID, bytes], list[str], list[str], Any]):
+    """One row: [deposit id, outer-sealed share]."""
+
+    def to_internal_value(self, data: Any) -> tuple[UUID, bytes]:
+        if not isinstance(data, list) or len(data) != 2:
+            raise serializers.ValidationError("Must be [deposit id, base64url].")
+        deposit_id = serializers.UUIDField().run_validation(data[0])
+        return deposit_id, Base64UrlField(max_length=4096).run_validation(data[1])
+
+    def to_representation(self, value: tuple[UUID, bytes]) -> list[str]:
+        return [str(value[0]), b64u(value[1])]
+
+
+class ApprovalIn(StrictSerializer):
+    statement = Base64UrlField(max_length=16 * 1024)
+    shares = serializers.ListField(child=ShareField(), max_length=128)
+
+
+class DenialIn(StrictSerializer):
+    statement = Base64UrlField(max_length=16 * 1024)
+    reason = serializers.CharField(required=False, allow_blank=True, max_length=500)
+
+
+class VetoIn(StrictSerializer):
+    statement = Base64UrlField(max_length=16 * 1024)
+    reason = serializers.CharField(required=False, allow_blank=True, max_length=500)
+
+
+class CancelIn(StrictSerializer):
+    reason = serializers.CharField(required=False, allow_blank=True, max_length=500)
+
+
+class SuccessorIn(StrictSerializer):
+    identity_key = Base64UrlField(max_length=128)
+    old_head = Base64UrlField(length=32)
+
+
+class AttestationIn(StrictSerializer):
+    statement = Base64UrlField(max_length=16 * 1024)
+
+
+class AttestationOut(serializers.Serializer[None]):
+    index = serializers.IntegerField()
+    person_id = serializers.UUIDField()
+    statement = Base64UrlField()
+    at = UtcField()
+
+
+class AttestationsOut(serializers.Serializer[None]):
+    attestations = AttestationOut(many=True)
+
+
+class ReleaseOut(serializers.Serializer[None]):
+    halves = serializers.ListField(help_text="[deposit id, 384 octets] each.")
+    shares = serializers.ListField(help_text="[deposit id, officer's index, sealed share] each.")
+    records = serializers.ListField(help_text="[deposit id, record, statement] each.")
+    policy = Base64UrlField()
+
+
+class NoticeOut(serializers.Serializer[None]):
+    case_id = serializers.UUIDField()
+    kind = serializers.CharField()
+    state = serializers.CharField()
+    at = UtcField()
+
+
+class NoticesOut(serializers.Serializer[None]):
+    notices = NoticeOut(many=True)
+
+
+class CasesView(ApiView):
+    """Cases: requests to release named deposits to one device."""
+
+    permission_names: ClassVar = {"GET": PermissionName.CASE_READ, "POST": PermissionName.CASE_OPEN}
+
+    @extend_schema(operation_id="list_cases", summary="List the cases you may see", responses=CasesOut)
+    def get(self, request: Request) -> Response:
+        rows = access.cases_for(self.actor)
+        return Response({"cases": [documents.case_document(row, with_timeline=False) for row in rows]})
+
+    @extend_schema(operation_id="open_case", summary="Open a case", request=CaseIn, responses={201: CaseOut})
+    def post(self, request: Request) -> Response:
+        given = self.valid(CaseIn, request)
+        with self.writing(request) as reply:
+            row = services.open_case(statement=given["case"], actor=self.actor)
+            reply.send(documents.case_document(row))
+        return reply.response
+
+
+class CaseView(ApiView):
+    """One case."""
+
+    permission_names: ClassVar = {"GET": PermissionName.CASE_READ}
+
+    @extend_schema(operation_id="read_case", summary="Read a case", responses=CaseOut)
+    def get(self, request: Request, case_id: UUID) -> Response:
+        return Response(documents.case_document(access.case_for_reading(self.actor, case_id)))
+
+
+class ApprovalsView(ApiView):
+    """Officers' approvals."""
+
+    permission_names: ClassVar = {"POST": PermissionName.CASE_APPROVE}
+    max_body: ClassVar = MAX_APPROVAL_BODY
+
+    @extend_schema(operation_id="approve_case", summary="Approve a case", request=ApprovalIn, responses={201: CaseOut})
+    def post(self, request: Request, case_id: UUID) -> Response:
+        given = self.valid(ApprovalIn, request)
+        prepared = services.prepare_approval(
+            case=access.case_for_reading(self.actor, case_id),
+            statement=given["statement"],
+            shares=given["shares"],
+            actor=self.actor,
+        )
+        with self.writing(request) as reply:
+            reply.send(documents.case_document(services.approve_case(prepared=prepared, actor=self.actor)))
+        return reply.response
+
+
+class DenyView(ApiView):
+    """An officer's denial, which ends the case."""
+
+    permission_names: ClassVar = {"POST": PermissionName.CASE_APPROVE}
+
+    @extend_schema(operation_id="deny_case", summary="Deny a case", request=DenialIn, responses={201: CaseOut})
+    def post(self, request: Request, case_id: UUID) -> Response:
+        given = self.valid(DenialIn, request)
+        case = access.case_for_reading(self.actor, case_id)
+        prepared = services.prepare_denial(case=case, statement=given["statement"], actor=self.actor)
+        with self.writing(request) as reply:
+            reply.send(documents.case_document(services.deny_case(prepared=prepared, actor=self.actor)))
+        return reply.response
+
+
+class VetoView(ApiView):
+    """The subject's veto."""
+
+    permission_names: ClassVar = {"POST": PermissionName.CASE_VETO}
+
+    @extend_schema(operation_id="veto_case", summary="Veto a case", request=VetoIn, responses={201: CaseOut})
+    def post(self, request: Request, case_id: UUID) -> Response:
+        given = self.valid(VetoIn, request)
+        access.case_for_subject(self.actor, case_id)
+        with self.writing(request) as reply:
+            row = services.veto_case(
+                case_id=case_id,
+                statement=given["statement"],
+                reason=given.get("reason", ""),
+                actor=self.actor,
+            )
+            reply.send(documents.case_document(row))
+        return reply.response
+
+
+class CancelView(ApiView):
+    """The requester takes the case back."""
+
+    permission_names: ClassVar = {"POST": PermissionName.CASE_OPEN}
+
+    @extend_schema(operation_id="cancel_case", summary="Cancel a case", request=CancelIn, responses={201: CaseOut})
+    def post(self, request: Request, case_id: UUID) -> Response:
+        self.valid(CancelIn, request)
+        access.case_for_requester(self.actor, case_id)
+        with self.writing(request) as reply:
+            reply.send(documents.case_document(services.cancel_case(case_id=case_id, actor=self.actor)))
+        return reply.response
+
+
+class ReleaseView(ApiView):
+    """What was released, for the recipient device alone."""
+
+    permission_names: ClassVar = {"GET": PermissionName.CASE_COLLECT}
+
+    @extend_schema(operation_id="collect_release", summary="Collect a release", responses=ReleaseOut)
+    def get(self, request: Request, case_id: UUID) -> Response:
+        case = access.case_for_recipient(self.actor, case_id)
+        collection = services.prepare_collection(case=case)
+        services.collect(case_id=case_id, actor=self.actor)
+        policy = escrow.policy_named(bytes(case.policy_hash))
+        return Response(documents.release_document(collection, policy=bytes(policy.statement)))
+
+
+class SuccessorView(ApiView):
+    """The identity key under which the subject asks to begin again."""
+
+    permission_names: ClassVar = {"PUT": PermissionName.CASE_COLLECT}
+
+    @extend_schema(
+        operation_id="propose_successor",
+        summary="Propose your new identity key",
+        request=SuccessorIn,
+        responses=CaseOut,
+    )
+    def put(self, request: Request, case_id: UUID) -> Response:
+        given = self.valid(SuccessorIn, request)
+        access.case_for_recipient(self.actor, case_id)
+        key = decode_public_key(given["identity_key"], expect=SIGNING_KINDS)
+        with self.writing(request) as reply:
+            row = services.propose_successor(
+                case_id=case_id, identity_key=key, old_head=given["old_head"], actor=self.actor
+            )
+            reply.send(documents.case_document(row), status=200)
+        return reply.response
+
+
+class AttestationsView(ApiView):
+    """Officers' attestations of a new identity."""
+
+    permission_names: ClassVar = {"GET": PermissionName.CASE_READ, "POST": PermissionName.CASE_APPROVE}
+
+    @extend_schema(operation_id="list_attestations", summary="List attestations", responses=AttestationsOut)
+    def get(self, request: Request, case_id: UUID) -> Response:
+        case = access.case_for_reading(self.actor, case_id)
+        rows = access.attestations_of(case)
+        return Response({"attestations": [documents.attestation_document(row) for row in rows]})
+
+    @extend_schema(
+        operation_id="attest", summary="Attest a new identity", request=AttestationIn, responses={201: AttestationOut}
+    )
+    def post(self, request: Request, case_id: UUID) -> Response:
+        given = self.valid(AttestationIn, request)
+        case = access.case_for_reading(self.actor, case_id)
+        prepared = services.prepare_attestation(case=case, statement=given["statement"], actor=self.actor)
+        with self.writing(request) as reply:
+            row = services.attest(prepared=prepared, actor=self.actor)
+            reply.send(documents.attestation_document(row))
+        return reply.response
+
+
+class NoticesView(ApiView):
+    """Your own notices about cases."""
+
+    permission_names: ClassVar = {"GET": PermissionName.DEVICE_READ}
+
+    @extend_schema(operation_id="list_notices", summary="List your notices", responses=NoticesOut)
+    def get(self, request: Request) -> Response:
+        rows = access.notices_for(self.actor.person_id) if self.actor.person_id else []
+        return Response(
+            {
+                "notices": [
+                    {"case_id": str(row.case_id), "kind": row.kind, "state": row.state, "at": rfc3339(row.due_at)}
+                    for row in rows
+                ]
+            }
+        )
+
+
+class DepositView(ApiView):
+    """One deposit: its owner's, or one that an open case names, for officers and that case's recipient."""
+
+    permission_names: ClassVar = {"GET": PermissionName.DEPOSIT_READ}
+
+    @extend_schema(operation_id="read_deposit", summary="Read a deposit", responses=DepositOut)
+    def get(self, request: Request, deposit_id: UUID) -> Response:
+        row = access.deposit_for_reading(self.actor, deposit_id)
+        opened = custody.open_deposit(row)
+        custody.note_reading(deposit=row, actor=self.actor)
+        return Response({"record": b64u(opened.record), "statement": b64u(opened.statement)})

@@ -1,0 +1,352 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What officers do: approve with their shares, deny, attest a new identity. `services` re-exports these verbs.
+
+Implements ESCROW, "Case"; FAULTS P1, P2, P3, P5, P9. It counts for the state column only: the release process
+counts the signed statements again, by itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+from uuid import UUID, uuid4
+
+from django.db import transaction
+from django.utils import timezone
+
+from audit import services as audit
+from escrow import access as escrow
+from holdfast.core import approvals, cases
+from holdfast.core.cose import Purpose, Sign1, parse_many
+from holdfast.core.encoding import MAX_BLOB
+from holdfast.core.errors import HoldfastError
+from holdfast.core.keys import PublicKey
+from holdfast.core.payloads import check_time
+from holdfast.core.policy import Officer, SignedPolicy
+from holdfast.core.sealing import OVERHEAD
+from kernel.actors import Actor, system_actor
+from kernel.queue import enqueue
+from kernel.transitions import advance
+from keys.services import seal_record
+from recovery import access
+from recovery.cases import RELEASE_JOB, finish_failed, reopen
+from recovery.errors import ApprovalRefused, AttestationRefused, CaseMoved, NotEligible
+from recovery.models import Approval, Attestation, Case, SealedShare
+from recovery.states import CASE, UNDECIDED, CaseState, NoticeState
+
+if TYPE_CHECKING:
+    from escrow.models import Policy
+
+SHARE_KIND = "case-share"
+# A 32-byte share, sealed to the recipient and once more to the release process.
+OUTER_SIZE = 32 + 2 * OVERHEAD
+_ATTESTABLE = frozenset({CaseState.RELEASED, CaseState.COLLECTED, CaseState.ROTATED})
+
+
+@dataclass(frozen=True)
+class PreparedApproval:
+    """An approval that was verified, with its shares encrypted for storage; not stored yet."""
+
+    case_id: UUID
+    officer: Officer
+    statement: bytes
+    statement_hash: bytes
+    shares: tuple[tuple[UUID, UUID, bytes], ...]  # row id, deposit id, sealed at rest
+
+
+def prepare_approval(
+    *, case: Case, statement: bytes, shares: list[tuple[UUID, bytes]], actor: Actor
+) -> PreparedApproval:
+    """Verify an approval and encrypt its shares; call it before the transaction, since it asks the HSM.
+
+    shares: (deposit id, outer-sealed share of 2,304 bytes) each. Raises NotEligible, logged, for a person who may
+    not decide; ApprovalRefused for a statement or shares that do not fit the case; HsmUnavailable.
+    """
+    officer, said, signed = _read(case, statement, actor, approves=True)
+    outers = dict(shares)
+    if len(outers) != len(shares) or {one.bytes for one in outers} != {deposit for deposit, _, _ in said.shares}:
+        raise ApprovalRefused("The shares are not those that the statement names.", field="shares")
+    if any(len(outer) != OUTER_SIZE for outer in outers.values()):
+        raise ApprovalRefused(f"A share sealed twice has {OUTER_SIZE} octets.", field="shares")
+    rows = []
+    for deposit_id, outer in outers.items():
+        row_id = uuid4()
+        sealed = seal_record(outer, user_id=case.subject_id, object_id=row_id, kind=SHARE_KIND, version=1)
+        rows.append((row_id, deposit_id, sealed))
+    return PreparedApproval(case.pk, officer, statement, signed.payload_hash, tuple(rows))
+
+
+def approve_case(*, prepared: PreparedApproval, actor: Actor) -> Case:
+    """Store a prepared approval, count, and move the case on when enough officers approve.
+
+    An officer counts once: a second approval of hers changes nothing. Raises CaseMoved, and NotEligible when she
+    stopped being eligible meanwhile.
+    """
+    with transaction.atomic():
+        case = access.locked(prepared.case_id)
+        if access.approval_at(case, prepared.officer.index) is not None:
+            return case
+        if case.state not in UNDECIDED:
+            raise CaseMoved(f"The case is {case.state}.", state=case.state)
+        now = timezone.now()
+        _require_eligible(case, actor, now)
+        row = _store(
+            case,
+            prepared.officer,
+            statement=prepared.statement,
+            statement_hash=prepared.statement_hash,
+            decision="approve",
+            now=now,
+        )
+        for row_id, deposit_id, sealed in prepared.shares:
+            SealedShare.objects.create(id=row_id, approval=row, deposit_id=deposit_id, sealed=sealed)
+        _log("recovery:case:approve", case, prepared.officer.index, prepared.statement_hash, actor)
+        recount(case, now=now, actor=actor)
+    return case
+
+
+def prepare_denial(*, case: Case, statement: bytes, actor: Actor) -> PreparedApproval:
+    """Verify a denial; call it before the transaction, so that a refusal is logged even though nothing else is.
+
+    Raises NotEligible, logged, and ApprovalRefused.
+    """
+    officer, _, signed = _read(case, statement, actor, approves=False)
+    return PreparedApproval(case.pk, officer, statement, signed.payload_hash, ())
+
+
+def deny_case(*, prepared: PreparedApproval, actor: Actor) -> Case:
+    """End a case by one officer's signed denial: whoever sees the fraud stops it, and a new case may be opened.
+
+    Raises CaseMoved, and NotEligible when she stopped being eligible meanwhile.
+    """
+    officer = prepared.officer
+    with transaction.atomic():
+        case = access.locked(prepared.case_id)
+        if case.state not in UNDECIDED:
+            raise CaseMoved(f"The case is {case.state}.", state=case.state)
+        now = timezone.now()
+        _require_eligible(case, actor, now)
+        if access.approval_at(case, officer.index) is None:
+            _store(
+                case,
+                officer,
+                statement=prepared.statement,
+                statement_hash=prepared.statement_hash,
+                decision="deny",
+                now=now,
+            )
+        _log("recovery:case:deny", case, officer.index, prepared.statement_hash, actor)
+        finish_failed(case, CaseState.DENIED)
+    return case
+
+
+def _read(case: Case, statement: bytes, actor: Actor, *, approves: bool) -> tuple[Officer, cases.Approval, Sign1]:
+    refuse_ineligible(case, actor)
+    signed_policy = _policy_of(case)
+    try:
+        signed = Sign1.parse(statement)
+        officer, said = approvals.read_decision(signed, case=Sign1.parse(bytes(case.statement)), policy=signed_policy)
+        check_time(said.header, int(timezone.now().timestamp()))
+    except HoldfastError as error:
+        raise ApprovalRefused(str(error), field="statement") from error
+    if actor.person_id is None or officer.person != actor.person_id.bytes:
+        raise ApprovalRefused("The statement is another officer's than the one who sent it.", field="statement")
+    if said.approves is not approves:
+        raise ApprovalRefused("An approval goes to approvals, a denial to deny.", field="statement")
+    return officer, said, signed
+
+
+def _policy_of(case: Case) -> SignedPolicy:
+    row = escrow.policy_named(bytes(case.policy_hash))
+    payload = parse_many(bytes(row.statement), max_size=MAX_BLOB)[0]
+    return SignedPolicy(escrow.reading(row), payload.payload_hash)
+
+
+def refuse_ineligible(case: Case, actor: Actor) -> None:
+    """Raise NotEligible, after logging it, unless the actor is an officer who may decide this case now."""
+    try:
+        _require_eligible(case, actor, timezone.now())
+    except NotEligible as refusal:
+        with transaction.atomic():
+            audit.append(
+                tag="recovery:approval:refuse", actor=actor, subject=str(case.pk), body={"why": refusal.extra["why"]}
+            )
+        raise
+
+
+def _require_eligible(case: Case, actor: Actor, now: datetime) -> None:
+    """Persons are compared, never accounts or keys: a second device of the requester is the requester (FAULTS P1)."""
+    for person_id, why, text in (
+        (case.subject_id, "subject", "You are the subject of this case."),
+        (case.requester_id, "requester", "You opened this case."),
+        (case.recipient_person_id, "recipient", "Your device receives this case's release."),
+    ):
+        if actor.person_id == person_id:
+            raise NotEligible(f"{text} Other officers decide it.", why=why)
+    policy = escrow.policy_named(bytes(case.policy_hash))
+    if actor.person_id not in {officer.person_id for officer in access.eligible_for(case, policy, now)}:
+        raise NotEligible(
+            "You are not an officer who counts for this case now: not named by its policy and the newest one, away, "
+            "suspended, or still cooling off.",
+            why="not-counting",
+        )
+
+
+def _store(
+    case: Case, officer: Officer, *, statement: bytes, statement_hash: bytes, decision: str, now: datetime
+) -> Approval:
+    row: Approval = Approval.objects.create(
+        case=case,
+        index=officer.index,
+        person_id=UUID(bytes=officer.person),
+        decision=decision,
+        statement=statement,
+        statement_hash=statement_hash,
+        at=now,
+    )
+    return row
+
+
+def _log(tag: str, case: Case, index: int, statement_hash: bytes, actor: Actor) -> None:
+    audit.append(
+        tag=tag,
+        actor=actor,
+        subject=str(case.pk),
+        body={"q": bytes(case.q), "index": index, "statement_hash": statement_hash},
+    )
+
+
+def counted(case: Case, policy: Policy, now: datetime) -> dict[UUID, set[UUID]]:
+    """Return, for each deposit of the case, the persons whose approvals count for it now."""
+    eligible = {officer.person_id for officer in access.eligible_for(case, policy, now)}
+    held: dict[UUID, set[UUID]] = {row.deposit_id: set() for row in access.deposits_of(case)}
+    for share in access.shares_of(case):
+        if share.approval.decision == "approve" and share.approval.person_id in eligible:
+            held.setdefault(share.deposit_id, set()).add(share.approval.person_id)
+    return held
+
+
+def recount(case: Case, *, now: datetime, actor: Actor) -> None:
+    """Move a case to where its approvals and notices have it. Inside the caller's transaction, on a locked row."""
+    m, terms, policy = access.terms_of(case, now)
+    fewest = min(len(persons) for persons in counted(case, policy, now).values())
+    if case.state in (CaseState.QUORATE, CaseState.WAITING) and fewest < m:
+        reopen(case, why="quorum-lost", actor=actor)
+    if case.state == CaseState.REQUESTED and fewest >= m:
+        advance(case, CASE, CaseState.QUORATE, quorate_at=now, why="")
+        audit.append(tag="recovery:case:quorum", actor=actor, subject=str(case.pk), body={"q": bytes(case.q)})
+    if case.state == CaseState.QUORATE:
+        _start_waiting(case, terms.delay_seconds, terms.undelivered_delay_seconds, now)
+
+
+def _start_waiting(case: Case, delay: int, long_delay: int, now: datetime) -> None:
+    """Start the delay once the subject was told, could not be told, or is to be told later (FAULTS R3)."""
+    notice = access.notice_of_opening(case)
+    is_due = case.notice_at <= now
+    if is_due and (notice is None or notice.state == NoticeState.PENDING):
+        return
+    if is_due and notice is not None and notice.state == NoticeState.FAILED:
+        delay = max(delay, long_delay)
+    quorate_at = case.quorate_at or now
+    release_at = max(case.not_before, quorate_at + timedelta(seconds=delay))
+    advance(case, CASE, CaseState.WAITING, release_at=release_at)
+    # Under the process's own name: nobody's act starts the delay, the rules do.
+    audit.append(
+        tag="recovery:case:wait",
+        actor=system_actor(case.tenant_id, "recovery"),
+        subject=str(case.pk),
+        body={"q": bytes(case.q), "release_at": int(release_at.timestamp())},
+    )
+    enqueue(RELEASE_JOB, queue="release", run_at=release_at, unique=str(case.pk), case=str(case.pk))
+
+
+def propose_successor(*, case_id: UUID, identity_key: PublicKey, old_head: bytes, actor: Actor) -> Case:
+    """Keep the identity key under which the subject asks to begin again, for officers to see. It is set once.
+
+    Only in a case in which the subject recovers her own, after the release. Raises CaseMoved.
+    """
+    with transaction.atomic():
+        case = access.locked(case_id)
+        if case.subject_id != case.recipient_person_id or case.state not in _ATTESTABLE:
+            raise CaseMoved("Only a released case to its own subject names a new identity.", state=case.state)
+        if case.successor_key is not None:
+            if (bytes(case.successor_key), bytes(case.successor_head or b"")) != (identity_key.encoded, old_head):
+                raise CaseMoved("This case has named another new identity already. Open a new case.")
+            return case
+        case.successor_key, case.successor_head = identity_key.encoded, old_head
+        case.save(update_fields=["successor_key", "successor_head"])
+        audit.append(
+            tag="recovery:case:succeed",
+            actor=actor,
+            subject=str(case.pk),
+            body={"identity_key": identity_key.encoded},
+        )
+    return case
+
+
+@dataclass(frozen=True)
+class PreparedAttestation:
+    """An attestation that was verified, not stored yet."""
+
+    case_id: UUID
+    index: int
+    statement: bytes
+    statement_hash: bytes
+
+
+def prepare_attestation(*, case: Case, statement: bytes, actor: Actor) -> PreparedAttestation:
+    """Verify an officer's word that a new key is the subject's, for her chain's re-genesis.
+
+    Raises NotEligible, logged; AttestationRefused for a statement that does not fit the case; CaseMoved.
+    """
+    refuse_ineligible(case, actor)
+    if case.state not in _ATTESTABLE:
+        raise CaseMoved(f"The case is {case.state}.", state=case.state)
+    policy = _policy_of(case).policy
+    try:
+        signed = Sign1.parse(statement)
+        officer = policy.officer(signed.kid)
+        if officer is None or actor.person_id is None or officer.person != actor.person_id.bytes:
+            raise AttestationRefused("It is not signed by your key in the case's policy.", field="statement")
+        said = cases.Attestation.from_payload(signed.verify(officer.signing_key, purpose=Purpose.ATTESTATION))
+        check_time(said.header, int(timezone.now().timestamp()))
+    except HoldfastError as error:
+        raise AttestationRefused(str(error), field="statement") from error
+    _require_about(case, said)
+    return PreparedAttestation(case.pk, officer.index, statement, signed.payload_hash)
+
+
+def attest(*, prepared: PreparedAttestation, actor: Actor) -> Attestation:
+    """Store a verified attestation; an officer attests once, and a second time changes nothing."""
+    with transaction.atomic():
+        case = access.locked(prepared.case_id)
+        known = next((row for row in access.attestations_of(case) if row.index == prepared.index), None)
+        if known is not None:
+            return known
+        row: Attestation = Attestation.objects.create(
+            case=case,
+            index=prepared.index,
+            person_id=actor.person_id,
+            statement=prepared.statement,
+            at=timezone.now(),
+        )
+        audit.append(
+            tag="recovery:attestation:accept",
+            actor=actor,
+            subject=str(case.pk),
+            body={"index": prepared.index, "statement_hash": prepared.statement_hash},
+        )
+    return row
+
+
+def _require_about(case: Case, said: cases.Attestation) -> None:
+    asked = access.statement_of(case)
+    if case.subject_id != case.recipient_person_id:
+        raise AttestationRefused("This case releases to another person: nobody's account begins again by it.")
+    named = (said.header.tenant, said.header.user, said.case_id, said.device_hash)
+    if named != (asked.header.tenant, asked.subject, asked.case_id, asked.recipient_device_hash):
+        raise AttestationRefused("The attestation is about another case, person or device.", field="statement")
+    proposed = (bytes(case.successor_key or b""), bytes(case.successor_head or b""))
+    if (said.new_aik.encoded, said.old_head) != proposed:
+        raise AttestationRefused("The attestation is about another key than the one proposed.", field="statement")

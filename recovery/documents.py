@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Cases, releases and attestations as the REST API shows them.
+
+DESIGN section 9. What a case asks is shown as its signed bytes; the fields beside repeat them for lists.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.utils import timezone
+
+from holdfast.core.encoding import b64u
+from kernel.fields import rfc3339
+from recovery import access
+
+if TYPE_CHECKING:
+    from recovery.models import Attestation, Case
+    from recovery.services import Collection
+
+
+def case_document(case: Case, *, with_timeline: bool = True) -> dict[str, Any]:
+    """Return one case; `needed` is how many approvals each deposit needs now."""
+    needed, _, _ = access.terms_of(case, timezone.now())
+    return {
+        "case_id": str(case.pk),
+        "state": case.state,
+        "why": case.why,
+        "subject": str(case.subject_id),
+        "requester": str(case.requester_id),
+        "purpose": case.purpose,
+        "statement": b64u(bytes(case.statement)),
+        "q": b64u(bytes(case.q)),
+        "deposits": [
+            {
+                "deposit_id": str(row.deposit_id),
+                "record_hash": b64u(bytes(row.record_hash)),
+                "generation": row.generation,
+            }
+            for row in access.deposits_of(case)
+        ],
+        "approvals": [
+            {
+                "index": row.index,
+                "person_id": str(row.person_id),
+                "statement": b64u(bytes(row.statement)),
+                "decision": row.decision,
+                "at": rfc3339(row.at),
+            }
+            for row in access.approvals_of(case)
+        ],
+        "needed": needed,
+        "not_before": rfc3339(case.not_before),
+        "notice_at": rfc3339(case.notice_at),
+        "expiry": rfc3339(case.expiry),
+        "release_at": rfc3339(case.release_at) if case.release_at else None,
+        "recipient_words": list(access.statement_of(case).recipient_words),
+        "successor": _successor(case),
+        "timeline": _timeline(case) if with_timeline else [],
+    }
+
+
+def _successor(case: Case) -> dict[str, str] | None:
+    if case.successor_key is None or case.successor_head is None:
+        return None
+    return {"identity_key": b64u(bytes(case.successor_key)), "old_head": b64u(bytes(case.successor_head))}
+
+
+def _timeline(case: Case) -> list[dict[str, str]]:
+    return [{"tag": row.tag, "at": rfc3339(row.at), "by": row.by} for row in access.timeline(case)]
+
+
+def attestation_document(row: Attestation) -> dict[str, Any]:
+    """Return one officer's attestation."""
+    return {
+        "index": row.index,
+        "person_id": str(row.person_id),
+        "statement": b64u(bytes(row.statement)),
+        "at": rfc3339(row.at),
+    }
+
+
+def release_document(collection: Collection, *, policy: bytes) -> dict[str, Any]:
+    """Return everything that the recipient opens on her own device; nothing in it opens anywhere else."""
+    return {
+        "halves": [[str(row.deposit_id), b64u(bytes(row.half))] for row in collection.releases],
+        "shares": [
+            [str(row.deposit_id), share.index, b64u(bytes(share.sealed))]
+            for row in collection.releases
+            for share in sorted(row.shares.all(), key=lambda one: one.index)
+        ],
+        "records": [
+            [str(deposit_id), b64u(one.record), b64u(one.statement)] for deposit_id, one in collection.deposits.items()
+        ],
+        "policy": b64u(policy),
+    }

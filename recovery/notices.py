@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Telling people about cases: one message each, whose hand-over or failure is an entry in the log.
+
+Implements ESCROW, "Case" (notice); FAULTS R3. It promises nothing about reading: handed over means that the
+mail system took it.
+"""
+
+from __future__ import annotations
+
+import logging
+import smtplib
+from datetime import timedelta
+from uuid import UUID
+
+from django.conf import settings
+from django.core.mail import EmailMessage
+from django.db import transaction
+from django.template.loader import render_to_string
+from django.utils import timezone
+
+from audit import services as audit
+from kernel.actors import Actor
+from kernel.queue import RunLater
+from kernel.transitions import advance
+from recovery import access, decisions
+from recovery.cases import owe
+from recovery.models import Case, Notice
+from recovery.states import NOTICE, NoticeState
+from tenants import access as tenants
+
+log = logging.getLogger("holdfast.notices")
+
+MAX_ATTEMPTS = 5
+RETRY_SECONDS = 20
+SUBJECTS = {
+    "opened": "Somebody asked to open your escrowed keys",
+    "asked": "A recovery case waits for your decision",
+    "released": "Your escrowed keys were released",
+}
+
+
+def give_notice(*, notice_id: UUID, actor: Actor) -> None:
+    """Hand one notice over to the mail system, and log that it was, or after five tries that it could not be.
+
+    Raises RunLater between tries. Done once: a notice that is settled stays as it is.
+    """
+    notice = Notice.objects.select_related("case").get(pk=notice_id)
+    if notice.state != NoticeState.PENDING:
+        return
+    # Outside the transaction: a mail server may hang. A crash before the commit sends it twice, never not at all.
+    delivered = _send(notice)
+    if not delivered and notice.attempts + 1 < MAX_ATTEMPTS:
+        Notice.objects.filter(pk=notice.pk).update(attempts=notice.attempts + 1)
+        raise RunLater(timezone.now() + timedelta(seconds=RETRY_SECONDS), "mail was not taken")
+    _settle(notice, NoticeState.HANDED_OVER if delivered else NoticeState.FAILED, actor)
+
+
+def _settle(notice: Notice, state: NoticeState, actor: Actor) -> None:
+    with transaction.atomic():
+        case = access.locked(notice.case_id)
+        notice.refresh_from_db()
+        if notice.state != NoticeState.PENDING:
+            return
+        now = timezone.now()
+        advance(notice, NOTICE, state, settled_at=now)
+        verb = "hand-over" if state == NoticeState.HANDED_OVER else "fail"
+        audit.append(
+            tag=f"recovery:notice:{verb}",
+            actor=actor,
+            subject=str(case.pk),
+            body={"kind": notice.kind, "person": str(notice.person_id)},
+        )
+        if notice.kind == access.OPENED and case.state == "quorate":
+            decisions.recount(case, now=now, actor=actor)
+
+
+def _send(notice: Notice) -> bool:
+    person = tenants.person(notice.person_id)
+    case: Case = notice.case
+    context = {
+        "person": person,
+        "tenant": tenants.tenant(),
+        "case": case,
+        "url": f"{settings.HOLDFAST_PUBLIC_URL}/console/",
+    }
+    message = EmailMessage(
+        subject=SUBJECTS[notice.kind],
+        body=render_to_string(f"email/case_{notice.kind}.txt", context),
+        to=[person.email],
+    )
+    try:
+        return message.send(fail_silently=False) == 1
+    except (OSError, smtplib.SMTPException) as error:
+        log.warning("notice %s was not taken: %s", notice.pk, type(error).__name__)
+        return False
+
+
+def owe_release_notice(case: Case) -> None:
+    """Promise the subject the notice that her keys were released, in the transaction that is open."""
+    owe(case, case.subject_id, "released", max(timezone.now(), case.notice_at))

@@ -1,0 +1,268 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The release process: the only caller of the escrow token, alone with its PIN and its own directory.
+
+Implements ESCROW, "Release process"; FAULTS P11, P12, P16, P19, D13, W1. The rules are in `release_rules` and
+`holdfast.core.release`; here is only the order of things, so that kill -9 between any two of them loses nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from uuid import UUID
+
+from django.db import close_old_connections
+from django.utils import timezone
+
+from audit.errors import NoCheckpoint
+from escrow import services as custody
+from holdfast.core.approvals import take_off_outer
+from holdfast.core.errors import Expired, HoldfastError, QuorumNotMet, UnwrapFailed
+from holdfast.core.keys import PublicKey
+from holdfast.core.release import Ended, NotYet
+from hsm.errors import HsmError, HsmRefused
+from kernel import queue
+from kernel.actors import Actor, system_actor
+from kernel.errors import Conflict, DomainError
+from kernel.models import Job
+from kernel.scope import tenant_scope
+from recovery import access, services
+from recovery.models import Case
+from recovery.release_directory import Directory, Intent, only_process, tenants
+from recovery.release_log import ReleaseLog
+from recovery.release_rules import Order, orders_for
+from recovery.services import Opened
+from recovery.states import CaseState
+
+log = logging.getLogger("holdfast.release")
+
+RETRY = timedelta(seconds=1)
+RETRY_HSM = timedelta(seconds=5)
+SWEEP_SECONDS = 5
+
+
+@dataclass
+class TenantRelease:
+    """One tenant's part of the process: its directory, its own reading of the log, and one case after another."""
+
+    directory: Directory
+    log: ReleaseLog
+    actor: Actor = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.actor = system_actor(self.directory.tenant_id, "release")
+
+    def attempt(self, case_id: UUID) -> datetime | None:
+        """Take one case as far as it may go now; returns when to try again, or None when there is nothing to do.
+
+        Call it inside the tenant's scope. What is wrong with the case itself ends in its state; nothing is raised
+        for it. A database error goes up: the next attempt starts from what is committed.
+        """
+        case = access.case_for_release(case_id)
+        if case is None or case.state not in (CaseState.WAITING, CaseState.RELEASING):
+            return None
+        try:
+            return self._release(case)
+        except (HoldfastError, HsmError, DomainError) as error:
+            return self._after(case, error)
+
+    def _after(self, case: Case, error: Exception) -> datetime | None:
+        """Say what a refusal means for a case: wait, go back, end, or be held. The order of the cases matters."""
+        soon, at = timezone.now() + RETRY, None
+        match error:
+            case NotYet(at=due):
+                at = self._wait(case, "not-yet", datetime.fromtimestamp(due, tz=UTC) if due else soon)
+            case Expired() | NoCheckpoint():
+                # No fresh head: the sequencer or its HSM is away. Without one nothing is released.
+                at = self._wait(case, "log-too-old", soon)
+            case HsmRefused():
+                self._hold(case, "half-refused")
+            case HsmError():
+                log.warning("case %s waits: the HSM is away (%s)", case.pk, type(error).__name__)
+                at = self._wait(case, "hsm-away", timezone.now() + RETRY_HSM)
+            case QuorumNotMet():
+                at = self._too_few(case)
+            case Ended():
+                self._ended(case, error)
+            case Conflict():
+                pass  # it moved meanwhile: a veto or an end was faster
+            case _ if self.log.is_behind():
+                at = self._wait(case, "log-behind", soon)
+            case _:
+                log.error("case %s is held: %s", case.pk, error)
+                self._hold(case, "rows-and-log-disagree")
+        return at
+
+    def _release(self, case: Case) -> datetime | None:
+        # To release a case we must, in this order:
+        #
+        # (1) follow the log to a fresh head, so that every veto and removal in it is known;
+        # (2) hold the rows to the log and have the rules judge: what to ask the HSM, for whom;
+        # (3) take the outer sealing off the shares: enough must be what their officers signed for;
+        # (4) write the intent in our own journal, which no database can take back;
+        # (5) commit intent and audit entry; only here it is decided against a veto;
+        # (6) ask the HSM, outside any transaction;
+        # (7) record the result, the state and the audit entry together.
+        now = int(timezone.now().timestamp())
+        self.log.follow(now=now)  # (1)
+        orders = orders_for(case, directory=self.directory, facts=self.log.facts, now=now)  # (2)
+        shares = self._open_shares(case, orders)  # (3)
+        if shares is None:
+            return None
+        recipient = orders[0].rewrap.recipient
+        self.directory.spend(_intent(case, recipient, now))  # (4)
+        if not services.begin_release(case_id=case.pk, actor=self.actor):  # (5)
+            return None
+        halves = {order.deposit_id: self._rewrap(order) for order in orders}  # (6)
+        opened = {deposit_id: Opened(half, shares[deposit_id]) for deposit_id, half in halves.items()}
+        services.finish_release(case_id=case.pk, opened=opened, actor=self.actor)  # (7)
+        return None
+
+    def _rewrap(self, order: Order) -> bytes:
+        return custody.rewrap_half(
+            key=order.key,
+            cka_id=order.cka_id,
+            sealed_half=order.rewrap.deposit.sealed_half,
+            recipient=order.rewrap.recipient,
+        )
+
+    def _open_shares(self, case: Case, orders: tuple[Order, ...]) -> dict[UUID, dict[int, bytes]] | None:
+        """Return {deposit: {index: share sealed to the recipient}}, or None when shares were wrong and are voided."""
+        stored, key, wrong = services.stored_shares(case), self.directory.sealing_key(), []
+        found: dict[UUID, dict[int, bytes]] = {order.deposit_id: {} for order in orders}
+        for order in orders:
+            for index, expected in order.rewrap.share_hashes.items():
+                outer = stored.get((order.deposit_id, index))
+                try:
+                    found[order.deposit_id][index] = take_off_outer(
+                        outer or b"",
+                        key=key,
+                        q=bytes(case.q),
+                        deposit_id=order.deposit_id.bytes,
+                        index=index,
+                        expected_hash=expected,
+                    )
+                except UnwrapFailed:
+                    wrong.append((order.deposit_id, index))
+        if all(len(found[order.deposit_id]) >= order.needed for order in orders):
+            return found
+        log.warning("case %s: %d shares are not what was signed for", case.pk, len(wrong))
+        services.void_shares(case_id=case.pk, shares=wrong, actor=self.actor)
+        return None
+
+    def _wait(self, case: Case, why: str, at: datetime) -> datetime:
+        services.defer_release(case_id=case.pk, why=why, retry_at=at, actor=self.actor)
+        services.postpone(case_id=case.pk, release_at=at)
+        return at
+
+    def _hold(self, case: Case, why: str) -> None:
+        services.hold_case(case_id=case.pk, why=why, actor=self.actor)
+
+    def _too_few(self, case: Case) -> datetime | None:
+        """Send the case back to its officers; when the rows claim a quorum that the log does not show, hold it."""
+        services.defer_release(case_id=case.pk, why="quorum-lost", retry_at=timezone.now(), actor=self.actor)
+        services.settle_case(case_id=case.pk, actor=self.actor)
+        counted = access.case_for_release(case.pk)
+        if counted is None or counted.state != CaseState.WAITING:
+            return None
+        if self.log.is_behind():
+            return self._wait(case, "log-behind", timezone.now() + RETRY)
+        self._hold(case, "quorum-not-in-log")
+        return None
+
+    def _ended(self, case: Case, refusal: Ended) -> None:
+        services.defer_release(case_id=case.pk, why="ended", retry_at=timezone.now(), actor=self.actor)
+        if case.expiry <= timezone.now():
+            services.expire_case(case_id=case.pk, actor=self.actor)
+        else:
+            log.error("case %s can never be released: %s", case.pk, refusal)
+            self._hold(case, "forbidden-meanwhile")
+
+
+def _intent(case: Case, recipient: PublicKey, now: int) -> Intent:
+    digest = hashlib.sha256(recipient.encoded).digest()
+    return Intent(case_id=case.pk.bytes, q=bytes(case.q), recipient=digest, at=now)
+
+
+class ReleaseProcess:
+    """All tenants of one directory. Make it with `opened`, then call `tick` again and again."""
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+        self._tenants: dict[UUID, TenantRelease] = {}
+        self._swept: datetime | None = None
+
+    def tick(self) -> int:
+        """Do what is due, and return how many jobs were completed. A tenant's trouble stops no other tenant."""
+        close_old_connections()
+        now = timezone.now()
+        if self._swept is None or (now - self._swept).total_seconds() >= SWEEP_SECONDS:
+            self._swept = now
+            self._sweep(now)
+        return queue.run_due("release")
+
+    def run_job(self, job: Job) -> None:
+        """Attempt the case that a job names; raises RunLater while there is something left to do."""
+        at = self._attempt(UUID(job.payload["case"]), job.tenant_id)
+        if at is not None:
+            raise queue.RunLater(at, "the case is not over")
+
+    def _sweep(self, now: datetime) -> None:
+        """Finish what a dead process left in `releasing`, and catch up with cases whose job was lost."""
+        for case_id, tenant_id in access.due_for_release(now):
+            with tenant_scope(tenant_id):
+                self._attempt(case_id, tenant_id)
+
+    def _attempt(self, case_id: UUID, tenant_id: UUID) -> datetime | None:
+        try:
+            return self._tenant(tenant_id).attempt(case_id)
+        except FileNotFoundError:
+            log.error("the release directory holds no trust for tenant %s: hold its ceremony", tenant_id)  # noqa: TRY400
+        except (HoldfastError, NoCheckpoint) as error:
+            log.error("tenant %s is not released for: %s", tenant_id, error)  # noqa: TRY400
+        return timezone.now() + RETRY_HSM
+
+    def _tenant(self, tenant_id: UUID) -> TenantRelease:
+        if tenant_id not in self._tenants:
+            directory = Directory(self._home, tenant_id)
+            self._tenants[tenant_id] = TenantRelease(directory, ReleaseLog.open(directory))
+        return self._tenants[tenant_id]
+
+
+_running: ReleaseProcess | None = None
+
+
+@contextmanager
+def opened(home: Path) -> Iterator[ReleaseProcess]:
+    """Hold the directory, alone, and give the process that jobs of the queue `release` are run by.
+
+    Raises BlockingIOError when another process holds it.
+    """
+    global _running  # noqa: PLW0603 — one directory, one process
+    with only_process(home):
+        _running = ReleaseProcess(home)
+        log.info("release process for %d tenants", len(tenants(home)))
+        try:
+            yield _running
+        finally:
+            _running = None
+
+
+def run_job(job: Job) -> None:
+    """Handle a job of the queue `release`. Raises RuntimeError outside the release process."""
+    if _running is None:
+        raise RuntimeError("only the release process runs this queue")
+    _running.run_job(job)
+
+
+def run(home: Path, *, until: Callable[[], bool], pause: Callable[[float], object]) -> None:
+    """Tick until told to stop; `pause` waits for a number of seconds or less."""
+    with opened(home) as process:
+        while not until():
+            if not process.tick():
+                pause(0.2)

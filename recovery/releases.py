@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Moving a case through its release, and handing the result to its recipient. `services` re-exports these verbs.
+
+Implements ESCROW, "Release process" on the side of the rows; FAULTS P5, P11, P12, X4. It asks the HSM nothing and
+judges nothing: `release_process` does, and calls these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from django.db import transaction
+from django.utils import timezone
+
+from audit import services as audit
+from escrow import access as escrow
+from escrow import services as custody
+from holdfast.core.entries import ArchiveGeneration, ReGenesis, RotateKey
+from kernel.actors import Actor
+from kernel.transitions import advance
+from keys import access as keys
+from keys.services import open_record
+from recovery import access
+from recovery.cases import finish_failed, reopen
+from recovery.decisions import SHARE_KIND, recount
+from recovery.errors import CaseMoved, NotReleased
+from recovery.models import Case, Release, ReleasedShare
+from recovery.notices import owe_release_notice
+from recovery.states import CASE, UNDECIDED, CaseState
+
+_COLLECTABLE = frozenset({CaseState.RELEASED, CaseState.COLLECTED, CaseState.ROTATED, CaseState.SEALED})
+
+
+@dataclass(frozen=True)
+class Opened:
+    """One deposit as the HSM and the release process opened it: still sealed to the recipient alone.
+
+    half: 384 bytes under the case's RSA key. shares: {officer's index: share sealed to the case's X-Wing key}.
+    """
+
+    half: bytes
+    shares: Mapping[int, bytes]
+
+
+def stored_shares(case: Case) -> dict[tuple[UUID, int], bytes]:
+    """Return {(deposit id, index): outer-sealed share} from storage. Asks the HSM; call it outside transactions.
+
+    Raises UnwrapFailed when a row was changed or moved, HsmUnavailable.
+    """
+    return {
+        (share.deposit_id, share.approval.index): open_record(
+            bytes(share.sealed), user_id=case.subject_id, object_id=share.pk, kind=SHARE_KIND, version=1
+        )
+        for share in access.shares_of(case)
+    }
+
+
+def begin_release(*, case_id: UUID, actor: Actor) -> bool:
+    """Commit the intent: `waiting` becomes `releasing`, after one more count of the rows under their lock.
+
+    False, and the case is back with its officers, when an approval stopped counting a moment ago (FAULTS P5). From
+    here on a veto comes too late. Raises CaseMoved when another process or an end was faster.
+    """
+    with transaction.atomic():
+        # The same lock as every change of officers and policies: none of them slips between count and intent.
+        escrow.newest_policy_for_update()
+        case = access.locked(case_id)
+        if case.state == CaseState.RELEASING:
+            return True
+        if case.state != CaseState.WAITING:
+            raise CaseMoved(f"The case is {case.state}.", state=case.state)
+        recount(case, now=timezone.now(), actor=actor)
+        if case.state != CaseState.WAITING:
+            return False
+        advance(case, CASE, CaseState.RELEASING)
+        audit.append(tag="recovery:release:begin", actor=actor, subject=str(case.pk), body={"q": bytes(case.q)})
+    return True
+
+
+def finish_release(*, case_id: UUID, opened: Mapping[UUID, Opened], actor: Actor) -> None:
+    """Record what was opened, all of it and once: `releasing` becomes `released` in the same transaction.
+
+    Raises CaseMoved when it was recorded already; a unique key per deposit says so as well.
+    """
+    with transaction.atomic():
+        case = access.locked(case_id)
+        if case.state != CaseState.RELEASING:
+            raise CaseMoved(f"The case is {case.state}.", state=case.state)
+        now = timezone.now()
+        for deposit_id, one in opened.items():
+            row = Release.objects.create(case=case, deposit_id=deposit_id, half=one.half, at=now)
+            for index, sealed in sorted(one.shares.items()):
+                ReleasedShare.objects.create(release=row, index=index, sealed=sealed)
+        # Their work is done, and what stays behind could only add up with something else.
+        access.shares_of(case).delete()
+        advance(case, CASE, CaseState.RELEASED)
+        audit.append(
+            tag="recovery:release:finish",
+            actor=actor,
+            subject=str(case.pk),
+            body={"q": bytes(case.q), "deposits": len(opened)},
+        )
+        owe_release_notice(case)
+
+
+def defer_release(*, case_id: UUID, why: str, retry_at: datetime, actor: Actor) -> None:
+    """Put a case back to waiting, because the HSM was away or the rules say not now; nothing is lost."""
+    with transaction.atomic():
+        case = access.locked(case_id)
+        if case.state != CaseState.RELEASING:
+            return
+        advance(case, CASE, CaseState.WAITING, why=why, release_at=retry_at)
+        audit.append(tag="recovery:release:defer", actor=actor, subject=str(case.pk), body={"why": why})
+
+
+def postpone(*, case_id: UUID, release_at: datetime) -> None:
+    """Show the time that the log gives, where the rows had reckoned another."""
+    with transaction.atomic():
+        case = access.locked(case_id)
+        if case.state == CaseState.WAITING and case.release_at != release_at:
+            case.release_at = release_at
+            case.save(update_fields=["release_at"])
+
+
+def settle_case(*, case_id: UUID, actor: Actor) -> None:
+    """Count a case's rows again and move it to where they have it: an officer left, came back, or a notice settled."""
+    with transaction.atomic():
+        escrow.newest_policy_for_update()
+        case = access.locked(case_id)
+        if case.state in UNDECIDED:
+            recount(case, now=timezone.now(), actor=actor)
+
+
+def void_shares(*, case_id: UUID, shares: Sequence[tuple[UUID, int]], actor: Actor) -> None:
+    """Destroy shares (deposit id, index) that are not what their officers signed for; another officer's replaces them.
+
+    The case goes back to its officers, and needs no new one (ESCROW, "Case").
+    """
+    with transaction.atomic():
+        case = access.locked(case_id)
+        if case.state not in (CaseState.WAITING, CaseState.QUORATE):
+            return
+        for deposit_id, index in shares:
+            access.shares_of(case).filter(deposit_id=deposit_id, approval__index=index).delete()
+        reopen(case, why="share-wrong", actor=actor)
+
+
+def hold_case(*, case_id: UUID, why: str, actor: Actor) -> None:
+    """Hold a case for ever, because rows and log disagree, and raise the alarm (FAULTS P16).
+
+    why: a fixed word of ours. A person must look; only a new case goes on.
+    """
+    with transaction.atomic():
+        case = access.locked(case_id)
+        if not CASE.allows(case.state, CaseState.HELD):
+            return
+        finish_failed(case, CaseState.HELD, why=why)
+        audit.append(tag="recovery:release:held", actor=actor, subject=str(case.pk), body={"why": why})
+
+
+@dataclass(frozen=True)
+class Collection:
+    """Everything a recipient needs to open her deposits on her own device."""
+
+    releases: Sequence[Release]
+    deposits: Mapping[UUID, custody.AcceptedDeposit]
+
+
+def prepare_collection(*, case: Case) -> Collection:
+    """Read what was released, and the deposits it opens; call it outside transactions, since it asks the HSM.
+
+    Raises NotReleased before the release.
+    """
+    if case.state not in _COLLECTABLE:
+        raise NotReleased(f"The case is {case.state}.", state=case.state)
+    held = escrow.deposits_named([row.deposit_id for row in access.deposits_of(case)])
+    opened = {deposit_id: custody.open_deposit(row) for deposit_id, row in held.items()}
+    return Collection(access.releases_of(case), opened)
+
+
+def collect(*, case_id: UUID, actor: Actor) -> Case:
+    """Note that the recipient collects: the first time, `released` becomes `collected`."""
+    with transaction.atomic():
+        case = access.locked(case_id)
+        if case.state not in _COLLECTABLE:
+            raise NotReleased(f"The case is {case.state}.", state=case.state)
+        if case.state == CaseState.RELEASED:
+            advance(case, CASE, CaseState.COLLECTED, collected_at=timezone.now())
+        audit.append(tag="recovery:case:collect", actor=actor, subject=str(case.pk), body={"q": bytes(case.q)})
+    return case
+
+
+def follow_rotation(*, case_id: UUID, actor: Actor) -> None:
+    """Move a collected case on once its subject's chain shows that what was exposed is renewed.
+
+    That is a re-genesis, or a new identity key and a new archive generation, accepted after the collection.
+    """
+    case = Case.objects.get(pk=case_id)
+    if case.state != CaseState.COLLECTED or case.collected_at is None or not _is_renewed(case, case.collected_at):
+        return
+    with transaction.atomic():
+        case = access.locked(case_id)
+        if case.state == CaseState.COLLECTED:
+            advance(case, CASE, CaseState.ROTATED)
+            audit.append(tag="recovery:case:rotate", actor=actor, subject=str(case.pk))
+
+
+def _is_renewed(case: Case, since: datetime) -> bool:
+    rows = keys.chain_entries(case.subject_id)
+    fresh = {row.kind for row in rows if row.appended_at > since}
+    return ReGenesis.TYPE in fresh or {RotateKey.TYPE, ArchiveGeneration.TYPE} <= fresh
+
+
+def close_case(*, case_id: UUID, actor: Actor, after: timedelta) -> None:
+    """Close a case that was renewed long enough ago."""
+    with transaction.atomic():
+        case = access.locked(case_id)
+        collected_at = case.collected_at
+        if case.state in (CaseState.ROTATED, CaseState.SEALED) and collected_at is not None:
+            if timezone.now() < collected_at + after:
+                return
+            advance(case, CASE, CaseState.CLOSED, ended_at=timezone.now())
+            audit.append(tag="recovery:case:close", actor=actor, subject=str(case.pk))

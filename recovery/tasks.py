@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Work that takes time: notices, expiry, recounts, following rotations; and the entry of the release queue.
+
+DESIGN section 7: ids in, one service call each. Time limits are transitions made here, never by a read.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from uuid import UUID
+
+from django.utils import timezone
+
+from kernel.actors import system_actor
+from kernel.models import Job
+from kernel.queue import every, handles
+from kernel.scope import tenant_scope
+from recovery import access, release_process, services
+from recovery.cases import NOTICE_JOB, RELEASE_JOB
+from recovery.states import CaseState
+
+CLOSE_AFTER = timedelta(days=30)
+
+
+@handles(NOTICE_JOB)
+def give_notice(job: Job) -> None:
+    """Hand one notice over."""
+    services.give_notice(notice_id=UUID(job.payload["notice"]), actor=system_actor(job.tenant_id, "worker"))
+
+
+@handles(RELEASE_JOB)
+def release(job: Job) -> None:
+    """Attempt one case. The queue is the release process's own: no worker leases its jobs."""
+    release_process.run_job(job)
+
+
+@every(seconds=2)
+def expire_cases() -> None:
+    """End the cases whose time is over."""
+    for case_id, tenant_id in access.past_expiry(timezone.now()):
+        with tenant_scope(tenant_id):
+            services.expire_case(case_id=case_id, actor=system_actor(tenant_id, "worker"))
+
+
+@every(seconds=5)
+def settle_cases() -> None:
+    """Count again the cases that officers decide: one of them may have left or come back."""
+    for case_id, tenant_id in access.in_states(CaseState.REQUESTED, CaseState.QUORATE):
+        with tenant_scope(tenant_id):
+            services.settle_case(case_id=case_id, actor=system_actor(tenant_id, "worker"))
+
+
+@every(seconds=5)
+def follow_rotations() -> None:
+    """Move collected cases on when their subjects have renewed what was exposed, and close old ones."""
+    for case_id, tenant_id in access.in_states(CaseState.COLLECTED, CaseState.ROTATED, CaseState.SEALED):
+        actor = system_actor(tenant_id, "worker")
+        with tenant_scope(tenant_id):
+            services.follow_rotation(case_id=case_id, actor=actor)
+            services.close_case(case_id=case_id, actor=actor, after=CLOSE_AFTER)

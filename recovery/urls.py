@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Addresses of this app."""
+
+from __future__ import annotations
+
+from django.urls import path
+
+from recovery import api, audit_pages, console
+
+api_urlpatterns = [
+    path("cases", api.CasesView.as_view(), name="cases"),
+    path("cases/<uuid:case_id>", api.CaseView.as_view(), name="case"),
+    path("cases/<uuid:case_id>/approvals", api.ApprovalsView.as_view(), name="case-approvals"),
+    path("cases/<uuid:case_id>/deny", api.DenyView.as_view(), name="case-deny"),
+    path("cases/<uuid:case_id>/veto", api.VetoView.as_view(), name="case-veto"),
+    path("cases/<uuid:case_id>/cancel", api.CancelView.as_view(), name="case-cancel"),
+    path("cases/<uuid:case_id>/release", api.ReleaseView.as_view(), name="case-release"),
+    path("cases/<uuid:case_id>/successor", api.SuccessorView.as_view(), name="case-successor"),
+    path("cases/<uuid:case_id>/attestations", api.AttestationsView.as_view(), name="case-attestations"),
+    path("notices", api.NoticesView.as_view(), name="notices"),
+    path("escrow/deposits/<uuid:deposit_id>", api.DepositView.as_view(), name="escrow-deposit"),
+]
+
+console_urlpatterns = [
+    path("", console.overview, name="console-overview"),
+    path("cases/", console.case_index, name="console-cases"),
+    path("cases/<uuid:case_id>/", console.case_page, name="console-case"),
+    path("audit/", audit_pages.audit_list, name="console-audit"),
+    path("audit/<int:index>/", audit_pages.audit_entry, name="console-audit-entry"),
+]
