@@ -240,18 +240,14 @@ def _rotate(state: ChainState, entry: Entry, body: RotateKey) -> ChainState:
     return replace(state, aik=body.aik, former_aiks=(*state.former_aiks, state.aik), is_rotation_due=False)
 
 
-def _begin_again(
-    state: ChainState, entry: Entry, body: ReGenesis, policies: Sequence[SignedPolicy]
-) -> ChainState:
+def _begin_again(state: ChainState, entry: Entry, body: ReGenesis, policies: Sequence[SignedPolicy]) -> ChainState:
     _require_signers(entry, body.aik)
     if body.aik in (state.aik, state.recovery_key, *state.former_aiks):
         raise Untrusted("re-genesis to a key that this chain has used")
     policy = next((one.policy for one in policies if one.hash == body.policy_hash), None)
     if policy is None or policy.header.tenant != state.tenant:
         raise Untrusted("re-genesis under a policy that this verifier does not hold")
-    said = verify_attestations(
-        body.attestations, policy, user=state.user, old_head=state.head, new_aik=body.aik
-    )
+    said = verify_attestations(body.attestations, policy, user=state.user, old_head=state.head, new_aik=body.aik)
     # Nothing that the lost identity vouched for is carried over: devices, recovery key, contacts start anew.
     # Archive generations stay, since they are what the officers release.
     return replace(

@@ -29,7 +29,7 @@ from holdfast.core.payloads import Header
 
 @dataclass(frozen=True)
 class Author:
-    """Who writes: the device (16 bytes), its UTC seconds, and the key that signs first: AIK or recovery key."""
+    """Who writes: a device (16 bytes), UTC seconds, and the key that signs first (AIK, recovery key)."""
 
     device: bytes
     issued_at: int
@@ -66,16 +66,12 @@ def rotate_key(state: ChainState, *, by: Author, new_aik: SigningKey, reason: Re
     return _next(state, by, RotateKey(new_aik.public, reason), new_aik)
 
 
-def set_recovery_key(
-    state: ChainState, *, by: Author, recovery_key: PublicKey, old: SigningKey | None = None
-) -> Entry:
+def set_recovery_key(state: ChainState, *, by: Author, recovery_key: PublicKey, old: SigningKey | None = None) -> Entry:
     """Set the recovery key; `old` signs as well when one is set already."""
     return _next(state, by, SetRecoveryKey(recovery_key), *((old,) if old else ()))
 
 
-def archive_generation(
-    state: ChainState, *, by: Author, generation: int, not_before: int, commitment: bytes
-) -> Entry:
+def archive_generation(state: ChainState, *, by: Author, generation: int, not_before: int, commitment: bytes) -> Entry:
     """Announce an archive generation with the commitment to its key."""
     return _next(state, by, ArchiveGeneration(generation, not_before, commitment))
 

@@ -219,14 +219,7 @@ class ReGenesis:
 
 
 Body: TypeAlias = (
-    Genesis
-    | AddDevice
-    | RevokeDevice
-    | RotateKey
-    | SetRecoveryKey
-    | ArchiveGeneration
-    | ShareManifest
-    | ReGenesis
+    Genesis | AddDevice | RevokeDevice | RotateKey | SetRecoveryKey | ArchiveGeneration | ShareManifest | ReGenesis
 )
 _BODIES: Final[dict[int, type[Body]]] = {
     body.TYPE: body
@@ -279,9 +272,7 @@ class Entry:
         return cls(signatures, header, seq, prev, shape.from_map(fields.value(10)))
 
     @classmethod
-    def make(
-        cls, header: Header, seq: int, prev: bytes, body: Body, signers: Iterable[SigningKey]
-    ) -> "Entry":
+    def make(cls, header: Header, seq: int, prev: bytes, body: Body, signers: Iterable[SigningKey]) -> "Entry":
         """Sign an entry with each of one or two keys, in the order in which they must stand.
 
         Raises Malformed for an entry that no verifier would read, above all one of over 16 KiB.

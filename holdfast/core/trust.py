@@ -23,7 +23,7 @@ TenantKey = TypeVar("TenantKey", EscrowKey, OfflineKey)
 
 
 def root_pin(tenant: bytes, root_key: PublicKey, founding_policy_hash: bytes) -> bytes:
-    """Return the 32 bytes that every client pins: tenant, root key and founding policy in one. ESCROW, Keys."""
+    """Return the 32 bytes that every client pins: tenant, root key, founding policy. ESCROW, Keys."""
     return hashlib.sha256(label("root", tenant, root_key.encoded, founding_policy_hash)).digest()
 
 
