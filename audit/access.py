@@ -138,3 +138,11 @@ def search(
     }
     rows = Entry.objects.filter(log="audit", leaf_index__isnull=False, **wanted)
     return list(rows.order_by("-leaf_index")[:limit])
+
+
+def entry_at(log: str, index: int) -> Entry:
+    """Return the entry at an index. Raises NotFound."""
+    found: Entry | None = Entry.objects.filter(log=log, leaf_index=index).first()
+    if found is None:
+        raise NotFound
+    return found

@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-from django.urls import URLPattern, path
+from django.urls import path
 
-from escrow import api
+from escrow import api, console
 
 api_urlpatterns = [
     path("escrow/policy", api.PolicyView.as_view(), name="escrow-policy"),
@@ -16,4 +16,8 @@ api_urlpatterns = [
     path("statements", api.StatementsView.as_view(), name="statements"),
 ]
 
-console_urlpatterns: list[URLPattern] = []
+console_urlpatterns = [
+    path("people/", console.people_list, name="console-people"),
+    path("people/<uuid:person_id>/", console.person_page, name="console-person"),
+    path("escrow/", console.escrow_page, name="console-escrow"),
+]

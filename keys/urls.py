@@ -6,7 +6,7 @@ from __future__ import annotations
 from django.urls import path
 from django.urls.resolvers import URLPattern
 
-from keys import api
+from keys import api, console
 
 api_urlpatterns: list[URLPattern] = [
     path("devices", api.DevicesView.as_view(), name="devices"),
@@ -23,4 +23,6 @@ api_urlpatterns: list[URLPattern] = [
     path("vault/doors/<str:kind>", api.DoorView.as_view(), name="vault-door"),
 ]
 
-console_urlpatterns: list[URLPattern] = []
+console_urlpatterns: list[URLPattern] = [
+    path("devices/<uuid:device_id>/", console.device_page, name="console-device"),
+]

@@ -10,6 +10,8 @@ import uuid
 from collections.abc import Iterable
 from uuid import UUID
 
+from django.db.models import Q
+
 from kernel.actors import Actor
 from kernel.errors import NotFound
 from kernel.scope import current_tenant
@@ -106,3 +108,18 @@ def credential_state(credential_id: UUID) -> str:
 def service_accounts() -> list[ServiceAccount]:
     """List the tenant's service accounts by name."""
     return list(ServiceAccount.objects.order_by("name"))
+
+
+def people_found(text: str, role: str, *, start: int, limit: int) -> tuple[list[Person], int]:
+    """Search the tenant's people by a part of name or address: one page by name, and how many there are."""
+    rows = Person.objects.order_by("name", "id")
+    if text:
+        rows = rows.filter(Q(name__icontains=text) | Q(email__icontains=text))
+    if role:
+        rows = rows.filter(role=role)
+    return list(rows[start : start + limit]), rows.count()
+
+
+def count_active_people() -> int:
+    """Count the people who may have something to lose: active, in whatever role."""
+    return Person.objects.filter(state=PersonState.ACTIVE).count()

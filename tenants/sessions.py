@@ -15,12 +15,13 @@ import django_otp
 from django.conf import settings
 from django.contrib import auth
 from django.core.exceptions import PermissionDenied
-from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.utils import timezone
 from django.utils.crypto import constant_time_compare
 from django_otp.plugins.otp_totp.models import TOTPDevice
 
 from kernel.actors import Actor
+from kernel.errors import NotFound
 from kernel.scope import open_scope
 from tenants.backends import BACKEND, TenantBackend
 from tenants.models import Person
@@ -111,8 +112,8 @@ def console_page(
 ]:
     """Guard a console view, which is called with the actor after the request, in the tenant's open scope.
 
-    Without a complete sign-in: to the sign-in page. Without the permission: 403. Pages are looked at only (GET,
-    HEAD) and never cached.
+    Without a complete sign-in: to the sign-in page. Without the permission: 403. An access function's NotFound is the
+    404 page. Pages are looked at only (GET, HEAD) and never cached.
     """
 
     def guard(
@@ -129,7 +130,10 @@ def console_page(
             open_scope(person.tenant_id)
             if not actor.can(permission):
                 raise PermissionDenied
-            response = view(request, actor, *args, **kwargs)
+            try:
+                response = view(request, actor, *args, **kwargs)
+            except NotFound:
+                raise Http404 from None  # the same page for an unknown id and another tenant's
             response["cache-control"] = "no-store"
             return response
 

@@ -20,9 +20,12 @@ ROOMS = {
 EXTRA_ROOMS = {
     "audit": {"tags", "sequencer", "export", "proofs"},
     "tenants": {"permissions", "authentication", "middleware", "backends", "limits", "forms"},
-    "keys": {"claims", "records", "chains"},
-    "escrow": {"coverage"},
-    "recovery": {"release_process", "release_state", "facts", "eligibility", "notices"},
+    "keys": {"claims", "records", "chains", "chain_words", "health"},
+    "escrow": {"coverage", "terms"},
+    "recovery": {
+        "audit_pages", "audit_words", "case_file", "case_list", "case_words",
+        "release_process", "release_state", "facts", "eligibility", "notices",
+    },
 }
 
 # The only callers of `Model.unscoped`: loops over all tenants, and look-ups made before a scope can be open.

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Console page of one device: what it signed about itself, its pre-keys and how long they last.
+
+DESIGN section 10. Pages only look. A user's page stands in `escrow`, which also knows her deposits.
+"""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.utils import timezone
+
+from holdfast.core.cose import Sign1
+from holdfast.core.errors import HoldfastError
+from holdfast.core.statements import DeviceStatement
+from holdfast.core.suites import Suite
+from kernel.actors import Actor
+from keys import access, health
+from tenants import access as tenants
+from tenants.permissions import PermissionName
+from tenants.sessions import console_page
+
+SUITES = {
+    Suite.CLASSICAL: "1 · Ed25519, X25519",
+    Suite.HYBRID: "2 · Ed25519, X25519 with ML-KEM-768",
+    Suite.CLASSICAL_P256: "3 · P-256",
+    Suite.HYBRID_P256: "4 · P-256 with ML-KEM-768",
+}
+
+
+@console_page(PermissionName.DEVICE_READ)
+def device_page(request: HttpRequest, actor: Actor, device_id: UUID) -> HttpResponse:
+    """Show one device."""
+    device, now = access.device(device_id), timezone.now()
+    (standing,) = health.of_devices([device], now=now)
+    try:
+        signed, refusal = DeviceStatement.open(Sign1.parse(bytes(device.statement))), ""
+    except HoldfastError as error:
+        signed, refusal = None, str(error)
+    context = {
+        "device": device,
+        "standing": standing,
+        "pool_state": standing.state_at(now),
+        "signed": signed,
+        "refusal": refusal,
+        "suite": SUITES[signed.suite] if signed else "",
+        "people": tenants.people_by_id([device.user_id]),
+    }
+    return render(request, "console/keys/device.html", context)

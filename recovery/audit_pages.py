@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Console pages of the audit log: entries by filter, and one entry with its proof. Every read is an entry itself.
+
+Implements DESIGN sections 8 and 10. `audit` stands below sessions, so its pages stand here, in the topmost app.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
+
+from django.db import transaction
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.utils.http import urlencode
+
+from audit import access
+from audit import services as audit
+from audit.errors import LogBroken, NoCheckpoint, OutsideTheLog
+from audit.tags import TAGS
+from holdfast.core.errors import HoldfastError, Untrusted
+from holdfast.core.log_entry import LogEntry
+from holdfast.core.merkle import leaf_hash, verify_inclusion
+from kernel.actors import Actor
+from recovery import audit_words
+from tenants import access as tenants
+from tenants.permissions import PermissionName
+from tenants.sessions import console_page
+
+PAGE: Final = 50
+MAX_FIELD: Final = 200
+_ACTORS: Final = {"person", "device", "service", "system"}
+
+
+@dataclass(frozen=True)
+class Filters:
+    """What was typed, what of it is searched for, and what could not be read, by field."""
+
+    typed: dict[str, str]
+    wanted: dict[str, Any]
+    errors: dict[str, str]
+
+
+def _filters(request: HttpRequest) -> Filters:
+    typed = {name: request.GET.get(name, "").strip()[:MAX_FIELD] for name in ("tag", "by", "about", "since", "until")}
+    wanted: dict[str, Any] = {"tag": typed["tag"], "subject": typed["about"]}
+    errors: dict[str, str] = {}
+    if typed["by"]:
+        _read_actor(typed["by"], wanted, errors)
+    for name, days in (("since", 0), ("until", 1)):
+        if typed[name]:
+            try:
+                day = datetime.strptime(typed[name], "%Y-%m-%d").replace(tzinfo=UTC)
+                wanted[name] = day + timedelta(days=days)
+            except (ValueError, OverflowError):
+                errors[name] = "A day, as 2026-11-24."
+    before = request.GET.get("before", "")
+    if before.isascii() and before.isdigit() and len(before) < 16:
+        wanted["before"] = int(before)
+    return Filters(typed, wanted, errors)
+
+
+def _read_actor(text: str, wanted: dict[str, Any], errors: dict[str, str]) -> None:
+    """Take a person's id, or an actor as entries print it: `device:<id>`, `system:worker`."""
+    if text.partition(":")[0] in _ACTORS:
+        wanted["actor"] = text
+        return
+    try:
+        wanted["person"] = UUID(text)
+    except ValueError:
+        errors["by"] = "A person’s id, or an actor as device:… or system:worker."
+
+
+@console_page(PermissionName.AUDIT_READ)
+def audit_list(request: HttpRequest, actor: Actor) -> HttpResponse:
+    """List entries, newest first. That this was read is written down before the page leaves."""
+    filters = _filters(request)
+    rows = [] if filters.errors else access.search(**filters.wanted, limit=PAGE)
+    _record(actor, filters.wanted, len(rows))
+    context = {
+        "rows": [_line(row) for row in rows],
+        "people": _people(row.person_id for row in rows),
+        "filters": filters,
+        "is_filtered": any(filters.typed.values()),
+        "tags": sorted({":".join(tag.split(":")[:2]) for tag in TAGS}),
+        "older": _older(filters, rows),
+        "newest": "?" + urlencode({name: value for name, value in filters.typed.items() if value}),
+        "is_first": "before" not in filters.wanted,
+        **_head(),
+    }
+    return render(request, "console/recovery/audit.html", context)
+
+
+def _record(actor: Actor, wanted: dict[str, Any], count: int) -> None:
+    with transaction.atomic():
+        names = " ".join(sorted(name for name, value in wanted.items() if value != ""))
+        audit.append(tag="audit:entries:read", actor=actor, body={"filter": names, "count": count})
+
+
+def _line(row: Any) -> dict[str, Any]:
+    return {
+        "row": row,
+        "words": audit_words.words(row.tag),
+        "page": audit_words.page_of(row.tag, row.subject),
+        "is_alarming": row.tag in audit_words.ALARMING,
+    }
+
+
+def _people(person_ids: Iterable[UUID | None]) -> dict[UUID, Any]:
+    return tenants.people_by_id({person_id for person_id in person_ids if person_id is not None})
+
+
+def _older(filters: Filters, rows: list[Any]) -> str:
+    if len(rows) < PAGE:
+        return ""
+    kept = {name: value for name, value in filters.typed.items() if value}
+    return "?" + urlencode({**kept, "before": rows[-1].leaf_index})
+
+
+def _head() -> dict[str, Any]:
+    try:
+        return {"head": access.latest_checkpoint("audit"), "pending": access.pending("audit")}
+    except NoCheckpoint:
+        return {"head": None, "pending": access.pending("audit")}
+
+
+@console_page(PermissionName.AUDIT_READ)
+def audit_entry(request: HttpRequest, actor: Actor, index: int) -> HttpResponse:
+    """Show one entry as its leaf says it, and prove that it is in the newest signed head."""
+    row = access.entry_at("audit", index)
+    _record(actor, {"index": index}, 1)
+    leaf = bytes(row.leaf)
+    entry, refusal = _decode(leaf)
+    context = {
+        "row": row,
+        "leaf": leaf,
+        "leaf_hash": leaf_hash(leaf),
+        "entry": entry,
+        "refusal": refusal,
+        "agrees": entry is not None and _agrees(entry, row),
+        "words": audit_words.words(entry.tag if entry else row.tag),
+        "page": audit_words.page_of(entry.tag, entry.subject) if entry else "",
+        "people": _people([row.person_id]),
+        **_head(),
+    }
+    context.update(_proof(context["head"], index, context["leaf_hash"]))
+    return render(request, "console/recovery/audit_entry.html", context)
+
+
+def _decode(leaf: bytes) -> tuple[LogEntry | None, str]:
+    try:
+        return LogEntry.from_leaf(leaf), ""
+    except HoldfastError as error:
+        return None, str(error)
+
+
+def _agrees(entry: LogEntry, row: Any) -> bool:
+    """Tell whether the columns, by which the log is searched, say what the proven leaf says."""
+    person = row.person_id.bytes if row.person_id else b""
+    said = (entry.entry_id, entry.tag, entry.actor, entry.person, entry.subject, entry.time)
+    return said == (row.id.bytes, row.tag, row.actor, person, row.subject, int(row.time.timestamp()))
+
+
+def _proof(head: Any, index: int, leaf: bytes) -> dict[str, Any]:
+    """Return the inclusion proof against a head and whether it holds, or why there is none."""
+    if head is None or index >= head.size:
+        return {
+            "proof": [],
+            "proof_holds": False,
+            "proof_missing": "No signed head covers this entry yet. Wait a minute.",
+        }
+    try:
+        proof = access.inclusion("audit", index=index, size=head.size)
+        verify_inclusion(leaf, index=index, size=head.size, proof=proof, expected_root=bytes(head.root))
+    except (OutsideTheLog, LogBroken, Untrusted) as error:
+        return {"proof": [], "proof_holds": False, "proof_missing": str(error)}
+    return {"proof": proof, "proof_holds": True, "proof_missing": ""}

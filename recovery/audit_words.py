@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What audit entries are called on console pages, and which page shows their subject.
+
+Implements DESIGN section 10. Tables and pure functions: a tag that has no words here stands for itself.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+from uuid import UUID
+
+from recovery.case_words import entry_words
+
+_WORDS: Final = {
+    "audit:entries:exported": "The log was exported",
+    "audit:entries:read": "The log was read",
+    "escrow:consent:give": "Consent given or withdrawn",
+    "escrow:deposit:accept": "Archive key deposited",
+    "escrow:deposit:flag": "Deposit flagged: its device was revoked",
+    "escrow:deposit:read": "Deposit read for a case",
+    "escrow:key:publish": "Escrow key published",
+    "escrow:officer:leave": "Officer away",
+    "escrow:officer:remove": "Officer removed",
+    "escrow:officer:return": "Officer back",
+    "escrow:officer:suspend": "Officer suspended",
+    "escrow:policy:publish": "Policy published",
+    "keys:chain:append": "Account chain grew",
+    "keys:chain:fork": "Account chain forked: evidence kept",
+    "keys:device:activate": "Device added to an account",
+    "keys:device:enrol": "Device enrolled",
+    "keys:device:revoke": "Device revoked",
+    "keys:door:delete": "Vault door removed",
+    "keys:door:read": "Vault door read",
+    "keys:door:store": "Vault door stored",
+    "keys:pre-key:claim": "Pre-key handed out",
+    "keys:pre-key:store": "Pre-keys stored",
+    "keys:pre-key:void": "Pre-keys voided",
+    "keys:signed-pre-key:publish": "Signed pre-key published",
+    "keys:tenant-key:create": "Tenant master key made",
+    "keys:vault:read": "Vault read",
+    "keys:vault:store": "Vault stored",
+    "tenants:credential:activate": "Credential active",
+    "tenants:credential:register": "Credential registered",
+    "tenants:credential:revoke": "Credential revoked",
+    "tenants:credential:suspend": "Credential suspended",
+    "tenants:enrolment-code:issue": "Enrolment code issued",
+    "tenants:enrolment-code:use": "Enrolment code used",
+    "tenants:password:set": "Password set",
+    "tenants:person:activate": "Person active",
+    "tenants:person:change-role": "Role changed",
+    "tenants:person:create": "Person created",
+    "tenants:person:suspend": "Person suspended",
+    "tenants:root:pin": "Tenant root pinned",
+    "tenants:service-account:create": "Service account created",
+    "tenants:sign-in:accept": "Signed in to the console",
+    "tenants:sign-in:lock": "Sign-in locked",
+    "tenants:sign-in:refuse": "Sign-in refused",
+    "tenants:sign-out:accept": "Signed out",
+    "tenants:tenant:create": "Tenant created",
+    "tenants:totp:confirm": "Authenticator confirmed",
+}
+_CASE: Final = "/console/cases/{}/"
+_PERSON: Final = "/console/people/{}/"
+_DEVICE: Final = "/console/devices/{}/"
+# By the beginning of the tag: where an id in the subject leads.
+_PAGES: Final = {
+    "recovery:": _CASE,
+    "tenants:person:": _PERSON,
+    "tenants:password:": _PERSON,
+    "tenants:totp:": _PERSON,
+    "tenants:sign-": _PERSON,
+    "tenants:enrolment-code:": _PERSON,
+    "keys:device:": _DEVICE,
+    "tenants:credential:": _DEVICE,
+}
+ALARMING: Final = frozenset(
+    {
+        "keys:chain:fork",
+        "escrow:deposit:flag",
+        "escrow:officer:suspend",
+        "tenants:sign-in:lock",
+        "recovery:release:held",
+    }
+)
+
+
+def words(tag: str) -> str:
+    """Return what an entry says."""
+    return _WORDS.get(tag) or ("Case: " + entry_words(tag) if tag.startswith("recovery:") else tag)
+
+
+def page_of(tag: str, subject: str) -> str:
+    """Return the address of the page that shows an entry's subject, or nothing."""
+    try:
+        known = str(UUID(subject)) == subject
+    except ValueError:
+        return ""
+    page = next((page for start, page in _PAGES.items() if tag.startswith(start)), "") if known else ""
+    return page.format(subject)
