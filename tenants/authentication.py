@@ -43,7 +43,7 @@ class SignedRequestAuthentication(BaseAuthentication):
         open_scope(actor.tenant_id)
         return actor, None
 
-    def authenticate_header(self, request: Request) -> str:  # noqa: ARG002 — REST framework's signature
+    def authenticate_header(self, request: Request) -> str:
         return 'Signature realm="holdfast"'
 
 

@@ -23,7 +23,7 @@ class TenantBackend:
 
     def authenticate(
         self,
-        request: HttpRequest | None,  # noqa: ARG002 — Django's signature
+        request: HttpRequest | None,
         *,
         slug: str = "",
         email_key: str = "",

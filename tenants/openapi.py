@@ -13,7 +13,7 @@ class SignedRequestScheme(OpenApiAuthenticationExtension):  # type: ignore[no-un
     target_class = "tenants.authentication.SignedRequestAuthentication"
     name = "signedRequest"
 
-    def get_security_definition(self, auto_schema: AutoSchema) -> dict[str, Any]:  # noqa: ARG002
+    def get_security_definition(self, auto_schema: AutoSchema) -> dict[str, Any]:
         return {
             "type": "apiKey",
             "in": "header",

@@ -285,8 +285,7 @@ def consume_enrolment_code(*, tenant_id: UUID, person_id: UUID, secret: SecretBy
         codes = [row for row in _open_codes(person_id) if hmac.compare_digest(bytes(row.code_hash), offered)]
         if not codes:
             raise EnrolmentRefused
-        now = timezone.now()
-        used = EnrolmentCode.objects.filter(pk=codes[0].pk, used_at=None, expires_at__gt=now).update(used_at=now)
+        used = EnrolmentCode.objects.filter(pk=codes[0].pk, used_at=None).update(used_at=timezone.now())
         person = access.person_for_update(person_id)
         if used != 1 or person.state not in (PersonState.INVITED, PersonState.ACTIVE):
             raise EnrolmentRefused

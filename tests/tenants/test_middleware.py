@@ -6,13 +6,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from django.core.exceptions import DisallowedHost
 from django.http import HttpRequest, HttpResponse
 from django.test import Client, RequestFactory
 from django.urls import URLPattern, URLResolver, get_resolver
 
 from kernel.api import ApiView
 from kernel.scope import UnscopedQuery, current_tenant, open_scope
-from tenants.middleware import TenantScopeMiddleware
+from tenants.middleware import HostMiddleware, TenantScopeMiddleware
 from tenants.permissions import PermissionName
 from tests.tenants.support import World
 
@@ -36,6 +37,14 @@ def test_every_route_refuses_a_host_that_is_not_ours(method: str, host: str, db:
         answer = client.generic(method, f"/{route}", headers={"Host": host})
         assert answer.status_code == 400, route
         assert "evil" not in answer.content.decode()
+
+
+def test_host_is_checked_by_itself_before_any_other_middleware_asks() -> None:
+    def view(request: HttpRequest) -> HttpResponse:
+        raise AssertionError
+
+    with pytest.raises(DisallowedHost):
+        HostMiddleware(view)(RequestFactory().get("/", headers={"Host": "evil.example"}))
 
 
 def test_every_rest_route_declares_its_tenancy_and_its_permissions() -> None:
