@@ -11,6 +11,8 @@ import hashlib
 import hmac
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Final
 
 from holdfast.core import cose, sealing
 from holdfast.core.cases import Approval, Case, ClientKind
@@ -22,6 +24,8 @@ from holdfast.core.keys import RecipientRsaKey, SealingKey, SigningKey
 from holdfast.core.payloads import Header
 from holdfast.core.policy import ApproveWith, Officer, Policy, SignedPolicy
 from holdfast.core.secret import SecretBytes
+
+_NONE: Final[Mapping[bytes, Any]] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,14 @@ class Excluded:
         return next((why for why, persons in reasons.items() if person in persons), None)
 
 
+def share_index(officer: Officer, made_under: Policy) -> int | None:
+    """Return the index of an officer's shares in deposits made under `made_under`, or None when she holds none.
+
+    A roster's numbers are its own: after an officer has left, the others may be numbered anew.
+    """
+    return next((one.index for one in made_under.roster if one.person == officer.person), None)
+
+
 def eligible(policy: Policy, excluded: Excluded) -> tuple[Officer, ...]:
     """Return the officers of `policy` who may decide on a case."""
     return tuple(officer for officer in policy.roster if excluded.why(officer.person) is None)
@@ -72,12 +84,14 @@ def approve(
     header: Header,
     identity_check: str,
     client_kind: ClientKind,
+    policies: Mapping[bytes, SignedPolicy] = _NONE,
 ) -> tuple[Sign1, tuple[OuterShare, ...]]:
     """Open this officer's share of each deposit, re-seal it to the case's recipient, and sign for it.
 
     case: verified by the caller. deposits: by id, whose records hash to what the case names. policy: the one the
-    case names. identity_check: how she made sure of the person, in her words. Raises UnwrapFailed when a share is not
-    what its depositor committed to, Untrusted when a deposit is not among those given.
+    case names. policies: by hash, the older ones under which deposits were made. identity_check: how she made sure of
+    the person, in her words. Raises UnwrapFailed when a share is not what its depositor committed to, Untrusted when
+    a deposit is not among those given, or holds no share of hers.
     """
     asked = Case.from_payload(case.payload)
     q = case.payload_hash
@@ -86,7 +100,7 @@ def approve(
         deposit = deposits.get(deposit_id)
         if deposit is None or hashlib.sha256(deposit.to_record()).digest() != record_hash:
             raise Untrusted("a deposit is not the one that the case names")
-        index = _index_in(deposit, officer)
+        index = _index_in(deposit, officer, {**policies, policy.hash: policy})
         share = deposit.open_share(index, key=sealing_key)
         sealed = sealing.seal(share, to=asked.recipient_sealing_key, info=_inner_info(q, deposit_id, index))
         outer = sealing.seal(
@@ -118,13 +132,16 @@ def deny(
     client_kind: ClientKind,
 ) -> Sign1:
     """Sign a denial: it hands over nothing."""
-    denial = Approval(header, case.payload_hash, (), policy.hash, False, identity_check, client_kind)  # noqa: FBT003
+    denial = Approval(header, case.payload_hash, (), policy.hash, False, identity_check, client_kind)
     return cose.sign(denial.to_payload(), purpose=Purpose.APPROVAL, key=signing_key)
 
 
-def read_decision(statement: Sign1, *, case: Sign1, policy: SignedPolicy) -> tuple[Officer, Approval]:
+def read_decision(
+    statement: Sign1, *, case: Sign1, policy: SignedPolicy, made_under: Mapping[bytes, Policy] = _NONE
+) -> tuple[Officer, Approval]:
     """Check one officer's decision on one case: who signed, and that it is about this case under this policy.
 
+    made_under: by deposit id, the policies of deposits that are older than the case's policy.
     Raises Malformed, InvalidSignature, and Untrusted for a signer outside the roster, another case, another tenant,
     another policy than the case's, or a client that the policy does not allow (FAULTS P3, P4).
     """
@@ -146,7 +163,8 @@ def read_decision(statement: Sign1, *, case: Sign1, policy: SignedPolicy) -> tup
         named = {deposit_id for deposit_id, _ in asked.deposits}
         if not {deposit_id for deposit_id, _, _ in decision.shares} <= named:
             raise Untrusted("the approval hands over a share of a deposit that the case does not name")
-        if any(index != officer.index for _, index, _ in decision.shares):
+        held = {one: share_index(officer, made_under.get(one, policy.policy)) for one in named}
+        if any(index != held[deposit_id] for deposit_id, index, _ in decision.shares):
             raise Untrusted("the approval hands over a share that is not the officer's own")
     return officer, decision
 
@@ -158,25 +176,30 @@ def require_quorum(
     policy: SignedPolicy,
     excluded: Excluded,
     m: int,
+    made_under: Mapping[bytes, Policy] = _NONE,
 ) -> dict[bytes, dict[int, bytes]]:
     """Return, for each deposit of the case, {index: SHA-256(sealed_i)} of the officers who approve and count.
 
     Officers are counted as persons; an approval of somebody excluded, or about another case, is not counted, and it
-    does not spoil the others. m: the strictest of the policies concerned. An approval counts for a deposit only with a
-    share of that deposit. Raises QuorumNotMet, saying how many are missing and who was not counted and why.
+    does not spoil the others. Who denies does not count, whatever else she signed. m: the strictest of the policies
+    concerned. An approval counts for a deposit only with a share of that deposit. made_under: as for `read_decision`.
+    Raises QuorumNotMet, saying how many are missing and who was not counted and why; InvalidSignature for a signature
+    that does not hold, which no honest row carries.
     """
     asked = Case.from_payload(case.payload)
     counted: dict[bytes, dict[int, bytes]] = {deposit_id: {} for deposit_id, _ in asked.deposits}
+    read: list[tuple[Officer, Approval]] = []
     left_out: list[str] = []
     for statement in approvals:
         try:
-            officer, decision = read_decision(statement, case=case, policy=policy)
+            read.append(read_decision(statement, case=case, policy=policy, made_under=made_under))
         except (Malformed, Untrusted) as error:
             left_out.append(str(error))
-            continue
-        why = excluded.why(officer.person)
-        if why is not None or not decision.approves:
-            left_out.append(f"officer {officer.index} {why or 'denies'}")
+    denies = {officer.person for officer, decision in read if not decision.approves}
+    for officer, decision in read:
+        why = excluded.why(officer.person) or ("denies" if officer.person in denies else None)
+        if why is not None:
+            left_out.append(f"officer {officer.index} {why}")
             continue
         for deposit_id, index, sealed_hash in decision.shares:
             counted[deposit_id].setdefault(index, sealed_hash)
@@ -238,10 +261,13 @@ def combine(
     right: list[tuple[int, SecretBytes]] = []
     wrong: list[int] = []
     for index, sealed in sorted(sealed_shares.items()):
+        if not 1 <= index <= deposit.header.n:
+            wrong.append(index)  # nobody holds it; the server made it up
+            continue
         try:
             share = sealing.open_sealed(sealed, key=sealing_key, info=_inner_info(q, deposit_id, index))
             deposit.require_share(index, share)
-        except (UnwrapFailed, IndexError):
+        except UnwrapFailed:
             wrong.append(index)
         else:
             right.append((index, share))
@@ -253,10 +279,15 @@ def combine(
     return Recovered(deposit.open(half=half_key, officers_half=officers_half), tuple(wrong))
 
 
-def _index_in(deposit: Deposit, officer: Officer) -> int:
-    if officer.index > deposit.header.n:
+def _index_in(deposit: Deposit, officer: Officer, policies: Mapping[bytes, SignedPolicy]) -> int:
+    made_under = policies.get(deposit.header.policy_hash)
+    if made_under is None:
+        raise Untrusted("the deposit was made under a policy that is not known")
+    deposit.require_policy(made_under)
+    index = share_index(officer, made_under.policy)
+    if index is None:
         raise Untrusted("the officer holds no share of this deposit")
-    return officer.index
+    return index
 
 
 def _inner_info(q: bytes, deposit_id: bytes, index: int) -> bytes:

@@ -18,12 +18,12 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from holdfast.core import sealing, shares, wrapping
 from holdfast.core.encoding import MAX_BLOB, Encodable, Fields, Value, decode, encode, label
-from holdfast.core.errors import Malformed, UnwrapFailed
+from holdfast.core.errors import Malformed, Untrusted, UnwrapFailed
 from holdfast.core.keys import KeyKind, PublicKey, SealingKey, wrap_rsa
 from holdfast.core.payloads import HASH_SIZE, ID_SIZE, MAX_U32, read_suite
 from holdfast.core.policy import MAX_OFFICERS, MIN_OFFICERS, MIN_QUORUM, SignedPolicy
 from holdfast.core.secret import SecretBytes
-from holdfast.core.statements import EscrowKey
+from holdfast.core.statements import EscrowKey, OfflineKey
 from holdfast.core.suites import Suite
 from holdfast.core.trust import SignedTenantKey
 
@@ -189,8 +189,20 @@ class Deposit:
     def require_half_for(self, key: PublicKey) -> None:
         """Raise Malformed unless h_half is below the modulus of the escrow key, as every OAEP ciphertext is."""
         public = key.parsed
-        if not isinstance(public, rsa.RSAPublicKey) or int.from_bytes(self.sealed_half, "big") >= public.public_numbers().n:
+        if (
+            not isinstance(public, rsa.RSAPublicKey)
+            or int.from_bytes(self.sealed_half, "big") >= public.public_numbers().n
+        ):
             raise Malformed("deposit: the HSM's half is not sealed to the escrow key")
+
+    def require_policy(self, signed: SignedPolicy) -> None:
+        """Raise Untrusted unless the deposit was made under this policy, with its m and n."""
+        head, policy = self.header, signed.policy
+        if (head.policy_hash, head.tenant) != (signed.hash, policy.header.tenant):
+            raise Untrusted("the deposit was made under another policy")
+        if (head.m, head.n) != (policy.m, policy.n):
+            # With a lower m than its policy's, fewer officers than agreed could open it.
+            raise Untrusted("the deposit asks for another number of officers than its policy")
 
     def box(self, index: int) -> ShareBox:
         """Return the box of an index that the policy has."""
@@ -207,6 +219,10 @@ class Deposit:
         """Raise UnwrapFailed unless this is the share that the depositor committed to for `index`."""
         if not hmac.compare_digest(share_commitment(self.header.ctx, index, share), self.box(index).commitment):
             raise UnwrapFailed("the share is not the one that was deposited")
+
+    def open_offline_half(self, *, key: SealingKey) -> SecretBytes:
+        """Return r_h from the second sealing of it, when the HSM is lost. Raises UnwrapFailed, also without one."""
+        return sealing.open_sealed(self.offline_half, key=key, info=_offline_info(self.header.ctx))
 
     def open(self, *, half: SecretBytes, officers_half: SecretBytes) -> SecretBytes:
         """Return AK_g from r_h and r_o, 32 bytes each.
@@ -226,7 +242,7 @@ class Deposit:
 
 @dataclass(frozen=True)
 class DepositTerms:
-    """What every deposit of a device shares: who deposits, under which verified policy and escrow key, with what consent."""
+    """What every deposit of a device shares: who deposits, under which verified policy and keys, with what consent."""
 
     suite: Suite
     tenant: bytes
@@ -235,6 +251,7 @@ class DepositTerms:
     policy: SignedPolicy
     escrow_key: SignedTenantKey[EscrowKey]
     consent_hash: bytes
+    offline_key: SignedTenantKey[OfflineKey] | None = None
 
 
 def build_deposit(
@@ -248,11 +265,16 @@ def build_deposit(
     """Put AK_g (32 bytes) into escrow: fresh halves, one for the HSM's key, one split among the policy's officers.
 
     terms hold only what `trust` verified, so nothing unsigned decides who can read. random(k) gives k uniform bytes:
-    r_h, then r_o, then the shares' coefficients. Raises ValueError on a key of another length (the caller's mistake).
+    r_h, then r_o, then the shares' coefficients. What is built is opened once before it is returned: a deposit that
+    would fail its owner is never sent. Raises ValueError on a key of another length (the caller's mistake), Untrusted
+    when policy or keys are of another tenant.
     """
     if len(archive_key) != ARCHIVE_KEY_SIZE:
         raise ValueError("an archive key has 32 bytes")
     policy, escrow_key = terms.policy.policy, terms.escrow_key.statement
+    offline = terms.offline_key.statement if terms.offline_key else None
+    if {terms.tenant} != {one.header.tenant for one in (policy, escrow_key, offline) if one}:
+        raise Untrusted("policy or key of another tenant")
     header = DepositHeader(
         suite=terms.suite,
         tenant=terms.tenant,
@@ -266,11 +288,12 @@ def build_deposit(
         consent_hash=terms.consent_hash,
         m=policy.m,
         n=policy.n,
+        offline_kid=offline.key.kid if offline else b"",
     )
     half, officers_half = (SecretBytes(random(HALF_SIZE)) for _ in range(2))
     data_key, commit = _derive(header.ctx, half, officers_half)
     parts = shares.split(officers_half, m=policy.m, n=policy.n, random=random)
-    return Deposit(
+    built = Deposit(
         header=header,
         commit=commit,
         ciphertext=wrapping.encrypt(archive_key, key=data_key, nonce=_NONCE, aad=header.ctx),
@@ -285,7 +308,11 @@ def build_deposit(
             )
             for officer in policy.roster
         ),
+        offline_half=sealing.seal(half, to=offline.key, info=_offline_info(header.ctx)) if offline else b"",
     )
+    rejoined = shares.combine({index: parts[index] for index in list(parts)[-policy.m :]})
+    built.open(half=half, officers_half=rejoined)
+    return built
 
 
 def oaep_hash(algorithm: str) -> str:
@@ -316,3 +343,7 @@ def _derive(ctx: bytes, half: SecretBytes, officers_half: SecretBytes) -> tuple[
 
 def _share_info(ctx: bytes, index: int) -> bytes:
     return label("deposit-share", ctx, index)
+
+
+def _offline_info(ctx: bytes) -> bytes:
+    return label("deposit-offline", ctx)

@@ -10,15 +10,15 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from holdfast.core.approvals import Excluded, require_quorum
-from holdfast.core.cases import Case
+from holdfast.core.cases import Approval, Case, ClientKind
 from holdfast.core.cose import Purpose, Sign1
 from holdfast.core.deposit import Deposit
-from holdfast.core.errors import HoldfastError, QuorumNotMet, Untrusted
+from holdfast.core.errors import HoldfastError, Malformed, QuorumNotMet, Untrusted
 from holdfast.core.keys import PublicKey
-from holdfast.core.policy import Policy, SignedPolicy, Terms, strictest
+from holdfast.core.policy import ApproveWith, Policy, SignedPolicy, Terms, strictest
 from holdfast.core.statements import DeviceStatement
 
 
@@ -55,7 +55,9 @@ class ReleaseFacts:
     """All that the judgement depends on. Times are Unix seconds from the log, ids 16 bytes.
 
     case: the statement whose hash the log names. recipient: its device's statement. records: by deposit id, whose
-    hashes the log names. policy_at_request and policy_now: in force then and now; policies_at_deposit: by hash.
+    hashes the log names. half_owners: SHA-256(h_half) to the deposit id of the first log entry that has it.
+    policy_at_request and policy_now: in force then and now; policies_at_deposit: by hash. extra_officers: how many
+    approvals above the policies' m the log asks for (a third veto in one subject's cases asks one).
     """
 
     tenant: bytes
@@ -63,6 +65,7 @@ class ReleaseFacts:
     opened_at: int
     recipient: Sign1
     records: Mapping[bytes, bytes]
+    half_owners: Mapping[bytes, bytes]
     policy_at_request: SignedPolicy
     policy_now: SignedPolicy
     policies_at_deposit: Mapping[bytes, SignedPolicy]
@@ -71,6 +74,7 @@ class ReleaseFacts:
     notice: NoticeFacts
     is_vetoed: bool
     now: int
+    extra_officers: int = 0
 
 
 @dataclass(frozen=True)
@@ -98,16 +102,13 @@ def judge(facts: ReleaseFacts) -> tuple[Rewrap, ...]:
     # (6) that the subject was told, and that the delay is over.
     case = _require_case(facts)  # (1)
     deposits = _require_deposits(facts, case)  # (2)
-    m, terms = strictest([*_deposit_policies(facts, deposits), facts.policy_at_request.policy, facts.policy_now.policy])
+    made_under = _deposit_policies(facts, deposits)
+    m, terms = strictest([*made_under.values(), facts.policy_at_request.policy, facts.policy_now.policy])  # (3)
     _require_alive(facts, case, terms)  # (4)
-    statements = [approval.statement for approval in facts.approvals]
-    counted = require_quorum(  # (5)
-        facts.case, statements, policy=facts.policy_at_request, excluded=facts.excluded, m=m
-    )
-    _require_time(facts, case, terms, _quorum_at(facts, m))  # (6)
-    return tuple(
-        Rewrap(deposit, case.recipient_rsa_key, counted[deposit.header.deposit_id]) for deposit in deposits
-    )
+    count = _Count(facts, terms, made_under, m + facts.extra_officers)
+    counted = count.over(count.standing())  # (5)
+    _require_time(facts, case, terms, count.met_at())  # (6)
+    return tuple(Rewrap(deposit, case.recipient_rsa_key, counted[deposit.header.deposit_id]) for deposit in deposits)
 
 
 def _require_case(facts: ReleaseFacts) -> Case:
@@ -116,7 +117,8 @@ def _require_case(facts: ReleaseFacts) -> Case:
     case = Case.from_payload(facts.case.payload)
     if not hmac.compare_digest(facts.recipient.payload_hash, case.recipient_device_hash):
         raise Untrusted("the case names another recipient device")
-    if (case.header.tenant, case.header.device) != (facts.tenant, recipient.header.device):
+    whose = (facts.tenant, recipient.header.user, recipient.header.device)
+    if (case.header.tenant, case.header.user, case.header.device) != whose or recipient.header.tenant != facts.tenant:
         raise Untrusted("the case is of another tenant or was signed by another device")
     if facts.excluded.subject != case.subject or facts.excluded.requester != case.requester:
         raise Untrusted("the log names another subject or requester than the case")
@@ -140,17 +142,21 @@ def _require_deposits(facts: ReleaseFacts, case: Case) -> list[Deposit]:
             deposit_id,
         ):
             raise Untrusted("a deposit is not the subject's")
+        # Whoever puts another's h_half into a deposit of her own would have the HSM open that other's deposit.
+        if facts.half_owners.get(deposit.half_hash) != deposit_id:
+            raise Untrusted("the HSM's half was deposited by another before")
         deposits.append(deposit)
     return deposits
 
 
-def _deposit_policies(facts: ReleaseFacts, deposits: list[Deposit]) -> list[Policy]:
-    policies = []
+def _deposit_policies(facts: ReleaseFacts, deposits: list[Deposit]) -> dict[bytes, Policy]:
+    policies = {}
     for deposit in deposits:
         signed = facts.policies_at_deposit.get(deposit.header.policy_hash)
         if signed is None:
             raise Untrusted("a deposit names a policy that the pin does not lead to")
-        policies.append(signed.policy)
+        deposit.require_policy(signed)
+        policies[deposit.header.deposit_id] = signed.policy
     return policies
 
 
@@ -165,26 +171,80 @@ def _require_alive(facts: ReleaseFacts, case: Case, terms: Terms) -> None:
         raise Ended("the case delays notice longer than every policy concerned allows")
 
 
-def _quorum_at(facts: ReleaseFacts, m: int) -> int:
-    """Return when the approvals that count now were first enough: the delay runs from there."""
-    times = sorted(approval.at for approval in facts.approvals)
-    for at in times:
-        known = [approval.statement for approval in facts.approvals if approval.at <= at]
-        try:
-            require_quorum(facts.case, known, policy=facts.policy_at_request, excluded=facts.excluded, m=m)
-        except QuorumNotMet:
-            continue
-        return at
-    raise QuorumNotMet("too few approvals count")
+def _decision(statement: Sign1) -> Approval | None:
+    try:
+        return Approval.from_payload(statement.payload)
+    except Malformed:
+        return None
+
+
+def _is_denial(statement: Sign1) -> bool:
+    decision = _decision(statement)
+    return decision is not None and not decision.approves
+
+
+@dataclass(frozen=True)
+class _Count:
+    """The counting of one case's approvals under the terms that bind it."""
+
+    facts: ReleaseFacts
+    terms: Terms
+    made_under: Mapping[bytes, Policy]
+    m: int
+
+    def standing(self) -> tuple[LoggedApproval, ...]:
+        """Return the decisions that still stand: in their own time, and made where every policy allows it."""
+        return tuple(one for one in self.facts.approvals if self._stands(one.statement))
+
+    def _stands(self, statement: Sign1) -> bool:
+        decision = _decision(statement)
+        # A denial lowers the count: it needs no permission and does not age. Counting leaves out what is malformed.
+        if decision is None or not decision.approves:
+            return True
+        is_over = 0 < decision.header.expires_at <= self.facts.now
+        is_elsewhere = self.terms.approve_with is ApproveWith.CLI and decision.client_kind is not ClientKind.CLI
+        return not (is_over or is_elsewhere)
+
+    def over(self, approvals: tuple[LoggedApproval, ...]) -> dict[bytes, dict[int, bytes]]:
+        """Count; raises QuorumNotMet. Officers whose key a newer policy replaced count as suspended."""
+        keys_now = {(one.person, one.signing_key) for one in self.facts.policy_now.policy.roster}
+        roster = self.facts.policy_at_request.policy.roster
+        replaced = {one.person for one in roster if (one.person, one.signing_key) not in keys_now}
+        excluded = self.facts.excluded
+        return require_quorum(
+            self.facts.case,
+            [one.statement for one in approvals],
+            policy=self.facts.policy_at_request,
+            excluded=replace(excluded, suspended=excluded.suspended | replaced),
+            m=self.m,
+            made_under=self.made_under,
+        )
+
+    def met_at(self) -> int:
+        """Return when the decisions that count now were first enough: the delay runs from there."""
+        standing = self.standing()
+        for at in sorted(one.at for one in standing):
+            # Denials weigh from the start: an officer who took her word back later does not count now.
+            known = tuple(one for one in standing if one.at <= at or _is_denial(one.statement))
+            try:
+                self.over(known)
+            except QuorumNotMet:
+                continue
+            return at
+        raise QuorumNotMet("too few approvals count")
 
 
 def _require_time(facts: ReleaseFacts, case: Case, terms: Terms, quorum_at: int) -> None:
-    delay = terms.delay_seconds
-    if case.notice_at <= facts.now and facts.notice.handed_over_at is None:
-        # A subject who could not be told is not passed over: the long delay takes the place of her veto.
-        if facts.notice.failed_at is None:
+    delay, start = terms.delay_seconds, quorum_at
+    if case.notice_at <= facts.now:
+        # The delay is the subject's time to object: it does not run before she is told, and for one who could
+        # not be told the long delay takes the place of her veto.
+        told_at, failed_at = facts.notice.handed_over_at, facts.notice.failed_at
+        if told_at is None and failed_at is None:
             raise NotYet("the subject has not been told yet")
-        delay = max(delay, terms.undelivered_delay_seconds)
-    release_at = max(case.not_before, quorum_at + delay)
+        if told_at is None:
+            delay = max(delay, terms.undelivered_delay_seconds)
+        start = max(quorum_at, told_at or failed_at or 0)
+    release_at = max(case.not_before, start + delay)
     if facts.now < release_at:
         raise NotYet("the delay is not over", at=release_at)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -51,10 +52,13 @@ class World:
         self.release_signing, self.release_sealing = SigningKey.generate(), SealingKey.generate()
         self.policy = self.sign_policy(self.policy_payload())
         self.escrow_key = SignedTenantKey(
-            EscrowKey(self.tenant_header(), HSM_KEY.public, 1, "oaep-sha1", b"", self.policy.hash), secrets.token_bytes(32)
+            EscrowKey(self.tenant_header(), HSM_KEY.public, 1, "oaep-sha1", b"", self.policy.hash),
+            secrets.token_bytes(32),
         )
         self.archive_keys = [SecretBytes(secrets.token_bytes(32)) for _ in range(self.deposits_wanted)]
-        self.deposits = {d.header.deposit_id: d for d in (self.deposit(g, ak) for g, ak in enumerate(self.archive_keys, 1))}
+        self.deposits = {
+            d.header.deposit_id: d for d in (self.deposit(g, ak) for g, ak in enumerate(self.archive_keys, 1))
+        }
         self.recipient_signing, self.recipient_sealing = SigningKey.generate(), SealingKey.generate()
         self.device = self.sign_device()
         self.case = self.sign_case()
@@ -75,7 +79,8 @@ class World:
             "release_sealing_key": self.release_sealing.public,
         } | self.terms
         roster = tuple(
-            Officer(i, one.person, one.signing_key.public, one.sealing_key.public) for i, one in enumerate(self.officers, 1)
+            Officer(i, one.person, one.signing_key.public, one.sealing_key.public)
+            for i, one in enumerate(self.officers, 1)
         )
         return replace(Policy(self.tenant_header(), 1, self.m, roster, Terms(**terms), b""), **changes)
 
@@ -110,8 +115,6 @@ class World:
         return cose.sign(statement.to_payload(), purpose=Purpose.DEVICE, key=self.recipient_signing)
 
     def case_payload(self, **changes: Any) -> Case:
-        import hashlib
-
         case = Case(
             header=Header(tenant=self.tenant, user=self.rita, device=self.device_id, issued_at=NOW),
             case_id=self.case_id,
@@ -136,7 +139,8 @@ class World:
         return cose.sign(self.case_payload(**changes).to_payload(), purpose=Purpose.CASE, key=self.recipient_signing)
 
     def approval(self, index: int, *, case: Sign1 | None = None, **changes: Any) -> Sign1:
-        return self.approval_and_shares(index, case=case, **changes)[0]
+        statement: Sign1 = self.approval_and_shares(index, case=case, **changes)[0]
+        return statement
 
     def approval_and_shares(self, index: int, *, case: Sign1 | None = None, **changes: Any) -> Any:
         officer = self.officers[index - 1]
@@ -161,6 +165,7 @@ class World:
             opened_at=NOW,
             recipient=self.device,
             records={i: d.to_record() for i, d in self.deposits.items()},
+            half_owners={d.half_hash: i for i, d in self.deposits.items()},
             policy_at_request=self.policy,
             policy_now=self.policy,
             policies_at_deposit={self.policy.hash: self.policy},

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Deposit, approval, judgement and combination: the escrow as pure code (ESCROW page; FAULTS P1 to P9, P15, P16, R9)."""
+"""Deposit, approval, judgement and combination: the escrow as pure code (FAULTS P1 to P9, P15, P16, R9)."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from holdfast.core import approvals, cose
 from holdfast.core.approvals import ShareBlamed, combine, require_quorum, take_off_outer
+from holdfast.core.cases import Approval, ClientKind
 from holdfast.core.cose import Purpose
-from holdfast.core.deposit import Deposit, DepositHeader, share_commitment
+from holdfast.core.deposit import Deposit, DepositHeader, combine_shares, share_commitment
 from holdfast.core.encoding import decode, encode
 from holdfast.core.errors import HoldfastError, InvalidSignature, Malformed, QuorumNotMet, Untrusted, UnwrapFailed
 from holdfast.core.keys import SigningKey, wrap_rsa
@@ -36,7 +37,7 @@ def one(world: World) -> Deposit:
 def halves(world: World, deposit: Deposit, *indices: int) -> tuple[SecretBytes, SecretBytes]:
     half = HSM_KEY.unwrap(deposit.sealed_half, hash_name="sha1")
     held = [(i, deposit.open_share(i, key=world.officers[i - 1].sealing_key)) for i in indices]
-    return half, approvals.combine_shares(held)
+    return half, combine_shares(held)
 
 
 def test_a_deposit_opens_with_the_hsms_half_and_any_m_officers(world: World) -> None:
@@ -67,7 +68,8 @@ def test_m_minus_1_shares_say_nothing_of_the_officers_half() -> None:
         secret
         for secret in range(256)
         for slope in range(256)
-        if shares.split(SecretBytes(bytes([secret])), m=2, n=3, random=lambda k, s=slope: bytes([s]) * k)[1].reveal() == fixed  # type: ignore[misc]
+        if shares.split(SecretBytes(bytes([secret])), m=2, n=3, random=lambda k, s=slope: bytes([s]) * k)[1].reveal()
+        == fixed  # type: ignore[misc]
     }
     assert len(possible) == 256
 
@@ -155,7 +157,7 @@ def test_approve_refuses_a_deposit_that_the_case_does_not_name(world: World) -> 
             sealing_key=world.officers[0].sealing_key,
             header=replace(world.tenant_header(), user=world.officers[0].person),
             identity_check="",
-            client_kind=approvals.ClientKind.CLI,
+            client_kind=ClientKind.CLI,
         )
 
 
@@ -191,9 +193,7 @@ def test_quorum_leaves_out_an_officer_who_does_not_count_now(world: World, who: 
 def test_quorum_leaves_out_whoever_is_party_to_the_case(world: World, role: str) -> None:
     excluded = replace(world.excluded(), **{role: world.officers[0].person})
     with pytest.raises(QuorumNotMet, match="1 of 2"):
-        require_quorum(
-            world.case, [world.approval(1), world.approval(2)], policy=world.policy, excluded=excluded, m=2
-        )
+        require_quorum(world.case, [world.approval(1), world.approval(2)], policy=world.policy, excluded=excluded, m=2)
 
 
 def test_quorum_leaves_out_an_approval_of_another_case(world: World) -> None:
@@ -216,7 +216,7 @@ def test_quorum_leaves_out_a_denial(world: World) -> None:
         signing_key=officer.signing_key,
         header=replace(world.tenant_header(), user=officer.person),
         identity_check="voice not recognised",
-        client_kind=approvals.ClientKind.CLI,
+        client_kind=ClientKind.CLI,
     )
     with pytest.raises(QuorumNotMet, match="officer 2 denies"):
         counted(world, world.approval(1), denial)
@@ -229,7 +229,7 @@ def test_quorum_refuses_a_forged_signature(world: World) -> None:
 
 
 def test_quorum_leaves_out_an_approval_that_hands_over_anothers_index(world: World) -> None:
-    read = approvals.Approval.from_payload(world.approval(2).payload)
+    read = Approval.from_payload(world.approval(2).payload)
     shares = tuple((deposit_id, 1, digest) for deposit_id, _, digest in read.shares)
     crossed = cose.sign(
         replace(read, shares=shares).to_payload(), purpose=Purpose.APPROVAL, key=world.officers[1].signing_key
@@ -240,7 +240,7 @@ def test_quorum_leaves_out_an_approval_that_hands_over_anothers_index(world: Wor
 
 def test_quorum_counts_each_deposit_by_its_own_shares() -> None:
     world = World(deposits_wanted=2)
-    read = approvals.Approval.from_payload(world.approval(2).payload)
+    read = Approval.from_payload(world.approval(2).payload)
     half = cose.sign(
         replace(read, shares=read.shares[:1]).to_payload(), purpose=Purpose.APPROVAL, key=world.officers[1].signing_key
     )
@@ -250,7 +250,7 @@ def test_quorum_counts_each_deposit_by_its_own_shares() -> None:
 
 
 def test_quorum_takes_no_approval_from_a_client_that_the_policy_does_not_allow(world: World) -> None:
-    browser = world.approval(2, client_kind=approvals.ClientKind.BROWSER)
+    browser = world.approval(2, client_kind=ClientKind.BROWSER)
     with pytest.raises(QuorumNotMet):
         counted(world, world.approval(1), browser)
 
@@ -391,7 +391,7 @@ def released(world: World, *indices: int) -> tuple[bytes, dict[int, bytes]]:
     shares = {}
     for index in indices:
         statement, outers = world.approval_and_shares(index)
-        digest = approvals.Approval.from_payload(statement.payload).shares[0][2]
+        digest = Approval.from_payload(statement.payload).shares[0][2]
         shares[index] = take_off_outer(
             outers[0].outer, key=world.release_sealing, q=q, deposit_id=deposit_id, index=index, expected_hash=digest
         )
@@ -447,7 +447,7 @@ def test_a_share_of_one_case_does_not_open_in_another(world: World) -> None:
 def test_the_outer_sealing_is_taken_off_only_from_what_the_officer_signed_for(world: World) -> None:
     deposit = one(world)
     statement, outers = world.approval_and_shares(1)
-    digest = approvals.Approval.from_payload(statement.payload).shares[0][2]
+    digest = Approval.from_payload(statement.payload).shares[0][2]
     q = world.case.payload_hash
     right = {"q": q, "deposit_id": deposit.header.deposit_id, "index": 1, "expected_hash": digest}
     assert hashlib.sha256(take_off_outer(outers[0].outer, key=world.release_sealing, **right)).digest() == digest
