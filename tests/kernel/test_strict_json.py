@@ -79,6 +79,8 @@ def test_loads_answers_any_octets_with_a_value_or_a_refusal(body: bytes) -> None
     assert json.loads(body) == value
 
 
-@given(st.recursive(st.none() | st.booleans() | st.integers(-(2**63) + 1, 2**63 - 1) | st.text(), st.lists, max_leaves=5))
+@given(
+    st.recursive(st.none() | st.booleans() | st.integers(-(2**63) + 1, 2**63 - 1) | st.text(), st.lists, max_leaves=5)
+)
 def test_loads_reads_back_what_dumps_writes(value: object) -> None:
     assert loads(dumps(value)) == value

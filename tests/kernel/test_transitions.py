@@ -31,10 +31,7 @@ def test_table_allows_exactly_what_it_lists(app: str, name: str, table: Transiti
 
 
 @pytest.mark.parametrize(("app", "name", "table"), TABLES, ids=[f"{app}.{name}" for app, name, _ in TABLES])
-def test_every_state_of_a_table_is_reachable_and_some_state_is_final(
-    app: str, name: str, table: TransitionTable
-) -> None:
+def test_every_state_but_the_first_is_reached_from_another(app: str, name: str, table: TransitionTable) -> None:
     targets = {target for targets in table.table.values() for target in targets}
     starts = [state for state in table.table if state not in targets]
     assert len(starts) <= 1
-    assert any(table.is_terminal(state) for state in targets)
