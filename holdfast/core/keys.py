@@ -151,6 +151,13 @@ class PublicKey:
         # Parsed once, at the door, and kept: verification then costs the signature check alone.
         object.__setattr__(self, "_parsed", _PARSERS[self.kind](self.raw))
 
+    @classmethod
+    def _of_own(cls, kind: KeyKind, raw: bytes, parsed: object) -> "PublicKey":
+        """Make the public half of a private key held here: what the library derived needs no second look."""
+        own = object.__new__(cls)
+        own.__dict__.update(kind=kind, raw=raw, _parsed=parsed)
+        return own
+
     @property
     def parsed(self) -> Any:
         """The key object of `cryptography`, for the primitives that take one."""
@@ -227,10 +234,15 @@ def _p256_scalar() -> bytes:
     return (1 + secrets.randbelow(_P256_ORDER - 1)).to_bytes(32, "big")
 
 
-def _p256_point(key: ec.EllipticCurvePrivateKey) -> bytes:
-    return key.public_key().public_bytes(
-        serialization.Encoding.X962, serialization.PublicFormat.UncompressedPoint
-    )
+def _p256_public(kind: KeyKind, key: ec.EllipticCurvePublicKey) -> PublicKey:
+    point = key.public_bytes(serialization.Encoding.X962, serialization.PublicFormat.UncompressedPoint)
+    return PublicKey._of_own(kind, point, key)
+
+
+def _raw_public(
+    kind: KeyKind, key: ed25519.Ed25519PublicKey | x25519.X25519PublicKey | mlkem.MLKEM768PublicKey
+) -> PublicKey:
+    return PublicKey._of_own(kind, key.public_bytes_raw(), key)
 
 
 def _seed_of(seed: SecretBytes, size: int) -> bytes:
@@ -250,10 +262,10 @@ class SigningKey:
         self._private: ed25519.Ed25519PrivateKey | ec.EllipticCurvePrivateKey
         if kind is KeyKind.ED25519:
             self._private = ed25519.Ed25519PrivateKey.from_private_bytes(raw)
-            self.public = PublicKey(kind, self._private.public_key().public_bytes_raw())
+            self.public = _raw_public(kind, self._private.public_key())
         elif kind is KeyKind.P256_SIGNING:
             self._private = _p256_private(raw)
-            self.public = PublicKey(kind, _p256_point(self._private))
+            self.public = _p256_public(kind, self._private.public_key())
         else:
             raise ValueError(f"{kind.name} keys do not sign")
 
@@ -291,10 +303,10 @@ class AgreementKey:
         self._private: x25519.X25519PrivateKey | ec.EllipticCurvePrivateKey
         if kind is KeyKind.X25519:
             self._private = x25519.X25519PrivateKey.from_private_bytes(raw)
-            self.public = PublicKey(kind, self._private.public_key().public_bytes_raw())
+            self.public = _raw_public(kind, self._private.public_key())
         elif kind is KeyKind.P256_AGREEMENT:
             self._private = _p256_private(raw)
-            self.public = PublicKey(kind, _p256_point(self._private))
+            self.public = _p256_public(kind, self._private.public_key())
         else:
             raise ValueError(f"{kind.name} keys do not agree on secrets")
 
@@ -337,7 +349,7 @@ class KemKey:
     def __init__(self, seed: SecretBytes) -> None:
         self._private = mlkem.MLKEM768PrivateKey.from_seed_bytes(_seed_of(seed, 64))
         self._seed = seed
-        self.public = PublicKey(KeyKind.ML_KEM_768, self._private.public_key().public_bytes_raw())
+        self.public = _raw_public(KeyKind.ML_KEM_768, self._private.public_key())
 
     @classmethod
     def generate(cls) -> "KemKey":
