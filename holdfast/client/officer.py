@@ -175,6 +175,7 @@ def approve(account: Account, view: CaseView, *, heard: Mapping[int, str], ident
             header=_header(account),
             identity_check=identity_check,
             client_kind=ClientKind.CLI,
+            policies={one.hash: one for one in account.trusted.policies},
         )
     except HoldfastError as error:
         raise TrustRefused(f"Your share cannot be handed over: {error}.") from error
