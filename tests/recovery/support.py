@@ -1,0 +1,372 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A tenant with real keys in real tokens: founders, policy, escrow key, deposits, cases, and the release process."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from django.db import connection
+
+from audit import sequencer
+from escrow import services as escrow
+from hsm.backend import EscrowPublicKey
+from holdfast.core import approvals, cases, chain_author, cose
+from holdfast.core.cose import Purpose, Sign1
+from holdfast.core.deposit import Deposit, DepositTerms, archive_key_commitment, build_deposit
+from holdfast.core.encoding import b64u, unb64u
+from holdfast.core.keys import KeyKind, PublicKey, RecipientRsaKey, SealingKey, SigningKey
+from holdfast.core.payloads import Header
+from holdfast.core.policy import ApproveWith, DepositRule, Officer, Policy, SignedPolicy, Terms
+from holdfast.core.secret import SecretBytes
+from holdfast.core.statements import Consent, DepositStatement, EscrowKey
+from holdfast.core.trust import SignedTenantKey, root_pin
+from kernel import queue
+from kernel.actors import Actor, system_actor
+from kernel.scope import tenant_scope
+from keys.records import create_tenant_master_key
+from recovery import access, release_process
+from recovery.models import Case
+from recovery.release_directory import Directory as ReleaseDirectory
+from recovery.release_directory import Trust
+from recovery.release_process import ReleaseProcess
+from tenants import services as tenants
+from tenants.models import Person
+from tests.keys.support import Directory, Phone, issue, new_phone, now, post_enrolment
+
+# An RSA key takes up to a second to make: one recipient key serves every test.
+RECIPIENT_RSA = RecipientRsaKey.generate()
+OFFICERS = ("carol", "dan", "erin")
+
+
+@dataclass
+class Founder:
+    """An officer with her escrow keys, which live in her own vault."""
+
+    person: Person
+    signing_key: SigningKey = field(default_factory=SigningKey.generate)
+    sealing_key: SealingKey = field(default_factory=SealingKey.generate)
+
+    def row(self, index: int) -> Officer:
+        return Officer(index, self.person.pk.bytes, self.signing_key.public, self.sealing_key.public)
+
+
+@dataclass
+class OpenCase:
+    """A case as its recipient holds it: the signed statement, and the X-Wing key made for it alone."""
+
+    statement: Sign1
+    sealing_key: SealingKey
+    phone: Phone
+
+    @property
+    def id(self) -> UUID:
+        return UUID(bytes=cases.Case.from_payload(self.statement.payload).case_id)
+
+    @property
+    def path(self) -> str:
+        return f"/api/v1/cases/{self.id}"
+
+
+class World:
+    """Acme with a founded escrow: policy 2 of 3 unless told otherwise, no delay, and everybody's devices."""
+
+    def __init__(self, home: Path, escrow_key: EscrowPublicKey, log_vkey: Any, **terms: Any) -> None:
+        self.directory = Directory()
+        self.home = home
+        self.cast = self.directory.world
+        self.tenant_id: UUID = self.cast.acme.pk
+        self.ceremony: Actor = system_actor(self.tenant_id, "ceremony")
+        self.root = SigningKey.generate()
+        self.release = ReleaseDirectory(home, self.tenant_id)
+        self.public = escrow_key
+        self.founders = {name: Founder(self.cast.people[name]) for name in OFFICERS}
+        self.policies: list[SignedPolicy] = []
+        self.archive_keys: dict[bytes, SecretBytes] = {}
+        create_tenant_master_key(self.tenant_id)
+        self._found(log_vkey, terms)
+
+    # Founding.
+
+    def _found(self, log_vkey: Any, terms: dict[str, Any]) -> None:
+        release_keys = self.release.create_keys()
+        self.terms = Terms(
+            **{
+                "delay_seconds": 0,
+                "max_notice_delay_seconds": 0,
+                "cooling_off_seconds": 3600,
+                "undelivered_delay_seconds": 3600,
+                "approve_with": ApproveWith.CLI,
+                "purposes": frozenset({"device-loss", "legal"}),
+                "deposits": DepositRule.FROM_CONSENT,
+                "release_signing_key": release_keys.signing_key,
+                "release_sealing_key": release_keys.sealing_key,
+            }
+            | terms
+        )
+        first = self.policy(m=2)
+        pin = root_pin(self.tenant_id.bytes, self.root.public, hashlib.sha256(first.to_payload()).digest())
+        vkey = sequencer.verifier(self.tenant_id, "audit", log_vkey).to_text()
+        self.release.set_trust(Trust(self.root.public, pin, vkey, is_development=True))
+        with tenant_scope(self.tenant_id):
+            tenants.pin_root(root_key=self.root.public.encoded, root_pin=pin, actor=self.ceremony)
+        self.publish(first, signers=self.founders.values())
+        self.publish_key()
+
+    def tenant_header(self) -> Header:
+        return Header(self.tenant_id.bytes, b"", b"", now())
+
+    def policy(self, *, m: int, names: Any = OFFICERS, **terms: Any) -> Policy:
+        """Make the next policy version."""
+        return Policy(
+            header=self.tenant_header(),
+            version=len(self.policies) + 1,
+            m=m,
+            roster=tuple(self.founders[name].row(i) for i, name in enumerate(names, 1)),
+            terms=replace(self.terms, **terms),
+            predecessor=self.policies[-1].hash if self.policies else b"",
+        )
+
+    def publish(self, policy: Policy, *, signers: Any) -> None:
+        payload = policy.to_payload()
+        signed = [cose.sign(payload, purpose=Purpose.POLICY, key=one.signing_key) for one in signers]
+        with tenant_scope(self.tenant_id):
+            escrow.publish_policy(statement=cose.encode_many(signed), actor=self.ceremony)
+        self.policies.append(SignedPolicy(policy, signed[0].payload_hash))
+
+    def publish_key(self) -> None:
+        statement = EscrowKey(
+            header=self.tenant_header(),
+            key=PublicKey(KeyKind.RSA_3072, self.public.spki),
+            version=1,
+            algorithm=self.public.ref.algorithm,
+            predecessor=b"",
+            policy_hash=self.policies[0].hash,
+        )
+        payload = statement.to_payload()
+        keys = [self.root, *(one.signing_key for one in list(self.founders.values())[:2])]
+        signed = [cose.sign(payload, purpose=Purpose.ESCROW_KEY, key=key) for key in keys]
+        with tenant_scope(self.tenant_id):
+            escrow.publish_escrow_key(
+                statement=cose.encode_many(signed), cka_id=self.public.ref.cka_id, actor=self.ceremony
+            )
+        self.escrow_key = SignedTenantKey(statement, signed[0].payload_hash)
+
+    def add_founder(self, name: str) -> Founder:
+        """Give somebody the keys of an officer; a policy has still to name her."""
+        self.founders[name] = Founder(self.cast.people[name])
+        return self.founders[name]
+
+    # Depositing.
+
+    def consent(self, name: str = "alice", **changes: Any) -> bytes:
+        """Publish a consent over HTTP and return its hash."""
+        phone, account = self.directory.phone(name), self.directory.account(name)
+        given = {"policy_hash": self.policies[-1].hash, "text_hash": bytes(32), "agreed": True} | changes
+        statement = Consent(phone.header(), **given)
+        signed = cose.sign(statement.to_payload(), purpose=Purpose.CONSENT, key=account.aik)
+        answer = phone.send("POST", "/api/v1/statements", {"statement": b64u(signed.encode())})
+        assert answer.status_code == 201, answer.content
+        return signed.payload_hash
+
+    def build(self, name: str = "alice", *, generation: int = 1, consent_hash: bytes | None = None) -> Deposit:
+        """Announce a fresh archive key in the chain, and build a deposit of it; nothing is uploaded."""
+        phone, account = self.directory.phone(name), self.directory.account(name)
+        key = SecretBytes(secrets.token_bytes(32))
+        entry = chain_author.archive_generation(
+            account.chain,
+            by=account.author(phone),
+            generation=generation,
+            not_before=now(),
+            commitment=archive_key_commitment(generation, key),
+        )
+        answer = account.append(phone, [entry])
+        assert answer.status_code == 201, answer.content
+        terms = DepositTerms(
+            suite=phone.suite,
+            tenant=self.tenant_id.bytes,
+            user=phone.person.pk.bytes,
+            device=phone.id.bytes,
+            policy=self.policies[-1],
+            escrow_key=self.escrow_key,
+            consent_hash=self.consent(name) if consent_hash is None else consent_hash,
+        )
+        deposit = build_deposit(key, generation=generation, deposit_id=secrets.token_bytes(16), terms=terms)
+        self.archive_keys[deposit.header.deposit_id] = key
+        return deposit
+
+    def upload(self, deposit: Deposit, name: str = "alice", *, record: bytes | None = None) -> Any:
+        """Send a deposit over HTTP; `record` is sent in place of the one that is signed for."""
+        phone = self.directory.phone(name)
+        made = deposit.to_record()
+        statement = DepositStatement(phone.header(), hashlib.sha256(made).digest())
+        signed = cose.sign(statement.to_payload(), purpose=Purpose.DEPOSIT, key=phone.isk)
+        document = {"record": b64u(record or made), "statement": b64u(signed.encode())}
+        return phone.send("POST", "/api/v1/escrow/deposits", document)
+
+    def deposit(self, name: str = "alice", *, generation: int = 1) -> Deposit:
+        made = self.build(name, generation=generation)
+        answer = self.upload(made, name)
+        assert answer.status_code == 201, answer.content
+        return made
+
+    # Cases.
+
+    def new_phone(self, name: str = "alice") -> Phone:
+        """Enrol a device that no chain lists: pending, as after the loss of every other one."""
+        phone = new_phone(self.cast.people[name])
+        issue(phone)
+        assert post_enrolment(phone).status_code == 201
+        return phone
+
+    def case(self, phone: Phone, *deposits: Deposit, **changes: Any) -> OpenCase:
+        """Sign a case; nothing is sent."""
+        sealing_key, at = SealingKey.generate(), now()
+        given: dict[str, Any] = {
+            "header": phone.header(),
+            "case_id": uuid.uuid4().bytes,
+            "nonce": secrets.token_bytes(16),
+            "subject": deposits[0].header.user,
+            "requester": phone.person.pk.bytes,
+            "purpose": "device-loss",
+            "deposits": tuple((d.header.deposit_id, hashlib.sha256(d.to_record()).digest()) for d in deposits),
+            "reason": "Lost both devices.",
+            "reference": "T-1",
+            "recipient_device_hash": phone.statement.payload_hash,
+            "recipient_rsa_key": RECIPIENT_RSA.public,
+            "recipient_sealing_key": sealing_key.public,
+            "policy_hash": self.policies[-1].hash,
+            "not_before": at,
+            "notice_at": at,
+            "expiry": at + 3600,
+        } | changes
+        payload = cases.Case(**given).to_payload()
+        return OpenCase(cose.sign(payload, purpose=Purpose.CASE, key=phone.isk), sealing_key, phone)
+
+    def open(self, case: OpenCase) -> Any:
+        return case.phone.send("POST", "/api/v1/cases", {"case": b64u(case.statement.encode())})
+
+    def opened(self, *deposits: Deposit, name: str = "alice", **changes: Any) -> OpenCase:
+        """Open a case from a new device, and have its notices handed over."""
+        case = self.case(self.new_phone(name), *(deposits or (self.deposit(),)), **changes)
+        answer = self.open(case)
+        assert answer.status_code == 201, answer.content
+        self.deposits = deposits or self.deposits
+        self.work()
+        return case
+
+    def signed_approval(self, case: OpenCase, name: str, deposits: Any, **changes: Any) -> dict[str, Any]:
+        """Have an officer approve on her own machine; the document that she would send."""
+        founder = self.founders[name]
+        asked = cases.Case.from_payload(case.statement.payload)
+        policy = next(one for one in self.policies if one.hash == asked.policy_hash)
+        officer = policy.policy.officer(founder.signing_key.public.kid)
+        assert officer is not None
+        given: dict[str, Any] = {
+            "policy": policy,
+            "officer": officer,
+            "signing_key": founder.signing_key,
+            "sealing_key": founder.sealing_key,
+            "header": Header(self.tenant_id.bytes, founder.person.pk.bytes, b"", now()),
+            "identity_check": "seen in person",
+            "client_kind": cases.ClientKind.CLI,
+        } | changes
+        signed, outers = approvals.approve(
+            case.statement, {d.header.deposit_id: d for d in deposits}, **given
+        )
+        return {
+            "statement": b64u(signed.encode()),
+            "shares": [[str(UUID(bytes=one.deposit_id)), b64u(one.outer)] for one in outers],
+        }
+
+    def approve(self, case: OpenCase, name: str, *deposits: Deposit) -> Any:
+        document = self.signed_approval(case, name, deposits)
+        return self.directory.phone(name).send("POST", f"{case.path}/approvals", document)
+
+    def approved(self, *names: str, **changes: Any) -> tuple[OpenCase, Deposit]:
+        """Open a case about a fresh deposit of alice's, and have these officers approve it."""
+        deposit = self.deposit()
+        case = self.opened(deposit, **changes)
+        for name in names:
+            answer = self.approve(case, name, deposit)
+            assert answer.status_code == 201, answer.content
+        return case, deposit
+
+    def state(self, case: OpenCase) -> str:
+        return self.row(case).state
+
+    def row(self, case: OpenCase) -> Case:
+        return Case.unscoped.get(pk=case.id)
+
+    # Running.
+
+    def work(self) -> None:
+        """Do what the worker does: hand notices over, and sequence the log."""
+        queue.run_due("worker")
+        self.sequence()
+
+    def sequence(self) -> None:
+        sequencer.sequence(self.tenant_id, "audit")
+
+    @contextmanager
+    def process(self) -> Iterator[ReleaseProcess]:
+        """Run the release process inside this one."""
+        with release_process.opened(self.home) as process:
+            yield process
+
+    def tick(self) -> None:
+        """Sequence the log and let a fresh release process do all that is due."""
+        self.sequence()
+        with self.process() as process:
+            process.tick()
+
+    def collect(self, case: OpenCase) -> Any:
+        return case.phone.send("GET", f"{case.path}/release")
+
+    def combine(self, case: OpenCase, deposit: Deposit, document: dict[str, Any]) -> SecretBytes:
+        """Open an archive key as the recipient device does."""
+        wanted = str(UUID(bytes=deposit.header.deposit_id))
+        half = next(unb64u(octets) for one, octets in document["halves"] if one == wanted)
+        shares = {index: unb64u(octets) for one, index, octets in document["shares"] if one == wanted}
+        return approvals.combine(
+            case.statement,
+            deposit,
+            half=half,
+            sealed_shares=shares,
+            rsa_key=RECIPIENT_RSA,
+            sealing_key=case.sealing_key,
+            oaep_hash=self.escrow_key.statement.algorithm,
+        ).archive_key
+
+    def tags(self, case: OpenCase) -> list[str]:
+        """The log's entries about a case, oldest first."""
+        self.sequence()
+        with tenant_scope(self.tenant_id):
+            return [row.tag for row in access.timeline(self.row(case))]
+
+
+@contextmanager
+def as_superuser(*tables: str) -> Iterator[Any]:
+    """Change rows as somebody who owns the database can: the triggers of these tables are gone meanwhile."""
+    with connection.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            for table in tables:
+                cursor.execute(f"ALTER TABLE {table} DISABLE TRIGGER ALL")
+            yield cursor
+            for table in tables:
+                cursor.execute(f"ALTER TABLE {table} ENABLE TRIGGER ALL")
+            return
+        cursor.execute("SELECT name, sql, tbl_name FROM sqlite_master WHERE type = 'trigger'")
+        kept = [(name, sql) for name, sql, table in cursor.fetchall() if table in tables]
+        for name, _ in kept:
+            cursor.execute(f"DROP TRIGGER {name}")
+        yield cursor
+        for _, sql in kept:
+            cursor.execute(sql)
