@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`manage.py release`: the release process, alone with the escrow token and its own directory."""
+"""`manage.py release`: the release process, the only one that opens the escrow token."""
 
 from __future__ import annotations
 
@@ -9,17 +9,21 @@ from types import FrameType
 from typing import Any
 
 from django.conf import settings
-from django.core.management.base import BaseCommand
+from django.core.management.base import BaseCommand, CommandError
 
 from config.memory import close_memory
 from recovery import release_process
 
+PAUSE_SECONDS = 0.2
+
 
 class Command(BaseCommand):
-    help = "Release approved cases until SIGTERM."
-    requires_system_checks = ()
+    help = "Verify approved cases against the log and have the HSM re-wrap, until SIGTERM."
+    requires_system_checks: list[str] = []
 
     def handle(self, *args: Any, **options: Any) -> None:
+        if settings.HOLDFAST_ROLE != "release":
+            raise CommandError("Run it with HOLDFAST_ROLE=release, as its own account, with its own PINs.")
         if settings.HOLDFAST_CLOSE_MEMORY:
             close_memory()
         stop = threading.Event()
@@ -29,4 +33,10 @@ class Command(BaseCommand):
 
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, on_signal)
-        release_process.run(settings.HOLDFAST_RELEASE_DIR, until=stop.is_set, pause=stop.wait)
+        try:
+            with release_process.opened(settings.HOLDFAST_RELEASE_DIR) as process:
+                while not stop.is_set():
+                    if not process.tick():
+                        stop.wait(PAUSE_SECONDS)
+        except BlockingIOError as error:
+            raise CommandError(f"Another release process holds {settings.HOLDFAST_RELEASE_DIR}.") from error
