@@ -65,10 +65,10 @@ def append(*, tag: str, actor: Actor, subject: str = "", body: Mapping[str, Body
 
 def append_key_leaf(
     *,
-    type: int,
+    type: int,  # noqa: A002
     seq: int,
     statement_hash: bytes,
-    user: UUID | None = None,  # noqa: A002
+    user: UUID | None = None,
 ) -> Entry:
     """Record a statement in the verifiable directory: the `keys` log (PROTOCOL section 8).
 

@@ -16,7 +16,7 @@ from typing import BinaryIO, Final
 
 from holdfast.core.checkpoint import Checkpoint, NoteVerifier
 from holdfast.core.errors import HoldfastError, InvalidSignature, Malformed, Untrusted
-from holdfast.core.log_export import MAX_LINE, ExportedEntry, Header, read_checkpoint_line
+from holdfast.core.log_export import MAX_LINE, ExportedEntry, Header, checkpoint_line, read_checkpoint_line
 from holdfast.core.merkle import CompactRange, leaf_hash, verify_inclusion
 
 
@@ -112,10 +112,10 @@ def _verify(
     # (1) Without a head the entries are read all the same: a file cut short is named by where it was cut.
     pasts = _pasts(saved, verifier, header.size)
     _entries(file, header.size, checkpoint.root if checkpoint else None, pasts)
-    if checkpoint is None or verifier is None:
+    if checkpoint is None or verifier is None or note is None:
         raise _Broken(f"the signed head does not hold: {fault}")
     # (2)
-    if file.readline(MAX_LINE + 1) == b"" or file.read(1):
+    if file.readline(MAX_LINE + 1) != checkpoint_line(note) or file.read(1):
         raise _Broken("the file does not end with its signed head")
     vkey, time = verifier.to_text(), checkpoint.time or 0
     if trusted is None:

@@ -59,6 +59,8 @@ class LogEntry:
     def _check(self) -> None:
         if len(self.entry_id) != 16 or len(self.person) not in (0, 16):
             raise ValueError("log entry: an id has 16 bytes")
+        if self.time < 0:
+            raise ValueError("log entry: a time before 1970")
         if len(self.tag) > MAX_TAG or len(self.actor) > MAX_TAG or len(self.subject) > MAX_SUBJECT:
             raise ValueError("log entry: tag, actor or subject is too long")
         if len(self.body) > MAX_FIELDS or any(len(name) > MAX_TAG for name in self.body):

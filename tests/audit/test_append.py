@@ -51,6 +51,19 @@ def _accept_inserts() -> None:
             cursor.execute("DROP FUNCTION test_full()")
 
 
+def _act() -> None:
+    """What every verb does: its effect and its entry in one transaction."""
+    with transaction.atomic():
+        queue.enqueue("an.act")
+        services.append(tag=TAG, actor=actor())
+
+
+def _act_that_fails_afterwards() -> None:
+    with transaction.atomic():
+        services.append(tag=TAG, actor=actor())
+        raise ZeroDivisionError
+
+
 @pytest.fixture
 def _full_disk(transactional_db: None) -> Any:
     _refuse_inserts()
@@ -71,9 +84,8 @@ def test_append_refuses_outside_a_transaction() -> None:
 @pytest.mark.usefixtures("_full_disk")
 def test_append_takes_the_act_back_when_the_entry_cannot_be_written() -> None:
     with tenant_scope(TENANT):
-        with pytest.raises(AuditUnavailable), transaction.atomic():
-            queue.enqueue("an.act")
-            services.append(tag=TAG, actor=actor())
+        with pytest.raises(AuditUnavailable):
+            _act()
         assert not Job.objects.exists()
 
 
@@ -91,9 +103,8 @@ def test_append_takes_the_act_back_when_its_refusal_is_swallowed() -> None:
 @pytest.mark.django_db(transaction=True)
 def test_append_leaves_no_entry_when_the_act_fails_afterwards() -> None:
     with tenant_scope(TENANT):
-        with pytest.raises(ZeroDivisionError), transaction.atomic():
-            services.append(tag=TAG, actor=actor())
-            _ = 1 // 0
+        with pytest.raises(ZeroDivisionError):
+            _act_that_fails_afterwards()
         assert not Entry.objects.exists()
 
 
@@ -176,8 +187,12 @@ def test_append_takes_listed_fields_of_plain_kinds_and_refuses_everything_else(n
     with tenant_scope(TENANT), transaction.atomic():
         try:
             row = services.append(tag=tag, actor=actor(), body={name: value})
-        except ValueError as refused:
-            assert CANARY.decode() not in str(refused)
+        except ValueError as error:
+            refused = str(error)
+        else:
+            refused = ""
+        assert CANARY.decode() not in refused
+        if refused:
             return
         assert tag == TAG
         assert name in TAGS[TAG]
@@ -189,7 +204,7 @@ def test_append_takes_listed_fields_of_plain_kinds_and_refuses_everything_else(n
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize("text", ["a\r\nX: 1", "‮esrever", '{"a":"b"}\n{"index":0}', "  ", "=1+1", "\x00\x1b[2J"])
+@pytest.mark.parametrize("text", ["a\r\nX: 1", "\u202eesrever", '{"a":"b"}\n{"index":0}', "  ", "=1+1", "\x00\x1b[2J"])
 def test_export_line_is_one_line_of_ascii_whatever_an_entry_says(text: str) -> None:
     with tenant_scope(TENANT):
         row = services.append(tag=TAG, actor=system_actor(TENANT, "test"), subject=text, body={"filter": text})
