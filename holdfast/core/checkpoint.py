@@ -47,7 +47,7 @@ class Checkpoint:
     @classmethod
     def from_text(cls, text: str) -> Checkpoint:
         """Read a body; raises Malformed. Extension lines other than `time` are left alone."""
-        lines = text.split("\n")
+        lines = _utf8(text).decode().split("\n")
         if len(lines) < 4 or lines[-1] or not all(lines[:-1]):
             raise Malformed("checkpoint: not three lines or more, each ended")
         return cls(
@@ -127,7 +127,7 @@ def sign_note(text: str, *, verifier: NoteVerifier, sign: Callable[[bytes], byte
 
 
 def _split(note: str) -> tuple[str, list[tuple[str, bytes]]]:
-    if len(note.encode()) > MAX_NOTE:
+    if len(_utf8(note)) > MAX_NOTE:
         raise Malformed("note: longer than 16 KiB")
     text, mark, signatures = note.rpartition("\n\n")
     if not mark or not signatures.endswith("\n") or any(ord(char) < 0x20 and char != "\n" for char in note):
@@ -137,11 +137,22 @@ def _split(note: str) -> tuple[str, list[tuple[str, bytes]]]:
         name, _, encoded = line.removeprefix(_SIGNATURE_MARK).partition(" ")
         if not line.startswith(_SIGNATURE_MARK):
             raise Malformed("note: a signature line of another form")
-        lines.append((_name(name), _octets(encoded, None, "signature")))
+        signed = _octets(encoded, None, "signature")
+        if len(signed) <= KEY_ID_SIZE:
+            raise Malformed("note: a signature line without a signature")
+        lines.append((_name(name), signed))
     return text + "\n", lines
 
 
+def _utf8(text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError:  # a lone surrogate, which JSON can carry and UTF-8 cannot
+        raise Malformed("note: not UTF-8") from None
+
+
 def _name(name: str) -> str:
+    _utf8(name)
     if not name or any(char.isspace() or char == "+" for char in name):
         raise Malformed("note: a key name is not empty and has no space and no plus")
     return name
@@ -164,6 +175,3 @@ def _octets(text: str, size: int | None, what: str) -> bytes:
     if base64.b64encode(octets).decode() != text or (size is not None and len(octets) != size):
         raise Malformed(f"{what}: not canonical, or of another length")
     return octets
-
-
-

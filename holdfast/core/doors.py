@@ -129,9 +129,7 @@ def _fields(owner: DoorOwner, cost: Argon2Cost, salt: bytes) -> dict[int, Encoda
     return {**head, TENANT: owner.tenant, USER: owner.user, EPOCH: owner.epoch}
 
 
-def _key(
-    fields: dict[int, Encodable], password: SecretBytes, cost: Argon2Cost, salt: bytes
-) -> wrapping.CommittedKey:
+def _key(fields: dict[int, Encodable], password: SecretBytes, cost: Argon2Cost, salt: bytes) -> wrapping.CommittedKey:
     stretched = Argon2id(
         salt=salt, length=32, iterations=cost.passes, lanes=cost.lanes, memory_cost=cost.memory_kib
     ).derive(_normalised(password).encode())

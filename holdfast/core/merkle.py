@@ -109,9 +109,7 @@ def consistency_from(nodes: Nodes, old_size: int, size: int) -> list[bytes]:
     return path[::-1]
 
 
-def verify_inclusion(
-    leaf: bytes, *, index: int, size: int, proof: Sequence[bytes], expected_root: bytes
-) -> None:
+def verify_inclusion(leaf: bytes, *, index: int, size: int, proof: Sequence[bytes], expected_root: bytes) -> None:
     """Check that the leaf hash `leaf` stands at `index` in the tree of `size` under `expected_root`.
 
     Raises Untrusted for every failure: the prover, or whoever carried the proof, is wrong.
@@ -136,9 +134,7 @@ def verify_inclusion(
         raise Untrusted("inclusion proof does not lead to the root")
 
 
-def verify_consistency(
-    *, old_size: int, old_root: bytes, size: int, new_root: bytes, proof: Sequence[bytes]
-) -> None:
+def verify_consistency(*, old_size: int, old_root: bytes, size: int, new_root: bytes, proof: Sequence[bytes]) -> None:
     """Check that the tree (`size`, `new_root`) extends the tree (`old_size`, `old_root`).
 
     An old size of 0 is refused: every tree extends the empty one, so such a proof says nothing.

@@ -90,9 +90,7 @@ def _parse(blob: bytes) -> tuple[VaultHeader, bytes, bytes, bytes]:
     read.uint(FORMAT, minimum=VERSION, maximum=VERSION)
     if read.text(NAME) != KIND:
         raise Malformed("vault: another kind of blob")
-    header = VaultHeader(
-        read.octets(TENANT, 16), read.octets(USER, 16), read.uint(EPOCH), read.uint(REVISION)
-    )
+    header = VaultHeader(read.octets(TENANT, 16), read.octets(USER, 16), read.uint(EPOCH), read.uint(REVISION))
     sealed = read.octets(CIPHERTEXT)
     if len(sealed) < wrapping.TAG_SIZE:
         raise read.refuse(CIPHERTEXT, "is shorter than a tag")
