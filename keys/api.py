@@ -202,7 +202,7 @@ class DevicesView(ApiView):
             self.tenancy = "enrolment"  # type: ignore[misc]
 
     @extend_schema(summary="List the caller's own devices", operation_id="list_devices", responses=DevicesOut)
-    def get(self, request: Request) -> Response:  # noqa: ARG002 — REST framework passes it
+    def get(self, request: Request) -> Response:
         return Response({"devices": [_device_document(device) for device in access.own_devices(self.actor)]})
 
     @extend_schema(
@@ -234,7 +234,7 @@ class DeviceView(ApiView):
     permission_names: ClassVar = {"GET": PermissionName.DEVICE_READ}
 
     @extend_schema(summary="One device of the tenant", operation_id="read_device", responses=DeviceOut)
-    def get(self, request: Request, device_id: UUID) -> Response:  # noqa: ARG002 — REST framework passes it
+    def get(self, request: Request, device_id: UUID) -> Response:
         return Response(_device_document(access.device(device_id)))
 
 
@@ -289,7 +289,7 @@ class UserDevicesView(ApiView):
     @extend_schema(
         summary="The devices a user's chain lists", operation_id="list_user_devices", responses=UserDevicesOut
     )
-    def get(self, request: Request, user_id: UUID) -> Response:  # noqa: ARG002 — REST framework passes it
+    def get(self, request: Request, user_id: UUID) -> Response:
         head = access.chain_head(user_id)
         devices = [
             {"device_id": str(device.pk), "device_statement": b64u(bytes(device.statement))}
@@ -343,7 +343,7 @@ class PreKeysView(ApiView):
         operation_id="forecast_pre_keys",
         responses=ForecastOut,
     )
-    def get(self, request: Request, device_id: UUID) -> Response:  # noqa: ARG002 — REST framework passes it
+    def get(self, request: Request, device_id: UUID) -> Response:
         device = access.own_device_for_reading(self.actor, device_id)
         (standing,) = health.of_devices([device], now=timezone.now())
         return Response(
@@ -427,7 +427,7 @@ class VaultView(ApiView):
     max_body = 2 * 1024 * 1024
 
     @extend_schema(summary="Read one's own vault", operation_id="read_vault", responses=VaultOut)
-    def get(self, request: Request) -> Response:  # noqa: ARG002 — REST framework passes it
+    def get(self, request: Request) -> Response:
         owner = access.vault_owner(self.actor)
         statement, blob, version = services.open_vault(user_id=owner, actor=self.actor)
         return Response(
@@ -458,7 +458,7 @@ class DoorsView(ApiView):
     permission_names: ClassVar = {"GET": PermissionName.VAULT_READ}
 
     @extend_schema(summary="List the doors of one's own vault", operation_id="list_doors", responses=DoorsOut)
-    def get(self, request: Request) -> Response:  # noqa: ARG002 — REST framework passes it
+    def get(self, request: Request) -> Response:
         rows = access.doors(access.vault_owner(self.actor))
         return Response({"doors": [{"kind": row.kind, "version": row.version} for row in rows]})
 
@@ -472,7 +472,7 @@ class DoorView(ApiView):
     max_body = 128 * 1024
 
     @extend_schema(summary="Read one door", operation_id="read_door", responses=DoorOut)
-    def get(self, request: Request, kind: str) -> Response:  # noqa: ARG002 — REST framework passes it
+    def get(self, request: Request, kind: str) -> Response:
         owner = access.vault_owner(self.actor)
         blob, version = services.open_door(user_id=owner, kind=_kind(kind), actor=self.actor)
         return Response({"blob": b64u(blob), "version": version}, headers={"etag": f'"{version}"'})

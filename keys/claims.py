@@ -7,8 +7,10 @@ hands out was verified at upload, byte for byte as it is given.
 
 from __future__ import annotations
 
+import threading
 import uuid
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Final, Literal, NamedTuple
 from uuid import UUID
@@ -29,6 +31,12 @@ from keys.models import ChainHead, Claim, Device, PreKeyBatch, SignedPreKey
 HOUR: Final = 3600
 # More devices of one user than this are not messaged in one request.
 MAX_DEVICES: Final = 100
+# An entry's text has room for this many keys, named by batch row and key id.
+_BUNDLES_PER_ENTRY: Final = 10
+
+# SQLite has one writer, and lets the waiting ones poll: under a storm an unlucky thread polls past any timeout.
+# The threads of this process wait for each other here instead; only other processes are left to poll for.
+_sqlite_turn = threading.Lock()
 
 Target = Literal["device", "user"]
 _COLUMN: Final[dict[Target, str]] = {"device": "id", "user": "user_id"}
@@ -110,9 +118,10 @@ def claim_user(*, user_id: UUID, key: str, actor: Actor) -> ClaimAnswer:
 def _claim(target: Target, target_id: UUID, key: str, actor: Actor) -> tuple[list[HandedOut], bool]:
     if actor.id is None:
         raise NotFound
-    take = _take_postgres if connection.vendor == "postgresql" else _take_sqlite
+    is_postgres = connection.vendor == "postgresql"
+    take = _take_postgres if is_postgres else _take_sqlite
     try:
-        with transaction.atomic():
+        with nullcontext() if is_postgres else _sqlite_turn, transaction.atomic():
             rows, spent = take(target, target_id, key, actor.id)
             _require_budget(spent)
             if rows:
@@ -128,14 +137,16 @@ def _claim(target: Target, target_id: UUID, key: str, actor: Actor) -> tuple[lis
 
 
 def _record(target: Target, target_id: UUID, rows: Sequence[HandedOut], actor: Actor) -> None:
-    """Write the audit entry of a claim: without it, nothing was handed out (fail closed)."""
-    keys = " ".join(f"{row.batch_id}:{row.key_id}" for row in rows if row.batch_id)
-    audit.append(
-        tag="keys:pre-key:claim",
-        actor=actor,
-        subject=f"{target}:{target_id}",
-        body={"bundles": len(rows), "keys": keys},
-    )
+    """Write the audit entries of a claim: without them, nothing was handed out (fail closed)."""
+    for start in range(0, len(rows), _BUNDLES_PER_ENTRY):
+        part = rows[start : start + _BUNDLES_PER_ENTRY]
+        keys = " ".join(f"{row.batch_id.hex}:{row.key_id}" for row in part if row.batch_id)
+        audit.append(
+            tag="keys:pre-key:claim",
+            actor=actor,
+            subject=f"{target}:{target_id}",
+            body={"bundles": len(part), "keys": keys},
+        )
 
 
 class _Spent(NamedTuple):

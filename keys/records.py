@@ -36,7 +36,7 @@ OVERHEAD: Final = _CIPHERTEXT_AT + wrapping.TAG_SIZE
 
 # Handles of session objects: one unwrap of a tenant key per process and version, not per record.
 # They hang on their token, so that none outlives the token that it was opened on.
-_handles: WeakKeyDictionary[RootToken, dict[tuple[UUID, int], TenantKey]] = WeakKeyDictionary()
+_handles: WeakKeyDictionary[RootToken, dict[bytes, TenantKey]] = WeakKeyDictionary()
 _lock = threading.Lock()
 
 
@@ -122,11 +122,12 @@ def _context(user_id: UUID, object_id: UUID, kind: str, version: int) -> bytes:
 
 def _handle(row: TenantMasterKey) -> TenantKey:
     """Return the key inside the HSM, opened on first use in this process."""
-    root, name = registry.root(), (row.tenant_id, row.version)
+    root = registry.root()
+    wrapped = WrappedTenantKey(bytes(row.wrapped), bytes(row.key_check_value), row.master_version)
     with _lock:
         known = _handles.setdefault(root, {})
-    if name not in known:
-        wrapped = WrappedTenantKey(bytes(row.wrapped), bytes(row.key_check_value), row.master_version)
+    # Named by the wrapped key itself: a row that was changed or restored is never served by the handle of another.
+    if wrapped.blob not in known:
         # Two threads may both unwrap it on first use; they get the same key, and one handle stays.
-        known[name] = root.load_tenant_key(wrapped)
-    return known[name]
+        known[wrapped.blob] = root.load_tenant_key(wrapped)
+    return known[wrapped.blob]

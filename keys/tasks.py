@@ -18,6 +18,6 @@ def sweep_claim_budgets() -> None:
 
 
 @handles("keys.sweep-voided")
-def sweep_voided(job: Job) -> None:  # noqa: ARG001 — the tenant's scope is all it needs
+def sweep_voided(job: Job) -> None:
     """Delete a tenant's voided one-time pre-keys."""
     services.sweep_voided()

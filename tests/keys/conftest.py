@@ -1,0 +1,16 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fixtures of the key directory's tests."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.fixtures.hsm import hsm_template  # noqa: F401
+from tests.fixtures.tokens import root_token  # noqa: F401
+from tests.keys.support import Directory
+
+
+@pytest.fixture
+def directory(db: None) -> Directory:
+    """Two tenants with everybody of the cast, and nobody's device yet."""
+    return Directory()

@@ -1,0 +1,300 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Devices of the cast as the server meets them: enrolled by real codes, writing real chains, signing real requests."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from django.db import connection
+from django.test import Client
+
+from holdfast.core import chain_author, cose
+from holdfast.core.bundle import BuiltBatch, PrivatePreKey, build_batch
+from holdfast.core.chain import ChainState, extend, verify_chain
+from holdfast.core.chain_author import Author
+from holdfast.core.cose import Purpose, Sign1
+from holdfast.core.encoding import b64u
+from holdfast.core.enrolment import EnrolmentCode
+from holdfast.core.entries import Entry
+from holdfast.core.keys import AgreementKey, SealingKey, SigningKey
+from holdfast.core.payloads import Header
+from holdfast.core.prekeys import SignedPreKey
+from holdfast.core.secret import SecretBytes
+from holdfast.core.statements import DeviceStatement, Sync, SyncKind
+from holdfast.core.suites import Suite
+from holdfast.core.vault import VaultHeader, new_vault_key, seal_vault
+from kernel.actors import Actor, system_actor
+from kernel.scope import tenant_scope
+from keys import access, services
+from tenants import services as tenants
+from tenants.models import Person
+from tenants.permissions import device_permissions
+from tests.tenants.support import Signer, World, build_world
+
+DAY = 86_400
+
+
+def now() -> int:
+    return int(time.time())
+
+
+@dataclass
+class Phone:
+    """One device: its keys, its statement, and its way of sending requests."""
+
+    person: Person
+    id: UUID
+    isk: SigningKey
+    suite: Suite
+    code: EnrolmentCode
+    statement: Sign1
+    next_key_id: int = 1
+
+    @property
+    def signer(self) -> Signer:
+        return Signer(self.id, self.isk)
+
+    @property
+    def path(self) -> str:
+        return f"/api/v1/devices/{self.id}"
+
+    def header(self, *, lasts: int = 0, issued_at: int | None = None) -> Header:
+        issued = now() if issued_at is None else issued_at
+        ids = (self.person.tenant_id.bytes, self.person.pk.bytes, self.id.bytes)
+        return Header(*ids, issued, issued + lasts if lasts else 0)
+
+    def actor(self, state: str = "active") -> Actor:
+        """The actor that authentication makes of this device's requests."""
+        return Actor(
+            tenant_id=self.person.tenant_id,
+            kind="device",
+            id=self.id,
+            person_id=self.person.pk,
+            role=self.person.role,
+            permissions=device_permissions(self.person.role, state),
+            credential_state=state,
+        )
+
+    def send(self, method: str, path: str, document: Any = None, **headers: str) -> Any:
+        """Send one signed request; an absolute path is sent as it is, another under this device's address."""
+        uri = path if path.startswith("/") else f"{self.path}/{path}"
+        body = b"" if document is None else json.dumps(document).encode()
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return self.signer.send(Client(), method, uri, body, **named)
+
+    def claim(self, target: Phone, key: str | None = None) -> Any:
+        return self.send("POST", f"{target.path}/claim", {}, idempotency_key=key or uuid.uuid4().hex)
+
+    def signed_pre_key(
+        self, key_id: int = 1, *, issued_at: int | None = None, signer: SigningKey | None = None
+    ) -> bytes:
+        _, public = PrivatePreKey.generate(key_id, self.suite)
+        header = self.header(lasts=7 * DAY, issued_at=issued_at)
+        statement = SignedPreKey(header, self.suite, key_id, public.dh, public.kem)
+        return cose.sign(statement.to_payload(), purpose=Purpose.PREKEY, key=signer or self.isk).encode()
+
+    def batch(self, size: int = 5, *, first: int | None = None, header: Header | None = None) -> BuiltBatch:
+        start = self.next_key_id if first is None else first
+        self.next_key_id = max(self.next_key_id, start + size)
+        return build_batch(
+            header or self.header(), suite=self.suite, first_key_id=start, size=size, signing_key=self.isk
+        )
+
+    def publish(self, *, batches: Sequence[int] = (5,)) -> None:
+        """Publish a signed pre-key and batches of one-time keys through the verbs."""
+        with tenant_scope(self.person.tenant_id):
+            device = access.device(self.id)
+            services.publish_signed_pre_key(device=device, statement=self.signed_pre_key(), actor=self.actor())
+        for size in batches:
+            self.upload(size)
+
+    def upload(self, size: int) -> None:
+        """Store one batch of one-time keys through the verbs."""
+        built = self.batch(size)
+        statement = built.statement.encode()
+        with tenant_scope(self.person.tenant_id):
+            device = access.device(self.id)
+            signed, verified = services.verify_batch(device=device, statement=statement, leaves=built.leaves)
+            services.store_batch(device=device, statement=statement, signed=signed, batch=verified, actor=self.actor())
+
+
+def batch_document(built: BuiltBatch) -> dict[str, Any]:
+    return {"v": 1, "batch": b64u(built.statement.encode()), "leaves": b64u(built.leaves)}
+
+
+def new_phone(person: Person, *, suite: Suite = Suite.CLASSICAL, code: EnrolmentCode | None = None) -> Phone:
+    """Make a device's keys and statement; the server knows nothing of it yet."""
+    tenant, user, device_id = person.tenant_id.bytes, person.pk.bytes, uuid.uuid4()
+    code = code or EnrolmentCode.new(tenant=tenant, person=user)
+    isk = SigningKey.generate(suite.signing_kind)
+    statement = DeviceStatement(
+        header=Header(tenant, user, device_id.bytes, now()),
+        suite=suite,
+        signing_key=isk.public,
+        agreement_key=AgreementKey.generate(suite.agreement_kind).public,
+        sealing_key=SealingKey.generate().public,
+        person=user,
+        name="phone",
+        enrolment_hash=code.hash,
+    )
+    signed = cose.sign(statement.to_payload(), purpose=Purpose.DEVICE, key=isk)
+    return Phone(person, device_id, isk, suite, code, signed)
+
+
+def issue(phone: Phone) -> None:
+    """Have an officer issue the code that the phone's statement names."""
+    with tenant_scope(phone.person.tenant_id):
+        tenants.issue_enrolment_code(
+            person=phone.person,
+            code_hash=phone.code.hash,
+            actor=system_actor(phone.person.tenant_id, "ceremony"),
+        )
+
+
+def enrol_document(phone: Phone) -> dict[str, Any]:
+    return {
+        "tenant_id": str(phone.person.tenant_id),
+        "code_secret": b64u(phone.code.secret.reveal()),
+        "device_statement": b64u(phone.statement.encode()),
+    }
+
+
+def post_enrolment(phone: Phone, **changes: Any) -> Any:
+    """Enrol over HTTP, unsigned, as a new device does."""
+    return Client().post("/api/v1/devices", enrol_document(phone) | changes, content_type="application/json")
+
+
+@dataclass
+class Account:
+    """A person's chain, written with her identity key and sent by one of her devices."""
+
+    person: Person
+    aik: SigningKey = field(default_factory=SigningKey.generate)
+    state: ChainState | None = None
+    phones: list[Phone] = field(default_factory=list)
+
+    @property
+    def path(self) -> str:
+        return f"/api/v1/users/{self.person.pk}"
+
+    @property
+    def chain(self) -> ChainState:
+        assert self.state is not None
+        return self.state
+
+    def author(self, phone: Phone) -> Author:
+        return Author(phone.id.bytes, now(), self.aik)
+
+    def begin(self, phone: Phone) -> list[Entry]:
+        tenant, user = self.person.tenant_id.bytes, self.person.pk.bytes
+        first = chain_author.genesis(tenant=tenant, user=user, by=self.author(phone))
+        return [first, self.adding(phone, verify_chain([first], tenant=tenant, user=user))]
+
+    def adding(self, phone: Phone, state: ChainState | None = None, *, by: Phone | None = None) -> Entry:
+        return chain_author.add_device(
+            state or self.chain,
+            by=self.author(by or phone),
+            device=phone.id.bytes,
+            statement_hash=phone.statement.payload_hash,
+        )
+
+    def generation(self, phone: Phone, number: int = 1) -> Entry:
+        return chain_author.archive_generation(
+            self.chain, by=self.author(phone), generation=number, not_before=now(), commitment=b"c" * 32
+        )
+
+    def append(self, phone: Phone, entries: Sequence[Entry], *, head: bytes | str | None = "own") -> Any:
+        """Send entries on top of the head known; the state follows when they are accepted."""
+        known = self.state.head if self.state else None
+        expected = known if head == "own" else head
+        assert not isinstance(expected, str)
+        document = {
+            "entries": [b64u(entry.encode()) for entry in entries],
+            "expected_head": b64u(expected) if expected else None,
+        }
+        answer = phone.send("POST", f"{self.path}/chain", document)
+        if answer.status_code == 201:
+            tenant, user = self.person.tenant_id.bytes, self.person.pk.bytes
+            whole = verify_chain(entries, tenant=tenant, user=user) if self.state is None else None
+            self.state = whole or extend(self.chain, *entries)
+        return answer
+
+    def add_phone(self, *, suite: Suite = Suite.CLASSICAL) -> Phone:
+        """Enrol one more phone and bring it into the chain, all over HTTP."""
+        phone = new_phone(self.person, suite=suite)
+        issue(phone)
+        assert post_enrolment(phone).status_code == 201
+        if self.state is None:
+            answer = self.append(phone, self.begin(phone))
+        else:
+            answer = self.append(self.phones[0], [self.adding(phone, by=self.phones[0])])
+        assert answer.status_code == 201, answer.content
+        self.phones.append(phone)
+        return phone
+
+    def vault(
+        self, phone: Phone, version: int, *, key: SigningKey | None = None, signed: int | None = None
+    ) -> dict[str, Any]:
+        """Make a vault upload at a version, with its `sync` statement."""
+        tenant, user = self.person.tenant_id.bytes, self.person.pk.bytes
+        header = VaultHeader(tenant, user, 1, version)
+        blob = seal_vault(SecretBytes(b"keyring"), vault_key=new_vault_key(), header=header)
+        sync = Sync(phone.header(), SyncKind.VAULT, hashlib.sha256(blob).digest(), signed or version)
+        statement = cose.sign(sync.to_payload(), purpose=Purpose.SYNC, key=key or self.aik)
+        return {"statement": b64u(statement.encode()), "blob": b64u(blob)}
+
+
+class Directory:
+    """The cast's accounts, made when first asked for."""
+
+    def __init__(self, world: World | None = None) -> None:
+        self.world: World = world or build_world()
+        self._accounts: dict[str, Account] = {}
+
+    def account(self, name: str) -> Account:
+        if name not in self._accounts:
+            self._accounts[name] = Account(self.world.people[name])
+        return self._accounts[name]
+
+    def phone(self, name: str, *, suite: Suite = Suite.CLASSICAL) -> Phone:
+        """The first phone of somebody, active."""
+        account = self.account(name)
+        return account.phones[0] if account.phones else account.add_phone(suite=suite)
+
+    def acme(self) -> Any:
+        return tenant_scope(self.world.acme.pk)
+
+
+@contextmanager
+def audit_away() -> Iterator[None]:
+    """Have the database refuse every new audit entry, as a full disk or a broken trigger would."""
+    with connection.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            cursor.execute(
+                "CREATE FUNCTION audit_away() RETURNS trigger LANGUAGE plpgsql AS "
+                "$$ BEGIN RAISE EXCEPTION 'audit is away'; END $$"
+            )
+            cursor.execute(
+                "CREATE TRIGGER audit_away BEFORE INSERT ON audit_entry FOR EACH ROW EXECUTE FUNCTION audit_away()"
+            )
+        else:
+            cursor.execute(
+                "CREATE TRIGGER audit_away BEFORE INSERT ON audit_entry BEGIN SELECT RAISE(ABORT, 'audit is away'); END"
+            )
+    try:
+        yield
+    finally:
+        with connection.cursor() as cursor:
+            if connection.vendor == "postgresql":
+                cursor.execute("DROP TRIGGER audit_away ON audit_entry")
+                cursor.execute("DROP FUNCTION audit_away()")
+            else:
+                cursor.execute("DROP TRIGGER audit_away")

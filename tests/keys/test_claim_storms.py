@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Many claims at once: no key twice, no false "none left", exact limits, revocation wins (FAULTS X1, X3, X7)."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from django.db import connection, connections, transaction
+
+from audit.models import Entry
+from holdfast.core import chain_author
+from holdfast.core.encoding import b64u
+from holdfast.core.entries import Reason
+from holdfast.core.keys import SigningKey
+from kernel.errors import NotFound
+from kernel.scope import tenant_scope
+from keys import access, services
+from keys.claims import ClaimAnswer, claim_device
+from keys.errors import ClaimLimit
+from keys.models import Claim, ClaimBudget, OneTimePreKey
+from tests.keys.support import Directory
+
+THREADS = 32
+KEYS = 2_000
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgres]
+
+
+@pytest.fixture
+def cast() -> Directory:
+    return Directory()
+
+
+@pytest.fixture(autouse=True)
+def _no_limits(settings: Any) -> None:
+    settings.HOLDFAST_CLAIMS_PER_REQUESTER = settings.HOLDFAST_CLAIMS_PER_TARGET = 1_000_000
+
+
+def storm(threads: int, act: Callable[[int], None]) -> float:
+    """Run `act` in several threads that start together, each with its own connection; return the seconds taken."""
+    start = threading.Barrier(threads)
+
+    def run(number: int) -> None:
+        try:
+            start.wait(timeout=30)
+            act(number)
+        finally:
+            connections.close_all()
+
+    began = time.monotonic()
+    with ThreadPoolExecutor(threads) as pool:
+        for done in [pool.submit(run, number) for number in range(threads)]:
+            done.result(timeout=240)
+    return time.monotonic() - began
+
+
+def handed(answer: ClaimAnswer) -> tuple[str, int] | None:
+    one_time = answer.document.get("one_time_pre_key")
+    return (one_time["batch"], one_time["index"]) if one_time else None
+
+
+def test_storm_hands_out_every_key_once_and_reports_none_left_only_when_none_is(cast: Directory) -> None:
+    alice, bob = cast.phone("alice"), cast.phone("bob")
+    alice.publish(batches=[100] * (KEYS // 100))
+    actor, got, lock = bob.actor(), [], threading.Lock()
+
+    def act(number: int) -> None:
+        with tenant_scope(cast.world.acme.pk):
+            turns = range(number, KEYS, THREADS)
+            mine = [handed(claim_device(device_id=alice.id, key=f"claim-{turn}", actor=actor)) for turn in turns]
+        with lock:
+            got.extend(mine)
+
+    seconds = storm(THREADS, act)
+    print(f"{KEYS} claims by {THREADS} threads on {connection.vendor}: {KEYS / seconds:,.0f}/s")  # noqa: T201
+    assert len(got) == KEYS
+    assert got.count(None) == 0, "a false none left"
+    assert len(set(got)) == KEYS, "a key was handed out twice"
+    assert OneTimePreKey.unscoped.count() == 0
+    with tenant_scope(cast.world.acme.pk):
+        assert handed(claim_device(device_id=alice.id, key="one more", actor=actor)) is None
+    assert Claim.unscoped.filter(key_id__isnull=False).count() == KEYS
+
+
+def test_storm_of_one_claim_repeated_takes_one_key(cast: Directory) -> None:
+    alice, bob = cast.phone("alice"), cast.phone("bob")
+    alice.publish(batches=[100])
+    actor, got = bob.actor(), []
+
+    def act(number: int) -> None:
+        with tenant_scope(cast.world.acme.pk):
+            got.append(claim_device(device_id=alice.id, key="the same", actor=actor))
+
+    storm(16, act)
+    assert len({str(answer.document) for answer in got}) == 1
+    assert [answer.replayed for answer in got].count(False) == 1
+    assert OneTimePreKey.unscoped.count() == 99
+
+
+def test_storm_stops_at_exactly_the_limit(cast: Directory, settings: Any) -> None:
+    settings.HOLDFAST_CLAIMS_PER_REQUESTER = 10
+    alice, bob = cast.phone("alice"), cast.phone("bob")
+    alice.publish(batches=[100])
+    actor, results = bob.actor(), []
+
+    def act(number: int) -> None:
+        with tenant_scope(cast.world.acme.pk):
+            for turn in range(4):
+                try:
+                    claim_device(device_id=alice.id, key=f"{number}-{turn}", actor=actor)
+                    results.append("given")
+                except ClaimLimit:
+                    results.append("limit")
+
+    storm(16, act)
+    assert (results.count("given"), results.count("limit")) == (10, 54)
+    assert OneTimePreKey.unscoped.count() == 90
+    assert set(ClaimBudget.unscoped.values_list("taken", flat=True)) == {10}
+
+
+@dataclass
+class History:
+    """What each claim saw, by the clock: asked at, answered at, and whether something was handed out."""
+
+    rows: list[tuple[float, float, bool]] = field(default_factory=list)
+    revoked_at: float = 0.0
+
+
+def test_storm_hands_out_nothing_once_a_revocation_was_answered(cast: Directory) -> None:
+    account, bob = cast.account("alice"), cast.phone("bob")
+    kept, lost = account.add_phone(), account.add_phone()
+    lost.publish(batches=[100] * 10)
+    actor, history = bob.actor(), History()
+    pair = chain_author.revoke_device(
+        account.chain,
+        by=account.author(kept),
+        device=lost.id.bytes,
+        reason=Reason.DEVICE_LOST,
+        since=0,
+        new_aik=SigningKey.generate(),
+    )
+    document = {"entries": [b64u(one.encode()) for one in pair], "expected_head": b64u(account.chain.head)}
+
+    def claims(number: int) -> None:
+        turn, after = 0, 0
+        with tenant_scope(cast.world.acme.pk):
+            # On and on until the revocation was answered, and five times more.
+            while after < 5 and turn < 3_000:
+                turn, after = turn + 1, after + bool(history.revoked_at)
+                asked = time.monotonic()
+                try:
+                    claim_device(device_id=lost.id, key=f"{number}-{turn}", actor=actor)
+                    history.rows.append((asked, time.monotonic(), True))
+                except NotFound:
+                    history.rows.append((asked, time.monotonic(), False))
+
+    def revokes() -> None:
+        while len(history.rows) < 50:
+            time.sleep(0.01)
+        answer = kept.send("POST", f"{account.path}/chain", document)
+        assert answer.status_code == 201, answer.content
+        history.revoked_at = time.monotonic()
+
+    storm(8, lambda number: revokes() if number == 0 else claims(number))
+    given_after = [row for row in history.rows if row[2] and row[0] > history.revoked_at]
+    assert given_after == []
+    assert any(row[2] for row in history.rows), "nothing was claimed before the revocation: the race was not run"
+    assert any(not row[2] for row in history.rows), "nothing was refused after the revocation: the race was not run"
+    # The log explains each outcome: no claim stands behind the revocation.
+    assert last_tag(cast) != "keys:pre-key:claim"
+    assert OneTimePreKey.unscoped.filter(device_id=lost.id).count() == 0
+
+
+def last_tag(cast: Directory) -> str:
+    rows = Entry.unscoped.filter(tag__in=("keys:pre-key:claim", "keys:device:revoke")).order_by("pk")
+    return str(rows.values_list("tag", flat=True).last())
+
+
+def test_storm_of_the_same_upload_stores_it_once(cast: Directory) -> None:
+    alice = cast.phone("alice")
+    built, results = alice.batch(100), []
+    statement = built.statement.encode()
+
+    def act(number: int) -> None:
+        with tenant_scope(cast.world.acme.pk):
+            device = access.device(alice.id)
+            signed, batch = services.verify_batch(device=device, statement=statement, leaves=built.leaves)
+            with transaction.atomic():
+                device = access.own_device_for_update(alice.actor(), alice.id)
+                results.append(
+                    services.store_batch(
+                        device=device, statement=statement, signed=signed, batch=batch, actor=alice.actor()
+                    ).stored
+                )
+
+    storm(8, act)
+    assert sorted(results) == [0] * 7 + [100]
+    assert OneTimePreKey.unscoped.count() == 100

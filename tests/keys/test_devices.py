@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Enrolment and the reading of devices: what a code and a statement must say, and who may see whom."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from audit.models import Entry as AuditEntry
+from holdfast.core import cose
+from holdfast.core.cose import Purpose, Sign1
+from holdfast.core.encoding import b64u, unb64u
+from holdfast.core.keys import SigningKey
+from holdfast.core.statements import DeviceStatement
+from keys.models import Device
+from tenants.models import Credential, EnrolmentCode
+from tests.keys.support import Directory, Phone, audit_away, enrol_document, issue, new_phone, post_enrolment
+
+
+@pytest.fixture
+def phone(directory: Directory) -> Phone:
+    """Alice's new phone, with a code issued for it."""
+    made = new_phone(directory.world.alice)
+    issue(made)
+    return made
+
+
+def resigned(phone: Phone, **changes: Any) -> str:
+    """Return the phone's statement with fields changed, signed again by the phone."""
+    statement = replace(DeviceStatement.open(phone.statement), **changes)
+    return b64u(cose.sign(statement.to_payload(), purpose=Purpose.DEVICE, key=phone.isk).encode())
+
+
+@pytest.mark.postgres
+def test_enrol_makes_a_pending_device_that_can_be_listed_but_claims_nothing(directory: Directory, phone: Phone) -> None:
+    bob = directory.phone("bob")
+    bob.publish()
+    answer = post_enrolment(phone)
+    assert answer.status_code == 201
+    document = answer.json()
+    assert (document["device_id"], document["user_id"]) == (str(phone.id), str(phone.person.pk))
+    assert document["state"] == "pending"
+    assert [row["state"] for row in phone.send("GET", "/api/v1/devices").json()["devices"]] == ["pending"]
+    assert phone.claim(bob).status_code == 403
+    assert phone.send("GET", "/api/v1/vault").status_code == 403
+
+
+def test_enrol_keeps_the_exact_statement_and_records_the_act(phone: Phone) -> None:
+    post_enrolment(phone)
+    row = Device.unscoped.get()
+    assert bytes(row.statement) == phone.statement.encode()
+    assert bytes(row.statement_hash) == phone.statement.payload_hash
+    entry = AuditEntry.unscoped.get(tag="keys:device:enrol")
+    assert entry.actor == f"device:{phone.id}"
+    assert entry.body["statement"] == b64u(phone.statement.payload_hash)
+
+
+@pytest.mark.postgres
+def test_enrol_refuses_a_code_the_second_time(directory: Directory, phone: Phone) -> None:
+    assert post_enrolment(phone).status_code == 201
+    again = new_phone(phone.person, code=phone.code)
+    refused = post_enrolment(again)
+    assert (refused.status_code, refused.json()["code"]) == (401, "enrolment-refused")
+    assert Device.unscoped.count() == 1
+
+
+def test_enrol_refuses_a_code_that_is_somebody_elses(directory: Directory, phone: Phone) -> None:
+    stranger = new_phone(directory.world.bob)
+    refused = post_enrolment(stranger, code_secret=b64u(phone.code.secret.reveal()))
+    assert refused.status_code == 401
+    assert EnrolmentCode.unscoped.get().used_at is None
+
+
+def test_enrol_refuses_a_statement_that_names_another_code_and_keeps_the_code(phone: Phone) -> None:
+    refused = post_enrolment(phone, device_statement=resigned(phone, enrolment_hash=b"h" * 32))
+    assert (refused.status_code, refused.json()["code"]) == (422, "device-mismatch")
+    assert refused.json()["errors"][0]["field"] == "device_statement"
+    assert EnrolmentCode.unscoped.get().used_at is None
+    assert Credential.unscoped.count() == 0
+
+
+def test_enrol_refuses_a_statement_of_a_user_who_is_not_its_person(directory: Directory, phone: Phone) -> None:
+    refused = post_enrolment(phone, device_statement=resigned(phone, person=directory.world.bob.pk.bytes))
+    assert (refused.status_code, refused.json()["code"]) == (422, "device-mismatch")
+
+
+def test_enrol_refuses_a_statement_of_another_tenant(directory: Directory, phone: Phone) -> None:
+    refused = post_enrolment(phone, tenant_id=str(directory.world.other.pk))
+    assert (refused.status_code, refused.json()["code"]) == (422, "device-mismatch")
+
+
+def test_enrol_refuses_a_forged_signature(phone: Phone) -> None:
+    forged = cose.sign(phone.statement.payload, purpose=Purpose.DEVICE, key=SigningKey.generate())
+    refused = post_enrolment(phone, device_statement=b64u(forged.encode()))
+    assert (refused.status_code, refused.json()["code"]) == (422, "invalid-signature")
+
+
+def test_enrol_refuses_a_signature_made_for_another_purpose(phone: Phone) -> None:
+    swapped = cose.sign(phone.statement.payload, purpose=Purpose.PREKEY, key=phone.isk)
+    assert post_enrolment(phone, device_statement=b64u(swapped.encode())).json()["code"] == "invalid-signature"
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("device_statement", "AA=="),
+        ("device_statement", "A A"),
+        ("device_statement", "AB"),
+        ("device_statement", "é"),
+        ("device_statement", 5),
+        ("device_statement", None),
+        ("code_secret", "AAAA"),
+        ("tenant_id", "acme"),
+        ("state", "active"),
+    ],
+)
+def test_enrol_names_the_field_that_is_malformed(phone: Phone, field: str, value: object) -> None:
+    refused = post_enrolment(phone, **{field: value})
+    assert refused.status_code == 400
+    assert [error["field"] for error in refused.json()["errors"]] == [field]
+
+
+@pytest.mark.parametrize("cut", [0, 1, 40, -1])
+def test_enrol_refuses_bytes_that_are_no_statement(phone: Phone, cut: int) -> None:
+    refused = post_enrolment(phone, device_statement=b64u(phone.statement.encode()[:cut]))
+    assert (refused.status_code, refused.json()["code"]) == (422, "malformed")
+
+
+@pytest.mark.postgres
+def test_enrol_refuses_a_device_id_that_is_in_use(directory: Directory, phone: Phone) -> None:
+    post_enrolment(phone)
+    again = new_phone(phone.person)
+    header = DeviceStatement.open(phone.statement).header
+    issue(again)
+    refused = post_enrolment(again, device_statement=resigned(again, header=header))
+    assert refused.status_code == 409
+    assert Device.unscoped.count() == 1
+
+
+@pytest.mark.postgres
+def test_enrol_does_not_happen_when_the_audit_log_is_away(phone: Phone) -> None:
+    with audit_away():
+        assert post_enrolment(phone).status_code == 503
+    assert (Device.unscoped.count(), Credential.unscoped.count()) == (0, 0)
+    assert post_enrolment(phone).status_code == 201
+
+
+@pytest.mark.postgres
+def test_read_of_a_device_shows_its_statement_to_the_tenant_and_is_not_found_for_mallory(directory: Directory) -> None:
+    alice, bob, mallory = (directory.phone(name) for name in ("alice", "bob", "mallory"))
+    shown = bob.send("GET", alice.path).json()
+    assert Sign1.parse(unb64u(shown["device_statement"])) == alice.statement
+    assert (shown["user_id"], shown["state"], shown["suite"]) == (str(alice.person.pk), "active", 1)
+    foreign = mallory.send("GET", alice.path)
+    unknown = mallory.send("GET", f"/api/v1/devices/{uuid.uuid4()}")
+    assert foreign.status_code == unknown.status_code == 404
+    assert foreign.content == unknown.content
+
+
+def test_list_of_devices_shows_ones_own_only(directory: Directory) -> None:
+    alice, bob = directory.phone("alice"), directory.phone("bob")
+    second = directory.account("alice").add_phone()
+    shown = {row["device_id"] for row in alice.send("GET", "/api/v1/devices").json()["devices"]}
+    assert shown == {str(alice.id), str(second.id)}
+    assert str(bob.id) not in shown
+
+
+def test_enrolment_document_of_the_tests_is_the_one_that_is_accepted(phone: Phone) -> None:
+    assert set(enrol_document(phone)) == {"tenant_id", "code_secret", "device_statement"}
+    assert post_enrolment(phone).status_code == 201

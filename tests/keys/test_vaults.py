@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The vault and its doors over HTTP, sealed by a real PKCS#11 token (PROTOCOL section 6, FAULTS C1, C3, C4, L10)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from audit.models import Entry as AuditEntry
+from holdfast.core.encoding import b64u, encode, unb64u
+from holdfast.core.keys import SigningKey
+from hsm import registry
+from hsm.backend import RootToken
+from keys.models import Vault, VaultDoor
+from keys.records import create_tenant_master_key
+from tests.keys.support import Account, Directory, Phone, audit_away, issue, new_phone, post_enrolment
+
+DOOR = b64u(encode({1: 1, 2: "password", 10: b"ct"}))
+
+
+@pytest.fixture
+def alice(directory: Directory, root_token: RootToken) -> Phone:
+    for tenant in (directory.world.acme, directory.world.other):
+        create_tenant_master_key(tenant.pk)
+    return directory.phone("alice")
+
+
+@pytest.fixture
+def account(alice: Phone, directory: Directory) -> Account:
+    return directory.account("alice")
+
+
+def put(phone: Phone, document: dict[str, Any], version: int | str) -> Any:
+    return phone.send("PUT", "/api/v1/vault", document, if_match=f'"{version}"')
+
+
+def put_door(phone: Phone, kind: str = "password", blob: str = DOOR, version: int = 0) -> Any:
+    return phone.send("PUT", f"/api/v1/vault/doors/{kind}", {"blob": blob}, if_match=f'"{version}"')
+
+
+@pytest.mark.postgres
+def test_vault_comes_back_as_it_was_written_and_is_stored_sealed(alice: Phone, account: Account) -> None:
+    document = account.vault(alice, 1)
+    written = put(alice, document, 0)
+    assert (written.status_code, written.headers["etag"]) == (204, '"1"')
+    read = alice.send("GET", "/api/v1/vault")
+    assert read.json() == {**document, "version": 1}
+    assert read.headers["etag"] == '"1"'
+    assert unb64u(document["blob"]) not in bytes(Vault.unscoped.get().sealed)
+
+
+@pytest.mark.postgres
+def test_vault_is_not_written_over_a_version_that_was_not_read(alice: Phone, account: Account) -> None:
+    put(alice, account.vault(alice, 1), 0)
+    refused = put(alice, account.vault(alice, 1), 0)
+    assert (refused.status_code, refused.json()["code"], refused.json()["version"]) == (409, "vault-stale", 1)
+    assert put(alice, account.vault(alice, 2), 1).status_code == 204
+    assert put(alice, account.vault(alice, 4), 3).status_code == 409
+
+
+def test_vault_sent_again_after_a_lost_answer_is_taken_as_stored(alice: Phone, account: Account) -> None:
+    document = account.vault(alice, 1)
+    assert [put(alice, document, 0).status_code for _ in range(2)] == [204, 204]
+    assert AuditEntry.unscoped.filter(tag="keys:vault:store").count() == 1
+    assert Vault.unscoped.get().version == 1
+
+
+@pytest.mark.parametrize("tag", [None, "1", '"x"', '"-1"', 'W/"0"', '"01"', "*"])
+def test_vault_is_not_written_without_a_version(alice: Phone, account: Account, tag: str | None) -> None:
+    headers = {} if tag is None else {"if_match": tag}
+    refused = alice.send("PUT", "/api/v1/vault", account.vault(alice, 1), **headers)
+    assert refused.status_code in (400, 422)
+    assert refused.json()["errors"][0]["field"] == "if-match"
+    assert Vault.unscoped.count() == 0
+
+
+def test_vault_signed_by_another_key_is_refused(alice: Phone, account: Account) -> None:
+    refused = put(alice, account.vault(alice, 1, key=SigningKey.generate()), 0)
+    assert (refused.status_code, refused.json()["code"]) == (422, "invalid-signature")
+
+
+def test_vault_whose_statement_names_another_blob_or_version_is_refused(alice: Phone, account: Account) -> None:
+    one, other = account.vault(alice, 1), account.vault(alice, 1)
+    for document in (one | {"blob": other["blob"]}, account.vault(alice, 1, signed=2)):
+        refused = put(alice, document, 0)
+        assert (refused.status_code, refused.json()["code"]) == (422, "device-mismatch")
+    assert Vault.unscoped.count() == 0
+
+
+def test_vault_of_another_user_is_never_reached(alice: Phone, account: Account, directory: Directory) -> None:
+    put(alice, account.vault(alice, 1), 0)
+    for name in ("bob", "mallory"):
+        assert directory.phone(name).send("GET", "/api/v1/vault").status_code == 404
+    bob = directory.phone("bob")
+    refused = put(bob, account.vault(alice, 1), 0)
+    assert refused.json()["code"] == "invalid-signature"
+
+
+def test_vault_is_closed_to_a_pending_device(alice: Phone, account: Account) -> None:
+    put(alice, account.vault(alice, 1), 0)
+    pending = new_phone(alice.person)
+    issue(pending)
+    post_enrolment(pending)
+    for path in ("/api/v1/vault", "/api/v1/vault/doors"):
+        assert pending.send("GET", path).status_code == 403
+    assert put_door(pending).status_code == 403
+
+
+@pytest.mark.postgres
+def test_vault_read_is_logged_and_is_not_answered_without_its_entry(alice: Phone, account: Account) -> None:
+    document = account.vault(alice, 1)
+    put(alice, document, 0)
+    put_door(alice)
+    with audit_away():
+        for path in ("/api/v1/vault", "/api/v1/vault/doors/password"):
+            refused = alice.send("GET", path)
+            assert refused.status_code == 503
+            assert document["blob"].encode() not in refused.content
+        assert put(alice, account.vault(alice, 2), 1).status_code == 503
+        assert put_door(alice, "phrase").status_code == 503
+        assert alice.send("DELETE", "/api/v1/vault/doors/password").status_code == 503
+    assert (Vault.unscoped.get().version, VaultDoor.unscoped.count()) == (1, 1)
+    alice.send("GET", "/api/v1/vault")
+    entry = AuditEntry.unscoped.get(tag="keys:vault:read")
+    assert (entry.actor, entry.body) == (f"device:{alice.id}", {"version": 1})
+
+
+def test_doors_are_written_listed_read_and_closed(alice: Phone) -> None:
+    assert put_door(alice).status_code == 204
+    assert put_door(alice, "phrase").status_code == 204
+    listed = alice.send("GET", "/api/v1/vault/doors").json()
+    assert listed == {"doors": [{"kind": "password", "version": 1}, {"kind": "phrase", "version": 1}]}
+    assert alice.send("GET", "/api/v1/vault/doors/password").json() == {"blob": DOOR, "version": 1}
+    assert put_door(alice, version=0, blob=b64u(encode({1: 2}))).json()["code"] == "vault-stale"
+    assert put_door(alice, version=1, blob=b64u(encode({1: 2}))).status_code == 204
+    assert alice.send("DELETE", "/api/v1/vault/doors/password").status_code == 204
+    assert alice.send("GET", "/api/v1/vault/doors/password").status_code == 404
+    assert alice.send("DELETE", "/api/v1/vault/doors/password").status_code == 404
+
+
+@pytest.mark.parametrize("kind", ["window", "password%2F", "PASSWORD"])
+def test_door_of_no_kind_is_refused(alice: Phone, kind: str) -> None:
+    assert put_door(alice, kind).status_code in (400, 404)
+    assert VaultDoor.unscoped.count() == 0
+
+
+@pytest.mark.parametrize("blob", ["", "AA", b64u(b"\xff" * 40), b64u(encode([1]))])
+def test_door_that_is_no_map_is_refused(alice: Phone, blob: str) -> None:
+    assert put_door(alice, blob=blob).status_code == 422
+    assert VaultDoor.unscoped.count() == 0
+
+
+@pytest.mark.postgres
+def test_door_changed_in_the_database_is_not_given_raises_an_alarm_and_leaves_others_alone(alice: Phone) -> None:
+    """FAULTS C3: a bit flip by whoever can write rows."""
+    put_door(alice)
+    put_door(alice, "phrase")
+    row = VaultDoor.unscoped.get(kind="password")
+    octets = bytearray(row.sealed)
+    octets[-1] ^= 1
+    VaultDoor.unscoped.filter(pk=row.pk).update(sealed=bytes(octets))
+    refused = alice.send("GET", "/api/v1/vault/doors/password")
+    assert (refused.status_code, refused.json()["code"]) == (503, "record-unreadable")
+    alarm = AuditEntry.unscoped.get(tag="keys:record:unreadable")
+    assert alarm.body == {"record": str(row.pk), "kind": "door-password", "version": 1}
+    assert alice.send("GET", "/api/v1/vault/doors/phrase").status_code == 200
+    assert bytes(VaultDoor.unscoped.get(kind="password").sealed) == bytes(octets)
+
+
+@pytest.mark.postgres
+def test_door_swapped_between_users_or_tenants_in_the_database_is_not_given(alice: Phone, directory: Directory) -> None:
+    """FAULTS C4: the row of another, word for word, opens for nobody."""
+    put_door(alice)
+    stolen = bytes(VaultDoor.unscoped.get().sealed)
+    for name in ("bob", "mallory"):
+        other = directory.phone(name)
+        assert put_door(other).status_code == 204
+        VaultDoor.unscoped.filter(user_id=other.person.pk).update(sealed=stolen)
+        refused = other.send("GET", "/api/v1/vault/doors/password")
+        assert (refused.status_code, refused.json()["code"]) == (503, "record-unreadable")
+
+
+def test_vault_is_unavailable_while_the_token_is_away_and_nothing_is_written(
+    alice: Phone, account: Account, root_token: RootToken
+) -> None:
+    registry.install(dict)
+    try:
+        refused = put(alice, account.vault(alice, 1), 0)
+        assert (refused.status_code, refused.json()["code"]) == (503, "hsm-unavailable")
+    finally:
+        registry.install(lambda: {"root": root_token})
+    assert Vault.unscoped.count() == 0
+    assert put(alice, account.vault(alice, 1), 0).status_code == 204
