@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import threading
 from types import FrameType
@@ -10,11 +11,15 @@ from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
+from django.db import DatabaseError
 
 from config.memory import close_memory
 from recovery import release_process
 
+log = logging.getLogger("holdfast.release")
+
 PAUSE_SECONDS = 0.2
+AWAY_SECONDS = 2.0
 
 
 class Command(BaseCommand):
@@ -36,7 +41,11 @@ class Command(BaseCommand):
         try:
             with release_process.opened(settings.HOLDFAST_RELEASE_DIR) as process:
                 while not stop.is_set():
-                    if not process.tick():
-                        stop.wait(PAUSE_SECONDS)
+                    try:
+                        if not process.tick():
+                            stop.wait(PAUSE_SECONDS)
+                    except DatabaseError as error:
+                        log.warning("the database is away (%s)", type(error).__name__)
+                        stop.wait(AWAY_SECONDS)
         except BlockingIOError as error:
             raise CommandError(f"Another release process holds {settings.HOLDFAST_RELEASE_DIR}.") from error

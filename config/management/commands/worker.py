@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import threading
 import time
@@ -11,13 +12,16 @@ from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand
-from django.db import close_old_connections
+from django.db import DatabaseError, close_old_connections
 
 from config.memory import close_memory
 from config.schedule import Schedule
 from kernel import queue
 
+log = logging.getLogger("holdfast.worker")
+
 PAUSE_SECONDS = 0.2
+AWAY_SECONDS = 2.0
 
 
 class Command(BaseCommand):
@@ -37,6 +41,10 @@ class Command(BaseCommand):
         schedule = Schedule()
         while not stop.is_set():
             close_old_connections()
-            schedule.tick(time.monotonic())
-            if not queue.run_due("worker"):
-                stop.wait(PAUSE_SECONDS)
+            try:
+                schedule.tick(time.monotonic())
+                if not queue.run_due("worker"):
+                    stop.wait(PAUSE_SECONDS)
+            except DatabaseError as error:
+                log.warning("the database is away (%s)", type(error).__name__)
+                stop.wait(AWAY_SECONDS)

@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One installation for all walks: it takes half a minute to make, and every walk brings its own people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.fixtures.hsm import Interposer, build_interposer
+from tests.fixtures.server import Installation, installation
+
+
+@pytest.fixture(scope="session")
+def counted_unwraps(tmp_path_factory: pytest.TempPathFactory) -> Interposer:
+    """A PKCS#11 module between the processes and SoftHSM, which counts and delays from outside."""
+    return build_interposer(tmp_path_factory.mktemp("journey-interposer"))
+
+
+@pytest.fixture(scope="session")
+def server(counted_unwraps: Interposer) -> Iterator[Installation]:
+    """A running installation whose HSM module is the interposer, from its ceremony on."""
+    with installation(HOLDFAST_HSM_MODULE=str(counted_unwraps.module)) as made:
+        yield made
