@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fixtures of the fault tests: the two tenants, built once for a module and taken back after each test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+from django.db import transaction
+from pytest_django import DjangoDbBlocker
+
+from hsm import registry
+from hsm.backend import EscrowPublicKey
+from hsm.ceremony import Ceremony
+from hsm.runtime import Tokens, open_tokens
+from tests.faults.world import Installation, build
+from tests.fixtures.hsm import TENANT, make_home
+
+
+@dataclass(frozen=True)
+class Hsm:
+    """The tokens of this process, and an escrow key for each of two tenants."""
+
+    tokens: Tokens
+    escrow_keys: tuple[EscrowPublicKey, EscrowPublicKey]
+
+
+@pytest.fixture(scope="package")
+def hsm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hsm]:
+    config = make_home(tmp_path_factory.mktemp("hsm") / "home")
+    ceremony = Ceremony(config)
+    keys = (ceremony.escrow_keys(TENANT)[0], ceremony.create_escrow_key("mallory-inc"))
+    with open_tokens(config, ["root", "log", "escrow"]) as tokens:
+        yield Hsm(tokens, keys)
+
+
+@pytest.fixture(scope="module")
+def _built(
+    hsm: Hsm,
+    tmp_path_factory: pytest.TempPathFactory,
+    django_db_setup: None,
+    django_db_blocker: DjangoDbBlocker,
+) -> Iterator[Installation]:
+    opened = {"root": hsm.tokens.root, "log": hsm.tokens.log, "escrow": hsm.tokens.escrow}
+    registry.install(lambda: dict(opened))
+    with django_db_blocker.unblock(), transaction.atomic():
+        yield build(tmp_path_factory.mktemp("release"), hsm.escrow_keys, hsm.tokens.log.public_key)
+        transaction.set_rollback(True)
+    registry.install(dict)
+
+
+@pytest.fixture
+def db(_built: Installation) -> Iterator[None]:
+    """Stand in for pytest-django's own, which knows no database that outlasts a test: only the test's changes go."""
+    with _built.undone():
+        yield
+
+
+@pytest.fixture
+def installation(db: None, _built: Installation) -> Installation:
+    """Acme and the other tenant, as they were built."""
+    return _built

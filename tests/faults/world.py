@@ -1,0 +1,414 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Two complete tenants, made by the real services on real tokens, and one valid request for every route of the API.
+
+Implements the ground that FAULTS sections 2, 10 and 12 are tested on: what is sent wrong is first sent right. It
+asserts nothing about refusals itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from django.db import connection, transaction
+from django.test import Client
+
+from audit import sequencer
+from hsm.backend import EscrowPublicKey
+from holdfast.core import cases, cose
+from holdfast.core.cose import Purpose
+from holdfast.core.encoding import b64u, encode
+from holdfast.core.keys import SigningKey
+from holdfast.core.payloads import Header
+from holdfast.core.statements import Consent
+from kernel import queue
+from kernel.actors import system_actor
+from kernel.scope import close_scope, tenant_scope
+from tenants import services as tenants
+from tenants.models import Tenant
+from tenants.roles import Role
+from tests.keys.support import Directory, Phone, batch_document, enrol_document, issue, new_phone, now
+from tests.recovery.support import OpenCase
+from tests.recovery.support import World as Escrowed
+from tests.tenants.support import PASSWORD, Signer, give_password, give_totp, make_device, make_person, make_service
+from tests.tenants.support import World as Cast
+
+API = "/api/v1"
+ROLES = {
+    "olivia": Role.OWNER,
+    "carol": Role.OFFICER,
+    "dan": Role.OFFICER,
+    "erin": Role.OFFICER,
+    "rex": Role.REVIEWER,
+    "otto": Role.AUDITOR,
+    "sam": Role.SUPPORT,
+    "alice": Role.MEMBER,
+    "bob": Role.MEMBER,
+}
+
+
+@dataclass(frozen=True)
+class Act:
+    """One request: who signs it (nobody when the route takes a code), and what is sent where."""
+
+    signer: Signer | None
+    method: str
+    uri: str
+    document: Any = None
+    headers: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def body(self) -> bytes:
+        return b"" if self.document is None else json.dumps(self.document).encode()
+
+    def send(self, body: bytes | None = None, *, content_type: str = "application/json") -> Any:
+        """Send it, or another body under the same signature's name. Nothing is raised for a 500: it is the answer."""
+        sent = self.body if body is None else body
+        signed = self.signer.headers(self.method, self.uri, sent) if self.signer else {}
+        return Client(raise_request_exception=False).generic(
+            self.method, self.uri, sent, content_type=content_type, headers={**signed, **self.headers}
+        )
+
+    def with_field(self, name: str, value: Any) -> Act:
+        return replace(self, document={**self.document, name: value})
+
+    def without_field(self, name: str) -> Act:
+        return replace(self, document={key: value for key, value in self.document.items() if key != name})
+
+
+class Organisation(Escrowed):
+    """One tenant in full: a deposit of alice's, a case with one approval, and another case that was released."""
+
+    def __init__(self, cast: Cast, home: Path, escrow_key: EscrowPublicKey, log_vkey: Any) -> None:
+        super().__init__(home, escrow_key, log_vkey, directory=Directory(cast))
+        self.slug = cast.acme.slug
+        self.service = make_service(cast.acme)
+        self.support = make_device(cast.people["sam"])  # support keeps no chain, so hers is a credential alone
+        for name in set(ROLES) - {"sam"}:
+            self.directory.phone(name)
+        for name in ("alice", "bob"):
+            self.phone(name).publish()
+        self.archive = self.deposit()
+        self.case_open = self.opened(self.archive)
+        self._approve(self.case_open, "carol")
+        self.case_released = self.opened(self.archive)
+        self._approve(self.case_released, "carol")
+        self._approve(self.case_released, "dan")
+        account, phone = self.directory.account("alice"), self.phone("alice")
+        self._made(Act(phone.signer, "PUT", f"{API}/vault", account.vault(phone, 1), {"If-Match": '"0"'}))
+        self._made(Act(phone.signer, "PUT", f"{API}/vault/doors/password", _door(b"1"), {"If-Match": '"0"'}))
+        with tenant_scope(self.tenant_id):
+            for log in ("audit", "keys"):
+                sequencer.sequence(self.tenant_id, log)
+
+    @property
+    def tenant(self) -> Tenant:
+        return self.cast.acme
+
+    def phone(self, name: str) -> Phone:
+        return self.directory.phone(name)
+
+    def signer(self, name: str) -> Signer:
+        return self.support if name == "sam" else self.phone(name).signer
+
+    def _approve(self, case: OpenCase, name: str) -> None:
+        answer = self.approve(case, name, self.archive)
+        assert answer.status_code == 201, answer.content
+
+    @staticmethod
+    def _made(act: Act) -> None:
+        answer = act.send()
+        assert answer.status_code in (200, 201, 204), answer.content
+
+    def sign_in(self, name: str = "carol") -> Client:
+        """Sign a person in at the console with both factors."""
+        person, client = self.cast.people[name], Client(raise_request_exception=False)
+        give_password(person)
+        key = give_totp(person)
+        typed = {"tenant": self.slug, "email": person.email, "password": PASSWORD}
+        assert client.post("/console/sign-in/", typed).status_code == 302
+        from tenants import sign_in
+
+        answer = client.post("/console/sign-in/code/", {"code": sign_in.totp_code(key, at=now())})
+        assert answer.status_code == 302, answer.content
+        return client
+
+    def markers(self) -> frozenset[str]:
+        """Return the ids of every row of this tenant, as text: none of them is another tenant's to see."""
+        found = {str(self.tenant_id)}
+        with connection.cursor() as cursor:
+            for table in connection.introspection.table_names(cursor):
+                names = {column.name for column in connection.introspection.get_table_description(cursor, table)}
+                if {"id", "tenant_id"} <= names:
+                    tenant = self.tenant_id if connection.vendor == "postgresql" else self.tenant_id.hex
+                    cursor.execute(f"SELECT id FROM {table} WHERE tenant_id = %s", [tenant])
+                    found |= {str(row[0]) for row in cursor.fetchall()}
+        ids = {text if "-" in text else str(UUID(text)) for text in found if len(text) >= 32}
+        return frozenset(ids)
+
+
+def _door(octets: bytes) -> dict[str, str]:
+    return {"blob": b64u(encode({1: octets}))}
+
+
+@dataclass
+class Installation:
+    """Acme, and the tenant that mallory's people belong to."""
+
+    acme: Organisation
+    other: Organisation
+
+    @contextmanager
+    def undone(self) -> Iterator[None]:
+        """Take back, at the end of the block, whatever was done inside it: in the database and in the cast's memory."""
+        accounts = [one.directory.account(name) for one in (self.acme, self.other) for name in ROLES]
+        kept = [(account, account.state, list(account.phones)) for account in accounts]
+        try:
+            with transaction.atomic():
+                yield
+                transaction.set_rollback(True)
+        finally:
+            close_scope()
+            for account, state, phones in kept:
+                account.state, account.phones[:] = state, phones
+
+
+def build(home: Path, escrow_keys: tuple[EscrowPublicKey, EscrowPublicKey], log_vkey: Any) -> Installation:
+    """Make both tenants and let a release process do what is due."""
+    made = []
+    for slug, key in zip(("acme", "mallory-inc"), escrow_keys, strict=True):
+        tenant = tenants.create_tenant(
+            slug=slug, name=slug.title(), actor=system_actor(None, "ceremony"), is_development=True
+        )
+        cast = Cast(tenant, tenant)
+        with tenant_scope(tenant.pk):
+            cast.people.update({name: make_person(name, role) for name, role in ROLES.items()})
+        made.append(Organisation(cast, home, key, log_vkey))
+    with made[0].process():
+        # Not a tick of the process: that begins by closing a connection which is inside a transaction.
+        assert queue.run_due("release") == len(made)
+    for one in made:
+        assert one.state(one.case_released) == "released"
+        one.sequence()
+    close_scope()
+    return Installation(*made)
+
+
+# One valid request for each route and method. What a request needs first, its maker does.
+
+Maker = Callable[[Organisation], Act]
+
+
+def _of(name: str, method: str, path: str) -> Maker:
+    """Make a request without a body; `path` may name alice's device and account, the case and the deposit."""
+
+    def make(one: Organisation) -> Act:
+        places = {
+            "device": one.phone("alice").id,
+            "user": one.phone("alice").person.pk,
+            "case": one.case_open.id,
+            "deposit": UUID(bytes=one.archive.header.deposit_id),
+        }
+        return Act(one.signer(name), method, f"{API}/{path.format(**places)}")
+
+    return make
+
+
+def _enrolment_code(one: Organisation) -> Act:
+    document = {"person_id": str(one.phone("bob").person.pk), "code_hash": b64u(hashlib.sha256(b"code").digest())}
+    return Act(one.signer("carol"), "POST", f"{API}/enrolment-codes", document)
+
+
+def _enrol(one: Organisation) -> Act:
+    phone = new_phone(one.cast.people["bob"])
+    issue(phone)
+    return Act(None, "POST", f"{API}/devices", enrol_document(phone))
+
+
+def _chain(one: Organisation) -> Act:
+    account, phone = one.directory.account("alice"), one.phone("alice")
+    entry = account.generation(phone, len(account.chain.generations) + 1)
+    document = {"entries": [b64u(entry.encode())], "expected_head": b64u(account.chain.head)}
+    return Act(phone.signer, "POST", f"{API}/users/{phone.person.pk}/chain", document)
+
+
+def _bundle(one: Organisation) -> Act:
+    phone = one.phone("alice")
+    document = {"v": 1, "signed_pre_key": b64u(phone.signed_pre_key(2))}
+    return Act(phone.signer, "PUT", f"{API}/devices/{phone.id}/bundle", document)
+
+
+def _pre_keys(one: Organisation) -> Act:
+    phone = one.phone("alice")
+    return Act(phone.signer, "POST", f"{API}/devices/{phone.id}/pre-keys", batch_document(phone.batch(3)))
+
+
+def _check(one: Organisation) -> Act:
+    phone = one.phone("alice")
+    return Act(phone.signer, "POST", f"{API}/devices/{phone.id}/check", {})
+
+
+def _claim_device(one: Organisation) -> Act:
+    headers = {"Idempotency-Key": uuid.uuid4().hex}
+    return Act(one.signer("bob"), "POST", f"{API}/devices/{one.phone('alice').id}/claim", {}, headers)
+
+
+def _claim_user(one: Organisation) -> Act:
+    headers = {"Idempotency-Key": uuid.uuid4().hex}
+    return Act(one.signer("bob"), "POST", f"{API}/users/{one.phone('alice').person.pk}/claim", {}, headers)
+
+
+def _vault(one: Organisation) -> Act:
+    account, phone = one.directory.account("alice"), one.phone("alice")
+    return Act(phone.signer, "PUT", f"{API}/vault", account.vault(phone, 2), {"If-Match": '"1"'})
+
+
+def _door_put(one: Organisation) -> Act:
+    return Act(one.signer("alice"), "PUT", f"{API}/vault/doors/password", _door(b"2"), {"If-Match": '"1"'})
+
+
+def _statement(one: Organisation) -> Act:
+    account, phone = one.directory.account("alice"), one.phone("alice")
+    consent = Consent(phone.header(), policy_hash=one.policies[-1].hash, text_hash=b"t" * 32, agreed=True)
+    signed = cose.sign(consent.to_payload(), purpose=Purpose.CONSENT, key=account.aik)
+    return Act(phone.signer, "POST", f"{API}/statements", {"statement": b64u(signed.encode())})
+
+
+def _deposit(one: Organisation) -> Act:
+    from holdfast.core.statements import DepositStatement
+
+    phone, record = one.phone("alice"), one.build().to_record()
+    statement = DepositStatement(phone.header(), hashlib.sha256(record).digest())
+    signed = cose.sign(statement.to_payload(), purpose=Purpose.DEPOSIT, key=phone.isk)
+    document = {"record": b64u(record), "statement": b64u(signed.encode())}
+    return Act(phone.signer, "POST", f"{API}/escrow/deposits", document)
+
+
+def _case(one: Organisation) -> Act:
+    case = one.case(one.new_phone(), one.archive)
+    return Act(case.phone.signer, "POST", f"{API}/cases", {"case": b64u(case.statement.encode())})
+
+
+def _approval(one: Organisation) -> Act:
+    document = one.signed_approval(one.case_open, "dan", [one.archive])
+    return Act(one.signer("dan"), "POST", f"{API}/cases/{one.case_open.id}/approvals", document)
+
+
+def _denial(one: Organisation) -> Act:
+    from holdfast.core import approvals
+
+    founder = one.founders["dan"]
+    signed = approvals.deny(
+        one.case_open.statement,
+        policy=one.policies[-1],
+        signing_key=founder.signing_key,
+        header=Header(one.tenant_id.bytes, founder.person.pk.bytes, b"", now()),
+        identity_check="it was not her",
+        client_kind=cases.ClientKind.CLI,
+    )
+    document = {"statement": b64u(signed.encode()), "reason": "It was not her."}
+    return Act(one.signer("dan"), "POST", f"{API}/cases/{one.case_open.id}/deny", document)
+
+
+def _veto(one: Organisation) -> Act:
+    phone = one.phone("alice")
+    veto = cases.Veto(phone.header(), one.case_open.statement.payload_hash, "Not me.")
+    signed = cose.sign(veto.to_payload(), purpose=Purpose.VETO, key=phone.isk)
+    document = {"statement": b64u(signed.encode()), "reason": "Not me."}
+    return Act(phone.signer, "POST", f"{API}/cases/{one.case_open.id}/veto", document)
+
+
+def _cancel(one: Organisation) -> Act:
+    case = one.case_open
+    return Act(case.phone.signer, "POST", f"{API}/cases/{case.id}/cancel", {"reason": "Found it."})
+
+
+def _release(one: Organisation) -> Act:
+    case = one.case_released
+    return Act(case.phone.signer, "GET", f"{API}/cases/{case.id}/release")
+
+
+def _successor(one: Organisation) -> Act:
+    case = one.case_released
+    document = {
+        "identity_key": b64u(SigningKey.generate().public.encoded),
+        "old_head": b64u(one.directory.account("alice").chain.head),
+    }
+    return Act(case.phone.signer, "PUT", f"{API}/cases/{case.id}/successor", document)
+
+
+def _attestation(one: Organisation) -> Act:
+    case, founder, key = one.case_released, one.founders["carol"], SigningKey.generate()
+    head = one.directory.account("alice").chain.head
+    proposed = {"identity_key": b64u(key.public.encoded), "old_head": b64u(head)}
+    answer = Act(case.phone.signer, "PUT", f"{API}/cases/{case.id}/successor", proposed).send()
+    assert answer.status_code == 200, answer.content
+    said = cases.Attestation(
+        header=Header(one.tenant_id.bytes, case.phone.person.pk.bytes, b"", now()),
+        old_head=head,
+        new_aik=key.public,
+        case_id=case.id.bytes,
+        device_hash=case.phone.statement.payload_hash,
+    )
+    signed = cose.sign(said.to_payload(), purpose=Purpose.ATTESTATION, key=founder.signing_key)
+    return Act(
+        one.signer("carol"), "POST", f"{API}/cases/{case.id}/attestations", {"statement": b64u(signed.encode())}
+    )
+
+
+_get = partial(_of, method="GET")
+VALID: dict[tuple[str, str], Maker] = {
+    ("audit-checkpoint", "GET"): _get("otto", path="audit/checkpoint"),
+    ("audit-entries", "GET"): _get("otto", path="audit/entries"),
+    ("audit-export", "GET"): _get("otto", path="audit/export"),
+    ("audit-proof", "GET"): _get("otto", path="audit/proof?index=0&size=1"),
+    ("audit-tile", "GET"): _get("otto", path="tiles/audit/0/0"),
+    ("case", "GET"): _get("carol", path="cases/{case}"),
+    ("case-approvals", "POST"): _approval,
+    ("case-attestations", "GET"): _get("carol", path="cases/{case}/attestations"),
+    ("case-attestations", "POST"): _attestation,
+    ("case-cancel", "POST"): _cancel,
+    ("case-deny", "POST"): _denial,
+    ("case-release", "GET"): _release,
+    ("case-successor", "PUT"): _successor,
+    ("case-veto", "POST"): _veto,
+    ("cases", "GET"): _get("carol", path="cases"),
+    ("cases", "POST"): _case,
+    ("device", "GET"): _get("bob", path="devices/{device}"),
+    ("device-bundle", "PUT"): _bundle,
+    ("device-check", "POST"): _check,
+    ("device-claim", "POST"): _claim_device,
+    ("device-pre-keys", "GET"): _get("alice", path="devices/{device}/pre-keys"),
+    ("device-pre-keys", "POST"): _pre_keys,
+    ("devices", "GET"): _get("alice", path="devices"),
+    ("devices", "POST"): _enrol,
+    ("enrolment-codes", "POST"): _enrolment_code,
+    ("escrow-coverage", "GET"): _get("carol", path="escrow/coverage"),
+    ("escrow-deposit", "GET"): _get("carol", path="escrow/deposits/{deposit}"),
+    ("escrow-deposits", "GET"): _get("alice", path="escrow/deposits"),
+    ("escrow-deposits", "POST"): _deposit,
+    ("escrow-key", "GET"): _get("alice", path="escrow/key"),
+    ("escrow-officers", "GET"): _get("carol", path="escrow/officers"),
+    ("escrow-policy", "GET"): _get("alice", path="escrow/policy"),
+    ("notices", "GET"): _get("alice", path="notices"),
+    ("statements", "GET"): _get("alice", path="statements"),
+    ("statements", "POST"): _statement,
+    ("user-chain", "GET"): _get("bob", path="users/{user}/chain"),
+    ("user-chain", "POST"): _chain,
+    ("user-claim", "POST"): _claim_user,
+    ("user-devices", "GET"): _get("bob", path="users/{user}/devices"),
+    ("vault", "GET"): _get("alice", path="vault"),
+    ("vault", "PUT"): _vault,
+    ("vault-door", "DELETE"): _of("alice", "DELETE", "vault/doors/password"),
+    ("vault-door", "GET"): _get("alice", path="vault/doors/password"),
+    ("vault-door", "PUT"): _door_put,
+    ("vault-doors", "GET"): _get("alice", path="vault/doors"),
+}
