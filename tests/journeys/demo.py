@@ -317,10 +317,12 @@ class Walk:
     def refused_approvals(self) -> None:
         with self.step("alice, subject and requester, approves her own case past her client: refused") as step:
             step.notes.append(self._approve_as_nobody())
-        with self.step(
-            "erin opens a case for alice's archive herself, and approves it past her client: refused"
-        ) as step:
-            step.notes.append(self._approve_as_requester())
+        with self.step("erin, an officer, opens a case for alice's archive and approves it herself: refused") as step:
+            asked = ("--purpose", "legal", "--subject", self.alice, "--deposit", self.deposit)
+            step.notes.append(self._approve_own_case("You opened this case", *asked))
+        with self.step("erin opens a case for her own archive, whose subject she is, and approves it: refused") as step:
+            self._deposit_for_erin()
+            step.notes.append(self._approve_own_case("You are the subject"))
 
     def _approve_as_nobody(self) -> str:
         """Send an approval signed by alice's own device, straight to the server."""
@@ -337,13 +339,16 @@ class Walk:
             document = {"statement": b64u(statement.encode()), "shares": []}
             return self._refused(account, f"cases/{self.case}/approvals", document)
 
-    def _approve_as_requester(self) -> str:
+    def _deposit_for_erin(self) -> None:
         erin = self.officers["erin"]
-        opened = self.holdfast(
-            erin,
-            *("recovery", "open", "--reason", "Curiosity.", "--purpose", "legal"),
-            *("--subject", self.alice, "--deposit", self.deposit),
-        )
+        sealed = self.here / "erin.holdfast"
+        self.holdfast(erin, "archive", "encrypt", str(self.letter), "--out", str(sealed))
+        self.holdfast(erin, "escrow", "deposit", "--yes")
+
+    def _approve_own_case(self, refusal: str, *asked: str) -> str:
+        """Have erin open a case and send her approval of it, right in all but who made it, straight to the server."""
+        erin = self.officers["erin"]
+        opened = self.holdfast(erin, "recovery", "open", "--reason", "Curiosity.", *asked)
         shown = self.holdfast(erin, "officer", "show", opened["case_id"])
         if shown["may_approve"]:
             raise WalkFailed("erin's own client should have told her that she may not approve")
@@ -352,9 +357,11 @@ class Walk:
             statement, outers = _forced_approval(account, view)
             shares = [[str(UUID(bytes=one.deposit_id)), b64u(one.outer)] for one in outers]
             document = {"statement": b64u(statement), "shares": shares}
-            refusal = self._refused(account, f"cases/{opened['case_id']}/approvals", document)
+            answer = self._refused(account, f"cases/{opened['case_id']}/approvals", document)
+        if refusal not in answer:
+            raise WalkFailed(f"another refusal was expected: {answer}")
         self.holdfast(erin, "recovery", "cancel", "--reason", "Opened for the demonstration.")
-        return refusal
+        return answer
 
     def _refused(self, account: Account, path: str, document: dict[str, Any]) -> str:
         try:

@@ -67,7 +67,11 @@ class KnownDeposit(Walk):
                 consent_hash=Sign1.parse(account.state.consent).payload_hash,
             )
             deposit = build_deposit(
-                generation.key, generation=generation.number, deposit_id=secrets.token_bytes(16), terms=terms, random=draw
+                generation.key,
+                generation=generation.number,
+                deposit_id=secrets.token_bytes(16),
+                terms=terms,
+                random=draw,
             )
             record = deposit.to_record()
             header = Header(account.tenant, account.user, account.device.id, account.api.clock.now())

@@ -14,7 +14,9 @@ from tests.fixtures.server import PROJECT, Installation
 
 
 @pytest.mark.timeout(600)
-def test_the_demo_walks_the_main_job_and_the_hsm_unwraps_once(server: Installation, counted_unwraps: Interposer) -> None:
+def test_the_demo_walks_the_main_job_and_the_hsm_unwraps_once(
+    server: Installation, counted_unwraps: Interposer
+) -> None:
     counted_unwraps.forget()
     done = subprocess.run(
         [sys.executable, "-m", "tests.journeys.demo"],
