@@ -172,7 +172,7 @@ class TileView(ApiView):
         summary="One tile of a log (C2SP tlog-tiles)",
         responses={(200, "application/octet-stream"): OpenApiTypes.BINARY},
     )
-    def get(self, request: Request, log: str, level: int, index: int) -> HttpResponse:  # noqa: ARG002
+    def get(self, request: Request, log: str, level: int, index: int) -> HttpResponse:
         """Up to 256 hashes of 32 octets: level × 8 up the tree, from position index × 256."""
         if log not in LOGS:
             raise NotFound
