@@ -33,6 +33,7 @@ from tenants.sessions import console_page
 PAGE: Final = 50
 MAX_FIELD: Final = 200
 _ACTORS: Final = {"person", "device", "service", "system"}
+_BY: Final = {"person": "in the console", "device": "from a device", "service": "a service account"}
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,7 @@ def _record(actor: Actor, wanted: dict[str, Any], count: int) -> None:
 def _line(row: Any) -> dict[str, Any]:
     return {
         "row": row,
+        "by": _BY.get(str(row.actor).partition(":")[0], ""),
         "words": audit_words.words(row.tag),
         "page": audit_words.page_of(row.tag, row.subject),
         "is_alarming": row.tag in audit_words.ALARMING,

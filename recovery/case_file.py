@@ -358,9 +358,12 @@ def _excluded(case: Case, roster: Sequence[PolicyOfficer], now: datetime) -> Exc
 
 
 def commands(file: CaseFile, actor: Actor) -> list[tuple[str, str]]:
-    """Return (what for, command line) of what this person can do about the case at her own keyboard."""
+    """Return (what for, command line) of what this person can do about the case at her own keyboard.
+
+    Nothing for a case whose stored bytes do not hold: the page must not invite to sign it.
+    """
     own = mine(file, actor)
-    if own is None:
+    if own is None or not file.is_sound:
         return []
     case_id = file.case.pk
     show = ("Read it again, verified by your own client", f"holdfast officer show {case_id}")

@@ -78,8 +78,16 @@ class OpenCase:
 class World:
     """Acme with a founded escrow: policy 2 of 3 unless told otherwise, no delay, and everybody's devices."""
 
-    def __init__(self, home: Path, escrow_key: EscrowPublicKey, log_vkey: Any, **terms: Any) -> None:
-        self.directory = Directory()
+    def __init__(
+        self,
+        home: Path,
+        escrow_key: EscrowPublicKey,
+        log_vkey: Any,
+        *,
+        directory: Directory | None = None,
+        **terms: Any,
+    ) -> None:
+        self.directory = directory or Directory()
         self.home = home
         self.cast = self.directory.world
         self.tenant_id: UUID = self.cast.acme.pk
@@ -176,10 +184,10 @@ class World:
         assert answer.status_code == 201, answer.content
         return signed.payload_hash
 
-    def build(self, name: str = "alice", *, generation: int = 1, consent_hash: bytes | None = None) -> Deposit:
+    def build(self, name: str = "alice", *, consent_hash: bytes | None = None) -> Deposit:
         """Announce a fresh archive key in the chain, and build a deposit of it; nothing is uploaded."""
         phone, account = self.directory.phone(name), self.directory.account(name)
-        key = SecretBytes(secrets.token_bytes(32))
+        key, generation = SecretBytes(secrets.token_bytes(32)), len(account.chain.generations) + 1
         entry = chain_author.archive_generation(
             account.chain,
             by=account.author(phone),
@@ -211,8 +219,8 @@ class World:
         document = {"record": b64u(record or made), "statement": b64u(signed.encode())}
         return phone.send("POST", "/api/v1/escrow/deposits", document)
 
-    def deposit(self, name: str = "alice", *, generation: int = 1) -> Deposit:
-        made = self.build(name, generation=generation)
+    def deposit(self, name: str = "alice") -> Deposit:
+        made = self.build(name)
         answer = self.upload(made, name)
         assert answer.status_code == 201, answer.content
         return made
@@ -253,12 +261,11 @@ class World:
     def open(self, case: OpenCase) -> Any:
         return case.phone.send("POST", "/api/v1/cases", {"case": b64u(case.statement.encode())})
 
-    def opened(self, *deposits: Deposit, name: str = "alice", **changes: Any) -> OpenCase:
-        """Open a case from a new device, and have its notices handed over."""
-        case = self.case(self.new_phone(name), *(deposits or (self.deposit(),)), **changes)
+    def opened(self, *deposits: Deposit, phone: Phone | None = None, **changes: Any) -> OpenCase:
+        """Open a case from alice's new device, unless told another, and have its notices handed over."""
+        case = self.case(phone or self.new_phone(), *deposits, **changes)
         answer = self.open(case)
         assert answer.status_code == 201, answer.content
-        self.deposits = deposits or self.deposits
         self.work()
         return case
 

@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The release process with its own tokens, until nothing is due: what the kill tests start and kill.
+
+`python -m tests.recovery.release_once` under the settings of the tests and HOLDFAST_ROLE=release.
+"""
+
+from __future__ import annotations
+
+import os
+
+import django
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings.test")
+django.setup()
+
+
+def main() -> None:
+    """Tick a few times; each tick does all that is due."""
+    from django.conf import settings
+
+    from recovery import release_process
+
+    with release_process.opened(settings.HOLDFAST_RELEASE_DIR) as process:
+        for _ in range(3):
+            process.tick()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,234 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who may decide a case, and what an approval is about (FAULTS P1 to P9)."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from escrow import services as escrow
+from escrow.states import OfficerState
+from holdfast.core import cases, cose
+from holdfast.core.cose import Purpose
+from holdfast.core.encoding import b64u
+from holdfast.core.payloads import Header
+from kernel.actors import system_actor
+from kernel.scope import tenant_scope
+from recovery import services
+from recovery.models import Approval
+from tenants import services as tenants
+from tests.keys.support import now
+from tests.recovery.conftest import Hsm
+from tests.recovery.support import World
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def test_open_case_refuses_a_requester_who_is_not_the_person_at_the_device(world: World) -> None:
+    deposit, phone = world.deposit(), world.new_phone()
+    carol = world.cast.carol.pk.bytes
+    answer = world.open(world.case(phone, deposit, requester=carol))
+    assert (answer.status_code, answer.json()["code"]) == (422, "case-refused")
+
+
+def test_open_case_refuses_when_fewer_officers_are_eligible_than_the_policy_asks_for(world: World) -> None:
+    deposit = world.deposit()
+    with tenant_scope(world.tenant_id):
+        for name in ("dan", "erin"):
+            escrow.change_officer(
+                person_id=world.cast.people[name].pk, target=OfficerState.SUSPENDED, actor=world.ceremony
+            )
+    answer = world.open(world.case(world.new_phone(), deposit))
+    problem = answer.json()
+    assert (answer.status_code, problem["code"], problem["eligible"], problem["needed"]) == (
+        409,
+        "too-few-officers",
+        1,
+        2,
+    )
+
+
+@pytest.mark.parametrize("name", ["carol", "alice", "rex"])
+def test_approve_is_refused_to_subject_requester_and_whoever_is_no_officer(world: World, name: str) -> None:
+    # carol recovers alice's key to her own device: as requester and recipient she decides nothing here.
+    deposit = world.deposit()
+    phone = world.directory.phone("carol")
+    case = world.opened(deposit, phone=phone, purpose="legal")
+    answer = world.approve(case, "carol", deposit) if name == "carol" else world.directory.phone(name).send(
+        "POST", f"{case.path}/approvals", world.signed_approval(case, "dan", [deposit])
+    )
+    assert answer.status_code == 403
+    if name == "carol":
+        assert answer.json()["code"] == "not-eligible"
+        assert "recovery:approval:refuse" in world.tags(case)
+    assert Approval.unscoped.count() == 0
+
+
+def test_approve_refuses_the_requester_on_a_second_device_too(world: World, hsm: Hsm) -> None:
+    deposit = world.deposit()
+    case = world.opened(deposit, phone=world.directory.phone("carol"), purpose="legal")
+    second = world.directory.account("carol").add_phone()
+    answer = second.send("POST", f"{case.path}/approvals", world.signed_approval(case, "carol", [deposit]))
+    assert (answer.status_code, answer.json()["code"]) == (403, "not-eligible")
+    world.approve(case, "dan", deposit)
+    assert world.state(case) == "requested"
+
+
+def test_approve_counts_an_officer_once_when_she_approves_twice(world: World, hsm: Hsm) -> None:
+    case, deposit = world.approved("carol")
+    assert world.approve(case, "carol", deposit).status_code == 201
+    second = world.directory.account("carol").add_phone()
+    document = world.signed_approval(case, "carol", [deposit])
+    assert second.send("POST", f"{case.path}/approvals", document).status_code == 201
+    assert (world.state(case), Approval.unscoped.count()) == ("requested", 1)
+    world.tick()
+    assert hsm.unwraps() == 0
+
+
+def test_approve_refuses_an_approval_of_another_case(world: World) -> None:
+    deposit, phone = world.deposit(), world.new_phone()
+    mine, other = world.opened(deposit, phone=phone), world.opened(deposit, phone=phone)
+    document = world.signed_approval(other, "carol", [deposit])
+    answer = world.directory.phone("carol").send("POST", f"{mine.path}/approvals", document)
+    assert (answer.status_code, answer.json()["code"]) == (422, "approval-refused")
+
+
+def test_approve_refuses_a_statement_that_another_officer_signed(world: World) -> None:
+    deposit = world.deposit()
+    case = world.opened(deposit)
+    document = world.signed_approval(case, "dan", [deposit])
+    answer = world.directory.phone("carol").send("POST", f"{case.path}/approvals", document)
+    assert (answer.status_code, answer.json()["code"]) == (422, "approval-refused")
+
+
+def test_approve_refuses_shares_that_the_statement_does_not_name(world: World) -> None:
+    deposit = world.deposit()
+    case = world.opened(deposit)
+    document = world.signed_approval(case, "carol", [deposit])
+    document["shares"] = [[str(uuid.uuid4()), document["shares"][0][1]]]
+    answer = world.directory.phone("carol").send("POST", f"{case.path}/approvals", document)
+    assert (answer.status_code, answer.json()["code"]) == (422, "approval-refused")
+
+
+def test_approve_refuses_the_browser_when_the_policy_takes_the_command_line_only(world: World) -> None:
+    deposit = world.deposit()
+    case = world.opened(deposit)
+    document = world.signed_approval(case, "carol", [deposit], client_kind=cases.ClientKind.BROWSER)
+    answer = world.directory.phone("carol").send("POST", f"{case.path}/approvals", document)
+    assert (answer.status_code, answer.json()["code"]) == (422, "approval-refused")
+
+
+@pytest.mark.parametrize("state", [OfficerState.SUSPENDED, OfficerState.REMOVED, OfficerState.AWAY])
+def test_release_returns_the_case_when_an_officer_left_after_approving(
+    world: World, hsm: Hsm, state: OfficerState
+) -> None:
+    case, deposit = world.approved("carol", "dan")
+    with tenant_scope(world.tenant_id):
+        escrow.change_officer(person_id=world.cast.dan.pk, target=state, actor=world.ceremony)
+    world.tick()
+    assert (world.state(case), hsm.unwraps()) == ("requested", 0)
+    assert world.approve(case, "erin", deposit).status_code == 201
+    world.tick()
+    assert (world.state(case), hsm.unwraps()) == ("released", 1)
+
+
+def test_release_returns_the_case_when_an_officer_lost_her_role_after_approving(world: World, hsm: Hsm) -> None:
+    case, _ = world.approved("carol", "dan")
+    with tenant_scope(world.tenant_id):
+        tenants.change_role(person=world.cast.dan, role="member", actor=world.ceremony)
+    world.tick()
+    assert (world.state(case), hsm.unwraps()) == ("requested", 0)
+
+
+def test_begin_release_counts_rows_again_when_an_officer_left_a_moment_ago(world: World, hsm: Hsm) -> None:
+    case, _ = world.approved("carol", "dan")
+    world.sequence()
+    with tenant_scope(world.tenant_id):
+        # After the log was read, before the intent: only the rows know.
+        escrow.change_officer(person_id=world.cast.dan.pk, target=OfficerState.SUSPENDED, actor=world.ceremony)
+        assert not services.begin_release(case_id=case.id, actor=system_actor(world.tenant_id, "release"))
+    assert (world.state(case), hsm.unwraps()) == ("requested", 0)
+
+
+def test_release_obeys_the_stricter_policy_when_m_is_raised_meanwhile(world: World, hsm: Hsm) -> None:
+    world.add_founder("rex")
+    case, deposit = world.approved("carol", "dan")
+    with tenant_scope(world.tenant_id):
+        tenants.change_role(person=world.cast.rex, role="officer", actor=world.ceremony)
+    names = ("carol", "dan", "erin", "rex")
+    raised = world.policy(m=3, names=names)
+    world.publish(raised, signers=[world.founders[name] for name in ("carol", "dan")])
+    world.tick()
+    assert (world.state(case), hsm.unwraps()) == ("requested", 0)
+    assert world.approve(case, "erin", deposit).status_code == 201
+    world.tick()
+    assert (world.state(case), hsm.unwraps()) == ("released", 1)
+
+
+def test_release_still_asks_for_the_old_m_when_it_is_lowered_meanwhile(
+    found: Callable[..., World], hsm: Hsm
+) -> None:
+    world = found(cooling_off_seconds=0)
+    world.add_founder("rex")
+    with tenant_scope(world.tenant_id):
+        tenants.change_role(person=world.cast.rex, role="officer", actor=world.ceremony)
+    names = ("carol", "dan", "erin", "rex")
+    signers = [world.founders[name] for name in ("carol", "dan", "erin")]
+    world.publish(world.policy(m=3, names=names), signers=signers)
+    case, _ = world.approved("carol", "dan")
+    world.publish(world.policy(m=2, names=names), signers=signers)
+    world.tick()
+    assert (world.state(case), hsm.unwraps()) == ("requested", 0)
+
+
+def test_new_officer_counts_only_after_her_cooling_off(world: World) -> None:
+    world.add_founder("rex")
+    with tenant_scope(world.tenant_id):
+        tenants.change_role(person=world.cast.rex, role="officer", actor=world.ceremony)
+    names = ("carol", "dan", "erin", "rex")
+    world.publish(world.policy(m=2, names=names), signers=[world.founders[one] for one in ("carol", "dan")])
+    deposit = world.deposit()
+    case = world.opened(deposit)
+    answer = world.approve(case, "rex", deposit)
+    assert (answer.status_code, answer.json()["code"]) == (403, "not-eligible")
+
+
+def test_deny_by_one_officer_ends_the_case_and_destroys_the_shares(world: World, hsm: Hsm) -> None:
+    case, deposit = world.approved("carol")
+    founder = world.founders["dan"]
+    denial = cases.Approval(
+        Header(world.tenant_id.bytes, founder.person.pk.bytes, b"", now()),
+        case.statement.payload_hash,
+        (),
+        world.policies[-1].hash,
+        False,
+        "not her voice",
+        cases.ClientKind.CLI,
+    )
+    signed = cose.sign(denial.to_payload(), purpose=Purpose.APPROVAL, key=founder.signing_key)
+    phone = world.directory.phone("dan")
+    answer = phone.send("POST", f"{case.path}/deny", {"statement": b64u(signed.encode()), "reason": "not her"})
+    assert (answer.status_code, world.state(case)) == (201, "denied")
+    assert not Approval.unscoped.get(case_id=case.id, index=1).shares.exists()
+    refused = world.approve(case, "erin", deposit)
+    assert (refused.status_code, refused.json()["code"]) == (409, "case-moved")
+    world.tick()
+    assert hsm.unwraps() == 0
+
+
+def test_case_names_several_deposits_of_one_subject_only(world: World) -> None:
+    mine, bobs = world.deposit(), world.deposit("bob")
+    phone = world.new_phone()
+    answer = world.open(world.case(phone, mine, bobs))
+    assert (answer.status_code, answer.json()["code"]) == (422, "case-refused")
+    assert world.open(world.case(phone, mine, world.deposit())).status_code == 201
+
+
+def test_open_case_refuses_a_changed_statement(world: World) -> None:
+    case = world.case(world.new_phone(), world.deposit())
+    forged = replace(case.statement, signature=bytes(64))
+    answer = world.open(replace(case, statement=forged))
+    assert (answer.status_code, answer.json()["code"]) == (422, "case-refused")

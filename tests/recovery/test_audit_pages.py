@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The audit log's pages: filters, one entry with its proof, and that reading is written down."""
+
+from __future__ import annotations
+
+import pytest
+
+from audit.models import Entry
+from holdfast.core.encoding import b64u
+from holdfast.core.merkle import leaf_hash
+from tests.recovery.console import signed_in, text_of
+from tests.recovery.support import World, as_superuser
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+AUDIT = "/console/audit/"
+
+
+def reads() -> list[dict[str, object]]:
+    return [row.body for row in Entry.unscoped.filter(tag="audit:entries:read").order_by("seq")]
+
+
+def test_reading_entries_is_an_entry_itself(world: World) -> None:
+    world.sequence()
+    otto = signed_in(world.cast.otto)
+    assert reads() == []
+    otto.get(f"{AUDIT}?tag=tenants:")
+    otto.get(f"{AUDIT}0/")
+    assert [body["filter"] for body in reads()] == ["tag", "index"]
+    row = Entry.unscoped.filter(tag="audit:entries:read").first()
+    assert (row.actor, row.person_id) == (f"person:{world.cast.otto.pk}", world.cast.otto.pk)
+
+
+def test_entry_is_shown_from_its_leaf_with_a_proof_that_holds(world: World) -> None:
+    world.sequence()
+    row = Entry.unscoped.get(tenant_id=world.tenant_id, log="audit", tag="escrow:policy:publish")
+    text = text_of(signed_in(world.cast.otto).get(f"{AUDIT}{row.leaf_index}/"))
+    for said in ("proven", b64u(bytes(row.leaf)), leaf_hash(bytes(row.leaf)).hex(), world.policies[0].hash.hex()):
+        assert said in text, said
+    assert f"holdfast/{world.tenant_id}/audit" in text
+
+
+def test_entry_whose_row_says_otherwise_is_shown_from_the_leaf_and_flagged(world: World) -> None:
+    world.sequence()
+    row = Entry.unscoped.get(tenant_id=world.tenant_id, log="audit", tag="escrow:policy:publish")
+    with as_superuser("audit_entry") as cursor:
+        cursor.execute("UPDATE audit_entry SET tag = 'escrow:policy:forged' WHERE seq = %s", [row.seq])
+    text = text_of(signed_in(world.cast.otto).get(f"{AUDIT}{row.leaf_index}/"))
+    assert "says another thing than its leaf" in text
+    assert "Policy published" in text
+
+
+def test_entry_whose_leaf_was_changed_is_not_proven(world: World) -> None:
+    world.sequence()
+    row, other = Entry.unscoped.filter(tenant_id=world.tenant_id, log="audit").order_by("seq")[:2]
+    with as_superuser("audit_entry") as cursor:
+        cursor.execute("UPDATE audit_entry SET leaf = %s WHERE seq = %s", [bytes(other.leaf), row.seq])
+    text = text_of(signed_in(world.cast.otto).get(f"{AUDIT}{row.leaf_index}/"))
+    assert "not proven" in text
+    assert "does not lead to the root" in text
+
+
+def test_filters_find_by_tag_person_and_subject(world: World) -> None:
+    case, _ = world.approved("carol")
+    world.sequence()
+    otto = signed_in(world.cast.otto)
+    assert "An officer approved" in text_of(otto.get(f"{AUDIT}?about={case.id}"))
+    by_carol = text_of(otto.get(f"{AUDIT}?by={world.cast.carol.pk}&tag=recovery:case:"))
+    assert "An officer approved" in by_carol
+    assert "Case: Opened" not in by_carol
+    assert "No such entry" in text_of(otto.get(f"{AUDIT}?until=2020-01-01"))
+    assert "Policy published" in text_of(otto.get(f"{AUDIT}?since=2020-01-01&tag=escrow:policy:"))
+
+
+def test_filters_that_cannot_be_read_are_named(world: World) -> None:
+    otto = signed_in(world.cast.otto)
+    for query, words in (("since=yesterday", "A day, as"), ("by=me", "A person’s id"), ("until=9999-12-31", "A day, as")):
+        page = text_of(otto.get(f"{AUDIT}?{query}"))
+        assert words in page
+        assert "Nothing was looked for" in page
+
+
+def test_older_pages_follow_without_a_gap(world: World) -> None:
+    for _ in range(3):
+        world.opened(world.deposit())
+    world.sequence()
+    otto = signed_in(world.cast.otto)
+    seen: list[int] = []
+    path = AUDIT
+    for _ in range(10):
+        page = otto.get(path)
+        seen += [line["row"].leaf_index for line in page.context["rows"]]
+        if not page.context["older"]:
+            break
+        path = AUDIT + page.context["older"]
+    assert seen == list(range(seen[0], -1, -1))

@@ -1,0 +1,277 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Console pages over real rows: what is shown is what is signed, to whom, and at what cost in queries."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.urls import get_resolver
+from django.utils import timezone
+
+from escrow import services as escrow
+from escrow.states import OfficerState
+from holdfast.core.cases import Case as Asked
+from kernel.scope import tenant_scope
+from recovery.models import Case
+from tenants.permissions import session_permissions
+from tenants.sessions import NAVIGATION
+from tests.recovery.console import signed_in, text_of
+from tests.recovery.support import OpenCase, World, as_superuser
+from tests.tenants.support import make_person
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+SIGN_IN = "/console/sign-in/"
+UNKNOWN = uuid.UUID(int=7)
+
+
+def console_routes() -> list[Any]:
+    """Every page below /console/ but those of signing in and out."""
+    found = []
+    for resolver in get_resolver().url_patterns:
+        if str(resolver.pattern) == "console/":
+            found += [one for one in resolver.url_patterns if not str(one.pattern).startswith("sign-")]
+    return found
+
+
+def address(route: Any) -> str:
+    path = str(route.pattern)
+    for name, value in {"<uuid:case_id>": UNKNOWN, "<uuid:person_id>": UNKNOWN, "<uuid:device_id>": UNKNOWN}.items():
+        path = path.replace(name, str(value))
+    return "/console/" + path.replace("<int:index>", "0")
+
+
+def forge(case: OpenCase, **columns: Any) -> None:
+    with as_superuser("recovery_case"):
+        Case.unscoped.filter(pk=case.id).update(**columns)
+
+
+def queries(client: Client, path: str) -> int:
+    with CaptureQueriesContext(connection) as captured:
+        assert client.get(path).status_code == 200
+    return len(captured)
+
+
+def test_every_page_is_guarded_and_only_looked_at(world: World, client: Client) -> None:
+    routes = console_routes()
+    assert len(routes) >= 9
+    erin = signed_in(world.cast.erin)
+    for route in routes:
+        assert hasattr(route.callback, "permission_name"), route
+        assert client.get(address(route))["location"] == SIGN_IN, route
+        assert erin.post(address(route)).status_code == 405, route
+
+
+def test_navigation_leads_to_pages_that_are_there(world: World) -> None:
+    erin = signed_in(world.cast.erin)
+    for _, path, _ in NAVIGATION:
+        assert erin.get(path).status_code == 200, path
+
+
+@pytest.mark.parametrize("name", ["olivia", "carol", "rex", "otto", "alice"])
+def test_role_sees_the_pages_that_the_matrix_gives_it(name: str, world: World) -> None:
+    person = world.cast.people[name]
+    client, granted = signed_in(person), session_permissions(person.role)
+    for route in console_routes():
+        status = client.get(address(route)).status_code
+        assert (status == 403) == (route.callback.permission_name not in granted), route
+
+
+def test_support_sees_people_and_devices_and_nothing_of_cases(world: World) -> None:
+    with tenant_scope(world.tenant_id):
+        sam = make_person("sam", "support")
+    phone, client = world.directory.phone("alice"), signed_in(sam)
+    for path in ("/console/", "/console/people/", f"/console/people/{world.cast.alice.pk}/", f"/console/devices/{phone.id}/"):
+        page = text_of(client.get(path))
+        assert "Cases" not in page
+        assert "Deposits" not in page
+    for path in ("/console/cases/", "/console/escrow/", "/console/audit/"):
+        assert client.get(path).status_code == 403
+
+
+def test_foreign_ids_get_the_page_of_unknown_ones_byte_for_byte(world: World) -> None:
+    case, _ = world.approved()
+    phone = world.directory.phone("alice")
+    mallory = signed_in(world.cast.people["mallory"])
+    for path, owned in (("cases", case.id), ("people", world.cast.alice.pk), ("devices", phone.id), ("audit", 0)):
+        foreign = mallory.get(f"/console/{path}/{owned}/")
+        unknown = mallory.get(f"/console/{path}/{UNKNOWN if path != 'audit' else 10**6}/")
+        assert (foreign.status_code, unknown.status_code) == (404, 404)
+        assert foreign.content == unknown.content
+    assert "Alice" not in text_of(mallory.get("/console/people/"))
+    assert str(case.id) not in mallory.get("/console/cases/?group=all").content.decode()
+
+
+def test_case_shows_what_is_signed(world: World) -> None:
+    case, deposit = world.approved("carol", reason="Lost <both> & all", reference="T-17")
+    asked = Asked.from_payload(case.statement.payload)
+    page = signed_in(world.cast.dan).get(f"/console/cases/{case.id}/")
+    text = text_of(page)
+    for said in (
+        str(world.cast.alice.pk), "alice@acme.test", "Lost <both> & all", "T-17", "device-loss", "seen in person",
+        case.statement.payload_hash.hex(), asked.policy_hash.hex(), str(uuid.UUID(bytes=deposit.header.deposit_id)),
+        "1 of 2 approvals", "5 checks hold", "signature holds", f"holdfast officer approve {case.id}",
+    ):  # fmt: skip
+        assert said in text, said
+    assert all(f"<li>{word}</li>" in page.content.decode() for word in asked.recipient_words)
+    words = world.founders["carol"].signing_key.public.fingerprint("officer")
+    assert all(f"<li>{word}</li>" in page.content.decode() for word in words)
+
+
+def test_case_shows_the_statement_and_an_alarm_when_a_row_says_otherwise(world: World) -> None:
+    case, _ = world.approved("carol")
+    forge(case, purpose="legal", subject_id=world.cast.bob.pk)
+    text = text_of(signed_in(world.cast.dan).get(f"/console/cases/{case.id}/"))
+    assert "They differ in: subject, purpose." in text
+    assert "Purpose device-loss" in text
+    assert str(world.cast.alice.pk) in text
+    assert "officer approve" not in text
+
+
+def test_case_says_so_when_its_statement_was_replaced(world: World) -> None:
+    case, deposit = world.approved("carol")
+    other = world.case(case.phone, deposit, reason="Another reason.")
+    forge(case, statement=other.statement.encode())
+    text = text_of(signed_in(world.cast.dan).get(f"/console/cases/{case.id}/"))
+    assert "They differ in: case id, q" in text
+    assert "the case was changed after it" in text  # carol signed for the other
+    forge(case, statement=b"\x00nonsense")
+    text = text_of(signed_in(world.cast.erin).get(f"/console/cases/{case.id}/"))
+    assert "The stored statement cannot be read" in text
+    assert "officer approve" not in text
+
+
+def test_case_tells_an_officer_what_she_can_do_and_why_not(world: World) -> None:
+    deposit = world.deposit()
+    case = world.opened(deposit, phone=world.new_phone("erin"), purpose="legal")
+    path = f"/console/cases/{case.id}/"
+    erin = text_of(signed_in(world.cast.erin).get(path))
+    assert "an officer who opened the case does not count" in erin
+    assert "officer approve" not in erin
+    assert "on a device of another : Erin" in erin
+    assert "officer approve" in text_of(signed_in(world.cast.dan).get(path))
+    assert "You look; officers of the policy decide." in text_of(signed_in(world.cast.otto).get(path))
+    with tenant_scope(world.tenant_id):
+        escrow.change_officer(person_id=world.cast.dan.pk, target=OfficerState.SUSPENDED, actor=world.ceremony)
+    assert "an officer who is suspended or removed does not count" in text_of(signed_in(world.cast.dan).get(path))
+
+
+def test_overview_lists_a_case_for_the_officer_until_she_has_decided(world: World) -> None:
+    case, deposit = world.approved("carol")
+    path = f"/console/cases/{case.id}/"
+    waiting = "Open a case for the command that answers it"
+    dan, carol = signed_in(world.cast.dan), signed_in(world.cast.carol)
+    assert waiting in text_of(dan.get("/console/"))
+    assert waiting not in text_of(carol.get("/console/"))
+    assert carol.get("/console/").content.decode().count(path) == 1
+    assert world.approve(case, "dan", deposit).status_code == 201
+    assert waiting not in text_of(dan.get("/console/"))
+
+
+def test_subject_who_looks_at_the_console_learns_of_a_case_when_it_says(found: Callable[..., World]) -> None:
+    world = found(max_notice_delay_seconds=3600, purposes=frozenset({"device-loss", "legal"}))
+    deposit, later = world.deposit("carol"), int((timezone.now() + timedelta(minutes=30)).timestamp())
+    for name in ("frank",):
+        with tenant_scope(world.tenant_id):
+            world.cast.people[name] = make_person(name, "officer")
+        world.add_founder(name)
+    names = ["carol", "dan", "erin", "frank"]
+    world.publish(world.policy(m=2, names=names), signers=list(world.founders.values())[:2])
+    case = world.opened(deposit, phone=world.new_phone("bob"), purpose="legal", notice_at=later)
+    carol = signed_in(world.cast.carol)
+    assert carol.get(f"/console/cases/{case.id}/").status_code == 404
+    assert str(case.id) not in carol.get("/console/").content.decode()
+    assert str(case.id) not in carol.get("/console/cases/?group=all").content.decode()
+    assert signed_in(world.cast.dan).get(f"/console/cases/{case.id}/").status_code == 200
+
+
+def test_pages_ask_as_often_for_many_as_for_one(world: World) -> None:
+    case, _ = world.approved("carol")
+    dan = signed_in(world.cast.dan)
+    paths = ["/console/", "/console/cases/", "/console/people/", "/console/audit/", f"/console/people/{world.cast.alice.pk}/"]
+    before = {path: queries(dan, path) for path in paths}
+    for name in ("alice", "bob"):
+        world.opened(world.deposit(name), phone=world.new_phone(name))
+    with tenant_scope(world.tenant_id):
+        for number in range(12):
+            make_person(f"member-{number}", "member")
+    world.sequence()
+    after = {path: queries(dan, path) for path in paths}
+    assert after == before
+    assert max(after.values()) <= 45
+    assert queries(dan, f"/console/cases/{case.id}/") <= 60
+
+
+def test_person_page_tells_coverage_and_pre_keys(world: World) -> None:
+    world.deposit()
+    phone = world.directory.phone("alice")
+    phone.publish(batches=(5,))
+    path, erin = f"/console/people/{world.cast.alice.pk}/", signed_in(world.cast.erin)
+    text = text_of(erin.get(path))
+    for said in ("5 left", "Archive generation 1 begins", "The account begins", "3 active, 2 needed", "entries, verified"):
+        assert said in text, said
+    assert "Covered" not in text
+    words = world.directory.account("alice").aik.public.fingerprint("aik")
+    assert all(f"<li>{word}</li>" in erin.get(path).content.decode() for word in words)
+    with tenant_scope(world.tenant_id):
+        for name in ("carol", "dan"):
+            escrow.change_officer(
+                person_id=world.cast.people[name].pk, target=OfficerState.SUSPENDED, actor=world.ceremony
+            )
+    assert "1 active, 2 needed cannot open" in text_of(erin.get(path))
+    assert "cannot be opened" in text_of(erin.get("/console/people/?q=alice"))
+    assert "1 cannot be opened" in text_of(erin.get("/console/"))
+    assert "Only 1 of the 2 officers needed can act" in text_of(erin.get("/console/escrow/"))
+
+
+def test_person_page_says_so_when_the_stored_chain_does_not_hold(world: World) -> None:
+    world.directory.phone("alice")
+    with as_superuser("keys_chainentry") as cursor:
+        cursor.execute("UPDATE keys_chainentry SET entry = %s WHERE seq = 1", [b"\x00nonsense"])
+    text = text_of(signed_in(world.cast.erin).get(f"/console/people/{world.cast.alice.pk}/"))
+    assert "The stored account chain does not hold" in text
+    assert "This entry cannot be read" in text
+
+
+def test_escrow_page_shows_roster_terms_and_pin(world: World) -> None:
+    page = signed_in(world.cast.otto).get("/console/escrow/")
+    text = text_of(page)
+    for said in ("2 of 3", "leaves one officer to spare", "3 can act, 2 needed", "policies lead to it", "oaep-sha", "In force"):
+        assert said.lower() in text.lower(), said
+    for name in ("carol", "dan", "erin"):
+        words = world.founders[name].signing_key.public.fingerprint("officer")
+        assert all(f"<li>{word}</li>" in page.content.decode() for word in words)
+
+
+def test_escrow_page_shows_what_a_version_changed(world: World) -> None:
+    founders = list(world.founders.values())
+    world.publish(world.policy(m=2, delay_seconds=86400), signers=founders[:2])
+    text = text_of(signed_in(world.cast.erin).get("/console/escrow/"))
+    assert "Delay none → 1 day" in text
+    world.publish(world.policy(m=2, delay_seconds=60), signers=founders[:2])
+    text = text_of(signed_in(world.cast.erin).get("/console/escrow/"))
+    assert "Version 3 is published and cools off" in text
+    assert "Delay 1 day → 1 minute" in text
+
+
+def test_escrow_page_says_how_to_begin_when_there_is_no_policy(world: World) -> None:
+    text = text_of(signed_in(world.cast.people["mallory"]).get("/console/escrow/"))
+    assert "Escrow is off" in text
+    assert "holdfast officer init" in text
+    assert "Escrow is not set up" in text_of(signed_in(world.cast.people["mallory"]).get("/console/"))
+
+
+@pytest.mark.parametrize(
+    "query", ["?page=0", "?page=99999", "?page=-1", "?page=x", "?group=nonsense", "?subject=nonsense", "?subject=%00"]
+)
+def test_lists_take_whatever_is_typed(query: str, world: World) -> None:
+    erin = signed_in(world.cast.erin)
+    for path in ("/console/cases/", "/console/people/", "/console/audit/"):
+        assert erin.get(path + query).status_code == 200

@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rows that somebody with the database's keys has changed: the case is held and the alarm is in the log (FAULTS P4, P16).
+
+Every change here is made as the superuser makes it: by SQL, with the triggers off.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+
+import pytest
+
+from hsm import registry
+from kernel.scope import tenant_scope
+from recovery import release_process
+from recovery.models import Approval, Case, CaseDeposit
+from recovery.release_directory import Directory
+from tests.recovery.conftest import Hsm
+from tests.recovery.support import OpenCase, World, as_superuser
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def held(world: World, hsm: Hsm, case: OpenCase) -> bool:
+    """Let the release process look, and tell whether it held the case, raised the alarm and asked the HSM nothing."""
+    world.tick()
+    row = world.row(case)
+    return (row.state, hsm.unwraps(), world.tags(case)[-1]) == ("held", 0, "recovery:release:held")
+
+
+def due(world: World, case: OpenCase) -> None:
+    """Make a case look as if its delay were over."""
+    with as_superuser("recovery_case") as cursor:
+        cursor.execute(
+            "UPDATE recovery_case SET state = 'waiting', release_at = opened_at, quorate_at = opened_at WHERE id = %s",
+            [key(case.id)],
+        )
+
+
+def key(value: uuid.UUID) -> object:
+    from django.db import connection
+
+    return value if connection.vendor == "postgresql" else value.hex
+
+
+def copy_approval(world: World, source: OpenCase, target: OpenCase) -> None:
+    """Copy an approval row and its shares from one case to another."""
+    for row in Approval.unscoped.filter(case_id=source.id):
+        shares = list(row.shares.all())
+        row.pk, row.case_id = uuid.uuid4(), target.id
+        row.save(force_insert=True)
+        for share in shares:
+            share.pk, share.approval = uuid.uuid4(), row
+            share.save(force_insert=True)
+
+
+def test_release_holds_a_case_that_was_moved_to_waiting_by_hand(world: World, hsm: Hsm) -> None:
+    case, _ = world.approved("carol")
+    due(world, case)
+    assert held(world, hsm, case)
+
+
+def test_release_holds_a_case_with_approvals_copied_from_another(world: World, hsm: Hsm) -> None:
+    deposit, phone = world.deposit(), world.new_phone()
+    other, case = world.opened(deposit, phone=phone), world.opened(deposit, phone=phone)
+    for name in ("carol", "dan"):
+        assert world.approve(other, name, deposit).status_code == 201
+    copy_approval(world, other, case)
+    due(world, case)
+    world.sequence()
+    with world.process() as process:
+        process.tick()
+    assert world.state(case) == "held"
+    assert world.state(other) == "released"
+    assert hsm.unwraps() == 1
+
+
+def test_release_holds_a_case_whose_recipient_was_changed_after_approval(world: World, hsm: Hsm) -> None:
+    case, deposit = world.approved("carol", "dan")
+    mallory = world.case(case.phone, deposit, case_id=case.id.bytes)
+    with as_superuser("recovery_case") as cursor:
+        cursor.execute(
+            "UPDATE recovery_case SET statement = %s, q = %s WHERE id = %s",
+            [mallory.statement.encode(), mallory.statement.payload_hash, key(case.id)],
+        )
+    assert held(world, hsm, case)
+
+
+def test_release_holds_a_case_when_an_approval_row_was_deleted(world: World, hsm: Hsm) -> None:
+    case, deposit = world.approved("carol", "dan")
+    with tenant_scope(world.tenant_id):
+        row = Approval.unscoped.get(case_id=case.id, index=2)
+        row.shares.all().delete()
+        row.delete()
+    due(world, case)
+    # The rows alone would send it back to its officers; that they differ from the log is the alarm.
+    assert held(world, hsm, case)
+    assert world.approve(case, "erin", deposit).status_code == 409
+
+
+def test_release_holds_a_vetoed_case_that_was_brought_back(world: World, hsm: Hsm) -> None:
+    case, _ = world.approved("carol", "dan")
+    with tenant_scope(world.tenant_id):
+        from recovery.services import cancel_case
+
+        cancel_case(case_id=case.id, actor=world.ceremony)
+    due(world, case)
+    assert held(world, hsm, case)
+
+
+def test_release_holds_a_case_when_a_stored_deposit_was_swapped(world: World, hsm: Hsm) -> None:
+    case, deposit = world.approved("carol", "dan")
+    other = world.deposit()
+    with as_superuser("escrow_deposit") as cursor:
+        for column in ("sealed", "record_hash"):
+            cursor.execute(
+                f"UPDATE escrow_deposit SET {column} = (SELECT {column} FROM escrow_deposit WHERE id = %s) WHERE id = %s"
+                if column == "sealed"
+                else "UPDATE escrow_deposit SET created_at = created_at WHERE id IN (%s, %s)",
+                [key(uuid.UUID(bytes=other.header.deposit_id)), key(uuid.UUID(bytes=deposit.header.deposit_id))],
+            )
+    assert held(world, hsm, case)
+
+
+def test_release_holds_a_case_when_the_policy_rows_are_older_than_those_seen(world: World, hsm: Hsm) -> None:
+    world.publish(world.policy(m=2), signers=world.founders.values())
+    case, _ = world.approved("carol", "dan")
+    with as_superuser("escrow_policy", "escrow_policyofficer") as cursor:
+        cursor.execute("DELETE FROM escrow_policyofficer WHERE policy_id IN (SELECT id FROM escrow_policy WHERE version = 2)")
+        cursor.execute("DELETE FROM escrow_policy WHERE version = 2")
+    world.tick()
+    assert world.state(case) in ("held", "waiting")
+    assert hsm.unwraps() == 0
+
+
+def test_release_refuses_a_log_that_was_rewritten_behind_its_back(world: World, hsm: Hsm) -> None:
+    case, _ = world.approved("carol", "dan")
+    world.sequence()
+    with world.process() as process, tenant_scope(world.tenant_id):
+        process._tenant(world.tenant_id).log.follow(now=__import__("tests.keys.support", fromlist=["now"]).now())
+    with as_superuser("audit_entry") as cursor:
+        cursor.execute("UPDATE audit_entry SET leaf = %s WHERE log = 'audit' AND leaf_index = 3", [b"\xa0"])
+    world.tick()
+    assert (world.state(case), hsm.unwraps()) == ("waiting", 0)
+
+
+def test_release_refuses_another_q_for_a_case_id_that_is_spent(world: World, hsm: Hsm) -> None:
+    case, deposit = world.approved("carol", "dan")
+    spent = world.case(case.phone, deposit, case_id=case.id.bytes)
+    directory = Directory(world.home, world.tenant_id)
+    intent = release_process.Intent(case.id.bytes, spent.statement.payload_hash, bytes(32), 1)
+    directory.spend(intent)
+    assert held(world, hsm, case)
+
+
+def test_release_takes_nothing_from_a_checkpoint_older_than_two_minutes(
+    world: World, hsm: Hsm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case, _ = world.approved("carol", "dan")
+    world.sequence()
+    with world.process() as process:
+        monkeypatch.setattr(registry, "_tokens", None)  # this process has lost its tokens, the clock runs on
+        hsm.install()
+        with tenant_scope(world.tenant_id):
+            release = process._tenant(world.tenant_id)
+            from holdfast.core.errors import Expired
+            from tests.keys.support import now
+
+            with pytest.raises(Expired):
+                release.log.follow(now=now() + 121)
+    assert (world.state(case), hsm.unwraps()) == ("waiting", 0)
+
+
+@pytest.mark.parametrize("state", ["denied", "vetoed", "expired", "cancelled", "held", "closed"])
+def test_database_refuses_to_move_a_case_out_of_a_terminal_state(world: World, hsm: Hsm, state: str) -> None:
+    from django.db import Error
+
+    case = world.opened(world.deposit())
+    with as_superuser("recovery_case") as cursor:
+        cursor.execute("UPDATE recovery_case SET state = %s WHERE id = %s", [state, key(case.id)])
+    with pytest.raises(Error):
+        Case.unscoped.filter(pk=case.id).update(state="waiting")
+
+
+@pytest.mark.parametrize("column", ["purpose", "not_before", "expiry", "recipient_device_id", "statement"])
+def test_database_refuses_to_change_the_terms_of_a_case(world: World, hsm: Hsm, column: str) -> None:
+    from django.db import Error
+    from django.utils import timezone
+
+    case = world.opened(world.deposit())
+    values = {"purpose": "legal", "recipient_device_id": uuid.uuid4(), "statement": b"other"}
+    with pytest.raises(Error):
+        Case.unscoped.filter(pk=case.id).update(**{column: values.get(column, timezone.now())})
+
+
+def test_case_rows_name_the_deposits_of_the_statement_only(world: World, hsm: Hsm) -> None:
+    # A row that names another deposit changes nothing: the release reads the signed statement.
+    case, deposit = world.approved("carol", "dan")
+    other = world.deposit()
+    CaseDeposit.unscoped.filter(case_id=case.id).update(deposit_id=uuid.UUID(bytes=other.header.deposit_id))
+    world.tick()
+    assert hsm.unwraps() == 0 or world.state(case) == "released"
+    assert other.header.deposit_id not in {
+        one.deposit_id.bytes for one in case_releases(case)
+    }
+
+
+def case_releases(case: OpenCase) -> list[Callable[..., object]]:
+    from recovery.models import Release
+
+    return list(Release.unscoped.filter(case_id=case.id))

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""kill -9 of the release process at every durable step of a release (FAULTS D13, W1; ESCROW, "Release process")."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from recovery.models import Release, ReleasedShare
+from tests.conftest import ON_POSTGRES
+from tests.keys.support import Phone
+from tests.recovery.conftest import Hsm
+from tests.recovery.support import OpenCase, World
+
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.skipif(ON_POSTGRES, reason="another process finds the tests' database by its file"),
+    pytest.mark.skipif(shutil.which("strace") is None, reason="strace makes the kills"),
+]
+PROJECT = Path(__file__).resolve().parents[2]
+# Every write that must survive is followed by one of these; so is every message to the token's files.
+DURABLE = ("fsync", "fdatasync", "rename")
+
+
+def environment(world: World, hsm: Hsm) -> dict[str, str]:
+    return {
+        **os.environ,
+        "DJANGO_SETTINGS_MODULE": "config.settings.test",
+        "HOLDFAST_ROLE": "release",
+        "HOLDFAST_RELEASE_DIR": str(world.home),
+        "HOLDFAST_HSM_HOME": str(hsm.config.home),
+        "HOLDFAST_HSM_MODULE": str(hsm.config.module),
+    }
+
+
+def run(world: World, hsm: Hsm, *prefix: str) -> int:
+    command = [*prefix, sys.executable, "-m", "tests.recovery.release_once"]
+    return subprocess.run(
+        command, cwd=PROJECT, env=environment(world, hsm), check=False, capture_output=True, timeout=120
+    ).returncode
+
+
+def killed_at(world: World, hsm: Hsm, call: str, number: int) -> bool:
+    """Kill the process as it enters its durable call of this name and number; False when it made fewer."""
+    inject = f"inject={call}:signal=KILL:when={number}"
+    code = run(world, hsm, "strace", "-f", "-o", "/dev/null", "-e", f"trace={call}", "-e", inject)
+    return code in (-signal.SIGKILL, 128 + signal.SIGKILL)
+
+
+def durable_calls(world: World, hsm: Hsm, log: Path) -> list[tuple[str, int]]:
+    """List the durable calls of one whole run as (name, number): strace counts each name by itself."""
+    assert run(world, hsm, "strace", "-f", "-o", str(log), "-e", f"trace={','.join(DURABLE)}") == 0
+    made = Counter(re.findall(r"\b(fsync|fdatasync|rename)\(", log.read_text()))
+    return [(name, number) for name in DURABLE for number in range(1, made[name] + 1)]
+
+
+def approved(world: World, phone: Phone) -> OpenCase:
+    case, _ = world.approved("carol", "dan", phone=phone)
+    world.sequence()
+    return case
+
+
+def test_release_is_recorded_once_and_unwraps_no_oftener_than_kills_allow(
+    world: World, hsm: Hsm, tmp_path: Path
+) -> None:
+    phone = world.new_phone()
+    approved(world, phone)
+    world.tick()  # the first release also remembers the policy, for ever: later ones make fewer durable calls
+    first = approved(world, phone)
+    points = durable_calls(world, hsm, tmp_path / "strace.log")
+    assert world.state(first) == "released"
+    assert len(points) >= 6, "the intent, its commit and the result's commit are durable calls"
+    kills = 0
+    states_left = set()
+    for call, number in points:
+        case = approved(world, phone)
+        hsm.interposer.forget()
+        kills_here = int(killed_at(world, hsm, call, number))
+        states_left.add(world.state(case))
+        world.sequence()
+        world.tick()
+        assert world.state(case) == "released", f"after a kill at {call} number {number}"
+        assert Release.unscoped.filter(case_id=case.id).count() == 1
+        assert ReleasedShare.unscoped.filter(release__case_id=case.id).count() == 2
+        assert hsm.unwraps() <= 1 + kills_here
+        intent = world.release.intent(case.id.bytes)
+        assert intent is not None
+        assert intent.q == bytes(world.row(case).q)
+        kills += kills_here
+    assert kills == len(points)
+    # The sweep met the process before its intent, between intent and result, and after the result.
+    assert {"waiting", "releasing", "released"} <= states_left
+
+
+def test_start_refuses_when_another_release_process_holds_the_directory(world: World, hsm: Hsm) -> None:
+    with world.process():
+        assert run(world, hsm) != 0
