@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Goal G11 (FAULTS L1, L10): when the log takes no entry, nothing happens and nothing is told, on every route."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.faults.routes import api_calls, changed, picture
+from tests.faults.world import VALID, Installation
+from tests.keys.support import audit_away
+
+# A POST that only reads: the answer is a digest of what the caller published herself.
+ONLY_READS = {("device-check", "POST")}
+
+
+def test_every_route_has_a_valid_request() -> None:
+    assert set(api_calls()) == set(VALID)
+
+
+@pytest.mark.parametrize(("name", "method"), sorted(api_calls()))
+def test_request_without_its_entry_does_nothing_and_tells_nothing(
+    name: str, method: str, installation: Installation
+) -> None:
+    with installation.undone():
+        act = VALID[name, method](installation.acme)
+        before = picture()
+        response = act.send()
+        assert response.status_code in (200, 201, 204), response.content
+        touched = changed(before)
+    # What changes rows is an act, and every act has its entry; so has every read that shows what was kept secret.
+    assert not touched or "audit_entry" in touched, f"{touched} changed without an entry"
+    assert method == "GET" or touched or (name, method) in ONLY_READS, "a request that should act changed nothing"
+    if not touched:
+        return
+    act = VALID[name, method](installation.acme)
+    before = picture()
+    with audit_away():
+        response = act.send()
+    assert response.status_code == 503, response.content
+    assert response["content-type"] == "application/problem+json"
+    assert response.json()["code"] == "audit-unavailable"
+    assert set(response.json()) == {"type", "title", "status", "code", "detail"}
+    assert changed(before) == set()

@@ -1,0 +1,316 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Goal G10 (FAULTS T1, T2, T3, P1, A10): another tenant's ids on every route, every method and in every field.
+
+Made from the resolver: a route that declares no tenancy, or that no valid request is known for, fails.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Iterator
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from drf_spectacular.generators import SchemaGenerator
+
+from holdfast.core.encoding import b64u
+from kernel.api import ApiView
+from tenants.permissions import PermissionName
+from tenants.roles import Role
+from tests.faults.routes import Route, api_calls, api_routes, changed, ids_in, picture, routes, with_ids
+from tests.faults.world import ROLES, VALID, Act, Installation, Organisation
+from tests.tenants.support import make_device
+
+CALLS = sorted(api_calls())
+# Place-holders that are no ids: they say which part of the caller's own tenant is meant.
+OWN = {"kind", "log", "level", "index"}
+# Addresses that show nobody's data.
+PUBLIC = {"front-page", "livez", "readyz", "schema", "api-page", "problems-page"}
+SIGN_IN = {"console-sign-in", "console-sign-in-code", "console-sign-out"}
+# Fields whose octets mean the same whoever sends them: a hash or a key of the sender's choosing, a sealed blob.
+OPAQUE = {
+    ("case-successor", "PUT"): {"identity_key", "old_head"},
+    ("enrolment-codes", "POST"): {"code_hash"},
+    ("vault-door", "PUT"): {"blob"},
+}
+APPROVING = sorted(
+    (route.name, method)
+    for route in api_routes()
+    for method, name in getattr(route.view_class, "permission_names", {}).items()
+    if name == PermissionName.CASE_APPROVE
+)
+
+
+def octets(response: Any) -> bytes:
+    return b"".join(response) if response.streaming else response.content
+
+
+def refused(response: Any) -> bool:
+    return 400 <= response.status_code < 500 and response["content-type"] == "application/problem+json"
+
+
+def test_every_address_belongs_to_the_api_the_console_or_nobody() -> None:
+    strangers = [
+        route.pattern for route in routes() if not (route.is_api or route.is_console or route.name in PUBLIC)
+    ]
+    assert strangers == []
+
+
+@pytest.mark.parametrize("route", api_routes(), ids=lambda route: route.name)
+def test_route_declares_its_tenancy_and_a_permission_for_each_method(route: Route) -> None:
+    view = route.view_class
+    assert issubclass(view, ApiView)
+    assert view.tenancy == "tenant", "only a single method may be open to whoever has a code"
+    undeclared = set(route.methods) - set(view.permission_names)
+    assert undeclared == ({"POST"} if route.name == "devices" else set())
+    assert set(view.permission_names) <= set(route.methods)
+    assert {(route.name, method) for method in route.methods} <= set(VALID)
+
+
+@pytest.mark.parametrize("route", [one for one in routes() if one.is_console], ids=lambda route: route.name)
+def test_console_page_declares_its_permission(route: Route) -> None:
+    assert route.name in SIGN_IN or route.view.permission_name in set(PermissionName)
+
+
+@pytest.mark.parametrize("route", routes(), ids=lambda route: route.pattern)
+def test_every_placeholder_is_an_id_or_is_known_to_be_none(route: Route) -> None:
+    assert all(name.endswith("_id") or name in OWN for name in route.kwargs)
+
+
+# Ids in the address.
+
+
+@pytest.mark.parametrize(("name", "method"), CALLS)
+def test_foreign_id_in_the_address_is_answered_like_an_unknown_one(
+    name: str, method: str, installation: Installation
+) -> None:
+    act, foreign = VALID[name, method](installation.acme), VALID[name, method](installation.other)
+    ids = ids_in(foreign.uri)
+    if not ids:
+        pytest.skip("no id stands in this address")
+    before = picture()
+    for one, value in ids.items():
+        theirs = Act(act.signer, act.method, with_ids(act.uri, {**ids_in(act.uri), one: value}), act.document)
+        nobodys = Act(act.signer, act.method, with_ids(act.uri, {**ids_in(act.uri), one: uuid4()}), act.document)
+        answers = [Act(**{**vars(sent), "headers": act.headers}).send() for sent in (theirs, nobodys)]
+        assert [answer.status_code for answer in answers] == [404, 404], answers[0].content
+        assert answers[0].content == answers[1].content
+        assert [dict(answer.headers) for answer in answers[:1]] == [dict(answer.headers) for answer in answers[1:]]
+    assert changed(before) == set()
+
+
+@pytest.mark.parametrize(("name", "method"), CALLS)
+def test_whole_request_of_another_tenant_is_refused_from_the_same_role(
+    name: str, method: str, installation: Installation
+) -> None:
+    act, foreign = VALID[name, method](installation.acme), VALID[name, method](installation.other)
+    if act.signer is None or foreign.signer is None:
+        pytest.skip("nobody signs here: the code itself names its tenant")
+    theirs = installation.acme.markers()
+    before = picture()
+    answer = Act(foreign.signer, act.method, act.uri, act.document, act.headers).send()
+    if ids_in(act.uri):
+        assert answer.status_code == 404, answer.content
+    elif method == "GET" or OPAQUE.get((name, method), set()) == set(act.document or {}):
+        # An address without an id is the caller's own: it answers, of nobody but her.
+        assert not [marker for marker in theirs if marker.encode() in octets(answer)]
+        return
+    else:
+        assert refused(answer), answer.content
+    assert changed(before) == set()
+
+
+# Ids and statements in the body.
+
+
+def uuids(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Give the place of every id in a document."""
+    if isinstance(value, dict | list):
+        for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from uuids(inner, (*path, key))
+    elif isinstance(value, str) and len(value) == 36:
+        UUID(value)
+        yield path
+
+
+def replaced(value: Any, path: tuple[Any, ...], new: Any) -> Any:
+    if not path:
+        return new
+    copy = dict(value) if isinstance(value, dict) else list(value)
+    copy[path[0]] = replaced(value[path[0]], path[1:], new)
+    return copy
+
+
+def at(value: Any, path: tuple[Any, ...]) -> Any:
+    for key in path:
+        value = value[key]
+    return value
+
+
+@pytest.mark.parametrize(("name", "method"), [call for call in CALLS if call[1] in ("POST", "PUT", "PATCH")])
+def test_foreign_value_in_a_field_is_refused(name: str, method: str, installation: Installation) -> None:
+    act, foreign = VALID[name, method](installation.acme), VALID[name, method](installation.other)
+    places = {(key,) for key in act.document} | set(uuids(act.document))
+    before = picture()
+    for place in sorted(places, key=repr):
+        theirs = at(foreign.document, place)
+        if theirs == at(act.document, place) or place[0] in OPAQUE.get((name, method), set()):
+            continue
+        sent = Act(act.signer, method, act.uri, replaced(act.document, place, theirs), act.headers).send()
+        assert refused(sent), (place, sent.content)
+        if place in set(uuids(act.document)):
+            unknown = replaced(act.document, place, str(uuid4()))
+            answer = Act(act.signer, method, act.uri, unknown, act.headers).send()
+            same = {**sent.json(), "server_time": ""} == {**answer.json(), "server_time": ""}
+            assert (answer.status_code, same) == (sent.status_code, True), place
+        assert changed(before) == set(), place
+
+
+def test_case_about_a_foreign_deposit_is_answered_like_an_unknown_one(installation: Installation) -> None:
+    acme, other = installation.acme, installation.other
+    phone, header, answers = acme.new_phone(), acme.archive.header, []
+    for deposit_id, record_hash in ((other.archive.header.deposit_id, b"r" * 32), (uuid4().bytes, b"r" * 32)):
+        case = acme.case(phone, acme.archive, deposits=((deposit_id, record_hash),), subject=header.user)
+        before = picture()
+        answers.append(acme.open(case))
+        assert changed(before) == set()
+    assert answers[0].status_code == 422
+    assert answers[0].content == answers[1].content
+
+
+# Lists, filters and exports.
+
+
+@pytest.mark.parametrize(("name", "method"), [call for call in CALLS if call[1] == "GET"])
+def test_answer_names_nothing_of_another_tenant(name: str, method: str, installation: Installation) -> None:
+    own, theirs = installation.acme.markers(), installation.other.markers()
+    assert not own & theirs
+    answer = octets(VALID[name, method](installation.acme).send())
+    assert not [marker for marker in theirs if marker.encode() in answer]
+
+
+def _text_parameters() -> list[tuple[str, str]]:
+    """List (route name, parameter) of every query parameter of text that the OpenAPI document declares."""
+    document = SchemaGenerator().get_schema(request=None, public=True)  # type: ignore[no-untyped-call]
+    by_path = {"/" + re.sub(r"<\w+:(\w+)>", r"{\1}", route.pattern): route.name for route in api_routes()}
+    return [
+        (by_path[path], parameter["name"])
+        for path, operations in document["paths"].items()
+        for parameter in operations.get("get", {}).get("parameters", [])
+        if parameter["in"] == "query" and parameter["schema"]["type"] == "string" and "enum" not in parameter["schema"]
+    ]
+
+
+def _texts_of(one: Organisation) -> list[str]:
+    phone = one.phone("alice")
+    ids = [phone.person.pk, phone.id, one.case_open.id, UUID(bytes=one.archive.header.deposit_id)]
+    return [*map(str, ids), f"device:{phone.id}", b64u(one.policies[-1].hash)]
+
+
+def test_foreign_value_in_a_filter_finds_what_an_unknown_one_finds(installation: Installation) -> None:
+    foreign = _texts_of(installation.other)
+    unknown = [*[str(uuid4()) for _ in range(4)], f"device:{uuid4()}", b64u(secrets.token_bytes(32))]
+    asked = _text_parameters()
+    assert {name for name, _ in asked} == {"audit-entries", "statements"}
+    for name, parameter in asked:
+        act = VALID[name, "GET"](installation.acme)
+        for theirs, nobodys in zip(foreign, unknown, strict=True):
+            answers = []
+            for text in (theirs, nobodys):
+                with installation.undone():
+                    answers.append(Act(act.signer, "GET", f"{act.uri}?{parameter}={text}").send())
+            assert answers[0].status_code == answers[1].status_code < 500
+            assert answers[0].content.replace(theirs.encode(), b"") == answers[1].content.replace(nobodys.encode(), b"")
+
+
+# Who approves.
+
+
+@pytest.mark.parametrize(("name", "method"), APPROVING)
+@pytest.mark.parametrize("role", sorted(set(Role) - {Role.OFFICER}))
+def test_approval_is_refused_from(role: str, name: str, method: str, installation: Installation) -> None:
+    act = VALID[name, method](installation.acme)
+    person = next(one for one, of in ROLES.items() if of == role)
+    before = picture()
+    answer = Act(installation.acme.signer(person), method, act.uri, act.document).send()
+    assert (answer.status_code, answer.json()["code"]) == (403, "denied")
+    assert changed(before) == set()
+
+
+@pytest.mark.parametrize(("name", "method"), APPROVING)
+def test_approval_is_refused_from_what_is_no_person(name: str, method: str, installation: Installation) -> None:
+    act = VALID[name, method](installation.acme)
+    officer = installation.acme.cast.people["erin"]
+    programs = {"service account": installation.acme.service, "pending device": make_device(officer, active=False)}
+    before = picture()
+    for what, signer in programs.items():
+        answer = Act(signer, method, act.uri, act.document).send()
+        assert (answer.status_code, answer.json()["code"]) == (403, "denied"), what
+    browser = installation.acme.sign_in("erin")
+    before = picture()
+    answer = browser.generic(method, act.uri, act.body, content_type="application/json")
+    assert (answer.status_code, answer.json()["code"]) == (401, "unauthenticated")
+    assert changed(before) == set()
+
+
+def test_approving_is_what_the_matrix_is_tried_on() -> None:
+    assert {name for name, _ in APPROVING} == {"case-approvals", "case-attestations", "case-deny"}
+
+
+# Console pages.
+
+PAGES: dict[str, str] = {
+    "console-audit": "audit/",
+    "console-audit-entry": "audit/0/",
+    "console-case": "cases/{case}/",
+    "console-cases": "cases/",
+    "console-device": "devices/{device}/",
+    "console-escrow": "escrow/",
+    "console-overview": "",
+    "console-people": "people/",
+    "console-person": "people/{person}/",
+}
+
+
+def page(name: str, one: Organisation) -> str:
+    phone = one.phone("alice")
+    places = {"case": one.case_open.id, "device": phone.id, "person": phone.person.pk}
+    return "/console/" + PAGES[name].format(**places)
+
+
+def test_every_console_page_is_known_here() -> None:
+    assert {route.name for route in routes() if route.is_console} == set(PAGES) | SIGN_IN
+
+
+@pytest.mark.parametrize("name", sorted(PAGES))
+def test_console_page_shows_nothing_of_another_tenant(name: str, installation: Installation) -> None:
+    browser = installation.acme.sign_in()
+    markers = installation.other.markers()
+    own = browser.get(page(name, installation.acme))
+    assert own.status_code == 200, own.content
+    assert not [marker for marker in markers if marker.encode() in own.content]
+    foreign = page(name, installation.other)
+    if not ids_in(foreign):
+        return
+    answers = [browser.get(uri) for uri in (foreign, with_ids(foreign))]
+    assert [answer.status_code for answer in answers] == [404, 404]
+    pages = [_without_tokens(answer.content) for answer in answers]
+    assert pages[0] == pages[1]
+
+
+def _without_tokens(content: bytes) -> bytes:
+    """Leave out what is fresh on every page: the form token of the sign-out button, and the policy's nonce."""
+    return re.sub(rb'(name="csrfmiddlewaretoken" value|nonce)="[^"]*"', b"", content)
+
+
+@pytest.mark.parametrize("name", sorted(PAGES))
+def test_console_filter_finds_nothing_of_another_tenant(name: str, installation: Installation) -> None:
+    browser, markers = installation.acme.sign_in(), installation.other.markers()
+    for text in _texts_of(installation.other):
+        for parameter in ("subject", "about", "by", "q", "group", "tag"):
+            answer = browser.get(page(name, installation.acme), {parameter: text})
+            assert answer.status_code == 200, answer.content
+            shown = answer.content.replace(text.encode(), b"")
+            assert not [marker for marker in markers if marker.encode() in shown]
