@@ -206,9 +206,7 @@ class SignedPolicy:
     hash: bytes
 
 
-def officers_who_signed(
-    statements: Iterable[Sign1], policy: Policy, *, purpose: Purpose
-) -> frozenset[Officer]:
+def officers_who_signed(statements: Iterable[Sign1], policy: Policy, *, purpose: Purpose) -> frozenset[Officer]:
     """Return the distinct officers of `policy` who signed, after checking every signature.
 
     Raises Untrusted for a signer outside the roster and InvalidSignature for a signature that does not hold:
@@ -258,11 +256,12 @@ def verify_successor(statements: Sequence[Sign1], *, predecessor: SignedPolicy) 
     signed = _read(statements, before.header.tenant)
     if signed.policy.version != before.version + 1:
         raise Untrusted("policy is not the next version")
-    if signed.policy.predecessor != predecessor.hash:
-        raise Forked("policy follows another version than the one known")
     # Officers of the version before, not of this one: a new roster cannot vote itself in.
     if len(officers_who_signed(statements, before, purpose=Purpose.POLICY)) < before.m:
         raise QuorumNotMet("too few officers of the version before have signed")
+    # Only now: a version that nobody entitled has signed is no evidence of a fork.
+    if signed.policy.predecessor != predecessor.hash:
+        raise Forked("policy follows another version than the one known")
     return signed
 
 

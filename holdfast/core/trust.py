@@ -153,8 +153,6 @@ def _verify_key(
         raise Untrusted("key of another tenant")
     if key.version != (predecessor.statement.version + 1 if predecessor else 1):
         raise Untrusted("key is not the next version")
-    if predecessor and key.predecessor != predecessor.hash:
-        raise Forked("key follows another version than the one known")
     signed_policy = trusted.policy_named(key.policy_hash)
     if predecessor:
         before = trusted.policy_named(predecessor.statement.policy_hash).policy
@@ -172,4 +170,7 @@ def _verify_key(
     )
     if len(officers) < signed_policy.policy.m:
         raise QuorumNotMet("too few officers have signed")
+    # Only now: a key that nobody entitled has signed is no evidence of a fork.
+    if predecessor and key.predecessor != predecessor.hash:
+        raise Forked("key follows another version than the one known")
     return SignedTenantKey(key, statements[0].payload_hash)

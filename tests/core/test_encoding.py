@@ -220,7 +220,7 @@ def test_base64url_refuses_one_byte_more_than_asked(size: int) -> None:
         unb64u(b64u(bytes(size + 1)), max_size=size)
 
 
-FIELDS = {1: 7, 2: b"\x00" * 16, 3: "name", 4: [1, 2], 5: -8}
+FIELDS: dict[int, Any] = {1: 7, 2: b"\x00" * 16, 3: "name", 4: [1, 2], 5: -8}
 
 
 def test_fields_read_what_is_there() -> None:
