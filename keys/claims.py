@@ -193,8 +193,9 @@ def _handed_out(claim: Claim) -> HandedOut:
 
 # ── PostgreSQL: one statement ────────────────────────────────────────────────────────────────────────────────
 #
-# (1) the devices are locked in share mode, so that a revocation is either wholly before the claim, which then
-#     finds nothing, or wholly after it (FAULTS X3);
+# (1) the devices are read without a lock: in share mode, a stream of claims would keep a revocation waiting for ever.
+#     A revocation deletes the key rows after it has moved the device's state, so it waits for every claim that holds
+#     one, and a later claim finds none: no one-time key leaves after it has committed (FAULTS X3);
 # (2) SKIP LOCKED lets concurrent claims each take another key; without it they would all wait for the first
 #     one's row, find it gone and report "none left" (FAULTS X1: 1,697 false ones of 2,000). MATERIALIZED keeps
 #     the planner from running the choice more than once;
@@ -207,7 +208,7 @@ WITH target AS MATERIALIZED (
     JOIN keys_signedprekey s ON s.device_id = d.id AND s.is_current
     JOIN keys_chainhead h ON h.tenant_id = d.tenant_id AND h.user_id = d.user_id
    WHERE d.tenant_id = %(tenant)s::uuid AND d.{column} = %(target)s::uuid AND d.state = 'active'
-   ORDER BY d.id LIMIT %(limit)s FOR SHARE OF d
+   ORDER BY d.id LIMIT %(limit)s
 ), picked AS MATERIALIZED (
   SELECT k.id FROM target t CROSS JOIN LATERAL (
     SELECT o.id FROM keys_onetimeprekey o
