@@ -214,11 +214,10 @@ class DevicesView(ApiView):
     def post(self, request: Request) -> Response:
         """The code and the statement's own signature are the proof; the request itself is not signed."""
         given = self.valid(EnrolDeviceIn, request)
+        prepared = services.prepare_device(tenant_id=given["tenant_id"], statement=given["device_statement"])
         tenants.begin_enrolment(tenant_id=given["tenant_id"], source=source_of(request._request))
         with self.writing(request) as reply:
-            device = services.enrol_device(
-                statement=given["device_statement"], code_secret=SecretBytes(given["code_secret"])
-            )
+            device = services.enrol_device(prepared=prepared, code_secret=SecretBytes(given["code_secret"]))
             reply.send(
                 {
                     "device_id": str(device.pk),

@@ -74,6 +74,7 @@ __all__ = [
     "DOOR_KINDS",
     "ChainView",
     "ClaimAnswer",
+    "PreparedDevice",
     "append_chain",
     "claim_device",
     "claim_user",
@@ -83,6 +84,7 @@ __all__ = [
     "open_door",
     "open_record",
     "open_vault",
+    "prepare_device",
     "publish_signed_pre_key",
     "record_fork",
     "register_regenesis_rules",
@@ -106,19 +108,38 @@ def _now() -> int:
 # Devices.
 
 
-def enrol_device(*, statement: bytes, code_secret: SecretBytes) -> Device:
-    """Register a device by its own signed statement and a single-use code; it is pending until a chain lists it.
+@dataclass(frozen=True)
+class PreparedDevice:
+    """A new device's statement, verified by itself; whether its code is good is not known yet."""
 
-    Call `tenants.services.begin_enrolment` first. Raises EnrolmentRefused for the code, DeviceMismatch for a statement
-    of another tenant or of a user that is not its person, DeviceKnown, and what DeviceStatement.open raises.
+    statement: bytes
+    statement_hash: bytes
+    device: DeviceStatement
+
+
+def prepare_device(*, tenant_id: UUID, statement: bytes) -> PreparedDevice:
+    """Verify a new device's statement by itself. Call it before `tenants.services.begin_enrolment`.
+
+    It asks no row, so that its refusals say nothing about which tenants there are (FAULTS I9a). Raises DeviceMismatch
+    for a statement of another tenant or of a user that is not its person, and what DeviceStatement.open raises.
     """
     signed = Sign1.parse(statement)
     device = DeviceStatement.open(signed)
     check_time(device.header, _now())
-    if device.header.tenant != current_tenant().bytes or device.header.user != device.person:
+    if device.header.tenant != tenant_id.bytes or device.header.user != device.person:
         raise DeviceMismatch(
             "The statement names another tenant, or a user who is not its person.", field="device_statement"
         )
+    return PreparedDevice(statement, signed.payload_hash, device)
+
+
+def enrol_device(*, prepared: PreparedDevice, code_secret: SecretBytes) -> Device:
+    """Register a device by its own signed statement and a single-use code; it is pending until a chain lists it.
+
+    Call `tenants.services.begin_enrolment` first. Raises EnrolmentRefused for the code, DeviceMismatch for a statement
+    that names another code, DeviceKnown.
+    """
+    device = prepared.device
     user_id, device_id = UUID(bytes=device.header.user), UUID(bytes=device.header.device)
     with transaction.atomic():
         code = tenants.consume_enrolment_code(tenant_id=current_tenant(), person_id=user_id, secret=code_secret)
@@ -136,8 +157,8 @@ def enrol_device(*, statement: bytes, code_secret: SecretBytes) -> Device:
                     user_id=user_id,
                     name=device.name,
                     suite=int(device.suite),
-                    statement=statement,
-                    statement_hash=signed.payload_hash,
+                    statement=prepared.statement,
+                    statement_hash=prepared.statement_hash,
                     created_at=timezone.now(),
                 )
         except IntegrityError as error:
@@ -146,7 +167,7 @@ def enrol_device(*, statement: bytes, code_secret: SecretBytes) -> Device:
             tag="keys:device:enrol",
             actor=actor,
             subject=str(device_id),
-            body={"user": str(user_id), "statement": signed.payload_hash, "trust": str(code.trust)},
+            body={"user": str(user_id), "statement": prepared.statement_hash, "trust": str(code.trust)},
         )
     return row
 
