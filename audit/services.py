@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
-from django.db import DatabaseError, connection, transaction
+from django.db import DatabaseError, connection
 from django.utils import timezone
 
 from audit import access
@@ -127,7 +127,6 @@ def _insert(**fields: Any) -> Entry:
         # The tenant is set from the open scope above; asking the scoped manager for it again costs a quarter.
         entry.save(force_insert=True)
     except DatabaseError as error:
-        # Marked before it is raised: also a caller that swallows the error cannot commit the act.
-        transaction.set_rollback(True)
+        # `save` has marked the transaction: also a caller that swallows this error cannot commit the act.
         raise AuditUnavailable from error
     return entry
