@@ -102,7 +102,8 @@ def people_list(request: HttpRequest, actor: Actor) -> HttpResponse:
 def person_page(request: HttpRequest, actor: Actor, person_id: UUID) -> HttpResponse:
     """Show one person: devices and their pre-keys, chain, vault, deposits by generation."""
     person, now = tenants.person(person_id), timezone.now()
-    devices = keys.devices_of(person_id)
+    # Those that peers send to come first; the rest is history, oldest first.
+    devices = sorted(keys.devices_of(person_id), key=lambda device: device.revoked_at is not None)
     standings = health.of_devices(devices, now=now)
     by_id = {device.pk: device for device in devices}
     sees_coverage = actor.can(PermissionName.COVERAGE_READ)

@@ -47,6 +47,13 @@ def utc(at: datetime | int | None) -> SafeString | str:
 
 
 @register.filter
+def day(at: datetime) -> SafeString:
+    """Write the day of a time that is only an estimate, in UTC."""
+    at = at.astimezone(UTC)
+    return format_html('<time datetime="{}">{}</time>', at.strftime("%Y-%m-%d"), at.strftime("%-d %b %Y"))
+
+
+@register.filter
 def distance(at: datetime | None) -> str:
     """Say how far a time is from now: `3 minutes ago`, `in 2 days`."""
     if at is None:

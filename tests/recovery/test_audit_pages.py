@@ -74,7 +74,11 @@ def test_filters_find_by_tag_person_and_subject(world: World) -> None:
 
 def test_filters_that_cannot_be_read_are_named(world: World) -> None:
     otto = signed_in(world.cast.otto)
-    for query, words in (("since=yesterday", "A day, as"), ("by=me", "A person’s id"), ("until=9999-12-31", "A day, as")):
+    for query, words in (
+        ("since=yesterday", "A day, as"),
+        ("by=me", "A person’s id"),
+        ("until=9999-12-31", "A day, as"),
+    ):
         page = text_of(otto.get(f"{AUDIT}?{query}"))
         assert words in page
         assert "Nothing was looked for" in page

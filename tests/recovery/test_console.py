@@ -88,7 +88,12 @@ def test_support_sees_people_and_devices_and_nothing_of_cases(world: World) -> N
     with tenant_scope(world.tenant_id):
         sam = make_person("sam", "support")
     phone, client = world.directory.phone("alice"), signed_in(sam)
-    for path in ("/console/", "/console/people/", f"/console/people/{world.cast.alice.pk}/", f"/console/devices/{phone.id}/"):
+    for path in (
+        "/console/",
+        "/console/people/",
+        f"/console/people/{world.cast.alice.pk}/",
+        f"/console/devices/{phone.id}/",
+    ):
         page = text_of(client.get(path))
         assert "Cases" not in page
         assert "Deposits" not in page
@@ -195,7 +200,13 @@ def test_subject_who_looks_at_the_console_learns_of_a_case_when_it_says(found: C
 def test_pages_ask_as_often_for_many_as_for_one(world: World) -> None:
     case, _ = world.approved("carol")
     dan = signed_in(world.cast.dan)
-    paths = ["/console/", "/console/cases/", "/console/people/", "/console/audit/", f"/console/people/{world.cast.alice.pk}/"]
+    paths = [
+        "/console/",
+        "/console/cases/",
+        "/console/people/",
+        "/console/audit/",
+        f"/console/people/{world.cast.alice.pk}/",
+    ]
     before = {path: queries(dan, path) for path in paths}
     for name in ("alice", "bob"):
         world.opened(world.deposit(name), phone=world.new_phone(name))
@@ -215,7 +226,13 @@ def test_person_page_tells_coverage_and_pre_keys(world: World) -> None:
     phone.publish(batches=(5,))
     path, erin = f"/console/people/{world.cast.alice.pk}/", signed_in(world.cast.erin)
     text = text_of(erin.get(path))
-    for said in ("5 left", "Archive generation 1 begins", "The account begins", "3 active, 2 needed", "entries, verified"):
+    for said in (
+        "5 left",
+        "Archive generation 1 begins",
+        "The account begins",
+        "3 active, 2 needed",
+        "entries, verified",
+    ):
         assert said in text, said
     assert "Covered" not in text
     words = world.directory.account("alice").aik.public.fingerprint("aik")
@@ -243,7 +260,14 @@ def test_person_page_says_so_when_the_stored_chain_does_not_hold(world: World) -
 def test_escrow_page_shows_roster_terms_and_pin(world: World) -> None:
     page = signed_in(world.cast.otto).get("/console/escrow/")
     text = text_of(page)
-    for said in ("2 of 3", "leaves one officer to spare", "3 can act, 2 needed", "policies lead to it", "oaep-sha", "In force"):
+    for said in (
+        "2 of 3",
+        "leaves one officer to spare",
+        "3 can act, 2 needed",
+        "policies lead to it",
+        "oaep-sha",
+        "In force",
+    ):
         assert said.lower() in text.lower(), said
     for name in ("carol", "dan", "erin"):
         words = world.founders[name].signing_key.public.fingerprint("officer")
