@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from holdfast.core import doors
@@ -161,6 +161,7 @@ def test_generated_passwords_are_long_enough_and_never_the_same() -> None:
     seal_password_door(VAULT_KEY, password=SecretBytes(made[0]), owner=ALICE, cost=QUICK)
 
 
+@settings(deadline=None, max_examples=50)  # a flipped bit may ask for ten passes instead of two
 @given(st.integers(0, len(DOOR) - 1), st.integers(1, 255))
 def test_a_mutated_door_is_refused_or_says_only_what_is_not_used(at: int, flip: int) -> None:
     mutated = DOOR[:at] + bytes([DOOR[at] ^ flip]) + DOOR[at + 1 :]

@@ -13,11 +13,12 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from holdfast.core import approvals, cose
-from holdfast.core.approvals import combine, require_quorum, share_index, take_off_outer
+from holdfast.core import approvals, cose, sealing, wrapping
+from holdfast.core.approvals import ShareBlamed, combine, require_quorum, share_index, take_off_outer
 from holdfast.core.cases import Approval, ClientKind
 from holdfast.core.cose import Purpose, Sign1
-from holdfast.core.deposit import Deposit, DepositTerms, build_deposit, combine_shares
+from holdfast.core.deposit import Deposit, DepositTerms, archive_key_commitment, build_deposit, combine_shares
+from holdfast.core.encoding import label
 from holdfast.core.errors import InvalidSignature, Malformed, QuorumNotMet, Untrusted, UnwrapFailed
 from holdfast.core.keys import SealingKey, SigningKey, wrap_rsa
 from holdfast.core.policy import ApproveWith, Officer, SignedPolicy, verify_successor
@@ -307,6 +308,120 @@ def test_no_two_deposits_of_one_key_share_anything_secret(world: World) -> None:
     held = combine_shares([(i, two.open_share(i, key=world.officers[i - 1].sealing_key)) for i in (1, 2)])
     with pytest.raises(UnwrapFailed):
         two.open(half=half, officers_half=held)
+
+
+def test_open_refuses_another_commitment_before_it_decrypts(world: World) -> None:
+    deposit = only(world)
+    half = HSM_KEY.unwrap(deposit.sealed_half, hash_name="sha1")
+    held = combine_shares([(i, deposit.open_share(i, key=world.officers[i - 1].sealing_key)) for i in (1, 2)])
+    with pytest.raises(UnwrapFailed, match="halves"):
+        replace(deposit, commit=bytes(32)).open(half=half, officers_half=held)
+
+
+def test_open_refuses_a_key_that_is_not_the_one_announced(world: World) -> None:
+    # A depositor who announces one key in her chain and deposits another (FAULTS C10), everything else in order.
+    header = replace(only(world).header, ak_commitment=archive_key_commitment(1, world.archive_keys[0]))
+    half, officers_half, other = (SecretBytes(secrets.token_bytes(32)) for _ in range(3))
+    ikm = SecretBytes(half.reveal() + officers_half.reveal())
+    okm = wrapping.hkdf(salt=header.ctx, ikm=ikm, info=label("deposit"), length=64).reveal()
+    key = SecretBytes(okm[:32])
+
+    def holding(archive_key: SecretBytes) -> Deposit:
+        ciphertext = wrapping.encrypt(archive_key, key=key, nonce=bytes(12), aad=header.ctx)
+        return replace(only(world), header=header, commit=okm[32:], ciphertext=ciphertext)
+
+    right = holding(world.archive_keys[0])
+    assert right.open(half=half, officers_half=officers_half) == world.archive_keys[0]
+    with pytest.raises(UnwrapFailed, match="committed"):
+        holding(other).open(half=half, officers_half=officers_half)
+
+
+# What an officer, a requester or a superuser could try.
+
+
+def resigned(world: World, index: int, **changes: Any) -> Sign1:
+    """Officer `index` signs an approval in which something was changed."""
+    read = Approval.from_payload(world.approval(index).payload)
+    header = replace(read.header, **changes.pop("header", {}))
+    changed = replace(read, header=header, **changes)
+    return cose.sign(changed.to_payload(), purpose=Purpose.APPROVAL, key=world.officers[index - 1].signing_key)
+
+
+def test_quorum_leaves_out_an_approval_in_anothers_name_tenant_or_policy(world: World) -> None:
+    def count(*statements: Sign1) -> int:
+        held = require_quorum(world.case, statements, policy=world.policy, excluded=world.excluded(), m=2)
+        return len(held[only(world).header.deposit_id])
+
+    assert count(world.approval(1), resigned(world, 2)) == 2
+    for changes in (
+        {"header": {"user": world.officers[2].person}},
+        {"header": {"tenant": bytes(16)}},
+        {"policy_hash": bytes(32)},
+        {"case_hash": bytes(32)},
+        {"shares": ((bytes(16), 2, bytes(32)),)},
+    ):
+        with pytest.raises(QuorumNotMet, match="1 of 2"):
+            count(world.approval(1), resigned(world, 2, **changes))
+
+
+def test_a_decision_is_refused_under_another_policy_than_the_case_names(world: World) -> None:
+    case = world.sign_case(policy_hash=bytes(32))
+    with pytest.raises(Untrusted, match="another policy"):
+        approvals.read_decision(world.approval(1, case=case), case=case, policy=world.policy)
+
+
+def test_judge_refuses_a_case_with_a_forged_signature_or_of_another_policy(world: World) -> None:
+    forged = cose.sign(world.case.payload, purpose=Purpose.CASE, key=SigningKey.generate())
+    with pytest.raises((InvalidSignature, Untrusted)):
+        judge(world.facts(1, 2, case=forged))
+    with pytest.raises(InvalidSignature):
+        judge(world.facts(1, 2, case=replace(world.case, signature=bytes(64))))
+    with pytest.raises(Untrusted, match="in force when it was opened"):
+        judge(world.facts(1, 2, policy_at_request=successor(world)))
+
+
+def test_judge_keeps_the_m_of_the_deposit_after_the_policy_was_lowered() -> None:
+    world = World(m=3, n=5)
+    lowered = successor(world, m=2)
+    world.case = world.sign_case(policy_hash=lowered.hash)
+    given: dict[str, Any] = {"policy": lowered, "policies": {world.policy.hash: world.policy}}
+
+    def facts(*indices: int) -> Any:
+        logged = tuple(LoggedApproval(world.approval(i, **given), NOW + i) for i in indices)
+        return world.facts(approvals=logged, policy_at_request=lowered, policy_now=lowered)
+
+    with pytest.raises(QuorumNotMet, match="2 of 3"):
+        judge(facts(1, 2))
+    assert judge(facts(1, 2, 3))
+
+
+def test_a_false_share_that_opens_is_laid_to_its_officer(world: World) -> None:
+    # Sealed and signed in good order, yet not the share that was deposited (FAULTS R9).
+    deposit, q = only(world), world.case.payload_hash
+    sealed = {}
+    for index in (1, 2, 3):
+        share = deposit.open_share(index, key=world.officers[index - 1].sealing_key)
+        false = SecretBytes(bytes([share.reveal()[0] ^ 1]) + share.reveal()[1:])
+        info = label("release-share", q, deposit.header.deposit_id, index)
+        sealed[index] = sealing.seal(false if index == 2 else share, to=world.recipient_sealing.public, info=info)
+    half = wrap_rsa(RECIPIENT_KEY.public, HSM_KEY.unwrap(deposit.sealed_half, hash_name="sha1"), hash_name="sha1")
+
+    def put_together(*indices: int) -> approvals.Recovered:
+        return combine(
+            world.case,
+            deposit,
+            half=half,
+            sealed_shares={index: sealed[index] for index in indices},
+            rsa_key=RECIPIENT_KEY,
+            sealing_key=world.recipient_sealing,
+            oaep_hash="oaep-sha1",
+        )
+
+    assert put_together(1, 2, 3).blamed == (2,)
+    assert put_together(1, 2, 3).archive_key == world.archive_keys[0]
+    with pytest.raises(ShareBlamed) as caught:
+        put_together(1, 2)
+    assert caught.value.indices == (2,)
 
 
 # The judgement as a state machine, against a model of plain sets.
