@@ -30,7 +30,7 @@ from holdfast.core.entries import (
 )
 from holdfast.core.errors import Forked, HoldfastError, InvalidSignature, Malformed, QuorumNotMet, Untrusted
 from holdfast.core.keys import KeyKind, SigningKey
-from holdfast.core.payloads import Header
+from holdfast.core.payloads import Header, close_payload
 from tests.core import cast
 from tests.core.cast import ACME, AIK, ALICE, LAPTOP, NOW, OFFICER_KEYS, PHONE, SIGNED_POLICY, hash_of, id_of
 
@@ -540,3 +540,13 @@ def test_chain_refuses_a_statement_of_another_purpose_with_a_perfect_payload() -
             entry = Entry.parse(cose.sign(payload, purpose=purpose, key=AIK).encode())
             with pytest.raises(InvalidSignature):
                 extend(state, entry)
+
+
+def test_entry_refuses_to_be_made_above_sixteen_kibibytes() -> None:
+    said = cose.sign(bytes(7985), purpose=Purpose.ATTESTATION, key=OFFICER_KEYS[0])
+    header = Header(ACME, ALICE, LAPTOP, NOW)
+    body = ReGenesis(NEW.public, (said, said), SIGNED_POLICY.hash)
+    # The payload is just below the limit, and the signature takes the entry above it.
+    assert 16384 - 90 < len(close_payload(header, {7: 1, 8: hash_of("p"), 9: 8, 10: body.to_map()})) <= 16384
+    with pytest.raises(Malformed, match="above 16 KiB"):
+        Entry.make(header, 1, hash_of("p"), body, (NEW,))

@@ -8,7 +8,7 @@ import pytest
 
 from holdfast.core import cose
 from holdfast.core.cose import MAX_SIGNERS, Purpose
-from holdfast.core.encoding import MAX_BLOB
+from holdfast.core.encoding import MAX_BLOB, decode, encode
 from holdfast.core.errors import Forked, InvalidSignature, Malformed, QuorumNotMet, Untrusted
 from holdfast.core.keys import SealingKey, SigningKey
 from holdfast.core.policy import (
@@ -232,3 +232,11 @@ def test_strictest_takes_the_hardest_of_each_guard_whatever_the_order() -> None:
         assert terms.approve_with is ApproveWith.CLI
         assert terms.purposes == {"legal"}
         assert terms.deposits is DepositRule.ALL
+
+
+@pytest.mark.parametrize("purposes", [["legal", "device-loss"], ["legal", "legal"], [1], "legal", [["legal"]]])
+def test_policy_refuses_purposes_that_do_not_ascend_or_are_no_text(purposes: Any) -> None:
+    value: Any = decode(POLICY.to_payload(), max_size=MAX_BLOB)
+    value[10][6] = purposes
+    with pytest.raises(Malformed):
+        Policy.from_payload(encode(value))

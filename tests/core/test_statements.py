@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from holdfast.core.encoding import MAX_BLOB, MAX_STATEMENT, decode, encode
 from holdfast.core.errors import Expired, InvalidSignature, Malformed
-from holdfast.core.keys import AgreementKey, KemKey, SigningKey
+from holdfast.core.keys import AgreementKey, KemKey, RecipientRsaKey, SealingKey, SigningKey
 from holdfast.core.payloads import Header, check_time
 from holdfast.core.policy import YEAR_SECONDS
 from holdfast.core.prekeys import OneTimePreKey, SignedPreKey
@@ -262,3 +262,18 @@ def test_batch_refuses_no_leaf_and_a_hundred_and_first(size: int) -> None:
 def test_statement_refuses_what_its_page_forbids(name: str, changes: dict[str, Any]) -> None:
     with pytest.raises(Malformed):
         type(PAYLOADS[name]).from_payload(replace(PAYLOADS[name], **changes).to_payload())
+
+
+@pytest.mark.parametrize(("name", "kind"), [("signed pre-key", 2), ("batch", 1), ("batch", 3), ("signed pre-key", 0)])
+def test_pre_key_statement_refuses_the_kind_of_the_other(name: str, kind: int) -> None:
+    value: Any = decode(PAYLOADS[name].to_payload())
+    with pytest.raises(Malformed, match="field 9 is not the kind"):
+        type(PAYLOADS[name]).from_payload(encode({**value, 9: kind}))
+
+
+def test_case_gives_its_recipients_two_keys_eight_words() -> None:
+    one = cast.case()
+    assert len(one.recipient_words) == 8
+    assert one.recipient_words == cast.case(reason="another").recipient_words
+    assert one.recipient_words != cast.case(recipient_sealing_key=SealingKey.generate().public).recipient_words
+    assert one.recipient_words != cast.case(recipient_rsa_key=RecipientRsaKey.generate().public).recipient_words
