@@ -8,6 +8,7 @@ Reads no file and checks no proof: `holdfast.client.auditor` does.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -21,6 +22,8 @@ from holdfast.core.merkle import HASH_SIZE, MAX_PROOF, MAX_SIZE
 FORMAT: Final = "holdfast-log-export/1"
 MAX_LINE: Final = 128 * 1024  # a leaf of 16 KiB as text twice over, its escapes and its proof
 MAX_TIME: Final = 253402300799  # the last second that RFC 3339 can name
+
+_CLAIMS: Final = {name: re.compile(rb'"%b":"([ !#-~]{1,80})"' % name.encode()) for name in ("id", "tag")}
 
 KEY_LEAF_TYPES: Final = {1: "chain", 2: "escrow-key", 3: "policy", 4: "officer", 5: "offline-key", 6: "client-build"}
 
@@ -77,14 +80,11 @@ class ExportedEntry:
     def claimed(line: bytes) -> dict[str, str]:
         """Return the id and tag that a line claims, of a line that `from_line` refused; unreadable ones are left out.
 
-        At most 80 characters of each, and only printable ASCII: it will be shown, and it is the forger's text.
+        Read without parsing, since one broken byte elsewhere should not hide them. At most 80 characters of each, and
+        only printable ASCII: it will be shown, and it is the forger's text.
         """
-        try:
-            value = _object(line)
-        except Malformed:
-            return {}
-        names = {name: value[name] for name in ("id", "tag") if isinstance(value.get(name), str)}
-        return {name: text for name, text in names.items() if len(text) <= 80 and text.isascii() and text.isprintable()}
+        found = {name: pattern.search(line) for name, pattern in _CLAIMS.items()}
+        return {name: match[1].decode("ascii") for name, match in found.items() if match}
 
 
 def checkpoint_line(note: str) -> bytes:
