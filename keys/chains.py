@@ -12,7 +12,7 @@ from typing import Protocol
 from uuid import UUID
 
 from holdfast.core.chain import ChainState, verify_chain
-from holdfast.core.entries import Entry
+from holdfast.core.entries import Entry, ReGenesis
 from holdfast.core.keys import PublicKey
 from holdfast.core.policy import SignedPolicy
 from kernel.errors import NotFound
@@ -73,16 +73,16 @@ def parse_entries(encoded: Sequence[bytes]) -> list[Entry]:
     return [Entry.parse(one) for one in encoded]
 
 
-def policies() -> Sequence[SignedPolicy]:
-    """Return the policies under which a re-genesis may stand in a chain of the open tenant."""
+def policies_for(entries: Sequence[Entry]) -> Sequence[SignedPolicy]:
+    """Return the policies under which these entries may begin a chain anew: none are read when none of them does."""
     rules = regenesis_rules()
-    return rules.policies() if rules else ()
+    return rules.policies() if rules and any(isinstance(entry.body, ReGenesis) for entry in entries) else ()
 
 
 def verify(user_id: UUID, entries: Sequence[Entry]) -> ChainState:
     """Verify a whole chain of one user of the open tenant. Raises what verify_chain raises."""
-    needed = policies() if any(entry.body.TYPE == 8 for entry in entries) else ()
-    return verify_chain(entries, tenant=current_tenant().bytes, user=user_id.bytes, policies=needed)
+    tenant = current_tenant().bytes
+    return verify_chain(entries, tenant=tenant, user=user_id.bytes, policies=policies_for(entries))
 
 
 def chain_state(user_id: UUID) -> ChainView:

@@ -240,7 +240,7 @@ def _verified(user_id: UUID, before: ChainState | None, parsed: Sequence[Entry])
     try:
         if before is None:
             return chains.verify(user_id, parsed)
-        return extend(before, *parsed, policies=chains.policies())
+        return extend(before, *parsed, policies=chains.policies_for(parsed))
     except Forked as error:
         raise ChainFork(
             "Another entry has this place. Both are kept; compare your devices.", field="entries"

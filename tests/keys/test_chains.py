@@ -9,8 +9,9 @@ from dataclasses import replace
 import pytest
 
 from audit.models import Entry as AuditEntry
-from holdfast.core import chain_author
+from holdfast.core import chain_author, cose
 from holdfast.core.chain import verify_chain
+from holdfast.core.cose import Purpose
 from holdfast.core.encoding import b64u, unb64u
 from holdfast.core.entries import Entry, Reason
 from holdfast.core.errors import HoldfastError
@@ -182,6 +183,25 @@ def test_append_by_a_pending_device_needs_an_existing_one(alice: Account) -> Non
     refused = alice.append(phone, [alice.adding(phone)])
     assert (refused.status_code, refused.json()["code"]) == (422, "chain-refused")
     assert states(alice)[phone.id] == ("pending", "pending")
+
+
+@pytest.mark.postgres
+def test_regenesis_on_the_word_of_strangers_is_refused_and_leaves_every_device_standing(alice: Account) -> None:
+    phone, takeover = new_phone(alice.person), SigningKey.generate()
+    issue(phone)
+    post_enrolment(phone)
+    attestations = [
+        cose.sign(phone.statement.payload, purpose=Purpose.ATTESTATION, key=SigningKey.generate()) for _ in range(2)
+    ]
+    entry = chain_author.re_genesis(
+        alice.chain,
+        by=replace(alice.author(phone), key=takeover),
+        attestations=attestations,
+        policy_hash=b"p" * 32,
+    )
+    refused = alice.append(phone, [entry])
+    assert (refused.status_code, refused.json()["code"]) == (422, "untrusted")
+    assert states(alice) == {alice.phones[0].id: ("active", "active"), phone.id: ("pending", "pending")}
 
 
 def test_append_of_a_second_genesis_is_refused(alice: Account) -> None:
