@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from holdfast.core import approvals, cose, sealing, wrapping
 from holdfast.core.approvals import ShareBlamed, combine, require_quorum, share_index, take_off_outer
@@ -549,8 +549,14 @@ class Judgement(RuleBasedStateMachine):
         assert verdict == model.verdict()
 
 
-TestJudgement = Judgement.TestCase
-TestJudgement.settings = settings(max_examples=150, stateful_step_count=25, deadline=None)
+def test_judge_agrees_with_the_model_in_any_order_of_events() -> None:
+    run_state_machine_as_test(Judgement, settings=settings(max_examples=60, stateful_step_count=20, deadline=None))
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+def test_judge_agrees_with_the_model_in_very_many_orders_of_events() -> None:
+    run_state_machine_as_test(Judgement, settings=settings(max_examples=2000, stateful_step_count=30, deadline=None))
 
 
 def test_judge_refuses_a_decision_whose_signature_is_anothers(world: World) -> None:
