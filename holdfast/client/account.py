@@ -91,6 +91,11 @@ class Account:
         self.sign_as_device()
         return self._api
 
+    def close(self) -> None:
+        """Close the connection, if there is one."""
+        if self._api is not None:
+            self._api.close()
+
     def sign_as_device(self) -> None:
         """Sign every request from now on by the device's key, if the device exists."""
         if self.state.device:
@@ -213,7 +218,11 @@ def opened(directory: Path, *, passphrase: SecretBytes) -> Iterator[Account]:
     if not directory.is_dir():
         raise ProfileError(f"There is no profile in {directory}.", way_out="Start one with `holdfast enrol`.")
     with store.locked():
-        yield open_store(store, passphrase=passphrase)
+        account = open_store(store, passphrase=passphrase)
+        try:
+            yield account
+        finally:
+            account.close()
 
 
 def open_store(store: Store, *, passphrase: SecretBytes) -> Account:

@@ -56,6 +56,7 @@ def enrol(  # noqa: PLR0917 — options by name, for typer
         done = device.enrol(account, code, name=name, suite=_SUITES[suite], is_development=development)
         if done.is_active:
             prekeys.publish(account)
+        account.close()
     anchor = (
         "trusted on first use: compare these words with your officers" if done.trust.is_tofu else "as your code says"
     )
