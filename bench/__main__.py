@@ -55,7 +55,9 @@ def main() -> int:
     if "HOLDFAST_TEST_POSTGRES" not in os.environ:
         print("Run it as `make bench`: it needs a PostgreSQL server at its side.", file=sys.stderr)
         return 2
-    print(f"Holdfast benchmarks, {os.cpu_count()} cores, Python {platform.python_version()}. Ratios are ours / floor.\n")
+    print(
+        f"Holdfast benchmarks, {os.cpu_count()} cores, Python {platform.python_version()}. Ratios are ours / floor.\n"
+    )
     columns = (("what", 58), ("database", 11), ("ours", 18), ("floor", 18), ("ratio", 7))
     print("".join(f"{name:<{width}}" for name, width in columns))
     failed = False

@@ -21,7 +21,7 @@ def main() -> None:
     home = Path(given["home"])
     with tempfile.TemporaryDirectory() as directory:
         # A copy, because a login rewrites the token's file.
-        token = sorted((home / "tokens").glob("escrow-*"))[-1]
+        token = max((home / "tokens").glob("escrow-*"))
         shutil.copytree(token, Path(directory) / "tokens")
         print(_measure(given, Path(directory), (home / "pins" / "escrow.pin").read_text().strip()))
 

@@ -89,7 +89,9 @@ def _answer(connection: socket.socket) -> bytes:
     while b"\r\n\r\n" not in held:
         held += connection.recv(65536)
     head, _, rest = held.partition(b"\r\n\r\n")
-    length = next(int(line.split(b":")[1]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length"))
+    length = next(
+        int(line.split(b":")[1]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length")
+    )
     while len(rest) < length:
         rest += connection.recv(65536)
     return head + b"\r\n\r\n" + rest
@@ -182,7 +184,17 @@ def _bare_sqlite(bob: Any, alice: Any, number: int) -> None:
             connection.execute(spend, [uuid.uuid4().hex, tenant, "target", device, hour, 1]).fetchall()
         connection.execute(spend, [uuid.uuid4().hex, tenant, "requester", bob.id.hex, hour, 1]).fetchall()
         leaf = secrets.token_bytes(200)
-        entry = [uuid.uuid4().hex, tenant, "audit", leaf, "keys:pre-key:claim", "device:x", "device:y", "2026-01-01", "{}"]
+        entry = [
+            uuid.uuid4().hex,
+            tenant,
+            "audit",
+            leaf,
+            "keys:pre-key:claim",
+            "device:x",
+            "device:y",
+            "2026-01-01",
+            "{}",
+        ]
         connection.execute(insert, entry)
         connection.execute("COMMIT")
     connection.close()

@@ -25,7 +25,9 @@ def main() -> None:
         _fill(alice, size - stored)
         stored = size
         medians.append(world.median_of(lambda: _claim(bob, alice), TIMES))
-    line = world.row(f"a claim with {SIZES[1]:,} keys stored / with {SIZES[0]:,}", medians[1], medians[0], "ms", scale=1e3)
+    line = world.row(
+        f"a claim with {SIZES[1]:,} keys stored / with {SIZES[0]:,}", medians[1], medians[0], "ms", scale=1e3
+    )
     world.report([line])
 
 
@@ -51,16 +53,16 @@ def _fill(alice: Any, number: int) -> None:
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql":
             cursor.execute(
-                f"INSERT INTO keys_onetimeprekey ({columns}) SELECT %s, md5((n %% 10000)::text)::uuid, 0, %s, n, n %% 100,"
-                " %s, %s FROM generate_series(1, %s) n",
+                f"INSERT INTO keys_onetimeprekey ({columns})"
+                " SELECT %s, md5((n %% 10000)::text)::uuid, 0, %s, n, n %% 100, %s, %s FROM generate_series(1, %s) n",
                 [alice.person.tenant_id, batch.pk, leaf, proof, number],
             )
             cursor.execute("VACUUM ANALYZE keys_onetimeprekey")
             return
         cursor.execute(
             "WITH RECURSIVE s(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM s WHERE n < %s)"
-            f" INSERT INTO keys_onetimeprekey ({columns}) SELECT %s, printf('%%032x', n %% 10000), 0, %s, n, n %% 100, %s, %s"
-            " FROM s",
+            f" INSERT INTO keys_onetimeprekey ({columns})"
+            " SELECT %s, printf('%%032x', n %% 10000), 0, %s, n, n %% 100, %s, %s FROM s",
             [number, alice.person.tenant_id.hex, batch.pk.hex, leaf, proof],
         )
         cursor.execute("ANALYZE")

@@ -62,7 +62,9 @@ def _floor(alice: Any, built: Iterator[Any]) -> None:
     with transaction.atomic(), connection.cursor() as cursor:
         for at in range(0, 100, 50):
             part = rows[at : at + 50]
-            cursor.execute(sql + ", ".join(["(%s, %s, %s, %s, %s, %s, %s, %s)"] * len(part)), [v for r in part for v in r])
+            cursor.execute(
+                sql + ", ".join(["(%s, %s, %s, %s, %s, %s, %s, %s)"] * len(part)), [v for r in part for v in r]
+            )
 
 
 if __name__ == "__main__":

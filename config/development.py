@@ -16,6 +16,7 @@ from pathlib import Path
 from uuid import UUID, uuid4
 
 from django.conf import settings
+
 from audit import sequencer
 from config.env import ENV
 from config.hsm import hsm_config
@@ -155,9 +156,7 @@ def _found_escrow(founding: Founding, ceremony: Ceremony, root: RootKey) -> byte
         cose.sign(statement, purpose=Purpose.ESCROW_KEY, key=root),
         *[founder.sign_escrow_key(statement) for founder in founders[:QUORUM]],
     ]
-    release.set_trust(
-        Trust(root_key=founding.root_key, pin=pin, log_vkey=founding.log_vkey, is_development=True)
-    )
+    release.set_trust(Trust(root_key=founding.root_key, pin=pin, log_vkey=founding.log_vkey, is_development=True))
     with tenant_scope(founding.tenant_id):
         tenants.pin_root(root_key=founding.root_key.encoded, root_pin=pin, actor=founding.actor)
         escrow.publish_policy(statement=cose.encode_many(signed), actor=founding.actor)

@@ -85,5 +85,3 @@ def wire() -> None:
     for source, target in TRANSLATIONS:
         problems.translate(source, target)
     registry.install(open_role_tokens)
-
-

@@ -21,7 +21,7 @@ _lock = threading.Lock()
 
 def install(opener: Callable[[], dict[str, Any]]) -> None:
     """Say how this process opens its tokens: a callable giving {"root": RootToken, …}, called at most once."""
-    global _opener, _tokens  # noqa: PLW0603 — one process, one set of tokens
+    global _opener, _tokens
     with _lock:
         _opener, _tokens = opener, None
 

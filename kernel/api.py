@@ -38,7 +38,7 @@ class IdempotencyKeyMissing(MalformedRequest):
     code = "idempotency-key-missing"
 
 
-class _Replayed(Exception):  # noqa: N818 — it carries an answer, not an error
+class _Replayed(Exception):
     """Ends a request before its handler: the answer was given already."""
 
     def __init__(self, response: Response) -> None:

@@ -7,7 +7,7 @@ PROTOCOL section 3: binaries are base64url without padding, decoded strictly; ti
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, ClassVar
 
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema_field
@@ -21,7 +21,7 @@ from holdfast.core.errors import Malformed
 class Base64UrlField(serializers.Field[bytes, str, str, Any]):
     """Octets in JSON. `length` fixes their number, `max_length` bounds it (octets, not characters)."""
 
-    default_error_messages = {
+    default_error_messages: ClassVar = {
         "type": "Must be a string in base64url without padding.",
         "alphabet": "Is not base64url without padding (A-Z a-z 0-9 - _, no '=', no stray bits).",
         "length": "Must be exactly {length} octets.",
@@ -54,7 +54,7 @@ class Base64UrlField(serializers.Field[bytes, str, str, Any]):
 class UtcField(serializers.Field[datetime, str, str, Any]):
     """An instant, in JSON as RFC 3339 UTC to the second: `2026-11-24T10:00:00Z`."""
 
-    default_error_messages = {"form": "Must be a UTC time like 2026-11-24T10:00:00Z."}
+    default_error_messages: ClassVar = {"form": "Must be a UTC time like 2026-11-24T10:00:00Z."}
 
     def to_internal_value(self, data: Any) -> datetime:
         try:

@@ -13,6 +13,7 @@ from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import PermissionDenied
+from django.db import OperationalError
 from django.http import Http404, HttpResponse
 from django.utils import timezone
 from rest_framework import exceptions as drf
@@ -137,10 +138,13 @@ def _domain_error(exc: Exception) -> errors.DomainError | None:
     return _from_framework(exc)
 
 
-def _from_framework(exc: Exception) -> errors.DomainError | None:
+def _from_framework(exc: Exception) -> errors.DomainError | None:  # noqa: PLR0911 — a table in the form of a match
     match exc:
         case drf.ValidationError():
             return _from_validation(exc)
+        case OperationalError():
+            # The database is locked, full or away; the transaction is undone, so a retry is safe (FAULTS D4).
+            return errors.Unavailable()
         case Http404() | drf.NotFound():
             return errors.NotFound()
         case drf.NotAuthenticated() | drf.AuthenticationFailed():

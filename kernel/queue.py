@@ -30,7 +30,7 @@ Handler = Callable[[Job], None]
 _handlers: dict[str, Handler] = {}
 
 
-class RunLater(Exception):  # noqa: N818 — it is a request to the queue, not an error
+class RunLater(Exception):
     """A handler's way to say: not yet, and this is no failure. Carries the time to try again."""
 
     def __init__(self, run_at: datetime, why: str = "") -> None:

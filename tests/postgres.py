@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 CANDIDATES = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
 
@@ -39,27 +40,27 @@ def _binaries() -> Path:
 def postgres(**settings: str) -> Iterator[str]:
     """Start a server with data checksums, yield its address, and stop and delete it afterwards."""
     binaries = _binaries()
-    as_user = {}
+    as_user: dict[str, Any] = {}
     directory = Path(tempfile.mkdtemp(prefix="holdfast-pg-"))
     if os.geteuid() == 0:
         account = pwd.getpwnam("postgres")
         os.chown(directory, account.pw_uid, account.pw_gid)
         as_user = {"user": "postgres", "group": account.pw_gid, "extra_groups": []}
     data, port = directory / "data", free_port()
-    run = {"check": True, "cwd": directory, "stdout": subprocess.DEVNULL, **as_user}
+    run: dict[str, Any] = {"cwd": directory, "stdout": subprocess.DEVNULL, **as_user}
     try:
         initdb = [binaries / "initdb", "-D", data, "-U", "holdfast", "--auth=trust", "--data-checksums", "-E", "UTF8"]
-        subprocess.run([*initdb, "--locale=C.UTF-8"], **run)
+        subprocess.run([*initdb, "--locale=C.UTF-8"], check=True, **run)
         options = {"port": str(port), "listen_addresses": "127.0.0.1", "unix_socket_directories": str(directory)}
         options |= {"max_connections": "120", **settings}
         with (data / "postgresql.auto.conf").open("a") as conf:
             conf.writelines(f"{name} = '{value}'\n" for name, value in options.items())
         start = [binaries / "pg_ctl", "-D", data, "-l", directory / "log", "-w", "-t", "60", "start"]
-        subprocess.run(start, **run)
+        subprocess.run(start, check=True, **run)
         try:
             yield f"postgres://holdfast@127.0.0.1:{port}/postgres"
         finally:
-            subprocess.run([binaries / "pg_ctl", "-D", data, "-m", "immediate", "-w", "stop"], **run)
+            subprocess.run([binaries / "pg_ctl", "-D", data, "-m", "immediate", "-w", "stop"], check=True, **run)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
 

@@ -8,8 +8,8 @@ Derives no secret: the handshake does, with what is verified here.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 from holdfast.core import cose, merkle
@@ -94,8 +94,8 @@ class VerifiedBatch:
 def verify_batch_upload(statement: Sign1, leaves: bytes, *, device: DeviceStatement, now: int) -> VerifiedBatch:
     """Check an uploaded batch of one device: one signature, one root, every key. For the server.
 
-    Raises InvalidSignature, Expired; Untrusted when it is of another device, user, tenant or suite, or the leaves do not
-    lead to the signed root; Malformed for leaves that are not keys of the suite with strictly ascending ids.
+    Raises InvalidSignature, Expired; Untrusted when it is of another device, user, tenant or suite, or the leaves do
+    not lead to the signed root; Malformed for leaves that are not keys of the suite with strictly ascending ids.
     """
     statement.verify(device.signing_key, purpose=Purpose.PREKEY)
     batch = BatchStatement.from_payload(statement.payload)
@@ -109,7 +109,7 @@ def verify_batch_upload(statement: Sign1, leaves: bytes, *, device: DeviceStatem
     if merkle.root_from(nodes, len(hashes)) != batch.root:
         raise Untrusted("the leaves are not those that the batch signs")
     ids = [OneTimePreKey.from_leaf(leaf, batch.suite).key_id for leaf in rows]
-    if any(later <= earlier for earlier, later in zip(ids, ids[1:], strict=False)):
+    if any(later <= earlier for earlier, later in pairwise(ids)):
         raise Malformed("pre-key batch: key ids do not ascend")
     return VerifiedBatch(
         batch,

@@ -26,8 +26,8 @@ EXTRA_ROOMS = {
     "keys": {"chain_words", "chains", "claims", "health", "records", "vaults"},
     "escrow": {"coverage", "policies", "terms"},
     "recovery": {
-        "audit_pages", "audit_words", "case_file", "case_list", "case_words", "cases", "decisions", "documents", "facts",
-        "notices", "regenesis", "release_directory", "release_log", "release_process", "release_rules", "releases",
+        "audit_pages", "audit_words", "case_file", "case_list", "case_words", "cases", "decisions", "documents",
+        "facts", "notices", "regenesis", "release_directory", "release_log", "release_process", "release_rules", "releases",
     },
 }  # fmt: skip
 

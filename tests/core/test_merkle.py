@@ -80,9 +80,7 @@ def test_verify_consistency_agrees_with_transparency_dev(name: str) -> None:
     proof = [b64(one) for one in case["proof"] or []]
 
     def verify() -> None:
-        merkle.verify_consistency(
-            old_size=case["size1"], old_root=old, size=case["size2"], new_root=new, proof=proof
-        )
+        merkle.verify_consistency(old_size=case["size1"], old_root=old, size=case["size2"], new_root=new, proof=proof)
 
     if case["wantErr"]:
         with pytest.raises(Untrusted):
@@ -105,9 +103,7 @@ def test_inclusion_holds_for_every_leaf_of_every_size() -> None:
         for index in range(size):
             proof = merkle.inclusion_from(nodes, index, size)
             assert len(proof) <= (size - 1).bit_length()
-            merkle.verify_inclusion(
-                LEAVES[index], index=index, size=size, proof=proof, expected_root=ROOTS[size]
-            )
+            merkle.verify_inclusion(LEAVES[index], index=index, size=size, proof=proof, expected_root=ROOTS[size])
 
 
 def test_consistency_holds_between_every_two_sizes() -> None:
@@ -130,25 +126,19 @@ def test_verify_inclusion_refuses_every_other_place_and_every_changed_hash(size:
         wrong += [(index, size, [*proof, ROOTS[0]]), (index, size, [ROOTS[0][:31], *proof])]
         for at, width, path in wrong:
             with pytest.raises(Untrusted):
-                merkle.verify_inclusion(
-                    LEAVES[index], index=at, size=width, proof=path, expected_root=ROOTS[size]
-                )
+                merkle.verify_inclusion(LEAVES[index], index=at, size=width, proof=path, expected_root=ROOTS[size])
 
 
 def test_verify_consistency_refuses_every_changed_hash_and_every_other_root() -> None:
     for size in range(2, 34):
         for old in range(1, size):
             proof = merkle.consistency_proof(LEAVES[:size], old)
-            wrong = [
-                (ROOTS[old], ROOTS[size], [*proof[:i], ROOTS[0], *proof[i + 1 :]]) for i in range(len(proof))
-            ]
+            wrong = [(ROOTS[old], ROOTS[size], [*proof[:i], ROOTS[0], *proof[i + 1 :]]) for i in range(len(proof))]
             wrong += [(ROOTS[0], ROOTS[size], proof), (ROOTS[old], ROOTS[0], proof)]
             wrong += [(ROOTS[old], ROOTS[size], proof[:-1]), (ROOTS[old], ROOTS[size], [*proof, ROOTS[0]])]
             for old_root, new_root, path in wrong:
                 with pytest.raises(Untrusted):
-                    merkle.verify_consistency(
-                        old_size=old, old_root=old_root, size=size, new_root=new_root, proof=path
-                    )
+                    merkle.verify_consistency(old_size=old, old_root=old_root, size=size, new_root=new_root, proof=path)
 
 
 def test_proofs_refuse_to_be_made_outside_the_tree() -> None:

@@ -27,9 +27,7 @@ AEADS = {1: hpke.AEAD.AES_128_GCM, 2: hpke.AEAD.AES_256_GCM, 3: hpke.AEAD.CHACHA
 
 @pytest.mark.parametrize("case", json.loads((VECTORS / "xwing-draft-test-vectors.json").read_text()))
 def test_sealing_key_expands_its_seed_as_the_x_wing_draft_says(case: dict[str, str]) -> None:
-    assert SealingKey.from_seed(SecretBytes(bytes.fromhex(case["sk"]))).public.raw == bytes.fromhex(
-        case["pk"]
-    )
+    assert SealingKey.from_seed(SecretBytes(bytes.fromhex(case["sk"]))).public.raw == bytes.fromhex(case["pk"])
 
 
 def test_open_agrees_with_the_hpke_draft_on_x_wing() -> None:

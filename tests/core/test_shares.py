@@ -65,9 +65,7 @@ def test_split_evaluates_the_polynomial_of_the_page() -> None:
     made = shares.split(SecretBytes(b"\x53\x00"), m=3, n=5, random=fixed(b"\xca\x01", b"\x02\xff"))
     for i, share in made.items():
         square = slow_product(i, i)
-        expected = [
-            s ^ slow_product(a, i) ^ slow_product(b, square) for s, a, b in ((0x53, 0xCA, 2), (0, 1, 0xFF))
-        ]
+        expected = [s ^ slow_product(a, i) ^ slow_product(b, square) for s, a, b in ((0x53, 0xCA, 2), (0, 1, 0xFF))]
         assert share.reveal() == bytes(expected)
 
 
@@ -124,9 +122,7 @@ def test_combine_undoes_split_for_any_secret(secret: bytes, policy: tuple[int, i
     assert shares.combine(last).reveal() == secret
 
 
-@pytest.mark.parametrize(
-    ("m", "n"), [(-1, 3), (0, 3), (1, 3), (4, 3), (2, 17), (17, 17), (2, 1), (1, 1), (2, 2**40)]
-)
+@pytest.mark.parametrize(("m", "n"), [(-1, 3), (0, 3), (1, 3), (4, 3), (2, 17), (17, 17), (2, 1), (1, 1), (2, 2**40)])
 def test_split_refuses_a_policy_outside_its_bounds(m: int, n: int) -> None:
     with pytest.raises(ValueError, match="2 <= m <= n <= 16"):
         shares.split(SecretBytes(b"x" * 32), m=m, n=n)

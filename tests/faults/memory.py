@@ -20,7 +20,7 @@ def _regions(pid: int) -> Iterator[tuple[int, int]]:
 
 
 def find(pid: int, needles: Mapping[str, bytes]) -> dict[str, int]:
-    """Count how often each needle stands in the readable memory of a process. Raises PermissionError when it is closed."""
+    """Count each needle in the readable memory of a process. Raises PermissionError when it is closed."""
     hits = dict.fromkeys(needles, 0)
     with Path(f"/proc/{pid}/mem").open("rb", buffering=0) as memory:
         for start, end in _regions(pid):

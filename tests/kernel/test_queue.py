@@ -61,8 +61,7 @@ def test_enqueue_refuses_outside_a_transaction() -> None:
 @pytest.mark.django_db(transaction=True)
 def test_a_job_vanishes_with_the_transaction_that_promised_it(handled: list[str]) -> None:
     with pytest.raises(ZeroDivisionError), tenant_scope(TENANT), transaction.atomic():
-        queue.enqueue("test.note", what="a")
-        _ = 1 / 0
+        assert queue.enqueue("test.note", what="a") is None or 1 / 0
     assert queue.run_due("worker") == 0
     assert handled == []
 

@@ -11,8 +11,9 @@ from kernel.problems import catalogue
 
 HEAD = """# Problem codes
 
-Every refusal of the REST API is a problem document (RFC 9457) with one of these codes. Codes are API: they are not renamed. `detail` says what is
-wrong and the way out; `errors` names the field. Written by `manage.py problems > docs/problems.md`; a test compares.
+Every refusal of the REST API is a problem document (RFC 9457) with one of these codes. Codes are API: they are not
+renamed. `detail` says what is wrong and the way out; `errors` names the field. Written by
+`manage.py problems > docs/problems.md`; a test compares.
 
 | code | status | meaning |
 |---|---|---|
