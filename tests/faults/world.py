@@ -22,13 +22,13 @@ from django.db import connection, transaction
 from django.test import Client
 
 from audit import sequencer
-from hsm.backend import EscrowPublicKey
 from holdfast.core import cases, cose
 from holdfast.core.cose import Purpose
 from holdfast.core.encoding import b64u, encode
 from holdfast.core.keys import SigningKey
 from holdfast.core.payloads import Header
 from holdfast.core.statements import Consent
+from hsm.backend import EscrowPublicKey
 from kernel import queue
 from kernel.actors import system_actor
 from kernel.scope import close_scope, tenant_scope
@@ -105,6 +105,7 @@ class Organisation(Escrowed):
         account, phone = self.directory.account("alice"), self.phone("alice")
         self._made(Act(phone.signer, "PUT", f"{API}/vault", account.vault(phone, 1), {"If-Match": '"0"'}))
         self._made(Act(phone.signer, "PUT", f"{API}/vault/doors/password", _door(b"1"), {"If-Match": '"0"'}))
+        self.browser = self.sign_in("carol")
         with tenant_scope(self.tenant_id):
             for log in ("audit", "keys"):
                 sequencer.sequence(self.tenant_id, log)
@@ -128,7 +129,7 @@ class Organisation(Escrowed):
         answer = act.send()
         assert answer.status_code in (200, 201, 204), answer.content
 
-    def sign_in(self, name: str = "carol") -> Client:
+    def sign_in(self, name: str) -> Client:
         """Sign a person in at the console with both factors."""
         person, client = self.cast.people[name], Client(raise_request_exception=False)
         give_password(person)
@@ -359,9 +360,7 @@ def _attestation(one: Organisation) -> Act:
         device_hash=case.phone.statement.payload_hash,
     )
     signed = cose.sign(said.to_payload(), purpose=Purpose.ATTESTATION, key=founder.signing_key)
-    return Act(
-        one.signer("carol"), "POST", f"{API}/cases/{case.id}/attestations", {"statement": b64u(signed.encode())}
-    )
+    return Act(one.signer("carol"), "POST", f"{API}/cases/{case.id}/attestations", {"statement": b64u(signed.encode())})
 
 
 _get = partial(_of, method="GET")
