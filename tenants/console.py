@@ -8,7 +8,7 @@ Implements DESIGN section 4 and FAULTS A1 to A4. Every refusal is the same page 
 from __future__ import annotations
 
 import unicodedata
-from typing import Final
+from typing import TYPE_CHECKING, Final, cast
 
 from django.conf import settings
 from django.contrib import auth
@@ -20,8 +20,10 @@ from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_POST
 
 from tenants import access, lockout, sessions, sign_in
-from tenants.models import Person, Tenant
 from tenants.sources import source_of
+
+if TYPE_CHECKING:
+    from tenants.models import Person, Tenant
 
 CODE_STEP: Final = "/console/sign-in/code/"
 REFUSED: Final = "This did not match. Check all three fields, then try again."
@@ -43,8 +45,8 @@ def sign_in_password(request: HttpRequest) -> HttpResponse:
     lockout.name_attempt(request, slug=slug, email_key=email_key)
     password = request.POST.get("password", "")[:MAX_FIELD]
     person = auth.authenticate(request, slug=slug, email_key=email_key, password=password)
-    if isinstance(person, Person):
-        sessions.begin(request, person)
+    if person is not None:
+        sessions.begin(request, cast("Person", person))
         return HttpResponseRedirect(CODE_STEP)
     tenant = access.active_tenant_by_slug(slug)
     _record_refusal(request, tenant, access.person_by_address(tenant, email_key), "password")
