@@ -223,7 +223,7 @@ def officers_who_signed(statements: Iterable[Sign1], policy: Policy, *, purpose:
 
 
 def _read(statements: Sequence[Sign1], tenant: bytes) -> SignedPolicy:
-    if not statements or len({one.payload for one in statements}) != 1:
+    if len({one.payload for one in statements}) != 1:
         raise Malformed("policy: no signature, or of differing payloads")
     policy = Policy.from_payload(statements[0].payload)
     if policy.header.tenant != tenant:

@@ -146,7 +146,7 @@ def _verify_key(
     trusted: TrustedTenant,
     predecessor: SignedTenantKey[TenantKey] | None,
 ) -> SignedTenantKey[TenantKey]:
-    if not statements or len({one.payload for one in statements}) != 1:
+    if len({one.payload for one in statements}) != 1:
         raise Malformed("tenant key: no signature, or of differing payloads")
     key = shape.from_payload(statements[0].payload)
     if key.header.tenant != trusted.tenant:

@@ -155,6 +155,9 @@ def test_chain_refuses_to_be_empty_or_to_begin_with_anything_but_a_genesis() -> 
     first_is_an_addition = at(state, AddDevice(LAPTOP, hash_of("x")), seq=0, prev=b"")
     with pytest.raises(Untrusted):
         verify_chain([first_is_an_addition], tenant=ACME, user=ALICE)
+    late = Entry.make(Header(ACME, ALICE, LAPTOP, NOW), 1, hash_of("p"), Genesis(AIK.public, None), (AIK,))
+    with pytest.raises(Untrusted, match="begin with a genesis"):
+        verify_chain([late], tenant=ACME, user=ALICE)
     with pytest.raises(Untrusted, match="second genesis"):
         extend(state, at(state, Genesis(NEW.public, None)))
 
@@ -171,8 +174,9 @@ def test_genesis_is_signed_by_its_own_key() -> None:
 @pytest.mark.parametrize("changes", [{"tenant": cast.MALLORY_TENANT}, {"user": cast.MALLORY}])
 def test_chain_refuses_to_be_somebody_elses(changes: dict[str, Any]) -> None:
     entries, state = cast.begin()
-    with pytest.raises(Untrusted, match="another tenant or user"):
-        verify_chain(entries, **{"tenant": ACME, "user": ALICE} | changes)
+    for chain in (entries, entries[:1]):
+        with pytest.raises(Untrusted, match="another tenant or user"):
+            verify_chain(chain, **{"tenant": ACME, "user": ALICE} | changes)
     header = replace(Header(ACME, ALICE, LAPTOP, NOW), **changes)
     with pytest.raises(Untrusted, match="another tenant or user"):
         extend(state, at(state, AddDevice(PHONE, hash_of("x")), header=header))
@@ -264,6 +268,10 @@ def test_revocation_is_believed_only_together_with_its_rotation() -> None:
     between = at(replace(state, hashes=(*state.hashes, revoked.hash)), AddDevice(PHONE, hash_of("phone")))
     with pytest.raises(Untrusted, match="together"):
         extend(state, revoked, between)
+    # Nor with the rotation after it: what the revoked device signed in between would stand.
+    late = at(state, rotated.body, AIK, NEW, seq=between.seq + 1, prev=between.hash)
+    with pytest.raises(Untrusted, match="together"):
+        extend(state, revoked, between, late)
 
 
 def test_several_devices_are_revoked_before_one_rotation() -> None:
