@@ -199,6 +199,11 @@ def test_escrow_key_refuses_a_rotation_under_a_policy_older_than_its_predecessor
         verify_escrow_keys([first, signed(back, ROOT, *OFFICER_KEYS[:2])], trusted=acme())
 
 
+def test_escrow_key_is_rotated_under_the_same_policy_too() -> None:
+    same = signed(rotated(policy_hash=SIGNED_POLICY.hash), ROOT, *OFFICER_KEYS[:2])
+    assert verify_escrow_keys([FIRST, same], trusted=acme())[-1].statement.key == NEXT_RSA
+
+
 def test_escrow_key_refuses_an_older_history_and_a_fork_of_the_one_seen() -> None:
     trusted = acme()
     newest = verify_escrow_keys([FIRST, ROTATED], trusted=trusted)[-1]
