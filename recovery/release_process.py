@@ -66,6 +66,8 @@ class TenantRelease:
         case = access.case_for_release(case_id)
         if case is None or case.state not in (CaseState.WAITING, CaseState.RELEASING):
             return None
+        if case.state == CaseState.WAITING and case.release_at is not None and case.release_at > timezone.now():
+            return case.release_at
         try:
             return self._release(case)
         except (HoldfastError, HsmError, DomainError) as error:
@@ -157,7 +159,7 @@ class TenantRelease:
 
     def _wait(self, case: Case, why: str, at: datetime) -> datetime:
         services.defer_release(case_id=case.pk, why=why, retry_at=at, actor=self.actor)
-        services.postpone(case_id=case.pk, release_at=at)
+        services.postpone(case_id=case.pk, why=why, release_at=at)
         return at
 
     def _hold(self, case: Case, why: str) -> None:
@@ -220,12 +222,16 @@ class ReleaseProcess:
 
     def _attempt(self, case_id: UUID, tenant_id: UUID) -> datetime | None:
         try:
-            return self._tenant(tenant_id).attempt(case_id)
+            tenant = self._tenant(tenant_id)
         except FileNotFoundError:
             log.error("the release directory holds no trust for tenant %s: hold its ceremony", tenant_id)  # noqa: TRY400
-        except (HoldfastError, NoCheckpoint) as error:
-            log.error("tenant %s is not released for: %s", tenant_id, error)  # noqa: TRY400
-        return timezone.now() + RETRY_HSM
+            return timezone.now() + RETRY_HSM
+        except (HoldfastError, DomainError) as error:
+            # The log stored now is not the one that was believed before: nothing of it can be released from.
+            log.error("tenant %s: %s", tenant_id, error)  # noqa: TRY400
+            services.hold_case(case_id=case_id, why="log-changed", actor=system_actor(tenant_id, "release"))
+            return None
+        return tenant.attempt(case_id)
 
     def _tenant(self, tenant_id: UUID) -> TenantRelease:
         if tenant_id not in self._tenants:

@@ -138,8 +138,11 @@ def _require_logged(case: Case, facts: Facts) -> CaseFacts:
     signed = Sign1.parse(bytes(case.statement))
     if signed.payload_hash != logged.q or bytes(case.q) != logged.q:
         raise Untrusted("the case is not the one that the log tells of")
-    if access.statement_of(case).case_id != case.pk.bytes:
+    asked = access.statement_of(case)
+    if asked.case_id != case.pk.bytes:
         raise Untrusted("the case is stored under another id than its own")
+    if [(row.deposit_id.bytes, bytes(row.record_hash)) for row in access.deposits_of(case)] != list(asked.deposits):
+        raise Untrusted("the case's rows name other deposits than its statement")
     if logged.stage not in _GOING:
         raise Untrusted(f"the log has this case as {logged.stage}")
     return logged

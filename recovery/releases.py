@@ -75,7 +75,7 @@ def begin_release(*, case_id: UUID, actor: Actor) -> bool:
         recount(case, now=timezone.now(), actor=actor)
         if case.state != CaseState.WAITING:
             return False
-        advance(case, CASE, CaseState.RELEASING)
+        advance(case, CASE, CaseState.RELEASING, why="")
         audit.append(tag="recovery:release:begin", actor=actor, subject=str(case.pk), body={"q": bytes(case.q)})
     return True
 
@@ -96,7 +96,7 @@ def finish_release(*, case_id: UUID, opened: Mapping[UUID, Opened], actor: Actor
                 ReleasedShare.objects.create(release=row, index=index, sealed=sealed)
         # Their work is done, and what stays behind could only add up with something else.
         access.shares_of(case).delete()
-        advance(case, CASE, CaseState.RELEASED)
+        advance(case, CASE, CaseState.RELEASED, why="")
         audit.append(
             tag="recovery:release:finish",
             actor=actor,
@@ -116,13 +116,13 @@ def defer_release(*, case_id: UUID, why: str, retry_at: datetime, actor: Actor) 
         audit.append(tag="recovery:release:defer", actor=actor, subject=str(case.pk), body={"why": why})
 
 
-def postpone(*, case_id: UUID, release_at: datetime) -> None:
-    """Show the time that the log gives, where the rows had reckoned another."""
+def postpone(*, case_id: UUID, why: str, release_at: datetime) -> None:
+    """Show why a waiting case still waits, and until when, where the log or the HSM says other than the rows."""
     with transaction.atomic():
         case = access.locked(case_id)
-        if case.state == CaseState.WAITING and case.release_at != release_at:
-            case.release_at = release_at
-            case.save(update_fields=["release_at"])
+        if case.state == CaseState.WAITING and (case.release_at, case.why) != (release_at, why):
+            case.release_at, case.why = release_at, why
+            case.save(update_fields=["release_at", "why"])
 
 
 def settle_case(*, case_id: UUID, actor: Actor) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fixtures of the escrow and recovery tests: every token that a process could hold, on SoftHSM, behind the interposer."""
+"""Fixtures of the escrow and recovery tests: every token of the house, on SoftHSM, behind the interposer."""
 
 from __future__ import annotations
 

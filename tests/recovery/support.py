@@ -17,7 +17,6 @@ from django.db import connection
 
 from audit import sequencer
 from escrow import services as escrow
-from hsm.backend import EscrowPublicKey
 from holdfast.core import approvals, cases, chain_author, cose
 from holdfast.core.cose import Purpose, Sign1
 from holdfast.core.deposit import Deposit, DepositTerms, archive_key_commitment, build_deposit
@@ -28,6 +27,7 @@ from holdfast.core.policy import ApproveWith, DepositRule, Officer, Policy, Sign
 from holdfast.core.secret import SecretBytes
 from holdfast.core.statements import Consent, DepositStatement, EscrowKey
 from holdfast.core.trust import SignedTenantKey, root_pin
+from hsm.backend import EscrowPublicKey
 from kernel import queue
 from kernel.actors import Actor, system_actor
 from kernel.scope import tenant_scope
@@ -285,9 +285,7 @@ class World:
             "identity_check": "seen in person",
             "client_kind": cases.ClientKind.CLI,
         } | changes
-        signed, outers = approvals.approve(
-            case.statement, {d.header.deposit_id: d for d in deposits}, **given
-        )
+        signed, outers = approvals.approve(case.statement, {d.header.deposit_id: d for d in deposits}, **given)
         return {
             "statement": b64u(signed.encode()),
             "shares": [[str(UUID(bytes=one.deposit_id)), b64u(one.outer)] for one in outers],

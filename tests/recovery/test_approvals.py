@@ -57,8 +57,12 @@ def test_approve_is_refused_to_subject_requester_and_whoever_is_no_officer(world
     deposit = world.deposit()
     phone = world.directory.phone("carol")
     case = world.opened(deposit, phone=phone, purpose="legal")
-    answer = world.approve(case, "carol", deposit) if name == "carol" else world.directory.phone(name).send(
-        "POST", f"{case.path}/approvals", world.signed_approval(case, "dan", [deposit])
+    answer = (
+        world.approve(case, "carol", deposit)
+        if name == "carol"
+        else world.directory.phone(name).send(
+            "POST", f"{case.path}/approvals", world.signed_approval(case, "dan", [deposit])
+        )
     )
     assert answer.status_code == 403
     if name == "carol":
@@ -168,9 +172,7 @@ def test_release_obeys_the_stricter_policy_when_m_is_raised_meanwhile(world: Wor
     assert (world.state(case), hsm.unwraps()) == ("released", 1)
 
 
-def test_release_still_asks_for_the_old_m_when_it_is_lowered_meanwhile(
-    found: Callable[..., World], hsm: Hsm
-) -> None:
+def test_release_still_asks_for_the_old_m_when_it_is_lowered_meanwhile(found: Callable[..., World], hsm: Hsm) -> None:
     world = found(cooling_off_seconds=0)
     world.add_founder("rex")
     with tenant_scope(world.tenant_id):

@@ -103,3 +103,38 @@ def test_release_is_recorded_once_and_unwraps_no_oftener_than_kills_allow(
 def test_start_refuses_when_another_release_process_holds_the_directory(world: World, hsm: Hsm) -> None:
     with world.process():
         assert run(world, hsm) != 0
+
+
+@pytest.mark.parametrize("moment", ["kill-before", "kill-after"])
+def test_release_resumes_when_killed_between_unwrapping_and_wrapping(world: World, hsm: Hsm, moment: str) -> None:
+    case, deposit = world.approved("carol", "dan")
+    world.sequence()
+    # Nothing but a re-wrap wraps in this process, so the half was unwrapped a moment ago.
+    hsm.interposer.rules(f"C_WrapKey {moment} once=kill")
+    assert run(world, hsm) == -signal.SIGKILL
+    assert (world.state(case), hsm.unwraps()) == ("releasing", 1)
+    hsm.interposer.rules()
+    world.sequence()
+    assert run(world, hsm) == 0
+    assert (world.state(case), hsm.unwraps()) == ("released", 2)
+    assert Release.unscoped.filter(case_id=case.id).count() == 1
+    assert world.combine(case, deposit, world.collect(case).json()) == world.archive_keys[deposit.header.deposit_id]
+
+
+def test_release_resumes_when_killed_before_any_unwrap_of_the_process(world: World, hsm: Hsm) -> None:
+    phone, left = world.new_phone(), set()
+    for skip in range(12):
+        case = approved(world, phone)
+        hsm.interposer.forget()
+        # The first ones open the keys that records are under, the last one is the half itself.
+        hsm.interposer.rules(f"C_UnwrapKey kill-before skip={skip} once=kill")
+        code = run(world, hsm)
+        hsm.interposer.rules()
+        left.add((world.state(case), hsm.unwraps()))
+        world.tick()
+        assert (world.state(case), hsm.unwraps()) == ("released", 1)
+        if code == 0:
+            break
+        assert code == -signal.SIGKILL
+    # One of them met the process with its intent committed and the HSM not asked yet.
+    assert {("waiting", 0), ("releasing", 0), ("released", 1)} <= left

@@ -1,0 +1,280 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How a case ends, what it waits for, and what happens when several people act at once (FAULTS P11, P12, R3, X4)."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.core import mail
+from django.db import connections
+from django.utils import timezone
+
+from holdfast.core import cases, chain_author, cose
+from holdfast.core.cose import Purpose
+from holdfast.core.encoding import b64u
+from holdfast.core.entries import Reason
+from holdfast.core.keys import SealingKey, SigningKey
+from kernel import queue
+from kernel.scope import tenant_scope
+from recovery import tasks
+from recovery.models import Case, Notice, Release, SealedShare
+from tests.keys.support import Phone
+from tests.recovery.conftest import Hsm
+from tests.recovery.support import OpenCase, World
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def veto(world: World, case: OpenCase, phone: Phone) -> Any:
+    statement = cases.Veto(phone.header(), case.statement.payload_hash, "This is not me.")
+    signed = cose.sign(statement.to_payload(), purpose=Purpose.VETO, key=phone.isk)
+    return phone.send("POST", f"{case.path}/veto", {"statement": b64u(signed.encode())})
+
+
+def at_once(*acts: Callable[[], Any]) -> list[Any]:
+    """Run every act in a thread of its own, all released together, and return their answers."""
+    barrier, answers = threading.Barrier(len(acts)), [None] * len(acts)
+
+    def run(place: int) -> None:
+        try:
+            barrier.wait()
+            answers[place] = acts[place]()
+        finally:
+            connections.close_all()
+
+    threads = [threading.Thread(target=run, args=(place,)) for place in range(len(acts))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=60)
+    return answers
+
+
+def test_veto_of_the_subject_ends_the_case_and_destroys_the_shares(world: World, hsm: Hsm) -> None:
+    case, _ = world.approved("carol", "dan")
+    assert veto(world, case, world.directory.phone("alice")).status_code == 201
+    assert (world.state(case), SealedShare.unscoped.count()) == ("vetoed", 0)
+    world.tick()
+    assert hsm.unwraps() == 0
+
+
+def test_veto_is_refused_to_a_device_of_somebody_else_and_to_a_pending_one(world: World) -> None:
+    case, _ = world.approved("carol", "dan")
+    assert veto(world, case, world.directory.phone("bob")).status_code == 404
+    assert veto(world, case, case.phone).status_code == 403
+    assert world.state(case) == "waiting"
+
+
+def test_third_veto_asks_one_officer_more_instead_of_ending_the_case(world: World, hsm: Hsm) -> None:
+    deposit, phone, alice = world.deposit(), world.new_phone(), world.directory.phone("alice")
+    for _ in range(2):
+        assert veto(world, world.opened(deposit, phone=phone), alice).status_code == 201
+    case = world.opened(deposit, phone=phone)
+    for name in ("carol", "dan"):
+        assert world.approve(case, name, deposit).status_code == 201
+    assert veto(world, case, alice).json()["state"] == "requested"
+    world.tick()
+    assert hsm.unwraps() == 0
+    assert world.approve(case, "erin", deposit).status_code == 201
+    world.tick()
+    assert (world.state(case), hsm.unwraps()) == ("released", 1)
+
+
+def test_cancel_ends_a_case_by_the_person_who_opened_it_only(world: World) -> None:
+    case, _ = world.approved("carol")
+    assert world.directory.phone("bob").send("POST", f"{case.path}/cancel", {}).status_code == 404
+    assert case.phone.send("POST", f"{case.path}/cancel", {}).json()["state"] == "cancelled"
+
+
+def test_expiry_ends_a_case_by_the_worker_and_never_by_a_read(world: World, hsm: Hsm) -> None:
+    case, _ = world.approved("carol", "dan", expiry=int(timezone.now().timestamp()) + 1, not_before=0)
+    while world.row(case).expiry > timezone.now():
+        pass
+    assert case.phone.send("GET", case.path).json()["state"] == "waiting"
+    tasks.expire_cases()
+    assert world.state(case) == "expired"
+    world.tick()
+    assert hsm.unwraps() == 0
+
+
+def test_release_waits_for_the_date_in_the_signed_case(world: World, hsm: Hsm) -> None:
+    case, _ = world.approved("carol", "dan", not_before=int(timezone.now().timestamp()) + 600)
+    world.tick()
+    assert (world.state(case), hsm.unwraps()) == ("waiting", 0)
+
+
+def test_release_waits_for_the_policys_delay_by_the_logs_time(found: Callable[..., World], hsm: Hsm) -> None:
+    world = found(delay_seconds=600)
+    case, _ = world.approved("carol", "dan")
+    # Whoever edits the row's time changes what is shown, not what the log says.
+    Case.unscoped.filter(pk=case.id).update(release_at=timezone.now() - timedelta(days=1))
+    world.tick()
+    assert (world.state(case), hsm.unwraps()) == ("waiting", 0)
+    assert world.row(case).release_at > timezone.now() + timedelta(seconds=500)
+
+
+def test_release_waits_for_the_long_delay_when_the_notice_cannot_be_delivered(
+    world: World, hsm: Hsm, settings: Any
+) -> None:
+    deposit = world.deposit()
+    settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+    settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", 1  # nothing listens there
+    case = world.opened(deposit)
+    for name in ("carol", "dan"):
+        assert world.approve(case, name, deposit).status_code == 201
+    # Not told and not settled: the clock has not started.
+    assert world.state(case) == "quorate"
+    world.tick()
+    assert hsm.unwraps() == 0
+    for _ in range(5):
+        queue.Job.unscoped.filter(kind="recovery.notice").update(run_at=timezone.now())
+        queue.run_due("worker")
+    assert Notice.unscoped.get(case_id=case.id, kind="opened").state == "failed"
+    assert world.state(case) == "waiting"
+    assert world.row(case).release_at > timezone.now() + timedelta(seconds=3000)
+    world.tick()
+    assert (world.state(case), hsm.unwraps()) == ("waiting", 0)
+
+
+def test_subject_and_officers_are_told_of_a_case_and_the_subject_of_its_release(world: World) -> None:
+    case, _ = world.approved("carol", "dan")
+    told = {message.to[0]: message.subject for message in mail.outbox}
+    assert set(told) == {f"{name}@acme.test" for name in ("alice", "carol", "dan", "erin")}
+    world.tick()
+    world.work()
+    assert mail.outbox[-1].subject == "Your escrowed keys were released"
+    assert {"recovery:notice:hand-over", "recovery:release:finish"} <= set(world.tags(case))
+
+
+def test_parallel_final_approvals_make_one_release(world: World, hsm: Hsm) -> None:
+    case, deposit = world.approved()
+    phones = {name: world.directory.phone(name) for name in ("carol", "dan", "erin")}
+    documents = {name: world.signed_approval(case, name, [deposit]) for name in phones}
+
+    def sending(name: str) -> Callable[[], Any]:
+        return lambda: phones[name].send("POST", f"{case.path}/approvals", documents[name])
+
+    answers = at_once(*[sending(name) for name in phones for _ in range(3)])
+    assert {answer.status_code for answer in answers} == {201}
+    for _ in range(3):
+        world.tick()
+    assert (world.state(case), Release.unscoped.count(), hsm.unwraps()) == ("released", 1, 1)
+
+
+def test_veto_racing_with_the_release_wins_or_comes_too_late_and_the_log_says_which(world: World, hsm: Hsm) -> None:
+    alice, phone, deposit = world.directory.phone("alice"), world.new_phone(), world.deposit()
+    outcomes = set()
+    for _ in range(2):
+        case = world.opened(deposit, phone=phone)
+        for name in ("carol", "dan"):
+            assert world.approve(case, name, deposit).status_code == 201
+        world.sequence()
+        hsm.interposer.forget()
+        with world.process() as process:
+            vetoed, _ = at_once(lambda case=case: veto(world, case, alice), process.tick)
+        tags, state = world.tags(case), world.state(case)
+        outcomes.add(state)
+        if vetoed.status_code == 201:
+            assert (state, hsm.unwraps()) == ("vetoed", 0)
+            assert "recovery:release:begin" not in tags
+        else:
+            assert (vetoed.status_code, state, hsm.unwraps()) == (409, "released", 1)
+            assert "recovery:case:veto" not in tags
+    assert outcomes <= {"vetoed", "released"}
+
+
+def test_release_loses_nothing_when_the_hsm_is_away(world: World, hsm: Hsm) -> None:
+    case, deposit = world.approved("carol", "dan")
+    hsm.interposer.rules("C_WrapKey rv 0x32")
+    world.tick()
+    row = world.row(case)
+    assert (row.state, row.why) == ("waiting", "hsm-away")
+    assert "recovery:release:defer" in world.tags(case)
+    hsm.interposer.rules()
+    hsm.interposer.forget()
+    Case.unscoped.filter(pk=case.id).update(release_at=timezone.now())
+    world.tick()
+    assert (world.state(case), hsm.unwraps()) == ("released", 1)
+    assert world.combine(case, deposit, world.collect(case).json()) == world.archive_keys[deposit.header.deposit_id]
+
+
+def test_release_voids_a_share_that_is_not_what_was_signed_for_and_takes_another_officers(
+    world: World, hsm: Hsm
+) -> None:
+    deposit = world.deposit()
+    case = world.opened(deposit)
+    honest, other = world.signed_approval(case, "carol", [deposit]), world.signed_approval(case, "carol", [deposit])
+    honest["shares"] = other["shares"]  # sealed again: another ciphertext than the one in the statement
+    assert world.directory.phone("carol").send("POST", f"{case.path}/approvals", honest).status_code == 201
+    assert world.approve(case, "dan", deposit).status_code == 201
+    world.tick()
+    row = world.row(case)
+    assert (row.state, row.why, hsm.unwraps()) == ("requested", "share-wrong", 0)
+    assert world.approve(case, "erin", deposit).status_code == 201
+    world.tick()
+    assert (world.state(case), hsm.unwraps()) == ("released", 1)
+    assert world.combine(case, deposit, world.collect(case).json()) == world.archive_keys[deposit.header.deposit_id]
+
+
+def test_collected_case_is_rotated_once_the_subject_has_renewed_what_was_exposed(world: World) -> None:
+    case, _ = world.approved("carol", "dan")
+    world.tick()
+    assert world.collect(case).status_code == 200
+    tasks.follow_rotations()
+    assert world.state(case) == "collected"
+    account, phone = world.directory.account("alice"), world.directory.phone("alice")
+    successor = SigningKey.generate()
+    rotated = chain_author.rotate_key(
+        account.chain, by=account.author(phone), new_aik=successor, reason=Reason.RECOVERY
+    )
+    assert account.append(phone, [rotated]).status_code == 201
+    account.aik = successor
+    world.build()
+    tasks.follow_rotations()
+    assert world.state(case) == "rotated"
+
+
+def test_every_role_is_refused_to_change_a_pending_case(world: World) -> None:
+    case, _ = world.approved("carol")
+    before = Case.unscoped.filter(pk=case.id).values().get()
+    for name in ("alice", "bob", "carol", "olivia", "rex"):
+        phone = world.directory.phone(name)
+        for method in ("PUT", "PATCH", "DELETE"):
+            assert phone.send(method, case.path, {"not_before": "2020-01-01T00:00:00Z"}).status_code == 405
+        changed = world.case(case.phone, world.deposit(), case_id=case.id.bytes)
+        assert phone.send("POST", "/api/v1/cases", {"case": b64u(changed.statement.encode())}).status_code == 422
+    assert Case.unscoped.filter(pk=case.id).values().get() == before
+
+
+def test_case_is_not_found_for_mallory(world: World) -> None:
+    case, _ = world.approved("carol", "dan")
+    phone = world.directory.phone("mallory")
+    routes = [("GET", ""), ("GET", "/release"), ("GET", "/attestations"), ("POST", "/cancel")]
+    unknown = f"/api/v1/cases/{SealingKey.generate().public.kid.hex()}"
+    for method, route in routes:
+        document = {} if method == "POST" else None
+        answer = phone.send(method, case.path + route, document)
+        assert answer.status_code == 404
+        assert answer.content == phone.send(method, _uuid_path(unknown) + route, document).content
+
+
+def _uuid_path(path: str) -> str:
+    import uuid
+
+    head, _, tail = path.rpartition("/")
+    return f"{head}/{uuid.UUID(hex=tail)}"
+
+
+def test_delayed_notice_keeps_the_case_from_the_subject_until_its_date(found: Callable[..., World]) -> None:
+    world = found(max_notice_delay_seconds=3600)
+    deposit = world.deposit()
+    later = int(timezone.now().timestamp()) + 600
+    case = world.opened(deposit, phone=world.directory.phone("carol"), purpose="legal", notice_at=later)
+    assert world.directory.phone("alice").send("GET", case.path).status_code == 404
+    assert "alice@acme.test" not in {message.to[0] for message in mail.outbox}
+    with tenant_scope(world.tenant_id):
+        assert Notice.objects.get(kind="opened").state == "pending"
