@@ -33,7 +33,7 @@ from tenants.sessions import console_page
 PAGE: Final = 50
 MAX_FIELD: Final = 200
 _ACTORS: Final = {"person", "device", "service", "system"}
-_BY: Final = {"person": "in the console", "device": "from a device", "service": "a service account"}
+_BY: Final = {"person": "person", "device": "device", "service": "service account"}
 
 
 @dataclass(frozen=True)

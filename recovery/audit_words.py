@@ -70,7 +70,16 @@ _PAGES: Final = {
     "tenants:totp:": _PERSON,
     "tenants:sign-": _PERSON,
     "tenants:enrolment-code:": _PERSON,
+    "keys:chain:": _PERSON,
     "keys:device:": _DEVICE,
+    "keys:door:": _PERSON,
+    "keys:pre-key:store": _DEVICE,
+    "keys:signed-pre-key:": _DEVICE,
+    "keys:vault:": _PERSON,
+    "escrow:consent:": _PERSON,
+    "escrow:deposit:accept": _PERSON,
+    "escrow:deposit:flag": _DEVICE,
+    "escrow:deposit:read": _PERSON,
     "tenants:credential:": _DEVICE,
 }
 ALARMING: Final = frozenset(

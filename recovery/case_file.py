@@ -134,8 +134,8 @@ class CaseFile:
 
     @property
     def eligible(self) -> int:
-        """How many officers may decide."""
-        return sum(officer.is_eligible for officer in self.officers)
+        """How many officers may still decide."""
+        return sum(officer.is_eligible and not officer.decision for officer in self.officers)
 
     @property
     def state_words(self) -> str:

@@ -6,6 +6,8 @@ Implements DESIGN section 10 and ESCROW, "Case". Pages only look: officers answe
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from typing import Any, Final
 from uuid import UUID
 
@@ -25,6 +27,7 @@ from kernel import queue
 from kernel.actors import Actor
 from keys import health
 from recovery import case_file, case_list
+from recovery.access import TimelineRow
 from recovery.case_words import entry_words, is_alarming
 from tenants import access as tenants
 from tenants.permissions import PermissionName
@@ -141,6 +144,15 @@ def _subject(request: HttpRequest) -> tuple[UUID | None, str]:
         return None, "A person’s id, as her page shows it."
 
 
+def _timeline(rows: Sequence[TimelineRow]) -> list[dict[str, Any]]:
+    """Return the log's entries about a case in words; the same act of the same process again and again is one line."""
+    lines = []
+    for (tag, _), group in itertools.groupby(rows, key=lambda row: (row.tag, row.by)):
+        same = list(group)
+        lines.append({"row": same[-1], "words": entry_words(tag), "is_alarming": is_alarming(tag), "times": len(same)})
+    return lines
+
+
 @console_page(PermissionName.CASE_READ)
 def case_page(request: HttpRequest, actor: Actor, case_id: UUID) -> HttpResponse:
     """Show one case: what was signed, by whom it is decided, and how far it is."""
@@ -152,9 +164,7 @@ def case_page(request: HttpRequest, actor: Actor, case_id: UUID) -> HttpResponse
         "people": tenants.people_by_id(file.people()),
         "own": case_file.mine(file, actor),
         "commands": case_file.commands(file, actor),
-        "timeline": [
-            {"row": row, "words": entry_words(row.tag), "is_alarming": is_alarming(row.tag)} for row in file.timeline
-        ],
+        "timeline": _timeline(file.timeline),
         "statement": bytes(file.case.statement),
     }
     return render(request, "console/recovery/case.html", context)

@@ -40,6 +40,8 @@ NAVIGATION: Final = (
     ("Escrow", "/console/escrow/", PermissionName.COVERAGE_READ),
     ("Audit log", "/console/audit/", PermissionName.AUDIT_READ),
 )
+# Pages that stand under another's address in the navigation.
+_WITHIN: Final = {"/console/devices/": "/console/people/"}
 
 P = ParamSpec("P")
 
@@ -150,7 +152,8 @@ def console(request: HttpRequest) -> dict[str, Any]:
         return {}
     actor = session_actor(person)
     items = [(words, address) for words, address, permission in NAVIGATION if actor.can(permission)]
-    current = max((address for _, address in items if request.path.startswith(address)), key=len, default="")
+    path = next((to for start, to in _WITHIN.items() if request.path.startswith(start)), request.path)
+    current = max((address for _, address in items if path.startswith(address)), key=len, default="")
     return {
         "tenant": person.tenant,
         "person": person,

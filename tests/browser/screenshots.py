@@ -9,12 +9,18 @@ from __future__ import annotations
 import base64
 import sys
 from pathlib import Path
+from typing import Literal
 
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, ViewportSize
 
 from tests.browser.chromium import NARROW, WIDE, Watched, chromium, overflow, picture, sign_in, totp
 
-FORMS = {"light": (WIDE, "light"), "dark": (WIDE, "dark"), "narrow": (NARROW, "light"), "narrow-dark": (NARROW, "dark")}
+FORMS: dict[str, tuple[ViewportSize, Literal["light", "dark"]]] = {
+    "light": (WIDE, "light"),
+    "dark": (WIDE, "dark"),
+    "narrow": (NARROW, "light"),
+    "narrow-dark": (NARROW, "dark"),
+}
 # Where a page links to one of many, the first is taken: (name, page that lists them, how the link begins).
 LISTED = (
     ("case", "/console/cases/?group=all", "/console/cases/"),
@@ -44,7 +50,7 @@ def account(file: Path, name: str) -> tuple[str, str, bytes]:
 def first_link(page: Page, start: str) -> str:
     """Return the first address on the page that names one thing below `start`."""
     hrefs = page.eval_on_selector_all("main a[href]", "links => links.map(link => link.getAttribute('href'))")
-    return next(href for href in hrefs if href.startswith(start) and len(href) > len(start) and "?" not in href)
+    return next(str(href) for href in hrefs if href.startswith(start) and len(href) > len(start) and "?" not in href)
 
 
 def addresses(page: Page, url: str) -> dict[str, str]:

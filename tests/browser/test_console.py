@@ -3,15 +3,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext
+from playwright.sync_api import Browser, BrowserContext, ViewportSize
 
 from holdfast.core import cose
 from holdfast.core.cases import Veto
 from holdfast.core.cose import Purpose
 from holdfast.core.encoding import b64u
+from holdfast.core.statements import DeviceStatement
 from tenants.models import Person
 from tests.browser.chromium import NARROW, WIDE, Watched, overflow, sign_in, totp
 from tests.keys import support as keys
@@ -77,7 +78,7 @@ def test_signing_in_takes_password_and_code_in_the_browser(browser: Browser, wor
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", [WIDE, NARROW], ids=["wide", "narrow"])
 def test_every_page_opens_clean_and_fits_the_window(
-    size: dict[str, int], scheme: str, browser: Browser, world: World, live_server: Any
+    size: ViewportSize, scheme: Literal["light", "dark"], browser: Browser, world: World, live_server: Any
 ) -> None:
     case, _ = world.approved("carol")
     world.directory.phone("alice").publish()
@@ -116,12 +117,10 @@ def hostile_world(world: World, monkeypatch: pytest.MonkeyPatch, text: str) -> O
         # Past the rule for names, which refuses some of it: an imported row may be older than the rule.
         row = Person.unscoped.filter(pk=world.cast.people[name].pk)
         row.update(name=text[:100], email=f"{text[:90]}{number}@acme.test")
-    build = keys.DeviceStatement
 
-    def named(**fields: Any) -> Any:
-        return build(**fields | {"name": text[:64]})
+    def named(**fields: Any) -> DeviceStatement:
+        return DeviceStatement(**fields | {"name": text[:64]})
 
-    named.open = build.open  # type: ignore[attr-defined]
     monkeypatch.setattr(keys, "DeviceStatement", named)
     deposit = world.deposit()
     case = world.opened(deposit, reason=text, reference=text[:200])
