@@ -6,6 +6,7 @@ PROTOCOL section 3: binaries are base64url without padding, decoded strictly; ti
 
 from __future__ import annotations
 
+from collections.abc import Container, Mapping
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
@@ -71,15 +72,36 @@ def rfc3339(value: datetime) -> str:
     return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+class NumberField(serializers.IntegerField):
+    """A whole number in JSON: neither its text nor a fraction that happens to be whole."""
+
+    def to_internal_value(self, data: Any) -> int:
+        if type(data) is not int:
+            self.fail("invalid")
+        return super().to_internal_value(data)
+
+
+# REST framework takes a number for each of these and makes text, or an id, of it.
+_TEXT = (serializers.CharField, serializers.ChoiceField, serializers.UUIDField)
+
+
 class StrictSerializer(serializers.Serializer[Any]):
-    """A request or answer shape in which an unknown field is an error, not a silence (FAULTS I7a)."""
+    """A request or answer shape in which an unknown field, or a number for text, is an error (FAULTS I7a)."""
 
     def to_internal_value(self, data: Any) -> Any:
         if isinstance(data, dict):
-            unknown = sorted(set(data) - set(self.fields))
-            if unknown:
-                raise serializers.ValidationError({name[:80]: ["This field is not known here."] for name in unknown})
+            refuse_unknown(data, self.fields)
+            for name, field in self.fields.items():
+                if isinstance(field, _TEXT) and not isinstance(data.get(name, ""), str | None):
+                    raise serializers.ValidationError({name: ["Must be a string."]})
         return super().to_internal_value(data)
+
+
+def refuse_unknown(data: Mapping[str, Any], known: Container[str]) -> None:
+    """Raise a ValidationError that names every field that is not known."""
+    unknown = sorted(name for name in data if name not in known)
+    if unknown:
+        raise serializers.ValidationError({name[:80]: ["This field is not known here."] for name in unknown})
 
 
 class Empty(StrictSerializer):

@@ -19,7 +19,7 @@ from holdfast.core.encoding import MAX_BLOB, MAX_STATEMENT, MAX_VAULT, b64u
 from holdfast.core.secret import SecretBytes
 from kernel.api import ApiView
 from kernel.errors import MalformedRequest
-from kernel.fields import Base64UrlField, Empty, StrictSerializer, UtcField, rfc3339
+from kernel.fields import Base64UrlField, Empty, NumberField, StrictSerializer, UtcField, refuse_unknown, rfc3339
 from keys import access, claims, health, services
 from keys.errors import ChainFork, IfMatchMissing
 from tenants import services as tenants
@@ -96,12 +96,12 @@ class ChainOut(ChainHeadOut):
 
 
 class BundleIn(StrictSerializer):
-    v = serializers.IntegerField(min_value=1, max_value=1)
+    v = NumberField(min_value=1, max_value=1)
     signed_pre_key = Base64UrlField(max_length=MAX_STATEMENT)
 
 
 class PreKeysIn(StrictSerializer):
-    v = serializers.IntegerField(min_value=1, max_value=1)
+    v = NumberField(min_value=1, max_value=1)
     batch = Base64UrlField(max_length=MAX_STATEMENT, help_text="The signed batch statement.")
     leaves = Base64UrlField(max_length=MAX_LEAVES, help_text="dCBOR array of the batch's leaves.")
 
@@ -412,7 +412,9 @@ class UserClaimView(ApiView):
 
 def _require_empty(body: Any) -> None:
     # By hand: a serializer would cost the hot path more than all the rest of the parsing.
-    if body != {}:
+    if isinstance(body, dict):
+        refuse_unknown(body, ())
+    else:
         raise MalformedRequest("The body is the empty object: {}.")
 
 
