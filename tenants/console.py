@@ -8,7 +8,7 @@ Implements DESIGN section 4 and FAULTS A1 to A4. Every refusal is the same page 
 from __future__ import annotations
 
 import unicodedata
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final
 
 from django.conf import settings
 from django.contrib import auth
@@ -46,7 +46,7 @@ def sign_in_password(request: HttpRequest) -> HttpResponse:
     password = request.POST.get("password", "")[:MAX_FIELD]
     person = auth.authenticate(request, slug=slug, email_key=email_key, password=password)
     if person is not None:
-        sessions.begin(request, cast("Person", person))
+        sessions.begin(request, person)
         return HttpResponseRedirect(CODE_STEP)
     tenant = access.active_tenant_by_slug(slug)
     _record_refusal(request, tenant, access.person_by_address(tenant, email_key), "password")

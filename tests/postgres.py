@@ -49,13 +49,23 @@ def postgres(**settings: str) -> Iterator[str]:
     data, port = directory / "data", free_port()
     run: dict[str, Any] = {"cwd": directory, "stdout": subprocess.DEVNULL, **as_user}
     try:
-        initdb = [binaries / "initdb", "-D", data, "-U", "holdfast", "--auth=trust", "--data-checksums", "-E", "UTF8"]
+        initdb: list[str | Path] = [
+            binaries / "initdb",
+            "-D",
+            data,
+            "-U",
+            "holdfast",
+            "--auth=trust",
+            "--data-checksums",
+            "-E",
+            "UTF8",
+        ]
         subprocess.run([*initdb, "--locale=C.UTF-8"], check=True, **run)
         options = {"port": str(port), "listen_addresses": "127.0.0.1", "unix_socket_directories": str(directory)}
         options |= {"max_connections": "120", **settings}
         with (data / "postgresql.auto.conf").open("a") as conf:
             conf.writelines(f"{name} = '{value}'\n" for name, value in options.items())
-        start = [binaries / "pg_ctl", "-D", data, "-l", directory / "log", "-w", "-t", "60", "start"]
+        start: list[str | Path] = [binaries / "pg_ctl", "-D", data, "-l", directory / "log", "-w", "-t", "60", "start"]
         subprocess.run(start, check=True, **run)
         try:
             yield f"postgres://holdfast@127.0.0.1:{port}/postgres"

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
@@ -14,7 +14,7 @@ from hsm.errors import HsmError
 
 class Command(BaseCommand):
     help = "Accept the PKCS#11 module's new bytes. Only after an upgrade that you made yourself."
-    requires_system_checks: ClassVar = []
+    requires_system_checks = ()
 
     def handle(self, *args: Any, **options: Any) -> None:
         config = hsm_config()

@@ -7,7 +7,7 @@ import logging
 import signal
 import threading
 from types import FrameType
-from typing import Any, ClassVar
+from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
@@ -24,7 +24,7 @@ AWAY_SECONDS = 2.0
 
 class Command(BaseCommand):
     help = "Verify approved cases against the log and have the HSM re-wrap, until SIGTERM."
-    requires_system_checks: ClassVar = []
+    requires_system_checks = ()
 
     def handle(self, *args: Any, **options: Any) -> None:
         if settings.HOLDFAST_ROLE != "release":

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import base64
 import time
-from typing import Any, ClassVar
+from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
@@ -16,7 +16,7 @@ from tenants.sign_in import totp_code
 
 class Command(BaseCommand):
     help = "Print the current TOTP code of a demo person (development only)."
-    requires_system_checks: ClassVar = []
+    requires_system_checks = ()
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("email")

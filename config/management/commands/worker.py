@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 from types import FrameType
-from typing import Any, ClassVar
+from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand
@@ -26,7 +26,7 @@ AWAY_SECONDS = 2.0
 
 class Command(BaseCommand):
     help = "Run background work until SIGTERM."
-    requires_system_checks: ClassVar = []
+    requires_system_checks = ()
 
     def handle(self, *args: Any, **options: Any) -> None:
         if settings.HOLDFAST_CLOSE_MEMORY:
