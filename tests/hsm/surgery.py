@@ -84,9 +84,7 @@ def _replace_master(session: Any, key: manifests.KeyRecord, weakness: str) -> ma
     template[Attribute.MODIFIABLE] = template.pop(Attribute.MODIFIABLE)
     cka_id = b"weak master key!"
     master = _master(session, cka_id, "master-v1-weak", template)
-    canary = session.generate_key(
-        KeyType.AES, 256, capabilities=TENANT_KEY_CAPABILITIES, template=TENANT_KEY_BIRTH
-    )
+    canary = session.generate_key(KeyType.AES, 256, capabilities=TENANT_KEY_CAPABILITIES, template=TENANT_KEY_BIRTH)
     naming = birth.Naming("master", cka_id, "master-v1-weak", 1, "", "oaep-sha1")
     weak = birth._record(
         master,

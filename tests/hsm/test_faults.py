@@ -230,9 +230,7 @@ def test_flaky_hsm_gives_typed_errors_only_and_right_answers(
             operation()
 
 
-def test_user_already_logged_in_is_unavailable_and_not_a_crash(
-    interposed: HsmConfig, interposer: Interposer
-) -> None:
+def test_user_already_logged_in_is_unavailable_and_not_a_crash(interposed: HsmConfig, interposer: Interposer) -> None:
     interposer.rules("C_Login rv 0x100")
     with pytest.raises(HsmUnavailable):
         open_tokens(interposed, ["root"])

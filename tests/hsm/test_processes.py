@@ -190,9 +190,7 @@ def test_ceremonies_held_at_once_all_succeed(hsm_config: HsmConfig) -> None:
         "Ceremony(HsmConfig(home=Path(sys.argv[1]))).create_tenant_root(sys.argv[2])"
     )
     names = [f"tenant-{n}" for n in range(4)]
-    processes = [
-        subprocess.Popen([sys.executable, "-c", script, str(hsm_config.home), name]) for name in names
-    ]
+    processes = [subprocess.Popen([sys.executable, "-c", script, str(hsm_config.home), name]) for name in names]
     try:
         with open_tokens(hsm_config, ["log"]) as tokens:
             for _ in range(20):

@@ -131,9 +131,7 @@ def test_rewrap_unwraps_exactly_once_for_each_call(
                 tokens.escrow.rewrap(key.ref, sealed, spki(recipient))
             interposer.rules()
             assert interposer.entered("C_UnwrapKey") <= 1
-            assert (
-                recipient.decrypt(tokens.escrow.rewrap(key.ref, sealed, spki(recipient)), OAEP_SHA1) == SECRET
-            )
+            assert recipient.decrypt(tokens.escrow.rewrap(key.ref, sealed, spki(recipient)), OAEP_SHA1) == SECRET
 
 
 def test_rewrap_refuses_recipient_keys_of_another_form(
@@ -169,9 +167,7 @@ def test_rewrap_refuses_references_that_do_not_match_the_pinned_key(
         with pytest.raises(HsmKeyMissing):
             rewrap(replace(key.ref, cka_id=secrets.token_bytes(16)), sealed, spki(recipient))
         with pytest.raises(HsmKeyMismatch):
-            rewrap(
-                EscrowKeyRef(key.ref.cka_id, mallory.ref.spki_sha256, "oaep-sha1"), sealed, spki(recipient)
-            )
+            rewrap(EscrowKeyRef(key.ref.cka_id, mallory.ref.spki_sha256, "oaep-sha1"), sealed, spki(recipient))
         with pytest.raises(HsmKeyMismatch):
             rewrap(replace(key.ref, algorithm="oaep-sha256"), sealed, spki(recipient))
         assert interposer.entered("C_UnwrapKey") == 0
@@ -179,9 +175,7 @@ def test_rewrap_refuses_references_that_do_not_match_the_pinned_key(
             rewrap(mallory.ref, sealed, spki(recipient))
 
 
-def test_rewrap_finds_a_key_made_after_the_process_started(
-    hsm_config: HsmConfig, recipient: rsa.RSAPrivateKey
-) -> None:
+def test_rewrap_finds_a_key_made_after_the_process_started(hsm_config: HsmConfig, recipient: rsa.RSAPrivateKey) -> None:
     with open_tokens(hsm_config, ["escrow", "root"]) as tokens:
         wrapped = tokens.root.generate_tenant_key()
         tenant_key = tokens.root.load_tenant_key(wrapped)

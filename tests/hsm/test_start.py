@@ -99,9 +99,7 @@ def test_open_tries_a_wrong_pin_once(interposed: HsmConfig, interposer: Interpos
         assert tokens.root.master_version == 1
 
 
-def test_wrong_pin_met_while_running_closes_the_process_for_good(
-    interposed: HsmConfig, interposer: Interposer
-) -> None:
+def test_wrong_pin_met_while_running_closes_the_process_for_good(interposed: HsmConfig, interposer: Interposer) -> None:
     with open_tokens(interposed, ["log"]) as tokens:
         interposer.forget()
         interposer.rules("C_SignInit rv 0x101 n=1", "C_Login rv 0xa4")
@@ -154,9 +152,7 @@ def test_pin_is_read_from_a_descriptor(interposed: HsmConfig, interposer: Interp
 
 
 @pytest.mark.parametrize("damage", ["emptied", "cut", "removed", "directory", "key", "added"])
-def test_damaged_token_is_refused_with_the_command_that_restores_it(
-    hsm_config: HsmConfig, damage: str
-) -> None:
+def test_damaged_token_is_refused_with_the_command_that_restores_it(hsm_config: HsmConfig, damage: str) -> None:
     with open_tokens(hsm_config, ["root"]) as tokens:
         wrapped = tokens.root.generate_tenant_key()
     path = token_file(hsm_config, "root")
@@ -204,9 +200,7 @@ def test_damaged_manifest_is_refused_and_its_backup_takes_its_place(hsm_config: 
     open_tokens(hsm_config, ["root"]).close()
 
 
-def test_changed_module_is_refused_until_it_is_accepted(
-    interposed: HsmConfig, hsm_template: HsmConfig
-) -> None:
+def test_changed_module_is_refused_until_it_is_accepted(interposed: HsmConfig, hsm_template: HsmConfig) -> None:
     with pytest.raises(HsmKeyMismatch, match="pinned"):
         open_tokens(replace(interposed, module=hsm_template.module), ["root"])
     body = json.loads(interposed.manifest_path.read_bytes())
