@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Deposits: what is taken into custody, who reads it back, and what coverage says (FAULTS C10, R16, X6)."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import threading
+import uuid
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from django.db import Error, connections
+
+from escrow import services
+from escrow.errors import RecordUnreadable
+from escrow.models import Deposit
+from escrow.states import OfficerState
+from holdfast.core import cose
+from holdfast.core.cose import Purpose
+from holdfast.core.encoding import b64u, unb64u
+from holdfast.core.statements import DepositStatement
+from kernel.scope import tenant_scope
+from keys.models import Device
+from tests.keys.support import audit_away
+from tests.recovery.support import World, as_superuser
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def refused(answer: Any) -> tuple[int, str]:
+    return answer.status_code, answer.json()["code"]
+
+
+def test_deposit_is_listed_and_read_back_byte_for_byte_by_a_pending_device(world: World) -> None:
+    deposit = world.deposit()
+    phone = world.new_phone()
+    (row,) = phone.send("GET", "/api/v1/escrow/deposits").json()["deposits"]
+    assert unb64u(row["record_hash"]) == hashlib.sha256(deposit.to_record()).digest()
+    answer = phone.send("GET", f"/api/v1/escrow/deposits/{row['deposit_id']}").json()
+    assert unb64u(answer["record"]) == deposit.to_record()
+
+
+def test_deposit_is_not_found_for_bob_mallory_and_officers_without_a_case(world: World) -> None:
+    deposit_id = uuid.UUID(bytes=world.deposit().header.deposit_id)
+    for name in ("bob", "mallory", "carol"):
+        answer = world.directory.phone(name).send("GET", f"/api/v1/escrow/deposits/{deposit_id}")
+        unknown = world.directory.phone(name).send("GET", f"/api/v1/escrow/deposits/{uuid.uuid4()}")
+        assert (answer.status_code, answer.content) == (404, unknown.content)
+
+
+def test_deposit_is_read_by_officers_while_a_case_names_it(world: World) -> None:
+    case, deposit = world.approved()
+    path = f"/api/v1/escrow/deposits/{uuid.UUID(bytes=deposit.header.deposit_id)}"
+    assert world.directory.phone("carol").send("GET", path).status_code == 200
+    assert world.directory.phone("bob").send("GET", path).status_code == 404
+    case.phone.send("POST", f"{case.path}/cancel", {})
+    assert world.directory.phone("carol").send("GET", path).status_code == 404
+
+
+@pytest.mark.parametrize("where", ["random", "truncated", "flipped", "empty"])
+def test_deposit_refuses_a_record_that_is_not_what_was_signed(world: World, where: str) -> None:
+    deposit = world.build()
+    record = deposit.to_record()
+    broken = {
+        "random": secrets.token_bytes(2000),
+        "truncated": record[:-1],
+        "flipped": record[:-1] + bytes([record[-1] ^ 1]),
+        "empty": b"\0",
+    }[where]
+    assert refused(world.upload(deposit, record=broken)) == (422, "deposit-refused")
+    assert Deposit.unscoped.count() == 0
+
+
+def test_deposit_refuses_a_half_that_no_escrow_key_could_have_sealed(world: World) -> None:
+    poisoned = replace(world.build(), sealed_half=b"\xff" * 384)
+    assert refused(world.upload(poisoned)) == (422, "deposit-refused")
+
+
+def test_deposit_refuses_a_key_that_the_chain_does_not_announce(world: World) -> None:
+    deposit = world.build()
+    header = replace(deposit.header, ak_commitment=bytes(32))
+    assert refused(world.upload(replace(deposit, header=header))) == (422, "deposit-refused")
+
+
+@pytest.mark.parametrize("field", ["tenant", "user", "device"])
+def test_deposit_refuses_another_tenant_user_or_device(world: World, field: str) -> None:
+    deposit = world.build()
+    header = replace(deposit.header, **{field: uuid.uuid4().bytes})
+    assert refused(world.upload(replace(deposit, header=header))) == (422, "deposit-refused")
+
+
+def test_deposit_refuses_without_consent_and_after_it_was_withdrawn(world: World) -> None:
+    assert refused(world.upload(world.build(consent_hash=bytes(32)))) == (422, "deposit-refused")
+    deposit = world.build()
+    world.consent(agreed=False)
+    assert refused(world.upload(deposit)) == (422, "deposit-refused")
+
+
+def test_deposit_refuses_the_policy_before_the_newest(world: World) -> None:
+    deposit = world.build()
+    world.publish(world.policy(m=2), signers=world.founders.values())
+    assert refused(world.upload(deposit)) == (409, "policy-stale")
+
+
+def test_deposit_refuses_a_half_that_was_deposited_before(world: World) -> None:
+    first = world.deposit()
+    second = world.build()
+    answer = world.upload(replace(second, sealed_half=first.sealed_half))
+    assert refused(answer) == (409, "deposit-repeated")
+    assert refused(world.upload(first)) == (409, "deposit-repeated")
+
+
+def test_deposit_refuses_a_half_carried_over_from_another_user(world: World) -> None:
+    mine = world.deposit()
+    stolen = replace(world.build("bob"), sealed_half=mine.sealed_half)
+    assert refused(world.upload(stolen, "bob")) == (409, "deposit-repeated")
+
+
+def test_deposit_refuses_a_statement_of_another_device(world: World) -> None:
+    deposit = world.build()
+    bob = world.directory.phone("bob")
+    statement = DepositStatement(bob.header(), hashlib.sha256(deposit.to_record()).digest())
+    signed = cose.sign(statement.to_payload(), purpose=Purpose.DEPOSIT, key=bob.isk)
+    document = {"record": b64u(deposit.to_record()), "statement": b64u(signed.encode())}
+    assert refused(bob.send("POST", "/api/v1/escrow/deposits", document)) == (422, "deposit-refused")
+
+
+def test_deposit_is_not_taken_when_the_log_cannot_be_written(world: World) -> None:
+    deposit = world.build()
+    with audit_away():
+        assert world.upload(deposit).status_code == 503
+    assert Deposit.unscoped.count() == 0
+
+
+def test_parallel_deposits_of_one_record_store_it_once(world: World) -> None:
+    deposit = world.build()
+    answers: list[int] = []
+
+    def send() -> None:
+        try:
+            answers.append(world.upload(deposit).status_code)
+        finally:
+            connections.close_all()
+
+    threads = [threading.Thread(target=send) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=30)
+    assert sorted(answers) == [201, 409, 409, 409, 409, 409]
+    assert Deposit.unscoped.count() == 1
+
+
+def test_open_deposit_refuses_a_row_that_was_changed_or_moved(world: World) -> None:
+    first, second = world.deposit(), world.deposit()
+    with as_superuser("escrow_deposit"):
+        one = Deposit.unscoped.get(pk=uuid.UUID(bytes=first.header.deposit_id))
+        other = Deposit.unscoped.get(pk=uuid.UUID(bytes=second.header.deposit_id))
+        Deposit.unscoped.filter(pk=one.pk).update(sealed=other.sealed)
+    with tenant_scope(world.tenant_id), pytest.raises(RecordUnreadable):
+        services.open_deposit(Deposit.objects.get(pk=one.pk))
+
+
+def test_database_refuses_to_change_a_deposit(world: World) -> None:
+    world.deposit()
+    with pytest.raises(Error):
+        Deposit.unscoped.update(user_id=uuid.uuid4())
+
+
+def test_deposit_is_flagged_once_its_device_is_revoked(world: World) -> None:
+    from escrow.tasks import flag_deposits_of_revoked_devices
+
+    world.deposit()
+    flag_deposits_of_revoked_devices()
+    assert Deposit.unscoped.get().flagged_at is None
+    Device.unscoped.filter(pk=world.directory.phone("alice").id).update(state="revoked")
+    flag_deposits_of_revoked_devices()
+    assert Deposit.unscoped.get().flagged_at is not None
+
+
+def test_coverage_counts_the_indices_of_officers_who_count_now(world: World) -> None:
+    world.deposit()
+    with tenant_scope(world.tenant_id):
+        (user,) = services.tenant_coverage()
+        (deposit,) = user.deposits
+        assert (deposit.indices, deposit.is_open, deposit.is_alarming) == ((1, 2, 3), True, False)
+        for name, target in (("dan", OfficerState.SUSPENDED), ("erin", OfficerState.SUSPENDED)):
+            services.change_officer(person_id=world.cast.people[name].pk, target=target, actor=world.ceremony)
+        (deposit,) = services.user_coverage(world.cast.alice.pk).deposits
+        assert (deposit.indices, deposit.is_open, deposit.is_alarming) == ((1,), False, True)
+    answer = world.directory.phone("carol").send("GET", "/api/v1/escrow/coverage").json()
+    assert (answer["users"], answer["recoverable"]) == (1, 0)
+    assert world.directory.phone("alice").send("GET", "/api/v1/escrow/coverage").status_code == 403
+
+
+def test_consent_is_refused_for_another_policy_and_under_another_key(world: World) -> None:
+    with pytest.raises(AssertionError, match="policy-stale"):
+        world.consent(policy_hash=bytes(32))
+    account = world.directory.account("alice")
+    account.aik = world.root
+    with pytest.raises(AssertionError, match="consent-refused"):
+        world.consent()

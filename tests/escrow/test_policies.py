@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Policies, escrow keys and officers: what is taken, from whom, and when it counts (FAULTS P6, P8, P15, X8)."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.db import Error, IntegrityError, connections, transaction
+from django.utils import timezone
+
+from escrow import access, services
+from escrow.errors import EscrowKeyRefused, OfficerNeeded, PolicyRefused
+from escrow.models import Policy
+from escrow.states import OfficerState
+from holdfast.core import cose
+from holdfast.core.cose import Purpose
+from kernel.scope import tenant_scope
+from tenants import services as tenants
+from tests.recovery.support import World
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def publish(world: World, policy: Any, *names: str) -> None:
+    world.publish(policy, signers=[world.founders[name] for name in names])
+
+
+def test_read_policy_gives_the_exact_signed_bytes_and_their_history(world: World) -> None:
+    publish(world, world.policy(m=2), "carol", "dan")
+    answer = world.directory.phone("alice").send("GET", "/api/v1/escrow/policy").json()
+    assert [row["version"] for row in answer["history"]] == [1, 2]
+    assert answer["statement"] == answer["history"][-1]["statement"]
+    assert [row["name"] for row in answer["officers"]] == ["Carol", "Dan", "Erin"]
+    key = world.directory.phone("alice").send("GET", "/api/v1/escrow/key").json()
+    assert key["version"] == 1
+
+
+def test_publish_policy_refuses_one_officer_or_an_outsider(world: World) -> None:
+    mallory = world.add_founder("mallory")
+    with pytest.raises(PolicyRefused):
+        publish(world, world.policy(m=2), "carol")
+    with pytest.raises(PolicyRefused):
+        world.publish(world.policy(m=2), signers=[world.founders["carol"], mallory])
+    assert Policy.unscoped.count() == 1
+
+
+def test_publish_policy_refuses_a_version_that_follows_another_history(world: World) -> None:
+    with pytest.raises(PolicyRefused):
+        publish(world, replace(world.policy(m=2), predecessor=bytes(32)), "carol", "dan")
+    with pytest.raises(PolicyRefused):
+        publish(world, replace(world.policy(m=2), version=3), "carol", "dan")
+
+
+def test_publish_policy_refuses_an_officer_who_is_no_officer_of_the_tenant(world: World) -> None:
+    world.add_founder("bob")
+    with pytest.raises(PolicyRefused):
+        publish(world, world.policy(m=2, names=("carol", "dan", "erin", "bob")), "carol", "dan")
+
+
+@pytest.mark.parametrize(("m", "n"), [(1, 3), (0, 3), (3, 3), (2, 2), (2, 17)])
+def test_database_refuses_a_quorum_outside_the_bounds(world: World, m: int, n: int) -> None:
+    now = timezone.now()
+    values = {"version": 9, "hash": b"9" * 32, "statement": b"", "published_at": now, "in_force_from": now}
+    with tenant_scope(world.tenant_id), pytest.raises(IntegrityError), transaction.atomic():
+        Policy.objects.create(m=m, n=n, **values)
+
+
+def test_policy_that_lowers_a_guard_is_in_force_only_after_the_cooling_off(world: World) -> None:
+    publish(world, world.policy(m=2, undelivered_delay_seconds=0), "carol", "dan")
+    with tenant_scope(world.tenant_id):
+        now = timezone.now()
+        assert access.policy_in_force(now).version == 1
+        assert access.newest_policy().version == 2
+        assert access.policy_in_force(now + timedelta(seconds=3601)).version == 2
+
+
+def test_policy_that_raises_a_guard_is_in_force_at_once(world: World) -> None:
+    publish(world, world.policy(m=2, delay_seconds=600), "carol", "dan")
+    with tenant_scope(world.tenant_id):
+        assert access.policy_in_force(timezone.now()).version == 2
+
+
+def test_policy_that_names_an_officer_no_more_removes_her_for_ever(world: World) -> None:
+    world.add_founder("rex")
+    with tenant_scope(world.tenant_id):
+        tenants.change_role(person=world.cast.rex, role="officer", actor=world.ceremony)
+    publish(world, world.policy(m=2, names=("carol", "dan", "rex")), "carol", "dan")
+    with tenant_scope(world.tenant_id):
+        first, second = access.policies()
+        assert [officer.state for officer in access.officers(first)] == ["active", "active", "removed"]
+        rex = access.officers(second)[2]
+        assert rex.counts_from is not None
+        assert {one.person_id for one in access.eligible(second, now=timezone.now(), excluded=frozenset())} == {
+            world.cast.carol.pk,
+            world.cast.dan.pk,
+        }
+        with pytest.raises(ValueError, match="no transition"):
+            services.change_officer(person_id=world.cast.erin.pk, target=OfficerState.ACTIVE, actor=world.ceremony)
+
+
+def test_publish_escrow_key_refuses_a_statement_without_the_root(world: World) -> None:
+    second = replace(world.escrow_key.statement, version=2, predecessor=world.escrow_key.hash)
+    keys = [one.signing_key for one in world.founders.values()]
+    signed = [cose.sign(second.to_payload(), purpose=Purpose.ESCROW_KEY, key=key) for key in keys]
+    with tenant_scope(world.tenant_id), pytest.raises(EscrowKeyRefused):
+        services.publish_escrow_key(
+            statement=cose.encode_many(signed), cka_id=world.public.ref.cka_id, actor=world.ceremony
+        )
+
+
+def test_change_officer_refuses_to_let_one_go_below_the_quorum(world: World) -> None:
+    with tenant_scope(world.tenant_id):
+        services.change_officer(person_id=world.cast.erin.pk, target=OfficerState.AWAY, actor=world.ceremony)
+        for target in (OfficerState.AWAY, OfficerState.REMOVED):
+            with pytest.raises(OfficerNeeded):
+                services.change_officer(person_id=world.cast.dan.pk, target=target, actor=world.ceremony)
+        # A thief is stopped whatever remains.
+        services.change_officer(person_id=world.cast.dan.pk, target=OfficerState.SUSPENDED, actor=world.ceremony)
+
+
+def test_parallel_departures_leave_a_quorum(world: World) -> None:
+    barrier, failures = threading.Barrier(2), []
+
+    def leave(name: str) -> None:
+        try:
+            with tenant_scope(world.tenant_id):
+                barrier.wait()
+                services.change_officer(
+                    person_id=world.cast.people[name].pk, target=OfficerState.REMOVED, actor=world.ceremony
+                )
+        except OfficerNeeded as refusal:
+            failures.append(refusal)
+        finally:
+            connections.close_all()
+
+    threads = [threading.Thread(target=leave, args=(name,)) for name in ("carol", "dan")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=30)
+    with tenant_scope(world.tenant_id):
+        left = access.eligible(access.newest_policy(), now=timezone.now(), excluded=frozenset())
+    assert (len(left), len(failures)) == (2, 1)
+
+
+def test_database_refuses_to_change_what_was_signed(world: World) -> None:
+    with pytest.raises(Error):
+        Policy.unscoped.update(m=3)
+
+
+def test_escrow_is_off_until_it_is_founded(found: Callable[..., World]) -> None:
+    world = found()
+    answer = world.directory.phone("mallory").send("GET", "/api/v1/escrow/policy")
+    assert (answer.status_code, answer.json()["code"]) == (409, "escrow-off")

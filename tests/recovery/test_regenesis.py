@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""After a collected case the account begins again, on the word of m officers and not before the delay is over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from holdfast.core import chain_author, cose
+from holdfast.core.cases import Attestation, Case
+from holdfast.core.chain_author import Author
+from holdfast.core.cose import Purpose, Sign1
+from holdfast.core.encoding import b64u
+from holdfast.core.keys import SigningKey
+from holdfast.core.payloads import Header
+from recovery import tasks
+from tests.keys.support import now
+from tests.recovery.conftest import Hsm
+from tests.recovery.support import OpenCase, World
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def collected(world: World) -> OpenCase:
+    case, _ = world.approved("carol", "dan")
+    world.tick()
+    assert world.collect(case).status_code == 200
+    return case
+
+
+def propose(world: World, case: OpenCase, key: SigningKey) -> Any:
+    head = world.directory.account("alice").chain.head
+    document = {"identity_key": b64u(key.public.encoded), "old_head": b64u(head)}
+    return case.phone.send("PUT", f"{case.path}/successor", document)
+
+
+def attestation(world: World, case: OpenCase, name: str, key: SigningKey) -> Sign1:
+    asked = Case.from_payload(case.statement.payload)
+    said = Attestation(
+        header=Header(world.tenant_id.bytes, asked.subject, b"", now()),
+        old_head=world.directory.account("alice").chain.head,
+        new_aik=key.public,
+        case_id=asked.case_id,
+        device_hash=asked.recipient_device_hash,
+    )
+    return cose.sign(said.to_payload(), purpose=Purpose.ATTESTATION, key=world.founders[name].signing_key)
+
+
+def attest(world: World, case: OpenCase, name: str, key: SigningKey) -> tuple[Any, Sign1]:
+    signed = attestation(world, case, name, key)
+    document = {"statement": b64u(signed.encode())}
+    return world.directory.phone(name).send("POST", f"{case.path}/attestations", document), signed
+
+
+def begin_again(world: World, case: OpenCase, key: SigningKey, said: list[Sign1]) -> Any:
+    from holdfast.core.chain import extend
+
+    account, author = world.directory.account("alice"), Author(case.phone.id.bytes, now(), key)
+    again = chain_author.re_genesis(account.chain, by=author, attestations=said, policy_hash=world.policies[-1].hash)
+    begun = extend(account.chain, again, policies=world.policies)
+    added = chain_author.add_device(
+        begun, by=author, device=case.phone.id.bytes, statement_hash=case.phone.statement.payload_hash
+    )
+    entries = [b64u(entry.encode()) for entry in (again, added)]
+    document = {"entries": entries, "expected_head": b64u(account.chain.head)}
+    return case.phone.send("POST", f"{account.path}/chain", document)
+
+
+def test_account_begins_again_once_enough_officers_attest_the_proposed_key(world: World, hsm: Hsm) -> None:
+    case, key = collected(world), SigningKey.generate()
+    assert propose(world, case, key).status_code == 200
+    said = []
+    for name in ("carol", "dan"):
+        answer, signed = attest(world, case, name, key)
+        assert answer.status_code == 201, answer.content
+        said.append(signed)
+    answer = begin_again(world, case, key, said)
+    assert answer.status_code == 201, answer.content
+    tasks.follow_rotations()
+    assert world.state(case) == "rotated"
+
+
+def test_account_does_not_begin_again_before_the_delay_is_over(found: Callable[..., World], hsm: Hsm) -> None:
+    world = found(delay_seconds=2)
+    case, _ = world.approved("carol", "dan")
+    while world.state(case) != "released":
+        world.tick()
+    assert world.collect(case).status_code == 200
+    key = SigningKey.generate()
+    propose(world, case, key)
+    said = [attest(world, case, name, key)[1] for name in ("carol", "dan")]
+    answer = begin_again(world, case, key, said)
+    assert (answer.status_code, answer.json()["code"]) == (409, "re-genesis-too-early")
+
+
+def test_attest_refuses_another_key_than_the_one_proposed(world: World, hsm: Hsm) -> None:
+    case, key = collected(world), SigningKey.generate()
+    early, _ = attest(world, case, "carol", key)
+    assert (early.status_code, early.json()["code"]) == (422, "attestation-refused")
+    propose(world, case, key)
+    answer, _ = attest(world, case, "carol", SigningKey.generate())
+    assert (answer.status_code, answer.json()["code"]) == (422, "attestation-refused")
+    second = propose(world, case, SigningKey.generate())
+    assert (second.status_code, second.json()["code"]) == (409, "case-moved")
+
+
+def test_attest_is_refused_before_the_release(world: World, hsm: Hsm) -> None:
+    case, _ = world.approved("carol", "dan")
+    answer, _ = attest(world, case, "carol", SigningKey.generate())
+    assert (answer.status_code, answer.json()["code"]) == (409, "case-moved")
+
+
+def test_account_does_not_begin_again_on_attestations_that_were_never_sent(world: World, hsm: Hsm) -> None:
+    # Two officers' signatures alone, without the log ever hearing of them, do not move a chain.
+    case, key = collected(world), SigningKey.generate()
+    propose(world, case, key)
+    said = [attestation(world, case, name, key) for name in ("carol", "dan")]
+    answer = begin_again(world, case, key, said)
+    assert (answer.status_code, answer.json()["code"]) == (403, "regenesis-refused")
