@@ -7,6 +7,7 @@ Implements FAULTS T3 (no route outside the matrix) and L1 (state unchanged). It 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -31,6 +32,11 @@ class Route:
     pattern: str
     view: Any
     kwargs: tuple[str, ...]
+
+    @property
+    def template(self) -> str:
+        """The address as the OpenAPI document writes it."""
+        return "/" + re.sub(r"<\w+:(\w+)>", r"{\1}", self.pattern)
 
     @property
     def is_api(self) -> bool:

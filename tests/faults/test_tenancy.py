@@ -189,7 +189,7 @@ def test_answer_names_nothing_of_another_tenant(name: str, method: str, installa
 def _text_parameters() -> list[tuple[str, str]]:
     """List (route name, parameter) of every query parameter of text that the OpenAPI document declares."""
     document = SchemaGenerator().get_schema(request=None, public=True)  # type: ignore[no-untyped-call]
-    by_path = {"/" + re.sub(r"<\w+:(\w+)>", r"{\1}", route.pattern): route.name for route in api_routes()}
+    by_path = {route.template: route.name for route in api_routes()}
     return [
         (by_path[path], parameter["name"])
         for path, operations in document["paths"].items()
