@@ -126,6 +126,13 @@ def test_upload_refuses_leaves_swapped_dropped_added_or_replaced() -> None:
             verify_batch_upload(BATCH.statement, encode(leaves), device=LAPTOP_STATEMENT, now=NOW)
 
 
+@pytest.mark.parametrize("size", [6, 8, 100])
+def test_upload_refuses_a_signed_root_with_another_number_of_leaves_than_it_says(size: int) -> None:
+    statement, leaves = batch_over(leaves_of(BATCH.leaves), size=size)
+    with pytest.raises(Malformed, match="another number"):
+        verify_batch_upload(statement, leaves, device=LAPTOP_STATEMENT, now=NOW)
+
+
 @pytest.mark.parametrize("ids", [(5, 5), (6, 5), (0, 2**32)])
 def test_upload_refuses_ids_that_do_not_strictly_ascend_within_32_bits(ids: tuple[int, int]) -> None:
     public = OneTimePreKey.from_leaf(UPLOAD.leaves[0].leaf, Suite.HYBRID)

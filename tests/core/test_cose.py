@@ -64,6 +64,17 @@ def test_statement_refuses_another_key_even_under_the_same_kid(kind: KeyKind) ->
         renamed.verify(ALICE[kind].public, purpose=Purpose.SYNC)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_statement_refuses_a_key_that_signed_under_another_keys_name(kind: KeyKind) -> None:
+    key = ALICE[kind]
+    protected = encode({1: signed(kind).alg, 4: SigningKey.generate(kind).public.kid})
+    structure = encode(["Signature1", protected, b"holdfast/v1/sync", b"payload"])
+    # The mathematics holds; taking it would let one signer stand in a quorum under two names.
+    verify(key.public, key.sign(structure), structure)
+    with pytest.raises(InvalidSignature):
+        Sign1(protected, b"payload", key.sign(structure)).verify(key.public, purpose=Purpose.SYNC)
+
+
 def test_statement_refuses_an_algorithm_that_is_not_its_keys() -> None:
     key = ALICE[KeyKind.ED25519]
     protected = encode({1: -7, 4: key.public.kid})
@@ -194,6 +205,7 @@ def test_statement_of_several_signers_refuses_differing_payloads_repeats_and_cro
         [one.value(), b""],
         one.value(),
         crowd,
+        7,
     )
     for value in values:
         with pytest.raises(Malformed):
