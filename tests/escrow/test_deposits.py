@@ -26,7 +26,7 @@ from keys.models import Device
 from tests.keys.support import audit_away
 from tests.recovery.support import World, as_superuser
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgres]
 
 
 def refused(answer: Any) -> tuple[int, str]:
@@ -87,7 +87,8 @@ def test_deposit_refuses_a_key_that_the_chain_does_not_announce(world: World) ->
 @pytest.mark.parametrize("field", ["tenant", "user", "device"])
 def test_deposit_refuses_another_tenant_user_or_device(world: World, field: str) -> None:
     deposit = world.build()
-    header = replace(deposit.header, **{field: uuid.uuid4().bytes})
+    other: dict[str, Any] = {field: uuid.uuid4().bytes}
+    header = replace(deposit.header, **other)
     assert refused(world.upload(replace(deposit, header=header))) == (422, "deposit-refused")
 
 

@@ -23,7 +23,7 @@ from kernel.scope import tenant_scope
 from tenants import services as tenants
 from tests.recovery.support import World
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgres]
 
 
 def publish(world: World, policy: Any, *names: str) -> None:

@@ -105,20 +105,18 @@ class World:
 
     def _found(self, log_vkey: Any, terms: dict[str, Any]) -> None:
         release_keys = self.release.create_keys()
-        self.terms = Terms(
-            **{
-                "delay_seconds": 0,
-                "max_notice_delay_seconds": 0,
-                "cooling_off_seconds": 3600,
-                "undelivered_delay_seconds": 3600,
-                "approve_with": ApproveWith.CLI,
-                "purposes": frozenset({"device-loss", "legal"}),
-                "deposits": DepositRule.FROM_CONSENT,
-                "release_signing_key": release_keys.signing_key,
-                "release_sealing_key": release_keys.sealing_key,
-            }
-            | terms
-        )
+        given: dict[str, Any] = {
+            "delay_seconds": 0,
+            "max_notice_delay_seconds": 0,
+            "cooling_off_seconds": 3600,
+            "undelivered_delay_seconds": 3600,
+            "approve_with": ApproveWith.CLI,
+            "purposes": frozenset({"device-loss", "legal"}),
+            "deposits": DepositRule.FROM_CONSENT,
+            "release_signing_key": release_keys.signing_key,
+            "release_sealing_key": release_keys.sealing_key,
+        } | terms
+        self.terms = Terms(**given)
         first = self.policy(m=2)
         pin = root_pin(self.tenant_id.bytes, self.root.public, hashlib.sha256(first.to_payload()).digest())
         vkey = sequencer.verifier(self.tenant_id, "audit", log_vkey).to_text()
@@ -177,7 +175,11 @@ class World:
     def consent(self, name: str = "alice", **changes: Any) -> bytes:
         """Publish a consent over HTTP and return its hash."""
         phone, account = self.directory.phone(name), self.directory.account(name)
-        given = {"policy_hash": self.policies[-1].hash, "text_hash": bytes(32), "agreed": True} | changes
+        given: dict[str, Any] = {
+            "policy_hash": self.policies[-1].hash,
+            "text_hash": bytes(32),
+            "agreed": True,
+        } | changes
         statement = Consent(phone.header(), **given)
         signed = cose.sign(statement.to_payload(), purpose=Purpose.CONSENT, key=account.aik)
         answer = phone.send("POST", "/api/v1/statements", {"statement": b64u(signed.encode())})
@@ -308,7 +310,8 @@ class World:
         return self.row(case).state
 
     def row(self, case: OpenCase) -> Case:
-        return Case.unscoped.get(pk=case.id)
+        row: Case = Case.unscoped.get(pk=case.id)
+        return row
 
     # Running.
 

@@ -24,7 +24,7 @@ from tests.keys.support import now
 from tests.recovery.conftest import Hsm
 from tests.recovery.support import World
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgres]
 
 
 def test_open_case_refuses_a_requester_who_is_not_the_person_at_the_device(world: World) -> None:

@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from holdfast.core.encoding import b64u
 from holdfast.core.entries import Reason
 from holdfast.core.keys import SealingKey, SigningKey
 from kernel import queue
+from kernel.models import Job
 from kernel.scope import tenant_scope
 from recovery import tasks
 from recovery.models import Case, Notice, Release, SealedShare
@@ -26,13 +28,19 @@ from tests.keys.support import Phone
 from tests.recovery.conftest import Hsm
 from tests.recovery.support import OpenCase, World
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgres]
 
 
 def veto(world: World, case: OpenCase, phone: Phone) -> Any:
     statement = cases.Veto(phone.header(), case.statement.payload_hash, "This is not me.")
     signed = cose.sign(statement.to_payload(), purpose=Purpose.VETO, key=phone.isk)
     return phone.send("POST", f"{case.path}/veto", {"statement": b64u(signed.encode())})
+
+
+def release_at(world: World, case: OpenCase) -> datetime:
+    at = world.row(case).release_at
+    assert at is not None
+    return at
 
 
 def at_once(*acts: Callable[[], Any]) -> list[Any]:
@@ -114,7 +122,7 @@ def test_release_waits_for_the_policys_delay_by_the_logs_time(found: Callable[..
     Case.unscoped.filter(pk=case.id).update(release_at=timezone.now() - timedelta(days=1))
     world.tick()
     assert (world.state(case), hsm.unwraps()) == ("waiting", 0)
-    assert world.row(case).release_at > timezone.now() + timedelta(seconds=500)
+    assert release_at(world, case) > timezone.now() + timedelta(seconds=500)
 
 
 def test_release_waits_for_the_long_delay_when_the_notice_cannot_be_delivered(
@@ -131,11 +139,11 @@ def test_release_waits_for_the_long_delay_when_the_notice_cannot_be_delivered(
     world.tick()
     assert hsm.unwraps() == 0
     for _ in range(5):
-        queue.Job.unscoped.filter(kind="recovery.notice").update(run_at=timezone.now())
+        Job.unscoped.filter(kind="recovery.notice").update(run_at=timezone.now())
         queue.run_due("worker")
     assert Notice.unscoped.get(case_id=case.id, kind="opened").state == "failed"
     assert world.state(case) == "waiting"
-    assert world.row(case).release_at > timezone.now() + timedelta(seconds=3000)
+    assert release_at(world, case) > timezone.now() + timedelta(seconds=3000)
     world.tick()
     assert (world.state(case), hsm.unwraps()) == ("waiting", 0)
 
@@ -175,7 +183,7 @@ def test_veto_racing_with_the_release_wins_or_comes_too_late_and_the_log_says_wh
         world.sequence()
         hsm.interposer.forget()
         with world.process() as process:
-            vetoed, _ = at_once(lambda case=case: veto(world, case, alice), process.tick)
+            vetoed, _ = at_once(functools.partial(veto, world, case, alice), process.tick)
         tags, state = world.tags(case), world.state(case)
         outcomes.add(state)
         if vetoed.status_code == 201:
@@ -256,7 +264,7 @@ def test_case_is_not_found_for_mallory(world: World) -> None:
     routes = [("GET", ""), ("GET", "/release"), ("GET", "/attestations"), ("POST", "/cancel")]
     unknown = f"/api/v1/cases/{SealingKey.generate().public.kid.hex()}"
     for method, route in routes:
-        document = {} if method == "POST" else None
+        document: dict[str, str] | None = {} if method == "POST" else None
         answer = phone.send(method, case.path + route, document)
         assert answer.status_code == 404
         assert answer.content == phone.send(method, _uuid_path(unknown) + route, document).content

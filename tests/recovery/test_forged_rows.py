@@ -22,7 +22,7 @@ from tests.keys.support import now
 from tests.recovery.conftest import Hsm
 from tests.recovery.support import OpenCase, World, as_superuser
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgres]
 
 
 def held(world: World, hsm: Hsm, case: OpenCase) -> bool:

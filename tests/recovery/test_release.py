@@ -8,7 +8,7 @@ import pytest
 from tests.recovery.conftest import Hsm
 from tests.recovery.support import World
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgres]
 
 
 def test_release_opens_the_archive_key_on_the_recipient_device_only(world: World, hsm: Hsm) -> None:
