@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Break the code on purpose, fault by fault, and see the named test catch it: `make seeds` (FAULTS G0).
+
+Each test first passes on an untouched copy of the tree, then fails on a patched one by an assertion of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import queue
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from xml.etree import ElementTree
+
+from tests.faults.seeds import PROJECT, DoesNotApply, Seed, seeds
+
+AT_ONCE = min(2, os.cpu_count() or 1)
+LEFT_OUT = (".git", ".venv", "var", "__pycache__", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".hypothesis")
+SECONDS = 300
+# What a test says when it has seen the fault; anything else may be the patch's own mistake.
+SEEN = re.compile(r"AssertionError|assert |Failed: ")
+
+
+def main() -> int:
+    """Try the seeds that are named, or all of them; 0 when every one was caught."""
+    parser = argparse.ArgumentParser(prog="make seeds", description=__doc__)
+    parser.add_argument("names", nargs="*", help="numbers or names of seeds; all when none is given")
+    wanted = parser.parse_args().names
+    chosen = [seed for seed in seeds() if not wanted or any(seed.name.startswith(name) for name in wanted)]
+    with tempfile.TemporaryDirectory(prefix="holdfast-seeds-") as directory:
+        trees = Trees(Path(directory))
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            verdicts = []
+            for seed, verdict, seconds in pool.map(lambda one: _tried(one, trees), chosen):
+                verdicts.append(verdict)
+                print(f"{seed.name:44} {verdict:22} {seconds:5.1f} s  {seed.caught_by}", flush=True)
+    caught = verdicts.count("caught")
+    print(f"{caught} of {len(chosen)} seeded faults were caught")
+    return 0 if chosen and caught == len(chosen) else 1
+
+
+class Trees:
+    """As many copies of the project as seeds are tried at once."""
+
+    def __init__(self, directory: Path) -> None:
+        self._free: queue.Queue[Path] = queue.Queue()
+        for number in range(AT_ONCE):
+            copy = directory / str(number)
+            shutil.copytree(PROJECT, copy, ignore=shutil.ignore_patterns(*LEFT_OUT))
+            self._free.put(copy)
+
+    @contextmanager
+    def one(self) -> Iterator[Path]:
+        """Borrow a copy."""
+        tree = self._free.get()
+        try:
+            yield tree
+        finally:
+            self._free.put(tree)
+
+
+def _tried(seed: Seed, trees: Trees) -> tuple[Seed, str, float]:
+    started = time.monotonic()
+    with trees.one() as tree:
+        verdict = _verdict(seed, tree)
+    return seed, verdict, time.monotonic() - started
+
+
+def _verdict(seed: Seed, tree: Path) -> str:
+    if _outcome(seed, tree) != "passed":
+        return "FAILS WITHOUT IT"
+    try:
+        seed.apply(tree)
+    except DoesNotApply as error:
+        return f"DOES NOT APPLY ({error})"
+    try:
+        outcome = _outcome(seed, tree)
+    finally:
+        seed.apply(tree, "--reverse")
+    return {"seen": "caught", "passed": "SURVIVED"}.get(outcome, outcome)
+
+
+def _outcome(seed: Seed, tree: Path) -> str:
+    """Run the seed's test alone: `passed`, `seen` when it failed by its own assertion, or what else became of it."""
+    report = tree / "report.xml"
+    report.unlink(missing_ok=True)
+    runner = [sys.executable, "-m", "tests.postgres"] if seed.on_postgres else []
+    command = [*runner, sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={report}"]
+    # Compiled files are told apart by the second of their source, and a patch may come and go within one.
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    try:
+        subprocess.run(
+            [*command, seed.caught_by], cwd=tree, env=environment, capture_output=True, timeout=SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return "TIMED OUT"
+    return _read(report)
+
+
+def _read(report: Path) -> str:
+    if not report.exists():
+        return "NOT RUN"
+    cases = list(ElementTree.parse(report).iter("testcase"))  # noqa: S314 — pytest's own report
+    failures = [failure.get("message", "") for case in cases for failure in case.iter("failure")]
+    if any(case.find("error") is not None for case in cases) or not cases:
+        return "ERROR"
+    if not failures:
+        return "passed" if all(case.find("skipped") is None for case in cases) else "SKIPPED"
+    return "seen" if all(SEEN.search(message) for message in failures) else f"FAILED OTHERWISE ({failures[0][:60]})"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The seeded faults are fit to be tried: each names a rule and a test that there is, and fits the code as it stands."""
+
+from __future__ import annotations
+
+import ast
+
+import pytest
+
+from tests.faults.seeds import PROJECT, Seed, seeds
+
+
+def test_enough_faults_are_seeded() -> None:
+    assert len(seeds()) >= 25
+    assert len({seed.name.partition("-")[0] for seed in seeds()}) == len(seeds())
+
+
+@pytest.mark.parametrize("seed", seeds(), ids=lambda seed: seed.name)
+def test_seed_applies_to_the_product_and_names_a_test(seed: Seed) -> None:
+    seed.apply(PROJECT, "--check")
+    touched = [line[6:] for line in seed.path.read_text().splitlines() if line.startswith("+++ b/")]
+    assert touched
+    assert not [name for name in touched if name.startswith("tests/")]
+    path, _, test = seed.caught_by.partition("::")
+    names = {node.name for node in ast.parse((PROJECT / path).read_text()).body if isinstance(node, ast.FunctionDef)}
+    assert test.partition("[")[0] in names
+    assert seed.rule
