@@ -93,9 +93,7 @@ class Case:
         """Read the payload; raises Malformed, also for one deposit twice and for notice later than a year."""
         header, fields = open_payload(payload, "case", range(7, 22))
         require_device(header, "case")
-        rows = [
-            Fields.of_row(row, "case deposit", 2) for row in fields.array(12, minimum=1, maximum=MAX_DEPOSITS)
-        ]
+        rows = [Fields.of_row(row, "case deposit", 2) for row in fields.array(12, minimum=1, maximum=MAX_DEPOSITS)]
         deposits = tuple((row.octets(0, ID_SIZE), row.octets(1, HASH_SIZE)) for row in rows)
         if len({deposit_id for deposit_id, _ in deposits}) != len(deposits):
             raise fields.refuse(12, "names one deposit twice")
@@ -171,8 +169,7 @@ class Approval:
         approves = bool(fields.uint(10, maximum=1))
         bounds = (1, MAX_DEPOSITS) if approves else (0, 0)
         rows = [
-            Fields.of_row(row, "approval share", 3)
-            for row in fields.array(8, minimum=bounds[0], maximum=bounds[1])
+            Fields.of_row(row, "approval share", 3) for row in fields.array(8, minimum=bounds[0], maximum=bounds[1])
         ]
         shares = tuple(
             (row.octets(0, ID_SIZE), row.uint(1, minimum=1, maximum=MAX_OFFICERS), row.octets(2, HASH_SIZE))

@@ -198,9 +198,7 @@ class Fields:
 
     __slots__ = ("_map", "_what")
 
-    def __init__(
-        self, value: Value, what: str, required: Iterable[int], optional: Iterable[int] = ()
-    ) -> None:
+    def __init__(self, value: Value, what: str, required: Iterable[int], optional: Iterable[int] = ()) -> None:
         if not isinstance(value, dict):
             raise Malformed(f"{what}: not a map")
         required = frozenset(required)

@@ -44,9 +44,7 @@ class EnrolmentCode:
     log_vkey: str = ""
 
     @classmethod
-    def new(
-        cls, *, tenant: bytes, person: bytes, root_pin: bytes = b"", log_vkey: str = ""
-    ) -> "EnrolmentCode":
+    def new(cls, *, tenant: bytes, person: bytes, root_pin: bytes = b"", log_vkey: str = "") -> "EnrolmentCode":
         """Make a code with a fresh secret."""
         return cls(tenant, person, SecretBytes(secrets.token_bytes(SECRET_SIZE)), root_pin, log_vkey)
 

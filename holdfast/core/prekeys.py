@@ -28,9 +28,7 @@ SIGNED_PRE_KEY_LIFE_SECONDS: Final = 30 * 86400
 MAX_BATCH: Final = 100
 
 
-def _read_pre_key_halves(
-    fields: Fields, suite: Suite, dh: int, kem: int
-) -> tuple[PublicKey, PublicKey | None]:
+def _read_pre_key_halves(fields: Fields, suite: Suite, dh: int, kem: int) -> tuple[PublicKey, PublicKey | None]:
     if (kem in fields) is not suite.has_kem:
         raise fields.refuse(kem, "does not fit the suite")
     return (
@@ -54,9 +52,7 @@ class SignedPreKey:
     def to_payload(self) -> bytes:
         """Return the payload bytes. PROTOCOL section 3, `prekey` of kind 1."""
         kem = {12: self.kem.encoded} if self.kem else {}
-        return close_payload(
-            self.header, {7: int(self.suite), 8: self.key_id, 9: 1, 11: self.dh.encoded, **kem}
-        )
+        return close_payload(self.header, {7: int(self.suite), 8: self.key_id, 9: 1, 11: self.dh.encoded, **kem})
 
     @classmethod
     def from_payload(cls, payload: bytes) -> "SignedPreKey":

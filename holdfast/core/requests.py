@@ -67,9 +67,7 @@ class SignatureParameters:
     def text(self) -> str:
         """The value of @signature-params: the covered parts, then the parameters. RFC 9421 section 2.3."""
         covered = " ".join(f'"{name}"' for name in components(self.method))
-        return (
-            f'({covered});created={self.created};keyid="{self.keyid}";nonce="{b64u(self.nonce)}";tag="{TAG}"'
-        )
+        return f'({covered});created={self.created};keyid="{self.keyid}";nonce="{b64u(self.nonce)}";tag="{TAG}"'
 
     def base(self, *, target_uri: str, digest: str) -> bytes:
         """Return the bytes to sign. `digest` is the Content-Digest field, "" for GET and HEAD. RFC 9421 section 2.5.
