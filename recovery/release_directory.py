@@ -130,20 +130,6 @@ class Directory:
         """Keep the last checkpoint verified, so that no shorter or other log is believed after a restart."""
         _write(self.path / "follower", state)
 
-    def canaries(self) -> frozenset[bytes]:
-        """Return SHA-256 of every half that the canary verb may open: written at the ceremony, else empty."""
-        try:
-            value = decode((self.path / "canaries").read_bytes())
-        except FileNotFoundError:
-            return frozenset()
-        if not isinstance(value, list) or not all(isinstance(one, bytes) for one in value):
-            raise Malformed("canaries: not a list of hashes")
-        return frozenset(one for one in value if isinstance(one, bytes))
-
-    def set_canaries(self, hashes: frozenset[bytes]) -> None:
-        """Write the list of canaries. The ceremony calls it."""
-        _write(self.path / "canaries", encode(sorted(hashes)))
-
     def intent(self, case_id: bytes) -> Intent | None:
         """Return the intent written for a case id, if any."""
         try:
