@@ -36,7 +36,7 @@ class Seed:
             raise DoesNotApply(f"{self.name}: {done.stderr.strip()}")
 
 
-class DoesNotApply(Exception):  # noqa: N818 — named for what is wrong
+class DoesNotApply(Exception):
     """The patch does not fit the tree: whoever changed the code renews it."""
 
 
