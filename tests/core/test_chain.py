@@ -540,6 +540,11 @@ def test_entry_refuses_a_predecessor_before_the_first_and_none_after_it(seq: int
         Entry.make(Header(ACME, ALICE, LAPTOP, NOW), seq, prev, ShareManifest(hash_of("m")), (AIK,))
 
 
+def test_entry_refuses_to_be_nobodys() -> None:
+    with pytest.raises(Malformed, match="no user"):
+        Entry.make(Header(ACME, b"", b"", NOW), 0, b"", Genesis(AIK.public, None), (AIK,))
+
+
 def test_chain_refuses_a_statement_of_another_purpose_with_a_perfect_payload() -> None:
     _, state = cast.begin()
     payload = add(state).signatures[0].payload
