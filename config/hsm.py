@@ -6,11 +6,16 @@ ESCROW page, "Keys and where their PINs are". The ceremony token is opened by no
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from config.env import ENV
+from hsm import registry
 from hsm.config import DEBIAN_SOFTHSM, HsmConfig, PinFile
+from hsm.errors import HsmUnavailable
 from hsm.runtime import open_tokens
+
+log = logging.getLogger("holdfast.hsm")
 
 ROLE_TOKENS: dict[str, tuple[str, ...]] = {
     "web": ("root",),
@@ -33,6 +38,20 @@ def hsm_config() -> HsmConfig:
         softhsm=ENV.hsm_softhsm,
         pins=pins,
     )
+
+
+def verify_at_start() -> None:
+    """Open this role's tokens now, so that a process with a wrong, damaged or missing HSM refuses to start.
+
+    An HSM that is merely away is no reason: the process starts, says so, and answers 503 where it needs it. Raises
+    HsmError for everything else. Call it after fork.
+    """
+    for name in ROLE_TOKENS[ENV.role]:
+        try:
+            getattr(registry, name)()
+        except HsmUnavailable as error:
+            log.warning("the HSM is away: %s", error)
+            return
 
 
 def open_role_tokens() -> dict[str, Any]:

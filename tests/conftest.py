@@ -13,7 +13,8 @@ ON_POSTGRES = bool(os.environ.get("HOLDFAST_TEST_POSTGRES"))
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """On PostgreSQL run what is marked `postgres`; elsewhere leave out what only it can run."""
-    chosen, left_out = [], []
+    chosen: list[pytest.Item] = []
+    left_out: list[pytest.Item] = []
     for item in items:
         postgres, only = item.get_closest_marker("postgres"), item.get_closest_marker("postgres_only")
         soak = item.get_closest_marker("soak") and "soak" not in (config.option.markexpr or "")
@@ -32,7 +33,7 @@ def _emptying_the_log_between_tests() -> Iterator[None]:
     from django.test import TransactionTestCase
 
     frozen = importlib.import_module("audit.migrations.0002_append_only")
-    empty = TransactionTestCase._fixture_teardown
+    empty = TransactionTestCase._fixture_teardown  # type: ignore[attr-defined]
 
     def teardown(self: TransactionTestCase) -> None:
         with connection.schema_editor() as editor:
@@ -45,3 +46,14 @@ def _emptying_the_log_between_tests() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(TransactionTestCase, "_fixture_teardown", teardown)
         yield
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings_xdist_suffix(request: pytest.FixtureRequest) -> None:
+    """Tests side by side share a PostgreSQL server, so their databases differ by name; SQLite's by directory."""
+    from django.conf import settings
+
+    worker = getattr(request.config, "workerinput", {}).get("workerid")
+    if ON_POSTGRES and worker:
+        database = settings.DATABASES["default"]
+        database.setdefault("TEST", {})["NAME"] = f"test_{database['NAME']}_{worker}"

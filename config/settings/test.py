@@ -13,6 +13,11 @@ from config.settings.base import *  # noqa: F403
 
 # One directory per test session, shared with the processes that a test starts (they inherit it).
 _state = Path(os.environ.setdefault("HOLDFAST_STATE_DIR", tempfile.mkdtemp(prefix="holdfast-test-")))
+if os.environ.get("PYTEST_XDIST_WORKER", _state.name) != _state.name:
+    # Tests side by side each have a directory, and so a database, of their own.
+    _state = _state / os.environ["PYTEST_XDIST_WORKER"]
+    _state.mkdir(exist_ok=True)
+    os.environ["HOLDFAST_STATE_DIR"] = str(_state)
 HOLDFAST_STATE_DIR = _state
 HOLDFAST_RELEASE_DIR = ENV.release_dir or _state / "release"
 SECRET_KEY = "only-for-tests-" + "0" * 50

@@ -27,7 +27,7 @@ from holdfast.core.secret import SecretBytes
 from holdfast.core.statements import DepositStatement
 from tests.checks import production
 from tests.faults.memory import find
-from tests.fixtures.hsm import Interposer
+from tests.fixtures.hsm import Interposer, make_home
 from tests.fixtures.server import PROJECT, Installation
 from tests.journeys.demo import Walk
 
@@ -179,7 +179,16 @@ finally:
 
 def _seen_by_its_own_account(directory: Path, command: list[str], *, wait: float) -> str:
     without = ["setpriv", "--bounding-set=-sys_ptrace", "--inh-caps=-sys_ptrace"] if _is_root() else []
-    environment = {**production(directory), "HOLDFAST_RELEASE_DIR": str(directory / "release"), "PATH": "/usr/bin:/bin"}
+    # Real tokens, because a process without its HSM refuses to start.
+    hsm = make_home(directory / "tokens")
+    environment = {
+        **production(directory),
+        "HOLDFAST_HSM_HOME": str(hsm.home),
+        "HOLDFAST_HSM_MODULE": str(hsm.module),
+        "HOLDFAST_HSM_SOFTHSM": "true",
+        "HOLDFAST_RELEASE_DIR": str(directory / "release"),
+        "PATH": "/usr/bin:/bin",
+    }
     done = subprocess.run(
         [*without, sys.executable, "-c", READER, str(wait), *command],
         cwd=PROJECT,

@@ -13,7 +13,9 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError
 
+from config.hsm import verify_at_start
 from config.memory import close_memory
+from hsm.errors import HsmError
 from recovery import release_process
 
 log = logging.getLogger("holdfast.release")
@@ -31,6 +33,10 @@ class Command(BaseCommand):
             raise CommandError("Run it with HOLDFAST_ROLE=release, as its own account, with its own PINs.")
         if settings.HOLDFAST_CLOSE_MEMORY:
             close_memory()
+        try:
+            verify_at_start()
+        except HsmError as error:
+            raise CommandError(str(error)) from error
         stop = threading.Event()
 
         def on_signal(number: int, frame: FrameType | None) -> None:

@@ -11,11 +11,13 @@ from types import FrameType
 from typing import Any
 
 from django.conf import settings
-from django.core.management.base import BaseCommand
+from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError, close_old_connections
 
+from config.hsm import verify_at_start
 from config.memory import close_memory
 from config.schedule import Schedule
+from hsm.errors import HsmError
 from kernel import queue
 
 log = logging.getLogger("holdfast.worker")
@@ -31,6 +33,10 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         if settings.HOLDFAST_CLOSE_MEMORY:
             close_memory()
+        try:
+            verify_at_start()
+        except HsmError as error:
+            raise CommandError(str(error)) from error
         stop = threading.Event()
 
         def on_signal(number: int, frame: FrameType | None) -> None:
