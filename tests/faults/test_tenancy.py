@@ -24,6 +24,7 @@ from tests.faults.routes import Route, api_calls, api_routes, changed, ids_in, p
 from tests.faults.world import ROLES, VALID, Installation, Organisation
 from tests.tenants.support import make_device
 
+pytestmark = pytest.mark.postgres
 CALLS = sorted(api_calls())
 NAMING = {route.name for route in api_routes() if any(name.endswith("_id") for name in route.kwargs)}
 # Nobody signs an enrolment: its code names its tenant.
@@ -52,7 +53,7 @@ def octets(response: Any) -> bytes:
 
 
 def refused(response: Any) -> bool:
-    return 400 <= response.status_code < 500 and response["content-type"] == "application/problem+json"
+    return bool(400 <= response.status_code < 500 and response["content-type"] == "application/problem+json")
 
 
 def test_every_address_belongs_to_the_api_the_console_or_nobody() -> None:
@@ -188,7 +189,7 @@ def test_answer_names_nothing_of_another_tenant(name: str, method: str, installa
 
 def _text_parameters() -> list[tuple[str, str]]:
     """List (route name, parameter) of every query parameter of text that the OpenAPI document declares."""
-    document = SchemaGenerator().get_schema(request=None, public=True)  # type: ignore[no-untyped-call]
+    document = SchemaGenerator().get_schema(request=None, public=True)
     by_path = {route.template: route.name for route in api_routes()}
     return [
         (by_path[path], parameter["name"])
