@@ -51,5 +51,5 @@ soak: ## The longer storms
 	$(PY) -m tests.postgres $(PY) -m pytest -q -m soak
 
 requirements: ## Pin the requirements again, with hashes
-	$(PY) -m uv pip compile -q --generate-hashes --no-emit-index-url --no-header --extra server pyproject.toml -o requirements.txt
-	$(PY) -m uv pip compile -q --generate-hashes --no-emit-index-url --no-header --extra server --extra dev pyproject.toml -o requirements-dev.txt
+	$(PY) -m uv pip compile -q --python-version 3.11.2 --generate-hashes --no-emit-index-url --no-header --extra server pyproject.toml -o requirements.txt
+	$(PY) -m uv pip compile -q --python-version 3.11.2 --generate-hashes --no-emit-index-url --no-header --extra server --extra dev pyproject.toml -o requirements-dev.txt

@@ -11,5 +11,9 @@ ALLOWED_HOSTS = [*ENV.allowed_hosts, "127.0.0.1", "localhost"]
 EMAIL_BACKEND = "django.core.mail.backends.filebased.EmailBackend"
 EMAIL_FILE_PATH = ENV.state_dir / "mail"
 WHITENOISE_USE_FINDERS = True
+# Static files are found where they are written; there is nothing to collect.
+STATIC_ROOT = None
+# `make up` shows what a newcomer needs to see; what goes well is not news.
+LOGGING = {**LOGGING, "root": {"handlers": ["stderr"], "level": "WARNING"}}  # noqa: F405
 # SoftHSM computes inside the process and a test reads its memory: development stays dumpable.
 HOLDFAST_CLOSE_MEMORY = False

@@ -51,6 +51,7 @@ class Command(BaseCommand):
         making = target.with_name(f"{target.name}.making")
         shutil.rmtree(making, ignore_errors=True)
         self.stdout.write("First start: making a development installation")
+        self.stdout.flush()
         environment = {**os.environ, "HOLDFAST_STATE_DIR": str(making), "HOLDFAST_ROLE": "ceremony"}
         command = [sys.executable, str(settings.BASE_DIR / "manage.py"), "setup_development"]
         if subprocess.run(command, env=environment, check=False).returncode != 0:  # noqa: S603 — our own command
