@@ -60,9 +60,7 @@ def make_master(session: Any, naming: Naming) -> KeyRecord:
         capabilities=WRAPPING_CAPABILITIES,
         template=MASTER,
     )
-    canary = session.generate_key(
-        KeyType.AES, 256, capabilities=TENANT_KEY_CAPABILITIES, template=TENANT_KEY_BIRTH
-    )
+    canary = session.generate_key(KeyType.AES, 256, capabilities=TENANT_KEY_CAPABILITIES, template=TENANT_KEY_BIRTH)
     try:
         blob = master.wrap_key(canary, mechanism=Mechanism.AES_KEY_WRAP)
         kcv = key_check_value(canary)

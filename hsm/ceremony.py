@@ -73,9 +73,7 @@ class Ceremony:
     def escrow_keys(self, tenant_id: str) -> list[EscrowPublicKey]:
         """Return the tenant's escrow keys, oldest first; needs no PIN."""
         manifest = manifests.load(self._config.manifest_path)
-        return [
-            _escrow_public(record) for record in manifest.token("escrow").find("escrow", tenant=tenant_id)
-        ]
+        return [_escrow_public(record) for record in manifest.token("escrow").find("escrow", tenant=tenant_id)]
 
     def create_tenant_root(self, tenant_id: str) -> SigningPublicKey:
         """Make the tenant's root signing key on `ceremony`. Raises HsmError when the tenant has one."""
@@ -84,9 +82,7 @@ class Ceremony:
 
     def tenant_root(self, tenant_id: str) -> SigningPublicKey:
         """Return the tenant's root public key; needs no PIN. Raises HsmKeyMissing."""
-        found = (
-            manifests.load(self._config.manifest_path).token("ceremony").find("tenant-root", tenant=tenant_id)
-        )
+        found = manifests.load(self._config.manifest_path).token("ceremony").find("tenant-root", tenant=tenant_id)
         if not found:
             raise HsmKeyMissing(f"no ceremony has made a root key for the tenant {tenant_id}")
         return signing.public_key(bytes.fromhex(found[-1].public))
@@ -105,9 +101,7 @@ class Ceremony:
             replace(manifest, module_path=path, module_sha256=digest).save(self._config.manifest_path)
 
     def _make(self, serials: Mapping[str, str]) -> None:
-        existing = (
-            manifests.load(self._config.manifest_path).tokens if self._config.manifest_path.exists() else {}
-        )
+        existing = manifests.load(self._config.manifest_path).tokens if self._config.manifest_path.exists() else {}
         missing = [name for name in TOKENS if name not in existing]
         if not missing:
             raise HsmError(f"{self._config.manifest_path} exists: the tokens have been made")

@@ -90,9 +90,7 @@ def _create_key(workshop: Workshop, *, kind: str, tenant: str = "") -> dict[str,
     label = "-".join(part for part in (kind, tenant, f"v{version}") if part)
     cka_id = secrets.token_bytes(16)
     with workshop.session(record.serial) as session:
-        key = birth.MAKERS[kind](
-            session, birth.Naming(kind, cka_id, label, version, tenant, workshop.manifest.oaep)
-        )
+        key = birth.MAKERS[kind](session, birth.Naming(kind, cka_id, label, version, tenant, workshop.manifest.oaep))
     workshop.commit(replace(record, generation=record.generation + 1, keys=(*record.keys, key)))
     return asdict(key)
 

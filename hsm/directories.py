@@ -164,9 +164,7 @@ def restore_token(config: HsmConfig, name: str) -> Path:
     return pristine
 
 
-def commit(
-    config: HsmConfig, manifest: Manifest, name: str, record: TokenRecord, tokens: Path | None
-) -> None:
+def commit(config: HsmConfig, manifest: Manifest, name: str, record: TokenRecord, tokens: Path | None) -> None:
     """Make `tokens` the pristine directory of `name`, with its backup, by replacing the manifest.
 
     Killed before that, the old token and manifest stand; killed after, the new ones do.

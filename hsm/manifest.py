@@ -89,8 +89,7 @@ class Manifest:
             raise HsmKeyMismatch(f"the HSM module is {module}; the ceremony pinned {self.module_path}")
         if module_sha256(module) != self.module_sha256:
             raise HsmKeyMismatch(
-                f"{module} has changed since the ceremony. After an upgrade that you made: "
-                "manage.py hsm_accept_module"
+                f"{module} has changed since the ceremony. After an upgrade that you made: manage.py hsm_accept_module"
             )
 
     def to_json(self) -> bytes:

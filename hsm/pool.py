@@ -76,9 +76,7 @@ class TokenSession:
 
 
 class _Job(Generic[T]):
-    def __init__(
-        self, token: str, operation: Callable[[TokenSession], T], *, opens: bool, once: bool
-    ) -> None:
+    def __init__(self, token: str, operation: Callable[[TokenSession], T], *, opens: bool, once: bool) -> None:
         self.token, self.operation, self.opens, self.once = token, operation, opens, once
         self.future: Future[T] = Future()
 
@@ -258,9 +256,7 @@ class HsmPool:
                 break
             except ck.PKCS11Error as error:
                 if meaning(error) is Meaning.PIN_REJECTED:
-                    raise HsmPinRejected(
-                        f"the HSM refused the PIN: {error!r}; it is not tried again"
-                    ) from error
+                    raise HsmPinRejected(f"the HSM refused the PIN: {error!r}; it is not tried again") from error
                 if attempt == _START_TRIES:
                     raise HsmUnavailable(f"the HSM does not start: {error!r}") from error
                 time.sleep(0.05 * 4**attempt / 4)

@@ -61,9 +61,7 @@ def rewrap(
     public = None
     try:
         modulus, exponent = recipient.n.to_bytes(_RSA_BITS // 8, "big"), recipient.e.to_bytes(3, "big")
-        public = session.create_object(
-            {Attribute.CLASS: ObjectClass.PUBLIC_KEY, **recipient_public(modulus, exponent)}
-        )
+        public = session.create_object({Attribute.CLASS: ObjectClass.PUBLIC_KEY, **recipient_public(modulus, exponent)})
         return bytes(
             public.wrap_key(
                 escrowed,

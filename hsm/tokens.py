@@ -38,9 +38,7 @@ _TAG_BITS = 128
 
 def _capabilities(pool: HsmPool, signature: SigningPublicKey | None = None) -> Capabilities:
     oaep: OaepAlgorithm = "oaep-sha1" if pool.manifest.oaep == "oaep-sha1" else "oaep-sha256"
-    return Capabilities(
-        blind_rewrap=True, oaep=oaep, signature=None if signature is None else signature.algorithm
-    )
+    return Capabilities(blind_rewrap=True, oaep=oaep, signature=None if signature is None else signature.algorithm)
 
 
 class Pkcs11RootToken:
@@ -111,9 +109,7 @@ class Pkcs11TenantKey:
             # Drawn in the operation: a repeated one must not reuse it. os.urandom does not repeat after fork.
             nonce = os.urandom(_NONCE_BYTES)
             return nonce + bytes(
-                self._key(session).encrypt(
-                    key.reveal(), mechanism=Mechanism.AES_GCM, mechanism_param=_gcm(nonce, aad)
-                )
+                self._key(session).encrypt(key.reveal(), mechanism=Mechanism.AES_GCM, mechanism_param=_gcm(nonce, aad))
             )
 
         wrapped = self._pool.run("root", encrypt)
@@ -164,9 +160,7 @@ class Pkcs11LogToken:
 
     def sign(self, data: bytes) -> bytes:
         record = self._record()
-        return self._pool.run(
-            "log", lambda session: signing.sign(session.key(record), record.algorithm, data)
-        )
+        return self._pool.run("log", lambda session: signing.sign(session.key(record), record.algorithm, data))
 
     def _record(self) -> KeyRecord:
         keys = self._pool.manifest.token("log").find("log")

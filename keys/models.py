@@ -104,9 +104,7 @@ class SignedPreKey(TenantModel):
         abstract = False
         constraints: ClassVar = [
             models.UniqueConstraint(fields=["device", "key_id"], name="signed_pre_key_id_once"),
-            models.UniqueConstraint(
-                fields=["device"], condition=Q(is_current=True), name="one_current_signed_pre_key"
-            ),
+            models.UniqueConstraint(fields=["device"], condition=Q(is_current=True), name="one_current_signed_pre_key"),
         ]
 
 
@@ -183,9 +181,7 @@ class Claim(TenantModel):
         abstract = False
         indexes: ClassVar = [models.Index(fields=["device_id", "claimed_at"], name="claim_rate")]
         constraints: ClassVar = [
-            models.UniqueConstraint(
-                fields=["tenant_id", "requester_id", "key", "ordinal"], name="claim_once_per_key"
-            ),
+            models.UniqueConstraint(fields=["tenant_id", "requester_id", "key", "ordinal"], name="claim_once_per_key"),
             # The database's own word that no key leaves twice, whatever the code above it does.
             models.UniqueConstraint(fields=["batch_id", "key_id"], name="one_time_pre_key_once"),
         ]

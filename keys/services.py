@@ -273,7 +273,9 @@ def _store_entries(
     if head is None:
         ChainHead.objects.create(user_id=user_id, seq=after.seq, head=after.head)
         return
-    moved = ChainHead.objects.filter(pk=head.pk, head=head.head).update(seq=after.seq, head=after.head)
+    moved = ChainHead.objects.filter(pk=head.pk, head=head.head).update(
+        seq=after.seq, head=after.head, updated_at=timezone.now()
+    )
     if moved != 1:
         raise ChainStale("Read the newer entries, then make yours on top.")
 

@@ -14,6 +14,7 @@ from typing import Any, Final
 from uuid import UUID, uuid4
 
 from django.db import IntegrityError, transaction
+from django.utils import timezone
 
 from audit import services as audit
 from holdfast.core import vault as vault_format
@@ -151,7 +152,9 @@ def _put(model: type[Vault] | type[VaultDoor], sealed: SealedForStoring, **names
     if model.objects.filter(pk=sealed.row_id, version=sealed.version, blob_hash=sealed.blob_hash).exists():
         return False
     if sealed.version > 1:
-        moved = model.objects.filter(pk=sealed.row_id, version=sealed.version - 1).update(**values)
+        moved = model.objects.filter(pk=sealed.row_id, version=sealed.version - 1).update(
+            updated_at=timezone.now(), **values
+        )
         if moved != 1:
             raise VaultStale("Read it again, merge, then write.")
         return True

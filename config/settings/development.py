@@ -12,7 +12,7 @@ EMAIL_BACKEND = "django.core.mail.backends.filebased.EmailBackend"
 EMAIL_FILE_PATH = ENV.state_dir / "mail"
 WHITENOISE_USE_FINDERS = True
 # Static files are found where they are written; there is nothing to collect.
-STATIC_ROOT = None
+STATIC_ROOT = None  # type: ignore[assignment]
 # `make up` shows what a newcomer needs to see; what goes well is not news.
 LOGGING = {**LOGGING, "root": {"handlers": ["stderr"], "level": "WARNING"}}  # noqa: F405
 # SoftHSM computes inside the process and a test reads its memory: development stays dumpable.
