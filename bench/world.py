@@ -73,7 +73,8 @@ def server() -> Iterator[tuple[str, int, int]]:
     from tests.postgres import free_port
 
     port = free_port()
-    environment = {**os.environ, "HOLDFAST_ROLE": "web", "HOLDFAST_PUBLIC_URL": f"http://127.0.0.1:{port}"}
+    # Claims touch no HSM, so the server is given none.
+    environment = {**os.environ, "HOLDFAST_ROLE": "tool", "HOLDFAST_PUBLIC_URL": f"http://127.0.0.1:{port}"}
     command = [sys.executable, "-m", "granian", "--interface", "wsgi", "config.wsgi:application", "--no-ws"]
     command += ["--host", "127.0.0.1", "--port", str(port), "--workers", "1", "--blocking-threads", "8"]
     with subprocess.Popen(
