@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+from django.conf import settings
+
 from config.hsm import open_role_tokens
 from holdfast.core import errors as core
 from hsm import errors as hsm_errors
 from hsm import registry
-from kernel import errors, problems
+from kernel import errors, problems, queue
 
 
 class Malformed(errors.Invalid):
@@ -85,3 +87,7 @@ def wire() -> None:
     for source, target in TRANSLATIONS:
         problems.translate(source, target)
     registry.install(open_role_tokens)
+    if settings.CELERY_BROKER_URL:
+        from config.celery import run_job
+
+        queue.hint_with(lambda job_id: run_job.apply_async([str(job_id)], retry=False))

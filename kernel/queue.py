@@ -38,6 +38,26 @@ class RunLater(Exception):
         super().__init__(why)
 
 
+Hint = Callable[[UUID], object]
+_hints: list[Hint] = []
+
+
+def hint_with(hint: Hint) -> None:
+    """Have every promised job's id passed on after its commit, to a broker that may wake a worker sooner.
+
+    A hint that is lost, doubled or fails costs only time: the row is the truth, and workers look at the rows.
+    """
+    _hints[:] = [hint]
+
+
+def _hint(job_id: UUID) -> None:
+    for hint in _hints:
+        try:
+            hint(job_id)
+        except Exception as error:  # noqa: BLE001 — the act is committed; a broker that is away must not undo its answer
+            log.warning("no hint for job %s: %s", job_id, type(error).__name__)
+
+
 Periodic = Callable[[], object]
 _periodic: list[tuple[float, Periodic]] = []
 
@@ -90,6 +110,8 @@ def enqueue(
     job: Job = Job.objects.create(
         tenant_id=current_tenant(), kind=kind, queue=queue, run_at=when, unique=unique, payload=ids
     )
+    if _hints and queue == "worker":
+        transaction.on_commit(lambda: _hint(job.pk))
     return job
 
 
