@@ -67,7 +67,11 @@ def rotate_key(state: ChainState, *, by: Author, new_aik: SigningKey, reason: Re
 
 
 def set_recovery_key(state: ChainState, *, by: Author, recovery_key: PublicKey, old: SigningKey | None = None) -> Entry:
-    """Set the recovery key; `old` signs as well when one is set already."""
+    """Set the recovery key, at once when none is set or when the `old` one signs as well.
+
+    Without `old`, it is announced; the same entry again after `announced.due_at` sets it. Naming the key that is set
+    cancels what is announced.
+    """
     return _next(state, by, SetRecoveryKey(recovery_key), *((old,) if old else ()))
 
 

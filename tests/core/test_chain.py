@@ -11,7 +11,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from holdfast.core import chain_author, cose
-from holdfast.core.chain import MAX_DEVICES, ChainPin, ChainState, extend, verify_chain
+from holdfast.core.chain import (
+    BACKWARDS_SECONDS,
+    MAX_DEVICES,
+    RECOVERY_KEY_DELAY_SECONDS,
+    AnnouncedKey,
+    ChainPin,
+    ChainState,
+    extend,
+    in_force,
+    state_at,
+    verify_chain,
+)
 from holdfast.core.chain_author import Author
 from holdfast.core.cose import Purpose, Sign1
 from holdfast.core.encoding import encode
@@ -31,8 +42,9 @@ from holdfast.core.entries import (
 from holdfast.core.errors import Forked, HoldfastError, InvalidSignature, Malformed, QuorumNotMet, Untrusted
 from holdfast.core.keys import KeyKind, SigningKey
 from holdfast.core.payloads import Header, close_payload
+from holdfast.core.policy import SignedPolicy, verify_successor
 from tests.core import cast
-from tests.core.cast import ACME, AIK, ALICE, LAPTOP, NOW, OFFICER_KEYS, PHONE, SIGNED_POLICY, hash_of, id_of
+from tests.core.cast import ACME, AIK, ALICE, DAY, LAPTOP, NOW, OFFICER_KEYS, PHONE, SIGNED_POLICY, hash_of, id_of
 
 P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 BY = Author(LAPTOP, NOW, AIK)
@@ -212,7 +224,6 @@ def test_chain_refuses_every_type_that_mallory_signs(body: Body) -> None:
         (RotateKey(NEW.public, Reason.SCHEDULE), (NEW, AIK)),
         (RotateKey(NEW.public, Reason.SCHEDULE), (AIK, SigningKey.generate())),
         (RotateKey(NEW.public, Reason.SCHEDULE), (AIK, RECOVERY)),
-        (SetRecoveryKey(NEW.public), (AIK,)),
         (SetRecoveryKey(NEW.public), (RECOVERY,)),
         (SetRecoveryKey(NEW.public), (RECOVERY, AIK)),
         (SetRecoveryKey(NEW.public), (AIK, NEW)),
@@ -243,16 +254,127 @@ def test_rotation_refuses_a_key_that_the_chain_has_used() -> None:
             extend(rotated, chain_author.rotate_key(rotated, by=by, new_aik=used, reason=Reason.SCHEDULE))
 
 
-def test_recovery_key_is_set_once_by_the_identity_key_and_changed_only_with_the_old_one() -> None:
+def set_key(state: ChainState, key: SigningKey, *, days: float = 0, old: SigningKey | None = None) -> Entry:
+    by = Author(LAPTOP, NOW + int(days * DAY), AIK)
+    return chain_author.set_recovery_key(state, by=by, recovery_key=key.public, old=old)
+
+
+def test_recovery_key_is_set_at_once_by_the_identity_key_and_changed_at_once_with_the_old_one() -> None:
     _, state = cast.begin()
-    with_key = extend(state, chain_author.set_recovery_key(state, by=BY, recovery_key=RECOVERY.public))
-    assert with_key.recovery_key == RECOVERY.public
-    with pytest.raises(InvalidSignature):
-        extend(with_key, chain_author.set_recovery_key(with_key, by=BY, recovery_key=NEW.public))
-    changed = extend(with_key, chain_author.set_recovery_key(with_key, by=BY, recovery_key=NEW.public, old=RECOVERY))
-    assert changed.recovery_key == NEW.public
+    with_key = extend(state, set_key(state, RECOVERY))
+    assert (with_key.recovery_key, with_key.announced) == (RECOVERY.public, None)
+    changed = extend(with_key, set_key(with_key, NEW, old=RECOVERY))
+    assert (changed.recovery_key, changed.announced) == (NEW.public, None)
     with pytest.raises(Untrusted, match="identity key"):
-        extend(state, chain_author.set_recovery_key(state, by=BY, recovery_key=AIK.public))
+        extend(state, set_key(state, AIK))
+
+
+def test_identity_key_alone_only_announces_a_recovery_key_and_waits_seven_days() -> None:
+    _, state = cast.begin(RECOVERY.public)
+    waiting = extend(state, set_key(state, NEW))
+    assert (waiting.recovery_key, waiting.announced) == (RECOVERY.public, AnnouncedKey(NEW.public, NOW))
+    with pytest.raises(Untrusted, match="seven days"):
+        extend(waiting, set_key(waiting, NEW, days=7 - 1 / DAY))
+    changed = extend(waiting, set_key(waiting, NEW, days=7))
+    assert (changed.recovery_key, changed.announced) == (NEW.public, None)
+
+
+def test_announcing_another_recovery_key_begins_the_week_anew() -> None:
+    _, state = cast.begin(RECOVERY.public)
+    other = SigningKey.generate()
+    state = extend(state, set_key(state, NEW))
+    state = extend(state, set_key(state, other, days=6))
+    for key in (NEW, other):
+        # NEW would be due if it still waited; announced again, it begins to wait.
+        fresh = extend(state, set_key(state, key, days=7)) if key is NEW else state
+        assert fresh.recovery_key == RECOVERY.public
+    with pytest.raises(Untrusted, match="seven days"):
+        extend(state, set_key(state, other, days=12))
+    assert extend(state, set_key(state, other, days=13)).recovery_key == other.public
+
+
+def test_announced_recovery_key_is_cancelled_by_restating_the_one_that_is_set() -> None:
+    _, state = cast.begin(RECOVERY.public)
+    waiting = extend(state, set_key(state, NEW))
+    for restated in (set_key(waiting, RECOVERY, days=6), set_key(waiting, RECOVERY, days=6, old=RECOVERY)):
+        cancelled = extend(waiting, restated)
+        assert (cancelled.recovery_key, cancelled.announced) == (RECOVERY.public, None)
+        again = extend(cancelled, set_key(cancelled, NEW, days=8))
+        assert again.recovery_key == RECOVERY.public
+
+
+def test_announced_recovery_key_is_cancelled_by_a_rotation_of_the_old_one_and_by_no_other() -> None:
+    _, state = cast.begin(RECOVERY.public)
+    waiting = extend(state, set_key(state, NEW))
+    fresh = SigningKey.generate()
+
+    def rotated(by: SigningKey) -> ChainState:
+        author = Author(PHONE, NOW, by)
+        return extend(waiting, chain_author.rotate_key(waiting, by=author, new_aik=fresh, reason=Reason.SCHEDULE))
+
+    assert rotated(RECOVERY).announced is None
+    # An owner who lost her phrase rotates every month: that does not make her begin the week anew.
+    assert rotated(AIK).announced == waiting.announced
+
+
+def test_announced_recovery_key_does_not_outlive_the_revocation_of_a_device() -> None:
+    _, state = cast.begin(RECOVERY.public)
+    waiting = extend(state, set_key(state, SigningKey.generate()))
+    assert extend(waiting, *revoke(waiting)).announced is None
+
+
+def test_announced_recovery_key_does_not_become_the_identity_key() -> None:
+    _, state = cast.begin(RECOVERY.public)
+    waiting = extend(state, set_key(state, NEW))
+    with pytest.raises(Untrusted, match="has used"):
+        extend(waiting, chain_author.rotate_key(waiting, by=BY, new_aik=NEW, reason=Reason.SCHEDULE))
+
+
+def test_entry_is_not_dated_before_those_it_follows() -> None:
+    _, state = cast.begin()
+
+    def dated(seconds: int) -> Entry:
+        return add(state, by=Author(LAPTOP, NOW - seconds, AIK))
+
+    kept = extend(state, dated(BACKWARDS_SECONDS))
+    assert kept.time == NOW
+    with pytest.raises(Untrusted, match="dated before"):
+        extend(state, dated(BACKWARDS_SECONDS + 1))
+    # Nor step by step: the latest date counts, not the one before.
+    with pytest.raises(Untrusted, match="dated before"):
+        extend(kept, add(kept, "tablet", Author(LAPTOP, NOW - BACKWARDS_SECONDS - 1, AIK)))
+
+
+def test_a_week_does_not_lie_in_the_past_of_the_chain() -> None:
+    _, state = cast.begin(RECOVERY.public)
+    week = RECOVERY_KEY_DELAY_SECONDS
+    with pytest.raises(Untrusted, match="dated before"):
+        extend(state, chain_author.set_recovery_key(state, by=Author(LAPTOP, NOW - week, AIK), recovery_key=NEW.public))
+
+
+def test_re_genesis_leads_a_chain_back_from_the_future() -> None:
+    _, state = cast.begin()
+    lost = extend(state, add(state, by=Author(LAPTOP, NOW + 365 * DAY, AIK)))
+    with pytest.raises(Untrusted, match="dated before"):
+        extend(lost, add(lost, "tablet"))
+    again = extend(lost, begin_again(lost, NEW, *OFFICER_KEYS[:2]), policies=POLICIES)
+    assert again.time == NOW
+
+
+def test_state_at_a_head_is_what_the_chain_said_then() -> None:
+    entries, _ = long_chain()
+    states = {
+        count: verify_chain(entries[:count], tenant=ACME, user=ALICE, policies=POLICIES)
+        for count in (1, 2, 3, 6, 8, len(entries))
+    }
+    for count, then in states.items():
+        head = entries[count - 1].hash
+        assert state_at(entries, head, tenant=ACME, user=ALICE, policies=POLICIES) == then
+    between = entries[6].hash
+    assert isinstance(entries[6].body, RevokeDevice)
+    for head in (between, hash_of("another chain"), b""):
+        with pytest.raises(Untrusted):
+            state_at(entries, head, tenant=ACME, user=ALICE, policies=POLICIES)
 
 
 def test_revocation_is_believed_only_together_with_its_rotation() -> None:
@@ -478,6 +600,40 @@ def test_re_genesis_refuses_a_policy_that_the_verifier_does_not_hold() -> None:
     for policies in ((), (replace(SIGNED_POLICY, hash=hash_of("another")),), (foreign,)):
         with pytest.raises(Untrusted, match="does not hold"):
             extend(state, entry, policies=policies)
+
+
+def successor(signed: SignedPolicy = SIGNED_POLICY, **changes: Any) -> SignedPolicy:
+    """The next version, signed by the officers of the one before."""
+    payload = cast.next_policy(signed, **changes).to_payload()
+    return verify_successor(cast.signed_by(OFFICER_KEYS, payload, Purpose.POLICY), predecessor=signed)
+
+
+def test_re_genesis_refuses_a_policy_older_than_the_one_in_force_when_the_chain_was_last_seen() -> None:
+    _, state = cast.begin()
+    policies = (SIGNED_POLICY, successor(header=replace(cast.TENANT, issued_at=NOW + DAY)))
+    entry = begin_again(state, NEW, *OFFICER_KEYS[:2])
+    assert extend(state, entry, policies=policies, oldest_policy=1).re_genesis
+    with pytest.raises(Untrusted, match="no longer in force"):
+        extend(state, entry, policies=policies, oldest_policy=2)
+    # A verifier who meets the account for the first time cannot know when, and believes what was in force once.
+    assert extend(state, entry, policies=policies).re_genesis
+
+
+def test_re_genesis_refuses_a_policy_that_lowers_a_guard_until_its_cooling_off_is_over() -> None:
+    _, state = cast.begin()
+    lower = successor(terms=replace(cast.TERMS, delay_seconds=0))
+    policies = (SIGNED_POLICY, lower)
+    assert [in_force(policies, NOW + seconds) for seconds in (-1, 0, DAY - 1, DAY)] == [0, 1, 1, 2]
+    assert in_force((), NOW) == 0
+
+    def named(days: float) -> Entry:
+        said = [cast.attest(key, state, NEW.public, hash_of("new phone")) for key in OFFICER_KEYS[:2]]
+        by = Author(PHONE, NOW + int(days * DAY), NEW)
+        return chain_author.re_genesis(state, by=by, attestations=said, policy_hash=lower.hash)
+
+    assert extend(state, named(1), policies=policies).re_genesis
+    with pytest.raises(Untrusted, match="not in force yet"):
+        extend(state, named(0.5), policies=policies)
 
 
 def test_re_genesis_refuses_an_officer_who_attests_herself() -> None:
