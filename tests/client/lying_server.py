@@ -25,12 +25,16 @@ from holdfast.core.cose import Purpose, Sign1, encode_many, sign
 from holdfast.core.deposit import Deposit
 from holdfast.core.encoding import b64u, decode, unb64u
 from holdfast.core.enrolment import EnrolmentCode
-from holdfast.core.entries import AddDevice, Entry, ReGenesis
+from holdfast.core.entries import AddDevice, Entry, ReGenesis, RevokeDevice
 from holdfast.core.keys import PublicKey, RecipientRsaKey, SealingKey, SigningKey, wrap_rsa
 from holdfast.core.payloads import Header
 from holdfast.core.policy import ApproveWith, DepositRule, Officer, Policy, Terms
 from holdfast.core.statements import DeviceStatement, EscrowKey
 from holdfast.core.trust import root_pin
+from tests.client import lying_contacts, lying_mailbox
+from tests.client.lying_contacts import ContactRecovery
+from tests.client.lying_log import KeysLog
+from tests.client.lying_mailbox import Mailboxes, refused
 
 URL = "http://127.0.0.1:8123"
 NOW = 1_790_000_000
@@ -38,6 +42,7 @@ TENANT = bytes(range(16))
 PURPOSES = frozenset({"recovery"})
 
 Lie = Callable[[dict[str, Any]], dict[str, Any]]
+Instead = Callable[[dict[str, Any]], tuple[int, dict[str, Any]]]
 
 
 def text(identifier: bytes) -> str:
@@ -63,6 +68,7 @@ class Tenant:
     release_signing: SigningKey = field(default_factory=SigningKey.generate)
     release_sealing: SealingKey = field(default_factory=SealingKey.generate)
     escrow: RecipientRsaKey = field(default_factory=RecipientRsaKey.generate)
+    log: SigningKey = field(default_factory=SigningKey.generate)
     officers: list[Founder] = field(default_factory=lambda: [Founder(secrets.token_bytes(16)) for _ in range(3)])
     policies: list[bytes] = field(default_factory=list)
     keys: list[bytes] = field(default_factory=list)
@@ -124,12 +130,20 @@ def _payload_hash(statement: bytes) -> bytes:
     return Sign1.from_value(value[0]).payload_hash
 
 
-class LyingServer:
-    """Serves one tenant. `lies` maps a pattern of "METHOD path" to what is done to the honest answer."""
+class LyingServer(Mailboxes, ContactRecovery):
+    """Serves one tenant. `lies` maps a pattern of "METHOD path" to what is done to the honest answer.
+
+    `instead` maps one to what answers in place of the honest handler, from the request's body. `lost` holds the
+    patterns whose answer never arrives, though the act was done.
+    """
 
     def __init__(self, tenant: Tenant) -> None:
+        Mailboxes.__init__(self)
+        ContactRecovery.__init__(self, NOW)
         self.tenant = tenant
         self.lies: dict[str, Lie] = {}
+        self.instead: dict[str, Instead] = {}
+        self.lost: set[str] = set()
         self.log: list[tuple[str, str, dict[str, Any]]] = []
         self.devices: dict[str, bytes] = {}
         self.chains: dict[str, list[bytes]] = {}
@@ -139,13 +153,18 @@ class LyingServer:
         self.doors: dict[str, dict[str, str]] = {}
         self.deposits: dict[str, dict[str, Any]] = {}
         self.cases: dict[str, dict[str, Any]] = {}
+        self.keys_log = KeysLog(tenant.tenant, NOW, tenant.log)
+        self._answered: dict[tuple[str, str, str], tuple[int, dict[str, Any]]] = {}
 
     def transport(self) -> httpx2.MockTransport:
         return httpx2.MockTransport(self._answer)
 
     def code(self, person: bytes, *, pin: bytes | None = None) -> EnrolmentCode:
         return EnrolmentCode.new(
-            tenant=self.tenant.tenant, person=person, root_pin=self.tenant.pin if pin is None else pin
+            tenant=self.tenant.tenant,
+            person=person,
+            root_pin=self.tenant.pin if pin is None else pin,
+            log_vkey=self.keys_log.verifier("audit").to_text(),
         )
 
     def posted(self, path: str) -> list[dict[str, Any]]:
@@ -156,17 +175,30 @@ class LyingServer:
         body = json.loads(request.read() or b"{}")
         self.log.append((method, path, body))
         asker = request.headers.get("signature-input", "").partition('keyid="')[2][:36]
-        for (verb, pattern), handler in _ROUTES.items():
-            match = re.fullmatch(pattern, path)
-            if verb == method and match:
-                status, answer = handler(self, asker, body, dict(request.url.params), *match.groups())
-                break
+        act = (asker, path, request.headers.get("idempotency-key", ""))
+        if act in self._answered:
+            status, answer = self._answered[act]
         else:
-            status, answer = 404, {"title": "Not found", "code": "not-found", "detail": "Not found."}
+            status, answer = self._handle(method, path, asker, body, dict(request.url.params))
+            if act[2] and status < 300:
+                self._answered[act] = status, answer
         for pattern, lie in self.lies.items():
             if status < 300 and re.fullmatch(pattern, f"{method} {path}"):
                 answer = lie(json.loads(json.dumps(answer)))
+        if any(re.fullmatch(pattern, f"{method} {path}") for pattern in self.lost):
+            raise httpx2.ReadTimeout("lost")
         return httpx2.Response(status, json=answer)
+
+    def _handle(self, method: str, path: str, asker: str, body: Any, query: Any) -> tuple[int, dict[str, Any]]:
+        for pattern, instead in self.instead.items():
+            if re.fullmatch(pattern, f"{method} {path}"):
+                return instead(body)
+        for (verb, pattern), handler in _ROUTES.items():
+            match = re.fullmatch(pattern, path)
+            if verb == method and match:
+                answered: tuple[int, dict[str, Any]] = handler(self, asker, body, query, *match.groups())
+                return answered
+        return refused(404, "not-found")
 
     def _user(self, device: str) -> str:
         return text(DeviceStatement.from_payload(Sign1.parse(self.devices[device]).payload).header.user)
@@ -174,11 +206,13 @@ class LyingServer:
     def _listed(self, user: str) -> list[str]:
         """Return the devices that stand in a chain after its newest beginning, in the order they were added."""
         listed: list[str] = []
-        for entry in map(Entry.parse, self.chains[user]):
+        for entry in map(Entry.parse, self.chains.get(user, [])):
             if isinstance(entry.body, ReGenesis):
                 listed = []
             elif isinstance(entry.body, AddDevice):
                 listed.append(text(entry.body.device))
+            elif isinstance(entry.body, RevokeDevice):
+                listed.remove(text(entry.body.device))
         return listed
 
     # Devices and chains
@@ -191,7 +225,14 @@ class LyingServer:
 
     def own_devices(self, asker: str, _body: Any, _query: Any) -> Any:
         mine = [one for one in self.devices if self._user(one) == self._user(asker)]
-        return 200, {"devices": [{"device_id": one, "state": "active"} for one in mine]}
+        active = self._listed(self._user(asker))
+        rows = [{"device_id": one, "state": "active" if one in active else "pending"} for one in mine]
+        return 200, {"devices": rows}
+
+    def add_successor(self, asker: str, body: Any, query: Any, old: str) -> Any:
+        status, answer = self.enrol(asker, body, query)
+        self.successors[old] = answer["device_id"]
+        return status, answer
 
     def one_device(self, _asker: str, _body: Any, _query: Any, device: str) -> Any:
         return 200, {"device_id": device, "device_statement": b64u(self.devices[device])}
@@ -209,8 +250,17 @@ class LyingServer:
         head = b64u(Entry.parse(entries[-1]).hash) if entries else None
         if body["expected_head"] != head:
             return 409, {"title": "Stale", "code": "chain-stale", "detail": "Stale."}
-        entries += [unb64u(one) for one in body["entries"]]
+        fresh = [unb64u(one) for one in body["entries"]]
+        entries += fresh
+        for entry in map(Entry.parse, fresh):
+            self.keys_log.append(UUID(user).bytes, entry)
+        self.move_to_successors(user)
         return 201, {"head": b64u(Entry.parse(entries[-1]).hash), "seq": len(entries) - 1}
+
+    def chain_proof(self, _asker: str, _body: Any, query: Any, user: str) -> Any:
+        old_size = int(query["old_size"]) if "old_size" in query else None
+        answer = self.keys_log.proof(UUID(user).bytes, int(query["seq"]), old_size)
+        return (200, answer) if answer else refused(404, "not-logged-yet")
 
     # Pre-keys
 
@@ -238,24 +288,27 @@ class LyingServer:
         return 200, {"count": len(self.batches.get(device, []))}
 
     def claim(self, _asker: str, _body: Any, _query: Any, user: str) -> Any:
-        bundles = []
-        for device in self._listed(user):
-            if device not in self.bundles:
-                continue
-            statement = self.devices[device]
-            row = {
-                "device_id": device,
-                "v": 1,
-                "suite": DeviceStatement.from_payload(Sign1.parse(statement).payload).suite,
-                "chain_head": b64u(Entry.parse(self.chains[user][-1]).hash),
-                "device_statement": b64u(statement),
-                "signed_pre_key": self.bundles[device]["signed_pre_key"],
-                "one_time": "exhausted",
-            }
-            if self.batches.get(device):
-                row |= {"one_time_pre_key": self.batches[device].pop(0), "one_time": "handed-out"}
-            bundles.append(row)
-        return 200, {"chain_head": b64u(Entry.parse(self.chains[user][-1]).hash), "bundles": bundles}
+        rows = [{"device_id": one, **self._bundle(one)} for one in self._listed(user) if one in self.bundles]
+        return 200, {"chain_head": b64u(Entry.parse(self.chains[user][-1]).hash), "bundles": rows}
+
+    def claim_one(self, _asker: str, _body: Any, _query: Any, device: str) -> Any:
+        if device not in self.bundles or device not in self._listed(self._user(device)):
+            return refused(404, "not-found")
+        return 200, self._bundle(device)
+
+    def _bundle(self, device: str) -> dict[str, Any]:
+        statement = self.devices[device]
+        row = {
+            "v": 1,
+            "suite": DeviceStatement.from_payload(Sign1.parse(statement).payload).suite,
+            "chain_head": b64u(Entry.parse(self.chains[self._user(device)][-1]).hash),
+            "device_statement": b64u(statement),
+            "signed_pre_key": self.bundles[device]["signed_pre_key"],
+            "one_time": "exhausted",
+        }
+        if self.batches.get(device):
+            row |= {"one_time_pre_key": self.batches[device].pop(0), "one_time": "handed-out"}
+        return row
 
     # Vault
 
@@ -273,10 +326,18 @@ class LyingServer:
         return 200, {"doors": [{"kind": kind, "version": 1} for kind in doors]}
 
     def one_door(self, asker: str, _body: Any, _query: Any, kind: str) -> Any:
+        if kind not in self.doors.get(self._user(asker), {}):
+            return refused(404, "not-found")
+        if asker not in self._listed(self._user(asker)):
+            self.notice(self._user(asker), {"event": "door-read", "kind": kind, "device_id": asker})
         return 200, {"blob": self.doors[self._user(asker)][kind], "version": 1}
 
     def put_door(self, asker: str, body: Any, _query: Any, kind: str) -> Any:
         self.doors.setdefault(self._user(asker), {})[kind] = body["blob"]
+        return 204, {}
+
+    def delete_door(self, asker: str, _body: Any, _query: Any, kind: str) -> Any:
+        self.doors.get(self._user(asker), {}).pop(kind, None)
         return 204, {}
 
     # Escrow
@@ -391,11 +452,15 @@ _ROUTES: dict[tuple[str, str], Callable[..., Any]] = {
     ("GET", f"devices/{_ID}/pre-keys"): LyingServer.count,
     ("POST", f"devices/{_ID}/check"): LyingServer.check,
     ("POST", f"users/{_ID}/claim"): LyingServer.claim,
+    ("POST", f"devices/{_ID}/claim"): LyingServer.claim_one,
+    ("POST", f"devices/{_ID}/successor"): LyingServer.add_successor,
+    ("GET", f"users/{_ID}/chain/proof"): LyingServer.chain_proof,
     ("GET", "vault"): LyingServer.get_vault,
     ("PUT", "vault"): LyingServer.put_vault,
     ("GET", "vault/doors"): LyingServer.get_doors,
     ("GET", "vault/doors/([a-z]+)"): LyingServer.one_door,
     ("PUT", "vault/doors/([a-z]+)"): LyingServer.put_door,
+    ("DELETE", "vault/doors/([a-z]+)"): LyingServer.delete_door,
     ("GET", "escrow/policy"): LyingServer.policy,
     ("GET", "escrow/key"): LyingServer.key,
     ("POST", "statements"): LyingServer.statement,
@@ -410,4 +475,6 @@ _ROUTES: dict[tuple[str, str], Callable[..., Any]] = {
     ("POST", f"cases/{_ID}/attestations"): LyingServer.attest,
     ("GET", f"cases/{_ID}/attestations"): LyingServer.attestations,
     ("GET", f"cases/{_ID}/release"): LyingServer.release,
+    **lying_mailbox.ROUTES,
+    **lying_contacts.ROUTES,
 }
