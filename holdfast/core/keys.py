@@ -280,6 +280,20 @@ class SigningKey:
         """Restore a key from its 32 bytes; raises Malformed for another size or a scalar out of range."""
         return cls(kind, seed)
 
+    @classmethod
+    def from_uniform(cls, kind: KeyKind, octets: SecretBytes) -> "SigningKey":
+        """Derive a key from 48 uniform bytes: their first 32 as an Ed25519 seed, or all of them as a P-256 scalar.
+
+        Raises ValueError for another size (the caller's mistake). FIPS 186-5 appendix A.2.1: with 128 bits more
+        than the order has, the scalar's bias cannot be seen.
+        """
+        raw = octets.reveal()
+        if len(raw) != 48:
+            raise ValueError("a signing key is derived from 48 bytes")
+        if kind is KeyKind.P256_SIGNING:
+            raw = (int.from_bytes(raw, "big") % (_P256_ORDER - 1) + 1).to_bytes(32, "big")
+        return cls(kind, SecretBytes(raw[:32]))
+
     def sign(self, data: bytes) -> bytes:
         """Return a 64-byte signature: Ed25519 (RFC 8032), or ECDSA with SHA-256 as raw r‖s (RFC 6979)."""
         if isinstance(self._private, ed25519.Ed25519PrivateKey):

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Shamir secret sharing of a short secret among officers, byte by byte over GF(2^8).
+"""Shamir secret sharing of a short secret, byte by byte over GF(2^8).
 
-Implements ESCROW "Deposit": field polynomial 0x11B, one random polynomial per byte, secret at x = 0, x_i = i.
+Implements ESCROW "Deposit": field polynomial 0x11B, one random polynomial per byte, secret at x = 0, x_i = i
+(`slip39` shares the arithmetic, with its points elsewhere).
 Does not authenticate: a wrong share yields a wrong secret, so each is checked against its commitment first.
 """
 
@@ -14,6 +15,7 @@ from holdfast.core.secret import SecretBytes
 
 MAX_SHARES = 16
 MIN_QUORUM = 2
+MAX_X = 255
 
 # A byte string is handled as one integer, a byte to a lane, and only ever multiplied by a public number
 # (an officer's index, or a Lagrange coefficient made of indices). Secrets therefore decide neither a branch
@@ -53,23 +55,36 @@ def combine(shares: Mapping[int, SecretBytes]) -> SecretBytes:
     """
     if not MIN_QUORUM <= len(shares) <= MAX_SHARES or any(not 1 <= i <= MAX_SHARES for i in shares):
         raise ValueError("shares are 2 to 16, with indices 1..16")
-    widths = {len(share) for share in shares.values()}
+    return interpolate(shares, at=0)
+
+
+def interpolate(points: Mapping[int, SecretBytes], *, at: int) -> SecretBytes:
+    """Return the value at `at` of the polynomial of least degree through `points`, byte by byte.
+
+    points: values of one length, by x in 0..255; at: 0..255, which gives the point itself where it is one.
+    Raises ValueError for other numbers or lengths (the caller's mistake).
+    """
+    if not all(0 <= x <= MAX_X for x in (at, *points)):
+        raise ValueError("x is a byte")
+    widths = {len(share) for share in points.values()}
     if len(widths) != 1 or 0 in widths:
         raise ValueError("shares of one secret have one length")
+    if at in points:
+        return points[at]
     width = widths.pop()
     value = 0
-    for index, share in shares.items():
-        value ^= _times(int.from_bytes(share.reveal(), "big"), _weight_at_zero(index, shares), width)
+    for x, share in points.items():
+        value ^= _times(int.from_bytes(share.reveal(), "big"), _weight(x, points, at), width)
     return SecretBytes(value.to_bytes(width, "big"))
 
 
-def _weight_at_zero(index: int, indices: Mapping[int, SecretBytes]) -> int:
-    """The Lagrange coefficient of `index` at x = 0: the product of j / (j - i), where minus is XOR."""
+def _weight(x: int, points: Mapping[int, SecretBytes], at: int) -> int:
+    """The Lagrange coefficient of the point at x: the product of (at - other) / (x - other), where minus is XOR."""
     above, below = 1, 1
-    for other in indices:
-        if other != index:
-            above = _times(above, other, 1)
-            below = _times(below, other ^ index, 1)
+    for other in points:
+        if other != x:
+            above = _times(above, other ^ at, 1)
+            below = _times(below, other ^ x, 1)
     return _times(above, _inverse(below), 1)
 
 
