@@ -10,18 +10,22 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 from uuid import UUID
 
 import httpx2
 
+from holdfast.client import keyring
 from holdfast.client.errors import ProfileError
+from holdfast.client.profile import Head, damaged, new_key
 from holdfast.client.state import Device, State
-from holdfast.client.store import DirectoryStore, Safe, Store
+from holdfast.client.store import PROFILE_FILE, SqliteStore, Store, head_of, locked, make_private_directory
 from holdfast.client.transport import Api, Clock, Credential, check_server
 from holdfast.core import chain
 from holdfast.core.chain import ChainState
 from holdfast.core.chain_author import Author
 from holdfast.core.cose import Sign1, parse_many
+from holdfast.core.doors import DEFAULT_COST, Argon2Cost
 from holdfast.core.encoding import MAX_BLOB
 from holdfast.core.entries import Entry
 from holdfast.core.errors import Malformed
@@ -33,6 +37,8 @@ from holdfast.core.statements import DeviceStatement, EscrowKey
 from holdfast.core.suites import Suite
 from holdfast.core.trust import SignedTenantKey, TrustedTenant, verify_escrow_keys, verify_tenant
 
+_STATE: Final = ("state", b"")
+
 
 class Account:
     """A profile that is open, and the server it belongs to.
@@ -41,20 +47,20 @@ class Account:
     saved by the module that made it, before it tells anybody.
     """
 
-    def __init__(self, safe: Safe, state: State, api: Api | None = None) -> None:
-        self.safe = safe
+    def __init__(self, store: Store, state: State, api: Api | None = None) -> None:
+        self.store = store
         self.state = state
         self._api = api
 
     @property
     def tenant(self) -> bytes:
         """The 16-byte tenant."""
-        return self.safe.tenant
+        return self.store.tenant
 
     @property
     def user(self) -> bytes:
         """The 16-byte user, who is also the person."""
-        return self.safe.user
+        return self.store.user
 
     @property
     def user_text(self) -> str:
@@ -63,7 +69,7 @@ class Account:
 
     def save(self) -> None:
         """Keep the state durably."""
-        self.safe.save(self.state.to_secret())
+        self.store.put(*_STATE, self.state.to_secret())
 
     # The connection
 
@@ -92,9 +98,10 @@ class Account:
         return self._api
 
     def close(self) -> None:
-        """Close the connection, if there is one."""
+        """Close the connection, if there is one, and the store."""
         if self._api is not None:
             self._api.close()
+        self.store.close()
 
     def sign_as_device(self) -> None:
         """Sign every request from now on by the device's key, if the device exists."""
@@ -206,29 +213,80 @@ def root_key_of(encoded: bytes) -> PublicKey:
     return decode_public_key(encoded, expect=frozenset({KeyKind.ED25519, KeyKind.P256_SIGNING}))
 
 
-def create(store: Store, *, tenant: bytes, user: bytes, passphrase: SecretBytes) -> Account:
-    """Start a profile for one person; it is written at the first save."""
-    return Account(Safe.create(store, tenant=tenant, user=user, passphrase=passphrase), State())
+def create(
+    directory: Path,
+    *,
+    tenant: bytes,
+    user: bytes,
+    passphrase: SecretBytes | None = None,
+    cost: Argon2Cost = DEFAULT_COST,
+) -> Account:
+    """Start a profile for one person, and write it. tenant, user: 16 bytes.
+
+    passphrase: opens it, when the person chose one; without, the operating system's keyring keeps the key. Raises
+    ProfileError when the directory holds a profile or the machine has no keyring to trust, OutOfBounds for a
+    passphrase below 14 characters; nothing is left behind.
+    """
+    make_private_directory(directory)
+    head, key = Head.new(tenant=tenant, user=user), new_key()
+    if passphrase is not None:
+        head = head.with_door(key, passphrase=passphrase, cost=cost)
+    else:
+        keyring.keep(head.profile, key)
+    try:
+        store = SqliteStore.create(directory / PROFILE_FILE, key, head)
+    except BaseException:
+        if passphrase is None:
+            keyring.forget(head.profile)
+        raise
+    account = Account(store, State())
+    account.save()
+    return account
 
 
 @contextlib.contextmanager
-def opened(directory: Path, *, passphrase: SecretBytes) -> Iterator[Account]:
+def opened(directory: Path, *, passphrase: SecretBytes | None = None) -> Iterator[Account]:
     """Open the profile in a directory for one command, keeping other commands out meanwhile."""
-    store = DirectoryStore(directory)
-    if not directory.is_dir():
-        raise ProfileError(f"There is no profile in {directory}.", way_out="Start one with `holdfast enrol`.")
-    with store.locked():
-        account = open_store(store, passphrase=passphrase)
+    with locked(directory):
+        account = open_profile(directory, passphrase=passphrase)
         try:
             yield account
         finally:
             account.close()
 
 
-def open_store(store: Store, *, passphrase: SecretBytes) -> Account:
-    """Open the profile in a store. Raises WrongPassphrase and ProfileError."""
-    safe, secret = Safe.open(store, passphrase=passphrase)
+def open_profile(directory: Path, *, passphrase: SecretBytes | None = None) -> Account:
+    """Open the profile in a directory with what its head says: its passphrase, or the operating system's keyring.
+
+    Raises WrongPassphrase, and ProfileError for none, a damaged one, or a passphrase missing.
+    """
+    path = directory / PROFILE_FILE
+    head = head_of(path)
+    if not head.has_passphrase:
+        key = keyring.fetch(head.profile)
+    elif passphrase is None:
+        raise ProfileError("This profile is opened by its passphrase.", way_out="Give it: --passphrase-file FILE")
+    else:
+        key = head.open_door(passphrase)
+    store = SqliteStore(path, key)
     try:
-        return Account(safe, State.from_secret(secret))
+        return open_store(store)
+    except BaseException:
+        store.close()
+        raise
+
+
+def open_store(store: Store) -> Account:
+    """Return the account whose state is in a store. Raises ProfileError when it has none or a damaged one."""
+    secret = store.get(*_STATE)
+    if secret is None:
+        raise damaged("it has no state")
+    try:
+        return Account(store, State.from_secret(secret))
     except Malformed as error:
-        raise ProfileError(f"The profile is damaged ({error}).") from error
+        raise damaged(error) from error
+
+
+def asks_for_passphrase(directory: Path) -> bool:
+    """Whether the profile in a directory is opened by a passphrase rather than by the keyring."""
+    return head_of(directory / PROFILE_FILE).has_passphrase

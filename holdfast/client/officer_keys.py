@@ -14,7 +14,7 @@ from holdfast.client import account
 from holdfast.client.account import Account
 from holdfast.client.errors import ProfileError, TrustRefused
 from holdfast.client.state import OfficerKeys
-from holdfast.client.store import DirectoryStore, write_private
+from holdfast.client.store import write_private
 from holdfast.core.cose import Purpose, Sign1, sign
 from holdfast.core.keys import KeyKind, PublicKey, SealingKey, SigningKey
 from holdfast.core.policy import Officer, Policy
@@ -94,21 +94,19 @@ def make_keys(holder: Account) -> FoundingOfficer:
 
 
 def create_officer_profile(
-    directory: Path, *, tenant: bytes, person: bytes, passphrase: SecretBytes
+    directory: Path, *, tenant: bytes, person: bytes, passphrase: SecretBytes | None = None
 ) -> FoundingOfficer:
     """Make a private directory with a profile that holds fresh officer keys, and nothing else yet.
 
     tenant, person: 16 bytes. Raises ProfileError when the directory holds a profile, OutOfBounds for a
     passphrase below 14 characters.
     """
-    store = DirectoryStore(directory)
-    store.create()
-    return make_keys(account.create(store, tenant=tenant, user=person, passphrase=passphrase))
+    return make_keys(account.create(directory, tenant=tenant, user=person, passphrase=passphrase))
 
 
-def open_officer_profile(directory: Path, *, passphrase: SecretBytes) -> FoundingOfficer:
+def open_officer_profile(directory: Path, *, passphrase: SecretBytes | None = None) -> FoundingOfficer:
     """Open a profile that create_officer_profile made. Raises WrongPassphrase and ProfileError."""
-    return keys_of(account.open_store(DirectoryStore(directory), passphrase=passphrase))
+    return keys_of(account.open_profile(directory, passphrase=passphrase))
 
 
 __all__ = ["FoundingOfficer", "create_officer_profile", "keys_of", "make_keys", "open_officer_profile", "write_private"]

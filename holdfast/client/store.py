@@ -1,109 +1,431 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where a profile is kept: a private directory with one encrypted file, or memory.
+"""Where a profile keeps its rows: one encrypted SQLite file in a private directory, or memory.
 
-Implements the password door and the vault construction of PROTOCOL section 6 for a local file.
-Does not know what the state means, and cannot protect it from another program of the same user.
+Implements docs/formats/profile.md, and PROTOCOL section 4 (state is persisted before ciphertext is released).
+Does not know what a row means, and cannot protect it from another program of the same user.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import hmac
 import os
 import secrets
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, Protocol
 
-from holdfast.client.errors import ProfileError, WrongPassphrase
-from holdfast.core import doors
-from holdfast.core.doors import Argon2Cost, DoorOwner
-from holdfast.core.encoding import MAX_VAULT, Fields, decode, encode
-from holdfast.core.errors import HoldfastError, UnwrapFailed
+from holdfast.client.errors import ProfileError
+from holdfast.client.profile import Head, damaged, read_head
+from holdfast.core import wrapping
+from holdfast.core.encoding import MAX_VAULT, Fields, decode, encode, label
+from holdfast.core.errors import HoldfastError
 from holdfast.core.secret import SecretBytes
-from holdfast.core.vault import VaultHeader, new_vault_key, open_vault, seal_vault
 
-STATE_FILE: Final = "state.holdfast"
-_FORMAT: Final = 1
-_MAX_FILE: Final = MAX_VAULT + 4096
+PROFILE_FILE: Final = "profile.holdfast"
+SALT_SIZE: Final = 32
+MAX_VALUE: Final = 2 * MAX_VAULT  # bytes of one row; the state has at most half, a large message with its frame as well
+_APPLICATION_ID: Final = 0x48464431  # "HFD1"
+_SCHEMA: Final = """
+CREATE TABLE head (only INTEGER PRIMARY KEY CHECK (only = 0), document BLOB NOT NULL) STRICT;
+CREATE TABLE entry (place INTEGER PRIMARY KEY, kind TEXT NOT NULL, name BLOB NOT NULL UNIQUE, sealed BLOB NOT NULL)
+STRICT;
+CREATE INDEX entry_kind ON entry (kind, place);
+"""
 
 
 class Store(Protocol):
-    """Keeps one byte string. `save` has replaced it wholly and durably when it returns, or not at all."""
+    """Rows by kind and key. What a transaction did is there wholly and durably when it ends, or not at all."""
 
-    def load(self) -> bytes | None:
-        """Return what was last saved, or None."""
+    @property
+    def tenant(self) -> bytes:
+        """The 16-byte tenant whose profile this is."""
 
-    def save(self, octets: bytes) -> None:
-        """Replace what is kept."""
+    @property
+    def user(self) -> bytes:
+        """The 16-byte person whose profile this is."""
+
+    def transaction(self) -> contextlib.AbstractContextManager[None]:
+        """Group changes. Nested ones are undone by themselves when they raise; the outermost makes all durable."""
+
+    def get(self, kind: str, key: bytes) -> SecretBytes | None:
+        """Return a row's value, or None."""
+
+    def put(self, kind: str, key: bytes, value: SecretBytes) -> None:
+        """Write a row, in a transaction of its own when none is open. A row written again keeps its place."""
+
+    def delete(self, kind: str, key: bytes) -> None:
+        """Destroy a row, if there is one."""
+
+    def keys(self, kind: str) -> list[bytes]:
+        """Return the keys of a kind in the order in which they were first written."""
 
     def locked(self) -> contextlib.AbstractContextManager[None]:
         """Keep other holders of the same store out. Raises ProfileError when one is in already."""
 
+    def close(self) -> None:
+        """Give the store back. Nothing may be asked of it afterwards."""
+
 
 class MemoryStore:
-    """A store for tests and for programs that keep state elsewhere."""
+    """A store for tests, and for programs that keep state elsewhere. Ends with the process."""
 
-    def __init__(self) -> None:
-        self._octets: bytes | None = None
+    def __init__(self, *, tenant: bytes, user: bytes) -> None:
+        self.tenant = tenant
+        self.user = user
+        self._rows: dict[str, dict[bytes, tuple[int, SecretBytes]]] = {}
+        self._places = 0
+        self._depth = 0
+        self._undo: list[tuple[str, bytes, tuple[int, SecretBytes] | None]] = []
 
-    def load(self) -> bytes | None:
-        return self._octets
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        mark = len(self._undo)
+        self._depth += 1
+        try:
+            yield
+        except BaseException:
+            self._roll_back(mark)
+            raise
+        finally:
+            self._depth -= 1
+            if self._depth == 0:
+                self._undo.clear()
 
-    def save(self, octets: bytes) -> None:
-        self._octets = octets
+    def _roll_back(self, mark: int) -> None:
+        touched = set()
+        while len(self._undo) > mark:
+            kind, key, before = self._undo.pop()
+            rows = self._rows.setdefault(kind, {})
+            if before is None:
+                rows.pop(key, None)
+            else:
+                rows[key] = before
+                touched.add(kind)
+        for kind in touched:
+            # What was deleted and is back stands at its old place, not at the end.
+            self._rows[kind] = dict(sorted(self._rows[kind].items(), key=lambda row: row[1][0]))
+
+    def get(self, kind: str, key: bytes) -> SecretBytes | None:
+        found = self._rows.get(kind, {}).get(key)
+        return found[1] if found else None
+
+    def put(self, kind: str, key: bytes, value: SecretBytes) -> None:
+        rows = self._rows.setdefault(kind, {})
+        before = rows.get(key)
+        self._remember(kind, key, before)
+        self._places += 1
+        rows[key] = (before[0] if before else self._places, value)
+
+    def delete(self, kind: str, key: bytes) -> None:
+        before = self._rows.get(kind, {}).pop(key, None)
+        if before:
+            self._remember(kind, key, before)
+
+    def _remember(self, kind: str, key: bytes, before: tuple[int, SecretBytes] | None) -> None:
+        if self._depth:
+            self._undo.append((kind, key, before))
+
+    def keys(self, kind: str) -> list[bytes]:
+        return list(self._rows.get(kind, {}))
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         yield
 
+    def close(self) -> None:
+        pass
 
-class DirectoryStore:
-    """A directory of mode 0700 holding one file of mode 0600, replaced atomically."""
 
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self._file = directory / STATE_FILE
+class SqliteStore:
+    """The profile file: SQLite with every value encrypted, in a directory of mode 0700, itself of mode 0600.
 
-    def create(self) -> None:
-        """Make the directory. Raises ProfileError when it holds a profile already or is not private."""
-        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._require_private()
-        if self._file.exists():
-            raise ProfileError(f"{self.directory} holds a profile already.")
+    A transaction is on the disk when it ends (write-ahead log, synchronous=FULL): after a kill at any moment the
+    file holds all of it or nothing.
 
-    def load(self) -> bytes | None:
-        if not self._file.exists():
-            return None
-        self._require_private()
-        with self._file.open("rb") as file:
-            return file.read(_MAX_FILE + 1)
+    What deletion does: SQLite overwrites the row's bytes with zeros in the file (secure_delete), and the write-ahead
+    log, which still has them, is copied back and cut to nothing before the deleting transaction returns. What it
+    cannot do: an SSD's wear levelling, a copy-on-write or journalling file system, snapshots, backups, swap and
+    hibernation keep older blocks, beyond any program's reach. All of these hold ciphertext under the profile's key
+    only; whoever has both an old block and the key (the keyring's, or the passphrase) reads the old row.
 
-    def save(self, octets: bytes) -> None:
-        write_private(self._file, octets)
+    path: the file, made by `create`. key: the 32 bytes that its head was sealed under. Raises ProfileError for a
+    file that is missing, damaged, open to others, or sealed under another key.
+    """
+
+    def __init__(self, path: Path, key: SecretBytes) -> None:
+        self.path = path
+        with _told():
+            self._connection = _connect(path)
+        try:
+            document = _read_document(self._connection)
+            self.head = read_head(document)
+            self.head.require(document, key)
+        except BaseException:
+            self._connection.close()
+            raise
+        self._name_key = wrapping.hkdf(salt=self.head.profile, ikm=key, info=label("profile-names"), length=32)
+        self._row_key = wrapping.hkdf(salt=self.head.profile, ikm=key, info=label("profile-rows"), length=32)
+        self._depth = 0
+        self._has_deleted = False
+        self._version = self._data_version()
+        self._keys: dict[str, dict[bytes, None]] = {}
+
+    @classmethod
+    def create(cls, path: Path, key: SecretBytes, head: Head) -> SqliteStore:
+        """Make the file, in a directory made for it if need be. Raises ProfileError when there is one already.
+
+        A kill meanwhile leaves the whole file or none: it is made beside, and renamed when it is complete.
+        """
+        make_private_directory(path.parent)
+        with locked(path.parent):
+            if path.exists():
+                raise ProfileError(f"{path.parent} holds a profile already.")
+            _write_empty(path, head.seal(key))
+        return cls(path, key)
+
+    @property
+    def tenant(self) -> bytes:
+        return self.head.tenant
+
+    @property
+    def user(self) -> bytes:
+        return self.head.user
+
+    def close(self) -> None:
+        with _told():
+            self._connection.close()
+
+    def locked(self) -> contextlib.AbstractContextManager[None]:
+        return locked(self.path.parent)
+
+    # Transactions
 
     @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
-        # Two commands at once would each save the state they loaded, and one of two keys would be lost.
-        descriptor = os.open(self.directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    def transaction(self) -> Iterator[None]:
+        outermost = self._depth == 0
+        with _told():
+            self._execute("BEGIN IMMEDIATE" if outermost else f"SAVEPOINT inner_{self._depth}")
+            if outermost:
+                self._require_sole_writer()
+        self._depth += 1
         try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise ProfileError(
-                    "Another holdfast command is using this profile.", way_out="Wait until it has finished."
-                ) from None
             yield
+            with _told():
+                self._execute("COMMIT" if outermost else f"RELEASE inner_{self._depth - 1}")
+        except BaseException:
+            self._keys.clear()
+            self._undo(outermost)
+            raise
         finally:
-            os.close(descriptor)
+            self._depth -= 1
+        if outermost and self._has_deleted:
+            self._has_deleted = False
+            self._scrub()
 
-    def _require_private(self) -> None:
-        found = self.directory.stat()
-        if found.st_uid != os.geteuid() or found.st_mode & 0o077:
+    def _undo(self, outermost: bool) -> None:
+        if not self._connection.in_transaction:
+            return  # SQLite has undone it already, as it does when the disk is full
+        with _told():
+            if outermost:
+                self._execute("ROLLBACK")
+            else:
+                self._execute(f"ROLLBACK TO inner_{self._depth - 1}")
+                self._execute(f"RELEASE inner_{self._depth - 1}")
+
+    def _require_sole_writer(self) -> None:
+        if self._data_version() != self._version:
+            self._execute("ROLLBACK")
             raise ProfileError(
-                f"{self.directory} is open to others.",
-                way_out=f"chmod 700 {self.directory}, and ask who opened it.",
+                "Another holdfast command has changed this profile meanwhile.", way_out="Run the command again."
             )
+
+    def _data_version(self) -> int:
+        # SQLite counts what other connections committed: what this process remembers would overwrite it.
+        return int(self._execute("PRAGMA data_version").fetchone()[0])
+
+    def _scrub(self) -> None:
+        """Copy the write-ahead log back and cut it to nothing: until then it holds what was deleted."""
+        with _told():
+            self._execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+    def _execute(self, sql: str, values: tuple[object, ...] = ()) -> sqlite3.Cursor:
+        return self._connection.execute(sql, values)
+
+    # Rows
+
+    def get(self, kind: str, key: bytes) -> SecretBytes | None:
+        name = self._name(kind, key)
+        with _told():
+            row = self._execute("SELECT kind, sealed FROM entry WHERE name = ?", (name,)).fetchone()
+        if row is None:
+            return None
+        found, value = self._open(row[0], name, row[1])
+        if (row[0], found) != (kind, key):
+            raise damaged("a row is of another kind than its name")
+        return value
+
+    def put(self, kind: str, key: bytes, value: SecretBytes) -> None:
+        if len(value) > MAX_VALUE - 1024:
+            raise ValueError("a row has at most 2 MiB")
+        name = self._name(kind, key)
+        sealed = self._seal(kind, name, key, value)
+        with self.transaction(), _told():
+            self._execute(
+                "INSERT INTO entry (kind, name, sealed) VALUES (?, ?, ?)"
+                " ON CONFLICT (name) DO UPDATE SET sealed = excluded.sealed",
+                (kind, name, sealed),
+            )
+        if kind in self._keys:
+            self._keys[kind][key] = None
+
+    def delete(self, kind: str, key: bytes) -> None:
+        with self.transaction(), _told():
+            gone = self._execute("DELETE FROM entry WHERE name = ?", (self._name(kind, key),)).rowcount
+            self._has_deleted = self._has_deleted or gone > 0
+        if kind in self._keys:
+            self._keys[kind].pop(key, None)
+
+    def keys(self, kind: str) -> list[bytes]:
+        if kind not in self._keys:
+            # Keys are inside the encrypted rows (they name peers), so they are opened once and remembered.
+            with _told():
+                rows = self._execute("SELECT name, sealed FROM entry WHERE kind = ? ORDER BY place", (kind,)).fetchall()
+            self._keys[kind] = {self._open(kind, name, sealed)[0]: None for name, sealed in rows}
+        return list(self._keys[kind])
+
+    def _name(self, kind: str, key: bytes) -> bytes:
+        """Return by what a row is found: 32 bytes that say nothing of the key without the profile's."""
+        return hmac.digest(self._name_key.reveal(), encode([kind, key]), "sha256")
+
+    def _row_cipher(self, salt: bytes) -> tuple[SecretBytes, bytes]:
+        # A key of its own for every write: random nonces under one key would be bounded to 2^32 writes.
+        okm = wrapping.hkdf(salt=salt, ikm=self._row_key, info=label("profile-row"), length=44).reveal()
+        return SecretBytes(okm[:32]), okm[32:]
+
+    def _context(self, kind: str, name: bytes) -> bytes:
+        return label("profile-row", self.head.tenant, self.head.user, self.head.profile, kind, name)
+
+    def _seal(self, kind: str, name: bytes, key: bytes, value: SecretBytes) -> bytes:
+        salt = secrets.token_bytes(SALT_SIZE)
+        row_key, nonce = self._row_cipher(salt)
+        content = SecretBytes(encode([key, value.reveal()]))
+        return salt + wrapping.encrypt(content, key=row_key, nonce=nonce, aad=self._context(kind, name))
+
+    def _open(self, kind: str, name: bytes, sealed: bytes) -> tuple[bytes, SecretBytes]:
+        row_key, nonce = self._row_cipher(sealed[:SALT_SIZE])
+        try:
+            content = wrapping.decrypt(sealed[SALT_SIZE:], key=row_key, nonce=nonce, aad=self._context(kind, name))
+            row = Fields.of_row(decode(content.reveal(), max_size=MAX_VALUE), "profile row", 2)
+            return row.octets(0), SecretBytes(row.octets(1, maximum=MAX_VALUE))
+        except HoldfastError as error:
+            raise damaged(error) from error
+
+
+@contextlib.contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Keep others out of a profile. Raises ProfileError when one is in already, or there is no directory."""
+    if not directory.is_dir():
+        raise no_profile(directory)
+    # Two commands at once would each save the state they loaded, and one of two keys would be lost.
+    descriptor = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ProfileError(
+                "Another holdfast command is using this profile.", way_out="Wait until it has finished."
+            ) from None
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def head_of(path: Path) -> Head:
+    """Return the head of a profile file, not authenticated yet. Raises ProfileError for none or a damaged one."""
+    with _told(), contextlib.closing(_connect(path)) as connection:
+        return read_head(_read_document(connection))
+
+
+def _write_empty(path: Path, document: bytes) -> None:
+    """Make a profile file with its head and no rows: made beside, and renamed when it is complete."""
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    os.close(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    try:
+        with _told(), contextlib.closing(sqlite3.connect(beside, isolation_level=None)) as connection:
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+            connection.executescript(f"BEGIN;{_SCHEMA}")
+            connection.execute("INSERT INTO head VALUES (0, ?)", (document,))
+            connection.execute("COMMIT")
+            connection.execute("PRAGMA journal_mode = WAL")
+        beside.rename(path)
+    finally:
+        for suffix in ("", "-journal", "-wal", "-shm"):
+            beside.with_name(beside.name + suffix).unlink(missing_ok=True)
+    _flush_directory(path.parent)
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    if not path.exists():
+        raise no_profile(path.parent)
+    require_private(path.parent)
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5)
+    try:
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA secure_delete = ON")
+        # Functions hidden in a schema that somebody else wrote are not run.
+        connection.execute("PRAGMA trusted_schema = OFF")
+        found = connection.execute("PRAGMA application_id").fetchone()[0]
+    except BaseException:
+        connection.close()
+        raise
+    if found != _APPLICATION_ID:
+        connection.close()
+        raise damaged("not a profile file")
+    return connection
+
+
+def _read_document(connection: sqlite3.Connection) -> bytes:
+    with _told():
+        row = connection.execute("SELECT document FROM head").fetchone()
+    if row is None:
+        raise damaged("no head")
+    return bytes(row[0])
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    """Say what SQLite found in words about the profile."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        raise ProfileError(
+            f"The profile cannot be read or written ({error}).",
+            way_out="Nothing of the last step was kept. Check the disk's space and state, and run the command again.",
+        ) from error
+    except sqlite3.DatabaseError as error:
+        raise damaged(error) from error
+
+
+def no_profile(directory: Path) -> ProfileError:
+    """Return the refusal of a directory without a profile."""
+    return ProfileError(f"There is no profile in {directory}.", way_out="Start one with `holdfast enrol`.")
+
+
+def make_private_directory(directory: Path) -> None:
+    """Make a directory of mode 0700 unless it is there. Raises ProfileError when it is open to others."""
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    require_private(directory)
+
+
+def require_private(directory: Path) -> None:
+    """Raise ProfileError for a directory of another user, or that others may enter."""
+    found = directory.stat()
+    if found.st_uid != os.geteuid() or found.st_mode & 0o077:
+        raise ProfileError(f"{directory} is open to others.", way_out=f"chmod 700 {directory}, and ask who opened it.")
 
 
 def write_private(path: Path, octets: bytes | str) -> None:
@@ -125,83 +447,12 @@ def write_private(path: Path, octets: bytes | str) -> None:
     except BaseException:
         beside.unlink(missing_ok=True)
         raise
-    parent = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    _flush_directory(path.parent)
+
+
+def _flush_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        os.fsync(parent)
+        os.fsync(descriptor)
     finally:
-        os.close(parent)
-
-
-class Safe:
-    """A store whose content is encrypted under a passphrase. The passphrase is stretched once, at opening.
-
-    The file is dCBOR{1: 1, 2: tenant, 3: user, 4: version, 5: password door, 6: vault blob}: the same two
-    constructions as on the server, under a key of this file alone.
-    """
-
-    def __init__(self, store: Store, header: VaultHeader, key: SecretBytes, door: bytes) -> None:
-        self._store = store
-        self._header = header
-        self._key = key
-        self._door = door
-
-    @classmethod
-    def create(
-        cls,
-        store: Store,
-        *,
-        tenant: bytes,
-        user: bytes,
-        passphrase: SecretBytes,
-        cost: Argon2Cost = doors.DEFAULT_COST,
-    ) -> Safe:
-        """Start an empty one; nothing is written before the first save. Raises OutOfBounds for a short passphrase."""
-        key = new_vault_key()
-        door = doors.seal_password_door(key, password=passphrase, owner=DoorOwner(tenant, user, 0), cost=cost)
-        return cls(store, VaultHeader(tenant, user, 0, 0), key, door)
-
-    @classmethod
-    def open(cls, store: Store, *, passphrase: SecretBytes) -> tuple[Safe, SecretBytes]:
-        """Open what is kept, and return it. Raises WrongPassphrase, and ProfileError for none or a damaged one."""
-        octets = store.load()
-        if octets is None:
-            raise ProfileError("There is no profile here.", way_out="Start one with `holdfast enrol`.")
-        try:
-            read = Fields(decode(octets, max_size=_MAX_FILE), "profile", range(1, 7))
-            read.uint(1, minimum=_FORMAT, maximum=_FORMAT)
-            header = VaultHeader(read.octets(2, 16), read.octets(3, 16), 0, read.uint(4))
-            door, blob = read.octets(5), read.octets(6)
-            try:
-                owner = DoorOwner(header.tenant, header.user, 0)
-                key = doors.open_password_door(door, password=passphrase, owner=owner)
-            except UnwrapFailed:
-                raise WrongPassphrase("The passphrase does not open this profile.") from None
-            return cls(store, header, key, door), open_vault(blob, vault_key=key, expect=header)
-        except HoldfastError as error:
-            raise ProfileError(
-                f"The profile is damaged ({error}).",
-                way_out="Restore it from a backup, or recover the account.",
-            ) from error
-
-    @property
-    def tenant(self) -> bytes:
-        """The 16-byte tenant whose profile this is."""
-        return self._header.tenant
-
-    @property
-    def user(self) -> bytes:
-        """The 16-byte person whose profile this is."""
-        return self._header.user
-
-    def save(self, state: SecretBytes) -> None:
-        """Encrypt and keep the state, under a version one higher."""
-        header = VaultHeader(self._header.tenant, self._header.user, 0, self._header.version + 1)
-        blob = seal_vault(state, vault_key=self._key, header=header)
-        self._store.save(
-            encode({1: _FORMAT, 2: header.tenant, 3: header.user, 4: header.version, 5: self._door, 6: blob})
-        )
-        self._header = header
-
-    def locked(self) -> contextlib.AbstractContextManager[None]:
-        """Keep other commands out of this profile meanwhile."""
-        return self._store.locked()
+        os.close(descriptor)

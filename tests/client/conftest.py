@@ -15,16 +15,13 @@ from holdfast.client.account import Account
 from holdfast.client.officer import CaseView
 from holdfast.client.recovery import Opened
 from holdfast.client.state import OfficerKeys, State
-from holdfast.client.store import MemoryStore, Safe
+from holdfast.client.store import MemoryStore
 from holdfast.client.transport import Clock
-from holdfast.core.doors import Argon2Cost
 from holdfast.core.secret import SecretBytes
 from tests.client.lying_server import NOW, TENANT, URL, Founder, LyingServer, Tenant
 
 ALICE, BOB, MALLORY = b"alice-----------", b"bob-------------", b"mallory---------"
-PASSPHRASE = SecretBytes(b"correct horse battery staple")
 PASSWORD = SecretBytes(b"the password of a vault")
-CHEAP = Argon2Cost(memory_kib=19 * 1024, passes=2, lanes=1)
 
 
 @dataclass
@@ -34,8 +31,7 @@ class World:
     server: LyingServer
 
     def profile(self, user: bytes, founder: Founder | None = None) -> Account:
-        safe = Safe.create(MemoryStore(), tenant=TENANT, user=user, passphrase=PASSPHRASE, cost=CHEAP)
-        account = accounts.Account(safe, State())
+        account = accounts.Account(MemoryStore(tenant=TENANT, user=user), State())
         account.connect(URL, transport=self.server.transport(), clock=Clock(lambda: NOW))
         if founder:
             account.state.officer = OfficerKeys(founder.signing.seed(), founder.sealing.seed())
