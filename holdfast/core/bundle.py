@@ -63,6 +63,11 @@ def build_batch(header: Header, *, suite: Suite, first_key_id: int, size: int, s
     return BuiltBatch(signed, encode(list[Encodable](leaves)), tuple(private for private, _ in made))
 
 
+def one_time_statement(batch: bytes, leaf: bytes) -> bytes:
+    """Return dCBOR([payload of the batch statement, leaf]): a one-time pre-key's signed bytes. PROTOCOL section 4."""
+    return encode([batch, leaf])
+
+
 @dataclass(frozen=True)
 class VerifiedLeaf:
     """One one-time pre-key of a verified batch. proof: seven hashes for 100 leaves, concatenated."""
@@ -168,11 +173,18 @@ class PreKeyBundle:
 
 @dataclass(frozen=True)
 class VerifiedBundle:
-    """A bundle whose every signature holds under its owner's verified chain. Made by verify_bundle only."""
+    """A bundle whose every signature holds under its owner's verified chain. Made by verify_bundle only.
+
+    The three byte strings are what was signed, as the handshake's transcript takes it: the payload of the device
+    statement, that of the signed pre-key, and one_time_statement() or b"".
+    """
 
     device: DeviceStatement
     signed_pre_key: SignedPreKey
     one_time: OneTimePreKey | None
+    device_bytes: bytes
+    signed_pre_key_bytes: bytes
+    one_time_bytes: bytes
 
     @property
     def is_last_resort(self) -> bool:
@@ -199,8 +211,15 @@ def verify_bundle(
         raise Untrusted("the bundle's suite is not the contact's")
     check_time(own, now)
     signed = verify_signed_pre_key(bundle.signed_pre_key, device=statement, now=now)
-    one_time = _verify_one_time(bundle.one_time, statement, now) if bundle.one_time else None
-    return VerifiedBundle(statement, signed, one_time)
+    part = bundle.one_time
+    return VerifiedBundle(
+        device=statement,
+        signed_pre_key=signed,
+        one_time=_verify_one_time(part, statement, now) if part else None,
+        device_bytes=bundle.device_statement.payload,
+        signed_pre_key_bytes=bundle.signed_pre_key.payload,
+        one_time_bytes=one_time_statement(part.batch.payload, part.leaf) if part else b"",
+    )
 
 
 def _verify_one_time(part: OneTimePart, device: DeviceStatement, now: int) -> OneTimePreKey:

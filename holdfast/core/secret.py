@@ -58,3 +58,21 @@ class SecretBytes:
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         # Answers pickle, copy and deepcopy alike.
         raise TypeError("a secret is not pickled or copied")
+
+
+class HoldsSecrets:
+    """An object with secrets in plain bytes: refuses each implicit way out, as SecretBytes does for one value."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}>"
+
+    __str__ = __repr__
+
+    def __format__(self, spec: str) -> NoReturn:
+        raise TypeError("what holds secrets is not formatted")
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        # Answers pickle, copy and deepcopy alike. A copied ratchet would use each of its keys twice.
+        raise TypeError("what holds secrets is not pickled or copied")
