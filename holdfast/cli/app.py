@@ -16,56 +16,72 @@ import typer
 from holdfast.cli.commands import (
     archive,
     audit,
+    backup,
     bundle,
     chain,
+    contacts,
     devices,
     doctor,
     enrol,
     escrow,
     officer,
-    recovery,
-    vault,
+    recover,
 )
 from holdfast.cli.exits import MEANINGS, Exit, exit_for
+from holdfast.cli.page import Root
 from holdfast.cli.shell import Shell, default_profile
 
-_FLAGS: Final = ("--json",)
-_WITH_VALUE: Final = ("--profile", "--passphrase-file", "--passphrase-fd")
-_EXIT_TABLE: Final = "\n\n".join(f"{code.value}  {meaning}" for code, meaning in MEANINGS.items())
-_HELP: Final = f"""Keys that stay yours, and come back when everything is lost.
+_EXIT_TABLE: Final = "\n".join(f"  {code.value}  {meaning}" for code, meaning in MEANINGS.items())
+_HELP: Final = """Keys that stay yours, and come back when everything is lost.
 
-Holdfast keeps this device's keys in an encrypted profile. No command takes a secret as an argument, and none
-prints one: passphrases, passwords and enrolment codes come from a prompt, a file or a descriptor.
+Holdfast keeps this device's keys in an encrypted profile. No command takes a secret or the text of a message as an
+argument, where other users of this machine could read it: they come from a prompt, a file, standard input or a
+descriptor. None prints a secret either, but for the recovery phrase, once, on a terminal.
 
+Text that other people wrote is shown in quotes, without control characters.
+"""
+_EPILOG: Final = f"""\b
 Exit codes:
-
 {_EXIT_TABLE}
+
+\b
+Files:
+  The profile: a directory of mode 0700 with one encrypted file, and the environment variable
+  HOLDFAST_PROFILE names another one than the usual.
+
+\b
+Examples:
+  holdfast enrol --server https://holdfast.example
+      Make this device's keys and register it; asks for the code an officer gave you.
+  holdfast doctor --json
+      Say what this profile trusts, for a script.
+  holdfast --install-completion
+      Have your shell complete commands, options and files.
 """
 
 app = typer.Typer(
-    help=_HELP, no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False
+    cls=Root, help=_HELP, epilog=_EPILOG, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False
 )
-app.command("enrol")(enrol.enrol)
-app.command("doctor")(doctor.doctor)
-for name, group in (
-    ("devices", devices.app),
-    ("bundle", bundle.app),
-    ("vault", vault.app),
-    ("archive", archive.app),
-    ("escrow", escrow.app),
-    ("recovery", recovery.app),
-    ("officer", officer.app),
-    ("chain", chain.app),
-    ("audit", audit.app),
-):
-    app.add_typer(group, name=name)
+enrol.register(app)
+app.add_typer(devices.app, name="devices")
+app.add_typer(backup.app, name="backup")
+app.add_typer(recover.app, name="recover")
+app.add_typer(contacts.app, name="contacts")
+app.add_typer(archive.app, name="archive")
+app.add_typer(escrow.app, name="escrow")
+app.add_typer(officer.app, name="officer")
+app.add_typer(audit.app, name="audit")
+app.add_typer(chain.app, name="chain")
+app.add_typer(bundle.app, name="bundle")
+doctor.register(app)
 
 
 @app.callback()
 def common(
     context: typer.Context,
     profile: Annotated[
-        Path | None, typer.Option(help="Directory of the profile.", envvar="HOLDFAST_PROFILE", metavar="DIR")
+        Path | None,
+        typer.Option(help="Directory of the profile.", envvar="HOLDFAST_PROFILE", metavar="DIR", file_okay=False),
     ] = None,
     passphrase_file: Annotated[
         Path | None, typer.Option(help="Read the profile's passphrase from this file; - is stdin.", metavar="FILE")
@@ -75,28 +91,13 @@ def common(
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print results and errors as JSON.")] = False,
 ) -> None:
+    """Take the options of every command."""
     context.obj = Shell(profile or default_profile(), passphrase_file, passphrase_fd, json)
-
-
-def hoisted(arguments: list[str]) -> list[str]:
-    """Return the arguments with the common options first, wherever they stood before a lone `--`."""
-    end = arguments.index("--") if "--" in arguments else len(arguments)
-    front: list[str] = []
-    rest: list[str] = []
-    pending = iter(arguments[:end])
-    for argument in pending:
-        if argument in _FLAGS or argument.startswith(tuple(f"{name}=" for name in _WITH_VALUE)):
-            front.append(argument)
-        elif argument in _WITH_VALUE:
-            front += [argument, *(value for value in [next(pending, None)] if value is not None)]
-        else:
-            rest.append(argument)
-    return [*front, *rest, *arguments[end:]]
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run one command and end the process with its exit code."""
-    line = hoisted(sys.argv[1:] if arguments is None else arguments)
+    line = sys.argv[1:] if arguments is None else arguments
     shell = Shell(default_profile(), None, None, "--json" in line)
     try:
         app(args=line, prog_name="holdfast")

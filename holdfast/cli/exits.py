@@ -40,6 +40,20 @@ MEANINGS: Final = {
     Exit.NOT_YET: "under way: ask again later",
 }
 
+# The same in a few words, for a list in which only some of them stand.
+SHORT: Final = {
+    Exit.DONE: "done",
+    Exit.FAILED: "it failed",
+    Exit.USAGE: "the command was not understood",
+    Exit.NOT_ANCHORED: "self-consistent, not anchored",
+    Exit.REFUSED: "the server refused",
+    Exit.UNREACHABLE: "no answer",
+    Exit.PROFILE: "the profile cannot be used",
+    Exit.UNTRUSTED: "do not go on: something signed does not follow from what is pinned",
+    Exit.ASK_PERSON: "a person must decide first",
+    Exit.NOT_YET: "ask again later",
+}
+
 # First match wins, so that the narrow classes stand before the wide ones.
 _BY_ERROR: Final[tuple[tuple[type[Exception], Exit], ...]] = (
     (errors.Problem, Exit.REFUSED),

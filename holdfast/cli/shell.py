@@ -8,14 +8,12 @@ Does not decide anything; commands do, one file for each of the client's modules
 from __future__ import annotations
 
 import contextlib
-import getpass
 import json
-import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TextIO
+from typing import Any
 from uuid import UUID
 
 import platformdirs
@@ -23,12 +21,12 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from holdfast.cli.asking import ask_secret, secret_descriptor, secret_file
+from holdfast.cli.progress import Working
 from holdfast.client import account as accounts
 from holdfast.client.account import Account
-from holdfast.client.errors import ClientError, ConsentNeeded, Problem, ProfileError
+from holdfast.client.errors import ClientError, ConsentNeeded, Problem
 from holdfast.core.secret import SecretBytes
-
-_MAX_SECRET_FILE: Final = 4096
 
 
 @dataclass
@@ -39,22 +37,39 @@ class Shell:
     passphrase_file: Path | None
     passphrase_fd: int | None
     is_json: bool
+    # A pipe gives its secret once, and one command may need it twice.
+    _passphrase: SecretBytes | None = None
 
     # Secrets in
 
-    def passphrase(self, *, confirm: bool = False) -> SecretBytes:
-        """Return the profile's passphrase, from where the person said, else by asking."""
-        if self.passphrase_fd is not None:
-            with os.fdopen(self.passphrase_fd, "rb") as file:
-                return _first_line(file.read(_MAX_SECRET_FILE))
-        if self.passphrase_file is not None:
-            return secret_file(self.passphrase_file)
-        return ask_secret("Passphrase of this profile", confirm=confirm)
+    def given_passphrase(self) -> SecretBytes | None:
+        """Return the profile's passphrase from where the person said it is; None when she named no place."""
+        if self._passphrase is None and self.passphrase_fd is not None:
+            self._passphrase = secret_descriptor(self.passphrase_fd)
+        elif self._passphrase is None and self.passphrase_file is not None:
+            self._passphrase = secret_file(self.passphrase_file)
+        return self._passphrase
+
+    def passphrase(self) -> SecretBytes | None:
+        """Return the passphrase of the profile there is, asking if need be; None when the keyring opens it."""
+        if not accounts.asks_for_passphrase(self.profile):
+            return None
+        return self.given_passphrase() or ask_secret("Passphrase of this profile")
+
+    def new_passphrase(self) -> SecretBytes:
+        """Return a passphrase for a profile that is about to be made, asking for it twice unless it was given."""
+        self._passphrase = self.given_passphrase() or ask_secret(
+            "Passphrase for the new profile (14 characters or more)", confirm=True
+        )
+        return self._passphrase
 
     @contextlib.contextmanager
     def account(self, *, online: bool = True) -> Iterator[Account]:
         """Open the profile for this command and, unless told otherwise, the connection to its server."""
-        with accounts.opened(self.profile, passphrase=self.passphrase()) as account:
+        passphrase = self.passphrase()
+        with contextlib.ExitStack() as until_done:
+            with self.working("Opening your profile"):
+                account = until_done.enter_context(accounts.opened(self.profile, passphrase=passphrase))
             if online:
                 account.connect()
             yield account
@@ -74,6 +89,10 @@ class Shell:
         """Say something on the way, on standard error, to people only."""
         if not self.is_json:
             Console(stderr=True, highlight=False, soft_wrap=True).print(line)
+
+    def working(self, what: str, *, total: int = 0) -> Working:
+        """Show people that something goes on, when it takes more than a second."""
+        return Working(what, is_shown=not self.is_json, total=total)
 
     def confirm(self, question: str, *, is_given: bool) -> None:
         """Have a person say yes, by option or by typing it. Raises ConsentNeeded without."""
@@ -109,32 +128,6 @@ def shell_of(context: typer.Context) -> Shell:
     return shell
 
 
-def secret_file(path: Path) -> SecretBytes:
-    """Read a secret's first line from a file, or from standard input for "-"."""
-    if str(path) == "-":
-        return _first_line(sys.stdin.buffer.read(_MAX_SECRET_FILE))
-    with path.open("rb") as file:
-        return _first_line(file.read(_MAX_SECRET_FILE))
-
-
-def ask_secret(question: str, *, confirm: bool = False) -> SecretBytes:
-    """Ask for a secret without echo. Raises ProfileError when there is nobody to ask."""
-    if not sys.stdin.isatty():
-        raise ProfileError(
-            f"{question}: nobody to ask.",
-            way_out="Give a file of mode 0600 (--passphrase-file, --password-file) or a descriptor.",
-        )
-    text = getpass.getpass(f"{question}: ")
-    if confirm and getpass.getpass("Once more: ") != text:
-        raise ProfileError("The two differ. Nothing was done.")
-    return SecretBytes(text.encode())
-
-
-def words_of(text: str) -> tuple[str, ...]:
-    """Split words as a person types them."""
-    return tuple(text.lower().split())
-
-
 def shown(words: Sequence[str]) -> str:
     """Write fingerprint words for people."""
     return f"[bold]{' '.join(words)}[/]"
@@ -144,15 +137,6 @@ def quoted(text: str) -> str:
     """Write text that somebody else chose: escaped, without control characters and direction marks, in quotes."""
     safe = "".join(sign if sign.isprintable() else "�" for sign in text)
     return f"“{escape(safe)}”"
-
-
-def stdout() -> TextIO:
-    """Return standard output."""
-    return sys.stdout
-
-
-def _first_line(octets: bytes) -> SecretBytes:
-    return SecretBytes(octets.split(b"\n", 1)[0].rstrip(b"\r"))
 
 
 def _error(error: Exception, code: int, way_out: str) -> dict[str, Any]:

@@ -19,8 +19,9 @@ import pytest
 import typer
 from typer.core import TyperGroup
 
-from holdfast.cli.app import app, hoisted
+from holdfast.cli.app import app
 from holdfast.cli.exits import MEANINGS, Exit, exit_for
+from holdfast.cli.page import hoisted
 from holdfast.client import errors, officer_keys
 from holdfast.core.errors import Malformed
 from holdfast.core.secret import SecretBytes
@@ -68,10 +69,11 @@ def profile(tmp_path: Path) -> list[str]:
 def test_every_command_of_the_issue_exists() -> None:
     names = {" ".join(words) for words, _ in COMMANDS}
     assert names >= {
-        "enrol", "doctor", "devices list", "devices approve", "bundle claim", "bundle publish", "vault save",
-        "vault open", "archive encrypt", "archive decrypt", "escrow status", "escrow deposit", "recovery open",
-        "recovery status", "recovery collect", "recovery finish", "officer init", "officer cases", "officer show",
-        "officer approve", "officer deny", "officer attest", "officer code", "chain show", "chain confirm",
+        "enrol", "doctor", "devices list", "devices approve", "bundle claim", "bundle publish", "backup password",
+        "recover password", "archive encrypt", "archive decrypt", "escrow status", "escrow deposit",
+        "recover escrow open", "recover escrow status", "recover escrow collect", "recover escrow finish",
+        "officer init", "officer cases", "officer show",
+        "officer approve", "officer deny", "officer attest", "officer code", "chain show", "contacts confirm",
         "audit export", "audit verify",
     }  # fmt: skip
 

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
-from rich.progress import Progress
 
-from holdfast.cli.shell import Shell, shell_of
+from holdfast.cli.exits import Exit
+from holdfast.cli.page import command
+from holdfast.cli.shell import shell_of
 from holdfast.client import archive
 
 app = typer.Typer(help="Files under your archive keys.", no_args_is_help=True)
@@ -24,12 +24,25 @@ Source = Annotated[Path, typer.Argument(exists=True, dir_okay=False, readable=Tr
 Out = Annotated[Path | None, typer.Option("--out", "-o", help="Where to write; refuses to overwrite.")]
 
 
-@app.command("encrypt")
+@command(
+    app,
+    "encrypt",
+    changes="writes one new file; once a month it also makes the month's archive key, and your account chain names it.",
+    exits={Exit.ASK_PERSON: "your organisation wants the key in escrow first: holdfast escrow deposit"},
+    examples=[
+        ("holdfast archive encrypt letter.txt", "Write letter.txt.holdfast."),
+        ("holdfast archive encrypt letter.txt --out kept/letter", "Write it somewhere else."),
+    ],
+)
 def encrypt(context: typer.Context, file: Source, out: Out = None) -> None:
-    """Encrypt a file under this month's archive key."""
+    """Encrypt a file under this month's archive key.
+
+    The file can be opened again by every device of yours that holds the key, and through escrow where you agreed to
+    it. It is written whole or not at all, readable by you alone; nothing is overwritten.
+    """
     shell = shell_of(context)
     target = out or file.with_name(f"{file.name}.holdfast")
-    with shell.account() as account, _bar(shell, file) as advance:
+    with shell.account() as account, shell.working("Encrypting", total=file.stat().st_size) as advance:
         done = archive.encrypt_file(account, file, target, advance=advance)
     shell.show(
         {"file": target, "generation": done.generation, "size": done.size, "seconds": round(done.seconds, 3)},
@@ -37,39 +50,27 @@ def encrypt(context: typer.Context, file: Source, out: Out = None) -> None:
     )
 
 
-@app.command("decrypt")
+@command(
+    app,
+    "decrypt",
+    changes="writes one new file.",
+    exits={
+        Exit.PROFILE: "this device does not hold the key that the file names",
+        Exit.UNTRUSTED: "the file was changed; nothing of it was written",
+    },
+    online=False,
+    examples=[("holdfast archive decrypt letter.txt.holdfast", "Write letter.txt.")],
+)
 def decrypt(context: typer.Context, file: Source, out: Out = None) -> None:
-    """Decrypt a file under the archive key that it names, if this device holds that key."""
+    """Decrypt a file under the archive key that it names, if this device holds that key.
+
+    Works without the server. Nothing is left behind unless every byte of the file was authentic.
+    """
     shell = shell_of(context)
     target = out or file.with_suffix("")
-    with shell.account(online=False) as account, _bar(shell, file) as advance:
+    with shell.account(online=False) as account, shell.working("Decrypting", total=file.stat().st_size) as advance:
         done = archive.decrypt_file(account, file, target, advance=advance)
     shell.show(
         {"file": target, "generation": done.generation, "size": done.size, "seconds": round(done.seconds, 3)},
         f"[bold green]✓[/] {escape(str(target))}: {done.size} bytes, from generation {done.generation}.",
     )
-
-
-class _bar:  # noqa: N801 — reads as a verb in the `with` line
-    """Shows progress on standard error, once an act has lasted a second."""
-
-    def __init__(self, shell: Shell, file: Path) -> None:
-        self._total = max(file.stat().st_size, 1)
-        self._is_wanted = not shell.is_json
-        self._progress: Progress | None = None
-        self._clock = archive.Stopwatch()
-
-    def __enter__(self) -> archive.Advance:
-        return self._advance
-
-    def __exit__(self, *_exc: object) -> None:
-        if self._progress:
-            self._progress.stop()
-
-    def _advance(self, done: int) -> None:
-        if self._progress is None and self._is_wanted and self._clock.seconds > 1:
-            self._progress = Progress(console=Console(stderr=True))
-            self._progress.add_task("", total=self._total)
-            self._progress.start()
-        if self._progress:
-            self._progress.update(self._progress.task_ids[0], completed=done)

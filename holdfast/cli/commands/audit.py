@@ -15,6 +15,7 @@ import typer
 from rich.markup import escape
 
 from holdfast.cli.exits import Exit
+from holdfast.cli.page import command
 from holdfast.cli.shell import shell_of
 from holdfast.client import log
 from holdfast.client.auditor import VerificationReport, verify_export
@@ -22,15 +23,25 @@ from holdfast.client.auditor import VerificationReport, verify_export
 app = typer.Typer(help="The audit log: export and offline verification.", no_args_is_help=True)
 
 
-@app.command("export")
+@command(
+    app,
+    "export",
+    changes="writes one new file. Reading the log is an entry in it.",
+    exits={Exit.REFUSED: "your role may not read this log"},
+    examples=[("holdfast audit export --out audit.jsonl", "Write the audit log with its proofs.")],
+)
 def export(
     context: typer.Context,
     out: Annotated[Path, typer.Option("--out", "-o", help="Where to write; refuses to overwrite.")],
     name: Annotated[str, typer.Option("--log", help="Which log: audit or keys.")] = "audit",
 ) -> None:
-    """Write the whole log, with proofs and its signed head, to a file, and verify it."""
+    """Write the whole log, with proofs and its signed head, to a file, and verify it.
+
+    Anybody can verify the file later on a machine with no server: holdfast audit verify. Keep the head: a log that is
+    exported later must extend it.
+    """
     shell = shell_of(context)
-    with shell.account() as account:
+    with shell.account() as account, shell.working("Exporting the log"):
         report = log.export(account, out, log=name)
     shell.show(
         {"file": out, **_document(report)},
@@ -40,7 +51,21 @@ def export(
     )
 
 
-@app.command("verify")
+@command(
+    app,
+    "verify",
+    exits={
+        Exit.DONE: "every entry is in the log that the trusted key signed",
+        Exit.FAILED: "broken: the first bad entry is named",
+        Exit.NOT_ANCHORED: "self-consistent, but no log key was given to trust",
+    },
+    online=False,
+    profile=False,
+    examples=[
+        ("holdfast audit verify audit.jsonl --trust log.vkey", "Verify under a key that you got from elsewhere."),
+        ("holdfast audit verify new.jsonl --checkpoint head-of-march", "Also see that nothing since was taken back."),
+    ],
+)
 def verify(
     context: typer.Context,
     file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, readable=True)],
@@ -52,10 +77,15 @@ def verify(
         list[Path] | None, typer.Option(help="A signed head saved earlier, which this log must extend.")
     ] = None,
 ) -> None:
-    """Verify an exported log offline. Exit 0: verified and trusted; 3: self-consistent, not anchored; 1: broken."""
+    """Verify an exported log, with no profile, no server and no network.
+
+    Recomputes the Merkle tree, checks each entry's proof and the signature of the head. Without --trust the file can
+    only be held to the key inside it: whoever made the file could have made that key as well.
+    """
     shell = shell_of(context)
     key = Path(trust).read_text().strip() if trust and Path(trust).is_file() else trust
-    report = verify_export(file, key, saved=[one.read_text() for one in checkpoint or []])
+    with shell.working("Verifying"):
+        report = verify_export(file, key, saved=[one.read_text() for one in checkpoint or []])
     shell.show(_document(report), *_lines(report))
     if report.exit_code:
         raise typer.Exit(Exit(report.exit_code))

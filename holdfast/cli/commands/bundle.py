@@ -12,17 +12,28 @@ from uuid import UUID
 
 import typer
 
+from holdfast.cli.exits import Exit
+from holdfast.cli.page import command
 from holdfast.cli.shell import shell_of, shown
 from holdfast.client import bundles, prekeys
 
 app = typer.Typer(help="Pre-key bundles: what others need to write to you first.", no_args_is_help=True)
 
 
-@app.command("publish")
+@command(
+    app,
+    "publish",
+    changes="this device's pre-keys on the server; their private halves stay in the profile.",
+    exits={Exit.PROFILE: "this device is not part of your account yet"},
+    examples=[("holdfast bundle publish", "Top up what others need to write to you.")],
+)
 def publish(context: typer.Context) -> None:
-    """Publish a signed pre-key when it is due, and one-time pre-keys when they run low."""
+    """Publish a signed pre-key when it is due, and one-time pre-keys when they run low.
+
+    Part of what holdfast maintain does; by itself for a device that is written to a lot.
+    """
     shell = shell_of(context)
-    with shell.account() as account:
+    with shell.account() as account, shell.working("Publishing pre-keys"):
         done = prekeys.publish(account)
     shell.show(
         {"signed_pre_key_renewed": done.is_renewed, "stored": done.stored, "count": done.count},
@@ -31,9 +42,21 @@ def publish(context: typer.Context) -> None:
     )
 
 
-@app.command("claim")
+@command(
+    app,
+    "claim",
+    changes="uses up one one-time pre-key of each device of that person.",
+    exits={Exit.ASK_PERSON: "the person's account was begun again: holdfast contacts confirm"},
+    examples=[
+        ("holdfast bundle claim 3f2b8c1e-1c1b-4a53-8f0a-6f2d1c9e7a11", "See that a session could begin."),
+    ],
+)
 def claim(context: typer.Context, user_id: Annotated[UUID, typer.Argument(help="Whose bundles to claim.")]) -> None:
-    """Claim one bundle of each device of a person and verify all of it: chain, device, keys, proofs."""
+    """Claim one bundle of each device of a person and verify all of it: chain, device, keys, proofs.
+
+    Sending does this by itself. By hand it shows whether a person's devices can be written to, and under which
+    identity key. The keys are used up: do not run it in a loop.
+    """
     shell = shell_of(context)
     with shell.account() as account:
         claimed = bundles.claim(account, user_id.bytes)

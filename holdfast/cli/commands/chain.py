@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`holdfast chain`: what an account's signed history says, and the yes to a peer who began again.
+"""`holdfast chain`: what an account's signed history says.
 
-Implements PROTOCOL section 5 at the keyboard: after a re-genesis a human confirms, never a program.
+Implements PROTOCOL section 5 at the keyboard, for one's own chain and those of contacts.
 Does not show what is not verified.
 """
 
@@ -12,6 +12,8 @@ from uuid import UUID
 
 import typer
 
+from holdfast.cli.exits import Exit
+from holdfast.cli.page import command
 from holdfast.cli.shell import shell_of, shown
 from holdfast.client import chains, contacts
 from holdfast.client.errors import ProfileError
@@ -20,12 +22,24 @@ from holdfast.core.chain import ChainState
 app = typer.Typer(help="Account chains: yours and your contacts'.", no_args_is_help=True)
 
 
-@app.command("show")
+@command(
+    app,
+    "show",
+    exits={Exit.ASK_PERSON: "the contact's account was begun again: holdfast contacts confirm"},
+    examples=[
+        ("holdfast chain show", "Show your own account."),
+        ("holdfast chain show 3f2b8c1e-1c1b-4a53-8f0a-6f2d1c9e7a11", "Verify and show a contact's."),
+    ],
+)
 def show(
     context: typer.Context,
     user_id: Annotated[UUID | None, typer.Argument(help="A contact; yourself when left out.")] = None,
 ) -> None:
-    """Verify an account chain and say what it holds."""
+    """Verify an account chain and say what it holds.
+
+    Fetches what is new, holds every entry to what this profile has pinned, and says: the identity key in words,
+    active and revoked devices, archive keys, and whether the account was ever begun again by officers.
+    """
     shell = shell_of(context)
     with shell.account() as account:
         if user_id is None or user_id.bytes == account.user:
@@ -34,26 +48,11 @@ def show(
             state = contacts.refresh(account, user_id.bytes)
         if state is None:
             raise ProfileError("This account has no chain yet.")
-    shell.show(_document(state), *_lines(state))
+    shell.show(document(state), *lines(state))
 
 
-@app.command("confirm")
-def confirm(
-    context: typer.Context,
-    user_id: Annotated[UUID, typer.Argument(help="The contact whose account began again.")],
-    words: Annotated[
-        str | None, typer.Option(help="The 8 words of the contact's new key, as heard from the person.")
-    ] = None,
-) -> None:
-    """Trust a contact again whose account was begun again, after hearing the words of the new key from the person."""
-    shell = shell_of(context)
-    typed = words if words is not None else typer.prompt("The 8 words, as the person reads them to you")
-    with shell.account() as account:
-        state = contacts.confirm(account, user_id.bytes, words=tuple(typed.lower().split()))
-    shell.show(_document(state), f"[bold green]✓[/] You trust {user_id} again, under a new key.", *_lines(state))
-
-
-def _document(state: ChainState) -> dict[str, object]:
+def document(state: ChainState) -> dict[str, object]:
+    """Return what a verified chain holds, for JSON."""
     mark = state.re_genesis
     return {
         "user_id": UUID(bytes=state.user),
@@ -67,16 +66,17 @@ def _document(state: ChainState) -> dict[str, object]:
     }
 
 
-def _lines(state: ChainState) -> list[str]:
+def lines(state: ChainState) -> list[str]:
+    """Return what a verified chain holds, for people."""
     mark = state.re_genesis
-    lines = [
+    said = [
         f"Account {UUID(bytes=state.user)}: {state.seq + 1} entries, all verified.",
         f"  Identity key:  {shown(state.aik.fingerprint('aik'))}",
         f"  Devices:       {len(state.devices)} active, {len(state.revoked)} revoked",
         f"  Archive keys:  {', '.join(str(one.generation) for one in state.generations) or 'none'}",
     ]
     if mark:
-        lines.append(
+        said.append(
             f"  [bold yellow]Begun again[/] at entry {mark.seq}, by officers in case {UUID(bytes=mark.case_id)}."
         )
-    return lines
+    return said

@@ -10,14 +10,20 @@ from __future__ import annotations
 from uuid import UUID
 
 import typer
+from rich.markup import escape
 
+from holdfast.cli.page import command
 from holdfast.cli.shell import shell_of, shown
 from holdfast.client.errors import ClientError
 from holdfast.core.trust import pin_words
 
 
 def doctor(context: typer.Context) -> None:
-    """Say what is pinned, whether the server answers, and how far this machine's clock is off."""
+    """Say what this profile trusts, whether the server answers, and how far this machine's clock is off.
+
+    The words of the tenant are the ones your officers have: compare them once. A problem with the server is part of
+    the result, not an error.
+    """
     shell = shell_of(context)
     with shell.account(online=False) as account:
         state = account.state
@@ -33,6 +39,7 @@ def doctor(context: typer.Context) -> None:
         key_version = len(state.trust.escrow_keys)
     trust = "none" if not words else "tofu" if state.trust.is_tofu else "pinned"
     device = UUID(bytes=state.device.id) if state.device else None
+    standing = f"[bold red]✗[/] {escape(problem)}" if problem else "[green]✓[/] answers" if state.server else ""
     shell.show(
         {
             "user_id": UUID(bytes=account.user),
@@ -52,7 +59,7 @@ def doctor(context: typer.Context) -> None:
         },
         f"You:        {UUID(bytes=account.user)} in tenant {UUID(bytes=account.tenant)}",
         f"Device:     {device or 'not enrolled'}{'' if state.device and state.device.is_active else ' (not active)'}",
-        f"Server:     {state.server or 'none'}  {'[bold red]✗[/] ' + problem if problem else '[green]✓[/] answers'}",
+        f"Server:     {state.server or 'none'}  {standing}",
         f"Clock:      {'in step' if not offset else f'{offset:+d} s against the server, corrected'}",
         f"Tenant:     {shown(words) if words else 'nothing pinned'}  ({trust})",
         f"Policy:     version {len(policies)}" if policies else "Policy:     none verified",
@@ -64,3 +71,15 @@ def doctor(context: typer.Context) -> None:
             else []
         ),
     )
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    command(
+        app,
+        "doctor",
+        examples=[
+            ("holdfast doctor", "Look at everything this profile holds others to."),
+            ("holdfast doctor --json | jq .clock_offset_seconds", "Ask for one thing, in a script."),
+        ],
+    )(doctor)

@@ -15,11 +15,15 @@ from uuid import UUID
 import typer
 from rich.markup import escape
 
-from holdfast.cli.shell import Shell, ask_secret, secret_file, shell_of, shown
+from holdfast.cli.asking import ask_secret, secret_file
+from holdfast.cli.exits import Exit
+from holdfast.cli.page import command
+from holdfast.cli.shell import Shell, shell_of, shown
 from holdfast.client import account as accounts
 from holdfast.client import device, prekeys
 from holdfast.client.account import Account
-from holdfast.client.store import STATE_FILE, DirectoryStore
+from holdfast.client.device import Enrolment
+from holdfast.client.store import PROFILE_FILE
 from holdfast.client.transport import check_server
 from holdfast.core.enrolment import EnrolmentCode
 from holdfast.core.suites import Suite
@@ -33,14 +37,27 @@ def enrol(  # noqa: PLR0917 — options by name, for typer
     code_file: Annotated[
         Path | None, typer.Option(help="Read the enrolment code from this file; - is stdin.", metavar="FILE")
     ] = None,
-    name: Annotated[str, typer.Option(help="What to call this device.")] = platform.node() or "this device",
+    name: Annotated[str, typer.Option(help="What to call this device.", show_default="this machine's name")] = "",
     suite: Annotated[str, typer.Option(help=f"Key suite: {', '.join(_SUITES)}.")] = "hybrid",
     development: Annotated[
         bool,
         typer.Option("--development", help="Accept a development tenant, whose HSM is software using SHA-1 padding."),
     ] = False,
+    no_keyring: Annotated[
+        bool, typer.Option("--no-keyring", help="Open the profile by a passphrase, not by this system's keyring.")
+    ] = False,
 ) -> None:
-    """Enrol this device with the code an officer gave you. The first device begins your account."""
+    """Enrol this device with the code an officer gave you.
+
+    Makes this device's keys, registers their public halves, and verifies your organisation from the pin in the code:
+    its root, its officers, its escrow key. Your first device begins your account. A later one stays pending until
+    another device of yours approves it, or you recover the account on it.
+
+    The profile is encrypted under a key that this system's keyring keeps. Where there is no keyring, on a server for
+    one, choose a passphrase instead: --passphrase-file, --passphrase-fd, or --no-keyring to be asked for it.
+
+    The keys are kept before they are sent: after a lost connection, run the same command again.
+    """
     shell = shell_of(context)
     if suite not in _SUITES:
         raise typer.BadParameter(f"one of {', '.join(_SUITES)}", param_hint="--suite")
@@ -48,15 +65,20 @@ def enrol(  # noqa: PLR0917 — options by name, for typer
         check_server(server)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--server") from error
-    secret = secret_file(code_file) if code_file else ask_secret("Enrolment code")
+    name = name or platform.node() or "this device"
+    secret = secret_file(code_file) if code_file else ask_secret("Enrolment code", way_out="Name a file: --code-file")
     code = EnrolmentCode.parse(secret.reveal().decode("utf-8", "replace"))
-    account = _profile(shell, code)
-    with account.safe.locked():
+    _start_profile(shell, code, is_by_passphrase=no_keyring)
+    with shell.account(online=False) as account:
         account.connect(server)
-        done = device.enrol(account, code, name=name, suite=_SUITES[suite], is_development=development)
-        if done.is_active:
-            prekeys.publish(account)
-        account.close()
+        with shell.working("Enrolling this device"):
+            done = device.enrol(account, code, name=name, suite=_SUITES[suite], is_development=development)
+            if done.is_active:
+                prekeys.publish(account)
+    _show(shell, account, done, name)
+
+
+def _show(shell: Shell, account: Account, done: Enrolment, name: str) -> None:
     anchor = (
         "trusted on first use: compare these words with your officers" if done.trust.is_tofu else "as your code says"
     )
@@ -65,7 +87,7 @@ def enrol(  # noqa: PLR0917 — options by name, for typer
         if done.is_active
         else "This device is pending. On another device of yours run:\n"
         f"    holdfast devices approve {done.device}\n"
-        "  and type the words below. With no other device left: holdfast recovery open"
+        "  and type the words below. With no other device left: holdfast recover --help"
     )
     shell.show(
         {
@@ -84,10 +106,28 @@ def enrol(  # noqa: PLR0917 — options by name, for typer
     )
 
 
-def _profile(shell: Shell, code: EnrolmentCode) -> Account:
-    """Open the profile when there is one (an officer's, or an enrolment that was interrupted), else start it."""
-    store = DirectoryStore(shell.profile)
-    if (shell.profile / STATE_FILE).exists():
-        return accounts.open_store(store, passphrase=shell.passphrase())
-    store.create()
-    return accounts.create(store, tenant=code.tenant, user=code.person, passphrase=shell.passphrase(confirm=True))
+def _start_profile(shell: Shell, code: EnrolmentCode, *, is_by_passphrase: bool) -> None:
+    """Start the profile, unless there is one: an officer's, or that of an enrolment that was interrupted."""
+    if (shell.profile / PROFILE_FILE).exists():
+        return
+    passphrase = shell.new_passphrase() if is_by_passphrase else shell.given_passphrase()
+    with shell.working("Making the profile"):
+        accounts.create(shell.profile, tenant=code.tenant, user=code.person, passphrase=passphrase).close()
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    command(
+        app,
+        "enrol",
+        asks="the enrolment code, without echo, unless --code-file names it; with --no-keyring, a passphrase.",
+        changes="makes the profile on this machine; on the server, uses up the code and adds the device.",
+        exits={Exit.UNTRUSTED: "the code is damaged, or the server is not the one that the code pins: do not go on"},
+        examples=[
+            ("holdfast enrol --server https://holdfast.example", "Ask for code and passphrase, and enrol."),
+            (
+                "holdfast enrol --server https://holdfast.example --code-file code --name laptop --json",
+                "Enrol from a script; the code is in a file that only you can read.",
+            ),
+        ],
+    )(enrol)

@@ -7,11 +7,13 @@ Does not deposit anything without the person's yes.
 
 from __future__ import annotations
 
-from typing import Annotated
 from uuid import UUID
 
 import typer
 
+from holdfast.cli.asking import Yes
+from holdfast.cli.exits import Exit
+from holdfast.cli.page import command
 from holdfast.cli.shell import shell_of, shown
 from holdfast.client import escrow
 from holdfast.core.trust import pin_words
@@ -19,9 +21,13 @@ from holdfast.core.trust import pin_words
 app = typer.Typer(help="Escrow of your archive keys.", no_args_is_help=True)
 
 
-@app.command("status")
+@command(app, "status", examples=[("holdfast escrow status", "See who could open your archive, and how.")])
 def status(context: typer.Context) -> None:
-    """Say who can open your archive and how, what you have agreed to, and what is deposited."""
+    """Say who can open your archive and how, what you have agreed to, and what is deposited.
+
+    What the server shows is held against what this device deposited itself: a deposit that is missing, or is not one
+    of yours, is named.
+    """
     shell = shell_of(context)
     with shell.account() as account:
         found = escrow.status(account)
@@ -57,12 +63,24 @@ def status(context: typer.Context) -> None:
     )
 
 
-@app.command("deposit")
+@command(
+    app,
+    "deposit",
+    asks="your consent, after showing its text, when you have not given it for this policy.",
+    changes="the keys of your archive are in escrow: the named officers, together with the HSM, can open it.",
+    exits={Exit.ASK_PERSON: "nobody consented, so nothing was deposited"},
+    examples=[("holdfast escrow deposit", "Read the consent, decide, and deposit what is missing.")],
+)
 def deposit(
     context: typer.Context,
-    yes: Annotated[bool, typer.Option("--yes", help="You have read the consent and agree.")] = False,
+    yes: Yes = False,
 ) -> None:
-    """Deposit the archive keys that are not in escrow yet, after your consent."""
+    """Deposit the archive keys that are not in escrow yet, after your consent.
+
+    Escrow is how your organisation, or you yourself with its help, can open your archive when every device is lost.
+    Your identity key is never part of it: officers can read what was deposited, and never sign as you. Every release
+    is shown to you. --yes says that you have read the text and agree.
+    """
     shell = shell_of(context)
     with shell.account() as account:
         escrow.prepare(account)
@@ -70,7 +88,8 @@ def deposit(
             shell.note(escrow.consent_text(account))
             shell.confirm("Do you agree that these officers may open your archive in this way?", is_given=yes)
             escrow.consent(account)
-        done = escrow.deposit_missing(account)
+        with shell.working("Depositing"):
+            done = escrow.deposit_missing(account)
     shell.show(
         {"deposited": [{"generation": one.number, "deposit_id": UUID(bytes=one.deposit_id)} for one in done]},
         *(

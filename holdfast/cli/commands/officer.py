@@ -14,6 +14,9 @@ from uuid import UUID
 
 import typer
 
+from holdfast.cli.asking import Yes
+from holdfast.cli.exits import Exit
+from holdfast.cli.page import command
 from holdfast.cli.shell import Shell, quoted, shell_of, shown
 from holdfast.client import device, officer, officer_keys
 from holdfast.client.officer import CaseView
@@ -30,9 +33,18 @@ Words = Annotated[
 ]
 
 
-@app.command("init")
+@command(
+    app,
+    "init",
+    changes="this profile: it holds your officer's keys, apart from any device's.",
+    online=False,
+    examples=[("holdfast officer init --json", "Make the keys, and hand their public halves to the ceremony.")],
+)
 def init(context: typer.Context) -> None:
-    """Make your officer's keys in this profile, and print their public halves for the policy."""
+    """Make your officer's keys in this profile, and print their public halves for the policy.
+
+    You count as an officer once a policy signed by the tenant's officers lists these keys.
+    """
     shell = shell_of(context)
     with shell.account(online=False) as account:
         made = officer_keys.make_keys(account)
@@ -48,13 +60,25 @@ def init(context: typer.Context) -> None:
     )
 
 
-@app.command("code")
+@command(
+    app,
+    "code",
+    changes="the server knows the code's hash, and takes the code once; one new file here.",
+    exits={Exit.REFUSED: "you are not an officer of this tenant, or the person has too many unused codes"},
+    examples=[
+        ("holdfast officer code 3f2b8c1e-1c1b-4a53-8f0a-6f2d1c9e7a11 --out alice.code", "Write a code for alice.")
+    ],
+)
 def code(
     context: typer.Context,
     person_id: Annotated[UUID, typer.Argument(help="Who will enrol a device.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Where to write the code, readable by you alone.")],
 ) -> None:
-    """Issue an enrolment code that carries your own pin. Hand it over in person; it works once."""
+    """Issue an enrolment code that carries your own pin.
+
+    Hand it over in person: whoever enrols with it is that person to this tenant, and trusts what you trust. It works
+    once, and expires.
+    """
     shell = shell_of(context)
     with shell.account() as account:
         text = device.issue_code(account, person_id)
@@ -62,9 +86,9 @@ def code(
     shell.show({"person_id": person_id, "file": out}, f"[bold green]✓[/] The code is in {out}. It works once.")
 
 
-@app.command("cases")
+@command(app, "cases", examples=[("holdfast officer cases", "See what waits for an answer.")])
 def cases(context: typer.Context) -> None:
-    """List the cases you may see."""
+    """List the cases you may see, with their state, purpose and subject."""
     shell = shell_of(context)
     with shell.account() as account:
         found = officer.listed(account)
@@ -80,24 +104,51 @@ def cases(context: typer.Context) -> None:
     )
 
 
-@app.command("show")
+@command(
+    app,
+    "show",
+    examples=[("holdfast officer show 7c9e6679-7425-40de-944b-e07fc1f90ae7", "Read a case before you decide.")],
+)
 def show(context: typer.Context, case_id: CaseId) -> None:
-    """Verify a case and show exactly what you would sign."""
+    """Verify a case and show exactly what you would sign.
+
+    Everything shown is read from the signed case, not from the server's word about it. Where you may not approve, it
+    says why.
+    """
     shell = shell_of(context)
     with shell.account() as account:
         view = officer.see(account, case_id)
     shell.show(_document(view), *_lines(view))
 
 
-@app.command("approve")
+@command(
+    app,
+    "approve",
+    asks="two words of the receiving device's key, as the person reads them to you; then a yes.",
+    changes="your shares are re-sealed to the device named in the case, and your signed approval counts.",
+    exits={
+        Exit.ASK_PERSON: "a word is wrong, or nobody said yes: nothing was signed",
+        Exit.REFUSED: "you may not approve this case, or it has moved on",
+    },
+    examples=[
+        (
+            'holdfast officer approve 7c9e6679-7425-40de-944b-e07fc1f90ae7 --identity-check "Video call, I know her."',
+            "Show the case, ask for two words at random places, then approve.",
+        ),
+    ],
+)
 def approve(
     context: typer.Context,
     case_id: CaseId,
     identity_check: Annotated[str, typer.Option(help="How you made sure who is asking, for the record.")],
     word: Words = None,
-    yes: Annotated[bool, typer.Option("--yes", help="You have read the case and approve it.")] = False,
+    yes: Yes = False,
 ) -> None:
-    """Approve a case: re-seal your shares to the recipient named in it, and sign."""
+    """Approve a case: re-seal your shares to the recipient named in it, and sign.
+
+    Call the person at a number that you know, not one from the case, and have the two words read to you: they are
+    what keeps somebody else's device from receiving the archive. Your approval alone opens nothing.
+    """
     shell = shell_of(context)
     with shell.account() as account:
         view = officer.see(account, case_id)
@@ -113,27 +164,53 @@ def approve(
     )
 
 
-@app.command("deny")
+@command(
+    app,
+    "deny",
+    changes="your signed denial counts; the case may end by it.",
+    exits={Exit.REFUSED: "you may not decide this case, or it has moved on"},
+    examples=[
+        (
+            'holdfast officer deny 7c9e6679-7425-40de-944b-e07fc1f90ae7 --reason "She did not ask for it."',
+            "Refuse, for the record.",
+        )
+    ],
+)
 def deny(
     context: typer.Context,
     case_id: CaseId,
     reason: Annotated[str, typer.Option(help="Why, for the record.")],
 ) -> None:
-    """Deny a case, with your signature."""
+    """Deny a case, with your signature and a reason that stays in the log."""
     shell = shell_of(context)
     with shell.account() as account:
         done = officer.deny(account, officer.see(account, case_id), reason=reason)
     shell.show({"case_id": case_id, "state": done.state}, f"[bold green]✓[/] You denied; the case is {done.state}.")
 
 
-@app.command("attest")
+@command(
+    app,
+    "attest",
+    asks="two words of the new identity key, as the person reads them to you; then a yes.",
+    changes="your signed attestation counts towards beginning the person's account again under that key.",
+    exits={Exit.ASK_PERSON: "a word is wrong, or nobody said yes: nothing was signed"},
+    examples=[
+        (
+            "holdfast officer attest 7c9e6679-7425-40de-944b-e07fc1f90ae7",
+            "Ask for two words at random places, then attest.",
+        )
+    ],
+)
 def attest(
     context: typer.Context,
     case_id: CaseId,
     word: Words = None,
-    yes: Annotated[bool, typer.Option("--yes", help="You have identified the person and attest the new key.")] = False,
+    yes: Yes = False,
 ) -> None:
-    """Attest that the subject of a case now holds the new identity key proposed in it."""
+    """Attest that the subject of a case now holds the new identity key proposed in it.
+
+    Only after you have made sure who the person is. Her contacts will be asked to confirm the new key with her.
+    """
     shell = shell_of(context)
     with shell.account() as account:
         view = officer.see(account, case_id)

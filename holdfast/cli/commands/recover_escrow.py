@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`holdfast recovery`: from a new device and nothing else, back to the archive and to an account.
+"""`holdfast recover escrow`: from a new device and nothing else, back to the archive and to an account.
 
 Implements the page ESCROW (Case) at the keyboard of the person who lost everything.
 Does not decide anything: officers do, in `holdfast officer`.
@@ -12,14 +12,24 @@ from uuid import UUID
 
 import typer
 
-from holdfast.cli.commands.vault import PasswordFile
-from holdfast.cli.shell import ask_secret, secret_file, shell_of, shown
+from holdfast.cli.asking import PasswordFile, password
+from holdfast.cli.exits import Exit
+from holdfast.cli.page import command
+from holdfast.cli.shell import shell_of, shown
 from holdfast.client import prekeys, recovery
 
 app = typer.Typer(help="Recovery of your archive and account through your officers.", no_args_is_help=True)
 
 
-@app.command("open")
+@command(
+    app,
+    "open",
+    changes="opens a case: every officer is told, and so are you at the addresses your organisation knows.",
+    exits={Exit.PROFILE: "a case is open on this device already, or nothing of yours is in escrow"},
+    examples=[
+        ('holdfast recover escrow open --reason "Laptop and phone stolen."', "Ask for your own archive."),
+    ],
+)
 def open_case(  # noqa: PLR0917 — options by name, for typer
     context: typer.Context,
     reason: Annotated[str, typer.Option(help="What happened, for your officers and for the record.")],
@@ -28,7 +38,11 @@ def open_case(  # noqa: PLR0917 — options by name, for typer
     subject: Annotated[UUID | None, typer.Option(help="Whose archive; your own when left out.")] = None,
     deposit: Annotated[list[UUID] | None, typer.Option(help="A deposit to ask for; yours, all, when left out.")] = None,
 ) -> None:
-    """Ask your officers to open your archive to this device."""
+    """Ask your officers to open your archive to this device.
+
+    Makes keys for this case alone and shows eight words of them. Your officers will call you and ask for two of the
+    words: read them from this screen.
+    """
     shell = shell_of(context)
     with shell.account() as account:
         done = recovery.open_case(
@@ -52,9 +66,9 @@ def open_case(  # noqa: PLR0917 — options by name, for typer
     )
 
 
-@app.command("status")
+@command(app, "status", examples=[("holdfast recover escrow status", "See how many officers have approved.")])
 def status(context: typer.Context) -> None:
-    """Say how far your case is."""
+    """Say how far your case is: its state, and how many officers have approved and attested."""
     shell = shell_of(context)
     with shell.account() as account:
         found = recovery.status(account)
@@ -72,26 +86,44 @@ def status(context: typer.Context) -> None:
     )
 
 
-@app.command("cancel")
+@command(
+    app,
+    "cancel",
+    changes="ends the case, and destroys the keys that were made for it.",
+    examples=[('holdfast recover escrow cancel --reason "Found the phone."', "Withdraw.")],
+)
 def cancel(
     context: typer.Context,
     reason: Annotated[str, typer.Option(help="Why, for the record.")],
 ) -> None:
-    """Withdraw your case."""
+    """Withdraw your case. What officers approved in it opens nothing any more."""
     shell = shell_of(context)
     with shell.account() as account:
         case_id = recovery.cancel(account, reason=reason)
     shell.show({"case_id": case_id, "state": "cancelled"}, f"[bold green]✓[/] Case {case_id} is cancelled.")
 
 
-@app.command("collect")
+@command(
+    app,
+    "collect",
+    changes="this profile holds the archive keys; your officers see a new identity key to attest.",
+    exits={
+        Exit.NOT_YET: "not released yet: officers are still to approve, or the delay runs",
+        Exit.UNTRUSTED: "too few right shares, or a key that your account does not name",
+    },
+    examples=[("holdfast recover escrow collect --wait 600", "Wait up to ten minutes for the release.")],
+)
 def collect(
     context: typer.Context,
     wait: Annotated[int, typer.Option(help="Wait up to this many seconds for the release.")] = 0,
 ) -> None:
-    """Collect the released halves, open your archive keys, and propose your new identity key."""
+    """Collect the released halves, open your archive keys, and propose your new identity key.
+
+    The keys are put together here and nowhere else, and each is checked against what your account announced. Your
+    identity was never in escrow: your account begins again under a new key, which officers attest by its words.
+    """
     shell = shell_of(context)
-    with shell.account() as account:
+    with shell.account() as account, shell.working("Waiting for the release"):
         done = recovery.collect(account, wait_seconds=wait)
     shell.show(
         {
@@ -116,22 +148,30 @@ def collect(
     )
 
 
-@app.command("finish")
+@command(
+    app,
+    "finish",
+    asks="a new password for your vault (14 characters or more), unless --new-password-file names it.",
+    changes="your account begins again: new identity key, archive key, pre-keys and vault; old devices are out.",
+    exits={Exit.NOT_YET: "too few officers have attested your new key, or the delay runs"},
+    examples=[("holdfast recover escrow finish --wait 600", "Wait for the officers, then begin again.")],
+)
 def finish(
     context: typer.Context,
     new_password_file: PasswordFile = None,
     wait: Annotated[int, typer.Option(help="Wait up to this many seconds for attestations and delay.")] = 0,
 ) -> None:
-    """Begin your account again under the attested key: new identity, archive key, deposit, pre-keys and vault."""
+    """Begin your account again under the key that your officers attested.
+
+    Each step is kept: when something interrupts it, run it again. Your contacts will be asked to confirm the new key
+    with you.
+    """
     shell = shell_of(context)
     with shell.account() as account:
-        password = (
-            secret_file(new_password_file)
-            if new_password_file
-            else ask_secret("New password of your vault (14 characters or more)", confirm=True)
-        )
-        done = recovery.finish(account, password=password, wait_seconds=wait)
-        prekeys.publish(account)
+        new = password(new_password_file, "New password of your vault (14 characters or more)", confirm=True)
+        with shell.working("Beginning your account again"):
+            done = recovery.finish(account, password=new, wait_seconds=wait)
+            prekeys.publish(account)
     shell.show(
         {"identity_words": list(done.words), "generation": done.generation},
         "[bold green]✓[/] Your account is yours again, under a new key. Your old devices are out of it.",
@@ -139,6 +179,3 @@ def finish(
         "  Your contacts will be asked to confirm it with you.",
         f"  A new archive key (generation {done.generation}) is in use; put it in escrow: holdfast escrow deposit",
     )
-
-
-__all__ = ["app"]
