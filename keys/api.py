@@ -118,10 +118,16 @@ class ForecastOut(StrictSerializer):
     empty_at = UtcField(allow_null=True, help_text="When the pool runs out at that rate.")
 
 
+class HeldBatchOut(StrictSerializer):
+    batch_id = Base64UrlField(length=16)
+    key_ids = serializers.ListField(child=serializers.IntegerField())
+
+
 class CheckOut(StrictSerializer):
     digest = Base64UrlField(length=32)
     count = serializers.IntegerField()
     signed_pre_key_hash = Base64UrlField()
+    batches = HeldBatchOut(many=True)
 
 
 class OneTimeOut(StrictSerializer):
@@ -365,11 +371,18 @@ class CheckView(ApiView):
         responses=CheckOut,
     )
     def post(self, request: Request, device_id: UUID) -> Response:
-        """The device computes the same over what it holds; a difference means lost or doubled keys."""
+        """The device compares it with what it uploaded and saw used; a difference means lost or doubled keys."""
         self.valid(Empty, request)
         device = access.own_device_for_reading(self.actor, device_id)
-        digest, count, spk_hash = services.server_holds(device)
-        return Response({"digest": b64u(digest), "count": count, "signed_pre_key_hash": b64u(spk_hash)})
+        held = services.server_holds(device)
+        return Response(
+            {
+                "digest": b64u(held.digest),
+                "count": held.count,
+                "signed_pre_key_hash": b64u(held.signed_pre_key_hash),
+                "batches": [{"batch_id": b64u(batch_id), "key_ids": key_ids} for batch_id, key_ids in held.batches],
+            }
+        )
 
 
 class ClaimView(ApiView):

@@ -74,6 +74,7 @@ __all__ = [
     "DOOR_KINDS",
     "ChainView",
     "ClaimAnswer",
+    "Held",
     "PreparedDevice",
     "append_chain",
     "claim_device",
@@ -424,14 +425,31 @@ def store_batch(*, device: Device, statement: bytes, signed: Sign1, batch: Verif
         return StoredBatch(len(batch.leaves), access.unissued(device).count())
 
 
-def server_holds(device: Device) -> tuple[bytes, int, bytes]:
-    """Return (digest, count, hash of the signed pre-key) of what can still be handed out, for the device to compare."""
+@dataclass(frozen=True)
+class Held:
+    """What the server can still hand out for a device, and a digest of it: (batch id, key ids) in order."""
+
+    digest: bytes
+    signed_pre_key_hash: bytes
+    batches: list[tuple[bytes, list[int]]]
+
+    @property
+    def count(self) -> int:
+        """The number of one-time pre-keys."""
+        return sum(len(key_ids) for _, key_ids in self.batches)
+
+
+def server_holds(device: Device) -> Held:
+    """Return what can still be handed out, for the device to compare.
+
+    The ids are named beside the digest: which keys were claimed, and in which order, a device cannot know.
+    """
     remaining = access.remaining_by_batch(device)
     current = access.current_signed_pre_key(device.pk)
     spk_hash = bytes(current.statement_hash) if current else b""
     rows = [[batch_id, key_ids] for batch_id, key_ids in remaining]
     digest = hashlib.sha256(label("server-holds", device.pk.bytes, spk_hash, rows)).digest()
-    return digest, sum(len(key_ids) for _, key_ids in remaining), spk_hash
+    return Held(digest, spk_hash, remaining)
 
 
 def void_unissued(*, actor: Actor) -> int:

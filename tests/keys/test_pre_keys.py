@@ -249,7 +249,12 @@ def test_check_gives_the_digest_that_the_device_computes_itself(alice: Phone, di
     batches = {bytes(row.batch_id): row for row in PreKeyBatch.unscoped.all()}
     left = sorted([batch_id, [2, 3] if row.first_key_id == 1 else [4, 5]] for batch_id, row in batches.items())
     expected = hashlib.sha256(label("server-holds", alice.id.bytes, spk, left)).digest()
-    assert shown == {"digest": b64u(expected), "count": 4, "signed_pre_key_hash": b64u(spk)}
+    assert shown == {
+        "digest": b64u(expected),
+        "count": 4,
+        "signed_pre_key_hash": b64u(spk),
+        "batches": [{"batch_id": b64u(batch_id), "key_ids": key_ids} for batch_id, key_ids in left],
+    }
 
 
 def test_check_sees_a_key_that_vanished(alice: Phone) -> None:
