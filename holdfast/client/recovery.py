@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 from uuid import UUID
 
-from holdfast.client import archive, chains, deposits, tenant, vault
+from holdfast.client import archive, chains, deposits, doors, tenant, vault
 from holdfast.client.account import Account
 from holdfast.client.answers import Answer
 from holdfast.client.contacts import IDENTITY
 from holdfast.client.deposits import Subject, VerifiedDeposit
 from holdfast.client.device import new_identity_author
 from holdfast.client.errors import NotYet, Problem, ProfileError, TrustRefused
-from holdfast.client.state import Generation, OpenCase, VaultKey
+from holdfast.client.state import Generation, OpenCase
 from holdfast.core import approvals, chain, chain_author
 from holdfast.core.cases import Case, verify_attestations
 from holdfast.core.chain import ChainState
@@ -313,10 +313,10 @@ def finish(account: Account, *, password: SecretBytes, wait_seconds: int = 0) ->
     account.state.identity_seed = kept.new_identity
     account.state.consent = b""
     account.state.case = None
-    account.state.vault = VaultKey()
     account.save()
     generation = archive.new_generation(account)
-    vault.save(account, password=password)
+    vault.begin_anew(account)
+    doors.set_password(account, password)
     return Finished(account.identity_key.public.fingerprint(IDENTITY), generation.number)
 
 

@@ -1,78 +1,269 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The vault on the server: the keyring that lets another device of the same person carry on, behind a password.
+"""The vault on the server: one keyring for all devices of a person, written by any of them, believed from her alone.
 
-Implements PROTOCOL section 6 (vault, password door) and FAULTS S7, S9, S10 on the client.
-Does not keep what is this device's alone: its seeds and pre-keys never leave it.
+Implements PROTOCOL section 6 (vault) and FAULTS S9, S10 and C4 on the client.
+Does not open doors (`doors`, `pairing`, `trusted`): it is given the vault key, and says whether the vault is hers.
 """
 
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass, field
+from typing import Final
 
-from holdfast.client import chains
+from holdfast.client import chains, vault_contents
 from holdfast.client.account import Account
 from holdfast.client.errors import Problem, ProfileError, TrustRefused
-from holdfast.client.state import Contact, Generation
+from holdfast.client.state import VaultKey
+from holdfast.client.vault_contents import Contents
+from holdfast.core.chain import ChainState
 from holdfast.core.cose import Purpose, Sign1, sign
-from holdfast.core.doors import (
-    DEFAULT_COST,
-    KIND,
-    Argon2Cost,
-    DoorOwner,
-    open_password_door,
-    seal_password_door,
-)
-from holdfast.core.encoding import MAX_VAULT, Encodable, Fields, b64u, decode, encode
-from holdfast.core.errors import HoldfastError, UnwrapFailed
-from holdfast.core.keys import SigningKey
+from holdfast.core.encoding import MAX_VAULT, b64u
+from holdfast.core.errors import HoldfastError, InvalidSignature
+from holdfast.core.keys import PublicKey
 from holdfast.core.payloads import Header
 from holdfast.core.secret import SecretBytes
 from holdfast.core.statements import Sync, SyncKind
 from holdfast.core.vault import VaultHeader, new_vault_key, open_vault, read_header, seal_vault
 
-_KEYRING: int = 1
+_RACES: Final = 5
+_SAVED: Final = "vault-saved"
 
 
-class WrongPassword(TrustRefused):
-    """The password does not open the door, or the door is not this account's."""
+@dataclass(frozen=True)
+class Opened:
+    """A vault that was opened and taken over.
 
-
-def save(account: Account, *, password: SecretBytes | None = None, cost: Argon2Cost = DEFAULT_COST) -> int:
-    """Write the keyring to the server as a new version; returns it. With `password`, (re)make its door first.
-
-    Raises Problem (409) when another device wrote meanwhile: open the vault, then save again.
+    missing: archive generations that the account chain announces and the vault does not hold: it is older than the
+    chain. forked: contacts of whom the vault pins another history than this device; this device's own stays.
     """
-    vault = account.state.vault
-    if not len(vault.key):
-        if password is None:
-            raise ProfileError("There is no vault yet.", way_out="Make one with a password: `holdfast vault save`.")
-        found = _on_server(account)
-        # After a recovery the old vault still lies there: the new one follows it, under a key of its own.
-        vault.epoch, vault.version = (found.epoch + 1, found.version) if found else (1, 0)
-        vault.key = new_vault_key()
-        account.save()
-    if password is not None:
-        owner = DoorOwner(account.tenant, account.user, vault.epoch)
-        door = seal_password_door(vault.key, password=password, owner=owner, cost=cost)
-        account.api.put(f"vault/doors/{KIND}", {"blob": b64u(door)}, if_match=f'"{_door_version(account)}"')
-    version = vault.version + 1
-    header = VaultHeader(account.tenant, account.user, vault.epoch, version)
-    blob = seal_vault(_keyring(account), vault_key=vault.key, header=header)
-    statement = Sync(
-        header=Header(account.tenant, account.user, account.device.id, account.api.clock.now()),
-        kind=SyncKind.VAULT,
-        blob_hash=hashlib.sha256(blob).digest(),
-        version=version,
-    )
-    signed = sign(statement.to_payload(), purpose=Purpose.SYNC, key=account.identity_key)
-    document = {"statement": b64u(signed.encode()), "blob": b64u(blob)}
-    account.api.put("vault", document, if_match=f'"{vault.version}"')
-    vault.version = version
+
+    version: int
+    epoch: int
+    missing: list[int] = field(default_factory=list)
+    forked: list[bytes] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Found:
+    """The vault as the server shows it, its statement verified. signer: the AIK of the account that signed it."""
+
+    header: VaultHeader
+    blob: bytes
+    signer: PublicKey
+
+
+class VaultKeyChanged(ProfileError):
+    """Another device of the person changed the vault key; this one has to hear the new key from it."""
+
+
+class NoVault(ProfileError):
+    """There is no vault on the server."""
+
+
+def find(account: Account) -> Found:
+    """Fetch the vault and verify whose it is. Raises NoVault, and TrustRefused as `shown` does."""
+    found = shown(account, chain_of(account))
+    if found is None:
+        raise NoVault(
+            "Your vault is not on the server.",
+            way_out="Your phrase signs for your account even without it: holdfast recover phrase. Your archive keys "
+            "may be in escrow: holdfast recover escrow.",
+        )
+    return found
+
+
+def shown(account: Account, state: ChainState) -> Found | None:
+    """Fetch the vault and verify whose it is; None when the server has none.
+
+    Raises TrustRefused for a vault that no identity key of the account has signed, of another person, or older than
+    one this device has seen.
+    """
+    try:
+        answer = account.api.get("vault")
+    except Problem as problem:
+        if problem.status != 404:
+            raise
+        return None
+    blob = answer.octets("blob", maximum=MAX_VAULT)
+    try:
+        signed = Sign1.parse(answer.octets("statement"))
+        signer = _signer_of(signed, state)
+        sync = Sync.from_payload(signed.payload)
+        header = read_header(blob)
+    except HoldfastError as error:
+        raise _refused(f"The vault is not to be trusted: {error}.") from error
+    whose = (sync.header.tenant, sync.header.user, sync.kind, sync.blob_hash, sync.version)
+    if whose != (account.tenant, account.user, SyncKind.VAULT, hashlib.sha256(blob).digest(), header.version):
+        raise _refused("The vault is not the one that its statement names.")
+    if (header.tenant, header.user) != (account.tenant, account.user):
+        raise _refused("The server shows the vault of another person.")
+    kept = account.state.vault
+    if header.version < kept.version or header.epoch < kept.epoch:
+        raise _refused("The server shows an older vault than it has shown before.")
+    return Found(header, blob, signer)
+
+
+def _signer_of(signed: Sign1, state: ChainState) -> PublicKey:
+    """Verify the signature under the AIK in force, else under those before it. Raises InvalidSignature for others."""
+    for key in (state.aik, *reversed(state.former_aiks)):
+        if signed.kid == key.kid:
+            signed.verify(key, purpose=Purpose.SYNC)
+            return key
+    raise InvalidSignature("it is not signed by a key of this account")
+
+
+def _refused(message: str) -> TrustRefused:
+    return TrustRefused(message, way_out="Change nothing. Show this to your officers; another door may be honest.")
+
+
+def open_found(account: Account, found: Found, key: SecretBytes) -> Opened:
+    """Bring a vault to this device under the key that a door of its epoch gave; returns what was in it.
+
+    Raises TrustRefused, and nothing changed, for a key that does not open it, and for a vault with another identity
+    key than the account chain names.
+    """
+    state = chain_of(account)
+    if found.signer not in (state.aik, *state.former_aiks[-1:]):
+        raise _refused("The vault was written under an identity key that your account has long left.")
+    contents = _opened(found, key)
+    # One signed by the key before the newest counts if it holds the newest: that is how a rotation begins, and
+    # who lost the old key does not know the new one.
+    forked = vault_contents.take(account, contents, state)
+    account.state.vault = VaultKey(found.header.epoch, key, found.header.version)
     account.save()
-    return version
+    return Opened(found.header.version, found.header.epoch, vault_contents.missing(account, state), forked)
 
 
-def _on_server(account: Account) -> VaultHeader | None:
+def _opened(found: Found, key: SecretBytes) -> Contents:
+    try:
+        return Contents.from_secret(open_vault(found.blob, vault_key=key, expect=found.header))
+    except HoldfastError as error:
+        raise TrustRefused(
+            f"The vault does not open as yours: {error}.",
+            way_out="Try another door: holdfast backup status lists them.",
+        ) from error
+
+
+def load(account: Account) -> Opened | None:
+    """Merge what other devices wrote into the vault since; None when there is none on the server.
+
+    For a device that holds the vault key. Raises VaultKeyChanged when the key is another one now, and TrustRefused as
+    `open_with_key` does.
+    """
+    kept = account.state.vault
+    if not len(kept.key):
+        raise ProfileError("This device does not hold your vault's key.", way_out="See: holdfast recover --help")
+    return _merge(account, kept.key, kept.epoch)
+
+
+def _merge(account: Account, key: SecretBytes, epoch: int) -> Opened | None:
+    state = chain_of(account)
+    found = shown(account, state)
+    if found is None:
+        return None
+    if found.header.epoch != epoch:
+        raise VaultKeyChanged(
+            "Another device of yours changed the key of your vault.",
+            way_out="Run `holdfast maintain` here; if that does not help, run it on the other device first.",
+        )
+    contents = _opened(found, key)
+    forked: list[bytes] = []
+    if found.signer != state.aik:
+        # Whoever lost the old identity key can still have written this: archive keys prove themselves, pins do not.
+        vault_contents.take_archive_keys(account, contents, state)
+    else:
+        forked = vault_contents.take(account, contents, state)
+    account.state.vault.version = found.header.version
+    account.save()
+    return Opened(found.header.version, epoch, vault_contents.missing(account, state), forked)
+
+
+def save(account: Account, *, next_identity: SecretBytes | None = None) -> int:
+    """Write the keyring to the server as a new version, and return it; the first time, under a new vault key.
+
+    When another device wrote meanwhile, its vault is merged first and nothing of either is lost. next_identity: the
+    seed to which the AIK is about to be rotated, so that no moment exists in which neither vault nor chain knows it.
+    """
+    _require_identity(account)
+    if not len(account.state.vault.key):
+        _begin(account)
+    for _ in range(_RACES):
+        contents = vault_contents.of(account, next_identity=next_identity)
+        try:
+            return _put(account, contents, account.state.vault)
+        except Problem as problem:
+            if problem.code != "vault-stale":
+                raise
+        load(account)
+    raise Problem(status=409, code="vault-stale", detail="Another of your devices keeps writing to your vault.")
+
+
+def save_if_changed(account: Account) -> int | None:
+    """Write the keyring when it holds something that the vault does not; returns the new version, or None."""
+    if len(account.state.vault.key) and account.store.get(_SAVED, b"") == _digest(vault_contents.of(account)):
+        return None
+    return save(account)
+
+
+def begin_epoch(account: Account, *, key: SecretBytes, epoch: int) -> int:
+    """Change the vault key: merge what lies under the old one, and write all under the new; returns the version.
+
+    Every door but those made anew for this epoch is closed by it. Idempotent: a second call with the same key and
+    epoch finds the work done. Raises VaultKeyChanged when another device began that epoch under another key.
+    """
+    _require_identity(account)
+    kept = account.state.vault
+    if kept.epoch >= epoch and len(kept.key):
+        return save(account)
+    for _ in range(_RACES):
+        state = chain_of(account)
+        found = shown(account, state)
+        if found is not None and found.header.epoch == epoch:
+            account.state.vault = VaultKey(epoch, key, kept.version)
+            load(account)
+            return save(account)
+        if found is not None and len(kept.key):
+            _merge(account, kept.key, kept.epoch)
+        fresh = VaultKey(epoch, key, found.header.version if found else kept.version)
+        try:
+            version = _put(account, vault_contents.of(account), fresh)
+        except Problem as problem:
+            if problem.code != "vault-stale":
+                raise
+            continue
+        return version
+    raise Problem(status=409, code="vault-stale", detail="Another of your devices keeps writing to your vault.")
+
+
+def begin_anew(account: Account) -> int:
+    """Write a first vault of a new epoch over whatever lies on the server, unread; returns the version.
+
+    For an account whose old vault cannot be opened any more: its archive keys come back from escrow or not at all.
+    """
+    _require_identity(account)
+    found = _unread_header(account)
+    epoch, version = (found.epoch + 1, found.version) if found else (1, 0)
+    account.state.vault = VaultKey(epoch, new_vault_key(), version)
+    account.save()
+    return save(account)
+
+
+def _begin(account: Account) -> None:
+    state = chain_of(account)
+    found = shown(account, state)
+    if found is not None and found.signer == state.aik:
+        raise ProfileError(
+            "Your vault is on the server, and this device does not hold its key.",
+            way_out="Open it by one of its doors first: holdfast recover --help",
+        )
+    # After a re-genesis the vault of the account before still lies there: the new one follows it, under its own key.
+    epoch, version = (found.header.epoch + 1, found.header.version) if found else (1, 0)
+    account.state.vault = VaultKey(epoch, new_vault_key(), version)
+    account.save()
+
+
+def _unread_header(account: Account) -> VaultHeader | None:
     """Return what the stored vault says of itself, unauthenticated: enough to write the next version."""
     try:
         return read_header(account.api.get("vault").octets("blob", maximum=MAX_VAULT))
@@ -81,101 +272,68 @@ def _on_server(account: Account) -> VaultHeader | None:
             raise
         return None
     except HoldfastError as error:
-        raise TrustRefused(f"The vault is not to be trusted: {error}.") from error
+        raise _refused(f"The vault is not to be trusted: {error}.") from error
 
 
-def open_with_password(account: Account, *, password: SecretBytes) -> int:
-    """Bring the keyring to this device; returns its version.
+def _put(account: Account, contents: Contents, under: VaultKey) -> int:
+    """Write one version under a vault key, and keep that key and version once the server has it."""
+    version = under.version + 1
+    header = VaultHeader(account.tenant, account.user, under.epoch, version)
+    secret = contents.to_secret()
+    try:
+        blob = seal_vault(secret, vault_key=under.key, header=header)
+    except ValueError:
+        raise ProfileError("Your vault is full: it holds at most 1 MiB.", way_out="Tell your operator.") from None
+    statement = Sync(
+        header=Header(account.tenant, account.user, account.device.id, account.api.clock.now()),
+        kind=SyncKind.VAULT,
+        blob_hash=hashlib.sha256(blob).digest(),
+        version=version,
+    )
+    signed = sign(statement.to_payload(), purpose=Purpose.SYNC, key=account.identity_key)
+    document = {"statement": b64u(signed.encode()), "blob": b64u(blob)}
+    account.api.put("vault", document, if_match=f'"{under.version}"')
+    with account.store.transaction():
+        account.state.vault = VaultKey(under.epoch, under.key, version)
+        account.store.put(_SAVED, b"", _digest(contents))
+        account.save()
+    return version
 
-    Raises WrongPassword; TrustRefused for a vault that the account's identity key has not signed, that is
-    older than one seen before, or that holds another identity key than the account chain names.
-    """
+
+def _digest(contents: Contents) -> SecretBytes:
+    return SecretBytes(hashlib.sha256(contents.to_secret().reveal()).digest())
+
+
+def _require_identity(account: Account) -> None:
+    """Refuse to write under an identity key that the chain no longer names: the server would, and say less."""
+    state = chain_of(account)
+    if account.identity_key.public != state.aik:
+        raise ProfileError(
+            "Another device of yours changed your account's identity key.",
+            way_out="Run `holdfast maintain`: the other device sends the new key to this one.",
+        )
+
+
+def chain_of(account: Account) -> ChainState:
+    """Return the account chain, brought up to date. Raises ProfileError before its genesis."""
     state = chains.refresh(account)
     if state is None:
-        raise ProfileError("This account has no chain yet.")
-    answer = account.api.get("vault")
-    blob = answer.octets("blob", maximum=MAX_VAULT)
-    try:
-        signed = Sign1.parse(answer.octets("statement"))
-        sync = Sync.from_payload(signed.verify(state.aik, purpose=Purpose.SYNC))
-        found = read_header(blob)
-    except HoldfastError as error:
-        raise TrustRefused(f"The vault is not to be trusted: {error}.") from error
-    whose = (sync.header.tenant, sync.header.user, sync.kind, sync.blob_hash, sync.version)
-    if whose != (account.tenant, account.user, SyncKind.VAULT, hashlib.sha256(blob).digest(), found.version):
-        raise TrustRefused("The vault is not the one that its statement names.")
-    if sync.version < account.state.vault.version:
-        raise TrustRefused("The server shows an older vault than it has shown before.")
-    header = VaultHeader(account.tenant, account.user, found.epoch, sync.version)
-    key = _open_door(account, password, found.epoch)
-    try:
-        _take_keyring(account, open_vault(blob, vault_key=key, expect=header))
-    except HoldfastError as error:
-        raise TrustRefused(f"The vault does not hold this account: {error}.") from error
-    kept = account.state.vault
-    kept.epoch, kept.key, kept.version = found.epoch, key, sync.version
-    account.save()
-    return sync.version
+        raise ProfileError("This account has no chain yet.", way_out="Enrol a first device: holdfast enrol")
+    return state
 
 
-def _open_door(account: Account, password: SecretBytes, epoch: int) -> SecretBytes:
-    if not _door_version(account):
-        raise ProfileError("The vault has no password.", way_out="Set one on a device that holds the vault.")
-    blob = account.api.get(f"vault/doors/{KIND}").octets("blob", maximum=4096)
-    owner = DoorOwner(account.tenant, account.user, epoch)
-    try:
-        return open_password_door(blob, password=password, owner=owner)
-    except UnwrapFailed:
-        raise WrongPassword(
-            "The password does not open your vault.", way_out="Try again, or recover the account."
-        ) from None
-    except HoldfastError as error:
-        # Above all Argon2 parameters outside the bounds: the server stores them (FAULTS S7).
-        raise TrustRefused(f"The vault's door is not to be used: {error}.") from error
-
-
-def _door_version(account: Account) -> int:
-    """Return the version of the password door as the server has it; 0 for none."""
-    rows = account.api.get("vault/doors").many("doors", maximum=16)
-    return next((row.number("version") for row in rows if row.text("kind") == KIND), 0)
-
-
-def _keyring(account: Account) -> SecretBytes:
-    state = account.state
-    fields: dict[int, Encodable] = {
-        1: _KEYRING,
-        2: account.identity_key.seed().reveal(),
-        3: [one.to_value() for one in state.generations],
-        4: [one.to_value() for one in state.contacts.values()],
-        5: account.chain.head,
-        6: [[origin, text] for origin, text in sorted(state.trust.checkpoints.items())],
-        7: state.consent,
-    }
-    return SecretBytes(encode(fields))
-
-
-def _take_keyring(account: Account, keyring: SecretBytes) -> None:
-    read = Fields(decode(keyring.reveal(), max_size=MAX_VAULT), "keyring", range(1, 8))
-    read.uint(1, minimum=_KEYRING, maximum=_KEYRING)
-    seed = SecretBytes(read.octets(2, 32))
-    state = account.chain
-    if SigningKey.from_seed(account.device_statement.suite.signing_kind, seed).public != state.aik:
-        raise TrustRefused("The vault holds another identity key than the account chain names.")
-    if read.octets(5, 32) not in state.hashes:
-        raise TrustRefused("The vault was written on another account chain than the one shown now.")
-    committed = {one.generation: one.commitment for one in state.generations}
-    generations = [Generation.from_value(row) for row in read.array(3)]
-    if any(committed.get(one.number) != one.commitment for one in generations):
-        raise TrustRefused("The vault holds an archive key that the account chain does not name.")
-    own = account.state
-    own.identity_seed = seed
-    own.generations = generations
-    own.contacts = {one.user: one for one in map(Contact.from_value, read.array(4))}
-    own.consent = read.octets(7)
-    rows = [Fields.of_row(row, "keyring checkpoint", 2) for row in read.array(6)]
-    for row in rows:
-        # What this device has seen itself is kept: the follower of the log holds both to be consistent.
-        own.trust.checkpoints.setdefault(row.text(0), row.text(1, maximum=4096))
-
-
-__all__ = ["WrongPassword", "open_with_password", "save"]
+__all__ = [
+    "Found",
+    "NoVault",
+    "Opened",
+    "VaultKeyChanged",
+    "begin_anew",
+    "begin_epoch",
+    "chain_of",
+    "find",
+    "load",
+    "open_found",
+    "save",
+    "save_if_changed",
+    "shown",
+]

@@ -17,11 +17,13 @@ from holdfast.client.recovery import Opened
 from holdfast.client.state import OfficerKeys, State
 from holdfast.client.store import MemoryStore
 from holdfast.client.transport import Clock
+from holdfast.core.doors import Argon2Cost
 from holdfast.core.secret import SecretBytes
 from tests.client.lying_server import NOW, TENANT, URL, Founder, LyingServer, Tenant
 
 ALICE, BOB, MALLORY = b"alice-----------", b"bob-------------", b"mallory---------"
 PASSWORD = SecretBytes(b"the password of a vault")
+CHEAP = Argon2Cost(memory_kib=19 * 1024, passes=2, lanes=1)
 
 
 @dataclass

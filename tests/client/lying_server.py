@@ -153,6 +153,7 @@ class LyingServer(Mailboxes, ContactRecovery):
         self.doors: dict[str, dict[str, str]] = {}
         self.deposits: dict[str, dict[str, Any]] = {}
         self.cases: dict[str, dict[str, Any]] = {}
+        self.if_match = ""
         self.keys_log = KeysLog(tenant.tenant, NOW, tenant.log)
         self._answered: dict[tuple[str, str, str], tuple[int, dict[str, Any]]] = {}
 
@@ -175,6 +176,7 @@ class LyingServer(Mailboxes, ContactRecovery):
         body = json.loads(request.read() or b"{}")
         self.log.append((method, path, body))
         asker = request.headers.get("signature-input", "").partition('keyid="')[2][:36]
+        self.if_match = request.headers.get("if-match", "").strip('"')
         act = (asker, path, request.headers.get("idempotency-key", ""))
         if act in self._answered:
             status, answer = self._answered[act]
@@ -318,6 +320,8 @@ class LyingServer(Mailboxes, ContactRecovery):
 
     def put_vault(self, asker: str, body: Any, _query: Any) -> Any:
         version = self.vaults.get(self._user(asker), {}).get("version", 0) + 1
+        if self.if_match != str(version - 1):
+            return refused(409, "vault-stale")
         self.vaults[self._user(asker)] = {**body, "version": version}
         return 204, {}
 

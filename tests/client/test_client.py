@@ -10,14 +10,14 @@ from uuid import UUID
 import httpx2
 import pytest
 
-from holdfast.client import archive, bundles, chains, contacts, device, escrow, officer, prekeys, recovery, vault
+from holdfast.client import archive, bundles, chains, contacts, device, doors, escrow, officer, prekeys, recovery
 from holdfast.client.errors import ConsentNeeded, NotYet, Problem, ProfileError, TrustRefused, Unreachable
 from holdfast.client.transport import Clock
 from holdfast.core.encoding import b64u
 from holdfast.core.enrolment import EnrolmentCode
 from holdfast.core.policy import DepositRule
 from holdfast.core.secret import SecretBytes
-from tests.client.conftest import ALICE, BOB, PASSWORD, World, two_of
+from tests.client.conftest import ALICE, BOB, CHEAP, PASSWORD, World, two_of
 from tests.client.lying_server import NOW, TENANT, LyingServer, Tenant, text
 
 
@@ -32,14 +32,14 @@ def test_first_device_begins_the_account_and_is_in_it(world: World) -> None:
 def test_second_device_waits_for_the_first_and_then_holds_the_account(world: World) -> None:
     first = world.enrolled(ALICE)
     archive.new_generation(first)
-    vault.save(first, password=PASSWORD)
+    doors.set_password(first, PASSWORD, cost=CHEAP)
     second = world.profile(ALICE)
     done = device.enrol(second, world.server.code(ALICE), name="phone")
     assert not done.is_active
     with pytest.raises(ProfileError, match="not part of your account"):
         prekeys.publish(second)
     device.approve(first, done.device, words=done.words)
-    vault.open_with_password(second, password=PASSWORD)
+    doors.open_with_password(second, password=PASSWORD)
     assert second.identity_key.public == first.identity_key.public
     assert [one.key for one in second.state.generations] == [one.key for one in first.state.generations]
     assert prekeys.publish(second).count == 100
@@ -47,9 +47,9 @@ def test_second_device_waits_for_the_first_and_then_holds_the_account(world: Wor
 
 def test_wrong_vault_password_is_said_to_be_wrong(world: World) -> None:
     account = world.enrolled(ALICE)
-    vault.save(account, password=PASSWORD)
-    with pytest.raises(vault.WrongPassword):
-        vault.open_with_password(account, password=SecretBytes(b"another password of mine"))
+    doors.set_password(account, PASSWORD, cost=CHEAP)
+    with pytest.raises(doors.WrongPassword):
+        doors.open_with_password(account, password=SecretBytes(b"another password of mine"))
 
 
 def test_enrolment_resumes_after_a_lost_answer_with_the_same_keys(world: World) -> None:
@@ -127,11 +127,11 @@ def test_one_time_keys_are_refilled_below_25_under_fresh_ids(world: World) -> No
 
 def test_stale_head_is_read_again_and_the_entry_made_on_top(world: World) -> None:
     first = world.enrolled(ALICE)
-    vault.save(first, password=PASSWORD)
+    doors.set_password(first, PASSWORD, cost=CHEAP)
     second = world.profile(ALICE)
     done = device.enrol(second, world.server.code(ALICE), name="phone")
     device.approve(first, done.device, words=done.words)
-    vault.open_with_password(second, password=PASSWORD)
+    doors.open_with_password(second, password=PASSWORD)
     archive.new_generation(first)
     assert archive.new_generation(second).number == 2
     state = chains.refresh(first)

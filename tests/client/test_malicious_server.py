@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from holdfast.client import bundles, chains, contacts, device, escrow, officer, prekeys, recovery, tenant, vault
+from holdfast.client import bundles, chains, contacts, device, doors, escrow, officer, prekeys, recovery, tenant, vault
 from holdfast.client.errors import (
     ConsentNeeded,
     PeerChanged,
@@ -23,13 +23,13 @@ from holdfast.client.errors import (
     TrustRefused,
     WrongWords,
 )
-from holdfast.core import doors
+from holdfast.core import door_blob
 from holdfast.core.cases import Approval, Case
 from holdfast.core.cose import Purpose, Sign1, sign
 from holdfast.core.encoding import Encodable, b64u, decode, encode, unb64u
 from holdfast.core.entries import Entry
 from holdfast.core.keys import RecipientRsaKey, SealingKey, SigningKey
-from tests.client.conftest import ALICE, BOB, MALLORY, PASSWORD, World, two_of
+from tests.client.conftest import ALICE, BOB, CHEAP, MALLORY, PASSWORD, World, two_of
 from tests.client.lying_server import Founder, Tenant, _payload_hash, text
 
 # S1 and S3: the escrow key, at every entry point
@@ -221,7 +221,7 @@ def test_pin_from_a_person_vouches_for_what_was_met_first(world: World) -> None:
 
 def with_vault(world: World) -> None:
     account = world.enrolled(ALICE)
-    vault.save(account, password=PASSWORD)
+    doors.set_password(account, PASSWORD, cost=CHEAP)
 
 
 def second_device(world: World, first: Any) -> Any:
@@ -236,49 +236,49 @@ def test_vault_door_with_other_argon2_parameters_is_refused_before_hashing(
     world: World, cost: tuple[int, int, int]
 ) -> None:
     first = world.enrolled(ALICE)
-    vault.save(first, password=PASSWORD)
+    doors.set_password(first, PASSWORD, cost=CHEAP)
     phone = second_device(world, first)
 
     def weaken(answer: dict[str, Any]) -> dict[str, Any]:
         door = decode(unb64u(answer["blob"]))
         assert isinstance(door, dict)
-        kdf = door[doors.KDF]
+        kdf = door[door_blob.METHOD]
         assert isinstance(kdf, dict)
         kdf[3], kdf[4], kdf[5] = cost
         return {**answer, "blob": b64u(encode(door))}
 
     world.server.lies["GET vault/doors/password"] = weaken
     with pytest.raises(TrustRefused, match="Argon2id"):
-        vault.open_with_password(phone, password=PASSWORD)
+        doors.open_with_password(phone, password=PASSWORD)
 
 
 def test_vault_of_an_older_version_is_refused(world: World) -> None:
     account = world.enrolled(ALICE)
-    vault.save(account, password=PASSWORD)
+    doors.set_password(account, PASSWORD, cost=CHEAP)
     old = copy.deepcopy(world.server.vaults[text(ALICE)])
     vault.save(account)
     world.server.lies["GET vault"] = lambda _answer: old
     with pytest.raises(TrustRefused, match="older"):
-        vault.open_with_password(account, password=PASSWORD)
+        doors.open_with_password(account, password=PASSWORD)
 
 
 def test_vault_of_another_person_is_refused(world: World) -> None:
     account, other = world.enrolled(ALICE), world.enrolled(BOB)
-    vault.save(account, password=PASSWORD)
-    vault.save(other, password=PASSWORD)
+    doors.set_password(account, PASSWORD, cost=CHEAP)
+    doors.set_password(other, PASSWORD, cost=CHEAP)
     world.server.lies["GET vault"] = lambda _answer: world.server.vaults[text(BOB)]
     with pytest.raises(TrustRefused):
-        vault.open_with_password(account, password=PASSWORD)
+        doors.open_with_password(account, password=PASSWORD)
 
 
 def test_vault_blob_swapped_under_the_right_statement_is_refused(world: World) -> None:
     account = world.enrolled(ALICE)
-    vault.save(account, password=PASSWORD)
+    doors.set_password(account, PASSWORD, cost=CHEAP)
     old = world.server.vaults[text(ALICE)]["blob"]
     vault.save(account)
     world.server.lies["GET vault"] = lambda answer: {**answer, "blob": old}
     with pytest.raises(TrustRefused):
-        vault.open_with_password(account, password=PASSWORD)
+        doors.open_with_password(account, password=PASSWORD)
 
 
 # The account chain
