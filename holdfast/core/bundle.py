@@ -207,7 +207,7 @@ def verify_bundle(
         raise Untrusted("the bundle is of another tenant, user or device than was asked for")
     if chain.devices.get(device) != bundle.device_statement.payload_hash:
         raise Untrusted("the account chain does not list this device statement")
-    if bundle.suite != statement.suite or not _is_move(pinned_suite, statement.suite):
+    if bundle.suite != statement.suite or not is_move(pinned_suite, statement.suite):
         raise Untrusted("the bundle's suite is not the contact's")
     check_time(own, now)
     signed = verify_signed_pre_key(bundle.signed_pre_key, device=statement, now=now)
@@ -236,6 +236,7 @@ def _verify_one_time(part: OneTimePart, device: DeviceStatement, now: int) -> On
     return OneTimePreKey.from_leaf(part.leaf, batch.suite)
 
 
-def _is_move(pinned: Suite | None, offered: Suite) -> bool:
+def is_move(pinned: Suite | None, offered: Suite) -> bool:
+    """Whether a contact whose suite is `pinned` may be met under `offered`: the same, or a move 1→2 or 3→4."""
     moves = {(Suite.CLASSICAL, Suite.HYBRID), (Suite.CLASSICAL_P256, Suite.HYBRID_P256)}
     return pinned is None or pinned is offered or (pinned, offered) in moves
