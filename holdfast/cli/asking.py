@@ -16,14 +16,23 @@ from typing import Annotated, Final
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from holdfast.client.errors import ConsentNeeded, ProfileError
+from holdfast.core.phrase import AmbiguousLanguage, Phrase, PhraseError, UnknownWord
 from holdfast.core.secret import SecretBytes
 
 _MAX_SECRET: Final = 4096
+_WORDS: Final = 24
 
 PasswordFile = Annotated[
     Path | None, typer.Option(help="Read the password from this file; - is standard input.", metavar="FILE")
+]
+PhraseFile = Annotated[
+    Path | None, typer.Option(help="Read the 24 words from this file; - is standard input.", metavar="FILE")
+]
+PassphraseOfPhrase = Annotated[
+    bool, typer.Option("--passphrase-of-phrase", help="The phrase has a passphrase beside it: ask for it, too.")
 ]
 Yes = Annotated[bool, typer.Option("--yes", help="Say yes beforehand, instead of being asked.")]
 
@@ -60,16 +69,20 @@ def password(file: Path | None, question: str, *, confirm: bool = False) -> Secr
     return secret_file(file) if file else ask_secret(question, confirm=confirm, way_out="Name a file: --password-file")
 
 
-def show_in_private(title: str, lines: Sequence[str], *, is_json: bool) -> None:
-    """Show secret lines on the terminal's second screen until Enter, so that they stay in no scrollback and no file.
-
-    Raises ConsentNeeded unless a person looks at a terminal on both ends.
-    """
+def require_person(*, is_json: bool) -> None:
+    """Raise ConsentNeeded unless a person sits at a terminal: what follows is shown to nobody else."""
     if is_json or not (sys.stdout.isatty() and sys.stdin.isatty()):
         raise ConsentNeeded(
             "This is shown to a person at a terminal only; it is not written into pipes, files or JSON.",
             way_out="Run the command in a terminal, without --json.",
         )
+
+
+def show_in_private(title: str, lines: Sequence[str]) -> None:
+    """Show secret lines on the terminal's second screen until Enter, so that they stay in no scrollback.
+
+    `require_person` comes before it, and before the secret is made.
+    """
     console = Console(highlight=False, soft_wrap=True)
     with console.screen(hide_cursor=False):
         console.print(f"[bold]{title}[/]\n")
@@ -79,9 +92,55 @@ def show_in_private(title: str, lines: Sequence[str], *, is_json: bool) -> None:
         sys.stdin.readline()
 
 
+def ask_in_private(title: str, questions: Sequence[str]) -> list[str]:
+    """Ask questions on the terminal's second screen, where the person sees what she types and nobody does later."""
+    console = Console(highlight=False, soft_wrap=True)
+    with console.screen(hide_cursor=False):
+        console.print(f"[bold]{title}[/]\n")
+        return [console.input(f"{question}: ") for question in questions]
+
+
+def ask_phrase(title: str, file: Path | None) -> Phrase:
+    """Return a recovery phrase from a file, or by asking until 24 words are there and belong together."""
+    if file is not None:
+        return _parsed(_whole(file))
+    if not (sys.stdout.isatty() and sys.stdin.isatty()):
+        raise ProfileError(f"{title}: nobody to ask.", way_out="Name a file of mode 0600: --phrase-file")
+    words: list[str] = []
+    console = Console(highlight=False, soft_wrap=True)
+    with console.screen(hide_cursor=False):
+        console.print(f"[bold]{title}[/]\n")
+        console.print("Type the 24 words in their order, as many to a line as you like.\n")
+        while True:
+            while len(words) < _WORDS:
+                words += console.input(f"{len(words) + 1:>2}: ").split()
+            try:
+                return _parsed(SecretBytes(" ".join(words).encode()))
+            except UnknownWord as error:
+                nearest = f" Did you mean {error.nearest}?" if error.nearest else ""
+                console.print(f"Word {error.position} is in no word list.{nearest}")
+                words[error.position - 1] = console.input(f"{error.position:>2}: ").strip()
+            except PhraseError as error:
+                console.print(f"{escape(str(error))}. Once more, from the first word.")
+                words = []
+
+
+def _parsed(text: SecretBytes) -> Phrase:
+    """Read a phrase; in the rare case that its words are in two lists, in the first of them that it belongs to."""
+    try:
+        return Phrase.parse(text)
+    except AmbiguousLanguage as error:
+        return Phrase.parse(text, language=error.languages[0])
+
+
 def words_of(text: str) -> tuple[str, ...]:
     """Split words as a person types them."""
     return tuple(text.lower().split())
+
+
+def _whole(file: Path) -> SecretBytes:
+    octets = sys.stdin.buffer.read(_MAX_SECRET) if str(file) == "-" else file.read_bytes()[:_MAX_SECRET]
+    return SecretBytes(octets)
 
 
 def _first_line(octets: bytes) -> SecretBytes:

@@ -14,7 +14,7 @@ from holdfast.cli.commands import recover_escrow
 from holdfast.cli.exits import Exit
 from holdfast.cli.page import command
 from holdfast.cli.shell import shell_of
-from holdfast.client import prekeys, vault
+from holdfast.client import doors, prekeys
 
 app = typer.Typer(help="Ways back to your keys, on a device that does not hold them.", no_args_is_help=True)
 app.add_typer(recover_escrow.app, name="escrow")
@@ -38,7 +38,7 @@ def by_password(context: typer.Context, password_file: PasswordFile = None) -> N
     with shell.account() as account:
         typed = password(password_file, "Password of your vault")
         with shell.working("Opening your vault"):
-            version = vault.open_with_password(account, password=typed)
+            version = doors.open_with_password(account, password=typed).version
         with shell.working("Publishing pre-keys"):
             prekeys.publish(account)
     shell.show(
