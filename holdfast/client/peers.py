@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A user's account chain as sessions need it, the same for oneself and for others: now, and as of an older head.
+
+Implements PROTOCOL section 5 (peers follow the chain at each fetch) on `chains` and `contacts`.
+Verifies nothing by itself, and drops no session: `sessions` does, with the state returned here.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from holdfast.client import chains, contacts
+from holdfast.client.account import Account
+from holdfast.client.errors import TrustRefused
+from holdfast.core import chain
+from holdfast.core.chain import ChainState
+from holdfast.core.entries import Entry
+from holdfast.core.errors import HoldfastError
+from holdfast.core.secret import SecretBytes
+
+# The server refuses a message for an older set of devices; this bounds how long one that does not is believed.
+FRESH_SECONDS: Final = 300
+_FETCHED: Final = "chain-fetched"
+
+
+def refresh(account: Account, user: bytes) -> ChainState:
+    """Fetch what is new in a user's chain (16 bytes), and return its state. Raises PeerChanged and TrustRefused."""
+    if user == account.user:
+        state = chains.refresh(account)
+        if state is None:
+            raise TrustRefused("The server no longer shows this account's chain.")
+    else:
+        state = contacts.refresh(account, user)
+    now = account.api.clock.now()
+    account.store.put(_FETCHED, user, SecretBytes(now.to_bytes(8, "big")))
+    return state
+
+
+def current(account: Account, user: bytes) -> ChainState:
+    """Return a user's chain, fetched at most five minutes ago. Raises as `refresh` does."""
+    fetched = account.store.get(_FETCHED, user)
+    age = account.api.clock.now() - int.from_bytes(fetched.reveal(), "big") if fetched else FRESH_SECONDS
+    if not 0 <= age < FRESH_SECONDS:
+        return refresh(account, user)
+    contact = account.state.contacts.get(user)
+    if user != account.user and (contact is None or contact.unconfirmed):
+        return refresh(account, user)
+    return chains.verify(account, user, entries_of(account, user))
+
+
+def expire(account: Account, user: bytes) -> None:
+    """Have the chain fetched anew before it is used again."""
+    account.store.delete(_FETCHED, user)
+
+
+def entries_of(account: Account, user: bytes) -> list[bytes]:
+    """Return the entries that are pinned of a user's chain, none when she was never met."""
+    if user == account.user:
+        return account.state.chain
+    contact = account.state.contacts.get(user)
+    return contact.entries if contact else []
+
+
+def knows(account: Account, user: bytes, head: bytes) -> bool:
+    """Whether a head (32 bytes) is one that this device has seen of the user's chain."""
+    return any(Entry.parse(one).hash == head for one in reversed(entries_of(account, user)))
+
+
+def as_of(account: Account, user: bytes, head: bytes) -> ChainState:
+    """Return what the pinned chain said when `head` was its newest. Raises TrustRefused when it never was."""
+    entries = [Entry.parse(one) for one in entries_of(account, user)]
+    try:
+        return chain.state_at(entries, head, tenant=account.tenant, user=user, policies=account.policies)
+    except HoldfastError as error:
+        raise TrustRefused(f"A message rests on an account chain that the server does not show: {error}.") from error
