@@ -21,18 +21,18 @@ from holdfast.client.profile import Head, damaged, new_key
 from holdfast.client.state import Device, State
 from holdfast.client.store import PROFILE_FILE, SqliteStore, Store, head_of, locked, make_private_directory
 from holdfast.client.transport import Api, Clock, Credential, check_server
-from holdfast.core import chain
+from holdfast.client.verified import VerifiedChains
 from holdfast.core.chain import ChainState
 from holdfast.core.chain_author import Author
 from holdfast.core.cose import Sign1, parse_many
 from holdfast.core.doors import DEFAULT_COST, Argon2Cost
 from holdfast.core.encoding import MAX_BLOB
-from holdfast.core.entries import Entry
 from holdfast.core.errors import Malformed
 from holdfast.core.keys import AgreementKey, KeyKind, PublicKey, SealingKey, SigningKey, decode_public_key
 from holdfast.core.payloads import Header
 from holdfast.core.policy import SignedPolicy
 from holdfast.core.secret import SecretBytes
+from holdfast.core.session import Party
 from holdfast.core.statements import DeviceStatement, EscrowKey
 from holdfast.core.suites import Suite
 from holdfast.core.trust import SignedTenantKey, TrustedTenant, verify_escrow_keys, verify_tenant
@@ -50,7 +50,10 @@ class Account:
     def __init__(self, store: Store, state: State, api: Api | None = None) -> None:
         self.store = store
         self.state = state
+        self.verified = VerifiedChains(store.tenant)
         self._api = api
+        self._verified_tenant: tuple[tuple[object, ...], TrustedTenant] | None = None
+        self._read_device: tuple[bytes, DeviceStatement] | None = None
 
     @property
     def tenant(self) -> bytes:
@@ -125,17 +128,20 @@ class Account:
     @property
     def device_statement(self) -> DeviceStatement:
         """What this device says of itself."""
-        return DeviceStatement.from_payload(Sign1.parse(self.device.statement).payload)
+        signed = self.device.statement
+        if self._read_device is None or self._read_device[0] != signed:
+            self._read_device = signed, DeviceStatement.from_payload(Sign1.parse(signed).payload)
+        return self._read_device[1]
 
     @property
     def signing_key(self) -> SigningKey:
         """The device's identity signing key ISK."""
-        return SigningKey.from_seed(self._suite.signing_kind, self.device.signing_seed)
+        return SigningKey.from_seed(self.suite.signing_kind, self.device.signing_seed)
 
     @property
     def agreement_key(self) -> AgreementKey:
         """The device's identity agreement key IDK."""
-        return AgreementKey.from_seed(self._suite.agreement_kind, self.device.agreement_seed)
+        return AgreementKey.from_seed(self.suite.agreement_kind, self.device.agreement_seed)
 
     @property
     def sealing_key(self) -> SealingKey:
@@ -143,8 +149,14 @@ class Account:
         return SealingKey.from_seed(self.device.sealing_seed)
 
     @property
-    def _suite(self) -> Suite:
+    def suite(self) -> Suite:
+        """The suite of this device."""
         return self.device_statement.suite
+
+    def me(self) -> Party:
+        """Return this device as both ends of a session see it, at the newest own chain head known here."""
+        state = self.chain
+        return Party(self.device_statement.to_payload(), self.device_statement, state.aik, state.head)
 
     @property
     def identity_key(self) -> SigningKey:
@@ -154,7 +166,7 @@ class Account:
                 "This device does not hold your account's identity key.",
                 way_out="Open your vault (`holdfast vault open`), or recover the account (`holdfast recovery open`).",
             )
-        return SigningKey.from_seed(self._suite.signing_kind, self.state.identity_seed)
+        return SigningKey.from_seed(self.suite.signing_kind, self.state.identity_seed)
 
     def header(self, *, issued_at: int | None = None, lasts_seconds: int = 0) -> Header:
         """Return the header of a statement by this device, issued now."""
@@ -173,13 +185,18 @@ class Account:
         trust = self.state.trust
         if not trust.policies:
             raise ProfileError("This profile has not verified its tenant yet.", way_out="Run `holdfast enrol` again.")
-        return verify_tenant(
-            [read_many(one) for one in trust.policies],
-            tenant=self.tenant,
-            root_key=root_key_of(trust.root_key),
-            pin=trust.pin,
-            is_development=trust.is_development,
-        )
+        # Verified again only when something of it has changed: m signatures for every policy there ever was.
+        basis = (tuple(trust.policies), trust.root_key, trust.pin, trust.is_development)
+        if self._verified_tenant is None or self._verified_tenant[0] != basis:
+            verified = verify_tenant(
+                [read_many(one) for one in trust.policies],
+                tenant=self.tenant,
+                root_key=root_key_of(trust.root_key),
+                pin=trust.pin,
+                is_development=trust.is_development,
+            )
+            self._verified_tenant = basis, verified
+        return self._verified_tenant[1]
 
     @property
     def policies(self) -> tuple[SignedPolicy, ...]:
@@ -199,8 +216,7 @@ class Account:
         """The account chain as last verified. Raises ProfileError when there is none."""
         if not self.state.chain:
             raise ProfileError("This account has no chain yet.", way_out="Enrol a first device: `holdfast enrol`.")
-        entries = [Entry.parse(one) for one in self.state.chain]
-        return chain.verify_chain(entries, tenant=self.tenant, user=self.user, policies=self.policies)
+        return self.verified.read(self.user, self.state.chain, policies=lambda: self.policies)
 
 
 def read_many(statement: bytes) -> tuple[Sign1, ...]:

@@ -205,25 +205,28 @@ class Generation:
 class Contact:
     """A peer as pinned: her chain as verified, entry by entry, and the entries of a new beginning not yet confirmed.
 
-    suite: the suite her devices were first seen with; 0 before any.
+    suite: the suite her devices were first seen with; 0 before any. verified: the chain head (32 bytes) at which two
+    people compared a number or words; empty before, and after a new beginning.
     """
 
     user: bytes
     entries: list[bytes]
     unconfirmed: list[bytes] = field(default_factory=list)
     suite: int = 0
+    verified: bytes = b""
 
     def to_value(self) -> list[Encodable]:
-        return [self.user, self.entries, self.unconfirmed, self.suite]
+        return [self.user, self.entries, self.unconfirmed, self.suite, self.verified]
 
     @classmethod
     def from_value(cls, value: Value) -> Contact:
-        row = Fields.of_row(value, "profile contact", 4)
+        row = Fields.of_row(value, "profile contact", 5)
         return cls(
             user=row.octets(0, 16),
             entries=_octets(row.array(1), "profile contact"),
             unconfirmed=_octets(row.array(2), "profile contact"),
             suite=row.uint(3, maximum=4),
+            verified=row.octets(4, (0, 32)),
         )
 
 
