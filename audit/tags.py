@@ -28,6 +28,7 @@ TAGS: Final[dict[str, frozenset[str]]] = {
         "keys:device:activate": "user statement",
         "keys:device:enrol": "user statement trust",
         "keys:device:revoke": "user",
+        "keys:device:succeed": "user statement device",
         "keys:door:delete": "kind",
         "keys:door:read": "kind version",
         "keys:door:store": "kind version blob",

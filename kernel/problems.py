@@ -175,7 +175,9 @@ def _from_validation(exc: drf.ValidationError) -> errors.MalformedRequest:
 def _flatten(detail: Any, path: str = "") -> Iterator[dict[str, str]]:
     if isinstance(detail, dict):
         for name, inner in detail.items():
-            yield from _flatten(inner, f"{path}.{name}" if path else str(name))
+            # A list's errors come under the number of the item.
+            place = f"{path}[{name}]" if isinstance(name, int) else f"{path}.{name}" if path else name
+            yield from _flatten(inner, place)
     elif isinstance(detail, list):
         for index, inner in enumerate(detail):
             yield from _flatten(inner, path if isinstance(inner, str) else f"{path}[{index}]")

@@ -6,15 +6,29 @@ Implements DESIGN section 4: within the open tenant, what an actor may not see i
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any, Final, cast
 from uuid import UUID
 
 from django.db.models import QuerySet
 
 from kernel.actors import Actor
 from kernel.errors import NotFound
-from keys.models import ChainEntry, ChainHead, Device, OneTimePreKey, PreKeyBatch, SignedPreKey, Vault, VaultDoor
+from keys.models import (
+    ChainEntry,
+    ChainHead,
+    Device,
+    Message,
+    MessageContent,
+    OneTimePreKey,
+    PreKeyBatch,
+    SignedPreKey,
+    Vault,
+    VaultDoor,
+)
 from keys.states import DeviceState
+
+# One page of messages, in octets: well below the 2 MiB of JSON that a client takes for an answer.
+MAX_PAGE: Final = 1024 * 1024
 
 
 def device(device_id: UUID) -> Device:
@@ -40,6 +54,17 @@ def devices_of(user_id: UUID) -> list[Device]:
 def active_devices(user_id: UUID) -> list[Device]:
     """Return the devices that a user's chain lists, oldest first."""
     return list(Device.objects.filter(user_id=user_id, state=DeviceState.ACTIVE).order_by("created_at", "id"))
+
+
+def pending_successors(device_id: UUID) -> list[Device]:
+    """Return the devices that wait to take this one's place."""
+    return list(Device.objects.filter(successor_of=device_id, state=DeviceState.PENDING).order_by("created_at", "id"))
+
+
+def active_successor(device_id: UUID) -> Device | None:
+    """Return the device that the chain lists in this one's place, if it does."""
+    rows = Device.objects.filter(successor_of=device_id, state=DeviceState.ACTIVE)
+    return cast("Device | None", rows.order_by("-activated_at", "id").first())
 
 
 def own_device_for_reading(actor: Actor, device_id: UUID) -> Device:
@@ -83,6 +108,46 @@ def chain_head(user_id: UUID) -> ChainHead:
 def chain_head_for_update(user_id: UUID) -> ChainHead | None:
     """Lock where a user's chain stands, so that appends come one after another; None before the first."""
     return cast("ChainHead | None", ChainHead.objects.select_for_update().filter(user_id=user_id).first())
+
+
+def lock_chain_of_device(device_id: UUID) -> None:
+    """Lock where the chain of a device's user stands, if she has one: no device of hers changes its state meanwhile."""
+    owner = Device.objects.filter(id=device_id).values("user_id")
+    ChainHead.objects.select_for_update().filter(user_id__in=owner).first()
+
+
+def device_for_letter(device_id: UUID, *, own_user: UUID | None, to_anyone: bool) -> Device:
+    """Return a device that may be written to: of one's own user, also pending; of another, active and `to_anyone`.
+
+    Raises NotFound.
+    """
+    row = device(device_id)
+    is_own = row.user_id == own_user
+    if row.state != DeviceState.ACTIVE and not (is_own and row.state == DeviceState.PENDING):
+        raise NotFound
+    if not (is_own or to_anyone):
+        raise NotFound
+    return row
+
+
+def messages_for(actor: Actor, *, limit: int) -> list[Message]:
+    """Return what waits for the actor's own device, oldest first: as many as `limit` and one answer's octets allow."""
+    if actor.kind != "device":
+        raise NotFound
+    found: list[Message] = []
+    octets = 0
+    for row in Message.objects.filter(device_id=actor.id).order_by("seq")[:limit]:
+        octets += len(row.body)
+        if found and octets > MAX_PAGE:
+            break
+        found.append(row)
+    return found
+
+
+def message_content(actor: Actor, message_id: UUID) -> bytes:
+    """Return the large content of a message that waits for the actor's own device. Raises NotFound."""
+    mine = Message.objects.filter(id=message_id, device_id=actor.id).values("content_id")
+    return bytes(_one(MessageContent.objects.filter(id__in=mine)).ciphertext)
 
 
 def chain_entries(user_id: UUID, *, after: int = -1) -> list[ChainEntry]:

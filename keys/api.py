@@ -53,6 +53,12 @@ class EnrolDeviceOut(StrictSerializer):
     server_time = UtcField()
 
 
+class SuccessorIn(StrictSerializer):
+    device_statement = Base64UrlField(
+        max_length=MAX_STATEMENT, help_text="Signed by the new device's own key; its enrolment hash is empty."
+    )
+
+
 class DeviceOut(StrictSerializer):
     device_id = serializers.UUIDField()
     user_id = serializers.UUIDField()
@@ -127,6 +133,7 @@ class CheckOut(StrictSerializer):
     digest = Base64UrlField(length=32)
     count = serializers.IntegerField()
     signed_pre_key_hash = Base64UrlField()
+    epoch = serializers.IntegerField(help_text="How often the server voided all unissued keys, after a restore.")
     batches = HeldBatchOut(many=True)
 
 
@@ -224,14 +231,38 @@ class DevicesView(ApiView):
         tenants.begin_enrolment(tenant_id=given["tenant_id"], source=source_of(request._request))
         with self.writing(request) as reply:
             device = services.enrol_device(prepared=prepared, code_secret=SecretBytes(given["code_secret"]))
-            reply.send(
-                {
-                    "device_id": str(device.pk),
-                    "user_id": str(device.user_id),
-                    "state": device.state,
-                    "server_time": rfc3339(timezone.now()),
-                }
-            )
+            reply.send(_enrolled(device))
+        return reply.response
+
+
+def _enrolled(device: Any) -> dict[str, str]:
+    return {
+        "device_id": str(device.pk),
+        "user_id": str(device.user_id),
+        "state": device.state,
+        "server_time": rfc3339(timezone.now()),
+    }
+
+
+class SuccessorView(ApiView):
+    """Renewal of a device's own keys: a new device of the same user that follows this one."""
+
+    permission_names: ClassVar = {"POST": PermissionName.DEVICE_WRITE}
+
+    @extend_schema(
+        summary="Register a successor of one's own device, without a code",
+        operation_id="register_successor",
+        request=SuccessorIn,
+        responses={201: EnrolDeviceOut},
+    )
+    def post(self, request: Request, device_id: UUID) -> Response:
+        """When the chain lists it and revokes this device, what waits in this mailbox moves to it."""
+        access.own_device_for_reading(self.actor, device_id)
+        given = self.valid(SuccessorIn, request)
+        assert self.actor.tenant_id is not None
+        prepared = services.prepare_device(tenant_id=self.actor.tenant_id, statement=given["device_statement"])
+        with self.writing(request) as reply:
+            reply.send(_enrolled(services.register_successor(device_id=device_id, prepared=prepared, actor=self.actor)))
         return reply.response
 
 
@@ -380,6 +411,7 @@ class CheckView(ApiView):
                 "digest": b64u(held.digest),
                 "count": held.count,
                 "signed_pre_key_hash": b64u(held.signed_pre_key_hash),
+                "epoch": held.epoch,
                 "batches": [{"batch_id": b64u(batch_id), "key_ids": key_ids} for batch_id, key_ids in held.batches],
             }
         )

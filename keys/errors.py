@@ -60,6 +60,26 @@ class ClaimLimit(Throttled):
     code = "claim-limit"
 
 
+class EnvelopesMismatch(Invalid):
+    """The envelopes are not for exactly the recipient's active devices."""
+
+    code = "envelopes-mismatch"
+
+
+class MailboxFull(Conflict):
+    """A mailbox holds as much as it may; its device has to fetch its messages first."""
+
+    code = "mailbox-full"
+    default_detail = "A device of the recipient has not fetched its messages for long. Try again when it has."
+
+
+class MessageLimit(Throttled):
+    """Too many messages were sent within the hour."""
+
+    code = "message-limit"
+    default_detail = "You sent as many messages as one person may in an hour."
+
+
 class VaultStale(Conflict):
     """The vault or the door was written meanwhile; read it again."""
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rows of the key directory: devices, account chains, pre-keys, claims, vaults, tenant master keys.
+"""Rows of the key directory: devices, account chains, pre-keys, claims, mailboxes, vaults, tenant master keys.
 
 PROTOCOL sections 2, 5, 6 and 7. Signed structures are kept as the exact bytes received; a private key of a
 user stands in no column, and what stands in `sealed` is a client's ciphertext under a record key.
@@ -7,7 +7,8 @@ user stands in no column, and what stands in `sealed` is a client's ciphertext u
 
 from __future__ import annotations
 
-from typing import ClassVar
+import uuid
+from typing import Any, ClassVar
 
 from django.db import models
 from django.db.models import F, Q
@@ -27,6 +28,8 @@ class Device(TenantModel):
     statement_hash = models.BinaryField(max_length=32)
     # Grows when what may have been handed out is voided: keys of an older epoch are never handed out.
     pre_key_epoch = models.PositiveIntegerField(default=0)
+    # The active device that registered this one in its own place, if one did: it inherits what waits for that one.
+    successor_of = models.UUIDField(null=True)
     created_at = models.DateTimeField()
     activated_at = models.DateTimeField(null=True)
     revoked_at = models.DateTimeField(null=True)
@@ -188,10 +191,10 @@ class Claim(TenantModel):
 
 
 class ClaimBudget(TenantModel):
-    """How many keys one requester took, or one device gave, in one hour (FAULTS X7, X9)."""
+    """How many keys one requester took, one device gave, or messages one person sent, in one hour (FAULTS X7, X9)."""
 
     subject_id = models.UUIDField()
-    side = models.CharField(max_length=9)  # "requester" | "target"
+    side = models.CharField(max_length=9)  # "requester" | "target" | "sender"
     hour = models.PositiveIntegerField()  # hours since 1970
     taken = models.PositiveIntegerField()
 
@@ -200,6 +203,60 @@ class ClaimBudget(TenantModel):
         constraints: ClassVar = [
             models.UniqueConstraint(fields=["tenant_id", "side", "subject_id", "hour"], name="claim_budget_row"),
         ]
+
+
+class MessageKind(models.TextChoices):
+    MESSAGE = "message"  # of a session, to every device of a user
+    SYNC = "sync"  # a letter: the vault key for a device of the same user
+    SHARE = "share"  # a letter: a contact's share of somebody's vault key
+    PAIRING = "pairing"  # a letter: two devices of one user meet
+    NOTICE = "notice"  # JSON text by the server itself
+
+
+class MessageContent(TenantModel):
+    """A large ciphertext, stored once for all messages that name it, and deleted with the last of them."""
+
+    ciphertext = models.BinaryField()
+    created_at = models.DateTimeField()
+
+    class Meta(TenantModel.Meta):
+        abstract = False
+
+
+class Message(models.Model):
+    """A sealed message that waits in one device's mailbox, as its sender encrypted it; fetched, it is deleted.
+
+    It is not sealed again at rest: it is ciphertext, and no HSM stands in the way of a delivery. `device_id` moves to a
+    successor, `addressed_to` never. A notice has no sender.
+    """
+
+    seq = models.BigAutoField(primary_key=True)
+    id = models.UUIDField(unique=True, default=uuid.uuid4, editable=False)
+    tenant_id = models.UUIDField(editable=False)
+    device_id = models.UUIDField()
+    addressed_to = models.UUIDField()
+    kind = models.CharField(max_length=8, choices=MessageKind.choices)
+    sender_user = models.UUIDField(null=True)
+    sender_device = models.UUIDField(null=True)
+    body = models.BinaryField()
+    # Not a foreign key: a delivery would check the row that it has just written, once for each device.
+    content_id = models.UUIDField(null=True, db_index=True)
+    size = models.PositiveIntegerField()
+    received_at = models.DateTimeField(db_index=True)
+
+    unscoped: ClassVar[models.Manager[Any]] = models.Manager()
+    objects: ClassVar[ScopedManager] = ScopedManager()
+
+    class Meta:
+        default_manager_name = "unscoped"
+        base_manager_name = "unscoped"
+        indexes: ClassVar = [models.Index(fields=["device_id", "seq"], name="message_next")]
+        constraints: ClassVar = [
+            models.CheckConstraint(condition=Q(kind__in=MessageKind.values), name="message_kind"),
+        ]
+
+    def __str__(self) -> str:
+        return f"Message {self.id}"
 
 
 class Vault(TenantModel):

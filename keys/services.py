@@ -24,23 +24,19 @@ from holdfast.core.cose import Sign1
 from holdfast.core.encoding import b64u, label
 from holdfast.core.entries import Entry, Genesis, ReGenesis
 from holdfast.core.errors import Forked
-from holdfast.core.payloads import check_time
-from holdfast.core.secret import SecretBytes
 from holdfast.core.statements import DeviceStatement
 from kernel.actors import Actor
 from kernel.errors import NotFound
 from kernel.queue import enqueue
 from kernel.scope import current_tenant
-from kernel.transitions import advance
-from keys import access, chains
+from keys import access, chains, devices
 from keys.chains import ChainView, register_regenesis_rules
 from keys.claims import ClaimAnswer, claim_device, claim_user
+from keys.devices import PreparedDevice, enrol_device, prepare_device, register_successor
 from keys.errors import (
     ChainFork,
     ChainRefused,
     ChainStale,
-    DeviceKnown,
-    DeviceMismatch,
     PreKeyOlder,
     PreKeyReused,
     RegenesisRefused,
@@ -56,7 +52,7 @@ from keys.models import (
 )
 from keys.models import ChainFork as ChainForkRow
 from keys.records import create_tenant_master_key, open_record, seal_record
-from keys.states import DEVICE, DeviceState
+from keys.states import DeviceState
 from keys.vaults import (
     DOOR_KINDS,
     delete_door,
@@ -67,8 +63,6 @@ from keys.vaults import (
     store_door,
     store_vault,
 )
-from tenants import access as tenants_access
-from tenants import services as tenants
 
 __all__ = [
     "DOOR_KINDS",
@@ -89,6 +83,7 @@ __all__ = [
     "publish_signed_pre_key",
     "record_fork",
     "register_regenesis_rules",
+    "register_successor",
     "seal_door",
     "seal_record",
     "seal_vault",
@@ -104,73 +99,6 @@ __all__ = [
 
 def _now() -> int:
     return int(timezone.now().timestamp())
-
-
-# Devices.
-
-
-@dataclass(frozen=True)
-class PreparedDevice:
-    """A new device's statement, verified by itself; whether its code is good is not known yet."""
-
-    statement: bytes
-    statement_hash: bytes
-    device: DeviceStatement
-
-
-def prepare_device(*, tenant_id: UUID, statement: bytes) -> PreparedDevice:
-    """Verify a new device's statement by itself. Call it before `tenants.services.begin_enrolment`.
-
-    It asks no row, so that its refusals say nothing about which tenants there are (FAULTS I9a). Raises DeviceMismatch
-    for a statement of another tenant or of a user that is not its person, and what DeviceStatement.open raises.
-    """
-    signed = Sign1.parse(statement)
-    device = DeviceStatement.open(signed)
-    check_time(device.header, _now())
-    if device.header.tenant != tenant_id.bytes or device.header.user != device.person:
-        raise DeviceMismatch(
-            "The statement names another tenant, or a user who is not its person.", field="device_statement"
-        )
-    return PreparedDevice(statement, signed.payload_hash, device)
-
-
-def enrol_device(*, prepared: PreparedDevice, code_secret: SecretBytes) -> Device:
-    """Register a device by its own signed statement and a single-use code; it is pending until a chain lists it.
-
-    Call `tenants.services.begin_enrolment` first. Raises EnrolmentRefused for the code, DeviceMismatch for a statement
-    that names another code, DeviceKnown.
-    """
-    device = prepared.device
-    user_id, device_id = UUID(bytes=device.header.user), UUID(bytes=device.header.device)
-    with transaction.atomic():
-        code = tenants.consume_enrolment_code(tenant_id=current_tenant(), person_id=user_id, secret=code_secret)
-        if device.enrolment_hash != bytes(code.code_hash):
-            raise DeviceMismatch("The statement names another enrolment code.", field="device_statement")
-        # A device acts for its owner from here on; the credential's own state keeps it to what a pending one may.
-        actor = Actor(current_tenant(), "device", device_id, person_id=user_id, role=code.person.role)
-        tenants.register_credential(
-            credential_id=device_id, person_id=user_id, public_key=device.signing_key.encoded, actor=actor
-        )
-        try:
-            with transaction.atomic():
-                row: Device = Device.objects.create(
-                    id=device_id,
-                    user_id=user_id,
-                    name=device.name,
-                    suite=int(device.suite),
-                    statement=prepared.statement,
-                    statement_hash=prepared.statement_hash,
-                    created_at=timezone.now(),
-                )
-        except IntegrityError as error:
-            raise DeviceKnown("Make a new device id and enrol again.", field="device_statement") from error
-        audit.append(
-            tag="keys:device:enrol",
-            actor=actor,
-            subject=str(device_id),
-            body={"user": str(user_id), "statement": prepared.statement_hash, "trust": str(code.trust)},
-        )
-    return row
 
 
 # Account chains.
@@ -288,10 +216,11 @@ def _follow(user_id: UUID, before: ChainState | None, after: ChainState, actor: 
     listed = before.devices if before else {}
     for device_id, statement_hash in after.devices.items():
         if device_id not in listed:
-            _activate(user_id, UUID(bytes=device_id), statement_hash, actor)
+            devices.activate(user_id, UUID(bytes=device_id), statement_hash, actor)
+    # After the additions: what waits for a revoked device goes to its successor, if this upload lists it.
     for device_id in listed:
         if device_id not in after.devices:
-            _revoke(UUID(bytes=device_id), actor)
+            devices.revoke(UUID(bytes=device_id), actor)
 
 
 def _require_regenesis(user_id: UUID, after: ChainState) -> None:
@@ -301,30 +230,6 @@ def _require_regenesis(user_id: UUID, after: ChainState) -> None:
         raise RegenesisRefused("No officer of this tenant can attest a new identity.")
     device_hash = after.attested_device or next(iter(after.devices.values()), b"")
     rules.require(user_id=user_id, case_id=UUID(bytes=mark.case_id), device_hash=device_hash)
-
-
-def _activate(user_id: UUID, device_id: UUID, statement_hash: bytes, actor: Actor) -> None:
-    device = Device.objects.filter(id=device_id, user_id=user_id, state=DeviceState.PENDING).first()
-    if device is None or bytes(device.statement_hash) != statement_hash:
-        raise ChainRefused("The chain adds a device that has not enrolled with this statement.", field="entries")
-    advance(device, DEVICE, DeviceState.ACTIVE, activated_at=timezone.now())
-    tenants.activate_credential(credential_id=device_id, actor=actor)
-    audit.append(
-        tag="keys:device:activate",
-        actor=actor,
-        subject=str(device_id),
-        body={"user": str(user_id), "statement": statement_hash},
-    )
-
-
-def _revoke(device_id: UUID, actor: Actor) -> None:
-    """A revoked device signs nothing more, and nothing of its pre-keys is handed out (FAULTS X3)."""
-    device = access.device(device_id)
-    advance(device, DEVICE, DeviceState.REVOKED, revoked_at=timezone.now())
-    if tenants_access.credential_state(device_id) != "revoked":
-        tenants.revoke_credential(credential_id=device_id, actor=actor)
-    OneTimePreKey.objects.filter(device_id=device_id).delete()
-    audit.append(tag="keys:device:revoke", actor=actor, subject=str(device_id), body={"user": str(device.user_id)})
 
 
 # Pre-keys.
@@ -427,10 +332,14 @@ def store_batch(*, device: Device, statement: bytes, signed: Sign1, batch: Verif
 
 @dataclass(frozen=True)
 class Held:
-    """What the server can still hand out for a device, and a digest of it: (batch id, key ids) in order."""
+    """What the server can still hand out for a device, and a digest of it: (batch id, key ids) in order.
+
+    epoch: how often everything was voided, so that a device tells voided keys from claimed ones.
+    """
 
     digest: bytes
     signed_pre_key_hash: bytes
+    epoch: int
     batches: list[tuple[bytes, list[int]]]
 
     @property
@@ -449,7 +358,7 @@ def server_holds(device: Device) -> Held:
     spk_hash = bytes(current.statement_hash) if current else b""
     rows = [[batch_id, key_ids] for batch_id, key_ids in remaining]
     digest = hashlib.sha256(label("server-holds", device.pk.bytes, spk_hash, rows)).digest()
-    return Held(digest, spk_hash, remaining)
+    return Held(digest, spk_hash, device.pre_key_epoch, remaining)
 
 
 def void_unissued(*, actor: Actor) -> int:

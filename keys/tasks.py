@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from kernel.models import Job
 from kernel.queue import every, handles
-from keys import services
+from keys import mailbox, services
 
 
 @every(seconds=3600)
@@ -21,3 +21,9 @@ def sweep_claim_budgets() -> None:
 def sweep_voided(job: Job) -> None:
     """Delete a tenant's voided one-time pre-keys."""
     services.sweep_voided()
+
+
+@every(seconds=600)
+def sweep_messages() -> None:
+    """Delete what nobody fetched in time."""
+    mailbox.sweep_expired()

@@ -6,7 +6,7 @@ from __future__ import annotations
 from django.urls import path
 from django.urls.resolvers import URLPattern
 
-from keys import api, console
+from keys import api, console, mailbox_api
 
 api_urlpatterns: list[URLPattern] = [
     path("devices", api.DevicesView.as_view(), name="devices"),
@@ -15,6 +15,12 @@ api_urlpatterns: list[URLPattern] = [
     path("devices/<uuid:device_id>/pre-keys", api.PreKeysView.as_view(), name="device-pre-keys"),
     path("devices/<uuid:device_id>/check", api.CheckView.as_view(), name="device-check"),
     path("devices/<uuid:device_id>/claim", api.ClaimView.as_view(), name="device-claim"),
+    path("devices/<uuid:device_id>/successor", api.SuccessorView.as_view(), name="device-successor"),
+    path("devices/<uuid:device_id>/messages", mailbox_api.DeviceMessagesView.as_view(), name="device-messages"),
+    path("messages", mailbox_api.MessagesView.as_view(), name="messages"),
+    path("messages/ack", mailbox_api.AcknowledgeView.as_view(), name="messages-ack"),
+    path("messages/<uuid:message_id>/content", mailbox_api.ContentView.as_view(), name="message-content"),
+    path("users/<uuid:user_id>/messages", mailbox_api.UserMessagesView.as_view(), name="user-messages"),
     path("users/<uuid:user_id>/chain", api.ChainView.as_view(), name="user-chain"),
     path("users/<uuid:user_id>/devices", api.UserDevicesView.as_view(), name="user-devices"),
     path("users/<uuid:user_id>/claim", api.UserClaimView.as_view(), name="user-claim"),

@@ -34,8 +34,12 @@ class PermissionName(StrEnum):
     DEPOSIT_READ = "deposit:read"
     DEPOSIT_WRITE = "deposit:write"
     DEVICE_READ = "device:read"
+    DEVICE_WRITE = "device:write"
     ENROLMENT_CREATE = "enrolment:create"
     ESCROW_READ = "escrow:read"
+    LETTER_SEND = "letter:send"
+    MESSAGE_READ = "message:read"
+    MESSAGE_SEND = "message:send"
     PERSON_READ = "person:read"
     PREKEY_CLAIM = "prekey:claim"
     PREKEY_WRITE = "prekey:write"
@@ -47,10 +51,14 @@ class PermissionName(StrEnum):
 
 P = PermissionName
 _LOOK = frozenset({P.CHAIN_READ, P.DEVICE_READ, P.ESCROW_READ, P.STATEMENT_READ})
-# The upkeep of one's own keys.
-_KEYS = frozenset({P.CHAIN_WRITE, P.PREKEY_WRITE, P.STATEMENT_WRITE, P.VAULT_READ, P.VAULT_WRITE})
+# The upkeep of one's own keys; letters go between one's own devices.
+_KEYS = frozenset(
+    {P.CHAIN_WRITE, P.DEVICE_WRITE, P.LETTER_SEND, P.MESSAGE_READ, P.PREKEY_WRITE, P.STATEMENT_WRITE, P.VAULT_READ,
+     P.VAULT_WRITE}
+)  # fmt: skip
 _MEMBER = _LOOK | _KEYS | {
-    P.CASE_COLLECT, P.CASE_OPEN, P.CASE_READ, P.CASE_VETO, P.DEPOSIT_READ, P.DEPOSIT_WRITE, P.PREKEY_CLAIM,
+    P.CASE_COLLECT, P.CASE_OPEN, P.CASE_READ, P.CASE_VETO, P.DEPOSIT_READ, P.DEPOSIT_WRITE,
+    P.MESSAGE_SEND, P.PREKEY_CLAIM,
 }  # fmt: skip
 _OVERSIGHT = frozenset({P.AUDIT_READ, P.CASE_READ, P.CONSOLE_ENTER, P.COVERAGE_READ, P.PERSON_READ})
 
@@ -65,10 +73,11 @@ MATRIX: dict[str, frozenset[str]] = {
     SERVICE_ROLE: _LOOK | {P.AUDIT_READ, P.COVERAGE_READ, P.PREKEY_CLAIM},
 }
 
-# A device that its owner's chain does not list yet: enough to be listed, or to ask for a recovery.
+# A device that its owner's chain does not list yet: enough to be listed, to open a door of the vault, or to ask for a
+# recovery. Without `message:send` its letters reach its own user's devices only.
 PENDING_DEVICE = frozenset(
     {P.CASE_COLLECT, P.CASE_OPEN, P.CASE_READ, P.CHAIN_READ, P.CHAIN_WRITE, P.DEPOSIT_READ, P.DEVICE_READ,
-     P.ESCROW_READ, P.STATEMENT_READ}
+     P.ESCROW_READ, P.LETTER_SEND, P.MESSAGE_READ, P.STATEMENT_READ}
 )  # fmt: skip
 # A console session looks. What changes anything is signed by a device, never clicked in a session.
 SESSION = _LOOK | _OVERSIGHT

@@ -18,6 +18,8 @@ HOLDFAST_TRUSTED_PROXIES = ENV.trusted_proxies
 # How many one-time pre-keys one requester, and all requesters together, may take in an hour.
 HOLDFAST_CLAIMS_PER_REQUESTER = 1_000
 HOLDFAST_CLAIMS_PER_TARGET = 500
+# How many deliveries one person may cause in an hour: a message to a user with three devices is three.
+HOLDFAST_MESSAGES_PER_SENDER = 10_000
 
 INSTALLED_APPS = [
     "config",

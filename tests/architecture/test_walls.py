@@ -23,7 +23,7 @@ EXTRA_ROOMS = {
         "authentication", "backends", "credentials", "limits", "lockout", "middleware", "names", "openapi",
         "permissions", "roles", "sessions", "sign_in", "sources",
     },
-    "keys": {"chain_words", "chains", "claims", "health", "records", "vaults"},
+    "keys": {"chain_words", "chains", "claims", "devices", "health", "mailbox", "mailbox_api", "records", "vaults"},
     "escrow": {"coverage", "policies", "terms"},
     "recovery": {
         "audit_pages", "audit_words", "case_file", "case_list", "case_words", "cases", "decisions", "documents",
@@ -40,6 +40,7 @@ UNSCOPED = {
     "kernel/admin.py",  # the platform operators' list of jobs
     "kernel/queue.py",  # due jobs of every tenant
     "kernel/scope.py",  # where it is defined
+    "keys/mailbox.py",  # messages that nobody fetched, of every tenant
     "keys/services.py",  # counts of hours that are over
     "recovery/access.py",  # cases whose time has come, of every tenant
     "tenants/access.py",  # a person signs in by slug and address: there is no scope yet

@@ -23,6 +23,13 @@ pytestmark = pytest.mark.postgres
 WRITES = sorted(call for call in api_calls() if call[1] in ("POST", "PUT", "PATCH"))
 VIEWS = {route.name: route.view_class for route in api_routes()}
 
+# Octets that a client has sealed: whatever they are, the server cannot tell.
+SEALED = {
+    ("device-messages", "POST", "content"),
+    ("device-messages", "POST", "message"),
+    ("user-messages", "POST", "content"),
+}
+
 # Bodies that are no strict JSON, whatever the route: what they are → (octets, the code that refuses them).
 NOT_JSON = {
     "a list 30,000 deep": (b"[" * 30_000 + b"]" * 30_000, "invalid-json"),
@@ -197,7 +204,7 @@ def test_base64_in_any_other_form_is_refused_by_name(
 
 @pytest.mark.parametrize(
     ("name", "method", "field"),
-    [row for row in FIELDS if is_base64(serializer_of(row[0], row[1])().fields[row[2]])],
+    [row for row in FIELDS if row not in SEALED and is_base64(serializer_of(row[0], row[1])().fields[row[2]])],
 )
 def test_octets_cut_short_or_too_many_are_refused(
     name: str, method: str, field: str, installation: Installation
@@ -276,6 +283,10 @@ def test_numbers_in_addresses_and_queries_are_bounded(installation: Installation
         "/api/v1/audit/checkpoint?log=keys%00",
         "/api/v1/statements?hash=====",
         f"/api/v1/statements?hash={'A' * 5_000}",
+        f"/api/v1/messages?limit={huge}",
+        "/api/v1/messages?limit=0",
+        "/api/v1/messages?limit=101",
+        "/api/v1/messages?limit=%D9%A3",
         f"/api/v1/users/{installation.acme.phone('alice').person.pk}/chain?after={huge}",
         f"/api/v1/users/{installation.acme.phone('alice').person.pk}/chain?after=--1",
     ):

@@ -37,7 +37,11 @@ SIGN_IN = {"console-sign-in", "console-sign-in-code", "console-sign-out"}
 # Fields whose octets mean the same whoever sends them: a hash or a key of the sender's choosing, a sealed blob.
 OPAQUE = {
     ("case-successor", "PUT"): {"identity_key", "old_head"},
+    ("device-messages", "POST"): {"content", "message"},
     ("enrolment-codes", "POST"): {"code_hash"},
+    # Ids that are not in the caller's own mailbox are passed over, whosever they are.
+    ("messages-ack", "POST"): {"message_ids"},
+    ("user-messages", "POST"): {"content"},
     ("vault-door", "PUT"): {"blob"},
 }
 APPROVING = sorted(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import secrets
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -35,7 +36,7 @@ from kernel.scope import close_scope, tenant_scope
 from tenants import services as tenants
 from tenants.models import Tenant
 from tenants.roles import Role
-from tests.keys.support import Directory, Phone, batch_document, enrol_document, issue, new_phone, now
+from tests.keys.support import Directory, Phone, batch_document, enrol_document, issue, new_phone, now, successor
 from tests.recovery.support import OpenCase
 from tests.recovery.support import World as Escrowed
 from tests.tenants.support import PASSWORD, Signer, give_password, give_totp, make_device, make_person, make_service
@@ -267,6 +268,43 @@ def _claim_user(one: Organisation) -> Act:
     return Act(one.signer("bob"), "POST", f"{API}/users/{one.phone('alice').person.pk}/claim", {}, headers)
 
 
+def _user_message(one: Organisation) -> Act:
+    head = one.directory.account("alice").chain.head
+    envelopes = [
+        {"device_id": str(phone.id), "message": b64u(secrets.token_bytes(64))}
+        for phone in one.directory.account("alice").phones
+    ]
+    document = {"chain_head": b64u(head), "envelopes": envelopes, "content": b64u(secrets.token_bytes(64))}
+    headers = {"Idempotency-Key": uuid.uuid4().hex}
+    return Act(one.signer("bob"), "POST", f"{API}/users/{one.phone('alice').person.pk}/messages", document, headers)
+
+
+def _letter(one: Organisation) -> Act:
+    document = {"kind": "share", "message": b64u(secrets.token_bytes(64)), "content": b64u(secrets.token_bytes(64))}
+    headers = {"Idempotency-Key": uuid.uuid4().hex}
+    return Act(one.signer("bob"), "POST", f"{API}/devices/{one.phone('alice').id}/messages", document, headers)
+
+
+def _successor_device(one: Organisation) -> Act:
+    phone = one.phone("alice")
+    document = {"device_statement": b64u(successor(phone).statement.encode())}
+    return Act(phone.signer, "POST", f"{API}/devices/{phone.id}/successor", document)
+
+
+def _message_sent(one: Organisation) -> str:
+    answer = _user_message(one).send()
+    assert answer.status_code == 201, answer.content
+    return str(answer.json()["messages"][0]["message_id"])
+
+
+def _content(one: Organisation) -> Act:
+    return Act(one.signer("alice"), "GET", f"{API}/messages/{_message_sent(one)}/content")
+
+
+def _acknowledge(one: Organisation) -> Act:
+    return Act(one.signer("alice"), "POST", f"{API}/messages/ack", {"message_ids": [_message_sent(one)]})
+
+
 def _vault(one: Organisation) -> Act:
     account, phone = one.directory.account("alice"), one.phone("alice")
     return Act(phone.signer, "PUT", f"{API}/vault", account.vault(phone, 2), {"If-Match": '"1"'})
@@ -385,8 +423,10 @@ VALID: dict[tuple[str, str], Maker] = {
     ("device-bundle", "PUT"): _bundle,
     ("device-check", "POST"): _check,
     ("device-claim", "POST"): _claim_device,
+    ("device-messages", "POST"): _letter,
     ("device-pre-keys", "GET"): _get("alice", path="devices/{device}/pre-keys"),
     ("device-pre-keys", "POST"): _pre_keys,
+    ("device-successor", "POST"): _successor_device,
     ("devices", "GET"): _get("alice", path="devices"),
     ("devices", "POST"): _enrol,
     ("enrolment-codes", "POST"): _enrolment_code,
@@ -397,6 +437,9 @@ VALID: dict[tuple[str, str], Maker] = {
     ("escrow-key", "GET"): _get("alice", path="escrow/key"),
     ("escrow-officers", "GET"): _get("carol", path="escrow/officers"),
     ("escrow-policy", "GET"): _get("alice", path="escrow/policy"),
+    ("message-content", "GET"): _content,
+    ("messages", "GET"): _get("alice", path="messages?limit=5"),
+    ("messages-ack", "POST"): _acknowledge,
     ("notices", "GET"): _get("alice", path="notices"),
     ("statements", "GET"): _get("alice", path="statements"),
     ("statements", "POST"): _statement,
@@ -404,6 +447,7 @@ VALID: dict[tuple[str, str], Maker] = {
     ("user-chain", "POST"): _chain,
     ("user-claim", "POST"): _claim_user,
     ("user-devices", "GET"): _get("bob", path="users/{user}/devices"),
+    ("user-messages", "POST"): _user_message,
     ("vault", "GET"): _get("alice", path="vault"),
     ("vault", "PUT"): _vault,
     ("vault-door", "DELETE"): _of("alice", "DELETE", "vault/doors/password"),

@@ -130,7 +130,18 @@ def batch_document(built: BuiltBatch) -> dict[str, Any]:
     return {"v": 1, "batch": b64u(built.statement.encode()), "leaves": b64u(built.leaves)}
 
 
-def new_phone(person: Person, *, suite: Suite = Suite.CLASSICAL, code: EnrolmentCode | None = None) -> Phone:
+def successor(phone: Phone) -> Phone:
+    """Make the keys and the statement of a device that is to follow this one: it names no code."""
+    return new_phone(phone.person, suite=phone.suite, code=phone.code, enrolment_hash=b"")
+
+
+def new_phone(
+    person: Person,
+    *,
+    suite: Suite = Suite.CLASSICAL,
+    code: EnrolmentCode | None = None,
+    enrolment_hash: bytes | None = None,
+) -> Phone:
     """Make a device's keys and statement; the server knows nothing of it yet."""
     tenant, user, device_id = person.tenant_id.bytes, person.pk.bytes, uuid.uuid4()
     code = code or EnrolmentCode.new(tenant=tenant, person=user)
@@ -143,7 +154,7 @@ def new_phone(person: Person, *, suite: Suite = Suite.CLASSICAL, code: Enrolment
         sealing_key=SealingKey.generate().public,
         person=user,
         name="phone",
-        enrolment_hash=code.hash,
+        enrolment_hash=code.hash if enrolment_hash is None else enrolment_hash,
     )
     signed = cose.sign(statement.to_payload(), purpose=Purpose.DEVICE, key=isk)
     return Phone(person, device_id, isk, suite, code, signed)

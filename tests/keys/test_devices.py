@@ -45,7 +45,7 @@ def test_enrol_makes_a_pending_device_that_can_be_listed_but_claims_nothing(dire
     assert document["state"] == "pending"
     assert [row["state"] for row in phone.send("GET", "/api/v1/devices").json()["devices"]] == ["pending"]
     assert phone.claim(bob).status_code == 403
-    assert phone.send("GET", "/api/v1/vault").status_code == 403
+    assert phone.send("PUT", "/api/v1/vault", {"statement": "AA", "blob": "AA"}, if_match='"0"').status_code == 403
 
 
 def test_enrol_keeps_the_exact_statement_and_records_the_act(phone: Phone) -> None:

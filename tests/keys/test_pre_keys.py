@@ -253,6 +253,7 @@ def test_check_gives_the_digest_that_the_device_computes_itself(alice: Phone, di
         "digest": b64u(expected),
         "count": 4,
         "signed_pre_key_hash": b64u(spk),
+        "epoch": 0,
         "batches": [{"batch_id": b64u(batch_id), "key_ids": key_ids} for batch_id, key_ids in left],
     }
 

@@ -31,8 +31,12 @@ coverage:read        x     x       x        x       -       -      x
 deposit:read         x     x       x        -       -       x      -
 deposit:write        x     x       x        -       -       x      -
 device:read          x     x       x        x       x       x      x
+device:write         x     x       x        x       -       x      -
 enrolment:create     x     x       -        -       -       -      -
 escrow:read          x     x       x        x       -       x      x
+letter:send          x     x       x        x       -       x      -
+message:read         x     x       x        x       -       x      -
+message:send         x     x       x        -       -       x      -
 person:read          x     x       x        x       x       -      -
 prekey:claim         x     x       x        -       -       x      x
 prekey:write         x     x       x        x       -       x      -
@@ -69,7 +73,7 @@ def test_device_permissions_are_empty_for_every_state_but_active_and_pending(rol
 def test_pending_device_can_be_listed_and_ask_for_recovery_and_nothing_else() -> None:
     assert device_permissions(Role.MEMBER, "pending") == {
         "case:collect", "case:open", "case:read", "chain:read", "chain:write", "deposit:read", "device:read",
-        "escrow:read", "statement:read",
+        "escrow:read", "letter:send", "message:read", "statement:read",
     }  # fmt: skip
 
 

@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The verbs of devices: enrol by a code, register a successor, and become what the account chain says.
+
+Implements PROTOCOL sections 2 and 5; FAULTS A12, I9a. Which devices a chain lists is decided in `services`; here its
+word becomes a state, a credential that signs or does not, and a mailbox that goes on or ends.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+
+from audit import services as audit
+from holdfast.core.cose import Sign1
+from holdfast.core.payloads import check_time
+from holdfast.core.secret import SecretBytes
+from holdfast.core.statements import DeviceStatement
+from kernel.actors import Actor
+from kernel.scope import current_tenant
+from kernel.transitions import advance
+from keys import access, mailbox
+from keys.errors import ChainRefused, DeviceKnown, DeviceMismatch
+from keys.models import Device, OneTimePreKey
+from keys.states import DEVICE, DeviceState
+from tenants import access as tenants_access
+from tenants import services as tenants
+
+
+@dataclass(frozen=True)
+class PreparedDevice:
+    """A new device's statement, verified by itself; whether its code is good is not known yet."""
+
+    statement: bytes
+    statement_hash: bytes
+    device: DeviceStatement
+
+
+def prepare_device(*, tenant_id: UUID, statement: bytes) -> PreparedDevice:
+    """Verify a new device's statement by itself. Call it before `tenants.services.begin_enrolment`.
+
+    It asks no row, so that its refusals say nothing about which tenants there are (FAULTS I9a). Raises DeviceMismatch
+    for a statement of another tenant or of a user that is not its person, and what DeviceStatement.open raises.
+    """
+    signed = Sign1.parse(statement)
+    device = DeviceStatement.open(signed)
+    check_time(device.header, int(timezone.now().timestamp()))
+    if device.header.tenant != tenant_id.bytes or device.header.user != device.person:
+        raise DeviceMismatch(
+            "The statement names another tenant, or a user who is not its person.", field="device_statement"
+        )
+    return PreparedDevice(statement, signed.payload_hash, device)
+
+
+def enrol_device(*, prepared: PreparedDevice, code_secret: SecretBytes) -> Device:
+    """Register a device by its own signed statement and a single-use code; it is pending until a chain lists it.
+
+    Call `tenants.services.begin_enrolment` first. Raises EnrolmentRefused for the code, DeviceMismatch for a statement
+    that names another code, DeviceKnown.
+    """
+    device = prepared.device
+    user_id, device_id = UUID(bytes=device.header.user), UUID(bytes=device.header.device)
+    with transaction.atomic():
+        code = tenants.consume_enrolment_code(tenant_id=current_tenant(), person_id=user_id, secret=code_secret)
+        if device.enrolment_hash != bytes(code.code_hash):
+            raise DeviceMismatch("The statement names another enrolment code.", field="device_statement")
+        # A device acts for its owner from here on; the credential's own state keeps it to what a pending one may.
+        actor = Actor(current_tenant(), "device", device_id, person_id=user_id, role=code.person.role)
+        row = _register(prepared, actor)
+        audit.append(
+            tag="keys:device:enrol",
+            actor=actor,
+            subject=str(device_id),
+            body={"user": str(user_id), "statement": prepared.statement_hash, "trust": str(code.trust)},
+        )
+    return row
+
+
+def register_successor(*, device_id: UUID, prepared: PreparedDevice, actor: Actor) -> Device:
+    """Register a new device in the actor's own device's place, without a code; pending until the chain lists it.
+
+    The same statement again changes nothing; another takes the place of one that is still pending. Raises NotFound
+    unless the actor's device is active, DeviceMismatch for a statement of another user or with a code, DeviceKnown.
+    """
+    with transaction.atomic():
+        # The chain's lock first, as in an append, which could be listing or revoking either of the two right now.
+        access.lock_chain_of_device(device_id)
+        device = access.own_device_for_update(actor, device_id)
+        if UUID(bytes=prepared.device.header.user) != device.user_id or prepared.device.enrolment_hash:
+            raise DeviceMismatch(
+                "A successor is its owner's, and its statement names no enrolment code.", field="device_statement"
+            )
+        for waiting in access.pending_successors(device_id):
+            if bytes(waiting.statement_hash) == prepared.statement_hash:
+                return waiting
+            _end(waiting, actor)
+        row = _register(prepared, actor, successor_of=device_id)
+        audit.append(
+            tag="keys:device:succeed",
+            actor=actor,
+            subject=str(row.pk),
+            body={"user": str(device.user_id), "statement": prepared.statement_hash, "device": str(device_id)},
+        )
+    return row
+
+
+def activate(user_id: UUID, device_id: UUID, statement_hash: bytes, actor: Actor) -> None:
+    """Let a device act that the chain has listed. Raises ChainRefused for one that did not enrol like this."""
+    device = Device.objects.filter(id=device_id, user_id=user_id, state=DeviceState.PENDING).first()
+    if device is None or bytes(device.statement_hash) != statement_hash:
+        raise ChainRefused("The chain adds a device that has not enrolled with this statement.", field="entries")
+    advance(device, DEVICE, DeviceState.ACTIVE, activated_at=timezone.now())
+    tenants.activate_credential(credential_id=device_id, actor=actor)
+    audit.append(
+        tag="keys:device:activate",
+        actor=actor,
+        subject=str(device_id),
+        body={"user": str(user_id), "statement": statement_hash},
+    )
+
+
+def revoke(device_id: UUID, actor: Actor) -> None:
+    """End a device that the chain lists no more: it signs nothing, and nothing of its pre-keys is handed out.
+
+    What waits in its mailbox goes to the successor that the chain lists, and is deleted without one (FAULTS X3).
+    """
+    _end(access.device(device_id), actor)
+    # Whoever stole the device may have registered a successor before its owner revoked it: that goes with it.
+    for waiting in access.pending_successors(device_id):
+        _end(waiting, actor)
+    successor = access.active_successor(device_id)
+    mailbox.leave(device_id=device_id, successor_id=successor.pk if successor else None)
+
+
+def _end(device: Device, actor: Actor) -> None:
+    advance(device, DEVICE, DeviceState.REVOKED, revoked_at=timezone.now())
+    if tenants_access.credential_state(device.pk) != "revoked":
+        tenants.revoke_credential(credential_id=device.pk, actor=actor)
+    OneTimePreKey.objects.filter(device_id=device.pk).delete()
+    audit.append(tag="keys:device:revoke", actor=actor, subject=str(device.pk), body={"user": str(device.user_id)})
+
+
+def _register(prepared: PreparedDevice, actor: Actor, *, successor_of: UUID | None = None) -> Device:
+    device = prepared.device
+    user_id, device_id = UUID(bytes=device.header.user), UUID(bytes=device.header.device)
+    tenants.register_credential(
+        credential_id=device_id, person_id=user_id, public_key=device.signing_key.encoded, actor=actor
+    )
+    try:
+        with transaction.atomic():
+            row: Device = Device.objects.create(
+                id=device_id,
+                user_id=user_id,
+                name=device.name,
+                suite=int(device.suite),
+                statement=prepared.statement,
+                statement_hash=prepared.statement_hash,
+                successor_of=successor_of,
+                created_at=timezone.now(),
+            )
+    except IntegrityError as error:
+        raise DeviceKnown("Make a new device id and enrol again.", field="device_statement") from error
+    return row

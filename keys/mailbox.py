@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The verbs of the mailbox: sealed messages between devices, kept until they are fetched, each delivered once.
+
+Implements PROTOCOL section 4 (fan-out) on the server and FAULTS D3, X3, X7. It opens nothing and asks no HSM; and it
+writes no audit entry, which would keep for ever who wrote to whom (docs/decisions.md).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Final
+from uuid import UUID, uuid4
+
+from django.conf import settings
+from django.db import connection, transaction
+from django.db.models import Count, Exists, OuterRef, Sum
+from django.utils import timezone
+
+from holdfast.core.encoding import b64u
+from kernel.actors import Actor
+from kernel.errors import NotFound
+from kernel.scope import current_tenant
+from keys import access
+from keys.errors import ChainStale, EnvelopesMismatch, MailboxFull, MessageLimit
+from keys.models import ClaimBudget, Message, MessageContent, MessageKind
+from tenants.permissions import PermissionName
+
+MAX_MESSAGES: Final = 2_000
+MAX_OCTETS: Final = 64 * 1024 * 1024
+LIFE: Final = timedelta(days=30)
+HOUR: Final = 3600
+_SWEEP_BATCH: Final = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """One device's ciphertext of a message."""
+
+    device_id: UUID
+    message: bytes
+
+
+def send(
+    *, user_id: UUID, chain_head: bytes, envelopes: Sequence[Envelope], content: bytes | None, actor: Actor
+) -> list[Message]:
+    """Deliver one message to every active device of a user; of one's own, to every other. In the caller's transaction.
+
+    chain_head: the 32-byte head that the sender encrypted for. Raises ChainStale with the newer one,
+    EnvelopesMismatch for too few or too many devices, MailboxFull, MessageLimit; NotFound for a user without a chain.
+    """
+    # The chain's own lock comes first, as it does in an append: until this transaction ends, no device of the recipient
+    # is added or revoked. Whatever is delivered before a revocation is there for it to move; what comes later is
+    # refused (FAULTS X3). One message locks one chain, and nothing else is waited for before it, so two cannot
+    # deadlock. It is an exclusive lock: waiters of a shared one never come to their turn under a stream of messages.
+    head = access.chain_head_for_update(user_id)
+    if head is None:
+        raise NotFound
+    if bytes(head.head) != chain_head:
+        raise ChainStale(
+            "Read the newer entries, then encrypt for the devices that they list.",
+            head=b64u(bytes(head.head)),
+            seq=head.seq,
+        )
+    expected = {device.pk for device in access.active_devices(user_id)} - {actor.id}
+    if sorted(one.device_id for one in envelopes) != sorted(expected):
+        raise EnvelopesMismatch(
+            "Send one envelope for each active device of the user, and none for the device that sends.",
+            field="envelopes",
+        )
+    return _deliver(MessageKind.MESSAGE, envelopes, content, actor)
+
+
+def send_letter(*, device_id: UUID, kind: str, message: bytes, content: bytes | None, actor: Actor) -> Message:
+    """Deliver one sealed letter to one device. In the caller's transaction.
+
+    Between the devices of one user, pending ones may write and be written to; all others must be active. Raises
+    NotFound, MailboxFull, MessageLimit.
+    """
+    access.lock_chain_of_device(device_id)
+    target = access.device_for_letter(
+        device_id, own_user=actor.person_id, to_anyone=actor.can(PermissionName.MESSAGE_SEND)
+    )
+    return _deliver(MessageKind(kind), [Envelope(target.pk, message)], content, actor)[0]
+
+
+def notify(*, device_ids: Collection[UUID], event: Mapping[str, str]) -> None:
+    """Put a notice of the server's own into mailboxes, in the transaction of the act that it tells of.
+
+    event: JSON text of ids and fixed words, `event` first. A full mailbox takes it as well: a notice that a flood of
+    messages could keep away would be worth nothing.
+    """
+    text, now = json.dumps(event, separators=(",", ":")).encode(), timezone.now()
+    Message.objects.bulk_create(
+        Message(
+            tenant_id=current_tenant(),
+            device_id=device_id,
+            addressed_to=device_id,
+            kind=MessageKind.NOTICE,
+            body=text,
+            size=len(text),
+            received_at=now,
+        )
+        for device_id in device_ids
+    )
+
+
+def acknowledge(*, message_ids: Sequence[UUID], actor: Actor) -> int:
+    """Delete messages that the actor's device has, and return how many were there: the same again deletes none."""
+    with transaction.atomic():
+        mine = Message.objects.filter(device_id=actor.id, id__in=message_ids)
+        return _delete(mine.select_for_update().order_by("seq").values_list("seq", "content_id"))
+
+
+def leave(*, device_id: UUID, successor_id: UUID | None) -> None:
+    """Give a revoked device's undelivered messages to its successor, or delete them. In the chain's transaction."""
+    # Rows are locked in one order here and in `acknowledge`, so that the two cannot wait for each other.
+    held = Message.objects.filter(device_id=device_id).select_for_update().order_by("seq")
+    found = held.values_list("seq", "content_id")
+    if successor_id is None:
+        _delete(found)
+        return
+    Message.objects.filter(seq__in=[seq for seq, _ in found]).update(device_id=successor_id)
+
+
+def sweep_expired() -> int:
+    """Delete, of every tenant, the messages that nobody fetched in 30 days and the contents that nothing names."""
+    count, before = 0, timezone.now() - LIFE
+    while True:
+        with transaction.atomic():
+            due = Message.unscoped.filter(received_at__lt=before).order_by("seq").select_for_update()
+            seqs = list(due.values_list("seq", flat=True)[:_SWEEP_BATCH])
+            Message.unscoped.filter(seq__in=seqs).delete()
+        count += len(seqs)
+        if len(seqs) < _SWEEP_BATCH:
+            break
+    # Two devices that acknowledge at the same moment each see the other's row still there: what they leave goes here.
+    named = Message.unscoped.filter(content_id=OuterRef("id"))
+    MessageContent.unscoped.filter(~Exists(named)).delete()
+    return count
+
+
+def _deliver(kind: MessageKind, envelopes: Sequence[Envelope], content: bytes | None, actor: Actor) -> list[Message]:
+    _require_room(envelopes, len(content or b""))
+    now, content_id = timezone.now(), uuid4() if content is not None else None
+    if content_id is not None:
+        MessageContent.objects.create(id=content_id, ciphertext=content, created_at=now)
+    rows = [
+        Message(
+            tenant_id=current_tenant(),
+            device_id=one.device_id,
+            addressed_to=one.device_id,
+            kind=kind,
+            sender_user=actor.person_id,
+            sender_device=actor.id,
+            body=one.message,
+            content_id=content_id,
+            size=len(one.message) + len(content or b""),
+            received_at=now,
+        )
+        for one in envelopes
+    ]
+    Message.objects.bulk_create(rows)
+    _require_budget(actor, len(rows), now.timestamp())
+    return rows
+
+
+def _require_room(envelopes: Sequence[Envelope], content_size: int) -> None:
+    held = Message.objects.filter(device_id__in=[one.device_id for one in envelopes]).exclude(kind=MessageKind.NOTICE)
+    sums = held.values("device_id").order_by().annotate(count=Count("seq"), octets=Sum("size"))
+    holds = {row["device_id"]: (row["count"], row["octets"]) for row in sums}
+    for one in envelopes:
+        count, octets = holds.get(one.device_id, (0, 0))
+        if count >= MAX_MESSAGES or octets + len(one.message) + content_size > MAX_OCTETS:
+            raise MailboxFull(device_id=str(one.device_id))
+
+
+_SPEND: Final = f"""
+INSERT INTO {ClaimBudget._meta.db_table} (id, tenant_id, side, subject_id, hour, taken) VALUES (%s, %s, %s, %s, %s, %s)
+ON CONFLICT (tenant_id, side, subject_id, hour)
+DO UPDATE SET taken = {ClaimBudget._meta.db_table}.taken + excluded.taken RETURNING taken
+"""  # noqa: S608 — our own table's name
+
+
+def _require_budget(actor: Actor, number: int, now: float) -> None:
+    """Count the deliveries of one person in this hour. Raises MessageLimit, which undoes them and their count."""
+    assert actor.person_id is not None
+    # Last of all locks, so that whoever waits for it holds the budget of nobody else.
+    values = [_parameter(uuid4()), _parameter(current_tenant()), "sender", _parameter(actor.person_id)]
+    with connection.cursor() as cursor:
+        cursor.execute(_SPEND, [*values, int(now) // HOUR, number])
+        if cursor.fetchone()[0] > settings.HOLDFAST_MESSAGES_PER_SENDER:
+            raise MessageLimit(retry_after=HOUR - int(now) % HOUR)
+
+
+def _parameter(value: UUID) -> Any:
+    return value if connection.features.has_native_uuid_field else value.hex
+
+
+def _delete(rows: Any) -> int:
+    found = list(rows)
+    if not found:
+        return 0
+    Message.objects.filter(seq__in=[seq for seq, _ in found]).delete()
+    if contents := {content_id for _, content_id in found if content_id}:
+        named = Message.objects.filter(content_id=OuterRef("id"))
+        MessageContent.objects.filter(~Exists(named), id__in=contents).delete()
+    return len(found)

@@ -1,0 +1,380 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The mailbox: to whom a message goes, once, until it is fetched; and who may write to whom (PROTOCOL section 4)."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from audit.models import Entry
+from holdfast.core import chain_author
+from holdfast.core.encoding import b64u, unb64u
+from holdfast.core.entries import Reason
+from holdfast.core.keys import SigningKey
+from hsm import registry
+from keys import mailbox
+from keys.models import ClaimBudget, Message, MessageContent
+from tests.keys.mail import acknowledge, document, fetched, letter, octets_of, post, send
+from tests.keys.support import Account, Directory, Phone, issue, new_phone, post_enrolment
+from tests.tenants.support import make_service
+
+
+@pytest.fixture
+def alice(directory: Directory) -> Account:
+    directory.phone("alice")
+    directory.account("alice").add_phone()
+    return directory.account("alice")
+
+
+@pytest.fixture
+def bob(directory: Directory) -> Phone:
+    return directory.phone("bob")
+
+
+def pending_of(account: Account) -> Phone:
+    phone = new_phone(account.person)
+    issue(phone)
+    assert post_enrolment(phone).status_code == 201
+    return phone
+
+
+def revoke(account: Account, by: Phone, lost: Phone) -> Any:
+    entries = chain_author.revoke_device(
+        account.chain,
+        by=account.author(by),
+        device=lost.id.bytes,
+        reason=Reason.DEVICE_LOST,
+        since=0,
+        new_aik=(new := SigningKey.generate()),
+    )
+    answer = account.append(by, entries)
+    account.aik = new
+    account.phones.remove(lost)
+    return answer
+
+
+@pytest.mark.postgres
+def test_send_reaches_every_active_device_once_and_ack_empties_the_mailbox(alice: Account, bob: Phone) -> None:
+    answer = send(bob, alice, b"sealed", content=b64u(b"large"))
+    assert answer.status_code == 201
+    assert {row["device_id"] for row in answer.json()["messages"]} == {str(one.id) for one in alice.phones}
+    for phone in alice.phones:
+        (row,) = fetched(phone)
+        assert (row["kind"], row["sender_user"], row["sender_device"]) == ("message", str(bob.person.pk), str(bob.id))
+        assert (row["to_device"], unb64u(row["message"]), row["has_content"]) == (str(phone.id), b"sealed", True)
+        content = phone.send("GET", f"/api/v1/messages/{row['message_id']}/content")
+        assert unb64u(content.json()["content"]) == b"large"
+        assert acknowledge(phone, [row]).json() == {"deleted": 1}
+        assert acknowledge(phone, [row]).json() == {"deleted": 0}
+        assert fetched(phone) == []
+        assert phone.send("GET", f"/api/v1/messages/{row['message_id']}/content").status_code == 404
+    assert (Message.unscoped.count(), MessageContent.unscoped.count()) == (0, 0)
+
+
+def test_content_stays_until_the_last_message_that_names_it_is_acknowledged(alice: Account, bob: Phone) -> None:
+    send(bob, alice, content=b64u(b"large"))
+    acknowledge(alice.phones[0], fetched(alice.phones[0]))
+    assert MessageContent.unscoped.count() == 1
+    acknowledge(alice.phones[1], fetched(alice.phones[1]))
+    assert MessageContent.unscoped.count() == 0
+
+
+@pytest.mark.postgres
+def test_send_to_oneself_reaches_every_other_device(alice: Account) -> None:
+    phone, other = alice.phones
+    assert post(phone, alice, document(alice)).json()["errors"][0]["field"] == "envelopes"
+    assert post(phone, alice, document(alice, to=[other])).status_code == 201
+    assert (len(fetched(phone)), len(fetched(other))) == (0, 1)
+
+
+@pytest.mark.postgres
+def test_send_on_a_stale_head_is_told_the_newer_one(alice: Account, bob: Phone) -> None:
+    old = document(alice)
+    alice.append(alice.phones[0], [alice.generation(alice.phones[0])])
+    refused = post(bob, alice, old)
+    assert (refused.status_code, refused.json()["code"]) == (409, "chain-stale")
+    assert (refused.json()["head"], refused.json()["seq"]) == (b64u(alice.chain.head), alice.chain.seq)
+    assert Message.unscoped.count() == 0
+    assert post(bob, alice, document(alice)).status_code == 201
+
+
+@pytest.mark.parametrize("to", ["none of one", "twice", "a stranger's", "a pending one"])
+def test_send_for_other_devices_than_the_active_ones_is_refused(
+    alice: Account, bob: Phone, directory: Directory, to: str
+) -> None:
+    first, second = alice.phones
+    wrong = {
+        "none of one": [first],
+        "twice": [first, second, second],
+        "a stranger's": [first, second, directory.phone("mallory")],
+        "a pending one": [first, second, pending_of(alice)],
+    }[to]
+    refused = post(bob, alice, document(alice, to=wrong))
+    assert (refused.status_code, refused.json()["code"]) == (422, "envelopes-mismatch")
+    assert refused.json()["errors"][0]["field"] == "envelopes"
+    assert Message.unscoped.count() == 0
+
+
+@pytest.mark.postgres
+def test_send_repeated_under_its_key_delivers_once_and_is_answered_as_before(alice: Account, bob: Phone) -> None:
+    body = document(alice)
+    first, again = (post(bob, alice, body, key="k") for _ in range(2))
+    assert (first.status_code, again.status_code) == (201, 201)
+    assert first.content == again.content
+    assert Message.unscoped.count() == 2
+    # The answer stands also when the chain has moved on meanwhile: the message was delivered.
+    alice.append(alice.phones[0], [alice.generation(alice.phones[0])])
+    assert post(bob, alice, body, key="k").content == first.content
+    other = post(bob, alice, document(alice), key="k")
+    assert (other.status_code, other.json()["code"]) == (422, "idempotency-key-reused")
+
+
+def test_send_without_an_idempotency_key_is_refused(alice: Account, bob: Phone) -> None:
+    refused = bob.send("POST", f"{alice.path}/messages", document(alice))
+    assert (refused.status_code, refused.json()["code"]) == (400, "idempotency-key-missing")
+    refused = bob.send("POST", f"{alice.phones[0].path}/messages", {"kind": "share", "message": "AA"})
+    assert (refused.status_code, refused.json()["code"]) == (400, "idempotency-key-missing")
+
+
+@pytest.mark.parametrize("message", ["AA=", "A", 5, None, b64u(b"x" * (64 * 1024 + 1))])
+def test_send_names_the_envelope_that_is_malformed(alice: Account, bob: Phone, message: object) -> None:
+    body = document(alice)
+    body["envelopes"][1]["message"] = message
+    answer = post(bob, alice, body)
+    assert (answer.status_code, answer.json()["errors"][0]["field"]) == (400, "envelopes[1].message")
+
+
+@pytest.mark.postgres
+def test_messages_come_oldest_first_and_make_room_for_what_follows(alice: Account, bob: Phone) -> None:
+    phone = alice.phones[0]
+    for number in range(5):
+        send(bob, alice, bytes([number]))
+    first = fetched(phone, 3)
+    assert octets_of(first) == [b"\0", b"\1", b"\2"]
+    acknowledge(phone, first)
+    assert octets_of(fetched(phone, 3)) == [b"\3", b"\4"]
+
+
+def test_page_ends_before_it_is_larger_than_a_client_takes(alice: Account, bob: Phone) -> None:
+    for _ in range(20):
+        assert send(bob, alice, b"x" * 64 * 1024).status_code == 201
+    answer = alice.phones[0].send("GET", "/api/v1/messages?limit=100")
+    assert len(answer.json()["messages"]) == 16
+    assert len(answer.content) < 2 * 1024 * 1024
+
+
+def test_message_of_another_device_is_neither_shown_nor_deleted(alice: Account, bob: Phone) -> None:
+    send(bob, alice, content=b64u(b"large"))
+    mine, other = alice.phones
+    (row,) = fetched(other)
+    assert mine.send("GET", f"/api/v1/messages/{row['message_id']}/content").status_code == 404
+    assert acknowledge(mine, [row]).json() == {"deleted": 0}
+    assert acknowledge(bob, [row]).json() == {"deleted": 0}
+    assert len(fetched(other)) == 1
+
+
+@pytest.mark.postgres
+def test_message_is_not_found_for_mallory(alice: Account, bob: Phone, directory: Directory) -> None:
+    mallory = directory.phone("mallory")
+    send(bob, alice, content=b64u(b"large"))
+    (row,) = fetched(alice.phones[0])
+    foreign = mallory.send("GET", f"/api/v1/messages/{row['message_id']}/content")
+    unknown = mallory.send("GET", f"/api/v1/messages/{uuid.uuid4()}/content")
+    assert (foreign.status_code, foreign.content) == (404, unknown.content)
+    assert acknowledge(mallory, [row]).json() == {"deleted": 0}
+    assert post(mallory, alice, document(alice)).status_code == 404
+    assert letter(mallory, alice.phones[0], kind="share").status_code == 404
+    assert len(fetched(alice.phones[0])) == 1
+
+
+def test_send_to_a_user_without_a_chain_is_not_found(alice: Account, bob: Phone, directory: Directory) -> None:
+    nobody = Account(directory.world.people["dan"], state=alice.state, phones=alice.phones)
+    assert post(bob, nobody, document(nobody)).status_code == 404
+
+
+# Who may write to whom.
+
+
+@pytest.mark.postgres
+def test_letter_of_a_pending_device_reaches_its_own_users_devices_only(alice: Account, bob: Phone) -> None:
+    new, old = pending_of(alice), alice.phones[0]
+    assert letter(new, old, kind="pairing", octets=b"hello").status_code == 201
+    assert letter(old, new, octets=b"key").status_code == 201
+    assert octets_of(fetched(old)) == [b"hello"]
+    assert octets_of(fetched(new)) == [b"key"]
+    assert letter(new, bob, kind="share").status_code == 404
+    assert letter(bob, new, kind="share").status_code == 404
+    assert letter(new, bob).content == letter(new, Phone(**{**vars(bob), "id": uuid.uuid4()})).content
+    assert post(new, alice, document(alice)).json()["code"] == "denied"
+
+
+def test_letter_between_users_reaches_an_active_device(alice: Account, bob: Phone) -> None:
+    assert letter(alice.phones[0], bob, kind="share", content=b64u(b"large")).status_code == 201
+    (row,) = fetched(bob)
+    assert (row["kind"], row["sender_user"], row["has_content"]) == ("share", str(alice.person.pk), True)
+
+
+@pytest.mark.parametrize("kind", ["message", "notice", "", 5])
+def test_letter_of_another_kind_is_refused(alice: Account, bob: Phone, kind: Any) -> None:
+    refused = letter(bob, alice.phones[0], kind=kind)
+    assert (refused.status_code, refused.json()["errors"][0]["field"]) == (400, "kind")
+
+
+def test_auditor_writes_to_her_own_devices_only(alice: Account, directory: Directory) -> None:
+    otto = directory.phone("otto")
+    second = directory.account("otto").add_phone()
+    assert letter(otto, second).status_code == 201
+    assert letter(otto, alice.phones[0], kind="share").status_code == 404
+    assert post(otto, alice, document(alice)).json()["code"] == "denied"
+
+
+def test_service_account_has_no_mailbox(alice: Account) -> None:
+    from django.test import Client
+
+    siem = make_service(alice.person.tenant)
+    assert siem.send(Client(), "GET", "/api/v1/messages").json()["code"] == "denied"
+
+
+# Revocation.
+
+
+@pytest.mark.postgres
+def test_revocation_deletes_what_waits_for_the_device_and_stops_what_follows(alice: Account, bob: Phone) -> None:
+    kept, lost = alice.phones
+    before = document(alice)
+    send(bob, alice, content=b64u(b"large"))
+    assert revoke(alice, kept, lost).status_code == 201
+    assert [row.device_id for row in Message.unscoped.all()] == [kept.id]
+    refused = post(bob, alice, before)
+    assert (refused.status_code, refused.json()["code"]) == (409, "chain-stale")
+    assert letter(bob, lost, kind="share").status_code == 404
+    assert letter(kept, lost).status_code == 404
+    assert post(bob, alice, document(alice)).status_code == 201
+    acknowledge(kept, fetched(kept))
+    assert MessageContent.unscoped.count() == 0
+
+
+# Bounds.
+
+
+@pytest.mark.postgres
+def test_full_mailbox_is_told_and_room_is_made_by_fetching(
+    alice: Account, bob: Phone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mailbox, "MAX_MESSAGES", 2)
+    first, second = alice.phones
+    assert [send(bob, alice).status_code for _ in range(3)] == [201, 201, 409]
+    acknowledge(first, fetched(first))
+    refused = send(bob, alice)
+    assert (refused.json()["code"], refused.json()["device_id"]) == ("mailbox-full", str(second.id))
+    assert len(fetched(first)) == 0, "a message that one device cannot take is delivered to none"
+    acknowledge(second, fetched(second)[:1])
+    assert send(bob, alice).status_code == 201
+
+
+def test_mailbox_is_full_by_octets_of_messages_and_contents(
+    alice: Account, bob: Phone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mailbox, "MAX_OCTETS", 1_000)
+    assert send(bob, alice, b"x" * 100, content=b64u(b"y" * 801)).status_code == 201
+    assert send(bob, alice, b"x" * 100).json()["code"] == "mailbox-full"
+    assert send(bob, alice, b"x" * 99).status_code == 201
+
+
+def test_full_mailbox_takes_a_notice(alice: Account, bob: Phone, monkeypatch: pytest.MonkeyPatch) -> None:
+    from kernel.scope import tenant_scope
+
+    monkeypatch.setattr(mailbox, "MAX_MESSAGES", 1)
+    phone = alice.phones[0]
+    send(bob, alice)
+    with tenant_scope(alice.person.tenant_id):
+        mailbox.notify(device_ids=[phone.id], event={"event": "door-read", "kind": "password"})
+    _, notice = fetched(phone)
+    assert unb64u(notice["message"]) == b'{"event":"door-read","kind":"password"}'
+    assert (notice["kind"], notice["sender_user"], notice["sender_device"]) == ("notice", None, None)
+    acknowledge(phone, fetched(phone))
+    assert send(bob, alice).json()["device_id"] == str(alice.phones[1].id), "a notice counts for nothing"
+
+
+@pytest.mark.postgres
+def test_limit_of_a_sender_undoes_the_message_that_passes_it(alice: Account, bob: Phone, settings: Any) -> None:
+    settings.HOLDFAST_MESSAGES_PER_SENDER = 5
+    assert [send(bob, alice).status_code for _ in range(3)] == [201, 201, 429]
+    refused = letter(bob, alice.phones[0], kind="share")
+    assert refused.status_code == 201, "one delivery was left"
+    refused = letter(bob, alice.phones[0], kind="share")
+    assert (refused.status_code, refused.json()["code"]) == (429, "message-limit")
+    assert 1 <= int(refused.headers["retry-after"]) <= 3600
+    assert Message.unscoped.count() == 5
+    assert ClaimBudget.unscoped.get(side="sender").taken == 5
+    assert letter(alice.phones[0], alice.phones[1]).status_code == 201, "somebody else's budget is her own"
+
+
+@pytest.mark.postgres
+def test_sweep_deletes_what_nobody_fetched_in_thirty_days(alice: Account, bob: Phone) -> None:
+    send(bob, alice, b"old", content=b64u(b"large"))
+    old = timezone.now() - mailbox.LIFE - timedelta(seconds=1)
+    Message.unscoped.update(received_at=old)
+    send(bob, alice, b"new", content=b64u(b"large"))
+    assert mailbox.sweep_expired() == 2
+    assert octets_of(fetched(alice.phones[0])) == [b"new"]
+    assert MessageContent.unscoped.count() == 1
+    assert mailbox.sweep_expired() == 0
+
+
+def test_sweep_deletes_a_content_that_no_message_names(alice: Account, bob: Phone) -> None:
+    send(bob, alice, content=b64u(b"large"))
+    Message.unscoped.all().delete()
+    mailbox.sweep_expired()
+    assert MessageContent.unscoped.count() == 0
+
+
+# What it costs, and what it does not do.
+
+
+def queries(act: Any) -> list[str]:
+    with CaptureQueriesContext(
+        connection,
+    ) as captured:
+        answer = act()
+    assert answer.status_code in (200, 201), answer.content
+    return [one["sql"] for one in captured if not one["sql"].startswith(("BEGIN", "COMMIT", "SAVEPOINT", "RELEASE"))]
+
+
+@pytest.mark.postgres
+def test_requests_ask_the_database_a_fixed_number_of_times(alice: Account, bob: Phone) -> None:
+    alice.add_phone()
+    phone = alice.phones[0]
+    # Signature: credential and nonce. Then: replay, head, devices, room, content, messages, budget, stored answer.
+    assert len(queries(lambda: send(bob, alice, content=b64u(b"large")))) == 10
+    # Credential and nonce, replay, head, device, room, message, budget, stored answer.
+    assert len(queries(lambda: letter(bob, phone, kind="share"))) == 9
+    rows = fetched(phone)
+    assert len(queries(lambda: phone.send("GET", "/api/v1/messages"))) == 3
+    path = f"/api/v1/messages/{rows[0]['message_id']}/content"
+    assert len(queries(lambda: phone.send("GET", path))) == 3
+    # Credential and nonce, what is there, its deletion, its contents.
+    assert len(queries(lambda: acknowledge(phone, rows))) == 5
+
+
+def test_mailbox_asks_no_hsm_and_writes_no_entry(alice: Account, bob: Phone) -> None:
+    entries = Entry.unscoped.count()
+
+    def away() -> Any:
+        raise AssertionError("the HSM was asked")
+
+    registry.install(away)
+    try:
+        send(bob, alice, content=b64u(b"large"))
+        letter(bob, alice.phones[0], kind="share")
+        for phone in alice.phones:
+            acknowledge(phone, fetched(phone))
+    finally:
+        registry.install(dict)
+    assert (Entry.unscoped.count(), Message.unscoped.count()) == (entries, 0)
