@@ -12,18 +12,19 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from holdfast.client import chains, vault_contents
+from holdfast.client import device as devices
 from holdfast.client.account import Account
 from holdfast.client.errors import Problem, ProfileError, TrustRefused
 from holdfast.client.state import VaultKey
 from holdfast.client.vault_contents import Contents
 from holdfast.core.chain import ChainState
 from holdfast.core.cose import Purpose, Sign1, sign
-from holdfast.core.encoding import MAX_VAULT, b64u
+from holdfast.core.encoding import MAX_VAULT, Fields, b64u, decode, encode
 from holdfast.core.errors import HoldfastError, InvalidSignature
 from holdfast.core.keys import PublicKey
 from holdfast.core.payloads import Header
 from holdfast.core.secret import SecretBytes
-from holdfast.core.statements import Sync, SyncKind
+from holdfast.core.statements import DeviceStatement, Sync, SyncKind
 from holdfast.core.vault import VaultHeader, new_vault_key, open_vault, read_header, seal_vault
 
 _RACES: Final = 5
@@ -185,7 +186,7 @@ def save(account: Account, *, next_identity: SecretBytes | None = None) -> int:
     When another device wrote meanwhile, its vault is merged first and nothing of either is lost. next_identity: the
     seed to which the AIK is about to be rotated, so that no moment exists in which neither vault nor chain knows it.
     """
-    _require_identity(account)
+    _note_devices(account, _require_identity(account))
     if not len(account.state.vault.key):
         _begin(account)
     for _ in range(_RACES):
@@ -304,7 +305,31 @@ def _digest(contents: Contents) -> SecretBytes:
     return SecretBytes(hashlib.sha256(contents.to_secret().reveal()).digest())
 
 
-def _require_identity(account: Account) -> None:
+def known_devices(account: Account) -> dict[bytes, str]:
+    """Return the names of the person's devices, by 16-byte id, as her own devices have noted them."""
+    names = {}
+    for key in account.store.keys(vault_contents.KNOWN_DEVICE):
+        value = account.store.get(vault_contents.KNOWN_DEVICE, key)
+        if value is not None:
+            names[key] = Fields.of_row(decode(value.reveal()), "known device", 2).text(1)
+    return names
+
+
+def _note_devices(account: Account, state: ChainState) -> None:
+    """Note each device's name once, while its statement can be held to the chain: later the server could rename it."""
+    known = account.store.keys(vault_contents.KNOWN_DEVICE)
+    for identifier, statement_hash in state.devices.items():
+        if identifier in known:
+            continue
+        statement = devices.fetch_statement(account, identifier)
+        if statement.payload_hash != statement_hash:
+            raise _refused("The server shows another device than your account chain lists.")
+        name = DeviceStatement.from_payload(statement.payload).name
+        noted = SecretBytes(encode([account.api.clock.now(), name]))
+        account.store.put(vault_contents.KNOWN_DEVICE, identifier, noted)
+
+
+def _require_identity(account: Account) -> ChainState:
     """Refuse to write under an identity key that the chain no longer names: the server would, and say less."""
     state = chain_of(account)
     if account.identity_key.public != state.aik:
@@ -312,6 +337,7 @@ def _require_identity(account: Account) -> None:
             "Another device of yours changed your account's identity key.",
             way_out="Run `holdfast maintain`: the other device sends the new key to this one.",
         )
+    return state
 
 
 def chain_of(account: Account) -> ChainState:
@@ -331,6 +357,7 @@ __all__ = [
     "begin_epoch",
     "chain_of",
     "find",
+    "known_devices",
     "load",
     "open_found",
     "save",
