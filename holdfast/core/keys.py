@@ -220,6 +220,8 @@ def verify(public: PublicKey, signature: bytes, data: bytes) -> None:
 _ECDSA: Final = ec.ECDSA(hashes.SHA256())
 # Deterministic nonces (RFC 6979): a cloned or badly seeded machine leaks no key through two signatures.
 _ECDSA_SIGN: Final = ec.ECDSA(hashes.SHA256(), deterministic_signing=True)
+_P256: Final = ec.SECP256R1()
+_ECDH: Final = ec.ECDH()
 _P256_ORDER: Final = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 
 
@@ -227,7 +229,7 @@ def _p256_private(seed: bytes) -> ec.EllipticCurvePrivateKey:
     scalar = int.from_bytes(seed, "big")
     if len(seed) != 32 or not 0 < scalar < _P256_ORDER:
         raise Malformed("P-256 private key: not a scalar below the order")
-    return ec.derive_private_key(scalar, ec.SECP256R1())
+    return ec.derive_private_key(scalar, _P256)
 
 
 def _p256_scalar() -> bytes:
@@ -327,8 +329,14 @@ class AgreementKey:
     @classmethod
     def generate(cls, kind: KeyKind = KeyKind.X25519) -> "AgreementKey":
         """Make a fresh key from the system's randomness."""
-        seed = _p256_scalar() if kind is KeyKind.P256_AGREEMENT else secrets.token_bytes(32)
-        return cls(kind, SecretBytes(seed))
+        if kind is not KeyKind.P256_AGREEMENT:
+            return cls(kind, SecretBytes(secrets.token_bytes(32)))
+        # The library's own generation and the scalar read from it cost half of deriving a key from a scalar.
+        own = object.__new__(cls)
+        own._private = ec.generate_private_key(_P256)
+        own._seed = SecretBytes(own._private.private_numbers().private_value.to_bytes(32, "big"))
+        own.public = _p256_public(kind, own._private.public_key())
+        return own
 
     @classmethod
     def from_seed(cls, kind: KeyKind, seed: SecretBytes) -> "AgreementKey":
@@ -343,7 +351,7 @@ class AgreementKey:
         if peer.kind is not self.public.kind:
             raise Malformed("key agreement: the two keys are of different kinds")
         if isinstance(self._private, ec.EllipticCurvePrivateKey):
-            return SecretBytes(self._private.exchange(ec.ECDH(), peer.parsed))
+            return SecretBytes(self._private.exchange(_ECDH, peer.parsed))
         try:
             return SecretBytes(self._private.exchange(peer.parsed))
         except ValueError:

@@ -7,8 +7,8 @@ Does not know who talks to whom, nor how a message is framed: `session` does. St
 
 from __future__ import annotations
 
-import hmac
 import os
+from hmac import digest
 from typing import Final
 
 from cryptography.exceptions import InvalidTag
@@ -28,6 +28,8 @@ SALT_SIZE: Final = 12
 TAG_SIZE: Final = 16
 MAX_SKIP: Final = 1000
 MAX_NUMBER: Final = 2**32 - 1
+PREFIX_SIZE: Final = 4
+_SALT_END: Final = PREFIX_SIZE + SALT_SIZE
 _COUNTERS_SIZE: Final = 8
 _SMALLEST_BODY: Final = 4 + TAG_SIZE
 _ROOT: Final = label("root")
@@ -44,19 +46,17 @@ def derive_root(root: bytes, secret: bytes) -> tuple[bytes, bytes, bytes]:
 
 def derive_message(chain: bytes) -> bytes:
     """KDF_CK, the message key: 32 bytes."""
-    return hmac.digest(chain, b"\x01", "sha256")
+    return digest(chain, b"\x01", "sha256")
 
 
 def derive_chain(chain: bytes) -> bytes:
     """KDF_CK, the next chain key: 32 bytes."""
-    return hmac.digest(chain, b"\x02", "sha256")
+    return digest(chain, b"\x02", "sha256")
 
 
-def _open_header(key: AESGCM | None, salt: bytes, sealed: bytes, prefix: bytes) -> bytes | None:
-    if key is None:
-        return None
+def _open_header(key: bytes, salt: bytes, sealed: bytes, prefix: bytes) -> bytes | None:
     try:
-        return key.decrypt(salt, sealed, prefix)
+        return AESGCM(key).decrypt(salt, sealed, prefix)
     except InvalidTag:
         return None
 
@@ -111,7 +111,7 @@ class Ratchet(HoldsSecrets):
     def __init__(self, *, kind: KeyKind, ad: bytes, root: bytes, next_receiving: bytes) -> None:
         self._kind = kind
         self._ad = ad
-        self._header_end = SALT_SIZE + _PUBLIC_SIZES[kind] + _COUNTERS_SIZE + TAG_SIZE
+        self._header_end = _SALT_END + _PUBLIC_SIZES[kind] + _COUNTERS_SIZE + TAG_SIZE
         self._root = root
         self._own: AgreementKey | None = None
         self._own_seed: SecretBytes | None = None
@@ -172,15 +172,15 @@ class Ratchet(HoldsSecrets):
         # The salt is why a state that was rolled back or cloned, and so meets a message key again, still never meets
         # one (key, nonce) pair twice. PROTOCOL section 4.
         salt = os.urandom(SALT_SIZE)
-        okm = HKDF(_SHA256, KEY_SIZE + SALT_SIZE, salt, _MESSAGE).derive(hmac.digest(chain, b"\x01", "sha256"))
+        okm = HKDF(_SHA256, KEY_SIZE + SALT_SIZE, salt, _MESSAGE).derive(digest(chain, b"\x01", "sha256"))
         head = salt + self._sending_header.encrypt(salt, self._stem + number.to_bytes(4, "big"), prefix)
         body = AESGCM(okm[:KEY_SIZE]).encrypt(okm[KEY_SIZE:], pad(plaintext), self._ad + prefix + head)
-        self._sending = hmac.digest(chain, b"\x02", "sha256")
+        self._sending = digest(chain, b"\x02", "sha256")
         self.sent = number + 1
         return head + body
 
-    def decrypt(self, message: bytes, prefix: bytes, now: int) -> bytes:
-        """Return the plaintext of enc_header || body, and forget its key.
+    def decrypt(self, message: bytes, now: int) -> bytes:
+        """Return the plaintext of prefix || enc_header || body, and forget its key.
 
         now: UTC seconds, by which stored keys expire. Raises UnwrapFailed for a key that is not here (any more), a
         replay, tampering and every excess, alike; nothing has changed then. At most 7 header keys are tried.
@@ -189,29 +189,37 @@ class Ratchet(HoldsSecrets):
         end = self._header_end
         if len(message) < end + _SMALLEST_BODY:
             raise UnwrapFailed("message does not open")
-        salt, sealed, body = message[:SALT_SIZE], message[SALT_SIZE:end], message[end:]
-        aad = self._ad + prefix + message[:end]
-        header = _open_header(self._receiving_header, salt, sealed, prefix)
-        if header is not None:
-            number = int.from_bytes(header[-4:], "big")
-            if number == self.received < MAX_NUMBER:
+        prefix, salt = message[:PREFIX_SIZE], message[PREFIX_SIZE:_SALT_END]
+        sealed, body, aad = message[_SALT_END:end], message[end:], self._ad + message[:end]
+        if self._receiving_header is not None:
+            # The next message in order: the only path that is written out, as it is the one that is walked.
+            try:
+                header = self._receiving_header.decrypt(salt, sealed, prefix)
+            except InvalidTag:
+                pass
+            else:
+                number = int.from_bytes(header[-4:], "big")
+                if number != self.received or number >= MAX_NUMBER:
+                    return self._open_out_of_order(number, salt, body, aad, now)
                 chain = self._receiving
-                plaintext = _open_body(hmac.digest(chain, b"\x01", "sha256"), salt, body, aad)
-                self._receiving = hmac.digest(chain, b"\x02", "sha256")
+                plaintext = _open_body(digest(chain, b"\x01", "sha256"), salt, body, aad)
+                self._receiving = digest(chain, b"\x02", "sha256")
                 self.received = number + 1
                 return plaintext
-            if number < self.received:
-                return self._open_skipped(self._receiving_header_key, number, salt, body, aad)
-            return self._open_ahead(number, salt, body, aad, now)
-        header = _open_header(AESGCM(self._next_receiving), salt, sealed, prefix)
-        if header is not None:
-            return self._open_after_step(header, salt, body, aad, now)
+        header_or_none = _open_header(self._next_receiving, salt, sealed, prefix)
+        if header_or_none is not None:
+            return self._open_after_step(header_or_none, salt, body, aad, now)
         for key in self.skipped.header_keys():
             if key != self._receiving_header_key:
-                header = _open_header(AESGCM(key), salt, sealed, prefix)
-                if header is not None:
-                    return self._open_skipped(key, int.from_bytes(header[-4:], "big"), salt, body, aad)
+                header_or_none = _open_header(key, salt, sealed, prefix)
+                if header_or_none is not None:
+                    return self._open_skipped(key, int.from_bytes(header_or_none[-4:], "big"), salt, body, aad)
         raise UnwrapFailed("message does not open")
+
+    def _open_out_of_order(self, number: int, salt: bytes, body: bytes, aad: bytes, now: int) -> bytes:
+        if number < self.received:
+            return self._open_skipped(self._receiving_header_key, number, salt, body, aad)
+        return self._open_ahead(number, salt, body, aad, now)
 
     def _open_skipped(self, header_key: bytes, number: int, salt: bytes, body: bytes, aad: bytes) -> bytes:
         message_key = self.skipped.find(header_key, number)

@@ -20,7 +20,7 @@ from holdfast.core.ratchet import Ratchet
 from holdfast.core.secret import HoldsSecrets, SecretBytes
 from holdfast.core.skipped import SkippedKeys
 from holdfast.core.suites import Suite
-from holdfast.core.wire import MESSAGE, PREFIX_SIZE, Incoming, InitialPart, prefix, read_message
+from holdfast.core.wire import MAX_MESSAGE, MESSAGE, PREFIX_SIZE, Incoming, InitialPart, prefix, read_message
 from holdfast.core.x3dh import (
     OwnPreKey,
     Party,
@@ -182,7 +182,7 @@ class Session(HoldsSecrets):
             next_header=agreed.next_header,
             own=signed.dh,
         )
-        plaintext = ratchet.decrypt(incoming.sealed, incoming.prefix, now)
+        plaintext = ratchet.decrypt(incoming.prefix + incoming.sealed, now)
         session = cls(
             suite=initial.suite,
             transcript=agreed.transcript,
@@ -236,14 +236,20 @@ class Session(HoldsSecrets):
         this session's next or skipped message, without saying which, and Malformed for what is no message; the state
         is unchanged then.
         """
-        incoming = read_message(message) if isinstance(message, bytes) else message
-        if incoming.initial_bytes:
+        if isinstance(message, bytes):
+            if message[:PREFIX_SIZE] == self._message_prefix and len(message) <= MAX_MESSAGE:
+                return self._open(message, now)
+            message = read_message(message)
+        if message.initial_bytes:
             # The responder's part alone: an initiator's own message sent back to it opens nothing.
-            if self.is_initiator or incoming.initial_hash != self.initial_hash:
+            if self.is_initiator or message.initial_hash != self.initial_hash:
                 raise UnwrapFailed("message does not open")
-        elif incoming.prefix != self._message_prefix:
+        elif message.prefix != self._message_prefix:
             raise UnwrapFailed("message does not open")
-        plaintext = self._ratchet.decrypt(incoming.sealed, incoming.prefix, now)
+        return self._open(message.prefix + message.sealed, now)
+
+    def _open(self, message: bytes, now: int) -> bytes:
+        plaintext = self._ratchet.decrypt(message, now)
         self.received += 1
         self._initial = b""
         return plaintext
