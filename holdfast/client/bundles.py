@@ -7,20 +7,26 @@ Does not agree on a secret; a session does, with what is returned here.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Final
 from uuid import UUID
 
-from holdfast.client import contacts
+from holdfast.client import contacts, peers
 from holdfast.client.account import Account
 from holdfast.client.answers import Answer
-from holdfast.client.errors import TrustRefused
+from holdfast.client.errors import Problem, TrustRefused
 from holdfast.core.bundle import OneTimePart, PreKeyBundle, VerifiedBundle, verify_bundle
 from holdfast.core.chain import ChainState
 from holdfast.core.cose import Sign1
 from holdfast.core.errors import HoldfastError
 from holdfast.core.suites import Suite
 
-MAX_DEVICES: int = 100
+MAX_DEVICES: Final = 100
+_WAY_OUT: Final = (
+    "Nothing was sent. Try again later; if it stays so, the server hands out keys that are not this person's: tell "
+    "your officers."
+)
 
 
 @dataclass(frozen=True)
@@ -60,28 +66,67 @@ def claim(account: Account, user: bytes) -> Claimed:
     Raises PeerChanged after a re-genesis until a human confirmed; TrustRefused when anything does not hold: one
     bad bundle spoils the claim, since a server that sends one is not to be believed about the others.
     """
-    state = contacts.refresh(account, user)
-    answer = account.api.post(f"users/{UUID(bytes=user)}/claim", {})
-    head = answer.octets("chain_head", 32)
-    if head != state.head:
-        # She added or revoked a device in between: the bundles are judged by the chain as it is now.
-        state = contacts.refresh(account, user)
+    state, found = claim_devices(account, peers.refresh(account, user), None)
+    return Claimed(contacts.identity_words(state), found)
+
+
+def claim_devices(
+    account: Account, state: ChainState, devices: Collection[bytes] | None
+) -> tuple[ChainState, list[ClaimedBundle]]:
+    """Claim a bundle of some devices (16 bytes each) of the user of a verified chain, or of all: None.
+
+    Returns the chain that they were held against, newer than `state` when she added or revoked a device in between,
+    and fewer bundles than were asked for when a device has published none. Raises as `claim` does.
+    """
+    if devices is None or len(devices) > 1:
+        answer = account.api.post(f"users/{UUID(bytes=state.user)}/claim", {})
+        head, rows = answer.octets("chain_head", 32), list(answer.many("bundles", maximum=MAX_DEVICES))
+        named = [(row.identifier("device_id"), row) for row in rows]
+    else:
+        named = [row for device in devices for row in _claim_one(account, device)]
+        head = named[0][1].octets("chain_head", 32) if named else state.head
     if head not in state.hashes:
-        raise TrustRefused("The bundles name an account chain that the server does not show.")
-    bundles = [_verified(account, state, row) for row in answer.many("bundles", maximum=MAX_DEVICES)]
-    if len({one.device for one in bundles}) != len(bundles):
-        raise TrustRefused("The server sent two bundles of one device.")
-    if bundles:
-        account.state.contacts[user].suite = int(max(one.suite for one in bundles))
+        state = peers.refresh(account, state.user)
+    if head not in state.hashes:
+        raise TrustRefused(
+            "The bundles name an account chain that the server does not show.",
+            way_out="Try again later; if it stays so, tell your officers that the server hides part of a chain.",
+        )
+    found = [_verified(account, state, device, row) for device, row in named]
+    if len({one.device for one in found}) != len(found):
+        raise TrustRefused("The server sent two bundles of one device.", way_out=_WAY_OUT)
+    _pin_suite(account, state, [one.suite for one in found], is_whole=devices is None)
+    return state, [one for one in found if devices is None or one.device.bytes in devices]
+
+
+def _claim_one(account: Account, device: bytes) -> list[tuple[bytes, Answer]]:
+    try:
+        return [(device, account.api.post(f"devices/{UUID(bytes=device)}/claim", {}))]
+    except Problem as problem:
+        if problem.status != 404:
+            raise
+        return []
+
+
+def _pin_suite(account: Account, state: ChainState, suites: list[Suite], *, is_whole: bool) -> None:
+    """Pin the lowest suite that any device of a contact still has; a device of a lower one is refused from then on."""
+    contact = account.state.contacts.get(state.user)
+    if contact is None or not suites or not (is_whole or not contact.suite):
+        return
+    if contact.suite != int(min(suites)):
+        contact.suite = int(min(suites))
         account.save()
-    return Claimed(contacts.identity_words(state), bundles)
 
 
-def _verified(account: Account, state: ChainState, row: Answer) -> ClaimedBundle:
-    device_id = row.identifier("device_id")
+def pinned_suite(account: Account, user: bytes) -> Suite | None:
+    """Return the suite that a contact is held to; None for oneself, and for a contact not yet written to."""
+    contact = account.state.contacts.get(user)
+    return Suite(contact.suite) if contact and contact.suite else None
+
+
+def _verified(account: Account, state: ChainState, device_id: bytes, row: Answer) -> ClaimedBundle:
     if row.number("v") != 1:
-        raise TrustRefused("A bundle is of another version.")
-    known = account.state.contacts[state.user].suite
+        raise TrustRefused("A bundle is of another version.", way_out=_WAY_OUT)
     try:
         keys = verify_bundle(
             PreKeyBundle(
@@ -94,10 +139,10 @@ def _verified(account: Account, state: ChainState, row: Answer) -> ClaimedBundle
             chain=state,
             device=device_id,
             now=account.api.clock.latest(),
-            pinned_suite=Suite(known) if known else None,
+            pinned_suite=pinned_suite(account, state.user),
         )
     except HoldfastError as error:
-        raise TrustRefused(f"A bundle is not to be trusted: {error}.") from error
+        raise TrustRefused(f"A bundle is not to be trusted: {error}.", way_out=_WAY_OUT) from error
     return ClaimedBundle(UUID(bytes=device_id), keys)
 
 

@@ -21,6 +21,11 @@ from holdfast.core.secret import SecretBytes
 # The server refuses a message for an older set of devices; this bounds how long one that does not is believed.
 FRESH_SECONDS: Final = 300
 _FETCHED: Final = "chain-fetched"
+_NAMED: Final = "chain-named"
+
+
+class HiddenChain(TrustRefused):
+    """The server shows less of a chain than its owner has named in a message that authenticated."""
 
 
 def refresh(account: Account, user: bytes) -> ChainState:
@@ -36,14 +41,20 @@ def refresh(account: Account, user: bytes) -> ChainState:
     return state
 
 
-def current(account: Account, user: bytes) -> ChainState:
-    """Return a user's chain, fetched at most five minutes ago. Raises as `refresh` does."""
-    fetched = account.store.get(_FETCHED, user)
-    age = account.api.clock.now() - int.from_bytes(fetched.reveal(), "big") if fetched else FRESH_SECONDS
-    if not 0 <= age < FRESH_SECONDS:
-        return refresh(account, user)
+def is_fresh(account: Account, user: bytes) -> bool:
+    """Whether a user's chain was fetched at most five minutes ago, and nobody waits for a human's yes since."""
     contact = account.state.contacts.get(user)
     if user != account.user and (contact is None or contact.unconfirmed):
+        return False
+    fetched = account.store.get(_FETCHED, user)
+    return (
+        fetched is not None and 0 <= account.api.clock.now() - int.from_bytes(fetched.reveal(), "big") < FRESH_SECONDS
+    )
+
+
+def current(account: Account, user: bytes) -> ChainState:
+    """Return a user's chain, fetched at most five minutes ago. Raises as `refresh` does."""
+    if not is_fresh(account, user):
         return refresh(account, user)
     return chains.verify(account, user, entries_of(account, user))
 
@@ -51,6 +62,32 @@ def current(account: Account, user: bytes) -> ChainState:
 def expire(account: Account, user: bytes) -> None:
     """Have the chain fetched anew before it is used again."""
     account.store.delete(_FETCHED, user)
+
+
+def expect(account: Account, user: bytes, head: bytes) -> None:
+    """Take a user's word, from inside a message, that her chain has a head: the server has to show it from now on."""
+    if not knows(account, user, head):
+        account.store.put(_NAMED, user, SecretBytes(head))
+        expire(account, user)
+
+
+def expected(account: Account) -> list[bytes]:
+    """Return the users who have named a head of theirs that was not seen here yet."""
+    return account.store.keys(_NAMED)
+
+
+def require_shown(account: Account, user: bytes) -> None:
+    """Raise TrustRefused while the server hides from this device a head that the user has named in a message."""
+    named = account.store.get(_NAMED, user)
+    if named is None:
+        return
+    if not knows(account, user, named.reveal()):
+        raise HiddenChain(
+            "The server hides newer entries of this person's account, which she has named in a message.",
+            way_out="Nothing is sent to her meanwhile: a device of hers may have been revoked. Try again later; if it "
+            "stays so, tell your officers.",
+        )
+    account.store.delete(_NAMED, user)
 
 
 def entries_of(account: Account, user: bytes) -> list[bytes]:

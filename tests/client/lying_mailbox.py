@@ -63,7 +63,7 @@ class Mailboxes:
     def notice(self, user: str, said: dict[str, Any]) -> None:
         """Tell every active device of a user."""
         for device in self._listed(user):
-            self.deliver(device, kind="notice", message=json.dumps(said), sender=None)
+            self.deliver(device, kind="notice", message=b64u(json.dumps(said).encode()), sender=None)
 
     def move_to_successors(self, user: str) -> None:
         """Hand what a replaced device has not fetched to the device that replaces it."""
