@@ -3,7 +3,7 @@
 
 PY := .venv/bin/python
 
-.PHONY: help up demo test lint types contracts check openapi seeds bench soak requirements
+.PHONY: help up demo test lint types contracts check docs manual openapi seeds bench soak requirements
 
 help: ## Say what each target does
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -33,6 +33,12 @@ contracts: ## The arrows between the packages
 
 check: ## Migrations are made, production settings are safe
 	$(PY) -m tests.checks
+
+docs: ## The API reference from the docstrings, into build/docs
+	$(PY) docs/reference.py
+
+manual: ## Write docs/cli.md and the man page from the help of the command
+	$(PY) docs/manual.py
 
 openapi: ## The OpenAPI document can be made without a warning
 	DJANGO_SETTINGS_MODULE=config.settings.test $(PY) manage.py spectacular --validate --fail-on-warn --format openapi-json --file /dev/null

@@ -61,7 +61,7 @@ def root_sections() -> tuple[list[str], list[tuple[str, str]], list[tuple[str, s
 
 def roff(text: str) -> str:
     """Write text so that roff prints it as it is."""
-    escaped = text.replace("\\", "\\e").replace("-", "\\-").replace("’", "'")
+    escaped = text.replace("\\", "\\e").replace("-", "\\-").replace("’", "'").replace("|", "|\\:")
     return re.sub(r"^([.'])", r"\\&\1", escaped, flags=re.MULTILINE)
 
 
@@ -89,7 +89,7 @@ def man_page() -> str:
     description, options, examples = root_sections()
     lines = [
         '.\\" Written by docs/manual.py from the help of the command; do not edit.',
-        '.TH HOLDFAST 1 "" Holdfast "Holdfast manual"',
+        '.TH HOLDFAST 1 "" Holdfast "Holdfast manual"\n.ad l\n.nh',
         f".SH NAME\nholdfast \\- {roff(description[0].rstrip('.'))}",
         ".SH SYNOPSIS\n.B holdfast\n[\\fIoptions\\fR] \\fIcommand\\fR [\\fIarguments\\fR]",
         ".SH DESCRIPTION",

@@ -15,17 +15,22 @@ from pathlib import Path
 
 import pdoc
 
+import holdfast
 from holdfast.core import encoding
 
 
 def write(directory: Path) -> None:
     """Write the reference of the whole package as HTML pages."""
     warnings.simplefilter("error")
+    # It is imported when first asked for, and pdoc only looks at what is there.
+    holdfast.Client  # noqa: B018
     # pdoc reads a recursive alias in the module that uses it, where the names of its definition are not known.
     names = {"Mapping": Mapping, "Sequence": Sequence, "Encodable": encoding.Encodable, "Value": encoding.Value}
     vars(builtins).update(names)
     pdoc.render.configure(docformat="markdown", show_source=False, footer_text="Holdfast")
-    pdoc.pdoc("holdfast", "!holdfast.cli.commands", "!holdfast.cli.__main__", output_directory=directory)
+    # Named one by one: beside an `__all__`, pdoc does not look for them.
+    packages = ("holdfast.client", "holdfast.core", "holdfast.cli")
+    pdoc.pdoc("holdfast", *packages, "!holdfast.cli.commands", "!holdfast.cli.__main__", output_directory=directory)
 
 
 if __name__ == "__main__":

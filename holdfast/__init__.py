@@ -21,5 +21,6 @@ def __getattr__(name: str) -> object:
     if name == "Client":
         from holdfast.client.client import Client
 
+        globals()[name] = Client
         return Client
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
