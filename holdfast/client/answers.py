@@ -151,6 +151,11 @@ class Answer:
             for index, item in enumerate(items)
         ]
 
+    def numbers(self, name: str, *, maximum: int = 10_000) -> list[int]:
+        """Return an array of integers of 0..2^53-1."""
+        items = self._array(name, maximum)
+        return [Answer({name: item}, self._where).number(name) for item in items]
+
     def texts(self, name: str, *, maximum: int = 10_000) -> list[str]:
         """Return an array of texts."""
         items = self._array(name, maximum)

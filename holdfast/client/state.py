@@ -17,7 +17,6 @@ from holdfast.core.secret import SecretBytes
 
 VERSION: Final = 1
 _SEED_SIZES: Final = (0, 32)
-_KEM_SEED_SIZES: Final = (0, 64)
 
 
 def _octets(items: Sequence[Value], what: str) -> list[bytes]:
@@ -106,61 +105,6 @@ class Device:
             sealing_seed=SecretBytes(read.octets(4, 32)),
             statement=read.octets(5),
             is_active=bool(read.uint(6, maximum=1)),
-        )
-
-
-@dataclass
-class PreKey:
-    """The private half of a pre-key: id, seeds (the KEM's is empty in a classical suite), and when it was made."""
-
-    id: int
-    dh_seed: SecretBytes
-    kem_seed: SecretBytes
-    made_at: int
-
-    def to_value(self) -> list[Encodable]:
-        return [self.id, self.dh_seed.reveal(), self.kem_seed.reveal(), self.made_at]
-
-    @classmethod
-    def from_value(cls, value: Value) -> PreKey:
-        row = Fields.of_row(value, "profile pre-key", 4)
-        dh_seed, kem_seed = row.octets(1, 32), row.octets(2, _KEM_SEED_SIZES)
-        return cls(row.uint(0), SecretBytes(dh_seed), SecretBytes(kem_seed), row.uint(3))
-
-
-@dataclass
-class PreKeys:
-    """All pre-keys whose private halves are still kept. Ids are never used again, so `next_id` only grows.
-
-    unsent: a batch (statement, leaves) that the server has not acknowledged: sent again as it is, because a
-    second batch for the same keys would hand each of them out twice.
-    """
-
-    next_id: int = 1
-    signed: list[PreKey] = field(default_factory=list)
-    one_time: list[PreKey] = field(default_factory=list)
-    unsent: tuple[bytes, bytes] | None = None
-    signed_statement: bytes = b""
-
-    def to_value(self) -> dict[int, Encodable]:
-        return {
-            1: self.next_id,
-            2: [key.to_value() for key in self.signed],
-            3: [key.to_value() for key in self.one_time],
-            4: list(self.unsent) if self.unsent else [],
-            5: self.signed_statement,
-        }
-
-    @classmethod
-    def from_value(cls, value: Value) -> PreKeys:
-        read = Fields(value, "profile pre-keys", range(1, 6))
-        unsent = _octets(read.array(4, maximum=2), "profile batch")
-        return cls(
-            next_id=read.uint(1, minimum=1),
-            signed=[PreKey.from_value(row) for row in read.array(2)],
-            one_time=[PreKey.from_value(row) for row in read.array(3)],
-            unsent=(unsent[0], unsent[1]) if len(unsent) == 2 else None,
-            signed_statement=read.octets(5),
         )
 
 
@@ -309,7 +253,6 @@ class State:
     device: Device | None = None
     identity_seed: SecretBytes = field(default_factory=lambda: SecretBytes(b""))
     chain: list[bytes] = field(default_factory=list)
-    pre_keys: PreKeys = field(default_factory=PreKeys)
     generations: list[Generation] = field(default_factory=list)
     contacts: dict[bytes, Contact] = field(default_factory=dict)
     vault: VaultKey = field(default_factory=VaultKey)
@@ -325,7 +268,6 @@ class State:
             3: self.trust.to_value(),
             5: self.identity_seed.reveal(),
             6: self.chain,
-            7: self.pre_keys.to_value(),
             8: [one.to_value() for one in self.generations],
             9: [one.to_value() for one in self.contacts.values()],
             10: self.vault.to_value(),
@@ -343,7 +285,7 @@ class State:
     def from_secret(cls, secret: SecretBytes) -> State:
         """Read the state. Raises Malformed for bytes that this version did not write."""
         value = decode(secret.reveal(), max_size=MAX_VAULT)
-        read = Fields(value, "profile", (1, 2, 3, 5, 6, 7, 8, 9, 10, 11), (4, 12, 13))
+        read = Fields(value, "profile", (1, 2, 3, 5, 6, 8, 9, 10, 11), (4, 12, 13))
         if read.uint(1) != VERSION:
             raise Malformed("profile: written by another version of this program")
         contacts = [Contact.from_value(row) for row in read.array(9)]
@@ -353,7 +295,6 @@ class State:
             device=Device.from_value(read.value(4)) if 4 in read else None,
             identity_seed=SecretBytes(read.octets(5, _SEED_SIZES)),
             chain=_octets(read.array(6), "profile chain"),
-            pre_keys=PreKeys.from_value(read.value(7)),
             generations=[Generation.from_value(row) for row in read.array(8)],
             contacts={one.user: one for one in contacts},
             vault=VaultKey.from_value(read.value(10)),

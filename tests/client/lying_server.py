@@ -23,12 +23,13 @@ from holdfast.core import approvals
 from holdfast.core.cases import Approval, Case
 from holdfast.core.cose import Purpose, Sign1, encode_many, sign
 from holdfast.core.deposit import Deposit
-from holdfast.core.encoding import b64u, decode, unb64u
+from holdfast.core.encoding import Encodable, b64u, decode, label, unb64u
 from holdfast.core.enrolment import EnrolmentCode
 from holdfast.core.entries import AddDevice, Entry, ReGenesis, RevokeDevice
 from holdfast.core.keys import PublicKey, RecipientRsaKey, SealingKey, SigningKey, wrap_rsa
 from holdfast.core.payloads import Header
 from holdfast.core.policy import ApproveWith, DepositRule, Officer, Policy, Terms
+from holdfast.core.prekeys import BatchStatement, OneTimePreKey
 from holdfast.core.statements import DeviceStatement, EscrowKey
 from holdfast.core.trust import root_pin
 from tests.client import lying_contacts, lying_mailbox
@@ -149,6 +150,7 @@ class LyingServer(Mailboxes, ContactRecovery):
         self.chains: dict[str, list[bytes]] = {}
         self.bundles: dict[str, dict[str, Any]] = {}
         self.batches: dict[str, list[dict[str, Any]]] = {}
+        self.epoch = 0
         self.vaults: dict[str, dict[str, Any]] = {}
         self.doors: dict[str, dict[str, str]] = {}
         self.deposits: dict[str, dict[str, Any]] = {}
@@ -273,6 +275,8 @@ class LyingServer(Mailboxes, ContactRecovery):
     def put_batch(self, _asker: str, body: Any, _query: Any, device: str) -> Any:
         from holdfast.core import merkle
 
+        if any(row["batch"] == body["batch"] for row in self.batches.get(device, [])):
+            return 200, {"stored": 0, "count": len(self.batches[device])}
         leaves = decode(unb64u(body["leaves"]), max_size=2**20)
         assert isinstance(leaves, list)
         hashes = [merkle.leaf_hash(leaf) for leaf in leaves if isinstance(leaf, bytes)]
@@ -287,7 +291,22 @@ class LyingServer(Mailboxes, ContactRecovery):
         return 200, {"count": len(self.batches.get(device, []))}
 
     def check(self, _asker: str, _body: Any, _query: Any, device: str) -> Any:
-        return 200, {"count": len(self.batches.get(device, []))}
+        held: dict[bytes, list[int]] = {}
+        for row in self.batches.get(device, []):
+            batch = BatchStatement.from_payload(Sign1.parse(unb64u(row["batch"])).payload)
+            key = OneTimePreKey.from_leaf(unb64u(row["leaf"]), batch.suite)
+            held.setdefault(batch.batch_id, []).append(key.key_id)
+        signed = b""
+        if device in self.bundles:
+            signed = Sign1.parse(unb64u(self.bundles[device]["signed_pre_key"])).payload_hash
+        rows: list[Encodable] = [[batch_id, list[Encodable](ids)] for batch_id, ids in sorted(held.items())]
+        return 200, {
+            "digest": b64u(hashlib.sha256(label("server-holds", UUID(device).bytes, signed, rows)).digest()),
+            "count": sum(map(len, held.values())),
+            "signed_pre_key_hash": b64u(signed),
+            "epoch": self.epoch,
+            "batches": [{"batch_id": b64u(batch_id), "key_ids": ids} for batch_id, ids in sorted(held.items())],
+        }
 
     def claim(self, _asker: str, _body: Any, _query: Any, user: str) -> Any:
         rows = [{"device_id": one, **self._bundle(one)} for one in self._listed(user) if one in self.bundles]

@@ -111,17 +111,17 @@ def test_signed_pre_key_is_renewed_after_a_week_and_the_old_one_is_kept(world: W
     assert not prekeys.publish(alice).is_renewed
     alice.connect(transport=world.server.transport(), clock=Clock(lambda: NOW + 8 * 86_400))
     assert prekeys.publish(alice).is_renewed
-    assert len(alice.state.pre_keys.signed) == 2
+    assert len(alice.store.keys("signed-pre-key")) == 2
     alice.connect(transport=world.server.transport(), clock=Clock(lambda: NOW + 70 * 86_400))
     prekeys.publish(alice)
-    assert len(alice.state.pre_keys.signed) == 1
+    assert len(alice.store.keys("signed-pre-key")) == 1
 
 
 def test_one_time_keys_are_refilled_below_25_under_fresh_ids(world: World) -> None:
     alice = world.published(ALICE)
     world.server.batches[alice.device_text] = world.server.batches[alice.device_text][:24]
     assert prekeys.publish(alice).stored == 100
-    ids = [one.id for one in alice.state.pre_keys.one_time]
+    ids = alice.store.keys("one-time-pre-key")
     assert len(set(ids)) == len(ids) == 200
 
 

@@ -15,7 +15,20 @@ from typing import Any
 
 import pytest
 
-from holdfast.client import bundles, chains, contacts, device, doors, escrow, officer, prekeys, recovery, tenant, vault
+from holdfast.client import (
+    bundles,
+    chains,
+    contacts,
+    device,
+    doors,
+    escrow,
+    officer,
+    prekey_rows,
+    prekeys,
+    recovery,
+    tenant,
+    vault,
+)
 from holdfast.client.errors import (
     ConsentNeeded,
     PeerChanged,
@@ -407,7 +420,7 @@ def test_withheld_one_time_keys_are_allowed_and_shown(world: World) -> None:
 def test_expired_signed_pre_key_is_refused(world: World) -> None:
     bob = world.enrolled(BOB)
     alice = world.published(ALICE)
-    assert alice.state.pre_keys.signed
+    assert alice.store.keys("signed-pre-key")
     bob.connect(transport=world.server.transport(), clock=_late(31))
     with pytest.raises(TrustRefused, match="expired"):
         bundles.claim(bob, ALICE)
@@ -430,7 +443,7 @@ def test_batch_whose_upload_was_not_acknowledged_is_sent_again_as_it_was(world: 
     prekeys.publish(alice)
     first, second = world.server.posted(path)
     assert first == second
-    assert len(alice.state.pre_keys.one_time) == 100
+    assert len(alice.store.keys("one-time-pre-key")) == 100
 
 
 # Deposits, cases and releases
@@ -683,7 +696,7 @@ def test_secrets_never_leave_the_device(world: World, tmp_path: Path) -> None:
     for account in (tablet, bob):
         device_seeds = [account.device.signing_seed, account.device.agreement_seed, account.device.sealing_seed]
         archive_keys = [one.key for one in account.state.generations]
-        pre_keys = [one.dh_seed for one in account.state.pre_keys.one_time]
+        pre_keys = [one.dh_seed for one in prekey_rows.all_one_time(account.store)]
         for secret in [account.state.identity_seed, *device_seeds, *archive_keys, *pre_keys]:
             assert len(secret) == 32
             assert b64u(secret.reveal()) not in sent
