@@ -20,7 +20,7 @@ from holdfast.core.secret import SecretBytes
 from kernel.api import ApiView
 from kernel.errors import MalformedRequest
 from kernel.fields import Base64UrlField, Empty, NumberField, StrictSerializer, UtcField, refuse_unknown, rfc3339
-from keys import access, claims, health, services
+from keys import access, chains, claims, health, services
 from keys.errors import ChainFork, IfMatchMissing
 from tenants import services as tenants
 from tenants.permissions import PermissionName
@@ -99,6 +99,18 @@ class ChainHeadOut(StrictSerializer):
 
 class ChainOut(ChainHeadOut):
     entries = serializers.ListField(child=Base64UrlField())
+
+
+class ChainProofOut(StrictSerializer):
+    leaf_index = serializers.IntegerField()
+    leaf = Base64UrlField(help_text="The leaf of the key log, docs/formats/key-log.md.")
+    proof = serializers.ListField(child=Base64UrlField(length=32), help_text="Inclusion, RFC 6962.")
+    checkpoint = serializers.CharField(help_text="The newest signed head of the key log, a C2SP note.")
+    consistency = serializers.ListField(
+        child=Base64UrlField(length=32),
+        required=False,
+        help_text="From `old_size`, when that was given and the log is not smaller.",
+    )
 
 
 class BundleIn(StrictSerializer):
@@ -316,6 +328,42 @@ def _after(request: Request) -> int:
     text = request.query_params.get("after", "-1")
     if not text.removeprefix("-").isascii() or not text.removeprefix("-").isdigit() or len(text) > 10:
         raise MalformedRequest("after: must be a whole number.", field="after")
+    return int(text)
+
+
+class ChainProofView(ApiView):
+    permission_names: ClassVar = {"GET": PermissionName.CHAIN_READ}
+
+    @extend_schema(
+        summary="Prove that an entry of a user's chain is in the key log",
+        operation_id="prove_chain",
+        parameters=[
+            OpenApiParameter("seq", int, description="The entry's number; the newest unless said."),
+            OpenApiParameter("old_size", int, description="A size of the log seen before: adds `consistency`."),
+        ],
+        responses=ChainProofOut,
+    )
+    def get(self, request: Request, user_id: UUID) -> Response:
+        """404 `not-logged-yet` while no signed head covers the entry; one does within a minute."""
+        seq, old_size = _optional_number(request, "seq"), _optional_number(request, "old_size", minimum=1)
+        proof = chains.prove(user_id, seq, old_size=old_size)
+        answer: dict[str, Any] = {
+            "leaf_index": proof.leaf_index,
+            "leaf": b64u(proof.leaf),
+            "proof": [b64u(one) for one in proof.hashes],
+            "checkpoint": proof.checkpoint,
+        }
+        if proof.consistency is not None:
+            answer["consistency"] = [b64u(one) for one in proof.consistency]
+        return Response(answer)
+
+
+def _optional_number(request: Request, name: str, *, minimum: int = 0) -> int | None:
+    text = request.query_params.get(name)
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) <= 15 and int(text) >= minimum):
+        raise MalformedRequest(f"{name}: must be a whole number of at least {minimum}.", field=name)
     return int(text)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from django.db import IntegrityError, transaction
@@ -19,11 +19,12 @@ from django.utils import timezone
 
 from audit import services as audit
 from holdfast.core.bundle import VerifiedBatch, verify_batch_upload, verify_signed_pre_key
-from holdfast.core.chain import ChainState, extend
+from holdfast.core.chain import ChainState, extend, in_force
 from holdfast.core.cose import Sign1
 from holdfast.core.encoding import b64u, label
 from holdfast.core.entries import Entry, Genesis, ReGenesis
 from holdfast.core.errors import Forked
+from holdfast.core.payloads import MAX_AHEAD_SECONDS
 from holdfast.core.statements import DeviceStatement
 from kernel.actors import Actor
 from kernel.errors import NotFound
@@ -97,6 +98,10 @@ __all__ = [
 ]
 
 
+# How old an entry may be when it is appended: as long as an upload may hang in a device's outbox.
+MAX_BEHIND_SECONDS: Final = 3600
+
+
 def _now() -> int:
     return int(timezone.now().timestamp())
 
@@ -114,6 +119,7 @@ def append_chain(*, user_id: UUID, entries: Sequence[bytes], expected_head: byte
     parsed = chains.parse_entries(entries)
     if not parsed:
         raise ChainRefused("Send at least one entry.", field="entries")
+    _require_dated_now(parsed)
     head = access.chain_head_for_update(user_id)
     known = bytes(head.head) if head else None
     if known != expected_head:
@@ -165,11 +171,23 @@ def _require_may_append(parsed: Sequence[Entry], before: ChainState | None, acto
         )
 
 
+def _require_dated_now(parsed: Sequence[Entry]) -> None:
+    """Keep the chain's dates true: a recovery key's seven days are counted on them (PROTOCOL section 5)."""
+    now = _now()
+    if not all(-MAX_BEHIND_SECONDS <= entry.header.issued_at - now <= MAX_AHEAD_SECONDS for entry in parsed):
+        raise ChainRefused(
+            "An entry is dated more than an hour ago or five minutes ahead. Set this device's clock, and sign anew.",
+            field="entries",
+            server_time=timezone.now().strftime("%Y-%m-%dT%H:%M:%SZ"),
+        )
+
+
 def _verified(user_id: UUID, before: ChainState | None, parsed: Sequence[Entry]) -> ChainState:
     try:
         if before is None:
             return chains.verify(user_id, parsed)
-        return extend(before, *parsed, policies=chains.policies_for(parsed))
+        policies = chains.policies_for(parsed)
+        return extend(before, *parsed, policies=policies, oldest_policy=in_force(policies, _now()))
     except Forked as error:
         raise ChainFork(
             "Another entry has this place. Both are kept; compare your devices.", field="entries"
