@@ -170,7 +170,9 @@ def remove(account: Account, kind: str) -> None:
     with account.store.transaction():
         mark(account, kind, epoch=0)
         if kind == CONTACTS:
-            account.store.delete(vault_contents.TRUSTED_SET, b"")
+            # Written over, not deleted: another device's row would bring it back.
+            gone = SecretBytes(encode([account.api.clock.now(), b"", 0]))
+            account.store.put(vault_contents.TRUSTED_SET, b"", gone)
     vault.save(account)
 
 

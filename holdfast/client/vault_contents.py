@@ -17,6 +17,7 @@ from holdfast.client.state import Contact, Generation
 from holdfast.core.chain import ChainState
 from holdfast.core.cose import Sign1
 from holdfast.core.encoding import MAX_VAULT, Encodable, Fields, decode, encode
+from holdfast.core.entries import Entry, ReGenesis
 from holdfast.core.errors import HoldfastError, Malformed
 from holdfast.core.keys import SigningKey
 from holdfast.core.secret import SecretBytes
@@ -134,9 +135,10 @@ def take(account: Account, contents: Contents, state: ChainState) -> list[bytes]
     """Merge what an opened vault holds into this device; returns the contacts about whom both differ.
 
     The rules: archive keys are united, each held to the account chain's commitment, and none is ever dropped; of two
-    pins of one contact the longer counts if it continues the shorter, and otherwise this device's own; checkpoints seen
-    here stay; of two consents or two rows under one key the later counts. Raises TrustRefused, and nothing changed, for
-    an identity key, a chain or an archive key that the account chain does not name.
+    pins of one contact the longer counts if it continues the shorter, with the mark of a comparison from either, and
+    otherwise this device's own; checkpoints seen here stay; of two consents or two rows under one key the later counts.
+    Raises TrustRefused, and nothing changed, for an identity key, a chain or an archive key that the account chain does
+    not name.
     """
     seed = identity_in(contents, account, state)
     if contents.head not in state.hashes:
@@ -199,12 +201,24 @@ def _longest(own: dict[bytes, Contact], brought: Iterable[Contact]) -> tuple[dic
     united, forked = dict(own), []
     for one in brought:
         known = united.get(one.user)
-        shared = min(len(known.entries), len(one.entries)) if known else 0
-        if known and known.entries[:shared] != one.entries[:shared]:
-            forked.append(one.user)
-        elif known is None or len(one.entries) > len(known.entries):
+        if known is None:
             united[one.user] = one
+            continue
+        shared = min(len(known.entries), len(one.entries))
+        if known.entries[:shared] != one.entries[:shared]:
+            forked.append(one.user)
+            continue
+        longer, shorter = (one, known) if len(one.entries) > len(known.entries) else (known, one)
+        longer.verified = longer.verified or _still_verified(shorter, longer)
+        longer.suite = longer.suite or shorter.suite
+        united[one.user] = longer
     return united, forked
+
+
+def _still_verified(shorter: Contact, longer: Contact) -> bytes:
+    """Return the mark of a comparison that two people made, unless the account was begun again since."""
+    since = [Entry.parse(entry) for entry in longer.entries[len(shorter.entries) :]]
+    return b"" if any(isinstance(entry.body, ReGenesis) for entry in since) else shorter.verified
 
 
 def _later_consent(own: bytes, brought: bytes) -> bytes:
