@@ -24,6 +24,7 @@ from holdfast.cli.commands import (
     doctor,
     enrol,
     escrow,
+    mail,
     officer,
     recover,
 )
@@ -63,6 +64,7 @@ app = typer.Typer(
     cls=Root, help=_HELP, epilog=_EPILOG, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False
 )
 enrol.register(app)
+mail.register(app)
 app.add_typer(devices.app, name="devices")
 app.add_typer(backup.app, name="backup")
 app.add_typer(recover.app, name="recover")

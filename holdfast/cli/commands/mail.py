@@ -1,0 +1,262 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`holdfast send` and `holdfast receive`: messages at the keyboard and in scripts.
+
+Implements PROTOCOL section 4 for people: what came is shown as somebody else's words, and handed out once.
+Does not take a message as an argument: other users of the machine read the arguments of every process.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, Final
+from uuid import UUID
+
+import typer
+from rich.markup import escape
+
+from holdfast.cli.exits import Exit
+from holdfast.cli.page import command
+from holdfast.cli.shell import Shell, quoted, shell_of
+from holdfast.client import letters, messages
+from holdfast.client.account import Account
+from holdfast.client.errors import NotYet, ProfileError
+from holdfast.client.letters import Notice
+from holdfast.client.messages import Received, Report
+from holdfast.client.store import write_private
+from holdfast.core.content import MAX_LARGE
+from holdfast.core.encoding import b64u
+
+_POLL_SECONDS: Final = 2.0
+_MAX_FOLLOW: Final = 86_400
+
+
+def send(
+    context: typer.Context,
+    user_id: Annotated[UUID, typer.Argument(help="To whom.")],
+    file: Annotated[
+        Path | None,
+        typer.Option(help="Send this file's content; - is standard input.", metavar="FILE"),
+    ] = None,
+) -> None:
+    """Send a message to a person, encrypted for each of her devices, and to your own others.
+
+    The message is the content of --file, or standard input, or what you type. At most 1,000,000 bytes. A person you
+    have not written to before is looked up and pinned; compare words with her when it matters: holdfast contacts show.
+
+    Once queued it is kept on this device until the server has it, also over a crash: it is never lost, and never sent
+    twice.
+    """
+    shell = shell_of(context)
+    content = _content(shell, file)
+    with shell.account() as account, shell.working("Sending"):
+        done = messages.send(account, user_id.bytes, content)
+    document = {
+        "message_id": done.id.hex(),
+        "devices": list(done.devices),
+        "without_keys": list(done.without_keys),
+        "last_resort": list(done.last_resort),
+        "sent": done.is_sent,
+    }
+    count = f"{len(done.devices)} device{'' if len(done.devices) == 1 else 's'}"
+    mark = "[bold green]✓[/] Sent" if done.is_sent else "[yellow]○[/] Kept"
+    shell.show(
+        document,
+        f"{mark}: {len(content)} bytes for {count} of {user_id}.",
+        *(f"  [yellow]Device {one} has published no keys yet and will not get it.[/]" for one in done.without_keys),
+    )
+    if not done.is_sent:
+        raise NotYet("The server did not take it now.", way_out="It is sent by the next command: holdfast maintain")
+
+
+def _content(shell: Shell, file: Path | None) -> bytes:
+    if file is not None and str(file) != "-":
+        with file.open("rb") as opened:
+            return opened.read(MAX_LARGE + 1)
+    if sys.stdin.isatty():
+        shell.note("Type the message; end it with Ctrl-D on a line of its own.")
+    content = sys.stdin.buffer.read(MAX_LARGE + 1)
+    if not content:
+        raise ProfileError("There is nothing to send.", way_out="Type a message, or name a file: --file")
+    return content
+
+
+def receive(
+    context: typer.Context,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Write each message into this directory, as one file.", metavar="DIR"),
+    ] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Hand the same messages out again next time.")] = False,
+    follow: Annotated[
+        int,
+        typer.Option(
+            help="Go on for this many seconds, showing what comes.", min=0, max=_MAX_FOLLOW, metavar="SECONDS"
+        ),
+    ] = 0,
+    acknowledge: Annotated[
+        bool, typer.Option("--acknowledge", help="Put away what this device warns of, having read it.")
+    ] = False,
+) -> None:
+    """Fetch what was sent to you, and show it once.
+
+    Each message is shown as the sender's words, in quotes, without control characters; one that is not text is
+    written to a file with --out. It is destroyed on the server once this device has it, and on this device once it
+    was shown or written, unless --keep is given.
+
+    What did not open, or what you should know (somebody opened a door of your vault, a key was used twice), is shown
+    each time until --acknowledge puts it away. It never holds up the messages behind it.
+
+    With --json, one line for each look: {"messages": [...], "reports": [...], "notices": [...]}; a message has
+    "content" in base64url and, when it is UTF-8, "text".
+    """
+    shell = shell_of(context)
+    until = time.monotonic() + follow
+    shown: set[bytes] = set()
+    with shell.account() as account:
+        while True:
+            with shell.working("Fetching"):
+                look = _look(account, shown)
+            if look.messages or not shown:
+                _show(shell, account, look, out)
+            shown |= {b"", *(one.id for one in look.messages)}
+            _put_away(account, look, keep=keep, acknowledge=acknowledge)
+            left = until - time.monotonic()
+            if left <= 0:
+                return
+            time.sleep(min(_POLL_SECONDS, left))
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What one look into the mailbox brought."""
+
+    messages: list[Received]
+    reports: list[Report]
+    notices: list[Notice]
+
+
+def _look(account: Account, shown: set[bytes]) -> _Look:
+    """Fetch what is new. Warnings come with the first look only: they stay until they are acknowledged."""
+    found = [one for one in messages.receive(account) if one.id not in shown]
+    return _Look(found, [], []) if shown else _Look(found, messages.reports(account), letters.notices(account))
+
+
+def _put_away(account: Account, look: _Look, *, keep: bool, acknowledge: bool) -> None:
+    for message in look.messages if not keep else []:
+        message.done()
+    if acknowledge:
+        for report in look.reports:
+            report.done()
+        letters.put_away(account, look.notices)
+
+
+def _show(shell: Shell, account: Account, look: _Look, out: Path | None) -> None:
+    files = {one.id: _written(out, one) for one in look.messages} if out else {}
+    lines = [line for one in look.messages for line in _lines(account, one, files.get(one.id))]
+    for report in look.reports:
+        lines += [
+            f"[bold yellow]![/] {escape(report.text)} ({escape(report.sender)}, {_when(report.at)})",
+            *([f"  → {escape(report.way_out)}"] if report.way_out else []),
+        ]
+    lines += [f"[bold yellow]![/] The server says: {quoted(_said(one))}" for one in look.notices]
+    shell.show(
+        {
+            "messages": [_document(account, one, files.get(one.id)) for one in look.messages],
+            "reports": [
+                {"kind": one.kind.value, "at": one.at, "about": one.sender, "text": one.text, "way_out": one.way_out}
+                for one in look.reports
+            ],
+            "notices": [{"at": one.received_at, **one.said} for one in look.notices],
+        },
+        *(lines or ["Nothing new."]),
+    )
+    # What was not read by anybody, because a pipe broke, is handed out again.
+    sys.stdout.flush()
+
+
+def _said(notice: Notice) -> str:
+    details = ", ".join(f"{name} {value}" for name, value in sorted(notice.said.items()) if name != "event")
+    return f"{notice.event}{f' ({details})' if details else ''}, {_when(notice.received_at)}"
+
+
+def _written(directory: Path, message: Received) -> Path:
+    """Write a message's content to a file named by its time and id, which no sender chooses."""
+    path = directory / f"{message.received_at}-{message.sender.hex()[:8]}-{message.id.hex()}"
+    write_private(path, message.body)
+    return path
+
+
+def _text(message: Received) -> str | None:
+    try:
+        return message.body.decode()
+    except UnicodeDecodeError:
+        return None
+
+
+def _document(account: Account, message: Received, file: Path | None) -> dict[str, Any]:
+    text = _text(message)
+    content = {"file": file} if file else {"content": b64u(message.body), **({} if text is None else {"text": text})}
+    return {
+        "message_id": message.id.hex(),
+        "sender": UUID(bytes=message.sender),
+        "device": message.device,
+        "conversation": UUID(bytes=message.conversation),
+        "is_copy": message.sender == account.user,
+        "sent_at": message.sent_at,
+        "received_at": message.received_at,
+        "size": len(message.body),
+        **content,
+    }
+
+
+def _lines(account: Account, message: Received, file: Path | None) -> list[str]:
+    head = f"[bold]{_when(message.sent_at)}[/]  "
+    sender, peer = UUID(bytes=message.sender), UUID(bytes=message.conversation)
+    head += f"you to {peer}, from another device of yours" if message.sender == account.user else f"from {sender}"
+    text = _text(message)
+    if file:
+        return [head, f"  {len(message.body)} bytes in {escape(str(file))}"]
+    if message.reference is not None:
+        return [head, "  A reference to content kept elsewhere; the app that sent it can fetch it."]
+    if text is None:
+        return [head, f"  {len(message.body)} bytes that are no text; write them to a file: --keep, then --out DIR"]
+    return [head, *(f"  {quoted(line)}" for line in text.splitlines() or [""])]
+
+
+def _when(at: int) -> str:
+    return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S UTC}"
+
+
+def register(app: typer.Typer) -> None:
+    """Add both commands."""
+    peer = "3f2b8c1e-1c1b-4a53-8f0a-6f2d1c9e7a11"
+    command(
+        app,
+        "send",
+        asks="the message, when it is neither in a file nor in a pipe.",
+        changes="the message lies in the mailbox of each device, encrypted for it alone, for at most 30 days.",
+        exits={
+            Exit.ASK_PERSON: "the person's account was begun again: holdfast contacts confirm",
+            Exit.NOT_YET: "kept, and sent when the server takes it again",
+            Exit.PROFILE: "nothing to send, the person has no device yet, or the profile cannot be used",
+        },
+        examples=[
+            (f"holdfast send {peer}", "Type a message."),
+            (f"echo 'On my way' | holdfast send {peer}", "Send what a command prints."),
+            (f"holdfast send {peer} --file report.pdf", "Send a file's content."),
+        ],
+    )(send)
+    command(
+        app,
+        "receive",
+        changes="what was shown or written is destroyed on the server and in the profile, unless --keep.",
+        examples=[
+            ("holdfast receive", "Show what is new."),
+            ("holdfast receive --out inbox", "Write each message into a file of its own."),
+            ("holdfast receive --json --follow 600", "One line of JSON whenever something comes, for ten minutes."),
+        ],
+    )(receive)
