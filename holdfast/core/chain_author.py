@@ -54,11 +54,24 @@ def add_device(state: ChainState, *, by: Author, device: bytes, statement_hash: 
 
 def revoke_device(
     state: ChainState, *, by: Author, device: bytes, reason: Reason, since: int, new_aik: SigningKey
-) -> tuple[Entry, Entry]:
+) -> tuple[Entry, ...]:
     """Revoke a device and rotate the AIK that it knew: two entries for one upload, neither valid alone."""
-    revoked = _next(state, by, RevokeDevice(device, reason, since))
-    body = RotateKey(new_aik.public, reason)
-    return revoked, Entry.make(revoked.header, revoked.seq + 1, revoked.hash, body, (by.key, new_aik))
+    return revoke_devices(state, by=by, devices=[RevokeDevice(device, reason, since)], reason=reason, new_aik=new_aik)
+
+
+def revoke_devices(
+    state: ChainState, *, by: Author, devices: Sequence[RevokeDevice], reason: Reason, new_aik: SigningKey
+) -> tuple[Entry, ...]:
+    """Revoke several devices and rotate, for `reason`, the AIK that they knew: entries for one upload, none alone."""
+    header = Header(state.tenant, state.user, by.device, by.issued_at)
+    entries: list[Entry] = []
+    seq, prev = state.seq, state.head
+    for body in devices:
+        seq += 1
+        entries.append(Entry.make(header, seq, prev, body, (by.key,)))
+        prev = entries[-1].hash
+    rotation = Entry.make(header, seq + 1, prev, RotateKey(new_aik.public, reason), (by.key, new_aik))
+    return (*entries, rotation)
 
 
 def rotate_key(state: ChainState, *, by: Author, new_aik: SigningKey, reason: Reason) -> Entry:

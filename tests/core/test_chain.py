@@ -67,7 +67,7 @@ def add(state: ChainState, name: str = "phone", by: Author = BY) -> Entry:
     return chain_author.add_device(state, by=by, device=id_of(name), statement_hash=hash_of(name))
 
 
-def revoke(state: ChainState, device: bytes = LAPTOP, new: SigningKey = NEW, by: Author = BY) -> tuple[Entry, Entry]:
+def revoke(state: ChainState, device: bytes = LAPTOP, new: SigningKey = NEW, by: Author = BY) -> tuple[Entry, ...]:
     return chain_author.revoke_device(
         state, by=by, device=device, reason=Reason.DEVICE_LOST, since=NOW - 60, new_aik=new
     )
@@ -399,11 +399,12 @@ def test_revocation_is_believed_only_together_with_its_rotation() -> None:
 def test_several_devices_are_revoked_before_one_rotation() -> None:
     _, state = cast.begin()
     state = extend(state, add(state))
-    first = at(state, RevokeDevice(LAPTOP, Reason.RECOVERY, NOW))
-    then = replace(state, hashes=(*state.hashes, first.hash))
-    after = extend(state, first, *revoke(then, id_of("phone")))
+    devices = [RevokeDevice(one, Reason.DEVICE_LOST, NOW) for one in (LAPTOP, id_of("phone"))]
+    entries = chain_author.revoke_devices(state, by=BY, devices=devices, reason=Reason.RECOVERY, new_aik=NEW)
+    after = extend(state, *entries)
     assert after.devices == {}
     assert after.revoked == {LAPTOP, id_of("phone")}
+    assert entries[-1].body == RotateKey(NEW.public, Reason.RECOVERY)
 
 
 def test_extend_takes_all_entries_or_none() -> None:
