@@ -7,8 +7,7 @@ Uses nothing of what a message says as an address; a message that does not open 
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Final
 from uuid import UUID
 
@@ -17,10 +16,11 @@ from holdfast.client.account import Account
 from holdfast.client.answers import Answer
 from holdfast.client.errors import AnswerRefused, ClientError, PeerChanged, Problem, TrustRefused, Unreachable
 from holdfast.client.handshakes import OneTimeKeyReused
+from holdfast.client.inbox_rows import Envelope, Kept
 from holdfast.client.reports import ReportKind
 from holdfast.client.sessions import Address, Place
-from holdfast.core.content import Content, ContentKind, LargeReference, open_large
-from holdfast.core.encoding import MAX_BLOB, Encodable, Fields, Value, decode, encode
+from holdfast.core.content import Content, ContentKind, open_large
+from holdfast.core.encoding import MAX_BLOB, encode
 from holdfast.core.errors import HoldfastError, UnwrapFailed
 from holdfast.core.secret import SecretBytes
 from holdfast.core.session import Incoming, Session, read_message
@@ -30,96 +30,16 @@ _HELD: Final = "held"
 # The server keeps a message for 30 days; what it brings again after twice that does not open any more.
 REMEMBER_SECONDS: Final = 60 * 86_400
 _PAGE: Final = 100
+_MOST_PAGES: Final = 1000
 _MAX_PAGE_ANSWER: Final = 10 * 1024 * 1024
 _MAX_CONTENT: Final = 1024 * 1024
-_MAX_ROW: Final = 2 * 1024 * 1024
 _DAY: Final = 86_400
+# What the server refuses for good is laid to the message that asked for it; anything else ends the fetching.
+_FINAL: Final = frozenset({400, 403, 404, 422})
 # So many sessions of a day without a one-time key are no coincidence while this device keeps 25 to 100 on the server.
 LAST_RESORT_ALARM: Final = 10
 
 _ASK_AGAIN: Final = "Ask the sender to send it again. It is kept in this report as it came."
-
-
-@dataclass(frozen=True)
-class Envelope:
-    """One message as the server handed it over. Sender and times are its word only. content: large ciphertext or b"".
-
-    lacks_content: the server says that there is large content, and did not give it.
-    """
-
-    sender: Address
-    to_device: bytes
-    message: bytes
-    received_at: int
-    content: bytes = b""
-    lacks_content: bool = False
-
-    @property
-    def hash(self) -> bytes:
-        """What names these very bytes; each message has random ones, so that none comes twice by chance."""
-        return hashlib.sha256(self.message).digest()
-
-    def to_secret(self) -> SecretBytes:
-        """Return the bytes of the envelope, for the time until it can be opened."""
-        rows: list[Encodable] = [self.sender.user, self.sender.device, self.to_device, self.message]
-        return SecretBytes(encode([*rows, self.received_at, self.content, int(self.lacks_content)]))
-
-    @classmethod
-    def from_secret(cls, secret: SecretBytes) -> Envelope:
-        """Undo to_secret."""
-        row = Fields.of_row(decode(secret.reveal(), max_size=_MAX_ROW), "held message", 7)
-        return cls(
-            sender=Address(row.octets(0, 16), row.octets(1, 16)),
-            to_device=row.octets(2, 16),
-            message=row.octets(3),
-            received_at=row.uint(4),
-            content=row.octets(5),
-            lacks_content=bool(row.uint(6, maximum=1)),
-        )
-
-
-@dataclass(frozen=True)
-class Kept:
-    """One message in the inbox, as `messages.Received` shows it."""
-
-    received_at: int
-    sender: Address
-    message_id: bytes
-    sent_at: int
-    conversation: bytes
-    is_last_resort: bool
-    body: bytes
-    reference: LargeReference | None
-
-    def to_secret(self) -> SecretBytes:
-        """Return the bytes of the row."""
-        rows: list[Encodable] = []
-        if self.reference:
-            rows = [self.reference.key.reveal(), self.reference.hash, self.reference.size]
-        value: list[Encodable] = [self.received_at, self.sender.user, self.sender.device, self.message_id, self.sent_at]
-        return SecretBytes(encode([*value, self.conversation, int(self.is_last_resort), self.body, rows]))
-
-    @classmethod
-    def from_secret(cls, secret: SecretBytes) -> Kept:
-        """Undo to_secret."""
-        row = Fields.of_row(decode(secret.reveal(), max_size=_MAX_ROW), "inbox", 9)
-        return cls(
-            received_at=row.uint(0),
-            sender=Address(row.octets(1, 16), row.octets(2, 16)),
-            message_id=row.octets(3, 16),
-            sent_at=row.uint(4),
-            conversation=row.octets(5, 16),
-            is_last_resort=bool(row.uint(6, maximum=1)),
-            body=row.octets(7),
-            reference=_reference(row.array(8)),
-        )
-
-
-def _reference(rows: list[Value]) -> LargeReference | None:
-    if not rows:
-        return None
-    row = Fields.of_row(rows, "inbox reference", 3)
-    return LargeReference(SecretBytes(row.octets(0, 32)), row.octets(1, 32), row.uint(2))
 
 
 def collect(account: Account) -> None:
@@ -129,25 +49,31 @@ def collect(account: Account) -> None:
     """
     _retry_held(account)
     seen: set[bytes] = set()
-    while True:
+    senders: set[bytes] = set()
+    for _ in range(_MOST_PAGES):
         answer = account.api.get("messages", query={"limit": str(_PAGE)}, maximum=_MAX_PAGE_ANSWER)
         rows = list(answer.many("messages", maximum=_PAGE))
         ids = [row.identifier("message_id") for row in rows]
         # A server that hands the same messages over for ever after they were acknowledged ends this, not the client.
         if seen.issuperset(ids):
             break
-        for row in rows:
-            _take(account, row)
+        senders |= {user for row in rows if (user := _take(account, row))}
         account.api.post("messages/ack", {"message_ids": [str(UUID(bytes=one)) for one in ids]})
         seen.update(ids)
+    # Last, since a chain that has moved takes the sessions of revoked devices with it, and what those sent before.
+    for user in sorted(senders.union(peers.expected(account))):
+        _follow(account, user)
+    _compare_logs(account)
 
 
-def _take(account: Account, row: Answer) -> None:
-    """Keep one row of the mailbox, whatever it is. Nothing in it may keep the others from being taken."""
+def _take(account: Account, row: Answer) -> bytes:
+    """Keep one row of the mailbox, whatever it is, and return whose message it was, if it was one that opened.
+
+    Nothing in it may keep the others from being taken.
+    """
     try:
         if row.text("kind") == "message":
-            _take_message(account, _envelope(account, row))
-            return
+            return _take_message(account, row)
         with account.store.transaction():
             is_letter = letters.keep(account, row)
         reason = "" if is_letter else "The server hands over something of an unknown kind."
@@ -158,20 +84,21 @@ def _take(account: Account, row: Answer) -> None:
             reports.add(
                 account, ReportKind.UNDECRYPTABLE, reason, way_out="Update this program, or tell your officers."
             )
+    return b""
 
 
-def _envelope(account: Account, row: Answer) -> Envelope:
-    sender = Address(row.identifier("sender_user"), row.identifier("sender_device"))
-    message = row.octets("message", maximum=MAX_BLOB)
-    content = _content(account, row) if row.flag("has_content") else b""
-    return Envelope(
-        sender=sender,
+def _take_message(account: Account, row: Answer) -> bytes:
+    envelope = Envelope(
+        sender=Address(row.identifier("sender_user"), row.identifier("sender_device")),
         to_device=row.identifier("to_device"),
-        message=message,
+        message=row.octets("message", maximum=MAX_BLOB),
         received_at=row.time("received_at"),
-        content=content,
-        lacks_content=row.flag("has_content") and not content,
     )
+    has_content = row.flag("has_content")
+    if account.store.get(HAD, envelope.hash) is not None or account.store.get(_HELD, envelope.hash) is not None:
+        return b""
+    content = _content(account, row) if has_content else b""
+    return _open(account, replace(envelope, content=content, lacks_content=has_content and not content))
 
 
 def _content(account: Account, row: Answer) -> bytes:
@@ -179,7 +106,11 @@ def _content(account: Account, row: Answer) -> bytes:
     try:
         answer = account.api.get(f"messages/{UUID(bytes=row.identifier('message_id'))}/content")
         return answer.octets("content", maximum=_MAX_CONTENT)
-    except (Problem, AnswerRefused):
+    except AnswerRefused:
+        return b""
+    except Problem as problem:
+        if problem.status != 404:
+            raise
         return b""
 
 
@@ -194,18 +125,16 @@ def _retry_held(account: Account) -> None:
             _open(account, envelope)
 
 
-def _take_message(account: Account, envelope: Envelope) -> None:
-    if account.store.get(HAD, envelope.hash) is None and account.store.get(_HELD, envelope.hash) is None:
-        _open(account, envelope)
+def _open(account: Account, envelope: Envelope) -> bytes:
+    """Open a message and keep it, or keep the refusal: either way in one transaction, after which it is done with.
 
-
-def _open(account: Account, envelope: Envelope) -> None:
-    """Open a message and keep it, or keep the refusal: either way in one transaction, after which it is done with."""
+    Returns the sender if it opened.
+    """
     try:
         incoming = read_message(envelope.message)
         verified = _verified(account, incoming, envelope)
         with account.store.transaction():
-            place, session, plaintext = (
+            session, plaintext = (
                 _respond(account, envelope, incoming, verified) if verified else _decrypt(account, envelope, incoming)
             )
             _mark(account, envelope)
@@ -215,11 +144,12 @@ def _open(account: Account, envelope: Envelope) -> None:
     except OneTimeKeyReused as error:
         _refuse(account, envelope, error, ReportKind.KEY_REUSED, error.first)
     except (HoldfastError, ClientError) as error:
-        if isinstance(error, (Unreachable, Problem)):
+        if isinstance(error, Unreachable) or (isinstance(error, Problem) and error.status not in _FINAL):
             raise
         _refuse(account, envelope, error, ReportKind.UNDECRYPTABLE)
     else:
-        _follow(account, place.peer.user)
+        return envelope.sender.user
+    return b""
 
 
 def _verified(account: Account, incoming: Incoming, envelope: Envelope) -> handshakes.Verified | None:
@@ -233,16 +163,16 @@ def _verified(account: Account, incoming: Incoming, envelope: Envelope) -> hands
 
 def _respond(
     account: Account, envelope: Envelope, incoming: Incoming, verified: handshakes.Verified
-) -> tuple[Place, Session, bytes]:
+) -> tuple[Session, bytes]:
     begun = handshakes.respond(account, incoming, verified)
     place = Place(envelope.sender, begun.session.id, envelope.to_device)
     handshakes.keep(account, begun, place, envelope.message)
     if begun.session.is_last_resort:
         _count_last_resorts(account)
-    return place, begun.session, begun.plaintext
+    return begun.session, begun.plaintext
 
 
-def _decrypt(account: Account, envelope: Envelope, incoming: Incoming) -> tuple[Place, Session, bytes]:
+def _decrypt(account: Account, envelope: Envelope, incoming: Incoming) -> tuple[Session, bytes]:
     """Open a message of a session that is here: the one its initial part names, or each with the sender's device."""
     found = sessions.places(account.store, envelope.sender)
     if incoming.initial_hash is not None:
@@ -257,7 +187,7 @@ def _decrypt(account: Account, envelope: Envelope, incoming: Incoming) -> tuple[
         except UnwrapFailed:
             continue
         sessions.put(account.store, place, session, was_received_on=True)
-        return place, session, plaintext
+        return session, plaintext
     if not found:
         raise TrustRefused("The message is of a session that this device does not have.", way_out=_ASK_AGAIN)
     raise TrustRefused("The message does not open in any session with the sender's device.", way_out=_ASK_AGAIN)
@@ -333,21 +263,24 @@ def _deliver(account: Account, envelope: Envelope, session: Session, said: Conte
 
 
 def _follow(account: Account, user: bytes) -> None:
-    """Do what a message asked for once it is kept: fetch the chain that its sender named, compare log heads."""
+    """Fetch the chain of somebody who wrote, if it is not fresh or she has named a newer head than is known."""
     try:
-        if user in peers.expected(account):
-            peers.refresh(account, user)
-            peers.require_shown(account, user)
+        peers.current(account, user)
+        peers.require_shown(account, user)
     except PeerChanged:
         pass  # it stands in the contact, and everything that needs the person's yes says so
     except (TrustRefused, AnswerRefused) as error:
         with account.store.transaction():
             reports.add(account, ReportKind.CHAIN_HIDDEN, str(error), way_out=error.way_out, user=user)
+
+
+def _compare_logs(account: Account) -> None:
+    """Hold the log heads that came inside messages against the one seen here."""
     try:
         key_log.compare_heard(account)
     except (TrustRefused, AnswerRefused) as error:
         with account.store.transaction():
-            reports.add(account, ReportKind.SPLIT_VIEW, str(error), way_out=error.way_out, user=user)
+            reports.add(account, ReportKind.SPLIT_VIEW, str(error), way_out=error.way_out)
 
 
 def _count_last_resorts(account: Account) -> None:

@@ -17,6 +17,7 @@ from holdfast.client import inbox, key_log, outbox, sessions
 from holdfast.client.account import Account
 from holdfast.client.errors import ClientError, ProfileError
 from holdfast.client.handshakes import USED
+from holdfast.client.inbox_rows import Kept
 from holdfast.client.outbox import Flushed, Ready
 from holdfast.client.reports import Report, ReportKind, add, listed
 from holdfast.client.store import Store
@@ -181,7 +182,7 @@ def waiting(account: Account) -> list[Received]:
     for key in account.store.keys(inbox.INBOX):
         secret = account.store.get(inbox.INBOX, key)
         assert secret is not None
-        kept = inbox.Kept.from_secret(secret)
+        kept = Kept.from_secret(secret)
         found.append(
             Received(
                 id=kept.message_id,

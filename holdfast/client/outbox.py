@@ -26,7 +26,8 @@ from holdfast.core.session import Session
 OUTBOX: Final = "outbox"
 _RACES: Final = 5
 _MAX_ROW: Final = 2 * 1024 * 1024
-_LATER: Final = frozenset({"mailbox-full", "conflict"})
+# Never as it stands, whoever asks again: anything else may pass.
+_FINAL: Final = frozenset({400, 404, 413, 422})
 
 
 @dataclass
@@ -183,11 +184,12 @@ def flush(account: Account) -> Flushed:
             done.waiting += keys[at:]
             break
         except Problem as problem:
-            if problem.status >= 500 or problem.status == 429 or problem.code in _LATER:
-                done.waiting.append(key)
-            else:
-                done.refused[key] = problem
+            if problem.status in _FINAL:
                 _give_up(account, key, problem)
+            else:
+                done.waiting.append(key)
+            if problem.status in _FINAL or problem.status in (401, 403):
+                done.refused[key] = problem
         except ClientError as error:
             done.waiting.append(key)
             done.refused[key] = error
