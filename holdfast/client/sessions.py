@@ -21,6 +21,9 @@ from holdfast.core.session import Session
 MOST_SESSIONS: Final = 4
 # An initial part may come again for as long as its signed pre-key's private half is kept: 30 days in use, 30 after.
 INITIAL_LIFE_SECONDS: Final = 60 * 86_400
+# A session is sent on for 7 days from when its end has it, a message waits for 30 at most: the responder may have it 30
+# days late, so the initiator hears from it for 67.
+SESSION_LIFE_SECONDS: Final = 67 * 86_400
 INITIAL, SEEN = "initial", "seen"
 _PEER, _SESSION, _SKIPPED = "peer", "session", "skipped"
 _MAX_INDEX: Final = 64 * 1024
@@ -199,3 +202,25 @@ def _write(store: Store, user: bytes, index: list[Place]) -> None:
         store.put(_PEER, user, SecretBytes(encode(rows)))
     else:
         store.delete(_PEER, user)
+
+
+def prune_sessions(store: Store, *, now: int) -> int:
+    """Destroy sessions in which nothing can arrive any more, and skipped keys past their time; returns how many rows.
+
+    Without a message between them, nothing else would: a session expires its skipped keys as it decrypts.
+    """
+    count = 0
+    with store.transaction():
+        for user in peers(store):
+            for place in _index(store, user):
+                session = load(store, place, for_receiving=True)
+                if session is None or now - session.created_at >= SESSION_LIFE_SECONDS:
+                    _destroy(store, place)
+                    _write(store, user, [one for one in _index(store, user) if one != place])
+                    count += 1
+                    continue
+                session.expire(now)
+                if session.is_skipped_changed:
+                    store.put(_SKIPPED, place.key, session.skipped_to_secret())
+                    count += 1
+    return count

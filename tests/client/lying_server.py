@@ -412,6 +412,13 @@ class LyingServer(Mailboxes, ContactRecovery):
             shown["successor"] = row["successor"]
         return shown
 
+    def own_cases(self, asker: str, _body: Any, _query: Any) -> Any:
+        rows = []
+        for case_id, row in self.cases.items():
+            case = Case.from_payload(Sign1.parse(unb64u(row["statement"])).payload)
+            rows.append({**self._case(case_id), "subject": text(case.subject), "purpose": str(case.purpose)})
+        return 200, {"cases": [row for row in rows if row["subject"] == self._user(asker)]}
+
     def one_case(self, _asker: str, _body: Any, _query: Any, case_id: str) -> Any:
         return 200, self._case(case_id)
 
@@ -474,6 +481,7 @@ _ROUTES: dict[tuple[str, str], Callable[..., Any]] = {
     ("POST", f"devices/{_ID}/pre-keys"): LyingServer.put_batch,
     ("GET", f"devices/{_ID}/pre-keys"): LyingServer.count,
     ("POST", f"devices/{_ID}/check"): LyingServer.check,
+    ("GET", "cases"): LyingServer.own_cases,
     ("POST", f"users/{_ID}/claim"): LyingServer.claim,
     ("POST", f"devices/{_ID}/claim"): LyingServer.claim_one,
     ("POST", f"devices/{_ID}/successor"): LyingServer.add_successor,

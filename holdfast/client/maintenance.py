@@ -1,0 +1,225 @@
+# SPDX-License-Identifier: Apache-2.0
+"""All that is due on a device, in one call, each part by itself: done, nothing due, failed, or needing the person.
+
+Implements the care that PROTOCOL sections 2, 4, 5 and 8 ask of a client, by calling the module of each subject.
+Has no rules of its own, and decides nothing that only a person can: it names that, with the command (`standing`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from holdfast.client import (
+    archive,
+    chains,
+    doors,
+    escrow,
+    key_log,
+    letters,
+    messages,
+    pairing,
+    prekeys,
+    rotation,
+    sessions,
+    standing,
+    tenant,
+    trusted,
+    vault,
+)
+from holdfast.client.account import Account
+from holdfast.client.errors import ClientError, ConsentNeeded, Unreachable
+from holdfast.client.standing import Done, Outcome, done, needs_you
+from holdfast.core.errors import HoldfastError
+
+# Devices and the server may live for years: letters and notices nobody asked for are not kept for ever.
+LETTER_LIFE_SECONDS: Final = 30 * 86_400
+
+
+@dataclass(frozen=True)
+class _Item:
+    """One part: its name in the report, what it does, and whether it needs the server or a device of the account."""
+
+    name: str
+    run: Callable[[Account], Iterator[Done]]
+    is_online: bool = True
+    needs_active: bool = True
+
+
+def maintain(account: Account) -> list[Done]:
+    """Do all that is due, and say for each part what was done, what failed and why, and what needs the person.
+
+    A part that fails stops no other. When the server cannot be reached, the parts that need it are not tried one by
+    one. Safe to call at any time, and as often as one likes: what is not due is not done.
+    """
+    report: list[Done] = []
+    is_reachable = True
+    for item in _ITEMS:
+        if item.needs_active and not account.device.is_active:
+            continue
+        if item.is_online and not is_reachable:
+            continue
+        found, is_reachable = _run(account, item, is_reachable)
+        report += found
+    return report
+
+
+def _run(account: Account, item: _Item, is_reachable: bool) -> tuple[list[Done], bool]:
+    found: list[Done] = []
+    try:
+        found += item.run(account)
+    except Unreachable as error:
+        is_reachable = False
+        found.append(Done(item.name, Outcome.FAILED, str(error), error.way_out))
+    except ClientError as error:
+        found.append(Done(item.name, Outcome.FAILED, str(error), error.way_out))
+    except HoldfastError as error:
+        found.append(Done(item.name, Outcome.FAILED, f"Refused: {error}.", "Show this to your officers."))
+    return found or [Done(item.name, Outcome.NOTHING, "Nothing was due.")], is_reachable
+
+
+# What other devices and people sent
+
+
+def _mailbox(account: Account) -> Iterator[Done]:
+    came = letters.fetch(account)
+    if came:
+        yield done("mailbox", f"Took {came} letters and notices.")
+    if pairing.catch_up(account):
+        yield done("mailbox", "Took over new keys from another device of yours.")
+    if shares := trusted.take_shares(account):
+        yield done("mailbox", f"Took {len(shares)} recovery shares of people who trust you.")
+
+
+def _outbox(account: Account) -> Iterator[Done]:
+    flushed = messages.flush(account)
+    if flushed.sent:
+        yield done("outbox", f"Sent {len(flushed.sent)} messages that had waited.")
+    for error in flushed.refused.values():
+        yield Done("outbox", Outcome.FAILED, f"A message was not sent: {error}", error.way_out)
+    if waiting := set(flushed.waiting) - flushed.refused.keys():
+        yield needs_you("outbox", f"{len(waiting)} messages wait to be sent.", "They go out by themselves later.")
+
+
+# The account
+
+
+def _chain(account: Account) -> Iterator[Done]:
+    before = len(account.state.chain)
+    chains.refresh(account)
+    if grown := len(account.state.chain) - before:
+        yield done("account chain", f"Read and verified {grown} new entries of your account.")
+
+
+def _tenant(account: Account) -> Iterator[Done]:
+    change = tenant.refresh(account)
+    if change.policy_now > change.policy_before:
+        yield done("organisation", f"Your organisation's policy is now version {change.policy_now}, as it signed it.")
+    if change.key_now > change.key_before:
+        yield done("organisation", f"Accepted escrow key version {change.key_now}, signed by root and officers.")
+
+
+def _key_log(account: Account) -> Iterator[Done]:
+    if compared := key_log.compare_heard(account):
+        yield done("key log", f"Compared the key log with what {compared} people have seen of it: it is one log.")
+
+
+def _rotation(account: Account) -> Iterator[Done]:
+    for progress in rotation.maintain(account):
+        parts = ", ".join(part.name.lower() for part in progress.parts if part.name)
+        yield done("rotation", f"Replaced keys ({parts}); the old ones are destroyed after their grace period.")
+
+
+def _recovery_key(account: Account) -> Iterator[Done]:
+    if len(account.state.identity_seed) and doors.complete_recovery_key(account):
+        yield done("recovery key", "The recovery key of your phrase counts from now on: its week is over.")
+
+
+# Keys of this device
+
+
+def _pre_keys(account: Account) -> Iterator[Done]:
+    published = prekeys.publish(account)
+    if published.is_renewed:
+        yield done("pre-keys", "Published a fresh signed pre-key.")
+    if published.stored:
+        yield done("pre-keys", f"Uploaded {published.stored} one-time pre-keys; the server has {published.count}.")
+    for warning in published.warnings:
+        yield needs_you("pre-keys", warning, "Tell your operator, and compare: holdfast doctor")
+
+
+def _old_keys(account: Account) -> Iterator[Done]:
+    now = account.api.clock.now()
+    old = [one for kind in letters.LetterKind for one in letters.waiting(account, kind)]
+    over = [one for one in old if now - one.received_at >= LETTER_LIFE_SECONDS]
+    letters.put_away(account, over)
+    keys = prekeys.destroy_due(account)
+    rows = messages.prune(account) + sessions.prune_sessions(account.store, now=now)
+    if keys or rows or over:
+        yield done(
+            "old keys", f"Destroyed {keys} pre-keys, {rows} session rows and {len(over)} letters past their time."
+        )
+
+
+# Archive, escrow and backup
+
+
+def _archive(account: Account) -> Iterator[Done]:
+    # Who has never encrypted a file has no archive, and needs no key for one.
+    if not account.chain.generations:
+        return
+    before = account.chain.generations[-1].generation
+    generation = archive.current_generation(account)
+    if generation.number != before:
+        yield done("archive", f"Made this month's archive key, generation {generation.number}.")
+
+
+def _deposits(account: Account) -> Iterator[Done]:
+    waiting = [one for one in account.state.generations if not one.deposit_id and not one.is_exposed]
+    if not waiting:
+        return
+    try:
+        deposited = escrow.deposit_missing(account)
+    except ConsentNeeded as error:
+        if escrow.must_deposit_first(account):
+            yield needs_you("escrow", str(error), error.way_out)
+        return
+    yield done("escrow", f"Deposited {len(deposited)} archive keys, as you agreed.")
+
+
+def _vault(account: Account) -> Iterator[Done]:
+    holds = len(account.state.vault.key) and len(account.state.identity_seed)
+    if not holds:
+        return
+    if trusted.reshare(account):
+        yield done("backup", "Gave your trusted contacts shares of the vault key of now.")
+    version = vault.save_if_changed(account)
+    if version is not None:
+        yield done("backup", f"Saved your keyring, version {version}.")
+
+
+_ITEMS: Final = (
+    _Item("mailbox", _mailbox),
+    _Item("account chain", _chain, needs_active=False),
+    _Item("organisation", _tenant, needs_active=False),
+    _Item("outbox", _outbox),
+    _Item("pre-keys", _pre_keys),
+    _Item("key log", _key_log),
+    _Item("rotation", _rotation),
+    _Item("recovery key", _recovery_key),
+    _Item("archive", _archive),
+    _Item("escrow", _deposits),
+    _Item("backup", _vault),
+    _Item("old keys", _old_keys, is_online=False, needs_active=False),
+    _Item("this device", standing.of_pending, is_online=False, needs_active=False),
+    _Item("devices", standing.of_devices),
+    _Item("foreign entries", standing.of_chain, is_online=False, needs_active=False),
+    _Item("recovery", standing.of_requests),
+    _Item("cases", standing.of_cases),
+    _Item("ways back", standing.of_doors, is_online=False),
+    _Item("notices", standing.of_kept, is_online=False, needs_active=False),
+)
+
+
+__all__ = ["Done", "Outcome", "maintain"]

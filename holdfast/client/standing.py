@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What stands open on an account and only its person can judge, each with the command that answers it.
+
+Implements the notices of PROTOCOL sections 5, 6 and 8 on the device that reads them, for `maintenance`.
+Changes nothing but what a person says she has seen, and believes the server's word for no more than a hint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+from uuid import UUID
+
+from holdfast.client import doors, evidence, key_log, letters, messages, officer, share_requests
+from holdfast.client.account import Account
+
+_CASE_OVER: Final = frozenset({"closed", "denied", "vetoed", "expired", "cancelled"})
+
+
+class Outcome(StrEnum):
+    """How a part of the maintenance ended."""
+
+    DONE = "done"
+    NOTHING = "nothing due"
+    NEEDS_YOU = "needs you"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class Done:
+    """One line of the report. way_out: what a person can do, with the command; empty when there is nothing to do."""
+
+    item: str
+    outcome: Outcome
+    said: str
+    way_out: str = ""
+
+
+def done(item: str, said: str) -> Done:
+    """Return the line of something that was done."""
+    return Done(item, Outcome.DONE, said)
+
+
+def needs_you(item: str, said: str, way_out: str) -> Done:
+    """Return the line of something that only the person can answer."""
+    return Done(item, Outcome.NEEDS_YOU, said, way_out)
+
+
+def of_pending(account: Account) -> Iterator[Done]:
+    """Say what a device needs that is not part of its account yet."""
+    if not account.device.is_active:
+        yield needs_you(
+            "this device",
+            "This device is not part of your account yet.",
+            "Approve it on another device of yours (holdfast devices approve), or recover: holdfast recover --help",
+        )
+
+
+def seen(account: Account) -> int:
+    """Put away what the person has read: foreign entries, notices, reports. Evidence stays. Returns how many."""
+    foreign, notices, reports = key_log.foreign_entries(account), letters.notices(account), messages.reports(account)
+    key_log.seen(account, *foreign)
+    letters.put_away(account, notices)
+    for report in reports:
+        report.done()
+    return len(foreign) + len(notices) + len(reports)
+
+
+def of_devices(account: Account) -> Iterator[Done]:
+    """Name the devices that ask to become part of the account."""
+    listed = account.chain.devices
+    for row in account.api.get("devices").many("devices", maximum=1000):
+        identifier = row.identifier("device_id")
+        if identifier not in listed and row.text("state") == "pending":
+            name = UUID(bytes=identifier)
+            yield needs_you(
+                "devices",
+                f"Device {name} asks to become part of your account.",
+                f"If it is yours: holdfast devices approve {name}. If not, change nothing and tell your officers.",
+            )
+
+
+def of_chain(account: Account) -> Iterator[Done]:
+    """Name the entries of the own chain that this device did not make."""
+    for entry in key_log.foreign_entries(account):
+        by = f" by device {entry.device}" if entry.device else ""
+        yield needs_you(
+            "account chain",
+            f"Entry {entry.seq} of your account ({entry.type}){by} was not made on this device.",
+            "If another device of yours did that, all is well: holdfast maintain --seen. If not: holdfast rotate",
+        )
+
+
+def of_requests(account: Account) -> Iterator[Done]:
+    """Name what is asked of trusted contacts: in the own name, and of this person."""
+    for pending in share_requests.requests(account):
+        if pending.state == "open" and pending.device != account.device.id:
+            yield needs_you(
+                "recovery",
+                f"Device {UUID(bytes=pending.device)} asks your trusted contacts for your keys.",
+                f"If that is not you, stop it now: holdfast contacts veto {pending.request_id}",
+            )
+    for asked in share_requests.asked(account):
+        if asked.state == "open" and asked.holds_share:
+            yield needs_you(
+                "recovery",
+                f"{UUID(bytes=asked.owner)} asks you for a recovery share.",
+                f"Call the person, have the code read to you, then: holdfast contacts give {asked.request_id}",
+            )
+
+
+def of_cases(account: Account) -> Iterator[Done]:
+    """Name the open cases that would open the own archive."""
+    for case in officer.listed(account):
+        if case.subject.bytes == account.user and case.state not in _CASE_OVER:
+            yield needs_you(
+                "escrow",
+                f"Officers are asked to open your archive keys: case {case.case_id} ({case.purpose}, {case.state}).",
+                "If you did not ask for it, tell your officers; `holdfast recover escrow --help` says how to object.",
+            )
+
+
+def of_doors(account: Account) -> Iterator[Done]:
+    """Name the ways back that are missing or closed."""
+    if not len(account.state.vault.key) and len(account.chain.devices) == 1:
+        yield needs_you(
+            "backup",
+            "There is no way back to your keys if you lose this device.",
+            "Make one: holdfast backup phrase, or holdfast devices pair",
+        )
+    for kind in doors.closed(account):
+        yield needs_you(
+            "backup", f"Your {kind} no longer opens your keyring: its key was changed.", f"holdfast backup {kind}"
+        )
+
+
+def of_kept(account: Account) -> Iterator[Done]:
+    """Name the server's notices, the reports and the evidence that are kept here."""
+    for notice in letters.notices(account):
+        about = ", ".join(f"{name} {value}" for name, value in sorted(notice.said.items()) if name != "event")
+        yield needs_you(
+            "notices",
+            f"The server says: {notice.event} ({about}).",
+            "If that was not you, tell your officers; then: holdfast maintain --seen",
+        )
+    for report in messages.reports(account):
+        yield needs_you("messages", report.text, report.way_out)
+    if kept := evidence.listed(account):
+        yield needs_you(
+            "evidence",
+            f"{len(kept)} contradictions of the server are kept on this device as evidence.",
+            "Show them to your officers and your auditor: holdfast doctor",
+        )
