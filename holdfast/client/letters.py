@@ -96,7 +96,7 @@ def fetch(account: Account) -> int:
         if kept:
             account.api.post("messages/ack", {"message_ids": kept})
         came += len(kept)
-        if not kept or len(rows) < _PAGE:
+        if not kept:
             break
     return came
 

@@ -8,10 +8,8 @@ Does not draw QR codes, and brings no session over: what the new device gets is 
 from __future__ import annotations
 
 import contextlib
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Final
 from uuid import UUID
 
 from holdfast.client import device as devices
@@ -20,6 +18,7 @@ from holdfast.client.account import Account
 from holdfast.client.contacts import identity_words
 from holdfast.client.errors import NotYet, ProfileError, TrustRefused, WrongWords
 from holdfast.client.letters import Letter, LetterKind
+from holdfast.client.waiting import waited
 from holdfast.core.chain import ChainState
 from holdfast.core.cose import Sign1
 from holdfast.core.errors import HoldfastError, Malformed, Untrusted, UnwrapFailed
@@ -32,9 +31,6 @@ from holdfast.core.sync_letter import NONCE_SIZE, DeviceSync, SyncLetter, seal_s
 _REQUEST: Final = ("pairing", b"request")
 # The server saw the nonce of a pairing by digits: what answers it proves less than an answer to a QR code.
 _BY_DIGITS: Final = ("pairing", b"digits")
-_POLL_SECONDS: Final = 1.0
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -83,7 +79,7 @@ def complete(account: Account, *, wait_seconds: int = 0) -> Joined:
     nobody but the device that was shown it. Raises NotYet while no letter is there; TrustRefused for letters that are
     not an answer, from a device that is not the person's, or about another chain.
     """
-    return _waited(lambda: _complete(account), wait_seconds)
+    return waited(lambda: _complete(account), wait_seconds)
 
 
 def _complete(account: Account) -> Joined:
@@ -270,9 +266,9 @@ def catch_up(account: Account) -> bool:
     A letter about an epoch that this device has passed changes nothing, so a replayed one does no harm. Letters from
     devices that the chain does not list any more are destroyed unread.
     """
-    if not account.device.is_active:
-        return False
     state = vault.chain_of(account)
+    if account.device.id not in state.devices:
+        return False
     waiting = letters.waiting(account, LetterKind.SYNC)
     changed = False
     for letter in waiting:
@@ -308,7 +304,7 @@ class CodeOffer:
 
     def wait(self, seconds: int) -> str:
         """Wait for the other device's answer, and return the 8 digits to type there. Raises NotYet."""
-        return _waited(self._code, seconds)
+        return waited(self._code, seconds)
 
     def _code(self) -> str:
         account = self._account
@@ -341,7 +337,7 @@ class CodeAnswer:
 
         Raises WrongWords for others: somebody stands between the two devices, or a digit was mistyped.
         """
-        _waited(self._take_reveal, wait_seconds)
+        waited(self._take_reveal, wait_seconds)
         try:
             asked = self._side.confirm("".join(typed.split()).replace("-", ""))
         except Untrusted:
@@ -377,7 +373,7 @@ def offer_code(account: Account) -> CodeOffer:
 
 def answer_code(account: Account, *, wait_seconds: int = 0) -> CodeAnswer:
     """On an existing device: answer the new device that offers itself. Raises NotYet while none does."""
-    return _waited(lambda: _answer(account), wait_seconds)
+    return waited(lambda: _answer(account), wait_seconds)
 
 
 def _answer(account: Account) -> CodeAnswer:
@@ -395,15 +391,3 @@ def _answer(account: Account) -> CodeAnswer:
         letters.send(account, letter.sender_device, LetterKind.PAIRING, message)
         return CodeAnswer(account, side, letter.sender_device)
     raise NotYet("No new device of yours offers itself.", way_out="On it, run: holdfast devices pair --digits")
-
-
-def _waited(attempt: Callable[[], T], seconds: int) -> T:
-    """Try until it succeeds, for at most `seconds`; then raise NotYet."""
-    until = time.monotonic() + seconds
-    while True:
-        try:
-            return attempt()
-        except NotYet:
-            if time.monotonic() + _POLL_SECONDS > until:
-                raise
-        time.sleep(_POLL_SECONDS)

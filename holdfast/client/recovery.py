@@ -8,10 +8,9 @@ Does not wait for people by itself longer than it is told to.
 from __future__ import annotations
 
 import secrets
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Final
 from uuid import UUID
 
 from holdfast.client import archive, chains, deposits, doors, tenant, vault
@@ -22,6 +21,7 @@ from holdfast.client.deposits import Subject, VerifiedDeposit
 from holdfast.client.device import new_identity_author
 from holdfast.client.errors import NotYet, Problem, ProfileError, TrustRefused
 from holdfast.client.state import Generation, OpenCase
+from holdfast.client.waiting import waited
 from holdfast.core import approvals, chain, chain_author
 from holdfast.core.cases import Case, verify_attestations
 from holdfast.core.chain import ChainState
@@ -34,10 +34,7 @@ from holdfast.core.policy import SignedPolicy
 from holdfast.core.secret import SecretBytes
 
 CASE_LIFE_SECONDS: Final = 30 * 86_400
-_POLL_SECONDS: Final = 1.0
 _ENDED: Final = frozenset({"denied", "vetoed", "expired", "cancelled", "held", "closed"})
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -195,7 +192,7 @@ def collect(account: Account, *, wait_seconds: int = 0) -> Collected:
     kept = _kept(account)
     tenant.refresh(account)
     case = Case.from_payload(Sign1.parse(kept.statement).payload)
-    answer = _waited(lambda: _release(account, kept), wait_seconds)
+    answer = waited(lambda: _release(account, kept), wait_seconds)
     whose = deposits.subject_of(account, case.subject)
     verified = _verified_records(account, whose, case, answer)
     opened, blamed = _open_all(kept, whose, verified, answer)
@@ -308,7 +305,7 @@ def finish(account: Account, *, password: SecretBytes, wait_seconds: int = 0) ->
         raise TrustRefused("The server no longer shows this account's chain.")
     author = new_identity_author(account, kept.new_identity)
     if state.aik != author.key.public:
-        _waited(lambda: _begin_again(account, kept), wait_seconds)
+        waited(lambda: _begin_again(account, kept), wait_seconds)
     # The case's own keys have done their work; what could still be opened with them must not outlive it.
     account.state.identity_seed = kept.new_identity
     account.state.consent = b""
@@ -385,15 +382,3 @@ def _kept(account: Account) -> OpenCase:
     if account.state.case is None:
         raise ProfileError("This device has no case open.", way_out="Open one: holdfast recovery open")
     return account.state.case
-
-
-def _waited(attempt: Callable[[], T], seconds: int) -> T:
-    """Try until it is time, for at most `seconds`; then raise NotYet."""
-    until = time.monotonic() + seconds
-    while True:
-        try:
-            return attempt()
-        except NotYet:
-            if time.monotonic() + _POLL_SECONDS > until:
-                raise
-        time.sleep(_POLL_SECONDS)

@@ -24,7 +24,7 @@ from holdfast.core.contact_shares import DEFAULT_K, ContactShare, ShareLetter
 from holdfast.core.cose import Purpose, Sign1, sign
 from holdfast.core.door_blob import DoorOwner
 from holdfast.core.encoding import MAX_BLOB, MAX_VAULT, Encodable, Fields, b64u, decode, encode
-from holdfast.core.entries import Entry
+from holdfast.core.entries import Entry, ShareManifest
 from holdfast.core.errors import HoldfastError, OutOfBounds, Untrusted
 from holdfast.core.secret import SecretBytes
 from holdfast.core.share_manifest import Manifest
@@ -271,15 +271,21 @@ def _take(account: Account, letter: Letter) -> None:
 
 
 def _prune(account: Account) -> None:
-    """Destroy shares of sets older than the one that the owner's chain names."""
-    current = {
-        one.manifest.header.user: one.manifest.created_at for one in kept_shares(account) if _is_current(account, one)
-    }
+    """Destroy shares that their owner's chain has named and names no more, and those of older sets never named."""
+    kept = list(kept_shares(account))
+    since = {one.manifest.header.user: one.manifest.created_at for one in kept if _is_current(account, one)}
     with account.store.transaction():
-        for one in kept_shares(account):
-            owner, made_at = one.manifest.header.user, one.manifest.created_at
-            if not _is_current(account, one) and made_at < current.get(owner, 0):
+        for one in kept:
+            owner = one.manifest.header.user
+            if owner not in since or _is_current(account, one):
+                continue
+            if one.manifest.created_at < since[owner] or one.manifest.hash in _named_before(account, owner):
                 account.store.delete(HELD_SHARE, one.key)
+
+
+def _named_before(account: Account, owner: bytes) -> set[bytes]:
+    bodies = [Entry.parse(entry).body for entry in account.state.contacts[owner].entries]
+    return {body.manifest_hash for body in bodies if isinstance(body, ShareManifest)}
 
 
 def kept_shares(account: Account) -> Iterator[_Kept]:

@@ -164,10 +164,7 @@ def _merge(account: Account, key: SecretBytes, epoch: int) -> Opened | None:
     if found is None:
         return None
     if found.header.epoch != epoch:
-        raise VaultKeyChanged(
-            "Another device of yours changed the key of your vault.",
-            way_out="Run `holdfast maintain` here; if that does not help, run it on the other device first.",
-        )
+        raise _key_changed()
     contents = _opened(found, key)
     forked: list[bytes] = []
     if found.signer != state.aik:
@@ -178,6 +175,13 @@ def _merge(account: Account, key: SecretBytes, epoch: int) -> Opened | None:
     account.state.vault.version = found.header.version
     account.save()
     return Opened(found.header.version, epoch, vault_contents.missing(account, state), forked)
+
+
+def _key_changed() -> VaultKeyChanged:
+    return VaultKeyChanged(
+        "Another device of yours changed the key of your vault.",
+        way_out="Run `holdfast maintain` here; if that does not help, run it on the other device first.",
+    )
 
 
 def save(account: Account, *, next_identity: SecretBytes | None = None) -> int:
@@ -221,8 +225,8 @@ def begin_epoch(account: Account, *, key: SecretBytes, epoch: int) -> int:
         state = chain_of(account)
         found = shown(account, state)
         if found is not None and found.header.epoch == epoch:
+            _require_own_epoch(found, key)
             account.state.vault = VaultKey(epoch, key, kept.version)
-            load(account)
             return save(account)
         if found is not None and len(kept.key):
             _merge(account, kept.key, kept.epoch)
@@ -235,6 +239,14 @@ def begin_epoch(account: Account, *, key: SecretBytes, epoch: int) -> int:
             continue
         return version
     raise Problem(status=409, code="vault-stale", detail="Another of your devices keeps writing to your vault.")
+
+
+def _require_own_epoch(found: Found, key: SecretBytes) -> None:
+    """Refuse an epoch that another device of the person began first, under a key of its own."""
+    try:
+        open_vault(found.blob, vault_key=key, expect=found.header)
+    except HoldfastError:
+        raise _key_changed() from None
 
 
 def begin_anew(account: Account) -> int:
@@ -279,19 +291,7 @@ def _unread_header(account: Account) -> VaultHeader | None:
 def _put(account: Account, contents: Contents, under: VaultKey) -> int:
     """Write one version under a vault key, and keep that key and version once the server has it."""
     version = under.version + 1
-    header = VaultHeader(account.tenant, account.user, under.epoch, version)
-    secret = contents.to_secret()
-    try:
-        blob = seal_vault(secret, vault_key=under.key, header=header)
-    except ValueError:
-        raise ProfileError("Your vault is full: it holds at most 1 MiB.", way_out="Tell your operator.") from None
-    statement = Sync(
-        header=Header(account.tenant, account.user, account.device.id, account.api.clock.now()),
-        kind=SyncKind.VAULT,
-        blob_hash=hashlib.sha256(blob).digest(),
-        version=version,
-    )
-    signed = sign(statement.to_payload(), purpose=Purpose.SYNC, key=account.identity_key)
+    signed, blob = seal(account, contents, VaultKey(under.epoch, under.key, version))
     document = {"statement": b64u(signed.encode()), "blob": b64u(blob)}
     account.api.put("vault", document, if_match=f'"{under.version}"')
     with account.store.transaction():
@@ -299,6 +299,22 @@ def _put(account: Account, contents: Contents, under: VaultKey) -> int:
         account.store.put(_SAVED, b"", _digest(contents))
         account.save()
     return version
+
+
+def seal(account: Account, contents: Contents, under: VaultKey) -> tuple[Sign1, bytes]:
+    """Return a vault blob, and the statement by which the identity key of now vouches for it at that version."""
+    header = VaultHeader(account.tenant, account.user, under.epoch, under.version)
+    try:
+        blob = seal_vault(contents.to_secret(), vault_key=under.key, header=header)
+    except ValueError:
+        raise ProfileError("Your vault is full: it holds at most 1 MiB.", way_out="Tell your operator.") from None
+    statement = Sync(
+        header=Header(account.tenant, account.user, account.device.id, account.api.clock.now()),
+        kind=SyncKind.VAULT,
+        blob_hash=hashlib.sha256(blob).digest(),
+        version=under.version,
+    )
+    return sign(statement.to_payload(), purpose=Purpose.SYNC, key=account.identity_key), blob
 
 
 def _digest(contents: Contents) -> SecretBytes:
@@ -362,5 +378,6 @@ __all__ = [
     "open_found",
     "save",
     "save_if_changed",
+    "seal",
     "shown",
 ]
