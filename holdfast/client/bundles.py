@@ -7,7 +7,7 @@ Does not agree on a secret; a session does, with what is returned here.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
@@ -22,6 +22,7 @@ from holdfast.core.cose import Sign1
 from holdfast.core.errors import HoldfastError
 from holdfast.core.suites import Suite
 
+Refresh = Callable[[Account, bytes], ChainState]
 MAX_DEVICES: Final = 100
 _WAY_OUT: Final = (
     "Nothing was sent. Try again later; if it stays so, the server hands out keys that are not this person's: tell "
@@ -71,12 +72,12 @@ def claim(account: Account, user: bytes) -> Claimed:
 
 
 def claim_devices(
-    account: Account, state: ChainState, devices: Collection[bytes] | None
+    account: Account, state: ChainState, devices: Collection[bytes] | None, *, refresh: Refresh = peers.refresh
 ) -> tuple[ChainState, list[ClaimedBundle]]:
     """Claim a bundle of some devices (16 bytes each) of the user of a verified chain, or of all: None.
 
-    Returns the chain that they were held against, newer than `state` when she added or revoked a device in between,
-    and fewer bundles than were asked for when a device has published none. Raises as `claim` does.
+    refresh: fetches the chain when she added or revoked a device in between. Returns the chain that the bundles were
+    held against, and fewer of them than were asked for when a device has published none. Raises as `claim` does.
     """
     if devices is None or len(devices) > 1:
         answer = account.api.post(f"users/{UUID(bytes=state.user)}/claim", {})
@@ -86,7 +87,7 @@ def claim_devices(
         named = [row for device in devices for row in _claim_one(account, device)]
         head = named[0][1].octets("chain_head", 32) if named else state.head
     if head not in state.hashes:
-        state = peers.refresh(account, state.user)
+        state = refresh(account, state.user)
     if head not in state.hashes:
         raise TrustRefused(
             "The bundles name an account chain that the server does not show.",

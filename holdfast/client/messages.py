@@ -153,10 +153,14 @@ def _content(
 
 
 def _sent(ready: Ready, message_id: bytes, account: Account, key: bytes | None) -> Sent:
+    """Send what is queued, and say what became of the message under `key`; None for one that goes to nobody."""
     flushed = outbox.flush(account)
     if key in flushed.refused:
         raise flushed.refused[key]
-    reached = [one for one in ready.state.devices if one != account.device.id and one not in ready.without_keys]
+    if key in flushed.sent:
+        reached = flushed.sent[key]
+    else:
+        reached = [device for device, _ in outbox.Row.load(account, key).envelopes] if key else []
     begun = [device for device, (_, session) in ready.chosen.items() if session.is_last_resort]
     return Sent(
         id=message_id,

@@ -92,10 +92,12 @@ class Row:
 
 @dataclass
 class Flushed:
-    """What became of the outbox. refused: by key, what will never be sent, or not before a person acts; the first are
-    gone from the outbox. waiting: keys that are sent again by the next flush."""
+    """What became of the outbox, by the rows' keys. sent: with the devices (16 bytes each) that it went to in the end.
 
-    sent: list[bytes] = field(default_factory=list)
+    waiting: what the next flush sends. refused: what is never sent, or not before a person acts (that waits as well).
+    """
+
+    sent: dict[bytes, list[bytes]] = field(default_factory=dict)
     waiting: list[bytes] = field(default_factory=list)
     refused: dict[bytes, ClientError] = field(default_factory=dict)
 
@@ -112,7 +114,7 @@ def prepare(account: Account, user: bytes, *, anew: bool = False) -> Ready:
         lacking = [one for one in devices if one not in begun and (anew or not _has_session(account, user, one))]
         claimed: list[ClaimedBundle] = []
         if lacking:
-            newest, claimed = bundles.claim_devices(account, state, lacking)
+            newest, claimed = bundles.claim_devices(account, state, lacking, refresh=_refresh)
             if newest.head != state.head:
                 # She added or revoked a device in between: who is to get the message is looked at again.
                 state, begun = newest, {}
@@ -130,13 +132,16 @@ def _has_session(account: Account, user: bytes, device: bytes) -> bool:
 
 
 def _chain(account: Account, user: bytes) -> ChainState:
-    """Return a user's chain, fetched lately; what has come before it is read first, or its sessions would be gone."""
-    if not peers.is_fresh(account, user):
-        inbox.collect(account)
-        state = peers.refresh(account, user)
-        peers.require_shown(account, user)
-        return state
-    return peers.current(account, user)
+    """Return a user's chain, fetched lately."""
+    return peers.current(account, user) if peers.is_fresh(account, user) else _refresh(account, user)
+
+
+def _refresh(account: Account, user: bytes) -> ChainState:
+    """Fetch a user's chain; what has come before is read first, for revoked devices' sessions go with the fetch."""
+    inbox.collect(account)
+    state = peers.refresh(account, user)
+    peers.require_shown(account, user)
+    return state
 
 
 def queue(
@@ -178,8 +183,7 @@ def flush(account: Account) -> Flushed:
     keys = account.store.keys(OUTBOX)
     for at, key in enumerate(keys):
         try:
-            _send(account, Row.load(account, key))
-            done.sent.append(key)
+            done.sent[key] = _send(account, Row.load(account, key))
         except Unreachable:
             done.waiting += keys[at:]
             break
@@ -196,7 +200,7 @@ def flush(account: Account) -> Flushed:
     return done
 
 
-def _send(account: Account, row: Row) -> None:
+def _send(account: Account, row: Row) -> list[bytes]:
     for _ in range(_RACES):
         try:
             account.api.post(f"users/{UUID(bytes=row.user)}/messages", row.document(), key=b64u(row.act))
@@ -206,7 +210,7 @@ def _send(account: Account, row: Row) -> None:
             row = _anew(account, row)
             continue
         account.store.delete(OUTBOX, row.key)
-        return
+        return [device for device, _ in row.envelopes]
     raise TrustRefused(
         "The server keeps saying that the recipient's devices have changed, and shows another set each time.",
         way_out=_ENDLESS,

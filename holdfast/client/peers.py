@@ -2,14 +2,14 @@
 """A user's account chain as sessions need it, the same for oneself and for others: now, and as of an older head.
 
 Implements PROTOCOL section 5 (peers follow the chain at each fetch) on `chains` and `contacts`.
-Verifies nothing by itself, and drops no session: `sessions` does, with the state returned here.
+Verifies nothing by itself.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-from holdfast.client import chains, contacts
+from holdfast.client import chains, contacts, sessions
 from holdfast.client.account import Account
 from holdfast.client.errors import TrustRefused
 from holdfast.core import chain
@@ -29,7 +29,10 @@ class HiddenChain(TrustRefused):
 
 
 def refresh(account: Account, user: bytes) -> ChainState:
-    """Fetch what is new in a user's chain (16 bytes), and return its state. Raises PeerChanged and TrustRefused."""
+    """Fetch what is new in a user's chain (16 bytes), drop sessions with devices that are gone, and return its state.
+
+    Raises PeerChanged while a human has to confirm, and TrustRefused.
+    """
     if user == account.user:
         state = chains.refresh(account)
         if state is None:
@@ -37,7 +40,9 @@ def refresh(account: Account, user: bytes) -> ChainState:
     else:
         state = contacts.refresh(account, user)
     now = account.api.clock.now()
-    account.store.put(_FETCHED, user, SecretBytes(now.to_bytes(8, "big")))
+    with account.store.transaction():
+        account.store.put(_FETCHED, user, SecretBytes(now.to_bytes(8, "big")))
+        sessions.drop_gone(account.store, state)
     return state
 
 
@@ -56,7 +61,10 @@ def current(account: Account, user: bytes) -> ChainState:
     """Return a user's chain, fetched at most five minutes ago. Raises as `refresh` does."""
     if not is_fresh(account, user):
         return refresh(account, user)
-    return chains.verify(account, user, entries_of(account, user))
+    state = chains.verify(account, user, entries_of(account, user))
+    # The own chain may have moved by this device's own hand.
+    sessions.drop_gone(account.store, state)
+    return state
 
 
 def expire(account: Account, user: bytes) -> None:

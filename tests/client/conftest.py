@@ -10,7 +10,7 @@ from uuid import UUID
 import pytest
 
 from holdfast.client import account as accounts
-from holdfast.client import archive, device, escrow, officer, prekeys, recovery
+from holdfast.client import archive, chains, device, escrow, officer, prekeys, recovery
 from holdfast.client.account import Account
 from holdfast.client.officer import CaseView
 from holdfast.client.recovery import Opened
@@ -19,6 +19,7 @@ from holdfast.client.store import MemoryStore
 from holdfast.client.transport import Clock
 from holdfast.core.doors import Argon2Cost
 from holdfast.core.secret import SecretBytes
+from holdfast.core.suites import DEFAULT_SUITE, Suite
 from tests.client.lying_server import NOW, TENANT, URL, Founder, LyingServer, Tenant
 
 ALICE, BOB, MALLORY = b"alice-----------", b"bob-------------", b"mallory---------"
@@ -28,24 +29,34 @@ CHEAP = Argon2Cost(memory_kib=19 * 1024, passes=2, lanes=1)
 
 @dataclass
 class World:
-    """One tenant, its server, and people who enrol when a test needs them."""
+    """One tenant, its server, and people who enrol when a test needs them. `now` is everybody's clock."""
 
     server: LyingServer
+    now: int = NOW
 
     def profile(self, user: bytes, founder: Founder | None = None) -> Account:
         account = accounts.Account(MemoryStore(tenant=TENANT, user=user), State())
-        account.connect(URL, transport=self.server.transport(), clock=Clock(lambda: NOW))
+        account.connect(URL, transport=self.server.transport(), clock=Clock(lambda: self.now))
         if founder:
             account.state.officer = OfficerKeys(founder.signing.seed(), founder.sealing.seed())
         return account
 
-    def enrolled(self, user: bytes, founder: Founder | None = None) -> Account:
+    def enrolled(self, user: bytes, founder: Founder | None = None, suite: Suite = DEFAULT_SUITE) -> Account:
         account = self.profile(user, founder)
-        device.enrol(account, self.server.code(user), name="laptop")
+        device.enrol(account, self.server.code(user), name="laptop", suite=suite)
         return account
 
-    def published(self, user: bytes) -> Account:
-        account = self.enrolled(user)
+    def published(self, user: bytes, suite: Suite = DEFAULT_SUITE) -> Account:
+        account = self.enrolled(user, suite=suite)
+        prekeys.publish(account)
+        return account
+
+    def another(self, first: Account, name: str = "phone") -> Account:
+        """Return one more device of a person, approved by her first one, with pre-keys of its own."""
+        account = self.profile(first.user)
+        done = device.enrol(account, self.server.code(first.user), name=name, suite=first.suite)
+        device.approve(first, done.device, words=done.words)
+        chains.refresh(account)
         prekeys.publish(account)
         return account
 
