@@ -183,6 +183,8 @@ class SqliteStore:
         with locked(path.parent):
             if path.exists():
                 raise ProfileError(f"{path.parent} holds a profile already.")
+            for left in path.parent.glob(f".{path.name}.*"):
+                left.unlink()  # by a process that was killed while it made one
             _write_empty(path, head.seal(key))
         return cls(path, key)
 
