@@ -107,6 +107,13 @@ def proven_entries(log: str, start: int, stop: int, *, size: int) -> list[Export
     return [ExportedEntry(index, bytes(leaf), proof(index)) for index, leaf in rows]
 
 
+def key_leaf(*, type: int, user: UUID, seq: int) -> Entry | None:  # noqa: A002
+    """Return the row of one statement of a user in the `keys` log, numbered or not, if there is one."""
+    rows = Entry.objects.filter(log="keys", tag=f"keys-log:{type}", subject=str(user), body__seq=seq)
+    found: Entry | None = rows.order_by("seq").first()
+    return found
+
+
 def _between(log: str, start: int, stop: int) -> QuerySet[Any]:
     return Entry.objects.filter(log=log, leaf_index__gte=start, leaf_index__lt=stop).order_by("leaf_index")
 

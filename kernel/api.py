@@ -10,9 +10,11 @@ import hashlib
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any, ClassVar, cast
 
 from django.db import IntegrityError, transaction
+from django.utils import timezone
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.serializers import BaseSerializer
@@ -153,6 +155,12 @@ class ApiView(APIView):
         if not _KEY.fullmatch(key):
             raise MalformedRequest("Must be 1 to 64 visible ASCII characters.", field="idempotency-key")
         return key
+
+
+def sweep_answers(*, older_than: timedelta = timedelta(days=30)) -> int:
+    """Delete the stored answers, of every tenant, that nobody repeats a request for any more; return how many."""
+    gone, _ = ReplayableAnswer.unscoped.filter(created_at__lt=timezone.now() - older_than).delete()
+    return gone
 
 
 def _request_hash(request: Request) -> bytes:

@@ -67,6 +67,15 @@ def active_successor(device_id: UUID) -> Device | None:
     return cast("Device | None", rows.order_by("-activated_at", "id").first())
 
 
+def reachable_devices(user_id: UUID) -> list[UUID]:
+    """Return the devices that can be written to: listed in the user's chain, with a signed pre-key published.
+
+    The same that a claim answers with. A device that was just added and has published nothing keeps nobody waiting.
+    """
+    rows = Device.objects.filter(user_id=user_id, state=DeviceState.ACTIVE, signed_pre_keys__is_current=True)
+    return list(rows.values_list("id", flat=True))
+
+
 def own_device_for_reading(actor: Actor, device_id: UUID) -> Device:
     """Return the actor's own device: the one whose key signed this request. Raises NotFound otherwise."""
     if actor.kind != "device" or actor.id != device_id:
@@ -98,6 +107,19 @@ def vault_owner(actor: Actor) -> UUID:
     if actor.kind != "device" or actor.person_id is None or actor.id is None:
         raise NotFound
     return active_device(actor.id).user_id
+
+
+def vault_reader(actor: Actor) -> UUID:
+    """Return whose vault the actor may read: her live device's user. Raises NotFound.
+
+    A device that is pending as well: it was enrolled with a code, and a door is how it becomes one of hers.
+    """
+    if actor.kind != "device" or actor.person_id is None or actor.id is None:
+        raise NotFound
+    row = device(actor.id)
+    if row.state == DeviceState.REVOKED:
+        raise NotFound
+    return row.user_id
 
 
 def chain_head(user_id: UUID) -> ChainHead:
@@ -148,6 +170,11 @@ def message_content(actor: Actor, message_id: UUID) -> bytes:
     """Return the large content of a message that waits for the actor's own device. Raises NotFound."""
     mine = Message.objects.filter(id=message_id, device_id=actor.id).values("content_id")
     return bytes(_one(MessageContent.objects.filter(id__in=mine)).ciphertext)
+
+
+def chain_entry(user_id: UUID, seq: int) -> ChainEntry:
+    """Return the accepted entry with one number. Raises NotFound."""
+    return cast(ChainEntry, _one(ChainEntry.objects.filter(user_id=user_id, seq=seq)))
 
 
 def chain_entries(user_id: UUID, *, after: int = -1) -> list[ChainEntry]:

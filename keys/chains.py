@@ -8,16 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 from uuid import UUID
 
+from audit import access as audit
+from audit.errors import NoCheckpoint
 from holdfast.core.chain import ChainState, verify_chain
 from holdfast.core.entries import Entry, ReGenesis
+from holdfast.core.key_log import CHAIN_LEAF
 from holdfast.core.keys import PublicKey
 from holdfast.core.policy import SignedPolicy
 from kernel.errors import NotFound
 from kernel.scope import current_tenant
 from keys import access
+from keys.errors import NotLoggedYet
+
+KEY_LOG: Final = "keys"
 
 
 class RegenesisRules(Protocol):
@@ -66,6 +72,43 @@ class ChainView:
     def aik(self) -> PublicKey:
         """The current account identity key."""
         return self.state.aik
+
+
+@dataclass(frozen=True)
+class ChainProof:
+    """That one entry is a leaf of the key log, under its newest signed head; the head follows from an older one.
+
+    hashes, consistency: 32 bytes each; no consistency when none was asked for or the log is smaller than that.
+    """
+
+    leaf_index: int
+    leaf: bytes
+    hashes: list[bytes]
+    checkpoint: str
+    consistency: list[bytes] | None
+
+
+def prove(user_id: UUID, seq: int | None, *, old_size: int | None) -> ChainProof:
+    """Prove an entry of a user's chain, the newest unless said, to whoever follows the key log (PROTOCOL section 8).
+
+    Raises NotFound for no such entry, and NotLoggedYet while no signed head covers it. For an `old_size` above the
+    newest head's, the head is shown without a proof: whoever has seen a larger log holds the evidence herself.
+    """
+    if seq is None:
+        seq = access.chain_head(user_id).seq
+    access.chain_entry(user_id, seq)
+    row = audit.key_leaf(type=CHAIN_LEAF, user=user_id, seq=seq)
+    try:
+        head = audit.latest_checkpoint(KEY_LOG)
+    except NoCheckpoint as error:
+        raise NotLoggedYet from error
+    if row is None or row.leaf_index is None or row.leaf_index >= head.size:
+        raise NotLoggedYet
+    consistency = None
+    if old_size is not None and old_size <= head.size:
+        consistency = audit.consistency(KEY_LOG, old_size=old_size, size=head.size)
+    hashes = audit.inclusion(KEY_LOG, index=row.leaf_index, size=head.size)
+    return ChainProof(row.leaf_index, bytes(row.leaf), hashes, head.note, consistency)
 
 
 def parse_entries(encoded: Sequence[bytes]) -> list[Entry]:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from kernel.errors import Conflict, Denied, Invalid, Throttled, Unavailable
+from kernel.errors import Conflict, Denied, Invalid, NotFound, Throttled, Unavailable
 
 
 class DeviceKnown(Conflict):
@@ -34,6 +34,13 @@ class ChainRefused(Invalid):
     """The account chain cannot take these entries together."""
 
     code = "chain-refused"
+
+
+class NotLoggedYet(NotFound):
+    """No signed head of the key log covers this entry yet."""
+
+    code = "not-logged-yet"
+    default_detail = "The key log's next signed head will cover this entry, within a minute. Retry then."
 
 
 class RegenesisRefused(Denied):

@@ -46,10 +46,11 @@ class Envelope:
 def send(
     *, user_id: UUID, chain_head: bytes, envelopes: Sequence[Envelope], content: bytes | None, actor: Actor
 ) -> list[Message]:
-    """Deliver one message to every active device of a user; of one's own, to every other. In the caller's transaction.
+    """Deliver one message to every device of a user that can be written to; of one's own, to every other.
 
-    chain_head: the 32-byte head that the sender encrypted for. Raises ChainStale with the newer one,
-    EnvelopesMismatch for too few or too many devices, MailboxFull, MessageLimit; NotFound for a user without a chain.
+    In the caller's transaction. chain_head: the 32-byte head that the sender encrypted for. Raises ChainStale with the
+    newer one, EnvelopesMismatch for too few or too many devices, MailboxFull, MessageLimit; NotFound for a user
+    without a chain.
     """
     # The chain's own lock comes first, as it does in an append: until this transaction ends, no device of the recipient
     # is added or revoked. Whatever is delivered before a revocation is there for it to move; what comes later is
@@ -64,10 +65,11 @@ def send(
             head=b64u(bytes(head.head)),
             seq=head.seq,
         )
-    expected = {device.pk for device in access.active_devices(user_id)} - {actor.id}
+    expected = set(access.reachable_devices(user_id)) - {actor.id}
     if sorted(one.device_id for one in envelopes) != sorted(expected):
         raise EnvelopesMismatch(
-            "Send one envelope for each active device of the user, and none for the device that sends.",
+            "Send one envelope for each active device of the user that has published its pre-keys, and none for the "
+            "device that sends. Claim again, then encrypt for those that are answered.",
             field="envelopes",
         )
     return _deliver(MessageKind.MESSAGE, envelopes, content, actor)

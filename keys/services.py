@@ -22,7 +22,7 @@ from holdfast.core.bundle import VerifiedBatch, verify_batch_upload, verify_sign
 from holdfast.core.chain import ChainState, extend, in_force
 from holdfast.core.cose import Sign1
 from holdfast.core.encoding import b64u, label
-from holdfast.core.entries import Entry, Genesis, ReGenesis
+from holdfast.core.entries import Entry
 from holdfast.core.errors import Forked
 from holdfast.core.payloads import MAX_AHEAD_SECONDS
 from holdfast.core.statements import DeviceStatement
@@ -30,7 +30,7 @@ from kernel.actors import Actor
 from kernel.errors import NotFound
 from kernel.queue import enqueue
 from kernel.scope import current_tenant
-from keys import access, chains, devices
+from keys import access, chains, devices, notices
 from keys.chains import ChainView, register_regenesis_rules
 from keys.claims import ClaimAnswer, claim_device, claim_user
 from keys.devices import PreparedDevice, enrol_device, prepare_device, register_successor
@@ -124,10 +124,14 @@ def append_chain(*, user_id: UUID, entries: Sequence[bytes], expected_head: byte
     known = bytes(head.head) if head else None
     if known != expected_head:
         raise ChainStale("Read the newer entries, then make yours on top.", **_head_of(head))
+    device = _appending_device(actor)
     before = chains.chain_state(user_id).state if head else None
-    _require_may_append(parsed, before, actor)
     after = _verified(user_id, before, parsed)
+    _require_may_append(device, after)
     _store_entries(user_id, head, after, list(zip(entries, parsed, strict=True)), actor)
+    if before is not None and device.state == DeviceState.PENDING:
+        # Said before the entries take effect: to the devices that they may be about to revoke, as well.
+        notices.owe(person_ids=[user_id], with_mail=[user_id], event="device-joined", device_id=str(device.pk))
     _follow(user_id, before, after, actor)
     return ChainView(user_id, after)
 
@@ -157,17 +161,21 @@ def _head_of(head: ChainHead | None) -> dict[str, Any]:
     return {"head": b64u(bytes(head.head)), "seq": head.seq} if head else {"head": None, "seq": None}
 
 
-def _require_may_append(parsed: Sequence[Entry], before: ChainState | None, actor: Actor) -> None:
-    """An active device brings anything; a pending one only what makes it the first device of a chain."""
+def _appending_device(actor: Actor) -> Device:
     device = access.device(actor.id) if actor.id else None
-    if device is None or device.user_id != actor.person_id:
+    if device is None or device.user_id != actor.person_id or device.state == DeviceState.REVOKED:
         raise NotFound
-    if device.state == DeviceState.ACTIVE:
-        return
-    begins = Genesis if before is None else ReGenesis
-    if device.state != DeviceState.PENDING or not isinstance(parsed[0].body, begins):
+    return device
+
+
+def _require_may_append(device: Device, after: ChainState) -> None:
+    """An active device brings anything; a pending one what makes it one of the chain's devices, and nothing less.
+
+    The entries' own signatures say whether it may: only who opened a door, or holds the recovery key, can make them.
+    """
+    if device.state == DeviceState.PENDING and after.devices.get(device.pk.bytes) != bytes(device.statement_hash):
         raise ChainRefused(
-            "This device is not in the chain yet: an existing device of yours has to add it.", field="entries"
+            "This device is not in the chain yet: entries that it brings have to add it.", field="entries"
         )
 
 

@@ -6,15 +6,22 @@ DESIGN section 7. Each is idempotent by the rows it finds; a job carries no ids 
 
 from __future__ import annotations
 
+from kernel.actors import system_actor
 from kernel.models import Job
 from kernel.queue import every, handles
-from keys import mailbox, services
+from keys import mailbox, notices, services
 
 
 @every(seconds=3600)
 def sweep_claim_budgets() -> None:
     """Forget the counts of hours that are over."""
     services.sweep_budgets()
+
+
+@handles(notices.NOTICE_JOB)
+def give_notice(job: Job) -> None:
+    """Hand one mail over."""
+    notices.give(job=job, actor=system_actor(job.tenant_id, "worker"))
 
 
 @handles("keys.sweep-voided")

@@ -6,7 +6,7 @@ from __future__ import annotations
 from django.urls import path
 from django.urls.resolvers import URLPattern
 
-from keys import api, console, mailbox_api
+from keys import api, console, mailbox_api, vaults_api
 
 api_urlpatterns: list[URLPattern] = [
     path("devices", api.DevicesView.as_view(), name="devices"),
@@ -22,11 +22,12 @@ api_urlpatterns: list[URLPattern] = [
     path("messages/<uuid:message_id>/content", mailbox_api.ContentView.as_view(), name="message-content"),
     path("users/<uuid:user_id>/messages", mailbox_api.UserMessagesView.as_view(), name="user-messages"),
     path("users/<uuid:user_id>/chain", api.ChainView.as_view(), name="user-chain"),
+    path("users/<uuid:user_id>/chain/proof", api.ChainProofView.as_view(), name="user-chain-proof"),
     path("users/<uuid:user_id>/devices", api.UserDevicesView.as_view(), name="user-devices"),
     path("users/<uuid:user_id>/claim", api.UserClaimView.as_view(), name="user-claim"),
-    path("vault", api.VaultView.as_view(), name="vault"),
-    path("vault/doors", api.DoorsView.as_view(), name="vault-doors"),
-    path("vault/doors/<str:kind>", api.DoorView.as_view(), name="vault-door"),
+    path("vault", vaults_api.VaultView.as_view(), name="vault"),
+    path("vault/doors", vaults_api.DoorsView.as_view(), name="vault-doors"),
+    path("vault/doors/<str:kind>", vaults_api.DoorView.as_view(), name="vault-door"),
 ]
 
 console_urlpatterns: list[URLPattern] = [

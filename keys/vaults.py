@@ -25,14 +25,19 @@ from holdfast.core.statements import Sync, SyncKind
 from kernel.actors import Actor
 from kernel.errors import NotFound
 from kernel.scope import current_tenant
-from keys import access, chains
+from keys import access, chains, notices
 from keys.errors import DeviceMismatch, VaultStale
 from keys.models import Vault, VaultDoor
 from keys.records import open_record, seal_record
+from keys.states import DeviceState
+from tenants.limits import count_against
 
 log = logging.getLogger("holdfast.keys")
 
-DOOR_KINDS: Final = frozenset({"password", "phrase", "device", "contacts"})
+# The device door is a letter from one device to another, and stands nowhere.
+DOOR_KINDS: Final = frozenset({"password", "phrase", "contacts"})
+# How many doors a device that is not listed yet may read in an hour: each read tells the owner.
+READS_BY_PENDING: Final = 20
 
 
 @dataclass(frozen=True)
@@ -115,15 +120,29 @@ def store_door(*, user_id: UUID, kind: str, sealed: SealedForStoring, actor: Act
 
 
 def open_door(*, user_id: UUID, kind: str, actor: Actor) -> tuple[bytes, int]:
-    """Return (blob, version) of one door; the read is an entry (FAULTS L10). Raises NotFound."""
+    """Return (blob, version) of one door; the read is an entry (FAULTS L10).
+
+    The owner is told when a device reads it that is not in her chain: all her devices, and she by mail. Raises
+    NotFound, and Throttled for such a device that reads on and on.
+    """
     row = access.door(user_id, kind)
     if row is None:
         raise NotFound
+    is_pending = actor.credential_state == DeviceState.PENDING
+    if is_pending:
+        count_against(f"door:{actor.id}", limit=READS_BY_PENDING, seconds=3600)
     blob = _open(row, f"door-{kind}", actor)
     with transaction.atomic():
         audit.append(
-            tag="keys:door:read", actor=actor, subject=str(user_id), body={"kind": kind, "version": row.version}
+            tag="keys:door:read",
+            actor=actor,
+            subject=str(user_id),
+            body={"kind": kind, "version": row.version, "device_state": actor.credential_state},
         )
+        if is_pending:
+            notices.owe(
+                person_ids=[user_id], with_mail=[user_id], event="door-read", kind=kind, device_id=str(actor.id)
+            )
     return blob, row.version
 
 

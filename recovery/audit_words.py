@@ -29,6 +29,7 @@ _WORDS: Final = {
     "keys:device:activate": "Device added to an account",
     "keys:device:enrol": "Device enrolled",
     "keys:device:revoke": "Device revoked",
+    "keys:device:succeed": "Successor of a device registered",
     "keys:door:delete": "Vault door removed",
     "keys:door:read": "Vault door read",
     "keys:door:store": "Vault door stored",

@@ -77,7 +77,7 @@ MATRIX: dict[str, frozenset[str]] = {
 # recovery. Without `message:send` its letters reach its own user's devices only.
 PENDING_DEVICE = frozenset(
     {P.CASE_COLLECT, P.CASE_OPEN, P.CASE_READ, P.CHAIN_READ, P.CHAIN_WRITE, P.DEPOSIT_READ, P.DEVICE_READ,
-     P.ESCROW_READ, P.LETTER_SEND, P.MESSAGE_READ, P.STATEMENT_READ}
+     P.ESCROW_READ, P.LETTER_SEND, P.MESSAGE_READ, P.STATEMENT_READ, P.VAULT_READ}
 )  # fmt: skip
 # A console session looks. What changes anything is signed by a device, never clicked in a session.
 SESSION = _LOOK | _OVERSIGHT

@@ -6,6 +6,8 @@ Implements DESIGN section 7.
 
 from __future__ import annotations
 
+from kernel import queue
+from kernel.api import sweep_answers
 from kernel.queue import every
 from tenants import services
 
@@ -14,3 +16,10 @@ from tenants import services
 def sweep() -> None:
     """Delete, once a minute, what no request can meet any more."""
     services.sweep()
+
+
+@every(3600)
+def sweep_plumbing() -> None:
+    """Delete, once an hour, answers and finished jobs of more than a month ago, which nothing asks for again."""
+    sweep_answers()
+    queue.sweep()

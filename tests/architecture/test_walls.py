@@ -23,7 +23,10 @@ EXTRA_ROOMS = {
         "authentication", "backends", "credentials", "limits", "lockout", "middleware", "names", "openapi",
         "permissions", "roles", "sessions", "sign_in", "sources",
     },
-    "keys": {"chain_words", "chains", "claims", "devices", "health", "mailbox", "mailbox_api", "records", "vaults"},
+    "keys": {
+        "chain_words", "chains", "claims", "devices", "health", "mailbox", "mailbox_api", "notices",
+        "records", "vaults", "vaults_api",
+    },
     "escrow": {"coverage", "policies", "terms"},
     "recovery": {
         "audit_pages", "audit_words", "case_file", "case_list", "case_words", "cases", "decisions", "documents",
@@ -37,6 +40,7 @@ UNSCOPED = {
     "audit/tasks.py",  # every tenant's logs are sequenced
     "config/celery.py",  # a job is found by its id, then run in its tenant's scope
     "escrow/access.py",  # deposits to flag, of every tenant
+    "kernel/api.py",  # answers that nobody asks for again, of every tenant
     "kernel/admin.py",  # the platform operators' list of jobs
     "kernel/queue.py",  # due jobs of every tenant
     "kernel/scope.py",  # where it is defined

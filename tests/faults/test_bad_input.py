@@ -289,5 +289,9 @@ def test_numbers_in_addresses_and_queries_are_bounded(installation: Installation
         "/api/v1/messages?limit=%D9%A3",
         f"/api/v1/users/{installation.acme.phone('alice').person.pk}/chain?after={huge}",
         f"/api/v1/users/{installation.acme.phone('alice').person.pk}/chain?after=--1",
+        *(
+            f"/api/v1/users/{installation.acme.phone('alice').person.pk}/chain/proof?{query}"
+            for query in (f"seq={huge}", "seq=-1", "seq=1.0", "seq=", "old_size=0", f"old_size={huge}", "seq=99999")
+        ),
     ):
         problem_of(Act(signer, "GET", uri).send())

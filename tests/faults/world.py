@@ -445,6 +445,7 @@ VALID: dict[tuple[str, str], Maker] = {
     ("statements", "POST"): _statement,
     ("user-chain", "GET"): _get("bob", path="users/{user}/chain"),
     ("user-chain", "POST"): _chain,
+    ("user-chain-proof", "GET"): _get("bob", path="users/{user}/chain/proof?seq=0&old_size=1"),
     ("user-claim", "POST"): _claim_user,
     ("user-devices", "GET"): _get("bob", path="users/{user}/devices"),
     ("user-messages", "POST"): _user_message,

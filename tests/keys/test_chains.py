@@ -5,21 +5,24 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import replace
+from datetime import datetime
 
 import pytest
 
 from audit.models import Entry as AuditEntry
 from holdfast.core import chain_author, cose
-from holdfast.core.chain import verify_chain
+from holdfast.core.chain import extend, verify_chain
 from holdfast.core.cose import Purpose
 from holdfast.core.encoding import b64u, unb64u
 from holdfast.core.entries import Entry, Reason
 from holdfast.core.errors import HoldfastError
 from holdfast.core.keys import SigningKey
+from kernel.models import Job
 from keys import access, chains
 from keys.models import ChainEntry, ChainFork, ChainHead, Device
 from tenants.models import Credential
-from tests.keys.support import Account, Directory, audit_away, issue, new_phone, post_enrolment
+from tests.keys.mail import events_of, fetched
+from tests.keys.support import Account, Directory, Phone, audit_away, issue, new_phone, now, post_enrolment
 
 
 @pytest.fixture
@@ -174,15 +177,81 @@ def test_append_refuses_a_device_under_another_statement(alice: Account) -> None
     assert alice.append(alice.phones[0], [entry]).json()["code"] == "chain-refused"
 
 
-@pytest.mark.postgres
-def test_append_by_a_pending_device_needs_an_existing_one(alice: Account) -> None:
-    """FAULTS A12: whoever steals a code and even the identity key still has no standing of her own."""
-    phone = new_phone(alice.person)
+def pending_of(account: Account) -> Phone:
+    phone = new_phone(account.person)
     issue(phone)
-    post_enrolment(phone)
-    refused = alice.append(phone, [alice.adding(phone)])
-    assert (refused.status_code, refused.json()["code"]) == (422, "chain-refused")
-    assert states(alice)[phone.id] == ("pending", "pending")
+    assert post_enrolment(phone).status_code == 201
+    return phone
+
+
+@pytest.mark.postgres
+def test_append_by_a_pending_device_is_taken_when_it_adds_that_very_device(alice: Account) -> None:
+    """Whoever opened a door holds the identity key; the entry that lists her device needs no other device."""
+    first, phone = alice.phones[0], pending_of(alice)
+    answer = alice.append(phone, [alice.adding(phone)])
+    assert answer.status_code == 201, answer.content
+    assert states(alice)[phone.id] == ("active", "active")
+    told = {"event": "device-joined", "device_id": str(phone.id)}
+    assert events_of(fetched(first)) == [told]
+    assert [(job.kind, job.payload["event"]) for job in Job.unscoped.all()] == [("keys.notice", "device-joined")]
+
+
+@pytest.mark.postgres
+def test_append_by_a_pending_device_is_refused_when_it_stays_outside(alice: Account) -> None:
+    """FAULTS A12: a stolen code is no standing, and with the identity key it is only to be seen in the chain."""
+    phone, other, head = pending_of(alice), pending_of(alice), alice.chain.head
+    for entries in ([alice.generation(phone)], [alice.adding(other)]):
+        refused = alice.append(phone, entries)
+        assert (refused.status_code, refused.json()["code"]) == (422, "chain-refused")
+    thief = Account(alice.person, state=alice.state)
+    refused = thief.append(phone, [thief.adding(phone, by=phone)])
+    assert (refused.status_code, refused.json()["code"]) == (422, "invalid-signature")
+    assert states(alice)[phone.id] == states(alice)[other.id] == ("pending", "pending")
+    assert bytes(ChainHead.unscoped.get(user_id=alice.person.pk).head) == head
+    assert fetched(alice.phones[0]) == []
+
+
+@pytest.mark.postgres
+def test_append_by_a_pending_device_with_the_recovery_key_revokes_what_was_lost(directory: Directory) -> None:
+    recovery, account = SigningKey.generate(), directory.account("alice")
+    lost = new_phone(account.person)
+    issue(lost)
+    assert post_enrolment(lost).status_code == 201
+    tenant, user = account.person.tenant_id.bytes, account.person.pk.bytes
+    begun = chain_author.genesis(tenant=tenant, user=user, by=account.author(lost), recovery_key=recovery.public)
+    entries = [begun, account.adding(lost, verify_chain([begun], tenant=tenant, user=user), by=lost)]
+    assert account.append(lost, entries).status_code == 201
+    account.phones.append(lost)
+    phone, new = pending_of(account), SigningKey.generate()
+    by = replace(account.author(phone), key=recovery)
+    rotation = chain_author.rotate_key(account.chain, by=by, new_aik=new, reason=Reason.RECOVERY)
+    account.aik = new
+    then = extend(account.chain, rotation)
+    adding = account.adding(phone, then, by=phone)
+    revoking = chain_author.revoke_device(
+        extend(then, adding),
+        by=account.author(phone),
+        device=lost.id.bytes,
+        reason=Reason.DEVICE_LOST,
+        since=0,
+        new_aik=SigningKey.generate(),
+    )
+    assert account.append(phone, [rotation, adding, *revoking]).status_code == 201
+    assert states(account) == {lost.id: ("revoked", "revoked"), phone.id: ("active", "active")}
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize(("shift", "status"), [(-3590, 201), (-3610, 422), (290, 201), (310, 422)])
+def test_append_takes_an_entry_that_was_dated_within_the_hour(alice: Account, shift: int, status: int) -> None:
+    """A recovery key's seven days are counted on these dates, so nobody writes them as she likes."""
+    phone = alice.phones[0]
+    by = replace(alice.author(phone), issued_at=now() + shift)
+    entry = chain_author.archive_generation(alice.chain, by=by, generation=1, not_before=0, commitment=b"c" * 32)
+    answer = alice.append(phone, [entry])
+    assert answer.status_code == status, answer.content
+    if status == 422:
+        assert answer.json()["code"] == "chain-refused"
+        assert abs(datetime.fromisoformat(answer.json()["server_time"]).timestamp() - now()) < 10
 
 
 @pytest.mark.postgres

@@ -10,14 +10,27 @@ from typing import Any
 import pytest
 
 from audit.models import Entry as AuditEntry
-from holdfast.core import cose
+from holdfast.core import chain_author, cose
+from holdfast.core.chain import extend
 from holdfast.core.cose import Purpose, Sign1
 from holdfast.core.encoding import b64u, unb64u
+from holdfast.core.entries import Reason
 from holdfast.core.keys import SigningKey
 from holdfast.core.statements import DeviceStatement
-from keys.models import Device
+from keys.models import Device, Message
 from tenants.models import Credential, EnrolmentCode
-from tests.keys.support import Directory, Phone, audit_away, enrol_document, issue, new_phone, post_enrolment
+from tests.keys.mail import acknowledge, fetched, send
+from tests.keys.support import (
+    Account,
+    Directory,
+    Phone,
+    audit_away,
+    enrol_document,
+    issue,
+    new_phone,
+    post_enrolment,
+    successor,
+)
 
 
 @pytest.fixture
@@ -171,3 +184,112 @@ def test_list_of_devices_shows_ones_own_only(directory: Directory) -> None:
 def test_enrolment_document_of_the_tests_is_the_one_that_is_accepted(phone: Phone) -> None:
     assert set(enrol_document(phone)) == {"tenant_id", "code_secret", "device_statement"}
     assert post_enrolment(phone).status_code == 201
+
+
+# Successors.
+
+
+def post_successor(phone: Phone, new: Phone) -> Any:
+    return phone.send("POST", f"{phone.path}/successor", {"device_statement": b64u(new.statement.encode())})
+
+
+def succeed(account: Account, old: Phone, new: Phone, *, listed: bool = True) -> Any:
+    """Revoke a device in the chain, and list another in the same upload."""
+    first = account.phones[0]
+    entries = [account.adding(new, by=first)] if listed else []
+    revoked = chain_author.revoke_device(
+        extend(account.chain, *entries),
+        by=account.author(first),
+        device=old.id.bytes,
+        reason=Reason.DEVICE_RETIRED,
+        since=0,
+        new_aik=(aik := SigningKey.generate()),
+    )
+    answer = account.append(first, [*entries, *revoked])
+    account.aik = aik
+    return answer
+
+
+@pytest.fixture
+def pair(directory: Directory) -> tuple[Account, Phone, Phone]:
+    """Alice with two devices that can be written to, and one message in each mailbox."""
+    account = directory.account("alice")
+    kept, old = account.add_phone(), account.add_phone()
+    for phone in (kept, old):
+        phone.publish(batches=[])
+    assert send(directory.phone("bob"), account, b"waits", content=b64u(b"large")).status_code == 201
+    return account, kept, old
+
+
+@pytest.mark.postgres
+def test_successor_is_pending_until_the_chain_lists_it_and_inherits_the_mailbox(
+    pair: tuple[Account, Phone, Phone],
+) -> None:
+    account, _, old = pair
+    new = successor(old)
+    answer = post_successor(old, new)
+    assert (answer.status_code, answer.json()["state"], answer.json()["device_id"]) == (201, "pending", str(new.id))
+    assert fetched(new) == []
+    assert succeed(account, old, new).status_code == 201
+    (row,) = fetched(new)
+    assert (row["to_device"], unb64u(row["message"]), row["has_content"]) == (str(old.id), b"waits", True)
+    content = new.send("GET", f"/api/v1/messages/{row['message_id']}/content")
+    assert unb64u(content.json()["content"]) == b"large"
+    assert acknowledge(new, [row]).json() == {"deleted": 1}
+    assert old.send("GET", "/api/v1/messages").status_code == 401
+
+
+@pytest.mark.postgres
+def test_successor_registered_by_a_thief_goes_with_the_stolen_device(pair: tuple[Account, Phone, Phone]) -> None:
+    account, kept, stolen = pair
+    theirs = successor(stolen)
+    assert post_successor(stolen, theirs).status_code == 201
+    assert succeed(account, stolen, theirs, listed=False).status_code == 201
+    assert theirs.send("GET", "/api/v1/messages").status_code == 401
+    assert {row.device_id for row in Message.unscoped.filter(kind="message")} == {kept.id}
+    refused = account.append(kept, [account.adding(theirs, by=kept)])
+    assert refused.json()["code"] == "chain-refused"
+
+
+@pytest.mark.postgres
+def test_successor_sent_again_is_answered_as_before_and_another_takes_its_place(
+    pair: tuple[Account, Phone, Phone],
+) -> None:
+    _, _, old = pair
+    first, second = successor(old), successor(old)
+    answers = [post_successor(old, new) for new in (first, first, second)]
+    assert [answer.status_code for answer in answers] == [201, 201, 201]
+    assert answers[0].json()["device_id"] == answers[1].json()["device_id"] == str(first.id)
+    states = {row.pk: row.state for row in Device.unscoped.filter(successor_of=old.id)}
+    assert states == {first.id: "revoked", second.id: "pending"}
+    assert first.send("GET", "/api/v1/devices").status_code == 401
+    assert [entry.subject for entry in AuditEntry.unscoped.filter(tag="keys:device:succeed").order_by("seq")] == [
+        str(first.id),
+        str(second.id),
+    ]
+
+
+def test_successor_is_refused_unless_it_is_the_owners_and_names_no_code(
+    pair: tuple[Account, Phone, Phone], directory: Directory
+) -> None:
+    _, _, old = pair
+    with_code, theirs = new_phone(old.person), successor(directory.phone("bob"))
+    for wrong in (with_code, theirs):
+        refused = post_successor(old, wrong)
+        assert (refused.status_code, refused.json()["code"]) == (422, "device-mismatch")
+        assert refused.json()["errors"][0]["field"] == "device_statement"
+    known = post_successor(old, old)
+    assert known.json()["code"] == "device-mismatch"
+
+
+def test_successor_is_registered_by_the_device_itself_while_it_is_active(
+    pair: tuple[Account, Phone, Phone], directory: Directory
+) -> None:
+    _, kept, old = pair
+    pending = successor(old)
+    assert post_successor(old, pending).status_code == 201
+    document = {"device_statement": b64u(successor(old).statement.encode())}
+    assert kept.send("POST", f"{old.path}/successor", document).status_code == 404
+    assert directory.phone("mallory").send("POST", f"{old.path}/successor", document).status_code == 404
+    assert pending.send("POST", f"{pending.path}/successor", document).status_code == 403
+    assert Device.unscoped.filter(successor_of__isnull=False).count() == 1

@@ -18,8 +18,10 @@ from holdfast.core.encoding import b64u, unb64u
 from holdfast.core.entries import Reason
 from holdfast.core.keys import SigningKey
 from hsm import registry
+from kernel.models import ReplayableAnswer
 from keys import mailbox
 from keys.models import ClaimBudget, Message, MessageContent
+from tenants.tasks import sweep_plumbing
 from tests.keys.mail import acknowledge, document, fetched, letter, octets_of, post, send
 from tests.keys.support import Account, Directory, Phone, issue, new_phone, post_enrolment
 from tests.tenants.support import make_service
@@ -27,9 +29,10 @@ from tests.tenants.support import make_service
 
 @pytest.fixture
 def alice(directory: Directory) -> Account:
-    directory.phone("alice")
-    directory.account("alice").add_phone()
-    return directory.account("alice")
+    account = directory.account("alice")
+    for _ in range(2):
+        account.add_phone().publish(batches=[])
+    return account
 
 
 @pytest.fixture
@@ -133,6 +136,17 @@ def test_send_repeated_under_its_key_delivers_once_and_is_answered_as_before(ali
     assert post(bob, alice, body, key="k").content == first.content
     other = post(bob, alice, document(alice), key="k")
     assert (other.status_code, other.json()["code"]) == (422, "idempotency-key-reused")
+
+
+@pytest.mark.postgres
+def test_send_passes_over_a_device_that_has_published_no_pre_key_yet(alice: Account, bob: Phone) -> None:
+    """Nobody can encrypt for it, so it must not keep everybody from writing to the others."""
+    fresh = alice.add_phone()
+    assert post(bob, alice, document(alice)).json()["code"] == "envelopes-mismatch"
+    assert post(bob, alice, document(alice, to=alice.phones[:2])).status_code == 201
+    fresh.publish(batches=[])
+    assert post(bob, alice, document(alice)).status_code == 201
+    assert [len(fetched(phone)) for phone in alice.phones] == [2, 2, 1]
 
 
 def test_send_without_an_idempotency_key_is_refused(alice: Account, bob: Phone) -> None:
@@ -335,6 +349,16 @@ def test_sweep_deletes_a_content_that_no_message_names(alice: Account, bob: Phon
     assert MessageContent.unscoped.count() == 0
 
 
+def test_sweep_forgets_answers_and_finished_jobs_of_more_than_a_month_ago(alice: Account, bob: Phone) -> None:
+    body = document(alice)
+    post(bob, alice, body, key="k")
+    sweep_plumbing()
+    assert post(bob, alice, body, key="k").headers["idempotent-replay"] == "true"
+    ReplayableAnswer.unscoped.update(created_at=timezone.now() - timedelta(days=31))
+    sweep_plumbing()
+    assert ReplayableAnswer.unscoped.count() == 0
+
+
 # What it costs, and what it does not do.
 
 
@@ -349,7 +373,7 @@ def queries(act: Any) -> list[str]:
 
 @pytest.mark.postgres
 def test_requests_ask_the_database_a_fixed_number_of_times(alice: Account, bob: Phone) -> None:
-    alice.add_phone()
+    alice.add_phone().publish(batches=[])
     phone = alice.phones[0]
     # Signature: credential and nonce. Then: replay, head, devices, room, content, messages, budget, stored answer.
     assert len(queries(lambda: send(bob, alice, content=b64u(b"large")))) == 10

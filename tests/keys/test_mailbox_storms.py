@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from holdfast.core import chain_author
+from holdfast.core.chain import extend
 from holdfast.core.encoding import b64u
 from holdfast.core.entries import Reason
 from holdfast.core.keys import SigningKey
@@ -31,6 +32,12 @@ def cast() -> Directory:
     return Directory()
 
 
+def reachable(account: Account) -> Phone:
+    phone = account.add_phone()
+    phone.publish(batches=[])
+    return phone
+
+
 @dataclass
 class Sent:
     """What senders were told, by the octets of each message."""
@@ -42,8 +49,6 @@ class Sent:
 def replacing(account: Account, old: Phone, new: Phone) -> dict[str, Any]:
     """Entries that list `new` and revoke `old`, in one upload, with the rotation that a revocation brings."""
     by = account.author(account.phones[0])
-    from holdfast.core.chain import extend
-
     add = account.adding(new, by=account.phones[0])
     then = extend(account.chain, add)
     revoked = chain_author.revoke_device(
@@ -104,7 +109,7 @@ def whole(phone: Phone) -> list[bytes]:
 
 def test_storm_of_senders_and_a_renewed_device_loses_no_message_and_doubles_none(cast: Directory) -> None:
     alice, senders = cast.account("alice"), [cast.phone("bob")]
-    kept, old = alice.add_phone(), alice.add_phone()
+    kept, old = reachable(alice), reachable(alice)
     senders += [cast.account("bob").add_phone() for _ in range(SENDERS - 1)]
     new = successor(old)
     registered = old.send("POST", f"{old.path}/successor", {"device_statement": b64u(new.statement.encode())})
@@ -117,7 +122,7 @@ def test_storm_of_senders_and_a_renewed_device_loses_no_message_and_doubles_none
 
 def test_storm_of_senders_and_a_revocation_leaves_nothing_to_the_revoked_device(cast: Directory) -> None:
     alice, senders = cast.account("alice"), [cast.phone("bob")]
-    kept, lost = alice.add_phone(), alice.add_phone()
+    kept, lost = reachable(alice), reachable(alice)
     senders += [cast.account("bob").add_phone() for _ in range(SENDERS - 1)]
     sent = race(alice, senders, revoking(alice, lost))
     assert Message.unscoped.exclude(device_id=kept.id).count() == 0
@@ -126,7 +131,7 @@ def test_storm_of_senders_and_a_revocation_leaves_nothing_to_the_revoked_device(
 
 def test_storm_of_letters_and_a_revocation_leaves_nothing_to_the_revoked_device(cast: Directory) -> None:
     alice, bob = cast.account("alice"), cast.phone("bob")
-    kept, lost = alice.add_phone(), alice.add_phone()
+    kept, lost = reachable(alice), reachable(alice)
     upload, codes, enough = revoking(alice, lost), [], threading.Event()
 
     def act(number: int) -> None:
@@ -148,7 +153,7 @@ def test_storm_of_letters_and_a_revocation_leaves_nothing_to_the_revoked_device(
 
 def test_storm_of_one_message_repeated_delivers_it_once(cast: Directory) -> None:
     alice, bob = cast.account("alice"), cast.phone("bob")
-    phones = [alice.add_phone(), alice.add_phone()]
+    phones = [reachable(alice), reachable(alice)]
     body, key, answers = document(alice, b"once") | {"content": b64u(b"large")}, uuid.uuid4().hex, []
 
     def act(number: int) -> None:
@@ -169,8 +174,8 @@ def test_storm_of_one_message_repeated_delivers_it_once(cast: Directory) -> None
 
 def test_storm_of_acknowledgements_and_a_renewal_counts_each_message_once(cast: Directory) -> None:
     alice, bob = cast.account("alice"), cast.phone("bob")
-    alice.add_phone()
-    old = alice.add_phone()
+    reachable(alice)
+    old = reachable(alice)
     new = successor(old)
     old.send("POST", f"{old.path}/successor", {"device_statement": b64u(new.statement.encode())})
     for number in range(40):

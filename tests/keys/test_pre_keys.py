@@ -247,8 +247,9 @@ def test_check_gives_the_digest_that_the_device_computes_itself(alice: Phone, di
     shown = alice.send("POST", "check", {}).json()
     spk = bytes(SignedPreKey.unscoped.get().statement_hash)
     batches = {bytes(row.batch_id): row for row in PreKeyBatch.unscoped.all()}
-    left = sorted([batch_id, [2, 3] if row.first_key_id == 1 else [4, 5]] for batch_id, row in batches.items())
-    expected = hashlib.sha256(label("server-holds", alice.id.bytes, spk, left)).digest()
+    left = sorted((batch_id, [2, 3] if row.first_key_id == 1 else [4, 5]) for batch_id, row in batches.items())
+    rows = [[batch_id, key_ids] for batch_id, key_ids in left]
+    expected = hashlib.sha256(label("server-holds", alice.id.bytes, spk, rows)).digest()
     assert shown == {
         "digest": b64u(expected),
         "count": 4,

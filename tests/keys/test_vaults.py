@@ -6,14 +6,20 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from django.utils import timezone
 
 from audit.models import Entry as AuditEntry
 from holdfast.core.encoding import b64u, encode, unb64u
 from holdfast.core.keys import SigningKey
 from hsm import registry
 from hsm.backend import RootToken
+from kernel import queue
+from kernel.models import Job
+from keys import notices
 from keys.models import Vault, VaultDoor
 from keys.records import create_tenant_master_key
+from keys.vaults import READS_BY_PENDING
+from tests.keys.mail import events_of, fetched
 from tests.keys.support import Account, Directory, Phone, audit_away, issue, new_phone, post_enrolment
 
 DOOR = b64u(encode({1: 1, 2: "password", 10: b"ct"}))
@@ -97,14 +103,87 @@ def test_vault_of_another_user_is_never_reached(alice: Phone, account: Account, 
     assert refused.json()["code"] == "invalid-signature"
 
 
-def test_vault_is_closed_to_a_pending_device(alice: Phone, account: Account) -> None:
-    put(alice, account.vault(alice, 1), 0)
+def pending_of(alice: Phone) -> Phone:
     pending = new_phone(alice.person)
     issue(pending)
-    post_enrolment(pending)
-    for path in ("/api/v1/vault", "/api/v1/vault/doors"):
-        assert pending.send("GET", path).status_code == 403
-    assert put_door(pending).status_code == 403
+    assert post_enrolment(pending).status_code == 201
+    return pending
+
+
+@pytest.mark.postgres
+def test_vault_is_read_by_a_pending_device_and_not_written(alice: Phone, account: Account) -> None:
+    put(alice, account.vault(alice, 1), 0)
+    put_door(alice)
+    pending = pending_of(alice)
+    assert pending.send("GET", "/api/v1/vault").json()["version"] == 1
+    assert pending.send("GET", "/api/v1/vault/doors").json() == {"doors": [{"kind": "password", "version": 1}]}
+    assert put(pending, account.vault(pending, 2), 1).status_code == 403
+    assert put_door(pending, version=1).status_code == 403
+    assert pending.send("DELETE", "/api/v1/vault/doors/password").status_code == 403
+
+
+@pytest.mark.postgres
+def test_door_read_by_a_pending_device_is_told_to_the_owner_in_every_way(
+    alice: Phone, account: Account, mailoutbox: list[Any]
+) -> None:
+    second = account.add_phone()
+    put(alice, account.vault(alice, 1), 0)
+    put_door(alice)
+    assert alice.send("GET", "/api/v1/vault/doors/password").status_code == 200
+    assert fetched(alice) == [], "her own devices read in peace"
+    pending = pending_of(alice)
+    assert pending.send("GET", "/api/v1/vault/doors/password").json()["blob"] == DOOR
+    told = {"event": "door-read", "kind": "password", "device_id": str(pending.id)}
+    assert [events_of(fetched(phone)) for phone in (alice, second, pending)] == [[told], [told], []]
+    entry = AuditEntry.unscoped.filter(tag="keys:door:read").order_by("-seq")[0]
+    assert (entry.actor, entry.body["device_state"]) == (f"device:{pending.id}", "pending")
+    assert queue.run_due("worker") == 1
+    (mail,) = mailoutbox
+    assert (mail.to, mail.subject) == ([alice.person.email], "A new device read a door of your vault")
+    assert str(pending.id) in mail.body
+    assert AuditEntry.unscoped.get(tag="keys:notice:hand-over").body == {"kind": "door-read"}
+
+
+def test_door_is_not_read_by_a_pending_device_when_nobody_could_be_told(alice: Phone, account: Account) -> None:
+    put(alice, account.vault(alice, 1), 0)
+    put_door(alice)
+    pending = pending_of(alice)
+    with audit_away():
+        refused = pending.send("GET", "/api/v1/vault/doors/password")
+    assert refused.status_code == 503
+    assert DOOR.encode() not in refused.content
+    assert (fetched(alice), Job.unscoped.count()) == ([], 0)
+
+
+def test_doors_are_not_read_on_and_on_by_a_pending_device(alice: Phone, account: Account) -> None:
+    put(alice, account.vault(alice, 1), 0)
+    put_door(alice)
+    pending = pending_of(alice)
+    answers = [pending.send("GET", "/api/v1/vault/doors/password").status_code for _ in range(READS_BY_PENDING + 1)]
+    assert answers == [200] * READS_BY_PENDING + [429]
+    assert alice.send("GET", "/api/v1/vault/doors/password").status_code == 200
+
+
+def test_mail_that_is_not_taken_is_tried_again_and_then_said_to_have_failed(
+    alice: Phone, account: Account, settings: Any
+) -> None:
+    put(alice, account.vault(alice, 1), 0)
+    put_door(alice)
+    assert pending_of(alice).send("GET", "/api/v1/vault/doors/password").status_code == 200
+    settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+    settings.EMAIL_HOST, settings.EMAIL_PORT, settings.EMAIL_TIMEOUT = "127.0.0.1", 1, 1
+    for _ in range(notices.MAX_ATTEMPTS - 1):
+        assert queue.run_due("worker") == 0
+        Job.unscoped.update(run_at=timezone.now())
+    assert AuditEntry.unscoped.filter(tag__startswith="keys:notice").count() == 0
+    assert queue.run_due("worker") == 1
+    assert AuditEntry.unscoped.get(tag="keys:notice:fail").subject == str(alice.person.pk)
+
+
+def test_doors_are_password_phrase_and_contacts(alice: Phone, account: Account) -> None:
+    put(alice, account.vault(alice, 1), 0)
+    for kind, status in (("password", 204), ("phrase", 204), ("contacts", 204), ("device", 400), ("escrow", 400)):
+        assert put_door(alice, kind).status_code == status
 
 
 @pytest.mark.postgres

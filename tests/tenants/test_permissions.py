@@ -70,10 +70,10 @@ def test_device_permissions_are_empty_for_every_state_but_active_and_pending(rol
     assert device_permissions(role, state) == expected
 
 
-def test_pending_device_can_be_listed_and_ask_for_recovery_and_nothing_else() -> None:
+def test_pending_device_can_be_listed_open_a_door_and_ask_for_recovery_and_nothing_else() -> None:
     assert device_permissions(Role.MEMBER, "pending") == {
         "case:collect", "case:open", "case:read", "chain:read", "chain:write", "deposit:read", "device:read",
-        "escrow:read", "letter:send", "message:read", "statement:read",
+        "escrow:read", "letter:send", "message:read", "statement:read", "vault:read",
     }  # fmt: skip
 
 

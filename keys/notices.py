@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Telling a person what happened to her keys: at once in her devices' mailboxes, and by mail as a job.
+
+Implements PROTOCOL section 6 (doors are served after notice) and FAULTS R3: that mail was handed over, or could not be,
+is an entry in the log. It promises nothing about reading.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import smtplib
+from collections.abc import Iterable
+from typing import Final
+from uuid import UUID
+
+from django.core.mail import EmailMessage
+from django.db import transaction
+from django.template.loader import render_to_string
+from django.utils import timezone
+
+from audit import services as audit
+from kernel.actors import Actor
+from kernel.models import Job
+from kernel.queue import enqueue
+from keys import access, mailbox
+from tenants import access as tenants
+
+log = logging.getLogger("holdfast.notices")
+
+NOTICE_JOB: Final = "keys.notice"
+MAX_ATTEMPTS: Final = 8  # in growing steps, about four minutes
+
+
+class MailNotTaken(Exception):
+    """The mail system did not take a notice; the job's own delay brings the next try."""
+
+
+def owe(*, person_ids: Iterable[UUID], event: str, with_mail: Iterable[UUID] = (), **ids: str) -> None:
+    """Tell people of an event, in the transaction of the act: nothing is done of which they are not told.
+
+    A notice goes into the mailbox of every active device of `person_ids`, and a mail is promised to each of
+    `with_mail`, made from the template `email/<event>.txt`. ids: text of ours, never a person's.
+    """
+    devices = [device.pk for person_id in person_ids for device in access.active_devices(person_id)]
+    mailbox.notify(device_ids=devices, event={"event": event, **ids})
+    at = timezone.now().strftime("%Y-%m-%d %H:%M UTC")
+    for person_id in with_mail:
+        enqueue(NOTICE_JOB, person=str(person_id), event=event, ids=json.dumps({**ids, "at": at}))
+
+
+def give(*, job: Job, actor: Actor) -> None:
+    """Hand one mail over, and log that it was, or after the last try that it could not be.
+
+    Raises MailNotTaken between tries. A crash before the entry's commit sends a mail twice, never not at all.
+    """
+    person_id, event = UUID(job.payload["person"]), job.payload["event"]
+    # Outside the transaction: a mail server may hang.
+    is_taken = _send(person_id, event, json.loads(job.payload["ids"]))
+    if not is_taken and job.attempts < MAX_ATTEMPTS:
+        raise MailNotTaken
+    with transaction.atomic():
+        audit.append(
+            tag=f"keys:notice:{'hand-over' if is_taken else 'fail'}",
+            actor=actor,
+            subject=str(person_id),
+            body={"kind": event},
+        )
+
+
+def _send(person_id: UUID, event: str, ids: dict[str, str]) -> bool:
+    person = tenants.person(person_id)
+    text = render_to_string(
+        f"email/{event.replace('-', '_')}.txt", {"person": person, "tenant": tenants.tenant(), **ids}
+    )
+    subject, _, body = text.partition("\n\n")
+    message = EmailMessage(subject=subject.removeprefix("Subject: ").strip(), body=body, to=[person.email])
+    try:
+        return message.send(fail_silently=False) == 1
+    except (OSError, smtplib.SMTPException) as error:
+        log.warning("a notice of %s was not taken: %s", event, type(error).__name__)
+        return False
