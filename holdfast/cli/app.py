@@ -18,6 +18,7 @@ from holdfast.cli.commands import (
     audit,
     backup,
     bundle,
+    care,
     chain,
     contacts,
     devices,
@@ -65,6 +66,7 @@ app = typer.Typer(
 )
 enrol.register(app)
 mail.register(app)
+care.register(app)
 app.add_typer(devices.app, name="devices")
 app.add_typer(backup.app, name="backup")
 app.add_typer(recover.app, name="recover")

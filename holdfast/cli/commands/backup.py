@@ -8,13 +8,18 @@ The vault's password is not the profile's passphrase: one opens the account anyw
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Final
+from uuid import UUID
 
 import typer
+from rich.markup import escape
 
 from holdfast.cli.asking import (
     PassphraseOfPhrase,
     PasswordFile,
+    Yes,
     ask_in_private,
     ask_phrase,
     ask_secret,
@@ -25,15 +30,26 @@ from holdfast.cli.asking import (
 from holdfast.cli.exits import Exit
 from holdfast.cli.page import command
 from holdfast.cli.shell import Shell, shell_of
-from holdfast.client import doors
+from holdfast.client import archive, doors, export, trusted
 from holdfast.client.account import Account
 from holdfast.client.doors import Door
 from holdfast.client.errors import WrongWords
+from holdfast.client.trusted import TrustedSet
 from holdfast.core.phrase import Language, Phrase
 from holdfast.core.secret import SecretBytes
 
 app = typer.Typer(help="Ways back to your keys, made while you still have them.", no_args_is_help=True)
 
+
+class Removable(StrEnum):
+    """The doors that can be taken away."""
+
+    PASSWORD = doors.PASSWORD
+    PHRASE = doors.PHRASE
+    CONTACTS = doors.CONTACTS
+
+
+_PEOPLE: Final = "3f2b8c1e-1c1b-4a53-8f0a-6f2d1c9e7a11 7c9e6679-7425-40de-944b-e07fc1f90ae7"
 _TRIES: Final = 3
 _COLUMNS: Final = 4
 
@@ -133,6 +149,112 @@ def set_phrase(
     )
 
 
+@command(
+    app,
+    "contacts",
+    asks="a yes, unless --yes is given.",
+    changes="each contact holds a share; any --needed of them together open your vault, and could become you.",
+    exits={
+        Exit.ASK_PERSON: "nobody said yes, or a contact's account was begun again and you have not confirmed it",
+        Exit.PROFILE: "too few or too many people, or one without a device",
+    },
+    examples=[
+        (f"holdfast backup contacts {_PEOPLE} --needed 2", "Both together bring you back."),
+        ("holdfast backup contacts", "Show whom you trust now."),
+    ],
+)
+def set_contacts(
+    context: typer.Context,
+    user_id: Annotated[list[UUID] | None, typer.Argument(help="The people; none shows those of now.")] = None,
+    needed: Annotated[int, typer.Option(help="How many of them it takes.", min=2, max=16)] = 3,
+    yes: Yes = False,
+) -> None:
+    """Give people you trust a share each, so that some of them together can bring you back.
+
+    One share says nothing. Choose people who do not all know each other and whom you can call; compare their words
+    first (holdfast contacts show). Naming people anew replaces the set; whoever was left out, and kept her share, opens
+    with others like her the vault of before, until the vault key changes: holdfast rotate vault.
+    """
+    shell = shell_of(context)
+    with shell.account() as account:
+        if user_id:
+            shell.confirm(
+                f"Any {needed} of these {len(user_id)} people together will be able to become you. Trust them?",
+                is_given=yes,
+            )
+            with shell.working("Handing out shares"):
+                found: TrustedSet | None = trusted.choose(account, [one.bytes for one in user_id], k=needed)
+        else:
+            found = trusted.chosen(account)
+    people = [UUID(bytes=one) for one in found.contacts] if found else []
+    shell.show(
+        {"contacts": people, "needed": found.k if found else None, "made_at": found.made_at if found else None},
+        *([f"Any {found.k} of these bring you back:", *(f"  {one}" for one in people)] if found else ["Nobody yet."]),
+    )
+
+
+@command(
+    app,
+    "export",
+    asks="a password for the file (14 characters or more), twice, unless --password-file names it.",
+    changes="writes one new file, readable by you alone.",
+    examples=[("holdfast backup export --out /media/safe/holdfast.export", "Write the file onto a stick.")],
+)
+def export_file(
+    context: typer.Context,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Where to write; refuses to overwrite.")],
+    password_file: PasswordFile = None,
+) -> None:
+    """Write your keyring to a file behind a password of its own, for a drawer or a safe.
+
+    Whoever has the file and the password opens your account until your vault key changes, and reads your archive of
+    today for ever: deleting one copy deletes no other. It is brought back by holdfast recover import.
+    """
+    shell = shell_of(context)
+    with shell.account() as account:
+        chosen = password(password_file, "Password of this file (14 characters or more)", confirm=True)
+        with shell.working("Writing the file"):
+            data = export.write(account, password=chosen)
+            with archive.whole_file(out) as file:
+                file.write(data)
+    shell.show({"file": out, "size": len(data)}, f"[bold green]✓[/] {escape(str(out))}: {len(data)} bytes.")
+
+
+@command(
+    app,
+    "remove",
+    changes="the vault on the server has that door no more.",
+    examples=[("holdfast backup remove password", "Keep only the other ways back.")],
+)
+def remove(context: typer.Context, kind: Annotated[Removable, typer.Argument(help="Which door.")]) -> None:
+    """Take a way back away.
+
+    Whoever copied the door before, and knows its secret, opens the vault key of that time: holdfast rotate vault makes
+    an end of that. A removed phrase keeps signing for your account until another replaces it.
+    """
+    shell = shell_of(context)
+    with shell.account() as account:
+        doors.remove(account, kind.value)
+    shell.show({"removed": kind.value}, f"[bold green]✓[/] The {kind.value} opens your vault no more.")
+
+
+@command(
+    app,
+    "cancel-phrase",
+    changes="your account chain: the phrase that was announced never signs for your account.",
+    examples=[("holdfast backup cancel-phrase", "Stop a phrase that you did not make.")],
+)
+def cancel_phrase(context: typer.Context) -> None:
+    """Stop a new phrase in the week before it signs for your account.
+
+    For whoever finds one announced that she did not make: somebody may hold a device of hers.
+    """
+    shell = shell_of(context)
+    with shell.account() as account:
+        done = doors.cancel_recovery_key(account)
+    shell.show({"cancelled": done}, "[bold green]✓[/] It is stopped." if done else "No phrase waits to count.")
+
+
 def _proven(shell: Shell, account: Account, phrase: Phrase, before: Phrase | None, beside: SecretBytes | None) -> Door:
     """Show the phrase and ask words of it back, again when they were wrong; then make it count."""
     for tries_left in reversed(range(_TRIES)):
@@ -170,6 +292,5 @@ def _document(door: Door) -> dict[str, object]:
 def _lines(door: Door) -> list[str]:
     mark = "[green]✓[/]" if door.is_open else "[yellow]○[/]"
     since = f", set {datetime.fromtimestamp(door.set_at, UTC):%Y-%m-%d}" if door.set_at else ""
-    return [f"{mark} {door.kind:<9} {'open' if door.is_open else 'closed'}{since}"] + (
-        [f"    {door.needs}"] if door.needs else []
-    )
+    state = "open" if door.is_open else "closed" if door.set_at else "not set"
+    return [f"{mark} {door.kind:<9} {state}{since}", *([f"    {escape(door.needs)}"] if door.needs else [])]

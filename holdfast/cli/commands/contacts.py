@@ -1,27 +1,122 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`holdfast contacts`: the people this profile has met, and the yes to one who began again.
+"""`holdfast contacts`: the people one writes to, how to make sure of them, and what one keeps for them.
 
-Implements PROTOCOL section 5 for peers at the keyboard: after a re-genesis a human confirms, never a program.
+Implements PROTOCOL sections 5 and 6 for peers at the keyboard: after a re-genesis a human confirms, never a program.
 Does not show what is not verified.
 """
 
 from __future__ import annotations
 
-from typing import Annotated
+import re
+from datetime import UTC, datetime
+from typing import Annotated, Final
 from uuid import UUID
 
 import typer
 
-from holdfast.cli.asking import words_of
+from holdfast.cli.asking import Yes, words_of
 from holdfast.cli.commands.chain import document, lines
 from holdfast.cli.exits import Exit
 from holdfast.cli.page import command
-from holdfast.cli.shell import shell_of
-from holdfast.client import contacts
+from holdfast.cli.shell import shell_of, shown
+from holdfast.client import contacts, letters, share_requests, trusted
+from holdfast.client.contacts import KnownContact, identity_words
 
-app = typer.Typer(help="The people you write to.", no_args_is_help=True)
+app = typer.Typer(help="The people you write to, and those who trust you.", no_args_is_help=True)
 
+_PEER: Final = "3f2b8c1e-1c1b-4a53-8f0a-6f2d1c9e7a11"
+_REQUEST: Final = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
 Person = Annotated[UUID, typer.Argument(help="The contact.")]
+Request = Annotated[UUID, typer.Argument(help="The request.")]
+
+
+@command(app, "list", online=False, examples=[("holdfast contacts list", "See whom this profile knows.")])
+def list_contacts(context: typer.Context) -> None:
+    """List the people this profile has met, and what it knows of each. Works without the server.
+
+    verified: you compared safety numbers, and nothing began anew since. anchored: what the server shows of the person
+    is in the log that everybody sees.
+    """
+    shell = shell_of(context)
+    with shell.account(online=False) as account:
+        found = contacts.known(account)
+    shell.show({"contacts": [_known(one) for one in found]}, *(_line(one) for one in found or []))
+
+
+def _known(one: KnownContact) -> dict[str, object]:
+    return {
+        "user_id": one.user,
+        "identity_words": list(identity_words(one.state)),
+        "devices": len(one.state.devices),
+        "verified": one.is_verified,
+        "waiting": one.is_waiting,
+        "anchor": one.anchor.value,
+    }
+
+
+def _line(one: KnownContact) -> str:
+    mark = "[bold red]![/]" if one.is_waiting else "[bold green]✓[/]" if one.is_verified else "○"
+    standing = (
+        "began again: holdfast contacts confirm"
+        if one.is_waiting
+        else "verified"
+        if one.is_verified
+        else "not compared"
+    )
+    return f"{mark} {one.user}  {standing}, {one.anchor.value}\n    {shown(identity_words(one.state))}"
+
+
+@command(
+    app,
+    "show",
+    changes="this profile pins a person it has not met before.",
+    exits={Exit.ASK_PERSON: "the person's account was begun again: holdfast contacts confirm"},
+    examples=[(f"holdfast contacts show {_PEER}", "Show the safety number, to compare it by voice.")],
+)
+def show(context: typer.Context, user_id: Person) -> None:
+    """Verify a person's account and show the safety number that both of you see.
+
+    Compare it by voice or side by side: twelve groups of five digits. If they are the same, nobody stands between you;
+    then say so with holdfast contacts verify.
+    """
+    shell = shell_of(context)
+    with shell.account() as account, shell.working("Fetching"):
+        state = contacts.refresh(account, user_id.bytes)
+        number = contacts.safety_number(account, user_id.bytes)
+        is_verified = bool(account.state.contacts[user_id.bytes].verified)
+    shell.show(
+        {**document(state), "safety_number": list(number), "verified": is_verified},
+        *lines(state),
+        f"  Safety number: [bold]{' '.join(number[:6])}[/]",
+        f"                 [bold]{' '.join(number[6:])}[/]  ({'verified' if is_verified else 'not compared yet'})",
+    )
+
+
+@command(
+    app,
+    "verify",
+    asks="the safety number as the person reads it to you, unless --number gives it.",
+    changes="this profile keeps that you compared.",
+    exits={Exit.ASK_PERSON: "this is not the number seen here: somebody may stand between you"},
+    examples=[(f"holdfast contacts verify {_PEER}", "Type the number as you hear it.")],
+)
+def verify(
+    context: typer.Context,
+    user_id: Person,
+    number: Annotated[str | None, typer.Option(help="The 12 groups of five digits, in quotes.")] = None,
+) -> None:
+    """Keep that you compared the safety number with a person, and that it was the same.
+
+    It is asked for, not shown: who only presses a key has compared nothing. The mark follows the person's rotations,
+    and is gone when her account begins again.
+    """
+    shell = shell_of(context)
+    typed = number if number is not None else typer.prompt("The safety number, as the person reads it")
+    digits = "".join(re.findall(r"\d", typed))
+    groups = [digits[start : start + 5] for start in range(0, len(digits), 5)]
+    with shell.account() as account, shell.working("Comparing"):
+        state = contacts.verify(account, user_id.bytes, number=groups)
+    shell.show({**document(state), "verified": True}, f"[bold green]✓[/] {user_id} is verified.")
 
 
 @command(
@@ -30,7 +125,7 @@ Person = Annotated[UUID, typer.Argument(help="The contact.")]
     asks="the 8 words of the contact's new key, as you hear them from the person, unless --words gives them.",
     changes="whom you trust: this profile takes the contact's new key from now on.",
     exits={Exit.ASK_PERSON: "these are not the words of the new key: trust nothing under it, and tell your officers"},
-    examples=[("holdfast contacts confirm 3f2b8c1e-1c1b-4a53-8f0a-6f2d1c9e7a11", "Ask for the words, then confirm.")],
+    examples=[(f"holdfast contacts confirm {_PEER}", "Ask for the words, then confirm.")],
 )
 def confirm(
     context: typer.Context,
@@ -49,3 +144,115 @@ def confirm(
     with shell.account() as account:
         state = contacts.confirm(account, user_id.bytes, words=words_of(typed))
     shell.show(document(state), f"[bold green]✓[/] You trust {user_id} again, under a new key.", *lines(state))
+
+
+@command(
+    app,
+    "held",
+    changes="takes the shares that have come for you.",
+    examples=[("holdfast contacts held", "See for whom you keep a share.")],
+)
+def held(context: typer.Context) -> None:
+    """List the people whose recovery share you keep.
+
+    One share says nothing about them. When one of them calls you after losing everything: holdfast contacts give.
+    """
+    shell = shell_of(context)
+    with shell.account() as account, shell.working("Fetching"):
+        letters.fetch(account)
+        found = trusted.take_shares(account)
+    shell.show(
+        {
+            "shares": [
+                {"owner": UUID(bytes=one.owner), "needed": one.k, "of": one.n, "made_at": one.made_at,
+                 "current": one.is_current}
+                for one in found
+            ]
+        },
+        *(
+            f"{UUID(bytes=one.owner)}  {one.k} of {one.n} needed, since {_day(one.made_at)}"
+            + ("" if one.is_current else "  (not the newest)")
+            for one in found
+        ),
+        *(["You keep nobody's share."] if not found else []),
+    )  # fmt: skip
+
+
+@command(app, "requests", examples=[("holdfast contacts requests", "See who asks for a share, also in your own name.")])
+def requests(context: typer.Context) -> None:
+    """List who asks for shares: people who trusted you, and devices in your own name.
+
+    A request in your own name that you did not make is somebody else's attempt to become you: holdfast contacts veto.
+    """
+    shell = shell_of(context)
+    with shell.account() as account:
+        asked, own = share_requests.asked(account), share_requests.requests(account)
+    shell.show(
+        {
+            "of_you": [
+                {"request_id": one.request_id, "owner": UUID(bytes=one.owner), "state": one.state,
+                 "expires_at": one.expires_at, "you_hold_the_share": one.holds_share}
+                for one in asked
+            ],
+            "in_your_name": [
+                {"request_id": one.request_id, "device": UUID(bytes=one.device), "state": one.state,
+                 "answered": one.answered, "not_before": one.not_before, "expires_at": one.expires_at}
+                for one in own
+            ],
+        },
+        *(f"{one.request_id}  {one.state:<9} {UUID(bytes=one.owner)} asks for your share" for one in asked),
+        *(
+            f"{one.request_id}  {one.state:<9} [bold yellow]device {UUID(bytes=one.device)} asks in your name[/], "
+            f"{one.answered} answered"
+            for one in own
+        ),
+        *(["Nobody asks."] if not asked and not own else []),
+    )  # fmt: skip
+
+
+@command(
+    app,
+    "give",
+    asks="the code, six groups of five digits, as the person reads it to you, unless --code-heard gives it.",
+    changes="the device that asks gets your share, sealed to it alone.",
+    exits={Exit.ASK_PERSON: "these are not the digits of the request: somebody else asks in that name"},
+    examples=[(f"holdfast contacts give {_REQUEST}", "Type the code as you hear it.")],
+)
+def give(
+    context: typer.Context,
+    request_id: Request,
+    code_heard: Annotated[str | None, typer.Option(help="The six groups of five digits, in quotes.")] = None,
+) -> None:
+    """Give the share you keep for somebody to the device she asks with.
+
+    Only after she has called you, or you her, at a number that you know, and you recognised her: with enough shares
+    whoever asks becomes her. Do not take the digits from a message.
+    """
+    shell = shell_of(context)
+    typed = code_heard if code_heard is not None else typer.prompt("The code, as the person reads it to you")
+    with shell.account() as account, shell.working("Giving the share"):
+        letters.fetch(account)
+        trusted.take_shares(account)
+        share_requests.give(account, request_id, code=typed.split())
+    shell.show({"request_id": request_id}, "[bold green]✓[/] Your share is on its way to that device.")
+
+
+@command(
+    app,
+    "veto",
+    asks="a yes, unless --yes is given.",
+    changes="no share is handed out by that request any more.",
+    exits={Exit.ASK_PERSON: "nobody said yes"},
+    examples=[(f"holdfast contacts veto {_REQUEST}", "Stop a request in your name that you did not make.")],
+)
+def veto(context: typer.Context, request_id: Request, yes: Yes = False) -> None:
+    """Object to a request for shares in your own name, from any device of yours."""
+    shell = shell_of(context)
+    shell.confirm("Stop this request?", is_given=yes)
+    with shell.account() as account:
+        share_requests.veto(account, request_id)
+    shell.show({"request_id": request_id, "state": "vetoed"}, "[bold green]✓[/] It is stopped. Tell your officers.")
+
+
+def _day(at: int) -> str:
+    return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d}"

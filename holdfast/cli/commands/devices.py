@@ -1,24 +1,49 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`holdfast devices`: which devices are this person's, and the approval of another one.
+"""`holdfast devices`: which devices are this person's, how another one comes in, and how a lost one goes out.
 
-Implements PROTOCOL section 5 (add device) at the keyboard.
-Does not decide which device is the person's; she does, by comparing words on two screens.
+Implements PROTOCOL sections 5 and 6 (add and revoke device, device door) at the keyboard.
+Does not decide which device is the person's; she does, by words, digits or a QR code between two screens.
 """
 
 from __future__ import annotations
 
-from typing import Annotated
+import io
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Final
 from uuid import UUID
 
+import segno
 import typer
 
-from holdfast.cli.asking import words_of
+from holdfast.cli.asking import ask_secret, secret_file, words_of
+from holdfast.cli.commands import care
 from holdfast.cli.exits import Exit
 from holdfast.cli.page import command
-from holdfast.cli.shell import quoted, shell_of, shown
-from holdfast.client import device
+from holdfast.cli.shell import Shell, quoted, shell_of, shown
+from holdfast.client import device, pairing, prekeys, rotation
+from holdfast.client.account import Account
+from holdfast.client.pairing import Joined
+from holdfast.core.entries import Reason
 
 app = typer.Typer(help="Your devices.", no_args_is_help=True)
+
+_DEVICE: Final = "7d0c2f6e-6b7e-4a55-9a3b-2a4a3c1f9f10"
+
+
+class Why(StrEnum):
+    """Why a device goes out."""
+
+    LOST = "lost"
+    COMPROMISED = "compromised"
+    RETIRED = "retired"
+
+
+_REASONS: Final = {
+    Why.LOST: Reason.DEVICE_LOST,
+    Why.COMPROMISED: Reason.DEVICE_COMPROMISED,
+    Why.RETIRED: Reason.DEVICE_RETIRED,
+}
 
 
 @command(
@@ -60,11 +85,9 @@ def list_devices(context: typer.Context) -> None:
     app,
     "approve",
     asks="the 8 words that the new device shows, unless --words gives them.",
-    changes="your account chain: it lists the device from now on, for you and for everybody who writes to you.",
+    changes="your account chain lists the device; your keyring is on its way to it, sealed to it alone.",
     exits={Exit.ASK_PERSON: "the words are not those of the device that the server shows: it is somebody else's"},
-    examples=[
-        ("holdfast devices approve 7d0c2f6e-6b7e-4a55-9a3b-2a4a3c1f9f10", "Ask for the words, then approve."),
-    ],
+    examples=[(f"holdfast devices approve {_DEVICE}", "Ask for the words, then approve.")],
 )
 def approve(
     context: typer.Context,
@@ -76,14 +99,123 @@ def approve(
     """Add another device to your account, after comparing the 8 words it shows.
 
     Read the words on the new device's own screen, not in a message: they are what keeps somebody else's device out
-    of your account. Then bring your keys to it, there.
+    of your account. Then, on the new device: holdfast recover device.
     """
     shell = shell_of(context)
     typed = words if words is not None else typer.prompt("The 8 words that the new device shows")
-    with shell.account() as account:
-        device.approve(account, device_id, words=words_of(typed))
+    with shell.account() as account, shell.working("Approving"):
+        pairing.approve(account, device_id, words=words_of(typed))
     shell.show(
         {"device_id": device_id, "state": "active"},
         f"[bold green]✓[/] {device_id} is part of your account now.",
-        "  On that device, bring your keys over: holdfast recover password",
+        "  On that device, take your keys: holdfast recover device",
     )
+
+
+@command(
+    app,
+    "pair",
+    asks="on the device that holds your account: the text under the QR code, or with --digits the eight digits.",
+    changes="your account chain lists the new device, which then holds your keys and publishes its pre-keys.",
+    exits={
+        Exit.ASK_PERSON: "the digits are not those of this pairing: nothing was added",
+        Exit.NOT_YET: "the other device did not answer within --wait",
+        Exit.UNTRUSTED: "an answer came that is not from a device of yours",
+    },
+    examples=[
+        ("holdfast devices pair", "On the new device: show a QR code. On the other: ask for its text."),
+        ("holdfast devices pair --digits", "On both, without a camera: eight digits go from one screen to the other."),
+    ],
+)
+def pair(
+    context: typer.Context,
+    digits: Annotated[bool, typer.Option("--digits", help="By eight digits, typed on the device you have.")] = False,
+    text_file: Annotated[
+        Path | None, typer.Option(help="Read the QR code's text from this file; - is standard input.", metavar="FILE")
+    ] = None,
+    wait: Annotated[int, typer.Option(help="Wait up to this many seconds for the other device.", min=0)] = 300,
+) -> None:
+    """Bring a new device into your account from one that is in it, side by side.
+
+    Run it on both. The new device, enrolled and pending, shows a QR code, which an app scans; in a terminal, copy the
+    text under it over to the other device. With --digits the new device shows eight digits, which you type on the
+    other: start there last, and compare nothing else. One try each; wrong digits mean starting again.
+    """
+    shell = shell_of(context)
+    with shell.account() as account:
+        if account.device.is_active:
+            added = _bring_in(shell, account, digits=digits, text_file=text_file, wait=wait)
+            shell.show({"device_id": added}, f"[bold green]✓[/] {added} is part of your account, and holds your keys.")
+            return
+        if digits:
+            offer = pairing.offer_code(account)
+            with shell.working("Waiting for your other device: holdfast devices pair --digits"):
+                code = offer.wait(wait)
+            shell.show({"digits": code}, f"Type these digits on your other device:  [bold]{code[:4]} {code[4:]}[/]")
+        else:
+            _show_code(shell, pairing.request(account).text())
+        with shell.working("Waiting for your other device"):
+            joined = pairing.complete(account, wait_seconds=wait)
+            prekeys.publish(account)
+    show_joined(shell, joined)
+
+
+def _bring_in(shell: Shell, account: Account, *, digits: bool, text_file: Path | None, wait: int) -> UUID:
+    if not digits:
+        # Seen by nobody but the two devices, it proves to the new one that yours answered.
+        text = secret_file(text_file) if text_file else ask_secret("The text under the QR code of the new device")
+        with shell.working("Bringing it in"):
+            return pairing.accept(account, text.reveal().decode("utf-8", "replace").strip())
+    with shell.working("Waiting for the new device"):
+        answer = pairing.answer_code(account, wait_seconds=wait)
+    typed = secret_file(text_file) if text_file else ask_secret("The eight digits that the new device shows")
+    with shell.working("Bringing it in"):
+        return answer.confirm(typed.reveal().decode("utf-8", "replace"), wait_seconds=wait)
+
+
+def _show_code(shell: Shell, text: str) -> None:
+    drawn = io.StringIO()
+    if not shell.is_json:
+        segno.make(text, error="l").terminal(out=drawn, compact=True)
+    shell.show({"text": text}, f"{drawn.getvalue()}\n{text}\n")
+
+
+def show_joined(shell: Shell, joined: Joined) -> None:
+    """Print how this device came into the account."""
+    shell.show(
+        {
+            "by": joined.by,
+            "version": joined.opened.version,
+            "identity_words": list(joined.words),
+            "authenticated": joined.is_authenticated,
+        },
+        f"[bold green]✓[/] This device holds your account now, brought in by {joined.by}; its pre-keys are published.",
+        f"  Your identity key: {shown(joined.words)}",
+        *([] if joined.is_authenticated else ["  Compare these words with holdfast chain show on the other device."]),
+    )
+
+
+@command(
+    app,
+    "revoke",
+    asks="a yes, unless --yes is given.",
+    changes="the devices are out; identity key, vault key and archive key are replaced, your contacts told.",
+    exits={Exit.ASK_PERSON: "nobody said yes: nothing was revoked"},
+    examples=[(f"holdfast devices revoke {_DEVICE} --why lost", "Take a lost laptop out of your account.")],
+)
+def revoke(
+    context: typer.Context,
+    device_id: Annotated[list[UUID], typer.Argument(help="The devices to take out.")],
+    why: Annotated[Why, typer.Option(help="The reason, as your account chain states it for everybody.")] = Why.LOST,
+    yes: Annotated[bool, typer.Option("--yes", help="Say yes beforehand, instead of being asked.")] = False,
+) -> None:
+    """Take devices out of your account, and replace every key that they knew.
+
+    A revoked device reads nothing that is written from now on; what it has, it keeps. Password and phrase of your vault
+    are closed by this, and you set them again: a thief may have copied the doors.
+    """
+    shell = shell_of(context)
+    shell.confirm(f"Revoke {', '.join(map(str, device_id))} for good?", is_given=yes)
+    with shell.account() as account, shell.working("Revoking, and replacing keys"):
+        done = rotation.rotate(account, rotation.EVERYTHING, reason=_REASONS[why], revoke=device_id)
+    shell.show(care.document(done), *care.lines(done))

@@ -87,7 +87,8 @@ def _show(shell: Shell, account: Account, done: Enrolment, name: str) -> None:
         if done.is_active
         else "This device is pending. On another device of yours run:\n"
         f"    holdfast devices approve {done.device}\n"
-        "  and type the words below. With no other device left: holdfast recover --help"
+        "  and type the words below; then here: holdfast recover device\n"
+        "  With no other device at hand: holdfast recover --help"
     )
     shell.show(
         {

@@ -97,9 +97,6 @@ def receive(
             help="Go on for this many seconds, showing what comes.", min=0, max=_MAX_FOLLOW, metavar="SECONDS"
         ),
     ] = 0,
-    acknowledge: Annotated[
-        bool, typer.Option("--acknowledge", help="Put away what this device warns of, having read it.")
-    ] = False,
 ) -> None:
     """Fetch what was sent to you, and show it once.
 
@@ -108,7 +105,7 @@ def receive(
     was shown or written, unless --keep is given.
 
     What did not open, or what you should know (somebody opened a door of your vault, a key was used twice), is shown
-    each time until --acknowledge puts it away. It never holds up the messages behind it.
+    each time until holdfast maintain --seen puts it away. It never holds up the messages behind it.
 
     With --json, one line for each look: {"messages": [...], "reports": [...], "notices": [...]}; a message has
     "content" in base64url and, when it is UTF-8, "text".
@@ -123,7 +120,8 @@ def receive(
             if look.messages or not shown:
                 _show(shell, account, look, out)
             shown |= {b"", *(one.id for one in look.messages)}
-            _put_away(account, look, keep=keep, acknowledge=acknowledge)
+            for message in look.messages if not keep else []:
+                message.done()
             left = until - time.monotonic()
             if left <= 0:
                 return
@@ -140,18 +138,9 @@ class _Look:
 
 
 def _look(account: Account, shown: set[bytes]) -> _Look:
-    """Fetch what is new. Warnings come with the first look only: they stay until they are acknowledged."""
+    """Fetch what is new. Warnings come with the first look only: holdfast maintain --seen puts them away."""
     found = [one for one in messages.receive(account) if one.id not in shown]
     return _Look(found, [], []) if shown else _Look(found, messages.reports(account), letters.notices(account))
-
-
-def _put_away(account: Account, look: _Look, *, keep: bool, acknowledge: bool) -> None:
-    for message in look.messages if not keep else []:
-        message.done()
-    if acknowledge:
-        for report in look.reports:
-            report.done()
-        letters.put_away(account, look.notices)
 
 
 def _show(shell: Shell, account: Account, look: _Look, out: Path | None) -> None:

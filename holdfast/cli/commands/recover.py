@@ -1,47 +1,317 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`holdfast recover`: bring the keyring to a device that does not hold it, by one of the doors made beforehand.
+"""`holdfast recover`: bring the account to a device that does not hold it, by one of the doors made beforehand.
 
-Implements PROTOCOL section 6 (doors) at the keyboard of a new device; `recover escrow` goes through the officers.
-Does not make a door; `holdfast backup` does.
+Implements PROTOCOL section 6 (doors; after any recovery) at the keyboard of a new device; `recover escrow` goes
+through the officers. Does not make a door; `holdfast backup` does.
 """
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Final
+from uuid import UUID
+
 import typer
 
-from holdfast.cli.asking import PasswordFile, password
+from holdfast.cli.asking import PassphraseOfPhrase, PasswordFile, PhraseFile, ask_phrase, ask_secret, password
 from holdfast.cli.commands import recover_escrow
+from holdfast.cli.commands.devices import show_joined
 from holdfast.cli.exits import Exit
 from holdfast.cli.page import command
-from holdfast.cli.shell import shell_of
-from holdfast.client import doors, prekeys
+from holdfast.cli.shell import Shell, quoted, shell_of, shown
+from holdfast.client import pairing, prekeys, recover, share_requests
+from holdfast.client.account import Account
+from holdfast.client.errors import ConsentNeeded
+from holdfast.client.recover import KnownDevice, Opened, Recovered
+from holdfast.client.share_requests import OpenRequest
 
 app = typer.Typer(help="Ways back to your keys, on a device that does not hold them.", no_args_is_help=True)
-app.add_typer(recover_escrow.app, name="escrow")
+
+_MAX_EXPORT: Final = 4 * 1024 * 1024
+_ASKS_WHICH: Final = "which of your devices are lost, unless --lost, --all-lost or --none-lost says so."
+_CHANGES: Final = (
+    "this device is part of your account; identity, vault and archive key are replaced, lost devices revoked, your "
+    "contacts told."
+)
+_ASK_PERSON: Final = "which devices are lost was not said: say it with holdfast recover finish"
+_DEVICE: Final = "7d0c2f6e-6b7e-4a55-9a3b-2a4a3c1f9f10"
+
+Lost = Annotated[list[UUID] | None, typer.Option("--lost", help="A device that is lost; may be given again.")]
+AllLost = Annotated[bool, typer.Option("--all-lost", help="Every other device of yours is lost.")]
+NoneLost = Annotated[bool, typer.Option("--none-lost", help="You still have all your other devices.")]
+WithoutVault = Annotated[
+    bool, typer.Option("--without-vault", help="Go on although the vault on the server is lost; a new one replaces it.")
+]
+Wait = Annotated[int, typer.Option(help="Wait up to this many seconds.", min=0)]
 
 
 @command(
     app,
     "password",
-    asks="the password of your vault, unless --password-file names it.",
-    changes="this profile: it holds your identity key, your archive keys and your contacts; publishes its pre-keys.",
-    exits={Exit.UNTRUSTED: "the password does not open the vault, or the vault is not your account's"},
-    examples=[("holdfast recover password", "Bring your keys to a device that another device of yours approved.")],
+    asks=f"the password of your vault, unless --password-file names it; {_ASKS_WHICH}",
+    changes=_CHANGES,
+    exits={
+        Exit.UNTRUSTED: "the password does not open the vault, or the vault is not your account's",
+        Exit.ASK_PERSON: _ASK_PERSON,
+    },
+    examples=[
+        ("holdfast recover password", "Ask for the password, then which devices you lost."),
+        ("holdfast recover password --all-lost", "When everything was stolen."),
+    ],
 )
-def by_password(context: typer.Context, password_file: PasswordFile = None) -> None:
-    """Bring your keyring to this device, by your vault's password.
+def by_password(
+    context: typer.Context,
+    password_file: PasswordFile = None,
+    lost: Lost = None,
+    all_lost: AllLost = False,
+    none_lost: NoneLost = False,
+) -> None:
+    """Bring your account to this device by your vault's password.
 
     The vault is opened here, on this device; the server sees neither the password nor a key. It must be signed by
-    your account's own key and be no older than one seen before.
+    your account's own key and be no older than one seen before. Everything the password could have opened is then
+    replaced, also if you lost nothing: the password has been typed.
     """
     shell = shell_of(context)
     with shell.account() as account:
         typed = password(password_file, "Password of your vault")
         with shell.working("Opening your vault"):
-            version = doors.open_with_password(account, password=typed).version
-        with shell.working("Publishing pre-keys"):
-            prekeys.publish(account)
+            opened = recover.by_password(account, typed)
+        _finish(shell, account, opened, _Which(lost, all_lost, none_lost))
+
+
+@command(
+    app,
+    "phrase",
+    asks=f"the 24 words of your recovery phrase, unless --phrase-file names them; {_ASKS_WHICH}",
+    changes=_CHANGES,
+    exits={
+        Exit.UNTRUSTED: "the phrase does not open the vault, or the vault is not your account's",
+        Exit.ASK_PERSON: _ASK_PERSON,
+    },
+    examples=[
+        ("holdfast recover phrase", "Type the words from the paper, then say which devices you lost."),
+        ("holdfast recover phrase --phrase-file - --all-lost", "Take the words from another program."),
+    ],
+)
+def by_phrase(  # noqa: PLR0917 — options by name, for typer
+    context: typer.Context,
+    phrase_file: PhraseFile = None,
+    passphrase_of_phrase: PassphraseOfPhrase = False,
+    without_vault: WithoutVault = False,
+    lost: Lost = None,
+    all_lost: AllLost = False,
+    none_lost: NoneLost = False,
+) -> None:
+    """Bring your account to this device by your recovery phrase.
+
+    The words are typed on a screen of their own, which leaves nothing in the scrollback; a mistyped word is named, and
+    asked for again. Where the vault on the server is lost, --without-vault goes on with the phrase alone: it signs a
+    new identity key for you, and your archive keys come back from escrow or not at all.
+
+    Everything the phrase could have opened is then replaced. Make a new phrase afterwards: holdfast backup phrase.
+    """
+    shell = shell_of(context)
+    with shell.account() as account:
+        phrase = ask_phrase("Your recovery phrase", phrase_file)
+        beside = ask_secret("Passphrase beside the phrase") if passphrase_of_phrase else None
+        with shell.working("Opening your vault"):
+            opened = recover.by_phrase(account, phrase, passphrase=beside, without_vault=without_vault)
+        _finish(shell, account, opened, _Which(lost, all_lost, none_lost))
+
+
+@command(
+    app,
+    "device",
+    changes="this device holds your keys, and publishes its pre-keys.",
+    exits={Exit.NOT_YET: "no device of yours has brought this one in yet"},
+    examples=[("holdfast recover device --wait 60", "After holdfast devices approve on the other device.")],
+)
+def by_device(context: typer.Context, wait: Wait = 0) -> None:
+    """Take the keys that another device of yours sent when it approved this one.
+
+    The letter must come from a device that your account lists, and be sealed to this one.
+    """
+    shell = shell_of(context)
+    with shell.account() as account, shell.working("Waiting for your other device"):
+        joined = pairing.complete(account, wait_seconds=wait)
+        prekeys.publish(account)
+    show_joined(shell, joined)
+
+
+@command(
+    app,
+    "contacts",
+    asks=_ASKS_WHICH,
+    changes=f"your contacts, your devices and you are told that you ask; then {_CHANGES}",
+    exits={
+        Exit.NOT_YET: "too few contacts have given their share, or the delay runs: run it again later",
+        Exit.ASK_PERSON: _ASK_PERSON,
+    },
+    examples=[
+        ("holdfast recover contacts", "Ask your contacts, and show the code that you read to each of them."),
+        ("holdfast recover contacts --wait 3600", "Wait for their shares, then go on."),
+    ],
+)
+def by_contacts(  # noqa: PLR0917 — options by name, for typer
+    context: typer.Context,
+    wait: Wait = 0,
+    again: Annotated[bool, typer.Option("--again", help="Withdraw what you asked, and ask anew.")] = False,
+    lost: Lost = None,
+    all_lost: AllLost = False,
+    none_lost: NoneLost = False,
+) -> None:
+    """Bring your account to this device by the shares of your trusted contacts.
+
+    Call each contact and read the code out, six groups of five digits: your voice says who asks, the digits say which
+    device. They run holdfast contacts give. After your organisation's delay the shares are put together here. Any
+    device of yours can stop it meanwhile.
+    """
+    shell = shell_of(context)
+    with shell.account() as account:
+        if again:
+            share_requests.cancel_request(account)
+        asked = share_requests.open_request(account)
+        _show_request(shell, asked)
+        with shell.working("Waiting for your contacts"):
+            opened = recover.by_contacts(account, wait_seconds=wait)
+        _finish(shell, account, opened, _Which(lost, all_lost, none_lost))
+
+
+def _show_request(shell: Shell, asked: OpenRequest) -> None:
     shell.show(
-        {"version": version, "generations": [one.number for one in account.state.generations]},
-        f"[bold green]✓[/] This device holds your account now (vault version {version}); its pre-keys are published.",
+        {
+            "request_id": asked.request_id,
+            "code": list(asked.code),
+            "needed": asked.k,
+            "contacts": [UUID(bytes=one) for one in asked.contacts],
+            "state": asked.state,
+            "answered": asked.answered,
+            "not_before": asked.not_before,
+            "expires_at": asked.expires_at,
+        },
+        f"Read this code to {asked.k} of your {len(asked.contacts)} contacts:  [bold]{' '.join(asked.code)}[/]",
+        *(f"  {UUID(bytes=one)}" for one in asked.contacts),
+        f"{asked.answered} have answered.",
     )
+
+
+@command(
+    app,
+    "import",
+    asks=f"the password of the file, unless --password-file names it; {_ASKS_WHICH}",
+    changes=_CHANGES,
+    exits={
+        Exit.PROFILE: "this is no export file, or the vault on the server has another key",
+        Exit.UNTRUSTED: "the password does not open the file, or the file is not your account's",
+        Exit.ASK_PERSON: _ASK_PERSON,
+    },
+    examples=[
+        ("holdfast recover import /media/safe/holdfast.export", "Open the file that holdfast backup export wrote.")
+    ],
+)
+def by_import(  # noqa: PLR0917 — options by name, for typer
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, readable=True)],
+    password_file: PasswordFile = None,
+    without_vault: WithoutVault = False,
+    lost: Lost = None,
+    all_lost: AllLost = False,
+    none_lost: NoneLost = False,
+) -> None:
+    """Bring your account to this device by an export file.
+
+    The vault on the server is newer, and is taken wherever the file opens it. Where there is none, the file itself is.
+    """
+    shell = shell_of(context)
+    with shell.account() as account:
+        typed = password(password_file, "Password of the file")
+        with file.open("rb") as opened_file:
+            data = opened_file.read(_MAX_EXPORT)
+        with shell.working("Opening the file"):
+            opened = recover.by_export(account, data, password=typed, without_vault=without_vault)
+        _finish(shell, account, opened, _Which(lost, all_lost, none_lost))
+
+
+@command(
+    app,
+    "finish",
+    asks=_ASKS_WHICH,
+    changes=_CHANGES,
+    exits={Exit.PROFILE: "no door was opened on this device", Exit.ASK_PERSON: _ASK_PERSON},
+    examples=[(f"holdfast recover finish --lost {_DEVICE}", "Go on where a recovery was interrupted.")],
+)
+def finish(context: typer.Context, lost: Lost = None, all_lost: AllLost = False, none_lost: NoneLost = False) -> None:
+    """Carry on with a recovery that was interrupted after the door was open.
+
+    Every step is kept, and none is taken twice.
+    """
+    shell = shell_of(context)
+    with shell.account() as account:
+        _conclude(shell, account, recover.devices(account), _Which(lost, all_lost, none_lost))
+
+
+class _Which:
+    """Which devices are lost, as the options say it."""
+
+    def __init__(self, lost: Sequence[UUID] | None, all_lost: bool, none_lost: bool) -> None:
+        if sum((bool(lost), all_lost, none_lost)) > 1:
+            raise typer.BadParameter("one of --lost, --all-lost and --none-lost")
+        self._lost = list(lost or [])
+        self._all = all_lost
+        self._is_said = bool(lost) or all_lost or none_lost
+
+    def of(self, devices: Sequence[KnownDevice], ask: Callable[[KnownDevice], bool]) -> list[UUID]:
+        """Return the lost ones among the account's devices, asking about each where nothing was said."""
+        if self._is_said or not devices:
+            return [one.device for one in devices] if self._all else self._lost
+        if not sys.stdin.isatty():
+            raise ConsentNeeded(
+                "The door is open. Which of your devices are lost was not said, so nothing was replaced yet.",
+                way_out="Say it: holdfast recover finish with --lost DEVICE, --all-lost or --none-lost.",
+            )
+        return [one.device for one in devices if not ask(one)]
+
+
+def _finish(shell: Shell, account: Account, opened: Opened, which: _Which) -> None:
+    for contact in opened.blamed:
+        shell.note(f"[yellow]The share of {UUID(bytes=contact)} was wrong and was not used.[/]")
+    _conclude(shell, account, opened.devices, which)
+
+
+def _conclude(shell: Shell, account: Account, devices: Sequence[KnownDevice], which: _Which) -> None:
+    def has(one: KnownDevice) -> bool:
+        return typer.confirm(f"Do you still have {quoted(one.name or 'a device without a name')} ({one.device})?")
+
+    lost = which.of(devices, has)
+    with shell.working("Replacing keys, and telling your contacts"):
+        done = recover.finish(account, lost=lost)
+        prekeys.publish(account)
+    shell.show(_document(done), *_lines(done))
+
+
+def _document(done: Recovered) -> dict[str, object]:
+    return {
+        "identity_words": list(done.words),
+        "revoked": done.revoked,
+        "needs": [{"kind": one.kind, "needs": one.needs} for one in done.needs],
+        "missing_generations": done.missing,
+    }
+
+
+def _lines(done: Recovered) -> list[str]:
+    return [
+        "[bold green]✓[/] Your account is on this device, under new keys.",
+        f"  Your identity key: {shown(done.words)}",
+        *(f"  Revoked: {one}" for one in done.revoked),
+        *(
+            f"  [yellow]The archive key of generation {one} did not come back;[/] escrow may have it."
+            for one in done.missing
+        ),
+        *(f"  [yellow]Your {one.kind} is not set:[/] {one.needs}" for one in done.needs),
+    ]
+
+
+app.add_typer(recover_escrow.app, name="escrow")

@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`holdfast maintain` and `holdfast rotate`: what is due on this device, and keys replaced before that.
+
+Implements the care of PROTOCOL sections 2, 4, 5 and 8 at the keyboard; every rotation runs in its seven steps.
+Does not decide what only a person can: it says so, with the command that answers it.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Annotated, Final
+
+import typer
+from rich.markup import escape
+
+from holdfast.cli.exits import Exit
+from holdfast.cli.page import command
+from holdfast.cli.shell import quoted, shell_of
+from holdfast.client import maintenance, rotation, standing
+from holdfast.client.maintenance import Done, Outcome
+from holdfast.client.rotation_record import Part, Progress
+from holdfast.core.entries import Reason
+
+_MARKS: Final = {
+    Outcome.DONE: "[bold green]✓[/]",
+    Outcome.NOTHING: "[dim]·[/]",
+    Outcome.NEEDS_YOU: "[bold yellow]![/]",
+    Outcome.FAILED: "[bold red]✗[/]",
+}
+
+
+class What(StrEnum):
+    """What can be replaced."""
+
+    IDENTITY = rotation.IDENTITY
+    DEVICE = rotation.DEVICE
+    VAULT = rotation.VAULT
+    ARCHIVE = rotation.ARCHIVE
+
+
+class Why(StrEnum):
+    """The reasons that a person can have."""
+
+    REQUEST = "request"
+    SECURITY = "security"
+    COMPROMISED = "compromised"
+
+
+_REASONS: Final = {
+    Why.REQUEST: Reason.USER_REQUEST,
+    Why.SECURITY: Reason.SECURITY_EVENT,
+    Why.COMPROMISED: Reason.DEVICE_COMPROMISED,
+}
+
+
+def maintain(
+    context: typer.Context,
+    seen: Annotated[bool, typer.Option("--seen", help="First put away the warnings that you have read.")] = False,
+) -> None:
+    """Do everything that is due, and say what was done, what failed, and what needs you.
+
+    Takes what other devices of yours sent, sends what waits, tops up pre-keys, follows your account, your organisation
+    and the key log, carries on an interrupted rotation or begins the monthly one, saves your keyring, and destroys old
+    keys whose time is over. What is not due is not done: run it as often as you like, daily from cron or a timer.
+
+    A line marked ! is yours to answer, with the command named. Warnings come back until --seen puts them away.
+    """
+    shell = shell_of(context)
+    with shell.account() as account:
+        put_away = standing.seen(account) if seen else 0
+        with shell.working("Doing what is due"):
+            report = maintenance.maintain(account)
+    shell.show(
+        {
+            "items": [
+                {"item": one.item, "outcome": one.outcome.value, "said": one.said, "way_out": one.way_out}
+                for one in report
+            ],
+            "put_away": put_away,
+        },
+        *(line for one in report for line in _lines(one)),
+    )
+    if any(one.outcome is Outcome.FAILED for one in report):
+        raise typer.Exit(Exit.FAILED)
+
+
+def _lines(one: Done) -> list[str]:
+    # What is said may name other people's words.
+    said = f"{_MARKS[one.outcome]} {one.item:<15} {quoted(one.said)[1:-1]}"
+    return [said, *([f"  → {escape(one.way_out)}"] if one.way_out else [])]
+
+
+def rotate(
+    context: typer.Context,
+    what: Annotated[
+        list[What] | None, typer.Argument(help="What to replace; identity, vault and archive if none.")
+    ] = None,
+    why: Annotated[Why, typer.Option(help="The reason, as your account chain states it for everybody.")] = Why.REQUEST,
+) -> None:
+    """Replace keys before their time, in steps that survive an interruption at any point.
+
+    identity: the key that signs your account; your contacts follow the change by its signature. device: this device's
+    own keys, with the identity. vault: the key of your keyring on the server; password and phrase are closed by that,
+    and you set them again. archive: the key of what you encrypt from now on.
+
+    The old keys open your history until 30 days are over; then holdfast maintain destroys them. An interrupted rotation
+    is taken up by the next holdfast maintain. To take a lost device out: holdfast devices revoke.
+    """
+    shell = shell_of(context)
+    parts = {one.value for one in what or ()} or rotation.EVERYTHING
+    with shell.account() as account, shell.working("Replacing keys"):
+        done = rotation.rotate(account, parts, reason=_REASONS[why])
+    shell.show(document(done), *lines(done))
+
+
+def names(parts: Part) -> list[str]:
+    """Return the parts of a rotation by their names."""
+    return [str(one.name).lower() for one in Part if one in parts]
+
+
+def document(done: Progress) -> dict[str, object]:
+    """Return a rotation, for JSON."""
+    return {
+        "rotation_id": done.id,
+        "replaced": names(done.parts),
+        "revoked": list(done.revoked),
+        "unreached": list(done.unreached),
+        "done": done.is_done,
+        "destroy_at": done.destroy_at,
+        "needs": list(done.needs),
+    }
+
+
+def lines(done: Progress) -> list[str]:
+    """Return a rotation, for people."""
+    return [
+        f"[bold green]✓[/] Replaced: {', '.join(names(done.parts))}."
+        + (f" Revoked: {', '.join(map(str, done.revoked))}." if done.revoked else ""),
+        f"  The old keys are destroyed after {datetime.fromtimestamp(done.destroy_at, UTC):%Y-%m-%d}.",
+        *(f"  [yellow]{one} could not be told yet; holdfast maintain tries again.[/]" for one in done.unreached),
+        *(f"  [yellow]Your {kind} no longer opens your keyring:[/] holdfast backup {kind}" for kind in done.needs),
+    ]
+
+
+def register(app: typer.Typer) -> None:
+    """Add both commands."""
+    command(
+        app,
+        "maintain",
+        changes="whatever is due: pre-keys, mailbox, rotation, keyring; destroys keys whose time is over.",
+        exits={Exit.FAILED: "a part failed; the others were done"},
+        examples=[
+            ("holdfast maintain", "Do what is due."),
+            ("holdfast maintain --seen", "Put the warnings away, then do what is due."),
+            ("17 * * * * holdfast maintain --json >>holdfast.log", "Every hour, as a line for crontab -e."),
+        ],
+    )(maintain)
+    command(
+        app,
+        "rotate",
+        changes="your keys, your account chain, your vault, and the sessions with your contacts.",
+        exits={Exit.PROFILE: "this device may not: it is not active, or another one rotated meanwhile"},
+        examples=[
+            ("holdfast rotate", "Replace identity key, vault key and archive key."),
+            ("holdfast rotate device --why security", "Replace this device's own keys."),
+        ],
+    )(rotate)
