@@ -23,6 +23,7 @@ PARTS = (
     ("uploads", "postgresql"),
     ("uploads", "sqlite"),
     ("releases", "sqlite"),
+    ("sessions", "none"),
 )
 
 
@@ -30,7 +31,7 @@ def run(part: str, database: str) -> list[dict[str, str]]:
     """Run one part on one database and return its rows."""
     with tempfile.TemporaryDirectory(prefix="holdfast-bench-") as state:
         environment = {**os.environ, "HOLDFAST_STATE_DIR": state, "DJANGO_SETTINGS_MODULE": "bench.settings"}
-        if database == "sqlite":
+        if database != "postgresql":
             environment.pop("HOLDFAST_TEST_POSTGRES", None)
         else:
             environment["HOLDFAST_TEST_POSTGRES"] = _fresh_database(part)

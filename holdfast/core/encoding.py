@@ -35,9 +35,12 @@ _SHORT: Final = [
 def _head(major: int, argument: int) -> bytes:
     if argument < 256:
         return _SHORT[major][argument]
-    for info, width in ((25, 2), (26, 4), (27, 8)):
-        if argument >> 8 * width == 0 and argument <= MAX_UINT:
-            return bytes((major << 5 | info,)) + argument.to_bytes(width, "big")
+    if argument < 1 << 16:
+        return ((major << 5 | 25) << 16 | argument).to_bytes(3, "big")
+    if argument < 1 << 32:
+        return ((major << 5 | 26) << 32 | argument).to_bytes(5, "big")
+    if argument <= MAX_UINT:
+        return ((major << 5 | 27) << 64 | argument).to_bytes(9, "big")
     raise ValueError("integer above 2^53 - 1")
 
 
@@ -214,9 +217,9 @@ class Fields:
         if not isinstance(value, dict):
             raise Malformed(f"{what}: not a map")
         required = frozenset(required)
-        if missing := required - value.keys():
-            raise Malformed(f"{what}: field {min(missing)} is missing")
-        if unknown := value.keys() - required - frozenset(optional):
+        if not required <= value.keys():
+            raise Malformed(f"{what}: field {min(required - value.keys())} is missing")
+        if len(value) > len(required) and (unknown := value.keys() - required - frozenset(optional)):
             raise Malformed(f"{what}: field {min(unknown)} is unknown")
         self._map = value
         self._what = what

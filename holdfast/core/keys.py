@@ -137,6 +137,9 @@ _PARSERS: Final = {
 }
 
 
+_KINDS: Final = {bytes((kind,)): kind for kind in KeyKind}
+
+
 @dataclass(frozen=True)
 class PublicKey:
     """A public key that has been checked: one that exists is canonical and safe to use.
@@ -155,7 +158,7 @@ class PublicKey:
     def _of_own(cls, kind: KeyKind, raw: bytes, parsed: object) -> "PublicKey":
         """Make the public half of a private key held here: what the library derived needs no second look."""
         own = object.__new__(cls)
-        own.__dict__.update(kind=kind, raw=raw, _parsed=parsed)
+        own.__dict__.update(kind=kind, raw=raw, encoded=bytes((kind,)) + raw, _parsed=parsed)
         return own
 
     @property
@@ -188,13 +191,14 @@ def decode_public_key(data: bytes, *, expect: KeyKind | frozenset[KeyKind] | Non
     section 3 refuses: non-canonical, small order, off the curve, above the modulus, RSA other than 3072 bits
     with e = 65537.
     """
-    try:
-        kind = KeyKind(data[0])
-    except (IndexError, ValueError):
-        raise Malformed("key: unknown type byte") from None
+    kind = _KINDS.get(data[:1])
+    if kind is None:
+        raise Malformed("key: unknown type byte")
     if expect is not None and kind not in (expect if isinstance(expect, frozenset) else (expect,)):
         raise Malformed(f"key: {kind.name} is not the kind expected here")
-    return PublicKey(kind, data[1:])
+    key = PublicKey(kind, data[1:])
+    key.__dict__["encoded"] = data  # as read: what encoding it again would give
+    return key
 
 
 def verify(public: PublicKey, signature: bytes, data: bytes) -> None:

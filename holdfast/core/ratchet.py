@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from hmac import digest
-from typing import Final
+from typing import Final, TypeAlias
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes
@@ -35,6 +35,8 @@ _SMALLEST_BODY: Final = 4 + TAG_SIZE
 _ROOT: Final = label("root")
 _MESSAGE: Final = label("msg")
 _SHA256: Final = hashes.SHA256()
+# Salt, body and associated data of one message.
+_Sealed: TypeAlias = tuple[bytes, bytes, bytes]
 _PUBLIC_SIZES: Final = {KeyKind.X25519: 33, KeyKind.P256_AGREEMENT: 66}
 
 
@@ -54,9 +56,9 @@ def derive_chain(chain: bytes) -> bytes:
     return digest(chain, b"\x02", "sha256")
 
 
-def _open_header(key: bytes, salt: bytes, sealed: bytes, prefix: bytes) -> bytes | None:
+def _open_header(cipher: AESGCM, salt: bytes, sealed: bytes, prefix: bytes) -> bytes | None:
     try:
-        return AESGCM(key).decrypt(salt, sealed, prefix)
+        return cipher.decrypt(salt, sealed, prefix)
     except InvalidTag:
         return None
 
@@ -200,48 +202,49 @@ class Ratchet(HoldsSecrets):
             else:
                 number = int.from_bytes(header[-4:], "big")
                 if number != self.received or number >= MAX_NUMBER:
-                    return self._open_out_of_order(number, salt, body, aad, now)
+                    return self._open_out_of_order(number, (salt, body, aad), now)
                 chain = self._receiving
                 plaintext = _open_body(digest(chain, b"\x01", "sha256"), salt, body, aad)
                 self._receiving = digest(chain, b"\x02", "sha256")
                 self.received = number + 1
                 return plaintext
-        header_or_none = _open_header(self._next_receiving, salt, sealed, prefix)
-        if header_or_none is not None:
-            return self._open_after_step(header_or_none, salt, body, aad, now)
+        cipher = AESGCM(self._next_receiving)
+        found = _open_header(cipher, salt, sealed, prefix)
+        if found is not None:
+            return self._open_after_step(cipher, found, (salt, body, aad), now)
         for key in self.skipped.header_keys():
             if key != self._receiving_header_key:
-                header_or_none = _open_header(key, salt, sealed, prefix)
-                if header_or_none is not None:
-                    return self._open_skipped(key, int.from_bytes(header_or_none[-4:], "big"), salt, body, aad)
+                found = _open_header(AESGCM(key), salt, sealed, prefix)
+                if found is not None:
+                    return self._open_skipped(key, int.from_bytes(found[-4:], "big"), (salt, body, aad))
         raise UnwrapFailed("message does not open")
 
-    def _open_out_of_order(self, number: int, salt: bytes, body: bytes, aad: bytes, now: int) -> bytes:
+    def _open_out_of_order(self, number: int, sealed: _Sealed, now: int) -> bytes:
         if number < self.received:
-            return self._open_skipped(self._receiving_header_key, number, salt, body, aad)
-        return self._open_ahead(number, salt, body, aad, now)
+            return self._open_skipped(self._receiving_header_key, number, sealed)
+        return self._open_ahead(number, sealed, now)
 
-    def _open_skipped(self, header_key: bytes, number: int, salt: bytes, body: bytes, aad: bytes) -> bytes:
+    def _open_skipped(self, header_key: bytes, number: int, sealed: _Sealed) -> bytes:
         message_key = self.skipped.find(header_key, number)
         if message_key is None:
             # A replay, or a message whose key was dropped.
             raise UnwrapFailed("message does not open")
-        plaintext = _open_body(message_key, salt, body, aad)
+        plaintext = _open_body(message_key, *sealed)
         self.skipped.remove(header_key, number)
         return plaintext
 
-    def _open_ahead(self, number: int, salt: bytes, body: bytes, aad: bytes, now: int) -> bytes:
+    def _open_ahead(self, number: int, sealed: _Sealed, now: int) -> bytes:
         # Before any key is derived: a peer that claims message 2^31 gets no work out of us.
         if number - self.received > MAX_SKIP or number >= MAX_NUMBER:
             raise UnwrapFailed("message does not open")
         missing, chain = _missing(self._receiving, self.received, number)
-        plaintext = _open_body(derive_message(chain), salt, body, aad)
+        plaintext = _open_body(derive_message(chain), *sealed)
         self.skipped.add(self._receiving_header_key, missing, now)
         self._receiving = derive_chain(chain)
         self.received = number + 1
         return plaintext
 
-    def _open_after_step(self, header: bytes, salt: bytes, body: bytes, aad: bytes, now: int) -> bytes:
+    def _open_after_step(self, header_cipher: AESGCM, header: bytes, sealed: _Sealed, now: int) -> bytes:
         """Take the peer's new key: the rest of the old chain, a new receiving chain, then a new sending one."""
         previous = int.from_bytes(header[-8:-4], "big")
         number = int.from_bytes(header[-4:], "big")
@@ -254,15 +257,13 @@ class Ratchet(HoldsSecrets):
             raise UnwrapFailed("message does not open") from None
         rest = _missing(self._receiving, self.received, previous)[0] if self._receiving else {}
         missing, chain = _missing(chain, 0, number)
-        plaintext = _open_body(derive_message(chain), salt, body, aad)
+        plaintext = _open_body(derive_message(chain), *sealed)
         own = AgreementKey.generate(self._kind)
         sending = derive_root(root, own.exchange(peer).reveal())
         # From here on nothing fails: everything before worked on locals.
-        self.skipped.add(self._receiving_header_key, rest, now)
-        self.skipped.add(self._next_receiving, missing, now)
+        self.skipped.turn(self._receiving_header_key, rest, self._next_receiving, missing, now)
         self._receiving_header_key, self._next_receiving = self._next_receiving, next_receiving
-        self._receiving_header = AESGCM(self._receiving_header_key)
-        self.skipped.keep_old_chains(self._receiving_header_key)
+        self._receiving_header = header_cipher
         self._receiving, self.received = derive_chain(chain), number + 1
         self._begin_sending(own, sending)
         return plaintext

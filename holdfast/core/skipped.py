@@ -68,10 +68,17 @@ class SkippedKeys(HoldsSecrets):
             oldest = next(iter(self._chains))
             self.remove(oldest, next(iter(self._chains[oldest])))
 
-    def keep_old_chains(self, current: bytes) -> None:
-        """Keep the chain of `current` and the 5 newest others: what bounds the trials for a junk message."""
-        old = [key for key in self._chains if key != current]
-        for key in old[: max(0, len(old) - MAX_OLD_CHAINS)]:
+    def turn(self, old: bytes, rest: Mapping[int, bytes], new: bytes, missing: Mapping[int, bytes], now: int) -> None:
+        """Go over to the chain of header key `new`: store what the old one still lacks, and what the new one skips.
+
+        Of old chains the 5 newest that lack something are kept: what bounds the trials for a junk message.
+        """
+        if not (self.count or rest or missing):
+            return
+        self.add(old, rest, now)
+        self.add(new, missing, now)
+        old_chains = [key for key in self._chains if key != new]
+        for key in old_chains[: max(0, len(old_chains) - MAX_OLD_CHAINS)]:
             self.count -= len(self._chains.pop(key))
             self.is_changed = True
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Final
 
 from holdfast.core.cose import Sign1
@@ -25,6 +24,7 @@ MESSAGE: Final = 0x02
 PREFIX_SIZE: Final = 4
 MAX_MESSAGE: Final = MAX_BLOB
 _LENGTH_SIZE: Final = 2
+_REQUIRED: Final = frozenset((1, 2, 3, 6, 7))
 
 
 def prefix(kind: int, suite: Suite) -> bytes:
@@ -68,7 +68,7 @@ class InitialPart:
     @classmethod
     def from_body(cls, body: bytes, suite: Suite) -> InitialPart:
         """Read the dCBOR; raises Malformed, also for a key or ciphertext that is not of the suite."""
-        fields = Fields(decode(body, max_size=MAX_BLOB), "initial part", (1, 2, 3, 6, 7), (4, 5))
+        fields = Fields(decode(body, max_size=MAX_BLOB), "initial part", _REQUIRED, (4, 5))
         if (5 in fields) is not suite.has_kem:
             raise fields.refuse(5, "does not fit the suite")
         return cls(
@@ -83,32 +83,34 @@ class InitialPart:
         )
 
 
-# Not frozen: one is made for every message, and a frozen one costs a tenth of decrypting it.
-@dataclass
 class Incoming:
-    """A message taken apart. initial_bytes: everything before enc_header of an initial message, else b""."""
+    """A message taken apart: a claim, all of it, until a session has opened it.
 
-    suite: Suite
-    prefix: bytes
-    initial_bytes: bytes
-    sealed: bytes
+    initial_bytes: everything before enc_header of an initial message, else b"". initial_hash: its SHA-256, which routes
+    a repeated initial part to its session before any key is looked up; None without one. sealed: enc_header || body.
+    """
+
+    __slots__ = ("_initial", "initial_bytes", "initial_hash", "prefix", "sealed", "suite")
+
+    def __init__(self, suite: Suite, prefix: bytes, initial_bytes: bytes, sealed: bytes) -> None:
+        self.suite = suite
+        self.prefix = prefix
+        self.initial_bytes = initial_bytes
+        self.initial_hash = hashlib.sha256(initial_bytes).digest() if initial_bytes else None
+        self.sealed = sealed
+        self._initial: InitialPart | None = None
 
     @property
     def is_initial(self) -> bool:
         """Whether it carries what begins a session: the first message, and each until the initiator was answered."""
         return bool(self.initial_bytes)
 
-    @cached_property
+    @property
     def initial(self) -> InitialPart | None:
-        """The initial part, read when it is asked for: one that repeats is known by its hash. Raises Malformed."""
-        if not self.initial_bytes:
-            return None
-        return InitialPart.from_body(self.initial_bytes[PREFIX_SIZE + _LENGTH_SIZE :], self.suite)
-
-    @cached_property
-    def initial_hash(self) -> bytes | None:
-        """SHA-256 of the initial part: what routes a repeated one to its session before any key is looked up."""
-        return hashlib.sha256(self.initial_bytes).digest() if self.initial_bytes else None
+        """The initial part, read when first asked for: one that repeats is known by its hash. Raises Malformed."""
+        if self._initial is None and self.initial_bytes:
+            self._initial = InitialPart.from_body(self.initial_bytes[PREFIX_SIZE + _LENGTH_SIZE :], self.suite)
+        return self._initial
 
     @property
     def device_statement(self) -> Sign1 | None:

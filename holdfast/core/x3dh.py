@@ -11,6 +11,9 @@ import hashlib
 from dataclasses import dataclass
 from typing import Final
 
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
 from holdfast.core.bundle import VerifiedBundle
 from holdfast.core.encoding import Encodable, encode, label
 from holdfast.core.errors import Malformed, Untrusted
@@ -18,9 +21,9 @@ from holdfast.core.keys import AgreementKey, KemKey, PublicKey, encapsulate
 from holdfast.core.secret import SecretBytes
 from holdfast.core.statements import DeviceStatement
 from holdfast.core.suites import Suite
-from holdfast.core.wrapping import hkdf
 
 _SALT: Final = bytes(32)
+_SHA256: Final = hashes.SHA256()
 # X3DH's F: for these bytes no X25519 or P-256 secret stands, so KM collides with no input of another use.
 _FILLER: Final = b"\xff" * 32
 
@@ -77,7 +80,8 @@ def require_one_curve(suite: Suite, one: Party, other: Party) -> None:
         raise Untrusted("a session joins two devices of one tenant")
     if one.device.header.device == other.device.header.device or one.statement == other.statement:
         raise Untrusted("a session joins two devices")
-    if {one.device.suite.agreement_kind, other.device.suite.agreement_kind} != {suite.agreement_kind}:
+    kind = suite.agreement_kind
+    if one.device.agreement_key.kind is not kind or other.device.agreement_key.kind is not kind:
         raise Untrusted("the two devices' suites use different curves")
 
 
@@ -110,8 +114,8 @@ def _transcript(
 
 
 def _derive(suite: Suite, transcript: bytes, secrets: list[SecretBytes]) -> Agreement:
-    material = SecretBytes(b"".join([_FILLER, *(one.reveal() for one in secrets)]))
-    okm = hkdf(salt=_SALT, ikm=material, info=label("x3dh", int(suite), transcript), length=96).reveal()
+    material = b"".join([_FILLER, *[one.reveal() for one in secrets]])
+    okm = HKDF(_SHA256, 96, _SALT, label("x3dh", int(suite), transcript)).derive(material)
     return Agreement(transcript, SecretBytes(okm[:32]), SecretBytes(okm[32:64]), SecretBytes(okm[64:]))
 
 
