@@ -133,7 +133,11 @@ def publish(account: Account) -> Published:
 def _publish_signed(account: Account) -> bool:
     current = next((row for row in all_signed(account.store) if not row.replaced_at), None)
     now = account.api.clock.now()
-    is_due = current is None or now - current.made_at >= RENEW_AFTER_SECONDS or not _is_of_this_device(account, current)
+    is_due = (
+        current is None
+        or now - current.made_at >= RENEW_AFTER_SECONDS
+        or not _is_of_this_device(account, SignedPreKey, current.statement)
+    )
     row = _make_signed(account) if is_due or current is None else current
     for _ in range(_JUMPS):
         try:
@@ -150,9 +154,9 @@ def _publish_signed(account: Account) -> bool:
     raise ProfileError(*_CLONED)
 
 
-def _is_of_this_device(account: Account, row: SignedRow) -> bool:
+def _is_of_this_device(account: Account, kind: type[SignedPreKey] | type[BatchStatement], statement: bytes) -> bool:
     # After a rotation of the device's keys the same profile is another device.
-    return SignedPreKey.from_payload(Sign1.parse(row.statement).payload).header.device == account.device.id
+    return kind.from_payload(Sign1.parse(statement).payload).header.device == account.device.id
 
 
 def _make_signed(account: Account) -> SignedRow:
@@ -196,6 +200,11 @@ def _upload_unsent(account: Account) -> tuple[int, int]:
     stored = count = 0
     for batch in _batches(account):
         if not batch.leaves:
+            continue
+        if not _is_of_this_device(account, BatchStatement, batch.statement):
+            # The device was replaced before the answer came. The server may have handed these out meanwhile, so they
+            # run out like every other key of the old device.
+            replace(batch, leaves=b"").save(account.store)
             continue
         document = {"v": 1, "batch": b64u(batch.statement), "leaves": b64u(batch.leaves)}
         answer = account.api.post(f"devices/{account.device_text}/pre-keys", document)
