@@ -203,7 +203,8 @@ def test_contacts_door_refuses_another_set_another_secret_and_other_sizes() -> N
 
 def test_contacts_door_refuses_what_is_outside_the_format() -> None:
     plain: Any = decode(SEAL["contacts"](OWNERS[0]))
-    for fields in ({2: "phrase"}, {1: 2}, {3: {}}, {3: {1: bytes(15)}}, {3: {1: SET, 2: 1}}, {7: 1}, {10: bytes(47)}):
+    wrong: list[dict[int, Any]] = [{2: "phrase"}, {1: 2}, {3: {}}, {3: {1: bytes(15)}}, {3: {1: SET, 2: 1}}, {7: 1}]
+    for fields in [*wrong, {10: bytes(47)}]:
         with pytest.raises(Malformed):
             open_contacts_door(encode({**plain, **fields}), secret=VAULT_KEY, set_id=SET, owner=OWNERS[0])
 

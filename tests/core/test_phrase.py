@@ -6,6 +6,7 @@ import json
 import unicodedata
 from collections import Counter
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 import pytest
 from hypothesis import given
@@ -28,6 +29,8 @@ from holdfast.core.secret import SecretBytes
 
 VECTORS = Path(__file__).parents[1] / "vectors/bip39"
 LANGUAGES = tuple(Language)
+Form: TypeAlias = Literal["NFC", "NFD", "NFKC", "NFKD"]
+FORMS: tuple[Form, ...] = ("NFC", "NFD", "NFKC", "NFKD")
 SPACES = ["\t", "\n", "\r\n", " ", "\u00a0", "\u1680", "\u2003", "\u2009", "\u2028", "\u202f", "\u205f", "\u3000"]
 entropies = st.binary(min_size=32, max_size=32).map(SecretBytes)
 
@@ -79,7 +82,7 @@ def test_japanese_phrases_are_read_in_every_normal_form_and_with_either_space() 
         if len(entropy) != 32:
             continue
         assert "\u3000" in text
-        for form, space in itertools.product(("NFC", "NFD", "NFKC", "NFKD"), (" ", "\u3000")):
+        for form, space in itertools.product(FORMS, (" ", "\u3000")):
             written = space.join(unicodedata.normalize(form, text).split())
             assert parse(written) == Phrase(entropy, Language.JAPANESE)
         assert read(Phrase(entropy, Language.JAPANESE)) == unicodedata.normalize("NFKD", text).replace(" ", "\u3000")
@@ -98,12 +101,12 @@ def test_words_agree_with_the_oracle(entropy: SecretBytes, language: Language) -
 @given(
     entropies,
     st.sampled_from(LANGUAGES),
-    st.sampled_from(["NFC", "NFD", "NFKC", "NFKD"]),
+    st.sampled_from(FORMS),
     st.sampled_from([str.upper, str.lower, str.title, str.swapcase]),
     st.lists(st.lists(st.sampled_from(SPACES), min_size=1, max_size=3).map("".join), min_size=26, max_size=26),
 )
 def test_parse_takes_any_normal_form_case_and_white_space(
-    entropy: SecretBytes, language: Language, form: str, case: object, spaces: list[str]
+    entropy: SecretBytes, language: Language, form: Form, case: object, spaces: list[str]
 ) -> None:
     assert callable(case)
     words = [case(unicodedata.normalize(form, word)) for word in Phrase(entropy, language).words()]

@@ -6,6 +6,7 @@ import json
 import secrets
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import shamir_mnemonic as oracle
@@ -38,7 +39,7 @@ def words(share: Share) -> str:
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case[0].partition(".")[0] for case in CASES])
-def test_combine_agrees_with_the_published_vectors(case: list) -> None:
+def test_combine_agrees_with_the_published_vectors(case: list[Any]) -> None:
     name, mnemonics, secret, _ = case
     number = int(name.partition(".")[0])
     if number in OF_SEVERAL_GROUPS:
@@ -203,7 +204,7 @@ def test_combine_refuses_shares_that_do_not_belong_together() -> None:
 
 
 def test_combine_refuses_too_few_shares() -> None:
-    for few in ([], SHARES[:1], SHARES[:2]):
+    for few in ((), SHARES[:1], SHARES[:2]):
         with pytest.raises(QuorumNotMet, match=f"{len(few)} shares"):
             combine(few)
 
