@@ -331,13 +331,17 @@ class CodeAnswer:
         self._account = account
         self._side = side
         self._new_device = new_device
+        self._is_over = False
 
     def confirm(self, typed: str, *, wait_seconds: int = 0) -> UUID:
         """Bring in the new device if the digits typed are those this side has computed; returns its id.
 
         Raises WrongWords for others: somebody stands between the two devices, or a digit was mistyped.
         """
+        if self._is_over:
+            raise ProfileError("This pairing is over.", way_out="Start again on both devices.")
         waited(self._take_reveal, wait_seconds)
+        self._is_over = True
         try:
             asked = self._side.confirm("".join(typed.split()).replace("-", ""))
         except Untrusted:

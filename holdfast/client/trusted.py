@@ -7,6 +7,7 @@ Does not ask for shares back; `share_requests` does. k contacts together hold as
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -273,18 +274,22 @@ def _take(account: Account, letter: Letter) -> None:
 def _prune(account: Account) -> None:
     """Destroy shares that their owner's chain has named and names no more, and those of older sets never named."""
     kept = list(kept_shares(account))
+    for owner in {one.manifest.header.user for one in kept}:
+        # A contact who was left out gets no letter about it; the owner's chain is where she sees it.
+        with contextlib.suppress(ClientError):
+            contacts.refresh(account, owner)
     since = {one.manifest.header.user: one.manifest.created_at for one in kept if _is_current(account, one)}
     with account.store.transaction():
         for one in kept:
-            owner = one.manifest.header.user
-            if owner not in since or _is_current(account, one):
-                continue
-            if one.manifest.created_at < since[owner] or one.manifest.hash in _named_before(account, owner):
+            owner, made_at = one.manifest.header.user, one.manifest.created_at
+            is_left = one.manifest.hash in _named_before(account, owner) or made_at < since.get(owner, 0)
+            if is_left and not _is_current(account, one):
                 account.store.delete(HELD_SHARE, one.key)
 
 
 def _named_before(account: Account, owner: bytes) -> set[bytes]:
-    bodies = [Entry.parse(entry).body for entry in account.state.contacts[owner].entries]
+    pinned = account.state.contacts.get(owner)
+    bodies = [Entry.parse(entry).body for entry in pinned.entries] if pinned else []
     return {body.manifest_hash for body in bodies if isinstance(body, ShareManifest)}
 
 
