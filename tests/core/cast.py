@@ -18,6 +18,7 @@ from holdfast.core.keys import AgreementKey, KemKey, KeyKind, PublicKey, Recipie
 from holdfast.core.payloads import Header
 from holdfast.core.policy import ApproveWith, DepositRule, Officer, Policy, SignedPolicy, Terms, verify_founding
 from holdfast.core.prekeys import BatchStatement, SignedPreKey
+from holdfast.core.share_manifest import Manifest, ShareRequest
 from holdfast.core.statements import (
     ArchiveStatement,
     Consent,
@@ -172,6 +173,12 @@ def begin(recovery_key: PublicKey | None = None) -> tuple[list[Entry], ChainStat
 
 
 BATCH: Final = BatchStatement(DEVICE, Suite.HYBRID, id_of("batch"), 100, hash_of("root"))
+MANIFEST: Final = Manifest(
+    USER, id_of("set"), 2, NOW, tuple((one, hash_of("share")) for one in (CAROL, DAN, ERIN)), hash_of("door")
+)
+SHARE_REQUEST: Final = ShareRequest(
+    replace(DEVICE, device=PHONE, expires_at=NOW + 3 * DAY), SEALING.public, hash_of("phone"), MANIFEST.hash
+)
 PAYLOADS: Final[dict[str, Any]] = {
     "device": device_statement(),
     "device on P-256": device_statement(SigningKey.generate(KeyKind.P256_SIGNING), suite=Suite.HYBRID_P256),
@@ -192,5 +199,7 @@ PAYLOADS: Final[dict[str, Any]] = {
     "approval": approval(),
     "denial": approval(approves=False, shares=()),
     "veto": Veto(DEVICE, hash_of("q"), "I have my phone"),
+    "share manifest": MANIFEST,
+    "share request": SHARE_REQUEST,
     "attestation": Attestation(USER, hash_of("head"), AIK.public, id_of("case"), hash_of("phone")),
 }

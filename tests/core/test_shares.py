@@ -61,6 +61,25 @@ def test_inverse_agrees_with_the_slow_field_for_every_element() -> None:
     assert [shares._inverse(a) for a in range(1, 256)] == INVERSE[1:]
 
 
+def test_interpolate_agrees_with_the_slow_field_at_every_x() -> None:
+    points = {x: secrets.token_bytes(3) for x in (0, 1, 7, 254, 255)}
+    found = {at: shares.interpolate({x: SecretBytes(y) for x, y in points.items()}, at=at) for at in range(256)}
+    for at, value in found.items():
+        # Moving every x by `at` puts the question at zero, where the slow one answers it.
+        moved = {x ^ at: y for x, y in points.items()}
+        assert value.reveal() == (moved[0] if 0 in moved else slow_combine(moved))
+    # Any five of the values give the same polynomial again.
+    others = {x: found[x] for x in (3, 30, 77, 128, 200)}
+    assert all(shares.interpolate(others, at=x).reveal() == y for x, y in points.items())
+
+
+def test_interpolate_refuses_what_is_no_point() -> None:
+    share = SecretBytes(b"x")
+    for points, at in (({}, 0), ({1: share}, 256), ({1: share}, -1), ({256: share}, 0), ({-1: share}, 0)):
+        with pytest.raises(ValueError, match=r"byte|length"):
+            shares.interpolate(points, at=at)
+
+
 def test_split_evaluates_the_polynomial_of_the_page() -> None:
     made = shares.split(SecretBytes(b"\x53\x00"), m=3, n=5, random=fixed(b"\xca\x01", b"\x02\xff"))
     for i, share in made.items():
