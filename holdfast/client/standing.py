@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Final
 from uuid import UUID
 
-from holdfast.client import doors, evidence, key_log, letters, messages, officer, share_requests
+from holdfast.client import doors, evidence, key_log, letters, messages, officer, recover, share_requests
 from holdfast.client.account import Account
 
 _CASE_OVER: Final = frozenset({"closed", "denied", "vetoed", "expired", "cancelled"})
@@ -49,8 +49,14 @@ def needs_you(item: str, said: str, way_out: str) -> Done:
 
 
 def of_pending(account: Account) -> Iterator[Done]:
-    """Say what a device needs that is not part of its account yet."""
-    if not account.device.is_active:
+    """Say what a device needs that is not part of its account yet, or has not finished coming back to it."""
+    if recover.is_unfinished(account):
+        yield needs_you(
+            "this device",
+            "A recovery of your account on this device is not finished.",
+            "Finish it: holdfast recover finish",
+        )
+    elif not account.device.is_active:
         yield needs_you(
             "this device",
             "This device is not part of your account yet.",

@@ -1,0 +1,305 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One call does all that is due, says what it did and what needs the person, and the next one does nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from holdfast.client import (
+    archive,
+    bundles,
+    device,
+    doors,
+    escrow,
+    letters,
+    maintenance,
+    messages,
+    pairing,
+    prekey_rows,
+    prekeys,
+    recovery,
+    rotation,
+    sessions,
+    standing,
+    vault,
+)
+from holdfast.client.account import Account
+from holdfast.client.errors import Unreachable
+from holdfast.client.maintenance import Done, Outcome, maintain
+from holdfast.core.entries import Reason
+from holdfast.core.policy import DepositRule
+from tests.client.conftest import ALICE, BOB, CHEAP, PASSWORD, World
+from tests.client.lying_server import LyingServer, Tenant
+
+DAY = 86_400
+DID = (Outcome.DONE, Outcome.FAILED)
+
+
+def of(report: list[Done], item: str) -> list[Done]:
+    return [one for one in report if one.item == item]
+
+
+def did(report: list[Done]) -> list[Done]:
+    """What a call changed or failed at; what stands open is told at every call."""
+    return [one for one in report if one.outcome in DID]
+
+
+def needs(report: list[Done], part: str) -> list[Done]:
+    return [one for one in report if one.outcome is Outcome.NEEDS_YOU and part in one.said]
+
+
+@pytest.fixture
+def alice(world: World) -> Account:
+    account = world.published(ALICE)
+    vault.save(account)
+    doors.set_password(account, PASSWORD, cost=CHEAP)
+    vault.save_if_changed(account)
+    return account
+
+
+def test_call_after_a_call_does_nothing_and_says_so(world: World, alice: Account) -> None:
+    world.now += 8 * DAY
+    first = maintain(alice)
+    assert [one.item for one in did(first)] == ["pre-keys"]
+    before = len(world.server.log)
+    again = maintain(alice)
+    assert did(again) == []
+    assert of(again, "pre-keys") == [Done("pre-keys", Outcome.NOTHING, "Nothing was due.")]
+    changed = [(method, path) for method, path, _ in world.server.log[before:] if method != "GET"]
+    assert [path.rpartition("/")[2] for _, path in changed] == ["bundle", "check"], "the same bytes, and a question"
+
+
+def test_every_part_is_named_in_the_report(alice: Account) -> None:
+    assert {item.name for item in maintenance._ITEMS} <= {one.item for one in maintain(alice)}
+
+
+def test_part_that_fails_is_told_with_its_way_out_and_stops_no_other(world: World, alice: Account) -> None:
+    world.server.lies["GET escrow/policy"] = lambda answer: {**answer, "root_key": "AAAA"}
+    world.now += 8 * DAY
+    report = maintain(alice)
+    (failed,) = of(report, "organisation")
+    assert failed.outcome is Outcome.FAILED
+    assert "officers" in failed.way_out
+    assert of(report, "pre-keys")[0].outcome is Outcome.DONE
+    assert [one.item for one in did(report)] == ["organisation", "pre-keys"]
+
+
+def test_refused_statement_of_the_core_is_told_too(world: World, alice: Account) -> None:
+    world.server.lies[f"POST devices/{alice.device_text}/check"] = lambda answer: {**answer, "count": 7}
+    (failed,) = of(maintain(alice), "pre-keys")
+    assert (failed.outcome, "digest" in failed.said) == (Outcome.FAILED, True)
+
+
+def test_server_away_is_met_once_and_what_needs_none_is_still_done(world: World, alice: Account) -> None:
+    world.now += 8 * DAY
+    prekeys.publish(alice)
+    world.now += 31 * DAY
+    world.server.lost.add(".*")
+    alice.api._sleep = lambda _seconds: None
+    report = maintain(alice)
+    assert [one.outcome for one in report].count(Outcome.FAILED) == 1
+    assert report[0].item == "mailbox"
+    (old,) = of(report, "old keys")
+    assert (old.outcome, "1 pre-keys" in old.said) == (Outcome.DONE, True)
+    assert of(report, "pre-keys") == []
+
+
+# Messages
+
+
+def test_message_that_waited_is_sent(world: World, alice: Account) -> None:
+    bob = world.published(BOB)
+    messages.send(alice, BOB, b"first")
+    world.server.instead[".* users/[0-9a-f-]+/messages"] = lambda _body: (503, {"title": "x", "code": "unavailable"})
+    alice.api._sleep = lambda _seconds: None
+    assert not messages.send(alice, BOB, b"second").is_sent
+    (waits,) = of(maintain(alice), "outbox")
+    assert (waits.outcome, "1 messages" in waits.said) == (Outcome.NEEDS_YOU, True)
+    world.server.instead.clear()
+    (sent,) = of(maintain(alice), "outbox")
+    assert sent.outcome is Outcome.DONE
+    assert [one.body for one in messages.receive(bob)] == [b"first", b"second"]
+    assert of(maintain(alice), "outbox")[0].outcome is Outcome.NOTHING
+
+
+def test_sessions_end_when_nothing_can_arrive_in_them_any_more(world: World, alice: Account) -> None:
+    bob = world.published(BOB)
+    messages.send(alice, BOB, b"hello")
+    for one in messages.receive(bob):
+        one.done()
+    peer = sessions.Address(ALICE, alice.device.id)
+    world.now += 66 * DAY
+    maintain(bob)
+    assert sessions.places(bob.store, peer)
+    assert not bob.store.keys(sessions.INITIAL), "the initial part could come again for 60 days"
+    world.now += DAY
+    maintain(bob)
+    assert not sessions.places(bob.store, peer)
+    assert bob.store.keys("session") == []
+
+
+# The account and its devices
+
+
+def test_pending_device_is_named_on_the_others_and_told_so_itself(world: World, alice: Account) -> None:
+    phone = world.profile(ALICE)
+    done = device.enrol(phone, world.server.code(ALICE), name="phone")
+    (asked,) = needs(maintain(alice), "asks to become part")
+    assert f"holdfast devices approve {done.device}" in asked.way_out
+    own = maintain(phone)
+    assert [one.item for one in own if one.outcome is Outcome.NEEDS_YOU] == ["this device"]
+    assert did(own) == []
+    device.approve(alice, done.device, words=done.words)
+    assert needs(maintain(alice), "asks to become part") == []
+
+
+def test_entry_of_another_device_is_told_until_the_person_has_seen_it(world: World, alice: Account) -> None:
+    phone = world.another(alice)
+    pairing.sync(alice)
+    maintain(phone)
+    archive.new_generation(phone)
+    for _ in range(2):
+        report = maintain(alice)
+        assert len(needs(report, "was not made on this device")) == 1
+    assert standing.seen(alice) >= 1
+    assert needs(maintain(alice), "was not made on this device") == []
+
+
+def test_keys_that_another_device_changed_are_taken_over(world: World, alice: Account) -> None:
+    phone = world.another(alice)
+    pairing.sync(alice)
+    maintain(phone)
+    assert phone.identity_key.public == alice.identity_key.public
+    rotation.rotate(alice, {rotation.IDENTITY, rotation.VAULT}, reason=Reason.USER_REQUEST)
+    report = maintain(phone)
+    assert of(report, "mailbox")[-1].outcome is Outcome.DONE
+    assert phone.identity_key.public == alice.identity_key.public
+    assert phone.state.vault.key == alice.state.vault.key
+
+
+def test_identity_key_is_replaced_after_a_month(world: World, alice: Account) -> None:
+    before = alice.chain.aik
+    world.now += 29 * DAY
+    maintain(alice)
+    assert alice.chain.aik == before
+    world.now += 2 * DAY
+    (turned,) = of(maintain(alice), "rotation")
+    assert turned.outcome is Outcome.DONE
+    assert alice.chain.aik != before
+    assert of(maintain(alice), "rotation")[0].outcome is Outcome.NOTHING
+
+
+def test_rotation_that_was_interrupted_is_finished(world: World, alice: Account) -> None:
+    before = alice.chain.aik
+    path = f"POST users/{alice.user_text}/chain"
+    world.server.lost.add(path)
+    alice.api._sleep = lambda _seconds: None
+    with pytest.raises(Unreachable):
+        rotation.rotate(alice, {rotation.IDENTITY}, reason=Reason.USER_REQUEST)
+    world.server.lost.clear()
+    assert of(maintain(alice), "rotation")[0].outcome is Outcome.DONE
+    assert alice.chain.aik != before
+    assert alice.identity_key.public == alice.chain.aik
+
+
+# Archive, escrow and backup
+
+
+def test_new_month_gets_its_archive_key_deposited_and_saved(world: World, tmp_path: Path) -> None:
+    alice = world.depositor(tmp_path)
+    prekeys.publish(alice)
+    vault.save(alice)
+    assert did(maintain(alice)) == []
+    world.now += 31 * DAY
+    report = maintain(alice)
+    assert of(report, "archive")[0].said.endswith("generation 2.")
+    assert of(report, "escrow")[0].said == "Deposited 1 archive keys, as you agreed."
+    assert of(report, "backup")[0].outcome is Outcome.DONE
+    assert len(world.server.deposits) == 2
+    assert did(maintain(alice)) == []
+
+
+def test_archive_key_is_never_deposited_without_the_persons_yes(world: World, alice: Account) -> None:
+    archive.new_generation(alice)
+    report = maintain(alice)
+    assert of(report, "escrow") == [Done("escrow", Outcome.NOTHING, "Nothing was due.")]
+    assert world.server.deposits == {}
+
+
+def test_policy_that_wants_deposits_first_asks_for_the_persons_yes() -> None:
+    world = World(LyingServer(Tenant(rule=DepositRule.ALL)))
+    alice = world.published(ALICE)
+    archive.new_generation(alice)
+    (asked,) = of(maintain(alice), "escrow")
+    assert asked.outcome is Outcome.NEEDS_YOU
+    assert "holdfast escrow" in asked.way_out
+    assert world.server.deposits == {}
+    escrow.consent(alice)
+    assert of(maintain(alice), "escrow")[0].outcome is Outcome.DONE
+
+
+def test_keyring_is_saved_when_it_holds_something_new(world: World, alice: Account) -> None:
+    world.published(BOB)
+    assert of(maintain(alice), "backup")[0].outcome is Outcome.NOTHING
+    bundles.claim(alice, BOB)
+    assert of(maintain(alice), "backup")[0].outcome is Outcome.DONE
+    assert of(maintain(alice), "backup")[0].outcome is Outcome.NOTHING
+
+
+def test_account_on_one_device_without_a_backup_is_warned_of(world: World, alice: Account) -> None:
+    assert needs(maintain(alice), "no way back") == []
+    assert needs(maintain(world.published(BOB)), "no way back")
+
+
+def test_door_that_a_new_vault_key_closed_is_named(alice: Account) -> None:
+    rotation.rotate(alice, {rotation.VAULT}, reason=Reason.USER_REQUEST)
+    (closed,) = needs(maintain(alice), "no longer opens")
+    assert closed.way_out == "holdfast backup password"
+
+
+# What others did
+
+
+def test_case_about_the_person_is_told(world: World, tmp_path: Path) -> None:
+    alice = world.depositor(tmp_path)
+    prekeys.publish(alice)
+    assert needs(maintain(alice), "Officers are asked") == []
+    tablet = world.enrolled(ALICE)
+    opened = recovery.open_case(tablet, reason="lost both", purpose="recovery", subject=ALICE)
+    (told,) = needs(maintain(alice), "Officers are asked")
+    assert str(opened.case_id) in told.said
+
+
+def test_door_that_a_new_device_read_is_told_until_it_was_seen(world: World, alice: Account) -> None:
+    phone = world.enrolled(ALICE)
+    doors.open_with_password(phone, password=PASSWORD)
+    for _ in range(2):
+        (told,) = needs(maintain(alice), "door-read")
+        assert phone.device_text in told.said
+    standing.seen(alice)
+    assert needs(maintain(alice), "door-read") == []
+
+
+def test_notice_that_nobody_read_goes_after_a_month(world: World, alice: Account) -> None:
+    phone = world.enrolled(ALICE)
+    doors.open_with_password(phone, password=PASSWORD)
+    maintain(alice)
+    assert letters.notices(alice)
+    world.now += 31 * DAY
+    maintain(alice)
+    assert letters.notices(alice) == []
+
+
+def test_keys_the_server_voided_are_made_anew_and_told(world: World, alice: Account) -> None:
+    world.server.batches.clear()
+    world.server.epoch += 1
+    report = of(maintain(alice), "pre-keys")
+    assert [one.outcome for one in report] == [Outcome.DONE, Outcome.NEEDS_YOU]
+    assert len(list(prekey_rows.all_one_time(alice.store))) == 200
+
+
+def test_account_that_is_not_enrolled_says_to_enrol(world: World) -> None:
+    with pytest.raises(Exception, match="not enrolled"):
+        maintain(world.profile(ALICE))
