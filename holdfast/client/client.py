@@ -10,22 +10,65 @@ from __future__ import annotations
 import contextlib
 import platform
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
+from typing import Final
 from uuid import UUID
 
 from holdfast.client import account as accounts
-from holdfast.client import device, prekeys
+from holdfast.client import contacts, device, letters, maintenance, messages, prekeys, rotation, standing
 from holdfast.client.account import Account
 from holdfast.client.device import Enrolment
 from holdfast.client.errors import ProfileError
 from holdfast.client.facets import Archive, Backup, Contacts, Devices, Escrow, Recover, Secret, secret
+from holdfast.client.letters import Notice
+from holdfast.client.maintenance import Done
+from holdfast.client.messages import Received, Report, Sent
+from holdfast.client.rotation_record import Progress
 from holdfast.client.store import PROFILE_FILE
 from holdfast.client.transport import check_server
+from holdfast.core.content import LargeReference
 from holdfast.core.cose import Sign1
 from holdfast.core.enrolment import EnrolmentCode
+from holdfast.core.entries import Reason
 from holdfast.core.suites import DEFAULT_SUITE, Suite
+
+EVERYTHING: Final = rotation.EVERYTHING
+
+
+@dataclass(frozen=True)
+class Message:
+    """One message that was received. It is handed out again by every `receive` until `done` is called.
+
+    id: 16 bytes, the same on every device of the recipient. sender: who sent it, from `device`, as its session
+    proves. conversation: the sender, or in a copy that another own device sent the person it went to. content: up to
+    1,000,000 bytes; empty where `reference` names content that the app keeps elsewhere. sent_at is the sender's word,
+    received_at the server's. is_last_resort: it began a session without a one-time pre-key.
+    """
+
+    id: bytes
+    sender: UUID
+    device: UUID
+    conversation: UUID
+    content: bytes
+    reference: LargeReference | None
+    sent_at: datetime
+    received_at: datetime
+    is_copy: bool
+    is_last_resort: bool
+    _done: Callable[[], None] = field(repr=False, compare=False)
+
+    @property
+    def text(self) -> str:
+        """The content as UTF-8. Raises UnicodeDecodeError for other bytes. It is the sender's word: quote it."""
+        return self.content.decode()
+
+    def done(self) -> None:
+        """Say that the app has kept it: it is destroyed here, and not handed out again."""
+        self._done()
 
 
 class Client:
@@ -133,6 +176,83 @@ class Client:
                 raise ProfileError("This client is closed.", way_out="Open the profile again: Client.open")
             yield self._account
 
+    # Messages
+
+    def send(self, user: UUID, content: bytes) -> Sent:
+        """Send up to 1,000,000 bytes to every device of a person, and to one's own others.
+
+        Kept durably before anything leaves: when the server cannot be reached, `Sent.is_sent` is False, and the next
+        `send` or `maintain` sends it. Never sent twice. Raises PeerChanged until the person's new beginning was
+        confirmed by a human (`contacts.confirm`), TrustRefused when something does not hold, TooLarge.
+        """
+        with self._use() as account:
+            return messages.send(account, user.bytes, content)
+
+    def receive(self) -> list[Message]:
+        """Fetch what waits, and return every message that is not `done`, oldest first.
+
+        One that does not open holds up no other; it is in `reports`. Raises Unreachable and Problem.
+        """
+        with self._use() as account:
+            return [self._message(one) for one in messages.receive(account)]
+
+    def _message(self, one: Received) -> Message:
+        def done() -> None:
+            with self._use():
+                one.done()
+
+        return Message(
+            id=one.id,
+            sender=UUID(bytes=one.sender),
+            device=one.device,
+            conversation=UUID(bytes=one.conversation),
+            content=one.body,
+            reference=one.reference,
+            sent_at=datetime.fromtimestamp(one.sent_at, UTC),
+            received_at=datetime.fromtimestamp(one.received_at, UTC),
+            is_copy=one.is_copy,
+            is_last_resort=one.is_last_resort,
+            _done=done,
+        )
+
+    def reports(self) -> list[Report]:
+        """Return what the person must hear of: what did not open, keys used twice, histories that were hidden."""
+        with self._use() as account:
+            return messages.reports(account)
+
+    def notices(self) -> list[Notice]:
+        """Return what the server says has happened to the account, such as a door of the vault that was read."""
+        with self._use() as account:
+            return letters.notices(account)
+
+    def seen(self) -> int:
+        """Put away reports and notices that the person has read; returns how many."""
+        with self._use() as account:
+            return standing.seen(account)
+
+    # Care
+
+    def maintain(self) -> list[Done]:
+        """Do all that is due, and say for each part what was done, what failed, and what needs the person.
+
+        Call it when the app starts and once a day: it takes what own devices sent, tops up pre-keys, rotates monthly,
+        saves the keyring, and destroys old keys in time. A part that fails stops no other.
+        """
+        with self._use() as account:
+            return maintenance.maintain(account)
+
+    def rotate(
+        self, what: Collection[str] = EVERYTHING, *, reason: Reason = Reason.USER_REQUEST, revoke: Sequence[UUID] = ()
+    ) -> Progress:
+        """Replace keys now: of "identity", "device", "vault", "archive"; without more, all but the device's own.
+
+        revoke: devices to take out of the account; they read nothing written from then on. History stays readable.
+        Interrupted, it is carried on by the next `maintain`. `Progress.needs` names the doors that the person has to
+        set again. Raises ProfileError when this device may not.
+        """
+        with self._use() as account:
+            return rotation.rotate(account, what, reason=reason, revoke=revoke)
+
     # Who and what
 
     @property
@@ -166,9 +286,15 @@ class Client:
             return device.device_words(Sign1.parse(account.device.statement))
 
     @property
+    def identity_words(self) -> tuple[str, ...]:
+        """The 8 words of the account's identity key, which contacts hear from the person after a new beginning."""
+        with self._use() as account:
+            return contacts.identity_words(account.chain)
+
+    @property
     def enrolment(self) -> Enrolment | None:
         """How the enrolment ended, in the client that enrolled; None in one that was opened later."""
         return self._enrolment
 
 
-__all__ = ["Client"]
+__all__ = ["Client", "Message"]

@@ -13,14 +13,32 @@ from pathlib import Path
 from typing import TypeAlias, overload
 from uuid import UUID
 
-from holdfast.client import archive, contacts, device, doors, escrow, pairing
+from holdfast.client import (
+    archive,
+    contacts,
+    device,
+    doors,
+    escrow,
+    export,
+    letters,
+    pairing,
+    prekeys,
+    recover,
+    share_requests,
+    trusted,
+)
 from holdfast.client.account import Account
 from holdfast.client.archive import Advance, FileDone
+from holdfast.client.contacts import KnownContact
 from holdfast.client.device import ListedDevice
 from holdfast.client.doors import Door
 from holdfast.client.pairing import Joined
+from holdfast.client.recover import Opened, Recovered
+from holdfast.client.share_requests import Asked, OpenRequest, Pending
+from holdfast.client.trusted import HeldShare, TrustedSet
 from holdfast.core.chain import ChainState
-from holdfast.core.phrase import Language, Phrase
+from holdfast.core.contact_shares import DEFAULT_K
+from holdfast.core.phrase import AmbiguousLanguage, Language, Phrase
 from holdfast.core.secret import SecretBytes
 
 # Text and bytes are taken for convenience; a SecretBytes prints itself nowhere.
@@ -76,12 +94,58 @@ class Devices(_Facet):
 
 
 class Contacts(_Facet):
-    """The people whom the person writes to."""
+    """The people whom the person writes to, and those who trust her with a share."""
+
+    def all(self) -> list[KnownContact]:
+        """Return everybody this profile has met, as kept; the server is not asked."""
+        with self._use() as account:
+            return contacts.known(account)
+
+    def refresh(self, user: UUID) -> ChainState:
+        """Fetch and verify a person's account; one never met before is pinned as met. Raises PeerChanged."""
+        with self._use() as account:
+            return contacts.refresh(account, user.bytes)
+
+    def safety_number(self, user: UUID) -> tuple[str, ...]:
+        """Return the 12 groups of digits that both people see, if nobody stands between them."""
+        with self._use() as account:
+            return contacts.safety_number(account, user.bytes)
+
+    def verify(self, user: UUID, number: Sequence[str]) -> ChainState:
+        """Keep that two people compared the safety number. Raises WrongWords when it is another."""
+        with self._use() as account:
+            return contacts.verify(account, user.bytes, number=number)
 
     def confirm(self, user: UUID, words: Sequence[str]) -> ChainState:
         """Trust a person again whose account was begun again, by the 8 words that she read out. Raises WrongWords."""
         with self._use() as account:
             return contacts.confirm(account, user.bytes, words=tuple(words))
+
+    def held_shares(self) -> list[HeldShare]:
+        """Return the recovery shares that are kept for others, with those that have just come."""
+        with self._use() as account:
+            letters.fetch(account)
+            return trusted.take_shares(account)
+
+    def requests(self) -> list[Asked]:
+        """Return who asks this person for a share."""
+        with self._use() as account:
+            return share_requests.asked(account)
+
+    def give(self, request: UUID, code: Sequence[str]) -> None:
+        """Give the share kept for somebody, by the code heard from her own voice. Raises WrongWords."""
+        with self._use() as account:
+            share_requests.give(account, request, code=code)
+
+    def requests_in_own_name(self) -> list[Pending]:
+        """Return the requests for shares that devices made in this person's name."""
+        with self._use() as account:
+            return share_requests.requests(account)
+
+    def veto(self, request: UUID) -> None:
+        """Stop a request in one's own name: no share is handed out by it any more."""
+        with self._use() as account:
+            share_requests.veto(account, request)
 
 
 class Backup(_Facet):
@@ -133,6 +197,21 @@ class Backup(_Facet):
                 old_passphrase=secret(old_passphrase),
             )
 
+    def set_contacts(self, people: Sequence[UUID], *, needed: int = DEFAULT_K) -> TrustedSet:
+        """Give each of `people` a share; any `needed` of them together can bring this account back, and become it."""
+        with self._use() as account:
+            return trusted.choose(account, [one.bytes for one in people], k=needed)
+
+    def contacts(self) -> TrustedSet | None:
+        """Return the trusted contacts of now; None when there are none."""
+        with self._use() as account:
+            return trusted.chosen(account)
+
+    def export(self, password: Secret) -> bytes:
+        """Return the keyring as a file behind a password of its own, of at least 14 characters, for a safe."""
+        with self._use() as account:
+            return export.write(account, password=secret(password))
+
     def remove(self, kind: str) -> None:
         """Take a door off the server: "password", "phrase" or "contacts"."""
         with self._use() as account:
@@ -140,12 +219,72 @@ class Backup(_Facet):
 
 
 class Recover(_Facet):
-    """Ways back, on a device that does not hold the keys."""
+    """Ways back, on a device that does not hold the keys: first one of `by_...`, then `finish`.
+
+    `by_device` is complete by itself: the person has another device, and nothing was lost.
+    """
 
     def by_device(self, *, wait_seconds: int = 0) -> Joined:
         """Take the keys that another device of the person sent when it brought this one in. Raises NotYet."""
         with self._use() as account:
-            return pairing.complete(account, wait_seconds=wait_seconds)
+            joined = pairing.complete(account, wait_seconds=wait_seconds)
+            prekeys.publish(account)
+            return joined
+
+    def by_password(self, password: Secret) -> Opened:
+        """Open the vault by its password. Raises WrongPassword."""
+        with self._use() as account:
+            return recover.by_password(account, secret(password))
+
+    def by_phrase(
+        self, words: Phrase | str, *, passphrase: Secret | None = None, without_vault: bool = False
+    ) -> Opened:
+        """Open the vault by the 24 words, in any BIP-39 language. Raises PhraseError for no phrase, WrongPhrase.
+
+        without_vault: go on when the vault itself is lost; archive keys do not come back by that.
+        """
+        with self._use() as account:
+            phrase = words if isinstance(words, Phrase) else _phrase(words)
+            return recover.by_phrase(account, phrase, passphrase=secret(passphrase), without_vault=without_vault)
+
+    def ask_contacts(self) -> OpenRequest:
+        """Ask the trusted contacts; the code in what is returned is read to each of them by voice."""
+        with self._use() as account:
+            return share_requests.open_request(account)
+
+    def cancel_request(self) -> None:
+        """Withdraw what was asked of the trusted contacts."""
+        with self._use() as account:
+            share_requests.cancel_request(account)
+
+    def by_contacts(self, *, wait_seconds: int = 0) -> Opened:
+        """Open the vault by the shares that contacts gave. Raises NotYet while too few have, or the delay runs."""
+        with self._use() as account:
+            return recover.by_contacts(account, wait_seconds=wait_seconds)
+
+    def by_export(self, data: bytes, password: Secret, *, without_vault: bool = False) -> Opened:
+        """Open the vault by an export file and its password. Raises WrongPassword."""
+        with self._use() as account:
+            return recover.by_export(account, data, password=secret(password), without_vault=without_vault)
+
+    def finish(self, *, lost: Sequence[UUID] = ()) -> Recovered:
+        """Bring this device into the account, revoke the lost ones, and replace every key. Resumable.
+
+        `Opened.devices` are those to ask the person about. Raises ProfileError before a door was opened.
+        """
+        with self._use() as account:
+            done = recover.finish(account, lost=lost)
+            prekeys.publish(account)
+            return done
+
+
+def _phrase(words: str) -> Phrase:
+    """Read a phrase; in the rare case that its words are in two lists, in the first that it belongs to."""
+    text = SecretBytes(words.encode())
+    try:
+        return Phrase.parse(text)
+    except AmbiguousLanguage as error:
+        return Phrase.parse(text, language=error.languages[0])
 
 
 class Escrow(_Facet):

@@ -24,7 +24,6 @@ from holdfast.core.entries import Reason
 
 _MARKS: Final = {
     Outcome.DONE: "[bold green]✓[/]",
-    Outcome.NOTHING: "[dim]·[/]",
     Outcome.NEEDS_YOU: "[bold yellow]![/]",
     Outcome.FAILED: "[bold red]✗[/]",
 }
@@ -79,7 +78,8 @@ def maintain(
             ],
             "put_away": put_away,
         },
-        *(line for one in report for line in _lines(one)),
+        *(line for one in report if one.outcome is not Outcome.NOTHING for line in _lines(one)),
+        f"[dim]Nothing was due for: {', '.join(one.item for one in report if one.outcome is Outcome.NOTHING)}.[/]",
     )
     if any(one.outcome is Outcome.FAILED for one in report):
         raise typer.Exit(Exit.FAILED)
