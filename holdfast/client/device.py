@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Devices of one person: enrolment by a code, the first one's genesis, approval of the next.
+"""Devices of one person: enrolment by a code, the first one's genesis, approval of the next, revocation of a lost one.
 
 Implements DESIGN section 4 (enrolment) and PROTOCOL sections 2 and 5 on the device.
 Does not publish pre-keys (`prekeys`) nor bring keys from one device to another (`vault`).
@@ -10,9 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from uuid import UUID, uuid4
 
-from holdfast.client import chains, tenant
+from holdfast.client import chains, rotation, tenant
 from holdfast.client.account import Account
 from holdfast.client.errors import Problem, ProfileError, TrustRefused, WrongWords
+from holdfast.client.rotation_record import Progress
 from holdfast.client.state import Device
 from holdfast.client.tenant import TrustChange
 from holdfast.core import chain, chain_author
@@ -20,7 +21,7 @@ from holdfast.core.chain_author import Author
 from holdfast.core.cose import Purpose, Sign1, sign
 from holdfast.core.encoding import b64u
 from holdfast.core.enrolment import EnrolmentCode
-from holdfast.core.entries import Entry
+from holdfast.core.entries import AddDevice, Entry, Reason
 from holdfast.core.errors import HoldfastError
 from holdfast.core.keys import AgreementKey, SealingKey, SigningKey
 from holdfast.core.payloads import Header
@@ -42,7 +43,11 @@ class Enrolment:
 
 @dataclass(frozen=True)
 class ListedDevice:
-    """One of the person's devices as the server lists it, and whether the verified chain names it."""
+    """One of the person's devices as the server lists it, and what the verified chain says of it.
+
+    approved_by: the device that wrote it into the chain, by its own word; itself for the first. added_at: UTC seconds,
+    0 for a device that was never in the chain.
+    """
 
     device: UUID
     name: str
@@ -50,6 +55,8 @@ class ListedDevice:
     is_in_chain: bool
     is_this: bool
     words: tuple[str, ...]
+    approved_by: UUID | None
+    added_at: int
 
 
 def device_words(statement: Sign1) -> tuple[str, ...]:
@@ -155,6 +162,8 @@ def _begin_chain(account: Account) -> chain.ChainState:
 def listed(account: Account) -> list[ListedDevice]:
     """Return the person's devices, each held against her verified chain."""
     state = chains.refresh(account)
+    entries = [Entry.parse(one) for one in account.state.chain]
+    added = {entry.body.device: entry.header for entry in entries if isinstance(entry.body, AddDevice)}
     found = []
     for row in account.api.get("devices").many("devices"):
         identifier = row.identifier("device_id")
@@ -168,6 +177,8 @@ def listed(account: Account) -> list[ListedDevice]:
                 is_in_chain=in_chain,
                 is_this=identifier == account.device.id,
                 words=device_words(statement),
+                approved_by=UUID(bytes=added[identifier].device) if identifier in added else None,
+                added_at=added[identifier].issued_at if identifier in added else 0,
             )
         )
     return found
@@ -212,6 +223,15 @@ def approve(account: Account, device: UUID, *, words: tuple[str, ...]) -> None:
     chains.append(account, write)
 
 
+def revoke(account: Account, device: UUID, *, reason: Reason, since: int | None = None) -> Progress:
+    """Revoke a device of the person and replace all keys that it knew: identity, vault key, archive generation.
+
+    since: UTC seconds from which it is doubted, now by default. Raises ProfileError for this device itself, and for one
+    that is not hers. Interrupted, it is finished by `rotation.resume`.
+    """
+    return rotation.rotate(account, rotation.EVERYTHING, reason=reason, revoke=[device], since=since)
+
+
 def new_identity_author(account: Account, seed: SecretBytes) -> Author:
     """Return who writes under a new identity key that is not the account's yet."""
     key = SigningKey.from_seed(account.device_statement.suite.signing_kind, seed)
@@ -244,4 +264,5 @@ __all__ = [
     "issue_code",
     "listed",
     "new_identity_author",
+    "revoke",
 ]

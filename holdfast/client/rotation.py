@@ -20,6 +20,7 @@ from holdfast.client import (
     escrow,
     evidence,
     handshakes,
+    letters,
     messages,
     pairing,
     prekeys,
@@ -133,7 +134,7 @@ def _require_may(account: Account, revoke: Sequence[UUID]) -> None:
             "This device is not part of your account, so it replaces nothing.",
             way_out="Approve it on another device of yours: holdfast devices approve",
         )
-    if account.identity_key.public != state.aik and not pairing.catch_up(account):
+    if account.identity_key.public != state.aik and not _catch_up(account):
         raise ProfileError(
             "Another device of yours changed your account's identity key.",
             way_out="Run `holdfast maintain` there and here, then try again.",
@@ -146,6 +147,11 @@ def _require_may(account: Account, revoke: Sequence[UUID]) -> None:
     unknown = [one for one in revoke if one.bytes not in state.devices and one.bytes not in state.revoked]
     if unknown:
         raise ProfileError(f"Device {unknown[0]} is not one of yours.", way_out="See: holdfast devices list")
+
+
+def _catch_up(account: Account) -> bool:
+    letters.fetch(account)
+    return pairing.catch_up(account)
 
 
 # The steps
@@ -255,6 +261,8 @@ def _keep_next_identity(account: Account, rotation: Rotation) -> None:
 
 def _extend(account: Account, rotation: Rotation) -> None:
     """Have the entries in the chain: uploaded once, found there after a lost answer, signed again after a race."""
+    if not rotation.entries:
+        return  # a vault key alone: the chain does not name it
     for _ in range(_RACES):
         state = _newest(account, rotation)
         made = [Entry.parse(one) for one in rotation.entries]
@@ -324,7 +332,7 @@ def _write_vault(account: Account, rotation: Rotation) -> None:
         vault.begin_epoch(account, key=rotation.vault.key, epoch=rotation.vault.epoch)
     except vault.VaultKeyChanged:
         # Another own device changed it as well. It may not know of the revocation, so its key is followed by ours.
-        pairing.catch_up(account)
+        _catch_up(account)
         rotation.vault = VaultKey(account.state.vault.epoch + 1, rotation.vault.key, 0)
         rotation_record.put(account.store, rotation)
         vault.begin_epoch(account, key=rotation.vault.key, epoch=rotation.vault.epoch)
