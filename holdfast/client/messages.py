@@ -96,14 +96,16 @@ class Received:
         self._store.delete(inbox.INBOX, self.sender + self.id)
 
 
-def send(account: Account, user: bytes, content: bytes) -> Sent:
+def send(account: Account, user: bytes, content: bytes, *, message_id: bytes | None = None) -> Sent:
     """Send up to 1,000,000 bytes to a user (16 bytes) and to one's own other devices; above 4 KiB by the mailbox.
 
-    Durably kept before anything leaves. Raises TooLarge; PeerChanged until a human has confirmed; TrustRefused when
-    something does not hold, the message being kept for later if it was queued; Problem for a refusal by the server.
+    Durably kept before anything leaves. message_id: 16 random bytes of an app that keeps its own list of what is to be
+    sent; sent again under the same one after an interruption, a message still arrives once. Raises TooLarge;
+    PeerChanged until a human has confirmed; TrustRefused when something does not hold, the message being kept for
+    later if it was queued; Problem for a refusal by the server.
     """
     if len(content) <= MAX_BODY:
-        return _send(account, user, ContentKind.BYTES, content)
+        return _send(account, user, ContentKind.BYTES, content, message_id=message_id)
     if len(content) > MAX_LARGE:
         raise TooLarge(
             f"A message holds at most {MAX_LARGE:,} bytes; this has {len(content):,}.",
@@ -111,18 +113,28 @@ def send(account: Account, user: bytes, content: bytes) -> Sent:
             "each reference with messages.send_reference.",
         )
     reference, ciphertext = seal_large(content)
-    return _send(account, user, ContentKind.LARGE, reference, ciphertext)
+    return _send(account, user, ContentKind.LARGE, reference, ciphertext, message_id=message_id)
 
 
-def send_reference(account: Account, user: bytes, reference: LargeReference) -> Sent:
+def send_reference(
+    account: Account, user: bytes, reference: LargeReference, *, message_id: bytes | None = None
+) -> Sent:
     """Send the reference of content that the app stores itself, sealed by `seal_large`. Raises as `send` does."""
-    return _send(account, user, ContentKind.LARGE, reference)
+    return _send(account, user, ContentKind.LARGE, reference, message_id=message_id)
 
 
-def _send(account: Account, user: bytes, kind: ContentKind, body: bytes | LargeReference, content: bytes = b"") -> Sent:
+def _send(
+    account: Account,
+    user: bytes,
+    kind: ContentKind,
+    body: bytes | LargeReference,
+    content: bytes = b"",
+    *,
+    message_id: bytes | None,
+) -> Sent:
     theirs = outbox.prepare(account, user)
     copies = outbox.prepare(account, account.user) if user != account.user else None
-    said = _content(account, kind, body, user if user == account.user else None)
+    said = _content(account, kind, body, user if user == account.user else None, message_id=message_id)
     with account.store.transaction():
         key = outbox.queue(account, theirs, said.encode(), content=content)
         if key is None and user != account.user:

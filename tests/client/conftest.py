@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
@@ -97,7 +98,18 @@ def founded() -> Tenant:
 
 
 @pytest.fixture
-def world(founded: Tenant) -> World:
-    copy = Tenant.__new__(Tenant)
-    copy.__dict__.update(founded.__dict__ | {"policies": [*founded.policies], "keys": [*founded.keys]})
-    return World(LyingServer(copy))
+def world(worlds: Iterator[World]) -> World:
+    return next(worlds)
+
+
+@pytest.fixture
+def worlds(founded: Tenant) -> Iterator[World]:
+    """As many fresh worlds as a test wants, all of one tenant."""
+
+    def fresh() -> Iterator[World]:
+        while True:
+            copy = Tenant.__new__(Tenant)
+            copy.__dict__.update(founded.__dict__ | {"policies": [*founded.policies], "keys": [*founded.keys]})
+            yield World(LyingServer(copy))
+
+    return fresh()
