@@ -292,6 +292,31 @@ def open_profile(directory: Path, *, passphrase: SecretBytes | None = None) -> A
         raise
 
 
+def change_key(directory: Path, *, passphrase: SecretBytes | None = None, new: SecretBytes | None = None) -> None:
+    """Give a profile a new key, and encrypt all of it anew. passphrase: as it opens now; none for the keyring.
+
+    new: the passphrase from now on; None for the operating system's keyring. Raises WrongPassphrase, ProfileError and
+    OutOfBounds as `create` and `open_profile` do, and the profile opens as before. The old key is destroyed.
+    """
+    with opened(directory, passphrase=passphrase) as account:
+        store = account.store
+        assert isinstance(store, SqliteStore)
+        old = store.head
+        head, key = Head.new(tenant=account.tenant, user=account.user), new_key()
+        if new is not None:
+            head = head.with_door(key, passphrase=new)
+        else:
+            keyring.keep(head.profile, key)
+        try:
+            store.rekey(key, head)
+        except BaseException:
+            if new is None:
+                keyring.forget(head.profile)
+            raise
+        if not old.has_passphrase:
+            keyring.forget(old.profile)
+
+
 def open_store(store: Store) -> Account:
     """Return the account whose state is in a store. Raises ProfileError when it has none or a damaged one."""
     secret = store.get(*_STATE)

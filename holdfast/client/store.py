@@ -166,8 +166,7 @@ class SqliteStore:
         except BaseException:
             self._connection.close()
             raise
-        self._name_key = wrapping.hkdf(salt=self.head.profile, ikm=key, info=label("profile-names"), length=32)
-        self._row_key = wrapping.hkdf(salt=self.head.profile, ikm=key, info=label("profile-rows"), length=32)
+        self._use(key)
         self._depth = 0
         self._has_deleted = False
         self._version = self._data_version()
@@ -188,6 +187,11 @@ class SqliteStore:
             _write_empty(path, head.seal(key))
         return cls(path, key)
 
+    def _use(self, key: SecretBytes) -> None:
+        """Derive what rows are found by, and what they are encrypted under. An RFC 5869 salt makes both this file's."""
+        self._name_key = wrapping.hkdf(salt=self.head.profile, ikm=key, info=label("profile-names"), length=32)
+        self._row_key = wrapping.hkdf(salt=self.head.profile, ikm=key, info=label("profile-rows"), length=32)
+
     @property
     def tenant(self) -> bytes:
         return self.head.tenant
@@ -199,6 +203,30 @@ class SqliteStore:
     def close(self) -> None:
         with _told():
             self._connection.close()
+
+    def rekey(self, key: SecretBytes, head: Head) -> None:
+        """Encrypt every row anew under another key and head, all of them or none.
+
+        What older blocks of the disk still hold is unreadable from then on to whoever has not kept the old key.
+        """
+        if (head.tenant, head.user) != (self.tenant, self.user):
+            raise ValueError("the new head is of another profile")
+        old = self.head, self._name_key, self._row_key
+        try:
+            with self.transaction(), _told():
+                rows = self._execute("SELECT place, kind, name, sealed FROM entry").fetchall()
+                opened = [(place, kind, *self._open(kind, name, sealed)) for place, kind, name, sealed in rows]
+                self.head = head
+                self._use(key)
+                for place, kind, row_key, value in opened:
+                    name = self._name(kind, row_key)
+                    sealed = self._seal(kind, name, row_key, value)
+                    self._execute("UPDATE entry SET name = ?, sealed = ? WHERE place = ?", (name, sealed, place))
+                self._execute("UPDATE head SET document = ?", (head.seal(key),))
+                self._has_deleted = True
+        except BaseException:
+            self.head, self._name_key, self._row_key = old
+            raise
 
     def locked(self) -> contextlib.AbstractContextManager[None]:
         return locked(self.path.parent)
@@ -378,6 +406,7 @@ def _connect(path: Path) -> sqlite3.Connection:
     try:
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA secure_delete = ON")
+        connection.execute("PRAGMA temp_store = MEMORY")
         # Functions hidden in a schema that somebody else wrote are not run.
         connection.execute("PRAGMA trusted_schema = OFF")
         found = connection.execute("PRAGMA application_id").fetchone()[0]

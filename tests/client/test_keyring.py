@@ -181,6 +181,22 @@ def test_refused_profile_leaves_no_key_behind(tmp_path: Path, backend: FileKeyri
     assert backend.path.read_text() == before
 
 
+def test_profile_moves_from_the_keyring_to_a_passphrase_and_back(tmp_path: Path, backend: FileKeyring) -> None:
+    passphrase = SecretBytes(b"correct horse battery staple")
+    made_in(tmp_path / "p").close()
+    first = json.loads(backend.path.read_text())
+    accounts.change_key(tmp_path / "p", new=passphrase)
+    assert accounts.asks_for_passphrase(tmp_path / "p")
+    assert json.loads(backend.path.read_text()) == {}, "the old key is destroyed"
+    accounts.change_key(tmp_path / "p", passphrase=passphrase)
+    assert not accounts.asks_for_passphrase(tmp_path / "p")
+    second = json.loads(backend.path.read_text())
+    assert len(second) == 1
+    assert not {*first.items()} & {*second.items()}
+    with accounts.opened(tmp_path / "p") as found:
+        assert found.user == ALICE
+
+
 def test_forgotten_key_is_gone_and_may_be_forgotten_twice(backend: FileKeyring) -> None:
     key = new_key()
     keyring.keep(b"p" * 16, key)

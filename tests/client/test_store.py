@@ -368,6 +368,48 @@ def test_deleted_row_leaves_no_byte_in_any_file(tmp_path: Path) -> None:
     assert made.get("one-time-pre-key", b"2") == secret("stays")
 
 
+def test_new_key_opens_every_row_in_its_old_order_and_the_old_key_none(tmp_path: Path) -> None:
+    made = file_in(tmp_path / "p")
+    for key in (b"b", b"a"):
+        made.put("session", key, secret("with " + key.decode()))
+    made.put("state", b"", secret("state"))
+    fresh, head = new_key(), Head.new(tenant=TENANT, user=ALICE)
+    made.rekey(fresh, head)
+    assert made.get("state", b"") == secret("state")
+    made.put("session", b"c", secret("after"))
+    made.close()
+    found = SqliteStore(tmp_path / "p" / PROFILE_FILE, fresh)
+    assert found.keys("session") == [b"b", b"a", b"c"]
+    assert found.get("session", b"a") == secret("with a")
+    with pytest.raises(ProfileError, match="not this profile's"):
+        reopened(tmp_path / "p")
+
+
+def test_new_key_that_cannot_be_given_leaves_the_old_one(tmp_path: Path) -> None:
+    made = file_in(tmp_path / "p")
+    made.put("session", b"bob", secret("x"))
+    with raw(tmp_path / "p") as changed:
+        changed.execute("UPDATE entry SET sealed = zeroblob(80)")
+    changed.close()
+    made.close()
+    damaged = reopened(tmp_path / "p")
+    with pytest.raises(ProfileError, match="damaged"):
+        damaged.rekey(new_key(), Head.new(tenant=TENANT, user=ALICE))
+    damaged.put("state", b"", secret("still its own key"))
+    damaged.close()
+    assert reopened(tmp_path / "p").get("state", b"") == secret("still its own key")
+
+
+def test_changed_passphrase_opens_and_the_old_one_does_not(tmp_path: Path) -> None:
+    accounts.create(tmp_path / "p", tenant=TENANT, user=ALICE, passphrase=PASSPHRASE, cost=CHEAP).close()
+    other = SecretBytes(b"another passphrase of mine")
+    accounts.change_key(tmp_path / "p", passphrase=PASSPHRASE, new=other)
+    with pytest.raises(WrongPassphrase):
+        accounts.open_profile(tmp_path / "p", passphrase=PASSPHRASE)
+    with accounts.opened(tmp_path / "p", passphrase=other) as found:
+        assert found.user == ALICE
+
+
 def test_officer_profile_keeps_its_keys_and_refuses_a_second_root(tmp_path: Path) -> None:
     made = officer_keys.create_officer_profile(tmp_path / "carol", tenant=TENANT, person=ALICE, passphrase=PASSPHRASE)
     root, other = SigningKey.generate().public, SigningKey.generate().public
