@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A small app on the library, in a process of its own, for tests that kill it: `python -m tests.journeys.messenger`.
+
+Sends what its list says and receives into a file. Everything it needs to go on after a kill is on the disk.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+from holdfast.client import account as accounts
+from holdfast.client import messages
+from holdfast.client.account import Account
+from holdfast.core.secret import SecretBytes
+
+PASSPHRASE = SecretBytes(b"a passphrase for tests only")
+
+
+def append(path: Path, line: str) -> None:
+    """Add a line durably."""
+    with path.open("a") as file:
+        file.write(line + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def lines(path: Path) -> list[dict[str, str]]:
+    """Read the lines that are whole: a kill may leave the last one unfinished."""
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text().split("\n")[:-1]]
+
+
+def send(account: Account, home: Path) -> None:
+    """Send what is on the list and not yet noted as sent, each under its own id."""
+    sent = {line["id"] for line in lines(home / "sent")}
+    for line in lines(home / "to-send"):
+        if line["id"] not in sent:
+            body = bytes.fromhex(line["body"])
+            messages.send(account, bytes.fromhex(line["to"]), body, message_id=bytes.fromhex(line["id"]))
+            append(home / "sent", json.dumps({"id": line["id"]}))
+    if messages.flush(account).waiting:
+        raise SystemExit("something waits although the server is there")
+
+
+def receive(account: Account, home: Path) -> None:
+    """Receive everything; what is in the file already is not written again."""
+    got = {line["id"] for line in lines(home / "got")}
+    for one in messages.receive(account):
+        if one.id.hex() not in got:
+            append(home / "got", json.dumps({"id": one.id.hex(), "from": one.sender.hex(), "body": one.body.hex()}))
+        one.done()
+
+
+def main() -> None:
+    """Do one of the two, and say at the end what had to be reported."""
+    act, profile = {"send": send, "receive": receive}[sys.argv[1]], Path(sys.argv[2])
+    with accounts.opened(profile, passphrase=PASSPHRASE) as account:
+        account.connect()
+        act(account, profile)
+        for report in messages.reports(account):
+            append(profile / "reports", json.dumps({"kind": report.kind, "text": report.text}))
+
+
+if __name__ == "__main__":
+    main()
