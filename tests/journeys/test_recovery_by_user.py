@@ -1,0 +1,255 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Recovery by the user against a running server: each door from the loss of a device to an account under new keys."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from uuid import UUID
+
+import pytest
+
+from holdfast.client import (
+    archive,
+    contacts,
+    device,
+    doors,
+    export,
+    letters,
+    messages,
+    pairing,
+    prekeys,
+    recover,
+    share_requests,
+    trusted,
+    vault,
+)
+from holdfast.client.account import Account
+from holdfast.client.errors import NotYet, Problem, ProfileError, TrustRefused
+from holdfast.client.state import State
+from holdfast.client.store import MemoryStore
+from holdfast.core.chain import ChainState
+from holdfast.core.doors import Argon2Cost
+from holdfast.core.enrolment import EnrolmentCode
+from holdfast.core.phrase import Phrase
+from holdfast.core.secret import SecretBytes
+from tests.fixtures.server import PROJECT, Installation, installation
+
+DELAY_SECONDS = 5
+CHEAP = Argon2Cost(memory_kib=19 * 1024, passes=2, lanes=1)
+PASSWORD = SecretBytes(b"the password of a vault")
+FILE_PASSWORD = SecretBytes(b"the password of a file")
+
+
+@dataclass
+class House:
+    """One installation, everybody's devices in it, and carol's, which issues a code for every further one."""
+
+    server: Installation
+    open: list[Account] = field(default_factory=list)
+
+    def enrolled(self, code: EnrolmentCode, name: str) -> Account:
+        account = Account(MemoryStore(tenant=code.tenant, user=code.person), State())
+        self.open.append(account)
+        account.connect(self.server.url)
+        device.enrol(account, code, name=name, is_development=True)
+        return account
+
+    def first(self, name: str) -> Account:
+        """Return a person's first device, which can be written to and has an archive key."""
+        path = self.server.demo / "codes" / f"{name}.code"
+        code = EnrolmentCode.parse(path.read_text())
+        path.rename(path.with_suffix(".used"))
+        account = self.enrolled(code, f"{name}'s laptop")
+        prekeys.publish(account)
+        archive.new_generation(account)
+        return account
+
+    def fresh(self) -> tuple[Account, Account]:
+        """Return first devices of a new alice and a new bob, who have written to each other."""
+        command = [sys.executable, str(PROJECT / "manage.py"), "setup_development", "--members-only"]
+        environment = {**self.server.environment, "HOLDFAST_ROLE": "ceremony"}
+        subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, check=True, timeout=120)
+        alice, bob = self.first("alice"), self.first("bob")
+        befriended(alice, bob)
+        return alice, bob
+
+    def another(self, account: Account, name: str) -> Account:
+        """Return a further, pending device of the same person."""
+        code = EnrolmentCode.parse(device.issue_code(self.open[0], UUID(bytes=account.user)))
+        made = self.enrolled(code, name)
+        assert not made.device.is_active
+        return made
+
+
+@pytest.fixture(scope="module")
+def house() -> Iterator[House]:
+    with installation(HOLDFAST_CONTACTS_DELAY_SECONDS=str(DELAY_SECONDS)) as server:
+        made = House(server)
+        try:
+            made.first("carol")
+            yield made
+        finally:
+            for account in made.open:
+                account.close()
+
+
+def befriended(alice: Account, bob: Account) -> None:
+    """Have two people write to each other, so that both hold sessions and pins."""
+    messages.send(bob, alice.user, b"before")
+    assert [one.body for one in messages.receive(alice)] == [b"before"]
+    messages.send(alice, bob.user, b"and back")
+    assert [one.body for one in messages.receive(bob)] == [b"and back"]
+
+
+def require_recovered(tablet: Account, laptop: Account, bob: Account, before: ChainState) -> None:
+    """Hold a finished recovery to what PROTOCOL section 6 asks of every one, as the server and a peer see it."""
+    after = vault.chain_of(tablet)
+    assert laptop.device.id in after.revoked
+    assert tablet.device.id in after.devices
+    assert after.aik == tablet.identity_key.public != before.aik
+    assert len(after.generations) > len(before.generations)
+    assert tablet.state.vault.epoch > before_epoch(laptop)
+    with pytest.raises(Problem):
+        laptop.api.get("vault")
+    prekeys.publish(tablet)
+    # Bob is asked nothing: the old key vouched for the new one.
+    assert contacts.refresh(bob, tablet.user).aik == after.aik
+    sent = messages.send(bob, tablet.user, b"after")
+    assert laptop.device_text not in {str(one) for one in sent.devices}
+    assert [one.body for one in messages.receive(tablet) if one.body] == [b"after"]
+
+
+def before_epoch(account: Account) -> int:
+    return account.state.vault.epoch
+
+
+def lost(account: Account) -> list[UUID]:
+    return [UUID(bytes=account.device.id)]
+
+
+@pytest.mark.timeout(300)
+def test_password_recovers_the_account_after_a_lost_laptop(house: House) -> None:
+    alice, bob = house.fresh()
+    doors.set_password(alice, PASSWORD, cost=CHEAP)
+    before = vault.chain_of(alice)
+    tablet = house.another(alice, "tablet")
+    with pytest.raises(doors.WrongPassword):
+        recover.by_password(tablet, SecretBytes(b"another password"))
+    opened = recover.by_password(tablet, PASSWORD)
+    assert [one.name for one in opened.devices] == ["alice's laptop"]
+    letters.fetch(alice)
+    heard = [one for one in letters.notices(alice) if one.event == "door-read"]
+    assert {one.said["device_id"] for one in heard} == {tablet.device_text}
+    done = recover.finish(tablet, lost=lost(alice))
+    require_recovered(tablet, alice, bob, before)
+    assert {one.kind for one in done.needs} == {doors.PASSWORD, doors.PHRASE}
+    assert [one.key for one in alice.state.generations] == [one.key for one in tablet.state.generations][:1]
+    with pytest.raises(TrustRefused, match="closed"):
+        recover.by_password(house.another(alice, "watch"), PASSWORD)
+
+
+@pytest.mark.timeout(300)
+def test_phrase_recovers_the_account_with_the_vault_and_without(house: House) -> None:
+    for is_lost in (False, True):
+        alice, bob = house.fresh()
+        phrase = doors.new_phrase(alice)
+        words = phrase.words()
+        doors.confirm_phrase(alice, phrase, {at: words[at - 1] for at in doors.questions()})
+        before = vault.chain_of(alice)
+        tablet = house.another(alice, "tablet")
+        typed = Phrase.parse(SecretBytes(" ".join(words).upper().encode()))
+        opened = recover.by_phrase(tablet, typed, without_vault=is_lost)
+        assert opened.missing == ([1] if is_lost else [])
+        recover.finish(tablet, lost=lost(alice))
+        require_recovered(tablet, alice, bob, before)
+        fresh = doors.new_phrase(tablet)
+        new_words = fresh.words()
+        door = doors.confirm_phrase(tablet, fresh, {at: new_words[at - 1] for at in doors.questions()}, old=phrase)
+        assert (door.is_open, door.needs) == (True, "")
+
+
+@pytest.mark.timeout(300)
+def test_another_device_brings_new_ones_in_and_the_lost_one_is_put_out(house: House) -> None:
+    alice, bob = house.fresh()
+    vault.save(alice)
+    phone = house.another(alice, "phone")
+    pairing.accept(alice, pairing.request(phone).text())
+    assert pairing.complete(phone).is_authenticated
+    watch = house.another(alice, "watch")
+    offer = pairing.offer_code(watch)
+    answer = pairing.answer_code(phone)
+    answer.confirm(offer.wait(5), wait_seconds=5)
+    pairing.complete(watch)
+    before = vault.chain_of(phone)
+    tablet = house.another(alice, "tablet")
+    words = next(one.words for one in device.listed(phone) if one.device.bytes == tablet.device.id)
+    pairing.approve(phone, UUID(bytes=tablet.device.id), words=words)
+    opened = recover.by_device(tablet)
+    assert {one.name for one in opened.devices} == {"alice's laptop", "phone", "watch"}
+    recover.finish(tablet, lost=lost(alice))
+    require_recovered(tablet, alice, bob, before)
+    for one in (phone, watch):
+        letters.fetch(one)
+        assert pairing.catch_up(one)
+        assert one.identity_key.public == tablet.identity_key.public
+        assert one.state.vault.key == tablet.state.vault.key
+
+
+@pytest.mark.timeout(300)
+def test_export_file_recovers_the_account(house: House) -> None:
+    alice, bob = house.fresh()
+    data = export.write(alice, password=FILE_PASSWORD, cost=CHEAP)
+    archive.new_generation(alice)
+    vault.save(alice)
+    before = vault.chain_of(alice)
+    tablet = house.another(alice, "tablet")
+    opened = recover.by_export(tablet, data, password=FILE_PASSWORD)
+    assert opened.missing == []
+    recover.finish(tablet, lost=lost(alice))
+    require_recovered(tablet, alice, bob, before)
+
+
+@pytest.mark.timeout(300)
+def test_contacts_recover_the_account_after_the_delay_unless_a_live_device_objects(house: House) -> None:
+    alice, bob = house.fresh("alice", "bob")
+    friends = [bob, house.first("dan"), house.first("erin")]
+    trusted.choose(alice, [one.user for one in friends], k=2)
+    for one in friends:
+        letters.fetch(one)
+        assert [share.is_current for share in trusted.take_shares(one)] == [True]
+    before = vault.chain_of(alice)
+    tablet = house.another(alice, "tablet")
+    _objected(alice, friends, tablet)
+    asked = share_requests.open_request(tablet)
+    for one in friends[:2]:
+        assert asked.request_id in [row.request_id for row in share_requests.asked(one) if row.state == "open"]
+        share_requests.give(one, asked.request_id, code=asked.code)
+    with pytest.raises(NotYet):
+        recover.by_contacts(tablet)
+    opened = recover.by_contacts(tablet, wait_seconds=4 * DELAY_SECONDS)
+    assert opened.blamed == []
+    recover.finish(tablet, lost=lost(alice))
+    require_recovered(tablet, alice, bob, before)
+    for one in friends:
+        letters.fetch(one)
+        assert [share.is_current for share in trusted.take_shares(one)] == [True]
+    assert [one.kind for one in doors.status(tablet) if one.is_open] == [doors.CONTACTS]
+
+
+def _objected(alice: Account, friends: list[Account], tablet: Account) -> None:
+    """Ask, have every contact answer, and have the live device object: the shares are handed out to nobody."""
+    asked = share_requests.open_request(tablet)
+    for one in friends:
+        share_requests.give(one, asked.request_id, code=asked.code)
+    letters.fetch(alice)
+    assert any(one.event.startswith("contacts") for one in letters.notices(alice))
+    (pending,) = [one for one in share_requests.requests(alice) if one.state == "open"]
+    share_requests.veto(alice, pending.request_id)
+    time.sleep(DELAY_SECONDS + 1)
+    with pytest.raises(ProfileError, match="vetoed"):
+        recover.by_contacts(tablet)
+    assert not len(tablet.state.identity_seed)
