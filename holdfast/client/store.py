@@ -236,6 +236,7 @@ class SqliteStore:
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
         outermost = self._depth == 0
+        self._require_whole()
         with _told():
             self._execute("BEGIN IMMEDIATE" if outermost else f"SAVEPOINT inner_{self._depth}")
             if outermost:
@@ -252,8 +253,17 @@ class SqliteStore:
         finally:
             self._depth -= 1
         if outermost and self._has_deleted:
-            self._has_deleted = False
             self._scrub()
+
+    def _require_whole(self) -> None:
+        # A full disk makes SQLite undo the whole transaction. What followed would be kept by itself: a part.
+        if self._depth and not self._connection.in_transaction:
+            raise ProfileError("The transaction was undone; nothing more is written in it.")
+
+    def _statement(self) -> contextlib.AbstractContextManager[None]:
+        """Return the transaction of one statement: its own, or the one that is open, of which it is one step."""
+        self._require_whole()
+        return contextlib.nullcontext() if self._depth else self.transaction()
 
     def _undo(self, outermost: bool) -> None:
         if not self._connection.in_transaction:
@@ -278,8 +288,11 @@ class SqliteStore:
 
     def _scrub(self) -> None:
         """Copy the write-ahead log back and cut it to nothing: until then it holds what was deleted."""
-        with _told():
-            self._execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        try:
+            is_busy = self._execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+        except sqlite3.OperationalError:
+            return  # the transaction stands all the same; the next one tries again
+        self._has_deleted = bool(is_busy)
 
     def _execute(self, sql: str, values: tuple[object, ...] = ()) -> sqlite3.Cursor:
         return self._connection.execute(sql, values)
@@ -302,7 +315,7 @@ class SqliteStore:
             raise ValueError("a row has at most 2 MiB")
         name = self._name(kind, key)
         sealed = self._seal(kind, name, key, value)
-        with self.transaction(), _told():
+        with self._statement(), _told():
             self._execute(
                 "INSERT INTO entry (kind, name, sealed) VALUES (?, ?, ?)"
                 " ON CONFLICT (name) DO UPDATE SET sealed = excluded.sealed",
@@ -312,7 +325,7 @@ class SqliteStore:
             self._keys[kind][key] = None
 
     def delete(self, kind: str, key: bytes) -> None:
-        with self.transaction(), _told():
+        with self._statement(), _told():
             gone = self._execute("DELETE FROM entry WHERE name = ?", (self._name(kind, key),)).rowcount
             self._has_deleted = self._has_deleted or gone > 0
         if kind in self._keys:

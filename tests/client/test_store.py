@@ -343,8 +343,18 @@ def test_full_disk_keeps_the_old_state(tmp_path: Path) -> None:
             made.put("state", b"", SecretBytes(bytes(100)))
             made.put("session", b"bob", SecretBytes(bytes(100_000)))
 
+    def carry_on() -> None:
+        with made.transaction():
+            made.put("state", b"", SecretBytes(bytes(100)))
+            with contextlib.suppress(ProfileError):
+                made.put("session", b"bob", SecretBytes(bytes(100_000)))
+            made.put("inbox", b"1", secret("what came after"))
+
     with pytest.raises(ProfileError, match="full"):
         write()
+    with pytest.raises(ProfileError, match="undone"):
+        carry_on()
+    assert made.keys("inbox") == []
     made._connection.execute("PRAGMA max_page_count = 1000000")
     assert made.get("state", b"") == secret("old")
     made.put("state", b"", secret("new"))
@@ -366,6 +376,23 @@ def test_deleted_row_leaves_no_byte_in_any_file(tmp_path: Path) -> None:
     made.delete("one-time-pre-key", b"1")
     assert found() == set()
     assert made.get("one-time-pre-key", b"2") == secret("stays")
+
+
+def test_deletion_that_a_reader_held_up_is_made_good_by_the_next_transaction(tmp_path: Path) -> None:
+    made = file_in(tmp_path / "p")
+    made._connection.execute("PRAGMA busy_timeout = 50")
+    made.put("one-time-pre-key", b"1", SecretBytes(bytes(9000)))
+    reader = raw(tmp_path / "p")
+    reader.execute("BEGIN")
+    reader.execute("SELECT count(*) FROM entry").fetchone()
+    made.delete("one-time-pre-key", b"1")
+    log = tmp_path / "p" / f"{PROFILE_FILE}-wal"
+    assert log.stat().st_size > 9000
+    reader.execute("ROLLBACK")
+    reader.close()
+    made.put("state", b"", secret("x"))
+    assert log.stat().st_size == 0
+    assert made.keys("one-time-pre-key") == []
 
 
 def test_new_key_opens_every_row_in_its_old_order_and_the_old_key_none(tmp_path: Path) -> None:
