@@ -280,11 +280,14 @@ def catch_up(account: Account) -> bool:
             _open(account, contents)
             changed = True
     letters.put_away(account, waiting)
-    holds = len(account.state.identity_seed) and account.identity_key.public == state.aik
-    if not changed and not holds and len(account.state.vault.key):
+    if not changed and not _holds(account, state) and len(account.state.vault.key):
         vault.load(account)
-        changed = True
+        changed = _holds(account, state)
     return changed
+
+
+def _holds(account: Account, state: ChainState) -> bool:
+    return bool(len(account.state.identity_seed)) and account.identity_key.public == state.aik
 
 
 # Without a camera: eight digits, after each side has committed itself

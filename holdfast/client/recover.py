@@ -23,13 +23,13 @@ from holdfast.core import chain, chain_author
 from holdfast.core.chain import ChainState
 from holdfast.core.chain_author import Author
 from holdfast.core.cose import Sign1
-from holdfast.core.encoding import Fields, decode, encode
+from holdfast.core.encoding import encode
 from holdfast.core.entries import Entry, Reason
 from holdfast.core.keys import SigningKey
 from holdfast.core.phrase import Phrase
 from holdfast.core.secret import SecretBytes
 
-# [when, by which door, 1 if a vault is to be begun anew]
+# [when, by which door]: a door was opened here, and `finish` has not come to its end.
 _ROW: Final = ("recovering", b"")
 _IMPORT: Final = "import"
 
@@ -101,6 +101,8 @@ def by_phrase(
 
 def by_device(account: Account, *, wait_seconds: int = 0) -> Opened:
     """Open the vault by the letter of another device, as `pairing.complete` does."""
+    # Noted first: the letter is gone once it was read, and this device is in the account already.
+    _note(account, doors.DEVICE)
     joined = pairing.complete(account, wait_seconds=wait_seconds)
     return _opened(account, doors.DEVICE, joined.opened)
 
@@ -115,8 +117,8 @@ def by_contacts(account: Account, *, wait_seconds: int = 0) -> Opened:
 def by_export(account: Account, data: bytes, *, password: SecretBytes, without_vault: bool = False) -> Opened:
     """Open the vault by an export file, as `export.open_file` does."""
     _require_new(account)
-    opened, is_file = export.open_file(account, data, password=password, without_vault=without_vault)
-    return _opened(account, _IMPORT, opened, is_anew=is_file)
+    opened, _is_file = export.open_file(account, data, password=password, without_vault=without_vault)
+    return _opened(account, _IMPORT, opened)
 
 
 def _require_new(account: Account) -> None:
@@ -126,11 +128,13 @@ def _require_new(account: Account) -> None:
         )
 
 
-def _opened(account: Account, kind: str, opened: vault.Opened | None, *, is_anew: bool = False) -> Opened:
-    row = encode([account.api.clock.now(), kind, int(is_anew or opened is None)])
-    account.store.put(*_ROW, SecretBytes(row))
-    state = account.chain
-    return Opened(kind, opened, devices(account), vault_contents.missing(account, state))
+def _note(account: Account, kind: str) -> None:
+    account.store.put(*_ROW, SecretBytes(encode([account.api.clock.now(), kind])))
+
+
+def _opened(account: Account, kind: str, opened: vault.Opened | None) -> Opened:
+    _note(account, kind)
+    return Opened(kind, opened, devices(account), vault_contents.missing(account, account.chain))
 
 
 def devices(account: Account) -> list[KnownDevice]:
@@ -142,7 +146,9 @@ def devices(account: Account) -> list[KnownDevice]:
 
 def is_unfinished(account: Account) -> bool:
     """Whether a door was opened here and `finish` has not come to its end."""
-    return account.store.get(*_ROW) is not None
+    if not len(account.state.identity_seed) or account.device.id in account.chain.revoked:
+        return False
+    return account.store.get(*_ROW) is not None or not account.device.is_active
 
 
 def finish(account: Account, *, lost: Sequence[UUID] = ()) -> Recovered:
@@ -152,28 +158,33 @@ def finish(account: Account, *, lost: Sequence[UUID] = ()) -> Recovered:
     told, whatever the reason was: the secret that opened the door has been typed, spoken or carried about. Resumable:
     called again, it goes on where it was. Raises ProfileError for a lost device that is not the account's.
     """
-    value = account.store.get(*_ROW)
-    if value is None:
+    if not is_unfinished(account):
         raise ProfileError(
             "No door was opened on this device yet.", way_out="See the doors there are: holdfast recover --help"
         )
-    row = Fields.of_row(decode(value.reveal()), "recovery", 3)
     state = _joined(account)
-    unknown = [one for one in lost if one.bytes not in state.devices and one.bytes not in state.revoked]
-    if unknown or any(one.bytes == account.device.id for one in lost):
-        raise ProfileError(
-            f"{unknown[0] if unknown else 'This very device'} is not a device to revoke.",
-            way_out="Your account's devices: holdfast devices list",
-        )
-    if row.uint(2) and not len(account.state.vault.key):
+    _require_revocable(account, state, lost)
+    if not len(account.state.vault.key):
+        # Nothing that lies on the server opens any more: what this device has begins a vault of its own.
         vault.begin_anew(account)
     revoke = [one for one in lost if one.bytes in state.devices]
-    rotation.rotate(account, {"identity", "vault", "archive"}, reason=Reason.RECOVERY, revoke=revoke)
+    resumed = [one for one in rotation.resume(account) if one.reason is Reason.RECOVERY]
+    if not resumed or any(one.bytes in vault.chain_of(account).devices for one in revoke):
+        rotation.rotate(account, rotation.EVERYTHING, reason=Reason.RECOVERY, revoke=revoke)
     account.store.delete(*_ROW)
-    state = vault.chain_of(account)
     by_hand = (doors.PASSWORD, doors.PHRASE)
     needs = [one for one in doors.status(account) if one.needs and (one.set_at or one.kind in by_hand)]
+    state = vault.chain_of(account)
     return Recovered(identity_words(state), list(lost), needs, vault_contents.missing(account, state))
+
+
+def _require_revocable(account: Account, state: ChainState, lost: Sequence[UUID]) -> None:
+    known = (state.devices.keys() | state.revoked) - {account.device.id}
+    wrong = [one for one in lost if one.bytes not in known]
+    if wrong:
+        raise ProfileError(
+            f"{wrong[0]} is not a device to revoke here.", way_out="Your account's devices: holdfast devices list"
+        )
 
 
 def _joined(account: Account) -> ChainState:
@@ -183,6 +194,10 @@ def _joined(account: Account) -> ChainState:
     def write(state: ChainState) -> list[Entry]:
         if account.device.id in state.devices:
             return []
+        if account.identity_key.public != state.aik:
+            raise ProfileError(
+                "Your account's identity key was changed since the door was opened.", way_out="Open the door again."
+            )
         return [
             chain_author.add_device(
                 state, by=account.author(), device=account.device.id, statement_hash=statement.payload_hash

@@ -90,16 +90,20 @@ def open_request(account: Account) -> OpenRequest:
 
     Raises ProfileError for an account without contacts, TrustRefused for a list of contacts that is not hers.
     """
-    if account.store.get(*_OWN) is not None and request_status(account).state not in _OVER:
+    kept = _kept(account)
+    if kept is not None and kept[2] and request_status(account).state not in _OVER:
         return request_status(account)
-    manifest = trusted.fetch_manifest(account)
-    request, key = ShareRequest.new(
-        account.header(lasts_seconds=MAX_REQUEST_SECONDS),
-        device_hash=Sign1.parse(account.device.statement).payload_hash,
-        manifest_hash=manifest.hash,
-    )
-    # Kept before it is sent: a share that came back to a lost key would be a contact's trouble for nothing.
-    _keep(account, request, key, b"")
+    if kept is None or kept[2] or kept[0].header.expires_at <= account.api.clock.now():
+        request, key = ShareRequest.new(
+            account.header(lasts_seconds=MAX_REQUEST_SECONDS),
+            device_hash=Sign1.parse(account.device.statement).payload_hash,
+            manifest_hash=trusted.fetch_manifest(account).hash,
+        )
+        # Kept before it is sent: a share that came back to a lost key would be a contact's trouble for nothing.
+        _keep(account, request, key, b"")
+    else:
+        # Sent before, and the answer was lost: the same request again is the same one to the server.
+        request, key, _unknown = kept
     answer = account.api.post(_PATH, {"request": b64u(request.to_payload())})
     _keep(account, request, key, answer.identifier("request_id"))
     return request_status(account)
@@ -110,15 +114,23 @@ def _keep(account: Account, request: ShareRequest, key: SealingKey, request_id: 
     account.store.put(*_OWN, SecretBytes(encode(row)))
 
 
-def _own(account: Account) -> tuple[ShareRequest, SealingKey, UUID]:
+def _kept(account: Account) -> tuple[ShareRequest, SealingKey, bytes] | None:
+    """Return this device's request, its key, and its id or b"" while the server has not confirmed it."""
     value = account.store.get(*_OWN)
-    row = Fields.of_row(decode(value.reveal()), "share request", 3) if value is not None else None
-    if row is None or not row.octets(2):
+    if value is None:
+        return None
+    row = Fields.of_row(decode(value.reveal()), "share request", 3)
+    key = SealingKey.from_seed(SecretBytes(row.octets(1, 32)))
+    return ShareRequest.from_payload(row.octets(0)), key, row.octets(2, (0, 16))
+
+
+def _own(account: Account) -> tuple[ShareRequest, SealingKey, UUID]:
+    kept = _kept(account)
+    if kept is None or not kept[2]:
         raise ProfileError(
             "This device has not asked your trusted contacts.", way_out="Ask them: holdfast recover contacts"
         )
-    key = SealingKey.from_seed(SecretBytes(row.octets(1, 32)))
-    return ShareRequest.from_payload(row.octets(0)), key, UUID(bytes=row.octets(2, 16))
+    return kept[0], kept[1], UUID(bytes=kept[2])
 
 
 def request_status(account: Account) -> OpenRequest:

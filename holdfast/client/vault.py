@@ -100,7 +100,8 @@ def shown(account: Account, state: ChainState) -> Found | None:
     if (header.tenant, header.user) != (account.tenant, account.user):
         raise _refused("The server shows the vault of another person.")
     kept = account.state.vault
-    if header.version < kept.version or header.epoch < kept.epoch:
+    # By epoch first: a vault begun anew after the server lost the old one counts its versions from one again.
+    if (header.epoch, header.version) < (kept.epoch, kept.version):
         raise _refused("The server shows an older vault than it has shown before.")
     return Found(header, blob, signer)
 
@@ -128,8 +129,7 @@ def open_found(account: Account, found: Found, key: SecretBytes) -> Opened:
     if found.signer not in (state.aik, *state.former_aiks[-1:]):
         raise _refused("The vault was written under an identity key that your account has long left.")
     contents = _opened(found, key)
-    # One signed by the key before the newest counts if it holds the newest: that is how a rotation begins, and
-    # who lost the old key does not know the new one.
+    # One signed by the key before the newest is refused here unless it holds the newest: see `_is_believed`.
     forked = vault_contents.take(account, contents, state)
     account.state.vault = VaultKey(found.header.epoch, key, found.header.version)
     account.save()
@@ -147,10 +147,10 @@ def _opened(found: Found, key: SecretBytes) -> Contents:
 
 
 def load(account: Account) -> Opened | None:
-    """Merge what other devices wrote into the vault since; None when there is none on the server.
+    """Merge what other devices wrote into the vault since; None before its first version.
 
     For a device that holds the vault key. Raises VaultKeyChanged when the key is another one now, and TrustRefused as
-    `open_with_key` does.
+    `open_found` does, or when the server no longer has a vault that it had.
     """
     kept = account.state.vault
     if not len(kept.key):
@@ -162,19 +162,36 @@ def _merge(account: Account, key: SecretBytes, epoch: int) -> Opened | None:
     state = chain_of(account)
     found = shown(account, state)
     if found is None:
+        if account.state.vault.version:
+            raise TrustRefused(
+                f"The server has lost your vault, which it had at version {account.state.vault.version}.",
+                way_out="Tell your operator. This device still holds everything in it; to write it again, under a new "
+                "key: holdfast rotate vault",
+            )
         return None
     if found.header.epoch != epoch:
         raise _key_changed()
     contents = _opened(found, key)
     forked: list[bytes] = []
-    if found.signer != state.aik:
+    if _is_believed(account, found, contents, state):
+        forked = vault_contents.take(account, contents, state)
+    else:
         # Whoever lost the old identity key can still have written this: archive keys prove themselves, pins do not.
         vault_contents.take_archive_keys(account, contents, state)
-    else:
-        forked = vault_contents.take(account, contents, state)
     account.state.vault.version = found.header.version
     account.save()
     return Opened(found.header.version, epoch, vault_contents.missing(account, state), forked)
+
+
+def _is_believed(account: Account, found: Found, contents: Contents, state: ChainState) -> bool:
+    """Whether a vault counts in all it says: signed by the AIK in force, or by the one before it and with its seed.
+
+    A rotation begins by writing the next seed into the vault; who lost the old key does not know the new one.
+    """
+    if found.signer == state.aik:
+        return True
+    is_former = found.signer in state.former_aiks[-1:]
+    return is_former and vault_contents.find_identity(contents, account, state) is not None
 
 
 def _key_changed() -> VaultKeyChanged:
@@ -216,6 +233,9 @@ def begin_epoch(account: Account, *, key: SecretBytes, epoch: int) -> int:
 
     Every door but those made anew for this epoch is closed by it. Idempotent: a second call with the same key and
     epoch finds the work done. Raises VaultKeyChanged when another device began that epoch under another key.
+    The old key's bytes leave the profile as its rows do (`store.SqliteStore` says how far that reaches); in this
+    process's memory copies may live until it ends, since Python moves and keeps what it likes; and what the server or
+    its backups kept of the old vault stays readable to whoever has the old key.
     """
     _require_identity(account)
     kept = account.state.vault
@@ -230,7 +250,7 @@ def begin_epoch(account: Account, *, key: SecretBytes, epoch: int) -> int:
             return save(account)
         if found is not None and len(kept.key):
             _merge(account, kept.key, kept.epoch)
-        fresh = VaultKey(epoch, key, found.header.version if found else kept.version)
+        fresh = VaultKey(epoch, key, found.header.version if found else 0)
         try:
             version = _put(account, vault_contents.of(account), fresh)
         except Problem as problem:
@@ -256,7 +276,8 @@ def begin_anew(account: Account) -> int:
     """
     _require_identity(account)
     found = _unread_header(account)
-    epoch, version = (found.epoch + 1, found.version) if found else (1, 0)
+    epoch = max(account.state.vault.epoch, found.epoch if found else 0) + 1
+    version = found.version if found else 0
     account.state.vault = VaultKey(epoch, new_vault_key(), version)
     account.save()
     return save(account)

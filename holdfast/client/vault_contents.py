@@ -122,13 +122,19 @@ def of(account: Account, *, next_identity: SecretBytes | None = None) -> Content
 
 def identity_in(contents: Contents, account: Account, state: ChainState) -> SecretBytes:
     """Return the seed that is the account chain's AIK. Raises TrustRefused when the contents have another."""
-    for seed in contents.identity_seeds:
-        if SigningKey.from_seed(account.device_statement.suite.signing_kind, seed).public == state.aik:
-            return seed
-    raise TrustRefused(
-        "The vault holds another identity key than the account chain names.",
-        way_out="Recover by your phrase, which can sign for the account itself: holdfast recover phrase",
-    )
+    seed = find_identity(contents, account, state)
+    if seed is None:
+        raise TrustRefused(
+            "The vault holds another identity key than the account chain names.",
+            way_out="Recover by your phrase, which can sign for the account itself: holdfast recover phrase",
+        )
+    return seed
+
+
+def find_identity(contents: Contents, account: Account, state: ChainState) -> SecretBytes | None:
+    """Return the seed that is the account chain's AIK, if the contents have it."""
+    kind = account.device_statement.suite.signing_kind
+    return next((one for one in contents.identity_seeds if SigningKey.from_seed(kind, one).public == state.aik), None)
 
 
 def take(account: Account, contents: Contents, state: ChainState) -> list[bytes]:

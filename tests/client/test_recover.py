@@ -7,11 +7,24 @@ from uuid import UUID
 
 import pytest
 
-from holdfast.client import archive, contacts, device, doors, export, pairing, recover, share_requests, trusted, vault
+from holdfast.client import (
+    archive,
+    contacts,
+    device,
+    doors,
+    export,
+    pairing,
+    recover,
+    rotation,
+    share_requests,
+    trusted,
+    vault,
+)
 from holdfast.client import letters as mail
 from holdfast.client.account import Account
 from holdfast.client.errors import NotYet, ProfileError, TrustRefused
 from holdfast.core.chain import ChainState
+from holdfast.core.entries import Reason
 from holdfast.core.phrase import Phrase
 from holdfast.core.secret import SecretBytes
 from tests.client.conftest import ALICE, BOB, CHEAP, MALLORY, PASSWORD, World
@@ -260,3 +273,39 @@ def test_export_file_under_another_vault_key_is_used_only_on_request(world: Worl
     recover.by_export(tablet, data, password=FILE_PASSWORD, without_vault=True)
     recover.finish(tablet, lost=[UUID(bytes=laptop.device.id)])
     assert vault.find(tablet).header.epoch == tablet.state.vault.epoch > 2
+
+
+def test_revoked_device_finishes_nothing(world: World) -> None:
+    laptop = owner_of_everything(world)
+    tablet = new_device(world)
+    recover.by_password(tablet, PASSWORD)
+    recover.finish(tablet, lost=[UUID(bytes=laptop.device.id)])
+    vault.chain_of(laptop)
+    assert not recover.is_unfinished(laptop)
+    with pytest.raises(ProfileError, match="No door was opened"):
+        recover.finish(laptop)
+
+
+def test_recovery_stopped_before_it_was_noted_is_finished_all_the_same(world: World) -> None:
+    laptop = owner_of_everything(world)
+    before = laptop.chain
+    tablet = new_device(world)
+    recover.by_password(tablet, PASSWORD)
+    tablet.store.delete(*recover._ROW)
+    assert recover.is_unfinished(tablet)
+    recover.finish(tablet, lost=[UUID(bytes=laptop.device.id)])
+    require_recovered(tablet, laptop, before)
+
+
+def test_door_is_opened_again_when_the_account_changed_before_the_end(world: World) -> None:
+    laptop = owner_of_everything(world)
+    before = laptop.chain
+    tablet = new_device(world)
+    recover.by_password(tablet, PASSWORD)
+    rotation.rotate(laptop, {"identity"}, reason=Reason.SCHEDULE)
+    with pytest.raises(ProfileError, match="changed since") as refused:
+        recover.finish(tablet)
+    assert "Open the door again" in refused.value.way_out
+    recover.by_password(tablet, PASSWORD)
+    recover.finish(tablet, lost=[UUID(bytes=laptop.device.id)])
+    require_recovered(tablet, laptop, before)

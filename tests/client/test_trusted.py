@@ -12,7 +12,7 @@ import pytest
 
 from holdfast.client import archive, contacts, device, doors, letters, pairing, rotation, share_requests, trusted, vault
 from holdfast.client.account import Account
-from holdfast.client.errors import NotYet, PeerChanged, Problem, ProfileError, TrustRefused, WrongWords
+from holdfast.client.errors import AnswerRefused, NotYet, PeerChanged, Problem, ProfileError, TrustRefused, WrongWords
 from holdfast.client.letters import LetterKind
 from holdfast.client.transport import Clock
 from holdfast.client.vault_contents import HELD_SHARE
@@ -260,6 +260,20 @@ def test_withdrawn_request_destroys_its_key_and_can_be_made_again(world: World) 
     with pytest.raises(ProfileError, match="has not asked"):
         share_requests.request_status(tablet)
     assert share_requests.open_request(tablet).code != first.code
+
+
+def test_request_whose_answer_was_lost_is_sent_again_as_it_was(world: World) -> None:
+    befriended(world)
+    tablet = new_device(world)
+    world.server.lies["POST recovery/contacts/requests"] = lambda _answer: {"nonsense": 1}
+    with pytest.raises(AnswerRefused):
+        share_requests.open_request(tablet)
+    with pytest.raises(ProfileError, match="has not asked"):
+        share_requests.gather(tablet)
+    world.server.lies.clear()
+    share_requests.open_request(tablet)
+    first, second = world.server.posted("recovery/contacts/requests")
+    assert first == second
 
 
 def test_account_without_contacts_asks_nobody(world: World) -> None:

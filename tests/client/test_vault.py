@@ -243,7 +243,43 @@ def test_vault_written_ahead_of_a_rotation_opens_after_it(world: World) -> None:
     assert tablet.identity_key.public == new.public
 
 
+def test_other_device_takes_the_next_identity_key_that_was_written_ahead(world: World) -> None:
+    first = world.enrolled(ALICE)
+    vault.save(first)
+    second = paired(world, first)
+    new = SigningKey.generate()
+    vault.save(first, next_identity=new.seed())
+
+    def write(state: ChainState) -> list[Entry]:
+        if state.aik == new.public:
+            return []
+        return [chain_author.rotate_key(state, by=first.author(), new_aik=new, reason=Reason.SCHEDULE)]
+
+    chains.append(first, write)
+    assert pairing.catch_up(second)
+    assert second.identity_key.public == new.public
+    assert vault.save(second) == 3
+
+
 # What the server may not do
+
+
+def test_vault_that_the_server_lost_is_noticed_and_written_again_under_a_new_key(world: World) -> None:
+    first = world.enrolled(ALICE)
+    archive.new_generation(first)
+    vault.save(first)
+    second = paired(world, first)
+    archive.new_generation(first)
+    world.server.vaults.clear()
+    for act in (vault.save, vault.load, doors.status):
+        with pytest.raises(TrustRefused, match="lost your vault"):
+            act(first)
+    vault.begin_epoch(first, key=new_vault_key(), epoch=2)
+    assert (first.state.vault.epoch, first.state.vault.version) == (2, 1)
+    pairing.sync(first)
+    letters.fetch(second)
+    assert pairing.catch_up(second)
+    assert [one.number for one in second.state.generations] == [1, 2]
 
 
 def test_vault_of_a_device_that_lacks_the_key_is_not_written_over(world: World) -> None:
