@@ -27,18 +27,19 @@ from holdfast.client import (
     prekeys,
     rotation,
     rotation_record,
+    sessions,
     vault,
 )
 from holdfast.client.account import Account
 from holdfast.client.errors import ProfileError
 from holdfast.client.rotation import EVERYTHING, Step
-from holdfast.client.state import State
+from holdfast.client.sessions import Address
 from holdfast.client.store import MemoryStore
 from holdfast.client.transport import Clock
 from holdfast.core.entries import Reason
 from holdfast.core.secret import SecretBytes
 from tests.client.conftest import ALICE, BOB, CHEAP, PASSWORD, World
-from tests.client.lying_server import NOW, URL
+from tests.client.lying_server import NOW, URL, _payload_hash
 
 DAY = 86_400
 
@@ -66,9 +67,7 @@ def later(world: World, account: Account, days: float) -> Account:
 
 def reopened(world: World, account: Account) -> Account:
     """The account as a new process finds it in the store."""
-    kept = account.store.get("state", b"")
-    assert kept is not None
-    again = Account(account.store, State.from_secret(kept))
+    again = Account(account.store)
     again.connect(URL, transport=world.server.transport(), clock=Clock(lambda: NOW))
     return again
 
@@ -210,8 +209,6 @@ def test_revoked_device_gets_nothing_new(world: World) -> None:
         vault.load(phone)
     assert not phone.state.generations
     contacts.refresh(bob, ALICE)
-    from holdfast.client import sessions
-
     assert {one.device for one in peers_of(bob, ALICE)} == {alice.device.id}
     assert sessions.gone(bob.store, contacts.refresh(bob, ALICE)) == []
     messages.send(bob, ALICE, b"to one")
@@ -219,10 +216,7 @@ def test_revoked_device_gets_nothing_new(world: World) -> None:
     assert world.server.mailboxes.get(phone.device_text, []) == []
 
 
-def peers_of(account: Account, user: bytes) -> set[object]:
-    from holdfast.client import sessions
-    from holdfast.client.sessions import Address
-
+def peers_of(account: Account, user: bytes) -> set[Address]:
     state = contacts.refresh(account, user)
     listed = [*state.devices, *state.revoked]
     return {Address(user, one) for one in listed if sessions.places(account.store, Address(user, one))}
@@ -291,8 +285,6 @@ def test_consent_is_carried_over_to_the_new_key_and_the_new_generation_is_deposi
 def test_consent_to_an_older_policy_is_not_carried_over(world: World, tmp_path: Path) -> None:
     account = world.depositor(tmp_path)
     house = world.server.tenant
-    from tests.client.lying_server import _payload_hash
-
     predecessor = _payload_hash(house.policies[0])
     house.policies.append(house.sign_policy(house.officers, version=2, predecessor=predecessor, signers=house.officers))
     escrow.prepare(account)
