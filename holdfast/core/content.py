@@ -67,7 +67,7 @@ def seal_large(plaintext: bytes) -> tuple[LargeReference, bytes]:
 def open_large(ciphertext: bytes, reference: LargeReference) -> bytes:
     """Undo `seal_large`. Raises UnwrapFailed when the server sent anything but what the sender sealed.
 
-    The hash is checked first: AES-GCM alone would let a sender give two people two contents of one ciphertext.
+    The hash is what the sender itself said: every recipient has the key, and one of them may side with the server.
     """
     if len(ciphertext) != padded_size(LENGTH_SIZE + reference.size) + TAG_SIZE:
         raise UnwrapFailed("content does not open")

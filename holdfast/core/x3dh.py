@@ -113,9 +113,14 @@ def _transcript(
     return hashlib.sha256(encode(parts)).digest()
 
 
+def _material(secrets: list[SecretBytes]) -> bytes:
+    """KM = F || DH1 || DH2 || DH3 || [DH4] || [SS]."""
+    return b"".join([_FILLER, *[one.reveal() for one in secrets]])
+
+
 def _derive(suite: Suite, transcript: bytes, secrets: list[SecretBytes]) -> Agreement:
-    material = b"".join([_FILLER, *[one.reveal() for one in secrets]])
-    okm = HKDF(_SHA256, 96, _SALT, label("x3dh", int(suite), transcript)).derive(material)
+    info = label("x3dh", int(suite), transcript)
+    okm = HKDF(_SHA256, 96, _SALT, info).derive(_material(secrets))
     return Agreement(transcript, SecretBytes(okm[:32]), SecretBytes(okm[32:64]), SecretBytes(okm[64:]))
 
 

@@ -89,8 +89,8 @@ class Device:
         return verify_bundle(raw, chain=self.chain, device=self.id, now=NOW)
 
     def one_time(self, key_id: int | None) -> OwnPreKey | None:
-        """The private half of a one-time key, as the device's store rebuilds it."""
-        if key_id is None:
+        """The private half of a one-time key, as the device's store rebuilds it; None when it has none of that id."""
+        if key_id is None or not FIRST_ONE_TIME <= key_id < FIRST_ONE_TIME + POOL:
             return None
         private = self.batch.private[key_id - FIRST_ONE_TIME]
         return OwnPreKey(
@@ -100,24 +100,24 @@ class Device:
             one_time_statement(self.batch.statement.payload, self.leaves.leaves[key_id - FIRST_ONE_TIME].leaf),
         )
 
-    def initiate(self, peer: Device, *, one_time: int | None = 0, **changes: Any) -> Session:
+    def initiate(self, to: Device, *, one_time: int | None = 0, **changes: Any) -> Session:
         given: dict[str, Any] = {
             "me": self.party,
             "device_statement": self.signed_statement,
             "agreement": self.agreement,
-            "peer": peer.party,
-            "bundle": peer.bundle(one_time),
+            "peer": to.party,
+            "bundle": to.bundle(one_time),
             "now": NOW,
         }
         return Session.initiate(**(given | changes))
 
-    def respond(self, message: bytes | Incoming, initiator: Device, **changes: Any) -> tuple[Session, bytes]:
+    def respond(self, message: bytes | Incoming, sender: Device, **changes: Any) -> tuple[Session, bytes]:
         incoming = read_message(message) if isinstance(message, bytes) else message
         assert incoming.initial is not None
         given: dict[str, Any] = {
             "me": self.party,
             "agreement": self.agreement,
-            "initiator": initiator.party,
+            "initiator": sender.party,
             "signed": self.spk,
             "one_time": self.one_time(incoming.initial.one_time_pre_key_id),
             "now": NOW,
