@@ -10,15 +10,15 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
 from uuid import UUID
 
 import httpx2
 
 from holdfast.client import keyring
 from holdfast.client.errors import ProfileError
-from holdfast.client.profile import Head, damaged, new_key
+from holdfast.client.profile import Head, new_key
 from holdfast.client.state import Device, State
+from holdfast.client.state_rows import StateRows
 from holdfast.client.store import PROFILE_FILE, SqliteStore, Store, head_of, locked, make_private_directory
 from holdfast.client.transport import Api, Clock, Credential, check_server
 from holdfast.client.verified import VerifiedChains
@@ -27,7 +27,6 @@ from holdfast.core.chain_author import Author
 from holdfast.core.cose import Sign1, parse_many
 from holdfast.core.doors import DEFAULT_COST, Argon2Cost
 from holdfast.core.encoding import MAX_BLOB
-from holdfast.core.errors import Malformed
 from holdfast.core.keys import AgreementKey, KeyKind, PublicKey, SealingKey, SigningKey, decode_public_key
 from holdfast.core.payloads import Header
 from holdfast.core.policy import SignedPolicy
@@ -37,19 +36,18 @@ from holdfast.core.statements import DeviceStatement, EscrowKey
 from holdfast.core.suites import Suite
 from holdfast.core.trust import SignedTenantKey, TrustedTenant, verify_escrow_keys, verify_tenant
 
-_STATE: Final = ("state", b"")
-
 
 class Account:
     """A profile that is open, and the server it belongs to.
 
-    `state` is what `save` keeps. Whatever must not be lost (a key just published, a deposit acknowledged) is
-    saved by the module that made it, before it tells anybody.
+    `state` is what `save` keeps; made without one, the account has what the store holds. Whatever must not be lost
+    (a key just published, a deposit acknowledged) is saved by the module that made it, before it tells anybody.
     """
 
-    def __init__(self, store: Store, state: State, api: Api | None = None) -> None:
+    def __init__(self, store: Store, state: State | None = None, api: Api | None = None) -> None:
         self.store = store
-        self.state = state
+        self._rows = StateRows(store)
+        self.state = self._rows.load() if state is None else state
         self.verified = VerifiedChains(store.tenant)
         self._api = api
         self._verified_tenant: tuple[tuple[object, ...], TrustedTenant] | None = None
@@ -72,7 +70,7 @@ class Account:
 
     def save(self) -> None:
         """Keep the state durably."""
-        self.store.put(*_STATE, self.state.to_secret())
+        self._rows.save(self.state)
 
     # The connection
 
@@ -319,13 +317,7 @@ def change_key(directory: Path, *, passphrase: SecretBytes | None = None, new: S
 
 def open_store(store: Store) -> Account:
     """Return the account whose state is in a store. Raises ProfileError when it has none or a damaged one."""
-    secret = store.get(*_STATE)
-    if secret is None:
-        raise damaged("it has no state")
-    try:
-        return Account(store, State.from_secret(secret))
-    except Malformed as error:
-        raise damaged(error) from error
+    return Account(store)
 
 
 def asks_for_passphrase(directory: Path) -> bool:

@@ -16,6 +16,7 @@ from holdfast.core.errors import Malformed
 from holdfast.core.secret import SecretBytes
 
 VERSION: Final = 1
+MAX_STATE: Final = 2 * MAX_VAULT - 4096  # with its frame, what a row holds
 _SEED_SIZES: Final = (0, 32)
 
 
@@ -245,7 +246,8 @@ class OfficerKeys:
 class State:
     """Everything of one profile. identity_seed is the AIK's, empty on a device that has not got it yet.
 
-    chain: the user's own account chain, every entry as received and verified.
+    chain: the user's own account chain, every entry as received and verified. contacts: kept as rows of their own
+    (`state_rows`), and so in no bytes of the state.
     """
 
     server: str = ""
@@ -261,7 +263,7 @@ class State:
     officer: OfficerKeys | None = None
 
     def to_secret(self) -> SecretBytes:
-        """Return the bytes of the whole state."""
+        """Return the bytes of the state without its contacts."""
         fields: dict[int, Encodable] = {
             1: VERSION,
             2: self.server,
@@ -269,7 +271,6 @@ class State:
             5: self.identity_seed.reveal(),
             6: self.chain,
             8: [one.to_value() for one in self.generations],
-            9: [one.to_value() for one in self.contacts.values()],
             10: self.vault.to_value(),
             11: self.consent,
         }
@@ -284,11 +285,10 @@ class State:
     @classmethod
     def from_secret(cls, secret: SecretBytes) -> State:
         """Read the state. Raises Malformed for bytes that this version did not write."""
-        value = decode(secret.reveal(), max_size=MAX_VAULT)
-        read = Fields(value, "profile", (1, 2, 3, 5, 6, 8, 9, 10, 11), (4, 12, 13))
+        value = decode(secret.reveal(), max_size=MAX_STATE)
+        read = Fields(value, "profile", (1, 2, 3, 5, 6, 8, 10, 11), (4, 12, 13))
         if read.uint(1) != VERSION:
             raise Malformed("profile: written by another version of this program")
-        contacts = [Contact.from_value(row) for row in read.array(9)]
         return cls(
             server=read.text(2),
             trust=Trust.from_value(read.value(3)),
@@ -296,7 +296,6 @@ class State:
             identity_seed=SecretBytes(read.octets(5, _SEED_SIZES)),
             chain=_octets(read.array(6), "profile chain"),
             generations=[Generation.from_value(row) for row in read.array(8)],
-            contacts={one.user: one for one in contacts},
             vault=VaultKey.from_value(read.value(10)),
             consent=read.octets(11),
             case=OpenCase.from_value(read.value(12)) if 12 in read else None,

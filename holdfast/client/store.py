@@ -47,6 +47,10 @@ class Store(Protocol):
     def user(self) -> bytes:
         """The 16-byte person whose profile this is."""
 
+    @property
+    def undone(self) -> int:
+        """How many transactions were undone so far, inner ones too: who remembers what it wrote asks."""
+
     def transaction(self) -> contextlib.AbstractContextManager[None]:
         """Group changes. Nested ones are undone by themselves when they raise; the outermost makes all durable."""
 
@@ -78,6 +82,7 @@ class MemoryStore:
         self._rows: dict[str, dict[bytes, tuple[int, SecretBytes]]] = {}
         self._places = 0
         self._depth = 0
+        self.undone = 0
         self._undo: list[tuple[str, bytes, tuple[int, SecretBytes] | None]] = []
 
     @contextlib.contextmanager
@@ -95,6 +100,7 @@ class MemoryStore:
                 self._undo.clear()
 
     def _roll_back(self, mark: int) -> None:
+        self.undone += 1
         touched = set()
         while len(self._undo) > mark:
             kind, key, before = self._undo.pop()
@@ -168,6 +174,7 @@ class SqliteStore:
             raise
         self._use(key)
         self._depth = 0
+        self.undone = 0
         self._has_deleted = False
         self._version = self._data_version()
         self._keys: dict[str, dict[bytes, None]] = {}
@@ -266,6 +273,7 @@ class SqliteStore:
         return contextlib.nullcontext() if self._depth else self.transaction()
 
     def _undo(self, outermost: bool) -> None:
+        self.undone += 1
         if not self._connection.in_transaction:
             return  # SQLite has undone it already, as it does when the disk is full
         with _told():

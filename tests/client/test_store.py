@@ -51,7 +51,6 @@ def full_state() -> State:
         identity_seed=secret(b"4"),
         chain=[b"genesis", b"add"],
         generations=[Generation(24322, secret(b"8"), 9, b"c" * 32, b"i" * 16, b"h" * 32, True)],
-        contacts={b"b" * 16: Contact(b"b" * 16, [b"e"], [b"f"], 2)},
         vault=VaultKey(1, secret(b"9"), 4),
         consent=b"yes",
         case=OpenCase(b"k" * 16, b"case", SecretBytes(b"rsa"), secret(b"a"), secret(b"b")),
@@ -152,6 +151,69 @@ def test_inner_transaction_is_undone_by_itself_and_kept_with_the_outer(store: St
     with undone(store), store.transaction():
         store.put("inbox", b"4", secret("ended well, and undone with the outer"))
     assert store.keys("inbox") == [b"1", b"3"]
+
+
+# The state in its rows
+
+
+def with_contacts(store: Store, *users: bytes) -> accounts.Account:
+    account = accounts.Account(store, full_state())
+    account.state.contacts = {user: Contact(user, [b"genesis", b"add"], [b"f"], 2, b"v" * 32) for user in users}
+    account.save()
+    return account
+
+
+def test_account_finds_its_state_and_contacts_in_the_store(store: Store) -> None:
+    account = with_contacts(store, b"b" * 16, b"c" * 16)
+    assert accounts.Account(store).state == account.state
+    account.state.contacts[b"b" * 16].entries += [b"rotate"]
+    account.state.contacts[b"d" * 16] = Contact(b"d" * 16, [])
+    del account.state.contacts[b"c" * 16]
+    account.save()
+    found = accounts.Account(store).state
+    assert found == account.state
+    assert found.contacts[b"b" * 16].entries == [b"genesis", b"add", b"rotate"]
+
+
+def test_save_leaves_contacts_alone_that_did_not_change(tmp_path: Path) -> None:
+    store = file_in(tmp_path / "p")
+    account = with_contacts(store, b"b" * 16, b"c" * 16)
+
+    def sealed() -> list[bytes]:
+        return [row[0] for row in store._connection.execute("SELECT sealed FROM entry WHERE kind = 'contact'")]
+
+    before = sealed()
+    account.state.contacts[b"c" * 16].suite = 1
+    account.save()
+    assert sealed()[0] == before[0]
+    assert sealed()[1] != before[1]
+
+
+def test_contact_saved_in_a_transaction_that_was_undone_is_saved_by_the_next(store: Store) -> None:
+    account = with_contacts(store, b"b" * 16)
+    with undone(store):
+        account.state.contacts[b"b" * 16].entries.append(b"rotate")
+        account.save()
+    assert accounts.Account(store).state.contacts[b"b" * 16].entries == [b"genesis", b"add"]
+    account.save()
+    assert accounts.Account(store).state.contacts[b"b" * 16].entries == [b"genesis", b"add", b"rotate"]
+
+
+def test_hundreds_of_contacts_with_years_of_history_fit(tmp_path: Path) -> None:
+    store = file_in(tmp_path / "p")
+    account = accounts.Account(store, full_state())
+    people = [number.to_bytes(16, "big") for number in range(400)]
+    account.state.contacts = {user: Contact(user, [bytes(700)] * 40) for user in people}
+    account.save()
+    assert accounts.Account(store).state == account.state
+
+
+def test_state_too_long_to_be_read_again_is_refused_before_it_is_written(store: Store) -> None:
+    account = with_contacts(store)
+    account.state.chain = [bytes(1000)] * 2500
+    with pytest.raises(ProfileError, match="full"):
+        account.save()
+    assert accounts.Account(store).state.chain == full_state().chain
 
 
 # The file
