@@ -3,7 +3,7 @@
 
 PY := .venv/bin/python
 
-.PHONY: help up demo test lint types contracts check docs manual openapi seeds bench soak requirements
+.PHONY: help up demo members test lint types contracts check docs manual openapi seeds bench soak requirements
 
 help: ## Say what each target does
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -15,6 +15,10 @@ up: ## Install what is missing and start Holdfast at http://127.0.0.1:8000
 demo: ## Walk the main job against the running server, in a second terminal
 	@./deploy/install.sh run
 	@exec $(PY) -m tests.journeys.demo
+
+members: ## Give the demo's alice and bob a fresh start, with enrolment codes in var/demo/codes
+	@rm -f "$${HOLDFAST_STATE_DIR:-var}/demo/codes/alice.code" "$${HOLDFAST_STATE_DIR:-var}/demo/codes/bob.code"
+	@HOLDFAST_ROLE=ceremony $(PY) manage.py setup_development --members-only
 
 test: ## Install what is missing and run every test, on SQLite and on PostgreSQL
 	@./deploy/install.sh test

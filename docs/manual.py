@@ -100,7 +100,8 @@ def man_page() -> str:
         *(line for leaf in leaves(ROOT) for line in man_command(leaf)),
         ".SH EXIT STATUS",
         *man_items([(str(int(code)), meaning) for code, meaning in MEANINGS.items()]),
-        ".SH ENVIRONMENT\n.TP\n\\fBHOLDFAST_PROFILE\\fR\nThe directory of the profile, where \\-\\-profile names none.",
+        ".SH ENVIRONMENT\n.TP\n\\fBHOLDFAST_PROFILE\\fR\nThe directory of the profile, where no option names one.\n"
+        ".TP\n\\fBHOLDFAST_PASSPHRASE_FILE\\fR\nThe file with its passphrase, where no option names one.",
         ".SH FILES\n.TP\n\\fI~/.local/share/holdfast/default\\fR\nThe profile: a directory of mode 0700 with one "
         "encrypted file of mode 0600.",
         ".SH EXAMPLES",

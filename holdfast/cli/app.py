@@ -88,7 +88,12 @@ def common(
         typer.Option(help="Directory of the profile.", envvar="HOLDFAST_PROFILE", metavar="DIR", file_okay=False),
     ] = None,
     passphrase_file: Annotated[
-        Path | None, typer.Option(help="Read the profile's passphrase from this file; - is stdin.", metavar="FILE")
+        Path | None,
+        typer.Option(
+            help="Read the profile's passphrase from this file; - is stdin.",
+            envvar="HOLDFAST_PASSPHRASE_FILE",
+            metavar="FILE",
+        ),
     ] = None,
     passphrase_fd: Annotated[
         int | None, typer.Option(help="Read the profile's passphrase from this descriptor.", metavar="N")
