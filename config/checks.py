@@ -31,6 +31,12 @@ def _findings() -> Iterator[CheckMessage]:
         yield Error("HOLDFAST_PUBLIC_URL is not https.", id="holdfast.E003")
     if not settings.HOLDFAST_CLOSE_MEMORY:
         yield Error("Processes leave their memory readable to debuggers.", id="holdfast.E004")
+    if settings.HOLDFAST_CONTACTS_DELAY_SECONDS < 3600:
+        yield Error(
+            "Trusted contacts' shares are handed out within the hour: too soon for anybody to veto.",
+            hint="Leave HOLDFAST_CONTACTS_DELAY_SECONDS unset for 24 hours.",
+            id="holdfast.E007",
+        )
     yield from _hsm_findings()
 
 

@@ -40,6 +40,8 @@ class Environment(BaseSettings):
     pin_dir: Path | None = None
     # The release process's own directory; no other process reads it.
     release_dir: Path | None = None
+    # How long trusted contacts' shares are held back: a day, and in development not at all, unless said here.
+    contacts_delay_seconds: int | None = Field(default=None, ge=0, le=48 * 3600)
     email_url: str = ""
     email_from: str = "holdfast@localhost"
 

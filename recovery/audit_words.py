@@ -40,6 +40,16 @@ _WORDS: Final = {
     "keys:tenant-key:create": "Tenant master key made",
     "keys:vault:read": "Vault read",
     "keys:vault:store": "Vault stored",
+    "keys:notice:fail": "Notice to a person could not be handed over",
+    "keys:notice:hand-over": "Notice to a person handed over",
+    "recovery:contact-request:answer": "Trusted contact gave a share",
+    "recovery:contact-request:cancel": "Request to trusted contacts withdrawn",
+    "recovery:contact-request:collect": "Contacts' shares collected",
+    "recovery:contact-request:complete": "Request to trusted contacts complete",
+    "recovery:contact-request:expire": "Request to trusted contacts expired",
+    "recovery:contact-request:open": "Trusted contacts asked for a vault",
+    "recovery:contact-request:veto": "Request to trusted contacts vetoed",
+    "recovery:contacts:store": "Trusted contacts chosen",
     "tenants:credential:activate": "Credential active",
     "tenants:credential:register": "Credential registered",
     "tenants:credential:revoke": "Credential revoked",
@@ -65,6 +75,7 @@ _PERSON: Final = "/console/people/{}/"
 _DEVICE: Final = "/console/devices/{}/"
 # By the beginning of the tag: where an id in the subject leads.
 _PAGES: Final = {
+    "recovery:contact": _PERSON,
     "recovery:": _CASE,
     "tenants:person:": _PERSON,
     "tenants:password:": _PERSON,
@@ -74,6 +85,7 @@ _PAGES: Final = {
     "keys:chain:": _PERSON,
     "keys:device:": _DEVICE,
     "keys:door:": _PERSON,
+    "keys:notice:": _PERSON,
     "keys:pre-key:store": _DEVICE,
     "keys:signed-pre-key:": _DEVICE,
     "keys:vault:": _PERSON,

@@ -63,3 +63,28 @@ class RegenesisTooEarly(Conflict):
 
     code = "re-genesis-too-early"
     default_detail = "Your officers have attested your new key; the policy's delay still runs. Retry then."
+
+
+class ContactsRefused(Invalid):
+    """The manifest of trusted contacts, or the request to them, does not fit the account or the device."""
+
+    code = "contacts-refused"
+
+
+class ContactsStale(Conflict):
+    """The trusted contacts were changed meanwhile; read them again."""
+
+    code = "contacts-stale"
+
+
+class ContactRequestMoved(Conflict):
+    """The request to the trusted contacts is in a state that does not allow this."""
+
+    code = "contact-request-moved"
+
+
+class TooManyContactRequests(Conflict):
+    """Several devices of this user ask her trusted contacts already."""
+
+    code = "too-many-contact-requests"
+    default_detail = "Veto or cancel the requests that are open, from a device of yours."

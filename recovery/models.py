@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rows of getting out: cases, what officers signed, vetoes, notices, releases, attestations.
+"""Rows of getting out: cases, what officers signed, vetoes, notices, releases, attestations; contacts and their shares.
 
-Implements ESCROW, "Case". Signed bytes are kept as received; a row proves nothing by itself (FAULTS P16).
+Implements ESCROW, "Case", and PROTOCOL section 6 (contacts door). Signed bytes are kept as received; a row proves
+nothing by itself (FAULTS P16).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from django.db import models
 from django.db.models import Q
 
 from kernel.scope import TenantModel
-from recovery.states import CaseState, NoticeState
+from recovery.states import CaseState, ContactRequestState, NoticeState
 
 
 class Case(TenantModel):
@@ -164,3 +165,65 @@ class Attestation(TenantModel):
 
     class Meta(TenantModel.Meta):
         constraints: ClassVar = [models.UniqueConstraint(fields=["case", "index"], name="attestation_index_once")]
+
+
+class ContactSet(TenantModel):
+    """The manifest of a user's trusted contacts, as her identity key signed it. `version` is its ETag."""
+
+    user_id = models.UUIDField()
+    version = models.PositiveIntegerField()
+    manifest = models.BinaryField()
+    manifest_hash = models.BinaryField(max_length=32)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    class Meta(TenantModel.Meta):
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["tenant_id", "user_id"], name="one_contact_set_per_user"),
+        ]
+
+
+class ContactRequest(TenantModel):
+    """One device's request for its user's shares. Its terms are fixed when it is opened (FAULTS R5)."""
+
+    state = models.CharField(max_length=10, choices=ContactRequestState.choices, default=ContactRequestState.OPEN)
+    owner_id = models.UUIDField()
+    device_id = models.UUIDField()
+    request = models.BinaryField()
+    request_hash = models.BinaryField(max_length=32)
+    k = models.PositiveSmallIntegerField()
+    opened_at = models.DateTimeField()
+    not_before = models.DateTimeField()
+    expires_at = models.DateTimeField()
+    ended_at = models.DateTimeField(null=True)
+
+    class Meta(TenantModel.Meta):
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["tenant_id", "request_hash"], name="contact_request_once"),
+            # A second request of a device takes the place of its first.
+            models.UniqueConstraint(
+                fields=["device_id"], condition=Q(state=ContactRequestState.OPEN), name="one_open_request_per_device"
+            ),
+            models.CheckConstraint(condition=Q(state__in=ContactRequestState.values), name="contact_request_state"),
+        ]
+        indexes: ClassVar = [
+            models.Index(fields=["tenant_id", "owner_id"], name="contact_request_owner"),
+            models.Index(fields=["state", "expires_at"], name="contact_request_due"),
+        ]
+
+
+class ContactAnswer(TenantModel):
+    """One contact's part in a request: empty until she gives her share, sealed to the request and again at rest."""
+
+    request = models.ForeignKey(ContactRequest, on_delete=models.PROTECT, related_name="answers")
+    contact_id = models.UUIDField()
+    # How often she has given one; a share is sealed at rest for its version.
+    version = models.PositiveSmallIntegerField(default=0)
+    sealed = models.BinaryField(null=True)
+    answered_at = models.DateTimeField(null=True)
+    collected_at = models.DateTimeField(null=True)
+
+    class Meta(TenantModel.Meta):
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["request", "contact_id"], name="contact_answer_once"),
+        ]
+        indexes: ClassVar = [models.Index(fields=["tenant_id", "contact_id"], name="contact_answer_of")]

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The states of a case and of a notice, and which may follow which.
+"""The states of a case, of a notice and of a request to trusted contacts, and which may follow which.
 
-Implements ESCROW, "Case". It touches no rows: `kernel.transitions` moves them, and a database trigger
-refuses to move a case out of a terminal state whatever the code says (FAULTS R14).
+Implements ESCROW, "Case", and PROTOCOL section 6 (contacts door). It touches no rows: `kernel.transitions` moves them,
+and a database trigger refuses to move a row out of a terminal state whatever the code says (FAULTS R14).
 """
 
 from __future__ import annotations
@@ -62,3 +62,17 @@ class NoticeState(models.TextChoices):
 
 N = NoticeState
 NOTICE = TransitionTable({N.PENDING: frozenset({N.HANDED_OVER, N.FAILED})})
+
+
+class ContactRequestState(models.TextChoices):
+    OPEN = "open"  # contacts may give their shares; after the delay the asking device collects them
+    COMPLETE = "complete"  # as many were collected as open the door; a wrong one may still be replaced
+    VETOED = "vetoed"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+
+
+R = ContactRequestState
+CONTACT_REQUEST = TransitionTable({R.OPEN: frozenset({R.COMPLETE, R.VETOED, R.CANCELLED, R.EXPIRED})})
+# While a request is in one of these and its time is not over, shares are given and collected.
+COLLECTABLE = frozenset({R.OPEN, R.COMPLETE})

@@ -15,7 +15,7 @@ from kernel.actors import system_actor
 from kernel.models import Job
 from kernel.queue import every, handles
 from kernel.scope import tenant_scope
-from recovery import access, release_process, services
+from recovery import access, contacts, release_process, services
 from recovery.cases import NOTICE_JOB, RELEASE_JOB
 from recovery.states import CaseState
 
@@ -40,6 +40,14 @@ def expire_cases() -> None:
     for case_id, tenant_id in access.past_expiry(timezone.now()):
         with tenant_scope(tenant_id):
             services.expire_case(case_id=case_id, actor=system_actor(tenant_id, "worker"))
+
+
+@every(seconds=5)
+def expire_contact_requests() -> None:
+    """End the requests to trusted contacts whose time is over, and destroy the shares of all that are."""
+    for request_id, tenant_id in access.contact_requests_past_expiry(access.database_now()):
+        with tenant_scope(tenant_id):
+            contacts.expire_request(request_id=request_id, actor=system_actor(tenant_id, "worker"))
 
 
 @every(seconds=5)

@@ -30,6 +30,11 @@ class PermissionName(StrEnum):
     CHAIN_READ = "chain:read"
     CHAIN_WRITE = "chain:write"
     CONSOLE_ENTER = "console:enter"
+    CONTACTS_ANSWER = "contacts:answer"
+    CONTACTS_ASK = "contacts:ask"
+    CONTACTS_READ = "contacts:read"
+    CONTACTS_VETO = "contacts:veto"
+    CONTACTS_WRITE = "contacts:write"
     COVERAGE_READ = "coverage:read"
     DEPOSIT_READ = "deposit:read"
     DEPOSIT_WRITE = "deposit:write"
@@ -53,11 +58,11 @@ P = PermissionName
 _LOOK = frozenset({P.CHAIN_READ, P.DEVICE_READ, P.ESCROW_READ, P.STATEMENT_READ})
 # The upkeep of one's own keys; letters go between one's own devices.
 _KEYS = frozenset(
-    {P.CHAIN_WRITE, P.DEVICE_WRITE, P.LETTER_SEND, P.MESSAGE_READ, P.PREKEY_WRITE, P.STATEMENT_WRITE, P.VAULT_READ,
-     P.VAULT_WRITE}
+    {P.CHAIN_WRITE, P.CONTACTS_ASK, P.CONTACTS_READ, P.CONTACTS_VETO, P.CONTACTS_WRITE, P.DEVICE_WRITE, P.LETTER_SEND,
+     P.MESSAGE_READ, P.PREKEY_WRITE, P.STATEMENT_WRITE, P.VAULT_READ, P.VAULT_WRITE}
 )  # fmt: skip
 _MEMBER = _LOOK | _KEYS | {
-    P.CASE_COLLECT, P.CASE_OPEN, P.CASE_READ, P.CASE_VETO, P.DEPOSIT_READ, P.DEPOSIT_WRITE,
+    P.CASE_COLLECT, P.CASE_OPEN, P.CASE_READ, P.CASE_VETO, P.CONTACTS_ANSWER, P.DEPOSIT_READ, P.DEPOSIT_WRITE,
     P.MESSAGE_SEND, P.PREKEY_CLAIM,
 }  # fmt: skip
 _OVERSIGHT = frozenset({P.AUDIT_READ, P.CASE_READ, P.CONSOLE_ENTER, P.COVERAGE_READ, P.PERSON_READ})
@@ -76,8 +81,8 @@ MATRIX: dict[str, frozenset[str]] = {
 # A device that its owner's chain does not list yet: enough to be listed, to open a door of the vault, or to ask for a
 # recovery. Without `message:send` its letters reach its own user's devices only.
 PENDING_DEVICE = frozenset(
-    {P.CASE_COLLECT, P.CASE_OPEN, P.CASE_READ, P.CHAIN_READ, P.CHAIN_WRITE, P.DEPOSIT_READ, P.DEVICE_READ,
-     P.ESCROW_READ, P.LETTER_SEND, P.MESSAGE_READ, P.STATEMENT_READ, P.VAULT_READ}
+    {P.CASE_COLLECT, P.CASE_OPEN, P.CASE_READ, P.CHAIN_READ, P.CHAIN_WRITE, P.CONTACTS_ASK, P.CONTACTS_READ,
+     P.DEPOSIT_READ, P.DEVICE_READ, P.ESCROW_READ, P.LETTER_SEND, P.MESSAGE_READ, P.STATEMENT_READ, P.VAULT_READ}
 )  # fmt: skip
 # A console session looks. What changes anything is signed by a device, never clicked in a session.
 SESSION = _LOOK | _OVERSIGHT

@@ -20,6 +20,8 @@ HOLDFAST_CLAIMS_PER_REQUESTER = 1_000
 HOLDFAST_CLAIMS_PER_TARGET = 500
 # How many deliveries one person may cause in an hour: a message to a user with three devices is three.
 HOLDFAST_MESSAGES_PER_SENDER = 10_000
+# How long a request to trusted contacts waits before shares are handed out: time for the owner to say no.
+HOLDFAST_CONTACTS_DELAY_SECONDS = ENV.contacts_delay_seconds if ENV.contacts_delay_seconds is not None else 86_400
 
 INSTALLED_APPS = [
     "config",

@@ -10,6 +10,8 @@ SECRET_KEY = secret_key(make=True)
 ALLOWED_HOSTS = [*ENV.allowed_hosts, "127.0.0.1", "localhost"]
 EMAIL_BACKEND = "django.core.mail.backends.filebased.EmailBackend"
 EMAIL_FILE_PATH = ENV.state_dir / "mail"
+# Whoever tries it out does not wait a day.
+HOLDFAST_CONTACTS_DELAY_SECONDS = ENV.contacts_delay_seconds or 0
 WHITENOISE_USE_FINDERS = True
 # Static files are found where they are written; there is nothing to collect.
 STATIC_ROOT = None  # type: ignore[assignment]

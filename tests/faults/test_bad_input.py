@@ -16,8 +16,9 @@ from rest_framework import serializers
 
 from holdfast.core.encoding import b64u
 from kernel.fields import Base64UrlField
+from tests.faults.acts import Act
 from tests.faults.routes import api_calls, api_routes, changed, picture
-from tests.faults.world import VALID, Act, Installation
+from tests.faults.world import VALID, Installation
 
 pytestmark = pytest.mark.postgres
 WRITES = sorted(call for call in api_calls() if call[1] in ("POST", "PUT", "PATCH"))
@@ -25,6 +26,7 @@ VIEWS = {route.name: route.view_class for route in api_routes()}
 
 # Octets that a client has sealed: whatever they are, the server cannot tell.
 SEALED = {
+    ("contact-request-shares", "POST", "sealed"),
     ("device-messages", "POST", "content"),
     ("device-messages", "POST", "message"),
     ("user-messages", "POST", "content"),
@@ -259,7 +261,7 @@ def test_idempotency_key_of_another_form_is_refused(key: str, installation: Inst
 
 @pytest.mark.parametrize("tag", ["", "1", 'W/"1"', '"-1"', '"01"', '"1", "2"', "*", '"9999999999"', '"x"'])
 def test_if_match_of_another_form_is_refused(tag: str, installation: Installation) -> None:
-    for name in ("vault", "vault-door"):
+    for name in ("vault", "vault-door", "contacts"):
         act = VALID[name, "PUT"](installation.acme)
         before = picture()
         problem = problem_of(replace(act, headers={"If-Match": tag}).send())

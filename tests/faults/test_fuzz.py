@@ -14,8 +14,9 @@ from drf_spectacular.generators import SchemaGenerator
 from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis import GenerationMode
 
+from tests.faults.acts import Act
 from tests.faults.routes import api_calls, api_routes
-from tests.faults.world import VALID, Act, Installation
+from tests.faults.world import VALID, Installation
 
 pytestmark = pytest.mark.postgres
 MODES = (GenerationMode.POSITIVE, GenerationMode.NEGATIVE)

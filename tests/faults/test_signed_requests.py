@@ -12,9 +12,10 @@ from django.test import Client
 from holdfast.core.encoding import b64u, unb64u
 from holdfast.core.keys import SigningKey
 from kernel.fields import Base64UrlField
+from tests.faults.acts import Act
 from tests.faults.routes import api_calls, api_routes, changed, picture, routes
 from tests.faults.test_bad_input import FIELDS, problem_of, serializer_of
-from tests.faults.world import VALID, Act, Installation
+from tests.faults.world import VALID, Installation
 from tests.tenants.support import Signer
 
 SIGNED = [call for call in sorted(api_calls()) if call != ("devices", "POST")]

@@ -37,6 +37,7 @@ SIGN_IN = {"console-sign-in", "console-sign-in-code", "console-sign-out"}
 # Fields whose octets mean the same whoever sends them: a hash or a key of the sender's choosing, a sealed blob.
 OPAQUE = {
     ("case-successor", "PUT"): {"identity_key", "old_head"},
+    ("contact-request-shares", "POST"): {"sealed"},
     ("device-messages", "POST"): {"content", "message"},
     ("enrolment-codes", "POST"): {"code_hash"},
     # Ids that are not in the caller's own mailbox are passed over, whosever they are.

@@ -8,12 +8,11 @@ asserts nothing about refusals itself.
 from __future__ import annotations
 
 import hashlib
-import json
 import secrets
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,7 +35,9 @@ from kernel.scope import close_scope, tenant_scope
 from tenants import services as tenants
 from tenants.models import Tenant
 from tenants.roles import Role
+from tests.faults.acts import Act
 from tests.keys.support import Directory, Phone, batch_document, enrol_document, issue, new_phone, now, successor
+from tests.recovery.contacts import TrustedContacts
 from tests.recovery.support import OpenCase
 from tests.recovery.support import World as Escrowed
 from tests.tenants.support import PASSWORD, Signer, give_password, give_totp, make_device, make_person, make_service
@@ -54,35 +55,6 @@ ROLES = {
     "alice": Role.MEMBER,
     "bob": Role.MEMBER,
 }
-
-
-@dataclass(frozen=True)
-class Act:
-    """One request: who signs it (nobody when the route takes a code), and what is sent where."""
-
-    signer: Signer | None
-    method: str
-    uri: str
-    document: Any = None
-    headers: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def body(self) -> bytes:
-        return b"" if self.document is None else json.dumps(self.document).encode()
-
-    def send(self, body: bytes | None = None, *, content_type: str = "application/json") -> Any:
-        """Send it, or another body under the same signature's name. Nothing is raised for a 500: it is the answer."""
-        sent = self.body if body is None else body
-        signed = self.signer.headers(self.method, self.uri, sent) if self.signer else {}
-        return Client(raise_request_exception=False).generic(
-            self.method, self.uri, sent, content_type=content_type, headers={**signed, **self.headers}
-        )
-
-    def with_field(self, name: str, value: Any) -> Act:
-        return replace(self, document={**self.document, name: value})
-
-    def without_field(self, name: str) -> Act:
-        return replace(self, document={key: value for key, value in self.document.items() if key != name})
 
 
 class Organisation(Escrowed):
@@ -106,6 +78,10 @@ class Organisation(Escrowed):
         account, phone = self.directory.account("alice"), self.phone("alice")
         self._made(Act(phone.signer, "PUT", f"{API}/vault", account.vault(phone, 1), {"If-Match": '"0"'}))
         self._made(Act(phone.signer, "PUT", f"{API}/vault/doors/password", _door(b"1"), {"If-Match": '"0"'}))
+        self.contacts = TrustedContacts.of(self.directory, "alice", ["bob", "carol", "dan"])
+        self._made(self.contacts.storing(0))
+        self.contact_request = self.contacts.ask(phone)
+        self.contacts.give("bob", self.contact_request)
         self.browser = self.sign_in("carol")
         with tenant_scope(self.tenant_id):
             for log in ("audit", "keys"):
@@ -305,6 +281,26 @@ def _acknowledge(one: Organisation) -> Act:
     return Act(one.signer("alice"), "POST", f"{API}/messages/ack", {"message_ids": [_message_sent(one)]})
 
 
+def _contacts(one: Organisation) -> Act:
+    return TrustedContacts.of(one.directory, "alice", ["bob", "dan"]).storing(1)
+
+
+def _contact_request(one: Organisation) -> Act:
+    return one.contacts.asking(one.phone("alice"))
+
+
+def _contact_share(one: Organisation) -> Act:
+    return one.contacts.giving("carol", one.contact_request)
+
+
+def _of_contact_request(name: str, method: str, rest: str = "") -> Maker:
+    def make(one: Organisation) -> Act:
+        uri = f"{API}/recovery/contacts/requests/{one.contact_request.id}{rest}"
+        return Act(one.signer(name), method, uri, None if method == "GET" else {})
+
+    return make
+
+
 def _vault(one: Organisation) -> Act:
     account, phone = one.directory.account("alice"), one.phone("alice")
     return Act(phone.signer, "PUT", f"{API}/vault", account.vault(phone, 2), {"If-Match": '"1"'})
@@ -419,6 +415,14 @@ VALID: dict[tuple[str, str], Maker] = {
     ("case-veto", "POST"): _veto,
     ("cases", "GET"): _get("carol", path="cases"),
     ("cases", "POST"): _case,
+    ("contact-request", "GET"): _of_contact_request("alice", "GET"),
+    ("contact-request-cancel", "POST"): _of_contact_request("alice", "POST", "/cancel"),
+    ("contact-request-shares", "POST"): _contact_share,
+    ("contact-request-veto", "POST"): _of_contact_request("alice", "POST", "/veto"),
+    ("contact-requests", "GET"): _get("bob", path="recovery/contacts/requests?role=contact"),
+    ("contact-requests", "POST"): _contact_request,
+    ("contacts", "GET"): _get("alice", path="recovery/contacts"),
+    ("contacts", "PUT"): _contacts,
     ("device", "GET"): _get("bob", path="devices/{device}"),
     ("device-bundle", "PUT"): _bundle,
     ("device-check", "POST"): _check,

@@ -27,6 +27,11 @@ case:veto            x     x       x        -       -       x      -
 chain:read           x     x       x        x       -       x      x
 chain:write          x     x       x        x       -       x      -
 console:enter        x     x       x        x       x       -      -
+contacts:answer      x     x       x        -       -       x      -
+contacts:ask         x     x       x        x       -       x      -
+contacts:read        x     x       x        x       -       x      -
+contacts:veto        x     x       x        x       -       x      -
+contacts:write       x     x       x        x       -       x      -
 coverage:read        x     x       x        x       -       -      x
 deposit:read         x     x       x        -       -       x      -
 deposit:write        x     x       x        -       -       x      -
@@ -72,8 +77,8 @@ def test_device_permissions_are_empty_for_every_state_but_active_and_pending(rol
 
 def test_pending_device_can_be_listed_open_a_door_and_ask_for_recovery_and_nothing_else() -> None:
     assert device_permissions(Role.MEMBER, "pending") == {
-        "case:collect", "case:open", "case:read", "chain:read", "chain:write", "deposit:read", "device:read",
-        "escrow:read", "letter:send", "message:read", "statement:read", "vault:read",
+        "case:collect", "case:open", "case:read", "chain:read", "chain:write", "contacts:ask", "contacts:read",
+        "deposit:read", "device:read", "escrow:read", "letter:send", "message:read", "statement:read", "vault:read",
     }  # fmt: skip
 
 
