@@ -36,6 +36,7 @@ from holdfast.core.doors import Argon2Cost
 from holdfast.core.enrolment import EnrolmentCode
 from holdfast.core.phrase import Phrase
 from holdfast.core.secret import SecretBytes
+from holdfast.core.vault import new_vault_key
 from tests.fixtures.server import PROJECT, Installation, installation
 
 DELAY_SECONDS = 5
@@ -200,6 +201,29 @@ def test_another_device_brings_new_ones_in_and_the_lost_one_is_put_out(house: Ho
 
 
 @pytest.mark.timeout(300)
+def test_two_devices_that_write_the_vault_at_once_lose_nothing(house: House) -> None:
+    alice, bob = house.fresh()
+    vault.save(alice)
+    phone = house.another(alice, "phone")
+    pairing.accept(alice, pairing.request(phone).text())
+    pairing.complete(phone)
+    archive.new_generation(alice)
+    vault.save(alice)
+    contacts.refresh(phone, house.open[0].user)
+    vault.save(phone)
+    vault.load(alice)
+    assert {bob.user, house.open[0].user} <= alice.state.contacts.keys()
+    assert [one.number for one in phone.state.generations] == [1, 2]
+    doors.set_password(alice, PASSWORD, cost=CHEAP)
+    vault.begin_epoch(phone, key=new_vault_key(), epoch=2)
+    pairing.sync(phone)
+    letters.fetch(alice)
+    assert pairing.catch_up(alice)
+    assert doors.closed(alice) == [doors.PASSWORD]
+    assert vault.save(alice) == phone.state.vault.version + 1
+
+
+@pytest.mark.timeout(300)
 def test_export_file_recovers_the_account(house: House) -> None:
     alice, bob = house.fresh()
     data = export.write(alice, password=FILE_PASSWORD, cost=CHEAP)
@@ -215,7 +239,7 @@ def test_export_file_recovers_the_account(house: House) -> None:
 
 @pytest.mark.timeout(300)
 def test_contacts_recover_the_account_after_the_delay_unless_a_live_device_objects(house: House) -> None:
-    alice, bob = house.fresh("alice", "bob")
+    alice, bob = house.fresh()
     friends = [bob, house.first("dan"), house.first("erin")]
     trusted.choose(alice, [one.user for one in friends], k=2)
     for one in friends:
