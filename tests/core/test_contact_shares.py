@@ -367,7 +367,7 @@ def test_manifest_refuses_what_is_outside_the_format(fields: dict[int, Any]) -> 
 
 
 @given(st.data())
-@settings(max_examples=300)
+@settings(deadline=None, max_examples=300)
 def test_a_changed_manifest_or_request_is_refused_or_another_one(data: st.DataObject) -> None:
     made_here: Any = data.draw(st.sampled_from([SET.manifest, REQUEST]))
     shape, payload = type(made_here), made_here.to_payload()
@@ -403,6 +403,7 @@ def test_a_share_whose_index_is_not_its_own_is_malformed() -> None:
         ContactShare.from_secret(SecretBytes(encode({**value, 2: 1})))
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_arbitrary_bytes_are_neither_share_nor_letter(octets: bytes) -> None:
     with pytest.raises(HoldfastError):

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from holdfast.core import cose
@@ -144,6 +144,7 @@ def test_every_flipped_byte_is_refused() -> None:
             use(DATA[:at] + bytes([DATA[at] ^ 1]) + DATA[at + 1 :])
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200) | st.binary(max_size=200).map(MAGIC.__add__))
 def test_arbitrary_bytes_are_no_export(data: bytes) -> None:
     with pytest.raises(Malformed):

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import segno
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from holdfast.core import pairing
@@ -106,6 +106,7 @@ def test_every_changed_character_is_refused_or_another_request() -> None:
             (read if read.nonce == REQUEST.nonce else replace(read, user=MALLORY)).require(NEW)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=250) | st.text("ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", max_size=210).map("HFP1.".__add__))
 def test_arbitrary_text_is_malformed(text: str) -> None:
     with pytest.raises(Malformed):
@@ -221,6 +222,7 @@ def test_messages_outside_the_format_are_malformed() -> None:
                 take(octets)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_arbitrary_messages_are_refused(message: bytes) -> None:
     for take in (ExistingDevice(OLD).receive_commitment, ExistingDevice(OLD).receive_reveal, NewDevice(REQUEST).answer):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from mnemonic import Mnemonic
 
@@ -90,6 +90,7 @@ def test_japanese_phrases_are_read_in_every_normal_form_and_with_either_space() 
     assert whole == 8
 
 
+@settings(deadline=None)
 @given(entropies, st.sampled_from(LANGUAGES))
 def test_words_agree_with_the_oracle(entropy: SecretBytes, language: Language) -> None:
     text = Mnemonic(language.value).to_mnemonic(entropy.reveal())
@@ -98,6 +99,7 @@ def test_words_agree_with_the_oracle(entropy: SecretBytes, language: Language) -
     assert parse(text, language) == Phrase(entropy, language)
 
 
+@settings(deadline=None)
 @given(
     entropies,
     st.sampled_from(LANGUAGES),
@@ -233,6 +235,7 @@ def test_parse_refuses_two_words_in_each_others_place() -> None:
         parse(" ".join(words))
 
 
+@settings(deadline=None)
 @given(st.text(max_size=300) | st.lists(st.sampled_from(Mnemonic("english").wordlist), max_size=30).map(" ".join))
 def test_any_text_is_a_phrase_or_refused(text: str) -> None:
     try:

@@ -162,6 +162,7 @@ def test_from_bytes_refuses_every_changed_bit_and_every_other_size() -> None:
             Share.from_bytes(SecretBytes(bytes(size)))
 
 
+@settings(deadline=None)
 @given(
     st.binary(max_size=60) | st.binary(min_size=42, max_size=42).map(lambda octets: bytes([octets[0] & 3]) + octets[1:])
 )
@@ -173,6 +174,7 @@ def test_arbitrary_bytes_are_a_share_or_refused(octets: bytes) -> None:
     assert share.to_bytes().reveal() == octets
 
 
+@settings(deadline=None)
 @given(st.text(max_size=200) | st.lists(st.sampled_from(WORD_LIST), max_size=40).map(" ".join))
 def test_arbitrary_text_is_a_share_or_refused(text: str) -> None:
     try:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from holdfast.core import cose, sync_letter
@@ -161,6 +161,7 @@ def test_every_flipped_byte_is_refused() -> None:
             take(octets[:at] + bytes([octets[at] ^ 1]) + octets[at + 1 :])
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_arbitrary_bytes_are_no_letter(octets: bytes) -> None:
     with pytest.raises(HoldfastError):
