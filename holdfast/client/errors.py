@@ -20,6 +20,8 @@ _WAYS_OUT: Final = {
     "not-found": "Check the id: what belongs to others is not shown as existing.",
 }
 
+_DISTRUST: Final = "Nothing of it was believed or kept. Try again later; if it stays so, tell your officers."
+
 
 class ClientError(Exception):
     """Root of the client's refusals. `way_out` says what a person can do, or is empty."""
@@ -62,6 +64,9 @@ class Unreachable(ClientError):
 class AnswerRefused(ClientError):
     """The server answered with something outside the protocol. Nothing of it was kept."""
 
+    def __init__(self, message: str, *, way_out: str = "") -> None:
+        super().__init__(message, way_out=way_out or "Update this program; if it stays so, tell your operator.")
+
 
 class ProfileError(ClientError):
     """The profile on this machine cannot be used as asked: missing, damaged, not enrolled, already enrolled."""
@@ -73,6 +78,9 @@ class WrongPassphrase(ProfileError):
 
 class TrustRefused(ClientError):
     """Signed things that should follow from what is pinned do not. An attack, or a mistake to be looked into."""
+
+    def __init__(self, message: str, *, way_out: str = "") -> None:
+        super().__init__(message, way_out=way_out or _DISTRUST)
 
 
 class PeerChanged(TrustRefused):

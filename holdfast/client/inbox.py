@@ -288,7 +288,7 @@ def _count_last_resorts(account: Account) -> None:
         reports.add(
             account,
             ReportKind.LAST_RESORT,
-            f"{LAST_RESORT_ALARM} sessions of one day began without a one-time key.",
+            f"In one day, {LAST_RESORT_ALARM} sessions began without a one-time key.",
             way_out="Run `holdfast maintain`. If it finds one-time keys on the server, the server withholds them from "
             "your contacts: tell your officers.",
         )

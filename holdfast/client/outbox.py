@@ -132,8 +132,15 @@ def _has_session(account: Account, user: bytes, device: bytes) -> bool:
 
 
 def _chain(account: Account, user: bytes) -> ChainState:
-    """Return a user's chain, fetched lately."""
-    return peers.current(account, user) if peers.is_fresh(account, user) else _refresh(account, user)
+    """Return a user's chain, fetched lately; without a server, as it is known, for a message that waits here anyway."""
+    if peers.is_fresh(account, user):
+        return peers.current(account, user)
+    try:
+        return _refresh(account, user)
+    except Unreachable:
+        if (state := peers.known(account, user)) is None:
+            raise
+        return state
 
 
 def _refresh(account: Account, user: bytes) -> ChainState:
@@ -201,6 +208,9 @@ def flush(account: Account) -> Flushed:
 
 
 def _send(account: Account, row: Row) -> list[bytes]:
+    if not peers.is_fresh(account, row.user) and _refresh(account, row.user).head != row.head:
+        # It has waited, and its recipient's devices have changed: a server that took it as it is would get it wrong.
+        row = _anew(account, row)
     for _ in range(_RACES):
         try:
             account.api.post(f"users/{UUID(bytes=row.user)}/messages", row.document(), key=b64u(row.act))

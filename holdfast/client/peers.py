@@ -47,9 +47,11 @@ def refresh(account: Account, user: bytes) -> ChainState:
 
 
 def is_fresh(account: Account, user: bytes) -> bool:
-    """Whether a user's chain was fetched at most five minutes ago, and nobody waits for a human's yes since."""
+    """Whether a user's chain was fetched at most five minutes ago, with all that she has named, and all confirmed."""
     contact = account.state.contacts.get(user)
     if user != account.user and (contact is None or contact.unconfirmed):
+        return False
+    if account.store.get(_NAMED, user) is not None:
         return False
     fetched = account.store.get(_FETCHED, user)
     return (
@@ -65,6 +67,15 @@ def current(account: Account, user: bytes) -> ChainState:
     # The own chain may have moved by this device's own hand.
     sessions.drop_gone(account.store, state)
     return state
+
+
+def known(account: Account, user: bytes) -> ChainState | None:
+    """Return a user's chain as kept here, however old; None for one never met, or that something stands against."""
+    contact = account.state.contacts.get(user)
+    if (contact is not None and contact.unconfirmed) or account.store.get(_NAMED, user) is not None:
+        return None
+    entries = entries_of(account, user)
+    return chains.verify(account, user, entries) if entries else None
 
 
 def expire(account: Account, user: bytes) -> None:

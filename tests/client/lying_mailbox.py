@@ -28,6 +28,7 @@ class Mailboxes:
 
     devices: dict[str, bytes]
     chains: dict[str, list[bytes]]
+    bundles: dict[str, dict[str, Any]]
     successors: dict[str, str]
 
     def __init__(self) -> None:
@@ -80,7 +81,7 @@ class Mailboxes:
             return refused(404 if not entries else 403, "not-found" if not entries else "denied")
         if body["chain_head"] != b64u(entries[-1].hash):
             return refused(409, "chain-stale", head=b64u(entries[-1].hash), seq=len(entries) - 1)
-        wanted = [one for one in self._listed(user) if one != asker]
+        wanted = [one for one in self._listed(user) if one != asker and one in self.bundles]
         if sorted(one["device_id"] for one in body["envelopes"]) != sorted(wanted):
             return refused(422, "invalid", errors=[{"field": "envelopes", "detail": "Not the active devices."}])
         if any(len(self.mailboxes.get(one, [])) >= MAX_WAITING for one in wanted):

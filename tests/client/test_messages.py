@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from holdfast.client import messages
+from holdfast.client import messages, peers
 from holdfast.client.account import Account
 from holdfast.client.errors import AnswerRefused, Problem, ProfileError
 from holdfast.client.messages import ReportKind, TooLarge
@@ -18,6 +18,7 @@ from tests.client import cuts
 from tests.client.conftest import ALICE, BOB, MALLORY, World
 from tests.client.cuts import Moments, Scene
 from tests.client.lying_server import text
+from tests.client.test_sessions import revoke
 
 
 def received(account: Account) -> list[bytes]:
@@ -105,6 +106,26 @@ def test_unreachable_server_leaves_the_message_to_be_sent_later_as_it_was(world:
     assert received(bob) == [b"zero", b"one"]
     documents = world.server.posted(path)[1:]
     assert documents == [documents[0]] * len(documents)
+
+
+def test_message_written_without_a_server_goes_to_the_devices_there_are_when_it_is_back(world: World) -> None:
+    alice, bob = world.published(ALICE), world.published(BOB)
+    tablet = world.another(bob)
+    messages.send(alice, BOB, b"zero")
+    world.now += peers.FRESH_SECONDS
+    alice.api._sleep = lambda _seconds: None
+    world.server.lost.add(".*")
+    assert not messages.send(alice, BOB, b"from the mountains").is_sent
+    world.server.lost.clear()
+    revoke(bob, tablet.device.id)
+    waiting = len(world.server.mailboxes[tablet.device_text])
+    # Even a server that would take it for the old devices is not given it for them.
+    world.server.log.clear()
+    assert [list(reached) for reached in messages.flush(alice).sent.values()] == [[bob.device.id]]
+    posted = world.server.posted(f"users/{text(BOB)}/messages")
+    assert [one["device_id"] for body in posted for one in body["envelopes"]] == [bob.device_text]
+    assert len(world.server.mailboxes[tablet.device_text]) == waiting
+    assert received(bob) == [b"zero", b"from the mountains"]
 
 
 def test_next_message_sends_what_waited_before_it(world: World) -> None:
