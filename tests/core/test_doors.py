@@ -134,6 +134,15 @@ def test_open_refuses_costs_out_of_bounds_before_hashing(kdf: dict[int, int]) ->
     assert time.monotonic() - started < 0.05
 
 
+@pytest.mark.parametrize(
+    "cost",
+    [(19 * 1024 - 1, 2, 1), (1024 * 1024 + 1, 2, 1), (65536, 1, 4), (65536, 11, 4), (65536, 3, 0), (65536, 3, 9)],
+)
+def test_costs_beyond_the_bounds_are_refused_where_they_are_made(cost: tuple[int, int, int]) -> None:
+    with pytest.raises(OutOfBounds):
+        Argon2Cost(*cost)
+
+
 @pytest.mark.parametrize("cost", [(19 * 1024, 2, 1), (1024 * 1024, 10, 8)])
 def test_costs_at_the_bounds_are_taken(cost: tuple[int, int, int]) -> None:
     assert Argon2Cost(*cost).memory_kib == cost[0]
