@@ -20,7 +20,7 @@ from holdfast.client.evidence import Contradiction
 from holdfast.core.chain import ChainState
 from holdfast.core.checkpoint import Checkpoint, NoteVerifier
 from holdfast.core.encoding import Fields, decode, encode
-from holdfast.core.entries import Entry
+from holdfast.core.entries import AddDevice, Entry
 from holdfast.core.errors import Forked, HoldfastError, InvalidSignature, Malformed, Untrusted
 from holdfast.core.key_log import InclusionProof, keys_verifier, require_same_log, verify_chain_entry
 from holdfast.core.merkle import HASH_SIZE, MAX_PROOF
@@ -291,13 +291,15 @@ def remember_made(account: Account, entries: Sequence[Entry]) -> None:
 def watch(account: Account, known: int, fresh: Sequence[bytes]) -> None:
     """Keep, for the person to see, which fresh entries of her own chain this device did not make.
 
-    known: how many were known before; what stood there when this device first looked is not news.
+    known: how many were known before; what stood there when this device first looked is not news, nor is that this
+    device itself was added, which it asked for.
     """
     if not known:
         return
     for one in fresh:
         entry = Entry.parse(one)
-        if account.store.get(_MADE, entry.hash) is None:
+        asked_for = isinstance(entry.body, AddDevice) and entry.body.device == account.device.id
+        if not asked_for and account.store.get(_MADE, entry.hash) is None:
             account.store.put(_FOREIGN, entry.seq.to_bytes(4, "big"), SecretBytes(one))
 
 
