@@ -120,7 +120,7 @@ class NewDevice:
 
     request: PairingRequest
     digits: int = CODE_DIGITS
-    _code: str = field(default="", init=False)
+    _code: str = field(default="", init=False, repr=False)
 
     @property
     def commitment(self) -> bytes:
@@ -158,7 +158,7 @@ class ExistingDevice:
     _nonce: bytes = field(default_factory=lambda: secrets.token_bytes(NONCE_SIZE), init=False, repr=False)
     _committed: bytes = field(default=b"", init=False)
     _request: PairingRequest | None = field(default=None, init=False)
-    _code: str = field(default="", init=False)
+    _code: str = field(default="", init=False, repr=False)
 
     def receive_commitment(self, message: bytes) -> bytes:
         """Take the new device's commitment and return the answer: dCBOR{1: 1, 2: 2, 3, 4: own hashes, 5: nonce}.

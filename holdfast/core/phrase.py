@@ -17,10 +17,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from mnemonic import Mnemonic
-
 from holdfast.core.errors import Malformed
 from holdfast.core.secret import SecretBytes
+from holdfast.core.words import word_list
 
 WORDS: Final = 24
 ENTROPY_SIZE: Final = 32
@@ -142,7 +141,7 @@ class Phrase:
         """Return the 24 words, for the person's own screen."""
         entropy = self.entropy.reveal()
         bits = int.from_bytes(entropy + hashlib.sha256(entropy).digest()[:1], "big")
-        listed = _word_list(self.language)
+        listed = word_list(self.language)
         return tuple(listed[bits >> _BITS_PER_WORD * i & 2047] for i in reversed(range(WORDS)))
 
     def text(self) -> SecretBytes:
@@ -168,14 +167,9 @@ class Phrase:
 
 
 @functools.cache
-def _word_list(language: Language) -> tuple[str, ...]:
-    return tuple(Mnemonic(language.value).wordlist)
-
-
-@functools.cache
 def _index_of(language: Language) -> dict[str, int]:
     """Return what a person may type for each word of a list, folded: the word, or its first four letters."""
-    full = {_fold(word): index for index, word in enumerate(_word_list(language))}
+    full = {_fold(word): index for index, word in enumerate(word_list(language))}
     short: dict[str, list[int]] = {}
     for word, index in full.items():
         short.setdefault(word[:_ABBREVIATED], []).append(index)
@@ -213,4 +207,4 @@ def _unknown_word(tokens: Sequence[str], languages: Iterable[Language]) -> Unkno
     # Slips of hand and ear leave a word's beginning or its end alone, and every word would be slow to go through.
     alike = [word for word in index_of if word[0] == token[0] or word[-1] == token[-1]]
     near = difflib.get_close_matches(token[:64], alike, n=1)
-    return UnknownWord(at, language, _word_list(language)[index_of[near[0]]] if near else None)
+    return UnknownWord(at, language, word_list(language)[index_of[near[0]]] if near else None)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Eight words that two people can read to each other in place of a hash.
+"""The BIP-39 word lists, and eight words that two people can read to each other in place of a hash.
 
-Implements the fingerprints of PROTOCOL section 2 on the BIP-39 English list.
-Does not make recovery phrases: eight words carry 88 bits and no checksum.
+Implements the fingerprints of PROTOCOL section 2 on the English list.
+Does not make recovery phrases: eight words carry 88 bits and no checksum. `phrase` makes them.
 """
 
 import functools
@@ -15,8 +15,9 @@ _BITS_PER_WORD: Final = 11
 
 
 @functools.cache
-def _english() -> tuple[str, ...]:
-    return tuple(Mnemonic("english").wordlist)
+def word_list(language: str) -> tuple[str, ...]:
+    """Return the 2,048 words of a BIP-39 list, by the name that it has in `mnemonic`."""
+    return tuple(Mnemonic(language).wordlist)
 
 
 def eight_words(digest: bytes) -> tuple[str, ...]:
@@ -27,5 +28,5 @@ def eight_words(digest: bytes) -> tuple[str, ...]:
     if len(digest) < WORDS * _BITS_PER_WORD // 8:
         raise ValueError("a fingerprint needs 88 bits")
     bits = int.from_bytes(digest[:11], "big")
-    english = _english()
+    english = word_list("english")
     return tuple(english[bits >> _BITS_PER_WORD * i & 2047] for i in reversed(range(WORDS)))
