@@ -90,12 +90,15 @@ def reopened(world: World, account: Account, moments: Moments) -> Account:
     return fresh
 
 
-def sweep(scenes: Iterator[Scene], act: Callable[[Account], None], check: Callable[[Scene], None]) -> int:
+def sweep(
+    scenes: Iterator[Scene], act: Callable[[Account], None], check: Callable[[Scene], None], *, step: int = 1
+) -> int:
     """Do an act in a fresh scene each time, cut at one moment later each time and then done again to its end.
 
-    Returns how many moments there were, when the act ended without a cut.
+    step: every how manieth moment is tried, for acts of many. Returns how many moments were passed, when the act
+    ended without a cut.
     """
-    for number in range(1, 300):
+    for number in range(1, 300, step):
         scene = next(scenes)
         moments = Moments()
         moments.at = number

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -30,7 +31,9 @@ from holdfast.client.errors import Unreachable
 from holdfast.client.maintenance import Done, Outcome, maintain
 from holdfast.core.entries import Reason
 from holdfast.core.policy import DepositRule
+from tests.client import cuts
 from tests.client.conftest import ALICE, BOB, CHEAP, PASSWORD, World
+from tests.client.cuts import Moments, Scene
 from tests.client.lying_server import LyingServer, Tenant
 
 DAY = 86_400
@@ -106,15 +109,49 @@ def test_server_away_is_met_once_and_what_needs_none_is_still_done(world: World,
     assert of(report, "pre-keys") == []
 
 
+def test_maintenance_cut_off_at_any_moment_is_finished_by_the_next(worlds: Iterator[World]) -> None:
+    def scenes() -> Iterator[Scene]:
+        for world in worlds:
+            alice, bob = world.published(ALICE), world.published(BOB)
+            vault.save(alice)
+            archive.new_generation(alice)
+            messages.send(alice, BOB, b"first")
+            leave_waiting(world, alice, b"second")
+            world.now += 31 * DAY
+            world.server.now = world.now
+            yield Scene(world, alice, (bob,))
+
+    def act(account: Account) -> None:
+        assert not [one for one in maintain(account) if one.outcome is Outcome.FAILED]
+
+    def check(scene: Scene) -> None:
+        alice = cuts.reopened(scene.world, scene.account, Moments())
+        assert did(maintain(alice)) == []
+        assert alice.identity_key.public == alice.chain.aik
+        assert [one.number for one in alice.state.generations] == [1, 2]
+        assert {one.body for one in messages.receive(scene.others[0])} == {b"first", b"second"}
+        assert vault.load(alice) is not None
+
+    # Every part is swept by its own tests; here it is their order that must not matter.
+    assert cuts.sweep(scenes(), act, check, step=7) >= 150
+
+
 # Messages
+
+
+def leave_waiting(world: World, account: Account, body: bytes) -> None:
+    """Send a message to bob while the server is busy: it waits in the outbox."""
+    world.server.instead[".* users/[0-9a-f-]+/messages"] = lambda _body: (503, {"title": "x", "code": "unavailable"})
+    account.api._sleep = lambda _seconds: None
+    assert not messages.send(account, BOB, body).is_sent
+    world.server.instead.clear()
 
 
 def test_message_that_waited_is_sent(world: World, alice: Account) -> None:
     bob = world.published(BOB)
     messages.send(alice, BOB, b"first")
+    leave_waiting(world, alice, b"second")
     world.server.instead[".* users/[0-9a-f-]+/messages"] = lambda _body: (503, {"title": "x", "code": "unavailable"})
-    alice.api._sleep = lambda _seconds: None
-    assert not messages.send(alice, BOB, b"second").is_sent
     (waits,) = of(maintain(alice), "outbox")
     assert (waits.outcome, "1 messages" in waits.said) == (Outcome.NEEDS_YOU, True)
     world.server.instead.clear()

@@ -7,6 +7,7 @@ Implements PROTOCOL section 2 (pre-keys) and FAULTS X1, X2, D10 and D11 on the c
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import httpx2
@@ -22,7 +23,9 @@ from holdfast.core.cose import Sign1
 from holdfast.core.encoding import unb64u
 from holdfast.core.entries import Reason
 from holdfast.core.prekeys import OneTimePreKey, SignedPreKey
+from tests.client import cuts
 from tests.client.conftest import ALICE, BOB, World
+from tests.client.cuts import Moments, Scene
 from tests.client.lying_server import NOW
 
 DAY = 86_400
@@ -234,6 +237,38 @@ def test_keys_are_kept_before_the_server_has_them(world: World) -> None:
     (kept,) = prekey_rows.all_signed(alice.store)
     prekeys.publish(at(world, alice, 0))
     assert unb64u(world.server.bundles[alice.device_text]["signed_pre_key"]) == kept.statement
+
+
+def test_care_cut_off_at_any_moment_leaves_nothing_published_without_its_private_half(worlds: Iterator[World]) -> None:
+    def scenes() -> Iterator[Scene]:
+        for world in worlds:
+            alice = world.published(ALICE)
+            for _ in range(90):
+                claim(world, alice)
+            world.now += 8 * DAY
+            yield Scene(world, alice, ())
+
+    def act(account: Account) -> None:
+        prekeys.publish(account)
+
+    def check(scene: Scene) -> None:
+        alice = cuts.reopened(scene.world, scene.account, Moments())
+        rows = scene.world.server.batches[alice.device_text]
+        held = [OneTimePreKey.from_leaf(unb64u(row["leaf"]), alice.suite) for row in rows]
+        assert len({one.key_id for one in held}) == len(held) == 110
+        for one in held:
+            own = prekeys.one_time(alice, one.key_id)
+            assert own is not None
+            assert own.dh.public == one.dh
+        payload = Sign1.parse(unb64u(scene.world.server.bundles[alice.device_text]["signed_pre_key"])).payload
+        signed = SignedPreKey.from_payload(payload)
+        assert signed.header.issued_at == scene.world.now
+        assert prekeys.signed(alice, signed.key_id) is not None
+        assert len(alice.store.keys(prekey_rows.SIGNED)) == 2
+        assert len(one_time_ids(alice)) == 200
+        assert prekeys.publish(alice).warnings == ()
+
+    assert cuts.sweep(scenes(), act, check) >= 15
 
 
 def refuse_below(world: World, account: Account, first: int) -> None:
