@@ -220,7 +220,7 @@ def test_prepare_serves_every_size_of_circle(k: int, n: int) -> None:
     assert open_contacts_door(prepared.door, secret=secret, set_id=prepared.manifest.set_id, owner=OWNER) == VAULT_KEY
 
 
-# -- letters ---------------------------------------------------------------------------------------------------------
+# Letters
 
 
 def test_a_letter_opens_for_its_contact_and_device_only() -> None:
@@ -274,7 +274,7 @@ def test_every_flipped_byte_of_a_letter_is_refused() -> None:
             opened(flipped, BOB)
 
 
-# -- requests --------------------------------------------------------------------------------------------------------
+# Requests
 
 
 def test_a_request_has_six_groups_of_five_digits_that_any_change_changes() -> None:
@@ -340,7 +340,7 @@ def test_an_answer_with_a_wrong_share_is_blamed_on_its_contact() -> None:
     assert refused.value.contact == BOB
 
 
-# -- formats ---------------------------------------------------------------------------------------------------------
+# Formats
 
 
 def test_manifest_is_the_one_of_the_page() -> None:

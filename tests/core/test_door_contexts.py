@@ -97,7 +97,7 @@ def test_every_flipped_byte_is_refused_but_in_what_is_not_read(kind: str) -> Non
     assert refused > 8 * (len(blob) - 40)
 
 
-# -- one ciphertext, two keys (FAULTS C9) --------------------------------------------------------------------------
+# One ciphertext, two keys (FAULTS C9)
 
 _MODULUS = 0xE1 << 120  # x^128 + x^7 + x^2 + x + 1, in GCM's order of bits
 
@@ -187,7 +187,7 @@ def test_commitment_of_another_key_is_refused_though_the_ciphertext_is_right(kin
         OPEN[kind](encode(value), OWNERS[0])
 
 
-# -- the common shape ------------------------------------------------------------------------------------------------
+# The common shape
 
 
 def test_contacts_door_refuses_another_set_another_secret_and_other_sizes() -> None:

@@ -40,7 +40,7 @@ def meet(new: NewDevice, existing: ExistingDevice) -> None:
     existing.receive_reveal(new.answer(existing.receive_commitment(new.commitment)))
 
 
-# -- the QR code -----------------------------------------------------------------------------------------------------
+# The QR code
 
 
 def test_the_code_brings_the_request_over() -> None:
@@ -113,7 +113,7 @@ def test_arbitrary_text_is_malformed(text: str) -> None:
         PairingRequest.parse(text)
 
 
-# -- eight digits ----------------------------------------------------------------------------------------------------
+# Eight digits
 
 
 def test_two_honest_devices_show_the_same_eight_digits_and_agree() -> None:
@@ -230,7 +230,7 @@ def test_arbitrary_messages_are_refused(message: bytes) -> None:
             take(message)
 
 
-# -- a server in the middle ------------------------------------------------------------------------------------------
+# A server in the middle
 
 DIGITS = 2  # 100 codes, so that some thousands of attacks say something
 ATTACKS = 4000

@@ -88,7 +88,7 @@ def text_of(read: Callable[[str], Any]) -> Callable[[bytes], Any]:
     return feed
 
 
-# Parsers, one after another in the order of the core's modules ------------------------------------------------------
+# Parsers, one after another in the order of the core's modules
 
 
 def _payloads() -> Parser:
