@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import stat
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -383,6 +385,33 @@ def test_second_command_is_kept_out_of_a_profile_in_use(tmp_path: Path) -> None:
         pass
     with second.locked():
         pass
+
+
+HOLDER = """
+import sys
+from pathlib import Path
+from holdfast.client import account as accounts
+from holdfast.core.secret import SecretBytes
+
+with accounts.opened(Path(sys.argv[1]), passphrase=SecretBytes(sys.argv[2].encode())) as account:
+    account.state.server = "https://holdfast.example"
+    account.save()
+    print("in", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_profile_is_closed_to_others_while_a_process_holds_it_and_open_when_that_is_killed(tmp_path: Path) -> None:
+    accounts.create(tmp_path / "p", tenant=TENANT, user=ALICE, passphrase=PASSPHRASE, cost=CHEAP).close()
+    command = [sys.executable, "-c", HOLDER, str(tmp_path / "p"), PASSPHRASE.reveal().decode()]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "in\n"
+        with pytest.raises(ProfileError, match="Another holdfast command"):
+            accounts.opened(tmp_path / "p", passphrase=PASSPHRASE).__enter__()
+        holder.kill()
+    with accounts.opened(tmp_path / "p", passphrase=PASSPHRASE) as account:
+        assert account.state.server == "https://holdfast.example"
 
 
 def test_store_that_another_process_wrote_to_refuses_to_write_over_it(tmp_path: Path) -> None:
