@@ -41,7 +41,7 @@ ACTS: Final = {
     C.QUORATE: ("time", "Enough officers approved. The subject is being told; then the delay begins."),
     C.WAITING: ("time", "The delay runs. The subject may veto until it is over."),
     C.RELEASING: ("time", "The release process has the HSM re-wrap its half to the recipient."),
-    C.RELEASED: ("recipient", "The recipient collects: holdfast recovery collect."),
+    C.RELEASED: ("recipient", "The recipient collects: holdfast recover escrow collect."),
     C.COLLECTED: ("subject", "The archive keys are open. What was exposed is rotated, under a new key of the subject."),
     C.AWAITING_SHARE: ("officers", "A share was wrong: another officer approves, and replaces it."),
     C.ROTATED: ("time", "The subject has a new key. Nothing more is to be done."),

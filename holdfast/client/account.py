@@ -162,7 +162,7 @@ class Account:
         if not len(self.state.identity_seed):
             raise ProfileError(
                 "This device does not hold your account's identity key.",
-                way_out="Open your vault (`holdfast vault open`), or recover the account (`holdfast recovery open`).",
+                way_out="Bring it from another device (holdfast devices pair), or recover it: holdfast recover --help",
             )
         return SigningKey.from_seed(self.suite.signing_kind, self.state.identity_seed)
 

@@ -73,7 +73,7 @@ def current_generation(account: Account) -> Generation:
         if newest is None:
             raise ProfileError(
                 "Another device of yours made this month's archive key.",
-                way_out="Save the vault there, then here: holdfast vault open",
+                way_out="Run `holdfast maintain` there, then here.",
             )
         if not newest.is_exposed:
             return newest
@@ -156,7 +156,7 @@ def decrypt_file(account: Account, source: Path, target: Path, *, advance: Advan
             if (header.tenant, header.user) != (account.tenant, account.user) or generation is None:
                 raise ProfileError(
                     f"This device does not hold the archive key of generation {header.generation} of that account.",
-                    way_out="Open your vault (`holdfast vault open`), or recover (`holdfast recovery open`).",
+                    way_out="Run `holdfast maintain`; or bring your keys to this device: holdfast recover --help",
                 )
             for segment in decrypt_segments(prefix, _pieces(file), archive_key=generation.key):
                 out.write(segment)

@@ -205,7 +205,9 @@ def proposal(account: Account, view: CaseView) -> Proposal:
     """
     answer = account.api.get(f"cases/{view.case_id}")
     if "successor" not in answer:
-        raise ProfileError("The person has proposed no new key yet.", way_out="She runs: holdfast recovery collect")
+        raise ProfileError(
+            "The person has proposed no new key yet.", way_out="She runs: holdfast recover escrow collect"
+        )
     successor = answer.one("successor")
     try:
         key = decode_public_key(successor.octets("identity_key"), expect=SIGNING_KINDS)

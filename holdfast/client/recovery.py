@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
-from holdfast.client import archive, chains, deposits, doors, tenant, vault
+from holdfast.client import archive, chains, deposits, doors, officer, tenant, vault
 from holdfast.client.account import Account
 from holdfast.client.answers import Answer
 from holdfast.client.contacts import IDENTITY
@@ -23,7 +23,7 @@ from holdfast.client.errors import NotYet, Problem, ProfileError, TrustRefused
 from holdfast.client.state import Generation, OpenCase
 from holdfast.client.waiting import waited
 from holdfast.core import approvals, chain, chain_author
-from holdfast.core.cases import Case, verify_attestations
+from holdfast.core.cases import Case, Veto, verify_attestations
 from holdfast.core.chain import ChainState
 from holdfast.core.cose import Purpose, Sign1, sign
 from holdfast.core.deposit import SEALED_HALF_SIZE
@@ -94,7 +94,7 @@ def open_case(
     is nothing to release, TrustRefused for a deposit that does not fit.
     """
     if account.state.case is not None:
-        raise ProfileError("This device has a case open already.", way_out="See it: holdfast recovery status")
+        raise ProfileError("This device has a case open already.", way_out="See it: holdfast recover escrow status")
     tenant.refresh(account)
     policy = account.trusted.newest
     if purpose not in policy.policy.terms.purposes:
@@ -181,6 +181,21 @@ def cancel(account: Account, *, reason: str) -> UUID:
     account.state.case = None
     account.save()
     return UUID(bytes=kept.case_id)
+
+
+def veto(account: Account, case_id: UUID, *, reason: str) -> str:
+    """Forbid a case about one's own archive, signed by this device; returns the state that the case is in by it.
+
+    For whoever did not ask for it. A third veto of one person asks one officer more instead of ending the case.
+    Raises ProfileError for a case about somebody else.
+    """
+    view = officer.see(account, case_id)
+    if view.case.subject != account.user:
+        raise ProfileError("This case is not about your archive.", way_out="See yours: holdfast maintain")
+    statement = Veto(account.header(), view.q, reason)
+    signed = sign(statement.to_payload(), purpose=Purpose.VETO, key=account.signing_key)
+    answer = account.api.post(f"cases/{case_id}/veto", {"statement": b64u(signed.encode()), "reason": reason})
+    return answer.text("state")
 
 
 def collect(account: Account, *, wait_seconds: int = 0) -> Collected:
@@ -380,5 +395,5 @@ def _attestations(account: Account, kept: OpenCase) -> list[Sign1]:
 
 def _kept(account: Account) -> OpenCase:
     if account.state.case is None:
-        raise ProfileError("This device has no case open.", way_out="Open one: holdfast recovery open")
+        raise ProfileError("This device has no case open.", way_out="Open one: holdfast recover escrow open")
     return account.state.case

@@ -7,6 +7,7 @@ Changes nothing but what a person says she has seen, and believes the server's w
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -17,6 +18,22 @@ from holdfast.client import doors, evidence, key_log, letters, messages, officer
 from holdfast.client.account import Account
 
 _CASE_OVER: Final = frozenset({"closed", "denied", "vetoed", "expired", "cancelled"})
+
+
+_NOT_YOU: Final = "If that was not you: holdfast devices revoke {device_id}, and tell your officers. "
+_SEEN: Final = "Once read: holdfast maintain --seen"
+# The server's own word, so a hint and no more: what it says is looked up here, never shown as it came.
+_NOTICES: Final = {
+    "door-read": ("Device {device_id} has fetched the {kind} door of your keyring.", _NOT_YOU + _SEEN),
+    "device-joined": ("Device {device_id} has joined your account by itself.", _NOT_YOU + _SEEN),
+    "contacts-request": (
+        "Device {device_id} asks the trusted contacts of {owner} for recovery shares.",
+        "See: holdfast contacts requests. " + _SEEN,
+    ),
+    "contacts-collected": ("Device {device_id} has collected the recovery shares of {owner}.", _NOT_YOU + _SEEN),
+    "contacts-request-ended": ("A request for the recovery shares of {owner} has ended: {state}.", _SEEN),
+}
+_OTHER: Final = ("The server has a notice of a kind that this program does not know: {event}.", _SEEN)
 
 
 class Outcome(StrEnum):
@@ -124,7 +141,7 @@ def of_cases(account: Account) -> Iterator[Done]:
             yield needs_you(
                 "escrow",
                 f"Officers are asked to open your archive keys: case {case.case_id} ({case.purpose}, {case.state}).",
-                "If you did not ask for it, tell your officers; `holdfast recover escrow --help` says how to object.",
+                f"If you did not ask for it: holdfast recover escrow veto {case.case_id}, and tell your officers.",
             )
 
 
@@ -145,12 +162,9 @@ def of_doors(account: Account) -> Iterator[Done]:
 def of_kept(account: Account) -> Iterator[Done]:
     """Name the server's notices, the reports and the evidence that are kept here."""
     for notice in letters.notices(account):
-        about = ", ".join(f"{name} {value}" for name, value in sorted(notice.said.items()) if name != "event")
-        yield needs_you(
-            "notices",
-            f"The server says: {notice.event} ({about}).",
-            "If that was not you, tell your officers; then: holdfast maintain --seen",
-        )
+        said, way_out = _NOTICES.get(notice.event, _OTHER)
+        named = {name: _named(notice.said.get(name)) for name in ("device_id", "kind", "owner", "state")}
+        yield needs_you("notices", said.format(event=_named(notice.event), **named), way_out.format(**named))
     for report in messages.reports(account):
         yield needs_you("messages", report.text, report.way_out)
     if kept := evidence.listed(account):
@@ -159,3 +173,8 @@ def of_kept(account: Account) -> Iterator[Done]:
             f"{len(kept)} contradictions of the server are kept on this device as evidence.",
             "Show them to your officers and your auditor: holdfast doctor",
         )
+
+
+def _named(value: object) -> str:
+    """Return an id or a word of the server's; anything else could be written to mislead, and is left out."""
+    return value if isinstance(value, str) and re.fullmatch(r"[a-z0-9-]{1,36}", value) else "(unnamed)"

@@ -8,12 +8,17 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import typer
+
+from holdfast.cli.app import app
+from holdfast.cli.page import FLAGS, WITH_VALUE
 
 PROJECT = Path(__file__).resolve().parents[2]
 MODULES = [
@@ -22,6 +27,35 @@ MODULES = [
     for path in sorted((PROJECT / package.replace(".", "/")).glob("*.py"))
     if not path.stem.startswith("__")
 ]
+
+
+# How a text for people names a command: after a colon, in backticks, in <code>, or on a line of its own.
+NAMED = re.compile(r"(?:: |`|<code>|\\n {4}|^ {4,}|\(|; )holdfast((?: (?:--)?[a-z][a-z-]*)+)", re.MULTILINE)
+TEXTS = [
+    path
+    for place in ("holdfast", "recovery", "keys", "escrow", "tenants", "config", "templates", "docs", "README.md")
+    for path in ([PROJECT / place] if (PROJECT / place).is_file() else sorted((PROJECT / place).rglob("*.*")))
+    if path.suffix in {".py", ".html", ".txt", ".md"} and "migrations" not in path.parts
+]
+# What follows the command in a sentence.
+PROSE = {"the", "and", "there", "then", "here", "with", "on", "lists", "says", "takes", "import", "does", "command"}
+
+
+def unknown_in(said: str) -> str:
+    """Return what a text calls the command by that the command does not know, or nothing."""
+    command = typer.main.get_command(app)
+    for word in said.split():
+        names = getattr(command, "commands", {})
+        options = {one for parameter in command.params for one in parameter.opts} | {*WITH_VALUE, *FLAGS, "--help"}
+        if word in names:
+            command = names[word]
+        elif word in options:
+            continue
+        elif word.startswith("--") or (names and word not in PROSE):
+            return said.strip()
+        else:
+            return ""
+    return ""
 
 
 def run(*command: str) -> subprocess.CompletedProcess[str]:
@@ -66,3 +100,15 @@ def test_everything_public_has_a_docstring(name: str) -> None:
     ]
     assert module.__doc__
     assert [inner for inner, one in own if not one.__doc__] == []
+
+
+def test_every_command_that_a_text_names_exists() -> None:
+    named = [(path, said) for path in TEXTS for said in NAMED.findall(path.read_text())]
+    assert len(named) > 60
+    assert [(str(path.relative_to(PROJECT)), said) for path, said in named if unknown_in(said)] == []
+
+
+def test_search_for_named_commands_finds_one_that_is_gone() -> None:
+    assert [unknown_in(said) for said in NAMED.findall('way_out="Open it: holdfast vault open")')] == ["vault open"]
+    assert unknown_in(" devices pair --digital") == "devices pair --digital"
+    assert unknown_in(" devices pair --digits") == ""

@@ -30,7 +30,7 @@ from holdfast.client import account as accounts
 from holdfast.client import officer, officer_keys
 from holdfast.client.account import Account
 from holdfast.client.errors import Problem
-from holdfast.client.store import write_private
+from holdfast.client.store import PROFILE_FILE, write_private
 from holdfast.core import approvals
 from holdfast.core.cases import ClientKind
 from holdfast.core.encoding import b64u
@@ -158,6 +158,14 @@ class Walk:
         code.rename(code.with_suffix(".used"))
         return done
 
+    def enrol_resident(self, who: Person) -> None:
+        """Enrol somebody who outlives the walk, unless an earlier walk did."""
+        if (who.profile / PROFILE_FILE).exists() and self.holdfast(who, "doctor")["device_active"]:
+            return
+        code = str(self.code_of(who.name))
+        name = f"{who.name}'s workstation"
+        self.holdfast(who, "enrol", "--server", self.server, "--code-file", code, "--name", name, "--development")
+
     def code_of(self, name: str) -> Path:
         return self.demo / "codes" / f"{name}.code"
 
@@ -169,6 +177,8 @@ class Walk:
         self.prepare()
         self.enrol_devices()
         self.claim_bundles()
+        self.write_and_answer()
+        self.rotate()
         self.deposit_and_encrypt()
         self.lose_everything()
         self.open_case()
@@ -198,10 +208,8 @@ class Walk:
         self.otto = self.resident("otto")
         with self.step("The officers carol, dan and erin, and the auditor otto, have a device each") as step:
             for who in (*self.officers.values(), self.otto):
-                if self.code_of(who.name).exists():
-                    self.enrol(who, self.code_of(who.name), f"{who.name}'s workstation")
-            if self.code_of("carol").with_suffix(".used").exists():
-                step.notes.append("enrolled by code; their officer's keys were made in the ceremony")
+                self.enrol_resident(who)
+            step.notes.append("enrolled by code; their officer's keys were made in the ceremony")
             self.tenant_words = self.holdfast(self.officers["carol"], "doctor")["root_words"]
             step.notes.append(f"the tenant in eight words: {' '.join(self.tenant_words)}")
 
@@ -226,15 +234,17 @@ class Walk:
             if done["root_words"] != self.tenant_words or done["trust"] != "pinned":
                 raise WalkFailed("alice's laptop pinned another tenant than her officers")
             step.notes.append("the laptop verified the tenant from the pin in the code; no key of hers left it")
-            self.holdfast(self.laptop, "vault", "save", "--password-file", str(self.password))
-        with self.step("alice enrols her phone; the laptop approves it by eight words; the vault brings her keys over"):
+            self.holdfast(self.laptop, "backup", "password", "--password-file", str(self.password))
+        with self.step(
+            "alice enrols her phone; the laptop approves it by eight words, and sends her keys over, sealed to it"
+        ):
             code = self.issue_code("carol", self.alice)
             pending = self.enrol(self.phone, code, "phone")
             words = " ".join(pending["device_words"])
             self.holdfast(self.laptop, "devices", "approve", pending["device_id"], "--words", words)
-            self.holdfast(self.phone, "vault", "open", "--password-file", str(self.password))
+            self.holdfast(self.phone, "recover", "device", "--wait", WAIT_SECONDS)
         with self.step("bob enrols his own device"):
-            self.enrol(self.bob, self.code_of("bob"), "bob's desktop")
+            self.bob_id = self.enrol(self.bob, self.code_of("bob"), "bob's desktop")["user_id"]
 
     def issue_code(self, by: str, person: str) -> Path:
         """Have an officer issue an enrolment code for somebody who needs one more device."""
@@ -252,6 +262,57 @@ class Walk:
             self.alice_words = claimed["identity_words"]
             step.notes.append(f"alice's identity in eight words: {' '.join(self.alice_words)}")
 
+    def write_and_answer(self) -> None:
+        with self.step("alice writes to bob; the server carries what only his device can open") as step:
+            self.say(self.laptop, self.bob_id, "Hello Bob, the file is coming.")
+            step.notes.append(f"bob reads: {self.hear(self.bob, self.alice)}")
+        with self.step("bob answers, and alice reads it on her laptop and on her phone") as step:
+            self.say(self.bob, self.alice, "Thank you. I am waiting.")
+            heard = [self.hear(who, self.bob_id) for who in (self.laptop, self.phone)]
+            if heard != ["Thank you. I am waiting."] * 2:
+                raise WalkFailed(f"both of alice's devices should have had bob's answer: {heard}")
+            step.notes.append("one message, encrypted for each device by itself")
+
+    def rotate(self) -> None:
+        with self.step("alice replaces her identity key, and what bob writes is still read") as step:
+            before = self.holdfast(self.laptop, "chain", "show")["identity_words"]
+            done = self.holdfast(self.laptop, "rotate")
+            if not done["done"]:
+                raise WalkFailed(f"the rotation should have come to its grace period: {done}")
+            self.alice_words = self.holdfast(self.laptop, "chain", "show")["identity_words"]
+            if self.alice_words == before:
+                raise WalkFailed("alice's identity key is still the old one")
+            self.say(self.bob, self.alice, "Still there?")
+            if self.hear(self.laptop, self.bob_id) != "Still there?":
+                raise WalkFailed("alice's laptop should have read bob's message after the rotation")
+            step.notes.append(
+                f"her identity in eight words now: {' '.join(self.alice_words)}; bob's client followed it"
+            )
+        with self.step("her phone takes the new keys over, and reads the same message") as step:
+            self.holdfast(self.phone, "maintain")
+            if self.hear(self.phone, self.bob_id) != "Still there?":
+                raise WalkFailed("alice's phone should have read bob's message after the rotation")
+            if done["needs"] != ["password"]:
+                raise WalkFailed(f"the password door should have closed with the old vault key: {done}")
+            self.holdfast(self.laptop, "backup", "password", "--password-file", str(self.password))
+            step.notes.append("the password of her vault was closed by the rotation, and she has set it again")
+
+    def say(self, who: Person, to: str, text: str) -> None:
+        """Have a person send a message, which no command takes as an argument."""
+        draft = who.profile / "draft"
+        write_private(draft, text)
+        if not self.holdfast(who, "send", to, "--file", str(draft))["sent"]:
+            raise WalkFailed(f"{who.name}: the message was not sent")
+        draft.unlink()
+
+    def hear(self, who: Person, sender: str) -> str:
+        """Have a person receive; returns the newest text of one sender."""
+        found = self.holdfast(who, "receive")
+        texts = [one["text"] for one in found["messages"] if one["sender"] == sender]
+        if not texts:
+            raise WalkFailed(f"{who.name} should have heard from {sender}: {found}")
+        return str(texts[-1])
+
     def deposit_and_encrypt(self) -> None:
         self.letter = self.here / "letter.txt"
         shutil.copy(PROJECT / "requirements-dev.txt", self.letter)
@@ -263,7 +324,7 @@ class Walk:
         with self.step("alice reads who could open it, agrees, and deposits the archive key in escrow") as step:
             done = self.holdfast(self.laptop, "escrow", "deposit", "--yes")
             self.deposit = done["deposited"][0]["deposit_id"]
-            self.holdfast(self.laptop, "vault", "save")
+            self.holdfast(self.laptop, "maintain")
             step.notes.append("half of it needs the HSM, half needs two of three officers; the server can open neither")
 
     def lose_everything(self) -> None:
@@ -285,7 +346,9 @@ class Walk:
 
     def open_case(self) -> None:
         with self.step("the tablet opens a case; it shows eight words of a key made for this case alone") as step:
-            done = self.holdfast(self.tablet, "recovery", "open", "--reason", "Laptop and phone stolen on the train.")
+            done = self.holdfast(
+                self.tablet, "recover", "escrow", "open", "--reason", "Laptop and phone stolen on the train."
+            )
             self.case, self.case_words = done["case_id"], done["recipient_words"]
             step.notes.append(" ".join(self.case_words))
 
@@ -311,7 +374,7 @@ class Walk:
             done = self.approve("carol")
             if (done["approvals"], done["needed"]) != (1, 2):
                 raise WalkFailed(f"one approval of two was expected: {done}")
-            refused = self.holdfast(self.tablet, "recovery", "collect", "--wait", "2", expect=9)
+            refused = self.holdfast(self.tablet, "recover", "escrow", "collect", "--wait", "2", expect=9)
             step.notes.append(refused["error"]["message"])
 
     def refused_approvals(self) -> None:
@@ -348,7 +411,7 @@ class Walk:
     def _approve_own_case(self, refusal: str, *asked: str) -> str:
         """Have erin open a case and send her approval of it, right in all but who made it, straight to the server."""
         erin = self.officers["erin"]
-        opened = self.holdfast(erin, "recovery", "open", "--reason", "Curiosity.", *asked)
+        opened = self.holdfast(erin, "recover", "escrow", "open", "--reason", "Curiosity.", *asked)
         shown = self.holdfast(erin, "officer", "show", opened["case_id"])
         if shown["may_approve"]:
             raise WalkFailed("erin's own client should have told her that she may not approve")
@@ -360,7 +423,7 @@ class Walk:
             answer = self._refused(account, f"cases/{opened['case_id']}/approvals", document)
         if refusal not in answer:
             raise WalkFailed(f"another refusal was expected: {answer}")
-        self.holdfast(erin, "recovery", "cancel", "--reason", "Opened for the demonstration.")
+        self.holdfast(erin, "recover", "escrow", "cancel", "--reason", "Opened for the demonstration.")
         return answer
 
     def _refused(self, account: Account, path: str, document: dict[str, Any]) -> str:
@@ -383,7 +446,7 @@ class Walk:
         with self.step(
             "the release process has the HSM re-wrap its half; the tablet collects and combines both"
         ) as step:
-            done = self.holdfast(self.tablet, "recovery", "collect", "--wait", WAIT_SECONDS)
+            done = self.holdfast(self.tablet, "recover", "escrow", "collect", "--wait", WAIT_SECONDS)
             if done["generations"] != [self.generation] or done["blamed"]:
                 raise WalkFailed(f"another release was expected: {done}")
             self.new_words = done["identity_words"]
@@ -402,7 +465,7 @@ class Walk:
         with self.step("her account begins again under that key: new archive key, new vault, old devices out") as step:
             password = self.here / "alice-new-password"
             write_private(password, secrets.token_urlsafe(18))
-            arguments = ("recovery", "finish", "--new-password-file", str(password), "--wait", WAIT_SECONDS)
+            arguments = ("recover", "escrow", "finish", "--new-password-file", str(password), "--wait", WAIT_SECONDS)
             done = self.holdfast(self.tablet, *arguments)
             shown = self.holdfast(self.tablet, "chain", "show")
             if shown["re_genesis"]["case_id"] != self.case or len(shown["revoked"]) != 2 or len(shown["devices"]) != 1:
@@ -416,13 +479,18 @@ class Walk:
             refused = self.holdfast(self.bob, "bundle", "claim", self.alice, expect=8)
             step.notes.append(refused["error"]["message"])
             old = " ".join(self.alice_words)
-            self.holdfast(self.bob, "chain", "confirm", self.alice, "--words", old, expect=8)
+            self.holdfast(self.bob, "contacts", "confirm", self.alice, "--words", old, expect=8)
             step.notes.append("the words of the old key do not do")
         with self.step("bob hears the new words from alice, confirms, and claims a bundle of her tablet"):
-            self.holdfast(self.bob, "chain", "confirm", self.alice, "--words", " ".join(self.new_words))
+            self.holdfast(self.bob, "contacts", "confirm", self.alice, "--words", " ".join(self.new_words))
             claimed = self.holdfast(self.bob, "bundle", "claim", self.alice)
             if len(claimed["devices"]) != 1 or claimed["identity_words"] != self.new_words:
                 raise WalkFailed(f"one device under the new key was expected: {claimed}")
+        with self.step("they write to each other again") as step:
+            self.say(self.bob, self.alice, "Good to have you back.")
+            step.notes.append(f"alice reads on her tablet: {self.hear(self.tablet, self.bob_id)}")
+            self.say(self.tablet, self.bob_id, "Good to be back.")
+            step.notes.append(f"bob reads: {self.hear(self.bob, self.alice)}")
 
     def audit(self) -> None:
         self.export = self.here / "audit.jsonl"

@@ -12,7 +12,7 @@ from uuid import UUID
 
 import typer
 
-from holdfast.cli.asking import PasswordFile, password
+from holdfast.cli.asking import PasswordFile, Yes, password
 from holdfast.cli.exits import Exit
 from holdfast.cli.page import command
 from holdfast.cli.shell import shell_of, shown
@@ -101,6 +101,37 @@ def cancel(
     with shell.account() as account:
         case_id = recovery.cancel(account, reason=reason)
     shell.show({"case_id": case_id, "state": "cancelled"}, f"[bold green]✓[/] Case {case_id} is cancelled.")
+
+
+@command(
+    app,
+    "veto",
+    asks="a yes, unless --yes is given.",
+    changes="the case ends, or needs one officer more; your officers see your signed reason.",
+    exits={Exit.ASK_PERSON: "nobody said yes: nothing was signed"},
+    examples=[
+        (
+            'holdfast recover escrow veto 7c9e6679-7425-40de-944b-e07fc1f90ae7 --reason "I did not ask for this."',
+            "Stop a case from any device of yours.",
+        )
+    ],
+)
+def veto(
+    context: typer.Context,
+    case_id: Annotated[UUID, typer.Argument(help="The case.")],
+    reason: Annotated[str, typer.Option(help="Why, for your officers and for the record.")],
+    yes: Yes = False,
+) -> None:
+    """Forbid a case that would open your archive, if you did not ask for it.
+
+    Signed by this device. A third veto of yours no longer ends a case, and asks one officer more instead: an officer
+    who has a warrant is not stopped for ever. Tell your officers at once: somebody asks in your name.
+    """
+    shell = shell_of(context)
+    shell.confirm("Forbid this case?", is_given=yes)
+    with shell.account() as account:
+        state = recovery.veto(account, case_id, reason=reason)
+    shell.show({"case_id": case_id, "state": state}, f"[bold green]✓[/] Your veto is signed; the case is {state}.")
 
 
 @command(
