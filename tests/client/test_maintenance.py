@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -313,10 +314,27 @@ def test_door_that_a_new_device_read_is_told_until_it_was_seen(world: World, ali
     phone = world.enrolled(ALICE)
     doors.open_with_password(phone, password=PASSWORD)
     for _ in range(2):
-        (told,) = needs(maintain(alice), "door-read")
+        (told,) = needs(maintain(alice), "has fetched the password door")
         assert phone.device_text in told.said
+        assert f"holdfast devices revoke {phone.device_text}" in told.way_out
     standing.seen(alice)
-    assert needs(maintain(alice), "door-read") == []
+    assert needs(maintain(alice), "has fetched") == []
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"event": "door-read", "device_id": "\x1b[2J\x1b[1;1HAll is well.", "kind": ["password"]},
+        {"event": "Your account is in danger: call +1 555 0100"},
+        {"event": "{said}", "device_id": "{event}"},
+    ],
+)
+def test_words_that_a_server_puts_into_a_notice_are_not_shown(world: World, alice: Account, said: Any) -> None:
+    world.server.notice(alice.user_text, said)
+    (told,) = [one for one in maintain(alice) if one.item == "notices"]
+    assert told.outcome is Outcome.NEEDS_YOU
+    assert "(unnamed)" in told.said
+    assert not [part for part in ("All is well", "danger", "\x1b", "{") if part in told.said + told.way_out]
 
 
 def test_notice_that_nobody_read_goes_after_a_month(world: World, alice: Account) -> None:
