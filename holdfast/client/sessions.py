@@ -121,8 +121,10 @@ def gone(store: Store, state: ChainState) -> list[bytes]:
 
 def drop_gone(store: Store, state: ChainState) -> int:
     """Destroy the sessions with every device that the user's chain no longer lists; returns how many there were."""
+    if not (devices := gone(store, state)):
+        return 0
     with store.transaction():
-        return sum(drop(store, state.user, device) for device in gone(store, state))
+        return sum(drop(store, state.user, device) for device in devices)
 
 
 def route(store: Store, initial_hash: bytes) -> Place | None:

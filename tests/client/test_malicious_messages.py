@@ -892,6 +892,50 @@ def test_no_flag_or_number_of_any_answer_makes_the_client_looser(worlds: Iterato
     assert tried_out >= 60
 
 
+def spoilt(value: Any, chance: random.Random) -> Any:
+    """A document with something in it changed, left out, doubled or replaced by something of another kind."""
+    if isinstance(value, dict) and value and chance.random() < 0.8:
+        name = chance.choice(sorted(value))
+        if chance.random() < 0.2:
+            return {key: inner for key, inner in value.items() if key != name}
+        return {**value, name: spoilt(value[name], chance)}
+    if isinstance(value, list) and value and chance.random() < 0.8:
+        at = chance.randrange(len(value))
+        if chance.random() < 0.3:
+            return [*value[:at], *value[at + 1 :]] if chance.random() < 0.5 else [*value, value[at]]
+        return [*value[:at], spoilt(value[at], chance), *value[at + 1 :]]
+    if isinstance(value, str) and value and chance.random() < 0.6:
+        at = chance.randrange(len(value))
+        return value[:at] + chance.choice("AZaz09-_!\u20ac") + value[at + 1 :]
+    return chance.choice([None, True, 0, -1, 2**63, 1.5, "", "x", [], {}, [[]], {"code": 1}, b64u(bytes(32))])
+
+
+def garble(worlds: Iterator[World], seed: int) -> None:
+    """Spoil some answers of a whole conversation: what is refused is refused by a sentence, and nothing is made up."""
+    chance = random.Random(seed)
+    rate = chance.choice([0.03, 0.1, 0.3])
+    lies: dict[str, Lie] = {
+        ".*": lambda answer: spoilt(answer, chance) if chance.random() < rate else answer,
+    }
+    alice, bob, got, _refused = conversation(next(worlds), lies)
+    assert set(got) <= {b"a" * 5000, b"b"}, seed
+    for account in (alice, bob):
+        for report in messages.reports(account):
+            understood(report)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_garbled_answers_are_refused_by_a_sentence(worlds: Iterator[World], seed: int) -> None:
+    garble(worlds, seed)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+def test_two_thousand_garbled_conversations_are_refused_by_a_sentence(worlds: Iterator[World]) -> None:
+    for seed in range(1000, 3000):
+        garble(worlds, seed)
+
+
 def envelopes(world: World, user: bytes) -> list[dict[str, Any]]:
     return [one for body in sent_to(world, user) for one in body["envelopes"]]
 
