@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Maintenance of a profile on disk against a running server: what is due is done, and the next call finds nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from holdfast.client import account as accounts
+from holdfast.client import device, doors, escrow, maintenance, messages, prekey_rows, standing, vault
+from holdfast.client.account import Account
+from holdfast.client.maintenance import Done, Outcome, maintain
+from holdfast.core.doors import Argon2Cost
+from holdfast.core.enrolment import EnrolmentCode
+from holdfast.core.secret import SecretBytes
+from tests.fixtures.server import Installation, installation
+
+CHEAP = Argon2Cost(memory_kib=19 * 1024, passes=2, lanes=1)
+PASSPHRASE = SecretBytes(b"correct horse battery staple")
+VOID = """
+from kernel.actors import system_actor
+from kernel.scope import tenant_scope
+from keys.services import void_unissued
+from tenants.models import Tenant
+for one in Tenant.objects.all():
+    with tenant_scope(one.pk):
+        void_unissued(actor=system_actor(one.pk, "restore"))
+"""
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Installation]:
+    with installation() as made:
+        yield made
+
+
+def enrolled(server: Installation, directory: Path, name: str) -> Account:
+    path = server.demo / "codes" / f"{name}.code"
+    code = EnrolmentCode.parse(path.read_text())
+    path.rename(path.with_suffix(".used"))
+    account = accounts.create(directory, tenant=code.tenant, user=code.person, passphrase=PASSPHRASE, cost=CHEAP)
+    account.connect(server.url)
+    device.enrol(account, code, name=f"{name}'s laptop", is_development=True)
+    return account
+
+
+def outcomes(report: list[Done], item: str) -> set[Outcome]:
+    return {one.outcome for one in report if one.item == item}
+
+
+def test_device_is_cared_for_from_its_enrolment_on(server: Installation, tmp_path: Path) -> None:
+    alice, bob = enrolled(server, tmp_path / "alice", "alice"), enrolled(server, tmp_path / "bob", "bob")
+    first = maintain(alice)
+    assert not [one for one in first if one.outcome is Outcome.FAILED], first
+    assert outcomes(first, "pre-keys") == {Outcome.DONE}
+    assert outcomes(first, "backup") == {Outcome.NOTHING, Outcome.NEEDS_YOU}, "one device, and no way back"
+    vault.save(alice)
+    doors.set_password(alice, SecretBytes(b"the password of a vault"), cost=CHEAP)
+    maintain(alice)
+    again = maintain(alice)
+    assert {one.outcome for one in again} == {Outcome.NOTHING}, again
+    assert {item.name for item in maintenance._ITEMS} == {one.item for one in again}
+
+    maintain(bob)
+    messages.send(alice, bob.user, b"hello")
+    assert [one.body for one in messages.receive(bob)] == [b"hello"]
+    assert not [one for one in maintain(bob) if one.outcome is Outcome.FAILED]
+    assert len(list(prekey_rows.all_one_time(bob.store))) == 99, "the key that began the session is destroyed"
+
+    # A database that was restored may have handed keys out that it no longer knows of: all are voided.
+    server.manage("shell", "-c", VOID)
+    report = maintain(alice)
+    assert outcomes(report, "pre-keys") == {Outcome.DONE, Outcome.NEEDS_YOU}
+    assert {one.outcome for one in maintain(alice)} == {Outcome.NOTHING}
+
+    escrow.consent(alice)
+    alice.close()
+    with accounts.opened(tmp_path / "alice", passphrase=PASSPHRASE) as reopened:
+        reopened.connect(server.url)
+        assert standing.seen(reopened) == 0
+        assert not [one for one in maintain(reopened) if one.outcome is Outcome.FAILED]
+    bob.close()
