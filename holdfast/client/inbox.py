@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Final
 from uuid import UUID
 
-from holdfast.client import handshakes, key_log, letters, peers, reports, sessions
+from holdfast.client import handshakes, key_log, letters, peers, reports, security_events, sessions
 from holdfast.client.account import Account
 from holdfast.client.answers import Answer
 from holdfast.client.errors import AnswerRefused, ClientError, PeerChanged, Problem, TrustRefused, Unreachable
@@ -142,6 +142,7 @@ def _open(account: Account, envelope: Envelope) -> bytes:
     except PeerChanged as error:
         _hold(account, envelope, error)
     except OneTimeKeyReused as error:
+        security_events.note(account, "A one-time key of this device was handed out to two senders.")
         _refuse(account, envelope, error, ReportKind.KEY_REUSED, error.first)
     except (HoldfastError, ClientError) as error:
         if isinstance(error, Unreachable) or (isinstance(error, Problem) and error.status not in _FINAL):

@@ -128,7 +128,10 @@ def _key_log(account: Account) -> Iterator[Done]:
 def _rotation(account: Account) -> Iterator[Done]:
     for progress in rotation.maintain(account):
         parts = ", ".join(part.name.lower() for part in progress.parts if part.name)
-        yield done("rotation", f"Replaced keys ({parts}); the old ones are destroyed after their grace period.")
+        if progress.is_destroyed:
+            yield done("rotation", f"Destroyed the keys replaced a month ago ({parts}).")
+        else:
+            yield done("rotation", f"Replaced keys ({parts}); the old ones are destroyed after their grace period.")
 
 
 def _recovery_key(account: Account) -> Iterator[Done]:

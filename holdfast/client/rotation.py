@@ -7,6 +7,7 @@ Does not set doors that only the person can set: it says which ones wait for her
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import secrets
 from collections.abc import Callable, Collection, Sequence
@@ -25,6 +26,7 @@ from holdfast.client import (
     pairing,
     prekeys,
     rotation_record,
+    security_events,
     sessions,
     trusted,
     vault,
@@ -51,9 +53,9 @@ IDENTITY, DEVICE, VAULT, ARCHIVE = "identity", "device", "vault", "archive"
 EVERYTHING: Final = frozenset({IDENTITY, VAULT, ARCHIVE})
 GRACE_SECONDS: Final = 30 * 86_400
 IDENTITY_LIFE_SECONDS: Final = 30 * 86_400
+EVENT_PAUSE_SECONDS: Final = 86_400
 _PARTS: Final = {IDENTITY: Part.IDENTITY, DEVICE: Part.DEVICE, VAULT: Part.VAULT, ARCHIVE: Part.ARCHIVE}
 _RETIRED: Final = "retired-key"
-_EVENT: Final = "security-event"
 _RACES: Final = 5
 
 
@@ -120,7 +122,7 @@ def maintain(account: Account) -> list[Progress]:
     done = resume(account)
     for one in rotation_record.kept(account.store):
         if one.step is Step.DESTROY and _destroy(account, one):
-            done.append(progress(one))
+            done.append(dataclasses.replace(progress(one), is_destroyed=True))
     wanted = due(account)
     if wanted:
         done.append(rotate(account, wanted.what, reason=wanted.reason))
@@ -312,9 +314,7 @@ def _take_into_use(account: Account, rotation: Rotation) -> None:
                 fresh = Generation(body.generation, rotation.archive_key, body.not_before, body.commitment)
                 own.generations = [*(one for one in own.generations if one.number != fresh.number), fresh]
         if len(rotation.identity):
-            # Whatever was noted before is answered by this key.
-            for name in account.store.keys(_EVENT):
-                account.store.delete(_EVENT, name)
+            security_events.answered(account)
         rotation.is_accepted = True
         rotation_record.put(account.store, rotation)
         account.save()
@@ -410,30 +410,24 @@ _STEPS: Final[dict[Step, Callable[[Account, Rotation], None]]] = {
 # When
 
 
-def security_event(account: Account, why: str) -> None:
-    """Note something that asks for new keys at the next `maintain`: a one-time key handed out twice, an officer's wish.
-
-    why: a sentence for the person. Noted once; a fork of the own chain needs no note, since it is kept as evidence.
-    """
-    name = why.encode()[:64]
-    if account.store.get(_EVENT, name) is None:
-        account.store.put(_EVENT, name, SecretBytes(encode([account.api.clock.now(), why])))
-
-
 def due(account: Account) -> Due | None:
     """Say which rotation should begin now, and why; None when none should, or this device cannot."""
     if not account.device.is_active or not len(account.state.identity_seed):
         return None
-    if _unanswered_events(account):
-        return Due(EVERYTHING, Reason.SECURITY_EVENT, "Something happened that asks for new keys.")
-    since = _identity_since(account)
-    if account.api.clock.now() - since >= IDENTITY_LIFE_SECONDS:
+    if _own_fork(account):
+        return Due(EVERYTHING, Reason.SECURITY_EVENT, "Somebody has written into your account beside you.")
+    age = account.api.clock.now() - _identity_since(account)
+    noted = security_events.noted(account)
+    # The identity alone, and once a day: a contact who sends a used key on purpose closes no door of hers.
+    if noted and age >= EVENT_PAUSE_SECONDS:
+        return Due(frozenset({IDENTITY}), Reason.SECURITY_EVENT, noted[0])
+    if age >= IDENTITY_LIFE_SECONDS:
         return Due(frozenset({IDENTITY}), Reason.SCHEDULE, "The identity key has been in use for a month.")
     return None
 
 
 def is_due(account: Account) -> bool:
-    """Whether a rotation should begin now: the month is over, or a security event was noted."""
+    """Whether a rotation should begin now: the month is over, or something happened that asks for new keys."""
     return due(account) is not None
 
 
@@ -446,11 +440,13 @@ def _identity_since(account: Account) -> int:
     return account.api.clock.now()
 
 
-def _unanswered_events(account: Account) -> bool:
-    if account.store.keys(_EVENT):
-        return True
-    own = [one for one in evidence.listed(account) if one.what is Contradiction.CHAIN_FORK and one.user == account.user]
-    return any(one.seen_at >= _identity_since(account) for one in own)
+def _own_fork(account: Account) -> bool:
+    """Whether somebody has written into the own chain beside it since this identity key is in force."""
+    since = _identity_since(account)
+    return any(
+        one.what is Contradiction.CHAIN_FORK and one.user == account.user and one.seen_at >= since
+        for one in evidence.listed(account)
+    )
 
 
 __all__ = [
@@ -468,5 +464,4 @@ __all__ = [
     "maintain",
     "resume",
     "rotate",
-    "security_event",
 ]

@@ -144,6 +144,7 @@ class Progress:
     """How far a rotation is, for people. step: the next one; DESTROY means that only the grace period is left.
 
     unreached: people whose sessions could not be begun anew. needs: doors that only the person can open again.
+    is_destroyed: the grace period is over too, and the old keys are gone.
     """
 
     id: UUID
@@ -155,6 +156,7 @@ class Progress:
     unreached: tuple[UUID, ...]
     destroy_at: int
     needs: tuple[str, ...] = ()
+    is_destroyed: bool = False
 
     @property
     def is_done(self) -> bool:

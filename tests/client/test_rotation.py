@@ -16,6 +16,7 @@ import pytest
 
 from holdfast.client import (
     archive,
+    chains,
     contacts,
     device,
     doors,
@@ -27,19 +28,24 @@ from holdfast.client import (
     prekeys,
     rotation,
     rotation_record,
+    security_events,
     sessions,
     vault,
 )
 from holdfast.client.account import Account
+from holdfast.client.chains import ForkSeen
 from holdfast.client.errors import ProfileError
 from holdfast.client.rotation import EVERYTHING, Step
 from holdfast.client.sessions import Address
 from holdfast.client.store import MemoryStore
 from holdfast.client.transport import Clock
-from holdfast.core.entries import Reason
+from holdfast.core import chain_author
+from holdfast.core.chain import verify_chain
+from holdfast.core.chain_author import Author
+from holdfast.core.entries import Entry, Reason
 from holdfast.core.secret import SecretBytes
 from tests.client.conftest import ALICE, BOB, CHEAP, PASSWORD, World
-from tests.client.lying_server import NOW, URL, _payload_hash
+from tests.client.lying_server import NOW, TENANT, URL, _payload_hash, text
 
 DAY = 86_400
 
@@ -292,6 +298,91 @@ def test_consent_to_an_older_policy_is_not_carried_over(world: World, tmp_path: 
     rotation.rotate(account, EVERYTHING, reason=Reason.SCHEDULE)
     assert len(world.server.posted("statements")) == posted
     assert not escrow.has_consented(account)
+
+
+# When
+
+
+def test_identity_is_due_after_a_month_and_maintenance_rotates_it(world: World) -> None:
+    account = with_vault(world)
+    assert not rotation.is_due(later(world, account, 29.9))
+    assert rotation.maintain(account) == []
+    wanted = rotation.due(later(world, account, 30))
+    assert wanted is not None
+    assert (set(wanted.what), wanted.reason) == ({"identity"}, Reason.SCHEDULE)
+    (done,) = rotation.maintain(account)
+    assert done.reason is Reason.SCHEDULE
+    assert not rotation.is_due(account)
+    assert len(account.chain.former_aiks) == 1
+
+
+def test_security_event_is_answered_by_a_new_identity_once_a_day(world: World) -> None:
+    account = with_vault(world)
+    for _ in range(2):
+        security_events.note(account, "A one-time key was handed out twice.")
+    assert not rotation.is_due(account)  # the identity is of today
+    wanted = rotation.due(later(world, account, 1))
+    assert wanted is not None
+    assert (set(wanted.what), wanted.reason, wanted.why) == (
+        {"identity"},
+        Reason.SECURITY_EVENT,
+        "A one-time key was handed out twice.",
+    )
+    rotation.maintain(account)
+    assert security_events.noted(account) == []
+    assert not rotation.is_due(account)
+
+
+def test_fork_of_the_own_chain_asks_for_everything_new(world: World) -> None:
+    account = with_vault(world)
+    honest = list(world.server.chains[text(ALICE)])
+    by = Author(account.device.id, NOW, account.identity_key)
+    before = verify_chain([Entry.parse(one) for one in honest[:1]], tenant=TENANT, user=ALICE)
+    other = chain_author.share_manifest(before, by=by, manifest_hash=bytes(32))
+    world.server.chains[text(ALICE)] = [honest[0], other.encode()]
+    with pytest.raises(ForkSeen):
+        chains.refresh(account)
+    wanted = rotation.due(account)
+    assert wanted is not None
+    assert (wanted.what, wanted.reason) == (EVERYTHING, Reason.SECURITY_EVENT)
+    world.server.chains[text(ALICE)] = honest
+    rotation.maintain(later(world, account, 0.1))
+    assert not rotation.is_due(account)
+
+
+def test_device_that_may_not_rotate_is_not_asked_to(world: World) -> None:
+    with_vault(world)
+    pending = world.enrolled(ALICE)
+    assert rotation.due(later(world, pending, 90)) is None
+
+
+def test_rotation_that_another_device_made_meanwhile_is_signed_again_on_top(world: World) -> None:
+    account = with_vault(world)
+    upload = f"POST users/{text(ALICE)}/chain"
+
+    def race(_body: object) -> tuple[int, dict[str, str]]:
+        del world.server.instead[upload]
+        archive.new_generation(account)
+        return 409, {"title": "Stale", "code": "chain-stale", "detail": "Stale."}
+
+    world.server.instead[upload] = race
+    rotation.rotate(account, EVERYTHING, reason=Reason.USER_REQUEST)
+    assert [one.generation for one in account.chain.generations] == [1, 2]
+    assert [one.number for one in account.state.generations] == [1, 2]
+    assert len(account.chain.former_aiks) == 1
+
+
+def test_next_identity_is_in_the_vault_before_the_chain_names_it_and_not_for_a_revoked_device(world: World) -> None:
+    account = with_vault(world)
+    phone = second_device(world, account)
+    order = [(method, where) for method, where, _ in world.server.log]
+    rotation.rotate(account, {"identity"}, reason=Reason.SCHEDULE)
+    acts = [one for one in [(method, where) for method, where, _ in world.server.log][len(order) :] if one[0] != "GET"]
+    assert acts.index(("PUT", "vault")) < acts.index(("POST", f"users/{text(ALICE)}/chain"))
+    mark = len(world.server.log)
+    device.revoke(account, UUID(bytes=phone.device.id), reason=Reason.DEVICE_LOST)
+    acts = [(method, where) for method, where, _ in world.server.log[mark:] if method != "GET"]
+    assert acts.index(("PUT", "vault")) > acts.index(("POST", f"users/{text(ALICE)}/chain"))
 
 
 # A stop anywhere
