@@ -64,7 +64,7 @@ class OwnPreKey:
     statement: bytes
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Agreement:
     """What both ends derive: TH of 32 bytes, and three keys of 32 bytes. header is HK_A, next_header is NHK_B."""
 

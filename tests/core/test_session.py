@@ -152,6 +152,18 @@ def test_message_of_another_suite_is_refused_by_its_prefix() -> None:
         refuses(his, message[:2] + bytes((suite,)) + message[3:])
 
 
+@pytest.mark.parametrize(("kind", "suite"), [(1, 2), (2, 1), (1, 1)])
+def test_peer_cannot_frame_its_messages_otherwise(kind: int, suite: int) -> None:
+    """What only the peer itself can make, and no peer of ours does: the right keys under another type or suite."""
+    hers = ALICE.initiate(BOB)
+    first = hers.encrypt(b"hello")
+    his, _ = BOB.respond(first, ALICE)
+    prefix = bytes((1, kind, suite, 0))
+    lead = prefix + read_message(first).initial_bytes[4:] if kind == 1 else prefix
+    refuses(hers, lead + his._ratchet.encrypt(b"hello", prefix))
+    assert hers.decrypt(his.encrypt(b"hello"), now=NOW) == b"hello"
+
+
 def test_every_message_opens_once() -> None:
     hers, his = pair()
     messages = [hers.encrypt(b"%d" % number) for number in range(20)]
@@ -202,6 +214,16 @@ def test_read_message_of_any_bytes_is_refused_or_taken_apart_whole(data: bytes) 
     if incoming.is_initial:
         with pytest.raises(Malformed):
             _ = incoming.initial
+
+
+def test_message_above_64_kib_is_refused_though_its_peer_made_it() -> None:
+    hers, his = pair()
+    prefix = bytes((1, 2, 2, 0))
+    before = hers.to_secret()
+    for size in (65_536, 200_000):
+        with pytest.raises(Malformed, match="64 KiB"):
+            hers.decrypt(prefix + his._ratchet.encrypt(bytes(size), prefix), now=NOW)
+    assert hers.to_secret() == before
 
 
 def test_largest_message_fits_64_kib_with_its_initial_part() -> None:
