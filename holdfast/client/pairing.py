@@ -270,20 +270,26 @@ def catch_up(account: Account) -> bool:
     if account.device.id not in state.devices:
         return False
     waiting = letters.waiting(account, LetterKind.SYNC)
-    changed = False
+    told: list[DeviceSync] = []
     for letter in waiting:
-        try:
-            contents, _sender, _kind = _read(account, state, letter, None)
-        except HoldfastError:
-            continue
-        if contents.epoch > account.state.vault.epoch:
-            _open(account, contents)
-            changed = True
+        with contextlib.suppress(HoldfastError):
+            told.append(_read(account, state, letter, None)[0])
+    changed = False
+    # Of several changes only the last one's key opens what lies on the server now.
+    newest = max(told, key=lambda one: (one.epoch, one.version), default=None)
+    if newest is not None and newest.epoch > account.state.vault.epoch and not _is_passed(account, newest):
+        _open(account, newest)
+        changed = True
     letters.put_away(account, waiting)
     if not changed and not _holds(account, state) and len(account.state.vault.key):
         vault.load(account)
         changed = _holds(account, state)
     return changed
+
+
+def _is_passed(account: Account, contents: DeviceSync) -> bool:
+    """Whether the vault has gone on to a later key, about which another letter is on its way."""
+    return vault.find(account).header.epoch > contents.epoch
 
 
 def _holds(account: Account, state: ChainState) -> bool:

@@ -165,6 +165,30 @@ def test_replayed_sync_letter_changes_nothing(world: World) -> None:
     assert second.state.vault == first.state.vault
 
 
+def test_device_that_slept_through_two_changes_takes_the_last(world: World) -> None:
+    first = holder(world)
+    second = paired(world, first)
+    for epoch in (2, 3):
+        vault.begin_epoch(first, key=new_vault_key(), epoch=epoch)
+        pairing.sync(first)
+    letters.fetch(second)
+    assert pairing.catch_up(second)
+    assert second.state.vault == first.state.vault
+
+
+def test_letter_about_a_key_that_was_changed_again_is_let_be(world: World) -> None:
+    first = holder(world)
+    second = paired(world, first)
+    vault.begin_epoch(first, key=new_vault_key(), epoch=2)
+    pairing.sync(first)
+    vault.begin_epoch(first, key=new_vault_key(), epoch=3)
+    letters.fetch(second)
+    assert not pairing.catch_up(second)
+    pairing.sync(first)
+    letters.fetch(second)
+    assert pairing.catch_up(second)
+
+
 def test_letter_that_was_written_for_another_device_does_not_open(world: World) -> None:
     first = holder(world)
     second, third = paired(world, first), paired(world, first, "watch")
