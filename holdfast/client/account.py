@@ -16,10 +16,12 @@ import httpx2
 
 from holdfast.client import keyring
 from holdfast.client.errors import ProfileError
+from holdfast.client.private_files import locked, make_private_directory
 from holdfast.client.profile import Head, new_key
+from holdfast.client.sqlite_file import head_of
 from holdfast.client.state import Device, State
 from holdfast.client.state_rows import StateRows
-from holdfast.client.store import PROFILE_FILE, SqliteStore, Store, head_of, locked, make_private_directory
+from holdfast.client.store import PROFILE_FILE, SqliteStore, Store
 from holdfast.client.transport import Api, Clock, Credential, check_server
 from holdfast.client.verified import VerifiedChains
 from holdfast.core.chain import ChainState

@@ -13,8 +13,8 @@ from pathlib import Path
 from holdfast.client import account
 from holdfast.client.account import Account
 from holdfast.client.errors import ProfileError, TrustRefused
+from holdfast.client.private_files import write_private
 from holdfast.client.state import OfficerKeys
-from holdfast.client.store import write_private
 from holdfast.core.cose import Purpose, Sign1, sign
 from holdfast.core.keys import KeyKind, PublicKey, SealingKey, SigningKey
 from holdfast.core.policy import Officer, Policy

@@ -8,9 +8,7 @@ Does not know what a row means, and cannot protect it from another program of th
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hmac
-import os
 import secrets
 import sqlite3
 from collections.abc import Iterator
@@ -18,7 +16,9 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from holdfast.client.errors import ProfileError
+from holdfast.client.private_files import locked, make_private_directory
 from holdfast.client.profile import Head, damaged, read_head
+from holdfast.client.sqlite_file import connect, read_document, told, write_empty
 from holdfast.core import wrapping
 from holdfast.core.encoding import MAX_VAULT, Fields, decode, encode, label
 from holdfast.core.errors import HoldfastError
@@ -26,14 +26,7 @@ from holdfast.core.secret import SecretBytes
 
 PROFILE_FILE: Final = "profile.holdfast"
 SALT_SIZE: Final = 32
-MAX_VALUE: Final = 2 * MAX_VAULT  # bytes of one row; the state has at most half, a large message with its frame as well
-_APPLICATION_ID: Final = 0x48464431  # "HFD1"
-_SCHEMA: Final = """
-CREATE TABLE head (only INTEGER PRIMARY KEY CHECK (only = 0), document BLOB NOT NULL) STRICT;
-CREATE TABLE entry (place INTEGER PRIMARY KEY, kind TEXT NOT NULL, name BLOB NOT NULL UNIQUE, sealed BLOB NOT NULL)
-STRICT;
-CREATE INDEX entry_kind ON entry (kind, place);
-"""
+MAX_VALUE: Final = 2 * MAX_VAULT  # bytes of one row with its frame: the state, or a message with its large content
 
 
 class Store(Protocol):
@@ -163,10 +156,10 @@ class SqliteStore:
 
     def __init__(self, path: Path, key: SecretBytes) -> None:
         self.path = path
-        with _told():
-            self._connection = _connect(path)
+        with told():
+            self._connection = connect(path)
         try:
-            document = _read_document(self._connection)
+            document = read_document(self._connection)
             self.head = read_head(document)
             self.head.require(document, key)
         except BaseException:
@@ -191,7 +184,7 @@ class SqliteStore:
                 raise ProfileError(f"{path.parent} holds a profile already.")
             for left in path.parent.glob(f".{path.name}.*"):
                 left.unlink()  # by a process that was killed while it made one
-            _write_empty(path, head.seal(key))
+            write_empty(path, head.seal(key))
         return cls(path, key)
 
     def _use(self, key: SecretBytes) -> None:
@@ -208,7 +201,7 @@ class SqliteStore:
         return self.head.user
 
     def close(self) -> None:
-        with _told():
+        with told():
             self._connection.close()
 
     def rekey(self, key: SecretBytes, head: Head) -> None:
@@ -220,7 +213,7 @@ class SqliteStore:
             raise ValueError("the new head is of another profile")
         old = self.head, self._name_key, self._row_key
         try:
-            with self.transaction(), _told():
+            with self.transaction(), told():
                 rows = self._execute("SELECT place, kind, name, sealed FROM entry").fetchall()
                 opened = [(place, kind, *self._open(kind, name, sealed)) for place, kind, name, sealed in rows]
                 self.head = head
@@ -244,14 +237,14 @@ class SqliteStore:
     def transaction(self) -> Iterator[None]:
         outermost = self._depth == 0
         self._require_whole()
-        with _told():
+        with told():
             self._execute("BEGIN IMMEDIATE" if outermost else f"SAVEPOINT inner_{self._depth}")
             if outermost:
                 self._require_sole_writer()
         self._depth += 1
         try:
             yield
-            with _told():
+            with told():
                 self._execute("COMMIT" if outermost else f"RELEASE inner_{self._depth - 1}")
         except BaseException:
             self._keys.clear()
@@ -276,7 +269,7 @@ class SqliteStore:
         self.undone += 1
         if not self._connection.in_transaction:
             return  # SQLite has undone it already, as it does when the disk is full
-        with _told():
+        with told():
             if outermost:
                 self._execute("ROLLBACK")
             else:
@@ -309,7 +302,7 @@ class SqliteStore:
 
     def get(self, kind: str, key: bytes) -> SecretBytes | None:
         name = self._name(kind, key)
-        with _told():
+        with told():
             row = self._execute("SELECT kind, sealed FROM entry WHERE name = ?", (name,)).fetchone()
         if row is None:
             return None
@@ -323,7 +316,7 @@ class SqliteStore:
             raise ValueError("a row has at most 2 MiB")
         name = self._name(kind, key)
         sealed = self._seal(kind, name, key, value)
-        with self._statement(), _told():
+        with self._statement(), told():
             self._execute(
                 "INSERT INTO entry (kind, name, sealed) VALUES (?, ?, ?)"
                 " ON CONFLICT (name) DO UPDATE SET sealed = excluded.sealed",
@@ -333,7 +326,7 @@ class SqliteStore:
             self._keys[kind][key] = None
 
     def delete(self, kind: str, key: bytes) -> None:
-        with self._statement(), _told():
+        with self._statement(), told():
             gone = self._execute("DELETE FROM entry WHERE name = ?", (self._name(kind, key),)).rowcount
             self._has_deleted = self._has_deleted or gone > 0
         if kind in self._keys:
@@ -342,7 +335,7 @@ class SqliteStore:
     def keys(self, kind: str) -> list[bytes]:
         if kind not in self._keys:
             # Keys are inside the encrypted rows (they name peers), so they are opened once and remembered.
-            with _told():
+            with told():
                 rows = self._execute("SELECT name, sealed FROM entry WHERE kind = ? ORDER BY place", (kind,)).fetchall()
             self._keys[kind] = {self._open(kind, name, sealed)[0]: None for name, sealed in rows}
         return list(self._keys[kind])
@@ -373,138 +366,3 @@ class SqliteStore:
             return row.octets(0), SecretBytes(row.octets(1, maximum=MAX_VALUE))
         except HoldfastError as error:
             raise damaged(error) from error
-
-
-@contextlib.contextmanager
-def locked(directory: Path) -> Iterator[None]:
-    """Keep others out of a profile. Raises ProfileError when one is in already, or there is no directory."""
-    if not directory.is_dir():
-        raise no_profile(directory)
-    # Two commands at once would each save the state they loaded, and one of two keys would be lost.
-    descriptor = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ProfileError(
-                "Another holdfast command is using this profile.", way_out="Wait until it has finished."
-            ) from None
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def head_of(path: Path) -> Head:
-    """Return the head of a profile file, not authenticated yet. Raises ProfileError for none or a damaged one."""
-    with _told(), contextlib.closing(_connect(path)) as connection:
-        return read_head(_read_document(connection))
-
-
-def _write_empty(path: Path, document: bytes) -> None:
-    """Make a profile file with its head and no rows: made beside, and renamed when it is complete."""
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    os.close(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-    try:
-        with _told(), contextlib.closing(sqlite3.connect(beside, isolation_level=None)) as connection:
-            connection.execute("PRAGMA synchronous = FULL")
-            connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
-            connection.executescript(f"BEGIN;{_SCHEMA}")
-            connection.execute("INSERT INTO head VALUES (0, ?)", (document,))
-            connection.execute("COMMIT")
-            connection.execute("PRAGMA journal_mode = WAL")
-        beside.rename(path)
-    finally:
-        for suffix in ("", "-journal", "-wal", "-shm"):
-            beside.with_name(beside.name + suffix).unlink(missing_ok=True)
-    _flush_directory(path.parent)
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    if not path.exists():
-        raise no_profile(path.parent)
-    require_private(path.parent)
-    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5)
-    try:
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("PRAGMA secure_delete = ON")
-        connection.execute("PRAGMA temp_store = MEMORY")
-        # Functions hidden in a schema that somebody else wrote are not run.
-        connection.execute("PRAGMA trusted_schema = OFF")
-        found = connection.execute("PRAGMA application_id").fetchone()[0]
-    except BaseException:
-        connection.close()
-        raise
-    if found != _APPLICATION_ID:
-        connection.close()
-        raise damaged("not a profile file")
-    return connection
-
-
-def _read_document(connection: sqlite3.Connection) -> bytes:
-    with _told():
-        row = connection.execute("SELECT document FROM head").fetchone()
-    if row is None:
-        raise damaged("no head")
-    return bytes(row[0])
-
-
-@contextlib.contextmanager
-def _told() -> Iterator[None]:
-    """Say what SQLite found in words about the profile."""
-    try:
-        yield
-    except sqlite3.OperationalError as error:
-        raise ProfileError(
-            f"The profile cannot be read or written ({error}).",
-            way_out="Nothing of the last step was kept. Check the disk's space and state, and run the command again.",
-        ) from error
-    except sqlite3.DatabaseError as error:
-        raise damaged(error) from error
-
-
-def no_profile(directory: Path) -> ProfileError:
-    """Return the refusal of a directory without a profile."""
-    return ProfileError(f"There is no profile in {directory}.", way_out="Start one with `holdfast enrol`.")
-
-
-def make_private_directory(directory: Path) -> None:
-    """Make a directory of mode 0700 unless it is there. Raises ProfileError when it is open to others."""
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    require_private(directory)
-
-
-def require_private(directory: Path) -> None:
-    """Raise ProfileError for a directory of another user, or that others may enter."""
-    found = directory.stat()
-    if found.st_uid != os.geteuid() or found.st_mode & 0o077:
-        raise ProfileError(f"{directory} is open to others.", way_out=f"chmod 700 {directory}, and ask who opened it.")
-
-
-def write_private(path: Path, octets: bytes | str) -> None:
-    """Write a file of mode 0600 so that after a crash the old or the new content is there, never a part.
-
-    Written beside, flushed to the disk, renamed over, and the rename flushed too. A missing directory is made,
-    of mode 0700.
-    """
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    data = octets.encode() if isinstance(octets, str) else octets
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
-    _flush_directory(path.parent)
-
-
-def _flush_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

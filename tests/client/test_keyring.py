@@ -21,7 +21,8 @@ from holdfast.client import account as accounts
 from holdfast.client import keyring
 from holdfast.client.errors import ProfileError
 from holdfast.client.profile import new_key
-from holdfast.client.store import PROFILE_FILE, head_of
+from holdfast.client.sqlite_file import head_of
+from holdfast.client.store import PROFILE_FILE
 from holdfast.core.secret import SecretBytes
 
 TENANT, ALICE = b"t" * 16, b"a" * 16

@@ -30,7 +30,8 @@ from holdfast.client import account as accounts
 from holdfast.client import officer, officer_keys
 from holdfast.client.account import Account
 from holdfast.client.errors import Problem
-from holdfast.client.store import PROFILE_FILE, write_private
+from holdfast.client.private_files import write_private
+from holdfast.client.store import PROFILE_FILE
 from holdfast.core import approvals
 from holdfast.core.cases import ClientKind
 from holdfast.core.encoding import b64u

@@ -26,7 +26,7 @@ from holdfast.client.account import Account
 from holdfast.client.errors import NotYet, ProfileError
 from holdfast.client.letters import Notice
 from holdfast.client.messages import Received, Report
-from holdfast.client.store import write_private
+from holdfast.client.private_files import write_private
 from holdfast.core.content import MAX_LARGE
 from holdfast.core.encoding import b64u
 

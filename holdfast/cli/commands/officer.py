@@ -20,7 +20,7 @@ from holdfast.cli.page import command
 from holdfast.cli.shell import Shell, quoted, shell_of, shown
 from holdfast.client import device, officer, officer_keys
 from holdfast.client.officer import CaseView
-from holdfast.client.store import write_private
+from holdfast.client.private_files import write_private
 
 app = typer.Typer(help="For security officers: cases and keys.", no_args_is_help=True)
 
