@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every way to bring a device in and an account back, by the command against a running installation.
+
+The phrase is walked in docs/quickstart.md, and escrow in the demo; here are pairing, contacts, export and password.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from holdfast.client.private_files import write_private
+from tests.fixtures.server import PROJECT, Installation, installation
+from tests.journeys.demo import Person, Walk
+
+PASSWORD = "a long password of alice's"
+ALL = ("identity", "vault", "archive")
+
+
+class Ways(Walk):
+    """A walk whose people come and go by other doors than the demo's."""
+
+    def begin(self) -> None:
+        self.prepare()
+        self.laptop, self.bob = self.person("alice-laptop"), self.person("bob")
+        self.alice = self.enrol(self.laptop, self.code_of("alice"), "laptop")["user_id"]
+        self.bob_id = self.enrol(self.bob, self.code_of("bob"), "bob's desktop")["user_id"]
+        self.password = self.here / "password"
+        write_private(self.password, PASSWORD)
+
+    def new_device(self, name: str, user: str) -> Person:
+        """Enrol one more device of somebody; it is pending."""
+        who = self.person(name)
+        assert self.enrol(who, self.issue_code("carol", user), name)["state"] == "pending"
+        return who
+
+    def start(self, who: Person, *arguments: str) -> subprocess.Popen[str]:
+        """Start a command that waits for another one."""
+        command = [sys.executable, "-m", "holdfast.cli", "--json", "--profile", str(who.profile)]
+        return subprocess.Popen(
+            [*command, "--passphrase-file", str(who.passphrase), *arguments],
+            cwd=PROJECT,
+            text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Installation]:
+    with installation() as made:
+        yield made
+
+
+@pytest.fixture
+def walk(running: Installation, monkeypatch: pytest.MonkeyPatch) -> Ways:
+    for name, value in running.environment.items():
+        monkeypatch.setenv(name, value)
+    made = Ways(running.url, running.demo)
+    made.begin()
+    return made
+
+
+def line_of(process: subprocess.Popen[str]) -> dict[str, Any]:
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    assert line, process.communicate(timeout=60)[1]
+    said: dict[str, Any] = json.loads(line)
+    return said
+
+
+def end_of(process: subprocess.Popen[str], typed: str = "") -> dict[str, Any]:
+    out, err = process.communicate(typed or None, timeout=120)
+    assert process.returncode == 0, err
+    said: dict[str, Any] = json.loads(out.splitlines()[-1])
+    return said
+
+
+@pytest.mark.timeout(600)
+def test_devices_come_in_by_qr_code_and_by_digits_and_go_out_by_revocation(walk: Ways, tmp_path: Path) -> None:
+    walk.holdfast(walk.laptop, "backup", "password", "--password-file", str(walk.password))
+
+    phone = walk.new_device("alice-phone", walk.alice)
+    pairing = walk.start(phone, "devices", "pair")
+    shown = tmp_path / "scanned"
+    shown.write_text(line_of(pairing)["text"])
+    walk.holdfast(walk.laptop, "devices", "pair", "--text-file", str(shown))
+    joined = end_of(pairing)
+    assert joined["authenticated"] is True
+    assert joined["identity_words"] == walk.holdfast(walk.laptop, "chain", "show")["identity_words"]
+
+    tablet = walk.new_device("alice-tablet", walk.alice)
+    offering = walk.start(tablet, "devices", "pair", "--digits")
+    answering = walk.start(walk.laptop, "devices", "pair", "--digits", "--text-file", "-")
+    digits = line_of(offering)["digits"]
+    added = end_of(answering, f"{digits[:4]} {digits[4:]}\n")["device_id"]
+    assert end_of(offering)["authenticated"] is False
+
+    walk.say(walk.bob, walk.alice, "To all three of you.")
+    assert [walk.hear(who, walk.bob_id) for who in (walk.laptop, phone, tablet)] == ["To all three of you."] * 3
+
+    done = walk.holdfast(walk.laptop, "devices", "revoke", added, "--why", "lost", "--yes")
+    assert done["revoked"] == [added]
+    assert set(done["replaced"]) >= set(ALL)
+    assert done["needs"] == ["password"]
+    walk.holdfast(phone, "maintain")
+    walk.say(walk.bob, walk.alice, "To the two that are left.")
+    assert walk.hear(phone, walk.bob_id) == "To the two that are left."
+    refused = walk.holdfast(tablet, "receive", expect=4)
+    assert refused["error"]["code"] == "unauthenticated"
+
+
+@pytest.mark.timeout(600)
+def test_contacts_bring_an_account_back_and_a_stranger_is_objected_to(walk: Ways) -> None:
+    carol, dan = walk.officers["carol"], walk.officers["dan"]
+    ids = {who.name: walk.holdfast(who, "doctor")["user_id"] for who in (carol, dan)}
+    chosen = (walk.bob_id, ids["carol"], ids["dan"])
+    walk.holdfast(walk.laptop, "backup", "contacts", *chosen, "--needed", "2", "--yes")
+    for who in (walk.bob, carol, dan):
+        (share,) = [one for one in walk.holdfast(who, "contacts", "held")["shares"] if one["owner"] == walk.alice]
+        assert (share["needed"], share["of"], share["current"]) == (2, 3, True)
+
+    stranger = walk.new_device("mallorys", walk.alice)
+    asked = walk.holdfast(stranger, "recover", "contacts", expect=9)
+    assert asked["state"] == "open"
+    own = walk.holdfast(walk.laptop, "contacts", "requests")["in_your_name"]
+    assert [one["request_id"] for one in own] == [asked["request_id"]]
+    walk.holdfast(walk.laptop, "contacts", "veto", asked["request_id"], "--yes")
+    late = walk.holdfast(
+        walk.bob, "contacts", "give", asked["request_id"], "--code-heard", " ".join(asked["code"]), expect=4
+    )
+    assert late["error"]["status"] == 409
+
+    shutil.rmtree(walk.laptop.profile)
+    tablet = walk.new_device("alice-tablet", walk.alice)
+    asked = walk.holdfast(tablet, "recover", "contacts", expect=9)
+    request, code = asked["request_id"], " ".join(asked["code"])
+    wrong = walk.holdfast(walk.bob, "contacts", "give", request, "--code-heard", "00000 " * 6, expect=8)
+    assert wrong["error"]["kind"] == "WrongWords"
+    walk.holdfast(walk.bob, "contacts", "give", request, "--code-heard", code)
+    walk.holdfast(dan, "contacts", "give", request, "--code-heard", code)
+    back = walk.holdfast(tablet, "recover", "contacts", "--all-lost", "--wait", "60")
+    assert len(back["revoked"]) == 1
+    walk.say(walk.bob, walk.alice, "You are back.")
+    assert walk.hear(tablet, walk.bob_id) == "You are back."
+
+
+@pytest.mark.timeout(600)
+def test_export_file_and_password_bring_an_account_back(walk: Ways) -> None:
+    exported = walk.here / "alice.export"
+    walk.holdfast(walk.laptop, "backup", "export", "--out", str(exported), "--password-file", str(walk.password))
+    assert exported.stat().st_mode & 0o077 == 0
+    shutil.rmtree(walk.laptop.profile)
+    tablet = walk.new_device("alice-tablet", walk.alice)
+    unsaid = walk.holdfast(tablet, "recover", "import", str(exported), "--password-file", str(walk.password), expect=8)
+    assert "holdfast recover finish" in unsaid["error"]["way_out"]
+    assert walk.holdfast(tablet, "recover", "finish", "--all-lost")["revoked"]
+
+    walk.holdfast(tablet, "backup", "password", "--password-file", str(walk.password))
+    shutil.rmtree(tablet.profile)
+    notebook = walk.new_device("alice-notebook", walk.alice)
+    wrong = walk.here / "wrong"
+    write_private(wrong, "some other password")
+    walk.holdfast(notebook, "recover", "password", "--password-file", str(wrong), "--all-lost", expect=7)
+    back = walk.holdfast(notebook, "recover", "password", "--password-file", str(walk.password), "--all-lost")
+    assert [one["kind"] for one in back["needs"]] == ["password", "phrase"]
+    walk.say(walk.bob, walk.alice, "You are back.")
+    assert walk.hear(notebook, walk.bob_id) == "You are back."
