@@ -43,6 +43,8 @@ KEEP_REPLACED_SECONDS: Final = 30 * 86_400
 # No honest sender begins with an expired key. What a device that was away for long still holds ends here all the same,
 # since replays of what was begun with it are remembered for as long (`sessions.INITIAL_LIFE_SECONDS`).
 KEEP_SECONDS: Final = LIFE_SECONDS + KEEP_REPLACED_SECONDS
+# Anybody of the tenant may claim keys and never write: so many private halves are kept for them, the newest.
+MOST_GONE: Final = 10_000
 # How far ids jump when the server says that they were used: a profile restored from a backup counts from too low.
 _JUMP: Final = 10_000
 _JUMPS: Final = 5
@@ -340,8 +342,11 @@ def destroy_due(account: Account) -> int:
                 destroyed += 1
         oldest = min((row.made_at for row in all_signed(store)), default=now)
         batches = set(store.keys(BATCH))
-        for one in list(all_one_time(store)):
-            if one.gone_at and one.gone_at < oldest:
+        kept = list(all_one_time(store))
+        gone = sorted((one for one in kept if one.gone_at), key=lambda one: one.gone_at)
+        over = {one.key_id for one in gone[: max(0, len(gone) - MOST_GONE)]}
+        for one in kept:
+            if one.key_id in over or (one.gone_at and one.gone_at < oldest):
                 store.delete(ONE_TIME, key_of(one.key_id))
                 destroyed += 1
             else:

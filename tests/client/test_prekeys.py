@@ -154,6 +154,20 @@ def test_claimed_key_whose_message_never_came_goes_with_the_signed_key_of_its_bu
     assert len(one_time_ids(alice)) == 99, "what the server still hands out is kept however old it is"
 
 
+def test_drained_pool_is_refilled_again_and_again_without_filling_the_disk(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prekeys, "MOST_GONE", 250)
+    alice = world.published(ALICE)
+    for drained in range(1, 5):
+        world.server.batches.clear()
+        world.now += 60
+        assert prekeys.publish(alice).stored == 100
+        assert len(one_time_ids(alice)) == min(100 * drained, 250) + 100
+    assert min(one_time_ids(alice)) == 152, "the oldest gave way, and the signed pre-key has the first id"
+    assert len(alice.store.keys(prekey_rows.BATCH)) == 4
+
+
 def test_statement_of_a_batch_goes_with_its_last_key(world: World) -> None:
     alice = world.published(ALICE)
     (batch_id,) = alice.store.keys(prekey_rows.BATCH)
