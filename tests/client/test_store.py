@@ -11,15 +11,18 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from holdfast.client import account as accounts
 from holdfast.client import officer_keys
 from holdfast.client.errors import ProfileError, TrustRefused, WrongPassphrase
-from holdfast.client.profile import Head, new_key
+from holdfast.client.profile import Head, new_key, read_head
 from holdfast.client.state import (
     Contact,
     Device,
@@ -352,6 +355,26 @@ def test_changed_head_is_refused(tmp_path: Path, change: dict[str, bytes]) -> No
     original.close()
     with pytest.raises(ProfileError, match="not this profile's"):
         reopened(tmp_path / "p")
+
+
+@given(noise=st.binary(max_size=200), at=st.integers(0, 400))
+def test_head_that_anybody_wrote_is_read_or_refused(noise: bytes, at: int) -> None:
+    whole = Head(TENANT, ALICE, b"p" * 16, b"a door").seal(KEY)
+    for octets in (noise, whole[:at] + noise + whole[at + len(noise) :]):
+        try:
+            found = read_head(octets)
+            found.require(octets, KEY)
+        except ProfileError:
+            continue
+        assert octets == whole
+
+
+def test_store_serves_another_thread_than_the_one_that_opened_it(tmp_path: Path) -> None:
+    made = file_in(tmp_path / "p")
+    thread = threading.Thread(target=made.put, args=("state", b"", secret("from elsewhere")))
+    thread.start()
+    thread.join()
+    assert made.get("state", b"") == secret("from elsewhere")
 
 
 def test_file_that_is_no_profile_is_refused(tmp_path: Path) -> None:
