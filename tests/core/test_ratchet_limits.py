@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import random
 import time
 from typing import ClassVar
@@ -250,6 +251,29 @@ def test_restored_state_never_meets_a_key_and_nonce_again(gcm: type[CountingGcm]
     assert len(set(gcm.sealed)) == 4000
     assert len({key for key, _ in gcm.sealed[1::2]}) == 2000
     assert len({one[:12] for one in sealed}) == 2000
+
+
+@pytest.mark.parametrize("each", [500, pytest.param(125_000, marks=pytest.mark.soak)])
+def test_forked_processes_never_share_a_salt(each: int) -> None:
+    """One state in eight processes: all meet the same message keys, none the same key and nonce (FAULTS C8)."""
+    a, _ = talking()
+    pipes = []
+    for _ in range(8):
+        reading, writing = os.pipe()
+        child = os.fork()
+        if child == 0:
+            with os.fdopen(writing, "wb") as pipe:
+                pipe.write(b"".join(a.encrypt(b"", PREFIX)[:12] for _ in range(each)))
+            os._exit(0)
+        os.close(writing)
+        pipes.append((child, reading))
+    salts: list[bytes] = []
+    for child, reading in pipes:
+        with os.fdopen(reading, "rb") as pipe:
+            octets = pipe.read()
+        assert os.waitpid(child, 0)[1] == 0
+        salts += [octets[at : at + 12] for at in range(0, len(octets), 12)]
+    assert len(salts) == len(set(salts)) == 8 * each
 
 
 @pytest.mark.parametrize("is_step", [False, True])
