@@ -341,6 +341,19 @@ def test_used_one_time_key_is_refused_and_so_is_its_absence() -> None:
         bob.respond(bare, ALICE[Suite.HYBRID], one_time=bob.one_time(FIRST_ONE_TIME))
 
 
+def test_responder_refuses_a_ciphertext_without_a_key_for_it_and_the_other_way_round() -> None:
+    """A store that lost the KEM half of a pre-key: the handshake does not silently become a classical one."""
+    alice, bob = ALICE[Suite.HYBRID], BOB[Suite.HYBRID]
+    message = alice.initiate(bob, one_time=None).encrypt(b"hello")
+    with pytest.raises(Malformed, match="does not fit"):
+        bob.respond(message, alice, signed=replace(bob.spk, kem=None))
+    classical = ALICE[Suite.CLASSICAL].initiate(BOB[Suite.CLASSICAL], one_time=None).encrypt(b"hello")
+    with pytest.raises(Malformed, match="does not fit"):
+        BOB[Suite.CLASSICAL].respond(
+            classical, ALICE[Suite.CLASSICAL], signed=replace(BOB[Suite.CLASSICAL].spk, kem=bob.spk.kem)
+        )
+
+
 def test_replay_without_a_one_time_key_has_one_transcript_whatever_carries_it() -> None:
     """What the seen-set holds: ECDSA is malleable, so the initial part's bytes may differ where TH does not."""
     alice, bob = ALICE[Suite.CLASSICAL_P256], BOB[Suite.CLASSICAL_P256]
