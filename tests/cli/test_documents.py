@@ -112,3 +112,20 @@ def test_search_for_named_commands_finds_one_that_is_gone() -> None:
     assert [unknown_in(said) for said in NAMED.findall('way_out="Open it: holdfast vault open")')] == ["vault open"]
     assert unknown_in(" devices pair --digital") == "devices pair --digital"
     assert unknown_in(" devices pair --digits") == ""
+
+
+def test_index_of_the_formats_names_every_page_and_no_other() -> None:
+    directory = PROJECT / "docs" / "formats"
+    named = re.findall(r"^\| \[([a-z-]+\.md)\]\(\1\) \|", (directory / "README.md").read_text(), re.MULTILINE)
+    assert sorted(named) == sorted(path.name for path in directory.glob("*.md") if path.name != "README.md")
+
+
+def test_every_link_between_the_pages_leads_somewhere() -> None:
+    pages = [*(PROJECT / "docs").rglob("*.md"), *PROJECT.glob("*.md")]
+    links = [
+        (page, link.split("#")[0])
+        for page in pages
+        for link in re.findall(r"\]\((?!https?:)([^)]+)\)", page.read_text())
+    ]
+    assert len(links) > 20
+    assert [(page.name, link) for page, link in links if not (page.parent / link).exists()] == []
