@@ -88,8 +88,9 @@ def _mailbox(account: Account) -> Iterator[Done]:
         yield done("mailbox", f"Took {came} letters and notices.")
     if pairing.catch_up(account):
         yield done("mailbox", "Took over new keys from another device of yours.")
-    if shares := trusted.take_shares(account):
-        yield done("mailbox", f"Took {len(shares)} recovery shares of people who trust you.")
+    before = {one.set_id for one in trusted.held(account)}
+    if new := [one for one in trusted.take_shares(account) if one.set_id not in before]:
+        yield done("mailbox", f"Took {len(new)} recovery shares of people who trust you.")
 
 
 def _outbox(account: Account) -> Iterator[Done]:

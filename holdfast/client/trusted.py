@@ -189,18 +189,21 @@ def chosen(account: Account) -> TrustedSet | None:
 
 
 def reshare(account: Account) -> bool:
-    """Give the same contacts fresh shares, for the vault key of now; False without trusted contacts.
+    """Give the same contacts fresh shares for the vault key of now; True when they hold such.
 
-    Needed after each change of the vault key. Does nothing when the set is of this key already.
+    Needed after each change of the vault key; does nothing when it is done. False without trusted contacts, and when
+    one of them cannot be given a share before the person has looked (she began again, has no device, or the server
+    shows another): a rotation goes on without her, and the contacts door is then listed as closed.
     """
-    if resume(account):
-        return True
-    now = chosen(account)
-    if now is None:
+    try:
+        if resume(account):
+            return True
+        now = chosen(account)
+        if now is not None and now.epoch != account.state.vault.epoch:
+            choose(account, now.contacts, k=now.k)
+    except (ProfileError, TrustRefused):
         return False
-    if now.epoch != account.state.vault.epoch:
-        choose(account, now.contacts, k=now.k)
-    return True
+    return now is not None
 
 
 def fetch_manifest(account: Account) -> Manifest:

@@ -198,6 +198,21 @@ def test_contact_who_began_again_needs_a_human_before_anything_is_given_to_her(w
     assert world.server.doors == {}
 
 
+def test_rotation_goes_on_when_a_contact_began_again_and_says_that_her_door_is_closed(world: World) -> None:
+    alice, people = befriended(world)
+    bob = alice.state.contacts[BOB]
+    bob.unconfirmed, bob.entries = bob.entries[-1:], bob.entries[:-1]
+    vault.save(alice)
+    done = rotation.rotate(alice, {"vault"}, reason=Reason.USER_REQUEST)
+    assert done.is_done
+    assert done.needs == (doors.CONTACTS,)
+    with pytest.raises(PeerChanged):
+        trusted.choose(alice, PEOPLE, k=2)
+    trusted.choose(alice, [CAROL, DAN], k=2)
+    assert doors.closed(alice) == []
+    assert [one.is_current for one in took(people[CAROL])] == [True]
+
+
 # Asking for them
 
 
