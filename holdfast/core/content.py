@@ -16,10 +16,10 @@ from typing import Final
 
 from holdfast.core.encoding import MAX_BLOB, Encodable, Fields, decode, encode, label
 from holdfast.core.errors import Malformed, UnwrapFailed
-from holdfast.core.padding import LENGTH_SIZE, pad, padded_size, unpad
+from holdfast.core.padding import pad, unpad
 from holdfast.core.payloads import HASH_SIZE, ID_SIZE, VERSION
 from holdfast.core.secret import SecretBytes
-from holdfast.core.wrapping import KEY_SIZE, NONCE_SIZE, TAG_SIZE, decrypt, encrypt
+from holdfast.core.wrapping import KEY_SIZE, NONCE_SIZE, decrypt, encrypt
 
 MAX_BODY: Final = 4 * 1024
 MAX_CHECKPOINT: Final = 4 * 1024
@@ -69,8 +69,6 @@ def open_large(ciphertext: bytes, reference: LargeReference) -> bytes:
 
     The hash is what the sender itself said: every recipient has the key, and one of them may side with the server.
     """
-    if len(ciphertext) != padded_size(LENGTH_SIZE + reference.size) + TAG_SIZE:
-        raise UnwrapFailed("content does not open")
     if not hmac.compare_digest(hashlib.sha256(ciphertext).digest(), reference.hash):
         raise UnwrapFailed("content does not open")
     try:
