@@ -241,7 +241,7 @@ def create(
 
     passphrase: opens it, when the person chose one; without, the operating system's keyring keeps the key. Raises
     ProfileError when the directory holds a profile or the machine has no keyring to trust, OutOfBounds for a
-    passphrase below 14 characters; nothing is left behind.
+    passphrase below 14 characters; no profile and no key is left behind.
     """
     make_private_directory(directory)
     head, key = Head.new(tenant=tenant, user=user), new_key()

@@ -27,6 +27,7 @@ from holdfast.client import (
     tenant,
     trusted,
     vault,
+    vault_contents,
 )
 from holdfast.client.account import Account
 from holdfast.client.errors import ClientError, ConsentNeeded, Unreachable
@@ -173,6 +174,11 @@ def _archive(account: Account) -> Iterator[Done]:
     # Who has never encrypted a file has no archive, and needs no key for one.
     if not account.chain.generations:
         return
+    if vault_contents.missing(account, account.chain) and len(account.state.vault.key):
+        # Another device announced it, and has put it where this one finds it, or will.
+        opened = vault.load(account)
+        if opened and not opened.missing:
+            yield done("archive", "Took over archive keys that another device of yours had made.")
     before = account.chain.generations[-1].generation
     generation = archive.current_generation(account)
     if generation.number != before:

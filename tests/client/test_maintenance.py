@@ -259,6 +259,19 @@ def test_new_month_gets_its_archive_key_deposited_and_saved(world: World, tmp_pa
     assert did(maintain(alice)) == []
 
 
+def test_archive_key_that_another_device_made_is_taken_over(world: World, alice: Account) -> None:
+    phone = world.another(alice)
+    pairing.sync(alice)
+    maintain(phone)
+    archive.new_generation(alice)
+    (failed,) = of(maintain(phone), "archive")
+    assert failed.outcome is Outcome.FAILED, "it is announced, and not in the vault yet"
+    maintain(alice)
+    assert of(maintain(phone), "archive")[0].outcome is Outcome.DONE
+    assert [one.key for one in phone.state.generations] == [one.key for one in alice.state.generations]
+    assert did(maintain(phone)) == []
+
+
 def test_archive_key_is_never_deposited_without_the_persons_yes(world: World, alice: Account) -> None:
     archive.new_generation(alice)
     report = maintain(alice)
