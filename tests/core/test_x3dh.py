@@ -20,11 +20,12 @@ from holdfast.core.encoding import decode, encode
 from holdfast.core.errors import HoldfastError, Malformed, Untrusted, UnwrapFailed
 from holdfast.core.keys import AgreementKey, KemKey, KeyKind, PublicKey, SigningKey, decode_public_key, encapsulate
 from holdfast.core.prekeys import OneTimePreKey, SignedPreKey
+from holdfast.core.ratchet import Ratchet
 from holdfast.core.secret import SecretBytes
 from holdfast.core.session import Party, Session, read_message
 from holdfast.core.statements import DeviceStatement
 from holdfast.core.suites import Suite
-from holdfast.core.wire import InitialPart
+from holdfast.core.wire import INITIAL, InitialPart, prefix
 from holdfast.core.x3dh import agree_as_initiator, agree_as_responder
 from tests.core.cast import MALLORY_TENANT, NOW, hash_of
 from tests.core.session_cast import FIRST_ONE_TIME, Device
@@ -160,6 +161,40 @@ def test_session_is_refused_with_oneself_and_across_tenants() -> None:
         alice.initiate(alice)
     with pytest.raises(Untrusted, match="one tenant"):
         alice.initiate(Device("bob", Suite.HYBRID, tenant=MALLORY_TENANT))
+
+
+def unchecked(by: Device, to: Device) -> bytes:
+    """A first message as an initiator makes it who checks nothing."""
+    bundle, ephemeral = to.bundle(None), AgreementKey.generate(to.suite.agreement_kind)
+    agreed, ciphertext = agree_as_initiator(
+        me=by.party, agreement=by.agreement, ephemeral=ephemeral, peer=to.party, bundle=bundle
+    )
+    keys = {"root": agreed.root, "header": agreed.header, "next_header": agreed.next_header}
+    ratchet = Ratchet.initiator(ad=agreed.transcript, peer=bundle.signed_pre_key.dh, **keys)
+    initial = InitialPart(
+        to.suite,
+        by.signed_statement,
+        ephemeral.public,
+        bundle.signed_pre_key.key_id,
+        None,
+        ciphertext,
+        by.head,
+        to.head,
+    )
+    return initial.encode() + ratchet.encrypt(b"hello", prefix(INITIAL, to.suite))
+
+
+def test_responder_refuses_another_tenant_itself_and_a_message_of_another_suite() -> None:
+    alice, bob = ALICE[Suite.HYBRID], BOB[Suite.HYBRID]
+    assert bob.respond(unchecked(alice, bob), alice)[1] == b"hello"
+    foreign = Device("mallory", Suite.HYBRID, tenant=MALLORY_TENANT)
+    with pytest.raises(Untrusted, match="one tenant"):
+        bob.respond(unchecked(foreign, bob), foreign)
+    with pytest.raises(Untrusted, match="two devices"):
+        bob.respond(unchecked(bob, bob), bob)
+    renamed = rewritten(unchecked(alice, bob), suite=Suite.CLASSICAL, ciphertext=None)
+    with pytest.raises(Untrusted, match="another suite"):
+        bob.respond(renamed, alice)
 
 
 # -- a server that changes the initial part ------------------------------------------------------------------------
