@@ -358,7 +358,10 @@ def _note_devices(account: Account, state: ChainState) -> None:
     for identifier, statement_hash in state.devices.items():
         if identifier in known:
             continue
-        statement = devices.fetch_statement(account, identifier)
+        try:
+            statement = devices.fetch_statement(account, identifier)
+        except Problem:
+            continue  # a name can wait; what the vault is for cannot
         if statement.payload_hash != statement_hash:
             raise _refused("The server shows another device than your account chain lists.")
         name = DeviceStatement.from_payload(statement.payload).name

@@ -284,6 +284,25 @@ def test_phrase_door_in_the_place_of_the_password_door_is_refused(world: World) 
         doors.open_with_password(new_device(world), password=PASSWORD)
 
 
+def test_phrase_door_with_other_argon2_parameters_is_refused_before_hashing(world: World) -> None:
+    account = world.enrolled(ALICE)
+    phrase = confirmed(account, passphrase=SecretBytes(b"beside the paper"))
+
+    def weaken(answer: dict[str, Any]) -> dict[str, Any]:
+        blob = decode(unb64u(answer["blob"]))
+        assert isinstance(blob, dict)
+        method = blob[door_blob.METHOD]
+        assert isinstance(method, dict)
+        stretching = method[3]
+        assert isinstance(stretching, dict)
+        stretching[3] = 8
+        return {**answer, "blob": b64u(encode(blob))}
+
+    world.server.lies["GET vault/doors/phrase"] = weaken
+    with pytest.raises(TrustRefused, match="Argon2id"):
+        doors.open_with_phrase(new_device(world), phrase, passphrase=SecretBytes(b"beside the paper"))
+
+
 def test_phrase_of_one_account_opens_no_other(world: World) -> None:
     alice = world.enrolled(ALICE)
     phrase = confirmed(alice)

@@ -16,6 +16,7 @@ from holdfast.core import chain_author
 from holdfast.core.chain import ChainState
 from holdfast.core.encoding import b64u, encode, unb64u
 from holdfast.core.entries import Entry, Reason
+from holdfast.core.errors import Malformed
 from holdfast.core.keys import SigningKey
 from holdfast.core.secret import SecretBytes
 from holdfast.core.vault import VaultHeader, new_vault_key, open_vault, read_header
@@ -389,3 +390,46 @@ def test_vault_key_and_contents_never_reach_the_server_in_the_clear(world: World
     for secret in (account.state.vault.key, account.state.identity_seed, account.state.generations[0].key, PASSWORD):
         assert b64u(secret.reveal()) not in sent
         assert secret.reveal().hex() not in sent
+
+
+def test_contents_are_read_in_one_encoding_or_refused(world: World) -> None:
+    account = world.enrolled(ALICE)
+    archive.new_generation(account)
+    account.store.put(vault_contents.HELD_SHARE, b"key", row(7, b"a share"))
+    octets = vault_contents.of(account).to_secret().reveal()
+    assert vault_contents.Contents.from_secret(SecretBytes(octets)).to_secret() == SecretBytes(octets)
+    refused = 0
+    for at in range(0, len(octets), 3):
+        for changed in (octets[:at], octets[:at] + bytes([octets[at] ^ 1]) + octets[at + 1 :]):
+            try:
+                read = vault_contents.Contents.from_secret(SecretBytes(changed))
+            except Malformed:
+                refused += 1
+                continue
+            assert read.to_secret() == SecretBytes(changed)
+    assert refused > len(octets) // 3
+
+
+@pytest.mark.parametrize("value", [b"", encode([]), encode([b"later"]), encode({1: 2})])
+def test_row_that_does_not_say_when_it_was_written_is_refused(world: World, value: bytes) -> None:
+    account = world.enrolled(ALICE)
+    contents = dataclasses.replace(vault_contents.of(account), rows=(("door", b"x", SecretBytes(value)),))
+    with pytest.raises(Malformed):
+        vault_contents.Contents.from_secret(contents.to_secret())
+
+
+def test_name_of_a_device_that_cannot_be_had_holds_up_no_vault(world: World) -> None:
+    first = world.enrolled(ALICE)
+    vault.save(first)
+    second = paired(world, first)
+    for key in first.store.keys(vault_contents.KNOWN_DEVICE):
+        first.store.delete(vault_contents.KNOWN_DEVICE, key)
+    gone = {"title": "x", "code": "not-found", "detail": "x"}
+    world.server.instead[f"GET devices/{second.device_text}"] = lambda _body: (404, gone)
+    vault.save(first)
+    assert vault.known_devices(first) == {first.device.id: "laptop"}
+    world.server.instead.clear()
+    statement = b64u(world.enrolled(ALICE).device.statement)
+    world.server.lies[f"GET devices/{second.device_text}"] = lambda answer: {**answer, "device_statement": statement}
+    with pytest.raises(TrustRefused):
+        vault.save(first)
