@@ -27,6 +27,7 @@ from holdfast.cli.commands import (
     escrow,
     mail,
     officer,
+    profile,
     recover,
 )
 from holdfast.cli.exits import MEANINGS, Exit, exit_for
@@ -77,6 +78,7 @@ app.add_typer(officer.app, name="officer")
 app.add_typer(audit.app, name="audit")
 app.add_typer(chain.app, name="chain")
 app.add_typer(bundle.app, name="bundle")
+app.add_typer(profile.app, name="profile")
 doctor.register(app)
 
 

@@ -178,15 +178,16 @@ class Client:
 
     # Messages
 
-    def send(self, user: UUID, content: bytes) -> Sent:
+    def send(self, user: UUID, content: bytes, *, message_id: bytes | None = None) -> Sent:
         """Send up to 1,000,000 bytes to every device of a person, and to one's own others.
 
         Kept durably before anything leaves: when the server cannot be reached, `Sent.is_sent` is False, and the next
-        `send` or `maintain` sends it. Never sent twice. Raises PeerChanged until the person's new beginning was
-        confirmed by a human (`contacts.confirm`), TrustRefused when something does not hold, TooLarge.
+        `send` or `maintain` sends it. message_id: 16 random bytes of an app that keeps its own list of what is to be
+        sent; sent again under the same one, a message still arrives once. Raises PeerChanged until the person's new
+        beginning was confirmed by a human (`contacts.confirm`), TrustRefused when something does not hold, TooLarge.
         """
         with self._use() as account:
-            return messages.send(account, user.bytes, content)
+            return messages.send(account, user.bytes, content, message_id=message_id)
 
     def receive(self) -> list[Message]:
         """Fetch what waits, and return every message that is not `done`, oldest first.

@@ -14,6 +14,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 import typer
@@ -23,9 +24,13 @@ from holdfast.cli.app import app
 from holdfast.cli.exits import MEANINGS, Exit, exit_for
 from holdfast.cli.page import hoisted
 from holdfast.client import errors, officer_keys
+from holdfast.client.messages import Received
+from holdfast.client.store import MemoryStore
 from holdfast.core.errors import Malformed
 from holdfast.core.secret import SecretBytes
+from tests.journeys.terminal import Terminal
 
+PROJECT = Path(__file__).resolve().parents[2]
 PASSPHRASE = "correct horse battery staple"
 TENANT, CAROL = b"t" * 16, b"c" * 16
 
@@ -210,3 +215,97 @@ def test_text_that_others_wrote_is_shown_without_control_and_direction_marks() -
     assert "\u202e" not in shown
     assert "\x1b" not in shown
     assert "\\[bold]" in shown
+
+
+# What a person says and sees
+
+
+def test_message_is_no_argument_and_no_option() -> None:
+    (names,) = [names for words, names in COMMANDS if words == ["send"]]
+    assert set(names) == {"user_id", "file"}
+
+
+def test_send_of_nothing_is_refused_before_the_profile_is_opened(profile: list[str]) -> None:
+    done = run("send", str(UUID(bytes=CAROL)), *profile, stdin="")
+    assert done.returncode == Exit.PROFILE
+    assert "nothing to send" in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [["phrase"], ["phrase", "--json"], ["password", "--generate"]])
+def test_secret_is_shown_into_no_pipe_and_no_json(profile: list[str], arguments: list[str]) -> None:
+    done = run("backup", *arguments, *profile)
+    assert done.returncode == Exit.ASK_PERSON
+    assert "terminal" in done.stderr
+    assert done.stdout == ""
+
+
+def test_passphrase_file_may_come_from_the_environment(profile: list[str]) -> None:
+    done = run("doctor", "--json", HOLDFAST_PROFILE=profile[1], HOLDFAST_PASSPHRASE_FILE=profile[3])
+    assert done.returncode == Exit.DONE, done.stderr
+
+
+def test_profile_is_opened_by_the_new_passphrase_and_no_more_by_the_old(profile: list[str], tmp_path: Path) -> None:
+    officer_keys.write_private(tmp_path / "new", "another passphrase for it")
+    done = run("profile", "key", *profile, "--new-passphrase-file", str(tmp_path / "new"))
+    assert done.returncode == Exit.DONE, done.stderr
+    assert run("doctor", *profile).returncode == Exit.PROFILE
+    assert run("doctor", *profile[:2], "--passphrase-file", str(tmp_path / "new")).returncode == Exit.DONE
+
+
+def test_phrase_is_read_from_a_file_and_a_wrong_word_is_named_by_its_place(profile: list[str], tmp_path: Path) -> None:
+    words = ["abandon"] * 23 + ["abandonn"]
+    (tmp_path / "phrase").write_text(" ".join(words))
+    done = run("recover", "phrase", "--phrase-file", str(tmp_path / "phrase"), *profile)
+    assert done.returncode != Exit.DONE
+    assert "abandon" not in done.stdout + done.stderr
+
+
+def test_lost_devices_are_named_in_one_way(profile: list[str]) -> None:
+    done = run("recover", "finish", "--all-lost", "--none-lost", *profile)
+    assert done.returncode == Exit.USAGE
+
+
+# Progress
+
+WORK = """
+import sys, time
+from holdfast.cli.progress import Working
+with Working("Deriving the key", is_shown=True, total=10) as advance:
+    for done in range(int(sys.argv[1])):
+        advance(done)
+        time.sleep(0.2)
+print("ready")
+"""
+
+
+def test_work_of_more_than_a_second_is_shown_on_a_terminal(tmp_path: Path) -> None:
+    (tmp_path / "work.py").write_text(WORK)
+    with Terminal(PROJECT, {**os.environ, "TERM": "xterm", "PYTHONPATH": str(PROJECT)}) as terminal:
+        code, long = terminal.run(f"{sys.executable} {tmp_path}/work.py 10")
+        assert (code, "Deriving the key" in long, "ready" in long) == (0, True, True)
+        _, short = terminal.run(f"{sys.executable} {tmp_path}/work.py 1")
+        assert "Deriving the key" not in short
+
+
+def test_progress_is_not_written_into_a_pipe(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", WORK, "8"]
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=60, check=True)
+    assert (done.stdout, done.stderr) == ("ready\n", "")
+
+
+def test_message_of_several_lines_is_quoted_line_by_line() -> None:
+    from holdfast.cli.commands import mail
+
+    message = Received(
+        id=b"m" * 16,
+        sender=CAROL,
+        device=UUID(bytes=CAROL),
+        conversation=CAROL,
+        body=b"Hello\n\x1b[2Jyou [bold]x",
+        reference=None,
+        sent_at=1,
+        received_at=2,
+        is_last_resort=False,
+        _store=MemoryStore(tenant=TENANT, user=b"a" * 16),
+    )
+    assert mail.lines_of(message, None)[1:] == ["  “Hello”", "  “�[2Jyou \\[bold]x”"]

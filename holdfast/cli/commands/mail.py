@@ -118,7 +118,7 @@ def receive(
             with shell.working("Fetching"):
                 look = _look(account, shown)
             if look.messages or not shown:
-                _show(shell, account, look, out)
+                _show(shell, look, out)
             shown |= {b"", *(one.id for one in look.messages)}
             for message in look.messages if not keep else []:
                 message.done()
@@ -143,9 +143,9 @@ def _look(account: Account, shown: set[bytes]) -> _Look:
     return _Look(found, [], []) if shown else _Look(found, messages.reports(account), letters.notices(account))
 
 
-def _show(shell: Shell, account: Account, look: _Look, out: Path | None) -> None:
+def _show(shell: Shell, look: _Look, out: Path | None) -> None:
     files = {one.id: _written(out, one) for one in look.messages} if out else {}
-    lines = [line for one in look.messages for line in _lines(account, one, files.get(one.id))]
+    lines = [line for one in look.messages for line in lines_of(one, files.get(one.id))]
     for report in look.reports:
         lines += [
             f"[bold yellow]![/] {escape(report.text)} ({escape(report.sender)}, {_when(report.at)})",
@@ -154,7 +154,7 @@ def _show(shell: Shell, account: Account, look: _Look, out: Path | None) -> None
     lines += [f"[bold yellow]![/] The server says: {quoted(_said(one))}" for one in look.notices]
     shell.show(
         {
-            "messages": [_document(account, one, files.get(one.id)) for one in look.messages],
+            "messages": [_document(one, files.get(one.id)) for one in look.messages],
             "reports": [
                 {"kind": one.kind.value, "at": one.at, "about": one.sender, "text": one.text, "way_out": one.way_out}
                 for one in look.reports
@@ -186,7 +186,7 @@ def _text(message: Received) -> str | None:
         return None
 
 
-def _document(account: Account, message: Received, file: Path | None) -> dict[str, Any]:
+def _document(message: Received, file: Path | None) -> dict[str, Any]:
     text = _text(message)
     content = {"file": file} if file else {"content": b64u(message.body), **({} if text is None else {"text": text})}
     return {
@@ -194,7 +194,7 @@ def _document(account: Account, message: Received, file: Path | None) -> dict[st
         "sender": UUID(bytes=message.sender),
         "device": message.device,
         "conversation": UUID(bytes=message.conversation),
-        "is_copy": message.sender == account.user,
+        "is_copy": message.is_copy,
         "sent_at": message.sent_at,
         "received_at": message.received_at,
         "size": len(message.body),
@@ -202,10 +202,11 @@ def _document(account: Account, message: Received, file: Path | None) -> dict[st
     }
 
 
-def _lines(account: Account, message: Received, file: Path | None) -> list[str]:
+def lines_of(message: Received, file: Path | None) -> list[str]:
+    """Return a message for people: who and when, then the sender's words in quotes, or where they were written."""
     head = f"[bold]{_when(message.sent_at)}[/]  "
     sender, peer = UUID(bytes=message.sender), UUID(bytes=message.conversation)
-    head += f"you to {peer}, from another device of yours" if message.sender == account.user else f"from {sender}"
+    head += f"you to {peer}, from another device of yours" if message.is_copy else f"from {sender}"
     text = _text(message)
     if file:
         return [head, f"  {len(message.body)} bytes in {escape(str(file))}"]

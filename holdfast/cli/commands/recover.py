@@ -74,12 +74,12 @@ def by_password(
     your account's own key and be no older than one seen before. Everything the password could have opened is then
     replaced, also if you lost nothing: the password has been typed.
     """
-    shell = shell_of(context)
+    shell, which = shell_of(context), _Which(lost, all_lost, none_lost)
     with shell.account() as account:
         typed = password(password_file, "Password of your vault")
         with shell.working("Opening your vault"):
             opened = recover.by_password(account, typed)
-        _finish(shell, account, opened, _Which(lost, all_lost, none_lost))
+        _finish(shell, account, opened, which)
 
 
 @command(
@@ -113,13 +113,13 @@ def by_phrase(  # noqa: PLR0917 — options by name, for typer
 
     Everything the phrase could have opened is then replaced. Make a new phrase afterwards: holdfast backup phrase.
     """
-    shell = shell_of(context)
+    shell, which = shell_of(context), _Which(lost, all_lost, none_lost)
     with shell.account() as account:
         phrase = ask_phrase("Your recovery phrase", phrase_file)
         beside = ask_secret("Passphrase beside the phrase") if passphrase_of_phrase else None
         with shell.working("Opening your vault"):
             opened = recover.by_phrase(account, phrase, passphrase=beside, without_vault=without_vault)
-        _finish(shell, account, opened, _Which(lost, all_lost, none_lost))
+        _finish(shell, account, opened, which)
 
 
 @command(
@@ -169,7 +169,7 @@ def by_contacts(  # noqa: PLR0917 — options by name, for typer
     device. They run holdfast contacts give. After your organisation's delay the shares are put together here. Any
     device of yours can stop it meanwhile.
     """
-    shell = shell_of(context)
+    shell, which = shell_of(context), _Which(lost, all_lost, none_lost)
     with shell.account() as account:
         if again:
             share_requests.cancel_request(account)
@@ -177,7 +177,7 @@ def by_contacts(  # noqa: PLR0917 — options by name, for typer
         _show_request(shell, asked)
         with shell.working("Waiting for your contacts"):
             opened = recover.by_contacts(account, wait_seconds=wait)
-        _finish(shell, account, opened, _Which(lost, all_lost, none_lost))
+        _finish(shell, account, opened, which)
 
 
 def _show_request(shell: Shell, asked: OpenRequest) -> None:
@@ -225,14 +225,14 @@ def by_import(  # noqa: PLR0917 — options by name, for typer
 
     The vault on the server is newer, and is taken wherever the file opens it. Where there is none, the file itself is.
     """
-    shell = shell_of(context)
+    shell, which = shell_of(context), _Which(lost, all_lost, none_lost)
     with shell.account() as account:
         typed = password(password_file, "Password of the file")
         with file.open("rb") as opened_file:
             data = opened_file.read(_MAX_EXPORT)
         with shell.working("Opening the file"):
             opened = recover.by_export(account, data, password=typed, without_vault=without_vault)
-        _finish(shell, account, opened, _Which(lost, all_lost, none_lost))
+        _finish(shell, account, opened, which)
 
 
 @command(
@@ -248,9 +248,9 @@ def finish(context: typer.Context, lost: Lost = None, all_lost: AllLost = False,
 
     Every step is kept, and none is taken twice.
     """
-    shell = shell_of(context)
+    shell, which = shell_of(context), _Which(lost, all_lost, none_lost)
     with shell.account() as account:
-        _conclude(shell, account, recover.devices(account), _Which(lost, all_lost, none_lost))
+        _conclude(shell, account, recover.devices(account), which)
 
 
 class _Which:

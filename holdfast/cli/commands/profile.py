@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`holdfast profile`: the file on this machine that a device's keys are in.
+
+Implements docs/formats/profile.md at the keyboard, as far as a person has a say in it.
+Does not change any key that others know; `holdfast rotate` does.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from holdfast.cli.asking import ask_secret, secret_file
+from holdfast.cli.page import command
+from holdfast.cli.shell import shell_of
+from holdfast.client import account as accounts
+
+app = typer.Typer(help="The encrypted file that this device's keys are in.", no_args_is_help=True)
+
+
+@command(
+    app,
+    "key",
+    asks="a new passphrase, twice, with --no-keyring; the one so far, where there is one.",
+    changes="the profile is encrypted anew under a fresh key; the one before opens it no more.",
+    online=False,
+    examples=[
+        ("holdfast profile key", "Let this system's keyring keep a fresh key."),
+        ("holdfast profile key --no-keyring", "Choose another passphrase."),
+    ],
+)
+def new_key(
+    context: typer.Context,
+    no_keyring: Annotated[
+        bool, typer.Option("--no-keyring", help="Open the profile by a passphrase from now on, which is asked for.")
+    ] = False,
+    new_passphrase_file: Annotated[
+        Path | None, typer.Option(help="Open it by the passphrase in this file from now on.", metavar="FILE")
+    ] = None,
+) -> None:
+    """Change how the profile on this machine is opened: another passphrase, or the system's keyring.
+
+    Everything in it is encrypted anew, so that whoever knew the passphrase or the key before cannot open it any more.
+    A copy of the file that somebody made earlier still opens as it did: if there may be one, replace the device's own
+    keys as well, with holdfast rotate device.
+    """
+    shell = shell_of(context)
+    before = shell.passphrase()
+    new = secret_file(new_passphrase_file) if new_passphrase_file else None
+    if no_keyring and new is None:
+        new = ask_secret("New passphrase of this profile (14 characters or more)", confirm=True)
+    with shell.working("Encrypting the profile anew"):
+        accounts.change_key(shell.profile, passphrase=before, new=new)
+    kept = "passphrase" if new is not None else "keyring"
+    shell.show({"opened_by": kept}, f"[bold green]✓[/] The profile is encrypted anew, and opened by the {kept}.")

@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`Client`: one object for an app, from any thread, that holds its profile and gives it back.
+
+The whole of it against a live server is in docs/quickstart.md and tests/journeys.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from holdfast import Client
+from holdfast.client import account as accounts
+from holdfast.client.account import Account
+from holdfast.client.errors import ProfileError
+from holdfast.client.facets import secret
+from holdfast.core.secret import SecretBytes
+from tests.client.conftest import ALICE, BOB, CHEAP, World
+from tests.client.lying_server import TENANT, URL
+
+PASSPHRASE = "the passphrase of a profile"
+
+
+def opened(account: Account) -> Client:
+    return Client(account, contextlib.ExitStack())
+
+
+def test_message_is_handed_out_until_it_is_done(world: World) -> None:
+    alice, bob = opened(world.published(ALICE)), opened(world.published(BOB))
+    sent = alice.send(bob.user, "grüß dich".encode())
+    assert sent.is_sent
+    (first,) = bob.receive()
+    (again,) = bob.receive()
+    assert first == again
+    assert (first.text, first.sender, first.conversation, first.is_copy) == ("grüß dich", alice.user, alice.user, False)
+    assert first.sent_at.tzinfo is not None
+    again.done()
+    assert bob.receive() == []
+
+
+def test_calls_from_many_threads_lose_and_repeat_nothing(world: World) -> None:
+    alice, bob = opened(world.published(ALICE)), opened(world.published(BOB))
+    alice.send(bob.user, b"first")
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda number: alice.send(bob.user, b"%d" % number), range(40)))
+
+        def take(_turn: int) -> list[bytes]:
+            found = [one for one in bob.receive() if one.content != b"first"]
+            return [one.content for one in found]
+
+        looks = list(threads.map(take, range(4)))
+    assert sorted(looks[-1], key=int) == [b"%d" % number for number in range(40)]
+    for message in bob.receive():
+        message.done()
+    assert bob.receive() == []
+
+
+def test_message_says_done_from_another_thread_while_the_client_works(world: World) -> None:
+    alice, bob = opened(world.published(ALICE)), opened(world.published(BOB))
+    for number in range(6):
+        alice.send(bob.user, b"%d" % number)
+    found = bob.receive()
+    with ThreadPoolExecutor(6) as threads:
+        list(threads.map(lambda message: (message.done(), bob.receive()), found))
+    assert bob.receive() == []
+
+
+def test_closed_client_refuses_and_closes_again_without_a_word(world: World) -> None:
+    alice = opened(world.published(ALICE))
+    with alice:
+        assert alice.is_active
+        assert len(alice.words) == len(alice.identity_words) == 8
+    alice.close()
+    with pytest.raises(ProfileError, match="closed"):
+        alice.receive()
+    with pytest.raises(ProfileError, match="closed"):
+        alice.backup.status()
+
+
+def test_open_client_keeps_its_profile_to_itself(tmp_path: Path) -> None:
+    account = accounts.create(
+        tmp_path / "p", tenant=TENANT, user=ALICE, passphrase=SecretBytes(PASSPHRASE.encode()), cost=CHEAP
+    )
+    account.state.server = URL
+    account.save()
+    account.close()
+    with Client.open(tmp_path / "p", passphrase=PASSPHRASE) as client:
+        assert client.user == UUID(bytes=ALICE)
+        with pytest.raises(ProfileError):
+            Client.open(tmp_path / "p", passphrase=PASSPHRASE)
+    Client.open(str(tmp_path / "p"), passphrase=PASSPHRASE.encode()).close()
+
+
+def test_open_gives_the_profile_back_when_it_cannot_go_on(tmp_path: Path) -> None:
+    accounts.create(
+        tmp_path / "p", tenant=TENANT, user=ALICE, passphrase=SecretBytes(PASSPHRASE.encode()), cost=CHEAP
+    ).close()
+    for _ in range(2):
+        with pytest.raises(ProfileError, match="no server"):
+            Client.open(tmp_path / "p", passphrase=PASSPHRASE)
+
+
+def test_enrol_refuses_a_server_without_encryption_and_makes_no_profile(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="https"):
+        Client.enrol("http://holdfast.example", "hf1.x", profile=tmp_path / "p", passphrase=PASSPHRASE)
+    assert not (tmp_path / "p").exists()
+
+
+def test_maintenance_and_rotation_go_through_the_client(world: World) -> None:
+    alice, bob = opened(world.published(ALICE)), opened(world.published(BOB))
+    alice.send(bob.user, b"before")
+    before = alice.identity_words
+    assert alice.rotate({"identity"}).is_done
+    assert alice.identity_words != before
+    alice.send(bob.user, b"after")
+    assert [one.content for one in bob.receive()] == [b"before", b"after"]
+    assert {one.item for one in alice.maintain()} >= {"pre-keys", "rotation"}
+
+
+def test_secret_in_any_form_is_one_that_prints_itself_nowhere() -> None:
+    assert secret("pässword") == secret("pässword".encode()) == SecretBytes("pässword".encode())
+    assert secret(None) is None
+    assert "word" not in repr(secret("password"))
