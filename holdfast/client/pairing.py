@@ -13,7 +13,7 @@ from typing import Final
 from uuid import UUID
 
 from holdfast.client import device as devices
-from holdfast.client import letters, vault
+from holdfast.client import key_log, letters, vault
 from holdfast.client.account import Account
 from holdfast.client.contacts import identity_words
 from holdfast.client.errors import NotYet, ProfileError, TrustRefused, WrongWords
@@ -22,7 +22,6 @@ from holdfast.client.waiting import waited
 from holdfast.core.chain import ChainState
 from holdfast.core.cose import Sign1
 from holdfast.core.errors import HoldfastError, Malformed, Untrusted, UnwrapFailed
-from holdfast.core.log_entry import log_origin
 from holdfast.core.pairing import ExistingDevice, NewDevice, PairingRequest
 from holdfast.core.secret import SecretBytes
 from holdfast.core.statements import DeviceStatement, SyncKind
@@ -77,7 +76,8 @@ def complete(account: Account, *, wait_seconds: int = 0) -> Joined:
 
     Where this device asked by QR code or digits, the letter must answer that very question: its nonce was seen by
     nobody but the device that was shown it. Raises NotYet while no letter is there; TrustRefused for letters that are
-    not an answer, from a device that is not the person's, or about another chain.
+    not an answer, from a device that is not the person's, or about another chain; SplitView when the other device has
+    seen another log of keys.
     """
     return waited(lambda: _complete(account), wait_seconds)
 
@@ -147,18 +147,15 @@ def _opened(account: Account, letter: Letter, asked: PairingRequest | None) -> t
 
 
 def _open(account: Account, contents: DeviceSync) -> vault.Opened:
+    # Before anything is taken over: what the other device has seen of the log of keys must be what is shown here.
+    key_log.compare_gossip(account, contents.checkpoint)
     found = vault.find(account)
     if found.header.epoch != contents.epoch or found.header.version < contents.version:
         raise TrustRefused(
             "The server shows another vault than your other device told of.",
             way_out="Run `holdfast maintain` on the other device, and pair again.",
         )
-    opened = vault.open_found(account, found, contents.vault_key)
-    if contents.checkpoint:
-        origin = contents.checkpoint.partition("\n")[0]
-        account.state.trust.checkpoints.setdefault(origin, contents.checkpoint)
-        account.save()
-    return opened
+    return vault.open_found(account, found, contents.vault_key)
 
 
 # The existing device
@@ -243,7 +240,7 @@ def _send(account: Account, statement: Sign1, asked: PairingRequest | None = Non
     own = statement.payload_hash
     about, nonce = (asked.hash, asked.nonce) if asked else (own, own[:NONCE_SIZE])
     message = seal_sync(
-        DeviceSync(kept.key, kept.epoch, kept.version, _checkpoint(account), nonce),
+        DeviceSync(kept.key, kept.epoch, kept.version, key_log.own_checkpoint(account), nonce),
         header=account.header(),
         kind=SyncKind.DEVICE_DOOR if asked else SyncKind.DEVICE_TO_DEVICE,
         key=account.signing_key,
@@ -252,12 +249,6 @@ def _send(account: Account, statement: Sign1, asked: PairingRequest | None = Non
         head=account.chain.head,
     )
     letters.send(account, to.header.device, LetterKind.SYNC, message)
-
-
-def _checkpoint(account: Account) -> str:
-    """Return the newest head of the log of keys that this device has seen, or "" when it follows none."""
-    origin = log_origin(str(UUID(bytes=account.tenant)), "keys")
-    return account.state.trust.checkpoints.get(origin, "")
 
 
 def catch_up(account: Account) -> bool:

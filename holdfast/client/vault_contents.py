@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
+from holdfast.client import key_log
 from holdfast.client.account import Account
 from holdfast.client.errors import TrustRefused
 from holdfast.client.state import Contact, Generation
@@ -160,8 +161,9 @@ def take(account: Account, contents: Contents, state: ChainState) -> list[bytes]
         own.generations, own.contacts = generations, contacts
         own.consent = _later_consent(own.consent, contents.consent)
         for origin, text in contents.checkpoints.items():
-            # The follower of the log holds what was seen here to be consistent with what comes.
-            own.trust.checkpoints.setdefault(origin, text)
+            if own.trust.checkpoints.setdefault(origin, text) != text:
+                # Both must be of one log; the follower compares them when it next may ask the server.
+                key_log.hear(account, text)
         _take_rows(account, contents.rows)
         account.save()
     return forked

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import pytest
 
-from holdfast.client import archive, device, letters, pairing, rotation, vault
+from holdfast.client import archive, device, evidence, key_log, letters, pairing, rotation, vault
 from holdfast.client.account import Account
 from holdfast.client.errors import NotYet, ProfileError, TrustRefused, WrongWords
 from holdfast.client.letters import LetterKind
@@ -20,6 +20,7 @@ from holdfast.core.errors import Untrusted
 from holdfast.core.pairing import PairingRequest
 from holdfast.core.vault import new_vault_key
 from tests.client.conftest import ALICE, MALLORY, World
+from tests.client.lying_log import KeysLog
 from tests.client.lying_server import text
 
 
@@ -312,3 +313,21 @@ def test_letter_about_another_chain_is_refused(world: World) -> None:
     other = dataclasses.replace(shown, hashes=(*shown.hashes[:-1], bytes(32)))
     with pytest.raises(Untrusted, match="another account chain"):
         pairing._read(second, other, letter, pairing.request(second))
+
+
+def test_new_device_that_is_shown_another_key_log_than_the_old_one_refuses(world: World) -> None:
+    first = holder(world)
+    honest = world.server.keys_log
+    split = KeysLog(honest.tenant, honest.now, honest.key, [honest.leaves[0], *honest.leaves])
+    world.server.keys_log = split
+    second = new_device(world)
+    shown = pairing.request(second).text()
+    world.server.keys_log = honest
+    known = len(honest.leaves)
+    pairing.accept(first, shown)
+    split.leaves += honest.leaves[known:]
+    world.server.keys_log = split
+    with pytest.raises(key_log.SplitView):
+        pairing.complete(second)
+    assert not len(second.state.identity_seed)
+    assert evidence.listed(second)
