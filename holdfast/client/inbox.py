@@ -268,8 +268,10 @@ def _follow(account: Account, user: bytes) -> None:
     try:
         peers.current(account, user)
         peers.require_shown(account, user)
-    except PeerChanged:
-        pass  # it stands in the contact, and everything that needs the person's yes says so
+    except (PeerChanged, Problem, Unreachable):
+        # What is kept is handed out all the same. A changed contact says so wherever it matters, and what could not be
+        # asked now is asked before anything is sent to her.
+        pass
     except (TrustRefused, AnswerRefused) as error:
         with account.store.transaction():
             reports.add(account, ReportKind.CHAIN_HIDDEN, str(error), way_out=error.way_out, user=user)
@@ -279,6 +281,8 @@ def _compare_logs(account: Account) -> None:
     """Hold the log heads that came inside messages against the one seen here."""
     try:
         key_log.compare_heard(account)
+    except (Problem, Unreachable):
+        pass  # they are kept, and compared the next time
     except (TrustRefused, AnswerRefused) as error:
         with account.store.transaction():
             reports.add(account, ReportKind.SPLIT_VIEW, str(error), way_out=error.way_out)

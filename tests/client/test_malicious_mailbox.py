@@ -19,7 +19,7 @@ import pytest
 
 from holdfast.client import device, letters, messages, prekeys
 from holdfast.client.account import Account
-from holdfast.client.errors import ClientError
+from holdfast.client.errors import ClientError, Problem
 from holdfast.client.messages import ReportKind
 from holdfast.client.transport import Clock
 from holdfast.core.encoding import b64u, unb64u
@@ -72,6 +72,22 @@ def test_large_content_that_the_server_denies_is_never_taken_for_the_message(wor
 
 
 # The mailbox itself
+
+
+@pytest.mark.parametrize("path", ["GET users/.*/chain", "GET users/.*/chain/proof"])
+def test_messages_are_handed_out_though_the_server_answers_nothing_else(world: World, path: str) -> None:
+    alice, bob = world.published(ALICE), world.published(BOB)
+    messages.send(alice, BOB, b"zero")
+    bodies(bob)
+    bob.api._sleep = lambda _seconds: None
+    world.another(alice)
+    messages.send(alice, BOB, b"one")
+    world.server.instead[path] = lambda _body: refusal(503, "unavailable")
+    assert bodies(bob) == [b"one"]
+    with pytest.raises(Problem):
+        messages.send(bob, ALICE, b"two")
+    world.server.instead.clear()
+    assert len(messages.send(bob, ALICE, b"two").devices) == 2
 
 
 def test_acknowledgement_that_lies_ends_the_fetching_and_repeats_nothing(world: World) -> None:

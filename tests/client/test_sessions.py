@@ -74,6 +74,19 @@ def revoke(account: Account, device: bytes) -> None:
     account.save()
 
 
+def renew(account: Account) -> None:
+    """Rotate the identity key, without the steps that follow."""
+    fresh = SigningKey.generate(account.suite.signing_kind)
+    chains.append(
+        account,
+        lambda state: [
+            chain_author.rotate_key(state, by=account.author(), new_aik=fresh, reason=Reason.SCHEDULE),
+        ],
+    )
+    account.state.identity_seed = fresh.seed()
+    account.save()
+
+
 @pytest.mark.parametrize("suite", list(Suite))
 def test_first_message_begins_one_session_that_both_ends_name_alike(world: World, suite: Suite) -> None:
     alice, bob = world.published(ALICE, suite), world.published(BOB, suite)
@@ -83,6 +96,17 @@ def test_first_message_begins_one_session_that_both_ends_name_alike(world: World
     assert bodies(alice) == [b"two"]
     assert ids(alice, bob) == ids(bob, alice)
     assert len(ids(alice, bob)) == 1
+
+
+def test_first_message_opens_after_both_identities_were_rotated_on_its_way(world: World) -> None:
+    alice, bob = world.published(ALICE), world.published(BOB)
+    messages.send(alice, BOB, b"one")
+    renew(alice)
+    renew(bob)
+    assert bodies(bob) == [b"one"]
+    messages.send(bob, ALICE, b"two")
+    assert bodies(alice) == [b"two"]
+    assert ids(alice, bob) == ids(bob, alice)
 
 
 def test_initial_part_repeats_until_the_other_end_has_answered(world: World) -> None:
