@@ -49,8 +49,8 @@ Exit codes:
 
 \b
 Files:
-  The profile: a directory of mode 0700 with one encrypted file, and the environment variable
-  HOLDFAST_PROFILE names another one than the usual.
+  ~/.local/share/holdfast/default
+      The profile, a private directory with one encrypted file; --profile or HOLDFAST_PROFILE names another.
 
 \b
 Examples:

@@ -309,3 +309,21 @@ def test_message_of_several_lines_is_quoted_line_by_line() -> None:
         _store=MemoryStore(tenant=TENANT, user=b"a" * 16),
     )
     assert mail.lines_of(message, None)[1:] == ["  “Hello”", "  “�[2Jyou \\[bold]x”"]
+
+
+def test_list_of_commands_cuts_no_sentence_short() -> None:
+    def groups(group: object, words: list[str]) -> Iterator[list[str]]:
+        yield words
+        for name, below in getattr(group, "commands", {}).items():
+            if isinstance(below, TyperGroup):
+                yield from groups(below, [*words, name])
+
+    root = typer.main.get_command(app)
+    found = list(groups(root, []))
+    assert len(found) > 8
+    for words in found:
+        group = root
+        for word in words:
+            group = group.commands[word]  # type: ignore[attr-defined]
+        shown = group.get_help(group.make_context("holdfast", [], resilient_parsing=True))
+        assert [line for line in shown.splitlines() if line.endswith("...") and "Usage" not in line] == [], words

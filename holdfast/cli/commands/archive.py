@@ -62,7 +62,7 @@ def encrypt(context: typer.Context, file: Source, out: Out = None) -> None:
     examples=[("holdfast archive decrypt letter.txt.holdfast", "Write letter.txt.")],
 )
 def decrypt(context: typer.Context, file: Source, out: Out = None) -> None:
-    """Decrypt a file under the archive key that it names, if this device holds that key.
+    """Decrypt a file under the archive key that it names.
 
     Works without the server. Nothing is left behind unless every byte of the file was authentic.
     """

@@ -35,7 +35,9 @@ def export(
     out: Annotated[Path, typer.Option("--out", "-o", help="Where to write; refuses to overwrite.")],
     name: Annotated[str, typer.Option("--log", help="Which log: audit or keys.")] = "audit",
 ) -> None:
-    """Write the whole log, with proofs and its signed head, to a file, and verify it.
+    """Write the whole log with its proofs to a file.
+
+    It is verified at once.
 
     Anybody can verify the file later on a machine with no server: holdfast audit verify. Keep the head: a log that is
     exported later must extend it.

@@ -60,7 +60,7 @@ _COLUMNS: Final = 4
     examples=[("holdfast backup status", "See which ways back to your keys are open, and which need you.")],
 )
 def status(context: typer.Context) -> None:
-    """Say which doors your vault has, since when, and what each still needs.
+    """Say which ways back are open, and what each needs.
 
     The vault is your keyring on the server, which the server cannot read; a door is a way to open it. A door is open
     only for the vault key of now: after a rotation, password and phrase have to be set again.
@@ -87,7 +87,7 @@ def set_password(
     password_file: PasswordFile = None,
     generate: Annotated[bool, typer.Option("--generate", help="Make a password, and show it once.")] = False,
 ) -> None:
-    """Save your keyring to the server, behind a password of yours.
+    """Keep your keyring behind a password of yours.
 
     The server keeps ciphertext and never sees the password. Whoever knows the password and has a device enrolled in
     your name can open your account, so let it be long, and used nowhere else.
@@ -126,7 +126,7 @@ def set_phrase(
         bool, typer.Option("--old", help="You still have the phrase so far: the new one then signs at once.")
     ] = False,
 ) -> None:
-    """Make a recovery phrase: 24 words that you write down on paper, once.
+    """Make a recovery phrase: 24 words on paper.
 
     Shown on a terminal and nowhere else, on a screen of its own that leaves nothing in the scrollback, and counted
     only after you have given four of the words back. Whoever has the paper can become you: keep it where you would
@@ -169,7 +169,9 @@ def set_contacts(
     needed: Annotated[int, typer.Option(help="How many of them it takes.", min=2, max=16)] = 3,
     yes: Yes = False,
 ) -> None:
-    """Give people you trust a share each, so that some of them together can bring you back.
+    """Give people you trust a share each.
+
+    Some of them together, as many as you say, can bring you back.
 
     One share says nothing. Choose people who do not all know each other and whom you can call; compare their words
     first (holdfast contacts show). Naming people anew replaces the set; whoever was left out, and kept her share, opens
@@ -205,7 +207,9 @@ def export_file(
     out: Annotated[Path, typer.Option("--out", "-o", help="Where to write; refuses to overwrite.")],
     password_file: PasswordFile = None,
 ) -> None:
-    """Write your keyring to a file behind a password of its own, for a drawer or a safe.
+    """Write your keyring to a file, for a drawer or a safe.
+
+    The file has a password of its own.
 
     Whoever has the file and the password opens your account until your vault key changes, and reads your archive of
     today for ever: deleting one copy deletes no other. It is brought back by holdfast recover import.
@@ -245,7 +249,9 @@ def remove(context: typer.Context, kind: Annotated[Removable, typer.Argument(hel
     examples=[("holdfast backup cancel-phrase", "Stop a phrase that you did not make.")],
 )
 def cancel_phrase(context: typer.Context) -> None:
-    """Stop a new phrase in the week before it signs for your account.
+    """Stop a new phrase before it signs for you.
+
+    In the week after it was announced.
 
     For whoever finds one announced that she did not make: somebody may hold a device of hers.
     """

@@ -28,7 +28,7 @@ app = typer.Typer(help="Pre-key bundles: what others need to write to you first.
     examples=[("holdfast bundle publish", "Top up what others need to write to you.")],
 )
 def publish(context: typer.Context) -> None:
-    """Publish a signed pre-key when it is due, and one-time pre-keys when they run low.
+    """Publish the pre-keys that are due.
 
     Part of what holdfast maintain does; by itself for a device that is written to a lot.
     """
@@ -52,7 +52,9 @@ def publish(context: typer.Context) -> None:
     ],
 )
 def claim(context: typer.Context, user_id: Annotated[UUID, typer.Argument(help="Whose bundles to claim.")]) -> None:
-    """Claim one bundle of each device of a person and verify all of it: chain, device, keys, proofs.
+    """Claim a bundle of each device of a person.
+
+    Verifies all of it: chain, device, keys, proofs.
 
     Sending does this by itself. By hand it shows whether a person's devices can be written to, and under which
     identity key. The keys are used up: do not run it in a loop.

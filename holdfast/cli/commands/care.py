@@ -57,7 +57,7 @@ def maintain(
     context: typer.Context,
     seen: Annotated[bool, typer.Option("--seen", help="First put away the warnings that you have read.")] = False,
 ) -> None:
-    """Do everything that is due, and say what was done, what failed, and what needs you.
+    """Do everything that is due, and say what needs you.
 
     Takes what other devices of yours sent, sends what waits, tops up pre-keys, follows your account, your organisation
     and the key log, carries on an interrupted rotation or begins the monthly one, saves your keyring, and destroys old
@@ -98,7 +98,9 @@ def rotate(
     ] = None,
     why: Annotated[Why, typer.Option(help="The reason, as your account chain states it for everybody.")] = Why.REQUEST,
 ) -> None:
-    """Replace keys before their time, in steps that survive an interruption at any point.
+    """Replace keys before their time.
+
+    Done in steps that survive an interruption at any point.
 
     identity: the key that signs your account; your contacts follow the change by its signature. device: this device's
     own keys, with the identity. vault: the key of your keyring on the server; password and phrase are closed by that,

@@ -74,7 +74,7 @@ def _line(one: KnownContact) -> str:
     examples=[(f"holdfast contacts show {_PEER}", "Show the safety number, to compare it by voice.")],
 )
 def show(context: typer.Context, user_id: Person) -> None:
-    """Verify a person's account and show the safety number that both of you see.
+    """Show a person's account, and your safety number.
 
     Compare it by voice or side by side: twelve groups of five digits. If they are the same, nobody stands between you;
     then say so with holdfast contacts verify.
@@ -105,7 +105,7 @@ def verify(
     user_id: Person,
     number: Annotated[str | None, typer.Option(help="The 12 groups of five digits, in quotes.")] = None,
 ) -> None:
-    """Keep that you compared the safety number with a person, and that it was the same.
+    """Say that the safety number was the same.
 
     It is asked for, not shown: who only presses a key has compared nothing. The mark follows the person's rotations,
     and is gone when her account begins again.
@@ -180,7 +180,7 @@ def held(context: typer.Context) -> None:
 
 @command(app, "requests", examples=[("holdfast contacts requests", "See who asks for a share, also in your own name.")])
 def requests(context: typer.Context) -> None:
-    """List who asks for shares: people who trusted you, and devices in your own name.
+    """List who asks for shares, also in your own name.
 
     A request in your own name that you did not make is somebody else's attempt to become you: holdfast contacts veto.
     """
@@ -223,7 +223,7 @@ def give(
     request_id: Request,
     code_heard: Annotated[str | None, typer.Option(help="The six groups of five digits, in quotes.")] = None,
 ) -> None:
-    """Give the share you keep for somebody to the device she asks with.
+    """Give somebody the share that you keep for her.
 
     Only after she has called you, or you her, at a number that you know, and you recognised her: with enough shares
     whoever asks becomes her. Do not take the digits from a message.
@@ -246,7 +246,9 @@ def give(
     examples=[(f"holdfast contacts veto {_REQUEST}", "Stop a request in your name that you did not make.")],
 )
 def veto(context: typer.Context, request_id: Request, yes: Yes = False) -> None:
-    """Object to a request for shares in your own name, from any device of yours."""
+    """Stop a request for shares in your own name.
+
+    From any device of yours, as long as no share was collected."""
     shell = shell_of(context)
     shell.confirm("Stop this request?", is_given=yes)
     with shell.account() as account:

@@ -96,7 +96,7 @@ def approve(
         str | None, typer.Option(help="The 8 words the new device shows, in quotes; asked for when left out.")
     ] = None,
 ) -> None:
-    """Add another device to your account, after comparing the 8 words it shows.
+    """Add another device, by the 8 words that it shows.
 
     Read the words on the new device's own screen, not in a message: they are what keeps somebody else's device out
     of your account. Then, on the new device: holdfast recover device.
@@ -135,7 +135,9 @@ def pair(
     ] = None,
     wait: Annotated[int, typer.Option(help="Wait up to this many seconds for the other device.", min=0)] = 300,
 ) -> None:
-    """Bring a new device into your account from one that is in it, side by side.
+    """Bring in a new device that lies beside this one.
+
+    By a QR code, or by eight digits.
 
     Run it on both. The new device, enrolled and pending, shows a QR code, which an app scans; in a terminal, copy the
     text under it over to the other device. With --digits the new device shows eight digits, which you type on the
@@ -209,7 +211,7 @@ def revoke(
     why: Annotated[Why, typer.Option(help="The reason, as your account chain states it for everybody.")] = Why.LOST,
     yes: Annotated[bool, typer.Option("--yes", help="Say yes beforehand, instead of being asked.")] = False,
 ) -> None:
-    """Take devices out of your account, and replace every key that they knew.
+    """Take devices out, and replace the keys they knew.
 
     A revoked device reads nothing that is written from now on; what it has, it keeps. Password and phrase of your vault
     are closed by this, and you set them again: a thief may have copied the doors.

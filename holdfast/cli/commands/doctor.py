@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`holdfast doctor`: what this profile holds others to, and whether the server and the clock are well.
 
-Implements FAULTS minimum client behaviour (6): one command that prints what is pinned.
+Implements FAULTS minimum client behaviour (6): one command that prints what is pinned, and the evidence kept.
 Changes nothing.
 """
 
@@ -14,63 +14,104 @@ from rich.markup import escape
 
 from holdfast.cli.page import command
 from holdfast.cli.shell import shell_of, shown
+from holdfast.client import account as accounts
+from holdfast.client import evidence
+from holdfast.client.account import Account
 from holdfast.client.errors import ClientError
+from holdfast.client.evidence import Evidence
+from holdfast.core.encoding import b64u
 from holdfast.core.trust import pin_words
 
 
 def doctor(context: typer.Context) -> None:
-    """Say what this profile trusts, whether the server answers, and how far this machine's clock is off.
+    """Say what this profile trusts, and how the server answers.
 
-    The words of the tenant are the ones your officers have: compare them once. A problem with the server is part of
-    the result, not an error.
+    Also how far this machine's clock is off, and what evidence against a server is kept here. The words of the tenant
+    are the ones your officers have: compare them once. A problem with the server is part of the result, not an error.
     """
     shell = shell_of(context)
     with shell.account(online=False) as account:
-        state = account.state
-        problem = ""
-        if state.server:
-            account.connect()
-            try:
-                account.api.get("devices")
-            except ClientError as error:
-                problem = str(error)
-        policies, words = account.policies, pin_words(state.trust.pin) if state.trust.pin else ()
-        offset = account.api.clock.offset if state.server else 0
-        key_version = len(state.trust.escrow_keys)
-    trust = "none" if not words else "tofu" if state.trust.is_tofu else "pinned"
-    device = UUID(bytes=state.device.id) if state.device else None
-    standing = f"[bold red]✗[/] {escape(problem)}" if problem else "[green]✓[/] answers" if state.server else ""
-    shell.show(
-        {
-            "user_id": UUID(bytes=account.user),
-            "tenant_id": UUID(bytes=account.tenant),
-            "device_id": device,
-            "device_active": bool(state.device and state.device.is_active),
-            "server": state.server,
-            "server_problem": problem,
-            "clock_offset_seconds": offset,
-            "trust": trust,
-            "development": state.trust.is_development,
-            "root_words": list(words),
-            "policy_version": len(policies),
-            "escrow_key_version": key_version,
-            "log_keys": state.trust.log_keys,
-            "officer": state.officer is not None,
-        },
+        problem = _problem(account)
+        kept = evidence.listed(account)
+        document, lines = _document(account, problem, kept), _lines(account, problem, kept)
+    opened_by = "passphrase" if accounts.asks_for_passphrase(shell.profile) else "keyring"
+    shell.show({**document, "opened_by": opened_by}, *lines, f"Profile:    {escape(str(shell.profile))} ({opened_by})")
+
+
+def _problem(account: Account) -> str:
+    """Ask the server for something small; returns what went wrong, or nothing."""
+    if not account.state.server:
+        return ""
+    account.connect()
+    try:
+        account.api.get("devices")
+    except ClientError as error:
+        return str(error) or type(error).__name__
+    return ""
+
+
+def _trust(account: Account) -> str:
+    trust = account.state.trust
+    return "none" if not trust.pin else "tofu" if trust.is_tofu else "pinned"
+
+
+def _document(account: Account, problem: str, kept: list[Evidence]) -> dict[str, object]:
+    state = account.state
+    return {
+        "user_id": UUID(bytes=account.user),
+        "tenant_id": UUID(bytes=account.tenant),
+        "device_id": UUID(bytes=state.device.id) if state.device else None,
+        "device_active": bool(state.device and state.device.is_active),
+        "server": state.server,
+        "server_problem": problem,
+        "clock_offset_seconds": account.api.clock.offset if state.server else 0,
+        "trust": _trust(account),
+        "development": state.trust.is_development,
+        "root_words": list(pin_words(state.trust.pin)) if state.trust.pin else [],
+        "policy_version": len(account.policies),
+        "escrow_key_version": len(state.trust.escrow_keys),
+        "log_keys": state.trust.log_keys,
+        "officer": state.officer is not None,
+        "evidence": [
+            {
+                "what": one.what.name.lower().replace("_", "-"),
+                "user_id": UUID(bytes=one.user),
+                "seen_at": one.seen_at,
+                "ours": b64u(one.ours),
+                "theirs": b64u(one.theirs),
+            }
+            for one in kept
+        ],
+    }
+
+
+def _lines(account: Account, problem: str, kept: list[Evidence]) -> list[str]:
+    state = account.state
+    words = pin_words(state.trust.pin) if state.trust.pin else ()
+    offset = account.api.clock.offset if state.server else 0
+    answer = f"[bold red]✗[/] {escape(problem)}" if problem else "[green]✓[/] answers" if state.server else ""
+    device = UUID(bytes=state.device.id) if state.device else "not enrolled"
+    versions = len(account.policies), len(state.trust.escrow_keys)
+    return [
         f"You:        {UUID(bytes=account.user)} in tenant {UUID(bytes=account.tenant)}",
-        f"Device:     {device or 'not enrolled'}{'' if state.device and state.device.is_active else ' (not active)'}",
-        f"Server:     {state.server or 'none'}  {standing}",
+        f"Device:     {device}{'' if state.device and state.device.is_active else ' (not active)'}",
+        f"Server:     {escape(state.server) or 'none'}  {answer}",
         f"Clock:      {'in step' if not offset else f'{offset:+d} s against the server, corrected'}",
-        f"Tenant:     {shown(words) if words else 'nothing pinned'}  ({trust})",
-        f"Policy:     version {len(policies)}" if policies else "Policy:     none verified",
-        f"Escrow key: version {key_version}" if key_version else "Escrow key: none accepted",
-        f"Log keys:   {', '.join(state.trust.log_keys) or 'none pinned'}",
+        f"Tenant:     {shown(words) if words else 'nothing pinned'}  ({_trust(account)})",
+        f"Policy:     version {versions[0]}" if versions[0] else "Policy:     none verified",
+        f"Escrow key: version {versions[1]}" if versions[1] else "Escrow key: none accepted",
+        f"Log keys:   {escape(', '.join(state.trust.log_keys)) or 'none pinned'}",
+        *(
+            f"[bold red]Evidence:[/]   {one.what.name.lower().replace('_', ' ')} about {UUID(bytes=one.user)}; "
+            "--json has both sides, for your officers and your auditor"
+            for one in kept
+        ),
         *(
             ["[yellow]Development tenant: the HSM is software and pads with SHA-1.[/]"]
             if state.trust.is_development
             else []
         ),
-    )
+    ]
 
 
 def register(app: typer.Typer) -> None:

@@ -23,7 +23,9 @@ app = typer.Typer(help="Escrow of your archive keys.", no_args_is_help=True)
 
 @command(app, "status", examples=[("holdfast escrow status", "See who could open your archive, and how.")])
 def status(context: typer.Context) -> None:
-    """Say who can open your archive and how, what you have agreed to, and what is deposited.
+    """Say who can open your archive, and how.
+
+    Also what you have agreed to, and what is deposited.
 
     What the server shows is held against what this device deposited itself: a deposit that is missing, or is not one
     of yours, is named.
@@ -75,7 +77,7 @@ def deposit(
     context: typer.Context,
     yes: Yes = False,
 ) -> None:
-    """Deposit the archive keys that are not in escrow yet, after your consent.
+    """Put your archive keys into escrow, after your consent.
 
     Escrow is how your organisation, or you yourself with its help, can open your archive when every device is lost.
     Your identity key is never part of it: officers can read what was deposited, and never sign as you. Every release

@@ -42,7 +42,9 @@ def send(
         typer.Option(help="Send this file's content; - is standard input.", metavar="FILE"),
     ] = None,
 ) -> None:
-    """Send a message to a person, encrypted for each of her devices, and to your own others.
+    """Send a message to every device of a person.
+
+    Encrypted for each of her devices by itself, and for your own others.
 
     The message is the content of --file, or standard input, or what you type. At most 1,000,000 bytes. A person you
     have not written to before is looked up and pinned; compare words with her when it matters: holdfast contacts show.

@@ -41,7 +41,9 @@ Words = Annotated[
     examples=[("holdfast officer init --json", "Make the keys, and hand their public halves to the ceremony.")],
 )
 def init(context: typer.Context) -> None:
-    """Make your officer's keys in this profile, and print their public halves for the policy.
+    """Make your officer's keys in this profile.
+
+    Prints their public halves for the policy.
 
     You count as an officer once a policy signed by the tenant's officers lists these keys.
     """
@@ -88,7 +90,7 @@ def code(
 
 @command(app, "cases", examples=[("holdfast officer cases", "See what waits for an answer.")])
 def cases(context: typer.Context) -> None:
-    """List the cases you may see, with their state, purpose and subject."""
+    """List the cases you may see."""
     shell = shell_of(context)
     with shell.account() as account:
         found = officer.listed(account)
@@ -144,7 +146,9 @@ def approve(
     word: Words = None,
     yes: Yes = False,
 ) -> None:
-    """Approve a case: re-seal your shares to the recipient named in it, and sign.
+    """Approve a case, after hearing two words.
+
+    Re-seals your shares to the recipient named in the case, and signs.
 
     Call the person at a number that you know, not one from the case, and have the two words read to you: they are
     what keeps somebody else's device from receiving the archive. Your approval alone opens nothing.
@@ -181,7 +185,7 @@ def deny(
     case_id: CaseId,
     reason: Annotated[str, typer.Option(help="Why, for the record.")],
 ) -> None:
-    """Deny a case, with your signature and a reason that stays in the log."""
+    """Deny a case, with a reason that stays in the log."""
     shell = shell_of(context)
     with shell.account() as account:
         done = officer.deny(account, officer.see(account, case_id), reason=reason)
@@ -207,7 +211,7 @@ def attest(
     word: Words = None,
     yes: Yes = False,
 ) -> None:
-    """Attest that the subject of a case now holds the new identity key proposed in it.
+    """Attest the new identity key of a case's subject.
 
     Only after you have made sure who the person is. Her contacts will be asked to confirm the new key with her.
     """

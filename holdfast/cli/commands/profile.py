@@ -40,7 +40,9 @@ def new_key(
         Path | None, typer.Option(help="Open it by the passphrase in this file from now on.", metavar="FILE")
     ] = None,
 ) -> None:
-    """Change how the profile on this machine is opened: another passphrase, or the system's keyring.
+    """Give the profile a new key.
+
+    It is then opened by another passphrase, or by the system's keyring.
 
     Everything in it is encrypted anew, so that whoever knew the passphrase or the key before cannot open it any more.
     A copy of the file that somebody made earlier still opens as it did: if there may be one, replace the device's own

@@ -68,7 +68,7 @@ def by_password(
     all_lost: AllLost = False,
     none_lost: NoneLost = False,
 ) -> None:
-    """Bring your account to this device by your vault's password.
+    """Bring your account here by your vault's password.
 
     The vault is opened here, on this device; the server sees neither the password nor a key. It must be signed by
     your account's own key and be no older than one seen before. Everything the password could have opened is then
@@ -105,7 +105,7 @@ def by_phrase(  # noqa: PLR0917 — options by name, for typer
     all_lost: AllLost = False,
     none_lost: NoneLost = False,
 ) -> None:
-    """Bring your account to this device by your recovery phrase.
+    """Bring your account here by your recovery phrase.
 
     The words are typed on a screen of their own, which leaves nothing in the scrollback; a mistyped word is named, and
     asked for again. Where the vault on the server is lost, --without-vault goes on with the phrase alone: it signs a
@@ -130,7 +130,9 @@ def by_phrase(  # noqa: PLR0917 — options by name, for typer
     examples=[("holdfast recover device --wait 60", "After holdfast devices approve on the other device.")],
 )
 def by_device(context: typer.Context, wait: Wait = 0) -> None:
-    """Take the keys that another device of yours sent when it approved this one.
+    """Take the keys that another device of yours sent.
+
+    It sent them when it approved this one.
 
     The letter must come from a device that your account lists, and be sealed to this one.
     """
@@ -163,7 +165,7 @@ def by_contacts(  # noqa: PLR0917 — options by name, for typer
     all_lost: AllLost = False,
     none_lost: NoneLost = False,
 ) -> None:
-    """Bring your account to this device by the shares of your trusted contacts.
+    """Bring your account here by your trusted contacts.
 
     Call each contact and read the code out, six groups of five digits: your voice says who asks, the digits say which
     device. They run holdfast contacts give. After your organisation's delay the shares are put together here. Any
@@ -221,7 +223,7 @@ def by_import(  # noqa: PLR0917 — options by name, for typer
     all_lost: AllLost = False,
     none_lost: NoneLost = False,
 ) -> None:
-    """Bring your account to this device by an export file.
+    """Bring your account here by an export file.
 
     The vault on the server is newer, and is taken wherever the file opens it. Where there is none, the file itself is.
     """
@@ -244,7 +246,9 @@ def by_import(  # noqa: PLR0917 — options by name, for typer
     examples=[(f"holdfast recover finish --lost {_DEVICE}", "Go on where a recovery was interrupted.")],
 )
 def finish(context: typer.Context, lost: Lost = None, all_lost: AllLost = False, none_lost: NoneLost = False) -> None:
-    """Carry on with a recovery that was interrupted after the door was open.
+    """Carry on with a recovery that was interrupted.
+
+    After a door was opened, and before the keys were replaced.
 
     Every step is kept, and none is taken twice.
     """

@@ -68,7 +68,9 @@ def open_case(  # noqa: PLR0917 — options by name, for typer
 
 @command(app, "status", examples=[("holdfast recover escrow status", "See how many officers have approved.")])
 def status(context: typer.Context) -> None:
-    """Say how far your case is: its state, and how many officers have approved and attested."""
+    """Say how far your case is.
+
+    Its state, and how many officers have approved and attested."""
     shell = shell_of(context)
     with shell.account() as account:
         found = recovery.status(account)
@@ -122,7 +124,7 @@ def veto(
     reason: Annotated[str, typer.Option(help="Why, for your officers and for the record.")],
     yes: Yes = False,
 ) -> None:
-    """Forbid a case that would open your archive, if you did not ask for it.
+    """Forbid a case that you did not ask for.
 
     Signed by this device. A third veto of yours no longer ends a case, and asks one officer more instead: an officer
     who has a warrant is not stopped for ever. Tell your officers at once: somebody asks in your name.
@@ -148,7 +150,9 @@ def collect(
     context: typer.Context,
     wait: Annotated[int, typer.Option(help="Wait up to this many seconds for the release.")] = 0,
 ) -> None:
-    """Collect the released halves, open your archive keys, and propose your new identity key.
+    """Collect the release, and open your archive keys.
+
+    Then your new identity key is proposed to your officers.
 
     The keys are put together here and nowhere else, and each is checked against what your account announced. Your
     identity was never in escrow: your account begins again under a new key, which officers attest by its words.
@@ -192,7 +196,7 @@ def finish(
     new_password_file: PasswordFile = None,
     wait: Annotated[int, typer.Option(help="Wait up to this many seconds for attestations and delay.")] = 0,
 ) -> None:
-    """Begin your account again under the key that your officers attested.
+    """Begin your account again under the attested key.
 
     Each step is kept: when something interrupts it, run it again. Your contacts will be asked to confirm the new key
     with you.
