@@ -23,7 +23,7 @@ from holdfast.core.secret import SecretBytes
 SERVICE: Final = "holdfast"
 # The package's own line: backends below it are "suitable, but not recommended", plain files among them.
 _RECOMMENDED: Final = 1
-_WAY_OUT: Final = "Keep the key in a passphrase file that you choose yourself: --passphrase-file FILE"
+_WAY_OUT: Final = "Open the profile by a passphrase instead: --no-keyring asks for one, --passphrase-file reads one."
 
 
 def keep(profile: bytes, key: SecretBytes) -> None:

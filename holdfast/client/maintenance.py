@@ -124,7 +124,7 @@ def _tenant(account: Account) -> Iterator[Done]:
 
 def _key_log(account: Account) -> Iterator[Done]:
     if compared := key_log.compare_heard(account):
-        yield done("key log", f"Compared the key log with what {compared} people have seen of it: it is one log.")
+        yield done("key log", f"Compared the key log with what {compared} of your contacts saw of it: it is one log.")
 
 
 def _rotation(account: Account) -> Iterator[Done]:

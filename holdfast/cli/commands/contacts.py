@@ -40,7 +40,11 @@ def list_contacts(context: typer.Context) -> None:
     shell = shell_of(context)
     with shell.account(online=False) as account:
         found = contacts.known(account)
-    shell.show({"contacts": [_known(one) for one in found]}, *(_line(one) for one in found or []))
+    shell.show(
+        {"contacts": [_known(one) for one in found]},
+        *(_line(one) for one in found),
+        *(["Nobody yet."] if not found else []),
+    )
 
 
 def _known(one: KnownContact) -> dict[str, object]:
