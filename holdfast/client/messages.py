@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from uuid import UUID
 
-from holdfast.client import inbox, key_log, outbox, sessions
+from holdfast.client import chains, inbox, key_log, outbox, sessions
 from holdfast.client.account import Account
 from holdfast.client.errors import ClientError, ProfileError
 from holdfast.client.handshakes import USED
@@ -132,6 +132,7 @@ def _send(
     *,
     message_id: bytes | None,
 ) -> Sent:
+    _require_member(account)
     theirs = outbox.prepare(account, user)
     copies = outbox.prepare(account, account.user) if user != account.user else None
     said = _content(account, kind, body, user if user == account.user else None, message_id=message_id)
@@ -143,6 +144,19 @@ def _send(
             copy = _content(account, kind, body, user, message_id=said.message_id)
             outbox.queue(account, copies, copy.encode(), content=content)
     return _sent(theirs, said.message_id, account, key)
+
+
+def _require_member(account: Account) -> None:
+    """Say it here: the server would refuse a pending device in words about its role."""
+    if not account.device.is_active:
+        # It may have been approved since it last looked.
+        chains.refresh(account)
+    if not account.device.is_active:
+        raise ProfileError(
+            "This device is not part of your account yet, so it sends nothing.",
+            way_out="Approve it on another device of yours (holdfast devices approve), or recover: "
+            "holdfast recover --help",
+        )
 
 
 def _content(

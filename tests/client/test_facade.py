@@ -42,6 +42,17 @@ def test_message_is_handed_out_until_it_is_done(world: World) -> None:
     assert bob.receive() == []
 
 
+def test_pending_device_is_told_what_it_lacks_before_it_sends(world: World) -> None:
+    world.published(ALICE)
+    bob = opened(world.published(BOB))
+    phone = opened(world.enrolled(ALICE))
+    assert not phone.is_active
+    with pytest.raises(ProfileError, match="not part of your account") as refused:
+        phone.send(bob.user, b"hello")
+    assert "holdfast devices approve" in refused.value.way_out
+    assert bob.receive() == []
+
+
 def test_calls_from_many_threads_lose_and_repeat_nothing(world: World) -> None:
     alice, bob = opened(world.published(ALICE)), opened(world.published(BOB))
     alice.send(bob.user, b"first")
