@@ -264,6 +264,6 @@ Holdfast runs at {settings.HOLDFAST_PUBLIC_URL}
     {"e-mail":<{width}}  {"role":<9} {"password":<20}   TOTP secret (or: manage.py totp E-MAIL)
 {people}
 
-  Next, in a second terminal: make demo
+  Next, in a second terminal: make demo, or follow docs/quickstart.md
   Stop with Ctrl-C.
 """
