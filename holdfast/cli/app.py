@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Final
 
 import typer
+from typer.exceptions import TyperException
 
 from holdfast.cli.commands import (
     archive,
@@ -111,11 +112,15 @@ def main(arguments: list[str] | None = None) -> None:
     line = sys.argv[1:] if arguments is None else arguments
     shell = Shell(default_profile(), None, None, "--json" in line)
     try:
-        app(args=line, prog_name="holdfast")
+        # For scripts a mistake on the line is an error like any other; for people typer shows the usage with it.
+        code = app(args=line, prog_name="holdfast", standalone_mode=not shell.is_json)
     except KeyboardInterrupt:
         raise SystemExit(130) from None
+    except TyperException as error:
+        shell.fail(error, Exit.USAGE)
+        raise SystemExit(Exit.USAGE) from None
     except Exception as error:  # noqa: BLE001 — exit_for re-raises whatever no person should have to read
         code = exit_for(error)
         shell.fail(error, code)
         raise SystemExit(code) from None
-    raise SystemExit(Exit.DONE)
+    raise SystemExit(code or Exit.DONE)

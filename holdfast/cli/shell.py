@@ -94,6 +94,12 @@ class Shell:
         """Show people that something goes on, when it takes more than a second."""
         return Working(what, is_shown=not self.is_json, total=total)
 
+    def ask(self, question: str, *, option: str) -> str:
+        """Ask a person for what only she knows. Raises ConsentNeeded when there is nobody to ask."""
+        if self.is_json or not sys.stdin.isatty():
+            raise ConsentNeeded(f"{question}: nobody to ask.", way_out=f"A person gives it with {option}.")
+        return str(typer.prompt(question))
+
     def confirm(self, question: str, *, is_given: bool) -> None:
         """Have a person say yes, by option or by typing it. Raises ConsentNeeded without."""
         if is_given:

@@ -176,6 +176,26 @@ def test_errors_are_json_too_when_asked_for(profile: list[str]) -> None:
     assert done.stdout == ""
 
 
+@pytest.mark.parametrize("line", [["frobnicate"], ["send"], ["rotate", "nothing"], ["devices", "approve", "no-uuid"]])
+def test_mistake_on_the_line_is_json_too_when_asked_for(line: list[str]) -> None:
+    done = run(*line, "--json")
+    assert (done.returncode, done.stdout) == (Exit.USAGE, "")
+    error = json.loads(done.stderr)["error"]
+    assert error["exit"] == Exit.USAGE
+    assert error["message"]
+
+
+def test_what_only_a_person_knows_is_asked_of_nobody_in_a_pipe(profile: list[str]) -> None:
+    done = run("contacts", "verify", str(UUID(bytes=CAROL)), *profile)
+    assert done.returncode == Exit.ASK_PERSON
+    assert "--number" in done.stderr
+
+
+def test_verdict_keeps_its_exit_code_as_json(tmp_path: Path) -> None:
+    (tmp_path / "log").write_text("no log\n")
+    assert run("audit", "verify", str(tmp_path / "log"), "--json").returncode == Exit.FAILED
+
+
 def test_dead_server_exits_with_unreachable(tmp_path: Path) -> None:
     code = "hf1." + "A" * 10
     bad = run(

@@ -115,7 +115,7 @@ def verify(
     and is gone when her account begins again.
     """
     shell = shell_of(context)
-    typed = number if number is not None else typer.prompt("The safety number, as the person reads it")
+    typed = number if number is not None else shell.ask("The safety number, as the person reads it", option="--number")
     digits = "".join(re.findall(r"\d", typed))
     groups = [digits[start : start + 5] for start in range(0, len(digits), 5)]
     with shell.account() as account, shell.working("Comparing"):
@@ -144,7 +144,7 @@ def confirm(
     is another person. Call her, and have the words of the new key read to you; do not take them from a message.
     """
     shell = shell_of(context)
-    typed = words if words is not None else typer.prompt("The 8 words, as the person reads them to you")
+    typed = words if words is not None else shell.ask("The 8 words, as the person reads them to you", option="--words")
     with shell.account() as account:
         state = contacts.confirm(account, user_id.bytes, words=words_of(typed))
     shell.show(document(state), f"[bold green]✓[/] You trust {user_id} again, under a new key.", *lines(state))
@@ -233,7 +233,11 @@ def give(
     whoever asks becomes her. Do not take the digits from a message.
     """
     shell = shell_of(context)
-    typed = code_heard if code_heard is not None else typer.prompt("The code, as the person reads it to you")
+    typed = (
+        code_heard
+        if code_heard is not None
+        else shell.ask("The code, as the person reads it to you", option="--code-heard")
+    )
     with shell.account() as account, shell.working("Giving the share"):
         letters.fetch(account)
         trusted.take_shares(account)

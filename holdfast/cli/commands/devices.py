@@ -102,7 +102,7 @@ def approve(
     of your account. Then, on the new device: holdfast recover device.
     """
     shell = shell_of(context)
-    typed = words if words is not None else typer.prompt("The 8 words that the new device shows")
+    typed = words if words is not None else shell.ask("The 8 words that the new device shows", option="--words")
     with shell.account() as account, shell.working("Approving"):
         pairing.approve(account, device_id, words=words_of(typed))
     shell.show(

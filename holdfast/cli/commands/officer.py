@@ -239,7 +239,9 @@ def _heard(shell: Shell, given: list[str] | None) -> dict[int, str]:
     if shell.is_json:
         raise typer.BadParameter("two words as heard from the person, as 3=apple", param_hint="--word")
     first, second = sorted(secrets.SystemRandom().sample(range(1, 9), 2))
-    return {place: str(typer.prompt(f"Word {place}, as the person reads it to you")) for place in (first, second)}
+    return {
+        place: shell.ask(f"Word {place}, as the person reads it to you", option="--word") for place in (first, second)
+    }
 
 
 def _document(view: CaseView) -> dict[str, object]:
