@@ -205,6 +205,6 @@ def _unknown_word(tokens: Sequence[str], languages: Iterable[Language]) -> Unkno
     index_of = _index_of(language)
     at, token = next((at, token) for at, token in enumerate(tokens, 1) if token not in index_of)
     # Slips of hand and ear leave a word's beginning or its end alone, and every word would be slow to go through.
-    alike = [word for word in index_of if word[0] == token[0] or word[-1] == token[-1]]
+    alike = [word for word in index_of if word[:1] == token[:1] or word[-1:] == token[-1:]]
     near = difflib.get_close_matches(token[:64], alike, n=1)
     return UnknownWord(at, language, word_list(language)[index_of[near[0]]] if near else None)

@@ -224,6 +224,16 @@ def test_parse_names_the_unknown_word_by_its_place_and_hints_at_the_nearest(
     assert f"word {position} " in str(refused.value)
 
 
+@pytest.mark.parametrize("typed", ["\u0301", "\ua929", "\u3099\u0301"])
+def test_parse_refuses_a_word_of_combining_marks_alone(typed: str) -> None:
+    # Found by the fuzzer: folded, nothing is left of such a word.
+    words = list(Phrase(SecretBytes(bytes(32))).words())
+    words[20] = typed
+    with pytest.raises(UnknownWord) as refused:
+        parse(" ".join(words))
+    assert (refused.value.position, refused.value.nearest) == (21, None)
+
+
 def test_parse_refuses_two_words_in_each_others_place() -> None:
     words = list(Phrase.generate().words())
     for _ in range(50):
