@@ -1,0 +1,358 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The published vectors of chains, phrases, doors, contacts, pairing and exports, replayed as anybody would."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from holdfast.core import contacts_door, doors, phrase_door, slip39
+from holdfast.core.chain import ChainPin, ChainState, verify_chain
+from holdfast.core.contact_shares import ContactShare, ShareLetter, WrongShare, check_share, combine, open_answer
+from holdfast.core.cose import Purpose
+from holdfast.core.doors import Argon2Cost, DoorOwner
+from holdfast.core.encoding import decode
+from holdfast.core.entries import Entry
+from holdfast.core.errors import Forked, HoldfastError
+from holdfast.core.export_file import ExportFile
+from holdfast.core.keys import KeyKind, SealingKey, decode_public_key
+from holdfast.core.pairing import ExistingDevice, NewDevice, PairingRequest
+from holdfast.core.phrase import Language, Phrase, PhraseError
+from holdfast.core.secret import SecretBytes
+from holdfast.core.share_manifest import Manifest, ShareRequest
+from holdfast.core.statements import DeviceStatement, SyncKind
+from holdfast.core.sync_letter import DeviceSync, SyncLetter
+from holdfast.core.vault import VaultHeader, open_vault
+from tests.published.__main__ import FILES, VECTORS
+
+
+def read(name: str) -> Any:
+    return json.loads((VECTORS / f"{name}.json").read_text())
+
+
+def octets(text: str) -> bytes:
+    return bytes.fromhex(text)
+
+
+def secret(text: str) -> SecretBytes:
+    return SecretBytes(octets(text))
+
+
+CHAINS, PHRASES, DOORS = read("chains"), read("phrases"), read("doors")
+CONTACTS, PAIRING, EXPORT = read("contacts"), read("pairing"), read("export")
+
+
+def why(row: Any) -> str:
+    return ", ".join(str(row[key]) for key in ("name", "format", "why") if key in row)
+
+
+def owner(of: Any) -> DoorOwner:
+    said = of["owner"]
+    return DoorOwner(octets(said["tenant"]), octets(said["user"]), said["epoch"])
+
+
+def test_each_file_is_published_and_names_the_page_that_it_is_about() -> None:
+    published = {path.stem for path in VECTORS.glob("*.json")}
+    assert published == set(FILES)
+    for name in published:
+        assert (Path(__file__).parents[2] / read(name)["page"]).is_file()
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_each_file_can_be_made_again_in_the_same_shape(name: str) -> None:
+    made = json.loads(json.dumps(FILES[name]()))
+    assert list(made) == list(read(name))
+
+
+# Chains
+
+
+def chain_of(entries: list[str]) -> list[Entry]:
+    return [Entry.parse(octets(entry)) for entry in entries]
+
+
+def verified(entries: list[Entry], pinned: ChainPin | None = None) -> ChainState:
+    return verify_chain(entries, tenant=octets(CHAINS["tenant"]), user=octets(CHAINS["user"]), pinned=pinned)
+
+
+@pytest.mark.parametrize("chain", CHAINS["chains"], ids=["ed25519", "p256"])
+def test_each_prefix_of_a_chain_says_what_is_published(chain: Any) -> None:
+    for said in chain["states"]:
+        state = verified(chain_of(chain["entries"][: said["seq"] + 1]))
+        assert state.head.hex() == said["head"]
+        assert state.aik.encoded.hex() == said["aik"]
+        assert (state.recovery_key.encoded.hex() if state.recovery_key else None) == said["recovery_key"]
+        assert {device.hex(): one.hex() for device, one in state.devices.items()} == said["devices"]
+        assert [one.generation for one in state.generations] == said["generations"]
+        assert (state.manifest_hash.hex() if state.manifest_hash else None) == said["manifest"]
+
+
+REFUSED_CHAINS = [row for chain in CHAINS["chains"] for row in chain["refused"]]
+
+
+@pytest.mark.parametrize("row", REFUSED_CHAINS, ids=why)
+def test_chain_refuses_what_is_published_as_no_chain(row: Any) -> None:
+    with pytest.raises(HoldfastError):
+        verified(chain_of(row["entries"]))
+
+
+@pytest.mark.parametrize("chain", CHAINS["chains"], ids=["ed25519", "p256"])
+def test_a_published_fork_is_valid_by_itself_and_refused_by_who_has_seen_the_other(chain: Any) -> None:
+    for fork in chain["forks"]:
+        entries = chain_of(fork["entries"])
+        verified(entries)
+        with pytest.raises(Forked):
+            verified(entries, ChainPin(fork["pinned"]["seq"], octets(fork["pinned"]["head"])))
+
+
+# Phrases
+
+
+@pytest.mark.parametrize("row", PHRASES["phrases"], ids=lambda row: row["language"])
+def test_phrase_is_read_and_written_as_published(row: Any) -> None:
+    phrase = Phrase(secret(row["entropy"]), Language(row["language"]))
+    assert phrase.text().reveal().decode() == row["text"]
+    for typed in (row["text"], *row["typed"]):
+        assert Phrase.parse(SecretBytes(typed.encode())).entropy == phrase.entropy
+
+
+@pytest.mark.parametrize("row", PHRASES["refused"], ids=why)
+def test_phrase_refuses_what_is_published_as_none(row: Any) -> None:
+    with pytest.raises(PhraseError):
+        Phrase.parse(SecretBytes(row["text"].encode()))
+
+
+@pytest.mark.parametrize("row", PHRASES["recovery_keys"])
+def test_recovery_key_is_as_published(row: Any) -> None:
+    passphrase = SecretBytes(row["passphrase"].encode()) if row["passphrase"] else None
+    key = phrase_door.recovery_key(
+        Phrase(secret(row["entropy"])),
+        tenant=octets(row["tenant"]),
+        user=octets(row["user"]),
+        kind=KeyKind(row["type_byte"]),
+        passphrase=passphrase,
+    )
+    assert key.seed() == secret(row["seed"])
+    assert key.public.encoded.hex() == row["public"]
+
+
+# Doors
+
+
+def open_door(row: Any, blob: bytes, for_whom: DoorOwner) -> SecretBytes:
+    if row["kind"] == "password":
+        return doors.open_password_door(blob, password=SecretBytes(row["password"].encode()), owner=for_whom)
+    if row["kind"] == "phrase":
+        passphrase = SecretBytes(row["passphrase"].encode()) if row["passphrase"] else None
+        phrase = Phrase(secret(row["entropy"]))
+        return phrase_door.open_phrase_door(blob, phrase=phrase, owner=for_whom, passphrase=passphrase)
+    return contacts_door.open_contacts_door(
+        blob, secret=secret(row["secret"]), set_id=octets(row["set"]), owner=for_whom
+    )
+
+
+BY_NAME = {row["name"]: row for row in DOORS["doors"]}
+
+
+@pytest.mark.parametrize("name", BY_NAME)
+def test_door_opens_as_published_and_for_nobody_else(name: str) -> None:
+    row, mine = BY_NAME[name], owner(DOORS)
+    blob = octets(row["blob"])
+    assert open_door(row, blob, mine) == secret(DOORS["vault_key"])
+    for other in (
+        DoorOwner(bytes(16), mine.user, mine.epoch), DoorOwner(mine.tenant, bytes(16), mine.epoch),
+        DoorOwner(mine.tenant, mine.user, mine.epoch + 1),
+    ):  # fmt: skip
+        with pytest.raises(HoldfastError):
+            open_door(row, blob, other)
+
+
+@pytest.mark.parametrize("row", DOORS["refused"], ids=why)
+def test_door_refuses_each_published_mutation(row: Any) -> None:
+    with pytest.raises(HoldfastError):
+        open_door(BY_NAME[row["name"]], octets(row["octets"]), owner(DOORS))
+
+
+def _vault_header() -> VaultHeader:
+    mine = owner(DOORS)
+    return VaultHeader(mine.tenant, mine.user, mine.epoch, DOORS["vault"]["version"])
+
+
+def test_vault_opens_as_published() -> None:
+    opened = open_vault(octets(DOORS["vault"]["blob"]), vault_key=secret(DOORS["vault_key"]), expect=_vault_header())
+    assert opened == secret(DOORS["vault"]["keyring"])
+
+
+@pytest.mark.parametrize("row", DOORS["refused_vaults"], ids=why)
+def test_vault_refuses_each_published_mutation(row: Any) -> None:
+    with pytest.raises(HoldfastError):
+        open_vault(octets(row["octets"]), vault_key=secret(DOORS["vault_key"]), expect=_vault_header())
+
+
+def test_sign_in_proof_is_as_published() -> None:
+    said = DOORS["sign_in_proof"]
+    door: Any = decode(octets(BY_NAME[said["of_door"]]["blob"]))
+    kdf = door[3]
+    proof = doors.sign_in_proof(
+        SecretBytes(said["password"].encode()),
+        cost=Argon2Cost(kdf[3], kdf[4], kdf[5]),
+        salt=kdf[6],
+        tenant=owner(DOORS).tenant,
+        user=owner(DOORS).user,
+    )
+    assert proof == secret(said["proof"])
+
+
+# Contacts
+
+MANIFEST = Manifest.from_payload(octets(CONTACTS["manifest"]["payload"]))
+REQUEST = ShareRequest.from_payload(octets(CONTACTS["request"]["payload"]))
+
+
+def test_manifest_and_request_are_as_published() -> None:
+    assert (MANIFEST.hash.hex(), MANIFEST.k) == (CONTACTS["manifest"]["hash"], CONTACTS["manifest"]["k"])
+    assert (REQUEST.hash.hex(), list(REQUEST.code)) == (CONTACTS["request"]["hash"], CONTACTS["request"]["code"])
+    assert REQUEST.manifest_hash == MANIFEST.hash
+    MANIFEST.require_door(octets(CONTACTS["door"]))
+
+
+def test_the_published_contacts_bring_the_vault_key_back() -> None:
+    aik = decode_public_key(octets(CONTACTS["owner"]["aik"]), expect=None)
+    asker = SealingKey.from_seed(secret(CONTACTS["request"]["key_seed"]))
+    answered = {}
+    for row in CONTACTS["people"]:
+        contact = octets(row["contact"])
+        letter = ShareLetter.parse(octets(row["letter"]))
+        letter.statement.verify(aik, purpose=Purpose.SHARE_MANIFEST)
+        own = SealingKey.from_seed(secret(row["key_seed"]))
+        share = letter.open(contact=contact, device=octets(row["device"]), key=own)
+        assert share.to_secret() == secret(row["share"])
+        assert slip39.Share.parse(SecretBytes(row["words"].encode())).to_bytes() == share.share
+        answer = octets(row["answer"])
+        answered[contact] = open_answer(answer, request=REQUEST, manifest=MANIFEST, contact=contact, key=asker)
+        assert answered[contact] == share
+    found = combine(MANIFEST, dict(list(answered.items())[-MANIFEST.k :]))
+    assert found == secret(CONTACTS["secret"])
+    opened = contacts_door.open_contacts_door(
+        octets(CONTACTS["door"]), secret=found, set_id=MANIFEST.set_id, owner=owner(CONTACTS)
+    )
+    assert opened == secret(CONTACTS["vault_key"])
+
+
+@pytest.mark.parametrize("row", CONTACTS["wrong_shares"], ids=why)
+def test_a_published_wrong_share_is_blamed_on_its_contact(row: Any) -> None:
+    with pytest.raises(WrongShare) as refused:
+        check_share(MANIFEST, octets(row["contact"]), ContactShare.from_secret(secret(row["share"])))
+    assert refused.value.contact == octets(row["contact"])
+
+
+READERS: dict[str, Callable[[bytes], object]] = {
+    "manifest": Manifest.from_payload,
+    "request": ShareRequest.from_payload,
+    "share": lambda data: ContactShare.from_secret(SecretBytes(data)),
+}
+
+
+@pytest.mark.parametrize("row", CONTACTS["refused"], ids=why)
+def test_contacts_formats_refuse_each_published_mutation(row: Any) -> None:
+    with pytest.raises(HoldfastError):
+        READERS[row["format"]](octets(row["octets"]))
+
+
+# Pairing
+
+
+def existing() -> DeviceStatement:
+    return DeviceStatement.from_payload(octets(PAIRING["existing_device"]))
+
+
+def test_pairing_request_is_as_published() -> None:
+    said = PAIRING["request"]
+    request = PairingRequest.parse(said["text"])
+    assert (request.to_bytes().hex(), request.hash.hex(), request.text()) == (
+        said["octets"],
+        said["hash"],
+        said["text"],
+    )
+    request.require(DeviceStatement.from_payload(octets(PAIRING["new_device"])))
+
+
+def test_pairing_by_digits_shows_the_published_code() -> None:
+    commitment, answer, reveal = map(octets, PAIRING["messages"])
+    new = NewDevice(PairingRequest.from_bytes(octets(PAIRING["request"]["octets"])))
+    assert new.commitment == commitment
+    assert new.answer(answer) == reveal
+    assert new.code == PAIRING["code"]
+
+
+def opened_letter(row: Any, data: bytes) -> DeviceSync:
+    key = SealingKey.from_seed(secret(PAIRING["key_seed"]))
+    letter = SyncLetter.open(data, key=key, request_hash=octets(row["request_hash"]))
+    assert letter.head.hex() == row["head"]
+    return letter.verify(existing().signing_key, kind=SyncKind(row["kind"]), nonce=octets(row["nonce"]))
+
+
+@pytest.mark.parametrize("row", PAIRING["letters"], ids=lambda row: f"kind-{row['kind']}")
+def test_sync_letter_opens_as_published(row: Any) -> None:
+    assert opened_letter(row, octets(row["octets"])).to_secret() == secret(row["contents"])
+
+
+@pytest.mark.parametrize("row", PAIRING["refused"], ids=why)
+def test_pairing_formats_refuse_each_published_mutation(row: Any) -> None:
+    data = octets(row["octets"])
+    request = PairingRequest.parse(PAIRING["request"]["text"])
+    waiting = ExistingDevice(existing())
+    waiting.receive_commitment(octets(PAIRING["messages"][0]))
+    readers: dict[str, Callable[[bytes], object]] = {
+        "request": PairingRequest.from_bytes,
+        "message 1": ExistingDevice(existing()).receive_commitment,
+        "message 2": NewDevice(request).answer,
+        "message 3": waiting.receive_reveal,
+        "letter": lambda letter: opened_letter(PAIRING["letters"][0], letter),
+    }
+    with pytest.raises(HoldfastError):
+        readers[row["format"]](data)
+
+
+@pytest.mark.parametrize("text", PAIRING["refused_texts"])
+def test_pairing_text_refuses_each_published_mutation(text: str) -> None:
+    with pytest.raises(HoldfastError):
+        PairingRequest.parse(text)
+
+
+# Exports
+
+
+def test_export_opens_as_published() -> None:
+    file = ExportFile.parse(octets(EXPORT["file"]))
+    aik, device = (
+        decode_public_key(octets(EXPORT[name]), expect=KeyKind.ED25519) for name in ("aik", "device_signing_key")
+    )
+    file.verify(aik=aik, signing_key=device)
+    assert file.owner == owner(EXPORT)
+    key = doors.open_password_door(file.door, password=SecretBytes(EXPORT["password"].encode()), owner=file.owner)
+    assert open_vault(file.vault, vault_key=key, expect=file.header) == secret(EXPORT["keyring"])
+
+
+@pytest.mark.parametrize("row", EXPORT["refused"], ids=why)
+def test_export_refuses_each_published_mutation(row: Any) -> None:
+    with pytest.raises(HoldfastError):
+        ExportFile.parse(octets(row["octets"]))
+
+
+def test_at_least_twenty_mutations_of_each_format_are_published() -> None:
+    counted: dict[str, int] = {}
+    for name, rows in (
+        ("door", DOORS["refused"]), ("vault", DOORS["refused_vaults"]), ("contacts", CONTACTS["refused"]),
+        ("pairing", PAIRING["refused"]), ("export", EXPORT["refused"]),
+    ):  # fmt: skip
+        for row in rows:
+            key = f"{name} {row.get('name', row.get('format', ''))}"
+            counted[key] = counted.get(key, 0) + 1
+    assert len(counted) == 14
+    assert min(counted.values()) >= 20, counted
+    assert all(len(chain["refused"]) >= 20 for chain in CHAINS["chains"])
