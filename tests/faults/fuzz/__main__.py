@@ -45,7 +45,8 @@ def fuzz(name: str, options: list[str]) -> int:
         child = os.fork()
         if not child:
             kept = f"-artifact_prefix={tempfile.gettempdir()}/fuzz-{name}-"
-            atheris.Setup([f"fuzz {name}", "-timeout=10", kept, *options, directory], feed)
+            only = f"-only_ascii={int(parser.is_ascii)}"
+            atheris.Setup([f"fuzz {name}", "-timeout=10", kept, only, *options, directory], feed)
             atheris.Fuzz()
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 

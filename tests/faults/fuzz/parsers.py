@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, Final
 from uuid import UUID
 
-from holdfast.core import archive, contacts_door, cose, doors, log_export
+from holdfast.core import archive, contacts_door, cose, doors, enrolment, log_export
 from holdfast.core.checkpoint import Checkpoint, NoteVerifier, sign_note
 from holdfast.core.contact_shares import ContactShare, Prepared, ShareLetter, prepare, seal_share
 from holdfast.core.content import Content, ContentKind
@@ -59,10 +59,11 @@ LOG: Final = NoteVerifier("log.example/acme/keys", SIGNING.public)
 
 @dataclass(frozen=True)
 class Parser:
-    """feed takes any bytes; samples are some that it must not refuse."""
+    """feed takes any bytes; samples are some that it must not refuse, is_ascii when only ASCII gets beyond the door."""
 
     feed: Callable[[bytes], object]
     samples: Sequence[bytes]
+    is_ascii: bool = False
 
 
 def both_ways(read: Callable[[bytes], Any], write: Callable[[Any], bytes], *samples: bytes) -> Parser:
@@ -73,6 +74,11 @@ def both_ways(read: Callable[[bytes], Any], write: Callable[[Any], bytes], *samp
         assert written == data, f"read as {written!r}"
 
     return Parser(feed, samples)
+
+
+def ascii_text(feed: Callable[[bytes], object], *samples: bytes) -> Parser:
+    """Feed a parser of ASCII text with nothing else: most bytes would tell us no more than that they are none."""
+    return Parser(feed, samples, is_ascii=True)
 
 
 def text_of(read: Callable[[str], Any]) -> Callable[[bytes], Any]:
@@ -163,6 +169,7 @@ REQUEST, _ = ShareRequest.new(
 CONTACTS_DEVICE: Final = cast.device_statement(header=Header(ACME, CAROL, PHONE, NOW))
 PAIRING: Final = PairingRequest.new(cast.device_statement())
 LETTER_KEY: Final = SealingKey.generate()
+CODE: Final = EnrolmentCode.new(tenant=ACME, person=ALICE, root_pin=bytes(32), log_vkey=LOG.to_text())
 SYNC: Final = DeviceSync(SECRET, 1, 1, "checkpoint", PAIRING.nonce)
 
 
@@ -251,7 +258,7 @@ def _log_lines() -> Parser:
             log_export.ExportedEntry.claimed(data)
             assert ExportedEntry.from_line(data).to_line() == data
 
-    return Parser(feed, lines)
+    return ascii_text(feed, *lines)
 
 
 def _log_leaves() -> Parser:
@@ -284,7 +291,7 @@ def _signature_fields() -> Parser:
         parameters, signature = parse_signature("POST", head, tail)
         assert parameters.fields(signature) == {"Signature-Input": head, "Signature": tail}
 
-    return Parser(text_of(feed), ["\n".join(said.fields(bytes(64)).values()).encode()])
+    return ascii_text(text_of(feed), "\n".join(said.fields(bytes(64)).values()).encode())
 
 
 def _keys() -> list[bytes]:
@@ -299,7 +306,7 @@ PARSERS: Final[dict[str, Parser]] = {
     "cbor": both_ways(
         partial(decode, max_size=MAX_BLOB), encode, encode({1: [1, b"x", "é", -1, {}]}), encode(2**53 - 1)
     ),
-    "base64url": Parser(text_of(lambda text: _same(b64u(unb64u(text)), text)), [b"AAEC", b"AA"]),
+    "base64url": ascii_text(text_of(lambda text: _same(b64u(unb64u(text)), text)), b"AAEC", b"AA"),
     "public-key": both_ways(partial(decode_public_key, expect=None), lambda key: key.encoded, *_keys()),
     "sign1": both_ways(Sign1.parse, Sign1.encode, SIGNED_SET.encode()),
     "many-signers": both_ways(cose.parse_many, cose.encode_many, cose.encode_many(cast.FOUNDING)),
@@ -331,16 +338,19 @@ PARSERS: Final[dict[str, Parser]] = {
         *(share.to_secret().reveal() for share in SET.shares.values()),
     ),
     "share-letter": _share_letter(),
-    "slip39": Parser(_share_words, [Share.from_bytes(one.share).mnemonic().reveal() for one in SET.shares.values()]),
+    "slip39": ascii_text(
+        _share_words, *(Share.from_bytes(one.share).mnemonic().reveal() for one in SET.shares.values())
+    ),
     "slip39-bytes": both_ways(
         lambda data: Share.from_bytes(SecretBytes(data)),
         lambda share: share.to_bytes().reveal(),
         *(share.share.reveal() for share in SET.shares.values()),
     ),
     "phrase": _phrases(),
-    "pairing-text": Parser(
-        text_of(lambda text: _same(PairingRequest.parse(text).text(), text.strip())), [PAIRING.text().encode()]
+    "pairing-text": ascii_text(
+        text_of(lambda text: _same(PairingRequest.parse(text).text(), text.strip())), PAIRING.text().encode()
     ),
+    "pairing-request": both_ways(PairingRequest.from_bytes, PairingRequest.to_bytes, PAIRING.to_bytes()),
     "pairing-message": _pairing_messages(),
     "sync-letter": _sync_letter(),
     "device-sync": both_ways(
@@ -349,14 +359,18 @@ PARSERS: Final[dict[str, Parser]] = {
         SYNC.to_secret().reveal(),
     ),
     "export-file": both_ways(ExportFile.parse, ExportFile.encode, _export()),
-    "enrolment-code": Parser(
-        text_of(lambda text: _same(EnrolmentCode.parse(text).text(), text.strip())),
-        [EnrolmentCode.new(tenant=ACME, person=ALICE, root_pin=bytes(32), log_vkey=LOG.to_text()).text().encode()],
+    "enrolment-code": ascii_text(
+        text_of(lambda text: _same(EnrolmentCode.parse(text).text(), text.strip())), CODE.text().encode()
+    ),
+    "enrolment-fields": both_ways(
+        lambda data: EnrolmentCode.parse(enrolment.PREFIX + b64u(data)),
+        lambda code: unb64u(code.text().removeprefix(enrolment.PREFIX)),
+        unb64u(CODE.text().removeprefix(enrolment.PREFIX)),
     ),
     "deposit-record": Parser(_record, [one.to_record() for one in World().deposits.values()]),
     "archive-prefix": Parser(_read_prefix, [_archive_prefix()]),
     "checkpoint": _checkpoints(),
-    "verifier-key": Parser(text_of(NoteVerifier.from_text), [LOG.to_text().encode()]),
+    "verifier-key": ascii_text(text_of(NoteVerifier.from_text), LOG.to_text().encode()),
     "log-line": _log_lines(),
     "log-leaf": _log_leaves(),
     "signature-fields": _signature_fields(),
