@@ -12,12 +12,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from django.db import connection, transaction
 
 from holdfast.core import chain_author
 from holdfast.core.chain import extend
 from holdfast.core.encoding import b64u
 from holdfast.core.entries import Reason
 from holdfast.core.keys import SigningKey
+from kernel.scope import tenant_scope
+from keys import mailbox
 from keys.models import ClaimBudget, Message, MessageContent
 from tests.keys.mail import acknowledge, document, fetched, letter, octets_of, post
 from tests.keys.support import Account, Directory, Phone, successor
@@ -127,6 +130,39 @@ def test_storm_of_senders_and_a_revocation_leaves_nothing_to_the_revoked_device(
     sent = race(alice, senders, revoking(alice, lost))
     assert Message.unscoped.exclude(device_id=kept.id).count() == 0
     assert sorted(whole(kept)) == sorted(sent.delivered)
+
+
+def test_revocation_waits_for_a_message_that_is_being_delivered_and_takes_it_away(cast: Directory) -> None:
+    alice, bob = cast.account("alice"), cast.phone("bob")
+    kept, lost = reachable(alice), reachable(alice)
+    upload, delivered, go_on = revoking(alice, lost), threading.Event(), threading.Event()
+    answers: list[Any] = []
+
+    def deliver() -> None:
+        with tenant_scope(cast.world.acme.pk), transaction.atomic():
+            mailbox.send(
+                user_id=alice.person.pk,
+                chain_head=alice.chain.head,
+                envelopes=[mailbox.Envelope(phone.id, b"sealed") for phone in (kept, lost)],
+                content=None,
+                actor=bob.actor(),
+            )
+            delivered.set()
+            go_on.wait(timeout=60)
+
+    def append() -> None:
+        # Signed when the message stands, uncommitted; on SQLite a second writer could not even spend its nonce.
+        assert delivered.wait(timeout=60)
+        if connection.vendor == "postgresql":
+            threading.Timer(1, go_on.set).start()
+        else:
+            go_on.set()
+        answers.append(kept.send("POST", f"{alice.path}/chain", upload))
+        go_on.set()
+
+    storm(2, lambda number: deliver() if number == 0 else append())
+    assert answers[0].status_code == 201, answers[0].content
+    assert [row.device_id for row in Message.unscoped.all()] == [kept.id]
 
 
 def test_storm_of_letters_and_a_revocation_leaves_nothing_to_the_revoked_device(cast: Directory) -> None:

@@ -320,6 +320,23 @@ def test_ended_request_is_brought_back_by_no_code_at_all(trusted: TrustedContact
 
 
 @pytest.mark.postgres
+def test_veto_between_the_opening_of_shares_and_their_handing_over_wins(
+    trusted: TrustedContacts, pending: Phone
+) -> None:
+    asking = trusted.ask(pending)
+    for name in ("bob", "carol"):
+        trusted.give(name, asking)
+    with trusted.directory.acme():
+        opened = contacts.open_shares(ContactRequest.unscoped.get(pk=asking.id))
+        assert opened is not None
+        assert len(opened) == 2
+        assert asking.end(trusted.directory.phone("alice"), "veto").status_code == 200
+    with trusted.directory.acme():
+        collected = contacts.collect(request_id=asking.id, opened=opened, actor=pending.actor("pending"))
+    assert (collected.row.state, collected.shares) == ("vetoed", None)
+
+
+@pytest.mark.postgres
 def test_complete_request_is_past_a_veto(trusted: TrustedContacts, pending: Phone) -> None:
     asking = trusted.ask(pending)
     for name in ("bob", "carol"):
