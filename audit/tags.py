@@ -59,7 +59,7 @@ TAGS: Final[dict[str, frozenset[str]]] = {
         "recovery:case:wait": "q release_at",
         "recovery:contact-request:answer": "request contact",
         "recovery:contact-request:cancel": "request",
-        "recovery:contact-request:collect": "request shares",
+        "recovery:contact-request:collect": "request answers",
         "recovery:contact-request:complete": "request",
         "recovery:contact-request:expire": "request",
         "recovery:contact-request:open": "request device manifest",

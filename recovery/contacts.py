@@ -295,7 +295,7 @@ def collect(*, request_id: UUID, opened: Sequence[tuple[ContactAnswer, bytes]], 
         if fresh:
             for answer in fresh:
                 ContactAnswer.objects.filter(pk=answer.pk, version=answer.version).update(collected_at=now)
-            _append("collect", row, actor, shares=len(fresh))
+            _append("collect", row, actor, answers=len(fresh))
             if row.state == S.OPEN and access.count_collected(row) >= row.k:
                 advance(row, CONTACT_REQUEST, S.COMPLETE, ended_at=now)
                 _append("complete", row, actor)

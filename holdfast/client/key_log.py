@@ -15,7 +15,7 @@ from uuid import UUID
 
 from holdfast.client import evidence
 from holdfast.client.account import Account
-from holdfast.client.errors import Problem, TrustRefused
+from holdfast.client.errors import NotYet, Problem, TrustRefused
 from holdfast.client.evidence import Contradiction
 from holdfast.core.chain import ChainState
 from holdfast.core.checkpoint import Checkpoint, NoteVerifier
@@ -65,6 +65,15 @@ class ForeignEntry:
     issued_at: int
 
 
+@dataclass(frozen=True)
+class _Place:
+    """One entry of a user's chain, by which the log is asked for its newest head."""
+
+    user: bytes
+    seq: int
+    head: bytes
+
+
 # Heads
 
 
@@ -92,20 +101,33 @@ def anchor(account: Account, state: ChainState) -> Anchor:
     known = verifier(account)
     if known is None or _anchored_head(account, state.user) == state.head:
         return standing(account, state)
-    if _advance(account, state, known) is None:
-        if account.api.clock.latest() > state.time + LOGGED_WITHIN_SECONDS:
-            raise TrustRefused(
-                "The newest entry of this account is not in the public key log, and should have been for long.",
-                way_out="Do not rely on its keys. If it stays so, tell your officers: a key may be shown to you alone.",
-            )
+    if _advance(account, _Place(state.user, state.seq, state.head), known) is None:
+        _require_recent(account, state)
         return Anchor.WAITING
     account.store.put(_ANCHOR, state.user, SecretBytes(encode({1: state.seq, 2: state.head})))
     return Anchor.ANCHORED
 
 
-def _anchored_head(account: Account, user: bytes) -> bytes:
+def _require_recent(account: Account, state: ChainState) -> None:
+    """Refuse a newest entry that the log has not got although it had ten minutes to take it."""
+    if account.api.clock.latest() > state.time + LOGGED_WITHIN_SECONDS:
+        raise TrustRefused(
+            "The newest entry of this account is not in the public key log, and should have been for long.",
+            way_out="Do not rely on its keys. If it stays so, tell your officers: a key may be shown to you alone.",
+        )
+
+
+def _anchored(account: Account, user: bytes) -> _Place | None:
     kept = account.store.get(_ANCHOR, user)
-    return Fields(decode(kept.reveal()), "anchor", (1, 2)).octets(2, HASH_SIZE) if kept else b""
+    if kept is None:
+        return None
+    row = Fields(decode(kept.reveal()), "anchor", (1, 2))
+    return _Place(user, row.uint(1), row.octets(2, HASH_SIZE))
+
+
+def _anchored_head(account: Account, user: bytes) -> bytes:
+    place = _anchored(account, user)
+    return place.head if place else b""
 
 
 def last_checkpoint(account: Account, known: NoteVerifier) -> Checkpoint | None:
@@ -128,11 +150,11 @@ class _Shown:
     consistency: list[bytes]
 
 
-def _show(account: Account, state: ChainState, known: NoteVerifier, old_size: int) -> _Shown | None:
-    """Ask for the newest head with the proofs that a chain's head is in it and that it follows from `old_size`."""
-    query = {"seq": str(state.seq)} | ({"old_size": str(old_size)} if old_size else {})
+def _show(account: Account, place: _Place, known: NoteVerifier, old_size: int) -> _Shown | None:
+    """Ask for the newest head with the proofs that a chain's entry is in it and that it follows from `old_size`."""
+    query = {"seq": str(place.seq)} | ({"old_size": str(old_size)} if old_size else {})
     try:
-        answer = account.api.get(f"users/{UUID(bytes=state.user)}/chain/proof", query=query)
+        answer = account.api.get(f"users/{UUID(bytes=place.user)}/chain/proof", query=query)
     except Problem as problem:
         if problem.status == 404:
             return None
@@ -142,7 +164,7 @@ def _show(account: Account, state: ChainState, known: NoteVerifier, old_size: in
     proof = InclusionProof(answer.number("leaf_index"), answer.octets("leaf", maximum=1024), hashes, note)
     try:
         checkpoint = verify_chain_entry(
-            proof, verifier=known, tenant=account.tenant, user=state.user, seq=state.seq, entry_hash=state.head
+            proof, verifier=known, tenant=account.tenant, user=place.user, seq=place.seq, entry_hash=place.head
         )
     except HoldfastError as error:
         raise TrustRefused(f"The key log does not vouch for this account: {error}.") from error
@@ -150,10 +172,10 @@ def _show(account: Account, state: ChainState, known: NoteVerifier, old_size: in
     return _Shown(checkpoint, note, consistency)
 
 
-def _advance(account: Account, state: ChainState, known: NoteVerifier) -> _Shown | None:
+def _advance(account: Account, place: _Place, known: NoteVerifier) -> _Shown | None:
     """Ask for the newest head, hold it to the one seen last, and keep it."""
     last = last_checkpoint(account, known)
-    shown = _show(account, state, known, last.size if last else 0)
+    shown = _show(account, place, known, last.size if last else 0)
     if shown is None or last is None:
         if shown:
             _keep(account, known, shown)
@@ -212,26 +234,32 @@ def hear(account: Account, checkpoint_text: str) -> bool:
 
 
 def compare_heard(account: Account) -> int:
-    """Compare every head kept by `hear`; returns how many. Raises as compare_gossip does."""
-    names = account.store.keys(_GOSSIP)
-    for name in names:
+    """Compare every head kept by `hear`; returns how many were. Raises as compare_gossip does, but for NotYet.
+
+    What cannot be compared yet is kept for the next call.
+    """
+    compared = 0
+    for name in account.store.keys(_GOSSIP):
         kept = account.store.get(_GOSSIP, name)
         assert kept is not None
         try:
             compare_gossip(account, kept.reveal().decode())
+        except NotYet:
+            break
         except SplitView:
             # It is kept as evidence now; kept here as well, it would end every later comparison.
             account.store.delete(_GOSSIP, name)
             raise
         account.store.delete(_GOSSIP, name)
-    return len(names)
+        compared += 1
+    return compared
 
 
 def compare_gossip(account: Account, checkpoint_text: str) -> bool:
     """Hold a head that a peer has seen against the one seen here. Returns False for a head that says nothing.
 
     Raises SplitView, after keeping both, when they are not of one log; TrustRefused when the server gives no proof
-    either way. Heads of one size are compared here; of two sizes, the server is asked for the proof between them.
+    either way; NotYet while the log holds no entry of this account that is only minutes old. Heads of one size are compared here; of two sizes, the server is asked for the proof between them.
     """
     known = verifier(account)
     heard = _opened(known, checkpoint_text)
@@ -259,15 +287,17 @@ def _opened(known: NoteVerifier | None, text: str) -> Checkpoint | None:
 
 def _compare_sizes(account: Account, known: NoteVerifier, heard: Checkpoint, text: str) -> None:
     """Connect the head heard of with the server's newest, and that one with what was seen here."""
-    state = account.chain
+    # An entry that the log is known to hold: the newest one may have been made a moment ago, and is not in it then.
+    place = _anchored(account, account.user) or _Place(account.user, account.chain.seq, account.chain.head)
     for _ in range(_RACES):
-        newest = _advance(account, state, known)
+        newest = _advance(account, place, known)
         if newest is None:
-            raise TrustRefused("The key log does not hold your own account, so no head can be compared with it.")
+            _require_recent(account, account.chain)
+            raise NotYet("The key log does not hold your account yet.", way_out="Try again in a minute.")
         if newest.checkpoint.size < heard.size:
             _accuse(account, Contradiction.LOG_ROLLED_BACK, text, newest.note)
             raise SplitView("A contact has seen more of the key log than the server shows you.", way_out=_ALARM)
-        shown = _show(account, state, known, heard.size)
+        shown = _show(account, place, known, heard.size)
         if shown is None or shown.checkpoint.size != newest.checkpoint.size:
             continue  # the log grew in between
         _require_one(account, newest.note, newest.checkpoint, shown, shown.note)

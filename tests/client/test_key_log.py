@@ -9,7 +9,7 @@ import pytest
 
 from holdfast.client import archive, chains, contacts, evidence, key_log
 from holdfast.client.account import Account
-from holdfast.client.errors import TrustRefused
+from holdfast.client.errors import NotYet, TrustRefused
 from holdfast.client.evidence import Contradiction
 from holdfast.client.key_log import Anchor, SplitView
 from holdfast.client.transport import Clock
@@ -20,6 +20,7 @@ from tests.client.lying_log import KeysLog
 from tests.client.lying_server import NOW, TENANT, text
 
 PROOF = f"GET users/{text(ALICE)}/chain/proof"
+OWN_PROOF = f"GET users/{text(BOB)}/chain/proof"
 
 
 def at(world: World, account: Account, seconds: int) -> Account:
@@ -229,6 +230,36 @@ def test_head_heard_inside_a_transaction_is_compared_afterwards(world: World) ->
         key_log.compare_heard(bob)
     assert key_log.compare_heard(bob) == 0
     assert len(evidence.listed(bob)) == 1
+
+
+def test_own_entry_of_a_moment_ago_keeps_nobody_from_comparing(world: World) -> None:
+    alice, bob = met(world)
+    world.server.instead[OWN_PROOF] = not_logged
+    archive.new_generation(bob)
+    world.server.instead.clear()
+    del world.server.keys_log.leaves[-1]
+    archive.new_generation(alice)
+    assert key_log.hear(bob, key_log.own_checkpoint(alice))
+    assert key_log.compare_heard(bob) == 1
+    assert key_log.standing(bob, bob.chain) is Anchor.WAITING
+
+
+def test_heads_wait_for_an_account_that_the_log_does_not_hold_yet_and_not_for_ever(world: World) -> None:
+    alice = world.enrolled(ALICE)
+    world.server.instead[OWN_PROOF] = not_logged
+    bob = world.enrolled(BOB)
+    contacts.refresh(bob, ALICE)
+    archive.new_generation(alice)
+    heard = key_log.own_checkpoint(alice)
+    assert key_log.hear(bob, heard)
+    assert key_log.compare_heard(bob) == 0
+    with pytest.raises(NotYet):
+        key_log.compare_gossip(bob, heard)
+    with pytest.raises(TrustRefused, match="not in the public key log"):
+        key_log.compare_heard(at(world, bob, 601))
+    world.server.instead.clear()
+    assert key_log.compare_heard(at(world, bob, 0)) == 1, "it was kept meanwhile"
+    assert evidence.listed(bob) == []
 
 
 def test_first_head_that_is_heard_binds_what_is_shown_later(world: World) -> None:
