@@ -259,7 +259,8 @@ def compare_gossip(account: Account, checkpoint_text: str) -> bool:
     """Hold a head that a peer has seen against the one seen here. Returns False for a head that says nothing.
 
     Raises SplitView, after keeping both, when they are not of one log; TrustRefused when the server gives no proof
-    either way; NotYet while the log holds no entry of this account that is only minutes old. Heads of one size are compared here; of two sizes, the server is asked for the proof between them.
+    either way; NotYet while the log holds no entry of this account, which is only minutes old. Heads of one size are
+    compared here; of two sizes, the server is asked for the proof between them.
     """
     known = verifier(account)
     heard = _opened(known, checkpoint_text)

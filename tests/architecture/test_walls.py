@@ -30,8 +30,8 @@ EXTRA_ROOMS = {
     "escrow": {"coverage", "policies", "terms"},
     "recovery": {
         "audit_pages", "audit_words", "case_file", "case_list", "case_words", "cases", "contacts", "contacts_api",
-        "decisions", "documents", "facts", "notices", "regenesis", "release_directory", "release_log", "release_process", "release_rules",
-        "releases",
+        "decisions", "documents", "facts", "notices", "regenesis", "release_directory", "release_log",
+        "release_process", "release_rules", "releases",
     },
 }  # fmt: skip
 
