@@ -155,11 +155,11 @@ class PublicKey:
         object.__setattr__(self, "_parsed", _PARSERS[self.kind](self.raw))
 
     @classmethod
-    def _of_own(cls, kind: KeyKind, raw: bytes, parsed: object) -> "PublicKey":
-        """Make the public half of a private key held here: what the library derived needs no second look."""
-        own = object.__new__(cls)
-        own.__dict__.update(kind=kind, raw=raw, encoded=bytes((kind,)) + raw, _parsed=parsed)
-        return own
+    def _of_parsed(cls, kind: KeyKind, raw: bytes, encoded: bytes, parsed: object) -> "PublicKey":
+        """Make a key of what a parser has just checked, or the library derived from a private key held here."""
+        made = object.__new__(cls)
+        made.__dict__.update(kind=kind, raw=raw, encoded=encoded, _parsed=parsed)
+        return made
 
     @property
     def parsed(self) -> Any:
@@ -196,9 +196,8 @@ def decode_public_key(data: bytes, *, expect: KeyKind | frozenset[KeyKind] | Non
         raise Malformed("key: unknown type byte")
     if expect is not None and kind not in (expect if isinstance(expect, frozenset) else (expect,)):
         raise Malformed(f"key: {kind.name} is not the kind expected here")
-    key = PublicKey(kind, data[1:])
-    key.__dict__["encoded"] = data  # as read: what encoding it again would give
-    return key
+    raw = data[1:]
+    return PublicKey._of_parsed(kind, raw, data, _PARSERS[kind](raw))
 
 
 def verify(public: PublicKey, signature: bytes, data: bytes) -> None:
@@ -242,13 +241,14 @@ def _p256_scalar() -> bytes:
 
 def _p256_public(kind: KeyKind, key: ec.EllipticCurvePublicKey) -> PublicKey:
     point = key.public_bytes(serialization.Encoding.X962, serialization.PublicFormat.UncompressedPoint)
-    return PublicKey._of_own(kind, point, key)
+    return PublicKey._of_parsed(kind, point, bytes((kind,)) + point, key)
 
 
 def _raw_public(
     kind: KeyKind, key: ed25519.Ed25519PublicKey | x25519.X25519PublicKey | mlkem.MLKEM768PublicKey
 ) -> PublicKey:
-    return PublicKey._of_own(kind, key.public_bytes_raw(), key)
+    raw = key.public_bytes_raw()
+    return PublicKey._of_parsed(kind, raw, bytes((kind,)) + raw, key)
 
 
 def _seed_of(seed: SecretBytes, size: int) -> bytes:
@@ -320,7 +320,8 @@ class AgreementKey:
     def __init__(self, kind: KeyKind, seed: SecretBytes) -> None:
         raw = _seed_of(seed, 32)
         self._seed = seed
-        self._private: x25519.X25519PrivateKey | ec.EllipticCurvePrivateKey
+        # Of a type for each kind, which `public.kind` tells: asking an abstract class costs a microsecond every time.
+        self._private: Any
         if kind is KeyKind.X25519:
             self._private = x25519.X25519PrivateKey.from_private_bytes(raw)
             self.public = _raw_public(kind, self._private.public_key())
@@ -354,7 +355,7 @@ class AgreementKey:
         """
         if peer.kind is not self.public.kind:
             raise Malformed("key agreement: the two keys are of different kinds")
-        if isinstance(self._private, ec.EllipticCurvePrivateKey):
+        if peer.kind is KeyKind.P256_AGREEMENT:
             return SecretBytes(self._private.exchange(_ECDH, peer.parsed))
         try:
             return SecretBytes(self._private.exchange(peer.parsed))

@@ -124,7 +124,9 @@ def test_decode_refuses_the_seven_small_order_points_of_x25519(u: str) -> None:
 @pytest.mark.parametrize("u", SMALL_ORDER_U)
 def test_exchange_refuses_an_all_zero_secret_even_from_a_key_that_was_never_decoded(u: str) -> None:
     own = AgreementKey.generate()
-    smuggled = PublicKey._of_own(KeyKind.X25519, b"", x25519.X25519PublicKey.from_public_bytes(bytes.fromhex(u)))
+    smuggled = PublicKey._of_parsed(
+        KeyKind.X25519, b"", b"", x25519.X25519PublicKey.from_public_bytes(bytes.fromhex(u))
+    )
     with pytest.raises(Malformed, match="all-zero"):
         own.exchange(smuggled)
 

@@ -272,7 +272,7 @@ def test_small_order_is_refused_at_every_place_where_a_key_enters_a_dh(u: bytes)
 @pytest.mark.parametrize("u", SMALL_ORDER, ids=lambda u: u.hex()[:8])
 def test_all_zero_secret_is_refused_at_every_dh_of_both_ends(u: bytes) -> None:
     """A key that came past the decoder all the same, as a damaged store would let one."""
-    hostile = PublicKey._of_own(KeyKind.X25519, u, X25519PublicKey.from_public_bytes(u))
+    hostile = PublicKey._of_parsed(KeyKind.X25519, u, b"\x02" + u, X25519PublicKey.from_public_bytes(u))
     alice, bob = ALICE[Suite.CLASSICAL], BOB[Suite.CLASSICAL]
     for key in (bob.spk.dh, bob.agreement, alice.agreement, AgreementKey.generate()):
         with pytest.raises(Malformed, match="all-zero"):
