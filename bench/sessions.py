@@ -45,6 +45,7 @@ PLAINTEXT = secrets.token_bytes(1024)
 PADDED = pad(PLAINTEXT)
 ROUNDS = 200
 PER_ROUND = 50
+LONG = 1000  # rounds of one call, for steps long enough to be timed alone
 MANY = 10_000
 SHA256 = hashes.SHA256()
 INFO = b"\x81\x70holdfast/v1/msg."
@@ -257,16 +258,20 @@ def steps() -> list[dict[str, str]]:
     rows = [_row("session: encrypt 1 KiB (at most 1.15)", *best(lambda: hers.encrypt(PLAINTEXT), encrypt_primitives))]
     prepare, decrypt = messages_in_order(*pair())
     rows.append(_row("session: decrypt 1 KiB in order (1.3)", *best(decrypt, decrypt_primitives, before=prepare)))
-    rows.append(_row("session: initiate, hybrid (1.15)", *best(world.initiate, initiate_primitives, per=5)))
-    rows.append(_row("session: verify a bundle and initiate", *best(world.begin, begin_primitives, per=5)))
-    rows.append(_row("session: respond, hybrid (1.15)", *best(world.respond, respond_primitives, per=5)))
+    rows.append(
+        _row("session: initiate, hybrid (1.15)", *best(world.initiate, initiate_primitives, rounds=LONG, per=1))
+    )
+    rows.append(_row("session: verify a bundle and initiate", *best(world.begin, begin_primitives, rounds=LONG, per=1)))
+    rows.append(_row("session: respond, hybrid (1.15)", *best(world.respond, respond_primitives, rounds=LONG, per=1)))
     a, b = pair()
 
     def round_trip() -> None:
         b.decrypt(a.encrypt(PLAINTEXT), now=NOW)
         a.decrypt(b.encrypt(PLAINTEXT), now=NOW)
 
-    rows.append(_row("session: round trip, two DH steps (1.15)", *best(round_trip, round_trip_primitives, per=5)))
+    rows.append(
+        _row("session: round trip, two DH steps (1.15)", *best(round_trip, round_trip_primitives, rounds=LONG, per=1))
+    )
     ours, floor = best(world.batch, batch_primitives, rounds=15, per=1)
     rows.append(row("session: 100 hybrid one-time keys (9 ms)", ours, floor, "ms", scale=1e3))
     tested = f"{(floor - untested_batch()) * 1e3:.2f} ms"
