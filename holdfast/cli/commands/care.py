@@ -70,6 +70,8 @@ def maintain(
         put_away = standing.seen(account) if seen else 0
         with shell.working("Doing what is due"):
             report = maintenance.maintain(account)
+    told = {one.item for one in report if one.outcome is not Outcome.NOTHING}
+    idle = [one.item for one in report if one.item not in told]
     shell.show(
         {
             "items": [
@@ -79,7 +81,7 @@ def maintain(
             "put_away": put_away,
         },
         *(line for one in report if one.outcome is not Outcome.NOTHING for line in _lines(one)),
-        f"[dim]Nothing was due for: {', '.join(one.item for one in report if one.outcome is Outcome.NOTHING)}.[/]",
+        f"[dim]Nothing was due for: {', '.join(idle)}.[/]",
     )
     if any(one.outcome is Outcome.FAILED for one in report):
         raise typer.Exit(Exit.FAILED)
