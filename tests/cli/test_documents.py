@@ -64,6 +64,16 @@ def run(*command: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+PAGE = re.compile(r"[(`\s](?:docs/)?((?:formats/)?[a-z0-9-]+\.md)[)`\s,.;:#]")
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=lambda path: str(path.relative_to(PROJECT)))
+def test_no_text_names_a_page_that_is_not_there(path: Path) -> None:
+    places = (path.parent, PROJECT / "docs", PROJECT / "docs" / "formats")
+    named = set(PAGE.findall(path.read_text()))
+    assert [one for one in named if not any((place / one).is_file() for place in places)] == []
+
+
 def test_man_page_and_command_page_are_those_of_the_command() -> None:
     done = run("docs/manual.py", "--check")
     assert done.returncode == 0, done.stderr

@@ -9,19 +9,41 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from tests.published import chains, contacts, content, doors, export, handshake, pairing, phrases, ratchet
+from tests.published import (
+    archive,
+    chains,
+    contacts,
+    content,
+    doors,
+    escrow,
+    export,
+    handshake,
+    log,
+    pairing,
+    phrases,
+    prekeys,
+    ratchet,
+    requests,
+    statements,
+)
 
 VECTORS: Final = Path(__file__).parents[1] / "vectors" / "holdfast"
 FILES: Final[dict[str, Callable[[], dict[str, object]]]] = {
+    "archive": archive.write,
     "chains": chains.write,
     "contacts": contacts.write,
     "content": content.write,
     "doors": doors.write,
+    "escrow": escrow.write,
     "export": export.write,
     "handshake": handshake.write,
+    "log": log.write,
     "pairing": pairing.write,
     "phrases": phrases.write,
+    "prekeys": prekeys.write,
     "ratchet": ratchet.write,
+    "requests": requests.write,
+    "statements": statements.write,
 }
 
 
