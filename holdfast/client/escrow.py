@@ -9,20 +9,29 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 from uuid import UUID
 
 from holdfast.client import chains, deposits, tenant
 from holdfast.client.account import Account
 from holdfast.client.errors import ConsentNeeded, TrustRefused
 from holdfast.client.state import Generation
+from holdfast.core.cases import Case
 from holdfast.core.cose import Purpose, Sign1, sign
 from holdfast.core.deposit import DepositTerms, build_deposit
-from holdfast.core.encoding import b64u
+from holdfast.core.encoding import b64u, encode
 from holdfast.core.payloads import Header
 from holdfast.core.policy import DepositRule
+from holdfast.core.secret import SecretBytes
 from holdfast.core.statements import Consent, DepositStatement
 from holdfast.core.trust import pin_words
+
+# Under which policy and escrow key everything here is in escrow; and the cases whose openings were taken note of.
+_UNDER: Final = ("escrow", b"under")
+_OPENED: Final = "opened-case"
+_OPENED_STATES: Final = frozenset({"released", "collected", "rotated", "sealed", "closed"})
 
 # The wording is fixed: what a tenant or a server could write here would be read as the product's own word.
 _TEXT = """Escrow of your archive keys
@@ -38,7 +47,10 @@ _TEXT = """Escrow of your archive keys
 
 @dataclass(frozen=True)
 class Status:
-    """Where a person stands. consent: "given", "refused", "for an older policy" or "not asked"."""
+    """Where a person stands. consent: "given", "refused", "for an older policy" or "not asked".
+
+    stale: generations in escrow under an older policy or escrow key only, until they are deposited again.
+    """
 
     policy_version: int
     m: int
@@ -46,6 +58,7 @@ class Status:
     escrow_key_version: int
     consent: str
     generations: list[Generation]
+    stale: list[int]
     missing_on_server: list[int]
     foreign_on_server: list[UUID]
 
@@ -91,27 +104,117 @@ def consent(account: Account, *, agreed: bool = True) -> bytes:
     return signed.payload_hash
 
 
-def deposit_missing(account: Account) -> list[Generation]:
-    """Deposit every archive key of this device that is not in escrow yet; returns those deposited now.
+def due(account: Account) -> list[Generation]:
+    """Return the archive keys of this device that should be deposited: those not in escrow yet, and the stale ones."""
+    missing = [one for one in account.state.generations if not one.deposit_id and not one.is_exposed]
+    return [*missing, *_stale(account)]
 
-    Raises ConsentNeeded without the person's yes to the newest policy.
+
+def asks_again(account: Account) -> bool:
+    """Whether the person agreed to escrow before, and the policy has changed since: only she can say it again."""
+    return _consent_standing(account) == "for an older policy"
+
+
+def deposit_missing(account: Account) -> list[Generation]:
+    """Deposit every archive key that is `due`; returns those deposited now.
+
+    What another device of the person has deposited under the policy and key of now is taken over as it is. Raises
+    ConsentNeeded without the person's yes to the newest policy, TrustRefused when policy or key have run out.
     """
     if not has_consented(account):
         raise ConsentNeeded(
-            "Your consent to the escrow of your archive keys is missing.",
+            "Your organisation's escrow policy has changed since you agreed to it."
+            if asks_again(account)
+            else "Your consent to the escrow of your archive keys is missing.",
             way_out="Read it and decide: holdfast escrow deposit",
         )
+    tenant.require_in_force(account)
     state = chains.refresh(account)
     announced = {one.generation: one.commitment for one in state.generations} if state else {}
     done = []
-    for generation in account.state.generations:
-        if generation.deposit_id or generation.is_exposed:
-            continue
+    for generation in due(account):
         if announced.get(generation.number) != generation.commitment:
             raise TrustRefused(f"Your account chain does not announce generation {generation.number}.")
-        _deposit(account, generation)
-        done.append(generation)
+        if not (generation.deposit_id and _take_over(account, generation)):
+            _deposit(account, generation)
+            done.append(generation)
+    account.store.put(*_UNDER, _under(account))
     return done
+
+
+def _under(account: Account) -> SecretBytes:
+    return SecretBytes(encode([account.trusted.newest.hash, account.escrow_key.hash]))
+
+
+def _stale(account: Account) -> list[Generation]:
+    """Return what was deposited under another policy or escrow key than those of now, before it was renewed."""
+    kept = account.store.get(*_UNDER)
+    if kept is None:
+        first = account.trusted.newest.policy.version == account.escrow_key.statement.version == 1
+        is_renewed = first
+    else:
+        is_renewed = kept == _under(account)
+    return [] if is_renewed else [one for one in account.state.generations if one.deposit_id and not one.is_exposed]
+
+
+def _take_over(account: Account, generation: Generation) -> bool:
+    """Take over a deposit of this generation under the policy and key of now, if a device of the person made one."""
+    shown = [
+        (row.identifier("deposit_id"), row.octets("record_hash", 32))
+        for row in account.api.get("escrow/deposits").many("deposits")
+        if row.number("generation") == generation.number
+    ]
+    subject = deposits.subject_of(account, account.user)
+    for deposit_id, record_hash in shown:
+        try:
+            found = deposits.fetch(account, subject, deposit_id=deposit_id, record_hash=record_hash)
+        except TrustRefused:
+            continue  # `status` names it
+        header = found.deposit.header
+        now = (account.trusted.newest.hash, account.escrow_key.hash)
+        if (header.policy_hash, header.escrow_key_hash) == now and not found.is_from_revoked:
+            generation.deposit_id, generation.record_hash = deposit_id, record_hash
+            account.save()
+            return True
+    return False
+
+
+def note_openings(account: Account) -> list[int]:
+    """Mark the archive keys that cases have opened, and return the generations newly marked.
+
+    The server's word is enough here, as it can make this device no less careful: a marked key is not used again, and
+    is followed by a fresh one (FAULTS F22). Each case is looked at once.
+    """
+    marked = []
+    for case_id in _opened(account):
+        answer = account.api.get(f"cases/{UUID(bytes=case_id)}")
+        case = Case.from_payload(Sign1.parse(answer.octets("statement")).payload)
+        numbers = {_generation_of(account, *one) for one in case.deposits}
+        with account.store.transaction():
+            for generation in account.state.generations:
+                if generation.number in numbers and not generation.is_exposed:
+                    generation.is_exposed = True
+                    marked.append(generation.number)
+            account.store.put(_OPENED, case_id, SecretBytes(b"\x01"))
+            account.save()
+    return sorted(marked)
+
+
+def _opened(account: Account) -> Iterator[bytes]:
+    for row in account.api.get("cases").many("cases"):
+        case_id = row.identifier("case_id")
+        is_new = row.text("state") in _OPENED_STATES and account.store.get(_OPENED, case_id) is None
+        if is_new and row.identifier("subject") == account.user:
+            yield case_id
+
+
+def _generation_of(account: Account, deposit_id: bytes, record_hash: bytes) -> int:
+    for generation in account.state.generations:
+        if generation.deposit_id == deposit_id:
+            return generation.number
+    # Deposited by another device, or before it was renewed.
+    subject = deposits.subject_of(account, account.user)
+    return deposits.fetch(account, subject, deposit_id=deposit_id, record_hash=record_hash).generation
 
 
 def _deposit(account: Account, generation: Generation) -> None:
@@ -160,6 +263,7 @@ def status(account: Account) -> Status:
         escrow_key_version=account.escrow_key.statement.version,
         consent=_consent_standing(account),
         generations=account.state.generations,
+        stale=[one.number for one in _stale(account)],
         missing_on_server=missing,
         foreign_on_server=_foreign(account, {key: shown[key] for key in shown.keys() - mine.keys()}),
     )

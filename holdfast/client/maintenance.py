@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Final
 
 from holdfast.client import (
@@ -120,6 +121,14 @@ def _tenant(account: Account) -> Iterator[Done]:
         yield done("organisation", f"Your organisation's policy is now version {change.policy_now}, as it signed it.")
     if change.key_now > change.key_before:
         yield done("organisation", f"Accepted escrow key version {change.key_now}, signed by root and officers.")
+    for ending in tenant.endings(account):
+        day = datetime.fromtimestamp(ending.at, UTC).date()
+        said = f"ran out on {day}" if ending.has_ended else f"runs out on {day}"
+        yield needs_you(
+            "organisation",
+            f"Your organisation's {ending.what} {said}.",
+            "Tell your officers to sign a new one. Nothing is deposited under it 30 days after it has run out.",
+        )
 
 
 def _key_log(account: Account) -> Iterator[Done]:
@@ -170,6 +179,12 @@ def _old_keys(account: Account) -> Iterator[Done]:
 # Archive, escrow and backup
 
 
+def _openings(account: Account) -> Iterator[Done]:
+    if opened := escrow.note_openings(account):
+        numbers = ", ".join(map(str, opened))
+        yield done("openings", f"A case has opened your archive keys of generation {numbers}: they are not used again.")
+
+
 def _archive(account: Account) -> Iterator[Done]:
     # Who has never encrypted a file has no archive, and needs no key for one.
     if not account.chain.generations:
@@ -186,16 +201,16 @@ def _archive(account: Account) -> Iterator[Done]:
 
 
 def _deposits(account: Account) -> Iterator[Done]:
-    waiting = [one for one in account.state.generations if not one.deposit_id and not one.is_exposed]
-    if not waiting:
+    if not escrow.due(account):
         return
     try:
         deposited = escrow.deposit_missing(account)
     except ConsentNeeded as error:
-        if escrow.must_deposit_first(account):
+        if escrow.must_deposit_first(account) or escrow.asks_again(account):
             yield needs_you("escrow", str(error), error.way_out)
         return
-    yield done("escrow", f"Deposited {len(deposited)} archive keys, as you agreed.")
+    if deposited:
+        yield done("escrow", f"Deposited {len(deposited)} archive keys, as you agreed.")
 
 
 def _vault(account: Account) -> Iterator[Done]:
@@ -218,6 +233,7 @@ _ITEMS: Final = (
     _Item("key log", _key_log),
     _Item("rotation", _rotation),
     _Item("recovery key", _recovery_key),
+    _Item("openings", _openings),
     _Item("archive", _archive),
     _Item("escrow", _deposits),
     _Item("backup", _vault),

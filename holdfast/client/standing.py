@@ -18,6 +18,7 @@ from holdfast.client import doors, evidence, key_log, letters, messages, officer
 from holdfast.client.account import Account
 
 _CASE_OVER: Final = frozenset({"closed", "denied", "vetoed", "expired", "cancelled"})
+_CASE_OPENED: Final = frozenset({"released", "collected", "rotated", "sealed"})
 
 
 _NOT_YOU: Final = "If that was not you: holdfast devices revoke {device_id}, and tell your officers. "
@@ -135,12 +136,19 @@ def of_requests(account: Account) -> Iterator[Done]:
 
 
 def of_cases(account: Account) -> Iterator[Done]:
-    """Name the open cases that would open the own archive."""
+    """Name the cases that would open the own archive, or have."""
     for case in officer.listed(account):
-        if case.subject.bytes == account.user and case.state not in _CASE_OVER:
+        if case.subject.bytes != account.user or case.state in _CASE_OVER:
+            continue
+        named = f"case {case.case_id} ({case.purpose}, {case.state})"
+        if case.state in _CASE_OPENED:
+            yield needs_you(
+                "escrow", f"Your archive keys were opened: {named}.", "If you do not know why: ask your officers."
+            )
+        else:
             yield needs_you(
                 "escrow",
-                f"Officers are asked to open your archive keys: case {case.case_id} ({case.purpose}, {case.state}).",
+                f"Officers are asked to open your archive keys: {named}.",
                 f"If you did not ask for it: holdfast recover escrow veto {case.case_id}, and tell your officers.",
             )
 

@@ -8,7 +8,9 @@ Does not ask for consent: a key accepted here is known, and used only under the 
 from __future__ import annotations
 
 import hmac
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 
 from holdfast.client.account import Account, read_many, root_key_of
 from holdfast.client.answers import Answer
@@ -21,6 +23,21 @@ from holdfast.core.trust import SignedTenantKey, pin_words, root_pin, verify_esc
 _LOOK_INTO = (
     "Do not go on. Show this to your security officers: somebody answers in your server's name, or a pin is wrong."
 )
+
+
+# ESCROW, Officers change: an alarm 30 days before policy or key run out, and 30 days of grace after.
+NOTICE_SECONDS: Final = 30 * 86_400
+GRACE_SECONDS: Final = 30 * 86_400
+
+
+@dataclass(frozen=True)
+class Ending:
+    """The policy or the escrow key in force, when it runs out soon or has. at: UTC seconds; is_over: also its grace."""
+
+    what: str
+    at: int
+    has_ended: bool
+    is_over: bool
 
 
 @dataclass(frozen=True)
@@ -69,6 +86,29 @@ def refresh(account: Account) -> TrustChange:
         key_before=before[1],
         key_now=len(trust.escrow_keys),
     )
+
+
+def endings(account: Account) -> Iterator[Ending]:
+    """Name what runs out within 30 days, or has, by the later of this machine's clock and the server's."""
+    now = account.api.clock.latest()
+    headers = {
+        "escrow policy": account.trusted.newest.policy.header,
+        "escrow key": account.escrow_key.statement.header,
+    }
+    for what, header in headers.items():
+        end = header.expires_at
+        if end and now > end - NOTICE_SECONDS:
+            yield Ending(what, end, has_ended=now > end, is_over=now > end + GRACE_SECONDS)
+
+
+def require_in_force(account: Account) -> None:
+    """Raise TrustRefused when the policy or the escrow key ran out more than 30 days ago: nothing is sealed to it."""
+    for ending in endings(account):
+        if ending.is_over:
+            raise TrustRefused(
+                f"Your organisation's {ending.what} has run out, and its grace period with it.",
+                way_out="Nothing is lost: what is deposited stays. Tell your officers to sign a new one.",
+            )
 
 
 def accept_escrow_key(account: Account, history: list[bytes]) -> SignedTenantKey[EscrowKey]:

@@ -16,6 +16,7 @@ from holdfast.cli.exits import Exit
 from holdfast.cli.page import command
 from holdfast.cli.shell import shell_of, shown
 from holdfast.client import escrow
+from holdfast.client.state import Generation
 from holdfast.core.trust import pin_words
 
 app = typer.Typer(help="Escrow of your archive keys.", no_args_is_help=True)
@@ -47,21 +48,57 @@ def status(context: typer.Context) -> None:
                 {"generation": one.number, "deposit_id": UUID(bytes=one.deposit_id) if one.deposit_id else None}
                 for one in found.generations
             ],
+            "stale": found.stale,
             "missing_on_server": found.missing_on_server,
             "foreign_on_server": [str(one) for one in found.foreign_on_server],
         },
         f"Policy version {found.policy_version}: {found.m} of {found.n} officers, with the HSM, can open your archive.",
         f"  Your tenant:   {shown(words)}{'  [yellow](trusted on first use)[/]' if is_tofu else ''}",
         f"  Your consent:  {found.consent}",
-        *(
-            f"  Generation {one.number}: " + ("deposited" if one.deposit_id else "[yellow]not deposited[/]")
-            for one in found.generations
-        ),
+        *(f"  Generation {one.number}: {_standing(one, found.stale)}" for one in found.generations),
         *(
             f"  [bold red]✗[/] The server no longer shows the deposit of generation {g}."
             for g in found.missing_on_server
         ),
         *(f"  [bold red]✗[/] Deposit {one} is not one of yours." for one in found.foreign_on_server),
+    )
+
+
+def _standing(one: Generation, stale: list[int]) -> str:
+    if one.is_exposed:
+        return "opened by a case, and not used any more"
+    if not one.deposit_id:
+        return "[yellow]not deposited[/]"
+    return "[yellow]deposited, under an older policy or key[/]" if one.number in stale else "deposited"
+
+
+@command(
+    app,
+    "refuse",
+    asks="whether you mean it, after saying what stays as it is.",
+    changes="your signed no is with the server; nothing is deposited for you until you agree again.",
+    exits={Exit.ASK_PERSON: "nobody said so, so nothing was changed"},
+    examples=[("holdfast escrow refuse", "Say no, or take back an earlier yes.")],
+)
+def refuse(context: typer.Context, yes: Yes = False) -> None:
+    """Say no to escrow, or take an earlier yes back.
+
+    What is deposited stays deposited: the officers of its policy can go on opening it. Keys made from now on are not
+    deposited. Where your organisation requires escrow, you cannot encrypt files under new keys without it.
+    """
+    shell = shell_of(context)
+    with shell.account() as account:
+        escrow.prepare(account)
+        kept = [one.number for one in account.state.generations if one.deposit_id]
+        stays = f"What is deposited stays readable to officers: generations {', '.join(map(str, kept))}."
+        shell.note(stays if kept else "Nothing of yours is deposited from this device.")
+        if escrow.must_deposit_first(account):
+            shell.note("Your organisation requires escrow: without it you cannot encrypt files under new keys.")
+        shell.confirm("Do you refuse the escrow of your archive keys?", is_given=yes)
+        escrow.consent(account, agreed=False)
+    shell.show(
+        {"consent": "refused", "stays_deposited": kept},
+        "[bold green]✓[/] Nothing more is deposited for you. You can agree again at any time: holdfast escrow deposit",
     )
 
 
