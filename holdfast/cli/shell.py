@@ -77,13 +77,17 @@ class Shell:
     # Results out
 
     def show(self, result: Mapping[str, Any], *lines: str) -> None:
-        """Print a result: the mapping as JSON, or the lines for people (rich markup; escape what others wrote)."""
+        """Print a result: the mapping as JSON, or the lines for people (rich markup; escape what others wrote).
+
+        Whoever reads a pipe has it at once: a command may go on to wait for what is done with it.
+        """
         if self.is_json:
-            print(json.dumps(result, default=_plain, ensure_ascii=False))
+            print(json.dumps(result, default=_plain, ensure_ascii=False), flush=True)
             return
         console = Console(highlight=False, soft_wrap=True)
         for line in lines:
             console.print(line)
+        sys.stdout.flush()
 
     def note(self, line: str) -> None:
         """Say something on the way, on standard error, to people only."""

@@ -7,6 +7,7 @@ The phrase is walked in docs/quickstart.md, and escrow in the demo; here are pai
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -44,9 +45,12 @@ class Ways(Walk):
     def start(self, who: Person, *arguments: str) -> subprocess.Popen[str]:
         """Start a command that waits for another one."""
         command = [sys.executable, "-m", "holdfast.cli", "--json", "--profile", str(who.profile)]
+        # A pipe is buffered unless the command flushes; the environment of the tests must not do that for it.
+        buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
         return subprocess.Popen(
             [*command, "--passphrase-file", str(who.passphrase), *arguments],
             cwd=PROJECT,
+            env=buffered,
             text=True,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
