@@ -67,13 +67,14 @@ def active_successor(device_id: UUID) -> Device | None:
     return cast("Device | None", rows.order_by("-activated_at", "id").first())
 
 
-def reachable_devices(user_id: UUID) -> list[UUID]:
-    """Return the devices that can be written to: listed in the user's chain, with a signed pre-key published.
+def reachable_devices(user_id: UUID) -> dict[UUID, int]:
+    """Return the devices that can be written to, with the time at which their signed pre-key expires (0: never).
 
-    The same that a claim answers with. A device that was just added and has published nothing keeps nobody waiting.
+    They are listed in the user's chain and have a signed pre-key published: the same that a claim answers with. A
+    device that was just added and has published nothing keeps nobody waiting.
     """
     rows = Device.objects.filter(user_id=user_id, state=DeviceState.ACTIVE, signed_pre_keys__is_current=True)
-    return list(rows.values_list("id", flat=True))
+    return dict(rows.values_list("id", "signed_pre_keys__expires_at"))
 
 
 def own_device_for_reading(actor: Actor, device_id: UUID) -> Device:

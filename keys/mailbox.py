@@ -32,6 +32,8 @@ MAX_MESSAGES: Final = 2_000
 MAX_OCTETS: Final = 64 * 1024 * 1024
 LIFE: Final = timedelta(days=30)
 HOUR: Final = 3600
+# By as much may a sender's clock be behind, and take a pre-key for valid that is not any more.
+CLOCK_LEEWAY_SECONDS: Final = 300
 _SWEEP_BATCH: Final = 500
 
 
@@ -65,8 +67,13 @@ def send(
             head=b64u(bytes(head.head)),
             seq=head.seq,
         )
-    expected = set(access.reachable_devices(user_id)) - {actor.id}
-    if sorted(one.device_id for one in envelopes) != sorted(expected):
+    sent = {one.device_id for one in envelopes}
+    reachable = {one: end for one, end in access.reachable_devices(user_id).items() if one != actor.id}
+    # With a device that was off until its pre-key expired nobody can begin a session: it must not keep its owner from
+    # being written to. Whoever has a session with it goes on using it.
+    soon = int(timezone.now().timestamp()) + CLOCK_LEEWAY_SECONDS
+    required = {one for one, end in reachable.items() if not end or end > soon}
+    if len(sent) != len(envelopes) or not required <= sent <= reachable.keys():
         raise EnvelopesMismatch(
             "Send one envelope for each active device of the user that has published its pre-keys, and none for the "
             "device that sends. Claim again, then encrypt for those that are answered.",

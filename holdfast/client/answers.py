@@ -31,6 +31,9 @@ def parse(body: bytes) -> Answer:
             parse_constant=_refuse_number,
             parse_float=_finite,
         )
+        if b"\\u" in body:
+            # Half a surrogate pair is text in JSON and nowhere else: it could be neither kept nor shown.
+            json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
         raise AnswerRefused("The server's answer is not JSON of the strict kind.") from None
     if not isinstance(value, dict) or _depth(value) > _MAX_DEPTH:
@@ -116,11 +119,14 @@ class Answer:
         return parsed.bytes
 
     def time(self, name: str) -> int:
-        """Return UTC seconds of an RFC 3339 time to the second."""
+        """Return UTC seconds of an RFC 3339 time to the second, from 1970 on."""
         try:
-            return parse_time(self.text(name))
+            seconds = parse_time(self.text(name))
         except ValueError:
-            raise self._refuse(name, "is not a time like 2026-11-24T10:00:00Z") from None
+            seconds = -1
+        if seconds < 0:
+            raise self._refuse(name, "is not a time like 2026-11-24T10:00:00Z")
+        return seconds
 
     def one(self, name: str) -> Answer:
         """Return an object inside this one."""

@@ -19,7 +19,7 @@ from holdfast.client.errors import Problem, TrustRefused
 from holdfast.core.bundle import OneTimePart, PreKeyBundle, VerifiedBundle, verify_bundle
 from holdfast.core.chain import ChainState
 from holdfast.core.cose import Sign1
-from holdfast.core.errors import HoldfastError
+from holdfast.core.errors import Expired, HoldfastError
 from holdfast.core.suites import Suite
 
 Refresh = Callable[[Account, bytes], ChainState]
@@ -28,6 +28,11 @@ _WAY_OUT: Final = (
     "Nothing was sent. Try again later; if it stays so, the server hands out keys that are not this person's: tell "
     "your officers."
 )
+_EXPIRED: Final = "Ask the person to run `holdfast maintain` on that device, which publishes fresh keys."
+
+
+class ExpiredBundle(TrustRefused):
+    """A bundle whose signatures hold and whose time is over: its device was off, or a newer one is withheld."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +82,8 @@ def claim_devices(
     """Claim a bundle of some devices (16 bytes each) of the user of a verified chain, or of all: None.
 
     refresh: fetches the chain when she added or revoked a device in between. Returns the chain that the bundles were
-    held against, and fewer of them than were asked for when a device has published none. Raises as `claim` does.
+    held against, and fewer of them than were asked for when a device has published none, or was off until what it had
+    published expired. Raises as `claim` does.
     """
     if devices is None or len(devices) > 1:
         answer = account.api.post(f"users/{UUID(bytes=state.user)}/claim", {})
@@ -93,9 +99,17 @@ def claim_devices(
             "The bundles name an account chain that the server does not show.",
             way_out="Try again later; if it stays so, tell your officers that the server hides part of a chain.",
         )
-    found = [_verified(account, state, device, row) for device, row in named]
-    if len({one.device for one in found}) != len(found):
+    if len({device for device, _ in named}) != len(named):
         raise TrustRefused("The server sent two bundles of one device.", way_out=_WAY_OUT)
+    found, expired = [], []
+    for device, row in named:
+        try:
+            found.append(_verified(account, state, device, row))
+        except ExpiredBundle as error:
+            # It was off until its pre-key expired: it has no keys now, and must not speak for the others.
+            expired.append(error)
+    if devices is None and expired and not found:
+        raise expired[0]
     _pin_suite(account, state, [one.suite for one in found], is_whole=devices is None)
     return state, [one for one in found if devices is None or one.device.bytes in devices]
 
@@ -142,6 +156,8 @@ def _verified(account: Account, state: ChainState, device_id: bytes, row: Answer
             now=account.api.clock.latest(),
             pinned_suite=pinned_suite(account, state.user),
         )
+    except Expired as error:
+        raise ExpiredBundle(f"A bundle is not to be used: {error}.", way_out=_EXPIRED) from error
     except HoldfastError as error:
         raise TrustRefused(f"A bundle is not to be trusted: {error}.", way_out=_WAY_OUT) from error
     return ClaimedBundle(UUID(bytes=device_id), keys)

@@ -58,13 +58,18 @@ def maintain(account: Account) -> list[Done]:
     report: list[Done] = []
     is_reachable = True
     for item in _ITEMS:
-        if item.needs_active and not account.device.is_active:
+        if item.needs_active and not account.device.is_active and not _is_replaced(account, item):
             continue
         if item.is_online and not is_reachable:
             continue
         found, is_reachable = _run(account, item, is_reachable)
         report += found
     return report
+
+
+def _is_replaced(account: Account, item: _Item) -> bool:
+    """Whether this is the rotation, and it has replaced this device's keys in the chain but not yet on this device."""
+    return item.run is _rotation and any(not one.is_done for one in rotation.listed(account))
 
 
 def _run(account: Account, item: _Item, is_reachable: bool) -> tuple[list[Done], bool]:

@@ -47,7 +47,7 @@ class Row:
     """One message in the outbox. key: of the row. act: the idempotency key, another one for each time it is encrypted.
 
     head: the chain head that it was encrypted for. plaintext: the content, should it have to be encrypted anew.
-    content: large ciphertext, or b"".
+    content: large ciphertext, or b"". device: of one's own, in whose sessions it is encrypted.
     """
 
     key: bytes
@@ -58,6 +58,7 @@ class Row:
     plaintext: bytes
     content: bytes
     envelopes: tuple[tuple[bytes, bytes], ...]
+    device: bytes
 
     def document(self) -> dict[str, Any]:
         """Return what is posted."""
@@ -68,7 +69,8 @@ class Row:
     def save(self, account: Account) -> None:
         """Write the row, in the transaction that writes the sessions it was encrypted with."""
         envelopes: list[Encodable] = [[device, message] for device, message in self.envelopes]
-        value = encode([self.act, self.queued_at, self.user, self.head, self.plaintext, self.content, envelopes])
+        parts: list[Encodable] = [self.act, self.queued_at, self.user, self.head, self.plaintext, self.content]
+        value = encode([*parts, envelopes, self.device])
         account.store.put(OUTBOX, self.key, SecretBytes(value))
 
     @classmethod
@@ -76,7 +78,7 @@ class Row:
         """Read a row."""
         kept = account.store.get(OUTBOX, key)
         assert kept is not None
-        row = Fields.of_row(decode(kept.reveal(), max_size=_MAX_ROW), "outbox", 7)
+        row = Fields.of_row(decode(kept.reveal(), max_size=_MAX_ROW), "outbox", 8)
         pairs = [Fields.of_row(one, "envelope", 2) for one in row.array(6)]
         return cls(
             key=key,
@@ -87,6 +89,7 @@ class Row:
             plaintext=row.octets(4),
             content=row.octets(5),
             envelopes=tuple((one.octets(0, 16), one.octets(1)) for one in pairs),
+            device=row.octets(7, 16),
         )
 
 
@@ -179,6 +182,7 @@ def queue(
         plaintext=plaintext,
         content=content,
         envelopes=tuple(envelopes),
+        device=account.device.id,
     )
     row.save(account)
     return row.key
@@ -208,6 +212,9 @@ def flush(account: Account) -> Flushed:
 
 
 def _send(account: Account, row: Row) -> list[bytes]:
+    if row.device != account.device.id:
+        # It has waited, and the keys of this device were replaced: nobody has its session with the new device.
+        row = _anew(account, row, is_same_fine=True)
     if not peers.is_fresh(account, row.user) and _refresh(account, row.user).head != row.head:
         # It has waited, and its recipient's devices have changed: a server that took it as it is would get it wrong.
         row = _anew(account, row)
@@ -227,13 +234,16 @@ def _send(account: Account, row: Row) -> list[bytes]:
     )
 
 
-def _anew(account: Account, row: Row) -> Row:
-    """Encrypt a message again for the devices that its recipient has now. The answer's own head is not looked at."""
+def _anew(account: Account, row: Row, *, is_same_fine: bool = False) -> Row:
+    """Encrypt a message again for the devices that its recipient has now. The answer's own head is not looked at.
+
+    is_same_fine: also when they are those it was encrypted for. Otherwise the server is not believed that it was not.
+    """
     peers.expire(account, row.user)
     ready = prepare(account, row.user)
     before = {device for device, _ in row.envelopes}
     after = {one for one in ready.state.devices if one != account.device.id} - set(ready.without_keys)
-    if ready.state.head == row.head and before == after:
+    if not is_same_fine and ready.state.head == row.head and before == after:
         raise TrustRefused(
             "The server says that the recipient's devices have changed, but shows no change.",
             way_out=_ENDLESS,

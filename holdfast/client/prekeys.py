@@ -30,6 +30,7 @@ from holdfast.client.prekey_rows import (
 from holdfast.core.bundle import PrivatePreKey, build_batch
 from holdfast.core.cose import Purpose, Sign1, sign
 from holdfast.core.encoding import Encodable, b64u, decode, label
+from holdfast.core.payloads import MAX_U32
 from holdfast.core.prekeys import BatchStatement, SignedPreKey
 from holdfast.core.secret import SecretBytes
 from holdfast.core.session import OwnPreKey
@@ -47,6 +48,8 @@ KEEP_SECONDS: Final = LIFE_SECONDS + KEEP_REPLACED_SECONDS
 MOST_GONE: Final = 10_000
 # How far ids jump when the server says that they were used: a profile restored from a backup counts from too low.
 _JUMP: Final = 10_000
+# More than any server keeps for one device, and few enough that what is noted of them fits its row.
+_MOST_HELD: Final = 10_000
 _JUMPS: Final = 5
 _REUSED: Final = ("pre-key-id-reused", "pre-key-older")
 
@@ -272,6 +275,8 @@ def fetch_held(account: Account) -> Held:
     answer = account.api.post(f"devices/{account.device_text}/check", {})
     batches = [_held_batch(row) for row in answer.many("batches")]
     key_ids = [key_id for _, ids in batches for key_id in ids]
+    if len(key_ids) > _MOST_HELD or any(key_id > MAX_U32 for key_id in key_ids):
+        raise AnswerRefused("The server names more pre-keys of this device than there can be.")
     signed_hash = answer.octets("signed_pre_key_hash")
     rows: list[Encodable] = [[batch_id, list[Encodable](ids)] for batch_id, ids in batches]
     digest = hashlib.sha256(label("server-holds", account.device.id, signed_hash, rows)).digest()

@@ -57,6 +57,8 @@ EVENT_PAUSE_SECONDS: Final = 86_400
 _PARTS: Final = {IDENTITY: Part.IDENTITY, DEVICE: Part.DEVICE, VAULT: Part.VAULT, ARCHIVE: Part.ARCHIVE}
 _RETIRED: Final = "retired-key"
 _RACES: Final = 5
+# An interrupted rotation may be taken up a day later: its entries are then signed with the date of that day.
+_SIGNED_FOR_SECONDS: Final = 600
 
 
 @dataclass(frozen=True)
@@ -270,7 +272,9 @@ def _extend(account: Account, rotation: Rotation) -> None:
         made = [Entry.parse(one) for one in rotation.entries]
         if made[-1].hash in state.hashes:
             return
-        if state.head != rotation.head:
+        is_old = account.api.clock.now() - made[0].header.issued_at > _SIGNED_FOR_SECONDS
+        if state.head != rotation.head or is_old:
+            # The server takes no entry that is dated long ago; those signed before are not in the chain.
             _sign_on(account, rotation, state)
             made = [Entry.parse(one) for one in rotation.entries]
         chains.require_extends(account, state, made)
@@ -327,6 +331,9 @@ def _write_vault(account: Account, rotation: Rotation) -> None:
         return
     if not len(rotation.vault.key):
         vault.save(account)
+        if rotation.old_device:
+            # What the old device sent about an earlier change is not believed any more: it has been revoked.
+            pairing.sync(account)
         return
     try:
         vault.begin_epoch(account, key=rotation.vault.key, epoch=rotation.vault.epoch)

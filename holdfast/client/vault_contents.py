@@ -31,6 +31,8 @@ HELD_SHARE: Final = "held-share"
 TRUSTED_SET: Final = "trusted-set"
 DOOR: Final = "door"
 CARRIED: Final = (KNOWN_DEVICE, HELD_SHARE, TRUSTED_SET, DOOR)
+# Of the vault's 1 MiB: the keys and what else is in it always have the other half.
+_CONTACTS_OCTETS: Final = 512 * 1024
 
 
 @dataclass(frozen=True)
@@ -113,12 +115,29 @@ def of(account: Account, *, next_identity: SecretBytes | None = None) -> Content
         identity_seeds=seeds,
         # A key that is not announced yet is this device's own affair: its number may go to another device.
         generations=tuple(one for one in state.generations if committed.get(one.number) == one.commitment),
-        contacts=tuple(state.contacts[user] for user in sorted(state.contacts)),
+        contacts=_fitting(state.contacts.values()),
         head=chain.head,
         checkpoints=dict(state.trust.checkpoints),
         consent=state.consent,
         rows=tuple(rows),
     )
+
+
+def _fitting(contacts: Iterable[Contact]) -> tuple[Contact, ...]:
+    """Return the contacts that the vault has room for, by user: those that were compared first, then the shortest.
+
+    Anybody of the tenant becomes a contact by one message, with a chain as long as she likes: it must not keep the
+    keys out of the vault. Who is left out stays pinned on this device.
+    """
+    room, found = _CONTACTS_OCTETS, []
+    for size, contact in sorted(
+        ((len(encode(one.to_value())), one) for one in contacts),
+        key=lambda row: (not row[1].verified, row[0], row[1].user),
+    ):
+        if size <= room:
+            room -= size
+            found.append(contact)
+    return tuple(sorted(found, key=lambda one: one.user))
 
 
 def identity_in(contents: Contents, account: Account, state: ChainState) -> SecretBytes:

@@ -37,6 +37,7 @@ class World:
 
     def profile(self, user: bytes, founder: Founder | None = None) -> Account:
         account = accounts.Account(MemoryStore(tenant=TENANT, user=user), State())
+        self.server.clock = lambda: self.now
         account.connect(URL, transport=self.server.transport(), clock=Clock(lambda: self.now))
         if founder:
             account.state.officer = OfficerKeys(founder.signing.seed(), founder.sealing.seed())

@@ -12,8 +12,10 @@ from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
-from holdfast.core.encoding import b64u
+from holdfast.core.cose import Sign1
+from holdfast.core.encoding import b64u, unb64u
 from holdfast.core.entries import Entry
+from holdfast.core.prekeys import SignedPreKey
 
 RECEIVED_AT = "2026-09-21T13:33:20Z"
 MAX_WAITING = 2000
@@ -35,6 +37,7 @@ class Mailboxes:
         self.mailboxes: dict[str, list[dict[str, Any]]] = {}
         self.contents: dict[str, str] = {}
         self.successors = {}
+        self.clock: Callable[[], int] = lambda: 0
 
     def _user(self, device: str) -> str:
         raise NotImplementedError
@@ -75,6 +78,10 @@ class Mailboxes:
 
     # Routes
 
+    def _expiry(self, device: str) -> int:
+        signed = Sign1.parse(unb64u(self.bundles[device]["signed_pre_key"]))
+        return SignedPreKey.from_payload(signed.payload).header.expires_at
+
     def send(self, asker: str, body: Any, _query: Any, user: str) -> Any:
         entries = [Entry.parse(one) for one in self.chains.get(user, [])]
         if not entries or asker not in self._listed(self._user(asker)):
@@ -82,7 +89,9 @@ class Mailboxes:
         if body["chain_head"] != b64u(entries[-1].hash):
             return refused(409, "chain-stale", head=b64u(entries[-1].hash), seq=len(entries) - 1)
         wanted = [one for one in self._listed(user) if one != asker and one in self.bundles]
-        if sorted(one["device_id"] for one in body["envelopes"]) != sorted(wanted):
+        sent = [one["device_id"] for one in body["envelopes"]]
+        required = {one for one in wanted if self._expiry(one) > self.clock()}
+        if len(set(sent)) != len(sent) or not required <= set(sent) <= set(wanted):
             return refused(422, "invalid", errors=[{"field": "envelopes", "detail": "Not the active devices."}])
         if any(len(self.mailboxes.get(one, [])) >= MAX_WAITING for one in wanted):
             return refused(409, "mailbox-full")

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from datetime import timedelta
 from typing import Any
@@ -20,7 +21,7 @@ from holdfast.core.keys import SigningKey
 from hsm import registry
 from kernel.models import ReplayableAnswer
 from keys import mailbox
-from keys.models import ClaimBudget, Message, MessageContent
+from keys.models import ClaimBudget, Message, MessageContent, SignedPreKey
 from tenants.tasks import sweep_plumbing
 from tests.keys.mail import acknowledge, document, fetched, letter, octets_of, post, send
 from tests.keys.support import Account, Directory, Phone, issue, new_phone, post_enrolment
@@ -122,6 +123,20 @@ def test_send_for_other_devices_than_the_active_ones_is_refused(
     assert (refused.status_code, refused.json()["code"]) == (422, "envelopes-mismatch")
     assert refused.json()["errors"][0]["field"] == "envelopes"
     assert Message.unscoped.count() == 0
+
+
+@pytest.mark.postgres
+def test_device_whose_pre_key_expired_may_be_left_out_and_may_be_written_to(alice: Account, bob: Phone) -> None:
+    first, second = alice.phones
+    published = SignedPreKey.unscoped.filter(device_id=second.id, is_current=True)
+    for expires_at in (1, int(time.time()) + 200):
+        assert published.update(expires_at=expires_at) == 1
+        assert post(bob, alice, document(alice, to=[first])).status_code == 201
+        assert post(bob, alice, document(alice)).status_code == 201
+    for expires_at in (0, int(time.time()) + 400):
+        published.update(expires_at=expires_at)
+        refused = post(bob, alice, document(alice, to=[first]))
+        assert (refused.status_code, refused.json()["code"]) == (422, "envelopes-mismatch")
 
 
 @pytest.mark.postgres
