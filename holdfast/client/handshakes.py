@@ -116,6 +116,12 @@ def own_device(account: Account, device: bytes) -> Device:
     return Device.from_value(decode(kept.reveal()))
 
 
+def own_devices(account: Account) -> list[Device]:
+    """Return this device and those that it followed until their grace is over: what was sealed to them still comes."""
+    kept = (account.store.get(FORMER_DEVICE, key) for key in account.store.keys(FORMER_DEVICE))
+    return [account.device, *(Device.from_value(decode(one.reveal())) for one in kept if one is not None)]
+
+
 def _require_sender(account: Account, statement: DeviceStatement, sender: Address) -> None:
     header = statement.header
     if header.tenant != account.tenant:

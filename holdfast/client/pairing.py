@@ -13,7 +13,7 @@ from typing import Final
 from uuid import UUID
 
 from holdfast.client import device as devices
-from holdfast.client import key_log, letters, vault
+from holdfast.client import handshakes, key_log, letters, vault
 from holdfast.client.account import Account
 from holdfast.client.contacts import identity_words
 from holdfast.client.errors import NotYet, ProfileError, TrustRefused, WrongWords
@@ -22,6 +22,7 @@ from holdfast.client.waiting import waited
 from holdfast.core.chain import ChainState
 from holdfast.core.cose import Sign1
 from holdfast.core.errors import HoldfastError, Malformed, Untrusted, UnwrapFailed
+from holdfast.core.keys import SealingKey
 from holdfast.core.pairing import ExistingDevice, NewDevice, PairingRequest
 from holdfast.core.secret import SecretBytes
 from holdfast.core.statements import DeviceStatement, SyncKind
@@ -136,14 +137,17 @@ def _read(
 
 
 def _opened(account: Account, letter: Letter, asked: PairingRequest | None) -> tuple[SyncLetter, SyncKind, bytes]:
-    own = Sign1.parse(account.device.statement).payload_hash
     if asked is not None:
         with contextlib.suppress(UnwrapFailed):
             found = SyncLetter.open(letter.message, key=account.sealing_key, request_hash=asked.hash)
             return found, SyncKind.DEVICE_DOOR, asked.nonce
     # Also where a code was shown, the person may have gone by the words instead.
-    found = SyncLetter.open(letter.message, key=account.sealing_key, request_hash=own)
-    return found, SyncKind.DEVICE_TO_DEVICE, own[:NONCE_SIZE]
+    for device in handshakes.own_devices(account):
+        own = Sign1.parse(device.statement).payload_hash
+        with contextlib.suppress(UnwrapFailed):
+            found = SyncLetter.open(letter.message, key=SealingKey.from_seed(device.sealing_seed), request_hash=own)
+            return found, SyncKind.DEVICE_TO_DEVICE, own[:NONCE_SIZE]
+    raise UnwrapFailed("the letter does not open")
 
 
 def _open(account: Account, contents: DeviceSync) -> vault.Opened:

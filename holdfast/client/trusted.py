@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
-from holdfast.client import chains, contacts, doors, letters, vault
+from holdfast.client import chains, contacts, doors, handshakes, letters, vault
 from holdfast.client import device as devices
 from holdfast.client.account import Account
 from holdfast.client.errors import ClientError, PeerChanged, Problem, ProfileError, TrustRefused
@@ -26,7 +26,8 @@ from holdfast.core.cose import Purpose, Sign1, sign
 from holdfast.core.door_blob import DoorOwner
 from holdfast.core.encoding import MAX_BLOB, MAX_VAULT, Encodable, Fields, b64u, decode, encode
 from holdfast.core.entries import Entry, ShareManifest
-from holdfast.core.errors import HoldfastError, OutOfBounds, Untrusted
+from holdfast.core.errors import HoldfastError, OutOfBounds, Untrusted, UnwrapFailed
+from holdfast.core.keys import SealingKey
 from holdfast.core.secret import SecretBytes
 from holdfast.core.share_manifest import Manifest
 from holdfast.core.statements import DeviceStatement
@@ -267,11 +268,19 @@ def _take(account: Account, letter: Letter) -> None:
     if state.manifest_hash != manifest.hash:
         # Not in the chain yet: then it is hers only if the key in force signed it.
         read.statement.verify(state.aik, purpose=Purpose.SHARE_MANIFEST)
-    share = read.open(contact=account.user, device=account.device.id, key=account.sealing_key)
+    share = _opened(account, read)
     key = owner + manifest.set_id
     if account.store.get(HELD_SHARE, key) is None:
         value: list[Encodable] = [account.api.clock.now(), read.statement.encode(), share.to_secret().reveal()]
         account.store.put(HELD_SHARE, key, SecretBytes(encode(value)))
+
+
+def _opened(account: Account, read: ShareLetter) -> ContactShare:
+    """Open a share with the key it was sealed to: this device's, or the one's that it followed."""
+    for own in handshakes.own_devices(account):
+        with contextlib.suppress(UnwrapFailed):
+            return read.open(contact=account.user, device=own.id, key=SealingKey.from_seed(own.sealing_seed))
+    raise UnwrapFailed("the share does not open")
 
 
 def _prune(account: Account) -> None:

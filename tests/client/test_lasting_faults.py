@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from holdfast.client import answers, chains, letters, messages, pairing, prekeys, rotation, vault
+from holdfast.client import answers, chains, letters, messages, pairing, prekeys, rotation, trusted, vault
 from holdfast.client.account import Account
 from holdfast.client.errors import AnswerRefused, Unreachable
 from holdfast.client.maintenance import Outcome, maintain
@@ -149,6 +149,17 @@ def test_device_that_was_off_over_two_rotations_comes_back(world: World) -> None
     maintain(phone)
     assert phone.state.vault.epoch == alice.state.vault.epoch
     assert phone.identity_key.public == phone.chain.aik == alice.chain.aik
+
+
+def test_share_sealed_to_the_keys_before_a_device_rotation_is_kept(world: World) -> None:
+    alice, bob = with_vault(world), world.published(BOB)
+    world.published(MALLORY)
+    vault.save(bob)
+    trusted.choose(alice, [BOB, MALLORY], k=2)
+    rotation.rotate(bob, {"device"}, reason=Reason.USER_REQUEST)
+    letters.fetch(bob)
+    (share,) = trusted.take_shares(bob)
+    assert share.owner == ALICE
 
 
 # A stranger's chain
