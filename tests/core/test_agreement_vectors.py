@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,6 +36,12 @@ def known_answers(name: str) -> list[dict[str, bytes]]:
     return found
 
 
+def draft_answer(name: str) -> dict[str, bytes]:
+    """Read what goes in and comes out of the algorithms in a CCTV file, without the steps between."""
+    lines = (line.partition(" = ") for line in (VECTORS / f"cctv/mlkem768-{name}.txt").read_text().splitlines())
+    return {key: bytes.fromhex(text) for key, _, text in lines if key in {"d", "z", "ek", "dk", "c", "K", "KBar"}}
+
+
 KNOWN = known_answers("rfc/kat_MLKEM_768.first100.rsp")
 
 
@@ -46,6 +53,25 @@ def test_kem_gives_the_reference_answers_from_seed_to_secret() -> None:
         assert key.decapsulate(known["ct"]).reveal() == known["ss"]
         # A ciphertext of nobody's: implicit rejection, a secret of its own and no error.
         assert key.decapsulate(known["ct_n"]).reveal() == known["ss_n"]
+
+
+@pytest.mark.parametrize("name", ["intermediate", "unluckysample"])
+def test_kem_expands_its_seed_as_the_standard_does_and_not_as_the_draft_that_cctv_follows(name: str) -> None:
+    answer = draft_answer(name)
+    key = KemKey(SecretBytes(answer["d"] + answer["z"]))
+    # The end of a key is the first half of G: of d in the draft, of d and the rank 3 in FIPS 203.
+    assert answer["ek"][-32:] == hashlib.sha3_512(answer["d"]).digest()[:32]
+    assert key.public.raw[-32:] == hashlib.sha3_512(answer["d"] + b"\3").digest()[:32]
+    assert len(encapsulate(PublicKey(KeyKind.ML_KEM_768, answer["ek"]))[0]) == 1088
+    ciphertext, secret = encapsulate(key.public)
+    assert key.decapsulate(ciphertext) == secret
+
+
+def test_kem_rejects_with_the_secret_of_cctv() -> None:
+    step, strcmp = draft_answer("intermediate"), draft_answer("strcmp")
+    # Rejection hashes z and the ciphertext alone, so any d will do; an expanded key has z at its end.
+    for z, ciphertext, secret in ((step["z"], step["c"], step["KBar"]), (strcmp["dk"][-32:], strcmp["c"], strcmp["K"])):
+        assert KemKey(SecretBytes(bytes(32) + z)).decapsulate(ciphertext).reveal() == secret
 
 
 def test_encapsulation_takes_exactly_the_keys_that_wycheproof_calls_valid() -> None:
