@@ -52,6 +52,14 @@ UNSCOPED = {
     "tenants/lockout.py",  # the last officer of a slug is not locked out
 }
 
+# What holdfast may import of cryptography; of its ciphers, AES-GCM and key wrap alone.
+PRIMITIVES = (
+    "exceptions.", "hazmat.primitives.asymmetric.", "hazmat.primitives.hashes", "hazmat.primitives.kdf.",
+    "hazmat.primitives.serialization", "hazmat.primitives.hpke", "hazmat.primitives.ciphers.aead.AESGCM",
+    "hazmat.primitives.keywrap.InvalidUnwrap", "hazmat.primitives.keywrap.aes_key_unwrap",
+    "hazmat.primitives.keywrap.aes_key_wrap",
+)  # fmt: skip
+
 
 def sources(*packages: str) -> Iterator[tuple[str, ast.Module]]:
     for package in packages:
@@ -139,6 +147,75 @@ def test_core_reads_no_clock_and_opens_no_file(package: str) -> None:
         and ast.unparse(node.func) in {"open", "print", "time.time", "datetime.now", "os.environ.get", "input"}
     ]
     assert offenders == []
+
+
+def imported(tree: ast.Module) -> Iterator[str]:
+    """Every module or name that is imported, in full: `cryptography.hazmat.primitives.hashes`."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def test_holdfast_knows_no_cipher_but_aes_gcm_and_key_wrap() -> None:
+    """FAULTS S8: a mode that is not there cannot be negotiated down to."""
+    offenders = [
+        f"{name}: {one}"
+        for name, tree in sources("holdfast")
+        for one in imported(tree)
+        if one.startswith("cryptography.") and not one.removeprefix("cryptography.").startswith(PRIMITIVES)
+    ]
+    assert offenders == []
+    words = {"CBC", "ECB", "CTR", "CFB", "CFB8", "OFB", "XTS", "AES", "TripleDES", "modes", "Cipher"}
+    named = [
+        f"{name}:{node.lineno}"
+        for name, tree in sources("holdfast")
+        for node in ast.walk(tree)
+        if (isinstance(node, ast.Name) and node.id in words) or (isinstance(node, ast.Attribute) and node.attr in words)
+    ]
+    assert named == []
+
+
+def _writes(node: ast.AST, attribute: str) -> bool:
+    """Whether a node assigns `x.attribute` or its items, changes the list in place, or names it to a constructor."""
+    if isinstance(node, ast.Attribute) and node.attr == attribute:
+        return not isinstance(node.ctx, ast.Load)
+    if isinstance(node, ast.Subscript) and not isinstance(node.ctx, ast.Load):
+        return ast.unparse(node.value).endswith(f".{attribute}")
+    if isinstance(node, ast.Call):
+        changed = isinstance(node.func, ast.Attribute) and ast.unparse(node.func.value).endswith(f".{attribute}")
+        is_change = changed and ast.unparse(node.func).rpartition(".")[2] in {"append", "extend", "insert", "__iadd__"}
+        by_name = ast.unparse(node.func).endswith("setattr") and attribute in ast.unparse(node)
+        return is_change or by_name or any(keyword.arg == attribute for keyword in node.keywords)
+    return False
+
+
+def test_only_accept_escrow_key_stores_an_escrow_key() -> None:
+    """FAULTS F5: enrolment, refresh and rotation have one path; the other writer reads the profile's own file."""
+    writers = {
+        (name, function.name)
+        for name, tree in sources("holdfast")
+        for function in ast.walk(tree)
+        if isinstance(function, ast.FunctionDef)
+        if any(_writes(node, "escrow_keys") for node in ast.walk(function))
+    }
+    assert writers == {("holdfast/client/tenant.py", "accept_escrow_key"), ("holdfast/client/state.py", "from_value")}
+
+
+def test_only_the_transport_speaks_http() -> None:
+    """FAULTS S5: it builds every address from the profile's server, so no answer can name where a secret goes."""
+    speakers = {
+        name
+        for name, tree in sources("holdfast")
+        for one in imported(tree)
+        if one.startswith(("httpx", "http.", "urllib.", "socket", "ssl", "requests", "aiohttp", "ftplib", "asyncio"))
+    }
+    assert speakers <= {"holdfast/client/transport.py", "holdfast/client/account.py"}
+    # The account hands on a transport that tests bring, and makes nothing of the library itself.
+    account = ast.parse((PROJECT / "holdfast/client/account.py").read_text())
+    names = {ast.unparse(node) for node in ast.walk(account) if isinstance(node, ast.Attribute)}
+    assert {one for one in names if one.startswith("httpx2.")} == {"httpx2.BaseTransport"}
 
 
 def test_every_source_names_its_licence() -> None:
