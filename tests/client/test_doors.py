@@ -284,7 +284,12 @@ def test_phrase_door_in_the_place_of_the_password_door_is_refused(world: World) 
         doors.open_with_password(new_device(world), password=PASSWORD)
 
 
-def test_phrase_door_with_other_argon2_parameters_is_refused_before_hashing(world: World) -> None:
+@pytest.mark.parametrize(
+    ("number", "value"), [(3, 8), (3, -1), (3, 2**31), (4, 1), (4, -1), (4, 2**31), (5, -1), (5, 2**31)]
+)
+def test_phrase_door_with_other_argon2_parameters_is_refused_before_hashing(
+    world: World, number: int, value: int
+) -> None:
     account = world.enrolled(ALICE)
     phrase = confirmed(account, passphrase=SecretBytes(b"beside the paper"))
 
@@ -295,11 +300,11 @@ def test_phrase_door_with_other_argon2_parameters_is_refused_before_hashing(worl
         assert isinstance(method, dict)
         stretching = method[3]
         assert isinstance(stretching, dict)
-        stretching[3] = 8
+        stretching[number] = value
         return {**answer, "blob": b64u(encode(blob))}
 
     world.server.lies["GET vault/doors/phrase"] = weaken
-    with pytest.raises(TrustRefused, match="Argon2id"):
+    with pytest.raises(TrustRefused, match="Argon2id" if value >= 0 else "not an integer of 0"):
         doors.open_with_phrase(new_device(world), phrase, passphrase=SecretBytes(b"beside the paper"))
 
 
