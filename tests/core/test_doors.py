@@ -153,7 +153,8 @@ def test_costs_at_the_bounds_are_taken(cost: tuple[int, int, int]) -> None:
     [changed(_1=0), changed(_1=2), changed(_2="phrase"), changed(_2="vault"), changed(_7=1), changed(_7=b""),
      changed(_4=bytes(15)), changed(_5=None), changed(_6=None), changed(_8=bytes(13)), changed(_9=bytes(33)),
      changed(_10=bytes(47)), changed(_11=1), changed(_3=1), changed({1: "argon2i"}), changed({1: "scrypt"}),
-     changed({3: -1}), changed({4: -1}), changed({5: -1}), changed({2: 0x10}), changed({6: bytes(8)}), changed({7: 1}), b"", DOOR + b"\0", DOOR[:-1], bytes(2000)],
+     changed({3: -1}), changed({4: -1}), changed({5: -1}),
+     changed({2: 0x10}), changed({6: bytes(8)}), changed({7: 1}), b"", DOOR + b"\0", DOOR[:-1], bytes(2000)],
 )  # fmt: skip
 def test_open_refuses_a_door_outside_the_format_before_hashing(door: bytes) -> None:
     started = time.monotonic()
