@@ -79,7 +79,7 @@ def test_every_command_of_the_issue_exists() -> None:
         "recover escrow open", "recover escrow status", "recover escrow collect", "recover escrow finish",
         "officer init", "officer cases", "officer show",
         "officer approve", "officer deny", "officer attest", "officer code", "chain show", "contacts confirm",
-        "audit export", "audit verify",
+        "audit export", "audit verify", "send", "receive", "maintain", "rotate",
     }  # fmt: skip
 
 
