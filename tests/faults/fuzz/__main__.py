@@ -10,9 +10,12 @@ from pathlib import Path
 
 import atheris
 
-with atheris.instrument_imports(include=["holdfast.core"]):
+with atheris.instrument_imports(
+    include=["holdfast.core", "holdfast.client.answers", "holdfast.client.profile", "holdfast.client.vault_contents"]
+):
     from tests.faults.fuzz.parsers import PARSERS
 
+from holdfast.client.errors import ClientError
 from holdfast.core.errors import HoldfastError
 
 EVERY = "every"
@@ -36,7 +39,7 @@ def fuzz(name: str, options: list[str]) -> int:
     def feed(data: bytes) -> None:
         try:
             parser.feed(data)
-        except HoldfastError:
+        except (HoldfastError, ClientError):
             return
 
     with tempfile.TemporaryDirectory(prefix=f"holdfast-fuzz-{name}-") as directory:

@@ -1,19 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What each parser of the core is fed, and samples that it must take.
+"""What each parser of the core and of the client's files and answers is fed, and samples that it must take.
 
-A parser takes bytes that anybody may have written. It may refuse them with a HoldfastError; whatever it takes, it must
-write again in the same bytes wherever it writes at all. Anything else that happens is a finding.
+A parser takes bytes that anybody may have written. It may refuse them with an error of the library; whatever it takes,
+it must write again in the same bytes wherever it writes at all. Anything else that happens is a finding.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 from uuid import UUID
 
+from holdfast.client.answers import Answer, parse
+from holdfast.client.errors import AnswerRefused
+from holdfast.client.profile import Head, read_head
+from holdfast.client.state import Contact, Generation
+from holdfast.client.vault_contents import KNOWN_DEVICE, Contents
 from holdfast.core import archive, contacts_door, cose, doors, enrolment, log_export
 from holdfast.core.checkpoint import Checkpoint, NoteVerifier, sign_note
 from holdfast.core.contact_shares import ContactShare, Prepared, ShareLetter, prepare, seal_share
@@ -36,7 +42,9 @@ from holdfast.core.phrase_door import read_phrase_door, seal_phrase_door
 from holdfast.core.prekeys import OneTimePreKey
 from holdfast.core.requests import SignatureParameters, parse_signature
 from holdfast.core.secret import SecretBytes
+from holdfast.core.session import Session
 from holdfast.core.share_manifest import Manifest, ShareRequest
+from holdfast.core.skipped import SkippedKeys
 from holdfast.core.slip39 import Share
 from holdfast.core.statements import Sync, SyncKind
 from holdfast.core.stretching import Argon2Cost, Stretching
@@ -302,6 +310,75 @@ def _record(data: bytes) -> None:
     assert Deposit.from_record(data).to_record() == data
 
 
+def _kept_sessions() -> tuple[Session, Session]:
+    """Both ends of a session; the second has skipped two keys of one message chain and one of the next."""
+    hers, his = pair(Suite.CLASSICAL)
+    hers.encrypt(b"lost")
+    hers.encrypt(b"lost")
+    his.decrypt(hers.encrypt(b"came"), now=NOW)
+    hers.decrypt(his.encrypt(b"and back"), now=NOW)
+    hers.encrypt(b"lost")
+    his.decrypt(hers.encrypt(b"came"), now=NOW)
+    return hers, his
+
+
+def _vault_contents() -> bytes:
+    return (
+        Contents(
+            identity_seeds=(SECRET,),
+            generations=(Generation(1, SECRET, NOW, bytes(32), bytes(16), bytes(32)),),
+            contacts=(Contact(CAROL, _chain_entries(), suite=1, verified=bytes(32)),),
+            head=bytes(32),
+            checkpoints={LOG.name: "note"},
+            consent=b"",
+            rows=((KNOWN_DEVICE, PHONE, SecretBytes(encode([NOW, "phone"]))),),
+        )
+        .to_secret()
+        .reveal()
+    )
+
+
+def _profile_head() -> Parser:
+    """A head as it is read before its key is there: sealed under any key, it reads the same."""
+    made = Head.new(tenant=ACME, user=ALICE)
+
+    def feed(data: bytes) -> None:
+        head = read_head(data)
+        assert read_head(head.seal(SECRET)) == head
+
+    return Parser(feed, [made.seal(SECRET), made.with_door(SECRET, passphrase=PASSWORD, cost=QUICK).seal(SECRET)])
+
+
+def _answers() -> Parser:
+    """An answer of a server, of which every field is read as everything that a field may be."""
+    readers: list[Callable[[Answer, str], object]] = [
+        Answer.text, Answer.number, Answer.flag, Answer.octets, Answer.identifier, Answer.time, Answer.one,
+        Answer.many_octets, Answer.numbers, Answer.texts, lambda answer, name: list(answer.many(name)),
+        lambda answer, name: list(answer.rows(name, 2)),
+    ]  # fmt: skip
+
+    def feed(data: bytes) -> None:
+        answer = parse(data)
+        for reader in readers:
+            with suppress(AnswerRefused):
+                reader(answer, "a")
+
+    values = ['"AAEC"', "7", "true", "null", '"2026-11-24T10:00:00Z"', f'"{UUID(int=7)}"', '{"a":1.5}', '["AA",[1,2]]']
+    return Parser(feed, [f'{{"a":{value}}}'.encode() for value in values])
+
+
+def settled(read: Callable[[SecretBytes], Any], *samples: bytes) -> Parser:
+    """Feed a reader of stored secrets whose order is its own: what it has written once, it writes for ever."""
+
+    def feed(data: bytes) -> None:
+        written = read(SecretBytes(data)).to_secret()
+        assert read(written).to_secret() == written
+
+    return Parser(feed, samples)
+
+
+HERS, HIS = _kept_sessions()
+
 PARSERS: Final[dict[str, Parser]] = {
     "cbor": both_ways(
         partial(decode, max_size=MAX_BLOB), encode, encode({1: [1, b"x", "é", -1, {}]}), encode(2**53 - 1)
@@ -374,6 +451,15 @@ PARSERS: Final[dict[str, Parser]] = {
     "log-line": _log_lines(),
     "log-leaf": _log_leaves(),
     "signature-fields": _signature_fields(),
+    "session": both_ways(
+        lambda data: Session.from_secret(SecretBytes(data)),
+        lambda session: session.to_secret().reveal(),
+        *(one.to_secret().reveal() for one in (HERS, HIS)),
+    ),
+    "skipped-keys": settled(SkippedKeys.from_secret, HIS.skipped_to_secret().reveal()),
+    "vault-contents": settled(Contents.from_secret, _vault_contents()),
+    "profile-head": _profile_head(),
+    "answer": _answers(),
 }
 
 
