@@ -289,10 +289,13 @@ def _opened(known: NoteVerifier | None, text: str) -> Checkpoint | None:
 def _compare_sizes(account: Account, known: NoteVerifier, heard: Checkpoint, text: str) -> None:
     """Connect the head heard of with the server's newest, and that one with what was seen here."""
     # An entry that the log is known to hold: the newest one may have been made a moment ago, and is not in it then.
-    place = _anchored(account, account.user) or _Place(account.user, account.chain.seq, account.chain.head)
+    anchored = _anchored(account, account.user)
+    place = anchored or _Place(account.user, account.chain.seq, account.chain.head)
     for _ in range(_RACES):
         newest = _advance(account, place, known)
         if newest is None:
+            if anchored:
+                raise TrustRefused("The key log denies an entry of your account that it held before.", way_out=_ALARM)
             _require_recent(account, account.chain)
             raise NotYet("The key log does not hold your account yet.", way_out="Try again in a minute.")
         if newest.checkpoint.size < heard.size:

@@ -244,6 +244,14 @@ def test_own_entry_of_a_moment_ago_keeps_nobody_from_comparing(world: World) -> 
     assert key_log.standing(bob, bob.chain) is Anchor.WAITING
 
 
+def test_log_that_denies_an_entry_it_has_shown_is_refused_at_once(world: World) -> None:
+    alice, bob = met(world)
+    archive.new_generation(alice)
+    world.server.instead[OWN_PROOF] = not_logged
+    with pytest.raises(TrustRefused, match="held before"):
+        key_log.compare_gossip(bob, key_log.own_checkpoint(alice))
+
+
 def test_heads_wait_for_an_account_that_the_log_does_not_hold_yet_and_not_for_ever(world: World) -> None:
     alice = world.enrolled(ALICE)
     world.server.instead[OWN_PROOF] = not_logged
