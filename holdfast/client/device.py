@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Devices of one person: enrolment by a code, the first one's genesis, approval of the next, revocation of a lost one.
+"""Devices of one person: enrolment by a code, the first one's genesis, approval of the next.
 
 Implements DESIGN section 4 (enrolment) and PROTOCOL sections 2 and 5 on the device.
-Does not publish pre-keys (`prekeys`) nor bring keys from one device to another (`vault`).
+Does not publish pre-keys (`prekeys`), nor revoke (`rotation`), nor bring keys from one device to another (`vault`).
 """
 
 from __future__ import annotations
@@ -10,10 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from uuid import UUID, uuid4
 
-from holdfast.client import chains, rotation, tenant
+from holdfast.client import chains, tenant
 from holdfast.client.account import Account
 from holdfast.client.errors import Problem, ProfileError, TrustRefused, WrongWords
-from holdfast.client.rotation_record import Progress
 from holdfast.client.state import Device
 from holdfast.client.tenant import TrustChange
 from holdfast.core import chain, chain_author
@@ -21,7 +20,7 @@ from holdfast.core.chain_author import Author
 from holdfast.core.cose import Purpose, Sign1, sign
 from holdfast.core.encoding import b64u
 from holdfast.core.enrolment import EnrolmentCode
-from holdfast.core.entries import AddDevice, Entry, Reason
+from holdfast.core.entries import AddDevice, Entry
 from holdfast.core.errors import HoldfastError
 from holdfast.core.keys import AgreementKey, SealingKey, SigningKey
 from holdfast.core.payloads import Header
@@ -223,15 +222,6 @@ def approve(account: Account, device: UUID, *, words: tuple[str, ...]) -> None:
     chains.append(account, write)
 
 
-def revoke(account: Account, device: UUID, *, reason: Reason, since: int | None = None) -> Progress:
-    """Revoke a device of the person and replace all keys that it knew: identity, vault key, archive generation.
-
-    since: UTC seconds from which it is doubted, now by default. Raises ProfileError for this device itself, and for one
-    that is not hers. Interrupted, it is finished by `rotation.resume`.
-    """
-    return rotation.rotate(account, rotation.EVERYTHING, reason=reason, revoke=[device], since=since)
-
-
 def new_identity_author(account: Account, seed: SecretBytes) -> Author:
     """Return who writes under a new identity key that is not the account's yet."""
     key = SigningKey.from_seed(account.device_statement.suite.signing_kind, seed)
@@ -264,5 +254,4 @@ __all__ = [
     "issue_code",
     "listed",
     "new_identity_author",
-    "revoke",
 ]

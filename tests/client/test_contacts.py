@@ -113,7 +113,7 @@ def test_sessions_of_a_revoked_device_are_dropped_at_the_next_look(world: World)
     messages.send(bob, ALICE, b"to both")
     addresses = [sessions.Address(ALICE, one.device.id) for one in (alice, phone)]
     assert all(sessions.places(bob.store, one) for one in addresses)
-    device.revoke(alice, done.device, reason=Reason.DEVICE_LOST)
+    rotation.rotate(alice, rotation.EVERYTHING, reason=Reason.DEVICE_LOST, revoke=[done.device])
     contacts.refresh(bob, ALICE)
     assert [bool(sessions.places(bob.store, one)) for one in addresses] == [True, False]
 

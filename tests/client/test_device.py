@@ -47,7 +47,9 @@ def test_revocation_and_rotation_come_in_one_upload(world: World) -> None:
     device.approve(laptop, done.device, words=done.words)
     since = NOW - 3_600
     before = len(laptop.state.chain)
-    progress = device.revoke(laptop, done.device, reason=Reason.DEVICE_COMPROMISED, since=since)
+    progress = rotation.rotate(
+        laptop, rotation.EVERYTHING, reason=Reason.DEVICE_COMPROMISED, revoke=[done.device], since=since
+    )
     assert progress.is_done
     assert progress.revoked == (done.device,)
     first, second, *_ = (Entry.parse(one).body for one in laptop.state.chain[before:])
@@ -61,5 +63,5 @@ def test_pending_device_revokes_nobody(world: World) -> None:
     phone = world.profile(ALICE)
     device.enrol(phone, world.server.code(ALICE), name="phone")
     with pytest.raises(ProfileError, match="not part of your account"):
-        device.revoke(phone, UUID(bytes=laptop.device.id), reason=Reason.DEVICE_LOST)
+        rotation.rotate(phone, rotation.EVERYTHING, reason=Reason.DEVICE_LOST, revoke=[UUID(bytes=laptop.device.id)])
     assert rotation.listed(phone) == []

@@ -202,7 +202,7 @@ def test_revoked_device_gets_nothing_new(world: World) -> None:
     exchange(alice, b"to both")
     exchange(phone, b"to both")
     old_key = phone.state.vault.key
-    device.revoke(alice, UUID(bytes=phone.device.id), reason=Reason.DEVICE_LOST)
+    rotation.rotate(alice, rotation.EVERYTHING, reason=Reason.DEVICE_LOST, revoke=[UUID(bytes=phone.device.id)])
     state = alice.chain
     assert state.devices.keys() == {alice.device.id}
     assert state.revoked == {phone.device.id}
@@ -231,7 +231,7 @@ def peers_of(account: Account, user: bytes) -> set[Address]:
 def test_remaining_device_goes_on_after_another_was_revoked(world: World) -> None:
     alice = with_vault(world)
     phone, tablet = second_device(world, alice), second_device(world, alice)
-    device.revoke(alice, UUID(bytes=phone.device.id), reason=Reason.DEVICE_LOST)
+    rotation.rotate(alice, rotation.EVERYTHING, reason=Reason.DEVICE_LOST, revoke=[UUID(bytes=phone.device.id)])
     letters.fetch(tablet)
     assert pairing.catch_up(tablet)
     assert tablet.identity_key.public == alice.identity_key.public
@@ -256,7 +256,7 @@ def test_device_refuses_to_revoke_itself_and_what_is_not_hers(world: World) -> N
     alice, bob = with_vault(world), world.published(BOB)
     for one, match in ((alice.device.id, "itself"), (bob.device.id, "not one of yours")):
         with pytest.raises(ProfileError, match=match):
-            device.revoke(alice, UUID(bytes=one), reason=Reason.DEVICE_LOST)
+            rotation.rotate(alice, rotation.EVERYTHING, reason=Reason.DEVICE_LOST, revoke=[UUID(bytes=one)])
     assert rotation.listed(alice) == []
 
 
@@ -380,7 +380,7 @@ def test_next_identity_is_in_the_vault_before_the_chain_names_it_and_not_for_a_r
     acts = [one for one in [(method, where) for method, where, _ in world.server.log][len(order) :] if one[0] != "GET"]
     assert acts.index(("PUT", "vault")) < acts.index(("POST", f"users/{text(ALICE)}/chain"))
     mark = len(world.server.log)
-    device.revoke(account, UUID(bytes=phone.device.id), reason=Reason.DEVICE_LOST)
+    rotation.rotate(account, rotation.EVERYTHING, reason=Reason.DEVICE_LOST, revoke=[UUID(bytes=phone.device.id)])
     acts = [(method, where) for method, where, _ in world.server.log[mark:] if method != "GET"]
     assert acts.index(("PUT", "vault")) > acts.index(("POST", f"users/{text(ALICE)}/chain"))
 

@@ -145,7 +145,7 @@ def test_revoked_device_is_out_and_the_remaining_one_has_everything(house: House
     with house.opened("phone") as phone:
         lost, knew = UUID(bytes=phone.device.id), phone.state.vault.key
     with house.opened("laptop") as laptop:
-        done = device.revoke(laptop, lost, reason=Reason.DEVICE_LOST)
+        done = rotation.rotate(laptop, rotation.EVERYTHING, reason=Reason.DEVICE_LOST, revoke=[lost])
         assert done.is_done
         assert laptop.chain.devices.keys() == {laptop.device.id}
         assert laptop.state.vault.key != knew
@@ -176,7 +176,9 @@ def test_two_devices_rotate_one_after_the_other_and_follow_each_other(house: Hou
             key_log.seen(two, *key_log.foreign_entries(two))
     with house.opened("laptop") as laptop:
         with pytest.raises(ProfileError, match="itself"):
-            device.revoke(laptop, UUID(bytes=laptop.device.id), reason=Reason.DEVICE_LOST)
+            rotation.rotate(
+                laptop, rotation.EVERYTHING, reason=Reason.DEVICE_LOST, revoke=[UUID(bytes=laptop.device.id)]
+            )
         assert len(laptop.chain.former_aiks) == 3
 
 
