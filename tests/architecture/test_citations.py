@@ -35,9 +35,11 @@ _CITATION = re.compile(
 )
 _GOAL = re.compile(r"\b[Gg]oals? (?P<ids>G\d{1,2})\b")
 # "HSM" alone is a word of the language; the other names alone are pages, or a test's own variable.
-_NAME = re.compile(r"\b(?:PROTOCOL|ESCROW|FAULTS|ORGANISATION|PLATFORM)\b(?!\[| = )|\bHSM(?= pages?\b|, \"| sections?\b)")
+_NAME = re.compile(
+    r"\b(?:PROTOCOL|ESCROW|FAULTS|ORGANISATION|PLATFORM)\b(?!\[| = )|\bHSM(?= pages?\b|, \"| sections?\b)"
+)
 _WHOLE_PAGE = re.compile(rf"\bthe pages? (?:{_PAGE})(?: and (?:{_PAGE}))?\b")
-_NOT_PUBLISHED = re.compile(r"\bDESIGN\b|\b(?:STYLE|PERF|PACKAGES)(?: (?:page|sections?)\b| \d|, \"| \")")
+_NOT_PUBLISHED = re.compile(r"\bDESIGN\b|\b(?:STYLE|PERF|PACKAGES)(?: (?:page|sections?)\b| \d| \")")
 
 
 class Found(NamedTuple):
@@ -69,11 +71,9 @@ def _expanded(items: str) -> Iterator[str]:
     last = ""
     parts = re.split(rf"({_SEPARATOR})", items)
     for separator, item in zip(["", *parts[1::2]], parts[::2], strict=True):
-        if separator == " to " and (both := [re.fullmatch(r"(\D*)(\d+)(a?)", one) for one in (last, item)]) and all(both):
-            first, end = both
-            assert first is not None
-            assert end is not None
-            yield from (f"{end[1]}{n}{end[3]}" for n in range(int(first[2]) + 1, int(end[2])))
+        start, end = re.fullmatch(r"(\D*)(\d+)(a?)", last), re.fullmatch(r"(\D*)(\d+)(a?)", item)
+        if separator == " to " and start and end:
+            yield from (f"{end[1]}{n}{end[3]}" for n in range(int(start[2]) + 1, int(end[2])))
         yield item
         last = item
 
@@ -115,10 +115,7 @@ def tracked(*kinds: str) -> list[str]:
 
 def everywhere() -> list[Found]:
     return [
-        found
-        for name in tracked(*KINDS)
-        if name not in SELF
-        for found in citations((PROJECT / name).read_text(), name)
+        found for name in tracked(*KINDS) if name not in SELF for found in citations((PROJECT / name).read_text(), name)
     ]
 
 
