@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The PKCS#11 module as one process may use it, and what its return codes mean to us.
 
-Implements HSM page sections 6.1 to 6.3 and section 8 (python-pkcs11 quirks 1, 10, 11, 16).
+Implements HSM sections 6.1 to 6.3 and section 8 (python-pkcs11 quirks 1, 10, 11, 16).
 Holds no login and no key: see hsm.pool.
 """
 

@@ -46,7 +46,7 @@ class Purpose(StrEnum):
 _ALG: Final = 1
 _KID: Final = 4
 _ALGORITHMS: Final = {KeyKind.ED25519: -8, KeyKind.P256_SIGNING: -7}
-# The tenant root and sixteen officers sign one statement at most (ESCROW: n <= 16).
+# The tenant root and sixteen officers sign one statement at most (ESCROW "Policy and officers": n <= 16).
 MAX_SIGNERS: Final = 17
 
 

@@ -93,7 +93,7 @@ def decrypt(ciphertext: bytes, *, key: SecretBytes, nonce: bytes, aad: bytes) ->
 def record_context(*, tenant: bytes, user: bytes, object_id: bytes, kind: str, version: int) -> bytes:
     """Return the associated data of a record stored under a record key: all that it must not be moved away from.
 
-    Injective, because it is one dCBOR array: no two contexts share bytes. DESIGN section 3.
+    Injective, because it is one dCBOR array: no two contexts share bytes. HSM section 5.
     """
     return label("record", tenant, user, object_id, kind, version)
 
