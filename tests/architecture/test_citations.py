@@ -59,7 +59,7 @@ def headings(text: str) -> list[str]:
 @cache
 def _targets(page: str) -> frozenset[str]:
     text = (SPEC / f"{page.lower()}.md").read_text()
-    found = set()
+    found: set[str] = set()
     for heading in headings(text):
         number = re.match(rf"({_NUMBER})\.? (.+)", heading)
         found |= {number[1], number[2]} if number else {heading}
