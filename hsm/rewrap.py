@@ -3,6 +3,8 @@
 
 Implements HSM section 3.1, suite R1 (RSA-OAEP to RSA-OAEP). One C_UnwrapKey for each call.
 Checks nothing about who asked: that is the release process.
+RSA-OAEP: https://www.rfc-editor.org/rfc/rfc8017 section 7.1; PKCS#11 2.40 base specification section 5 (C_WrapKey,
+C_UnwrapKey).
 """
 
 from contextlib import suppress

@@ -3,6 +3,7 @@
 
 Implements ORGANISATION "Signing in" and FAULTS A1, A3, A13 (RFC 6238, one step either side, each code once).
 Knows no session and no page; these are in `sessions` and `console`.
+Specification: https://www.rfc-editor.org/rfc/rfc6238 section 4.
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 
 Implements PROTOCOL section 3 (RFC 9052 section 4.2 and 4.4; alg -8 EdDSA, -7 ES256).
 Does not know what payloads mean, and never re-encodes to verify: received bytes are what is checked and kept.
+Specification: https://www.rfc-editor.org/rfc/rfc9052 sections 4.2 and 4.4, https://www.rfc-editor.org/rfc/rfc9053
+sections 2.1 and 2.2.
 """
 
 import hashlib

@@ -3,6 +3,8 @@
 
 Implements PROTOCOL sections 2 and 3 (type bytes, kids, fingerprints, strict Ed25519) on `cryptography`.
 Does not seal or derive anything: HPKE, HKDF and the handshake are built from these keys elsewhere.
+Specification: https://www.rfc-editor.org/rfc/rfc8032 section 5.1.7, https://www.rfc-editor.org/rfc/rfc7748 section 5,
+https://www.rfc-editor.org/rfc/rfc6979 section 3.2, FIPS 203 section 7.
 """
 
 import functools

@@ -3,6 +3,7 @@
 
 Implements Padmé (Nikitin et al., "Reducing Metadata Leakage from Encrypted Files", PETS 2019, section 4), as
 PROTOCOL section 4 frames it. Does not hide whether a message was sent, nor more of its length than Padmé does.
+Specification: https://petsymposium.org/popets/2019/popets-2019-0056.pdf section 4.
 """
 
 import functools

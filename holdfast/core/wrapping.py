@@ -3,6 +3,7 @@
 
 Implements RFC 3394 (AES-KW), and PROTOCOL section 6's K || C with AES-256-GCM and an HMAC commitment.
 Does not parse: the formats that carry these bytes do (`vault`, `doors`, `deposit`, `archive`).
+Specification: https://www.rfc-editor.org/rfc/rfc3394 section 2.2, https://www.rfc-editor.org/rfc/rfc5869 section 2.
 """
 
 from __future__ import annotations
