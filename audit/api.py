@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The log over REST: entries, signed heads, proofs, tiles and the export (DESIGN sections 8 and 9)."""
+"""The log over REST: entries, signed heads, proofs, tiles and the export (PLATFORM "Audit" and "REST")."""
 
 from __future__ import annotations
 

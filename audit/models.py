@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rows of the two Merkle logs of each tenant: entries, tiles, heads and signed checkpoints.
 
-DESIGN section 8. All are append-only by trigger: an entry's index is set once, a tile and a head only grow, a
+PLATFORM "Audit". All are append-only by trigger: an entry's index is set once, a tile and a head only grow, a
 checkpoint's root stands for ever. Whoever switches triggers off is found by the proofs, not by the database.
 """
 

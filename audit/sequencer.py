@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The sequencer: gives pending entries their index, grows the tiles, and has the HSM sign the head.
 
-Implements PROTOCOL section 8 and DESIGN section 8. A crash between any two steps is taken up where it stopped:
+Implements PROTOCOL section 8 and PLATFORM "Audit". A crash between any two steps is taken up where it stopped:
 numbering is one transaction, and only a head that is committed already is signed. It appends nothing itself.
 """
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Appending to the logs inside the act's own transaction, and what the product's other rooms read of them.
 
-DESIGN section 8: every act and every refusal that matters appends an entry, or the act does not happen.
+PLATFORM "Audit": every act and every refusal that matters appends an entry, or the act does not happen.
 The sequencer, which numbers and signs, is in `sequencer`.
 """
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Celery as a hint: it carries job ids to workers; the job table stays the truth (DESIGN section 7)."""
+"""Celery as a hint: it carries job ids to workers; the job table stays the truth (PLATFORM "Work that takes time")."""
 
 from __future__ import annotations
 

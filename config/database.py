@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From one address to Django's DATABASES: SQLite embedded, PostgreSQL in production (DESIGN section 12)."""
+"""From one address to Django's DATABASES: SQLite embedded, PostgreSQL in production (PLATFORM "Running it")."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The development ceremony: makes the demo tenant Acme as a real ceremony would, but scripted and alone.
 
-ESCROW page ("Keys", "Policy and officers"). Officers' private keys are made in their own client profiles
+ESCROW "Keys" and "Policy and officers". Officers' private keys are made in their own client profiles
 under `var/demo/profiles`, never in the database. Never run in production: `check --deploy` refuses SoftHSM.
 """
 

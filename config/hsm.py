@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which HSM tokens each role may open: the table that keeps the release process alone with the escrow key.
 
-ESCROW page, "Keys and where their PINs are". The ceremony token is opened by no role that runs.
+ESCROW "Keys". The ceremony token is opened by no role that runs.
 """
 
 from __future__ import annotations

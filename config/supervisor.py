@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The embedded form as one command: web, worker and release process live and die together.
 
-DESIGN section 7. Children get SIGTERM or SIGKILL from the kernel when this process goes, even by kill -9, so
+PLATFORM "Running it". Children get SIGTERM or SIGKILL from the kernel when this process goes, even by kill -9, so
 nothing is left behind. It restarts nothing: a child that ends takes the others with it, and the exit status tells.
 """
 

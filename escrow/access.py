@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fetching what is in custody: policies, officers, escrow keys, deposits, for those who may see them.
 
-Implements ESCROW, "Policy and officers" and DESIGN section 4. It writes nothing.
+Implements ESCROW "Policy and officers" and ORGANISATION "Tenants". It writes nothing.
 """
 
 from __future__ import annotations

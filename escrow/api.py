@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""REST: policy, escrow key, statements, deposits, coverage (DESIGN section 9).
+"""REST: policy, escrow key, statements, deposits, coverage (PLATFORM "REST").
 
 Every statement is given as the exact bytes that were signed; clients hold all of them to their pin.
 """

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Console pages of people and of custody: who is covered by how many officers, and what the policy means.
 
-DESIGN section 10, ESCROW "Policy and officers". Pages only look; terms are read from the signed statements.
+PLATFORM "Console", ESCROW "Policy and officers". Pages only look; terms are read from the signed statements.
 """
 
 from __future__ import annotations

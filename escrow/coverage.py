@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is covered: per user the deposits, and how many officers could still open each of them.
 
-Implements ESCROW, "Officers change" and promise 8 of DESIGN: computed from rows at every call, never a flag.
+Implements ESCROW "Officers change" and PLATFORM "Promises" (8): computed from rows at every call, never a flag.
 It opens nothing; that a deposit really opens is what drills and canaries show.
 """
 

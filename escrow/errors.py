@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What custody refuses: one class for each reaction a caller can have. Codes are API (docs/problems.md).
 
-Implements ESCROW, "Policy and officers" and "Deposit". It knows no HTTP status: `kernel.problems` does.
+Implements ESCROW "Policy and officers" and "Deposit". It knows no HTTP status: `kernel.problems` does.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rows of custody: policies, officers, escrow keys, deposits. Signed bytes are kept as they were received.
 
-Implements ESCROW, "Policy and officers", "Keys" and "Deposit". A row proves nothing: the release process
+Implements ESCROW "Policy and officers", "Keys" and "Deposit". A row proves nothing: the release process
 believes a statement by its signatures and its hash in the log (FAULTS P16).
 """
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Publishing policies and escrow keys, and the states of officers. `services` re-exports these verbs.
 
-Implements ESCROW, "Policy and officers" and "Keys"; FAULTS P6, P8, P15, X8. It makes no signature: people
+Implements ESCROW "Policy and officers" and "Keys"; FAULTS P6, P8, P15, X8. It makes no signature: people
 and the ceremony do, and what is stored here was verified first and is kept as received.
 """
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The verbs of custody: publish policies and keys, take consents and deposits, read them, re-wrap a half.
 
-Implements ESCROW, "Deposit"; FAULTS C10, P19. It releases nothing: `recovery` decides, and of its callers only
+Implements ESCROW "Deposit"; FAULTS C10, P19. It releases nothing: `recovery` decides, and of its callers only
 the release process holds the PIN without which `rewrap_half` is refused by the HSM.
 """
 

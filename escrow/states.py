@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The states of an officer and of an escrow key, and which may follow which.
 
-Implements ESCROW, "Policy and officers" and "Keys". It touches no rows: `kernel.transitions` moves them.
+Implements ESCROW "Policy and officers" and "Keys". It touches no rows: `kernel.transitions` moves them.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Work that takes time: flagging the deposits of devices that were revoked since.
 
-DESIGN section 7. A flagged deposit stays releasable; whoever sees or opens it is told.
+PLATFORM "Work that takes time". A flagged deposit stays releasable; whoever sees or opens it is told.
 """
 
 from __future__ import annotations

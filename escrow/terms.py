@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A policy in words: what each term means for users and officers, where it is weak, and what a version changed.
 
-Implements ESCROW, "Policy and officers", for people. It reads signed policies and decides nothing.
+Implements ESCROW "Policy and officers", for people. It reads signed policies and decides nothing.
 """
 
 from __future__ import annotations

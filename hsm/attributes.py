@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The templates of every key, the attributes that a key on a token must show, and how arrays are packed.
 
-Implements HSM page sections 3.1 and 3.4: never wrap and decrypt on one key, one mechanism for each key.
+Implements HSM sections 3.1 and 3.4: never wrap and decrypt on one key, one mechanism for each key.
 Makes no PKCS#11 calls. MODIFIABLE stays last in every template (SoftHSM 2.6.1 refuses what follows it).
 """
 

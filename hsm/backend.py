@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What each process may ask of the HSM: one small Protocol for each token, and the values they exchange.
 
-Implements DESIGN section 3 and the table of tokens in ESCROW; every backend offers these.
+Implements HSM section 1 and the table of tokens in ESCROW "Keys"; every backend offers these.
 Contains no behaviour beyond checking sizes: see hsm.tokens for the PKCS#11 backend.
 """
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Making each kind of key on a token, and using it once before anybody trusts it.
 
-Implements HSM page section 3.4 (templates) and its rule: a key counts when it has worked.
+Implements HSM section 3.4 (templates) and its rule: a key counts when it has worked.
 Called by a ceremony only; nothing here is committed until a fresh session has checked it again.
 """
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Making tokens and keys: what only a ceremony does, each act in a process of its own.
 
-Implements DESIGN section 3 and the table of tokens in ESCROW. Works on a copy, checks what it made in a
+Implements HSM section 1 and the table of tokens in ESCROW "Keys". Works on a copy, checks what it made in a
 fresh session, and only then replaces the pristine directory and the manifest; a backup is kept each time.
 Does not decide who attends: the transcript and its signatures belong to the caller.
 """

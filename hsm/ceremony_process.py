@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The process behind hsm.ceremony: one request on standard input, one act, one answer on standard output.
 
-Implements HSM page section 6.4: keys are made in a copy of the token, used once, and committed whole.
+Implements HSM section 6.4: keys are made in a copy of the token, used once, and committed whole.
 Is started by hsm.ceremony only; prints nothing else.
 """
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where the HSM is, and where its PINs are read from.
 
-Implements DESIGN section 3 ("PIN from a file or descriptor, never argv").
+Implements HSM section 2 ("PIN from a file or descriptor, never argv").
 Reads no environment and no settings: whoever composes the process passes an HsmConfig.
 """
 

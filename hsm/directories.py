@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The token directories: pristine ones that only ceremonies replace, and each process's private copy.
 
-Implements HSM page section 6.4: SoftHSM rewrites token.object at every login, and a kill -9 there loses
+Implements HSM section 6.4: SoftHSM rewrites token.object at every login, and a kill -9 there loses
 the whole token; so what a running process logs in to is a copy, and dies with it.
 Does nothing for a module that keeps its tokens itself (HsmConfig.softhsm is False).
 """

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A lock that many may share or one may hold alone.
 
-Implements HSM page section 6.3: C_Finalize while another thread is inside the library crashes the process.
+Implements HSM section 6.3: C_Finalize while another thread is inside the library crashes the process.
 Is not re-entrant, and not fair among those who share it; who wants it alone goes first.
 """
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """hsm.json: what a ceremony left behind, and what every start compares the HSM with.
 
-Implements DESIGN section 3 ("token serial and key check values are pinned, mismatch refuses to start").
+Implements HSM section 2 ("token serial and key check values are pinned, mismatch refuses to start").
 Contains no secret. Replacing the file is the commit of a ceremony: before it, nothing has happened.
 """
 

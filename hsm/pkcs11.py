@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The PKCS#11 module as one process may use it, and what its return codes mean to us.
 
-Implements HSM page sections 6.1 to 6.3 and section 8 (python-pkcs11 quirks 1, 10, 11, 16).
+Implements HSM sections 6.1 to 6.3 and section 8 (python-pkcs11 quirks 1, 10, 11, 16).
 Holds no login and no key: see hsm.pool.
+PKCS#11: https://docs.oasis-open.org/pkcs11/pkcs11-base/v2.40/os/pkcs11-base-v2.40-os.html section 5.4.
 """
 
 import ctypes

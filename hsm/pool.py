@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The HSM as one process uses it: one login for each token, a few threads, each with its own sessions.
 
-Implements HSM page section 6 and FAULTS H1, H3, H4, H5, H10, H14. Initialised on opening, after fork.
+Implements HSM section 6 and FAULTS H1, H3, H4, H5, H10, H14. Initialised on opening, after fork.
 Knows nothing of what the operations do; hands their callers HsmError only.
 """
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which tokens this process holds: set once by the composition root, asked by the apps.
 
-A process that was not given a token cannot name it: asking raises HsmUnavailable (ESCROW page, "Keys
-and where their PINs are"). Opening is lazy, so that it happens after fork (HSM facts in docs/layout.md).
+A process that was not given a token cannot name it: asking raises HsmUnavailable (ESCROW "Keys").
+Opening is lazy, so that it happens after fork (HSM section 6.3).
 """
 
 from __future__ import annotations

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The blind re-wrap: from the escrow key to the recipient's key without the plaintext leaving the HSM.
 
-Implements HSM page section 3.1, suite R1 (RSA-OAEP to RSA-OAEP). One C_UnwrapKey for each call.
+Implements HSM section 3.1, suite R1 (RSA-OAEP to RSA-OAEP). One C_UnwrapKey for each call.
 Checks nothing about who asked: that is the release process.
+RSA-OAEP: https://www.rfc-editor.org/rfc/rfc8017 section 7.1; PKCS#11 2.40 base specification section 5 (C_WrapKey,
+C_UnwrapKey).
 """
 
 from contextlib import suppress
@@ -27,7 +29,7 @@ _RSA_EXPONENT = 65537
 
 
 def recipient_numbers(spki: bytes) -> RSAPublicNumbers:
-    """Raise HsmRefused unless `spki` is canonical DER of RSA-3072 with e = 65537 (ESCROW, "Keys")."""
+    """Raise HsmRefused unless `spki` is canonical DER of RSA-3072 with e = 65537 (ESCROW "Keys")."""
     try:
         key = load_der_public_key(spki)
     except (ValueError, UnsupportedAlgorithm) as error:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Opening the tokens that a process may use: the one entry of everything that runs.
 
-Implements the table of tokens in ESCROW: each process logs in to its own, and cannot name the others.
+Implements the table of tokens in ESCROW "Keys": each process logs in to its own, and cannot name the others.
 Call it in the process that uses it, after fork; a process opens once for all its tokens.
 """
 

@@ -3,6 +3,7 @@
 
 Implements PKCS#11 3.0 (CKM_EDDSA) and 2.40 (CKM_ECDSA); signatures are raw, 64 bytes.
 Does not decide what is signed.
+PKCS#11: https://docs.oasis-open.org/pkcs11/pkcs11-curr/v3.0/os/pkcs11-curr-v3.0-os.html section 2.3.
 """
 
 import hashlib

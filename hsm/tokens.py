@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The PKCS#11 backend: RootToken, LogToken and EscrowToken of hsm.backend on one pool.
 
-Implements HSM page sections 3.1 (blind re-wrap, suite R1), 3.4 (templates) and 5 (tenant keys).
+Implements HSM sections 3.1 (blind re-wrap, suite R1), 3.4 (templates) and 5 (tenant keys).
 Creates no key on a token: that is hsm.ceremony.
 """
 

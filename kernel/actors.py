@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Who acts: the one value that every verb takes and every audit entry names.
 
-Pure data, made by `tenants` from a verified signature or session (DESIGN section 4).
+Pure data, made by `tenants` from a verified signature or session (ORGANISATION "Requests").
 It decides nothing by itself: which permissions a role has stands in `tenants.permissions`.
 """
 

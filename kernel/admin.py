@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Django's own admin for platform operators: read-only, metadata only (DESIGN section 10)."""
+"""Django's own admin for platform operators: read-only, metadata only (FAULTS T11)."""
 
 from __future__ import annotations
 

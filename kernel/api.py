@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The base of every REST view: declared permissions, strict input, one transaction, replayable answers.
 
-Implements DESIGN section 9. It knows no role (tenants does) and no status of a refusal (problems does).
+Implements PLATFORM "REST". It knows no role (tenants does) and no status of a refusal (problems does).
 """
 
 from __future__ import annotations

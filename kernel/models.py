@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rows of shared plumbing: the job table (outbox and lease queue in one) and replayable answers.
 
-DESIGN section 7. Neither holds a secret: a job carries ids only.
+PLATFORM "Work that takes time". Neither holds a secret: a job carries ids only.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 
 The stable list of codes is `catalogue()`, printed in docs/problems.md. It logs nothing that a
 client sent, and it never shows an unexpected error's text.
+Specification: https://www.rfc-editor.org/rfc/rfc9457 section 3.
 """
 
 from __future__ import annotations

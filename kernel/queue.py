@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The job table as outbox and lease queue: promised in the business transaction, done at least once.
 
-DESIGN section 7. A message that is lost or doubled loses and doubles nothing, because the row is the
+PLATFORM "Work that takes time". A message that is lost or doubled loses and doubles nothing, because the row is the
 truth: a handler is called under a lease with a fencing token, and its effect is idempotent by database state.
 """
 

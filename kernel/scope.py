@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tenant scoping: a query that names no tenant is refused, not answered.
 
-Implements DESIGN section 4 (first fence). It does not authorize: within a tenant, `access.py` does.
+Implements ORGANISATION "Tenants" (first fence). It does not authorize: within a tenant, `access.py` does.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fetch, authorize and lock rows of the key directory.
 
-Implements DESIGN section 4: within the open tenant, what an actor may not see is not found. It writes nothing.
+Implements ORGANISATION "Tenants": within the open tenant, what an actor may not see is not found. It writes nothing.
 """
 
 from __future__ import annotations

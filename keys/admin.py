@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Django's admin, read-only: metadata of devices and of tenant master keys (DESIGN section 10)."""
+"""Django's admin, read-only: metadata of devices and of tenant master keys (FAULTS T11)."""
 
 from __future__ import annotations
 

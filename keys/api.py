@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""REST of the key directory: devices, chains, pre-keys, claims (DESIGN section 9, PROTOCOL section 7)."""
+"""REST of the key directory: devices, chains, pre-keys, claims (PLATFORM "REST", PROTOCOL section 7)."""
 
 from __future__ import annotations
 

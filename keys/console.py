@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Console page of one device: what it signed about itself, its pre-keys and how long they last.
 
-DESIGN section 10. Pages only look. A user's page stands in `escrow`, which also knows her deposits.
+PLATFORM "Console". Pages only look. A user's page stands in `escrow`, which also knows her deposits.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How the key directory stands, for many devices and users at once: what the console shows on one page.
 
-DESIGN section 10. A fixed number of queries, however many devices are asked for. It writes nothing.
+PLATFORM "Console". A fixed number of queries, however many devices are asked for. It writes nothing.
 """
 
 from __future__ import annotations

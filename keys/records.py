@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tenant master keys and the encryption of stored records under them.
 
-Implements DESIGN section 3 (key hierarchy) and docs/formats/records.md. The layer adds nothing to end-to-end
+Implements HSM section 1 (key hierarchy) and docs/formats/records.md. The layer adds nothing to end-to-end
 secrecy: what is sealed here is a client's ciphertext already. It calls the HSM, so call it outside transactions.
 """
 
@@ -74,7 +74,7 @@ def seal_record(plaintext: bytes, *, user_id: UUID, object_id: UUID, kind: str, 
     """Encrypt one record of the open tenant under a fresh record key; return it `OVERHEAD` (93) bytes longer.
 
     The record opens only as this tenant's, user's, object's, kind's and version's. Raises HsmUnavailable, and
-    NoTenantKey when the tenant was never finished. DESIGN section 3; AES-256-GCM, NIST SP 800-38D.
+    NoTenantKey when the tenant was never finished. HSM section 1; AES-256-GCM, NIST SP 800-38D.
     """
     row = TenantMasterKey.objects.filter(state=KeyState.ACTIVE).first()
     if row is None:

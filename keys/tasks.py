@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Work of the key directory that waits: sweeping what nothing hands out or counts any more.
 
-DESIGN section 7. Each is idempotent by the rows it finds; a job carries no ids but its tenant.
+PLATFORM "Work that takes time". Each is idempotent by the rows it finds; a job carries no ids but its tenant.
 """
 
 from __future__ import annotations

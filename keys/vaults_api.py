@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""REST of the vault and its doors (DESIGN section 9, PROTOCOL section 6). It opens nothing by itself."""
+"""REST of the vault and its doors (PLATFORM "REST", PROTOCOL section 6). It opens nothing by itself."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fetching cases and what hangs on them, for those who may see them or act on them.
 
-Implements ESCROW, "Case" and DESIGN section 4: what an actor may not see is not found. It writes nothing.
+Implements ESCROW "Case" and ORGANISATION "Tenants": what an actor may not see is not found. It writes nothing.
 """
 
 from __future__ import annotations
@@ -177,7 +177,7 @@ def timeline(case: Case) -> list[TimelineRow]:
 
 
 def terms_of(case: Case, now: datetime) -> tuple[int, Terms, Policy]:
-    """Return (m, terms, policy at request): the strictest of deposit, request and now (ESCROW, "Policy").
+    """Return (m, terms, policy at request): the strictest of deposit, request and now (ESCROW "Policy and officers").
 
     m counts one officer more when the subject's vetoes no longer end her cases.
     """

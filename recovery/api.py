@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """REST: cases, officers' decisions, releases, attestations, notices, and the reading of one deposit.
 
-DESIGN section 9. What asks the HSM does so before the transaction of the request is open.
+PLATFORM "REST". What asks the HSM does so before the transaction of the request is open.
 """
 
 from __future__ import annotations

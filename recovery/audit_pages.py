@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Console pages of the audit log: entries by filter, and one entry with its proof. Every read is an entry itself.
 
-Implements DESIGN sections 8 and 10. `audit` stands below sessions, so its pages stand here, in the topmost app.
+Implements PLATFORM "Audit" and "Console". `audit` stands below sessions, so its pages stand here, in the topmost app.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What audit entries are called on console pages, and which page shows their subject.
 
-Implements DESIGN section 10. Tables and pure functions: a tag that has no words here stands for itself.
+Implements PLATFORM "Console". Tables and pure functions: a tag that has no words here stands for itself.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """One case as officers and auditors read it: decoded from the stored statement bytes, each held to its signature.
 
-Implements ESCROW, "Case", and FAULTS P13, R15: what is shown is what is signed, and where a row says another thing
+Implements ESCROW "Case", and FAULTS P13, R15: what is shown is what is signed, and where a row says another thing
 than the statement, the page says so. It decides nothing and writes nothing.
 """
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Cases in numbers and in lists, for the console: who must act, how many approvals stand of how many needed.
 
-Implements DESIGN section 10. A fixed number of queries for a page, however many cases it shows. It writes nothing.
+Implements PLATFORM "Console". A fixed number of queries for a page, however many cases it shows. It writes nothing.
 """
 
 from __future__ import annotations

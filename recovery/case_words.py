@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a case's states and log entries are called on console pages, and who must act next.
 
-Implements ESCROW, "Case", for people. Tables and pure functions: it reads no rows.
+Implements ESCROW "Case", for people. Tables and pure functions: it reads no rows.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Opening a case and ending it: by the requester, by the subject, by time. `services` re-exports these verbs.
 
-Implements ESCROW, "Case"; FAULTS P1, P4, P14, P17, R5, R14. It decides no release.
+Implements ESCROW "Case"; FAULTS P1, P4, P14, P17, R5, R14. It decides no release.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Console pages of the whole tenant and of its cases: what waits for whom, and each case exactly as signed.
 
-Implements DESIGN section 10 and ESCROW, "Case". Pages only look: officers answer at their own command line.
+Implements PLATFORM "Console" and ESCROW "Case". Pages only look: officers answer at their own command line.
 """
 
 from __future__ import annotations

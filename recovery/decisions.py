@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What officers do: approve with their shares, deny, attest a new identity. `services` re-exports these verbs.
 
-Implements ESCROW, "Case"; FAULTS P1, P2, P3, P5, P9. It counts for the state column only: the release process
+Implements ESCROW "Case"; FAULTS P1, P2, P3, P5, P9. It counts for the state column only: the release process
 counts the signed statements again, by itself.
 """
 

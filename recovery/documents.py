@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Cases, releases and attestations as the REST API shows them.
 
-DESIGN section 9. What a case asks is shown as its signed bytes; the fields beside repeat them for lists.
+PLATFORM "REST". What a case asks is shown as its signed bytes; the fields beside repeat them for lists.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What getting a key out refuses: one class for each reaction a caller can have. Codes are API.
 
-Implements ESCROW, "Case". It knows no HTTP status: `kernel.problems` does.
+Implements ESCROW "Case". It knows no HTTP status: `kernel.problems` does.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the audit log says about policies, officers, deposits and cases, rebuilt from its proven entries alone.
 
-Implements ESCROW, "Release process": opening time, vetoes, removals, notices and policies come from here, never
+Implements ESCROW "Release process": opening time, vetoes, removals, notices and policies come from here, never
 from rows. Pure: no clock, no database; the caller proves every leaf first. It judges nothing.
 """
 
@@ -22,7 +22,7 @@ from holdfast.core.release import NoticeFacts
 T = TypeVar("T", int, str, bytes)
 
 OFFICER_ROLE: Final = "officer"
-# A third veto in one subject's cases no longer ends the case: it asks one officer more (ESCROW, "Case").
+# A third veto in one subject's cases no longer ends the case: it asks one officer more (ESCROW "Case").
 VETOES_THAT_END: Final = 2
 
 

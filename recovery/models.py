@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rows of getting out: cases, what officers signed, vetoes, notices, releases, attestations; contacts and their shares.
 
-Implements ESCROW, "Case", and PROTOCOL section 6 (contacts door). Signed bytes are kept as received; a row proves
+Implements ESCROW "Case", and PROTOCOL section 6 (contacts door). Signed bytes are kept as received; a row proves
 nothing by itself (FAULTS P16).
 """
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Telling people about cases: one message each, whose hand-over or failure is an entry in the log.
 
-Implements ESCROW, "Case" (notice); FAULTS R3. It promises nothing about reading: handed over means that the
+Implements ESCROW "Case" (notice); FAULTS R3. It promises nothing about reading: handed over means that the
 mail system took it.
 """
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The release process's own directory: what it trusts, what it has seen, what it has spent, its own keys.
 
-Implements ESCROW, "Release process". Files of mode 0600 under <directory>/<tenant>/; no other process reads it.
+Implements ESCROW "Release process". Files of mode 0600 under <directory>/<tenant>/; no other process reads it.
 It decides nothing: `release_process` does, by the rules of `holdfast.core.release`.
 """
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The release process's own reading of one tenant's audit log: every entry, proven, turned into facts.
 
-Implements ESCROW, "Release process": checkpoints consistent with its own and at most two minutes old. It keeps
+Implements ESCROW "Release process": checkpoints consistent with its own and at most two minutes old. It keeps
 the last head it believed in its directory, and believes neither a shorter log nor another one afterwards.
 """
 

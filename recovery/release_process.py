@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The release process: the only caller of the escrow token, alone with its PIN and its own directory.
 
-Implements ESCROW, "Release process"; FAULTS P11, P12, P16, P19, D13, W1. The rules are in `release_rules` and
+Implements ESCROW "Release process"; FAULTS P11, P12, P16, P19, D13, W1. The rules are in `release_rules` and
 `holdfast.core.release`; here is only the order of things, so that kill -9 between any two of them loses nothing.
 """
 

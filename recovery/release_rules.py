@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Holding the rows of one case against the log, and asking `holdfast.core.release` for the judgement.
 
-Implements ESCROW, "Release process"; FAULTS P3 to P6, P16. It reads rows and changes none; every row is believed
+Implements ESCROW "Release process"; FAULTS P3 to P6, P16. It reads rows and changes none; every row is believed
 only when its hash is in the log and its signatures hold.
 """
 

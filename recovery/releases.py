@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Moving a case through its release, and handing the result to its recipient. `services` re-exports these verbs.
 
-Implements ESCROW, "Release process" on the side of the rows; FAULTS P5, P11, P12, X4. It asks the HSM nothing and
+Implements ESCROW "Release process" on the side of the rows; FAULTS P5, P11, P12, X4. It asks the HSM nothing and
 judges nothing: `release_process` does, and calls these.
 """
 
@@ -137,7 +137,7 @@ def settle_case(*, case_id: UUID, actor: Actor) -> None:
 def void_shares(*, case_id: UUID, shares: Sequence[tuple[UUID, int]], actor: Actor) -> None:
     """Destroy shares (deposit id, index) that are not what their officers signed for; another officer's replaces them.
 
-    The case goes back to its officers, and needs no new one (ESCROW, "Case").
+    The case goes back to its officers, and needs no new one (ESCROW "Case").
     """
     with transaction.atomic():
         case = access.locked(case_id)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The verbs of getting a key out, gathered from the files that hold them. Other apps and edges import this one.
 
-Implements ESCROW, "Case": opening and ending in `cases`, officers' acts in `decisions`, messages in `notices`,
+Implements ESCROW "Case": opening and ending in `cases`, officers' acts in `decisions`, messages in `notices`,
 the release's steps and collection in `releases`.
 """
 

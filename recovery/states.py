@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The states of a case, of a notice and of a request to trusted contacts, and which may follow which.
 
-Implements ESCROW, "Case", and PROTOCOL section 6 (contacts door). It touches no rows: `kernel.transitions` moves them,
+Implements ESCROW "Case", and PROTOCOL section 6 (contacts door). It touches no rows: `kernel.transitions` moves them,
 and a database trigger refuses to move a row out of a terminal state whatever the code says (FAULTS R14).
 """
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Work that takes time: notices, expiry, recounts, following rotations; and the entry of the release queue.
 
-DESIGN section 7: ids in, one service call each. Time limits are transitions made here, never by a read.
+PLATFORM "Work that takes time": ids in, one service call each. Time limits are transitions made here, never by a read.
 """
 
 from __future__ import annotations

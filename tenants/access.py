@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rows of this app for whoever may see them: fetched in the open tenant scope, NotFound otherwise.
 
-Implements DESIGN section 4: another tenant's id and an unknown id are the same refusal. Writes nothing.
+Implements ORGANISATION "Tenants": another tenant's id and an unknown id are the same refusal. Writes nothing.
 """
 
 from __future__ import annotations

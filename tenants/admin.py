@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Django's admin, read-only: metadata of tenants and people for platform operators (DESIGN section 10)."""
+"""Django's admin, read-only: metadata of tenants and people for platform operators (FAULTS T11)."""
 
 from __future__ import annotations
 

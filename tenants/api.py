@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""REST: enrolment codes (DESIGN section 9).
+"""REST: enrolment codes (PLATFORM "REST").
 
 The code itself never comes here: an officer's client makes it and sends its hash.
 """

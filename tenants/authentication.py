@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Signed requests: RFC 9421 in the one form of `holdfast.core.requests`, verified into an Actor.
 
-Implements DESIGN section 4. Every refusal is the same 401 with the server's time: which check failed is said to
+Implements ORGANISATION "Requests". Every refusal is the same 401 with the server's time: which check failed is said to
 nobody. Sessions are no credential here, so no REST address can be reached by a forged form.
+Specification: https://www.rfc-editor.org/rfc/rfc9421 section 3.2.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Who a password belongs to, and who a session still belongs to.
 
-Implements DESIGN section 4 and FAULTS A2, A6. A right password alone signs nobody in: `console` asks for more.
+Implements ORGANISATION "Signing in" and FAULTS A2, A6. A right password alone signs nobody in: `console` asks for more.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Signing in to the console: password, then one-time code; and out again.
 
-Implements DESIGN section 4 and FAULTS A1 to A4. Every refusal is the same page in the same words; there is no
+Implements ORGANISATION "Signing in" and FAULTS A1 to A4. Every refusal is the same page in the same words; there is no
 `next` address to be led astray by.
 """
 

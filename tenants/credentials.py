@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The two statements behind every signed request: who is this credential now, and is this nonce fresh.
 
-Implements DESIGN section 4 and the speed goal of claims: one SELECT, one INSERT, no object mapping between.
+Implements ORGANISATION "Requests" and the speed goal of claims: one SELECT, one INSERT, no object mapping between.
 Does not verify signatures. Reads across tenants, because before the look-up there is no tenant.
 """
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tenants, their people and service accounts, and what each of these proves itself with.
 
-Implements DESIGN section 4. No row holds a private key; passwords are Argon2id hashes, codes are hashes.
+Implements ORGANISATION "People". No row holds a private key; passwords are Argon2id hashes, codes are hashes.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Who may do what: the one permission matrix, and the class that applies it to every REST request.
 
-Implements DESIGN section 4. Whether *this object* is the actor's own is asked in each app's `access.py`.
+Implements ORGANISATION "People". Whether *this object* is the actor's own is asked in each app's `access.py`.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The roles a person can have in a tenant (DESIGN section 4). What each may do stands in `permissions`.
+"""The roles a person can have in a tenant (ORGANISATION "People"). What each may do stands in `permissions`.
 
 A service account has no row here: it is not a person, and no role of a person's may ever fit it (FAULTS A10).
 """

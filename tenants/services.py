@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Verbs on tenants and people: the only writer of their rows, each with its audit entry in the same transaction.
 
-Implements DESIGN section 4. Callers have authorized through `access`; devices' own rows belong to `keys`.
+Implements ORGANISATION "People". Callers have authorized through `access`; devices' own rows belong to `keys`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Console sessions: from a first right password, through the second factor, to an Actor on every page.
 
-Implements DESIGN section 4 and FAULTS A3, A4, A5, A6. A session only looks: `permissions.SESSION` bounds it.
+Implements ORGANISATION "Signing in" and FAULTS A3, A4, A5, A6. A session only looks: `permissions.SESSION` bounds it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The second factor and the record of every sign-in, accepted or refused.
 
-Implements DESIGN section 4 and FAULTS A1, A3, A13 (RFC 6238, one step either side, each code once).
+Implements ORGANISATION "Signing in" and FAULTS A1, A3, A13 (RFC 6238, one step either side, each code once).
 Knows no session and no page; these are in `sessions` and `console`.
+Specification: https://www.rfc-editor.org/rfc/rfc6238 section 4.
 """
 
 from __future__ import annotations

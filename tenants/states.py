@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The states of tenants, people and credentials, and the moves between them.
 
-Implements DESIGN section 4; FAULTS P9: whoever is not `active` counts for nothing, whatever a later state is called.
+ORGANISATION "People"; FAULTS P9: whoever is not `active` counts for nothing, whatever a later state is called.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Worker entries of this app. Holds no logic: the verb is `services.sweep`.
 
-Implements DESIGN section 7.
+Implements PLATFORM "Work that takes time".
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Verification of an exported log on the auditor's own machine: no server, no database, no network.
 
-Implements DESIGN section 8 (`holdfast audit verify FILE`) and PROTOCOL section 8 on `holdfast.core.log_export`.
+Implements PLATFORM "Audit" (`holdfast audit verify FILE`) and PROTOCOL section 8 on `holdfast.core.log_export`.
 Proves that the log is whole and signed; whether its entries were right to make is for people to judge.
 """
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Deposits as the server shows them, held to everything they claim: for their owner, officers and recipients.
 
-Implements the page ESCROW (Deposit) on the reading side, and FAULTS S9, C4 and C10.
+Implements ESCROW "Deposit" on the reading side, and FAULTS S9, C4 and C10.
 Does not make deposits (`escrow`) nor open them (`officer`, `recovery`).
 """
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Devices of one person: enrolment by a code, the first one's genesis, approval of the next.
 
-Implements DESIGN section 4 (enrolment) and PROTOCOL sections 2 and 5 on the device.
+Implements ORGANISATION "Devices" (enrolment) and PROTOCOL sections 2 and 5 on the device.
 Does not publish pre-keys (`prekeys`), nor revoke (`rotation`), nor bring keys from one device to another (`vault`).
 """
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The doors of the vault: which are open, and the two that a person sets from memory or paper (password, phrase).
 
-Implements PROTOCOL section 6 (password and phrase door) and 5 (recovery key) on the client; FAULTS S7, R11, R12.
+Implements PROTOCOL section 6 (password, phrase) and PROTOCOL section 5 (recovery key); FAULTS S7, R11, R12.
 Does not pair devices (`pairing`) or share among contacts (`trusted`), and finishes no recovery (`recover`).
 """
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Putting archive keys into escrow: the person's consent first, then one deposit for each generation.
 
-Implements the page ESCROW (Deposit; The user's side) and FAULTS F3, F7 and F8 on the client.
+Implements ESCROW "Deposit" and "The user's side" and FAULTS F3, F7 and F8 on the client.
 Does not fetch keys to deposit to: only what `tenant.accept_escrow_key` took is ever used.
 """
 

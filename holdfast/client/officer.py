@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """An officer's answers: a case verified down to each deposit, then approved, denied, or a new key attested.
 
-Implements the page ESCROW (Case) and FAULTS F20, F21, P3 and P4 on the officer's own machine.
+Implements ESCROW "Case" and FAULTS F20, F21, P3 and P4 on the officer's own machine.
 Does not trust the server's summary: what is shown was read out of signed bytes, and is what gets signed.
 """
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """An officer's two keys, and what a founding officer signs before there is a server.
 
-Implements the page ESCROW (Policy and officers) for a ceremony: policy version 1 and the first escrow key.
+Implements ESCROW "Policy and officers" for a ceremony: policy version 1 and the first escrow key.
 Does not decide on cases; `officer` does, with the same keys.
 """
 

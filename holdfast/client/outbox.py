@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Messages on their way: encrypted for each device, stored beside the new session state, and only then sent.
 
-Implements PROTOCOL section 4 (fan-out, state before ciphertext) and section 5 (the stale-chain answer).
+Implements PROTOCOL section 4 (fan-out, state before ciphertext) and PROTOCOL section 5 (the stale-chain answer).
 Does not know what a message says; `messages` makes contents, and `inbox` reads them.
 """
 

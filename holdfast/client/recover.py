@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Recovery by the user: through one of her doors to an account on a new device, and everything rotated after it.
 
-Implements PROTOCOL section 6 ("After any recovery") and DESIGN section 6 in two acts: one of `by_…`, then `finish`.
+Implements PROTOCOL section 6 and PLATFORM "Recovery by the user" in two acts: one of `by_…`, then `finish`.
 Does not go through officers; `recovery` does, when every door is lost.
 """
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Getting back: a case opened by a new device, its release collected and combined, the account begun again.
 
-Implements the page ESCROW (Case) for the recipient, and PROTOCOL section 5 (re-genesis).
+Implements ESCROW "Case" for the recipient, and PROTOCOL section 5 (re-genesis).
 Does not wait for people by itself longer than it is told to.
 """
 

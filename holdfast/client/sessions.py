@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The sessions of this device with other devices, as rows of its store: at most four for each, newest first.
 
-Implements PROTOCOL section 4 (routing of a repeated initial part, the seen-set) and section 5 (a revoked device's go).
+Implements PROTOCOL section 4 (repeated initial parts, the seen-set) and PROTOCOL section 5 (a revoked device's go).
 Begins no session and opens no message: `handshakes` and `inbox` do, inside the caller's transaction.
 """
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """From the pin to the tenant's officers and escrow key, at every refresh by the same path.
 
-Implements FAULTS F1 to F5, S1 to S3 and S15 for a client; ESCROW, Keys and where their PINs are.
+Implements FAULTS F1 to F5, S1 to S3 and S15 for a client; ESCROW "Keys".
 Does not ask for consent: a key accepted here is known, and used only under the person's own yes (`escrow`).
 """
 
@@ -25,7 +25,7 @@ _LOOK_INTO = (
 )
 
 
-# ESCROW, Officers change: an alarm 30 days before policy or key run out, and 30 days of grace after.
+# ESCROW "Officers change": an alarm 30 days before policy or key run out, and 30 days of grace after.
 NOTICE_SECONDS: Final = 30 * 86_400
 GRACE_SECONDS: Final = 30 * 86_400
 

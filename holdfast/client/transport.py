@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Signed requests to one server, retried where that is safe, answered by typed values or typed refusals.
 
-Implements DESIGN section 4 (RFC 9421 signatures), RFC 9457 problems and FAULTS D3 on the client's side.
+Implements ORGANISATION "Requests" (RFC 9421 signatures), RFC 9457 problems and FAULTS D3 on the client's side.
 Follows no redirect, keeps no cookie, and takes no address from an answer: no secret goes where a server points.
 """
 

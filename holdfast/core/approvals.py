@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What officers hand over, how their approvals are counted, and how the recipient puts the halves together.
 
-Implements ESCROW, "Case". Statements are read by `cases`; delay, notice and veto are judged by `release`.
+Implements ESCROW "Case". Statements are read by `cases`; delay, notice and veto are judged by `release`.
 Knows no clock and no row: who is cooling off, suspended or away is handed in.
 """
 
@@ -38,7 +38,7 @@ class OuterShare:
 
 @dataclass(frozen=True)
 class Excluded:
-    """Persons (16-byte ids) who do not count for one case, by why. ESCROW, Case: "Eligible"."""
+    """Persons (16-byte ids) who do not count for one case, by why. ESCROW "Case": "Eligible"."""
 
     requester: bytes
     subject: bytes

@@ -3,6 +3,7 @@
 
 Implements docs/formats/archive-record.md (STREAM of 64 KiB segments, AES-256-GCM). Works on one segment at a time and
 does no I/O: the caller reads and writes. Which generation is in use is the account chain's matter.
+STREAM (Hoang, Reyhanitabar, Rogaway, Vizár): https://eprint.iacr.org/2015/189.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The statements of a case: what is asked, what officers answer, what the subject forbids, who she is then.
 
-Implements the page ESCROW (Case) and the `attestation` of PROTOCOL section 5.
+Implements ESCROW "Case" and the `attestation` of PROTOCOL section 5.
 Does not count quorums of approvals nor know states: eligibility is the server's, opening is `approvals`.
 """
 
@@ -61,12 +61,12 @@ class Case:
 
     @property
     def recipient_words(self) -> tuple[str, ...]:
-        """The 8 words of the recipient's two keys together: what officers hear from the person. ESCROW, Case."""
+        """The 8 words of the recipient's two keys together: what officers hear from the person. ESCROW "Case"."""
         keys = label("fp", "recipient", self.recipient_rsa_key.encoded, self.recipient_sealing_key.encoded)
         return eight_words(hashlib.sha256(keys).digest())
 
     def to_payload(self) -> bytes:
-        """Return the payload bytes. ESCROW, Case: fields 7 to 21."""
+        """Return the payload bytes. ESCROW "Case": fields 7 to 21."""
         return close_payload(
             self.header,
             {
@@ -144,7 +144,7 @@ class Approval:
     client_kind: ClientKind
 
     def to_payload(self) -> bytes:
-        """Return the payload bytes. ESCROW, Case: fields 7 to 12 of `approval`."""
+        """Return the payload bytes. ESCROW "Case": fields 7 to 12 of `approval`."""
         return close_payload(
             self.header,
             {

@@ -3,6 +3,7 @@
 
 Implements C2SP tlog-checkpoint and signed-note, with Ed25519 (type 0x01) and, where an HSM lacks it, ECDSA P-256.
 Holds no private key: signing takes a callable, because the log's key is in an HSM.
+Specification: https://c2sp.org/tlog-checkpoint ("Note text"), https://c2sp.org/signed-note ("Format").
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 
 Implements PROTOCOL section 3 (RFC 9052 section 4.2 and 4.4; alg -8 EdDSA, -7 ES256).
 Does not know what payloads mean, and never re-encodes to verify: received bytes are what is checked and kept.
+Specification: https://www.rfc-editor.org/rfc/rfc9052 sections 4.2 and 4.4, https://www.rfc-editor.org/rfc/rfc9053
+sections 2.1 and 2.2.
 """
 
 import hashlib
@@ -46,7 +48,7 @@ class Purpose(StrEnum):
 _ALG: Final = 1
 _KID: Final = 4
 _ALGORITHMS: Final = {KeyKind.ED25519: -8, KeyKind.P256_SIGNING: -7}
-# The tenant root and sixteen officers sign one statement at most (ESCROW: n <= 16).
+# The tenant root and sixteen officers sign one statement at most (ESCROW "Policy and officers": n <= 16).
 MAX_SIGNERS: Final = 17
 
 

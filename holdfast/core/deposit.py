@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A deposit: one archive key, sealed so that the HSM's half and m officers' halves together open it.
 
-Implements ESCROW, "Deposit". All checks of shape are in `Deposit.from_record`; opening needs both halves.
+Implements ESCROW "Deposit". All checks of shape are in `Deposit.from_record`; opening needs both halves.
 Does not decide who may open: a case does (`cases`, `approvals`, `release`).
 """
 
@@ -68,7 +68,7 @@ class DepositHeader:
     offline_kid: bytes = b""
 
     def to_bytes(self) -> bytes:
-        """Return the header's dCBOR. ESCROW, Deposit: fields 1 to 14."""
+        """Return the header's dCBOR. ESCROW "Deposit": fields 1 to 14."""
         value: dict[int, Encodable] = {
             1: VERSION,
             2: int(self.suite),
@@ -147,7 +147,7 @@ class Deposit:
     offline_half: bytes = b""
 
     def to_record(self) -> bytes:
-        """Return the record's bytes, at most 64 KiB. ESCROW, Deposit."""
+        """Return the record's bytes, at most 64 KiB. ESCROW "Deposit"."""
         value: dict[int, Encodable] = {
             1: self.header.to_bytes(),
             2: self.commit,

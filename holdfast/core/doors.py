@@ -3,6 +3,7 @@
 
 Implements PROTOCOL section 6 "Password door" (Argon2id, RFC 9106; commitment before decryption).
 Does not count attempts or choose passwords for people; `phrase_door` and `contacts_door` are the other doors.
+Specification: https://www.rfc-editor.org/rfc/rfc9106 section 3.1, https://www.rfc-editor.org/rfc/rfc5869 section 2.
 """
 
 from __future__ import annotations

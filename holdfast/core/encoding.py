@@ -3,6 +3,7 @@
 
 Implements PROTOCOL section 3 (a subset of RFC 8949 section 4.2.1) and RFC 4648 section 5 without padding.
 Does not know what any field means, and accepts exactly one encoding of each value.
+Specification: https://www.rfc-editor.org/rfc/rfc8949 section 4.2.1, https://www.rfc-editor.org/rfc/rfc4648 section 5.
 """
 
 import base64

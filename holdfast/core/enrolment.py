@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The enrolment code: the one line of text by which a person's new device meets its tenant.
 
-Implements the code of DESIGN section 4 (single use) and carries the root pin of ESCROW, Keys.
+Implements the code of ORGANISATION "Devices" (single use) and carries the root pin of ESCROW "Keys".
 Does not decide who may enrol: the server keeps only the code's hash, and its time and use.
 """
 
@@ -34,7 +34,7 @@ class EnrolmentCode:
     """What a code says. tenant, person: 16 bytes. secret: 16 bytes. root_pin: 32 bytes, or b"" when not known.
 
     log_vkey is the verifier key of the tenant's log (C2SP signed-note), or "". A code without a pin leaves the
-    client to trust what it meets first, which it shows and logs (ESCROW, Keys).
+    client to trust what it meets first, which it shows and logs (ESCROW "Keys").
     """
 
     tenant: bytes

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The export file: a vault and a password door to it, in one file that needs no server.
 
-Implements PROTOCOL section 6 "Export file" and section 3 `export`.
+Implements PROTOCOL section 6 "Export file" and PROTOCOL section 3 `export`.
 Does not read or write files, and does not open anything: `doors` and `vault` do.
 """
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Following a log from one signed head to the next, leaf by leaf, without trusting whoever serves it.
 
-Implements the page ESCROW ("Release process") and PROTOCOL section 8 on RFC 6962 as in `merkle`.
+Implements ESCROW "Release process" and PROTOCOL section 8 on RFC 6962 as in `merkle`.
 Reads no clock and keeps no file: the caller hands in the time and stores what `to_bytes` gives.
 """
 

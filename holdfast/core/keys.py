@@ -3,6 +3,8 @@
 
 Implements PROTOCOL sections 2 and 3 (type bytes, kids, fingerprints, strict Ed25519) on `cryptography`.
 Does not seal or derive anything: HPKE, HKDF and the handshake are built from these keys elsewhere.
+Specification: https://www.rfc-editor.org/rfc/rfc8032 section 5.1.7, https://www.rfc-editor.org/rfc/rfc7748 section 5,
+https://www.rfc-editor.org/rfc/rfc6979 section 3.2, FIPS 203 section 7.
 """
 
 import functools
@@ -187,8 +189,8 @@ class PublicKey:
 def decode_public_key(data: bytes, *, expect: KeyKind | frozenset[KeyKind] | None) -> PublicKey:
     """Read type byte and key, and check everything that makes the key safe to use.
 
-    Raises Malformed for an unknown type byte, a kind other than `expect`, and every key that PROTOCOL
-    section 3 refuses: non-canonical, small order, off the curve, above the modulus, RSA other than 3072 bits
+    Raises Malformed for an unknown type byte, a kind other than `expect`, and every key that
+    PROTOCOL section 3 refuses: non-canonical, small order, off the curve, above the modulus, RSA other than 3072 bits
     with e = 65537.
     """
     kind = _KINDS.get(data[:1])
@@ -451,7 +453,7 @@ def _oaep(hash_name: OaepHash) -> padding.OAEP:
 def wrap_rsa(public: PublicKey, secret: SecretBytes, *, hash_name: OaepHash) -> bytes:
     """Wrap a 32-byte `secret` to an RSA-3072 key with OAEP; returns 384 bytes. RFC 8017 section 7.1.
 
-    sha1 is for development tenants on SoftHSM only; who may use it is the caller's rule (ESCROW, Keys).
+    sha1 is for development tenants on SoftHSM only; who may use it is the caller's rule (ESCROW "Keys").
     """
     if public.kind is not KeyKind.RSA_3072:
         raise ValueError(f"{public.kind.name} keys do not wrap")
@@ -460,7 +462,7 @@ def wrap_rsa(public: PublicKey, secret: SecretBytes, *, hash_name: OaepHash) -> 
 
 
 class RecipientRsaKey:
-    """The fresh RSA-3072 key of one case's recipient, to which the HSM re-wraps its half. ESCROW, Case."""
+    """The fresh RSA-3072 key of one case's recipient, to which the HSM re-wraps its half. ESCROW "Case"."""
 
     __slots__ = ("_private", "public")
 

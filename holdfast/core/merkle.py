@@ -3,6 +3,7 @@
 
 Implements RFC 6962 section 2 (hashing) and RFC 9162 sections 2.1.3 and 2.1.4 (verification).
 Stores nothing and signs nothing: tiles are in `tiles`, signed heads in `checkpoint`.
+Specification: https://www.rfc-editor.org/rfc/rfc6962 section 2; https://www.rfc-editor.org/rfc/rfc9162 section 2.1.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Padding of what is encrypted, so that a ciphertext's length tells little about the plaintext's.
 
-Implements Padmé (Nikitin et al., "Reducing Metadata Leakage from Encrypted Files", PETS 2019, section 4) as PROTOCOL
-section 4 frames it. Does not hide whether a message was sent, nor more of its length than Padmé does.
+Implements Padmé (Nikitin et al., "Reducing Metadata Leakage from Encrypted Files", PETS 2019, section 4), as
+PROTOCOL section 4 frames it. Does not hide whether a message was sent, nor more of its length than Padmé does.
+Specification: https://petsymposium.org/popets/2019/popets-2019-0056.pdf section 4.
 """
 
 import functools

@@ -3,6 +3,7 @@
 
 Implements BIP-39 ("Generating the mnemonic" and its word lists) and PROTOCOL section 6 "Phrase door".
 Does not make BIP-39 seeds: the entropy itself is what opens a door.
+Specification: https://github.com/bitcoin/bips/blob/master/bip-0039.mediawiki ("Generating the mnemonic").
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A tenant's escrow policy: terms, officers, versions, and what may lower what.
 
-Implements the page ESCROW (Policy and officers) and the `policy` statement of PROTOCOL section 3.
+Implements ESCROW "Policy and officers" and the `policy` statement of PROTOCOL section 3.
 Does not decide who may act in a case, nor when: persons' states and clocks are the server's.
 """
 
@@ -169,7 +169,7 @@ class Policy:
 
     @classmethod
     def from_payload(cls, payload: bytes) -> "Policy":
-        """Read at most 64 KiB; raises Malformed, also for m of n outside ESCROW's bounds.
+        """Read at most 64 KiB; raises Malformed, also for m of n outside the bounds of ESCROW "Policy and officers".
 
         2 <= m <= n - 1 and 3 <= n <= 16; indices are 1..n in order; persons and keys are all different, since
         one person with two rows would be a quorum of one.
@@ -285,7 +285,7 @@ def strictest(policies: Sequence[Policy]) -> tuple[int, Terms]:
     """Return the highest m and the strictest terms of `policies`: at deposit, at request and now.
 
     The purposes are the intersection and may be empty: then nothing may be released. The release process's
-    keys are not a matter of strictness: the last policy's are given. ESCROW, Policy.
+    keys are not a matter of strictness: the last policy's are given. ESCROW "Policy and officers".
     """
     terms = [policy.terms for policy in policies]
     return max(policy.m for policy in policies), Terms(

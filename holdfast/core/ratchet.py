@@ -3,6 +3,7 @@
 
 Implements PROTOCOL section 4 on Signal's "The Double Ratchet Algorithm", revision 4, section 4 (header encryption).
 Does not know who talks to whom, nor how a message is framed: `session` does. Stores nothing and reads no clock.
+Specification: https://signal.org/docs/specifications/doubleratchet/ section 4.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whether a case may be released now: the one judgement in front of the HSM, as a pure function of proven facts.
 
-Implements ESCROW, "Case" and "Policy and officers". The facts come from log entries proven against a checkpoint,
-never from rows (ESCROW, "Release process"); collecting them is the release process's work, not this module's.
+Implements ESCROW "Case" and "Policy and officers". The facts come from log entries proven against a checkpoint,
+never from rows (ESCROW "Release process"); collecting them is the release process's work, not this module's.
 """
 
 from __future__ import annotations

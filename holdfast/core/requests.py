@@ -3,6 +3,7 @@
 
 Implements the Holdfast profile of RFC 9421 (HTTP Message Signatures) and RFC 9530 (Content-Digest).
 Does not sign or verify: it says which bytes are signed; keys and clocks belong to client and server.
+Specification: https://www.rfc-editor.org/rfc/rfc9421 section 2.5, https://www.rfc-editor.org/rfc/rfc9530 section 2.
 """
 
 import base64

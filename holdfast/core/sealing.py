@@ -3,6 +3,8 @@
 
 Implements PROTOCOL section 1: HPKE base mode (RFC 9180), MLKEM768-X25519 / HKDF-SHA256 / AES-256-GCM.
 Does not authenticate the sender: whoever holds the public key can seal, so a signed statement says who did.
+HPKE: https://www.rfc-editor.org/rfc/rfc9180 sections 5.1.1 and 6.1.
+X-Wing: https://datatracker.ietf.org/doc/draft-connolly-cfrg-xwing-kem/ section 5.
 """
 
 from __future__ import annotations

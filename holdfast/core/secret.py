@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The type of every secret byte string.
 
-Implements STYLE 1.4: a secret prints its length only, and `.reveal()` is the single way out.
+Implements FAULTS Z1: a secret prints its length only, and `.reveal()` is the single way out.
 Does not wipe memory: CPython copies freely, so what must never be in memory belongs in the HSM.
 """
 

@@ -3,6 +3,7 @@
 
 Implements PROTOCOL section 4. Interface: `Session`, `read_message`, and what they take and return.
 Does not store, send, look up keys or verify chains: its caller hands in parties that it has verified.
+Specification: https://signal.org/docs/specifications/doubleratchet/ section 4, begun as in `x3dh`.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@
 Implements ESCROW "Deposit": field polynomial 0x11B, one random polynomial per byte, secret at x = 0, x_i = i
 (`slip39` shares the arithmetic, with its points elsewhere).
 Does not authenticate: a wrong share yields a wrong secret, so each is checked against its commitment first.
+Specification: Shamir, "How to Share a Secret", https://doi.org/10.1145/359168.359176 section 2.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 
 Implements the limits of PROTOCOL section 4 for the store MKSKIPPED of Signal's Double Ratchet, revision 4.
 Does not derive keys; `ratchet` does, and asks here before it gives a message up.
+Specification: https://signal.org/docs/specifications/doubleratchet/ section 4.
 """
 
 from __future__ import annotations

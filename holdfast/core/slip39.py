@@ -3,6 +3,7 @@
 
 Implements SLIP-0039 for one group of k-of-n members and secrets of 16 or 32 bytes.
 Does not do groups of groups, and does not authenticate: the digest inside finds errors, commitments find liars.
+Specification: https://github.com/satoshilabs/slips/blob/master/slip-0039.md ("Shamir's secret sharing").
 """
 
 from __future__ import annotations

@@ -247,7 +247,7 @@ class DepositStatement:
     record_hash: bytes
 
     def to_payload(self) -> bytes:
-        """Return the payload bytes: field 7 is SHA-256 of the record. ESCROW, Deposit."""
+        """Return the payload bytes: field 7 is SHA-256 of the record. ESCROW "Deposit"."""
         return close_payload(self.header, {7: self.record_hash})
 
     @classmethod

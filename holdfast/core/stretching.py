@@ -3,6 +3,7 @@
 
 Implements PROTOCOL section 6 "Password door" (RFC 9106, version 0x13).
 Does not count attempts: a door that has been copied is guessed at offline, and the cost is what there is.
+Specification: https://www.rfc-editor.org/rfc/rfc9106 sections 3.1 and 4.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 
 Implements C2SP tlog-tiles (tile height 8) on top of RFC 6962 as in `merkle`.
 Does no I/O: the caller's reader fetches a tile from a table, a file or a server.
+Specification: https://c2sp.org/tlog-tiles ("Merkle Tree").
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """From the pin to the key: the one path by which a client comes to trust a tenant's officers and escrow key.
 
-Implements the page ESCROW (Keys; Policy and officers) and FAULTS S1 to S3 and S15.
+Implements ESCROW "Keys" and "Policy and officers" and FAULTS S1 to S3 and S15.
 Does not keep the pin or the highest versions seen; the caller does, and hands them in.
 """
 
@@ -23,7 +23,7 @@ TenantKey = TypeVar("TenantKey", EscrowKey, OfflineKey)
 
 
 def root_pin(tenant: bytes, root_key: PublicKey, founding_policy_hash: bytes) -> bytes:
-    """Return the 32 bytes that every client pins: tenant, root key, founding policy. ESCROW, Keys."""
+    """Return the 32 bytes that every client pins: tenant, root key, founding policy. ESCROW "Keys"."""
     return hashlib.sha256(label("root", tenant, root_key.encoded, founding_policy_hash)).digest()
 
 

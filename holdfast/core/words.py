@@ -3,6 +3,7 @@
 
 Implements the fingerprints of PROTOCOL section 2 on the English list.
 Does not make recovery phrases: eight words carry 88 bits and no checksum. `phrase` makes them.
+Word lists: https://github.com/bitcoin/bips/blob/master/bip-0039/bip-0039-wordlists.md.
 """
 
 import functools

@@ -3,6 +3,7 @@
 
 Implements RFC 3394 (AES-KW), and PROTOCOL section 6's K || C with AES-256-GCM and an HMAC commitment.
 Does not parse: the formats that carry these bytes do (`vault`, `doors`, `deposit`, `archive`).
+Specification: https://www.rfc-editor.org/rfc/rfc3394 section 2.2, https://www.rfc-editor.org/rfc/rfc5869 section 2.
 """
 
 from __future__ import annotations
@@ -93,7 +94,7 @@ def decrypt(ciphertext: bytes, *, key: SecretBytes, nonce: bytes, aad: bytes) ->
 def record_context(*, tenant: bytes, user: bytes, object_id: bytes, kind: str, version: int) -> bytes:
     """Return the associated data of a record stored under a record key: all that it must not be moved away from.
 
-    Injective, because it is one dCBOR array: no two contexts share bytes. DESIGN section 3.
+    Injective, because it is one dCBOR array: no two contexts share bytes. HSM section 5.
     """
     return label("record", tenant, user, object_id, kind, version)
 

@@ -3,6 +3,8 @@
 
 Implements the handshake of PROTOCOL section 4 (Signal's X3DH section 3, in the shape of PQXDH).
 Verifies nothing: every key comes here from a verified bundle or a verified statement. Encrypts nothing: `ratchet` does.
+X3DH: https://signal.org/docs/specifications/x3dh/ section 3.
+PQXDH: https://signal.org/docs/specifications/pqxdh/ section 3.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How console pages write times, ids, hashes, people, and text that somebody else chose.
 
-Implements DESIGN section 10 and FAULTS P13: everything is escaped, and a sign that would turn or hide its
+Implements PLATFORM "Console" and FAULTS P13: everything is escaped, and a sign that would turn or hide its
 neighbours is written out instead of obeyed. It queries nothing: views hand in what is shown.
 """
 

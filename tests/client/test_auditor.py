@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The offline verifier against whoever holds the file: every change found, the first bad entry named (FAULTS L4–L6)."""
+"""The offline verifier against whoever holds the file: every change found, first bad entry named (FAULTS L4 to L6)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A mailbox that lies: large content, acknowledgements, rows, notices, addresses; and every flag of every answer.
 
-Implements FAULTS section 5 (S5, S6, S9, S18) for the mailbox, and goal G16 over the server's replies.
+Implements FAULTS S5, S6, S9, S18 for the mailbox, and goal G16 over the server's replies.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Messages over a lying server: nothing is sent to whom it should not go, nothing is believed that nobody said.
 
-Implements FAULTS section 5 (S5, S8, S9, S11 to S16, S18) for sessions and the mailbox, at sender and receiver.
+Implements FAULTS S5, S8, S9, S11 to S16, S18 for sessions and the mailbox, at sender and receiver.
 Each test tells one lie; `test_messages` and `test_sessions` show that the same steps succeed without it.
 """
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The client against a lying server: nothing that does not follow from the pin is believed.
 
-Implements FAULTS section 5 (S1 to S15, the rows that exist) and its "release substitution".
+Implements FAULTS S1 to S15 (the rows that exist) and its "release substitution".
 Each test tells one lie; `test_client` shows that the same steps succeed without it.
 """
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The signed connection: what is signed, what is retried, what is refused.
 
-Implements DESIGN section 4 and FAULTS D3, S5 on the client; the signature base is checked by another library.
+Implements ORGANISATION "Requests" and FAULTS D3, S5 on the client; the signature base is checked by another library.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ceremonies: what they leave behind, and what a kill leaves (HSM page section 6.4; FAULTS H2, H12, H16)."""
+"""Ceremonies: what they leave behind, and what a kill leaves (HSM section 6.4; FAULTS H2, H12, H16)."""
 
 import contextlib
 import json

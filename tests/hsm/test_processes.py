@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fork, several processes, kill -9 (HSM page sections 6.3 and 6.4; FAULTS H10, H12)."""
+"""Fork, several processes, kill -9 (HSM sections 6.3 and 6.4; FAULTS H10, H12)."""
 
 import contextlib
 import multiprocessing

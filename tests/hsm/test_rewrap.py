@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The blind re-wrap on real SoftHSM (HSM page sections 3.1 and 3.3; FAULTS H8, H14)."""
+"""The blind re-wrap on real SoftHSM (HSM sections 3.1 and 3.3; FAULTS H8, H14)."""
 
 import secrets
 from dataclasses import replace

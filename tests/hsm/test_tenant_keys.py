@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tenant master keys and record keys on real SoftHSM (HSM page section 5; FAULTS H8, H14)."""
+"""Tenant master keys and record keys on real SoftHSM (HSM section 5; FAULTS H8, H14)."""
 
 import secrets
 import threading

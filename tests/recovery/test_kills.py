@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""kill -9 of the release process at every durable step of a release (FAULTS D13, W1; ESCROW, "Release process")."""
+"""kill -9 of the release process at every durable step of a release (FAULTS D13, W1; ESCROW "Release process")."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`holdfast audit`: the log to a file, and the proof of such a file on any machine, with no server.
 
-Implements DESIGN section 8 at the keyboard. `verify` opens no profile, no connection and no clock.
+Implements PLATFORM "Audit" at the keyboard. `verify` opens no profile, no connection and no clock.
 Does not judge whether what the log records was right.
 """
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`holdfast doctor`: what this profile holds others to, and whether the server and the clock are well.
 
-Implements FAULTS minimum client behaviour (6): one command that prints what is pinned, and the evidence kept.
+Implements FAULTS "Minimum client behaviour": one command that prints what is pinned, and the evidence kept.
 Changes nothing.
 """
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`holdfast enrol`: make this device's keys and register them by a single-use code.
 
-Implements DESIGN section 4 at the keyboard. Prints what was pinned, in words to compare.
+Implements ORGANISATION "Devices" at the keyboard. Prints what was pinned, in words to compare.
 Does not take the code as an argument: it is a secret until it is used.
 """
 

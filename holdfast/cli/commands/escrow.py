@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`holdfast escrow`: who could open your archive, your yes or no to it, and what is deposited.
 
-Implements the page ESCROW ("The user's side") at the keyboard: the text of the consent is fixed.
+Implements ESCROW "The user's side" at the keyboard: the text of the consent is fixed.
 Does not deposit anything without the person's yes.
 """
 

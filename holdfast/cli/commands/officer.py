@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`holdfast officer`: keys, enrolment codes, cases as signed, and the answer to each.
 
-Implements the page ESCROW (Policy and officers; Case) at the officer's keyboard: what is shown is what is signed.
+Implements ESCROW "Policy and officers" and "Case" at the officer's keyboard: what is shown is what is signed.
 Does not remember passphrases; every answer opens the officer's profile anew.
 """
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`holdfast recover escrow`: from a new device and nothing else, back to the archive and to an account.
 
-Implements the page ESCROW (Case) at the keyboard of the person who lost everything.
+Implements ESCROW "Case" at the keyboard of the person who lost everything.
 Does not decide anything: officers do, in `holdfast officer`.
 """
 

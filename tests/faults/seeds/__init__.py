@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Goal G0: one patch for each rule whose loss nobody may overlook, and the test that must see it.
 
-A patch is a unified diff below the lines `# rule: …` (FAULTS), `# caught-by: tests/…::test_…` and, where SQLite cannot
-show the fault, `# on: postgres`. The working tree is never patched: `python -m tests.faults.seeds` works on a copy.
+A patch is a unified diff below the lines `# rule: …`, `# caught-by: tests/…::test_…` and, where SQLite cannot show
+the fault, `# on: postgres`. The working tree is never patched: `python -m tests.faults.seeds` works on a copy.
 """
 
 from __future__ import annotations
