@@ -8,6 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests import order, prepared
+
 ON_POSTGRES = bool(os.environ.get("HOLDFAST_TEST_POSTGRES"))
 
 
@@ -21,7 +23,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         keep = bool(postgres or only) if ON_POSTGRES else not only
         (chosen if keep and not soak else left_out).append(item)
     config.hook.pytest_deselected(items=left_out)
-    items[:] = chosen
+    items[:] = order.long_files_first(chosen) if hasattr(config, "workerinput") else chosen
+
+
+def pytest_unconfigure() -> None:
+    """Delete what was prepared for this run."""
+    prepared.delete()
 
 
 @pytest.fixture(scope="session", autouse=True)

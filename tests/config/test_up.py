@@ -17,7 +17,7 @@ from tests.fixtures.server import Installation, descendants_of, installation, is
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[Installation]:
-    with installation() as made:
+    with installation(by_up=True) as made:
         yield made
 
 
