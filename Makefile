@@ -2,8 +2,11 @@
 # `make up` starts Holdfast, `make test` tests it; both install what they need on Debian 12.
 
 PY := .venv/bin/python
+PACKAGES := audit bench config escrow holdfast hsm kernel keys recovery tenants tests
+# Tests side by side: a process for each core, and no more than four; a file's tests stay together.
+SIDE_BY_SIDE = -n $(shell n=$$(nproc); echo $$((n < 4 ? n : 4))) --dist loadfile --no-loadscope-reorder
 
-.PHONY: help up demo members test lint types contracts check docs manual openapi seeds bench soak requirements
+.PHONY: help up demo members test quick lint types contracts check docs manual openapi seeds bench soak requirements
 
 help: ## Say what each target does
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -22,8 +25,13 @@ members: ## Give the demo's alice and bob a fresh start, with enrolment codes in
 
 test: ## Install what is missing and run every test, on SQLite and on PostgreSQL
 	@./deploy/install.sh test
-	$(PY) -m pytest -q
-	$(PY) -m tests.postgres $(PY) -m pytest -q
+	@$(PY) -m compileall -q $(PACKAGES)
+	$(PY) -m pytest -q $(SIDE_BY_SIDE)
+	$(PY) -m tests.postgres $(PY) -m pytest -q $(SIDE_BY_SIDE)
+
+quick: ## The core's tests, and those of the folders that a branch has changed, in under two minutes
+	@$(PY) -m compileall -q $(PACKAGES)
+	$(PY) -m tests.quick
 
 lint: ## Style, as ruff sees it
 	$(PY) -m ruff check .
@@ -55,10 +63,9 @@ bench: ## Measure, each figure beside its floor
 	@./deploy/install.sh test
 	$(PY) -m tests.postgres $(PY) -m bench
 
-soak: ## The longer storms
+soak: ## The longer storms: PART=<name>, at most an hour each and resumed where it ended; without PART the list
 	@./deploy/install.sh test
-	$(PY) -m pytest -q -m soak
-	$(PY) -m tests.postgres $(PY) -m pytest -q -m soak
+	@$(PY) -m tests.soak $(PART)
 
 requirements: ## Pin the requirements again, with hashes
 	$(PY) -m uv pip compile -q --python-version 3.11.2 --generate-hashes --no-emit-index-url --no-header --extra server pyproject.toml -o requirements.txt

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests import order, prepared
+from tests import order, prepared, soak
 
 ON_POSTGRES = bool(os.environ.get("HOLDFAST_TEST_POSTGRES"))
 
@@ -19,9 +19,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     left_out: list[pytest.Item] = []
     for item in items:
         postgres, only = item.get_closest_marker("postgres"), item.get_closest_marker("postgres_only")
-        soak = item.get_closest_marker("soak") and "soak" not in (config.option.markexpr or "")
         keep = bool(postgres or only) if ON_POSTGRES else not only
-        (chosen if keep and not soak else left_out).append(item)
+        (chosen if keep and soak.is_wanted(item, config.option.markexpr or "") else left_out).append(item)
     config.hook.pytest_deselected(items=left_out)
     items[:] = order.long_files_first(chosen) if hasattr(config, "workerinput") else chosen
 

@@ -12,6 +12,7 @@ from holdfast.client.account import Account
 from tests.client.conftest import ALICE, BOB, CHEAP, PASSWORD, World
 from tests.client.cuts import Moments, Scene, reopened, sweep
 from tests.client.lying_server import LyingServer, Tenant
+from tests.soak import rounds
 
 CAROL = b"carol-----------"
 
@@ -37,6 +38,7 @@ def as_kept(scene: Scene) -> Account:
     return reopened(scene.world, scene.account, Moments())
 
 
+@pytest.mark.rounds("cuts")
 def test_recovery_comes_to_its_end_wherever_it_was_cut(founded: Tenant) -> None:
     def furnish(world: World) -> Scene:
         laptop = world.enrolled(ALICE)
@@ -63,9 +65,10 @@ def test_recovery_comes_to_its_end_wherever_it_was_cut(founded: Tenant) -> None:
         assert vault.load(tablet) is not None
         assert not recover.is_unfinished(tablet)
 
-    assert sweep(worlds(founded, furnish), act, check) > 80
+    assert sweep(worlds(founded, furnish), act, check, step=rounds(3, 1)) > 80
 
 
+@pytest.mark.rounds("cuts")
 def test_shares_reach_every_contact_wherever_giving_them_was_cut(founded: Tenant) -> None:
     def furnish(world: World) -> Scene:
         alice = world.enrolled(ALICE)
@@ -84,9 +87,10 @@ def test_shares_reach_every_contact_wherever_giving_them_was_cut(founded: Tenant
         assert alice.store.keys(trusted._UNDER_WAY[0]) == []
         assert [one.kind for one in doors.status(alice) if one.is_open] == [doors.CONTACTS]
 
-    assert sweep(worlds(founded, furnish), act, check) > 20
+    assert sweep(worlds(founded, furnish), act, check, step=rounds(3, 1)) > 20
 
 
+@pytest.mark.rounds("cuts")
 def test_shares_open_the_vault_wherever_asking_for_them_was_cut(founded: Tenant) -> None:
     def furnish(world: World) -> Scene:
         alice = world.enrolled(ALICE)
@@ -117,9 +121,10 @@ def test_shares_open_the_vault_wherever_asking_for_them_was_cut(founded: Tenant)
         assert tablet.identity_key.public == scene.others[0].identity_key.public
         assert recover.is_unfinished(tablet)
 
-    assert sweep(scenes(), act, check) > 20
+    assert sweep(scenes(), act, check, step=rounds(3, 1)) > 20
 
 
+@pytest.mark.rounds("cuts")
 def test_pairing_comes_to_its_end_wherever_the_new_device_was_cut(founded: Tenant) -> None:
     def furnish(world: World) -> Scene:
         laptop = world.enrolled(ALICE)
@@ -138,4 +143,4 @@ def test_pairing_comes_to_its_end_wherever_the_new_device_was_cut(founded: Tenan
         assert tablet.state.vault.key == laptop.state.vault.key
         assert vault.save(tablet) == laptop.state.vault.version + 1
 
-    assert sweep(worlds(founded, furnish), act, check) > 10
+    assert sweep(worlds(founded, furnish), act, check, step=rounds(3, 1)) > 10

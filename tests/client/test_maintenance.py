@@ -36,6 +36,7 @@ from tests.client import cuts
 from tests.client.conftest import ALICE, BOB, CHEAP, PASSWORD, World
 from tests.client.cuts import Moments, Scene
 from tests.client.lying_server import LyingServer, Tenant
+from tests.soak import rounds
 
 DAY = 86_400
 DID = (Outcome.DONE, Outcome.FAILED)
@@ -110,6 +111,7 @@ def test_server_away_is_met_once_and_what_needs_none_is_still_done(world: World,
     assert of(report, "pre-keys") == []
 
 
+@pytest.mark.rounds("cuts")
 def test_maintenance_cut_off_at_any_moment_is_finished_by_the_next(worlds: Iterator[World]) -> None:
     def scenes() -> Iterator[Scene]:
         for world in worlds:
@@ -134,7 +136,7 @@ def test_maintenance_cut_off_at_any_moment_is_finished_by_the_next(worlds: Itera
         assert vault.load(alice) is not None
 
     # Every part is swept by its own tests; here it is their order that must not matter.
-    assert cuts.sweep(scenes(), act, check, step=7) >= 150
+    assert cuts.sweep(scenes(), act, check, step=rounds(7, 1)) >= 150
 
 
 # Messages

@@ -360,7 +360,7 @@ def test_garbled_answers_are_refused_by_a_sentence(worlds: Iterator[World], seed
     garble(worlds, seed)
 
 
-@pytest.mark.soak
+@pytest.mark.soak("answers")
 @pytest.mark.timeout(3600)
 def test_two_thousand_garbled_conversations_are_refused_by_a_sentence(worlds: Iterator[World]) -> None:
     for seed in range(1000, 3000):

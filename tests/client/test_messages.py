@@ -19,6 +19,7 @@ from tests.client.conftest import ALICE, BOB, MALLORY, World
 from tests.client.cuts import Moments, Scene
 from tests.client.lying_server import text
 from tests.client.test_sessions import revoke
+from tests.soak import rounds
 
 
 def received(account: Account) -> list[bytes]:
@@ -223,6 +224,7 @@ def test_message_that_is_never_sent_leaves_no_key_used_twice(world: World) -> No
 # Interruptions
 
 
+@pytest.mark.rounds("cuts")
 def test_sending_cut_at_any_moment_loses_and_repeats_nothing(worlds: Iterator[World]) -> None:
     # The first of the two goes by a fresh handshake, the second by the session; both to three devices.
     wanted = {secrets.token_bytes(16): b"message 0", secrets.token_bytes(16): b"large" * 1000}
@@ -243,7 +245,7 @@ def test_sending_cut_at_any_moment_loses_and_repeats_nothing(worlds: Iterator[Wo
             assert len(messages.receive(account)) == 2
             assert messages.reports(account) == []
 
-    assert cuts.sweep(scenes(), act, check) >= 30
+    assert cuts.sweep(scenes(), act, check, step=rounds(3, 1)) >= 30
 
 
 def test_receiving_cut_at_any_moment_loses_and_repeats_nothing(worlds: Iterator[World]) -> None:
@@ -276,6 +278,7 @@ def test_receiving_cut_at_any_moment_loses_and_repeats_nothing(worlds: Iterator[
     assert cuts.sweep(scenes(), act, check) >= 30
 
 
+@pytest.mark.rounds("cuts")
 def test_stale_answer_cut_at_any_moment_reaches_every_device_once(worlds: Iterator[World]) -> None:
     def scenes() -> Iterator[Scene]:
         for world in worlds:
@@ -298,7 +301,7 @@ def test_stale_answer_cut_at_any_moment_reaches_every_device_once(worlds: Iterat
         assert received(phone) == [b"one"]
         assert messages.reports(alice) == messages.reports(phone) == []
 
-    assert cuts.sweep(scenes(), act, check) >= 15
+    assert cuts.sweep(scenes(), act, check, step=rounds(3, 1)) >= 15
 
 
 def test_answer_outside_the_protocol_ends_in_a_refusal(world: World) -> None:

@@ -46,6 +46,7 @@ from holdfast.core.entries import Entry, Reason
 from holdfast.core.secret import SecretBytes
 from tests.client.conftest import ALICE, BOB, CHEAP, PASSWORD, World
 from tests.client.lying_server import NOW, TENANT, URL, _payload_hash, text
+from tests.soak import rounds
 
 DAY = 86_400
 
@@ -419,6 +420,7 @@ def replace_store(account: Account) -> Account:
     return Account(store, account.state)
 
 
+@pytest.mark.rounds("cuts")
 @pytest.mark.parametrize("stop", ["request", "write"])
 def test_rotation_survives_a_stop_at_every_point(world: World, stop: str) -> None:
     alice, bob = talking(world)
@@ -427,7 +429,8 @@ def test_rotation_survives_a_stop_at_every_point(world: World, stop: str) -> Non
     messages.send(bob, ALICE, b"on its way")
     scene = Photograph(world, (alice, bob, phone))
     points = 0
-    for at in range(1, 400):
+    # An odd step: of a request, the points before it and after it take turns.
+    for at in range(1, 400, rounds(5, 1)):
         then, (alice, bob, phone) = scene.developed()
         with stopping_requests(then, alice, at) if stop == "request" else stopping_writes(alice, at) as stopped:
             rotation.rotate(alice, {*EVERYTHING, "device"}, reason=Reason.USER_REQUEST)

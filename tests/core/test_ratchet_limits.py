@@ -253,7 +253,7 @@ def test_restored_state_never_meets_a_key_and_nonce_again(gcm: type[CountingGcm]
     assert len({one[:12] for one in sealed}) == 2000
 
 
-@pytest.mark.parametrize("each", [500, pytest.param(125_000, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("each", [500, pytest.param(125_000, marks=pytest.mark.soak("salts"))])
 def test_forked_processes_never_share_a_salt(each: int) -> None:
     """One state in eight processes: all meet the same message keys, none the same key and nonce (FAULTS C8)."""
     a, _ = talking()

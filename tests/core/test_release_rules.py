@@ -553,7 +553,7 @@ def test_judge_agrees_with_the_model_in_any_order_of_events() -> None:
     run_state_machine_as_test(Judgement, settings=settings(max_examples=60, stateful_step_count=20, deadline=None))
 
 
-@pytest.mark.soak
+@pytest.mark.soak("judge")
 @pytest.mark.timeout(3600)
 def test_judge_agrees_with_the_model_in_very_many_orders_of_events() -> None:
     run_state_machine_as_test(Judgement, settings=settings(max_examples=2000, stateful_step_count=30, deadline=None))

@@ -92,7 +92,7 @@ def test_no_request_made_from_the_schema_is_a_server_error(installation: Install
     assert statuses[200] + statuses[201] + statuses[204] >= 100, "hardly any case got past the edge"
 
 
-@pytest.mark.soak
+@pytest.mark.soak("requests")
 def test_no_request_made_from_the_schema_is_a_server_error_in_100_000(installation: Installation) -> None:
     statuses = fuzz(installation, each=1_150, derandomize=False)
     assert statuses.total() >= 100_000

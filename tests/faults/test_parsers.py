@@ -32,7 +32,7 @@ def test_each_parser_takes_or_refuses_ten_thousand_inputs() -> None:
     fuzz("every", 10_000, parsers=len(PARSERS), seconds=280)
 
 
-@pytest.mark.soak
+@pytest.mark.soak("parsers")
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize("name", PARSERS)
 def test_parser_takes_or_refuses_a_million_inputs(name: str) -> None:

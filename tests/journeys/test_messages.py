@@ -163,7 +163,7 @@ def test_killed_sender_and_receiver_lose_and_repeat_nothing(people: tuple[Person
     assert kills.total() >= 12
 
 
-@pytest.mark.soak
+@pytest.mark.soak("messages")
 def test_kill_at_every_single_call_loses_and_repeats_nothing(people: tuple[Person, Person]) -> None:
     alice, bob = people
     kills = storm(alice, bob, step=1, anew_every=3)

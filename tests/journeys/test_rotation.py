@@ -239,7 +239,7 @@ def test_killed_rotation_is_finished_with_the_keys_it_began_with(house: House) -
     settle(house)
 
 
-@pytest.mark.soak
+@pytest.mark.soak("rotation")
 def test_rotation_killed_at_every_durable_call_and_every_request_is_finished(house: House) -> None:
     house.second_device()
     assert storm(house, step=1) >= 30

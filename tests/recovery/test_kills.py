@@ -19,6 +19,7 @@ from tests.conftest import ON_POSTGRES
 from tests.keys.support import Phone
 from tests.recovery.conftest import Hsm
 from tests.recovery.support import OpenCase, World
+from tests.soak import rounds
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
@@ -63,6 +64,7 @@ def approved(world: World, phone: Phone) -> OpenCase:
     return case
 
 
+@pytest.mark.rounds("release")
 def test_release_is_recorded_once_and_unwraps_no_oftener_than_kills_allow(world: World, hsm: Hsm) -> None:
     phone = world.new_phone()
     approved(world, phone)
@@ -71,8 +73,8 @@ def test_release_is_recorded_once_and_unwraps_no_oftener_than_kills_allow(world:
     states_left = set()
     for call in DURABLE:
         # On to the next number until a run ends well because it made no more: so no durable call is left out,
-        # however many a release happens to make.
-        for number in range(1, MOST_CALLS):
+        # however many a release happens to make. (Every second is, in `make test`.)
+        for number in range(1, MOST_CALLS, rounds(2, 1)):
             case = approved(world, phone)
             hsm.interposer.forget()
             was_killed = killed_at(world, hsm, call, number)
