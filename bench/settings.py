@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tests' settings without the hourly limits, which a benchmark passes in a second, and with passwords at full cost."""
+"""The tests' settings without the hourly limits, which a benchmark passes in a second; passwords cost what they do."""
 
 from __future__ import annotations
 
