@@ -2,7 +2,7 @@
 """`make quick`: the tests of the core, and those of the folders in which something has changed, in under two minutes.
 
 Changed is what differs from the branch's beginning on main, committed or not. What takes long by itself (order.LONG) is
-left out, unless it is the test that was changed; `make test` runs everything.
+left out, and named; `make test` runs everything.
 """
 
 from __future__ import annotations
@@ -51,10 +51,9 @@ def selection(paths: list[Path]) -> list[str]:
 
     wanted = {found for path in paths if (found := tests_of(path))} | {CORE}
     folders = {one for one in wanted if (PROJECT / one).is_dir()}
-    files = {one for one in wanted if one not in folders and one.parent not in folders}
-    changed_tests = {one for one in wanted if one not in folders}
-    long = [path for one in folders for path in sorted((PROJECT / one).rglob("test_*.py")) if path.stem in LONG]
-    left_out = [path.relative_to(PROJECT) for path in long if path.relative_to(PROJECT) not in changed_tests]
+    files = {one for one in wanted - folders if one.parent not in folders and one.stem not in LONG}
+    found = {path.relative_to(PROJECT) for one in folders for path in (PROJECT / one).rglob("test_*.py")}
+    left_out = {path for path in found | wanted if path.stem in LONG}
     return [*map(str, sorted(folders | files)), *(f"--ignore={path}" for path in sorted(left_out))]
 
 
