@@ -52,8 +52,8 @@ def selection(paths: list[Path]) -> list[str]:
     wanted = {found for path in paths if (found := tests_of(path))} | {CORE}
     folders = {one for one in wanted if (PROJECT / one).is_dir()}
     files = {one for one in wanted - folders if one.parent not in folders and one.stem not in LONG}
-    found = {path.relative_to(PROJECT) for one in folders for path in (PROJECT / one).rglob("test_*.py")}
-    left_out = {path for path in found | wanted if path.stem in LONG}
+    there = {path.relative_to(PROJECT) for one in folders for path in (PROJECT / one).rglob("test_*.py")}
+    left_out = {path for path in there | wanted if path.stem in LONG}
     return [*map(str, sorted(folders | files)), *(f"--ignore={path}" for path in sorted(left_out))]
 
 
