@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 
 from holdfast.client import account as accounts
-from holdfast.client import device, doors, escrow, maintenance, messages, prekey_rows, standing, vault
+from holdfast.client import device, doors, escrow, key_log, maintenance, messages, prekey_rows, standing, vault
 from holdfast.client.account import Account
+from holdfast.client.key_log import Anchor
 from holdfast.client.maintenance import Done, Outcome, maintain
 from holdfast.core.doors import Argon2Cost
 from holdfast.core.enrolment import EnrolmentCode
 from holdfast.core.secret import SecretBytes
-from tests.fixtures.server import Installation, installation
+from tests.fixtures.server import Installation, installation, wait_for
 
 CHEAP = Argon2Cost(memory_kib=19 * 1024, passes=2, lanes=1)
 PASSPHRASE = SecretBytes(b"correct horse battery staple")
@@ -58,6 +59,8 @@ def test_device_is_cared_for_from_its_enrolment_on(server: Installation, tmp_pat
     assert outcomes(first, "backup") == {Outcome.NOTHING, Outcome.NEEDS_YOU}, "one device, and no way back"
     vault.save(alice)
     doors.set_password(alice, SecretBytes(b"the password of a vault"), cost=CHEAP)
+    # The backup holds the log's head: it is due once more when the log has taken her first entry, within seconds.
+    wait_for(lambda: key_log.anchor(alice, alice.chain) is Anchor.ANCHORED)
     maintain(alice)
     again = maintain(alice)
     assert {one.outcome for one in again} == {Outcome.NOTHING}, again

@@ -28,7 +28,7 @@ from holdfast.core.statements import DepositStatement
 from tests.checks import production
 from tests.faults.memory import find
 from tests.fixtures.hsm import Interposer, make_home
-from tests.fixtures.server import PROJECT, Installation
+from tests.fixtures.server import PROJECT, Installation, wait_for
 from tests.journeys.demo import Walk
 
 ROLES = ("web", "worker", "release")
@@ -122,7 +122,7 @@ def test_no_server_process_holds_a_secret_of_a_deposit_at_any_moment_of_its_rele
     counted_unwraps.rules(f"C_WrapKey before {ALIVE_MS} n=1")
     walk.approve("carol")
     walk.approve("dan")
-    _wait_for(lambda: ["leave", "C_UnwrapKey", key_id.hex()] in [words[1:4] for words in counted_unwraps.log()])
+    wait_for(lambda: ["leave", "C_UnwrapKey", key_id.hex()] in [words[1:4] for words in counted_unwraps.log()])
     time.sleep(0.5)
     while_alive = walk.found(server)
     handled = find(server.pid_of("release"), {"the sealed half": walk.sealed_half[:64]})
@@ -148,13 +148,6 @@ def test_the_search_finds_a_secret_that_is_there() -> None:
         holder.stdout.readline()
         assert find(holder.pid, {"needle": needle, "other": secrets.token_bytes(32)})["needle"] >= 1
         holder.stdin.close()
-
-
-def _wait_for(condition: object, seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():  # type: ignore[operator]
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.1)
 
 
 # Reads its own child's memory without the right to read everybody's: what a process of the same account can do.
