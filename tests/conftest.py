@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from kernel.scope import close_scope
 from tests import order, prepared, soak
 
 ON_POSTGRES = bool(os.environ.get("HOLDFAST_TEST_POSTGRES"))
@@ -52,6 +53,14 @@ def _emptying_the_log_between_tests() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(TransactionTestCase, "_fixture_teardown", teardown)
         yield
+
+
+@pytest.fixture(autouse=True)
+def _no_scope_left_open() -> Iterator[None]:
+    """Begin each test in no tenant's scope. A sign-in opens one until its request ends, and a bare call has no end."""
+    close_scope()
+    yield
+    close_scope()
 
 
 @pytest.fixture(scope="session")

@@ -6,17 +6,33 @@ Sends what its list says and receives into a file. Everything it needs to go on 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
 from pathlib import Path
 
 from holdfast.client import account as accounts
-from holdfast.client import messages
+from holdfast.client import messages, pairing
 from holdfast.client.account import Account
+from holdfast.client.errors import NotYet
 from holdfast.core.secret import SecretBytes
+from tests.fixtures.server import wait_for
 
 PASSPHRASE = SecretBytes(b"a passphrase for tests only")
+
+
+def caught_up(account: Account) -> bool:
+    """Whether another device's change was taken over; waits until the log holds an entry that was just made."""
+    changed: list[bool] = []
+
+    def tried() -> bool:
+        with contextlib.suppress(NotYet):
+            changed.append(pairing.catch_up(account))
+        return bool(changed)
+
+    wait_for(tried)
+    return changed[0]
 
 
 def append(path: Path, line: str) -> None:

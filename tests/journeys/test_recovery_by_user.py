@@ -38,6 +38,7 @@ from holdfast.core.phrase import Phrase
 from holdfast.core.secret import SecretBytes
 from holdfast.core.vault import new_vault_key
 from tests.fixtures.server import PROJECT, Installation, installation
+from tests.journeys.messenger import caught_up
 
 DELAY_SECONDS = 5
 CHEAP = Argon2Cost(memory_kib=19 * 1024, passes=2, lanes=1)
@@ -195,7 +196,7 @@ def test_another_device_brings_new_ones_in_and_the_lost_one_is_put_out(house: Ho
     require_recovered(tablet, alice, bob, before)
     for one in (phone, watch):
         letters.fetch(one)
-        assert pairing.catch_up(one)
+        assert caught_up(one)
         assert one.identity_key.public == tablet.identity_key.public
         assert one.state.vault.key == tablet.state.vault.key
 
@@ -218,7 +219,7 @@ def test_two_devices_that_write_the_vault_at_once_lose_nothing(house: House) -> 
     vault.begin_epoch(phone, key=new_vault_key(), epoch=2)
     pairing.sync(phone)
     letters.fetch(alice)
-    assert pairing.catch_up(alice)
+    assert caught_up(alice)
     assert doors.closed(alice) == [doors.PASSWORD]
     assert vault.save(alice) == phone.state.vault.version + 1
 

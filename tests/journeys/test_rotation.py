@@ -23,8 +23,8 @@ from holdfast.client.state import State
 from holdfast.client.store import MemoryStore
 from holdfast.core.enrolment import EnrolmentCode
 from holdfast.core.entries import Reason
-from tests.fixtures.server import PROJECT, Installation, installation
-from tests.journeys.messenger import PASSPHRASE
+from tests.fixtures.server import PROJECT, Installation, installation, wait_for
+from tests.journeys.messenger import PASSPHRASE, caught_up
 from tests.journeys.test_messages import CHEAP, MOST, code_of
 
 pytestmark = [
@@ -169,7 +169,7 @@ def test_two_devices_rotate_one_after_the_other_and_follow_each_other(house: Hou
             seed, key = one.identity_key.public, one.state.vault.key
         with house.opened(other) as two:
             letters.fetch(two)
-            assert pairing.catch_up(two)
+            assert caught_up(two)
             assert two.identity_key.public == seed
             assert two.state.vault.key == key
             assert {found.type for found in key_log.foreign_entries(two)} == {"RotateKey", "ArchiveGeneration"}
@@ -193,6 +193,7 @@ def test_heads_are_anchored_in_the_running_log(house: House) -> None:
         text = key_log.own_checkpoint(bob)
     with house.opened("laptop") as laptop:
         archive.new_generation(laptop)
+        wait_for(lambda: key_log.anchor(laptop, laptop.chain) is Anchor.ANCHORED)
         assert key_log.compare_gossip(laptop, text)
 
 
@@ -225,7 +226,7 @@ def storm(house: House, *, step: int) -> int:
 def settle(house: House) -> None:
     with house.opened("phone") as phone, house.opened("laptop") as laptop:
         letters.fetch(phone)
-        pairing.catch_up(phone)
+        caught_up(phone)
         assert phone.identity_key.public == laptop.identity_key.public
         assert phone.state.vault.key == laptop.state.vault.key
         assert phone.chain.devices.keys() == {phone.device.id, laptop.device.id}
