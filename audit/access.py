@@ -15,9 +15,9 @@ from django.db.models import QuerySet
 
 from audit.errors import LogBroken, NoCheckpoint, OutsideTheLog
 from audit.models import Checkpoint, Entry, LogHead, Tile
-from holdfast.core import merkle, tiles
-from holdfast.core.errors import Malformed
-from holdfast.core.log_export import ExportedEntry
+from holdfast.core.base.errors import Malformed
+from holdfast.core.log import merkle, tiles
+from holdfast.core.log.log_export import ExportedEntry
 from kernel.errors import NotFound
 
 BATCH = 512

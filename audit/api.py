@@ -14,7 +14,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from audit import access, export, services
-from holdfast.core.encoding import b64u
+from holdfast.core.base.encoding import b64u
 from kernel.api import ApiView
 from kernel.errors import MalformedRequest, NotFound
 from kernel.fields import StrictSerializer, UtcField

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The export that an auditor takes home: JSON lines with every leaf, its proof and the signed head.
 
-Implements docs/formats/audit-log.md on `holdfast.core.log_export`, which the offline verifier shares.
+Implements docs/formats/audit-log.md on `holdfast.core.log.log_export`, which the offline verifier shares.
 It logs nothing itself: the caller appends an entry before the first line leaves.
 """
 
@@ -13,8 +13,8 @@ from uuid import UUID
 
 from audit import access
 from audit.models import Checkpoint, Entry
-from holdfast.core.log_entry import log_origin
-from holdfast.core.log_export import Header, checkpoint_line, readable
+from holdfast.core.log.log_entry import log_origin
+from holdfast.core.log.log_export import Header, checkpoint_line, readable
 from kernel.scope import tenant_scope
 
 

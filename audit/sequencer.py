@@ -18,12 +18,12 @@ from django.utils import timezone
 from audit.access import tile_reader
 from audit.errors import LogBroken
 from audit.models import Checkpoint, Entry, Log, LogHead, Tile
-from holdfast.core import checkpoint as notes
-from holdfast.core import tiles
-from holdfast.core.errors import Malformed
-from holdfast.core.keys import KeyKind, PublicKey
-from holdfast.core.log_entry import log_origin
-from holdfast.core.merkle import HASH_SIZE, CompactRange, leaf_hash
+from holdfast.core.base.errors import Malformed
+from holdfast.core.crypto.keys import KeyKind, PublicKey
+from holdfast.core.log import checkpoint as notes
+from holdfast.core.log import tiles
+from holdfast.core.log.log_entry import log_origin
+from holdfast.core.log.merkle import HASH_SIZE, CompactRange, leaf_hash
 from hsm import registry
 from hsm.backend import SigningPublicKey
 from kernel.scope import tenant_scope

@@ -19,8 +19,8 @@ from audit import access
 from audit.errors import AuditUnavailable
 from audit.models import Entry, Log
 from audit.tags import TAGS
-from holdfast.core.encoding import b64u
-from holdfast.core.log_entry import BodyValue, KeyLogEntry, LogEntry, key_log_subject
+from holdfast.core.base.encoding import b64u
+from holdfast.core.log.log_entry import BodyValue, KeyLogEntry, LogEntry, key_log_subject
 from kernel.actors import Actor
 from kernel.scope import ForeignRow, current_tenant, tenant_scope
 

@@ -44,7 +44,7 @@ def main() -> None:
 
 def _requests(port: int, bob: Any, alice: Any, number: int) -> list[bytes]:
     """Sign as many claims beforehand: a client's signature is not the server's cost."""
-    from holdfast.core.requests import SignatureParameters, content_digest
+    from holdfast.core.signed.requests import SignatureParameters, content_digest
 
     body, path = b"{}", f"/api/v1/devices/{alice.id}/claim"
     digest = content_digest(body)

@@ -32,12 +32,12 @@ from bench.ratchet_libraries import DoubleRatchetPair, VodozemacPair
 from bench.world import report, row
 from holdfast.client.profile import Head
 from holdfast.client.store import SqliteStore
-from holdfast.core.bundle import build_batch
-from holdfast.core.padding import pad
-from holdfast.core.payloads import Header
-from holdfast.core.secret import SecretBytes
-from holdfast.core.session import Session, read_message
-from holdfast.core.suites import Suite
+from holdfast.core.base.padding import pad
+from holdfast.core.base.secret import SecretBytes
+from holdfast.core.crypto.suites import Suite
+from holdfast.core.messages.bundle import build_batch
+from holdfast.core.messages.session import Session, read_message
+from holdfast.core.signed.payloads import Header
 from tests.core.cast import ACME, NOW
 from tests.core.session_cast import Device, pair
 

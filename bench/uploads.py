@@ -16,7 +16,7 @@ ROUNDS = 5
 def main() -> None:
     """Measure and report."""
     world.start()
-    from holdfast.core.suites import Suite
+    from holdfast.core.crypto.suites import Suite
     from tests.keys.support import Directory
 
     alice = Directory().phone("alice", suite=Suite.HYBRID)
@@ -43,9 +43,9 @@ def _floor(alice: Any, built: Iterator[Any]) -> None:
     """The bare check (one signature, one root) and one bare insert of 100 rows in one transaction."""
     from django.db import connection, transaction
 
-    from holdfast.core import merkle
-    from holdfast.core.cose import Purpose
-    from holdfast.core.encoding import decode
+    from holdfast.core.base.encoding import decode
+    from holdfast.core.log import merkle
+    from holdfast.core.signed.cose import Purpose
     from keys.models import PreKeyBatch
 
     batch = next(built)

@@ -22,13 +22,14 @@ from config.env import ENV
 from config.hsm import hsm_config
 from escrow import services as escrow
 from holdfast.client import officer_keys as officers
-from holdfast.core import cose, trust
-from holdfast.core.cose import Purpose, Sign1
-from holdfast.core.enrolment import EnrolmentCode
-from holdfast.core.keys import KeyKind, PublicKey
-from holdfast.core.policy import ApproveWith, DepositRule, Officer, Policy, Terms
-from holdfast.core.secret import SecretBytes
-from holdfast.core.statements import EscrowKey, Header
+from holdfast.core.base.secret import SecretBytes
+from holdfast.core.crypto.keys import KeyKind, PublicKey
+from holdfast.core.identity import trust
+from holdfast.core.identity.policy import ApproveWith, DepositRule, Officer, Policy, Terms
+from holdfast.core.signed import cose
+from holdfast.core.signed.cose import Purpose, Sign1
+from holdfast.core.signed.enrolment import EnrolmentCode
+from holdfast.core.signed.statements import EscrowKey, Header
 from hsm.backend import SigningPublicKey
 from hsm.ceremony import Ceremony
 from kernel.actors import Actor, system_actor

@@ -6,7 +6,7 @@ from __future__ import annotations
 from django.conf import settings
 
 from config.hsm import open_role_tokens
-from holdfast.core import errors as core
+from holdfast.core.base import errors as core
 from hsm import errors as hsm_errors
 from hsm import registry
 from kernel import errors, problems, queue

@@ -16,7 +16,7 @@ from pathlib import Path
 import pdoc
 
 import holdfast
-from holdfast.core import encoding
+from holdfast.core.base import encoding
 
 
 def write(directory: Path) -> None:

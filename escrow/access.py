@@ -14,10 +14,11 @@ from django.db.models import QuerySet
 from escrow.errors import EscrowOff
 from escrow.models import Consent, Deposit, EscrowKey, Policy, PolicyOfficer
 from escrow.states import OfficerState
-from holdfast.core import cose, trust
-from holdfast.core import policy as core_policy
-from holdfast.core.encoding import MAX_BLOB
-from holdfast.core.keys import SIGNING_KINDS, decode_public_key
+from holdfast.core.base.encoding import MAX_BLOB
+from holdfast.core.crypto.keys import SIGNING_KINDS, decode_public_key
+from holdfast.core.identity import policy as core_policy
+from holdfast.core.identity import trust
+from holdfast.core.signed import cose
 from kernel.actors import Actor
 from kernel.errors import NotFound
 from keys import access as keys

@@ -15,8 +15,8 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from escrow import access, services
-from holdfast.core.encoding import b64u, unb64u
-from holdfast.core.errors import Malformed
+from holdfast.core.base.encoding import b64u, unb64u
+from holdfast.core.base.errors import Malformed
 from kernel.api import ApiView
 from kernel.errors import MalformedRequest
 from kernel.fields import Base64UrlField, StrictSerializer, UtcField, rfc3339

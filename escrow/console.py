@@ -19,11 +19,12 @@ from django.utils import timezone
 from escrow import access, coverage, terms
 from escrow.coverage import UserCoverage
 from escrow.errors import EscrowOff
-from holdfast.core import cose, trust
-from holdfast.core.encoding import MAX_BLOB
-from holdfast.core.errors import HoldfastError
-from holdfast.core.policy import Officer, Policy
-from holdfast.core.statements import EscrowKey
+from holdfast.core.base.encoding import MAX_BLOB
+from holdfast.core.base.errors import HoldfastError
+from holdfast.core.identity import trust
+from holdfast.core.identity.policy import Officer, Policy
+from holdfast.core.signed import cose
+from holdfast.core.signed.statements import EscrowKey
 from kernel.actors import Actor
 from kernel.errors import NotFound
 from keys import access as keys

@@ -19,10 +19,11 @@ from escrow import access
 from escrow.errors import EscrowKeyRefused, OfficerNeeded, PolicyRefused
 from escrow.models import EscrowKey, Policy, PolicyOfficer
 from escrow.states import OFFICER, OfficerState
-from holdfast.core import cose, policy, trust
-from holdfast.core.encoding import MAX_BLOB
-from holdfast.core.errors import HoldfastError
-from holdfast.core.keys import SIGNING_KINDS, decode_public_key
+from holdfast.core.base.encoding import MAX_BLOB
+from holdfast.core.base.errors import HoldfastError
+from holdfast.core.crypto.keys import SIGNING_KINDS, decode_public_key
+from holdfast.core.identity import policy, trust
+from holdfast.core.signed import cose
 from kernel.actors import Actor
 from kernel.errors import NotFound
 from kernel.transitions import advance

@@ -22,13 +22,13 @@ from escrow.coverage import DepositCoverage, UserCoverage, tenant_coverage, user
 from escrow.errors import ConsentRefused, DepositRefused, DepositRepeated, PolicyStale, RecordUnreadable
 from escrow.models import Consent, Deposit
 from escrow.policies import change_officer, publish_escrow_key, publish_policy
-from holdfast.core import statements
-from holdfast.core.cose import Purpose, Sign1
-from holdfast.core.deposit import Deposit as Record
-from holdfast.core.encoding import Fields, decode, encode
-from holdfast.core.errors import HoldfastError, Malformed, UnwrapFailed
-from holdfast.core.keys import KeyKind, PublicKey
-from holdfast.core.statements import DepositStatement, DeviceStatement, check_time
+from holdfast.core.base.encoding import Fields, decode, encode
+from holdfast.core.base.errors import HoldfastError, Malformed, UnwrapFailed
+from holdfast.core.crypto.keys import KeyKind, PublicKey
+from holdfast.core.escrow.deposit import Deposit as Record
+from holdfast.core.signed import statements
+from holdfast.core.signed.cose import Purpose, Sign1
+from holdfast.core.signed.statements import DepositStatement, DeviceStatement, check_time
 from hsm import registry
 from hsm.backend import EscrowKeyRef, OaepAlgorithm
 from kernel.actors import Actor

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from holdfast.core.policy import ApproveWith, DepositRule, Policy
+from holdfast.core.identity.policy import ApproveWith, DepositRule, Policy
 from tenants.templatetags.console import duration
 
 # A veto is pressed by a person: what is shorter than an hour, nobody sees in time.

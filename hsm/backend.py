@@ -8,7 +8,7 @@ Contains no behaviour beyond checking sizes: see hsm.tokens for the PKCS#11 back
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
-from holdfast.core.secret import SecretBytes
+from holdfast.core.base.secret import SecretBytes
 
 OaepAlgorithm = Literal["oaep-sha256", "oaep-sha1"]
 SignatureAlgorithm = Literal["ed25519", "p256"]

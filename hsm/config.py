@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from holdfast.core.secret import SecretBytes
+from holdfast.core.base.secret import SecretBytes
 from hsm.errors import HsmError
 
 DEBIAN_SOFTHSM = Path("/usr/lib/softhsm/libsofthsm2.so")

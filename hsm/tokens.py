@@ -11,7 +11,7 @@ from typing import Any
 
 from pkcs11 import GCMParams, KeyType, Mechanism
 
-from holdfast.core.secret import SecretBytes
+from holdfast.core.base.secret import SecretBytes
 from hsm import signing
 from hsm.attributes import TENANT_KEY_BIRTH, TENANT_KEY_CAPABILITIES
 from hsm.backend import (

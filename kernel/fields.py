@@ -15,8 +15,8 @@ from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from holdfast.core.encoding import b64u, unb64u
-from holdfast.core.errors import Malformed
+from holdfast.core.base.encoding import b64u, unb64u
+from holdfast.core.base.errors import Malformed
 
 
 @extend_schema_field({"type": "string", "pattern": "^[A-Za-z0-9_-]*$", "description": "base64url without padding"})

@@ -13,9 +13,9 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from holdfast.core.bundle import MAX_LEAVES
-from holdfast.core.encoding import MAX_STATEMENT, b64u
-from holdfast.core.secret import SecretBytes
+from holdfast.core.base.encoding import MAX_STATEMENT, b64u
+from holdfast.core.base.secret import SecretBytes
+from holdfast.core.messages.bundle import MAX_LEAVES
 from kernel.api import ApiView
 from kernel.errors import MalformedRequest
 from kernel.fields import Base64UrlField, Empty, NumberField, StrictSerializer, UtcField, refuse_unknown, rfc3339

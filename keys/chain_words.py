@@ -12,7 +12,8 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-from holdfast.core.entries import (
+from holdfast.core.base.errors import HoldfastError
+from holdfast.core.identity.entries import (
     AddDevice,
     ArchiveGeneration,
     Body,
@@ -25,7 +26,6 @@ from holdfast.core.entries import (
     SetRecoveryKey,
     ShareManifest,
 )
-from holdfast.core.errors import HoldfastError
 from keys.models import ChainEntry, Device
 
 _REASONS: Final = {

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Account chains as the server sees them: stored entries in, the verified state out.
 
-PROTOCOL section 5, by the same functions of `holdfast.core.chain` that clients use. It writes nothing.
+PROTOCOL section 5, by the same functions of `holdfast.core.identity.chain` that clients use. It writes nothing.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from uuid import UUID
 
 from audit import access as audit
 from audit.errors import NoCheckpoint
-from holdfast.core.chain import ChainState, verify_chain
-from holdfast.core.entries import Entry, ReGenesis
-from holdfast.core.key_log import CHAIN_LEAF
-from holdfast.core.keys import PublicKey
-from holdfast.core.policy import SignedPolicy
+from holdfast.core.crypto.keys import PublicKey
+from holdfast.core.identity.chain import ChainState, verify_chain
+from holdfast.core.identity.entries import Entry, ReGenesis
+from holdfast.core.identity.policy import SignedPolicy
+from holdfast.core.log.key_log import CHAIN_LEAF
 from kernel.errors import NotFound
 from kernel.scope import current_tenant
 from keys import access

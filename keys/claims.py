@@ -20,7 +20,7 @@ from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 
 from audit import services as audit
-from holdfast.core.encoding import b64u
+from holdfast.core.base.encoding import b64u
 from kernel.actors import Actor
 from kernel.api import IdempotencyKeyReused
 from kernel.errors import NotFound

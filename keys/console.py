@@ -12,10 +12,10 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils import timezone
 
-from holdfast.core.cose import Sign1
-from holdfast.core.errors import HoldfastError
-from holdfast.core.statements import DeviceStatement
-from holdfast.core.suites import Suite
+from holdfast.core.base.errors import HoldfastError
+from holdfast.core.crypto.suites import Suite
+from holdfast.core.signed.cose import Sign1
+from holdfast.core.signed.statements import DeviceStatement
 from kernel.actors import Actor
 from keys import access, health
 from tenants import access as tenants

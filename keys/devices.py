@@ -14,10 +14,10 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from audit import services as audit
-from holdfast.core.cose import Sign1
-from holdfast.core.payloads import check_time
-from holdfast.core.secret import SecretBytes
-from holdfast.core.statements import DeviceStatement
+from holdfast.core.base.secret import SecretBytes
+from holdfast.core.signed.cose import Sign1
+from holdfast.core.signed.payloads import check_time
+from holdfast.core.signed.statements import DeviceStatement
 from kernel.actors import Actor
 from kernel.scope import current_tenant
 from kernel.transitions import advance

@@ -13,7 +13,7 @@ from uuid import UUID
 
 from django.db.models import Count, Exists, Min, OuterRef, Q
 
-from holdfast.core.words import eight_words
+from holdfast.core.base.words import eight_words
 from keys.models import ChainFork, Claim, Device, OneTimePreKey, SignedPreKey
 from keys.states import DeviceState
 

@@ -19,7 +19,7 @@ from django.db import connection, transaction
 from django.db.models import Count, Exists, OuterRef, Sum
 from django.utils import timezone
 
-from holdfast.core.encoding import b64u
+from holdfast.core.base.encoding import b64u
 from kernel.actors import Actor
 from kernel.errors import NotFound
 from kernel.scope import current_tenant

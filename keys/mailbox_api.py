@@ -11,7 +11,7 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from holdfast.core.encoding import b64u
+from holdfast.core.base.encoding import b64u
 from kernel.api import ApiView
 from kernel.errors import MalformedRequest
 from kernel.fields import Base64UrlField, IdField, StrictSerializer, UtcField, rfc3339

@@ -16,9 +16,9 @@ from weakref import WeakKeyDictionary
 from django.db import IntegrityError, transaction
 
 from audit import services as audit
-from holdfast.core import wrapping
-from holdfast.core.errors import UnwrapFailed
-from holdfast.core.secret import SecretBytes
+from holdfast.core.base.errors import UnwrapFailed
+from holdfast.core.base.secret import SecretBytes
+from holdfast.core.crypto import wrapping
 from hsm import registry
 from hsm.backend import WRAPPED_RECORD_KEY_BYTES, RootToken, TenantKey, WrappedTenantKey
 from hsm.errors import HsmRefused

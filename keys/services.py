@@ -18,14 +18,14 @@ from django.db.models import F, OuterRef, Subquery
 from django.utils import timezone
 
 from audit import services as audit
-from holdfast.core.bundle import VerifiedBatch, verify_batch_upload, verify_signed_pre_key
-from holdfast.core.chain import ChainState, extend, in_force
-from holdfast.core.cose import Sign1
-from holdfast.core.encoding import b64u, label
-from holdfast.core.entries import Entry
-from holdfast.core.errors import Forked
-from holdfast.core.payloads import MAX_AHEAD_SECONDS
-from holdfast.core.statements import DeviceStatement
+from holdfast.core.base.encoding import b64u, label
+from holdfast.core.base.errors import Forked
+from holdfast.core.identity.chain import ChainState, extend, in_force
+from holdfast.core.identity.entries import Entry
+from holdfast.core.messages.bundle import VerifiedBatch, verify_batch_upload, verify_signed_pre_key
+from holdfast.core.signed.cose import Sign1
+from holdfast.core.signed.payloads import MAX_AHEAD_SECONDS
+from holdfast.core.signed.statements import DeviceStatement
 from kernel.actors import Actor
 from kernel.errors import NotFound
 from kernel.queue import enqueue

@@ -17,11 +17,11 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from audit import services as audit
-from holdfast.core import vault as vault_format
-from holdfast.core.cose import Purpose, Sign1
-from holdfast.core.encoding import MAX_BLOB, MAX_VAULT, Fields, decode, encode
-from holdfast.core.errors import UnwrapFailed
-from holdfast.core.statements import Sync, SyncKind
+from holdfast.core.base.encoding import MAX_BLOB, MAX_VAULT, Fields, decode, encode
+from holdfast.core.base.errors import UnwrapFailed
+from holdfast.core.signed.cose import Purpose, Sign1
+from holdfast.core.signed.statements import Sync, SyncKind
+from holdfast.core.vault import blob as vault_format
 from kernel.actors import Actor
 from kernel.errors import NotFound
 from kernel.scope import current_tenant

@@ -17,10 +17,10 @@ from django.utils import timezone
 
 from audit import access as audit
 from escrow import access as escrow
-from holdfast.core.cases import Case as CaseStatement
-from holdfast.core.cose import Sign1
-from holdfast.core.keys import SIGNING_KINDS, decode_public_key
-from holdfast.core.policy import Terms, strictest
+from holdfast.core.crypto.keys import SIGNING_KINDS, decode_public_key
+from holdfast.core.identity.cases import Case as CaseStatement
+from holdfast.core.identity.policy import Terms, strictest
+from holdfast.core.signed.cose import Sign1
 from kernel.actors import Actor
 from kernel.errors import NotFound
 from recovery.models import (

@@ -17,8 +17,8 @@ from rest_framework.response import Response
 from escrow import access as escrow
 from escrow import services as custody
 from escrow.api import DepositOut
-from holdfast.core.encoding import b64u
-from holdfast.core.keys import SIGNING_KINDS, decode_public_key
+from holdfast.core.base.encoding import b64u
+from holdfast.core.crypto.keys import SIGNING_KINDS, decode_public_key
 from kernel.api import ApiView
 from kernel.fields import Base64UrlField, StrictSerializer, UtcField, rfc3339
 from recovery import access, documents, services

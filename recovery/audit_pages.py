@@ -21,9 +21,9 @@ from audit import access
 from audit import services as audit
 from audit.errors import LogBroken, NoCheckpoint, OutsideTheLog
 from audit.tags import TAGS
-from holdfast.core.errors import HoldfastError, Untrusted
-from holdfast.core.log_entry import LogEntry
-from holdfast.core.merkle import leaf_hash, verify_inclusion
+from holdfast.core.base.errors import HoldfastError, Untrusted
+from holdfast.core.log.log_entry import LogEntry
+from holdfast.core.log.merkle import leaf_hash, verify_inclusion
 from kernel.actors import Actor
 from recovery import audit_words
 from tenants import access as tenants

@@ -18,13 +18,13 @@ from escrow import coverage
 from escrow.coverage import DepositCoverage
 from escrow.errors import EscrowOff
 from escrow.states import OfficerState
-from holdfast.core.approvals import Excluded, read_decision
-from holdfast.core.cases import Case as Asked
-from holdfast.core.cases import ClientKind
-from holdfast.core.cose import Purpose, Sign1
-from holdfast.core.errors import HoldfastError, Untrusted
-from holdfast.core.policy import SignedPolicy, Terms
-from holdfast.core.statements import DeviceStatement
+from holdfast.core.base.errors import HoldfastError, Untrusted
+from holdfast.core.escrow.approvals import Excluded, read_decision
+from holdfast.core.identity.cases import Case as Asked
+from holdfast.core.identity.cases import ClientKind
+from holdfast.core.identity.policy import SignedPolicy, Terms
+from holdfast.core.signed.cose import Purpose, Sign1
+from holdfast.core.signed.statements import DeviceStatement
 from kernel.actors import Actor
 from kernel.errors import DomainError, NotFound
 from keys import access as keys

@@ -15,12 +15,12 @@ from django.utils import timezone
 
 from audit import services as audit
 from escrow import access as escrow
-from holdfast.core import cases
-from holdfast.core.cose import Purpose, Sign1
-from holdfast.core.errors import HoldfastError
-from holdfast.core.payloads import check_time
-from holdfast.core.policy import strictest
-from holdfast.core.statements import DeviceStatement
+from holdfast.core.base.errors import HoldfastError
+from holdfast.core.identity import cases
+from holdfast.core.identity.policy import strictest
+from holdfast.core.signed.cose import Purpose, Sign1
+from holdfast.core.signed.payloads import check_time
+from holdfast.core.signed.statements import DeviceStatement
 from kernel.actors import Actor
 from kernel.queue import enqueue
 from kernel.transitions import advance

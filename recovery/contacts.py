@@ -17,9 +17,9 @@ from django.conf import settings
 from django.db import IntegrityError, transaction
 
 from audit import services as audit
-from holdfast.core.cose import Purpose, Sign1
-from holdfast.core.payloads import check_time
-from holdfast.core.share_manifest import MAX_REQUEST_SECONDS, Manifest, ShareRequest
+from holdfast.core.signed.cose import Purpose, Sign1
+from holdfast.core.signed.payloads import check_time
+from holdfast.core.vault.share_manifest import MAX_REQUEST_SECONDS, Manifest, ShareRequest
 from kernel.actors import Actor
 from kernel.errors import NotFound
 from kernel.scope import current_tenant

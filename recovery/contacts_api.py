@@ -14,7 +14,7 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from holdfast.core.encoding import MAX_STATEMENT, b64u
+from holdfast.core.base.encoding import MAX_STATEMENT, b64u
 from kernel.api import ApiView
 from kernel.errors import MalformedRequest
 from kernel.fields import Base64UrlField, Empty, StrictSerializer, UtcField, rfc3339

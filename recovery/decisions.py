@@ -17,14 +17,15 @@ from django.utils import timezone
 
 from audit import services as audit
 from escrow import access as escrow
-from holdfast.core import approvals, cases
-from holdfast.core.cose import Purpose, Sign1, parse_many
-from holdfast.core.encoding import MAX_BLOB
-from holdfast.core.errors import HoldfastError
-from holdfast.core.keys import PublicKey
-from holdfast.core.payloads import check_time
-from holdfast.core.policy import Officer, SignedPolicy
-from holdfast.core.sealing import OVERHEAD
+from holdfast.core.base.encoding import MAX_BLOB
+from holdfast.core.base.errors import HoldfastError
+from holdfast.core.crypto.keys import PublicKey
+from holdfast.core.crypto.sealing import OVERHEAD
+from holdfast.core.escrow import approvals
+from holdfast.core.identity import cases
+from holdfast.core.identity.policy import Officer, SignedPolicy
+from holdfast.core.signed.cose import Purpose, Sign1, parse_many
+from holdfast.core.signed.payloads import check_time
 from kernel.actors import Actor, system_actor
 from kernel.queue import enqueue
 from kernel.transitions import advance

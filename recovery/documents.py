@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.utils import timezone
 
-from holdfast.core.encoding import b64u
+from holdfast.core.base.encoding import b64u
 from kernel.fields import rfc3339
 from recovery import access
 

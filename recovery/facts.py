@@ -13,11 +13,11 @@ from dataclasses import dataclass, field, replace
 from typing import Final, TypeVar
 from uuid import UUID
 
-from holdfast.core.approvals import Excluded
-from holdfast.core.errors import Malformed, Untrusted
-from holdfast.core.log_entry import BodyValue, LogEntry
-from holdfast.core.policy import SignedPolicy, lowered
-from holdfast.core.release import NoticeFacts
+from holdfast.core.base.errors import Malformed, Untrusted
+from holdfast.core.escrow.approvals import Excluded
+from holdfast.core.escrow.release import NoticeFacts
+from holdfast.core.identity.policy import SignedPolicy, lowered
+from holdfast.core.log.log_entry import BodyValue, LogEntry
 
 T = TypeVar("T", int, str, bytes)
 

@@ -2,7 +2,7 @@
 """What `keys` asks before a chain begins anew: the policies of the tenant, and whether a case gives leave.
 
 Implements PROTOCOL section 5, type 8: accepted after the policy's delay, on the device that the case names. That m
-officers attested the key is checked by `holdfast.core.chain`, on the bytes in the chain.
+officers attested the key is checked by `holdfast.core.identity.chain`, on the bytes in the chain.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from escrow import access as escrow
 from escrow.errors import EscrowOff
-from holdfast.core.policy import SignedPolicy
+from holdfast.core.identity.policy import SignedPolicy
 from keys.errors import RegenesisRefused
 from recovery import access
 from recovery.errors import RegenesisTooEarly

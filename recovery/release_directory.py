@@ -2,7 +2,7 @@
 """The release process's own directory: what it trusts, what it has seen, what it has spent, its own keys.
 
 Implements ESCROW "Release process". Files of mode 0600 under <directory>/<tenant>/; no other process reads it.
-It decides nothing: `release_process` does, by the rules of `holdfast.core.release`.
+It decides nothing: `release_process` does, by the rules of `holdfast.core.escrow.release`.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
 
-from holdfast.core.encoding import Encodable, Fields, decode, encode
-from holdfast.core.errors import Malformed, Untrusted
-from holdfast.core.keys import SIGNING_KINDS, KeyKind, PublicKey, SealingKey, SigningKey, decode_public_key
-from holdfast.core.secret import SecretBytes
+from holdfast.core.base.encoding import Encodable, Fields, decode, encode
+from holdfast.core.base.errors import Malformed, Untrusted
+from holdfast.core.base.secret import SecretBytes
+from holdfast.core.crypto.keys import SIGNING_KINDS, KeyKind, PublicKey, SealingKey, SigningKey, decode_public_key
 
 _SEED_BYTES = 32
 

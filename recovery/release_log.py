@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 
 from audit import access as audit
 from audit import services as audit_services
-from holdfast.core.checkpoint import NoteVerifier
-from holdfast.core.errors import Forked
-from holdfast.core.follower import LogFollower
-from holdfast.core.merkle import CompactRange, leaf_hash
+from holdfast.core.base.errors import Forked
+from holdfast.core.log.checkpoint import NoteVerifier
+from holdfast.core.log.follower import LogFollower
+from holdfast.core.log.merkle import CompactRange, leaf_hash
 from recovery.facts import Facts
 from recovery.release_directory import Directory
 

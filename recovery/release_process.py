@@ -2,7 +2,7 @@
 """The release process: the only caller of the escrow token, alone with its PIN and its own directory.
 
 Implements ESCROW "Release process"; FAULTS P11, P12, P16, P19, D13, W1. The rules are in `release_rules` and
-`holdfast.core.release`; here is only the order of things, so that kill -9 between any two of them loses nothing.
+`holdfast.core.escrow.release`; here is only the order of things, so that kill -9 between any two of them loses nothing.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from django.utils import timezone
 
 from audit.errors import NoCheckpoint
 from escrow import services as custody
-from holdfast.core.approvals import take_off_outer
-from holdfast.core.errors import Expired, HoldfastError, QuorumNotMet, UnwrapFailed
-from holdfast.core.keys import PublicKey
-from holdfast.core.release import Ended, NotYet
+from holdfast.core.base.errors import Expired, HoldfastError, QuorumNotMet, UnwrapFailed
+from holdfast.core.crypto.keys import PublicKey
+from holdfast.core.escrow.approvals import take_off_outer
+from holdfast.core.escrow.release import Ended, NotYet
 from hsm.errors import HsmError, HsmRefused
 from kernel import queue
 from kernel.actors import Actor, system_actor

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Holding the rows of one case against the log, and asking `holdfast.core.release` for the judgement.
+"""Holding the rows of one case against the log, and asking `holdfast.core.escrow.release` for the judgement.
 
 Implements ESCROW "Release process"; FAULTS P3 to P6, P16. It reads rows and changes none; every row is believed
 only when its hash is in the log and its signatures hold.
@@ -14,15 +14,16 @@ from uuid import UUID
 
 from escrow import access as escrow
 from escrow import services as custody
-from holdfast.core import release, trust
-from holdfast.core.cose import Sign1, parse_many
-from holdfast.core.deposit import Deposit
-from holdfast.core.encoding import MAX_BLOB
-from holdfast.core.errors import QuorumNotMet, Untrusted
-from holdfast.core.policy import SignedPolicy, strictest
-from holdfast.core.release import LoggedApproval, ReleaseFacts
-from holdfast.core.statements import EscrowKey
-from holdfast.core.trust import SignedTenantKey, TrustedTenant
+from holdfast.core.base.encoding import MAX_BLOB
+from holdfast.core.base.errors import QuorumNotMet, Untrusted
+from holdfast.core.escrow import release
+from holdfast.core.escrow.deposit import Deposit
+from holdfast.core.escrow.release import LoggedApproval, ReleaseFacts
+from holdfast.core.identity import trust
+from holdfast.core.identity.policy import SignedPolicy, strictest
+from holdfast.core.identity.trust import SignedTenantKey, TrustedTenant
+from holdfast.core.signed.cose import Sign1, parse_many
+from holdfast.core.signed.statements import EscrowKey
 from keys import access as keys
 from recovery import access
 from recovery.facts import CaseFacts, Facts

@@ -18,7 +18,7 @@ from django.utils import timezone
 from audit import services as audit
 from escrow import access as escrow
 from escrow import services as custody
-from holdfast.core.entries import ArchiveGeneration, ReGenesis, RotateKey
+from holdfast.core.identity.entries import ArchiveGeneration, ReGenesis, RotateKey
 from kernel.actors import Actor
 from kernel.transitions import advance
 from keys import access as keys

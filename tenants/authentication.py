@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Signed requests: RFC 9421 in the one form of `holdfast.core.requests`, verified into an Actor.
+"""Signed requests: RFC 9421 in the one form of `holdfast.core.signed.requests`, verified into an Actor.
 
 Implements ORGANISATION "Requests". Every refusal is the same 401 with the server's time: which check failed is said to
 nobody. Sessions are no credential here, so no REST address can be reached by a forged form.
@@ -18,9 +18,9 @@ from django.utils import timezone
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.request import Request
 
-from holdfast.core.errors import InvalidSignature, Malformed
-from holdfast.core.keys import SIGNING_KINDS, PublicKey, decode_public_key, verify
-from holdfast.core.requests import WINDOW_SECONDS, components, digest_matches, parse_signature
+from holdfast.core.base.errors import InvalidSignature, Malformed
+from holdfast.core.crypto.keys import SIGNING_KINDS, PublicKey, decode_public_key, verify
+from holdfast.core.signed.requests import WINDOW_SECONDS, components, digest_matches, parse_signature
 from kernel.actors import ANONYMOUS, Actor
 from kernel.errors import TooLarge, Unauthenticated
 from kernel.scope import open_scope

@@ -21,9 +21,9 @@ from django.db.models import QuerySet
 from django.utils import timezone
 
 from audit import services as audit
-from holdfast.core.enrolment import code_hash as code_hash_of
-from holdfast.core.keys import SIGNING_KINDS, decode_public_key
-from holdfast.core.secret import SecretBytes
+from holdfast.core.base.secret import SecretBytes
+from holdfast.core.crypto.keys import SIGNING_KINDS, decode_public_key
+from holdfast.core.signed.enrolment import code_hash as code_hash_of
 from kernel.actors import Actor
 from kernel.errors import Conflict, Invalid
 from kernel.scope import open_scope, tenant_scope
@@ -163,7 +163,7 @@ def set_password(*, person: Person, password: SecretBytes, actor: Actor) -> None
 def create_service_account(*, name: str, public_key: bytes, actor: Actor) -> ServiceAccount:
     """Add a program of the tenant's with its encoded signing key, active at once.
 
-    Raises NameRefused, NameTaken, and holdfast.core.errors.Malformed for a key that is not safe to use.
+    Raises NameRefused, NameTaken, and holdfast.core.base.errors.Malformed for a key that is not safe to use.
     """
     key = decode_public_key(public_key, expect=SIGNING_KINDS).encoded
     with transaction.atomic():
@@ -184,7 +184,7 @@ def create_service_account(*, name: str, public_key: bytes, actor: Actor) -> Ser
 def register_credential(*, credential_id: UUID, person_id: UUID, public_key: bytes, actor: Actor) -> Credential:
     """Register a new device's encoded identity signing key, pending, under the device's id.
 
-    Raises holdfast.core.errors.Malformed for a key that is not safe to use, NotFound for a person of nobody's,
+    Raises holdfast.core.base.errors.Malformed for a key that is not safe to use, NotFound for a person of nobody's,
     and Conflict for an id in use, in whichever tenant.
     """
     key = decode_public_key(public_key, expect=SIGNING_KINDS).encoded

@@ -18,7 +18,7 @@ from django_otp.oath import TOTP
 from django_otp.plugins.otp_totp.models import TOTPDevice
 
 from audit import services as audit
-from holdfast.core.secret import SecretBytes
+from holdfast.core.base.secret import SecretBytes
 from kernel.actors import Actor
 from kernel.scope import tenant_scope
 from tenants.errors import CodeRefused

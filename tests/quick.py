@@ -40,7 +40,7 @@ def tests_of(path: Path) -> Path | None:
     for start in starts:
         for length in range(len(start), 0, -1):
             folder = Path("tests", *start[:length])
-            if list((PROJECT / folder).glob("test_*.py")):
+            if list((PROJECT / folder).rglob("test_*.py")):
                 return folder
     return None
 
@@ -50,10 +50,11 @@ def selection(paths: list[Path]) -> list[str]:
     from tests.order import LONG
 
     wanted = {found for path in paths if (found := tests_of(path))} | {CORE}
-    folders = {one for one in wanted if (PROJECT / one).is_dir()}
-    files = {one for one in wanted - folders if one.parent not in folders and one.stem not in LONG}
-    there = {path.relative_to(PROJECT) for one in folders for path in (PROJECT / one).rglob("test_*.py")}
-    left_out = {path for path in there | wanted if path.stem in LONG}
+    there = {one for one in wanted if (PROJECT / one).is_dir()}
+    folders = {one for one in there if not there & set(one.parents)}
+    files = {one for one in wanted - there if not folders & set(one.parents) and one.stem not in LONG}
+    tests = {path.relative_to(PROJECT) for one in folders for path in (PROJECT / one).rglob("test_*.py")}
+    left_out = {path for path in tests | wanted if path.stem in LONG}
     return [*map(str, sorted(folders | files)), *(f"--ignore={path}" for path in sorted(left_out))]
 
 

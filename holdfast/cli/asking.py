@@ -19,8 +19,8 @@ from rich.console import Console
 from rich.markup import escape
 
 from holdfast.client.errors import ConsentNeeded, ProfileError
-from holdfast.core.phrase import AmbiguousLanguage, Phrase, PhraseError, UnknownWord
-from holdfast.core.secret import SecretBytes
+from holdfast.core.base.secret import SecretBytes
+from holdfast.core.crypto.phrase import AmbiguousLanguage, Phrase, PhraseError, UnknownWord
 
 _MAX_SECRET: Final = 4096
 _WORDS: Final = 24

@@ -9,7 +9,7 @@ from enum import IntEnum
 from typing import Final
 
 from holdfast.client import errors
-from holdfast.core.errors import HoldfastError
+from holdfast.core.base.errors import HoldfastError
 
 
 class Exit(IntEnum):

@@ -26,7 +26,7 @@ from holdfast.cli.progress import Working
 from holdfast.client import account as accounts
 from holdfast.client.account import Account
 from holdfast.client.errors import ClientError, ConsentNeeded, Problem
-from holdfast.core.secret import SecretBytes
+from holdfast.core.base.secret import SecretBytes
 
 
 @dataclass

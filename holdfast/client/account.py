@@ -24,19 +24,19 @@ from holdfast.client.state_rows import StateRows
 from holdfast.client.store import PROFILE_FILE, SqliteStore, Store
 from holdfast.client.transport import Api, Clock, Credential, check_server
 from holdfast.client.verified import VerifiedChains
-from holdfast.core.chain import ChainState
-from holdfast.core.chain_author import Author
-from holdfast.core.cose import Sign1, parse_many
-from holdfast.core.doors import DEFAULT_COST, Argon2Cost
-from holdfast.core.encoding import MAX_BLOB
-from holdfast.core.keys import AgreementKey, KeyKind, PublicKey, SealingKey, SigningKey, decode_public_key
-from holdfast.core.payloads import Header
-from holdfast.core.policy import SignedPolicy
-from holdfast.core.secret import SecretBytes
-from holdfast.core.session import Party
-from holdfast.core.statements import DeviceStatement, EscrowKey
-from holdfast.core.suites import Suite
-from holdfast.core.trust import SignedTenantKey, TrustedTenant, verify_escrow_keys, verify_tenant
+from holdfast.core.base.encoding import MAX_BLOB
+from holdfast.core.base.secret import SecretBytes
+from holdfast.core.crypto.keys import AgreementKey, KeyKind, PublicKey, SealingKey, SigningKey, decode_public_key
+from holdfast.core.crypto.suites import Suite
+from holdfast.core.identity.chain import ChainState
+from holdfast.core.identity.chain_author import Author
+from holdfast.core.identity.policy import SignedPolicy
+from holdfast.core.identity.trust import SignedTenantKey, TrustedTenant, verify_escrow_keys, verify_tenant
+from holdfast.core.messages.session import Party
+from holdfast.core.signed.cose import Sign1, parse_many
+from holdfast.core.signed.payloads import Header
+from holdfast.core.signed.statements import DeviceStatement, EscrowKey
+from holdfast.core.vault.password_door import DEFAULT_COST, Argon2Cost
 
 
 class Account:

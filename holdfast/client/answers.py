@@ -15,8 +15,8 @@ from datetime import UTC, datetime
 from typing import Any, Final, NoReturn
 
 from holdfast.client.errors import AnswerRefused
-from holdfast.core.encoding import unb64u
-from holdfast.core.errors import Malformed
+from holdfast.core.base.encoding import unb64u
+from holdfast.core.base.errors import Malformed
 
 MAX_ANSWER: Final = 2 * 1024 * 1024  # a vault of 1 MiB in base64url, with room for its statement
 _MAX_DEPTH: Final = 16

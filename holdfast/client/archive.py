@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Archive keys in use: this month's generation, and files encrypted and decrypted under them.
 
-Implements PROTOCOL section 2 (archive keys) on the records of `holdfast.core.archive`.
+Implements PROTOCOL section 2 (archive keys) on the records of `holdfast.core.escrow.archive`.
 Does not deposit a key; it refuses to use one that the policy wants deposited first.
 """
 
@@ -19,8 +19,8 @@ from holdfast.client import chains, escrow
 from holdfast.client.account import Account
 from holdfast.client.errors import ConsentNeeded, ProfileError, TrustRefused
 from holdfast.client.state import Generation
-from holdfast.core import chain_author
-from holdfast.core.archive import (
+from holdfast.core.base.errors import HoldfastError
+from holdfast.core.escrow.archive import (
     SEGMENT_SIZE,
     TAG_SIZE,
     decrypt_segments,
@@ -29,10 +29,10 @@ from holdfast.core.archive import (
     prefix_size,
     read_prefix,
 )
-from holdfast.core.chain import ChainState
-from holdfast.core.deposit import archive_key_commitment
-from holdfast.core.entries import Entry
-from holdfast.core.errors import HoldfastError
+from holdfast.core.escrow.deposit import archive_key_commitment
+from holdfast.core.identity import chain_author
+from holdfast.core.identity.chain import ChainState
+from holdfast.core.identity.entries import Entry
 
 _START: Final = 6  # the bytes of a record from which its prefix's length follows
 

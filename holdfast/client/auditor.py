@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Verification of an exported log on the auditor's own machine: no server, no database, no network.
 
-Implements PLATFORM "Audit" (`holdfast audit verify FILE`) and PROTOCOL section 8 on `holdfast.core.log_export`.
+Implements PLATFORM "Audit" (`holdfast audit verify FILE`) and PROTOCOL section 8 on `holdfast.core.log.log_export`.
 Proves that the log is whole and signed; whether its entries were right to make is for people to judge.
 """
 
@@ -14,10 +14,10 @@ from enum import IntEnum
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from holdfast.core.checkpoint import Checkpoint, NoteVerifier
-from holdfast.core.errors import HoldfastError, InvalidSignature, Malformed, Untrusted
-from holdfast.core.log_export import MAX_LINE, ExportedEntry, Header, checkpoint_line, read_checkpoint_line
-from holdfast.core.merkle import CompactRange, leaf_hash, verify_inclusion
+from holdfast.core.base.errors import HoldfastError, InvalidSignature, Malformed, Untrusted
+from holdfast.core.log.checkpoint import Checkpoint, NoteVerifier
+from holdfast.core.log.log_export import MAX_LINE, ExportedEntry, Header, checkpoint_line, read_checkpoint_line
+from holdfast.core.log.merkle import CompactRange, leaf_hash, verify_inclusion
 
 
 class Verdict(IntEnum):

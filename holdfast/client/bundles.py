@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Other people's pre-key bundles: claimed once, and believed only after every signature and proof has held.
 
-Implements PROTOCOL section 7 on `holdfast.core.bundle`; FAULTS S12, S13 and X9.
+Implements PROTOCOL section 7 on `holdfast.core.messages.bundle`; FAULTS S12, S13 and X9.
 Does not agree on a secret; a session does, with what is returned here.
 """
 
@@ -16,11 +16,11 @@ from holdfast.client import contacts, peers
 from holdfast.client.account import Account
 from holdfast.client.answers import Answer
 from holdfast.client.errors import Problem, TrustRefused
-from holdfast.core.bundle import OneTimePart, PreKeyBundle, VerifiedBundle, verify_bundle
-from holdfast.core.chain import ChainState
-from holdfast.core.cose import Sign1
-from holdfast.core.errors import Expired, HoldfastError
-from holdfast.core.suites import Suite
+from holdfast.core.base.errors import Expired, HoldfastError
+from holdfast.core.crypto.suites import Suite
+from holdfast.core.identity.chain import ChainState
+from holdfast.core.messages.bundle import OneTimePart, PreKeyBundle, VerifiedBundle, verify_bundle
+from holdfast.core.signed.cose import Sign1
 
 Refresh = Callable[[Account, bytes], ChainState]
 MAX_DEVICES: Final = 100

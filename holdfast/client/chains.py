@@ -16,13 +16,13 @@ from holdfast.client.account import Account
 from holdfast.client.answers import Answer
 from holdfast.client.errors import ClientError, Problem, ProfileError, TrustRefused
 from holdfast.client.evidence import Contradiction
-from holdfast.core import chain
-from holdfast.core.chain import ChainState
-from holdfast.core.encoding import Fields, b64u, decode, encode
-from holdfast.core.entries import Entry
-from holdfast.core.errors import Forked, HoldfastError
-from holdfast.core.payloads import MAX_U32
-from holdfast.core.secret import SecretBytes
+from holdfast.core.base.encoding import Fields, b64u, decode, encode
+from holdfast.core.base.errors import Forked, HoldfastError
+from holdfast.core.base.secret import SecretBytes
+from holdfast.core.identity import chain
+from holdfast.core.identity.chain import ChainState
+from holdfast.core.identity.entries import Entry
+from holdfast.core.signed.payloads import MAX_U32
 
 _RACES: Final = 5
 _FLOOR: Final = "chain-policy"

@@ -30,11 +30,11 @@ from holdfast.client.messages import Received, Report, Sent
 from holdfast.client.rotation_record import Progress
 from holdfast.client.store import PROFILE_FILE
 from holdfast.client.transport import check_server
-from holdfast.core.content import LargeReference
-from holdfast.core.cose import Sign1
-from holdfast.core.enrolment import EnrolmentCode
-from holdfast.core.entries import Reason
-from holdfast.core.suites import DEFAULT_SUITE, Suite
+from holdfast.core.crypto.suites import DEFAULT_SUITE, Suite
+from holdfast.core.identity.entries import Reason
+from holdfast.core.messages.content import LargeReference
+from holdfast.core.signed.cose import Sign1
+from holdfast.core.signed.enrolment import EnrolmentCode
 
 EVERYTHING: Final = rotation.EVERYTHING
 
@@ -78,7 +78,7 @@ class Client:
     any thread; calls wait for each other. While a client is open, no other process can use its profile.
 
     Refusals are `holdfast.client.errors.ClientError`: each says what is wrong, and in `way_out` what a person can
-    do. Where bytes are not what they claim to be, they are `holdfast.core.errors.HoldfastError`.
+    do. Where bytes are not what they claim to be, they are `holdfast.core.base.errors.HoldfastError`.
     """
 
     def __init__(self, account: Account, held: contextlib.ExitStack, enrolment: Enrolment | None = None) -> None:

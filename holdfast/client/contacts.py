@@ -17,9 +17,9 @@ from holdfast.client.account import Account
 from holdfast.client.errors import PeerChanged, ProfileError, WrongWords
 from holdfast.client.key_log import Anchor
 from holdfast.client.state import Contact
-from holdfast.core.chain import ChainState
-from holdfast.core.entries import Entry, ReGenesis
-from holdfast.core.safety import Groups, own_number, pair_number
+from holdfast.core.crypto.safety import Groups, own_number, pair_number
+from holdfast.core.identity.chain import ChainState
+from holdfast.core.identity.entries import Entry, ReGenesis
 
 # What stands before the key in a fingerprint: the same label on both people's screens.
 IDENTITY: Final = "aik"

@@ -16,15 +16,15 @@ from uuid import UUID
 from holdfast.client import chains, device
 from holdfast.client.account import Account, read_many
 from holdfast.client.errors import TrustRefused
-from holdfast.core.chain import ChainState
-from holdfast.core.cose import Purpose, Sign1
-from holdfast.core.deposit import Deposit
-from holdfast.core.encoding import MAX_BLOB
-from holdfast.core.entries import AddDevice, Entry
-from holdfast.core.errors import HoldfastError
-from holdfast.core.policy import SignedPolicy
-from holdfast.core.statements import DepositStatement, DeviceStatement, EscrowKey
-from holdfast.core.trust import SignedTenantKey, verify_escrow_keys
+from holdfast.core.base.encoding import MAX_BLOB
+from holdfast.core.base.errors import HoldfastError
+from holdfast.core.escrow.deposit import Deposit
+from holdfast.core.identity.chain import ChainState
+from holdfast.core.identity.entries import AddDevice, Entry
+from holdfast.core.identity.policy import SignedPolicy
+from holdfast.core.identity.trust import SignedTenantKey, verify_escrow_keys
+from holdfast.core.signed.cose import Purpose, Sign1
+from holdfast.core.signed.statements import DepositStatement, DeviceStatement, EscrowKey
 
 
 @dataclass(frozen=True)

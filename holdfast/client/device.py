@@ -15,19 +15,19 @@ from holdfast.client.account import Account
 from holdfast.client.errors import Problem, ProfileError, TrustRefused, WrongWords
 from holdfast.client.state import Device
 from holdfast.client.tenant import TrustChange
-from holdfast.core import chain, chain_author
-from holdfast.core.chain_author import Author
-from holdfast.core.cose import Purpose, Sign1, sign
-from holdfast.core.encoding import b64u
-from holdfast.core.enrolment import EnrolmentCode
-from holdfast.core.entries import AddDevice, Entry
-from holdfast.core.errors import HoldfastError
-from holdfast.core.keys import AgreementKey, SealingKey, SigningKey
-from holdfast.core.payloads import Header
-from holdfast.core.secret import SecretBytes
-from holdfast.core.statements import DeviceStatement
-from holdfast.core.suites import DEFAULT_SUITE, Suite
-from holdfast.core.words import eight_words
+from holdfast.core.base.encoding import b64u
+from holdfast.core.base.errors import HoldfastError
+from holdfast.core.base.secret import SecretBytes
+from holdfast.core.base.words import eight_words
+from holdfast.core.crypto.keys import AgreementKey, SealingKey, SigningKey
+from holdfast.core.crypto.suites import DEFAULT_SUITE, Suite
+from holdfast.core.identity import chain, chain_author
+from holdfast.core.identity.chain_author import Author
+from holdfast.core.identity.entries import AddDevice, Entry
+from holdfast.core.signed.cose import Purpose, Sign1, sign
+from holdfast.core.signed.enrolment import EnrolmentCode
+from holdfast.core.signed.payloads import Header
+from holdfast.core.signed.statements import DeviceStatement
 
 
 @dataclass(frozen=True)

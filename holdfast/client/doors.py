@@ -15,17 +15,25 @@ from typing import Final
 from holdfast.client import chains, vault, vault_contents
 from holdfast.client.account import Account
 from holdfast.client.errors import Problem, ProfileError, TrustRefused, WrongWords
-from holdfast.core import chain_author, doors, phrase_door
-from holdfast.core.chain import ChainState
-from holdfast.core.doors import DEFAULT_COST, Argon2Cost, DoorOwner
-from holdfast.core.encoding import MAX_BLOB, Fields, b64u, decode, encode
-from holdfast.core.entries import Entry
-from holdfast.core.errors import HoldfastError, OutOfBounds, UnwrapFailed
-from holdfast.core.keys import SigningKey
-from holdfast.core.phrase import Language, NotConfirmed, Phrase
-from holdfast.core.secret import SecretBytes
+from holdfast.core.base.encoding import MAX_BLOB, Fields, b64u, decode, encode
+from holdfast.core.base.errors import HoldfastError, OutOfBounds, UnwrapFailed
+from holdfast.core.base.secret import SecretBytes
+from holdfast.core.crypto.keys import SigningKey
+from holdfast.core.crypto.phrase import Language, NotConfirmed, Phrase
+from holdfast.core.identity import chain_author
+from holdfast.core.identity.chain import ChainState
+from holdfast.core.identity.entries import Entry
+from holdfast.core.vault import password_door, phrase_door
+from holdfast.core.vault.password_door import (
+    DEFAULT_COST,
+    Argon2Cost,
+    DoorOwner,
+    generate_password,
+    open_password_door,
+    seal_password_door,
+)
 
-PASSWORD: Final = doors.KIND
+PASSWORD: Final = password_door.KIND
 PHRASE: Final = phrase_door.KIND
 DEVICE: Final = "device"
 CONTACTS: Final = "contacts"
@@ -187,10 +195,10 @@ def set_password(
     password: at least 14 characters, or None to have one generated, which is to be shown once. Raises ProfileError
     for a shorter one.
     """
-    chosen = password if password is not None else doors.generate_password()
+    chosen = password if password is not None else generate_password()
     owner = _owner_with_vault(account)
     try:
-        blob = doors.seal_password_door(account.state.vault.key, password=chosen, owner=owner, cost=cost)
+        blob = seal_password_door(account.state.vault.key, password=chosen, owner=owner, cost=cost)
     except OutOfBounds as error:
         raise ProfileError(
             f"This password cannot be used: {error}.", way_out="Choose a longer one, or have one generated."
@@ -211,7 +219,7 @@ def open_with_password(account: Account, *, password: SecretBytes) -> vault.Open
     _require_epoch(blob, found, "password")
     owner = DoorOwner(account.tenant, account.user, found.header.epoch)
     try:
-        key = doors.open_password_door(blob, password=password, owner=owner)
+        key = open_password_door(blob, password=password, owner=owner)
     except UnwrapFailed:
         raise WrongPassword(
             "The password does not open your vault.", way_out="Try again, or recover the account another way."

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The client's refusals: one class for each reaction that a caller, or the person at the screen, can have.
 
-Implements RFC 9457 on the receiving side. Refusals of signed bytes stay those of `holdfast.core.errors`.
+Implements RFC 9457 on the receiving side. Refusals of signed bytes stay those of `holdfast.core.base.errors`.
 Does not print: every error carries a sentence for people and, where there is one, the way out.
 """
 

@@ -18,15 +18,15 @@ from holdfast.client import chains, deposits, tenant
 from holdfast.client.account import Account
 from holdfast.client.errors import ConsentNeeded, TrustRefused
 from holdfast.client.state import Generation
-from holdfast.core.cases import Case
-from holdfast.core.cose import Purpose, Sign1, sign
-from holdfast.core.deposit import DepositTerms, build_deposit
-from holdfast.core.encoding import b64u, encode
-from holdfast.core.payloads import Header
-from holdfast.core.policy import DepositRule
-from holdfast.core.secret import SecretBytes
-from holdfast.core.statements import Consent, DepositStatement
-from holdfast.core.trust import pin_words
+from holdfast.core.base.encoding import b64u, encode
+from holdfast.core.base.secret import SecretBytes
+from holdfast.core.escrow.deposit import DepositTerms, build_deposit
+from holdfast.core.identity.cases import Case
+from holdfast.core.identity.policy import DepositRule
+from holdfast.core.identity.trust import pin_words
+from holdfast.core.signed.cose import Purpose, Sign1, sign
+from holdfast.core.signed.payloads import Header
+from holdfast.core.signed.statements import Consent, DepositStatement
 
 # Under which policy and escrow key everything here is in escrow; and the cases whose openings were taken note of.
 _UNDER: Final = ("escrow", b"under")

@@ -13,9 +13,9 @@ from enum import IntEnum
 from typing import Final
 
 from holdfast.client.account import Account
-from holdfast.core.encoding import Fields, decode, encode
-from holdfast.core.payloads import ID_SIZE
-from holdfast.core.secret import SecretBytes
+from holdfast.core.base.encoding import Fields, decode, encode
+from holdfast.core.base.secret import SecretBytes
+from holdfast.core.signed.payloads import ID_SIZE
 
 KIND: Final = "evidence"
 _MAX_SIZE: Final = 128 * 1024

@@ -12,11 +12,17 @@ from holdfast.client.account import Account
 from holdfast.client.errors import ProfileError, TrustRefused
 from holdfast.client.state import VaultKey
 from holdfast.client.vault import Found
-from holdfast.core.doors import DEFAULT_COST, Argon2Cost, DoorOwner, open_password_door, seal_password_door
-from holdfast.core.errors import HoldfastError, InvalidSignature, Malformed, OutOfBounds, UnwrapFailed
-from holdfast.core.export_file import ExportFile
-from holdfast.core.keys import PublicKey
-from holdfast.core.secret import SecretBytes
+from holdfast.core.base.errors import HoldfastError, InvalidSignature, Malformed, OutOfBounds, UnwrapFailed
+from holdfast.core.base.secret import SecretBytes
+from holdfast.core.crypto.keys import PublicKey
+from holdfast.core.vault.export_file import ExportFile
+from holdfast.core.vault.password_door import (
+    DEFAULT_COST,
+    Argon2Cost,
+    DoorOwner,
+    open_password_door,
+    seal_password_door,
+)
 
 
 def write(account: Account, *, password: SecretBytes, cost: Argon2Cost = DEFAULT_COST) -> bytes:

@@ -36,10 +36,10 @@ from holdfast.client.pairing import Joined
 from holdfast.client.recover import Opened, Recovered
 from holdfast.client.share_requests import Asked, OpenRequest, Pending
 from holdfast.client.trusted import HeldShare, TrustedSet
-from holdfast.core.chain import ChainState
-from holdfast.core.contact_shares import DEFAULT_K
-from holdfast.core.phrase import AmbiguousLanguage, Language, Phrase
-from holdfast.core.secret import SecretBytes
+from holdfast.core.base.secret import SecretBytes
+from holdfast.core.crypto.phrase import AmbiguousLanguage, Language, Phrase
+from holdfast.core.identity.chain import ChainState
+from holdfast.core.vault.contact_shares import DEFAULT_K
 
 # Text and bytes are taken for convenience; a SecretBytes prints itself nowhere.
 Secret: TypeAlias = str | bytes | SecretBytes

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sessions begun: by this device with a verified bundle, by another with an initial message verified here first.
 
-Implements the handshake of PROTOCOL section 4 on `holdfast.core.session`; FAULTS S12, S14.
+Implements the handshake of PROTOCOL section 4 on `holdfast.core.messages.session`; FAULTS S12, S14.
 Stores nothing: the caller stores what is returned here in one transaction with what came of it.
 """
 
@@ -17,15 +17,15 @@ from holdfast.client.bundles import ClaimedBundle
 from holdfast.client.errors import TrustRefused
 from holdfast.client.sessions import Address, Place
 from holdfast.client.state import Device
-from holdfast.core.bundle import is_move
-from holdfast.core.chain import ChainState
-from holdfast.core.cose import Sign1
-from holdfast.core.encoding import MAX_BLOB, Fields, decode, encode
-from holdfast.core.errors import HoldfastError, Untrusted
-from holdfast.core.keys import AgreementKey
-from holdfast.core.secret import SecretBytes
-from holdfast.core.session import Incoming, InitialPart, Party, Session
-from holdfast.core.statements import DeviceStatement
+from holdfast.core.base.encoding import MAX_BLOB, Fields, decode, encode
+from holdfast.core.base.errors import HoldfastError, Untrusted
+from holdfast.core.base.secret import SecretBytes
+from holdfast.core.crypto.keys import AgreementKey
+from holdfast.core.identity.chain import ChainState
+from holdfast.core.messages.bundle import is_move
+from holdfast.core.messages.session import Incoming, InitialPart, Party, Session
+from holdfast.core.signed.cose import Sign1
+from holdfast.core.signed.statements import DeviceStatement
 
 # A device that this one followed in a rotation of device keys, by its id: what was sent to it is still to be opened.
 FORMER_DEVICE: Final = "former-device"

@@ -19,11 +19,11 @@ from holdfast.client.handshakes import OneTimeKeyReused
 from holdfast.client.inbox_rows import Envelope, Kept
 from holdfast.client.reports import ReportKind
 from holdfast.client.sessions import Address, Place
-from holdfast.core.content import Content, ContentKind, open_large
-from holdfast.core.encoding import MAX_BLOB, encode
-from holdfast.core.errors import HoldfastError, UnwrapFailed
-from holdfast.core.secret import SecretBytes
-from holdfast.core.session import Incoming, Session, read_message
+from holdfast.core.base.encoding import MAX_BLOB, encode
+from holdfast.core.base.errors import HoldfastError, UnwrapFailed
+from holdfast.core.base.secret import SecretBytes
+from holdfast.core.messages.content import Content, ContentKind, open_large
+from holdfast.core.messages.session import Incoming, Session, read_message
 
 INBOX, HAD, HEARD = "inbox", "had", "heard"
 _HELD: Final = "held"

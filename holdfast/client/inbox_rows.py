@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from holdfast.client.sessions import Address
-from holdfast.core.content import LargeReference
-from holdfast.core.encoding import Encodable, Fields, Value, decode, encode
-from holdfast.core.secret import SecretBytes
+from holdfast.core.base.encoding import Encodable, Fields, Value, decode, encode
+from holdfast.core.base.secret import SecretBytes
+from holdfast.core.messages.content import LargeReference
 
 _MAX_ROW: Final = 2 * 1024 * 1024
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The tenant's key log as one client sees it: every head it relies on must be there, and the log must be one.
 
-Implements PROTOCOL section 8 for clients and FAULTS S16; proofs are checked by `holdfast.core.key_log`.
+Implements PROTOCOL section 8 for clients and FAULTS S16; proofs are checked by `holdfast.core.log.key_log`.
 Does not prove that a head is the newest, nor prevent a split view: two who compare find it.
 """
 
@@ -17,14 +17,14 @@ from holdfast.client import evidence
 from holdfast.client.account import Account
 from holdfast.client.errors import NotYet, Problem, TrustRefused
 from holdfast.client.evidence import Contradiction
-from holdfast.core.chain import ChainState
-from holdfast.core.checkpoint import Checkpoint, NoteVerifier
-from holdfast.core.encoding import Fields, decode, encode
-from holdfast.core.entries import AddDevice, Entry
-from holdfast.core.errors import Forked, HoldfastError, InvalidSignature, Malformed, Untrusted
-from holdfast.core.key_log import InclusionProof, keys_verifier, require_same_log, verify_chain_entry
-from holdfast.core.merkle import HASH_SIZE, MAX_PROOF
-from holdfast.core.secret import SecretBytes
+from holdfast.core.base.encoding import Fields, decode, encode
+from holdfast.core.base.errors import Forked, HoldfastError, InvalidSignature, Malformed, Untrusted
+from holdfast.core.base.secret import SecretBytes
+from holdfast.core.identity.chain import ChainState
+from holdfast.core.identity.entries import AddDevice, Entry
+from holdfast.core.log.checkpoint import Checkpoint, NoteVerifier
+from holdfast.core.log.key_log import InclusionProof, keys_verifier, require_same_log, verify_chain_entry
+from holdfast.core.log.merkle import HASH_SIZE, MAX_PROOF
 
 # The log is sequenced at least every minute; ten leave room for a busy worker and for clocks.
 LOGGED_WITHIN_SECONDS: Final = 600

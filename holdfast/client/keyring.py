@@ -16,9 +16,9 @@ from keyring.errors import KeyringError, PasswordDeleteError
 
 from holdfast.client.errors import ProfileError
 from holdfast.client.profile import KEY_SIZE
-from holdfast.core.encoding import b64u, unb64u
-from holdfast.core.errors import Malformed
-from holdfast.core.secret import SecretBytes
+from holdfast.core.base.encoding import b64u, unb64u
+from holdfast.core.base.errors import Malformed
+from holdfast.core.base.secret import SecretBytes
 
 SERVICE: Final = "holdfast"
 # The package's own line: backends below it are "suitable, but not recommended", plain files among them.

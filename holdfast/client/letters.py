@@ -16,8 +16,8 @@ from uuid import UUID
 
 from holdfast.client.account import Account
 from holdfast.client.answers import Answer
-from holdfast.core.encoding import MAX_BLOB, Encodable, Fields, b64u, decode, encode
-from holdfast.core.secret import SecretBytes
+from holdfast.core.base.encoding import MAX_BLOB, Encodable, Fields, b64u, decode, encode
+from holdfast.core.base.secret import SecretBytes
 
 LETTER: Final = "letter"
 _PAGE: Final = 100

@@ -14,7 +14,7 @@ from holdfast.client.account import Account
 from holdfast.client.archive import whole_file
 from holdfast.client.auditor import Verdict, VerificationReport, verify_export
 from holdfast.client.errors import TrustRefused
-from holdfast.core.log_export import MAX_LINE, read_checkpoint_line
+from holdfast.core.log.log_export import MAX_LINE, read_checkpoint_line
 
 MAX_EXPORT: Final = 4 * 1024**3
 

@@ -33,7 +33,7 @@ from holdfast.client import (
 from holdfast.client.account import Account
 from holdfast.client.errors import ClientError, ConsentNeeded, Unreachable
 from holdfast.client.standing import Done, Outcome, done, needs_you
-from holdfast.core.errors import HoldfastError
+from holdfast.core.base.errors import HoldfastError
 
 # Devices and the server may live for years: letters and notices nobody asked for are not kept for ever.
 LETTER_LIFE_SECONDS: Final = 30 * 86_400

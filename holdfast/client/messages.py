@@ -21,7 +21,15 @@ from holdfast.client.inbox_rows import Kept
 from holdfast.client.outbox import Flushed, Ready
 from holdfast.client.reports import Report, ReportKind, add, listed
 from holdfast.client.store import Store
-from holdfast.core.content import MAX_BODY, MAX_LARGE, Content, ContentKind, LargeReference, open_large, seal_large
+from holdfast.core.messages.content import (
+    MAX_BODY,
+    MAX_LARGE,
+    Content,
+    ContentKind,
+    LargeReference,
+    open_large,
+    seal_large,
+)
 
 __all__ = [
     "Flushed",

@@ -17,16 +17,16 @@ from holdfast.client.answers import Answer
 from holdfast.client.contacts import IDENTITY
 from holdfast.client.deposits import Subject, VerifiedDeposit
 from holdfast.client.errors import ProfileError, TrustRefused, WrongWords
-from holdfast.core import approvals
-from holdfast.core.approvals import Excluded
-from holdfast.core.cases import Attestation, Case, ClientKind
-from holdfast.core.cose import Purpose, Sign1, sign
-from holdfast.core.encoding import b64u
-from holdfast.core.errors import HoldfastError
-from holdfast.core.keys import SIGNING_KINDS, PublicKey, decode_public_key
-from holdfast.core.payloads import Header
-from holdfast.core.policy import Officer, SignedPolicy
-from holdfast.core.statements import DeviceStatement
+from holdfast.core.base.encoding import b64u
+from holdfast.core.base.errors import HoldfastError
+from holdfast.core.crypto.keys import SIGNING_KINDS, PublicKey, decode_public_key
+from holdfast.core.escrow import approvals
+from holdfast.core.escrow.approvals import Excluded
+from holdfast.core.identity.cases import Attestation, Case, ClientKind
+from holdfast.core.identity.policy import Officer, SignedPolicy
+from holdfast.core.signed.cose import Purpose, Sign1, sign
+from holdfast.core.signed.payloads import Header
+from holdfast.core.signed.statements import DeviceStatement
 
 WORDS_TO_HEAR: int = 2
 

@@ -15,12 +15,12 @@ from holdfast.client.account import Account
 from holdfast.client.errors import ProfileError, TrustRefused
 from holdfast.client.private_files import write_private
 from holdfast.client.state import OfficerKeys
-from holdfast.core.cose import Purpose, Sign1, sign
-from holdfast.core.keys import KeyKind, PublicKey, SealingKey, SigningKey
-from holdfast.core.policy import Officer, Policy
-from holdfast.core.secret import SecretBytes
-from holdfast.core.statements import EscrowKey
-from holdfast.core.trust import root_pin
+from holdfast.core.base.secret import SecretBytes
+from holdfast.core.crypto.keys import KeyKind, PublicKey, SealingKey, SigningKey
+from holdfast.core.identity.policy import Officer, Policy
+from holdfast.core.identity.trust import root_pin
+from holdfast.core.signed.cose import Purpose, Sign1, sign
+from holdfast.core.signed.statements import EscrowKey
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,10 @@ from holdfast.client.bundles import ClaimedBundle
 from holdfast.client.errors import ClientError, Problem, ProfileError, TrustRefused, Unreachable
 from holdfast.client.reports import ReportKind, add
 from holdfast.client.sessions import Address, Place
-from holdfast.core.chain import ChainState
-from holdfast.core.encoding import Encodable, Fields, b64u, decode, encode
-from holdfast.core.secret import SecretBytes
-from holdfast.core.session import Session
+from holdfast.core.base.encoding import Encodable, Fields, b64u, decode, encode
+from holdfast.core.base.secret import SecretBytes
+from holdfast.core.identity.chain import ChainState
+from holdfast.core.messages.session import Session
 
 OUTBOX: Final = "outbox"
 _RACES: Final = 5

@@ -19,14 +19,14 @@ from holdfast.client.contacts import identity_words
 from holdfast.client.errors import NotYet, ProfileError, TrustRefused, WrongWords
 from holdfast.client.letters import Letter, LetterKind
 from holdfast.client.waiting import waited
-from holdfast.core.chain import ChainState
-from holdfast.core.cose import Sign1
-from holdfast.core.errors import HoldfastError, Malformed, Untrusted, UnwrapFailed
-from holdfast.core.keys import SealingKey
-from holdfast.core.pairing import ExistingDevice, NewDevice, PairingRequest
-from holdfast.core.secret import SecretBytes
-from holdfast.core.statements import DeviceStatement, SyncKind
-from holdfast.core.sync_letter import NONCE_SIZE, DeviceSync, SyncLetter, seal_sync
+from holdfast.core.base.errors import HoldfastError, Malformed, Untrusted, UnwrapFailed
+from holdfast.core.base.secret import SecretBytes
+from holdfast.core.crypto.keys import SealingKey
+from holdfast.core.identity.chain import ChainState
+from holdfast.core.signed.cose import Sign1
+from holdfast.core.signed.statements import DeviceStatement, SyncKind
+from holdfast.core.vault.pairing import ExistingDevice, NewDevice, PairingRequest
+from holdfast.core.vault.sync_letter import NONCE_SIZE, DeviceSync, SyncLetter, seal_sync
 
 _REQUEST: Final = ("pairing", b"request")
 # The server saw the nonce of a pairing by digits: what answers it proves less than an answer to a QR code.

@@ -12,11 +12,11 @@ from typing import Final
 from holdfast.client import chains, contacts, sessions
 from holdfast.client.account import Account
 from holdfast.client.errors import TrustRefused
-from holdfast.core import chain
-from holdfast.core.chain import ChainState
-from holdfast.core.entries import Entry
-from holdfast.core.errors import HoldfastError
-from holdfast.core.secret import SecretBytes
+from holdfast.core.base.errors import HoldfastError
+from holdfast.core.base.secret import SecretBytes
+from holdfast.core.identity import chain
+from holdfast.core.identity.chain import ChainState
+from holdfast.core.identity.entries import Entry
 
 # The server refuses a message for an older set of devices; this bounds how long one that does not is believed.
 FRESH_SECONDS: Final = 300

@@ -13,14 +13,14 @@ from typing import Final
 
 from holdfast.client.profile import damaged
 from holdfast.client.store import Store
-from holdfast.core.bundle import one_time_statement
-from holdfast.core.cose import Sign1
-from holdfast.core.encoding import MAX_BLOB, Encodable, Fields, decode, encode
-from holdfast.core.errors import Malformed
-from holdfast.core.keys import AgreementKey, KemKey
-from holdfast.core.secret import SecretBytes
-from holdfast.core.session import OwnPreKey
-from holdfast.core.suites import Suite
+from holdfast.core.base.encoding import MAX_BLOB, Encodable, Fields, decode, encode
+from holdfast.core.base.errors import Malformed
+from holdfast.core.base.secret import SecretBytes
+from holdfast.core.crypto.keys import AgreementKey, KemKey
+from holdfast.core.crypto.suites import Suite
+from holdfast.core.messages.bundle import one_time_statement
+from holdfast.core.messages.session import OwnPreKey
+from holdfast.core.signed.cose import Sign1
 
 SIGNED: Final = "signed-pre-key"
 ONE_TIME: Final = "one-time-pre-key"

@@ -27,13 +27,13 @@ from holdfast.client.prekey_rows import (
     all_signed,
     key_of,
 )
-from holdfast.core.bundle import PrivatePreKey, build_batch
-from holdfast.core.cose import Purpose, Sign1, sign
-from holdfast.core.encoding import Encodable, b64u, decode, label
-from holdfast.core.payloads import MAX_U32
-from holdfast.core.prekeys import BatchStatement, SignedPreKey
-from holdfast.core.secret import SecretBytes
-from holdfast.core.session import OwnPreKey
+from holdfast.core.base.encoding import Encodable, b64u, decode, label
+from holdfast.core.base.secret import SecretBytes
+from holdfast.core.messages.bundle import PrivatePreKey, build_batch
+from holdfast.core.messages.prekeys import BatchStatement, SignedPreKey
+from holdfast.core.messages.session import OwnPreKey
+from holdfast.core.signed.cose import Purpose, Sign1, sign
+from holdfast.core.signed.payloads import MAX_U32
 
 BATCH_SIZE: Final = 100
 REFILL_BELOW: Final = 25

@@ -13,11 +13,17 @@ from dataclasses import dataclass
 from typing import Final
 
 from holdfast.client.errors import ProfileError, WrongPassphrase
-from holdfast.core import doors, wrapping
-from holdfast.core.doors import Argon2Cost, DoorOwner
-from holdfast.core.encoding import Encodable, Fields, decode, encode, label
-from holdfast.core.errors import HoldfastError, Malformed, UnwrapFailed
-from holdfast.core.secret import SecretBytes
+from holdfast.core.base.encoding import Encodable, Fields, decode, encode, label
+from holdfast.core.base.errors import HoldfastError, Malformed, UnwrapFailed
+from holdfast.core.base.secret import SecretBytes
+from holdfast.core.crypto import wrapping
+from holdfast.core.vault.password_door import (
+    DEFAULT_COST,
+    Argon2Cost,
+    DoorOwner,
+    open_password_door,
+    seal_password_door,
+)
 
 FORMAT: Final = 1
 ID_SIZE: Final = 16
@@ -45,15 +51,15 @@ class Head:
         """Whether a passphrase opens it; otherwise the operating system's keyring does."""
         return bool(self.door)
 
-    def with_door(self, key: SecretBytes, *, passphrase: SecretBytes, cost: Argon2Cost = doors.DEFAULT_COST) -> Head:
+    def with_door(self, key: SecretBytes, *, passphrase: SecretBytes, cost: Argon2Cost = DEFAULT_COST) -> Head:
         """Return this head with a passphrase around `key`. Raises OutOfBounds for one below 14 characters."""
-        door = doors.seal_password_door(key, password=passphrase, owner=self._owner, cost=cost)
+        door = seal_password_door(key, password=passphrase, owner=self._owner, cost=cost)
         return Head(self.tenant, self.user, self.profile, door)
 
     def open_door(self, passphrase: SecretBytes) -> SecretBytes:
         """Return the 32-byte key behind the passphrase. Raises WrongPassphrase, and ProfileError for a bad door."""
         try:
-            return doors.open_password_door(self.door, password=passphrase, owner=self._owner)
+            return open_password_door(self.door, password=passphrase, owner=self._owner)
         except UnwrapFailed:
             raise WrongPassphrase("The passphrase does not open this profile.") from None
         except HoldfastError as error:

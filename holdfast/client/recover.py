@@ -19,15 +19,15 @@ from holdfast.client.device import new_identity_author
 from holdfast.client.doors import Door
 from holdfast.client.errors import ProfileError
 from holdfast.client.waiting import waited
-from holdfast.core import chain, chain_author
-from holdfast.core.chain import ChainState
-from holdfast.core.chain_author import Author
-from holdfast.core.cose import Sign1
-from holdfast.core.encoding import encode
-from holdfast.core.entries import Entry, Reason
-from holdfast.core.keys import SigningKey
-from holdfast.core.phrase import Phrase
-from holdfast.core.secret import SecretBytes
+from holdfast.core.base.encoding import encode
+from holdfast.core.base.secret import SecretBytes
+from holdfast.core.crypto.keys import SigningKey
+from holdfast.core.crypto.phrase import Phrase
+from holdfast.core.identity import chain, chain_author
+from holdfast.core.identity.chain import ChainState
+from holdfast.core.identity.chain_author import Author
+from holdfast.core.identity.entries import Entry, Reason
+from holdfast.core.signed.cose import Sign1
 
 # [when, by which door]: a door was opened here, and `finish` has not come to its end.
 _ROW: Final = ("recovering", b"")

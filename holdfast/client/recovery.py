@@ -22,16 +22,17 @@ from holdfast.client.device import new_identity_author
 from holdfast.client.errors import NotYet, Problem, ProfileError, TrustRefused
 from holdfast.client.state import Generation, OpenCase
 from holdfast.client.waiting import waited
-from holdfast.core import approvals, chain, chain_author
-from holdfast.core.cases import Case, Veto, verify_attestations
-from holdfast.core.chain import ChainState
-from holdfast.core.cose import Purpose, Sign1, sign
-from holdfast.core.deposit import SEALED_HALF_SIZE
-from holdfast.core.encoding import MAX_BLOB, b64u
-from holdfast.core.errors import HoldfastError, InvalidSignature
-from holdfast.core.keys import RecipientRsaKey, SealingKey, SigningKey
-from holdfast.core.policy import SignedPolicy
-from holdfast.core.secret import SecretBytes
+from holdfast.core.base.encoding import MAX_BLOB, b64u
+from holdfast.core.base.errors import HoldfastError, InvalidSignature
+from holdfast.core.base.secret import SecretBytes
+from holdfast.core.crypto.keys import RecipientRsaKey, SealingKey, SigningKey
+from holdfast.core.escrow import approvals
+from holdfast.core.escrow.deposit import SEALED_HALF_SIZE
+from holdfast.core.identity import chain, chain_author
+from holdfast.core.identity.cases import Case, Veto, verify_attestations
+from holdfast.core.identity.chain import ChainState
+from holdfast.core.identity.policy import SignedPolicy
+from holdfast.core.signed.cose import Purpose, Sign1, sign
 
 CASE_LIFE_SECONDS: Final = 30 * 86_400
 _ENDED: Final = frozenset({"denied", "vetoed", "expired", "cancelled", "held", "closed"})

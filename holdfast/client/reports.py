@@ -15,8 +15,8 @@ from uuid import UUID
 
 from holdfast.client.account import Account
 from holdfast.client.store import Store
-from holdfast.core.encoding import MAX_BLOB, Encodable, Fields, decode, encode
-from holdfast.core.secret import SecretBytes
+from holdfast.core.base.encoding import MAX_BLOB, Encodable, Fields, decode, encode
+from holdfast.core.base.secret import SecretBytes
 
 REPORT: Final = "report"
 # A server that sends junk without end fills this much and no more; the oldest give way.

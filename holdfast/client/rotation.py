@@ -38,16 +38,16 @@ from holdfast.client.rotation_entries import signed_entries
 from holdfast.client.rotation_record import Part, Progress, Rotation, Step, progress
 from holdfast.client.state import Device, Generation, VaultKey
 from holdfast.client.transport import Credential
-from holdfast.core.archive import new_archive_key
-from holdfast.core.chain import ChainState
-from holdfast.core.cose import Purpose, Sign1, sign
-from holdfast.core.encoding import b64u, encode
-from holdfast.core.entries import ArchiveGeneration, Entry, Genesis, Reason, ReGenesis, RotateKey
-from holdfast.core.keys import AgreementKey, SealingKey, SigningKey
-from holdfast.core.payloads import Header
-from holdfast.core.secret import SecretBytes
-from holdfast.core.statements import Consent, DeviceStatement
-from holdfast.core.vault import new_vault_key
+from holdfast.core.base.encoding import b64u, encode
+from holdfast.core.base.secret import SecretBytes
+from holdfast.core.crypto.keys import AgreementKey, SealingKey, SigningKey
+from holdfast.core.escrow.archive import new_archive_key
+from holdfast.core.identity.chain import ChainState
+from holdfast.core.identity.entries import ArchiveGeneration, Entry, Genesis, Reason, ReGenesis, RotateKey
+from holdfast.core.signed.cose import Purpose, Sign1, sign
+from holdfast.core.signed.payloads import Header
+from holdfast.core.signed.statements import Consent, DeviceStatement
+from holdfast.core.vault.blob import new_vault_key
 
 IDENTITY, DEVICE, VAULT, ARCHIVE = "identity", "device", "vault", "archive"
 EVERYTHING: Final = frozenset({IDENTITY, VAULT, ARCHIVE})

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from holdfast.client.account import Account
 from holdfast.client.rotation_record import Part, Rotation
-from holdfast.core import chain, chain_author
-from holdfast.core.chain import ChainState
-from holdfast.core.chain_author import Author
-from holdfast.core.cose import Sign1
-from holdfast.core.deposit import archive_key_commitment
-from holdfast.core.entries import Entry, Reason, RevokeDevice
-from holdfast.core.keys import SigningKey
+from holdfast.core.crypto.keys import SigningKey
+from holdfast.core.escrow.deposit import archive_key_commitment
+from holdfast.core.identity import chain, chain_author
+from holdfast.core.identity.chain import ChainState
+from holdfast.core.identity.chain_author import Author
+from holdfast.core.identity.entries import Entry, Reason, RevokeDevice
+from holdfast.core.signed.cose import Sign1
 
 
 def signed_entries(account: Account, rotation: Rotation, state: ChainState) -> list[Entry]:

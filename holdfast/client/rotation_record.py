@@ -13,10 +13,10 @@ from uuid import UUID
 
 from holdfast.client.state import Device, VaultKey
 from holdfast.client.store import Store
-from holdfast.core.encoding import MAX_VAULT, Encodable, Fields, decode, encode
-from holdfast.core.entries import Reason
-from holdfast.core.payloads import HASH_SIZE, ID_SIZE
-from holdfast.core.secret import SecretBytes
+from holdfast.core.base.encoding import MAX_VAULT, Encodable, Fields, decode, encode
+from holdfast.core.base.secret import SecretBytes
+from holdfast.core.identity.entries import Reason
+from holdfast.core.signed.payloads import HASH_SIZE, ID_SIZE
 
 KIND: Final = "rotation"
 _VERSION: Final = 1

@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import Final
 
 from holdfast.client.account import Account
-from holdfast.core.encoding import Fields, decode, encode
-from holdfast.core.secret import SecretBytes
+from holdfast.core.base.encoding import Fields, decode, encode
+from holdfast.core.base.secret import SecretBytes
 
 _KIND: Final = "security-event"
 _MAX_NAME: Final = 64

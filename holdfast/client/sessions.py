@@ -13,10 +13,10 @@ from typing import Final
 
 from holdfast.client.account import Account
 from holdfast.client.store import Store
-from holdfast.core.chain import ChainState
-from holdfast.core.encoding import Encodable, Fields, Value, decode, encode
-from holdfast.core.secret import SecretBytes
-from holdfast.core.session import Session
+from holdfast.core.base.encoding import Encodable, Fields, Value, decode, encode
+from holdfast.core.base.secret import SecretBytes
+from holdfast.core.identity.chain import ChainState
+from holdfast.core.messages.session import Session
 
 MOST_SESSIONS: Final = 4
 # An initial part may come again for as long as its signed pre-key's private half is kept: 30 days in use, 30 after.

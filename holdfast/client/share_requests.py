@@ -16,16 +16,16 @@ from holdfast.client import contacts, doors, trusted, vault
 from holdfast.client.account import Account
 from holdfast.client.answers import Answer
 from holdfast.client.errors import NotYet, Problem, ProfileError, TrustRefused, WrongWords
-from holdfast.core import contact_shares
-from holdfast.core.contact_shares import ContactShare
-from holdfast.core.contacts_door import open_contacts_door
-from holdfast.core.cose import Sign1
-from holdfast.core.door_blob import DoorOwner
-from holdfast.core.encoding import MAX_BLOB, Encodable, Fields, b64u, decode, encode
-from holdfast.core.errors import Expired, HoldfastError, QuorumNotMet
-from holdfast.core.keys import SealingKey
-from holdfast.core.secret import SecretBytes
-from holdfast.core.share_manifest import MAX_REQUEST_SECONDS, Manifest, ShareRequest
+from holdfast.core.base.encoding import MAX_BLOB, Encodable, Fields, b64u, decode, encode
+from holdfast.core.base.errors import Expired, HoldfastError, QuorumNotMet
+from holdfast.core.base.secret import SecretBytes
+from holdfast.core.crypto.keys import SealingKey
+from holdfast.core.signed.cose import Sign1
+from holdfast.core.vault import contact_shares
+from holdfast.core.vault.contact_shares import ContactShare
+from holdfast.core.vault.contacts_door import open_contacts_door
+from holdfast.core.vault.door_blob import DoorOwner
+from holdfast.core.vault.share_manifest import MAX_REQUEST_SECONDS, Manifest, ShareRequest
 
 # The request this device made: [request, seed of the key that shares come back to, id].
 _OWN: Final = ("share-request", b"")

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from holdfast.core.encoding import MAX_VAULT, Encodable, Fields, Value, decode, encode
-from holdfast.core.errors import Malformed
-from holdfast.core.secret import SecretBytes
+from holdfast.core.base.encoding import MAX_VAULT, Encodable, Fields, Value, decode, encode
+from holdfast.core.base.errors import Malformed
+from holdfast.core.base.secret import SecretBytes
 
 VERSION: Final = 1
 MAX_STATE: Final = 2 * MAX_VAULT - 4096  # with its frame, what a row holds

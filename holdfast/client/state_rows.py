@@ -13,9 +13,9 @@ from holdfast.client.errors import ProfileError
 from holdfast.client.profile import damaged
 from holdfast.client.state import MAX_STATE, Contact, State
 from holdfast.client.store import Store
-from holdfast.core.encoding import decode, encode
-from holdfast.core.errors import Malformed
-from holdfast.core.secret import SecretBytes
+from holdfast.core.base.encoding import decode, encode
+from holdfast.core.base.errors import Malformed
+from holdfast.core.base.secret import SecretBytes
 
 STATE: Final = ("state", b"")
 CONTACT: Final = "contact"

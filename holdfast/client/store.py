@@ -19,10 +19,10 @@ from holdfast.client.errors import ProfileError
 from holdfast.client.private_files import locked, make_private_directory
 from holdfast.client.profile import Head, damaged, read_head
 from holdfast.client.sqlite_file import connect, read_document, told, write_empty
-from holdfast.core import wrapping
-from holdfast.core.encoding import MAX_VAULT, Fields, decode, encode, label
-from holdfast.core.errors import HoldfastError
-from holdfast.core.secret import SecretBytes
+from holdfast.core.base.encoding import MAX_VAULT, Fields, decode, encode, label
+from holdfast.core.base.errors import HoldfastError
+from holdfast.core.base.secret import SecretBytes
+from holdfast.core.crypto import wrapping
 
 PROFILE_FILE: Final = "profile.holdfast"
 SALT_SIZE: Final = 32

@@ -15,10 +15,10 @@ from typing import Final
 from holdfast.client.account import Account, read_many, root_key_of
 from holdfast.client.answers import Answer
 from holdfast.client.errors import TrustRefused
-from holdfast.core.errors import HoldfastError
-from holdfast.core.policy import verify_founding
-from holdfast.core.statements import EscrowKey
-from holdfast.core.trust import SignedTenantKey, pin_words, root_pin, verify_escrow_keys, verify_tenant
+from holdfast.core.base.errors import HoldfastError
+from holdfast.core.identity.policy import verify_founding
+from holdfast.core.identity.trust import SignedTenantKey, pin_words, root_pin, verify_escrow_keys, verify_tenant
+from holdfast.core.signed.statements import EscrowKey
 
 _LOOK_INTO = (
     "Do not go on. Show this to your security officers: somebody answers in your server's name, or a pin is wrong."

@@ -21,9 +21,9 @@ import httpx2
 
 from holdfast.client.answers import MAX_ANSWER, Answer, parse, parse_time
 from holdfast.client.errors import AnswerRefused, Problem, Unreachable
-from holdfast.core.encoding import b64u
-from holdfast.core.keys import SigningKey
-from holdfast.core.requests import NONCE_SIZE, SignatureParameters, content_digest
+from holdfast.core.base.encoding import b64u
+from holdfast.core.crypto.keys import SigningKey
+from holdfast.core.signed.requests import NONCE_SIZE, SignatureParameters, content_digest
 
 TIMEOUT_SECONDS: Final = 30.0
 ATTEMPTS: Final = 5

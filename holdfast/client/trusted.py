@@ -19,18 +19,19 @@ from holdfast.client.account import Account
 from holdfast.client.errors import ClientError, PeerChanged, Problem, ProfileError, TrustRefused
 from holdfast.client.letters import Letter, LetterKind
 from holdfast.client.vault_contents import HELD_SHARE, TRUSTED_SET
-from holdfast.core import chain_author, contact_shares
-from holdfast.core.chain import ChainState
-from holdfast.core.contact_shares import DEFAULT_K, ContactShare, ShareLetter
-from holdfast.core.cose import Purpose, Sign1, sign
-from holdfast.core.door_blob import DoorOwner
-from holdfast.core.encoding import MAX_BLOB, MAX_VAULT, Encodable, Fields, b64u, decode, encode
-from holdfast.core.entries import Entry, ShareManifest
-from holdfast.core.errors import HoldfastError, OutOfBounds, Untrusted, UnwrapFailed
-from holdfast.core.keys import SealingKey
-from holdfast.core.secret import SecretBytes
-from holdfast.core.share_manifest import Manifest
-from holdfast.core.statements import DeviceStatement
+from holdfast.core.base.encoding import MAX_BLOB, MAX_VAULT, Encodable, Fields, b64u, decode, encode
+from holdfast.core.base.errors import HoldfastError, OutOfBounds, Untrusted, UnwrapFailed
+from holdfast.core.base.secret import SecretBytes
+from holdfast.core.crypto.keys import SealingKey
+from holdfast.core.identity import chain_author
+from holdfast.core.identity.chain import ChainState
+from holdfast.core.identity.entries import Entry, ShareManifest
+from holdfast.core.signed.cose import Purpose, Sign1, sign
+from holdfast.core.signed.statements import DeviceStatement
+from holdfast.core.vault import contact_shares
+from holdfast.core.vault.contact_shares import DEFAULT_K, ContactShare, ShareLetter
+from holdfast.core.vault.door_blob import DoorOwner
+from holdfast.core.vault.share_manifest import Manifest
 
 # A set under way: [written at, signed manifest, door, [[contact, share]…], [device told…]]. Holds the shares in the
 # clear, so it is destroyed as soon as every contact has hers.

@@ -17,15 +17,15 @@ from holdfast.client.account import Account
 from holdfast.client.errors import Problem, ProfileError, TrustRefused
 from holdfast.client.state import VaultKey
 from holdfast.client.vault_contents import Contents
-from holdfast.core.chain import ChainState
-from holdfast.core.cose import Purpose, Sign1, sign
-from holdfast.core.encoding import MAX_VAULT, Fields, b64u, decode, encode
-from holdfast.core.errors import HoldfastError, InvalidSignature
-from holdfast.core.keys import PublicKey
-from holdfast.core.payloads import Header
-from holdfast.core.secret import SecretBytes
-from holdfast.core.statements import DeviceStatement, Sync, SyncKind
-from holdfast.core.vault import VaultHeader, new_vault_key, open_vault, read_header, seal_vault
+from holdfast.core.base.encoding import MAX_VAULT, Fields, b64u, decode, encode
+from holdfast.core.base.errors import HoldfastError, InvalidSignature
+from holdfast.core.base.secret import SecretBytes
+from holdfast.core.crypto.keys import PublicKey
+from holdfast.core.identity.chain import ChainState
+from holdfast.core.signed.cose import Purpose, Sign1, sign
+from holdfast.core.signed.payloads import Header
+from holdfast.core.signed.statements import DeviceStatement, Sync, SyncKind
+from holdfast.core.vault.blob import VaultHeader, new_vault_key, open_vault, read_header, seal_vault
 
 _RACES: Final = 5
 _SAVED: Final = "vault-saved"

@@ -15,14 +15,14 @@ from holdfast.client import key_log
 from holdfast.client.account import Account
 from holdfast.client.errors import TrustRefused
 from holdfast.client.state import Contact, Generation
-from holdfast.core.chain import ChainState
-from holdfast.core.cose import Sign1
-from holdfast.core.encoding import MAX_VAULT, Encodable, Fields, decode, encode
-from holdfast.core.entries import Entry, ReGenesis
-from holdfast.core.errors import HoldfastError, Malformed
-from holdfast.core.keys import SigningKey
-from holdfast.core.secret import SecretBytes
-from holdfast.core.statements import Consent
+from holdfast.core.base.encoding import MAX_VAULT, Encodable, Fields, decode, encode
+from holdfast.core.base.errors import HoldfastError, Malformed
+from holdfast.core.base.secret import SecretBytes
+from holdfast.core.crypto.keys import SigningKey
+from holdfast.core.identity.chain import ChainState
+from holdfast.core.identity.entries import Entry, ReGenesis
+from holdfast.core.signed.cose import Sign1
+from holdfast.core.signed.statements import Consent
 
 FORMAT: Final = 2
 # Rows of the store that every device of the person keeps: dCBOR arrays whose first item is the time of writing.

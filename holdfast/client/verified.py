@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Account chains verified in this process: whoever is at entry n verifies what comes after, and nothing twice.
 
-Implements PROTOCOL section 5 (verification from a pinned state) over `holdfast.core.chain`.
+Implements PROTOCOL section 5 (verification from a pinned state) over `holdfast.core.identity.chain`.
 Keeps nothing on disk: a new process verifies from the genesis once, which costs a tenth of a millisecond an entry.
 """
 
@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from holdfast.core.chain import ChainState, extend, verify_chain
-from holdfast.core.entries import Entry, ReGenesis
-from holdfast.core.policy import SignedPolicy
+from holdfast.core.identity.chain import ChainState, extend, verify_chain
+from holdfast.core.identity.entries import Entry, ReGenesis
+from holdfast.core.identity.policy import SignedPolicy
 
 Policies = Callable[[], Sequence[SignedPolicy]]
 

@@ -18,7 +18,7 @@ from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
-from holdfast.core.encoding import b64u
+from holdfast.core.base.encoding import b64u
 from tenants.models import Person
 
 register = template.Library()

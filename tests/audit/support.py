@@ -13,7 +13,7 @@ from django.db import connection, transaction
 
 from audit import access, export, sequencer, services
 from audit.models import Entry
-from holdfast.core.merkle import leaf_hash
+from holdfast.core.log.merkle import leaf_hash
 from kernel.actors import Actor
 from kernel.scope import tenant_scope
 

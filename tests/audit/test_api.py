@@ -15,9 +15,9 @@ from django.test import Client
 from audit import sequencer, services
 from audit.models import Checkpoint, Entry
 from holdfast.client.auditor import Verdict, verify_export
-from holdfast.core import checkpoint as notes
-from holdfast.core import merkle
-from holdfast.core.encoding import unb64u
+from holdfast.core.base.encoding import unb64u
+from holdfast.core.log import checkpoint as notes
+from holdfast.core.log import merkle
 from kernel.actors import system_actor
 from kernel.scope import tenant_scope
 from tests.audit.support import as_database_administrator, leaf_hashes

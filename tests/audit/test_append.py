@@ -16,8 +16,8 @@ from audit import export, services
 from audit.errors import AuditUnavailable
 from audit.models import Entry
 from audit.tags import TAGS
-from holdfast.core.log_entry import MAX_OCTETS, MAX_TEXT, KeyLogEntry, LogEntry, key_log_subject
-from holdfast.core.secret import SecretBytes
+from holdfast.core.base.secret import SecretBytes
+from holdfast.core.log.log_entry import MAX_OCTETS, MAX_TEXT, KeyLogEntry, LogEntry, key_log_subject
 from kernel import queue
 from kernel.actors import system_actor
 from kernel.models import Job
@@ -209,7 +209,7 @@ def test_export_line_is_one_line_of_ascii_whatever_an_entry_says(text: str) -> N
     with tenant_scope(TENANT):
         row = services.append(tag=TAG, actor=system_actor(TENANT, "test"), subject=text, body={"filter": text})
         shown = export.shown(row)
-        from holdfast.core.log_export import ExportedEntry
+        from holdfast.core.log.log_export import ExportedEntry
 
         line = ExportedEntry(0, bytes(row.leaf), ()).to_line()
     assert shown["subject"] == shown["body"]["filter"] == text

@@ -20,8 +20,8 @@ from audit import access, sequencer, services, tasks
 from audit.errors import LogBroken, NoCheckpoint
 from audit.models import Checkpoint, Entry, LogHead, Tile
 from holdfast.client.auditor import Verdict, verify_export
-from holdfast.core import checkpoint as notes
-from holdfast.core import merkle, tiles
+from holdfast.core.log import checkpoint as notes
+from holdfast.core.log import merkle, tiles
 from hsm import registry
 from hsm.backend import LogToken, SigningPublicKey
 from hsm.config import HsmConfig

@@ -8,11 +8,11 @@ from typing import Any, Literal
 import pytest
 from playwright.sync_api import Browser, BrowserContext, ViewportSize
 
-from holdfast.core import cose
-from holdfast.core.cases import Veto
-from holdfast.core.cose import Purpose
-from holdfast.core.encoding import b64u
-from holdfast.core.statements import DeviceStatement
+from holdfast.core.base.encoding import b64u
+from holdfast.core.identity.cases import Veto
+from holdfast.core.signed import cose
+from holdfast.core.signed.cose import Purpose
+from holdfast.core.signed.statements import DeviceStatement
 from tenants.models import Person
 from tests.browser.chromium import NARROW, WIDE, Watched, overflow, sign_in, totp
 from tests.keys import support as keys

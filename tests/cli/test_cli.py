@@ -26,8 +26,8 @@ from holdfast.cli.page import hoisted
 from holdfast.client import errors, officer_keys
 from holdfast.client.messages import Received
 from holdfast.client.store import MemoryStore
-from holdfast.core.errors import Malformed
-from holdfast.core.secret import SecretBytes
+from holdfast.core.base.errors import Malformed
+from holdfast.core.base.secret import SecretBytes
 from tests.journeys.terminal import Terminal
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -206,7 +206,7 @@ def test_dead_server_exits_with_unreachable(tmp_path: Path) -> None:
 
 
 def test_server_without_encryption_is_refused(tmp_path: Path) -> None:
-    from holdfast.core.enrolment import EnrolmentCode
+    from holdfast.core.signed.enrolment import EnrolmentCode
 
     (tmp_path / "code").write_text(EnrolmentCode.new(tenant=TENANT, person=CAROL).text())
     (tmp_path / "pass").write_text(PASSPHRASE)

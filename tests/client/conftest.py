@@ -18,9 +18,9 @@ from holdfast.client.recovery import Opened
 from holdfast.client.state import OfficerKeys, State
 from holdfast.client.store import MemoryStore
 from holdfast.client.transport import Clock
-from holdfast.core.doors import Argon2Cost
-from holdfast.core.secret import SecretBytes
-from holdfast.core.suites import DEFAULT_SUITE, Suite
+from holdfast.core.base.secret import SecretBytes
+from holdfast.core.crypto.suites import DEFAULT_SUITE, Suite
+from holdfast.core.vault.password_door import Argon2Cost
 from tests.client.lying_server import NOW, TENANT, URL, Founder, LyingServer, Tenant
 
 ALICE, BOB, MALLORY = b"alice-----------", b"bob-------------", b"mallory---------"

@@ -16,7 +16,7 @@ from holdfast.client import account as accounts
 from holdfast.client.account import Account
 from holdfast.client.store import MemoryStore
 from holdfast.client.transport import Clock
-from holdfast.core.secret import SecretBytes
+from holdfast.core.base.secret import SecretBytes
 from tests.client.conftest import World
 from tests.client.lying_server import URL
 

@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from holdfast.core.cose import Sign1
-from holdfast.core.encoding import Value, decode, unb64u
+from holdfast.core.base.encoding import Value, decode, unb64u
+from holdfast.core.signed.cose import Sign1
 from tests.client.lying_mailbox import refused
 
 REQUEST_LIFE_SECONDS = 72 * 3600

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from holdfast.core import merkle
-from holdfast.core.checkpoint import Checkpoint, NoteVerifier, sign_note
-from holdfast.core.encoding import b64u
-from holdfast.core.entries import Entry
-from holdfast.core.keys import SigningKey
-from holdfast.core.log_entry import KeyLogEntry, key_log_subject, log_origin
+from holdfast.core.base.encoding import b64u
+from holdfast.core.crypto.keys import SigningKey
+from holdfast.core.identity.entries import Entry
+from holdfast.core.log import merkle
+from holdfast.core.log.checkpoint import Checkpoint, NoteVerifier, sign_note
+from holdfast.core.log.log_entry import KeyLogEntry, key_log_subject, log_origin
 
 CHAIN = 1
 

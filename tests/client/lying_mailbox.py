@@ -12,10 +12,10 @@ from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
-from holdfast.core.cose import Sign1
-from holdfast.core.encoding import b64u, unb64u
-from holdfast.core.entries import Entry
-from holdfast.core.prekeys import SignedPreKey
+from holdfast.core.base.encoding import b64u, unb64u
+from holdfast.core.identity.entries import Entry
+from holdfast.core.messages.prekeys import SignedPreKey
+from holdfast.core.signed.cose import Sign1
 
 RECEIVED_AT = "2026-09-21T13:33:20Z"
 MAX_WAITING = 2000

@@ -19,19 +19,19 @@ from uuid import UUID
 import httpx2
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from holdfast.core import approvals
-from holdfast.core.cases import Approval, Case
-from holdfast.core.cose import Purpose, Sign1, encode_many, sign
-from holdfast.core.deposit import Deposit
-from holdfast.core.encoding import Encodable, b64u, decode, label, unb64u
-from holdfast.core.enrolment import EnrolmentCode
-from holdfast.core.entries import AddDevice, Entry, ReGenesis, RevokeDevice
-from holdfast.core.keys import PublicKey, RecipientRsaKey, SealingKey, SigningKey, wrap_rsa
-from holdfast.core.payloads import Header
-from holdfast.core.policy import ApproveWith, DepositRule, Officer, Policy, Terms
-from holdfast.core.prekeys import BatchStatement, OneTimePreKey
-from holdfast.core.statements import DeviceStatement, EscrowKey
-from holdfast.core.trust import root_pin
+from holdfast.core.base.encoding import Encodable, b64u, decode, label, unb64u
+from holdfast.core.crypto.keys import PublicKey, RecipientRsaKey, SealingKey, SigningKey, wrap_rsa
+from holdfast.core.escrow import approvals
+from holdfast.core.escrow.deposit import Deposit
+from holdfast.core.identity.cases import Approval, Case
+from holdfast.core.identity.entries import AddDevice, Entry, ReGenesis, RevokeDevice
+from holdfast.core.identity.policy import ApproveWith, DepositRule, Officer, Policy, Terms
+from holdfast.core.identity.trust import root_pin
+from holdfast.core.messages.prekeys import BatchStatement, OneTimePreKey
+from holdfast.core.signed.cose import Purpose, Sign1, encode_many, sign
+from holdfast.core.signed.enrolment import EnrolmentCode
+from holdfast.core.signed.payloads import Header
+from holdfast.core.signed.statements import DeviceStatement, EscrowKey
 from tests.client import lying_contacts, lying_mailbox
 from tests.client.lying_contacts import ContactRecovery
 from tests.client.lying_log import KeysLog
@@ -273,7 +273,7 @@ class LyingServer(Mailboxes, ContactRecovery):
         return 204, {}
 
     def put_batch(self, _asker: str, body: Any, _query: Any, device: str) -> Any:
-        from holdfast.core import merkle
+        from holdfast.core.log import merkle
 
         if any(row["batch"] == body["batch"] for row in self.batches.get(device, [])):
             return 200, {"stored": 0, "count": len(self.batches[device])}

@@ -13,12 +13,12 @@ from uuid import UUID
 import pytest
 
 from holdfast.client.auditor import Verdict, VerificationReport, verify_export
-from holdfast.core import checkpoint as notes
-from holdfast.core import merkle
-from holdfast.core.errors import Malformed
-from holdfast.core.keys import KeyKind, SigningKey
-from holdfast.core.log_entry import KeyLogEntry, LogEntry
-from holdfast.core.log_export import ExportedEntry, Header, checkpoint_line
+from holdfast.core.base.errors import Malformed
+from holdfast.core.crypto.keys import KeyKind, SigningKey
+from holdfast.core.log import checkpoint as notes
+from holdfast.core.log import merkle
+from holdfast.core.log.log_entry import KeyLogEntry, LogEntry
+from holdfast.core.log.log_export import ExportedEntry, Header, checkpoint_line
 
 ORIGIN = "holdfast/11111111-1111-4111-8111-111111111111/audit"
 KEY = SigningKey.generate()

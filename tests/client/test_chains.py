@@ -16,14 +16,14 @@ from holdfast.client.chains import ForkSeen
 from holdfast.client.errors import Problem, ProfileError, TrustRefused
 from holdfast.client.evidence import Contradiction
 from holdfast.client.verified import VerifiedChains
-from holdfast.core import chain_author
-from holdfast.core.cases import Attestation
-from holdfast.core.chain import verify_chain
-from holdfast.core.chain_author import Author
-from holdfast.core.cose import Purpose, sign
-from holdfast.core.entries import Entry, Reason
-from holdfast.core.keys import SigningKey
-from holdfast.core.payloads import Header
+from holdfast.core.crypto.keys import SigningKey
+from holdfast.core.identity import chain_author
+from holdfast.core.identity.cases import Attestation
+from holdfast.core.identity.chain import verify_chain
+from holdfast.core.identity.chain_author import Author
+from holdfast.core.identity.entries import Entry, Reason
+from holdfast.core.signed.cose import Purpose, sign
+from holdfast.core.signed.payloads import Header
 from tests.client.conftest import ALICE, BOB, World
 from tests.client.lying_server import NOW, TENANT, Founder, _payload_hash, text
 

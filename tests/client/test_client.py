@@ -13,10 +13,10 @@ import pytest
 from holdfast.client import archive, bundles, chains, contacts, device, doors, escrow, officer, prekeys, recovery
 from holdfast.client.errors import ConsentNeeded, NotYet, Problem, ProfileError, TrustRefused, Unreachable
 from holdfast.client.transport import Clock
-from holdfast.core.encoding import b64u
-from holdfast.core.enrolment import EnrolmentCode
-from holdfast.core.policy import DepositRule
-from holdfast.core.secret import SecretBytes
+from holdfast.core.base.encoding import b64u
+from holdfast.core.base.secret import SecretBytes
+from holdfast.core.identity.policy import DepositRule
+from holdfast.core.signed.enrolment import EnrolmentCode
 from tests.client.conftest import ALICE, BOB, CHEAP, PASSWORD, World, two_of
 from tests.client.lying_server import NOW, TENANT, LyingServer, Tenant, text
 

@@ -8,13 +8,13 @@ import pytest
 from holdfast.client import contacts, device, messages, pairing, prekeys, rotation, sessions, vault
 from holdfast.client.account import Account
 from holdfast.client.errors import PeerChanged, ProfileError, WrongWords
-from holdfast.core import chain_author
-from holdfast.core.cases import Attestation
-from holdfast.core.chain_author import Author
-from holdfast.core.cose import Purpose, Sign1, sign
-from holdfast.core.entries import Entry, Reason
-from holdfast.core.keys import SigningKey
-from holdfast.core.payloads import Header
+from holdfast.core.crypto.keys import SigningKey
+from holdfast.core.identity import chain_author
+from holdfast.core.identity.cases import Attestation
+from holdfast.core.identity.chain_author import Author
+from holdfast.core.identity.entries import Entry, Reason
+from holdfast.core.signed.cose import Purpose, Sign1, sign
+from holdfast.core.signed.payloads import Header
 from tests.client.conftest import ALICE, BOB, World
 from tests.client.lying_server import NOW, TENANT, text
 

@@ -9,7 +9,7 @@ import pytest
 
 from holdfast.client import device, rotation, vault
 from holdfast.client.errors import ProfileError, TrustRefused, WrongWords
-from holdfast.core.entries import Entry, Reason, RevokeDevice, RotateKey
+from holdfast.core.identity.entries import Entry, Reason, RevokeDevice, RotateKey
 from tests.client.conftest import ALICE, BOB, World
 from tests.client.lying_server import NOW
 

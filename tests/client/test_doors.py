@@ -12,11 +12,11 @@ from holdfast.client import device, doors, letters, vault
 from holdfast.client.account import Account
 from holdfast.client.errors import ClientError, Problem, ProfileError, TrustRefused, WrongWords
 from holdfast.client.transport import Clock
-from holdfast.core import door_blob
-from holdfast.core.encoding import b64u, decode, encode, unb64u
-from holdfast.core.phrase import Language, Phrase
-from holdfast.core.secret import SecretBytes
-from holdfast.core.vault import new_vault_key
+from holdfast.core.base.encoding import b64u, decode, encode, unb64u
+from holdfast.core.base.secret import SecretBytes
+from holdfast.core.crypto.phrase import Language, Phrase
+from holdfast.core.vault import door_blob
+from holdfast.core.vault.blob import new_vault_key
 from tests.client.conftest import ALICE, BOB, CHEAP, PASSWORD, World
 from tests.client.lying_server import NOW, text
 

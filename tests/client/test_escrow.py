@@ -14,8 +14,8 @@ from holdfast.client.account import Account
 from holdfast.client.errors import ConsentNeeded, TrustRefused
 from holdfast.client.maintenance import Outcome, maintain
 from holdfast.client.transport import Clock
-from holdfast.core.keys import RecipientRsaKey
-from holdfast.core.payloads import Header
+from holdfast.core.crypto.keys import RecipientRsaKey
+from holdfast.core.signed.payloads import Header
 from tests.client.conftest import ALICE, World
 from tests.client.lying_server import NOW, LyingServer, Tenant, _payload_hash
 

@@ -8,13 +8,14 @@ import pytest
 from holdfast.client import archive, chains, device, doors, export, vault, vault_contents
 from holdfast.client.account import Account
 from holdfast.client.errors import ProfileError, TrustRefused
-from holdfast.core import chain_author, door_blob
-from holdfast.core.chain import ChainState
-from holdfast.core.encoding import decode, encode
-from holdfast.core.entries import Entry, Reason
-from holdfast.core.export_file import MAGIC, ExportFile
-from holdfast.core.keys import SigningKey
-from holdfast.core.secret import SecretBytes
+from holdfast.core.base.encoding import decode, encode
+from holdfast.core.base.secret import SecretBytes
+from holdfast.core.crypto.keys import SigningKey
+from holdfast.core.identity import chain_author
+from holdfast.core.identity.chain import ChainState
+from holdfast.core.identity.entries import Entry, Reason
+from holdfast.core.vault import door_blob
+from holdfast.core.vault.export_file import MAGIC, ExportFile
 from tests.client.conftest import ALICE, BOB, CHEAP, World
 from tests.client.lying_server import text
 

@@ -18,7 +18,7 @@ from holdfast.client import account as accounts
 from holdfast.client.account import Account
 from holdfast.client.errors import ProfileError
 from holdfast.client.facets import secret
-from holdfast.core.secret import SecretBytes
+from holdfast.core.base.secret import SecretBytes
 from tests.client.conftest import ALICE, BOB, CHEAP, World
 from tests.client.lying_server import TENANT, URL
 

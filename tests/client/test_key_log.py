@@ -13,8 +13,8 @@ from holdfast.client.errors import NotYet, TrustRefused
 from holdfast.client.evidence import Contradiction
 from holdfast.client.key_log import Anchor, SplitView
 from holdfast.client.transport import Clock
-from holdfast.core.entries import Entry
-from holdfast.core.keys import SigningKey
+from holdfast.core.crypto.keys import SigningKey
+from holdfast.core.identity.entries import Entry
 from tests.client.conftest import ALICE, BOB, World
 from tests.client.lying_log import KeysLog
 from tests.client.lying_server import NOW, TENANT, text

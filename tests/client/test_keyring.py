@@ -23,7 +23,7 @@ from holdfast.client.errors import ProfileError
 from holdfast.client.profile import new_key
 from holdfast.client.sqlite_file import head_of
 from holdfast.client.store import PROFILE_FILE
-from holdfast.core.secret import SecretBytes
+from holdfast.core.base.secret import SecretBytes
 
 TENANT, ALICE = b"t" * 16, b"a" * 16
 

@@ -15,8 +15,8 @@ from holdfast.client.maintenance import Outcome, maintain
 from holdfast.client.outbox import OUTBOX
 from holdfast.client.reports import ReportKind
 from holdfast.client.state import Contact
-from holdfast.core.encoding import Encodable, b64u, label, unb64u
-from holdfast.core.entries import Entry, Reason
+from holdfast.core.base.encoding import Encodable, b64u, label, unb64u
+from holdfast.core.identity.entries import Entry, Reason
 from tests.client.conftest import ALICE, BOB, MALLORY, World
 from tests.client.test_rotation import reopened, with_vault
 

@@ -30,8 +30,8 @@ from holdfast.client import (
 from holdfast.client.account import Account
 from holdfast.client.errors import Unreachable
 from holdfast.client.maintenance import Done, Outcome, maintain
-from holdfast.core.entries import Reason
-from holdfast.core.policy import DepositRule
+from holdfast.core.identity.entries import Reason
+from holdfast.core.identity.policy import DepositRule
 from tests.client import cuts
 from tests.client.conftest import ALICE, BOB, CHEAP, PASSWORD, World
 from tests.client.cuts import Moments, Scene

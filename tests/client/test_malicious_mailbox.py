@@ -22,8 +22,8 @@ from holdfast.client.account import Account
 from holdfast.client.errors import ClientError, Problem
 from holdfast.client.messages import ReportKind
 from holdfast.client.transport import Clock
-from holdfast.core.encoding import b64u, unb64u
-from holdfast.core.suites import Suite
+from holdfast.core.base.encoding import b64u, unb64u
+from holdfast.core.crypto.suites import Suite
 from tests.client.conftest import ALICE, BOB, World
 from tests.client.lying_server import NOW, text
 from tests.client.malice import Lie, deliver, only_report, refuses, sent_to, taken, understood

@@ -19,14 +19,14 @@ from holdfast.client import chains, contacts, device, messages, outbox, peers, p
 from holdfast.client.account import Account
 from holdfast.client.messages import ReportKind
 from holdfast.client.transport import Clock
-from holdfast.core import chain_author
-from holdfast.core.content import Content, ContentKind
-from holdfast.core.cose import Purpose, Sign1, sign
-from holdfast.core.encoding import b64u, unb64u
-from holdfast.core.keys import SigningKey
-from holdfast.core.session import read_message
-from holdfast.core.statements import DeviceStatement
-from holdfast.core.suites import Suite
+from holdfast.core.base.encoding import b64u, unb64u
+from holdfast.core.crypto.keys import SigningKey
+from holdfast.core.crypto.suites import Suite
+from holdfast.core.identity import chain_author
+from holdfast.core.messages.content import Content, ContentKind
+from holdfast.core.messages.session import read_message
+from holdfast.core.signed.cose import Purpose, Sign1, sign
+from holdfast.core.signed.statements import DeviceStatement
 from tests.client.conftest import ALICE, BOB, MALLORY, World
 from tests.client.lying_server import NOW, LyingServer, text
 from tests.client.malice import deliver, nothing_left, only_report, refuses, sent_to, taken, understood

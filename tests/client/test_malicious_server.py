@@ -36,12 +36,12 @@ from holdfast.client.errors import (
     TrustRefused,
     WrongWords,
 )
-from holdfast.core import door_blob
-from holdfast.core.cases import Approval, Case
-from holdfast.core.cose import Purpose, Sign1, sign
-from holdfast.core.encoding import Encodable, b64u, decode, encode, unb64u
-from holdfast.core.entries import Entry
-from holdfast.core.keys import RecipientRsaKey, SealingKey, SigningKey
+from holdfast.core.base.encoding import Encodable, b64u, decode, encode, unb64u
+from holdfast.core.crypto.keys import RecipientRsaKey, SealingKey, SigningKey
+from holdfast.core.identity.cases import Approval, Case
+from holdfast.core.identity.entries import Entry
+from holdfast.core.signed.cose import Purpose, Sign1, sign
+from holdfast.core.vault import door_blob
 from tests.client.conftest import ALICE, BOB, CHEAP, MALLORY, PASSWORD, World, two_of
 from tests.client.lying_server import Founder, Tenant, _payload_hash, text
 

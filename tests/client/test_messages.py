@@ -13,7 +13,7 @@ from holdfast.client import messages, peers
 from holdfast.client.account import Account
 from holdfast.client.errors import AnswerRefused, Problem, ProfileError
 from holdfast.client.messages import ReportKind, TooLarge
-from holdfast.core.content import MAX_LARGE
+from holdfast.core.messages.content import MAX_LARGE
 from tests.client import cuts
 from tests.client.conftest import ALICE, BOB, MALLORY, World
 from tests.client.cuts import Moments, Scene

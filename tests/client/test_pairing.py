@@ -13,12 +13,12 @@ from holdfast.client import archive, device, evidence, key_log, letters, pairing
 from holdfast.client.account import Account
 from holdfast.client.errors import NotYet, ProfileError, TrustRefused, WrongWords
 from holdfast.client.letters import LetterKind
-from holdfast.core.cose import Sign1
-from holdfast.core.encoding import b64u, encode
-from holdfast.core.entries import Reason
-from holdfast.core.errors import Untrusted
-from holdfast.core.pairing import PairingRequest
-from holdfast.core.vault import new_vault_key
+from holdfast.core.base.encoding import b64u, encode
+from holdfast.core.base.errors import Untrusted
+from holdfast.core.identity.entries import Reason
+from holdfast.core.signed.cose import Sign1
+from holdfast.core.vault.blob import new_vault_key
+from holdfast.core.vault.pairing import PairingRequest
 from tests.client.conftest import ALICE, MALLORY, World
 from tests.client.lying_log import KeysLog
 from tests.client.lying_server import text

@@ -18,11 +18,11 @@ from holdfast.client.account import Account
 from holdfast.client.errors import AnswerRefused, ProfileError, Unreachable
 from holdfast.client.prekey_rows import BatchRow, Ledger, OneTimeRow, SignedRow
 from holdfast.client.transport import Clock
-from holdfast.core.bundle import one_time_statement
-from holdfast.core.cose import Sign1
-from holdfast.core.encoding import unb64u
-from holdfast.core.entries import Reason
-from holdfast.core.prekeys import OneTimePreKey, SignedPreKey
+from holdfast.core.base.encoding import unb64u
+from holdfast.core.identity.entries import Reason
+from holdfast.core.messages.bundle import one_time_statement
+from holdfast.core.messages.prekeys import OneTimePreKey, SignedPreKey
+from holdfast.core.signed.cose import Sign1
 from tests.client import cuts
 from tests.client.conftest import ALICE, BOB, World
 from tests.client.cuts import Moments, Scene
@@ -290,7 +290,7 @@ def refuse_below(world: World, account: Account, first: int) -> None:
     honest = world.server.put_batch
 
     def put_batch(body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-        from holdfast.core.encoding import decode
+        from holdfast.core.base.encoding import decode
 
         leaves = decode(unb64u(body["leaves"]), max_size=2**20)
         assert isinstance(leaves, list)

@@ -23,10 +23,10 @@ from holdfast.client import (
 from holdfast.client import letters as mail
 from holdfast.client.account import Account
 from holdfast.client.errors import NotYet, ProfileError, TrustRefused
-from holdfast.core.chain import ChainState
-from holdfast.core.entries import Reason
-from holdfast.core.phrase import Phrase
-from holdfast.core.secret import SecretBytes
+from holdfast.core.base.secret import SecretBytes
+from holdfast.core.crypto.phrase import Phrase
+from holdfast.core.identity.chain import ChainState
+from holdfast.core.identity.entries import Reason
 from tests.client.conftest import ALICE, BOB, CHEAP, MALLORY, PASSWORD, World
 from tests.client.lying_server import text
 

@@ -39,11 +39,11 @@ from holdfast.client.rotation import EVERYTHING, Step
 from holdfast.client.sessions import Address
 from holdfast.client.store import MemoryStore
 from holdfast.client.transport import Clock
-from holdfast.core import chain_author
-from holdfast.core.chain import verify_chain
-from holdfast.core.chain_author import Author
-from holdfast.core.entries import Entry, Reason
-from holdfast.core.secret import SecretBytes
+from holdfast.core.base.secret import SecretBytes
+from holdfast.core.identity import chain_author
+from holdfast.core.identity.chain import verify_chain
+from holdfast.core.identity.chain_author import Author
+from holdfast.core.identity.entries import Entry, Reason
 from tests.client.conftest import ALICE, BOB, CHEAP, PASSWORD, World
 from tests.client.lying_server import NOW, TENANT, URL, _payload_hash, text
 from tests.soak import rounds

@@ -15,14 +15,14 @@ from holdfast.client import chains, contacts, messages, outbox, peers, prekeys, 
 from holdfast.client.account import Account
 from holdfast.client.messages import ReportKind
 from holdfast.client.sessions import Address
-from holdfast.core import chain_author
-from holdfast.core.chain import ChainState
-from holdfast.core.content import Content, ContentKind
-from holdfast.core.encoding import b64u, decode, encode, unb64u
-from holdfast.core.entries import Reason
-from holdfast.core.keys import SigningKey
-from holdfast.core.session import read_message
-from holdfast.core.suites import Suite
+from holdfast.core.base.encoding import b64u, decode, encode, unb64u
+from holdfast.core.crypto.keys import SigningKey
+from holdfast.core.crypto.suites import Suite
+from holdfast.core.identity import chain_author
+from holdfast.core.identity.chain import ChainState
+from holdfast.core.identity.entries import Reason
+from holdfast.core.messages.content import Content, ContentKind
+from holdfast.core.messages.session import read_message
 from tests.client.conftest import ALICE, BOB, World
 from tests.client.lying_server import NOW
 

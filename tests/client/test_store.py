@@ -34,10 +34,10 @@ from holdfast.client.state import (
     VaultKey,
 )
 from holdfast.client.store import PROFILE_FILE, MemoryStore, SqliteStore, Store
-from holdfast.core.doors import Argon2Cost
-from holdfast.core.errors import Malformed, OutOfBounds
-from holdfast.core.keys import SigningKey
-from holdfast.core.secret import SecretBytes
+from holdfast.core.base.errors import Malformed, OutOfBounds
+from holdfast.core.base.secret import SecretBytes
+from holdfast.core.crypto.keys import SigningKey
+from holdfast.core.vault.password_door import Argon2Cost
 
 TENANT, ALICE = b"t" * 16, b"a" * 16
 PASSPHRASE = SecretBytes(b"correct horse battery staple")
@@ -414,7 +414,7 @@ HOLDER = """
 import sys
 from pathlib import Path
 from holdfast.client import account as accounts
-from holdfast.core.secret import SecretBytes
+from holdfast.core.base.secret import SecretBytes
 
 with accounts.opened(Path(sys.argv[1]), passphrase=SecretBytes(sys.argv[2].encode())) as account:
     account.state.server = "https://holdfast.example"

@@ -14,7 +14,7 @@ import pytest
 
 from holdfast.client.profile import Head
 from holdfast.client.store import PROFILE_FILE, SqliteStore
-from holdfast.core.secret import SecretBytes
+from holdfast.core.base.secret import SecretBytes
 
 pytestmark = pytest.mark.skipif(shutil.which("strace") is None, reason="strace makes the kills")
 
@@ -28,7 +28,7 @@ WRITER = """
 import sys
 from pathlib import Path
 from holdfast.client.store import PROFILE_FILE, SqliteStore
-from holdfast.core.secret import SecretBytes
+from holdfast.core.base.secret import SecretBytes
 
 store = SqliteStore(Path(sys.argv[1]) / PROFILE_FILE, SecretBytes(b"k" * 32))
 with store.transaction():
@@ -45,7 +45,7 @@ import sys
 from pathlib import Path
 from holdfast.client.profile import Head
 from holdfast.client.store import PROFILE_FILE, SqliteStore
-from holdfast.core.secret import SecretBytes
+from holdfast.core.base.secret import SecretBytes
 
 head = Head.new(tenant=b"t" * 16, user=b"a" * 16)
 SqliteStore.create(Path(sys.argv[1]) / PROFILE_FILE, SecretBytes(b"k" * 32), head).close()

@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from holdfast.client.profile import Head
 from holdfast.client.store import PROFILE_FILE, MemoryStore, SqliteStore, Store
-from holdfast.core.secret import SecretBytes
+from holdfast.core.base.secret import SecretBytes
 
 TENANT, ALICE = b"t" * 16, b"a" * 16
 KEY = SecretBytes(b"k" * 32)

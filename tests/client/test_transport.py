@@ -17,7 +17,7 @@ from http_message_signatures import HTTPMessageVerifier, HTTPSignatureKeyResolve
 
 from holdfast.client.errors import AnswerRefused, Problem, Unreachable
 from holdfast.client.transport import Api, Clock, Credential, check_server
-from holdfast.core.keys import KeyKind, SigningKey
+from holdfast.core.crypto.keys import KeyKind, SigningKey
 
 SERVER = "http://127.0.0.1:8123"
 DEVICE = uuid.UUID("6f2cbd5e-3d0b-4a5e-9a53-6ad1f2a9d111")

@@ -16,17 +16,17 @@ from holdfast.client.errors import AnswerRefused, NotYet, PeerChanged, Problem, 
 from holdfast.client.letters import LetterKind
 from holdfast.client.transport import Clock
 from holdfast.client.vault_contents import HELD_SHARE
-from holdfast.core import contact_shares
-from holdfast.core.contact_shares import ContactShare
-from holdfast.core.cose import Purpose, Sign1, sign
-from holdfast.core.door_blob import DoorOwner
-from holdfast.core.encoding import b64u, decode, encode, unb64u
-from holdfast.core.entries import Reason
-from holdfast.core.keys import SealingKey, SigningKey
-from holdfast.core.sealing import open_sealed, seal
-from holdfast.core.secret import SecretBytes
-from holdfast.core.share_manifest import Manifest, ShareRequest
-from holdfast.core.vault import new_vault_key
+from holdfast.core.base.encoding import b64u, decode, encode, unb64u
+from holdfast.core.base.secret import SecretBytes
+from holdfast.core.crypto.keys import SealingKey, SigningKey
+from holdfast.core.crypto.sealing import open_sealed, seal
+from holdfast.core.identity.entries import Reason
+from holdfast.core.signed.cose import Purpose, Sign1, sign
+from holdfast.core.vault import contact_shares
+from holdfast.core.vault.blob import new_vault_key
+from holdfast.core.vault.contact_shares import ContactShare
+from holdfast.core.vault.door_blob import DoorOwner
+from holdfast.core.vault.share_manifest import Manifest, ShareRequest
 from tests.client.conftest import ALICE, BOB, MALLORY, World
 from tests.client.lying_server import NOW, text
 

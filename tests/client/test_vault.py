@@ -12,14 +12,14 @@ from holdfast.client import archive, chains, contacts, device, doors, letters, p
 from holdfast.client.account import Account
 from holdfast.client.errors import ProfileError, TrustRefused
 from holdfast.client.state import VaultKey
-from holdfast.core import chain_author
-from holdfast.core.chain import ChainState
-from holdfast.core.encoding import b64u, encode, unb64u
-from holdfast.core.entries import Entry, Reason
-from holdfast.core.errors import Malformed
-from holdfast.core.keys import SigningKey
-from holdfast.core.secret import SecretBytes
-from holdfast.core.vault import VaultHeader, new_vault_key, open_vault, read_header
+from holdfast.core.base.encoding import b64u, encode, unb64u
+from holdfast.core.base.errors import Malformed
+from holdfast.core.base.secret import SecretBytes
+from holdfast.core.crypto.keys import SigningKey
+from holdfast.core.identity import chain_author
+from holdfast.core.identity.chain import ChainState
+from holdfast.core.identity.entries import Entry, Reason
+from holdfast.core.vault.blob import VaultHeader, new_vault_key, open_vault, read_header
 from tests.client.conftest import ALICE, BOB, CHEAP, MALLORY, PASSWORD, World
 from tests.client.lying_server import text
 

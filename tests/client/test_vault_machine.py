@@ -12,13 +12,13 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from holdfast.client import archive, chains, contacts, device, letters, pairing, vault
 from holdfast.client.account import Account
 from holdfast.client.vault_contents import HELD_SHARE
-from holdfast.core import chain_author
-from holdfast.core.chain import ChainState
-from holdfast.core.encoding import encode
-from holdfast.core.entries import Entry, Reason
-from holdfast.core.keys import SigningKey
-from holdfast.core.secret import SecretBytes
-from holdfast.core.vault import new_vault_key
+from holdfast.core.base.encoding import encode
+from holdfast.core.base.secret import SecretBytes
+from holdfast.core.crypto.keys import SigningKey
+from holdfast.core.identity import chain_author
+from holdfast.core.identity.chain import ChainState
+from holdfast.core.identity.entries import Entry, Reason
+from holdfast.core.vault.blob import new_vault_key
 from tests.client.conftest import ALICE, World
 from tests.client.lying_server import LyingServer, Tenant
 

@@ -8,18 +8,27 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from holdfast.core import chain_author, cose
-from holdfast.core.cases import Approval, Attestation, Case, ClientKind, Veto
-from holdfast.core.chain import ChainState, verify_chain
-from holdfast.core.chain_author import Author
-from holdfast.core.cose import Purpose, Sign1
-from holdfast.core.entries import Entry
-from holdfast.core.keys import AgreementKey, KemKey, KeyKind, PublicKey, RecipientRsaKey, SealingKey, SigningKey
-from holdfast.core.payloads import Header
-from holdfast.core.policy import ApproveWith, DepositRule, Officer, Policy, SignedPolicy, Terms, verify_founding
-from holdfast.core.prekeys import BatchStatement, SignedPreKey
-from holdfast.core.share_manifest import Manifest, ShareRequest
-from holdfast.core.statements import (
+from holdfast.core.crypto.keys import AgreementKey, KemKey, KeyKind, PublicKey, RecipientRsaKey, SealingKey, SigningKey
+from holdfast.core.crypto.suites import Suite
+from holdfast.core.identity import chain_author
+from holdfast.core.identity.cases import Approval, Attestation, Case, ClientKind, Veto
+from holdfast.core.identity.chain import ChainState, verify_chain
+from holdfast.core.identity.chain_author import Author
+from holdfast.core.identity.entries import Entry
+from holdfast.core.identity.policy import (
+    ApproveWith,
+    DepositRule,
+    Officer,
+    Policy,
+    SignedPolicy,
+    Terms,
+    verify_founding,
+)
+from holdfast.core.messages.prekeys import BatchStatement, SignedPreKey
+from holdfast.core.signed import cose
+from holdfast.core.signed.cose import Purpose, Sign1
+from holdfast.core.signed.payloads import Header
+from holdfast.core.signed.statements import (
     ArchiveStatement,
     Consent,
     DepositStatement,
@@ -30,7 +39,7 @@ from holdfast.core.statements import (
     Sync,
     SyncKind,
 )
-from holdfast.core.suites import Suite
+from holdfast.core.vault.share_manifest import Manifest, ShareRequest
 
 NOW: Final = 1_800_000_000
 DAY: Final = 86400

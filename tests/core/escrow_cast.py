@@ -8,18 +8,26 @@ import secrets
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from holdfast.core import cose
-from holdfast.core.approvals import Excluded, approve
-from holdfast.core.cases import Case, ClientKind
-from holdfast.core.cose import Purpose, Sign1
-from holdfast.core.deposit import Deposit, DepositTerms, build_deposit
-from holdfast.core.keys import AgreementKey, KeyKind, PublicKey, RecipientRsaKey, SealingKey, SigningKey
-from holdfast.core.policy import ApproveWith, DepositRule, Officer, Policy, SignedPolicy, Terms, verify_founding
-from holdfast.core.release import LoggedApproval, NoticeFacts, ReleaseFacts
-from holdfast.core.secret import SecretBytes
-from holdfast.core.statements import DeviceStatement, EscrowKey, Header
-from holdfast.core.suites import DEFAULT_SUITE
-from holdfast.core.trust import SignedTenantKey
+from holdfast.core.base.secret import SecretBytes
+from holdfast.core.crypto.keys import AgreementKey, KeyKind, PublicKey, RecipientRsaKey, SealingKey, SigningKey
+from holdfast.core.crypto.suites import DEFAULT_SUITE
+from holdfast.core.escrow.approvals import Excluded, approve
+from holdfast.core.escrow.deposit import Deposit, DepositTerms, build_deposit
+from holdfast.core.escrow.release import LoggedApproval, NoticeFacts, ReleaseFacts
+from holdfast.core.identity.cases import Case, ClientKind
+from holdfast.core.identity.policy import (
+    ApproveWith,
+    DepositRule,
+    Officer,
+    Policy,
+    SignedPolicy,
+    Terms,
+    verify_founding,
+)
+from holdfast.core.identity.trust import SignedTenantKey
+from holdfast.core.signed import cose
+from holdfast.core.signed.cose import Purpose, Sign1
+from holdfast.core.signed.statements import DeviceStatement, EscrowKey, Header
 
 NOW = 1_800_000_000
 # RSA keys take up to a second to make: one for the HSM's part and one for the recipient serve every test.

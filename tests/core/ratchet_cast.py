@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import pytest
 
-from holdfast.core.encoding import encode
-from holdfast.core.errors import UnwrapFailed
-from holdfast.core.keys import AgreementKey, KeyKind
-from holdfast.core.ratchet import Ratchet
-from holdfast.core.secret import SecretBytes
+from holdfast.core.base.encoding import encode
+from holdfast.core.base.errors import UnwrapFailed
+from holdfast.core.base.secret import SecretBytes
+from holdfast.core.crypto.keys import AgreementKey, KeyKind
+from holdfast.core.messages.ratchet import Ratchet
 from tests.core.cast import NOW
 
 PREFIX = b"\x01\x02\x02\x00"

@@ -6,8 +6,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from holdfast.core import cose
-from holdfast.core.bundle import (
+from holdfast.core.crypto.keys import AgreementKey, KemKey, SealingKey, SigningKey
+from holdfast.core.crypto.suites import Suite
+from holdfast.core.identity.chain import ChainState
+from holdfast.core.messages.bundle import (
     OneTimePart,
     PreKeyBundle,
     VerifiedBundle,
@@ -16,14 +18,12 @@ from holdfast.core.bundle import (
     verify_batch_upload,
     verify_bundle,
 )
-from holdfast.core.chain import ChainState
-from holdfast.core.cose import Purpose
-from holdfast.core.keys import AgreementKey, KemKey, SealingKey, SigningKey
-from holdfast.core.payloads import Header
-from holdfast.core.prekeys import SignedPreKey
-from holdfast.core.session import Incoming, OwnPreKey, Party, Session, read_message
-from holdfast.core.statements import DeviceStatement
-from holdfast.core.suites import Suite
+from holdfast.core.messages.prekeys import SignedPreKey
+from holdfast.core.messages.session import Incoming, OwnPreKey, Party, Session, read_message
+from holdfast.core.signed import cose
+from holdfast.core.signed.cose import Purpose
+from holdfast.core.signed.payloads import Header
+from holdfast.core.signed.statements import DeviceStatement
 from tests.core.cast import ACME, DAY, NOW, hash_of, id_of
 
 SPK_ID = 7

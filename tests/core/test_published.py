@@ -10,23 +10,24 @@ from typing import Any
 
 import pytest
 
-from holdfast.core import contacts_door, doors, phrase_door, slip39
-from holdfast.core.chain import ChainPin, ChainState, verify_chain
-from holdfast.core.contact_shares import ContactShare, ShareLetter, WrongShare, check_share, combine, open_answer
-from holdfast.core.cose import Purpose
-from holdfast.core.doors import Argon2Cost, DoorOwner
-from holdfast.core.encoding import decode
-from holdfast.core.entries import Entry
-from holdfast.core.errors import Forked, HoldfastError
-from holdfast.core.export_file import ExportFile
-from holdfast.core.keys import KeyKind, SealingKey, decode_public_key
-from holdfast.core.pairing import ExistingDevice, NewDevice, PairingRequest
-from holdfast.core.phrase import Language, Phrase, PhraseError
-from holdfast.core.secret import SecretBytes
-from holdfast.core.share_manifest import Manifest, ShareRequest
-from holdfast.core.statements import DeviceStatement, SyncKind
-from holdfast.core.sync_letter import DeviceSync, SyncLetter
-from holdfast.core.vault import VaultHeader, open_vault
+from holdfast.core.base.encoding import decode
+from holdfast.core.base.errors import Forked, HoldfastError
+from holdfast.core.base.secret import SecretBytes
+from holdfast.core.crypto import slip39
+from holdfast.core.crypto.keys import KeyKind, SealingKey, decode_public_key
+from holdfast.core.crypto.phrase import Language, Phrase, PhraseError
+from holdfast.core.identity.chain import ChainPin, ChainState, verify_chain
+from holdfast.core.identity.entries import Entry
+from holdfast.core.signed.cose import Purpose
+from holdfast.core.signed.statements import DeviceStatement, SyncKind
+from holdfast.core.vault import contacts_door, phrase_door
+from holdfast.core.vault.blob import VaultHeader, open_vault
+from holdfast.core.vault.contact_shares import ContactShare, ShareLetter, WrongShare, check_share, combine, open_answer
+from holdfast.core.vault.export_file import ExportFile
+from holdfast.core.vault.pairing import ExistingDevice, NewDevice, PairingRequest
+from holdfast.core.vault.password_door import Argon2Cost, DoorOwner, open_password_door, sign_in_proof
+from holdfast.core.vault.share_manifest import Manifest, ShareRequest
+from holdfast.core.vault.sync_letter import DeviceSync, SyncLetter
 from tests.published.__main__ import FILES, VECTORS
 
 
@@ -145,7 +146,7 @@ def test_recovery_key_is_as_published(row: Any) -> None:
 
 def open_door(row: Any, blob: bytes, for_whom: DoorOwner) -> SecretBytes:
     if row["kind"] == "password":
-        return doors.open_password_door(blob, password=SecretBytes(row["password"].encode()), owner=for_whom)
+        return open_password_door(blob, password=SecretBytes(row["password"].encode()), owner=for_whom)
     if row["kind"] == "phrase":
         passphrase = SecretBytes(row["passphrase"].encode()) if row["passphrase"] else None
         phrase = Phrase(secret(row["entropy"]))
@@ -197,7 +198,7 @@ def test_sign_in_proof_is_as_published() -> None:
     said = DOORS["sign_in_proof"]
     door: Any = decode(octets(BY_NAME[said["of_door"]]["blob"]))
     kdf = door[3]
-    proof = doors.sign_in_proof(
+    proof = sign_in_proof(
         SecretBytes(said["password"].encode()),
         cost=Argon2Cost(kdf[3], kdf[4], kdf[5]),
         salt=kdf[6],
@@ -334,7 +335,7 @@ def test_export_opens_as_published() -> None:
     )
     file.verify(aik=aik, signing_key=device)
     assert file.owner == owner(EXPORT)
-    key = doors.open_password_door(file.door, password=SecretBytes(EXPORT["password"].encode()), owner=file.owner)
+    key = open_password_door(file.door, password=SecretBytes(EXPORT["password"].encode()), owner=file.owner)
     assert open_vault(file.vault, vault_key=key, expect=file.header) == secret(EXPORT["keyring"])
 
 

@@ -8,30 +8,24 @@ from typing import Any
 
 import pytest
 
-from holdfast.core import merkle
-from holdfast.core.approvals import combine, take_off_outer
-from holdfast.core.archive import SEGMENT_SIZE, TAG_SIZE, decrypt_segments, prefix_size, read_prefix
-from holdfast.core.bundle import (
-    OneTimePart,
-    PreKeyBundle,
-    VerifiedBundle,
-    verify_batch_upload,
-    verify_bundle,
-)
-from holdfast.core.cases import Approval, Case
-from holdfast.core.chain import ChainState
-from holdfast.core.checkpoint import Checkpoint, NoteVerifier
-from holdfast.core.cose import Purpose, Sign1
-from holdfast.core.deposit import Deposit, archive_key_commitment, share_commitment
-from holdfast.core.errors import HoldfastError, Malformed, UnwrapFailed
-from holdfast.core.key_log import require_same_log
-from holdfast.core.keys import AgreementKey, KemKey, RecipientRsaKey, SealingKey, decode_public_key, verify
-from holdfast.core.log_entry import KeyLogEntry, key_log_subject
-from holdfast.core.requests import SignatureParameters, content_digest, parse_signature
-from holdfast.core.shares import combine as combine_shares
-from holdfast.core.shares import split
-from holdfast.core.statements import DeviceStatement
-from holdfast.core.suites import Suite
+from holdfast.core.base.errors import HoldfastError, Malformed, UnwrapFailed
+from holdfast.core.crypto.keys import AgreementKey, KemKey, RecipientRsaKey, SealingKey, decode_public_key, verify
+from holdfast.core.crypto.shares import combine as combine_shares
+from holdfast.core.crypto.shares import split
+from holdfast.core.crypto.suites import Suite
+from holdfast.core.escrow.approvals import combine, take_off_outer
+from holdfast.core.escrow.archive import SEGMENT_SIZE, TAG_SIZE, decrypt_segments, prefix_size, read_prefix
+from holdfast.core.escrow.deposit import Deposit, archive_key_commitment, share_commitment
+from holdfast.core.identity.cases import Approval, Case
+from holdfast.core.identity.chain import ChainState
+from holdfast.core.log import merkle
+from holdfast.core.log.checkpoint import Checkpoint, NoteVerifier
+from holdfast.core.log.key_log import require_same_log
+from holdfast.core.log.log_entry import KeyLogEntry, key_log_subject
+from holdfast.core.messages.bundle import OneTimePart, PreKeyBundle, VerifiedBundle, verify_batch_upload, verify_bundle
+from holdfast.core.signed.cose import Purpose, Sign1
+from holdfast.core.signed.requests import SignatureParameters, content_digest, parse_signature
+from holdfast.core.signed.statements import DeviceStatement
 from tests.core.cast import PAYLOADS
 from tests.core.test_published import octets, read, secret, why
 from tests.published.statements import PURPOSES

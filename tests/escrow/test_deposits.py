@@ -17,10 +17,10 @@ from escrow import services
 from escrow.errors import RecordUnreadable
 from escrow.models import Deposit
 from escrow.states import OfficerState
-from holdfast.core import cose
-from holdfast.core.cose import Purpose
-from holdfast.core.encoding import b64u, unb64u
-from holdfast.core.statements import DepositStatement
+from holdfast.core.base.encoding import b64u, unb64u
+from holdfast.core.signed import cose
+from holdfast.core.signed.cose import Purpose
+from holdfast.core.signed.statements import DepositStatement
 from kernel.scope import tenant_scope
 from keys.models import Device
 from tests.keys.support import audit_away

@@ -17,8 +17,8 @@ from escrow import access, services
 from escrow.errors import EscrowKeyRefused, OfficerNeeded, PolicyRefused
 from escrow.models import Policy
 from escrow.states import OfficerState
-from holdfast.core import cose
-from holdfast.core.cose import Purpose
+from holdfast.core.signed import cose
+from holdfast.core.signed.cose import Purpose
 from kernel.scope import tenant_scope
 from tenants import services as tenants
 from tests.recovery.support import World

@@ -14,7 +14,7 @@ import pytest
 from django.apps import apps
 from rest_framework import serializers
 
-from holdfast.core.encoding import b64u
+from holdfast.core.base.encoding import b64u
 from kernel.fields import Base64UrlField
 from tests.faults.acts import Act
 from tests.faults.routes import api_calls, api_routes, changed, picture
@@ -211,7 +211,7 @@ def test_base64_in_any_other_form_is_refused_by_name(
 def test_octets_cut_short_or_too_many_are_refused(
     name: str, method: str, field: str, installation: Installation
 ) -> None:
-    from holdfast.core.encoding import unb64u
+    from holdfast.core.base.encoding import unb64u
 
     act = VALID[name, method](installation.acme)
     value = act.document[field]

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from holdfast.core.encoding import b64u, unb64u
-from holdfast.core.keys import SigningKey
+from holdfast.core.base.encoding import b64u, unb64u
+from holdfast.core.crypto.keys import SigningKey
 from kernel.fields import Base64UrlField
 from tests.faults.acts import Act
 from tests.faults.routes import api_calls, api_routes, changed, picture, routes

@@ -16,7 +16,7 @@ from uuid import UUID, uuid4
 import pytest
 from drf_spectacular.generators import SchemaGenerator
 
-from holdfast.core.encoding import b64u
+from holdfast.core.base.encoding import b64u
 from kernel.api import ApiView
 from tenants.permissions import PermissionName
 from tenants.roles import Role

@@ -22,12 +22,13 @@ from django.db import connection, transaction
 from django.test import Client
 
 from audit import sequencer
-from holdfast.core import cases, cose
-from holdfast.core.cose import Purpose
-from holdfast.core.encoding import b64u, encode
-from holdfast.core.keys import SigningKey
-from holdfast.core.payloads import Header
-from holdfast.core.statements import Consent
+from holdfast.core.base.encoding import b64u, encode
+from holdfast.core.crypto.keys import SigningKey
+from holdfast.core.identity import cases
+from holdfast.core.signed import cose
+from holdfast.core.signed.cose import Purpose
+from holdfast.core.signed.payloads import Header
+from holdfast.core.signed.statements import Consent
 from hsm.backend import EscrowPublicKey
 from kernel import queue
 from kernel.actors import system_actor
@@ -318,7 +319,7 @@ def _statement(one: Organisation) -> Act:
 
 
 def _deposit(one: Organisation) -> Act:
-    from holdfast.core.statements import DepositStatement
+    from holdfast.core.signed.statements import DepositStatement
 
     phone, record = one.phone("alice"), one.build().to_record()
     statement = DepositStatement(phone.header(), hashlib.sha256(record).digest())
@@ -338,7 +339,7 @@ def _approval(one: Organisation) -> Act:
 
 
 def _denial(one: Organisation) -> Act:
-    from holdfast.core import approvals
+    from holdfast.core.escrow import approvals
 
     founder = one.founders["dan"]
     signed = approvals.deny(

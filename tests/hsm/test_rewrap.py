@@ -11,8 +11,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from pkcs11 import Attribute
 
-from holdfast.core.keys import KeyKind, PublicKey, RecipientRsaKey, wrap_rsa
-from holdfast.core.secret import SecretBytes
+from holdfast.core.base.secret import SecretBytes
+from holdfast.core.crypto.keys import KeyKind, PublicKey, RecipientRsaKey, wrap_rsa
 from hsm.attributes import ESCROWED, NO_CAPABILITIES, OAEP_PARAMETERS
 from hsm.backend import EscrowKeyRef, EscrowPublicKey
 from hsm.ceremony import Ceremony

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from holdfast.core.secret import SecretBytes
+from holdfast.core.base.secret import SecretBytes
 from hsm.config import HsmConfig
 from hsm.errors import HsmKeyMismatch, HsmKeyMissing, HsmRefused
 from hsm.runtime import open_tokens

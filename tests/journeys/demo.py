@@ -32,11 +32,11 @@ from holdfast.client.account import Account
 from holdfast.client.errors import Problem
 from holdfast.client.private_files import write_private
 from holdfast.client.store import PROFILE_FILE
-from holdfast.core import approvals
-from holdfast.core.cases import ClientKind
-from holdfast.core.encoding import b64u
-from holdfast.core.policy import Officer
-from holdfast.core.secret import SecretBytes
+from holdfast.core.base.encoding import b64u
+from holdfast.core.base.secret import SecretBytes
+from holdfast.core.escrow import approvals
+from holdfast.core.identity.cases import ClientKind
+from holdfast.core.identity.policy import Officer
 
 PROJECT = Path(__file__).resolve().parents[2]
 WAIT_SECONDS = "90"

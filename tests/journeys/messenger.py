@@ -16,7 +16,7 @@ from holdfast.client import account as accounts
 from holdfast.client import messages, pairing
 from holdfast.client.account import Account
 from holdfast.client.errors import NotYet
-from holdfast.core.secret import SecretBytes
+from holdfast.core.base.secret import SecretBytes
 from tests.fixtures.server import wait_for
 
 PASSPHRASE = SecretBytes(b"a passphrase for tests only")

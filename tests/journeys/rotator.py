@@ -11,7 +11,7 @@ from pathlib import Path
 
 from holdfast.client import account as accounts
 from holdfast.client import rotation
-from holdfast.core.entries import Reason
+from holdfast.core.identity.entries import Reason
 from tests.journeys.messenger import PASSPHRASE
 
 

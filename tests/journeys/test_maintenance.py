@@ -13,9 +13,9 @@ from holdfast.client import device, doors, escrow, key_log, maintenance, message
 from holdfast.client.account import Account
 from holdfast.client.key_log import Anchor
 from holdfast.client.maintenance import Done, Outcome, maintain
-from holdfast.core.doors import Argon2Cost
-from holdfast.core.enrolment import EnrolmentCode
-from holdfast.core.secret import SecretBytes
+from holdfast.core.base.secret import SecretBytes
+from holdfast.core.signed.enrolment import EnrolmentCode
+from holdfast.core.vault.password_door import Argon2Cost
 from tests.fixtures.server import Installation, installation, wait_for
 
 CHEAP = Argon2Cost(memory_kib=19 * 1024, passes=2, lanes=1)

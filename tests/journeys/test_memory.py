@@ -18,13 +18,13 @@ from pathlib import Path
 import pytest
 
 from holdfast.client import escrow
-from holdfast.core import wrapping
-from holdfast.core.cose import Purpose, Sign1, sign
-from holdfast.core.deposit import DepositTerms, build_deposit
-from holdfast.core.encoding import b64u, label
-from holdfast.core.payloads import Header
-from holdfast.core.secret import SecretBytes
-from holdfast.core.statements import DepositStatement
+from holdfast.core.base.encoding import b64u, label
+from holdfast.core.base.secret import SecretBytes
+from holdfast.core.crypto import wrapping
+from holdfast.core.escrow.deposit import DepositTerms, build_deposit
+from holdfast.core.signed.cose import Purpose, Sign1, sign
+from holdfast.core.signed.payloads import Header
+from holdfast.core.signed.statements import DepositStatement
 from tests.checks import production
 from tests.faults.memory import find
 from tests.fixtures.hsm import Interposer, make_home

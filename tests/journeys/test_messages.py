@@ -18,8 +18,8 @@ import pytest
 
 from holdfast.client import account as accounts
 from holdfast.client import device, messages, prekeys
-from holdfast.core.doors import Argon2Cost
-from holdfast.core.enrolment import EnrolmentCode
+from holdfast.core.signed.enrolment import EnrolmentCode
+from holdfast.core.vault.password_door import Argon2Cost
 from tests.fixtures.server import PROJECT, Installation
 from tests.journeys import messenger
 from tests.journeys.messenger import PASSPHRASE

@@ -31,12 +31,12 @@ from holdfast.client.account import Account
 from holdfast.client.errors import NotYet, Problem, ProfileError, TrustRefused
 from holdfast.client.state import State
 from holdfast.client.store import MemoryStore
-from holdfast.core.chain import ChainState
-from holdfast.core.doors import Argon2Cost
-from holdfast.core.enrolment import EnrolmentCode
-from holdfast.core.phrase import Phrase
-from holdfast.core.secret import SecretBytes
-from holdfast.core.vault import new_vault_key
+from holdfast.core.base.secret import SecretBytes
+from holdfast.core.crypto.phrase import Phrase
+from holdfast.core.identity.chain import ChainState
+from holdfast.core.signed.enrolment import EnrolmentCode
+from holdfast.core.vault.blob import new_vault_key
+from holdfast.core.vault.password_door import Argon2Cost
 from tests.fixtures.server import PROJECT, Installation, installation
 from tests.journeys.messenger import caught_up
 

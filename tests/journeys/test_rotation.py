@@ -21,8 +21,8 @@ from holdfast.client.errors import Problem, ProfileError
 from holdfast.client.key_log import Anchor
 from holdfast.client.state import State
 from holdfast.client.store import MemoryStore
-from holdfast.core.enrolment import EnrolmentCode
-from holdfast.core.entries import Reason
+from holdfast.core.identity.entries import Reason
+from holdfast.core.signed.enrolment import EnrolmentCode
 from tests.fixtures.server import PROJECT, Installation, installation, wait_for
 from tests.journeys.messenger import PASSPHRASE, caught_up
 from tests.journeys.test_messages import CHEAP, MOST, code_of

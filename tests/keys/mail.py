@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
-from holdfast.core.encoding import b64u, unb64u
+from holdfast.core.base.encoding import b64u, unb64u
 from tests.keys.support import Account, Phone
 
 

@@ -16,21 +16,22 @@ from uuid import UUID
 from django.db import connection
 from django.test import Client
 
-from holdfast.core import chain_author, cose
-from holdfast.core.bundle import BuiltBatch, PrivatePreKey, build_batch
-from holdfast.core.chain import ChainState, extend, verify_chain
-from holdfast.core.chain_author import Author
-from holdfast.core.cose import Purpose, Sign1
-from holdfast.core.encoding import b64u
-from holdfast.core.enrolment import EnrolmentCode
-from holdfast.core.entries import Entry
-from holdfast.core.keys import AgreementKey, SealingKey, SigningKey
-from holdfast.core.payloads import Header
-from holdfast.core.prekeys import SignedPreKey
-from holdfast.core.secret import SecretBytes
-from holdfast.core.statements import DeviceStatement, Sync, SyncKind
-from holdfast.core.suites import Suite
-from holdfast.core.vault import VaultHeader, new_vault_key, seal_vault
+from holdfast.core.base.encoding import b64u
+from holdfast.core.base.secret import SecretBytes
+from holdfast.core.crypto.keys import AgreementKey, SealingKey, SigningKey
+from holdfast.core.crypto.suites import Suite
+from holdfast.core.identity import chain_author
+from holdfast.core.identity.chain import ChainState, extend, verify_chain
+from holdfast.core.identity.chain_author import Author
+from holdfast.core.identity.entries import Entry
+from holdfast.core.messages.bundle import BuiltBatch, PrivatePreKey, build_batch
+from holdfast.core.messages.prekeys import SignedPreKey
+from holdfast.core.signed import cose
+from holdfast.core.signed.cose import Purpose, Sign1
+from holdfast.core.signed.enrolment import EnrolmentCode
+from holdfast.core.signed.payloads import Header
+from holdfast.core.signed.statements import DeviceStatement, Sync, SyncKind
+from holdfast.core.vault.blob import VaultHeader, new_vault_key, seal_vault
 from kernel.actors import Actor, system_actor
 from kernel.scope import tenant_scope
 from keys import access, services

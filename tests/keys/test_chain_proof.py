@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from audit import sequencer
-from holdfast.core.checkpoint import Checkpoint, NoteVerifier
-from holdfast.core.encoding import unb64u
-from holdfast.core.key_log import InclusionProof, keys_verifier, require_same_log, verify_chain_entry
+from holdfast.core.base.encoding import unb64u
+from holdfast.core.log.checkpoint import Checkpoint, NoteVerifier
+from holdfast.core.log.key_log import InclusionProof, keys_verifier, require_same_log, verify_chain_entry
 from hsm import registry
 from hsm.config import HsmConfig
 from hsm.runtime import open_tokens

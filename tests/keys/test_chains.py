@@ -10,13 +10,14 @@ from datetime import datetime
 import pytest
 
 from audit.models import Entry as AuditEntry
-from holdfast.core import chain_author, cose
-from holdfast.core.chain import extend, verify_chain
-from holdfast.core.cose import Purpose
-from holdfast.core.encoding import b64u, unb64u
-from holdfast.core.entries import Entry, Reason
-from holdfast.core.errors import HoldfastError
-from holdfast.core.keys import SigningKey
+from holdfast.core.base.encoding import b64u, unb64u
+from holdfast.core.base.errors import HoldfastError
+from holdfast.core.crypto.keys import SigningKey
+from holdfast.core.identity import chain_author
+from holdfast.core.identity.chain import extend, verify_chain
+from holdfast.core.identity.entries import Entry, Reason
+from holdfast.core.signed import cose
+from holdfast.core.signed.cose import Purpose
 from kernel.models import Job
 from keys import access, chains
 from keys.models import ChainEntry, ChainFork, ChainHead, Device

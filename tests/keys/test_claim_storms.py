@@ -14,10 +14,10 @@ import pytest
 from django.db import connection, connections, transaction
 
 from audit.models import Entry
-from holdfast.core import chain_author
-from holdfast.core.encoding import b64u
-from holdfast.core.entries import Reason
-from holdfast.core.keys import SigningKey
+from holdfast.core.base.encoding import b64u
+from holdfast.core.crypto.keys import SigningKey
+from holdfast.core.identity import chain_author
+from holdfast.core.identity.entries import Reason
 from kernel.errors import NotFound
 from kernel.scope import tenant_scope
 from keys import access, services

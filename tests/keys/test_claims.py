@@ -13,13 +13,14 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from audit.models import Entry as AuditEntry
-from holdfast.core import chain_author, merkle
-from holdfast.core.cose import Purpose, Sign1
-from holdfast.core.encoding import b64u, unb64u
-from holdfast.core.entries import Reason
-from holdfast.core.keys import SigningKey
-from holdfast.core.prekeys import BatchStatement, OneTimePreKey
-from holdfast.core.suites import Suite
+from holdfast.core.base.encoding import b64u, unb64u
+from holdfast.core.crypto.keys import SigningKey
+from holdfast.core.crypto.suites import Suite
+from holdfast.core.identity import chain_author
+from holdfast.core.identity.entries import Reason
+from holdfast.core.log import merkle
+from holdfast.core.messages.prekeys import BatchStatement, OneTimePreKey
+from holdfast.core.signed.cose import Purpose, Sign1
 from keys import services
 from keys.claims import claim_device
 from keys.models import Claim

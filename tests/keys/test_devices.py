@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 
 from audit.models import Entry as AuditEntry
-from holdfast.core import chain_author, cose
-from holdfast.core.chain import extend
-from holdfast.core.cose import Purpose, Sign1
-from holdfast.core.encoding import b64u, unb64u
-from holdfast.core.entries import Reason
-from holdfast.core.keys import SigningKey
-from holdfast.core.statements import DeviceStatement
+from holdfast.core.base.encoding import b64u, unb64u
+from holdfast.core.crypto.keys import SigningKey
+from holdfast.core.identity import chain_author
+from holdfast.core.identity.chain import extend
+from holdfast.core.identity.entries import Reason
+from holdfast.core.signed import cose
+from holdfast.core.signed.cose import Purpose, Sign1
+from holdfast.core.signed.statements import DeviceStatement
 from keys.models import Device, Message
 from tenants.models import Credential, EnrolmentCode
 from tests.keys.mail import acknowledge, fetched, send

@@ -14,10 +14,10 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from audit.models import Entry
-from holdfast.core import chain_author
-from holdfast.core.encoding import b64u, unb64u
-from holdfast.core.entries import Reason
-from holdfast.core.keys import SigningKey
+from holdfast.core.base.encoding import b64u, unb64u
+from holdfast.core.crypto.keys import SigningKey
+from holdfast.core.identity import chain_author
+from holdfast.core.identity.entries import Reason
 from hsm import registry
 from kernel.models import ReplayableAnswer
 from keys import mailbox

@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 from django.db import connection, transaction
 
-from holdfast.core import chain_author
-from holdfast.core.chain import extend
-from holdfast.core.encoding import b64u
-from holdfast.core.entries import Reason
-from holdfast.core.keys import SigningKey
+from holdfast.core.base.encoding import b64u
+from holdfast.core.crypto.keys import SigningKey
+from holdfast.core.identity import chain_author
+from holdfast.core.identity.chain import extend
+from holdfast.core.identity.entries import Reason
 from kernel.scope import tenant_scope
 from keys import mailbox
 from keys.models import ClaimBudget, Message, MessageContent

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from audit.models import Entry as AuditEntry
-from holdfast.core import cose
-from holdfast.core.cose import Purpose, Sign1
-from holdfast.core.encoding import b64u, decode, encode, label, unb64u
-from holdfast.core.keys import SigningKey
-from holdfast.core.prekeys import BatchStatement
-from holdfast.core.suites import Suite
+from holdfast.core.base.encoding import b64u, decode, encode, label, unb64u
+from holdfast.core.crypto.keys import SigningKey
+from holdfast.core.crypto.suites import Suite
+from holdfast.core.messages.prekeys import BatchStatement
+from holdfast.core.signed import cose
+from holdfast.core.signed.cose import Purpose, Sign1
 from kernel.queue import run_due
 from keys import services
 from keys.models import OneTimePreKey, PreKeyBatch, SignedPreKey

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from audit.models import Entry as AuditEntry
-from holdfast.core.errors import UnwrapFailed
+from holdfast.core.base.errors import UnwrapFailed
 from hsm import registry
 from hsm.backend import RootToken
 from hsm.errors import HsmUnavailable

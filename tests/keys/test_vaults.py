@@ -9,8 +9,8 @@ import pytest
 from django.utils import timezone
 
 from audit.models import Entry as AuditEntry
-from holdfast.core.encoding import b64u, encode, unb64u
-from holdfast.core.keys import SigningKey
+from holdfast.core.base.encoding import b64u, encode, unb64u
+from holdfast.core.crypto.keys import SigningKey
 from hsm import registry
 from hsm.backend import RootToken
 from kernel import queue

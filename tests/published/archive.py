@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from holdfast.core.archive import SEGMENT_SIZE, TAG_SIZE, encrypt_segments
-from holdfast.core.secret import SecretBytes
+from holdfast.core.base.secret import SecretBytes
+from holdfast.core.escrow.archive import SEGMENT_SIZE, TAG_SIZE, encrypt_segments
 from tests.core.cast import ACME, ALICE
 from tests.published.mutations import malformed, rows
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from holdfast.core import chain_author
-from holdfast.core.chain import ChainState, verify_chain
-from holdfast.core.chain_author import Author
-from holdfast.core.cose import Sign1
-from holdfast.core.encoding import encode
-from holdfast.core.entries import Entry, Reason
-from holdfast.core.keys import KeyKind, SigningKey
+from holdfast.core.base.encoding import encode
+from holdfast.core.crypto.keys import KeyKind, SigningKey
+from holdfast.core.identity import chain_author
+from holdfast.core.identity.chain import ChainState, verify_chain
+from holdfast.core.identity.chain_author import Author
+from holdfast.core.identity.entries import Entry, Reason
+from holdfast.core.signed.cose import Sign1
 from tests.core.cast import ACME, ALICE, DAY, LAPTOP, NOW, PHONE, hash_of
 from tests.published.mutations import malformed
 

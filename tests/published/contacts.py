@@ -5,14 +5,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from holdfast.core import cose, slip39
-from holdfast.core.contact_shares import answer_request, combine, prepare, seal_share
-from holdfast.core.cose import Purpose
-from holdfast.core.door_blob import DoorOwner
-from holdfast.core.keys import SealingKey, SigningKey
-from holdfast.core.payloads import Header
-from holdfast.core.secret import SecretBytes
-from holdfast.core.share_manifest import MAX_REQUEST_SECONDS, ShareRequest
+from holdfast.core.base.secret import SecretBytes
+from holdfast.core.crypto import slip39
+from holdfast.core.crypto.keys import SealingKey, SigningKey
+from holdfast.core.signed import cose
+from holdfast.core.signed.cose import Purpose
+from holdfast.core.signed.payloads import Header
+from holdfast.core.vault.contact_shares import answer_request, combine, prepare, seal_share
+from holdfast.core.vault.door_blob import DoorOwner
+from holdfast.core.vault.share_manifest import MAX_REQUEST_SECONDS, ShareRequest
 from tests.core.cast import ACME, ALICE, CAROL, DAN, ERIN, LAPTOP, NOW, PHONE, device_statement, hash_of, id_of
 from tests.published.mutations import malformed, rows
 

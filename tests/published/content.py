@@ -5,11 +5,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from holdfast.core.content import Content, ContentKind, LargeReference, seal_large
-from holdfast.core.encoding import decode, encode
-from holdfast.core.keys import KeyKind, SigningKey
-from holdfast.core.safety import own_number, pair_number
-from holdfast.core.secret import SecretBytes
+from holdfast.core.base.encoding import decode, encode
+from holdfast.core.base.secret import SecretBytes
+from holdfast.core.crypto.keys import KeyKind, SigningKey
+from holdfast.core.crypto.safety import own_number, pair_number
+from holdfast.core.messages.content import Content, ContentKind, LargeReference, seal_large
 from tests.core.cast import ACME, ALICE, NOW, hash_of, id_of
 
 BOB = id_of("bob")

@@ -5,12 +5,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from holdfast.core import contacts_door, doors, phrase_door
-from holdfast.core.doors import Argon2Cost, DoorOwner
-from holdfast.core.encoding import decode, encode
-from holdfast.core.phrase import Language, Phrase
-from holdfast.core.secret import SecretBytes
-from holdfast.core.vault import VaultHeader, seal_vault
+from holdfast.core.base.encoding import decode, encode
+from holdfast.core.base.secret import SecretBytes
+from holdfast.core.crypto.phrase import Language, Phrase
+from holdfast.core.vault import contacts_door, phrase_door
+from holdfast.core.vault.blob import VaultHeader, seal_vault
+from holdfast.core.vault.password_door import Argon2Cost, DoorOwner, seal_password_door, sign_in_proof
 from tests.core.cast import ACME, ALICE
 from tests.published.mutations import malformed, rows
 
@@ -28,9 +28,7 @@ def write() -> dict[str, object]:
     made = _doors()
     vault = seal_vault(KEYRING, vault_key=VAULT_KEY, header=VaultHeader(ACME, ALICE, OWNER.epoch, 9))
     password: Any = decode(made["password"][0])
-    proof = doors.sign_in_proof(
-        SecretBytes(PASSWORD.encode()), cost=QUICK, salt=password[3][6], tenant=ACME, user=ALICE
-    )
+    proof = sign_in_proof(SecretBytes(PASSWORD.encode()), cost=QUICK, salt=password[3][6], tenant=ACME, user=ALICE)
     return {
         "page": "docs/formats/doors.md",
         "owner": {"tenant": ACME.hex(), "user": ALICE.hex(), "epoch": OWNER.epoch},
@@ -48,7 +46,7 @@ def _doors() -> dict[str, tuple[bytes, dict[str, Any]]]:
     phrase, given = Phrase(ENTROPY, Language.KOREAN), SecretBytes(PASSPHRASE.encode())
     return {
         "password": (
-            doors.seal_password_door(VAULT_KEY, password=SecretBytes(PASSWORD.encode()), owner=OWNER, cost=QUICK),
+            seal_password_door(VAULT_KEY, password=SecretBytes(PASSWORD.encode()), owner=OWNER, cost=QUICK),
             {"kind": "password", "password": PASSWORD},
         ),
         "phrase": (

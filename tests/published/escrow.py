@@ -7,14 +7,14 @@ import secrets
 from dataclasses import replace
 from typing import Any, Final
 
-from holdfast.core.deposit import Deposit, DepositTerms, build_deposit
-from holdfast.core.encoding import decode, encode
-from holdfast.core.keys import SealingKey, wrap_rsa
-from holdfast.core.payloads import Header
-from holdfast.core.secret import SecretBytes
-from holdfast.core.statements import OfflineKey
-from holdfast.core.suites import DEFAULT_SUITE
-from holdfast.core.trust import SignedTenantKey
+from holdfast.core.base.encoding import decode, encode
+from holdfast.core.base.secret import SecretBytes
+from holdfast.core.crypto.keys import SealingKey, wrap_rsa
+from holdfast.core.crypto.suites import DEFAULT_SUITE
+from holdfast.core.escrow.deposit import Deposit, DepositTerms, build_deposit
+from holdfast.core.identity.trust import SignedTenantKey
+from holdfast.core.signed.payloads import Header
+from holdfast.core.signed.statements import OfflineKey
 from tests.core.escrow_cast import HSM_KEY, RECIPIENT_KEY, World
 from tests.published.mutations import malformed, rows
 

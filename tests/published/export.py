@@ -5,15 +5,15 @@ from __future__ import annotations
 
 import hashlib
 
-from holdfast.core import cose
-from holdfast.core.cose import Purpose
-from holdfast.core.doors import Argon2Cost, DoorOwner, seal_password_door
-from holdfast.core.export_file import MAGIC, ExportFile
-from holdfast.core.keys import SigningKey
-from holdfast.core.payloads import Header
-from holdfast.core.secret import SecretBytes
-from holdfast.core.statements import Sync, SyncKind
-from holdfast.core.vault import VaultHeader, seal_vault
+from holdfast.core.base.secret import SecretBytes
+from holdfast.core.crypto.keys import SigningKey
+from holdfast.core.signed import cose
+from holdfast.core.signed.cose import Purpose
+from holdfast.core.signed.payloads import Header
+from holdfast.core.signed.statements import Sync, SyncKind
+from holdfast.core.vault.blob import VaultHeader, seal_vault
+from holdfast.core.vault.export_file import MAGIC, ExportFile
+from holdfast.core.vault.password_door import Argon2Cost, DoorOwner, seal_password_door
 from tests.core.cast import ACME, ALICE, LAPTOP, NOW
 from tests.published.mutations import malformed, rows
 

@@ -7,13 +7,13 @@ import secrets
 from dataclasses import replace
 from typing import Any
 
-from holdfast.core import x3dh
-from holdfast.core.errors import HoldfastError
-from holdfast.core.keys import AgreementKey, KemKey, decode_public_key
-from holdfast.core.secret import SecretBytes
-from holdfast.core.session import OwnPreKey, Party, Session, read_message
-from holdfast.core.statements import DeviceStatement
-from holdfast.core.suites import Suite
+from holdfast.core.base.errors import HoldfastError
+from holdfast.core.base.secret import SecretBytes
+from holdfast.core.crypto.keys import AgreementKey, KemKey, decode_public_key
+from holdfast.core.crypto.suites import Suite
+from holdfast.core.messages import x3dh
+from holdfast.core.messages.session import OwnPreKey, Party, Session, read_message
+from holdfast.core.signed.statements import DeviceStatement
 from tests.core.cast import NOW
 from tests.core.session_cast import Device
 

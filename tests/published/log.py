@@ -6,10 +6,10 @@ from __future__ import annotations
 from typing import Any, Final
 from uuid import UUID
 
-from holdfast.core import merkle
-from holdfast.core.checkpoint import Checkpoint, NoteVerifier, sign_note
-from holdfast.core.keys import KeyKind, SigningKey
-from holdfast.core.log_entry import KeyLogEntry, key_log_subject, log_origin
+from holdfast.core.crypto.keys import KeyKind, SigningKey
+from holdfast.core.log import merkle
+from holdfast.core.log.checkpoint import Checkpoint, NoteVerifier, sign_note
+from holdfast.core.log.log_entry import KeyLogEntry, key_log_subject, log_origin
 from tests.core.cast import ACME, ALICE, NOW, hash_of
 
 SIZE: Final = 7  # no power of two, and large enough for a proof that skips a level

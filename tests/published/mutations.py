@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from holdfast.core.encoding import MAX_VAULT, decode, encode
+from holdfast.core.base.encoding import MAX_VAULT, decode, encode
 
 
 def malformed(octets: bytes, *, prefix: bytes = b"") -> dict[str, bytes]:

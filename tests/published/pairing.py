@@ -6,13 +6,13 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
-from holdfast.core.encoding import decode, encode
-from holdfast.core.keys import SealingKey, SigningKey
-from holdfast.core.pairing import ExistingDevice, NewDevice, PairingRequest
-from holdfast.core.payloads import Header
-from holdfast.core.secret import SecretBytes
-from holdfast.core.statements import SyncKind
-from holdfast.core.sync_letter import DeviceSync, seal_sync
+from holdfast.core.base.encoding import decode, encode
+from holdfast.core.base.secret import SecretBytes
+from holdfast.core.crypto.keys import SealingKey, SigningKey
+from holdfast.core.signed.payloads import Header
+from holdfast.core.signed.statements import SyncKind
+from holdfast.core.vault.pairing import ExistingDevice, NewDevice, PairingRequest
+from holdfast.core.vault.sync_letter import DeviceSync, seal_sync
 from tests.core.cast import ACME, ALICE, LAPTOP, NOW, PHONE, device_statement, hash_of
 from tests.published.mutations import malformed, rows
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import unicodedata
 
-from holdfast.core.keys import KeyKind
-from holdfast.core.phrase import Language, Phrase
-from holdfast.core.phrase_door import recovery_key
-from holdfast.core.secret import SecretBytes
+from holdfast.core.base.secret import SecretBytes
+from holdfast.core.crypto.keys import KeyKind
+from holdfast.core.crypto.phrase import Language, Phrase
+from holdfast.core.vault.phrase_door import recovery_key
 from tests.core.cast import ACME, ALICE, MALLORY
 
 ENTROPY = SecretBytes(bytes(range(200, 232)))

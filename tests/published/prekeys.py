@@ -6,8 +6,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from holdfast.core import cose
-from holdfast.core.bundle import (
+from holdfast.core.base.encoding import Encodable, encode
+from holdfast.core.crypto.keys import SigningKey
+from holdfast.core.crypto.suites import Suite
+from holdfast.core.messages.bundle import (
     OneTimePart,
     PreKeyBundle,
     PrivatePreKey,
@@ -15,12 +17,10 @@ from holdfast.core.bundle import (
     build_batch,
     verify_batch_upload,
 )
-from holdfast.core.cose import Purpose, Sign1
-from holdfast.core.encoding import Encodable, encode
-from holdfast.core.keys import SigningKey
-from holdfast.core.payloads import Header
-from holdfast.core.prekeys import BatchStatement
-from holdfast.core.suites import Suite
+from holdfast.core.messages.prekeys import BatchStatement
+from holdfast.core.signed import cose
+from holdfast.core.signed.cose import Purpose, Sign1
+from holdfast.core.signed.payloads import Header
 from tests.core.cast import NOW, id_of
 from tests.core.session_cast import Device
 from tests.published.mutations import malformed

@@ -6,12 +6,12 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from holdfast.core.encoding import decode
-from holdfast.core.errors import UnwrapFailed
-from holdfast.core.padding import pad
-from holdfast.core.ratchet import derive_chain, derive_message, derive_root
-from holdfast.core.session import Session
-from holdfast.core.suites import Suite
+from holdfast.core.base.encoding import decode
+from holdfast.core.base.errors import UnwrapFailed
+from holdfast.core.base.padding import pad
+from holdfast.core.crypto.suites import Suite
+from holdfast.core.messages.ratchet import derive_chain, derive_message, derive_root
+from holdfast.core.messages.session import Session
 from tests.core.cast import NOW
 from tests.core.session_cast import pair
 

@@ -6,8 +6,8 @@ from __future__ import annotations
 from typing import Final
 from uuid import UUID
 
-from holdfast.core.keys import KeyKind, SigningKey
-from holdfast.core.requests import SignatureParameters, content_digest
+from holdfast.core.crypto.keys import KeyKind, SigningKey
+from holdfast.core.signed.requests import SignatureParameters, content_digest
 from tests.core.cast import LAPTOP, NOW
 
 SERVER: Final = "https://holdfast.example/api/v1"

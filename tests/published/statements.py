@@ -6,10 +6,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from holdfast.core import cose
-from holdfast.core.cose import Purpose, Sign1
-from holdfast.core.encoding import encode
-from holdfast.core.keys import KeyKind, SigningKey
+from holdfast.core.base.encoding import encode
+from holdfast.core.crypto.keys import KeyKind, SigningKey
+from holdfast.core.signed import cose
+from holdfast.core.signed.cose import Purpose, Sign1
 from tests.core.cast import PAYLOADS
 from tests.published.mutations import malformed, rows
 

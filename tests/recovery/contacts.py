@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from holdfast.core import contact_shares
-from holdfast.core.contact_shares import ContactShare, Prepared
-from holdfast.core.cose import Purpose, sign
-from holdfast.core.door_blob import DoorOwner
-from holdfast.core.encoding import b64u, unb64u
-from holdfast.core.keys import SealingKey
-from holdfast.core.secret import SecretBytes
-from holdfast.core.share_manifest import ShareRequest
+from holdfast.core.base.encoding import b64u, unb64u
+from holdfast.core.base.secret import SecretBytes
+from holdfast.core.crypto.keys import SealingKey
+from holdfast.core.signed.cose import Purpose, sign
+from holdfast.core.vault import contact_shares
+from holdfast.core.vault.contact_shares import ContactShare, Prepared
+from holdfast.core.vault.door_blob import DoorOwner
+from holdfast.core.vault.share_manifest import ShareRequest
 from tests.faults.acts import Act
 from tests.keys.support import Directory, Phone, now
 

@@ -17,16 +17,18 @@ from django.db import connection
 
 from audit import sequencer
 from escrow import services as escrow
-from holdfast.core import approvals, cases, chain_author, cose
-from holdfast.core.cose import Purpose, Sign1
-from holdfast.core.deposit import Deposit, DepositTerms, archive_key_commitment, build_deposit
-from holdfast.core.encoding import b64u, unb64u
-from holdfast.core.keys import KeyKind, PublicKey, RecipientRsaKey, SealingKey, SigningKey
-from holdfast.core.payloads import Header
-from holdfast.core.policy import ApproveWith, DepositRule, Officer, Policy, SignedPolicy, Terms
-from holdfast.core.secret import SecretBytes
-from holdfast.core.statements import Consent, DepositStatement, EscrowKey
-from holdfast.core.trust import SignedTenantKey, root_pin
+from holdfast.core.base.encoding import b64u, unb64u
+from holdfast.core.base.secret import SecretBytes
+from holdfast.core.crypto.keys import KeyKind, PublicKey, RecipientRsaKey, SealingKey, SigningKey
+from holdfast.core.escrow import approvals
+from holdfast.core.escrow.deposit import Deposit, DepositTerms, archive_key_commitment, build_deposit
+from holdfast.core.identity import cases, chain_author
+from holdfast.core.identity.policy import ApproveWith, DepositRule, Officer, Policy, SignedPolicy, Terms
+from holdfast.core.identity.trust import SignedTenantKey, root_pin
+from holdfast.core.signed import cose
+from holdfast.core.signed.cose import Purpose, Sign1
+from holdfast.core.signed.payloads import Header
+from holdfast.core.signed.statements import Consent, DepositStatement, EscrowKey
 from hsm.backend import EscrowPublicKey
 from kernel import queue
 from kernel.actors import Actor, system_actor

@@ -11,10 +11,11 @@ import pytest
 
 from escrow import services as escrow
 from escrow.states import OfficerState
-from holdfast.core import cases, cose
-from holdfast.core.cose import Purpose
-from holdfast.core.encoding import b64u
-from holdfast.core.payloads import Header
+from holdfast.core.base.encoding import b64u
+from holdfast.core.identity import cases
+from holdfast.core.signed import cose
+from holdfast.core.signed.cose import Purpose
+from holdfast.core.signed.payloads import Header
 from kernel.actors import system_actor
 from kernel.scope import tenant_scope
 from recovery import services

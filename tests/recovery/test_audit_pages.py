@@ -6,8 +6,8 @@ from __future__ import annotations
 import pytest
 
 from audit.models import Entry
-from holdfast.core.encoding import b64u
-from holdfast.core.merkle import leaf_hash
+from holdfast.core.base.encoding import b64u
+from holdfast.core.log.merkle import leaf_hash
 from tests.recovery.console import signed_in, text_of
 from tests.recovery.support import World, as_superuser
 

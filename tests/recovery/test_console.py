@@ -17,7 +17,7 @@ from django.utils import timezone
 
 from escrow import services as escrow
 from escrow.states import OfficerState
-from holdfast.core.cases import Case as Asked
+from holdfast.core.identity.cases import Case as Asked
 from kernel.scope import tenant_scope
 from recovery.models import Case
 from tenants.permissions import session_permissions

@@ -18,9 +18,9 @@ from django.db import DatabaseError, connection, transaction
 from django.utils import timezone
 
 from audit.models import Entry
-from holdfast.core.cose import Purpose, sign
-from holdfast.core.encoding import b64u, unb64u
-from holdfast.core.keys import SigningKey
+from holdfast.core.base.encoding import b64u, unb64u
+from holdfast.core.crypto.keys import SigningKey
+from holdfast.core.signed.cose import Purpose, sign
 from kernel import queue
 from keys.records import create_tenant_master_key
 from recovery import access, contacts, tasks

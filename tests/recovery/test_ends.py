@@ -15,11 +15,12 @@ from django.core import mail
 from django.db import connections
 from django.utils import timezone
 
-from holdfast.core import cases, chain_author, cose
-from holdfast.core.cose import Purpose
-from holdfast.core.encoding import b64u
-from holdfast.core.entries import Reason
-from holdfast.core.keys import SealingKey, SigningKey
+from holdfast.core.base.encoding import b64u
+from holdfast.core.crypto.keys import SealingKey, SigningKey
+from holdfast.core.identity import cases, chain_author
+from holdfast.core.identity.entries import Reason
+from holdfast.core.signed import cose
+from holdfast.core.signed.cose import Purpose
 from kernel import queue
 from kernel.models import Job
 from kernel.scope import tenant_scope

@@ -12,7 +12,7 @@ import pytest
 from django.db import Error, connection
 from django.utils import timezone
 
-from holdfast.core.errors import Expired
+from holdfast.core.base.errors import Expired
 from kernel.scope import tenant_scope
 from recovery.models import Approval, Case, CaseDeposit
 from recovery.release_directory import Directory, Intent

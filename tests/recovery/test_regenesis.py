@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
-from holdfast.core import chain_author, cose
-from holdfast.core.cases import Attestation, Case
-from holdfast.core.chain_author import Author
-from holdfast.core.cose import Purpose, Sign1
-from holdfast.core.encoding import b64u
-from holdfast.core.keys import SigningKey
-from holdfast.core.payloads import Header
+from holdfast.core.base.encoding import b64u
+from holdfast.core.crypto.keys import SigningKey
+from holdfast.core.identity import chain_author
+from holdfast.core.identity.cases import Attestation, Case
+from holdfast.core.identity.chain_author import Author
+from holdfast.core.signed import cose
+from holdfast.core.signed.cose import Purpose, Sign1
+from holdfast.core.signed.payloads import Header
 from recovery import tasks
 from tests.keys.support import now
 from tests.recovery.conftest import Hsm
@@ -55,7 +56,7 @@ def attest(world: World, case: OpenCase, name: str, key: SigningKey) -> tuple[An
 
 
 def begin_again(world: World, case: OpenCase, key: SigningKey, said: list[Sign1]) -> Any:
-    from holdfast.core.chain import extend
+    from holdfast.core.identity.chain import extend
 
     account, author = world.directory.account("alice"), Author(case.phone.id.bytes, now(), key)
     again = chain_author.re_genesis(account.chain, by=author, attestations=said, policy_hash=world.policies[-1].hash)

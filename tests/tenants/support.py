@@ -12,9 +12,9 @@ from uuid import UUID
 
 from django.test import Client
 
-from holdfast.core.keys import SigningKey
-from holdfast.core.requests import SignatureParameters, components, content_digest
-from holdfast.core.secret import SecretBytes
+from holdfast.core.base.secret import SecretBytes
+from holdfast.core.crypto.keys import SigningKey
+from holdfast.core.signed.requests import SignatureParameters, components, content_digest
 from kernel.actors import system_actor
 from kernel.scope import tenant_scope
 from tenants import access, services, sign_in

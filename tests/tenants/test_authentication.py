@@ -18,8 +18,8 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from http_message_signatures import HTTPMessageSigner, MappingKeyResolver, algorithms
 
-from holdfast.core.keys import KeyKind, SigningKey
-from holdfast.core.requests import content_digest
+from holdfast.core.crypto.keys import KeyKind, SigningKey
+from holdfast.core.signed.requests import content_digest
 from kernel.actors import system_actor
 from kernel.scope import UnscopedQuery, current_tenant, tenant_scope
 from tenants import services
@@ -319,7 +319,7 @@ def test_same_device_id_in_two_tenants_is_refused(world: World) -> None:
 
 
 def test_key_that_is_not_safe_is_refused_at_registration(world: World) -> None:
-    from holdfast.core.errors import Malformed
+    from holdfast.core.base.errors import Malformed
 
     with tenant_scope(world.acme.pk):
         person = make_person("zoe", Role.MEMBER)

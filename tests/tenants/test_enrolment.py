@@ -15,9 +15,9 @@ from django.test import Client
 from django.utils import timezone
 
 from audit.models import Entry
-from holdfast.core.encoding import b64u
-from holdfast.core.enrolment import EnrolmentCode as CodeText
-from holdfast.core.secret import SecretBytes
+from holdfast.core.base.encoding import b64u
+from holdfast.core.base.secret import SecretBytes
+from holdfast.core.signed.enrolment import EnrolmentCode as CodeText
 from kernel.actors import system_actor
 from kernel.errors import Throttled
 from kernel.fields import rfc3339

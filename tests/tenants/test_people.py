@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from audit.models import Entry
-from holdfast.core.secret import SecretBytes
+from holdfast.core.base.secret import SecretBytes
 from kernel.actors import system_actor
 from kernel.errors import Conflict, NotFound, Unavailable
 from kernel.scope import UnscopedQuery, tenant_scope
@@ -219,7 +219,7 @@ def test_password_is_kept_as_argon2id(world: World) -> None:
 
 
 def test_service_account_is_named_once(world: World) -> None:
-    from holdfast.core.keys import SigningKey
+    from holdfast.core.crypto.keys import SigningKey
 
     key = SigningKey.generate().public.encoded
     with tenant_scope(world.acme.pk):

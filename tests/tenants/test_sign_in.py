@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from audit.models import Entry
-from holdfast.core.secret import SecretBytes
+from holdfast.core.base.secret import SecretBytes
 from kernel.actors import system_actor
 from kernel.scope import tenant_scope
 from tenants import services, sign_in

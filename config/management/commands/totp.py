@@ -10,7 +10,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from config.development import demo_directory
-from holdfast.core.secret import SecretBytes
+from holdfast.core.base.secret import SecretBytes
 from tenants.sign_in import totp_code
 
 

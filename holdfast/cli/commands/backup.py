@@ -35,8 +35,8 @@ from holdfast.client.account import Account
 from holdfast.client.doors import Door
 from holdfast.client.errors import WrongWords
 from holdfast.client.trusted import TrustedSet
-from holdfast.core.phrase import Language, Phrase
-from holdfast.core.secret import SecretBytes
+from holdfast.core.base.secret import SecretBytes
+from holdfast.core.crypto.phrase import Language, Phrase
 
 app = typer.Typer(help="Ways back to your keys, made while you still have them.", no_args_is_help=True)
 

@@ -20,7 +20,7 @@ from holdfast.cli.shell import quoted, shell_of
 from holdfast.client import maintenance, rotation, standing
 from holdfast.client.maintenance import Done, Outcome
 from holdfast.client.rotation_record import Part, Progress
-from holdfast.core.entries import Reason
+from holdfast.core.identity.entries import Reason
 
 _MARKS: Final = {
     Outcome.DONE: "[bold green]✓[/]",

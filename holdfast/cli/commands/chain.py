@@ -17,7 +17,7 @@ from holdfast.cli.page import command
 from holdfast.cli.shell import shell_of, shown
 from holdfast.client import chains, contacts
 from holdfast.client.errors import ProfileError
-from holdfast.core.chain import ChainState
+from holdfast.core.identity.chain import ChainState
 
 app = typer.Typer(help="Account chains: yours and your contacts'.", no_args_is_help=True)
 

@@ -24,7 +24,7 @@ from holdfast.cli.shell import Shell, quoted, shell_of, shown
 from holdfast.client import device, pairing, prekeys, rotation
 from holdfast.client.account import Account
 from holdfast.client.pairing import Joined
-from holdfast.core.entries import Reason
+from holdfast.core.identity.entries import Reason
 
 app = typer.Typer(help="Your devices.", no_args_is_help=True)
 

@@ -19,8 +19,8 @@ from holdfast.client import evidence
 from holdfast.client.account import Account
 from holdfast.client.errors import ClientError
 from holdfast.client.evidence import Evidence
-from holdfast.core.encoding import b64u
-from holdfast.core.trust import pin_words
+from holdfast.core.base.encoding import b64u
+from holdfast.core.identity.trust import pin_words
 
 
 def doctor(context: typer.Context) -> None:

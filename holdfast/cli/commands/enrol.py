@@ -25,8 +25,8 @@ from holdfast.client.account import Account
 from holdfast.client.device import Enrolment
 from holdfast.client.store import PROFILE_FILE
 from holdfast.client.transport import check_server
-from holdfast.core.enrolment import EnrolmentCode
-from holdfast.core.suites import Suite
+from holdfast.core.crypto.suites import Suite
+from holdfast.core.signed.enrolment import EnrolmentCode
 
 _SUITES = {suite.name.lower().replace("_", "-"): suite for suite in Suite}
 

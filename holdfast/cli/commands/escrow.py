@@ -17,7 +17,7 @@ from holdfast.cli.page import command
 from holdfast.cli.shell import shell_of, shown
 from holdfast.client import escrow
 from holdfast.client.state import Generation
-from holdfast.core.trust import pin_words
+from holdfast.core.identity.trust import pin_words
 
 app = typer.Typer(help="Escrow of your archive keys.", no_args_is_help=True)
 

@@ -27,8 +27,8 @@ from holdfast.client.errors import NotYet, ProfileError
 from holdfast.client.letters import Notice
 from holdfast.client.messages import Received, Report
 from holdfast.client.private_files import write_private
-from holdfast.core.content import MAX_LARGE
-from holdfast.core.encoding import b64u
+from holdfast.core.base.encoding import b64u
+from holdfast.core.messages.content import MAX_LARGE
 
 _POLL_SECONDS: Final = 2.0
 _MAX_FOLLOW: Final = 86_400

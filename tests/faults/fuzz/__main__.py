@@ -16,7 +16,7 @@ with atheris.instrument_imports(
     from tests.faults.fuzz.parsers import PARSERS
 
 from holdfast.client.errors import ClientError
-from holdfast.core.errors import HoldfastError
+from holdfast.core.base.errors import HoldfastError
 
 EVERY = "every"
 

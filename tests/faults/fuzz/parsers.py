@@ -20,38 +20,42 @@ from holdfast.client.errors import AnswerRefused
 from holdfast.client.profile import Head, read_head
 from holdfast.client.state import Contact, Generation
 from holdfast.client.vault_contents import KNOWN_DEVICE, Contents
-from holdfast.core import archive, contacts_door, cose, doors, enrolment, log_export
-from holdfast.core.checkpoint import Checkpoint, NoteVerifier, sign_note
-from holdfast.core.contact_shares import ContactShare, Prepared, ShareLetter, prepare, seal_share
-from holdfast.core.content import Content, ContentKind
-from holdfast.core.cose import Purpose, Sign1
-from holdfast.core.deposit import Deposit
-from holdfast.core.door_blob import Door, DoorOwner
-from holdfast.core.encoding import MAX_BLOB, b64u, decode, encode, unb64u
-from holdfast.core.enrolment import EnrolmentCode
-from holdfast.core.entries import Entry
-from holdfast.core.export_file import ExportFile
-from holdfast.core.keys import KeyKind, SealingKey, SigningKey, decode_public_key
-from holdfast.core.log_entry import KeyLogEntry, LogEntry
-from holdfast.core.log_export import ExportedEntry
-from holdfast.core.padding import pad, unpad
-from holdfast.core.pairing import ExistingDevice, NewDevice, PairingRequest
-from holdfast.core.payloads import Header
-from holdfast.core.phrase import Language, Phrase
-from holdfast.core.phrase_door import read_phrase_door, seal_phrase_door
-from holdfast.core.prekeys import OneTimePreKey
-from holdfast.core.requests import SignatureParameters, parse_signature
-from holdfast.core.secret import SecretBytes
-from holdfast.core.session import Session
-from holdfast.core.share_manifest import Manifest, ShareRequest
-from holdfast.core.skipped import SkippedKeys
-from holdfast.core.slip39 import Share
-from holdfast.core.statements import Sync, SyncKind
-from holdfast.core.stretching import Argon2Cost, Stretching
-from holdfast.core.suites import Suite
-from holdfast.core.sync_letter import DeviceSync, SyncLetter, seal_sync
-from holdfast.core.vault import VaultHeader, read_header, seal_vault
-from holdfast.core.wire import read_message
+from holdfast.core.base.encoding import MAX_BLOB, b64u, decode, encode, unb64u
+from holdfast.core.base.padding import pad, unpad
+from holdfast.core.base.secret import SecretBytes
+from holdfast.core.crypto.keys import KeyKind, SealingKey, SigningKey, decode_public_key
+from holdfast.core.crypto.phrase import Language, Phrase
+from holdfast.core.crypto.slip39 import Share
+from holdfast.core.crypto.stretching import Argon2Cost, Stretching
+from holdfast.core.crypto.suites import Suite
+from holdfast.core.escrow import archive
+from holdfast.core.escrow.deposit import Deposit
+from holdfast.core.identity.entries import Entry
+from holdfast.core.log import log_export
+from holdfast.core.log.checkpoint import Checkpoint, NoteVerifier, sign_note
+from holdfast.core.log.log_entry import KeyLogEntry, LogEntry
+from holdfast.core.log.log_export import ExportedEntry
+from holdfast.core.messages.content import Content, ContentKind
+from holdfast.core.messages.prekeys import OneTimePreKey
+from holdfast.core.messages.session import Session
+from holdfast.core.messages.skipped import SkippedKeys
+from holdfast.core.messages.wire import read_message
+from holdfast.core.signed import cose, enrolment
+from holdfast.core.signed.cose import Purpose, Sign1
+from holdfast.core.signed.enrolment import EnrolmentCode
+from holdfast.core.signed.payloads import Header
+from holdfast.core.signed.requests import SignatureParameters, parse_signature
+from holdfast.core.signed.statements import Sync, SyncKind
+from holdfast.core.vault import contacts_door, password_door
+from holdfast.core.vault.blob import VaultHeader, read_header, seal_vault
+from holdfast.core.vault.contact_shares import ContactShare, Prepared, ShareLetter, prepare, seal_share
+from holdfast.core.vault.door_blob import Door, DoorOwner
+from holdfast.core.vault.export_file import ExportFile
+from holdfast.core.vault.pairing import ExistingDevice, NewDevice, PairingRequest
+from holdfast.core.vault.password_door import seal_password_door
+from holdfast.core.vault.phrase_door import read_phrase_door, seal_phrase_door
+from holdfast.core.vault.share_manifest import Manifest, ShareRequest
+from holdfast.core.vault.sync_letter import DeviceSync, SyncLetter, seal_sync
 from tests.core import cast
 from tests.core.cast import ACME, ALICE, CAROL, DAN, ERIN, NOW, PHONE
 from tests.core.escrow_cast import World
@@ -133,7 +137,7 @@ def _leaf(suite: Suite) -> Parser:
 
 def _leaves(data: bytes) -> None:
     """An upload's array of leaves, as the server takes it apart."""
-    from holdfast.core.bundle import _leaf_list
+    from holdfast.core.messages.bundle import _leaf_list
 
     for leaf in _leaf_list(data):
         OneTimePreKey.from_leaf(leaf, Suite.HYBRID)
@@ -161,7 +165,7 @@ def _contents() -> list[bytes]:
 
 def _password_door(data: bytes) -> None:
     """As far as one gets without hashing, which the cost must have been checked before."""
-    stretching = Stretching.from_map(Door.parse(data, doors.KIND).method, "door")
+    stretching = Stretching.from_map(Door.parse(data, password_door.KIND).method, "door")
     assert stretching.cost.memory_kib <= 1024 * 1024
 
 
@@ -220,7 +224,7 @@ def _pairing_messages() -> Parser:
 def _export() -> bytes:
     vault = seal_vault(SECRET, vault_key=SECRET, header=VaultHeader(ACME, ALICE, 1, 1))
     said = Sync(cast.USER, SyncKind.VAULT, hashlib.sha256(vault).digest(), 1)
-    door = doors.seal_password_door(SECRET, password=PASSWORD, owner=OWNER, cost=QUICK)
+    door = seal_password_door(SECRET, password=PASSWORD, owner=OWNER, cost=QUICK)
     signed = cose.sign(said.to_payload(), purpose=Purpose.SYNC, key=cast.AIK)
     return ExportFile.make(vault, signed, door, header=cast.DEVICE, key=cast.ISK).encode()
 
@@ -396,9 +400,7 @@ PARSERS: Final[dict[str, Parser]] = {
     "content": both_ways(Content.decode, Content.encode, *_contents()),
     "padding": both_ways(unpad, pad, pad(b""), pad(bytes(300))),
     "vault": Parser(read_header, [seal_vault(SECRET, vault_key=SECRET, header=VaultHeader(ACME, ALICE, 1, 1))]),
-    "password-door": Parser(
-        _password_door, [doors.seal_password_door(SECRET, password=PASSWORD, owner=OWNER, cost=QUICK)]
-    ),
+    "password-door": Parser(_password_door, [seal_password_door(SECRET, password=PASSWORD, owner=OWNER, cost=QUICK)]),
     "phrase-door": Parser(
         read_phrase_door,
         [

@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Recovery phrases: 32 bytes as 24 words, in any of the BIP-39 languages.
+
+Implements BIP-39 ("Generating the mnemonic" and its word lists) and PROTOCOL section 6 "Phrase door".
+Does not make BIP-39 seeds: the entropy itself is what opens a door.
+Specification: https://github.com/bitcoin/bips/blob/master/bip-0039.mediawiki ("Generating the mnemonic").
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import hashlib
+import secrets
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from holdfast.core.base.errors import Malformed
+from holdfast.core.base.secret import SecretBytes
+from holdfast.core.base.words import word_list
+
+WORDS: Final = 24
+ENTROPY_SIZE: Final = 32
+_BITS_PER_WORD: Final = 11
+_CHECKSUM_BITS: Final = 8
+# BIP-39 lists are made so that four letters tell their words apart, and steel plates have room for no more.
+_ABBREVIATED: Final = 4
+
+
+class Language(StrEnum):
+    """The word lists, by the names that they have in `mnemonic`; a door stores one of them."""
+
+    ENGLISH = "english"
+    CHINESE_SIMPLIFIED = "chinese_simplified"
+    CHINESE_TRADITIONAL = "chinese_traditional"
+    CZECH = "czech"
+    FRENCH = "french"
+    ITALIAN = "italian"
+    JAPANESE = "japanese"
+    KOREAN = "korean"
+    PORTUGUESE = "portuguese"
+    RUSSIAN = "russian"
+    SPANISH = "spanish"
+    TURKISH = "turkish"
+
+
+class PhraseError(Malformed):
+    """The words are no recovery phrase. Messages never contain a word: they end up in logs."""
+
+
+class WrongWordCount(PhraseError):
+    """Not 24 words. count: how many there are."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__(f"a recovery phrase has 24 words, and this has {count}")
+        self.count = count
+
+
+class UnknownWord(PhraseError):
+    """A word of no list. position: 1..24; language: the list that fits the other words best.
+
+    nearest: the word of that list which looks most like it, or None. It is for the person's own screen: nearly
+    a word of her phrase, it is as secret as that.
+    """
+
+    def __init__(self, position: int, language: Language, nearest: str | None) -> None:
+        super().__init__(f"word {position} is not in the {language.replace('_', ' ')} word list")
+        self.position = position
+        self.language = language
+        self.nearest = nearest
+
+
+class WrongChecksum(PhraseError):
+    """All words exist, yet not in this order: one was taken for another, or two changed places."""
+
+    def __init__(self) -> None:
+        super().__init__("the words do not belong together: one is another word of the list, or their order is wrong")
+
+
+class AmbiguousLanguage(PhraseError):
+    """The words are a phrase in several languages, with different meanings: ask which, and say so in `parse`."""
+
+    def __init__(self, languages: tuple[Language, ...]) -> None:
+        super().__init__(f"the words are a phrase in more than one language: {', '.join(languages)}")
+        self.languages = languages
+
+
+class NotConfirmed(PhraseError):
+    """Words asked back were not the phrase's. positions: which of them, ascending."""
+
+    def __init__(self, positions: tuple[int, ...]) -> None:
+        super().__init__(f"not the words of this phrase: {', '.join(map(str, positions))}")
+        self.positions = positions
+
+
+@dataclass(frozen=True, slots=True)
+class Phrase:
+    """A recovery phrase. entropy: its 32 bytes, which alone matter to a door; language: how they are written."""
+
+    entropy: SecretBytes
+    language: Language = Language.ENGLISH
+
+    def __post_init__(self) -> None:
+        if len(self.entropy) != ENTROPY_SIZE:
+            # 12 words are 128 bits, for which a phrase that opens everything is no place.
+            raise ValueError("the entropy of a phrase is 32 bytes")
+
+    @classmethod
+    def generate(cls, language: Language = Language.ENGLISH) -> Phrase:
+        """Make a phrase from the system's randomness."""
+        return cls(SecretBytes(secrets.token_bytes(ENTROPY_SIZE)), language)
+
+    @classmethod
+    def parse(cls, text: SecretBytes, *, language: Language | None = None) -> Phrase:
+        """Read 24 words as a person types them: UTF-8, any normal form, any white space, capitals, no accents.
+
+        A word may be cut to its first four letters where they tell it apart. Without `language` every list is
+        tried, and the checksum decides between those that have all the words. Raises WrongWordCount,
+        UnknownWord, WrongChecksum or AmbiguousLanguage, each a PhraseError; Malformed for text not in UTF-8.
+        """
+        try:
+            tokens = [_fold(token) for token in unicodedata.normalize("NFKD", text.reveal().decode()).split()]
+        except UnicodeDecodeError:
+            raise PhraseError("a recovery phrase is UTF-8 text") from None
+        if len(tokens) != WORDS:
+            raise WrongWordCount(len(tokens))
+        asked = tuple(Language) if language is None else (language,)
+        readings = {one: read for one in asked if (read := _indices(tokens, one)) is not None}
+        if not readings:
+            raise _unknown_word(tokens, asked)
+        found = [cls(entropy, one) for one, read in readings.items() if (entropy := _entropy(read)) is not None]
+        if not found:
+            raise WrongChecksum
+        if any(one.entropy != found[0].entropy for one in found):
+            raise AmbiguousLanguage(tuple(one.language for one in found))
+        return found[0]
+
+    def words(self) -> tuple[str, ...]:
+        """Return the 24 words, for the person's own screen."""
+        entropy = self.entropy.reveal()
+        bits = int.from_bytes(entropy + hashlib.sha256(entropy).digest()[:1], "big")
+        listed = word_list(self.language)
+        return tuple(listed[bits >> _BITS_PER_WORD * i & 2047] for i in reversed(range(WORDS)))
+
+    def text(self) -> SecretBytes:
+        """Return the words in UTF-8 on one line, parted as the language does it."""
+        space = "\u3000" if self.language is Language.JAPANESE else " "
+        return SecretBytes(space.join(self.words()).encode())
+
+    def confirm(self, answers: Mapping[int, str]) -> None:
+        """Check words that a person was asked back, by position 1..24, before a phrase counts.
+
+        Raises NotConfirmed naming the positions that were wrong; ValueError when nothing was asked, or a
+        position is not of the phrase (the caller's mistakes).
+        """
+        if not answers or not all(1 <= position <= WORDS for position in answers):
+            raise ValueError("ask for words 1 to 24, and for one at least")
+        words = self.words()
+        wrong = [at for at, answer in answers.items() if self._index(answer) != self._index(words[at - 1])]
+        if wrong:
+            raise NotConfirmed(tuple(sorted(wrong)))
+
+    def _index(self, word: str) -> int | None:
+        return _index_of(self.language).get(_fold(word.strip()))
+
+
+@functools.cache
+def _index_of(language: Language) -> dict[str, int]:
+    """Return what a person may type for each word of a list, folded: the word, or its first four letters."""
+    full = {_fold(word): index for index, word in enumerate(word_list(language))}
+    short: dict[str, list[int]] = {}
+    for word, index in full.items():
+        short.setdefault(word[:_ABBREVIATED], []).append(index)
+    return {start: found[0] for start, found in short.items() if len(found) == 1} | full
+
+
+def _fold(word: str) -> str:
+    """Return what tells a word apart from the others of its list: no capitals, no marks, no dots on the i.
+
+    Every list stays one of 2,048 different words; the French and the Spanish one are made for it, and Turkish
+    capitals (I, İ) would otherwise depend on the keyboard that typed them.
+    """
+    plain = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", word).casefold())
+    return "".join(sign for sign in plain if unicodedata.category(sign) != "Mn").replace("ı", "i")
+
+
+def _indices(tokens: Iterable[str], language: Language) -> list[int] | None:
+    index_of = _index_of(language)
+    found = [index_of.get(token) for token in tokens]
+    return [one for one in found if one is not None] if None not in found else None
+
+
+def _entropy(indices: Iterable[int]) -> SecretBytes | None:
+    bits = 0
+    for index in indices:
+        bits = bits << _BITS_PER_WORD | index
+    entropy = (bits >> _CHECKSUM_BITS).to_bytes(ENTROPY_SIZE, "big")
+    return SecretBytes(entropy) if hashlib.sha256(entropy).digest()[0] == bits & 0xFF else None
+
+
+def _unknown_word(tokens: Sequence[str], languages: Iterable[Language]) -> UnknownWord:
+    language = max(languages, key=lambda one: sum(token in _index_of(one) for token in tokens))
+    index_of = _index_of(language)
+    at, token = next((at, token) for at, token in enumerate(tokens, 1) if token not in index_of)
+    # Slips of hand and ear leave a word's beginning or its end alone, and every word would be slow to go through.
+    alike = [word for word in index_of if word[:1] == token[:1] or word[-1:] == token[-1:]]
+    near = difflib.get_close_matches(token[:64], alike, n=1)
+    return UnknownWord(at, language, word_list(language)[index_of[near[0]]] if near else None)

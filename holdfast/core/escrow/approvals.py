@@ -1,0 +1,299 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What officers hand over, how their approvals are counted, and how the recipient puts the halves together.
+
+Implements ESCROW "Case". Statements are read by `cases`; delay, notice and veto are judged by `release`.
+Knows no clock and no row: who is cooling off, suspended or away is handed in.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Final
+
+from holdfast.core.base.encoding import label
+from holdfast.core.base.errors import Malformed, QuorumNotMet, Untrusted, UnwrapFailed
+from holdfast.core.base.secret import SecretBytes
+from holdfast.core.crypto import sealing
+from holdfast.core.crypto.keys import RecipientRsaKey, SealingKey, SigningKey
+from holdfast.core.escrow.deposit import Deposit, combine_shares
+from holdfast.core.identity.cases import Approval, Case, ClientKind
+from holdfast.core.identity.policy import ApproveWith, Officer, Policy, SignedPolicy
+from holdfast.core.signed import cose
+from holdfast.core.signed.cose import Purpose, Sign1
+from holdfast.core.signed.payloads import Header
+
+_NONE: Final[Mapping[bytes, Any]] = MappingProxyType({})
+
+
+@dataclass(frozen=True)
+class OuterShare:
+    """sealed_i of one deposit, sealed once more to the release process: what an officer uploads."""
+
+    deposit_id: bytes
+    outer: bytes
+
+
+@dataclass(frozen=True)
+class Excluded:
+    """Persons (16-byte ids) who do not count for one case, by why. ESCROW "Case": "Eligible"."""
+
+    requester: bytes
+    subject: bytes
+    recipient: bytes
+    cooling_off: frozenset[bytes] = field(default_factory=frozenset)
+    suspended: frozenset[bytes] = field(default_factory=frozenset)
+    away: frozenset[bytes] = field(default_factory=frozenset)
+
+    def why(self, person: bytes) -> str | None:
+        """Return why a person does not count, in words for people, or None when she does."""
+        reasons = {
+            "is the subject": {self.subject},
+            "opened the case": {self.requester},
+            "owns the recipient device": {self.recipient},
+            "is cooling off": self.cooling_off,
+            "is suspended or removed": self.suspended,
+            "is away": self.away,
+        }
+        return next((why for why, persons in reasons.items() if person in persons), None)
+
+
+def share_index(officer: Officer, made_under: Policy) -> int | None:
+    """Return the index of an officer's shares in deposits made under `made_under`, or None when she holds none.
+
+    A roster's numbers are its own: after an officer has left, the others may be numbered anew.
+    """
+    return next((one.index for one in made_under.roster if one.person == officer.person), None)
+
+
+def eligible(policy: Policy, excluded: Excluded) -> tuple[Officer, ...]:
+    """Return the officers of `policy` who may decide on a case."""
+    return tuple(officer for officer in policy.roster if excluded.why(officer.person) is None)
+
+
+def approve(
+    case: Sign1,
+    deposits: Mapping[bytes, Deposit],
+    *,
+    policy: SignedPolicy,
+    officer: Officer,
+    signing_key: SigningKey,
+    sealing_key: SealingKey,
+    header: Header,
+    identity_check: str,
+    client_kind: ClientKind,
+    policies: Mapping[bytes, SignedPolicy] = _NONE,
+) -> tuple[Sign1, tuple[OuterShare, ...]]:
+    """Open this officer's share of each deposit, re-seal it to the case's recipient, and sign for it.
+
+    case: verified by the caller. deposits: by id, whose records hash to what the case names. policy: the one the
+    case names. policies: by hash, the older ones under which deposits were made. identity_check: how she made sure of
+    the person, in her words. Raises UnwrapFailed when a share is not what its depositor committed to, Untrusted when
+    a deposit is not among those given, or holds no share of hers.
+    """
+    asked = Case.from_payload(case.payload)
+    q = case.payload_hash
+    shares, outers = [], []
+    for deposit_id, record_hash in asked.deposits:
+        deposit = deposits.get(deposit_id)
+        if deposit is None or hashlib.sha256(deposit.to_record()).digest() != record_hash:
+            raise Untrusted("a deposit is not the one that the case names")
+        index = _index_in(deposit, officer, {**policies, policy.hash: policy})
+        share = deposit.open_share(index, key=sealing_key)
+        sealed = sealing.seal(share, to=asked.recipient_sealing_key, info=_inner_info(q, deposit_id, index))
+        outer = sealing.seal(
+            SecretBytes(sealed),
+            to=policy.policy.terms.release_sealing_key,
+            info=_outer_info(q, deposit_id, index),
+        )
+        shares.append((deposit_id, index, hashlib.sha256(sealed).digest()))
+        outers.append(OuterShare(deposit_id, outer))
+    approval = Approval(
+        header=header,
+        case_hash=q,
+        shares=tuple(shares),
+        policy_hash=policy.hash,
+        approves=True,
+        identity_check=identity_check,
+        client_kind=client_kind,
+    )
+    return cose.sign(approval.to_payload(), purpose=Purpose.APPROVAL, key=signing_key), tuple(outers)
+
+
+def deny(
+    case: Sign1,
+    *,
+    policy: SignedPolicy,
+    signing_key: SigningKey,
+    header: Header,
+    identity_check: str,
+    client_kind: ClientKind,
+) -> Sign1:
+    """Sign a denial: it hands over nothing."""
+    denial = Approval(header, case.payload_hash, (), policy.hash, False, identity_check, client_kind)
+    return cose.sign(denial.to_payload(), purpose=Purpose.APPROVAL, key=signing_key)
+
+
+def read_decision(
+    statement: Sign1, *, case: Sign1, policy: SignedPolicy, made_under: Mapping[bytes, Policy] = _NONE
+) -> tuple[Officer, Approval]:
+    """Check one officer's decision on one case: who signed, and that it is about this case under this policy.
+
+    made_under: by deposit id, the policies of deposits that are older than the case's policy.
+    Raises Malformed, InvalidSignature, and Untrusted for a signer outside the roster, another case, another tenant,
+    another policy than the case's, or a client that the policy does not allow (FAULTS P3, P4).
+    """
+    officer = policy.policy.officer(statement.kid)
+    if officer is None:
+        raise Untrusted("signed by somebody who is no officer of the policy")
+    statement.verify(officer.signing_key, purpose=Purpose.APPROVAL)
+    decision = Approval.from_payload(statement.payload)
+    asked = Case.from_payload(case.payload)
+    if decision.header.tenant != policy.policy.header.tenant or decision.header.user != officer.person:
+        raise Untrusted("the decision is of another tenant or in another person's name")
+    if not hmac.compare_digest(decision.case_hash, case.payload_hash):
+        raise Untrusted("the decision is about another case, or the case was changed after it")
+    if decision.policy_hash != policy.hash or asked.policy_hash != policy.hash:
+        raise Untrusted("the decision names another policy than the case")
+    if policy.policy.terms.approve_with is ApproveWith.CLI and decision.client_kind is not ClientKind.CLI:
+        raise Untrusted("the policy takes decisions from the command line only")
+    if decision.approves:
+        named = {deposit_id for deposit_id, _ in asked.deposits}
+        if not {deposit_id for deposit_id, _, _ in decision.shares} <= named:
+            raise Untrusted("the approval hands over a share of a deposit that the case does not name")
+        held = {one: share_index(officer, made_under.get(one, policy.policy)) for one in named}
+        if any(index != held[deposit_id] for deposit_id, index, _ in decision.shares):
+            raise Untrusted("the approval hands over a share that is not the officer's own")
+    return officer, decision
+
+
+def require_quorum(
+    case: Sign1,
+    approvals: Iterable[Sign1],
+    *,
+    policy: SignedPolicy,
+    excluded: Excluded,
+    m: int,
+    made_under: Mapping[bytes, Policy] = _NONE,
+) -> dict[bytes, dict[int, bytes]]:
+    """Return, for each deposit of the case, {index: SHA-256(sealed_i)} of the officers who approve and count.
+
+    Officers are counted as persons; an approval of somebody excluded, or about another case, is not counted, and it
+    does not spoil the others. Who denies does not count, whatever else she signed. m: the strictest of the policies
+    concerned. An approval counts for a deposit only with a share of that deposit. made_under: as for `read_decision`.
+    Raises QuorumNotMet, saying how many are missing and who was not counted and why; InvalidSignature for a signature
+    that does not hold, which no honest row carries.
+    """
+    asked = Case.from_payload(case.payload)
+    counted: dict[bytes, dict[int, bytes]] = {deposit_id: {} for deposit_id, _ in asked.deposits}
+    read: list[tuple[Officer, Approval]] = []
+    left_out: list[str] = []
+    for statement in approvals:
+        try:
+            read.append(read_decision(statement, case=case, policy=policy, made_under=made_under))
+        except (Malformed, Untrusted) as error:
+            left_out.append(str(error))
+    denies = {officer.person for officer, decision in read if not decision.approves}
+    for officer, decision in read:
+        why = excluded.why(officer.person) or ("denies" if officer.person in denies else None)
+        if why is not None:
+            left_out.append(f"officer {officer.index} {why}")
+            continue
+        for deposit_id, index, sealed_hash in decision.shares:
+            counted[deposit_id].setdefault(index, sealed_hash)
+    fewest = min(len(shares) for shares in counted.values())
+    if fewest < m:
+        noted = f"; not counted: {', '.join(left_out)}" if left_out else ""
+        raise QuorumNotMet(f"{fewest} of {m} officers approve{noted}")
+    return counted
+
+
+def take_off_outer(
+    outer: bytes, *, key: SealingKey, q: bytes, deposit_id: bytes, index: int, expected_hash: bytes
+) -> bytes:
+    """Have the release process take off the outer sealing; returns sealed_i, which only the recipient opens.
+
+    Raises UnwrapFailed when it does not open, or is not what the officer signed for (FAULTS P3).
+    """
+    sealed = sealing.open_sealed(outer, key=key, info=_outer_info(q, deposit_id, index)).reveal()
+    if not hmac.compare_digest(hashlib.sha256(sealed).digest(), expected_hash):
+        raise UnwrapFailed("the share is not the one that the officer signed for")
+    return sealed
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """What a recipient got out of a release. blamed: indices of officers whose share was wrong."""
+
+    archive_key: SecretBytes
+    blamed: tuple[int, ...]
+
+
+class ShareBlamed(UnwrapFailed):
+    """Too few right shares; `indices` names the officers whose share was wrong."""
+
+    def __init__(self, indices: Sequence[int], missing: int) -> None:
+        self.indices = tuple(indices)
+        super().__init__(
+            f"the share of officer {', '.join(map(str, indices))} is wrong; {missing} more right share(s) needed"
+        )
+
+
+def combine(
+    case: Sign1,
+    deposit: Deposit,
+    *,
+    half: bytes,
+    sealed_shares: Mapping[int, bytes],
+    rsa_key: RecipientRsaKey,
+    sealing_key: SealingKey,
+    oaep_hash: str,
+) -> Recovered:
+    """Put the halves together on the recipient device, and check every commitment on the way.
+
+    half: 384 bytes from the HSM. sealed_shares: {index: sealed_i}. A wrong share is laid to its officer and left out;
+    with m right ones the key is opened all the same. Raises ShareBlamed when too few are right, UnwrapFailed when the
+    HSM's half, the deposit or the key is not what was committed to.
+    """
+    q, deposit_id = case.payload_hash, deposit.header.deposit_id
+    right: list[tuple[int, SecretBytes]] = []
+    wrong: list[int] = []
+    for index, sealed in sorted(sealed_shares.items()):
+        if not 1 <= index <= deposit.header.n:
+            wrong.append(index)  # nobody holds it; the server made it up
+            continue
+        try:
+            share = sealing.open_sealed(sealed, key=sealing_key, info=_inner_info(q, deposit_id, index))
+            deposit.require_share(index, share)
+        except UnwrapFailed:
+            wrong.append(index)
+        else:
+            right.append((index, share))
+    if len(right) < deposit.header.m:
+        raise ShareBlamed(wrong, deposit.header.m - len(right))
+    half_key = rsa_key.unwrap(half, hash_name="sha1" if oaep_hash == "oaep-sha1" else "sha256")
+    # Exactly m: more points on the polynomial add nothing, and the first m are as good as any.
+    officers_half = combine_shares(right[: deposit.header.m])
+    return Recovered(deposit.open(half=half_key, officers_half=officers_half), tuple(wrong))
+
+
+def _index_in(deposit: Deposit, officer: Officer, policies: Mapping[bytes, SignedPolicy]) -> int:
+    made_under = policies.get(deposit.header.policy_hash)
+    if made_under is None:
+        raise Untrusted("the deposit was made under a policy that is not known")
+    deposit.require_policy(made_under)
+    index = share_index(officer, made_under.policy)
+    if index is None:
+        raise Untrusted("the officer holds no share of this deposit")
+    return index
+
+
+def _inner_info(q: bytes, deposit_id: bytes, index: int) -> bytes:
+    return label("release-share", q, deposit_id, index)
+
+
+def _outer_info(q: bytes, deposit_id: bytes, index: int) -> bytes:
+    return label("release-share-outer", q, deposit_id, index)

@@ -1,0 +1,250 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether a case may be released now: the one judgement in front of the HSM, as a pure function of proven facts.
+
+Implements ESCROW "Case" and "Policy and officers". The facts come from log entries proven against a checkpoint,
+never from rows (ESCROW "Release process"); collecting them is the release process's work, not this module's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from holdfast.core.base.errors import HoldfastError, Malformed, QuorumNotMet, Untrusted
+from holdfast.core.crypto.keys import PublicKey
+from holdfast.core.escrow.approvals import Excluded, require_quorum
+from holdfast.core.escrow.deposit import Deposit
+from holdfast.core.identity.cases import Approval, Case, ClientKind
+from holdfast.core.identity.policy import ApproveWith, Policy, SignedPolicy, Terms, strictest
+from holdfast.core.signed.cose import Purpose, Sign1
+from holdfast.core.signed.statements import DeviceStatement
+
+
+class NotYet(HoldfastError):
+    """The case may be released later: `at` (Unix seconds) is when to look again, or None when it hangs on people."""
+
+    def __init__(self, why: str, *, at: int | None = None) -> None:
+        self.at = at
+        super().__init__(why)
+
+
+class Ended(HoldfastError):
+    """The case can never be released: it was vetoed, has expired, or its purpose is not allowed any more."""
+
+
+@dataclass(frozen=True)
+class LoggedApproval:
+    """An approval or denial, with the log's time of it (Unix seconds)."""
+
+    statement: Sign1
+    at: int
+
+
+@dataclass(frozen=True)
+class NoticeFacts:
+    """What the log says of telling the subject: when a notice was handed over, or when its failure was settled."""
+
+    handed_over_at: int | None = None
+    failed_at: int | None = None
+
+
+@dataclass(frozen=True)
+class ReleaseFacts:
+    """All that the judgement depends on. Times are Unix seconds from the log, ids 16 bytes.
+
+    case: the statement whose hash the log names. recipient: its device's statement. records: by deposit id, whose
+    hashes the log names. half_owners: SHA-256(h_half) to the deposit id of the first log entry that has it.
+    policy_at_request and policy_now: in force then and now; policies_at_deposit: by hash. extra_officers: how many
+    approvals above the policies' m the log asks for (a third veto in one subject's cases asks one).
+    """
+
+    tenant: bytes
+    case: Sign1
+    opened_at: int
+    recipient: Sign1
+    records: Mapping[bytes, bytes]
+    half_owners: Mapping[bytes, bytes]
+    policy_at_request: SignedPolicy
+    policy_now: SignedPolicy
+    policies_at_deposit: Mapping[bytes, SignedPolicy]
+    approvals: tuple[LoggedApproval, ...]
+    excluded: Excluded
+    notice: NoticeFacts
+    is_vetoed: bool
+    now: int
+    extra_officers: int = 0
+
+
+@dataclass(frozen=True)
+class Rewrap:
+    """One order to the HSM: this sealed half of this deposit, to this recipient, with these shares' hashes."""
+
+    deposit: Deposit
+    recipient: PublicKey
+    share_hashes: Mapping[int, bytes]
+
+
+def judge(facts: ReleaseFacts) -> tuple[Rewrap, ...]:
+    """Return what the HSM may be asked for this case, one order for each deposit.
+
+    Raises Ended when it never may, NotYet when it may not yet, QuorumNotMet when too few approvals count, and
+    Untrusted, InvalidSignature or Malformed when rows and log disagree: then the case is held.
+    """
+    # To release a case we must know, in this order:
+    #
+    # (1) that the case is what its recipient signed, opened under the policy then in force;
+    # (2) that every deposit is the one named, is the subject's, and was made under a policy we can follow;
+    # (3) which terms bind: the strictest of deposit, request and now;
+    # (4) that nothing has ended it: veto, expiry, a purpose no longer allowed;
+    # (5) that enough officers, who count now, signed for exactly this;
+    # (6) that the subject was told, and that the delay is over.
+    case = _require_case(facts)  # (1)
+    deposits = _require_deposits(facts, case)  # (2)
+    made_under = _deposit_policies(facts, deposits)
+    m, terms = strictest([*made_under.values(), facts.policy_at_request.policy, facts.policy_now.policy])  # (3)
+    _require_alive(facts, case, terms)  # (4)
+    count = _Count(facts, terms, made_under, m + facts.extra_officers)
+    counted = count.over(count.standing())  # (5)
+    _require_time(facts, case, terms, count.met_at())  # (6)
+    return tuple(Rewrap(deposit, case.recipient_rsa_key, counted[deposit.header.deposit_id]) for deposit in deposits)
+
+
+def _require_case(facts: ReleaseFacts) -> Case:
+    recipient = DeviceStatement.open(facts.recipient)
+    facts.case.verify(recipient.signing_key, purpose=Purpose.CASE)
+    case = Case.from_payload(facts.case.payload)
+    if not hmac.compare_digest(facts.recipient.payload_hash, case.recipient_device_hash):
+        raise Untrusted("the case names another recipient device")
+    whose = (facts.tenant, recipient.header.user, recipient.header.device)
+    if (case.header.tenant, case.header.user, case.header.device) != whose or recipient.header.tenant != facts.tenant:
+        raise Untrusted("the case is of another tenant or was signed by another device")
+    if facts.excluded.subject != case.subject or facts.excluded.requester != case.requester:
+        raise Untrusted("the log names another subject or requester than the case")
+    if facts.excluded.recipient != recipient.person:
+        raise Untrusted("the recipient device belongs to another person")
+    if case.policy_hash != facts.policy_at_request.hash:
+        raise Untrusted("the case names another policy than was in force when it was opened")
+    return case
+
+
+def _require_deposits(facts: ReleaseFacts, case: Case) -> list[Deposit]:
+    deposits = []
+    for deposit_id, record_hash in case.deposits:
+        record = facts.records.get(deposit_id)
+        if record is None or not hmac.compare_digest(hashlib.sha256(record).digest(), record_hash):
+            raise Untrusted("a deposit is not the one that the case names")
+        deposit = Deposit.from_record(record)
+        if (deposit.header.tenant, deposit.header.user, deposit.header.deposit_id) != (
+            facts.tenant,
+            case.subject,
+            deposit_id,
+        ):
+            raise Untrusted("a deposit is not the subject's")
+        # Whoever puts another's h_half into a deposit of her own would have the HSM open that other's deposit.
+        if facts.half_owners.get(deposit.half_hash) != deposit_id:
+            raise Untrusted("the HSM's half was deposited by another before")
+        deposits.append(deposit)
+    return deposits
+
+
+def _deposit_policies(facts: ReleaseFacts, deposits: list[Deposit]) -> dict[bytes, Policy]:
+    policies = {}
+    for deposit in deposits:
+        signed = facts.policies_at_deposit.get(deposit.header.policy_hash)
+        if signed is None:
+            raise Untrusted("a deposit names a policy that the pin does not lead to")
+        deposit.require_policy(signed)
+        policies[deposit.header.deposit_id] = signed.policy
+    return policies
+
+
+def _require_alive(facts: ReleaseFacts, case: Case, terms: Terms) -> None:
+    if facts.is_vetoed:
+        raise Ended("the subject vetoed the case")
+    if facts.now >= case.expiry:
+        raise Ended("the case has expired")
+    if case.purpose not in terms.purposes:
+        raise Ended("the purpose is not allowed by every policy concerned")
+    if case.notice_at - facts.opened_at > terms.max_notice_delay_seconds and case.notice_at > facts.opened_at:
+        raise Ended("the case delays notice longer than every policy concerned allows")
+
+
+def _decision(statement: Sign1) -> Approval | None:
+    try:
+        return Approval.from_payload(statement.payload)
+    except Malformed:
+        return None
+
+
+def _is_denial(statement: Sign1) -> bool:
+    decision = _decision(statement)
+    return decision is not None and not decision.approves
+
+
+@dataclass(frozen=True)
+class _Count:
+    """The counting of one case's approvals under the terms that bind it."""
+
+    facts: ReleaseFacts
+    terms: Terms
+    made_under: Mapping[bytes, Policy]
+    m: int
+
+    def standing(self) -> tuple[LoggedApproval, ...]:
+        """Return the decisions that still stand: in their own time, and made where every policy allows it."""
+        return tuple(one for one in self.facts.approvals if self._stands(one.statement))
+
+    def _stands(self, statement: Sign1) -> bool:
+        decision = _decision(statement)
+        # A denial lowers the count: it needs no permission and does not age. Counting leaves out what is malformed.
+        if decision is None or not decision.approves:
+            return True
+        is_over = 0 < decision.header.expires_at <= self.facts.now
+        is_elsewhere = self.terms.approve_with is ApproveWith.CLI and decision.client_kind is not ClientKind.CLI
+        return not (is_over or is_elsewhere)
+
+    def over(self, approvals: tuple[LoggedApproval, ...]) -> dict[bytes, dict[int, bytes]]:
+        """Count; raises QuorumNotMet. Officers whose key a newer policy replaced count as suspended."""
+        keys_now = {(one.person, one.signing_key) for one in self.facts.policy_now.policy.roster}
+        roster = self.facts.policy_at_request.policy.roster
+        replaced = {one.person for one in roster if (one.person, one.signing_key) not in keys_now}
+        excluded = self.facts.excluded
+        return require_quorum(
+            self.facts.case,
+            [one.statement for one in approvals],
+            policy=self.facts.policy_at_request,
+            excluded=replace(excluded, suspended=excluded.suspended | replaced),
+            m=self.m,
+            made_under=self.made_under,
+        )
+
+    def met_at(self) -> int:
+        """Return when the decisions that count now were first enough: the delay runs from there."""
+        standing = self.standing()
+        for at in sorted(one.at for one in standing):
+            # Denials weigh from the start: an officer who took her word back later does not count now.
+            known = tuple(one for one in standing if one.at <= at or _is_denial(one.statement))
+            try:
+                self.over(known)
+            except QuorumNotMet:
+                continue
+            return at
+        raise QuorumNotMet("too few approvals count")
+
+
+def _require_time(facts: ReleaseFacts, case: Case, terms: Terms, quorum_at: int) -> None:
+    delay, start = terms.delay_seconds, quorum_at
+    if case.notice_at <= facts.now:
+        # The delay is the subject's time to object: it does not run before she is told, and for one who could
+        # not be told the long delay takes the place of her veto.
+        told_at, failed_at = facts.notice.handed_over_at, facts.notice.failed_at
+        if told_at is None and failed_at is None:
+            raise NotYet("the subject has not been told yet")
+        if told_at is None:
+            delay = max(delay, terms.undelivered_delay_seconds)
+        start = max(quorum_at, told_at or failed_at or 0)
+    release_at = max(case.not_before, start + delay)
+    if facts.now < release_at:
+        raise NotYet("the delay is not over", at=release_at)

@@ -1,0 +1,273 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The statements of a case: what is asked, what officers answer, what the subject forbids, who she is then.
+
+Implements ESCROW "Case" and the `attestation` of PROTOCOL section 5.
+Does not count quorums of approvals nor know states: eligibility is the server's, opening is `approvals`.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import ClassVar, Final
+
+from holdfast.core.base.encoding import Fields, label
+from holdfast.core.base.errors import QuorumNotMet, Untrusted
+from holdfast.core.base.words import eight_words
+from holdfast.core.crypto.keys import SIGNING_KINDS, KeyKind, PublicKey
+from holdfast.core.identity.policy import MAX_OFFICERS, YEAR_SECONDS, Policy, officers_who_signed
+from holdfast.core.signed.cose import Purpose, Sign1
+from holdfast.core.signed.payloads import (
+    HASH_SIZE,
+    ID_SIZE,
+    Header,
+    close_payload,
+    open_payload,
+    read_key,
+    require_device,
+    require_user,
+)
+
+MAX_DEPOSITS: Final = 128
+MAX_REASON: Final = 1000
+
+
+@dataclass(frozen=True)
+class Case:
+    """A request to release named deposits to one device, signed by that device.
+
+    deposits: (deposit id, SHA-256 of the record) each. not_before, notice_at, expiry: UTC seconds. Its hash q
+    is the payload_hash of the statement: approvals name it, so nothing in it changes after the first.
+    """
+
+    PURPOSE: ClassVar = Purpose.CASE
+
+    header: Header
+    case_id: bytes
+    nonce: bytes
+    subject: bytes
+    requester: bytes
+    purpose: str
+    deposits: tuple[tuple[bytes, bytes], ...]
+    reason: str
+    reference: str
+    recipient_device_hash: bytes
+    recipient_rsa_key: PublicKey
+    recipient_sealing_key: PublicKey
+    policy_hash: bytes
+    not_before: int
+    notice_at: int
+    expiry: int
+
+    @property
+    def recipient_words(self) -> tuple[str, ...]:
+        """The 8 words of the recipient's two keys together: what officers hear from the person. ESCROW "Case"."""
+        keys = label("fp", "recipient", self.recipient_rsa_key.encoded, self.recipient_sealing_key.encoded)
+        return eight_words(hashlib.sha256(keys).digest())
+
+    def to_payload(self) -> bytes:
+        """Return the payload bytes. ESCROW "Case": fields 7 to 21."""
+        return close_payload(
+            self.header,
+            {
+                7: self.case_id,
+                8: self.nonce,
+                9: self.subject,
+                10: self.requester,
+                11: self.purpose,
+                12: [list(row) for row in self.deposits],
+                13: self.reason,
+                14: self.reference,
+                15: self.recipient_device_hash,
+                16: self.recipient_rsa_key.encoded,
+                17: self.recipient_sealing_key.encoded,
+                18: self.policy_hash,
+                19: self.not_before,
+                20: self.notice_at,
+                21: self.expiry,
+            },
+        )
+
+    @classmethod
+    def from_payload(cls, payload: bytes) -> "Case":
+        """Read the payload; raises Malformed, also for one deposit twice and for notice later than a year."""
+        header, fields = open_payload(payload, "case", range(7, 22))
+        require_device(header, "case")
+        rows = [Fields.of_row(row, "case deposit", 2) for row in fields.array(12, minimum=1, maximum=MAX_DEPOSITS)]
+        deposits = tuple((row.octets(0, ID_SIZE), row.octets(1, HASH_SIZE)) for row in rows)
+        if len({deposit_id for deposit_id, _ in deposits}) != len(deposits):
+            raise fields.refuse(12, "names one deposit twice")
+        not_before, notice_at, expiry = fields.uint(19), fields.uint(20), fields.uint(21)
+        if expiry <= max(not_before, header.issued_at):
+            raise fields.refuse(21, "is not after the time from which the case may be released")
+        if notice_at > header.issued_at + YEAR_SECONDS:
+            raise fields.refuse(20, "delays notice over 365 days")
+        return cls(
+            header=header,
+            case_id=fields.octets(7, ID_SIZE),
+            nonce=fields.octets(8, 16),
+            subject=fields.octets(9, ID_SIZE),
+            requester=fields.octets(10, ID_SIZE),
+            purpose=fields.text(11, maximum=64),
+            deposits=deposits,
+            reason=fields.text(13, maximum=MAX_REASON),
+            reference=fields.text(14, maximum=200),
+            recipient_device_hash=fields.octets(15, HASH_SIZE),
+            recipient_rsa_key=read_key(fields, 16, KeyKind.RSA_3072),
+            recipient_sealing_key=read_key(fields, 17, KeyKind.X_WING),
+            policy_hash=fields.octets(18, HASH_SIZE),
+            not_before=not_before,
+            notice_at=notice_at,
+            expiry=expiry,
+        )
+
+
+class ClientKind(IntEnum):
+    """Field 12 of an approval: where the officer signed, which a policy may narrow to the command line."""
+
+    CLI = 1
+    BROWSER = 2
+
+
+@dataclass(frozen=True)
+class Approval:
+    """One officer's answer to one case. shares: (deposit id, index, SHA-256 of sealed_i) each."""
+
+    PURPOSE: ClassVar = Purpose.APPROVAL
+
+    header: Header
+    case_hash: bytes
+    shares: tuple[tuple[bytes, int, bytes], ...]
+    policy_hash: bytes
+    approves: bool
+    identity_check: str
+    client_kind: ClientKind
+
+    def to_payload(self) -> bytes:
+        """Return the payload bytes. ESCROW "Case": fields 7 to 12 of `approval`."""
+        return close_payload(
+            self.header,
+            {
+                7: self.case_hash,
+                8: [list(row) for row in self.shares],
+                9: self.policy_hash,
+                10: int(self.approves),
+                11: self.identity_check,
+                12: int(self.client_kind),
+            },
+        )
+
+    @classmethod
+    def from_payload(cls, payload: bytes) -> "Approval":
+        """Read the payload; raises Malformed.
+
+        An approval hands over at least one share and at most one of each deposit (nobody holds two indices of
+        one deposit); a denial hands over none.
+        """
+        header, fields = open_payload(payload, "approval", range(7, 13))
+        require_user(header, "approval")
+        approves = bool(fields.uint(10, maximum=1))
+        bounds = (1, MAX_DEPOSITS) if approves else (0, 0)
+        rows = [
+            Fields.of_row(row, "approval share", 3) for row in fields.array(8, minimum=bounds[0], maximum=bounds[1])
+        ]
+        shares = tuple(
+            (row.octets(0, ID_SIZE), row.uint(1, minimum=1, maximum=MAX_OFFICERS), row.octets(2, HASH_SIZE))
+            for row in rows
+        )
+        if len({deposit_id for deposit_id, _, _ in shares}) != len(shares):
+            raise fields.refuse(8, "names one deposit twice")
+        return cls(
+            header=header,
+            case_hash=fields.octets(7, HASH_SIZE),
+            shares=shares,
+            policy_hash=fields.octets(9, HASH_SIZE),
+            approves=approves,
+            identity_check=fields.text(11, maximum=200),
+            client_kind=ClientKind(fields.uint(12, minimum=1, maximum=2)),
+        )
+
+
+@dataclass(frozen=True)
+class Veto:
+    """The subject forbids a case, from any live device of hers."""
+
+    PURPOSE: ClassVar = Purpose.VETO
+
+    header: Header
+    case_hash: bytes
+    reason: str
+
+    def to_payload(self) -> bytes:
+        """Return the payload bytes: 7 q, 8 reason."""
+        return close_payload(self.header, {7: self.case_hash, 8: self.reason})
+
+    @classmethod
+    def from_payload(cls, payload: bytes) -> "Veto":
+        """Read the payload; raises Malformed."""
+        header, fields = open_payload(payload, "veto", (7, 8))
+        require_device(header, "veto")
+        return cls(header, fields.octets(7, HASH_SIZE), fields.text(8, maximum=MAX_REASON))
+
+
+@dataclass(frozen=True)
+class Attestation:
+    """An officer says that the user named in the header, who lost her account, now holds this new key."""
+
+    PURPOSE: ClassVar = Purpose.ATTESTATION
+
+    header: Header
+    old_head: bytes
+    new_aik: PublicKey
+    case_id: bytes
+    device_hash: bytes
+
+    def to_payload(self) -> bytes:
+        """Return the payload bytes: 7 old head, 8 new AIK, 9 case id, 10 hash of the new device statement."""
+        return close_payload(
+            self.header, {7: self.old_head, 8: self.new_aik.encoded, 9: self.case_id, 10: self.device_hash}
+        )
+
+    @classmethod
+    def from_payload(cls, payload: bytes) -> "Attestation":
+        """Read the payload; raises Malformed."""
+        header, fields = open_payload(payload, "attestation", range(7, 11))
+        require_user(header, "attestation")
+        return cls(
+            header=header,
+            old_head=fields.octets(7, HASH_SIZE),
+            new_aik=read_key(fields, 8, SIGNING_KINDS),
+            case_id=fields.octets(9, ID_SIZE),
+            device_hash=fields.octets(10, HASH_SIZE),
+        )
+
+
+def verify_attestations(
+    statements: Sequence[Sign1],
+    policy: Policy,
+    *,
+    user: bytes,
+    old_head: bytes,
+    new_aik: PublicKey,
+) -> Attestation:
+    """Check that m officers of `policy` attest one new key of `user` in one case, and return what they said.
+
+    The statements are separate, each with its own header; they must agree in all that matters. Raises
+    Malformed, InvalidSignature; Untrusted if one is about anything else or by the user herself; QuorumNotMet.
+    """
+    # Each officer signs a payload of her own, with her own time: officers are counted over single statements.
+    officers = officers_who_signed(statements, policy, purpose=Purpose.ATTESTATION)
+    if any(officer.person == user for officer in officers):
+        raise Untrusted("an officer does not attest herself")
+    if len(officers) < policy.m:
+        raise QuorumNotMet("too few officers attest the new key")
+    read = [Attestation.from_payload(statement.payload) for statement in statements]
+    first = read[0]
+    for one in read:
+        if (one.header.tenant, one.header.user) != (policy.header.tenant, user):
+            raise Untrusted("attestation about somebody else")
+        if (one.old_head, one.new_aik) != (old_head, new_aik):
+            raise Untrusted("attestation of another key or for another chain")
+        if (one.case_id, one.device_hash) != (first.case_id, first.device_hash):
+            raise Untrusted("attestations of different cases")
+    return first

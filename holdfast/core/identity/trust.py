@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From the pin to the key: the one path by which a client comes to trust a tenant's officers and escrow key.
+
+Implements ESCROW "Keys" and "Policy and officers" and FAULTS S1 to S3 and S15.
+Does not keep the pin or the highest versions seen; the caller does, and hands them in.
+"""
+
+import hashlib
+import hmac
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from holdfast.core.base.encoding import label
+from holdfast.core.base.errors import Forked, Malformed, OutOfBounds, QuorumNotMet, Untrusted
+from holdfast.core.base.words import eight_words
+from holdfast.core.crypto.keys import PublicKey
+from holdfast.core.identity.policy import SignedPolicy, officers_who_signed, verify_founding, verify_successor
+from holdfast.core.signed.cose import Sign1
+from holdfast.core.signed.statements import EscrowKey, OfflineKey
+
+TenantKey = TypeVar("TenantKey", EscrowKey, OfflineKey)
+
+
+def root_pin(tenant: bytes, root_key: PublicKey, founding_policy_hash: bytes) -> bytes:
+    """Return the 32 bytes that every client pins: tenant, root key, founding policy. ESCROW "Keys"."""
+    return hashlib.sha256(label("root", tenant, root_key.encoded, founding_policy_hash)).digest()
+
+
+def pin_words(pin: bytes) -> tuple[str, ...]:
+    """Return the 8 BIP-39 words of a pin, for people to compare."""
+    return eight_words(pin)
+
+
+@dataclass(frozen=True)
+class TrustedTenant:
+    """A tenant reached from its pin: root key and every policy version, oldest first.
+
+    is_development: whether the pin marks a tenant for development, which alone may use oaep-sha1.
+    """
+
+    tenant: bytes
+    root_key: PublicKey
+    policies: tuple[SignedPolicy, ...]
+    is_development: bool
+
+    @property
+    def newest(self) -> SignedPolicy:
+        """The newest policy. Whether its cooling-off is over is the caller's question: no clock here."""
+        return self.policies[-1]
+
+    def policy_named(self, policy_hash: bytes) -> SignedPolicy:
+        """Return the version with this hash. Raises Untrusted if there is none."""
+        for signed in self.policies:
+            if signed.hash == policy_hash:
+                return signed
+        raise Untrusted("names a policy that the pin does not lead to")
+
+
+@dataclass(frozen=True)
+class SignedTenantKey(Generic[TenantKey]):
+    """An escrow or offline key whose signatures have been checked, and the hash that others name it by."""
+
+    statement: TenantKey
+    hash: bytes
+
+
+def verify_tenant(
+    history: Sequence[Sequence[Sign1]],
+    *,
+    tenant: bytes,
+    root_key: PublicKey,
+    pin: bytes,
+    is_development: bool = False,
+    seen: SignedPolicy | None = None,
+) -> TrustedTenant:
+    """Follow all policy versions from the founding one to the newest, and hold the first to the pin.
+
+    history: every version's signatures, oldest first. seen: the highest version this verifier has known.
+    Raises Untrusted if the pin is another or the history ends below `seen`, Forked if it passes `seen` by,
+    and what verify_founding and verify_successor raise.
+    """
+    if not history:
+        raise Untrusted("no policy: nothing leads from the pin to an officer")
+    policies = [verify_founding(history[0], tenant=tenant)]
+    if not hmac.compare_digest(root_pin(tenant, root_key, policies[0].hash), pin):
+        raise Untrusted("tenant root and founders are not the pinned ones")
+    for statements in history[1:]:
+        policies.append(verify_successor(statements, predecessor=policies[-1]))
+    if seen is not None:
+        if len(policies) < seen.policy.version:
+            raise Untrusted("policy history is older than the one seen before")
+        if policies[seen.policy.version - 1].hash != seen.hash:
+            raise Forked("two histories lead from the pin to one policy version")
+    return TrustedTenant(tenant, root_key, tuple(policies), is_development)
+
+
+def verify_escrow_keys(
+    history: Sequence[Sequence[Sign1]],
+    *,
+    trusted: TrustedTenant,
+    seen: SignedTenantKey[EscrowKey] | None = None,
+) -> tuple[SignedTenantKey[EscrowKey], ...]:
+    """Check every version of the escrow key, oldest first, by one path for the first key and each rotation.
+
+    Each is signed by the tenant root and by m officers of the policy it names, and names its predecessor.
+    Raises Malformed, InvalidSignature, QuorumNotMet; Untrusted or Forked as verify_tenant does; OutOfBounds
+    for oaep-sha1 in a tenant that the pin does not mark `development`.
+    """
+    keys = _verify_keys(EscrowKey, history, trusted, seen)
+    if not trusted.is_development and any(key.statement.algorithm != "oaep-sha256" for key in keys):
+        raise OutOfBounds("escrow key uses oaep-sha1, which only a development tenant may")
+    return keys
+
+
+def verify_offline_keys(
+    history: Sequence[Sequence[Sign1]],
+    *,
+    trusted: TrustedTenant,
+    seen: SignedTenantKey[OfflineKey] | None = None,
+) -> tuple[SignedTenantKey[OfflineKey], ...]:
+    """Check every version of the offline key as verify_escrow_keys does the escrow key's."""
+    return _verify_keys(OfflineKey, history, trusted, seen)
+
+
+def _verify_keys(
+    shape: type[TenantKey],
+    history: Sequence[Sequence[Sign1]],
+    trusted: TrustedTenant,
+    seen: SignedTenantKey[TenantKey] | None,
+) -> tuple[SignedTenantKey[TenantKey], ...]:
+    keys: list[SignedTenantKey[TenantKey]] = []
+    for statements in history:
+        keys.append(_verify_key(shape, statements, trusted, keys[-1] if keys else None))
+    if seen is not None:
+        if len(keys) < seen.statement.version:
+            raise Untrusted("key history is older than the one seen before")
+        if keys[seen.statement.version - 1].hash != seen.hash:
+            raise Forked("two keys claim one version")
+    return tuple(keys)
+
+
+def _verify_key(
+    shape: type[TenantKey],
+    statements: Sequence[Sign1],
+    trusted: TrustedTenant,
+    predecessor: SignedTenantKey[TenantKey] | None,
+) -> SignedTenantKey[TenantKey]:
+    if len({one.payload for one in statements}) != 1:
+        raise Malformed("tenant key: no signature, or of differing payloads")
+    key = shape.from_payload(statements[0].payload)
+    if key.header.tenant != trusted.tenant:
+        raise Untrusted("key of another tenant")
+    if key.version != (predecessor.statement.version + 1 if predecessor else 1):
+        raise Untrusted("key is not the next version")
+    signed_policy = trusted.policy_named(key.policy_hash)
+    if predecessor:
+        before = trusted.policy_named(predecessor.statement.policy_hash).policy
+        if signed_policy.policy.version < before.version:
+            # Officers who have left could otherwise be made to sign a rotation under their old roster.
+            raise Untrusted("key names an older policy than its predecessor")
+    by_root = [one for one in statements if one.kid == trusted.root_key.kid]
+    if not by_root:
+        raise QuorumNotMet("the tenant root has not signed")
+    by_root[0].verify(trusted.root_key, purpose=shape.PURPOSE)
+    officers = officers_who_signed(
+        [one for one in statements if one.kid != trusted.root_key.kid],
+        signed_policy.policy,
+        purpose=shape.PURPOSE,
+    )
+    if len(officers) < signed_policy.policy.m:
+        raise QuorumNotMet("too few officers have signed")
+    # Only now: a key that nobody entitled has signed is no evidence of a fork.
+    if predecessor and key.predecessor != predecessor.hash:
+        raise Forked("key follows another version than the one known")
+    return SignedTenantKey(key, statements[0].payload_hash)

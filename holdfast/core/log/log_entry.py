@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One entry of the audit log, to bytes and back: what the server appends and an auditor's laptop reads.
+
+Implements docs/formats/audit-log.md. Decides nothing about which tags exist: that is the server's list.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from holdfast.core.base.encoding import Encodable, Fields, Value, decode, encode
+from holdfast.core.base.errors import Malformed
+
+LEAF_VERSION: Final = 1
+MAX_TAG: Final = 80
+MAX_SUBJECT: Final = 200
+MAX_FIELDS: Final = 32
+MAX_TEXT: Final = 512
+MAX_OCTETS: Final = 64  # an id, a hash, a public key: nothing that wraps or holds a secret is as short
+
+BodyValue = str | int | bytes
+
+
+@dataclass(frozen=True)
+class LogEntry:
+    """What happened. entry_id and person: 16 bytes (person b"" when unknown); time: Unix seconds, informative."""
+
+    entry_id: bytes
+    tag: str
+    actor: str
+    person: bytes
+    subject: str
+    time: int
+    body: Mapping[str, BodyValue] = field(default_factory=dict)
+
+    def to_leaf(self) -> bytes:
+        """Return the leaf bytes; equal entries give equal bytes. docs/formats/audit-log.md.
+
+        Raises ValueError, naming the field and never its value, for what `from_leaf` would not read back: the
+        caller's mistake. A leaf is for ever, so it is refused before it is written.
+        """
+        self._check()
+        value: dict[int, Encodable] = {
+            1: LEAF_VERSION,
+            2: self.entry_id,
+            3: self.tag,
+            4: self.actor,
+            6: self.subject,
+            7: self.time,
+            8: [[name, self.body[name]] for name in sorted(self.body)],
+        }
+        if self.person:
+            value[5] = self.person
+        return encode(value)
+
+    def _check(self) -> None:
+        if len(self.entry_id) != 16 or len(self.person) not in (0, 16):
+            raise ValueError("log entry: an id has 16 bytes")
+        if self.time < 0:
+            raise ValueError("log entry: a time before 1970")
+        if len(self.tag) > MAX_TAG or len(self.actor) > MAX_TAG or len(self.subject) > MAX_SUBJECT:
+            raise ValueError("log entry: tag, actor or subject is too long")
+        if len(self.body) > MAX_FIELDS or any(len(name) > MAX_TAG for name in self.body):
+            raise ValueError("log entry: too many body fields, or a name too long")
+        for name, value in self.body.items():
+            # Exact types: a bool, a list or a type that hides a secret has no form in an entry.
+            if type(value) not in (str, int, bytes):
+                raise ValueError(f"log entry: body field {name} is neither text, number nor bytes")
+            if isinstance(value, (str, bytes)) and len(value) > (MAX_TEXT if isinstance(value, str) else MAX_OCTETS):
+                raise ValueError(f"log entry: body field {name} is too long")
+
+    @classmethod
+    def from_leaf(cls, leaf: bytes) -> LogEntry:
+        """Read a leaf; raises Malformed for anything `to_leaf` does not write."""
+        fields = Fields(decode(leaf), "log entry", (1, 2, 3, 4, 6, 7, 8), (5,))
+        fields.uint(1, minimum=LEAF_VERSION, maximum=LEAF_VERSION)
+        rows = [_row(row) for row in fields.array(8, maximum=MAX_FIELDS)]
+        names = [name for name, _ in rows]
+        if names != sorted(set(names)):
+            raise fields.refuse(8, "is not in ascending order of names without repeats")
+        return cls(
+            entry_id=fields.octets(2, 16),
+            tag=fields.text(3, maximum=MAX_TAG),
+            actor=fields.text(4, maximum=MAX_TAG),
+            person=fields.octets(5, 16) if 5 in fields else b"",
+            subject=fields.text(6, maximum=MAX_SUBJECT),
+            time=fields.uint(7),
+            body=dict(rows),
+        )
+
+
+def _row(value: Value) -> tuple[str, BodyValue]:
+    row = Fields.of_row(value, "log entry field", 2)
+    inner = row.value(1)
+    if isinstance(inner, list | dict):
+        raise Malformed("log entry field: neither text, number nor bytes")
+    if isinstance(inner, (str, bytes)) and len(inner) > (MAX_TEXT if isinstance(inner, str) else MAX_OCTETS):
+        raise Malformed("log entry field: too long")
+    return row.text(0, maximum=MAX_TAG), inner
+
+
+@dataclass(frozen=True)
+class KeyLogEntry:
+    """One leaf of the `keys` log. type: 1 chain, 2 escrow key, 3 policy, 4 officer, 5 offline key, 6 client build."""
+
+    type: int
+    subject_hash: bytes
+    seq: int
+    statement_hash: bytes
+    time: int
+
+    def to_leaf(self) -> bytes:
+        """Return the leaf bytes. PROTOCOL section 8."""
+        return encode({1: self.type, 2: self.subject_hash, 3: self.seq, 4: self.statement_hash, 5: self.time})
+
+    @classmethod
+    def from_leaf(cls, leaf: bytes) -> KeyLogEntry:
+        """Read a leaf; raises Malformed."""
+        fields = Fields(decode(leaf), "key log leaf", range(1, 6))
+        return cls(
+            type=fields.uint(1, minimum=1, maximum=6),
+            subject_hash=fields.octets(2, 32),
+            seq=fields.uint(3),
+            statement_hash=fields.octets(4, 32),
+            time=fields.uint(5),
+        )
+
+
+def key_log_subject(tenant: bytes, user: bytes = b"") -> bytes:
+    """Return the 32 bytes that name a user's leaves, or the tenant's own. PROTOCOL section 8."""
+    return hashlib.sha256(b"holdfast/v1/kt" + tenant + user).digest()
+
+
+def log_origin(tenant: str, log: str) -> str:
+    """Return the name of a tenant's log: `holdfast/<tenant uuid>/<audit|keys>`."""
+    return f"holdfast/{tenant}/{log}"

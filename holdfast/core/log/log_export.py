@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The lines of an exported log: what the server writes, and what an auditor's laptop writes again to compare.
+
+Implements docs/formats/audit-log.md ("Export"). One text for one value, so that any changed byte shows.
+Reads no file and checks no proof: `holdfast.client.auditor` does.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+from uuid import UUID
+
+from holdfast.core.base.encoding import b64u, unb64u
+from holdfast.core.base.errors import Malformed
+from holdfast.core.log.log_entry import KeyLogEntry, LogEntry
+from holdfast.core.log.merkle import HASH_SIZE, MAX_PROOF, MAX_SIZE
+
+FORMAT: Final = "holdfast-log-export/1"
+MAX_LINE: Final = 128 * 1024  # a leaf of 16 KiB as text twice over, its escapes and its proof
+MAX_TIME: Final = 253402300799  # the last second that RFC 3339 can name
+
+_CLAIMS: Final = {name: re.compile(rb'"%b":"([ !#-~]{1,80})"' % name.encode()) for name in ("id", "tag")}
+
+KEY_LEAF_TYPES: Final = {1: "chain", 2: "escrow-key", 3: "policy", 4: "officer", 5: "offline-key", 6: "client-build"}
+
+
+@dataclass(frozen=True)
+class Header:
+    """The first line. vkey: the verifier key the server claims; it anchors nothing by itself."""
+
+    origin: str
+    vkey: str
+    size: int
+
+    def to_line(self) -> bytes:
+        """Return the line, ended."""
+        return _line({"format": FORMAT, "origin": self.origin, "vkey": self.vkey, "size": self.size})
+
+    @classmethod
+    def from_line(cls, line: bytes) -> Header:
+        """Read what `to_line` writes, and nothing else; raises Malformed."""
+        value = _object(line)
+        header = cls(_text(value, "origin"), _text(value, "vkey"), _number(value, "size"))
+        if header.to_line() != line:
+            raise Malformed("export: the header is not in the one form it has")
+        return header
+
+
+@dataclass(frozen=True)
+class ExportedEntry:
+    """One leaf at its index, with its inclusion proof in the tree of the header's size."""
+
+    index: int
+    leaf: bytes
+    proof: tuple[bytes, ...]
+
+    def to_line(self) -> bytes:
+        """Return the line, ended; what people read in it is written from the leaf alone."""
+        proof = b64u(b"".join(self.proof))
+        return _line({"index": self.index, **readable(self.leaf), "leaf": b64u(self.leaf), "proof": proof})
+
+    @classmethod
+    def from_line(cls, line: bytes) -> ExportedEntry:
+        """Read what `to_line` writes, and nothing else; raises Malformed."""
+        value = _object(line)
+        octets = unb64u(_text(value, "proof"), max_size=MAX_PROOF * HASH_SIZE)
+        if len(octets) % HASH_SIZE:
+            raise Malformed("export: a proof is a row of hashes of 32 bytes")
+        proof = tuple(octets[at : at + HASH_SIZE] for at in range(0, len(octets), HASH_SIZE))
+        entry = cls(_number(value, "index"), unb64u(_text(value, "leaf")), proof)
+        if entry.to_line() != line:
+            raise Malformed("export: what people read in this line is not what its leaf says")
+        return entry
+
+    @staticmethod
+    def claimed(line: bytes) -> dict[str, str]:
+        """Return the id and tag that a line claims, of a line that `from_line` refused; unreadable ones are left out.
+
+        Read without parsing, since one broken byte elsewhere should not hide them. At most 80 characters of each, and
+        only printable ASCII: it will be shown, and it is the forger's text.
+        """
+        found = {name: pattern.search(line) for name, pattern in _CLAIMS.items()}
+        return {name: match[1].decode("ascii") for name, match in found.items() if match}
+
+
+def checkpoint_line(note: str) -> bytes:
+    """Return the last line: the signed head that everything above is proven against."""
+    return _line({"checkpoint": note})
+
+
+def read_checkpoint_line(line: bytes) -> str:
+    """Read what `checkpoint_line` writes, and nothing else; raises Malformed."""
+    note = _text(_object(line), "checkpoint")
+    if checkpoint_line(note) != line:
+        raise Malformed("export: the last line is not in the one form it has")
+    return note
+
+
+def readable(leaf: bytes) -> dict[str, Any]:
+    """Return a leaf of either log as people read it; of bytes that are no leaf, nothing.
+
+    A damaged leaf has to be exported as it is: the auditor is who must see it.
+    """
+    try:
+        return _readable_entry(LogEntry.from_leaf(leaf))
+    except Malformed:
+        pass
+    try:
+        return _readable_key_leaf(KeyLogEntry.from_leaf(leaf))
+    except Malformed:
+        return {}
+
+
+def _readable_entry(entry: LogEntry) -> dict[str, Any]:
+    return {
+        "id": str(UUID(bytes=entry.entry_id)),
+        "time": _rfc3339(entry.time),
+        "tag": entry.tag,
+        "actor": entry.actor,
+        "person": str(UUID(bytes=entry.person)) if entry.person else None,
+        "subject": entry.subject,
+        "body": {name: b64u(value) if isinstance(value, bytes) else value for name, value in entry.body.items()},
+    }
+
+
+def _readable_key_leaf(entry: KeyLogEntry) -> dict[str, Any]:
+    return {
+        "type": KEY_LEAF_TYPES[entry.type],
+        "time": _rfc3339(entry.time),
+        "of": b64u(entry.subject_hash),
+        "seq": entry.seq,
+        "statement": b64u(entry.statement_hash),
+    }
+
+
+def _rfc3339(seconds: int) -> str | int:
+    if seconds > MAX_TIME:
+        return seconds
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _line(value: dict[str, Any]) -> bytes:
+    # ASCII only: line ends, bidirectional marks and every other character that could forge what a person
+    # sees in a terminal stand as escapes.
+    return json.dumps(value, ensure_ascii=True, separators=(",", ":")).encode() + b"\n"
+
+
+def _object(line: bytes) -> dict[str, Any]:
+    if len(line) > MAX_LINE:
+        raise Malformed("export: a line is too long")
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError):
+        raise Malformed("export: a line is not JSON") from None
+    if not isinstance(value, dict):
+        raise Malformed("export: a line is not an object")
+    return value
+
+
+def _text(value: dict[str, Any], name: str) -> str:
+    found = value.get(name)
+    if not isinstance(found, str):
+        raise Malformed(f"export: {name} is not text")
+    try:
+        found.encode()
+    except UnicodeEncodeError:
+        raise Malformed(f"export: {name} holds half of a surrogate pair") from None
+    return found
+
+
+def _number(value: dict[str, Any], name: str) -> int:
+    found = value.get(name)
+    if type(found) is not int or not 0 <= found <= MAX_SIZE:
+        raise Malformed(f"export: {name} is not a whole number")
+    return found

@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Keys of messages that have not arrived yet, by chain: bounded in number, in chains and in time.
+
+Implements the limits of PROTOCOL section 4 for the store MKSKIPPED of Signal's Double Ratchet, revision 4.
+Does not derive keys; `ratchet` does, and asks here before it gives a message up.
+Specification: https://signal.org/docs/specifications/doubleratchet/ section 4.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from holdfast.core.base.encoding import MAX_VAULT, Encodable, Fields, decode, encode
+from holdfast.core.base.errors import Malformed
+from holdfast.core.base.secret import HoldsSecrets, SecretBytes
+
+MAX_STORED: Final = 2000
+MAX_OLD_CHAINS: Final = 5
+LIFE_SECONDS: Final = 30 * 86_400
+_NEVER: Final = 2**63
+_ENTRY: Final = struct.Struct(">IQ32s")  # number, stored at, message key
+
+
+class SkippedKeys(HoldsSecrets):
+    """Message keys grouped by the header key of their chain, oldest chain and key first.
+
+    The groups make a look-up two dictionary accesses however many keys are stored, and let a message that is not ours
+    be given up after one trial per chain instead of one per key.
+    """
+
+    __slots__ = ("_chains", "_expires_at", "count", "is_changed")
+
+    def __init__(self) -> None:
+        self._chains: dict[bytes, dict[int, tuple[bytes, int]]] = {}
+        self._expires_at = _NEVER
+        self.count = 0
+        self.is_changed = False
+
+    def header_keys(self) -> Iterable[bytes]:
+        """Return the header keys, 32 bytes each, of chains with a stored key, oldest first."""
+        return self._chains.keys()
+
+    def find(self, header_key: bytes, number: int) -> bytes | None:
+        """Return the 32-byte key of one message, which stays stored until remove(); None when there is none."""
+        stored = self._chains.get(header_key, {}).get(number)
+        return stored[0] if stored else None
+
+    def remove(self, header_key: bytes, number: int) -> None:
+        """Drop the key of a message that was opened; the chain goes with its last key."""
+        chain = self._chains[header_key]
+        del chain[number]
+        if not chain:
+            del self._chains[header_key]
+        self.count -= 1
+        self.is_changed = True
+
+    def add(self, header_key: bytes, keys: Mapping[int, bytes], now: int) -> None:
+        """Store keys by number, at `now` (UTC seconds); beyond 2,000 in all, the oldest go."""
+        if not keys:
+            return
+        chain = self._chains.setdefault(header_key, {})
+        chain.update((number, (key, now)) for number, key in keys.items())
+        self.count += len(keys)
+        self._expires_at = min(self._expires_at, now + LIFE_SECONDS)
+        self.is_changed = True
+        while self.count > MAX_STORED:
+            oldest = next(iter(self._chains))
+            self.remove(oldest, next(iter(self._chains[oldest])))
+
+    def turn(self, old: bytes, rest: Mapping[int, bytes], new: bytes, missing: Mapping[int, bytes], now: int) -> None:
+        """Go over to the chain of header key `new`: store what the old one still lacks, and what the new one skips.
+
+        Of old chains the 5 newest that lack something are kept: what bounds the trials for a junk message.
+        """
+        if not (self.count or rest or missing):
+            return
+        self.add(old, rest, now)
+        self.add(new, missing, now)
+        old_chains = [key for key in self._chains if key != new]
+        for key in old_chains[: max(0, len(old_chains) - MAX_OLD_CHAINS)]:
+            self.count -= len(self._chains.pop(key))
+            self.is_changed = True
+
+    def expire(self, now: int) -> None:
+        """Drop the keys that were stored 30 days or longer ago."""
+        if now < self._expires_at:
+            return
+        kept = {
+            header_key: {number: row for number, row in chain.items() if now < row[1] + LIFE_SECONDS}
+            for header_key, chain in self._chains.items()
+        }
+        before = self.count
+        self._put({header_key: chain for header_key, chain in kept.items() if chain})
+        self.is_changed |= self.count != before
+
+    def _put(self, chains: dict[bytes, dict[int, tuple[bytes, int]]]) -> None:
+        self._chains = chains
+        self.count = sum(len(chain) for chain in chains.values())
+        times = [at for chain in chains.values() for _, at in chain.values()]
+        self._expires_at = min(times) + LIFE_SECONDS if times else _NEVER
+
+    def to_secret(self) -> SecretBytes:
+        """Return dCBOR [[header key, entries], …]; an entry is number u32, time u64 and key, 44 bytes."""
+        rows: list[Encodable] = [
+            [header_key, b"".join(_ENTRY.pack(number, at, key) for number, (key, at) in chain.items())]
+            for header_key, chain in self._chains.items()
+        ]
+        return SecretBytes(encode(rows))
+
+    @classmethod
+    def from_secret(cls, secret: SecretBytes) -> SkippedKeys:
+        """Undo to_secret. Raises Malformed."""
+        value = decode(secret.reveal(), max_size=MAX_VAULT)
+        if not isinstance(value, list):
+            raise Malformed("skipped keys: not an array")
+        chains = {}
+        for item in value:
+            row = Fields.of_row(item, "skipped keys", 2)
+            entries = row.octets(1)
+            if not entries or len(entries) % _ENTRY.size:
+                raise row.refuse(1, "is not whole entries")
+            chains[row.octets(0, 32)] = {number: (key, at) for number, at, key in _ENTRY.iter_unpack(entries)}
+        self = cls()
+        self._put(chains)
+        return self

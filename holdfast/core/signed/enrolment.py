@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The enrolment code: the one line of text by which a person's new device meets its tenant.
+
+Implements the code of ORGANISATION "Devices" (single use) and carries the root pin of ESCROW "Keys".
+Does not decide who may enrol: the server keeps only the code's hash, and its time and use.
+"""
+
+import hashlib
+import secrets
+from dataclasses import dataclass
+from typing import Final
+
+from holdfast.core.base.encoding import Encodable, Fields, b64u, decode, encode, label, unb64u
+from holdfast.core.base.errors import Malformed
+from holdfast.core.base.secret import SecretBytes
+
+PREFIX: Final = "hf1."
+SECRET_SIZE: Final = 16
+PIN_SIZE: Final = 32
+_VERSION: Final = 1
+_MAX_SIZE: Final = 512
+
+
+def code_hash(*, tenant: bytes, person: bytes, secret: SecretBytes) -> bytes:
+    """Return the 32 bytes by which the server knows a code: SHA-256 over tenant, person (16 bytes each) and secret.
+
+    The secret has 128 random bits, so a stolen hash tells nothing and needs no slow hashing.
+    """
+    return hashlib.sha256(label("enrolment-code", tenant, person, secret.reveal())).digest()
+
+
+@dataclass(frozen=True)
+class EnrolmentCode:
+    """What a code says. tenant, person: 16 bytes. secret: 16 bytes. root_pin: 32 bytes, or b"" when not known.
+
+    log_vkey is the verifier key of the tenant's log (C2SP signed-note), or "". A code without a pin leaves the
+    client to trust what it meets first, which it shows and logs (ESCROW "Keys").
+    """
+
+    tenant: bytes
+    person: bytes
+    secret: SecretBytes
+    root_pin: bytes = b""
+    log_vkey: str = ""
+
+    @classmethod
+    def new(cls, *, tenant: bytes, person: bytes, root_pin: bytes = b"", log_vkey: str = "") -> "EnrolmentCode":
+        """Make a code with a fresh secret."""
+        return cls(tenant, person, SecretBytes(secrets.token_bytes(SECRET_SIZE)), root_pin, log_vkey)
+
+    @property
+    def hash(self) -> bytes:
+        """The 32 bytes that go to the server when the code is issued."""
+        return code_hash(tenant=self.tenant, person=self.person, secret=self.secret)
+
+    def text(self) -> str:
+        """Return the line a person copies: "hf1." and base64url. It is a secret until used."""
+        fields: dict[int, Encodable] = {1: _VERSION, 2: self.tenant, 3: self.person, 4: self.secret.reveal()}
+        if self.root_pin:
+            fields[5] = self.root_pin
+        if self.log_vkey:
+            fields[6] = self.log_vkey
+        return PREFIX + b64u(encode(fields))
+
+    @classmethod
+    def parse(cls, text: str) -> "EnrolmentCode":
+        """Read a code as pasted; white space around it is forgiven. Raises Malformed for anything else."""
+        text = text.strip()
+        if not text.startswith(PREFIX):
+            raise Malformed('enrolment code: does not start with "hf1."')
+        octets = unb64u(text.removeprefix(PREFIX), max_size=_MAX_SIZE)
+        fields = Fields(decode(octets, max_size=_MAX_SIZE), "enrolment code", range(1, 5), (5, 6))
+        fields.uint(1, minimum=_VERSION, maximum=_VERSION)
+        code = cls(
+            tenant=fields.octets(2, 16),
+            person=fields.octets(3, 16),
+            secret=SecretBytes(fields.octets(4, SECRET_SIZE)),
+            root_pin=fields.octets(5, PIN_SIZE) if 5 in fields else b"",
+            log_vkey=fields.text(6, maximum=200) if 6 in fields else "",
+        )
+        if 6 in fields and not code.log_vkey:
+            raise fields.refuse(6, "is empty")
+        return code

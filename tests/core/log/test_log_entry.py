@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Log leaves and export lines: one form each, read back exactly, and everything else refused."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from holdfast.core.base.encoding import MAX_UINT, MIN_NINT, encode
+from holdfast.core.base.errors import Malformed
+from holdfast.core.log import log_export
+from holdfast.core.log.log_entry import (
+    MAX_FIELDS,
+    MAX_OCTETS,
+    MAX_SUBJECT,
+    MAX_TAG,
+    MAX_TEXT,
+    KeyLogEntry,
+    LogEntry,
+    key_log_subject,
+    log_origin,
+)
+from holdfast.core.log.log_export import ExportedEntry, Header
+
+text = st.text(st.characters(exclude_categories=["Cs"]))
+values = st.one_of(
+    st.text(st.characters(exclude_categories=["Cs"]), max_size=MAX_TEXT),
+    st.integers(MIN_NINT, MAX_UINT),
+    st.binary(max_size=MAX_OCTETS),
+)
+entries = st.builds(
+    LogEntry,
+    entry_id=st.binary(min_size=16, max_size=16),
+    tag=st.text(st.characters(exclude_categories=["Cs"]), max_size=MAX_TAG),
+    actor=st.text(st.characters(exclude_categories=["Cs"]), max_size=MAX_TAG),
+    person=st.one_of(st.just(b""), st.binary(min_size=16, max_size=16)),
+    subject=st.text(st.characters(exclude_categories=["Cs"]), max_size=MAX_SUBJECT),
+    time=st.integers(0, MAX_UINT),
+    body=st.dictionaries(st.text(st.characters(exclude_categories=["Cs"]), max_size=MAX_TAG), values, max_size=6),
+)
+key_leaves = st.builds(
+    KeyLogEntry,
+    type=st.integers(1, 6),
+    subject_hash=st.binary(min_size=32, max_size=32),
+    seq=st.integers(0, MAX_UINT),
+    statement_hash=st.binary(min_size=32, max_size=32),
+    time=st.integers(0, MAX_UINT),
+)
+PLAIN = LogEntry(bytes(16), "tenants:sign-in:accept", "device:x", b"", "subject", 1_700_000_000, {"a": 1, "b": b"x"})
+
+
+@given(entries)
+def test_leaf_is_read_back_as_the_entry_it_was_written_from(entry: LogEntry) -> None:
+    assert LogEntry.from_leaf(entry.to_leaf()) == entry
+
+
+@given(key_leaves)
+def test_key_leaf_is_read_back_as_it_was_written(leaf: KeyLogEntry) -> None:
+    assert KeyLogEntry.from_leaf(leaf.to_leaf()) == leaf
+
+
+@given(
+    st.one_of(st.binary(max_size=200), entries.map(LogEntry.to_leaf), key_leaves.map(KeyLogEntry.to_leaf)), st.data()
+)
+def test_leaf_that_reads_is_the_leaf_that_would_be_written(leaf: bytes, data: st.DataObject) -> None:
+    if leaf and data.draw(st.booleans()):
+        at = data.draw(st.integers(0, len(leaf) - 1))
+        leaf = leaf[:at] + bytes([data.draw(st.integers(0, 255))]) + leaf[at + 1 :]
+    for reader in (LogEntry, KeyLogEntry):
+        try:
+            read = reader.from_leaf(leaf)
+        except Malformed:
+            continue
+        assert read.to_leaf() == leaf
+
+
+def test_leaf_has_the_bytes_that_the_format_page_says() -> None:
+    assert PLAIN.to_leaf() == encode(
+        {
+            1: 1,
+            2: bytes(16),
+            3: "tenants:sign-in:accept",
+            4: "device:x",
+            6: "subject",
+            7: 1_700_000_000,
+            8: [["a", 1], ["b", b"x"]],
+        }
+    )
+    assert encode({5: bytes(16)})[1:] in replace(PLAIN, person=bytes(16)).to_leaf()
+    tenant, user = bytes(range(16)), bytes(range(16, 32))
+    assert key_log_subject(tenant).hex() != key_log_subject(tenant, user).hex()
+    assert log_origin("t", "audit") == "holdfast/t/audit"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"entry_id": b"short"},
+        {"person": b"short"},
+        {"tag": "t" * (MAX_TAG + 1)},
+        {"actor": "t" * (MAX_TAG + 1)},
+        {"subject": "t" * (MAX_SUBJECT + 1)},
+        {"time": -1},
+        {"time": MAX_UINT + 1},
+        {"subject": "\ud800"},
+        {"body": {str(n): n for n in range(MAX_FIELDS + 1)}},
+        {"body": {"n" * (MAX_TAG + 1): 1}},
+        {"body": {"a": True}},
+        {"body": {"a": None}},
+        {"body": {"a": 1.5}},
+        {"body": {"a": ["b"]}},
+        {"body": {"a": bytearray(b"x")}},
+        {"body": {"a": MAX_UINT + 1}},
+        {"body": {"a": "x" * (MAX_TEXT + 1)}},
+        {"body": {"a": bytes(MAX_OCTETS + 1)}},
+    ],
+)
+def test_entry_refuses_to_write_what_it_would_not_read(wrong: dict[str, Any]) -> None:
+    # Its message names the field and never shows what was in it.
+    with pytest.raises(ValueError, match=r"^((?!xxx).)*$"):
+        replace(PLAIN, **wrong).to_leaf()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {1: 2, 2: bytes(16), 3: "", 4: "", 6: "", 7: 0, 8: []},
+        {1: 1, 2: bytes(16), 3: "", 4: "", 6: "", 7: 0, 8: [["b", 1], ["a", 1]]},
+        {1: 1, 2: bytes(16), 3: "", 4: "", 6: "", 7: 0, 8: [["a", 1], ["a", 1]]},
+        {1: 1, 2: bytes(16), 3: "", 4: "", 6: "", 7: 0, 8: [["a", []]]},
+        {1: 1, 2: bytes(16), 3: "", 4: "", 6: "", 7: 0, 8: [["a"]]},
+        {1: 1, 2: bytes(16), 3: "", 4: "", 5: b"", 6: "", 7: 0, 8: []},
+        {1: 1, 2: bytes(16), 3: "", 4: "", 6: "", 7: 0, 8: [], 9: 0},
+        {1: 1, 2: bytes(16), 3: "", 4: "", 6: "", 7: 0, 8: [["a", bytes(MAX_OCTETS + 1)]]},
+    ],
+)
+def test_leaf_of_another_form_is_refused(value: Any) -> None:
+    with pytest.raises(Malformed):
+        LogEntry.from_leaf(encode(value))
+
+
+@given(
+    st.integers(0, 10**6), st.one_of(entries.map(LogEntry.to_leaf), key_leaves.map(KeyLogEntry.to_leaf), st.binary())
+)
+@example(0, b"")
+def test_export_line_is_read_back_from_its_one_form(index: int, leaf: bytes) -> None:
+    entry = ExportedEntry(index, leaf, (bytes(32), bytes(range(32))))
+    line = entry.to_line()
+    assert ExportedEntry.from_line(line) == entry
+    for other in (
+        line[:-1],
+        line[:-1] + b" \n",
+        b" " + line,
+        line.replace(b'"index":', b'"index": ', 1),
+        line.replace(b'{"index"', b'{"x":1,"index"', 1),
+        json.dumps(dict(sorted(json.loads(line).items())), separators=(",", ":")).encode() + b"\n",
+    ):
+        if other != line:
+            with pytest.raises(Malformed):
+                ExportedEntry.from_line(other)
+
+
+def test_export_line_is_refused_when_its_text_says_something_else() -> None:
+    line = ExportedEntry(0, PLAIN.to_leaf(), ()).to_line()
+    for said, forged in ((b"accept", b"refuse"), (b'"a":1', b'"a":2'), (b"2023-11-14", b"2023-11-15")):
+        assert said in line
+        with pytest.raises(Malformed):
+            ExportedEntry.from_line(line.replace(said, forged, 1))
+
+
+@given(st.one_of(st.binary(max_size=120), st.text(max_size=120).map(str.encode)))
+@example(b'{"index":0,"leaf":"\\ud800","proof":""}\n')
+@example(b'{"index":' + b"9" * 5000 + b"}\n")
+@example(b"[" * 10_000)
+@example(b'{"index":1e999,"leaf":"","proof":""}\n')
+def test_export_readers_refuse_noise_with_one_error(noise: bytes) -> None:
+    for reader in (ExportedEntry.from_line, Header.from_line, log_export.read_checkpoint_line):
+        with pytest.raises(Malformed):
+            reader(noise)
+    assert all(text.isascii() and text.isprintable() for text in ExportedEntry.claimed(noise).values())
+
+
+def test_export_line_with_a_broken_byte_still_says_which_entry_it_was() -> None:
+    line = ExportedEntry(0, PLAIN.to_leaf(), ()).to_line()
+    said = {"id": "00000000-0000-0000-0000-000000000000", "tag": "tenants:sign-in:accept"}
+    assert ExportedEntry.claimed(line.replace(b'"leaf"', b'leaf"')) == said
+    assert ExportedEntry.claimed(line.replace(b"tenants", b"\x1b[2Jnts")) == {"id": said["id"]}

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Enrolment codes read back as written, in one form only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from holdfast.core.base.encoding import Encodable, b64u, encode, unb64u
+from holdfast.core.base.errors import Malformed
+from holdfast.core.base.secret import SecretBytes
+from holdfast.core.signed.enrolment import EnrolmentCode, code_hash
+
+ID = st.binary(min_size=16, max_size=16)
+codes = st.builds(
+    EnrolmentCode,
+    tenant=ID,
+    person=ID,
+    secret=ID.map(SecretBytes),
+    root_pin=st.one_of(st.just(b""), st.binary(min_size=32, max_size=32)),
+    log_vkey=st.text(alphabet=st.characters(codec="ascii"), max_size=150),
+)
+CODE = EnrolmentCode(b"t" * 16, b"p" * 16, SecretBytes(b"s" * 16), b"r" * 32, "acme+12345678+AAAA")
+
+
+@given(codes)
+def test_parse_gives_back_what_text_wrote(code: EnrolmentCode) -> None:
+    assert EnrolmentCode.parse(f" {code.text()}\n") == code
+
+
+@given(st.text(max_size=200))
+def test_parse_refuses_text_without_failing_otherwise(text: str) -> None:
+    with pytest.raises(Malformed):
+        EnrolmentCode.parse(text)
+
+
+@given(st.binary(max_size=200))
+def test_parse_accepts_no_second_spelling(octets: bytes) -> None:
+    try:
+        code = EnrolmentCode.parse("hf1." + b64u(octets))
+    except Malformed:
+        return
+    assert code.text() == "hf1." + b64u(octets)
+
+
+BAD: dict[str, dict[int, Encodable]] = {
+    "another version": {1: 2},
+    "short tenant": {2: b"t" * 15},
+    "short secret": {4: b"s" * 15},
+    "short pin": {5: b"r" * 31},
+    "empty vkey": {6: ""},
+    "unknown field": {7: 1},
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_parse_refuses(case: str) -> None:
+    fields: dict[int, Encodable] = {1: 1, 2: b"t" * 16, 3: b"p" * 16, 4: b"s" * 16, **BAD[case]}
+    with pytest.raises(Malformed):
+        EnrolmentCode.parse("hf1." + b64u(encode(fields)))
+
+
+def test_fresh_codes_differ_and_never_show_their_secret() -> None:
+    first, second = (EnrolmentCode.new(tenant=b"t" * 16, person=b"p" * 16) for _ in range(2))
+    assert first.hash != second.hash
+    assert first.secret.reveal().hex() not in repr(first)
+
+
+def test_hash_depends_on_tenant_person_and_secret() -> None:
+    base: dict[str, Any] = {"tenant": b"t" * 16, "person": b"p" * 16, "secret": SecretBytes(b"s" * 16)}
+    changes: tuple[dict[str, Any], ...] = (
+        {},
+        {"tenant": b"u" * 16},
+        {"person": b"q" * 16},
+        {"secret": SecretBytes(b"z" * 16)},
+    )
+    assert len({code_hash(**(base | change)) for change in changes}) == 4
+
+
+def test_code_has_the_length_a_person_can_paste() -> None:
+    assert len(unb64u(CODE.text().removeprefix("hf1."))) < 160
