@@ -30,8 +30,8 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from bench.ratchet_libraries import DoubleRatchetPair, VodozemacPair
 from bench.world import report, row
-from holdfast.client.profile import Head
-from holdfast.client.store import SqliteStore
+from holdfast.client.profile.head import Head
+from holdfast.client.profile.store import SqliteStore
 from holdfast.core.base.padding import pad
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.crypto.suites import Suite

@@ -21,7 +21,7 @@ from audit import sequencer
 from config.env import ENV
 from config.hsm import hsm_config
 from escrow import services as escrow
-from holdfast.client import officer_keys as officers
+from holdfast.client.officers import officer_keys as officers
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.crypto.keys import KeyKind, PublicKey
 from holdfast.core.identity import trust

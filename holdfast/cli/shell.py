@@ -23,9 +23,9 @@ from rich.markup import escape
 
 from holdfast.cli.asking import ask_secret, secret_descriptor, secret_file
 from holdfast.cli.progress import Working
-from holdfast.client import account as accounts
-from holdfast.client.account import Account
 from holdfast.client.errors import ClientError, ConsentNeeded, Problem
+from holdfast.client.profile import account as accounts
+from holdfast.client.profile.account import Account
 from holdfast.core.base.secret import SecretBytes
 
 

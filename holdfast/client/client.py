@@ -18,18 +18,21 @@ from types import TracebackType
 from typing import Final
 from uuid import UUID
 
-from holdfast.client import account as accounts
-from holdfast.client import contacts, device, letters, maintenance, messages, prekeys, rotation, standing
-from holdfast.client.account import Account
-from holdfast.client.device import Enrolment
+from holdfast.client import maintenance, standing
 from holdfast.client.errors import ProfileError
 from holdfast.client.facets import Archive, Backup, Contacts, Devices, Escrow, Recover, Secret, secret
-from holdfast.client.letters import Notice
+from holdfast.client.identity import contacts, device
+from holdfast.client.identity.device import Enrolment
 from holdfast.client.maintenance import Done
-from holdfast.client.messages import Received, Report, Sent
-from holdfast.client.rotation_record import Progress
-from holdfast.client.store import PROFILE_FILE
-from holdfast.client.transport import check_server
+from holdfast.client.messages import letters, messages, prekeys
+from holdfast.client.messages.letters import Notice
+from holdfast.client.messages.messages import Received, Report, Sent
+from holdfast.client.profile import account as accounts
+from holdfast.client.profile.account import Account
+from holdfast.client.profile.store import PROFILE_FILE
+from holdfast.client.rotation import rotation
+from holdfast.client.rotation.rotation_record import Progress
+from holdfast.client.server.transport import check_server
 from holdfast.core.crypto.suites import DEFAULT_SUITE, Suite
 from holdfast.core.identity.entries import Reason
 from holdfast.core.messages.content import LargeReference

@@ -97,3 +97,10 @@ class WrongWords(ClientError):
 
 class NotYet(ClientError):
     """The thing is under way and not due: officers are still to answer, or the delay runs."""
+
+
+def damaged(error: object) -> ProfileError:
+    """Return the refusal of a profile file that does not read or open."""
+    return ProfileError(
+        f"The profile is damaged ({error}).", way_out="Restore it from a backup, or recover the account."
+    )

@@ -13,29 +13,20 @@ from pathlib import Path
 from typing import TypeAlias, overload
 from uuid import UUID
 
-from holdfast.client import (
-    archive,
-    contacts,
-    device,
-    doors,
-    escrow,
-    export,
-    letters,
-    pairing,
-    prekeys,
-    recover,
-    share_requests,
-    trusted,
-)
-from holdfast.client.account import Account
-from holdfast.client.archive import Advance, FileDone
-from holdfast.client.contacts import KnownContact
-from holdfast.client.device import ListedDevice
-from holdfast.client.doors import Door
-from holdfast.client.pairing import Joined
-from holdfast.client.recover import Opened, Recovered
-from holdfast.client.share_requests import Asked, OpenRequest, Pending
-from holdfast.client.trusted import HeldShare, TrustedSet
+from holdfast.client.escrow import archive, escrow
+from holdfast.client.escrow.archive import Advance, FileDone
+from holdfast.client.identity import contacts, device
+from holdfast.client.identity.contacts import KnownContact
+from holdfast.client.identity.device import ListedDevice
+from holdfast.client.messages import letters, prekeys
+from holdfast.client.profile.account import Account
+from holdfast.client.recovery import by_door
+from holdfast.client.recovery.by_door import Opened, Recovered
+from holdfast.client.vault import doors, export, pairing, share_requests, trusted
+from holdfast.client.vault.doors import Door
+from holdfast.client.vault.pairing import Joined
+from holdfast.client.vault.share_requests import Asked, OpenRequest, Pending
+from holdfast.client.vault.trusted import HeldShare, TrustedSet
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.crypto.phrase import AmbiguousLanguage, Language, Phrase
 from holdfast.core.identity.chain import ChainState
@@ -77,7 +68,7 @@ class Devices(_Facet):
     def approve(self, pending: UUID, words: Sequence[str]) -> UUID:
         """Bring another device in by the 8 words that it shows; returns it. Raises WrongWords.
 
-        The new device then calls `recover.by_device`. The words are read on its own screen, never from a message.
+        The new device then calls `by_door.by_device`. The words are read on its own screen, never from a message.
         """
         with self._use() as account:
             return pairing.approve(account, pending, words=tuple(words))
@@ -234,7 +225,7 @@ class Recover(_Facet):
     def by_password(self, password: Secret) -> Opened:
         """Open the vault by its password. Raises WrongPassword."""
         with self._use() as account:
-            return recover.by_password(account, secret(password))
+            return by_door.by_password(account, secret(password))
 
     def by_phrase(
         self, words: Phrase | str, *, passphrase: Secret | None = None, without_vault: bool = False
@@ -245,7 +236,7 @@ class Recover(_Facet):
         """
         with self._use() as account:
             phrase = words if isinstance(words, Phrase) else _phrase(words)
-            return recover.by_phrase(account, phrase, passphrase=secret(passphrase), without_vault=without_vault)
+            return by_door.by_phrase(account, phrase, passphrase=secret(passphrase), without_vault=without_vault)
 
     def ask_contacts(self) -> OpenRequest:
         """Ask the trusted contacts; the code in what is returned is read to each of them by voice."""
@@ -260,12 +251,12 @@ class Recover(_Facet):
     def by_contacts(self, *, wait_seconds: int = 0) -> Opened:
         """Open the vault by the shares that contacts gave. Raises NotYet while too few have, or the delay runs."""
         with self._use() as account:
-            return recover.by_contacts(account, wait_seconds=wait_seconds)
+            return by_door.by_contacts(account, wait_seconds=wait_seconds)
 
     def by_export(self, data: bytes, password: Secret, *, without_vault: bool = False) -> Opened:
         """Open the vault by an export file and its password. Raises WrongPassword."""
         with self._use() as account:
-            return recover.by_export(account, data, password=secret(password), without_vault=without_vault)
+            return by_door.by_export(account, data, password=secret(password), without_vault=without_vault)
 
     def finish(self, *, lost: Sequence[UUID] = ()) -> Recovered:
         """Bring this device into the account, revoke the lost ones, and replace every key. Resumable.
@@ -273,7 +264,7 @@ class Recover(_Facet):
         `Opened.devices` are those to ask the person about. Raises ProfileError before a door was opened.
         """
         with self._use() as account:
-            done = recover.finish(account, lost=lost)
+            done = by_door.finish(account, lost=lost)
             prekeys.publish(account)
             return done
 

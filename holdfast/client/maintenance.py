@@ -12,27 +12,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from holdfast.client import (
-    archive,
-    chains,
-    doors,
-    escrow,
-    key_log,
-    letters,
-    messages,
-    pairing,
-    prekeys,
-    rotation,
-    sessions,
-    standing,
-    tenant,
-    trusted,
-    vault,
-    vault_contents,
-)
-from holdfast.client.account import Account
+from holdfast.client import standing
 from holdfast.client.errors import ClientError, ConsentNeeded, Unreachable
+from holdfast.client.escrow import archive, escrow
+from holdfast.client.identity import chains, key_log, tenant
+from holdfast.client.messages import letters, messages, prekeys
+from holdfast.client.profile.account import Account
+from holdfast.client.rotation import rotation
+from holdfast.client.sessions import sessions
 from holdfast.client.standing import Done, Outcome, done, needs_you
+from holdfast.client.vault import doors, pairing, trusted, vault, vault_contents
 from holdfast.core.base.errors import HoldfastError
 
 # Devices and the server may live for years: letters and notices nobody asked for are not kept for ever.

@@ -14,8 +14,12 @@ from enum import StrEnum
 from typing import Final
 from uuid import UUID
 
-from holdfast.client import doors, evidence, key_log, letters, messages, officer, recover, share_requests
-from holdfast.client.account import Account
+from holdfast.client.identity import evidence, key_log
+from holdfast.client.messages import letters, messages
+from holdfast.client.officers import officer
+from holdfast.client.profile.account import Account
+from holdfast.client.recovery import by_door
+from holdfast.client.vault import doors, share_requests
 
 _CASE_OVER: Final = frozenset({"closed", "denied", "vetoed", "expired", "cancelled"})
 _CASE_OPENED: Final = frozenset({"released", "collected", "rotated", "sealed"})
@@ -68,7 +72,7 @@ def needs_you(item: str, said: str, way_out: str) -> Done:
 
 def of_pending(account: Account) -> Iterator[Done]:
     """Say what a device needs that is not part of its account yet, or has not finished coming back to it."""
-    if recover.is_unfinished(account):
+    if by_door.is_unfinished(account):
         yield needs_you(
             "this device",
             "A recovery of your account on this device is not finished.",

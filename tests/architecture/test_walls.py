@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -200,7 +201,33 @@ def test_only_accept_escrow_key_stores_an_escrow_key() -> None:
         if isinstance(function, ast.FunctionDef)
         if any(_writes(node, "escrow_keys") for node in ast.walk(function))
     }
-    assert writers == {("holdfast/client/tenant.py", "accept_escrow_key"), ("holdfast/client/state.py", "from_value")}
+    assert writers == {
+        ("holdfast/client/identity/tenant.py", "accept_escrow_key"),
+        ("holdfast/client/profile/state.py", "from_value"),
+    }
+
+
+# Inside a room for good: how its rows lie on the disk is nobody else's business.
+NEVER_A_DOOR = re.compile(r"\w+_(rows|file|words)|head|verified")
+
+
+def test_rooms_of_the_client_are_entered_by_their_doors() -> None:
+    """A room's `__init__` names in `__all__` the modules that others import; each is needed, and no other is."""
+    rooms = {path.parent.name: path for path in (PROJECT / "holdfast/client").glob("*/__init__.py")}
+    doors = {
+        room: set(ast.literal_eval(node.value))
+        for room, path in rooms.items()
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
+    }
+    entered: dict[str, set[str]] = {room: set() for room in rooms}
+    for name, tree in sources("holdfast"):
+        for one in imported(tree):
+            parts = one.split(".")
+            if parts[:2] == ["holdfast", "client"] and parts[2] in rooms and f"client/{parts[2]}/" not in name:
+                entered[parts[2]].add(parts[3])
+    assert entered == doors
+    assert [f"{room}.{one}" for room, door in doors.items() for one in door if NEVER_A_DOOR.fullmatch(one)] == []
 
 
 def test_only_the_transport_speaks_http() -> None:
@@ -211,9 +238,9 @@ def test_only_the_transport_speaks_http() -> None:
         for one in imported(tree)
         if one.startswith(("httpx", "http.", "urllib.", "socket", "ssl", "requests", "aiohttp", "ftplib", "asyncio"))
     }
-    assert speakers <= {"holdfast/client/transport.py", "holdfast/client/account.py"}
+    assert speakers <= {"holdfast/client/server/transport.py", "holdfast/client/profile/account.py"}
     # The account hands on a transport that tests bring, and makes nothing of the library itself.
-    account = ast.parse((PROJECT / "holdfast/client/account.py").read_text())
+    account = ast.parse((PROJECT / "holdfast/client/profile/account.py").read_text())
     names = {ast.unparse(node) for node in ast.walk(account) if isinstance(node, ast.Attribute)}
     assert {one for one in names if one.startswith("httpx2.")} == {"httpx2.BaseTransport"}
 

@@ -14,7 +14,7 @@ from django.test import Client
 
 from audit import sequencer, services
 from audit.models import Checkpoint, Entry
-from holdfast.client.auditor import Verdict, verify_export
+from holdfast.client.auditor.auditor import Verdict, verify_export
 from holdfast.core.base.encoding import unb64u
 from holdfast.core.log import checkpoint as notes
 from holdfast.core.log import merkle

@@ -19,7 +19,7 @@ from django.test.utils import CaptureQueriesContext
 from audit import access, sequencer, services, tasks
 from audit.errors import LogBroken, NoCheckpoint
 from audit.models import Checkpoint, Entry, LogHead, Tile
-from holdfast.client.auditor import Verdict, verify_export
+from holdfast.client.auditor.auditor import Verdict, verify_export
 from holdfast.core.log import checkpoint as notes
 from holdfast.core.log import merkle, tiles
 from hsm import registry

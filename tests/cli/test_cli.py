@@ -23,9 +23,10 @@ from typer.core import TyperGroup
 from holdfast.cli.app import app
 from holdfast.cli.exits import MEANINGS, Exit, exit_for
 from holdfast.cli.page import hoisted
-from holdfast.client import errors, officer_keys
-from holdfast.client.messages import Received
-from holdfast.client.store import MemoryStore
+from holdfast.client import errors
+from holdfast.client.messages.messages import Received
+from holdfast.client.officers import officer_keys
+from holdfast.client.profile.store import MemoryStore
 from holdfast.core.base.errors import Malformed
 from holdfast.core.base.secret import SecretBytes
 from tests.journeys.terminal import Terminal

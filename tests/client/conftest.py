@@ -10,14 +10,18 @@ from uuid import UUID
 
 import pytest
 
-from holdfast.client import account as accounts
-from holdfast.client import archive, chains, device, escrow, officer, prekeys, recovery
-from holdfast.client.account import Account
-from holdfast.client.officer import CaseView
-from holdfast.client.recovery import Opened
-from holdfast.client.state import OfficerKeys, State
-from holdfast.client.store import MemoryStore
-from holdfast.client.transport import Clock
+from holdfast.client.escrow import archive, escrow
+from holdfast.client.identity import chains, device
+from holdfast.client.messages import prekeys
+from holdfast.client.officers import officer
+from holdfast.client.officers.officer import CaseView
+from holdfast.client.profile import account as accounts
+from holdfast.client.profile.account import Account
+from holdfast.client.profile.state import OfficerKeys, State
+from holdfast.client.profile.store import MemoryStore
+from holdfast.client.recovery import by_case
+from holdfast.client.recovery.by_case import Opened
+from holdfast.client.server.transport import Clock
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.crypto.suites import DEFAULT_SUITE, Suite
 from holdfast.core.vault.password_door import Argon2Cost
@@ -74,7 +78,7 @@ class World:
     def case(self) -> tuple[Account, Opened]:
         """Return alice's new device with a case open."""
         tablet = self.enrolled(ALICE)
-        opened = recovery.open_case(tablet, reason="lost both", purpose="recovery", subject=ALICE)
+        opened = by_case.open_case(tablet, reason="lost both", purpose="recovery", subject=ALICE)
         return tablet, opened
 
     def seen(self, index: int, case_id: UUID) -> tuple[Account, CaseView]:

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 import httpx2
 
-from holdfast.client import account as accounts
-from holdfast.client.account import Account
-from holdfast.client.store import MemoryStore
-from holdfast.client.transport import Clock
+from holdfast.client.profile import account as accounts
+from holdfast.client.profile.account import Account
+from holdfast.client.profile.store import MemoryStore
+from holdfast.client.server.transport import Clock
 from holdfast.core.base.secret import SecretBytes
 from tests.client.conftest import World
 from tests.client.lying_server import URL

@@ -9,13 +9,13 @@ from uuid import uuid4
 
 import pytest
 
-from holdfast.client import messages
-from holdfast.client.account import Account
 from holdfast.client.errors import ClientError
-from holdfast.client.messages import Report, ReportKind
+from holdfast.client.messages import messages
+from holdfast.client.messages.messages import Report, ReportKind
+from holdfast.client.profile.account import Account
 from tests.client.conftest import World
 from tests.client.lying_server import text
-from tests.client.test_sessions import box
+from tests.client.sessions.test_sessions import box
 
 Lie = Callable[[dict[str, Any]], dict[str, Any]]
 

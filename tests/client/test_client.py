@@ -10,9 +10,14 @@ from uuid import UUID
 import httpx2
 import pytest
 
-from holdfast.client import archive, bundles, chains, contacts, device, doors, escrow, officer, prekeys, recovery
 from holdfast.client.errors import ConsentNeeded, NotYet, Problem, ProfileError, TrustRefused, Unreachable
-from holdfast.client.transport import Clock
+from holdfast.client.escrow import archive, escrow
+from holdfast.client.identity import chains, contacts, device
+from holdfast.client.messages import bundles, prekeys
+from holdfast.client.officers import officer
+from holdfast.client.recovery import by_case
+from holdfast.client.server.transport import Clock
+from holdfast.client.vault import doors
 from holdfast.core.base.encoding import b64u
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.identity.policy import DepositRule
@@ -216,9 +221,9 @@ def test_archive_key_comes_back_through_two_officers(world: World, tmp_path: Pat
     tablet, opened = world.case()
     world.approve(1, opened)
     with pytest.raises(NotYet):
-        recovery.collect(tablet)
+        by_case.collect(tablet)
     world.approve(3, opened)
-    done = recovery.collect(tablet)
+    done = by_case.collect(tablet)
     assert (done.generations, done.blamed) == ([1], [])
     archive.decrypt_file(tablet, tmp_path / "letter.holdfast", tmp_path / "back")
     assert (tmp_path / "back").read_bytes() == (tmp_path / "letter").read_bytes()
@@ -229,11 +234,11 @@ def test_released_key_is_marked_exposed_and_protects_nothing_new(world: World, t
     tablet, opened = world.case()
     world.approve(1, opened)
     world.approve(2, opened)
-    done = recovery.collect(tablet)
+    done = by_case.collect(tablet)
     for index in (1, 2):
         account, view = world.seen(index, opened.case_id)
         officer.attest(account, view, officer.proposal(account, view), heard=two_of(done.words))
-    finished = recovery.finish(tablet, password=PASSWORD)
+    finished = by_case.finish(tablet, password=PASSWORD)
     assert finished.generation == 2
     assert [one.is_exposed for one in tablet.state.generations] == [True, False]
     assert tablet.state.case is None
@@ -247,10 +252,10 @@ def test_finish_waits_for_the_officers_and_says_how_many(world: World, tmp_path:
     tablet, opened = world.case()
     world.approve(1, opened)
     world.approve(2, opened)
-    recovery.collect(tablet)
+    by_case.collect(tablet)
     started = time.monotonic()
     with pytest.raises(NotYet, match="0 of 2"):
-        recovery.finish(tablet, password=PASSWORD, wait_seconds=2)
+        by_case.finish(tablet, password=PASSWORD, wait_seconds=2)
     assert time.monotonic() - started < 4
     assert tablet.state.case is not None
 
@@ -259,14 +264,14 @@ def test_case_is_not_opened_twice_by_one_device(world: World, tmp_path: Path) ->
     world.depositor(tmp_path)
     tablet, _opened = world.case()
     with pytest.raises(ProfileError, match="already"):
-        recovery.open_case(tablet, reason="again", purpose="recovery", subject=ALICE)
+        by_case.open_case(tablet, reason="again", purpose="recovery", subject=ALICE)
 
 
 def test_refused_case_leaves_no_keys_behind(world: World, tmp_path: Path) -> None:
     world.depositor(tmp_path)
     tablet = world.enrolled(ALICE)
     with pytest.raises(ProfileError, match="purpose"):
-        recovery.open_case(tablet, reason="x", purpose="curiosity", subject=ALICE)
+        by_case.open_case(tablet, reason="x", purpose="curiosity", subject=ALICE)
     honest = world.server._answer
 
     def refuse(request: httpx2.Request) -> httpx2.Response:
@@ -276,7 +281,7 @@ def test_refused_case_leaves_no_keys_behind(world: World, tmp_path: Path) -> Non
 
     tablet.connect(transport=httpx2.MockTransport(refuse), clock=Clock(lambda: NOW))
     with pytest.raises(Problem, match="Too few"):
-        recovery.open_case(tablet, reason="x", purpose="recovery", subject=ALICE)
+        by_case.open_case(tablet, reason="x", purpose="recovery", subject=ALICE)
     assert tablet.state.case is None
 
 
@@ -293,8 +298,8 @@ def test_case_keys_are_kept_before_the_case_is_sent(world: World, tmp_path: Path
     tablet.connect(transport=httpx2.MockTransport(lose), clock=Clock(lambda: NOW))
     tablet.api._sleep = lambda _seconds: None
     with pytest.raises(Unreachable):
-        recovery.open_case(tablet, reason="x", purpose="recovery", subject=ALICE)
+        by_case.open_case(tablet, reason="x", purpose="recovery", subject=ALICE)
     assert tablet.state.case is not None
     tablet.connect(transport=world.server.transport(), clock=Clock(lambda: NOW))
-    assert recovery.status(tablet).state == "requested"
+    assert by_case.status(tablet).state == "requested"
     assert text(tablet.state.case.case_id) in world.server.cases

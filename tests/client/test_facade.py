@@ -14,10 +14,10 @@ from uuid import UUID
 import pytest
 
 from holdfast import Client
-from holdfast.client import account as accounts
-from holdfast.client.account import Account
 from holdfast.client.errors import ProfileError
 from holdfast.client.facets import secret
+from holdfast.client.profile import account as accounts
+from holdfast.client.profile.account import Account
 from holdfast.core.base.secret import SecretBytes
 from tests.client.conftest import ALICE, BOB, CHEAP, World
 from tests.client.lying_server import TENANT, URL

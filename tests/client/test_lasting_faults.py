@@ -8,17 +8,21 @@ from typing import Any
 
 import pytest
 
-from holdfast.client import answers, chains, letters, messages, pairing, prekeys, rotation, trusted, vault
-from holdfast.client.account import Account
 from holdfast.client.errors import AnswerRefused, Unreachable
+from holdfast.client.identity import chains
 from holdfast.client.maintenance import Outcome, maintain
-from holdfast.client.outbox import OUTBOX
-from holdfast.client.reports import ReportKind
-from holdfast.client.state import Contact
+from holdfast.client.messages import letters, messages, prekeys
+from holdfast.client.messages.outbox import OUTBOX
+from holdfast.client.messages.reports import ReportKind
+from holdfast.client.profile.account import Account
+from holdfast.client.profile.state import Contact
+from holdfast.client.rotation import rotation
+from holdfast.client.server import answers
+from holdfast.client.vault import pairing, trusted, vault
 from holdfast.core.base.encoding import Encodable, b64u, label, unb64u
 from holdfast.core.identity.entries import Entry, Reason
 from tests.client.conftest import ALICE, BOB, MALLORY, World
-from tests.client.test_rotation import reopened, with_vault
+from tests.client.rotation.test_rotation import reopened, with_vault
 
 DAY = 86_400
 

@@ -9,27 +9,17 @@ from typing import Any
 
 import pytest
 
-from holdfast.client import (
-    archive,
-    bundles,
-    device,
-    doors,
-    escrow,
-    letters,
-    maintenance,
-    messages,
-    pairing,
-    prekey_rows,
-    prekeys,
-    recovery,
-    rotation,
-    sessions,
-    standing,
-    vault,
-)
-from holdfast.client.account import Account
+from holdfast.client import maintenance, standing
 from holdfast.client.errors import Unreachable
+from holdfast.client.escrow import archive, escrow
+from holdfast.client.identity import device
 from holdfast.client.maintenance import Done, Outcome, maintain
+from holdfast.client.messages import bundles, letters, messages, prekey_rows, prekeys
+from holdfast.client.profile.account import Account
+from holdfast.client.recovery import by_case
+from holdfast.client.rotation import rotation
+from holdfast.client.sessions import sessions
+from holdfast.client.vault import doors, pairing, vault
 from holdfast.core.identity.entries import Reason
 from holdfast.core.identity.policy import DepositRule
 from tests.client import cuts
@@ -320,7 +310,7 @@ def test_case_about_the_person_is_told(world: World, tmp_path: Path) -> None:
     prekeys.publish(alice)
     assert needs(maintain(alice), "Officers are asked") == []
     tablet = world.enrolled(ALICE)
-    opened = recovery.open_case(tablet, reason="lost both", purpose="recovery", subject=ALICE)
+    opened = by_case.open_case(tablet, reason="lost both", purpose="recovery", subject=ALICE)
     (told,) = needs(maintain(alice), "Officers are asked")
     assert str(opened.case_id) in told.said
 

@@ -15,20 +15,6 @@ from typing import Any
 
 import pytest
 
-from holdfast.client import (
-    bundles,
-    chains,
-    contacts,
-    device,
-    doors,
-    escrow,
-    officer,
-    prekey_rows,
-    prekeys,
-    recovery,
-    tenant,
-    vault,
-)
 from holdfast.client.errors import (
     ConsentNeeded,
     PeerChanged,
@@ -36,6 +22,12 @@ from holdfast.client.errors import (
     TrustRefused,
     WrongWords,
 )
+from holdfast.client.escrow import escrow
+from holdfast.client.identity import chains, contacts, device, tenant
+from holdfast.client.messages import bundles, prekey_rows, prekeys
+from holdfast.client.officers import officer
+from holdfast.client.recovery import by_case
+from holdfast.client.vault import doors, vault
 from holdfast.core.base.encoding import Encodable, b64u, decode, encode, unb64u
 from holdfast.core.crypto.keys import RecipientRsaKey, SealingKey, SigningKey
 from holdfast.core.identity.cases import Approval, Case
@@ -432,7 +424,7 @@ def test_expired_signed_pre_key_is_refused(world: World) -> None:
 
 
 def _late(days: int) -> Any:
-    from holdfast.client.transport import Clock
+    from holdfast.client.server.transport import Clock
     from tests.client.lying_server import NOW
 
     return Clock(lambda: NOW + days * 86_400)
@@ -471,7 +463,7 @@ def test_recovery_refuses_a_deposit_of_somebody_else(world: World, tmp_path: Pat
     world.depositor(tmp_path)
     mallory = world.enrolled(MALLORY)
     escrow.consent(mallory)
-    from holdfast.client import archive
+    from holdfast.client.escrow import archive
 
     archive.new_generation(mallory)
     escrow.deposit_missing(mallory)
@@ -504,7 +496,7 @@ def test_officer_hears_that_a_forged_recipient_device_has_other_words(world: Wor
     # The server makes a whole device in alice's name, and a case signed by it: everything verifies but the words.
     rogue = world.profile(ALICE)
     device.enrol(rogue, world.server.code(ALICE), name="tablet")
-    forged = recovery.open_case(rogue, reason="lost both", purpose="recovery", subject=ALICE)
+    forged = by_case.open_case(rogue, reason="lost both", purpose="recovery", subject=ALICE)
     account, view = world.seen(1, forged.case_id)
     with pytest.raises(WrongWords):
         officer.approve(account, view, heard=two_of(opened.words), identity_check="I know her voice")
@@ -523,7 +515,7 @@ def test_approval_needs_two_right_words(world: World, tmp_path: Path, heard: dic
 def test_officer_refuses_a_deposit_swapped_under_the_case(world: World, tmp_path: Path) -> None:
     alice = world.depositor(tmp_path)
     _tablet, opened = world.case()
-    from holdfast.client import archive
+    from holdfast.client.escrow import archive
 
     archive.new_generation(alice)
     escrow.deposit_missing(alice)
@@ -539,11 +531,11 @@ def test_officer_who_is_the_requester_may_not_approve(world: World, tmp_path: Pa
     carol = world.server.tenant.officers[0]
     account = world.enrolled(carol.person, carol)
     escrow.consent(account)
-    from holdfast.client import archive
+    from holdfast.client.escrow import archive
 
     archive.new_generation(account)
     escrow.deposit_missing(account)
-    opened = recovery.open_case(account, reason="mine", purpose="recovery", subject=carol.person)
+    opened = by_case.open_case(account, reason="mine", purpose="recovery", subject=carol.person)
     view = officer.see(account, opened.case_id)
     assert view.obstacle
     with pytest.raises(ProfileError, match="may not approve"):
@@ -577,10 +569,10 @@ def test_wrong_share_is_laid_to_its_officer(world: World, tmp_path: Path) -> Non
 
     world.server.lies[f"GET cases/{opened.case_id}/release"] = spoil
     with pytest.raises(TrustRefused, match="wrong: 2"):
-        recovery.collect(tablet)
+        by_case.collect(tablet)
     assert tablet.state.generations == []
     world.server.lies.clear()
-    assert recovery.collect(tablet).generations == [1]
+    assert by_case.collect(tablet).generations == [1]
 
 
 def test_wrong_share_among_enough_right_ones_is_blamed_and_does_no_harm(world: World, tmp_path: Path) -> None:
@@ -591,7 +583,7 @@ def test_wrong_share_among_enough_right_ones_is_blamed_and_does_no_harm(world: W
         return {**answer, "shares": [[name, 3, b64u(bytes(1168))], *answer["shares"]]}
 
     world.server.lies[f"GET cases/{opened.case_id}/release"] = add_junk
-    done = recovery.collect(tablet)
+    done = by_case.collect(tablet)
     assert (done.generations, [index for _, index in done.blamed]) == ([1], [3])
 
 
@@ -600,7 +592,7 @@ def test_release_that_leaves_a_part_out_opens_nothing(world: World, tmp_path: Pa
     tablet, opened = released(world, tmp_path)
     world.server.lies[f"GET cases/{opened.case_id}/release"] = lambda answer: {**answer, part: []}
     with pytest.raises(TrustRefused):
-        recovery.collect(tablet)
+        by_case.collect(tablet)
     assert tablet.state.generations == []
 
 
@@ -613,7 +605,7 @@ def test_release_with_another_half_opens_nothing(world: World, tmp_path: Path) -
 
     world.server.lies[f"GET cases/{opened.case_id}/release"] = swap
     with pytest.raises(TrustRefused):
-        recovery.collect(tablet)
+        by_case.collect(tablet)
 
 
 # Re-genesis
@@ -621,11 +613,11 @@ def test_release_with_another_half_opens_nothing(world: World, tmp_path: Path) -
 
 def begun_again(world: World, tmp_path: Path) -> Any:
     tablet, opened = released(world, tmp_path)
-    done = recovery.collect(tablet)
+    done = by_case.collect(tablet)
     for index in (1, 2):
         account, view = world.seen(index, opened.case_id)
         officer.attest(account, view, officer.proposal(account, view), heard=two_of(done.words))
-    recovery.finish(tablet, password=PASSWORD)
+    by_case.finish(tablet, password=PASSWORD)
     return tablet, done
 
 
@@ -636,18 +628,18 @@ def test_peer_who_began_again_is_another_person_until_a_human_confirms(world: Wo
     before = contacts.identity_words(alice.chain)
     world.server.chains[text(ALICE)] = world.server.chains[text(ALICE)][:2]
     escrow.consent(alice)
-    from holdfast.client import archive
+    from holdfast.client.escrow import archive
 
     archive.new_generation(alice)
     escrow.deposit_missing(alice)
     tablet, opened = world.case()
     for index in (1, 2):
         world.approve(index, opened)
-    done = recovery.collect(tablet)
+    done = by_case.collect(tablet)
     for index in (1, 2):
         account, view = world.seen(index, opened.case_id)
         officer.attest(account, view, officer.proposal(account, view), heard=two_of(done.words))
-    recovery.finish(tablet, password=PASSWORD)
+    by_case.finish(tablet, password=PASSWORD)
     prekeys.publish(tablet)
     for _ in range(2):
         with pytest.raises(PeerChanged):
@@ -662,7 +654,7 @@ def test_peer_who_began_again_is_another_person_until_a_human_confirms(world: Wo
 
 def test_officer_refuses_to_attest_a_key_that_the_person_did_not_read_out(world: World, tmp_path: Path) -> None:
     tablet, opened = released(world, tmp_path)
-    done = recovery.collect(tablet)
+    done = by_case.collect(tablet)
     rogue = {"identity_key": b64u(SigningKey.generate().public.encoded)}
     world.server.lies[f"GET cases/{opened.case_id}"] = lambda answer: {
         **answer,

@@ -26,12 +26,12 @@ from uuid import UUID
 from rich.console import Console
 from rich.markup import escape
 
-from holdfast.client import account as accounts
-from holdfast.client import officer, officer_keys
-from holdfast.client.account import Account
 from holdfast.client.errors import Problem
-from holdfast.client.private_files import write_private
-from holdfast.client.store import PROFILE_FILE
+from holdfast.client.officers import officer, officer_keys
+from holdfast.client.profile import account as accounts
+from holdfast.client.profile.account import Account
+from holdfast.client.profile.private_files import write_private
+from holdfast.client.profile.store import PROFILE_FILE
 from holdfast.core.base.encoding import b64u
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.escrow import approvals

@@ -12,10 +12,11 @@ import os
 import sys
 from pathlib import Path
 
-from holdfast.client import account as accounts
-from holdfast.client import messages, pairing
-from holdfast.client.account import Account
 from holdfast.client.errors import NotYet
+from holdfast.client.messages import messages
+from holdfast.client.profile import account as accounts
+from holdfast.client.profile.account import Account
+from holdfast.client.vault import pairing
 from holdfast.core.base.secret import SecretBytes
 from tests.fixtures.server import wait_for
 

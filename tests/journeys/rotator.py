@@ -9,8 +9,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from holdfast.client import account as accounts
-from holdfast.client import rotation
+from holdfast.client.profile import account as accounts
+from holdfast.client.rotation import rotation
 from holdfast.core.identity.entries import Reason
 from tests.journeys.messenger import PASSPHRASE
 

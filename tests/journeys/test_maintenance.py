@@ -8,11 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from holdfast.client import account as accounts
-from holdfast.client import device, doors, escrow, key_log, maintenance, messages, prekey_rows, standing, vault
-from holdfast.client.account import Account
-from holdfast.client.key_log import Anchor
+from holdfast.client import maintenance, standing
+from holdfast.client.escrow import escrow
+from holdfast.client.identity import device, key_log
+from holdfast.client.identity.key_log import Anchor
 from holdfast.client.maintenance import Done, Outcome, maintain
+from holdfast.client.messages import messages, prekey_rows
+from holdfast.client.profile import account as accounts
+from holdfast.client.profile.account import Account
+from holdfast.client.vault import doors, vault
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.signed.enrolment import EnrolmentCode
 from holdfast.core.vault.password_door import Argon2Cost

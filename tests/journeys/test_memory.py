@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from holdfast.client import escrow
+from holdfast.client.escrow import escrow
 from holdfast.core.base.encoding import b64u, label
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.crypto import wrapping

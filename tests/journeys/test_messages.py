@@ -16,8 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from holdfast.client import account as accounts
-from holdfast.client import device, messages, prekeys
+from holdfast.client.identity import device
+from holdfast.client.messages import messages, prekeys
+from holdfast.client.profile import account as accounts
 from holdfast.core.signed.enrolment import EnrolmentCode
 from holdfast.core.vault.password_door import Argon2Cost
 from tests.fixtures.server import PROJECT, Installation

@@ -12,25 +12,15 @@ from uuid import UUID
 
 import pytest
 
-from holdfast.client import (
-    archive,
-    contacts,
-    device,
-    doors,
-    export,
-    letters,
-    messages,
-    pairing,
-    prekeys,
-    recover,
-    share_requests,
-    trusted,
-    vault,
-)
-from holdfast.client.account import Account
 from holdfast.client.errors import NotYet, Problem, ProfileError, TrustRefused
-from holdfast.client.state import State
-from holdfast.client.store import MemoryStore
+from holdfast.client.escrow import archive
+from holdfast.client.identity import contacts, device
+from holdfast.client.messages import letters, messages, prekeys
+from holdfast.client.profile.account import Account
+from holdfast.client.profile.state import State
+from holdfast.client.profile.store import MemoryStore
+from holdfast.client.recovery import by_door
+from holdfast.client.vault import doors, export, pairing, share_requests, trusted, vault
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.crypto.phrase import Phrase
 from holdfast.core.identity.chain import ChainState
@@ -140,18 +130,18 @@ def test_password_recovers_the_account_after_a_lost_laptop(house: House) -> None
     before = vault.chain_of(alice)
     tablet = house.another(alice, "tablet")
     with pytest.raises(doors.WrongPassword):
-        recover.by_password(tablet, SecretBytes(b"another password"))
-    opened = recover.by_password(tablet, PASSWORD)
+        by_door.by_password(tablet, SecretBytes(b"another password"))
+    opened = by_door.by_password(tablet, PASSWORD)
     assert [one.name for one in opened.devices] == ["alice's laptop"]
     letters.fetch(alice)
     heard = [one for one in letters.notices(alice) if one.event == "door-read"]
     assert {one.said["device_id"] for one in heard} == {tablet.device_text}
-    done = recover.finish(tablet, lost=lost(alice))
+    done = by_door.finish(tablet, lost=lost(alice))
     require_recovered(tablet, alice, bob, before)
     assert {one.kind for one in done.needs} == {doors.PASSWORD, doors.PHRASE}
     assert [one.key for one in alice.state.generations] == [one.key for one in tablet.state.generations][:1]
     with pytest.raises(TrustRefused, match="closed"):
-        recover.by_password(house.another(alice, "watch"), PASSWORD)
+        by_door.by_password(house.another(alice, "watch"), PASSWORD)
 
 
 @pytest.mark.timeout(300)
@@ -164,9 +154,9 @@ def test_phrase_recovers_the_account_with_the_vault_and_without(house: House) ->
         before = vault.chain_of(alice)
         tablet = house.another(alice, "tablet")
         typed = Phrase.parse(SecretBytes(" ".join(words).upper().encode()))
-        opened = recover.by_phrase(tablet, typed, without_vault=is_lost)
+        opened = by_door.by_phrase(tablet, typed, without_vault=is_lost)
         assert opened.missing == ([1] if is_lost else [])
-        recover.finish(tablet, lost=lost(alice))
+        by_door.finish(tablet, lost=lost(alice))
         require_recovered(tablet, alice, bob, before)
         fresh = doors.new_phrase(tablet)
         new_words = fresh.words()
@@ -190,9 +180,9 @@ def test_another_device_brings_new_ones_in_and_the_lost_one_is_put_out(house: Ho
     tablet = house.another(alice, "tablet")
     words = next(one.words for one in device.listed(phone) if one.device.bytes == tablet.device.id)
     pairing.approve(phone, UUID(bytes=tablet.device.id), words=words)
-    opened = recover.by_device(tablet)
+    opened = by_door.by_device(tablet)
     assert {one.name for one in opened.devices} == {"alice's laptop", "phone", "watch"}
-    recover.finish(tablet, lost=lost(alice))
+    by_door.finish(tablet, lost=lost(alice))
     require_recovered(tablet, alice, bob, before)
     for one in (phone, watch):
         letters.fetch(one)
@@ -232,9 +222,9 @@ def test_export_file_recovers_the_account(house: House) -> None:
     vault.save(alice)
     before = vault.chain_of(alice)
     tablet = house.another(alice, "tablet")
-    opened = recover.by_export(tablet, data, password=FILE_PASSWORD)
+    opened = by_door.by_export(tablet, data, password=FILE_PASSWORD)
     assert opened.missing == []
-    recover.finish(tablet, lost=lost(alice))
+    by_door.finish(tablet, lost=lost(alice))
     require_recovered(tablet, alice, bob, before)
 
 
@@ -254,10 +244,10 @@ def test_contacts_recover_the_account_after_the_delay_unless_a_live_device_objec
         assert asked.request_id in [row.request_id for row in share_requests.asked(one) if row.state == "open"]
         share_requests.give(one, asked.request_id, code=asked.code)
     with pytest.raises(NotYet):
-        recover.by_contacts(tablet)
-    opened = recover.by_contacts(tablet, wait_seconds=4 * DELAY_SECONDS)
+        by_door.by_contacts(tablet)
+    opened = by_door.by_contacts(tablet, wait_seconds=4 * DELAY_SECONDS)
     assert opened.blamed == []
-    recover.finish(tablet, lost=lost(alice))
+    by_door.finish(tablet, lost=lost(alice))
     require_recovered(tablet, alice, bob, before)
     for one in friends:
         letters.fetch(one)
@@ -276,5 +266,5 @@ def _objected(alice: Account, friends: list[Account], tablet: Account) -> None:
     share_requests.veto(alice, pending.request_id)
     time.sleep(DELAY_SECONDS + 1)
     with pytest.raises(ProfileError, match="vetoed"):
-        recover.by_contacts(tablet)
+        by_door.by_contacts(tablet)
     assert not len(tablet.state.identity_seed)

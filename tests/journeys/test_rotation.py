@@ -14,13 +14,17 @@ from uuid import UUID
 
 import pytest
 
-from holdfast.client import account as accounts
-from holdfast.client import archive, contacts, device, key_log, letters, messages, pairing, prekeys, rotation, vault
-from holdfast.client.account import Account
 from holdfast.client.errors import Problem, ProfileError
-from holdfast.client.key_log import Anchor
-from holdfast.client.state import State
-from holdfast.client.store import MemoryStore
+from holdfast.client.escrow import archive
+from holdfast.client.identity import contacts, device, key_log
+from holdfast.client.identity.key_log import Anchor
+from holdfast.client.messages import letters, messages, prekeys
+from holdfast.client.profile import account as accounts
+from holdfast.client.profile.account import Account
+from holdfast.client.profile.state import State
+from holdfast.client.profile.store import MemoryStore
+from holdfast.client.rotation import rotation
+from holdfast.client.vault import pairing, vault
 from holdfast.core.identity.entries import Reason
 from holdfast.core.signed.enrolment import EnrolmentCode
 from tests.fixtures.server import PROJECT, Installation, installation, wait_for

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from holdfast.client.private_files import write_private
+from holdfast.client.profile.private_files import write_private
 from tests.fixtures.server import PROJECT, Installation, installation
 from tests.journeys.demo import Person, Walk
 

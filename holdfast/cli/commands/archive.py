@@ -16,7 +16,7 @@ from rich.markup import escape
 from holdfast.cli.exits import Exit
 from holdfast.cli.page import command
 from holdfast.cli.shell import shell_of
-from holdfast.client import archive
+from holdfast.client.escrow import archive
 
 app = typer.Typer(help="Files under your archive keys.", no_args_is_help=True)
 

@@ -17,8 +17,8 @@ from rich.markup import escape
 from holdfast.cli.exits import Exit
 from holdfast.cli.page import command
 from holdfast.cli.shell import shell_of
-from holdfast.client import log
-from holdfast.client.auditor import VerificationReport, verify_export
+from holdfast.client.auditor import log
+from holdfast.client.auditor.auditor import VerificationReport, verify_export
 
 app = typer.Typer(help="The audit log: export and offline verification.", no_args_is_help=True)
 

@@ -30,11 +30,12 @@ from holdfast.cli.asking import (
 from holdfast.cli.exits import Exit
 from holdfast.cli.page import command
 from holdfast.cli.shell import Shell, shell_of
-from holdfast.client import archive, doors, export, trusted
-from holdfast.client.account import Account
-from holdfast.client.doors import Door
 from holdfast.client.errors import WrongWords
-from holdfast.client.trusted import TrustedSet
+from holdfast.client.escrow import archive
+from holdfast.client.profile.account import Account
+from holdfast.client.vault import doors, export, trusted
+from holdfast.client.vault.doors import Door
+from holdfast.client.vault.trusted import TrustedSet
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.crypto.phrase import Language, Phrase
 

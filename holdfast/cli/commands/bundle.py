@@ -15,7 +15,7 @@ import typer
 from holdfast.cli.exits import Exit
 from holdfast.cli.page import command
 from holdfast.cli.shell import shell_of, shown
-from holdfast.client import bundles, prekeys
+from holdfast.client.messages import bundles, prekeys
 
 app = typer.Typer(help="Pre-key bundles: what others need to write to you first.", no_args_is_help=True)
 

@@ -17,9 +17,10 @@ from rich.markup import escape
 from holdfast.cli.exits import Exit
 from holdfast.cli.page import command
 from holdfast.cli.shell import quoted, shell_of
-from holdfast.client import maintenance, rotation, standing
+from holdfast.client import maintenance, standing
 from holdfast.client.maintenance import Done, Outcome
-from holdfast.client.rotation_record import Part, Progress
+from holdfast.client.rotation import rotation
+from holdfast.client.rotation.rotation_record import Part, Progress
 from holdfast.core.identity.entries import Reason
 
 _MARKS: Final = {

@@ -15,8 +15,8 @@ import typer
 from holdfast.cli.exits import Exit
 from holdfast.cli.page import command
 from holdfast.cli.shell import shell_of, shown
-from holdfast.client import chains, contacts
 from holdfast.client.errors import ProfileError
+from holdfast.client.identity import chains, contacts
 from holdfast.core.identity.chain import ChainState
 
 app = typer.Typer(help="Account chains: yours and your contacts'.", no_args_is_help=True)

@@ -19,8 +19,10 @@ from holdfast.cli.commands.chain import document, lines
 from holdfast.cli.exits import Exit
 from holdfast.cli.page import command
 from holdfast.cli.shell import shell_of, shown
-from holdfast.client import contacts, letters, share_requests, trusted
-from holdfast.client.contacts import KnownContact, identity_words
+from holdfast.client.identity import contacts
+from holdfast.client.identity.contacts import KnownContact, identity_words
+from holdfast.client.messages import letters
+from holdfast.client.vault import share_requests, trusted
 
 app = typer.Typer(help="The people you write to, and those who trust you.", no_args_is_help=True)
 

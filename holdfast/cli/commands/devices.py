@@ -21,9 +21,12 @@ from holdfast.cli.commands import care
 from holdfast.cli.exits import Exit
 from holdfast.cli.page import command
 from holdfast.cli.shell import Shell, quoted, shell_of, shown
-from holdfast.client import device, pairing, prekeys, rotation
-from holdfast.client.account import Account
-from holdfast.client.pairing import Joined
+from holdfast.client.identity import device
+from holdfast.client.messages import prekeys
+from holdfast.client.profile.account import Account
+from holdfast.client.rotation import rotation
+from holdfast.client.vault import pairing
+from holdfast.client.vault.pairing import Joined
 from holdfast.core.identity.entries import Reason
 
 app = typer.Typer(help="Your devices.", no_args_is_help=True)

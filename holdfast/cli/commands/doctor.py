@@ -14,11 +14,11 @@ from rich.markup import escape
 
 from holdfast.cli.page import command
 from holdfast.cli.shell import shell_of, shown
-from holdfast.client import account as accounts
-from holdfast.client import evidence
-from holdfast.client.account import Account
 from holdfast.client.errors import ClientError
-from holdfast.client.evidence import Evidence
+from holdfast.client.identity import evidence
+from holdfast.client.identity.evidence import Evidence
+from holdfast.client.profile import account as accounts
+from holdfast.client.profile.account import Account
 from holdfast.core.base.encoding import b64u
 from holdfast.core.identity.trust import pin_words
 

@@ -19,12 +19,13 @@ from holdfast.cli.asking import ask_secret, secret_file
 from holdfast.cli.exits import Exit
 from holdfast.cli.page import command
 from holdfast.cli.shell import Shell, shell_of, shown
-from holdfast.client import account as accounts
-from holdfast.client import device, prekeys
-from holdfast.client.account import Account
-from holdfast.client.device import Enrolment
-from holdfast.client.store import PROFILE_FILE
-from holdfast.client.transport import check_server
+from holdfast.client.identity import device
+from holdfast.client.identity.device import Enrolment
+from holdfast.client.messages import prekeys
+from holdfast.client.profile import account as accounts
+from holdfast.client.profile.account import Account
+from holdfast.client.profile.store import PROFILE_FILE
+from holdfast.client.server.transport import check_server
 from holdfast.core.crypto.suites import Suite
 from holdfast.core.signed.enrolment import EnrolmentCode
 

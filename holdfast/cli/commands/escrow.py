@@ -15,8 +15,8 @@ from holdfast.cli.asking import Yes
 from holdfast.cli.exits import Exit
 from holdfast.cli.page import command
 from holdfast.cli.shell import shell_of, shown
-from holdfast.client import escrow
-from holdfast.client.state import Generation
+from holdfast.client.escrow import escrow
+from holdfast.client.profile.state import Generation
 from holdfast.core.identity.trust import pin_words
 
 app = typer.Typer(help="Escrow of your archive keys.", no_args_is_help=True)

@@ -21,12 +21,12 @@ from rich.markup import escape
 from holdfast.cli.exits import Exit
 from holdfast.cli.page import command
 from holdfast.cli.shell import Shell, quoted, shell_of
-from holdfast.client import letters, messages
-from holdfast.client.account import Account
 from holdfast.client.errors import NotYet, ProfileError
-from holdfast.client.letters import Notice
-from holdfast.client.messages import Received, Report
-from holdfast.client.private_files import write_private
+from holdfast.client.messages import letters, messages
+from holdfast.client.messages.letters import Notice
+from holdfast.client.messages.messages import Received, Report
+from holdfast.client.profile.account import Account
+from holdfast.client.profile.private_files import write_private
 from holdfast.core.base.encoding import b64u
 from holdfast.core.messages.content import MAX_LARGE
 

@@ -18,9 +18,10 @@ from holdfast.cli.asking import Yes
 from holdfast.cli.exits import Exit
 from holdfast.cli.page import command
 from holdfast.cli.shell import Shell, quoted, shell_of, shown
-from holdfast.client import device, officer, officer_keys
-from holdfast.client.officer import CaseView
-from holdfast.client.private_files import write_private
+from holdfast.client.identity import device
+from holdfast.client.officers import officer, officer_keys
+from holdfast.client.officers.officer import CaseView
+from holdfast.client.profile.private_files import write_private
 
 app = typer.Typer(help="For security officers: cases and keys.", no_args_is_help=True)
 

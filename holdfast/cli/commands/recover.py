@@ -21,11 +21,13 @@ from holdfast.cli.commands.devices import show_joined
 from holdfast.cli.exits import Exit
 from holdfast.cli.page import command
 from holdfast.cli.shell import Shell, quoted, shell_of, shown
-from holdfast.client import pairing, prekeys, recover, share_requests
-from holdfast.client.account import Account
 from holdfast.client.errors import ConsentNeeded
-from holdfast.client.recover import KnownDevice, Opened, Recovered
-from holdfast.client.share_requests import OpenRequest
+from holdfast.client.messages import prekeys
+from holdfast.client.profile.account import Account
+from holdfast.client.recovery import by_door
+from holdfast.client.recovery.by_door import KnownDevice, Opened, Recovered
+from holdfast.client.vault import pairing, share_requests
+from holdfast.client.vault.share_requests import OpenRequest
 
 app = typer.Typer(help="Ways back to your keys, on a device that does not hold them.", no_args_is_help=True)
 
@@ -78,7 +80,7 @@ def by_password(
     with shell.account() as account:
         typed = password(password_file, "Password of your vault")
         with shell.working("Opening your vault"):
-            opened = recover.by_password(account, typed)
+            opened = by_door.by_password(account, typed)
         _finish(shell, account, opened, which)
 
 
@@ -118,7 +120,7 @@ def by_phrase(  # noqa: PLR0917 — options by name, for typer
         phrase = ask_phrase("Your recovery phrase", phrase_file)
         beside = ask_secret("Passphrase beside the phrase") if passphrase_of_phrase else None
         with shell.working("Opening your vault"):
-            opened = recover.by_phrase(account, phrase, passphrase=beside, without_vault=without_vault)
+            opened = by_door.by_phrase(account, phrase, passphrase=beside, without_vault=without_vault)
         _finish(shell, account, opened, which)
 
 
@@ -178,7 +180,7 @@ def by_contacts(  # noqa: PLR0917 — options by name, for typer
         asked = share_requests.open_request(account)
         _show_request(shell, asked)
         with shell.working("Waiting for your contacts"):
-            opened = recover.by_contacts(account, wait_seconds=wait)
+            opened = by_door.by_contacts(account, wait_seconds=wait)
         _finish(shell, account, opened, which)
 
 
@@ -233,7 +235,7 @@ def by_import(  # noqa: PLR0917 — options by name, for typer
         with file.open("rb") as opened_file:
             data = opened_file.read(_MAX_EXPORT)
         with shell.working("Opening the file"):
-            opened = recover.by_export(account, data, password=typed, without_vault=without_vault)
+            opened = by_door.by_export(account, data, password=typed, without_vault=without_vault)
         _finish(shell, account, opened, which)
 
 
@@ -254,7 +256,7 @@ def finish(context: typer.Context, lost: Lost = None, all_lost: AllLost = False,
     """
     shell, which = shell_of(context), _Which(lost, all_lost, none_lost)
     with shell.account() as account:
-        _conclude(shell, account, recover.devices(account), which)
+        _conclude(shell, account, by_door.devices(account), which)
 
 
 class _Which:
@@ -291,7 +293,7 @@ def _conclude(shell: Shell, account: Account, devices: Sequence[KnownDevice], wh
 
     lost = which.of(devices, has)
     with shell.working("Replacing keys, and telling your contacts"):
-        done = recover.finish(account, lost=lost)
+        done = by_door.finish(account, lost=lost)
         prekeys.publish(account)
     shell.show(_document(done), *_lines(done))
 

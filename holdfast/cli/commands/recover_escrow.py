@@ -16,7 +16,8 @@ from holdfast.cli.asking import PasswordFile, Yes, password
 from holdfast.cli.exits import Exit
 from holdfast.cli.page import command
 from holdfast.cli.shell import shell_of, shown
-from holdfast.client import prekeys, recovery
+from holdfast.client.messages import prekeys
+from holdfast.client.recovery import by_case
 
 app = typer.Typer(help="Recovery of your archive and account through your officers.", no_args_is_help=True)
 
@@ -45,7 +46,7 @@ def open_case(  # noqa: PLR0917 — options by name, for typer
     """
     shell = shell_of(context)
     with shell.account() as account:
-        done = recovery.open_case(
+        done = by_case.open_case(
             account,
             reason=reason,
             purpose=purpose,
@@ -73,7 +74,7 @@ def status(context: typer.Context) -> None:
     Its state, and how many officers have approved and attested."""
     shell = shell_of(context)
     with shell.account() as account:
-        found = recovery.status(account)
+        found = by_case.status(account)
     shell.show(
         {
             "case_id": found.case_id,
@@ -101,7 +102,7 @@ def cancel(
     """Withdraw your case. What officers approved in it opens nothing any more."""
     shell = shell_of(context)
     with shell.account() as account:
-        case_id = recovery.cancel(account, reason=reason)
+        case_id = by_case.cancel(account, reason=reason)
     shell.show({"case_id": case_id, "state": "cancelled"}, f"[bold green]✓[/] Case {case_id} is cancelled.")
 
 
@@ -132,7 +133,7 @@ def veto(
     shell = shell_of(context)
     shell.confirm("Forbid this case?", is_given=yes)
     with shell.account() as account:
-        state = recovery.veto(account, case_id, reason=reason)
+        state = by_case.veto(account, case_id, reason=reason)
     shell.show({"case_id": case_id, "state": state}, f"[bold green]✓[/] Your veto is signed; the case is {state}.")
 
 
@@ -159,7 +160,7 @@ def collect(
     """
     shell = shell_of(context)
     with shell.account() as account, shell.working("Waiting for the release"):
-        done = recovery.collect(account, wait_seconds=wait)
+        done = by_case.collect(account, wait_seconds=wait)
     shell.show(
         {
             "generations": done.generations,
@@ -205,7 +206,7 @@ def finish(
     with shell.account() as account:
         new = password(new_password_file, "New password of your vault (14 characters or more)", confirm=True)
         with shell.working("Beginning your account again"):
-            done = recovery.finish(account, password=new, wait_seconds=wait)
+            done = by_case.finish(account, password=new, wait_seconds=wait)
             prekeys.publish(account)
     shell.show(
         {"identity_words": list(done.words), "generation": done.generation},

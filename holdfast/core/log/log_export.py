@@ -2,7 +2,7 @@
 """The lines of an exported log: what the server writes, and what an auditor's laptop writes again to compare.
 
 Implements docs/formats/audit-log.md ("Export"). One text for one value, so that any changed byte shows.
-Reads no file and checks no proof: `holdfast.client.auditor` does.
+Reads no file and checks no proof: `holdfast.client.auditor.auditor` does.
 """
 
 from __future__ import annotations

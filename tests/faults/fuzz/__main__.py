@@ -11,7 +11,12 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(
-    include=["holdfast.core", "holdfast.client.answers", "holdfast.client.profile", "holdfast.client.vault_contents"]
+    include=[
+        "holdfast.core",
+        "holdfast.client.server.answers",
+        "holdfast.client.profile.head",
+        "holdfast.client.vault.vault_contents",
+    ]
 ):
     from tests.faults.fuzz.parsers import PARSERS
 

@@ -15,11 +15,11 @@ from functools import partial
 from typing import Any, Final
 from uuid import UUID
 
-from holdfast.client.answers import Answer, parse
 from holdfast.client.errors import AnswerRefused
-from holdfast.client.profile import Head, read_head
-from holdfast.client.state import Contact, Generation
-from holdfast.client.vault_contents import KNOWN_DEVICE, Contents
+from holdfast.client.profile.head import Head, read_head
+from holdfast.client.profile.state import Contact, Generation
+from holdfast.client.server.answers import Answer, parse
+from holdfast.client.vault.vault_contents import KNOWN_DEVICE, Contents
 from holdfast.core.base.encoding import MAX_BLOB, b64u, decode, encode, unb64u
 from holdfast.core.base.padding import pad, unpad
 from holdfast.core.base.secret import SecretBytes

@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Archive keys in use: this month's generation, and files encrypted and decrypted under them.
+
+Implements PROTOCOL section 2 (archive keys) on the records of `holdfast.core.escrow.archive`.
+Does not deposit a key; it refuses to use one that the policy wants deposited first.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import BinaryIO, Final, TypeAlias
+
+from holdfast.client.errors import ConsentNeeded, ProfileError, TrustRefused
+from holdfast.client.escrow import escrow
+from holdfast.client.identity import chains
+from holdfast.client.profile.account import Account
+from holdfast.client.profile.state import Generation
+from holdfast.core.base.errors import HoldfastError
+from holdfast.core.escrow.archive import (
+    SEGMENT_SIZE,
+    TAG_SIZE,
+    decrypt_segments,
+    encrypt_segments,
+    new_archive_key,
+    prefix_size,
+    read_prefix,
+)
+from holdfast.core.escrow.deposit import archive_key_commitment
+from holdfast.core.identity import chain_author
+from holdfast.core.identity.chain import ChainState
+from holdfast.core.identity.entries import Entry
+
+_START: Final = 6  # the bytes of a record from which its prefix's length follows
+
+Advance: TypeAlias = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class FileDone:
+    """A file that was written: the generation it is under, its content's bytes, and how long that took."""
+
+    generation: int
+    size: int
+    seconds: float
+
+
+class Stopwatch:
+    """Seconds since it was made."""
+
+    def __init__(self) -> None:
+        self._started = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Seconds so far."""
+        return time.monotonic() - self._started
+
+
+def current_generation(account: Account) -> Generation:
+    """Return this month's archive key, announcing a fresh one in the account chain when there is none.
+
+    The key is kept before it is announced. When another device announced one first, that one counts, and
+    ProfileError says to fetch it from the vault.
+    """
+    state = chains.refresh(account)
+    now = account.api.clock.now()
+    if state and state.generations and _is_this_month(state.generations[-1].not_before, now):
+        newest = account.state.generation(state.generations[-1].generation)
+        if newest is None:
+            raise ProfileError(
+                "Another device of yours made this month's archive key.",
+                way_out="Run `holdfast maintain` there, then here.",
+            )
+        if not newest.is_exposed:
+            return newest
+    return new_generation(account)
+
+
+def new_generation(account: Account) -> Generation:
+    """Make and announce a fresh archive key: at the turn of a month, after a revocation, after a recovery."""
+    made: list[Generation] = []
+
+    def write(state: ChainState) -> list[Entry]:
+        number = state.generations[-1].generation + 1 if state.generations else 1
+        # A race for one number is won by the first accepted; the loser takes the next under another key.
+        account.state.generations = [one for one in account.state.generations if one.number < number]
+        key = new_archive_key()
+        now = max([account.api.clock.now(), *(one.not_before for one in state.generations[-1:])])
+        generation = Generation(number, key, now, archive_key_commitment(number, key))
+        account.state.generations.append(generation)
+        account.save()
+        made.append(generation)
+        entry = chain_author.archive_generation(
+            state,
+            by=account.author(),
+            generation=number,
+            not_before=now,
+            commitment=generation.commitment,
+        )
+        return [entry]
+
+    chains.append(account, write)
+    return made[-1]
+
+
+def encrypt_file(account: Account, source: Path, target: Path, *, advance: Advance = lambda _done: None) -> FileDone:
+    """Encrypt a file under this month's key. `advance` is told the bytes done so far.
+
+    Raises ConsentNeeded when the policy wants the key in escrow first; FileExistsError instead of overwriting.
+    """
+    watch = Stopwatch()
+    generation = current_generation(account)
+    if not generation.deposit_id and escrow.must_deposit_first(account):
+        raise ConsentNeeded(
+            "Your organisation's policy wants this month's archive key in escrow before it is used.",
+            way_out="Read what that means and decide: holdfast escrow deposit",
+        )
+    size = 0
+
+    def segments(file: BinaryIO) -> Iterator[bytes]:
+        nonlocal size
+        while segment := file.read(SEGMENT_SIZE):
+            size += len(segment)
+            advance(size)
+            yield segment
+
+    with source.open("rb") as file, whole_file(target) as out:
+        pieces = encrypt_segments(
+            segments(file),
+            archive_key=generation.key,
+            tenant=account.tenant,
+            user=account.user,
+            generation=generation.number,
+        )
+        for piece in pieces:
+            out.write(piece)
+    return FileDone(generation.number, size, watch.seconds)
+
+
+def decrypt_file(account: Account, source: Path, target: Path, *, advance: Advance = lambda _done: None) -> FileDone:
+    """Decrypt a file under the generation that it names. Nothing is left behind unless all of it was authentic.
+
+    Raises ProfileError when this device does not hold that generation's key, TrustRefused for a changed file.
+    """
+    watch = Stopwatch()
+    size = 0
+    try:
+        with source.open("rb") as file, whole_file(target) as out:
+            prefix = _prefix(file)
+            header, _ = read_prefix(prefix)
+            generation = account.state.generation(header.generation)
+            if (header.tenant, header.user) != (account.tenant, account.user) or generation is None:
+                raise ProfileError(
+                    f"This device does not hold the archive key of generation {header.generation} of that account.",
+                    way_out="Run `holdfast maintain`; or bring your keys to this device: holdfast recover --help",
+                )
+            for segment in decrypt_segments(prefix, _pieces(file), archive_key=generation.key):
+                out.write(segment)
+                size += len(segment)
+                advance(size)
+    except HoldfastError as error:
+        raise TrustRefused(f"The file cannot be decrypted: {error}.") from error
+    return FileDone(generation.number, size, watch.seconds)
+
+
+def _prefix(file: BinaryIO) -> bytes:
+    start = file.read(_START)
+    return start + file.read(prefix_size(start) - len(start))
+
+
+def _pieces(file: BinaryIO) -> Iterator[bytes]:
+    while piece := file.read(SEGMENT_SIZE + TAG_SIZE):
+        yield piece
+
+
+class whole_file:  # noqa: N801 — reads as a noun in the `with` line
+    """A new file that appears under its name when it is complete, and not at all otherwise. Mode 0600."""
+
+    def __init__(self, target: Path) -> None:
+        self._target = target
+        self._beside = target.with_name(f".{target.name}.part")
+
+    def __enter__(self) -> BinaryIO:
+        if self._target.exists():
+            raise FileExistsError(f"{self._target} exists already; nothing is overwritten.")
+        self._beside.unlink(missing_ok=True)
+        self._file = os.fdopen(os.open(self._beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
+        return self._file
+
+    def __exit__(self, kind: type[BaseException] | None, *_rest: object) -> None:
+        self._file.close()
+        if kind is not None:
+            self._beside.unlink(missing_ok=True)
+            return
+        # link, not rename: it fails if somebody made the target meanwhile.
+        os.link(self._beside, self._target)
+        self._beside.unlink()
+
+
+def _is_this_month(then: int, now: int) -> bool:
+    first, second = datetime.fromtimestamp(then, UTC), datetime.fromtimestamp(now, UTC)
+    return (first.year, first.month) == (second.year, second.month)

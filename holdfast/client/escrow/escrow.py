@@ -1,0 +1,307 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Putting archive keys into escrow: the person's consent first, then one deposit for each generation.
+
+Implements ESCROW "Deposit" and "The user's side" and FAULTS F3, F7 and F8 on the client.
+Does not fetch keys to deposit to: only what `tenant.accept_escrow_key` took is ever used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+from uuid import UUID
+
+from holdfast.client.errors import ConsentNeeded, TrustRefused
+from holdfast.client.escrow import deposits
+from holdfast.client.identity import chains, tenant
+from holdfast.client.profile.account import Account
+from holdfast.client.profile.state import Generation
+from holdfast.core.base.encoding import b64u, encode
+from holdfast.core.base.secret import SecretBytes
+from holdfast.core.escrow.deposit import DepositTerms, build_deposit
+from holdfast.core.identity.cases import Case
+from holdfast.core.identity.policy import DepositRule
+from holdfast.core.identity.trust import pin_words
+from holdfast.core.signed.cose import Purpose, Sign1, sign
+from holdfast.core.signed.payloads import Header
+from holdfast.core.signed.statements import Consent, DepositStatement
+
+# Under which policy and escrow key everything here is in escrow; and the cases whose openings were taken note of.
+_UNDER: Final = ("escrow", b"under")
+_OPENED: Final = "opened-case"
+_OPENED_STATES: Final = frozenset({"released", "collected", "rotated", "sealed", "closed"})
+
+# The wording is fixed: what a tenant or a server could write here would be read as the product's own word.
+_TEXT = """Escrow of your archive keys
+  Who:     any {m} of these {n} officers of your organisation, together with its hardware security module,
+           can open your archive keys. One officer alone cannot; the server alone cannot.
+  What:    your message archive of the generations deposited. Not your identity: nobody can write in your name.
+  When:    after an officer-approved case, {delay} after the last approval needed. You are told of every case{notice}.
+  Devices: if you lose all of them, this is how your archive comes back, and your account begins again.
+  Keep:    what is deposited stays deposited, also if you change your mind later.
+  Tenant:  {words}
+"""
+
+
+@dataclass(frozen=True)
+class Status:
+    """Where a person stands. consent: "given", "refused", "for an older policy" or "not asked".
+
+    stale: generations in escrow under an older policy or escrow key only, until they are deposited again.
+    """
+
+    policy_version: int
+    m: int
+    n: int
+    escrow_key_version: int
+    consent: str
+    generations: list[Generation]
+    stale: list[int]
+    missing_on_server: list[int]
+    foreign_on_server: list[UUID]
+
+
+def prepare(account: Account) -> None:
+    """Bring policy and escrow key up to date, all held to the pin. Raises TrustRefused."""
+    tenant.refresh(account)
+
+
+def consent_text(account: Account) -> str:
+    """Return the text that a person agrees to, for the policy now known."""
+    policy = account.trusted.newest.policy
+    late = policy.terms.max_notice_delay_seconds
+    return _TEXT.format(
+        m=policy.m,
+        n=policy.n,
+        delay=_span(policy.terms.delay_seconds),
+        notice=f", at most {_span(late)} later" if late else " at once",
+        words=" ".join(pin_words(account.state.trust.pin)),
+    )
+
+
+def has_consented(account: Account) -> bool:
+    """Whether this identity has agreed to the newest policy in the wording of today."""
+    return _consent_standing(account) == "given"
+
+
+def consent(account: Account, *, agreed: bool = True) -> bytes:
+    """Sign and publish the person's answer to the newest policy; returns its hash.
+
+    To be called on her own act only: nothing a server says may lead here by itself (FAULTS F3).
+    """
+    statement = Consent(
+        header=Header(account.tenant, account.user, account.device.id, account.api.clock.now()),
+        policy_hash=account.trusted.newest.hash,
+        text_hash=_text_hash(account),
+        agreed=agreed,
+    )
+    signed = sign(statement.to_payload(), purpose=Purpose.CONSENT, key=account.identity_key)
+    account.api.post("statements", {"statement": b64u(signed.encode())})
+    account.state.consent = signed.encode()
+    account.save()
+    return signed.payload_hash
+
+
+def due(account: Account) -> list[Generation]:
+    """Return the archive keys of this device that should be deposited: those not in escrow yet, and the stale ones."""
+    missing = [one for one in account.state.generations if not one.deposit_id and not one.is_exposed]
+    return [*missing, *_stale(account)]
+
+
+def asks_again(account: Account) -> bool:
+    """Whether the person agreed to escrow before, and the policy has changed since: only she can say it again."""
+    return _consent_standing(account) == "for an older policy"
+
+
+def deposit_missing(account: Account) -> list[Generation]:
+    """Deposit every archive key that is `due`; returns those deposited now.
+
+    What another device of the person has deposited under the policy and key of now is taken over as it is. Raises
+    ConsentNeeded without the person's yes to the newest policy, TrustRefused when policy or key have run out.
+    """
+    if not has_consented(account):
+        raise ConsentNeeded(
+            "Your organisation's escrow policy has changed since you agreed to it."
+            if asks_again(account)
+            else "Your consent to the escrow of your archive keys is missing.",
+            way_out="Read it and decide: holdfast escrow deposit",
+        )
+    tenant.require_in_force(account)
+    state = chains.refresh(account)
+    announced = {one.generation: one.commitment for one in state.generations} if state else {}
+    done = []
+    for generation in due(account):
+        if announced.get(generation.number) != generation.commitment:
+            raise TrustRefused(f"Your account chain does not announce generation {generation.number}.")
+        if not (generation.deposit_id and _take_over(account, generation)):
+            _deposit(account, generation)
+            done.append(generation)
+    account.store.put(*_UNDER, _under(account))
+    return done
+
+
+def _under(account: Account) -> SecretBytes:
+    return SecretBytes(encode([account.trusted.newest.hash, account.escrow_key.hash]))
+
+
+def _stale(account: Account) -> list[Generation]:
+    """Return what was deposited under another policy or escrow key than those of now, before it was renewed."""
+    kept = account.store.get(*_UNDER)
+    if kept is None:
+        first = account.trusted.newest.policy.version == account.escrow_key.statement.version == 1
+        is_renewed = first
+    else:
+        is_renewed = kept == _under(account)
+    return [] if is_renewed else [one for one in account.state.generations if one.deposit_id and not one.is_exposed]
+
+
+def _take_over(account: Account, generation: Generation) -> bool:
+    """Take over a deposit of this generation under the policy and key of now, if a device of the person made one."""
+    shown = [
+        (row.identifier("deposit_id"), row.octets("record_hash", 32))
+        for row in account.api.get("escrow/deposits").many("deposits")
+        if row.number("generation") == generation.number
+    ]
+    subject = deposits.subject_of(account, account.user)
+    for deposit_id, record_hash in shown:
+        try:
+            found = deposits.fetch(account, subject, deposit_id=deposit_id, record_hash=record_hash)
+        except TrustRefused:
+            continue  # `status` names it
+        header = found.deposit.header
+        now = (account.trusted.newest.hash, account.escrow_key.hash)
+        if (header.policy_hash, header.escrow_key_hash) == now and not found.is_from_revoked:
+            generation.deposit_id, generation.record_hash = deposit_id, record_hash
+            account.save()
+            return True
+    return False
+
+
+def note_openings(account: Account) -> list[int]:
+    """Mark the archive keys that cases have opened, and return the generations newly marked.
+
+    The server's word is enough here, as it can make this device no less careful: a marked key is not used again, and
+    is followed by a fresh one (FAULTS F22). Each case is looked at once.
+    """
+    marked = []
+    for case_id in _opened(account):
+        answer = account.api.get(f"cases/{UUID(bytes=case_id)}")
+        case = Case.from_payload(Sign1.parse(answer.octets("statement")).payload)
+        numbers = {_generation_of(account, *one) for one in case.deposits}
+        with account.store.transaction():
+            for generation in account.state.generations:
+                if generation.number in numbers and not generation.is_exposed:
+                    generation.is_exposed = True
+                    marked.append(generation.number)
+            account.store.put(_OPENED, case_id, SecretBytes(b"\x01"))
+            account.save()
+    return sorted(marked)
+
+
+def _opened(account: Account) -> Iterator[bytes]:
+    for row in account.api.get("cases").many("cases"):
+        case_id = row.identifier("case_id")
+        is_new = row.text("state") in _OPENED_STATES and account.store.get(_OPENED, case_id) is None
+        if is_new and row.identifier("subject") == account.user:
+            yield case_id
+
+
+def _generation_of(account: Account, deposit_id: bytes, record_hash: bytes) -> int:
+    for generation in account.state.generations:
+        if generation.deposit_id == deposit_id:
+            return generation.number
+    # Deposited by another device, or before it was renewed.
+    subject = deposits.subject_of(account, account.user)
+    return deposits.fetch(account, subject, deposit_id=deposit_id, record_hash=record_hash).generation
+
+
+def _deposit(account: Account, generation: Generation) -> None:
+    terms = DepositTerms(
+        suite=account.device_statement.suite,
+        tenant=account.tenant,
+        user=account.user,
+        device=account.device.id,
+        policy=account.trusted.newest,
+        escrow_key=account.escrow_key,
+        consent_hash=Sign1.parse(account.state.consent).payload_hash,
+    )
+    deposit_id = secrets.token_bytes(16)
+    record = build_deposit(generation.key, generation=generation.number, deposit_id=deposit_id, terms=terms).to_record()
+    record_hash = hashlib.sha256(record).digest()
+    statement = DepositStatement(
+        Header(account.tenant, account.user, account.device.id, account.api.clock.now()), record_hash
+    )
+    signed = sign(statement.to_payload(), purpose=Purpose.DEPOSIT, key=account.signing_key)
+    answer = account.api.post("escrow/deposits", {"record": b64u(record), "statement": b64u(signed.encode())})
+    if (answer.identifier("deposit_id"), answer.octets("record_hash")) != (deposit_id, record_hash):
+        raise TrustRefused("The server acknowledged another deposit than the one sent.")
+    generation.deposit_id, generation.record_hash = deposit_id, record_hash
+    account.save()
+
+
+def must_deposit_first(account: Account) -> bool:
+    """Whether the policy forbids using a generation before its deposit is acknowledged."""
+    return account.trusted.newest.policy.terms.deposits is DepositRule.ALL
+
+
+def status(account: Account) -> Status:
+    """Compare what this device deposited with what the server shows, and say where the person stands."""
+    prepare(account)
+    policy = account.trusted.newest.policy
+    shown = {
+        row.identifier("deposit_id"): row.octets("record_hash", 32)
+        for row in account.api.get("escrow/deposits").many("deposits")
+    }
+    mine = {one.deposit_id: one for one in account.state.generations if one.deposit_id}
+    missing = [one.number for one in mine.values() if shown.get(one.deposit_id) != one.record_hash]
+    return Status(
+        policy_version=policy.version,
+        m=policy.m,
+        n=policy.n,
+        escrow_key_version=account.escrow_key.statement.version,
+        consent=_consent_standing(account),
+        generations=account.state.generations,
+        stale=[one.number for one in _stale(account)],
+        missing_on_server=missing,
+        foreign_on_server=_foreign(account, {key: shown[key] for key in shown.keys() - mine.keys()}),
+    )
+
+
+def _foreign(account: Account, unknown: dict[bytes, bytes]) -> list[UUID]:
+    """Return the deposits in the person's name that none of her devices made."""
+    if not unknown:
+        return []
+    subject = deposits.subject_of(account, account.user)
+    foreign = []
+    for deposit_id, record_hash in unknown.items():
+        try:
+            deposits.fetch(account, subject, deposit_id=deposit_id, record_hash=record_hash)
+        except TrustRefused:
+            foreign.append(UUID(bytes=deposit_id))
+    return foreign
+
+
+def _consent_standing(account: Account) -> str:
+    if not account.state.consent:
+        return "not asked"
+    signed = Sign1.parse(account.state.consent)
+    said = Consent.from_payload(signed.payload)
+    if signed.kid != account.chain.aik.kid:
+        return "not asked"
+    if said.policy_hash != account.trusted.newest.hash or said.text_hash != _text_hash(account):
+        return "for an older policy"
+    return "given" if said.agreed else "refused"
+
+
+def _text_hash(account: Account) -> bytes:
+    return hashlib.sha256(consent_text(account).encode()).digest()
+
+
+def _span(seconds: int) -> str:
+    for size, name in ((86_400, "day"), (3_600, "hour"), (60, "minute")):
+        if seconds >= size and seconds % size == 0:
+            return f"{seconds // size} {name}{'' if seconds == size else 's'}"
+    return f"{seconds} seconds"

@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Account chains as the server shows them: fetched, verified on top of what is known, and the own one extended.
+
+Implements PROTOCOL section 5 for its owner, the stale-head rule of the REST API, and FAULTS S10 and S12 for chains.
+Does not decide whose chain is to be believed: `contacts` pins other people's, `rotation` writes new keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final
+from uuid import UUID
+
+from holdfast.client.errors import ClientError, Problem, ProfileError, TrustRefused
+from holdfast.client.identity import evidence, key_log
+from holdfast.client.identity.evidence import Contradiction
+from holdfast.client.profile.account import Account
+from holdfast.client.server.answers import Answer
+from holdfast.core.base.encoding import Fields, b64u, decode, encode
+from holdfast.core.base.errors import Forked, HoldfastError
+from holdfast.core.base.secret import SecretBytes
+from holdfast.core.identity import chain
+from holdfast.core.identity.chain import ChainState
+from holdfast.core.identity.entries import Entry
+from holdfast.core.signed.payloads import MAX_U32
+
+_RACES: Final = 5
+_FLOOR: Final = "chain-policy"
+_FORKED: Final = (
+    "Both entries are kept on this device as evidence. Show them to your officers: somebody writes under a key "
+    "that was taken or replaced."
+)
+
+
+class ForkSeen(TrustRefused):
+    """A key of this account signed two histories. Both entries are kept as evidence."""
+
+
+def fetch(account: Account, user: bytes, known: Sequence[bytes]) -> list[bytes] | None:
+    """Return the entries that the server has after `known`, or None when it has no chain for `user`.
+
+    Raises TrustRefused when the server has fewer entries than are known, or others: it was rolled back, hides
+    some, or shows this client another history than before; ForkSeen when that history is signed as well.
+    """
+    query = {"after": str(len(known) - 1)} if known else {}
+    try:
+        answer = account.api.get(f"users/{UUID(bytes=user)}/chain", query=query)
+    except Problem as problem:
+        if problem.status == 404 and not known:
+            return None
+        raise
+    entries = answer.many_octets("entries")
+    if not entries and not known:
+        return None
+    if answer.number("seq") != len(known) + len(entries) - 1:
+        raise _contradicted(
+            account, user, known, "The server shows a chain of another length than it has shown before."
+        )
+    try:
+        newest = Entry.parse([*known, *entries][-1]).hash
+    except HoldfastError as error:
+        raise TrustRefused(f"The account chain is not to be trusted: {error}.") from error
+    if answer.octets("head", 32) != newest:
+        reason = "The server shows a chain with another head than the entries lead to."
+        raise _contradicted(account, user, known, reason)
+    return entries
+
+
+def _contradicted(account: Account, user: bytes, known: Sequence[bytes], reason: str) -> TrustRefused:
+    """Read the whole chain that the server shows now, and keep the first entry that excludes a known one."""
+    try:
+        shown = account.api.get(f"users/{UUID(bytes=user)}/chain").many_octets("entries")
+        state = account.verified.read(user, known, policies=lambda: account.policies)
+        for ours, theirs in zip(known, shown, strict=False):
+            other = Entry.parse(theirs)
+            if other.hash != Entry.parse(ours).hash:
+                # What no key of the chain has signed is no evidence, and does not raise Forked here.
+                chain.extend(state, other)
+    except Forked:
+        return _forked(account, user, ours, theirs)
+    except (ClientError, HoldfastError):
+        pass
+    return TrustRefused(reason)
+
+
+def _forked(account: Account, user: bytes, ours: bytes, theirs: bytes) -> ForkSeen:
+    evidence.keep(account, Contradiction.CHAIN_FORK, user=user, ours=ours, theirs=theirs)
+    return ForkSeen("Two histories of one account are signed by its keys.", way_out=_FORKED)
+
+
+def verify(account: Account, user: bytes, known: Sequence[bytes], fresh: Sequence[bytes] = ()) -> ChainState:
+    """Verify a chain of this tenant: `known`, accepted before, and what is `fresh` on top of it.
+
+    Raises TrustRefused; ForkSeen, after keeping both sides, when a fresh entry contradicts a known one under a key
+    of the chain.
+    """
+    try:
+        return account.verified.read(
+            user, known, fresh, policies=lambda: account.policies, oldest_policy=_floor(account, user)
+        )
+    except Forked as error:
+        both = _contradiction(account, user, known, fresh)
+        if both:
+            raise _forked(account, user, *both) from error
+        raise TrustRefused(f"The account chain is not to be trusted: {error}.") from error
+    except HoldfastError as error:
+        raise TrustRefused(f"The account chain is not to be trusted: {error}.") from error
+
+
+def _contradiction(
+    account: Account, user: bytes, known: Sequence[bytes], fresh: Sequence[bytes]
+) -> tuple[bytes, bytes] | None:
+    """Return the entry accepted before, and the fresh one that excludes it."""
+    entries = [*known, *fresh]
+    for count in range(max(1, len(known)), len(entries)):
+        try:
+            account.verified.read(user, entries[:count], [entries[count]], policies=lambda: account.policies)
+        except Forked:
+            seq = Entry.parse(entries[count]).seq
+            return entries[min(seq, count - 1)], entries[count]
+        except HoldfastError:
+            # The first half of a revocation does not stand alone, yet what follows it may be the fork.
+            continue
+    return None
+
+
+def confirm_newest(account: Account, user: bytes) -> None:
+    """Remember that `user`'s chain was the newest while today's policy was in force.
+
+    A re-genesis that comes later and names an older policy is refused: its officers may have left since. The
+    caller has just been told by the server that there is nothing newer.
+    """
+    version = chain.in_force(account.policies, account.api.clock.now())
+    if version > _floor(account, user):
+        account.store.put(_FLOOR, user, SecretBytes(encode({1: version})))
+
+
+def _floor(account: Account, user: bytes) -> int:
+    kept = account.store.get(_FLOOR, user)
+    return Fields(decode(kept.reveal()), "chain policy", (1,)).uint(1, maximum=MAX_U32) if kept else 0
+
+
+def refresh(account: Account) -> ChainState | None:
+    """Bring the own chain up to date, and return it; None before its genesis.
+
+    Entries that this device did not make are kept for `key_log.foreign_entries`. Raises TrustRefused when the
+    server's chain does not continue the one known (shorter, forked, forged), or is not in the key log.
+    """
+    known = account.state.chain
+    entries = fetch(account, account.user, known)
+    if entries is None:
+        return None
+    state = verify(account, account.user, known, entries)
+    key_log.anchor(account, state)
+    device = account.state.device
+    is_active = device is not None and device.id in state.devices
+    with account.store.transaction():
+        confirm_newest(account, account.user)
+        if entries or (device and device.is_active != is_active):
+            key_log.watch(account, len(known), entries)
+            account.state.chain = [*known, *entries]
+            if device:
+                device.is_active = is_active
+            account.save()
+    return state
+
+
+def append(account: Account, write: Callable[[ChainState], Sequence[Entry]]) -> ChainState:
+    """Extend the own chain by what `write` makes of its newest state, again when another device was faster."""
+    for _ in range(_RACES):
+        state = refresh(account)
+        if state is None:
+            raise TrustRefused("The server no longer shows this account's chain.")
+        entries = write(state)
+        if not entries:
+            return state
+        require_extends(account, state, entries)
+        try:
+            upload(account, entries, state.head)
+        except Problem as problem:
+            if problem.code != "chain-stale":
+                raise
+            continue
+        fresh = refresh(account)
+        assert fresh is not None
+        return fresh
+    raise Problem(status=409, code="chain-stale", detail="Another of your devices keeps writing to your account.")
+
+
+def require_extends(account: Account, state: ChainState, entries: Sequence[Entry]) -> ChainState:
+    """Check entries of one's own as every peer will check them, before anything is sent; returns what they lead to.
+
+    Raises ProfileError when they do not follow: above all on a device whose identity key was rotated elsewhere.
+    """
+    policies = account.policies
+    now = account.api.clock.now()
+    try:
+        return chain.extend(state, *entries, policies=policies, oldest_policy=chain.in_force(policies, now))
+    except HoldfastError as error:
+        raise ProfileError(
+            f"What this device would write does not follow from your account chain: {error}.",
+            way_out="Another of your devices may have changed your keys: run `holdfast maintain`, then try again.",
+        ) from error
+
+
+def upload(account: Account, entries: Sequence[Entry], expected_head: bytes | None) -> Answer:
+    """Send entries that were verified here; None stands for an empty chain. Raises Problem `chain-stale` in a race."""
+    key_log.remember_made(account, entries)
+    document = {
+        "entries": [b64u(entry.encode()) for entry in entries],
+        "expected_head": b64u(expected_head) if expected_head else None,
+    }
+    return account.api.post(f"users/{account.user_text}/chain", document)

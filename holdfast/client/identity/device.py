@@ -1,0 +1,257 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Devices of one person: enrolment by a code, the first one's genesis, approval of the next.
+
+Implements ORGANISATION "Devices" (enrolment) and PROTOCOL sections 2 and 5 on the device.
+Does not publish pre-keys (`prekeys`), nor revoke (`rotation`), nor bring keys from one device to another (`vault`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from uuid import UUID, uuid4
+
+from holdfast.client.errors import Problem, ProfileError, TrustRefused, WrongWords
+from holdfast.client.identity import chains, tenant
+from holdfast.client.identity.tenant import TrustChange
+from holdfast.client.profile.account import Account
+from holdfast.client.profile.state import Device
+from holdfast.core.base.encoding import b64u
+from holdfast.core.base.errors import HoldfastError
+from holdfast.core.base.secret import SecretBytes
+from holdfast.core.base.words import eight_words
+from holdfast.core.crypto.keys import AgreementKey, SealingKey, SigningKey
+from holdfast.core.crypto.suites import DEFAULT_SUITE, Suite
+from holdfast.core.identity import chain, chain_author
+from holdfast.core.identity.chain_author import Author
+from holdfast.core.identity.entries import AddDevice, Entry
+from holdfast.core.signed.cose import Purpose, Sign1, sign
+from holdfast.core.signed.enrolment import EnrolmentCode
+from holdfast.core.signed.payloads import Header
+from holdfast.core.signed.statements import DeviceStatement
+
+
+@dataclass(frozen=True)
+class Enrolment:
+    """How an enrolment ended. is_active is False while another device, or a recovery, has to vouch for this one."""
+
+    device: UUID
+    is_active: bool
+    trust: TrustChange
+    words: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ListedDevice:
+    """One of the person's devices as the server lists it, and what the verified chain says of it.
+
+    approved_by: the device that wrote it into the chain, by its own word; itself for the first. added_at: UTC seconds,
+    0 for a device that was never in the chain.
+    """
+
+    device: UUID
+    name: str
+    state: str
+    is_in_chain: bool
+    is_this: bool
+    words: tuple[str, ...]
+    approved_by: UUID | None
+    added_at: int
+
+
+def device_words(statement: Sign1) -> tuple[str, ...]:
+    """Return the 8 words by which two people, or one person with two screens, compare a device statement."""
+    return eight_words(statement.payload_hash)
+
+
+def enrol(
+    account: Account,
+    code: EnrolmentCode,
+    *,
+    name: str,
+    suite: Suite = DEFAULT_SUITE,
+    is_development: bool = False,
+) -> Enrolment:
+    """Make this device's keys, register them by a single-use code, and verify the tenant from the code's pin.
+
+    A user without a chain begins one, with this device in it; otherwise the device stays pending. Resumable:
+    the keys are kept before they are sent, so a lost answer loses nothing. Raises TrustRefused when server
+    and pin disagree: the device is then registered and trusts nobody.
+    """
+    if (code.tenant, code.person) != (account.tenant, account.user):
+        raise ProfileError("The enrolment code is for another person or another tenant than this profile.")
+    tenant.pin_root(account, pin=code.root_pin, is_development=is_development)
+    if account.state.device is None:
+        account.state.device = _make_device(account, code, name=name, suite=suite)
+        if code.log_vkey:
+            account.state.trust.log_keys = [code.log_vkey]
+        account.save()
+    _register(account, code)
+    change = tenant.refresh(account)
+    state = chains.refresh(account)
+    if state is None:
+        state = _begin_chain(account)
+    statement = Sign1.parse(account.device.statement)
+    return Enrolment(UUID(bytes=account.device.id), account.device.is_active, change, device_words(statement))
+
+
+def _make_device(account: Account, code: EnrolmentCode, *, name: str, suite: Suite) -> Device:
+    signing = SigningKey.generate(suite.signing_kind)
+    agreement, sealing = AgreementKey.generate(suite.agreement_kind), SealingKey.generate()
+    identifier = uuid4().bytes
+    statement = DeviceStatement(
+        header=Header(account.tenant, account.user, identifier, account.api.clock.now()),
+        suite=suite,
+        signing_key=signing.public,
+        agreement_key=agreement.public,
+        sealing_key=sealing.public,
+        person=account.user,
+        name=name,
+        enrolment_hash=code.hash,
+    )
+    signed = sign(statement.to_payload(), purpose=Purpose.DEVICE, key=signing)
+    return Device(identifier, signing.seed(), agreement.seed(), sealing.seed(), signed.encode())
+
+
+def _register(account: Account, code: EnrolmentCode) -> None:
+    """Post the device once. A code works once, so after a lost answer the device itself asks whether it is known."""
+    document = {
+        "tenant_id": str(UUID(bytes=code.tenant)),
+        "code_secret": b64u(code.secret.reveal()),
+        "device_statement": b64u(account.device.statement),
+    }
+    account.api.credential = None
+    try:
+        answer = account.api.post("devices", document)
+    except Problem as problem:
+        account.sign_as_device()
+        if not _is_registered(account):
+            raise problem from None
+        return
+    account.sign_as_device()
+    if answer.identifier("device_id") != account.device.id or answer.identifier("user_id") != account.user:
+        raise TrustRefused("The server registered this device under another name than its own.")
+
+
+def _is_registered(account: Account) -> bool:
+    try:
+        answer = account.api.get(f"devices/{account.device_text}")
+    except Problem:
+        return False
+    return answer.octets("device_statement") == account.device.statement
+
+
+def _begin_chain(account: Account) -> chain.ChainState:
+    """Write genesis and `add device` in one upload: an account never exists without a device."""
+    suite = account.device_statement.suite
+    if not len(account.state.identity_seed):
+        account.state.identity_seed = SigningKey.generate(suite.signing_kind).seed()
+        account.save()
+    author = account.author()
+    first = chain_author.genesis(tenant=account.tenant, user=account.user, by=author)
+    state = chain.verify_chain([first], tenant=account.tenant, user=account.user)
+    statement = Sign1.parse(account.device.statement)
+    second = chain_author.add_device(state, by=author, device=account.device.id, statement_hash=statement.payload_hash)
+    chains.upload(account, [first, second], None)
+    accepted = chains.refresh(account)
+    if accepted is None or accepted.hashes != (first.hash, second.hash):
+        raise TrustRefused("The server shows another account chain than the one just begun.")
+    return accepted
+
+
+def listed(account: Account) -> list[ListedDevice]:
+    """Return the person's devices, each held against her verified chain."""
+    state = chains.refresh(account)
+    entries = [Entry.parse(one) for one in account.state.chain]
+    added = {entry.body.device: entry.header for entry in entries if isinstance(entry.body, AddDevice)}
+    found = []
+    for row in account.api.get("devices").many("devices"):
+        identifier = row.identifier("device_id")
+        statement = fetch_statement(account, identifier)
+        in_chain = state is not None and state.devices.get(identifier) == statement.payload_hash
+        found.append(
+            ListedDevice(
+                device=UUID(bytes=identifier),
+                name=DeviceStatement.from_payload(statement.payload).name,
+                state=row.text("state"),
+                is_in_chain=in_chain,
+                is_this=identifier == account.device.id,
+                words=device_words(statement),
+                approved_by=UUID(bytes=added[identifier].device) if identifier in added else None,
+                added_at=added[identifier].issued_at if identifier in added else 0,
+            )
+        )
+    return found
+
+
+def fetch_statement(account: Account, device: bytes) -> Sign1:
+    """Return one device's statement, checked to be that device's own. Raises TrustRefused.
+
+    That it belongs to a person, only her chain says.
+    """
+    answer = account.api.get(f"devices/{UUID(bytes=device)}")
+    try:
+        statement = Sign1.parse(answer.octets("device_statement"))
+        read = DeviceStatement.open(statement)
+    except HoldfastError as error:
+        raise TrustRefused(f"The device's statement is not to be trusted: {error}.") from error
+    if (read.header.tenant, read.header.device) != (account.tenant, device):
+        raise TrustRefused("The server shows another device than the one asked for.")
+    return statement
+
+
+def approve(account: Account, device: UUID, *, words: tuple[str, ...]) -> None:
+    """Write another device of the same person into her chain, after its 8 words were compared on both screens.
+
+    words: as read on the new device. Raises WrongWords when they are not those of the device the server shows:
+    that device is somebody else's.
+    """
+    statement = fetch_statement(account, device.bytes)
+    if device_words(statement) != words:
+        raise WrongWords("These are not the words of the device that the server shows. Do not approve it.")
+    if DeviceStatement.from_payload(statement.payload).header.user != account.user:
+        raise TrustRefused("That device belongs to another person.")
+
+    def write(state: chain.ChainState) -> list[Entry]:
+        if device.bytes in state.devices:
+            return []
+        entry = chain_author.add_device(
+            state, by=account.author(), device=device.bytes, statement_hash=statement.payload_hash
+        )
+        return [entry]
+
+    chains.append(account, write)
+
+
+def new_identity_author(account: Account, seed: SecretBytes) -> Author:
+    """Return who writes under a new identity key that is not the account's yet."""
+    key = SigningKey.from_seed(account.device_statement.suite.signing_kind, seed)
+    return Author(account.device.id, account.api.clock.now(), key)
+
+
+def issue_code(account: Account, person: UUID) -> str:
+    """Issue an enrolment code for a person of this tenant, carrying this client's own pin. Returns its text.
+
+    The server gets the code's hash only. For owners and officers; others get a Problem.
+    """
+    trust = account.state.trust
+    code = EnrolmentCode.new(
+        tenant=account.tenant,
+        person=person.bytes,
+        root_pin=b"" if trust.is_tofu else trust.pin,
+        log_vkey=trust.log_keys[0] if trust.log_keys else "",
+    )
+    account.api.post("enrolment-codes", {"person_id": str(person), "code_hash": b64u(code.hash)})
+    return code.text()
+
+
+__all__ = [
+    "Enrolment",
+    "ListedDevice",
+    "approve",
+    "device_words",
+    "enrol",
+    "fetch_statement",
+    "issue_code",
+    "listed",
+    "new_identity_author",
+]

@@ -1,0 +1,355 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The tenant's key log as one client sees it: every head it relies on must be there, and the log must be one.
+
+Implements PROTOCOL section 8 for clients and FAULTS S16; proofs are checked by `holdfast.core.log.key_log`.
+Does not prove that a head is the newest, nor prevent a split view: two who compare find it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+from uuid import UUID
+
+from holdfast.client.errors import NotYet, Problem, TrustRefused
+from holdfast.client.identity import evidence
+from holdfast.client.identity.evidence import Contradiction
+from holdfast.client.profile.account import Account
+from holdfast.core.base.encoding import Fields, decode, encode
+from holdfast.core.base.errors import Forked, HoldfastError, InvalidSignature, Malformed, Untrusted
+from holdfast.core.base.secret import SecretBytes
+from holdfast.core.identity.chain import ChainState
+from holdfast.core.identity.entries import AddDevice, Entry
+from holdfast.core.log.checkpoint import Checkpoint, NoteVerifier
+from holdfast.core.log.key_log import InclusionProof, keys_verifier, require_same_log, verify_chain_entry
+from holdfast.core.log.merkle import HASH_SIZE, MAX_PROOF
+
+# The log is sequenced at least every minute; ten leave room for a busy worker and for clocks.
+LOGGED_WITHIN_SECONDS: Final = 600
+_ANCHOR: Final = "chain-anchor"
+_MADE: Final = "own-entry"
+_FOREIGN: Final = "foreign-entry"
+_GOSSIP: Final = "gossip"
+_KEEP_MADE: Final = 256
+_KEEP_GOSSIP: Final = 64
+_RACES: Final = 5
+_MAX_NOTE: Final = 4096
+
+_ALARM: Final = (
+    "Stop, and show this to your officers and your auditor: somebody is shown another log than you. Both signed "
+    "heads are kept on this device as evidence."
+)
+
+
+class SplitView(TrustRefused):
+    """The log's own key signed two histories: different people are shown different keys."""
+
+
+class Anchor(StrEnum):
+    """Where a chain head stands. UNANCHORED: no log key is pinned, so nothing outside the server vouches for it."""
+
+    ANCHORED = "anchored"
+    WAITING = "waiting"
+    UNANCHORED = "unanchored"
+
+
+@dataclass(frozen=True)
+class ForeignEntry:
+    """An entry of one's own chain that this device did not make; `device` is what the entry says of itself."""
+
+    seq: int
+    type: str
+    device: UUID | None
+    issued_at: int
+
+
+@dataclass(frozen=True)
+class _Place:
+    """One entry of a user's chain, by which the log is asked for its newest head."""
+
+    user: bytes
+    seq: int
+    head: bytes
+
+
+# Heads
+
+
+def verifier(account: Account) -> NoteVerifier | None:
+    """Return the verifier of the tenant's `keys` log, or None when this profile has no log key pinned."""
+    try:
+        return keys_verifier(account.state.trust.log_keys, account.tenant)
+    except Malformed as error:
+        raise TrustRefused(f"The log key pinned in this profile is not one: {error}.") from error
+
+
+def standing(account: Account, state: ChainState) -> Anchor:
+    """Say where a chain's head stands, by what is kept and without asking anybody."""
+    if verifier(account) is None:
+        return Anchor.UNANCHORED
+    return Anchor.ANCHORED if _anchored_head(account, state.user) == state.head else Anchor.WAITING
+
+
+def anchor(account: Account, state: ChainState) -> Anchor:
+    """See that the newest entry of a verified chain is in the key log, and keep the log's head.
+
+    Raises TrustRefused when the log has not got it ten minutes after its date, or has another; SplitView, after
+    keeping both heads, when this log is not the one seen before.
+    """
+    known = verifier(account)
+    if known is None or _anchored_head(account, state.user) == state.head:
+        return standing(account, state)
+    if _advance(account, _Place(state.user, state.seq, state.head), known) is None:
+        _require_recent(account, state)
+        return Anchor.WAITING
+    account.store.put(_ANCHOR, state.user, SecretBytes(encode({1: state.seq, 2: state.head})))
+    return Anchor.ANCHORED
+
+
+def _require_recent(account: Account, state: ChainState) -> None:
+    """Refuse a newest entry that the log has not got although it had ten minutes to take it."""
+    if account.api.clock.latest() > state.time + LOGGED_WITHIN_SECONDS:
+        raise TrustRefused(
+            "The newest entry of this account is not in the public key log, and should have been for long.",
+            way_out="Do not rely on its keys. If it stays so, tell your officers: a key may be shown to you alone.",
+        )
+
+
+def _anchored(account: Account, user: bytes) -> _Place | None:
+    kept = account.store.get(_ANCHOR, user)
+    if kept is None:
+        return None
+    row = Fields(decode(kept.reveal()), "anchor", (1, 2))
+    return _Place(user, row.uint(1), row.octets(2, HASH_SIZE))
+
+
+def _anchored_head(account: Account, user: bytes) -> bytes:
+    place = _anchored(account, user)
+    return place.head if place else b""
+
+
+def last_checkpoint(account: Account, known: NoteVerifier) -> Checkpoint | None:
+    """Return the newest head of the key log that this client has accepted, verified again as it is read."""
+    note = account.state.trust.checkpoints.get(known.name)
+    if note is None:
+        return None
+    try:
+        return known.open_checkpoint(note)
+    except HoldfastError as error:
+        raise TrustRefused(f"The log head kept in this profile does not hold: {error}.") from error
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """A head that the server shows, proven to hold the chain asked about; its note; the proof from an older head."""
+
+    checkpoint: Checkpoint
+    note: str
+    consistency: list[bytes]
+
+
+def _show(account: Account, place: _Place, known: NoteVerifier, old_size: int) -> _Shown | None:
+    """Ask for the newest head with the proofs that a chain's entry is in it and that it follows from `old_size`."""
+    query = {"seq": str(place.seq)} | ({"old_size": str(old_size)} if old_size else {})
+    try:
+        answer = account.api.get(f"users/{UUID(bytes=place.user)}/chain/proof", query=query)
+    except Problem as problem:
+        if problem.status == 404:
+            return None
+        raise
+    note = answer.text("checkpoint", maximum=_MAX_NOTE)
+    hashes = answer.many_octets("proof", maximum=MAX_PROOF)
+    proof = InclusionProof(answer.number("leaf_index"), answer.octets("leaf", maximum=1024), hashes, note)
+    try:
+        checkpoint = verify_chain_entry(
+            proof, verifier=known, tenant=account.tenant, user=place.user, seq=place.seq, entry_hash=place.head
+        )
+    except HoldfastError as error:
+        raise TrustRefused(f"The key log does not vouch for this account: {error}.") from error
+    consistency = answer.many_octets("consistency", maximum=MAX_PROOF) if "consistency" in answer else []
+    return _Shown(checkpoint, note, consistency)
+
+
+def _advance(account: Account, place: _Place, known: NoteVerifier) -> _Shown | None:
+    """Ask for the newest head, hold it to the one seen last, and keep it."""
+    last = last_checkpoint(account, known)
+    shown = _show(account, place, known, last.size if last else 0)
+    if shown is None or last is None:
+        if shown:
+            _keep(account, known, shown)
+        return shown
+    ours = account.state.trust.checkpoints[known.name]
+    if shown.checkpoint.size < last.size:
+        _accuse(account, Contradiction.LOG_ROLLED_BACK, ours, shown.note)
+        raise TrustRefused("The server shows an older key log than it has shown before.", way_out=_ALARM)
+    _require_one(account, ours, last, shown, shown.note)
+    if shown.checkpoint.size > last.size:
+        _keep(account, known, shown)
+    return shown
+
+
+def _keep(account: Account, known: NoteVerifier, shown: _Shown) -> None:
+    account.state.trust.checkpoints[known.name] = shown.note
+    account.save()
+
+
+def _require_one(account: Account, ours: str, older: Checkpoint, shown: _Shown, theirs: str) -> None:
+    """Refuse, after keeping both notes, two heads that are not of one log; `shown` brings the proof from `older`."""
+    try:
+        require_same_log(older, shown.checkpoint, shown.consistency)
+    except (Forked, Untrusted) as error:
+        # A missing proof is no proof of a split, but the server owes it for any two heads that its key signed.
+        _accuse(account, Contradiction.LOG_FORK, ours, theirs)
+        raise SplitView(f"The key log shows two histories: {error}.", way_out=_ALARM) from error
+
+
+def _accuse(account: Account, what: Contradiction, ours: str, theirs: str) -> None:
+    evidence.keep(account, what, user=account.user, ours=ours.encode(), theirs=theirs.encode())
+
+
+# Gossip
+
+
+def own_checkpoint(account: Account) -> str:
+    """Return the newest head of the key log that this client has accepted, to be put into messages; "" for none."""
+    known = verifier(account)
+    return account.state.trust.checkpoints.get(known.name, "") if known else ""
+
+
+def hear(account: Account, checkpoint_text: str) -> bool:
+    """Keep a head that came inside a message, to be compared later; asks nobody, so a transaction may be open.
+
+    Returns False for what the pinned log key has not signed: anybody could raise an alarm with it otherwise.
+    """
+    known = verifier(account)
+    heard = _opened(known, checkpoint_text)
+    if known is None or heard is None:
+        return False
+    if own_checkpoint(account) != checkpoint_text and len(account.store.keys(_GOSSIP)) < _KEEP_GOSSIP:
+        name = heard.size.to_bytes(8, "big") + heard.root
+        account.store.put(_GOSSIP, name, SecretBytes(checkpoint_text.encode()))
+    return True
+
+
+def compare_heard(account: Account) -> int:
+    """Compare every head kept by `hear`; returns how many were. Raises as compare_gossip does, but for NotYet.
+
+    What cannot be compared yet is kept for the next call.
+    """
+    compared = 0
+    for name in account.store.keys(_GOSSIP):
+        kept = account.store.get(_GOSSIP, name)
+        assert kept is not None
+        try:
+            compare_gossip(account, kept.reveal().decode())
+        except NotYet:
+            break
+        except SplitView:
+            # It is kept as evidence now; kept here as well, it would end every later comparison.
+            account.store.delete(_GOSSIP, name)
+            raise
+        account.store.delete(_GOSSIP, name)
+        compared += 1
+    return compared
+
+
+def compare_gossip(account: Account, checkpoint_text: str) -> bool:
+    """Hold a head that a peer has seen against the one seen here. Returns False for a head that says nothing.
+
+    Raises SplitView, after keeping both, when they are not of one log; TrustRefused when the server gives no proof
+    either way; NotYet while the log holds no entry of this account, which is only minutes old. Heads of one size are
+    compared here; of two sizes, the server is asked for the proof between them.
+    """
+    known = verifier(account)
+    heard = _opened(known, checkpoint_text)
+    if known is None or heard is None:
+        return False
+    last = last_checkpoint(account, known)
+    if last is None:
+        # Nothing was seen yet that it could contradict: what is asked for from now on must follow from it.
+        account.state.trust.checkpoints[known.name] = checkpoint_text
+        account.save()
+    elif heard.size == last.size:
+        ours = account.state.trust.checkpoints[known.name]
+        _require_one(account, ours, last, _Shown(heard, checkpoint_text, []), checkpoint_text)
+    elif heard.size:
+        _compare_sizes(account, known, heard, checkpoint_text)
+    return True
+
+
+def _opened(known: NoteVerifier | None, text: str) -> Checkpoint | None:
+    try:
+        return known.open_checkpoint(text) if known and len(text) <= _MAX_NOTE else None
+    except (Malformed, InvalidSignature):
+        return None
+
+
+def _compare_sizes(account: Account, known: NoteVerifier, heard: Checkpoint, text: str) -> None:
+    """Connect the head heard of with the server's newest, and that one with what was seen here."""
+    # An entry that the log is known to hold: the newest one may have been made a moment ago, and is not in it then.
+    anchored = _anchored(account, account.user)
+    place = anchored or _Place(account.user, account.chain.seq, account.chain.head)
+    for _ in range(_RACES):
+        newest = _advance(account, place, known)
+        if newest is None:
+            if anchored:
+                raise TrustRefused("The key log denies an entry of your account that it held before.", way_out=_ALARM)
+            _require_recent(account, account.chain)
+            raise NotYet("The key log does not hold your account yet.", way_out="Try again in a minute.")
+        if newest.checkpoint.size < heard.size:
+            _accuse(account, Contradiction.LOG_ROLLED_BACK, text, newest.note)
+            raise SplitView("A contact has seen more of the key log than the server shows you.", way_out=_ALARM)
+        shown = _show(account, place, known, heard.size)
+        if shown is None or shown.checkpoint.size != newest.checkpoint.size:
+            continue  # the log grew in between
+        _require_one(account, newest.note, newest.checkpoint, shown, shown.note)
+        _require_one(account, newest.note, heard, shown, text)
+        return
+    raise TrustRefused("The key log grew faster than it could be compared. Try again.")
+
+
+# The own chain
+
+
+def remember_made(account: Account, entries: Sequence[Entry]) -> None:
+    """Remember entries as made by this device, before they are sent."""
+    with account.store.transaction():
+        for entry in entries:
+            account.store.put(_MADE, entry.hash, SecretBytes(entry.seq.to_bytes(4, "big")))
+        for name in account.store.keys(_MADE)[:-_KEEP_MADE]:
+            account.store.delete(_MADE, name)
+
+
+def watch(account: Account, known: int, fresh: Sequence[bytes]) -> None:
+    """Keep, for the person to see, which fresh entries of her own chain this device did not make.
+
+    known: how many were known before; what stood there when this device first looked is not news, nor is that this
+    device itself was added, which it asked for.
+    """
+    if not known:
+        return
+    for one in fresh:
+        entry = Entry.parse(one)
+        asked_for = isinstance(entry.body, AddDevice) and entry.body.device == account.device.id
+        if not asked_for and account.store.get(_MADE, entry.hash) is None:
+            account.store.put(_FOREIGN, entry.seq.to_bytes(4, "big"), SecretBytes(one))
+
+
+def foreign_entries(account: Account) -> list[ForeignEntry]:
+    """Return the entries of one's own chain that this device did not make, oldest first, until they are `seen`."""
+    found = []
+    for name in account.store.keys(_FOREIGN):
+        kept = account.store.get(_FOREIGN, name)
+        assert kept is not None
+        entry = Entry.parse(kept.reveal())
+        by = UUID(bytes=entry.header.device) if entry.header.device else None
+        found.append(ForeignEntry(entry.seq, type(entry.body).__name__, by, entry.header.issued_at))
+    return found
+
+
+def seen(account: Account, *entries: ForeignEntry) -> None:
+    """Strike out entries that the person has looked at and recognised."""
+    for one in entries:
+        account.store.delete(_FOREIGN, one.seq.to_bytes(4, "big"))

@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From the pin to the tenant's officers and escrow key, at every refresh by the same path.
+
+Implements FAULTS F1 to F5, S1 to S3 and S15 for a client; ESCROW "Keys".
+Does not ask for consent: a key accepted here is known, and used only under the person's own yes (`escrow`).
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from holdfast.client.errors import TrustRefused
+from holdfast.client.profile.account import Account, read_many, root_key_of
+from holdfast.client.server.answers import Answer
+from holdfast.core.base.errors import HoldfastError
+from holdfast.core.identity.policy import verify_founding
+from holdfast.core.identity.trust import SignedTenantKey, pin_words, root_pin, verify_escrow_keys, verify_tenant
+from holdfast.core.signed.statements import EscrowKey
+
+_LOOK_INTO = (
+    "Do not go on. Show this to your security officers: somebody answers in your server's name, or a pin is wrong."
+)
+
+
+# ESCROW "Officers change": an alarm 30 days before policy or key run out, and 30 days of grace after.
+NOTICE_SECONDS: Final = 30 * 86_400
+GRACE_SECONDS: Final = 30 * 86_400
+
+
+@dataclass(frozen=True)
+class Ending:
+    """The policy or the escrow key in force, when it runs out soon or has. at: UTC seconds; is_over: also its grace."""
+
+    what: str
+    at: int
+    has_ended: bool
+    is_over: bool
+
+
+@dataclass(frozen=True)
+class TrustChange:
+    """What a refresh brought: words of the pin, and the versions known before (0 for none) and now."""
+
+    pin_words: tuple[str, ...]
+    is_tofu: bool
+    policy_before: int
+    policy_now: int
+    key_before: int
+    key_now: int
+
+
+def pin_root(account: Account, *, pin: bytes, is_development: bool) -> None:
+    """Pin the tenant's root as a code names it; without one (b""), the next refresh takes what it meets, marked.
+
+    Raises TrustRefused when this profile is pinned to another root already.
+    """
+    trust = account.state.trust
+    if trust.pin and pin and not hmac.compare_digest(trust.pin, pin):
+        raise TrustRefused("The enrolment code names another root than the one pinned here.", way_out=_LOOK_INTO)
+    if pin:
+        # A pin that came from a person also vouches for one that was taken on first use.
+        trust.pin, trust.is_tofu = pin, False
+    elif not trust.pin:
+        trust.is_tofu = True
+    trust.is_development = trust.is_development or is_development
+
+
+def refresh(account: Account) -> TrustChange:
+    """Fetch policies and escrow keys, hold all of them to the pin and to what was seen, and keep the newest.
+
+    Raises TrustRefused when anything does not follow; nothing is then changed.
+    """
+    trust = account.state.trust
+    before = (len(trust.policies), len(trust.escrow_keys))
+    _accept_policies(account, account.api.get("escrow/policy"))
+    accept_escrow_key(account, _history(account.api.get("escrow/key")))
+    account.save()
+    return TrustChange(
+        pin_words=pin_words(trust.pin),
+        is_tofu=trust.is_tofu,
+        policy_before=before[0],
+        policy_now=len(trust.policies),
+        key_before=before[1],
+        key_now=len(trust.escrow_keys),
+    )
+
+
+def endings(account: Account) -> Iterator[Ending]:
+    """Name what runs out within 30 days, or has, by the later of this machine's clock and the server's."""
+    now = account.api.clock.latest()
+    headers = {
+        "escrow policy": account.trusted.newest.policy.header,
+        "escrow key": account.escrow_key.statement.header,
+    }
+    for what, header in headers.items():
+        end = header.expires_at
+        if end and now > end - NOTICE_SECONDS:
+            yield Ending(what, end, has_ended=now > end, is_over=now > end + GRACE_SECONDS)
+
+
+def require_in_force(account: Account) -> None:
+    """Raise TrustRefused when the policy or the escrow key ran out more than 30 days ago: nothing is sealed to it."""
+    for ending in endings(account):
+        if ending.is_over:
+            raise TrustRefused(
+                f"Your organisation's {ending.what} has run out, and its grace period with it.",
+                way_out="Nothing is lost: what is deposited stays. Tell your officers to sign a new one.",
+            )
+
+
+def accept_escrow_key(account: Account, history: list[bytes]) -> SignedTenantKey[EscrowKey]:
+    """Take the newest escrow key if root and officers signed every version up to it. The one path for all keys.
+
+    history: every version's statement, oldest first. Raises TrustRefused, and keeps what was accepted before.
+    """
+    known = account.state.trust.escrow_keys
+    seen = account.escrow_key if known else None
+    try:
+        keys = verify_escrow_keys([read_many(one) for one in history], trusted=account.trusted, seen=seen)
+    except HoldfastError as error:
+        raise TrustRefused(f"The escrow key is not to be trusted: {error}.", way_out=_LOOK_INTO) from error
+    if not keys:
+        raise TrustRefused("The server shows no escrow key.", way_out=_LOOK_INTO)
+    account.state.trust.escrow_keys = history
+    return keys[-1]
+
+
+def _accept_policies(account: Account, answer: Answer) -> None:
+    trust = account.state.trust
+    history, root_key = _history(answer), answer.octets("root_key", maximum=128)
+    try:
+        if trust.root_key and trust.root_key != root_key:
+            raise TrustRefused("The server names another tenant root than the one pinned.", way_out=_LOOK_INTO)
+        pin = trust.pin
+        if trust.is_tofu and not pin:
+            founding = verify_founding(read_many(history[0]), tenant=account.tenant)
+            pin = root_pin(account.tenant, root_key_of(root_key), founding.hash)
+        verify_tenant(
+            [read_many(one) for one in history],
+            tenant=account.tenant,
+            root_key=root_key_of(root_key),
+            pin=pin,
+            is_development=trust.is_development,
+            seen=account.trusted.newest if trust.policies else None,
+        )
+    except HoldfastError as error:
+        raise TrustRefused(f"The policy is not to be trusted: {error}.", way_out=_LOOK_INTO) from error
+    trust.pin, trust.root_key, trust.policies = pin, root_key, history
+
+
+def _history(answer: Answer) -> list[bytes]:
+    history = [row.octets("statement") for row in answer.many("history", maximum=1000)]
+    newest = answer.octets("statement")
+    if not history or history[-1] != newest:
+        history.append(newest)
+    return history

@@ -1,0 +1,330 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Messages received: fetched, opened once, kept with the new session state in one transaction, then acknowledged.
+
+Implements PROTOCOL section 4 (routing, the responder) and FAULTS S9, S11, S14 and S18.
+Uses nothing of what a message says as an address; a message that does not open is kept aside and blocks nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+from uuid import UUID
+
+from holdfast.client.errors import AnswerRefused, ClientError, PeerChanged, Problem, TrustRefused, Unreachable
+from holdfast.client.identity import key_log, peers, security_events
+from holdfast.client.messages import handshakes, letters, reports
+from holdfast.client.messages.handshakes import OneTimeKeyReused
+from holdfast.client.messages.inbox_rows import Envelope, Kept
+from holdfast.client.messages.reports import ReportKind
+from holdfast.client.profile.account import Account
+from holdfast.client.server.answers import Answer
+from holdfast.client.sessions import sessions
+from holdfast.client.sessions.sessions import Address, Place
+from holdfast.core.base.encoding import MAX_BLOB, encode
+from holdfast.core.base.errors import HoldfastError, UnwrapFailed
+from holdfast.core.base.secret import SecretBytes
+from holdfast.core.messages.content import Content, ContentKind, open_large
+from holdfast.core.messages.session import Incoming, Session, read_message
+
+INBOX, HAD, HEARD = "inbox", "had", "heard"
+_HELD: Final = "held"
+# The server keeps a message for 30 days; what it brings again after twice that does not open any more.
+REMEMBER_SECONDS: Final = 60 * 86_400
+_PAGE: Final = 100
+_MOST_PAGES: Final = 1000
+_MAX_PAGE_ANSWER: Final = 10 * 1024 * 1024
+_MAX_CONTENT: Final = 1024 * 1024
+_DAY: Final = 86_400
+# What the server refuses for good is laid to the message that asked for it; anything else ends the fetching.
+_FINAL: Final = frozenset({400, 403, 404, 422})
+# So many sessions of a day without a one-time key are no coincidence while this device keeps 25 to 100 on the server.
+LAST_RESORT_ALARM: Final = 10
+
+_ASK_AGAIN: Final = "Ask the sender to send it again. It is kept in this report as it came."
+
+
+def collect(account: Account) -> None:
+    """Fetch what waits for this device, open and keep all of it, and acknowledge it.
+
+    Raises Unreachable and Problem when the server does not answer; what was kept before that is kept.
+    """
+    _retry_held(account)
+    seen: set[bytes] = set()
+    senders: set[bytes] = set()
+    for _ in range(_MOST_PAGES):
+        answer = account.api.get("messages", query={"limit": str(_PAGE)}, maximum=_MAX_PAGE_ANSWER)
+        rows = list(answer.many("messages", maximum=_PAGE))
+        ids = [row.identifier("message_id") for row in rows]
+        # A server that hands the same messages over for ever after they were acknowledged ends this, not the client.
+        if seen.issuperset(ids):
+            break
+        senders |= {user for row in rows if (user := _take(account, row))}
+        account.api.post("messages/ack", {"message_ids": [str(UUID(bytes=one)) for one in ids]})
+        seen.update(ids)
+    # Last, since a chain that has moved takes the sessions of revoked devices with it, and what those sent before.
+    for user in sorted(senders.union(peers.expected(account))):
+        _follow(account, user)
+    _compare_logs(account)
+
+
+def _take(account: Account, row: Answer) -> bytes:
+    """Keep one row of the mailbox, whatever it is, and return whose message it was, if it was one that opened.
+
+    Nothing in it may keep the others from being taken.
+    """
+    try:
+        if row.text("kind") == "message":
+            return _take_message(account, row)
+        with account.store.transaction():
+            is_letter = letters.keep(account, row)
+        reason = "" if is_letter else "The server hands over something of an unknown kind."
+    except AnswerRefused as error:
+        reason = str(error)
+    if reason:
+        with account.store.transaction():
+            reports.add(
+                account, ReportKind.UNDECRYPTABLE, reason, way_out="Update this program, or tell your officers."
+            )
+    return b""
+
+
+def _take_message(account: Account, row: Answer) -> bytes:
+    envelope = Envelope(
+        sender=Address(row.identifier("sender_user"), row.identifier("sender_device")),
+        to_device=row.identifier("to_device"),
+        message=row.octets("message", maximum=MAX_BLOB),
+        received_at=row.time("received_at"),
+    )
+    has_content = row.flag("has_content")
+    if account.store.get(HAD, envelope.hash) is not None or account.store.get(_HELD, envelope.hash) is not None:
+        return b""
+    content = _content(account, row) if has_content else b""
+    return _open(account, replace(envelope, content=content, lacks_content=has_content and not content))
+
+
+def _content(account: Account, row: Answer) -> bytes:
+    """Fetch large content before its message is acknowledged, with which it goes. b"" when the server has none."""
+    try:
+        answer = account.api.get(f"messages/{UUID(bytes=row.identifier('message_id'))}/content")
+        return answer.octets("content", maximum=_MAX_CONTENT)
+    except AnswerRefused:
+        return b""
+    except Problem as problem:
+        if problem.status != 404:
+            raise
+        return b""
+
+
+def _retry_held(account: Account) -> None:
+    """Open what waited for a human's yes, now that it may have come."""
+    for key in account.store.keys(_HELD):
+        kept = account.store.get(_HELD, key)
+        assert kept is not None
+        envelope = Envelope.from_secret(kept)
+        contact = account.state.contacts.get(envelope.sender.user)
+        if contact is not None and not contact.unconfirmed:
+            _open(account, envelope)
+
+
+def _open(account: Account, envelope: Envelope) -> bytes:
+    """Open a message and keep it, or keep the refusal: either way in one transaction, after which it is done with.
+
+    Returns the sender if it opened.
+    """
+    try:
+        incoming = read_message(envelope.message)
+        verified = _verified(account, incoming, envelope)
+        with account.store.transaction():
+            session, plaintext = (
+                _respond(account, envelope, incoming, verified) if verified else _decrypt(account, envelope, incoming)
+            )
+            _mark(account, envelope)
+            _keep(account, envelope, session, plaintext)
+    except PeerChanged as error:
+        _hold(account, envelope, error)
+    except OneTimeKeyReused as error:
+        security_events.note(account, "A one-time key of this device was handed out to two senders.")
+        _refuse(account, envelope, error, ReportKind.KEY_REUSED, error.first)
+    except (HoldfastError, ClientError) as error:
+        if isinstance(error, Unreachable) or (isinstance(error, Problem) and error.status not in _FINAL):
+            raise
+        _refuse(account, envelope, error, ReportKind.UNDECRYPTABLE)
+    else:
+        return envelope.sender.user
+    return b""
+
+
+def _verified(account: Account, incoming: Incoming, envelope: Envelope) -> handshakes.Verified | None:
+    """Verify the sender of an initial message; None for one whose session is here already."""
+    if incoming.initial is None or incoming.initial_hash is None:
+        return None
+    if sessions.route(account.store, incoming.initial_hash) is not None:
+        return None
+    return handshakes.verify(account, incoming.initial, sender=envelope.sender, to_device=envelope.to_device)
+
+
+def _respond(
+    account: Account, envelope: Envelope, incoming: Incoming, verified: handshakes.Verified
+) -> tuple[Session, bytes]:
+    begun = handshakes.respond(account, incoming, verified)
+    place = Place(envelope.sender, begun.session.id, envelope.to_device)
+    handshakes.keep(account, begun, place, envelope.message)
+    if begun.session.is_last_resort:
+        _count_last_resorts(account)
+    return begun.session, begun.plaintext
+
+
+def _decrypt(account: Account, envelope: Envelope, incoming: Incoming) -> tuple[Session, bytes]:
+    """Open a message of a session that is here: the one its initial part names, or each with the sender's device."""
+    found = sessions.places(account.store, envelope.sender)
+    if incoming.initial_hash is not None:
+        routed = sessions.route(account.store, incoming.initial_hash)
+        found = [one for one in found if one == routed]
+    for place in found:
+        session = sessions.load(account.store, place, for_receiving=True)
+        if session is None:
+            continue
+        try:
+            plaintext = session.decrypt(incoming, now=account.api.clock.now())
+        except UnwrapFailed:
+            continue
+        sessions.put(account.store, place, session, was_received_on=True)
+        return session, plaintext
+    if not found:
+        raise TrustRefused("The message is of a session that this device does not have.", way_out=_ASK_AGAIN)
+    raise TrustRefused("The message does not open in any session with the sender's device.", way_out=_ASK_AGAIN)
+
+
+def _mark(account: Account, envelope: Envelope) -> None:
+    """Remember that these bytes were dealt with: a lost acknowledgement brings them again."""
+    until = account.api.clock.now() + REMEMBER_SECONDS
+    account.store.put(HAD, envelope.hash, SecretBytes(encode([until])))
+    account.store.delete(_HELD, envelope.hash)
+
+
+def _keep(account: Account, envelope: Envelope, session: Session, plaintext: bytes) -> None:
+    """Put what a message says into the inbox, or act on it when it is not for the person."""
+    try:
+        said = Content.decode(plaintext)
+        conversation = _conversation(account, envelope, said)
+    except (HoldfastError, ClientError) as error:
+        _report(account, envelope, f"The message opened, but is not in the format: {error}.", ReportKind.UNDECRYPTABLE)
+        return
+    if said.chain_head is not None:
+        peers.expect(account, envelope.sender.user, said.chain_head)
+    if said.checkpoint is not None:
+        key_log.hear(account, said.checkpoint)
+    if said.kind is ContentKind.MOVED:
+        assert isinstance(said.body, bytes)
+        peers.expect(account, envelope.sender.user, said.body)
+    if said.kind in (ContentKind.BYTES, ContentKind.LARGE) and not _was_heard(account, envelope, said):
+        _deliver(account, envelope, session, said, conversation)
+
+
+def _conversation(account: Account, envelope: Envelope, said: Content) -> bytes:
+    """Return the user whom a message is to or from. Only an own device may say that it was to somebody else."""
+    if said.conversation is None:
+        return envelope.sender.user
+    if envelope.sender.user != account.user:
+        raise TrustRefused("it claims to be a copy of this person's own message")
+    return said.conversation
+
+
+def _was_heard(account: Account, envelope: Envelope, said: Content) -> bool:
+    """Whether the same content came already: sent again after a 409 that was a lie, it is delivered once."""
+    key = envelope.sender.user + said.message_id
+    if account.store.get(HEARD, key) is not None:
+        return True
+    account.store.put(HEARD, key, SecretBytes(encode([account.api.clock.now() + REMEMBER_SECONDS])))
+    return False
+
+
+def _deliver(account: Account, envelope: Envelope, session: Session, said: Content, conversation: bytes) -> None:
+    body, reference = (said.body, None) if isinstance(said.body, bytes) else (b"", said.body)
+    if reference is not None and envelope.lacks_content:
+        _report(account, envelope, "The server withholds the large content of a message.", ReportKind.CONTENT_WITHHELD)
+        return
+    if reference is not None and envelope.content:
+        try:
+            body, reference = open_large(envelope.content, reference), None
+        except UnwrapFailed:
+            text = "The large content of a message is not the one that its sender sealed."
+            _report(account, envelope, text, ReportKind.CONTENT_WITHHELD)
+            return
+    kept = Kept(
+        received_at=envelope.received_at,
+        sender=envelope.sender,
+        message_id=said.message_id,
+        sent_at=said.sent_at,
+        conversation=conversation,
+        is_last_resort=session.is_last_resort,
+        body=body,
+        reference=reference,
+    )
+    account.store.put(INBOX, envelope.sender.user + said.message_id, kept.to_secret())
+
+
+def _follow(account: Account, user: bytes) -> None:
+    """Fetch the chain of somebody who wrote, if it is not fresh or she has named a newer head than is known."""
+    try:
+        peers.current(account, user)
+        peers.require_shown(account, user)
+    except (PeerChanged, Problem, Unreachable):
+        # What is kept is handed out all the same. A changed contact says so wherever it matters, and what could not be
+        # asked now is asked before anything is sent to her.
+        pass
+    except (TrustRefused, AnswerRefused) as error:
+        with account.store.transaction():
+            reports.add(account, ReportKind.CHAIN_HIDDEN, str(error), way_out=error.way_out, user=user)
+
+
+def _compare_logs(account: Account) -> None:
+    """Hold the log heads that came inside messages against the one seen here."""
+    try:
+        key_log.compare_heard(account)
+    except (Problem, Unreachable):
+        pass  # they are kept, and compared the next time
+    except (TrustRefused, AnswerRefused) as error:
+        with account.store.transaction():
+            reports.add(account, ReportKind.SPLIT_VIEW, str(error), way_out=error.way_out)
+
+
+def _count_last_resorts(account: Account) -> None:
+    if sessions.last_resorts_since(account.store, account.api.clock.now() - _DAY) == LAST_RESORT_ALARM:
+        reports.add(
+            account,
+            ReportKind.LAST_RESORT,
+            f"In one day, {LAST_RESORT_ALARM} sessions began without a one-time key.",
+            way_out="Run `holdfast maintain`. If it finds one-time keys on the server, the server withholds them from "
+            "your contacts: tell your officers.",
+        )
+
+
+def _hold(account: Account, envelope: Envelope, error: PeerChanged) -> None:
+    with account.store.transaction():
+        if account.store.get(_HELD, envelope.hash) is None:
+            account.store.put(_HELD, envelope.hash, envelope.to_secret())
+            text = f"A message waits until you have confirmed its sender. {error}"
+            reports.add(account, ReportKind.WAITING, text, way_out=error.way_out, user=envelope.sender.user)
+
+
+def _refuse(account: Account, envelope: Envelope, error: Exception, kind: ReportKind, *before: bytes) -> None:
+    with account.store.transaction():
+        _mark(account, envelope)
+        text = str(error) if isinstance(error, ClientError) else f"The message cannot be opened: {error}."
+        _report(account, envelope, text, kind, *before, way_out=getattr(error, "way_out", ""))
+
+
+def _report(
+    account: Account, envelope: Envelope, text: str, kind: ReportKind, *before: bytes, way_out: str = ""
+) -> None:
+    reports.add(
+        account,
+        kind,
+        text,
+        way_out=way_out or _ASK_AGAIN,
+        user=envelope.sender.user,
+        device=envelope.sender.device,
+        evidence=(*before, envelope.message),
+    )

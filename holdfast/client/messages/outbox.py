@@ -1,0 +1,274 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Messages on their way: encrypted for each device, stored beside the new session state, and only then sent.
+
+Implements PROTOCOL section 4 (fan-out, state before ciphertext) and PROTOCOL section 5 (the stale-chain answer).
+Does not know what a message says; `messages` makes contents, and `inbox` reads them.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass, field
+from typing import Any, Final
+from uuid import UUID
+
+from holdfast.client.errors import ClientError, Problem, ProfileError, TrustRefused, Unreachable
+from holdfast.client.identity import peers
+from holdfast.client.messages import bundles, handshakes, inbox
+from holdfast.client.messages.bundles import ClaimedBundle
+from holdfast.client.messages.reports import ReportKind, add
+from holdfast.client.profile.account import Account
+from holdfast.client.sessions import sessions
+from holdfast.client.sessions.sessions import Address, Place
+from holdfast.core.base.encoding import Encodable, Fields, b64u, decode, encode
+from holdfast.core.base.secret import SecretBytes
+from holdfast.core.identity.chain import ChainState
+from holdfast.core.messages.session import Session
+
+OUTBOX: Final = "outbox"
+_RACES: Final = 5
+_MAX_ROW: Final = 2 * 1024 * 1024
+# Never as it stands, whoever asks again: anything else may pass.
+_FINAL: Final = frozenset({400, 404, 413, 422})
+
+
+@dataclass
+class Ready:
+    """Everyone that a message for one user goes to: sessions with her devices, under the chain that lists them.
+
+    without_keys: devices (16 bytes) that have published none, so that nobody can write to them yet.
+    """
+
+    state: ChainState
+    chosen: dict[bytes, tuple[Place, Session]]
+    without_keys: list[bytes]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One message in the outbox. key: of the row. act: the idempotency key, another one for each time it is encrypted.
+
+    head: the chain head that it was encrypted for. plaintext: the content, should it have to be encrypted anew.
+    content: large ciphertext, or b"". device: of one's own, in whose sessions it is encrypted.
+    """
+
+    key: bytes
+    act: bytes
+    queued_at: int
+    user: bytes
+    head: bytes
+    plaintext: bytes
+    content: bytes
+    envelopes: tuple[tuple[bytes, bytes], ...]
+    device: bytes
+
+    def document(self) -> dict[str, Any]:
+        """Return what is posted."""
+        envelopes = [{"device_id": str(UUID(bytes=one)), "message": b64u(message)} for one, message in self.envelopes]
+        content = {"content": b64u(self.content)} if self.content else {}
+        return {"chain_head": b64u(self.head), "envelopes": envelopes, **content}
+
+    def save(self, account: Account) -> None:
+        """Write the row, in the transaction that writes the sessions it was encrypted with."""
+        envelopes: list[Encodable] = [[device, message] for device, message in self.envelopes]
+        parts: list[Encodable] = [self.act, self.queued_at, self.user, self.head, self.plaintext, self.content]
+        value = encode([*parts, envelopes, self.device])
+        account.store.put(OUTBOX, self.key, SecretBytes(value))
+
+    @classmethod
+    def load(cls, account: Account, key: bytes) -> Row:
+        """Read a row."""
+        kept = account.store.get(OUTBOX, key)
+        assert kept is not None
+        row = Fields.of_row(decode(kept.reveal(), max_size=_MAX_ROW), "outbox", 8)
+        pairs = [Fields.of_row(one, "envelope", 2) for one in row.array(6)]
+        return cls(
+            key=key,
+            act=row.octets(0, 16),
+            queued_at=row.uint(1),
+            user=row.octets(2, 16),
+            head=row.octets(3, 32),
+            plaintext=row.octets(4),
+            content=row.octets(5),
+            envelopes=tuple((one.octets(0, 16), one.octets(1)) for one in pairs),
+            device=row.octets(7, 16),
+        )
+
+
+@dataclass
+class Flushed:
+    """What became of the outbox, by the rows' keys. sent: with the devices (16 bytes each) that it went to in the end.
+
+    waiting: what the next flush sends. refused: what is never sent, or not before a person acts (that waits as well).
+    """
+
+    sent: dict[bytes, list[bytes]] = field(default_factory=dict)
+    waiting: list[bytes] = field(default_factory=list)
+    refused: dict[bytes, ClientError] = field(default_factory=dict)
+
+
+def prepare(account: Account, user: bytes, *, anew: bool = False) -> Ready:
+    """Have a session with each active device of a user, this one left out; claims bundles where there is none.
+
+    anew: begin a session with every device, whether there is one or not. Raises PeerChanged, TrustRefused.
+    """
+    state = _chain(account, user)
+    begun: dict[bytes, tuple[Place, Session]] = {}
+    for _ in range(_RACES):
+        devices = [one for one in state.devices if one != account.device.id]
+        lacking = [one for one in devices if one not in begun and (anew or not _has_session(account, user, one))]
+        claimed: list[ClaimedBundle] = []
+        if lacking:
+            newest, claimed = bundles.claim_devices(account, state, lacking, refresh=_refresh)
+            if newest.head != state.head:
+                # She added or revoked a device in between: who is to get the message is looked at again.
+                state, begun = newest, {}
+                continue
+        begun |= {one.device.bytes: handshakes.begin(account, state, one) for one in claimed}
+        return Ready(state, begun, [one for one in lacking if one not in begun])
+    raise TrustRefused("The server keeps naming newer chains than it shows.", way_out=_ENDLESS)
+
+
+_ENDLESS: Final = "The message waits here and goes out by itself later. If it stays so, tell your officers."
+
+
+def _has_session(account: Account, user: bytes, device: bytes) -> bool:
+    return sessions.to_send(account, Address(user, device)) is not None
+
+
+def _chain(account: Account, user: bytes) -> ChainState:
+    """Return a user's chain, fetched lately; without a server, as it is known, for a message that waits here anyway."""
+    if peers.is_fresh(account, user):
+        return peers.current(account, user)
+    try:
+        return _refresh(account, user)
+    except Unreachable:
+        if (state := peers.known(account, user)) is None:
+            raise
+        return state
+
+
+def _refresh(account: Account, user: bytes) -> ChainState:
+    """Fetch a user's chain; what has come before is read first, for revoked devices' sessions go with the fetch."""
+    inbox.collect(account)
+    state = peers.refresh(account, user)
+    peers.require_shown(account, user)
+    return state
+
+
+def queue(
+    account: Account, ready: Ready, plaintext: bytes, *, content: bytes = b"", key: bytes = b"", queued_at: int = 0
+) -> bytes | None:
+    """Encrypt a message for everyone, and keep it with the new state of the sessions, in the caller's transaction.
+
+    plaintext: an encoded content. key, queued_at: of a row that this one replaces. Returns the row's key, or None when
+    nobody can be written to. Nothing has left this device then: `flush` sends.
+    """
+    envelopes = []
+    for device in ready.state.devices:
+        at = Address(ready.state.user, device)
+        found = ready.chosen.get(device) or sessions.to_send(account, at)
+        if device == account.device.id or found is None:
+            continue
+        place, session = found
+        envelopes.append((device, session.encrypt(plaintext)))
+        sessions.put(account.store, place, session, was_received_on=False)
+    if not envelopes:
+        return None
+    row = Row(
+        key=key or secrets.token_bytes(16),
+        act=secrets.token_bytes(16),
+        queued_at=queued_at or account.api.clock.now(),
+        user=ready.state.user,
+        head=ready.state.head,
+        plaintext=plaintext,
+        content=content,
+        envelopes=tuple(envelopes),
+        device=account.device.id,
+    )
+    row.save(account)
+    return row.key
+
+
+def flush(account: Account) -> Flushed:
+    """Send what waits, oldest first, each as it was encrypted. What cannot be sent now stays; nothing is sent twice."""
+    done = Flushed()
+    keys = account.store.keys(OUTBOX)
+    for at, key in enumerate(keys):
+        try:
+            done.sent[key] = _send(account, Row.load(account, key))
+        except Unreachable:
+            done.waiting += keys[at:]
+            break
+        except Problem as problem:
+            if problem.status in _FINAL:
+                _give_up(account, key, problem)
+            else:
+                done.waiting.append(key)
+            if problem.status in _FINAL or problem.status in (401, 403):
+                done.refused[key] = problem
+        except ClientError as error:
+            done.waiting.append(key)
+            done.refused[key] = error
+    return done
+
+
+def _send(account: Account, row: Row) -> list[bytes]:
+    if row.device != account.device.id:
+        # It has waited, and the keys of this device were replaced: nobody has its session with the new device.
+        row = _anew(account, row, is_same_fine=True)
+    if not peers.is_fresh(account, row.user) and _refresh(account, row.user).head != row.head:
+        # It has waited, and its recipient's devices have changed: a server that took it as it is would get it wrong.
+        row = _anew(account, row)
+    for _ in range(_RACES):
+        try:
+            account.api.post(f"users/{UUID(bytes=row.user)}/messages", row.document(), key=b64u(row.act))
+        except Problem as problem:
+            if problem.code != "chain-stale" and problem.field != "envelopes":
+                raise
+            row = _anew(account, row)
+            continue
+        account.store.delete(OUTBOX, row.key)
+        return [device for device, _ in row.envelopes]
+    raise TrustRefused(
+        "The server keeps saying that the recipient's devices have changed, and shows another set each time.",
+        way_out=_ENDLESS,
+    )
+
+
+def _anew(account: Account, row: Row, *, is_same_fine: bool = False) -> Row:
+    """Encrypt a message again for the devices that its recipient has now. The answer's own head is not looked at.
+
+    is_same_fine: also when they are those it was encrypted for. Otherwise the server is not believed that it was not.
+    """
+    peers.expire(account, row.user)
+    ready = prepare(account, row.user)
+    before = {device for device, _ in row.envelopes}
+    after = {one for one in ready.state.devices if one != account.device.id} - set(ready.without_keys)
+    if not is_same_fine and ready.state.head == row.head and before == after:
+        raise TrustRefused(
+            "The server says that the recipient's devices have changed, but shows no change.",
+            way_out=_ENDLESS,
+        )
+    with account.store.transaction():
+        key = queue(account, ready, row.plaintext, content=row.content, key=row.key, queued_at=row.queued_at)
+        if key is None:
+            raise ProfileError("That person has no device that can be written to.", way_out=NO_DEVICE)
+    return Row.load(account, key)
+
+
+NO_DEVICE: Final = "Ask the person to run `holdfast maintain` on a device, which publishes its keys."
+
+
+def _give_up(account: Account, key: bytes, problem: Problem) -> None:
+    row = Row.load(account, key)
+    with account.store.transaction():
+        account.store.delete(OUTBOX, key)
+        add(
+            account,
+            ReportKind.NOT_SENT,
+            f"A message could not be sent: {problem}",
+            way_out=problem.way_out or "Send it again if it still matters.",
+            user=row.user,
+            evidence=(row.plaintext,),
+        )

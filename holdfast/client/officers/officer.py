@@ -1,0 +1,311 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An officer's answers: a case verified down to each deposit, then approved, denied, or a new key attested.
+
+Implements ESCROW "Case" and FAULTS F20, F21, P3 and P4 on the officer's own machine.
+Does not trust the server's summary: what is shown was read out of signed bytes, and is what gets signed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from uuid import UUID
+
+from holdfast.client.errors import ProfileError, TrustRefused, WrongWords
+from holdfast.client.escrow import deposits
+from holdfast.client.escrow.deposits import Subject, VerifiedDeposit
+from holdfast.client.identity import device, tenant
+from holdfast.client.identity.contacts import IDENTITY
+from holdfast.client.officers import officer_keys
+from holdfast.client.profile.account import Account
+from holdfast.client.server.answers import Answer
+from holdfast.core.base.encoding import b64u
+from holdfast.core.base.errors import HoldfastError
+from holdfast.core.crypto.keys import SIGNING_KINDS, PublicKey, decode_public_key
+from holdfast.core.escrow import approvals
+from holdfast.core.escrow.approvals import Excluded
+from holdfast.core.identity.cases import Attestation, Case, ClientKind
+from holdfast.core.identity.policy import Officer, SignedPolicy
+from holdfast.core.signed.cose import Purpose, Sign1, sign
+from holdfast.core.signed.payloads import Header
+from holdfast.core.signed.statements import DeviceStatement
+
+WORDS_TO_HEAR: int = 2
+
+
+@dataclass(frozen=True)
+class ListedCase:
+    """One line of the list of cases: the server's word for it."""
+
+    case_id: UUID
+    state: str
+    subject: UUID
+    purpose: str
+
+
+@dataclass(frozen=True)
+class CaseView:
+    """A case as signed, everything in it verified. obstacle: why this officer may not approve it, or "".
+
+    state, approvals and needed are the server's word; the rest was read from signed bytes.
+    """
+
+    statement: Sign1
+    case: Case
+    state: str
+    approvals: int
+    needed: int
+    policy: SignedPolicy
+    recipient: Sign1
+    subject_state: Subject
+    deposits: tuple[VerifiedDeposit, ...]
+    obstacle: str
+
+    @property
+    def case_id(self) -> UUID:
+        """The case."""
+        return UUID(bytes=self.case.case_id)
+
+    @property
+    def subject(self) -> UUID:
+        """Whose archive."""
+        return UUID(bytes=self.case.subject)
+
+    @property
+    def recipient_person(self) -> UUID:
+        """Whose device receives it, by that device's own statement."""
+        return UUID(bytes=DeviceStatement.from_payload(self.recipient.payload).person)
+
+    @property
+    def q(self) -> bytes:
+        """The hash that an approval names."""
+        return self.statement.payload_hash
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The 8 words of the recipient's keys."""
+        return self.case.recipient_words
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What the server made of an answer."""
+
+    state: str
+    approvals: int
+    needed: int
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """The identity key under which a subject asks to begin again, and the head it would follow."""
+
+    identity_key: PublicKey
+    old_head: bytes
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The 8 words that the person reads out."""
+        return self.identity_key.fingerprint(IDENTITY)
+
+
+def listed(account: Account) -> list[ListedCase]:
+    """Return the cases that this person may see."""
+    return [
+        ListedCase(
+            case_id=UUID(bytes=row.identifier("case_id")),
+            state=row.text("state"),
+            subject=UUID(bytes=row.identifier("subject")),
+            purpose=row.text("purpose"),
+        )
+        for row in account.api.get("cases").many("cases")
+    ]
+
+
+def see(account: Account, case_id: UUID) -> CaseView:
+    """Fetch a case and verify all of it. Raises TrustRefused when anything does not fit together.
+
+    The order matters: nothing is read from a statement before its signer is known.
+    """
+    # (1) the tenant's policy, from the pin;
+    # (2) the recipient device: its own statement, and that the case names exactly that one;
+    # (3) the case, signed by that device, of this tenant, under a policy of the pin;
+    # (4) each deposit, held to the subject's account chain;
+    # (5) whether this officer is one of those who may answer.
+    tenant.refresh(account)  # (1)
+    answer = account.api.get(f"cases/{case_id}")
+    statement, case, recipient = _read_case(account, answer, case_id)  # (2), (3)
+    policy = _policy(account, case)
+    subject = deposits.subject_of(account, case.subject)
+    found = tuple(  # (4)
+        deposits.fetch(account, subject, deposit_id=deposit_id, record_hash=record_hash)
+        for deposit_id, record_hash in case.deposits
+    )
+    person = DeviceStatement.from_payload(recipient.payload).person
+    return CaseView(
+        statement=statement,
+        case=case,
+        state=answer.text("state"),
+        approvals=sum(row.text("decision") == "approve" for row in answer.many("approvals")),
+        needed=answer.number("needed"),
+        policy=policy,
+        recipient=recipient,
+        subject_state=subject,
+        deposits=found,
+        obstacle=_obstacle(account, policy, Excluded(case.requester, case.subject, person)),  # (5)
+    )
+
+
+def approve(account: Account, view: CaseView, *, heard: Mapping[int, str], identity_check: str) -> Answered:
+    """Re-seal this officer's share of each deposit to the recipient, and sign for exactly this case.
+
+    heard: two places (1 to 8) and the words heard there from the person. Raises WrongWords, and TrustRefused
+    when a share is not the one its depositor committed to.
+    """
+    if view.obstacle:
+        raise ProfileError(f"You may not approve this case: {view.obstacle}.")
+    require_heard(view.words, heard)
+    keys = officer_keys.keys_of(account)
+    try:
+        signed, outers = approvals.approve(
+            view.statement,
+            {one.deposit_id: one.deposit for one in view.deposits},
+            policy=view.policy,
+            officer=_own_row(account, view.policy),
+            signing_key=keys.signing,
+            sealing_key=keys.sealing,
+            header=_header(account),
+            identity_check=identity_check,
+            client_kind=ClientKind.CLI,
+            policies={one.hash: one for one in account.trusted.policies},
+        )
+    except HoldfastError as error:
+        raise TrustRefused(f"Your share cannot be handed over: {error}.") from error
+    shares = [[str(UUID(bytes=one.deposit_id)), b64u(one.outer)] for one in outers]
+    document = {"statement": b64u(signed.encode()), "shares": shares}
+    return _answered(account.api.post(f"cases/{view.case_id}/approvals", document))
+
+
+def deny(account: Account, view: CaseView, *, reason: str) -> Answered:
+    """Sign and send a denial."""
+    signed = approvals.deny(
+        view.statement,
+        policy=view.policy,
+        signing_key=officer_keys.keys_of(account).signing,
+        header=_header(account),
+        identity_check=reason,
+        client_kind=ClientKind.CLI,
+    )
+    document = {"statement": b64u(signed.encode()), "reason": reason}
+    return _answered(account.api.post(f"cases/{view.case_id}/deny", document))
+
+
+def proposal(account: Account, view: CaseView) -> Proposal:
+    """Return the new identity key proposed in a case. Raises ProfileError when there is none yet.
+
+    The server only carries it: the words, read out by the person, are what makes it hers.
+    """
+    answer = account.api.get(f"cases/{view.case_id}")
+    if "successor" not in answer:
+        raise ProfileError(
+            "The person has proposed no new key yet.", way_out="She runs: holdfast recover escrow collect"
+        )
+    successor = answer.one("successor")
+    try:
+        key = decode_public_key(successor.octets("identity_key"), expect=SIGNING_KINDS)
+    except HoldfastError as error:
+        raise TrustRefused(f"The proposed key is no key: {error}.") from error
+    if successor.octets("old_head", 32) != view.subject_state.state.head:
+        raise TrustRefused("The new key is proposed on top of another account chain than the one shown.")
+    return Proposal(key, view.subject_state.state.head)
+
+
+def attest(account: Account, view: CaseView, proposed: Proposal, *, heard: Mapping[int, str]) -> None:
+    """Sign that the subject now holds the proposed key, on the device that the case names.
+
+    heard: two words of the new key, as for an approval. Only for a case in which the subject recovers her own.
+    """
+    if view.recipient_person != view.subject:
+        raise ProfileError("This case releases to another person. Nobody's account begins again by it.")
+    if view.obstacle:
+        raise ProfileError(f"You may not attest in this case: {view.obstacle}.")
+    require_heard(proposed.words, heard)
+    said = Attestation(
+        # The header names the person attested; the officer is known by her key.
+        header=Header(account.tenant, view.case.subject, b"", account.api.clock.now()),
+        old_head=proposed.old_head,
+        new_aik=proposed.identity_key,
+        case_id=view.case.case_id,
+        device_hash=view.recipient.payload_hash,
+    )
+    signed = sign(said.to_payload(), purpose=Purpose.ATTESTATION, key=officer_keys.keys_of(account).signing)
+    account.api.post(f"cases/{view.case_id}/attestations", {"statement": b64u(signed.encode())})
+
+
+def require_heard(words: tuple[str, ...], heard: Mapping[int, str]) -> None:
+    """Raise WrongWords unless `heard` gives two different places of `words` rightly."""
+    if len(heard) < WORDS_TO_HEAR or not all(1 <= place <= len(words) for place in heard):
+        raise WrongWords("Two of the eight words are needed, as heard from the person.")
+    if any(words[place - 1] != word for place, word in heard.items()):
+        raise WrongWords(
+            "These are not the words of the key in this case.",
+            way_out="Stop. Either the person read another screen, or the key in the case is not that person's.",
+        )
+
+
+def _read_case(account: Account, answer: Answer, case_id: UUID) -> tuple[Sign1, Case, Sign1]:
+    try:
+        statement = Sign1.parse(answer.octets("statement"))
+        # Read to learn who claims to have signed; believed only after that key has verified it.
+        claimed = Case.from_payload(statement.payload)
+        recipient = device.fetch_statement(account, claimed.header.device)
+        signer = DeviceStatement.from_payload(recipient.payload)
+        case = Case.from_payload(statement.verify(signer.signing_key, purpose=Purpose.CASE))
+    except HoldfastError as error:
+        raise TrustRefused(f"The case is not to be trusted: {error}.") from error
+    if (case.header.tenant, case.case_id) != (account.tenant, case_id.bytes):
+        raise TrustRefused("The server shows another case than the one asked for.")
+    if case.recipient_device_hash != recipient.payload_hash or case.header.user != signer.person:
+        raise TrustRefused("The case names another receiving device than the one that signed it.")
+    if account.api.clock.latest() >= case.expiry:
+        raise ProfileError("The case has expired.", way_out="A new case is needed.")
+    return statement, case, recipient
+
+
+def _policy(account: Account, case: Case) -> SignedPolicy:
+    try:
+        policy = account.trusted.policy_named(case.policy_hash)
+    except HoldfastError as error:
+        raise TrustRefused(f"The case names a policy of its own: {error}.") from error
+    if case.purpose not in policy.policy.terms.purposes:
+        raise TrustRefused("The case is for a purpose that your policy does not allow.")
+    return policy
+
+
+def _own_row(account: Account, policy: SignedPolicy) -> Officer:
+    keys = officer_keys.keys_of(account)
+    row = policy.policy.officer(keys.signing_key.kid)
+    if row is None or (row.person, row.sealing_key) != (account.user, keys.sealing_key):
+        raise ProfileError("The policy of this case does not list you as an officer with these keys.")
+    return row
+
+
+def _obstacle(account: Account, policy: SignedPolicy, excluded: Excluded) -> str:
+    """Return why this person may not answer, in words, or "". Who is away or cooling off, the server adds."""
+    if account.state.officer is None:
+        return "this profile holds no officer's keys"
+    try:
+        _own_row(account, policy)
+    except ProfileError as error:
+        return str(error)
+    why = excluded.why(account.user)
+    return f"you are excluded, since this officer {why}" if why else ""
+
+
+def _header(account: Account) -> Header:
+    return Header(account.tenant, account.user, account.device.id, account.api.clock.now())
+
+
+def _answered(answer: Answer) -> Answered:
+    count = sum(row.text("decision") == "approve" for row in answer.many("approvals")) if "approvals" in answer else 0
+    return Answered(answer.text("state"), count, answer.number("needed") if "needed" in answer else 0)

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The SQLite file of a profile as such: made whole, opened with what durability and deletion need, its head read.
+
+Implements docs/formats/profile.md (the file).
+Does not encrypt or decrypt; `store` does, row by row.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from holdfast.client.errors import ProfileError, damaged
+from holdfast.client.profile.head import Head, read_head
+from holdfast.client.profile.private_files import flush_directory, no_profile, require_private
+
+_APPLICATION_ID: Final = 0x48464431  # "HFD1"
+_SCHEMA: Final = """
+CREATE TABLE head (only INTEGER PRIMARY KEY CHECK (only = 0), document BLOB NOT NULL) STRICT;
+CREATE TABLE entry (place INTEGER PRIMARY KEY, kind TEXT NOT NULL, name BLOB NOT NULL UNIQUE, sealed BLOB NOT NULL)
+STRICT;
+CREATE INDEX entry_kind ON entry (kind, place);
+"""
+
+
+def head_of(path: Path) -> Head:
+    """Return the head of a profile file, not authenticated yet. Raises ProfileError for none or a damaged one."""
+    with told(), contextlib.closing(connect(path)) as connection:
+        return read_head(read_document(connection))
+
+
+def write_empty(path: Path, document: bytes) -> None:
+    """Make a profile file with its head and no rows: made beside, and renamed when it is complete."""
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    os.close(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    try:
+        with told(), contextlib.closing(sqlite3.connect(beside, isolation_level=None)) as connection:
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+            connection.executescript(f"BEGIN;{_SCHEMA}")
+            connection.execute("INSERT INTO head VALUES (0, ?)", (document,))
+            connection.execute("COMMIT")
+            connection.execute("PRAGMA journal_mode = WAL")
+        beside.rename(path)
+    finally:
+        for suffix in ("", "-journal", "-wal", "-shm"):
+            beside.with_name(beside.name + suffix).unlink(missing_ok=True)
+    flush_directory(path.parent)
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """Open the file. Raises ProfileError when it is missing, open to others, or no profile."""
+    if not path.exists():
+        raise no_profile(path.parent)
+    require_private(path.parent)
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5)
+    try:
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA secure_delete = ON")
+        connection.execute("PRAGMA temp_store = MEMORY")
+        # Functions hidden in a schema that somebody else wrote are not run.
+        connection.execute("PRAGMA trusted_schema = OFF")
+        found = connection.execute("PRAGMA application_id").fetchone()[0]
+    except BaseException:
+        connection.close()
+        raise
+    if found != _APPLICATION_ID:
+        connection.close()
+        raise damaged("not a profile file")
+    return connection
+
+
+def read_document(connection: sqlite3.Connection) -> bytes:
+    """Return the bytes of the head. Raises ProfileError when there are none."""
+    with told():
+        row = connection.execute("SELECT document FROM head").fetchone()
+    if row is None:
+        raise damaged("no head")
+    return bytes(row[0])
+
+
+@contextlib.contextmanager
+def told() -> Iterator[None]:
+    """Say what SQLite found in words about the profile."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        raise ProfileError(
+            f"The profile cannot be read or written ({error}).",
+            way_out="Nothing of the last step was kept. Check the disk's space and state, and run the command again.",
+        ) from error
+    except sqlite3.DatabaseError as error:
+        raise damaged(error) from error

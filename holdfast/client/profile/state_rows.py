@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A state in its store: one row for the account, and one for each contact, written only when it has changed.
+
+Implements docs/formats/profile.md (`state`, `contact`).
+Does not know what a state means (`state`), nor when it is written: every module that changes it says so.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from holdfast.client.errors import ProfileError, damaged
+from holdfast.client.profile.state import MAX_STATE, Contact, State
+from holdfast.client.profile.store import Store
+from holdfast.core.base.encoding import decode, encode
+from holdfast.core.base.errors import Malformed
+from holdfast.core.base.secret import SecretBytes
+
+STATE: Final = ("state", b"")
+CONTACT: Final = "contact"
+
+_Snapshot = tuple[tuple[bytes, ...], tuple[bytes, ...], int, bytes]
+
+
+class StateRows:
+    """Writes states into one store.
+
+    A contact's chain grows by an entry whenever she replaces a key, and there may be hundreds of contacts: in one row
+    they would outgrow it within a year, and be encrypted anew at every message.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._written: dict[bytes, _Snapshot] = {}
+        self._undone = store.undone
+
+    def save(self, state: State) -> None:
+        """Write what has changed, all of it or nothing. Raises ProfileError for a state too long to be read again."""
+        secret = state.to_secret()
+        if len(secret) > MAX_STATE:
+            raise ProfileError("This profile is full: what your organisation signed has outgrown it.")
+        if self._undone != self._store.undone:
+            # What was written in a transaction that was undone is not there, though it is in memory.
+            self._written.clear()
+            self._undone = self._store.undone
+        with self._store.transaction():
+            for user in set(self._store.keys(CONTACT)) - state.contacts.keys():
+                self._store.delete(CONTACT, user)
+                self._written.pop(user, None)
+            for user, contact in state.contacts.items():
+                self._save_contact(user, contact)
+            self._store.put(*STATE, secret)
+
+    def _save_contact(self, user: bytes, contact: Contact) -> None:
+        now = _snapshot(contact)
+        if self._written.get(user) != now:
+            self._store.put(CONTACT, user, SecretBytes(encode(contact.to_value())))
+            self._written[user] = now
+
+    def load(self) -> State:
+        """Read the state. Raises ProfileError when there is none or a damaged one."""
+        secret = self._store.get(*STATE)
+        if secret is None:
+            raise damaged("it has no state")
+        try:
+            state = State.from_secret(secret)
+            for user in self._store.keys(CONTACT):
+                row = self._store.get(CONTACT, user)
+                if row is not None:
+                    state.contacts[user] = Contact.from_value(decode(row.reveal(), max_size=MAX_STATE))
+                    self._written[user] = _snapshot(state.contacts[user])
+        except Malformed as error:
+            raise damaged(error) from error
+        return state
+
+
+def _snapshot(contact: Contact) -> _Snapshot:
+    return tuple(contact.entries), tuple(contact.unconfirmed), contact.suite, contact.verified

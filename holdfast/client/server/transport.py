@@ -1,0 +1,279 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Signed requests to one server, retried where that is safe, answered by typed values or typed refusals.
+
+Implements ORGANISATION "Requests" (RFC 9421 signatures), RFC 9457 problems and FAULTS D3 on the client's side.
+Follows no redirect, keeps no cookie, and takes no address from an answer: no secret goes where a server points.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import secrets
+import time
+import urllib.parse
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+from uuid import UUID
+
+import httpx2
+
+from holdfast.client.errors import AnswerRefused, Problem, Unreachable
+from holdfast.client.server.answers import MAX_ANSWER, Answer, parse, parse_time
+from holdfast.core.base.encoding import b64u
+from holdfast.core.crypto.keys import SigningKey
+from holdfast.core.signed.requests import NONCE_SIZE, SignatureParameters, content_digest
+
+TIMEOUT_SECONDS: Final = 30.0
+ATTEMPTS: Final = 5
+# A server may shift this client's idea of the time by a day at most: beyond that a person sets the clock.
+MAX_CORRECTION_SECONDS: Final = 86_400
+_WORTH_CORRECTING_SECONDS: Final = 20
+_MAX_WAIT_SECONDS: Final = 30.0
+_RETRIED_STATUS: Final = frozenset({429, 502, 503, 504})
+_LOCAL_HOSTS: Final = frozenset({"127.0.0.1", "localhost", "::1"})
+
+
+class Clock:
+    """The time, with the correction that a server's 401 taught us.
+
+    `now` dates requests and statements. `latest` is what expiry is judged by: never earlier than this
+    machine's own clock, so that a lying server cannot bring an expired statement back to life.
+    """
+
+    def __init__(self, read: Callable[[], float] = time.time) -> None:
+        self._read = read
+        self._offset = 0
+
+    def now(self) -> int:
+        """Return corrected UTC seconds."""
+        return int(self._read()) + self._offset
+
+    def latest(self) -> int:
+        """Return the later of the machine's and the corrected time, in UTC seconds."""
+        return int(self._read()) + max(self._offset, 0)
+
+    @property
+    def offset(self) -> int:
+        """Seconds that the server's clock is ahead of this machine's, as far as it was ever corrected."""
+        return self._offset
+
+    def correct(self, server_time: int) -> bool:
+        """Take over the server's time; returns whether that changed anything worth another attempt."""
+        offset = server_time - int(self._read())
+        if abs(offset) > MAX_CORRECTION_SECONDS or abs(offset - self._offset) < _WORTH_CORRECTING_SECONDS:
+            return False
+        self._offset = offset
+        return True
+
+
+@dataclass(frozen=True)
+class Credential:
+    """What signs requests: the device's id and its identity signing key."""
+
+    device: UUID
+    key: SigningKey
+
+
+@dataclass(frozen=True)
+class Reply:
+    """One successful answer: status, headers with lower-case names, body."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    def json(self) -> Answer:
+        """Return the body as one strict JSON object. Raises AnswerRefused."""
+        return parse(self.body)
+
+
+def check_server(url: str) -> str:
+    """Return a server's address without its trailing slash. Raises ValueError unless it is https or this machine."""
+    parts = urllib.parse.urlsplit(url.strip())
+    plain_is_fine = parts.scheme == "http" and parts.hostname in _LOCAL_HOSTS
+    if not parts.hostname or parts.query or parts.fragment or parts.username:
+        raise ValueError("a server address looks like https://holdfast.example")
+    if parts.scheme != "https" and not plain_is_fine:
+        raise ValueError("a server address starts with https:// (http:// only for this machine)")
+    return url.strip().rstrip("/")
+
+
+class Api:
+    """The REST API of one server, as one device or, before enrolment, as nobody.
+
+    Every method raises Problem for a refusal, Unreachable when no answer came after retries, and AnswerRefused
+    for an answer outside the protocol.
+    """
+
+    def __init__(
+        self,
+        server: str,
+        *,
+        credential: Credential | None = None,
+        clock: Clock | None = None,
+        transport: httpx2.BaseTransport | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.server = check_server(server)
+        self.credential = credential
+        self.clock = clock or Clock()
+        self._sleep = sleep
+        # trust_env off: no .netrc password and no environment's proxy slips into these requests.
+        self._http = httpx2.Client(
+            transport=transport, timeout=TIMEOUT_SECONDS, follow_redirects=False, trust_env=False
+        )
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def get(self, path: str, *, query: Mapping[str, str] | None = None, maximum: int = MAX_ANSWER) -> Answer:
+        """Read one document of at most `maximum` bytes."""
+        if query:
+            path = f"{path}?{urllib.parse.urlencode(query, safe='')}"
+        return self._call("GET", path, b"", {}, maximum).json()
+
+    def post(self, path: str, document: Mapping[str, Any], *, key: str | None = None) -> Answer:
+        """Perform one act once, however often the network makes us ask.
+
+        key: the idempotency key, for an act that must stay one act across runs of this program.
+        """
+        headers = {"idempotency-key": key or b64u(secrets.token_bytes(16))}
+        return self._call("POST", path, _body(document), headers, MAX_ANSWER).json()
+
+    def put(self, path: str, document: Mapping[str, Any], *, if_match: str | None = None) -> Reply:
+        """Write one document, which is idempotent by itself."""
+        headers = {"if-match": if_match} if if_match is not None else {}
+        return self._call("PUT", path, _body(document), headers, MAX_ANSWER)
+
+    def delete(self, path: str) -> Reply:
+        """Delete one document."""
+        return self._call("DELETE", path, b"", {}, MAX_ANSWER)
+
+    def download(self, path: str, *, maximum: int) -> Iterator[bytes]:
+        """Read one long document in pieces, `maximum` bytes in all, without retrying."""
+        request = self._signed("GET", path, b"", {})
+        try:
+            with self._http.stream("GET", request.url, headers=request.headers) as response:
+                if response.status_code != 200:
+                    raise self._problem(_bounded(response, MAX_ANSWER))
+                got = 0
+                for piece in response.iter_bytes():
+                    got += len(piece)
+                    if got > maximum:
+                        raise AnswerRefused(f"The server's answer is longer than {maximum} bytes.")
+                    yield piece
+        except httpx2.HTTPError as error:
+            raise self._unreachable(error) from error
+
+    def _call(self, method: str, path: str, body: bytes, headers: Mapping[str, str], maximum: int) -> Reply:
+        corrected = False
+        wait = 0.2
+        for attempt in range(1, ATTEMPTS + 1):
+            is_last = attempt == ATTEMPTS
+            try:
+                reply = self._once(self._signed(method, path, body, headers), maximum)
+            except httpx2.TransportError as error:
+                # Everything sent here is idempotent by method or by key, so a lost answer is asked for again.
+                if is_last:
+                    raise self._unreachable(error) from error
+            else:
+                if reply.status < 300:
+                    return reply
+                if reply.status == 401 and not corrected and self._correct_clock(reply):
+                    corrected = True
+                    continue
+                problem = self._problem(reply)
+                if is_last or not (reply.status in _RETRIED_STATUS or _is_being_answered(problem)):
+                    raise problem
+                wait = max(wait, _retry_after(reply))
+            self._sleep(min(wait, _MAX_WAIT_SECONDS) * random.uniform(0.8, 1.2))  # noqa: S311 — spreads load
+            wait *= 2
+        raise AssertionError("unreachable")
+
+    def _signed(self, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> httpx2.Request:
+        """Build one attempt: a fresh nonce and date each time, so that a retry is no replay."""
+        url = f"{self.server}/api/v1/{path}"
+        lines = {"accept": "application/json", "user-agent": "holdfast/1", **headers}
+        digest = ""
+        if method not in ("GET", "HEAD"):
+            digest = content_digest(body)
+            lines["content-digest"] = digest
+            lines["content-type"] = "application/json"
+        if self.credential is not None:
+            parameters = SignatureParameters(
+                method, self.clock.now(), self.credential.device, secrets.token_bytes(NONCE_SIZE)
+            )
+            signature = self.credential.key.sign(parameters.base(target_uri=url, digest=digest))
+            lines |= parameters.fields(signature)
+        return httpx2.Request(method, url, headers=lines, content=body)
+
+    def _once(self, request: httpx2.Request, maximum: int) -> Reply:
+        with self._http.stream(
+            request.method, request.url, headers=request.headers, content=request.content
+        ) as response:
+            reply = _bounded(response, maximum)
+        if 300 <= reply.status < 400:
+            raise AnswerRefused("The server points to another address. Holdfast follows no redirects.")
+        return reply
+
+    def _correct_clock(self, reply: Reply) -> bool:
+        try:
+            return self.clock.correct(reply.json().time("server_time"))
+        except AnswerRefused:
+            return False
+
+    def _problem(self, reply: Reply) -> Problem | AnswerRefused:
+        try:
+            document = reply.json()
+            errors = (
+                [(row.text("field"), row.text("detail")) for row in document.many("errors")]
+                if ("errors" in document)
+                else []
+            )
+            return Problem(status=reply.status, code=document.text("code"), detail=_told(document), errors=errors)
+        except AnswerRefused:
+            return AnswerRefused(f"The server answered {reply.status} without saying why.")
+
+    def _unreachable(self, error: Exception) -> Unreachable:
+        reason = "timed out" if isinstance(error, httpx2.TimeoutException) else "cannot be reached"
+        return Unreachable(
+            f"{self.server} {reason}.",
+            way_out="Check the address and the network, and run the command again.",
+        )
+
+
+def _is_being_answered(problem: Problem | AnswerRefused) -> bool:
+    """Whether the same act, asked for before, is under way: asking again under its key gives its answer."""
+    return isinstance(problem, Problem) and problem.code == "conflict"
+
+
+def _told(document: Answer) -> str:
+    detail = document.text("detail") if "detail" in document else ""
+    return detail or document.text("title")
+
+
+def _bounded(response: httpx2.Response, maximum: int) -> Reply:
+    pieces: list[bytes] = []
+    got = 0
+    for piece in response.iter_bytes():
+        got += len(piece)
+        if got > maximum:
+            raise AnswerRefused(f"The server's answer is longer than {maximum} bytes.")
+        pieces.append(piece)
+    headers = {name.lower(): value for name, value in response.headers.items()}
+    return Reply(response.status_code, headers, b"".join(pieces))
+
+
+def _retry_after(reply: Reply) -> float:
+    text = reply.headers.get("retry-after", "")
+    return min(float(text), _MAX_WAIT_SECONDS) if text.isascii() and text.isdigit() else 0.0
+
+
+def _body(document: Mapping[str, Any]) -> bytes:
+    return json.dumps(document, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode()
+
+
+__all__ = ["Api", "Clock", "Credential", "Reply", "check_server", "parse_time"]

@@ -1,0 +1,404 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The doors of the vault: which are open, and the two that a person sets from memory or paper (password, phrase).
+
+Implements PROTOCOL section 6 (password, phrase) and PROTOCOL section 5 (recovery key); FAULTS S7, R11, R12.
+Does not pair devices (`pairing`) or share among contacts (`trusted`), and finishes no recovery (`recover`).
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from holdfast.client.errors import Problem, ProfileError, TrustRefused, WrongWords
+from holdfast.client.identity import chains
+from holdfast.client.profile.account import Account
+from holdfast.client.vault import vault, vault_contents
+from holdfast.core.base.encoding import MAX_BLOB, Fields, b64u, decode, encode
+from holdfast.core.base.errors import HoldfastError, OutOfBounds, UnwrapFailed
+from holdfast.core.base.secret import SecretBytes
+from holdfast.core.crypto.keys import SigningKey
+from holdfast.core.crypto.phrase import Language, NotConfirmed, Phrase
+from holdfast.core.identity import chain_author
+from holdfast.core.identity.chain import ChainState
+from holdfast.core.identity.entries import Entry
+from holdfast.core.vault import password_door, phrase_door
+from holdfast.core.vault.password_door import (
+    DEFAULT_COST,
+    Argon2Cost,
+    DoorOwner,
+    generate_password,
+    open_password_door,
+    seal_password_door,
+)
+
+PASSWORD: Final = password_door.KIND
+PHRASE: Final = phrase_door.KIND
+DEVICE: Final = "device"
+CONTACTS: Final = "contacts"
+KINDS: Final = (PASSWORD, PHRASE, DEVICE, CONTACTS)
+QUESTIONS: Final = 4
+_WORDS: Final = 24
+_MAX_PHRASE_ROW: Final = 4096
+
+_SETTING: Final = {
+    PASSWORD: "Set a password: holdfast backup password",
+    PHRASE: "Make a new phrase: holdfast backup phrase",
+    DEVICE: "Enrol a second device, and pair it: holdfast devices pair",
+    CONTACTS: "Choose trusted contacts: holdfast backup contacts",
+}
+
+
+class WrongPassword(TrustRefused):
+    """The password does not open the door, or the door is not this account's."""
+
+
+class WrongPhrase(TrustRefused):
+    """The phrase does not open the door, or the door is not this account's."""
+
+
+@dataclass(frozen=True)
+class Door:
+    """One way into the vault. set_at: UTC seconds, 0 when never set. epoch: of the vault key behind it, 0 for none.
+
+    needs: what the person has to do for it, with the command; empty when nothing.
+    """
+
+    kind: str
+    is_open: bool
+    set_at: int
+    epoch: int
+    needs: str
+    language: str = ""
+
+
+@dataclass(frozen=True)
+class _Mark:
+    """What every device of the person knows of a door: when it was set, for which epoch (0: removed), and how.
+
+    recovery_key: of a phrase, the encoded public half of its signing key.
+    """
+
+    set_at: int
+    epoch: int
+    language: str = ""
+    recovery_key: bytes = b""
+
+    def to_secret(self) -> SecretBytes:
+        return SecretBytes(encode([self.set_at, self.epoch, self.language, self.recovery_key]))
+
+    @classmethod
+    def of(cls, account: Account, kind: str) -> _Mark:
+        value = account.store.get(vault_contents.DOOR, kind.encode())
+        if value is None:
+            return cls(0, 0)
+        row = Fields.of_row(decode(value.reveal(), max_size=_MAX_PHRASE_ROW), "door", 4)
+        return cls(row.uint(0), row.uint(1), row.text(2), row.octets(3))
+
+
+def mark(account: Account, kind: str, *, epoch: int, language: str = "", recovery_key: bytes = b"") -> None:
+    """Note for all devices that a door was set for an epoch, or with epoch 0 that it was removed."""
+    made = _Mark(account.api.clock.now(), epoch, language, recovery_key)
+    account.store.put(vault_contents.DOOR, kind.encode(), made.to_secret())
+
+
+def put_door(account: Account, kind: str, blob: bytes) -> None:
+    """Write a door to the server in place of the one of its kind."""
+    account.api.put(f"vault/doors/{kind}", {"blob": b64u(blob)}, if_match=f'"{_versions(account).get(kind, 0)}"')
+
+
+def fetch_door(account: Account, kind: str) -> bytes:
+    """Return a door's blob. Raises ProfileError when there is none of that kind."""
+    try:
+        return account.api.get(f"vault/doors/{kind}").octets("blob", maximum=MAX_BLOB)
+    except Problem as problem:
+        if problem.status != 404:
+            raise
+    raise ProfileError(
+        f"Your vault has no {kind} door.", way_out="Another may be open: holdfast recover --help lists them."
+    )
+
+
+def _versions(account: Account) -> dict[str, int]:
+    """Return the doors that the server has, with their versions."""
+    return {row.text("kind"): row.number("version") for row in account.api.get("vault/doors").many("doors", maximum=16)}
+
+
+# What there is
+
+
+def status(account: Account) -> list[Door]:
+    """Return every kind of door: open only if the server has it and it was set for the vault key of now."""
+    state = vault.chain_of(account)
+    if len(account.state.vault.key):
+        vault.load(account)
+    epoch, on_server = account.state.vault.epoch, _versions(account)
+    found = []
+    for kind in KINDS:
+        if kind == DEVICE:
+            others = [one for one in state.devices if one != account.device.id]
+            found.append(Door(kind, bool(others), 0, epoch if others else 0, "" if others else _SETTING[kind]))
+            continue
+        known = _Mark.of(account, kind)
+        is_open = kind in on_server and known.epoch == epoch and epoch > 0
+        needs = _waits(state, known) if is_open and kind == PHRASE else "" if is_open else _SETTING[kind]
+        found.append(Door(kind, is_open, known.set_at, known.epoch, needs, known.language))
+    return found
+
+
+def _waits(state: ChainState, known: _Mark) -> str:
+    """Say what a phrase still lacks to sign for the account; it opens the vault already."""
+    if state.recovery_key is not None and state.recovery_key.encoded == known.recovery_key:
+        return ""
+    if state.announced is not None and state.announced.key.encoded == known.recovery_key:
+        return "It opens your vault; it signs for your account after a week: holdfast maintain then completes it."
+    return _SETTING[PHRASE]
+
+
+def closed(account: Account) -> list[str]:
+    """Return the kinds of doors that were open and closed when the vault key changed: they need the person."""
+    epoch = account.state.vault.epoch
+    return [kind for kind in KINDS if 0 < _Mark.of(account, kind).epoch < epoch]
+
+
+def remove(account: Account, kind: str) -> None:
+    """Take a door off the server. Raises ProfileError for the device door, which devices are.
+
+    Whoever copied the door before, and has its secret, opens the vault key of that time: only a new vault key
+    (holdfast rotate) makes an end of that. The phrase keeps signing for the account until another replaces it.
+    """
+    if kind not in (PASSWORD, PHRASE, CONTACTS):
+        raise ProfileError("A device is taken out by revoking it.", way_out="See: holdfast devices revoke")
+    try:
+        account.api.delete(f"vault/doors/{kind}")
+    except Problem as problem:
+        if problem.status != 404:
+            raise
+    with account.store.transaction():
+        mark(account, kind, epoch=0)
+        if kind == CONTACTS:
+            # Written over, not deleted: another device's row would bring it back.
+            gone = SecretBytes(encode([account.api.clock.now(), b"", 0]))
+            account.store.put(vault_contents.TRUSTED_SET, b"", gone)
+    vault.save(account)
+
+
+# The password
+
+
+def set_password(
+    account: Account, password: SecretBytes | None = None, *, cost: Argon2Cost = DEFAULT_COST
+) -> SecretBytes:
+    """Make the password door for the vault key of now, and the vault if there is none; returns the password.
+
+    password: at least 14 characters, or None to have one generated, which is to be shown once. Raises ProfileError
+    for a shorter one.
+    """
+    chosen = password if password is not None else generate_password()
+    owner = _owner_with_vault(account)
+    try:
+        blob = seal_password_door(account.state.vault.key, password=chosen, owner=owner, cost=cost)
+    except OutOfBounds as error:
+        raise ProfileError(
+            f"This password cannot be used: {error}.", way_out="Choose a longer one, or have one generated."
+        ) from None
+    put_door(account, PASSWORD, blob)
+    mark(account, PASSWORD, epoch=owner.epoch)
+    vault.save(account)
+    return chosen
+
+
+def open_with_password(account: Account, *, password: SecretBytes) -> vault.Opened:
+    """Bring the keyring to this device by the password door.
+
+    Raises WrongPassword; NoVault; TrustRefused for a door that is not to be used, and for a vault as `open_found` does.
+    """
+    found = vault.find(account)
+    blob = fetch_door(account, PASSWORD)
+    _require_epoch(blob, found, "password")
+    owner = DoorOwner(account.tenant, account.user, found.header.epoch)
+    try:
+        key = open_password_door(blob, password=password, owner=owner)
+    except UnwrapFailed:
+        raise WrongPassword(
+            "The password does not open your vault.", way_out="Try again, or recover the account another way."
+        ) from None
+    except HoldfastError as error:
+        # Above all Argon2 parameters outside the bounds: the server stores them (FAULTS S7).
+        raise _not_to_be_used(error) from error
+    return vault.open_found(account, found, key)
+
+
+# The phrase
+
+
+def new_phrase(account: Account, *, language: Language = Language.ENGLISH) -> Phrase:
+    """First act: make a phrase, to be shown to the person once. Nothing is kept or sent; `confirm_phrase` does that."""
+    vault.chain_of(account)
+    return Phrase.generate(language)
+
+
+def questions() -> tuple[int, ...]:
+    """Return positions of a phrase (1..24, ascending) to ask the person back, at random: four of them."""
+    return tuple(sorted(secrets.SystemRandom().sample(range(1, _WORDS + 1), QUESTIONS)))
+
+
+def confirm_phrase(
+    account: Account,
+    phrase: Phrase,
+    answers: Mapping[int, str],
+    *,
+    passphrase: SecretBytes | None = None,
+    old: Phrase | None = None,
+    old_passphrase: SecretBytes | None = None,
+) -> Door:
+    """Second act, which alone makes the phrase count: answers checked, door made, recovery key in the account chain.
+
+    answers: what the person wrote down, by position, four or more. old: the phrase so far, if she still has it: with
+    it the new recovery key counts at once; without, it is announced and counts after a week in which any of her
+    devices can cancel it. Raises WrongWords for a wrong answer, and then nothing was done.
+    """
+    if len(answers) < QUESTIONS:
+        raise ProfileError(f"Ask for {QUESTIONS} words of the phrase at least.")
+    try:
+        phrase.confirm(answers)
+    except NotConfirmed as error:
+        places = ", ".join(map(str, error.positions))
+        raise WrongWords(
+            f"Not the words of this phrase: {places}. Nothing was set.",
+            way_out="Compare what you wrote down with the words shown, and answer again.",
+        ) from None
+    owner = _owner_with_vault(account)
+    try:
+        blob = phrase_door.seal_phrase_door(account.state.vault.key, phrase=phrase, owner=owner, passphrase=passphrase)
+    except OutOfBounds as error:
+        raise ProfileError(f"This passphrase cannot be used: {error}.", way_out="Choose another, or none.") from None
+    new = recovery_key(account, phrase, passphrase)
+    before = recovery_key(account, old, old_passphrase) if old else None
+    _require_old(account, before)
+    put_door(account, PHRASE, blob)
+    mark(account, PHRASE, epoch=owner.epoch, language=phrase.language.value, recovery_key=new.public.encoded)
+    _set_recovery_key(account, new, before)
+    vault.save(account)
+    return next(door for door in status(account) if door.kind == PHRASE)
+
+
+def recovery_key(account: Account, phrase: Phrase, passphrase: SecretBytes | None) -> SigningKey:
+    """Return the signing key that a phrase holds for this account."""
+    kind = account.device_statement.suite.signing_kind
+    return phrase_door.recovery_key(phrase, tenant=account.tenant, user=account.user, kind=kind, passphrase=passphrase)
+
+
+def _require_old(account: Account, before: SigningKey | None) -> None:
+    state = vault.chain_of(account)
+    if before is not None and before.public != state.recovery_key:
+        raise WrongPhrase(
+            "The old phrase is not the one that signs for your account. Nothing was set.",
+            way_out="Try it again, or leave it out: the new phrase then signs after a week.",
+        )
+
+
+def _set_recovery_key(account: Account, new: SigningKey, before: SigningKey | None) -> None:
+    def write(state: ChainState) -> list[Entry]:
+        announced = state.announced.key if state.announced else None
+        if new.public in (state.recovery_key, announced):
+            return []
+        old = before if state.recovery_key is not None else None
+        return [chain_author.set_recovery_key(state, by=account.author(), recovery_key=new.public, old=old)]
+
+    chains.append(account, write)
+
+
+def complete_recovery_key(account: Account) -> bool:
+    """Make an announced recovery key count once its week is over; True when it does from now on.
+
+    Only the one that a device of the person noted beside her phrase door: a key that somebody else announced waits for
+    her to look at it.
+    """
+    known = _Mark.of(account, PHRASE).recovery_key
+    done = False
+
+    def write(state: ChainState) -> list[Entry]:
+        nonlocal done
+        waiting = state.announced
+        if waiting is None or waiting.key.encoded != known or account.api.clock.now() < waiting.due_at:
+            return []
+        done = True
+        return [chain_author.set_recovery_key(state, by=account.author(), recovery_key=waiting.key)]
+
+    chains.append(account, write)
+    return done
+
+
+def cancel_recovery_key(account: Account) -> bool:
+    """Cancel a recovery key that is announced and does not count yet; False when none is.
+
+    For whoever finds one that she did not announce: a thief of a device may have.
+    """
+    cancelled = False
+
+    def write(state: ChainState) -> list[Entry]:
+        nonlocal cancelled
+        if state.announced is None or state.recovery_key is None:
+            return []
+        cancelled = True
+        return [chain_author.set_recovery_key(state, by=account.author(), recovery_key=state.recovery_key)]
+
+    chains.append(account, write)
+    return cancelled
+
+
+def open_with_phrase(account: Account, phrase: Phrase, *, passphrase: SecretBytes | None = None) -> vault.Opened:
+    """Bring the keyring to this device by the phrase door.
+
+    Raises WrongPhrase; NoVault; TrustRefused as `open_with_password` does.
+    """
+    found = vault.find(account)
+    blob = fetch_door(account, PHRASE)
+    _require_epoch(blob, found, "phrase")
+    owner = DoorOwner(account.tenant, account.user, found.header.epoch)
+    try:
+        asks = phrase_door.read_phrase_door(blob).has_passphrase
+        if asks and passphrase is None:
+            raise ProfileError("This phrase has a passphrase beside it.", way_out="Give it too: --passphrase-of-phrase")
+        key = phrase_door.open_phrase_door(blob, phrase=phrase, owner=owner, passphrase=passphrase)
+    except UnwrapFailed:
+        raise WrongPhrase(
+            "The phrase does not open your vault.",
+            way_out="It is another phrase, or another account's: compare the paper it is on.",
+        ) from None
+    except HoldfastError as error:
+        raise _not_to_be_used(error) from error
+    return vault.open_found(account, found, key)
+
+
+def _owner_with_vault(account: Account) -> DoorOwner:
+    """Return whose door is to be made, with the vault on the server that it opens."""
+    if len(account.state.vault.key):
+        vault.load(account)
+    else:
+        vault.save(account)
+    return DoorOwner(account.tenant, account.user, account.state.vault.epoch)
+
+
+def _require_epoch(blob: bytes, found: vault.Found, name: str) -> None:
+    """Say of a door that it is closed, by what it says of itself: a better word than that the secret is wrong."""
+    try:
+        stated = decode(blob)
+        epoch = stated.get(6) if isinstance(stated, dict) else None
+    except HoldfastError as error:
+        raise _not_to_be_used(error) from error
+    if epoch != found.header.epoch:
+        raise TrustRefused(
+            f"The {name} door is closed: it was set for another vault key than the vault has now.",
+            way_out="Use another door, or another device of yours; then set this one anew.",
+        )
+
+
+def _not_to_be_used(error: HoldfastError) -> TrustRefused:
+    return TrustRefused(
+        f"The vault's door is not to be used: {error}.",
+        way_out="Do not try again with other secrets; show this to your officers, and use another door.",
+    )

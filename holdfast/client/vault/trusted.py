@@ -1,0 +1,341 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The contacts door: shares of it given to people one trusts, and the shares that one keeps for others.
+
+Implements PROTOCOL section 6 (contacts door) on the owner's devices and on her contacts', FAULTS R7 to R9.
+Does not ask for shares back; `share_requests` does. k contacts together hold as much power as the vault itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+from uuid import UUID
+
+from holdfast.client.errors import ClientError, PeerChanged, Problem, ProfileError, TrustRefused
+from holdfast.client.identity import chains, contacts
+from holdfast.client.identity import device as devices
+from holdfast.client.messages import handshakes, letters
+from holdfast.client.messages.letters import Letter, LetterKind
+from holdfast.client.profile.account import Account
+from holdfast.client.vault import doors, vault
+from holdfast.client.vault.vault_contents import HELD_SHARE, TRUSTED_SET
+from holdfast.core.base.encoding import MAX_BLOB, MAX_VAULT, Encodable, Fields, b64u, decode, encode
+from holdfast.core.base.errors import HoldfastError, OutOfBounds, Untrusted, UnwrapFailed
+from holdfast.core.base.secret import SecretBytes
+from holdfast.core.crypto.keys import SealingKey
+from holdfast.core.identity import chain_author
+from holdfast.core.identity.chain import ChainState
+from holdfast.core.identity.entries import Entry, ShareManifest
+from holdfast.core.signed.cose import Purpose, Sign1, sign
+from holdfast.core.signed.statements import DeviceStatement
+from holdfast.core.vault import contact_shares
+from holdfast.core.vault.contact_shares import DEFAULT_K, ContactShare, ShareLetter
+from holdfast.core.vault.door_blob import DoorOwner
+from holdfast.core.vault.share_manifest import Manifest
+
+# A set under way: [written at, signed manifest, door, [[contact, share]…], [device told…]]. Holds the shares in the
+# clear, so it is destroyed as soon as every contact has hers.
+_UNDER_WAY: Final = ("share-set", b"")
+
+
+@dataclass(frozen=True)
+class TrustedSet:
+    """The owner's trusted contacts: k of them open the vault together. epoch: of the vault key behind the door."""
+
+    contacts: tuple[bytes, ...]
+    k: int
+    set_id: bytes
+    made_at: int
+    epoch: int
+
+
+@dataclass(frozen=True)
+class HeldShare:
+    """A share kept for somebody. is_current: her account chain names the set; otherwise she is making it, or has left
+    it."""
+
+    owner: bytes
+    set_id: bytes
+    k: int
+    n: int
+    made_at: int
+    is_current: bool
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """A held share as the store has it, with its manifest."""
+
+    key: bytes
+    manifest: Manifest
+    share: ContactShare
+
+
+# The owner
+
+
+def choose(account: Account, people: Sequence[bytes], *, k: int = DEFAULT_K) -> TrustedSet:
+    """Give each of `people` (16-byte users) a share, any k of which open the vault; replaces the contacts so far.
+
+    The set so far stays good until the new one is complete. Resumable: what was interrupted, `resume` carries on.
+    Raises ProfileError unless 2 <= k <= n <= 16 different people other than oneself; PeerChanged for one who began
+    again. Whoever is left out and kept her share opens, with k-1 like her, the vault key of before; rotate the vault
+    key (holdfast rotate) to make an end of that.
+    """
+    for person in people:
+        contacts.refresh(account, person)
+    _require_vault(account)
+    owner = DoorOwner(account.tenant, account.user, account.state.vault.epoch)
+    try:
+        made = contact_shares.prepare(
+            account.state.vault.key, owner=owner, header=account.header(), contacts=people, k=k
+        )
+    except OutOfBounds as error:
+        raise ProfileError(
+            f"This cannot be: {error}.", way_out="Choose three to five people, and let k be 3."
+        ) from None
+    signed = sign(made.manifest.to_payload(), purpose=Purpose.SHARE_MANIFEST, key=account.identity_key)
+    shares: list[Encodable] = [[contact, share.to_secret().reveal()] for contact, share in made.shares.items()]
+    under_way: list[Encodable] = [account.api.clock.now(), signed.encode(), made.door, shares, owner.epoch]
+    account.store.put(*_UNDER_WAY, SecretBytes(encode(under_way)))
+    resume(account)
+    chosen_now = chosen(account)
+    assert chosen_now is not None
+    return chosen_now
+
+
+def _require_vault(account: Account) -> None:
+    if len(account.state.vault.key):
+        vault.load(account)
+    else:
+        vault.save(account)
+
+
+def resume(account: Account) -> bool:
+    """Carry on with a set that was interrupted; False when none was.
+
+    Shares first, then the door, then the chain: until the last step the contacts so far can still help.
+    """
+    value = account.store.get(*_UNDER_WAY)
+    if value is None:
+        return False
+    row = Fields.of_row(decode(value.reveal(), max_size=MAX_BLOB), "set of shares", 5)
+    signed, door, epoch = Sign1.parse(row.octets(1)), row.octets(2), row.uint(4)
+    if epoch != account.state.vault.epoch:
+        # The vault key changed meanwhile: this door would open nothing that is written now.
+        account.store.delete(*_UNDER_WAY)
+        return False
+    manifest = Manifest.from_payload(signed.payload)
+    if signed.kid != account.identity_key.public.kid:
+        # Rotated since: a contact who hears of the set before the chain names it asks for the key in force.
+        signed = sign(signed.payload, purpose=Purpose.SHARE_MANIFEST, key=account.identity_key)
+    for one in (Fields.of_row(item, "share under way", 2) for item in row.array(3)):
+        share = ContactShare.from_secret(SecretBytes(one.octets(1)))
+        _give_to(account, one.octets(0, 16), share, manifest, signed)
+    _put_manifest(account, signed)
+    doors.put_door(account, doors.CONTACTS, door)
+
+    def write(state: ChainState) -> list[Entry]:
+        if state.manifest_hash == manifest.hash:
+            return []
+        return [chain_author.share_manifest(state, by=account.author(), manifest_hash=manifest.hash)]
+
+    chains.append(account, write)
+    with account.store.transaction():
+        doors.mark(account, doors.CONTACTS, epoch=epoch)
+        account.store.put(TRUSTED_SET, b"", SecretBytes(encode([row.uint(0), signed.encode(), epoch])))
+        account.store.delete(*_UNDER_WAY)
+    vault.save(account)
+    return True
+
+
+def _give_to(account: Account, contact: bytes, share: ContactShare, manifest: Manifest, signed: Sign1) -> None:
+    """Send a contact's share to each of her devices that her verified chain lists."""
+    state = contacts.refresh(account, contact)
+    if not state.devices:
+        raise ProfileError(
+            f"{UUID(bytes=contact)} has no device now.", way_out="Choose somebody else, or ask her to enrol one."
+        )
+    for identifier, statement_hash in state.devices.items():
+        statement = devices.fetch_statement(account, identifier)
+        if statement.payload_hash != statement_hash:
+            raise TrustRefused(
+                f"The server shows another device of {UUID(bytes=contact)} than her account chain lists.",
+                way_out="Give no share now; tell your officers.",
+            )
+        to = DeviceStatement.from_payload(statement.payload)
+        letter = contact_shares.seal_share(share, manifest=manifest, statement=signed, contact=contact, to=to)
+        letters.send(account, identifier, LetterKind.SHARE, letter)
+
+
+def _put_manifest(account: Account, signed: Sign1) -> None:
+    try:
+        version = account.api.get("recovery/contacts").number("version")
+    except Problem as problem:
+        if problem.status != 404:
+            raise
+        version = 0
+    account.api.put("recovery/contacts", {"manifest": b64u(signed.encode())}, if_match=f'"{version}"')
+
+
+def chosen(account: Account) -> TrustedSet | None:
+    """Return the trusted contacts of now; None when there are none."""
+    value = account.store.get(TRUSTED_SET, b"")
+    if value is None:
+        return None
+    row = Fields.of_row(decode(value.reveal()), "trusted set", 3)
+    if not row.octets(1):
+        return None
+    manifest = Manifest.from_payload(Sign1.parse(row.octets(1)).payload)
+    return TrustedSet(manifest.contacts, manifest.k, manifest.set_id, row.uint(0), row.uint(2))
+
+
+def reshare(account: Account) -> bool:
+    """Give the same contacts fresh shares for the vault key of now; True when they hold such.
+
+    Needed after each change of the vault key; does nothing when it is done. False without trusted contacts, and when
+    one of them cannot be given a share before the person has looked (she began again, has no device, or the server
+    shows another): a rotation goes on without her, and the contacts door is then listed as closed.
+    """
+    try:
+        if resume(account):
+            return True
+        now = chosen(account)
+        if now is not None and now.epoch != account.state.vault.epoch:
+            choose(account, now.contacts, k=now.k)
+    except (ProfileError, TrustRefused):
+        return False
+    return now is not None
+
+
+def fetch_manifest(account: Account) -> Manifest:
+    """Return the manifest of one's own set, as the account chain names it. Raises ProfileError, TrustRefused."""
+    state = vault.chain_of(account)
+    if state.manifest_hash is None:
+        raise ProfileError(
+            "Your account has no trusted contacts.", way_out="Another door may be open: holdfast recover --help"
+        )
+    try:
+        signed = Sign1.parse(account.api.get("recovery/contacts").octets("manifest"))
+        manifest = Manifest.from_payload(signed.payload)
+    except HoldfastError as error:
+        raise _not_the_manifest(str(error)) from error
+    if signed.payload_hash != state.manifest_hash:
+        raise _not_the_manifest("it is another one than your account chain names")
+    if (manifest.header.tenant, manifest.header.user) != (account.tenant, account.user):
+        raise _not_the_manifest("it is another person's")
+    return manifest
+
+
+def _not_the_manifest(reason: str) -> TrustRefused:
+    return TrustRefused(
+        f"The list of your trusted contacts is not to be trusted: {reason}.",
+        way_out="Ask nobody for a share now; show this to your officers.",
+    )
+
+
+# The contact
+
+
+def take_shares(account: Account) -> list[HeldShare]:
+    """Keep the shares that came by letter, each verified; returns all shares held.
+
+    A share is kept if its owner's account chain names its manifest, or if her identity key of now signed it and her
+    chain is about to. Shares that an owner has replaced are destroyed once the chain names what replaced them; letters
+    that are no share for this device are destroyed at once.
+    """
+    for letter in letters.waiting(account, LetterKind.SHARE):
+        try:
+            _take(account, letter)
+        except PeerChanged:
+            # Its owner began again, and a human has to look at that first.
+            continue
+        except (HoldfastError, TrustRefused):
+            pass
+        except ClientError:
+            # The owner's chain could not be had now: the letter waits for a better moment.
+            continue
+        letters.put_away(account, [letter])
+    _prune(account)
+    return held(account)
+
+
+def _take(account: Account, letter: Letter) -> None:
+    read = ShareLetter.parse(letter.message)
+    manifest, owner = read.manifest, read.manifest.header.user
+    if manifest.header.tenant != account.tenant or owner == account.user:
+        raise Untrusted("a share of another tenant, or of oneself")
+    state = contacts.refresh(account, owner)
+    if state.manifest_hash != manifest.hash:
+        # Not in the chain yet: then it is hers only if the key in force signed it.
+        read.statement.verify(state.aik, purpose=Purpose.SHARE_MANIFEST)
+    share = _opened(account, read)
+    key = owner + manifest.set_id
+    if account.store.get(HELD_SHARE, key) is None:
+        value: list[Encodable] = [account.api.clock.now(), read.statement.encode(), share.to_secret().reveal()]
+        account.store.put(HELD_SHARE, key, SecretBytes(encode(value)))
+
+
+def _opened(account: Account, read: ShareLetter) -> ContactShare:
+    """Open a share with the key it was sealed to: this device's, or the one's that it followed."""
+    for own in handshakes.own_devices(account):
+        with contextlib.suppress(UnwrapFailed):
+            return read.open(contact=account.user, device=own.id, key=SealingKey.from_seed(own.sealing_seed))
+    raise UnwrapFailed("the share does not open")
+
+
+def _prune(account: Account) -> None:
+    """Destroy shares that their owner's chain has named and names no more, and those of older sets never named."""
+    kept = list(kept_shares(account))
+    for owner in {one.manifest.header.user for one in kept}:
+        # A contact who was left out gets no letter about it; the owner's chain is where she sees it.
+        with contextlib.suppress(ClientError):
+            contacts.refresh(account, owner)
+    since = {one.manifest.header.user: one.manifest.created_at for one in kept if _is_current(account, one)}
+    with account.store.transaction():
+        for one in kept:
+            owner, made_at = one.manifest.header.user, one.manifest.created_at
+            is_left = one.manifest.hash in _named_before(account, owner) or made_at < since.get(owner, 0)
+            if is_left and not _is_current(account, one):
+                account.store.delete(HELD_SHARE, one.key)
+
+
+def _named_before(account: Account, owner: bytes) -> set[bytes]:
+    pinned = account.state.contacts.get(owner)
+    bodies = [Entry.parse(entry).body for entry in pinned.entries] if pinned else []
+    return {body.manifest_hash for body in bodies if isinstance(body, ShareManifest)}
+
+
+def kept_shares(account: Account) -> Iterator[_Kept]:
+    """Return every share kept for somebody, with its manifest."""
+    for key in account.store.keys(HELD_SHARE):
+        value = account.store.get(HELD_SHARE, key)
+        if value is not None:
+            row = Fields.of_row(decode(value.reveal(), max_size=MAX_VAULT), "held share", 3)
+            manifest = Manifest.from_payload(Sign1.parse(row.octets(1)).payload)
+            yield _Kept(key, manifest, ContactShare.from_secret(SecretBytes(row.octets(2))))
+
+
+def _is_current(account: Account, one: _Kept) -> bool:
+    pinned = account.state.contacts.get(one.manifest.header.user)
+    if pinned is None:
+        return False
+    state = chains.verify(account, pinned.user, pinned.entries)
+    return state.manifest_hash == one.manifest.hash
+
+
+def held(account: Account) -> list[HeldShare]:
+    """Return the shares that this person keeps for others, as far as their chains are known here."""
+    return [
+        HeldShare(
+            owner=one.manifest.header.user,
+            set_id=one.manifest.set_id,
+            k=one.manifest.k,
+            n=one.manifest.n,
+            made_at=one.manifest.created_at,
+            is_current=_is_current(account, one),
+        )
+        for one in kept_shares(account)
+    ]

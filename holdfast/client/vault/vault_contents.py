@@ -1,0 +1,266 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the vault holds: written to bytes, checked against the account chain, and merged with what this device knows.
+
+Implements PROTOCOL section 2 (vault) and the format "keyring" of docs/formats.
+Does not encrypt, fetch or store; `vault` does. What is one device's alone (its seeds, pre-keys, sessions) is not in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from holdfast.client.errors import TrustRefused
+from holdfast.client.identity import key_log
+from holdfast.client.profile.account import Account
+from holdfast.client.profile.state import Contact, Generation
+from holdfast.core.base.encoding import MAX_VAULT, Encodable, Fields, decode, encode
+from holdfast.core.base.errors import HoldfastError, Malformed
+from holdfast.core.base.secret import SecretBytes
+from holdfast.core.crypto.keys import SigningKey
+from holdfast.core.identity.chain import ChainState
+from holdfast.core.identity.entries import Entry, ReGenesis
+from holdfast.core.signed.cose import Sign1
+from holdfast.core.signed.statements import Consent
+
+FORMAT: Final = 2
+# Rows of the store that every device of the person keeps: dCBOR arrays whose first item is the time of writing.
+KNOWN_DEVICE: Final = "known-device"
+HELD_SHARE: Final = "held-share"
+TRUSTED_SET: Final = "trusted-set"
+DOOR: Final = "door"
+CARRIED: Final = (KNOWN_DEVICE, HELD_SHARE, TRUSTED_SET, DOOR)
+# Of the vault's 1 MiB: the keys and what else is in it always have the other half.
+_CONTACTS_OCTETS: Final = 512 * 1024
+
+
+@dataclass(frozen=True)
+class Contents:
+    """A vault's contents as read; nothing in it is believed before `take` held it to the account chain.
+
+    identity_seeds: the AIK's, and while a rotation is under way the next one's. head: 32 bytes, of the chain as the
+    writer knew it. rows: (kind, key, value) of the store.
+    """
+
+    identity_seeds: tuple[SecretBytes, ...]
+    generations: tuple[Generation, ...]
+    contacts: tuple[Contact, ...]
+    head: bytes
+    checkpoints: dict[str, str]
+    consent: bytes
+    rows: tuple[tuple[str, bytes, SecretBytes], ...]
+
+    def to_secret(self) -> SecretBytes:
+        """Return the bytes: dCBOR{1: 2, 2: [seed…], 3: archive keys, 4: contacts, 5: head, 6..8}."""
+        fields: dict[int, Encodable] = {
+            1: FORMAT,
+            2: [seed.reveal() for seed in self.identity_seeds],
+            3: [one.to_value() for one in self.generations],
+            4: [one.to_value() for one in self.contacts],
+            5: self.head,
+            6: [[origin, text] for origin, text in sorted(self.checkpoints.items())],
+            7: self.consent,
+            8: [[kind, key, value.reveal()] for kind, key, value in self.rows],
+        }
+        return SecretBytes(encode(fields))
+
+    @classmethod
+    def from_secret(cls, secret: SecretBytes) -> Contents:
+        """Read the bytes of an opened vault. Raises Malformed."""
+        read = Fields(decode(secret.reveal(), max_size=MAX_VAULT), "keyring", range(1, 9))
+        read.uint(1, minimum=FORMAT, maximum=FORMAT)
+        seeds = Fields.of_row(read.array(2, minimum=1, maximum=2), "keyring identity", len(read.array(2)))
+        checkpoints = [Fields.of_row(row, "keyring checkpoint", 2) for row in read.array(6)]
+        return cls(
+            identity_seeds=tuple(SecretBytes(seeds.octets(index, 32)) for index in range(len(read.array(2)))),
+            generations=tuple(Generation.from_value(row) for row in read.array(3)),
+            contacts=tuple(Contact.from_value(row) for row in read.array(4)),
+            head=read.octets(5, 32),
+            checkpoints={row.text(0): row.text(1, maximum=4096) for row in checkpoints},
+            consent=read.octets(7),
+            rows=tuple(_row(Fields.of_row(row, "keyring row", 3)) for row in read.array(8)),
+        )
+
+
+def _row(row: Fields) -> tuple[str, bytes, SecretBytes]:
+    kind, value = row.text(0), SecretBytes(row.octets(2))
+    if kind not in CARRIED:
+        raise row.refuse(0, "is not a kind of row that a vault carries")
+    written_at(value)
+    return kind, row.octets(1), value
+
+
+def written_at(value: SecretBytes) -> int:
+    """Return when a carried row was written. Raises Malformed for one that does not begin with a time."""
+    row = decode(value.reveal(), max_size=MAX_VAULT)
+    if not isinstance(row, list) or not row:
+        raise Malformed("keyring row: not an array")
+    return Fields.of_row(row, "keyring row", len(row)).uint(0)
+
+
+def of(account: Account, *, next_identity: SecretBytes | None = None) -> Contents:
+    """Collect what this device would write into the vault."""
+    state, store = account.state, account.store
+    rows: list[tuple[str, bytes, SecretBytes]] = []
+    for kind in CARRIED:
+        for key in sorted(store.keys(kind)):
+            value = store.get(kind, key)
+            if value is not None:
+                rows.append((kind, key, value))
+    seeds = (account.identity_key.seed(), *((next_identity,) if next_identity else ()))
+    chain = account.chain
+    committed = {one.generation: one.commitment for one in chain.generations}
+    return Contents(
+        identity_seeds=seeds,
+        # A key that is not announced yet is this device's own affair: its number may go to another device.
+        generations=tuple(one for one in state.generations if committed.get(one.number) == one.commitment),
+        contacts=_fitting(state.contacts.values()),
+        head=chain.head,
+        checkpoints=dict(state.trust.checkpoints),
+        consent=state.consent,
+        rows=tuple(rows),
+    )
+
+
+def _fitting(contacts: Iterable[Contact]) -> tuple[Contact, ...]:
+    """Return the contacts that the vault has room for, by user: those that were compared first, then the shortest.
+
+    Anybody of the tenant becomes a contact by one message, with a chain as long as she likes: it must not keep the
+    keys out of the vault. Who is left out stays pinned on this device.
+    """
+    room, found = _CONTACTS_OCTETS, []
+    for size, contact in sorted(
+        ((len(encode(one.to_value())), one) for one in contacts),
+        key=lambda row: (not row[1].verified, row[0], row[1].user),
+    ):
+        if size <= room:
+            room -= size
+            found.append(contact)
+    return tuple(sorted(found, key=lambda one: one.user))
+
+
+def identity_in(contents: Contents, account: Account, state: ChainState) -> SecretBytes:
+    """Return the seed that is the account chain's AIK. Raises TrustRefused when the contents have another."""
+    seed = find_identity(contents, account, state)
+    if seed is None:
+        raise TrustRefused(
+            "The vault holds another identity key than the account chain names.",
+            way_out="Recover by your phrase, which can sign for the account itself: holdfast recover phrase",
+        )
+    return seed
+
+
+def find_identity(contents: Contents, account: Account, state: ChainState) -> SecretBytes | None:
+    """Return the seed that is the account chain's AIK, if the contents have it."""
+    kind = account.device_statement.suite.signing_kind
+    return next((one for one in contents.identity_seeds if SigningKey.from_seed(kind, one).public == state.aik), None)
+
+
+def take(account: Account, contents: Contents, state: ChainState) -> list[bytes]:
+    """Merge what an opened vault holds into this device; returns the contacts about whom both differ.
+
+    The rules: archive keys are united, each held to the account chain's commitment, and none is ever dropped; of two
+    pins of one contact the longer counts if it continues the shorter, with the mark of a comparison from either, and
+    otherwise this device's own; checkpoints seen here stay; of two consents or two rows under one key the later counts.
+    Raises TrustRefused, and nothing changed, for an identity key, a chain or an archive key that the account chain does
+    not name.
+    """
+    seed = identity_in(contents, account, state)
+    if contents.head not in state.hashes:
+        raise TrustRefused(
+            "The vault was written on another account chain than the one shown now.",
+            way_out="Compare your chain on two devices (holdfast chain show), and tell your officers.",
+        )
+    generations = _united(account.state.generations, contents.generations, state)
+    contacts, forked = _longest(account.state.contacts, contents.contacts)
+    with account.store.transaction():
+        own = account.state
+        own.identity_seed = seed
+        own.generations, own.contacts = generations, contacts
+        own.consent = _later_consent(own.consent, contents.consent)
+        for origin, text in contents.checkpoints.items():
+            if own.trust.checkpoints.setdefault(origin, text) != text:
+                # Both must be of one log; the follower compares them when it next may ask the server.
+                key_log.hear(account, text)
+        _take_rows(account, contents.rows)
+        account.save()
+    return forked
+
+
+def take_archive_keys(account: Account, contents: Contents, state: ChainState) -> list[int]:
+    """Take nothing but archive keys that the chain names; returns those that were new here.
+
+    For contents whose writer is not to be believed in anything else: commitments vouch for these whoever brings them.
+    """
+    known = {one.number for one in account.state.generations}
+    account.state.generations = _united(account.state.generations, contents.generations, state)
+    account.save()
+    return [one.number for one in account.state.generations if one.number not in known]
+
+
+def missing(account: Account, state: ChainState) -> list[int]:
+    """Return the archive generations that the chain announces and this device does not hold."""
+    held = {one.number for one in account.state.generations}
+    return [one.generation for one in state.generations if one.generation not in held]
+
+
+def _united(own: Iterable[Generation], brought: Iterable[Generation], state: ChainState) -> list[Generation]:
+    committed = {one.generation: one.commitment for one in state.generations}
+    united = {one.number: one for one in own}
+    for one in brought:
+        if committed.get(one.number) != one.commitment:
+            raise TrustRefused(
+                f"The vault holds an archive key (generation {one.number}) that the account chain does not name.",
+                way_out="Compare your chain on two devices (holdfast chain show), and tell your officers.",
+            )
+        known = united.setdefault(one.number, one)
+        if known.commitment != one.commitment:
+            # A generation of this device's own making that lost the race for its number was never used.
+            united[one.number] = one
+        elif not known.deposit_id:
+            known.deposit_id, known.record_hash = one.deposit_id, one.record_hash
+        known.is_exposed = known.is_exposed or one.is_exposed
+    return [united[number] for number in sorted(united)]
+
+
+def _longest(own: dict[bytes, Contact], brought: Iterable[Contact]) -> tuple[dict[bytes, Contact], list[bytes]]:
+    united, forked = dict(own), []
+    for one in brought:
+        known = united.get(one.user)
+        if known is None:
+            united[one.user] = one
+            continue
+        shared = min(len(known.entries), len(one.entries))
+        if known.entries[:shared] != one.entries[:shared]:
+            forked.append(one.user)
+            continue
+        longer, shorter = (one, known) if len(one.entries) > len(known.entries) else (known, one)
+        longer.verified = longer.verified or _still_verified(shorter, longer)
+        longer.suite = longer.suite or shorter.suite
+        united[one.user] = longer
+    return united, forked
+
+
+def _still_verified(shorter: Contact, longer: Contact) -> bytes:
+    """Return the mark of a comparison that two people made, unless the account was begun again since."""
+    since = [Entry.parse(entry) for entry in longer.entries[len(shorter.entries) :]]
+    return b"" if any(isinstance(entry.body, ReGenesis) for entry in since) else shorter.verified
+
+
+def _later_consent(own: bytes, brought: bytes) -> bytes:
+    if not own or not brought:
+        return own or brought
+    try:
+        said = Consent.from_payload(Sign1.parse(brought).payload)
+    except HoldfastError:
+        return own
+    mine = Consent.from_payload(Sign1.parse(own).payload)
+    return brought if said.header.issued_at > mine.header.issued_at else own
+
+
+def _take_rows(account: Account, rows: Iterable[tuple[str, bytes, SecretBytes]]) -> None:
+    for kind, key, value in rows:
+        known = account.store.get(kind, key)
+        if known is None or written_at(value) > written_at(known):
+            account.store.put(kind, key, value)

@@ -1,0 +1,296 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The offline verifier against whoever holds the file: every change found, first bad entry named (FAULTS L4 to L6)."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from holdfast.client.auditor.auditor import Verdict, VerificationReport, verify_export
+from holdfast.core.base.errors import Malformed
+from holdfast.core.crypto.keys import KeyKind, SigningKey
+from holdfast.core.log import checkpoint as notes
+from holdfast.core.log import merkle
+from holdfast.core.log.log_entry import KeyLogEntry, LogEntry
+from holdfast.core.log.log_export import ExportedEntry, Header, checkpoint_line
+
+ORIGIN = "holdfast/11111111-1111-4111-8111-111111111111/audit"
+KEY = SigningKey.generate()
+VERIFIER = notes.NoteVerifier(ORIGIN, KEY.public)
+VKEY = VERIFIER.to_text()
+
+
+def leaf_of(number: int, *, said: str = "") -> bytes:
+    return LogEntry(
+        entry_id=number.to_bytes(16, "big"),
+        tag="escrow:case:approve",
+        actor=f"device:{UUID(int=number)}",
+        person=bytes(16),
+        subject=said,
+        time=1_700_000_000 + number,
+        body={"index": number},
+    ).to_leaf()
+
+
+def note_of(leaves: list[bytes], *, key: SigningKey = KEY, origin: str = ORIGIN) -> str:
+    grown = merkle.CompactRange.over(merkle.leaf_hash(leaf) for leaf in leaves)
+    text = notes.Checkpoint(origin, grown.size, grown.root(), 1_800_000_000).to_text()
+    return notes.sign_note(text, verifier=notes.NoteVerifier(origin, key.public), sign=key.sign)
+
+
+def lines_of(leaves: list[bytes], *, key: SigningKey = KEY, origin: str = ORIGIN) -> list[bytes]:
+    """An honest export: header, entries with proofs, head."""
+    nodes = merkle.memory_nodes([merkle.leaf_hash(leaf) for leaf in leaves])
+    size = len(leaves)
+    entries = [
+        ExportedEntry(index, leaf, tuple(merkle.inclusion_from(nodes, index, size)))
+        for index, leaf in enumerate(leaves)
+    ]
+    header = Header(origin, notes.NoteVerifier(origin, key.public).to_text(), size)
+    head = checkpoint_line(note_of(leaves, key=key, origin=origin))
+    return [header.to_line(), *(entry.to_line() for entry in entries), head]
+
+
+def verify(
+    tmp_path: Path, lines: list[bytes], vkey: str | None = VKEY, saved: list[str] | None = None
+) -> VerificationReport:
+    path = tmp_path / "log.jsonl"
+    path.write_bytes(b"".join(lines))
+    return verify_export(path, vkey, saved=saved or [])
+
+
+SIZES = (1, 2, 3, 7, 8, 9, 31, 33, 64, 65)
+EXPORTS = {size: lines_of([leaf_of(number) for number in range(size)]) for size in SIZES}
+
+
+@dataclass
+class Forger:
+    """Changes an export as whoever holds the file can: with everything but the log's key."""
+
+    dice: random.Random
+
+    def edit(self, lines: list[bytes], at: int) -> list[bytes]:
+        """Another leaf, well-formed and with the text that belongs to it, under the proof of the old one."""
+        entry = ExportedEntry.from_line(lines[at + 1])
+        return self._put(lines, at, replace(entry, leaf=leaf_of(at, said="something else")))
+
+    def edit_text(self, lines: list[bytes], at: int) -> list[bytes]:
+        """Only what people read."""
+        changed = list(lines)
+        changed[at + 1] = lines[at + 1].replace(b"escrow:case:approve", b"escrow:case:approvE")
+        return changed
+
+    def flip(self, lines: list[bytes], at: int) -> list[bytes]:
+        """One bit of one byte, anywhere in the line, its end included."""
+        line = bytearray(lines[at + 1])
+        line[self.dice.randrange(len(line))] ^= 1 << self.dice.randrange(8)
+        return [*lines[: at + 1], bytes(line), *lines[at + 2 :]]
+
+    def remove(self, lines: list[bytes], at: int) -> list[bytes]:
+        return lines[: at + 1] + lines[at + 2 :]
+
+    def remove_and_renumber(self, lines: list[bytes], at: int) -> list[bytes]:
+        """The gap closed: those behind take the places, and the proofs, of those before."""
+        return self._renumber(self.remove(lines, at), lines)
+
+    def insert(self, lines: list[bytes], at: int) -> list[bytes]:
+        forged = replace(ExportedEntry.from_line(lines[at + 1]), leaf=leaf_of(at, said="inserted"))
+        return [*lines[: at + 1], forged.to_line(), *lines[at + 1 :]]
+
+    def insert_and_renumber(self, lines: list[bytes], at: int) -> list[bytes]:
+        return self._renumber(self.insert(lines, at), lines)
+
+    def swap(self, lines: list[bytes], at: int) -> list[bytes]:
+        """With a later one; of the last, with nothing: doubled instead."""
+        other = self.dice.randrange(at + 1, len(lines) - 2) if at < len(lines) - 3 else at
+        if other == at:
+            return self.insert(lines, at)
+        changed = list(lines)
+        changed[at + 1], changed[other + 1] = lines[other + 1], lines[at + 1]
+        return changed
+
+    def swap_and_renumber(self, lines: list[bytes], at: int) -> list[bytes]:
+        return self._renumber(self.swap(lines, at), lines)
+
+    def cut(self, lines: list[bytes], at: int) -> list[bytes]:
+        return [*lines[: at + 1], lines[-1]]
+
+    def cut_with_the_head(self, lines: list[bytes], at: int) -> list[bytes]:
+        return lines[: at + 1]
+
+    def cut_anywhere(self, lines: list[bytes], at: int) -> list[bytes]:
+        return [*lines[: at + 1], lines[at + 1][: self.dice.randrange(len(lines[at + 1]))]]
+
+    def break_the_proof(self, lines: list[bytes], at: int) -> list[bytes]:
+        entry = ExportedEntry.from_line(lines[at + 1])
+        return self._put(lines, at, replace(entry, proof=(*entry.proof, bytes(32))))
+
+    def _put(self, lines: list[bytes], at: int, entry: ExportedEntry) -> list[bytes]:
+        return [*lines[: at + 1], entry.to_line(), *lines[at + 2 :]]
+
+    def _renumber(self, lines: list[bytes], genuine: list[bytes]) -> list[bytes]:
+        proofs = [ExportedEntry.from_line(line).proof for line in genuine[1:-1]]
+        entries = [
+            replace(ExportedEntry.from_line(line), index=index, proof=proofs[min(index, len(proofs) - 1)]).to_line()
+            for index, line in enumerate(lines[1:-1])
+        ]
+        return [lines[0], *entries, lines[-1]]
+
+
+WAYS = [name for name in vars(Forger) if not name.startswith("_") and name != "dice"]
+ROUNDS = 100
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_verifier_names_the_entry_wherever_an_export_is_changed(way: str, tmp_path: Path) -> None:
+    dice = random.Random(f"holdfast {way}")
+    forge: Callable[[list[bytes], int], list[bytes]] = getattr(Forger(dice), way)
+    for _ in range(ROUNDS):
+        size = dice.choice(SIZES)
+        at = dice.randrange(size)
+        changed = forge(EXPORTS[size], at)
+        assert changed != EXPORTS[size]
+        for vkey in (VKEY, None):
+            report = verify(tmp_path, changed, vkey)
+            assert report.verdict is Verdict.BROKEN, (way, size, at)
+            assert report.entry is not None, (way, size, at, report)
+            assert report.entry.index == at, (way, size, at, report)
+
+
+def test_mutations_are_a_thousand_and_more() -> None:
+    assert len(WAYS) * ROUNDS >= 1_000
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_verifier_believes_an_honest_export_as_far_as_its_key_is_known(size: int, tmp_path: Path) -> None:
+    report = verify(tmp_path, EXPORTS[size])
+    assert (report.verdict, report.exit_code, report.size, report.entry) == (Verdict.VERIFIED, 0, size, None)
+    assert (report.origin, report.time, report.vkey) == (ORIGIN, 1_800_000_000, VKEY)
+    alone = verify(tmp_path, EXPORTS[size], None)
+    assert (alone.verdict, alone.exit_code) == (Verdict.NOT_ANCHORED, 3)
+
+
+def test_verifier_names_id_and_tag_of_the_entry_that_was_changed(tmp_path: Path) -> None:
+    changed = Forger(random.Random(1)).edit(EXPORTS[33], 20)
+    report = verify(tmp_path, changed)
+    assert report.exit_code == 1
+    assert report.entry is not None
+    assert (report.entry.id, report.entry.tag) == (str(UUID(int=20)), "escrow:case:approve")
+
+
+def test_verifier_finds_every_changed_byte_of_a_file(tmp_path: Path) -> None:
+    honest = b"".join(EXPORTS[7])
+    path = tmp_path / "log.jsonl"
+    ends = [sum(map(len, EXPORTS[7][: n + 1])) for n in range(len(EXPORTS[7]))]
+    for at in range(len(honest)):
+        path.write_bytes(honest[:at] + bytes([honest[at] ^ 1]) + honest[at + 1 :])
+        report = verify_export(path, VKEY)
+        assert report.exit_code == 1, at
+        line = next(n for n, end in enumerate(ends) if at < end)
+        if 1 <= line <= 7:
+            assert report.entry is not None
+            assert report.entry.index == line - 1
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda lines: [],
+        lambda lines: [b"\n"],
+        lambda lines: lines[1:],
+        lambda lines: lines[:1],
+        lambda lines: [*lines, b"\n"],
+        lambda lines: [*lines, lines[-1]],
+        lambda lines: [*lines[:-1], lines[-1][:-1]],
+        lambda lines: [*lines[:-1], checkpoint_line("no note")],
+        lambda lines: [b"\xff" * 300_000],
+        lambda lines: [lines[0], b"x" * 300_000],
+        lambda lines: [Header(ORIGIN, VKEY, 10**15).to_line(), *lines[1:]],
+        lambda lines: [Header(ORIGIN, "no key", 9).to_line(), *lines[1:]],
+        lambda lines: [Header("holdfast/x/audit", VKEY, 9).to_line(), *lines[1:]],
+    ],
+)
+def test_verifier_refuses_a_file_that_is_no_whole_export(
+    spoil: Callable[[list[bytes]], list[bytes]], tmp_path: Path
+) -> None:
+    assert verify(tmp_path, spoil(EXPORTS[9])).exit_code == 1
+    assert verify(tmp_path, spoil(EXPORTS[9]), None).exit_code == 1
+
+
+def test_verifier_refuses_a_log_signed_by_another_key_than_the_one_trusted(tmp_path: Path) -> None:
+    stranger = SigningKey.generate()
+    leaves = [leaf_of(number) for number in range(9)]
+    forged = lines_of(leaves, key=stranger)
+    assert verify(tmp_path, forged).exit_code == 1
+    assert verify(tmp_path, forged, None).exit_code == 3  # which is why it does not say "verified"
+    claimed = [Header(ORIGIN, VKEY, 9).to_line(), *forged[1:]]
+    assert verify(tmp_path, claimed).exit_code == 1
+    assert verify(tmp_path, claimed, None).exit_code == 1
+
+
+def test_verifier_refuses_the_log_of_another_tenant_under_this_ones_key(tmp_path: Path) -> None:
+    other = "holdfast/22222222-2222-4222-8222-222222222222/audit"
+    assert verify(tmp_path, lines_of([leaf_of(0)], origin=other)).exit_code == 1
+
+
+def test_verifier_refuses_a_trust_key_that_is_none(tmp_path: Path) -> None:
+    with pytest.raises(Malformed):
+        verify(tmp_path, EXPORTS[1], "not a key")
+
+
+def test_verifier_finds_a_tail_that_was_cut_and_written_anew(tmp_path: Path) -> None:
+    leaves = [leaf_of(number) for number in range(30)]
+    saved = note_of(leaves[:20])
+    continued = [*leaves[:15], *(leaf_of(number, said="anew") for number in range(15, 30))]
+    assert verify(tmp_path, lines_of(continued)).exit_code == 0  # signed by the same server: alone it convinces
+    report = verify(tmp_path, lines_of(continued), saved=[saved])
+    assert report.exit_code == 1
+    assert "first 20 entries" in report.reason
+    cut = verify(tmp_path, lines_of(leaves[:15]), saved=[saved])
+    assert cut.exit_code == 1
+    assert cut.entry is not None
+    assert cut.entry.index == 15
+
+
+def test_verifier_finds_that_two_exports_are_of_a_forked_log(tmp_path: Path) -> None:
+    ours = [leaf_of(number) for number in range(12)]
+    theirs = [*ours[:6], *(leaf_of(number, said="split view") for number in range(6, 14))]
+    assert verify(tmp_path, lines_of(ours), saved=[note_of(ours[:4]), note_of(ours[:9])]).exit_code == 0
+    assert verify(tmp_path, lines_of(theirs), saved=[note_of(ours)]).exit_code == 1
+    assert verify(tmp_path, lines_of(ours), saved=[note_of(ours[:8]), note_of(theirs[:8])]).exit_code == 1
+    elsewhere = note_of(ours[:4], key=SigningKey.generate())
+    assert verify(tmp_path, lines_of(ours), saved=[elsewhere]).exit_code == 1
+
+
+def test_verifier_verifies_the_directory_log_and_a_key_of_the_other_curve(tmp_path: Path) -> None:
+    key, origin = SigningKey.generate(KeyKind.P256_SIGNING), ORIGIN.replace("audit", "keys")
+    leaves = [KeyLogEntry(1, bytes(32), seq, bytes(range(32)), 5).to_leaf() for seq in range(5)]
+    lines = lines_of(leaves, key=key, origin=origin)
+    assert b'"type":"chain"' in lines[1]
+    assert verify(tmp_path, lines, notes.NoteVerifier(origin, key.public).to_text()).exit_code == 0
+
+
+def test_verifier_takes_a_leaf_that_nobody_can_read_as_long_as_it_was_signed(tmp_path: Path) -> None:
+    leaves = [leaf_of(0), b"\xff not dcbor", leaf_of(2)]
+    assert verify(tmp_path, lines_of(leaves)).exit_code == 0
+
+
+def test_verifier_needs_time_in_proportion_to_the_file(tmp_path: Path) -> None:
+    def cost(size: int) -> float:
+        lines = lines_of([leaf_of(number) for number in range(size)])
+        path = tmp_path / "log.jsonl"
+        path.write_bytes(b"".join(lines))
+        best = 1e9
+        for _ in range(3):
+            start = time.process_time()
+            assert verify_export(path, VKEY).exit_code == 0
+            best = min(best, time.process_time() - start)
+        return best
+
+    assert cost(4_000) < 8 * cost(1_000)

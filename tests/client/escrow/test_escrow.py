@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Escrow after its first deposit: a policy that changes or runs out, a case that opens, a person who says no."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from holdfast.client import standing
+from holdfast.client.errors import ConsentNeeded, TrustRefused
+from holdfast.client.escrow import archive, deposits, escrow
+from holdfast.client.identity import tenant
+from holdfast.client.maintenance import Outcome, maintain
+from holdfast.client.profile.account import Account
+from holdfast.client.server.transport import Clock
+from holdfast.client.vault import pairing, vault
+from holdfast.core.crypto.keys import RecipientRsaKey
+from holdfast.core.signed.payloads import Header
+from tests.client.conftest import ALICE, World
+from tests.client.lying_server import NOW, LyingServer, Tenant, _payload_hash
+
+DAY = 86_400
+
+
+class Ending(Tenant):
+    """A tenant whose policy and escrow key run out in a hundred days."""
+
+    def _header(self) -> Header:
+        return replace(super()._header(), expires_at=NOW + 100 * DAY)
+
+
+@pytest.fixture
+def world() -> World:
+    return World(LyingServer(Tenant()))
+
+
+def new_policy(world: World) -> None:
+    made = world.server.tenant
+    before = _payload_hash(made.policies[-1])
+    made.policies.append(made.sign_policy(made.officers, version=2, predecessor=before, signers=made.officers[:2], m=2))
+
+
+def new_key(world: World) -> None:
+    made = world.server.tenant
+    before = _payload_hash(made.keys[-1])
+    made.escrow = RecipientRsaKey.generate()
+    made.keys.append(made.sign_key(made.escrow.public, version=2, predecessor=before))
+
+
+def newest(world: World, account: Account) -> deposits.VerifiedDeposit:
+    (generation,) = account.state.generations
+    subject = deposits.subject_of(account, account.user)
+    return deposits.fetch(account, subject, deposit_id=generation.deposit_id, record_hash=generation.record_hash)
+
+
+def said_of(account: Account, item: str) -> tuple[Outcome, str]:
+    (one,) = [row for row in maintain(account) if row.item == item]
+    return one.outcome, one.said
+
+
+def test_new_escrow_key_is_deposited_to_without_asking_and_the_old_deposit_stays(world: World, tmp_path: Path) -> None:
+    alice = world.depositor(tmp_path)
+    old = newest(world, alice)
+    new_key(world)
+    assert said_of(alice, "escrow") == (Outcome.DONE, "Deposited 1 archive keys, as you agreed.")
+    assert newest(world, alice).escrow_key.hash == alice.escrow_key.hash != old.escrow_key.hash
+    assert said_of(alice, "escrow")[0] is Outcome.NOTHING
+    assert len(world.server.deposits) == 2
+    assert escrow.status(alice).foreign_on_server == []
+
+
+def test_new_policy_asks_the_person_again_and_then_every_generation_is_deposited_anew(
+    world: World, tmp_path: Path
+) -> None:
+    alice = world.depositor(tmp_path)
+    new_policy(world)
+    assert said_of(alice, "escrow") == (
+        Outcome.NEEDS_YOU,
+        "Your organisation's escrow policy has changed since you agreed to it.",
+    )
+    status = escrow.status(alice)
+    assert (status.consent, status.stale) == ("for an older policy", [1])
+    assert len(world.server.deposits) == 1
+    escrow.consent(alice)
+    assert [one.number for one in escrow.deposit_missing(alice)] == [1]
+    assert newest(world, alice).policy.hash == alice.trusted.newest.hash
+    assert escrow.status(alice).stale == []
+    assert said_of(alice, "escrow")[0] is Outcome.NOTHING
+
+
+def test_what_another_device_has_renewed_is_taken_over_and_not_deposited_twice(world: World, tmp_path: Path) -> None:
+    alice = world.depositor(tmp_path)
+    vault.save(alice)
+    phone = world.another(alice)
+    pairing.sync(alice)
+    maintain(phone)
+    assert [one.deposit_id for one in phone.state.generations] == [one.deposit_id for one in alice.state.generations]
+    new_key(world)
+    escrow.prepare(phone)
+    assert [one.number for one in escrow.deposit_missing(phone)] == [1]
+    assert said_of(alice, "escrow")[0] is Outcome.NOTHING
+    assert len(world.server.deposits) == 2
+    assert [one.deposit_id for one in phone.state.generations] == [one.deposit_id for one in alice.state.generations]
+
+
+def test_deposit_that_only_the_server_says_is_renewed_is_made_all_the_same(world: World, tmp_path: Path) -> None:
+    alice = world.depositor(tmp_path)
+    new_key(world)
+    (old,) = world.server.deposits.values()
+    forged = {**old, "deposit_id": str(UUID(int=7))}
+    world.server.deposits[forged["deposit_id"]] = forged
+    escrow.prepare(alice)
+    assert [one.number for one in escrow.deposit_missing(alice)] == [1]
+
+
+def test_person_who_takes_her_yes_back_has_nothing_more_deposited(world: World, tmp_path: Path) -> None:
+    alice = world.depositor(tmp_path)
+    escrow.consent(alice, agreed=False)
+    archive.new_generation(alice)
+    assert escrow.status(alice).consent == "refused"
+    with pytest.raises(ConsentNeeded):
+        escrow.deposit_missing(alice)
+    assert said_of(alice, "escrow")[0] is Outcome.NOTHING
+    assert len(world.server.deposits) == 1
+
+
+def later(world: World, account: Account, days: int) -> Account:
+    world.now = NOW + days * DAY
+    account.connect(transport=world.server.transport(), clock=Clock(lambda: world.now))
+    return account
+
+
+@pytest.mark.parametrize(("days", "said"), [(69, None), (71, "runs out on"), (101, "ran out on"), (129, "ran out on")])
+def test_policy_and_key_that_run_out_are_told_of_and_still_used_in_their_grace(
+    days: int, said: str | None, tmp_path: Path
+) -> None:
+    world = World(LyingServer(Ending()))
+    alice = world.enrolled(ALICE)
+    archive.new_generation(alice)
+    escrow.consent(alice)
+    later(world, alice, days)
+    told = [one.what for one in tenant.endings(alice)]
+    assert told == (["escrow policy", "escrow key"] if said else [])
+    rows = [one.said for one in maintain(alice) if one.item == "organisation" and one.outcome is Outcome.NEEDS_YOU]
+    assert all(said in row for row in rows) if said else rows == []
+    assert len(rows) == len(told)
+    assert all(one.deposit_id for one in alice.state.generations)
+
+
+def test_nothing_is_deposited_under_what_ran_out_a_month_ago() -> None:
+    world = World(LyingServer(Ending()))
+    alice = world.enrolled(ALICE)
+    archive.new_generation(alice)
+    escrow.consent(alice)
+    with pytest.raises(TrustRefused, match="run out"):
+        escrow.deposit_missing(later(world, alice, 131))
+    assert world.server.deposits == {}
+
+
+def test_key_that_a_case_has_opened_is_marked_and_followed_by_a_fresh_one(world: World, tmp_path: Path) -> None:
+    alice = world.depositor(tmp_path)
+    _, opened = world.case()
+    assert escrow.note_openings(alice) == [], "it is asked for, and not opened"
+    (asked,) = standing.of_cases(alice)
+    assert "veto" in asked.way_out
+    world.approve(1, opened)
+    world.approve(2, opened)
+    report = {one.item: one for one in maintain(alice)}
+    assert report["openings"].said.startswith("A case has opened your archive keys of generation 1")
+    assert report["archive"].said.endswith("generation 2.")
+    assert [(one.number, one.is_exposed, bool(one.deposit_id)) for one in alice.state.generations] == [
+        (1, True, True),
+        (2, False, True),
+    ]
+    (told,) = standing.of_cases(alice)
+    assert "were opened" in told.said
+    assert escrow.note_openings(alice) == []
+    assert "openings" in {one.item for one in maintain(alice) if one.outcome is Outcome.NOTHING}

@@ -1,0 +1,229 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Chains as a server shows them: continued, never shortened, never rewritten without evidence. FAULTS S10, S12."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from types import FrameType
+from uuid import UUID
+
+import pytest
+
+from holdfast.client.errors import Problem, ProfileError, TrustRefused
+from holdfast.client.escrow import archive
+from holdfast.client.identity import chains, contacts, evidence, tenant
+from holdfast.client.identity.chains import ForkSeen
+from holdfast.client.identity.evidence import Contradiction
+from holdfast.client.profile.account import Account
+from holdfast.client.profile.verified import VerifiedChains
+from holdfast.client.rotation import rotation
+from holdfast.core.crypto.keys import SigningKey
+from holdfast.core.identity import chain_author
+from holdfast.core.identity.cases import Attestation
+from holdfast.core.identity.chain import verify_chain
+from holdfast.core.identity.chain_author import Author
+from holdfast.core.identity.entries import Entry, Reason
+from holdfast.core.signed.cose import Purpose, sign
+from holdfast.core.signed.payloads import Header
+from tests.client.conftest import ALICE, BOB, World
+from tests.client.lying_server import NOW, TENANT, Founder, _payload_hash, text
+
+
+def grown(world: World, entries: int = 4) -> Account:
+    """Alice with a chain of some length."""
+    alice = world.enrolled(ALICE)
+    for _ in range(entries):
+        archive.new_generation(alice)
+    return alice
+
+
+def rival(alice: Account, at: int, name: str = "rival") -> Entry:
+    """An entry by alice's own key in a place that is taken: what a thief, or a clone of her device, would write."""
+    before = [Entry.parse(one) for one in alice.state.chain[:at]]
+    state = verify_chain(before, tenant=TENANT, user=ALICE)
+    by = Author(alice.device.id, NOW, alice.identity_key)
+    return chain_author.share_manifest(state, by=by, manifest_hash=name.encode().ljust(32, b"-"))
+
+
+@pytest.mark.parametrize("cut", range(5))
+def test_rollback_is_refused_from_every_pinned_state(world: World, cut: int) -> None:
+    grown(world)
+    bob = world.enrolled(BOB)
+    whole = list(world.server.chains[text(ALICE)])
+    for pinned in range(cut + 1, len(whole) + 1):
+        bob.state.contacts.clear()
+        world.server.chains[text(ALICE)] = whole[:pinned]
+        contacts.refresh(bob, ALICE)
+        world.server.chains[text(ALICE)] = whole[:cut]
+        with pytest.raises((TrustRefused, Problem)):
+            contacts.refresh(bob, ALICE)
+        assert bob.state.contacts[ALICE].entries == whole[:pinned]
+
+
+@pytest.mark.parametrize("place", [2, 3, 5])
+def test_fork_is_seen_and_both_entries_are_kept_as_evidence(world: World, place: int) -> None:
+    alice, bob = grown(world), world.enrolled(BOB)
+    contacts.refresh(bob, ALICE)
+    other = rival(alice, place).encode()
+    ours = alice.state.chain[place]
+    world.server.chains[text(ALICE)] = [*alice.state.chain[:place], other]
+    for account, look in ((bob, lambda: contacts.refresh(bob, ALICE)), (alice, lambda: chains.refresh(alice))):
+        with pytest.raises(ForkSeen):
+            look()
+        (kept,) = evidence.listed(account)
+        assert (kept.what, kept.user, kept.ours, kept.theirs) == (Contradiction.CHAIN_FORK, ALICE, ours, other)
+
+
+def test_entry_that_continues_another_history_is_a_fork_with_both_sides_kept(world: World) -> None:
+    alice, bob = grown(world), world.enrolled(BOB)
+    contacts.refresh(bob, ALICE)
+    last = len(alice.state.chain) - 1
+    other = rival(alice, last)
+    world.server.chains[text(ALICE)].append(other.encode())
+    honest = world.server.chains[text(ALICE)]
+    assert Entry.parse(honest[-1]).seq == last
+    with pytest.raises(ForkSeen):
+        contacts.refresh(bob, ALICE)
+    (kept,) = evidence.listed(bob)
+    assert (kept.ours, kept.theirs) == (alice.state.chain[last], other.encode())
+
+
+def test_entry_of_a_key_that_was_rotated_away_is_a_fork(world: World) -> None:
+    alice, bob = grown(world), world.enrolled(BOB)
+    old = alice.identity_key
+    rotation.rotate(alice, {"identity"}, reason=Reason.SCHEDULE)
+    contacts.refresh(bob, ALICE)
+    by = Author(alice.device.id, NOW, old)
+    thief = chain_author.share_manifest(alice.chain, by=by, manifest_hash=bytes(32))
+    world.server.chains[text(ALICE)].append(thief.encode())
+    with pytest.raises(ForkSeen):
+        contacts.refresh(bob, ALICE)
+    (kept,) = evidence.listed(bob)
+    assert kept.theirs == thief.encode()
+
+
+def test_history_that_no_key_of_the_account_has_signed_is_refused_and_is_no_evidence(world: World) -> None:
+    alice, bob = grown(world), world.enrolled(BOB)
+    contacts.refresh(bob, ALICE)
+    by = Author(alice.device.id, NOW, SigningKey.generate())
+    strange = chain_author.genesis(tenant=TENANT, user=ALICE, by=by).encode()
+    world.server.chains[text(ALICE)] = [strange]
+    with pytest.raises(TrustRefused) as caught:
+        contacts.refresh(bob, ALICE)
+    assert not isinstance(caught.value, ForkSeen)
+    assert evidence.listed(bob) == []
+
+
+def test_the_same_fork_is_kept_once(world: World) -> None:
+    alice, bob = grown(world), world.enrolled(BOB)
+    contacts.refresh(bob, ALICE)
+    world.server.chains[text(ALICE)] = [*alice.state.chain[:3], rival(alice, 3).encode()]
+    for _ in range(3):
+        with pytest.raises(ForkSeen):
+            contacts.refresh(bob, ALICE)
+    assert len(evidence.listed(bob)) == 1
+
+
+def test_two_devices_announcing_one_generation_end_with_two(world: World) -> None:
+    laptop = world.enrolled(ALICE)
+    phone = world.enrolled(ALICE)
+    phone.state.identity_seed = laptop.state.identity_seed
+    # Both have read the same head; the laptop's upload comes first.
+    honest = world.server.instead
+    upload = f"POST users/{text(ALICE)}/chain"
+    lost: list[int] = []
+
+    def stale_once(_body: object) -> tuple[int, dict[str, str]]:
+        del honest[upload]
+        lost.append(1)
+        archive.new_generation(laptop)
+        return 409, {"title": "Stale", "code": "chain-stale", "detail": "Stale."}
+
+    honest[upload] = stale_once
+    made = archive.new_generation(phone)
+    assert lost == [1]
+    state = chains.refresh(laptop)
+    assert state is not None
+    assert [one.generation for one in state.generations] == [1, 2]
+    assert state.generations[1].commitment == made.commitment
+
+
+def test_device_with_an_old_identity_key_is_told_so_before_anything_is_sent(world: World) -> None:
+    laptop = world.enrolled(ALICE)
+    phone = world.enrolled(ALICE)
+    phone.state.identity_seed = SigningKey.generate().seed()
+    posted = len(world.server.posted(f"users/{text(ALICE)}/chain"))
+    with pytest.raises(ProfileError, match="does not follow"):
+        archive.new_generation(phone)
+    assert len(world.server.posted(f"users/{text(ALICE)}/chain")) == posted
+    assert laptop.chain.generations == ()
+
+
+def parses_in(act: Callable[[], object]) -> int:
+    """How many chain entries are read from bytes while something is done."""
+    code, counted = Entry.parse.__func__.__code__, 0  # type: ignore[attr-defined]
+
+    def count(frame: FrameType, event: str, _argument: object) -> None:
+        nonlocal counted
+        counted += event == "call" and frame.f_code is code
+
+    sys.setprofile(count)
+    try:
+        act()
+    finally:
+        sys.setprofile(None)
+    return counted
+
+
+def test_what_was_verified_is_not_verified_again(world: World) -> None:
+    alice = grown(world, 6)
+    bob = world.enrolled(BOB)
+    contacts.refresh(bob, ALICE)
+    archive.new_generation(alice)
+    pinned, fresh = bob.state.contacts[ALICE].entries, world.server.chains[text(ALICE)][-1:]
+    assert parses_in(lambda: chains.verify(bob, ALICE, pinned)) == 0
+    assert parses_in(lambda: chains.verify(bob, ALICE, pinned, fresh)) == 1
+    assert parses_in(lambda: world.enrolled(BOB) and chains.verify(world.enrolled(BOB), ALICE, pinned)) >= len(pinned)
+
+
+def test_chain_in_the_cache_is_left_when_another_is_shown(world: World) -> None:
+    alice = grown(world)
+    seen = VerifiedChains(TENANT)
+
+    def read(known: list[bytes], fresh: list[bytes]) -> int:
+        return seen.read(ALICE, known, fresh, policies=lambda: ()).seq
+
+    assert read([], alice.state.chain) == 5
+    assert read(alice.state.chain[:2], alice.state.chain[2:4]) == 3
+    other = rival(alice, 3).encode()
+    assert read([*alice.state.chain[:3], other], []) == 3
+    assert read(alice.state.chain, []) == 5
+
+
+def test_re_genesis_under_a_policy_that_had_been_replaced_is_refused(world: World) -> None:
+    """Officers who have left cannot begin an account again, whatever the server shows."""
+    alice, bob = world.enrolled(ALICE), world.enrolled(BOB)
+    house = world.server.tenant
+    first = house.policies[0]
+    fresh = [Founder(UUID(int=one).bytes) for one in (1, 2, 3)]
+    house.policies.append(
+        house.sign_policy(fresh, version=2, predecessor=_payload_hash(first), signers=house.officers[:2])
+    )
+    tenant.refresh(bob)
+    contacts.refresh(bob, ALICE)
+    for policy, officers, right in ((first, house.officers, False), (house.policies[1], fresh, True)):
+        new = SigningKey.generate()
+        entry = begun_again(alice, new, policy_hash=_payload_hash(policy), officers=officers)
+        world.server.chains[text(ALICE)] = [*alice.state.chain, entry.encode()]
+        world.server.keys_log.leaves = world.server.keys_log.leaves[:4]
+        world.server.keys_log.append(ALICE, entry)
+        with pytest.raises(TrustRefused, match="begun again" if right else "no longer in force"):
+            contacts.refresh(bob, ALICE)
+
+
+def begun_again(alice: Account, new: SigningKey, *, policy_hash: bytes, officers: list[Founder]) -> Entry:
+    said = Attestation(Header(TENANT, ALICE, b"", NOW), alice.chain.head, new.public, bytes(16), bytes(32))
+    statements = [sign(said.to_payload(), purpose=Purpose.ATTESTATION, key=one.signing) for one in officers[:2]]
+    by = Author(alice.device.id, NOW, new)
+    return chain_author.re_genesis(alice.chain, by=by, attestations=statements, policy_hash=policy_hash)

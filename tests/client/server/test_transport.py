@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The signed connection: what is signed, what is retried, what is refused.
+
+Implements ORGANISATION "Requests" and FAULTS D3, S5 on the client; the signature base is checked by another library.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx2
+import pytest
+from http_message_signatures import HTTPMessageVerifier, HTTPSignatureKeyResolver, InvalidSignature, algorithms
+
+from holdfast.client.errors import AnswerRefused, Problem, Unreachable
+from holdfast.client.server.transport import Api, Clock, Credential, check_server
+from holdfast.core.crypto.keys import KeyKind, SigningKey
+
+SERVER = "http://127.0.0.1:8123"
+DEVICE = uuid.UUID("6f2cbd5e-3d0b-4a5e-9a53-6ad1f2a9d111")
+
+
+class Server:
+    """Answers from a list, and keeps every request."""
+
+    def __init__(self, *answers: httpx2.Response | Exception) -> None:
+        self.answers = list(answers)
+        self.requests: list[httpx2.Request] = []
+
+    def __call__(self, request: httpx2.Request) -> httpx2.Response:
+        request.read()
+        self.requests.append(request)
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+def problem(status: int, **extra: Any) -> httpx2.Response:
+    body = {"type": "x", "title": "No", "status": status, "code": "denied", "detail": "Not you.", **extra}
+    return httpx2.Response(status, json=body)
+
+
+def api(server: Server, *, key: SigningKey | None = None, clock: Clock | None = None) -> Api:
+    credential = Credential(DEVICE, key) if key else None
+    transport = httpx2.MockTransport(server)
+    return Api(SERVER, credential=credential, transport=transport, clock=clock, sleep=lambda _seconds: None)
+
+
+class _Keys(HTTPSignatureKeyResolver):
+    def __init__(self, key: SigningKey) -> None:
+        self.key = key
+
+    def resolve_public_key(self, key_id: str) -> Any:
+        assert key_id == str(DEVICE)
+        return self.key.public.parsed
+
+
+@pytest.mark.parametrize("kind", [KeyKind.ED25519, KeyKind.P256_SIGNING])
+def test_request_carries_a_signature_that_an_independent_library_verifies(kind: KeyKind) -> None:
+    key = SigningKey.generate(kind)
+    server = Server(httpx2.Response(201, json={"ok": True}), httpx2.Response(200, json={"ok": True}))
+    connection = api(server, key=key)
+    connection.post("cases", {"case": "AAAA"})
+    connection.get("audit/proof", query={"index": "3", "size": "9"})
+    algorithm = algorithms.ED25519 if kind is KeyKind.ED25519 else algorithms.ECDSA_P256_SHA256
+    verifier = HTTPMessageVerifier(signature_algorithm=algorithm, key_resolver=_Keys(key))
+    posted, got = server.requests
+    (written,) = verifier.verify(posted, expect_tag="holdfast-v1", body=posted.content)
+    assert set(written.covered_components) >= {'"@method"', '"@target-uri"', '"content-digest"'}
+    (read,) = verifier.verify(got, expect_tag="holdfast-v1")
+    assert read.covered_components['"@target-uri"'] == f"{SERVER}/api/v1/audit/proof?index=3&size=9"
+
+
+def test_changed_body_fails_the_signature_of_the_request() -> None:
+    key = SigningKey.generate()
+    server = Server(httpx2.Response(201, json={}))
+    api(server, key=key).post("cases", {"case": "AAAA"})
+    verifier = HTTPMessageVerifier(signature_algorithm=algorithms.ED25519, key_resolver=_Keys(key))
+    with pytest.raises(InvalidSignature, match="Digest"):
+        verifier.verify(server.requests[0], expect_tag="holdfast-v1", body=b'{"case":"BBBB"}')
+
+
+def test_lost_answer_is_asked_for_again_with_the_same_key_and_another_nonce() -> None:
+    server = Server(httpx2.ReadTimeout("lost"), problem(503, code="hsm-unavailable"), httpx2.Response(201, json={}))
+    api(server, key=SigningKey.generate()).post("cases", {"case": "AAAA"})
+    assert len({request.headers["idempotency-key"] for request in server.requests}) == 1
+    assert len({request.headers["signature-input"] for request in server.requests}) == 3
+
+
+def test_two_acts_never_share_an_idempotency_key() -> None:
+    server = Server(httpx2.Response(201, json={}), httpx2.Response(201, json={}))
+    connection = api(server)
+    connection.post("cases", {"case": "AAAA"})
+    connection.post("cases", {"case": "AAAA"})
+    assert len({request.headers["idempotency-key"] for request in server.requests}) == 2
+
+
+def test_refusal_is_not_retried_and_names_code_field_and_way_out() -> None:
+    server = Server(problem(403, errors=[{"field": "case", "detail": "Not you."}]))
+    with pytest.raises(Problem) as caught:
+        api(server).get("cases")
+    assert (caught.value.code, caught.value.field, caught.value.status) == ("denied", "case", 403)
+    assert caught.value.way_out
+    assert len(server.requests) == 1
+
+
+def test_dead_server_is_reported_after_a_bounded_number_of_attempts() -> None:
+    server = Server(*[httpx2.ConnectError("refused") for _ in range(20)])
+    with pytest.raises(Unreachable):
+        api(server).get("cases")
+    assert len(server.requests) == 5
+
+
+def test_clock_is_corrected_once_by_a_401_and_never_judges_expiry_by_an_earlier_time() -> None:
+    clock = Clock(lambda: 1_800_000_000.0)
+    early = problem(401, code="unauthenticated", server_time="2027-01-15T07:00:00Z")
+    server = Server(early, httpx2.Response(200, json={}))
+    api(server, key=SigningKey.generate(), clock=clock).get("cases")
+    assert clock.now() == 1_799_996_400
+    assert clock.latest() == 1_800_000_000
+    server.answers = [problem(401, server_time="2027-01-15T07:00:00Z")]
+    with pytest.raises(Problem):
+        api(server, key=SigningKey.generate(), clock=clock).get("cases")
+
+
+def test_clock_refuses_a_correction_of_more_than_a_day() -> None:
+    clock = Clock(lambda: 1_800_000_000.0)
+    assert not clock.correct(1_800_000_000 + 90_000)
+    assert clock.offset == 0
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+def test_redirect_is_refused_and_nothing_is_sent_to_where_it_points(status: int) -> None:
+    server = Server(httpx2.Response(status, headers={"location": "http://127.0.0.1:9/api/v1/vault"}))
+    with pytest.raises(AnswerRefused):
+        api(server, key=SigningKey.generate()).put("vault", {"blob": "AAAA"})
+    assert [str(request.url) for request in server.requests] == [f"{SERVER}/api/v1/vault"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[]",
+        b'{"a":1,"a":2}',
+        b'{"a":NaN}',
+        b'{"a":1e999}',
+        b'{"a":' * 50 + b"1" + b"}" * 50,
+        b'{"a":"\xff"}',
+        b"{" + b'"a":[' * 100_000,
+        b"",
+    ],
+)
+def test_answer_with_more_than_one_meaning_is_refused(body: bytes) -> None:
+    with pytest.raises(AnswerRefused):
+        api(Server(httpx2.Response(200, content=body))).get("devices")
+
+
+def test_answer_that_does_not_end_is_cut_off_at_its_bound() -> None:
+    read = 0
+
+    def endless() -> Iterator[bytes]:
+        nonlocal read
+        while True:
+            read += 1
+            yield b" " * 65_536
+
+    with pytest.raises(AnswerRefused):
+        api(Server(httpx2.Response(200, content=endless()))).get("devices", maximum=1_000_000)
+    assert read < 20
+
+
+@pytest.mark.parametrize(
+    ("read", "value"),
+    [
+        (lambda a: a.octets("x", 4), "AAAA="),
+        (lambda a: a.octets("x", 3), "AAA="),
+        (lambda a: a.octets("x"), "AB"),
+        (lambda a: a.octets("x"), 7),
+        (lambda a: a.identifier("x"), "6F2CBD5E-3D0B-4A5E-9A53-6AD1F2A9D111"),
+        (lambda a: a.identifier("x"), "6f2cbd5e3d0b4a5e9a536ad1f2a9d111"),
+        (lambda a: a.number("x"), True),
+        (lambda a: a.number("x"), -1),
+        (lambda a: a.number("x"), 2**53),
+        (lambda a: a.flag("x"), 1),
+        (lambda a: a.time("x"), "2026-11-24T10:00:00+00:00"),
+        (lambda a: a.text("x"), "a" * 5000),
+        (lambda a: a.one("x"), []),
+        (lambda a: list(a.many("x")), [1]),
+        (lambda a: list(a.rows("x", 2)), [[1]]),
+    ],
+)
+def test_answer_field_of_another_form_is_refused_by_name(read: Callable[[Any], Any], value: Any) -> None:
+    answer = api(Server(httpx2.Response(200, content=json.dumps({"x": value}).encode()))).get("devices")
+    with pytest.raises(AnswerRefused, match="x"):
+        read(answer)
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["http://holdfast.example", "ftp://127.0.0.1", "https://", "https://a@b.example", "https://b.example/?x=1", ""],
+)
+def test_server_address_without_encryption_or_with_extras_is_refused(address: str) -> None:
+    with pytest.raises(ValueError, match="server address"):
+        check_server(address)
