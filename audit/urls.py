@@ -10,5 +10,3 @@ api_urlpatterns = [
     path("audit/export", api.ExportView.as_view(), name="audit-export"),
     path("tiles/<str:log>/<int:level>/<int:index>", api.TileView.as_view(), name="audit-tile"),
 ]
-
-console_urlpatterns: list[object] = []

@@ -8,6 +8,7 @@ from drf_spectacular.views import SpectacularJSONAPIView
 
 from audit import urls as audit_urls
 from config import views
+from console import urls as console_urls
 from escrow import urls as escrow_urls
 from keys import urls as keys_urls
 from recovery import urls as recovery_urls
@@ -23,7 +24,7 @@ urlpatterns = [
     path("api/docs/", views.api_page, name="api-page"),
     path("docs/problems", views.problems_page, name="problems-page"),
     *[path("api/v1/", include(app.api_urlpatterns)) for app in APPS],
-    *[path("console/", include(app.console_urlpatterns)) for app in APPS],
+    path("console/", include(console_urls)),
 ]
 
 handler400 = "config.views.bad_request"

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from escrow import api, console
+from escrow import api
 
 api_urlpatterns = [
     path("escrow/policy", api.PolicyView.as_view(), name="escrow-policy"),
@@ -14,10 +14,4 @@ api_urlpatterns = [
     path("escrow/coverage", api.CoverageView.as_view(), name="escrow-coverage"),
     path("escrow/officers", api.OfficersView.as_view(), name="escrow-officers"),
     path("statements", api.StatementsView.as_view(), name="statements"),
-]
-
-console_urlpatterns = [
-    path("people/", console.people_list, name="console-people"),
-    path("people/<uuid:person_id>/", console.person_page, name="console-person"),
-    path("escrow/", console.escrow_page, name="console-escrow"),
 ]

@@ -6,7 +6,7 @@ from __future__ import annotations
 from django.urls import path
 from django.urls.resolvers import URLPattern
 
-from keys import api, console, mailbox_api, vaults_api
+from keys import api, mailbox_api, vaults_api
 
 api_urlpatterns: list[URLPattern] = [
     path("devices", api.DevicesView.as_view(), name="devices"),
@@ -28,8 +28,4 @@ api_urlpatterns: list[URLPattern] = [
     path("vault", vaults_api.VaultView.as_view(), name="vault"),
     path("vault/doors", vaults_api.DoorsView.as_view(), name="vault-doors"),
     path("vault/doors/<str:kind>", vaults_api.DoorView.as_view(), name="vault-door"),
-]
-
-console_urlpatterns: list[URLPattern] = [
-    path("devices/<uuid:device_id>/", console.device_page, name="console-device"),
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from recovery import api, audit_pages, console, contacts_api
+from recovery import api, contacts_api
 
 api_urlpatterns = [
     path("cases", api.CasesView.as_view(), name="cases"),
@@ -41,12 +41,4 @@ api_urlpatterns = [
     ),
     path("notices", api.NoticesView.as_view(), name="notices"),
     path("escrow/deposits/<uuid:deposit_id>", api.DepositView.as_view(), name="escrow-deposit"),
-]
-
-console_urlpatterns = [
-    path("", console.overview, name="console-overview"),
-    path("cases/", console.case_index, name="console-cases"),
-    path("cases/<uuid:case_id>/", console.case_page, name="console-case"),
-    path("audit/", audit_pages.audit_list, name="console-audit"),
-    path("audit/<int:index>/", audit_pages.audit_entry, name="console-audit-entry"),
 ]

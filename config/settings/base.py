@@ -25,6 +25,7 @@ HOLDFAST_CONTACTS_DELAY_SECONDS = ENV.contacts_delay_seconds if ENV.contacts_del
 
 INSTALLED_APPS = [
     "config",
+    "console",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -81,7 +82,7 @@ TEMPLATES = [
                 "django.template.context_processors.request",
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
-                "tenants.sessions.console",
+                "console.frame.navigation",
             ],
         },
     }

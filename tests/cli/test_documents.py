@@ -32,7 +32,18 @@ MODULES = [
 NAMED = re.compile(r"(?:: |`|<code>|\\n {4}|^ {4,}|\(|; )holdfast((?: (?:--)?[a-z][a-z-]*)+)", re.MULTILINE)
 TEXTS = [
     path
-    for place in ("holdfast", "recovery", "keys", "escrow", "tenants", "config", "templates", "docs", "README.md")
+    for place in (
+        "holdfast",
+        "console",
+        "recovery",
+        "keys",
+        "escrow",
+        "tenants",
+        "config",
+        "templates",
+        "docs",
+        "README.md",
+    )
     for path in ([PROJECT / place] if (PROJECT / place).is_file() else sorted((PROJECT / place).rglob("*.*")))
     if path.suffix in {".py", ".html", ".txt", ".md"} and "migrations" not in path.parts
 ]

@@ -3,4 +3,4 @@
 
 from __future__ import annotations
 
-from tests.recovery.conftest import found, hsm, hsm_home, world  # noqa: F401 — fixtures by name
+from tests.fixtures.recovery import found, hsm, hsm_home, world  # noqa: F401 — fixtures by name

@@ -21,8 +21,8 @@ from kernel.scope import tenant_scope
 from recovery import services
 from recovery.models import Approval
 from tenants import services as tenants
+from tests.fixtures.recovery import Hsm
 from tests.keys.support import now
-from tests.recovery.conftest import Hsm
 from tests.recovery.support import World
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgres]

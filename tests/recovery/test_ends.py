@@ -26,8 +26,8 @@ from kernel.models import Job
 from kernel.scope import tenant_scope
 from recovery import tasks
 from recovery.models import Case, Notice, Release, SealedShare
+from tests.fixtures.recovery import Hsm
 from tests.keys.support import Phone
-from tests.recovery.conftest import Hsm
 from tests.recovery.support import OpenCase, World
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgres]

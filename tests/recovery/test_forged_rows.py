@@ -18,8 +18,8 @@ from recovery.models import Approval, Case, CaseDeposit
 from recovery.release_directory import Directory, Intent
 from recovery.release_log import ReleaseLog
 from recovery.services import cancel_case
+from tests.fixtures.recovery import Hsm
 from tests.keys.support import now
-from tests.recovery.conftest import Hsm
 from tests.recovery.support import OpenCase, World, as_superuser
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgres]

@@ -16,8 +16,8 @@ import pytest
 
 from recovery.models import Release, ReleasedShare
 from tests.conftest import ON_POSTGRES
+from tests.fixtures.recovery import Hsm
 from tests.keys.support import Phone
-from tests.recovery.conftest import Hsm
 from tests.recovery.support import OpenCase, World
 from tests.soak import rounds
 

@@ -17,8 +17,8 @@ from holdfast.core.signed import cose
 from holdfast.core.signed.cose import Purpose, Sign1
 from holdfast.core.signed.payloads import Header
 from recovery import tasks
+from tests.fixtures.recovery import Hsm
 from tests.keys.support import now
-from tests.recovery.conftest import Hsm
 from tests.recovery.support import OpenCase, World
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.recovery.conftest import Hsm
+from tests.fixtures.recovery import Hsm
 from tests.recovery.support import World
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgres]

@@ -10,12 +10,13 @@ from django.urls import include, path
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from console import urls as console_urls
+from console.frame import console_page
 from kernel.actors import Actor
 from kernel.api import ApiView
 from kernel.scope import current_tenant
 from tenants import urls
 from tenants.permissions import PermissionName
-from tenants.sessions import console_page
 
 
 class Probe(ApiView):
@@ -69,5 +70,5 @@ urlpatterns = [
     path("api/v1/open", OpenProbe.as_view()),
     path("console/", home),
     path("console/audit/", audit_page),
-    path("console/", include(urls.console_urlpatterns)),
+    path("console/", include(console_urls)),
 ]

@@ -40,7 +40,7 @@ def sign_in_password(request: HttpRequest) -> HttpResponse:
     if request.method != "POST":
         if sessions.session_person(request) is not None:
             return HttpResponseRedirect(sessions.HOME)
-        return render(request, "console/tenants/sign_in.html")
+        return render(request, "console/sign_in/password.html")
     slug, email_key = _folded(request, "tenant"), _folded(request, "email")
     lockout.name_attempt(request, slug=slug, email_key=email_key)
     password = request.POST.get("password", "")[:MAX_FIELD]
@@ -51,7 +51,7 @@ def sign_in_password(request: HttpRequest) -> HttpResponse:
     tenant = access.active_tenant_by_slug(slug)
     _record_refusal(request, tenant, access.person_by_address(tenant, email_key), "password")
     typed = {"typed_tenant": slug, "typed_email": email_key}
-    return _refuse(request, "console/tenants/sign_in.html", REFUSED, typed)
+    return _refuse(request, "console/sign_in/password.html", REFUSED, typed)
 
 
 @never_cache
@@ -63,10 +63,10 @@ def sign_in_code(request: HttpRequest) -> HttpResponse:
     if person is None:
         return HttpResponseRedirect(settings.LOGIN_URL)
     if request.method != "POST":
-        return render(request, "console/tenants/sign_in_totp.html")
+        return render(request, "console/sign_in/code.html")
     lockout.name_attempt(request, slug=person.tenant.slug, email_key=person.email_key)
     if lockout.turn_away(request):
-        return _refuse(request, "console/tenants/sign_in_totp.html", CODE_REFUSED, {})
+        return _refuse(request, "console/sign_in/code.html", CODE_REFUSED, {})
     code = "".join(request.POST.get("code", "")[:16].split())
     device = sign_in.accept_code(person=person, code=code)
     if device is not None:
@@ -77,7 +77,7 @@ def sign_in_code(request: HttpRequest) -> HttpResponse:
     user_login_failed.send(sender=__name__, credentials={}, request=request)
     _record_refusal(request, person.tenant, person, "code")
     sessions.count_wrong_code(request)
-    return _refuse(request, "console/tenants/sign_in_totp.html", CODE_REFUSED, {})
+    return _refuse(request, "console/sign_in/code.html", CODE_REFUSED, {})
 
 
 @never_cache

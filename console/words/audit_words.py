@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 from uuid import UUID
 
-from recovery.case_words import entry_words
+from console.words.case_words import entry_words
 
 _WORDS: Final = {
     "audit:entries:exported": "The log was exported",

@@ -8,7 +8,7 @@ import pytest
 from audit.models import Entry
 from holdfast.core.base.encoding import b64u
 from holdfast.core.log.merkle import leaf_hash
-from tests.recovery.console import signed_in, text_of
+from tests.console.support import signed_in, text_of
 from tests.recovery.support import World, as_superuser
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -21,14 +21,14 @@ from audit import access
 from audit import services as audit
 from audit.errors import LogBroken, NoCheckpoint, OutsideTheLog
 from audit.tags import TAGS
+from console.frame import console_page
+from console.words import audit_words
 from holdfast.core.base.errors import HoldfastError, Untrusted
 from holdfast.core.log.log_entry import LogEntry
 from holdfast.core.log.merkle import leaf_hash, verify_inclusion
 from kernel.actors import Actor
-from recovery import audit_words
 from tenants import access as tenants
 from tenants.permissions import PermissionName
-from tenants.sessions import console_page
 
 PAGE: Final = 50
 MAX_FIELD: Final = 200
@@ -92,7 +92,7 @@ def audit_list(request: HttpRequest, actor: Actor) -> HttpResponse:
         "is_first": "before" not in filters.wanted,
         **_head(),
     }
-    return render(request, "console/recovery/audit.html", context)
+    return render(request, "console/audit/entries.html", context)
 
 
 def _record(actor: Actor, wanted: dict[str, Any], count: int) -> None:
@@ -149,7 +149,7 @@ def audit_entry(request: HttpRequest, actor: Actor, index: int) -> HttpResponse:
         **_head(),
     }
     context.update(_proof(context["head"], index, context["leaf_hash"]))
-    return render(request, "console/recovery/audit_entry.html", context)
+    return render(request, "console/audit/entry.html", context)
 
 
 def _decode(leaf: bytes) -> tuple[LogEntry | None, str]:

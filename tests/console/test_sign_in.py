@@ -37,6 +37,11 @@ SIGN_IN, CODE, HOME = "/console/sign-in/", "/console/sign-in/code/", "/console/"
 
 
 @pytest.fixture
+def world(db: None) -> World:
+    return build_world()
+
+
+@pytest.fixture
 def keys(world: World) -> dict[str, SecretBytes]:
     keys = {}
     for name in ("carol", "dan"):

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from console.templatetags.console import duration
 from holdfast.core.identity.policy import ApproveWith, DepositRule, Policy
-from tenants.templatetags.console import duration
 
 # A veto is pressed by a person: what is shorter than an hour, nobody sees in time.
 MIN_DELAY_FOR_A_VETO: Final = 3600

@@ -10,7 +10,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 from django import template
@@ -19,7 +19,9 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from holdfast.core.base.encoding import b64u
-from tenants.models import Person
+
+if TYPE_CHECKING:
+    from tenants.models import Person
 
 register = template.Library()
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 from holdfast.core.base.errors import HoldfastError
@@ -26,7 +26,9 @@ from holdfast.core.identity.entries import (
     SetRecoveryKey,
     ShareManifest,
 )
-from keys.models import ChainEntry, Device
+
+if TYPE_CHECKING:
+    from keys.models import ChainEntry, Device
 
 _REASONS: Final = {
     Reason.SCHEDULE: "on schedule",

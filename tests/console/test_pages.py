@@ -15,14 +15,14 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import URLResolver, get_resolver
 from django.utils import timezone
 
+from console.frame import NAVIGATION
 from escrow import services as escrow
 from escrow.states import OfficerState
 from holdfast.core.identity.cases import Case as Asked
 from kernel.scope import tenant_scope
 from recovery.models import Case
 from tenants.permissions import session_permissions
-from tenants.sessions import NAVIGATION
-from tests.recovery.console import signed_in, text_of
+from tests.console.support import signed_in, text_of
 from tests.recovery.support import OpenCase, World, as_superuser
 from tests.tenants.support import make_person
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Console page of one device: what it signed about itself, its pre-keys and how long they last.
+"""The console's page of one device: what it signed about itself, its pre-keys and how long they last.
 
-PLATFORM "Console". Pages only look. A user's page stands in `escrow`, which also knows her deposits.
+Implements PLATFORM "Console". It only looks.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils import timezone
 
+from console.frame import console_page
 from holdfast.core.base.errors import HoldfastError
 from holdfast.core.crypto.suites import Suite
 from holdfast.core.signed.cose import Sign1
@@ -20,7 +21,6 @@ from kernel.actors import Actor
 from keys import access, health
 from tenants import access as tenants
 from tenants.permissions import PermissionName
-from tenants.sessions import console_page
 
 SUITES = {
     Suite.CLASSICAL: "1 · Ed25519, X25519",
@@ -48,4 +48,4 @@ def device_page(request: HttpRequest, actor: Actor, device_id: UUID) -> HttpResp
         "suite": SUITES[signed.suite] if signed else "",
         "people": tenants.people_by_id([device.user_id]),
     }
-    return render(request, "console/keys/device.html", context)
+    return render(request, "console/people/device.html", context)

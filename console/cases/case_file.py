@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from console.words.case_words import ACTS, STATE_WORDS, Step, road
 from escrow import access as escrow
 from escrow import coverage
 from escrow.coverage import DepositCoverage
@@ -31,13 +32,12 @@ from keys import access as keys
 from keys import health
 from recovery import access
 from recovery.access import TimelineRow
-from recovery.case_words import ACTS, STATE_WORDS, Step, road
-from recovery.models import Approval, Attestation, Case, Notice, Veto
 from recovery.states import UNDECIDED, CaseState
 
 if TYPE_CHECKING:
     from escrow.models import Deposit, Policy, PolicyOfficer
     from keys.models import Device
+    from recovery.models import Approval, Attestation, Case, Notice, Veto
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every page of the console stands in: the guard before it, and the navigation beside it.
+
+Implements PLATFORM "Console" and FAULTS A6. Whether a session is complete, `tenants.sessions` says.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, Concatenate, Final, ParamSpec, cast
+
+from django.conf import settings
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
+
+from kernel.actors import Actor
+from kernel.errors import NotFound
+from kernel.scope import open_scope
+from tenants.permissions import PermissionName
+from tenants.sessions import HOME, session_actor, session_person
+
+# What the side of the console shows to whom: words, address, permission.
+NAVIGATION: Final = (
+    ("Overview", "/console/", PermissionName.CONSOLE_ENTER),
+    ("Cases", "/console/cases/", PermissionName.CASE_READ),
+    ("People", "/console/people/", PermissionName.PERSON_READ),
+    ("Escrow", "/console/escrow/", PermissionName.COVERAGE_READ),
+    ("Audit log", "/console/audit/", PermissionName.AUDIT_READ),
+)
+# Pages that stand under another's address in the navigation.
+_WITHIN: Final = {"/console/devices/": "/console/people/"}
+
+P = ParamSpec("P")
+
+
+def console_page(
+    permission: PermissionName,
+) -> Callable[
+    [Callable[Concatenate[HttpRequest, Actor, P], HttpResponse]],
+    Callable[Concatenate[HttpRequest, P], HttpResponse],
+]:
+    """Guard a console view, which is called with the actor after the request, in the tenant's open scope.
+
+    Without a complete sign-in: to the sign-in page. Without the permission: 403. An access function's NotFound is the
+    404 page. Pages are looked at only (GET, HEAD) and never cached.
+    """
+
+    def guard(
+        view: Callable[Concatenate[HttpRequest, Actor, P], HttpResponse],
+    ) -> Callable[Concatenate[HttpRequest, P], HttpResponse]:
+        @functools.wraps(view)
+        def guarded(request: HttpRequest, *args: P.args, **kwargs: P.kwargs) -> HttpResponse:
+            if request.method not in ("GET", "HEAD"):
+                return HttpResponseNotAllowed(["GET", "HEAD"])
+            person = session_person(request)
+            if person is None:
+                return HttpResponseRedirect(settings.LOGIN_URL)
+            actor = session_actor(person)
+            open_scope(person.tenant_id)
+            if not actor.can(permission):
+                raise PermissionDenied
+            try:
+                response = view(request, actor, *args, **kwargs)
+            except NotFound:
+                raise Http404 from None  # the same page for an unknown id and another tenant's
+            response["cache-control"] = "no-store"
+            return response
+
+        guarded.permission_name = permission  # type: ignore[attr-defined]
+        return cast(Callable[Concatenate[HttpRequest, P], HttpResponse], guarded)
+
+    return guard
+
+
+def navigation(request: HttpRequest) -> dict[str, Any]:
+    """Context processor: who is signed in, in which tenant, and what the navigation holds for her."""
+    person = session_person(request) if hasattr(request, "user") and request.path.startswith(HOME) else None
+    if person is None:
+        return {}
+    actor = session_actor(person)
+    items = [(words, address) for words, address, permission in NAVIGATION if actor.can(permission)]
+    path = next((to for start, to in _WITHIN.items() if request.path.startswith(start)), request.path)
+    current = max((address for _, address in items if path.startswith(address)), key=len, default="")
+    return {
+        "tenant": person.tenant,
+        "person": person,
+        "navigation": [{"words": words, "address": to, "is_current": to == current} for words, to in items],
+    }

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The console's first page: what waits for whom, whether keys would come back, and whether the machinery stands.
+
+Implements PLATFORM "Console". It only looks.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.utils import timezone
+
+from audit import access as audit
+from audit.errors import NoCheckpoint
+from console.cases import case_list
+from console.frame import console_page
+from console.words import terms
+from escrow import access as escrow
+from escrow import coverage
+from escrow.errors import EscrowOff
+from hsm import registry
+from hsm.errors import HsmUnavailable
+from kernel import queue
+from kernel.actors import Actor
+from keys import health
+from tenants import access as tenants
+from tenants.permissions import PermissionName
+from tenants.roles import Role
+
+SHOWN: Final = 8  # lines of a list on the overview
+# A head older than this has lost its sequencer, or the sequencer its HSM.
+HEAD_SECONDS: Final = 120
+
+
+@console_page(PermissionName.CONSOLE_ENTER)
+def overview(request: HttpRequest, actor: Actor) -> HttpResponse:
+    """Show what waits for whom, whether keys would come back, and whether the machinery stands."""
+    context: dict[str, Any] = {"directory": health.of_directory(), "people_count": tenants.count_active_people()}
+    if actor.can(PermissionName.CASE_READ):
+        context |= _cases(actor)
+    if actor.can(PermissionName.COVERAGE_READ):
+        context |= _custody()
+    if actor.can(PermissionName.AUDIT_READ):
+        context |= _log()
+    return render(request, "console/overview.html", context)
+
+
+def _cases(actor: Actor) -> dict[str, Any]:
+    now = timezone.now()
+    mine = case_list.awaiting(actor, now=now, limit=SHOWN) if actor.role == Role.OFFICER else []
+    # One place for a case: what waits for the viewer is not listed a second time below.
+    found = list(case_list.in_group(actor, "open", None, now=now).exclude(pk__in=[one.pk for one in mine])[:SHOWN])
+    return {
+        "sees_cases": True,
+        "is_officer": actor.role == Role.OFFICER,
+        "counts": case_list.counts(actor, now=now),
+        "mine": case_list.rows_of(mine, now=now),
+        "open": case_list.rows_of(found, now=now),
+        "people": tenants.people_by_id({case.subject_id for case in [*mine, *found]}),
+    }
+
+
+def _custody() -> dict[str, Any]:
+    now = timezone.now()
+    try:
+        policy = escrow.policy_in_force(now)
+    except EscrowOff:
+        return {"sees_custody": True, "policy": None, "recoverable": 0}
+    available = len(escrow.eligible(policy, now=now, excluded=frozenset()))
+    totals = coverage.coverage_totals()
+    return {
+        "sees_custody": True,
+        "policy": policy,
+        "available": available,
+        "pips": [place < available for place in range(policy.n)],
+        "warnings": terms.warnings(escrow.reading(policy), available=available),
+        "totals": totals,
+        "recoverable": totals.covered - totals.lost,
+    }
+
+
+def _log() -> dict[str, Any]:
+    found: dict[str, Any] = {"sees_log": True, "dead_jobs": queue.count_dead(), "hsm_is_away": False}
+    try:
+        # Opening is once for a process; a token that this process lost says so here.
+        registry.root()
+    except HsmUnavailable:
+        found["hsm_is_away"] = True
+    try:
+        head = audit.latest_checkpoint("audit")
+    except NoCheckpoint:
+        return {**found, "head": None, "pending": audit.pending("audit")}
+    age = (timezone.now() - head.signed_at).total_seconds()
+    return {**found, "head": head, "pending": audit.pending("audit"), "head_is_old": age > HEAD_SECONDS}

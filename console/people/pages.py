@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The console's pages of people: who has which devices, and whether their archive keys are covered.
+
+Implements PLATFORM "Console". Pages only look.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+from uuid import UUID
+
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.utils import timezone
+
+from console.frame import console_page
+from console.paging import PAGE, page_number, pages
+from console.words import chain_words
+from escrow import access, coverage
+from escrow.coverage import UserCoverage
+from holdfast.core.base.errors import HoldfastError
+from kernel.actors import Actor
+from kernel.errors import NotFound
+from keys import access as keys
+from keys import chains, health
+from tenants import access as tenants
+from tenants.permissions import PermissionName
+from tenants.roles import Role
+
+MAX_SEARCH: Final = 100
+
+
+def coverage_state(of_user: UserCoverage | None) -> tuple[str, str]:
+    """Return badge and words for a user's coverage."""
+    if of_user is None or not of_user.deposits:
+        return "off", "nothing deposited"
+    if not of_user.is_recoverable:
+        return "uncovered", "cannot be opened"
+    if any(deposit.is_alarming for deposit in of_user.deposits):
+        return "stale", "no officer to spare"
+    return "covered", "covered"
+
+
+@console_page(PermissionName.PERSON_READ)
+def people_list(request: HttpRequest, actor: Actor) -> HttpResponse:
+    """List people by name, with how many devices each has and whether her archive keys are covered."""
+    text, number = request.GET.get("q", "")[:MAX_SEARCH].strip(), page_number(request)
+    role = request.GET.get("role", "")
+    role = role if role in Role.values else ""
+    found, total = tenants.people_found(text, role, start=(number - 1) * PAGE, limit=PAGE)
+    ids = [person.pk for person in found]
+    counts = health.device_counts(ids)
+    sees_coverage = actor.can(PermissionName.COVERAGE_READ)
+    covered = coverage.coverage_of(ids) if sees_coverage else {}
+    rows = [
+        {
+            "person": person,
+            "devices": counts.get(person.pk, health.DeviceCount()),
+            "coverage": coverage_state(covered.get(person.pk)),
+            "generations": len(covered[person.pk].deposits) if person.pk in covered else 0,
+        }
+        for person in found
+    ]
+    context = {
+        "rows": rows,
+        "text": text,
+        "role": role,
+        "roles": Role.choices,
+        "sees_coverage": sees_coverage,
+        "pages": pages(number, total, q=text, role=role),
+    }
+    return render(request, "console/people/people.html", context)
+
+
+@console_page(PermissionName.PERSON_READ)
+def person_page(request: HttpRequest, actor: Actor, person_id: UUID) -> HttpResponse:
+    """Show one person: devices and their pre-keys, chain, vault, deposits by generation."""
+    person, now = tenants.person(person_id), timezone.now()
+    # Those that peers send to come first; the rest is history, oldest first.
+    devices = sorted(keys.devices_of(person_id), key=lambda device: device.revoked_at is not None)
+    standings = health.of_devices(devices, now=now)
+    by_id = {device.pk: device for device in devices}
+    sees_coverage = actor.can(PermissionName.COVERAGE_READ)
+    context = {
+        "subject": person,
+        "devices": [{"standing": one, "pool_state": one.state_at(now)} for one in standings],
+        "chain": _chain_lines(person_id, by_id),
+        "vault": keys.vault(person_id),
+        "doors": keys.doors(person_id),
+        "sees_coverage": sees_coverage,
+        "sees_cases": actor.can(PermissionName.CASE_READ),
+        "deposits": _deposit_lines(person_id, by_id) if sees_coverage else [],
+        **_chain_head(person_id),
+    }
+    context["coverage"] = coverage_state(coverage.user_coverage(person_id)) if sees_coverage else ("", "")
+    return render(request, "console/people/person.html", context)
+
+
+def _chain_lines(person_id: UUID, devices: dict[UUID, Any]) -> list[chain_words.ChainLine]:
+    return [chain_words.read(row, devices) for row in reversed(keys.chain_entries(person_id))]
+
+
+def _chain_head(person_id: UUID) -> dict[str, Any]:
+    """Verify the chain as every client does, and say what it comes to or why it does not hold."""
+    try:
+        state = chains.chain_state(person_id).state
+        return {"chain_state": state, "chain_refusal": "", "identity_words": state.aik.fingerprint("aik")}
+    except NotFound:
+        return {"chain_state": None, "chain_refusal": ""}
+    except HoldfastError as error:
+        return {"chain_state": None, "chain_refusal": str(error)}
+
+
+def _deposit_lines(person_id: UUID, devices: dict[UUID, Any]) -> list[dict[str, Any]]:
+    """Return every deposit, newest first, with its coverage when it is the one of its generation that counts."""
+    counted = {one.deposit_id: one for one in coverage.user_coverage(person_id).deposits}
+    return [
+        {
+            "deposit": row,
+            "coverage": counted.get(row.pk),
+            "device": devices.get(row.device_id),
+        }
+        for row in reversed(access.deposits_of(person_id))
+    ]

@@ -1,0 +1,8 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fixtures: a tenant whose escrow is founded, on tokens of SoftHSM."""
+
+from __future__ import annotations
+
+from tests.fixtures.recovery import found, hsm, hsm_home, world
+
+__all__ = ["found", "hsm", "hsm_home", "world"]
