@@ -27,7 +27,7 @@ def _measure(directory: Path) -> list[dict[str, str]]:
     from hsm.ceremony import Ceremony
     from hsm.runtime import open_tokens
     from kernel.scope import tenant_scope
-    from recovery import release_process
+    from recovery.release.process import open_process
     from tests.fixtures.hsm import TENANT, make_home
     from tests.recovery.support import RECIPIENT_RSA, World
 
@@ -41,7 +41,7 @@ def _measure(directory: Path) -> list[dict[str, str]]:
         made.work()
         made.sequence()
         sealed, spki = waiting[0][1].sealed_half, RECIPIENT_RSA.public.raw
-        with release_process.opened(made.home) as process:
+        with open_process(made.home) as process:
             cases = iter(case for case, _ in waiting)
 
             def release() -> None:

@@ -35,7 +35,7 @@ from hsm.ceremony import Ceremony
 from kernel.actors import Actor, system_actor
 from kernel.scope import tenant_scope
 from keys import services as keys
-from recovery.release_directory import Directory, Trust
+from recovery.release.directory import Directory, Trust
 from tenants import access as tenants_access
 from tenants import services as tenants
 from tenants import sign_in

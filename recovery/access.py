@@ -28,17 +28,13 @@ from recovery.models import (
     Attestation,
     Case,
     CaseDeposit,
-    ContactAnswer,
-    ContactRequest,
-    ContactSet,
     Notice,
     Release,
     SealedShare,
     Veto,
 )
-from recovery.states import TERMINAL, UNDECIDED, CaseState, ContactRequestState
+from recovery.states import TERMINAL, UNDECIDED, CaseState
 from tenants.permissions import PermissionName
-from tenants.states import CredentialState
 
 if TYPE_CHECKING:
     from escrow.models import Deposit, Policy, PolicyOfficer
@@ -268,119 +264,3 @@ def database_now() -> datetime:
         cursor.execute("SELECT CURRENT_TIMESTAMP")
         now = cursor.fetchone()[0]
     return now if isinstance(now, datetime) else datetime.fromisoformat(now).replace(tzinfo=UTC)
-
-
-def contact_set(user_id: UUID) -> ContactSet | None:
-    """Return the manifest of a user's trusted contacts, if she has stored one."""
-    return ContactSet.objects.filter(user_id=user_id).first()
-
-
-def contact_set_for_update(user_id: UUID) -> ContactSet | None:
-    """Lock the manifest of a user's trusted contacts, if she has stored one."""
-    return ContactSet.objects.select_for_update().filter(user_id=user_id).first()
-
-
-def own_contact_set(actor: Actor) -> ContactSet:
-    """Return the manifest of the actor's own contacts, for a device of hers in whatever live state. Raises NotFound."""
-    row = contact_set(actor.person_id) if actor.kind == "device" and actor.person_id else None
-    if row is None:
-        raise NotFound
-    return row
-
-
-def contact_requests_of(actor: Actor, *, limit: int = 200) -> list[ContactRequest]:
-    """List the requests in the actor's own name, newest first; to a device that is pending, its own ones only."""
-    rows = ContactRequest.objects.filter(owner_id=actor.person_id)
-    if actor.credential_state != CredentialState.ACTIVE:
-        rows = rows.filter(device_id=actor.id)
-    return list(rows.order_by("-opened_at")[:limit])
-
-
-def contact_requests_to(actor: Actor, *, limit: int = 200) -> list[ContactRequest]:
-    """List the requests in which the actor is one of the contacts, newest first; to an active device only."""
-    if actor.credential_state != CredentialState.ACTIVE:
-        return []
-    return list(ContactRequest.objects.filter(answers__contact_id=actor.person_id).order_by("-opened_at")[:limit])
-
-
-def contact_request_for_reading(actor: Actor, request_id: UUID) -> ContactRequest:
-    """Return a request for its owner's devices and its contacts', as the lists show it. Raises NotFound."""
-    row: ContactRequest | None = ContactRequest.objects.filter(pk=request_id).first()
-    if row is None or actor.kind != "device":
-        raise NotFound
-    is_active = actor.credential_state == CredentialState.ACTIVE
-    is_own = row.owner_id == actor.person_id and (is_active or row.device_id == actor.id)
-    if not is_own and not (is_active and actor.person_id in contacts_of(row)):
-        raise NotFound
-    return row
-
-
-def contact_request_of_owner(actor: Actor, request_id: UUID) -> ContactRequest:
-    """Return a request in the actor's own name, for any of her devices that may veto it. Raises NotFound."""
-    row: ContactRequest | None = ContactRequest.objects.filter(pk=request_id, owner_id=actor.person_id).first()
-    if row is None or actor.kind != "device":
-        raise NotFound
-    return row
-
-
-def contact_request_of_device(actor: Actor, request_id: UUID) -> ContactRequest:
-    """Return a request that the very device that asks has opened. Raises NotFound."""
-    row: ContactRequest | None = ContactRequest.objects.filter(pk=request_id, device_id=actor.id).first()
-    if row is None or actor.kind != "device":
-        raise NotFound
-    return row
-
-
-def contact_request_for_update(request_id: UUID) -> ContactRequest:
-    """Return a request, locked until the transaction ends, as it is now. Raises NotFound."""
-    row: ContactRequest | None = ContactRequest.objects.select_for_update().filter(pk=request_id).first()
-    if row is None:
-        raise NotFound
-    return row
-
-
-def contact_request_by_hash(request_hash: bytes) -> ContactRequest | None:
-    """Return the request with these very octets, if it was opened."""
-    return ContactRequest.objects.filter(request_hash=request_hash).first()
-
-
-def open_contact_requests(owner_id: UUID, *, device_id: UUID | None = None) -> list[ContactRequest]:
-    """List the open requests in a user's name, or those of one device of hers."""
-    rows = ContactRequest.objects.filter(owner_id=owner_id, state=ContactRequestState.OPEN)
-    return list(rows.filter(device_id=device_id) if device_id else rows)
-
-
-def contacts_of(row: ContactRequest) -> list[UUID]:
-    """List the contacts whom a request asks."""
-    return list(ContactAnswer.objects.filter(request=row).values_list("contact_id", flat=True))
-
-
-def contact_answer(request_id: UUID, contact_id: UUID) -> tuple[ContactRequest, ContactAnswer]:
-    """Return a request and one contact's part in it. Raises NotFound for whoever is no contact of it."""
-    rows = ContactAnswer.objects.select_related("request").filter(request_id=request_id, contact_id=contact_id)
-    answer: ContactAnswer | None = rows.first()
-    if answer is None:
-        raise NotFound
-    return answer.request, answer
-
-
-def given_answers(row: ContactRequest) -> list[ContactAnswer]:
-    """List the parts of a request in which a share was given, in the order in which they were."""
-    return list(ContactAnswer.objects.filter(request=row, sealed__isnull=False).order_by("answered_at", "id"))
-
-
-def count_given(row: ContactRequest) -> int:
-    """Count the contacts who gave their share."""
-    return ContactAnswer.objects.filter(request=row, answered_at__isnull=False).count()
-
-
-def count_collected(row: ContactRequest) -> int:
-    """Count the shares that the asking device has."""
-    return ContactAnswer.objects.filter(request=row, collected_at__isnull=False).count()
-
-
-def contact_requests_past_expiry(now: datetime) -> list[tuple[UUID, UUID]]:
-    """List (request, tenant) whose time is over and that still hold something, in every tenant: for the worker."""
-    over = ContactRequest.unscoped.filter(expires_at__lte=now)
-    holding = over.filter(Q(state=ContactRequestState.OPEN) | Q(answers__sealed__isnull=False))
-    return list(holding.distinct().values_list("pk", "tenant_id"))

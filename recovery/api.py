@@ -21,7 +21,8 @@ from holdfast.core.base.encoding import b64u
 from holdfast.core.crypto.keys import SIGNING_KINDS, decode_public_key
 from kernel.api import ApiView
 from kernel.fields import Base64UrlField, StrictSerializer, UtcField, rfc3339
-from recovery import access, documents, services
+from recovery import access
+from recovery.cases import collection, decisions, documents, endings, opening
 from tenants.permissions import PermissionName
 
 # 128 deposits, each with a share of 2,304 octets in base64url, and the statement.
@@ -167,7 +168,7 @@ class CasesView(ApiView):
     def post(self, request: Request) -> Response:
         given = self.valid(CaseIn, request)
         with self.writing(request) as reply:
-            row = services.open_case(statement=given["case"], actor=self.actor)
+            row = opening.open_case(statement=given["case"], actor=self.actor)
             reply.send(documents.case_document(row))
         return reply.response
 
@@ -191,14 +192,14 @@ class ApprovalsView(ApiView):
     @extend_schema(operation_id="approve_case", summary="Approve a case", request=ApprovalIn, responses={201: CaseOut})
     def post(self, request: Request, case_id: UUID) -> Response:
         given = self.valid(ApprovalIn, request)
-        prepared = services.prepare_approval(
+        prepared = decisions.prepare_approval(
             case=access.case_for_reading(self.actor, case_id),
             statement=given["statement"],
             shares=given["shares"],
             actor=self.actor,
         )
         with self.writing(request) as reply:
-            reply.send(documents.case_document(services.approve_case(prepared=prepared, actor=self.actor)))
+            reply.send(documents.case_document(decisions.approve_case(prepared=prepared, actor=self.actor)))
         return reply.response
 
 
@@ -211,9 +212,9 @@ class DenyView(ApiView):
     def post(self, request: Request, case_id: UUID) -> Response:
         given = self.valid(DenialIn, request)
         case = access.case_for_reading(self.actor, case_id)
-        prepared = services.prepare_denial(case=case, statement=given["statement"], actor=self.actor)
+        prepared = decisions.prepare_denial(case=case, statement=given["statement"], actor=self.actor)
         with self.writing(request) as reply:
-            reply.send(documents.case_document(services.deny_case(prepared=prepared, actor=self.actor)))
+            reply.send(documents.case_document(decisions.deny_case(prepared=prepared, actor=self.actor)))
         return reply.response
 
 
@@ -227,7 +228,7 @@ class VetoView(ApiView):
         given = self.valid(VetoIn, request)
         access.case_for_subject(self.actor, case_id)
         with self.writing(request) as reply:
-            row = services.veto_case(
+            row = endings.veto_case(
                 case_id=case_id,
                 statement=given["statement"],
                 reason=given.get("reason", ""),
@@ -247,7 +248,7 @@ class CancelView(ApiView):
         self.valid(CancelIn, request)
         access.case_for_requester(self.actor, case_id)
         with self.writing(request) as reply:
-            reply.send(documents.case_document(services.cancel_case(case_id=case_id, actor=self.actor)))
+            reply.send(documents.case_document(endings.cancel_case(case_id=case_id, actor=self.actor)))
         return reply.response
 
 
@@ -259,10 +260,10 @@ class ReleaseView(ApiView):
     @extend_schema(operation_id="collect_release", summary="Collect a release", responses=ReleaseOut)
     def get(self, request: Request, case_id: UUID) -> Response:
         case = access.case_for_recipient(self.actor, case_id)
-        collection = services.prepare_collection(case=case)
-        services.collect(case_id=case_id, actor=self.actor)
+        released = collection.prepare_collection(case=case)
+        collection.collect(case_id=case_id, actor=self.actor)
         policy = escrow.policy_named(bytes(case.policy_hash))
-        return Response(documents.release_document(collection, policy=bytes(policy.statement)))
+        return Response(documents.release_document(released, policy=bytes(policy.statement)))
 
 
 class SuccessorView(ApiView):
@@ -281,7 +282,7 @@ class SuccessorView(ApiView):
         access.case_for_recipient(self.actor, case_id)
         key = decode_public_key(given["identity_key"], expect=SIGNING_KINDS)
         with self.writing(request) as reply:
-            row = services.propose_successor(
+            row = decisions.propose_successor(
                 case_id=case_id, identity_key=key, old_head=given["old_head"], actor=self.actor
             )
             reply.send(documents.case_document(row), status=200)
@@ -305,9 +306,9 @@ class AttestationsView(ApiView):
     def post(self, request: Request, case_id: UUID) -> Response:
         given = self.valid(AttestationIn, request)
         case = access.case_for_reading(self.actor, case_id)
-        prepared = services.prepare_attestation(case=case, statement=given["statement"], actor=self.actor)
+        prepared = decisions.prepare_attestation(case=case, statement=given["statement"], actor=self.actor)
         with self.writing(request) as reply:
-            row = services.attest(prepared=prepared, actor=self.actor)
+            row = decisions.attest(prepared=prepared, actor=self.actor)
             reply.send(documents.attestation_document(row))
         return reply.response
 

@@ -13,6 +13,6 @@ class RecoveryConfig(AppConfig):
     def ready(self) -> None:
         from keys.services import register_regenesis_rules
         from recovery import tasks  # noqa: F401 — handlers register themselves
-        from recovery.regenesis import Rules
+        from recovery.cases.regenesis import Rules
 
         register_regenesis_rules(Rules())

@@ -15,8 +15,13 @@ from kernel.actors import system_actor
 from kernel.models import Job
 from kernel.queue import every, handles
 from kernel.scope import tenant_scope
-from recovery import access, contacts, release_process, services
-from recovery.cases import NOTICE_JOB, RELEASE_JOB
+from recovery import access
+from recovery.cases import collection, counting, endings, notices
+from recovery.cases.counting import RELEASE_JOB
+from recovery.cases.notices import NOTICE_JOB
+from recovery.contacts import services as contacts
+from recovery.contacts.access import contact_requests_past_expiry
+from recovery.release import process
 from recovery.states import CaseState
 
 CLOSE_AFTER = timedelta(days=30)
@@ -25,13 +30,13 @@ CLOSE_AFTER = timedelta(days=30)
 @handles(NOTICE_JOB)
 def give_notice(job: Job) -> None:
     """Hand one notice over."""
-    services.give_notice(notice_id=UUID(job.payload["notice"]), actor=system_actor(job.tenant_id, "worker"))
+    notices.give_notice(notice_id=UUID(job.payload["notice"]), actor=system_actor(job.tenant_id, "worker"))
 
 
 @handles(RELEASE_JOB)
 def release(job: Job) -> None:
     """Attempt one case. The queue is the release process's own: no worker leases its jobs."""
-    release_process.run_job(job)
+    process.run_job(job)
 
 
 @every(seconds=2)
@@ -39,13 +44,13 @@ def expire_cases() -> None:
     """End the cases whose time is over."""
     for case_id, tenant_id in access.past_expiry(timezone.now()):
         with tenant_scope(tenant_id):
-            services.expire_case(case_id=case_id, actor=system_actor(tenant_id, "worker"))
+            endings.expire_case(case_id=case_id, actor=system_actor(tenant_id, "worker"))
 
 
 @every(seconds=5)
 def expire_contact_requests() -> None:
     """End the requests to trusted contacts whose time is over, and destroy the shares of all that are."""
-    for request_id, tenant_id in access.contact_requests_past_expiry(access.database_now()):
+    for request_id, tenant_id in contact_requests_past_expiry(access.database_now()):
         with tenant_scope(tenant_id):
             contacts.expire_request(request_id=request_id, actor=system_actor(tenant_id, "worker"))
 
@@ -55,7 +60,7 @@ def settle_cases() -> None:
     """Count again the cases that officers decide: one of them may have left or come back."""
     for case_id, tenant_id in access.in_states(CaseState.REQUESTED, CaseState.QUORATE):
         with tenant_scope(tenant_id):
-            services.settle_case(case_id=case_id, actor=system_actor(tenant_id, "worker"))
+            counting.settle_case(case_id=case_id, actor=system_actor(tenant_id, "worker"))
 
 
 @every(seconds=5)
@@ -64,5 +69,5 @@ def follow_rotations() -> None:
     for case_id, tenant_id in access.in_states(CaseState.COLLECTED, CaseState.ROTATED, CaseState.SEALED):
         actor = system_actor(tenant_id, "worker")
         with tenant_scope(tenant_id):
-            services.follow_rotation(case_id=case_id, actor=actor)
-            services.close_case(case_id=case_id, actor=actor, after=CLOSE_AFTER)
+            collection.follow_rotation(case_id=case_id, actor=actor)
+            collection.close_case(case_id=case_id, actor=actor, after=CLOSE_AFTER)

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from django.urls import path
 
-from recovery import api, contacts_api
+from recovery import api
+from recovery.contacts import api as contacts_api
 
 api_urlpatterns = [
     path("cases", api.CasesView.as_view(), name="cases"),

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Lists of cases by who must act, in words.
 
-Implements PLATFORM "Console". It queries nothing itself: `recovery.case_index` does.
+Implements PLATFORM "Console". It queries nothing itself: `recovery.cases.index` does.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from uuid import UUID
 
 from console.words.case_words import ACTS, STATE_WORDS
 from kernel.actors import Actor
-from recovery import case_index
-from recovery.case_index import Tally
+from recovery.cases import index
+from recovery.cases.index import Tally
 from recovery.states import CaseState
 
 if TYPE_CHECKING:
@@ -53,12 +53,12 @@ class CaseRow:
 
 def in_group(actor: Actor, group: str, subject: UUID | None, *, now: datetime) -> QuerySet[Case]:
     """Select the cases of a group that the actor may see, newest first; of one subject when given."""
-    return case_index.visible(actor, GROUPS.get(group, list(CaseState)), subject, now=now)
+    return index.visible(actor, GROUPS.get(group, list(CaseState)), subject, now=now)
 
 
 def rows_of(cases: Sequence[Case], *, now: datetime) -> list[CaseRow]:
     """Return the lines of some cases. Six queries."""
-    tallies = case_index.tallies(cases, now=now)
+    tallies = index.tallies(cases, now=now)
     return [
         CaseRow(case, STATE_WORDS[CaseState(case.state)], ACTS[CaseState(case.state)][0], tallies[case.pk])
         for case in cases
@@ -67,10 +67,10 @@ def rows_of(cases: Sequence[Case], *, now: datetime) -> list[CaseRow]:
 
 def counts(actor: Actor, *, now: datetime) -> dict[str, int]:
     """Count the cases that are not over, by who must act. One query."""
-    by_state = case_index.count_by_state(actor, GROUPS["open"], now=now)
+    by_state = index.count_by_state(actor, GROUPS["open"], now=now)
     return {who: sum(by_state.get(state, 0) for state in GROUPS[who]) for who in WHO}
 
 
 def awaiting(actor: Actor, *, now: datetime, limit: int) -> list[Case]:
     """List the cases that this officer may still decide, the most urgent first."""
-    return case_index.undecided_by(actor, GROUPS["officers"], now=now, limit=limit)
+    return index.undecided_by(actor, GROUPS["officers"], now=now, limit=limit)

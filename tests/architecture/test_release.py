@@ -26,7 +26,7 @@ def calls_of(name: str) -> set[tuple[str, str]]:
 
 
 def test_only_rewrap_half_asks_the_hsm_to_rewrap() -> None:
-    rewraps = {place for place in calls_of("rewrap") if not place[0].startswith("recovery/release_")}
+    rewraps = {place for place in calls_of("rewrap") if not place[0].startswith("recovery/release/")}
     assert rewraps == {("escrow/services.py", "rewrap_half")}
 
 
@@ -35,9 +35,10 @@ def test_only_rewrap_half_asks_for_the_escrow_token() -> None:
 
 
 def test_only_the_release_process_calls_rewrap_half() -> None:
-    assert calls_of("rewrap_half") == {("recovery/release_process.py", "_rewrap")}
+    assert calls_of("rewrap_half") == {("recovery/release/process.py", "_rewrap")}
 
 
 def test_only_the_release_command_starts_the_release_process() -> None:
-    starters = {place for place in calls_of("release_process") if place[0] != "recovery/release_process.py"}
+    ways = ("open_process", "process.run_job", "ReleaseProcess", "TenantRelease")
+    starters = {place for name in ways for place in calls_of(name) if place[0] != "recovery/release/process.py"}
     assert starters == {("config/management/commands/release.py", "handle"), ("recovery/tasks.py", "release")}

@@ -38,7 +38,7 @@ from tenants.models import Tenant
 from tenants.roles import Role
 from tests.faults.acts import Act
 from tests.keys.support import Directory, Phone, batch_document, enrol_document, issue, new_phone, now, successor
-from tests.recovery.contacts import TrustedContacts
+from tests.recovery.contacts.support import TrustedContacts
 from tests.recovery.support import OpenCase
 from tests.recovery.support import World as Escrowed
 from tests.tenants.support import PASSWORD, Signer, give_password, give_totp, make_device, make_person, make_service

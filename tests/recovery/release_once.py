@@ -18,9 +18,9 @@ def main() -> None:
     """Tick a few times; each tick does all that is due."""
     from django.conf import settings
 
-    from recovery import release_process
+    from recovery.release.process import open_process
 
-    with release_process.opened(settings.HOLDFAST_RELEASE_DIR) as process:
+    with open_process(settings.HOLDFAST_RELEASE_DIR) as process:
         for _ in range(3):
             process.tick()
 

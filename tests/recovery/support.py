@@ -34,11 +34,11 @@ from kernel import queue
 from kernel.actors import Actor, system_actor
 from kernel.scope import tenant_scope
 from keys.records import create_tenant_master_key
-from recovery import access, release_process
+from recovery import access
 from recovery.models import Case
-from recovery.release_directory import Directory as ReleaseDirectory
-from recovery.release_directory import Trust
-from recovery.release_process import ReleaseProcess
+from recovery.release.directory import Directory as ReleaseDirectory
+from recovery.release.directory import Trust
+from recovery.release.process import ReleaseProcess, open_process
 from tenants import services as tenants
 from tenants.models import Person
 from tests.keys.support import Directory, Phone, issue, new_phone, now, post_enrolment
@@ -328,7 +328,7 @@ class World:
     @contextmanager
     def process(self) -> Iterator[ReleaseProcess]:
         """Run the release process inside this one."""
-        with release_process.opened(self.home) as process:
+        with open_process(self.home) as process:
             yield process
 
     def tick(self) -> None:

@@ -16,7 +16,7 @@ from django.db import DatabaseError
 from config.hsm import verify_at_start
 from config.memory import close_memory
 from hsm.errors import HsmError
-from recovery import release_process
+from recovery.release.process import open_process
 
 log = logging.getLogger("holdfast.release")
 
@@ -45,7 +45,7 @@ class Command(BaseCommand):
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, on_signal)
         try:
-            with release_process.opened(settings.HOLDFAST_RELEASE_DIR) as process:
+            with open_process(settings.HOLDFAST_RELEASE_DIR) as process:
                 while not stop.is_set():
                     try:
                         if not process.tick():

@@ -19,7 +19,7 @@ from kernel.api import ApiView
 from kernel.errors import MalformedRequest
 from kernel.fields import Base64UrlField, Empty, StrictSerializer, UtcField, rfc3339
 from keys.vaults_api import IF_MATCH, if_match
-from recovery import access, contacts
+from recovery.contacts import access, services
 from tenants.permissions import PermissionName
 
 # A share of 42 octets and its blind, sealed to an X-Wing key, with room to spare.
@@ -106,9 +106,9 @@ class ContactSetView(ApiView):
     def put(self, request: Request) -> Response:
         given = self.valid(ContactSetIn, request)
         expected = if_match(request)
-        manifest = contacts.verify_manifest(statement=given["manifest"], actor=self.actor)
+        manifest = services.verify_manifest(statement=given["manifest"], actor=self.actor)
         with self.writing(request) as reply:
-            version = contacts.store_manifest(
+            version = services.store_manifest(
                 statement=given["manifest"], manifest=manifest, expected_version=expected, actor=self.actor
             )
             reply.headers = {"etag": f'"{version}"'}
@@ -143,9 +143,9 @@ class ContactRequestsView(ApiView):
     def post(self, request: Request) -> Response:
         """The owner's devices and the contacts are told at once, the owner by mail as well."""
         given = self.valid(ContactRequestIn, request)
-        contacts.count_request(actor=self.actor)
+        services.count_request(actor=self.actor)
         with self.writing(request) as reply:
-            row = contacts.open_request(payload=given["request"], actor=self.actor)
+            row = services.open_request(payload=given["request"], actor=self.actor)
             shown = _document(row)
             reply.send({name: shown[name] for name in ("request_id", "not_before", "expires_at")})
         return reply.response
@@ -163,10 +163,10 @@ class ContactRequestView(ApiView):
         row = access.contact_request_for_reading(self.actor, request_id)
         if row.device_id != self.actor.id:
             return Response(_document(row))
-        opened = contacts.open_shares(row)
+        opened = services.open_shares(row)
         if opened is None:
             return Response(_document(row))
-        collected = contacts.collect(request_id=request_id, opened=opened, actor=self.actor)
+        collected = services.collect(request_id=request_id, opened=opened, actor=self.actor)
         document = _document(collected.row)
         if collected.shares is not None:
             document["shares"] = [{"contact": str(who), "sealed": b64u(share)} for who, share in collected.shares]
@@ -186,9 +186,9 @@ class ContactSharesView(ApiView):
         """Given again, it takes the place of the one before."""
         prepared_for = access.contact_request_for_reading(self.actor, request_id)
         given = self.valid(ShareIn, request)
-        prepared = contacts.seal_share(request_id=prepared_for.pk, share=given["sealed"], actor=self.actor)
+        prepared = services.seal_share(request_id=prepared_for.pk, share=given["sealed"], actor=self.actor)
         with self.writing(request) as reply:
-            reply.send(_document(contacts.give_share(request_id=request_id, prepared=prepared, actor=self.actor)))
+            reply.send(_document(services.give_share(request_id=request_id, prepared=prepared, actor=self.actor)))
         return reply.response
 
 
@@ -206,7 +206,7 @@ class ContactRequestVetoView(ApiView):
         access.contact_request_of_owner(self.actor, request_id)
         self.valid(Empty, request)
         with self.writing(request) as reply:
-            reply.send(_document(contacts.veto_request(request_id=request_id, actor=self.actor)), status=200)
+            reply.send(_document(services.veto_request(request_id=request_id, actor=self.actor)), status=200)
         return reply.response
 
 
@@ -223,5 +223,5 @@ class ContactRequestCancelView(ApiView):
         access.contact_request_of_device(self.actor, request_id)
         self.valid(Empty, request)
         with self.writing(request) as reply:
-            reply.send(_document(contacts.cancel_request(request_id=request_id, actor=self.actor)), status=200)
+            reply.send(_document(services.cancel_request(request_id=request_id, actor=self.actor)), status=200)
         return reply.response

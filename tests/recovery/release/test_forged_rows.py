@@ -14,10 +14,10 @@ from django.utils import timezone
 
 from holdfast.core.base.errors import Expired
 from kernel.scope import tenant_scope
+from recovery.cases.endings import cancel_case
 from recovery.models import Approval, Case, CaseDeposit
-from recovery.release_directory import Directory, Intent
-from recovery.release_log import ReleaseLog
-from recovery.services import cancel_case
+from recovery.release.directory import Directory, Intent
+from recovery.release.log import ReleaseLog
 from tests.fixtures.recovery import Hsm
 from tests.keys.support import now
 from tests.recovery.support import OpenCase, World, as_superuser

@@ -27,7 +27,8 @@ from kernel.transitions import advance
 from keys import access as keys
 from keys import chains, notices
 from keys.services import open_record, seal_record
-from recovery import access
+from recovery.access import database_now
+from recovery.contacts import access
 from recovery.errors import ContactRequestMoved, ContactsRefused, ContactsStale, TooManyContactRequests
 from recovery.models import ContactAnswer, ContactRequest, ContactSet
 from recovery.states import COLLECTABLE, CONTACT_REQUEST, ContactRequestState
@@ -121,7 +122,7 @@ def open_request(*, payload: bytes, actor: Actor) -> ContactRequest:
         same = access.contact_request_by_hash(request.hash)
         if same is not None:
             return same
-        now = access.database_now()
+        now = database_now()
         check_time(request.header, int(now.timestamp()))
         whose = (current_tenant().bytes, device.user_id.bytes, device.pk.bytes)
         if (request.header.tenant, request.header.user, request.header.device) != whose:
@@ -177,7 +178,7 @@ def expire_request(*, request_id: UUID, actor: Actor) -> None:
     """End a request whose time is over, and destroy the shares that were given for it, also for a complete one."""
     with transaction.atomic():
         row = access.contact_request_for_update(request_id)
-        if row.expires_at > access.database_now():
+        if row.expires_at > database_now():
             return
         if row.state == S.OPEN:
             _end(row, S.EXPIRED, actor)
@@ -197,7 +198,7 @@ def _end_by(request_id: UUID, state: ContactRequestState, actor: Actor) -> Conta
 
 def _end(row: ContactRequest, state: ContactRequestState, actor: Actor) -> None:
     """End an open request: its shares must not add up with those of the next. In the caller's transaction."""
-    advance(row, CONTACT_REQUEST, state, ended_at=access.database_now())
+    advance(row, CONTACT_REQUEST, state, ended_at=database_now())
     _destroy_shares(row)
     verb = {S.VETOED: "veto", S.CANCELLED: "cancel", S.EXPIRED: "expire"}[state]
     _append(verb, row, actor)
@@ -236,7 +237,7 @@ def give_share(*, request_id: UUID, prepared: SealedShare, actor: Actor) -> Cont
     """Store a contact's share: her first, or one in place of it. Raises ContactRequestMoved, ContactsStale."""
     with transaction.atomic():
         row = access.contact_request_for_update(request_id)
-        now = access.database_now()
+        now = database_now()
         if row.state not in COLLECTABLE or row.expires_at <= now:
             raise ContactRequestMoved(f"The request is {row.state}.", state=row.state)
         mine = ContactAnswer.objects.filter(
@@ -265,7 +266,7 @@ def open_shares(row: ContactRequest) -> list[tuple[ContactAnswer, bytes]] | None
 
     It asks the HSM; call it outside transactions. Raises UnwrapFailed for a row that was changed.
     """
-    now = access.database_now()
+    now = database_now()
     if row.state not in COLLECTABLE or not row.not_before <= now < row.expires_at:
         return None
     return [(answer, _opened(row, answer)) for answer in access.given_answers(row)]
@@ -288,7 +289,7 @@ def collect(*, request_id: UUID, opened: Sequence[tuple[ContactAnswer, bytes]], 
     """
     with transaction.atomic():
         row = access.contact_request_for_update(request_id)
-        now = access.database_now()
+        now = database_now()
         if row.state not in COLLECTABLE or row.expires_at <= now:
             return Collected(row, None)
         fresh = [answer for answer, _ in opened if answer.collected_at is None]

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What officers do: approve with their shares, deny, attest a new identity. `services` re-exports these verbs.
+"""What officers do: approve with their shares, deny, attest a new identity.
 
-Implements ESCROW "Case"; FAULTS P1, P2, P3, P5, P9. It counts for the state column only: the release process
-counts the signed statements again, by itself.
+Implements ESCROW "Case"; FAULTS P1, P2, P3, P5, P9. What they come to, `counting` says for the state column;
+the release process counts the signed statements again, by itself.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
@@ -26,18 +26,17 @@ from holdfast.core.identity import cases
 from holdfast.core.identity.policy import Officer, SignedPolicy
 from holdfast.core.signed.cose import Purpose, Sign1, parse_many
 from holdfast.core.signed.payloads import check_time
-from kernel.actors import Actor, system_actor
-from kernel.queue import enqueue
-from kernel.transitions import advance
+from kernel.actors import Actor
 from keys.services import seal_record
 from recovery import access
-from recovery.cases import RELEASE_JOB, finish_failed, reopen
+from recovery.cases.counting import recount
+from recovery.cases.endings import finish_failed
 from recovery.errors import ApprovalRefused, AttestationRefused, CaseMoved, NotEligible
 from recovery.models import Approval, Attestation, Case, SealedShare
-from recovery.states import CASE, UNDECIDED, CaseState, NoticeState
+from recovery.states import UNDECIDED, CaseState
 
 if TYPE_CHECKING:
-    from escrow.models import Policy
+    pass
 
 SHARE_KIND = "case-share"
 # A 32-byte share, sealed to the recipient and once more to the release process.
@@ -216,50 +215,6 @@ def _log(tag: str, case: Case, index: int, statement_hash: bytes, actor: Actor) 
         subject=str(case.pk),
         body={"q": bytes(case.q), "index": index, "statement_hash": statement_hash},
     )
-
-
-def counted(case: Case, policy: Policy, now: datetime) -> dict[UUID, set[UUID]]:
-    """Return, for each deposit of the case, the persons whose approvals count for it now."""
-    eligible = {officer.person_id for officer in access.eligible_for(case, policy, now)}
-    held: dict[UUID, set[UUID]] = {row.deposit_id: set() for row in access.deposits_of(case)}
-    for share in access.shares_of(case):
-        if share.approval.decision == "approve" and share.approval.person_id in eligible:
-            held.setdefault(share.deposit_id, set()).add(share.approval.person_id)
-    return held
-
-
-def recount(case: Case, *, now: datetime, actor: Actor) -> None:
-    """Move a case to where its approvals and notices have it. Inside the caller's transaction, on a locked row."""
-    m, terms, policy = access.terms_of(case, now)
-    fewest = min(len(persons) for persons in counted(case, policy, now).values())
-    if case.state in (CaseState.QUORATE, CaseState.WAITING) and fewest < m:
-        reopen(case, why="quorum-lost", actor=actor)
-    if case.state == CaseState.REQUESTED and fewest >= m:
-        advance(case, CASE, CaseState.QUORATE, quorate_at=now, why="")
-        audit.append(tag="recovery:case:quorum", actor=actor, subject=str(case.pk), body={"q": bytes(case.q)})
-    if case.state == CaseState.QUORATE:
-        _start_waiting(case, terms.delay_seconds, terms.undelivered_delay_seconds, now)
-
-
-def _start_waiting(case: Case, delay: int, long_delay: int, now: datetime) -> None:
-    """Start the delay once the subject was told, could not be told, or is to be told later (FAULTS R3)."""
-    notice = access.notice_of_opening(case)
-    is_due = case.notice_at <= now
-    if is_due and (notice is None or notice.state == NoticeState.PENDING):
-        return
-    if is_due and notice is not None and notice.state == NoticeState.FAILED:
-        delay = max(delay, long_delay)
-    quorate_at = case.quorate_at or now
-    release_at = max(case.not_before, quorate_at + timedelta(seconds=delay))
-    advance(case, CASE, CaseState.WAITING, release_at=release_at)
-    # Under the process's own name: nobody's act starts the delay, the rules do.
-    audit.append(
-        tag="recovery:case:wait",
-        actor=system_actor(case.tenant_id, "recovery"),
-        subject=str(case.pk),
-        body={"q": bytes(case.q), "release_at": int(release_at.timestamp())},
-    )
-    enqueue(RELEASE_JOB, queue="release", run_at=release_at, unique=str(case.pk), case=str(case.pk))
 
 
 def propose_successor(*, case_id: UUID, identity_key: PublicKey, old_head: bytes, actor: Actor) -> Case:

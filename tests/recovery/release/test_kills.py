@@ -26,7 +26,7 @@ pytestmark = [
     pytest.mark.skipif(ON_POSTGRES, reason="another process finds the tests' database by its file"),
     pytest.mark.skipif(shutil.which("strace") is None, reason="strace makes the kills"),
 ]
-PROJECT = Path(__file__).resolve().parents[2]
+PROJECT = Path(__file__).resolve().parents[3]
 # Every write that must survive is followed by one of these; so is every message to the token's files.
 DURABLE = ("fsync", "fdatasync", "rename")
 MOST_CALLS = 30

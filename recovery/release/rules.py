@@ -26,9 +26,9 @@ from holdfast.core.signed.cose import Sign1, parse_many
 from holdfast.core.signed.statements import EscrowKey
 from keys import access as keys
 from recovery import access
-from recovery.facts import CaseFacts, Facts
 from recovery.models import Case
-from recovery.release_directory import Directory, Seen
+from recovery.release.directory import Directory, Seen
+from recovery.release.facts import CaseFacts, Facts
 
 _GOING = frozenset({"waiting", "releasing"})
 

@@ -23,13 +23,14 @@ from holdfast.core.crypto.keys import SigningKey
 from holdfast.core.signed.cose import Purpose, sign
 from kernel import queue
 from keys.records import create_tenant_master_key
-from recovery import access, contacts, tasks
-from recovery.contacts import MAX_OPEN
+from recovery import access, tasks
+from recovery.contacts import services as contacts
+from recovery.contacts.services import MAX_OPEN
 from recovery.models import ContactAnswer, ContactRequest
 from tests.keys.mail import events_of, fetched
 from tests.keys.support import Directory, Phone, issue, new_phone, post_enrolment
 from tests.keys.test_claim_storms import storm
-from tests.recovery.contacts import LIFE, PATH, Asking, TrustedContacts
+from tests.recovery.contacts.support import LIFE, PATH, Asking, TrustedContacts
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ from kernel.fields import rfc3339
 from recovery import access
 
 if TYPE_CHECKING:
+    from recovery.cases.collection import Collection
     from recovery.models import Attestation, Case
-    from recovery.services import Collection
 
 
 def case_document(case: Case, *, with_timeline: bool = True) -> dict[str, Any]:

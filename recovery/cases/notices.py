@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import smtplib
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from django.conf import settings
@@ -20,16 +20,17 @@ from django.utils import timezone
 
 from audit import services as audit
 from kernel.actors import Actor
-from kernel.queue import RunLater
+from kernel.queue import RunLater, enqueue
 from kernel.transitions import advance
-from recovery import access, decisions
-from recovery.cases import owe
+from recovery import access
+from recovery.cases.counting import recount
 from recovery.models import Case, Notice
 from recovery.states import NOTICE, NoticeState
 from tenants import access as tenants
 
 log = logging.getLogger("holdfast.notices")
 
+NOTICE_JOB = "recovery.notice"
 MAX_ATTEMPTS = 5
 RETRY_SECONDS = 20
 SUBJECTS = {
@@ -37,6 +38,15 @@ SUBJECTS = {
     "asked": "A recovery case waits for your decision",
     "released": "Your escrowed keys were released",
 }
+
+
+def owe(row: Case, person_id: UUID, kind: str, due_at: datetime) -> None:
+    """Promise one notice, once, in the transaction that is open."""
+    notice, is_new = Notice.objects.get_or_create(
+        tenant_id=row.tenant_id, case=row, person_id=person_id, kind=kind, defaults={"due_at": due_at}
+    )
+    if is_new:
+        enqueue(NOTICE_JOB, run_at=due_at, unique=str(notice.pk), notice=str(notice.pk))
 
 
 def give_notice(*, notice_id: UUID, actor: Actor) -> None:
@@ -71,7 +81,7 @@ def _settle(notice: Notice, state: NoticeState, actor: Actor) -> None:
             body={"kind": notice.kind, "person": str(notice.person_id)},
         )
         if notice.kind == access.OPENED and case.state == "quorate":
-            decisions.recount(case, now=now, actor=actor)
+            recount(case, now=now, actor=actor)
 
 
 def _send(notice: Notice) -> bool:

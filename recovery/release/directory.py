@@ -2,7 +2,7 @@
 """The release process's own directory: what it trusts, what it has seen, what it has spent, its own keys.
 
 Implements ESCROW "Release process". Files of mode 0600 under <directory>/<tenant>/; no other process reads it.
-It decides nothing: `release_process` does, by the rules of `holdfast.core.escrow.release`.
+It decides nothing: `process` does, by the rules of `holdfast.core.escrow.release`.
 """
 
 from __future__ import annotations

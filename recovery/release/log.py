@@ -16,8 +16,8 @@ from holdfast.core.base.errors import Forked
 from holdfast.core.log.checkpoint import NoteVerifier
 from holdfast.core.log.follower import LogFollower
 from holdfast.core.log.merkle import CompactRange, leaf_hash
-from recovery.facts import Facts
-from recovery.release_directory import Directory
+from recovery.release.directory import Directory
+from recovery.release.facts import Facts
 
 LOG = "audit"
 

@@ -18,8 +18,8 @@ from holdfast.core.signed.cose import Purpose
 from holdfast.core.signed.payloads import Header
 from kernel.actors import system_actor
 from kernel.scope import tenant_scope
-from recovery import services
 from recovery.models import Approval
+from recovery.release import record
 from tenants import services as tenants
 from tests.fixtures.recovery import Hsm
 from tests.keys.support import now
@@ -154,7 +154,7 @@ def test_begin_release_counts_rows_again_when_an_officer_left_a_moment_ago(world
     with tenant_scope(world.tenant_id):
         # After the log was read, before the intent: only the rows know.
         escrow.change_officer(person_id=world.cast.dan.pk, target=OfficerState.SUSPENDED, actor=world.ceremony)
-        assert not services.begin_release(case_id=case.id, actor=system_actor(world.tenant_id, "release"))
+        assert not record.begin_release(case_id=case.id, actor=system_actor(world.tenant_id, "release"))
     assert (world.state(case), hsm.unwraps()) == ("requested", 0)
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The release process: the only caller of the escrow token, alone with its PIN and its own directory.
 
-Implements ESCROW "Release process"; FAULTS P11, P12, P16, P19, D13, W1. The rules are in `release_rules` and
+Implements ESCROW "Release process"; FAULTS P11, P12, P16, P19, D13, W1. The rules are in `rules` and
 `holdfast.core.escrow.release`; here is only the order of things, so that kill -9 between any two of them loses nothing.
 """
 
@@ -31,12 +31,14 @@ from kernel.actors import Actor, system_actor
 from kernel.errors import Conflict, DomainError
 from kernel.models import Job
 from kernel.scope import tenant_scope
-from recovery import access, services
+from recovery import access
+from recovery.cases import counting, endings
 from recovery.models import Case
-from recovery.release_directory import Directory, Intent, only_process, tenants
-from recovery.release_log import ReleaseLog
-from recovery.release_rules import Order, orders_for
-from recovery.services import Opened
+from recovery.release import record
+from recovery.release.directory import Directory, Intent, only_process, tenants
+from recovery.release.log import ReleaseLog
+from recovery.release.record import Opened
+from recovery.release.rules import Order, orders_for
 from recovery.states import CaseState
 
 log = logging.getLogger("holdfast.release")
@@ -118,11 +120,11 @@ class TenantRelease:
             return None
         recipient = orders[0].rewrap.recipient
         self.directory.spend(_intent(case, recipient, now))  # (4)
-        if not services.begin_release(case_id=case.pk, actor=self.actor):  # (5)
+        if not record.begin_release(case_id=case.pk, actor=self.actor):  # (5)
             return None
         halves = {order.deposit_id: self._rewrap(order) for order in orders}  # (6)
         opened = {deposit_id: Opened(half, shares[deposit_id]) for deposit_id, half in halves.items()}
-        services.finish_release(case_id=case.pk, opened=opened, actor=self.actor)  # (7)
+        record.finish_release(case_id=case.pk, opened=opened, actor=self.actor)  # (7)
         return None
 
     def _rewrap(self, order: Order) -> bytes:
@@ -135,7 +137,7 @@ class TenantRelease:
 
     def _open_shares(self, case: Case, orders: tuple[Order, ...]) -> dict[UUID, dict[int, bytes]] | None:
         """Return {deposit: {index: share sealed to the recipient}}, or None when shares were wrong and are voided."""
-        stored, key, wrong = services.stored_shares(case), self.directory.sealing_key(), []
+        stored, key, wrong = record.stored_shares(case), self.directory.sealing_key(), []
         found: dict[UUID, dict[int, bytes]] = {order.deposit_id: {} for order in orders}
         for order in orders:
             for index, expected in order.rewrap.share_hashes.items():
@@ -154,21 +156,21 @@ class TenantRelease:
         if all(len(found[order.deposit_id]) >= order.needed for order in orders):
             return found
         log.warning("case %s: %d shares are not what was signed for", case.pk, len(wrong))
-        services.void_shares(case_id=case.pk, shares=wrong, actor=self.actor)
+        record.void_shares(case_id=case.pk, shares=wrong, actor=self.actor)
         return None
 
     def _wait(self, case: Case, why: str, at: datetime) -> datetime:
-        services.defer_release(case_id=case.pk, why=why, retry_at=at, actor=self.actor)
-        services.postpone(case_id=case.pk, why=why, release_at=at)
+        record.defer_release(case_id=case.pk, why=why, retry_at=at, actor=self.actor)
+        record.postpone(case_id=case.pk, why=why, release_at=at)
         return at
 
     def _hold(self, case: Case, why: str) -> None:
-        services.hold_case(case_id=case.pk, why=why, actor=self.actor)
+        record.hold_case(case_id=case.pk, why=why, actor=self.actor)
 
     def _too_few(self, case: Case) -> datetime | None:
         """Send the case back to its officers; when the rows claim a quorum that the log does not show, hold it."""
-        services.defer_release(case_id=case.pk, why="quorum-lost", retry_at=timezone.now(), actor=self.actor)
-        services.settle_case(case_id=case.pk, actor=self.actor)
+        record.defer_release(case_id=case.pk, why="quorum-lost", retry_at=timezone.now(), actor=self.actor)
+        counting.settle_case(case_id=case.pk, actor=self.actor)
         counted = access.case_for_release(case.pk)
         if counted is None or counted.state != CaseState.WAITING:
             return None
@@ -178,9 +180,9 @@ class TenantRelease:
         return None
 
     def _ended(self, case: Case, refusal: Ended) -> None:
-        services.defer_release(case_id=case.pk, why="ended", retry_at=timezone.now(), actor=self.actor)
+        record.defer_release(case_id=case.pk, why="ended", retry_at=timezone.now(), actor=self.actor)
         if case.expiry <= timezone.now():
-            services.expire_case(case_id=case.pk, actor=self.actor)
+            endings.expire_case(case_id=case.pk, actor=self.actor)
         else:
             log.error("case %s can never be released: %s", case.pk, refusal)
             self._hold(case, "forbidden-meanwhile")
@@ -192,7 +194,7 @@ def _intent(case: Case, recipient: PublicKey, now: int) -> Intent:
 
 
 class ReleaseProcess:
-    """All tenants of one directory. Make it with `opened`, then call `tick` again and again."""
+    """All tenants of one directory. Make it with `open_process`, then call `tick` again and again."""
 
     def __init__(self, home: Path) -> None:
         self._home = home
@@ -229,7 +231,7 @@ class ReleaseProcess:
         except (HoldfastError, DomainError) as error:
             # The log stored now is not the one that was believed before: nothing of it can be released from.
             log.error("tenant %s: %s", tenant_id, error)  # noqa: TRY400
-            services.hold_case(case_id=case_id, why="log-changed", actor=system_actor(tenant_id, "release"))
+            record.hold_case(case_id=case_id, why="log-changed", actor=system_actor(tenant_id, "release"))
             return None
         return tenant.attempt(case_id)
 
@@ -244,7 +246,7 @@ _running: ReleaseProcess | None = None
 
 
 @contextmanager
-def opened(home: Path) -> Iterator[ReleaseProcess]:
+def open_process(home: Path) -> Iterator[ReleaseProcess]:
     """Hold the directory, alone, and give the process that jobs of the queue `release` are run by.
 
     Raises BlockingIOError when another process holds it.
@@ -268,7 +270,7 @@ def run_job(job: Job) -> None:
 
 def run(home: Path, *, until: Callable[[], bool], pause: Callable[[float], object]) -> None:
     """Tick until told to stop; `pause` waits for a number of seconds or less."""
-    with opened(home) as process:
+    with open_process(home) as process:
         while not until():
             if not process.tick():
                 pause(0.2)

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""After a release: the recipient collects, the subject rotates what was exposed, the case is closed.
+
+Implements ESCROW "Case" and FAULTS P12.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from django.db import transaction
+from django.utils import timezone
+
+from audit import services as audit
+from escrow import access as escrow
+from escrow import services as custody
+from holdfast.core.identity.entries import ArchiveGeneration, ReGenesis, RotateKey
+from kernel.actors import Actor
+from kernel.transitions import advance
+from keys import access as keys
+from recovery import access
+from recovery.errors import NotReleased
+from recovery.models import Case, Release
+from recovery.states import CASE, CaseState
+
+_COLLECTABLE = frozenset({CaseState.RELEASED, CaseState.COLLECTED, CaseState.ROTATED, CaseState.SEALED})
+
+
+@dataclass(frozen=True)
+class Collection:
+    """Everything a recipient needs to open her deposits on her own device."""
+
+    releases: Sequence[Release]
+    deposits: Mapping[UUID, custody.AcceptedDeposit]
+
+
+def prepare_collection(*, case: Case) -> Collection:
+    """Read what was released, and the deposits it opens; call it outside transactions, since it asks the HSM.
+
+    Raises NotReleased before the release.
+    """
+    if case.state not in _COLLECTABLE:
+        raise NotReleased(f"The case is {case.state}.", state=case.state)
+    held = escrow.deposits_named([row.deposit_id for row in access.deposits_of(case)])
+    opened = {deposit_id: custody.open_deposit(row) for deposit_id, row in held.items()}
+    return Collection(access.releases_of(case), opened)
+
+
+def collect(*, case_id: UUID, actor: Actor) -> Case:
+    """Note that the recipient collects: the first time, `released` becomes `collected`."""
+    with transaction.atomic():
+        case = access.locked(case_id)
+        if case.state not in _COLLECTABLE:
+            raise NotReleased(f"The case is {case.state}.", state=case.state)
+        if case.state == CaseState.RELEASED:
+            advance(case, CASE, CaseState.COLLECTED, collected_at=timezone.now())
+        audit.append(tag="recovery:case:collect", actor=actor, subject=str(case.pk), body={"q": bytes(case.q)})
+    return case
+
+
+def follow_rotation(*, case_id: UUID, actor: Actor) -> None:
+    """Move a collected case on once its subject's chain shows that what was exposed is renewed.
+
+    That is a re-genesis, or a new identity key and a new archive generation, accepted after the collection.
+    """
+    case = Case.objects.get(pk=case_id)
+    if case.state != CaseState.COLLECTED or case.collected_at is None or not _is_renewed(case, case.collected_at):
+        return
+    with transaction.atomic():
+        case = access.locked(case_id)
+        if case.state == CaseState.COLLECTED:
+            advance(case, CASE, CaseState.ROTATED)
+            audit.append(tag="recovery:case:rotate", actor=actor, subject=str(case.pk))
+
+
+def _is_renewed(case: Case, since: datetime) -> bool:
+    rows = keys.chain_entries(case.subject_id)
+    fresh = {row.kind for row in rows if row.appended_at > since}
+    return ReGenesis.TYPE in fresh or {RotateKey.TYPE, ArchiveGeneration.TYPE} <= fresh
+
+
+def close_case(*, case_id: UUID, actor: Actor, after: timedelta) -> None:
+    """Close a case that was renewed long enough ago."""
+    with transaction.atomic():
+        case = access.locked(case_id)
+        collected_at = case.collected_at
+        if case.state in (CaseState.ROTATED, CaseState.SEALED) and collected_at is not None:
+            if timezone.now() < collected_at + after:
+                return
+            advance(case, CASE, CaseState.CLOSED, ended_at=timezone.now())
+            audit.append(tag="recovery:case:close", actor=actor, subject=str(case.pk))

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which approvals of a case count now, and where that moves it: to its quorum, into its delay, back to its officers.
+
+Implements ESCROW "Case" and FAULTS R3. Called whenever something changed that may move a case, on its locked row.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from django.db import transaction
+from django.utils import timezone
+
+from audit import services as audit
+from escrow import access as escrow
+from kernel.actors import Actor, system_actor
+from kernel.queue import enqueue
+from kernel.transitions import advance
+from recovery import access
+from recovery.cases.endings import reopen
+from recovery.models import Case
+from recovery.states import CASE, UNDECIDED, CaseState, NoticeState
+
+if TYPE_CHECKING:
+    from escrow.models import Policy
+
+RELEASE_JOB = "recovery.release"
+
+
+def counted(case: Case, policy: Policy, now: datetime) -> dict[UUID, set[UUID]]:
+    """Return, for each deposit of the case, the persons whose approvals count for it now."""
+    eligible = {officer.person_id for officer in access.eligible_for(case, policy, now)}
+    held: dict[UUID, set[UUID]] = {row.deposit_id: set() for row in access.deposits_of(case)}
+    for share in access.shares_of(case):
+        if share.approval.decision == "approve" and share.approval.person_id in eligible:
+            held.setdefault(share.deposit_id, set()).add(share.approval.person_id)
+    return held
+
+
+def recount(case: Case, *, now: datetime, actor: Actor) -> None:
+    """Move a case to where its approvals and notices have it. Inside the caller's transaction, on a locked row."""
+    m, terms, policy = access.terms_of(case, now)
+    fewest = min(len(persons) for persons in counted(case, policy, now).values())
+    if case.state in (CaseState.QUORATE, CaseState.WAITING) and fewest < m:
+        reopen(case, why="quorum-lost", actor=actor)
+    if case.state == CaseState.REQUESTED and fewest >= m:
+        advance(case, CASE, CaseState.QUORATE, quorate_at=now, why="")
+        audit.append(tag="recovery:case:quorum", actor=actor, subject=str(case.pk), body={"q": bytes(case.q)})
+    if case.state == CaseState.QUORATE:
+        _start_waiting(case, terms.delay_seconds, terms.undelivered_delay_seconds, now)
+
+
+def _start_waiting(case: Case, delay: int, long_delay: int, now: datetime) -> None:
+    """Start the delay once the subject was told, could not be told, or is to be told later (FAULTS R3)."""
+    notice = access.notice_of_opening(case)
+    is_due = case.notice_at <= now
+    if is_due and (notice is None or notice.state == NoticeState.PENDING):
+        return
+    if is_due and notice is not None and notice.state == NoticeState.FAILED:
+        delay = max(delay, long_delay)
+    quorate_at = case.quorate_at or now
+    release_at = max(case.not_before, quorate_at + timedelta(seconds=delay))
+    advance(case, CASE, CaseState.WAITING, release_at=release_at)
+    # Under the process's own name: nobody's act starts the delay, the rules do.
+    audit.append(
+        tag="recovery:case:wait",
+        actor=system_actor(case.tenant_id, "recovery"),
+        subject=str(case.pk),
+        body={"q": bytes(case.q), "release_at": int(release_at.timestamp())},
+    )
+    enqueue(RELEASE_JOB, queue="release", run_at=release_at, unique=str(case.pk), case=str(case.pk))
+
+
+def settle_case(*, case_id: UUID, actor: Actor) -> None:
+    """Count a case's rows again and move it to where they have it: an officer left, came back, or a notice settled."""
+    with transaction.atomic():
+        escrow.newest_policy_for_update()
+        case = access.locked(case_id)
+        if case.state in UNDECIDED:
+            recount(case, now=timezone.now(), actor=actor)
