@@ -27,7 +27,7 @@ test: ## Install what is missing and run every test, on SQLite and on PostgreSQL
 	@./deploy/install.sh test
 	@$(PY) -m compileall -q $(PACKAGES)
 	$(PY) -m pytest -q $(SIDE_BY_SIDE)
-	$(PY) -m tests.postgres $(PY) -m pytest -q $(SIDE_BY_SIDE)
+	$(PY) -m tests.cast.postgres $(PY) -m pytest -q $(SIDE_BY_SIDE)
 
 quick: ## The core's tests, and those of the folders that a branch has changed, in under two minutes
 	@$(PY) -m compileall -q $(PACKAGES)
@@ -61,7 +61,7 @@ seeds: ## Break the code on purpose, fault by fault, and see the named test catc
 
 bench: ## Measure, each figure beside its floor
 	@./deploy/install.sh test
-	$(PY) -m tests.postgres $(PY) -m bench
+	$(PY) -m tests.cast.postgres $(PY) -m bench
 
 soak: ## The longer storms: PART=<name>, at most an hour each and resumed where it ended; without PART the list
 	@./deploy/install.sh test

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m bench`: every figure beside its floor, in one run, as ratios. Run it under `python -m tests.postgres`.
+"""`python -m bench`: every figure beside its floor, in one run, as ratios. Run under `python -m tests.cast.postgres`.
 
 Each part runs in a process of its own, because a process has one database. Only ratios travel between machines.
 """

@@ -22,7 +22,7 @@ CLIENTS = (1, 8, 32)
 def main() -> None:
     """Measure and report."""
     world.start()
-    from tests.keys.support import Directory
+    from tests.cast.phones import Directory
 
     directory = Directory()
     bob, alice = directory.phone("bob"), directory.phone("alice")

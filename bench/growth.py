@@ -15,7 +15,7 @@ TIMES = 300
 def main() -> None:
     """Measure and report."""
     world.start()
-    from tests.keys.support import Directory
+    from tests.cast.phones import Directory
 
     directory = Directory()
     bob, alice = directory.phone("bob"), directory.phone("alice")

@@ -28,8 +28,8 @@ def _measure(directory: Path) -> list[dict[str, str]]:
     from hsm.runtime import open_tokens
     from kernel.scope import tenant_scope
     from recovery.release.process import open_process
-    from tests.fixtures.hsm import TENANT, make_home
-    from tests.recovery.support import RECIPIENT_RSA, World
+    from tests.cast.hsm import TENANT, make_home
+    from tests.cast.world import RECIPIENT_RSA, World
 
     config = make_home(directory / "hsm")
     with open_tokens(config, ["root", "log", "escrow"]) as tokens:

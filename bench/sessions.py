@@ -38,8 +38,8 @@ from holdfast.core.crypto.suites import Suite
 from holdfast.core.messages.bundle import build_batch
 from holdfast.core.messages.session import Session, read_message
 from holdfast.core.signed.payloads import Header
-from tests.core.cast import ACME, NOW
-from tests.core.session_cast import Device, pair
+from tests.cast.devices import Device, pair
+from tests.cast.statements import ACME, NOW
 
 PLAINTEXT = secrets.token_bytes(1024)
 PADDED = pad(PLAINTEXT)
@@ -182,7 +182,7 @@ def respond_primitives() -> None:
     decrypt_primitives()
 
 
-class World:
+class Handshake:
     """Alice and bob, and what each step of a handshake needs, made beforehand."""
 
     def __init__(self) -> None:
@@ -254,7 +254,7 @@ def messages_in_order(hers: Session, his: Session) -> tuple[Callable[[], None], 
 
 def steps() -> list[dict[str, str]]:
     """The pure steps, each against its primitives."""
-    world, hers = World(), pair()[0]
+    world, hers = Handshake(), pair()[0]
     rows = [_row("session: encrypt 1 KiB (at most 1.15)", *best(lambda: hers.encrypt(PLAINTEXT), encrypt_primitives))]
     prepare, decrypt = messages_in_order(*pair())
     rows.append(_row("session: decrypt 1 KiB in order (1.3)", *best(decrypt, decrypt_primitives, before=prepare)))
@@ -357,14 +357,14 @@ def _wall(*steps: Step) -> list[float]:
 
 def beside() -> list[dict[str, str]]:
     """Ours against two other libraries; ratios below 1 are ours ahead."""
-    world = World()
+    world = Handshake()
     return [one for name, make in OTHERS for one in _against(name, make, world)]
 
 
 OTHERS = (("doubleratchet + x3dh", DoubleRatchetPair), ("vodozemac", VodozemacPair))
 
 
-def _against(name: str, make: Callable[[], Other], world: World) -> list[dict[str, str]]:
+def _against(name: str, make: Callable[[], Other], world: Handshake) -> list[dict[str, str]]:
     # A pair for each figure: what encrypting piles up would be more than anybody skips.
     (sender, _), (hers, his), other, talker = pair(), pair(), make(), make()
     ours, theirs = messages_in_order(*pair()), _their_messages(make())
@@ -405,7 +405,7 @@ def _their_messages(other: Other) -> tuple[Step, Step]:
 
 def memory() -> list[dict[str, str]]:
     """Resident memory of 10,000 sessions, as begun and as read from the store, each in a process of its own."""
-    world, (hers, _) = World(), pair()
+    world, (hers, _) = Handshake(), pair()
     secret = hers.to_secret()
     makers: tuple[tuple[str, Callable[[], Session]], ...] = (
         ("begun", world.initiate),

@@ -17,7 +17,7 @@ def main() -> None:
     """Measure and report."""
     world.start()
     from holdfast.core.crypto.suites import Suite
-    from tests.keys.support import Directory
+    from tests.cast.phones import Directory
 
     alice = Directory().phone("alice", suite=Suite.HYBRID)
     alice.publish(batches=[100])

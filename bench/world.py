@@ -69,8 +69,8 @@ def cpu_seconds(pid: int) -> float:
 @contextmanager
 def server() -> Iterator[tuple[str, int, int]]:
     """Start the web process as in production (one worker, eight threads); gives host, port and the worker's pid."""
-    from tests.fixtures.server import descendants_of
-    from tests.postgres import free_port
+    from tests.cast.postgres import free_port
+    from tests.cast.server import descendants_of
 
     port = free_port()
     # Claims touch no HSM, so the server is given none.

@@ -3,15 +3,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 import pytest
 
 from kernel.scope import close_scope
 from tests import order, prepared, soak
-
-ON_POSTGRES = bool(os.environ.get("HOLDFAST_TEST_POSTGRES"))
+from tests.cast.postgres import ON_POSTGRES
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -111,7 +111,7 @@ def _run(part: str) -> int:
     limits = (f"--session-timeout={SECONDS}", f"--timeout={SECONDS}")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "tests.soak", *limits]
     if part.endswith(POSTGRES):
-        command = [sys.executable, "-m", "tests.postgres", *command]
+        command = [sys.executable, "-m", "tests.cast.postgres", *command]
     sys.stdout.write(f"{part}: {PARTS[part]}. Figures: {FIGURES.relative_to(PROJECT)}/{part}.jsonl\n")
     sys.stdout.flush()
     environment = {**os.environ, "HOLDFAST_TEST_SOAK": part}

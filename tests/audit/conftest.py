@@ -11,7 +11,7 @@ from hsm import registry
 from hsm.backend import LogToken
 from hsm.config import HsmConfig
 from hsm.runtime import open_tokens
-from tests.fixtures.hsm import hsm_config, hsm_template  # noqa: F401
+from tests.cast.hsm import hsm_config, hsm_template  # noqa: F401
 
 
 @pytest.fixture

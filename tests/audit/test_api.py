@@ -21,7 +21,7 @@ from holdfast.core.log import merkle
 from kernel.actors import system_actor
 from kernel.scope import tenant_scope
 from tests.audit.support import as_database_administrator, leaf_hashes
-from tests.tenants.support import Signer, World, build_world, make_device
+from tests.cast.tenants import Cast, Signer, build_world, make_device
 
 pytestmark = [
     pytest.mark.urls("tests.audit.urls"),
@@ -32,12 +32,12 @@ API = "/api/v1"
 
 
 @pytest.fixture
-def world() -> World:
+def world() -> Cast:
     return build_world()
 
 
 @pytest.fixture
-def otto(world: World) -> Signer:
+def otto(world: Cast) -> Signer:
     device = make_device(world.otto)
     sequencer.sequence(world.acme.pk, "audit")
     return device
@@ -47,7 +47,7 @@ def get(signer: Signer, path: str) -> Any:
     return signer.send(Client(), "GET", f"{API}/{path}")
 
 
-def acts(world: World, count: int, *, subject: str = "") -> None:
+def acts(world: Cast, count: int, *, subject: str = "") -> None:
     with tenant_scope(world.acme.pk), transaction.atomic():
         for number in range(count):
             services.append(
@@ -63,7 +63,7 @@ def reads(tenant_id: UUID) -> int:
     return int(Entry.unscoped.filter(tenant_id=tenant_id, tag="audit:entries:read").count())
 
 
-def test_entries_are_paged_without_a_gap_while_the_log_grows(world: World, otto: Signer) -> None:
+def test_entries_are_paged_without_a_gap_while_the_log_grows(world: Cast, otto: Signer) -> None:
     subject = str(uuid4())
     acts(world, 23, subject=subject)
     found: list[dict[str, Any]] = []
@@ -83,7 +83,7 @@ def test_entries_are_paged_without_a_gap_while_the_log_grows(world: World, otto:
     assert set(found[0]) == {"index", "id", "time", "tag", "actor", "person", "subject", "body"}
 
 
-def test_entries_are_filtered_by_what_is_listed_and_nothing_else(world: World, otto: Signer) -> None:
+def test_entries_are_filtered_by_what_is_listed_and_nothing_else(world: Cast, otto: Signer) -> None:
     with tenant_scope(world.acme.pk):
         activations = Entry.objects.filter(tag="tenants:person:activate").count()
     answer = get(otto, "audit/entries?tag=tenants:person:activate&limit=200")
@@ -101,7 +101,7 @@ def test_entries_are_filtered_by_what_is_listed_and_nothing_else(world: World, o
         assert answer.json()["errors"][0]["field"] == bad.partition("=")[0]
 
 
-def test_read_is_recorded_once_for_each_page_with_the_names_of_its_filters(world: World, otto: Signer) -> None:
+def test_read_is_recorded_once_for_each_page_with_the_names_of_its_filters(world: Cast, otto: Signer) -> None:
     before = reads(world.acme.pk)
     get(otto, "audit/entries?subject=a-secret-looking-subject&limit=3")
     assert reads(world.acme.pk) == before + 1
@@ -110,7 +110,7 @@ def test_read_is_recorded_once_for_each_page_with_the_names_of_its_filters(world
     assert entry.body == {"filter": "subject", "count": 0}
 
 
-def test_read_gives_nothing_when_it_cannot_be_recorded(world: World, otto: Signer) -> None:
+def test_read_gives_nothing_when_it_cannot_be_recorded(world: Cast, otto: Signer) -> None:
     with connection.cursor() as cursor:
         cursor.execute("CREATE TRIGGER full BEFORE INSERT ON audit_entry BEGIN SELECT RAISE(ABORT, 'disk full'); END")
     try:
@@ -124,7 +124,7 @@ def test_read_gives_nothing_when_it_cannot_be_recorded(world: World, otto: Signe
             cursor.execute("DROP TRIGGER full")
 
 
-def test_log_is_not_for_members_and_not_for_strangers(world: World, otto: Signer) -> None:
+def test_log_is_not_for_members_and_not_for_strangers(world: Cast, otto: Signer) -> None:
     alice = make_device(world.alice)
     for path in ("audit/entries", "audit/checkpoint", "audit/proof?index=0&size=1", "audit/export", "tiles/audit/0/0"):
         assert get(alice, path).status_code == 403, path
@@ -132,7 +132,7 @@ def test_log_is_not_for_members_and_not_for_strangers(world: World, otto: Signer
         assert get(otto, path).status_code == 200, path
 
 
-def test_log_of_acme_is_not_found_for_mallory(world: World, otto: Signer) -> None:
+def test_log_of_acme_is_not_found_for_mallory(world: Cast, otto: Signer) -> None:
     mallory = make_device(world.mallory)
     assert get(mallory, "tiles/audit/0/0").status_code == 503  # her own log, which has no head yet
     sequencer.sequence(world.other.pk, "audit")
@@ -148,7 +148,7 @@ def test_log_of_acme_is_not_found_for_mallory(world: World, otto: Signer) -> Non
     assert str(world.acme.pk).encode() not in exported
 
 
-def test_checkpoint_and_proofs_convince_a_client_with_the_logs_key(world: World, otto: Signer) -> None:
+def test_checkpoint_and_proofs_convince_a_client_with_the_logs_key(world: Cast, otto: Signer) -> None:
     old = get(otto, "audit/checkpoint").json()
     acts(world, 300)
     new = get(otto, "audit/checkpoint").json()
@@ -174,7 +174,7 @@ def test_checkpoint_and_proofs_convince_a_client_with_the_logs_key(world: World,
         assert get(otto, f"audit/proof?{bad}").status_code == 400, bad
 
 
-def test_tiles_are_served_as_far_as_the_signed_head(world: World, otto: Signer) -> None:
+def test_tiles_are_served_as_far_as_the_signed_head(world: Cast, otto: Signer) -> None:
     acts(world, 300)
     size = get(otto, "audit/checkpoint").json()["size"]
     hashes = leaf_hashes(world.acme.pk)[:size]
@@ -190,7 +190,7 @@ def test_tiles_are_served_as_far_as_the_signed_head(world: World, otto: Signer) 
         assert get(otto, missing).status_code == 404, missing
 
 
-def test_export_is_recorded_streamed_and_verified_offline(world: World, otto: Signer, tmp_path: Path) -> None:
+def test_export_is_recorded_streamed_and_verified_offline(world: Cast, otto: Signer, tmp_path: Path) -> None:
     acts(world, 600)
     answer = get(otto, "audit/export")
     assert answer.streaming
@@ -206,7 +206,7 @@ def test_export_is_recorded_streamed_and_verified_offline(world: World, otto: Si
 
 
 def test_export_shows_a_row_that_an_administrator_edited_and_names_it(
-    world: World, otto: Signer, tmp_path: Path
+    world: Cast, otto: Signer, tmp_path: Path
 ) -> None:
     acts(world, 300)
     rows = Entry.unscoped.filter(tenant_id=world.acme.pk, log="audit")

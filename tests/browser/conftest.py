@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser
 
 from tests.browser.chromium import chromium
-from tests.fixtures.recovery import found, hsm, hsm_home, world  # noqa: F401
+from tests.cast.founded import found, hsm, hsm_home, world  # noqa: F401
 
 
 @pytest.fixture(scope="session")

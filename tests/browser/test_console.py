@@ -15,10 +15,10 @@ from holdfast.core.signed.cose import Purpose
 from holdfast.core.signed.statements import DeviceStatement
 from tenants.models import Person
 from tests.browser.chromium import NARROW, WIDE, Watched, overflow, sign_in, totp
-from tests.console.support import signed_in
-from tests.keys import support as keys
-from tests.recovery.support import OpenCase, World
-from tests.tenants.support import PASSWORD, give_password, give_totp
+from tests.cast import phones as keys
+from tests.cast.browsers import signed_in
+from tests.cast.tenants import PASSWORD, give_password, give_totp
+from tests.cast.world import OpenCase, World
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 

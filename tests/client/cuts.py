@@ -17,8 +17,8 @@ from holdfast.client.profile.account import Account
 from holdfast.client.profile.store import MemoryStore
 from holdfast.client.server.transport import Clock
 from holdfast.core.base.secret import SecretBytes
-from tests.client.conftest import World
-from tests.client.lying_server import URL
+from tests.cast.lying_server import URL
+from tests.cast.members import Members
 
 
 class Cut(BaseException):
@@ -29,7 +29,7 @@ class Cut(BaseException):
 class Scene:
     """A world as it is before an act: who acts, and the others, whom the check asks."""
 
-    world: World
+    world: Members
     account: Account
     others: tuple[Account, ...]
 
@@ -71,7 +71,7 @@ class CutStore(MemoryStore):
             super().delete(kind, key)
 
 
-def reopened(world: World, account: Account, moments: Moments) -> Account:
+def reopened(world: Members, account: Account, moments: Moments) -> Account:
     """Return the account as a new process finds it: all that it knows is in the store."""
     store = account.store
     if not isinstance(store, CutStore):

@@ -22,11 +22,11 @@ from holdfast.core.base.encoding import b64u
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.identity.policy import DepositRule
 from holdfast.core.signed.enrolment import EnrolmentCode
-from tests.client.conftest import ALICE, BOB, CHEAP, PASSWORD, World, two_of
-from tests.client.lying_server import NOW, TENANT, LyingServer, Tenant, text
+from tests.cast.lying_server import NOW, TENANT, LyingServer, Tenant, text
+from tests.cast.members import ALICE, BOB, CHEAP, PASSWORD, Members, two_of
 
 
-def test_first_device_begins_the_account_and_is_in_it(world: World) -> None:
+def test_first_device_begins_the_account_and_is_in_it(world: Members) -> None:
     account = world.profile(ALICE)
     done = device.enrol(account, world.server.code(ALICE), name="laptop")
     assert done.is_active
@@ -34,7 +34,7 @@ def test_first_device_begins_the_account_and_is_in_it(world: World) -> None:
     assert account.chain.devices.keys() == {account.device.id}
 
 
-def test_second_device_waits_for_the_first_and_then_holds_the_account(world: World) -> None:
+def test_second_device_waits_for_the_first_and_then_holds_the_account(world: Members) -> None:
     first = world.enrolled(ALICE)
     archive.new_generation(first)
     doors.set_password(first, PASSWORD, cost=CHEAP)
@@ -50,14 +50,14 @@ def test_second_device_waits_for_the_first_and_then_holds_the_account(world: Wor
     assert prekeys.publish(second).count == 100
 
 
-def test_wrong_vault_password_is_said_to_be_wrong(world: World) -> None:
+def test_wrong_vault_password_is_said_to_be_wrong(world: Members) -> None:
     account = world.enrolled(ALICE)
     doors.set_password(account, PASSWORD, cost=CHEAP)
     with pytest.raises(doors.WrongPassword):
         doors.open_with_password(account, password=SecretBytes(b"another password of mine"))
 
 
-def test_enrolment_resumes_after_a_lost_answer_with_the_same_keys(world: World) -> None:
+def test_enrolment_resumes_after_a_lost_answer_with_the_same_keys(world: Members) -> None:
     account = world.profile(ALICE)
     code = world.server.code(ALICE)
     honest = world.server._answer
@@ -79,7 +79,7 @@ def test_enrolment_resumes_after_a_lost_answer_with_the_same_keys(world: World) 
     assert list(world.server.devices.values()) == [account.device.statement]
 
 
-def test_enrolment_refused_by_the_server_stays_refused(world: World) -> None:
+def test_enrolment_refused_by_the_server_stays_refused(world: Members) -> None:
     account = world.profile(ALICE)
     refusal = httpx2.Response(401, json={"code": "enrolment-refused", "title": "Used", "detail": "Used."})
     account.connect(transport=httpx2.MockTransport(lambda _request: refusal), clock=Clock(lambda: NOW))
@@ -87,13 +87,13 @@ def test_enrolment_refused_by_the_server_stays_refused(world: World) -> None:
         device.enrol(account, world.server.code(ALICE), name="laptop")
 
 
-def test_code_of_another_person_is_refused(world: World) -> None:
+def test_code_of_another_person_is_refused(world: Members) -> None:
     account = world.profile(ALICE)
     with pytest.raises(ProfileError, match="another person"):
         device.enrol(account, world.server.code(BOB), name="laptop")
 
 
-def test_issued_code_carries_the_issuers_own_pin_and_sends_its_hash_only(world: World) -> None:
+def test_issued_code_carries_the_issuers_own_pin_and_sends_its_hash_only(world: Members) -> None:
     carol = world.server.tenant.officers[0]
     account = world.enrolled(carol.person, carol)
     code = EnrolmentCode.parse(device.issue_code(account, UUID(bytes=ALICE)))
@@ -103,7 +103,7 @@ def test_issued_code_carries_the_issuers_own_pin_and_sends_its_hash_only(world: 
     assert device.enrol(fresh, code, name="laptop").is_active
 
 
-def test_bundle_of_each_device_is_claimed_and_verified(world: World) -> None:
+def test_bundle_of_each_device_is_claimed_and_verified(world: Members) -> None:
     bob = world.enrolled(BOB)
     alice = world.published(ALICE)
     first, second = bundles.claim(bob, ALICE), bundles.claim(bob, ALICE)
@@ -111,7 +111,7 @@ def test_bundle_of_each_device_is_claimed_and_verified(world: World) -> None:
     assert [one.one_time_key_id for one in (*first.devices, *second.devices)] == [2, 3]
 
 
-def test_signed_pre_key_is_renewed_after_a_week_and_the_old_one_is_kept(world: World) -> None:
+def test_signed_pre_key_is_renewed_after_a_week_and_the_old_one_is_kept(world: Members) -> None:
     alice = world.published(ALICE)
     assert not prekeys.publish(alice).is_renewed
     alice.connect(transport=world.server.transport(), clock=Clock(lambda: NOW + 8 * 86_400))
@@ -122,7 +122,7 @@ def test_signed_pre_key_is_renewed_after_a_week_and_the_old_one_is_kept(world: W
     assert len(alice.store.keys("signed-pre-key")) == 1
 
 
-def test_one_time_keys_are_refilled_below_25_under_fresh_ids(world: World) -> None:
+def test_one_time_keys_are_refilled_below_25_under_fresh_ids(world: Members) -> None:
     alice = world.published(ALICE)
     world.server.batches[alice.device_text] = world.server.batches[alice.device_text][:24]
     assert prekeys.publish(alice).stored == 100
@@ -130,7 +130,7 @@ def test_one_time_keys_are_refilled_below_25_under_fresh_ids(world: World) -> No
     assert len(set(ids)) == len(ids) == 200
 
 
-def test_stale_head_is_read_again_and_the_entry_made_on_top(world: World) -> None:
+def test_stale_head_is_read_again_and_the_entry_made_on_top(world: Members) -> None:
     first = world.enrolled(ALICE)
     doors.set_password(first, PASSWORD, cost=CHEAP)
     second = world.profile(ALICE)
@@ -148,7 +148,7 @@ def test_stale_head_is_read_again_and_the_entry_made_on_top(world: World) -> Non
 
 
 @pytest.mark.parametrize("size", [0, 1, 65_535, 65_536, 65_537, 3 * 65_536])
-def test_file_of_any_size_comes_back_byte_for_byte(world: World, tmp_path: Path, size: int) -> None:
+def test_file_of_any_size_comes_back_byte_for_byte(world: Members, tmp_path: Path, size: int) -> None:
     account = world.enrolled(ALICE)
     content = bytes(range(256)) * (size // 256 + 1)
     (tmp_path / "in").write_bytes(content[:size])
@@ -157,7 +157,7 @@ def test_file_of_any_size_comes_back_byte_for_byte(world: World, tmp_path: Path,
     assert (tmp_path / "out").read_bytes() == content[:size]
 
 
-def test_progress_is_told_as_the_file_goes_through(world: World, tmp_path: Path) -> None:
+def test_progress_is_told_as_the_file_goes_through(world: Members, tmp_path: Path) -> None:
     account = world.enrolled(ALICE)
     (tmp_path / "in").write_bytes(bytes(200_000))
     told: list[int] = []
@@ -165,7 +165,7 @@ def test_progress_is_told_as_the_file_goes_through(world: World, tmp_path: Path)
     assert told == [65_536, 131_072, 196_608, 200_000]
 
 
-def test_changed_file_leaves_nothing_behind(world: World, tmp_path: Path) -> None:
+def test_changed_file_leaves_nothing_behind(world: Members, tmp_path: Path) -> None:
     account = world.enrolled(ALICE)
     (tmp_path / "in").write_bytes(bytes(200_000))
     archive.encrypt_file(account, tmp_path / "in", tmp_path / "sealed")
@@ -177,7 +177,7 @@ def test_changed_file_leaves_nothing_behind(world: World, tmp_path: Path) -> Non
     assert {one.name for one in tmp_path.iterdir()} == {"in", "sealed", "flipped", "cut"}
 
 
-def test_no_file_is_overwritten(world: World, tmp_path: Path) -> None:
+def test_no_file_is_overwritten(world: Members, tmp_path: Path) -> None:
     account = world.enrolled(ALICE)
     (tmp_path / "in").write_bytes(b"x")
     (tmp_path / "sealed").write_bytes(b"precious")
@@ -186,7 +186,7 @@ def test_no_file_is_overwritten(world: World, tmp_path: Path) -> None:
     assert (tmp_path / "sealed").read_bytes() == b"precious"
 
 
-def test_file_of_another_account_is_refused_by_name_of_the_generation(world: World, tmp_path: Path) -> None:
+def test_file_of_another_account_is_refused_by_name_of_the_generation(world: Members, tmp_path: Path) -> None:
     alice, bob = world.enrolled(ALICE), world.enrolled(BOB)
     archive.new_generation(bob)
     (tmp_path / "in").write_bytes(b"x")
@@ -195,7 +195,7 @@ def test_file_of_another_account_is_refused_by_name_of_the_generation(world: Wor
         archive.decrypt_file(bob, tmp_path / "sealed", tmp_path / "out")
 
 
-def test_new_month_means_a_new_archive_key(world: World) -> None:
+def test_new_month_means_a_new_archive_key(world: Members) -> None:
     account = world.enrolled(ALICE)
     first = archive.current_generation(account)
     assert archive.current_generation(account) is first
@@ -204,7 +204,7 @@ def test_new_month_means_a_new_archive_key(world: World) -> None:
 
 
 def test_key_is_not_used_before_its_deposit_where_the_policy_says_so(tmp_path: Path) -> None:
-    account = World(LyingServer(Tenant(rule=DepositRule.ALL))).enrolled(ALICE)
+    account = Members(LyingServer(Tenant(rule=DepositRule.ALL))).enrolled(ALICE)
     (tmp_path / "in").write_bytes(b"x")
     with pytest.raises(ConsentNeeded):
         archive.encrypt_file(account, tmp_path / "in", tmp_path / "sealed")
@@ -216,7 +216,7 @@ def test_key_is_not_used_before_its_deposit_where_the_policy_says_so(tmp_path: P
 # Recovery
 
 
-def test_archive_key_comes_back_through_two_officers(world: World, tmp_path: Path) -> None:
+def test_archive_key_comes_back_through_two_officers(world: Members, tmp_path: Path) -> None:
     world.depositor(tmp_path)
     tablet, opened = world.case()
     world.approve(1, opened)
@@ -229,7 +229,7 @@ def test_archive_key_comes_back_through_two_officers(world: World, tmp_path: Pat
     assert (tmp_path / "back").read_bytes() == (tmp_path / "letter").read_bytes()
 
 
-def test_released_key_is_marked_exposed_and_protects_nothing_new(world: World, tmp_path: Path) -> None:
+def test_released_key_is_marked_exposed_and_protects_nothing_new(world: Members, tmp_path: Path) -> None:
     world.depositor(tmp_path)
     tablet, opened = world.case()
     world.approve(1, opened)
@@ -247,7 +247,7 @@ def test_released_key_is_marked_exposed_and_protects_nothing_new(world: World, t
     assert [one.number for one in escrow.deposit_missing(tablet)] == [2]
 
 
-def test_finish_waits_for_the_officers_and_says_how_many(world: World, tmp_path: Path) -> None:
+def test_finish_waits_for_the_officers_and_says_how_many(world: Members, tmp_path: Path) -> None:
     world.depositor(tmp_path)
     tablet, opened = world.case()
     world.approve(1, opened)
@@ -260,14 +260,14 @@ def test_finish_waits_for_the_officers_and_says_how_many(world: World, tmp_path:
     assert tablet.state.case is not None
 
 
-def test_case_is_not_opened_twice_by_one_device(world: World, tmp_path: Path) -> None:
+def test_case_is_not_opened_twice_by_one_device(world: Members, tmp_path: Path) -> None:
     world.depositor(tmp_path)
     tablet, _opened = world.case()
     with pytest.raises(ProfileError, match="already"):
         by_case.open_case(tablet, reason="again", purpose="recovery", subject=ALICE)
 
 
-def test_refused_case_leaves_no_keys_behind(world: World, tmp_path: Path) -> None:
+def test_refused_case_leaves_no_keys_behind(world: Members, tmp_path: Path) -> None:
     world.depositor(tmp_path)
     tablet = world.enrolled(ALICE)
     with pytest.raises(ProfileError, match="purpose"):
@@ -285,7 +285,7 @@ def test_refused_case_leaves_no_keys_behind(world: World, tmp_path: Path) -> Non
     assert tablet.state.case is None
 
 
-def test_case_keys_are_kept_before_the_case_is_sent(world: World, tmp_path: Path) -> None:
+def test_case_keys_are_kept_before_the_case_is_sent(world: Members, tmp_path: Path) -> None:
     world.depositor(tmp_path)
     tablet = world.enrolled(ALICE)
 

@@ -19,8 +19,8 @@ from holdfast.client.facets import secret
 from holdfast.client.profile import account as accounts
 from holdfast.client.profile.account import Account
 from holdfast.core.base.secret import SecretBytes
-from tests.client.conftest import ALICE, BOB, CHEAP, World
-from tests.client.lying_server import TENANT, URL
+from tests.cast.lying_server import TENANT, URL
+from tests.cast.members import ALICE, BOB, CHEAP, Members
 
 PASSPHRASE = "the passphrase of a profile"
 
@@ -29,7 +29,7 @@ def opened(account: Account) -> Client:
     return Client(account, contextlib.ExitStack())
 
 
-def test_message_is_handed_out_until_it_is_done(world: World) -> None:
+def test_message_is_handed_out_until_it_is_done(world: Members) -> None:
     alice, bob = opened(world.published(ALICE)), opened(world.published(BOB))
     sent = alice.send(bob.user, "grüß dich".encode())
     assert sent.is_sent
@@ -42,7 +42,7 @@ def test_message_is_handed_out_until_it_is_done(world: World) -> None:
     assert bob.receive() == []
 
 
-def test_pending_device_is_told_what_it_lacks_before_it_sends(world: World) -> None:
+def test_pending_device_is_told_what_it_lacks_before_it_sends(world: Members) -> None:
     world.published(ALICE)
     bob = opened(world.published(BOB))
     phone = opened(world.enrolled(ALICE))
@@ -53,7 +53,7 @@ def test_pending_device_is_told_what_it_lacks_before_it_sends(world: World) -> N
     assert bob.receive() == []
 
 
-def test_calls_from_many_threads_lose_and_repeat_nothing(world: World) -> None:
+def test_calls_from_many_threads_lose_and_repeat_nothing(world: Members) -> None:
     alice, bob = opened(world.published(ALICE)), opened(world.published(BOB))
     alice.send(bob.user, b"first")
     with ThreadPoolExecutor(8) as threads:
@@ -70,7 +70,7 @@ def test_calls_from_many_threads_lose_and_repeat_nothing(world: World) -> None:
     assert bob.receive() == []
 
 
-def test_message_says_done_from_another_thread_while_the_client_works(world: World) -> None:
+def test_message_says_done_from_another_thread_while_the_client_works(world: Members) -> None:
     alice, bob = opened(world.published(ALICE)), opened(world.published(BOB))
     for number in range(6):
         alice.send(bob.user, b"%d" % number)
@@ -80,7 +80,7 @@ def test_message_says_done_from_another_thread_while_the_client_works(world: Wor
     assert bob.receive() == []
 
 
-def test_closed_client_refuses_and_closes_again_without_a_word(world: World) -> None:
+def test_closed_client_refuses_and_closes_again_without_a_word(world: Members) -> None:
     alice = opened(world.published(ALICE))
     with alice:
         assert alice.is_active
@@ -121,7 +121,7 @@ def test_enrol_refuses_a_server_without_encryption_and_makes_no_profile(tmp_path
     assert not (tmp_path / "p").exists()
 
 
-def test_maintenance_and_rotation_go_through_the_client(world: World) -> None:
+def test_maintenance_and_rotation_go_through_the_client(world: Members) -> None:
     alice, bob = opened(world.published(ALICE)), opened(world.published(BOB))
     alice.send(bob.user, b"before")
     before = alice.identity_words

@@ -21,7 +21,7 @@ from holdfast.client.server import answers
 from holdfast.client.vault import pairing, trusted, vault
 from holdfast.core.base.encoding import Encodable, b64u, label, unb64u
 from holdfast.core.identity.entries import Entry, Reason
-from tests.client.conftest import ALICE, BOB, MALLORY, World
+from tests.cast.members import ALICE, BOB, MALLORY, Members
 from tests.client.rotation.test_rotation import reopened, with_vault
 
 DAY = 86_400
@@ -34,7 +34,7 @@ def texts(account: Account) -> list[bytes]:
     return [one.body for one in found]
 
 
-def two_who_write(world: World) -> tuple[Account, Account]:
+def two_who_write(world: Members) -> tuple[Account, Account]:
     alice, bob = with_vault(world), world.published(BOB)
     messages.send(alice, BOB, b"hello")
     assert texts(bob) == [b"hello"]
@@ -46,7 +46,7 @@ def two_who_write(world: World) -> tuple[Account, Account]:
 # A device that was off
 
 
-def test_device_that_was_off_for_a_month_keeps_nobody_from_writing_to_its_owner(world: World) -> None:
+def test_device_that_was_off_for_a_month_keeps_nobody_from_writing_to_its_owner(world: Members) -> None:
     alice, bob = world.published(ALICE), world.published(BOB)
     world.another(bob, "drawer")
     world.now += 31 * DAY
@@ -56,7 +56,7 @@ def test_device_that_was_off_for_a_month_keeps_nobody_from_writing_to_its_owner(
     assert texts(bob) == [b"hello"]
 
 
-def test_device_that_was_off_for_a_month_keeps_its_owner_from_writing_to_nobody(world: World) -> None:
+def test_device_that_was_off_for_a_month_keeps_its_owner_from_writing_to_nobody(world: Members) -> None:
     alice, bob = world.published(ALICE), world.published(BOB)
     drawer = world.another(alice, "drawer")
     world.now += 31 * DAY
@@ -69,7 +69,7 @@ def test_device_that_was_off_for_a_month_keeps_its_owner_from_writing_to_nobody(
     assert [one.body for one in messages.receive(drawer)] == [b"and again"]
 
 
-def test_session_with_a_device_that_is_off_goes_on(world: World) -> None:
+def test_session_with_a_device_that_is_off_goes_on(world: Members) -> None:
     alice, bob = world.published(ALICE), world.published(BOB)
     phone = world.another(bob)
     messages.send(alice, BOB, b"to both")
@@ -86,7 +86,7 @@ def test_session_with_a_device_that_is_off_goes_on(world: World) -> None:
 # An interruption
 
 
-def test_rotation_taken_up_a_day_later_is_signed_anew(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rotation_taken_up_a_day_later_is_signed_anew(world: Members, monkeypatch: pytest.MonkeyPatch) -> None:
     alice = with_vault(world)
 
     def down(*_: Any) -> None:
@@ -104,7 +104,7 @@ def test_rotation_taken_up_a_day_later_is_signed_anew(world: World, monkeypatch:
 
 
 def test_device_rotation_cut_off_before_it_was_taken_into_use_is_finished_by_maintenance(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: Members, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alice = with_vault(world)
 
@@ -123,7 +123,7 @@ def test_device_rotation_cut_off_before_it_was_taken_into_use_is_finished_by_mai
 
 
 def test_message_that_waited_over_a_change_of_device_keys_is_encrypted_anew(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: Members, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alice, bob = two_who_write(world)
     post = alice.api.post
@@ -143,7 +143,7 @@ def test_message_that_waited_over_a_change_of_device_keys_is_encrypted_anew(
     assert messages.reports(bob) == []
 
 
-def test_device_that_was_off_over_two_rotations_comes_back(world: World) -> None:
+def test_device_that_was_off_over_two_rotations_comes_back(world: Members) -> None:
     alice = with_vault(world)
     phone = world.another(alice)
     pairing.sync(alice)
@@ -155,7 +155,7 @@ def test_device_that_was_off_over_two_rotations_comes_back(world: World) -> None
     assert phone.identity_key.public == phone.chain.aik == alice.chain.aik
 
 
-def test_share_sealed_to_the_keys_before_a_device_rotation_is_kept(world: World) -> None:
+def test_share_sealed_to_the_keys_before_a_device_rotation_is_kept(world: Members) -> None:
     alice, bob = with_vault(world), world.published(BOB)
     world.published(MALLORY)
     vault.save(bob)
@@ -169,7 +169,7 @@ def test_share_sealed_to_the_keys_before_a_device_rotation_is_kept(world: World)
 # A stranger's chain
 
 
-def test_strangers_chain_as_long_as_the_vault_keeps_no_key_out_of_it(world: World) -> None:
+def test_strangers_chain_as_long_as_the_vault_keeps_no_key_out_of_it(world: Members) -> None:
     alice, bob = with_vault(world), world.published(BOB)
     messages.send(alice, BOB, b"hello")
     alice.state.contacts[BOB].verified = bob.chain.head
@@ -188,7 +188,7 @@ def test_strangers_chain_as_long_as_the_vault_keeps_no_key_out_of_it(world: Worl
 
 
 @pytest.mark.parametrize("at", ["1969-12-31T23:59:59Z", "0001-01-01T00:00:00Z"])
-def test_time_before_1970_is_refused_and_leaves_nothing_behind(world: World, at: str) -> None:
+def test_time_before_1970_is_refused_and_leaves_nothing_behind(world: Members, at: str) -> None:
     alice, bob = world.published(ALICE), world.published(BOB)
     messages.send(alice, BOB, b"hello")
     letters.send(alice, bob.device.id, letters.LetterKind.SHARE, b"no share")
@@ -209,7 +209,7 @@ def test_time_before_1970_is_refused_and_leaves_nothing_behind(world: World, at:
 
 
 @pytest.mark.parametrize(("count", "first"), [(9_000, 2**52), (10_001, 1_000_000)])
-def test_keys_that_cannot_be_are_not_noted(world: World, count: int, first: int) -> None:
+def test_keys_that_cannot_be_are_not_noted(world: Members, count: int, first: int) -> None:
     bob = world.published(BOB)
     ids = [first + number for number in range(count)]
 

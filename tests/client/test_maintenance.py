@@ -22,10 +22,10 @@ from holdfast.client.sessions import sessions
 from holdfast.client.vault import doors, pairing, vault
 from holdfast.core.identity.entries import Reason
 from holdfast.core.identity.policy import DepositRule
+from tests.cast.lying_server import LyingServer, Tenant
+from tests.cast.members import ALICE, BOB, CHEAP, PASSWORD, Members
 from tests.client import cuts
-from tests.client.conftest import ALICE, BOB, CHEAP, PASSWORD, World
 from tests.client.cuts import Moments, Scene
-from tests.client.lying_server import LyingServer, Tenant
 from tests.soak import rounds
 
 DAY = 86_400
@@ -46,7 +46,7 @@ def needs(report: list[Done], part: str) -> list[Done]:
 
 
 @pytest.fixture
-def alice(world: World) -> Account:
+def alice(world: Members) -> Account:
     account = world.published(ALICE)
     vault.save(account)
     doors.set_password(account, PASSWORD, cost=CHEAP)
@@ -54,7 +54,7 @@ def alice(world: World) -> Account:
     return account
 
 
-def test_call_after_a_call_does_nothing_and_says_so(world: World, alice: Account) -> None:
+def test_call_after_a_call_does_nothing_and_says_so(world: Members, alice: Account) -> None:
     world.now += 8 * DAY
     first = maintain(alice)
     assert [one.item for one in did(first)] == ["pre-keys"]
@@ -70,7 +70,7 @@ def test_every_part_is_named_in_the_report(alice: Account) -> None:
     assert {item.name for item in maintenance._ITEMS} <= {one.item for one in maintain(alice)}
 
 
-def test_part_that_fails_is_told_with_its_way_out_and_stops_no_other(world: World, alice: Account) -> None:
+def test_part_that_fails_is_told_with_its_way_out_and_stops_no_other(world: Members, alice: Account) -> None:
     world.server.lies["GET escrow/policy"] = lambda answer: {**answer, "root_key": "AAAA"}
     world.now += 8 * DAY
     report = maintain(alice)
@@ -81,13 +81,13 @@ def test_part_that_fails_is_told_with_its_way_out_and_stops_no_other(world: Worl
     assert [one.item for one in did(report)] == ["organisation", "pre-keys"]
 
 
-def test_refused_statement_of_the_core_is_told_too(world: World, alice: Account) -> None:
+def test_refused_statement_of_the_core_is_told_too(world: Members, alice: Account) -> None:
     world.server.lies[f"POST devices/{alice.device_text}/check"] = lambda answer: {**answer, "count": 7}
     (failed,) = of(maintain(alice), "pre-keys")
     assert (failed.outcome, "digest" in failed.said) == (Outcome.FAILED, True)
 
 
-def test_server_away_is_met_once_and_what_needs_none_is_still_done(world: World, alice: Account) -> None:
+def test_server_away_is_met_once_and_what_needs_none_is_still_done(world: Members, alice: Account) -> None:
     world.now += 8 * DAY
     prekeys.publish(alice)
     world.now += 31 * DAY
@@ -102,7 +102,7 @@ def test_server_away_is_met_once_and_what_needs_none_is_still_done(world: World,
 
 
 @pytest.mark.rounds("cuts")
-def test_maintenance_cut_off_at_any_moment_is_finished_by_the_next(worlds: Iterator[World]) -> None:
+def test_maintenance_cut_off_at_any_moment_is_finished_by_the_next(worlds: Iterator[Members]) -> None:
     def scenes() -> Iterator[Scene]:
         for world in worlds:
             alice, bob = world.published(ALICE), world.published(BOB)
@@ -132,7 +132,7 @@ def test_maintenance_cut_off_at_any_moment_is_finished_by_the_next(worlds: Itera
 # Messages
 
 
-def leave_waiting(world: World, account: Account, body: bytes) -> None:
+def leave_waiting(world: Members, account: Account, body: bytes) -> None:
     """Send a message to bob while the server is busy: it waits in the outbox."""
     world.server.instead[".* users/[0-9a-f-]+/messages"] = lambda _body: (503, {"title": "x", "code": "unavailable"})
     account.api._sleep = lambda _seconds: None
@@ -140,7 +140,7 @@ def leave_waiting(world: World, account: Account, body: bytes) -> None:
     world.server.instead.clear()
 
 
-def test_message_that_waited_is_sent(world: World, alice: Account) -> None:
+def test_message_that_waited_is_sent(world: Members, alice: Account) -> None:
     bob = world.published(BOB)
     messages.send(alice, BOB, b"first")
     leave_waiting(world, alice, b"second")
@@ -154,7 +154,7 @@ def test_message_that_waited_is_sent(world: World, alice: Account) -> None:
     assert of(maintain(alice), "outbox")[0].outcome is Outcome.NOTHING
 
 
-def test_sessions_end_when_nothing_can_arrive_in_them_any_more(world: World, alice: Account) -> None:
+def test_sessions_end_when_nothing_can_arrive_in_them_any_more(world: Members, alice: Account) -> None:
     bob = world.published(BOB)
     messages.send(alice, BOB, b"hello")
     for one in messages.receive(bob):
@@ -173,7 +173,7 @@ def test_sessions_end_when_nothing_can_arrive_in_them_any_more(world: World, ali
 # The account and its devices
 
 
-def test_pending_device_is_named_on_the_others_and_told_so_itself(world: World, alice: Account) -> None:
+def test_pending_device_is_named_on_the_others_and_told_so_itself(world: Members, alice: Account) -> None:
     phone = world.profile(ALICE)
     done = device.enrol(phone, world.server.code(ALICE), name="phone")
     (asked,) = needs(maintain(alice), "asks to become part")
@@ -185,7 +185,7 @@ def test_pending_device_is_named_on_the_others_and_told_so_itself(world: World, 
     assert needs(maintain(alice), "asks to become part") == []
 
 
-def test_entry_of_another_device_is_told_until_the_person_has_seen_it(world: World, alice: Account) -> None:
+def test_entry_of_another_device_is_told_until_the_person_has_seen_it(world: Members, alice: Account) -> None:
     phone = world.another(alice)
     pairing.sync(alice)
     maintain(phone)
@@ -197,7 +197,7 @@ def test_entry_of_another_device_is_told_until_the_person_has_seen_it(world: Wor
     assert needs(maintain(alice), "was not made on this device") == []
 
 
-def test_keys_that_another_device_changed_are_taken_over(world: World, alice: Account) -> None:
+def test_keys_that_another_device_changed_are_taken_over(world: Members, alice: Account) -> None:
     phone = world.another(alice)
     pairing.sync(alice)
     maintain(phone)
@@ -209,7 +209,7 @@ def test_keys_that_another_device_changed_are_taken_over(world: World, alice: Ac
     assert phone.state.vault.key == alice.state.vault.key
 
 
-def test_identity_key_is_replaced_after_a_month(world: World, alice: Account) -> None:
+def test_identity_key_is_replaced_after_a_month(world: Members, alice: Account) -> None:
     before = alice.chain.aik
     world.now += 29 * DAY
     maintain(alice)
@@ -221,7 +221,7 @@ def test_identity_key_is_replaced_after_a_month(world: World, alice: Account) ->
     assert of(maintain(alice), "rotation")[0].outcome is Outcome.NOTHING
 
 
-def test_rotation_that_was_interrupted_is_finished(world: World, alice: Account) -> None:
+def test_rotation_that_was_interrupted_is_finished(world: Members, alice: Account) -> None:
     before = alice.chain.aik
     path = f"POST users/{alice.user_text}/chain"
     world.server.lost.add(path)
@@ -237,7 +237,7 @@ def test_rotation_that_was_interrupted_is_finished(world: World, alice: Account)
 # Archive, escrow and backup
 
 
-def test_new_month_gets_its_archive_key_deposited_and_saved(world: World, tmp_path: Path) -> None:
+def test_new_month_gets_its_archive_key_deposited_and_saved(world: Members, tmp_path: Path) -> None:
     alice = world.depositor(tmp_path)
     prekeys.publish(alice)
     vault.save(alice)
@@ -251,7 +251,7 @@ def test_new_month_gets_its_archive_key_deposited_and_saved(world: World, tmp_pa
     assert did(maintain(alice)) == []
 
 
-def test_archive_key_that_another_device_made_is_taken_over(world: World, alice: Account) -> None:
+def test_archive_key_that_another_device_made_is_taken_over(world: Members, alice: Account) -> None:
     phone = world.another(alice)
     pairing.sync(alice)
     maintain(phone)
@@ -264,7 +264,7 @@ def test_archive_key_that_another_device_made_is_taken_over(world: World, alice:
     assert did(maintain(phone)) == []
 
 
-def test_archive_key_is_never_deposited_without_the_persons_yes(world: World, alice: Account) -> None:
+def test_archive_key_is_never_deposited_without_the_persons_yes(world: Members, alice: Account) -> None:
     archive.new_generation(alice)
     report = maintain(alice)
     assert of(report, "escrow") == [Done("escrow", Outcome.NOTHING, "Nothing was due.")]
@@ -272,7 +272,7 @@ def test_archive_key_is_never_deposited_without_the_persons_yes(world: World, al
 
 
 def test_policy_that_wants_deposits_first_asks_for_the_persons_yes() -> None:
-    world = World(LyingServer(Tenant(rule=DepositRule.ALL)))
+    world = Members(LyingServer(Tenant(rule=DepositRule.ALL)))
     alice = world.published(ALICE)
     archive.new_generation(alice)
     (asked,) = of(maintain(alice), "escrow")
@@ -283,7 +283,7 @@ def test_policy_that_wants_deposits_first_asks_for_the_persons_yes() -> None:
     assert of(maintain(alice), "escrow")[0].outcome is Outcome.DONE
 
 
-def test_keyring_is_saved_when_it_holds_something_new(world: World, alice: Account) -> None:
+def test_keyring_is_saved_when_it_holds_something_new(world: Members, alice: Account) -> None:
     world.published(BOB)
     assert of(maintain(alice), "backup")[0].outcome is Outcome.NOTHING
     bundles.claim(alice, BOB)
@@ -291,7 +291,7 @@ def test_keyring_is_saved_when_it_holds_something_new(world: World, alice: Accou
     assert of(maintain(alice), "backup")[0].outcome is Outcome.NOTHING
 
 
-def test_account_on_one_device_without_a_backup_is_warned_of(world: World, alice: Account) -> None:
+def test_account_on_one_device_without_a_backup_is_warned_of(world: Members, alice: Account) -> None:
     assert needs(maintain(alice), "no way back") == []
     assert needs(maintain(world.published(BOB)), "no way back")
 
@@ -305,7 +305,7 @@ def test_door_that_a_new_vault_key_closed_is_named(alice: Account) -> None:
 # What others did
 
 
-def test_case_about_the_person_is_told(world: World, tmp_path: Path) -> None:
+def test_case_about_the_person_is_told(world: Members, tmp_path: Path) -> None:
     alice = world.depositor(tmp_path)
     prekeys.publish(alice)
     assert needs(maintain(alice), "Officers are asked") == []
@@ -315,7 +315,7 @@ def test_case_about_the_person_is_told(world: World, tmp_path: Path) -> None:
     assert str(opened.case_id) in told.said
 
 
-def test_door_that_a_new_device_read_is_told_until_it_was_seen(world: World, alice: Account) -> None:
+def test_door_that_a_new_device_read_is_told_until_it_was_seen(world: Members, alice: Account) -> None:
     phone = world.enrolled(ALICE)
     doors.open_with_password(phone, password=PASSWORD)
     for _ in range(2):
@@ -334,7 +334,7 @@ def test_door_that_a_new_device_read_is_told_until_it_was_seen(world: World, ali
         {"event": "{said}", "device_id": "{event}"},
     ],
 )
-def test_words_that_a_server_puts_into_a_notice_are_not_shown(world: World, alice: Account, said: Any) -> None:
+def test_words_that_a_server_puts_into_a_notice_are_not_shown(world: Members, alice: Account, said: Any) -> None:
     world.server.notice(alice.user_text, said)
     (told,) = [one for one in maintain(alice) if one.item == "notices"]
     assert told.outcome is Outcome.NEEDS_YOU
@@ -342,7 +342,7 @@ def test_words_that_a_server_puts_into_a_notice_are_not_shown(world: World, alic
     assert not [part for part in ("All is well", "danger", "\x1b", "{") if part in told.said + told.way_out]
 
 
-def test_notice_that_nobody_read_goes_after_a_month(world: World, alice: Account) -> None:
+def test_notice_that_nobody_read_goes_after_a_month(world: Members, alice: Account) -> None:
     phone = world.enrolled(ALICE)
     doors.open_with_password(phone, password=PASSWORD)
     maintain(alice)
@@ -352,7 +352,7 @@ def test_notice_that_nobody_read_goes_after_a_month(world: World, alice: Account
     assert letters.notices(alice) == []
 
 
-def test_keys_the_server_voided_are_made_anew_and_told(world: World, alice: Account) -> None:
+def test_keys_the_server_voided_are_made_anew_and_told(world: Members, alice: Account) -> None:
     world.server.batches.clear()
     world.server.epoch += 1
     report = of(maintain(alice), "pre-keys")
@@ -360,6 +360,6 @@ def test_keys_the_server_voided_are_made_anew_and_told(world: World, alice: Acco
     assert len(list(prekey_rows.all_one_time(alice.store))) == 200
 
 
-def test_account_that_is_not_enrolled_says_to_enrol(world: World) -> None:
+def test_account_that_is_not_enrolled_says_to_enrol(world: Members) -> None:
     with pytest.raises(Exception, match="not enrolled"):
         maintain(world.profile(ALICE))

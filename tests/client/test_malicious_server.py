@@ -34,13 +34,14 @@ from holdfast.core.identity.cases import Approval, Case
 from holdfast.core.identity.entries import Entry
 from holdfast.core.signed.cose import Purpose, Sign1, sign
 from holdfast.core.vault import door_blob
-from tests.client.conftest import ALICE, BOB, CHEAP, MALLORY, PASSWORD, World, two_of
-from tests.client.lying_server import Founder, Tenant, _payload_hash, text
+from tests.cast.lying_server import Tenant, _payload_hash, text
+from tests.cast.members import ALICE, BOB, CHEAP, MALLORY, PASSWORD, Members, two_of
+from tests.cast.officers import Founder
 
 # S1 and S3: the escrow key, at every entry point
 
 
-def own_key(world: World) -> bytes:
+def own_key(world: Members) -> bytes:
     """The server's own key, under its own signatures."""
     attacker = [Founder(one.person) for one in world.server.tenant.officers]
     root = SigningKey.generate()
@@ -65,20 +66,20 @@ def appended(statement: bytes) -> Callable[[dict[str, Any]], dict[str, Any]]:
     return lie
 
 
-def test_enrolment_refuses_the_servers_own_escrow_key(world: World) -> None:
+def test_enrolment_refuses_the_servers_own_escrow_key(world: Members) -> None:
     world.server.lies["GET escrow/key"] = replaced(own_key(world))
     with pytest.raises(TrustRefused, match="escrow key"):
         world.enrolled(ALICE)
 
 
-def test_new_device_refuses_the_servers_own_escrow_key(world: World) -> None:
+def test_new_device_refuses_the_servers_own_escrow_key(world: Members) -> None:
     world.enrolled(ALICE)
     world.server.lies["GET escrow/key"] = replaced(own_key(world))
     with pytest.raises(TrustRefused, match="escrow key"):
         world.enrolled(ALICE)
 
 
-def test_deposit_refuses_an_escrow_key_swapped_after_enrolment(world: World) -> None:
+def test_deposit_refuses_an_escrow_key_swapped_after_enrolment(world: Members) -> None:
     account = world.enrolled(ALICE)
     world.server.lies["GET escrow/key"] = replaced(own_key(world))
     with pytest.raises(TrustRefused, match="escrow key"):
@@ -86,7 +87,7 @@ def test_deposit_refuses_an_escrow_key_swapped_after_enrolment(world: World) -> 
     assert account.escrow_key.hash == _payload_hash(world.server.tenant.keys[0])
 
 
-def test_whole_other_tenant_is_refused_by_the_pin(world: World) -> None:
+def test_whole_other_tenant_is_refused_by_the_pin(world: Members) -> None:
     other = Tenant()
     code = world.server.code(ALICE)
     world.server.tenant = other
@@ -97,7 +98,7 @@ def test_whole_other_tenant_is_refused_by_the_pin(world: World) -> None:
 
 
 @pytest.mark.parametrize("lacking", ["root", "officer"])
-def test_rotated_escrow_key_needs_root_and_officers(world: World, lacking: str) -> None:
+def test_rotated_escrow_key_needs_root_and_officers(world: Members, lacking: str) -> None:
     account = world.enrolled(ALICE)
     house = world.server.tenant
     statement = house.sign_key(
@@ -112,7 +113,7 @@ def test_rotated_escrow_key_needs_root_and_officers(world: World, lacking: str) 
         tenant.refresh(account)
 
 
-def test_rotated_escrow_key_that_names_no_predecessor_of_ours_is_refused(world: World) -> None:
+def test_rotated_escrow_key_that_names_no_predecessor_of_ours_is_refused(world: Members) -> None:
     account = world.enrolled(ALICE)
     house = world.server.tenant
     statement = house.sign_key(RecipientRsaKey.generate().public, version=2, predecessor=b"\0" * 32)
@@ -121,7 +122,7 @@ def test_rotated_escrow_key_that_names_no_predecessor_of_ours_is_refused(world: 
         tenant.refresh(account)
 
 
-def test_rotated_escrow_key_is_taken_when_root_and_officers_signed_it(world: World) -> None:
+def test_rotated_escrow_key_is_taken_when_root_and_officers_signed_it(world: Members) -> None:
     account = world.enrolled(ALICE)
     house = world.server.tenant
     predecessor = _payload_hash(house.keys[0])
@@ -129,7 +130,7 @@ def test_rotated_escrow_key_is_taken_when_root_and_officers_signed_it(world: Wor
     assert tenant.refresh(account).key_now == 2
 
 
-def test_escrow_key_rolled_back_to_an_older_version_is_refused(world: World) -> None:
+def test_escrow_key_rolled_back_to_an_older_version_is_refused(world: Members) -> None:
     account = world.enrolled(ALICE)
     house = world.server.tenant
     predecessor = _payload_hash(house.keys[0])
@@ -140,7 +141,7 @@ def test_escrow_key_rolled_back_to_an_older_version_is_refused(world: World) -> 
         tenant.refresh(account)
 
 
-def test_sha1_padding_is_refused_outside_a_development_tenant(world: World) -> None:
+def test_sha1_padding_is_refused_outside_a_development_tenant(world: Members) -> None:
     house = world.server.tenant
     house.keys[0] = house.sign_key(house.escrow.public, version=1, predecessor=b"", algorithm="oaep-sha1")
     with pytest.raises(TrustRefused, match="development"):
@@ -152,7 +153,7 @@ def test_sha1_padding_is_refused_outside_a_development_tenant(world: World) -> N
 # S2 and S15: policy and consent
 
 
-def test_nothing_is_deposited_without_the_persons_own_yes(world: World) -> None:
+def test_nothing_is_deposited_without_the_persons_own_yes(world: Members) -> None:
     account = world.enrolled(ALICE)
     with pytest.raises(ConsentNeeded):
         escrow.deposit_missing(account)
@@ -160,7 +161,7 @@ def test_nothing_is_deposited_without_the_persons_own_yes(world: World) -> None:
     assert world.server.posted("statements") == []
 
 
-def test_consent_to_one_policy_does_not_carry_over_to_the_next(world: World, tmp_path: Path) -> None:
+def test_consent_to_one_policy_does_not_carry_over_to_the_next(world: Members, tmp_path: Path) -> None:
     account = world.depositor(tmp_path)
     house = world.server.tenant
     roster = [house.officers[0], house.officers[1], Founder(MALLORY)]
@@ -175,7 +176,7 @@ def test_consent_to_one_policy_does_not_carry_over_to_the_next(world: World, tmp
 
 
 @pytest.mark.parametrize("signers", [0, 1])
-def test_policy_changed_without_a_quorum_of_the_one_before_is_refused(world: World, signers: int) -> None:
+def test_policy_changed_without_a_quorum_of_the_one_before_is_refused(world: Members, signers: int) -> None:
     account = world.enrolled(ALICE)
     house = world.server.tenant
     roster = [Founder(one.person) for one in house.officers]
@@ -186,7 +187,7 @@ def test_policy_changed_without_a_quorum_of_the_one_before_is_refused(world: Wor
         tenant.refresh(account)
 
 
-def test_policy_rolled_back_to_an_older_version_is_refused(world: World) -> None:
+def test_policy_rolled_back_to_an_older_version_is_refused(world: Members) -> None:
     account = world.enrolled(ALICE)
     house = world.server.tenant
     house.policies.append(
@@ -200,7 +201,7 @@ def test_policy_rolled_back_to_an_older_version_is_refused(world: World) -> None
         tenant.refresh(account)
 
 
-def test_first_use_without_a_pin_is_marked_and_then_held_to(world: World) -> None:
+def test_first_use_without_a_pin_is_marked_and_then_held_to(world: Members) -> None:
     account = world.profile(ALICE)
     done = device.enrol(account, world.server.code(ALICE, pin=b""), name="laptop")
     assert done.trust.is_tofu
@@ -212,7 +213,7 @@ def test_first_use_without_a_pin_is_marked_and_then_held_to(world: World) -> Non
         tenant.refresh(account)
 
 
-def test_pin_from_a_person_vouches_for_what_was_met_first(world: World) -> None:
+def test_pin_from_a_person_vouches_for_what_was_met_first(world: Members) -> None:
     account = world.profile(ALICE)
     device.enrol(account, world.server.code(ALICE, pin=b""), name="laptop")
     tenant.pin_root(account, pin=world.server.tenant.pin, is_development=False)
@@ -224,12 +225,12 @@ def test_pin_from_a_person_vouches_for_what_was_met_first(world: World) -> None:
 # S7, S9, S10: the vault
 
 
-def with_vault(world: World) -> None:
+def with_vault(world: Members) -> None:
     account = world.enrolled(ALICE)
     doors.set_password(account, PASSWORD, cost=CHEAP)
 
 
-def second_device(world: World, first: Any) -> Any:
+def second_device(world: Members, first: Any) -> Any:
     account = world.profile(ALICE)
     done = device.enrol(account, world.server.code(ALICE), name="phone")
     device.approve(first, done.device, words=done.words)
@@ -242,7 +243,7 @@ def second_device(world: World, first: Any) -> Any:
      (-1, 3, 4), (65536, -1, 4), (65536, 3, -1)],
 )  # fmt: skip
 def test_vault_door_with_other_argon2_parameters_is_refused_before_hashing(
-    world: World, cost: tuple[int, int, int]
+    world: Members, cost: tuple[int, int, int]
 ) -> None:
     first = world.enrolled(ALICE)
     doors.set_password(first, PASSWORD, cost=CHEAP)
@@ -262,7 +263,7 @@ def test_vault_door_with_other_argon2_parameters_is_refused_before_hashing(
         doors.open_with_password(phone, password=PASSWORD)
 
 
-def test_vault_of_an_older_version_is_refused(world: World) -> None:
+def test_vault_of_an_older_version_is_refused(world: Members) -> None:
     account = world.enrolled(ALICE)
     doors.set_password(account, PASSWORD, cost=CHEAP)
     old = copy.deepcopy(world.server.vaults[text(ALICE)])
@@ -272,7 +273,7 @@ def test_vault_of_an_older_version_is_refused(world: World) -> None:
         doors.open_with_password(account, password=PASSWORD)
 
 
-def test_vault_of_another_person_is_refused(world: World) -> None:
+def test_vault_of_another_person_is_refused(world: Members) -> None:
     account, other = world.enrolled(ALICE), world.enrolled(BOB)
     doors.set_password(account, PASSWORD, cost=CHEAP)
     doors.set_password(other, PASSWORD, cost=CHEAP)
@@ -281,7 +282,7 @@ def test_vault_of_another_person_is_refused(world: World) -> None:
         doors.open_with_password(account, password=PASSWORD)
 
 
-def test_vault_blob_swapped_under_the_right_statement_is_refused(world: World) -> None:
+def test_vault_blob_swapped_under_the_right_statement_is_refused(world: Members) -> None:
     account = world.enrolled(ALICE)
     doors.set_password(account, PASSWORD, cost=CHEAP)
     old = world.server.vaults[text(ALICE)]["blob"]
@@ -294,7 +295,7 @@ def test_vault_blob_swapped_under_the_right_statement_is_refused(world: World) -
 # The account chain
 
 
-def test_own_chain_that_got_shorter_is_refused(world: World) -> None:
+def test_own_chain_that_got_shorter_is_refused(world: Members) -> None:
     account = world.enrolled(ALICE)
     first = world.server.chains[text(ALICE)][0]
     world.server.chains[text(ALICE)] = [first]
@@ -302,7 +303,7 @@ def test_own_chain_that_got_shorter_is_refused(world: World) -> None:
         chains.refresh(account)
 
 
-def test_device_that_the_server_puts_forward_needs_the_words_of_the_person(world: World) -> None:
+def test_device_that_the_server_puts_forward_needs_the_words_of_the_person(world: Members) -> None:
     account = world.enrolled(ALICE)
     attacker = world.profile(ALICE)
     pending = device.enrol(attacker, world.server.code(ALICE), name="phone")
@@ -311,7 +312,7 @@ def test_device_that_the_server_puts_forward_needs_the_words_of_the_person(world
     assert pending.device.bytes not in account.chain.devices
 
 
-def test_chain_of_another_person_in_a_contacts_place_is_refused(world: World) -> None:
+def test_chain_of_another_person_in_a_contacts_place_is_refused(world: Members) -> None:
     bob = world.enrolled(BOB)
     world.enrolled(ALICE)
     world.enrolled(MALLORY)
@@ -320,7 +321,7 @@ def test_chain_of_another_person_in_a_contacts_place_is_refused(world: World) ->
         contacts.refresh(bob, ALICE)
 
 
-def test_contacts_chain_replaced_by_another_beginning_is_refused(world: World) -> None:
+def test_contacts_chain_replaced_by_another_beginning_is_refused(world: Members) -> None:
     bob = world.enrolled(BOB)
     world.enrolled(ALICE)
     contacts.refresh(bob, ALICE)
@@ -351,7 +352,7 @@ def tampered(bundle: dict[str, Any], field: str, other: dict[str, Any]) -> dict[
 
 
 @pytest.mark.parametrize("field", ["device_statement", "signed_pre_key", "batch", "leaf", "proof", "index", "suite"])
-def test_bundle_with_a_part_of_mallorys_is_refused(world: World, field: str) -> None:
+def test_bundle_with_a_part_of_mallorys_is_refused(world: Members, field: str) -> None:
     bob = world.enrolled(BOB)
     world.published(ALICE)
     world.published(MALLORY)
@@ -367,13 +368,13 @@ def test_bundle_with_a_part_of_mallorys_is_refused(world: World, field: str) -> 
         bundles.claim(bob, ALICE)
 
 
-def bundles_of(world: World, user: bytes) -> dict[str, Any]:
+def bundles_of(world: Members, user: bytes) -> dict[str, Any]:
     _status, answer = world.server.claim("", {}, {}, text(user))
     assert isinstance(answer, dict)
     return answer
 
 
-def test_bundles_of_another_person_are_refused(world: World) -> None:
+def test_bundles_of_another_person_are_refused(world: Members) -> None:
     bob = world.enrolled(BOB)
     world.published(ALICE)
     world.published(MALLORY)
@@ -385,7 +386,7 @@ def test_bundles_of_another_person_are_refused(world: World) -> None:
         bundles.claim(bob, ALICE)
 
 
-def test_bundle_of_a_device_that_was_never_added_is_refused(world: World) -> None:
+def test_bundle_of_a_device_that_was_never_added_is_refused(world: Members) -> None:
     bob = world.enrolled(BOB)
     world.published(ALICE)
     stranger = world.profile(ALICE)
@@ -402,7 +403,7 @@ def test_bundle_of_a_device_that_was_never_added_is_refused(world: World) -> Non
         bundles.claim(bob, ALICE)
 
 
-def test_withheld_one_time_keys_are_allowed_and_shown(world: World) -> None:
+def test_withheld_one_time_keys_are_allowed_and_shown(world: Members) -> None:
     bob = world.enrolled(BOB)
     world.published(ALICE)
 
@@ -414,7 +415,7 @@ def test_withheld_one_time_keys_are_allowed_and_shown(world: World) -> None:
     assert [one.is_last_resort for one in bundles.claim(bob, ALICE).devices] == [True]
 
 
-def test_expired_signed_pre_key_is_refused(world: World) -> None:
+def test_expired_signed_pre_key_is_refused(world: Members) -> None:
     bob = world.enrolled(BOB)
     alice = world.published(ALICE)
     assert alice.store.keys("signed-pre-key")
@@ -425,12 +426,12 @@ def test_expired_signed_pre_key_is_refused(world: World) -> None:
 
 def _late(days: int) -> Any:
     from holdfast.client.server.transport import Clock
-    from tests.client.lying_server import NOW
+    from tests.cast.lying_server import NOW
 
     return Clock(lambda: NOW + days * 86_400)
 
 
-def test_batch_whose_upload_was_not_acknowledged_is_sent_again_as_it_was(world: World) -> None:
+def test_batch_whose_upload_was_not_acknowledged_is_sent_again_as_it_was(world: Members) -> None:
     alice = world.enrolled(ALICE)
     path = f"devices/{alice.device_text}/pre-keys"
     world.server.lies[f"POST {path}"] = lambda _answer: {"nonsense": 1}
@@ -446,20 +447,20 @@ def test_batch_whose_upload_was_not_acknowledged_is_sent_again_as_it_was(world: 
 # Deposits, cases and releases
 
 
-def test_deposit_acknowledged_under_another_hash_is_refused(world: World, tmp_path: Path) -> None:
+def test_deposit_acknowledged_under_another_hash_is_refused(world: Members, tmp_path: Path) -> None:
     world.server.lies["POST escrow/deposits"] = lambda answer: {**answer, "record_hash": b64u(b"\0" * 32)}
     with pytest.raises(TrustRefused, match="acknowledged"):
         world.depositor(tmp_path)
 
 
-def test_deposit_dropped_by_the_server_is_reported_to_its_owner(world: World, tmp_path: Path) -> None:
+def test_deposit_dropped_by_the_server_is_reported_to_its_owner(world: Members, tmp_path: Path) -> None:
     alice = world.depositor(tmp_path)
     assert escrow.status(alice).missing_on_server == []
     world.server.deposits.clear()
     assert escrow.status(alice).missing_on_server == [1]
 
 
-def test_recovery_refuses_a_deposit_of_somebody_else(world: World, tmp_path: Path) -> None:
+def test_recovery_refuses_a_deposit_of_somebody_else(world: Members, tmp_path: Path) -> None:
     world.depositor(tmp_path)
     mallory = world.enrolled(MALLORY)
     escrow.consent(mallory)
@@ -473,7 +474,7 @@ def test_recovery_refuses_a_deposit_of_somebody_else(world: World, tmp_path: Pat
         world.case()
 
 
-def swapped_recipient(world: World, opened: Any, **changes: Any) -> str:
+def swapped_recipient(world: Members, opened: Any, **changes: Any) -> str:
     """The case with other recipient keys, signed by a device of the server's own making."""
     row = world.server.cases[str(opened.case_id)]
     case = Case.from_payload(Sign1.parse(unb64u(row["statement"])).payload)
@@ -481,7 +482,7 @@ def swapped_recipient(world: World, opened: Any, **changes: Any) -> str:
     return b64u(sign(forged.to_payload(), purpose=Purpose.CASE, key=SigningKey.generate()).encode())
 
 
-def test_officer_refuses_a_case_whose_recipient_key_was_swapped(world: World, tmp_path: Path) -> None:
+def test_officer_refuses_a_case_whose_recipient_key_was_swapped(world: Members, tmp_path: Path) -> None:
     world.depositor(tmp_path)
     _tablet, opened = world.case()
     forged = swapped_recipient(world, opened, recipient_sealing_key=SealingKey.generate().public)
@@ -490,7 +491,7 @@ def test_officer_refuses_a_case_whose_recipient_key_was_swapped(world: World, tm
         world.seen(1, opened.case_id)
 
 
-def test_officer_hears_that_a_forged_recipient_device_has_other_words(world: World, tmp_path: Path) -> None:
+def test_officer_hears_that_a_forged_recipient_device_has_other_words(world: Members, tmp_path: Path) -> None:
     world.depositor(tmp_path)
     _tablet, opened = world.case()
     # The server makes a whole device in alice's name, and a case signed by it: everything verifies but the words.
@@ -504,7 +505,7 @@ def test_officer_hears_that_a_forged_recipient_device_has_other_words(world: Wor
 
 
 @pytest.mark.parametrize("heard", [{}, {1: "x"}, {1: "x", 2: "y"}, {0: "x", 9: "y"}])
-def test_approval_needs_two_right_words(world: World, tmp_path: Path, heard: dict[int, str]) -> None:
+def test_approval_needs_two_right_words(world: Members, tmp_path: Path, heard: dict[int, str]) -> None:
     world.depositor(tmp_path)
     _tablet, opened = world.case()
     account, view = world.seen(1, opened.case_id)
@@ -512,7 +513,7 @@ def test_approval_needs_two_right_words(world: World, tmp_path: Path, heard: dic
         officer.approve(account, view, heard=heard, identity_check="I know her voice")
 
 
-def test_officer_refuses_a_deposit_swapped_under_the_case(world: World, tmp_path: Path) -> None:
+def test_officer_refuses_a_deposit_swapped_under_the_case(world: Members, tmp_path: Path) -> None:
     alice = world.depositor(tmp_path)
     _tablet, opened = world.case()
     from holdfast.client.escrow import archive
@@ -526,7 +527,7 @@ def test_officer_refuses_a_deposit_swapped_under_the_case(world: World, tmp_path
         world.seen(1, opened.case_id)
 
 
-def test_officer_who_is_the_requester_may_not_approve(world: World, tmp_path: Path) -> None:
+def test_officer_who_is_the_requester_may_not_approve(world: Members, tmp_path: Path) -> None:
     world.depositor(tmp_path)
     carol = world.server.tenant.officers[0]
     account = world.enrolled(carol.person, carol)
@@ -542,7 +543,7 @@ def test_officer_who_is_the_requester_may_not_approve(world: World, tmp_path: Pa
         officer.approve(account, view, heard=two_of(opened.words), identity_check="me")
 
 
-def test_approval_names_the_case_and_no_other(world: World, tmp_path: Path) -> None:
+def test_approval_names_the_case_and_no_other(world: Members, tmp_path: Path) -> None:
     world.depositor(tmp_path)
     _tablet, opened = world.case()
     world.approve(1, opened)
@@ -551,7 +552,7 @@ def test_approval_names_the_case_and_no_other(world: World, tmp_path: Path) -> N
     assert said.case_hash == Sign1.parse(unb64u(row["statement"])).payload_hash
 
 
-def released(world: World, tmp_path: Path) -> Any:
+def released(world: Members, tmp_path: Path) -> Any:
     world.depositor(tmp_path)
     tablet, opened = world.case()
     for index in (1, 2):
@@ -559,7 +560,7 @@ def released(world: World, tmp_path: Path) -> Any:
     return tablet, opened
 
 
-def test_wrong_share_is_laid_to_its_officer(world: World, tmp_path: Path) -> None:
+def test_wrong_share_is_laid_to_its_officer(world: Members, tmp_path: Path) -> None:
     tablet, opened = released(world, tmp_path)
 
     def spoil(answer: dict[str, Any]) -> dict[str, Any]:
@@ -575,7 +576,7 @@ def test_wrong_share_is_laid_to_its_officer(world: World, tmp_path: Path) -> Non
     assert by_case.collect(tablet).generations == [1]
 
 
-def test_wrong_share_among_enough_right_ones_is_blamed_and_does_no_harm(world: World, tmp_path: Path) -> None:
+def test_wrong_share_among_enough_right_ones_is_blamed_and_does_no_harm(world: Members, tmp_path: Path) -> None:
     tablet, opened = released(world, tmp_path)
 
     def add_junk(answer: dict[str, Any]) -> dict[str, Any]:
@@ -588,7 +589,7 @@ def test_wrong_share_among_enough_right_ones_is_blamed_and_does_no_harm(world: W
 
 
 @pytest.mark.parametrize("part", ["halves", "shares", "records"])
-def test_release_that_leaves_a_part_out_opens_nothing(world: World, tmp_path: Path, part: str) -> None:
+def test_release_that_leaves_a_part_out_opens_nothing(world: Members, tmp_path: Path, part: str) -> None:
     tablet, opened = released(world, tmp_path)
     world.server.lies[f"GET cases/{opened.case_id}/release"] = lambda answer: {**answer, part: []}
     with pytest.raises(TrustRefused):
@@ -596,7 +597,7 @@ def test_release_that_leaves_a_part_out_opens_nothing(world: World, tmp_path: Pa
     assert tablet.state.generations == []
 
 
-def test_release_with_another_half_opens_nothing(world: World, tmp_path: Path) -> None:
+def test_release_with_another_half_opens_nothing(world: Members, tmp_path: Path) -> None:
     tablet, opened = released(world, tmp_path)
 
     def swap(answer: dict[str, Any]) -> dict[str, Any]:
@@ -611,7 +612,7 @@ def test_release_with_another_half_opens_nothing(world: World, tmp_path: Path) -
 # Re-genesis
 
 
-def begun_again(world: World, tmp_path: Path) -> Any:
+def begun_again(world: Members, tmp_path: Path) -> Any:
     tablet, opened = released(world, tmp_path)
     done = by_case.collect(tablet)
     for index in (1, 2):
@@ -621,7 +622,7 @@ def begun_again(world: World, tmp_path: Path) -> Any:
     return tablet, done
 
 
-def test_peer_who_began_again_is_another_person_until_a_human_confirms(world: World, tmp_path: Path) -> None:
+def test_peer_who_began_again_is_another_person_until_a_human_confirms(world: Members, tmp_path: Path) -> None:
     bob = world.enrolled(BOB)
     alice = world.enrolled(ALICE)
     contacts.refresh(bob, ALICE)
@@ -652,7 +653,7 @@ def test_peer_who_began_again_is_another_person_until_a_human_confirms(world: Wo
     assert bundles.claim(bob, ALICE).identity_words == done.words
 
 
-def test_officer_refuses_to_attest_a_key_that_the_person_did_not_read_out(world: World, tmp_path: Path) -> None:
+def test_officer_refuses_to_attest_a_key_that_the_person_did_not_read_out(world: Members, tmp_path: Path) -> None:
     tablet, opened = released(world, tmp_path)
     done = by_case.collect(tablet)
     rogue = {"identity_key": b64u(SigningKey.generate().public.encoded)}
@@ -665,7 +666,7 @@ def test_officer_refuses_to_attest_a_key_that_the_person_did_not_read_out(world:
         officer.attest(account, view, officer.proposal(account, view), heard=two_of(done.words))
 
 
-def test_re_genesis_with_too_few_attestations_is_refused_by_every_peer(world: World, tmp_path: Path) -> None:
+def test_re_genesis_with_too_few_attestations_is_refused_by_every_peer(world: Members, tmp_path: Path) -> None:
     bob = world.enrolled(BOB)
     tablet, _done = begun_again(world, tmp_path)
     entries = world.server.chains[text(ALICE)]
@@ -686,7 +687,7 @@ def test_re_genesis_with_too_few_attestations_is_refused_by_every_peer(world: Wo
         contacts.refresh(bob, ALICE)
 
 
-def test_secrets_never_leave_the_device(world: World, tmp_path: Path) -> None:
+def test_secrets_never_leave_the_device(world: Members, tmp_path: Path) -> None:
     tablet, _done = begun_again(world, tmp_path)
     bob = world.published(BOB)
     sent = repr(world.server.log)

@@ -17,8 +17,8 @@ from config.celery import app, run_job
 from kernel import queue
 from kernel.models import Job
 from kernel.scope import tenant_scope
-from tests.fixtures.server import PROJECT
-from tests.postgres import free_port
+from tests.cast.postgres import free_port
+from tests.cast.server import PROJECT
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fixtures.server import Installation, descendants_of, installation, is_alive
+from tests.cast.server import Installation, descendants_of, installation, is_alive
 
 
 @pytest.fixture(scope="module")

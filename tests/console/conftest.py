@@ -3,6 +3,6 @@
 
 from __future__ import annotations
 
-from tests.fixtures.recovery import found, hsm, hsm_home, world
+from tests.cast.founded import found, hsm, hsm_home, world
 
 __all__ = ["found", "hsm", "hsm_home", "world"]

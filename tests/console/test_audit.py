@@ -8,8 +8,8 @@ import pytest
 from audit.models import Entry
 from holdfast.core.base.encoding import b64u
 from holdfast.core.log.merkle import leaf_hash
-from tests.console.support import signed_in, text_of
-from tests.recovery.support import World, as_superuser
+from tests.cast.browsers import signed_in, text_of
+from tests.cast.world import World, as_superuser
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -22,9 +22,9 @@ from holdfast.core.identity.cases import Case as Asked
 from kernel.scope import tenant_scope
 from recovery.models import Case
 from tenants.permissions import session_permissions
-from tests.console.support import signed_in, text_of
-from tests.recovery.support import OpenCase, World, as_superuser
-from tests.tenants.support import make_person
+from tests.cast.browsers import signed_in, text_of
+from tests.cast.tenants import make_person
+from tests.cast.world import OpenCase, World, as_superuser
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

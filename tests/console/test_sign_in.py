@@ -30,19 +30,19 @@ from kernel.scope import tenant_scope
 from tenants import services, sign_in
 from tenants.models import Person, Tenant
 from tenants.roles import Role
-from tests.tenants.support import PASSWORD, World, build_world, give_password, give_totp
+from tests.cast.tenants import PASSWORD, Cast, build_world, give_password, give_totp
 
 pytestmark = pytest.mark.urls("tests.tenants.urls")
 SIGN_IN, CODE, HOME = "/console/sign-in/", "/console/sign-in/code/", "/console/"
 
 
 @pytest.fixture
-def world(db: None) -> World:
+def world(db: None) -> Cast:
     return build_world()
 
 
 @pytest.fixture
-def keys(world: World) -> dict[str, SecretBytes]:
+def keys(world: Cast) -> dict[str, SecretBytes]:
     keys = {}
     for name in ("carol", "dan"):
         give_password(getattr(world, name))
@@ -74,7 +74,7 @@ def tags() -> list[str]:
 
 @pytest.mark.postgres
 def test_signs_in_with_password_and_code_and_records_it(
-    world: World, keys: dict[str, SecretBytes], client: Client
+    world: Cast, keys: dict[str, SecretBytes], client: Client
 ) -> None:
     answer = password_step(client, tenant=" ACME ", email="Carol@ACME.test")
     assert (answer.status_code, answer["location"]) == (302, CODE)
@@ -89,13 +89,13 @@ def test_signs_in_with_password_and_code_and_records_it(
     assert tags()[-1] == "tenants:sign-out:accept"
 
 
-def test_password_alone_signs_nobody_in(world: World, keys: dict[str, SecretBytes], client: Client) -> None:
+def test_password_alone_signs_nobody_in(world: Cast, keys: dict[str, SecretBytes], client: Client) -> None:
     password_step(client)
     assert client.get(HOME)["location"] == SIGN_IN
 
 
 def test_code_without_password_leads_back_to_the_password(
-    world: World, keys: dict[str, SecretBytes], client: Client
+    world: Cast, keys: dict[str, SecretBytes], client: Client
 ) -> None:
     assert code_step(client, code_now(keys["carol"]))["location"] == SIGN_IN
     assert client.get(CODE)["location"] == SIGN_IN
@@ -104,7 +104,7 @@ def test_code_without_password_leads_back_to_the_password(
 
 @pytest.mark.parametrize(("name", "other"), [("carol", "dan"), ("dan", "carol")])
 def test_code_of_another_person_is_refused_and_ones_own_taken(
-    name: str, other: str, world: World, keys: dict[str, SecretBytes], client: Client
+    name: str, other: str, world: Cast, keys: dict[str, SecretBytes], client: Client
 ) -> None:
     password_step(client, name)
     assert code_step(client, code_now(keys[other])).status_code == 401
@@ -114,7 +114,7 @@ def test_code_of_another_person_is_refused_and_ones_own_taken(
     assert is_in(client)
 
 
-def test_complete_sign_in_forgives_its_account(world: World, client: Client) -> None:
+def test_complete_sign_in_forgives_its_account(world: Cast, client: Client) -> None:
     give_password(world.carol)
     for turn in range(2):
         key = give_totp(world.carol)
@@ -125,7 +125,7 @@ def test_complete_sign_in_forgives_its_account(world: World, client: Client) -> 
         assert code_step(client, code_now(key), source)["location"] == HOME
 
 
-def test_code_is_accepted_once(world: World, keys: dict[str, SecretBytes], client: Client) -> None:
+def test_code_is_accepted_once(world: Cast, keys: dict[str, SecretBytes], client: Client) -> None:
     code = code_now(keys["carol"])
     password_step(client)
     code_step(client, code)
@@ -136,7 +136,7 @@ def test_code_is_accepted_once(world: World, keys: dict[str, SecretBytes], clien
 
 
 @pytest.mark.parametrize("steps", [-2, 2, 3, 10])
-def test_code_more_than_a_step_away_is_refused(steps: int, world: World, client: Client) -> None:
+def test_code_more_than_a_step_away_is_refused(steps: int, world: Cast, client: Client) -> None:
     give_password(world.carol)
     key = give_totp(world.carol)
     TOTPDevice.objects.update(last_t=-1)
@@ -144,7 +144,7 @@ def test_code_more_than_a_step_away_is_refused(steps: int, world: World, client:
     assert code_step(client, sign_in.totp_code(key, at=time.time() + 30 * steps)).status_code == 401
 
 
-def test_accepted_early_code_does_not_move_the_clock_forward(world: World, client: Client) -> None:
+def test_accepted_early_code_does_not_move_the_clock_forward(world: Cast, client: Client) -> None:
     give_password(world.carol)
     key = give_totp(world.carol)
     for steps, accepted in ((1, True), (2, False)):
@@ -154,14 +154,14 @@ def test_accepted_early_code_does_not_move_the_clock_forward(world: World, clien
         assert (code_step(browser, code).status_code == 302) == accepted
 
 
-def test_person_without_authenticator_gets_no_further(world: World, client: Client) -> None:
+def test_person_without_authenticator_gets_no_further(world: Cast, client: Client) -> None:
     give_password(world.erin)
     assert password_step(client, "erin")["location"] == CODE
     assert code_step(client, "000000").status_code == 401
 
 
 def test_half_signed_in_browser_starts_again_after_five_minutes(
-    world: World, keys: dict[str, SecretBytes], client: Client
+    world: Cast, keys: dict[str, SecretBytes], client: Client
 ) -> None:
     password_step(client)
     session = client.session
@@ -172,7 +172,7 @@ def test_half_signed_in_browser_starts_again_after_five_minutes(
 
 @pytest.mark.parametrize("event", ["a new password", "a new role", "suspension"])
 def test_half_signed_in_browser_starts_again_after(
-    event: str, world: World, keys: dict[str, SecretBytes], client: Client
+    event: str, world: Cast, keys: dict[str, SecretBytes], client: Client
 ) -> None:
     password_step(client)
     carol, actor = Person.unscoped.get(pk=world.carol.pk), system_actor(None, "test")
@@ -188,7 +188,7 @@ def test_half_signed_in_browser_starts_again_after(
 
 
 def test_half_signed_in_browser_starts_again_after_five_wrong_codes(
-    world: World, keys: dict[str, SecretBytes], client: Client
+    world: Cast, keys: dict[str, SecretBytes], client: Client
 ) -> None:
     password_step(client)
     for _ in range(5):
@@ -196,7 +196,7 @@ def test_half_signed_in_browser_starts_again_after_five_wrong_codes(
     assert code_step(client, code_now(keys["carol"]))["location"] == SIGN_IN
 
 
-def test_session_id_changes_at_every_step(world: World, keys: dict[str, SecretBytes], client: Client) -> None:
+def test_session_id_changes_at_every_step(world: Cast, keys: dict[str, SecretBytes], client: Client) -> None:
     client.get(SIGN_IN)
     client.cookies["sessionid"] = "planted" + "0" * 25
     password_step(client)
@@ -236,7 +236,7 @@ UNKNOWN = {
 }
 
 
-def test_refusals_are_equal_in_text_status_queries_and_hashing(world: World, hashings: list[int]) -> None:
+def test_refusals_are_equal_in_text_status_queries_and_hashing(world: Cast, hashings: list[int]) -> None:
     give_password(world.carol)
     give_password(world.dan)
     with tenant_scope(world.acme.pk):
@@ -259,7 +259,7 @@ def test_refusals_are_equal_in_text_status_queries_and_hashing(world: World, has
     assert (status, hashed) == (401, 1)
 
 
-def test_unknown_organisation_is_refused_in_the_same_words(world: World, hashings: list[int], client: Client) -> None:
+def test_unknown_organisation_is_refused_in_the_same_words(world: Cast, hashings: list[int], client: Client) -> None:
     give_password(world.carol)
     hashings[0] = 0
     answer = password_step(client, tenant="nosuch")
@@ -269,7 +269,7 @@ def test_unknown_organisation_is_refused_in_the_same_words(world: World, hashing
 
 @pytest.mark.postgres
 def test_account_is_locked_after_eight_failures_wherever_they_come_from(
-    world: World, keys: dict[str, SecretBytes], client: Client
+    world: Cast, keys: dict[str, SecretBytes], client: Client
 ) -> None:
     for number in range(8):
         answer = password_step(client, password="wrong", source=f"192.0.2.{number}")
@@ -280,7 +280,7 @@ def test_account_is_locked_after_eight_failures_wherever_they_come_from(
     assert tags() == ["tenants:sign-in:refuse"] * 7 + ["tenants:sign-in:lock"]
 
 
-def test_lock_opens_after_the_cooling_off(world: World, keys: dict[str, SecretBytes], client: Client) -> None:
+def test_lock_opens_after_the_cooling_off(world: Cast, keys: dict[str, SecretBytes], client: Client) -> None:
     for number in range(8):
         password_step(client, password="wrong", source=f"192.0.2.{number}")
     AccessAttempt.objects.update(attempt_time=timezone.now() - timedelta(minutes=16))
@@ -288,7 +288,7 @@ def test_lock_opens_after_the_cooling_off(world: World, keys: dict[str, SecretBy
 
 
 def test_source_is_locked_after_eight_failures_on_whatever_accounts(
-    world: World, keys: dict[str, SecretBytes], client: Client
+    world: Cast, keys: dict[str, SecretBytes], client: Client
 ) -> None:
     for number in range(8):
         answer = password_step(client, f"guess{number}")
@@ -298,7 +298,7 @@ def test_source_is_locked_after_eight_failures_on_whatever_accounts(
 
 
 def test_complete_sign_in_does_not_forgive_its_source(
-    world: World, keys: dict[str, SecretBytes], client: Client
+    world: Cast, keys: dict[str, SecretBytes], client: Client
 ) -> None:
     for number in range(7):
         password_step(client, f"guess{number}")
@@ -308,7 +308,7 @@ def test_complete_sign_in_does_not_forgive_its_source(
 
 
 def test_wrong_codes_count_against_the_account_like_wrong_passwords(
-    world: World, keys: dict[str, SecretBytes], client: Client
+    world: Cast, keys: dict[str, SecretBytes], client: Client
 ) -> None:
     for number in range(4):
         password_step(client, source=f"192.0.2.{number}")
@@ -317,7 +317,7 @@ def test_wrong_codes_count_against_the_account_like_wrong_passwords(
     assert password_step(client, source="198.51.100.1").status_code == 429
 
 
-def test_what_was_typed_is_kept_nowhere(world: World, client: Client) -> None:
+def test_what_was_typed_is_kept_nowhere(world: Cast, client: Client) -> None:
     password_step(client, "someone-private", password="my real password")
     password_step(client, password="another of mine")
     kept = repr(list(AccessAttempt.objects.values())) + repr(list(Entry.unscoped.values()))
@@ -326,7 +326,7 @@ def test_what_was_typed_is_kept_nowhere(world: World, client: Client) -> None:
 
 
 @pytest.mark.postgres
-def test_no_stranger_locks_out_every_officer(world: World, client: Client) -> None:
+def test_no_stranger_locks_out_every_officer(world: Cast, client: Client) -> None:
     officers = ("carol", "dan", "erin")
     for name in officers:
         give_password(getattr(world, name))
@@ -341,7 +341,7 @@ def test_no_stranger_locks_out_every_officer(world: World, client: Client) -> No
     assert password_step(Client(), still, source="198.51.100.1").status_code == 302, "and she is not"
 
 
-def test_only_officer_is_never_locked_by_others(world: World) -> None:
+def test_only_officer_is_never_locked_by_others(world: Cast) -> None:
     with tenant_scope(world.other.pk):
         services.change_role(person=_second_owner(), role=Role.OFFICER, actor=system_actor(None, "test"))
     olga = Person.unscoped.get(email="olga@acme.test")
@@ -352,12 +352,12 @@ def test_only_officer_is_never_locked_by_others(world: World) -> None:
 
 
 def _second_owner() -> Person:
-    from tests.tenants.support import make_person
+    from tests.cast.tenants import make_person
 
     return make_person("olga", Role.OWNER)
 
 
-def test_stolen_password_cannot_keep_the_authenticator_shut(world: World, client: Client) -> None:
+def test_stolen_password_cannot_keep_the_authenticator_shut(world: Cast, client: Client) -> None:
     give_password(world.carol)
     key = give_totp(world.carol)
     for _ in range(40):
@@ -368,7 +368,7 @@ def test_stolen_password_cannot_keep_the_authenticator_shut(world: World, client
 
 
 @pytest.fixture
-def signed_in(world: World, keys: dict[str, SecretBytes], client: Client) -> Client:
+def signed_in(world: Cast, keys: dict[str, SecretBytes], client: Client) -> Client:
     password_step(client)
     code_step(client, code_now(keys["carol"]))
     assert is_in(client)
@@ -379,7 +379,7 @@ EVENTS = ["a new password", "a new role", "suspension", "a new authenticator", "
 
 
 @pytest.mark.parametrize("event", EVENTS)
-def test_session_ends_with_the_next_request_after(event: str, world: World, signed_in: Client) -> None:
+def test_session_ends_with_the_next_request_after(event: str, world: Cast, signed_in: Client) -> None:
     carol, actor = Person.unscoped.get(pk=world.carol.pk), system_actor(None, "test")
     with tenant_scope(world.acme.pk):
         match event:
@@ -397,12 +397,12 @@ def test_session_ends_with_the_next_request_after(event: str, world: World, sign
 
 
 @pytest.mark.parametrize("state", ["invited", "suspended", "locked", ""])
-def test_session_of_whoever_is_not_active_is_over(state: str, world: World, signed_in: Client) -> None:
+def test_session_of_whoever_is_not_active_is_over(state: str, world: Cast, signed_in: Client) -> None:
     Person.unscoped.filter(pk=world.carol.pk).update(state=state)
     assert not is_in(signed_in)
 
 
-def test_member_has_no_console(world: World, client: Client) -> None:
+def test_member_has_no_console(world: Cast, client: Client) -> None:
     give_password(world.alice)
     key = give_totp(world.alice)
     password_step(client, "alice")
@@ -410,7 +410,7 @@ def test_member_has_no_console(world: World, client: Client) -> None:
     assert client.get(HOME).status_code == 403
 
 
-def test_support_does_not_see_the_audit_log(world: World, client: Client) -> None:
+def test_support_does_not_see_the_audit_log(world: Cast, client: Client) -> None:
     with tenant_scope(world.acme.pk):
         services.change_role(person=world.bob, role=Role.SUPPORT, actor=system_actor(None, "test"))
     bob = Person.unscoped.get(pk=world.bob.pk)
@@ -427,7 +427,7 @@ def test_console_pages_take_no_post(signed_in: Client) -> None:
 
 
 @pytest.mark.parametrize("address", [SIGN_IN, CODE, "/console/sign-out/"])
-def test_post_without_token_is_refused(address: str, world: World) -> None:
+def test_post_without_token_is_refused(address: str, world: Cast) -> None:
     assert Client(enforce_csrf_checks=True).post(address, {"tenant": "acme"}).status_code == 403
 
 
@@ -436,7 +436,7 @@ def test_sign_out_needs_a_post(signed_in: Client) -> None:
     assert is_in(signed_in)
 
 
-def test_sign_in_page_may_not_be_framed_or_cached_and_has_nothing_inline(world: World, client: Client) -> None:
+def test_sign_in_page_may_not_be_framed_or_cached_and_has_nothing_inline(world: Cast, client: Client) -> None:
     page = client.get(SIGN_IN)
     assert "frame-ancestors 'none'" in page["content-security-policy"]
     assert page["x-frame-options"] == "DENY"
@@ -448,7 +448,7 @@ def test_sign_in_page_may_not_be_framed_or_cached_and_has_nothing_inline(world: 
     assert (cookie["samesite"], cookie["httponly"]) == ("Strict", True)
 
 
-def test_typed_text_is_escaped_on_the_page(world: World, client: Client) -> None:
+def test_typed_text_is_escaped_on_the_page(world: Cast, client: Client) -> None:
     page = password_step(client, tenant='"><script>x</script>').content.decode()
     assert "<script" not in page
 

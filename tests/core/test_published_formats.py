@@ -26,7 +26,7 @@ from holdfast.core.messages.bundle import OneTimePart, PreKeyBundle, VerifiedBun
 from holdfast.core.signed.cose import Purpose, Sign1
 from holdfast.core.signed.requests import SignatureParameters, content_digest, parse_signature
 from holdfast.core.signed.statements import DeviceStatement
-from tests.core.cast import PAYLOADS
+from tests.cast.statements import PAYLOADS
 from tests.core.test_published import octets, read, secret, why
 from tests.published.statements import PURPOSES
 

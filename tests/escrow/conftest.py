@@ -3,4 +3,4 @@
 
 from __future__ import annotations
 
-from tests.fixtures.recovery import found, hsm, hsm_home, world  # noqa: F401 — fixtures by name
+from tests.cast.founded import found, hsm, hsm_home, world  # noqa: F401 — fixtures by name

@@ -23,8 +23,8 @@ from holdfast.core.signed.cose import Purpose
 from holdfast.core.signed.statements import DepositStatement
 from kernel.scope import tenant_scope
 from keys.models import Device
-from tests.keys.support import audit_away
-from tests.recovery.support import World, as_superuser
+from tests.cast.phones import audit_away
+from tests.cast.world import World, as_superuser
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgres]
 

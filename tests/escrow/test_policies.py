@@ -21,7 +21,7 @@ from holdfast.core.signed import cose
 from holdfast.core.signed.cose import Purpose
 from kernel.scope import tenant_scope
 from tenants import services as tenants
-from tests.recovery.support import World
+from tests.cast.world import World
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgres]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from django.test import Client
 
-from tests.tenants.support import Signer
+from tests.cast.tenants import Signer
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from hsm import registry
 from hsm.backend import EscrowPublicKey
 from hsm.ceremony import Ceremony
 from hsm.runtime import Tokens, open_tokens
+from tests.cast.hsm import TENANT, make_home
 from tests.faults.world import Installation, build
-from tests.fixtures.hsm import TENANT, make_home
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import pytest
 
+from tests.cast.phones import audit_away
 from tests.faults.routes import api_calls, changed, picture
 from tests.faults.world import VALID, Installation
-from tests.keys.support import audit_away
 
 pytestmark = pytest.mark.postgres
 # A POST that only reads: the answer is a digest of what the caller published herself.

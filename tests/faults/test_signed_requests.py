@@ -12,11 +12,11 @@ from django.test import Client
 from holdfast.core.base.encoding import b64u, unb64u
 from holdfast.core.crypto.keys import SigningKey
 from kernel.fields import Base64UrlField
+from tests.cast.tenants import Signer
 from tests.faults.acts import Act
 from tests.faults.routes import api_calls, api_routes, changed, picture, routes
 from tests.faults.test_bad_input import FIELDS, problem_of, serializer_of
 from tests.faults.world import VALID, Installation
-from tests.tenants.support import Signer
 
 SIGNED = [call for call in sorted(api_calls()) if call != ("devices", "POST")]
 # Octets that are whatever their sender says: nothing in them could be wrong. Or sealed to another device: only that

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 from django.db import connection, connections, transaction
 
-from tests.keys.support import Directory
+from tests.cast.phones import Directory
 
 pytestmark = [pytest.mark.postgres_only, pytest.mark.django_db(transaction=True)]
 

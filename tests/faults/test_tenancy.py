@@ -20,9 +20,9 @@ from holdfast.core.base.encoding import b64u
 from kernel.api import ApiView
 from tenants.permissions import PermissionName
 from tenants.roles import Role
+from tests.cast.tenants import make_device
 from tests.faults.routes import Route, api_calls, api_routes, changed, ids_in, picture, routes, with_ids
 from tests.faults.world import ROLES, VALID, Installation, Organisation
-from tests.tenants.support import make_device
 
 pytestmark = pytest.mark.postgres
 CALLS = sorted(api_calls())

@@ -36,13 +36,12 @@ from kernel.scope import close_scope, tenant_scope
 from tenants import services as tenants
 from tenants.models import Tenant
 from tenants.roles import Role
+from tests.cast.contacts import TrustedContacts
+from tests.cast.phones import Directory, Phone, batch_document, enrol_document, issue, new_phone, now, successor
+from tests.cast.tenants import PASSWORD, Cast, Signer, give_password, give_totp, make_device, make_person, make_service
+from tests.cast.world import OpenCase
+from tests.cast.world import World as Escrowed
 from tests.faults.acts import Act
-from tests.keys.support import Directory, Phone, batch_document, enrol_document, issue, new_phone, now, successor
-from tests.recovery.contacts.support import TrustedContacts
-from tests.recovery.support import OpenCase
-from tests.recovery.support import World as Escrowed
-from tests.tenants.support import PASSWORD, Signer, give_password, give_totp, make_device, make_person, make_service
-from tests.tenants.support import World as Cast
 
 API = "/api/v1"
 ROLES = {
@@ -346,7 +345,7 @@ def _denial(one: Organisation) -> Act:
         one.case_open.statement,
         policy=one.policies[-1],
         signing_key=founder.signing_key,
-        header=Header(one.tenant_id.bytes, founder.person.pk.bytes, b"", now()),
+        header=Header(one.tenant_id.bytes, founder.person, b"", now()),
         identity_check="it was not her",
         client_kind=cases.ClientKind.CLI,
     )

@@ -2,7 +2,7 @@
  *
  * A PKCS#11 module that forwards to another one, injects faults, and counts what passes.
  *
- * Built by tests/fixtures/hsm.py with -DREAL_MODULE="..." -DDIRECTORY="...": two strings, so that it works in
+ * Built by tests/cast/hsm.py with -DREAL_MODULE="..." -DDIRECTORY="...": two strings, so that it works in
  * every process that loads it, whatever its environment.
  *
  * DIRECTORY/control is read again whenever it changes (replace it by rename). One rule on each line; the first

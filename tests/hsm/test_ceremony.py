@@ -25,7 +25,7 @@ from hsm.directories import hash_files
 from hsm.errors import HsmError, HsmKeyMissing, HsmUnavailable
 from hsm.pool import HsmPool, TokenSession
 from hsm.runtime import open_tokens
-from tests.fixtures.hsm import TENANT, Interposer
+from tests.cast.hsm import TENANT, Interposer
 
 
 def test_create_tokens_makes_four_with_private_pins_each_in_its_own_directory(tmp_path: Path) -> None:

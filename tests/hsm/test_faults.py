@@ -13,7 +13,7 @@ from hsm.ceremony import Ceremony
 from hsm.config import HsmConfig
 from hsm.errors import HsmError, HsmRefused, HsmUnavailable
 from hsm.runtime import Tokens, open_tokens
-from tests.fixtures.hsm import OAEP_SHA1, TENANT, Interposer, seal, spki
+from tests.cast.hsm import OAEP_SHA1, TENANT, Interposer, seal, spki
 
 AAD = b"acme/alice"
 SECRET = bytes(32)

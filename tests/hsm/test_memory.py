@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from hsm.ceremony import Ceremony
 from hsm.config import HsmConfig
-from tests.fixtures.hsm import OAEP_SHA1, TENANT, Interposer, seal, spki
+from tests.cast.hsm import OAEP_SHA1, TENANT, Interposer, seal, spki
 
 REWRAPPER = """
 import sys

@@ -21,7 +21,7 @@ from hsm.errors import HsmKeyMismatch, HsmKeyMissing, HsmRefused, HsmUnavailable
 from hsm.pool import HsmPool, TokenSession
 from hsm.runtime import open_tokens
 from hsm.tokens import Pkcs11EscrowToken
-from tests.fixtures.hsm import OAEP_SHA1, TENANT, Interposer, seal, spki
+from tests.cast.hsm import OAEP_SHA1, TENANT, Interposer, seal, spki
 
 SECRET = bytes(range(32))
 

@@ -25,7 +25,7 @@ from hsm.errors import (
     HsmUnavailable,
 )
 from hsm.runtime import open_tokens
-from tests.fixtures.hsm import TENANT, Interposer
+from tests.cast.hsm import TENANT, Interposer
 from tests.hsm.surgery import operate
 
 

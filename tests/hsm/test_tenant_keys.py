@@ -11,7 +11,7 @@ from holdfast.core.base.secret import SecretBytes
 from hsm.config import HsmConfig
 from hsm.errors import HsmKeyMismatch, HsmKeyMissing, HsmRefused
 from hsm.runtime import open_tokens
-from tests.fixtures.hsm import Interposer
+from tests.cast.hsm import Interposer
 
 AAD = b"acme/alice/deposit/1"
 

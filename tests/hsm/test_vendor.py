@@ -17,7 +17,7 @@ from hsm.config import TOKENS, HsmConfig, PinFile
 from hsm.directories import hash_files
 from hsm.errors import HsmError, HsmTokenDamaged, HsmUnavailable
 from hsm.runtime import open_tokens
-from tests.fixtures.hsm import Interposer
+from tests.cast.hsm import Interposer
 
 
 @pytest.fixture

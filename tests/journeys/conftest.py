@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.fixtures.hsm import Interposer, build_interposer
-from tests.fixtures.server import Installation, installation
+from tests.cast.hsm import Interposer, build_interposer
+from tests.cast.server import Installation, installation
 
 
 @pytest.fixture(autouse=True)

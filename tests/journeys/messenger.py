@@ -18,7 +18,7 @@ from holdfast.client.profile import account as accounts
 from holdfast.client.profile.account import Account
 from holdfast.client.vault import pairing
 from holdfast.core.base.secret import SecretBytes
-from tests.fixtures.server import wait_for
+from tests.cast.server import wait_for
 
 PASSPHRASE = SecretBytes(b"a passphrase for tests only")
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.fixtures.server import Installation, installation
+from tests.cast.server import Installation, installation
 from tests.journeys.demo import Walk
 
 

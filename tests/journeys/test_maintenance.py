@@ -20,7 +20,7 @@ from holdfast.client.vault import doors, vault
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.signed.enrolment import EnrolmentCode
 from holdfast.core.vault.password_door import Argon2Cost
-from tests.fixtures.server import Installation, installation, wait_for
+from tests.cast.server import Installation, installation, wait_for
 
 CHEAP = Argon2Cost(memory_kib=19 * 1024, passes=2, lanes=1)
 PASSPHRASE = SecretBytes(b"correct horse battery staple")

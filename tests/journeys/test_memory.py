@@ -25,10 +25,10 @@ from holdfast.core.escrow.deposit import DepositTerms, build_deposit
 from holdfast.core.signed.cose import Purpose, Sign1, sign
 from holdfast.core.signed.payloads import Header
 from holdfast.core.signed.statements import DepositStatement
+from tests.cast.hsm import Interposer, make_home
+from tests.cast.server import PROJECT, Installation, wait_for
 from tests.checks import production
 from tests.faults.memory import find
-from tests.fixtures.hsm import Interposer, make_home
-from tests.fixtures.server import PROJECT, Installation, wait_for
 from tests.journeys.demo import Walk
 
 ROLES = ("web", "worker", "release")

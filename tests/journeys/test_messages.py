@@ -21,7 +21,7 @@ from holdfast.client.messages import messages, prekeys
 from holdfast.client.profile import account as accounts
 from holdfast.core.signed.enrolment import EnrolmentCode
 from holdfast.core.vault.password_door import Argon2Cost
-from tests.fixtures.server import PROJECT, Installation
+from tests.cast.server import PROJECT, Installation
 from tests.journeys import messenger
 from tests.journeys.messenger import PASSPHRASE
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fixtures.server import PROJECT, Installation, installation
+from tests.cast.server import PROJECT, Installation, installation
 from tests.journeys.terminal import Terminal
 
 PAGE = PROJECT / "docs" / "quickstart.md"

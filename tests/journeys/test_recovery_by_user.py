@@ -27,7 +27,7 @@ from holdfast.core.identity.chain import ChainState
 from holdfast.core.signed.enrolment import EnrolmentCode
 from holdfast.core.vault.blob import new_vault_key
 from holdfast.core.vault.password_door import Argon2Cost
-from tests.fixtures.server import PROJECT, Installation, installation
+from tests.cast.server import PROJECT, Installation, installation
 from tests.journeys.messenger import caught_up
 
 DELAY_SECONDS = 5

@@ -27,7 +27,7 @@ from holdfast.client.rotation import rotation
 from holdfast.client.vault import pairing, vault
 from holdfast.core.identity.entries import Reason
 from holdfast.core.signed.enrolment import EnrolmentCode
-from tests.fixtures.server import PROJECT, Installation, installation, wait_for
+from tests.cast.server import PROJECT, Installation, installation, wait_for
 from tests.journeys.messenger import PASSPHRASE, caught_up
 from tests.journeys.test_messages import CHEAP, MOST, code_of
 

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from holdfast.client.profile.private_files import write_private
-from tests.fixtures.server import PROJECT, Installation, installation
+from tests.cast.server import PROJECT, Installation, installation
 from tests.journeys.demo import Person, Walk
 
 PASSWORD = "a long password of alice's"

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.fixtures.hsm import hsm_template  # noqa: F401
-from tests.fixtures.tokens import root_token  # noqa: F401
-from tests.keys.support import Directory
+from tests.cast.hsm import hsm_template  # noqa: F401
+from tests.cast.phones import Directory
+from tests.cast.tokens import root_token  # noqa: F401
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from holdfast.core.base.encoding import b64u, unb64u
-from tests.keys.support import Account, Phone
+from tests.cast.phones import Account, Phone
 
 
 def document(account: Account, octets: bytes | None = None, *, to: Sequence[Phone] | None = None) -> dict[str, Any]:

@@ -16,8 +16,8 @@ from holdfast.core.log.key_log import InclusionProof, keys_verifier, require_sam
 from hsm import registry
 from hsm.config import HsmConfig
 from hsm.runtime import open_tokens
-from tests.fixtures.hsm import hsm_config  # noqa: F401
-from tests.keys.support import Account, Directory, Phone, issue, new_phone, post_enrolment
+from tests.cast.hsm import hsm_config  # noqa: F401
+from tests.cast.phones import Account, Directory, Phone, issue, new_phone, post_enrolment
 
 
 @pytest.fixture

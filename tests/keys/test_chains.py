@@ -22,8 +22,8 @@ from kernel.models import Job
 from keys import access, chains
 from keys.models import ChainEntry, ChainFork, ChainHead, Device
 from tenants.models import Credential
+from tests.cast.phones import Account, Directory, Phone, audit_away, issue, new_phone, now, post_enrolment
 from tests.keys.mail import events_of, fetched
-from tests.keys.support import Account, Directory, Phone, audit_away, issue, new_phone, now, post_enrolment
 
 
 @pytest.fixture

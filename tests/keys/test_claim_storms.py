@@ -24,7 +24,7 @@ from keys import access, services
 from keys.claims import ClaimAnswer, claim_device
 from keys.errors import ClaimLimit
 from keys.models import Claim, ClaimBudget, OneTimePreKey
-from tests.keys.support import Directory
+from tests.cast.phones import Directory
 
 THREADS = 32
 KEYS = 2_000

@@ -25,7 +25,7 @@ from keys import services
 from keys.claims import claim_device
 from keys.models import Claim
 from keys.models import OneTimePreKey as KeyRow
-from tests.keys.support import Directory, Phone, audit_away
+from tests.cast.phones import Directory, Phone, audit_away
 
 
 def key_ids(answer_document: dict[str, Any]) -> int | None:

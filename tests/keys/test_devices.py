@@ -20,8 +20,7 @@ from holdfast.core.signed.cose import Purpose, Sign1
 from holdfast.core.signed.statements import DeviceStatement
 from keys.models import Device, Message
 from tenants.models import Credential, EnrolmentCode
-from tests.keys.mail import acknowledge, fetched, send
-from tests.keys.support import (
+from tests.cast.phones import (
     Account,
     Directory,
     Phone,
@@ -32,6 +31,7 @@ from tests.keys.support import (
     post_enrolment,
     successor,
 )
+from tests.keys.mail import acknowledge, fetched, send
 
 
 @pytest.fixture

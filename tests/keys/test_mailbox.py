@@ -23,9 +23,9 @@ from kernel.models import ReplayableAnswer
 from keys import mailbox
 from keys.models import ClaimBudget, Message, MessageContent, SignedPreKey
 from tenants.tasks import sweep_plumbing
+from tests.cast.phones import Account, Directory, Phone, issue, new_phone, post_enrolment
+from tests.cast.tenants import make_service
 from tests.keys.mail import acknowledge, document, fetched, letter, octets_of, post, send
-from tests.keys.support import Account, Directory, Phone, issue, new_phone, post_enrolment
-from tests.tenants.support import make_service
 
 
 @pytest.fixture

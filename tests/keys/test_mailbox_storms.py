@@ -22,8 +22,8 @@ from holdfast.core.identity.entries import Reason
 from kernel.scope import tenant_scope
 from keys import mailbox
 from keys.models import ClaimBudget, Message, MessageContent
+from tests.cast.phones import Account, Directory, Phone, successor
 from tests.keys.mail import acknowledge, document, fetched, letter, octets_of, post
-from tests.keys.support import Account, Directory, Phone, successor
 from tests.keys.test_claim_storms import storm
 
 SENDERS = 6

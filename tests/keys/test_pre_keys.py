@@ -20,7 +20,7 @@ from holdfast.core.signed.cose import Purpose, Sign1
 from kernel.queue import run_due
 from keys import services
 from keys.models import OneTimePreKey, PreKeyBatch, SignedPreKey
-from tests.keys.support import DAY, Directory, Phone, audit_away, batch_document
+from tests.cast.phones import DAY, Directory, Phone, audit_away, batch_document
 
 
 @pytest.fixture

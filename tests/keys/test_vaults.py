@@ -19,8 +19,8 @@ from keys import notices
 from keys.models import Vault, VaultDoor
 from keys.records import create_tenant_master_key
 from keys.vaults import READS_BY_PENDING
+from tests.cast.phones import Account, Directory, Phone, audit_away, issue, new_phone, post_enrolment
 from tests.keys.mail import events_of, fetched
-from tests.keys.support import Account, Directory, Phone, audit_away, issue, new_phone, post_enrolment
 
 DOOR = b64u(encode({1: 1, 2: "password", 10: b"ct"}))
 

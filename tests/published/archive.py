@@ -7,7 +7,7 @@ from typing import Final
 
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.escrow.archive import SEGMENT_SIZE, TAG_SIZE, encrypt_segments
-from tests.core.cast import ACME, ALICE
+from tests.cast.statements import ACME, ALICE
 from tests.published.mutations import malformed, rows
 
 KEY: Final = SecretBytes(bytes(range(32)))

@@ -12,7 +12,7 @@ from holdfast.core.identity.chain import ChainState, verify_chain
 from holdfast.core.identity.chain_author import Author
 from holdfast.core.identity.entries import Entry, Reason
 from holdfast.core.signed.cose import Sign1
-from tests.core.cast import ACME, ALICE, DAY, LAPTOP, NOW, PHONE, hash_of
+from tests.cast.statements import ACME, ALICE, DAY, LAPTOP, NOW, PHONE, hash_of
 from tests.published.mutations import malformed
 
 Chain = list[Entry]

@@ -14,7 +14,7 @@ from holdfast.core.signed.payloads import Header
 from holdfast.core.vault.contact_shares import answer_request, combine, prepare, seal_share
 from holdfast.core.vault.door_blob import DoorOwner
 from holdfast.core.vault.share_manifest import MAX_REQUEST_SECONDS, ShareRequest
-from tests.core.cast import ACME, ALICE, CAROL, DAN, ERIN, LAPTOP, NOW, PHONE, device_statement, hash_of, id_of
+from tests.cast.statements import ACME, ALICE, CAROL, DAN, ERIN, LAPTOP, NOW, PHONE, device_statement, hash_of, id_of
 from tests.published.mutations import malformed, rows
 
 CONTACTS = (CAROL, DAN, ERIN)

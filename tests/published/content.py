@@ -10,7 +10,7 @@ from holdfast.core.base.secret import SecretBytes
 from holdfast.core.crypto.keys import KeyKind, SigningKey
 from holdfast.core.crypto.safety import own_number, pair_number
 from holdfast.core.messages.content import Content, ContentKind, LargeReference, seal_large
-from tests.core.cast import ACME, ALICE, NOW, hash_of, id_of
+from tests.cast.statements import ACME, ALICE, NOW, hash_of, id_of
 
 BOB = id_of("bob")
 ID = id_of("message")

@@ -11,7 +11,7 @@ from holdfast.core.crypto.phrase import Language, Phrase
 from holdfast.core.vault import contacts_door, phrase_door
 from holdfast.core.vault.blob import VaultHeader, seal_vault
 from holdfast.core.vault.password_door import Argon2Cost, DoorOwner, seal_password_door, sign_in_proof
-from tests.core.cast import ACME, ALICE
+from tests.cast.statements import ACME, ALICE
 from tests.published.mutations import malformed, rows
 
 OWNER = DoorOwner(ACME, ALICE, 3)

@@ -15,7 +15,7 @@ from holdfast.core.escrow.deposit import Deposit, DepositTerms, build_deposit
 from holdfast.core.identity.trust import SignedTenantKey
 from holdfast.core.signed.payloads import Header
 from holdfast.core.signed.statements import OfflineKey
-from tests.core.escrow_cast import HSM_KEY, RECIPIENT_KEY, World
+from tests.cast.custody import HSM_KEY, RECIPIENT_KEY, Custody
 from tests.published.mutations import malformed, rows
 
 GENERATION: Final = 7
@@ -26,7 +26,7 @@ _FORMS: Final = frozenset(
 
 def write() -> dict[str, object]:
     """Make the file anew: keys, halves and polynomials are fresh each time."""
-    world, offline, drawn = World(m=2, n=3), SealingKey.generate(), list[bytes]()
+    world, offline, drawn = Custody(m=2, n=3), SealingKey.generate(), list[bytes]()
     archive_key = SecretBytes(secrets.token_bytes(32))
     deposit = _deposit(world, offline, archive_key, drawn)
     world.deposits = {deposit.header.deposit_id: deposit}
@@ -57,7 +57,7 @@ def write() -> dict[str, object]:
     }
 
 
-def _deposit(world: World, offline: SealingKey, archive_key: SecretBytes, drawn: list[bytes]) -> Deposit:
+def _deposit(world: Custody, offline: SealingKey, archive_key: SecretBytes, drawn: list[bytes]) -> Deposit:
     """Build one whose random bytes are written down: r_h, r_o, and the coefficients of x, x^2, … of the polynomials."""
 
     def random(size: int) -> bytes:
@@ -80,7 +80,7 @@ def _deposit(world: World, offline: SealingKey, archive_key: SecretBytes, drawn:
     return build_deposit(archive_key, generation=GENERATION, deposit_id=deposit_id, terms=terms, random=random)
 
 
-def _officer(world: World, deposit: Deposit, index: int) -> dict[str, object]:
+def _officer(world: Custody, deposit: Deposit, index: int) -> dict[str, object]:
     key = world.officers[index - 1].sealing_key
     return {
         "index": index,
@@ -89,7 +89,7 @@ def _officer(world: World, deposit: Deposit, index: int) -> dict[str, object]:
     }
 
 
-def _approval(world: World, index: int) -> dict[str, object]:
+def _approval(world: Custody, index: int) -> dict[str, object]:
     signed, outers = world.approval_and_shares(index)
     return {
         "index": index,

@@ -14,7 +14,7 @@ from holdfast.core.signed.statements import Sync, SyncKind
 from holdfast.core.vault.blob import VaultHeader, seal_vault
 from holdfast.core.vault.export_file import MAGIC, ExportFile
 from holdfast.core.vault.password_door import Argon2Cost, DoorOwner, seal_password_door
-from tests.core.cast import ACME, ALICE, LAPTOP, NOW
+from tests.cast.statements import ACME, ALICE, LAPTOP, NOW
 from tests.published.mutations import malformed, rows
 
 VAULT_KEY = SecretBytes(bytes(range(32)))

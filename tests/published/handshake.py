@@ -14,8 +14,8 @@ from holdfast.core.crypto.suites import Suite
 from holdfast.core.messages import x3dh
 from holdfast.core.messages.session import OwnPreKey, Party, Session, read_message
 from holdfast.core.signed.statements import DeviceStatement
-from tests.core.cast import NOW
-from tests.core.session_cast import Device
+from tests.cast.devices import Device
+from tests.cast.statements import NOW
 
 REFUSALS = 20
 Case = dict[str, Any]

@@ -10,7 +10,7 @@ from holdfast.core.crypto.keys import KeyKind, SigningKey
 from holdfast.core.log import merkle
 from holdfast.core.log.checkpoint import Checkpoint, NoteVerifier, sign_note
 from holdfast.core.log.log_entry import KeyLogEntry, key_log_subject, log_origin
-from tests.core.cast import ACME, ALICE, NOW, hash_of
+from tests.cast.statements import ACME, ALICE, NOW, hash_of
 
 SIZE: Final = 7  # no power of two, and large enough for a proof that skips a level
 

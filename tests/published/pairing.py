@@ -13,7 +13,7 @@ from holdfast.core.signed.payloads import Header
 from holdfast.core.signed.statements import SyncKind
 from holdfast.core.vault.pairing import ExistingDevice, NewDevice, PairingRequest
 from holdfast.core.vault.sync_letter import DeviceSync, seal_sync
-from tests.core.cast import ACME, ALICE, LAPTOP, NOW, PHONE, device_statement, hash_of
+from tests.cast.statements import ACME, ALICE, LAPTOP, NOW, PHONE, device_statement, hash_of
 from tests.published.mutations import malformed, rows
 
 HEAD = hash_of("alice's chain")

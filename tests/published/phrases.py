@@ -9,7 +9,7 @@ from holdfast.core.base.secret import SecretBytes
 from holdfast.core.crypto.keys import KeyKind
 from holdfast.core.crypto.phrase import Language, Phrase
 from holdfast.core.vault.phrase_door import recovery_key
-from tests.core.cast import ACME, ALICE, MALLORY
+from tests.cast.statements import ACME, ALICE, MALLORY
 
 ENTROPY = SecretBytes(bytes(range(200, 232)))
 PASSPHRASE = "a café"

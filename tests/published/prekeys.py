@@ -21,8 +21,8 @@ from holdfast.core.messages.prekeys import BatchStatement
 from holdfast.core.signed import cose
 from holdfast.core.signed.cose import Purpose, Sign1
 from holdfast.core.signed.payloads import Header
-from tests.core.cast import NOW, id_of
-from tests.core.session_cast import Device
+from tests.cast.devices import Device
+from tests.cast.statements import NOW, id_of
 from tests.published.mutations import malformed
 
 SIZE: Final = 3  # no power of two, so that proofs differ in length

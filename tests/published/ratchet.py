@@ -12,8 +12,8 @@ from holdfast.core.base.padding import pad
 from holdfast.core.crypto.suites import Suite
 from holdfast.core.messages.ratchet import derive_chain, derive_message, derive_root
 from holdfast.core.messages.session import Session
-from tests.core.cast import NOW
-from tests.core.session_cast import pair
+from tests.cast.devices import pair
+from tests.cast.statements import NOW
 
 MESSAGES = 40
 Row = dict[str, Any]

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from holdfast.core.crypto.keys import KeyKind, SigningKey
 from holdfast.core.signed.requests import SignatureParameters, content_digest
-from tests.core.cast import LAPTOP, NOW
+from tests.cast.statements import LAPTOP, NOW
 
 SERVER: Final = "https://holdfast.example/api/v1"
 KEYID: Final = UUID(bytes=LAPTOP)

@@ -10,7 +10,7 @@ from holdfast.core.base.encoding import encode
 from holdfast.core.crypto.keys import KeyKind, SigningKey
 from holdfast.core.signed import cose
 from holdfast.core.signed.cose import Purpose, Sign1
-from tests.core.cast import PAYLOADS
+from tests.cast.statements import PAYLOADS
 from tests.published.mutations import malformed, rows
 
 # The share manifest and the request are in contacts.json, chain entries in chains.json.

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.tenants.support import World, build_world
+from tests.cast.tenants import Cast, build_world
 
 
 @pytest.fixture
-def world(db: None) -> World:
+def world(db: None) -> Cast:
     return build_world()

@@ -25,13 +25,13 @@ from kernel.scope import UnscopedQuery, current_tenant, tenant_scope
 from tenants import services
 from tenants.models import Nonce, Tenant
 from tenants.roles import Role
-from tests.tenants.support import Signer, World, changed, make_device, make_person, make_service, send
+from tests.cast.tenants import Cast, Signer, changed, make_device, make_person, make_service, send
 
 pytestmark = [pytest.mark.urls("tests.tenants.urls"), pytest.mark.postgres]
 PROBE = "/api/v1/probe"
 
 
-def test_accepts_a_signed_request_and_opens_its_tenants_scope(world: World, client: Client) -> None:
+def test_accepts_a_signed_request_and_opens_its_tenants_scope(world: Cast, client: Client) -> None:
     device = make_device(world.alice)
     answer = device.send(client, "GET", PROBE)
     assert answer.status_code == 200
@@ -40,14 +40,14 @@ def test_accepts_a_signed_request_and_opens_its_tenants_scope(world: World, clie
         current_tenant()
 
 
-def test_accepts_p256_keys_and_service_accounts(world: World, client: Client) -> None:
+def test_accepts_p256_keys_and_service_accounts(world: Cast, client: Client) -> None:
     assert make_device(world.bob, kind=KeyKind.P256_SIGNING).send(client, "POST", PROBE, b"{}").status_code == 200
     service = make_service(world.acme)
     answer = service.send(client, "GET", PROBE)
     assert (answer.json()["actor"], answer.json()["role"]) == (f"service:{service.id}", "service")
 
 
-def test_accepts_what_the_reference_library_signs(world: World, client: Client) -> None:
+def test_accepts_what_the_reference_library_signs(world: Cast, client: Client) -> None:
     device = make_device(world.alice)
     body = b'{"a": 1}'
 
@@ -74,7 +74,7 @@ def test_accepts_what_the_reference_library_signs(world: World, client: Client) 
     assert send(client, "POST", f"{PROBE}?x=1&y=a%20b", body, Message.headers).status_code == 200
 
 
-def test_verification_takes_one_select_and_one_insert(world: World, client: Client) -> None:
+def test_verification_takes_one_select_and_one_insert(world: Cast, client: Client) -> None:
     device = make_device(world.alice)
     with CaptureQueriesContext(
         connection,
@@ -142,7 +142,7 @@ BAD_HEADERS: dict[str, Callable[[Signer], dict[str, str]]] = {
 
 
 @pytest.mark.parametrize("case", BAD_HEADERS)
-def test_refuses_every_bad_signature_with_one_answer(case: str, world: World, client: Client) -> None:
+def test_refuses_every_bad_signature_with_one_answer(case: str, world: Cast, client: Client) -> None:
     device = make_device(world.alice)
     answer = send(client, "POST", PROBE, b"{}", BAD_HEADERS[case](device))
     problem = answer.json()
@@ -166,18 +166,18 @@ def _seconds(text: str) -> float:
 
 
 @pytest.mark.parametrize("shift", [-55, 55])
-def test_accepts_a_clock_that_is_a_minute_wrong(shift: int, world: World, client: Client) -> None:
+def test_accepts_a_clock_that_is_a_minute_wrong(shift: int, world: Cast, client: Client) -> None:
     assert changed(make_device(world.alice), shift=shift).send(client, "GET", PROBE).status_code == 200
 
 
-def test_refuses_a_replay_word_for_word(world: World, client: Client) -> None:
+def test_refuses_a_replay_word_for_word(world: Cast, client: Client) -> None:
     device = make_device(world.alice)
     headers = device.headers("POST", PROBE, b"{}")
     assert send(client, "POST", PROBE, b"{}", headers).status_code == 200
     assert send(client, "POST", PROBE, b"{}", headers).status_code == 401
 
 
-def test_refuses_a_nonce_twice_from_one_device_and_takes_it_from_another(world: World, client: Client) -> None:
+def test_refuses_a_nonce_twice_from_one_device_and_takes_it_from_another(world: Cast, client: Client) -> None:
     nonce = secrets.token_bytes(16)
     alice, bob = (changed(make_device(who), nonce=nonce) for who in (world.alice, world.bob))
     assert alice.send(client, "GET", PROBE).status_code == 200
@@ -187,7 +187,7 @@ def test_refuses_a_nonce_twice_from_one_device_and_takes_it_from_another(world: 
 
 @pytest.mark.django_db(transaction=True)
 def test_lets_one_of_sixteen_simultaneous_replays_in() -> None:
-    from tests.tenants.support import build_world
+    from tests.cast.tenants import build_world
 
     device = make_device(build_world().alice)
     headers = device.headers("POST", PROBE, b"{}")
@@ -206,7 +206,7 @@ def test_lets_one_of_sixteen_simultaneous_replays_in() -> None:
     assert sorted(answers) == [200] + [401] * 15
 
 
-def test_keeps_a_nonce_until_its_signature_is_too_old(world: World, client: Client) -> None:
+def test_keeps_a_nonce_until_its_signature_is_too_old(world: Cast, client: Client) -> None:
     device = make_device(world.alice)
     changed(device, shift=50).send(client, "GET", PROBE)
     [nonce] = Nonce.objects.all()
@@ -217,7 +217,7 @@ def test_keeps_a_nonce_until_its_signature_is_too_old(world: World, client: Clie
     assert not Nonce.objects.exists()
 
 
-def _act(world: World, device: Signer, what: str) -> None:
+def _act(world: Cast, device: Signer, what: str) -> None:
     actor = system_actor(world.acme.pk, "test")
     with tenant_scope(world.acme.pk):
         match what:
@@ -234,7 +234,7 @@ def _act(world: World, device: Signer, what: str) -> None:
 @pytest.mark.parametrize(
     "what", ["suspend the person", "suspend the credential", "revoke the credential", "suspend the tenant"]
 )
-def test_refuses_from_the_next_request_on_when(what: str, world: World, client: Client) -> None:
+def test_refuses_from_the_next_request_on_when(what: str, world: Cast, client: Client) -> None:
     device = make_device(world.alice)
     assert device.send(client, "GET", PROBE).status_code == 200
     _act(world, device, what)
@@ -242,13 +242,13 @@ def test_refuses_from_the_next_request_on_when(what: str, world: World, client: 
 
 
 @pytest.mark.parametrize("state", ["invited", "suspended", "locked", ""])
-def test_refuses_devices_of_whoever_is_not_active(state: str, world: World, client: Client) -> None:
+def test_refuses_devices_of_whoever_is_not_active(state: str, world: Cast, client: Client) -> None:
     device = make_device(world.alice)
     type(world.alice).unscoped.filter(pk=world.alice.pk).update(state=state)
     assert device.send(client, "GET", PROBE).status_code == 401
 
 
-def test_demotion_counts_from_the_next_request(world: World, client: Client) -> None:
+def test_demotion_counts_from_the_next_request(world: Cast, client: Client) -> None:
     device = make_device(world.carol)
     assert device.send(client, "PUT", PROBE, b"{}").status_code == 200
     with tenant_scope(world.acme.pk):
@@ -256,40 +256,40 @@ def test_demotion_counts_from_the_next_request(world: World, client: Client) -> 
     assert device.send(client, "PUT", PROBE, b"{}").status_code == 403
 
 
-def test_pending_device_has_the_small_set_only(world: World, client: Client) -> None:
+def test_pending_device_has_the_small_set_only(world: Cast, client: Client) -> None:
     device = make_device(world.carol, active=False)
     assert device.send(client, "POST", PROBE, b"{}").status_code == 200
     assert device.send(client, "PUT", PROBE, b"{}").status_code == 403
 
 
 @pytest.mark.parametrize("who", ["olivia", "rex", "otto", "alice"])
-def test_only_officers_devices_pass_where_approval_is_asked(who: str, world: World, client: Client) -> None:
+def test_only_officers_devices_pass_where_approval_is_asked(who: str, world: Cast, client: Client) -> None:
     assert make_device(getattr(world, who)).send(client, "PUT", PROBE, b"{}").status_code == 403
 
 
-def test_service_account_is_denied_where_approval_is_asked(world: World, client: Client) -> None:
+def test_service_account_is_denied_where_approval_is_asked(world: Cast, client: Client) -> None:
     assert make_service(world.acme).send(client, "PUT", PROBE, b"{}").status_code == 403
 
 
-def test_method_that_no_view_declared_is_not_allowed(world: World, client: Client) -> None:
+def test_method_that_no_view_declared_is_not_allowed(world: Cast, client: Client) -> None:
     device = make_device(world.carol)
     assert device.send(client, "DELETE", PROBE).status_code == 405
     assert device.send(client, "OPTIONS", PROBE).status_code == 405
     assert device.send(client, "HEAD", PROBE).status_code == 200
 
 
-def test_body_above_the_addresss_limit_is_refused_before_it_is_read(world: World, client: Client) -> None:
+def test_body_above_the_addresss_limit_is_refused_before_it_is_read(world: Cast, client: Client) -> None:
     body = b" " * 1001
     answer = make_device(world.alice).send(client, "POST", PROBE, body)
     assert (answer.status_code, answer.json()["code"]) == (413, "too-large")
 
 
-def test_session_is_no_credential_for_rest(world: World, client: Client) -> None:
+def test_session_is_no_credential_for_rest(world: Cast, client: Client) -> None:
     client.force_login(world.carol)
     assert client.get(PROBE).status_code == 401
 
 
-def test_person_of_another_tenant_lends_a_forged_credential_nothing(world: World, client: Client) -> None:
+def test_person_of_another_tenant_lends_a_forged_credential_nothing(world: Cast, client: Client) -> None:
     device = make_device(world.alice)
     with connection.cursor() as cursor:
         cursor.execute("UPDATE tenants_credential SET person_id = %s", [_param(world.mallory.pk)])
@@ -300,12 +300,12 @@ def _param(value: uuid.UUID) -> Any:
     return value if connection.features.has_native_uuid_field else value.hex
 
 
-def test_enrolment_addresses_take_nobody_as_authenticated(world: World, client: Client) -> None:
+def test_enrolment_addresses_take_nobody_as_authenticated(world: Cast, client: Client) -> None:
     answer = make_device(world.alice).send(client, "POST", "/api/v1/open", b"{}")
     assert answer.json() == {"actor": "anonymous"}
 
 
-def test_same_device_id_in_two_tenants_is_refused(world: World) -> None:
+def test_same_device_id_in_two_tenants_is_refused(world: Cast) -> None:
     from kernel.errors import Conflict
 
     device = make_device(world.alice)
@@ -318,7 +318,7 @@ def test_same_device_id_in_two_tenants_is_refused(world: World) -> None:
         )
 
 
-def test_key_that_is_not_safe_is_refused_at_registration(world: World) -> None:
+def test_key_that_is_not_safe_is_refused_at_registration(world: Cast) -> None:
     from holdfast.core.base.errors import Malformed
 
     with tenant_scope(world.acme.pk):

@@ -25,7 +25,7 @@ from kernel.scope import current_tenant, tenant_scope
 from tenants import services
 from tenants.errors import EnrolmentRefused, TooManyCodes
 from tenants.models import EnrolmentCode, Person, RateWindow, Tenant
-from tests.tenants.support import World, build_world, make_device
+from tests.cast.tenants import Cast, build_world, make_device
 
 pytestmark = [pytest.mark.urls("tests.tenants.urls"), pytest.mark.postgres]
 ADDRESS = "/api/v1/enrolment-codes"
@@ -58,7 +58,7 @@ def ask(client: Client, who: Person, **changes: Any) -> Any:
 
 
 @pytest.mark.parametrize("officer", ["carol", "olivia"])
-def test_officer_issues_a_code_by_its_hash(officer: str, world: World, client: Client) -> None:
+def test_officer_issues_a_code_by_its_hash(officer: str, world: Cast, client: Client) -> None:
     code, body = ask(client, world.alice)
     answer = make_device(getattr(world, officer)).send(client, "POST", ADDRESS, body)
     assert answer.status_code == 201
@@ -74,13 +74,13 @@ def test_officer_issues_a_code_by_its_hash(officer: str, world: World, client: C
 
 
 @pytest.mark.parametrize("who", ["alice", "rex", "otto"])
-def test_nobody_else_issues_codes(who: str, world: World, client: Client) -> None:
+def test_nobody_else_issues_codes(who: str, world: Cast, client: Client) -> None:
     _, body = ask(client, world.bob)
     assert make_device(getattr(world, who)).send(client, "POST", ADDRESS, body).status_code == 403
     assert not EnrolmentCode.unscoped.exists()
 
 
-def test_enrolment_codes_is_not_found_for_mallory(world: World, client: Client) -> None:
+def test_enrolment_codes_is_not_found_for_mallory(world: Cast, client: Client) -> None:
     device = make_device(world.mallory)
     _, foreign = ask(client, world.alice)
     _, unknown = ask(client, world.alice, person_id=str(uuid.uuid4()))
@@ -102,7 +102,7 @@ BAD: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("field", BAD)
-def test_bad_field_is_named(field: str, world: World, client: Client) -> None:
+def test_bad_field_is_named(field: str, world: Cast, client: Client) -> None:
     _, body = ask(client, world.alice, **BAD[field])
     answer = make_device(world.carol).send(client, "POST", ADDRESS, body)
     assert answer.status_code == 400
@@ -110,19 +110,19 @@ def test_bad_field_is_named(field: str, world: World, client: Client) -> None:
 
 
 @pytest.mark.parametrize("days", [-1, 31])
-def test_expiry_out_of_bounds_is_refused(days: int, world: World, client: Client) -> None:
+def test_expiry_out_of_bounds_is_refused(days: int, world: Cast, client: Client) -> None:
     _, body = ask(client, world.alice, expires_at=rfc3339(timezone.now() + timedelta(days=days)))
     answer = make_device(world.carol).send(client, "POST", ADDRESS, body)
     assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "expires_at")
 
 
-def test_same_code_is_issued_once(world: World, client: Client) -> None:
+def test_same_code_is_issued_once(world: Cast, client: Client) -> None:
     _, body = ask(client, world.alice)
     device = make_device(world.carol)
     assert [device.send(client, "POST", ADDRESS, body).status_code for _ in range(2)] == [201, 409]
 
 
-def test_idempotency_key_gives_the_same_answer_again(world: World, client: Client) -> None:
+def test_idempotency_key_gives_the_same_answer_again(world: Cast, client: Client) -> None:
     _, body = ask(client, world.alice)
     device = make_device(world.carol)
     first, second = (device.send(client, "POST", ADDRESS, body, **{"Idempotency-Key": "k1"}) for _ in range(2))
@@ -131,14 +131,14 @@ def test_idempotency_key_gives_the_same_answer_again(world: World, client: Clien
     assert EnrolmentCode.unscoped.count() == 1
 
 
-def test_suspended_person_gets_no_code(world: World, client: Client) -> None:
+def test_suspended_person_gets_no_code(world: Cast, client: Client) -> None:
     with tenant_scope(world.acme.pk):
         services.suspend_person(person=world.alice, actor=system_actor(None, "test"))
     _, body = ask(client, world.alice)
     assert make_device(world.carol).send(client, "POST", ADDRESS, body).status_code == 404
 
 
-def test_eleventh_open_code_is_refused(world: World) -> None:
+def test_eleventh_open_code_is_refused(world: Cast) -> None:
     for _ in range(10):
         issue(world.alice, code_for(world.alice))
     with pytest.raises(TooManyCodes):
@@ -146,7 +146,7 @@ def test_eleventh_open_code_is_refused(world: World) -> None:
     issue(world.bob, code_for(world.bob))
 
 
-def test_code_is_used_once_and_activates_an_invited_person(world: World) -> None:
+def test_code_is_used_once_and_activates_an_invited_person(world: Cast) -> None:
     with tenant_scope(world.acme.pk):
         ivy = services.create_person(email="ivy@acme.test", name="Ivy", actor=system_actor(None, "test"))
     code = code_for(ivy)
@@ -160,7 +160,7 @@ def test_code_is_used_once_and_activates_an_invited_person(world: World) -> None
     assert list(used)[-2:] == ["tenants:enrolment-code:use", "tenants:person:activate"]
 
 
-def _refusals(world: World) -> dict[str, tuple[CodeText, dict[str, Any]]]:
+def _refusals(world: Cast) -> dict[str, tuple[CodeText, dict[str, Any]]]:
     alice, bob = code_for(world.alice), code_for(world.bob)
     issue(world.alice, alice)
     issue(world.bob, bob)
@@ -177,7 +177,7 @@ def _refusals(world: World) -> dict[str, tuple[CodeText, dict[str, Any]]]:
     }
 
 
-def test_every_refusal_is_the_same(world: World) -> None:
+def test_every_refusal_is_the_same(world: Cast) -> None:
     texts = set()
     for code, changes in _refusals(world).values():
         with pytest.raises(EnrolmentRefused) as refused:
@@ -188,7 +188,7 @@ def test_every_refusal_is_the_same(world: World) -> None:
 
 
 @pytest.mark.parametrize("state", ["suspended", "locked", ""])
-def test_code_of_whoever_is_not_invited_or_active_is_refused(state: str, world: World) -> None:
+def test_code_of_whoever_is_not_invited_or_active_is_refused(state: str, world: Cast) -> None:
     code = code_for(world.alice)
     issue(world.alice, code)
     Person.unscoped.filter(pk=world.alice.pk).update(state=state)
@@ -223,7 +223,7 @@ def test_code_is_used_once_under_twenty_threads() -> None:
     assert Entry.unscoped.filter(tag="tenants:enrolment-code:use").count() == 1
 
 
-def test_begin_enrolment_opens_the_scope_of_an_active_tenant_only(world: World) -> None:
+def test_begin_enrolment_opens_the_scope_of_an_active_tenant_only(world: Cast) -> None:
     services.begin_enrolment(tenant_id=world.acme.pk, source="192.0.2.1")
     assert current_tenant() == world.acme.pk
     Tenant.objects.filter(pk=world.other.pk).update(state="suspended")
@@ -232,7 +232,7 @@ def test_begin_enrolment_opens_the_scope_of_an_active_tenant_only(world: World) 
             services.begin_enrolment(tenant_id=tenant_id, source="192.0.2.1")
 
 
-def test_begin_enrolment_counts_by_source(world: World) -> None:
+def test_begin_enrolment_counts_by_source(world: Cast) -> None:
     for _ in range(services.ENROLMENTS_PER_SOURCE):
         services.begin_enrolment(tenant_id=world.acme.pk, source="192.0.2.1")
     with pytest.raises(Throttled) as throttled:
@@ -244,6 +244,6 @@ def test_begin_enrolment_counts_by_source(world: World) -> None:
     assert not RateWindow.objects.exists()
 
 
-def test_hash_of_another_length_is_a_programming_error(world: World) -> None:
+def test_hash_of_another_length_is_a_programming_error(world: Cast) -> None:
     with tenant_scope(world.acme.pk), pytest.raises(ValueError, match="32 bytes"):
         services.issue_enrolment_code(person=world.alice, code_hash=b"h", actor=system_actor(None, "test"))

@@ -15,7 +15,7 @@ from kernel.api import ApiView
 from kernel.scope import UnscopedQuery, current_tenant, open_scope
 from tenants.middleware import HostMiddleware, TenantScopeMiddleware
 from tenants.permissions import PermissionName
-from tests.tenants.support import World
+from tests.cast.tenants import Cast
 
 
 def routes(patterns: list[URLPattern | URLResolver], prefix: str = "") -> Iterator[tuple[str, URLPattern]]:
@@ -63,7 +63,7 @@ def test_every_rest_route_declares_its_tenancy_and_its_permissions() -> None:
     assert seen
 
 
-def test_scope_left_by_an_earlier_request_is_closed_before_the_next(world: World) -> None:
+def test_scope_left_by_an_earlier_request_is_closed_before_the_next(world: Cast) -> None:
     def view(request: HttpRequest) -> HttpResponse:
         with pytest.raises(UnscopedQuery):
             current_tenant()

@@ -20,7 +20,7 @@ from tenants.errors import LastOfficer, NameRefused, NameTaken, PasswordRefused,
 from tenants.models import Credential, Person, Tenant
 from tenants.roles import Role
 from tenants.states import CREDENTIAL, PERSON, CredentialState, PersonState
-from tests.tenants.support import World, make_device, make_person
+from tests.cast.tenants import Cast, make_device, make_person
 
 ACTOR = system_actor(None, "ceremony")
 
@@ -75,13 +75,13 @@ def test_display_name_refuses(text: str) -> None:
 
 
 @pytest.mark.parametrize("slug", ["acme", "ACME", "acrne", "ac-me"])
-def test_create_tenant_refuses_a_slug_that_is_or_looks_taken(slug: str, world: World) -> None:
+def test_create_tenant_refuses_a_slug_that_is_or_looks_taken(slug: str, world: Cast) -> None:
     with pytest.raises(NameTaken):
         services.create_tenant(slug=slug, name="Another", actor=ACTOR)
     assert Tenant.objects.count() == 2
 
 
-def test_create_tenant_and_create_person_leave_entries_in_their_own_log(world: World) -> None:
+def test_create_tenant_and_create_person_leave_entries_in_their_own_log(world: Cast) -> None:
     mine = Entry.unscoped.filter(tenant_id=world.other.pk).order_by("seq").values_list("tag", "subject")
     assert list(mine) == [
         ("tenants:tenant:create", str(world.other.pk)),
@@ -90,19 +90,19 @@ def test_create_tenant_and_create_person_leave_entries_in_their_own_log(world: W
     ]
 
 
-def test_address_is_unique_in_a_tenant_and_free_in_another(world: World) -> None:
+def test_address_is_unique_in_a_tenant_and_free_in_another(world: Cast) -> None:
     with tenant_scope(world.acme.pk), pytest.raises(NameTaken):
         services.create_person(email="ALICE@acme.test", name="Alice", actor=ACTOR)
     with tenant_scope(world.other.pk):
         services.create_person(email="alice@acme.test", name="Alice", actor=ACTOR)
 
 
-def test_role_that_does_not_exist_is_refused(world: World) -> None:
+def test_role_that_does_not_exist_is_refused(world: Cast) -> None:
     with tenant_scope(world.acme.pk), pytest.raises(ValueError, match="root"):
         services.create_person(email="x@acme.test", name="X", role="root", actor=ACTOR)
 
 
-def test_people_of_another_tenant_are_not_found(world: World) -> None:
+def test_people_of_another_tenant_are_not_found(world: Cast) -> None:
     with tenant_scope(world.other.pk):
         for person_id in (world.alice.pk, uuid.uuid4()):
             with pytest.raises(NotFound):
@@ -112,14 +112,14 @@ def test_people_of_another_tenant_are_not_found(world: World) -> None:
         assert access.tenant() == world.other
 
 
-def test_nothing_is_read_without_a_scope(world: World) -> None:
+def test_nothing_is_read_without_a_scope(world: Cast) -> None:
     for read in (lambda: access.person(world.alice.pk), access.people, access.tenant, access.service_accounts):
         with pytest.raises(UnscopedQuery):
             read()
 
 
 @pytest.mark.parametrize("state", [*PersonState.values, "locked", ""])
-def test_only_active_officers_count(state: str, world: World) -> None:
+def test_only_active_officers_count(state: str, world: Cast) -> None:
     Person.unscoped.filter(pk=world.carol.pk).update(state=state)
     with tenant_scope(world.acme.pk):
         assert access.is_active_officer(world.carol.pk) == (state == "active")
@@ -129,7 +129,7 @@ def test_only_active_officers_count(state: str, world: World) -> None:
 
 @pytest.mark.parametrize("origin", PersonState.values)
 @pytest.mark.parametrize("target", PersonState.values)
-def test_person_moves_as_the_table_says(origin: str, target: str, world: World) -> None:
+def test_person_moves_as_the_table_says(origin: str, target: str, world: Cast) -> None:
     Person.unscoped.filter(pk=world.alice.pk).update(state=origin)
     with tenant_scope(world.acme.pk):
         alice = access.person(world.alice.pk)
@@ -146,7 +146,7 @@ def test_person_moves_as_the_table_says(origin: str, target: str, world: World) 
 
 @pytest.mark.parametrize("origin", CredentialState.values)
 @pytest.mark.parametrize("target", ["active", "suspended", "revoked"])
-def test_credential_moves_as_the_table_says(origin: str, target: str, world: World) -> None:
+def test_credential_moves_as_the_table_says(origin: str, target: str, world: Cast) -> None:
     device = make_device(world.alice)
     Credential.unscoped.filter(pk=device.id).update(state=origin)
     verb = {
@@ -166,7 +166,7 @@ def test_credential_moves_as_the_table_says(origin: str, target: str, world: Wor
     assert Entry.unscoped.count() - before == moved
 
 
-def test_credential_of_another_tenant_is_not_found(world: World) -> None:
+def test_credential_of_another_tenant_is_not_found(world: Cast) -> None:
     device = make_device(world.alice)
     with tenant_scope(world.other.pk):
         for credential_id in (device.id, uuid.uuid4()):
@@ -177,7 +177,7 @@ def test_credential_of_another_tenant_is_not_found(world: World) -> None:
 
 
 @pytest.mark.parametrize("role", [Role.OWNER, Role.OFFICER])
-def test_last_active_owner_or_officer_stays(role: str, world: World) -> None:
+def test_last_active_owner_or_officer_stays(role: str, world: Cast) -> None:
     with tenant_scope(world.other.pk):
         person = access.person(world.mallory.pk)
         if role == Role.OFFICER:
@@ -194,7 +194,7 @@ def test_last_active_owner_or_officer_stays(role: str, world: World) -> None:
         assert access.person(person.pk).state == "suspended"
 
 
-def test_root_is_pinned_once(world: World) -> None:
+def test_root_is_pinned_once(world: Cast) -> None:
     with tenant_scope(world.acme.pk):
         services.pin_root(root_key=b"k" * 33, root_pin=b"p" * 32, actor=ACTOR)
         services.pin_root(root_key=b"k" * 33, root_pin=b"p" * 32, actor=ACTOR)
@@ -206,19 +206,19 @@ def test_root_is_pinned_once(world: World) -> None:
 
 
 @pytest.mark.parametrize("password", [b"", b"thirteen char", b"\xff" * 20, b"1q2w3e4r5t6y7u8i9o0p"])
-def test_weak_password_is_refused(password: bytes, world: World) -> None:
+def test_weak_password_is_refused(password: bytes, world: Cast) -> None:
     with tenant_scope(world.acme.pk), pytest.raises(PasswordRefused):
         services.set_password(person=world.carol, password=SecretBytes(password), actor=ACTOR)
     assert not Person.unscoped.get(pk=world.carol.pk).has_usable_password()
 
 
-def test_password_is_kept_as_argon2id(world: World) -> None:
+def test_password_is_kept_as_argon2id(world: Cast) -> None:
     with tenant_scope(world.acme.pk):
         services.set_password(person=world.carol, password=SecretBytes(b"a long enough one"), actor=ACTOR)
     assert Person.unscoped.get(pk=world.carol.pk).password.startswith("argon2$argon2id$v=19$m=")
 
 
-def test_service_account_is_named_once(world: World) -> None:
+def test_service_account_is_named_once(world: Cast) -> None:
     from holdfast.core.crypto.keys import SigningKey
 
     key = SigningKey.generate().public.encoded
@@ -263,7 +263,7 @@ def _rows() -> list[object]:
 
 
 @pytest.mark.parametrize("act", ACTS)
-def test_act_does_not_happen_when_its_entry_cannot_be_written(act: str, world: World) -> None:
+def test_act_does_not_happen_when_its_entry_cannot_be_written(act: str, world: Cast) -> None:
     before = _rows()
     _break_the_log()
     with tenant_scope(world.acme.pk), pytest.raises(Unavailable):
@@ -271,7 +271,7 @@ def test_act_does_not_happen_when_its_entry_cannot_be_written(act: str, world: W
     assert _rows() == before
 
 
-def test_rows_never_print_more_than_ids(world: World) -> None:
+def test_rows_never_print_more_than_ids(world: Cast) -> None:
     for row in (world.alice, world.acme):
         assert str(row).endswith(str(row.pk))
         assert "acme" not in str(row).replace(str(row.pk), "")

@@ -19,8 +19,8 @@ from holdfast.client.server.transport import Clock
 from holdfast.client.vault import pairing, vault
 from holdfast.core.crypto.keys import RecipientRsaKey
 from holdfast.core.signed.payloads import Header
-from tests.client.conftest import ALICE, World
-from tests.client.lying_server import NOW, LyingServer, Tenant, _payload_hash
+from tests.cast.lying_server import NOW, LyingServer, Tenant, _payload_hash
+from tests.cast.members import ALICE, Members
 
 DAY = 86_400
 
@@ -33,24 +33,24 @@ class Ending(Tenant):
 
 
 @pytest.fixture
-def world() -> World:
-    return World(LyingServer(Tenant()))
+def world() -> Members:
+    return Members(LyingServer(Tenant()))
 
 
-def new_policy(world: World) -> None:
+def new_policy(world: Members) -> None:
     made = world.server.tenant
     before = _payload_hash(made.policies[-1])
     made.policies.append(made.sign_policy(made.officers, version=2, predecessor=before, signers=made.officers[:2], m=2))
 
 
-def new_key(world: World) -> None:
+def new_key(world: Members) -> None:
     made = world.server.tenant
     before = _payload_hash(made.keys[-1])
     made.escrow = RecipientRsaKey.generate()
     made.keys.append(made.sign_key(made.escrow.public, version=2, predecessor=before))
 
 
-def newest(world: World, account: Account) -> deposits.VerifiedDeposit:
+def newest(world: Members, account: Account) -> deposits.VerifiedDeposit:
     (generation,) = account.state.generations
     subject = deposits.subject_of(account, account.user)
     return deposits.fetch(account, subject, deposit_id=generation.deposit_id, record_hash=generation.record_hash)
@@ -61,7 +61,9 @@ def said_of(account: Account, item: str) -> tuple[Outcome, str]:
     return one.outcome, one.said
 
 
-def test_new_escrow_key_is_deposited_to_without_asking_and_the_old_deposit_stays(world: World, tmp_path: Path) -> None:
+def test_new_escrow_key_is_deposited_to_without_asking_and_the_old_deposit_stays(
+    world: Members, tmp_path: Path
+) -> None:
     alice = world.depositor(tmp_path)
     old = newest(world, alice)
     new_key(world)
@@ -73,7 +75,7 @@ def test_new_escrow_key_is_deposited_to_without_asking_and_the_old_deposit_stays
 
 
 def test_new_policy_asks_the_person_again_and_then_every_generation_is_deposited_anew(
-    world: World, tmp_path: Path
+    world: Members, tmp_path: Path
 ) -> None:
     alice = world.depositor(tmp_path)
     new_policy(world)
@@ -91,7 +93,7 @@ def test_new_policy_asks_the_person_again_and_then_every_generation_is_deposited
     assert said_of(alice, "escrow")[0] is Outcome.NOTHING
 
 
-def test_what_another_device_has_renewed_is_taken_over_and_not_deposited_twice(world: World, tmp_path: Path) -> None:
+def test_what_another_device_has_renewed_is_taken_over_and_not_deposited_twice(world: Members, tmp_path: Path) -> None:
     alice = world.depositor(tmp_path)
     vault.save(alice)
     phone = world.another(alice)
@@ -106,7 +108,7 @@ def test_what_another_device_has_renewed_is_taken_over_and_not_deposited_twice(w
     assert [one.deposit_id for one in phone.state.generations] == [one.deposit_id for one in alice.state.generations]
 
 
-def test_deposit_that_only_the_server_says_is_renewed_is_made_all_the_same(world: World, tmp_path: Path) -> None:
+def test_deposit_that_only_the_server_says_is_renewed_is_made_all_the_same(world: Members, tmp_path: Path) -> None:
     alice = world.depositor(tmp_path)
     new_key(world)
     (old,) = world.server.deposits.values()
@@ -116,7 +118,7 @@ def test_deposit_that_only_the_server_says_is_renewed_is_made_all_the_same(world
     assert [one.number for one in escrow.deposit_missing(alice)] == [1]
 
 
-def test_person_who_takes_her_yes_back_has_nothing_more_deposited(world: World, tmp_path: Path) -> None:
+def test_person_who_takes_her_yes_back_has_nothing_more_deposited(world: Members, tmp_path: Path) -> None:
     alice = world.depositor(tmp_path)
     escrow.consent(alice, agreed=False)
     archive.new_generation(alice)
@@ -127,7 +129,7 @@ def test_person_who_takes_her_yes_back_has_nothing_more_deposited(world: World, 
     assert len(world.server.deposits) == 1
 
 
-def later(world: World, account: Account, days: int) -> Account:
+def later(world: Members, account: Account, days: int) -> Account:
     world.now = NOW + days * DAY
     account.connect(transport=world.server.transport(), clock=Clock(lambda: world.now))
     return account
@@ -137,7 +139,7 @@ def later(world: World, account: Account, days: int) -> Account:
 def test_policy_and_key_that_run_out_are_told_of_and_still_used_in_their_grace(
     days: int, said: str | None, tmp_path: Path
 ) -> None:
-    world = World(LyingServer(Ending()))
+    world = Members(LyingServer(Ending()))
     alice = world.enrolled(ALICE)
     archive.new_generation(alice)
     escrow.consent(alice)
@@ -151,7 +153,7 @@ def test_policy_and_key_that_run_out_are_told_of_and_still_used_in_their_grace(
 
 
 def test_nothing_is_deposited_under_what_ran_out_a_month_ago() -> None:
-    world = World(LyingServer(Ending()))
+    world = Members(LyingServer(Ending()))
     alice = world.enrolled(ALICE)
     archive.new_generation(alice)
     escrow.consent(alice)
@@ -160,7 +162,7 @@ def test_nothing_is_deposited_under_what_ran_out_a_month_ago() -> None:
     assert world.server.deposits == {}
 
 
-def test_key_that_a_case_has_opened_is_marked_and_followed_by_a_fresh_one(world: World, tmp_path: Path) -> None:
+def test_key_that_a_case_has_opened_is_marked_and_followed_by_a_fresh_one(world: Members, tmp_path: Path) -> None:
     alice = world.depositor(tmp_path)
     _, opened = world.case()
     assert escrow.note_openings(alice) == [], "it is asked for, and not opened"

@@ -26,11 +26,12 @@ from holdfast.core.identity.chain_author import Author
 from holdfast.core.identity.entries import Entry, Reason
 from holdfast.core.signed.cose import Purpose, sign
 from holdfast.core.signed.payloads import Header
-from tests.client.conftest import ALICE, BOB, World
-from tests.client.lying_server import NOW, TENANT, Founder, _payload_hash, text
+from tests.cast.lying_server import NOW, TENANT, _payload_hash, text
+from tests.cast.members import ALICE, BOB, Members
+from tests.cast.officers import Founder
 
 
-def grown(world: World, entries: int = 4) -> Account:
+def grown(world: Members, entries: int = 4) -> Account:
     """Alice with a chain of some length."""
     alice = world.enrolled(ALICE)
     for _ in range(entries):
@@ -47,7 +48,7 @@ def rival(alice: Account, at: int, name: str = "rival") -> Entry:
 
 
 @pytest.mark.parametrize("cut", range(5))
-def test_rollback_is_refused_from_every_pinned_state(world: World, cut: int) -> None:
+def test_rollback_is_refused_from_every_pinned_state(world: Members, cut: int) -> None:
     grown(world)
     bob = world.enrolled(BOB)
     whole = list(world.server.chains[text(ALICE)])
@@ -62,7 +63,7 @@ def test_rollback_is_refused_from_every_pinned_state(world: World, cut: int) -> 
 
 
 @pytest.mark.parametrize("place", [2, 3, 5])
-def test_fork_is_seen_and_both_entries_are_kept_as_evidence(world: World, place: int) -> None:
+def test_fork_is_seen_and_both_entries_are_kept_as_evidence(world: Members, place: int) -> None:
     alice, bob = grown(world), world.enrolled(BOB)
     contacts.refresh(bob, ALICE)
     other = rival(alice, place).encode()
@@ -75,7 +76,7 @@ def test_fork_is_seen_and_both_entries_are_kept_as_evidence(world: World, place:
         assert (kept.what, kept.user, kept.ours, kept.theirs) == (Contradiction.CHAIN_FORK, ALICE, ours, other)
 
 
-def test_entry_that_continues_another_history_is_a_fork_with_both_sides_kept(world: World) -> None:
+def test_entry_that_continues_another_history_is_a_fork_with_both_sides_kept(world: Members) -> None:
     alice, bob = grown(world), world.enrolled(BOB)
     contacts.refresh(bob, ALICE)
     last = len(alice.state.chain) - 1
@@ -89,7 +90,7 @@ def test_entry_that_continues_another_history_is_a_fork_with_both_sides_kept(wor
     assert (kept.ours, kept.theirs) == (alice.state.chain[last], other.encode())
 
 
-def test_entry_of_a_key_that_was_rotated_away_is_a_fork(world: World) -> None:
+def test_entry_of_a_key_that_was_rotated_away_is_a_fork(world: Members) -> None:
     alice, bob = grown(world), world.enrolled(BOB)
     old = alice.identity_key
     rotation.rotate(alice, {"identity"}, reason=Reason.SCHEDULE)
@@ -103,7 +104,7 @@ def test_entry_of_a_key_that_was_rotated_away_is_a_fork(world: World) -> None:
     assert kept.theirs == thief.encode()
 
 
-def test_history_that_no_key_of_the_account_has_signed_is_refused_and_is_no_evidence(world: World) -> None:
+def test_history_that_no_key_of_the_account_has_signed_is_refused_and_is_no_evidence(world: Members) -> None:
     alice, bob = grown(world), world.enrolled(BOB)
     contacts.refresh(bob, ALICE)
     by = Author(alice.device.id, NOW, SigningKey.generate())
@@ -115,7 +116,7 @@ def test_history_that_no_key_of_the_account_has_signed_is_refused_and_is_no_evid
     assert evidence.listed(bob) == []
 
 
-def test_the_same_fork_is_kept_once(world: World) -> None:
+def test_the_same_fork_is_kept_once(world: Members) -> None:
     alice, bob = grown(world), world.enrolled(BOB)
     contacts.refresh(bob, ALICE)
     world.server.chains[text(ALICE)] = [*alice.state.chain[:3], rival(alice, 3).encode()]
@@ -125,7 +126,7 @@ def test_the_same_fork_is_kept_once(world: World) -> None:
     assert len(evidence.listed(bob)) == 1
 
 
-def test_two_devices_announcing_one_generation_end_with_two(world: World) -> None:
+def test_two_devices_announcing_one_generation_end_with_two(world: Members) -> None:
     laptop = world.enrolled(ALICE)
     phone = world.enrolled(ALICE)
     phone.state.identity_seed = laptop.state.identity_seed
@@ -149,7 +150,7 @@ def test_two_devices_announcing_one_generation_end_with_two(world: World) -> Non
     assert state.generations[1].commitment == made.commitment
 
 
-def test_device_with_an_old_identity_key_is_told_so_before_anything_is_sent(world: World) -> None:
+def test_device_with_an_old_identity_key_is_told_so_before_anything_is_sent(world: Members) -> None:
     laptop = world.enrolled(ALICE)
     phone = world.enrolled(ALICE)
     phone.state.identity_seed = SigningKey.generate().seed()
@@ -176,7 +177,7 @@ def parses_in(act: Callable[[], object]) -> int:
     return counted
 
 
-def test_what_was_verified_is_not_verified_again(world: World) -> None:
+def test_what_was_verified_is_not_verified_again(world: Members) -> None:
     alice = grown(world, 6)
     bob = world.enrolled(BOB)
     contacts.refresh(bob, ALICE)
@@ -187,7 +188,7 @@ def test_what_was_verified_is_not_verified_again(world: World) -> None:
     assert parses_in(lambda: world.enrolled(BOB) and chains.verify(world.enrolled(BOB), ALICE, pinned)) >= len(pinned)
 
 
-def test_chain_in_the_cache_is_left_when_another_is_shown(world: World) -> None:
+def test_chain_in_the_cache_is_left_when_another_is_shown(world: Members) -> None:
     alice = grown(world)
     seen = VerifiedChains(TENANT)
 
@@ -201,7 +202,7 @@ def test_chain_in_the_cache_is_left_when_another_is_shown(world: World) -> None:
     assert read(alice.state.chain, []) == 5
 
 
-def test_re_genesis_under_a_policy_that_had_been_replaced_is_refused(world: World) -> None:
+def test_re_genesis_under_a_policy_that_had_been_replaced_is_refused(world: Members) -> None:
     """Officers who have left cannot begin an account again, whatever the server shows."""
     alice, bob = world.enrolled(ALICE), world.enrolled(BOB)
     house = world.server.tenant
@@ -224,6 +225,6 @@ def test_re_genesis_under_a_policy_that_had_been_replaced_is_refused(world: Worl
 
 def begun_again(alice: Account, new: SigningKey, *, policy_hash: bytes, officers: list[Founder]) -> Entry:
     said = Attestation(Header(TENANT, ALICE, b"", NOW), alice.chain.head, new.public, bytes(16), bytes(32))
-    statements = [sign(said.to_payload(), purpose=Purpose.ATTESTATION, key=one.signing) for one in officers[:2]]
+    statements = [sign(said.to_payload(), purpose=Purpose.ATTESTATION, key=one.signing_key) for one in officers[:2]]
     by = Author(alice.device.id, NOW, new)
     return chain_author.re_genesis(alice.chain, by=by, attestations=statements, policy_hash=policy_hash)

@@ -19,20 +19,22 @@ from holdfast.core.identity.chain_author import Author
 from holdfast.core.identity.entries import Entry, Reason
 from holdfast.core.signed.cose import Purpose, Sign1, sign
 from holdfast.core.signed.payloads import Header
-from tests.client.conftest import ALICE, BOB, World
-from tests.client.lying_server import NOW, TENANT, text
+from tests.cast.lying_server import NOW, TENANT, text
+from tests.cast.members import ALICE, BOB, Members
 
 
-def met(world: World) -> tuple[Account, Account]:
+def met(world: Members) -> tuple[Account, Account]:
     return world.published(ALICE), world.published(BOB)
 
 
-def begin_again(world: World, alice: Account) -> None:
+def begin_again(world: Members, alice: Account) -> None:
     """Alice's chain goes on under a new identity, on the word of two officers."""
     new, state = SigningKey.generate(), alice.chain
     house = world.server.tenant
     said = Attestation(Header(TENANT, ALICE, b"", NOW), state.head, new.public, bytes(16), bytes(32))
-    statements = [sign(said.to_payload(), purpose=Purpose.ATTESTATION, key=one.signing) for one in house.officers[:2]]
+    statements = [
+        sign(said.to_payload(), purpose=Purpose.ATTESTATION, key=one.signing_key) for one in house.officers[:2]
+    ]
     entry = chain_author.re_genesis(
         state, by=Author(alice.device.id, NOW, new), attestations=statements, policy_hash=house.policy_hash
     )
@@ -40,19 +42,19 @@ def begin_again(world: World, alice: Account) -> None:
     world.server.keys_log.append(ALICE, entry)
 
 
-def words_shown(world: World) -> tuple[str, ...]:
+def words_shown(world: Members) -> tuple[str, ...]:
     body = Entry.parse(world.server.chains[text(ALICE)][-1]).body
     return body.aik.fingerprint(contacts.IDENTITY)  # type: ignore[union-attr]
 
 
-def test_both_people_see_one_safety_number(world: World) -> None:
+def test_both_people_see_one_safety_number(world: Members) -> None:
     alice, bob = met(world)
     number = contacts.safety_number(alice, BOB)
     assert contacts.safety_number(bob, ALICE) == number
     assert len(number) == 12
 
 
-def test_contact_is_verified_by_the_number_that_the_contact_reads_out(world: World) -> None:
+def test_contact_is_verified_by_the_number_that_the_contact_reads_out(world: Members) -> None:
     alice, bob = met(world)
     contacts.refresh(bob, ALICE)
     assert [one.is_verified for one in contacts.known(bob)] == [False]
@@ -60,7 +62,7 @@ def test_contact_is_verified_by_the_number_that_the_contact_reads_out(world: Wor
     assert [one.is_verified for one in contacts.known(bob)] == [True]
 
 
-def test_number_of_somebody_between_is_refused(world: World) -> None:
+def test_number_of_somebody_between_is_refused(world: Members) -> None:
     alice, bob = met(world)
     number = contacts.safety_number(alice, BOB)
     for wrong in (number[:-1], (*number[:-1], "00000"), tuple(reversed(number)), ()):
@@ -69,7 +71,7 @@ def test_number_of_somebody_between_is_refused(world: World) -> None:
     assert not bob.state.contacts[ALICE].verified
 
 
-def test_number_follows_the_identity_key_and_the_mark_outlives_its_rotation(world: World) -> None:
+def test_number_follows_the_identity_key_and_the_mark_outlives_its_rotation(world: Members) -> None:
     alice, bob = met(world)
     before = contacts.safety_number(alice, BOB)
     contacts.verify(bob, ALICE, number=before)
@@ -78,7 +80,7 @@ def test_number_follows_the_identity_key_and_the_mark_outlives_its_rotation(worl
     assert [one.is_verified for one in contacts.known(bob)] == [True]
 
 
-def test_new_beginning_drops_the_mark_and_the_sessions_until_a_human_confirms(world: World) -> None:
+def test_new_beginning_drops_the_mark_and_the_sessions_until_a_human_confirms(world: Members) -> None:
     alice, bob = met(world)
     contacts.verify(bob, ALICE, number=contacts.safety_number(alice, BOB))
     messages.send(bob, ALICE, b"hello")
@@ -99,14 +101,14 @@ def test_new_beginning_drops_the_mark_and_the_sessions_until_a_human_confirms(wo
     assert (known.is_verified, known.is_waiting) == (True, False)
 
 
-def test_nothing_is_confirmed_that_does_not_wait(world: World) -> None:
+def test_nothing_is_confirmed_that_does_not_wait(world: Members) -> None:
     _, bob = met(world)
     contacts.refresh(bob, ALICE)
     with pytest.raises(ProfileError, match="Nothing waits"):
         contacts.confirm(bob, ALICE, words=())
 
 
-def test_sessions_of_a_revoked_device_are_dropped_at_the_next_look(world: World) -> None:
+def test_sessions_of_a_revoked_device_are_dropped_at_the_next_look(world: Members) -> None:
     alice, bob = met(world)
     vault.save(alice)
     phone = world.profile(ALICE)
@@ -122,14 +124,14 @@ def test_sessions_of_a_revoked_device_are_dropped_at_the_next_look(world: World)
     assert [bool(sessions.places(bob.store, one)) for one in addresses] == [True, False]
 
 
-def test_person_without_an_account_is_named_as_that(world: World) -> None:
+def test_person_without_an_account_is_named_as_that(world: Members) -> None:
     bob = world.enrolled(BOB)
     with pytest.raises(ProfileError, match="no account yet"):
         contacts.refresh(bob, ALICE)
     assert bob.state.contacts == {}
 
 
-def test_mark_is_kept_in_the_profile(world: World) -> None:
+def test_mark_is_kept_in_the_profile(world: Members) -> None:
     alice, bob = met(world)
     contacts.verify(bob, ALICE, number=contacts.safety_number(alice, BOB))
     again = type(bob)(bob.store)

@@ -12,11 +12,11 @@ from holdfast.client.identity import device
 from holdfast.client.rotation import rotation
 from holdfast.client.vault import vault
 from holdfast.core.identity.entries import Entry, Reason, RevokeDevice, RotateKey
-from tests.client.conftest import ALICE, BOB, World
-from tests.client.lying_server import NOW
+from tests.cast.lying_server import NOW
+from tests.cast.members import ALICE, BOB, Members
 
 
-def test_devices_are_listed_with_the_one_that_approved_them(world: World) -> None:
+def test_devices_are_listed_with_the_one_that_approved_them(world: Members) -> None:
     laptop = world.enrolled(ALICE)
     phone = world.profile(ALICE)
     done = device.enrol(phone, world.server.code(ALICE), name="phone")
@@ -31,7 +31,7 @@ def test_devices_are_listed_with_the_one_that_approved_them(world: World) -> Non
     }
 
 
-def test_device_is_approved_by_its_own_words_only(world: World) -> None:
+def test_device_is_approved_by_its_own_words_only(world: Members) -> None:
     laptop = world.enrolled(ALICE)
     done = device.enrol(world.profile(ALICE), world.server.code(ALICE), name="phone")
     with pytest.raises(WrongWords):
@@ -42,7 +42,7 @@ def test_device_is_approved_by_its_own_words_only(world: World) -> None:
     assert laptop.chain.devices.keys() == {laptop.device.id}
 
 
-def test_revocation_and_rotation_come_in_one_upload(world: World) -> None:
+def test_revocation_and_rotation_come_in_one_upload(world: Members) -> None:
     laptop = world.published(ALICE)
     vault.save(laptop)
     done = device.enrol(world.profile(ALICE), world.server.code(ALICE), name="phone")
@@ -60,7 +60,7 @@ def test_revocation_and_rotation_come_in_one_upload(world: World) -> None:
     assert laptop.chain.revoked == {done.device.bytes}
 
 
-def test_pending_device_revokes_nobody(world: World) -> None:
+def test_pending_device_revokes_nobody(world: Members) -> None:
     laptop = world.enrolled(ALICE)
     phone = world.profile(ALICE)
     device.enrol(phone, world.server.code(ALICE), name="phone")

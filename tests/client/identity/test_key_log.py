@@ -16,15 +16,15 @@ from holdfast.client.profile.account import Account
 from holdfast.client.server.transport import Clock
 from holdfast.core.crypto.keys import SigningKey
 from holdfast.core.identity.entries import Entry
-from tests.client.conftest import ALICE, BOB, World
-from tests.client.lying_log import KeysLog
-from tests.client.lying_server import NOW, TENANT, text
+from tests.cast.lying_log import KeysLog
+from tests.cast.lying_server import NOW, TENANT, text
+from tests.cast.members import ALICE, BOB, Members
 
 PROOF = f"GET users/{text(ALICE)}/chain/proof"
 OWN_PROOF = f"GET users/{text(BOB)}/chain/proof"
 
 
-def at(world: World, account: Account, seconds: int) -> Account:
+def at(world: Members, account: Account, seconds: int) -> Account:
     account.connect(transport=world.server.transport(), clock=Clock(lambda: NOW + seconds))
     return account
 
@@ -33,7 +33,7 @@ def not_logged(_body: Any) -> tuple[int, dict[str, Any]]:
     return 404, {"title": "Not logged", "code": "not-logged-yet", "detail": "Not logged yet."}
 
 
-def other_log(world: World, size: int = 1) -> str:
+def other_log(world: Members, size: int = 1) -> str:
     """A head of another log under the same key: what a split view's other half sees."""
     real = world.server.keys_log
     entry = Entry.parse(world.server.chains[text(ALICE)][0])
@@ -43,7 +43,7 @@ def other_log(world: World, size: int = 1) -> str:
     return other.checkpoint()
 
 
-def test_head_of_a_contact_is_anchored_in_the_log_and_asked_for_once(world: World) -> None:
+def test_head_of_a_contact_is_anchored_in_the_log_and_asked_for_once(world: Members) -> None:
     bob = world.enrolled(BOB)
     world.enrolled(ALICE)
     state = contacts.refresh(bob, ALICE)
@@ -53,7 +53,7 @@ def test_head_of_a_contact_is_anchored_in_the_log_and_asked_for_once(world: Worl
     assert len([one for one in world.server.log if one[1].endswith("chain/proof")]) == asked
 
 
-def test_entry_that_is_not_logged_yet_waits_for_ten_minutes_and_no_longer(world: World) -> None:
+def test_entry_that_is_not_logged_yet_waits_for_ten_minutes_and_no_longer(world: Members) -> None:
     alice, bob = world.enrolled(ALICE), world.enrolled(BOB)
     world.server.instead[PROOF] = not_logged
     state = contacts.refresh(at(world, bob, 600), ALICE)
@@ -67,7 +67,7 @@ def test_entry_that_is_not_logged_yet_waits_for_ten_minutes_and_no_longer(world:
     assert key_log.standing(bob, contacts.refresh(bob, ALICE)) is Anchor.ANCHORED
 
 
-def test_server_cannot_stretch_the_ten_minutes_by_turning_the_clock_back(world: World) -> None:
+def test_server_cannot_stretch_the_ten_minutes_by_turning_the_clock_back(world: Members) -> None:
     world.enrolled(ALICE)
     bob = at(world, world.enrolled(BOB), 3_600)
     assert bob.api.clock.correct(NOW)
@@ -76,7 +76,7 @@ def test_server_cannot_stretch_the_ten_minutes_by_turning_the_clock_back(world: 
         contacts.refresh(bob, ALICE)
 
 
-def test_head_that_is_not_in_the_log_is_not_pinned(world: World) -> None:
+def test_head_that_is_not_in_the_log_is_not_pinned(world: Members) -> None:
     alice, bob = world.enrolled(ALICE), world.enrolled(BOB)
     contacts.refresh(bob, ALICE)
     pinned = list(bob.state.contacts[ALICE].entries)
@@ -87,7 +87,7 @@ def test_head_that_is_not_in_the_log_is_not_pinned(world: World) -> None:
     assert bob.state.contacts[ALICE].entries == pinned
 
 
-def test_without_a_log_key_a_head_is_unanchored_and_shown_as_that(world: World) -> None:
+def test_without_a_log_key_a_head_is_unanchored_and_shown_as_that(world: Members) -> None:
     bob = world.enrolled(BOB)
     world.enrolled(ALICE)
     bob.state.trust.log_keys = []
@@ -106,7 +106,7 @@ def test_without_a_log_key_a_head_is_unanchored_and_shown_as_that(world: World) 
         lambda answer: {**answer, "checkpoint": answer["checkpoint"].replace("\ntime", "\nx time")},
     ],
 )
-def test_proof_that_does_not_hold_is_refused(world: World, lie: Any) -> None:
+def test_proof_that_does_not_hold_is_refused(world: Members, lie: Any) -> None:
     world.enrolled(ALICE)
     bob = world.enrolled(BOB)
     world.server.lies[PROOF] = lie
@@ -115,7 +115,7 @@ def test_proof_that_does_not_hold_is_refused(world: World, lie: Any) -> None:
     assert ALICE not in bob.state.contacts
 
 
-def test_log_head_under_another_key_is_refused(world: World) -> None:
+def test_log_head_under_another_key_is_refused(world: Members) -> None:
     world.enrolled(ALICE)
     bob = world.enrolled(BOB)
     world.server.keys_log.key = SigningKey.generate()
@@ -123,7 +123,7 @@ def test_log_head_under_another_key_is_refused(world: World) -> None:
         contacts.refresh(bob, ALICE)
 
 
-def test_log_that_is_not_the_one_seen_before_is_an_alarm_with_both_heads_kept(world: World) -> None:
+def test_log_that_is_not_the_one_seen_before_is_an_alarm_with_both_heads_kept(world: Members) -> None:
     alice, bob = world.enrolled(ALICE), world.enrolled(BOB)
     contacts.refresh(bob, ALICE)
     seen = key_log.own_checkpoint(bob)
@@ -143,7 +143,7 @@ def test_log_that_is_not_the_one_seen_before_is_an_alarm_with_both_heads_kept(wo
     assert (kept.what, kept.ours, kept.theirs) == (Contradiction.LOG_FORK, seen.encode(), forged.checkpoint().encode())
 
 
-def test_log_that_shrinks_is_refused_and_kept_as_evidence(world: World) -> None:
+def test_log_that_shrinks_is_refused_and_kept_as_evidence(world: Members) -> None:
     world.enrolled(ALICE)
     bob = world.enrolled(BOB)
     real = world.server.keys_log
@@ -165,14 +165,14 @@ def test_log_that_shrinks_is_refused_and_kept_as_evidence(world: World) -> None:
 # Gossip
 
 
-def met(world: World) -> tuple[Account, Account]:
+def met(world: Members) -> tuple[Account, Account]:
     alice, bob = world.enrolled(ALICE), world.enrolled(BOB)
     contacts.refresh(bob, ALICE)
     contacts.refresh(alice, BOB)
     return alice, bob
 
 
-def test_heads_of_one_log_agree_whoever_has_seen_more(world: World) -> None:
+def test_heads_of_one_log_agree_whoever_has_seen_more(world: Members) -> None:
     alice, bob = met(world)
     early = key_log.own_checkpoint(bob)
     archive.new_generation(alice)
@@ -183,7 +183,7 @@ def test_heads_of_one_log_agree_whoever_has_seen_more(world: World) -> None:
     assert evidence.listed(alice) == evidence.listed(bob) == []
 
 
-def test_two_clients_that_were_shown_two_logs_find_out_by_telling_each_other(world: World) -> None:
+def test_two_clients_that_were_shown_two_logs_find_out_by_telling_each_other(world: Members) -> None:
     _, bob = met(world)
     size = len(world.server.keys_log.leaves)
     theirs = other_log(world, size)
@@ -195,21 +195,21 @@ def test_two_clients_that_were_shown_two_logs_find_out_by_telling_each_other(wor
 
 
 @pytest.mark.parametrize("size", [1, 3])
-def test_smaller_head_of_another_log_is_found_out_too(world: World, size: int) -> None:
+def test_smaller_head_of_another_log_is_found_out_too(world: Members, size: int) -> None:
     _, bob = met(world)
     with pytest.raises(SplitView):
         key_log.compare_gossip(bob, other_log(world, size))
     assert len(evidence.listed(bob)) == 1
 
 
-def test_head_beyond_what_the_server_shows_is_an_alarm(world: World) -> None:
+def test_head_beyond_what_the_server_shows_is_an_alarm(world: Members) -> None:
     _, bob = met(world)
     with pytest.raises(SplitView, match="seen more"):
         key_log.compare_gossip(bob, other_log(world, 50))
     assert [one.what for one in evidence.listed(bob)] == [Contradiction.LOG_ROLLED_BACK]
 
 
-def test_what_the_log_key_has_not_signed_raises_no_alarm(world: World) -> None:
+def test_what_the_log_key_has_not_signed_raises_no_alarm(world: Members) -> None:
     _, bob = met(world)
     stranger = KeysLog(TENANT, NOW, SigningKey.generate(), list(world.server.keys_log.leaves[:1]))
     for noise in (stranger.checkpoint(), "", "x" * 5_000, "\ud800"):
@@ -218,7 +218,7 @@ def test_what_the_log_key_has_not_signed_raises_no_alarm(world: World) -> None:
     assert evidence.listed(bob) == []
 
 
-def test_head_heard_inside_a_transaction_is_compared_afterwards(world: World) -> None:
+def test_head_heard_inside_a_transaction_is_compared_afterwards(world: Members) -> None:
     alice, bob = met(world)
     archive.new_generation(alice)
     theirs = other_log(world, 2)
@@ -233,7 +233,7 @@ def test_head_heard_inside_a_transaction_is_compared_afterwards(world: World) ->
     assert len(evidence.listed(bob)) == 1
 
 
-def test_own_entry_of_a_moment_ago_keeps_nobody_from_comparing(world: World) -> None:
+def test_own_entry_of_a_moment_ago_keeps_nobody_from_comparing(world: Members) -> None:
     alice, bob = met(world)
     world.server.instead[OWN_PROOF] = not_logged
     archive.new_generation(bob)
@@ -245,7 +245,7 @@ def test_own_entry_of_a_moment_ago_keeps_nobody_from_comparing(world: World) -> 
     assert key_log.standing(bob, bob.chain) is Anchor.WAITING
 
 
-def test_log_that_denies_an_entry_it_has_shown_is_refused_at_once(world: World) -> None:
+def test_log_that_denies_an_entry_it_has_shown_is_refused_at_once(world: Members) -> None:
     alice, bob = met(world)
     archive.new_generation(alice)
     world.server.instead[OWN_PROOF] = not_logged
@@ -253,7 +253,7 @@ def test_log_that_denies_an_entry_it_has_shown_is_refused_at_once(world: World) 
         key_log.compare_gossip(bob, key_log.own_checkpoint(alice))
 
 
-def test_heads_wait_for_an_account_that_the_log_does_not_hold_yet_and_not_for_ever(world: World) -> None:
+def test_heads_wait_for_an_account_that_the_log_does_not_hold_yet_and_not_for_ever(world: Members) -> None:
     alice = world.enrolled(ALICE)
     world.server.instead[OWN_PROOF] = not_logged
     bob = world.enrolled(BOB)
@@ -271,7 +271,7 @@ def test_heads_wait_for_an_account_that_the_log_does_not_hold_yet_and_not_for_ev
     assert evidence.listed(bob) == []
 
 
-def test_first_head_that_is_heard_binds_what_is_shown_later(world: World) -> None:
+def test_first_head_that_is_heard_binds_what_is_shown_later(world: Members) -> None:
     world.enrolled(ALICE)
     bob = world.enrolled(BOB)
     bob.state.trust.checkpoints.clear()
@@ -284,7 +284,7 @@ def test_first_head_that_is_heard_binds_what_is_shown_later(world: World) -> Non
 # One's own chain
 
 
-def test_entry_of_ones_own_chain_that_this_device_did_not_make_is_reported_until_it_is_seen(world: World) -> None:
+def test_entry_of_ones_own_chain_that_this_device_did_not_make_is_reported_until_it_is_seen(world: Members) -> None:
     laptop = world.enrolled(ALICE)
     assert key_log.foreign_entries(laptop) == []
     archive.new_generation(laptop)

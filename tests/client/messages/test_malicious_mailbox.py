@@ -25,9 +25,9 @@ from holdfast.client.profile.account import Account
 from holdfast.client.server.transport import Clock
 from holdfast.core.base.encoding import b64u, unb64u
 from holdfast.core.crypto.suites import Suite
-from tests.client.conftest import ALICE, BOB, World
-from tests.client.lying_server import NOW, text
-from tests.client.malice import Lie, deliver, only_report, refuses, sent_to, taken, understood
+from tests.cast.lying_server import NOW, text
+from tests.cast.malice import Lie, deliver, only_report, refuses, sent_to, taken, understood
+from tests.cast.members import ALICE, BOB, Members
 from tests.client.messages.test_messages import refusal
 from tests.client.sessions.test_sessions import bodies, box
 
@@ -35,7 +35,7 @@ from tests.client.sessions.test_sessions import bodies, box
 
 
 @pytest.mark.parametrize("lie", ["swapped", "cut", "empty", "gone", "no content", "of another message"])
-def test_large_content_that_is_not_what_the_sender_sealed_is_refused(world: World, lie: str) -> None:
+def test_large_content_that_is_not_what_the_sender_sealed_is_refused(world: Members, lie: str) -> None:
     alice, bob = world.published(ALICE), world.published(BOB)
     messages.send(alice, BOB, b"L" * 9000)
     messages.send(alice, BOB, b"M" * 9000)
@@ -62,7 +62,7 @@ def test_large_content_that_is_not_what_the_sender_sealed_is_refused(world: Worl
     assert [one.body for one in messages.receive(bob)] == [b"and on"]
 
 
-def test_large_content_that_the_server_denies_is_never_taken_for_the_message(world: World) -> None:
+def test_large_content_that_the_server_denies_is_never_taken_for_the_message(world: Members) -> None:
     alice, bob = world.published(ALICE), world.published(BOB)
     messages.send(alice, BOB, b"L" * 9000)
     box(world, bob)[0]["has_content"] = False
@@ -76,7 +76,7 @@ def test_large_content_that_the_server_denies_is_never_taken_for_the_message(wor
 
 
 @pytest.mark.parametrize("path", ["GET users/.*/chain", "GET users/.*/chain/proof"])
-def test_messages_are_handed_out_though_the_server_answers_nothing_else(world: World, path: str) -> None:
+def test_messages_are_handed_out_though_the_server_answers_nothing_else(world: Members, path: str) -> None:
     alice, bob = world.published(ALICE), world.published(BOB)
     messages.send(alice, BOB, b"zero")
     bodies(bob)
@@ -91,7 +91,7 @@ def test_messages_are_handed_out_though_the_server_answers_nothing_else(world: W
     assert len(messages.send(bob, ALICE, b"two").devices) == 2
 
 
-def test_acknowledgement_that_lies_ends_the_fetching_and_repeats_nothing(world: World) -> None:
+def test_acknowledgement_that_lies_ends_the_fetching_and_repeats_nothing(world: Members) -> None:
     alice, bob = world.published(ALICE), world.published(BOB)
     messages.send(alice, BOB, b"one")
     world.server.instead["POST messages/ack"] = lambda _body: (200, {"deleted": 1})
@@ -101,7 +101,7 @@ def test_acknowledgement_that_lies_ends_the_fetching_and_repeats_nothing(world: 
     assert len(bob.store.keys("heard")) == 1
 
 
-def test_endless_mailbox_of_junk_comes_to_an_end(world: World) -> None:
+def test_endless_mailbox_of_junk_comes_to_an_end(world: Members) -> None:
     bob = world.published(BOB)
     world.published(ALICE)
 
@@ -139,7 +139,7 @@ def test_endless_mailbox_of_junk_comes_to_an_end(world: World) -> None:
     ],
     ids=str,
 )
-def test_row_outside_the_protocol_is_reported_and_blocks_nothing(world: World, change: dict[str, Any]) -> None:
+def test_row_outside_the_protocol_is_reported_and_blocks_nothing(world: Members, change: dict[str, Any]) -> None:
     alice, bob = world.published(ALICE), world.published(BOB)
     messages.send(alice, BOB, b"one")
     deliver(world, bob, taken(world, bob), **change)
@@ -150,7 +150,7 @@ def test_row_outside_the_protocol_is_reported_and_blocks_nothing(world: World, c
     understood(report)
 
 
-def test_notice_with_forged_text_is_kept_as_text_and_does_nothing(world: World) -> None:
+def test_notice_with_forged_text_is_kept_as_text_and_does_nothing(world: Members) -> None:
     bob = world.published(BOB)
     before = repr(bob.state.to_secret().reveal())
     forged = {
@@ -171,7 +171,7 @@ def test_notice_with_forged_text_is_kept_as_text_and_does_nothing(world: World) 
     ]
 
 
-def test_addresses_that_the_server_names_are_not_visited(world: World) -> None:
+def test_addresses_that_the_server_names_are_not_visited(world: Members) -> None:
     alice, bob = world.published(ALICE), world.published(BOB)
     hosts: set[str] = set()
 
@@ -189,7 +189,7 @@ def test_addresses_that_the_server_names_are_not_visited(world: World) -> None:
 
 
 @pytest.mark.parametrize("path", ["POST users/.*/messages", "GET messages", "POST devices/.*/claim"])
-def test_redirection_is_not_followed(world: World, path: str) -> None:
+def test_redirection_is_not_followed(world: Members, path: str) -> None:
     alice, _bob = world.published(ALICE), world.published(BOB)
     hosts: set[str] = set()
 
@@ -235,7 +235,7 @@ def turns(value: Any) -> list[Any]:
     return [not value, 1, None] if isinstance(value, bool) else [value + 1, 0, -1, 2**31, True, str(value)]
 
 
-def conversation(world: World, lies: dict[str, Lie] | None = None) -> tuple[Account, Account, list[bytes], list[str]]:
+def conversation(world: Members, lies: dict[str, Lie] | None = None) -> tuple[Account, Account, list[bytes], list[str]]:
     """Enrol two people and let them write, under lies from the first request on; what arrived, and what was refused."""
     world.server.lies.update(lies or {})
     refused: list[str] = []
@@ -263,7 +263,7 @@ def tried(refused: list[str], act: Callable[[], object]) -> None:
         refused.append(str(error))
 
 
-def numbers_of(world: World) -> list[tuple[str, tuple[Any, ...], Any]]:
+def numbers_of(world: Members) -> list[tuple[str, tuple[Any, ...], Any]]:
     """Every boolean and number in the answers of an honest conversation, by the request's pattern."""
     found: dict[tuple[str, tuple[Any, ...]], Any] = {}
 
@@ -300,7 +300,7 @@ PATTERNS = (
 )
 
 
-def test_no_flag_or_number_of_any_answer_makes_the_client_looser(worlds: Iterator[World]) -> None:
+def test_no_flag_or_number_of_any_answer_makes_the_client_looser(worlds: Iterator[Members]) -> None:
     tried_out = 0
     for pattern, path, value in numbers_of(next(worlds)):
         for turned in turns(value):
@@ -342,7 +342,7 @@ def spoilt(value: Any, chance: random.Random) -> Any:
     return chance.choice([None, True, 0, -1, 2**63, 1.5, "", "x", [], {}, [[]], {"code": 1}, b64u(bytes(32))])
 
 
-def garble(worlds: Iterator[World], seed: int) -> None:
+def garble(worlds: Iterator[Members], seed: int) -> None:
     """Spoil some answers of a whole conversation: what is refused is refused by a sentence, and nothing is made up."""
     chance = random.Random(seed)
     rate = chance.choice([0.03, 0.1, 0.3])
@@ -357,22 +357,22 @@ def garble(worlds: Iterator[World], seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_garbled_answers_are_refused_by_a_sentence(worlds: Iterator[World], seed: int) -> None:
+def test_garbled_answers_are_refused_by_a_sentence(worlds: Iterator[Members], seed: int) -> None:
     garble(worlds, seed)
 
 
 @pytest.mark.soak("answers")
 @pytest.mark.timeout(3600)
-def test_two_thousand_garbled_conversations_are_refused_by_a_sentence(worlds: Iterator[World]) -> None:
+def test_two_thousand_garbled_conversations_are_refused_by_a_sentence(worlds: Iterator[Members]) -> None:
     for seed in range(1000, 3000):
         garble(worlds, seed)
 
 
-def envelopes(world: World, user: bytes) -> list[dict[str, Any]]:
+def envelopes(world: Members, user: bytes) -> list[dict[str, Any]]:
     return [one for body in sent_to(world, user) for one in body["envelopes"]]
 
 
-def test_nothing_secret_is_ever_posted(world: World) -> None:
+def test_nothing_secret_is_ever_posted(world: Members) -> None:
     alice, bob, got, refused = conversation(world)
     assert sorted(got) == [b"a" * 5000, b"a" * 5000, b"b", b"b"]
     assert refused == []

@@ -28,9 +28,9 @@ from holdfast.core.messages.content import Content, ContentKind
 from holdfast.core.messages.session import read_message
 from holdfast.core.signed.cose import Purpose, Sign1, sign
 from holdfast.core.signed.statements import DeviceStatement
-from tests.client.conftest import ALICE, BOB, MALLORY, World
-from tests.client.lying_server import NOW, LyingServer, text
-from tests.client.malice import deliver, nothing_left, only_report, refuses, sent_to, taken, understood
+from tests.cast.lying_server import NOW, LyingServer, text
+from tests.cast.malice import deliver, nothing_left, only_report, refuses, sent_to, taken, understood
+from tests.cast.members import ALICE, BOB, MALLORY, Members
 from tests.client.messages.test_messages import refusal
 from tests.client.sessions.test_sessions import bodies, box, first_message, revoke
 
@@ -43,7 +43,7 @@ DAY = 86_400
 @pytest.mark.parametrize(
     "part", ["device_statement", "signed_pre_key", "batch", "leaf", "proof", "index", "suite", "v", "chain_head"]
 )
-def test_message_is_not_sent_with_a_part_of_mallorys_keys(world: World, part: str) -> None:
+def test_message_is_not_sent_with_a_part_of_mallorys_keys(world: Members, part: str) -> None:
     alice, bob, mallory = world.published(ALICE), world.published(BOB), world.published(MALLORY)
     world.server.batches[mallory.device_text].pop(0)
     theirs = {**world.server._bundle(mallory.device_text), "v": 2, "suite": 1}
@@ -59,7 +59,7 @@ def test_message_is_not_sent_with_a_part_of_mallorys_keys(world: World, part: st
     nothing_left(world, alice, BOB)
 
 
-def test_message_is_not_sent_to_a_whole_bundle_of_mallorys(world: World) -> None:
+def test_message_is_not_sent_to_a_whole_bundle_of_mallorys(world: Members) -> None:
     alice, bob, mallory = world.published(ALICE), world.published(BOB), world.published(MALLORY)
     world.server.lies[f"POST devices/{bob.device_text}/claim"] = lambda answer: {
         **world.server._bundle(mallory.device_text),
@@ -69,7 +69,7 @@ def test_message_is_not_sent_to_a_whole_bundle_of_mallorys(world: World) -> None
     nothing_left(world, alice, BOB)
 
 
-def test_message_is_not_sent_to_a_device_that_the_chain_does_not_list(world: World) -> None:
+def test_message_is_not_sent_to_a_device_that_the_chain_does_not_list(world: Members) -> None:
     alice, bob = world.published(ALICE), world.published(BOB)
     rogue = world.profile(BOB)
     device.enrol(rogue, world.server.code(BOB), name="phone")
@@ -81,7 +81,7 @@ def test_message_is_not_sent_to_a_device_that_the_chain_does_not_list(world: Wor
     nothing_left(world, alice, BOB)
 
 
-def test_message_is_not_sent_to_another_bundle_of_the_same_person_in_a_devices_place(world: World) -> None:
+def test_message_is_not_sent_to_another_bundle_of_the_same_person_in_a_devices_place(world: Members) -> None:
     alice, bob = world.published(ALICE), world.published(BOB)
     tablet = world.another(bob)
     messages.send(alice, BOB, b"one")
@@ -97,21 +97,21 @@ def test_message_is_not_sent_to_another_bundle_of_the_same_person_in_a_devices_p
     assert len(box(world, bob)) == 1
 
 
-def test_message_is_not_sent_with_an_expired_signed_pre_key(world: World) -> None:
+def test_message_is_not_sent_with_an_expired_signed_pre_key(world: Members) -> None:
     alice, _bob = world.published(ALICE), world.published(BOB)
     world.now += 31 * DAY
     refuses(lambda: messages.send(alice, BOB, b"secret"), match="no device that can be written to")
     nothing_left(world, alice, BOB)
 
 
-def test_message_is_not_sent_when_the_clock_was_set_back_by_the_server(world: World) -> None:
+def test_message_is_not_sent_when_the_clock_was_set_back_by_the_server(world: Members) -> None:
     alice, _bob = world.published(ALICE), world.published(BOB)
     world.now += 31 * DAY
     alice.api.clock.correct(world.now - DAY + 1)
     refuses(lambda: messages.send(alice, BOB, b"secret"), match="no device that can be written to")
 
 
-def test_message_is_not_sent_under_a_chain_shorter_than_the_one_seen(world: World) -> None:
+def test_message_is_not_sent_under_a_chain_shorter_than_the_one_seen(world: Members) -> None:
     alice, bob = world.published(ALICE), world.published(BOB)
     world.another(bob)
     messages.send(alice, BOB, b"one")
@@ -121,14 +121,14 @@ def test_message_is_not_sent_under_a_chain_shorter_than_the_one_seen(world: Worl
     assert len(sent_to(world, BOB)) == 1
 
 
-def test_message_is_not_sent_under_the_chain_of_another_person(world: World) -> None:
+def test_message_is_not_sent_under_the_chain_of_another_person(world: Members) -> None:
     alice, _bob, _mallory = world.published(ALICE), world.published(BOB), world.published(MALLORY)
     world.server.chains[text(BOB)] = world.server.chains[text(MALLORY)]
     refuses(lambda: messages.send(alice, BOB, b"secret"))
     nothing_left(world, alice, BOB)
 
 
-def test_message_is_not_sent_under_a_wrong_identity_key(world: World) -> None:
+def test_message_is_not_sent_under_a_wrong_identity_key(world: Members) -> None:
     alice, bob = world.published(ALICE), world.published(BOB)
     messages.send(alice, BOB, b"one")
     rogue = SigningKey.generate()
@@ -142,7 +142,7 @@ def test_message_is_not_sent_under_a_wrong_identity_key(world: World) -> None:
 
 @pytest.mark.parametrize("suite", [Suite.CLASSICAL])
 def test_device_of_a_weaker_suite_is_refused_once_the_contact_was_met_under_a_stronger(
-    world: World, suite: Suite
+    world: Members, suite: Suite
 ) -> None:
     alice, bob = world.published(ALICE), world.published(BOB)
     messages.send(alice, BOB, b"one")
@@ -155,7 +155,7 @@ def test_device_of_a_weaker_suite_is_refused_once_the_contact_was_met_under_a_st
     only_report(alice, ReportKind.UNDECRYPTABLE, "suite")
 
 
-def added_of_suite(world: World, first: Account, suite: Suite) -> Account:
+def added_of_suite(world: Members, first: Account, suite: Suite) -> Account:
     """A further device of an older suite, listed in the chain by its owner herself."""
     account = world.profile(first.user)
     done = device.enrol(account, world.server.code(first.user), name="old phone", suite=suite)
@@ -165,7 +165,7 @@ def added_of_suite(world: World, first: Account, suite: Suite) -> Account:
     return account
 
 
-def test_server_that_withholds_one_time_keys_is_shown_and_in_the_end_reported(world: World) -> None:
+def test_server_that_withholds_one_time_keys_is_shown_and_in_the_end_reported(world: Members) -> None:
     bob = world.published(BOB)
 
     def withhold(answer: dict[str, Any]) -> dict[str, Any]:
@@ -186,7 +186,7 @@ def test_server_that_withholds_one_time_keys_is_shown_and_in_the_end_reported(wo
 # What the server says of the set of devices
 
 
-def test_stale_answer_with_a_forged_head_is_checked_against_the_chain(world: World) -> None:
+def test_stale_answer_with_a_forged_head_is_checked_against_the_chain(world: Members) -> None:
     alice, _bob = world.published(ALICE), world.published(BOB)
     messages.send(alice, BOB, b"one")
     world.server.instead[f"POST users/{text(BOB)}/messages"] = lambda _body: refusal(
@@ -198,7 +198,7 @@ def test_stale_answer_with_a_forged_head_is_checked_against_the_chain(world: Wor
     assert len(messages.flush(alice).sent) == 1
 
 
-def test_endless_stale_answers_come_to_an_end_and_the_message_is_kept(world: World) -> None:
+def test_endless_stale_answers_come_to_an_end_and_the_message_is_kept(world: Members) -> None:
     alice, bob = world.published(ALICE), world.published(BOB)
     messages.send(alice, BOB, b"one")
     chain = bob.chain
@@ -222,7 +222,7 @@ def test_endless_stale_answers_come_to_an_end_and_the_message_is_kept(world: Wor
     assert bodies(bob) == [b"one", b"two"]
 
 
-def test_server_that_demands_an_envelope_for_a_removed_device_gets_none(world: World) -> None:
+def test_server_that_demands_an_envelope_for_a_removed_device_gets_none(world: Members) -> None:
     alice, bob = world.published(ALICE), world.published(BOB)
     tablet = world.another(bob)
     messages.send(alice, BOB, b"one")
@@ -240,7 +240,7 @@ def test_server_that_demands_an_envelope_for_a_removed_device_gets_none(world: W
 # Another view of the directory, shown to one side only
 
 
-def shown_apart(world: World, account: Account) -> LyingServer:
+def shown_apart(world: Members, account: Account) -> LyingServer:
     """From now on the server shows an account another directory; mailboxes, devices and keys stay the same."""
     view = copy.copy(world.server)
     view.chains = {user: list(entries) for user, entries in world.server.chains.items()}
@@ -249,7 +249,7 @@ def shown_apart(world: World, account: Account) -> LyingServer:
     return view
 
 
-def test_server_that_hides_a_revocation_is_found_out_by_the_next_message(world: World) -> None:
+def test_server_that_hides_a_revocation_is_found_out_by_the_next_message(world: Members) -> None:
     alice, bob = world.published(ALICE), world.published(BOB)
     tablet = world.another(bob)
     messages.send(alice, BOB, b"one")
@@ -268,7 +268,7 @@ def test_server_that_hides_a_revocation_is_found_out_by_the_next_message(world: 
     assert [one.bytes for one in messages.send(alice, BOB, b"two").devices] == [bob.device.id]
 
 
-def forked(world: World, alice: Account, bob: Account) -> tuple[LyingServer, Account]:
+def forked(world: Members, alice: Account, bob: Account) -> tuple[LyingServer, Account]:
     """The server has bob's identity key, and shows alice a chain of his that has a device of its own in it."""
     rogue = world.profile(BOB)
     device.enrol(rogue, world.server.code(BOB), name="tablet")
@@ -282,7 +282,7 @@ def forked(world: World, alice: Account, bob: Account) -> tuple[LyingServer, Acc
     return view, rogue
 
 
-def test_receiver_finds_out_that_the_sender_was_shown_a_fork(world: World) -> None:
+def test_receiver_finds_out_that_the_sender_was_shown_a_fork(world: Members) -> None:
     alice, bob = world.published(ALICE), world.published(BOB)
     forked(world, alice, bob)
     sent = messages.send(alice, BOB, b"secret")
@@ -291,7 +291,7 @@ def test_receiver_finds_out_that_the_sender_was_shown_a_fork(world: World) -> No
     only_report(bob, ReportKind.UNDECRYPTABLE, "chain that the server does not show")
 
 
-def test_sender_finds_out_by_the_answer_that_she_was_shown_a_fork(world: World) -> None:
+def test_sender_finds_out_by_the_answer_that_she_was_shown_a_fork(world: Members) -> None:
     alice, bob = world.published(ALICE), world.published(BOB)
     messages.send(alice, BOB, b"zero")
     bodies(bob)
@@ -306,7 +306,7 @@ def test_sender_finds_out_by_the_answer_that_she_was_shown_a_fork(world: World) 
     refuses(lambda: messages.send(alice, BOB, b"three"), match="hides")
 
 
-def test_split_view_of_the_key_log_is_found_by_two_who_write_to_each_other(world: World) -> None:
+def test_split_view_of_the_key_log_is_found_by_two_who_write_to_each_other(world: Members) -> None:
     alice, bob, mallory = world.published(ALICE), world.published(BOB), world.published(MALLORY)
     messages.send(alice, BOB, b"zero")
     messages.send(bob, ALICE, b"zero")
@@ -332,7 +332,7 @@ def test_split_view_of_the_key_log_is_found_by_two_who_write_to_each_other(world
 
 @pytest.mark.parametrize("is_first", [True, False])
 @pytest.mark.parametrize("claim", ["user", "device", "both"])
-def test_message_attributed_to_somebody_else_is_refused(world: World, is_first: bool, claim: str) -> None:
+def test_message_attributed_to_somebody_else_is_refused(world: Members, is_first: bool, claim: str) -> None:
     alice, bob, mallory = world.published(ALICE), world.published(BOB), world.published(MALLORY)
     if not is_first:
         messages.send(alice, BOB, b"zero")
@@ -352,7 +352,7 @@ def test_message_attributed_to_somebody_else_is_refused(world: World, is_first: 
     assert b"again" in [one.body for one in messages.receive(bob)]
 
 
-def test_message_for_another_device_is_refused(world: World) -> None:
+def test_message_for_another_device_is_refused(world: Members) -> None:
     alice, bob = world.published(ALICE), world.published(BOB)
     tablet = world.another(bob)
     messages.send(alice, BOB, b"one")
@@ -362,7 +362,7 @@ def test_message_for_another_device_is_refused(world: World) -> None:
     only_report(bob, ReportKind.UNDECRYPTABLE, "another device")
 
 
-def test_message_put_into_a_strangers_mailbox_tells_the_stranger_nothing(world: World) -> None:
+def test_message_put_into_a_strangers_mailbox_tells_the_stranger_nothing(world: Members) -> None:
     alice, bob, mallory = world.published(ALICE), world.published(BOB), world.published(MALLORY)
     messages.send(alice, BOB, b"for bob")
     deliver(world, mallory, taken(world, bob), to_device=mallory.device_text)
@@ -370,7 +370,7 @@ def test_message_put_into_a_strangers_mailbox_tells_the_stranger_nothing(world: 
     assert messages.reports(mallory)[0].kind is ReportKind.UNDECRYPTABLE
 
 
-def test_own_message_handed_back_is_refused(world: World) -> None:
+def test_own_message_handed_back_is_refused(world: Members) -> None:
     alice, bob = world.published(ALICE), world.published(BOB)
     for number in range(2):
         messages.send(alice, BOB, b"%d" % number)
@@ -385,7 +385,7 @@ def test_own_message_handed_back_is_refused(world: World) -> None:
     assert bodies(bob) == [b"2"]
 
 
-def test_message_of_another_tenants_device_is_refused(world: World) -> None:
+def test_message_of_another_tenants_device_is_refused(world: Members) -> None:
     alice, bob = world.published(ALICE), world.published(BOB)
     sealed = read_message(first_message(alice, bob))
     initial = sealed.initial
@@ -404,7 +404,7 @@ def foreign_statement(alice: Account) -> Sign1:
     return sign(theirs.to_payload(), purpose=Purpose.DEVICE, key=alice.signing_key)
 
 
-def test_statement_that_its_device_did_not_sign_is_refused(world: World) -> None:
+def test_statement_that_its_device_did_not_sign_is_refused(world: Members) -> None:
     alice, bob = world.published(ALICE), world.published(BOB)
     sealed = read_message(first_message(alice, bob))
     initial = sealed.initial
@@ -421,7 +421,7 @@ def test_statement_that_its_device_did_not_sign_is_refused(world: World) -> None
 @pytest.mark.parametrize(
     "part", ["initiator_head", "responder_head", "signed_pre_key_id", "one_time_pre_key_id", "none"]
 )
-def test_first_message_with_another_initial_part_opens_nothing_and_uses_nothing_up(world: World, part: str) -> None:
+def test_first_message_with_another_initial_part_opens_nothing_and_uses_nothing_up(world: Members, part: str) -> None:
     alice, bob = world.published(ALICE), world.published(BOB)
     message = first_message(alice, bob)
     sealed = read_message(message)
@@ -445,7 +445,7 @@ def test_first_message_with_another_initial_part_opens_nothing_and_uses_nothing_
     assert [one.body for one in messages.receive(bob)] == [b"I am alice"]
 
 
-def test_one_time_key_given_to_two_senders_is_found_out_with_both_messages(world: World) -> None:
+def test_one_time_key_given_to_two_senders_is_found_out_with_both_messages(world: Members) -> None:
     alice, bob, mallory = world.published(ALICE), world.published(BOB), world.published(MALLORY)
     one = world.server.batches[bob.device_text][0]
     world.server.lies[f"POST devices/{bob.device_text}/claim"] = lambda answer: {**answer, "one_time_pre_key": one}
@@ -462,7 +462,7 @@ def test_one_time_key_given_to_two_senders_is_found_out_with_both_messages(world
 
 
 @pytest.mark.parametrize("is_first", [True, False])
-def test_replayed_message_is_delivered_once(world: World, is_first: bool) -> None:
+def test_replayed_message_is_delivered_once(world: Members, is_first: bool) -> None:
     alice, bob = world.published(ALICE), world.published(BOB)
     if not is_first:
         messages.send(alice, BOB, b"zero")
@@ -483,7 +483,7 @@ def test_replayed_message_is_delivered_once(world: World, is_first: bool) -> Non
     only_report(bob, ReportKind.UNDECRYPTABLE, "session")
 
 
-def test_reordered_and_dropped_messages_cost_only_what_was_dropped(world: World) -> None:
+def test_reordered_and_dropped_messages_cost_only_what_was_dropped(world: Members) -> None:
     alice, bob = world.published(ALICE), world.published(BOB)
     for number in range(20):
         messages.send(alice, BOB, b"%d" % number)
@@ -495,7 +495,7 @@ def test_reordered_and_dropped_messages_cost_only_what_was_dropped(world: World)
     assert bodies(bob) == [b"last"]
 
 
-def test_message_changed_anywhere_does_not_open_and_the_session_goes_on(world: World) -> None:
+def test_message_changed_anywhere_does_not_open_and_the_session_goes_on(world: Members) -> None:
     alice, bob = world.published(ALICE), world.published(BOB)
     messages.send(alice, BOB, b"zero")
     bodies(bob)
@@ -522,7 +522,7 @@ def test_message_changed_anywhere_does_not_open_and_the_session_goes_on(world: W
     assert bodies(bob) == [b"true"]
 
 
-def test_copy_that_a_stranger_makes_of_my_words_is_refused(world: World) -> None:
+def test_copy_that_a_stranger_makes_of_my_words_is_refused(world: Members) -> None:
     alice, bob = world.published(ALICE), world.published(BOB)
     said = Content(ContentKind.BYTES, b"i" * 16, NOW, b"you wrote this to carol", conversation=MALLORY)
     ready = outbox.prepare(alice, BOB)
@@ -534,7 +534,7 @@ def test_copy_that_a_stranger_makes_of_my_words_is_refused(world: World) -> None
 
 
 @pytest.mark.parametrize("plaintext", [b"", b"\xa0", b"not dCBOR", bytes(4000)])
-def test_content_outside_the_format_is_reported_and_the_session_goes_on(world: World, plaintext: bytes) -> None:
+def test_content_outside_the_format_is_reported_and_the_session_goes_on(world: Members, plaintext: bytes) -> None:
     alice, bob = world.published(ALICE), world.published(BOB)
     ready = outbox.prepare(alice, BOB)
     with alice.store.transaction():
@@ -547,7 +547,7 @@ def test_content_outside_the_format_is_reported_and_the_session_goes_on(world: W
 # A person who began again
 
 
-def test_message_of_a_person_who_began_again_waits_for_a_humans_yes(world: World) -> None:
+def test_message_of_a_person_who_began_again_waits_for_a_humans_yes(world: Members) -> None:
     alice, bob = world.published(ALICE), world.published(BOB)
     messages.send(alice, BOB, b"zero")
     bodies(bob)

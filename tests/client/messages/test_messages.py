@@ -15,10 +15,10 @@ from holdfast.client.messages import messages
 from holdfast.client.messages.messages import ReportKind, TooLarge
 from holdfast.client.profile.account import Account
 from holdfast.core.messages.content import MAX_LARGE
+from tests.cast.lying_server import text
+from tests.cast.members import ALICE, BOB, MALLORY, Members
 from tests.client import cuts
-from tests.client.conftest import ALICE, BOB, MALLORY, World
 from tests.client.cuts import Moments, Scene
-from tests.client.lying_server import text
 from tests.client.sessions.test_sessions import revoke
 from tests.soak import rounds
 
@@ -32,7 +32,7 @@ def received(account: Account) -> list[bytes]:
 
 
 @pytest.mark.parametrize("size", [0, 1, 4096, 4097, 100_000, MAX_LARGE])
-def test_content_of_any_size_arrives_byte_for_byte(world: World, size: int) -> None:
+def test_content_of_any_size_arrives_byte_for_byte(world: Members, size: int) -> None:
     alice, bob = world.published(ALICE), world.published(BOB)
     tablet = world.another(bob)
     content = secrets.token_bytes(size)
@@ -43,7 +43,7 @@ def test_content_of_any_size_arrives_byte_for_byte(world: World, size: int) -> N
     assert all(("content" in body) is (size > 4096) for body in world.server.posted(f"users/{text(BOB)}/messages"))
 
 
-def test_content_above_a_mailbox_is_refused_with_the_way_out(world: World) -> None:
+def test_content_above_a_mailbox_is_refused_with_the_way_out(world: Members) -> None:
     alice = world.published(ALICE)
     world.published(BOB)
     with pytest.raises(TooLarge, match="1,000,000") as refusal:
@@ -52,7 +52,7 @@ def test_content_above_a_mailbox_is_refused_with_the_way_out(world: World) -> No
     assert world.server.posted(f"users/{text(BOB)}/messages") == []
 
 
-def test_reference_to_the_apps_own_storage_opens_what_was_sealed(world: World) -> None:
+def test_reference_to_the_apps_own_storage_opens_what_was_sealed(world: Members) -> None:
     alice, bob = world.published(ALICE), world.published(BOB)
     reference, ciphertext = messages.seal_large(b"a film" * 1000)
     messages.send_reference(alice, BOB, reference)
@@ -62,7 +62,7 @@ def test_reference_to_the_apps_own_storage_opens_what_was_sealed(world: World) -
     assert messages.open_large(ciphertext, one.reference) == b"a film" * 1000
 
 
-def test_message_is_handed_out_until_the_app_says_done(world: World) -> None:
+def test_message_is_handed_out_until_the_app_says_done(world: Members) -> None:
     alice, bob = world.published(ALICE), world.published(BOB)
     messages.send(alice, BOB, b"one")
     (first,) = messages.receive(bob)
@@ -76,14 +76,14 @@ def test_message_is_handed_out_until_the_app_says_done(world: World) -> None:
     assert messages.receive(bob) == []
 
 
-def test_mailbox_of_more_than_a_page_is_read_to_its_end(world: World) -> None:
+def test_mailbox_of_more_than_a_page_is_read_to_its_end(world: Members) -> None:
     alice, bob = world.published(ALICE), world.published(BOB)
     for number in range(230):
         messages.send(alice, BOB, b"%d" % number)
     assert received(bob) == [b"%d" % number for number in range(230)]
 
 
-def test_person_without_keys_cannot_be_written_to_and_the_reason_is_said(world: World) -> None:
+def test_person_without_keys_cannot_be_written_to_and_the_reason_is_said(world: Members) -> None:
     alice = world.published(ALICE)
     world.enrolled(BOB)
     with pytest.raises(ProfileError, match="no device") as refusal:
@@ -93,7 +93,7 @@ def test_person_without_keys_cannot_be_written_to_and_the_reason_is_said(world: 
         messages.send(alice, MALLORY, b"one")
 
 
-def test_unreachable_server_leaves_the_message_to_be_sent_later_as_it_was(world: World) -> None:
+def test_unreachable_server_leaves_the_message_to_be_sent_later_as_it_was(world: Members) -> None:
     alice, bob = world.published(ALICE), world.published(BOB)
     messages.send(alice, BOB, b"zero")
     path = f"users/{text(BOB)}/messages"
@@ -110,7 +110,7 @@ def test_unreachable_server_leaves_the_message_to_be_sent_later_as_it_was(world:
     assert documents == [documents[0]] * len(documents)
 
 
-def test_message_written_without_a_server_goes_to_the_devices_there_are_when_it_is_back(world: World) -> None:
+def test_message_written_without_a_server_goes_to_the_devices_there_are_when_it_is_back(world: Members) -> None:
     alice, bob = world.published(ALICE), world.published(BOB)
     tablet = world.another(bob)
     messages.send(alice, BOB, b"zero")
@@ -130,7 +130,7 @@ def test_message_written_without_a_server_goes_to_the_devices_there_are_when_it_
     assert received(bob) == [b"zero", b"from the mountains"]
 
 
-def test_next_message_sends_what_waited_before_it(world: World) -> None:
+def test_next_message_sends_what_waited_before_it(world: Members) -> None:
     alice, bob = world.published(ALICE), world.published(BOB)
     messages.send(alice, BOB, b"zero")
     world.server.instead[f"POST users/{text(BOB)}/messages"] = lambda _body: refusal(503, "hsm-unavailable")
@@ -146,7 +146,7 @@ def refusal(status: int, code: str, **more: Any) -> tuple[int, dict[str, Any]]:
     return status, {"title": code, "code": code, "detail": f"Refused: {code}.", **more}
 
 
-def test_full_mailbox_keeps_the_message_here(world: World) -> None:
+def test_full_mailbox_keeps_the_message_here(world: Members) -> None:
     alice, bob = world.published(ALICE), world.published(BOB)
     messages.send(alice, BOB, b"zero")
     world.server.instead[f"POST users/{text(BOB)}/messages"] = lambda _body: refusal(409, "mailbox-full")
@@ -156,7 +156,7 @@ def test_full_mailbox_keeps_the_message_here(world: World) -> None:
     assert received(bob) == [b"zero", b"one"]
 
 
-def test_refusal_for_good_is_raised_and_nothing_is_left_waiting(world: World) -> None:
+def test_refusal_for_good_is_raised_and_nothing_is_left_waiting(world: Members) -> None:
     alice = world.published(ALICE)
     world.published(BOB)
     messages.send(alice, BOB, b"zero")
@@ -170,7 +170,7 @@ def test_refusal_for_good_is_raised_and_nothing_is_left_waiting(world: World) ->
     assert messages.reports(alice) == []
 
 
-def test_device_that_left_the_account_keeps_its_message_and_says_so(world: World) -> None:
+def test_device_that_left_the_account_keeps_its_message_and_says_so(world: Members) -> None:
     alice, bob = world.published(ALICE), world.published(BOB)
     messages.send(alice, BOB, b"zero")
     world.server.instead[f"POST users/{text(BOB)}/messages"] = lambda _body: refusal(403, "denied")
@@ -181,7 +181,7 @@ def test_device_that_left_the_account_keeps_its_message_and_says_so(world: World
     assert received(bob) == [b"zero", b"one"]
 
 
-def test_lost_acknowledgement_repeats_nothing(world: World) -> None:
+def test_lost_acknowledgement_repeats_nothing(world: Members) -> None:
     alice, bob = world.published(ALICE), world.published(BOB)
     messages.send(alice, BOB, b"one")
     bob.api._sleep = lambda _seconds: None
@@ -195,7 +195,7 @@ def test_lost_acknowledgement_repeats_nothing(world: World) -> None:
     assert world.server.mailboxes[bob.device_text] == []
 
 
-def test_letters_and_notices_are_kept_for_those_who_read_them(world: World) -> None:
+def test_letters_and_notices_are_kept_for_those_who_read_them(world: Members) -> None:
     from holdfast.client.messages import letters
 
     alice, bob = world.published(ALICE), world.published(BOB)
@@ -208,7 +208,7 @@ def test_letters_and_notices_are_kept_for_those_who_read_them(world: World) -> N
     assert messages.reports(bob) == []
 
 
-def test_message_that_is_never_sent_leaves_no_key_used_twice(world: World) -> None:
+def test_message_that_is_never_sent_leaves_no_key_used_twice(world: Members) -> None:
     """A state from before an unsent message, restored, encrypts other bytes under another key: the salt is fresh."""
     alice, bob = world.published(ALICE), world.published(BOB)
     messages.send(alice, BOB, b"zero")
@@ -226,7 +226,7 @@ def test_message_that_is_never_sent_leaves_no_key_used_twice(world: World) -> No
 
 
 @pytest.mark.rounds("cuts")
-def test_sending_cut_at_any_moment_loses_and_repeats_nothing(worlds: Iterator[World]) -> None:
+def test_sending_cut_at_any_moment_loses_and_repeats_nothing(worlds: Iterator[Members]) -> None:
     # The first of the two goes by a fresh handshake, the second by the session; both to three devices.
     wanted = {secrets.token_bytes(16): b"message 0", secrets.token_bytes(16): b"large" * 1000}
 
@@ -249,7 +249,7 @@ def test_sending_cut_at_any_moment_loses_and_repeats_nothing(worlds: Iterator[Wo
     assert cuts.sweep(scenes(), act, check, step=rounds(3, 1)) >= 30
 
 
-def test_receiving_cut_at_any_moment_loses_and_repeats_nothing(worlds: Iterator[World]) -> None:
+def test_receiving_cut_at_any_moment_loses_and_repeats_nothing(worlds: Iterator[Members]) -> None:
     handed: dict[bytes, bytes] = {}
 
     def scenes() -> Iterator[Scene]:
@@ -280,7 +280,7 @@ def test_receiving_cut_at_any_moment_loses_and_repeats_nothing(worlds: Iterator[
 
 
 @pytest.mark.rounds("cuts")
-def test_stale_answer_cut_at_any_moment_reaches_every_device_once(worlds: Iterator[World]) -> None:
+def test_stale_answer_cut_at_any_moment_reaches_every_device_once(worlds: Iterator[Members]) -> None:
     def scenes() -> Iterator[Scene]:
         for world in worlds:
             alice, bob = world.published(ALICE), world.published(BOB)
@@ -305,7 +305,7 @@ def test_stale_answer_cut_at_any_moment_reaches_every_device_once(worlds: Iterat
     assert cuts.sweep(scenes(), act, check, step=rounds(3, 1)) >= 15
 
 
-def test_answer_outside_the_protocol_ends_in_a_refusal(world: World) -> None:
+def test_answer_outside_the_protocol_ends_in_a_refusal(world: Members) -> None:
     alice = world.published(ALICE)
     world.published(BOB)
     world.server.lies["GET messages"] = lambda _answer: {"messages": [{"message_id": "no id"}]}

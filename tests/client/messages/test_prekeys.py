@@ -24,15 +24,15 @@ from holdfast.core.identity.entries import Reason
 from holdfast.core.messages.bundle import one_time_statement
 from holdfast.core.messages.prekeys import OneTimePreKey, SignedPreKey
 from holdfast.core.signed.cose import Sign1
+from tests.cast.lying_server import NOW
+from tests.cast.members import ALICE, BOB, Members
 from tests.client import cuts
-from tests.client.conftest import ALICE, BOB, World
 from tests.client.cuts import Moments, Scene
-from tests.client.lying_server import NOW
 
 DAY = 86_400
 
 
-def at(world: World, account: Account, day: float) -> Account:
+def at(world: Members, account: Account, day: float) -> Account:
     """Move an account's clock to a day after the server's."""
     account.connect(transport=world.server.transport(), clock=Clock(lambda: NOW + int(day * DAY)))
     return account
@@ -42,13 +42,13 @@ def one_time_ids(account: Account) -> list[int]:
     return [row.key_id for row in prekey_rows.all_one_time(account.store)]
 
 
-def claim(world: World, account: Account) -> int:
+def claim(world: Members, account: Account) -> int:
     """Let the server hand out a one-time key of an account's; returns its id."""
     row = world.server.batches[account.device_text].pop(0)
     return OneTimePreKey.from_leaf(unb64u(row["leaf"]), account.suite).key_id
 
 
-def test_first_publishing_makes_one_signed_and_a_hundred_one_time_keys(world: World) -> None:
+def test_first_publishing_makes_one_signed_and_a_hundred_one_time_keys(world: Members) -> None:
     alice = world.enrolled(ALICE)
     done = prekeys.publish(alice)
     assert (done.is_renewed, done.stored, done.count, done.warnings) == (True, 100, 100, ())
@@ -56,7 +56,7 @@ def test_first_publishing_makes_one_signed_and_a_hundred_one_time_keys(world: Wo
     assert (again.is_renewed, again.stored, again.count, again.destroyed, again.warnings) == (False, 0, 100, 0, ())
 
 
-def test_pending_device_publishes_nothing(world: World) -> None:
+def test_pending_device_publishes_nothing(world: Members) -> None:
     world.enrolled(ALICE)
     second = world.enrolled(ALICE)
     with pytest.raises(ProfileError, match="not part of your account"):
@@ -64,7 +64,7 @@ def test_pending_device_publishes_nothing(world: World) -> None:
     assert second.device_text not in world.server.bundles
 
 
-def test_responder_gets_the_private_halves_of_what_the_server_hands_out(world: World) -> None:
+def test_responder_gets_the_private_halves_of_what_the_server_hands_out(world: Members) -> None:
     alice = world.published(ALICE)
     handed = world.server.batches[alice.device_text][0]
     public = OneTimePreKey.from_leaf(unb64u(handed["leaf"]), alice.suite)
@@ -80,7 +80,7 @@ def test_responder_gets_the_private_halves_of_what_the_server_hands_out(world: W
     assert (signed.statement, signed.dh.public) == (payload, SignedPreKey.from_payload(payload).dh)
 
 
-def test_used_one_time_key_is_gone_and_comes_back_with_an_undone_transaction(world: World) -> None:
+def test_used_one_time_key_is_gone_and_comes_back_with_an_undone_transaction(world: Members) -> None:
     alice = world.published(ALICE)
     first, second = one_time_ids(alice)[:2]
     prekeys.use_up(alice, first)
@@ -94,7 +94,7 @@ def test_used_one_time_key_is_gone_and_comes_back_with_an_undone_transaction(wor
 
 
 @pytest.mark.parametrize(("left", "stored"), [(25, 0), (24, 100)])
-def test_pool_is_refilled_below_25(world: World, left: int, stored: int) -> None:
+def test_pool_is_refilled_below_25(world: Members, left: int, stored: int) -> None:
     alice = world.published(ALICE)
     for _ in range(100 - left):
         claim(world, alice)
@@ -104,19 +104,19 @@ def test_pool_is_refilled_below_25(world: World, left: int, stored: int) -> None
 
 
 @pytest.mark.parametrize(("days", "is_renewed"), [(6.9, False), (7, True)])
-def test_signed_pre_key_is_renewed_when_it_is_a_week_old(world: World, days: float, is_renewed: bool) -> None:
+def test_signed_pre_key_is_renewed_when_it_is_a_week_old(world: Members, days: float, is_renewed: bool) -> None:
     alice = world.published(ALICE)
     assert prekeys.publish(at(world, alice, days)).is_renewed is is_renewed
 
 
-def test_published_signed_pre_key_never_lives_beyond_30_days(world: World) -> None:
+def test_published_signed_pre_key_never_lives_beyond_30_days(world: Members) -> None:
     alice = world.published(ALICE)
     payload = Sign1.parse(unb64u(world.server.bundles[alice.device_text]["signed_pre_key"])).payload
     header = SignedPreKey.from_payload(payload).header
     assert header.expires_at - header.issued_at == 30 * DAY
 
 
-def test_replaced_signed_pre_key_is_kept_for_30_days_and_then_destroyed(world: World) -> None:
+def test_replaced_signed_pre_key_is_kept_for_30_days_and_then_destroyed(world: Members) -> None:
     alice = world.published(ALICE)
     (row,) = prekey_rows.all_signed(alice.store)
     prekeys.publish(at(world, alice, 7))
@@ -129,7 +129,7 @@ def test_replaced_signed_pre_key_is_kept_for_30_days_and_then_destroyed(world: W
     assert SignedRow.load(alice.store, row.key_id) is None
 
 
-def test_device_that_was_away_for_months_opens_what_was_begun_in_time_and_nothing_later(world: World) -> None:
+def test_device_that_was_away_for_months_opens_what_was_begun_in_time_and_nothing_later(world: Members) -> None:
     alice = world.published(ALICE)
     (row,) = prekey_rows.all_signed(alice.store)
     assert prekeys.signed(at(world, alice, 59.9), row.key_id) is not None
@@ -139,7 +139,7 @@ def test_device_that_was_away_for_months_opens_what_was_begun_in_time_and_nothin
     assert SignedRow.load(alice.store, row.key_id) is None
 
 
-def test_claimed_key_whose_message_never_came_goes_with_the_signed_key_of_its_bundle(world: World) -> None:
+def test_claimed_key_whose_message_never_came_goes_with_the_signed_key_of_its_bundle(world: Members) -> None:
     alice = world.published(ALICE)
     key_id = claim(world, alice)
     prekeys.publish(at(world, alice, 1))
@@ -156,7 +156,7 @@ def test_claimed_key_whose_message_never_came_goes_with_the_signed_key_of_its_bu
 
 
 def test_drained_pool_is_refilled_again_and_again_without_filling_the_disk(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: Members, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(prekeys, "MOST_GONE", 250)
     alice = world.published(ALICE)
@@ -169,7 +169,7 @@ def test_drained_pool_is_refilled_again_and_again_without_filling_the_disk(
     assert len(alice.store.keys(prekey_rows.BATCH)) == 4
 
 
-def test_statement_of_a_batch_goes_with_its_last_key(world: World) -> None:
+def test_statement_of_a_batch_goes_with_its_last_key(world: Members) -> None:
     alice = world.published(ALICE)
     (batch_id,) = alice.store.keys(prekey_rows.BATCH)
     for key_id in one_time_ids(alice):
@@ -183,7 +183,7 @@ def test_statement_of_a_batch_goes_with_its_last_key(world: World) -> None:
 # What the server says that it holds
 
 
-def test_answer_whose_digest_is_not_of_the_keys_it_names_is_refused(world: World) -> None:
+def test_answer_whose_digest_is_not_of_the_keys_it_names_is_refused(world: Members) -> None:
     alice = world.published(ALICE)
 
     def hide_one(answer: dict[str, Any]) -> dict[str, Any]:
@@ -196,7 +196,7 @@ def test_answer_whose_digest_is_not_of_the_keys_it_names_is_refused(world: World
     assert all(row.gone_at == 0 for row in prekey_rows.all_one_time(alice.store))
 
 
-def test_voided_keys_are_replaced_and_the_person_is_told_once(world: World) -> None:
+def test_voided_keys_are_replaced_and_the_person_is_told_once(world: Members) -> None:
     alice = world.published(ALICE)
     world.server.batches.clear()
     world.server.epoch += 1
@@ -208,7 +208,7 @@ def test_voided_keys_are_replaced_and_the_person_is_told_once(world: World) -> N
     assert len(one_time_ids(alice)) == 200, "what was handed out before may still be used"
 
 
-def test_key_that_is_handed_out_again_after_its_use_is_told_and_fresh_ones_are_made(world: World) -> None:
+def test_key_that_is_handed_out_again_after_its_use_is_told_and_fresh_ones_are_made(world: Members) -> None:
     alice = world.published(ALICE)
     first = world.server.batches[alice.device_text][0]
     prekeys.use_up(alice, claim(world, alice))
@@ -221,14 +221,14 @@ def test_key_that_is_handed_out_again_after_its_use_is_told_and_fresh_ones_are_m
     assert (again.stored, again.warnings) == (0, ()), "told once, not at every call"
 
 
-def test_lost_keys_count_as_handed_out_and_are_refilled(world: World) -> None:
+def test_lost_keys_count_as_handed_out_and_are_refilled(world: Members) -> None:
     alice = world.published(ALICE)
     world.server.batches[alice.device_text].clear()
     assert prekeys.publish(alice).stored == 100
     assert len(one_time_ids(alice)) == 200
 
 
-def test_other_signed_pre_key_than_the_newest_is_told(world: World) -> None:
+def test_other_signed_pre_key_than_the_newest_is_told(world: Members) -> None:
     alice, bob = world.published(ALICE), world.published(BOB)
     path = f"PUT devices/{alice.device_text}/bundle"
     world.server.instead[path] = lambda _body: (204, {})
@@ -239,7 +239,7 @@ def test_other_signed_pre_key_than_the_newest_is_told(world: World) -> None:
 # Interruptions and restored profiles
 
 
-def test_keys_are_kept_before_the_server_has_them(world: World) -> None:
+def test_keys_are_kept_before_the_server_has_them(world: Members) -> None:
     alice = world.enrolled(ALICE)
 
     def unplugged(_request: httpx2.Request) -> httpx2.Response:
@@ -254,7 +254,9 @@ def test_keys_are_kept_before_the_server_has_them(world: World) -> None:
     assert unb64u(world.server.bundles[alice.device_text]["signed_pre_key"]) == kept.statement
 
 
-def test_care_cut_off_at_any_moment_leaves_nothing_published_without_its_private_half(worlds: Iterator[World]) -> None:
+def test_care_cut_off_at_any_moment_leaves_nothing_published_without_its_private_half(
+    worlds: Iterator[Members],
+) -> None:
     def scenes() -> Iterator[Scene]:
         for world in worlds:
             alice = world.published(ALICE)
@@ -286,7 +288,7 @@ def test_care_cut_off_at_any_moment_leaves_nothing_published_without_its_private
     assert cuts.sweep(scenes(), act, check) >= 15
 
 
-def refuse_below(world: World, account: Account, first: int) -> None:
+def refuse_below(world: Members, account: Account, first: int) -> None:
     """Have the server know pre-keys of this device up to an id: this profile was restored from an older backup."""
     honest = world.server.put_batch
 
@@ -304,7 +306,7 @@ def refuse_below(world: World, account: Account, first: int) -> None:
     world.server.instead[f"POST devices/{account.device_text}/pre-keys"] = put_batch
 
 
-def test_restored_profile_finds_ids_that_were_never_used(world: World) -> None:
+def test_restored_profile_finds_ids_that_were_never_used(world: Members) -> None:
     alice = world.enrolled(ALICE)
     refuse_below(world, alice, 20_000)
     done = prekeys.publish(alice)
@@ -315,7 +317,7 @@ def test_restored_profile_finds_ids_that_were_never_used(world: World) -> None:
     assert prekeys.publish(alice).stored == 0
 
 
-def test_server_that_refuses_every_id_is_given_up_on(world: World) -> None:
+def test_server_that_refuses_every_id_is_given_up_on(world: Members) -> None:
     alice = world.enrolled(ALICE)
     refuse_below(world, alice, 2**32)
     with pytest.raises(ProfileError, match="two machines"):
@@ -323,7 +325,7 @@ def test_server_that_refuses_every_id_is_given_up_on(world: World) -> None:
     assert one_time_ids(alice) == []
 
 
-def test_new_device_keys_get_pre_keys_of_their_own_and_the_old_ones_run_out(world: World) -> None:
+def test_new_device_keys_get_pre_keys_of_their_own_and_the_old_ones_run_out(world: Members) -> None:
     alice = world.enrolled(ALICE)
     path = f"POST devices/{alice.device_text}/pre-keys"
     world.server.lost.add(path)

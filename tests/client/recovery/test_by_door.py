@@ -19,14 +19,14 @@ from holdfast.core.base.secret import SecretBytes
 from holdfast.core.crypto.phrase import Phrase
 from holdfast.core.identity.chain import ChainState
 from holdfast.core.identity.entries import Reason
-from tests.client.conftest import ALICE, BOB, CHEAP, MALLORY, PASSWORD, World
-from tests.client.lying_server import text
+from tests.cast.lying_server import text
+from tests.cast.members import ALICE, BOB, CHEAP, MALLORY, PASSWORD, Members
 
 CAROL = b"carol-----------"
 FILE_PASSWORD = SecretBytes(b"the password of a file")
 
 
-def new_device(world: World, user: bytes = ALICE, name: str = "tablet") -> Account:
+def new_device(world: Members, user: bytes = ALICE, name: str = "tablet") -> Account:
     account = world.profile(user)
     device.enrol(account, world.server.code(user), name=name)
     return account
@@ -39,7 +39,7 @@ def phrase_of(account: Account) -> Phrase:
     return phrase
 
 
-def owner_of_everything(world: World) -> Account:
+def owner_of_everything(world: Members) -> Account:
     """Return alice's laptop, with an archive key, a contact and every door but the contacts'."""
     account = world.enrolled(ALICE)
     world.enrolled(BOB)
@@ -63,7 +63,7 @@ def require_recovered(tablet: Account, laptop: Account, before: ChainState) -> N
     assert vault.save_if_changed(tablet) is None
 
 
-def test_password_brings_the_account_to_a_new_device_and_rotates_everything(world: World) -> None:
+def test_password_brings_the_account_to_a_new_device_and_rotates_everything(world: Members) -> None:
     laptop = owner_of_everything(world)
     before = laptop.chain
     tablet = new_device(world)
@@ -79,7 +79,7 @@ def test_password_brings_the_account_to_a_new_device_and_rotates_everything(worl
         by_door.by_password(new_device(world, name="another"), PASSWORD)
 
 
-def test_phrase_brings_the_account_to_a_new_device_and_rotates_everything(world: World) -> None:
+def test_phrase_brings_the_account_to_a_new_device_and_rotates_everything(world: Members) -> None:
     laptop = owner_of_everything(world)
     phrase = phrase_of(laptop)
     before = laptop.chain
@@ -94,7 +94,7 @@ def test_phrase_brings_the_account_to_a_new_device_and_rotates_everything(world:
     assert (door.is_open, door.needs) == (True, "")
 
 
-def test_phrase_alone_takes_the_account_over_when_the_vault_is_lost(world: World) -> None:
+def test_phrase_alone_takes_the_account_over_when_the_vault_is_lost(world: Members) -> None:
     laptop = owner_of_everything(world)
     phrase = phrase_of(laptop)
     before = laptop.chain
@@ -112,7 +112,7 @@ def test_phrase_alone_takes_the_account_over_when_the_vault_is_lost(world: World
     assert vault.find(tablet).signer == after.aik
 
 
-def test_wrong_phrase_takes_nothing_over(world: World) -> None:
+def test_wrong_phrase_takes_nothing_over(world: Members) -> None:
     laptop = owner_of_everything(world)
     phrase_of(laptop)
     head = laptop.chain.head
@@ -123,7 +123,7 @@ def test_wrong_phrase_takes_nothing_over(world: World) -> None:
     assert vault.chain_of(tablet).head == head
 
 
-def test_other_device_brings_the_account_to_a_new_one_and_the_lost_one_is_revoked(world: World) -> None:
+def test_other_device_brings_the_account_to_a_new_one_and_the_lost_one_is_revoked(world: Members) -> None:
     laptop = owner_of_everything(world)
     phone = new_device(world, name="phone")
     pairing.accept(laptop, pairing.request(phone).text())
@@ -145,7 +145,7 @@ def test_other_device_brings_the_account_to_a_new_one_and_the_lost_one_is_revoke
     assert laptop.state.vault.epoch < tablet.state.vault.epoch
 
 
-def befriended(world: World, owner: Account, k: int = 2) -> dict[bytes, Account]:
+def befriended(world: Members, owner: Account, k: int = 2) -> dict[bytes, Account]:
     """Return bob, carol and mallory, each with a share of the owner's."""
     people = {one: world.enrolled(one) for one in (BOB, CAROL, MALLORY)}
     trusted.choose(owner, list(people), k=k)
@@ -155,7 +155,7 @@ def befriended(world: World, owner: Account, k: int = 2) -> dict[bytes, Account]
     return people
 
 
-def test_contacts_bring_the_account_to_a_new_device_and_hold_new_shares_after(world: World) -> None:
+def test_contacts_bring_the_account_to_a_new_device_and_hold_new_shares_after(world: Members) -> None:
     laptop = world.enrolled(ALICE)
     archive.new_generation(laptop)
     people = befriended(world, laptop)
@@ -178,7 +178,7 @@ def test_contacts_bring_the_account_to_a_new_device_and_hold_new_shares_after(wo
     assert vault.chain_of(tablet).manifest_hash != before.manifest_hash
 
 
-def test_export_file_brings_the_account_to_a_new_device_and_the_newest_vault_with_it(world: World) -> None:
+def test_export_file_brings_the_account_to_a_new_device_and_the_newest_vault_with_it(world: Members) -> None:
     laptop = owner_of_everything(world)
     data = export.write(laptop, password=FILE_PASSWORD, cost=CHEAP)
     archive.new_generation(laptop)
@@ -191,7 +191,7 @@ def test_export_file_brings_the_account_to_a_new_device_and_the_newest_vault_wit
     require_recovered(tablet, laptop, before)
 
 
-def test_export_file_brings_the_account_back_when_the_vault_is_lost(world: World) -> None:
+def test_export_file_brings_the_account_back_when_the_vault_is_lost(world: Members) -> None:
     laptop = owner_of_everything(world)
     data = export.write(laptop, password=FILE_PASSWORD, cost=CHEAP)
     archive.new_generation(laptop)
@@ -206,7 +206,7 @@ def test_export_file_brings_the_account_back_when_the_vault_is_lost(world: World
     assert [one.number for one in tablet.state.generations] == [1, 3]
 
 
-def test_recovery_rotates_also_when_no_device_was_lost(world: World) -> None:
+def test_recovery_rotates_also_when_no_device_was_lost(world: Members) -> None:
     laptop = owner_of_everything(world)
     before = laptop.chain
     tablet = new_device(world)
@@ -221,7 +221,7 @@ def test_recovery_rotates_also_when_no_device_was_lost(world: World) -> None:
     assert laptop.identity_key.public == after.aik
 
 
-def test_finish_goes_on_after_a_lost_answer(world: World) -> None:
+def test_finish_goes_on_after_a_lost_answer(world: Members) -> None:
     laptop = owner_of_everything(world)
     before = laptop.chain
     tablet = new_device(world)
@@ -236,7 +236,7 @@ def test_finish_goes_on_after_a_lost_answer(world: World) -> None:
     assert not by_door.is_unfinished(tablet)
 
 
-def test_finish_refuses_a_device_that_is_not_the_accounts(world: World) -> None:
+def test_finish_refuses_a_device_that_is_not_the_accounts(world: Members) -> None:
     owner_of_everything(world)
     bob = world.enrolled(BOB)
     tablet = new_device(world)
@@ -248,13 +248,13 @@ def test_finish_refuses_a_device_that_is_not_the_accounts(world: World) -> None:
             by_door.finish(tablet, lost=[UUID(bytes=wrong)])
 
 
-def test_device_that_holds_the_account_does_not_recover_it(world: World) -> None:
+def test_device_that_holds_the_account_does_not_recover_it(world: Members) -> None:
     laptop = owner_of_everything(world)
     with pytest.raises(ProfileError, match="holds your account already"):
         by_door.by_password(laptop, PASSWORD)
 
 
-def test_export_file_under_another_vault_key_is_used_only_on_request(world: World) -> None:
+def test_export_file_under_another_vault_key_is_used_only_on_request(world: Members) -> None:
     laptop = owner_of_everything(world)
     data = export.write(laptop, password=FILE_PASSWORD, cost=CHEAP)
     vault.begin_epoch(laptop, key=SecretBytes(bytes(range(32))), epoch=2)
@@ -267,7 +267,7 @@ def test_export_file_under_another_vault_key_is_used_only_on_request(world: Worl
     assert vault.find(tablet).header.epoch == tablet.state.vault.epoch > 2
 
 
-def test_revoked_device_finishes_nothing(world: World) -> None:
+def test_revoked_device_finishes_nothing(world: Members) -> None:
     laptop = owner_of_everything(world)
     tablet = new_device(world)
     by_door.by_password(tablet, PASSWORD)
@@ -278,7 +278,7 @@ def test_revoked_device_finishes_nothing(world: World) -> None:
         by_door.finish(laptop)
 
 
-def test_recovery_stopped_before_it_was_noted_is_finished_all_the_same(world: World) -> None:
+def test_recovery_stopped_before_it_was_noted_is_finished_all_the_same(world: Members) -> None:
     laptop = owner_of_everything(world)
     before = laptop.chain
     tablet = new_device(world)
@@ -289,7 +289,7 @@ def test_recovery_stopped_before_it_was_noted_is_finished_all_the_same(world: Wo
     require_recovered(tablet, laptop, before)
 
 
-def test_door_is_opened_again_when_the_account_changed_before_the_end(world: World) -> None:
+def test_door_is_opened_again_when_the_account_changed_before_the_end(world: Members) -> None:
     laptop = owner_of_everything(world)
     before = laptop.chain
     tablet = new_device(world)

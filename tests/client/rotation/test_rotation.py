@@ -32,20 +32,20 @@ from holdfast.core.identity import chain_author
 from holdfast.core.identity.chain import verify_chain
 from holdfast.core.identity.chain_author import Author
 from holdfast.core.identity.entries import Entry, Reason
-from tests.client.conftest import ALICE, BOB, CHEAP, PASSWORD, World
-from tests.client.lying_server import NOW, TENANT, URL, _payload_hash, text
+from tests.cast.lying_server import NOW, TENANT, URL, _payload_hash, text
+from tests.cast.members import ALICE, BOB, CHEAP, PASSWORD, Members
 from tests.soak import rounds
 
 DAY = 86_400
 
 
-def with_vault(world: World) -> Account:
+def with_vault(world: Members) -> Account:
     account = world.published(ALICE)
     vault.save(account)
     return account
 
 
-def second_device(world: World, first: Account) -> Account:
+def second_device(world: Members, first: Account) -> Account:
     """Alice's phone, approved on the first device and holding her vault."""
     phone = world.profile(ALICE)
     done = device.enrol(phone, world.server.code(ALICE), name="phone")
@@ -55,19 +55,19 @@ def second_device(world: World, first: Account) -> Account:
     return phone
 
 
-def later(world: World, account: Account, days: float) -> Account:
+def later(world: Members, account: Account, days: float) -> Account:
     account.connect(transport=world.server.transport(), clock=Clock(lambda: NOW + int(days * DAY)))
     return account
 
 
-def reopened(world: World, account: Account) -> Account:
+def reopened(world: Members, account: Account) -> Account:
     """The account as a new process finds it in the store."""
     again = Account(account.store)
     again.connect(URL, transport=world.server.transport(), clock=Clock(lambda: NOW))
     return again
 
 
-def talking(world: World) -> tuple[Account, Account]:
+def talking(world: Members) -> tuple[Account, Account]:
     """Alice and bob, with a session that both have used."""
     alice, bob = with_vault(world), world.published(BOB)
     messages.send(alice, BOB, b"hello bob")
@@ -84,7 +84,7 @@ def exchange(account: Account, *expected: bytes) -> None:
         one.done()
 
 
-def test_rotation_replaces_identity_vault_key_and_archive_generation(world: World) -> None:
+def test_rotation_replaces_identity_vault_key_and_archive_generation(world: Members) -> None:
     account = with_vault(world)
     archive.new_generation(account)
     before = account.chain
@@ -103,7 +103,7 @@ def test_rotation_replaces_identity_vault_key_and_archive_generation(world: Worl
 
 
 @pytest.mark.parametrize("what", [{"identity"}, {"archive"}, {"vault"}, {"device"}, {"identity", "device"}])
-def test_each_part_is_rotated_by_itself(world: World, what: set[str]) -> None:
+def test_each_part_is_rotated_by_itself(world: Members, what: set[str]) -> None:
     account = with_vault(world)
     before, device_id, vault_key = account.chain, account.device.id, account.state.vault.key
     rotation.rotate(account, what, reason=Reason.USER_REQUEST)
@@ -115,12 +115,12 @@ def test_each_part_is_rotated_by_itself(world: World, what: set[str]) -> None:
     assert after.devices.keys() == {account.device.id}
 
 
-def test_rotation_of_nothing_is_a_mistake(world: World) -> None:
+def test_rotation_of_nothing_is_a_mistake(world: Members) -> None:
     with pytest.raises(ValueError, match="something"):
         rotation.rotate(with_vault(world), [], reason=Reason.USER_REQUEST)
 
 
-def test_history_stays_readable_after_every_rotation(world: World, tmp_path: Path) -> None:
+def test_history_stays_readable_after_every_rotation(world: Members, tmp_path: Path) -> None:
     account = with_vault(world)
     (tmp_path / "letter").write_bytes(b"dear bob")
     archive.encrypt_file(account, tmp_path / "letter", tmp_path / "sealed")
@@ -131,7 +131,7 @@ def test_history_stays_readable_after_every_rotation(world: World, tmp_path: Pat
     assert archive.current_generation(account).number == 3
 
 
-def test_sessions_go_on_under_the_new_identity(world: World) -> None:
+def test_sessions_go_on_under_the_new_identity(world: Members) -> None:
     alice, bob = talking(world)
     old = contacts.identity_words(contacts.refresh(bob, ALICE))
     done = rotation.rotate(alice, {"identity"}, reason=Reason.SCHEDULE)
@@ -144,7 +144,7 @@ def test_sessions_go_on_under_the_new_identity(world: World) -> None:
     exchange(bob, b"still me")
 
 
-def test_messages_in_flight_to_the_replaced_device_are_read_by_its_successor(world: World) -> None:
+def test_messages_in_flight_to_the_replaced_device_are_read_by_its_successor(world: Members) -> None:
     alice, bob = talking(world)
     messages.send(bob, ALICE, b"on its way")
     rotation.rotate(alice, {"device"}, reason=Reason.SCHEDULE)
@@ -156,7 +156,7 @@ def test_messages_in_flight_to_the_replaced_device_are_read_by_its_successor(wor
     exchange(bob, b"from the new one")
 
 
-def test_old_device_keys_are_kept_for_the_grace_period_and_then_destroyed(world: World) -> None:
+def test_old_device_keys_are_kept_for_the_grace_period_and_then_destroyed(world: Members) -> None:
     account = with_vault(world)
     old, seed = account.device.id, account.state.identity_seed
     rotation.rotate(account, {"device"}, reason=Reason.SCHEDULE)
@@ -172,7 +172,7 @@ def test_old_device_keys_are_kept_for_the_grace_period_and_then_destroyed(world:
     assert not [one for one in kept_seeds if one and seed.reveal() in one.reveal()]
 
 
-def test_row_of_a_finished_rotation_holds_no_key(world: World) -> None:
+def test_row_of_a_finished_rotation_holds_no_key(world: Members) -> None:
     account = with_vault(world)
     rotation.rotate(account, {*EVERYTHING, "device"}, reason=Reason.SCHEDULE)
     (row,) = rotation_record.kept(account.store)
@@ -183,7 +183,7 @@ def test_row_of_a_finished_rotation_holds_no_key(world: World) -> None:
 # Revocation
 
 
-def test_revoked_device_gets_nothing_new(world: World) -> None:
+def test_revoked_device_gets_nothing_new(world: Members) -> None:
     alice = with_vault(world)
     bob = world.published(BOB)
     phone = second_device(world, alice)
@@ -217,7 +217,7 @@ def peers_of(account: Account, user: bytes) -> set[Address]:
     return {Address(user, one) for one in listed if sessions.places(account.store, Address(user, one))}
 
 
-def test_remaining_device_goes_on_after_another_was_revoked(world: World) -> None:
+def test_remaining_device_goes_on_after_another_was_revoked(world: Members) -> None:
     alice = with_vault(world)
     phone, tablet = second_device(world, alice), second_device(world, alice)
     rotation.rotate(alice, rotation.EVERYTHING, reason=Reason.DEVICE_LOST, revoke=[UUID(bytes=phone.device.id)])
@@ -232,7 +232,7 @@ def test_remaining_device_goes_on_after_another_was_revoked(world: World) -> Non
         rotation.rotate(phone, {"identity"}, reason=Reason.USER_REQUEST)
 
 
-def test_several_lost_devices_are_revoked_by_one_rotation(world: World) -> None:
+def test_several_lost_devices_are_revoked_by_one_rotation(world: Members) -> None:
     alice = with_vault(world)
     lost = [UUID(bytes=second_device(world, alice).device.id) for _ in range(2)]
     done = rotation.rotate(alice, [], reason=Reason.RECOVERY, revoke=lost)
@@ -241,7 +241,7 @@ def test_several_lost_devices_are_revoked_by_one_rotation(world: World) -> None:
     assert len(alice.chain.former_aiks) == 1
 
 
-def test_device_refuses_to_revoke_itself_and_what_is_not_hers(world: World) -> None:
+def test_device_refuses_to_revoke_itself_and_what_is_not_hers(world: Members) -> None:
     alice, bob = with_vault(world), world.published(BOB)
     for one, match in ((alice.device.id, "itself"), (bob.device.id, "not one of yours")):
         with pytest.raises(ProfileError, match=match):
@@ -249,14 +249,14 @@ def test_device_refuses_to_revoke_itself_and_what_is_not_hers(world: World) -> N
     assert rotation.listed(alice) == []
 
 
-def test_doors_that_only_the_person_can_set_are_named(world: World) -> None:
+def test_doors_that_only_the_person_can_set_are_named(world: Members) -> None:
     account = with_vault(world)
     doors.set_password(account, PASSWORD, cost=CHEAP)
     assert rotation.rotate(account, {"identity"}, reason=Reason.SCHEDULE).needs == ()
     assert rotation.rotate(account, {"vault"}, reason=Reason.USER_REQUEST).needs == ("password",)
 
 
-def test_device_whose_identity_was_rotated_elsewhere_catches_up_before_it_rotates(world: World) -> None:
+def test_device_whose_identity_was_rotated_elsewhere_catches_up_before_it_rotates(world: Members) -> None:
     alice = with_vault(world)
     phone = second_device(world, alice)
     rotation.rotate(alice, {"identity"}, reason=Reason.SCHEDULE)
@@ -267,7 +267,7 @@ def test_device_whose_identity_was_rotated_elsewhere_catches_up_before_it_rotate
 
 
 def test_consent_is_carried_over_to_the_new_key_and_the_new_generation_is_deposited(
-    world: World, tmp_path: Path
+    world: Members, tmp_path: Path
 ) -> None:
     account = world.depositor(tmp_path)
     vault.save(account)
@@ -277,7 +277,7 @@ def test_consent_is_carried_over_to_the_new_key_and_the_new_generation_is_deposi
     assert len(account.state.generations) == 2
 
 
-def test_consent_to_an_older_policy_is_not_carried_over(world: World, tmp_path: Path) -> None:
+def test_consent_to_an_older_policy_is_not_carried_over(world: Members, tmp_path: Path) -> None:
     account = world.depositor(tmp_path)
     house = world.server.tenant
     predecessor = _payload_hash(house.policies[0])
@@ -292,7 +292,7 @@ def test_consent_to_an_older_policy_is_not_carried_over(world: World, tmp_path: 
 # When
 
 
-def test_identity_is_due_after_a_month_and_maintenance_rotates_it(world: World) -> None:
+def test_identity_is_due_after_a_month_and_maintenance_rotates_it(world: Members) -> None:
     account = with_vault(world)
     assert not rotation.is_due(later(world, account, 29.9))
     assert rotation.maintain(account) == []
@@ -305,7 +305,7 @@ def test_identity_is_due_after_a_month_and_maintenance_rotates_it(world: World) 
     assert len(account.chain.former_aiks) == 1
 
 
-def test_security_event_is_answered_by_a_new_identity_once_a_day(world: World) -> None:
+def test_security_event_is_answered_by_a_new_identity_once_a_day(world: Members) -> None:
     account = with_vault(world)
     for _ in range(2):
         security_events.note(account, "A one-time key was handed out twice.")
@@ -322,7 +322,7 @@ def test_security_event_is_answered_by_a_new_identity_once_a_day(world: World) -
     assert not rotation.is_due(account)
 
 
-def test_fork_of_the_own_chain_asks_for_everything_new(world: World) -> None:
+def test_fork_of_the_own_chain_asks_for_everything_new(world: Members) -> None:
     account = with_vault(world)
     honest = list(world.server.chains[text(ALICE)])
     by = Author(account.device.id, NOW, account.identity_key)
@@ -339,13 +339,13 @@ def test_fork_of_the_own_chain_asks_for_everything_new(world: World) -> None:
     assert not rotation.is_due(account)
 
 
-def test_device_that_may_not_rotate_is_not_asked_to(world: World) -> None:
+def test_device_that_may_not_rotate_is_not_asked_to(world: Members) -> None:
     with_vault(world)
     pending = world.enrolled(ALICE)
     assert rotation.due(later(world, pending, 90)) is None
 
 
-def test_rotation_that_another_device_made_meanwhile_is_signed_again_on_top(world: World) -> None:
+def test_rotation_that_another_device_made_meanwhile_is_signed_again_on_top(world: Members) -> None:
     account = with_vault(world)
     upload = f"POST users/{text(ALICE)}/chain"
 
@@ -361,7 +361,7 @@ def test_rotation_that_another_device_made_meanwhile_is_signed_again_on_top(worl
     assert len(account.chain.former_aiks) == 1
 
 
-def test_next_identity_is_in_the_vault_before_the_chain_names_it_and_not_for_a_revoked_device(world: World) -> None:
+def test_next_identity_is_in_the_vault_before_the_chain_names_it_and_not_for_a_revoked_device(world: Members) -> None:
     account = with_vault(world)
     phone = second_device(world, account)
     order = [(method, where) for method, where, _ in world.server.log]
@@ -385,17 +385,17 @@ class Killed(BaseException):
 class Photograph:
     """A world and its people as they were, to begin each trial from the same place."""
 
-    world: World
+    world: Members
     accounts: tuple[Account, ...]
 
-    def developed(self) -> tuple[World, tuple[Account, ...]]:
+    def developed(self) -> tuple[Members, tuple[Account, ...]]:
         old = self.world.server
         server = copy.copy(old)
         for name, value in vars(old).items():
             if isinstance(value, (dict, list, set)):
                 setattr(server, name, copy.deepcopy(value))
         server.keys_log = dataclasses.replace(old.keys_log, leaves=[*old.keys_log.leaves])
-        world = World(server)
+        world = Members(server)
         return world, tuple(reopened(world, replace_store(one)) for one in self.accounts)
 
 
@@ -410,7 +410,7 @@ def replace_store(account: Account) -> Account:
 
 @pytest.mark.rounds("cuts")
 @pytest.mark.parametrize("stop", ["request", "write"])
-def test_rotation_survives_a_stop_at_every_point(world: World, stop: str) -> None:
+def test_rotation_survives_a_stop_at_every_point(world: Members, stop: str) -> None:
     alice, bob = talking(world)
     phone = second_device(world, alice)
     archive.new_generation(alice)
@@ -455,7 +455,7 @@ def require_whole(alice: Account, phone: Account) -> None:
 
 
 @contextmanager
-def stopping_requests(world: World, account: Account, at: int) -> Iterator[list[int]]:
+def stopping_requests(world: Members, account: Account, at: int) -> Iterator[list[int]]:
     """Stop at the at-th point: odd ones before a request leaves, even ones after it was done and before it is heard."""
     seen = 0
     stopped: list[int] = []

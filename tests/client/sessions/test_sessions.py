@@ -25,8 +25,8 @@ from holdfast.core.identity.chain import ChainState
 from holdfast.core.identity.entries import Reason
 from holdfast.core.messages.content import Content, ContentKind
 from holdfast.core.messages.session import read_message
-from tests.client.conftest import ALICE, BOB, World
-from tests.client.lying_server import NOW
+from tests.cast.lying_server import NOW
+from tests.cast.members import ALICE, BOB, Members
 
 DAY = 86_400
 P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
@@ -50,12 +50,12 @@ def bodies(account: Account) -> list[bytes]:
     return [one.body for one in found]
 
 
-def box(world: World, account: Account) -> list[dict[str, Any]]:
+def box(world: Members, account: Account) -> list[dict[str, Any]]:
     return world.server.mailboxes.setdefault(account.device_text, [])
 
 
 @contextmanager
-def unseen(world: World, account: Account) -> Iterator[None]:
+def unseen(world: Members, account: Account) -> Iterator[None]:
     """What waits for an account is still on its way meanwhile."""
     waiting, world.server.mailboxes[account.device_text] = box(world, account), []
     yield
@@ -90,7 +90,7 @@ def renew(account: Account) -> None:
 
 
 @pytest.mark.parametrize("suite", list(Suite))
-def test_first_message_begins_one_session_that_both_ends_name_alike(world: World, suite: Suite) -> None:
+def test_first_message_begins_one_session_that_both_ends_name_alike(world: Members, suite: Suite) -> None:
     alice, bob = world.published(ALICE, suite), world.published(BOB, suite)
     messages.send(alice, BOB, b"one")
     assert bodies(bob) == [b"one"]
@@ -100,7 +100,7 @@ def test_first_message_begins_one_session_that_both_ends_name_alike(world: World
     assert len(ids(alice, bob)) == 1
 
 
-def test_first_message_opens_after_both_identities_were_rotated_on_its_way(world: World) -> None:
+def test_first_message_opens_after_both_identities_were_rotated_on_its_way(world: Members) -> None:
     alice, bob = world.published(ALICE), world.published(BOB)
     messages.send(alice, BOB, b"one")
     renew(alice)
@@ -111,7 +111,7 @@ def test_first_message_opens_after_both_identities_were_rotated_on_its_way(world
     assert ids(alice, bob) == ids(bob, alice)
 
 
-def test_initial_part_repeats_until_the_other_end_has_answered(world: World) -> None:
+def test_initial_part_repeats_until_the_other_end_has_answered(world: Members) -> None:
     alice, bob = world.published(ALICE), world.published(BOB)
     for number in range(3):
         messages.send(alice, BOB, b"%d" % number)
@@ -127,7 +127,7 @@ def test_initial_part_repeats_until_the_other_end_has_answered(world: World) -> 
     assert bodies(bob) == [b"3"]
 
 
-def test_one_time_key_is_gone_with_the_message_that_used_it(world: World) -> None:
+def test_one_time_key_is_gone_with_the_message_that_used_it(world: Members) -> None:
     alice, bob = world.published(ALICE), world.published(BOB)
     messages.send(alice, BOB, b"one")
     initial = read_message(unb64u(box(world, bob)[0]["message"])).initial
@@ -139,7 +139,7 @@ def test_one_time_key_is_gone_with_the_message_that_used_it(world: World) -> Non
     assert prekeys.one_time(bob, used) is None
 
 
-def test_handshakes_from_both_sides_at_once_leave_both_sessions_and_one_favourite(world: World) -> None:
+def test_handshakes_from_both_sides_at_once_leave_both_sessions_and_one_favourite(world: Members) -> None:
     alice, bob = world.published(ALICE), world.published(BOB)
     messages.send(alice, BOB, b"from alice")
     with unseen(world, bob):
@@ -154,7 +154,7 @@ def test_handshakes_from_both_sides_at_once_leave_both_sessions_and_one_favourit
 
 
 @pytest.mark.parametrize("seed", range(24))
-def test_any_interleaving_converges_and_loses_nothing(world: World, seed: int) -> None:
+def test_any_interleaving_converges_and_loses_nothing(world: Members, seed: int) -> None:
     chance = random.Random(seed)
     alice, bob = world.published(ALICE), world.published(BOB)
     sent: dict[bytes, list[bytes]] = {ALICE: [], BOB: []}
@@ -176,7 +176,7 @@ def test_any_interleaving_converges_and_loses_nothing(world: World, seed: int) -
     assert ids(alice, bob)[0] == ids(bob, alice)[0]
 
 
-def some(world: World, account: Account, chance: random.Random) -> list[bytes]:
+def some(world: Members, account: Account, chance: random.Random) -> list[bytes]:
     """Receive some of what waits, in another order than it was sent in; the rest comes later."""
     waiting = box(world, account)
     chance.shuffle(waiting)
@@ -187,7 +187,7 @@ def some(world: World, account: Account, chance: random.Random) -> list[bytes]:
     return found
 
 
-def test_no_more_than_four_sessions_are_kept_with_a_device(world: World) -> None:
+def test_no_more_than_four_sessions_are_kept_with_a_device(world: Members) -> None:
     alice, bob = world.published(ALICE), world.published(BOB)
     for number in range(6):
         messages.greet(alice, [BOB])
@@ -199,7 +199,7 @@ def test_no_more_than_four_sessions_are_kept_with_a_device(world: World) -> None
     assert bodies(alice) == [b"still on the newest"]
 
 
-def test_new_handshake_is_made_after_seven_days(world: World) -> None:
+def test_new_handshake_is_made_after_seven_days(world: Members) -> None:
     alice, bob = world.published(ALICE), world.published(BOB)
     messages.send(alice, BOB, b"one")
     assert bodies(bob) == [b"one"]
@@ -215,7 +215,7 @@ def test_new_handshake_is_made_after_seven_days(world: World) -> None:
     assert ids(alice, bob) == ids(bob, alice)
 
 
-def test_new_handshake_is_made_after_a_thousand_messages(world: World) -> None:
+def test_new_handshake_is_made_after_a_thousand_messages(world: Members) -> None:
     alice, bob = world.published(ALICE), world.published(BOB)
     for _ in range(1000):
         messages.send(alice, BOB, b"x")
@@ -225,7 +225,7 @@ def test_new_handshake_is_made_after_a_thousand_messages(world: World) -> None:
     assert len(bodies(bob)) == 1001
 
 
-def test_device_without_one_time_keys_is_marked_at_both_ends(world: World) -> None:
+def test_device_without_one_time_keys_is_marked_at_both_ends(world: Members) -> None:
     alice, bob = world.published(ALICE), world.published(BOB)
     world.server.batches[bob.device_text].clear()
     sent = messages.send(alice, BOB, b"one")
@@ -261,7 +261,7 @@ def first_message(sender: Account, to: Account) -> bytes:
 
 
 @pytest.mark.parametrize("one_time", [True, False])
-def test_handshake_replayed_under_other_bytes_begins_nothing(world: World, one_time: bool) -> None:
+def test_handshake_replayed_under_other_bytes_begins_nothing(world: Members, one_time: bool) -> None:
     alice, bob = world.published(ALICE, Suite.HYBRID_P256), world.published(BOB, Suite.HYBRID_P256)
     if not one_time:
         world.server.batches[bob.device_text].clear()
@@ -277,7 +277,7 @@ def test_handshake_replayed_under_other_bytes_begins_nothing(world: World, one_t
     assert report.kind is (ReportKind.KEY_REUSED if one_time else ReportKind.UNDECRYPTABLE)
 
 
-def test_message_goes_to_all_devices_of_both_people_and_says_to_whom(world: World) -> None:
+def test_message_goes_to_all_devices_of_both_people_and_says_to_whom(world: Members) -> None:
     alice, bob = world.published(ALICE), world.published(BOB)
     phone, tablet = world.another(alice), world.another(bob)
     sent = messages.send(alice, BOB, b"dear bob")
@@ -291,7 +291,7 @@ def test_message_goes_to_all_devices_of_both_people_and_says_to_whom(world: Worl
     assert messages.receive(alice) == []
 
 
-def test_note_to_oneself_reaches_the_other_devices(world: World) -> None:
+def test_note_to_oneself_reaches_the_other_devices(world: Members) -> None:
     alice = world.published(ALICE)
     assert messages.send(alice, ALICE, b"milk").devices == ()
     phone = world.another(alice)
@@ -300,7 +300,7 @@ def test_note_to_oneself_reaches_the_other_devices(world: World) -> None:
     assert (one.body, one.conversation, one.is_copy) == (b"bread", ALICE, True)
 
 
-def test_device_added_since_the_last_look_gets_the_message_after_a_409(world: World) -> None:
+def test_device_added_since_the_last_look_gets_the_message_after_a_409(world: Members) -> None:
     alice, bob = world.published(ALICE), world.published(BOB)
     messages.send(bob, ALICE, b"one")
     phone = world.another(alice)
@@ -310,7 +310,7 @@ def test_device_added_since_the_last_look_gets_the_message_after_a_409(world: Wo
     assert bob.store.keys("outbox") == []
 
 
-def test_revoked_device_gets_nothing_new_and_its_sessions_go(world: World) -> None:
+def test_revoked_device_gets_nothing_new_and_its_sessions_go(world: Members) -> None:
     alice, bob = world.published(ALICE), world.published(BOB)
     phone = world.another(alice)
     messages.send(bob, ALICE, b"one")
@@ -324,7 +324,7 @@ def test_revoked_device_gets_nothing_new_and_its_sessions_go(world: World) -> No
     assert bodies(alice) == [b"one", b"two"]
 
 
-def test_message_that_a_revoked_device_sent_before_still_arrives(world: World) -> None:
+def test_message_that_a_revoked_device_sent_before_still_arrives(world: Members) -> None:
     alice, bob = world.published(ALICE), world.published(BOB)
     phone = world.another(alice)
     messages.send(phone, BOB, b"one")
@@ -337,7 +337,7 @@ def test_message_that_a_revoked_device_sent_before_still_arrives(world: World) -
     assert ids(bob, phone) == []
 
 
-def test_message_that_a_revoked_device_sends_afterwards_is_refused(world: World) -> None:
+def test_message_that_a_revoked_device_sends_afterwards_is_refused(world: Members) -> None:
     alice, bob = world.published(ALICE), world.published(BOB)
     phone = world.another(alice)
     revoke(alice, phone.device.id)
@@ -348,7 +348,7 @@ def test_message_that_a_revoked_device_sends_afterwards_is_refused(world: World)
     assert "does not list" in report.text
 
 
-def test_own_revoked_device_gets_no_copies(world: World) -> None:
+def test_own_revoked_device_gets_no_copies(world: Members) -> None:
     alice = world.published(ALICE)
     world.published(BOB)
     phone = world.another(alice)
@@ -360,7 +360,7 @@ def test_own_revoked_device_gets_no_copies(world: World) -> None:
     assert ids(alice, phone) == []
 
 
-def test_sender_tells_that_her_account_has_moved(world: World) -> None:
+def test_sender_tells_that_her_account_has_moved(world: Members) -> None:
     alice, bob = world.published(ALICE), world.published(BOB)
     messages.send(alice, BOB, b"one")
     bodies(bob)
@@ -371,7 +371,7 @@ def test_sender_tells_that_her_account_has_moved(world: World) -> None:
     assert phone.device.id in contacts.refresh(bob, ALICE).devices
 
 
-def test_greeting_begins_a_fresh_session_and_shows_nobody_anything(world: World) -> None:
+def test_greeting_begins_a_fresh_session_and_shows_nobody_anything(world: Members) -> None:
     alice, bob = world.published(ALICE), world.published(BOB)
     messages.send(alice, BOB, b"one")
     bodies(bob)
@@ -383,7 +383,7 @@ def test_greeting_begins_a_fresh_session_and_shows_nobody_anything(world: World)
     assert bodies(alice) == [b"two"]
 
 
-def test_what_was_kept_to_recognise_repetitions_goes_when_its_time_is_over(world: World) -> None:
+def test_what_was_kept_to_recognise_repetitions_goes_when_its_time_is_over(world: Members) -> None:
     alice, bob = world.published(ALICE), world.published(BOB)
     world.server.batches[bob.device_text] = world.server.batches[bob.device_text][:1]
     messages.send(alice, BOB, b"one")

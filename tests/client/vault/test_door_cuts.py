@@ -13,9 +13,9 @@ from holdfast.client.messages import letters
 from holdfast.client.profile.account import Account
 from holdfast.client.recovery import by_door
 from holdfast.client.vault import doors, pairing, share_requests, trusted, vault
-from tests.client.conftest import ALICE, BOB, CHEAP, PASSWORD, World
+from tests.cast.lying_server import LyingServer, Tenant
+from tests.cast.members import ALICE, BOB, CHEAP, PASSWORD, Members
 from tests.client.cuts import Moments, Scene, reopened, sweep
-from tests.client.lying_server import LyingServer, Tenant
 from tests.soak import rounds
 
 CAROL = b"carol-----------"
@@ -23,15 +23,15 @@ CAROL = b"carol-----------"
 pytestmark = pytest.mark.timeout(300)
 
 
-def worlds(founded: Tenant, furnish: Callable[[World], Scene]) -> Iterator[Scene]:
+def worlds(founded: Tenant, furnish: Callable[[Members], Scene]) -> Iterator[Scene]:
     """Return fresh worlds, each as `furnish` leaves it."""
     while True:
         copy = Tenant.__new__(Tenant)
         copy.__dict__.update(founded.__dict__ | {"policies": [*founded.policies], "keys": [*founded.keys]})
-        yield furnish(World(LyingServer(copy)))
+        yield furnish(Members(LyingServer(copy)))
 
 
-def tablet_of(world: World) -> Account:
+def tablet_of(world: Members) -> Account:
     account = world.profile(ALICE)
     device.enrol(account, world.server.code(ALICE), name="tablet")
     return account
@@ -44,7 +44,7 @@ def as_kept(scene: Scene) -> Account:
 
 @pytest.mark.rounds("cuts")
 def test_recovery_comes_to_its_end_wherever_it_was_cut(founded: Tenant) -> None:
-    def furnish(world: World) -> Scene:
+    def furnish(world: Members) -> Scene:
         laptop = world.enrolled(ALICE)
         archive.new_generation(laptop)
         doors.set_password(laptop, PASSWORD, cost=CHEAP)
@@ -74,7 +74,7 @@ def test_recovery_comes_to_its_end_wherever_it_was_cut(founded: Tenant) -> None:
 
 @pytest.mark.rounds("cuts")
 def test_shares_reach_every_contact_wherever_giving_them_was_cut(founded: Tenant) -> None:
-    def furnish(world: World) -> Scene:
+    def furnish(world: Members) -> Scene:
         alice = world.enrolled(ALICE)
         vault.save(alice)
         return Scene(world, alice, (world.enrolled(BOB), world.enrolled(CAROL)))
@@ -96,7 +96,7 @@ def test_shares_reach_every_contact_wherever_giving_them_was_cut(founded: Tenant
 
 @pytest.mark.rounds("cuts")
 def test_shares_open_the_vault_wherever_asking_for_them_was_cut(founded: Tenant) -> None:
-    def furnish(world: World) -> Scene:
+    def furnish(world: Members) -> Scene:
         alice = world.enrolled(ALICE)
         friends = (world.enrolled(BOB), world.enrolled(CAROL))
         trusted.choose(alice, [BOB, CAROL], k=2)
@@ -130,7 +130,7 @@ def test_shares_open_the_vault_wherever_asking_for_them_was_cut(founded: Tenant)
 
 @pytest.mark.rounds("cuts")
 def test_pairing_comes_to_its_end_wherever_the_new_device_was_cut(founded: Tenant) -> None:
-    def furnish(world: World) -> Scene:
+    def furnish(world: Members) -> Scene:
         laptop = world.enrolled(ALICE)
         vault.save(laptop)
         tablet = tablet_of(world)

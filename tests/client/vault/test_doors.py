@@ -19,13 +19,13 @@ from holdfast.core.base.secret import SecretBytes
 from holdfast.core.crypto.phrase import Language, Phrase
 from holdfast.core.vault import door_blob
 from holdfast.core.vault.blob import new_vault_key
-from tests.client.conftest import ALICE, BOB, CHEAP, PASSWORD, World
-from tests.client.lying_server import NOW, text
+from tests.cast.lying_server import NOW, text
+from tests.cast.members import ALICE, BOB, CHEAP, PASSWORD, Members
 
 WEEK = 7 * 86_400
 
 
-def new_device(world: World, user: bytes = ALICE) -> Account:
+def new_device(world: Members, user: bytes = ALICE) -> Account:
     account = world.profile(user)
     device.enrol(account, world.server.code(user), name="tablet")
     return account
@@ -46,14 +46,14 @@ def door(account: Account, kind: str) -> doors.Door:
     return next(one for one in doors.status(account) if one.kind == kind)
 
 
-def at(world: World, account: Account, now: int) -> None:
+def at(world: Members, account: Account, now: int) -> None:
     account.connect(transport=world.server.transport(), clock=Clock(lambda: now))
 
 
 # Status
 
 
-def test_status_of_a_fresh_account_names_every_door_and_how_to_set_it(world: World) -> None:
+def test_status_of_a_fresh_account_names_every_door_and_how_to_set_it(world: Members) -> None:
     account = world.enrolled(ALICE)
     found = doors.status(account)
     assert [(one.kind, one.is_open) for one in found] == [(kind, False) for kind in doors.KINDS]
@@ -61,7 +61,7 @@ def test_status_of_a_fresh_account_names_every_door_and_how_to_set_it(world: Wor
     assert doors.closed(account) == []
 
 
-def test_status_follows_the_vault_key_on_every_device(world: World) -> None:
+def test_status_follows_the_vault_key_on_every_device(world: Members) -> None:
     account = world.enrolled(ALICE)
     doors.set_password(account, PASSWORD, cost=CHEAP)
     confirmed(account)
@@ -77,14 +77,14 @@ def test_status_follows_the_vault_key_on_every_device(world: World) -> None:
     assert doors.closed(account) == [doors.PHRASE]
 
 
-def test_door_that_the_server_dropped_is_not_called_open(world: World) -> None:
+def test_door_that_the_server_dropped_is_not_called_open(world: Members) -> None:
     account = world.enrolled(ALICE)
     doors.set_password(account, PASSWORD, cost=CHEAP)
     world.server.doors.clear()
     assert not door(account, doors.PASSWORD).is_open
 
 
-def test_removed_door_is_gone_for_every_device(world: World) -> None:
+def test_removed_door_is_gone_for_every_device(world: Members) -> None:
     account = world.enrolled(ALICE)
     doors.set_password(account, PASSWORD, cost=CHEAP)
     doors.remove(account, doors.PASSWORD)
@@ -99,20 +99,20 @@ def test_removed_door_is_gone_for_every_device(world: World) -> None:
 # The password
 
 
-def test_short_password_is_refused_and_changes_nothing(world: World) -> None:
+def test_short_password_is_refused_and_changes_nothing(world: Members) -> None:
     account = world.enrolled(ALICE)
     with pytest.raises(ProfileError, match="14 characters"):
         doors.set_password(account, SecretBytes(b"thirteen char"), cost=CHEAP)
     assert world.server.doors == {}
 
 
-def test_generated_password_opens_the_vault(world: World) -> None:
+def test_generated_password_opens_the_vault(world: Members) -> None:
     account = world.enrolled(ALICE)
     password = doors.set_password(account, cost=CHEAP)
     assert doors.open_with_password(new_device(world), password=password).epoch == 1
 
 
-def test_new_password_replaces_the_old_one(world: World) -> None:
+def test_new_password_replaces_the_old_one(world: Members) -> None:
     account = world.enrolled(ALICE)
     doors.set_password(account, PASSWORD, cost=CHEAP)
     other = doors.set_password(account, cost=CHEAP)
@@ -125,7 +125,7 @@ def test_new_password_replaces_the_old_one(world: World) -> None:
 # The phrase
 
 
-def test_phrase_counts_only_once_it_was_confirmed(world: World) -> None:
+def test_phrase_counts_only_once_it_was_confirmed(world: Members) -> None:
     account = world.enrolled(ALICE)
     sent = len(world.server.log)
     phrase = doors.new_phrase(account)
@@ -137,7 +137,7 @@ def test_phrase_counts_only_once_it_was_confirmed(world: World) -> None:
     assert account.chain.recovery_key == doors.recovery_key(account, phrase, None).public
 
 
-def test_wrong_or_too_few_answers_set_nothing(world: World) -> None:
+def test_wrong_or_too_few_answers_set_nothing(world: Members) -> None:
     account = world.enrolled(ALICE)
     phrase = doors.new_phrase(account)
     right = answers(phrase)
@@ -152,14 +152,14 @@ def test_wrong_or_too_few_answers_set_nothing(world: World) -> None:
 
 
 @pytest.mark.parametrize("language", [Language.JAPANESE, Language.SPANISH, Language.KOREAN])
-def test_phrase_of_another_language_opens_the_vault_and_says_which_it_is(world: World, language: Language) -> None:
+def test_phrase_of_another_language_opens_the_vault_and_says_which_it_is(world: Members, language: Language) -> None:
     account = world.enrolled(ALICE)
     phrase = doors.new_phrase(account, language=language)
     assert doors.confirm_phrase(account, phrase, answers(phrase)).language == language.value
     doors.open_with_phrase(new_device(world), Phrase.parse(phrase.text()))
 
 
-def test_passphrase_of_a_phrase_is_asked_for_and_needed(world: World) -> None:
+def test_passphrase_of_a_phrase_is_asked_for_and_needed(world: Members) -> None:
     account = world.enrolled(ALICE)
     secret = SecretBytes(b"beside the paper")
     phrase = confirmed(account, passphrase=secret)
@@ -171,7 +171,7 @@ def test_passphrase_of_a_phrase_is_asked_for_and_needed(world: World) -> None:
     doors.open_with_phrase(tablet, phrase, passphrase=secret)
 
 
-def test_questions_ask_four_different_words_and_not_always_the_same(world: World) -> None:
+def test_questions_ask_four_different_words_and_not_always_the_same(world: Members) -> None:
     asked = {doors.questions() for _ in range(50)}
     assert all(len(set(one)) == 4 and all(1 <= at <= 24 for at in one) for one in asked)
     assert len(asked) > 10
@@ -180,7 +180,7 @@ def test_questions_ask_four_different_words_and_not_always_the_same(world: World
 # The recovery key
 
 
-def test_new_phrase_with_the_old_one_at_hand_signs_at_once(world: World) -> None:
+def test_new_phrase_with_the_old_one_at_hand_signs_at_once(world: Members) -> None:
     account = world.enrolled(ALICE)
     old = confirmed(account)
     new = confirmed(account, old=old)
@@ -189,7 +189,7 @@ def test_new_phrase_with_the_old_one_at_hand_signs_at_once(world: World) -> None
         confirmed(account, old=old)
 
 
-def test_new_phrase_without_the_old_one_waits_a_week(world: World) -> None:
+def test_new_phrase_without_the_old_one_waits_a_week(world: Members) -> None:
     account = world.enrolled(ALICE)
     old = confirmed(account)
     new = confirmed(account)
@@ -203,7 +203,7 @@ def test_new_phrase_without_the_old_one_waits_a_week(world: World) -> None:
     assert not doors.complete_recovery_key(account)
 
 
-def test_recovery_key_that_somebody_else_announced_is_never_completed_and_can_be_cancelled(world: World) -> None:
+def test_recovery_key_that_somebody_else_announced_is_never_completed_and_can_be_cancelled(world: Members) -> None:
     account = world.enrolled(ALICE)
     old = confirmed(account)
     thief = new_device(world)
@@ -220,7 +220,7 @@ def test_recovery_key_that_somebody_else_announced_is_never_completed_and_can_be
 # What the server may not do
 
 
-def test_door_of_another_person_does_not_open(world: World) -> None:
+def test_door_of_another_person_does_not_open(world: Members) -> None:
     for user in (ALICE, BOB):
         account = world.enrolled(user)
         doors.set_password(account, PASSWORD, cost=CHEAP)
@@ -233,7 +233,7 @@ def test_door_of_another_person_does_not_open(world: World) -> None:
 
 
 @pytest.mark.parametrize("field", [door_blob.TENANT, door_blob.USER, door_blob.EPOCH])
-def test_door_relabelled_as_anothers_or_of_another_epoch_does_not_open(world: World, field: int) -> None:
+def test_door_relabelled_as_anothers_or_of_another_epoch_does_not_open(world: Members, field: int) -> None:
     account = world.enrolled(ALICE)
     doors.set_password(account, PASSWORD, cost=CHEAP)
     world.server.lies["GET vault/doors/password"] = changed(field, 9 if field == door_blob.EPOCH else b"x" * 16)
@@ -255,7 +255,7 @@ def changed(field: int, value: Any) -> Callable[[dict[str, Any]], dict[str, Any]
     return lie
 
 
-def test_door_of_an_older_epoch_relabelled_as_the_newest_does_not_open(world: World) -> None:
+def test_door_of_an_older_epoch_relabelled_as_the_newest_does_not_open(world: Members) -> None:
     account = world.enrolled(ALICE)
     doors.set_password(account, PASSWORD, cost=CHEAP)
     old = world.server.doors[text(ALICE)]["password"]
@@ -266,7 +266,7 @@ def test_door_of_an_older_epoch_relabelled_as_the_newest_does_not_open(world: Wo
         doors.open_with_password(new_device(world), password=PASSWORD)
 
 
-def test_vault_of_an_older_epoch_with_its_door_is_refused_by_who_saw_the_newer(world: World) -> None:
+def test_vault_of_an_older_epoch_with_its_door_is_refused_by_who_saw_the_newer(world: Members) -> None:
     account = world.enrolled(ALICE)
     doors.set_password(account, PASSWORD, cost=CHEAP)
     old_vault, old_door = dict(world.server.vaults[text(ALICE)]), world.server.doors[text(ALICE)]["password"]
@@ -277,7 +277,7 @@ def test_vault_of_an_older_epoch_with_its_door_is_refused_by_who_saw_the_newer(w
         doors.open_with_password(account, password=PASSWORD)
 
 
-def test_phrase_door_in_the_place_of_the_password_door_is_refused(world: World) -> None:
+def test_phrase_door_in_the_place_of_the_password_door_is_refused(world: Members) -> None:
     account = world.enrolled(ALICE)
     doors.set_password(account, PASSWORD, cost=CHEAP)
     confirmed(account)
@@ -290,7 +290,7 @@ def test_phrase_door_in_the_place_of_the_password_door_is_refused(world: World) 
     ("number", "value"), [(3, 8), (3, -1), (3, 2**31), (4, 1), (4, -1), (4, 2**31), (5, -1), (5, 2**31)]
 )
 def test_phrase_door_with_other_argon2_parameters_is_refused_before_hashing(
-    world: World, number: int, value: int
+    world: Members, number: int, value: int
 ) -> None:
     account = world.enrolled(ALICE)
     phrase = confirmed(account, passphrase=SecretBytes(b"beside the paper"))
@@ -310,7 +310,7 @@ def test_phrase_door_with_other_argon2_parameters_is_refused_before_hashing(
         doors.open_with_phrase(new_device(world), phrase, passphrase=SecretBytes(b"beside the paper"))
 
 
-def test_phrase_of_one_account_opens_no_other(world: World) -> None:
+def test_phrase_of_one_account_opens_no_other(world: Members) -> None:
     alice = world.enrolled(ALICE)
     phrase = confirmed(alice)
     bob = world.enrolled(BOB)
@@ -322,7 +322,7 @@ def test_phrase_of_one_account_opens_no_other(world: World) -> None:
 
 
 @pytest.mark.parametrize("blob", [b"", b"\xff" * 40, encode({1: 1}), encode([1, 2])])
-def test_door_that_is_no_door_is_refused(world: World, blob: bytes) -> None:
+def test_door_that_is_no_door_is_refused(world: Members, blob: bytes) -> None:
     account = world.enrolled(ALICE)
     doors.set_password(account, PASSWORD, cost=CHEAP)
     world.server.lies["GET vault/doors/password"] = lambda answer: {**answer, "blob": b64u(blob)}
@@ -330,7 +330,7 @@ def test_door_that_is_no_door_is_refused(world: World, blob: bytes) -> None:
         doors.open_with_password(new_device(world), password=PASSWORD)
 
 
-def test_devices_hear_when_a_new_one_reads_a_door(world: World) -> None:
+def test_devices_hear_when_a_new_one_reads_a_door(world: Members) -> None:
     account = world.enrolled(ALICE)
     doors.set_password(account, PASSWORD, cost=CHEAP)
     tablet = new_device(world)
@@ -342,7 +342,7 @@ def test_devices_hear_when_a_new_one_reads_a_door(world: World) -> None:
     assert letters.notices(account) == []
 
 
-def test_every_refusal_at_a_door_says_what_can_be_done(world: World) -> None:
+def test_every_refusal_at_a_door_says_what_can_be_done(world: Members) -> None:
     account = world.enrolled(ALICE)
     tablet = new_device(world)
     phrase = Phrase.generate()

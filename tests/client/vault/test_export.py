@@ -18,13 +18,13 @@ from holdfast.core.identity.chain import ChainState
 from holdfast.core.identity.entries import Entry, Reason
 from holdfast.core.vault import door_blob
 from holdfast.core.vault.export_file import MAGIC, ExportFile
-from tests.client.conftest import ALICE, BOB, CHEAP, World
-from tests.client.lying_server import text
+from tests.cast.lying_server import text
+from tests.cast.members import ALICE, BOB, CHEAP, Members
 
 FILE_PASSWORD = SecretBytes(b"the password of a file")
 
 
-def new_device(world: World, user: bytes = ALICE) -> Account:
+def new_device(world: Members, user: bytes = ALICE) -> Account:
     account = world.profile(user)
     device.enrol(account, world.server.code(user), name="tablet")
     return account
@@ -53,7 +53,7 @@ def changed(data: bytes, field: int, value: bytes) -> bytes:
     return MAGIC + encode({**inside, field: value})
 
 
-def test_file_holds_everything_and_opens_without_the_vault(world: World) -> None:
+def test_file_holds_everything_and_opens_without_the_vault(world: Members) -> None:
     account = world.enrolled(ALICE)
     archive.new_generation(account)
     data = written(account)
@@ -67,7 +67,7 @@ def test_file_holds_everything_and_opens_without_the_vault(world: World) -> None
     assert not len(tablet.state.vault.key)
 
 
-def test_newer_vault_on_the_server_is_preferred_to_the_file(world: World) -> None:
+def test_newer_vault_on_the_server_is_preferred_to_the_file(world: Members) -> None:
     account = world.enrolled(ALICE)
     data = written(account)
     archive.new_generation(account)
@@ -78,7 +78,7 @@ def test_newer_vault_on_the_server_is_preferred_to_the_file(world: World) -> Non
     assert [one.number for one in tablet.state.generations] == [1]
 
 
-def test_file_opens_the_vault_also_after_the_identity_key_was_rotated(world: World) -> None:
+def test_file_opens_the_vault_also_after_the_identity_key_was_rotated(world: Members) -> None:
     account = world.enrolled(ALICE)
     data = written(account)
     rotated(account)
@@ -88,7 +88,7 @@ def test_file_opens_the_vault_also_after_the_identity_key_was_rotated(world: Wor
     assert tablet.identity_key.public == account.identity_key.public
 
 
-def test_file_under_an_identity_key_that_was_left_is_refused_when_it_is_all_there_is(world: World) -> None:
+def test_file_under_an_identity_key_that_was_left_is_refused_when_it_is_all_there_is(world: Members) -> None:
     account = world.enrolled(ALICE)
     data = written(account)
     rotated(account)
@@ -99,7 +99,7 @@ def test_file_under_an_identity_key_that_was_left_is_refused_when_it_is_all_ther
     assert not len(tablet.state.identity_seed)
 
 
-def test_password_of_a_file_is_its_own(world: World) -> None:
+def test_password_of_a_file_is_its_own(world: Members) -> None:
     account = world.enrolled(ALICE)
     doors.set_password(account, SecretBytes(b"the password of a vault"), cost=CHEAP)
     data = written(account)
@@ -110,7 +110,7 @@ def test_password_of_a_file_is_its_own(world: World) -> None:
         export.write(account, password=SecretBytes(b"short"), cost=CHEAP)
 
 
-def test_file_of_another_person_is_refused(world: World) -> None:
+def test_file_of_another_person_is_refused(world: Members) -> None:
     bob = world.enrolled(BOB)
     world.enrolled(ALICE)
     with pytest.raises(TrustRefused, match="another person"):
@@ -118,13 +118,13 @@ def test_file_of_another_person_is_refused(world: World) -> None:
 
 
 @pytest.mark.parametrize("junk", [b"", b"holdfast export 2\n", MAGIC, MAGIC + b"\xa0", b"\x00" * 100])
-def test_what_is_no_export_file_is_said_to_be_none(world: World, junk: bytes) -> None:
+def test_what_is_no_export_file_is_said_to_be_none(world: Members, junk: bytes) -> None:
     world.enrolled(ALICE)
     with pytest.raises(ProfileError, match="not an export file"):
         export.open_file(new_device(world), junk, password=FILE_PASSWORD)
 
 
-def test_file_with_another_door_or_vault_is_refused(world: World) -> None:
+def test_file_with_another_door_or_vault_is_refused(world: Members) -> None:
     account = world.enrolled(ALICE)
     first, second = ExportFile.parse(written(account)), ExportFile.parse(written(account))
     tablet = new_device(world)
@@ -133,7 +133,7 @@ def test_file_with_another_door_or_vault_is_refused(world: World) -> None:
             export.open_file(tablet, changed(first.encode(), field, value), password=FILE_PASSWORD)
 
 
-def test_file_signed_by_a_key_that_was_never_the_accounts_is_refused(world: World) -> None:
+def test_file_signed_by_a_key_that_was_never_the_accounts_is_refused(world: Members) -> None:
     account = world.enrolled(ALICE)
     honest = ExportFile.parse(written(account))
     stranger = world.enrolled(ALICE)
@@ -147,7 +147,7 @@ def test_file_signed_by_a_key_that_was_never_the_accounts_is_refused(world: Worl
     assert not len(tablet.state.identity_seed)
 
 
-def test_file_whose_argon2_parameters_are_outside_the_bounds_is_refused(world: World) -> None:
+def test_file_whose_argon2_parameters_are_outside_the_bounds_is_refused(world: Members) -> None:
     account = world.enrolled(ALICE)
     file = ExportFile.parse(written(account))
     door = decode(file.door)

@@ -23,39 +23,39 @@ from holdfast.core.identity.entries import Reason
 from holdfast.core.signed.cose import Sign1
 from holdfast.core.vault.blob import new_vault_key
 from holdfast.core.vault.pairing import PairingRequest
-from tests.client.conftest import ALICE, MALLORY, World
-from tests.client.lying_log import KeysLog
-from tests.client.lying_server import text
+from tests.cast.lying_log import KeysLog
+from tests.cast.lying_server import text
+from tests.cast.members import ALICE, MALLORY, Members
 
 
-def new_device(world: World, user: bytes = ALICE, name: str = "phone") -> Account:
+def new_device(world: Members, user: bytes = ALICE, name: str = "phone") -> Account:
     account = world.profile(user)
     device.enrol(account, world.server.code(user), name=name)
     return account
 
 
-def holder(world: World) -> Account:
+def holder(world: Members) -> Account:
     account = world.enrolled(ALICE)
     archive.new_generation(account)
     vault.save(account)
     return account
 
 
-def paired(world: World, first: Account, name: str = "phone") -> Account:
+def paired(world: Members, first: Account, name: str = "phone") -> Account:
     second = new_device(world, first.user, name)
     pairing.accept(first, pairing.request(second).text())
     pairing.complete(second)
     return second
 
 
-def waiting_sync(world: World, account: Account) -> list[dict[str, Any]]:
+def waiting_sync(world: Members, account: Account) -> list[dict[str, Any]]:
     return [one for one in world.server.mailboxes[account.device_text] if one["kind"] == "sync"]
 
 
 # The three ways in
 
 
-def test_qr_code_brings_the_whole_account_over(world: World) -> None:
+def test_qr_code_brings_the_whole_account_over(world: Members) -> None:
     first, second = holder(world), new_device(world)
     with pytest.raises(NotYet):
         pairing.complete(second)
@@ -69,7 +69,7 @@ def test_qr_code_brings_the_whole_account_over(world: World) -> None:
     assert archive.new_generation(second).number == 2
 
 
-def test_qr_code_stays_the_same_until_it_was_answered(world: World) -> None:
+def test_qr_code_stays_the_same_until_it_was_answered(world: Members) -> None:
     first, second = holder(world), new_device(world)
     text_shown = pairing.request(second).text()
     assert pairing.request(second).text() == text_shown
@@ -79,7 +79,7 @@ def test_qr_code_stays_the_same_until_it_was_answered(world: World) -> None:
         pairing.request(second)
 
 
-def test_eight_words_bring_the_account_over_without_a_password(world: World) -> None:
+def test_eight_words_bring_the_account_over_without_a_password(world: Members) -> None:
     first, second = holder(world), new_device(world)
     words = next(one.words for one in device.listed(first) if not one.is_in_chain)
     pairing.approve(first, UUID(bytes=second.device.id), words=words)
@@ -89,7 +89,7 @@ def test_eight_words_bring_the_account_over_without_a_password(world: World) -> 
     assert second.state.vault == first.state.vault
 
 
-def test_eight_digits_bring_the_account_over(world: World) -> None:
+def test_eight_digits_bring_the_account_over(world: Members) -> None:
     first, second = holder(world), new_device(world)
     offer = pairing.offer_code(second)
     answer = pairing.answer_code(first)
@@ -101,7 +101,7 @@ def test_eight_digits_bring_the_account_over(world: World) -> None:
     assert second.state.vault == first.state.vault
 
 
-def test_digits_wait_for_the_other_side(world: World) -> None:
+def test_digits_wait_for_the_other_side(world: Members) -> None:
     first, second = holder(world), new_device(world)
     with pytest.raises(NotYet):
         pairing.answer_code(first)
@@ -114,7 +114,7 @@ def test_digits_wait_for_the_other_side(world: World) -> None:
     assert second.device.id not in vault.chain_of(first).devices
 
 
-def test_wrong_digits_end_the_pairing(world: World) -> None:
+def test_wrong_digits_end_the_pairing(world: Members) -> None:
     first, second = holder(world), new_device(world)
     offer = pairing.offer_code(second)
     answer = pairing.answer_code(first)
@@ -128,7 +128,7 @@ def test_wrong_digits_end_the_pairing(world: World) -> None:
     assert second.device.id not in vault.chain_of(first).devices
 
 
-def test_qr_code_after_digits_is_a_new_one(world: World) -> None:
+def test_qr_code_after_digits_is_a_new_one(world: Members) -> None:
     holder(world)
     second = new_device(world)
     pairing.offer_code(second)
@@ -140,7 +140,7 @@ def test_qr_code_after_digits_is_a_new_one(world: World) -> None:
 # After a change of the vault key
 
 
-def test_changed_vault_key_goes_to_the_devices_that_are_left_and_no_other(world: World) -> None:
+def test_changed_vault_key_goes_to_the_devices_that_are_left_and_no_other(world: Members) -> None:
     first = holder(world)
     second, third = paired(world, first), paired(world, first, "watch")
     rotation.rotate(first, {"vault"}, reason=Reason.DEVICE_LOST, revoke=[UUID(bytes=third.device.id)])
@@ -152,7 +152,7 @@ def test_changed_vault_key_goes_to_the_devices_that_are_left_and_no_other(world:
     assert third.state.vault.epoch == 1
 
 
-def test_replayed_sync_letter_changes_nothing(world: World) -> None:
+def test_replayed_sync_letter_changes_nothing(world: Members) -> None:
     first = holder(world)
     second = paired(world, first)
     vault.begin_epoch(first, key=new_vault_key(), epoch=2)
@@ -170,7 +170,7 @@ def test_replayed_sync_letter_changes_nothing(world: World) -> None:
     assert second.state.vault == first.state.vault
 
 
-def test_device_that_slept_through_two_changes_takes_the_last(world: World) -> None:
+def test_device_that_slept_through_two_changes_takes_the_last(world: Members) -> None:
     first = holder(world)
     second = paired(world, first)
     for epoch in (2, 3):
@@ -181,7 +181,7 @@ def test_device_that_slept_through_two_changes_takes_the_last(world: World) -> N
     assert second.state.vault == first.state.vault
 
 
-def test_letter_about_a_key_that_was_changed_again_is_let_be(world: World) -> None:
+def test_letter_about_a_key_that_was_changed_again_is_let_be(world: Members) -> None:
     first = holder(world)
     second = paired(world, first)
     vault.begin_epoch(first, key=new_vault_key(), epoch=2)
@@ -194,7 +194,7 @@ def test_letter_about_a_key_that_was_changed_again_is_let_be(world: World) -> No
     assert pairing.catch_up(second)
 
 
-def test_letter_that_was_written_for_another_device_does_not_open(world: World) -> None:
+def test_letter_that_was_written_for_another_device_does_not_open(world: Members) -> None:
     first = holder(world)
     second, third = paired(world, first), paired(world, first, "watch")
     vault.begin_epoch(first, key=new_vault_key(), epoch=2)
@@ -208,7 +208,7 @@ def test_letter_that_was_written_for_another_device_does_not_open(world: World) 
 # A server in between
 
 
-def test_device_that_the_server_puts_in_the_new_ones_place_is_not_added(world: World) -> None:
+def test_device_that_the_server_puts_in_the_new_ones_place_is_not_added(world: Members) -> None:
     first, second, rogue = holder(world), new_device(world), new_device(world, name="phone")
     shown = pairing.request(second).text()
     statement = b64u(rogue.device.statement)
@@ -222,7 +222,7 @@ def test_device_that_the_server_puts_in_the_new_ones_place_is_not_added(world: W
     assert vault.chain_of(first).devices.keys() == {first.device.id}
 
 
-def test_code_of_another_person_is_not_accepted(world: World) -> None:
+def test_code_of_another_person_is_not_accepted(world: Members) -> None:
     first = holder(world)
     world.enrolled(MALLORY)
     with pytest.raises(TrustRefused, match="another person"):
@@ -232,7 +232,7 @@ def test_code_of_another_person_is_not_accepted(world: World) -> None:
             pairing.accept(first, junk)
 
 
-def test_digits_differ_when_somebody_stands_between(world: World) -> None:
+def test_digits_differ_when_somebody_stands_between(world: Members) -> None:
     first, second, rogue = holder(world), new_device(world), new_device(world, name="rogue")
     offer = pairing.offer_code(second)
     # The server hands on the rogue device's commitment in place of the new one's, and answers the new one itself.
@@ -248,7 +248,7 @@ def test_digits_differ_when_somebody_stands_between(world: World) -> None:
     assert vault.chain_of(first).devices.keys() == {first.device.id}
 
 
-def test_reveal_other_than_what_was_committed_to_is_refused(world: World) -> None:
+def test_reveal_other_than_what_was_committed_to_is_refused(world: Members) -> None:
     first, second = holder(world), new_device(world)
     offer = pairing.offer_code(second)
     answer = pairing.answer_code(first)
@@ -263,7 +263,7 @@ def test_reveal_other_than_what_was_committed_to_is_refused(world: World) -> Non
     assert second.device.id not in vault.chain_of(first).devices
 
 
-def test_letter_from_a_stranger_does_not_bring_a_device_in(world: World) -> None:
+def test_letter_from_a_stranger_does_not_bring_a_device_in(world: Members) -> None:
     first, second = holder(world), new_device(world)
     mallory = world.enrolled(MALLORY)
     vault.save(mallory)
@@ -277,7 +277,7 @@ def test_letter_from_a_stranger_does_not_bring_a_device_in(world: World) -> None
         pairing.complete(second)
 
 
-def test_letter_of_a_pending_device_of_the_same_person_is_refused(world: World) -> None:
+def test_letter_of_a_pending_device_of_the_same_person_is_refused(world: Members) -> None:
     first, second, thief = holder(world), new_device(world), new_device(world, name="thief")
     pairing.accept(first, pairing.request(second).text())
     world.server.mailboxes[second.device_text].clear()
@@ -287,7 +287,7 @@ def test_letter_of_a_pending_device_of_the_same_person_is_refused(world: World) 
         pairing.complete(second)
 
 
-def test_answer_to_an_earlier_request_is_not_an_answer_to_this_one(world: World) -> None:
+def test_answer_to_an_earlier_request_is_not_an_answer_to_this_one(world: Members) -> None:
     first, second = holder(world), new_device(world)
     earlier = pairing.request(second)
     second.store.delete(*pairing._REQUEST)
@@ -298,7 +298,7 @@ def test_answer_to_an_earlier_request_is_not_an_answer_to_this_one(world: World)
     assert not len(second.state.identity_seed)
 
 
-def test_older_vault_than_the_other_device_told_of_is_refused(world: World) -> None:
+def test_older_vault_than_the_other_device_told_of_is_refused(world: Members) -> None:
     first, second = holder(world), new_device(world)
     old = dict(world.server.vaults[text(ALICE)])
     archive.new_generation(first)
@@ -308,7 +308,7 @@ def test_older_vault_than_the_other_device_told_of_is_refused(world: World) -> N
         pairing.complete(second)
 
 
-def test_letter_about_another_chain_is_refused(world: World) -> None:
+def test_letter_about_another_chain_is_refused(world: Members) -> None:
     first, second = holder(world), new_device(world)
     pairing.accept(first, pairing.request(second).text())
     letters.fetch(second)
@@ -319,7 +319,7 @@ def test_letter_about_another_chain_is_refused(world: World) -> None:
         pairing._read(second, other, letter, pairing.request(second))
 
 
-def test_new_device_that_is_shown_another_key_log_than_the_old_one_refuses(world: World) -> None:
+def test_new_device_that_is_shown_another_key_log_than_the_old_one_refuses(world: Members) -> None:
     first = holder(world)
     honest = world.server.keys_log
     split = KeysLog(honest.tenant, honest.now, honest.key, [honest.leaves[0], *honest.leaves])

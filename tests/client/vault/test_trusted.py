@@ -31,15 +31,15 @@ from holdfast.core.vault.blob import new_vault_key
 from holdfast.core.vault.contact_shares import ContactShare
 from holdfast.core.vault.door_blob import DoorOwner
 from holdfast.core.vault.share_manifest import Manifest, ShareRequest
-from tests.client.conftest import ALICE, BOB, MALLORY, World
-from tests.client.lying_server import NOW, text
+from tests.cast.lying_server import NOW, text
+from tests.cast.members import ALICE, BOB, MALLORY, Members
 
 CAROL, DAN = b"carol-----------", b"dan-------------"
 PEOPLE = (BOB, CAROL, DAN)
 DAY = 86_400
 
 
-def new_device(world: World, user: bytes = ALICE) -> Account:
+def new_device(world: Members, user: bytes = ALICE) -> Account:
     account = world.profile(user)
     device.enrol(account, world.server.code(user), name="tablet")
     return account
@@ -50,7 +50,7 @@ def took(account: Account) -> list[trusted.HeldShare]:
     return trusted.take_shares(account)
 
 
-def befriended(world: World, *, k: int = 2) -> tuple[Account, dict[bytes, Account]]:
+def befriended(world: Members, *, k: int = 2) -> tuple[Account, dict[bytes, Account]]:
     """Return alice, and her contacts with a share each."""
     alice = world.enrolled(ALICE)
     archive.new_generation(alice)
@@ -61,7 +61,7 @@ def befriended(world: World, *, k: int = 2) -> tuple[Account, dict[bytes, Accoun
     return alice, people
 
 
-def at(world: World, account: Account, now: int) -> None:
+def at(world: Members, account: Account, now: int) -> None:
     world.server.now = now
     account.connect(transport=world.server.transport(), clock=Clock(lambda: now))
 
@@ -69,7 +69,7 @@ def at(world: World, account: Account, now: int) -> None:
 # Giving shares
 
 
-def test_shares_reach_every_contact_and_the_chain_names_their_set(world: World) -> None:
+def test_shares_reach_every_contact_and_the_chain_names_their_set(world: Members) -> None:
     alice, people = befriended(world)
     chosen = trusted.chosen(alice)
     assert chosen is not None
@@ -82,7 +82,7 @@ def test_shares_reach_every_contact_and_the_chain_names_their_set(world: World) 
     assert next(one for one in doors.status(alice) if one.kind == doors.CONTACTS).is_open
 
 
-def test_share_reaches_every_device_of_a_contact(world: World) -> None:
+def test_share_reaches_every_device_of_a_contact(world: Members) -> None:
     alice, bob = world.enrolled(ALICE), world.enrolled(BOB)
     vault.save(bob)
     second = new_device(world, BOB)
@@ -94,7 +94,7 @@ def test_share_reaches_every_device_of_a_contact(world: World) -> None:
         assert [one.is_current for one in took(account)] == [True]
 
 
-def test_held_share_follows_its_keeper_to_a_new_device(world: World) -> None:
+def test_held_share_follows_its_keeper_to_a_new_device(world: Members) -> None:
     _alice, people = befriended(world)
     bob = people[BOB]
     vault.save(bob)
@@ -106,7 +106,7 @@ def test_held_share_follows_its_keeper_to_a_new_device(world: World) -> None:
 
 
 @pytest.mark.parametrize(("people", "k"), [((BOB,), 1), ((BOB, BOB), 2), ((BOB, ALICE), 2), ((BOB, CAROL), 3)])
-def test_impossible_sets_are_refused(world: World, people: tuple[bytes, ...], k: int) -> None:
+def test_impossible_sets_are_refused(world: Members, people: tuple[bytes, ...], k: int) -> None:
     alice = world.enrolled(ALICE)
     for one in (BOB, CAROL):
         world.enrolled(one)
@@ -115,7 +115,7 @@ def test_impossible_sets_are_refused(world: World, people: tuple[bytes, ...], k:
     assert world.server.doors == {}
 
 
-def test_interrupted_set_is_carried_on_and_the_shares_leave_no_trace(world: World) -> None:
+def test_interrupted_set_is_carried_on_and_the_shares_leave_no_trace(world: Members) -> None:
     alice = world.enrolled(ALICE)
     people = {one: world.enrolled(one) for one in PEOPLE}
     world.server.instead["PUT recovery/contacts"] = lambda _body: (503, {"title": "x", "code": "x", "detail": "x"})
@@ -134,7 +134,7 @@ def test_interrupted_set_is_carried_on_and_the_shares_leave_no_trace(world: Worl
         assert [one.is_current for one in took(account)] == [True]
 
 
-def test_replaced_contact_loses_nothing_for_the_owner(world: World) -> None:
+def test_replaced_contact_loses_nothing_for_the_owner(world: Members) -> None:
     alice, people = befriended(world)
     erin = b"erin------------"
     people[erin] = world.enrolled(erin)
@@ -153,7 +153,7 @@ def test_replaced_contact_loses_nothing_for_the_owner(world: World) -> None:
     assert share_requests.gather(tablet).vault.epoch == 1
 
 
-def test_old_shares_stay_good_until_the_new_set_is_complete(world: World) -> None:
+def test_old_shares_stay_good_until_the_new_set_is_complete(world: Members) -> None:
     alice, people = befriended(world)
     world.server.instead["PUT recovery/contacts"] = lambda _body: (503, {"title": "x", "code": "x", "detail": "x"})
     with pytest.raises(Problem):
@@ -168,7 +168,7 @@ def test_old_shares_stay_good_until_the_new_set_is_complete(world: World) -> Non
     share_requests.gather(tablet)
 
 
-def test_changed_vault_key_gives_the_same_contacts_fresh_shares(world: World) -> None:
+def test_changed_vault_key_gives_the_same_contacts_fresh_shares(world: Members) -> None:
     alice, people = befriended(world)
     before = trusted.chosen(alice)
     vault.begin_epoch(alice, key=new_vault_key(), epoch=2)
@@ -186,11 +186,11 @@ def test_changed_vault_key_gives_the_same_contacts_fresh_shares(world: World) ->
     assert [one.set_id for one in took(people[BOB])] == [after.set_id]
 
 
-def test_reshare_does_nothing_without_contacts(world: World) -> None:
+def test_reshare_does_nothing_without_contacts(world: Members) -> None:
     assert not trusted.reshare(world.enrolled(ALICE))
 
 
-def test_contact_who_began_again_needs_a_human_before_anything_is_given_to_her(world: World) -> None:
+def test_contact_who_began_again_needs_a_human_before_anything_is_given_to_her(world: Members) -> None:
     alice = world.enrolled(ALICE)
     world.enrolled(BOB)
     world.enrolled(CAROL)
@@ -202,7 +202,7 @@ def test_contact_who_began_again_needs_a_human_before_anything_is_given_to_her(w
     assert world.server.doors == {}
 
 
-def test_rotation_goes_on_when_a_contact_began_again_and_says_that_her_door_is_closed(world: World) -> None:
+def test_rotation_goes_on_when_a_contact_began_again_and_says_that_her_door_is_closed(world: Members) -> None:
     alice, people = befriended(world)
     bob = alice.state.contacts[BOB]
     bob.unconfirmed, bob.entries = bob.entries[-1:], bob.entries[:-1]
@@ -220,7 +220,7 @@ def test_rotation_goes_on_when_a_contact_began_again_and_says_that_her_door_is_c
 # Asking for them
 
 
-def test_request_waits_for_k_contacts_and_opens_the_vault(world: World) -> None:
+def test_request_waits_for_k_contacts_and_opens_the_vault(world: Members) -> None:
     alice, people = befriended(world)
     tablet = new_device(world)
     asked = share_requests.open_request(tablet)
@@ -239,7 +239,7 @@ def test_request_waits_for_k_contacts_and_opens_the_vault(world: World) -> None:
         share_requests.gather(tablet)
 
 
-def test_live_device_hears_of_a_request_and_its_veto_ends_it(world: World) -> None:
+def test_live_device_hears_of_a_request_and_its_veto_ends_it(world: Members) -> None:
     alice, people = befriended(world)
     tablet = new_device(world)
     asked = share_requests.open_request(tablet)
@@ -257,7 +257,7 @@ def test_live_device_hears_of_a_request_and_its_veto_ends_it(world: World) -> No
         share_requests.give(people[DAN], asked.request_id, code=asked.code)
 
 
-def test_delay_of_the_server_is_waited_for(world: World) -> None:
+def test_delay_of_the_server_is_waited_for(world: Members) -> None:
     _alice, people = befriended(world)
     world.server.delay_seconds = DAY
     tablet = new_device(world)
@@ -271,7 +271,7 @@ def test_delay_of_the_server_is_waited_for(world: World) -> None:
     share_requests.gather(tablet)
 
 
-def test_withdrawn_request_destroys_its_key_and_can_be_made_again(world: World) -> None:
+def test_withdrawn_request_destroys_its_key_and_can_be_made_again(world: Members) -> None:
     befriended(world)
     tablet = new_device(world)
     first = share_requests.open_request(tablet)
@@ -281,7 +281,7 @@ def test_withdrawn_request_destroys_its_key_and_can_be_made_again(world: World) 
     assert share_requests.open_request(tablet).code != first.code
 
 
-def test_request_whose_answer_was_lost_is_sent_again_as_it_was(world: World) -> None:
+def test_request_whose_answer_was_lost_is_sent_again_as_it_was(world: Members) -> None:
     befriended(world)
     tablet = new_device(world)
     world.server.lies["POST recovery/contacts/requests"] = lambda _answer: {"nonsense": 1}
@@ -295,7 +295,7 @@ def test_request_whose_answer_was_lost_is_sent_again_as_it_was(world: World) -> 
     assert first == second
 
 
-def test_account_without_contacts_asks_nobody(world: World) -> None:
+def test_account_without_contacts_asks_nobody(world: Members) -> None:
     world.enrolled(ALICE)
     with pytest.raises(ProfileError, match="no trusted contacts"):
         share_requests.open_request(new_device(world))
@@ -304,7 +304,7 @@ def test_account_without_contacts_asks_nobody(world: World) -> None:
 # Wrong shares
 
 
-def test_wrong_share_is_laid_to_its_contact_and_replaced_by_anothers(world: World) -> None:
+def test_wrong_share_is_laid_to_its_contact_and_replaced_by_anothers(world: Members) -> None:
     _alice, people = befriended(world)
     tablet = new_device(world)
     asked = share_requests.open_request(tablet)
@@ -318,7 +318,7 @@ def test_wrong_share_is_laid_to_its_contact_and_replaced_by_anothers(world: Worl
     assert share_requests.gather(tablet).blamed == [CAROL]
 
 
-def test_share_of_another_set_is_refused_before_anything_is_combined(world: World) -> None:
+def test_share_of_another_set_is_refused_before_anything_is_combined(world: Members) -> None:
     alice, people = befriended(world)
     old = {one.key: one for one in trusted.kept_shares(people[CAROL])}
     vault.begin_epoch(alice, key=new_vault_key(), epoch=2)
@@ -336,7 +336,7 @@ def test_share_of_another_set_is_refused_before_anything_is_combined(world: Worl
         share_requests.gather(tablet)
 
 
-def test_contact_whose_share_is_of_an_older_set_is_told_so(world: World) -> None:
+def test_contact_whose_share_is_of_an_older_set_is_told_so(world: Members) -> None:
     alice, people = befriended(world)
     vault.begin_epoch(alice, key=new_vault_key(), epoch=2)
     trusted.reshare(alice)
@@ -348,7 +348,7 @@ def test_contact_whose_share_is_of_an_older_set_is_told_so(world: World) -> None
 # What the server may not do
 
 
-def test_request_key_swapped_by_the_server_has_another_code(world: World) -> None:
+def test_request_key_swapped_by_the_server_has_another_code(world: Members) -> None:
     _alice, people = befriended(world)
     tablet = new_device(world)
     asked = share_requests.open_request(tablet)
@@ -360,7 +360,7 @@ def test_request_key_swapped_by_the_server_has_another_code(world: World) -> Non
     assert world.server.requests[str(asked.request_id)]["shares"] == {}
 
 
-def test_request_of_the_servers_own_is_not_answered_with_another_ones_code(world: World) -> None:
+def test_request_of_the_servers_own_is_not_answered_with_another_ones_code(world: Members) -> None:
     alice, people = befriended(world)
     asked = share_requests.open_request(new_device(world))
     rogue = new_device(world)
@@ -375,14 +375,14 @@ def test_request_of_the_servers_own_is_not_answered_with_another_ones_code(world
 
 
 @pytest.mark.parametrize("code", [[], [""], ["00000"] * 6, ["1"]])
-def test_give_refuses_digits_that_were_not_heard(world: World, code: list[str]) -> None:
+def test_give_refuses_digits_that_were_not_heard(world: Members, code: list[str]) -> None:
     _alice, people = befriended(world)
     asked = share_requests.open_request(new_device(world))
     with pytest.raises(WrongWords):
         share_requests.give(people[BOB], asked.request_id, code=code)
 
 
-def test_expired_request_is_not_answered(world: World) -> None:
+def test_expired_request_is_not_answered(world: Members) -> None:
     _alice, people = befriended(world)
     asked = share_requests.open_request(new_device(world))
     at(world, people[BOB], NOW + 4 * DAY)
@@ -390,7 +390,7 @@ def test_expired_request_is_not_answered(world: World) -> None:
         share_requests.give(people[BOB], asked.request_id, code=asked.code)
 
 
-def test_manifest_other_than_the_chain_names_is_refused(world: World) -> None:
+def test_manifest_other_than_the_chain_names_is_refused(world: Members) -> None:
     alice, _people = befriended(world)
     old = world.server.manifests[text(ALICE)]["manifest"]
     trusted.choose(alice, [BOB, CAROL], k=2)
@@ -399,7 +399,7 @@ def test_manifest_other_than_the_chain_names_is_refused(world: World) -> None:
         share_requests.open_request(new_device(world))
 
 
-def test_manifest_of_the_servers_own_is_refused(world: World) -> None:
+def test_manifest_of_the_servers_own_is_refused(world: Members) -> None:
     alice, _people = befriended(world)
     own = contact_shares.prepare(
         new_vault_key(),
@@ -414,7 +414,7 @@ def test_manifest_of_the_servers_own_is_refused(world: World) -> None:
         share_requests.open_request(new_device(world))
 
 
-def test_contacts_door_swapped_on_the_server_is_refused(world: World) -> None:
+def test_contacts_door_swapped_on_the_server_is_refused(world: Members) -> None:
     alice, people = befriended(world)
     old = world.server.doors[text(ALICE)]["contacts"]
     trusted.choose(alice, PEOPLE, k=2)
@@ -429,7 +429,7 @@ def test_contacts_door_swapped_on_the_server_is_refused(world: World) -> None:
         share_requests.gather(tablet)
 
 
-def forged_letter(world: World, owner: Account, contact: Account, key: SigningKey) -> bytes:
+def forged_letter(world: Members, owner: Account, contact: Account, key: SigningKey) -> bytes:
     made = contact_shares.prepare(
         SecretBytes(bytes(32)),
         owner=DoorOwner(owner.tenant, owner.user, 1),
@@ -447,7 +447,7 @@ def forged_letter(world: World, owner: Account, contact: Account, key: SigningKe
     )
 
 
-def test_share_letter_from_a_stranger_is_not_kept(world: World) -> None:
+def test_share_letter_from_a_stranger_is_not_kept(world: Members) -> None:
     _alice, people = befriended(world)
     mallory = world.enrolled(MALLORY)
     bob = people[BOB]
@@ -460,7 +460,7 @@ def test_share_letter_from_a_stranger_is_not_kept(world: World) -> None:
     assert letters.waiting(bob, LetterKind.SHARE) == []
 
 
-def test_share_sealed_to_another_contact_is_not_kept(world: World) -> None:
+def test_share_sealed_to_another_contact_is_not_kept(world: Members) -> None:
     alice = world.enrolled(ALICE)
     people = {one: world.enrolled(one) for one in PEOPLE}
     trusted.choose(alice, PEOPLE, k=2)
@@ -471,7 +471,7 @@ def test_share_sealed_to_another_contact_is_not_kept(world: World) -> None:
     assert [one.is_current for one in took(people[BOB])] == [True]
 
 
-def test_share_that_the_manifest_does_not_commit_to_is_not_kept(world: World) -> None:
+def test_share_that_the_manifest_does_not_commit_to_is_not_kept(world: Members) -> None:
     alice = world.enrolled(ALICE)
     people = {one: world.enrolled(one) for one in PEOPLE}
     trusted.choose(alice, PEOPLE, k=2)
@@ -490,7 +490,7 @@ def test_share_that_the_manifest_does_not_commit_to_is_not_kept(world: World) ->
     assert took(bob) == []
 
 
-def test_device_that_is_not_in_a_contacts_chain_gets_no_share(world: World) -> None:
+def test_device_that_is_not_in_a_contacts_chain_gets_no_share(world: Members) -> None:
     alice, bob = world.enrolled(ALICE), world.enrolled(BOB)
     world.enrolled(CAROL)
     rogue = new_device(world, BOB)
@@ -501,7 +501,7 @@ def test_device_that_is_not_in_a_contacts_chain_gets_no_share(world: World) -> N
     assert not [one for one in world.server.mailboxes.get(rogue.device_text, []) if one["kind"] == "share"]
 
 
-def test_letter_waits_while_its_owners_chain_cannot_be_had(world: World) -> None:
+def test_letter_waits_while_its_owners_chain_cannot_be_had(world: Members) -> None:
     alice = world.enrolled(ALICE)
     people = {one: world.enrolled(one) for one in PEOPLE}
     trusted.choose(alice, PEOPLE, k=2)
@@ -513,7 +513,7 @@ def test_letter_waits_while_its_owners_chain_cannot_be_had(world: World) -> None
     assert [one.is_current for one in took(people[BOB])] == [True]
 
 
-def test_shares_and_secret_never_reach_the_server_in_the_clear(world: World) -> None:
+def test_shares_and_secret_never_reach_the_server_in_the_clear(world: Members) -> None:
     alice, people = befriended(world)
     rotation.rotate(alice, {"vault"}, reason=Reason.USER_REQUEST)
     for account in people.values():

@@ -23,11 +23,11 @@ from holdfast.core.identity import chain_author
 from holdfast.core.identity.chain import ChainState
 from holdfast.core.identity.entries import Entry, Reason
 from holdfast.core.vault.blob import VaultHeader, new_vault_key, open_vault, read_header
-from tests.client.conftest import ALICE, BOB, CHEAP, MALLORY, PASSWORD, World
-from tests.client.lying_server import text
+from tests.cast.lying_server import text
+from tests.cast.members import ALICE, BOB, CHEAP, MALLORY, PASSWORD, Members
 
 
-def paired(world: World, first: Account, name: str = "phone") -> Account:
+def paired(world: Members, first: Account, name: str = "phone") -> Account:
     """Return another device of the same person, brought in by its QR code."""
     second = world.profile(first.user)
     device.enrol(second, world.server.code(first.user), name=name)
@@ -55,7 +55,7 @@ def row(at: int, *rest: bytes) -> SecretBytes:
     return SecretBytes(encode([at, *rest]))
 
 
-def contents_on_server(world: World, account: Account) -> vault_contents.Contents:
+def contents_on_server(world: Members, account: Account) -> vault_contents.Contents:
     blob = unb64u(world.server.vaults[text(account.user)]["blob"])
     kept = account.state.vault
     header = VaultHeader(account.tenant, account.user, kept.epoch, kept.version)
@@ -65,7 +65,7 @@ def contents_on_server(world: World, account: Account) -> vault_contents.Content
 # What it carries
 
 
-def test_vault_carries_all_that_another_device_needs(world: World) -> None:
+def test_vault_carries_all_that_another_device_needs(world: Members) -> None:
     first = world.enrolled(ALICE)
     world.enrolled(BOB)
     contacts.refresh(first, BOB)
@@ -83,7 +83,7 @@ def test_vault_carries_all_that_another_device_needs(world: World) -> None:
     assert vault.known_devices(second)[first.device.id] == "laptop"
 
 
-def test_vault_is_written_again_only_when_something_changed(world: World) -> None:
+def test_vault_is_written_again_only_when_something_changed(world: Members) -> None:
     account = world.enrolled(ALICE)
     assert vault.save_if_changed(account) == 1
     assert vault.save_if_changed(account) is None
@@ -91,7 +91,7 @@ def test_vault_is_written_again_only_when_something_changed(world: World) -> Non
     assert vault.save_if_changed(account) == 2
 
 
-def test_vault_leaves_out_an_archive_key_that_the_chain_does_not_name(world: World) -> None:
+def test_vault_leaves_out_an_archive_key_that_the_chain_does_not_name(world: Members) -> None:
     account = world.enrolled(ALICE)
     archive.new_generation(account)
     account.state.generations.append(dataclasses.replace(account.state.generations[0], number=2))
@@ -102,7 +102,7 @@ def test_vault_leaves_out_an_archive_key_that_the_chain_does_not_name(world: Wor
 # Two writers
 
 
-def test_two_devices_that_write_at_once_lose_nothing_of_either(world: World) -> None:
+def test_two_devices_that_write_at_once_lose_nothing_of_either(world: Members) -> None:
     first = world.enrolled(ALICE)
     vault.save(first)
     second = paired(world, first)
@@ -121,7 +121,7 @@ def test_two_devices_that_write_at_once_lose_nothing_of_either(world: World) -> 
     assert MALLORY in first.state.contacts
 
 
-def test_longer_pin_of_a_contact_wins_and_a_forked_one_does_not(world: World) -> None:
+def test_longer_pin_of_a_contact_wins_and_a_forked_one_does_not(world: Members) -> None:
     first = world.enrolled(ALICE)
     bob = world.enrolled(BOB)
     contacts.refresh(first, BOB)
@@ -139,7 +139,7 @@ def test_longer_pin_of_a_contact_wins_and_a_forked_one_does_not(world: World) ->
     assert second.state.contacts[BOB].entries[-1] == second.state.contacts[BOB].entries[0]
 
 
-def test_shorter_pin_in_the_vault_does_not_roll_a_contact_back(world: World) -> None:
+def test_shorter_pin_in_the_vault_does_not_roll_a_contact_back(world: Members) -> None:
     first = world.enrolled(ALICE)
     bob = world.enrolled(BOB)
     contacts.refresh(first, BOB)
@@ -150,7 +150,7 @@ def test_shorter_pin_in_the_vault_does_not_roll_a_contact_back(world: World) -> 
     assert Entry.parse(first.state.contacts[BOB].entries[-1]).hash == longer
 
 
-def test_later_row_of_two_devices_wins(world: World) -> None:
+def test_later_row_of_two_devices_wins(world: Members) -> None:
     first = world.enrolled(ALICE)
     first.store.put(vault_contents.DOOR, b"x", row(5, b"old"))
     first.store.put(vault_contents.DOOR, b"y", row(5, b"old"))
@@ -166,7 +166,7 @@ def test_later_row_of_two_devices_wins(world: World) -> None:
 # The vault key
 
 
-def test_new_epoch_closes_the_doors_before_it_and_keeps_the_contents(world: World) -> None:
+def test_new_epoch_closes_the_doors_before_it_and_keeps_the_contents(world: Members) -> None:
     account = world.enrolled(ALICE)
     archive.new_generation(account)
     doors.set_password(account, PASSWORD, cost=CHEAP)
@@ -179,7 +179,7 @@ def test_new_epoch_closes_the_doors_before_it_and_keeps_the_contents(world: Worl
         doors.open_with_password(world.enrolled(ALICE), password=PASSWORD)
 
 
-def test_new_epoch_can_be_begun_again_after_a_lost_answer(world: World) -> None:
+def test_new_epoch_can_be_begun_again_after_a_lost_answer(world: Members) -> None:
     account = world.enrolled(ALICE)
     archive.new_generation(account)
     vault.save(account)
@@ -192,7 +192,7 @@ def test_new_epoch_can_be_begun_again_after_a_lost_answer(world: World) -> None:
     assert contents_on_server(world, account).generations
 
 
-def test_new_epoch_takes_up_what_another_device_wrote_under_the_old_key(world: World) -> None:
+def test_new_epoch_takes_up_what_another_device_wrote_under_the_old_key(world: Members) -> None:
     first = world.enrolled(ALICE)
     vault.save(first)
     second = paired(world, first)
@@ -202,7 +202,7 @@ def test_new_epoch_takes_up_what_another_device_wrote_under_the_old_key(world: W
     assert [one.number for one in contents_on_server(world, first).generations] == [1]
 
 
-def test_device_with_the_old_vault_key_is_told_so_and_catches_up(world: World) -> None:
+def test_device_with_the_old_vault_key_is_told_so_and_catches_up(world: Members) -> None:
     first = world.enrolled(ALICE)
     vault.save(first)
     second = paired(world, first)
@@ -216,7 +216,7 @@ def test_device_with_the_old_vault_key_is_told_so_and_catches_up(world: World) -
     assert vault.save(second) == first.state.vault.version + 1
 
 
-def test_device_with_the_old_identity_key_gets_the_new_one_from_the_vault(world: World) -> None:
+def test_device_with_the_old_identity_key_gets_the_new_one_from_the_vault(world: Members) -> None:
     first = world.enrolled(ALICE)
     vault.save(first)
     second = paired(world, first)
@@ -228,7 +228,7 @@ def test_device_with_the_old_identity_key_gets_the_new_one_from_the_vault(world:
     assert second.identity_key.public == new.public
 
 
-def test_vault_written_ahead_of_a_rotation_opens_after_it(world: World) -> None:
+def test_vault_written_ahead_of_a_rotation_opens_after_it(world: Members) -> None:
     account = world.enrolled(ALICE)
     doors.set_password(account, PASSWORD, cost=CHEAP)
     new = SigningKey.generate()
@@ -247,7 +247,7 @@ def test_vault_written_ahead_of_a_rotation_opens_after_it(world: World) -> None:
     assert tablet.identity_key.public == new.public
 
 
-def test_other_device_takes_the_next_identity_key_that_was_written_ahead(world: World) -> None:
+def test_other_device_takes_the_next_identity_key_that_was_written_ahead(world: Members) -> None:
     first = world.enrolled(ALICE)
     vault.save(first)
     second = paired(world, first)
@@ -268,7 +268,7 @@ def test_other_device_takes_the_next_identity_key_that_was_written_ahead(world: 
 # What the server may not do
 
 
-def test_vault_that_the_server_lost_is_noticed_and_written_again_under_a_new_key(world: World) -> None:
+def test_vault_that_the_server_lost_is_noticed_and_written_again_under_a_new_key(world: Members) -> None:
     first = world.enrolled(ALICE)
     archive.new_generation(first)
     vault.save(first)
@@ -286,7 +286,7 @@ def test_vault_that_the_server_lost_is_noticed_and_written_again_under_a_new_key
     assert [one.number for one in second.state.generations] == [1, 2]
 
 
-def test_vault_of_a_device_that_lacks_the_key_is_not_written_over(world: World) -> None:
+def test_vault_of_a_device_that_lacks_the_key_is_not_written_over(world: Members) -> None:
     first = world.enrolled(ALICE)
     vault.save(first)
     account = world.enrolled(ALICE)
@@ -295,7 +295,7 @@ def test_vault_of_a_device_that_lacks_the_key_is_not_written_over(world: World) 
         vault.save(account)
 
 
-def test_vault_signed_by_an_identity_key_rotated_away_is_refused(world: World) -> None:
+def test_vault_signed_by_an_identity_key_rotated_away_is_refused(world: Members) -> None:
     account = world.enrolled(ALICE)
     doors.set_password(account, PASSWORD, cost=CHEAP)
     rotated(account)
@@ -309,7 +309,7 @@ def test_vault_signed_by_an_identity_key_rotated_away_is_refused(world: World) -
         doors.open_with_password(tablet, password=PASSWORD)
 
 
-def test_pins_of_whoever_knew_the_old_identity_key_are_not_taken(world: World) -> None:
+def test_pins_of_whoever_knew_the_old_identity_key_are_not_taken(world: Members) -> None:
     first = world.enrolled(ALICE)
     vault.save(first)
     second = paired(world, first)
@@ -324,7 +324,7 @@ def test_pins_of_whoever_knew_the_old_identity_key_are_not_taken(world: World) -
     assert [one.number for one in first.state.generations] == [1]
 
 
-def test_vault_of_an_older_version_is_refused_by_the_device_that_wrote_a_newer(world: World) -> None:
+def test_vault_of_an_older_version_is_refused_by_the_device_that_wrote_a_newer(world: Members) -> None:
     account = world.enrolled(ALICE)
     vault.save(account)
     old = copy.deepcopy(world.server.vaults[text(ALICE)])
@@ -334,7 +334,7 @@ def test_vault_of_an_older_version_is_refused_by_the_device_that_wrote_a_newer(w
         vault.load(account)
 
 
-def test_vault_with_an_archive_key_of_the_servers_own_is_refused(world: World) -> None:
+def test_vault_with_an_archive_key_of_the_servers_own_is_refused(world: Members) -> None:
     account = world.enrolled(ALICE)
     archive.new_generation(account)
     before = account.state.generations
@@ -345,14 +345,14 @@ def test_vault_with_an_archive_key_of_the_servers_own_is_refused(world: World) -
     assert account.state.generations == before
 
 
-def test_vault_written_on_another_chain_is_refused(world: World) -> None:
+def test_vault_written_on_another_chain_is_refused(world: Members) -> None:
     account = world.enrolled(ALICE)
     forged = dataclasses.replace(vault_contents.of(account), head=bytes(32))
     with pytest.raises(TrustRefused, match="another account chain"):
         vault_contents.take(account, forged, account.chain)
 
 
-def test_lost_vault_is_said_to_be_lost_and_begun_anew_on_request_only(world: World) -> None:
+def test_lost_vault_is_said_to_be_lost_and_begun_anew_on_request_only(world: Members) -> None:
     account = world.enrolled(ALICE)
     doors.set_password(account, PASSWORD, cost=CHEAP)
     first = read_header(unb64u(world.server.vaults[text(ALICE)]["blob"]))
@@ -366,7 +366,7 @@ def test_lost_vault_is_said_to_be_lost_and_begun_anew_on_request_only(world: Wor
     assert account.state.vault.epoch == first.epoch + 1
 
 
-def test_vault_statement_signed_by_a_stranger_is_refused(world: World) -> None:
+def test_vault_statement_signed_by_a_stranger_is_refused(world: Members) -> None:
     account, other = world.enrolled(ALICE), world.enrolled(BOB)
     vault.save(account)
     vault.save(other)
@@ -376,7 +376,7 @@ def test_vault_statement_signed_by_a_stranger_is_refused(world: World) -> None:
         vault.load(account)
 
 
-def test_key_that_does_not_fit_opens_nothing(world: World) -> None:
+def test_key_that_does_not_fit_opens_nothing(world: Members) -> None:
     account = world.enrolled(ALICE)
     vault.save(account)
     kept = account.state.vault
@@ -385,7 +385,7 @@ def test_key_that_does_not_fit_opens_nothing(world: World) -> None:
         vault.load(account)
 
 
-def test_vault_key_and_contents_never_reach_the_server_in_the_clear(world: World) -> None:
+def test_vault_key_and_contents_never_reach_the_server_in_the_clear(world: Members) -> None:
     account = world.enrolled(ALICE)
     archive.new_generation(account)
     doors.set_password(account, PASSWORD, cost=CHEAP)
@@ -395,7 +395,7 @@ def test_vault_key_and_contents_never_reach_the_server_in_the_clear(world: World
         assert secret.reveal().hex() not in sent
 
 
-def test_contents_are_read_in_one_encoding_or_refused(world: World) -> None:
+def test_contents_are_read_in_one_encoding_or_refused(world: Members) -> None:
     account = world.enrolled(ALICE)
     archive.new_generation(account)
     account.store.put(vault_contents.HELD_SHARE, b"key", row(7, b"a share"))
@@ -414,14 +414,14 @@ def test_contents_are_read_in_one_encoding_or_refused(world: World) -> None:
 
 
 @pytest.mark.parametrize("value", [b"", encode([]), encode([b"later"]), encode({1: 2})])
-def test_row_that_does_not_say_when_it_was_written_is_refused(world: World, value: bytes) -> None:
+def test_row_that_does_not_say_when_it_was_written_is_refused(world: Members, value: bytes) -> None:
     account = world.enrolled(ALICE)
     contents = dataclasses.replace(vault_contents.of(account), rows=(("door", b"x", SecretBytes(value)),))
     with pytest.raises(Malformed):
         vault_contents.Contents.from_secret(contents.to_secret())
 
 
-def test_name_of_a_device_that_cannot_be_had_holds_up_no_vault(world: World) -> None:
+def test_name_of_a_device_that_cannot_be_had_holds_up_no_vault(world: Members) -> None:
     first = world.enrolled(ALICE)
     vault.save(first)
     second = paired(world, first)

@@ -22,8 +22,8 @@ from holdfast.core.identity import chain_author
 from holdfast.core.identity.chain import ChainState
 from holdfast.core.identity.entries import Entry, Reason
 from holdfast.core.vault.blob import new_vault_key
-from tests.client.conftest import ALICE, World
-from tests.client.lying_server import LyingServer, Tenant
+from tests.cast.lying_server import LyingServer, Tenant
+from tests.cast.members import ALICE, Members
 
 PEOPLE = (b"bob-------------", b"carol-----------", b"dan-------------")
 WHICH = st.integers(0, 1)
@@ -39,7 +39,7 @@ class TwoWriters(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
-        self.world = World(LyingServer(founded()))
+        self.world = Members(LyingServer(founded()))
         laptop, phone = self.world.enrolled(ALICE), self.world.profile(ALICE)
         vault.save(laptop)
         device.enrol(phone, self.world.server.code(ALICE), name="phone")

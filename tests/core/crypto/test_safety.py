@@ -11,7 +11,7 @@ from holdfast.core.base.encoding import encode
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.crypto.keys import KeyKind, SigningKey
 from holdfast.core.crypto.safety import own_number, pair_number, six_groups
-from tests.core.cast import ACME, ALICE, MALLORY, MALLORY_TENANT
+from tests.cast.statements import ACME, ALICE, MALLORY, MALLORY_TENANT
 
 KEY = SigningKey.from_seed(KeyKind.ED25519, SecretBytes(bytes(range(32)))).public
 OTHER = SigningKey.from_seed(KeyKind.ED25519, SecretBytes(bytes(32))).public

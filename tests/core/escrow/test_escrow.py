@@ -24,32 +24,32 @@ from holdfast.core.escrow.release import Ended, LoggedApproval, NoticeFacts, Not
 from holdfast.core.identity.cases import Approval, ClientKind
 from holdfast.core.signed import cose
 from holdfast.core.signed.cose import Purpose
-from tests.core.escrow_cast import HSM_KEY, NOW, RECIPIENT_KEY, World
+from tests.cast.custody import HSM_KEY, NOW, RECIPIENT_KEY, Custody
 
 
 @pytest.fixture(scope="module")
-def world() -> World:
-    return World()
+def world() -> Custody:
+    return Custody()
 
 
-def one(world: World) -> Deposit:
+def one(world: Custody) -> Deposit:
     return next(iter(world.deposits.values()))
 
 
-def halves(world: World, deposit: Deposit, *indices: int) -> tuple[SecretBytes, SecretBytes]:
+def halves(world: Custody, deposit: Deposit, *indices: int) -> tuple[SecretBytes, SecretBytes]:
     half = HSM_KEY.unwrap(deposit.sealed_half, hash_name="sha1")
     held = [(i, deposit.open_share(i, key=world.officers[i - 1].sealing_key)) for i in indices]
     return half, combine_shares(held)
 
 
-def test_a_deposit_opens_with_the_hsms_half_and_any_m_officers(world: World) -> None:
+def test_a_deposit_opens_with_the_hsms_half_and_any_m_officers(world: Custody) -> None:
     deposit = one(world)
     for pair in itertools.combinations((1, 2, 3), 2):
         half, officers_half = halves(world, deposit, *pair)
         assert deposit.open(half=half, officers_half=officers_half) == world.archive_keys[0]
 
 
-def test_a_deposit_stays_shut_when_either_half_is_another(world: World) -> None:
+def test_a_deposit_stays_shut_when_either_half_is_another(world: Custody) -> None:
     deposit = one(world)
     half, officers_half = halves(world, deposit, 1, 2)
     wrong = SecretBytes(secrets.token_bytes(32))
@@ -61,7 +61,7 @@ def test_a_deposit_stays_shut_when_either_half_is_another(world: World) -> None:
             deposit.open(half=SecretBytes(short), officers_half=officers_half)
 
 
-def test_a_record_reads_back_as_it_was_written(world: World) -> None:
+def test_a_record_reads_back_as_it_was_written(world: Custody) -> None:
     record = one(world).to_record()
     assert Deposit.from_record(record).to_record() == record
     assert len(record) < 64 * 1024
@@ -84,10 +84,10 @@ def test_a_mutated_record_is_refused_or_is_another_record(data: st.DataObject) -
         read.open(half=half, officers_half=half)
 
 
-_WORLD = World()
+_WORLD = Custody()
 
 
-def test_every_part_of_the_header_is_bound_to_both_halves(world: World) -> None:
+def test_every_part_of_the_header_is_bound_to_both_halves(world: Custody) -> None:
     deposit = one(world)
     half, officers_half = halves(world, deposit, 1, 2)
     changed: dict[str, Any] = {
@@ -110,13 +110,13 @@ def test_every_part_of_the_header_is_bound_to_both_halves(world: World) -> None:
 
 
 @pytest.mark.parametrize(("m", "n"), [(0, 3), (1, 3), (3, 3), (4, 3), (2, 2), (2, 17)])
-def test_a_deposit_refuses_a_quorum_outside_the_bounds(world: World, m: int, n: int) -> None:
+def test_a_deposit_refuses_a_quorum_outside_the_bounds(world: Custody, m: int, n: int) -> None:
     header = replace(one(world).header, m=m, n=n)
     with pytest.raises(Malformed):
         DepositHeader.from_bytes(header.to_bytes())
 
 
-def test_an_officer_opens_no_box_but_her_own(world: World) -> None:
+def test_an_officer_opens_no_box_but_her_own(world: Custody) -> None:
     deposit = one(world)
     for index, officer in itertools.product((1, 2, 3), (1, 2, 3)):
         if index != officer:
@@ -124,7 +124,7 @@ def test_an_officer_opens_no_box_but_her_own(world: World) -> None:
                 deposit.open_share(index, key=world.officers[officer - 1].sealing_key)
 
 
-def test_approve_refuses_a_share_that_the_depositor_did_not_commit_to(world: World) -> None:
+def test_approve_refuses_a_share_that_the_depositor_did_not_commit_to(world: Custody) -> None:
     deposit = one(world)
     boxes = list(deposit.boxes)
     boxes[0] = replace(boxes[0], commitment=share_commitment(deposit.header.ctx, 1, SecretBytes(bytes(32))))
@@ -132,8 +132,8 @@ def test_approve_refuses_a_share_that_the_depositor_did_not_commit_to(world: Wor
         replace(deposit, boxes=tuple(boxes)).open_share(1, key=world.officers[0].sealing_key)
 
 
-def test_approve_refuses_a_deposit_that_the_case_does_not_name(world: World) -> None:
-    other = World()
+def test_approve_refuses_a_deposit_that_the_case_does_not_name(world: Custody) -> None:
+    other = Custody()
     with pytest.raises(Untrusted):
         approvals.approve(
             world.case,
@@ -151,52 +151,52 @@ def test_approve_refuses_a_deposit_that_the_case_does_not_name(world: World) -> 
 # Counting.
 
 
-def counted(world: World, *statements: cose.Sign1, m: int = 2, **excluded: Any) -> int:
+def counted(world: Custody, *statements: cose.Sign1, m: int = 2, **excluded: Any) -> int:
     shares = require_quorum(world.case, statements, policy=world.policy, excluded=world.excluded(**excluded), m=m)
     return min(len(row) for row in shares.values())
 
 
-def test_quorum_counts_m_distinct_officers(world: World) -> None:
+def test_quorum_counts_m_distinct_officers(world: Custody) -> None:
     assert counted(world, world.approval(1), world.approval(3)) == 2
 
 
-def test_quorum_refuses_one_approval(world: World) -> None:
+def test_quorum_refuses_one_approval(world: Custody) -> None:
     with pytest.raises(QuorumNotMet, match="1 of 2"):
         counted(world, world.approval(1))
 
 
-def test_quorum_counts_one_officer_once_however_often_she_signs(world: World) -> None:
+def test_quorum_counts_one_officer_once_however_often_she_signs(world: Custody) -> None:
     with pytest.raises(QuorumNotMet, match="1 of 2"):
         counted(world, world.approval(1), world.approval(1), world.approval(1))
 
 
 @pytest.mark.parametrize("who", ["cooling_off", "suspended", "away"])
-def test_quorum_leaves_out_an_officer_who_does_not_count_now(world: World, who: str) -> None:
+def test_quorum_leaves_out_an_officer_who_does_not_count_now(world: Custody, who: str) -> None:
     out: dict[str, Any] = {who: frozenset({world.officers[1].person})}
     with pytest.raises(QuorumNotMet):
         counted(world, world.approval(1), world.approval(2), **out)
 
 
 @pytest.mark.parametrize("role", ["requester", "subject", "recipient"])
-def test_quorum_leaves_out_whoever_is_party_to_the_case(world: World, role: str) -> None:
+def test_quorum_leaves_out_whoever_is_party_to_the_case(world: Custody, role: str) -> None:
     excluded = world.excluded(**{role: world.officers[0].person})
     with pytest.raises(QuorumNotMet, match="1 of 2"):
         require_quorum(world.case, [world.approval(1), world.approval(2)], policy=world.policy, excluded=excluded, m=2)
 
 
-def test_quorum_leaves_out_an_approval_of_another_case(world: World) -> None:
+def test_quorum_leaves_out_an_approval_of_another_case(world: Custody) -> None:
     other = world.sign_case(reason="Another case.")
     with pytest.raises(QuorumNotMet):
         counted(world, world.approval(1), world.approval(2, case=other))
 
 
-def test_quorum_leaves_out_an_approval_under_another_tenants_policy(world: World) -> None:
-    stranger = World()
+def test_quorum_leaves_out_an_approval_under_another_tenants_policy(world: Custody) -> None:
+    stranger = Custody()
     with pytest.raises((QuorumNotMet, InvalidSignature)):
         counted(world, world.approval(1), stranger.approval(2))
 
 
-def test_quorum_leaves_out_a_denial(world: World) -> None:
+def test_quorum_leaves_out_a_denial(world: Custody) -> None:
     officer = world.officers[1]
     denial = approvals.deny(
         world.case,
@@ -210,13 +210,13 @@ def test_quorum_leaves_out_a_denial(world: World) -> None:
         counted(world, world.approval(1), denial)
 
 
-def test_quorum_refuses_a_forged_signature(world: World) -> None:
+def test_quorum_refuses_a_forged_signature(world: Custody) -> None:
     forged = replace(world.approval(2), signature=world.approval(1).signature)
     with pytest.raises((QuorumNotMet, InvalidSignature)):
         counted(world, world.approval(1), forged)
 
 
-def test_quorum_leaves_out_an_approval_that_hands_over_anothers_index(world: World) -> None:
+def test_quorum_leaves_out_an_approval_that_hands_over_anothers_index(world: Custody) -> None:
     read = Approval.from_payload(world.approval(2).payload)
     shares = tuple((deposit_id, 1, digest) for deposit_id, _, digest in read.shares)
     crossed = cose.sign(
@@ -227,7 +227,7 @@ def test_quorum_leaves_out_an_approval_that_hands_over_anothers_index(world: Wor
 
 
 def test_quorum_counts_each_deposit_by_its_own_shares() -> None:
-    world = World(deposits_wanted=2)
+    world = Custody(deposits_wanted=2)
     read = Approval.from_payload(world.approval(2).payload)
     half = cose.sign(
         replace(read, shares=read.shares[:1]).to_payload(), purpose=Purpose.APPROVAL, key=world.officers[1].signing_key
@@ -237,7 +237,7 @@ def test_quorum_counts_each_deposit_by_its_own_shares() -> None:
     assert counted(world, world.approval(1), half, world.approval(3)) == 2
 
 
-def test_quorum_takes_no_approval_from_a_client_that_the_policy_does_not_allow(world: World) -> None:
+def test_quorum_takes_no_approval_from_a_client_that_the_policy_does_not_allow(world: Custody) -> None:
     browser = world.approval(2, client_kind=ClientKind.BROWSER)
     with pytest.raises(QuorumNotMet):
         counted(world, world.approval(1), browser)
@@ -247,19 +247,19 @@ def test_quorum_takes_no_approval_from_a_client_that_the_policy_does_not_allow(w
 
 
 def test_judge_orders_one_rewrap_for_each_deposit() -> None:
-    world = World(deposits_wanted=2)
+    world = Custody(deposits_wanted=2)
     orders = judge(world.facts(1, 2))
     assert [order.deposit.header.deposit_id for order in orders] == list(world.deposits)
     assert all(order.recipient == RECIPIENT_KEY.public for order in orders)
     assert all(set(order.share_hashes) == {1, 2} for order in orders)
 
 
-def test_judge_refuses_one_approval(world: World) -> None:
+def test_judge_refuses_one_approval(world: Custody) -> None:
     with pytest.raises(QuorumNotMet):
         judge(world.facts(1))
 
 
-def test_judge_waits_for_the_delay_after_the_quorum(world: World) -> None:
+def test_judge_waits_for_the_delay_after_the_quorum(world: Custody) -> None:
     with pytest.raises(NotYet) as caught:
         judge(world.facts(1, 2, now=NOW + 61))
     assert caught.value.at == NOW + 2 + 60
@@ -267,7 +267,7 @@ def test_judge_waits_for_the_delay_after_the_quorum(world: World) -> None:
 
 
 def test_judge_waits_for_not_before() -> None:
-    world = World()
+    world = Custody()
     case = world.sign_case(not_before=NOW + 5000)
     world.case = case
     with pytest.raises(NotYet) as caught:
@@ -275,40 +275,40 @@ def test_judge_waits_for_not_before() -> None:
     assert caught.value.at == NOW + 5000
 
 
-def test_judge_waits_until_the_subject_was_told(world: World) -> None:
+def test_judge_waits_until_the_subject_was_told(world: Custody) -> None:
     with pytest.raises(NotYet) as caught:
         judge(world.facts(1, 2, notice=NoticeFacts()))
     assert caught.value.at is None
 
 
-def test_judge_takes_the_long_delay_when_the_subject_could_not_be_told(world: World) -> None:
+def test_judge_takes_the_long_delay_when_the_subject_could_not_be_told(world: Custody) -> None:
     failed = NoticeFacts(failed_at=NOW + 1)
     with pytest.raises(NotYet) as caught:
         judge(world.facts(1, 2, notice=failed))
     assert caught.value.at == NOW + 2 + 14 * 86400
 
 
-def test_judge_ends_a_vetoed_an_expired_and_a_misused_case(world: World) -> None:
+def test_judge_ends_a_vetoed_an_expired_and_a_misused_case(world: Custody) -> None:
     for changes in ({"is_vetoed": True}, {"now": NOW + 86400}):
         with pytest.raises(Ended):
             judge(world.facts(1, 2, **changes))
-    purposeless = World(terms={"purposes": frozenset({"legal"})})
+    purposeless = Custody(terms={"purposes": frozenset({"legal"})})
     with pytest.raises(Ended):
         judge(purposeless.facts(1, 2))
 
 
 def test_judge_ends_a_case_that_delays_notice_longer_than_allowed() -> None:
-    world = World()
+    world = Custody()
     world.case = world.sign_case(notice_at=NOW + 3600)
     with pytest.raises(Ended, match="notice"):
         judge(world.facts(1, 2))
-    patient = World(terms={"max_notice_delay_seconds": 3600})
+    patient = Custody(terms={"max_notice_delay_seconds": 3600})
     patient.case = patient.sign_case(notice_at=NOW + 3600)
     assert judge(patient.facts(1, 2, notice=NoticeFacts()))
 
 
 def test_judge_takes_the_strictest_m_of_deposit_request_and_now() -> None:
-    world = World(n=5)
+    world = Custody(n=5)
     raised = world.sign_policy(replace(world.policy_payload(), m=3))
     with pytest.raises(QuorumNotMet, match="2 of 3"):
         judge(world.facts(1, 2, policy_now=raised))
@@ -316,20 +316,20 @@ def test_judge_takes_the_strictest_m_of_deposit_request_and_now() -> None:
 
 
 def test_judge_gains_nothing_from_a_policy_lowered_meanwhile() -> None:
-    world = World(m=3, n=5)
+    world = Custody(m=3, n=5)
     lowered = world.sign_policy(replace(world.policy_payload(), m=2))
     with pytest.raises(QuorumNotMet, match="2 of 3"):
         judge(world.facts(1, 2, policy_now=lowered))
 
 
-def test_judge_recounts_when_an_officer_was_removed(world: World) -> None:
+def test_judge_recounts_when_an_officer_was_removed(world: Custody) -> None:
     gone = world.excluded(suspended=frozenset({world.officers[1].person}))
     with pytest.raises(QuorumNotMet):
         judge(world.facts(1, 2, excluded=gone))
     assert judge(world.facts(1, 2, 3, excluded=gone))
 
 
-def test_judge_starts_the_delay_anew_when_a_counted_officer_fell_away(world: World) -> None:
+def test_judge_starts_the_delay_anew_when_a_counted_officer_fell_away(world: Custody) -> None:
     gone = world.excluded(suspended=frozenset({world.officers[0].person}))
     facts = world.facts(1, 2)
     late = (*facts.approvals, LoggedApproval(world.approval(3), NOW + 990))
@@ -338,8 +338,8 @@ def test_judge_starts_the_delay_anew_when_a_counted_officer_fell_away(world: Wor
     assert caught.value.at == NOW + 990 + 60
 
 
-def test_judge_refuses_what_rows_and_signatures_disagree_about(world: World) -> None:
-    other = World()
+def test_judge_refuses_what_rows_and_signatures_disagree_about(world: Custody) -> None:
+    other = Custody()
     edited = replace(world.case, payload=world.case_payload(subject=bytes(16)).to_payload())
     wrong: list[dict[str, Any]] = [
         {"case": edited},
@@ -360,7 +360,7 @@ def test_judge_refuses_what_rows_and_signatures_disagree_about(world: World) -> 
 
 
 def test_judge_refuses_a_deposit_of_somebody_else() -> None:
-    world = World()
+    world = Custody()
     stolen = world.deposit(7, SecretBytes(bytes(32)))
     theirs = replace(stolen, header=replace(stolen.header, user=bytes(16)))
     world.deposits = {theirs.header.deposit_id: theirs}
@@ -373,7 +373,7 @@ def test_judge_refuses_a_deposit_of_somebody_else() -> None:
 # The recipient.
 
 
-def released(world: World, *indices: int) -> tuple[bytes, dict[int, bytes]]:
+def released(world: Custody, *indices: int) -> tuple[bytes, dict[int, bytes]]:
     deposit = one(world)
     q, deposit_id = world.case.payload_hash, deposit.header.deposit_id
     shares = {}
@@ -387,7 +387,7 @@ def released(world: World, *indices: int) -> tuple[bytes, dict[int, bytes]]:
     return wrap_rsa(RECIPIENT_KEY.public, half, hash_name="sha1"), shares
 
 
-def open_at_recipient(world: World, half: bytes, shares: dict[int, bytes]) -> approvals.Recovered:
+def open_at_recipient(world: Custody, half: bytes, shares: dict[int, bytes]) -> approvals.Recovered:
     return combine(
         world.case,
         one(world),
@@ -399,14 +399,14 @@ def open_at_recipient(world: World, half: bytes, shares: dict[int, bytes]) -> ap
     )
 
 
-def test_the_recipient_opens_the_archive_key(world: World) -> None:
+def test_the_recipient_opens_the_archive_key(world: Custody) -> None:
     half, shares = released(world, 1, 3)
     recovered = open_at_recipient(world, half, shares)
     assert recovered.archive_key == world.archive_keys[0]
     assert recovered.blamed == ()
 
 
-def test_a_wrong_share_is_laid_to_its_officer_and_another_officers_replaces_it(world: World) -> None:
+def test_a_wrong_share_is_laid_to_its_officer_and_another_officers_replaces_it(world: Custody) -> None:
     half, shares = released(world, 1, 2, 3)
     wrong = {**shares, 2: shares[3]}
     assert open_at_recipient(world, half, wrong).blamed == (2,)
@@ -415,9 +415,9 @@ def test_a_wrong_share_is_laid_to_its_officer_and_another_officers_replaces_it(w
     assert caught.value.indices == (2,)
 
 
-def test_a_share_of_one_case_does_not_open_in_another(world: World) -> None:
+def test_a_share_of_one_case_does_not_open_in_another(world: Custody) -> None:
     _, shares = released(world, 1, 2)
-    other = World()
+    other = Custody()
     other.recipient_sealing = world.recipient_sealing
     half, _ = released(world, 1, 2)
     with pytest.raises(UnwrapFailed):
@@ -432,7 +432,7 @@ def test_a_share_of_one_case_does_not_open_in_another(world: World) -> None:
         )
 
 
-def test_the_outer_sealing_is_taken_off_only_from_what_the_officer_signed_for(world: World) -> None:
+def test_the_outer_sealing_is_taken_off_only_from_what_the_officer_signed_for(world: Custody) -> None:
     deposit = one(world)
     statement, outers = world.approval_and_shares(1)
     digest = Approval.from_payload(statement.payload).shares[0][2]
@@ -444,7 +444,7 @@ def test_the_outer_sealing_is_taken_off_only_from_what_the_officer_signed_for(wo
             take_off_outer(outers[0].outer, key=world.release_sealing, **(right | {name: value}))
 
 
-def test_a_release_of_another_half_opens_nothing(world: World) -> None:
+def test_a_release_of_another_half_opens_nothing(world: Custody) -> None:
     _, shares = released(world, 1, 2)
     other = wrap_rsa(RECIPIENT_KEY.public, SecretBytes(secrets.token_bytes(32)), hash_name="sha1")
     with pytest.raises(UnwrapFailed):
@@ -460,7 +460,7 @@ def test_any_octets_are_a_record_or_malformed(data: bytes) -> None:
     assert read.to_record() == data
 
 
-def test_a_record_with_boxes_out_of_order_is_malformed(world: World) -> None:
+def test_a_record_with_boxes_out_of_order_is_malformed(world: Custody) -> None:
     value = decode(one(world).to_record(), max_size=65536)
     assert isinstance(value, dict)
     rows = value[6]
@@ -470,7 +470,7 @@ def test_a_record_with_boxes_out_of_order_is_malformed(world: World) -> None:
             Deposit.from_record(encode({**value, 6: [rows[i] for i in order]}))
 
 
-def test_a_strangers_signature_never_counts(world: World) -> None:
+def test_a_strangers_signature_never_counts(world: Custody) -> None:
     statement = world.approval(1)
     stranger = cose.sign(statement.payload, purpose=Purpose.APPROVAL, key=SigningKey.generate())
     with pytest.raises(QuorumNotMet):

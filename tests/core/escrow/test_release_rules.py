@@ -29,10 +29,10 @@ from holdfast.core.identity.trust import SignedTenantKey
 from holdfast.core.signed import cose
 from holdfast.core.signed.cose import Purpose, Sign1
 from holdfast.core.signed.statements import OfflineKey
-from tests.core.escrow_cast import HSM_KEY, NOW, RECIPIENT_KEY, World
+from tests.cast.custody import HSM_KEY, NOW, RECIPIENT_KEY, Custody
 
 
-def successor(world: World, **changes: Any) -> SignedPolicy:
+def successor(world: Custody, **changes: Any) -> SignedPolicy:
     """Version 2 of the policy, signed by every officer of version 1."""
     policy = world.policy.policy
     terms = replace(policy.terms, **changes.pop("terms", {}))
@@ -45,7 +45,7 @@ def numbered(roster: Iterable[Officer]) -> tuple[Officer, ...]:
     return tuple(replace(one, index=i) for i, one in enumerate(roster, 1))
 
 
-def denial(world: World, index: int, *, case: Sign1 | None = None) -> Sign1:
+def denial(world: Custody, index: int, *, case: Sign1 | None = None) -> Sign1:
     officer = world.officers[index - 1]
     return approvals.deny(
         case or world.case,
@@ -57,16 +57,16 @@ def denial(world: World, index: int, *, case: Sign1 | None = None) -> Sign1:
     )
 
 
-def only(world: World) -> Deposit:
+def only(world: Custody) -> Deposit:
     return next(iter(world.deposits.values()))
 
 
 @pytest.fixture
-def world() -> World:
-    return World()
+def world() -> Custody:
+    return Custody()
 
 
-def test_judge_counts_no_officer_who_also_denies(world: World) -> None:
+def test_judge_counts_no_officer_who_also_denies(world: Custody) -> None:
     facts = world.facts(1, 2, 3)
     both = (*facts.approvals, LoggedApproval(denial(world, 2), NOW + 500))
     assert set(judge(replace(facts, approvals=both))[0].share_hashes) == {1, 3}
@@ -74,7 +74,7 @@ def test_judge_counts_no_officer_who_also_denies(world: World) -> None:
         judge(replace(facts, approvals=(facts.approvals[0], facts.approvals[1], both[-1])))
 
 
-def test_judge_starts_the_delay_at_the_quorum_of_those_who_still_approve(world: World) -> None:
+def test_judge_starts_the_delay_at_the_quorum_of_those_who_still_approve(world: Custody) -> None:
     early = world.facts(1, 2).approvals
     later = (LoggedApproval(denial(world, 2), NOW + 10), LoggedApproval(world.approval(3), NOW + 990))
     with pytest.raises(NotYet) as caught:
@@ -82,7 +82,7 @@ def test_judge_starts_the_delay_at_the_quorum_of_those_who_still_approve(world: 
     assert caught.value.at == NOW + 990 + 60
 
 
-def test_judge_does_not_count_an_approval_past_its_own_expiry(world: World) -> None:
+def test_judge_does_not_count_an_approval_past_its_own_expiry(world: Custody) -> None:
     header = replace(world.tenant_header(), user=world.officers[1].person)
     brief = world.approval(2, header=replace(header, expires_at=NOW + 900))
     facts = world.facts(1, approvals=(*world.facts(1).approvals, LoggedApproval(brief, NOW + 2)))
@@ -92,7 +92,7 @@ def test_judge_does_not_count_an_approval_past_its_own_expiry(world: World) -> N
 
 
 def test_judge_does_not_count_browser_approvals_once_the_policy_asks_for_the_command_line() -> None:
-    world = World(terms={"approve_with": ApproveWith.ANY})
+    world = Custody(terms={"approve_with": ApproveWith.ANY})
     pages = tuple(LoggedApproval(world.approval(i, client_kind=ClientKind.BROWSER), NOW + i) for i in (1, 2))
     assert judge(world.facts(approvals=pages))
     with pytest.raises(QuorumNotMet):
@@ -100,7 +100,7 @@ def test_judge_does_not_count_browser_approvals_once_the_policy_asks_for_the_com
 
 
 def test_judge_does_not_count_an_officer_whose_key_was_replaced_or_who_left_the_roster() -> None:
-    world = World(n=4)
+    world = Custody(n=4)
     one, two, three, four = world.policy.policy.roster
     rekeyed = successor(world, roster=(one, replace(two, signing_key=SigningKey.generate().public), three, four))
     without = successor(world, roster=numbered((one, three, four)))
@@ -110,7 +110,7 @@ def test_judge_does_not_count_an_officer_whose_key_was_replaced_or_who_left_the_
         assert set(judge(world.facts(1, 2, 3, policy_now=now))[0].share_hashes) == {1, 3}
 
 
-def test_judge_runs_the_delay_from_the_moment_the_subject_was_told(world: World) -> None:
+def test_judge_runs_the_delay_from_the_moment_the_subject_was_told(world: Custody) -> None:
     told = NoticeFacts(handed_over_at=NOW + 990)
     with pytest.raises(NotYet) as caught:
         judge(world.facts(1, 2, notice=told))
@@ -121,15 +121,15 @@ def test_judge_runs_the_delay_from_the_moment_the_subject_was_told(world: World)
     assert caught.value.at == NOW + 500 + 14 * 86400
 
 
-def test_judge_asks_one_officer_more_after_a_third_veto(world: World) -> None:
+def test_judge_asks_one_officer_more_after_a_third_veto(world: Custody) -> None:
     with pytest.raises(QuorumNotMet, match="2 of 3"):
         judge(world.facts(1, 2, extra_officers=1))
     assert judge(world.facts(1, 2, 3, extra_officers=1))
 
 
-def test_judge_refuses_a_half_that_another_deposit_had_first(world: World) -> None:
+def test_judge_refuses_a_half_that_another_deposit_had_first(world: Custody) -> None:
     victim = only(world)
-    thief = World()
+    thief = Custody()
     copied = replace(only(thief), sealed_half=victim.sealed_half)
     thief.deposits = {copied.header.deposit_id: copied}
     thief.case = thief.sign_case()
@@ -140,7 +140,7 @@ def test_judge_refuses_a_half_that_another_deposit_had_first(world: World) -> No
 
 
 def test_judge_refuses_a_deposit_with_a_lower_m_than_its_policy() -> None:
-    world = World(m=3, n=5)
+    world = Custody(m=3, n=5)
     weak = world.sign_policy(replace(world.policy_payload(), m=2))
     strong, world.policy = world.policy, weak
     deposit = world.deposit(1, SecretBytes(bytes(32)))
@@ -152,9 +152,9 @@ def test_judge_refuses_a_deposit_with_a_lower_m_than_its_policy() -> None:
         judge(world.facts())
 
 
-def test_judge_refuses_a_recipient_device_of_another_tenant_or_user(world: World) -> None:
+def test_judge_refuses_a_recipient_device_of_another_tenant_or_user(world: Custody) -> None:
     for name in ("tenant", "user"):
-        other = World()
+        other = Custody()
         header = {"tenant": world.tenant, "user": world.rita, "device": world.device_id, name: secrets.token_bytes(16)}
         other.tenant, other.rita, other.device_id = header["tenant"], header["user"], header["device"]
         device = other.sign_device()
@@ -170,14 +170,14 @@ def test_judge_refuses_a_recipient_device_of_another_tenant_or_user(world: World
 # After an officer has left, the roster numbers the others anew; old deposits keep the old numbers.
 
 
-def renumbered() -> tuple[World, SignedPolicy, Sign1]:
+def renumbered() -> tuple[Custody, SignedPolicy, Sign1]:
     """A world whose first officer has left since the deposit, and a case opened after that."""
-    world = World(n=4)
+    world = Custody(n=4)
     after = successor(world, roster=numbered(world.policy.policy.roster[1:]))
     return world, after, world.sign_case(policy_hash=after.hash)
 
 
-def approve_after(world: World, after: SignedPolicy, case: Sign1, new_index: int, **changes: Any) -> Any:
+def approve_after(world: Custody, after: SignedPolicy, case: Sign1, new_index: int, **changes: Any) -> Any:
     officer = world.officers[new_index]
     given: dict[str, Any] = {
         "policy": after,
@@ -254,7 +254,7 @@ def test_quorum_refuses_a_share_under_the_new_number_of_an_old_deposit() -> None
 # Building.
 
 
-def terms(world: World, **changes: Any) -> DepositTerms:
+def terms(world: Custody, **changes: Any) -> DepositTerms:
     made = DepositTerms(
         suite=DEFAULT_SUITE,
         tenant=world.tenant,
@@ -267,26 +267,26 @@ def terms(world: World, **changes: Any) -> DepositTerms:
     return replace(made, **changes)
 
 
-def build(world: World, **changes: Any) -> Deposit:
+def build(world: Custody, **changes: Any) -> Deposit:
     return build_deposit(
         world.archive_keys[0], generation=1, deposit_id=secrets.token_bytes(16), terms=terms(world, **changes)
     )
 
 
-def test_build_refuses_policy_or_keys_of_another_tenant(world: World) -> None:
-    other = World()
+def test_build_refuses_policy_or_keys_of_another_tenant(world: Custody) -> None:
+    other = Custody()
     for changes in ({"policy": other.policy}, {"escrow_key": other.escrow_key}, {"tenant": other.tenant}):
         with pytest.raises(Untrusted, match="another tenant"):
             build(world, **changes)
 
 
-def test_build_refuses_an_archive_key_of_another_length(world: World) -> None:
+def test_build_refuses_an_archive_key_of_another_length(world: Custody) -> None:
     for size in (0, 16, 31, 33, 64):
         with pytest.raises(ValueError, match="32 bytes"):
             build_deposit(SecretBytes(bytes(size)), generation=1, deposit_id=bytes(16), terms=terms(world))
 
 
-def test_an_offline_key_gets_the_same_half_sealed_a_second_time(world: World) -> None:
+def test_an_offline_key_gets_the_same_half_sealed_a_second_time(world: Custody) -> None:
     key = SealingKey.generate()
     statement = OfflineKey(world.tenant_header(), key.public, 1, "x-wing", b"", world.policy.hash)
     deposit = build(world, offline_key=SignedTenantKey(statement, bytes(32)))
@@ -301,7 +301,7 @@ def test_an_offline_key_gets_the_same_half_sealed_a_second_time(world: World) ->
         Deposit.from_record(replace(read, offline_half=b"").to_record())
 
 
-def test_no_two_deposits_of_one_key_share_anything_secret(world: World) -> None:
+def test_no_two_deposits_of_one_key_share_anything_secret(world: Custody) -> None:
     one, two = build(world), build(world)
     assert one.half_hash != two.half_hash
     assert one.ciphertext != two.ciphertext
@@ -312,7 +312,7 @@ def test_no_two_deposits_of_one_key_share_anything_secret(world: World) -> None:
         two.open(half=half, officers_half=held)
 
 
-def test_open_refuses_another_commitment_before_it_decrypts(world: World) -> None:
+def test_open_refuses_another_commitment_before_it_decrypts(world: Custody) -> None:
     deposit = only(world)
     half = HSM_KEY.unwrap(deposit.sealed_half, hash_name="sha1")
     held = combine_shares([(i, deposit.open_share(i, key=world.officers[i - 1].sealing_key)) for i in (1, 2)])
@@ -320,7 +320,7 @@ def test_open_refuses_another_commitment_before_it_decrypts(world: World) -> Non
         replace(deposit, commit=bytes(32)).open(half=half, officers_half=held)
 
 
-def test_open_refuses_a_key_that_is_not_the_one_announced(world: World) -> None:
+def test_open_refuses_a_key_that_is_not_the_one_announced(world: Custody) -> None:
     # A depositor who announces one key in her chain and deposits another (FAULTS C10), everything else in order.
     header = replace(only(world).header, ak_commitment=archive_key_commitment(1, world.archive_keys[0]))
     half, officers_half, other = (SecretBytes(secrets.token_bytes(32)) for _ in range(3))
@@ -341,7 +341,7 @@ def test_open_refuses_a_key_that_is_not_the_one_announced(world: World) -> None:
 # What an officer, a requester or a superuser could try.
 
 
-def resigned(world: World, index: int, **changes: Any) -> Sign1:
+def resigned(world: Custody, index: int, **changes: Any) -> Sign1:
     """Officer `index` signs an approval in which something was changed."""
     read = Approval.from_payload(world.approval(index).payload)
     header = replace(read.header, **changes.pop("header", {}))
@@ -349,7 +349,7 @@ def resigned(world: World, index: int, **changes: Any) -> Sign1:
     return cose.sign(changed.to_payload(), purpose=Purpose.APPROVAL, key=world.officers[index - 1].signing_key)
 
 
-def test_quorum_leaves_out_an_approval_in_anothers_name_tenant_or_policy(world: World) -> None:
+def test_quorum_leaves_out_an_approval_in_anothers_name_tenant_or_policy(world: Custody) -> None:
     def count(*statements: Sign1) -> int:
         held = require_quorum(world.case, statements, policy=world.policy, excluded=world.excluded(), m=2)
         return len(held[only(world).header.deposit_id])
@@ -366,13 +366,13 @@ def test_quorum_leaves_out_an_approval_in_anothers_name_tenant_or_policy(world: 
             count(world.approval(1), resigned(world, 2, **changes))
 
 
-def test_a_decision_is_refused_under_another_policy_than_the_case_names(world: World) -> None:
+def test_a_decision_is_refused_under_another_policy_than_the_case_names(world: Custody) -> None:
     case = world.sign_case(policy_hash=bytes(32))
     with pytest.raises(Untrusted, match="another policy"):
         approvals.read_decision(world.approval(1, case=case), case=case, policy=world.policy)
 
 
-def test_judge_refuses_a_case_with_a_forged_signature_or_of_another_policy(world: World) -> None:
+def test_judge_refuses_a_case_with_a_forged_signature_or_of_another_policy(world: Custody) -> None:
     forged = cose.sign(world.case.payload, purpose=Purpose.CASE, key=SigningKey.generate())
     with pytest.raises((InvalidSignature, Untrusted)):
         judge(world.facts(1, 2, case=forged))
@@ -383,7 +383,7 @@ def test_judge_refuses_a_case_with_a_forged_signature_or_of_another_policy(world
 
 
 def test_judge_keeps_the_m_of_the_deposit_after_the_policy_was_lowered() -> None:
-    world = World(m=3, n=5)
+    world = Custody(m=3, n=5)
     lowered = successor(world, m=2)
     world.case = world.sign_case(policy_hash=lowered.hash)
     given: dict[str, Any] = {"policy": lowered, "policies": {world.policy.hash: world.policy}}
@@ -397,7 +397,7 @@ def test_judge_keeps_the_m_of_the_deposit_after_the_policy_was_lowered() -> None
     assert judge(facts(1, 2, 3))
 
 
-def test_a_false_share_that_opens_is_laid_to_its_officer(world: World) -> None:
+def test_a_false_share_that_opens_is_laid_to_its_officer(world: Custody) -> None:
     # Sealed and signed in good order, yet not the share that was deposited (FAULTS R9).
     deposit, q = only(world), world.case.payload_hash
     sealed = {}
@@ -428,7 +428,7 @@ def test_a_false_share_that_opens_is_laid_to_its_officer(world: World) -> None:
 
 # The judgement as a state machine, against a model of plain sets.
 
-_CAST = World(n=5)
+_CAST = Custody(n=5)
 _OTHER_CASE = _CAST.sign_case(reason="another")
 _INDICES = range(1, 6)
 _APPROVALS = {i: _CAST.approval(i) for i in _INDICES}
@@ -561,7 +561,7 @@ def test_judge_agrees_with_the_model_in_very_many_orders_of_events() -> None:
     run_state_machine_as_test(Judgement, settings=settings(max_examples=2000, stateful_step_count=30, deadline=None))
 
 
-def test_judge_refuses_a_decision_whose_signature_is_anothers(world: World) -> None:
+def test_judge_refuses_a_decision_whose_signature_is_anothers(world: Custody) -> None:
     forged = replace(world.approval(2), signature=world.approval(1).signature)
     facts = world.facts(1)
     with pytest.raises(InvalidSignature):

@@ -44,8 +44,8 @@ from holdfast.core.identity.policy import SignedPolicy, verify_successor
 from holdfast.core.signed import cose
 from holdfast.core.signed.cose import Purpose, Sign1
 from holdfast.core.signed.payloads import Header, close_payload
-from tests.core import cast
-from tests.core.cast import ACME, AIK, ALICE, DAY, LAPTOP, NOW, OFFICER_KEYS, PHONE, SIGNED_POLICY, hash_of, id_of
+from tests.cast import statements as cast
+from tests.cast.statements import ACME, AIK, ALICE, DAY, LAPTOP, NOW, OFFICER_KEYS, PHONE, SIGNED_POLICY, hash_of, id_of
 
 P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 BY = Author(LAPTOP, NOW, AIK)

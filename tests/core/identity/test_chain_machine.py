@@ -29,7 +29,7 @@ from holdfast.core.identity.entries import (
     SetRecoveryKey,
 )
 from holdfast.core.signed.payloads import Header
-from tests.core.cast import ACME, ALICE, DAY, NOW, hash_of, id_of
+from tests.cast.statements import ACME, ALICE, DAY, NOW, hash_of, id_of
 
 WEEK: Final = 7 * DAY
 TOLERANCE: Final = 3_900

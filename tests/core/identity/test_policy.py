@@ -22,8 +22,8 @@ from holdfast.core.identity.policy import (
 )
 from holdfast.core.signed import cose
 from holdfast.core.signed.cose import MAX_SIGNERS, Purpose
-from tests.core import cast
-from tests.core.cast import ACME, FOUNDING, OFFICER_KEYS, OFFICERS, POLICY, SIGNED_POLICY, TERMS
+from tests.cast import statements as cast
+from tests.cast.statements import ACME, FOUNDING, OFFICER_KEYS, OFFICERS, POLICY, SIGNED_POLICY, TERMS
 
 FRESH = Officer(3, cast.RITA, SigningKey.generate().public, SealingKey.generate().public)
 

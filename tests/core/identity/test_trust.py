@@ -23,8 +23,8 @@ from holdfast.core.identity.trust import (
 )
 from holdfast.core.signed.cose import Purpose, Sign1
 from holdfast.core.signed.statements import EscrowKey, OfflineKey
-from tests.core import cast
-from tests.core.cast import ACME, FOUNDING, OFFICER_KEYS, OFFICERS, ROOT, SIGNED_POLICY
+from tests.cast import statements as cast
+from tests.cast.statements import ACME, FOUNDING, OFFICER_KEYS, OFFICERS, ROOT, SIGNED_POLICY
 
 PIN = root_pin(ACME, ROOT.public, SIGNED_POLICY.hash)
 # In version 2 erin's place is rita's.

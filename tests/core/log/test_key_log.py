@@ -15,7 +15,7 @@ from holdfast.core.log import merkle
 from holdfast.core.log.checkpoint import Checkpoint, NoteVerifier, sign_note
 from holdfast.core.log.key_log import InclusionProof, keys_verifier, require_same_log, verify_chain_entry
 from holdfast.core.log.log_entry import KeyLogEntry, key_log_subject, log_origin
-from tests.core.cast import ACME, ALICE, MALLORY, MALLORY_TENANT, NOW, hash_of
+from tests.cast.statements import ACME, ALICE, MALLORY, MALLORY_TENANT, NOW, hash_of
 
 LOG_KEY = SigningKey.generate()
 NAME = log_origin(str(UUID(bytes=ACME)), "keys")

@@ -31,8 +31,8 @@ from holdfast.core.messages.bundle import (
 from holdfast.core.messages.prekeys import BatchStatement, OneTimePreKey
 from holdfast.core.signed import cose
 from holdfast.core.signed.cose import Purpose, Sign1
-from tests.core import cast
-from tests.core.cast import ACME, AIK, ALICE, DAY, DEVICE, ISK, LAPTOP, NOW, PHONE, id_of
+from tests.cast import statements as cast
+from tests.cast.statements import ACME, AIK, ALICE, DAY, DEVICE, ISK, LAPTOP, NOW, PHONE, id_of
 
 LAPTOP_STATEMENT = cast.device_statement()
 LAPTOP_SIGNED = cast.signed_device(LAPTOP_STATEMENT)

@@ -18,7 +18,7 @@ from holdfast.core.base.errors import Malformed, UnwrapFailed
 from holdfast.core.base.padding import pad
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.messages.content import Content, ContentKind, LargeReference, open_large, seal_large
-from tests.core.cast import NOW, hash_of, id_of
+from tests.cast.statements import NOW, hash_of, id_of
 
 REFERENCE = LargeReference(SecretBytes(bytes(range(32))), hash_of("ciphertext"), 70_000)
 ID = id_of("message")

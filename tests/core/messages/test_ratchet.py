@@ -20,8 +20,7 @@ from holdfast.core.crypto.keys import KeyKind
 from holdfast.core.messages import ratchet as module
 from holdfast.core.messages.ratchet import Ratchet, derive_chain, derive_message, derive_root
 from holdfast.core.messages.skipped import SkippedKeys
-from tests.core.cast import NOW
-from tests.core.ratchet_cast import (
+from tests.cast.ratchet import (
     AD,
     KINDS,
     PREFIX,
@@ -36,6 +35,7 @@ from tests.core.ratchet_cast import (
     state,
     talking,
 )
+from tests.cast.statements import NOW
 
 ANSWERS = json.loads((Path(__file__).parents[2] / "vectors" / "tacenta" / "dr-pqxdh-kdf-tacenta.json").read_text())
 

@@ -23,8 +23,7 @@ from holdfast.core.crypto.keys import KeyKind
 from holdfast.core.messages import ratchet as module
 from holdfast.core.messages.ratchet import Ratchet, derive_message
 from holdfast.core.messages.skipped import LIFE_SECONDS, SkippedKeys
-from tests.core.cast import NOW
-from tests.core.ratchet_cast import (
+from tests.cast.ratchet import (
     AD,
     PREFIX,
     RECEIVED,
@@ -38,6 +37,7 @@ from tests.core.ratchet_cast import (
     state,
     talking,
 )
+from tests.cast.statements import NOW
 
 # -- limits --------------------------------------------------------------------------------------------------------
 

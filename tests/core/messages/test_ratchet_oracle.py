@@ -20,8 +20,7 @@ from holdfast.core.base.errors import UnwrapFailed
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.crypto.keys import AgreementKey
 from holdfast.core.messages.ratchet import Ratchet, derive_message
-from tests.core.cast import NOW
-from tests.core.ratchet_cast import (
+from tests.cast.ratchet import (
     AD,
     HEADER,
     NEXT_HEADER,
@@ -36,6 +35,7 @@ from tests.core.ratchet_cast import (
     message,
     seed_of,
 )
+from tests.cast.statements import NOW
 
 
 class RootKdf(doubleratchet.KDF):

@@ -18,8 +18,8 @@ from holdfast.core.base.errors import Malformed, UnwrapFailed
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.crypto.suites import Suite
 from holdfast.core.messages.session import MAX_PLAINTEXT, Session, read_message
-from tests.core.cast import DAY, NOW
-from tests.core.session_cast import Device, pair
+from tests.cast.devices import Device, pair
+from tests.cast.statements import DAY, NOW
 
 ALICE, BOB = Device("alice", Suite.HYBRID), Device("bob", Suite.HYBRID)
 

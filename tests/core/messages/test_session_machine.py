@@ -13,8 +13,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from holdfast.core.base.errors import HoldfastError, UnwrapFailed
 from holdfast.core.crypto.suites import Suite
 from holdfast.core.messages.session import Session, read_message
-from tests.core.cast import DAY, NOW
-from tests.core.session_cast import Device
+from tests.cast.devices import Device
+from tests.cast.statements import DAY, NOW
 
 OLD_CHAINS = 5
 LIFE = 30 * DAY

@@ -35,8 +35,8 @@ from holdfast.core.messages.session import Party, Session, read_message
 from holdfast.core.messages.wire import INITIAL, InitialPart, prefix
 from holdfast.core.messages.x3dh import agree_as_initiator, agree_as_responder
 from holdfast.core.signed.statements import DeviceStatement
-from tests.core.cast import MALLORY_TENANT, NOW, hash_of
-from tests.core.session_cast import FIRST_ONE_TIME, Device
+from tests.cast.devices import FIRST_ONE_TIME, Device
+from tests.cast.statements import MALLORY_TENANT, NOW, hash_of
 
 VECTORS = Path(__file__).parents[2] / "vectors"
 P = 2**255 - 19

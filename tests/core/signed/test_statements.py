@@ -18,8 +18,8 @@ from holdfast.core.identity.policy import YEAR_SECONDS
 from holdfast.core.messages.prekeys import OneTimePreKey, SignedPreKey
 from holdfast.core.signed.payloads import Header, check_time
 from holdfast.core.signed.statements import DeviceStatement
-from tests.core import cast
-from tests.core.cast import ACME, ALICE, DAY, LAPTOP, NOW, PAYLOADS
+from tests.cast import statements as cast
+from tests.cast.statements import ACME, ALICE, DAY, LAPTOP, NOW, PAYLOADS
 
 NAMES = sorted(PAYLOADS)
 JUNK = (

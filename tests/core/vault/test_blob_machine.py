@@ -25,7 +25,7 @@ from holdfast.core.vault.contact_shares import Prepared, combine, prepare
 from holdfast.core.vault.contacts_door import open_contacts_door
 from holdfast.core.vault.password_door import Argon2Cost, DoorOwner, open_password_door, seal_password_door
 from holdfast.core.vault.phrase_door import open_phrase_door, seal_phrase_door
-from tests.core.cast import ACME, ALICE, LAPTOP, NOW, id_of
+from tests.cast.statements import ACME, ALICE, LAPTOP, NOW, id_of
 
 QUICK = Argon2Cost(memory_kib=19 * 1024, passes=2, lanes=1)
 CONTACTS = tuple(id_of(name) for name in ("bob", "carol", "dan"))

@@ -47,7 +47,7 @@ from holdfast.core.vault.contact_shares import (
 from holdfast.core.vault.contacts_door import open_contacts_door
 from holdfast.core.vault.door_blob import DoorOwner
 from holdfast.core.vault.share_manifest import MAX_REQUEST_SECONDS, Manifest, ShareRequest, share_commitment
-from tests.core.cast import (
+from tests.cast.statements import (
     ACME,
     AIK,
     ALICE,

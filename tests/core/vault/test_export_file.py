@@ -20,7 +20,7 @@ from holdfast.core.signed.statements import ExportStatement, Sync, SyncKind
 from holdfast.core.vault.blob import MAX_KEYRING, VaultHeader, open_vault, seal_vault
 from holdfast.core.vault.export_file import MAGIC, MAX_FILE, ExportFile
 from holdfast.core.vault.password_door import Argon2Cost, DoorOwner, open_password_door, seal_password_door
-from tests.core.cast import ACME, AIK, ALICE, DEVICE, ISK, MALLORY, MALLORY_TENANT, USER, hash_of
+from tests.cast.statements import ACME, AIK, ALICE, DEVICE, ISK, MALLORY, MALLORY_TENANT, USER, hash_of
 
 QUICK = Argon2Cost(memory_kib=19 * 1024, passes=2, lanes=1)
 VAULT_KEY = SecretBytes(bytes(range(32)))

@@ -21,7 +21,7 @@ from holdfast.core.signed.payloads import Header
 from holdfast.core.signed.statements import DeviceStatement
 from holdfast.core.vault import pairing
 from holdfast.core.vault.pairing import ExistingDevice, NewDevice, PairingRequest, short_code
-from tests.core.cast import ACME, ALICE, LAPTOP, MALLORY, MALLORY_TENANT, NOW, PHONE, device_statement, id_of
+from tests.cast.statements import ACME, ALICE, LAPTOP, MALLORY, MALLORY_TENANT, NOW, PHONE, device_statement, id_of
 
 
 def device(name: bytes, tenant: bytes = ACME, user: bytes = ALICE) -> DeviceStatement:

@@ -26,7 +26,7 @@ from holdfast.core.identity.chain_author import Author
 from holdfast.core.identity.entries import Reason
 from holdfast.core.vault.password_door import Argon2Cost, DoorOwner
 from holdfast.core.vault.phrase_door import open_phrase_door, read_phrase_door, recovery_key, seal_phrase_door
-from tests.core import cast
+from tests.cast import statements as cast
 
 QUICK = Argon2Cost(memory_kib=19 * 1024, passes=2, lanes=1)
 VAULT_KEY = SecretBytes(bytes(range(32)))

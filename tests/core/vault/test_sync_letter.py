@@ -22,7 +22,7 @@ from holdfast.core.signed.statements import Sync, SyncKind
 from holdfast.core.vault import sync_letter
 from holdfast.core.vault.pairing import PairingRequest
 from holdfast.core.vault.sync_letter import DeviceSync, SyncLetter, seal_sync
-from tests.core.cast import ACME, AIK, ALICE, ISK, LAPTOP, MALLORY, NOW, PHONE, device_statement, hash_of
+from tests.cast.statements import ACME, AIK, ALICE, ISK, LAPTOP, MALLORY, NOW, PHONE, device_statement, hash_of
 
 KEY = SealingKey.generate()
 PHONE_STATEMENT = device_statement(

@@ -56,10 +56,10 @@ from holdfast.core.vault.password_door import seal_password_door
 from holdfast.core.vault.phrase_door import read_phrase_door, seal_phrase_door
 from holdfast.core.vault.share_manifest import Manifest, ShareRequest
 from holdfast.core.vault.sync_letter import DeviceSync, SyncLetter, seal_sync
-from tests.core import cast
-from tests.core.cast import ACME, ALICE, CAROL, DAN, ERIN, NOW, PHONE
-from tests.core.escrow_cast import World
-from tests.core.session_cast import Device, pair
+from tests.cast import statements as cast
+from tests.cast.custody import Custody
+from tests.cast.devices import Device, pair
+from tests.cast.statements import ACME, ALICE, CAROL, DAN, ERIN, NOW, PHONE
 
 SECRET: Final = SecretBytes(bytes(range(32)))
 PASSWORD: Final = SecretBytes(b"correct horse battery")
@@ -446,7 +446,7 @@ PARSERS: Final[dict[str, Parser]] = {
         lambda code: unb64u(code.text().removeprefix(enrolment.PREFIX)),
         unb64u(CODE.text().removeprefix(enrolment.PREFIX)),
     ),
-    "deposit-record": Parser(_record, [one.to_record() for one in World().deposits.values()]),
+    "deposit-record": Parser(_record, [one.to_record() for one in Custody().deposits.values()]),
     "archive-prefix": Parser(_read_prefix, [_archive_prefix()]),
     "checkpoint": _checkpoints(),
     "verifier-key": ascii_text(text_of(NoteVerifier.from_text), LOG.to_text().encode()),

@@ -110,7 +110,7 @@ def _outcome(alike: list[Seed], tree: Path) -> str:
     report = tree / "report.xml"
     report.unlink(missing_ok=True)
     tests = sorted({seed.caught_by for seed in alike})
-    runner = [sys.executable, "-m", "tests.postgres"] if alike[0].on_postgres else []
+    runner = [sys.executable, "-m", "tests.cast.postgres"] if alike[0].on_postgres else []
     command = [*runner, sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={report}"]
     # Compiled files are told apart by the second of their source, and a patch may come and go within one.
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}

@@ -21,9 +21,9 @@ from kernel.scope import tenant_scope
 from recovery.models import Approval
 from recovery.release import record
 from tenants import services as tenants
-from tests.fixtures.recovery import Hsm
-from tests.keys.support import now
-from tests.recovery.support import World
+from tests.cast.founded import Hsm
+from tests.cast.phones import now
+from tests.cast.world import World
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgres]
 
@@ -203,7 +203,7 @@ def test_deny_by_one_officer_ends_the_case_and_destroys_the_shares(world: World,
     case, deposit = world.approved("carol")
     founder = world.founders["dan"]
     denial = cases.Approval(
-        Header(world.tenant_id.bytes, founder.person.pk.bytes, b"", now()),
+        Header(world.tenant_id.bytes, founder.person, b"", now()),
         case.statement.payload_hash,
         (),
         world.policies[-1].hash,

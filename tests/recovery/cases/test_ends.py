@@ -26,9 +26,9 @@ from kernel.models import Job
 from kernel.scope import tenant_scope
 from recovery import tasks
 from recovery.models import Case, Notice, Release, SealedShare
-from tests.fixtures.recovery import Hsm
-from tests.keys.support import Phone
-from tests.recovery.support import OpenCase, World
+from tests.cast.founded import Hsm
+from tests.cast.phones import Phone
+from tests.cast.world import OpenCase, World
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgres]
 

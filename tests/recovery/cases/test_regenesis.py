@@ -17,9 +17,9 @@ from holdfast.core.signed import cose
 from holdfast.core.signed.cose import Purpose, Sign1
 from holdfast.core.signed.payloads import Header
 from recovery import tasks
-from tests.fixtures.recovery import Hsm
-from tests.keys.support import now
-from tests.recovery.support import OpenCase, World
+from tests.cast.founded import Hsm
+from tests.cast.phones import now
+from tests.cast.world import OpenCase, World
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

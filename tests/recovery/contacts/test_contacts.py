@@ -27,10 +27,10 @@ from recovery import access, tasks
 from recovery.contacts import services as contacts
 from recovery.contacts.services import MAX_OPEN
 from recovery.models import ContactAnswer, ContactRequest
+from tests.cast.contacts import LIFE, PATH, Asking, TrustedContacts
+from tests.cast.phones import Directory, Phone, issue, new_phone, post_enrolment
 from tests.keys.mail import events_of, fetched
-from tests.keys.support import Directory, Phone, issue, new_phone, post_enrolment
 from tests.keys.test_claim_storms import storm
-from tests.recovery.contacts.support import LIFE, PATH, Asking, TrustedContacts
 
 
 @pytest.fixture

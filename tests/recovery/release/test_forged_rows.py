@@ -18,9 +18,9 @@ from recovery.cases.endings import cancel_case
 from recovery.models import Approval, Case, CaseDeposit
 from recovery.release.directory import Directory, Intent
 from recovery.release.log import ReleaseLog
-from tests.fixtures.recovery import Hsm
-from tests.keys.support import now
-from tests.recovery.support import OpenCase, World, as_superuser
+from tests.cast.founded import Hsm
+from tests.cast.phones import now
+from tests.cast.world import OpenCase, World, as_superuser
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgres]
 

@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 
 from recovery.models import Release, ReleasedShare
-from tests.conftest import ON_POSTGRES
-from tests.fixtures.recovery import Hsm
-from tests.keys.support import Phone
-from tests.recovery.support import OpenCase, World
+from tests.cast.founded import Hsm
+from tests.cast.phones import Phone
+from tests.cast.postgres import ON_POSTGRES
+from tests.cast.world import OpenCase, World
 from tests.soak import rounds
 
 pytestmark = [

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.fixtures.recovery import Hsm
-from tests.recovery.support import World
+from tests.cast.founded import Hsm
+from tests.cast.world import World
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgres]
 

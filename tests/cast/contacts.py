@@ -17,8 +17,8 @@ from holdfast.core.vault import contact_shares
 from holdfast.core.vault.contact_shares import ContactShare, Prepared
 from holdfast.core.vault.door_blob import DoorOwner
 from holdfast.core.vault.share_manifest import ShareRequest
+from tests.cast.phones import Directory, Phone, now
 from tests.faults.acts import Act
-from tests.keys.support import Directory, Phone, now
 
 PATH = "/api/v1/recovery/contacts"
 LIFE = 72 * 3600

@@ -38,7 +38,7 @@ from keys import access, services
 from tenants import services as tenants
 from tenants.models import Person
 from tenants.permissions import device_permissions
-from tests.tenants.support import Signer, World, build_world
+from tests.cast.tenants import Cast, Signer, build_world
 
 DAY = 86_400
 
@@ -267,8 +267,8 @@ class Account:
 class Directory:
     """The cast's accounts, made when first asked for."""
 
-    def __init__(self, world: World | None = None) -> None:
-        self.world: World = world or build_world()
+    def __init__(self, world: Cast | None = None) -> None:
+        self.world: Cast = world or build_world()
         self._accounts: dict[str, Account] = {}
 
     def account(self, name: str) -> Account:

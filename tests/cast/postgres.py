@@ -2,7 +2,7 @@
 """A throw-away PostgreSQL server on a loopback port, for tests and benchmarks.
 
 PostgreSQL refuses to run as root, so as root the server runs as the `postgres` user that Debian's
-package makes. `python -m tests.postgres COMMAND…` runs a command with HOLDFAST_TEST_POSTGRES set.
+package makes. `python -m tests.cast.postgres COMMAND…` runs a command with HOLDFAST_TEST_POSTGRES set.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+ON_POSTGRES = bool(os.environ.get("HOLDFAST_TEST_POSTGRES"))
 CANDIDATES = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
 
 

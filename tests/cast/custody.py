@@ -16,18 +16,15 @@ from holdfast.core.escrow.deposit import Deposit, DepositTerms, build_deposit
 from holdfast.core.escrow.release import LoggedApproval, NoticeFacts, ReleaseFacts
 from holdfast.core.identity.cases import Case, ClientKind
 from holdfast.core.identity.policy import (
-    ApproveWith,
-    DepositRule,
-    Officer,
     Policy,
     SignedPolicy,
-    Terms,
     verify_founding,
 )
 from holdfast.core.identity.trust import SignedTenantKey
 from holdfast.core.signed import cose
 from holdfast.core.signed.cose import Purpose, Sign1
 from holdfast.core.signed.statements import DeviceStatement, EscrowKey, Header
+from tests.cast.officers import Founder, make_terms, roster_of
 
 NOW = 1_800_000_000
 # RSA keys take up to a second to make: one for the HSM's part and one for the recipient serve every test.
@@ -36,16 +33,7 @@ RECIPIENT_KEY = RecipientRsaKey.generate()
 
 
 @dataclass
-class Founder:
-    """One officer with her private keys."""
-
-    person: bytes
-    signing_key: SigningKey = field(default_factory=SigningKey.generate)
-    sealing_key: SealingKey = field(default_factory=SealingKey.generate)
-
-
-@dataclass
-class World:
+class Custody:
     """Everything one case needs; `facts` are what an honest log would give."""
 
     m: int = 2
@@ -56,7 +44,7 @@ class World:
     def __post_init__(self) -> None:
         self.tenant, self.alice, self.rita = (secrets.token_bytes(16) for _ in range(3))
         self.device_id, self.case_id = secrets.token_bytes(16), secrets.token_bytes(16)
-        self.officers = [Founder(secrets.token_bytes(16)) for _ in range(self.n)]
+        self.officers = [Founder() for _ in range(self.n)]
         self.release_signing, self.release_sealing = SigningKey.generate(), SealingKey.generate()
         self.policy = self.sign_policy(self.policy_payload())
         self.escrow_key = SignedTenantKey(
@@ -75,22 +63,14 @@ class World:
         return Header(tenant=self.tenant, user=b"", device=b"", issued_at=NOW)
 
     def policy_payload(self, **changes: Any) -> Policy:
-        terms: dict[str, Any] = {
+        given: dict[str, Any] = {
             "delay_seconds": 60,
-            "max_notice_delay_seconds": 0,
             "cooling_off_seconds": 86400,
             "undelivered_delay_seconds": 14 * 86400,
-            "approve_with": ApproveWith.CLI,
-            "purposes": frozenset({"device-loss", "legal"}),
-            "deposits": DepositRule.FROM_CONSENT,
-            "release_signing_key": self.release_signing.public,
-            "release_sealing_key": self.release_sealing.public,
         } | self.terms
-        roster = tuple(
-            Officer(i, one.person, one.signing_key.public, one.sealing_key.public)
-            for i, one in enumerate(self.officers, 1)
-        )
-        return replace(Policy(self.tenant_header(), 1, self.m, roster, Terms(**terms), b""), **changes)
+        terms = make_terms(self.release_signing.public, self.release_sealing.public, **given)
+        policy = Policy(self.tenant_header(), 1, self.m, roster_of(self.officers), terms, b"")
+        return replace(policy, **changes)
 
     def sign_policy(self, policy: Policy) -> SignedPolicy:
         payload = policy.to_payload()

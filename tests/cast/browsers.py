@@ -13,7 +13,7 @@ from django_otp.plugins.otp_totp.models import TOTPDevice
 
 from tenants.backends import BACKEND
 from tenants.models import Person
-from tests.tenants.support import give_totp
+from tests.cast.tenants import give_totp
 
 
 def signed_in(person: Person) -> Client:

@@ -14,7 +14,7 @@ from uuid import UUID
 
 from holdfast.core.base.encoding import Value, decode, unb64u
 from holdfast.core.signed.cose import Sign1
-from tests.client.lying_mailbox import refused
+from tests.cast.lying_mailbox import refused
 
 REQUEST_LIFE_SECONDS = 72 * 3600
 

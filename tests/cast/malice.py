@@ -13,8 +13,8 @@ from holdfast.client.errors import ClientError
 from holdfast.client.messages import messages
 from holdfast.client.messages.messages import Report, ReportKind
 from holdfast.client.profile.account import Account
-from tests.client.conftest import World
-from tests.client.lying_server import text
+from tests.cast.lying_server import text
+from tests.cast.members import Members
 from tests.client.sessions.test_sessions import box
 
 Lie = Callable[[dict[str, Any]], dict[str, Any]]
@@ -35,11 +35,11 @@ def refuses(act: Callable[[], object], match: str | None = None) -> ClientError:
     return caught.value
 
 
-def sent_to(world: World, user: bytes) -> list[dict[str, Any]]:
+def sent_to(world: Members, user: bytes) -> list[dict[str, Any]]:
     return world.server.posted(f"users/{text(user)}/messages")
 
 
-def nothing_left(world: World, account: Account, user: bytes) -> None:
+def nothing_left(world: Members, account: Account, user: bytes) -> None:
     """Nothing was sent to a user, nothing is on its way, and no session was begun."""
     assert sent_to(world, user) == []
     assert account.store.keys("outbox") == []
@@ -54,12 +54,12 @@ def only_report(account: Account, kind: ReportKind, match: str) -> Report:
     return report
 
 
-def deliver(world: World, to: Account, row: dict[str, Any], **changes: Any) -> None:
+def deliver(world: Members, to: Account, row: dict[str, Any], **changes: Any) -> None:
     """Put a row into a mailbox as the server may: under a fresh id, changed as it likes."""
     box(world, to).append({**row, "message_id": str(uuid4()), **changes})
 
 
-def taken(world: World, account: Account) -> dict[str, Any]:
+def taken(world: Members, account: Account) -> dict[str, Any]:
     """Take the one message that waits out of a mailbox."""
     (row,) = box(world, account)
     box(world, account).clear()

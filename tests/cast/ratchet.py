@@ -10,7 +10,7 @@ from holdfast.core.base.errors import UnwrapFailed
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.crypto.keys import AgreementKey, KeyKind
 from holdfast.core.messages.ratchet import Ratchet
-from tests.core.cast import NOW
+from tests.cast.statements import NOW
 
 PREFIX = b"\x01\x02\x02\x00"
 AD, ROOT, HEADER, NEXT_HEADER = (bytes((one,)) * 32 for one in range(4))

@@ -26,7 +26,7 @@ PUBLIC_URL = "http://testserver"
 
 
 @dataclass
-class World:
+class Cast:
     """Two tenants: Acme with everybody of the cast, and the one that mallory belongs to."""
 
     acme: Tenant
@@ -40,11 +40,11 @@ class World:
             raise AttributeError(name) from None
 
 
-def build_world() -> World:
+def build_world() -> Cast:
     ceremony = system_actor(None, "ceremony")
     acme = services.create_tenant(slug="acme", name="Acme", actor=ceremony, is_development=True)
     other = services.create_tenant(slug="mallory-inc", name="Mallory Inc", actor=ceremony)
-    world = World(acme, other)
+    world = Cast(acme, other)
     cast = {
         "olivia": Role.OWNER,
         "carol": Role.OFFICER,

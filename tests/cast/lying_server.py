@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,17 +24,18 @@ from holdfast.core.escrow import approvals
 from holdfast.core.escrow.deposit import Deposit
 from holdfast.core.identity.cases import Approval, Case
 from holdfast.core.identity.entries import AddDevice, Entry, ReGenesis, RevokeDevice
-from holdfast.core.identity.policy import ApproveWith, DepositRule, Officer, Policy, Terms
+from holdfast.core.identity.policy import DepositRule, Policy
 from holdfast.core.identity.trust import root_pin
 from holdfast.core.messages.prekeys import BatchStatement, OneTimePreKey
 from holdfast.core.signed.cose import Purpose, Sign1, encode_many, sign
 from holdfast.core.signed.enrolment import EnrolmentCode
 from holdfast.core.signed.payloads import Header
 from holdfast.core.signed.statements import DeviceStatement, EscrowKey
-from tests.client import lying_contacts, lying_mailbox
-from tests.client.lying_contacts import ContactRecovery
-from tests.client.lying_log import KeysLog
-from tests.client.lying_mailbox import Mailboxes, refused
+from tests.cast import lying_contacts, lying_mailbox
+from tests.cast.lying_contacts import ContactRecovery
+from tests.cast.lying_log import KeysLog
+from tests.cast.lying_mailbox import Mailboxes, refused
+from tests.cast.officers import Founder, make_terms, roster_of
 
 URL = "http://127.0.0.1:8123"
 NOW = 1_790_000_000
@@ -51,15 +51,6 @@ def text(identifier: bytes) -> str:
 
 
 @dataclass
-class Founder:
-    """An officer's keys, as the ceremony made them."""
-
-    person: bytes
-    signing: SigningKey = field(default_factory=SigningKey.generate)
-    sealing: SealingKey = field(default_factory=SealingKey.generate)
-
-
-@dataclass
 class Tenant:
     """A tenant as founded: root, officers, policy version 1, escrow key version 1."""
 
@@ -70,7 +61,7 @@ class Tenant:
     release_sealing: SealingKey = field(default_factory=SealingKey.generate)
     escrow: RecipientRsaKey = field(default_factory=RecipientRsaKey.generate)
     log: SigningKey = field(default_factory=SigningKey.generate)
-    officers: list[Founder] = field(default_factory=lambda: [Founder(secrets.token_bytes(16)) for _ in range(3)])
+    officers: list[Founder] = field(default_factory=lambda: [Founder() for _ in range(3)])
     policies: list[bytes] = field(default_factory=list)
     keys: list[bytes] = field(default_factory=list)
 
@@ -89,23 +80,12 @@ class Tenant:
     def sign_policy(
         self, roster: list[Founder], *, version: int, predecessor: bytes, signers: list[Founder], m: int = 2
     ) -> bytes:
-        rows = tuple(
-            Officer(index, one.person, one.signing.public, one.sealing.public)
-            for index, one in enumerate(roster, start=1)
+        terms = make_terms(
+            self.release_signing.public, self.release_sealing.public, purposes=PURPOSES, deposits=self.rule
         )
-        terms = Terms(
-            delay_seconds=0,
-            max_notice_delay_seconds=0,
-            cooling_off_seconds=0,
-            undelivered_delay_seconds=0,
-            approve_with=ApproveWith.CLI,
-            purposes=PURPOSES,
-            deposits=self.rule,
-            release_signing_key=self.release_signing.public,
-            release_sealing_key=self.release_sealing.public,
-        )
-        payload = Policy(self._header(), version, m, rows, terms, predecessor).to_payload()
-        return encode_many([sign(payload, purpose=Purpose.POLICY, key=one.signing) for one in signers])
+        policy = Policy(self._header(), version, m, roster_of(roster), terms, predecessor)
+        payload = policy.to_payload()
+        return encode_many([sign(payload, purpose=Purpose.POLICY, key=one.signing_key) for one in signers])
 
     def sign_key(
         self,
@@ -118,7 +98,7 @@ class Tenant:
         algorithm: str = "oaep-sha256",
     ) -> bytes:
         payload = EscrowKey(self._header(), key, version, algorithm, predecessor, self.policy_hash).to_payload()
-        signers = [by_root or self.root, *(one.signing for one in (officers or self.officers[:2]))]
+        signers = [by_root or self.root, *(one.signing_key for one in (officers or self.officers[:2]))]
         return encode_many([sign(payload, purpose=Purpose.ESCROW_KEY, key=one) for one in signers])
 
     def _header(self) -> Header:

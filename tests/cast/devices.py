@@ -24,7 +24,7 @@ from holdfast.core.signed import cose
 from holdfast.core.signed.cose import Purpose
 from holdfast.core.signed.payloads import Header
 from holdfast.core.signed.statements import DeviceStatement
-from tests.core.cast import ACME, DAY, NOW, hash_of, id_of
+from tests.cast.statements import ACME, DAY, NOW, hash_of, id_of
 
 SPK_ID = 7
 FIRST_ONE_TIME = 100

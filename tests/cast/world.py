@@ -8,7 +8,7 @@ import secrets
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -23,7 +23,7 @@ from holdfast.core.crypto.keys import KeyKind, PublicKey, RecipientRsaKey, Seali
 from holdfast.core.escrow import approvals
 from holdfast.core.escrow.deposit import Deposit, DepositTerms, archive_key_commitment, build_deposit
 from holdfast.core.identity import cases, chain_author
-from holdfast.core.identity.policy import ApproveWith, DepositRule, Officer, Policy, SignedPolicy, Terms
+from holdfast.core.identity.policy import Policy, SignedPolicy
 from holdfast.core.identity.trust import SignedTenantKey, root_pin
 from holdfast.core.signed import cose
 from holdfast.core.signed.cose import Purpose, Sign1
@@ -40,24 +40,12 @@ from recovery.release.directory import Directory as ReleaseDirectory
 from recovery.release.directory import Trust
 from recovery.release.process import ReleaseProcess, open_process
 from tenants import services as tenants
-from tenants.models import Person
-from tests.keys.support import Directory, Phone, issue, new_phone, now, post_enrolment
+from tests.cast.officers import Founder, make_terms, roster_of
+from tests.cast.phones import Directory, Phone, issue, new_phone, now, post_enrolment
 
 # An RSA key takes up to a second to make: one recipient key serves every test.
 RECIPIENT_RSA = RecipientRsaKey.generate()
 OFFICERS = ("carol", "dan", "erin")
-
-
-@dataclass
-class Founder:
-    """An officer with her escrow keys, which live in her own vault."""
-
-    person: Person
-    signing_key: SigningKey = field(default_factory=SigningKey.generate)
-    sealing_key: SealingKey = field(default_factory=SealingKey.generate)
-
-    def row(self, index: int) -> Officer:
-        return Officer(index, self.person.pk.bytes, self.signing_key.public, self.sealing_key.public)
 
 
 @dataclass
@@ -97,7 +85,7 @@ class World:
         self.root = SigningKey.generate()
         self.release = ReleaseDirectory(home, self.tenant_id)
         self.public = escrow_key
-        self.founders = {name: Founder(self.cast.people[name]) for name in OFFICERS}
+        self.founders = {name: Founder(self.cast.people[name].pk.bytes) for name in OFFICERS}
         self.policies: list[SignedPolicy] = []
         self.archive_keys: dict[bytes, SecretBytes] = {}
         create_tenant_master_key(self.tenant_id)
@@ -107,18 +95,8 @@ class World:
 
     def _found(self, log_vkey: Any, terms: dict[str, Any]) -> None:
         release_keys = self.release.create_keys()
-        given: dict[str, Any] = {
-            "delay_seconds": 0,
-            "max_notice_delay_seconds": 0,
-            "cooling_off_seconds": 3600,
-            "undelivered_delay_seconds": 3600,
-            "approve_with": ApproveWith.CLI,
-            "purposes": frozenset({"device-loss", "legal"}),
-            "deposits": DepositRule.FROM_CONSENT,
-            "release_signing_key": release_keys.signing_key,
-            "release_sealing_key": release_keys.sealing_key,
-        } | terms
-        self.terms = Terms(**given)
+        given = {"cooling_off_seconds": 3600, "undelivered_delay_seconds": 3600} | terms
+        self.terms = make_terms(release_keys.signing_key, release_keys.sealing_key, **given)
         first = self.policy(m=2)
         pin = root_pin(self.tenant_id.bytes, self.root.public, hashlib.sha256(first.to_payload()).digest())
         vkey = sequencer.verifier(self.tenant_id, "audit", log_vkey).to_text()
@@ -137,7 +115,7 @@ class World:
             header=self.tenant_header(),
             version=len(self.policies) + 1,
             m=m,
-            roster=tuple(self.founders[name].row(i) for i, name in enumerate(names, 1)),
+            roster=roster_of(self.founders[name] for name in names),
             terms=replace(self.terms, **terms),
             predecessor=self.policies[-1].hash if self.policies else b"",
         )
@@ -169,7 +147,7 @@ class World:
 
     def add_founder(self, name: str) -> Founder:
         """Give somebody the keys of an officer; a policy has still to name her."""
-        self.founders[name] = Founder(self.cast.people[name])
+        self.founders[name] = Founder(self.cast.people[name].pk.bytes)
         return self.founders[name]
 
     # Depositing.
@@ -285,7 +263,7 @@ class World:
             "officer": officer,
             "signing_key": founder.signing_key,
             "sealing_key": founder.sealing_key,
-            "header": Header(self.tenant_id.bytes, founder.person.pk.bytes, b"", now()),
+            "header": Header(self.tenant_id.bytes, founder.person, b"", now()),
             "identity_check": "seen in person",
             "client_kind": cases.ClientKind.CLI,
         } | changes
