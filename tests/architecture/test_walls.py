@@ -232,3 +232,13 @@ def test_every_source_names_its_licence() -> None:
         and "SPDX-License-Identifier: Apache-2.0" not in path.read_text()[:200]
     ]
     assert missing == []
+
+
+def test_nothing_imports_from_a_conftest_and_benchmarks_only_the_cast() -> None:
+    found = [(name, one) for name, tree in sources("tests", "bench") for one in imported(tree)]
+    assert [(name, one) for name, one in found if "conftest" in one] == []
+    assert [
+        (name, one)
+        for name, one in found
+        if name.startswith("bench/") and one.startswith("tests.") and not one.startswith("tests.cast.")
+    ] == []
