@@ -26,7 +26,6 @@ from holdfast.core.identity.cases import Case
 from holdfast.core.identity.policy import DepositRule
 from holdfast.core.identity.trust import pin_words
 from holdfast.core.signed.cose import Purpose, Sign1, sign
-from holdfast.core.signed.payloads import Header
 from holdfast.core.signed.statements import Consent, DepositStatement
 
 # Under which policy and escrow key everything here is in escrow; and the cases whose openings were taken note of.
@@ -93,7 +92,7 @@ def consent(account: Account, *, agreed: bool = True) -> bytes:
     To be called on her own act only: nothing a server says may lead here by itself (FAULTS F3).
     """
     statement = Consent(
-        header=Header(account.tenant, account.user, account.device.id, account.api.clock.now()),
+        header=account.header(),
         policy_hash=account.trusted.newest.hash,
         text_hash=_text_hash(account),
         agreed=agreed,
@@ -231,9 +230,7 @@ def _deposit(account: Account, generation: Generation) -> None:
     deposit_id = secrets.token_bytes(16)
     record = build_deposit(generation.key, generation=generation.number, deposit_id=deposit_id, terms=terms).to_record()
     record_hash = hashlib.sha256(record).digest()
-    statement = DepositStatement(
-        Header(account.tenant, account.user, account.device.id, account.api.clock.now()), record_hash
-    )
+    statement = DepositStatement(account.header(), record_hash)
     signed = sign(statement.to_payload(), purpose=Purpose.DEPOSIT, key=account.signing_key)
     answer = account.api.post("escrow/deposits", {"record": b64u(record), "statement": b64u(signed.encode())})
     if (answer.identifier("deposit_id"), answer.octets("record_hash")) != (deposit_id, record_hash):

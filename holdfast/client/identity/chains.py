@@ -16,6 +16,7 @@ from holdfast.client.identity import evidence, key_log
 from holdfast.client.identity.evidence import Contradiction
 from holdfast.client.profile.account import Account
 from holdfast.client.server.answers import Answer
+from holdfast.client.waiting import retry, stale_problem
 from holdfast.core.base.encoding import Fields, b64u, decode, encode
 from holdfast.core.base.errors import Forked, HoldfastError
 from holdfast.core.base.secret import SecretBytes
@@ -24,7 +25,8 @@ from holdfast.core.identity.chain import ChainState
 from holdfast.core.identity.entries import Entry
 from holdfast.core.signed.payloads import MAX_U32
 
-_RACES: Final = 5
+STALE: Final = "chain-stale"  # the problem code of an upload that does not follow the newest entry
+KEEPS_WRITING: Final = "Another of your devices keeps writing to your account."
 _FLOOR: Final = "chain-policy"
 _FORKED: Final = (
     "Both entries are kept on this device as evidence. Show them to your officers: somebody writes under a key "
@@ -167,7 +169,8 @@ def refresh(account: Account) -> ChainState | None:
 
 def append(account: Account, write: Callable[[ChainState], Sequence[Entry]]) -> ChainState:
     """Extend the own chain by what `write` makes of its newest state, again when another device was faster."""
-    for _ in range(_RACES):
+
+    def attempt() -> ChainState:
         state = refresh(account)
         if state is None:
             raise TrustRefused("The server no longer shows this account's chain.")
@@ -175,16 +178,12 @@ def append(account: Account, write: Callable[[ChainState], Sequence[Entry]]) -> 
         if not entries:
             return state
         require_extends(account, state, entries)
-        try:
-            upload(account, entries, state.head)
-        except Problem as problem:
-            if problem.code != "chain-stale":
-                raise
-            continue
+        upload(account, entries, state.head)
         fresh = refresh(account)
         assert fresh is not None
         return fresh
-    raise Problem(status=409, code="chain-stale", detail="Another of your devices keeps writing to your account.")
+
+    return retry(attempt, stale=STALE, lost=stale_problem(STALE, KEEPS_WRITING))
 
 
 def require_extends(account: Account, state: ChainState, entries: Sequence[Entry]) -> ChainState:

@@ -81,7 +81,7 @@ def enrol(
         raise ProfileError("The enrolment code is for another person or another tenant than this profile.")
     tenant.pin_root(account, pin=code.root_pin, is_development=is_development)
     if account.state.device is None:
-        account.state.device = _make_device(account, code, name=name, suite=suite)
+        account.state.device = make_device(account, suite=suite, name=name, enrolment_hash=code.hash)
         if code.log_vkey:
             account.state.trust.log_keys = [code.log_vkey]
         account.save()
@@ -94,7 +94,11 @@ def enrol(
     return Enrolment(UUID(bytes=account.device.id), account.device.is_active, change, device_words(statement))
 
 
-def _make_device(account: Account, code: EnrolmentCode, *, name: str, suite: Suite) -> Device:
+def make_device(account: Account, *, suite: Suite, name: str, enrolment_hash: bytes = b"") -> Device:
+    """Make a device's keys and sign its statement with them; nothing is kept or sent.
+
+    enrolment_hash: 32 bytes, of the code it enrols with; empty for a device that follows another by rotation.
+    """
     signing = SigningKey.generate(suite.signing_kind)
     agreement, sealing = AgreementKey.generate(suite.agreement_kind), SealingKey.generate()
     identifier = uuid4().bytes
@@ -106,10 +110,21 @@ def _make_device(account: Account, code: EnrolmentCode, *, name: str, suite: Sui
         sealing_key=sealing.public,
         person=account.user,
         name=name,
-        enrolment_hash=code.hash,
+        enrolment_hash=enrolment_hash,
     )
     signed = sign(statement.to_payload(), purpose=Purpose.DEVICE, key=signing)
     return Device(identifier, signing.seed(), agreement.seed(), sealing.seed(), signed.encode())
+
+
+def ensure_identity_seed(account: Account) -> SecretBytes:
+    """Return the seed of the identity key; the first time, make it and keep it before anybody hears of it.
+
+    A second try after a lost answer announces the same key again.
+    """
+    if not len(account.state.identity_seed):
+        account.state.identity_seed = SigningKey.generate(account.device_statement.suite.signing_kind).seed()
+        account.save()
+    return account.state.identity_seed
 
 
 def _register(account: Account, code: EnrolmentCode) -> None:
@@ -142,10 +157,7 @@ def _is_registered(account: Account) -> bool:
 
 def _begin_chain(account: Account) -> chain.ChainState:
     """Write genesis and `add device` in one upload: an account never exists without a device."""
-    suite = account.device_statement.suite
-    if not len(account.state.identity_seed):
-        account.state.identity_seed = SigningKey.generate(suite.signing_kind).seed()
-        account.save()
+    ensure_identity_seed(account)
     author = account.author()
     first = chain_author.genesis(tenant=account.tenant, user=account.user, by=author)
     state = chain.verify_chain([first], tenant=account.tenant, user=account.user)

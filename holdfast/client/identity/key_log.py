@@ -17,6 +17,7 @@ from holdfast.client.errors import NotYet, Problem, TrustRefused
 from holdfast.client.identity import evidence
 from holdfast.client.identity.evidence import Contradiction
 from holdfast.client.profile.account import Account
+from holdfast.client.waiting import Overtaken, retry
 from holdfast.core.base.encoding import Fields, decode, encode
 from holdfast.core.base.errors import Forked, HoldfastError, InvalidSignature, Malformed, Untrusted
 from holdfast.core.base.secret import SecretBytes
@@ -34,7 +35,6 @@ _FOREIGN: Final = "foreign-entry"
 _GOSSIP: Final = "gossip"
 _KEEP_MADE: Final = 256
 _KEEP_GOSSIP: Final = 64
-_RACES: Final = 5
 _MAX_NOTE: Final = 4096
 
 _ALARM: Final = (
@@ -291,7 +291,8 @@ def _compare_sizes(account: Account, known: NoteVerifier, heard: Checkpoint, tex
     # An entry that the log is known to hold: the newest one may have been made a moment ago, and is not in it then.
     anchored = _anchored(account, account.user)
     place = anchored or _Place(account.user, account.chain.seq, account.chain.head)
-    for _ in range(_RACES):
+
+    def attempt() -> None:
         newest = _advance(account, place, known)
         if newest is None:
             if anchored:
@@ -303,11 +304,11 @@ def _compare_sizes(account: Account, known: NoteVerifier, heard: Checkpoint, tex
             raise SplitView("A contact has seen more of the key log than the server shows you.", way_out=_ALARM)
         shown = _show(account, place, known, heard.size)
         if shown is None or shown.checkpoint.size != newest.checkpoint.size:
-            continue  # the log grew in between
+            raise Overtaken  # the log grew in between
         _require_one(account, newest.note, newest.checkpoint, shown, shown.note)
         _require_one(account, newest.note, heard, shown, text)
-        return
-    raise TrustRefused("The key log grew faster than it could be compared. Try again.")
+
+    retry(attempt, lost=TrustRefused("The key log grew faster than it could be compared. Try again."))
 
 
 # The own chain

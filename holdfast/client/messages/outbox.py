@@ -13,20 +13,20 @@ from typing import Any, Final
 from uuid import UUID
 
 from holdfast.client.errors import ClientError, Problem, ProfileError, TrustRefused, Unreachable
-from holdfast.client.identity import peers
+from holdfast.client.identity import chains, peers
 from holdfast.client.messages import bundles, handshakes, inbox
 from holdfast.client.messages.bundles import ClaimedBundle
 from holdfast.client.messages.reports import ReportKind, add
 from holdfast.client.profile.account import Account
 from holdfast.client.sessions import sessions
 from holdfast.client.sessions.sessions import Address, Place
+from holdfast.client.waiting import Overtaken, retry
 from holdfast.core.base.encoding import Encodable, Fields, b64u, decode, encode
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.identity.chain import ChainState
 from holdfast.core.messages.session import Session
 
 OUTBOX: Final = "outbox"
-_RACES: Final = 5
 _MAX_ROW: Final = 2 * 1024 * 1024
 # Never as it stands, whoever asks again: anything else may pass.
 _FINAL: Final = frozenset({400, 404, 413, 422})
@@ -114,19 +114,25 @@ def prepare(account: Account, user: bytes, *, anew: bool = False) -> Ready:
     """
     state = _chain(account, user)
     begun: dict[bytes, tuple[Place, Session]] = {}
-    for _ in range(_RACES):
-        devices = [one for one in state.devices if one != account.device.id]
-        lacking = [one for one in devices if one not in begun and (anew or not _has_session(account, user, one))]
+
+    def attempt() -> Ready:
+        nonlocal state, begun
+        devices = [device for device in state.devices if device != account.device.id]
+        lacking = [
+            device for device in devices if device not in begun and (anew or not _has_session(account, user, device))
+        ]
         claimed: list[ClaimedBundle] = []
         if lacking:
             newest, claimed = bundles.claim_devices(account, state, lacking, refresh=_refresh)
             if newest.head != state.head:
-                # She added or revoked a device in between: who is to get the message is looked at again.
+                # They added or revoked a device in between: who is to get the message is looked at again.
                 state, begun = newest, {}
-                continue
-        begun |= {one.device.bytes: handshakes.begin(account, state, one) for one in claimed}
-        return Ready(state, begun, [one for one in lacking if one not in begun])
-    raise TrustRefused("The server keeps naming newer chains than it shows.", way_out=_ENDLESS)
+                raise Overtaken
+        begun |= {bundle.device.bytes: handshakes.begin(account, state, bundle) for bundle in claimed}
+        return Ready(state, begun, [device for device in lacking if device not in begun])
+
+    lost = TrustRefused("The server keeps naming newer chains than it shows.", way_out=_ENDLESS)
+    return retry(attempt, lost=lost)
 
 
 _ENDLESS: Final = "The message waits here and goes out by itself later. If it stays so, tell your officers."
@@ -220,20 +226,24 @@ def _send(account: Account, row: Row) -> list[bytes]:
     if not peers.is_fresh(account, row.user) and _refresh(account, row.user).head != row.head:
         # It has waited, and its recipient's devices have changed: a server that took it as it is would get it wrong.
         row = _anew(account, row)
-    for _ in range(_RACES):
+
+    def attempt() -> list[bytes]:
+        nonlocal row
         try:
             account.api.post(f"users/{UUID(bytes=row.user)}/messages", row.document(), key=b64u(row.act))
         except Problem as problem:
-            if problem.code != "chain-stale" and problem.field != "envelopes":
+            if problem.code != chains.STALE and problem.field != "envelopes":
                 raise
             row = _anew(account, row)
-            continue
+            raise Overtaken from problem
         account.store.delete(OUTBOX, row.key)
         return [device for device, _ in row.envelopes]
-    raise TrustRefused(
+
+    lost = TrustRefused(
         "The server keeps saying that the recipient's devices have changed, and shows another set each time.",
         way_out=_ENDLESS,
     )
+    return retry(attempt, lost=lost)
 
 
 def _anew(account: Account, row: Row, *, is_same_fine: bool = False) -> Row:

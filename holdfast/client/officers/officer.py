@@ -174,7 +174,7 @@ def approve(account: Account, view: CaseView, *, heard: Mapping[int, str], ident
             officer=_own_row(account, view.policy),
             signing_key=keys.signing,
             sealing_key=keys.sealing,
-            header=_header(account),
+            header=account.header(),
             identity_check=identity_check,
             client_kind=ClientKind.CLI,
             policies={one.hash: one for one in account.trusted.policies},
@@ -192,7 +192,7 @@ def deny(account: Account, view: CaseView, *, reason: str) -> Answered:
         view.statement,
         policy=view.policy,
         signing_key=officer_keys.keys_of(account).signing,
-        header=_header(account),
+        header=account.header(),
         identity_check=reason,
         client_kind=ClientKind.CLI,
     )
@@ -300,10 +300,6 @@ def _obstacle(account: Account, policy: SignedPolicy, excluded: Excluded) -> str
         return str(error)
     why = excluded.why(account.user)
     return f"you are excluded, since this officer {why}" if why else ""
-
-
-def _header(account: Account) -> Header:
-    return Header(account.tenant, account.user, account.device.id, account.api.clock.now())
 
 
 def _answered(answer: Answer) -> Answered:

@@ -24,7 +24,7 @@ from holdfast.client.profile.account import Account
 from holdfast.client.profile.state import Generation, OpenCase
 from holdfast.client.server.answers import Answer
 from holdfast.client.vault import doors, vault
-from holdfast.client.waiting import waited
+from holdfast.client.waiting import wait_for
 from holdfast.core.base.encoding import MAX_BLOB, b64u
 from holdfast.core.base.errors import HoldfastError, InvalidSignature
 from holdfast.core.base.secret import SecretBytes
@@ -211,7 +211,7 @@ def collect(account: Account, *, wait_seconds: int = 0) -> Collected:
     kept = _kept(account)
     tenant.refresh(account)
     case = Case.from_payload(Sign1.parse(kept.statement).payload)
-    answer = waited(lambda: _release(account, kept), wait_seconds)
+    answer = wait_for(lambda: _release(account, kept), wait_seconds)
     whose = deposits.subject_of(account, case.subject)
     verified = _verified_records(account, whose, case, answer)
     opened, blamed = _open_all(kept, whose, verified, answer)
@@ -324,7 +324,7 @@ def finish(account: Account, *, password: SecretBytes, wait_seconds: int = 0) ->
         raise TrustRefused("The server no longer shows this account's chain.")
     author = new_identity_author(account, kept.new_identity)
     if state.aik != author.key.public:
-        waited(lambda: _begin_again(account, kept), wait_seconds)
+        wait_for(lambda: _begin_again(account, kept), wait_seconds)
     # The case's own keys have done their work; what could still be opened with them must not outlive it.
     account.state.identity_seed = kept.new_identity
     account.state.consent = b""

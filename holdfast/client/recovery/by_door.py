@@ -15,12 +15,12 @@ from uuid import UUID
 from holdfast.client.errors import ProfileError
 from holdfast.client.identity import chains
 from holdfast.client.identity.contacts import identity_words
-from holdfast.client.identity.device import new_identity_author
+from holdfast.client.identity.device import ensure_identity_seed, new_identity_author
 from holdfast.client.profile.account import Account
 from holdfast.client.rotation import rotation
 from holdfast.client.vault import doors, export, pairing, share_requests, vault, vault_contents
 from holdfast.client.vault.doors import Door
-from holdfast.client.waiting import waited
+from holdfast.client.waiting import wait_for
 from holdfast.core.base.encoding import encode
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.crypto.keys import SigningKey
@@ -112,7 +112,7 @@ def by_device(account: Account, *, wait_seconds: int = 0) -> Opened:
 def by_contacts(account: Account, *, wait_seconds: int = 0) -> Opened:
     """Open the vault by the shares that contacts gave to this device's request. Raises as `share_requests.gather`."""
     _require_new(account)
-    gathered = waited(lambda: share_requests.gather(account), wait_seconds)
+    gathered = wait_for(lambda: share_requests.gather(account), wait_seconds)
     return replace(_opened(account, doors.CONTACTS, gathered.vault), blamed=gathered.blamed)
 
 
@@ -211,12 +211,7 @@ def _joined(account: Account) -> ChainState:
 
 def _take_over(account: Account, recovery_key: SigningKey) -> None:
     """Have the phrase's key hand the account to a new identity key, with this device in it: one upload."""
-    suite = account.device_statement.suite
-    if not len(account.state.identity_seed):
-        # Kept before it is announced; a second try uses it again.
-        account.state.identity_seed = SigningKey.generate(suite.signing_kind).seed()
-        account.save()
-    new = new_identity_author(account, account.state.identity_seed)
+    new = new_identity_author(account, ensure_identity_seed(account))
     statement = Sign1.parse(account.device.statement)
 
     def write(state: ChainState) -> list[Entry]:

@@ -13,11 +13,12 @@ import secrets
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from holdfast.client.errors import Problem, ProfileError
 from holdfast.client.escrow import escrow
 from holdfast.client.identity import chains, evidence, security_events
+from holdfast.client.identity.device import make_device
 from holdfast.client.identity.evidence import Contradiction
 from holdfast.client.messages import handshakes, letters, messages, prekeys
 from holdfast.client.profile.account import Account
@@ -28,14 +29,14 @@ from holdfast.client.rotation.rotation_record import Part, Progress, Rotation, S
 from holdfast.client.server.transport import Credential
 from holdfast.client.sessions import sessions
 from holdfast.client.vault import doors, pairing, trusted, vault
+from holdfast.client.waiting import Overtaken, retry, stale_problem
 from holdfast.core.base.encoding import b64u, encode
 from holdfast.core.base.secret import SecretBytes
-from holdfast.core.crypto.keys import AgreementKey, SealingKey, SigningKey
+from holdfast.core.crypto.keys import SigningKey
 from holdfast.core.escrow.archive import new_archive_key
 from holdfast.core.identity.chain import ChainState
 from holdfast.core.identity.entries import ArchiveGeneration, Entry, Genesis, Reason, ReGenesis, RotateKey
-from holdfast.core.signed.cose import Purpose, Sign1, sign
-from holdfast.core.signed.payloads import Header
+from holdfast.core.signed.cose import Sign1
 from holdfast.core.signed.statements import Consent, DeviceStatement
 from holdfast.core.vault.blob import new_vault_key
 
@@ -46,7 +47,6 @@ IDENTITY_LIFE_SECONDS: Final = 30 * 86_400
 EVENT_PAUSE_SECONDS: Final = 86_400
 _PARTS: Final = {IDENTITY: Part.IDENTITY, DEVICE: Part.DEVICE, VAULT: Part.VAULT, ARCHIVE: Part.ARCHIVE}
 _RETIRED: Final = "retired-key"
-_RACES: Final = 5
 # An interrupted rotation may be taken up a day later: its entries are then signed with the date of that day.
 _SIGNED_FOR_SECONDS: Final = 600
 
@@ -165,30 +165,11 @@ def _generate(account: Account, rotation: Rotation) -> None:
     if Part.IDENTITY in rotation.parts:
         rotation.identity = SigningKey.generate(suite.signing_kind).seed()
     if Part.DEVICE in rotation.parts:
-        rotation.device = _new_device(account)
+        rotation.device = make_device(account, suite=suite, name=account.device_statement.name)
     if Part.ARCHIVE in rotation.parts:
         rotation.archive_key = new_archive_key()
     if Part.VAULT in rotation.parts and len(account.state.vault.key):
         rotation.vault = VaultKey(account.state.vault.epoch + 1, new_vault_key(), 0)
-
-
-def _new_device(account: Account) -> Device:
-    old = account.device_statement
-    signing = SigningKey.generate(old.suite.signing_kind)
-    agreement, sealing = AgreementKey.generate(old.suite.agreement_kind), SealingKey.generate()
-    identifier = uuid4().bytes
-    statement = DeviceStatement(
-        header=Header(account.tenant, account.user, identifier, account.api.clock.now()),
-        suite=old.suite,
-        signing_key=signing.public,
-        agreement_key=agreement.public,
-        sealing_key=sealing.public,
-        person=old.person,
-        name=old.name,
-        enrolment_hash=b"",
-    )
-    signed = sign(statement.to_payload(), purpose=Purpose.DEVICE, key=signing)
-    return Device(identifier, signing.seed(), agreement.seed(), sealing.seed(), signed.encode())
 
 
 def _sign(account: Account, rotation: Rotation) -> None:
@@ -257,23 +238,23 @@ def _extend(account: Account, rotation: Rotation) -> None:
     """Have the entries in the chain: uploaded once, found there after a lost answer, signed again after a race."""
     if not rotation.entries:
         return  # a vault key alone: the chain does not name it
-    for _ in range(_RACES):
+
+    def attempt() -> None:
         state = _newest(account, rotation)
-        made = [Entry.parse(one) for one in rotation.entries]
+        made = [Entry.parse(entry) for entry in rotation.entries]
         if made[-1].hash in state.hashes:
             return
         is_old = account.api.clock.now() - made[0].header.issued_at > _SIGNED_FOR_SECONDS
         if state.head != rotation.head or is_old:
             # The server takes no entry that is dated long ago; those signed before are not in the chain.
             _sign_on(account, rotation, state)
-            made = [Entry.parse(one) for one in rotation.entries]
+            made = [Entry.parse(entry) for entry in rotation.entries]
         chains.require_extends(account, state, made)
-        try:
-            chains.upload(account, made, state.head)
-        except Problem as problem:
-            if problem.code != "chain-stale":
-                raise
-    raise Problem(status=409, code="chain-stale", detail="Another of your devices keeps writing to your account.")
+        chains.upload(account, made, state.head)
+        # The chain says whether they are in it: an answer may be lost, and a server may lie.
+        raise Overtaken
+
+    retry(attempt, stale=chains.STALE, lost=stale_problem(chains.STALE, chains.KEEPS_WRITING))
 
 
 def _newest(account: Account, rotation: Rotation) -> ChainState:

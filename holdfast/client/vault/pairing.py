@@ -20,7 +20,7 @@ from holdfast.client.messages import handshakes, letters
 from holdfast.client.messages.letters import Letter, LetterKind
 from holdfast.client.profile.account import Account
 from holdfast.client.vault import vault
-from holdfast.client.waiting import waited
+from holdfast.client.waiting import wait_for
 from holdfast.core.base.errors import HoldfastError, Malformed, Untrusted, UnwrapFailed
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.crypto.keys import SealingKey
@@ -82,7 +82,7 @@ def complete(account: Account, *, wait_seconds: int = 0) -> Joined:
     not an answer, from a device that is not the person's, or about another chain; SplitView when the other device has
     seen another log of keys.
     """
-    return waited(lambda: _complete(account), wait_seconds)
+    return wait_for(lambda: _complete(account), wait_seconds)
 
 
 def _complete(account: Account) -> Joined:
@@ -310,7 +310,7 @@ class CodeOffer:
 
     def wait(self, seconds: int) -> str:
         """Wait for the other device's answer, and return the 8 digits to type there. Raises NotYet."""
-        return waited(self._code, seconds)
+        return wait_for(self._code, seconds)
 
     def _code(self) -> str:
         account = self._account
@@ -346,7 +346,7 @@ class CodeAnswer:
         """
         if self._is_over:
             raise ProfileError("This pairing is over.", way_out="Start again on both devices.")
-        waited(self._take_reveal, wait_seconds)
+        wait_for(self._take_reveal, wait_seconds)
         self._is_over = True
         try:
             asked = self._side.confirm("".join(typed.split()).replace("-", ""))
@@ -383,7 +383,7 @@ def offer_code(account: Account) -> CodeOffer:
 
 def answer_code(account: Account, *, wait_seconds: int = 0) -> CodeAnswer:
     """On an existing device: answer the new device that offers itself. Raises NotYet while none does."""
-    return waited(lambda: _answer(account), wait_seconds)
+    return wait_for(lambda: _answer(account), wait_seconds)
 
 
 def _answer(account: Account) -> CodeAnswer:

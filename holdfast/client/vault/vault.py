@@ -18,17 +18,17 @@ from holdfast.client.profile.account import Account
 from holdfast.client.profile.state import VaultKey
 from holdfast.client.vault import vault_contents
 from holdfast.client.vault.vault_contents import Contents
+from holdfast.client.waiting import retry, stale_problem
 from holdfast.core.base.encoding import MAX_VAULT, Fields, b64u, decode, encode
 from holdfast.core.base.errors import HoldfastError, InvalidSignature
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.crypto.keys import PublicKey
 from holdfast.core.identity.chain import ChainState
 from holdfast.core.signed.cose import Purpose, Sign1, sign
-from holdfast.core.signed.payloads import Header
 from holdfast.core.signed.statements import DeviceStatement, Sync, SyncKind
 from holdfast.core.vault.blob import VaultHeader, new_vault_key, open_vault, read_header, seal_vault
 
-_RACES: Final = 5
+_STALE: Final = "vault-stale"
 _SAVED: Final = "vault-saved"
 
 
@@ -211,15 +211,20 @@ def save(account: Account, *, next_identity: SecretBytes | None = None) -> int:
     _note_devices(account, _require_identity(account))
     if not len(account.state.vault.key):
         _begin(account)
-    for _ in range(_RACES):
-        contents = vault_contents.of(account, next_identity=next_identity)
-        try:
-            return _put(account, contents, account.state.vault)
-        except Problem as problem:
-            if problem.code != "vault-stale":
-                raise
-        load(account)
-    raise Problem(status=409, code="vault-stale", detail="Another of your devices keeps writing to your vault.")
+    is_first = True
+
+    def attempt() -> int:
+        nonlocal is_first
+        if not is_first:
+            load(account)
+        is_first = False
+        return _put(account, vault_contents.of(account, next_identity=next_identity), account.state.vault)
+
+    return retry(attempt, stale=_STALE, lost=_lost())
+
+
+def _lost() -> Problem:
+    return stale_problem(_STALE, "Another of your devices keeps writing to your vault.")
 
 
 def save_if_changed(account: Account) -> int | None:
@@ -242,7 +247,8 @@ def begin_epoch(account: Account, *, key: SecretBytes, epoch: int) -> int:
     kept = account.state.vault
     if kept.epoch >= epoch and len(kept.key):
         return save(account)
-    for _ in range(_RACES):
+
+    def attempt() -> int:
         state = chain_of(account)
         found = shown(account, state)
         if found is not None and found.header.epoch == epoch:
@@ -252,14 +258,9 @@ def begin_epoch(account: Account, *, key: SecretBytes, epoch: int) -> int:
         if found is not None and len(kept.key):
             _merge(account, kept.key, kept.epoch)
         fresh = VaultKey(epoch, key, found.header.version if found else 0)
-        try:
-            version = _put(account, vault_contents.of(account), fresh)
-        except Problem as problem:
-            if problem.code != "vault-stale":
-                raise
-            continue
-        return version
-    raise Problem(status=409, code="vault-stale", detail="Another of your devices keeps writing to your vault.")
+        return _put(account, vault_contents.of(account), fresh)
+
+    return retry(attempt, stale=_STALE, lost=_lost())
 
 
 def _require_own_epoch(found: Found, key: SecretBytes) -> None:
@@ -331,7 +332,7 @@ def seal(account: Account, contents: Contents, under: VaultKey) -> tuple[Sign1, 
     except ValueError:
         raise ProfileError("Your vault is full: it holds at most 1 MiB.", way_out="Tell your operator.") from None
     statement = Sync(
-        header=Header(account.tenant, account.user, account.device.id, account.api.clock.now()),
+        header=account.header(),
         kind=SyncKind.VAULT,
         blob_hash=hashlib.sha256(blob).digest(),
         version=under.version,
