@@ -10,11 +10,11 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Final
+from typing import Annotated, Final
 
 from holdfast.client.profile.account import Account
-from holdfast.core.base.encoding import Fields, decode, encode
-from holdfast.core.base.secret import SecretBytes
+from holdfast.core.base.encoding import encode
+from holdfast.core.base.rows import choice, octets, open_map, seal_map, uint
 from holdfast.core.signed.payloads import ID_SIZE
 
 KIND: Final = "evidence"
@@ -33,11 +33,11 @@ class Contradiction(IntEnum):
 class Evidence:
     """Two signed things about one user (16 bytes) that cannot both be true, and when the second was seen."""
 
-    what: Contradiction
-    user: bytes
-    ours: bytes
-    theirs: bytes
-    seen_at: int
+    what: Annotated[Contradiction, choice(Contradiction).at(1)]
+    user: Annotated[bytes, octets(ID_SIZE).at(2)]
+    ours: Annotated[bytes, octets().at(3)]
+    theirs: Annotated[bytes, octets().at(4)]
+    seen_at: Annotated[int, uint().at(5)]
 
 
 def keep(account: Account, what: Contradiction, *, user: bytes, ours: bytes, theirs: bytes) -> bool:
@@ -45,8 +45,8 @@ def keep(account: Account, what: Contradiction, *, user: bytes, ours: bytes, the
     name = hashlib.sha256(encode([int(what), user, ours, theirs])).digest()
     if account.store.get(KIND, name) is not None:
         return False
-    value = encode({1: int(what), 2: user, 3: ours, 4: theirs, 5: account.api.clock.now()})
-    account.store.put(KIND, name, SecretBytes(value))
+    seen = Evidence(what, user, ours, theirs, account.api.clock.now())
+    account.store.put(KIND, name, seal_map(seen))
     return True
 
 
@@ -58,11 +58,4 @@ def listed(account: Account) -> list[Evidence]:
 def _read(account: Account, name: bytes) -> Evidence:
     kept = account.store.get(KIND, name)
     assert kept is not None
-    read = Fields(decode(kept.reveal(), max_size=_MAX_SIZE), "evidence", range(1, 6))
-    return Evidence(
-        what=Contradiction(read.uint(1, minimum=1, maximum=len(Contradiction))),
-        user=read.octets(2, ID_SIZE),
-        ours=read.octets(3),
-        theirs=read.octets(4),
-        seen_at=read.uint(5),
-    )
+    return open_map(Evidence, kept, "evidence", max_size=_MAX_SIZE)

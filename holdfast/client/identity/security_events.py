@@ -7,27 +7,35 @@ Rotates nothing: `rotation` does, at the next maintenance. A fork of the own cha
 
 from __future__ import annotations
 
-from typing import Final
+from dataclasses import dataclass
+from typing import Annotated, Final
 
 from holdfast.client.profile.account import Account
-from holdfast.core.base.encoding import Fields, decode, encode
-from holdfast.core.base.secret import SecretBytes
+from holdfast.core.base.rows import open_row, seal_row, text, uint
 
 _KIND: Final = "security-event"
 _MAX_NAME: Final = 64
+
+
+@dataclass(frozen=True)
+class _Event:
+    """What was noted, in a sentence. at: UTC seconds."""
+
+    at: Annotated[int, uint()]
+    why: Annotated[str, text()]
 
 
 def note(account: Account, why: str) -> None:
     """Note something, once, in a sentence for the person: a one-time key handed out twice, an officer's wish."""
     name = why.encode()[:_MAX_NAME]
     if account.store.get(_KIND, name) is None:
-        account.store.put(_KIND, name, SecretBytes(encode([account.api.clock.now(), why])))
+        account.store.put(_KIND, name, seal_row(_Event(account.api.clock.now(), why)))
 
 
 def noted(account: Account) -> list[str]:
     """Return the sentences noted since the identity was last replaced, oldest first."""
     rows = [account.store.get(_KIND, name) for name in account.store.keys(_KIND)]
-    return [Fields.of_row(decode(row.reveal()), "security event", 2).text(1) for row in rows if row is not None]
+    return [open_row(_Event, row, "security event").why for row in rows if row is not None]
 
 
 def answered(account: Account) -> None:

@@ -8,7 +8,7 @@ Stores nothing: the caller stores what is returned here in one transaction with 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Annotated, Final
 from uuid import UUID
 
 from holdfast.client.errors import TrustRefused
@@ -19,9 +19,9 @@ from holdfast.client.profile.account import Account
 from holdfast.client.profile.state import Device
 from holdfast.client.sessions import sessions
 from holdfast.client.sessions.sessions import Address, Place
-from holdfast.core.base.encoding import MAX_BLOB, Fields, decode, encode
+from holdfast.core.base.encoding import MAX_BLOB
 from holdfast.core.base.errors import HoldfastError, Untrusted
-from holdfast.core.base.secret import SecretBytes
+from holdfast.core.base.rows import octets, open_map, open_row, seal_row, uint
 from holdfast.core.crypto.keys import AgreementKey
 from holdfast.core.identity.chain import ChainState
 from holdfast.core.messages.bundle import is_move
@@ -115,13 +115,13 @@ def own_device(account: Account, device: bytes) -> Device:
     kept = account.store.get(FORMER_DEVICE, device)
     if kept is None:
         raise TrustRefused("The message is for another device than this one.", way_out=_LIES)
-    return Device.from_value(decode(kept.reveal()))
+    return open_map(Device, kept, "former device")
 
 
 def own_devices(account: Account) -> list[Device]:
     """Return this device and those that it followed until their grace is over: what was sealed to them still comes."""
     kept = (account.store.get(FORMER_DEVICE, key) for key in account.store.keys(FORMER_DEVICE))
-    return [account.device, *(Device.from_value(decode(one.reveal())) for one in kept if one is not None)]
+    return [account.device, *(open_map(Device, row, "former device") for row in kept if row is not None)]
 
 
 def _require_sender(account: Account, statement: DeviceStatement, sender: Address) -> None:
@@ -192,6 +192,14 @@ def respond(account: Account, incoming: Incoming, verified: Verified) -> Begun:
     return Begun(session, plaintext, one_time_id)
 
 
+@dataclass(frozen=True)
+class _Used:
+    """What a one-time key was used up by. until: UTC seconds at which nobody can send that message again."""
+
+    until: Annotated[int, uint()]
+    message: Annotated[bytes, octets()]
+
+
 def keep(account: Account, begun: Begun, place: Place, message: bytes) -> None:
     """Store a session that began here, and use up what it used up, in the transaction that stores its plaintext.
 
@@ -203,13 +211,13 @@ def keep(account: Account, begun: Begun, place: Place, message: bytes) -> None:
     sessions.remember_initial(account.store, place, begun.session, now=now)
     if begun.one_time_id is not None:
         prekeys.use_up(account, begun.one_time_id)
-        value = encode([now + sessions.INITIAL_LIFE_SECONDS, message])
-        account.store.put(USED, begun.one_time_id.to_bytes(4, "big"), SecretBytes(value))
+        used = _Used(now + sessions.INITIAL_LIFE_SECONDS, message)
+        account.store.put(USED, begun.one_time_id.to_bytes(4, "big"), seal_row(used))
 
 
 def _spent(account: Account, key_id: int) -> HoldfastError | OneTimeKeyReused:
     kept = account.store.get(USED, key_id.to_bytes(4, "big"))
     if kept is None:
         return Untrusted("the message is for a one-time key that this device does not have")
-    row = Fields.of_row(decode(kept.reveal(), max_size=2 * MAX_BLOB), "used one-time key", 2)
-    return OneTimeKeyReused(key_id, row.octets(1))
+    used = open_row(_Used, kept, "used one-time key", max_size=2 * MAX_BLOB)
+    return OneTimeKeyReused(key_id, used.message)

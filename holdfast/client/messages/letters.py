@@ -11,13 +11,13 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Final
+from typing import Annotated, Any, Final
 from uuid import UUID
 
 from holdfast.client.profile.account import Account
 from holdfast.client.server.answers import Answer
-from holdfast.core.base.encoding import MAX_BLOB, Encodable, Fields, b64u, decode, encode
-from holdfast.core.base.secret import SecretBytes
+from holdfast.core.base.encoding import MAX_BLOB, b64u
+from holdfast.core.base.rows import choice, octets, open_row, seal_row, uint
 
 LETTER: Final = "letter"
 _PAGE: Final = 100
@@ -43,11 +43,11 @@ class Letter:
     """One letter as the server handed it over. Sender (16 bytes each, empty in a notice) and time are its word only."""
 
     id: bytes
-    kind: LetterKind
-    sender_user: bytes
-    sender_device: bytes
-    message: bytes
-    received_at: int
+    kind: Annotated[LetterKind, choice(LetterKind)]
+    sender_user: Annotated[bytes, octets(0, 16)]
+    sender_device: Annotated[bytes, octets(0, 16)]
+    message: Annotated[bytes, octets()]
+    received_at: Annotated[int, uint()]
 
 
 @dataclass(frozen=True)
@@ -72,15 +72,16 @@ def keep(account: Account, row: Answer) -> bool:
     """
     if row.text("kind") not in _KINDS:
         return False
-    is_notice = row.text("kind") == LetterKind.NOTICE
-    value: list[Encodable] = [
-        row.text("kind"),
-        b"" if is_notice else row.identifier("sender_user"),
-        b"" if is_notice else row.identifier("sender_device"),
-        row.octets("message", maximum=MAX_BLOB),
-        row.time("received_at"),
-    ]
-    account.store.put(LETTER, row.identifier("message_id"), SecretBytes(encode(value)))
+    kind = LetterKind(row.text("kind"))
+    letter = Letter(
+        id=row.identifier("message_id"),
+        kind=kind,
+        sender_user=b"" if kind is LetterKind.NOTICE else row.identifier("sender_user"),
+        sender_device=b"" if kind is LetterKind.NOTICE else row.identifier("sender_device"),
+        message=row.octets("message", maximum=MAX_BLOB),
+        received_at=row.time("received_at"),
+    )
+    account.store.put(LETTER, letter.id, seal_row(letter))
     for key in account.store.keys(LETTER)[:-_MAX_KEPT]:
         account.store.delete(LETTER, key)
     return True
@@ -108,9 +109,9 @@ def waiting(account: Account, kind: LetterKind) -> list[Letter]:
         value = account.store.get(LETTER, key)
         if value is None:
             continue
-        row = Fields.of_row(decode(value.reveal(), max_size=2 * MAX_BLOB), "kept letter", 5)
-        if row.text(0) == kind:
-            found.append(Letter(key, kind, row.octets(1), row.octets(2), row.octets(3), row.uint(4)))
+        letter = open_row(Letter, value, "kept letter", max_size=2 * MAX_BLOB, id=key)
+        if letter.kind is kind:
+            found.append(letter)
     return found
 
 

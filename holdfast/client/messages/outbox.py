@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Annotated, Any, Final
 from uuid import UUID
 
 from holdfast.client.errors import ClientError, Problem, ProfileError, TrustRefused, Unreachable
@@ -21,8 +21,8 @@ from holdfast.client.profile.account import Account
 from holdfast.client.sessions import sessions
 from holdfast.client.sessions.sessions import Address, Place
 from holdfast.client.waiting import Overtaken, retry
-from holdfast.core.base.encoding import Encodable, Fields, b64u, decode, encode
-from holdfast.core.base.secret import SecretBytes
+from holdfast.core.base.encoding import b64u
+from holdfast.core.base.rows import octets, open_row, pair, seal_row, several, uint
 from holdfast.core.identity.chain import ChainState
 from holdfast.core.messages.session import Session
 
@@ -53,14 +53,14 @@ class Row:
     """
 
     key: bytes
-    act: bytes
-    queued_at: int
-    user: bytes
-    head: bytes
-    plaintext: bytes
-    content: bytes
-    envelopes: tuple[tuple[bytes, bytes], ...]
-    device: bytes
+    act: Annotated[bytes, octets(16)]
+    queued_at: Annotated[int, uint()]
+    user: Annotated[bytes, octets(16)]
+    head: Annotated[bytes, octets(32)]
+    plaintext: Annotated[bytes, octets()]
+    content: Annotated[bytes, octets()]
+    envelopes: Annotated[tuple[tuple[bytes, bytes], ...], several(pair(octets(16), octets()), of=tuple)]
+    device: Annotated[bytes, octets(16)]
 
     def document(self) -> dict[str, Any]:
         """Return what is posted."""
@@ -70,29 +70,14 @@ class Row:
 
     def save(self, account: Account) -> None:
         """Write the row, in the transaction that writes the sessions it was encrypted with."""
-        envelopes: list[Encodable] = [[device, message] for device, message in self.envelopes]
-        parts: list[Encodable] = [self.act, self.queued_at, self.user, self.head, self.plaintext, self.content]
-        value = encode([*parts, envelopes, self.device])
-        account.store.put(OUTBOX, self.key, SecretBytes(value))
+        account.store.put(OUTBOX, self.key, seal_row(self))
 
     @classmethod
     def load(cls, account: Account, key: bytes) -> Row:
         """Read a row."""
         kept = account.store.get(OUTBOX, key)
         assert kept is not None
-        row = Fields.of_row(decode(kept.reveal(), max_size=_MAX_ROW), "outbox", 8)
-        pairs = [Fields.of_row(one, "envelope", 2) for one in row.array(6)]
-        return cls(
-            key=key,
-            act=row.octets(0, 16),
-            queued_at=row.uint(1),
-            user=row.octets(2, 16),
-            head=row.octets(3, 32),
-            plaintext=row.octets(4),
-            content=row.octets(5),
-            envelopes=tuple((one.octets(0, 16), one.octets(1)) for one in pairs),
-            device=row.octets(7, 16),
-        )
+        return open_row(cls, kept, "outbox", max_size=_MAX_ROW, key=key)
 
 
 @dataclass

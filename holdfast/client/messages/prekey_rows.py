@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Annotated, Any, Final, TypeVar
 
 from holdfast.client.errors import damaged
 from holdfast.client.profile.store import Store
-from holdfast.core.base.encoding import MAX_BLOB, Encodable, Fields, decode, encode
+from holdfast.core.base.encoding import MAX_BLOB
 from holdfast.core.base.errors import Malformed
+from holdfast.core.base.rows import in_order, octets, open_row, seal_row, secret, uint
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.crypto.keys import AgreementKey, KemKey
 from holdfast.core.crypto.suites import Suite
@@ -27,7 +28,9 @@ ONE_TIME: Final = "one-time-pre-key"
 BATCH: Final = "pre-key-batch"
 LEDGER: Final = "pre-keys"
 _MAX_BATCH_ROW: Final = 256 * 1024
-_KEM_SEED_SIZES: Final = (0, 64)
+_KEM_SEED_SIZES: Final = (0, 64)  # bytes: none in a classical suite, or d and z of FIPS 203
+
+R = TypeVar("R")
 
 
 def key_of(key_id: int) -> bytes:
@@ -43,29 +46,20 @@ class SignedRow:
     """
 
     key_id: int
-    dh_seed: SecretBytes
-    kem_seed: SecretBytes
-    made_at: int
-    statement: bytes
-    replaced_at: int = 0
+    dh_seed: Annotated[SecretBytes, secret(32)]
+    kem_seed: Annotated[SecretBytes, secret(*_KEM_SEED_SIZES)]
+    made_at: Annotated[int, uint()]
+    statement: Annotated[bytes, octets()]
+    replaced_at: Annotated[int, uint()] = 0
 
     def save(self, store: Store) -> None:
         """Write the row."""
-        seeds: list[Encodable] = [self.dh_seed.reveal(), self.kem_seed.reveal()]
-        row = SecretBytes(encode([*seeds, self.made_at, self.statement, self.replaced_at]))
-        store.put(SIGNED, key_of(self.key_id), row)
+        store.put(SIGNED, key_of(self.key_id), seal_row(self))
 
     @classmethod
     def load(cls, store: Store, key_id: int) -> SignedRow | None:
         """Read the row, if there is one. Raises ProfileError for a damaged one."""
-        row = _read(store, SIGNED, key_of(key_id), 5)
-        if row is None:
-            return None
-        try:
-            seeds = SecretBytes(row.octets(0, 32)), SecretBytes(row.octets(1, _KEM_SEED_SIZES))
-            return cls(key_id, *seeds, row.uint(2), row.octets(3), row.uint(4))
-        except Malformed as error:
-            raise damaged(error) from error
+        return _load(cls, store, SIGNED, key_of(key_id), key_id=key_id)
 
     def own(self, suite: Suite) -> OwnPreKey:
         """Return what a responder takes."""
@@ -80,16 +74,15 @@ class OneTimeRow:
     """
 
     key_id: int
-    dh_seed: SecretBytes
-    kem_seed: SecretBytes
-    batch_id: bytes
-    leaf: bytes
-    gone_at: int = 0
+    dh_seed: Annotated[SecretBytes, secret(32)]
+    kem_seed: Annotated[SecretBytes, secret(*_KEM_SEED_SIZES)]
+    batch_id: Annotated[bytes, octets(16)]
+    leaf: Annotated[bytes, octets()]
+    gone_at: Annotated[int, uint()] = 0
 
     def save(self, store: Store) -> None:
         """Write the row."""
-        seeds: list[Encodable] = [self.dh_seed.reveal(), self.kem_seed.reveal()]
-        store.put(ONE_TIME, key_of(self.key_id), SecretBytes(encode([*seeds, self.batch_id, self.leaf, self.gone_at])))
+        store.put(ONE_TIME, key_of(self.key_id), seal_row(self))
 
     def gone(self, at: int) -> OneTimeRow:
         """Return the row of a key that the server no longer holds."""
@@ -98,14 +91,7 @@ class OneTimeRow:
     @classmethod
     def load(cls, store: Store, key_id: int) -> OneTimeRow | None:
         """Read the row, if there is one. Raises ProfileError for a damaged one."""
-        row = _read(store, ONE_TIME, key_of(key_id), 5)
-        if row is None:
-            return None
-        try:
-            seeds = SecretBytes(row.octets(0, 32)), SecretBytes(row.octets(1, _KEM_SEED_SIZES))
-            return cls(key_id, *seeds, row.octets(2, 16), row.octets(3), row.uint(4))
-        except Malformed as error:
-            raise damaged(error) from error
+        return _load(cls, store, ONE_TIME, key_of(key_id), key_id=key_id)
 
     def own(self, suite: Suite, batch: BatchRow) -> OwnPreKey:
         """Return what a responder takes."""
@@ -118,21 +104,17 @@ class BatchRow:
     """The signed statement over one batch. leaves: what the server has not acknowledged yet, empty once it has."""
 
     batch_id: bytes
-    statement: bytes
-    leaves: bytes
+    statement: Annotated[bytes, octets()]
+    leaves: Annotated[bytes, octets()]
 
     def save(self, store: Store) -> None:
         """Write the row."""
-        store.put(BATCH, self.batch_id, SecretBytes(encode([self.statement, self.leaves])))
+        store.put(BATCH, self.batch_id, seal_row(self))
 
     @classmethod
     def load(cls, store: Store, batch_id: bytes) -> BatchRow | None:
         """Read the row, if there is one. Raises ProfileError for a damaged one."""
-        row = _read(store, BATCH, batch_id, 2)
-        try:
-            return cls(batch_id, row.octets(0), row.octets(1)) if row else None
-        except Malformed as error:
-            raise damaged(error) from error
+        return _load(cls, store, BATCH, batch_id, batch_id=batch_id)
 
 
 @dataclass(frozen=True)
@@ -143,26 +125,18 @@ class Ledger:
     foreign: ids that the server holds and this device does not, told to the person once.
     """
 
-    next_id: int = 1
-    epoch: int = 0
-    foreign: frozenset[int] = frozenset()
+    next_id: Annotated[int, uint(minimum=1)] = 1
+    epoch: Annotated[int, uint()] = 0
+    foreign: Annotated[frozenset[int], in_order(uint())] = frozenset()
 
     def save(self, store: Store) -> None:
         """Write the row."""
-        store.put(LEDGER, b"", SecretBytes(encode([self.next_id, self.epoch, sorted(self.foreign)])))
+        store.put(LEDGER, b"", seal_row(self))
 
     @classmethod
     def load(cls, store: Store) -> Ledger:
         """Read the row; a fresh one when there is none yet. Raises ProfileError for a damaged one."""
-        row = _read(store, LEDGER, b"", 3)
-        if row is None:
-            return cls()
-        try:
-            ids = row.array(2)
-            foreign = Fields.of_row(ids, "foreign pre-keys", len(ids))
-            return cls(row.uint(0, minimum=1), row.uint(1), frozenset(foreign.uint(at) for at in range(len(ids))))
-        except Malformed as error:
-            raise damaged(error) from error
+        return _load(cls, store, LEDGER, b"") or cls()
 
 
 def all_signed(store: Store) -> list[SignedRow]:
@@ -184,10 +158,10 @@ def _own(key_id: int, suite: Suite, dh_seed: SecretBytes, kem_seed: SecretBytes,
     return OwnPreKey(key_id, AgreementKey.from_seed(suite.agreement_kind, dh_seed), kem, statement)
 
 
-def _read(store: Store, kind: str, key: bytes, size: int) -> Fields | None:
-    kept = store.get(kind, key)
+def _load(kind: type[R], store: Store, name: str, key: bytes, **beside: Any) -> R | None:
+    kept = store.get(name, key)
     try:
-        limit = _MAX_BATCH_ROW if kind == BATCH else MAX_BLOB
-        return Fields.of_row(decode(kept.reveal(), max_size=limit), f"profile {kind}", size) if kept else None
+        limit = _MAX_BATCH_ROW if name == BATCH else MAX_BLOB
+        return open_row(kind, kept, f"profile {name}", max_size=limit, **beside) if kept else None
     except Malformed as error:
         raise damaged(error) from error

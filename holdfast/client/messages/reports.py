@@ -10,18 +10,20 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final
+from typing import Annotated, Final
 from uuid import UUID
 
 from holdfast.client.profile.account import Account
 from holdfast.client.profile.store import Store
-from holdfast.core.base.encoding import MAX_BLOB, Encodable, Fields, decode, encode
-from holdfast.core.base.secret import SecretBytes
+from holdfast.core.base.encoding import MAX_BLOB, encode
+from holdfast.core.base.rows import choice, octets, open_row, seal_row, several, text, uint
 
 REPORT: Final = "report"
 # A server that sends junk without end fills this much and no more; the oldest give way.
 MAX_KEPT: Final = 500
-_MAX_ROW: Final = 4 * MAX_BLOB
+_MAX_ROW: Final = 4 * MAX_BLOB  # two messages as evidence, and the words
+# Characters: a sentence or two of ours, in which a name that somebody else chose may stand.
+_MAX_TEXT, _MAX_WAY_OUT = 2048, 1024
 
 
 class ReportKind(StrEnum):
@@ -45,13 +47,13 @@ class Report:
     """
 
     id: bytes
-    kind: ReportKind
-    at: int
-    user: bytes
-    device: bytes
-    text: str
-    way_out: str
-    evidence: tuple[bytes, ...]
+    kind: Annotated[ReportKind, choice(ReportKind)]
+    at: Annotated[int, uint()]
+    user: Annotated[bytes, octets()]
+    device: Annotated[bytes, octets()]
+    text: Annotated[str, text(maximum=_MAX_TEXT)]
+    way_out: Annotated[str, text(maximum=_MAX_WAY_OUT)]
+    evidence: Annotated[tuple[bytes, ...], several(octets(), of=tuple)]
     _store: Store = field(repr=False, compare=False)
 
     @property
@@ -81,12 +83,11 @@ def add(
     evidence: tuple[bytes, ...] = (),
 ) -> None:
     """Keep a report, in the caller's transaction."""
-    rows: list[Encodable] = list(evidence)
-    now = account.api.clock.now()
-    value = encode([kind.value, now, user, device, text[:2048], way_out[:1024], rows])
+    text, now = text[:_MAX_TEXT], account.api.clock.now()
     # The same thing found again and again is one report.
-    name = hashlib.sha256(encode([kind.value, user, device, text[:2048], rows])).digest()
-    account.store.put(REPORT, name, SecretBytes(value))
+    name = hashlib.sha256(encode([kind.value, user, device, text, list(evidence)])).digest()
+    report = Report(name, kind, now, user, device, text, way_out[:_MAX_WAY_OUT], evidence, account.store)
+    account.store.put(REPORT, name, seal_row(report))
     for key in account.store.keys(REPORT)[:-MAX_KEPT]:
         account.store.delete(REPORT, key)
 
@@ -97,19 +98,5 @@ def listed(account: Account) -> list[Report]:
     for key in account.store.keys(REPORT):
         kept = account.store.get(REPORT, key)
         assert kept is not None
-        row = Fields.of_row(decode(kept.reveal(), max_size=_MAX_ROW), "report", 7)
-        rows = Fields(dict(enumerate(row.array(6))), "report", range(len(row.array(6))))
-        found.append(
-            Report(
-                id=key,
-                kind=ReportKind(row.text(0)),
-                at=row.uint(1),
-                user=row.octets(2),
-                device=row.octets(3),
-                text=row.text(4, maximum=2048),
-                way_out=row.text(5, maximum=1024),
-                evidence=tuple(rows.octets(index) for index in range(len(row.array(6)))),
-                _store=account.store,
-            )
-        )
+        found.append(open_row(Report, kept, "report", max_size=_MAX_ROW, id=key, _store=account.store))
     return found

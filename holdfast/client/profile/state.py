@@ -7,27 +7,28 @@ Does not judge anything: what is pinned here was verified by the module that put
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Annotated, Final
 
-from holdfast.core.base.encoding import MAX_VAULT, Encodable, Fields, Value, decode, encode
+from holdfast.core.base.encoding import MAX_VAULT
 from holdfast.core.base.errors import Malformed
+from holdfast.core.base.rows import (
+    flag,
+    mapping,
+    nested,
+    nested_map,
+    octets,
+    open_map,
+    seal_map,
+    secret,
+    several,
+    text,
+    uint,
+)
 from holdfast.core.base.secret import SecretBytes
 
 VERSION: Final = 1
 MAX_STATE: Final = 2 * MAX_VAULT - 4096  # with its frame, what a row holds
-_SEED_SIZES: Final = (0, 32)
-
-
-def _octets(items: Sequence[Value], what: str) -> list[bytes]:
-    row = Fields.of_row(list(items), what, len(items))
-    return [row.octets(index) for index in range(len(items))]
-
-
-def _texts(items: Sequence[Value], what: str) -> list[str]:
-    row = Fields.of_row(list(items), what, len(items))
-    return [row.text(index, maximum=4096) for index in range(len(items))]
 
 
 @dataclass
@@ -38,112 +39,39 @@ class Trust:
     checkpoints: per log origin, the newest signed checkpoint this client has seen.
     """
 
-    pin: bytes = b""
-    is_tofu: bool = False
-    is_development: bool = False
-    root_key: bytes = b""
-    policies: list[bytes] = field(default_factory=list)
-    escrow_keys: list[bytes] = field(default_factory=list)
-    log_keys: list[str] = field(default_factory=list)
-    checkpoints: dict[str, str] = field(default_factory=dict)
-
-    def to_value(self) -> dict[int, Encodable]:
-        return {
-            1: self.pin,
-            2: int(self.is_tofu),
-            3: int(self.is_development),
-            4: self.root_key,
-            5: self.policies,
-            6: self.escrow_keys,
-            7: self.log_keys,
-            8: [[origin, text] for origin, text in sorted(self.checkpoints.items())],
-        }
-
-    @classmethod
-    def from_value(cls, value: Value) -> Trust:
-        read = Fields(value, "profile trust", range(1, 9))
-        rows = [Fields.of_row(row, "profile checkpoint", 2) for row in read.array(8)]
-        return cls(
-            pin=read.octets(1, (0, 32)),
-            is_tofu=bool(read.uint(2, maximum=1)),
-            is_development=bool(read.uint(3, maximum=1)),
-            root_key=read.octets(4),
-            policies=_octets(read.array(5), "profile policies"),
-            escrow_keys=_octets(read.array(6), "profile escrow keys"),
-            log_keys=_texts(read.array(7), "profile log keys"),
-            checkpoints={row.text(0): row.text(1, maximum=4096) for row in rows},
-        )
+    pin: Annotated[bytes, octets(0, 32).at(1)] = b""
+    is_tofu: Annotated[bool, flag().at(2)] = False
+    is_development: Annotated[bool, flag().at(3)] = False
+    root_key: Annotated[bytes, octets().at(4)] = b""
+    policies: Annotated[list[bytes], several(octets()).at(5)] = field(default_factory=list)
+    escrow_keys: Annotated[list[bytes], several(octets()).at(6)] = field(default_factory=list)
+    log_keys: Annotated[list[str], several(text(maximum=4096)).at(7)] = field(default_factory=list)
+    checkpoints: Annotated[dict[str, str], mapping(text(), text(maximum=4096)).at(8)] = field(default_factory=dict)
 
 
 @dataclass
 class Device:
     """This device: 16-byte id, three seeds of 32 bytes, its signed statement, and whether the chain lists it."""
 
-    id: bytes
-    signing_seed: SecretBytes
-    agreement_seed: SecretBytes
-    sealing_seed: SecretBytes
-    statement: bytes
-    is_active: bool = False
-
-    def to_value(self) -> dict[int, Encodable]:
-        return {
-            1: self.id,
-            2: self.signing_seed.reveal(),
-            3: self.agreement_seed.reveal(),
-            4: self.sealing_seed.reveal(),
-            5: self.statement,
-            6: int(self.is_active),
-        }
-
-    @classmethod
-    def from_value(cls, value: Value) -> Device:
-        read = Fields(value, "profile device", range(1, 7))
-        return cls(
-            id=read.octets(1, 16),
-            signing_seed=SecretBytes(read.octets(2, 32)),
-            agreement_seed=SecretBytes(read.octets(3, 32)),
-            sealing_seed=SecretBytes(read.octets(4, 32)),
-            statement=read.octets(5),
-            is_active=bool(read.uint(6, maximum=1)),
-        )
+    id: Annotated[bytes, octets(16).at(1)]
+    signing_seed: Annotated[SecretBytes, secret(32).at(2)]
+    agreement_seed: Annotated[SecretBytes, secret(32).at(3)]
+    sealing_seed: Annotated[SecretBytes, secret(32).at(4)]
+    statement: Annotated[bytes, octets().at(5)]
+    is_active: Annotated[bool, flag().at(6)] = False
 
 
 @dataclass
 class Generation:
     """One archive key: generation g, 32-byte key, start, commitment; and its newest deposit, once acknowledged."""
 
-    number: int
-    key: SecretBytes
-    not_before: int
-    commitment: bytes
-    deposit_id: bytes = b""
-    record_hash: bytes = b""
-    is_exposed: bool = False
-
-    def to_value(self) -> list[Encodable]:
-        return [
-            self.number,
-            self.key.reveal(),
-            self.not_before,
-            self.commitment,
-            self.deposit_id,
-            self.record_hash,
-            int(self.is_exposed),
-        ]
-
-    @classmethod
-    def from_value(cls, value: Value) -> Generation:
-        row = Fields.of_row(value, "profile generation", 7)
-        return cls(
-            number=row.uint(0),
-            key=SecretBytes(row.octets(1, 32)),
-            not_before=row.uint(2),
-            commitment=row.octets(3, 32),
-            deposit_id=row.octets(4, (0, 16)),
-            record_hash=row.octets(5, (0, 32)),
-            is_exposed=bool(row.uint(6, maximum=1)),
-        )
+    number: Annotated[int, uint()]
+    key: Annotated[SecretBytes, secret(32)]
+    not_before: Annotated[int, uint()]
+    commitment: Annotated[bytes, octets(32)]
+    deposit_id: Annotated[bytes, octets(0, 16)] = b""
+    record_hash: Annotated[bytes, octets(0, 32)] = b""
+    is_exposed: Annotated[bool, flag()] = False
 
 
 @dataclass
@@ -154,42 +82,20 @@ class Contact:
     people compared a number or words; empty before, and after a new beginning.
     """
 
-    user: bytes
-    entries: list[bytes]
-    unconfirmed: list[bytes] = field(default_factory=list)
-    suite: int = 0
-    verified: bytes = b""
-
-    def to_value(self) -> list[Encodable]:
-        return [self.user, self.entries, self.unconfirmed, self.suite, self.verified]
-
-    @classmethod
-    def from_value(cls, value: Value) -> Contact:
-        row = Fields.of_row(value, "profile contact", 5)
-        return cls(
-            user=row.octets(0, 16),
-            entries=_octets(row.array(1), "profile contact"),
-            unconfirmed=_octets(row.array(2), "profile contact"),
-            suite=row.uint(3, maximum=4),
-            verified=row.octets(4, (0, 32)),
-        )
+    user: Annotated[bytes, octets(16)]
+    entries: Annotated[list[bytes], several(octets())]
+    unconfirmed: Annotated[list[bytes], several(octets())] = field(default_factory=list)
+    suite: Annotated[int, uint(maximum=4)] = 0
+    verified: Annotated[bytes, octets(0, 32)] = b""
 
 
 @dataclass
 class VaultKey:
     """The key of the server-side vault: epoch, 32-byte VK (empty before there is one), highest version seen."""
 
-    epoch: int = 0
-    key: SecretBytes = field(default_factory=lambda: SecretBytes(b""))
-    version: int = 0
-
-    def to_value(self) -> list[Encodable]:
-        return [self.epoch, self.key.reveal(), self.version]
-
-    @classmethod
-    def from_value(cls, value: Value) -> VaultKey:
-        row = Fields.of_row(value, "profile vault", 3)
-        return cls(row.uint(0), SecretBytes(row.octets(1, _SEED_SIZES)), row.uint(2))
+    epoch: Annotated[int, uint()] = 0
+    key: Annotated[SecretBytes, secret(0, 32)] = field(default_factory=lambda: SecretBytes(b""))
+    version: Annotated[int, uint()] = 0
 
 
 @dataclass
@@ -199,47 +105,19 @@ class OpenCase:
     recipient_rsa: PKCS#8 DER. new_identity: the seed of the identity key that will begin the account again.
     """
 
-    case_id: bytes
-    statement: bytes
-    recipient_rsa: SecretBytes
-    recipient_seed: SecretBytes
-    new_identity: SecretBytes
-
-    def to_value(self) -> list[Encodable]:
-        return [
-            self.case_id,
-            self.statement,
-            self.recipient_rsa.reveal(),
-            self.recipient_seed.reveal(),
-            self.new_identity.reveal(),
-        ]
-
-    @classmethod
-    def from_value(cls, value: Value) -> OpenCase:
-        row = Fields.of_row(value, "profile case", 5)
-        return cls(
-            case_id=row.octets(0, 16),
-            statement=row.octets(1),
-            recipient_rsa=SecretBytes(row.octets(2)),
-            recipient_seed=SecretBytes(row.octets(3, 32)),
-            new_identity=SecretBytes(row.octets(4, 32)),
-        )
+    case_id: Annotated[bytes, octets(16)]
+    statement: Annotated[bytes, octets()]
+    recipient_rsa: Annotated[SecretBytes, secret()]
+    recipient_seed: Annotated[SecretBytes, secret(32)]
+    new_identity: Annotated[SecretBytes, secret(32)]
 
 
 @dataclass
 class OfficerKeys:
     """An officer's own two keys, apart from any device's: seeds of 32 bytes."""
 
-    signing_seed: SecretBytes
-    sealing_seed: SecretBytes
-
-    def to_value(self) -> list[Encodable]:
-        return [self.signing_seed.reveal(), self.sealing_seed.reveal()]
-
-    @classmethod
-    def from_value(cls, value: Value) -> OfficerKeys:
-        row = Fields.of_row(value, "profile officer keys", 2)
-        return cls(SecretBytes(row.octets(0, 32)), SecretBytes(row.octets(1, 32)))
+    signing_seed: Annotated[SecretBytes, secret(32)]
+    sealing_seed: Annotated[SecretBytes, secret(32)]
 
 
 @dataclass
@@ -250,57 +128,33 @@ class State:
     (`state_rows`), and so in no bytes of the state.
     """
 
-    server: str = ""
-    trust: Trust = field(default_factory=Trust)
-    device: Device | None = None
-    identity_seed: SecretBytes = field(default_factory=lambda: SecretBytes(b""))
-    chain: list[bytes] = field(default_factory=list)
-    generations: list[Generation] = field(default_factory=list)
+    # 7 and 9 were used by rows of earlier days and are not given again.
+    server: Annotated[str, text().at(2)] = ""
+    trust: Annotated[Trust, nested_map(Trust, "profile trust").at(3)] = field(default_factory=Trust)
+    device: Annotated[Device | None, nested_map(Device, "profile device").at(4, is_optional=True)] = None
+    identity_seed: Annotated[SecretBytes, secret(0, 32).at(5)] = field(default_factory=lambda: SecretBytes(b""))
+    chain: Annotated[list[bytes], several(octets()).at(6)] = field(default_factory=list)
+    generations: Annotated[list[Generation], several(nested(Generation, "profile generation")).at(8)] = field(
+        default_factory=list
+    )
     contacts: dict[bytes, Contact] = field(default_factory=dict)
-    vault: VaultKey = field(default_factory=VaultKey)
-    consent: bytes = b""
-    case: OpenCase | None = None
-    officer: OfficerKeys | None = None
+    vault: Annotated[VaultKey, nested(VaultKey, "profile vault").at(10)] = field(default_factory=VaultKey)
+    consent: Annotated[bytes, octets().at(11)] = b""
+    case: Annotated[OpenCase | None, nested(OpenCase, "profile case").at(12, is_optional=True)] = None
+    officer: Annotated[OfficerKeys | None, nested(OfficerKeys, "profile officer keys").at(13, is_optional=True)] = None
+    version: Annotated[int, uint().at(1)] = VERSION
 
     def to_secret(self) -> SecretBytes:
         """Return the bytes of the state without its contacts."""
-        fields: dict[int, Encodable] = {
-            1: VERSION,
-            2: self.server,
-            3: self.trust.to_value(),
-            5: self.identity_seed.reveal(),
-            6: self.chain,
-            8: [one.to_value() for one in self.generations],
-            10: self.vault.to_value(),
-            11: self.consent,
-        }
-        if self.device:
-            fields[4] = self.device.to_value()
-        if self.case:
-            fields[12] = self.case.to_value()
-        if self.officer:
-            fields[13] = self.officer.to_value()
-        return SecretBytes(encode(fields))
+        return seal_map(self)
 
     @classmethod
     def from_secret(cls, secret: SecretBytes) -> State:
         """Read the state. Raises Malformed for bytes that this version did not write."""
-        value = decode(secret.reveal(), max_size=MAX_STATE)
-        read = Fields(value, "profile", (1, 2, 3, 5, 6, 8, 10, 11), (4, 12, 13))
-        if read.uint(1) != VERSION:
+        state = open_map(cls, secret, "profile", max_size=MAX_STATE)
+        if state.version != VERSION:
             raise Malformed("profile: written by another version of this program")
-        return cls(
-            server=read.text(2),
-            trust=Trust.from_value(read.value(3)),
-            device=Device.from_value(read.value(4)) if 4 in read else None,
-            identity_seed=SecretBytes(read.octets(5, _SEED_SIZES)),
-            chain=_octets(read.array(6), "profile chain"),
-            generations=[Generation.from_value(row) for row in read.array(8)],
-            vault=VaultKey.from_value(read.value(10)),
-            consent=read.octets(11),
-            case=OpenCase.from_value(read.value(12)) if 12 in read else None,
-            officer=OfficerKeys.from_value(read.value(13)) if 13 in read else None,
-        )
+        return state
 
     def generation(self, number: int) -> Generation | None:
         """Return the archive key of one generation, if this device has it."""

@@ -12,9 +12,8 @@ from typing import Final
 from holdfast.client.errors import ProfileError, damaged
 from holdfast.client.profile.state import MAX_STATE, Contact, State
 from holdfast.client.profile.store import Store
-from holdfast.core.base.encoding import decode, encode
 from holdfast.core.base.errors import Malformed
-from holdfast.core.base.secret import SecretBytes
+from holdfast.core.base.rows import open_row, seal_row
 
 STATE: Final = ("state", b"")
 CONTACT: Final = "contact"
@@ -54,7 +53,7 @@ class StateRows:
     def _save_contact(self, user: bytes, contact: Contact) -> None:
         now = _snapshot(contact)
         if self._written.get(user) != now:
-            self._store.put(CONTACT, user, SecretBytes(encode(contact.to_value())))
+            self._store.put(CONTACT, user, seal_row(contact))
             self._written[user] = now
 
     def load(self) -> State:
@@ -67,7 +66,7 @@ class StateRows:
             for user in self._store.keys(CONTACT):
                 row = self._store.get(CONTACT, user)
                 if row is not None:
-                    state.contacts[user] = Contact.from_value(decode(row.reveal(), max_size=MAX_STATE))
+                    state.contacts[user] = open_row(Contact, row, "profile contact", max_size=MAX_STATE)
                     self._written[user] = _snapshot(state.contacts[user])
         except Malformed as error:
             raise damaged(error) from error

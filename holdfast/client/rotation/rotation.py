@@ -12,7 +12,7 @@ import hashlib
 import secrets
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Annotated, Final
 from uuid import UUID
 
 from holdfast.client.errors import Problem, ProfileError
@@ -30,7 +30,8 @@ from holdfast.client.server.transport import Credential
 from holdfast.client.sessions import sessions
 from holdfast.client.vault import doors, pairing, trusted, vault
 from holdfast.client.waiting import Overtaken, retry, stale_problem
-from holdfast.core.base.encoding import b64u, encode
+from holdfast.core.base.encoding import b64u
+from holdfast.core.base.rows import seal_map, seal_row, secret, text, uint
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.crypto.keys import SigningKey
 from holdfast.core.escrow.archive import new_archive_key
@@ -278,9 +279,7 @@ def _take_into_use(account: Account, rotation: Rotation) -> None:
             own.identity_seed = rotation.identity
         if rotation.device:
             rotation.old_device = account.device.id
-            account.store.put(
-                handshakes.FORMER_DEVICE, account.device.id, SecretBytes(encode(account.device.to_value()))
-            )
+            account.store.put(handshakes.FORMER_DEVICE, account.device.id, seal_map(account.device))
             own.device = rotation.device
             own.device.is_active = rotation.device.id in state.devices
         announced = [Entry.parse(one).body for one in rotation.entries]
@@ -344,6 +343,15 @@ def _re_establish(account: Account, rotation: Rotation) -> None:
         rotation.unreached = [one for one in sessions.peers(account.store) if one not in greeted]
 
 
+@dataclass(frozen=True)
+class _RetiredKey:
+    """A key that was replaced, kept for the grace period. epoch: of a vault key; 0 for another."""
+
+    name: Annotated[str, text()]
+    key: Annotated[SecretBytes, secret()]
+    epoch: Annotated[int, uint()]
+
+
 def _archive(account: Account, rotation: Rotation) -> None:
     """Put the old keys aside for the grace period, and the new ones out of this row: they are where they belong."""
     rotation.destroy_at = account.api.clock.now() + GRACE_SECONDS
@@ -354,8 +362,8 @@ def _archive(account: Account, rotation: Rotation) -> None:
     with account.store.transaction():
         for name, seed in retired.items():
             if seed is not None and len(seed):
-                value = encode([name, seed.reveal(), rotation.old_vault.epoch if name == VAULT else 0])
-                account.store.put(_RETIRED, rotation.id + name.encode(), SecretBytes(value))
+                key = _RetiredKey(name, seed, rotation.old_vault.epoch if name == VAULT else 0)
+                account.store.put(_RETIRED, rotation.id + name.encode(), seal_row(key))
         nothing = SecretBytes(b"")
         rotation.identity = rotation.archive_key = rotation.old_identity = nothing
         rotation.vault, rotation.old_vault, rotation.device = VaultKey(), VaultKey(), None

@@ -8,19 +8,29 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import IntEnum, IntFlag
-from typing import Final
+from typing import Annotated, Final
 from uuid import UUID
 
 from holdfast.client.profile.state import Device, VaultKey
 from holdfast.client.profile.store import Store
-from holdfast.core.base.encoding import MAX_VAULT, Encodable, Fields, decode, encode
+from holdfast.core.base.rows import (
+    choice,
+    flag,
+    nested,
+    nested_map,
+    octets,
+    open_map,
+    seal_map,
+    secret,
+    several,
+    uint,
+)
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.identity.entries import Reason
 from holdfast.core.signed.payloads import HASH_SIZE, ID_SIZE
 
 KIND: Final = "rotation"
 _VERSION: Final = 1
-_SEEDS: Final = (0, 32)
 _NONE: Final = SecretBytes(b"")
 
 
@@ -53,90 +63,35 @@ class Rotation:
     entries: the signed chain entries, on `head`. is_accepted: they are in the chain and this device lives by them.
     """
 
-    id: bytes
-    parts: Part
-    reason: Reason
-    revoke: list[bytes]
-    since: int
-    started_at: int
-    step: Step = Step.GENERATE
-    identity: SecretBytes = _NONE
-    device: Device | None = None
-    vault: VaultKey = field(default_factory=VaultKey)
-    archive_key: SecretBytes = _NONE
-    entries: list[bytes] = field(default_factory=list)
-    head: bytes = b""
-    is_accepted: bool = False
-    old_identity: SecretBytes = _NONE
-    old_device: bytes = b""
-    old_vault: VaultKey = field(default_factory=VaultKey)
-    unreached: list[bytes] = field(default_factory=list)
-    destroy_at: int = 0
+    id: Annotated[bytes, octets(ID_SIZE).at(2)]
+    parts: Annotated[Part, choice(Part).at(3)]
+    reason: Annotated[Reason, choice(Reason).at(4)]
+    revoke: Annotated[list[bytes], several(octets(ID_SIZE)).at(5)]
+    since: Annotated[int, uint().at(6)]
+    started_at: Annotated[int, uint().at(7)]
+    step: Annotated[Step, choice(Step).at(8)] = Step.GENERATE
+    identity: Annotated[SecretBytes, secret(0, 32).at(9)] = _NONE
+    device: Annotated[Device | None, nested_map(Device, "new device").at(10, is_optional=True)] = None
+    vault: Annotated[VaultKey, nested(VaultKey, "new vault key").at(11)] = field(default_factory=VaultKey)
+    archive_key: Annotated[SecretBytes, secret(0, 32).at(12)] = _NONE
+    entries: Annotated[list[bytes], several(octets()).at(13)] = field(default_factory=list)
+    head: Annotated[bytes, octets(0, HASH_SIZE).at(14)] = b""
+    is_accepted: Annotated[bool, flag().at(15)] = False
+    old_identity: Annotated[SecretBytes, secret(0, 32).at(16)] = _NONE
+    old_device: Annotated[bytes, octets(0, ID_SIZE).at(17)] = b""
+    old_vault: Annotated[VaultKey, nested(VaultKey, "old vault key").at(18)] = field(default_factory=VaultKey)
+    unreached: Annotated[list[bytes], several(octets(ID_SIZE)).at(19)] = field(default_factory=list)
+    destroy_at: Annotated[int, uint().at(20)] = 0
+    version: Annotated[int, uint(minimum=_VERSION, maximum=_VERSION).at(1)] = _VERSION
 
     def to_secret(self) -> SecretBytes:
         """Return the row's bytes."""
-        fields: dict[int, Encodable] = {
-            1: _VERSION,
-            2: self.id,
-            3: int(self.parts),
-            4: int(self.reason),
-            5: self.revoke,
-            6: self.since,
-            7: self.started_at,
-            8: int(self.step),
-            9: self.identity.reveal(),
-            11: self.vault.to_value(),
-            12: self.archive_key.reveal(),
-            13: self.entries,
-            14: self.head,
-            15: int(self.is_accepted),
-            16: self.old_identity.reveal(),
-            17: self.old_device,
-            18: self.old_vault.to_value(),
-            19: self.unreached,
-            20: self.destroy_at,
-        }
-        if self.device:
-            fields[10] = self.device.to_value()
-        return SecretBytes(encode(fields))
+        return seal_map(self)
 
     @classmethod
     def from_secret(cls, secret: SecretBytes) -> Rotation:
         """Read what `to_secret` gave; raises Malformed."""
-        value = decode(secret.reveal(), max_size=MAX_VAULT)
-        read = Fields(value, "rotation", (*range(1, 10), *range(11, 21)), (10,))
-        read.uint(1, minimum=_VERSION, maximum=_VERSION)
-        return cls(
-            id=read.octets(2, ID_SIZE),
-            parts=Part(read.uint(3, minimum=1, maximum=15)),
-            reason=Reason(read.uint(4, minimum=1, maximum=len(Reason))),
-            revoke=_ids(read, 5),
-            since=read.uint(6),
-            started_at=read.uint(7),
-            step=Step(read.uint(8, minimum=1, maximum=len(Step))),
-            identity=SecretBytes(read.octets(9, _SEEDS)),
-            device=Device.from_value(read.value(10)) if 10 in read else None,
-            vault=VaultKey.from_value(read.value(11)),
-            archive_key=SecretBytes(read.octets(12, _SEEDS)),
-            entries=_octets(read, 13),
-            head=read.octets(14, (0, HASH_SIZE)),
-            is_accepted=bool(read.uint(15, maximum=1)),
-            old_identity=SecretBytes(read.octets(16, _SEEDS)),
-            old_device=read.octets(17, (0, ID_SIZE)),
-            old_vault=VaultKey.from_value(read.value(18)),
-            unreached=_ids(read, 19),
-            destroy_at=read.uint(20),
-        )
-
-
-def _ids(read: Fields, key: int) -> list[bytes]:
-    row = Fields.of_row(read.array(key), "rotation ids", len(read.array(key)))
-    return [row.octets(index, ID_SIZE) for index in range(len(read.array(key)))]
-
-
-def _octets(read: Fields, key: int) -> list[bytes]:
-    row = Fields.of_row(read.array(key), "rotation entries", len(read.array(key)))
-    return [row.octets(index) for index in range(len(read.array(key)))]
+        return open_map(cls, secret, "rotation")
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Annotated, Final
 
 from holdfast.client.profile.account import Account
 from holdfast.client.profile.store import Store
-from holdfast.core.base.encoding import Encodable, Fields, Value, decode, encode
+from holdfast.core.base.encoding import Encodable, Value, decode, encode
+from holdfast.core.base.rows import decode_row, encode_row, octets, open_row, seal_row, spread, uint
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.identity.chain import ChainState
 from holdfast.core.messages.session import Session
@@ -33,8 +34,8 @@ _MAX_INDEX: Final = 64 * 1024
 class Address:
     """One end of a session: a user and one of her devices, 16 bytes each."""
 
-    user: bytes
-    device: bytes
+    user: Annotated[bytes, octets(16)]
+    device: Annotated[bytes, octets(16)]
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,25 @@ class Place:
     def key(self) -> bytes:
         """The key of its rows."""
         return self.peer.user + self.peer.device + self.id
+
+
+@dataclass(frozen=True)
+class _Initial:
+    """Where an initial part led, kept until nobody can send it again. until: UTC seconds, first in every such row."""
+
+    until: Annotated[int, uint()]
+    peer: Annotated[Address, spread(Address)]
+    id: Annotated[bytes, octets(16)]
+    own: Annotated[bytes, octets(16)]
+
+
+@dataclass(frozen=True)
+class _Seat:
+    """One session in the index of a user: with which device, its 16-byte id, and the own device it was begun with."""
+
+    device: Annotated[bytes, octets(16)]
+    id: Annotated[bytes, octets(16)]
+    own: Annotated[bytes, octets(16)]
 
 
 def places(store: Store, peer: Address) -> list[Place]:
@@ -132,16 +152,14 @@ def route(store: Store, initial_hash: bytes) -> Place | None:
     row = store.get(INITIAL, initial_hash)
     if row is None:
         return None
-    read = Fields.of_row(decode(row.reveal()), "initial part", 5)
-    peer = Address(read.octets(1, 16), read.octets(2, 16))
-    return Place(peer, read.octets(3, 16), read.octets(4, 16))
+    initial = open_row(_Initial, row, "initial part")
+    return Place(initial.peer, initial.id, initial.own)
 
 
 def remember_initial(store: Store, place: Place, session: Session, *, now: int) -> None:
     """Keep the hash of the initial part of a session begun by the peer, and its transcript when no key was used up."""
     until = now + INITIAL_LIFE_SECONDS
-    value: list[Encodable] = [until, place.peer.user, place.peer.device, place.id, place.own]
-    store.put(INITIAL, session.initial_hash, SecretBytes(encode(value)))
+    store.put(INITIAL, session.initial_hash, seal_row(_Initial(until, place.peer, place.id, place.own)))
     if session.is_last_resort:
         store.put(SEEN, session.transcript, SecretBytes(encode([until])))
 
@@ -194,12 +212,12 @@ def _index(store: Store, user: bytes) -> list[Place]:
     kept = store.get(_PEER, user)
     value: Value = decode(kept.reveal(), max_size=_MAX_INDEX) if kept else []
     assert isinstance(value, list)
-    rows = [Fields.of_row(row, "peer", 3) for row in value]
-    return [Place(Address(user, row.octets(0, 16)), row.octets(1, 16), row.octets(2, 16)) for row in rows]
+    seats = [decode_row(_Seat, row, "peer") for row in value]
+    return [Place(Address(user, seat.device), seat.id, seat.own) for seat in seats]
 
 
 def _write(store: Store, user: bytes, index: list[Place]) -> None:
-    rows: list[Encodable] = [[one.peer.device, one.id, one.own] for one in index]
+    rows: list[Encodable] = [encode_row(_Seat(place.peer.device, place.id, place.own)) for place in index]
     if rows:
         store.put(_PEER, user, SecretBytes(encode(rows)))
     else:

@@ -10,14 +10,15 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Annotated, Final
 
 from holdfast.client.errors import Problem, ProfileError, TrustRefused, WrongWords
 from holdfast.client.identity import chains
 from holdfast.client.profile.account import Account
 from holdfast.client.vault import vault, vault_contents
-from holdfast.core.base.encoding import MAX_BLOB, Fields, b64u, decode, encode
+from holdfast.core.base.encoding import MAX_BLOB, b64u, decode, encode
 from holdfast.core.base.errors import HoldfastError, OutOfBounds, UnwrapFailed
+from holdfast.core.base.rows import octets, open_row, seal_row, text, uint
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.crypto.keys import SigningKey
 from holdfast.core.crypto.phrase import Language, NotConfirmed, Phrase
@@ -81,27 +82,23 @@ class _Mark:
     recovery_key: of a phrase, the encoded public half of its signing key.
     """
 
-    set_at: int
-    epoch: int
-    language: str = ""
-    recovery_key: bytes = b""
-
-    def to_secret(self) -> SecretBytes:
-        return SecretBytes(encode([self.set_at, self.epoch, self.language, self.recovery_key]))
+    set_at: Annotated[int, uint()]
+    epoch: Annotated[int, uint()]
+    language: Annotated[str, text()] = ""
+    recovery_key: Annotated[bytes, octets()] = b""
 
     @classmethod
     def of(cls, account: Account, kind: str) -> _Mark:
         value = account.store.get(vault_contents.DOOR, kind.encode())
         if value is None:
             return cls(0, 0)
-        row = Fields.of_row(decode(value.reveal(), max_size=_MAX_PHRASE_ROW), "door", 4)
-        return cls(row.uint(0), row.uint(1), row.text(2), row.octets(3))
+        return open_row(cls, value, "door", max_size=_MAX_PHRASE_ROW)
 
 
 def mark(account: Account, kind: str, *, epoch: int, language: str = "", recovery_key: bytes = b"") -> None:
     """Note for all devices that a door was set for an epoch, or with epoch 0 that it was removed."""
     made = _Mark(account.api.clock.now(), epoch, language, recovery_key)
-    account.store.put(vault_contents.DOOR, kind.encode(), made.to_secret())
+    account.store.put(vault_contents.DOOR, kind.encode(), seal_row(made))
 
 
 def put_door(account: Account, kind: str, blob: bytes) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Annotated, Final
 from uuid import UUID
 
 from holdfast.client.errors import NotYet, Problem, ProfileError, TrustRefused, WrongWords
@@ -17,8 +17,9 @@ from holdfast.client.identity import contacts
 from holdfast.client.profile.account import Account
 from holdfast.client.server.answers import Answer
 from holdfast.client.vault import doors, trusted, vault
-from holdfast.core.base.encoding import MAX_BLOB, Encodable, Fields, b64u, decode, encode
+from holdfast.core.base.encoding import MAX_BLOB, b64u
 from holdfast.core.base.errors import Expired, HoldfastError, QuorumNotMet
+from holdfast.core.base.rows import octets, open_row, seal_row, secret
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.crypto.keys import SealingKey
 from holdfast.core.signed.cose import Sign1
@@ -110,9 +111,17 @@ def open_request(account: Account) -> OpenRequest:
     return request_status(account)
 
 
+@dataclass(frozen=True)
+class _OwnRow:
+    """This device's request, the seed of the key it asks under, and its id, empty until the server has confirmed it."""
+
+    request: Annotated[bytes, octets()]
+    key_seed: Annotated[SecretBytes, secret(32)]
+    id: Annotated[bytes, octets(0, 16)]
+
+
 def _keep(account: Account, request: ShareRequest, key: SealingKey, request_id: bytes) -> None:
-    row: list[Encodable] = [request.to_payload(), key.seed().reveal(), request_id]
-    account.store.put(*_OWN, SecretBytes(encode(row)))
+    account.store.put(*_OWN, seal_row(_OwnRow(request.to_payload(), key.seed(), request_id)))
 
 
 def _kept(account: Account) -> tuple[ShareRequest, SealingKey, bytes] | None:
@@ -120,9 +129,8 @@ def _kept(account: Account) -> tuple[ShareRequest, SealingKey, bytes] | None:
     value = account.store.get(*_OWN)
     if value is None:
         return None
-    row = Fields.of_row(decode(value.reveal()), "share request", 3)
-    key = SealingKey.from_seed(SecretBytes(row.octets(1, 32)))
-    return ShareRequest.from_payload(row.octets(0)), key, row.octets(2, (0, 16))
+    row = open_row(_OwnRow, value, "share request")
+    return ShareRequest.from_payload(row.request), SealingKey.from_seed(row.key_seed), row.id
 
 
 def _own(account: Account) -> tuple[ShareRequest, SealingKey, UUID]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Annotated, Final
 from uuid import UUID
 
 from holdfast.client.errors import ClientError, PeerChanged, Problem, ProfileError, TrustRefused
@@ -21,8 +21,9 @@ from holdfast.client.messages.letters import Letter, LetterKind
 from holdfast.client.profile.account import Account
 from holdfast.client.vault import doors, vault
 from holdfast.client.vault.vault_contents import HELD_SHARE, TRUSTED_SET
-from holdfast.core.base.encoding import MAX_BLOB, MAX_VAULT, Encodable, Fields, b64u, decode, encode
+from holdfast.core.base.encoding import MAX_BLOB, b64u
 from holdfast.core.base.errors import HoldfastError, OutOfBounds, Untrusted, UnwrapFailed
+from holdfast.core.base.rows import octets, open_row, pair, seal_row, secret, several, uint
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.crypto.keys import SealingKey
 from holdfast.core.identity import chain_author
@@ -35,9 +36,39 @@ from holdfast.core.vault.contact_shares import DEFAULT_K, ContactShare, ShareLet
 from holdfast.core.vault.door_blob import DoorOwner
 from holdfast.core.vault.share_manifest import Manifest
 
-# A set under way: [written at, signed manifest, door, [[contact, share]…], [device told…]]. Holds the shares in the
-# clear, so it is destroyed as soon as every contact has hers.
 _UNDER_WAY: Final = ("share-set", b"")
+
+
+@dataclass(frozen=True)
+class _SetUnderWay:
+    """A set that is being given out. Holds the shares in the clear, so it is destroyed once every contact has theirs.
+
+    made_at: UTC seconds. manifest: as signed. shares: (contact, share). epoch: of the vault key behind the door.
+    """
+
+    made_at: Annotated[int, uint()]
+    manifest: Annotated[bytes, octets()]
+    door: Annotated[bytes, octets()]
+    shares: Annotated[list[tuple[bytes, SecretBytes]], several(pair(octets(16), secret()))]
+    epoch: Annotated[int, uint()]
+
+
+@dataclass(frozen=True)
+class _ChosenSet:
+    """The set whose door stands, for all of the person's devices. made_at: first, as in every row a vault carries."""
+
+    made_at: Annotated[int, uint()]
+    manifest: Annotated[bytes, octets()]
+    epoch: Annotated[int, uint()]
+
+
+@dataclass(frozen=True)
+class _HeldRow:
+    """A share held for somebody. taken_at: first, as in every row a vault carries."""
+
+    taken_at: Annotated[int, uint()]
+    manifest: Annotated[bytes, octets()]
+    share: Annotated[SecretBytes, secret()]
 
 
 @dataclass(frozen=True)
@@ -97,9 +128,9 @@ def choose(account: Account, people: Sequence[bytes], *, k: int = DEFAULT_K) -> 
             f"This cannot be: {error}.", way_out="Choose three to five people, and let k be 3."
         ) from None
     signed = sign(made.manifest.to_payload(), purpose=Purpose.SHARE_MANIFEST, key=account.identity_key)
-    shares: list[Encodable] = [[contact, share.to_secret().reveal()] for contact, share in made.shares.items()]
-    under_way: list[Encodable] = [account.api.clock.now(), signed.encode(), made.door, shares, owner.epoch]
-    account.store.put(*_UNDER_WAY, SecretBytes(encode(under_way)))
+    shares = [(contact, share.to_secret()) for contact, share in made.shares.items()]
+    under_way = _SetUnderWay(account.api.clock.now(), signed.encode(), made.door, shares, owner.epoch)
+    account.store.put(*_UNDER_WAY, seal_row(under_way))
     resume(account)
     chosen_now = chosen(account)
     assert chosen_now is not None
@@ -121,9 +152,9 @@ def resume(account: Account) -> bool:
     value = account.store.get(*_UNDER_WAY)
     if value is None:
         return False
-    row = Fields.of_row(decode(value.reveal(), max_size=MAX_BLOB), "set of shares", 5)
-    signed, door, epoch = Sign1.parse(row.octets(1)), row.octets(2), row.uint(4)
-    if epoch != account.state.vault.epoch:
+    made = open_row(_SetUnderWay, value, "set of shares", max_size=MAX_BLOB)
+    signed = Sign1.parse(made.manifest)
+    if made.epoch != account.state.vault.epoch:
         # The vault key changed meanwhile: this door would open nothing that is written now.
         account.store.delete(*_UNDER_WAY)
         return False
@@ -131,11 +162,10 @@ def resume(account: Account) -> bool:
     if signed.kid != account.identity_key.public.kid:
         # Rotated since: a contact who hears of the set before the chain names it asks for the key in force.
         signed = sign(signed.payload, purpose=Purpose.SHARE_MANIFEST, key=account.identity_key)
-    for one in (Fields.of_row(item, "share under way", 2) for item in row.array(3)):
-        share = ContactShare.from_secret(SecretBytes(one.octets(1)))
-        _give_to(account, one.octets(0, 16), share, manifest, signed)
+    for contact, share in made.shares:
+        _give_to(account, contact, ContactShare.from_secret(share), manifest, signed)
     _put_manifest(account, signed)
-    doors.put_door(account, doors.CONTACTS, door)
+    doors.put_door(account, doors.CONTACTS, made.door)
 
     def write(state: ChainState) -> list[Entry]:
         if state.manifest_hash == manifest.hash:
@@ -144,8 +174,8 @@ def resume(account: Account) -> bool:
 
     chains.append(account, write)
     with account.store.transaction():
-        doors.mark(account, doors.CONTACTS, epoch=epoch)
-        account.store.put(TRUSTED_SET, b"", SecretBytes(encode([row.uint(0), signed.encode(), epoch])))
+        doors.mark(account, doors.CONTACTS, epoch=made.epoch)
+        account.store.put(TRUSTED_SET, b"", seal_row(_ChosenSet(made.made_at, signed.encode(), made.epoch)))
         account.store.delete(*_UNDER_WAY)
     vault.save(account)
     return True
@@ -185,11 +215,11 @@ def chosen(account: Account) -> TrustedSet | None:
     value = account.store.get(TRUSTED_SET, b"")
     if value is None:
         return None
-    row = Fields.of_row(decode(value.reveal()), "trusted set", 3)
-    if not row.octets(1):
+    row = open_row(_ChosenSet, value, "trusted set")
+    if not row.manifest:
         return None
-    manifest = Manifest.from_payload(Sign1.parse(row.octets(1)).payload)
-    return TrustedSet(manifest.contacts, manifest.k, manifest.set_id, row.uint(0), row.uint(2))
+    manifest = Manifest.from_payload(Sign1.parse(row.manifest).payload)
+    return TrustedSet(manifest.contacts, manifest.k, manifest.set_id, row.made_at, row.epoch)
 
 
 def reshare(account: Account) -> bool:
@@ -274,8 +304,8 @@ def _take(account: Account, letter: Letter) -> None:
     share = _opened(account, read)
     key = owner + manifest.set_id
     if account.store.get(HELD_SHARE, key) is None:
-        value: list[Encodable] = [account.api.clock.now(), read.statement.encode(), share.to_secret().reveal()]
-        account.store.put(HELD_SHARE, key, SecretBytes(encode(value)))
+        row = _HeldRow(account.api.clock.now(), read.statement.encode(), share.to_secret())
+        account.store.put(HELD_SHARE, key, seal_row(row))
 
 
 def _opened(account: Account, read: ShareLetter) -> ContactShare:
@@ -313,9 +343,9 @@ def kept_shares(account: Account) -> Iterator[_Kept]:
     for key in account.store.keys(HELD_SHARE):
         value = account.store.get(HELD_SHARE, key)
         if value is not None:
-            row = Fields.of_row(decode(value.reveal(), max_size=MAX_VAULT), "held share", 3)
-            manifest = Manifest.from_payload(Sign1.parse(row.octets(1)).payload)
-            yield _Kept(key, manifest, ContactShare.from_secret(SecretBytes(row.octets(2))))
+            row = open_row(_HeldRow, value, "held share")
+            manifest = Manifest.from_payload(Sign1.parse(row.manifest).payload)
+            yield _Kept(key, manifest, ContactShare.from_secret(row.share))
 
 
 def _is_current(account: Account, one: _Kept) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Annotated, Final
 
 from holdfast.client.errors import Problem, ProfileError, TrustRefused
 from holdfast.client.identity import chains
@@ -19,8 +19,9 @@ from holdfast.client.profile.state import VaultKey
 from holdfast.client.vault import vault_contents
 from holdfast.client.vault.vault_contents import Contents
 from holdfast.client.waiting import retry, stale_problem
-from holdfast.core.base.encoding import MAX_VAULT, Fields, b64u, decode, encode
+from holdfast.core.base.encoding import MAX_VAULT, b64u
 from holdfast.core.base.errors import HoldfastError, InvalidSignature
+from holdfast.core.base.rows import open_row, seal_row, text, uint
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.crypto.keys import PublicKey
 from holdfast.core.identity.chain import ChainState
@@ -344,13 +345,21 @@ def _digest(contents: Contents) -> SecretBytes:
     return SecretBytes(hashlib.sha256(contents.to_secret().reveal()).digest())
 
 
+@dataclass(frozen=True)
+class _KnownDevice:
+    """A device's name, as its own statement gave it. noted_at: first, as in every row a vault carries."""
+
+    noted_at: Annotated[int, uint()]
+    name: Annotated[str, text()]
+
+
 def known_devices(account: Account) -> dict[bytes, str]:
     """Return the names of the person's devices, by 16-byte id, as her own devices have noted them."""
     names = {}
     for key in account.store.keys(vault_contents.KNOWN_DEVICE):
         value = account.store.get(vault_contents.KNOWN_DEVICE, key)
         if value is not None:
-            names[key] = Fields.of_row(decode(value.reveal()), "known device", 2).text(1)
+            names[key] = open_row(_KnownDevice, value, "known device").name
     return names
 
 
@@ -366,9 +375,8 @@ def _note_devices(account: Account, state: ChainState) -> None:
             continue  # a name can wait; what the vault is for cannot
         if statement.payload_hash != statement_hash:
             raise _refused("The server shows another device than your account chain lists.")
-        name = DeviceStatement.from_payload(statement.payload).name
-        noted = SecretBytes(encode([account.api.clock.now(), name]))
-        account.store.put(vault_contents.KNOWN_DEVICE, identifier, noted)
+        noted = _KnownDevice(account.api.clock.now(), DeviceStatement.from_payload(statement.payload).name)
+        account.store.put(vault_contents.KNOWN_DEVICE, identifier, seal_row(noted))
 
 
 def _require_identity(account: Account) -> ChainState:

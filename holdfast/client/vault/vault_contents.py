@@ -9,14 +9,26 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Annotated, Final
 
 from holdfast.client.errors import TrustRefused
 from holdfast.client.identity import key_log
 from holdfast.client.profile.account import Account
 from holdfast.client.profile.state import Contact, Generation
-from holdfast.core.base.encoding import MAX_VAULT, Encodable, Fields, decode, encode
+from holdfast.core.base.encoding import MAX_VAULT, Fields, decode, encode
 from holdfast.core.base.errors import HoldfastError, Malformed
+from holdfast.core.base.rows import (
+    encode_row,
+    mapping,
+    nested,
+    octets,
+    open_map,
+    seal_map,
+    secret,
+    several,
+    text,
+    uint,
+)
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.crypto.keys import SigningKey
 from holdfast.core.identity.chain import ChainState
@@ -36,59 +48,44 @@ _CONTACTS_OCTETS: Final = 512 * 1024
 
 
 @dataclass(frozen=True)
+class CarriedRow:
+    """A row of the profile that the vault carries to the person's other devices, as it lies in the store."""
+
+    kind: Annotated[str, text()]
+    key: Annotated[bytes, octets()]
+    value: Annotated[SecretBytes, secret()]
+
+
+@dataclass(frozen=True)
 class Contents:
     """A vault's contents as read; nothing in it is believed before `take` held it to the account chain.
 
     identity_seeds: the AIK's, and while a rotation is under way the next one's. head: 32 bytes, of the chain as the
-    writer knew it. rows: (kind, key, value) of the store.
+    writer knew it.
     """
 
-    identity_seeds: tuple[SecretBytes, ...]
-    generations: tuple[Generation, ...]
-    contacts: tuple[Contact, ...]
-    head: bytes
-    checkpoints: dict[str, str]
-    consent: bytes
-    rows: tuple[tuple[str, bytes, SecretBytes], ...]
+    identity_seeds: Annotated[tuple[SecretBytes, ...], several(secret(32), of=tuple, minimum=1, maximum=2).at(2)]
+    generations: Annotated[tuple[Generation, ...], several(nested(Generation, "archive key"), of=tuple).at(3)]
+    contacts: Annotated[tuple[Contact, ...], several(nested(Contact, "contact"), of=tuple).at(4)]
+    head: Annotated[bytes, octets(32).at(5)]
+    checkpoints: Annotated[dict[str, str], mapping(text(), text(maximum=4096)).at(6)]
+    consent: Annotated[bytes, octets().at(7)]
+    rows: Annotated[tuple[CarriedRow, ...], several(nested(CarriedRow, "keyring row"), of=tuple).at(8)]
+    version: Annotated[int, uint(minimum=FORMAT, maximum=FORMAT).at(1)] = FORMAT
 
     def to_secret(self) -> SecretBytes:
         """Return the bytes: dCBOR{1: 2, 2: [seed…], 3: archive keys, 4: contacts, 5: head, 6..8}."""
-        fields: dict[int, Encodable] = {
-            1: FORMAT,
-            2: [seed.reveal() for seed in self.identity_seeds],
-            3: [one.to_value() for one in self.generations],
-            4: [one.to_value() for one in self.contacts],
-            5: self.head,
-            6: [[origin, text] for origin, text in sorted(self.checkpoints.items())],
-            7: self.consent,
-            8: [[kind, key, value.reveal()] for kind, key, value in self.rows],
-        }
-        return SecretBytes(encode(fields))
+        return seal_map(self)
 
     @classmethod
     def from_secret(cls, secret: SecretBytes) -> Contents:
         """Read the bytes of an opened vault. Raises Malformed."""
-        read = Fields(decode(secret.reveal(), max_size=MAX_VAULT), "keyring", range(1, 9))
-        read.uint(1, minimum=FORMAT, maximum=FORMAT)
-        seeds = Fields.of_row(read.array(2, minimum=1, maximum=2), "keyring identity", len(read.array(2)))
-        checkpoints = [Fields.of_row(row, "keyring checkpoint", 2) for row in read.array(6)]
-        return cls(
-            identity_seeds=tuple(SecretBytes(seeds.octets(index, 32)) for index in range(len(read.array(2)))),
-            generations=tuple(Generation.from_value(row) for row in read.array(3)),
-            contacts=tuple(Contact.from_value(row) for row in read.array(4)),
-            head=read.octets(5, 32),
-            checkpoints={row.text(0): row.text(1, maximum=4096) for row in checkpoints},
-            consent=read.octets(7),
-            rows=tuple(_row(Fields.of_row(row, "keyring row", 3)) for row in read.array(8)),
-        )
-
-
-def _row(row: Fields) -> tuple[str, bytes, SecretBytes]:
-    kind, value = row.text(0), SecretBytes(row.octets(2))
-    if kind not in CARRIED:
-        raise row.refuse(0, "is not a kind of row that a vault carries")
-    written_at(value)
-    return kind, row.octets(1), value
+        contents = open_map(cls, secret, "keyring")
+        for row in contents.rows:
+            if row.kind not in CARRIED:
+                raise Malformed("keyring row: field 0 is not a kind of row that a vault carries")
+            written_at(row.value)
+        return contents
 
 
 def written_at(value: SecretBytes) -> int:
@@ -102,12 +99,12 @@ def written_at(value: SecretBytes) -> int:
 def of(account: Account, *, next_identity: SecretBytes | None = None) -> Contents:
     """Collect what this device would write into the vault."""
     state, store = account.state, account.store
-    rows: list[tuple[str, bytes, SecretBytes]] = []
+    rows: list[CarriedRow] = []
     for kind in CARRIED:
         for key in sorted(store.keys(kind)):
             value = store.get(kind, key)
             if value is not None:
-                rows.append((kind, key, value))
+                rows.append(CarriedRow(kind, key, value))
     seeds = (account.identity_key.seed(), *((next_identity,) if next_identity else ()))
     chain = account.chain
     committed = {one.generation: one.commitment for one in chain.generations}
@@ -131,7 +128,7 @@ def _fitting(contacts: Iterable[Contact]) -> tuple[Contact, ...]:
     """
     room, found = _CONTACTS_OCTETS, []
     for size, contact in sorted(
-        ((len(encode(one.to_value())), one) for one in contacts),
+        ((len(encode(encode_row(one))), one) for one in contacts),
         key=lambda row: (not row[1].verified, row[0], row[1].user),
     ):
         if size <= room:
@@ -259,8 +256,8 @@ def _later_consent(own: bytes, brought: bytes) -> bytes:
     return brought if said.header.issued_at > mine.header.issued_at else own
 
 
-def _take_rows(account: Account, rows: Iterable[tuple[str, bytes, SecretBytes]]) -> None:
-    for kind, key, value in rows:
-        known = account.store.get(kind, key)
-        if known is None or written_at(value) > written_at(known):
-            account.store.put(kind, key, value)
+def _take_rows(account: Account, rows: Iterable[CarriedRow]) -> None:
+    for row in rows:
+        known = account.store.get(row.kind, row.key)
+        if known is None or written_at(row.value) > written_at(known):
+            account.store.put(row.kind, row.key, row.value)

@@ -269,6 +269,14 @@ class Fields:
             raise self.refuse(key, f"is not an array of {minimum}..{maximum} items")
         return value
 
+    def row(self, key: int, size: int | None = None) -> "Fields":
+        """Return the array at `key`, of `size` items or of any number, to be read in the same way."""
+        items = self.array(key)
+        return Fields.of_row(items, f"{self._what}, field {key}", len(items) if size is None else size)
+
+    def __len__(self) -> int:
+        return len(self._map)
+
     def value(self, key: int) -> Value:
         """Return the value as decoded, for a nested map that has its own Fields."""
         return self._map[key]

@@ -12,11 +12,12 @@ import hmac
 import secrets
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Final
+from typing import Annotated, Final
 
 from holdfast.core.base.encoding import MAX_BLOB, Encodable, Fields, decode, encode, label
 from holdfast.core.base.errors import Malformed, UnwrapFailed
 from holdfast.core.base.padding import pad, unpad
+from holdfast.core.base.rows import octets, secret, uint
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.crypto.wrapping import KEY_SIZE, NONCE_SIZE, decrypt, encrypt
 from holdfast.core.signed.payloads import HASH_SIZE, ID_SIZE, VERSION
@@ -43,9 +44,9 @@ class ContentKind(IntEnum):
 class LargeReference:
     """What a message carries in place of large content. hash: SHA-256 of the ciphertext. size: of the plaintext."""
 
-    key: SecretBytes
-    hash: bytes
-    size: int
+    key: Annotated[SecretBytes, secret(32)]
+    hash: Annotated[bytes, octets(32)]
+    size: Annotated[int, uint()]
 
     def __post_init__(self) -> None:
         if len(self.key) != KEY_SIZE or len(self.hash) != HASH_SIZE or not 0 <= self.size <= MAX_LARGE:

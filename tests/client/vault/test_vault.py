@@ -416,7 +416,9 @@ def test_contents_are_read_in_one_encoding_or_refused(world: Members) -> None:
 @pytest.mark.parametrize("value", [b"", encode([]), encode([b"later"]), encode({1: 2})])
 def test_row_that_does_not_say_when_it_was_written_is_refused(world: Members, value: bytes) -> None:
     account = world.enrolled(ALICE)
-    contents = dataclasses.replace(vault_contents.of(account), rows=(("door", b"x", SecretBytes(value)),))
+    contents = dataclasses.replace(
+        vault_contents.of(account), rows=(vault_contents.CarriedRow("door", b"x", SecretBytes(value)),)
+    )
     with pytest.raises(Malformed):
         vault_contents.Contents.from_secret(contents.to_secret())
 

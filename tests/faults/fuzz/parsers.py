@@ -19,7 +19,7 @@ from holdfast.client.errors import AnswerRefused
 from holdfast.client.profile.head import Head, read_head
 from holdfast.client.profile.state import Contact, Generation
 from holdfast.client.server.answers import Answer, parse
-from holdfast.client.vault.vault_contents import KNOWN_DEVICE, Contents
+from holdfast.client.vault.vault_contents import KNOWN_DEVICE, CarriedRow, Contents
 from holdfast.core.base.encoding import MAX_BLOB, b64u, decode, encode, unb64u
 from holdfast.core.base.padding import pad, unpad
 from holdfast.core.base.secret import SecretBytes
@@ -335,7 +335,7 @@ def _vault_contents() -> bytes:
             head=bytes(32),
             checkpoints={LOG.name: "note"},
             consent=b"",
-            rows=((KNOWN_DEVICE, PHONE, SecretBytes(encode([NOW, "phone"]))),),
+            rows=(CarriedRow(KNOWN_DEVICE, PHONE, SecretBytes(encode([NOW, "phone"]))),),
         )
         .to_secret()
         .reveal()
