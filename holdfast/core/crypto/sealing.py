@@ -32,6 +32,8 @@ def seal(plaintext: SecretBytes, *, to: PublicKey, info: bytes) -> bytes:
     """
     if to.kind is not KeyKind.X_WING:
         raise ValueError(f"{to.kind.name} keys are not sealed to")
+    # `info` enters the key schedule (RFC 9180 section 5.1): another context is another key, so that a share moved to
+    # another deposit, officer or letter does not open (FAULTS S9).
     return _SUITE.encrypt(plaintext.reveal(), to.parsed, info)
 
 
@@ -42,5 +44,6 @@ def open_sealed(sealed: bytes, *, key: SealingKey, info: bytes) -> SecretBytes:
     """
     try:
         return SecretBytes(_SUITE.decrypt(sealed, key.parsed, info))
+    # One answer for both: telling a bad ciphertext from a bad context would tell an attacker which half was right.
     except (InvalidTag, ValueError):
         raise UnwrapFailed("sealed message does not open") from None
