@@ -24,8 +24,8 @@ MAX_VAULT: Final = 1024 * 1024  # bytes: the keyring, also the ceiling of the ma
 MAX_UINT: Final = 2**53 - 1  # what a JavaScript number holds exactly
 # Negative integers are there for COSE's alg alone (-8, -7); below -65536 its registry is for private use (RFC 9053).
 MIN_NINT: Final = -65536
-# A recursive reader spends a stack frame on each level: without a bound, a few KiB of "[[[[…" end the process (FAULTS
-# I2a). No structure of the protocol is deeper than this: encode() would refuse it.
+# A recursive reader spends a stack frame on each level: without a bound, a few KiB of "[[[[…" end the process
+# (FAULTS I2a). No structure of the protocol is deeper than this: encode() would refuse it.
 MAX_DEPTH: Final = 6  # arrays and maps one inside another
 
 # RFC 8949 section 3.1: the six major types of the profile. 6 (tags) and 7 (floats, booleans, null) have no name here.

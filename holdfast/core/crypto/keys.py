@@ -242,7 +242,7 @@ def verify(public: PublicKey, signature: bytes, data: bytes) -> None:
 _ECDSA: Final = ec.ECDSA(hashes.SHA256())
 # Deterministic nonces (RFC 6979): a cloned or badly seeded machine leaks no key through two signatures.
 _ECDSA_SIGN: Final = ec.ECDSA(hashes.SHA256(), deterministic_signing=True)
-_P256: Final = ec.SECP256R1()
+_P256: Final = ec.SECP256R1()  # SP 800-186's P-256 by its name in SEC 2
 _ECDH: Final = ec.ECDH()
 _P256_ORDER: Final = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551  # SP 800-186 section 3.2.1
 

@@ -21,6 +21,7 @@ from holdfast.core.crypto.keys import KeyKind, PublicKey, SealingKey
 # What sealing adds: 1,088 bytes of ML-KEM-768, 32 of X25519, 16 of GCM tag.
 OVERHEAD: Final = 1088 + 32 + 16
 
+# RFC 9180 section 7, KEM 0x647a of the X-Wing draft: the one combination of PROTOCOL section 1.
 _SUITE: Final = hpke.Suite(hpke.KEM.MLKEM768_X25519, hpke.KDF.HKDF_SHA256, hpke.AEAD.AES_256_GCM)
 
 

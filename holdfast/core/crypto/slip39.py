@@ -30,7 +30,7 @@ _SECRET_AT, _DIGEST_AT = 255, 254
 _DIGEST_SIZE: Final = 4  # bytes: SLIP-0039, finds a wrong share in all but 1 of 2^32 cases
 # SLIP-0039 "Encryption of the master secret": four Feistel rounds, 10,000 iterations in all at exponent 0.
 _ROUNDS: Final = range(4)
-_ITERATIONS_A_ROUND: Final = 2500
+_ITERATIONS_A_ROUND: Final = 2500  # doubled by each step of the exponent
 _WORD_BITS: Final = 10  # 1,024 words
 _HEAD_BITS: Final = 40  # identifier 15, extendable 1, exponent 4; then five numbers of 4 bits
 _CHECKSUM_BITS: Final = 30  # three words of RS1024: finds any 3 wrong words, others but for 1 in 10^9
