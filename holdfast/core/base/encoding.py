@@ -17,14 +17,21 @@ Value: TypeAlias = "int | bytes | str | list[Value] | dict[int, Value]"
 # What encode() takes: read-only containers, so that a list of bytes or a tuple will do.
 Encodable: TypeAlias = "int | bytes | str | Sequence[Encodable] | Mapping[int, Encodable]"
 
-MAX_STATEMENT: Final = 16 * 1024
-MAX_BLOB: Final = 64 * 1024
-MAX_VAULT: Final = 1024 * 1024
+# The sizes bound what a stranger can make a reader hold before anything is verified (FAULTS I1a, C1).
+MAX_STATEMENT: Final = 16 * 1024  # bytes: statements, the default of decode()
+MAX_BLOB: Final = 64 * 1024  # bytes: a policy with 16 officers, a deposit record, a whole message
+MAX_VAULT: Final = 1024 * 1024  # bytes: the keyring, also the ceiling of the mailbox for large content
 MAX_UINT: Final = 2**53 - 1  # what a JavaScript number holds exactly
+# Negative integers are there for COSE's alg alone (-8, -7); below -65536 its registry is for private use (RFC 9053).
 MIN_NINT: Final = -65536
+# A recursive reader spends a stack frame on each level: without a bound, a few KiB of "[[[[…" end the process
+# (FAULTS I2a). No structure of the protocol is deeper than this: encode() would refuse it.
 MAX_DEPTH: Final = 6  # arrays and maps one inside another
 
+# RFC 8949 section 3.1: the six major types of the profile. 6 (tags) and 7 (floats, booleans, null) have no name here.
 _UINT, _NINT, _BSTR, _TSTR, _ARRAY, _MAP = range(6)
+# RFC 8949 section 4.2.1: additional information -> bytes that follow, and the least number that needs so many. A
+# smaller one in a longer head would be a second encoding of the same value, under another hash.
 _MINIMA: Final = {24: (1, 24), 25: (2, 1 << 8), 26: (4, 1 << 16), 27: (8, 1 << 32)}
 # Heads of up to two bytes are nearly all there are, and making them anew was half the time of encoding.
 _SHORT: Final = [
@@ -49,6 +56,7 @@ def _put(value: Encodable, out: list[bytes], depth: int) -> None:
     if isinstance(value, bytes):
         out.append(_head(_BSTR, len(value)))
         out.append(value)
+    # In Python True is an int: taken as 1 it would decode as 1, and two values would share one encoding.
     elif isinstance(value, int) and not isinstance(value, bool):
         if value < MIN_NINT:
             raise ValueError("negative integer below -65536")
@@ -62,6 +70,7 @@ def _put(value: Encodable, out: list[bytes], depth: int) -> None:
             raise ValueError("nested deeper than 6")
         if isinstance(value, dict):
             out.append(_head(_MAP, len(value)))
+            # Ascending numbers are ascending bytes for shortest heads, so this is RFC 8949's order too.
             for key in sorted(value):
                 if type(key) is not int or key < 0:
                     raise ValueError("map keys are unsigned integers")
@@ -95,6 +104,7 @@ def _take(data: bytes, at: int, depth: int) -> tuple[Value, int]:
         if argument not in _MINIMA or major > _MAP:
             raise Malformed("CBOR: indefinite length or reserved head")
         width, minimum = _MINIMA[argument]
+        # A slice beyond the end is only shorter, and would read as a smaller number; an index beyond it is an error.
         data[at + width - 1]
         argument = int.from_bytes(data[at : at + width], "big")
         at += width
@@ -149,6 +159,8 @@ def _take_map(data: bytes, at: int, count: int, depth: int) -> tuple[dict[int, V
         else:
             key, at = _take(data, at, depth + 1)
             assert isinstance(key, int)
+        # One comparison refuses both a second order and a key that is there twice. Libraries differ in which of two
+        # equal keys they keep, so two readers of one signed map would believe different things.
         if key <= previous:
             raise Malformed("CBOR: map keys not strictly ascending")
         previous = key
@@ -165,9 +177,11 @@ def decode(data: bytes, *, max_size: int = MAX_STATEMENT) -> Value:
     if len(data) > max_size:
         raise Malformed(f"CBOR: {len(data)} bytes, at most {max_size} allowed")
     try:
+        # The size was compared first: nothing is read of a body that is too large.
         value, end = _take(data, 0, 0)
     except IndexError:
         raise Malformed("CBOR: ends early") from None
+    # What follows would be in the hash and unseen by the reader: room for a second meaning.
     if end != len(data):
         raise Malformed("CBOR: trailing bytes")
     return value
@@ -181,6 +195,7 @@ def label(name: str, *parts: Encodable) -> bytes:
     return encode([f"holdfast/v1/{name}", *parts])
 
 
+# The library's decoder skips signs outside the alphabet: one byte string would have endless texts (FAULTS I3a).
 _BASE64URL: Final = re.compile(r"[A-Za-z0-9_-]*", re.ASCII)
 
 
@@ -195,11 +210,13 @@ def unb64u(text: str, *, max_size: int | None = None) -> bytes:
     Raises Malformed for padding, white space, a foreign alphabet, an impossible length, non-zero trailing
     bits and excess size: one byte string has exactly one text. RFC 4648 sections 3.5 and 5.
     """
+    # On the text, before it is decoded: refusing costs nothing then.
     if max_size is not None and len(text) > (max_size * 4 + 2) // 3:
         raise Malformed(f"base64url: more than {max_size} bytes")
     if not _BASE64URL.fullmatch(text) or len(text) % 4 == 1:
         raise Malformed("base64url: not in the unpadded alphabet")
     data = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    # The last sign can carry up to four bits that belong to no byte, and the library ignores them.
     if b64u(data) != text:
         raise Malformed("base64url: trailing bits are not zero")
     return data
@@ -220,6 +237,7 @@ class Fields:
         required = frozenset(required)
         if not required <= value.keys():
             raise Malformed(f"{what}: field {min(required - value.keys())} is missing")
+        # Refused and not skipped: one side would have signed what the other side never reads.
         if len(value) > len(required) and (unknown := value.keys() - required - frozenset(optional)):
             raise Malformed(f"{what}: field {min(unknown)} is unknown")
         self._map = value

@@ -12,8 +12,8 @@ from typing import Final
 
 from holdfast.core.base.errors import Malformed
 
-LENGTH_SIZE: Final = 4
-_LENGTH: Final = struct.Struct(">I")
+LENGTH_SIZE: Final = 4  # bytes, u32: the same for every message, so the length says nothing by its own size
+_LENGTH: Final = struct.Struct(">I")  # compiled once: it is read for every message
 
 
 # Sizes repeat, and a look-up costs a fifth of the arithmetic on the path of every message.
@@ -23,9 +23,11 @@ def padded_size(size: int) -> int:
 
     What is left of `size` are its log2(log2(size)) + 1 highest bits: all an observer learns.
     """
+    # E would be 0 or not exist, and Padmé takes its logarithm.
     if size < 2:
         return size
     exponent = size.bit_length() - 1
+    # E − S low bits become zero, rounding up: S = bit_length(E) is Padmé's floor(log2 E) + 1.
     mask = (1 << (exponent - exponent.bit_length())) - 1
     return (size + mask) & ~mask
 
@@ -45,6 +47,8 @@ def unpad(padded: bytes) -> bytes:
     if size < LENGTH_SIZE:
         raise Malformed("padding: no length")
     end = LENGTH_SIZE + int(_LENGTH.unpack_from(padded)[0])
+    # Checked although GCM has authenticated it: an honest peer pads in one way, and a dishonest one gets no second
+    # channel in sizes or bytes that a reader would not show.
     if padded_size(end) != size:
         raise Malformed("padding: not the size that its length calls for")
     if padded.count(0, end) != size - end:

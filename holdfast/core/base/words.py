@@ -11,8 +11,10 @@ from typing import Final
 
 from mnemonic import Mnemonic
 
+# 88 bits: a key of one's own with the words of a key that exists is a second preimage, some 2^88 tries. A collision
+# takes 2^44, and gives two keys of one maker.
 WORDS: Final = 8
-_BITS_PER_WORD: Final = 11
+_BITS_PER_WORD: Final = 11  # BIP-39 "Generating the mnemonic": 2,048 words
 
 
 @functools.cache

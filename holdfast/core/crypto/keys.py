@@ -37,15 +37,19 @@ class KeyKind(IntEnum):
     RSA_3072 = 0x08
 
 
-KID_SIZE: Final = 16
-SIGNATURE_SIZE: Final = 64
-ML_KEM_PUBLIC_SIZE: Final = 1184
-ML_KEM_CIPHERTEXT_SIZE: Final = 1088
+# A kid only finds a key; which key is right, the signature over the statement decides. So a found collision (2^64 work)
+# names two keys of the searcher's own and opens nothing.
+KID_SIZE: Final = 16  # bytes of SHA-256
+SIGNATURE_SIZE: Final = 64  # bytes: RFC 8032 section 5.1.6 (R || S), RFC 9053 section 2.1 (r || s)
+ML_KEM_PUBLIC_SIZE: Final = 1184  # bytes: FIPS 203 section 8, table 3, encapsulation key
+ML_KEM_CIPHERTEXT_SIZE: Final = 1088  # bytes: the same table, ciphertext
+# A key signs or agrees, never both: one key in two primitives needs a proof of its own that they do not help each other
+# (FAULTS F12). Hence P-256 has two type bytes for one curve.
 SIGNING_KINDS: Final = frozenset({KeyKind.ED25519, KeyKind.P256_SIGNING})
 AGREEMENT_KINDS: Final = frozenset({KeyKind.X25519, KeyKind.P256_AGREEMENT})
 OaepHash = Literal["sha1", "sha256"]
 
-_P25519: Final = 2**255 - 19
+_P25519: Final = 2**255 - 19  # RFC 7748 section 4.1: the prime of both curves
 # The eight points of small order in their canonical form, and the two "negative zero" forms of y = 1 and -1.
 # Under a small-order key, one signature can hold for many messages. github.com/C2SP/CCTV, ed25519/README.
 _BLOCKED_ED25519: Final = frozenset(
@@ -75,6 +79,8 @@ _SMALL_ORDER_X25519: Final = frozenset(
 def _parse_ed25519(raw: bytes) -> ed25519.Ed25519PublicKey:
     if len(raw) != 32:
         raise Malformed("Ed25519 key: not 32 bytes")
+    # The top bit is the sign of x. y >= p is a second spelling of y - p, which some libraries take and some refuse:
+    # a key that only some verifiers take would split a chain in two (FAULTS C2).
     if int.from_bytes(raw, "little") & (2**255 - 1) >= _P25519 or raw in _BLOCKED_ED25519:
         raise Malformed("Ed25519 key: not canonical, or of small order")
     return ed25519.Ed25519PublicKey.from_public_bytes(raw)
@@ -83,6 +89,8 @@ def _parse_ed25519(raw: bytes) -> ed25519.Ed25519PublicKey:
 def _parse_x25519(raw: bytes) -> x25519.X25519PublicKey:
     if len(raw) != 32:
         raise Malformed("X25519 key: not 32 bytes")
+    # RFC 7748 section 5 says to mask the top bit and to take u >= p. Here each key has one spelling: it is hashed
+    # into transcripts, and two spellings of one key would give one secret under two transcripts.
     if int.from_bytes(raw, "little") >= _P25519 or raw in _SMALL_ORDER_X25519:
         raise Malformed("X25519 key: not canonical, or of small order")
     return x25519.X25519PublicKey.from_public_bytes(raw)
@@ -107,6 +115,7 @@ def _parse_ml_kem(raw: bytes) -> mlkem.MLKEM768PublicKey:
 
 
 def _parse_x_wing(raw: bytes) -> hpke.MLKEM768X25519PublicKey:
+    # X-Wing draft section 5.2: the ML-KEM key, then the X25519 key. A wrong total length shows in the second.
     kem, agreement = raw[:ML_KEM_PUBLIC_SIZE], raw[ML_KEM_PUBLIC_SIZE:]
     return hpke.MLKEM768X25519PublicKey(_parse_ml_kem(kem), _parse_x25519(agreement))
 
@@ -119,6 +128,8 @@ def _parse_rsa(raw: bytes) -> rsa.RSAPublicKey:
     if not isinstance(key, rsa.RSAPublicKey) or key.key_size != 3072:
         raise Malformed("RSA key: not RSA of exactly 3072 bits")
     numbers = key.public_numbers()
+    # One exponent and one DER spelling: the key is named by the hash of its bytes. An even modulus is no RSA key, and
+    # the library's own encoding of what it read shows every liberty taken.
     if numbers.e != 65537 or numbers.n % 2 == 0 or _spki(key) != raw:
         raise Malformed("RSA key: exponent, modulus or encoding not canonical")
     return key
@@ -128,6 +139,7 @@ def _spki(key: rsa.RSAPublicKey) -> bytes:
     return key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
 
 
+# A kind without a parser could not be made at all: there is no way around the checks above.
 _PARSERS: Final = {
     KeyKind.ED25519: _parse_ed25519,
     KeyKind.X25519: _parse_x25519,
@@ -139,6 +151,7 @@ _PARSERS: Final = {
 }
 
 
+# By the byte itself: calling the enum and catching its ValueError, for every key of every statement, is slower.
 _KINDS: Final = {bytes((kind,)): kind for kind in KeyKind}
 
 
@@ -196,6 +209,7 @@ def decode_public_key(data: bytes, *, expect: KeyKind | frozenset[KeyKind] | Non
     kind = _KINDS.get(data[:1])
     if kind is None:
         raise Malformed("key: unknown type byte")
+    # The field decides the kind, not the sender: else a P-256 signing key could be passed off as an agreement key.
     if expect is not None and kind not in (expect if isinstance(expect, frozenset) else (expect,)):
         raise Malformed(f"key: {kind.name} is not the kind expected here")
     raw = data[1:]
@@ -216,18 +230,21 @@ def verify(public: PublicKey, signature: bytes, data: bytes) -> None:
         if public.kind is KeyKind.ED25519:
             public.parsed.verify(signature, data)
         else:
+            # Both s and n - s hold. A low-s rule would refuse honest HSMs, so signatures are never identifiers instead
+            # (PROTOCOL section 3).
             r, s = (int.from_bytes(half, "big") for half in (signature[:32], signature[32:]))
             public.parsed.verify(encode_dss_signature(r, s), data, _ECDSA)
     except _BadSignature:
         raise InvalidSignature("signature does not hold") from None
 
 
+# RFC 9053 section 2.1: ES256 on P-256. Made once, here and below: these objects hold no state.
 _ECDSA: Final = ec.ECDSA(hashes.SHA256())
 # Deterministic nonces (RFC 6979): a cloned or badly seeded machine leaks no key through two signatures.
 _ECDSA_SIGN: Final = ec.ECDSA(hashes.SHA256(), deterministic_signing=True)
-_P256: Final = ec.SECP256R1()
+_P256: Final = ec.SECP256R1()  # SP 800-186's P-256 by its name in SEC 2
 _ECDH: Final = ec.ECDH()
-_P256_ORDER: Final = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+_P256_ORDER: Final = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551  # SP 800-186 section 3.2.1
 
 
 def _p256_private(seed: bytes) -> ec.EllipticCurvePrivateKey:
@@ -238,6 +255,7 @@ def _p256_private(seed: bytes) -> ec.EllipticCurvePrivateKey:
 
 
 def _p256_scalar() -> bytes:
+    # Uniform in 1..n-1 by rejection (FIPS 186-5 appendix A.2.2): a reduced number would be biased.
     return (1 + secrets.randbelow(_P256_ORDER - 1)).to_bytes(32, "big")
 
 
@@ -357,6 +375,7 @@ class AgreementKey:
         """
         if peer.kind is not self.public.kind:
             raise Malformed("key agreement: the two keys are of different kinds")
+        # No zero check here: the group has prime order and the point was checked when it was read.
         if peer.kind is KeyKind.P256_AGREEMENT:
             return SecretBytes(self._private.exchange(_ECDH, peer.parsed))
         try:
@@ -395,6 +414,7 @@ class KemKey:
 
         Raises Malformed unless `ciphertext` has 1,088 bytes. FIPS 203 section 7.3.
         """
+        # FIPS 203 section 7.3, ciphertext type check. Its checks of the key fall away: it was made here, of a seed.
         if len(ciphertext) != ML_KEM_CIPHERTEXT_SIZE:
             raise Malformed("ML-KEM-768 ciphertext: not 1,088 bytes")
         return SecretBytes(self._private.decapsulate(ciphertext))
@@ -418,6 +438,7 @@ class SealingKey:
     __slots__ = ("_seed", "parsed", "public")
 
     def __init__(self, seed: SecretBytes) -> None:
+        # X-Wing draft section 5.2, expandDecapsulationKey: d‖z of ML-KEM, then the X25519 scalar.
         expanded = hashlib.shake_256(_seed_of(seed, 32)).digest(96)
         kem = mlkem.MLKEM768PrivateKey.from_seed_bytes(expanded[:64])
         agreement = x25519.X25519PrivateKey.from_private_bytes(expanded[64:])
@@ -442,11 +463,13 @@ class SealingKey:
         return self._seed
 
 
+# SHA-1 is there because SoftHSM does no other OAEP. OAEP does not rest on collisions, yet no production key takes it.
 _OAEP_HASHES: Final = {"sha1": hashes.SHA1, "sha256": hashes.SHA256}
 
 
 def _oaep(hash_name: OaepHash) -> padding.OAEP:
     algorithm = _OAEP_HASHES[hash_name]
+    # MGF1 has the same hash: PKCS#11 names it apart, and modules that differ between the two open nothing.
     return padding.OAEP(mgf=padding.MGF1(algorithm()), algorithm=algorithm(), label=None)
 
 

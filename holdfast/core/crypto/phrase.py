@@ -22,11 +22,14 @@ from holdfast.core.base.errors import Malformed
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.base.words import word_list
 
+# BIP-39's longest phrase. It opens the vault and signs rotations, and whoever copies the door guesses at it for ever:
+# 256 bits stay out of reach also where 128 might not (Grover).
 WORDS: Final = 24
-ENTROPY_SIZE: Final = 32
-_BITS_PER_WORD: Final = 11
-_CHECKSUM_BITS: Final = 8
-# BIP-39 lists are made so that four letters tell their words apart, and steel plates have room for no more.
+ENTROPY_SIZE: Final = 32  # bytes, BIP-39's ENT = 256 bits
+_BITS_PER_WORD: Final = 11  # 2,048 words
+_CHECKSUM_BITS: Final = 8  # BIP-39: ENT / 32. One wrong phrase in 256 passes, and then does not open
+# Four letters tell the words of most BIP-39 lists apart, and steel plates have room for no more. Where they do not
+# (Korean, Turkish, two words of Russian), only the whole word is taken.
 _ABBREVIATED: Final = 4
 
 
@@ -63,7 +66,7 @@ class UnknownWord(PhraseError):
     """A word of no list. position: 1..24; language: the list that fits the other words best.
 
     nearest: the word of that list which looks most like it, or None. It is for the person's own screen: nearly
-    a word of her phrase, it is as secret as that.
+    a word of their phrase, it is as secret as that.
     """
 
     def __init__(self, position: int, language: Language, nearest: str | None) -> None:
@@ -122,9 +125,11 @@ class Phrase:
         UnknownWord, WrongChecksum or AmbiguousLanguage, each a PhraseError; Malformed for text not in UTF-8.
         """
         try:
+            # NFKD turns the ideographic space into a plain one, so one split() serves Japanese as well (FAULTS R11).
             tokens = [_fold(token) for token in unicodedata.normalize("NFKD", text.reveal().decode()).split()]
         except UnicodeDecodeError:
             raise PhraseError("a recovery phrase is UTF-8 text") from None
+        # The count comes first: of a phrase cut short it would otherwise be said that a word is wrong.
         if len(tokens) != WORDS:
             raise WrongWordCount(len(tokens))
         asked = tuple(Language) if language is None else (language,)
@@ -134,6 +139,8 @@ class Phrase:
         found = [cls(entropy, one) for one, read in readings.items() if (entropy := _entropy(read)) is not None]
         if not found:
             raise WrongChecksum
+        # English and French share 100 words: never guess which phrase is meant. The Chinese lists share more than half,
+        # under the same numbers; one entropy in two languages is no doubt, since the entropy alone opens the door.
         if any(one.entropy != found[0].entropy for one in found):
             raise AmbiguousLanguage(tuple(one.language for one in found))
         return found[0]
@@ -174,6 +181,7 @@ def _index_of(language: Language) -> dict[str, int]:
     short: dict[str, list[int]] = {}
     for word, index in full.items():
         short.setdefault(word[:_ABBREVIATED], []).append(index)
+    # A whole word wins over an abbreviation: Turkish has words of four letters that begin others.
     return {start: found[0] for start, found in short.items() if len(found) == 1} | full
 
 
@@ -197,6 +205,7 @@ def _entropy(indices: Iterable[int]) -> SecretBytes | None:
     bits = 0
     for index in indices:
         bits = bits << _BITS_PER_WORD | index
+    # Not compared in constant time: eight bits that the person's own device makes of what was typed into it.
     entropy = (bits >> _CHECKSUM_BITS).to_bytes(ENTROPY_SIZE, "big")
     return SecretBytes(entropy) if hashlib.sha256(entropy).digest()[0] == bits & 0xFF else None
 

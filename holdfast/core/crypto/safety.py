@@ -11,6 +11,7 @@ from typing import Final, TypeAlias
 from holdfast.core.base.encoding import label
 from holdfast.core.crypto.keys import PublicKey
 
+# 30 digits, near 100 bits, against a second preimage; Signal's safety numbers have as many for each side.
 GROUPS: Final = 6
 Groups: TypeAlias = tuple[str, ...]
 
@@ -22,6 +23,7 @@ def six_groups(digest: bytes) -> Groups:
     """
     if len(digest) != hashlib.sha256().digest_size:
         raise ValueError("digits are read from a SHA-256 digest")
+    # 2^32 is not a multiple of 100,000: some groups are likelier by 1 in 43,000, which costs far less than a bit.
     return tuple(f"{int.from_bytes(digest[4 * k : 4 * k + 4], 'big') % 100_000:05}" for k in range(GROUPS))
 
 
@@ -32,4 +34,5 @@ def own_number(*, tenant: bytes, user: bytes, aik: PublicKey) -> Groups:
 
 def pair_number(one: Groups, other: Groups) -> Groups:
     """Return the 12 groups that both people see alike: the two halves, the lesser first."""
+    # Sorted, as neither of the two is "first": both screens must show one number.
     return (*min(one, other), *max(one, other))

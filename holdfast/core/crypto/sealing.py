@@ -21,6 +21,7 @@ from holdfast.core.crypto.keys import KeyKind, PublicKey, SealingKey
 # What sealing adds: 1,088 bytes of ML-KEM-768, 32 of X25519, 16 of GCM tag.
 OVERHEAD: Final = 1088 + 32 + 16
 
+# RFC 9180 section 7, KEM 0x647a of the X-Wing draft: the one combination of PROTOCOL section 1.
 _SUITE: Final = hpke.Suite(hpke.KEM.MLKEM768_X25519, hpke.KDF.HKDF_SHA256, hpke.AEAD.AES_256_GCM)
 
 
@@ -32,6 +33,8 @@ def seal(plaintext: SecretBytes, *, to: PublicKey, info: bytes) -> bytes:
     """
     if to.kind is not KeyKind.X_WING:
         raise ValueError(f"{to.kind.name} keys are not sealed to")
+    # `info` enters the key schedule (RFC 9180 section 5.1): another context is another key, so that a share moved to
+    # another deposit, officer or letter does not open (FAULTS S9).
     return _SUITE.encrypt(plaintext.reveal(), to.parsed, info)
 
 
@@ -42,5 +45,6 @@ def open_sealed(sealed: bytes, *, key: SealingKey, info: bytes) -> SecretBytes:
     """
     try:
         return SecretBytes(_SUITE.decrypt(sealed, key.parsed, info))
+    # One answer for both: telling a bad ciphertext from a bad context would tell an attacker which half was right.
     except (InvalidTag, ValueError):
         raise UnwrapFailed("sealed message does not open") from None

@@ -14,9 +14,9 @@ from collections.abc import Callable, Mapping
 
 from holdfast.core.base.secret import SecretBytes
 
-MAX_SHARES = 16
-MIN_QUORUM = 2
-MAX_X = 255
+MAX_SHARES = 16  # 16 officers or contacts; SLIP-0039 has 4 bits for it
+MIN_QUORUM = 2  # a quorum of one is no sharing: each share would be the secret itself
+MAX_X = 255  # GF(2^8) has no more points; SLIP-0039 puts its secret at 255
 
 # A byte string is handled as one integer, a byte to a lane, and only ever multiplied by a public number
 # (an officer's index, or a Lagrange coefficient made of indices). Secrets therefore decide neither a branch
@@ -38,9 +38,11 @@ def split(
     width = len(secret)
     coefficients = [int.from_bytes(secret.reveal(), "big")]
     coefficients += [int.from_bytes(_exactly(random(width), width), "big") for _ in range(m - 1)]
+    # Index 0 is never given out: there stands the secret.
     shares: dict[int, SecretBytes] = {}
     for index in range(1, n + 1):
         value = 0
+        # Horner's rule. XOR is both plus and minus in this field.
         for coefficient in reversed(coefficients):
             value = _times(value, index, width) ^ coefficient
         shares[index] = SecretBytes(value.to_bytes(width, "big"))
@@ -93,6 +95,7 @@ def _inverse(element: int) -> int:
     """The inverse of a public non-zero field element, as its 254th power (the group has order 255)."""
     result, square = 1, element
     for bit in range(8):
+        # A branch on a public number: which bits 254 has is no secret.
         if 254 >> bit & 1:
             result = _times(result, square, 1)
         square = _times(square, square, 1)
@@ -106,6 +109,8 @@ def _times(lanes: int, public: int, width: int) -> int:
     while public:
         if public & 1:
             result ^= lanes
+        # The top bit of every lane, shifted out and folded back as x^8 = x^4 + x^3 + x + 1 (0x1B): a product of lanes
+        # and not a table look-up, whose place in the cache would tell the secret's bytes.
         carried = lanes >> 7 & low_bits
         lanes = (lanes ^ carried << 7) << 1 ^ carried * 0x1B
         public >>= 1

@@ -24,16 +24,19 @@ from holdfast.core.crypto.slip39_words import WORD_LIST
 # The passphrase is empty, so that there is nothing for more iterations to slow down.
 EXPONENT: Final = 0
 MAX_EXPONENT: Final = 4  # 160,000 iterations of PBKDF2, a fraction of a second
-SIZES: Final = (16, 32)
+SIZES: Final = (16, 32)  # bytes: the 20 and 33 words of SLIP-0039; nothing here makes its other lengths
+# SLIP-0039 "Shamir's secret sharing": members have x = 0..15, so neither point is ever anybody's share.
 _SECRET_AT, _DIGEST_AT = 255, 254
-_DIGEST_SIZE: Final = 4
+_DIGEST_SIZE: Final = 4  # bytes: SLIP-0039, finds a wrong share in all but 1 of 2^32 cases
+# SLIP-0039 "Encryption of the master secret": four Feistel rounds, 10,000 iterations in all at exponent 0.
 _ROUNDS: Final = range(4)
-_ITERATIONS_A_ROUND: Final = 2500
-_WORD_BITS: Final = 10
+_ITERATIONS_A_ROUND: Final = 2500  # doubled by each step of the exponent
+_WORD_BITS: Final = 10  # 1,024 words
 _HEAD_BITS: Final = 40  # identifier 15, extendable 1, exponent 4; then five numbers of 4 bits
-_CHECKSUM_BITS: Final = 30
+_CHECKSUM_BITS: Final = 30  # three words of RS1024: finds any 3 wrong words, others but for 1 in 10^9
 # A word count fixes the secret's size: 4 words of head, 13 or 26 of value (padded in front), 3 of checksum.
 _WORDS_OF: Final = {16: 20, 32: 33}
+# Other lengths are valid SLIP-0039 and made by nobody here: a word lost or doubled is told at once.
 _SIZE_OF: Final = {words: size for size, words in _WORDS_OF.items()}
 _ONE_GROUP: Final = 0  # group index 0, group threshold 1 and group count 1, the latter two less one
 
@@ -82,6 +85,7 @@ class Share:
     @classmethod
     def from_bytes(cls, octets: SecretBytes) -> Share:
         """Undo to_bytes(). Raises Malformed and OutOfBounds as parse() does."""
+        # 330 bits in 42 bytes leave six: if they were free, one share would have 64 encodings and as many commitments.
         count = len(octets) * 8 // _WORD_BITS
         bits = int.from_bytes(octets.reveal(), "big")
         if count not in _SIZE_OF or len(octets) != _octets(count) or bits >> _WORD_BITS * count:
@@ -96,6 +100,7 @@ class Share:
         words = _WORDS_OF[len(self.value)]
         bits = head << _WORD_BITS * words - _HEAD_BITS - _CHECKSUM_BITS | int.from_bytes(self.value.reveal(), "big")
         numbers = [bits >> _WORD_BITS * i & 1023 for i in reversed(range(words - 3))]
+        # The checksum is what makes the polynomial of the whole share 1, hence the zeros and the XOR.
         checksum = _rs1024([*numbers, 0, 0, 0], extendable=self.extendable) ^ 1
         return [*numbers, checksum >> 20, checksum >> 10 & 1023, checksum & 1023]
 
@@ -107,6 +112,7 @@ class Share:
         value_bits = _WORD_BITS * (len(numbers) - 3) - _HEAD_BITS
         head, value = bits >> value_bits, bits & (1 << value_bits) - 1
         extendable = bool(head >> 24 & 1)
+        # Before any field: a slip of the pen must not be told as "of several groups", which sends people the wrong way.
         if _rs1024(numbers, extendable=extendable) != 1:
             raise Malformed("share: the checksum is wrong, so that a word is wrong or out of place")
         if head >> 8 & 0xFFF != _ONE_GROUP:
@@ -114,6 +120,7 @@ class Share:
         size = _SIZE_OF[len(numbers)]
         if value >> 8 * size:
             raise Malformed("share: the padding is not zero")
+        # The exponent is the giver's own number: at 15, one share would keep the device busy for over a minute.
         if head >> 20 & 15 > MAX_EXPONENT:
             raise OutOfBounds("share: asks for more iterations than this reads")
         return cls(
@@ -138,8 +145,11 @@ def split(
         raise ValueError("a secret is split with 2 <= k <= n <= 16")
     if len(secret) not in SIZES:
         raise ValueError("a master secret is 16 or 32 bytes")
+    # Random, and in the open: it tells sets apart, so that shares of an old set are not mixed into a new one.
     identifier = int.from_bytes(random(2), "big") >> 1
+    # Encrypted also without a passphrase: SLIP-0039 shares the encrypted master secret, and other tools expect it.
     encrypted = _feistel(secret, _ROUNDS, b"", EXPONENT, salt=_salt(identifier, extendable=True))
+    # k points fix the polynomial: k - 2 random ones, which are the first shares, the digest and the secret.
     points = {x: SecretBytes(random(len(secret))) for x in range(k - 2)}
     points[_DIGEST_AT] = _digest_point(encrypted, random(len(secret) - _DIGEST_SIZE))
     points[_SECRET_AT] = encrypted
@@ -156,8 +166,10 @@ def combine(shares: Iterable[Share], *, passphrase: bytes = b"") -> SecretBytes:
     shares = list(shares)
     sets = {(one.identifier, one.extendable, one.exponent, one.threshold, len(one.value)) for one in shares}
     points = {one.index: one.value for one in shares}
+    # Before any arithmetic: points of two polynomials give a third, and the digest would blame the wrong cause.
     if len(sets) > 1:
         raise Malformed("shares of different sets do not go together")
+    # Two values at one x: one of them is false, and taking the last would let a liar replace an honest share.
     if len(points) != len(shares):
         raise Malformed("one share is there twice, or two claim one place")
     if not shares or len(shares) < max(MIN_QUORUM, shares[0].threshold):
@@ -165,6 +177,7 @@ def combine(shares: Iterable[Share], *, passphrase: bytes = b"") -> SecretBytes:
     encrypted = interpolate(points, at=_SECRET_AT)
     point = interpolate(points, at=_DIGEST_AT)
     # The digest's key stands beside it: the four bytes say that the shares belong together, and nothing more.
+    # SecretBytes compares in constant time, as for all that a secret made (FAULTS Z6).
     if point != _digest_point(encrypted, point.reveal()[_DIGEST_SIZE:]):
         raise UnwrapFailed("the shares do not add up: one of them is wrong")
     one = shares[0]
@@ -181,6 +194,7 @@ def _feistel(data: SecretBytes, rounds: Iterable[int], passphrase: bytes, expone
     half = len(data) // 2
     left, right = data.reveal()[:half], data.reveal()[half:]
     for number in rounds:
+        # SLIP-0039: the round's number leads the passphrase, the other half ends the salt.
         mask = hashlib.pbkdf2_hmac(
             "sha256", bytes((number,)) + passphrase, salt + right, _ITERATIONS_A_ROUND << exponent, half
         )
@@ -207,6 +221,7 @@ def _number_of(word: str) -> int | None:
     return number if number is not None and WORD_LIST[number].startswith(word) else None
 
 
+# SLIP-0039 "Checksum": GEN of its rs1024_polymod.
 _GENERATOR: Final = (
     0xE0E040, 0x1C1C080, 0x3838100, 0x7070200, 0xE0E0009, 0x1C0C2412, 0x38086C24, 0x3090FC48, 0x21B1F890, 0x3F3F120,
 )  # fmt: skip

@@ -7,6 +7,7 @@ Does not read shares; `slip39` does.
 
 from typing import Final
 
+# SLIP-0039 "Wordlist": sorted, 4 to 8 letters, any two at least two steps of editing apart. The order is the meaning.
 _WORDS: Final = """
 academic acid acne acquire acrobat activity actress adapt adequate adjust admit adorn adult advance advocate afraid
 again agency agree aide aircraft airline airport ajar alarm album alcohol alien alive alpha already alto aluminum

@@ -19,10 +19,12 @@ from holdfast.core.base.encoding import Encodable, Fields, Value
 from holdfast.core.base.errors import Malformed, OutOfBounds
 from holdfast.core.base.secret import SecretBytes
 
+# The only one: a field that names the algorithm is an offer to choose a weaker one, so every other value is refused.
 ALGORITHM: Final = "argon2id"
-ARGON2_VERSION: Final = 0x13
-SALT_SIZE: Final = 16
-STRETCHED_SIZE: Final = 32
+ARGON2_VERSION: Final = 0x13  # RFC 9106 section 3.1: the only version that it defines
+SALT_SIZE: Final = 16  # bytes: RFC 9106 section 3.1 recommends 16 for passwords
+STRETCHED_SIZE: Final = 32  # bytes: the ikm of HKDF, as long as what it derives
+# Bounds the work of normalising what was pasted by mistake; no password that a person remembers is longer.
 MAX_PASSWORD: Final = 1024  # characters
 
 
@@ -36,12 +38,15 @@ class Argon2Cost:
 
     def __post_init__(self) -> None:
         # The server stores these numbers: too low gives it the password, too high stops the device.
+        # 19 MiB with two passes is on the list of OWASP's password storage cheat sheet; the upper bounds are the most
+        # that one unlocking may cost a device.
         within = 19 * 1024 <= self.memory_kib <= 1024 * 1024 and 2 <= self.passes <= 10 and 1 <= self.lanes <= 8
         if not within:
             raise OutOfBounds("Argon2id outside 19 MiB..1 GiB, 2..10 passes, 1..8 lanes")
 
 
 DEFAULT_COST: Final = Argon2Cost()  # RFC 9106 section 4, second recommended option
+# Four times the memory of the default, for whoever waits that long: each guess needs four times the memory as well.
 HIGH_COST: Final = Argon2Cost(memory_kib=256 * 1024)
 
 
@@ -68,6 +73,7 @@ class Stretching:
         kdf = Fields(value, what, range(1, 7))
         if kdf.text(1) != ALGORITHM or kdf.uint(2) != ARGON2_VERSION:
             raise Malformed(f"{what}: not Argon2id version 0x13")
+        # Argon2Cost refuses here, while reading: no number of the server's reaches the hash function (FAULTS S7).
         return cls(Argon2Cost(kdf.uint(3), kdf.uint(4), kdf.uint(5)), kdf.octets(6, SALT_SIZE))
 
     def stretch(self, password: SecretBytes) -> SecretBytes:

@@ -34,4 +34,6 @@ class Suite(IntEnum):
         return self in (Suite.HYBRID, Suite.HYBRID_P256)
 
 
+# Hybrid, because what is recorded today can be kept for a quantum computer; X25519, because ML-KEM is young. It holds
+# while one of the two holds. P-256 is for those who must use FIPS-approved primitives.
 DEFAULT_SUITE = Suite.HYBRID

@@ -22,11 +22,11 @@ from holdfast.core.base.encoding import label
 from holdfast.core.base.errors import UnwrapFailed
 from holdfast.core.base.secret import SecretBytes
 
-KEY_SIZE: Final = 32
-NONCE_SIZE: Final = 12
-TAG_SIZE: Final = 16
-COMMIT_SIZE: Final = 32
-WRAP_OVERHEAD: Final = 8
+KEY_SIZE: Final = 32  # bytes: AES-256, against Grover's search as well
+NONCE_SIZE: Final = 12  # bytes: SP 800-38D section 8.2; other lengths are hashed first and may collide
+TAG_SIZE: Final = 16  # bytes: the longest of SP 800-38D section 5.2.1.2; its appendix C warns of shorter ones
+COMMIT_SIZE: Final = 32  # bytes: two keys with one commitment take 2^128 work
+WRAP_OVERHEAD: Final = 8  # bytes: RFC 3394 section 2.2.3, the integrity check value
 
 
 def wrap_key(key: SecretBytes, *, kek: SecretBytes) -> bytes:
@@ -65,6 +65,7 @@ class CommittedKey:
     @classmethod
     def derive(cls, *, salt: bytes, ikm: SecretBytes, info: bytes) -> CommittedKey:
         """Derive K || C from a uniform `ikm` of 32 bytes or more. PROTOCOL section 6."""
+        # K and C from one HKDF call and no key twice: the commitment is public, and must say nothing about K.
         okm = hkdf(salt=salt, ikm=ikm, info=info, length=2 * KEY_SIZE).reveal()
         return cls(SecretBytes(okm[:KEY_SIZE]), SecretBytes(okm[KEY_SIZE:]))
 
@@ -74,6 +75,8 @@ class CommittedKey:
 
     def require(self, commit: bytes) -> None:
         """Raise UnwrapFailed unless `commit` is this key's commitment."""
+        # Before decryption: GCM alone would open one ciphertext under two keys (FAULTS C9). In constant time, as
+        # for every value that a secret key made (FAULTS Z6). One error for wrong key and wrong context: no oracle.
         if not hmac.compare_digest(self.commit(), commit):
             raise UnwrapFailed("wrong key or context")
 
@@ -100,12 +103,14 @@ def record_context(*, tenant: bytes, user: bytes, object_id: bytes, kind: str, v
 
 
 def _kek(key: SecretBytes) -> bytes:
+    # AES would take 16 and 24 bytes as well: a key cut short by a mistake would work and go unseen.
     if len(key) != KEY_SIZE:
         raise ValueError("keys here are 32 bytes")
     return key.reveal()
 
 
 def _nonce(nonce: bytes) -> bytes:
+    # GCM takes other lengths too, and hashes them into one of 12 bytes first (SP 800-38D section 7.1).
     if len(nonce) != NONCE_SIZE:
         raise ValueError("nonces here are 12 bytes")
     return nonce

@@ -25,7 +25,8 @@ from holdfast.core.signed.cose import Purpose, Sign1
 from holdfast.core.signed.payloads import Header, check_time
 from holdfast.core.signed.statements import DeviceStatement
 
-MAX_LEAVES: Final = 256 * 1024
+# 100 hybrid leaves are some 127 KB, more than MAX_BLOB has room for.
+MAX_LEAVES: Final = 256 * 1024  # bytes
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,7 @@ def build_batch(header: Header, *, suite: Suite, first_key_id: int, size: int, s
     """Make `size` (1 to 100) one-time pre-keys with ascending ids, under one signature. PROTOCOL section 2."""
     made = [PrivatePreKey.generate(first_key_id + offset, suite) for offset in range(size)]
     leaves = [public.to_leaf() for _, public in made]
+    # One signature for all: a taker checks it and seven hashes (PROTOCOL section 2).
     root = merkle.root([merkle.leaf_hash(leaf) for leaf in leaves])
     statement = BatchStatement(header, suite, secrets.token_bytes(16), size, root)
     signed = cose.sign(statement.to_payload(), purpose=Purpose.PREKEY, key=signing_key)
@@ -66,6 +68,7 @@ def build_batch(header: Header, *, suite: Suite, first_key_id: int, size: int, s
 
 def one_time_statement(batch: bytes, leaf: bytes) -> bytes:
     """Return dCBOR([payload of the batch statement, leaf]): a one-time pre-key's signed bytes. PROTOCOL section 4."""
+    # Both parts, since the leaf alone says neither whose key it is nor for how long; ids can repeat between devices.
     return encode([batch, leaf])
 
 
@@ -103,18 +106,22 @@ def verify_batch_upload(statement: Sign1, leaves: bytes, *, device: DeviceStatem
     Raises InvalidSignature, Expired; Untrusted when it is of another device, user, tenant or suite, or the leaves do
     not lead to the signed root; Malformed for leaves that are not keys of the suite with strictly ascending ids.
     """
+    # Signature, owner, time and root come before the keys: only for a device's own leaves are 100 ML-KEM keys checked.
     statement.verify(device.signing_key, purpose=Purpose.PREKEY)
     batch = BatchStatement.from_payload(statement.payload)
     _require_of_device(batch.header, batch.suite, device)
     check_time(batch.header, now)
     rows = _leaf_list(leaves)
+    # An inclusion proof is made for the signed size: with another number of leaves no proof would hold.
     if len(rows) != batch.size:
         raise Malformed("pre-key batch: holds another number of leaves than it says")
     hashes = [merkle.leaf_hash(leaf) for leaf in rows]
     nodes = merkle.memory_nodes(hashes)
     if merkle.root_from(nodes, len(hashes)) != batch.root:
         raise Untrusted("the leaves are not those that the batch signs")
+    # Every key is parsed now: a bad one, handed out later, would be found by a sender who cannot mend it.
     ids = [OneTimePreKey.from_leaf(leaf, batch.suite).key_id for leaf in rows]
+    # Two leaves of one id are two keys of one name: the device would answer one sender with the other's private half.
     if any(later <= earlier for earlier, later in pairwise(ids)):
         raise Malformed("pre-key batch: key ids do not ascend")
     return VerifiedBatch(
@@ -131,6 +138,7 @@ def _leaf_list(leaves: bytes) -> list[bytes]:
     if not isinstance(value, list) or not 1 <= len(value) <= MAX_BATCH:
         raise Malformed("pre-key batch: not an array of 1 to 100 leaves")
     rows = Fields(dict(enumerate(value)), "pre-key batch", range(len(value)))
+    # bytes: the largest leaf has 1,265, with P-256 and ML-KEM
     return [rows.octets(index, maximum=2048) for index in range(len(value))]
 
 
@@ -145,6 +153,7 @@ def verify_signed_pre_key(statement: Sign1, *, device: DeviceStatement, now: int
 
 def _require_of_device(header: Header, suite: Suite, device: DeviceStatement) -> None:
     own = device.header
+    # The signature shows the key, the header shows the place: a key moved to another tenant keeps its signatures.
     if (header.tenant, header.user, header.device) != (own.tenant, own.user, own.device):
         raise Untrusted("a pre-key of another tenant, user or device")
     if suite is not device.suite:
@@ -202,10 +211,14 @@ def verify_bundle(
     moves. Raises InvalidSignature, Malformed, Expired; Untrusted for a device that the chain does not list, another
     statement than it lists, another tenant or user, a leaf that is not in its batch, a downgrade.
     """
+    # In this order: the device holds its key, it is the one asked for, its owner's chain lists exactly this statement,
+    # the suite is no step down, nothing has ended; then the pre-keys under the key so proven. All before any DH: X3DH
+    # "Signatures" tells the attack, a server's own pre-key now and the stolen identity key later (FAULTS S12).
     statement = DeviceStatement.open(bundle.device_statement)
     own = statement.header
     if (own.tenant, own.user, own.device) != (chain.tenant, chain.user, device):
         raise Untrusted("the bundle is of another tenant, user or device than was asked for")
+    # By hash: a device that signs a second statement with other keys has not been accepted with those.
     if chain.devices.get(device) != bundle.device_statement.payload_hash:
         raise Untrusted("the account chain does not list this device statement")
     if bundle.suite != statement.suite or not is_move(pinned_suite, statement.suite):
@@ -216,6 +229,7 @@ def verify_bundle(
     return VerifiedBundle(
         device=statement,
         signed_pre_key=signed,
+        # "None left" is the server's word and cannot be checked: the session begins, and is marked (FAULTS S13).
         one_time=_verify_one_time(part, statement, now) if part else None,
         device_bytes=bundle.device_statement.payload,
         signed_pre_key_bytes=bundle.signed_pre_key.payload,
@@ -228,16 +242,19 @@ def _verify_one_time(part: OneTimePart, device: DeviceStatement, now: int) -> On
     batch = BatchStatement.from_payload(part.batch.payload)
     _require_of_device(batch.header, batch.suite, device)
     check_time(batch.header, now)
+    # A remainder would be dropped by the slices below: two proofs for one leaf.
     if len(part.proof) % merkle.HASH_SIZE:
         raise Malformed("pre-key bundle: the proof is not whole hashes")
     proof = [part.proof[at : at + merkle.HASH_SIZE] for at in range(0, len(part.proof), merkle.HASH_SIZE)]
     merkle.verify_inclusion(
         merkle.leaf_hash(part.leaf), index=part.index, size=batch.size, proof=proof, expected_root=batch.root
     )
+    # Parsed once the leaf is known to be signed, and by the rules of the signed suite, not of what the leaf has.
     return OneTimePreKey.from_leaf(part.leaf, batch.suite)
 
 
 def is_move(pinned: Suite | None, offered: Suite) -> bool:
     """Whether a contact whose suite is `pinned` may be met under `offered`: the same, or a move 1→2 or 3→4."""
     moves = {(Suite.CLASSICAL, Suite.HYBRID), (Suite.CLASSICAL_P256, Suite.HYBRID_P256)}
+    # None: the first contact, when there is nothing to fall back from.
     return pinned is None or pinned is offered or (pinned, offered) in moves

@@ -22,12 +22,15 @@ from holdfast.core.base.secret import SecretBytes
 from holdfast.core.crypto.wrapping import KEY_SIZE, NONCE_SIZE, decrypt, encrypt
 from holdfast.core.signed.payloads import HASH_SIZE, ID_SIZE, VERSION
 
-MAX_BODY: Final = 4 * 1024
-MAX_CHECKPOINT: Final = 4 * 1024
+# A body is encrypted for each device anew. Above this it is sealed once, and each device gets some 80 bytes of
+# reference.
+MAX_BODY: Final = 4 * 1024  # bytes
+MAX_CHECKPOINT: Final = 4 * 1024  # characters: a checkpoint has a few hundred; room for witnesses' signatures
 # Padded and tagged, this is still below the 1 MiB that the server takes.
 MAX_LARGE: Final = 1_000_000
 # One key seals one content, so that its nonce may be fixed.
 _NONCE: Final = bytes(NONCE_SIZE)
+# The aad says what the key is for. Conversation and device are bound by the session that carries the reference.
 _CONTENT: Final = label("content")
 
 
@@ -60,6 +63,7 @@ def seal_large(plaintext: bytes) -> tuple[LargeReference, bytes]:
     """
     if len(plaintext) > MAX_LARGE:
         raise ValueError("large content is at most 1,000,000 bytes")
+    # Random and never the session's: the reference goes to devices whose sessions share no secret.
     key = SecretBytes(secrets.token_bytes(KEY_SIZE))
     ciphertext = encrypt(SecretBytes(pad(plaintext)), key=key, nonce=_NONCE, aad=_CONTENT)
     return LargeReference(key, hashlib.sha256(ciphertext).digest(), len(plaintext)), ciphertext
@@ -70,12 +74,14 @@ def open_large(ciphertext: bytes, reference: LargeReference) -> bytes:
 
     The hash is what the sender itself said: every recipient has the key, and one of them may side with the server.
     """
+    # First: a megabyte that is not the sender's is not decrypted. GCM's tag would hold for a forgery by any recipient.
     if not hmac.compare_digest(hashlib.sha256(ciphertext).digest(), reference.hash):
         raise UnwrapFailed("content does not open")
     try:
         plaintext = unpad(decrypt(ciphertext, key=reference.key, nonce=_NONCE, aad=_CONTENT).reveal())
     except Malformed:
         raise UnwrapFailed("content does not open") from None
+    # Last, as it counts plaintext: what the message announced must be what has come.
     if len(plaintext) != reference.size:
         raise UnwrapFailed("content does not open")
     return plaintext
@@ -100,6 +106,7 @@ class Content:
     chain_head: bytes | None = None
 
     def __post_init__(self) -> None:
+        # Else the same bytes could be a reference to one reader and a text to another.
         if isinstance(self.body, LargeReference) is not (self.kind is ContentKind.LARGE):
             raise ValueError("a large content, and no other, has a reference for its body")
         if isinstance(self.body, bytes):
@@ -147,6 +154,7 @@ class Content:
         )
 
 
+# bytes, least and most. A head has one size, and a greeting carries nothing that could be read as a message.
 _BODY_SIZES: Final = {
     ContentKind.BYTES: (0, MAX_BODY),
     ContentKind.MOVED: (HASH_SIZE, HASH_SIZE),

@@ -24,11 +24,15 @@ from holdfast.core.signed.payloads import (
     require_device,
 )
 
+# A sender may begin with a kept bundle until this ends. It bounds, too, for how long a stolen private half opens first
+# messages that had no one-time key: X3DH "Key compromise" asks for replacement on a schedule.
 SIGNED_PRE_KEY_LIFE_SECONDS: Final = 30 * 86400
+# Seven hashes prove one of up to 128 leaves; 100 hybrid keys are some 127 KB to upload.
 MAX_BATCH: Final = 100
 
 
 def _read_pre_key_halves(fields: Fields, suite: Suite, dh: int, kem: int) -> tuple[PublicKey, PublicKey | None]:
+    # Exactly as the suite says: a hybrid pre-key without its ML-KEM half would make a classical session (FAULTS S8).
     if (kem in fields) is not suite.has_kem:
         raise fields.refuse(kem, "does not fit the suite")
     return (
@@ -59,8 +63,10 @@ class SignedPreKey:
         """Read the payload; raises Malformed, also for a life above 30 days or none stated."""
         header, fields = open_payload(payload, "signed pre-key", (7, 8, 9, 11), (12,))
         require_device(header, "signed pre-key")
+        # One purpose has two shapes: field 9 is in the signature and keeps one from being read as the other.
         if fields.uint(9) != 1:
             raise fields.refuse(9, "is not the kind of a signed pre-key")
+        # 0 would be "for ever": a server could go on offering a key whose private half was stolen years ago.
         if not 0 < header.expires_at <= header.issued_at + SIGNED_PRE_KEY_LIFE_SECONDS:
             raise fields.refuse(6, "is not within 30 days of issue")
         suite = read_suite(fields, 7)

@@ -24,31 +24,43 @@ from holdfast.core.base.secret import HoldsSecrets, SecretBytes
 from holdfast.core.crypto.keys import AgreementKey, KeyKind, PublicKey, decode_public_key
 from holdfast.core.messages.skipped import SkippedKeys
 
-KEY_SIZE: Final = 32
-SALT_SIZE: Final = 12
-TAG_SIZE: Final = 16
+KEY_SIZE: Final = 32  # bytes: root, chain, message and header keys, all of HMAC-SHA256's and AES-256's size
+# The salt is the header's nonce as well: random, under one header key for a whole chain. SP 800-38D section 8.3 allows
+# 2^32 of those, which MAX_NUMBER keeps to.
+SALT_SIZE: Final = 12  # bytes: GCM's nonce, SP 800-38D section 8.2
+TAG_SIZE: Final = 16  # bytes: SP 800-38D section 5.2.1.2, the longest
+# Double Ratchet section 3 asks for this bound: high enough for what is lost or late in use, low enough that a peer
+# cannot set us to work. 1,000 keys cost a few milliseconds and 44 KB of store; a session has a new handshake after as
+# many messages.
 MAX_SKIP: Final = 1000
+# N is a u32 in the header. The last value is never sent, so the number after it needs no fifth byte.
 MAX_NUMBER: Final = 2**32 - 1
-PREFIX_SIZE: Final = 4
-_SALT_END: Final = PREFIX_SIZE + SALT_SIZE
-_COUNTERS_SIZE: Final = 8
-_SMALLEST_BODY: Final = 4 + TAG_SIZE
+PREFIX_SIZE: Final = 4  # bytes: as `wire` lays it out; here it is only bound, not read
+_SALT_END: Final = PREFIX_SIZE + SALT_SIZE  # bytes: where the sealed header begins
+_COUNTERS_SIZE: Final = 8  # bytes: PN u32 || N u32, which end the header
+_SMALLEST_BODY: Final = 4 + TAG_SIZE  # bytes: the padding's length field of an empty message, and the tag
+# Two labels, so that a chain key or root key never comes out as a message key (FAULTS F12). Made once: every message
+# needs them.
 _ROOT: Final = label("root")
 _MESSAGE: Final = label("msg")
 _SHA256: Final = hashes.SHA256()
 # Salt, body and associated data of one message.
 _Sealed: TypeAlias = tuple[bytes, bytes, bytes]
-_PUBLIC_SIZES: Final = {KeyKind.X25519: 33, KeyKind.P256_AGREEMENT: 66}
+_PUBLIC_SIZES: Final = {KeyKind.X25519: 33, KeyKind.P256_AGREEMENT: 66}  # bytes, type byte included
 
 
 def derive_root(root: bytes, secret: bytes) -> tuple[bytes, bytes, bytes]:
     """KDF_RK: return the next root key, a chain key and the next header key, 32 bytes each. PROTOCOL section 4."""
+    # Double Ratchet "Recommended cryptographic algorithms": the root key is HKDF's salt and the DH output its input. So
+    # whoever learns one of the two alone, a stolen old root or a new secret, does not have the next root.
     okm = HKDF(_SHA256, 3 * KEY_SIZE, root, _ROOT).derive(secret)
     return okm[:KEY_SIZE], okm[KEY_SIZE : 2 * KEY_SIZE], okm[2 * KEY_SIZE :]
 
 
 def derive_message(chain: bytes) -> bytes:
     """KDF_CK, the message key: 32 bytes."""
+    # The same section gives these bytes: two inputs under one key, so a message key says nothing about the next chain
+    # key and may be kept for a late message.
     return digest(chain, b"\x01", "sha256")
 
 
@@ -59,14 +71,18 @@ def derive_chain(chain: bytes) -> bytes:
 
 def _open_header(cipher: AESGCM, salt: bytes, sealed: bytes, prefix: bytes) -> bytes | None:
     try:
+        # The tag alone says whose header it is: nothing on the wire names the session or the key (that is header
+        # encryption).
         return cipher.decrypt(salt, sealed, prefix)
     except InvalidTag:
         return None
 
 
 def _open_body(message_key: bytes, salt: bytes, body: bytes, aad: bytes) -> bytes:
+    # The body's key depends on the salt as well as on the message key: see encrypt().
     okm = HKDF(_SHA256, KEY_SIZE + SALT_SIZE, salt, _MESSAGE).derive(message_key)
     try:
+        # Padding is looked at only after the tag has held, and fails as the tag does: no padding oracle.
         return unpad(AESGCM(okm[:KEY_SIZE]).decrypt(okm[KEY_SIZE:], body, aad))
     except (InvalidTag, Malformed):
         raise UnwrapFailed("message does not open") from None
@@ -118,6 +134,7 @@ class Ratchet(HoldsSecrets):
         self._root = root
         self._own: AgreementKey | None = None
         self._own_seed: SecretBytes | None = None
+        # The header of the present sending chain but for N: public key and PN, which are the same for the whole chain.
         self._stem = b""
         self._sending = self._receiving = b""
         self._sending_header: AESGCM | None = None
@@ -136,7 +153,10 @@ class Ratchet(HoldsSecrets):
         root, header (HK_A) and next_header (NHK_B) are 32 bytes. Revision 4, RatchetInitAliceHE.
         """
         self = cls(kind=peer.kind, ad=ad, root=root.reveal(), next_receiving=next_header.reveal())
+        # HK_A becomes the header key of the chain begun below; NHK_B is what B's first header will be sealed under.
         self._next_sending = header.reveal()
+        # Not EK: that is used for the handshake and nothing else. SPK_B serves as B's first ratchet key
+        # (Double Ratchet, on its integration with X3DH), so A can send before B has ever answered.
         own = AgreementKey.generate(peer.kind)
         self._begin_sending(own, derive_root(self._root, own.exchange(peer).reveal()))
         return self
@@ -151,12 +171,15 @@ class Ratchet(HoldsSecrets):
         """
         self = cls(kind=own.public.kind, ad=ad, root=root.reveal(), next_receiving=header.reveal())
         self._next_sending = next_header.reveal()
+        # No sending chain yet: one without a key of A's would add nothing to the handshake's secrets.
         self._own, self._own_seed = own, own.seed()
         return self
 
     def _begin_sending(self, own: AgreementKey, derived: tuple[bytes, bytes, bytes]) -> None:
         """Start a sending chain under a new key of ours, from what derive_root() gave for it."""
         self._own, self._own_seed = own, own.seed()
+        # PN tells the peer how many messages of the old chain to expect. The new chain's header key is the NHKs of
+        # before: by it the peer, whose NHKr it is, sees that there was a step.
         self._previous, self.sent = self.sent, 0
         self._sending_header_key = self._next_sending
         self._root, self._sending, self._next_sending = derived
@@ -169,6 +192,7 @@ class Ratchet(HoldsSecrets):
         prefix: the 4 bytes that lead the message. The caller stores the state before these bytes leave: then a crash
         loses a message and never repeats one. Raises OutOfBounds when the chain has no number left.
         """
+        # Refused at the end of the numbers, and at a responder that has not received yet.
         number, chain = self.sent, self._sending
         if number >= MAX_NUMBER or self._sending_header is None:
             raise OutOfBounds("this session cannot send: begin a new one")
@@ -176,8 +200,11 @@ class Ratchet(HoldsSecrets):
         # one (key, nonce) pair twice. PROTOCOL section 4.
         salt = os.urandom(SALT_SIZE)
         okm = HKDF(_SHA256, KEY_SIZE + SALT_SIZE, salt, _MESSAGE).derive(digest(chain, b"\x01", "sha256"))
+        # The header is bound to the prefix, the body to all before it and to TH: no part of a message can be put into
+        # another, no type changed, and nothing opens in a session of other keys.
         head = salt + self._sending_header.encrypt(salt, self._stem + number.to_bytes(4, "big"), prefix)
         body = AESGCM(okm[:KEY_SIZE]).encrypt(okm[KEY_SIZE:], pad(plaintext), self._ad + prefix + head)
+        # The chain moves on last: if anything above fails, no number is lost and no key has been used.
         self._sending = digest(chain, b"\x02", "sha256")
         self.sent = number + 1
         return head + body
@@ -188,8 +215,11 @@ class Ratchet(HoldsSecrets):
         now: UTC seconds, by which stored keys expire. Raises UnwrapFailed for a key that is not here (any more), a
         replay, tampering and every excess, alike; nothing has changed then. At most 7 header keys are tried.
         """
+        # The one change that stays when the message fails. The clock alone decides it, so no message can bring it
+        # about.
         self.skipped.expire(now)
         end = self._header_end
+        # Before any trial: what is too short for a header and a body is nobody's message, and costs no opening.
         if len(message) < end + _SMALLEST_BODY:
             raise UnwrapFailed("message does not open")
         prefix, salt = message[:PREFIX_SIZE], message[PREFIX_SIZE:_SALT_END]
@@ -202,18 +232,23 @@ class Ratchet(HoldsSecrets):
                 pass
             else:
                 number = int.from_bytes(header[-4:], "big")
+                # A header that opens fixes the chain: no other key is tried, whatever becomes of the body.
                 if number != self.received or number >= MAX_NUMBER:
                     return self._open_out_of_order(number, (salt, body, aad), now)
                 chain = self._receiving
                 plaintext = _open_body(digest(chain, b"\x01", "sha256"), salt, body, aad)
+                # Only now, with the body authenticated. The header is no proof: anybody on the way can put a header
+                # seen once in front of a body of their own, and would move the chain past the honest message.
                 self._receiving = digest(chain, b"\x02", "sha256")
                 self.received = number + 1
                 return plaintext
+        # HKr, NHKr, old chains: the order of likelihood. 1 + 1 + 5 openings are the most that junk can cost.
         cipher = AESGCM(self._next_receiving)
         found = _open_header(cipher, salt, sealed, prefix)
         if found is not None:
             return self._open_after_step(cipher, found, (salt, body, aad), now)
         for key in self.skipped.header_keys():
+            # The present chain can have skipped keys too; its header key was tried first of all.
             if key != self._receiving_header_key:
                 found = _open_header(AESGCM(key), salt, sealed, prefix)
                 if found is not None:
@@ -230,6 +265,8 @@ class Ratchet(HoldsSecrets):
         if message_key is None:
             # A replay, or a message whose key was dropped.
             raise UnwrapFailed("message does not open")
+        # The key goes after the body has opened: else one forged body behind a true header would destroy the key of a
+        # message that is still on its way.
         plaintext = _open_body(message_key, *sealed)
         self.skipped.remove(header_key, number)
         return plaintext
@@ -238,6 +275,7 @@ class Ratchet(HoldsSecrets):
         # Before any key is derived: a peer that claims message 2^31 gets no work out of us.
         if number - self.received > MAX_SKIP or number >= MAX_NUMBER:
             raise UnwrapFailed("message does not open")
+        # On locals, and stored below: a forged body must not fill the store, nor push older keys out of it.
         missing, chain = _missing(self._receiving, self.received, number)
         plaintext = _open_body(derive_message(chain), *sealed)
         self.skipped.add(self._receiving_header_key, missing, now)
@@ -249,9 +287,14 @@ class Ratchet(HoldsSecrets):
         """Take the peer's new key: the rest of the old chain, a new receiving chain, then a new sending one."""
         previous = int.from_bytes(header[-8:-4], "big")
         number = int.from_bytes(header[-4:], "big")
+        # Before the DH and any derivation, for both chains. PN below what was received is no error: a peer restored
+        # from a backup may have counted less, and then there is nothing to skip. A responder's first step has no old
+        # chain.
         if number > MAX_SKIP or (self._receiving and previous - self.received > MAX_SKIP):
             raise UnwrapFailed("message does not open")
         try:
+            # The header is the peer's own word and still read strictly: with a key of small order the step would add
+            # nothing that a thief of the old root key does not know.
             peer = decode_public_key(header[:-_COUNTERS_SIZE], expect=self._kind)
             root, chain, next_receiving = derive_root(self._root, self._own_key().exchange(peer).reveal())
         except Malformed:
@@ -259,9 +302,12 @@ class Ratchet(HoldsSecrets):
         rest = _missing(self._receiving, self.received, previous)[0] if self._receiving else {}
         missing, chain = _missing(chain, 0, number)
         plaintext = _open_body(derive_message(chain), *sealed)
+        # Made now, and not at the next sending: the private half that the peer's last message relied on is gone that
+        # much sooner, and with it what a thief of this state could still derive (docs/formats/ratchet.md).
         own = AgreementKey.generate(self._kind)
         sending = derive_root(root, own.exchange(peer).reveal())
         # From here on nothing fails: everything before worked on locals.
+        # First, while the two header keys still have their old names.
         self.skipped.turn(self._receiving_header_key, rest, self._next_receiving, missing, now)
         self._receiving_header_key, self._next_receiving = self._next_receiving, next_receiving
         self._receiving_header = header_cipher
@@ -298,6 +344,7 @@ class Ratchet(HoldsSecrets):
     def from_value(cls, value: Value, *, kind: KeyKind, ad: bytes) -> Ratchet:
         """Undo to_value. Raises Malformed."""
         row = Fields.of_row(value, "ratchet", 12)
+        # Empty stands for a chain that does not exist yet.
         maybe = (0, KEY_SIZE)
         self = cls(kind=kind, ad=ad, root=row.octets(0, KEY_SIZE), next_receiving=row.octets(10, KEY_SIZE))
         self._own_seed = SecretBytes(row.octets(1, KEY_SIZE))

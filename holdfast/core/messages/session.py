@@ -26,11 +26,15 @@ from holdfast.core.signed.payloads import HASH_SIZE, VERSION, read_suite
 
 __all__ = ["MAX_PLAINTEXT", "Incoming", "InitialPart", "OwnPreKey", "Party", "Session", "read_message"]
 
-ID_SIZE: Final = 16
+# A name in stores and logs. TH itself is what the messages are bound to.
+ID_SIZE: Final = 16  # bytes of TH
 # With padding and an initial part still within a message of 64 KiB.
 MAX_PLAINTEXT: Final = 48 * 1024
-HANDSHAKE_AFTER_SECONDS: Final = 7 * 86_400
-HANDSHAKE_AFTER_MESSAGES: Final = 1000
+# Only a handshake brings a new ML-KEM secret: these bound how long, and for how many messages, a state that was read
+# can be followed by who also breaks the DH steps. It costs the peer's one-time key and 2.7 KB a message until the
+# answer.
+HANDSHAKE_AFTER_SECONDS: Final = 7 * 86_400  # as often as a new signed pre-key is made
+HANDSHAKE_AFTER_MESSAGES: Final = 1000  # sent and received together
 
 
 class Session(HoldsSecrets):
@@ -97,13 +101,16 @@ class Session(HoldsSecrets):
         have a session or the bundle is another device's; Malformed for a key that gives no secret; ValueError when
         `me` is not what the statement or the key says (the caller's mistake).
         """
+        # The caller's mistakes first, then what the server could have mixed up; all of it before a secret exists.
         suite = bundle.device.suite
         me.require_own(agreement)
         if device_statement.payload != me.statement:
             raise ValueError("the signed device statement is not this device's")
+        # Both are verified, and could be of two devices: DH1 and DH3 would then be with one, DH2 and TH with the other.
         if bundle.device_bytes != peer.statement:
             raise Untrusted("the bundle is of another device than the peer")
         require_one_curve(suite, me, peer)
+        # Fresh for each session: a second session with the same EK and no one-time key would have the same DHs.
         ephemeral = AgreementKey.generate(suite.agreement_kind)
         agreed, ciphertext = agree_as_initiator(
             me=me, agreement=agreement, ephemeral=ephemeral, peer=peer, bundle=bundle
@@ -120,6 +127,7 @@ class Session(HoldsSecrets):
             responder_head=peer.head,
         ).encode()
         ratchet = Ratchet.initiator(
+            # TH is the AD of every message, as X3DH section 3.3 has it: it covers both identities and all keys.
             ad=agreed.transcript,
             root=agreed.root,
             header=agreed.header,
@@ -130,6 +138,7 @@ class Session(HoldsSecrets):
             suite=suite,
             transcript=agreed.transcript,
             ratchet=ratchet,
+            # Over the bytes sent, for both ends compute it alike; the responder routes repeated initial parts by it.
             initial_hash=hashlib.sha256(initial).digest(),
             initial=initial,
             is_initiator=True,
@@ -160,6 +169,7 @@ class Session(HoldsSecrets):
         if initial is None or incoming.initial_hash is None:
             raise Untrusted("this message begins no session")
         me.require_own(agreement)
+        # Before any DH: private keys are not used for a message that names other keys, heads or devices.
         _require_match(initial, me, initiator, signed, one_time)
         agreed = agree_as_responder(
             me=me,
@@ -177,6 +187,8 @@ class Session(HoldsSecrets):
             next_header=agreed.next_header,
             own=signed.dh,
         )
+        # The first proof that the sender holds IDK_A and EK: all before it was a claim that anybody could copy. So
+        # nothing is stored, and no one-time key destroyed, until this has returned.
         plaintext = ratchet.decrypt(incoming.prefix + incoming.sealed, now)
         session = cls(
             suite=initial.suite,
@@ -208,6 +220,7 @@ class Session(HoldsSecrets):
 
     def needs_handshake(self, now: int) -> bool:
         """Whether it is time for a new session: after 7 days or 1,000 messages, for post-quantum healing."""
+        # By this end's own clock. One that jumps ahead costs a handshake and loses nothing.
         aged = now >= self.created_at + HANDSHAKE_AFTER_SECONDS
         return aged or self.sent + self.received >= HANDSHAKE_AFTER_MESSAGES
 
@@ -219,6 +232,7 @@ class Session(HoldsSecrets):
         """
         if len(plaintext) > MAX_PLAINTEXT:
             raise ValueError("more than a message holds: send a reference")
+        # The initial part again and again, since any of the first messages may be the one that arrives.
         lead = self._initial or self._message_prefix
         sealed = self._ratchet.encrypt(plaintext, lead[:PREFIX_SIZE])
         self.sent += 1
@@ -232,11 +246,13 @@ class Session(HoldsSecrets):
         is unchanged then.
         """
         if isinstance(message, bytes):
+            # What nearly every message is. Equality of all four bytes checks version, type, suite and flags at once.
             if message[:PREFIX_SIZE] == self._message_prefix and len(message) <= MAX_MESSAGE:
                 return self._open(message, now)
             message = read_message(message)
         if message.initial_bytes:
             # The responder's part alone: an initiator's own message sent back to it opens nothing.
+            # Public values, compared as such. Another hash is another handshake, even where the keys are the same.
             if self.is_initiator or message.initial_hash != self.initial_hash:
                 raise UnwrapFailed("message does not open")
         elif message.prefix != self._message_prefix:
@@ -244,6 +260,8 @@ class Session(HoldsSecrets):
         return self._open(message.prefix + message.sealed, now)
 
     def _open(self, message: bytes, now: int) -> bytes:
+        # An answer that opens is what tells the initiator that the peer has the session. Before it, a forged one
+        # would end the repeating, and the peer could never begin.
         plaintext = self._ratchet.decrypt(message, now)
         self.received += 1
         self._initial = b""
@@ -307,6 +325,8 @@ def _require_match(
     initial: InitialPart, me: Party, initiator: Party, signed: OwnPreKey, one_time: OwnPreKey | None
 ) -> None:
     """Raise Untrusted unless the verified parties and the keys at hand are the ones that the message names."""
+    # TH would differ for each of these too, and nothing would open. Checked here so that the caller learns why, and no
+    # private key is touched: none of it is a secret.
     if initial.suite is not me.device.suite:
         raise Untrusted("the message is of another suite than this device")
     require_one_curve(initial.suite, me, initiator)
@@ -316,5 +336,6 @@ def _require_match(
         raise Untrusted("the message names other chain heads")
     if initial.signed_pre_key_id != signed.key_id:
         raise Untrusted("the message names another signed pre-key")
+    # Never without it: a caller that gave up DH4 for a used key would let a replayed message begin a session.
     if initial.one_time_pre_key_id != (one_time.key_id if one_time is not None else None):
         raise Untrusted("the message names a one-time pre-key that is not here")

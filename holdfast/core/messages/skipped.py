@@ -16,10 +16,16 @@ from holdfast.core.base.encoding import MAX_VAULT, Encodable, Fields, decode, en
 from holdfast.core.base.errors import Malformed
 from holdfast.core.base.secret import HoldsSecrets, SecretBytes
 
+# As many as one step can skip, 1,000 in either chain: what was just stored never pushes itself out. 88 KB at most.
+# Double Ratchet "Deletion of skipped message keys" asks for a limit: else a peer fills the disk with high numbers.
 MAX_STORED: Final = 2000
+# Each costs one header opening for every junk message: five, and the two of the present, make seven
+# (PROTOCOL section 4).
 MAX_OLD_CHAINS: Final = 5
+# The server keeps a message for 30 days: what has not come by then will not. The same section of the specification says
+# why not longer: who recorded the lost message and later takes the device would read it.
 LIFE_SECONDS: Final = 30 * 86_400
-_NEVER: Final = 2**63
+_NEVER: Final = 2**63  # later than any clock
 _ENTRY: Final = struct.Struct(">IQ32s")  # number, stored at, message key
 
 
@@ -44,6 +50,7 @@ class SkippedKeys(HoldsSecrets):
 
     def find(self, header_key: bytes, number: int) -> bytes | None:
         """Return the 32-byte key of one message, which stays stored until remove(); None when there is none."""
+        # A dictionary is no constant-time store, and need not be: this header key has just opened the header.
         stored = self._chains.get(header_key, {}).get(number)
         return stored[0] if stored else None
 
@@ -51,6 +58,7 @@ class SkippedKeys(HoldsSecrets):
         """Drop the key of a message that was opened; the chain goes with its last key."""
         chain = self._chains[header_key]
         del chain[number]
+        # A header key without missing messages opens nothing any more, and would still cost each junk message a trial.
         if not chain:
             del self._chains[header_key]
         self.count -= 1
@@ -60,9 +68,11 @@ class SkippedKeys(HoldsSecrets):
         """Store keys by number, at `now` (UTC seconds); beyond 2,000 in all, the oldest go."""
         if not keys:
             return
+        # Dictionaries keep the order of arrival: the first chain, and the first key in it, are the oldest.
         chain = self._chains.setdefault(header_key, {})
         chain.update((number, (key, now)) for number, key in keys.items())
         self.count += len(keys)
+        # One number to compare for every message, in place of a walk through all keys.
         self._expires_at = min(self._expires_at, now + LIFE_SECONDS)
         self.is_changed = True
         while self.count > MAX_STORED:
@@ -76,6 +86,7 @@ class SkippedKeys(HoldsSecrets):
         """
         if not (self.count or rest or missing):
             return
+        # The old chain first: what this order says of age is what add() and the limit below go by.
         self.add(old, rest, now)
         self.add(new, missing, now)
         old_chains = [key for key in self._chains if key != new]
@@ -87,6 +98,7 @@ class SkippedKeys(HoldsSecrets):
         """Drop the keys that were stored 30 days or longer ago."""
         if now < self._expires_at:
             return
+        # Each key by its own time: a chain stays while one of its keys does.
         kept = {
             header_key: {number: row for number, row in chain.items() if now < row[1] + LIFE_SECONDS}
             for header_key, chain in self._chains.items()

@@ -18,13 +18,15 @@ from holdfast.core.crypto.suites import Suite
 from holdfast.core.signed.cose import Sign1
 from holdfast.core.signed.payloads import HASH_SIZE, MAX_U32, read_key
 
+# The first byte, so that a later version can change all that follows it. No version is negotiated (FAULTS S8).
 VERSION: Final = 0x01
+# The type is in both aads: an initial part can be neither stripped off nor put on.
 INITIAL: Final = 0x01
-MESSAGE: Final = 0x02
-PREFIX_SIZE: Final = 4
-MAX_MESSAGE: Final = MAX_BLOB
-_LENGTH_SIZE: Final = 2
-_REQUIRED: Final = frozenset((1, 2, 3, 6, 7))
+MESSAGE: Final = 0x02  # from the first answer on
+PREFIX_SIZE: Final = 4  # bytes: version, type, suite, flags
+MAX_MESSAGE: Final = MAX_BLOB  # bytes: 48 KiB of plaintext, padded, and an initial part are below 56 KB
+_LENGTH_SIZE: Final = 2  # bytes, u16: an initial part is 2.8 KB at most
+_REQUIRED: Final = frozenset((1, 2, 3, 6, 7))  # 4: only with a one-time key; 5: exactly in the suites with a KEM
 
 
 def prefix(kind: int, suite: Suite) -> bytes:
@@ -52,6 +54,7 @@ class InitialPart:
     def encode(self) -> bytes:
         """Return prefix | u16 length | dCBOR: every byte of an initial message before enc_header."""
         fields: dict[int, Encodable] = {
+            # The statement itself and not its hash: the responder may never have met this device.
             1: self.device_statement.encode(),
             2: self.ephemeral.encoded,
             3: self.signed_pre_key_id,
@@ -69,10 +72,12 @@ class InitialPart:
     def from_body(cls, body: bytes, suite: Suite) -> InitialPart:
         """Read the dCBOR; raises Malformed, also for a key or ciphertext that is not of the suite."""
         fields = Fields(decode(body, max_size=MAX_BLOB), "initial part", _REQUIRED, (4, 5))
+        # A hybrid suite without its ciphertext would be the classical one under another name: a downgrade (FAULTS S8).
         if (5 in fields) is not suite.has_kem:
             raise fields.refuse(5, "does not fit the suite")
         return cls(
             suite=suite,
+            # Only parsed. Whose device it is, the caller learns from the account chain at the head in field 6.
             device_statement=Sign1.parse(fields.octets(1)),
             ephemeral=read_key(fields, 2, suite.agreement_kind),
             signed_pre_key_id=fields.uint(3, maximum=MAX_U32),
@@ -96,6 +101,8 @@ class Incoming:
         self.suite = suite
         self.prefix = prefix
         self.initial_bytes = initial_bytes
+        # Over the bytes as received, prefix and length included. It routes and proves nothing: an ECDSA statement's
+        # twin signature changes it while TH stays the same, hence the seen-set holds TH.
         self.initial_hash = hashlib.sha256(initial_bytes).digest() if initial_bytes else None
         self.sealed = sealed
         self._initial: InitialPart | None = None
@@ -127,6 +134,7 @@ def read_message(data: bytes) -> Incoming:
     if not PREFIX_SIZE < len(data) <= MAX_MESSAGE:
         raise Malformed("message: shorter than its prefix, or above 64 KiB")
     version, kind, suite_byte, flags = data[:PREFIX_SIZE]
+    # An unknown flag is refused, not ignored: a later version may change by it what the rest means.
     if version != VERSION or flags != 0 or kind not in (INITIAL, MESSAGE):
         raise Malformed("message: of another version or type")
     try:
@@ -136,6 +144,7 @@ def read_message(data: bytes) -> Incoming:
     end = PREFIX_SIZE
     if kind == INITIAL:
         end += _LENGTH_SIZE + int.from_bytes(data[PREFIX_SIZE : PREFIX_SIZE + _LENGTH_SIZE], "big")
+        # The stated length is the sender's: it is held to what there is, and something sealed must follow.
         if end >= len(data):
             raise Malformed("message: ends inside its initial part")
     return Incoming(suite, data[:PREFIX_SIZE], data[:end] if kind == INITIAL else b"", data[end:])

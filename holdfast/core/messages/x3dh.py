@@ -24,8 +24,8 @@ from holdfast.core.crypto.suites import Suite
 from holdfast.core.messages.bundle import VerifiedBundle
 from holdfast.core.signed.statements import DeviceStatement
 
-_SALT: Final = bytes(32)
-_SHA256: Final = hashes.SHA256()
+_SALT: Final = bytes(32)  # bytes: X3DH section 2.2, zeros as long as the hash; what separates uses is in info
+_SHA256: Final = hashes.SHA256()  # holds no state: made once
 # X3DH's F: for these bytes no X25519 or P-256 secret stands, so KM collides with no input of another use.
 _FILLER: Final = b"\xff" * 32
 
@@ -44,6 +44,8 @@ class Party:
     head: bytes
 
     def __post_init__(self) -> None:
+        # The transcript takes the bytes and the DHs take the keys: if the two could differ, TH would vouch for other
+        # keys.
         if self.device.to_payload() != self.statement:
             raise ValueError("a party's device statement is another than its bytes")
 
@@ -80,6 +82,7 @@ def require_one_curve(suite: Suite, one: Party, other: Party) -> None:
     """Raise Untrusted unless two different devices of one tenant have keys that `suite` lets agree."""
     if one.device.header.tenant != other.device.header.tenant:
         raise Untrusted("a session joins two devices of one tenant")
+    # With itself, a device would hold both ends of one session: what it sent could be given back to it as received.
     if one.device.header.device == other.device.header.device or one.statement == other.statement:
         raise Untrusted("a session joins two devices")
     kind = suite.agreement_kind
@@ -97,6 +100,9 @@ def _transcript(
     one_time: bytes,
     ciphertext: bytes,
 ) -> bytes:
+    # All that either end relies on, as it was signed or sent. X3DH's AD has the two identity keys only; the rest stops
+    # what the specification leaves to the application: "Identity binding" (whose account the keys are of), a change of
+    # suite, an EK shifted by a point of small order, and PQXDH's re-encapsulation (ct). FAULTS C2, S8, S12.
     parts: list[Encodable] = [
         "holdfast/v1",
         "x3dh",
@@ -110,6 +116,8 @@ def _transcript(
         initiator.aik.encoded,
         initiator.head,
         responder.aik.encoded,
+        # The heads fix devices, rotations and the rest of both accounts' histories: two ends that were shown different
+        # histories get different keys, and not a session that each understands otherwise.
         responder.head,
     ]
     return hashlib.sha256(encode(parts)).digest()
@@ -117,11 +125,15 @@ def _transcript(
 
 def _material(secrets: list[SecretBytes]) -> bytes:
     """KM = F || DH1 || DH2 || DH3 || [DH4] || [SS]."""
+    # All parts are 32 bytes, so joining is unambiguous; which of DH4 and SS are there, TH tells.
     return b"".join([_FILLER, *[one.reveal() for one in secrets]])
 
 
 def _derive(suite: Suite, transcript: bytes, secrets: list[SecretBytes]) -> Agreement:
+    # TH stands in the derivation itself, and not only in the aad: ends that disagree about it share no key at all.
     info = label("x3dh", int(suite), transcript)
+    # The header keys come from here too: the first header is sealed before any ratchet step could give one
+    # (Double Ratchet section 4, shared_hka and shared_nhkb).
     okm = HKDF(_SHA256, 96, _SALT, info).derive(_material(secrets))
     return Agreement(transcript, SecretBytes(okm[:32]), SecretBytes(okm[32:64]), SecretBytes(okm[64:]))
 
@@ -133,17 +145,29 @@ def agree_as_initiator(
 
     ephemeral: EK, fresh and used once. Raises Malformed for a key that gives no secret (the peer's doing).
     """
+    # X3DH section 3.3: DH1 and DH2 authenticate the two ends to each other, DH3 and DH4 give forward secrecy. Each
+    # needs one private half at either end, and KM needs all of them.
     suite, signed, one_time = bundle.device.suite, bundle.signed_pre_key, bundle.one_time
     secrets = [
+        # DH1: IDK_A meets SPK_B. Authenticates A: beside B, only who holds A's identity agreement key can compute it.
         agreement.exchange(signed.dh),
+        # DH2: EK_A meets IDK_B. Authenticates B: beside A, only who holds B's identity agreement key can compute it.
         ephemeral.exchange(peer.device.agreement_key),
+        # DH3: EK_A meets SPK_B. Forward secrecy: EK is forgotten now, and SPK 60 days after it was made at the latest;
+        # the identity keys, stolen after that, do not give it.
         ephemeral.exchange(signed.dh),
     ]
     if one_time is not None:
+        # DH4: EK_A meets OTPK_B. Forward secrecy from the first message on: B destroys OTPK once that has opened. Since
+        # it is used once, a replayed first message finds no key.
         secrets.append(ephemeral.exchange(one_time.dh))
     ciphertext = None
+    # PQXDH section 3.3: the one-time KEM key where there is one, else the last resort, which is SPK's own.
     kem = one_time.kem if one_time is not None else signed.kem
     if kem is not None:
+        # SS keeps what is recorded today from a quantum computer of later. It authenticates nobody: that stays with DH1
+        # and DH2, so an adversary who has such a computer now can pose as either end (PQXDH "Active quantum
+        # adversaries").
         ciphertext, shared = encapsulate(kem)
         secrets.append(shared)
     transcript = _transcript(
@@ -172,18 +196,25 @@ def agree_as_responder(
 
     Raises Malformed for an EK that gives no secret, or a ciphertext that does not fit the pre-key.
     """
+    # Its own suite, not the message's: `session` has compared them. The order of the secrets is the initiator's.
     suite = me.device.suite
     secrets = [
+        # DH1: SPK_B meets IDK_A. That A took part is known from here, though only shown once a message opens.
         signed.dh.exchange(initiator.device.agreement_key),
+        # DH2: IDK_B meets EK_A. EK is read as strictly as any key, and an all-zero secret is refused at each DH.
         agreement.exchange(ephemeral),
+        # DH3: SPK_B meets EK_A.
         signed.dh.exchange(ephemeral),
     ]
     if one_time is not None:
+        # DH4: OTPK_B meets EK_A. The key is not destroyed here: junk could then use up the keys of others.
         secrets.append(one_time.dh.exchange(ephemeral))
     kem = one_time.kem if one_time is not None else signed.kem
+    # Never go on without SS where the suite has it: that would be the downgrade which the suite byte rules out.
     if (kem is None) is not (ciphertext is None):
         raise Malformed("the handshake's ciphertext does not fit the pre-key")
     if kem is not None and ciphertext is not None:
+        # A tampered ct gives an unrelated secret and no error (FIPS 203 implicit rejection); the message does not open.
         secrets.append(kem.decapsulate(ciphertext))
     transcript = _transcript(
         suite,

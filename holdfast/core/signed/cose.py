@@ -45,14 +45,17 @@ class Purpose(StrEnum):
     LOG_HEAD = "log-head"
 
 
+# RFC 9052 section 3.1: header labels. Both stand in the protected bucket, which the signature covers.
 _ALG: Final = 1
-_KID: Final = 4
-_ALGORITHMS: Final = {KeyKind.ED25519: -8, KeyKind.P256_SIGNING: -7}
+_KID: Final = 4  # protected too, though RFC 9052 lets it stand outside: nobody relabels a statement
+_ALGORITHMS: Final = {KeyKind.ED25519: -8, KeyKind.P256_SIGNING: -7}  # RFC 9053 sections 2.2 and 2.1
 # The tenant root and sixteen officers sign one statement at most (ESCROW "Policy and officers": n <= 16).
 MAX_SIGNERS: Final = 17
 
 
 def _to_be_signed(protected: bytes, payload: bytes, purpose: Purpose) -> bytes:
+    # Sig_structure of RFC 9052 section 4.4. The purpose is external aad: it is never read from the statement, the
+    # verifier says which one it expects, so a signature for a consent is none for a policy (FAULTS F12).
     return encode(["Signature1", protected, f"holdfast/v1/{purpose.value}".encode(), payload])
 
 
@@ -73,11 +76,14 @@ class Sign1:
     def from_value(cls, value: Value) -> "Sign1":
         """Read one statement that stands inside another structure, already decoded. Raises Malformed."""
         row = Fields.of_row(value, "statement", 4)
+        # The unprotected bucket is not signed: whatever stood there, anybody could have written.
         if row.value(1) != {}:
             raise row.refuse(1, "is not the empty map")
+        # The header is 21 bytes with its one alg and one kid; 32 keeps the reader from anything longer.
         sign1 = cls(protected=row.octets(0, maximum=32), payload=row.octets(2), signature=row.octets(3))
         if len(sign1.signature) != SIGNATURE_SIZE:
             raise row.refuse(3, "is not 64 bytes")
+        # Read now, though it is needed in verify() only: what is kept has been read to its end.
         _ = sign1._header
         return sign1
 
@@ -127,8 +133,11 @@ class Sign1:
 
         Raises InvalidSignature for another key, algorithm, purpose or any changed bit, without saying which.
         """
+        # The key decides the algorithm, never the statement: alg must agree with it, so no signature is checked by the
+        # rules of another scheme. The kid is public and compared as such.
         if self.kid != public.kid or self.alg != _ALGORITHMS.get(public.kind):
             raise InvalidSignature("statement is not signed by this key")
+        # Over the protected bytes as received: a header encoded again could differ from the one that was signed.
         verify(public, self.signature, _to_be_signed(self.protected, self.payload, purpose))
         return self.payload
 
@@ -172,8 +181,10 @@ def many_from_value(value: list[Value], *, max_size: int = MAX_STATEMENT) -> tup
     if not 1 <= len(value) <= MAX_SIGNERS:
         raise Malformed("statement of several signers: not 1..17 signatures")
     statements = tuple(Sign1.from_value(item) for item in value)
+    # Identical bytes, not equal meaning: each officer has signed just what the others have.
     if len(statements[0].payload) > max_size or len({one.payload for one in statements}) != 1:
         raise Malformed("statement of several signers: payload too large, or not one")
+    # One officer must not make a quorum by signing twice (FAULTS P2); an ECDSA twin is a second signature for free.
     if len({one.kid for one in statements}) != len(statements):
         raise Malformed("statement of several signers: one key signs twice")
     return statements

@@ -14,11 +14,12 @@ from holdfast.core.base.encoding import Encodable, Fields, b64u, decode, encode,
 from holdfast.core.base.errors import Malformed
 from holdfast.core.base.secret import SecretBytes
 
+# Tells a code from whatever else is pasted, and carries the version where no reader has to decode first.
 PREFIX: Final = "hf1."
-SECRET_SIZE: Final = 16
-PIN_SIZE: Final = 32
-_VERSION: Final = 1
-_MAX_SIZE: Final = 512
+SECRET_SIZE: Final = 16  # bytes: 128 bits, never guessed in the 30 days that a code can live
+PIN_SIZE: Final = 32  # bytes: SHA-256, ESCROW "Keys"
+_VERSION: Final = 1  # of the fields; PREFIX is of the line as a whole
+_MAX_SIZE: Final = 512  # bytes: the fields with the longest verifier key are some 300
 
 
 def code_hash(*, tenant: bytes, person: bytes, secret: SecretBytes) -> bytes:
@@ -26,6 +27,7 @@ def code_hash(*, tenant: bytes, person: bytes, secret: SecretBytes) -> bytes:
 
     The secret has 128 random bits, so a stolen hash tells nothing and needs no slow hashing.
     """
+    # Tenant and person are in the hash: moved to another person's row, it fits no code.
     return hashlib.sha256(label("enrolment-code", tenant, person, secret.reveal())).digest()
 
 
@@ -78,6 +80,7 @@ class EnrolmentCode:
             root_pin=fields.octets(5, PIN_SIZE) if 5 in fields else b"",
             log_vkey=fields.text(6, maximum=200) if 6 in fields else "",
         )
+        # An absent field says "not known"; an empty one would be a second way to say it.
         if 6 in fields and not code.log_vkey:
             raise fields.refuse(6, "is empty")
         return code

@@ -14,11 +14,13 @@ from holdfast.core.base.errors import Expired, Malformed
 from holdfast.core.crypto.keys import KeyKind, PublicKey, decode_public_key
 from holdfast.core.crypto.suites import Suite
 
+# Of the payload's shape. Another is refused: a field's meaning is never guessed (PROTOCOL section 3).
 VERSION: Final = 1
-ID_SIZE: Final = 16
-HASH_SIZE: Final = 32
+ID_SIZE: Final = 16  # bytes: a UUID
+HASH_SIZE: Final = 32  # bytes: SHA-256
+# Clocks of devices differ by minutes (PROTOCOL section 3). This bounds how far ahead a wrong one, or a liar, can date.
 MAX_AHEAD_SECONDS: Final = 300
-MAX_U32: Final = 2**32 - 1
+MAX_U32: Final = 2**32 - 1  # ids and versions: four bytes in every binary form and index
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ def check_time(header: Header, now: int) -> None:
     """Raise Expired if issued more than five minutes ahead of `now`, or if `now` has reached the expiry."""
     if header.issued_at > now + MAX_AHEAD_SECONDS:
         raise Expired("issued in the future: check this machine's clock")
+    # Age alone ends nothing: what must end says so in field 6.
     if header.expires_at and now >= header.expires_at:
         raise Expired("statement has expired")
 
@@ -80,6 +83,7 @@ def open_payload(
         issued_at=fields.uint(5),
         expires_at=fields.uint(6),
     )
+    # Never valid at any time: a mistake of the maker, better found now than by each reader's clock.
     if header.expires_at and header.expires_at <= header.issued_at:
         raise fields.refuse(6, "is not after the time of issue")
     return header, fields
@@ -113,4 +117,5 @@ def read_suite(fields: Fields, key: int) -> Suite:
 
 def read_key(fields: Fields, key: int, expect: KeyKind | frozenset[KeyKind]) -> PublicKey:
     """Return the public key in field `key`, checked as decode_public_key does."""
+    # bytes: the longest key is X-Wing's, 1,217 with its type byte
     return decode_public_key(fields.octets(key, maximum=2048), expect=expect)

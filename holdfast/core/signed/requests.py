@@ -17,12 +17,17 @@ from uuid import UUID
 from holdfast.core.base.encoding import b64u, unb64u
 from holdfast.core.base.errors import Malformed
 
+# RFC 9421 allows many signatures on one request. One label is taken: which of several counts is then no question.
 LABEL: Final = "sig1"
+# RFC 9421 section 2.3: the application that the signature is for, so one made for another protocol is none here.
 TAG: Final = "holdfast-v1"
+# Long enough for a slow network and a clock that is a little off (a 401 says the server's time), and short enough that
+# the nonces to be remembered are those of two minutes.
 WINDOW_SECONDS: Final = 60  # a signature is taken this long before and after its `created`
-NONCE_SIZE: Final = 16
+NONCE_SIZE: Final = 16  # bytes: at random, no two alike; each is taken once (FAULTS I11a)
+# Method and whole address: a signature cannot be moved to another route, query or server. The digest binds the body.
 _BARE: Final = ("@method", "@target-uri")
-_WITH_BODY: Final = (*_BARE, "content-digest")
+_WITH_BODY: Final = (*_BARE, "content-digest")  # RFC 9530; of an empty body too, so none can be added
 
 # One order, one spelling: RFC 9421 allows many forms of one meaning, and a verifier that takes a single one
 # has nothing to disagree about with a proxy in front of it.
@@ -34,6 +39,7 @@ _INPUT: Final = re.compile(
     r";tag=\"holdfast-v1\")",
     re.ASCII,
 )
+# 64 bytes in base64 are 86 signs and two of padding.
 _SIGNATURE: Final = re.compile(r"sig1=:([A-Za-z0-9+/]{86}==):", re.ASCII)
 
 
@@ -49,6 +55,7 @@ def content_digest(body: bytes) -> str:
 
 def digest_matches(field: str, body: bytes) -> bool:
     """Tell whether a Content-Digest field is exactly the one of `body`."""
+    # Both are public; compared this way so that nobody has to ask. "replace" lets any header text fail and not raise.
     return hmac.compare_digest(field.encode("utf-8", "replace"), content_digest(body).encode())
 
 
@@ -77,6 +84,7 @@ class SignatureParameters:
         """
         values = {"@method": self.method, "@target-uri": target_uri, "content-digest": digest}
         lines = [f'"{name}": {values[name]}' for name in components(self.method)]
+        # A line break in the address would write a line of its own into the base: one signature, two readings.
         if not all(line.isascii() and line.isprintable() for line in lines):
             raise Malformed("request: a signed part is not one line of ASCII")
         return "\n".join((*lines, f'"@signature-params": {self.text}')).encode()
@@ -98,9 +106,12 @@ def parse_signature(method: str, signature_input: str, signature: str) -> tuple[
         raise Malformed("request: signature fields are not of the form of this protocol")
     nonce = unb64u(head["nonce"])
     parameters = SignatureParameters(method, int(head["created"]), UUID(head["keyid"]), nonce)
+    # Written again and compared: the covered parts must be those of this very method. A POST signed without its digest
+    # would otherwise carry any body.
     if parameters.text != head["params"]:
         raise Malformed("request: the signature covers other parts")
     octets = base64.b64decode(tail[1])
+    # The last sign has four bits of no byte: one signature would have 16 spellings.
     if base64.b64encode(octets).decode() != tail[1]:
         raise Malformed("request: signature has stray bits")
     return parameters, octets

@@ -43,7 +43,8 @@ __all__ = [
     "check_time",
 ]
 
-MAX_NAME: Final = 64
+# A device writes its own name and others are shown it, in lists and notices: this keeps it to one line.
+MAX_NAME: Final = 64  # characters
 
 
 @dataclass(frozen=True)
@@ -81,12 +82,14 @@ class DeviceStatement:
         """Read the payload; raises Malformed, also for keys of another suite."""
         header, fields = open_payload(payload, "device statement", range(7, 14))
         require_device(header, "device statement")
+        # The suite is read first, as it decides which kinds of key the next fields may hold: nothing is mixed.
         suite = read_suite(fields, 7)
         return cls(
             header=header,
             suite=suite,
             signing_key=read_key(fields, 8, suite.signing_kind),
             agreement_key=read_key(fields, 9, suite.agreement_kind),
+            # One kind in every suite: sealing is HPKE with X-Wing throughout (PROTOCOL section 1).
             sealing_key=read_key(fields, 10, KeyKind.X_WING),
             person=fields.octets(11, ID_SIZE),
             name=fields.text(12, maximum=MAX_NAME),
@@ -99,7 +102,7 @@ class DeviceStatement:
         """Read a statement and check its own key's signature. Raises Malformed or InvalidSignature.
 
         The key stands inside the payload, so this one payload is read before it is verified. What it proves
-        is possession; that the device is the user's, only her account chain says.
+        is possession; that the device is the user's, only their account chain says.
         """
         device = cls.from_payload(statement.payload)
         statement.verify(device.signing_key, purpose=cls.PURPOSE)
@@ -134,13 +137,14 @@ class Sync:
         """Read the payload; raises Malformed."""
         header, fields = open_payload(payload, "sync statement", (7, 8, 9))
         require_user(header, "sync statement")
+        # Signed, so a letter between devices cannot be shown as the vault, which another key signs.
         kind = SyncKind(fields.uint(7, minimum=1, maximum=3))
         return cls(header, kind, fields.octets(8, HASH_SIZE), fields.uint(9))
 
 
 @dataclass(frozen=True)
 class Consent:
-    """A user's answer to one policy and one wording, signed by her AIK."""
+    """A user's answer to one policy and one wording, signed by their AIK."""
 
     PURPOSE: ClassVar = Purpose.CONSENT
 
@@ -162,6 +166,8 @@ class Consent:
             header=header,
             policy_hash=fields.octets(7, HASH_SIZE),
             text_hash=fields.octets(8, HASH_SIZE),
+            # A no is signed as a yes is: the server can neither turn one into the other nor say that none was given
+            # (FAULTS S2).
             agreed=bool(fields.uint(9, maximum=1)),
         )
 
@@ -198,6 +204,7 @@ class _TenantKey:
     def _read(cls, payload: bytes) -> "tuple[Header, PublicKey, int, str, bytes, bytes]":
         what = f"{cls.PURPOSE.value} statement"
         header, fields = open_payload(payload, what, range(7, 12))
+        # Before the fields: a user's statement is none of the tenant's, whatever key has signed it.
         require_tenant_only(header, what)
         version = fields.uint(8, minimum=1, maximum=MAX_U32)
         algorithm = fields.text(9, maximum=16)
@@ -215,6 +222,7 @@ class EscrowKey(_TenantKey):
 
     PURPOSE = Purpose.ESCROW_KEY
     KIND = KeyKind.RSA_3072
+    # SHA-1 is for development tenants; a text outside the list is refused here, before anybody asks the pin.
     ALGORITHMS = frozenset({"oaep-sha256", "oaep-sha1"})
 
     @classmethod
