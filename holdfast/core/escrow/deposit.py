@@ -32,7 +32,7 @@ ARCHIVE_KEY_SIZE: Final = 32  # bytes: 256 bits, as every symmetric key of PROTO
 HALF_SIZE: Final = 32  # bytes: each half alone must be as hard to guess as the data key (ESCROW "Deposit")
 SEALED_HALF_SIZE: Final = 384  # bytes: RSA-OAEP under 3072 bits is as long as the modulus (RFC 8017 section 7.1.1)
 SEALED_SHARE_SIZE: Final = 32 + 1136  # bytes: a share, X-Wing's 1,120 and a tag of 16 (PROTOCOL section 1)
-CIPHERTEXT_SIZE: Final = ARCHIVE_KEY_SIZE + wrapping.TAG_SIZE
+CIPHERTEXT_SIZE: Final = ARCHIVE_KEY_SIZE + wrapping.TAG_SIZE  # bytes: GCM adds a tag and nothing else
 KID_SIZE: Final = 16  # bytes: docs/formats/statements.md, "Keys"
 
 # DK comes fresh from r_h and r_o for every deposit and encrypts once, so its nonce may be fixed.
