@@ -157,7 +157,6 @@ class Ceremony:
             raise HsmError(f"the ceremony process ended with {done.returncode}; nothing was changed")
         answer: dict[str, Any] = json.loads(done.stdout)
         if "error" in answer:
-            # By name, of classes that the child took from the same module.
             raise getattr(errors, answer["error"])(answer["message"])
         return answer
 

@@ -145,7 +145,6 @@ def _open_canary(master: Any, canary: bytes, label: str) -> Any:
 def _check_refuses_readable(master: Any, blob: bytes, label: str) -> None:
     """A master key without its unwrap template would hand any tenant key to whoever asks."""
     readable = {Attribute.SENSITIVE: False, Attribute.EXTRACTABLE: True}
-    # A refusal is what SoftHSM answers, and what is hoped for.
     with suppress(ck.TemplateInconsistent, ck.TemplateIncomplete, ck.AttributeValueInvalid):
         opened = master.unwrap_key(
             ObjectClass.SECRET_KEY,

@@ -232,7 +232,7 @@ def require_quorum(
             # The first of each index: an officer who approves twice is one point of the polynomial (FAULTS P2).
             counted[deposit_id].setdefault(index, sealed_hash)
     # The deposit with the fewest decides: a case is released whole, and with fewer
-    # than m shares one of its keys is lost.
+    # than m shares one of its keys would stay shut.
     fewest = min(len(shares) for shares in counted.values())
     if fewest < m:
         noted = f"; not counted: {', '.join(left_out)}" if left_out else ""

@@ -52,8 +52,8 @@ def share_commitment(ctx: bytes, index: int, share: SecretBytes) -> bytes:
     return hashlib.sha256(label("share-commit", ctx, index, share.reveal())).digest()
 
 
-@dataclass(frozen=True)
 # Whatever is in here is bound by ctx: nobody can move a half or a share to another user, generation, policy or consent.
+@dataclass(frozen=True)
 class DepositHeader:
     """What a deposit is about; its hash is `ctx`, to which both halves are bound. ids are 16 bytes, hashes 32."""
 

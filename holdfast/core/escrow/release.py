@@ -127,7 +127,7 @@ def _require_case(facts: ReleaseFacts) -> Case:
     # Stops an approval of one's own case: whom the log leaves out must be whom the case is about (FAULTS P1).
     if facts.excluded.subject != case.subject or facts.excluded.requester != case.requester:
         raise Untrusted("the log names another subject or requester than the case")
-    # The person comes from the signed device statement: the log names an account, and one person may have several.
+    # Stops an officer who receives: the person in the signed device statement must be the one the log leaves out.
     if facts.excluded.recipient != recipient.person:
         raise Untrusted("the recipient device belongs to another person")
     # Stops a case that picks an older, weaker policy for itself (FAULTS P6).

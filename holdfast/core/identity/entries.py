@@ -268,7 +268,6 @@ class Entry:
         # The payload of the first; that all payloads are the same bytes, `many_from_value` has seen to.
         header, fields = open_payload(signatures[0].payload, "chain entry", range(7, 11))
         require_user(header, "chain entry")
-        # Four bytes: an entry a second for a century.
         seq = fields.uint(7, maximum=MAX_U32)
         shape = _BODIES.get(fields.uint(9))
         if shape is None:

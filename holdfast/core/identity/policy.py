@@ -114,7 +114,6 @@ class Terms:
     def from_map(cls, value: Value) -> "Terms":
         """Read the map; raises Malformed."""
         fields = Fields(value, "policy terms", range(1, 10))
-        # As a map by position, so that each one is read by the same strict reader of texts.
         listed = Fields(
             dict(enumerate(fields.array(6, minimum=1, maximum=MAX_PURPOSES))),
             "policy purposes",
