@@ -21,19 +21,26 @@ Template = dict[Attribute, Any]
 TENANT_KEY_UNWRAP_TEMPLATE: Final[Template] = {
     A.SENSITIVE: True,
     A.TOKEN: False,
+    # Neither wraps nor unwraps: a tenant key that could would bring out other keys,
+    # or let in known ones (HSM section 3.4).
     A.WRAP: False,
     A.UNWRAP: False,
     A.DERIVE: False,
     A.SIGN: False,
     A.VERIFY: False,
+    # SoftHSM lets usage flags be added to a modifiable key, so that every rule above would hold until somebody asked.
     A.MODIFIABLE: False,
 }
 
 # An escrowed half as the escrow key may unwrap it: something that can be wrapped on, and nothing else.
 ESCROWED_UNWRAP_TEMPLATE: Final[Template] = {
     A.SENSITIVE: True,
+    # It has to be wrapped to the recipient, so it cannot be closed. What keeps it in is that the escrow key alone gives
+    # one, and only within the release process.
     A.EXTRACTABLE: True,
     A.TOKEN: False,
+    # All uses are named: a use that is left out could be asked for by the caller. With DECRYPT or SIGN allowed, the
+    # half could be used and compared without ever being read.
     A.ENCRYPT: False,
     A.DECRYPT: False,
     A.WRAP: False,
@@ -44,36 +51,46 @@ ESCROWED_UNWRAP_TEMPLATE: Final[Template] = {
     A.MODIFIABLE: False,
 }
 
+# Wraps and unwraps tenant keys. With DECRYPT as well it would give them in the clear: wrap, then decrypt the blob.
 MASTER: Final[Template] = {
     A.SENSITIVE: True,
     A.EXTRACTABLE: False,
     A.PRIVATE: True,
+    # PKCS#11 carries no attributes inside a wrapped blob: without this, the same blob could be unwrapped as readable.
     A.UNWRAP_TEMPLATE: TENANT_KEY_UNWRAP_TEMPLATE,
+    # RFC 3394 and nothing else: AES-CBC would wrap without integrity, and of AES-KWP vendors have different numbers.
     A.ALLOWED_MECHANISMS: [Mechanism.AES_KEY_WRAP],
     A.MODIFIABLE: False,
 }
 
+# Unwraps and never decrypts: decrypting would hand the half to whoever holds the PIN.
 ESCROW_PRIVATE: Final[Template] = {
     A.SENSITIVE: True,
     A.EXTRACTABLE: False,
     A.PRIVATE: True,
     A.UNWRAP_TEMPLATE: ESCROWED_UNWRAP_TEMPLATE,
+    # No PKCS#1 v1.5, whose padding is an oracle, and no raw RSA.
     A.ALLOWED_MECHANISMS: [Mechanism.RSA_PKCS_OAEP],
     A.MODIFIABLE: False,
 }
 
+# Extractable once, for the one wrap that makes its blob; destroyed in the same call.
 TENANT_KEY_BIRTH: Final[Template] = {
     A.SENSITIVE: True,
     A.EXTRACTABLE: True,
     A.PRIVATE: True,
     A.MODIFIABLE: False,
 }
+# The same key as it works: what a process holds for years cannot be wrapped out again.
 TENANT_KEY_USE: Final[Template] = {
     A.SENSITIVE: True,
     A.EXTRACTABLE: False,
     A.PRIVATE: True,
     A.MODIFIABLE: False,
 }
+# A half between unwrap and wrap. Stated in full though the unwrap template says it too: SoftHSM wants every
+# listed attribute repeated, other modules apply them, and python-pkcs11 by itself sets neither SENSITIVE
+# nor PRIVATE (HSM section 8, quirk 4).
 ESCROWED: Final[Template] = {
     A.SENSITIVE: True,
     A.EXTRACTABLE: True,
@@ -82,16 +99,22 @@ ESCROWED: Final[Template] = {
     A.MODIFIABLE: False,
 }
 
+# python-pkcs11's default uses include wrapping beside decrypting, so uses are always given (HSM section 8, quirk 5).
 TENANT_KEY_CAPABILITIES: Final = MechanismFlag.ENCRYPT | MechanismFlag.DECRYPT
+# Of a pair the public half takes WRAP and the private one UNWRAP.
 WRAPPING_CAPABILITIES: Final = MechanismFlag.WRAP | MechanismFlag.UNWRAP
-SIGNING_CAPABILITIES: Final = MechanismFlag.SIGN | MechanismFlag.VERIFY
-NO_CAPABILITIES: Final = 0
+SIGNING_CAPABILITIES: Final = MechanismFlag.SIGN | MechanismFlag.VERIFY  # of a pair, SIGN falls to the private half
+NO_CAPABILITIES: Final = 0  # an escrowed half is carried, never used
 
+# Always given: without parameters python-pkcs11 silently takes SHA-1 (HSM section 8, quirk 12). One hash for both,
+# since WebCrypto has one for OAEP and MGF1. No label: SoftHSM refuses any, and the deposit's HKDF binds the context.
 OAEP_PARAMETERS: Final[Mapping[OaepAlgorithm, tuple[Mechanism, MGF, None]]] = {
     "oaep-sha256": (Mechanism.SHA256, MGF.SHA256, None),
     "oaep-sha1": (Mechanism.SHA_1, MGF.SHA1, None),
 }
 
+# ALWAYS_SENSITIVE, NEVER_EXTRACTABLE and LOCAL are the module's own memory: they cannot be set, and are false for a key
+# that came in from outside or was ever readable. TOKEN, since a session object is gone with its session.
 _NEVER_LEFT: Final[dict[str, Any]] = {
     "SENSITIVE": True,
     "EXTRACTABLE": False,
@@ -125,6 +148,7 @@ REQUIRED: Final[Mapping[str, dict[str, Any]]] = {
         "SIGN": False,
         "ALLOWED_MECHANISMS": [int(Mechanism.RSA_PKCS_OAEP)],
     },
+    # No mechanism here: it is Ed25519's or P-256's, as the manifest has it.
     "signing": _NEVER_LEFT | {"SIGN": True, "DECRYPT": False, "UNWRAP": False},
 }
 
@@ -143,6 +167,7 @@ def signing_private(mechanism: Mechanism) -> Template:
 def recipient_public(modulus: bytes, exponent: bytes) -> Template:
     """Return the template of an imported recipient key: a session object that can only wrap."""
     return {
+        # A session object for one call. ENCRYPT is off, so that this handle can only take a key that stays inside.
         A.KEY_TYPE: KeyType.RSA,
         A.TOKEN: False,
         A.PRIVATE: False,
@@ -164,6 +189,7 @@ class _Attribute(ctypes.Structure):
     )
 
 
+# CK_ULONG, in which PKCS#11 counts everything: 8 bytes on 64-bit Linux, 4 on other platforms.
 _ULONG = ctypes.sizeof(ctypes.c_ulong)
 
 

@@ -13,11 +13,11 @@ from holdfast.core.base.secret import SecretBytes
 OaepAlgorithm = Literal["oaep-sha256", "oaep-sha1"]
 SignatureAlgorithm = Literal["ed25519", "p256"]
 
-SEALED_BYTES = 384
-KEY_BYTES = 32
-WRAPPED_TENANT_KEY_BYTES = 40
-KCV_BYTES = 3
-WRAPPED_RECORD_KEY_BYTES = 12 + KEY_BYTES + 16
+SEALED_BYTES = 384  # RSA-3072: as long as the modulus (RFC 8017 section 7.1.1)
+KEY_BYTES = 32  # AES-256, for master, tenant and record keys alike: the smallest is the strength of all
+WRAPPED_TENANT_KEY_BYTES = 40  # RFC 3394 section 2.2.1: one block of 8 bytes more than the key
+KCV_BYTES = 3  # as PKCS#11's CKA_CHECK_VALUE: enough to notice a mix-up, too little to attack
+WRAPPED_RECORD_KEY_BYTES = 12 + KEY_BYTES + 16  # nonce, key, tag (NIST SP 800-38D)
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,7 @@ from hsm.errors import HsmKeyMismatch
 from hsm.manifest import KeyRecord
 from hsm.rewrap import destroy, recipient_numbers, rewrap
 
+# 128 bits of strength (NIST SP 800-57 part 1, table 2); ESCROW "Keys" takes this size and no other.
 _RSA_BITS = 3072
 
 
@@ -60,6 +61,8 @@ def make_master(session: Any, naming: Naming) -> KeyRecord:
         capabilities=WRAPPING_CAPABILITIES,
         template=MASTER,
     )
+    # Its blob stands in the manifest: at each start the master key has to open it, which a key of
+    # the same name and another value cannot.
     canary = session.generate_key(KeyType.AES, 256, capabilities=TENANT_KEY_CAPABILITIES, template=TENANT_KEY_BIRTH)
     try:
         blob = master.wrap_key(canary, mechanism=Mechanism.AES_KEY_WRAP)
@@ -80,6 +83,7 @@ def make_escrow(session: Any, naming: Naming) -> KeyRecord:
         capabilities=WRAPPING_CAPABILITIES,
         private_template=ESCROW_PRIVATE,
     )
+    # Read from the new object and encoded by us: modules give an SPKI of their own making, or none.
     numbers = rsa.RSAPublicNumbers(
         int.from_bytes(public[Attribute.PUBLIC_EXPONENT], "big"),
         int.from_bytes(public[Attribute.MODULUS], "big"),
@@ -96,6 +100,7 @@ def make_signing(session: Any, naming: Naming) -> KeyRecord:
     return _record(private, naming, algorithm, kcv=sha256(spki).digest()[:KCV_BYTES], public=spki)
 
 
+# By kind, as the manifest names them. No kind, no maker: nothing on a token is made by general parameters.
 MAKERS: Final[Mapping[str, Callable[[Any, Naming], KeyRecord]]] = {
     "master": make_master,
     "escrow": make_escrow,
@@ -107,6 +112,7 @@ MAKERS: Final[Mapping[str, Callable[[Any, Naming], KeyRecord]]] = {
 def _prove_rewrap(session: Any, private: Any, public: rsa.RSAPublicKey, algorithm: OaepAlgorithm) -> None:
     hash_algorithm = SHA1() if algorithm == "oaep-sha1" else SHA256()  # noqa: S303  SoftHSM has no other
     oaep = padding.OAEP(padding.MGF1(hash_algorithm), hash_algorithm, None)
+    # A test key of ours: a half of somebody's would be an unwrap that no release accounts for.
     key = secrets.token_bytes(KEY_BYTES)
     sealed = public.encrypt(key, oaep)
     recipient = rsa.generate_private_key(65537, _RSA_BITS)
@@ -114,6 +120,7 @@ def _prove_rewrap(session: Any, private: Any, public: rsa.RSAPublicKey, algorith
     again = rewrap(session, private, sealed, recipient_numbers(spki), algorithm)
     if recipient.decrypt(again, oaep) != key:
         raise HsmKeyMismatch("the new escrow key does not re-wrap what is sealed to it")
+    # Last: it must be shown on a blob that does open, or a refusal would say nothing.
     _prove_hidden(private, sealed, algorithm)
 
 
@@ -132,6 +139,7 @@ def _prove_hidden(private: Any, sealed: bytes, algorithm: OaepAlgorithm) -> None
     except ck.PKCS11Error:
         return
     try:
+        # Refusing and overriding are both right, vendors differ. Only a readable object is a failure.
         if not readable[Attribute.SENSITIVE]:
             raise HsmKeyMismatch("the new escrow key unwraps readable objects: the module ignores templates")
     finally:
@@ -152,5 +160,6 @@ def _record(
         tenant=naming.tenant,
         public=public.hex(),
         canary=bytes(canary).hex(),
+        # As the token shows them now, and not as they were asked for: a module may have changed or dropped some.
         attributes={name: read_attribute(key, name) for name in sorted(REQUIRED[kind])},
     )

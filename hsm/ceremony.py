@@ -25,7 +25,9 @@ from hsm.config import TOKENS, HsmConfig
 from hsm.errors import HsmError, HsmKeyMissing
 from hsm.manifest import KeyRecord, locked, module_sha256
 
+# Signs that survive a shell, a configuration file and a keyboard.
 _PIN_CHARACTERS = string.ascii_letters + string.digits
+# 190 bits: SoftHSM counts no wrong PINs, and its files may be tried offline. HSM section 3.3.
 _PIN_LENGTH = 32
 
 
@@ -95,12 +97,14 @@ class Ceremony:
     def accept_module(self) -> None:
         """Pin the module as it is now, after an upgrade that the operator made. Needs no PIN."""
         home = self._config.home
+        # Always in this order, here and in `directories`: two ceremonies could otherwise wait for each other for ever.
         with locked(home, "ceremony", exclusive=True), locked(home, "commit", exclusive=True):
             manifest = manifests.load(self._config.manifest_path)
             path, digest = str(self._config.module), module_sha256(self._config.module)
             replace(manifest, module_path=path, module_sha256=digest).save(self._config.manifest_path)
 
     def _make(self, serials: Mapping[str, str]) -> None:
+        # What is there stays: a token that was made again would lose every key on it.
         existing = manifests.load(self._config.manifest_path).tokens if self._config.manifest_path.exists() else {}
         missing = [name for name in TOKENS if name not in existing]
         if not missing:
@@ -111,12 +115,15 @@ class Ceremony:
                 self._act("adopt_token", name, {"serial": serials[name]})
                 continue
             officer_pin = self._new_pin(f"{name}.so-pin")
+            # PINs before the token: killed in between, there is a PIN without a token,
+            # and not a token that nobody can open.
             self._new_pin(f"{name}.pin")
             self._act("create_token", name, {"so_pin": officer_pin.read_text().strip()})
 
     def _new_pin(self, name: str) -> Path:
         path = self._config.home / "pins" / name
         path.parent.mkdir(mode=0o700, exist_ok=True)
+        # Kept from an attempt that was interrupted: the token may have been initialised with it.
         if not path.exists():
             pin = "".join(secrets.choice(_PIN_CHARACTERS) for _ in range(_PIN_LENGTH))
             manifests.write_durably(path, pin.encode() + b"\n", 0o600)

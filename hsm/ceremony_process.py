@@ -45,6 +45,8 @@ class Workshop:
     @contextmanager
     def session(self, serial: str) -> Iterator[Any]:
         """A fresh library, login and session on the copy; all gone at the end."""
+        # Opened anew for each step: what was made is then read from the files, as the
+        # next start will, and not from memory.
         library = pkcs11.initialize(self.config.module)
         try:
             for token in library.get_tokens():
@@ -58,6 +60,7 @@ class Workshop:
     def commit(self, record: TokenRecord) -> None:
         """Check everything in a fresh session, as the next start will, then commit."""
         with self.session(record.serial) as session:
+            # Before the commit. A key that does not work after it would stop every process at its next start.
             check_token(session, record, token=self.name)
         tokens = None if self.directory is None else self.directory.tokens
         commit(self.config, self.manifest, self.name, record, tokens)
@@ -84,10 +87,12 @@ def _adopt_token(workshop: Workshop, *, serial: str) -> dict[str, Any]:
 def _create_key(workshop: Workshop, *, kind: str, tenant: str = "") -> dict[str, Any]:
     record = workshop.record
     existing = record.find(kind, tenant=tenant)
+    # One in this version. Escrow keys have successors, and deposits go on naming the older ones.
     if existing and kind != "escrow":
         raise HsmError(f"the token {workshop.name} has its {kind} key already")
     version = existing[-1].version + 1 if existing else 1
     label = "-".join(part for part in (kind, tenant, f"v{version}") if part)
+    # Random: a label can be repeated by mistake, and two keys of one id are refused (FAULTS H9).
     cka_id = secrets.token_bytes(16)
     with workshop.session(record.serial) as session:
         key = birth.MAKERS[kind](session, birth.Naming(kind, cka_id, label, version, tenant, workshop.manifest.oaep))
@@ -100,11 +105,13 @@ def _sign(workshop: Workshop, *, tenant: str, data: str) -> dict[str, Any]:
     if not found:
         raise HsmKeyMissing(f"no ceremony has made a root key for the tenant {tenant}")
     with workshop.session(workshop.record.serial) as session:
+        # Checked before it signs: a root signature by the wrong key cannot be taken back.
         check_token(session, replace(workshop.record, keys=(found[-1],)), token=workshop.name)
         key = find_key(session, found[-1])
         return {"signature": signing.sign(key, found[-1].algorithm, bytes.fromhex(data)).hex()}
 
 
+# A list of what may be asked, so that no name from the pipe reaches any other function.
 _ACTS: dict[str, Callable[..., dict[str, Any]]] = {
     "create_token": _create_token,
     "adopt_token": _adopt_token,
@@ -123,9 +130,12 @@ def _perform(request: dict[str, Any]) -> dict[str, Any]:
     name = request["token"]
     directory = RuntimeDirectory(config) if config.softhsm else None
     try:
+        # One ceremony at a time: both would begin at the same generation, and the later
+        # commit would lose the other's key.
         with locked(config.home, "ceremony", exclusive=True):
             manifest = _manifest(config)
             if directory is not None:
+                # This token only: the others' keys have no business in this process.
                 directory.fill(config, manifest, [name] if name in manifest.tokens else [])
                 directory.activate()
             workshop = Workshop(config, manifest, name, request["pin"], directory)

@@ -24,6 +24,7 @@ from hsm.pkcs11 import AMBIGUOUS, REFUSED, Meaning, meaning
 # Not the zero block of CKA_CHECK_VALUE: that one is GCM's hash key, of which 3 bytes would be published.
 _KCV_BLOCK = b"holdfast/v1/kcv\x00"
 
+# No checkpoint and no statement is these bytes: the signature is worth nothing anywhere else.
 _SELF_TEST = b"holdfast/v1/hsm-self-test"
 
 # What a key answers that was written half, or is of another kind.
@@ -45,6 +46,7 @@ def find_key(session: Any, record: KeyRecord) -> Any:
     Raises HsmKeyMissing when there is none, HsmKeyMismatch when there are two: never choose, never create.
     """
     kind = object_class(record)
+    # `list` reads a search to its end: an unfinished one stays active and blocks the session (HSM section 8, quirk 6).
     by_id = list(session.get_objects({Attribute.CLASS: kind, Attribute.ID: bytes.fromhex(record.id)}))
     by_label = list(session.get_objects({Attribute.CLASS: kind, Attribute.LABEL: record.label}))
     return _the_one(by_id, by_label, record)
@@ -56,6 +58,7 @@ def _the_one(by_id: list[Any], by_label: list[Any], record: KeyRecord) -> Any:
         raise HsmKeyMissing(f"the key {name} is not on the token; it is never created in its place")
     if len(by_id) > 1 or len(by_label) > 1:
         raise HsmKeyMismatch(f"the token has two keys that claim to be {name}")
+    # Id and label both, on one object: somebody could have made a key of that label beside, for whoever searches by it.
     if not by_label or by_label[0].handle != by_id[0].handle:
         raise HsmKeyMismatch(f"id and label of {name} are not those of one key")
     return by_id[0]
@@ -96,6 +99,7 @@ def _check_key(key: Any, record: KeyRecord) -> None:
 
 def _check_attributes(key: Any, record: KeyRecord) -> None:
     kind = record.kind if record.kind in REQUIRED else "signing"
+    # REQUIRED wins: the manifest is a file, and an edited one must not be able to ask for less.
     for name, expected in (record.attributes | REQUIRED[kind]).items():
         if read_attribute(key, name) != expected:
             raise HsmKeyMismatch(f"{record.label}: CKA_{name} is not {expected!r}")
@@ -106,8 +110,10 @@ def read_attribute(key: Any, name: str) -> Any:
     try:
         value = key[Attribute[name]]
     except (ck.PKCS11Error, KeyError):
+        # Absent counts as unlike: a module that does not report an attribute cannot be said to keep it.
         return None
     if isinstance(value, list):
+        # Modules list mechanisms in any order.
         return sorted(int(item) for item in value)
     return value if isinstance(value, bool) else int(value)
 
@@ -120,6 +126,7 @@ def _check_master(key: Any, record: KeyRecord) -> None:
             raise HsmKeyMismatch(f"{record.label} does not have the pinned key check value")
     finally:
         opened.destroy()
+    # On the canary, which is known to open: a refusal of a bad blob would prove nothing about the template.
     _check_refuses_readable(key, canary, record.label)
 
 
@@ -171,5 +178,6 @@ def _check_modulus(key: Any, record: KeyRecord) -> None:
     public = load_der_public_key(bytes.fromhex(record.public))
     if not isinstance(public, RSAPublicKey):
         raise HsmKeyMismatch(f"{record.label}: the pinned public key is not RSA")
+    # The modulus stands on the private object too, so this knows the key without using it.
     if int.from_bytes(key[Attribute.MODULUS], "big") != public.public_numbers().n:
         raise HsmKeyMismatch(f"{record.label} is not the private half of the pinned public key")

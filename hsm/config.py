@@ -15,11 +15,12 @@ from typing import Protocol
 from holdfast.core.base.secret import SecretBytes
 from hsm.errors import HsmError
 
-DEBIAN_SOFTHSM = Path("/usr/lib/softhsm/libsofthsm2.so")
+DEBIAN_SOFTHSM = Path("/usr/lib/softhsm/libsofthsm2.so")  # where Debian's package puts it; for development only
 
+# Four tokens, four PINs: no process can be talked into the keys of another. ESCROW "Keys".
 TOKENS = ("ceremony", "root", "log", "escrow")
 
-_LONGEST_PIN = 256
+_LONGEST_PIN = 256  # bytes: ours have 32; a longer file is not a PIN but another file
 
 
 class PinSource(Protocol):
@@ -38,6 +39,7 @@ class PinFile:
         """Return the PIN without the line end. Raises HsmError when the file is absent or open to others."""
         try:
             with self.path.open("rb") as file:
+                # Of the open file and not of the path: between a look and an open, the file could be exchanged.
                 mode = os.fstat(file.fileno()).st_mode
                 pin = file.read(_LONGEST_PIN + 1)
         except OSError as error:
@@ -59,6 +61,7 @@ class PinDescriptor:
         if self._kept is not None:
             return self._kept
         try:
+            # `pread` leaves the offset alone, so that a later login reads the same bytes again.
             return _pin(os.pread(self._descriptor, _LONGEST_PIN + 1, 0))
         except OSError:
             # A pipe has no offset and gives its bytes once; a later login needs them again.
@@ -88,6 +91,8 @@ class HsmConfig:
     pins: Mapping[str, PinSource] = field(default_factory=dict)
     runtime: Path | None = None
     threads: int = 4
+    # A request waits for this, so it is short. A re-wrap has begun to unwrap and its result
+    # must be known, so it waits longer.
     deadline_seconds: float = 3.0
     rewrap_deadline_seconds: float = 60.0
 

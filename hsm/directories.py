@@ -20,6 +20,8 @@ from hsm.config import HsmConfig
 from hsm.errors import HsmTokenDamaged
 from hsm.manifest import Manifest, TokenRecord, locked, sync_directory
 
+# slots.removable: a token here is never taken out. library.reset_on_fork: a child is refused by us, and a reset in it
+# would only end in another error. objectstore.backend: Debian's build knows no other.
 _CONFIGURATION = """directories.tokendir = {tokens}
 objectstore.backend = file
 log.level = ERROR
@@ -77,11 +79,13 @@ class RuntimeDirectory:
 
         The PKCS#11 library must not be initialised: what it knew of the old copy is gone.
         """
+        # Emptied first: a half-written file of the last run would be part of the new copy.
         shutil.rmtree(self.tokens)
         self.tokens.mkdir(mode=0o700)
         for name in names:
             record = manifest.token(name)
             pristine = config.pristine(name, record.generation)
+            # Before copying and before any login: SoftHSM would rewrite what it finds, damaged or not.
             check_files(pristine, record, name)
             for token in pristine.iterdir():
                 shutil.copytree(token, self.tokens / token.name)
@@ -117,6 +121,7 @@ def hash_files(directory: Path) -> dict[str, str]:
     return {
         str(path.relative_to(directory)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(directory.rglob("*"))
+        # Lock files come and go with every process that looks, and hold nothing.
         if path.is_file() and path.suffix != ".lock"
     }
 
@@ -150,6 +155,7 @@ def restore_token(config: HsmConfig, name: str) -> Path:
     with locked(config.home, "ceremony", exclusive=True), locked(config.home, "commit", exclusive=True):
         record = manifests.load(config.manifest_path).token(name)
         backup = config.backup(name, record.generation)
+        # A backup is only put back when it is what the ceremony left: a wrong one would start with other keys.
         if hash_files(backup) != record.files:
             raise HsmTokenDamaged(
                 f"the backup {backup} of the HSM token {name} is missing or damaged: bring back a copy of it "
@@ -157,6 +163,7 @@ def restore_token(config: HsmConfig, name: str) -> Path:
             )
         pristine = config.pristine(name, record.generation)
         if pristine.exists():
+            # Kept: it may be all that is left if the backup turns out to be older than somebody thought.
             aside = pristine.with_name(f"{pristine.name}.damaged")
             shutil.rmtree(aside, ignore_errors=True)
             pristine.rename(aside)
@@ -173,15 +180,19 @@ def commit(config: HsmConfig, manifest: Manifest, name: str, record: TokenRecord
     backup = config.backup(name, record.generation)
     backup.parent.mkdir(mode=0o700, exist_ok=True)
     if tokens is not None:
+        # The backup first: a pristine token without one must never be what the manifest names.
         for target in (backup, config.pristine(name, record.generation)):
             # Left by a ceremony that was killed before its commit.
             shutil.rmtree(target, ignore_errors=True)
             copy_durably(tokens, target)
         record = replace(record, files=hash_files(tokens))
     committed = manifest.with_token(name, record)
+    # The manifest goes beside the backup as well: without it the files' hashes and the keys' ids would be lost.
     manifests.write_durably(backup.with_name(f"{backup.name}.json"), committed.to_json())
     with locked(config.home, "commit", exclusive=True):
+        # This is the commit. All before it can be left behind, all after it can be done again.
         committed.save(config.manifest_path)
+        # Under the lock, since a process that starts may be copying the old directory just now.
         shutil.rmtree(config.pristine(name, record.generation - 1), ignore_errors=True)
     old = config.backup(name, record.generation - _BACKUPS_KEPT)
     shutil.rmtree(old, ignore_errors=True)
@@ -194,6 +205,7 @@ def copy_durably(source: Path, target: Path) -> None:
     beside = target.with_name(f".{target.name}.new")
     shutil.rmtree(beside, ignore_errors=True)
     shutil.copytree(source, beside, ignore=shutil.ignore_patterns("*.lock"))
+    # Synced before the rename: after a crash the new name must not point at empty files.
     for path in beside.rglob("*"):
         descriptor = os.open(path, os.O_RDONLY)
         try:

@@ -24,6 +24,8 @@ class SharedLock:
     @contextmanager
     def shared(self) -> Iterator[None]:
         with self._changed:
+            # Newcomers wait while somebody waits to be alone: a stream of operations would
+            # otherwise put off a restart for ever.
             self._changed.wait_for(lambda: not self._alone and not self._waiting)
             self._sharing += 1
         try:
@@ -39,10 +41,12 @@ class SharedLock:
         with self._changed:
             self._waiting += 1
             try:
+                # Bounded: a thread that hangs inside the module never leaves, and must not take the others with it.
                 if not self._changed.wait_for(lambda: not self._alone and not self._sharing, seconds):
                     raise HsmUnavailable("an HSM call has not returned: it cannot be initialised again")
                 self._alone = True
             finally:
+                # In every case, or a restart that gave up would shut out all operations that follow.
                 self._waiting -= 1
                 self._changed.notify_all()
         try:

@@ -17,7 +17,7 @@ from typing import Any
 
 from hsm.errors import HsmError, HsmKeyMismatch, HsmKeyMissing
 
-FORMAT = "holdfast-hsm/1"
+FORMAT = "holdfast-hsm/1"  # refused when it is another: what is pinned must be understood, not skipped
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,7 @@ class Manifest:
         """Raise HsmKeyMismatch unless `module` is, byte for byte, the one that the ceremony used."""
         if str(module) != self.module_path:
             raise HsmKeyMismatch(f"the HSM module is {module}; the ceremony pinned {self.module_path}")
+        # Another module at the same path would be given the PIN (FAULTS U4).
         if module_sha256(module) != self.module_sha256:
             raise HsmKeyMismatch(
                 f"{module} has changed since the ceremony. After an upgrade that you made: manage.py hsm_accept_module"
@@ -105,6 +106,7 @@ def load(path: Path) -> Manifest:
     """Raise HsmError when there is no manifest or it is not one of ours."""
     try:
         body = json.loads(path.read_bytes())
+        # Before all else: fields of another format could be read as something they are not.
         if body.pop("format") != FORMAT:
             raise HsmError(f"{path} has a format that this version does not know")
         tokens = {
@@ -131,12 +133,14 @@ def module_sha256(module: Path) -> str:
 def write_durably(path: Path, body: bytes, mode: int = 0o644) -> None:
     """Write beside, sync, rename, sync the directory."""
     beside = path.with_name(f".{path.name}.new")
+    # Left by a process that was killed. O_EXCL then makes sure that nobody has put a link in its place.
     beside.unlink(missing_ok=True)
     descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     with os.fdopen(descriptor, "wb") as file:
         file.write(body)
         file.flush()
         os.fsync(file.fileno())
+    # Content is on the disk before the name points at it, and the name before this returns.
     beside.replace(path)
     sync_directory(path.parent)
 
@@ -160,6 +164,7 @@ def locked(home: Path, name: str, *, exclusive: bool) -> Iterator[None]:
     if not exclusive and not path.exists():
         yield
         return
+    # `flock` and not a file that exists or not: the kernel lets go of it when its holder is killed.
     descriptor = os.open(path, os.O_RDONLY | (os.O_CREAT if exclusive else 0), 0o644)
     try:
         flock(descriptor, LOCK_EX if exclusive else LOCK_SH)

@@ -17,14 +17,16 @@ from pkcs11 import exceptions as ck
 
 from hsm.errors import HsmError, HsmUnavailable
 
+# CKF_OS_LOCKING_OK and three return values (CKR_OK, CKR_CRYPTOKI_NOT_INITIALIZED, CKR_CRYPTOKI_ALREADY_INITIALIZED).
+# Written out, since these calls do not go through python-pkcs11.
 _OS_LOCKING_OK = 0x2
 _OK = 0x0
-_NOT_INITIALIZED = 0x190
-_ALREADY_INITIALIZED = 0x191
+_NOT_INITIALIZED = 0x190  # somebody else has finalised
+_ALREADY_INITIALIZED = 0x191  # somebody else has initialised, with locks or without
 
 # Places in CK_FUNCTION_LIST, PKCS#11 2.40 section 3.6.
 _C_INITIALIZE, _C_FINALIZE = 0, 1
-_FUNCTIONS = 68
+_FUNCTIONS = 68  # C_Initialize to C_WaitForSlotEvent; 3.0 keeps this list as it is
 
 
 class _InitializeArgs(ctypes.Structure):
@@ -63,6 +65,8 @@ class ThreadedLibrary(_pkcs11.lib):
         fork(): the first is without locks, the second has another process's sessions.
         """
         check_process()
+        # One opening for all tokens: a second C_Initialize would share sessions that
+        # another part of the program may end.
         if _Owner.pid is not None:
             raise HsmError("this process has the HSM open already: one opening serves all its tokens")
         args = _InitializeArgs(None, None, None, None, _OS_LOCKING_OK, None)
@@ -76,6 +80,7 @@ class ThreadedLibrary(_pkcs11.lib):
     def c_finalize(self) -> None:
         """Call C_Finalize. No other thread may be inside the library: SoftHSM crashes."""
         code = self.function(_C_FINALIZE, ctypes.c_void_p)(None)
+        # Not initialised is what was wanted: other code may have finalised before us.
         if code not in {_OK, _NOT_INITIALIZED}:
             raise HsmUnavailable(f"C_Finalize answered {code:#x}")
         _Owner.pid = None
@@ -142,6 +147,8 @@ class Meaning(Enum):
     """Anything else; nothing that we can mend."""
 
 
+# Session, login, token or handle is gone: nothing is wrong with the request, and a new start may mend it.
+# OPERATION_ACTIVE stands here too, since only a new session ends an operation that somebody left open.
 _STATE_LOST: Final = (
     ck.SessionHandleInvalid,
     ck.SessionClosed,
@@ -158,7 +165,9 @@ _STATE_LOST: Final = (
     ck.OperationActive,
     ck.OperationNotInitialized,
 )
+# Never tried again: a real HSM locks after a few, and then nobody gets in (FAULTS H3).
 _PIN_REJECTED: Final = (ck.PinIncorrect, ck.PinLocked, ck.PinExpired, ck.PinInvalid, ck.PinLenRange)
+# The module looked at the blob and did not like it. Modules differ in which of these they say of the same blob.
 REFUSED: Final = (
     ck.EncryptedDataInvalid,
     ck.EncryptedDataLenRange,
@@ -182,6 +191,7 @@ def meaning(error: ck.PKCS11Error) -> Meaning:
         if isinstance(error, classes):
             return answer
     # CKR_CRYPTOKI_NOT_INITIALIZED has no class of its own in python-pkcs11 0.10.
+    # By its text, since there is nothing else to tell it by (HSM section 8, quirk 10).
     if "not initialized" in str(error):
         return Meaning.STATE_LOST
     return Meaning.UNAVAILABLE

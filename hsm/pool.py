@@ -35,9 +35,16 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+# Jobs waiting or running. More would only wait beyond their deadline: "unavailable" at
+# once is the better answer (FAULTS H5).
 _QUEUE: Final = 64
+# A start may meet a failure that passes. A wrong PIN is none, and is tried once.
 _START_TRIES: Final = 3
+# Seconds between attempts to initialise again: an HSM that is away is not asked by every request, and one that is back
+# is noticed within five seconds.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 5.0
+# Tenant keys kept by a thread on a token. Unwrapping one again takes 70 µs (HSM section 5), so a bound costs little.
+# Without one, every tenant ever served would take room in the module.
 _SESSION_OBJECTS: Final = 512
 
 
@@ -58,6 +65,7 @@ class TokenSession:
 
     def remembered(self, name: bytes, make: Callable[[], Any]) -> Any:
         """Return the session object made for `name` before, or make it; the least used ones are destroyed."""
+        # Objects are kept with the thread that made them: they die with its session (HSM section 8, quirk 17).
         if name in self._objects:
             self._objects.move_to_end(name)
             return self._objects[name]
@@ -103,6 +111,7 @@ class HsmPool:
         self._pause, self._closed_until = 0.0, 0.0
         self._pid, self._closed = os.getpid(), False
         try:
+            # Before any thread: a pool that cannot verify its tokens never answers anybody.
             self._start()
         except BaseException:
             self._stop()
@@ -132,14 +141,19 @@ class HsmPool:
         Raises HsmUnavailable when full, late, or not to be mended; HsmPinRejected; HsmRefused, for an
         operation that `opens` a blob, when the token works and calls it bad; HsmError from a forked child.
         """
+        # A child has the parent's sessions and, perhaps, its held locks: it could hang,
+        # or use the parent's login (FAULTS H10).
         if self._pid != os.getpid():
             raise HsmError("the HSM was opened before fork(): open the tokens in the child")
         if self._closed:
             raise HsmError("the HSM has been closed")
+        # For as long as the process lives: every further try counts against the PIN's limit (FAULTS H3).
         if self._rejected is not None:
             raise HsmPinRejected(*self._rejected.args)
         if not self._slots and time.monotonic() < self._closed_until:
             raise HsmUnavailable("the HSM could not be initialised a moment ago")
+        # Given back when the job has ended, or was given up before it began: no more than these wait at a time, and all
+        # others are refused at once.
         if not self._room.acquire(blocking=False):
             raise HsmUnavailable("the HSM has too much to do")
         job = _Job(token, operation, opens=opens, once=once)
@@ -158,6 +172,7 @@ class HsmPool:
         newer = manifests.load(self._config.manifest_path)
         if newer == self.manifest:
             return False
+        # All over again: only a new copy has the ceremony's new keys, and only a fresh start checks them.
         self._restart(self._generation)
         return True
 
@@ -184,17 +199,21 @@ class HsmPool:
         sessions: dict[str, TokenSession] = {}
         generation = 0
         while (job := self._jobs.get()) is not None:
+            # Its caller has left. What nobody waits for must not be done, a re-wrap least of all.
             if not job.future.set_running_or_notify_cancel():
                 continue
             try:
                 for last in (False, True):
                     try:
                         with self._lock.shared():
+                            # Handles of before a restart may name other objects by now. Sessions are thrown away, never
+                            # repaired: after a lost login nothing of theirs can be told to be still the same.
                             if generation != self._generation:
                                 sessions, generation = {}, self._generation
                             job.future.set_result(self._attempt(job, sessions))
                         break
                     except _StateLost as lost:
+                        # Once. State that is lost again at once is not mended by trying, and everybody waits meanwhile.
                         if last:
                             raise HsmUnavailable(f"the HSM lost its state twice: {lost}") from lost.__cause__
                         log.warning("the HSM lost its state (%s): initialising again", lost)
@@ -205,6 +224,8 @@ class HsmPool:
     def _attempt(self, job: _Job[T], sessions: dict[str, TokenSession]) -> T:
         try:
             session = self._session(job.token, sessions)
+            # What must not be repeated is preceded by a harmless look: state that was
+            # lost before is then found without cost.
             if job.once and not session.alive():
                 raise _StateLost("its keys are not to be seen")
         except ck.PKCS11Error as error:
@@ -221,6 +242,8 @@ class HsmPool:
         if token not in sessions:
             if token not in self._slots:
                 raise _StateLost("it is not open")
+            # Without a PIN: the login is the process's, and closing a session that had one would log out all
+            # (HSM section 8, quirk 2). Read and write, since not every module has read-only sessions.
             opened = self._slots[token].open(rw=True, attribute_mapper=ArrayMapper())
             sessions[token] = TokenSession(opened, self.manifest.token(token))
         return sessions[token]
@@ -230,6 +253,7 @@ class HsmPool:
     def _restart(self, seen: int) -> None:
         """Initialise again unless another thread has; alone in the library, and not again too soon."""
         with self._lock.exclusive(self._config.deadline_seconds):
+            # Another thread was first. All of them met the same loss, and one restart is enough.
             if self._generation != seen:
                 return
             if self._rejected is not None:
@@ -259,10 +283,12 @@ class HsmPool:
                     raise HsmPinRejected(f"the HSM refused the PIN: {error!r}; it is not tried again") from error
                 if attempt == _START_TRIES:
                     raise HsmUnavailable(f"the HSM does not start: {error!r}") from error
+                # 0.05 s, then 0.2 s: well within the deadline of whoever waits for this start.
                 time.sleep(0.05 * 4**attempt / 4)
         log.info("HSM ready: %s", ", ".join(self._tokens))
 
     def _initialize(self) -> None:
+        # A ceremony's commit replaces manifest and directory. In between, one would not be the other's.
         with locked(self._config.home, "commit", exclusive=False):
             self.manifest = manifests.load(self._config.manifest_path)
             self.manifest.check_module(self._config.module)
@@ -270,6 +296,8 @@ class HsmPool:
                 self._directory.fill(self._config, self.manifest, self._tokens)
                 self._directory.activate()
         self._library = pkcs11.initialize(self._config.module)
+        # By serial and not by label: a label can be given to any token, and a token initialised
+        # again has another serial (FAULTS H15).
         present = {slot.serial: slot for slot in self._library.get_tokens()}
         slots = {}
         for name in self._tokens:
@@ -281,7 +309,9 @@ class HsmPool:
             # One login for each token and process: its session is never closed, for that would log out all.
             pin = self._config.pin(name).read().reveal().decode()
             self._anchors.append(slots[name].open(rw=True, user_pin=pin, attribute_mapper=ArrayMapper()))
+            # At every start, also after a loss: what comes back need not be what went away (FAULTS H8).
             check_token(self._anchors[-1], record, token=name)
+        # Last: until everything is checked there is no slot that an operation could use.
         self._slots = slots
 
     def _stop(self) -> None:
@@ -307,10 +337,12 @@ def _missing(name: str, record: TokenRecord, present: Mapping[bytes, Any]) -> Hs
 def _translated(error: ck.PKCS11Error, session: TokenSession, job: _Job[Any]) -> Exception:
     means = meaning(error)
     if means is Meaning.AMBIGUOUS:
+        # Asked of the token itself: a key that can still be seen means that the blob was bad (HSM section 6.3).
         means = Meaning.REFUSED if session.alive() else Meaning.STATE_LOST
     if means is Meaning.REFUSED and job.opens:
         # Never a reason to initialise again: whoever sends bad blobs would close the HSM for all.
         return HsmRefused("the HSM does not open this")
+    # With `once` it may have been done before the state was lost, so it is reported and never repeated.
     if means is Meaning.STATE_LOST and not job.once:
         return _StateLost(repr(error))
     return HsmUnavailable(f"the HSM answered {error!r}")

@@ -30,6 +30,7 @@ def _token(name: str) -> Any:
     global _tokens  # noqa: PLW0603
     if _tokens is None:
         with _lock:
+            # Looked at again under the lock: two threads may both have come here, and a second opening is refused.
             if _tokens is None:
                 if _opener is None:
                     raise HsmUnavailable("this process was given no HSM token")

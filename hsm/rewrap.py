@@ -24,8 +24,8 @@ from hsm.attributes import ESCROWED, NO_CAPABILITIES, OAEP_PARAMETERS, recipient
 from hsm.backend import OaepAlgorithm
 from hsm.errors import HsmRefused, HsmUnavailable
 
-_RSA_BITS = 3072
-_RSA_EXPONENT = 65537
+_RSA_BITS = 3072  # ESCROW "Keys": one size for every RSA key
+_RSA_EXPONENT = 65537  # as WebCrypto and most modules make it; 3 would be weaker, and rare
 
 
 def recipient_numbers(spki: bytes) -> RSAPublicNumbers:
@@ -38,6 +38,7 @@ def recipient_numbers(spki: bytes) -> RSAPublicNumbers:
         not isinstance(key, RSAPublicKey)
         or key.key_size != _RSA_BITS
         or key.public_numbers().e != _RSA_EXPONENT
+        # The one encoding: case and words are made of these bytes, and one key must have one name.
         or key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo) != spki
     ):
         raise HsmRefused("the recipient's key is not RSA-3072 with e = 65537 in canonical DER")
@@ -51,6 +52,7 @@ def rewrap(
 
     Raises PKCS11Error when the unwrap fails, HsmUnavailable when something fails after it.
     """
+    # As AES, whatever the bytes are: PKCS#11 wants a key type, and SoftHSM does not check the length of what comes out.
     escrowed = escrow_key.unwrap_key(
         ObjectClass.SECRET_KEY,
         KeyType.AES,
@@ -62,12 +64,14 @@ def rewrap(
     )
     public = None
     try:
+        # Imported after the unwrap, in the `try`: whatever fails from here on, the half is destroyed.
         modulus, exponent = recipient.n.to_bytes(_RSA_BITS // 8, "big"), recipient.e.to_bytes(3, "big")
         public = session.create_object({Attribute.CLASS: ObjectClass.PUBLIC_KEY, **recipient_public(modulus, exponent)})
         return bytes(
             public.wrap_key(
                 escrowed,
                 mechanism=Mechanism.RSA_PKCS_OAEP,
+                # The same hash on both sides: the recipient was told one, with the deposit.
                 mechanism_param=OAEP_PARAMETERS[algorithm],
             )
         )

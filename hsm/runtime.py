@@ -15,6 +15,7 @@ from hsm.errors import HsmError
 from hsm.pool import HsmPool
 from hsm.tokens import Pkcs11EscrowToken, Pkcs11LogToken, Pkcs11RootToken
 
+# All but `ceremony`, whose PIN nothing that runs can read. ESCROW "Keys".
 _RUNNING = ("root", "log", "escrow")
 
 
@@ -23,11 +24,13 @@ class Tokens:
 
     def __init__(self, config: HsmConfig, names: tuple[str, ...]) -> None:
         self._config, self._names = config, names
+        # One pool for all tokens of a process: C_Initialize and its locks belong to the process and not to a token.
         self._pool = HsmPool(config, names)
 
     @property
     def root(self) -> RootToken:
         """Raises HsmError when it was not asked for at opening; so do the others."""
+        # A token that was not named at opening is refused here, before the pool could look for it.
         self._check("root")
         return Pkcs11RootToken(self._pool)
 

@@ -36,6 +36,8 @@ _P256_ORDER: Final = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2F
 def generate(session: Any, *, cka_id: bytes, label: str) -> tuple[Any, str, bytes]:
     """Make a signing pair on the token. Return its private key, its algorithm and its DER SPKI."""
     try:
+        # By object identifier: PKCS#11 3.0 allows a curve's name as well, and modules differ in it. `local`, since a
+        # token has no use for parameters as an object of its own.
         parameters = session.create_domain_parameters(
             KeyType.EC_EDWARDS,
             {Attribute.EC_PARAMS: _ED25519_OID},
@@ -49,6 +51,8 @@ def generate(session: Any, *, cka_id: bytes, label: str) -> tuple[Any, str, byte
             capabilities=SIGNING_CAPABILITIES,
             private_template=signing_private(Mechanism.EDDSA),
         )
+    # What a module answers that has no Ed25519. Tried and not asked about: mechanism flags are garbage
+    # on SoftHSM (HSM section 8, quirk 7).
     except (ck.MechanismInvalid, ck.DomainParamsInvalid, ck.FunctionNotSupported):
         return _generate_p256(session, cka_id=cka_id, label=label)
     raw = _octets(public[Attribute.EC_POINT])
@@ -73,6 +77,7 @@ def _generate_p256(session: Any, *, cka_id: bytes, label: str) -> tuple[Any, str
 
 def _octets(point: bytes) -> bytes:
     """CKA_EC_POINT is a DER OCTET STRING of at most 67 bytes; some modules leave the wrapping out."""
+    # By length, since 0x04 begins both a DER OCTET STRING and an uncompressed point.
     if len(point) in {34, 67} and point[0] == 0x04 and point[1] == len(point) - 2:
         return point[2:]
     return point
@@ -82,7 +87,9 @@ def sign(key: Any, algorithm: str, data: bytes) -> bytes:
     """Return 64 raw bytes. P-256: over SHA-256 of `data`, with the smaller of s and n - s."""
     if algorithm == "ed25519":
         return bytes(key.sign(data, mechanism=Mechanism.EDDSA))
+    # Hashed here: CKM_ECDSA signs a digest, and SoftHSM 2.6.1 has no CKM_ECDSA_SHA256.
     signature = bytes(key.sign(hashlib.sha256(data).digest(), mechanism=Mechanism.ECDSA))
+    # Either s verifies. The smaller one is always given, so that one signature has one form.
     s = int.from_bytes(signature[32:], "big")
     return signature[:32] + min(s, _P256_ORDER - s).to_bytes(32, "big")
 

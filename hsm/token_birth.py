@@ -16,9 +16,9 @@ from hsm.pkcs11 import ThreadedLibrary
 
 # Places in CK_FUNCTION_LIST, PKCS#11 2.40 section 3.6.
 _C_INIT_TOKEN, _C_INIT_PIN, _C_OPEN_SESSION, _C_CLOSE_SESSION, _C_LOGIN, _C_LOGOUT = 9, 10, 12, 13, 18, 19
-_CKU_SO = 0
-_CKF_RW_SERIAL = 0x2 | 0x4
-_LABEL_BYTES = 32
+_CKU_SO = 0  # the security officer, who alone may set the user's PIN
+_CKF_RW_SERIAL = 0x2 | 0x4  # CKF_RW_SESSION, which C_InitPIN needs, and CKF_SERIAL_SESSION, without which none opens
+_LABEL_BYTES = 32  # CK_TOKEN_INFO: filled with blanks, not ended by a zero
 
 _ULONG: Final = ctypes.c_ulong
 _TEXT: Final = ctypes.c_char_p
@@ -40,6 +40,8 @@ def create_token(library: ThreadedLibrary, *, label: str, so_pin: str, pin: str)
     _check("C_InitPIN", set_pin(session, user, len(user)))
     _check("C_Logout", library.function(_C_LOGOUT, _ULONG)(session))
     _check("C_CloseSession", library.function(_C_CLOSE_SESSION, _ULONG)(session))
+    # By label, just this once: the serial is what is being asked for. SoftHSM gives the
+    # token another slot after C_InitToken.
     for token in library.get_tokens():
         if token.label == label:
             return str(token.serial.decode())

@@ -32,8 +32,8 @@ from hsm.manifest import KeyRecord
 from hsm.pool import HsmPool, TokenSession
 from hsm.rewrap import destroy, recipient_numbers, rewrap
 
-_NONCE_BYTES = 12
-_TAG_BITS = 128
+_NONCE_BYTES = 12  # the 96 bits for which GCM is made: SP 800-38D section 8.2.2, drawn at random
+_TAG_BITS = 128  # the full tag; python-pkcs11 would also take 0 (HSM section 8, quirk 13)
 
 
 def _capabilities(pool: HsmPool, signature: SigningPublicKey | None = None) -> Capabilities:
@@ -56,6 +56,7 @@ class Pkcs11RootToken:
         return self._masters()[-1].version
 
     def generate_tenant_key(self) -> WrappedTenantKey:
+        # The newest wraps; older ones stay for what they have wrapped.
         master = self._masters()[-1]
 
         def generate(session: TokenSession) -> WrappedTenantKey:
@@ -64,6 +65,7 @@ class Pkcs11RootToken:
             )
             try:
                 blob = session.key(master).wrap_key(key, mechanism=Mechanism.AES_KEY_WRAP)
+                # Of the key before it was wrapped: what is loaded later is held to what was born.
                 return WrappedTenantKey(blob, key_check_value(key), master.version)
             finally:
                 destroy(key)
@@ -95,9 +97,11 @@ class Pkcs11TenantKey:
 
     def check(self) -> None:
         """Unwrap and compare the KCV. Raises HsmRefused, HsmKeyMismatch, HsmUnavailable."""
+        # At loading and not at first use: a wrong blob is then refused where somebody can say which tenant's it is.
         self._pool.run("root", self._key, opens=True)
 
     def new_record_key(self, *, aad: bytes) -> RecordKey:
+        # Drawn here and not in the HSM: the record is encrypted in this process, which has to have the key anyway.
         key = SecretBytes(os.urandom(KEY_BYTES))
         return RecordKey(key, self.wrap_record_key(key, aad=aad))
 
@@ -113,11 +117,15 @@ class Pkcs11TenantKey:
             )
 
         wrapped = self._pool.run("root", encrypt)
+        # Some modules choose the nonce or the tag's length themselves. What comes out
+        # longer or shorter must not be stored.
         if len(wrapped) != WRAPPED_RECORD_KEY_BYTES:
             raise HsmUnavailable("the HSM encrypted without a full tag")
         return wrapped
 
     def unwrap_record_key(self, wrapped: bytes, *, aad: bytes) -> SecretBytes:
+        # Before the HSM is asked: a short nonce or tag would be taken by some modules. The same
+        # words as for a blob that does not open.
         if len(wrapped) != WRAPPED_RECORD_KEY_BYTES:
             raise HsmRefused("the HSM does not open this")
         nonce, ciphertext = wrapped[:_NONCE_BYTES], wrapped[_NONCE_BYTES:]
@@ -134,10 +142,12 @@ class Pkcs11TenantKey:
         return self._pool.run("root", decrypt, opens=True)
 
     def _key(self, session: TokenSession) -> Any:
+        # For each thread again: a session object belongs to the session that made it.
         return session.remembered(self._name, lambda: self._unwrap(session))
 
     def _unwrap(self, session: TokenSession) -> Any:
         key = unwrap_tenant_key(session.key(self._master), self._wrapped.blob)
+        # AES-KW says that the blob is whole, not whose it is: another tenant's row opens just as well (FAULTS C4).
         if key_check_value(key) != self._wrapped.kcv:
             destroy(key)
             raise HsmKeyMismatch("the tenant key is not the one that its check value names")
@@ -180,6 +190,7 @@ class Pkcs11EscrowToken:
         return _capabilities(self._pool)
 
     def rewrap(self, key_ref: EscrowKeyRef, sealed: bytes, recipient_spki: bytes) -> bytes:
+        # Refused without a call, in the same words as a blob that does not open: nothing is learnt by trying.
         if len(sealed) != SEALED_BYTES:
             raise HsmRefused("the HSM does not open this")
         recipient = recipient_numbers(recipient_spki)
@@ -188,6 +199,7 @@ class Pkcs11EscrowToken:
         def run(session: TokenSession) -> bytes:
             return rewrap(session.pkcs11, session.key(record), sealed, recipient, key_ref.algorithm)
 
+        # `once`: whether the unwrap happened cannot be known afterwards, and releases are counted.
         return self._pool.run("escrow", run, opens=True, once=True, deadline_seconds=self._deadline_seconds)
 
     def _record(self, key_ref: EscrowKeyRef) -> KeyRecord:
@@ -198,8 +210,10 @@ class Pkcs11EscrowToken:
             if not self._pool.refresh():
                 raise
             record = self._pool.manifest.token("escrow").by_id(key_ref.cka_id)
+        # The deposit names its key by id and public key. An id alone could come to mean another key (FAULTS H8).
         if hashlib.sha256(bytes.fromhex(record.public)).digest() != key_ref.spki_sha256:
             raise HsmKeyMismatch(f"the escrow key {record.label} has another public key than is asked for")
+        # The other hash would not open it anyway; said here, nobody looks for a fault in the blob.
         if record.algorithm != key_ref.algorithm:
             raise HsmKeyMismatch(f"the escrow key {record.label} is for {record.algorithm} only")
         return record

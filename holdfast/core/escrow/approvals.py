@@ -26,6 +26,7 @@ from holdfast.core.signed import cose
 from holdfast.core.signed.cose import Purpose, Sign1
 from holdfast.core.signed.payloads import Header
 
+# A default that nobody can fill by accident, where a deposit's policy is the case's own.
 _NONE: Final[Mapping[bytes, Any]] = MappingProxyType({})
 
 
@@ -49,7 +50,9 @@ class Excluded:
     away: frozenset[bytes] = field(default_factory=frozenset)
 
     def why(self, person: bytes) -> str | None:
-        """Return why a person does not count, in words for people, or None when she does."""
+        """Return why a person does not count, in words for people, or None when they do."""
+        # Persons are compared, never accounts, devices or keys: another login of one person
+        # is still that person (FAULTS P1).
         reasons = {
             "is the subject": {self.subject},
             "opened the case": {self.requester},
@@ -62,10 +65,11 @@ class Excluded:
 
 
 def share_index(officer: Officer, made_under: Policy) -> int | None:
-    """Return the index of an officer's shares in deposits made under `made_under`, or None when she holds none.
+    """Return the index of an officer's shares in deposits made under `made_under`, or None when they hold none.
 
     A roster's numbers are its own: after an officer has left, the others may be numbered anew.
     """
+    # By person and not by key: an officer's keys may have changed since, their share of that deposit has not.
     return next((one.index for one in made_under.roster if one.person == officer.person), None)
 
 
@@ -90,25 +94,35 @@ def approve(
     """Open this officer's share of each deposit, re-seal it to the case's recipient, and sign for it.
 
     case: verified by the caller. deposits: by id, whose records hash to what the case names. policy: the one the
-    case names. policies: by hash, the older ones under which deposits were made. identity_check: how she made sure of
-    the person, in her words. Raises UnwrapFailed when a share is not what its depositor committed to, Untrusted when
-    a deposit is not among those given, or holds no share of hers.
+    case names. policies: by hash, the older ones under which deposits were made. identity_check: how they made sure of
+    the person, in their words. Raises UnwrapFailed when a share is not what its depositor committed to, Untrusted when
+    a deposit is not among those given, or holds no share of theirs.
     """
+    # What the officer signs is read from the signed bytes again, and not from what a screen or a row made of them.
     asked = Case.from_payload(case.payload)
     q = case.payload_hash
     shares, outers = [], []
     for deposit_id, record_hash in asked.deposits:
         deposit = deposits.get(deposit_id)
+        # A record is held to the hash in the case before any share is opened: the server
+        # could hand out another's deposit.
         if deposit is None or hashlib.sha256(deposit.to_record()).digest() != record_hash:
             raise Untrusted("a deposit is not the one that the case names")
         index = _index_in(deposit, officer, {**policies, policy.hash: policy})
+        # Checked against its commitment before it is signed for: a wrong one is then the depositor's
+        # fault and not the officer's.
         share = deposit.open_share(index, key=sealing_key)
+        # Sealed twice. Inside, to the recipient, so that neither server nor release process ever has
+        # the share. Outside, to the release process, so that nobody holds a share for the recipient
+        # before delay and veto are over.
         sealed = sealing.seal(share, to=asked.recipient_sealing_key, info=_inner_info(q, deposit_id, index))
         outer = sealing.seal(
             SecretBytes(sealed),
             to=policy.policy.terms.release_sealing_key,
             info=_outer_info(q, deposit_id, index),
         )
+        # The signature covers the inner sealing. Of the outer one nobody signs anything:
+        # it is gone by the time it could count.
         shares.append((deposit_id, index, hashlib.sha256(sealed).digest()))
         outers.append(OuterShare(deposit_id, outer))
     approval = Approval(
@@ -133,6 +147,7 @@ def deny(
     client_kind: ClientKind,
 ) -> Sign1:
     """Sign a denial: it hands over nothing."""
+    # The same statement as an approval, so that an officer's yes and no about one case can never both count.
     denial = Approval(header, case.payload_hash, (), policy.hash, False, identity_check, client_kind)
     return cose.sign(denial.to_payload(), purpose=Purpose.APPROVAL, key=signing_key)
 
@@ -149,21 +164,29 @@ def read_decision(
     officer = policy.policy.officer(statement.kid)
     if officer is None:
         raise Untrusted("signed by somebody who is no officer of the policy")
+    # The key of the roster, not one that the statement or a row brings along (FAULTS P16).
     statement.verify(officer.signing_key, purpose=Purpose.APPROVAL)
     decision = Approval.from_payload(statement.payload)
     asked = Case.from_payload(case.payload)
+    # The key alone names the officer. A header in another's name would be shown as theirs in the log and on screens.
     if decision.header.tenant != policy.policy.header.tenant or decision.header.user != officer.person:
         raise Untrusted("the decision is of another tenant or in another person's name")
+    # q is over all of the case: one changed date or key, and no approval fits any more (FAULTS P4).
     if not hmac.compare_digest(decision.case_hash, case.payload_hash):
         raise Untrusted("the decision is about another case, or the case was changed after it")
+    # All three agree: the officer has signed for these terms and this roster, and not for whichever is in force later.
     if decision.policy_hash != policy.hash or asked.policy_hash != policy.hash:
         raise Untrusted("the decision names another policy than the case")
+    # In a browser the server's own page would show what is signed (FAULTS S17).
     if policy.policy.terms.approve_with is ApproveWith.CLI and decision.client_kind is not ClientKind.CLI:
         raise Untrusted("the policy takes decisions from the command line only")
     if decision.approves:
         named = {deposit_id for deposit_id, _ in asked.deposits}
+        # Fewer deposits than the case names may be given, and never others.
         if not {deposit_id for deposit_id, _, _ in decision.shares} <= named:
             raise Untrusted("the approval hands over a share of a deposit that the case does not name")
+        # The index by the deposit's own policy. Without this, one officer could sign for another's
+        # share and be counted in its place.
         held = {one: share_index(officer, made_under.get(one, policy.policy)) for one in named}
         if any(index != held[deposit_id] for deposit_id, index, _ in decision.shares):
             raise Untrusted("the approval hands over a share that is not the officer's own")
@@ -182,7 +205,7 @@ def require_quorum(
     """Return, for each deposit of the case, {index: SHA-256(sealed_i)} of the officers who approve and count.
 
     Officers are counted as persons; an approval of somebody excluded, or about another case, is not counted, and it
-    does not spoil the others. Who denies does not count, whatever else she signed. m: the strictest of the policies
+    does not spoil the others. Who denies does not count, whatever else they signed. m: the strictest of the policies
     concerned. An approval counts for a deposit only with a share of that deposit. made_under: as for `read_decision`.
     Raises QuorumNotMet, saying how many are missing and who was not counted and why; InvalidSignature for a signature
     that does not hold, which no honest row carries.
@@ -194,8 +217,11 @@ def require_quorum(
     for statement in approvals:
         try:
             read.append(read_decision(statement, case=case, policy=policy, made_under=made_under))
+        # Left out and not raised, or one junk row would keep a case closed for ever. A signature that does not hold is
+        # raised: no honest row has one.
         except (Malformed, Untrusted) as error:
             left_out.append(str(error))
+    # All decisions are read before any is counted: whether the no came before or after the yes does not matter.
     denies = {officer.person for officer, decision in read if not decision.approves}
     for officer, decision in read:
         why = excluded.why(officer.person) or ("denies" if officer.person in denies else None)
@@ -203,7 +229,10 @@ def require_quorum(
             left_out.append(f"officer {officer.index} {why}")
             continue
         for deposit_id, index, sealed_hash in decision.shares:
+            # The first of each index: an officer who approves twice is one point of the polynomial (FAULTS P2).
             counted[deposit_id].setdefault(index, sealed_hash)
+    # The deposit with the fewest decides: a case is released whole, and with fewer
+    # than m shares one of its keys would stay shut.
     fewest = min(len(shares) for shares in counted.values())
     if fewest < m:
         noted = f"; not counted: {', '.join(left_out)}" if left_out else ""
@@ -218,7 +247,10 @@ def take_off_outer(
 
     Raises UnwrapFailed when it does not open, or is not what the officer signed for (FAULTS P3).
     """
+    # The info names case, deposit and index, so a share uploaded for another case does not even open here.
     sealed = sealing.open_sealed(outer, key=key, info=_outer_info(q, deposit_id, index)).reveal()
+    # Anybody can seal to a public key. The officer's signature says which bytes, and whoever swapped
+    # them is found before the HSM is asked.
     if not hmac.compare_digest(hashlib.sha256(sealed).digest(), expected_hash):
         raise UnwrapFailed("the share is not the one that the officer signed for")
     return sealed
@@ -259,6 +291,8 @@ def combine(
     HSM's half, the deposit or the key is not what was committed to.
     """
     q, deposit_id = case.payload_hash, deposit.header.deposit_id
+    # A share is judged by itself before any arithmetic: combined first, one wrong
+    # share would spoil all and name nobody.
     right: list[tuple[int, SecretBytes]] = []
     wrong: list[int] = []
     for index, sealed in sorted(sealed_shares.items()):
@@ -274,6 +308,8 @@ def combine(
             right.append((index, share))
     if len(right) < deposit.header.m:
         raise ShareBlamed(wrong, deposit.header.m - len(right))
+    # After the shares: the HSM's half is worth nothing without them, and a case with too few
+    # right ones goes back to its officers.
     half_key = rsa_key.unwrap(half, hash_name="sha1" if oaep_hash == "oaep-sha1" else "sha256")
     # Exactly m: more points on the polynomial add nothing, and the first m are as good as any.
     officers_half = combine_shares(right[: deposit.header.m])
@@ -284,6 +320,7 @@ def _index_in(deposit: Deposit, officer: Officer, policies: Mapping[bytes, Signe
     made_under = policies.get(deposit.header.policy_hash)
     if made_under is None:
         raise Untrusted("the deposit was made under a policy that is not known")
+    # The deposit's own m and n could say less than its policy, so the officer's client holds it to that first.
     deposit.require_policy(made_under)
     index = share_index(officer, made_under.policy)
     if index is None:
@@ -292,6 +329,7 @@ def _index_in(deposit: Deposit, officer: Officer, policies: Mapping[bytes, Signe
 
 
 def _inner_info(q: bytes, deposit_id: bytes, index: int) -> bytes:
+    # The case is in it: what was sealed for one case opens for no later one, even at the same device.
     return label("release-share", q, deposit_id, index)
 
 

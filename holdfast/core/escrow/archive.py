@@ -23,12 +23,14 @@ from holdfast.core.crypto.wrapping import CommittedKey
 from holdfast.core.escrow.deposit import ARCHIVE_KEY_SIZE
 from holdfast.core.signed.payloads import ID_SIZE, MAX_U32
 
-VERSION: Final = 1
-MAGIC: Final = b"HFAR"
-SALT_SIZE: Final = 32
+VERSION: Final = 1  # first field of the header: a reader stops at what it does not know
+MAGIC: Final = b"HFAR"  # says what the file is before anything is parsed
+SALT_SIZE: Final = 32  # bytes: drawn at random, so that no two records under one AK_g share a key (FAULTS C8)
+# Bytes. What a reader has to hold before it may trust any of it; the tags cost 16 bytes in 64 KiB. As age has it.
 SEGMENT_SIZE: Final = 64 * 1024
-TAG_SIZE: Final = 16
-MAX_HEADER: Final = 512
+TAG_SIZE: Final = 16  # bytes: the full tag of SP 800-38D section 5.2.1.2
+MAX_HEADER: Final = 512  # bytes: a header has about 120; the length is a stranger's word until the key fits
+# The last byte of the nonce, STREAM's flag: without it a record cut off between two segments would look whole.
 _LAST: Final = b"\x01"
 _MORE: Final = b"\x00"
 
@@ -49,6 +51,8 @@ class ArchiveHeader:
 
     def context(self) -> bytes:
         """Return the info of the record's key: everything it must not be moved away from."""
+        # Not the salt, which HKDF takes in by itself. A record moved to another user
+        # or generation then has another key.
         return label("archive", self.tenant, self.user, self.generation)
 
     def to_prefix(self, commit: bytes) -> bytes:
@@ -95,6 +99,7 @@ def encrypt_segments(
     yield header.to_prefix(key.commit())
     cipher = AESGCM(key.key.reveal())
     for index, segment, is_last in _marked(segments):
+        # A reader cuts every 64 KiB + 16 and knows no other boundary.
         if len(segment) > SEGMENT_SIZE or (len(segment) < SEGMENT_SIZE and not is_last):
             raise ValueError("every segment but the last has 64 KiB")
         yield cipher.encrypt(_nonce(index, is_last=is_last), segment, None)
@@ -108,6 +113,7 @@ def decrypt_segments(prefix: bytes, pieces: Iterable[bytes], *, archive_key: Sec
     """
     header, commit = read_prefix(prefix)
     key = _key(header, archive_key)
+    # Before the first segment: GCM alone would open one ciphertext under two keys (FAULTS C9).
     key.require(commit)
     cipher = AESGCM(key.key.reveal())
     for index, piece, is_last in _marked(pieces):
@@ -129,6 +135,7 @@ def _nonce(index: int, *, is_last: bool) -> bytes:
 def _marked(items: Iterable[bytes]) -> Iterator[tuple[int, bytes, bool]]:
     """Number the items and mark the last; one empty item when there is none."""
     index, held = 0, b""
+    # One item behind, since only the next one tells whether this is the last.
     for index, item in enumerate(items):
         if index:
             yield index - 1, held, False

@@ -27,13 +27,13 @@ from holdfast.core.identity.trust import SignedTenantKey
 from holdfast.core.signed.payloads import HASH_SIZE, ID_SIZE, MAX_U32, read_suite
 from holdfast.core.signed.statements import EscrowKey, OfflineKey
 
-VERSION: Final = 1
-ARCHIVE_KEY_SIZE: Final = 32
-HALF_SIZE: Final = 32
-SEALED_HALF_SIZE: Final = 384
-SEALED_SHARE_SIZE: Final = 32 + 1136
-CIPHERTEXT_SIZE: Final = ARCHIVE_KEY_SIZE + wrapping.TAG_SIZE
-KID_SIZE: Final = 16
+VERSION: Final = 1  # in the header, and so in ctx: no half of one version opens under another
+ARCHIVE_KEY_SIZE: Final = 32  # bytes: 256 bits, as every symmetric key of PROTOCOL section 1
+HALF_SIZE: Final = 32  # bytes: each half alone must be as hard to guess as the data key (ESCROW "Deposit")
+SEALED_HALF_SIZE: Final = 384  # bytes: RSA-OAEP under 3072 bits is as long as the modulus (RFC 8017 section 7.1.1)
+SEALED_SHARE_SIZE: Final = 32 + 1136  # bytes: a share, X-Wing's 1,120 and a tag of 16 (PROTOCOL section 1)
+CIPHERTEXT_SIZE: Final = ARCHIVE_KEY_SIZE + wrapping.TAG_SIZE  # bytes: GCM adds a tag and nothing else
+KID_SIZE: Final = 16  # bytes: docs/formats/statements.md, "Keys"
 
 # DK comes fresh from r_h and r_o for every deposit and encrypts once, so its nonce may be fixed.
 _NONCE: Final = bytes(wrapping.NONCE_SIZE)
@@ -41,14 +41,18 @@ _NONCE: Final = bytes(wrapping.NONCE_SIZE)
 
 def archive_key_commitment(generation: int, archive_key: SecretBytes) -> bytes:
     """Return SHA-256(["…/ak", g, AK_g]), 32 bytes: also in the account chain's entry of the generation."""
+    # Safe to publish: the key has 256 random bits, so nobody can try candidates against the hash. It is in the chain,
+    # so that a deposit of garbage is found at the latest when it is opened (FAULTS C10).
     return hashlib.sha256(label("ak", generation, archive_key.reveal())).digest()
 
 
 def share_commitment(ctx: bytes, index: int, share: SecretBytes) -> bytes:
     """Return t_i = SHA-256(["…/share-commit", ctx, i, s_i]), by which a wrong share is laid to its officer."""
+    # With ctx and index: the same share in another deposit or place has another commitment.
     return hashlib.sha256(label("share-commit", ctx, index, share.reveal())).digest()
 
 
+# Whatever is in here is bound by ctx: nobody can move a half or a share to another user, generation, policy or consent.
 @dataclass(frozen=True)
 class DepositHeader:
     """What a deposit is about; its hash is `ctx`, to which both halves are bound. ids are 16 bytes, hashes 32."""
@@ -84,6 +88,7 @@ class DepositHeader:
             12: self.m,
             13: self.n,
         }
+        # Absent and not empty, so that a deposit without an offline key has one encoding.
         if self.offline_kid:
             value[14] = self.offline_kid
         return encode(value)
@@ -93,6 +98,7 @@ class DepositHeader:
         """Read a header; raises Malformed, also for m of n outside the bounds."""
         fields = Fields(decode(data), "deposit header", range(1, 14), (14,))
         fields.uint(1, minimum=VERSION, maximum=VERSION)
+        # The bounds hold in the record itself: a deposit with m = 1 is refused whatever policy it names (FAULTS P15).
         n = fields.uint(13, minimum=MIN_OFFICERS, maximum=MAX_OFFICERS)
         return cls(
             suite=read_suite(fields, 2),
@@ -118,7 +124,7 @@ class DepositHeader:
 
 @dataclass(frozen=True)
 class ShareBox:
-    """One officer's row: index i, s_i sealed to her (1,168 bytes), its commitment t_i (32 bytes)."""
+    """One officer's row: index i, s_i sealed to them (1,168 bytes), its commitment t_i (32 bytes)."""
 
     index: int
     sealed: bytes
@@ -166,10 +172,12 @@ class Deposit:
         An offline half is there exactly when the header names an offline key.
         """
         fields = Fields(decode(record, max_size=MAX_BLOB), "deposit", (1, 2, 3, 4, 6), (5,))
+        # The header as bytes inside the record: ctx is over what was signed, and not over what a reader encodes again.
         header = DepositHeader.from_bytes(fields.octets(1, maximum=1024))
         boxes = tuple(ShareBox.from_row(row) for row in fields.array(6, maximum=MAX_OFFICERS))
         if [box.index for box in boxes] != list(range(1, header.n + 1)):
             raise fields.refuse(6, "does not number its shares 1..n in order")
+        # The header says whether there is a second sealing of r_h, so nobody can add one unseen, or drop it.
         if (5 in fields) != bool(header.offline_kid):
             raise fields.refuse(5, "does not agree with the header's offline key")
         return cls(
@@ -183,7 +191,7 @@ class Deposit:
 
     @property
     def half_hash(self) -> bytes:
-        """SHA-256(h_half), unique in the tenant for ever: nobody can carry another's half into her own deposit."""
+        """SHA-256(h_half), unique in the tenant for ever: nobody can carry another's half into their own."""
         return hashlib.sha256(self.sealed_half).digest()
 
     def require_half_for(self, key: PublicKey) -> None:
@@ -198,6 +206,7 @@ class Deposit:
     def require_policy(self, signed: SignedPolicy) -> None:
         """Raise Untrusted unless the deposit was made under this policy, with its m and n."""
         head, policy = self.header, signed.policy
+        # The hash is in ctx: r_h and r_o only open a deposit whose policy is the one that its owner consented to.
         if (head.policy_hash, head.tenant) != (signed.hash, policy.header.tenant):
             raise Untrusted("the deposit was made under another policy")
         if (head.m, head.n) != (policy.m, policy.n):
@@ -209,8 +218,9 @@ class Deposit:
         return self.boxes[index - 1]
 
     def open_share(self, index: int, *, key: SealingKey) -> SecretBytes:
-        """Have officer `index` open her share. Raises UnwrapFailed when it does not open or is not as committed."""
+        """Have officer `index` open their share. Raises UnwrapFailed when it does not open or is not as committed."""
         box = self.box(index)
+        # The info has ctx and index: a box copied from another deposit, or into another officer's row, does not open.
         share = sealing.open_sealed(box.sealed, key=key, info=_share_info(self.header.ctx, index))
         self.require_share(index, share)
         return share
@@ -229,6 +239,8 @@ class Deposit:
 
         Raises UnwrapFailed for wrong halves and for a key that is not the one committed to: never a wrong key.
         """
+        # First the commitment to the data key, which finds wrong halves; then GCM; then the commitment to the archive
+        # key, which finds a depositor who sealed something else. The order tells whose fault it is.
         data_key, commit = _derive(self.header.ctx, half, officers_half)
         if not hmac.compare_digest(commit, self.commit):
             raise UnwrapFailed("the halves do not open this deposit")
@@ -273,6 +285,7 @@ def build_deposit(
         raise ValueError("an archive key has 32 bytes")
     policy, escrow_key = terms.policy.policy, terms.escrow_key.statement
     offline = terms.offline_key.statement if terms.offline_key else None
+    # Each was verified, but perhaps from another pin: a program that serves two tenants could mix them.
     if {terms.tenant} != {one.header.tenant for one in (policy, escrow_key, offline) if one}:
         raise Untrusted("policy or key of another tenant")
     header = DepositHeader(
@@ -290,7 +303,10 @@ def build_deposit(
         n=policy.n,
         offline_kid=offline.key.kid if offline else b"",
     )
+    # Fresh for each deposit, both: nothing that opens one deposit helps with the next, also after a release.
     half, officers_half = (SecretBytes(random(HALF_SIZE)) for _ in range(2))
+    # r_h goes to the HSM and nowhere else, r_o is split and never sealed whole. So neither the HSM's operator nor all
+    # officers together have DK without the other side.
     data_key, commit = _derive(header.ctx, half, officers_half)
     parts = shares.split(officers_half, m=policy.m, n=policy.n, random=random)
     built = Deposit(
@@ -306,10 +322,13 @@ def build_deposit(
                 ),
                 commitment=share_commitment(header.ctx, officer.index, parts[officer.index]),
             )
+            # By the roster's own order and index, so that who holds which share is in the
+            # policy and in no list of the server's.
             for officer in policy.roster
         ),
         offline_half=sealing.seal(half, to=offline.key, info=_offline_info(header.ctx)) if offline else b"",
     )
+    # The last m and not the first: a fault in the highest points would otherwise show at the recovery only.
     rejoined = shares.combine({index: parts[index] for index in list(parts)[-policy.m :]})
     built.open(half=half, officers_half=rejoined)
     return built
@@ -326,6 +345,7 @@ def combine_shares(held: Sequence[tuple[int, SecretBytes]]) -> SecretBytes:
 
 
 def _wrap_half(half: SecretBytes, key: PublicKey, algorithm: str) -> bytes:
+    # The one kind that every module unwraps and wraps again blindly. HSM section 3.1.
     if key.kind is not KeyKind.RSA_3072:
         raise ValueError("an escrow key is RSA-3072")
     return wrap_rsa(key, half, hash_name="sha1" if algorithm == "oaep-sha1" else "sha256")
@@ -337,6 +357,8 @@ def _derive(ctx: bytes, half: SecretBytes, officers_half: SecretBytes) -> tuple[
         # OAEP hides the length from the HSM, so only here a half of another length is noticed.
         raise UnwrapFailed("a half of another length")
     ikm = SecretBytes(half.reveal() + officers_half.reveal())
+    # Joined and not XORed: with XOR, whoever chooses one half last could choose DK. ctx as salt binds what OAEP, which
+    # has no label here, does not.
     okm = wrapping.hkdf(salt=ctx, ikm=ikm, info=label("deposit"), length=64).reveal()
     return SecretBytes(okm[:32]), okm[32:]
 

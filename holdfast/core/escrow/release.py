@@ -112,18 +112,25 @@ def judge(facts: ReleaseFacts) -> tuple[Rewrap, ...]:
 
 
 def _require_case(facts: ReleaseFacts) -> Case:
+    # Stops a case made by the server: only the recipient device's own key signs one,
+    # for its own fresh keys (FAULTS F20).
     recipient = DeviceStatement.open(facts.recipient)
     facts.case.verify(recipient.signing_key, purpose=Purpose.CASE)
     case = Case.from_payload(facts.case.payload)
+    # Stops another device statement, with another person in it, in place of the one that officers were shown.
     if not hmac.compare_digest(facts.recipient.payload_hash, case.recipient_device_hash):
         raise Untrusted("the case names another recipient device")
+    # Stops a true case of another tenant, and a device that signs in the name of another.
     whose = (facts.tenant, recipient.header.user, recipient.header.device)
     if (case.header.tenant, case.header.user, case.header.device) != whose or recipient.header.tenant != facts.tenant:
         raise Untrusted("the case is of another tenant or was signed by another device")
+    # Stops an approval of one's own case: whom the log leaves out must be whom the case is about (FAULTS P1).
     if facts.excluded.subject != case.subject or facts.excluded.requester != case.requester:
         raise Untrusted("the log names another subject or requester than the case")
+    # Stops an officer who receives: the person in the signed device statement must be the one the log leaves out.
     if facts.excluded.recipient != recipient.person:
         raise Untrusted("the recipient device belongs to another person")
+    # Stops a case that picks an older, weaker policy for itself (FAULTS P6).
     if case.policy_hash != facts.policy_at_request.hash:
         raise Untrusted("the case names another policy than was in force when it was opened")
     return case
@@ -133,16 +140,18 @@ def _require_deposits(facts: ReleaseFacts, case: Case) -> list[Deposit]:
     deposits = []
     for deposit_id, record_hash in case.deposits:
         record = facts.records.get(deposit_id)
+        # Stops a record changed or swapped after officers signed: q holds its hash (FAULTS P16).
         if record is None or not hmac.compare_digest(hashlib.sha256(record).digest(), record_hash):
             raise Untrusted("a deposit is not the one that the case names")
         deposit = Deposit.from_record(record)
+        # Stops a case about one person that opens another's key: officers only ever see one subject (FAULTS P17).
         if (deposit.header.tenant, deposit.header.user, deposit.header.deposit_id) != (
             facts.tenant,
             case.subject,
             deposit_id,
         ):
             raise Untrusted("a deposit is not the subject's")
-        # Whoever puts another's h_half into a deposit of her own would have the HSM open that other's deposit.
+        # Whoever puts another's h_half into a deposit of their own would have the HSM open that other's deposit.
         if facts.half_owners.get(deposit.half_hash) != deposit_id:
             raise Untrusted("the HSM's half was deposited by another before")
         deposits.append(deposit)
@@ -155,18 +164,23 @@ def _deposit_policies(facts: ReleaseFacts, deposits: list[Deposit]) -> dict[byte
         signed = facts.policies_at_deposit.get(deposit.header.policy_hash)
         if signed is None:
             raise Untrusted("a deposit names a policy that the pin does not lead to")
+        # Stops a deposit that asks for fewer officers than its policy.
         deposit.require_policy(signed)
         policies[deposit.header.deposit_id] = signed.policy
     return policies
 
 
 def _require_alive(facts: ReleaseFacts, case: Case, terms: Terms) -> None:
+    # Each of these is final, so they come before the count: a case that has ended must not look as if it lacked a vote.
     if facts.is_vetoed:
         raise Ended("the subject vetoed the case")
     if facts.now >= case.expiry:
         raise Ended("the case has expired")
+    # The intersection: a purpose that the subject never consented to, or that has been withdrawn since, opens nothing.
     if case.purpose not in terms.purposes:
         raise Ended("the purpose is not allowed by every policy concerned")
+    # Stops a release in silence. Counted from the log's time of opening, since the
+    # case's own date is its author's word.
     if case.notice_at - facts.opened_at > terms.max_notice_delay_seconds and case.notice_at > facts.opened_at:
         raise Ended("the case delays notice longer than every policy concerned allows")
 
@@ -201,12 +215,16 @@ class _Count:
         # A denial lowers the count: it needs no permission and does not age. Counting leaves out what is malformed.
         if decision is None or not decision.approves:
             return True
+        # Stops old approvals that were collected and kept for a better moment (FAULTS P3).
         is_over = 0 < decision.header.expires_at <= self.facts.now
+        # The strictest terms, not the case's policy alone: that one `read_decision` has looked at already (FAULTS P7).
         is_elsewhere = self.terms.approve_with is ApproveWith.CLI and decision.client_kind is not ClientKind.CLI
         return not (is_over or is_elsewhere)
 
     def over(self, approvals: tuple[LoggedApproval, ...]) -> dict[bytes, dict[int, bytes]]:
         """Count; raises QuorumNotMet. Officers whose key a newer policy replaced count as suspended."""
+        # Stops officers who were taken off, or whose key was replaced, between approval and release (FAULTS P5). Nobody
+        # new counts either: the roster counted over is the one at the request (FAULTS P8).
         keys_now = {(one.person, one.signing_key) for one in self.facts.policy_now.policy.roster}
         roster = self.facts.policy_at_request.policy.roster
         replaced = {one.person for one in roster if (one.person, one.signing_key) not in keys_now}
@@ -224,7 +242,7 @@ class _Count:
         """Return when the decisions that count now were first enough: the delay runs from there."""
         standing = self.standing()
         for at in sorted(one.at for one in standing):
-            # Denials weigh from the start: an officer who took her word back later does not count now.
+            # Denials weigh from the start: an officer who took their word back later does not count now.
             known = tuple(one for one in standing if one.at <= at or _is_denial(one.statement))
             try:
                 self.over(known)
@@ -235,16 +253,20 @@ class _Count:
 
 
 def _require_time(facts: ReleaseFacts, case: Case, terms: Terms, quorum_at: int) -> None:
+    # From the quorum and not from the request: a case could otherwise wait out its delay before anybody looks at it.
     delay, start = terms.delay_seconds, quorum_at
     if case.notice_at <= facts.now:
-        # The delay is the subject's time to object: it does not run before she is told, and for one who could
-        # not be told the long delay takes the place of her veto.
+        # The delay is the subject's time to object: it does not run before they are told, and for one who could
+        # not be told the long delay takes the place of their veto.
         told_at, failed_at = facts.notice.handed_over_at, facts.notice.failed_at
         if told_at is None and failed_at is None:
             raise NotYet("the subject has not been told yet")
         if told_at is None:
             delay = max(delay, terms.undelivered_delay_seconds)
+        # Stops a notice that is held back until the end of the delay: the time to object
+        # begins when it has arrived (FAULTS R3).
         start = max(quorum_at, told_at or failed_at or 0)
+    # Both: the case may ask for later than the policy, and never for earlier.
     release_at = max(case.not_before, start + delay)
     if facts.now < release_at:
         raise NotYet("the delay is not over", at=release_at)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The statements of a case: what is asked, what officers answer, what the subject forbids, who she is then.
+"""The statements of a case: what is asked, what officers answer, what the subject forbids, who they are then.
 
 Implements ESCROW "Case" and the `attestation` of PROTOCOL section 5.
 Does not count quorums of approvals nor know states: eligibility is the server's, opening is `approvals`.
@@ -28,7 +28,10 @@ from holdfast.core.signed.payloads import (
     require_user,
 )
 
+# A row takes about 53 bytes in the case and in each approval, so that 128 of them with the longest reason still fit the
+# 16 KiB of a statement. A subject with more generations is asked about in two cases.
 MAX_DEPOSITS: Final = 128
+# Characters. Officers read all of it before they sign, and the log and every approval rest on its hash.
 MAX_REASON: Final = 1000
 
 
@@ -62,6 +65,7 @@ class Case:
     @property
     def recipient_words(self) -> tuple[str, ...]:
         """The 8 words of the recipient's two keys together: what officers hear from the person. ESCROW "Case"."""
+        # Both keys in one hash: a server that swaps either, for the HSM's half or for the officers', changes the words.
         keys = label("fp", "recipient", self.recipient_rsa_key.encoded, self.recipient_sealing_key.encoded)
         return eight_words(hashlib.sha256(keys).digest())
 
@@ -92,14 +96,18 @@ class Case:
     def from_payload(cls, payload: bytes) -> "Case":
         """Read the payload; raises Malformed, also for one deposit twice and for notice later than a year."""
         header, fields = open_payload(payload, "case", range(7, 22))
+        # A case is a device's own: who asks, and where the release goes, is one device, and nobody asks in its name.
         require_device(header, "case")
         rows = [Fields.of_row(row, "case deposit", 2) for row in fields.array(12, minimum=1, maximum=MAX_DEPOSITS)]
         deposits = tuple((row.octets(0, ID_SIZE), row.octets(1, HASH_SIZE)) for row in rows)
+        # Twice the same deposit would be two re-wraps for one approval, under one name that counts cannot tell apart.
         if len({deposit_id for deposit_id, _ in deposits}) != len(deposits):
             raise fields.refuse(12, "names one deposit twice")
         not_before, notice_at, expiry = fields.uint(19), fields.uint(20), fields.uint(21)
+        # Such a case could never be released, and would only keep officers busy.
         if expiry <= max(not_before, header.issued_at):
             raise fields.refuse(21, "is not after the time from which the case may be released")
+        # A bound of the format, below any policy's: whoever may read in secret may not do so for ever.
         if notice_at > header.issued_at + YEAR_SECONDS:
             raise fields.refuse(20, "delays notice over 365 days")
         return cls(
@@ -167,6 +175,7 @@ class Approval:
         header, fields = open_payload(payload, "approval", range(7, 13))
         require_user(header, "approval")
         approves = bool(fields.uint(10, maximum=1))
+        # A denial with shares would hand over what it refuses; an approval without any would count and open nothing.
         bounds = (1, MAX_DEPOSITS) if approves else (0, 0)
         rows = [
             Fields.of_row(row, "approval share", 3) for row in fields.array(8, minimum=bounds[0], maximum=bounds[1])
@@ -175,6 +184,7 @@ class Approval:
             (row.octets(0, ID_SIZE), row.uint(1, minimum=1, maximum=MAX_OFFICERS), row.octets(2, HASH_SIZE))
             for row in rows
         )
+        # Two shares of one deposit from one hand would be one officer counted twice (FAULTS P2).
         if len({deposit_id for deposit_id, _, _ in shares}) != len(shares):
             raise fields.refuse(8, "names one deposit twice")
         return cls(
@@ -190,7 +200,7 @@ class Approval:
 
 @dataclass(frozen=True)
 class Veto:
-    """The subject forbids a case, from any live device of hers."""
+    """The subject forbids a case, from any live device of theirs."""
 
     PURPOSE: ClassVar = Purpose.VETO
 
@@ -212,7 +222,7 @@ class Veto:
 
 @dataclass(frozen=True)
 class Attestation:
-    """An officer says that the user named in the header, who lost her account, now holds this new key."""
+    """An officer says that the user named in the header, who lost their account, now holds this new key."""
 
     PURPOSE: ClassVar = Purpose.ATTESTATION
 
@@ -253,21 +263,26 @@ def verify_attestations(
     """Check that m officers of `policy` attest one new key of `user` in one case, and return what they said.
 
     The statements are separate, each with its own header; they must agree in all that matters. Raises
-    Malformed, InvalidSignature; Untrusted if one is about anything else or by the user herself; QuorumNotMet.
+    Malformed, InvalidSignature; Untrusted if one is about anything else or by the very user; QuorumNotMet.
     """
-    # Each officer signs a payload of her own, with her own time: officers are counted over single statements.
+    # Each officer signs a payload of their own, with a time of their own: officers are counted over single statements.
     officers = officers_who_signed(statements, policy, purpose=Purpose.ATTESTATION)
     if any(officer.person == user for officer in officers):
         raise Untrusted("an officer does not attest herself")
+    # Distinct officers and not statements: one who signs twice is one.
     if len(officers) < policy.m:
         raise QuorumNotMet("too few officers attest the new key")
     read = [Attestation.from_payload(statement.payload) for statement in statements]
     first = read[0]
     for one in read:
+        # The key's signature alone does not say whom it is about: without this, words about one user
+        # would begin another's account again.
         if (one.header.tenant, one.header.user) != (policy.header.tenant, user):
             raise Untrusted("attestation about somebody else")
+        # The head fixes the moment: attestations of an earlier loss are worth nothing after the chain has gone on.
         if (one.old_head, one.new_aik) != (old_head, new_aik):
             raise Untrusted("attestation of another key or for another chain")
+        # m words from m different occasions are not one quorum, and could be collected over years.
         if (one.case_id, one.device_hash) != (first.case_id, first.device_hash):
             raise Untrusted("attestations of different cases")
     return first

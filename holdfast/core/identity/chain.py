@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A user's account chain: which identity key, devices and archive generations are hers, entry by entry.
+"""A user's account chain: which identity key, devices and archive generations are theirs, entry by entry.
 
 Implements PROTOCOL section 5. Server and client use these same functions; `chain_author` writes entries.
 Reads no clock: a chain is held to its own dates, and that these are true when written, the server sees to.
@@ -26,6 +26,8 @@ from holdfast.core.identity.entries import (
 from holdfast.core.identity.policy import Policy, SignedPolicy, lowered
 from holdfast.core.signed.cose import Purpose, Sign1
 
+# At once, by PROTOCOL section 5. Everybody who writes to this user seals each message for every device,
+# so the number is a cost for others.
 MAX_DEVICES: Final = 64
 # How long an identity key alone must wait to change a recovery key that is set: time for the owner to notice.
 RECOVERY_KEY_DELAY_SECONDS: Final = 7 * 86_400
@@ -122,10 +124,13 @@ def verify_chain(
     """
     if not entries:
         raise Untrusted("chain is empty")
+    # The whole chain is verified before it is compared with the pin: a fork is only said of entries that hold.
     state = extend(_begin(entries[0], tenant, user), *entries[1:], policies=policies)
     if pinned is not None:
+        # A shorter chain may lack a revocation, so a verifier that has seen more takes no less (FAULTS S10).
         if state.seq < pinned.seq:
             raise Untrusted("chain is shorter than the one seen before")
+        # The pin's own place is compared, not the newest: a fork that has grown longer since is still a fork.
         if state.hashes[pinned.seq] != pinned.head:
             raise Forked("chain differs from the one seen before")
     return state
@@ -142,6 +147,8 @@ def extend(
     between the two entries it could still sign.
     """
     for entry in entries:
+        # States are values: when a later entry is refused, the caller still holds the state
+        # of before, and nothing of the call.
         state = _apply(state, entry, policies, oldest_policy)
     if state.is_rotation_due:
         raise Untrusted("a revocation comes together with a rotation")
@@ -167,14 +174,17 @@ def in_force(policies: Sequence[SignedPolicy], now: int) -> int:
 
     policies: every version, oldest first. A version that lowers a guard is in force only after the cooling-off.
     """
+    # The highest number, whatever waits below it: a version is compared with the one that it names, in force or not.
     return max((one.policy.version for one in policies if _in_force_from(policies, one) <= now), default=0)
 
 
 def _in_force_from(policies: Sequence[SignedPolicy], signed: SignedPolicy) -> int:
     new = signed.policy
+    # Compared with the version it names, which the signatures bind. Version 1 has none: founders wait for nobody.
     old = next((one.policy for one in policies if one.hash == new.predecessor), None)
     if old is None or not lowered(old, new):
         return new.header.issued_at
+    # The longer of the two: a version could otherwise shorten the very wait that it has to pass.
     return new.header.issued_at + max(old.terms.cooling_off_seconds, new.terms.cooling_off_seconds)
 
 
@@ -184,6 +194,7 @@ def _begin(entry: Entry, tenant: bytes, user: bytes) -> ChainState:
         raise Untrusted("chain does not begin with a genesis")
     _require_account(entry, tenant, user)
     _require_signers(entry, body.aik)
+    # Whoever steals the one would have the other, and a rotation by the recovery key would stop no thief.
     if body.recovery_key == body.aik:
         raise Untrusted("recovery key is the identity key")
     return ChainState(tenant, user, body.aik, body.recovery_key, (entry.hash,), time=entry.header.issued_at)
@@ -195,6 +206,7 @@ def _require_account(entry: Entry, tenant: bytes, user: bytes) -> None:
 
 
 def _require_signers(entry: Entry, *keys: PublicKey) -> None:
+    # Exactly the keys of the type, in order: a further signature would be a signer nobody has judged.
     if len(entry.signatures) != len(keys):
         raise InvalidSignature("chain entry is not signed by the keys its type asks for")
     for statement, key in zip(entry.signatures, keys, strict=True):
@@ -211,15 +223,19 @@ def _holds(statement: Sign1, key: PublicKey) -> bool:
 
 def _require_place(state: ChainState, entry: Entry) -> None:
     """Refuse an entry that does not stand directly on the head, and say whether it is evidence of a fork."""
+    # Only an entry out of place is held against the keys in force; in place, the rules of its own type do that.
     in_place = entry.seq == state.seq + 1 and entry.prev == state.head
     # Only what a key of this chain has signed is evidence: anybody could otherwise raise a false alarm.
     first = entry.signatures[0]
+    # Former keys count in both cases: the device that was revoked still has them,
+    # and this is how its use of them shows.
     known = (*state.former_aiks, *((state.aik, state.recovery_key) if not in_place else ()))
     is_authentic = any(key is not None and _holds(first, key) for key in known)
     if in_place:
         if is_authentic:
             raise Forked("entry signed by a key that has been rotated away")
         return
+    # A gap is asked about again and not called a fork: entries may only be missing on the way.
     if entry.seq > state.seq + 1:
         raise Untrusted("chain has a gap")
     if entry.seq <= state.seq and state.hashes[entry.seq] == entry.hash:
@@ -239,10 +255,13 @@ def _require_date(state: ChainState, entry: Entry) -> None:
 
 
 def _apply(state: ChainState, entry: Entry, policies: Sequence[SignedPolicy], oldest_policy: int) -> ChainState:
+    # In this order: whose it is, whether it stands on the head, when it says it was made, and only then what it does.
+    # Only the first three are the same for every type.
     _require_account(entry, state.tenant, state.user)
     _require_place(state, entry)
     _require_date(state, entry)
     body = entry.body
+    # Nothing comes between: signed by a key that the revoked device still knows, it could be that device's work.
     if state.is_rotation_due and not isinstance(body, (RevokeDevice, RotateKey)):
         raise Untrusted("a revocation comes together with a rotation")
     if isinstance(body, RotateKey):
@@ -254,22 +273,29 @@ def _apply(state: ChainState, entry: Entry, policies: Sequence[SignedPolicy], ol
     else:
         _require_signers(entry, state.aik)
         state = _apply_plain(state, body)
+    # The latest date and not the newest entry's: dates may go back a little, and waits must not get shorter by it.
     time = max(state.time, entry.header.issued_at)
     return replace(state, hashes=(*state.hashes, entry.hash), time=time)
 
 
 def _set_recovery_key(state: ChainState, entry: Entry, body: SetRecoveryKey) -> ChainState:
-    """Set or announce a recovery key: who steals a device must not lock the owner's phrase out before she notices."""
+    """Set or announce a recovery key: a thief of a device must not lock the owner's phrase out unnoticed."""
+    # A former AIK may be in a thief's hands; as recovery key it would rotate the account away from its owner.
     if body.recovery_key in (state.aik, *state.former_aiks):
         raise Untrusted("recovery key is, or was, the identity key")
+    # At once where nobody is locked out: none was set yet, or the old phrase agrees.
     if state.recovery_key is None or len(entry.signatures) > 1:
         _require_signers(entry, state.aik, *((state.recovery_key,) if state.recovery_key else ()))
         return replace(state, recovery_key=body.recovery_key, announced=None)
     _require_signers(entry, state.aik)
+    # The way to cancel: it changes nothing but what was announced, so one signature is enough.
     if body.recovery_key == state.recovery_key:
         return replace(state, announced=None)
+    # Another key begins to wait anew. Otherwise a harmless announcement could be swapped on the last day.
     if state.announced is None or state.announced.key != body.recovery_key:
         return replace(state, announced=AnnouncedKey(body.recovery_key, entry.header.issued_at))
+    # Counted between the dates of two entries of the chain, so that every verifier
+    # comes to the same answer at any time.
     if entry.header.issued_at < state.announced.due_at:
         raise Untrusted("the recovery key announced has not waited for seven days")
     return replace(state, recovery_key=body.recovery_key, announced=None)
@@ -299,8 +325,10 @@ def _apply_plain(
 
 
 def _add_device(state: ChainState, body: AddDevice) -> ChainState:
+    # Once in a lifetime: a device id that comes back would bring a revoked device's sessions and messages with it.
     if body.device in state.devices or body.device in state.revoked:
         raise Untrusted("device has been in this chain before")
+    # One statement under two ids would be one set of keys twice, of which only one could be revoked.
     if body.statement_hash in state.devices.values():
         raise Untrusted("device statement is in this chain already")
     if len(state.devices) >= MAX_DEVICES:
@@ -314,10 +342,14 @@ def _add_device(state: ChainState, body: AddDevice) -> ChainState:
 def _rotate(state: ChainState, entry: Entry, body: RotateKey) -> ChainState:
     first = entry.signatures[0]
     by = state.aik
+    # The `kid` only picks the key to verify under; a wrong one makes the signature fail.
     if state.recovery_key and first.kid == state.recovery_key.kid:
         by = state.recovery_key
+    # Back to a used key: whoever has the old seed would be the account again. The recovery key may not become AIK
+    # either, since the phrase would then be the device's daily key.
     if body.aik in _used(state):
         raise Untrusted("rotates to a key that this chain has used")
+    # Old and new both sign: the old one says who follows, the new one that somebody really has it.
     _require_signers(entry, by, body.aik)
     return replace(
         state,
@@ -336,17 +368,21 @@ def _used(state: ChainState) -> tuple[PublicKey | None, ...]:
 
 def _policy_of(policies: Sequence[SignedPolicy], entry: Entry, body: ReGenesis, oldest: int) -> Policy:
     """Return the policy that a re-genesis names, if the verifier holds it and it was in force."""
+    # Only among those verified from the pin: a policy inside the entry would bring officers of its own.
     signed = next((one for one in policies if one.hash == body.policy_hash), None)
     if signed is None or signed.policy.header.tenant != entry.header.tenant:
         raise Untrusted("re-genesis under a policy that this verifier does not hold")
+    # Officers who left with an older version could otherwise begin accounts again for as long as they keep their keys.
     if signed.policy.version < oldest:
         raise Untrusted("re-genesis under a policy that is no longer in force")
+    # A lowered guard must not be used while it cools off. The same leeway as for dates: clocks may differ by it.
     if _in_force_from(policies, signed) > entry.header.issued_at + BACKWARDS_SECONDS:
         raise Untrusted("re-genesis under a policy that was not in force yet")
     return signed.policy
 
 
 def _begin_again(state: ChainState, entry: Entry, body: ReGenesis, policy: Policy) -> ChainState:
+    # The new key signs alone: the old one is lost. What it may be is said by the officers below, about this very head.
     _require_signers(entry, body.aik)
     if body.aik in _used(state):
         raise Untrusted("re-genesis to a key that this chain has used")
@@ -358,9 +394,12 @@ def _begin_again(state: ChainState, entry: Entry, body: ReGenesis, policy: Polic
         aik=body.aik,
         recovery_key=None,
         devices={},
+        # As revoked, not forgotten: a lost device must not come back under its old id.
         revoked=state.revoked | state.devices.keys(),
         manifest_hash=None,
+        # The lost key counts as rotated away: if it signs again, somebody has found it, and that is a fork.
         former_aiks=(*state.former_aiks, state.aik),
+        # Not the maximum here: this is the way back for a chain that was dated into the future.
         time=entry.header.issued_at,
         announced=None,
         re_genesis=ReGenesisMark(entry.seq, said.case_id, body.policy_hash),

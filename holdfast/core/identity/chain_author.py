@@ -44,6 +44,7 @@ def _next(state: ChainState, by: Author, body: Body, *also: SigningKey) -> Entry
 def genesis(*, tenant: bytes, user: bytes, by: Author, recovery_key: PublicKey | None = None) -> Entry:
     """Begin a chain under the author's key as AIK."""
     header = Header(tenant, user, by.device, by.issued_at)
+    # Signed by the key it names: nobody can begin an account under another's AIK.
     return Entry.make(header, 0, b"", Genesis(by.key.public, recovery_key), (by.key,))
 
 
@@ -66,10 +67,13 @@ def revoke_devices(
     header = Header(state.tenant, state.user, by.device, by.issued_at)
     entries: list[Entry] = []
     seq, prev = state.seq, state.head
+    # All by the old key, one upon the other: `seq` and `prev` count on here, since
+    # the state is that of before the upload.
     for body in devices:
         seq += 1
         entries.append(Entry.make(header, seq, prev, body, (by.key,)))
         prev = entries[-1].hash
+    # The rotation comes last: it must be newer than every revocation, and closes what the old key could still say.
     rotation = Entry.make(header, seq + 1, prev, RotateKey(new_aik.public, reason), (by.key, new_aik))
     return (*entries, rotation)
 
@@ -85,6 +89,7 @@ def set_recovery_key(state: ChainState, *, by: Author, recovery_key: PublicKey, 
     Without `old`, it is announced; the same entry again after `announced.due_at` sets it. Naming the key that is set
     cancels what is announced.
     """
+    # The AIK stands first: the entry's hash is of the first signature, and a verifier looks for the AIK there.
     return _next(state, by, SetRecoveryKey(recovery_key), *((old,) if old else ()))
 
 

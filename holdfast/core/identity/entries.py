@@ -44,6 +44,7 @@ class Reason(IntEnum):
 
 
 def _read_reason(fields: Fields, key: int) -> Reason:
+    # The bound before the enum: its own ValueError would be a crash and no refusal.
     return Reason(fields.uint(key, minimum=1, maximum=len(Reason)))
 
 
@@ -91,7 +92,7 @@ class AddDevice:
 
 @dataclass(frozen=True)
 class RevokeDevice:
-    """A device that is the user's no longer. since: UTC seconds from which she doubts it."""
+    """A device that is the user's no longer. since: UTC seconds from which the user doubts it."""
 
     TYPE: ClassVar = 3
 
@@ -209,6 +210,7 @@ class ReGenesis:
     def from_map(cls, value: Value) -> "ReGenesis":
         """Read the body; raises Malformed."""
         fields = Fields(value, "re-genesis", (1, 2, 3))
+        # Two is the smallest quorum there is, the roster's size the largest. How many it takes is the policy's to say.
         items = fields.array(2, minimum=2, maximum=MAX_OFFICERS)
         rows = Fields(dict(enumerate(items)), "re-genesis attestations", range(len(items)))
         return cls(
@@ -221,6 +223,7 @@ class ReGenesis:
 Body: TypeAlias = (
     Genesis | AddDevice | RevokeDevice | RotateKey | SetRecoveryKey | ArchiveGeneration | ShareManifest | ReGenesis
 )
+# By the number on the wire. An unknown type is refused: whoever skips an entry cannot know what it took away.
 _BODIES: Final[dict[int, type[Body]]] = {
     body.TYPE: body
     for body in (
@@ -250,6 +253,7 @@ class Entry:
     def parse(cls, data: bytes) -> "Entry":
         """Read one entry of at most 16 KiB: a Sign1, or an array of two of them. Raises Malformed."""
         value = decode(data)
+        # A Sign1 is an array that begins with bytes, an array of them begins with an array: no mark is needed to tell.
         if isinstance(value, list) and value and isinstance(value[0], list):
             signatures = many_from_value(value)
             if len(signatures) != MAX_ENTRY_SIGNERS:
@@ -261,6 +265,7 @@ class Entry:
 
     @classmethod
     def _of(cls, signatures: tuple[Sign1, ...]) -> "Entry":
+        # The payload of the first; that all payloads are the same bytes, `many_from_value` has seen to.
         header, fields = open_payload(signatures[0].payload, "chain entry", range(7, 11))
         require_user(header, "chain entry")
         seq = fields.uint(7, maximum=MAX_U32)
@@ -278,6 +283,7 @@ class Entry:
         Raises Malformed for an entry that no verifier would read, above all one of over 16 KiB.
         """
         payload = close_payload(header, {7: seq, 8: prev, 9: body.TYPE, 10: body.to_map()})
+        # Read back as a verifier will: what cannot be read must not be signed, since a chain never forgets an entry.
         entry = cls._of(tuple(sign(payload, purpose=Purpose.CHAIN, key=key) for key in signers))
         if len(entry.encode()) > MAX_STATEMENT:
             raise Malformed("chain entry: above 16 KiB")
@@ -286,6 +292,8 @@ class Entry:
     @cached_property
     def hash(self) -> bytes:
         """SHA-256(dCBOR([protected, payload])) of the first signature: what the next entry names."""
+        # Of what was signed, and never of the signature: an ECDSA signature has a twin, and one entry would have two
+        # names. The protected header is in it, so that the first signer's key is fixed too.
         return self.signatures[0].entry_hash
 
     def encode(self) -> bytes:

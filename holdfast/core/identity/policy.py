@@ -25,11 +25,15 @@ from holdfast.core.signed.payloads import (
     require_tenant_only,
 )
 
+# ESCROW "Policy and officers": with a quorum of at least 2 and of at most n - 1, so that no one decides alone and no
+# one can close everything by being away, 3 is the least.
 MIN_OFFICERS: Final = 3
+# A statement has at most 17 signatures: these, and the tenant root on an escrow key. A deposit has 1.2 KiB for each.
 MAX_OFFICERS: Final = 16
-MIN_QUORUM: Final = 2
+MIN_QUORUM: Final = 2  # one officer alone would be a back door with a name
+# The longest of any delay in the terms. Without an end, "notice is put off" would be "nobody is told".
 YEAR_SECONDS: Final = 365 * 86400
-MAX_PURPOSES: Final = 16
+MAX_PURPOSES: Final = 16  # bounds the statement: an officer has to have read them all before signing
 
 
 class ApproveWith(IntEnum):
@@ -49,7 +53,7 @@ class DepositRule(IntEnum):
 
 @dataclass(frozen=True)
 class Officer:
-    """One row of the roster: index 1..n, person, and the two keys from her own vault."""
+    """One row of the roster: index 1..n, person, and the two keys from their own vault."""
 
     index: int
     person: bytes
@@ -117,6 +121,7 @@ class Terms:
             range(MAX_PURPOSES),
         )
         purposes = [listed.text(i, maximum=64) for i in range(len(fields.array(6)))]
+        # One set has one encoding, so one policy has one hash.
         if purposes != sorted(set(purposes)):
             raise fields.refuse(6, "is not in ascending order without repeats")
         return cls(
@@ -179,6 +184,8 @@ class Policy:
         version = fields.uint(7, minimum=1, maximum=MAX_U32)
         rows = fields.array(9, minimum=MIN_OFFICERS, maximum=MAX_OFFICERS)
         roster = tuple(Officer.from_row(row) for row in rows)
+        # The index is the share's x in Shamir's scheme: two of one number would hold
+        # one share, and 0 would be the secret.
         if [officer.index for officer in roster] != list(range(1, len(roster) + 1)):
             raise fields.refuse(9, "does not number its officers 1..n in order")
         for column in ("person", "signing_key", "sealing_key"):
@@ -187,6 +194,7 @@ class Policy:
         return cls(
             header=header,
             version=version,
+            # At most n - 1: with m = n, the loss of one key would close every deposit for ever.
             m=fields.uint(8, minimum=MIN_QUORUM, maximum=len(roster) - 1),
             roster=roster,
             terms=Terms.from_map(fields.value(10)),
@@ -215,6 +223,7 @@ def officers_who_signed(statements: Iterable[Sign1], policy: Policy, *, purpose:
     signers = set()
     for statement in statements:
         officer = policy.officer(statement.kid)
+        # Refused and not skipped: a statement that outsiders could decorate would have many forms and one hash.
         if officer is None:
             raise Untrusted("signed by somebody who is no officer of the policy")
         statement.verify(officer.signing_key, purpose=purpose)
@@ -223,6 +232,7 @@ def officers_who_signed(statements: Iterable[Sign1], policy: Policy, *, purpose:
 
 
 def _read(statements: Sequence[Sign1], tenant: bytes) -> SignedPolicy:
+    # Signatures are only added up over the same bytes; an empty list ends here too.
     if len({one.payload for one in statements}) != 1:
         raise Malformed("policy: no signature, or of differing payloads")
     policy = Policy.from_payload(statements[0].payload)
@@ -241,6 +251,7 @@ def verify_founding(statements: Sequence[Sign1], *, tenant: bytes) -> SignedPoli
     if signed.policy.version != 1:
         raise Untrusted("policy history does not begin with version 1")
     signers = officers_who_signed(statements, signed.policy, purpose=Purpose.POLICY)
+    # All and not m: the pin is made of this version, and nobody is an officer who did not agree to be one.
     if len(signers) != signed.policy.n:
         raise QuorumNotMet("a founding policy is signed by all its founders")
     return signed
@@ -254,6 +265,7 @@ def verify_successor(statements: Sequence[Sign1], *, predecessor: SignedPolicy) 
     """
     before = predecessor.policy
     signed = _read(statements, before.header.tenant)
+    # No version is skipped: the one left out may have taken officers off the roster (FAULTS S15).
     if signed.policy.version != before.version + 1:
         raise Untrusted("policy is not the next version")
     # Officers of the version before, not of this one: a new roster cannot vote itself in.
@@ -268,6 +280,8 @@ def verify_successor(statements: Sequence[Sign1], *, predecessor: SignedPolicy) 
 def lowered(before: Policy, after: Policy) -> tuple[str, ...]:
     """Return the names of the guards that `after` lowers: any of them asks for a cooling-off."""
     old, new = before.terms, after.terms
+    # What makes a release easier for officers or later for the subject to hear of. The roster is not here: a new
+    # officer cools off on their own. ESCROW "Policy and officers".
     guards = {
         "m": after.m < before.m,
         "delay_seconds": new.delay_seconds < old.delay_seconds,
@@ -288,6 +302,7 @@ def strictest(policies: Sequence[Policy]) -> tuple[int, Terms]:
     keys are not a matter of strictness: the last policy's are given. ESCROW "Policy and officers".
     """
     terms = [policy.terms for policy in policies]
+    # Each guard by itself: nobody can gain by having a policy lowered before, during or after a case (FAULTS P6, P7).
     return max(policy.m for policy in policies), Terms(
         delay_seconds=max(one.delay_seconds for one in terms),
         max_notice_delay_seconds=min(one.max_notice_delay_seconds for one in terms),

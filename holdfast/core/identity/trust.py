@@ -24,6 +24,8 @@ TenantKey = TypeVar("TenantKey", EscrowKey, OfflineKey)
 
 def root_pin(tenant: bytes, root_key: PublicKey, founding_policy_hash: bytes) -> bytes:
     """Return the 32 bytes that every client pins: tenant, root key, founding policy. ESCROW "Keys"."""
+    # Root and founders together: with the root alone pinned, its holder could found another set of officers. The
+    # policy's hash holds the founders' keys, so nothing else has to be pinned.
     return hashlib.sha256(label("root", tenant, root_key.encoded, founding_policy_hash)).digest()
 
 
@@ -82,14 +84,19 @@ def verify_tenant(
     """
     if not history:
         raise Untrusted("no policy: nothing leads from the pin to an officer")
+    # From the first version on, each time: an officer is trusted because a row of signatures leads there, never because
+    # a server says who is in office.
     policies = [verify_founding(history[0], tenant=tenant)]
+    # Only version 1 is held to the pin. All later ones follow from it by signatures, so the pin never has to change.
     if not hmac.compare_digest(root_pin(tenant, root_key, policies[0].hash), pin):
         raise Untrusted("tenant root and founders are not the pinned ones")
     for statements in history[1:]:
         policies.append(verify_successor(statements, predecessor=policies[-1]))
     if seen is not None:
+        # Hiding the newest versions would bring back officers who have left (FAULTS S15).
         if len(policies) < seen.policy.version:
             raise Untrusted("policy history is older than the one seen before")
+        # Compared in its own place: two histories that both lead from the pin mean that m officers signed twice.
         if policies[seen.policy.version - 1].hash != seen.hash:
             raise Forked("two histories lead from the pin to one policy version")
     return TrustedTenant(tenant, root_key, tuple(policies), is_development)
@@ -107,7 +114,11 @@ def verify_escrow_keys(
     Raises Malformed, InvalidSignature, QuorumNotMet; Untrusted or Forked as verify_tenant does; OutOfBounds
     for oaep-sha1 in a tenant that the pin does not mark `development`.
     """
+    # Every key of the history is checked, not the newest alone: each rests on the one
+    # before, back to the first (FAULTS S3).
     keys = _verify_keys(EscrowKey, history, trusted, seen)
+    # Any and not the newest: deposits under an older key stay releasable. What the client was told when it enrolled
+    # decides, since a server could use a flag of its own only to loosen this (FAULTS S8).
     if not trusted.is_development and any(key.statement.algorithm != "oaep-sha256" for key in keys):
         raise OutOfBounds("escrow key uses oaep-sha1, which only a development tenant may")
     return keys
@@ -151,19 +162,24 @@ def _verify_key(
     key = shape.from_payload(statements[0].payload)
     if key.header.tenant != trusted.tenant:
         raise Untrusted("key of another tenant")
+    # No gaps: `seen` finds a key by its number in the list.
     if key.version != (predecessor.statement.version + 1 if predecessor else 1):
         raise Untrusted("key is not the next version")
+    # The policy that it names and not the newest: a key stays valid when the roster changes after it.
     signed_policy = trusted.policy_named(key.policy_hash)
     if predecessor:
         before = trusted.policy_named(predecessor.statement.policy_hash).policy
         if signed_policy.policy.version < before.version:
             # Officers who have left could otherwise be made to sign a rotation under their old roster.
             raise Untrusted("key names an older policy than its predecessor")
+    # Root and officers both. The root alone, in one pair of hands, could give everybody a key of its own; the officers
+    # alone could as well, without the ceremony that keeps its private half in the HSM (FAULTS S1).
     by_root = [one for one in statements if one.kid == trusted.root_key.kid]
     if not by_root:
         raise QuorumNotMet("the tenant root has not signed")
     by_root[0].verify(trusted.root_key, purpose=shape.PURPOSE)
     officers = officers_who_signed(
+        # The rest must all be officers: the root's own signature never counts as one of them.
         [one for one in statements if one.kid != trusted.root_key.kid],
         signed_policy.policy,
         purpose=shape.PURPOSE,

@@ -19,14 +19,14 @@ from holdfast.core.base.errors import InvalidSignature, Malformed
 from holdfast.core.crypto.keys import KeyKind, PublicKey, verify
 from holdfast.core.log.merkle import HASH_SIZE, MAX_SIZE
 
-MAX_NOTE: Final = 16 * 1024
-KEY_ID_SIZE: Final = 4
-SIGNATURE_SIZE: Final = 64
+MAX_NOTE: Final = 16 * 1024  # bytes: a note is read whole before a signature is checked, and comes from strangers
+KEY_ID_SIZE: Final = 4  # bytes: signed-note, "Signatures". It picks the key to try and proves nothing
+SIGNATURE_SIZE: Final = 64  # bytes: Ed25519 (RFC 8032 section 5.1.6), and raw r and s of P-256
 
 # signed-note gives ECDSA no number of its own with raw keys, so P-256 takes 0xff and a name of ours, as the page
 # advises for types without an assigned number.
 _TYPE_OF: Final = {KeyKind.ED25519: b"\x01", KeyKind.P256_SIGNING: b"\xffholdfast/v1/p256"}
-_SIGNATURE_MARK: Final = "— "
+_SIGNATURE_MARK: Final = "— "  # signed-note, "Format": em dash (U+2014) and a space, which no base64 holds
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,7 @@ class Checkpoint:
     def from_text(cls, text: str) -> Checkpoint:
         """Read a body; raises Malformed. Extension lines other than `time` are left alone."""
         lines = _utf8(text).decode().split("\n")
+        # tlog-checkpoint, "Note text": three lines at least, each of them ended and none empty.
         if len(lines) < 4 or lines[-1] or not all(lines[:-1]):
             raise Malformed("checkpoint: not three lines or more, each ended")
         return cls(
@@ -85,6 +86,7 @@ class NoteVerifier:
         name, _, rest = text.strip().partition("+")
         key_id, _, encoded = rest.partition("+")
         typed = _octets(encoded, None, "verifier key")
+        # The id repeats what name and key say: people carry this text by hand, and a slip shows here.
         for kind, prefix in _TYPE_OF.items():
             if typed.startswith(prefix):
                 verifier = cls(_name(name), PublicKey(kind, typed[len(prefix) :]))
@@ -99,9 +101,12 @@ class NoteVerifier:
         hold. Lines of other keys (witnesses) are left alone. signed-note, "Verification".
         """
         text, lines = _split(note)
+        # Name and id both: 4 bytes can be hit by chance or on purpose, so another
+        # key's line is skipped and not an error.
         mine = [line for line in lines if line[0] == self.name and line[1][:KEY_ID_SIZE] == self.key_id]
         if not mine:
             raise InvalidSignature("the note is not signed by this key")
+        # Every line of this key must hold, not one of them: a bad line beside a good one is nobody's honest work.
         for _, signed in mine:
             if len(signed) != KEY_ID_SIZE + SIGNATURE_SIZE:
                 raise InvalidSignature("the note's signature has another length")
@@ -111,6 +116,7 @@ class NoteVerifier:
     def open_checkpoint(self, note: str) -> Checkpoint:
         """Return the checkpoint in a note that this key signed, whose origin is this key's name."""
         checkpoint = Checkpoint.from_text(self.open(note))
+        # One key signs both logs of a tenant. Without this, a head of `audit` would pass for one of `keys`.
         if checkpoint.origin != self.name:
             raise InvalidSignature("the checkpoint is of another log")
         return checkpoint
@@ -130,12 +136,14 @@ def sign_note(text: str, *, verifier: NoteVerifier, sign: Callable[[bytes], byte
 def _split(note: str) -> tuple[str, list[tuple[str, bytes]]]:
     if len(_utf8(note)) > MAX_NOTE:
         raise Malformed("note: longer than 16 KiB")
+    # The last empty line parts them: text may hold empty lines, signatures may not. signed-note, "Format".
     text, mark, signatures = note.rpartition("\n\n")
     if not mark or not signatures.endswith("\n") or any(ord(char) < 0x20 and char != "\n" for char in note):
         raise Malformed("note: no signatures, or control characters")
     lines = []
     for line in signatures[:-1].split("\n"):
         name, _, encoded = line.removeprefix(_SIGNATURE_MARK).partition(" ")
+        # One bad line makes the whole note bad: skipping it would let two readers see two different notes.
         if not line.startswith(_SIGNATURE_MARK):
             raise Malformed("note: a signature line of another form")
         signed = _octets(encoded, None, "signature")
@@ -160,6 +168,7 @@ def _name(name: str) -> str:
 
 
 def _decimal(text: str, what: str) -> int:
+    # No sign, no leading zero, no digits of other scripts (which int() reads): a number has one spelling.
     if not text.isascii() or not text.isdigit() or (text != "0" and text[0] == "0") or len(text) > 16:
         raise Malformed(f"checkpoint: {what} is not a decimal number")
     if (number := int(text)) > MAX_SIZE:

@@ -14,11 +14,12 @@ from typing import Final
 from holdfast.core.base.encoding import Encodable, Fields, Value, decode, encode
 from holdfast.core.base.errors import Malformed
 
-LEAF_VERSION: Final = 1
-MAX_TAG: Final = 80
-MAX_SUBJECT: Final = 200
-MAX_FIELDS: Final = 32
-MAX_TEXT: Final = 512
+# The bounds below keep an entry small: a log is kept for ever, and each follower reads all of it.
+LEAF_VERSION: Final = 1  # first field, so that a reader stops at a leaf it does not know
+MAX_TAG: Final = 80  # characters, of a tag, an actor or a field's name: `<kind>:<uuid>` has about 50
+MAX_SUBJECT: Final = 200  # characters: a kind with an id or a name; content has no place in a log
+MAX_FIELDS: Final = 32  # which names a tag may carry is the server's list, and far shorter
+MAX_TEXT: Final = 512  # characters of one value: what was done, never what was written
 MAX_OCTETS: Final = 64  # an id, a hash, a public key: nothing that wraps or holds a secret is as short
 
 BodyValue = str | int | bytes
@@ -50,8 +51,11 @@ class LogEntry:
             4: self.actor,
             6: self.subject,
             7: self.time,
+            # Pairs in order and not a map: the CBOR profile has numbers as keys only,
+            # and one entry must have one encoding.
             8: [[name, self.body[name]] for name in sorted(self.body)],
         }
+        # Absent and not empty: "nobody known" then has one form.
         if self.person:
             value[5] = self.person
         return encode(value)
@@ -79,6 +83,7 @@ class LogEntry:
         fields.uint(1, minimum=LEAF_VERSION, maximum=LEAF_VERSION)
         rows = [_row(row) for row in fields.array(8, maximum=MAX_FIELDS)]
         names = [name for name, _ in rows]
+        # A second spelling of one entry would be a second leaf hash for it.
         if names != sorted(set(names)):
             raise fields.refuse(8, "is not in ascending order of names without repeats")
         return cls(
@@ -94,6 +99,7 @@ class LogEntry:
 
 def _row(value: Value) -> tuple[str, BodyValue]:
     row = Fields.of_row(value, "log entry field", 2)
+    # The same bounds as in writing: a leaf that only the writer's side refuses could be put there by somebody else.
     inner = row.value(1)
     if isinstance(inner, list | dict):
         raise Malformed("log entry field: neither text, number nor bytes")
@@ -121,6 +127,7 @@ class KeyLogEntry:
         """Read a leaf; raises Malformed."""
         fields = Fields(decode(leaf), "key log leaf", range(1, 6))
         return cls(
+            # A leaf of an unknown type is refused: a client that skipped it could be shown anything under that number.
             type=fields.uint(1, minimum=1, maximum=6),
             subject_hash=fields.octets(2, 32),
             seq=fields.uint(3),
@@ -131,6 +138,8 @@ class KeyLogEntry:
 
 def key_log_subject(tenant: bytes, user: bytes = b"") -> bytes:
     """Return the 32 bytes that name a user's leaves, or the tenant's own. PROTOCOL section 8."""
+    # A hash and not the ids: tiles and leaves may be served widely, and who has an account is nobody else's business.
+    # Plain joining is safe here, since tenant has 16 bytes and user has 16 or none.
     return hashlib.sha256(b"holdfast/v1/kt" + tenant + user).digest()
 
 

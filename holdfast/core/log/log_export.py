@@ -19,12 +19,15 @@ from holdfast.core.base.errors import Malformed
 from holdfast.core.log.log_entry import KeyLogEntry, LogEntry
 from holdfast.core.log.merkle import HASH_SIZE, MAX_PROOF, MAX_SIZE
 
+# The first value of the file: a reader of another version stops here instead of calling the log forged.
 FORMAT: Final = "holdfast-log-export/1"
 MAX_LINE: Final = 128 * 1024  # a leaf of 16 KiB as text twice over, its escapes and its proof
 MAX_TIME: Final = 253402300799  # the last second that RFC 3339 can name
 
+# Bytes and not JSON, printable ASCII without a quote or backslash, at most MAX_TAG of them: safe to print as they are.
 _CLAIMS: Final = {name: re.compile(rb'"%b":"([ !#-~]{1,80})"' % name.encode()) for name in ("id", "tag")}
 
+# Words for field 1 of a leaf, for people to read: docs/formats/audit-log.md. A type never changes its number.
 KEY_LEAF_TYPES: Final = {1: "chain", 2: "escrow-key", 3: "policy", 4: "officer", 5: "offline-key", 6: "client-build"}
 
 
@@ -45,6 +48,7 @@ class Header:
         """Read what `to_line` writes, and nothing else; raises Malformed."""
         value = _object(line)
         header = cls(_text(value, "origin"), _text(value, "vkey"), _number(value, "size"))
+        # Written again and compared: JSON lets one value have many spellings, and a changed space would pass unseen.
         if header.to_line() != line:
             raise Malformed("export: the header is not in the one form it has")
         return header
@@ -67,11 +71,14 @@ class ExportedEntry:
     def from_line(cls, line: bytes) -> ExportedEntry:
         """Read what `to_line` writes, and nothing else; raises Malformed."""
         value = _object(line)
+        # The bound is in hashes before anything is cut up: a line is up to 128 KiB of a stranger's text.
         octets = unb64u(_text(value, "proof"), max_size=MAX_PROOF * HASH_SIZE)
         if len(octets) % HASH_SIZE:
             raise Malformed("export: a proof is a row of hashes of 32 bytes")
         proof = tuple(octets[at : at + HASH_SIZE] for at in range(0, len(octets), HASH_SIZE))
         entry = cls(_number(value, "index"), unb64u(_text(value, "leaf")), proof)
+        # People read the words, proofs cover the leaf: this line ties the two. An edited
+        # `tag` beside a true leaf is found here.
         if entry.to_line() != line:
             raise Malformed("export: what people read in this line is not what its leaf says")
         return entry
@@ -105,6 +112,7 @@ def readable(leaf: bytes) -> dict[str, Any]:
 
     A damaged leaf has to be exported as it is: the auditor is who must see it.
     """
+    # The audit leaf is tried first, and a key leaf can never pass for one: their sets of fields differ.
     try:
         return _readable_entry(LogEntry.from_leaf(leaf))
     except Malformed:
@@ -174,6 +182,7 @@ def _text(value: dict[str, Any], name: str) -> str:
 
 def _number(value: dict[str, Any], name: str) -> int:
     found = value.get(name)
+    # `type` and not `isinstance`: True is an int in Python, and JSON has it.
     if type(found) is not int or not 0 <= found <= MAX_SIZE:
         raise Malformed(f"export: {name} is not a whole number")
     return found

@@ -15,9 +15,10 @@ from dataclasses import dataclass
 
 from holdfast.core.base.errors import Malformed, Untrusted
 
-HASH_SIZE = 32
-EMPTY_ROOT = hashlib.sha256(b"").digest()
+HASH_SIZE = 32  # bytes: SHA-256, the hash of RFC 6962 section 2.1
+EMPTY_ROOT = hashlib.sha256(b"").digest()  # RFC 6962 section 2.1: the hash of an empty string
 MAX_SIZE = 2**53 - 1  # what the deterministic CBOR profile can name
+# A tree of MAX_SIZE leaves has 53 levels, so no honest proof is longer; the bound is on a liar's hashing.
 MAX_PROOF = 64
 
 # node(level, index): the hash of the perfect subtree over leaves [index << level, (index + 1) << level).
@@ -31,6 +32,7 @@ def leaf_hash(leaf: bytes) -> bytes:
 
 def node_hash(left: bytes, right: bytes) -> bytes:
     """Hash two 32-byte children to 32 bytes. RFC 6962 section 2.1."""
+    # Without the other prefix, an inner node's 64 bytes could be shown as a leaf: a second preimage of the same root.
     return hashlib.sha256(b"\x01" + left + right).digest()
 
 
@@ -62,6 +64,7 @@ def memory_nodes(hashes: Sequence[bytes]) -> Nodes:
     """Return a node reader over leaf hashes held in memory."""
     levels = [list(hashes)]
     while len(levels[-1]) > 1:
+        # An odd node at the end stays out of the level above. RFC 6962 never doubles it, so no two lists share a root.
         below = levels[-1]
         levels.append([node_hash(below[i], below[i + 1]) for i in range(0, len(below) - 1, 2)])
     return lambda level, index: levels[level][index]
@@ -78,6 +81,7 @@ def inclusion_from(nodes: Nodes, index: int, size: int) -> list[bytes]:
         raise ValueError("no such leaf in a tree of this size")
     path: list[bytes] = []
     low, high = 0, size
+    # Down from the root to the leaf; the path is turned round at the end, since a verifier works upwards.
     while high - low > 1:
         middle = low + _split(high - low)
         if index < middle:
@@ -95,6 +99,8 @@ def consistency_from(nodes: Nodes, old_size: int, size: int) -> list[bytes]:
         raise ValueError("a consistency proof needs 1 <= old size <= size")
     path: list[bytes] = []
     low, high = 0, size
+    # The same walk towards the edge of the old tree: each sibling on the way completes
+    # the old root, the new one, or both.
     while old_size != high:
         middle = low + _split(high - low)
         if old_size <= middle:
@@ -116,13 +122,17 @@ def verify_inclusion(leaf: bytes, *, index: int, size: int, proof: Sequence[byte
     Raises Untrusted for every failure: the prover, or whoever carried the proof, is wrong.
     RFC 9162 section 2.1.3.2.
     """
+    # Lengths first: two hashes cut at another place would join to the same 64 bytes.
     _check_hashes([leaf, *proof, expected_root])
     if not 0 <= index < size <= MAX_SIZE:
         raise Untrusted("inclusion proof is outside the tree")
     position, last, result = index, size - 1, leaf
     for sibling in proof:
+        # `last` is the index of the last node in this level; 0 means that the root is reached, and any more hashes
+        # would lead to a root of another tree.
         if last == 0:
             raise Untrusted("inclusion proof is too long")
+        # A right child, or the node at the ragged edge: in both cases the sibling stands to the left.
         if position & 1 or position == last:
             result = node_hash(sibling, result)
             # A node without a right sibling is carried up unhashed until it becomes a right child.
@@ -131,6 +141,8 @@ def verify_inclusion(leaf: bytes, *, index: int, size: int, proof: Sequence[byte
         else:
             result = node_hash(result, sibling)
         position, last = position >> 1, last >> 1
+    # `last` must have come to 0 as well: a shorter proof could otherwise end at an
+    # inner node that somebody calls a root.
     if last or not hmac.compare_digest(result, expected_root):
         raise Untrusted("inclusion proof does not lead to the root")
 
@@ -144,6 +156,7 @@ def verify_consistency(*, old_size: int, old_root: bytes, size: int, new_root: b
     _check_hashes([old_root, new_root, *proof])
     if not 1 <= old_size <= size <= MAX_SIZE:
         raise Untrusted("consistency proof is outside the tree")
+    # The same tree twice needs no proof; RFC 9162 section 2.1.4.2 begins where the sizes differ.
     if old_size == size:
         if proof or not hmac.compare_digest(old_root, new_root):
             raise Untrusted("two different trees of one size")
@@ -153,13 +166,18 @@ def verify_consistency(*, old_size: int, old_root: bytes, size: int, new_root: b
         path.insert(0, old_root)  # the old tree is one perfect subtree of the new
     if not path:
         raise Untrusted("consistency proof is too short")
+    # Both roots are built from one list of hashes: an old root that comes out right shows that the hashes are the old
+    # tree's own, and the new root that they stand unchanged in the new one.
     position, last = old_size - 1, size - 1
+    # Climbs to the largest subtree that ends where the old tree ends: the proof begins with its hash.
     while position & 1:
         position, last = position >> 1, last >> 1
     old = new = path[0]
     for sibling in path[1:]:
         if last == 0:
             raise Untrusted("consistency proof is too long")
+        # To the left of the path lies what both trees have; to the right only what
+        # is new. So only here both are hashed.
         if position & 1 or position == last:
             old, new = node_hash(sibling, old), node_hash(sibling, new)
             while not position & 1 and position:
@@ -196,6 +214,8 @@ class CompactRange:
         if len(leaf) != HASH_SIZE:
             raise ValueError("a leaf hash is 32 bytes")
         edge, carried, size = list(self.edge), leaf, self.size
+        # As carrying in a binary counter: each 1-bit is a perfect subtree that the
+        # new leaf, or what it became, completes.
         while size & 1:
             carried, size = node_hash(edge.pop(), carried), size >> 1
         return CompactRange(self.size + 1, (*edge, carried))
@@ -204,6 +224,8 @@ class CompactRange:
         """Return the 32-byte root of all leaves appended so far."""
         if not self.edge:
             return EMPTY_ROOT
+        # From the smallest up: RFC 6962 splits at the largest power of two, so the larger
+        # subtree is always the left child.
         result = self.edge[-1]
         for left in reversed(self.edge[:-1]):
             result = node_hash(left, result)
@@ -217,6 +239,8 @@ class CompactRange:
     def from_bytes(cls, octets: bytes) -> CompactRange:
         """Undo `to_bytes`. Raises Malformed when the length does not follow from the size."""
         size = int.from_bytes(octets[:8], "big")
+        # The size fixes the number of subtrees. Anything else is not a range, and would
+        # give a root that nobody has signed.
         if len(octets) != 8 + HASH_SIZE * size.bit_count() or size > MAX_SIZE:
             raise Malformed("compact range has the wrong length for its size")
         return cls(size, tuple(octets[at : at + HASH_SIZE] for at in range(8, len(octets), HASH_SIZE)))
@@ -227,6 +251,7 @@ def _range_hash(nodes: Nodes, low: int, high: int) -> bytes:
     # perfect subtrees, one for each 1-bit of the width, largest first.
     parts: list[bytes] = []
     while low < high:
+        # The largest perfect subtree that still fits; the caller's ranges are aligned, so it starts where one starts.
         level = (high - low).bit_length() - 1
         parts.append(nodes(level, low >> level))
         low += 1 << level

@@ -13,8 +13,8 @@ from collections.abc import Callable
 from holdfast.core.base.errors import Malformed
 from holdfast.core.log import merkle
 
-HEIGHT = 8
-WIDTH = 1 << HEIGHT
+HEIGHT = 8  # levels in a tile: fixed by C2SP tlog-tiles, "Merkle Tree"
+WIDTH = 1 << HEIGHT  # hashes in a full tile: 8 KiB, immutable once full, so that caches may keep it for ever
 
 # tile(level, index): up to 256 concatenated hashes of 32 bytes; hash j of it stands at tree level
 # 8 * level, position 256 * index + j. A partial tile may be longer than the size asked about.
@@ -29,6 +29,7 @@ def tile_nodes(tile: TileReader) -> merkle.Nodes:
     fetched: dict[tuple[int, int], bytes] = {}
 
     def node(level: int, index: int) -> bytes:
+        # Only every eighth level is stored. A level between two is hashed anew from the stored one below it.
         tile_level, above = divmod(level, HEIGHT)
         first = index << above
         tile_index, start = divmod(first, WIDTH)
@@ -36,8 +37,10 @@ def tile_nodes(tile: TileReader) -> merkle.Nodes:
         if place not in fetched:
             fetched[place] = tile(*place)
         hashes = fetched[place][start * merkle.HASH_SIZE : (start + (1 << above)) * merkle.HASH_SIZE]
+        # A short tile must not give a root of fewer leaves: that would be a valid hash of the wrong subtree.
         if len(hashes) != merkle.HASH_SIZE << above:
             raise Malformed("tile is too short for the tree size")
+        # `merkle.root` over stored nodes is sound because the row is a full power of two: no node is carried up.
         row = [hashes[at : at + merkle.HASH_SIZE] for at in range(0, len(hashes), merkle.HASH_SIZE)]
         return merkle.root(row)
 
@@ -76,6 +79,7 @@ def tiles_changed(old_size: int, size: int) -> list[tuple[int, int, int]]:
     """
     changed: list[tuple[int, int, int]] = []
     level, old_count, count = 0, old_size, size
+    # Up the levels until one has no full tile below it: only full tiles give a hash to the level above.
     while count:
         if count > old_count:
             grown = range(old_count // WIDTH, (count - 1) // WIDTH + 1)
@@ -86,6 +90,7 @@ def tiles_changed(old_size: int, size: int) -> list[tuple[int, int, int]]:
 
 def tile_path(level: int, index: int, width: int = WIDTH) -> str:
     """Return the resource path `tile/<L>/<N>[.p/<W>]`. C2SP tlog-tiles, "Merkle Tree"."""
+    # Groups of three digits, all but the last marked `x`: no directory of a static copy gets over a thousand names.
     parts = [f"{index % 1000:03d}"]
     while index >= 1000:
         index //= 1000

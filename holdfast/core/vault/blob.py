@@ -17,10 +17,11 @@ from holdfast.core.base.errors import Malformed
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.crypto import wrapping
 
-VERSION: Final = 1
-KIND: Final = "vault"
+VERSION: Final = 1  # field 1, in info and aad: no older form to fall back to (FAULTS S8)
+KIND: Final = "vault"  # field 2: keeps a door, made of the same fields, from being read as a vault
 MAX_KEYRING: Final = MAX_VAULT - 256  # what leaves room for the other fields in 1 MiB
 
+# The numbers of docs/formats/doors.md, "Vault"; 3 is a door's method and stays free here.
 FORMAT, NAME, TENANT, USER, EPOCH, REVISION, NONCE, COMMIT, CIPHERTEXT = 1, 2, 4, 5, 6, 7, 8, 9, 10
 
 
@@ -52,6 +53,7 @@ def seal_vault(keyring: SecretBytes, *, vault_key: SecretBytes, header: VaultHea
     """
     if len(keyring) > MAX_KEYRING:
         raise ValueError("a vault holds at most 1 MiB")
+    # One value for two ends: as salt it gives each write a key of its own, so that 12 random bytes are never too few.
     nonce = secrets.token_bytes(wrapping.NONCE_SIZE)
     fields = header.fields()
     committed = _key(fields, nonce, vault_key)
@@ -85,6 +87,7 @@ def _key(fields: Mapping[int, Encodable], nonce: bytes, vault_key: SecretBytes) 
 
 
 def _parse(blob: bytes) -> tuple[VaultHeader, bytes, bytes, bytes]:
+    # All of them and no others: a field that a reader skips is a field that a server may fill.
     keys = (FORMAT, NAME, TENANT, USER, EPOCH, REVISION, NONCE, COMMIT, CIPHERTEXT)
     read = Fields(decode(blob, max_size=MAX_VAULT), "vault", keys)
     read.uint(FORMAT, minimum=VERSION, maximum=VERSION)

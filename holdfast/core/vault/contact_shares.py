@@ -26,15 +26,16 @@ from holdfast.core.vault.contacts_door import SECRET_SIZE, SET_SIZE, seal_contac
 from holdfast.core.vault.door_blob import DoorOwner
 from holdfast.core.vault.share_manifest import Manifest, ShareRequest, share_commitment
 
-DEFAULT_K: Final = 3
-BLIND_SIZE: Final = 32
+DEFAULT_K: Final = 3  # of 5, PROTOCOL section 6 "Contacts door": two may be lost, and two alone open nothing
+BLIND_SIZE: Final = 32  # bytes: random, so that a commitment tells nobody whether two sets hold one share
 SHARE_SIZE: Final = 42  # bytes of a SLIP-0039 share of 32
+# Bytes of the map around it, which is about 100 long.
 _MAX_SHARE: Final = 256
-_LETTER: Final = 1
+_LETTER: Final = 1  # version of the letter
 
 
 class WrongShare(Untrusted):
-    """A share that is not what the manifest says this contact holds. contact: her 16-byte user id."""
+    """A share that is not what the manifest says this contact holds. contact: their 16-byte user id."""
 
     def __init__(self, contact: bytes, reason: str) -> None:
         super().__init__(f"share of contact {contact.hex()}: {reason}")
@@ -43,7 +44,7 @@ class WrongShare(Untrusted):
 
 @dataclass(frozen=True, slots=True)
 class ContactShare:
-    """One contact's share in the clear: the set's id (16), her place in the manifest, the share (42), a blind (32)."""
+    """One contact's share in the clear: the set's id (16), its place in the manifest, the share (42), a blind (32)."""
 
     set_id: bytes
     index: int
@@ -60,6 +61,8 @@ class ContactShare:
         read = Fields(decode(octets.reveal(), max_size=_MAX_SHARE), "contact's share", range(1, 5))
         share = SecretBytes(read.octets(3, SHARE_SIZE))
         index = read.uint(2, maximum=MAX_SHARES - 1)
+        # Two places say the index. Were they to differ, the manifest would vouch for
+        # one and the arithmetic use the other.
         if slip39.Share.from_bytes(share).index != index:
             raise read.refuse(2, "is not the index of the share")
         return cls(read.octets(1, SET_SIZE), index, share, read.octets(4, BLIND_SIZE))
@@ -80,12 +83,14 @@ def prepare(
     """Make a contacts door whose secret k of the contacts can put together again.
 
     header: of the manifest; names the owner. contacts: 16-byte user ids, one share each. Raises OutOfBounds
-    unless 2 <= k <= n <= 16, for one contact named twice and for the owner herself among them.
+    unless 2 <= k <= n <= 16, for one contact named twice and for the owner among them.
     """
     if not MIN_QUORUM <= k <= len(contacts) <= MAX_SHARES:
         raise OutOfBounds("trusted contacts are k of n with 2 <= k <= n <= 16")
+    # One person with two shares would be half a quorum, and the owner's own share is lost with the devices.
     if len(set(contacts)) != len(contacts) or owner.user in contacts:
         raise OutOfBounds("every trusted contact is another person")
+    # A new secret for each door: old shares must not open a door that was made to shut somebody out.
     secret, set_id = SecretBytes(secrets.token_bytes(SECRET_SIZE)), secrets.token_bytes(SET_SIZE)
     parts = slip39.split(secret, k=k, n=len(contacts))
     shares = {
@@ -93,15 +98,18 @@ def prepare(
         for contact, part in zip(contacts, parts, strict=True)
     }
     door = seal_contacts_door(vault_key, secret=secret, set_id=set_id, owner=owner)
+    # The manifest is signed and public to the contacts: blinded, it says nothing of the shares.
     rows = tuple((contact, share_commitment(one.blind, one.share)) for contact, one in shares.items())
     return Prepared(door, Manifest.of_door(header, set_id=set_id, k=k, rows=rows, door=door), shares)
 
 
 def check_share(manifest: Manifest, contact: bytes, share: ContactShare) -> None:
-    """Raise WrongShare, naming the contact, unless this is her share of exactly this set.
+    """Raise WrongShare, naming the contact, unless this is their share of exactly this set.
 
     Shares of another set, and so of another epoch of the vault, are refused here before any arithmetic.
     """
+    # In this order, from who to what: the first thing that is wrong is what the owner
+    # hears about this contact (FAULTS R9).
     at = manifest.index_of(contact)
     if at is None:
         raise WrongShare(contact, "she is not named in the manifest")
@@ -109,6 +117,7 @@ def check_share(manifest: Manifest, contact: bytes, share: ContactShare) -> None
         raise WrongShare(contact, "it is of another set, made earlier or later than this door")
     if share.index != at:
         raise WrongShare(contact, "it has another contact's place")
+    # Before any arithmetic: one wrong share spoils the secret and afterwards nobody can tell whose it was.
     if share_commitment(share.blind, share.share) != manifest.rows[at][1]:
         raise WrongShare(contact, "it is not the share that the manifest commits to")
 
@@ -116,14 +125,18 @@ def check_share(manifest: Manifest, contact: bytes, share: ContactShare) -> None
 def seal_share(
     share: ContactShare, *, manifest: Manifest, statement: Sign1, contact: bytes, to: DeviceStatement
 ) -> bytes:
-    """Return the letter that brings a contact's share, and the signed manifest, to one of her devices.
+    """Return the letter that brings a contact's share, and the signed manifest, to one of their devices.
 
     statement: the manifest as signed by the owner's AIK. `to` is active in the contact's chain, which the caller
     has checked. Raises Untrusted when it is not that contact's, and ValueError when the statement is not the
     manifest's (the caller's mistake).
     """
+    # The contact keeps share and manifest together, and checks the one by the other: two that do
+    # not fit would look like a wrong share.
     if statement.payload_hash != manifest.hash:
         raise ValueError("another manifest was signed than the one given")
+    # Sealed to a device, not to a person: the owner would otherwise give a share to
+    # whoever the server says the contact is.
     if (to.header.tenant, to.header.user) != (manifest.header.tenant, contact):
         raise Untrusted("the device is not this contact's")
     info = _share_info(manifest, contact, to.header.device)
@@ -152,8 +165,10 @@ class ShareLetter:
 
         Raises UnwrapFailed, Malformed, or WrongShare when it is not what the manifest says.
         """
+        # Contact and device in it: a letter that the server carries to another device does not open there.
         info = _share_info(self.manifest, contact, device)
         share = ContactShare.from_secret(open_sealed(self.sealed, key=key, info=info))
+        # Now and not when it is needed: a wrong share found years later can no longer be replaced.
         check_share(self.manifest, contact, share)
         return share
 
@@ -166,7 +181,10 @@ def answer_request(
     Raises Expired; Untrusted when the request is not by the manifest's owner or not for this manifest; WrongShare
     when the share is not of it.
     """
+    # An old request would let whoever kept its key collect shares long after the talk.
     check_time(request.header, now)
+    # For this owner and this set: digits that were compared for one request must not
+    # bring out another share (FAULTS R8).
     _require_same(request, manifest)
     check_share(manifest, contact, share)
     return seal(share.to_secret(), to=request.key, info=_answer_info(request, contact))
@@ -190,6 +208,7 @@ def combine(manifest: Manifest, shares: Mapping[bytes, ContactShare]) -> SecretB
     """
     for contact, share in shares.items():
         check_share(manifest, contact, share)
+    # After the shares were checked: k wrong ones are not a quorum.
     if len(shares) < manifest.k:
         raise QuorumNotMet(f"{len(shares)} of the {manifest.k} shares that are needed")
     return slip39.combine(slip39.Share.from_bytes(one.share) for one in shares.values())
@@ -206,4 +225,5 @@ def _share_info(manifest: Manifest, contact: bytes, device: bytes) -> bytes:
 
 
 def _answer_info(request: ShareRequest, contact: bytes) -> bytes:
+    # The hash has the request's key, device and set: an answer cannot be carried over to another request.
     return label("share-answer", request.hash, contact)

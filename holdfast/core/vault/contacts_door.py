@@ -13,9 +13,9 @@ from holdfast.core.base.encoding import Fields
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.vault.door_blob import Door, DoorHead, DoorOwner
 
-KIND: Final = "contacts"
-SECRET_SIZE: Final = 32
-SET_SIZE: Final = 16
+KIND: Final = "contacts"  # field 2 of the blob: one kind's door is never tried as another's
+SECRET_SIZE: Final = 32  # bytes: 256 bits, the longer of SLIP-0039's two usual lengths, as 33 words
+SET_SIZE: Final = 16  # bytes: random, so that no two sets of one owner have a name in common
 
 
 def seal_contacts_door(vault_key: SecretBytes, *, secret: SecretBytes, set_id: bytes, owner: DoorOwner) -> bytes:
@@ -38,6 +38,8 @@ def open_contacts_door(blob: bytes, *, secret: SecretBytes, set_id: bytes, owner
     """
     door = Door.parse(blob, KIND)
     method = Fields(door.method, "contacts door, field 3", (1,))
+    # Told apart from a wrong secret: with shares of another set no secret is right,
+    # and another door should be asked for.
     if method.octets(1, SET_SIZE) != set_id:
         raise method.refuse(1, "names another set of shares")
     return door.open(owner, door.head(owner).key(salt=set_id, ikm=secret))

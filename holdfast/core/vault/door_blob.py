@@ -17,9 +17,10 @@ from holdfast.core.base.errors import UnwrapFailed
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.crypto import wrapping
 
-VERSION: Final = 1
+VERSION: Final = 1  # field 1, bound with the rest: there is no older form of a door
 MAX_DOOR: Final = 1024  # bytes of the blob; a door has about 240
 
+# The numbers of docs/formats/doors.md. 7 is left out: the vault has its version there, and a door has none.
 FORMAT, NAME, METHOD, TENANT, USER, EPOCH, NONCE, COMMIT, CIPHERTEXT = 1, 2, 3, 4, 5, 6, 8, 9, 10
 
 
@@ -47,6 +48,8 @@ class DoorHead:
 
     def key(self, *, salt: bytes, ikm: SecretBytes) -> wrapping.CommittedKey:
         """Return K || C of a door whose method gives 32 uniform bytes: info = label("door", SHA-256(fields 1..6))."""
+        # Kind, method and owner are in the key itself: cost numbers or salt changed by the server give another key
+        # (FAULTS S7), and a door of another account or epoch does not open (FAULTS R12).
         info = label("door", hashlib.sha256(encode(self.fields())).digest())
         return wrapping.CommittedKey.derive(salt=salt, ikm=ikm, info=info)
 
@@ -82,6 +85,7 @@ class Door:
         read.uint(FORMAT, minimum=VERSION, maximum=VERSION)
         if read.text(NAME) != kind:
             raise read.refuse(NAME, "names another kind of door")
+        # Their form is checked and their values are thrown away: what counts is the owner that the caller expects.
         read.octets(TENANT, 16)
         read.octets(USER, 16)
         read.uint(EPOCH)
@@ -108,4 +112,6 @@ class Door:
             committed.require(self.commit)
             return wrapping.decrypt(self.sealed, key=committed.key, nonce=self.nonce, aad=aad)
         except UnwrapFailed:
+            # One error for all: told apart, they would say whether a guess was near,
+            # or whose door this is (FAULTS S18).
             raise UnwrapFailed("the door does not open: wrong secret, or not this account's door") from None

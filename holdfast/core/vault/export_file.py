@@ -23,8 +23,9 @@ from holdfast.core.vault.door_blob import MAX_DOOR, DoorOwner
 # Readable, so that whoever finds the file in twenty years knows what it is; the newline parts it from the bytes.
 MAGIC: Final = b"holdfast export 1\n"
 VAULT_EXPORT: Final = 1  # field 8 of the `export` statement
+# The vault at its largest, and 64 KiB for a door of 1 KiB and two statements of at most 16 KiB.
 MAX_FILE: Final = len(MAGIC) + MAX_VAULT + MAX_BLOB
-_VERSION: Final = 1
+_VERSION: Final = 1  # field 1; the magic line says it again, for people
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,7 @@ class ExportFile:
     @classmethod
     def make(cls, vault: bytes, sync: Sign1, door: bytes, *, header: Header, key: SigningKey) -> ExportFile:
         """Put together a file, signed by the device of `header` with its signing key."""
+        # Over vault, statement and door together: none of them can be exchanged for one of another day.
         digest = hashlib.sha256(encode(_contents(vault, sync, door))).digest()
         said = ExportStatement(header, digest, VAULT_EXPORT)
         return cls(vault, sync, door, sign(said.to_payload(), purpose=Purpose.EXPORT, key=key))
@@ -64,6 +66,8 @@ class ExportFile:
         digest = hashlib.sha256(encode(_contents(file.vault, file.sync, file.door))).digest()
         if (said.blob_hash, said.kind) != (digest, VAULT_EXPORT):
             raise Malformed("export file: the statement is about something else")
+        # Both ways round: the statement names this blob, and the blob says of itself what the statement says. An old
+        # vault under a newer statement, or another user's, stops here (FAULTS S9).
         named = (sync.header.tenant, sync.header.user, sync.kind, sync.blob_hash, sync.version)
         if named != (vault.tenant, vault.user, SyncKind.VAULT, hashlib.sha256(file.vault).digest(), vault.version):
             raise Malformed("export file: the vault is not the one that its statement names")
@@ -91,8 +95,10 @@ class ExportFile:
         Raises InvalidSignature, and Untrusted when vault and export name different people. With no chain at hand
         the AIK is the one in the vault itself, which then proves no more than that the file is whole.
         """
+        # The vault's own statement is what counts: the export is made by a device, which may be anybody's who had it.
         self.sync.verify(aik, purpose=Purpose.SYNC)
         said, header = self.exported_by.header, self.header
+        # Not checked when parsing: whose the file is only means something under a key that is known.
         if (said.tenant, said.user) != (header.tenant, header.user):
             raise Untrusted("the export file holds somebody else's vault")
         if signing_key is not None:

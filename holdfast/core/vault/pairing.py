@@ -24,13 +24,16 @@ from holdfast.core.signed.statements import DeviceStatement
 # Upper-case letters, digits and a dot: the alphanumeric mode of QR codes, in which base32 takes 8.8 bits for a
 # byte where base64url in byte mode takes 10.7. A smaller code is read from further away, and can be typed.
 PREFIX: Final = "HFP1."
+# Bytes. As long as an id: nobody can try the nonces behind a commitment.
 NONCE_SIZE: Final = 16
+# What people type without a slip. One guess in 10^8, and one guess only: see the commitment below.
 CODE_DIGITS: Final = 8
-_VERSION: Final = 1
-_MAX_REQUEST: Final = 160
-_MAX_MESSAGE: Final = 256
+_VERSION: Final = 1  # field 1 of request and messages
+_MAX_REQUEST: Final = 160  # bytes: a request has about 130
+_MAX_MESSAGE: Final = 256  # bytes: the longest message holds a request
+# RFC 4648 section 6. 256 characters are 160 bytes, the longest request.
 _BASE32: Final = re.compile(r"[A-Z2-7]{1,256}", re.ASCII)
-_COMMITMENT, _ANSWER, _REVEAL = 1, 2, 3
+_COMMITMENT, _ANSWER, _REVEAL = 1, 2, 3  # field 2, so that no message is taken for another step's
 
 
 @dataclass(frozen=True)
@@ -94,12 +97,14 @@ class PairingRequest:
         except ValueError:
             raise Malformed("pairing code: an impossible length") from None
         request = cls.from_bytes(octets)
+        # One code, one text: spare bits at the end could otherwise be set without a change in what is read.
         if request.text() != text:
             raise Malformed("pairing code: trailing bits are not zero")
         return request
 
     def require(self, device: DeviceStatement) -> None:
         """Raise Untrusted unless the device statement, as the server has it, is the one that was shown."""
+        # The statement comes from the server, the hashes from the screen: only both together say which device is meant.
         whose = (device.header.tenant, device.header.user)
         if whose != (self.tenant, self.user) or _hashes(device) != (self.statement_hash, self.key_hash):
             raise Untrusted("the server's new device is not the one in front of you")
@@ -114,7 +119,7 @@ def short_code(transcript: bytes, *, digits: int = CODE_DIGITS) -> str:
 class NewDevice:
     """The new device's side of pairing by eight digits: commits, then answers, then shows the code.
 
-    It is bound to its nonce before it sees the other's, and the other to hers before this one is revealed. A
+    It is bound to its nonce before it sees the other's, and the other to its own before this one is revealed. A
     server in the middle must therefore fix its part on both sides before it knows either code: one guess in 10^8.
     """
 
@@ -132,6 +137,7 @@ class NewDevice:
 
         Raises Malformed; ValueError when asked a second time (the caller's mistake): a nonce, once shown, is spent.
         """
+        # A second answer would be a second guess at the code, with the nonce known.
         if self._code:
             raise ValueError("a pairing is answered once")
         read = _read(message, _ANSWER, (3, 4, 5))
@@ -165,6 +171,7 @@ class ExistingDevice:
 
         Raises Malformed; Untrusted for a second commitment, which would be a second guess.
         """
+        # One commitment for each nonce of ours: two would let a server see our nonce first and choose its own after it.
         if self._committed:
             raise Untrusted("a second new device answers: begin the pairing again")
         self._committed = _read(message, _COMMITMENT, (3,)).octets(3, HASH_SIZE)
@@ -173,9 +180,11 @@ class ExistingDevice:
     def receive_reveal(self, message: bytes) -> None:
         """Take what was committed to. Raises Malformed; Untrusted when it is something else or someone else's."""
         request = PairingRequest.from_bytes(_read(message, _REVEAL, (3,)).octets(3))
+        # Spent before it is compared: a wrong reveal ends the pairing, and no other may be tried.
         committed, self._committed = self._committed, b"spent"
         if not hmac.compare_digest(_commitment(request), committed):
             raise Untrusted("the new device is not the one that began: begin the pairing again")
+        # A device of another account could commit and reveal quite honestly, and digits would agree.
         if (request.tenant, request.user) != (self.device.header.tenant, self.device.header.user):
             raise Untrusted("the new device is another account's")
         self._request = request
@@ -192,6 +201,7 @@ class ExistingDevice:
 
         Raises Untrusted when they are not, and this pairing is then over. ValueError before the reveal.
         """
+        # Cleared before the comparison: one try, whatever comes of it.
         code, request = _known(self._code), self._request
         self._code, self._request = "", None
         if request is None or not hmac.compare_digest("".join(typed.split()).encode(), code.encode()):
@@ -211,10 +221,13 @@ def _hashes(device: DeviceStatement) -> tuple[bytes, bytes]:
 
 
 def _commitment(request: PairingRequest) -> bytes:
+    # Over the whole request. The nonce in it hides the rest, which the server knows: it could otherwise tell what was
+    # committed to and work out the code ahead.
     return hashlib.sha256(label("pairing-commitment", request.to_bytes())).digest()
 
 
 def _transcript(request: PairingRequest, statement_hash: bytes, key_hash: bytes, nonce: bytes) -> bytes:
+    # Both devices' hashes and both nonces: a server that plays each to the other has two transcripts, and two codes.
     return label("pairing-code", request.to_bytes(), statement_hash, key_hash, nonce)
 
 

@@ -30,9 +30,9 @@ __all__ = [
     "sign_in_proof",
 ]
 
-KIND: Final = "password"
+KIND: Final = "password"  # field 2 of the blob: one kind's door is never tried as another's
 MIN_PASSWORD: Final = 14  # characters, after normalisation
-PROOF_SIZE: Final = 32
+PROOF_SIZE: Final = 32  # bytes: as long as M itself, from which it is derived
 
 
 def generate_password() -> SecretBytes:
@@ -64,6 +64,7 @@ def open_password_door(blob: bytes, *, password: SecretBytes, owner: DoorOwner) 
     before hashing; UnwrapFailed for a wrong password, tampering, or another tenant's, user's or epoch's door.
     """
     door = Door.parse(blob, KIND)
+    # The bounds are checked in here, before anything is hashed: the server stores these numbers (FAULTS S7).
     stretching = Stretching.from_map(door.method, "password door, field 3")
     return door.open(owner, _key(door.head(owner), stretching, password))
 
@@ -74,6 +75,7 @@ def sign_in_proof(password: SecretBytes, *, cost: Argon2Cost, salt: bytes, tenan
     cost and salt (16 bytes) are the password door's own, so that both come of one Argon2id output M:
     HKDF-SHA256(salt, M, label("auth", tenant, user)), beside the door's label("door", …). PROTOCOL section 6.
     """
+    # One stretching for both: two salts would let a thief of the server's proofs try passwords at the cheaper one.
     stretched = Stretching(cost, salt).stretch(password)
     return wrapping.hkdf(salt=salt, ikm=stretched, info=label("auth", tenant, user), length=PROOF_SIZE)
 

@@ -20,8 +20,9 @@ from holdfast.core.crypto.phrase import Language, Phrase
 from holdfast.core.crypto.stretching import DEFAULT_COST, SALT_SIZE, Argon2Cost, Stretching
 from holdfast.core.vault.door_blob import Door, DoorHead, DoorOwner
 
-KIND: Final = "phrase"
+KIND: Final = "phrase"  # field 2 of the blob: one kind's door is never tried as another's
 _OKM_SIZE: Final = 96  # wrap key, commit key, and 32 bytes that version 1 does not use
+# Bytes: 256 bits and 128 more, so that reducing to a P-256 scalar shows no bias. FIPS 186-5 appendix A.2.1.
 _SIGNING_SIZE: Final = 48
 
 
@@ -56,12 +57,15 @@ class _Method:
         return cls(read.octets(1, SALT_SIZE), language, stretching)
 
     def key(self, phrase: Phrase, passphrase: SecretBytes | None, owner: DoorOwner) -> wrapping.CommittedKey:
+        # The entropy and not BIP-39's seed: 256 random bits need no stretching.
         ikm = phrase.entropy.reveal()
         if passphrase is not None and self.stretching is not None:
             ikm += self.stretching.stretch(passphrase).reveal()
         okm = wrapping.hkdf(
             salt=self.salt,
             ikm=SecretBytes(ikm),
+            # Epoch and method are bound by the aad. The owner is here too: one phrase
+            # used for two accounts gives two keys.
             info=label("phrase", owner.tenant, owner.user),
             length=_OKM_SIZE,
         ).reveal()
@@ -83,6 +87,7 @@ def seal_phrase_door(
     """
     _refuse_empty(passphrase)
     stretching = Stretching.fresh(cost) if passphrase is not None else None
+    # A salt of its own beside the passphrase's: the phrase's key does not rest on whether there is one.
     method = _Method(Stretching.fresh().salt, phrase.language, stretching)
     return DoorHead(KIND, method.to_map(), owner).seal(vault_key, method.key(phrase, passphrase, owner))
 
@@ -122,8 +127,11 @@ def recovery_key(
         salt = hashlib.sha256(label("recovery", tenant, user)).digest()[:SALT_SIZE]
         ikm += Stretching(DEFAULT_COST, salt).stretch(passphrase).reveal()
     octets = wrapping.hkdf(
+        # A fixed salt: anything stored could be lost or changed by a server, and this
+        # key is for when all of that is gone.
         salt=label("recovery"),
         ikm=SecretBytes(ikm),
+        # One phrase for two accounts, or two suites, gives keys that say nothing of each other.
         info=label("recovery", tenant, user, int(kind)),
         length=_SIGNING_SIZE,
     )

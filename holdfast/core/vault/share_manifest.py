@@ -32,11 +32,14 @@ from holdfast.core.signed.payloads import (
 )
 from holdfast.core.vault.contacts_door import SET_SIZE
 
+# PROTOCOL section 6 "Contacts door". Long enough to reach contacts over a weekend; a stolen
+# request key is worth no more than that.
 MAX_REQUEST_SECONDS: Final = 72 * 3600
 
 
 def share_commitment(blind: bytes, share: SecretBytes) -> bytes:
     """Return SHA-256(blind || share): 32 and 42 bytes, so that where one ends is never in doubt."""
+    # Blinded: the manifest is kept by every contact, and nobody should be able to tell whether a found share is in it.
     return hashlib.sha256(blind + share.reveal()).digest()
 
 
@@ -85,6 +88,8 @@ class Manifest:
 
     def require_door(self, blob: bytes) -> None:
         """Raise Untrusted unless `blob` is the door that these shares open."""
+        # The door comes from the server: an old one with a known secret would take in
+        # a vault key from before (FAULTS S10).
         if hashlib.sha256(blob).digest() != self.door_hash:
             raise Untrusted("the contacts door is not the one that the manifest names")
 
@@ -100,16 +105,19 @@ class Manifest:
         """Read the payload; raises Malformed, also for a contact named twice and for the owner among them."""
         header, fields = open_payload(payload, "share manifest", range(7, 13))
         require_user(header, "share manifest")
+        # n and the rows must agree, and k is at most n: a set that can never be put together is found when it is made.
         n = fields.uint(9, minimum=MIN_QUORUM, maximum=MAX_SHARES)
         rows = [Fields.of_row(row, "share manifest, field 11", 2) for row in fields.array(11, minimum=n, maximum=n)]
         manifest = cls(
             header=header,
             set_id=fields.octets(7, SET_SIZE),
             k=fields.uint(8, minimum=MIN_QUORUM, maximum=n),
+            # A set from the future would still look like the newest when it has long been replaced.
             created_at=fields.uint(10, maximum=header.issued_at),
             rows=tuple((row.octets(0, ID_SIZE), row.octets(1, HASH_SIZE)) for row in rows),
             door_hash=fields.octets(12, HASH_SIZE),
         )
+        # Checked by the reader too: contacts hold what the owner's device signed, and that device may be a thief's.
         if len(set(manifest.contacts)) != n or header.user in manifest.contacts:
             raise Malformed("share manifest: a contact is named twice, or is the owner")
         return manifest
@@ -136,6 +144,7 @@ class ShareRequest:
         """Make a request and its private key, which never leaves the device. Raises Malformed for a longer life."""
         key = SealingKey.generate()
         request = cls(header, key.public, device_hash, manifest_hash)
+        # Read back as a contact will, so that a request nobody would answer is never published.
         return cls.from_payload(request.to_payload()), key
 
     @cached_property
@@ -146,6 +155,8 @@ class ShareRequest:
     @property
     def code(self) -> Groups:
         """Six groups of five digits, which user and contact compare by voice before a share is sent."""
+        # Of the whole request: a server that puts in its own key has another code, and has
+        # to guess 30 digits at once (FAULTS R7).
         return six_groups(self.hash)
 
     def to_payload(self) -> bytes:
@@ -157,6 +168,7 @@ class ShareRequest:
         """Read the payload; raises Malformed, also for a life above 72 hours or none stated."""
         header, fields = open_payload(payload, "share request", (7, 8, 9))
         require_device(header, "share request")
+        # 0 is "no end" elsewhere, and is refused here.
         if not 0 < header.expires_at <= header.issued_at + MAX_REQUEST_SECONDS:
             raise fields.refuse(6, "is not within 72 hours of issue")
         return cls(

@@ -21,9 +21,10 @@ from holdfast.core.signed.cose import Purpose, Sign1, sign
 from holdfast.core.signed.payloads import HASH_SIZE, Header, require_device
 from holdfast.core.signed.statements import Sync, SyncKind
 
+# Bytes. The pairing request's nonce, or as many of a statement's hash: docs/formats/pairing.md, "Sync letter".
 NONCE_SIZE: Final = 16
-MAX_CHECKPOINT: Final = 4096  # characters
-_VERSION: Final = 1
+MAX_CHECKPOINT: Final = 4096  # characters  # characters: a head with one signature has under 300
+_VERSION: Final = 1  # field 1 of letter and contents
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,7 @@ def seal_sync(
     hash. head: of the sender's chain, in which the receiver is listed. Both hashes 32 bytes.
     """
     secret = contents.to_secret()
+    # Only the hash is signed: the statement may be shown to others as evidence, and the vault key may not.
     statement = Sync(header, kind, hashlib.sha256(secret.reveal()).digest(), contents.version)
     signed = sign(statement.to_payload(), purpose=Purpose.SYNC, key=key)
     # The signature is inside: whoever can seal to this key could otherwise sign for nobody, and be believed.
@@ -98,6 +100,7 @@ class SyncLetter:
         """Open a letter with the key it was sealed to. Raises Malformed or UnwrapFailed."""
         read = Fields(decode(letter), "sync letter", (1, 2, 3))
         read.uint(1, minimum=_VERSION, maximum=_VERSION)
+        # Outside the seal and inside its info: the receiver can look the head up first, and nobody can exchange it.
         head = read.octets(2, HASH_SIZE)
         plaintext = open_sealed(read.octets(3), key=key, info=_info(request_hash, head))
         inner = Fields(decode(plaintext.reveal()), "sync letter, inside", (1, 2))
@@ -112,17 +115,21 @@ class SyncLetter:
         The caller takes the key from the device statement of `header.device`, active in its own chain, in which
         `head` stands. Raises InvalidSignature, Untrusted for another kind of sync or another nonce, Malformed.
         """
+        # Sealing says nothing of who sealed, so the signature decides; only then is the content even read.
         self._statement.verify(signing_key, purpose=Purpose.SYNC)
         if self._sync.kind is not kind or self._sync.blob_hash != hashlib.sha256(self._secret.reveal()).digest():
             raise Untrusted("the letter is not the sync that its statement names")
         contents = DeviceSync.from_secret(self._secret)
         if contents.nonce != nonce:
-            # Sealing says nothing of the sender: another receiver could have passed on what was signed for her.
+            # Sealing says nothing of the sender: another receiver could have passed on what was signed for them.
             raise Untrusted("the letter was written for another device or another pairing")
+        # The signed number is the one below which no vault is taken. Two numbers would
+        # leave it to a reader which one that is.
         if contents.version != self._sync.version:
             raise Malformed("sync letter: two versions")
         return contents
 
 
 def _info(request_hash: bytes, head: bytes) -> bytes:
+    # A letter for another pairing, or of another state of the chain, does not open.
     return label("sync", request_hash, head)
