@@ -6,7 +6,7 @@ Every statement is given as the exact bytes that were signed; clients hold all o
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 from uuid import UUID
 
 from drf_spectacular.utils import OpenApiParameter, extend_schema
@@ -22,6 +22,9 @@ from kernel.errors import MalformedRequest
 from kernel.fields import Base64UrlField, StrictSerializer, UtcField, rfc3339
 from tenants import access as tenants
 from tenants.permissions import PermissionName
+
+if TYPE_CHECKING:
+    from escrow.models import EscrowKey, Policy
 
 # A record of 64 KiB and its statement, in base64url.
 MAX_DEPOSIT_BODY = 128 * 1024
@@ -122,11 +125,11 @@ class StatementsOut(serializers.Serializer[None]):
     statements = StatementOut(many=True)
 
 
-def _version(row: Any) -> dict[str, Any]:
+def _version(row: Policy | EscrowKey) -> dict[str, Any]:
     return {"version": row.version, "hash": b64u(bytes(row.hash)), "statement": b64u(bytes(row.statement))}
 
 
-def _officers(policy: Any) -> list[dict[str, Any]]:
+def _officers(policy: Policy) -> list[dict[str, Any]]:
     officers = access.officers(policy)
     people = tenants.people_by_id(officer.person_id for officer in officers)
     return [

@@ -15,6 +15,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
 from pkcs11 import Attribute
@@ -87,6 +88,14 @@ class _Job(Generic[T]):
     def __init__(self, token: str, operation: Callable[[TokenSession], T], *, opens: bool, once: bool) -> None:
         self.token, self.operation, self.opens, self.once = token, operation, opens, once
         self.future: Future[T] = Future()
+
+
+@dataclass
+class _Held:
+    """One thread's open sessions by token, and the library's start that they belong to."""
+
+    sessions: dict[str, TokenSession]
+    generation: int
 
 
 class _StateLost(Exception):
@@ -196,30 +205,36 @@ class HsmPool:
     # The threads.
 
     def _work(self) -> None:
-        sessions: dict[str, TokenSession] = {}
-        generation = 0
+        held = _Held({}, 0)
         while (job := self._jobs.get()) is not None:
             # Its caller has left. What nobody waits for must not be done, a re-wrap least of all.
             if not job.future.set_running_or_notify_cancel():
                 continue
             try:
-                for last in (False, True):
-                    try:
-                        with self._lock.shared():
-                            # Handles of before a restart may name other objects by now. Sessions are thrown away, never
-                            # repaired: after a lost login nothing of theirs can be told to be still the same.
-                            if generation != self._generation:
-                                sessions, generation = {}, self._generation
-                            job.future.set_result(self._attempt(job, sessions))
-                        break
-                    except _StateLost as lost:
-                        # Once. State that is lost again at once is not mended by trying, and everybody waits meanwhile.
-                        if last:
-                            raise HsmUnavailable(f"the HSM lost its state twice: {lost}") from lost.__cause__
-                        log.warning("the HSM lost its state (%s): initialising again", lost)
-                        self._restart(generation)
+                job.future.set_result(self._do(job, held))
             except BaseException as error:  # noqa: BLE001  every failure belongs to the caller who waits
                 job.future.set_exception(error)
+
+    def _do(self, job: _Job[T], held: _Held) -> T:
+        """Do one job; when the module lost its state, initialise it again and try once more."""
+        try:
+            return self._do_once(job, held)
+        except _StateLost as lost:
+            log.warning("the HSM lost its state (%s): initialising again", lost)
+            self._restart(held.generation)
+        try:
+            return self._do_once(job, held)
+        except _StateLost as lost:
+            # Once. State that is lost again at once is not mended by trying, and everybody waits meanwhile.
+            raise HsmUnavailable(f"the HSM lost its state twice: {lost}") from lost.__cause__
+
+    def _do_once(self, job: _Job[T], held: _Held) -> T:
+        with self._lock.shared():
+            # Handles of before a restart may name other objects by now. Sessions are thrown away, never
+            # repaired: after a lost login nothing of theirs can be told to be still the same.
+            if held.generation != self._generation:
+                held.sessions, held.generation = {}, self._generation
+            return self._attempt(job, held.sessions)
 
     def _attempt(self, job: _Job[T], sessions: dict[str, TokenSession]) -> T:
         try:

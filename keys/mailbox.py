@@ -8,7 +8,7 @@ writes no audit entry, which would keep for ever who wrote to whom (docs/decisio
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
@@ -208,7 +208,7 @@ def _parameter(value: UUID) -> Any:
     return value if connection.features.has_native_uuid_field else value.hex
 
 
-def _delete(rows: Any) -> int:
+def _delete(rows: Iterable[tuple[int, UUID | None]]) -> int:
     found = list(rows)
     if not found:
         return 0

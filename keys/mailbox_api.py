@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 from uuid import UUID
 
 from drf_spectacular.utils import OpenApiParameter, extend_schema
@@ -17,6 +17,9 @@ from kernel.errors import MalformedRequest
 from kernel.fields import Base64UrlField, IdField, StrictSerializer, UtcField, rfc3339
 from keys import access, mailbox
 from tenants.permissions import PermissionName
+
+if TYPE_CHECKING:
+    from keys.models import Message
 
 MAX_MESSAGE = 64 * 1024
 MAX_CONTENT = 1024 * 1024
@@ -94,7 +97,7 @@ class AcknowledgeOut(StrictSerializer):
     deleted = serializers.IntegerField(help_text="How many of them were still there.")
 
 
-def _delivered(row: Any) -> dict[str, str]:
+def _delivered(row: Message) -> dict[str, str]:
     return {"message_id": str(row.id), "device_id": str(row.device_id)}
 
 
@@ -202,7 +205,7 @@ class AcknowledgeView(ApiView):
         return reply.response
 
 
-def _message_document(row: Any) -> dict[str, Any]:
+def _message_document(row: Message) -> dict[str, Any]:
     return {
         "message_id": str(row.id),
         "kind": row.kind,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 from django.db import transaction
@@ -29,6 +29,9 @@ from holdfast.core.log.merkle import leaf_hash, verify_inclusion
 from kernel.actors import Actor
 from tenants import access as tenants
 from tenants.permissions import PermissionName
+
+if TYPE_CHECKING:
+    from audit.models import Entry
 
 PAGE: Final = 50
 MAX_FIELD: Final = 200
@@ -101,7 +104,7 @@ def _record(actor: Actor, wanted: dict[str, Any], count: int) -> None:
         audit.append(tag="audit:entries:read", actor=actor, body={"filter": names, "count": count})
 
 
-def _line(row: Any) -> dict[str, Any]:
+def _line(row: Entry) -> dict[str, Any]:
     return {
         "row": row,
         "by": _BY.get(str(row.actor).partition(":")[0], ""),
@@ -159,7 +162,7 @@ def _decode(leaf: bytes) -> tuple[LogEntry | None, str]:
         return None, str(error)
 
 
-def _agrees(entry: LogEntry, row: Any) -> bool:
+def _agrees(entry: LogEntry, row: Entry) -> bool:
     """Tell whether the columns, by which the log is searched, say what the proven leaf says."""
     person = row.person_id.bytes if row.person_id else b""
     said = (entry.entry_id, entry.tag, entry.actor, entry.person, entry.subject, entry.time)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from django.http import HttpRequest, HttpResponse
@@ -29,6 +29,9 @@ from holdfast.core.signed.statements import EscrowKey
 from kernel.actors import Actor
 from tenants import access as tenants
 from tenants.permissions import PermissionName
+
+if TYPE_CHECKING:
+    from escrow.models import Policy as PolicyRow
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,7 @@ def escrow_page(request: HttpRequest, actor: Actor) -> HttpResponse:
     return render(request, "console/escrow/escrow.html", context)
 
 
-def _places(row: Any, signed: Policy, now: datetime) -> list[Place]:
+def _places(row: PolicyRow, signed: Policy, now: datetime) -> list[Place]:
     counting = {officer.index for officer in access.eligible(row, now=now, excluded=frozenset())}
     stored = {officer.index: officer for officer in access.officers(row)}
     return [

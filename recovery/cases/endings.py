@@ -24,9 +24,6 @@ from recovery.errors import CaseMoved, CaseRefused
 from recovery.models import Case, SealedShare, Veto
 from recovery.states import CASE, FAILED, UNDECIDED, CaseState
 
-# A third veto in one subject's cases asks one officer more instead of ending the case.
-VETOES_THAT_END = 2
-
 
 def cancel_case(*, case_id: UUID, actor: Actor) -> Case:
     """End a case by the word of the person who opened it. Raises CaseMoved when it is decided already."""
@@ -51,7 +48,7 @@ def veto_case(*, case_id: UUID, statement: bytes, reason: str, actor: Actor) -> 
             raise CaseRefused("The veto is about another case, or not the subject's.", field="statement")
         if row.state not in UNDECIDED:
             raise CaseMoved(f"The case is {row.state}.", state=row.state)
-        ends = access.vetoes_about(row.subject_id) < VETOES_THAT_END
+        ends = access.vetoes_about(row.subject_id) < cases.VETOES_THAT_END
         if access.has_vetoed(row):
             return row
         Veto.objects.create(

@@ -24,7 +24,6 @@ from holdfast.core.signed.statements import DeviceStatement
 from kernel.actors import Actor
 from keys import access as keys
 from recovery import access
-from recovery.cases.endings import VETOES_THAT_END
 from recovery.cases.notices import owe
 from recovery.errors import CaseExists, CaseRefused, TooFewOfficers
 from recovery.models import Case, CaseDeposit
@@ -148,7 +147,7 @@ def _store(signed: Sign1, statement: bytes, case: cases.Case, actor: Actor, now:
 
 
 def _require_enough_officers(row: Case, newest: Policy, m: int, now: datetime) -> None:
-    needed = m + (1 if access.vetoes_about(row.subject_id) >= VETOES_THAT_END else 0)
+    needed = m + (1 if access.vetoes_about(row.subject_id) >= cases.VETOES_THAT_END else 0)
     eligible = access.eligible_for(row, newest, now)
     if len(eligible) < needed:
         raise TooFewOfficers(

@@ -6,7 +6,7 @@ What asks the HSM does so before the transaction of the request is open.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 from uuid import UUID
 
 from drf_spectacular.utils import OpenApiParameter, extend_schema
@@ -21,6 +21,9 @@ from kernel.fields import Base64UrlField, Empty, StrictSerializer, UtcField, rfc
 from keys.vaults_api import IF_MATCH, if_match
 from recovery.contacts import access, services
 from tenants.permissions import PermissionName
+
+if TYPE_CHECKING:
+    from recovery.models import ContactRequest
 
 # A share of 42 octets and its blind, sealed to an X-Wing key, with room to spare.
 MAX_SHARE = 4096
@@ -73,7 +76,7 @@ class ShareIn(StrictSerializer):
     sealed = Base64UrlField(max_length=MAX_SHARE, help_text="Sealed to the key of the request.")
 
 
-def _document(row: Any) -> dict[str, Any]:
+def _document(row: ContactRequest) -> dict[str, Any]:
     return {
         "request_id": str(row.pk),
         "owner": str(row.owner_id),

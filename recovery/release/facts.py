@@ -16,14 +16,13 @@ from uuid import UUID
 from holdfast.core.base.errors import Malformed, Untrusted
 from holdfast.core.escrow.approvals import Excluded
 from holdfast.core.escrow.release import NoticeFacts
+from holdfast.core.identity.cases import VETOES_THAT_END
 from holdfast.core.identity.policy import SignedPolicy, lowered
 from holdfast.core.log.log_entry import BodyValue, LogEntry
 
 T = TypeVar("T", int, str, bytes)
 
 OFFICER_ROLE: Final = "officer"
-# A third veto in one subject's cases no longer ends the case: it asks one officer more (ESCROW "Case").
-VETOES_THAT_END: Final = 2
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.crypto.keys import AgreementKey, KeyKind, PublicKey, RecipientRsaKey, SealingKey, SigningKey
 from holdfast.core.crypto.suites import DEFAULT_SUITE
-from holdfast.core.escrow.approvals import Excluded, approve
+from holdfast.core.escrow.approvals import Approver, Excluded
 from holdfast.core.escrow.deposit import Deposit, DepositTerms, build_deposit
 from holdfast.core.escrow.release import LoggedApproval, NoticeFacts, ReleaseFacts
 from holdfast.core.identity.cases import Case, ClientKind
@@ -24,7 +24,7 @@ from holdfast.core.identity.trust import SignedTenantKey
 from holdfast.core.signed import cose
 from holdfast.core.signed.cose import Purpose, Sign1
 from holdfast.core.signed.statements import DeviceStatement, EscrowKey, Header
-from tests.cast.officers import Founder, make_terms, roster_of
+from tests.cast.officers import Founder, approve_as, make_terms, roster_of
 
 NOW = 1_800_000_000
 # RSA keys take up to a second to make: one for the HSM's part and one for the recipient serve every test.
@@ -130,18 +130,15 @@ class Custody:
         statement: Sign1 = self.approval_and_shares(index, case=case, **changes)[0]
         return statement
 
-    def approval_and_shares(self, index: int, *, case: Sign1 | None = None, **changes: Any) -> Any:
+    def approver(self, index: int) -> Approver:
         officer = self.officers[index - 1]
-        given: dict[str, Any] = {
-            "policy": self.policy,
-            "officer": self.policy.policy.roster[index - 1],
-            "signing_key": officer.signing_key,
-            "sealing_key": officer.sealing_key,
-            "header": Header(tenant=self.tenant, user=officer.person, device=b"", issued_at=NOW),
-            "identity_check": "seen in person",
-            "client_kind": ClientKind.CLI,
-        }
-        return approve(case or self.case, self.deposits, **(given | changes))
+        header = Header(tenant=self.tenant, user=officer.person, device=b"", issued_at=NOW)
+        row = self.policy.policy.roster[index - 1]
+        return Approver(row, officer.signing_key, officer.sealing_key, header, ClientKind.CLI)
+
+    def approval_and_shares(self, index: int, *, case: Sign1 | None = None, **changes: Any) -> Any:
+        given = {"policy": self.policy} | changes
+        return approve_as(case or self.case, self.deposits, self.approver(index), **given)
 
     def excluded(self, **changes: Any) -> Excluded:
         return replace(Excluded(requester=self.rita, subject=self.alice, recipient=self.rita), **changes)

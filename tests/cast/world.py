@@ -40,7 +40,7 @@ from recovery.release.directory import Directory as ReleaseDirectory
 from recovery.release.directory import Trust
 from recovery.release.process import ReleaseProcess, open_process
 from tenants import services as tenants
-from tests.cast.officers import Founder, make_terms, roster_of
+from tests.cast.officers import Founder, approve_as, make_terms, roster_of
 from tests.cast.phones import Directory, Phone, issue, new_phone, now, post_enrolment
 
 # An RSA key takes up to a second to make: one recipient key serves every test.
@@ -258,16 +258,10 @@ class World:
         policy = next(one for one in self.policies if one.hash == asked.policy_hash)
         officer = policy.policy.officer(founder.signing_key.public.kid)
         assert officer is not None
-        given: dict[str, Any] = {
-            "policy": policy,
-            "officer": officer,
-            "signing_key": founder.signing_key,
-            "sealing_key": founder.sealing_key,
-            "header": Header(self.tenant_id.bytes, founder.person, b"", now()),
-            "identity_check": "seen in person",
-            "client_kind": cases.ClientKind.CLI,
-        } | changes
-        signed, outers = approvals.approve(case.statement, {d.header.deposit_id: d for d in deposits}, **given)
+        header = Header(self.tenant_id.bytes, founder.person, b"", now())
+        approver = approvals.Approver(officer, founder.signing_key, founder.sealing_key, header, cases.ClientKind.CLI)
+        held = {deposit.header.deposit_id: deposit for deposit in deposits}
+        signed, outers = approve_as(case.statement, held, approver, **({"policy": policy} | changes))
         return {
             "statement": b64u(signed.encode()),
             "shares": [[str(UUID(bytes=one.deposit_id)), b64u(one.outer)] for one in outers],

@@ -552,13 +552,9 @@ def _forced_approval(account: Account, view: officer.CaseView) -> tuple[bytes, t
     signed, outers = approvals.approve(
         view.statement,
         {one.deposit_id: one.deposit for one in view.deposits},
+        by=approvals.Approver(row, keys.signing, keys.sealing, account.header(), ClientKind.CLI),
         policy=view.policy,
-        officer=row,
-        signing_key=keys.signing,
-        sealing_key=keys.sealing,
-        header=account.header(),
         identity_check="None.",
-        client_kind=ClientKind.CLI,
     )
     return signed.encode(), outers
 

@@ -242,13 +242,13 @@ def _make_batch(account: Account) -> None:
 
 def _drop_unsent(account: Account) -> None:
     """Destroy a batch that the server has refused: nobody was ever given a key of it."""
+    unsent = {batch.batch_id for batch in _batches(account) if batch.leaves}
     with account.store.transaction():
-        for batch in _batches(account):
-            if batch.leaves:
-                for row in list(all_one_time(account.store)):
-                    if row.batch_id == batch.batch_id:
-                        account.store.delete(ONE_TIME, key_of(row.key_id))
-                account.store.delete(BATCH, batch.batch_id)
+        for row in list(all_one_time(account.store)):
+            if row.batch_id in unsent:
+                account.store.delete(ONE_TIME, key_of(row.key_id))
+        for batch_id in unsent:
+            account.store.delete(BATCH, batch_id)
 
 
 def _jump(account: Account) -> None:

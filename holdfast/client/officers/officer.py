@@ -23,7 +23,7 @@ from holdfast.core.base.encoding import b64u
 from holdfast.core.base.errors import HoldfastError
 from holdfast.core.crypto.keys import SIGNING_KINDS, PublicKey, decode_public_key
 from holdfast.core.escrow import approvals
-from holdfast.core.escrow.approvals import Excluded
+from holdfast.core.escrow.approvals import Approver, Excluded
 from holdfast.core.identity.cases import Attestation, Case, ClientKind
 from holdfast.core.identity.policy import Officer, SignedPolicy
 from holdfast.core.signed.cose import Purpose, Sign1, sign
@@ -165,18 +165,15 @@ def approve(account: Account, view: CaseView, *, heard: Mapping[int, str], ident
     if view.obstacle:
         raise ProfileError(f"You may not approve this case: {view.obstacle}.")
     require_heard(view.words, heard)
-    keys = officer_keys.keys_of(account)
+    keys, row = officer_keys.keys_of(account), _own_row(account, view.policy)
+    approver = Approver(row, keys.signing, keys.sealing, account.header(), ClientKind.CLI)
     try:
         signed, outers = approvals.approve(
             view.statement,
             {one.deposit_id: one.deposit for one in view.deposits},
+            by=approver,
             policy=view.policy,
-            officer=_own_row(account, view.policy),
-            signing_key=keys.signing,
-            sealing_key=keys.sealing,
-            header=account.header(),
             identity_check=identity_check,
-            client_kind=ClientKind.CLI,
             policies={one.hash: one for one in account.trusted.policies},
         )
     except HoldfastError as error:

@@ -78,17 +78,24 @@ def eligible(policy: Policy, excluded: Excluded) -> tuple[Officer, ...]:
     return tuple(officer for officer in policy.roster if excluded.why(officer.person) is None)
 
 
+@dataclass(frozen=True)
+class Approver:
+    """An officer at their own client. officer: their row of the case's policy. header: names them, issued now."""
+
+    officer: Officer
+    signing_key: SigningKey
+    sealing_key: SealingKey
+    header: Header
+    client_kind: ClientKind
+
+
 def approve(
     case: Sign1,
     deposits: Mapping[bytes, Deposit],
     *,
+    by: Approver,
     policy: SignedPolicy,
-    officer: Officer,
-    signing_key: SigningKey,
-    sealing_key: SealingKey,
-    header: Header,
     identity_check: str,
-    client_kind: ClientKind,
     policies: Mapping[bytes, SignedPolicy] = _NONE,
 ) -> tuple[Sign1, tuple[OuterShare, ...]]:
     """Open this officer's share of each deposit, re-seal it to the case's recipient, and sign for it.
@@ -108,10 +115,10 @@ def approve(
         # could hand out another's deposit.
         if deposit is None or hashlib.sha256(deposit.to_record()).digest() != record_hash:
             raise Untrusted("a deposit is not the one that the case names")
-        index = _index_in(deposit, officer, {**policies, policy.hash: policy})
+        index = _index_in(deposit, by.officer, {**policies, policy.hash: policy})
         # Checked against its commitment before it is signed for: a wrong one is then the depositor's
         # fault and not the officer's.
-        share = deposit.open_share(index, key=sealing_key)
+        share = deposit.open_share(index, key=by.sealing_key)
         # Sealed twice. Inside, to the recipient, so that neither server nor release process ever has
         # the share. Outside, to the release process, so that nobody holds a share for the recipient
         # before delay and veto are over.
@@ -126,15 +133,15 @@ def approve(
         shares.append((deposit_id, index, hashlib.sha256(sealed).digest()))
         outers.append(OuterShare(deposit_id, outer))
     approval = Approval(
-        header=header,
+        header=by.header,
         case_hash=q,
         shares=tuple(shares),
         policy_hash=policy.hash,
         approves=True,
         identity_check=identity_check,
-        client_kind=client_kind,
+        client_kind=by.client_kind,
     )
-    return cose.sign(approval.to_payload(), purpose=Purpose.APPROVAL, key=signing_key), tuple(outers)
+    return cose.sign(approval.to_payload(), purpose=Purpose.APPROVAL, key=by.signing_key), tuple(outers)
 
 
 def deny(

@@ -134,18 +134,9 @@ def test_approve_refuses_a_share_that_the_depositor_did_not_commit_to(world: Cus
 
 def test_approve_refuses_a_deposit_that_the_case_does_not_name(world: Custody) -> None:
     other = Custody()
+    another = {key: one(other) for key in world.deposits}
     with pytest.raises(Untrusted):
-        approvals.approve(
-            world.case,
-            {key: one(other) for key in world.deposits},
-            policy=world.policy,
-            officer=world.policy.policy.roster[0],
-            signing_key=world.officers[0].signing_key,
-            sealing_key=world.officers[0].sealing_key,
-            header=replace(world.tenant_header(), user=world.officers[0].person),
-            identity_check="",
-            client_kind=ClientKind.CLI,
-        )
+        approvals.approve(world.case, another, by=world.approver(1), policy=world.policy, identity_check="")
 
 
 # Counting.

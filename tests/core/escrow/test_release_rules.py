@@ -30,6 +30,7 @@ from holdfast.core.signed import cose
 from holdfast.core.signed.cose import Purpose, Sign1
 from holdfast.core.signed.statements import OfflineKey
 from tests.cast.custody import HSM_KEY, NOW, RECIPIENT_KEY, Custody
+from tests.cast.officers import approve_as
 
 
 def successor(world: Custody, **changes: Any) -> SignedPolicy:
@@ -179,17 +180,11 @@ def renumbered() -> tuple[Custody, SignedPolicy, Sign1]:
 
 def approve_after(world: Custody, after: SignedPolicy, case: Sign1, new_index: int, **changes: Any) -> Any:
     officer = world.officers[new_index]
-    given: dict[str, Any] = {
-        "policy": after,
-        "officer": after.policy.roster[new_index - 1],
-        "signing_key": officer.signing_key,
-        "sealing_key": officer.sealing_key,
-        "header": replace(world.tenant_header(), user=officer.person),
-        "identity_check": "seen in person",
-        "client_kind": ClientKind.CLI,
-        "policies": {world.policy.hash: world.policy},
-    }
-    return approvals.approve(case, world.deposits, **(given | changes))
+    header = replace(world.tenant_header(), user=officer.person)
+    row = after.policy.roster[new_index - 1]
+    approver = approvals.Approver(row, officer.signing_key, officer.sealing_key, header, ClientKind.CLI)
+    given = {"policy": after, "policies": {world.policy.hash: world.policy}} | changes
+    return approve_as(case, world.deposits, approver, **given)
 
 
 def test_share_index_is_that_of_the_policy_of_the_deposit() -> None:
