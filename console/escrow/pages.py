@@ -33,7 +33,7 @@ from tenants.permissions import PermissionName
 
 @dataclass(frozen=True)
 class Place:
-    """One row of the roster: the officer as signed, and how she stands now."""
+    """One row of the roster: the officer as signed, and how they stand now."""
 
     officer: Officer
     person_id: UUID
@@ -43,7 +43,7 @@ class Place:
 
     @property
     def words(self) -> tuple[str, ...]:
-        """The eight words of her signing key."""
+        """The eight words of the officer's signing key."""
         return self.officer.signing_key.fingerprint("officer")
 
 

@@ -342,7 +342,7 @@ def test_limit_of_a_sender_undoes_the_message_that_passes_it(alice: Account, bob
     assert 1 <= int(refused.headers["retry-after"]) <= 3600
     assert Message.unscoped.count() == 5
     assert ClaimBudget.unscoped.get(side="sender").taken == 5
-    assert letter(alice.phones[0], alice.phones[1]).status_code == 201, "somebody else's budget is her own"
+    assert letter(alice.phones[0], alice.phones[1]).status_code == 201, "somebody else's budget is their own"
 
 
 @pytest.mark.postgres

@@ -175,8 +175,10 @@ def set_contacts(
     Some of them together, as many as you say, can bring you back.
 
     One share says nothing. Choose people who do not all know each other and whom you can call; compare their words
-    first (holdfast contacts show). Naming people anew replaces the set; whoever was left out, and kept her share, opens
-    with others like her the vault of before, until the vault key changes: holdfast rotate vault.
+    first (holdfast contacts show).
+
+    Naming people anew replaces the set. Those who were left out may have kept their shares: enough of them together
+    can still open the vault, until the vault key changes (holdfast rotate vault).
     """
     shell = shell_of(context)
     with shell.account() as account:
@@ -252,9 +254,9 @@ def remove(context: typer.Context, kind: Annotated[Removable, typer.Argument(hel
 def cancel_phrase(context: typer.Context) -> None:
     """Stop a new phrase before it signs for you.
 
-    In the week after it was announced.
+    You can do this in the week after the phrase was announced.
 
-    For whoever finds one announced that she did not make: somebody may hold a device of hers.
+    Use it when a phrase was announced that you did not make. Somebody may hold one of your devices.
     """
     shell = shell_of(context)
     with shell.account() as account:

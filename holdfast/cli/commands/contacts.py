@@ -113,8 +113,8 @@ def verify(
 ) -> None:
     """Say that the safety number was the same.
 
-    It is asked for, not shown: who only presses a key has compared nothing. The mark follows the person's rotations,
-    and is gone when her account begins again.
+    The command asks for the number and does not show it, so that nobody confirms by pressing a key. The mark stays when
+    the person rotates keys, and is gone when their account begins again.
     """
     shell = shell_of(context)
     typed = number if number is not None else shell.ask("The safety number, as the person reads it", option="--number")
@@ -142,8 +142,9 @@ def confirm(
 ) -> None:
     """Trust a contact again whose account was begun again.
 
-    After a recovery through officers an account has a new key, which nothing of the old one vouches for: to you it
-    is another person. Call her, and have the words of the new key read to you; do not take them from a message.
+    After a recovery through officers an account has a new key, and nothing of the old one vouches for it. Until you say
+    otherwise, it belongs to another person. Call the person, and have the words of the new key read to you. Do not take
+    them from a message.
     """
     shell = shell_of(context)
     typed = words if words is not None else shell.ask("The 8 words, as the person reads them to you", option="--words")
@@ -229,10 +230,10 @@ def give(
     request_id: Request,
     code_heard: Annotated[str | None, typer.Option(help="The six groups of five digits, in quotes.")] = None,
 ) -> None:
-    """Give somebody the share that you keep for her.
+    """Give somebody the share that you keep for them.
 
-    Only after she has called you, or you her, at a number that you know, and you recognised her: with enough shares
-    whoever asks becomes her. Do not take the digits from a message.
+    First speak with the person: by a call at a number that you know, or face to face, and be sure that you recognise
+    them. Whoever gets enough shares becomes them. Do not take the digits from a message.
     """
     shell = shell_of(context)
     typed = (

@@ -2,7 +2,7 @@
 """`holdfast devices`: which devices are this person's, how another one comes in, and how a lost one goes out.
 
 Implements PROTOCOL sections 5 and 6 (add and revoke device, device door) at the keyboard.
-Does not decide which device is the person's; she does, by words, digits or a QR code between two screens.
+Does not decide which device is the person's: the person does, by words, digits or a QR code between two screens.
 """
 
 from __future__ import annotations

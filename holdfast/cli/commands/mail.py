@@ -44,13 +44,15 @@ def send(
 ) -> None:
     """Send a message to every device of a person.
 
-    Encrypted for each of her devices by itself, and for your own others.
+    It is encrypted separately for each of their devices, and for your own other devices.
 
-    The message is the content of --file, or standard input, or what you type. At most 1,000,000 bytes. A person you
-    have not written to before is looked up and pinned; compare words with her when it matters: holdfast contacts show.
+    The message is the content of --file, or standard input, or what you type. At most 1,000,000 bytes.
 
-    Once queued it is kept on this device until the server has it, also over a crash: it is never lost, and never sent
-    twice.
+    A person you have not written to before is looked up and pinned. When it matters, compare words with them:
+    holdfast contacts show.
+
+    Once queued, the message stays on this device until the server has it, also after a crash. It is never lost, and
+    never sent twice.
     """
     shell = shell_of(context)
     content = _content(shell, file)

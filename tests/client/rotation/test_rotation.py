@@ -46,7 +46,7 @@ def with_vault(world: Members) -> Account:
 
 
 def second_device(world: Members, first: Account) -> Account:
-    """Alice's phone, approved on the first device and holding her vault."""
+    """Alice's phone, approved on the first device and holding the vault."""
     phone = world.profile(ALICE)
     done = device.enrol(phone, world.server.code(ALICE), name="phone")
     pairing.approve(first, done.device, words=done.words)
@@ -438,7 +438,7 @@ def test_rotation_survives_a_stop_at_every_point(world: Members, stop: str) -> N
 
 
 def require_whole(alice: Account, phone: Account) -> None:
-    """Alice's keys are those of her chain, all of them, and her phone can follow."""
+    """Alice's keys are those of the chain, all of them, and the phone can follow."""
     state = alice.chain
     assert state.aik == alice.identity_key.public
     assert len(state.former_aiks) == 1

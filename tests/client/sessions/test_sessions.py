@@ -331,7 +331,7 @@ def test_message_that_a_revoked_device_sent_before_still_arrives(world: Members)
     assert bodies(bob) == [b"one"]
     messages.send(phone, BOB, b"on its way")
     revoke(alice, phone.device.id)
-    # Bob writes before he reads: what waits is fetched before the sessions go.
+    # Bob writes before reading: what waits is fetched before the sessions go.
     messages.send(bob, ALICE, b"two")
     assert [one.body for one in messages.receive(bob)] == [b"on its way"]
     assert ids(bob, phone) == []

@@ -51,7 +51,7 @@ def took(account: Account) -> list[trusted.HeldShare]:
 
 
 def befriended(world: Members, *, k: int = 2) -> tuple[Account, dict[bytes, Account]]:
-    """Return alice, and her contacts with a share each."""
+    """Return alice, and alice's contacts with a share each."""
     alice = world.enrolled(ALICE)
     archive.new_generation(alice)
     people = {one: world.enrolled(one) for one in PEOPLE}
@@ -123,7 +123,7 @@ def test_interrupted_set_is_carried_on_and_the_shares_leave_no_trace(world: Memb
         trusted.choose(alice, PEOPLE, k=2)
     assert alice.chain.manifest_hash is None
     for account in people.values():
-        # Signed by her key of now, and about to stand in her chain.
+        # Signed by the owner's key of now, and about to stand in the owner's chain.
         assert [one.is_current for one in took(account)] == [False]
     world.server.instead.clear()
     assert trusted.resume(alice)

@@ -52,7 +52,7 @@ def denial(world: Custody, index: int, *, case: Sign1 | None = None) -> Sign1:
         policy=world.policy,
         signing_key=officer.signing_key,
         header=replace(world.tenant_header(), user=officer.person),
-        identity_check="it was not her voice",
+        identity_check="it was not the voice",
         client_kind=ClientKind.CLI,
     )
 
@@ -321,7 +321,7 @@ def test_open_refuses_another_commitment_before_it_decrypts(world: Custody) -> N
 
 
 def test_open_refuses_a_key_that_is_not_the_one_announced(world: Custody) -> None:
-    # A depositor who announces one key in her chain and deposits another (FAULTS C10), everything else in order.
+    # A depositor who announces one key in their chain and deposits another (FAULTS C10), everything else in order.
     header = replace(only(world).header, ak_commitment=archive_key_commitment(1, world.archive_keys[0]))
     half, officers_half, other = (SecretBytes(secrets.token_bytes(32)) for _ in range(3))
     ikm = SecretBytes(half.reveal() + officers_half.reveal())

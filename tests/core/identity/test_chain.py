@@ -314,7 +314,7 @@ def test_announced_recovery_key_is_cancelled_by_a_rotation_of_the_old_one_and_by
         return extend(waiting, chain_author.rotate_key(waiting, by=author, new_aik=fresh, reason=Reason.SCHEDULE))
 
     assert rotated(RECOVERY).announced is None
-    # An owner who lost her phrase rotates every month: that does not make her begin the week anew.
+    # An owner who lost the phrase rotates every month: that does not begin the week anew.
     assert rotated(AIK).announced == waiting.announced
 
 

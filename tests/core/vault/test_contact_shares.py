@@ -162,7 +162,7 @@ def test_combine_blames_the_contact_whose_share_is_wrong(
         combine(SET.manifest, shares)
     assert refused.value.contact == liar
     assert liar.hex() in str(refused.value)
-    # Without hers the others are enough, and no answer was given with it.
+    # Without that one the others are enough, and no answer was given with it.
     del shares[liar]
     secret = combine(SET.manifest, shares)
     assert open_contacts_door(SET.door, secret=secret, set_id=SET.manifest.set_id, owner=OWNER) == VAULT_KEY

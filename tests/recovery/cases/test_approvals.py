@@ -54,7 +54,7 @@ def test_open_case_refuses_when_fewer_officers_are_eligible_than_the_policy_asks
 
 @pytest.mark.parametrize("name", ["carol", "alice", "rex"])
 def test_approve_is_refused_to_subject_requester_and_whoever_is_no_officer(world: World, name: str) -> None:
-    # carol recovers alice's key to her own device: as requester and recipient she decides nothing here.
+    # carol recovers alice's key to carol's own device: as requester and recipient carol decides nothing here.
     deposit = world.deposit()
     phone = world.directory.phone("carol")
     case = world.opened(deposit, phone=phone, purpose="legal")
@@ -208,12 +208,12 @@ def test_deny_by_one_officer_ends_the_case_and_destroys_the_shares(world: World,
         (),
         world.policies[-1].hash,
         False,
-        "not her voice",
+        "not the voice",
         cases.ClientKind.CLI,
     )
     signed = cose.sign(denial.to_payload(), purpose=Purpose.APPROVAL, key=founder.signing_key)
     phone = world.directory.phone("dan")
-    answer = phone.send("POST", f"{case.path}/deny", {"statement": b64u(signed.encode()), "reason": "not her"})
+    answer = phone.send("POST", f"{case.path}/deny", {"statement": b64u(signed.encode()), "reason": "somebody else"})
     assert (answer.status_code, world.state(case)) == (201, "denied")
     assert not Approval.unscoped.get(case_id=case.id, index=1).shares.exists()
     refused = world.approve(case, "erin", deposit)

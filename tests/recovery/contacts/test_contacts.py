@@ -66,7 +66,7 @@ def enrolled(directory: Directory, name: str) -> Phone:
 
 
 class Owner:
-    """Whoever owns the database: she can take a trigger off, also in the middle of a transaction."""
+    """Whoever owns the database: they can take a trigger off, also in the middle of a transaction."""
 
     connection = connection
 
