@@ -16,7 +16,7 @@ from holdfast.core.identity.policy import ApproveWith, DepositRule, Policy
 MIN_DELAY_FOR_A_VETO: Final = 3600
 
 _DEPOSITS: Final = {
-    DepositRule.OPTIONAL: ("each user decides", "Some archive keys may be in no custody: those come back by no case."),
+    DepositRule.OPTIONAL: ("each user decides", "Some archive keys may not be deposited. No case brings those back."),
     DepositRule.FROM_CONSENT: ("from the user’s consent on", "Generations from before the consent are not in custody."),
     DepositRule.ALL: ("all generations", "Every generation is put into custody before it is used."),
 }

@@ -327,7 +327,7 @@ def test_append_repeated_under_its_key_is_answered_as_before(alice: Account) -> 
     assert again.headers["idempotent-replay"] == "true"
 
 
-def test_devices_of_a_user_are_those_her_chain_lists(alice: Account, directory: Directory) -> None:
+def test_devices_of_a_user_are_those_their_chain_lists(alice: Account, directory: Directory) -> None:
     second = alice.add_phone()
     pending = new_phone(alice.person)
     issue(pending)

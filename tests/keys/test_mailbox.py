@@ -255,7 +255,7 @@ def test_letter_of_another_kind_is_refused(alice: Account, bob: Phone, kind: Any
     assert (refused.status_code, refused.json()["errors"][0]["field"]) == (400, "kind")
 
 
-def test_auditor_writes_to_her_own_devices_only(alice: Account, directory: Directory) -> None:
+def test_auditor_writes_to_their_own_devices_only(alice: Account, directory: Directory) -> None:
     otto = directory.phone("otto")
     second = directory.account("otto").add_phone()
     assert letter(otto, second).status_code == 201

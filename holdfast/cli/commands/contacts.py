@@ -36,8 +36,8 @@ Request = Annotated[UUID, typer.Argument(help="The request.")]
 def list_contacts(context: typer.Context) -> None:
     """List the people this profile has met, and what it knows of each. Works without the server.
 
-    verified: you compared safety numbers, and nothing began anew since. anchored: what the server shows of the person
-    is in the log that everybody sees.
+    verified: you compared safety numbers, and the account has not begun again since. anchored: what the server shows of
+    the person is in the log that everybody sees.
     """
     shell = shell_of(context)
     with shell.account(online=False) as account:
@@ -82,7 +82,7 @@ def _line(one: KnownContact) -> str:
 def show(context: typer.Context, user_id: Person) -> None:
     """Show a person's account, and your safety number.
 
-    Compare it by voice or side by side: twelve groups of five digits. If they are the same, nobody stands between you;
+    Compare the twelve groups of five digits by voice or side by side. If they are the same, nobody stands between you;
     then say so with holdfast contacts verify.
     """
     shell = shell_of(context)
@@ -252,14 +252,14 @@ def give(
     app,
     "veto",
     asks="a yes, unless --yes is given.",
-    changes="no share is handed out by that request any more.",
+    changes="that request hands out no share any more.",
     exits={Exit.ASK_PERSON: "nobody said yes"},
     examples=[(f"holdfast contacts veto {_REQUEST}", "Stop a request in your name that you did not make.")],
 )
 def veto(context: typer.Context, request_id: Request, yes: Yes = False) -> None:
     """Stop a request for shares in your own name.
 
-    From any device of yours, as long as no share was collected."""
+    You can do this from any device of yours, until the shares are collected."""
     shell = shell_of(context)
     shell.confirm("Stop this request?", is_given=yes)
     with shell.account() as account:

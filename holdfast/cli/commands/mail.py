@@ -104,12 +104,12 @@ def receive(
 ) -> None:
     """Fetch what was sent to you, and show it once.
 
-    Each message is shown as the sender's words, in quotes, without control characters; one that is not text is
-    written to a file with --out. It is destroyed on the server once this device has it, and on this device once it
-    was shown or written, unless --keep is given.
+    Each message is shown in quotes, without control characters. With --out each is written to a file, also one that is
+    not text. The server destroys a message once this device has it. This device destroys it once it was shown or
+    written, unless --keep is given.
 
-    What did not open, or what you should know (somebody opened a door of your vault, a key was used twice), is shown
-    each time until holdfast maintain --seen puts it away. It never holds up the messages behind it.
+    Warnings are shown each time until holdfast maintain --seen puts them away: a message did not open, somebody opened
+    a door of your vault, a key was used twice. A warning never holds up the messages behind it.
 
     With --json, one line for each look: {"messages": [...], "reports": [...], "notices": [...]}; a message has
     "content" in base64url and, when it is UTF-8, "text".

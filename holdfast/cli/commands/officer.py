@@ -79,8 +79,8 @@ def code(
 ) -> None:
     """Issue an enrolment code that carries your own pin.
 
-    Hand it over in person: whoever enrols with it is that person to this tenant, and trusts what you trust. It works
-    once, and expires.
+    Hand it over in person: whoever enrols with it counts as that person in this tenant, and trusts what you trust. It
+    works once, and expires.
     """
     shell = shell_of(context)
     with shell.account() as account:
@@ -151,8 +151,8 @@ def approve(
 
     Re-seals your shares to the recipient named in the case, and signs.
 
-    Call the person at a number that you know, not one from the case, and have the two words read to you: they are
-    what keeps somebody else's device from receiving the archive. Your approval alone opens nothing.
+    Call the person at a number that you know, not one from the case, and have the two words read to you. They keep
+    somebody else's device from receiving the archive. Your approval alone opens nothing.
     """
     shell = shell_of(context)
     with shell.account() as account:

@@ -24,7 +24,7 @@ app = typer.Typer(help="The encrypted file that this device's keys are in.", no_
     app,
     "key",
     asks="a new passphrase, twice, with --no-keyring; the one so far, where there is one.",
-    changes="the profile is encrypted anew under a fresh key; the one before opens it no more.",
+    changes="the profile is encrypted anew under a fresh key; the old one no longer opens it.",
     online=False,
     examples=[
         ("holdfast profile key", "Let this system's keyring keep a fresh key."),

@@ -291,7 +291,7 @@ def test_receiver_finds_out_that_the_sender_was_shown_a_fork(world: Members) -> 
     only_report(bob, ReportKind.UNDECRYPTABLE, "chain that the server does not show")
 
 
-def test_sender_finds_out_by_the_answer_that_she_was_shown_a_fork(world: Members) -> None:
+def test_sender_finds_out_by_the_answer_that_a_fork_was_shown(world: Members) -> None:
     alice, bob = world.published(ALICE), world.published(BOB)
     messages.send(alice, BOB, b"zero")
     bodies(bob)

@@ -241,7 +241,7 @@ def test_several_lost_devices_are_revoked_by_one_rotation(world: Members) -> Non
     assert len(alice.chain.former_aiks) == 1
 
 
-def test_device_refuses_to_revoke_itself_and_what_is_not_hers(world: Members) -> None:
+def test_device_refuses_to_revoke_itself_and_what_is_not_the_persons(world: Members) -> None:
     alice, bob = with_vault(world), world.published(BOB)
     for one, match in ((alice.device.id, "itself"), (bob.device.id, "not one of yours")):
         with pytest.raises(ProfileError, match=match):

@@ -360,7 +360,7 @@ def test_own_revoked_device_gets_no_copies(world: Members) -> None:
     assert ids(alice, phone) == []
 
 
-def test_sender_tells_that_her_account_has_moved(world: Members) -> None:
+def test_sender_tells_that_their_account_has_moved(world: Members) -> None:
     alice, bob = world.published(ALICE), world.published(BOB)
     messages.send(alice, BOB, b"one")
     bodies(bob)

@@ -190,7 +190,7 @@ def test_reshare_does_nothing_without_contacts(world: Members) -> None:
     assert not trusted.reshare(world.enrolled(ALICE))
 
 
-def test_contact_who_began_again_needs_a_human_before_anything_is_given_to_her(world: Members) -> None:
+def test_contact_who_began_again_needs_a_human_before_anything_is_given_to_them(world: Members) -> None:
     alice = world.enrolled(ALICE)
     world.enrolled(BOB)
     world.enrolled(CAROL)
@@ -202,7 +202,7 @@ def test_contact_who_began_again_needs_a_human_before_anything_is_given_to_her(w
     assert world.server.doors == {}
 
 
-def test_rotation_goes_on_when_a_contact_began_again_and_says_that_her_door_is_closed(world: Members) -> None:
+def test_rotation_goes_on_when_a_contact_began_again_and_says_that_the_door_is_closed(world: Members) -> None:
     alice, people = befriended(world)
     bob = alice.state.contacts[BOB]
     bob.unconfirmed, bob.entries = bob.entries[-1:], bob.entries[:-1]

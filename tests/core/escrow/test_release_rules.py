@@ -231,7 +231,7 @@ def test_an_older_deposit_is_approved_judged_and_opened_under_a_new_roster() -> 
     assert back.blamed == (-70000, 0, 5)
 
 
-def test_approve_refuses_a_deposit_whose_policy_is_not_known_or_gave_her_no_share() -> None:
+def test_approve_refuses_a_deposit_whose_policy_is_not_known_or_gave_no_share() -> None:
     world, after, case = renumbered()
     with pytest.raises(Untrusted, match="not known"):
         approve_after(world, after, case, 1, policies={})

@@ -638,7 +638,7 @@ def test_re_genesis_refuses_a_policy_that_lowers_a_guard_until_its_cooling_off_i
         extend(state, named(0.5), policies=policies)
 
 
-def test_re_genesis_refuses_an_officer_who_attests_herself() -> None:
+def test_re_genesis_refuses_an_officer_who_is_the_one_attested() -> None:
     header = Header(ACME, cast.CAROL, LAPTOP, NOW)
     state = verify_chain([Entry.make(header, 0, b"", Genesis(AIK.public, None), (AIK,))], tenant=ACME, user=cast.CAROL)
     about = Header(ACME, cast.CAROL, b"", NOW)

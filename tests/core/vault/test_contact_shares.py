@@ -308,7 +308,7 @@ def test_a_contact_answers_within_the_requests_time_only() -> None:
             answer_request(SET.shares[BOB], **said, now=now)
 
 
-def test_a_contact_answers_for_the_owner_and_the_set_that_she_holds_only() -> None:
+def test_a_contact_answers_for_the_owner_and_the_set_that_they_hold_only() -> None:
     for request, _ in (
         asked(manifest=made().manifest), asked(header=replace(REQUESTED, user=MALLORY)),
         asked(header=replace(REQUESTED, tenant=id_of("mallory's tenant"))),

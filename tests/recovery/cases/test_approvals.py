@@ -82,7 +82,7 @@ def test_approve_refuses_the_requester_on_a_second_device_too(world: World, hsm:
     assert world.state(case) == "requested"
 
 
-def test_approve_counts_an_officer_once_when_she_approves_twice(world: World, hsm: Hsm) -> None:
+def test_approve_counts_an_officer_once_when_they_approve_twice(world: World, hsm: Hsm) -> None:
     case, deposit = world.approved("carol")
     assert world.approve(case, "carol", deposit).status_code == 201
     second = world.directory.account("carol").add_phone()
@@ -140,7 +140,7 @@ def test_release_returns_the_case_when_an_officer_left_after_approving(
     assert (world.state(case), hsm.unwraps()) == ("released", 1)
 
 
-def test_release_returns_the_case_when_an_officer_lost_her_role_after_approving(world: World, hsm: Hsm) -> None:
+def test_release_returns_the_case_when_an_officer_lost_the_role_after_approving(world: World, hsm: Hsm) -> None:
     case, _ = world.approved("carol", "dan")
     with tenant_scope(world.tenant_id):
         tenants.change_role(person=world.cast.dan, role="member", actor=world.ceremony)
@@ -187,7 +187,7 @@ def test_release_still_asks_for_the_old_m_when_it_is_lowered_meanwhile(found: Ca
     assert (world.state(case), hsm.unwraps()) == ("requested", 0)
 
 
-def test_new_officer_counts_only_after_her_cooling_off(world: World) -> None:
+def test_new_officer_counts_only_after_the_cooling_off(world: World) -> None:
     world.add_founder("rex")
     with tenant_scope(world.tenant_id):
         tenants.change_role(person=world.cast.rex, role="officer", actor=world.ceremony)
