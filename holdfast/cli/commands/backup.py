@@ -166,7 +166,9 @@ def set_phrase(
 )
 def set_contacts(
     context: typer.Context,
-    user_id: Annotated[list[UUID] | None, typer.Argument(help="The people; none shows those of now.")] = None,
+    user_id: Annotated[
+        list[UUID] | None, typer.Argument(help="The people; with none, whom you trust now is shown.")
+    ] = None,
     needed: Annotated[int, typer.Option(help="How many of them it takes.", min=2, max=16)] = 3,
     yes: Yes = False,
 ) -> None:
@@ -242,7 +244,7 @@ def remove(context: typer.Context, kind: Annotated[Removable, typer.Argument(hel
     shell = shell_of(context)
     with shell.account() as account:
         doors.remove(account, kind.value)
-    shell.show({"removed": kind.value}, f"[bold green]✓[/] The {kind.value} opens your vault no more.")
+    shell.show({"removed": kind.value}, f"[bold green]✓[/] The {kind.value} no longer opens your vault.")
 
 
 @command(
@@ -261,7 +263,7 @@ def cancel_phrase(context: typer.Context) -> None:
     shell = shell_of(context)
     with shell.account() as account:
         done = doors.cancel_recovery_key(account)
-    shell.show({"cancelled": done}, "[bold green]✓[/] It is stopped." if done else "No phrase waits to count.")
+    shell.show({"cancelled": done}, "[bold green]✓[/] It is stopped." if done else "No new phrase is waiting.")
 
 
 def _proven(shell: Shell, account: Account, phrase: Phrase, before: Phrase | None, beside: SecretBytes | None) -> Door:

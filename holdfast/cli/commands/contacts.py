@@ -102,7 +102,7 @@ def show(context: typer.Context, user_id: Person) -> None:
     app,
     "verify",
     asks="the safety number as the person reads it to you, unless --number gives it.",
-    changes="this profile keeps that you compared.",
+    changes="this profile remembers that you compared.",
     exits={Exit.ASK_PERSON: "this is not the number seen here: somebody may stand between you"},
     examples=[(f"holdfast contacts verify {_PEER}", "Type the number as you hear it.")],
 )

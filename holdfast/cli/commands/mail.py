@@ -97,9 +97,7 @@ def receive(
     keep: Annotated[bool, typer.Option("--keep", help="Hand the same messages out again next time.")] = False,
     follow: Annotated[
         int,
-        typer.Option(
-            help="Go on for this many seconds, showing what comes.", min=0, max=_MAX_FOLLOW, metavar="SECONDS"
-        ),
+        typer.Option(help="Keep showing what comes, for this many seconds.", min=0, max=_MAX_FOLLOW, metavar="SECONDS"),
     ] = 0,
 ) -> None:
     """Fetch what was sent to you, and show it once.

@@ -40,7 +40,7 @@ _CHANGES: Final = (
 _ASK_PERSON: Final = "which devices are lost was not said: say it with holdfast recover finish"
 _DEVICE: Final = "7d0c2f6e-6b7e-4a55-9a3b-2a4a3c1f9f10"
 
-Lost = Annotated[list[UUID] | None, typer.Option("--lost", help="A device that is lost; may be given again.")]
+Lost = Annotated[list[UUID] | None, typer.Option("--lost", help="A device that is lost; repeat for each one.")]
 AllLost = Annotated[bool, typer.Option("--all-lost", help="Every other device of yours is lost.")]
 NoneLost = Annotated[bool, typer.Option("--none-lost", help="You still have all your other devices.")]
 WithoutVault = Annotated[
@@ -164,7 +164,7 @@ def by_device(context: typer.Context, wait: Wait = 0) -> None:
 def by_contacts(  # noqa: PLR0917 — options by name, for typer
     context: typer.Context,
     wait: Wait = 0,
-    again: Annotated[bool, typer.Option("--again", help="Withdraw what you asked, and ask anew.")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Withdraw your open request, and ask anew.")] = False,
     lost: Lost = None,
     all_lost: AllLost = False,
     none_lost: NoneLost = False,

@@ -37,7 +37,9 @@ def open_case(  # noqa: PLR0917 — options by name, for typer
     purpose: Annotated[str, typer.Option(help="One of the purposes your policy allows.")] = "device-loss",
     reference: Annotated[str, typer.Option(help="A ticket or file number.")] = "",
     subject: Annotated[UUID | None, typer.Option(help="Whose archive; your own when left out.")] = None,
-    deposit: Annotated[list[UUID] | None, typer.Option(help="A deposit to ask for; yours, all, when left out.")] = None,
+    deposit: Annotated[
+        list[UUID] | None, typer.Option(help="A deposit to ask for; all of yours when left out.")
+    ] = None,
 ) -> None:
     """Ask your officers to open your archive to this device.
 
