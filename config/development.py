@@ -217,7 +217,7 @@ def write_code(tenant_id: UUID, name: str, person_id: UUID, *, pin: bytes, log_v
 def renew_members(say: Say) -> None:
     """Give alice and bob a fresh start when their codes are used up, so that the demo can be walked again.
 
-    A person who has enrolled keeps what she has; the next walk gets a new member of the same first name.
+    A person who has enrolled keeps what they have; the next walk gets a new member of the same first name.
     """
     tenant = Tenant.objects.get(slug="acme")
     actor = system_actor(tenant.id, "ceremony")

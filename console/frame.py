@@ -74,7 +74,7 @@ def console_page(
 
 
 def navigation(request: HttpRequest) -> dict[str, Any]:
-    """Context processor: who is signed in, in which tenant, and what the navigation holds for her."""
+    """Context processor: who is signed in, in which tenant, and what the navigation holds for them."""
     person = session_person(request) if hasattr(request, "user") and request.path.startswith(HOME) else None
     if person is None:
         return {}

@@ -134,7 +134,7 @@ def eligible(policy: Policy, *, now: datetime, excluded: frozenset[UUID]) -> lis
 
 
 def own_deposits(actor: Actor) -> list[Deposit]:
-    """List the actor's own deposits, newest generation first; any device of hers may ask."""
+    """List the actor's own deposits, newest generation first; any device of theirs may ask."""
     return list(Deposit.objects.filter(user_id=actor.person_id).order_by("-generation", "-created_at"))
 
 
@@ -162,7 +162,7 @@ def consent_named(user_id: UUID, consent_hash: bytes) -> Consent | None:
 
 
 def newest_consent(user_id: UUID) -> Consent | None:
-    """Return the user's last word on escrow, if she gave one."""
+    """Return the user's last word on escrow, if they gave one."""
     return Consent.objects.filter(user_id=user_id).order_by("-given_at", "-pk").first()
 
 

@@ -41,7 +41,7 @@ class Policy(TenantModel):
 
 
 class PolicyOfficer(TenantModel):
-    """One place in one policy's roster. A person's state is the same in every policy that names her."""
+    """One place in one policy's roster. A person's state is the same in every policy that names them."""
 
     policy = models.ForeignKey(Policy, on_delete=models.PROTECT, related_name="officers")
     index = models.PositiveSmallIntegerField()
@@ -49,7 +49,7 @@ class PolicyOfficer(TenantModel):
     signing_key = models.BinaryField(max_length=66)
     sealing_key = models.BinaryField(max_length=1217)
     state = models.CharField(max_length=10, choices=OfficerState.choices, default=OfficerState.ACTIVE)
-    # End of her cooling-off; none for a founder, whom the pinned hash names (FAULTS P8).
+    # End of the cooling-off; none for a founder, whom the pinned hash names (FAULTS P8).
     counts_from = models.DateTimeField(null=True)
 
     class Meta(TenantModel.Meta):
@@ -103,7 +103,7 @@ class Deposit(TenantModel):
 
     class Meta(TenantModel.Meta):
         constraints: ClassVar = [
-            # For ever: one user cannot carry another's half into a deposit of her own.
+            # For ever: one user cannot carry another's half into a deposit of their own.
             models.UniqueConstraint(fields=["tenant_id", "half_hash"], name="deposit_half_once"),
             models.UniqueConstraint(fields=["tenant_id", "record_hash"], name="deposit_record_once"),
         ]

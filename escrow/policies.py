@@ -109,7 +109,7 @@ def _store_policy(signed: policy.SignedPolicy, statement: bytes, *, before: Poli
     for officer in body.roster:
         person_id = UUID(bytes=officer.person)
         place = known.pop(person_id, None)
-        # A founder counts at once: the pinned hash names her. Whoever comes later cools off (FAULTS P8).
+        # A founder counts at once: the pinned hash names them. Whoever comes later cools off (FAULTS P8).
         counts_from = place.counts_from if place else (now + cooling_off if before else None)
         PolicyOfficer.objects.create(
             policy=row,
@@ -167,7 +167,7 @@ def publish_escrow_key(*, statement: bytes, cka_id: bytes, actor: Actor) -> Escr
 
 
 def change_officer(*, person_id: UUID, target: OfficerState, actor: Actor) -> None:
-    """Move one officer to another state, in every policy that names her, and log it.
+    """Move one officer to another state, in every policy that names them, and log it.
 
     Suspending takes effect whatever remains: a thief must not be kept for the sake of a number. Going away
     and being removed are refused below m. Raises NotFound, OfficerNeeded, ValueError for a move of no sense.

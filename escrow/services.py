@@ -87,7 +87,7 @@ def prepare_deposit(*, record: bytes, statement: bytes, actor: Actor) -> Prepare
     # (1) that the actor's own active device signed for exactly this record;
     # (2) that the record is of this tenant, user and device, and of nobody else;
     # (3) that it is made for the newest policy and escrow key, and its half fits that key;
-    # (4) that the key inside is one her account chain announces, and that she agreed to this policy.
+    # (4) that the key inside is one that the user's chain announces, and that the user agreed to this policy.
     try:
         deposit = _require_signed(record, statement, actor)  # (1), (2)
         _require_newest(deposit)  # (3)
@@ -216,7 +216,7 @@ def note_reading(*, deposit: Deposit, actor: Actor) -> None:
 def give_consent(*, statement: bytes, actor: Actor) -> Consent:
     """Store a user's signed answer to the newest policy. Raises ConsentRefused, PolicyStale."""
     if actor.person_id is None or actor.kind != "device":
-        raise ConsentRefused("Only a person's own device gives her consent.")
+        raise ConsentRefused("Only a person's own device gives consent.")
     user_id = actor.person_id
     try:
         signed = Sign1.parse(statement)

@@ -12,10 +12,10 @@ from kernel.transitions import TransitionTable
 
 
 class OfficerState(models.TextChoices):
-    ACTIVE = "active"  # counts, once her cooling-off is over
+    ACTIVE = "active"  # counts, once the cooling-off is over
     SUSPENDED = "suspended"  # by the tenant; counts for nothing meanwhile
-    AWAY = "away"  # by herself; counts for nothing meanwhile
-    REMOVED = "removed"  # a later policy does not name her, or she left: never comes back
+    AWAY = "away"  # by their own word; counts for nothing meanwhile
+    REMOVED = "removed"  # a later policy does not name them, or they left: never comes back
 
 
 S = OfficerState

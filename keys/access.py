@@ -104,16 +104,16 @@ def own_user(actor: Actor, user_id: UUID) -> UUID:
 
 
 def vault_owner(actor: Actor) -> UUID:
-    """Return whose vault the actor may read and write: her active device's user. Raises NotFound."""
+    """Return whose vault the actor may read and write: the user of their active device. Raises NotFound."""
     if actor.kind != "device" or actor.person_id is None or actor.id is None:
         raise NotFound
     return active_device(actor.id).user_id
 
 
 def vault_reader(actor: Actor) -> UUID:
-    """Return whose vault the actor may read: her live device's user. Raises NotFound.
+    """Return whose vault the actor may read: the user of their live device. Raises NotFound.
 
-    A device that is pending as well: it was enrolled with a code, and a door is how it becomes one of hers.
+    A pending device may read as well: it was enrolled with a code, and becomes one of the user's through a door.
     """
     if actor.kind != "device" or actor.person_id is None or actor.id is None:
         raise NotFound
@@ -134,7 +134,7 @@ def chain_head_for_update(user_id: UUID) -> ChainHead | None:
 
 
 def lock_chain_of_device(device_id: UUID) -> None:
-    """Lock where the chain of a device's user stands, if she has one: no device of hers changes its state meanwhile."""
+    """Lock the head of a device's user's chain, if there is one: none of their devices changes state meanwhile."""
     owner = Device.objects.filter(id=device_id).values("user_id")
     ChainHead.objects.select_for_update().filter(user_id__in=owner).first()
 
@@ -218,7 +218,7 @@ def remaining_by_batch(device: Device) -> list[tuple[bytes, list[int]]]:
 
 
 def vault(user_id: UUID) -> Vault | None:
-    """Return a user's vault row, sealed, if she has stored one."""
+    """Return a user's vault row, sealed, if they have stored one."""
     return cast("Vault | None", Vault.objects.filter(user_id=user_id).first())
 
 

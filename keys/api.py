@@ -190,7 +190,7 @@ class DevicesView(ApiView):
     def setup(self, request: HttpRequest, *args: Any, **kwargs: Any) -> None:
         super().setup(request, *args, **kwargs)
         if request.method == "POST":
-            # Of this one request, since Django makes a view for each: whoever enrols has no credential but her code.
+            # Of this one request, since Django makes a view for each: whoever enrols has no credential but a code.
             self.tenancy = "enrolment"  # type: ignore[misc]
 
     @extend_schema(summary="List the caller's own devices", operation_id="list_devices", responses=DevicesOut)

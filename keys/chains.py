@@ -92,7 +92,7 @@ def prove(user_id: UUID, seq: int | None, *, old_size: int | None) -> ChainProof
     """Prove an entry of a user's chain, the newest unless said, to whoever follows the key log (PROTOCOL section 8).
 
     Raises NotFound for no such entry, and NotLoggedYet while no signed head covers it. For an `old_size` above the
-    newest head's, the head is shown without a proof: whoever has seen a larger log holds the evidence herself.
+    newest head's, the head is shown without a proof: whoever has seen a larger log holds the evidence already.
     """
     if seq is None:
         seq = access.chain_head(user_id).seq
@@ -129,7 +129,7 @@ def verify(user_id: UUID, entries: Sequence[Entry]) -> ChainState:
 
 
 def chain_state(user_id: UUID) -> ChainView:
-    """Return a user's chain. Raises NotFound when she has none."""
+    """Return a user's chain. Raises NotFound when they have none."""
     rows = access.chain_entries(user_id)
     if not rows:
         raise NotFound

@@ -102,7 +102,7 @@ def _delivered(row: Message) -> dict[str, str]:
 
 
 class UserMessagesView(ApiView):
-    """Messages to a user: to all of her devices at once, or to none."""
+    """Messages to a user: to all of their devices at once, or to none."""
 
     permission_names: ClassVar = {"POST": PermissionName.MESSAGE_SEND}
     idempotency_required = True

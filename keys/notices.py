@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Telling a person what happened to her keys: at once in her devices' mailboxes, and by mail as a job.
+"""Telling a person what happened to their keys: at once in their devices' mailboxes, and by mail as a job.
 
 Implements PROTOCOL section 6 (doors are served after notice) and FAULTS R3: that mail was handed over, or could not be,
 is an entry in the log. It promises nothing about reading.

@@ -122,7 +122,7 @@ def store_door(*, user_id: UUID, kind: str, sealed: SealedForStoring, actor: Act
 def open_door(*, user_id: UUID, kind: str, actor: Actor) -> tuple[bytes, int]:
     """Return (blob, version) of one door; the read is an entry (FAULTS L10).
 
-    The owner is told when a device reads it that is not in her chain: all her devices, and she by mail. Raises
+    When a device reads it that is not in the owner's chain, the owner is told: at all devices, and by mail. Raises
     NotFound, and Throttled for such a device that reads on and on.
     """
     row = access.door(user_id, kind)

@@ -104,7 +104,7 @@ class DoorView(ApiView):
 
     @extend_schema(summary="Read one door", operation_id="read_door", responses=DoorOut)
     def get(self, request: Request, kind: str) -> Response:
-        """The owner is told, in her mailboxes and by mail, when a device asks that her chain does not list yet."""
+        """The owner is told, in the mailboxes and by mail, when a device asks that their chain does not list yet."""
         owner = access.vault_reader(self.actor)
         blob, version = services.open_door(user_id=owner, kind=_kind(kind), actor=self.actor)
         return Response({"blob": b64u(blob), "version": version}, headers={"etag": f'"{version}"'})

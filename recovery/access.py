@@ -55,7 +55,7 @@ class TimelineRow:
 def visible_to(actor: Actor, now: datetime) -> QuerySet[Case]:
     """Select the cases that the actor may see.
 
-    A subject learns of a case when its signed statement says and not by asking earlier, whatever her role.
+    A subject learns of a case when its signed statement says and not by asking earlier, whatever their role.
     """
     if actor.can(PermissionName.COVERAGE_READ):
         early = Q(subject_id=actor.person_id, notice_at__gt=now)
@@ -86,7 +86,7 @@ def case_for_recipient(actor: Actor, case_id: UUID) -> Case:
 
 
 def case_for_subject(actor: Actor, case_id: UUID) -> Case:
-    """Return a case about the actor herself, once she has been told. Raises NotFound."""
+    """Return a case about the actor, once they have been told. Raises NotFound."""
     told = Case.objects.filter(pk=case_id, subject_id=actor.person_id, notice_at__lte=timezone.now())
     row: Case | None = told.first()
     if row is None or actor.kind != "device":
@@ -126,7 +126,7 @@ def approvals_of(case: Case) -> list[Approval]:
 
 
 def approval_at(case: Case, index: int) -> Approval | None:
-    """Return one officer's decision, if she has decided."""
+    """Return one officer's decision, if they have decided."""
     return Approval.objects.filter(case=case, index=index).first()
 
 
@@ -175,7 +175,7 @@ def timeline(case: Case) -> list[TimelineRow]:
 def terms_of(case: Case, now: datetime) -> tuple[int, Terms, Policy]:
     """Return (m, terms, policy at request): the strictest of deposit, request and now (ESCROW "Policy and officers").
 
-    m counts one officer more when the subject's vetoes no longer end her cases.
+    m counts one officer more when the subject's vetoes no longer end their cases.
     """
     at_request = escrow.policy_named(bytes(case.policy_hash))
     held = escrow.deposits_named([row.deposit_id for row in deposits_of(case)])
@@ -238,7 +238,7 @@ def vetoes_of(case: Case) -> list[Veto]:
 
 
 def successor_words(case: Case) -> tuple[str, ...]:
-    """Return the eight words of the identity key that the subject proposes in a case; none before she does."""
+    """Return the eight words of the identity key that the subject proposes in a case; none before they do."""
     if not case.successor_key:
         return ()
     return decode_public_key(bytes(case.successor_key), expect=SIGNING_KINDS).fingerprint("aik")

@@ -84,7 +84,7 @@ class ContactRequestMoved(Conflict):
 
 
 class TooManyContactRequests(Conflict):
-    """Several devices of this user ask her trusted contacts already."""
+    """Several devices of this user ask the trusted contacts already."""
 
     code = "too-many-contact-requests"
     default_detail = "Veto or cancel the requests that are open, from a device of yours."

@@ -71,7 +71,7 @@ class CaseDeposit(TenantModel):
 
 
 class Approval(TenantModel):
-    """One officer's signed decision on one case: one for each officer's index, whatever she sends again."""
+    """One officer's signed decision on one case: one for each officer's index, whatever they send again."""
 
     case = models.ForeignKey(Case, on_delete=models.PROTECT, related_name="approvals")
     index = models.PositiveSmallIntegerField()
@@ -101,7 +101,7 @@ class SealedShare(TenantModel):
 
 
 class Veto(TenantModel):
-    """The subject's refusal, from one of her live devices."""
+    """The subject's refusal, from one of their live devices."""
 
     case = models.ForeignKey(Case, on_delete=models.PROTECT, related_name="vetoes")
     device_id = models.UUIDField()
@@ -155,7 +155,7 @@ class ReleasedShare(TenantModel):
 
 
 class Attestation(TenantModel):
-    """An officer's signed word that a new identity is the case's subject, for her chain's re-genesis."""
+    """An officer's signed word that a new identity is the case's subject, for the re-genesis of their chain."""
 
     case = models.ForeignKey(Case, on_delete=models.PROTECT, related_name="attestations")
     index = models.PositiveSmallIntegerField()
@@ -168,7 +168,7 @@ class Attestation(TenantModel):
 
 
 class ContactSet(TenantModel):
-    """The manifest of a user's trusted contacts, as her identity key signed it. `version` is its ETag."""
+    """The manifest of a user's trusted contacts, as their identity key signed it. `version` is its ETag."""
 
     user_id = models.UUIDField()
     version = models.PositiveIntegerField()
@@ -212,11 +212,11 @@ class ContactRequest(TenantModel):
 
 
 class ContactAnswer(TenantModel):
-    """One contact's part in a request: empty until she gives her share, sealed to the request and again at rest."""
+    """One contact's part in a request: empty until they give their share, sealed to the request and again at rest."""
 
     request = models.ForeignKey(ContactRequest, on_delete=models.PROTECT, related_name="answers")
     contact_id = models.UUIDField()
-    # How often she has given one; a share is sealed at rest for its version.
+    # How often they have given one; a share is sealed at rest for its version.
     version = models.PositiveSmallIntegerField(default=0)
     sealed = models.BinaryField(null=True)
     answered_at = models.DateTimeField(null=True)

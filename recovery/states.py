@@ -35,7 +35,7 @@ _ENDS = frozenset({C.DENIED, C.VETOED, C.EXPIRED, C.CANCELLED, C.HELD})
 CASE = TransitionTable(
     {
         C.REQUESTED: frozenset({C.QUORATE}) | _ENDS,
-        # Back to requested: an officer who had approved was removed or suspended, so her approval is void.
+        # Back to requested: an officer who had approved was removed or suspended, so that approval is void.
         C.QUORATE: frozenset({C.WAITING, C.REQUESTED}) | _ENDS,
         C.WAITING: frozenset({C.RELEASING, C.QUORATE, C.REQUESTED}) | _ENDS,
         # From here no veto: the HSM may have worked already. Back to waiting: it was away and did not.

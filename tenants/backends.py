@@ -39,7 +39,7 @@ class TenantBackend:
         return person if is_right and person.state == PersonState.ACTIVE else None
 
     def get_user(self, user_id: UUID) -> Person | None:
-        """Return the person of a session, read again at every request; None once she or her tenant is not active."""
+        """Return the person of a session, read again at every request; None once they or their tenant is not active."""
         person: Person | None = Person.unscoped.select_related("tenant").filter(pk=user_id).first()
         if person is None or person.state != PersonState.ACTIVE or person.tenant.state != TenantState.ACTIVE:
             return None

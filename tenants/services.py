@@ -88,7 +88,7 @@ def pin_root(*, root_key: bytes, root_pin: bytes, actor: Actor) -> Tenant:
 def create_person(
     *, email: str, name: str, actor: Actor, role: str = Role.MEMBER, person_id: UUID | None = None
 ) -> Person:
-    """Add a person to the open scope's tenant, invited: she counts for nothing until activated.
+    """Add a person to the open scope's tenant, invited: they count for nothing until activated.
 
     Raises NameRefused, NameTaken for an address in use, ValueError for a role that does not exist.
     """
@@ -112,14 +112,14 @@ def create_person(
 
 
 def activate_person(*, person: Person, actor: Actor) -> None:
-    """Let an invited or suspended person act. Raises Conflict when somebody else moved her meanwhile."""
+    """Let an invited or suspended person act. Raises Conflict when somebody else moved them meanwhile."""
     _move(person, PersonState.ACTIVE, "tenants:person:activate", actor)
 
 
 def suspend_person(*, person: Person, actor: Actor) -> None:
-    """Stop a person: her sessions and her devices' requests end with the next one.
+    """Stop a person: their sessions and their devices' requests end with the next one.
 
-    Raises LastOfficer for the last active owner or officer, and Conflict when somebody moved her meanwhile.
+    Raises LastOfficer for the last active owner or officer, and Conflict when somebody moved them meanwhile.
     """
     with transaction.atomic():
         _check_not_last(person)
@@ -127,7 +127,7 @@ def suspend_person(*, person: Person, actor: Actor) -> None:
 
 
 def change_role(*, person: Person, role: str, actor: Actor) -> None:
-    """Give a person another role, which counts from her next request. Raises LastOfficer as suspend_person does."""
+    """Give a person another role, which counts from their next request. Raises LastOfficer as suspend_person does."""
     role = Role(role)
     with transaction.atomic():
         _check_not_last(person)
@@ -143,7 +143,7 @@ def change_role(*, person: Person, role: str, actor: Actor) -> None:
 
 
 def set_password(*, person: Person, password: SecretBytes, actor: Actor) -> None:
-    """Set the console password (UTF-8), stored as an Argon2id hash; every session of hers ends.
+    """Set the console password (UTF-8), stored as an Argon2id hash; every session of theirs ends.
 
     Raises PasswordRefused, saying what to change, for a short or common one.
     """
@@ -241,7 +241,7 @@ def issue_enrolment_code(
         raise Invalid("Must lie in the future, at most 30 days ahead.", field="expires_at")
     with transaction.atomic():
         if _open_codes(person.pk).count() >= MAX_OPEN_CODES:
-            raise TooManyCodes(f"She has {MAX_OPEN_CODES} unused codes; let them be used or expire.")
+            raise TooManyCodes(f"This person has {MAX_OPEN_CODES} unused codes; let them be used or expire.")
         try:
             with transaction.atomic():
                 code: EnrolmentCode = EnrolmentCode.objects.create(
@@ -274,7 +274,7 @@ def begin_enrolment(*, tenant_id: UUID, source: str) -> None:
 
 
 def consume_enrolment_code(*, tenant_id: UUID, person_id: UUID, secret: SecretBytes) -> EnrolmentCode:
-    """Use up a person's code inside the caller's transaction, and activate her if she was invited.
+    """Use up a person's code inside the caller's transaction, and activate them if they were invited.
 
     Returns the code's row (`person`, `trust`, `code_hash`). Of any number of simultaneous calls one succeeds.
     Raises EnrolmentRefused for every other case alike: wrong, used, expired, or not for an invited or active person.

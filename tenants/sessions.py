@@ -40,7 +40,7 @@ def begin(request: HttpRequest, person: Person) -> None:
 
 
 def half_signed_in(request: HttpRequest) -> Person | None:
-    """Return the person whose password this browser knew in the last five minutes, if she is still as she was then."""
+    """Return the person whose password this browser knew in the last five minutes, if nothing about them changed."""
     half = request.session.get(_HALF_SIGNED_IN)
     if half is None or timezone.now().timestamp() - half["at"] > HALF_LIFE_SECONDS:
         return None
@@ -75,7 +75,7 @@ def session_person(request: HttpRequest) -> Person | None:
 
 
 def session_actor(person: Person) -> Actor:
-    """Return the actor a person is on console pages: her role's permissions, cut down to looking."""
+    """Return the actor a person is on console pages: their role's permissions, cut down to looking."""
     return Actor(
         tenant_id=person.tenant_id,
         kind="person",

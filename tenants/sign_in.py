@@ -37,7 +37,7 @@ def totp_code(key: SecretBytes, *, at: float) -> str:
 
 
 def confirm_totp(*, person: Person, key: SecretBytes, code: str, actor: Actor) -> None:
-    """Make a 20-byte key the person's only second factor, shown to be in her authenticator by its present code.
+    """Make a 20-byte key the person's only second factor, shown to be in their authenticator by its present code.
 
     The code is thereby spent; sessions verified by an older key are not verified any more. Raises CodeRefused.
     """
@@ -57,7 +57,7 @@ def confirm_totp(*, person: Person, key: SecretBytes, code: str, actor: Actor) -
 def accept_code(*, person: Person, code: str) -> TOTPDevice | None:
     """Return the person's authenticator if `code` is its unspent code of now or one step either side, else None.
 
-    Nobody's code but hers will do, no code will do twice, and after a wrong one the next waits.
+    Nobody else's code will do, no code will do twice, and after a wrong one the next waits.
     """
     with transaction.atomic():
         device = TOTPDevice.objects.select_for_update().filter(user=person, confirmed=True).first()
@@ -87,7 +87,7 @@ def record_refused(*, tenant_id: UUID, person: Person | None, step: str, source:
 
 
 def record_sign_out(*, person: Person) -> None:
-    """Write down that a person ended her session."""
+    """Write down that a person ended their session."""
     _record("tenants:sign-out:accept", _signed_in(person), str(person.pk), {})
 
 

@@ -157,7 +157,7 @@ AXES_LOCKOUT_CALLABLE = "tenants.lockout.response"
 AXES_USERNAME_CALLABLE = "tenants.lockout.username"
 AXES_CLIENT_IP_CALLABLE = "tenants.lockout.source"
 # A complete sign-in forgives its account in tenants.lockout; forgiving the source as well would let a sprayer
-# with one password of his own go on for ever.
+# who owns one account go on for ever.
 AXES_RESET_ON_SUCCESS = False
 # Trying on while locked does not lengthen the lock: else anyone could keep an account shut.
 AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False

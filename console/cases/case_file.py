@@ -79,7 +79,7 @@ class DecisionLine:
 
 @dataclass(frozen=True)
 class OfficerLine:
-    """One officer of the case's policy: whether she counts, or why not, and what she decided."""
+    """One officer of the case's policy: whether they count, or why not, and what they decided."""
 
     index: int
     person_id: UUID
@@ -88,7 +88,7 @@ class OfficerLine:
 
     @property
     def is_eligible(self) -> bool:
-        """Whether she may decide this case."""
+        """Whether this officer may decide this case."""
         return not self.why_not
 
 
@@ -154,7 +154,7 @@ class CaseFile:
 
     @property
     def successor_words(self) -> tuple[str, ...]:
-        """The eight words of the identity key that the subject proposes, if she has."""
+        """The eight words of the identity key that the subject proposes, if they have."""
         return access.successor_words(self.case)
 
     def people(self) -> set[UUID]:
@@ -358,7 +358,7 @@ def _excluded(case: Case, roster: Sequence[PolicyOfficer], now: datetime) -> Exc
 
 
 def commands(file: CaseFile, actor: Actor) -> list[tuple[str, str]]:
-    """Return (what for, command line) of what this person can do about the case at her own keyboard.
+    """Return (what for, command line) of what this person can do about the case at their own keyboard.
 
     Nothing for a case whose stored bytes do not hold: the page must not invite to sign it.
     """
@@ -382,5 +382,5 @@ def commands(file: CaseFile, actor: Actor) -> list[tuple[str, str]]:
 
 
 def mine(file: CaseFile, actor: Actor) -> OfficerLine | None:
-    """Return the viewer's own line in the roster, if she has one."""
+    """Return the viewer's own line in the roster, if there is one."""
     return next((one for one in file.officers if one.person_id == actor.person_id), None)

@@ -66,7 +66,7 @@ def _subject(request: HttpRequest) -> tuple[UUID | None, str]:
     try:
         return UUID(text), ""
     except ValueError:
-        return None, "A person’s id, as her page shows it."
+        return None, "A person’s id, as their page shows it."
 
 
 def _timeline(rows: Sequence[TimelineRow]) -> list[dict[str, Any]]:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Place:
-    """One row of the roster: the officer as signed, and how she stands now."""
+    """One row of the roster: the officer as signed, and how they stand now."""
 
     officer: Officer
     person_id: UUID
@@ -46,7 +46,7 @@ class Place:
 
     @property
     def words(self) -> tuple[str, ...]:
-        """The eight words of her signing key."""
+        """The eight words of the officer's signing key."""
         return self.officer.signing_key.fingerprint("officer")
 
 

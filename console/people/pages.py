@@ -43,7 +43,7 @@ def coverage_state(of_user: UserCoverage | None) -> tuple[str, str]:
 
 @console_page(PermissionName.PERSON_READ)
 def people_list(request: HttpRequest, actor: Actor) -> HttpResponse:
-    """List people by name, with how many devices each has and whether her archive keys are covered."""
+    """List people by name, with how many devices each has and whether their archive keys are covered."""
     text, number = request.GET.get("q", "")[:MAX_SEARCH].strip(), page_number(request)
     role = request.GET.get("role", "")
     role = role if role in Role.values else ""

@@ -133,7 +133,7 @@ def person_address(people: Mapping[UUID, Person], person_id: UUID) -> SafeString
 
 @register.simple_tag
 def person(people: Mapping[UUID, Person], person_id: UUID | bytes, form: str = "") -> SafeString:
-    """Name a person by name and address, and by her id with form "full"; "name" leaves the address out.
+    """Name a person by name and address, and by their id with form "full"; "name" leaves the address out.
 
     Two people may share a name: where an officer decides, the page writes the id as well (FAULTS R15).
     """

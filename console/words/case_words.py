@@ -37,7 +37,7 @@ STATE_WORDS: Final = {
 }
 # Who must act for the case to move, and what is to be done; nobody for those that are over.
 ACTS: Final = {
-    C.REQUESTED: ("officers", "Officers decide, each at her own command line."),
+    C.REQUESTED: ("officers", "Officers decide, each at their own command line."),
     C.QUORATE: ("time", "Enough officers approved. The subject is being told; then the delay begins."),
     C.WAITING: ("time", "The delay runs. The subject may veto until it is over."),
     C.RELEASING: ("time", "The release process has the HSM re-wrap its half to the recipient."),

@@ -16,8 +16,8 @@ from holdfast.core.identity.policy import ApproveWith, DepositRule, Policy
 MIN_DELAY_FOR_A_VETO: Final = 3600
 
 _DEPOSITS: Final = {
-    DepositRule.OPTIONAL: ("each user decides", "Some archive keys may be in no custody: those come back by no case."),
-    DepositRule.FROM_CONSENT: ("from the user’s consent on", "Generations from before her consent are not in custody."),
+    DepositRule.OPTIONAL: ("each user decides", "Some archive keys may not be deposited. No case brings those back."),
+    DepositRule.FROM_CONSENT: ("from the user’s consent on", "Generations from before the consent are not in custody."),
     DepositRule.ALL: ("all generations", "Every generation is put into custody before it is used."),
 }
 
@@ -73,7 +73,7 @@ def _delay(seconds: int) -> Clause:
 
 def _notice(seconds: int) -> Clause:
     if not seconds:
-        return Clause("Notice", "at once", "The subject is told as soon as a case about her is opened.")
+        return Clause("Notice", "at once", "The subject is told as soon as a case about them is opened.")
     meaning = "A case may fix a later date for telling its subject. The log entry is never put off."
     return Clause("Notice", f"put off by {duration(seconds)} at most", meaning, is_weak=True)
 

@@ -39,8 +39,8 @@ _EXIT_TABLE: Final = "\n".join(f"  {code.value}  {meaning}" for code, meaning in
 _HELP: Final = """Keys that stay yours, and come back when everything is lost.
 
 Holdfast keeps this device's keys in an encrypted profile. No command takes a secret or the text of a message as an
-argument, where other users of this machine could read it: they come from a prompt, a file, standard input or a
-descriptor. None prints a secret either, but for the recovery phrase, once, on a terminal.
+argument, because other users of this machine could read it there. Secrets come from a prompt, a file, standard input or
+a descriptor. No command prints a secret, except a new recovery phrase or a generated password: once, on a terminal.
 
 Text that other people wrote is shown in quotes, without control characters.
 """

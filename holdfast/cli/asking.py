@@ -93,7 +93,7 @@ def show_in_private(title: str, lines: Sequence[str]) -> None:
 
 
 def ask_in_private(title: str, questions: Sequence[str]) -> list[str]:
-    """Ask questions on the terminal's second screen, where the person sees what she types and nobody does later."""
+    """Ask questions on the terminal's second screen, where the person sees what they type and nobody does later."""
     console = Console(highlight=False, soft_wrap=True)
     with console.screen(hide_cursor=False):
         console.print(f"[bold]{title}[/]\n")

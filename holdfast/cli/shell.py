@@ -43,7 +43,7 @@ class Shell:
     # Secrets in
 
     def given_passphrase(self) -> SecretBytes | None:
-        """Return the profile's passphrase from where the person said it is; None when she named no place."""
+        """Return the profile's passphrase from where the person said it is; None when no place was named."""
         if self._passphrase is None and self.passphrase_fd is not None:
             self._passphrase = secret_descriptor(self.passphrase_fd)
         elif self._passphrase is None and self.passphrase_file is not None:
@@ -99,7 +99,7 @@ class Shell:
         return Working(what, is_shown=not self.is_json, total=total)
 
     def ask(self, question: str, *, option: str) -> str:
-        """Ask a person for what only she knows. Raises ConsentNeeded when there is nobody to ask."""
+        """Ask a person for what only they know. Raises ConsentNeeded when there is nobody to ask."""
         if self.is_json or not sys.stdin.isatty():
             raise ConsentNeeded(f"{question}: nobody to ask.", way_out=f"A person gives it with {option}.")
         return str(typer.prompt(question))

@@ -31,7 +31,7 @@ _COLLECTABLE = frozenset({CaseState.RELEASED, CaseState.COLLECTED, CaseState.ROT
 
 @dataclass(frozen=True)
 class Collection:
-    """Everything a recipient needs to open her deposits on her own device."""
+    """Everything a recipient needs to open their deposits on their own device."""
 
     releases: Sequence[Release]
     deposits: Mapping[UUID, custody.AcceptedDeposit]

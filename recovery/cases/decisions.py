@@ -80,7 +80,7 @@ def prepare_approval(
 def approve_case(*, prepared: PreparedApproval, actor: Actor) -> Case:
     """Store a prepared approval, count, and move the case on when enough officers approve.
 
-    An officer counts once: a second approval of hers changes nothing. Raises CaseMoved, and NotEligible when she
+    An officer counts once: a second approval of theirs changes nothing. Raises CaseMoved, and NotEligible when they
     stopped being eligible meanwhile.
     """
     with transaction.atomic():
@@ -118,7 +118,7 @@ def prepare_denial(*, case: Case, statement: bytes, actor: Actor) -> PreparedApp
 def deny_case(*, prepared: PreparedApproval, actor: Actor) -> Case:
     """End a case by one officer's signed denial: whoever sees the fraud stops it, and a new case may be opened.
 
-    Raises CaseMoved, and NotEligible when she stopped being eligible meanwhile.
+    Raises CaseMoved, and NotEligible when the officer stopped being eligible meanwhile.
     """
     officer = prepared.officer
     with transaction.atomic():
@@ -220,7 +220,7 @@ def _log(tag: str, case: Case, index: int, statement_hash: bytes, actor: Actor) 
 def propose_successor(*, case_id: UUID, identity_key: PublicKey, old_head: bytes, actor: Actor) -> Case:
     """Keep the identity key under which the subject asks to begin again, for officers to see. It is set once.
 
-    Only in a case in which the subject recovers her own, after the release. Raises CaseMoved.
+    Only in a case in which the subject recovers their own keys, after the release. Raises CaseMoved.
     """
     with transaction.atomic():
         case = access.locked(case_id)
@@ -252,7 +252,7 @@ class PreparedAttestation:
 
 
 def prepare_attestation(*, case: Case, statement: bytes, actor: Actor) -> PreparedAttestation:
-    """Verify an officer's word that a new key is the subject's, for her chain's re-genesis.
+    """Verify an officer's word that a new key is the subject's, for the re-genesis of their chain.
 
     Raises NotEligible, logged; AttestationRefused for a statement that does not fit the case; CaseMoved.
     """

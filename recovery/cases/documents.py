@@ -81,7 +81,7 @@ def attestation_document(row: Attestation) -> dict[str, Any]:
 
 
 def release_document(collection: Collection, *, policy: bytes) -> dict[str, Any]:
-    """Return everything that the recipient opens on her own device; nothing in it opens anywhere else."""
+    """Return everything that the recipient opens on their own device; nothing in it opens anywhere else."""
     return {
         "halves": [[str(row.deposit_id), b64u(bytes(row.half))] for row in collection.releases],
         "shares": [

@@ -31,7 +31,7 @@ def cancel_case(*, case_id: UUID, actor: Actor) -> Case:
 
 
 def veto_case(*, case_id: UUID, statement: bytes, reason: str, actor: Actor) -> Case:
-    """Take the subject's veto, signed by one of her active devices; two in her cases end them.
+    """Take the subject's veto, signed by one of their active devices; two in their cases end them.
 
     A third asks one officer more instead. Raises CaseRefused for a statement that does not fit, CaseMoved when
     the HSM may have worked already.

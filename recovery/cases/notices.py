@@ -106,5 +106,5 @@ def _send(notice: Notice) -> bool:
 
 
 def owe_release_notice(case: Case) -> None:
-    """Promise the subject the notice that her keys were released, in the transaction that is open."""
+    """Promise the subject the notice that their keys were released, in the transaction that is open."""
     owe(case, case.subject_id, "released", max(timezone.now(), case.notice_at))

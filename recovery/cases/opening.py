@@ -95,7 +95,7 @@ def _require_signed(statement: bytes, actor: Actor, now: datetime) -> tuple[Sign
         raise CaseRefused("The case names another tenant, user or device than the one that asks.", field="case")
     if case.recipient_device_hash != bytes(device_row.statement_hash):
         raise CaseRefused("The case names another recipient than the device that signed it.", field="case")
-    # Nobody is named requester by somebody else: naming an officer would shut her out of the decision.
+    # Nobody is named requester by somebody else: naming an officer would shut them out of the decision.
     if case.requester != actor.person_id.bytes:
         raise CaseRefused("The requester is the person whose device opens the case.", field="case")
     if case.expiry <= now.timestamp():
@@ -160,7 +160,7 @@ def _require_enough_officers(row: Case, newest: Policy, m: int, now: datetime) -
 
 
 def _owe_notices(row: Case, now: datetime) -> None:
-    """Promise the subject her notice for the date that the case fixes, and the officers theirs now."""
+    """Promise the subject a notice for the date that the case fixes, and the officers theirs now."""
     owed = [(row.subject_id, access.OPENED, max(row.notice_at, now))]
     policy = escrow.policy_named(bytes(row.policy_hash))
     owed += [(officer.person_id, "asked", now) for officer in access.eligible_for(row, policy, now)]

@@ -35,7 +35,7 @@ class Rules:
             return ()
 
     def require(self, *, user_id: UUID, case_id: UUID, device_hash: bytes) -> None:
-        """Raise RegenesisRefused unless the case gave this user's key back to this very device of hers.
+        """Raise RegenesisRefused unless the case gave this user's key back to this very device of theirs.
 
         Raises RegenesisTooEarly until the policy's delay has run from the attestation that made the quorum.
         """

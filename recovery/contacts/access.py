@@ -19,17 +19,17 @@ from tenants.states import CredentialState
 
 
 def contact_set(user_id: UUID) -> ContactSet | None:
-    """Return the manifest of a user's trusted contacts, if she has stored one."""
+    """Return the manifest of a user's trusted contacts, if they have stored one."""
     return ContactSet.objects.filter(user_id=user_id).first()
 
 
 def contact_set_for_update(user_id: UUID) -> ContactSet | None:
-    """Lock the manifest of a user's trusted contacts, if she has stored one."""
+    """Lock the manifest of a user's trusted contacts, if they have stored one."""
     return ContactSet.objects.select_for_update().filter(user_id=user_id).first()
 
 
 def own_contact_set(actor: Actor) -> ContactSet:
-    """Return the manifest of the actor's own contacts, for a device of hers in whatever live state. Raises NotFound."""
+    """Return the manifest of the actor's own contacts, for their device in any live state. Raises NotFound."""
     row = contact_set(actor.person_id) if actor.kind == "device" and actor.person_id else None
     if row is None:
         raise NotFound
@@ -64,7 +64,7 @@ def contact_request_for_reading(actor: Actor, request_id: UUID) -> ContactReques
 
 
 def contact_request_of_owner(actor: Actor, request_id: UUID) -> ContactRequest:
-    """Return a request in the actor's own name, for any of her devices that may veto it. Raises NotFound."""
+    """Return a request in the actor's own name, for any of their devices that may veto it. Raises NotFound."""
     row: ContactRequest | None = ContactRequest.objects.filter(pk=request_id, owner_id=actor.person_id).first()
     if row is None or actor.kind != "device":
         raise NotFound
@@ -93,7 +93,7 @@ def contact_request_by_hash(request_hash: bytes) -> ContactRequest | None:
 
 
 def open_contact_requests(owner_id: UUID, *, device_id: UUID | None = None) -> list[ContactRequest]:
-    """List the open requests in a user's name, or those of one device of hers."""
+    """List the open requests in a user's name, or those of one of their devices."""
     rows = ContactRequest.objects.filter(owner_id=owner_id, state=ContactRequestState.OPEN)
     return list(rows.filter(device_id=device_id) if device_id else rows)
 

@@ -36,7 +36,7 @@ from tenants import access as tenants
 from tenants.limits import count_against
 
 MAX_OPEN: Final = 5
-# Each request is a mail to the owner and a notice to her contacts; each answer asks the HSM.
+# Each request is a mail to the owner and a notice to their contacts; each answer asks the HSM.
 REQUESTS_PER_DAY: Final = 10
 ANSWERS_PER_HOUR: Final = 10
 SHARE_KIND: Final = "contact-share"
@@ -117,7 +117,7 @@ def open_request(*, payload: bytes, actor: Actor) -> ContactRequest:
     device = keys.device(actor.id or uuid4())
     request = ShareRequest.from_payload(payload)
     with transaction.atomic():
-        # The owner's set is the lock: requests of her devices are opened one after another.
+        # The owner's set is the lock: requests of their devices are opened one after another.
         held = access.contact_set_for_update(device.user_id)
         same = access.contact_request_by_hash(request.hash)
         if same is not None:
@@ -214,7 +214,7 @@ def _destroy_shares(row: ContactRequest) -> None:
 
 @dataclass(frozen=True)
 class SealedShare:
-    """A contact's answer, encrypted at rest for one version of her row."""
+    """A contact's answer, encrypted at rest for one version of their row."""
 
     answer_id: UUID
     version: int
@@ -234,7 +234,7 @@ def seal_share(*, request_id: UUID, share: bytes, actor: Actor) -> SealedShare:
 
 
 def give_share(*, request_id: UUID, prepared: SealedShare, actor: Actor) -> ContactRequest:
-    """Store a contact's share: her first, or one in place of it. Raises ContactRequestMoved, ContactsStale."""
+    """Store a contact's share: their first, or one in place of it. Raises ContactRequestMoved, ContactsStale."""
     with transaction.atomic():
         row = access.contact_request_for_update(request_id)
         now = database_now()

@@ -27,7 +27,7 @@ OFFICER_ROLE: Final = "officer"
 
 @dataclass(frozen=True)
 class LoggedDecision:
-    """One officer's approval: the hash of her statement, and the log's time of it."""
+    """One officer's approval: the hash of their statement, and the log's time of it."""
 
     statement_hash: bytes
     at: int
@@ -64,7 +64,7 @@ class Facts:
     deposits: dict[bytes, bytes] = field(default_factory=dict)  # deposit → SHA-256 of its record
     halves: dict[bytes, bytes] = field(default_factory=dict)  # deposit → SHA-256 of h_half
     cases: dict[bytes, CaseFacts] = field(default_factory=dict)
-    vetoes: dict[bytes, int] = field(default_factory=dict)  # subject → how often she has vetoed
+    vetoes: dict[bytes, int] = field(default_factory=dict)  # subject → how often they have vetoed
 
     def absorb(self, leaf: bytes) -> None:
         """Take in one proven leaf; entries that say nothing about a release are passed over. Raises Malformed."""
@@ -111,7 +111,7 @@ class Facts:
         while since and any(one.person == person for one in policies[since - 1].policy.roster):
             since -= 1
         if since == 0:
-            return 0  # a founder: the pinned hash names her
+            return 0  # a founder: the pinned hash names them
         return self.policies[policies[since].hash] + _cooling_off(policies[since - 1], policies[since])
 
 

@@ -116,7 +116,7 @@ def orders_for(case: Case, *, directory: Directory, facts: Facts, now: int) -> t
 def _needed(
     order: release.Rewrap, trusted: TrustedTenant, others: tuple[SignedPolicy, SignedPolicy], logged: CaseFacts
 ) -> int:
-    """Return the strictest m, and one more when the subject's vetoes no longer end her cases."""
+    """Return the strictest m, and one more when the subject's vetoes no longer end their cases."""
     at_deposit = trusted.policy_named(order.deposit.header.policy_hash)
     m, _ = strictest([at_deposit.policy, *(signed.policy for signed in others)])
     needed = m + logged.extra_officers

@@ -134,7 +134,7 @@ def test_log_is_not_for_members_and_not_for_strangers(world: Cast, otto: Signer)
 
 def test_log_of_acme_is_not_found_for_mallory(world: Cast, otto: Signer) -> None:
     mallory = make_device(world.mallory)
-    assert get(mallory, "tiles/audit/0/0").status_code == 503  # her own log, which has no head yet
+    assert get(mallory, "tiles/audit/0/0").status_code == 503  # mallory's own log, which has no head yet
     sequencer.sequence(world.other.pk, "audit")
     own = get(mallory, "audit/entries?limit=200").json()["entries"]
     acme = {str(entry_id) for entry_id in Entry.unscoped.filter(tenant_id=world.acme.pk).values_list("id", flat=True)}

@@ -50,7 +50,7 @@ def totp(secret: bytes, at: float | None = None) -> str:
 
 
 def sign_in(page: Page, url: str, *, email: str, password: str, code: str, tenant: str = "acme") -> None:
-    """Sign in as a person does: password, then the code of her authenticator."""
+    """Sign in as a person does: password, then the code of their authenticator."""
     page.goto(f"{url}/console/sign-in/")
     page.get_by_label("Organisation").fill(tenant)
     page.get_by_label("E-mail address").fill(email)

@@ -42,7 +42,7 @@ class Asking:
 
 @dataclass
 class TrustedContacts:
-    """One owner's set: k of n contacts by name, and each one's share in the clear, as only she would have it."""
+    """One owner's set: k of n contacts by name, and each one's share in the clear, as only that contact has it."""
 
     directory: Directory
     owner: str

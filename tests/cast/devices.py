@@ -126,7 +126,7 @@ class Device:
 
 
 def pair(suite: Suite = Suite.HYBRID, *, one_time: int | None = 0) -> tuple[Session, Session]:
-    """Alice's and bob's ends of a session in which she has written once and he has answered."""
+    """Alice's and bob's ends of a session in which alice has written once and bob has answered."""
     alice, bob = Device("alice", suite), Device("bob", suite)
     hers = alice.initiate(bob, one_time=one_time)
     his, _ = bob.respond(hers.encrypt(b"hello"), alice)

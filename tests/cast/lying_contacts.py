@@ -47,7 +47,7 @@ class ContactRecovery:
         return (200, kept) if (kept := self.manifests.get(self._user(asker))) else refused(404, "not-found")
 
     def contacts_of(self, owner: str) -> list[str]:
-        """Return the users whom the owner's manifest names: every 16-byte id in a row of it but her own."""
+        """Return the users whom the owner's manifest names: every 16-byte id in a row of it but the owner's own."""
         kept = self.manifests.get(owner)
         if kept is None:
             return []

@@ -56,7 +56,7 @@ class Members:
         return account
 
     def another(self, first: Account, name: str = "phone") -> Account:
-        """Return one more device of a person, approved by her first one, with pre-keys of its own."""
+        """Return one more device of a person, approved by the first one, with pre-keys of its own."""
         account = self.profile(first.user)
         done = device.enrol(account, self.server.code(first.user), name=name, suite=first.suite)
         device.approve(first, done.device, words=done.words)
@@ -80,14 +80,14 @@ class Members:
         return tablet, opened
 
     def seen(self, index: int, case_id: UUID) -> tuple[Account, CaseView]:
-        """Return an officer, by number, with her view of a case."""
+        """Return an officer, by number, with their view of a case."""
         founder = self.server.tenant.officers[index - 1]
         account = self.enrolled(founder.person, founder)
         return account, officer.see(account, case_id)
 
     def approve(self, index: int, opened: Opened) -> None:
         account, view = self.seen(index, opened.case_id)
-        officer.approve(account, view, heard=two_of(opened.words), identity_check="I know her voice")
+        officer.approve(account, view, heard=two_of(opened.words), identity_check="I know the voice")
 
 
 def two_of(words: tuple[str, ...]) -> dict[int, str]:

@@ -186,7 +186,7 @@ def post_enrolment(phone: Phone, **changes: Any) -> Any:
 
 @dataclass
 class Account:
-    """A person's chain, written with her identity key and sent by one of her devices."""
+    """A person's chain, written with their identity key and sent by one of their devices."""
 
     person: Person
     aik: SigningKey = field(default_factory=SigningKey.generate)

@@ -160,7 +160,7 @@ def approval(**changes: Any) -> Approval:
         shares=((id_of("deposit 1"), 1, hash_of("sealed 1")),),
         policy_hash=SIGNED_POLICY.hash,
         approves=True,
-        identity_check="called her desk",
+        identity_check="called their desk",
         client_kind=ClientKind.CLI,
     )
     return replace(made, **changes)
@@ -173,7 +173,7 @@ def attest(key: SigningKey, state: ChainState, aik: PublicKey, device_hash: byte
 
 
 def begin(recovery_key: PublicKey | None = None) -> tuple[list[Entry], ChainState]:
-    """Alice's chain with her laptop in it."""
+    """Alice's chain with the laptop in it."""
     by = Author(LAPTOP, NOW, AIK)
     entries = [chain_author.genesis(tenant=ACME, user=ALICE, by=by, recovery_key=recovery_key)]
     state = verify_chain(entries, tenant=ACME, user=ALICE)

@@ -146,7 +146,7 @@ class World:
         self.escrow_key = SignedTenantKey(statement, signed[0].payload_hash)
 
     def add_founder(self, name: str) -> Founder:
-        """Give somebody the keys of an officer; a policy has still to name her."""
+        """Give somebody the keys of an officer; a policy has still to name them."""
         self.founders[name] = Founder(self.cast.people[name].pk.bytes)
         return self.founders[name]
 
@@ -252,7 +252,7 @@ class World:
         return case
 
     def signed_approval(self, case: OpenCase, name: str, deposits: Any, **changes: Any) -> dict[str, Any]:
-        """Have an officer approve on her own machine; the document that she would send."""
+        """Have an officer approve on their own machine; the document that they would send."""
         founder = self.founders[name]
         asked = cases.Case.from_payload(case.statement.payload)
         policy = next(one for one in self.policies if one.hash == asked.policy_hash)

@@ -500,7 +500,7 @@ def test_officer_hears_that_a_forged_recipient_device_has_other_words(world: Mem
     forged = by_case.open_case(rogue, reason="lost both", purpose="recovery", subject=ALICE)
     account, view = world.seen(1, forged.case_id)
     with pytest.raises(WrongWords):
-        officer.approve(account, view, heard=two_of(opened.words), identity_check="I know her voice")
+        officer.approve(account, view, heard=two_of(opened.words), identity_check="I know the voice")
     assert world.server.cases[str(forged.case_id)]["approvals"] == []
 
 
@@ -510,7 +510,7 @@ def test_approval_needs_two_right_words(world: Members, tmp_path: Path, heard: d
     _tablet, opened = world.case()
     account, view = world.seen(1, opened.case_id)
     with pytest.raises(WrongWords):
-        officer.approve(account, view, heard=heard, identity_check="I know her voice")
+        officer.approve(account, view, heard=heard, identity_check="I know the voice")
 
 
 def test_officer_refuses_a_deposit_swapped_under_the_case(world: Members, tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ def test_entry_whose_row_says_otherwise_is_shown_from_the_leaf_and_flagged(world
     with as_superuser("audit_entry") as cursor:
         cursor.execute("UPDATE audit_entry SET tag = 'escrow:policy:forged' WHERE seq = %s", [row.seq])
     text = text_of(signed_in(world.cast.otto).get(f"{AUDIT}{row.leaf_index}/"))
-    assert "says another thing than its leaf" in text
+    assert "does not say what the leaf says" in text
     assert "Policy published" in text
 
 
@@ -81,7 +81,7 @@ def test_filters_that_cannot_be_read_are_named(world: World) -> None:
     ):
         page = text_of(otto.get(f"{AUDIT}?{query}"))
         assert words in page
-        assert "Nothing was looked for" in page
+        assert "Nothing was searched" in page
 
 
 def test_older_pages_follow_without_a_gap(world: World) -> None:

@@ -153,7 +153,7 @@ def test_case_says_so_when_its_statement_was_replaced(world: World) -> None:
     assert "officer approve" not in text
 
 
-def test_case_tells_an_officer_what_she_can_do_and_why_not(world: World) -> None:
+def test_case_tells_an_officer_what_they_can_do_and_why_not(world: World) -> None:
     deposit = world.deposit()
     case = world.opened(deposit, phone=world.new_phone("erin"), purpose="legal")
     path = f"/console/cases/{case.id}/"
@@ -162,13 +162,13 @@ def test_case_tells_an_officer_what_she_can_do_and_why_not(world: World) -> None
     assert "officer approve" not in erin
     assert "on a device of another : Erin" in erin
     assert "officer approve" in text_of(signed_in(world.cast.dan).get(path))
-    assert "You look; officers of the policy decide." in text_of(signed_in(world.cast.otto).get(path))
+    assert "You can only look. Officers of the policy decide." in text_of(signed_in(world.cast.otto).get(path))
     with tenant_scope(world.tenant_id):
         escrow.change_officer(person_id=world.cast.dan.pk, target=OfficerState.SUSPENDED, actor=world.ceremony)
     assert "an officer who is suspended or removed does not count" in text_of(signed_in(world.cast.dan).get(path))
 
 
-def test_overview_lists_a_case_for_the_officer_until_she_has_decided(world: World) -> None:
+def test_overview_lists_a_case_for_the_officer_until_they_have_decided(world: World) -> None:
     case, deposit = world.approved("carol")
     path = f"/console/cases/{case.id}/"
     waiting = "Open a case for the command that answers it"

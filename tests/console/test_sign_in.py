@@ -179,7 +179,7 @@ def test_half_signed_in_browser_starts_again_after(
     with tenant_scope(world.acme.pk):
         match event:
             case "a new password":
-                give_password(carol, "another long password of hers")
+                give_password(carol, "another long password of carol")
             case "a new role":
                 services.change_role(person=carol, role=Role.REVIEWER, actor=actor)
             case _:
@@ -337,8 +337,8 @@ def test_no_stranger_locks_out_every_officer(world: Cast, client: Client) -> Non
     [still] = open_now
     for _ in range(8):
         password_step(Client(), still, password="wrong", source="203.0.113.5")
-    assert password_step(Client(), still, source="203.0.113.5").status_code == 429, "her guesser is stopped"
-    assert password_step(Client(), still, source="198.51.100.1").status_code == 302, "and she is not"
+    assert password_step(Client(), still, source="203.0.113.5").status_code == 429, "the guesser is stopped"
+    assert password_step(Client(), still, source="198.51.100.1").status_code == 302, "and the person is not"
 
 
 def test_only_officer_is_never_locked_by_others(world: Cast) -> None:
@@ -384,7 +384,7 @@ def test_session_ends_with_the_next_request_after(event: str, world: Cast, signe
     with tenant_scope(world.acme.pk):
         match event:
             case "a new password":
-                give_password(carol, "another long password of hers")
+                give_password(carol, "another long password of carol")
             case "a new role":
                 services.change_role(person=carol, role=Role.REVIEWER, actor=actor)
             case "suspension":

@@ -85,7 +85,7 @@ def test_policy_that_raises_a_guard_is_in_force_at_once(world: World) -> None:
         assert access.policy_in_force(timezone.now()).version == 2
 
 
-def test_policy_that_names_an_officer_no_more_removes_her_for_ever(world: World) -> None:
+def test_policy_that_names_an_officer_no_more_removes_them_for_ever(world: World) -> None:
     world.add_founder("rex")
     with tenant_scope(world.tenant_id):
         tenants.change_role(person=world.cast.rex, role="officer", actor=world.ceremony)

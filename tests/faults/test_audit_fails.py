@@ -10,7 +10,7 @@ from tests.faults.routes import api_calls, changed, picture
 from tests.faults.world import VALID, Installation
 
 pytestmark = pytest.mark.postgres
-# A POST that only reads: the answer is a digest of what the caller published herself.
+# A POST that only reads: the answer is a digest of what the caller itself published.
 ONLY_READS = {("device-check", "POST")}
 # The mailbox: the log is kept for ever, and would say for ever who wrote to whom (docs/decisions.md). A message
 # changes no key, no right and no record; what the server could do wrong is to lose one, and that the two ends notice.

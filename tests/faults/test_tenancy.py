@@ -116,7 +116,7 @@ def test_whole_request_of_another_tenant_is_refused_from_the_same_role(
     if ids_in(act.uri):
         assert answer.status_code == 404, answer.content
     elif method == "GET" or OPAQUE.get((name, method), set()) == set(act.document or {}):
-        # An address without an id is the caller's own: it answers, of nobody but her.
+        # An address without an id is the caller's own: it answers, of nobody but the caller.
         assert not [marker for marker in theirs if marker.encode() in octets(answer)]
         return
     else:

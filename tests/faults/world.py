@@ -64,7 +64,7 @@ class Organisation(Escrowed):
         super().__init__(home, escrow_key, log_vkey, directory=Directory(cast))
         self.slug = cast.acme.slug
         self.service = make_service(cast.acme)
-        self.support = make_device(cast.people["sam"])  # support keeps no chain, so hers is a credential alone
+        self.support = make_device(cast.people["sam"])  # support keeps no chain, so this one is a credential alone
         for name in set(ROLES) - {"sam"}:
             self.directory.phone(name)
         for name in ("alice", "bob"):
@@ -346,10 +346,10 @@ def _denial(one: Organisation) -> Act:
         policy=one.policies[-1],
         signing_key=founder.signing_key,
         header=Header(one.tenant_id.bytes, founder.person, b"", now()),
-        identity_check="it was not her",
+        identity_check="it was somebody else",
         client_kind=cases.ClientKind.CLI,
     )
-    document = {"statement": b64u(signed.encode()), "reason": "It was not her."}
+    document = {"statement": b64u(signed.encode()), "reason": "It was somebody else."}
     return Act(one.signer("dan"), "POST", f"{API}/cases/{one.case_open.id}/deny", document)
 
 

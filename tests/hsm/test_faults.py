@@ -199,7 +199,7 @@ def test_slow_hsm_is_left_at_the_deadline_and_the_queue_is_bounded(
 def test_flaky_hsm_gives_typed_errors_only_and_right_answers(
     interposed: HsmConfig, interposer: Interposer, recipient: rsa.RSAPrivateKey
 ) -> None:
-    """Three calls in ten fail. Whoever asks again gets what he asked for; nothing comes out wrong."""
+    """Three calls in ten fail. Whoever asks again gets what they asked for; nothing comes out wrong."""
     with open_tokens(interposed, ["root", "log", "escrow"]) as tokens:
         run = operations(interposed, tokens, recipient)
         escrow = Ceremony(interposed).escrow_keys(TENANT)[0].ref

@@ -228,23 +228,23 @@ class Walk:
         self.password = self.here / "alice-vault-password"
         write_private(self.password, secrets.token_urlsafe(18))
         with self.step(
-            "alice enrols her laptop: identity key, device keys, signed pre-key, 100 one-time pre-keys"
+            "alice enrols a laptop: identity key, device keys, signed pre-key, 100 one-time pre-keys"
         ) as step:
             done = self.enrol(self.laptop, self.code_of("alice"), "laptop")
             self.alice = done["user_id"]
             if done["root_words"] != self.tenant_words or done["trust"] != "pinned":
-                raise WalkFailed("alice's laptop pinned another tenant than her officers")
-            step.notes.append("the laptop verified the tenant from the pin in the code; no key of hers left it")
+                raise WalkFailed("alice's laptop pinned another tenant than the officers")
+            step.notes.append("the laptop verified the tenant from the pin in the code; no key left it")
             self.holdfast(self.laptop, "backup", "password", "--password-file", str(self.password))
         with self.step(
-            "alice enrols her phone; the laptop approves it by eight words, and sends her keys over, sealed to it"
+            "alice enrols a phone; the laptop approves it by eight words, and sends alice's keys over, sealed to it"
         ):
             code = self.issue_code("carol", self.alice)
             pending = self.enrol(self.phone, code, "phone")
             words = " ".join(pending["device_words"])
             self.holdfast(self.laptop, "devices", "approve", pending["device_id"], "--words", words)
             self.holdfast(self.phone, "recover", "device", "--wait", WAIT_SECONDS)
-        with self.step("bob enrols his own device"):
+        with self.step("bob enrols a device"):
             self.bob_id = self.enrol(self.bob, self.code_of("bob"), "bob's desktop")["user_id"]
 
     def issue_code(self, by: str, person: str) -> Path:
@@ -264,10 +264,10 @@ class Walk:
             step.notes.append(f"alice's identity in eight words: {' '.join(self.alice_words)}")
 
     def write_and_answer(self) -> None:
-        with self.step("alice writes to bob; the server carries what only his device can open") as step:
+        with self.step("alice writes to bob; the server carries what only bob's device can open") as step:
             self.say(self.laptop, self.bob_id, "Hello Bob, the file is coming.")
             step.notes.append(f"bob reads: {self.hear(self.bob, self.alice)}")
-        with self.step("bob answers, and alice reads it on her laptop and on her phone") as step:
+        with self.step("bob answers, and alice reads it on the laptop and on the phone") as step:
             self.say(self.bob, self.alice, "Thank you. I am waiting.")
             heard = [self.hear(who, self.bob_id) for who in (self.laptop, self.phone)]
             if heard != ["Thank you. I am waiting."] * 2:
@@ -275,7 +275,7 @@ class Walk:
             step.notes.append("one message, encrypted for each device by itself")
 
     def rotate(self) -> None:
-        with self.step("alice replaces her identity key, and what bob writes is still read") as step:
+        with self.step("alice replaces the identity key, and what bob writes is still read") as step:
             before = self.holdfast(self.laptop, "chain", "show")["identity_words"]
             done = self.holdfast(self.laptop, "rotate")
             if not done["done"]:
@@ -287,16 +287,16 @@ class Walk:
             if self.hear(self.laptop, self.bob_id) != "Still there?":
                 raise WalkFailed("alice's laptop should have read bob's message after the rotation")
             step.notes.append(
-                f"her identity in eight words now: {' '.join(self.alice_words)}; bob's client followed it"
+                f"alice's identity in eight words now: {' '.join(self.alice_words)}; bob's client followed it"
             )
-        with self.step("her phone takes the new keys over, and reads the same message") as step:
+        with self.step("alice's phone takes the new keys over, and reads the same message") as step:
             self.holdfast(self.phone, "maintain")
             if self.hear(self.phone, self.bob_id) != "Still there?":
                 raise WalkFailed("alice's phone should have read bob's message after the rotation")
             if done["needs"] != ["password"]:
                 raise WalkFailed(f"the password door should have closed with the old vault key: {done}")
             self.holdfast(self.laptop, "backup", "password", "--password-file", str(self.password))
-            step.notes.append("the password of her vault was closed by the rotation, and she has set it again")
+            step.notes.append("the rotation closed the password of the vault, and alice has set it again")
 
     def say(self, who: Person, to: str, text: str) -> None:
         """Have a person send a message, which no command takes as an argument."""
@@ -318,7 +318,7 @@ class Walk:
         self.letter = self.here / "letter.txt"
         shutil.copy(PROJECT / "requirements-dev.txt", self.letter)
         self.sealed = self.here / "letter.txt.holdfast"
-        with self.step("alice encrypts a file from her disk under this month's archive key") as step:
+        with self.step("alice encrypts a file from the disk under this month's archive key") as step:
             done = self.holdfast(self.laptop, "archive", "encrypt", str(self.letter), "--out", str(self.sealed))
             self.generation = done["generation"]
             step.notes.append(f"{done['size']} bytes in {done['seconds']} s, generation {self.generation}")
@@ -329,7 +329,7 @@ class Walk:
             step.notes.append("half of it needs the HSM, half needs two of three officers; the server can open neither")
 
     def lose_everything(self) -> None:
-        with self.step("alice loses laptop and phone, and has forgotten her password"):
+        with self.step("alice loses laptop and phone, and has forgotten the password"):
             shutil.rmtree(self.laptop.profile)
             shutil.rmtree(self.phone.profile)
             self.password.unlink()
@@ -357,7 +357,7 @@ class Walk:
         """Have an officer approve by the command, with two words as heard from alice."""
         return self.holdfast(
             self.officers[name],
-            *("officer", "approve", self.case, "--yes", "--identity-check", "Video call, I know her."),
+            *("officer", "approve", self.case, "--yes", "--identity-check", "Video call, I know them."),
             *("--word", f"2={self.case_words[1]}", "--word", f"7={self.case_words[6]}"),
         )
 
@@ -379,12 +379,12 @@ class Walk:
             step.notes.append(refused["error"]["message"])
 
     def refused_approvals(self) -> None:
-        with self.step("alice, subject and requester, approves her own case past her client: refused") as step:
+        with self.step("alice, subject and requester, approves the case past the client: refused") as step:
             step.notes.append(self._approve_as_nobody())
-        with self.step("erin, an officer, opens a case for alice's archive and approves it herself: refused") as step:
+        with self.step("erin, an officer, opens a case for alice's archive and approves it too: refused") as step:
             asked = ("--purpose", "legal", "--subject", self.alice, "--deposit", self.deposit)
             step.notes.append(self._approve_own_case("You opened this case", *asked))
-        with self.step("erin opens a case for her own archive, whose subject she is, and approves it: refused") as step:
+        with self.step("erin opens a case for erin's own archive, as its subject, and approves it: refused") as step:
             self._deposit_for_erin()
             step.notes.append(self._approve_own_case("You are the subject"))
 
@@ -410,12 +410,12 @@ class Walk:
         self.holdfast(erin, "escrow", "deposit", "--yes")
 
     def _approve_own_case(self, refusal: str, *asked: str) -> str:
-        """Have erin open a case and send her approval of it, right in all but who made it, straight to the server."""
+        """Have erin open a case and send an approval of it, right in all but who made it, straight to the server."""
         erin = self.officers["erin"]
         opened = self.holdfast(erin, "recover", "escrow", "open", "--reason", "Curiosity.", *asked)
         shown = self.holdfast(erin, "officer", "show", opened["case_id"])
         if shown["may_approve"]:
-            raise WalkFailed("erin's own client should have told her that she may not approve")
+            raise WalkFailed("erin's own client should have told erin that erin may not approve")
         with self.library(erin) as account:
             view = officer.see(account, UUID(opened["case_id"]))
             statement, outers = _forced_approval(account, view)
@@ -459,37 +459,37 @@ class Walk:
                 raise WalkFailed("the file came back changed")
 
     def begin_again(self) -> None:
-        with self.step("carol and dan attest alice's new identity key, by words that she reads to them"):
+        with self.step("carol and dan attest alice's new identity key, by words that alice reads to them"):
             for name in ("carol", "dan"):
                 words = ("--word", f"3={self.new_words[2]}", "--word", f"5={self.new_words[4]}")
                 self.holdfast(self.officers[name], "officer", "attest", self.case, "--yes", *words)
-        with self.step("her account begins again under that key: new archive key, new vault, old devices out") as step:
+        with self.step("the account begins again under that key: new archive key, new vault, old devices out") as step:
             password = self.here / "alice-new-password"
             write_private(password, secrets.token_urlsafe(18))
             arguments = ("recover", "escrow", "finish", "--new-password-file", str(password), "--wait", WAIT_SECONDS)
             done = self.holdfast(self.tablet, *arguments)
             shown = self.holdfast(self.tablet, "chain", "show")
             if shown["re_genesis"]["case_id"] != self.case or len(shown["revoked"]) != 2 or len(shown["devices"]) != 1:
-                raise WalkFailed(f"her chain should show the re-genesis of this case: {shown}")
-            step.notes.append(f"entry {shown['re_genesis']['seq']} of her chain, attested by two officers")
+                raise WalkFailed(f"alice's chain should show the re-genesis of this case: {shown}")
+            step.notes.append(f"entry {shown['re_genesis']['seq']} of alice's chain, attested by two officers")
             self.holdfast(self.tablet, "escrow", "deposit", "--yes")
-            step.notes.append(f"generation {done['generation']} is in escrow, after her consent under the new key")
+            step.notes.append(f"generation {done['generation']} is in escrow, after alice's consent under the new key")
 
     def bob_is_asked(self) -> None:
-        with self.step("bob's client asks him before it trusts alice again") as step:
+        with self.step("bob's client asks bob before it trusts alice again") as step:
             refused = self.holdfast(self.bob, "bundle", "claim", self.alice, expect=8)
             step.notes.append(refused["error"]["message"])
             old = " ".join(self.alice_words)
             self.holdfast(self.bob, "contacts", "confirm", self.alice, "--words", old, expect=8)
             step.notes.append("the words of the old key do not do")
-        with self.step("bob hears the new words from alice, confirms, and claims a bundle of her tablet"):
+        with self.step("bob hears the new words from alice, confirms, and claims a bundle of alice's tablet"):
             self.holdfast(self.bob, "contacts", "confirm", self.alice, "--words", " ".join(self.new_words))
             claimed = self.holdfast(self.bob, "bundle", "claim", self.alice)
             if len(claimed["devices"]) != 1 or claimed["identity_words"] != self.new_words:
                 raise WalkFailed(f"one device under the new key was expected: {claimed}")
         with self.step("they write to each other again") as step:
             self.say(self.bob, self.alice, "Good to have you back.")
-            step.notes.append(f"alice reads on her tablet: {self.hear(self.tablet, self.bob_id)}")
+            step.notes.append(f"alice reads on the tablet: {self.hear(self.tablet, self.bob_id)}")
             self.say(self.tablet, self.bob_id, "Good to be back.")
             step.notes.append(f"bob reads: {self.hear(self.bob, self.alice)}")
 

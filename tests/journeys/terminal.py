@@ -27,7 +27,7 @@ _DONE: Final = "line-has-ended"
 
 @dataclass
 class Terminal:
-    """One bash, a terminal around it, and the person's paper: the last recovery phrase that she was shown."""
+    """One bash, a terminal around it, and the person's paper: the last recovery phrase that was shown."""
 
     directory: Path
     environment: Mapping[str, str]

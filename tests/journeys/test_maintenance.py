@@ -63,7 +63,7 @@ def test_device_is_cared_for_from_its_enrolment_on(server: Installation, tmp_pat
     assert outcomes(first, "backup") == {Outcome.NOTHING, Outcome.NEEDS_YOU}, "one device, and no way back"
     vault.save(alice)
     doors.set_password(alice, SecretBytes(b"the password of a vault"), cost=CHEAP)
-    # The backup holds the log's head: it is due once more when the log has taken her first entry, within seconds.
+    # The backup holds the log's head: it is due once more when the log has taken the first entry, within seconds.
     wait_for(lambda: key_log.anchor(alice, alice.chain) is Anchor.ANCHORED)
     maintain(alice)
     again = maintain(alice)

@@ -88,7 +88,7 @@ def test_proof_from_an_older_head_shows_that_the_log_only_grew(directory: Direct
 def test_proof_to_whoever_has_seen_a_larger_log_comes_without_consistency(
     directory: Directory, verifier: NoteVerifier
 ) -> None:
-    """The head itself is what she needs: her larger one and this smaller one, both signed, are the evidence."""
+    """The head itself is what the follower needs: the larger and this smaller one, both signed, are the evidence."""
     answer = shown(directory.phone("alice"), directory.account("alice"), "?old_size=1000000")
     assert "consistency" not in answer
     verified(answer, directory.account("alice"), 1, verifier)

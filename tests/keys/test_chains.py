@@ -187,7 +187,7 @@ def pending_of(account: Account) -> Phone:
 
 @pytest.mark.postgres
 def test_append_by_a_pending_device_is_taken_when_it_adds_that_very_device(alice: Account) -> None:
-    """Whoever opened a door holds the identity key; the entry that lists her device needs no other device."""
+    """Whoever opened a door holds the identity key; the entry that lists their device needs no other device."""
     first, phone = alice.phones[0], pending_of(alice)
     answer = alice.append(phone, [alice.adding(phone)])
     assert answer.status_code == 201, answer.content
@@ -244,7 +244,7 @@ def test_append_by_a_pending_device_with_the_recovery_key_revokes_what_was_lost(
 @pytest.mark.postgres
 @pytest.mark.parametrize(("shift", "status"), [(-3590, 201), (-3610, 422), (290, 201), (310, 422)])
 def test_append_takes_an_entry_that_was_dated_within_the_hour(alice: Account, shift: int, status: int) -> None:
-    """A recovery key's seven days are counted on these dates, so nobody writes them as she likes."""
+    """A recovery key's seven days are counted on these dates, so nobody writes them as they like."""
     phone = alice.phones[0]
     by = replace(alice.author(phone), issued_at=now() + shift)
     entry = chain_author.archive_generation(alice.chain, by=by, generation=1, not_before=0, commitment=b"c" * 32)
@@ -327,7 +327,7 @@ def test_append_repeated_under_its_key_is_answered_as_before(alice: Account) -> 
     assert again.headers["idempotent-replay"] == "true"
 
 
-def test_devices_of_a_user_are_those_her_chain_lists(alice: Account, directory: Directory) -> None:
+def test_devices_of_a_user_are_those_their_chain_lists(alice: Account, directory: Directory) -> None:
     second = alice.add_phone()
     pending = new_phone(alice.person)
     issue(pending)

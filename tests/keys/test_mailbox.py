@@ -255,7 +255,7 @@ def test_letter_of_another_kind_is_refused(alice: Account, bob: Phone, kind: Any
     assert (refused.status_code, refused.json()["errors"][0]["field"]) == (400, "kind")
 
 
-def test_auditor_writes_to_her_own_devices_only(alice: Account, directory: Directory) -> None:
+def test_auditor_writes_to_their_own_devices_only(alice: Account, directory: Directory) -> None:
     otto = directory.phone("otto")
     second = directory.account("otto").add_phone()
     assert letter(otto, second).status_code == 201
@@ -342,7 +342,7 @@ def test_limit_of_a_sender_undoes_the_message_that_passes_it(alice: Account, bob
     assert 1 <= int(refused.headers["retry-after"]) <= 3600
     assert Message.unscoped.count() == 5
     assert ClaimBudget.unscoped.get(side="sender").taken == 5
-    assert letter(alice.phones[0], alice.phones[1]).status_code == 201, "somebody else's budget is her own"
+    assert letter(alice.phones[0], alice.phones[1]).status_code == 201, "somebody else's budget is their own"
 
 
 @pytest.mark.postgres

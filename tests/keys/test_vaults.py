@@ -130,7 +130,7 @@ def test_door_read_by_a_pending_device_is_told_to_the_owner_in_every_way(
     put(alice, account.vault(alice, 1), 0)
     put_door(alice)
     assert alice.send("GET", "/api/v1/vault/doors/password").status_code == 200
-    assert fetched(alice) == [], "her own devices read in peace"
+    assert fetched(alice) == [], "alice's own devices read in peace"
     pending = pending_of(alice)
     assert pending.send("GET", "/api/v1/vault/doors/password").json()["blob"] == DOOR
     told = {"event": "door-read", "kind": "password", "device_id": str(pending.id)}

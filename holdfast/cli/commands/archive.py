@@ -64,7 +64,7 @@ def encrypt(context: typer.Context, file: Source, out: Out = None) -> None:
 def decrypt(context: typer.Context, file: Source, out: Out = None) -> None:
     """Decrypt a file under the archive key that it names.
 
-    Works without the server. Nothing is left behind unless every byte of the file was authentic.
+    Works without the server. The new file is kept only if every byte was authentic.
     """
     shell = shell_of(context)
     target = out or file.with_suffix("")

@@ -81,8 +81,8 @@ def verify(
 ) -> None:
     """Verify an exported log, with no profile, no server and no network.
 
-    Recomputes the Merkle tree, checks each entry's proof and the signature of the head. Without --trust the file can
-    only be held to the key inside it: whoever made the file could have made that key as well.
+    Recomputes the Merkle tree, checks each entry's proof and the signature of the head. Without --trust the file is
+    checked only against the key inside it, and whoever made the file could have made that key as well.
     """
     shell = shell_of(context)
     key = Path(trust).read_text().strip() if trust and Path(trust).is_file() else trust

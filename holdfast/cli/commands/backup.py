@@ -63,8 +63,8 @@ _COLUMNS: Final = 4
 def status(context: typer.Context) -> None:
     """Say which ways back are open, and what each needs.
 
-    The vault is your keyring on the server, which the server cannot read; a door is a way to open it. A door is open
-    only for the vault key of now: after a rotation, password and phrase have to be set again.
+    The vault is your keyring on the server, which the server cannot read; a door is a way to open it. A door opens only
+    the present vault key: after a rotation, set the password and the phrase again.
     """
     shell = shell_of(context)
     with shell.account() as account, shell.working("Asking for your doors"):
@@ -76,7 +76,7 @@ def status(context: typer.Context) -> None:
     app,
     "password",
     asks="a new password for your vault (14 characters or more), twice; not with --generate or --password-file.",
-    changes="your vault on the server has this password, and any earlier one opens it no more.",
+    changes="your vault on the server opens by this password, and by no earlier one.",
     exits={Exit.ASK_PERSON: "--generate shows the password to a person at a terminal only"},
     examples=[
         ("holdfast backup password", "Choose a password, and save your keyring behind it."),
@@ -111,7 +111,7 @@ def set_password(
 @command(
     app,
     "phrase",
-    asks="four words of the new phrase, back from the paper; with --old, the phrase so far.",
+    asks="four words of the new phrase, back from the paper; with --old, the previous phrase.",
     changes="your vault opens by these 24 words, and they can sign for your account when every device is lost.",
     exits={Exit.ASK_PERSON: "nobody was at a terminal to write it down, or the words given back were wrong"},
     examples=[
@@ -124,17 +124,17 @@ def set_phrase(
     language: Annotated[Language, typer.Option(help="The BIP-39 word list to take the words from.")] = Language.ENGLISH,
     passphrase_of_phrase: PassphraseOfPhrase = False,
     old: Annotated[
-        bool, typer.Option("--old", help="You still have the phrase so far: the new one then signs at once.")
+        bool, typer.Option("--old", help="You still have the previous phrase: the new one then signs at once.")
     ] = False,
 ) -> None:
     """Make a recovery phrase: 24 words on paper.
 
-    Shown on a terminal and nowhere else, on a screen of its own that leaves nothing in the scrollback, and counted
-    only after you have given four of the words back. Whoever has the paper can become you: keep it where you would
-    keep a passport, and never photograph it.
+    The words are shown on a terminal and nowhere else, on a screen of their own that leaves nothing in the scrollback.
+    The phrase counts only after you have given four of the words back. Whoever has the paper can become you: keep it
+    where you would keep a passport, and never photograph it.
 
-    When the phrase replaces another and you do not have that one any more, it opens your vault at once, and signs for
-    your account after a week, in which any of your devices can stop it.
+    If the phrase replaces one that you no longer have, it opens your vault at once, but signs for your account only
+    after a week. During that week any of your devices can stop it.
     """
     shell = shell_of(context)
     require_person(is_json=shell.is_json)
@@ -166,17 +166,21 @@ def set_phrase(
 )
 def set_contacts(
     context: typer.Context,
-    user_id: Annotated[list[UUID] | None, typer.Argument(help="The people; none shows those of now.")] = None,
+    user_id: Annotated[
+        list[UUID] | None, typer.Argument(help="The people; with none, whom you trust now is shown.")
+    ] = None,
     needed: Annotated[int, typer.Option(help="How many of them it takes.", min=2, max=16)] = 3,
     yes: Yes = False,
 ) -> None:
     """Give people you trust a share each.
 
-    Some of them together, as many as you say, can bring you back.
+    As many of them as you say can bring you back together.
 
     One share says nothing. Choose people who do not all know each other and whom you can call; compare their words
-    first (holdfast contacts show). Naming people anew replaces the set; whoever was left out, and kept her share, opens
-    with others like her the vault of before, until the vault key changes: holdfast rotate vault.
+    first (holdfast contacts show).
+
+    Naming people anew replaces the set. Those who were left out may have kept their shares: enough of them together
+    can still open the vault, until the vault key changes (holdfast rotate vault).
     """
     shell = shell_of(context)
     with shell.account() as account:
@@ -212,8 +216,8 @@ def export_file(
 
     The file has a password of its own.
 
-    Whoever has the file and the password opens your account until your vault key changes, and reads your archive of
-    today for ever: deleting one copy deletes no other. It is brought back by holdfast recover import.
+    Whoever has the file and the password can open your account until your vault key changes, and can read the archive
+    of today for ever. Deleting one copy deletes no other. To use the file: holdfast recover import.
     """
     shell = shell_of(context)
     with shell.account() as account:
@@ -228,19 +232,19 @@ def export_file(
 @command(
     app,
     "remove",
-    changes="the vault on the server has that door no more.",
+    changes="the vault on the server no longer has that door.",
     examples=[("holdfast backup remove password", "Keep only the other ways back.")],
 )
 def remove(context: typer.Context, kind: Annotated[Removable, typer.Argument(help="Which door.")]) -> None:
-    """Take a way back away.
+    """Remove a way back.
 
-    Whoever copied the door before, and knows its secret, opens the vault key of that time: holdfast rotate vault makes
-    an end of that. A removed phrase keeps signing for your account until another replaces it.
+    Whoever copied the door before, and knows its secret, can still open the vault key of that time. To end that:
+    holdfast rotate vault. A removed phrase can still sign for your account until another replaces it.
     """
     shell = shell_of(context)
     with shell.account() as account:
         doors.remove(account, kind.value)
-    shell.show({"removed": kind.value}, f"[bold green]✓[/] The {kind.value} opens your vault no more.")
+    shell.show({"removed": kind.value}, f"[bold green]✓[/] The {kind.value} no longer opens your vault.")
 
 
 @command(
@@ -252,14 +256,14 @@ def remove(context: typer.Context, kind: Annotated[Removable, typer.Argument(hel
 def cancel_phrase(context: typer.Context) -> None:
     """Stop a new phrase before it signs for you.
 
-    In the week after it was announced.
+    You can do this in the week after the phrase was announced.
 
-    For whoever finds one announced that she did not make: somebody may hold a device of hers.
+    Use it when a phrase was announced that you did not make. Somebody may hold one of your devices.
     """
     shell = shell_of(context)
     with shell.account() as account:
         done = doors.cancel_recovery_key(account)
-    shell.show({"cancelled": done}, "[bold green]✓[/] It is stopped." if done else "No phrase waits to count.")
+    shell.show({"cancelled": done}, "[bold green]✓[/] It is stopped." if done else "No new phrase is waiting.")
 
 
 def _proven(shell: Shell, account: Account, phrase: Phrase, before: Phrase | None, beside: SecretBytes | None) -> Door:

@@ -30,7 +30,7 @@ app = typer.Typer(help="Pre-key bundles: what others need to write to you first.
 def publish(context: typer.Context) -> None:
     """Publish the pre-keys that are due.
 
-    Part of what holdfast maintain does; by itself for a device that is written to a lot.
+    holdfast maintain does this as well. Run it by itself for a device that many people write to.
     """
     shell = shell_of(context)
     with shell.account() as account, shell.working("Publishing pre-keys"):

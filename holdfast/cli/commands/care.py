@@ -62,9 +62,10 @@ def maintain(
 
     Takes what other devices of yours sent, sends what waits, tops up pre-keys, follows your account, your organisation
     and the key log, carries on an interrupted rotation or begins the monthly one, saves your keyring, and destroys old
-    keys whose time is over. What is not due is not done: run it as often as you like, daily from cron or a timer.
+    keys whose time is over. Nothing is done before it is due, so run it as often as you like: daily, from cron or a
+    timer.
 
-    A line marked ! is yours to answer, with the command named. Warnings come back until --seen puts them away.
+    A line marked ! needs you, and names the command for it. Warnings come back until --seen puts them away.
     """
     shell = shell_of(context)
     with shell.account() as account:
@@ -106,11 +107,11 @@ def rotate(
     Done in steps that survive an interruption at any point.
 
     identity: the key that signs your account; your contacts follow the change by its signature. device: this device's
-    own keys, with the identity. vault: the key of your keyring on the server; password and phrase are closed by that,
+    own keys, with the identity. vault: the key of your keyring on the server; the password and the phrase stop working,
     and you set them again. archive: the key of what you encrypt from now on.
 
-    The old keys open your history until 30 days are over; then holdfast maintain destroys them. An interrupted rotation
-    is taken up by the next holdfast maintain. To take a lost device out: holdfast devices revoke.
+    The old keys open your history for 30 more days; then holdfast maintain destroys them. An interrupted rotation is
+    taken up by the next holdfast maintain. To take a lost device out: holdfast devices revoke.
     """
     shell = shell_of(context)
     parts = {one.value for one in what or ()} or rotation.EVERYTHING

@@ -36,8 +36,8 @@ Request = Annotated[UUID, typer.Argument(help="The request.")]
 def list_contacts(context: typer.Context) -> None:
     """List the people this profile has met, and what it knows of each. Works without the server.
 
-    verified: you compared safety numbers, and nothing began anew since. anchored: what the server shows of the person
-    is in the log that everybody sees.
+    verified: you compared safety numbers, and the account has not begun again since. anchored: what the server shows of
+    the person is in the log that everybody sees.
     """
     shell = shell_of(context)
     with shell.account(online=False) as account:
@@ -82,7 +82,7 @@ def _line(one: KnownContact) -> str:
 def show(context: typer.Context, user_id: Person) -> None:
     """Show a person's account, and your safety number.
 
-    Compare it by voice or side by side: twelve groups of five digits. If they are the same, nobody stands between you;
+    Compare the twelve groups of five digits by voice or side by side. If they are the same, nobody stands between you;
     then say so with holdfast contacts verify.
     """
     shell = shell_of(context)
@@ -102,7 +102,7 @@ def show(context: typer.Context, user_id: Person) -> None:
     app,
     "verify",
     asks="the safety number as the person reads it to you, unless --number gives it.",
-    changes="this profile keeps that you compared.",
+    changes="this profile remembers that you compared.",
     exits={Exit.ASK_PERSON: "this is not the number seen here: somebody may stand between you"},
     examples=[(f"holdfast contacts verify {_PEER}", "Type the number as you hear it.")],
 )
@@ -113,8 +113,8 @@ def verify(
 ) -> None:
     """Say that the safety number was the same.
 
-    It is asked for, not shown: who only presses a key has compared nothing. The mark follows the person's rotations,
-    and is gone when her account begins again.
+    The command asks for the number and does not show it, so that nobody confirms by pressing a key. The mark stays when
+    the person rotates keys, and is gone when their account begins again.
     """
     shell = shell_of(context)
     typed = number if number is not None else shell.ask("The safety number, as the person reads it", option="--number")
@@ -142,8 +142,9 @@ def confirm(
 ) -> None:
     """Trust a contact again whose account was begun again.
 
-    After a recovery through officers an account has a new key, which nothing of the old one vouches for: to you it
-    is another person. Call her, and have the words of the new key read to you; do not take them from a message.
+    After a recovery through officers an account has a new key, and nothing of the old one vouches for it. Until you say
+    otherwise, it belongs to another person. Call the person, and have the words of the new key read to you. Do not take
+    them from a message.
     """
     shell = shell_of(context)
     typed = words if words is not None else shell.ask("The 8 words, as the person reads them to you", option="--words")
@@ -229,10 +230,10 @@ def give(
     request_id: Request,
     code_heard: Annotated[str | None, typer.Option(help="The six groups of five digits, in quotes.")] = None,
 ) -> None:
-    """Give somebody the share that you keep for her.
+    """Give somebody the share that you keep for them.
 
-    Only after she has called you, or you her, at a number that you know, and you recognised her: with enough shares
-    whoever asks becomes her. Do not take the digits from a message.
+    First speak with the person: by a call at a number that you know, or face to face, and be sure that you recognise
+    them. Whoever gets enough shares becomes them. Do not take the digits from a message.
     """
     shell = shell_of(context)
     typed = (
@@ -251,14 +252,14 @@ def give(
     app,
     "veto",
     asks="a yes, unless --yes is given.",
-    changes="no share is handed out by that request any more.",
+    changes="that request hands out no share any more.",
     exits={Exit.ASK_PERSON: "nobody said yes"},
     examples=[(f"holdfast contacts veto {_REQUEST}", "Stop a request in your name that you did not make.")],
 )
 def veto(context: typer.Context, request_id: Request, yes: Yes = False) -> None:
     """Stop a request for shares in your own name.
 
-    From any device of yours, as long as no share was collected."""
+    You can do this from any device of yours, until the shares are collected."""
     shell = shell_of(context)
     shell.confirm("Stop this request?", is_given=yes)
     with shell.account() as account:

@@ -2,7 +2,7 @@
 """`holdfast devices`: which devices are this person's, how another one comes in, and how a lost one goes out.
 
 Implements PROTOCOL sections 5 and 6 (add and revoke device, device door) at the keyboard.
-Does not decide which device is the person's; she does, by words, digits or a QR code between two screens.
+Does not decide which device is the person's: the person does, by words, digits or a QR code between two screens.
 """
 
 from __future__ import annotations
@@ -101,8 +101,8 @@ def approve(
 ) -> None:
     """Add another device, by the 8 words that it shows.
 
-    Read the words on the new device's own screen, not in a message: they are what keeps somebody else's device out
-    of your account. Then, on the new device: holdfast recover device.
+    Read the words on the new device's own screen, not in a message. The words keep somebody else's device out of your
+    account. Then run, on the new device: holdfast recover device.
     """
     shell = shell_of(context)
     typed = words if words is not None else shell.ask("The 8 words that the new device shows", option="--words")
@@ -142,9 +142,11 @@ def pair(
 
     By a QR code, or by eight digits.
 
-    Run it on both. The new device, enrolled and pending, shows a QR code, which an app scans; in a terminal, copy the
-    text under it over to the other device. With --digits the new device shows eight digits, which you type on the
-    other: start there last, and compare nothing else. One try each; wrong digits mean starting again.
+    Run it on both devices. The new device, enrolled and pending, shows a QR code for an app to scan. In a terminal,
+    copy the text under the code to the other device.
+
+    With --digits the new device shows eight digits, and you type them on the other. Start the new device first. There
+    is nothing else to compare, and one try: after wrong digits, start again.
     """
     shell = shell_of(context)
     with shell.account() as account:
@@ -216,8 +218,10 @@ def revoke(
 ) -> None:
     """Take devices out, and replace the keys they knew.
 
-    A revoked device reads nothing that is written from now on; what it has, it keeps. Password and phrase of your vault
-    are closed by this, and you set them again: a thief may have copied the doors.
+    A revoked device reads nothing that is written from now on. What it has already, it keeps.
+
+    The password and the phrase of your vault stop working, because a thief may have copied those doors. Set them
+    again afterwards.
     """
     shell = shell_of(context)
     shell.confirm(f"Revoke {', '.join(map(str, device_id))} for good?", is_given=yes)

@@ -54,8 +54,8 @@ def enrol(  # noqa: PLR0917 — options by name, for typer
     its root, its officers, its escrow key. Your first device begins your account. A later one stays pending until
     another device of yours approves it, or you recover the account on it.
 
-    The profile is encrypted under a key that this system's keyring keeps. Where there is no keyring, on a server for
-    one, choose a passphrase instead: --passphrase-file, --passphrase-fd, or --no-keyring to be asked for it.
+    The profile is encrypted under a key that this system's keyring keeps. Where there is no keyring, for example on a
+    server, choose a passphrase instead: --passphrase-file, --passphrase-fd, or --no-keyring to be asked for it.
 
     The keys are kept before they are sent: after a lost connection, run the same command again.
     """

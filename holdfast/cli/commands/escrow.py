@@ -77,7 +77,7 @@ def _standing(one: Generation, stale: list[int]) -> str:
     "refuse",
     asks="whether you mean it, after saying what stays as it is.",
     changes="your signed no is with the server; nothing is deposited for you until you agree again.",
-    exits={Exit.ASK_PERSON: "nobody said so, so nothing was changed"},
+    exits={Exit.ASK_PERSON: "nobody confirmed it: nothing was changed"},
     examples=[("holdfast escrow refuse", "Say no, or take back an earlier yes.")],
 )
 def refuse(context: typer.Context, yes: Yes = False) -> None:

@@ -44,13 +44,15 @@ def send(
 ) -> None:
     """Send a message to every device of a person.
 
-    Encrypted for each of her devices by itself, and for your own others.
+    It is encrypted separately for each of their devices, and for your own other devices.
 
-    The message is the content of --file, or standard input, or what you type. At most 1,000,000 bytes. A person you
-    have not written to before is looked up and pinned; compare words with her when it matters: holdfast contacts show.
+    The message is the content of --file, or standard input, or what you type. At most 1,000,000 bytes.
 
-    Once queued it is kept on this device until the server has it, also over a crash: it is never lost, and never sent
-    twice.
+    A person you have not written to before is looked up and pinned. When it matters, compare words with them:
+    holdfast contacts show.
+
+    Once queued, the message stays on this device until the server has it, also after a crash. It is never lost, and
+    never sent twice.
     """
     shell = shell_of(context)
     content = _content(shell, file)
@@ -95,19 +97,17 @@ def receive(
     keep: Annotated[bool, typer.Option("--keep", help="Hand the same messages out again next time.")] = False,
     follow: Annotated[
         int,
-        typer.Option(
-            help="Go on for this many seconds, showing what comes.", min=0, max=_MAX_FOLLOW, metavar="SECONDS"
-        ),
+        typer.Option(help="Keep showing what comes, for this many seconds.", min=0, max=_MAX_FOLLOW, metavar="SECONDS"),
     ] = 0,
 ) -> None:
     """Fetch what was sent to you, and show it once.
 
-    Each message is shown as the sender's words, in quotes, without control characters; one that is not text is
-    written to a file with --out. It is destroyed on the server once this device has it, and on this device once it
-    was shown or written, unless --keep is given.
+    Each message is shown in quotes, without control characters. With --out each is written to a file, also one that is
+    not text. The server destroys a message once this device has it. This device destroys it once it was shown or
+    written, unless --keep is given.
 
-    What did not open, or what you should know (somebody opened a door of your vault, a key was used twice), is shown
-    each time until holdfast maintain --seen puts it away. It never holds up the messages behind it.
+    Warnings are shown each time until holdfast maintain --seen puts them away: a message did not open, somebody opened
+    a door of your vault, a key was used twice. A warning never holds up the messages behind it.
 
     With --json, one line for each look: {"messages": [...], "reports": [...], "notices": [...]}; a message has
     "content" in base64url and, when it is UTF-8, "text".

@@ -79,8 +79,8 @@ def code(
 ) -> None:
     """Issue an enrolment code that carries your own pin.
 
-    Hand it over in person: whoever enrols with it is that person to this tenant, and trusts what you trust. It works
-    once, and expires.
+    Hand it over in person: whoever enrols with it counts as that person in this tenant, and trusts what you trust. It
+    works once, and expires.
     """
     shell = shell_of(context)
     with shell.account() as account:
@@ -135,7 +135,7 @@ def show(context: typer.Context, case_id: CaseId) -> None:
     },
     examples=[
         (
-            'holdfast officer approve 7c9e6679-7425-40de-944b-e07fc1f90ae7 --identity-check "Video call, I know her."',
+            'holdfast officer approve 7c9e6679-7425-40de-944b-e07fc1f90ae7 --identity-check "Video call, I know them."',
             "Show the case, ask for two words at random places, then approve.",
         ),
     ],
@@ -151,8 +151,8 @@ def approve(
 
     Re-seals your shares to the recipient named in the case, and signs.
 
-    Call the person at a number that you know, not one from the case, and have the two words read to you: they are
-    what keeps somebody else's device from receiving the archive. Your approval alone opens nothing.
+    Call the person at a number that you know, not one from the case, and have the two words read to you. They keep
+    somebody else's device from receiving the archive. Your approval alone opens nothing.
     """
     shell = shell_of(context)
     with shell.account() as account:
@@ -176,7 +176,7 @@ def approve(
     exits={Exit.REFUSED: "you may not decide this case, or it has moved on"},
     examples=[
         (
-            'holdfast officer deny 7c9e6679-7425-40de-944b-e07fc1f90ae7 --reason "She did not ask for it."',
+            'holdfast officer deny 7c9e6679-7425-40de-944b-e07fc1f90ae7 --reason "The person did not ask for it."',
             "Refuse, for the record.",
         )
     ],
@@ -214,7 +214,7 @@ def attest(
 ) -> None:
     """Attest the new identity key of a case's subject.
 
-    Only after you have made sure who the person is. Her contacts will be asked to confirm the new key with her.
+    First make sure who the person is. Their contacts will be asked to confirm the new key with them.
     """
     shell = shell_of(context)
     with shell.account() as account:

@@ -24,7 +24,7 @@ app = typer.Typer(help="The encrypted file that this device's keys are in.", no_
     app,
     "key",
     asks="a new passphrase, twice, with --no-keyring; the one so far, where there is one.",
-    changes="the profile is encrypted anew under a fresh key; the one before opens it no more.",
+    changes="the profile is encrypted anew under a fresh key; the old one no longer opens it.",
     online=False,
     examples=[
         ("holdfast profile key", "Let this system's keyring keep a fresh key."),
@@ -34,7 +34,7 @@ app = typer.Typer(help="The encrypted file that this device's keys are in.", no_
 def new_key(
     context: typer.Context,
     no_keyring: Annotated[
-        bool, typer.Option("--no-keyring", help="Open the profile by a passphrase from now on, which is asked for.")
+        bool, typer.Option("--no-keyring", help="From now on open the profile by a passphrase; asks for it.")
     ] = False,
     new_passphrase_file: Annotated[
         Path | None, typer.Option(help="Open it by the passphrase in this file from now on.", metavar="FILE")

@@ -40,7 +40,7 @@ _CHANGES: Final = (
 _ASK_PERSON: Final = "which devices are lost was not said: say it with holdfast recover finish"
 _DEVICE: Final = "7d0c2f6e-6b7e-4a55-9a3b-2a4a3c1f9f10"
 
-Lost = Annotated[list[UUID] | None, typer.Option("--lost", help="A device that is lost; may be given again.")]
+Lost = Annotated[list[UUID] | None, typer.Option("--lost", help="A device that is lost; repeat for each one.")]
 AllLost = Annotated[bool, typer.Option("--all-lost", help="Every other device of yours is lost.")]
 NoneLost = Annotated[bool, typer.Option("--none-lost", help="You still have all your other devices.")]
 WithoutVault = Annotated[
@@ -72,9 +72,11 @@ def by_password(
 ) -> None:
     """Bring your account here by your vault's password.
 
-    The vault is opened here, on this device; the server sees neither the password nor a key. It must be signed by
-    your account's own key and be no older than one seen before. Everything the password could have opened is then
-    replaced, also if you lost nothing: the password has been typed.
+    The vault is opened here, on this device; the server sees neither the password nor a key. The vault must be signed
+    by your account's own key, and be no older than one seen before.
+
+    Everything the password could have opened is then replaced, even if you lost nothing, because the password has been
+    typed.
     """
     shell, which = shell_of(context), _Which(lost, all_lost, none_lost)
     with shell.account() as account:
@@ -110,8 +112,8 @@ def by_phrase(  # noqa: PLR0917 — options by name, for typer
     """Bring your account here by your recovery phrase.
 
     The words are typed on a screen of their own, which leaves nothing in the scrollback; a mistyped word is named, and
-    asked for again. Where the vault on the server is lost, --without-vault goes on with the phrase alone: it signs a
-    new identity key for you, and your archive keys come back from escrow or not at all.
+    asked for again. If the vault on the server is lost, --without-vault goes on with the phrase alone. The phrase signs
+    a new identity key for you; your archive keys come back from escrow, or not at all.
 
     Everything the phrase could have opened is then replaced. Make a new phrase afterwards: holdfast backup phrase.
     """
@@ -162,7 +164,7 @@ def by_device(context: typer.Context, wait: Wait = 0) -> None:
 def by_contacts(  # noqa: PLR0917 — options by name, for typer
     context: typer.Context,
     wait: Wait = 0,
-    again: Annotated[bool, typer.Option("--again", help="Withdraw what you asked, and ask anew.")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Withdraw your open request, and ask anew.")] = False,
     lost: Lost = None,
     all_lost: AllLost = False,
     none_lost: NoneLost = False,
@@ -171,7 +173,7 @@ def by_contacts(  # noqa: PLR0917 — options by name, for typer
 
     Call each contact and read the code out, six groups of five digits: your voice says who asks, the digits say which
     device. They run holdfast contacts give. After your organisation's delay the shares are put together here. Any
-    device of yours can stop it meanwhile.
+    device of yours can stop the request meanwhile.
     """
     shell, which = shell_of(context), _Which(lost, all_lost, none_lost)
     with shell.account() as account:
@@ -227,7 +229,8 @@ def by_import(  # noqa: PLR0917 — options by name, for typer
 ) -> None:
     """Bring your account here by an export file.
 
-    The vault on the server is newer, and is taken wherever the file opens it. Where there is none, the file itself is.
+    If the file opens the vault on the server, that vault is used, because it is newer. If there is none, the file
+    itself is used.
     """
     shell, which = shell_of(context), _Which(lost, all_lost, none_lost)
     with shell.account() as account:
@@ -250,9 +253,9 @@ def by_import(  # noqa: PLR0917 — options by name, for typer
 def finish(context: typer.Context, lost: Lost = None, all_lost: AllLost = False, none_lost: NoneLost = False) -> None:
     """Carry on with a recovery that was interrupted.
 
-    After a door was opened, and before the keys were replaced.
+    Use it when a door was opened, and not all keys were replaced yet.
 
-    Every step is kept, and none is taken twice.
+    Each finished step is kept, and none is taken twice.
     """
     shell, which = shell_of(context), _Which(lost, all_lost, none_lost)
     with shell.account() as account:

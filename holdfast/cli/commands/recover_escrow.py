@@ -37,12 +37,14 @@ def open_case(  # noqa: PLR0917 — options by name, for typer
     purpose: Annotated[str, typer.Option(help="One of the purposes your policy allows.")] = "device-loss",
     reference: Annotated[str, typer.Option(help="A ticket or file number.")] = "",
     subject: Annotated[UUID | None, typer.Option(help="Whose archive; your own when left out.")] = None,
-    deposit: Annotated[list[UUID] | None, typer.Option(help="A deposit to ask for; yours, all, when left out.")] = None,
+    deposit: Annotated[
+        list[UUID] | None, typer.Option(help="A deposit to ask for; all of yours when left out.")
+    ] = None,
 ) -> None:
     """Ask your officers to open your archive to this device.
 
-    Makes keys for this case alone and shows eight words of them. Your officers will call you and ask for two of the
-    words: read them from this screen.
+    Makes keys for this case alone, and shows eight words that stand for them. Your officers will call you and ask for
+    two of the words: read them from this screen.
     """
     shell = shell_of(context)
     with shell.account() as account:
@@ -99,7 +101,7 @@ def cancel(
     context: typer.Context,
     reason: Annotated[str, typer.Option(help="Why, for the record.")],
 ) -> None:
-    """Withdraw your case. What officers approved in it opens nothing any more."""
+    """Withdraw your case. What officers approved in it no longer opens anything."""
     shell = shell_of(context)
     with shell.account() as account:
         case_id = by_case.cancel(account, reason=reason)
@@ -127,8 +129,10 @@ def veto(
 ) -> None:
     """Forbid a case that you did not ask for.
 
-    Signed by this device. A third veto of yours no longer ends a case, and asks one officer more instead: an officer
-    who has a warrant is not stopped for ever. Tell your officers at once: somebody asks in your name.
+    This device signs the veto. Tell your officers at once, because somebody asks in your name.
+
+    A third veto of yours does not end the case. The case then needs one officer more, so that officers who have a
+    warrant are not stopped for ever.
     """
     shell = shell_of(context)
     shell.confirm("Forbid this case?", is_given=yes)

@@ -118,7 +118,7 @@ def test_deposit_that_only_the_server_says_is_renewed_is_made_all_the_same(world
     assert [one.number for one in escrow.deposit_missing(alice)] == [1]
 
 
-def test_person_who_takes_her_yes_back_has_nothing_more_deposited(world: Members, tmp_path: Path) -> None:
+def test_person_who_takes_a_yes_back_has_nothing_more_deposited(world: Members, tmp_path: Path) -> None:
     alice = world.depositor(tmp_path)
     escrow.consent(alice, agreed=False)
     archive.new_generation(alice)

@@ -40,7 +40,7 @@ def grown(world: Members, entries: int = 4) -> Account:
 
 
 def rival(alice: Account, at: int, name: str = "rival") -> Entry:
-    """An entry by alice's own key in a place that is taken: what a thief, or a clone of her device, would write."""
+    """An entry by alice's own key in a place that is taken: what a thief, or a clone of the device, would write."""
     before = [Entry.parse(one) for one in alice.state.chain[:at]]
     state = verify_chain(before, tenant=TENANT, user=ALICE)
     by = Author(alice.device.id, NOW, alice.identity_key)

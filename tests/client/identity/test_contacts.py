@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A person is who two people have compared, until she begins anew. PROTOCOL section 5 for peers."""
+"""A person is who two people have compared, until that person begins anew. PROTOCOL section 5 for peers."""
 
 from __future__ import annotations
 

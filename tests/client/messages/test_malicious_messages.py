@@ -37,7 +37,7 @@ from tests.client.sessions.test_sessions import bodies, box, first_message, revo
 DAY = 86_400
 
 
-# Keys that are not hers
+# Keys that are not the sender's
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ def test_device_of_a_weaker_suite_is_refused_once_the_contact_was_met_under_a_st
 
 
 def added_of_suite(world: Members, first: Account, suite: Suite) -> Account:
-    """A further device of an older suite, listed in the chain by its owner herself."""
+    """A further device of an older suite, listed in the chain by the owner."""
     account = world.profile(first.user)
     done = device.enrol(account, world.server.code(first.user), name="old phone", suite=suite)
     device.approve(first, done.device, words=done.words)
@@ -204,7 +204,7 @@ def test_endless_stale_answers_come_to_an_end_and_the_message_is_kept(world: Mem
     chain = bob.chain
 
     def stale(_body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-        # Bob's own key makes the entries: each is genuine, and each takes his devices no further.
+        # Bob's own key makes the entries: each is genuine, and each takes bob's devices no further.
         nonlocal chain
         entry = chain_author.archive_generation(
             chain, by=bob.author(), generation=chain.seq + 1, not_before=NOW, commitment=bytes(32)
@@ -269,7 +269,7 @@ def test_server_that_hides_a_revocation_is_found_out_by_the_next_message(world: 
 
 
 def forked(world: Members, alice: Account, bob: Account) -> tuple[LyingServer, Account]:
-    """The server has bob's identity key, and shows alice a chain of his that has a device of its own in it."""
+    """The server has bob's identity key, and shows alice a chain of bob's that has a device of its own in it."""
     rogue = world.profile(BOB)
     device.enrol(rogue, world.server.code(BOB), name="tablet")
     statement = Sign1.parse(rogue.device.statement)
@@ -291,7 +291,7 @@ def test_receiver_finds_out_that_the_sender_was_shown_a_fork(world: Members) -> 
     only_report(bob, ReportKind.UNDECRYPTABLE, "chain that the server does not show")
 
 
-def test_sender_finds_out_by_the_answer_that_she_was_shown_a_fork(world: Members) -> None:
+def test_sender_finds_out_by_the_answer_that_a_fork_was_shown(world: Members) -> None:
     alice, bob = world.published(ALICE), world.published(BOB)
     messages.send(alice, BOB, b"zero")
     bodies(bob)

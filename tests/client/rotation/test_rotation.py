@@ -46,7 +46,7 @@ def with_vault(world: Members) -> Account:
 
 
 def second_device(world: Members, first: Account) -> Account:
-    """Alice's phone, approved on the first device and holding her vault."""
+    """Alice's phone, approved on the first device and holding the vault."""
     phone = world.profile(ALICE)
     done = device.enrol(phone, world.server.code(ALICE), name="phone")
     pairing.approve(first, done.device, words=done.words)
@@ -241,7 +241,7 @@ def test_several_lost_devices_are_revoked_by_one_rotation(world: Members) -> Non
     assert len(alice.chain.former_aiks) == 1
 
 
-def test_device_refuses_to_revoke_itself_and_what_is_not_hers(world: Members) -> None:
+def test_device_refuses_to_revoke_itself_and_what_is_not_the_persons(world: Members) -> None:
     alice, bob = with_vault(world), world.published(BOB)
     for one, match in ((alice.device.id, "itself"), (bob.device.id, "not one of yours")):
         with pytest.raises(ProfileError, match=match):
@@ -438,7 +438,7 @@ def test_rotation_survives_a_stop_at_every_point(world: Members, stop: str) -> N
 
 
 def require_whole(alice: Account, phone: Account) -> None:
-    """Alice's keys are those of her chain, all of them, and her phone can follow."""
+    """Alice's keys are those of the chain, all of them, and the phone can follow."""
     state = alice.chain
     assert state.aik == alice.identity_key.public
     assert len(state.former_aiks) == 1

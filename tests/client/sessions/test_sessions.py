@@ -331,7 +331,7 @@ def test_message_that_a_revoked_device_sent_before_still_arrives(world: Members)
     assert bodies(bob) == [b"one"]
     messages.send(phone, BOB, b"on its way")
     revoke(alice, phone.device.id)
-    # Bob writes before he reads: what waits is fetched before the sessions go.
+    # Bob writes before reading: what waits is fetched before the sessions go.
     messages.send(bob, ALICE, b"two")
     assert [one.body for one in messages.receive(bob)] == [b"on its way"]
     assert ids(bob, phone) == []
@@ -360,7 +360,7 @@ def test_own_revoked_device_gets_no_copies(world: Members) -> None:
     assert ids(alice, phone) == []
 
 
-def test_sender_tells_that_her_account_has_moved(world: Members) -> None:
+def test_sender_tells_that_their_account_has_moved(world: Members) -> None:
     alice, bob = world.published(ALICE), world.published(BOB)
     messages.send(alice, BOB, b"one")
     bodies(bob)

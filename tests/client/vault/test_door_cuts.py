@@ -38,7 +38,7 @@ def tablet_of(world: Members) -> Account:
 
 
 def as_kept(scene: Scene) -> Account:
-    """Return who acted, as the store has her."""
+    """Return who acted, as the store has them."""
     return reopened(scene.world, scene.account, Moments())
 
 

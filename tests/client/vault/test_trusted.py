@@ -51,7 +51,7 @@ def took(account: Account) -> list[trusted.HeldShare]:
 
 
 def befriended(world: Members, *, k: int = 2) -> tuple[Account, dict[bytes, Account]]:
-    """Return alice, and her contacts with a share each."""
+    """Return alice, and alice's contacts with a share each."""
     alice = world.enrolled(ALICE)
     archive.new_generation(alice)
     people = {one: world.enrolled(one) for one in PEOPLE}
@@ -123,7 +123,7 @@ def test_interrupted_set_is_carried_on_and_the_shares_leave_no_trace(world: Memb
         trusted.choose(alice, PEOPLE, k=2)
     assert alice.chain.manifest_hash is None
     for account in people.values():
-        # Signed by her key of now, and about to stand in her chain.
+        # Signed by the owner's key of now, and about to stand in the owner's chain.
         assert [one.is_current for one in took(account)] == [False]
     world.server.instead.clear()
     assert trusted.resume(alice)
@@ -190,7 +190,7 @@ def test_reshare_does_nothing_without_contacts(world: Members) -> None:
     assert not trusted.reshare(world.enrolled(ALICE))
 
 
-def test_contact_who_began_again_needs_a_human_before_anything_is_given_to_her(world: Members) -> None:
+def test_contact_who_began_again_needs_a_human_before_anything_is_given_to_them(world: Members) -> None:
     alice = world.enrolled(ALICE)
     world.enrolled(BOB)
     world.enrolled(CAROL)
@@ -202,7 +202,7 @@ def test_contact_who_began_again_needs_a_human_before_anything_is_given_to_her(w
     assert world.server.doors == {}
 
 
-def test_rotation_goes_on_when_a_contact_began_again_and_says_that_her_door_is_closed(world: Members) -> None:
+def test_rotation_goes_on_when_a_contact_began_again_and_says_that_the_door_is_closed(world: Members) -> None:
     alice, people = befriended(world)
     bob = alice.state.contacts[BOB]
     bob.unconfirmed, bob.entries = bob.entries[-1:], bob.entries[:-1]

@@ -218,7 +218,7 @@ def test_parse_names_the_unknown_word_by_its_place_and_hints_at_the_nearest(
         parse(" ".join(words))
     assert (refused.value.position, refused.value.language) == (position, Language.ENGLISH)
     assert refused.value.nearest == nearest
-    # Errors are logged; what a person typed, and what she nearly typed, must not be.
+    # Errors are logged; what a person typed, and what they nearly typed, must not be.
     assert typed not in str(refused.value)
     assert nearest is None or nearest not in str(refused.value)
     assert f"word {position} " in str(refused.value)

@@ -116,7 +116,7 @@ def test_a_deposit_refuses_a_quorum_outside_the_bounds(world: Custody, m: int, n
         DepositHeader.from_bytes(header.to_bytes())
 
 
-def test_an_officer_opens_no_box_but_her_own(world: Custody) -> None:
+def test_an_officer_opens_no_box_but_their_own(world: Custody) -> None:
     deposit = one(world)
     for index, officer in itertools.product((1, 2, 3), (1, 2, 3)):
         if index != officer:
@@ -156,7 +156,7 @@ def test_quorum_refuses_one_approval(world: Custody) -> None:
         counted(world, world.approval(1))
 
 
-def test_quorum_counts_one_officer_once_however_often_she_signs(world: Custody) -> None:
+def test_quorum_counts_one_officer_once_however_often_they_sign(world: Custody) -> None:
     with pytest.raises(QuorumNotMet, match="1 of 2"):
         counted(world, world.approval(1), world.approval(1), world.approval(1))
 

@@ -53,7 +53,7 @@ def denial(world: Custody, index: int, *, case: Sign1 | None = None) -> Sign1:
         policy=world.policy,
         signing_key=officer.signing_key,
         header=replace(world.tenant_header(), user=officer.person),
-        identity_check="it was not her voice",
+        identity_check="it was not the voice",
         client_kind=ClientKind.CLI,
     )
 
@@ -226,7 +226,7 @@ def test_an_older_deposit_is_approved_judged_and_opened_under_a_new_roster() -> 
     assert back.blamed == (-70000, 0, 5)
 
 
-def test_approve_refuses_a_deposit_whose_policy_is_not_known_or_gave_her_no_share() -> None:
+def test_approve_refuses_a_deposit_whose_policy_is_not_known_or_gave_no_share() -> None:
     world, after, case = renumbered()
     with pytest.raises(Untrusted, match="not known"):
         approve_after(world, after, case, 1, policies={})
@@ -316,7 +316,7 @@ def test_open_refuses_another_commitment_before_it_decrypts(world: Custody) -> N
 
 
 def test_open_refuses_a_key_that_is_not_the_one_announced(world: Custody) -> None:
-    # A depositor who announces one key in her chain and deposits another (FAULTS C10), everything else in order.
+    # A depositor who announces one key in their chain and deposits another (FAULTS C10), everything else in order.
     header = replace(only(world).header, ak_commitment=archive_key_commitment(1, world.archive_keys[0]))
     half, officers_half, other = (SecretBytes(secrets.token_bytes(32)) for _ in range(3))
     ikm = SecretBytes(half.reveal() + officers_half.reveal())

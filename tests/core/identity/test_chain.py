@@ -314,7 +314,7 @@ def test_announced_recovery_key_is_cancelled_by_a_rotation_of_the_old_one_and_by
         return extend(waiting, chain_author.rotate_key(waiting, by=author, new_aik=fresh, reason=Reason.SCHEDULE))
 
     assert rotated(RECOVERY).announced is None
-    # An owner who lost her phrase rotates every month: that does not make her begin the week anew.
+    # An owner who lost the phrase rotates every month: that does not begin the week anew.
     assert rotated(AIK).announced == waiting.announced
 
 
@@ -638,7 +638,7 @@ def test_re_genesis_refuses_a_policy_that_lowers_a_guard_until_its_cooling_off_i
         extend(state, named(0.5), policies=policies)
 
 
-def test_re_genesis_refuses_an_officer_who_attests_herself() -> None:
+def test_re_genesis_refuses_an_officer_who_is_the_one_attested() -> None:
     header = Header(ACME, cast.CAROL, LAPTOP, NOW)
     state = verify_chain([Entry.make(header, 0, b"", Genesis(AIK.public, None), (AIK,))], tenant=ACME, user=cast.CAROL)
     about = Header(ACME, cast.CAROL, b"", NOW)

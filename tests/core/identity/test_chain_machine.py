@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The chain against a model of a few sets and numbers: an owner, a thief with every key she has lost, and time.
+"""The chain against a model of a few sets and numbers: an owner, a thief with every key the owner has lost, and time.
 
 Implements FAULTS S12 and S15 as a state machine. The model decides by itself what must be accepted; no rule asks the
 code first, so that a rule dropped from the code is found.
@@ -169,7 +169,7 @@ class Chain(RuleBasedStateMachine):
         self.generations.append((number, not_before))
         self.require_fork(second)
 
-    # The recovery key, by the owner with her phrase, or by whoever has the identity key alone
+    # The recovery key, by the owner with the phrase, or by whoever has the identity key alone
 
     @rule(which=st.sampled_from(["announced", "current", "new"]), with_phrase=st.booleans())
     def set_recovery_key(self, which: str, with_phrase: bool) -> None:

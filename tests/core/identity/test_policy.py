@@ -151,7 +151,7 @@ def test_next_policy_is_believed_on_the_word_of_m_officers_of_the_version_before
     second = cast.next_policy(roster=(OFFICERS[0], OFFICERS[1], FRESH))
     believed = verify_successor(signed(second, *OFFICER_KEYS[:2]), predecessor=SIGNED_POLICY)
     assert believed.policy == second
-    # Erin has left with version 2: she signs nothing after it, though version 1 would have let her.
+    # Erin has left with version 2: erin signs nothing after it, though version 1 would have allowed it.
     third = cast.next_policy(believed)
     with pytest.raises(Untrusted):
         verify_successor(signed(third, OFFICER_KEYS[0], OFFICER_KEYS[2]), predecessor=believed)

@@ -416,7 +416,7 @@ def test_replay_without_a_one_time_key_has_one_transcript_whatever_carries_it() 
 
 
 def test_unknown_key_share_fails_for_a_device_that_claims_anothers_keys() -> None:
-    """Mallory lists alice's keys as her own: bob would think that he talks to mallory, alice that she talks to bob."""
+    """Mallory lists alice's keys as mallory's: bob would take alice's words for mallory's."""
     alice, bob = ALICE[Suite.HYBRID], BOB[Suite.HYBRID]
     mallory = Device("mallory", Suite.HYBRID)
     claimed = replace(mallory.statement, agreement_key=alice.agreement.public)

@@ -155,7 +155,7 @@ def test_check_time_allows_five_minutes_ahead_and_ends_at_the_expiry(
 def test_device_statement_proves_possession_of_its_signing_key() -> None:
     device = cast.device_statement()
     assert DeviceStatement.open(cast.signed_device(device)) == device
-    # Mallory names alice's public key and signs with her own.
+    # Mallory names alice's public key and signs with another.
     with pytest.raises(InvalidSignature):
         DeviceStatement.open(cast.signed_device(device, SigningKey.generate()))
 

@@ -162,7 +162,7 @@ def test_combine_blames_the_contact_whose_share_is_wrong(
         combine(SET.manifest, shares)
     assert refused.value.contact == liar
     assert liar.hex() in str(refused.value)
-    # Without hers the others are enough, and no answer was given with it.
+    # Without that one the others are enough, and no answer was given with it.
     del shares[liar]
     secret = combine(SET.manifest, shares)
     assert open_contacts_door(SET.door, secret=secret, set_id=SET.manifest.set_id, owner=OWNER) == VAULT_KEY
@@ -308,7 +308,7 @@ def test_a_contact_answers_within_the_requests_time_only() -> None:
             answer_request(SET.shares[BOB], **said, now=now)
 
 
-def test_a_contact_answers_for_the_owner_and_the_set_that_she_holds_only() -> None:
+def test_a_contact_answers_for_the_owner_and_the_set_that_they_hold_only() -> None:
     for request, _ in (
         asked(manifest=made().manifest), asked(header=replace(REQUESTED, user=MALLORY)),
         asked(header=replace(REQUESTED, tenant=id_of("mallory's tenant"))),

@@ -68,7 +68,7 @@ def test_each_blob_opens_in_its_own_context_and_in_no_other() -> None:
 
 
 @pytest.mark.parametrize("kind", ["password", "phrase", "contacts"])
-def test_a_door_relabelled_to_another_owner_does_not_open_for_her(kind: str) -> None:
+def test_a_door_relabelled_to_another_owner_does_not_open_for_them(kind: str) -> None:
     owner, thief = OWNERS[0], OWNERS[-1]
     value: Any = decode(SEAL[kind](owner))
     value |= {4: thief.tenant, 5: thief.user, 6: thief.epoch}

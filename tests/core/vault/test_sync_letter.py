@@ -139,7 +139,7 @@ def test_open_refuses_a_letter_in_nobodys_name() -> None:
             letter(header=Header(ACME, MALLORY, LAPTOP, NOW)), key=KEY, request_hash=REQUEST.hash
         ).header.user
         == MALLORY
-    )  # whom the caller then does not find in her own chain
+    )  # whom the caller then does not find in their own chain
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ def test_open_case_refuses_when_fewer_officers_are_eligible_than_the_policy_asks
 
 @pytest.mark.parametrize("name", ["carol", "alice", "rex"])
 def test_approve_is_refused_to_subject_requester_and_whoever_is_no_officer(world: World, name: str) -> None:
-    # carol recovers alice's key to her own device: as requester and recipient she decides nothing here.
+    # carol recovers alice's key to carol's own device: as requester and recipient carol decides nothing here.
     deposit = world.deposit()
     phone = world.directory.phone("carol")
     case = world.opened(deposit, phone=phone, purpose="legal")
@@ -82,7 +82,7 @@ def test_approve_refuses_the_requester_on_a_second_device_too(world: World, hsm:
     assert world.state(case) == "requested"
 
 
-def test_approve_counts_an_officer_once_when_she_approves_twice(world: World, hsm: Hsm) -> None:
+def test_approve_counts_an_officer_once_when_they_approve_twice(world: World, hsm: Hsm) -> None:
     case, deposit = world.approved("carol")
     assert world.approve(case, "carol", deposit).status_code == 201
     second = world.directory.account("carol").add_phone()
@@ -140,7 +140,7 @@ def test_release_returns_the_case_when_an_officer_left_after_approving(
     assert (world.state(case), hsm.unwraps()) == ("released", 1)
 
 
-def test_release_returns_the_case_when_an_officer_lost_her_role_after_approving(world: World, hsm: Hsm) -> None:
+def test_release_returns_the_case_when_an_officer_lost_the_role_after_approving(world: World, hsm: Hsm) -> None:
     case, _ = world.approved("carol", "dan")
     with tenant_scope(world.tenant_id):
         tenants.change_role(person=world.cast.dan, role="member", actor=world.ceremony)
@@ -187,7 +187,7 @@ def test_release_still_asks_for_the_old_m_when_it_is_lowered_meanwhile(found: Ca
     assert (world.state(case), hsm.unwraps()) == ("requested", 0)
 
 
-def test_new_officer_counts_only_after_her_cooling_off(world: World) -> None:
+def test_new_officer_counts_only_after_the_cooling_off(world: World) -> None:
     world.add_founder("rex")
     with tenant_scope(world.tenant_id):
         tenants.change_role(person=world.cast.rex, role="officer", actor=world.ceremony)
@@ -208,12 +208,12 @@ def test_deny_by_one_officer_ends_the_case_and_destroys_the_shares(world: World,
         (),
         world.policies[-1].hash,
         False,
-        "not her voice",
+        "not the voice",
         cases.ClientKind.CLI,
     )
     signed = cose.sign(denial.to_payload(), purpose=Purpose.APPROVAL, key=founder.signing_key)
     phone = world.directory.phone("dan")
-    answer = phone.send("POST", f"{case.path}/deny", {"statement": b64u(signed.encode()), "reason": "not her"})
+    answer = phone.send("POST", f"{case.path}/deny", {"statement": b64u(signed.encode()), "reason": "somebody else"})
     assert (answer.status_code, world.state(case)) == (201, "denied")
     assert not Approval.unscoped.get(case_id=case.id, index=1).shares.exists()
     refused = world.approve(case, "erin", deposit)

@@ -66,7 +66,7 @@ def enrolled(directory: Directory, name: str) -> Phone:
 
 
 class Owner:
-    """Whoever owns the database: she can take a trigger off, also in the middle of a transaction."""
+    """Whoever owns the database: they can take a trigger off, also in the middle of a transaction."""
 
     connection = connection
 
@@ -110,7 +110,7 @@ def test_manifest_is_not_written_over_a_version_that_was_not_read(trusted: Trust
     assert Entry.unscoped.filter(tag="recovery:contacts:store").count() == 2
 
 
-def test_manifest_is_refused_unless_the_owner_signed_it_for_people_of_her_tenant(
+def test_manifest_is_refused_unless_the_owner_signed_it_for_people_of_their_tenant(
     directory: Directory, trusted: TrustedContacts
 ) -> None:
     alice, act = directory.phone("alice"), trusted.storing(1)
@@ -188,7 +188,7 @@ def test_wrong_share_is_replaced_and_a_complete_request_still_takes_one(
 
 
 @pytest.mark.postgres
-def test_request_is_told_to_the_owners_devices_her_contacts_and_by_mail(
+def test_request_is_told_to_the_owners_devices_their_contacts_and_by_mail(
     trusted: TrustedContacts, pending: Phone, mailoutbox: list[Any]
 ) -> None:
     second = trusted.directory.account("alice").add_phone()
