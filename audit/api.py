@@ -95,7 +95,7 @@ class EntriesView(ApiView):
             names = " ".join(sorted(wanted))
             services.append(tag="audit:entries:read", actor=self.actor, body={"filter": names, "count": len(rows)})
         more = rows[-1].leaf_index if len(rows) == limit else None
-        return Response({"entries": [export.shown(row) for row in rows], "next": more})
+        return Response({"entries": [export.document(row) for row in rows], "next": more})
 
 
 class CheckpointView(ApiView):

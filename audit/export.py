@@ -18,7 +18,7 @@ from holdfast.core.log.log_export import Header, checkpoint_line, readable
 from kernel.scope import tenant_scope
 
 
-def shown(entry: Entry) -> dict[str, Any]:
+def document(entry: Entry) -> dict[str, Any]:
     """Return an entry as people read it: what its leaf says, whatever the columns beside it say."""
     return {"index": entry.leaf_index, **readable(bytes(entry.leaf))}
 

@@ -94,7 +94,7 @@ def _store_policy(signed: policy.SignedPolicy, statement: bytes, *, before: Poli
     if before is not None:
         old = policy.Policy.from_payload(cose.parse_many(bytes(before.statement), max_size=MAX_BLOB)[0].payload)
         cooling_off = timedelta(seconds=max(old.terms.cooling_off_seconds, body.terms.cooling_off_seconds))
-        if policy.lowered(old, body):
+        if policy.find_lowered(old, body):
             in_force_from = now + cooling_off
         known = {officer.person_id: officer for officer in access.officers(before)}
     row: Policy = Policy.objects.create(

@@ -126,7 +126,7 @@ def append_chain(*, user_id: UUID, entries: Sequence[bytes], expected_head: byte
         raise ChainStale("Read the newer entries, then make yours on top.", **_head_of(head))
     device = _appending_device(actor)
     before = chains.chain_state(user_id).state if head else None
-    after = _verified(user_id, before, parsed)
+    after = _verify_batch(user_id, before, parsed)
     _require_may_append(device, after)
     _store_entries(user_id, head, after, list(zip(entries, parsed, strict=True)), actor)
     if before is not None and device.state == DeviceState.PENDING:
@@ -190,7 +190,7 @@ def _require_dated_now(parsed: Sequence[Entry]) -> None:
         )
 
 
-def _verified(user_id: UUID, before: ChainState | None, parsed: Sequence[Entry]) -> ChainState:
+def _verify_batch(user_id: UUID, before: ChainState | None, parsed: Sequence[Entry]) -> ChainState:
     try:
         if before is None:
             return chains.verify(user_id, parsed)

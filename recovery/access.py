@@ -102,7 +102,7 @@ def case_for_requester(actor: Actor, case_id: UUID) -> Case:
     return row
 
 
-def locked(case_id: UUID) -> Case:
+def lock_case(case_id: UUID) -> Case:
     """Return a case, locked until the transaction ends, as it is now. Raises NotFound."""
     row: Case | None = Case.objects.select_for_update().filter(pk=case_id).first()
     if row is None:

@@ -69,7 +69,7 @@ class Shell:
         passphrase = self.passphrase()
         with contextlib.ExitStack() as until_done:
             with self.working("Opening your profile"):
-                account = until_done.enter_context(accounts.opened(self.profile, passphrase=passphrase))
+                account = until_done.enter_context(accounts.open_account(self.profile, passphrase=passphrase))
             if online:
                 account.connect()
             yield account

@@ -137,7 +137,7 @@ class Client:
         if not (directory / PROFILE_FILE).exists():
             accounts.create(directory, tenant=parsed.tenant, user=parsed.person, passphrase=chosen).close()
         with contextlib.ExitStack() as held:
-            account = held.enter_context(accounts.opened(directory, passphrase=chosen))
+            account = held.enter_context(accounts.open_account(directory, passphrase=chosen))
             account.connect(server)
             called = name or platform.node() or "this device"
             done = device.enrol(account, parsed, name=called, suite=suite, is_development=is_development)
@@ -153,7 +153,7 @@ class Client:
         WrongPassphrase.
         """
         with contextlib.ExitStack() as held:
-            account = held.enter_context(accounts.opened(Path(profile), passphrase=secret(passphrase)))
+            account = held.enter_context(accounts.open_account(Path(profile), passphrase=secret(passphrase)))
             account.connect()
             return cls(account, held.pop_all())
 
@@ -229,10 +229,10 @@ class Client:
         with self._use() as account:
             return letters.notices(account)
 
-    def seen(self) -> int:
+    def put_away_seen(self) -> int:
         """Put away reports and notices that the person has read; returns how many."""
         with self._use() as account:
-            return standing.seen(account)
+            return standing.put_away_seen(account)
 
     # Care
 

@@ -21,7 +21,7 @@ from holdfast.client.identity.device import ListedDevice
 from holdfast.client.messages import letters, prekeys
 from holdfast.client.profile.account import Account
 from holdfast.client.recovery import by_door
-from holdfast.client.recovery.by_door import Opened, Recovered
+from holdfast.client.recovery.by_door import OpenedDoor, Recovered
 from holdfast.client.vault import doors, export, pairing, share_requests, trusted
 from holdfast.client.vault.doors import Door
 from holdfast.client.vault.pairing import Joined
@@ -63,7 +63,7 @@ class Devices(_Facet):
     def all(self) -> list[ListedDevice]:
         """Return every device, held against the verified account chain."""
         with self._use() as account:
-            return device.listed(account)
+            return device.list_devices(account)
 
     def approve(self, pending: UUID, words: Sequence[str]) -> UUID:
         """Bring another device in by the 8 words that it shows; returns it. Raises WrongWords.
@@ -90,7 +90,7 @@ class Contacts(_Facet):
     def all(self) -> list[KnownContact]:
         """Return everybody this profile has met, as kept; the server is not asked."""
         with self._use() as account:
-            return contacts.known(account)
+            return contacts.list_contacts(account)
 
     def refresh(self, user: UUID) -> ChainState:
         """Fetch and verify a person's account; one never met before is pinned as met. Raises PeerChanged."""
@@ -121,7 +121,7 @@ class Contacts(_Facet):
     def requests(self) -> list[Asked]:
         """Return who asks this person for a share."""
         with self._use() as account:
-            return share_requests.asked(account)
+            return share_requests.list_requests(account)
 
     def give(self, request: UUID, code: Sequence[str]) -> None:
         """Give the share kept for somebody, by the code heard from her own voice. Raises WrongWords."""
@@ -196,7 +196,7 @@ class Backup(_Facet):
     def contacts(self) -> TrustedSet | None:
         """Return the trusted contacts of now; None when there are none."""
         with self._use() as account:
-            return trusted.chosen(account)
+            return trusted.find_chosen_set(account)
 
     def export(self, password: Secret) -> bytes:
         """Return the keyring as a file behind a password of its own, of at least 14 characters, for a safe."""
@@ -222,14 +222,14 @@ class Recover(_Facet):
             prekeys.publish(account)
             return joined
 
-    def by_password(self, password: Secret) -> Opened:
+    def by_password(self, password: Secret) -> OpenedDoor:
         """Open the vault by its password. Raises WrongPassword."""
         with self._use() as account:
             return by_door.by_password(account, secret(password))
 
     def by_phrase(
         self, words: Phrase | str, *, passphrase: Secret | None = None, without_vault: bool = False
-    ) -> Opened:
+    ) -> OpenedDoor:
         """Open the vault by the 24 words, in any BIP-39 language. Raises PhraseError for no phrase, WrongPhrase.
 
         without_vault: go on when the vault itself is lost; archive keys do not come back by that.
@@ -248,12 +248,12 @@ class Recover(_Facet):
         with self._use() as account:
             share_requests.cancel_request(account)
 
-    def by_contacts(self, *, wait_seconds: int = 0) -> Opened:
+    def by_contacts(self, *, wait_seconds: int = 0) -> OpenedDoor:
         """Open the vault by the shares that contacts gave. Raises NotYet while too few have, or the delay runs."""
         with self._use() as account:
             return by_door.by_contacts(account, wait_seconds=wait_seconds)
 
-    def by_export(self, data: bytes, password: Secret, *, without_vault: bool = False) -> Opened:
+    def by_export(self, data: bytes, password: Secret, *, without_vault: bool = False) -> OpenedDoor:
         """Open the vault by an export file and its password. Raises WrongPassword."""
         with self._use() as account:
             return by_door.by_export(account, data, password=secret(password), without_vault=without_vault)

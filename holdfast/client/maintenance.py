@@ -58,7 +58,7 @@ def maintain(account: Account) -> list[Done]:
 
 def _is_replaced(account: Account, item: _Item) -> bool:
     """Whether this is the rotation, and it has replaced this device's keys in the chain but not yet on this device."""
-    return item.run is _rotation and any(not one.is_done for one in rotation.listed(account))
+    return item.run is _rotation and any(not one.is_done for one in rotation.list_rotations(account))
 
 
 def _run(account: Account, item: _Item, is_reachable: bool) -> tuple[list[Done], bool]:
@@ -84,7 +84,7 @@ def _mailbox(account: Account) -> Iterator[Done]:
         yield done("mailbox", f"Took {came} letters and notices.")
     if pairing.catch_up(account):
         yield done("mailbox", "Took over new keys from another device of yours.")
-    before = {one.set_id for one in trusted.held(account)}
+    before = {one.set_id for one in trusted.list_held_shares(account)}
     if new := [one for one in trusted.take_shares(account) if one.set_id not in before]:
         yield done("mailbox", f"Took {len(new)} recovery shares of people who trust you.")
 

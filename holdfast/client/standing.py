@@ -86,10 +86,10 @@ def of_pending(account: Account) -> Iterator[Done]:
         )
 
 
-def seen(account: Account) -> int:
+def put_away_seen(account: Account) -> int:
     """Put away what the person has read: foreign entries, notices, reports. Evidence stays. Returns how many."""
     foreign, notices, reports = key_log.foreign_entries(account), letters.notices(account), messages.reports(account)
-    key_log.seen(account, *foreign)
+    key_log.put_away_seen(account, *foreign)
     letters.put_away(account, notices)
     for report in reports:
         report.done()
@@ -130,7 +130,7 @@ def of_requests(account: Account) -> Iterator[Done]:
                 f"Device {UUID(bytes=pending.device)} asks your trusted contacts for your keys.",
                 f"If that is not you, stop it now: holdfast contacts veto {pending.request_id}",
             )
-    for asked in share_requests.asked(account):
+    for asked in share_requests.list_requests(account):
         if asked.state == "open" and asked.holds_share:
             yield needs_you(
                 "recovery",
@@ -141,7 +141,7 @@ def of_requests(account: Account) -> Iterator[Done]:
 
 def of_cases(account: Account) -> Iterator[Done]:
     """Name the cases that would open the own archive, or have."""
-    for case in officer.listed(account):
+    for case in officer.list_cases(account):
         if case.subject.bytes != account.user or case.state in _CASE_OVER:
             continue
         named = f"case {case.case_id} ({case.purpose}, {case.state})"
@@ -165,7 +165,7 @@ def of_doors(account: Account) -> Iterator[Done]:
             "There is no way back to your keys if you lose this device.",
             "Make one: holdfast backup phrase, or holdfast devices pair",
         )
-    for kind in doors.closed(account):
+    for kind in doors.list_closed(account):
         yield needs_you(
             "backup", f"Your {kind} no longer opens your keyring: its key was changed.", f"holdfast backup {kind}"
         )
@@ -179,7 +179,7 @@ def of_kept(account: Account) -> Iterator[Done]:
         yield needs_you("notices", said.format(event=_named(notice.event), **named), way_out.format(**named))
     for report in messages.reports(account):
         yield needs_you("messages", report.text, report.way_out)
-    if kept := evidence.listed(account):
+    if kept := evidence.list_evidence(account):
         yield needs_you(
             "evidence",
             f"{len(kept)} contradictions of the server are kept on this device as evidence.",

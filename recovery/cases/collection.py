@@ -52,7 +52,7 @@ def prepare_collection(*, case: Case) -> Collection:
 def collect(*, case_id: UUID, actor: Actor) -> Case:
     """Note that the recipient collects: the first time, `released` becomes `collected`."""
     with transaction.atomic():
-        case = access.locked(case_id)
+        case = access.lock_case(case_id)
         if case.state not in _COLLECTABLE:
             raise NotReleased(f"The case is {case.state}.", state=case.state)
         if case.state == CaseState.RELEASED:
@@ -70,7 +70,7 @@ def follow_rotation(*, case_id: UUID, actor: Actor) -> None:
     if case.state != CaseState.COLLECTED or case.collected_at is None or not _is_renewed(case, case.collected_at):
         return
     with transaction.atomic():
-        case = access.locked(case_id)
+        case = access.lock_case(case_id)
         if case.state == CaseState.COLLECTED:
             advance(case, CASE, CaseState.ROTATED)
             audit.append(tag="recovery:case:rotate", actor=actor, subject=str(case.pk))
@@ -85,7 +85,7 @@ def _is_renewed(case: Case, since: datetime) -> bool:
 def close_case(*, case_id: UUID, actor: Actor, after: timedelta) -> None:
     """Close a case that was renewed long enough ago."""
     with transaction.atomic():
-        case = access.locked(case_id)
+        case = access.lock_case(case_id)
         collected_at = case.collected_at
         if case.state in (CaseState.ROTATED, CaseState.SEALED) and collected_at is not None:
             if timezone.now() < collected_at + after:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 RELEASE_JOB = "recovery.release"
 
 
-def counted(case: Case, policy: Policy, now: datetime) -> dict[UUID, set[UUID]]:
+def count_approvals(case: Case, policy: Policy, now: datetime) -> dict[UUID, set[UUID]]:
     """Return, for each deposit of the case, the persons whose approvals count for it now."""
     eligible = {officer.person_id for officer in access.eligible_for(case, policy, now)}
     held: dict[UUID, set[UUID]] = {row.deposit_id: set() for row in access.deposits_of(case)}
@@ -42,7 +42,7 @@ def counted(case: Case, policy: Policy, now: datetime) -> dict[UUID, set[UUID]]:
 def recount(case: Case, *, now: datetime, actor: Actor) -> None:
     """Move a case to where its approvals and notices have it. Inside the caller's transaction, on a locked row."""
     m, terms, policy = access.terms_of(case, now)
-    fewest = min(len(persons) for persons in counted(case, policy, now).values())
+    fewest = min(len(persons) for persons in count_approvals(case, policy, now).values())
     if case.state in (CaseState.QUORATE, CaseState.WAITING) and fewest < m:
         reopen(case, why="quorum-lost", actor=actor)
     if case.state == CaseState.REQUESTED and fewest >= m:
@@ -77,6 +77,6 @@ def settle_case(*, case_id: UUID, actor: Actor) -> None:
     """Count a case's rows again and move it to where they have it: an officer left, came back, or a notice settled."""
     with transaction.atomic():
         escrow.newest_policy_for_update()
-        case = access.locked(case_id)
+        case = access.lock_case(case_id)
         if case.state in UNDECIDED:
             recount(case, now=timezone.now(), actor=actor)

@@ -84,7 +84,7 @@ def approve_case(*, prepared: PreparedApproval, actor: Actor) -> Case:
     stopped being eligible meanwhile.
     """
     with transaction.atomic():
-        case = access.locked(prepared.case_id)
+        case = access.lock_case(prepared.case_id)
         if access.approval_at(case, prepared.officer.index) is not None:
             return case
         if case.state not in UNDECIDED:
@@ -122,7 +122,7 @@ def deny_case(*, prepared: PreparedApproval, actor: Actor) -> Case:
     """
     officer = prepared.officer
     with transaction.atomic():
-        case = access.locked(prepared.case_id)
+        case = access.lock_case(prepared.case_id)
         if case.state not in UNDECIDED:
             raise CaseMoved(f"The case is {case.state}.", state=case.state)
         now = timezone.now()
@@ -223,7 +223,7 @@ def propose_successor(*, case_id: UUID, identity_key: PublicKey, old_head: bytes
     Only in a case in which the subject recovers their own keys, after the release. Raises CaseMoved.
     """
     with transaction.atomic():
-        case = access.locked(case_id)
+        case = access.lock_case(case_id)
         if case.subject_id != case.recipient_person_id or case.state not in _ATTESTABLE:
             raise CaseMoved("Only a released case to its own subject names a new identity.", state=case.state)
         if case.successor_key is not None:
@@ -276,7 +276,7 @@ def prepare_attestation(*, case: Case, statement: bytes, actor: Actor) -> Prepar
 def attest(*, prepared: PreparedAttestation, actor: Actor) -> Attestation:
     """Store a verified attestation; an officer attests once, and a second time changes nothing."""
     with transaction.atomic():
-        case = access.locked(prepared.case_id)
+        case = access.lock_case(prepared.case_id)
         known = next((row for row in access.attestations_of(case) if row.index == prepared.index), None)
         if known is not None:
             return known

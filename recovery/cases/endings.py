@@ -38,7 +38,7 @@ def veto_case(*, case_id: UUID, statement: bytes, reason: str, actor: Actor) -> 
     """
     device = DeviceStatement.open(Sign1.parse(bytes(keys.active_device(_device_id(actor)).statement)))
     with transaction.atomic():
-        row = access.locked(case_id)
+        row = access.lock_case(case_id)
         try:
             signed = Sign1.parse(statement)
             said = cases.Veto.from_payload(signed.verify(device.signing_key, purpose=Purpose.VETO))
@@ -70,7 +70,7 @@ def veto_case(*, case_id: UUID, statement: bytes, reason: str, actor: Actor) -> 
 def expire_case(*, case_id: UUID, actor: Actor) -> None:
     """End a case whose time is over. Called by the worker; a case that moved meanwhile is left alone."""
     with transaction.atomic():
-        row = access.locked(case_id)
+        row = access.lock_case(case_id)
         if row.expiry > timezone.now() or not CASE.allows(row.state, CaseState.EXPIRED):
             return
         finish_failed(row, CaseState.EXPIRED)
@@ -96,7 +96,7 @@ def finish_failed(row: Case, state: CaseState, *, why: str = "") -> None:
 
 def _end(case_id: UUID, state: CaseState, tag: str, actor: Actor) -> Case:
     with transaction.atomic():
-        row = access.locked(case_id)
+        row = access.lock_case(case_id)
         if row.state == state:
             return row
         if row.state not in UNDECIDED:

@@ -67,7 +67,7 @@ def give_notice(*, notice_id: UUID, actor: Actor) -> None:
 
 def _settle(notice: Notice, state: NoticeState, actor: Actor) -> None:
     with transaction.atomic():
-        case = access.locked(notice.case_id)
+        case = access.lock_case(notice.case_id)
         notice.refresh_from_db()
         if notice.state != NoticeState.PENDING:
             return

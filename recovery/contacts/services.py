@@ -269,10 +269,10 @@ def open_shares(row: ContactRequest) -> list[tuple[ContactAnswer, bytes]] | None
     now = database_now()
     if row.state not in COLLECTABLE or not row.not_before <= now < row.expires_at:
         return None
-    return [(answer, _opened(row, answer)) for answer in access.given_answers(row)]
+    return [(answer, _open_share(row, answer)) for answer in access.given_answers(row)]
 
 
-def _opened(row: ContactRequest, answer: ContactAnswer) -> bytes:
+def _open_share(row: ContactRequest, answer: ContactAnswer) -> bytes:
     return open_record(
         bytes(answer.sealed or b""),
         user_id=row.owner_id,

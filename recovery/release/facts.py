@@ -17,7 +17,7 @@ from holdfast.core.base.errors import Malformed, Untrusted
 from holdfast.core.escrow.approvals import Excluded
 from holdfast.core.escrow.release import NoticeFacts
 from holdfast.core.identity.cases import VETOES_THAT_END
-from holdfast.core.identity.policy import SignedPolicy, lowered
+from holdfast.core.identity.policy import SignedPolicy, find_lowered
 from holdfast.core.log.log_entry import BodyValue, LogEntry
 
 T = TypeVar("T", int, str, bytes)
@@ -94,7 +94,7 @@ class Facts:
         """Return the highest version whose time has come: one that lowers a guard cools off first (FAULTS P6)."""
         in_force = policies[0]
         for before, after in itertools.pairwise(policies):
-            wait = _cooling_off(before, after) if lowered(before.policy, after.policy) else 0
+            wait = _cooling_off(before, after) if find_lowered(before.policy, after.policy) else 0
             if self.policies[after.hash] + wait <= now:
                 in_force = after
         return in_force

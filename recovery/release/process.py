@@ -37,7 +37,7 @@ from recovery.models import Case
 from recovery.release import record
 from recovery.release.directory import Directory, Intent, only_process, tenants
 from recovery.release.log import ReleaseLog
-from recovery.release.record import Opened
+from recovery.release.record import OpenedDeposit
 from recovery.release.rules import Order, orders_for
 from recovery.states import CaseState
 
@@ -123,7 +123,7 @@ class TenantRelease:
         if not record.begin_release(case_id=case.pk, actor=self.actor):  # (5)
             return None
         halves = {order.deposit_id: self._rewrap(order) for order in orders}  # (6)
-        opened = {deposit_id: Opened(half, shares[deposit_id]) for deposit_id, half in halves.items()}
+        opened = {deposit_id: OpenedDeposit(half, shares[deposit_id]) for deposit_id, half in halves.items()}
         record.finish_release(case_id=case.pk, opened=opened, actor=self.actor)  # (7)
         return None
 
@@ -137,7 +137,7 @@ class TenantRelease:
 
     def _open_shares(self, case: Case, orders: tuple[Order, ...]) -> dict[UUID, dict[int, bytes]] | None:
         """Return {deposit: {index: share sealed to the recipient}}, or None when shares were wrong and are voided."""
-        stored, key, wrong = record.stored_shares(case), self.directory.sealing_key(), []
+        stored, key, wrong = record.load_shares(case), self.directory.sealing_key(), []
         found: dict[UUID, dict[int, bytes]] = {order.deposit_id: {} for order in orders}
         for order in orders:
             for index, expected in order.rewrap.share_hashes.items():

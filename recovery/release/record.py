@@ -31,7 +31,7 @@ from recovery.states import CASE, CaseState
 
 
 @dataclass(frozen=True)
-class Opened:
+class OpenedDeposit:
     """One deposit as the HSM and the release process opened it: still sealed to the recipient alone.
 
     half: 384 bytes under the case's RSA key. shares: {officer's index: share sealed to the case's X-Wing key}.
@@ -41,7 +41,7 @@ class Opened:
     shares: Mapping[int, bytes]
 
 
-def stored_shares(case: Case) -> dict[tuple[UUID, int], bytes]:
+def load_shares(case: Case) -> dict[tuple[UUID, int], bytes]:
     """Return {(deposit id, index): outer-sealed share} from storage. Asks the HSM; call it outside transactions.
 
     Raises UnwrapFailed when a row was changed or moved, HsmUnavailable.
@@ -63,7 +63,7 @@ def begin_release(*, case_id: UUID, actor: Actor) -> bool:
     with transaction.atomic():
         # The same lock as every change of officers and policies: none of them slips between count and intent.
         escrow.newest_policy_for_update()
-        case = access.locked(case_id)
+        case = access.lock_case(case_id)
         if case.state == CaseState.RELEASING:
             return True
         if case.state != CaseState.WAITING:
@@ -76,13 +76,13 @@ def begin_release(*, case_id: UUID, actor: Actor) -> bool:
     return True
 
 
-def finish_release(*, case_id: UUID, opened: Mapping[UUID, Opened], actor: Actor) -> None:
+def finish_release(*, case_id: UUID, opened: Mapping[UUID, OpenedDeposit], actor: Actor) -> None:
     """Record what was opened, all of it and once: `releasing` becomes `released` in the same transaction.
 
     Raises CaseMoved when it was recorded already; a unique key per deposit says so as well.
     """
     with transaction.atomic():
-        case = access.locked(case_id)
+        case = access.lock_case(case_id)
         if case.state != CaseState.RELEASING:
             raise CaseMoved(f"The case is {case.state}.", state=case.state)
         now = timezone.now()
@@ -105,7 +105,7 @@ def finish_release(*, case_id: UUID, opened: Mapping[UUID, Opened], actor: Actor
 def defer_release(*, case_id: UUID, why: str, retry_at: datetime, actor: Actor) -> None:
     """Put a case back to waiting, because the HSM was away or the rules say not now; nothing is lost."""
     with transaction.atomic():
-        case = access.locked(case_id)
+        case = access.lock_case(case_id)
         if case.state != CaseState.RELEASING:
             return
         advance(case, CASE, CaseState.WAITING, why=why, release_at=retry_at)
@@ -115,7 +115,7 @@ def defer_release(*, case_id: UUID, why: str, retry_at: datetime, actor: Actor) 
 def postpone(*, case_id: UUID, why: str, release_at: datetime) -> None:
     """Show why a waiting case still waits, and until when, where the log or the HSM says other than the rows."""
     with transaction.atomic():
-        case = access.locked(case_id)
+        case = access.lock_case(case_id)
         if case.state == CaseState.WAITING and (case.release_at, case.why) != (release_at, why):
             case.release_at, case.why = release_at, why
             case.save(update_fields=["release_at", "why"])
@@ -127,7 +127,7 @@ def void_shares(*, case_id: UUID, shares: Sequence[tuple[UUID, int]], actor: Act
     The case goes back to its officers, and needs no new one (ESCROW "Case").
     """
     with transaction.atomic():
-        case = access.locked(case_id)
+        case = access.lock_case(case_id)
         if case.state not in (CaseState.WAITING, CaseState.QUORATE):
             return
         for deposit_id, index in shares:
@@ -141,7 +141,7 @@ def hold_case(*, case_id: UUID, why: str, actor: Actor) -> None:
     why: a fixed word of ours. A person must look; only a new case goes on.
     """
     with transaction.atomic():
-        case = access.locked(case_id)
+        case = access.lock_case(case_id)
         if not CASE.allows(case.state, CaseState.HELD):
             return
         finish_failed(case, CaseState.HELD, why=why)

@@ -208,7 +208,7 @@ def test_append_takes_listed_fields_of_plain_kinds_and_refuses_everything_else(n
 def test_export_line_is_one_line_of_ascii_whatever_an_entry_says(text: str) -> None:
     with tenant_scope(TENANT):
         row = services.append(tag=TAG, actor=system_actor(TENANT, "test"), subject=text, body={"filter": text})
-        shown = export.shown(row)
+        shown = export.document(row)
         from holdfast.core.log.log_export import ExportedEntry
 
         line = ExportedEntry(0, bytes(row.leaf), ()).to_line()

@@ -17,7 +17,7 @@ from holdfast.client.profile.account import Account
 from holdfast.client.profile.state import OfficerKeys, State
 from holdfast.client.profile.store import MemoryStore
 from holdfast.client.recovery import by_case
-from holdfast.client.recovery.by_case import Opened
+from holdfast.client.recovery.by_case import OpenedCase
 from holdfast.client.server.transport import Clock
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.crypto.suites import DEFAULT_SUITE, Suite
@@ -73,7 +73,7 @@ class Members:
         escrow.deposit_missing(account)
         return account
 
-    def case(self) -> tuple[Account, Opened]:
+    def case(self) -> tuple[Account, OpenedCase]:
         """Return alice's new device with a case open."""
         tablet = self.enrolled(ALICE)
         opened = by_case.open_case(tablet, reason="lost both", purpose="recovery", subject=ALICE)
@@ -85,7 +85,7 @@ class Members:
         account = self.enrolled(founder.person, founder)
         return account, officer.see(account, case_id)
 
-    def approve(self, index: int, opened: Opened) -> None:
+    def approve(self, index: int, opened: OpenedCase) -> None:
         account, view = self.seen(index, opened.case_id)
         officer.approve(account, view, heard=two_of(opened.words), identity_check="I know the voice")
 

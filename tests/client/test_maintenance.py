@@ -193,7 +193,7 @@ def test_entry_of_another_device_is_told_until_the_person_has_seen_it(world: Mem
     for _ in range(2):
         report = maintain(alice)
         assert len(needs(report, "was not made on this device")) == 1
-    assert standing.seen(alice) >= 1
+    assert standing.put_away_seen(alice) >= 1
     assert needs(maintain(alice), "was not made on this device") == []
 
 
@@ -322,7 +322,7 @@ def test_door_that_a_new_device_read_is_told_until_it_was_seen(world: Members, a
         (told,) = needs(maintain(alice), "has fetched the password door")
         assert phone.device_text in told.said
         assert f"holdfast devices revoke {phone.device_text}" in told.way_out
-    standing.seen(alice)
+    standing.put_away_seen(alice)
     assert needs(maintain(alice), "has fetched") == []
 
 

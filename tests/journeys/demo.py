@@ -147,7 +147,7 @@ class Walk:
     def library(self, who: Person) -> Iterator[Account]:
         """Open a person's profile in this process, for what the command itself refuses to do."""
         passphrase = SecretBytes(who.passphrase.read_bytes().strip())
-        with accounts.opened(who.profile, passphrase=passphrase) as account:
+        with accounts.open_account(who.profile, passphrase=passphrase) as account:
             account.connect()
             yield account
 

@@ -75,7 +75,7 @@ def receive(account: Account, home: Path) -> None:
 def main() -> None:
     """Do one of the two, and say at the end what had to be reported."""
     act, profile = {"send": send, "receive": receive}[sys.argv[1]], Path(sys.argv[2])
-    with accounts.opened(profile, passphrase=PASSPHRASE) as account:
+    with accounts.open_account(profile, passphrase=PASSPHRASE) as account:
         account.connect()
         act(account, profile)
         for report in messages.reports(account):

@@ -17,7 +17,7 @@ from tests.journeys.messenger import PASSPHRASE
 
 def main() -> None:
     """Resume what was interrupted, and begin a rotation of everything if that was not the one that is wanted."""
-    with accounts.opened(Path(sys.argv[1]), passphrase=PASSPHRASE) as account:
+    with accounts.open_account(Path(sys.argv[1]), passphrase=PASSPHRASE) as account:
         account.connect()
         rotation.resume(account)
         if len(account.chain.former_aiks) < int(sys.argv[2]):

@@ -84,8 +84,8 @@ def test_device_is_cared_for_from_its_enrolment_on(server: Installation, tmp_pat
 
     escrow.consent(alice)
     alice.close()
-    with accounts.opened(tmp_path / "alice", passphrase=PASSPHRASE) as reopened:
+    with accounts.open_account(tmp_path / "alice", passphrase=PASSPHRASE) as reopened:
         reopened.connect(server.url)
-        assert standing.seen(reopened) == 0
+        assert standing.put_away_seen(reopened) == 0
         assert not [one for one in maintain(reopened) if one.outcome is Outcome.FAILED]
     bob.close()

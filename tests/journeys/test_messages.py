@@ -136,7 +136,7 @@ def storm(alice: Person, bob: Person, *, step: int, anew_every: int) -> Counter[
 
 def begin_anew(alice: Person, bob: Person) -> None:
     """Have alice begin another session, so that handshakes are among what is killed."""
-    with accounts.opened(alice.home, passphrase=PASSPHRASE) as account:
+    with accounts.open_account(alice.home, passphrase=PASSPHRASE) as account:
         account.connect()
         messages.greet(account, [bob.user])
 
@@ -148,7 +148,7 @@ def settle(alice: Person, bob: Person) -> None:
     assert got(bob) == bob.expected
     assert not (bob.home / "reports").exists()
     assert not (alice.home / "reports").exists()
-    with accounts.opened(alice.home, passphrase=PASSPHRASE) as account:
+    with accounts.open_account(alice.home, passphrase=PASSPHRASE) as account:
         assert account.store.keys("outbox") == []
     bob.note(alice, b"all of it")
     assert bob.run("send") == 0

@@ -178,7 +178,7 @@ def test_another_device_brings_new_ones_in_and_the_lost_one_is_put_out(house: Ho
     pairing.complete(watch)
     before = vault.chain_of(phone)
     tablet = house.another(alice, "tablet")
-    words = next(one.words for one in device.listed(phone) if one.device.bytes == tablet.device.id)
+    words = next(one.words for one in device.list_devices(phone) if one.device.bytes == tablet.device.id)
     pairing.approve(phone, UUID(bytes=tablet.device.id), words=words)
     opened = by_door.by_device(tablet)
     assert {one.name for one in opened.devices} == {"alice's laptop", "phone", "watch"}
@@ -210,7 +210,7 @@ def test_two_devices_that_write_the_vault_at_once_lose_nothing(house: House) -> 
     pairing.sync(phone)
     letters.fetch(alice)
     assert caught_up(alice)
-    assert doors.closed(alice) == [doors.PASSWORD]
+    assert doors.list_closed(alice) == [doors.PASSWORD]
     assert vault.save(alice) == phone.state.vault.version + 1
 
 
@@ -241,7 +241,7 @@ def test_contacts_recover_the_account_after_the_delay_unless_a_live_device_objec
     _objected(alice, friends, tablet)
     asked = share_requests.open_request(tablet)
     for one in friends[:2]:
-        assert asked.request_id in [row.request_id for row in share_requests.asked(one) if row.state == "open"]
+        assert asked.request_id in [row.request_id for row in share_requests.list_requests(one) if row.state == "open"]
         share_requests.give(one, asked.request_id, code=asked.code)
     with pytest.raises(NotYet):
         by_door.by_contacts(tablet)

@@ -53,7 +53,7 @@ class House:
 
     @contextmanager
     def opened(self, name: str) -> Iterator[Account]:
-        with accounts.opened(self.home / name, passphrase=PASSPHRASE) as account:
+        with accounts.open_account(self.home / name, passphrase=PASSPHRASE) as account:
             account.connect()
             yield account
 
@@ -131,7 +131,7 @@ def test_rotation_of_everything_keeps_history_and_conversations(house: House, tm
         assert laptop.device.id != old
         assert laptop.chain.revoked == {old}
         assert [one.generation for one in laptop.chain.generations] == [1, 2]
-        assert [one.is_done for one in rotation.listed(laptop)] == [True]
+        assert [one.is_done for one in rotation.list_rotations(laptop)] == [True]
         archive.decrypt_file(laptop, tmp_path / "sealed", tmp_path / "back")
     assert (tmp_path / "back").read_bytes() == b"dear bob"
     assert house.hear("laptop") == [b"on its way"]
@@ -177,7 +177,7 @@ def test_two_devices_rotate_one_after_the_other_and_follow_each_other(house: Hou
             assert two.identity_key.public == seed
             assert two.state.vault.key == key
             assert {found.type for found in key_log.foreign_entries(two)} == {"RotateKey", "ArchiveGeneration"}
-            key_log.seen(two, *key_log.foreign_entries(two))
+            key_log.put_away_seen(two, *key_log.foreign_entries(two))
     with house.opened("laptop") as laptop:
         with pytest.raises(ProfileError, match="itself"):
             rotation.rotate(
@@ -221,7 +221,7 @@ def storm(house: House, *, step: int) -> int:
                 assert laptop.device.id in state.devices
                 held = {one.number: one.commitment for one in laptop.state.generations}
                 assert held == {one.generation: one.commitment for one in state.generations}
-                assert all(one.is_done for one in rotation.listed(laptop))
+                assert all(one.is_done for one in rotation.list_rotations(laptop))
             if whole:
                 break
     return kills

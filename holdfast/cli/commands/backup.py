@@ -192,7 +192,7 @@ def set_contacts(
             with shell.working("Handing out shares"):
                 found: TrustedSet | None = trusted.choose(account, [one.bytes for one in user_id], k=needed)
         else:
-            found = trusted.chosen(account)
+            found = trusted.find_chosen_set(account)
     people = [UUID(bytes=one) for one in found.contacts] if found else []
     shell.show(
         {"contacts": people, "needed": found.k if found else None, "made_at": found.made_at if found else None},

@@ -69,7 +69,7 @@ def maintain(
     """
     shell = shell_of(context)
     with shell.account() as account:
-        put_away = standing.seen(account) if seen else 0
+        put_away = standing.put_away_seen(account) if seen else 0
         with shell.working("Doing what is due"):
             report = maintenance.maintain(account)
     told = {one.item for one in report if one.outcome is not Outcome.NOTHING}

@@ -41,7 +41,7 @@ def list_contacts(context: typer.Context) -> None:
     """
     shell = shell_of(context)
     with shell.account(online=False) as account:
-        found = contacts.known(account)
+        found = contacts.list_contacts(account)
     shell.show(
         {"contacts": [_known(one) for one in found]},
         *(_line(one) for one in found),
@@ -193,7 +193,7 @@ def requests(context: typer.Context) -> None:
     """
     shell = shell_of(context)
     with shell.account() as account:
-        asked, own = share_requests.asked(account), share_requests.requests(account)
+        asked, own = share_requests.list_requests(account), share_requests.requests(account)
     shell.show(
         {
             "of_you": [

@@ -62,7 +62,7 @@ def list_devices(context: typer.Context) -> None:
     """
     shell = shell_of(context)
     with shell.account() as account:
-        found = device.listed(account)
+        found = device.list_devices(account)
     shell.show(
         {
             "devices": [

@@ -32,7 +32,7 @@ def doctor(context: typer.Context) -> None:
     shell = shell_of(context)
     with shell.account(online=False) as account:
         problem = _problem(account)
-        kept = evidence.listed(account)
+        kept = evidence.list_evidence(account)
         document, lines = _document(account, problem, kept), _lines(account, problem, kept)
     opened_by = "passphrase" if accounts.asks_for_passphrase(shell.profile) else "keyring"
     shell.show({**document, "opened_by": opened_by}, *lines, f"Profile:    {escape(str(shell.profile))} ({opened_by})")

@@ -94,7 +94,7 @@ def cases(context: typer.Context) -> None:
     """List the cases you may see."""
     shell = shell_of(context)
     with shell.account() as account:
-        found = officer.listed(account)
+        found = officer.list_cases(account)
     shell.show(
         {
             "cases": [

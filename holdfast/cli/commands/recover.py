@@ -25,7 +25,7 @@ from holdfast.client.errors import ConsentNeeded
 from holdfast.client.messages import prekeys
 from holdfast.client.profile.account import Account
 from holdfast.client.recovery import by_door
-from holdfast.client.recovery.by_door import KnownDevice, Opened, Recovered
+from holdfast.client.recovery.by_door import KnownDevice, OpenedDoor, Recovered
 from holdfast.client.vault import pairing, share_requests
 from holdfast.client.vault.share_requests import OpenRequest
 
@@ -284,7 +284,7 @@ class _Which:
         return [one.device for one in devices if not ask(one)]
 
 
-def _finish(shell: Shell, account: Account, opened: Opened, which: _Which) -> None:
+def _finish(shell: Shell, account: Account, opened: OpenedDoor, which: _Which) -> None:
     for contact in opened.blamed:
         shell.note(f"[yellow]The share of {UUID(bytes=contact)} was wrong and was not used.[/]")
     _conclude(shell, account, opened.devices, which)

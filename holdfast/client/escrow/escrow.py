@@ -186,7 +186,7 @@ def note_openings(account: Account) -> list[int]:
     is followed by a fresh one (FAULTS F22). Each case is looked at once.
     """
     marked = []
-    for case_id in _opened(account):
+    for case_id in _list_new_openings(account):
         answer = account.api.get(f"cases/{UUID(bytes=case_id)}")
         case = Case.from_payload(Sign1.parse(answer.octets("statement")).payload)
         numbers = {_generation_of(account, *one) for one in case.deposits}
@@ -200,7 +200,7 @@ def note_openings(account: Account) -> list[int]:
     return sorted(marked)
 
 
-def _opened(account: Account) -> Iterator[bytes]:
+def _list_new_openings(account: Account) -> Iterator[bytes]:
     for row in account.api.get("cases").many("cases"):
         case_id = row.identifier("case_id")
         is_new = row.text("state") in _OPENED_STATES and account.store.get(_OPENED, case_id) is None

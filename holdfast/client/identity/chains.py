@@ -55,7 +55,7 @@ def fetch(account: Account, user: bytes, known: Sequence[bytes]) -> list[bytes] 
     if not entries and not known:
         return None
     if answer.number("seq") != len(known) + len(entries) - 1:
-        raise _contradicted(
+        raise _explain_contradiction(
             account, user, known, "The server shows a chain of another length than it has shown before."
         )
     try:
@@ -64,11 +64,11 @@ def fetch(account: Account, user: bytes, known: Sequence[bytes]) -> list[bytes] 
         raise TrustRefused(f"The account chain is not to be trusted: {error}.") from error
     if answer.octets("head", 32) != newest:
         reason = "The server shows a chain with another head than the entries lead to."
-        raise _contradicted(account, user, known, reason)
+        raise _explain_contradiction(account, user, known, reason)
     return entries
 
 
-def _contradicted(account: Account, user: bytes, known: Sequence[bytes], reason: str) -> TrustRefused:
+def _explain_contradiction(account: Account, user: bytes, known: Sequence[bytes], reason: str) -> TrustRefused:
     """Read the whole chain that the server shows now, and keep the first entry that excludes a known one."""
     try:
         shown = account.api.get(f"users/{UUID(bytes=user)}/chain").many_octets("entries")
@@ -79,13 +79,13 @@ def _contradicted(account: Account, user: bytes, known: Sequence[bytes], reason:
                 # What no key of the chain has signed is no evidence, and does not raise Forked here.
                 chain.extend(state, other)
     except Forked:
-        return _forked(account, user, ours, theirs)
+        return _keep_fork(account, user, ours, theirs)
     except (ClientError, HoldfastError):
         pass
     return TrustRefused(reason)
 
 
-def _forked(account: Account, user: bytes, ours: bytes, theirs: bytes) -> ForkSeen:
+def _keep_fork(account: Account, user: bytes, ours: bytes, theirs: bytes) -> ForkSeen:
     evidence.keep(account, Contradiction.CHAIN_FORK, user=user, ours=ours, theirs=theirs)
     return ForkSeen("Two histories of one account are signed by its keys.", way_out=_FORKED)
 
@@ -103,7 +103,7 @@ def verify(account: Account, user: bytes, known: Sequence[bytes], fresh: Sequenc
     except Forked as error:
         both = _contradiction(account, user, known, fresh)
         if both:
-            raise _forked(account, user, *both) from error
+            raise _keep_fork(account, user, *both) from error
         raise TrustRefused(f"The account chain is not to be trusted: {error}.") from error
     except HoldfastError as error:
         raise TrustRefused(f"The account chain is not to be trusted: {error}.") from error

@@ -131,7 +131,7 @@ def verify(account: Account, user: bytes, *, number: Sequence[str]) -> ChainStat
     return state
 
 
-def known(account: Account) -> list[KnownContact]:
+def list_contacts(account: Account) -> list[KnownContact]:
     """Return every contact as kept, without asking the server."""
     found = []
     for contact in account.state.contacts.values():

@@ -170,7 +170,7 @@ def _begin_chain(account: Account) -> chain.ChainState:
     return accepted
 
 
-def listed(account: Account) -> list[ListedDevice]:
+def list_devices(account: Account) -> list[ListedDevice]:
     """Return the person's devices, each held against her verified chain."""
     state = chains.refresh(account)
     entries = [Entry.parse(one) for one in account.state.chain]
@@ -264,6 +264,6 @@ __all__ = [
     "enrol",
     "fetch_statement",
     "issue_code",
-    "listed",
+    "list_devices",
     "new_identity_author",
 ]

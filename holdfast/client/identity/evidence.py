@@ -50,7 +50,7 @@ def keep(account: Account, what: Contradiction, *, user: bytes, ours: bytes, the
     return True
 
 
-def listed(account: Account) -> list[Evidence]:
+def list_evidence(account: Account) -> list[Evidence]:
     """Return everything kept, oldest first."""
     return [_read(account, name) for name in account.store.keys(KIND)]
 

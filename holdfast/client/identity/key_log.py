@@ -117,7 +117,7 @@ def _require_recent(account: Account, state: ChainState) -> None:
         )
 
 
-def _anchored(account: Account, user: bytes) -> _Place | None:
+def _find_anchored(account: Account, user: bytes) -> _Place | None:
     kept = account.store.get(_ANCHOR, user)
     if kept is None:
         return None
@@ -126,7 +126,7 @@ def _anchored(account: Account, user: bytes) -> _Place | None:
 
 
 def _anchored_head(account: Account, user: bytes) -> bytes:
-    place = _anchored(account, user)
+    place = _find_anchored(account, user)
     return place.head if place else b""
 
 
@@ -224,7 +224,7 @@ def hear(account: Account, checkpoint_text: str) -> bool:
     Returns False for what the pinned log key has not signed: anybody could raise an alarm with it otherwise.
     """
     known = verifier(account)
-    heard = _opened(known, checkpoint_text)
+    heard = _read_checkpoint(known, checkpoint_text)
     if known is None or heard is None:
         return False
     if own_checkpoint(account) != checkpoint_text and len(account.store.keys(_GOSSIP)) < _KEEP_GOSSIP:
@@ -263,7 +263,7 @@ def compare_gossip(account: Account, checkpoint_text: str) -> bool:
     compared here; of two sizes, the server is asked for the proof between them.
     """
     known = verifier(account)
-    heard = _opened(known, checkpoint_text)
+    heard = _read_checkpoint(known, checkpoint_text)
     if known is None or heard is None:
         return False
     last = last_checkpoint(account, known)
@@ -279,7 +279,7 @@ def compare_gossip(account: Account, checkpoint_text: str) -> bool:
     return True
 
 
-def _opened(known: NoteVerifier | None, text: str) -> Checkpoint | None:
+def _read_checkpoint(known: NoteVerifier | None, text: str) -> Checkpoint | None:
     try:
         return known.open_checkpoint(text) if known and len(text) <= _MAX_NOTE else None
     except (Malformed, InvalidSignature):
@@ -289,7 +289,7 @@ def _opened(known: NoteVerifier | None, text: str) -> Checkpoint | None:
 def _compare_sizes(account: Account, known: NoteVerifier, heard: Checkpoint, text: str) -> None:
     """Connect the head heard of with the server's newest, and that one with what was seen here."""
     # An entry that the log is known to hold: the newest one may have been made a moment ago, and is not in it then.
-    anchored = _anchored(account, account.user)
+    anchored = _find_anchored(account, account.user)
     place = anchored or _Place(account.user, account.chain.seq, account.chain.head)
 
     def attempt() -> None:
@@ -339,7 +339,7 @@ def watch(account: Account, known: int, fresh: Sequence[bytes]) -> None:
 
 
 def foreign_entries(account: Account) -> list[ForeignEntry]:
-    """Return the entries of one's own chain that this device did not make, oldest first, until they are `seen`."""
+    """Return the entries of one's own chain that this device did not make, oldest first, until they are put away."""
     found = []
     for name in account.store.keys(_FOREIGN):
         kept = account.store.get(_FOREIGN, name)
@@ -350,7 +350,7 @@ def foreign_entries(account: Account) -> list[ForeignEntry]:
     return found
 
 
-def seen(account: Account, *entries: ForeignEntry) -> None:
+def put_away_seen(account: Account, *entries: ForeignEntry) -> None:
     """Strike out entries that the person has looked at and recognised."""
     for one in entries:
         account.store.delete(_FOREIGN, one.seq.to_bytes(4, "big"))

@@ -70,7 +70,7 @@ def current(account: Account, user: bytes) -> ChainState:
     return state
 
 
-def known(account: Account, user: bytes) -> ChainState | None:
+def find_known(account: Account, user: bytes) -> ChainState | None:
     """Return a user's chain as kept here, however old; None for one never met, or that something stands against."""
     contact = account.state.contacts.get(user)
     if (contact is not None and contact.unconfirmed) or account.store.get(_NAMED, user) is not None:
@@ -91,7 +91,7 @@ def expect(account: Account, user: bytes, head: bytes) -> None:
         expire(account, user)
 
 
-def expected(account: Account) -> list[bytes]:
+def list_expected(account: Account) -> list[bytes]:
     """Return the users who have named a head of theirs that was not seen here yet."""
     return account.store.keys(_NAMED)
 

@@ -32,13 +32,13 @@ def note(account: Account, why: str) -> None:
         account.store.put(_KIND, name, seal_row(_Event(account.api.clock.now(), why)))
 
 
-def noted(account: Account) -> list[str]:
+def list_events(account: Account) -> list[str]:
     """Return the sentences noted since the identity was last replaced, oldest first."""
     rows = [account.store.get(_KIND, name) for name in account.store.keys(_KIND)]
     return [open_row(_Event, row, "security event").why for row in rows if row is not None]
 
 
-def answered(account: Account) -> None:
+def clear_events(account: Account) -> None:
     """Strike everything out: the identity key is a new one."""
     with account.store.transaction():
         for name in account.store.keys(_KIND):

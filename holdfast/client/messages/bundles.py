@@ -104,7 +104,7 @@ def claim_devices(
     found, expired = [], []
     for device, row in named:
         try:
-            found.append(_verified(account, state, device, row))
+            found.append(_verify_bundle(account, state, device, row))
         except ExpiredBundle as error:
             # It was off until its pre-key expired: it has no keys now, and must not speak for the others.
             expired.append(error)
@@ -139,7 +139,7 @@ def pinned_suite(account: Account, user: bytes) -> Suite | None:
     return Suite(contact.suite) if contact and contact.suite else None
 
 
-def _verified(account: Account, state: ChainState, device_id: bytes, row: Answer) -> ClaimedBundle:
+def _verify_bundle(account: Account, state: ChainState, device_id: bytes, row: Answer) -> ClaimedBundle:
     if row.number("v") != 1:
         raise TrustRefused("A bundle is of another version.", way_out=_WAY_OUT)
     try:

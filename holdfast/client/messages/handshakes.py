@@ -171,7 +171,7 @@ def respond(account: Account, incoming: Incoming, verified: Verified) -> Begun:
     initial = incoming.initial
     if initial is None:
         raise Untrusted("this message begins no session")
-    signed = prekeys.signed(account, initial.signed_pre_key_id)
+    signed = prekeys.load_signed(account, initial.signed_pre_key_id)
     if signed is None:
         raise Untrusted("the message is for a signed pre-key that this device no longer has")
     one_time_id = initial.one_time_pre_key_id

@@ -63,7 +63,7 @@ def collect(account: Account) -> None:
         account.api.post("messages/ack", {"message_ids": [str(UUID(bytes=one)) for one in ids]})
         seen.update(ids)
     # Last, since a chain that has moved takes the sessions of revoked devices with it, and what those sent before.
-    for user in sorted(senders.union(peers.expected(account))):
+    for user in sorted(senders.union(peers.list_expected(account))):
         _follow(account, user)
     _compare_logs(account)
 
@@ -134,7 +134,7 @@ def _open(account: Account, envelope: Envelope) -> bytes:
     """
     try:
         incoming = read_message(envelope.message)
-        verified = _verified(account, incoming, envelope)
+        verified = _verify_sender(account, incoming, envelope)
         with account.store.transaction():
             session, plaintext = (
                 _respond(account, envelope, incoming, verified) if verified else _decrypt(account, envelope, incoming)
@@ -155,7 +155,7 @@ def _open(account: Account, envelope: Envelope) -> bytes:
     return b""
 
 
-def _verified(account: Account, incoming: Incoming, envelope: Envelope) -> handshakes.Verified | None:
+def _verify_sender(account: Account, incoming: Incoming, envelope: Envelope) -> handshakes.Verified | None:
     """Verify the sender of an initial message; None for one whose session is here already."""
     if incoming.initial is None or incoming.initial_hash is None:
         return None

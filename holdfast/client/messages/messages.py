@@ -19,7 +19,7 @@ from holdfast.client.messages import inbox, outbox
 from holdfast.client.messages.handshakes import USED
 from holdfast.client.messages.inbox_rows import Kept
 from holdfast.client.messages.outbox import Flushed, Ready
-from holdfast.client.messages.reports import Report, ReportKind, add, listed
+from holdfast.client.messages.reports import Report, ReportKind, add, list_reports
 from holdfast.client.profile.account import Account
 from holdfast.client.profile.store import Store
 from holdfast.client.sessions import sessions
@@ -153,7 +153,7 @@ def _send(
         if copies is not None:
             copy = _content(account, kind, body, user, message_id=said.message_id)
             outbox.queue(account, copies, copy.encode(), content=content)
-    return _sent(theirs, said.message_id, account, key)
+    return _flush_and_report(theirs, said.message_id, account, key)
 
 
 def _require_member(account: Account) -> None:
@@ -188,7 +188,7 @@ def _content(
     )
 
 
-def _sent(ready: Ready, message_id: bytes, account: Account, key: bytes | None) -> Sent:
+def _flush_and_report(ready: Ready, message_id: bytes, account: Account, key: bytes | None) -> Sent:
     """Send what is queued, and say what became of the message under `key`; None for one that goes to nobody."""
     flushed = outbox.flush(account)
     if key in flushed.refused:
@@ -242,7 +242,7 @@ def waiting(account: Account) -> list[Received]:
 
 def reports(account: Account) -> list[Report]:
     """Return what must be heard of and was not put away: what did not open, keys used twice, hidden chains."""
-    return listed(account)
+    return list_reports(account)
 
 
 def flush(account: Account) -> Flushed:

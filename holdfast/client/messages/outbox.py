@@ -134,7 +134,7 @@ def _chain(account: Account, user: bytes) -> ChainState:
     try:
         return _refresh(account, user)
     except Unreachable:
-        if (state := peers.known(account, user)) is None:
+        if (state := peers.find_known(account, user)) is None:
             raise
         return state
 

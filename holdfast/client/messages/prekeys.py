@@ -88,7 +88,7 @@ class _Findings:
 # What a responder takes
 
 
-def signed(account: Account, key_id: int) -> OwnPreKey | None:
+def load_signed(account: Account, key_id: int) -> OwnPreKey | None:
     """Return the private half of a signed pre-key of this device, or None when there is none or its time is over."""
     row = SignedRow.load(account.store, key_id)
     if row is None or account.api.clock.now() >= _ends_at(row):

@@ -92,7 +92,7 @@ def add(
         account.store.delete(REPORT, key)
 
 
-def listed(account: Account) -> list[Report]:
+def list_reports(account: Account) -> list[Report]:
     """Return the reports that were not put away, oldest first."""
     found = []
     for key in account.store.keys(REPORT):

@@ -109,7 +109,7 @@ class Proposal:
         return self.identity_key.fingerprint(IDENTITY)
 
 
-def listed(account: Account) -> list[ListedCase]:
+def list_cases(account: Account) -> list[ListedCase]:
     """Return the cases that this person may see."""
     return [
         ListedCase(
@@ -180,7 +180,7 @@ def approve(account: Account, view: CaseView, *, heard: Mapping[int, str], ident
         raise TrustRefused(f"Your share cannot be handed over: {error}.") from error
     shares = [[str(UUID(bytes=one.deposit_id)), b64u(one.outer)] for one in outers]
     document = {"statement": b64u(signed.encode()), "shares": shares}
-    return _answered(account.api.post(f"cases/{view.case_id}/approvals", document))
+    return _read_answer(account.api.post(f"cases/{view.case_id}/approvals", document))
 
 
 def deny(account: Account, view: CaseView, *, reason: str) -> Answered:
@@ -194,7 +194,7 @@ def deny(account: Account, view: CaseView, *, reason: str) -> Answered:
         client_kind=ClientKind.CLI,
     )
     document = {"statement": b64u(signed.encode()), "reason": reason}
-    return _answered(account.api.post(f"cases/{view.case_id}/deny", document))
+    return _read_answer(account.api.post(f"cases/{view.case_id}/deny", document))
 
 
 def proposal(account: Account, view: CaseView) -> Proposal:
@@ -299,6 +299,6 @@ def _obstacle(account: Account, policy: SignedPolicy, excluded: Excluded) -> str
     return f"you are excluded, since this officer {why}" if why else ""
 
 
-def _answered(answer: Answer) -> Answered:
+def _read_answer(answer: Answer) -> Answered:
     count = sum(row.text("decision") == "approve" for row in answer.many("approvals")) if "approvals" in answer else 0
     return Answered(answer.text("state"), count, answer.number("needed") if "needed" in answer else 0)

@@ -261,7 +261,7 @@ def create(
 
 
 @contextlib.contextmanager
-def opened(directory: Path, *, passphrase: SecretBytes | None = None) -> Iterator[Account]:
+def open_account(directory: Path, *, passphrase: SecretBytes | None = None) -> Iterator[Account]:
     """Open the profile in a directory for one command, keeping other commands out meanwhile."""
     with locked(directory):
         account = open_profile(directory, passphrase=passphrase)
@@ -298,7 +298,7 @@ def change_key(directory: Path, *, passphrase: SecretBytes | None = None, new: S
     new: the passphrase from now on; None for the operating system's keyring. Raises WrongPassphrase, ProfileError and
     OutOfBounds as `create` and `open_profile` do, and the profile opens as before. The old key is destroyed.
     """
-    with opened(directory, passphrase=passphrase) as account:
+    with open_account(directory, passphrase=passphrase) as account:
         store = account.store
         assert isinstance(store, SqliteStore)
         old = store.head

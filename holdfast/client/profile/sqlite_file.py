@@ -30,7 +30,7 @@ CREATE INDEX entry_kind ON entry (kind, place);
 
 def head_of(path: Path) -> Head:
     """Return the head of a profile file, not authenticated yet. Raises ProfileError for none or a damaged one."""
-    with told(), contextlib.closing(connect(path)) as connection:
+    with explain_errors(), contextlib.closing(connect(path)) as connection:
         return read_head(read_document(connection))
 
 
@@ -39,7 +39,7 @@ def write_empty(path: Path, document: bytes) -> None:
     beside = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     os.close(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     try:
-        with told(), contextlib.closing(sqlite3.connect(beside, isolation_level=None)) as connection:
+        with explain_errors(), contextlib.closing(sqlite3.connect(beside, isolation_level=None)) as connection:
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
             connection.executescript(f"BEGIN;{_SCHEMA}")
@@ -77,7 +77,7 @@ def connect(path: Path) -> sqlite3.Connection:
 
 def read_document(connection: sqlite3.Connection) -> bytes:
     """Return the bytes of the head. Raises ProfileError when there are none."""
-    with told():
+    with explain_errors():
         row = connection.execute("SELECT document FROM head").fetchone()
     if row is None:
         raise damaged("no head")
@@ -85,7 +85,7 @@ def read_document(connection: sqlite3.Connection) -> bytes:
 
 
 @contextlib.contextmanager
-def told() -> Iterator[None]:
+def explain_errors() -> Iterator[None]:
     """Say what SQLite found in words about the profile."""
     try:
         yield

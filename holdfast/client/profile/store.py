@@ -18,7 +18,7 @@ from typing import Final, Protocol
 from holdfast.client.errors import ProfileError, damaged
 from holdfast.client.profile.head import Head, read_head
 from holdfast.client.profile.private_files import locked, make_private_directory
-from holdfast.client.profile.sqlite_file import connect, read_document, told, write_empty
+from holdfast.client.profile.sqlite_file import connect, explain_errors, read_document, write_empty
 from holdfast.core.base.encoding import MAX_VAULT, Fields, decode, encode, label
 from holdfast.core.base.errors import HoldfastError
 from holdfast.core.base.secret import SecretBytes
@@ -156,7 +156,7 @@ class SqliteStore:
 
     def __init__(self, path: Path, key: SecretBytes) -> None:
         self.path = path
-        with told():
+        with explain_errors():
             self._connection = connect(path)
         try:
             document = read_document(self._connection)
@@ -201,7 +201,7 @@ class SqliteStore:
         return self.head.user
 
     def close(self) -> None:
-        with told():
+        with explain_errors():
             self._connection.close()
 
     def rekey(self, key: SecretBytes, head: Head) -> None:
@@ -213,7 +213,7 @@ class SqliteStore:
             raise ValueError("the new head is of another profile")
         old = self.head, self._name_key, self._row_key
         try:
-            with self.transaction(), told():
+            with self.transaction(), explain_errors():
                 rows = self._execute("SELECT place, kind, name, sealed FROM entry").fetchall()
                 opened = [(place, kind, *self._open(kind, name, sealed)) for place, kind, name, sealed in rows]
                 self.head = head
@@ -237,14 +237,14 @@ class SqliteStore:
     def transaction(self) -> Iterator[None]:
         outermost = self._depth == 0
         self._require_whole()
-        with told():
+        with explain_errors():
             self._execute("BEGIN IMMEDIATE" if outermost else f"SAVEPOINT inner_{self._depth}")
             if outermost:
                 self._require_sole_writer()
         self._depth += 1
         try:
             yield
-            with told():
+            with explain_errors():
                 self._execute("COMMIT" if outermost else f"RELEASE inner_{self._depth - 1}")
         except BaseException:
             self._keys.clear()
@@ -269,7 +269,7 @@ class SqliteStore:
         self.undone += 1
         if not self._connection.in_transaction:
             return  # SQLite has undone it already, as it does when the disk is full
-        with told():
+        with explain_errors():
             if outermost:
                 self._execute("ROLLBACK")
             else:
@@ -302,7 +302,7 @@ class SqliteStore:
 
     def get(self, kind: str, key: bytes) -> SecretBytes | None:
         name = self._name(kind, key)
-        with told():
+        with explain_errors():
             row = self._execute("SELECT kind, sealed FROM entry WHERE name = ?", (name,)).fetchone()
         if row is None:
             return None
@@ -316,7 +316,7 @@ class SqliteStore:
             raise ValueError("a row has at most 2 MiB")
         name = self._name(kind, key)
         sealed = self._seal(kind, name, key, value)
-        with self._statement(), told():
+        with self._statement(), explain_errors():
             self._execute(
                 "INSERT INTO entry (kind, name, sealed) VALUES (?, ?, ?)"
                 " ON CONFLICT (name) DO UPDATE SET sealed = excluded.sealed",
@@ -326,7 +326,7 @@ class SqliteStore:
             self._keys[kind][key] = None
 
     def delete(self, kind: str, key: bytes) -> None:
-        with self._statement(), told():
+        with self._statement(), explain_errors():
             gone = self._execute("DELETE FROM entry WHERE name = ?", (self._name(kind, key),)).rowcount
             self._has_deleted = self._has_deleted or gone > 0
         if kind in self._keys:
@@ -335,7 +335,7 @@ class SqliteStore:
     def keys(self, kind: str) -> list[bytes]:
         if kind not in self._keys:
             # Keys are inside the encrypted rows (they name peers), so they are opened once and remembered.
-            with told():
+            with explain_errors():
                 rows = self._execute("SELECT name, sealed FROM entry WHERE kind = ? ORDER BY place", (kind,)).fetchall()
             self._keys[kind] = {self._open(kind, name, sealed)[0]: None for name, sealed in rows}
         return list(self._keys[kind])

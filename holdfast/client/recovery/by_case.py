@@ -42,7 +42,7 @@ _ENDED: Final = frozenset({"denied", "vetoed", "expired", "cancelled", "held", "
 
 
 @dataclass(frozen=True)
-class Opened:
+class OpenedCase:
     """A case that is open, and the words that officers will ask for."""
 
     case_id: UUID
@@ -91,7 +91,7 @@ def open_case(
     reference: str = "",
     subject: bytes,
     wanted: Sequence[bytes] = (),
-) -> Opened:
+) -> OpenedCase:
     """Ask the officers to release deposits to this device, under keys made for this case alone.
 
     wanted: deposit ids; none named means the newest of each generation of one's own. Raises ProfileError when there
@@ -104,7 +104,7 @@ def open_case(
     if purpose not in policy.policy.terms.purposes:
         allowed = ", ".join(sorted(policy.policy.terms.purposes))
         raise ProfileError(f"Your policy does not know the purpose {purpose!r}.", way_out=f"It allows: {allowed}.")
-    named = _named_deposits(account, subject, wanted)
+    named = _find_deposits(account, subject, wanted)
     rsa_key, sealing_key = RecipientRsaKey.generate(), SealingKey.generate()
     now = account.api.clock.now()
     case = Case(
@@ -137,10 +137,10 @@ def open_case(
         account.save()
         raise
     ids = [UUID(bytes=deposit_id) for deposit_id, _ in named]
-    return Opened(UUID(bytes=case.case_id), case.recipient_words, ids, answer.number("needed"))
+    return OpenedCase(UUID(bytes=case.case_id), case.recipient_words, ids, answer.number("needed"))
 
 
-def _named_deposits(account: Account, subject: bytes, wanted: Sequence[bytes]) -> list[tuple[bytes, bytes]]:
+def _find_deposits(account: Account, subject: bytes, wanted: Sequence[bytes]) -> list[tuple[bytes, bytes]]:
     """Return (id, record hash) of the deposits to ask for, each verified as far as this device may read it."""
     if subject != account.user:
         if not wanted:
@@ -166,7 +166,7 @@ def _named_deposits(account: Account, subject: bytes, wanted: Sequence[bytes]) -
 
 def status(account: Account) -> CaseStatus:
     """Ask how far this device's case is."""
-    kept = _kept(account)
+    kept = _require_case(account)
     answer = account.api.get(f"cases/{UUID(bytes=kept.case_id)}")
     return CaseStatus(
         case_id=UUID(bytes=kept.case_id),
@@ -180,7 +180,7 @@ def status(account: Account) -> CaseStatus:
 
 def cancel(account: Account, *, reason: str) -> UUID:
     """Withdraw this device's case, and destroy the keys that were made for it. Returns its id."""
-    kept = _kept(account)
+    kept = _require_case(account)
     account.api.post(f"cases/{UUID(bytes=kept.case_id)}/cancel", {"reason": reason})
     account.state.case = None
     account.save()
@@ -208,7 +208,7 @@ def collect(account: Account, *, wait_seconds: int = 0) -> Collected:
     Raises NotYet before the release, TrustRefused when too few shares are right or a key is not the one that
     the account chain announces. Repeatable until the keys are open and kept.
     """
-    kept = _kept(account)
+    kept = _require_case(account)
     tenant.refresh(account)
     case = Case.from_payload(Sign1.parse(kept.statement).payload)
     answer = wait_for(lambda: _release(account, kept), wait_seconds)
@@ -318,7 +318,7 @@ def finish(account: Account, *, password: SecretBytes, wait_seconds: int = 0) ->
 
     Raises NotYet while attestations are missing or the delay runs. Each step is kept; running it again resumes.
     """
-    kept = _kept(account)
+    kept = _require_case(account)
     state = chains.refresh(account)
     if state is None:
         raise TrustRefused("The server no longer shows this account's chain.")
@@ -397,7 +397,7 @@ def _attestations(account: Account, kept: OpenCase) -> list[Sign1]:
     return [Sign1.parse(row.octets("statement")) for row in answer.many("attestations", maximum=64)]
 
 
-def _kept(account: Account) -> OpenCase:
+def _require_case(account: Account) -> OpenCase:
     if account.state.case is None:
         raise ProfileError("This device has no case open.", way_out="Open one: holdfast recover escrow open")
     return account.state.case

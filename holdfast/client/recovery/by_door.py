@@ -45,7 +45,7 @@ class KnownDevice:
 
 
 @dataclass(frozen=True)
-class Opened:
+class OpenedDoor:
     """What a door opened. The device is not in the account yet; `finish` brings it in.
 
     vault: None when the vault itself was lost. devices: of the account, for the person to say which are lost.
@@ -53,7 +53,7 @@ class Opened:
     """
 
     kind: str
-    vault: vault.Opened | None
+    vault: vault.OpenedVault | None
     devices: list[KnownDevice]
     missing: list[int]
     blamed: list[bytes] = field(default_factory=list)
@@ -63,7 +63,7 @@ class Opened:
 class Recovered:
     """The account as it is after a recovery. words: of the new identity key, for contacts who ask.
 
-    needs: doors that only the person can open again. missing: as in `Opened`.
+    needs: doors that only the person can open again. missing: as in `OpenedVault`.
     """
 
     words: tuple[str, ...]
@@ -72,15 +72,15 @@ class Recovered:
     missing: list[int]
 
 
-def by_password(account: Account, password: SecretBytes) -> Opened:
+def by_password(account: Account, password: SecretBytes) -> OpenedDoor:
     """Open the vault by its password. Raises as `doors.open_with_password` does."""
     _require_new(account)
-    return _opened(account, doors.PASSWORD, doors.open_with_password(account, password=password))
+    return _finish_opening(account, doors.PASSWORD, doors.open_with_password(account, password=password))
 
 
 def by_phrase(
     account: Account, phrase: Phrase, *, passphrase: SecretBytes | None = None, without_vault: bool = False
-) -> Opened:
+) -> OpenedDoor:
     """Open the vault by the recovery phrase; where it is lost, go on without it if the person says so.
 
     without_vault: the phrase's own key signs a new identity key for the account. Nothing of the vault comes back by
@@ -89,7 +89,7 @@ def by_phrase(
     """
     _require_new(account)
     if not without_vault:
-        return _opened(account, doors.PHRASE, doors.open_with_phrase(account, phrase, passphrase=passphrase))
+        return _finish_opening(account, doors.PHRASE, doors.open_with_phrase(account, phrase, passphrase=passphrase))
     key = doors.recovery_key(account, phrase, passphrase)
     state = vault.chain_of(account)
     if state.recovery_key != key.public:
@@ -98,29 +98,29 @@ def by_phrase(
             way_out="It was replaced, or is another account's. Officers can still help: holdfast recover escrow",
         )
     _take_over(account, key)
-    return _opened(account, doors.PHRASE, None)
+    return _finish_opening(account, doors.PHRASE, None)
 
 
-def by_device(account: Account, *, wait_seconds: int = 0) -> Opened:
+def by_device(account: Account, *, wait_seconds: int = 0) -> OpenedDoor:
     """Open the vault by the letter of another device, as `pairing.complete` does."""
     # Noted first: the letter is gone once it was read, and this device is in the account already.
     _note(account, doors.DEVICE)
     joined = pairing.complete(account, wait_seconds=wait_seconds)
-    return _opened(account, doors.DEVICE, joined.opened)
+    return _finish_opening(account, doors.DEVICE, joined.opened)
 
 
-def by_contacts(account: Account, *, wait_seconds: int = 0) -> Opened:
+def by_contacts(account: Account, *, wait_seconds: int = 0) -> OpenedDoor:
     """Open the vault by the shares that contacts gave to this device's request. Raises as `share_requests.gather`."""
     _require_new(account)
     gathered = wait_for(lambda: share_requests.gather(account), wait_seconds)
-    return replace(_opened(account, doors.CONTACTS, gathered.vault), blamed=gathered.blamed)
+    return replace(_finish_opening(account, doors.CONTACTS, gathered.vault), blamed=gathered.blamed)
 
 
-def by_export(account: Account, data: bytes, *, password: SecretBytes, without_vault: bool = False) -> Opened:
+def by_export(account: Account, data: bytes, *, password: SecretBytes, without_vault: bool = False) -> OpenedDoor:
     """Open the vault by an export file, as `export.open_file` does."""
     _require_new(account)
     opened, _is_file = export.open_file(account, data, password=password, without_vault=without_vault)
-    return _opened(account, _IMPORT, opened)
+    return _finish_opening(account, _IMPORT, opened)
 
 
 def _require_new(account: Account) -> None:
@@ -134,9 +134,9 @@ def _note(account: Account, kind: str) -> None:
     account.store.put(*_ROW, SecretBytes(encode([account.api.clock.now(), kind])))
 
 
-def _opened(account: Account, kind: str, opened: vault.Opened | None) -> Opened:
+def _finish_opening(account: Account, kind: str, opened: vault.OpenedVault | None) -> OpenedDoor:
     _note(account, kind)
-    return Opened(kind, opened, devices(account), vault_contents.missing(account, account.chain))
+    return OpenedDoor(kind, opened, devices(account), vault_contents.missing(account, account.chain))
 
 
 def devices(account: Account) -> list[KnownDevice]:
@@ -164,7 +164,7 @@ def finish(account: Account, *, lost: Sequence[UUID] = ()) -> Recovered:
         raise ProfileError(
             "No door was opened on this device yet.", way_out="See the doors there are: holdfast recover --help"
         )
-    state = _joined(account)
+    state = _join_chain(account)
     _require_revocable(account, state, lost)
     if not len(account.state.vault.key):
         # Nothing that lies on the server opens any more: what this device has begins a vault of its own.
@@ -189,7 +189,7 @@ def _require_revocable(account: Account, state: ChainState, lost: Sequence[UUID]
         )
 
 
-def _joined(account: Account) -> ChainState:
+def _join_chain(account: Account) -> ChainState:
     """Append this device to the account chain, under the identity key that the door brought."""
     statement = Sign1.parse(account.device.statement)
 

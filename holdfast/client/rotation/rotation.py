@@ -102,18 +102,18 @@ def rotate(
 
 def resume(account: Account) -> list[Progress]:
     """Take up every rotation that was interrupted, and finish it up to the grace period. Returns those finished."""
-    return [_run(account, one) for one in rotation_record.kept(account.store) if one.step is not Step.DESTROY]
+    return [_run(account, one) for one in rotation_record.load_rotations(account.store) if one.step is not Step.DESTROY]
 
 
-def listed(account: Account) -> list[Progress]:
+def list_rotations(account: Account) -> list[Progress]:
     """Return every rotation that is under way or whose old keys still wait to be destroyed."""
-    return [progress(one) for one in rotation_record.kept(account.store)]
+    return [progress(one) for one in rotation_record.load_rotations(account.store)]
 
 
 def maintain(account: Account) -> list[Progress]:
     """Resume what was interrupted, destroy what is past its grace, rotate when that is due. Returns what was done."""
     done = resume(account)
-    for one in rotation_record.kept(account.store):
+    for one in rotation_record.load_rotations(account.store):
         if one.step is Step.DESTROY and _destroy(account, one):
             done.append(dataclasses.replace(progress(one), is_destroyed=True))
     wanted = due(account)
@@ -157,7 +157,7 @@ def _run(account: Account, rotation: Rotation) -> Progress:
         _STEPS[rotation.step](account, rotation)
         rotation.step = Step(rotation.step + 1)
         rotation_record.put(account.store, rotation)
-    return progress(rotation, needs=tuple(doors.closed(account)) if Part.VAULT in rotation.parts else ())
+    return progress(rotation, needs=tuple(doors.list_closed(account)) if Part.VAULT in rotation.parts else ())
 
 
 def _generate(account: Account, rotation: Rotation) -> None:
@@ -288,7 +288,7 @@ def _take_into_use(account: Account, rotation: Rotation) -> None:
                 fresh = Generation(body.generation, rotation.archive_key, body.not_before, body.commitment)
                 own.generations = [*(one for one in own.generations if one.number != fresh.number), fresh]
         if len(rotation.identity):
-            security_events.answered(account)
+            security_events.clear_events(account)
         rotation.is_accepted = True
         rotation_record.put(account.store, rotation)
         account.save()
@@ -403,7 +403,7 @@ def due(account: Account) -> Due | None:
     if _own_fork(account):
         return Due(EVERYTHING, Reason.SECURITY_EVENT, "Somebody has written into your account beside you.")
     age = account.api.clock.now() - _identity_since(account)
-    noted = security_events.noted(account)
+    noted = security_events.list_events(account)
     # The identity alone, and once a day: a contact who sends a used key on purpose closes no door of hers.
     if noted and age >= EVENT_PAUSE_SECONDS:
         return Due(frozenset({IDENTITY}), Reason.SECURITY_EVENT, noted[0])
@@ -431,7 +431,7 @@ def _own_fork(account: Account) -> bool:
     since = _identity_since(account)
     return any(
         one.what is Contradiction.CHAIN_FORK and one.user == account.user and one.seen_at >= since
-        for one in evidence.listed(account)
+        for one in evidence.list_evidence(account)
     )
 
 
@@ -446,7 +446,7 @@ __all__ = [
     "Step",
     "due",
     "is_due",
-    "listed",
+    "list_rotations",
     "maintain",
     "resume",
     "rotate",

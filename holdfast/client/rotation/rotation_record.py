@@ -124,7 +124,7 @@ def put(store: Store, rotation: Rotation) -> None:
     store.put(KIND, rotation.id, rotation.to_secret())
 
 
-def kept(store: Store) -> list[Rotation]:
+def load_rotations(store: Store) -> list[Rotation]:
     """Return every rotation that is kept, oldest first."""
     rows = (store.get(KIND, key) for key in store.keys(KIND))
     return [Rotation.from_secret(row) for row in rows if row is not None]

@@ -154,7 +154,7 @@ def _waits(state: ChainState, known: _Mark) -> str:
     return _SETTING[PHRASE]
 
 
-def closed(account: Account) -> list[str]:
+def list_closed(account: Account) -> list[str]:
     """Return the kinds of doors that were open and closed when the vault key changed: they need the person."""
     epoch = account.state.vault.epoch
     return [kind for kind in KINDS if 0 < _Mark.of(account, kind).epoch < epoch]
@@ -207,7 +207,7 @@ def set_password(
     return chosen
 
 
-def open_with_password(account: Account, *, password: SecretBytes) -> vault.Opened:
+def open_with_password(account: Account, *, password: SecretBytes) -> vault.OpenedVault:
     """Bring the keyring to this device by the password door.
 
     Raises WrongPassword; NoVault; TrustRefused for a door that is not to be used, and for a vault as `open_found` does.
@@ -347,7 +347,7 @@ def cancel_recovery_key(account: Account) -> bool:
     return cancelled
 
 
-def open_with_phrase(account: Account, phrase: Phrase, *, passphrase: SecretBytes | None = None) -> vault.Opened:
+def open_with_phrase(account: Account, phrase: Phrase, *, passphrase: SecretBytes | None = None) -> vault.OpenedVault:
     """Bring the keyring to this device by the phrase door.
 
     Raises WrongPhrase; NoVault; TrustRefused as `open_with_password` does.

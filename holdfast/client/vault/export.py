@@ -48,7 +48,7 @@ def write(account: Account, *, password: SecretBytes, cost: Argon2Cost = DEFAULT
 
 def open_file(
     account: Account, data: bytes, *, password: SecretBytes, without_vault: bool = False
-) -> tuple[vault.Opened, bool]:
+) -> tuple[vault.OpenedVault, bool]:
     """Bring the keyring to this device by an export file; the second value says that the file itself was used.
 
     The vault on the server is newer and is taken wherever the file's key opens it. Where there is none, the file is
@@ -68,7 +68,7 @@ def open_file(
         )
     key = _key_of(file, password)
     state = vault.chain_of(account)
-    found = vault.shown(account, state)
+    found = vault.fetch_verified(account, state)
     if found is not None and found.header.epoch == file.header.epoch:
         return vault.open_found(account, found, key), False
     if found is not None and not without_vault:

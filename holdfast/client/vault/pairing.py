@@ -44,7 +44,7 @@ class Joined:
     person then compares `words` on both screens.
     """
 
-    opened: vault.Opened
+    opened: vault.OpenedVault
     by: UUID
     words: tuple[str, ...]
     is_authenticated: bool
@@ -123,7 +123,7 @@ def _read(
     account: Account, state: ChainState, letter: Letter, asked: PairingRequest | None
 ) -> tuple[DeviceSync, bytes, SyncKind]:
     """Open a sync letter and verify who wrote it: an active device of this very chain, at a head that stands in it."""
-    opened, kind, nonce = _opened(account, letter, asked)
+    opened, kind, nonce = _open_letter(account, letter, asked)
     sender = opened.header.device
     if (opened.header.tenant, opened.header.user) != (account.tenant, account.user):
         raise Untrusted("it is from another person")
@@ -138,7 +138,7 @@ def _read(
     return opened.verify(signing_key, kind=kind, nonce=nonce), sender, kind
 
 
-def _opened(account: Account, letter: Letter, asked: PairingRequest | None) -> tuple[SyncLetter, SyncKind, bytes]:
+def _open_letter(account: Account, letter: Letter, asked: PairingRequest | None) -> tuple[SyncLetter, SyncKind, bytes]:
     if asked is not None:
         with contextlib.suppress(UnwrapFailed):
             found = SyncLetter.open(letter.message, key=account.sealing_key, request_hash=asked.hash)
@@ -152,7 +152,7 @@ def _opened(account: Account, letter: Letter, asked: PairingRequest | None) -> t
     raise UnwrapFailed("the letter does not open")
 
 
-def _open(account: Account, contents: DeviceSync) -> vault.Opened:
+def _open(account: Account, contents: DeviceSync) -> vault.OpenedVault:
     # Before anything is taken over: what the other device has seen of the log of keys must be what is shown here.
     key_log.compare_gossip(account, contents.checkpoint)
     found = vault.find(account)

@@ -80,7 +80,7 @@ class Pending:
 class Gathered:
     """What contacts gave: the vault as opened, and the contacts whose share was wrong."""
 
-    vault: vault.Opened
+    vault: vault.OpenedVault
     blamed: list[bytes] = field(default_factory=list)
 
 
@@ -92,7 +92,7 @@ def open_request(account: Account) -> OpenRequest:
 
     Raises ProfileError for an account without contacts, TrustRefused for a list of contacts that is not hers.
     """
-    kept = _kept(account)
+    kept = _load_own(account)
     if kept is not None and kept[2] and request_status(account).state not in _OVER:
         return request_status(account)
     if kept is None or kept[2] or kept[0].header.expires_at <= account.api.clock.now():
@@ -124,7 +124,7 @@ def _keep(account: Account, request: ShareRequest, key: SealingKey, request_id: 
     account.store.put(*_OWN, seal_row(_OwnRow(request.to_payload(), key.seed(), request_id)))
 
 
-def _kept(account: Account) -> tuple[ShareRequest, SealingKey, bytes] | None:
+def _load_own(account: Account) -> tuple[ShareRequest, SealingKey, bytes] | None:
     """Return this device's request, its key, and its id or b"" while the server has not confirmed it."""
     value = account.store.get(*_OWN)
     if value is None:
@@ -134,7 +134,7 @@ def _kept(account: Account) -> tuple[ShareRequest, SealingKey, bytes] | None:
 
 
 def _own(account: Account) -> tuple[ShareRequest, SealingKey, UUID]:
-    kept = _kept(account)
+    kept = _load_own(account)
     if kept is None or not kept[2]:
         raise ProfileError(
             "This device has not asked your trusted contacts.", way_out="Ask them: holdfast recover contacts"
@@ -194,11 +194,11 @@ def gather(account: Account) -> Gathered:
         raise ProfileError(f"The request is {state}.", way_out=_after(state))
     if "shares" not in answer:
         raise NotYet("The delay still runs; nothing can be collected yet.", way_out="Ask again later, or with --wait.")
-    right, blamed = _sorted(request, manifest, key, answer)
+    right, blamed = _sort_shares(request, manifest, key, answer)
     try:
         secret = contact_shares.combine(manifest, right)
     except QuorumNotMet:
-        wrong = f" The share of {_named(blamed)} is wrong." if blamed else ""
+        wrong = f" The share of {_name_people(blamed)} is wrong." if blamed else ""
         raise NotYet(
             f"{len(right)} of {manifest.k} contacts have given a right share.{wrong}",
             way_out="Call another of your contacts, and read the code out; this device keeps waiting.",
@@ -217,7 +217,7 @@ def _after(state: str) -> str:
     return "Ask again: holdfast recover contacts"
 
 
-def _sorted(
+def _sort_shares(
     request: ShareRequest, manifest: Manifest, key: SealingKey, answer: Answer
 ) -> tuple[dict[bytes, ContactShare], list[bytes]]:
     """Return the right shares by contact, and the contacts whose share is wrong."""
@@ -234,7 +234,7 @@ def _sorted(
     return right, [one for one in blamed if one not in right]
 
 
-def _named(people: Sequence[bytes]) -> str:
+def _name_people(people: Sequence[bytes]) -> str:
     return ", ".join(str(UUID(bytes=one)) for one in people)
 
 
@@ -258,9 +258,9 @@ def _door_refused(error: HoldfastError) -> TrustRefused:
 # A contact
 
 
-def asked(account: Account) -> list[Asked]:
+def list_requests(account: Account) -> list[Asked]:
     """Return the requests of people for whom this person may hold a share, as the server lists them."""
-    held = {one.manifest.hash for one in trusted.kept_shares(account)}
+    held = {one.manifest.hash for one in trusted.load_held_shares(account)}
     found = []
     for row in account.api.get(_PATH, query={"role": "contact"}).many("requests", maximum=1000):
         request = _read(row)
@@ -302,7 +302,7 @@ def give(account: Account, request_id: UUID, *, code: Sequence[str]) -> None:
             "nothing, and tell your officers.",
         )
     contacts.refresh(account, owner)
-    kept = next((one for one in trusted.kept_shares(account) if one.manifest.hash == request.manifest_hash), None)
+    kept = next((one for one in trusted.load_held_shares(account) if one.manifest.hash == request.manifest_hash), None)
     if kept is None or kept.manifest.header.user != owner:
         raise ProfileError(
             "You hold no share of the set that is asked for.",

@@ -132,7 +132,7 @@ def choose(account: Account, people: Sequence[bytes], *, k: int = DEFAULT_K) -> 
     under_way = _SetUnderWay(account.api.clock.now(), signed.encode(), made.door, shares, owner.epoch)
     account.store.put(*_UNDER_WAY, seal_row(under_way))
     resume(account)
-    chosen_now = chosen(account)
+    chosen_now = find_chosen_set(account)
     assert chosen_now is not None
     return chosen_now
 
@@ -210,7 +210,7 @@ def _put_manifest(account: Account, signed: Sign1) -> None:
     account.api.put("recovery/contacts", {"manifest": b64u(signed.encode())}, if_match=f'"{version}"')
 
 
-def chosen(account: Account) -> TrustedSet | None:
+def find_chosen_set(account: Account) -> TrustedSet | None:
     """Return the trusted contacts of now; None when there are none."""
     value = account.store.get(TRUSTED_SET, b"")
     if value is None:
@@ -232,7 +232,7 @@ def reshare(account: Account) -> bool:
     try:
         if resume(account):
             return True
-        now = chosen(account)
+        now = find_chosen_set(account)
         if now is not None and now.epoch != account.state.vault.epoch:
             choose(account, now.contacts, k=now.k)
     except (ProfileError, TrustRefused):
@@ -289,7 +289,7 @@ def take_shares(account: Account) -> list[HeldShare]:
             continue
         letters.put_away(account, [letter])
     _prune(account)
-    return held(account)
+    return list_held_shares(account)
 
 
 def _take(account: Account, letter: Letter) -> None:
@@ -301,14 +301,14 @@ def _take(account: Account, letter: Letter) -> None:
     if state.manifest_hash != manifest.hash:
         # Not in the chain yet: then it is hers only if the key in force signed it.
         read.statement.verify(state.aik, purpose=Purpose.SHARE_MANIFEST)
-    share = _opened(account, read)
+    share = _open_share(account, read)
     key = owner + manifest.set_id
     if account.store.get(HELD_SHARE, key) is None:
         row = _HeldRow(account.api.clock.now(), read.statement.encode(), share.to_secret())
         account.store.put(HELD_SHARE, key, seal_row(row))
 
 
-def _opened(account: Account, read: ShareLetter) -> ContactShare:
+def _open_share(account: Account, read: ShareLetter) -> ContactShare:
     """Open a share with the key it was sealed to: this device's, or the one's that it followed."""
     for own in handshakes.own_devices(account):
         with contextlib.suppress(UnwrapFailed):
@@ -318,7 +318,7 @@ def _opened(account: Account, read: ShareLetter) -> ContactShare:
 
 def _prune(account: Account) -> None:
     """Destroy shares that their owner's chain has named and names no more, and those of older sets never named."""
-    kept = list(kept_shares(account))
+    kept = list(load_held_shares(account))
     for owner in {one.manifest.header.user for one in kept}:
         # A contact who was left out gets no letter about it; the owner's chain is where she sees it.
         with contextlib.suppress(ClientError):
@@ -338,7 +338,7 @@ def _named_before(account: Account, owner: bytes) -> set[bytes]:
     return {body.manifest_hash for body in bodies if isinstance(body, ShareManifest)}
 
 
-def kept_shares(account: Account) -> Iterator[_Kept]:
+def load_held_shares(account: Account) -> Iterator[_Kept]:
     """Return every share kept for somebody, with its manifest."""
     for key in account.store.keys(HELD_SHARE):
         value = account.store.get(HELD_SHARE, key)
@@ -356,7 +356,7 @@ def _is_current(account: Account, one: _Kept) -> bool:
     return state.manifest_hash == one.manifest.hash
 
 
-def held(account: Account) -> list[HeldShare]:
+def list_held_shares(account: Account) -> list[HeldShare]:
     """Return the shares that this person keeps for others, as far as their chains are known here."""
     return [
         HeldShare(
@@ -367,5 +367,5 @@ def held(account: Account) -> list[HeldShare]:
             made_at=one.manifest.created_at,
             is_current=_is_current(account, one),
         )
-        for one in kept_shares(account)
+        for one in load_held_shares(account)
     ]

@@ -34,7 +34,7 @@ _SAVED: Final = "vault-saved"
 
 
 @dataclass(frozen=True)
-class Opened:
+class OpenedVault:
     """A vault that was opened and taken over.
 
     missing: archive generations that the account chain announces and the vault does not hold: it is older than the
@@ -65,8 +65,8 @@ class NoVault(ProfileError):
 
 
 def find(account: Account) -> Found:
-    """Fetch the vault and verify whose it is. Raises NoVault, and TrustRefused as `shown` does."""
-    found = shown(account, chain_of(account))
+    """Fetch the vault and verify whose it is. Raises NoVault, and TrustRefused as `fetch_verified` does."""
+    found = fetch_verified(account, chain_of(account))
     if found is None:
         raise NoVault(
             "Your vault is not on the server.",
@@ -76,7 +76,7 @@ def find(account: Account) -> Found:
     return found
 
 
-def shown(account: Account, state: ChainState) -> Found | None:
+def fetch_verified(account: Account, state: ChainState) -> Found | None:
     """Fetch the vault and verify whose it is; None when the server has none.
 
     Raises TrustRefused for a vault that no identity key of the account has signed, of another person, or older than
@@ -95,16 +95,16 @@ def shown(account: Account, state: ChainState) -> Found | None:
         sync = Sync.from_payload(signed.payload)
         header = read_header(blob)
     except HoldfastError as error:
-        raise _refused(f"The vault is not to be trusted: {error}.") from error
+        raise _distrust(f"The vault is not to be trusted: {error}.") from error
     whose = (sync.header.tenant, sync.header.user, sync.kind, sync.blob_hash, sync.version)
     if whose != (account.tenant, account.user, SyncKind.VAULT, hashlib.sha256(blob).digest(), header.version):
-        raise _refused("The vault is not the one that its statement names.")
+        raise _distrust("The vault is not the one that its statement names.")
     if (header.tenant, header.user) != (account.tenant, account.user):
-        raise _refused("The server shows the vault of another person.")
+        raise _distrust("The server shows the vault of another person.")
     kept = account.state.vault
     # By epoch first: a vault begun anew after the server lost the old one counts its versions from one again.
     if (header.epoch, header.version) < (kept.epoch, kept.version):
-        raise _refused("The server shows an older vault than it has shown before.")
+        raise _distrust("The server shows an older vault than it has shown before.")
     return Found(header, blob, signer)
 
 
@@ -117,11 +117,11 @@ def _signer_of(signed: Sign1, state: ChainState) -> PublicKey:
     raise InvalidSignature("it is not signed by a key of this account")
 
 
-def _refused(message: str) -> TrustRefused:
+def _distrust(message: str) -> TrustRefused:
     return TrustRefused(message, way_out="Change nothing. Show this to your officers; another door may be honest.")
 
 
-def open_found(account: Account, found: Found, key: SecretBytes) -> Opened:
+def open_found(account: Account, found: Found, key: SecretBytes) -> OpenedVault:
     """Bring a vault to this device under the key that a door of its epoch gave; returns what was in it.
 
     Raises TrustRefused, and nothing changed, for a key that does not open it, and for a vault with another identity
@@ -129,16 +129,16 @@ def open_found(account: Account, found: Found, key: SecretBytes) -> Opened:
     """
     state = chain_of(account)
     if found.signer not in (state.aik, *state.former_aiks[-1:]):
-        raise _refused("The vault was written under an identity key that your account has long left.")
-    contents = _opened(found, key)
+        raise _distrust("The vault was written under an identity key that your account has long left.")
+    contents = _open_contents(found, key)
     # One signed by the key before the newest is refused here unless it holds the newest: see `_is_believed`.
     forked = vault_contents.take(account, contents, state)
     account.state.vault = VaultKey(found.header.epoch, key, found.header.version)
     account.save()
-    return Opened(found.header.version, found.header.epoch, vault_contents.missing(account, state), forked)
+    return OpenedVault(found.header.version, found.header.epoch, vault_contents.missing(account, state), forked)
 
 
-def _opened(found: Found, key: SecretBytes) -> Contents:
+def _open_contents(found: Found, key: SecretBytes) -> Contents:
     try:
         return Contents.from_secret(open_vault(found.blob, vault_key=key, expect=found.header))
     except HoldfastError as error:
@@ -148,7 +148,7 @@ def _opened(found: Found, key: SecretBytes) -> Contents:
         ) from error
 
 
-def load(account: Account) -> Opened | None:
+def load(account: Account) -> OpenedVault | None:
     """Merge what other devices wrote into the vault since; None before its first version.
 
     For a device that holds the vault key. Raises VaultKeyChanged when the key is another one now, and TrustRefused as
@@ -160,9 +160,9 @@ def load(account: Account) -> Opened | None:
     return _merge(account, kept.key, kept.epoch)
 
 
-def _merge(account: Account, key: SecretBytes, epoch: int) -> Opened | None:
+def _merge(account: Account, key: SecretBytes, epoch: int) -> OpenedVault | None:
     state = chain_of(account)
-    found = shown(account, state)
+    found = fetch_verified(account, state)
     if found is None:
         if account.state.vault.version:
             raise TrustRefused(
@@ -173,7 +173,7 @@ def _merge(account: Account, key: SecretBytes, epoch: int) -> Opened | None:
         return None
     if found.header.epoch != epoch:
         raise _key_changed()
-    contents = _opened(found, key)
+    contents = _open_contents(found, key)
     forked: list[bytes] = []
     if _is_believed(account, found, contents, state):
         forked = vault_contents.take(account, contents, state)
@@ -182,7 +182,7 @@ def _merge(account: Account, key: SecretBytes, epoch: int) -> Opened | None:
         vault_contents.take_archive_keys(account, contents, state)
     account.state.vault.version = found.header.version
     account.save()
-    return Opened(found.header.version, epoch, vault_contents.missing(account, state), forked)
+    return OpenedVault(found.header.version, epoch, vault_contents.missing(account, state), forked)
 
 
 def _is_believed(account: Account, found: Found, contents: Contents, state: ChainState) -> bool:
@@ -251,7 +251,7 @@ def begin_epoch(account: Account, *, key: SecretBytes, epoch: int) -> int:
 
     def attempt() -> int:
         state = chain_of(account)
-        found = shown(account, state)
+        found = fetch_verified(account, state)
         if found is not None and found.header.epoch == epoch:
             _require_own_epoch(found, key)
             account.state.vault = VaultKey(epoch, key, kept.version)
@@ -288,7 +288,7 @@ def begin_anew(account: Account) -> int:
 
 def _begin(account: Account) -> None:
     state = chain_of(account)
-    found = shown(account, state)
+    found = fetch_verified(account, state)
     if found is not None and found.signer == state.aik:
         raise ProfileError(
             "Your vault is on the server, and this device does not hold its key.",
@@ -309,7 +309,7 @@ def _unread_header(account: Account) -> VaultHeader | None:
             raise
         return None
     except HoldfastError as error:
-        raise _refused(f"The vault is not to be trusted: {error}.") from error
+        raise _distrust(f"The vault is not to be trusted: {error}.") from error
 
 
 def _put(account: Account, contents: Contents, under: VaultKey) -> int:
@@ -374,7 +374,7 @@ def _note_devices(account: Account, state: ChainState) -> None:
         except Problem:
             continue  # a name can wait; what the vault is for cannot
         if statement.payload_hash != statement_hash:
-            raise _refused("The server shows another device than your account chain lists.")
+            raise _distrust("The server shows another device than your account chain lists.")
         noted = _KnownDevice(account.api.clock.now(), DeviceStatement.from_payload(statement.payload).name)
         account.store.put(vault_contents.KNOWN_DEVICE, identifier, seal_row(noted))
 
@@ -401,11 +401,12 @@ def chain_of(account: Account) -> ChainState:
 __all__ = [
     "Found",
     "NoVault",
-    "Opened",
+    "OpenedVault",
     "VaultKeyChanged",
     "begin_anew",
     "begin_epoch",
     "chain_of",
+    "fetch_verified",
     "find",
     "known_devices",
     "load",
@@ -413,5 +414,4 @@ __all__ = [
     "save",
     "save_if_changed",
     "seal",
-    "shown",
 ]

@@ -169,7 +169,7 @@ def take(account: Account, contents: Contents, state: ChainState) -> list[bytes]
             "The vault was written on another account chain than the one shown now.",
             way_out="Compare your chain on two devices (holdfast chain show), and tell your officers.",
         )
-    generations = _united(account.state.generations, contents.generations, state)
+    generations = _unite(account.state.generations, contents.generations, state)
     contacts, forked = _longest(account.state.contacts, contents.contacts)
     with account.store.transaction():
         own = account.state
@@ -191,7 +191,7 @@ def take_archive_keys(account: Account, contents: Contents, state: ChainState) -
     For contents whose writer is not to be believed in anything else: commitments vouch for these whoever brings them.
     """
     known = {one.number for one in account.state.generations}
-    account.state.generations = _united(account.state.generations, contents.generations, state)
+    account.state.generations = _unite(account.state.generations, contents.generations, state)
     account.save()
     return [one.number for one in account.state.generations if one.number not in known]
 
@@ -202,7 +202,7 @@ def missing(account: Account, state: ChainState) -> list[int]:
     return [one.generation for one in state.generations if one.generation not in held]
 
 
-def _united(own: Iterable[Generation], brought: Iterable[Generation], state: ChainState) -> list[Generation]:
+def _unite(own: Iterable[Generation], brought: Iterable[Generation], state: ChainState) -> list[Generation]:
     committed = {one.generation: one.commitment for one in state.generations}
     united = {one.number: one for one in own}
     for one in brought:

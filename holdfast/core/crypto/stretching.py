@@ -77,7 +77,7 @@ class Stretching:
         return cls(Argon2Cost(kdf.uint(3), kdf.uint(4), kdf.uint(5)), kdf.octets(6, SALT_SIZE))
 
     def stretch(self, password: SecretBytes) -> SecretBytes:
-        """Return 32 bytes of Argon2id over the password (UTF-8, NFKC). Raises OutOfBounds as `normalised` does."""
+        """Return 32 bytes of Argon2id over the password (UTF-8, NFKC). Raises OutOfBounds as `normalise` does."""
         cost = self.cost
         argon2id = Argon2id(
             salt=self.salt,
@@ -86,10 +86,10 @@ class Stretching:
             lanes=cost.lanes,
             memory_cost=cost.memory_kib,
         )
-        return SecretBytes(argon2id.derive(normalised(password).encode()))
+        return SecretBytes(argon2id.derive(normalise(password).encode()))
 
 
-def normalised(password: SecretBytes) -> str:
+def normalise(password: SecretBytes) -> str:
     """Return the password in NFKC; raises OutOfBounds unless it is UTF-8 text of at most 1,024 characters."""
     # The same password typed on another keyboard may arrive composed, decomposed or full-width.
     try:

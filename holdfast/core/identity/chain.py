@@ -23,7 +23,7 @@ from holdfast.core.identity.entries import (
     SetRecoveryKey,
     ShareManifest,
 )
-from holdfast.core.identity.policy import Policy, SignedPolicy, lowered
+from holdfast.core.identity.policy import Policy, SignedPolicy, find_lowered
 from holdfast.core.signed.cose import Purpose, Sign1
 
 # At once, by PROTOCOL section 5. Everybody who writes to this user seals each message for every device,
@@ -182,7 +182,7 @@ def _in_force_from(policies: Sequence[SignedPolicy], signed: SignedPolicy) -> in
     new = signed.policy
     # Compared with the version it names, which the signatures bind. Version 1 has none: founders wait for nobody.
     old = next((one.policy for one in policies if one.hash == new.predecessor), None)
-    if old is None or not lowered(old, new):
+    if old is None or not find_lowered(old, new):
         return new.header.issued_at
     # The longer of the two: a version could otherwise shorten the very wait that it has to pass.
     return new.header.issued_at + max(old.terms.cooling_off_seconds, new.terms.cooling_off_seconds)

@@ -277,7 +277,7 @@ def verify_successor(statements: Sequence[Sign1], *, predecessor: SignedPolicy) 
     return signed
 
 
-def lowered(before: Policy, after: Policy) -> tuple[str, ...]:
+def find_lowered(before: Policy, after: Policy) -> tuple[str, ...]:
     """Return the names of the guards that `after` lowers: any of them asks for a cooling-off."""
     old, new = before.terms, after.terms
     # What makes a release easier for officers or later for the subject to hear of. The roster is not here: a new

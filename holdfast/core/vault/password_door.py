@@ -15,7 +15,7 @@ from holdfast.core.base.encoding import label
 from holdfast.core.base.errors import OutOfBounds
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.crypto import wrapping
-from holdfast.core.crypto.stretching import DEFAULT_COST, HIGH_COST, Argon2Cost, Stretching, normalised
+from holdfast.core.crypto.stretching import DEFAULT_COST, HIGH_COST, Argon2Cost, Stretching, normalise
 from holdfast.core.vault.door_blob import Door, DoorHead, DoorOwner
 
 __all__ = [
@@ -50,7 +50,7 @@ def seal_password_door(
     Raises OutOfBounds for a shorter or unreadable password; ValueError for a vault key of another length
     (the caller's mistake).
     """
-    if len(normalised(password)) < MIN_PASSWORD:
+    if len(normalise(password)) < MIN_PASSWORD:
         raise OutOfBounds("a chosen password has at least 14 characters")
     stretching = Stretching.fresh(cost)
     head = DoorHead(KIND, stretching.to_map(), owner)

@@ -72,7 +72,7 @@ def test_fork_is_seen_and_both_entries_are_kept_as_evidence(world: Members, plac
     for account, look in ((bob, lambda: contacts.refresh(bob, ALICE)), (alice, lambda: chains.refresh(alice))):
         with pytest.raises(ForkSeen):
             look()
-        (kept,) = evidence.listed(account)
+        (kept,) = evidence.list_evidence(account)
         assert (kept.what, kept.user, kept.ours, kept.theirs) == (Contradiction.CHAIN_FORK, ALICE, ours, other)
 
 
@@ -86,7 +86,7 @@ def test_entry_that_continues_another_history_is_a_fork_with_both_sides_kept(wor
     assert Entry.parse(honest[-1]).seq == last
     with pytest.raises(ForkSeen):
         contacts.refresh(bob, ALICE)
-    (kept,) = evidence.listed(bob)
+    (kept,) = evidence.list_evidence(bob)
     assert (kept.ours, kept.theirs) == (alice.state.chain[last], other.encode())
 
 
@@ -100,7 +100,7 @@ def test_entry_of_a_key_that_was_rotated_away_is_a_fork(world: Members) -> None:
     world.server.chains[text(ALICE)].append(thief.encode())
     with pytest.raises(ForkSeen):
         contacts.refresh(bob, ALICE)
-    (kept,) = evidence.listed(bob)
+    (kept,) = evidence.list_evidence(bob)
     assert kept.theirs == thief.encode()
 
 
@@ -113,7 +113,7 @@ def test_history_that_no_key_of_the_account_has_signed_is_refused_and_is_no_evid
     with pytest.raises(TrustRefused) as caught:
         contacts.refresh(bob, ALICE)
     assert not isinstance(caught.value, ForkSeen)
-    assert evidence.listed(bob) == []
+    assert evidence.list_evidence(bob) == []
 
 
 def test_the_same_fork_is_kept_once(world: Members) -> None:
@@ -123,7 +123,7 @@ def test_the_same_fork_is_kept_once(world: Members) -> None:
     for _ in range(3):
         with pytest.raises(ForkSeen):
             contacts.refresh(bob, ALICE)
-    assert len(evidence.listed(bob)) == 1
+    assert len(evidence.list_evidence(bob)) == 1
 
 
 def test_two_devices_announcing_one_generation_end_with_two(world: Members) -> None:

@@ -57,9 +57,9 @@ def test_both_people_see_one_safety_number(world: Members) -> None:
 def test_contact_is_verified_by_the_number_that_the_contact_reads_out(world: Members) -> None:
     alice, bob = met(world)
     contacts.refresh(bob, ALICE)
-    assert [one.is_verified for one in contacts.known(bob)] == [False]
+    assert [one.is_verified for one in contacts.list_contacts(bob)] == [False]
     contacts.verify(bob, ALICE, number=contacts.safety_number(alice, BOB))
-    assert [one.is_verified for one in contacts.known(bob)] == [True]
+    assert [one.is_verified for one in contacts.list_contacts(bob)] == [True]
 
 
 def test_number_of_somebody_between_is_refused(world: Members) -> None:
@@ -77,7 +77,7 @@ def test_number_follows_the_identity_key_and_the_mark_outlives_its_rotation(worl
     contacts.verify(bob, ALICE, number=before)
     rotation.rotate(alice, {"identity"}, reason=Reason.SCHEDULE)
     assert contacts.safety_number(bob, ALICE) == contacts.safety_number(alice, BOB) != before
-    assert [one.is_verified for one in contacts.known(bob)] == [True]
+    assert [one.is_verified for one in contacts.list_contacts(bob)] == [True]
 
 
 def test_new_beginning_drops_the_mark_and_the_sessions_until_a_human_confirms(world: Members) -> None:
@@ -89,7 +89,7 @@ def test_new_beginning_drops_the_mark_and_the_sessions_until_a_human_confirms(wo
     for _ in range(2):
         with pytest.raises(PeerChanged):
             contacts.refresh(bob, ALICE)
-    (known,) = contacts.known(bob)
+    (known,) = contacts.list_contacts(bob)
     assert (known.is_verified, known.is_waiting) == (False, True)
     assert not [one for one in known.state.devices if sessions.places(bob.store, sessions.Address(ALICE, one))]
     with pytest.raises(PeerChanged):
@@ -97,7 +97,7 @@ def test_new_beginning_drops_the_mark_and_the_sessions_until_a_human_confirms(wo
     with pytest.raises(WrongWords):
         contacts.confirm(bob, ALICE, words=contacts.identity_words(known.state))
     contacts.confirm(bob, ALICE, words=words_shown(world))
-    (known,) = contacts.known(bob)
+    (known,) = contacts.list_contacts(bob)
     assert (known.is_verified, known.is_waiting) == (True, False)
 
 

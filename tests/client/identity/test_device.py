@@ -20,10 +20,10 @@ def test_devices_are_listed_with_the_one_that_approved_them(world: Members) -> N
     laptop = world.enrolled(ALICE)
     phone = world.profile(ALICE)
     done = device.enrol(phone, world.server.code(ALICE), name="phone")
-    waiting = {one.name: one for one in device.listed(laptop)}["phone"]
+    waiting = {one.name: one for one in device.list_devices(laptop)}["phone"]
     assert (waiting.is_in_chain, waiting.approved_by, waiting.added_at, waiting.state) == (False, None, 0, "pending")
     device.approve(laptop, done.device, words=done.words)
-    rows = {one.name: one for one in device.listed(laptop)}
+    rows = {one.name: one for one in device.list_devices(laptop)}
     own = UUID(bytes=laptop.device.id)
     assert {name: (one.is_in_chain, one.approved_by, one.added_at, one.is_this) for name, one in rows.items()} == {
         "laptop": (True, own, NOW, True),
@@ -66,4 +66,4 @@ def test_pending_device_revokes_nobody(world: Members) -> None:
     device.enrol(phone, world.server.code(ALICE), name="phone")
     with pytest.raises(ProfileError, match="not part of your account"):
         rotation.rotate(phone, rotation.EVERYTHING, reason=Reason.DEVICE_LOST, revoke=[UUID(bytes=laptop.device.id)])
-    assert rotation.listed(phone) == []
+    assert rotation.list_rotations(phone) == []

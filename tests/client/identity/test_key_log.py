@@ -92,7 +92,7 @@ def test_without_a_log_key_a_head_is_unanchored_and_shown_as_that(world: Members
     world.enrolled(ALICE)
     bob.state.trust.log_keys = []
     contacts.refresh(bob, ALICE)
-    (known,) = contacts.known(bob)
+    (known,) = contacts.list_contacts(bob)
     assert known.anchor is Anchor.UNANCHORED
     assert key_log.own_checkpoint(bob) == ""
 
@@ -139,7 +139,7 @@ def test_log_that_is_not_the_one_seen_before_is_an_alarm_with_both_heads_kept(wo
     world.server.keys_log = forged
     with pytest.raises(SplitView):
         contacts.refresh(bob, ALICE)
-    (kept,) = evidence.listed(bob)
+    (kept,) = evidence.list_evidence(bob)
     assert (kept.what, kept.ours, kept.theirs) == (Contradiction.LOG_FORK, seen.encode(), forged.checkpoint().encode())
 
 
@@ -158,8 +158,8 @@ def test_log_that_shrinks_is_refused_and_kept_as_evidence(world: Members) -> Non
     world.server.lies[PROOF] = lambda _answer: cut
     with pytest.raises(TrustRefused, match="older key log"):
         contacts.refresh(bob, ALICE)
-    assert [one.what for one in evidence.listed(bob)] == [Contradiction.LOG_ROLLED_BACK]
-    assert evidence.listed(bob)[0].theirs == shorter.encode()
+    assert [one.what for one in evidence.list_evidence(bob)] == [Contradiction.LOG_ROLLED_BACK]
+    assert evidence.list_evidence(bob)[0].theirs == shorter.encode()
 
 
 # Gossip
@@ -180,7 +180,7 @@ def test_heads_of_one_log_agree_whoever_has_seen_more(world: Members) -> None:
     assert key_log.compare_gossip(alice, early)
     assert key_log.compare_gossip(bob, key_log.own_checkpoint(alice))
     assert key_log.own_checkpoint(bob) == key_log.own_checkpoint(alice)
-    assert evidence.listed(alice) == evidence.listed(bob) == []
+    assert evidence.list_evidence(alice) == evidence.list_evidence(bob) == []
 
 
 def test_two_clients_that_were_shown_two_logs_find_out_by_telling_each_other(world: Members) -> None:
@@ -189,7 +189,7 @@ def test_two_clients_that_were_shown_two_logs_find_out_by_telling_each_other(wor
     theirs = other_log(world, size)
     with pytest.raises(SplitView, match="two histories"):
         key_log.compare_gossip(bob, theirs)
-    (kept,) = evidence.listed(bob)
+    (kept,) = evidence.list_evidence(bob)
     assert (kept.what, kept.theirs) == (Contradiction.LOG_FORK, theirs.encode())
     assert kept.ours == key_log.own_checkpoint(bob).encode()
 
@@ -199,14 +199,14 @@ def test_smaller_head_of_another_log_is_found_out_too(world: Members, size: int)
     _, bob = met(world)
     with pytest.raises(SplitView):
         key_log.compare_gossip(bob, other_log(world, size))
-    assert len(evidence.listed(bob)) == 1
+    assert len(evidence.list_evidence(bob)) == 1
 
 
 def test_head_beyond_what_the_server_shows_is_an_alarm(world: Members) -> None:
     _, bob = met(world)
     with pytest.raises(SplitView, match="seen more"):
         key_log.compare_gossip(bob, other_log(world, 50))
-    assert [one.what for one in evidence.listed(bob)] == [Contradiction.LOG_ROLLED_BACK]
+    assert [one.what for one in evidence.list_evidence(bob)] == [Contradiction.LOG_ROLLED_BACK]
 
 
 def test_what_the_log_key_has_not_signed_raises_no_alarm(world: Members) -> None:
@@ -215,7 +215,7 @@ def test_what_the_log_key_has_not_signed_raises_no_alarm(world: Members) -> None
     for noise in (stranger.checkpoint(), "", "x" * 5_000, "\ud800"):
         assert not key_log.compare_gossip(bob, noise)
         assert not key_log.hear(bob, noise)
-    assert evidence.listed(bob) == []
+    assert evidence.list_evidence(bob) == []
 
 
 def test_head_heard_inside_a_transaction_is_compared_afterwards(world: Members) -> None:
@@ -230,7 +230,7 @@ def test_head_heard_inside_a_transaction_is_compared_afterwards(world: Members) 
     with pytest.raises(SplitView):
         key_log.compare_heard(bob)
     assert key_log.compare_heard(bob) == 0
-    assert len(evidence.listed(bob)) == 1
+    assert len(evidence.list_evidence(bob)) == 1
 
 
 def test_own_entry_of_a_moment_ago_keeps_nobody_from_comparing(world: Members) -> None:
@@ -268,7 +268,7 @@ def test_heads_wait_for_an_account_that_the_log_does_not_hold_yet_and_not_for_ev
         key_log.compare_heard(at(world, bob, 601))
     world.server.instead.clear()
     assert key_log.compare_heard(at(world, bob, 0)) == 1, "it was kept meanwhile"
-    assert evidence.listed(bob) == []
+    assert evidence.list_evidence(bob) == []
 
 
 def test_first_head_that_is_heard_binds_what_is_shown_later(world: Members) -> None:
@@ -298,5 +298,5 @@ def test_entry_of_ones_own_chain_that_this_device_did_not_make_is_reported_until
     assert found.device is not None
     assert found.device.bytes == phone.device.id
     assert key_log.foreign_entries(phone) == []
-    key_log.seen(laptop, found)
+    key_log.put_away_seen(laptop, found)
     assert key_log.foreign_entries(laptop) == []

@@ -75,7 +75,7 @@ def test_responder_gets_the_private_halves_of_what_the_server_hands_out(world: M
     assert own.kem.public == public.kem
     assert own.statement == one_time_statement(Sign1.parse(unb64u(handed["batch"])).payload, unb64u(handed["leaf"]))
     payload = Sign1.parse(unb64u(world.server.bundles[alice.device_text]["signed_pre_key"])).payload
-    signed = prekeys.signed(alice, SignedPreKey.from_payload(payload).key_id)
+    signed = prekeys.load_signed(alice, SignedPreKey.from_payload(payload).key_id)
     assert signed is not None
     assert (signed.statement, signed.dh.public) == (payload, SignedPreKey.from_payload(payload).dh)
 
@@ -122,9 +122,9 @@ def test_replaced_signed_pre_key_is_kept_for_30_days_and_then_destroyed(world: M
     prekeys.publish(at(world, alice, 7))
     for day in (14, 21, 28, 35, 36.9):
         prekeys.publish(at(world, alice, day))
-        assert prekeys.signed(alice, row.key_id) is not None
+        assert prekeys.load_signed(alice, row.key_id) is not None
     at(world, alice, 37)
-    assert prekeys.signed(alice, row.key_id) is None
+    assert prekeys.load_signed(alice, row.key_id) is None
     assert prekeys.publish(alice).destroyed == 1
     assert SignedRow.load(alice.store, row.key_id) is None
 
@@ -132,8 +132,8 @@ def test_replaced_signed_pre_key_is_kept_for_30_days_and_then_destroyed(world: M
 def test_device_that_was_away_for_months_opens_what_was_begun_in_time_and_nothing_later(world: Members) -> None:
     alice = world.published(ALICE)
     (row,) = prekey_rows.all_signed(alice.store)
-    assert prekeys.signed(at(world, alice, 59.9), row.key_id) is not None
-    assert prekeys.signed(at(world, alice, 60), row.key_id) is None
+    assert prekeys.load_signed(at(world, alice, 59.9), row.key_id) is not None
+    assert prekeys.load_signed(at(world, alice, 60), row.key_id) is None
     assert SignedRow.load(alice.store, row.key_id) is not None, "it is destroyed once another is published"
     assert prekeys.publish(alice).destroyed == 1
     assert SignedRow.load(alice.store, row.key_id) is None
@@ -280,7 +280,7 @@ def test_care_cut_off_at_any_moment_leaves_nothing_published_without_its_private
         payload = Sign1.parse(unb64u(scene.world.server.bundles[alice.device_text]["signed_pre_key"])).payload
         signed = SignedPreKey.from_payload(payload)
         assert signed.header.issued_at == scene.world.now
-        assert prekeys.signed(alice, signed.key_id) is not None
+        assert prekeys.load_signed(alice, signed.key_id) is not None
         assert len(alice.store.keys(prekey_rows.SIGNED)) == 2
         assert len(one_time_ids(alice)) == 200
         assert prekeys.publish(alice).warnings == ()

@@ -89,7 +89,7 @@ def test_profile_opens_without_a_passphrase_where_the_keyring_has_its_key(tmp_pa
     assert not accounts.asks_for_passphrase(tmp_path / "p")
     profile = head_of(tmp_path / "p" / PROFILE_FILE).profile
     assert list(json.loads(backend.path.read_text())) == [f"holdfast/{profile.hex()}"]
-    with accounts.opened(tmp_path / "p") as found:
+    with accounts.open_account(tmp_path / "p") as found:
         assert found.state.server == "https://holdfast.example"
 
 
@@ -194,7 +194,7 @@ def test_profile_moves_from_the_keyring_to_a_passphrase_and_back(tmp_path: Path,
     second = json.loads(backend.path.read_text())
     assert len(second) == 1
     assert not {*first.items()} & {*second.items()}
-    with accounts.opened(tmp_path / "p") as found:
+    with accounts.open_account(tmp_path / "p") as found:
         assert found.user == ALICE
 
 

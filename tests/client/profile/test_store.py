@@ -221,7 +221,7 @@ def test_profile_opens_with_its_passphrase_only(tmp_path: Path) -> None:
     made.save()
     made.close()
     assert accounts.asks_for_passphrase(tmp_path / "p")
-    with accounts.opened(tmp_path / "p", passphrase=PASSPHRASE) as found:
+    with accounts.open_account(tmp_path / "p", passphrase=PASSPHRASE) as found:
         assert found.state == full_state()
         assert (found.tenant, found.user) == (TENANT, ALICE)
     with pytest.raises(WrongPassphrase):
@@ -407,7 +407,7 @@ from pathlib import Path
 from holdfast.client.profile import account as accounts
 from holdfast.core.base.secret import SecretBytes
 
-with accounts.opened(Path(sys.argv[1]), passphrase=SecretBytes(sys.argv[2].encode())) as account:
+with accounts.open_account(Path(sys.argv[1]), passphrase=SecretBytes(sys.argv[2].encode())) as account:
     account.state.server = "https://holdfast.example"
     account.save()
     print("in", flush=True)
@@ -422,9 +422,9 @@ def test_profile_is_closed_to_others_while_a_process_holds_it_and_open_when_that
         assert holder.stdout is not None
         assert holder.stdout.readline() == "in\n"
         with pytest.raises(ProfileError, match="Another holdfast command"):
-            accounts.opened(tmp_path / "p", passphrase=PASSPHRASE).__enter__()
+            accounts.open_account(tmp_path / "p", passphrase=PASSPHRASE).__enter__()
         holder.kill()
-    with accounts.opened(tmp_path / "p", passphrase=PASSPHRASE) as account:
+    with accounts.open_account(tmp_path / "p", passphrase=PASSPHRASE) as account:
         assert account.state.server == "https://holdfast.example"
 
 
@@ -538,7 +538,7 @@ def test_changed_passphrase_opens_and_the_old_one_does_not(tmp_path: Path) -> No
     accounts.change_key(tmp_path / "p", passphrase=PASSPHRASE, new=other)
     with pytest.raises(WrongPassphrase):
         accounts.open_profile(tmp_path / "p", passphrase=PASSPHRASE)
-    with accounts.opened(tmp_path / "p", passphrase=other) as found:
+    with accounts.open_account(tmp_path / "p", passphrase=other) as found:
         assert found.user == ALICE
 
 

@@ -174,7 +174,7 @@ def test_contacts_bring_the_account_to_a_new_device_and_hold_new_shares_after(wo
         mail.fetch(account)
         held = trusted.take_shares(account)
         assert [one.is_current for one in held] == [True]
-    assert trusted.chosen(tablet) is not None
+    assert trusted.find_chosen_set(tablet) is not None
     assert vault.chain_of(tablet).manifest_hash != before.manifest_hash
 
 

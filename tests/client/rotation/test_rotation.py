@@ -175,7 +175,7 @@ def test_old_device_keys_are_kept_for_the_grace_period_and_then_destroyed(world:
 def test_row_of_a_finished_rotation_holds_no_key(world: Members) -> None:
     account = with_vault(world)
     rotation.rotate(account, {*EVERYTHING, "device"}, reason=Reason.SCHEDULE)
-    (row,) = rotation_record.kept(account.store)
+    (row,) = rotation_record.load_rotations(account.store)
     assert [len(one) for one in (row.identity, row.archive_key, row.old_identity)] == [0, 0, 0]
     assert (row.device, len(row.vault.key), len(row.old_vault.key)) == (None, 0, 0)
 
@@ -246,7 +246,7 @@ def test_device_refuses_to_revoke_itself_and_what_is_not_the_persons(world: Memb
     for one, match in ((alice.device.id, "itself"), (bob.device.id, "not one of yours")):
         with pytest.raises(ProfileError, match=match):
             rotation.rotate(alice, rotation.EVERYTHING, reason=Reason.DEVICE_LOST, revoke=[UUID(bytes=one)])
-    assert rotation.listed(alice) == []
+    assert rotation.list_rotations(alice) == []
 
 
 def test_doors_that_only_the_person_can_set_are_named(world: Members) -> None:
@@ -318,7 +318,7 @@ def test_security_event_is_answered_by_a_new_identity_once_a_day(world: Members)
         "A one-time key was handed out twice.",
     )
     rotation.maintain(account)
-    assert security_events.noted(account) == []
+    assert security_events.list_events(account) == []
     assert not rotation.is_due(account)
 
 
@@ -430,7 +430,7 @@ def test_rotation_survives_a_stop_at_every_point(world: Members, stop: str) -> N
         if resumed:
             require_whole(alice, phone)
         else:
-            assert rotation.listed(alice) == []  # stopped before anything was kept: there is no rotation
+            assert rotation.list_rotations(alice) == []  # stopped before anything was kept: there is no rotation
         exchange(alice, b"on its way")
         messages.send(bob, ALICE, b"afterwards")
         exchange(alice, b"afterwards")
@@ -446,7 +446,7 @@ def require_whole(alice: Account, phone: Account) -> None:
     assert [one.generation for one in state.generations] == [1, 2]
     held = {one.number: one.commitment for one in alice.state.generations}
     assert held == {one.generation: one.commitment for one in state.generations}
-    (row,) = rotation.listed(alice)
+    (row,) = rotation.list_rotations(alice)
     assert row.is_done
     letters.fetch(phone)
     pairing.catch_up(phone)

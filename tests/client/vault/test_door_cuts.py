@@ -80,7 +80,7 @@ def test_shares_reach_every_contact_wherever_giving_them_was_cut(founded: Tenant
         return Scene(world, alice, (world.enrolled(BOB), world.enrolled(CAROL)))
 
     def act(account: Account) -> None:
-        if not trusted.resume(account) and trusted.chosen(account) is None:
+        if not trusted.resume(account) and trusted.find_chosen_set(account) is None:
             trusted.choose(account, [BOB, CAROL], k=2)
 
     def check(scene: Scene) -> None:

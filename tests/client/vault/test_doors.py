@@ -58,7 +58,7 @@ def test_status_of_a_fresh_account_names_every_door_and_how_to_set_it(world: Mem
     found = doors.status(account)
     assert [(one.kind, one.is_open) for one in found] == [(kind, False) for kind in doors.KINDS]
     assert all("holdfast" in one.needs for one in found)
-    assert doors.closed(account) == []
+    assert doors.list_closed(account) == []
 
 
 def test_status_follows_the_vault_key_on_every_device(world: Members) -> None:
@@ -71,10 +71,10 @@ def test_status_follows_the_vault_key_on_every_device(world: Members) -> None:
     doors.open_with_password(tablet, password=PASSWORD)
     assert door(tablet, doors.PHRASE) == door(account, doors.PHRASE)
     vault.begin_epoch(account, key=new_vault_key(), epoch=2)
-    assert doors.closed(account) == [doors.PASSWORD, doors.PHRASE]
+    assert doors.list_closed(account) == [doors.PASSWORD, doors.PHRASE]
     assert not door(account, doors.PASSWORD).is_open
     doors.set_password(account, PASSWORD, cost=CHEAP)
-    assert doors.closed(account) == [doors.PHRASE]
+    assert doors.list_closed(account) == [doors.PHRASE]
 
 
 def test_door_that_the_server_dropped_is_not_called_open(world: Members) -> None:
@@ -89,7 +89,7 @@ def test_removed_door_is_gone_for_every_device(world: Members) -> None:
     doors.set_password(account, PASSWORD, cost=CHEAP)
     doors.remove(account, doors.PASSWORD)
     assert not door(account, doors.PASSWORD).is_open
-    assert doors.closed(account) == []
+    assert doors.list_closed(account) == []
     with pytest.raises(ProfileError, match="no password door"):
         doors.open_with_password(new_device(world), password=PASSWORD)
     with pytest.raises(ProfileError, match="revoking"):

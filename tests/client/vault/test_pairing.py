@@ -81,7 +81,7 @@ def test_qr_code_stays_the_same_until_it_was_answered(world: Members) -> None:
 
 def test_eight_words_bring_the_account_over_without_a_password(world: Members) -> None:
     first, second = holder(world), new_device(world)
-    words = next(one.words for one in device.listed(first) if not one.is_in_chain)
+    words = next(one.words for one in device.list_devices(first) if not one.is_in_chain)
     pairing.approve(first, UUID(bytes=second.device.id), words=words)
     joined = pairing.complete(second)
     assert not joined.is_authenticated
@@ -334,4 +334,4 @@ def test_new_device_that_is_shown_another_key_log_than_the_old_one_refuses(world
     with pytest.raises(key_log.SplitView):
         pairing.complete(second)
     assert not len(second.state.identity_seed)
-    assert evidence.listed(second)
+    assert evidence.list_evidence(second)

@@ -71,13 +71,13 @@ def at(world: Members, account: Account, now: int) -> None:
 
 def test_shares_reach_every_contact_and_the_chain_names_their_set(world: Members) -> None:
     alice, people = befriended(world)
-    chosen = trusted.chosen(alice)
+    chosen = trusted.find_chosen_set(alice)
     assert chosen is not None
     assert (chosen.contacts, chosen.k, chosen.epoch) == (PEOPLE, 2, 1)
     manifest = trusted.fetch_manifest(alice)
     assert alice.chain.manifest_hash == manifest.hash
     for account in people.values():
-        (held,) = trusted.held(account)
+        (held,) = trusted.list_held_shares(account)
         assert (held.owner, held.set_id, held.k, held.n, held.is_current) == (ALICE, chosen.set_id, 2, 3, True)
     assert next(one for one in doors.status(alice) if one.kind == doors.CONTACTS).is_open
 
@@ -102,7 +102,7 @@ def test_held_share_follows_its_keeper_to_a_new_device(world: Members) -> None:
     pairing.accept(bob, pairing.request(second).text())
     pairing.complete(second)
     contacts.refresh(second, ALICE)
-    assert [(one.owner, one.is_current) for one in trusted.held(second)] == [(ALICE, True)]
+    assert [(one.owner, one.is_current) for one in trusted.list_held_shares(second)] == [(ALICE, True)]
 
 
 @pytest.mark.parametrize(("people", "k"), [((BOB,), 1), ((BOB, BOB), 2), ((BOB, ALICE), 2), ((BOB, CAROL), 3)])
@@ -138,13 +138,13 @@ def test_replaced_contact_loses_nothing_for_the_owner(world: Members) -> None:
     alice, people = befriended(world)
     erin = b"erin------------"
     people[erin] = world.enrolled(erin)
-    before = trusted.chosen(alice)
+    before = trusted.find_chosen_set(alice)
     trusted.choose(alice, [BOB, CAROL, erin], k=2)
     for account in people.values():
         took(account)
     assert took(people[DAN]) == []
     assert before is not None
-    assert {one.set_id for one in trusted.held(people[BOB])}.isdisjoint({before.set_id})
+    assert {one.set_id for one in trusted.list_held_shares(people[BOB])}.isdisjoint({before.set_id})
     tablet = new_device(world)
     asked = share_requests.open_request(tablet)
     assert DAN not in asked.contacts
@@ -170,16 +170,16 @@ def test_old_shares_stay_good_until_the_new_set_is_complete(world: Members) -> N
 
 def test_changed_vault_key_gives_the_same_contacts_fresh_shares(world: Members) -> None:
     alice, people = befriended(world)
-    before = trusted.chosen(alice)
+    before = trusted.find_chosen_set(alice)
     vault.begin_epoch(alice, key=new_vault_key(), epoch=2)
-    assert doors.closed(alice) == [doors.CONTACTS]
+    assert doors.list_closed(alice) == [doors.CONTACTS]
     assert trusted.reshare(alice)
-    after = trusted.chosen(alice)
+    after = trusted.find_chosen_set(alice)
     assert before is not None
     assert after is not None
     assert (after.contacts, after.k, after.epoch) == (before.contacts, before.k, 2)
     assert after.set_id != before.set_id
-    assert doors.closed(alice) == []
+    assert doors.list_closed(alice) == []
     sent = len(world.server.log)
     assert trusted.reshare(alice)
     assert all(method == "GET" for method, _path, _body in world.server.log[sent:])
@@ -213,7 +213,7 @@ def test_rotation_goes_on_when_a_contact_began_again_and_says_that_the_door_is_c
     with pytest.raises(PeerChanged):
         trusted.choose(alice, PEOPLE, k=2)
     trusted.choose(alice, [CAROL, DAN], k=2)
-    assert doors.closed(alice) == []
+    assert doors.list_closed(alice) == []
     assert [one.is_current for one in took(people[CAROL])] == [True]
 
 
@@ -226,7 +226,7 @@ def test_request_waits_for_k_contacts_and_opens_the_vault(world: Members) -> Non
     asked = share_requests.open_request(tablet)
     assert (len(asked.code), asked.k, asked.state) == (6, 2, "open")
     assert share_requests.open_request(tablet).request_id == asked.request_id
-    (seen,) = share_requests.asked(people[BOB])
+    (seen,) = share_requests.list_requests(people[BOB])
     assert (seen.request_id, seen.owner, seen.holds_share) == (asked.request_id, ALICE, True)
     share_requests.give(people[BOB], asked.request_id, code=" ".join(asked.code).split())
     with pytest.raises(NotYet, match="1 of 2"):
@@ -320,7 +320,7 @@ def test_wrong_share_is_laid_to_its_contact_and_replaced_by_anothers(world: Memb
 
 def test_share_of_another_set_is_refused_before_anything_is_combined(world: Members) -> None:
     alice, people = befriended(world)
-    old = {one.key: one for one in trusted.kept_shares(people[CAROL])}
+    old = {one.key: one for one in trusted.load_held_shares(people[CAROL])}
     vault.begin_epoch(alice, key=new_vault_key(), epoch=2)
     trusted.reshare(alice)
     for account in people.values():
@@ -455,7 +455,7 @@ def test_share_letter_from_a_stranger_is_not_kept(world: Members) -> None:
     letter = forged_letter(world, owner, bob, mallory.identity_key)
     letters.send(mallory, bob.device.id, LetterKind.SHARE, letter)
     letters.send(mallory, bob.device.id, LetterKind.SHARE, b"\xff" * 40)
-    before = trusted.held(bob)
+    before = trusted.list_held_shares(bob)
     assert took(bob) == before
     assert letters.waiting(bob, LetterKind.SHARE) == []
 
@@ -525,7 +525,7 @@ def test_shares_and_secret_never_reach_the_server_in_the_clear(world: Members) -
     share_requests.gather(tablet)
     sent = repr(world.server.log)
     for account in people.values():
-        (kept,) = trusted.kept_shares(account)
+        (kept,) = trusted.load_held_shares(account)
         assert b64u(kept.share.share.reveal()) not in sent
         assert account.store.get(HELD_SHARE, kept.key) is not None
     assert b64u(tablet.state.vault.key.reveal()) not in sent

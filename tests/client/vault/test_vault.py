@@ -174,7 +174,7 @@ def test_new_epoch_closes_the_doors_before_it_and_keeps_the_contents(world: Memb
     vault.begin_epoch(account, key=key, epoch=2)
     assert (account.state.vault.epoch, account.state.vault.key) == (2, key)
     assert [one.number for one in contents_on_server(world, account).generations] == [1]
-    assert doors.closed(account) == ["password"]
+    assert doors.list_closed(account) == ["password"]
     with pytest.raises(TrustRefused, match="closed"):
         doors.open_with_password(world.enrolled(ALICE), password=PASSWORD)
 

@@ -14,7 +14,7 @@ from holdfast.core.identity.policy import (
     DepositRule,
     Officer,
     Policy,
-    lowered,
+    find_lowered,
     officers_who_signed,
     strictest,
     verify_founding,
@@ -202,9 +202,9 @@ def test_officers_who_signed_are_counted_as_persons_of_the_roster() -> None:
 def test_lowered_names_the_guard_that_falls_and_is_silent_when_it_rises(guard: str, changes: dict[str, Any]) -> None:
     before = replace(POLICY, m=3, roster=roster_of(5))
     after = replace(before, m=2) if guard == "m" else replace(before, terms=replace(TERMS, **changes))
-    assert lowered(before, after) == (guard,)
-    assert lowered(after, before) == ()
-    assert lowered(before, before) == ()
+    assert find_lowered(before, after) == (guard,)
+    assert find_lowered(after, before) == ()
+    assert find_lowered(before, before) == ()
 
 
 def test_strictest_takes_the_hardest_of_each_guard_whatever_the_order() -> None:
