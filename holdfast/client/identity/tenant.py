@@ -118,6 +118,8 @@ def accept_escrow_key(account: Account, history: list[bytes]) -> SignedTenantKey
     """
     known = account.state.trust.escrow_keys
     seen = account.escrow_key if known else None
+    if seen and history == known:
+        return seen
     try:
         keys = verify_escrow_keys([read_many(one) for one in history], trusted=account.trusted, seen=seen)
     except HoldfastError as error:
@@ -131,6 +133,8 @@ def accept_escrow_key(account: Account, history: list[bytes]) -> SignedTenantKey
 def _accept_policies(account: Account, answer: Answer) -> None:
     trust = account.state.trust
     history, root_key = _history(answer), answer.octets("root_key", maximum=128)
+    if trust.pin and (history, root_key) == (trust.policies, trust.root_key):
+        return  # what is kept here already, to the byte: `account.trusted` verifies it, once in a process
     try:
         if trust.root_key and trust.root_key != root_key:
             raise TrustRefused("The server names another tenant root than the one pinned.", way_out=_LOOK_INTO)
@@ -138,8 +142,8 @@ def _accept_policies(account: Account, answer: Answer) -> None:
         if trust.is_tofu and not pin:
             founding = verify_founding(read_many(history[0]), tenant=account.tenant)
             pin = root_pin(account.tenant, root_key_of(root_key), founding.hash)
-        verify_tenant(
-            [read_many(one) for one in history],
+        verified = verify_tenant(
+            [read_many(statement) for statement in history],
             tenant=account.tenant,
             root_key=root_key_of(root_key),
             pin=pin,
@@ -148,7 +152,7 @@ def _accept_policies(account: Account, answer: Answer) -> None:
         )
     except HoldfastError as error:
         raise TrustRefused(f"The policy is not to be trusted: {error}.", way_out=_LOOK_INTO) from error
-    trust.pin, trust.root_key, trust.policies = pin, root_key, history
+    account.trust_tenant(verified, pin=pin, root_key=root_key, policies=history)
 
 
 def _history(answer: Answer) -> list[bytes]:

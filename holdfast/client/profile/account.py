@@ -53,6 +53,7 @@ class Account:
         self.verified = VerifiedChains(store.tenant)
         self._api = api
         self._verified_tenant: tuple[tuple[object, ...], TrustedTenant] | None = None
+        self._verified_key: tuple[tuple[tuple[bytes, ...], TrustedTenant], SignedTenantKey[EscrowKey]] | None = None
         self._read_device: tuple[bytes, DeviceStatement] | None = None
 
     @property
@@ -186,17 +187,30 @@ class Account:
         if not trust.policies:
             raise ProfileError("This profile has not verified its tenant yet.", way_out="Run `holdfast enrol` again.")
         # Verified again only when something of it has changed: m signatures for every policy there ever was.
-        basis = (tuple(trust.policies), trust.root_key, trust.pin, trust.is_development)
-        if self._verified_tenant is None or self._verified_tenant[0] != basis:
-            verified = verify_tenant(
-                [read_many(one) for one in trust.policies],
-                tenant=self.tenant,
-                root_key=root_key_of(trust.root_key),
-                pin=trust.pin,
-                is_development=trust.is_development,
+        if self._verified_tenant is None or self._verified_tenant[0] != self._tenant_basis():
+            self._remember_tenant(
+                verify_tenant(
+                    [read_many(statement) for statement in trust.policies],
+                    tenant=self.tenant,
+                    root_key=root_key_of(trust.root_key),
+                    pin=trust.pin,
+                    is_development=trust.is_development,
+                )
             )
-            self._verified_tenant = basis, verified
+        assert self._verified_tenant is not None
         return self._verified_tenant[1]
+
+    def trust_tenant(self, verified: TrustedTenant, *, pin: bytes, root_key: bytes, policies: list[bytes]) -> None:
+        """Hold the tenant from now on to what was just verified: from `pin` (32 bytes) to the newest of `policies`."""
+        self.state.trust.pin, self.state.trust.root_key, self.state.trust.policies = pin, root_key, policies
+        self._remember_tenant(verified)
+
+    def _remember_tenant(self, verified: TrustedTenant) -> None:
+        self._verified_tenant = self._tenant_basis(), verified
+
+    def _tenant_basis(self) -> tuple[tuple[bytes, ...], bytes, bytes, bool]:
+        trust = self.state.trust
+        return tuple(trust.policies), trust.root_key, trust.pin, trust.is_development
 
     @property
     def policies(self) -> tuple[SignedPolicy, ...]:
@@ -206,10 +220,14 @@ class Account:
     @property
     def escrow_key(self) -> SignedTenantKey[EscrowKey]:
         """The newest escrow key accepted. Raises ProfileError when the tenant has shown none."""
-        history = [read_many(one) for one in self.state.trust.escrow_keys]
+        history = tuple(self.state.trust.escrow_keys)
         if not history:
             raise ProfileError("This profile has accepted no escrow key.", way_out="See `holdfast escrow status`.")
-        return verify_escrow_keys(history, trusted=self.trusted)[-1]
+        trusted = self.trusted
+        if self._verified_key is None or self._verified_key[0] != (history, trusted):
+            keys = verify_escrow_keys([read_many(statement) for statement in history], trusted=trusted)
+            self._verified_key = (history, trusted), keys[-1]
+        return self._verified_key[1]
 
     @property
     def chain(self) -> ChainState:

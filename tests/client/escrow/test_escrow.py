@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -18,6 +19,7 @@ from holdfast.client.profile.account import Account
 from holdfast.client.server.transport import Clock
 from holdfast.client.vault import pairing, vault
 from holdfast.core.crypto.keys import RecipientRsaKey
+from holdfast.core.signed.cose import Purpose, Sign1
 from holdfast.core.signed.payloads import Header
 from tests.cast.lying_server import NOW, LyingServer, Tenant, _payload_hash
 from tests.cast.members import ALICE, Members
@@ -181,3 +183,22 @@ def test_key_that_a_case_has_opened_is_marked_and_followed_by_a_fresh_one(world:
     assert "were opened" in told.said
     assert escrow.note_openings(alice) == []
     assert "openings" in {one.item for one in maintain(alice) if one.outcome is Outcome.NOTHING}
+
+
+def test_deposit_verifies_each_policy_and_escrow_key_once(
+    world: Members, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alice = world.depositor(tmp_path)
+    archive.new_generation(alice)
+    # What a new process has verified so far: nothing.
+    alice._verified_tenant = alice._verified_key = None
+    verify, seen = Sign1.verify, list[Purpose]()
+
+    def counting(self: Sign1, *args: Any, purpose: Purpose, **named: Any) -> bytes:
+        seen.append(purpose)
+        return verify(self, *args, purpose=purpose, **named)
+
+    monkeypatch.setattr(Sign1, "verify", counting)
+    escrow.prepare(alice)
+    assert [one.number for one in escrow.deposit_missing(alice)] == [2]
+    assert (seen.count(Purpose.POLICY), seen.count(Purpose.ESCROW_KEY)) == (3, 3)
