@@ -205,9 +205,10 @@ class DevicesView(ApiView):
     )
     def post(self, request: Request) -> Response:
         """The code and the statement's own signature are the proof; the request itself is not signed."""
+        tenants.count_enrolment(source=source_of(request._request))
         given = self.valid(EnrolDeviceIn, request)
         prepared = services.prepare_device(tenant_id=given["tenant_id"], statement=given["device_statement"])
-        tenants.begin_enrolment(tenant_id=given["tenant_id"], source=source_of(request._request))
+        tenants.begin_enrolment(tenant_id=given["tenant_id"])
         with self.writing(request) as reply:
             device = services.enrol_device(prepared=prepared, code_secret=SecretBytes(given["code_secret"]))
             reply.send(_enrolled(device))

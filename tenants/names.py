@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from typing import Final
+from typing import Final, Literal
 
 from tenants.errors import NameRefused
 
@@ -20,8 +20,9 @@ RESERVED_SLUGS: Final = frozenset(
 )  # fmt: skip
 _SLUG: Final = re.compile(r"[a-z](?:-?[a-z0-9]){2,39}", re.ASCII)
 _EMAIL: Final = re.compile(r"[^\s@\"<>(),:;\[\]\\]{1,64}@(?:[^\s@.]{1,63}\.)*[^\s@.]{1,63}")
-MAX_EMAIL: Final = 254
-MAX_NAME: Final = 100
+MAX_SLUG: Final = 40  # fits a host name's label of 63 with room for a prefix
+MAX_EMAIL: Final = 254  # RFC 5321 section 4.5.3.1.3, without the brackets
+MAX_NAME: Final = 100  # of a person or tenant: longer ones are cut on a page anyway
 # Control, format (bidi overrides, zero-width joiners), surrogate, private and unassigned characters, and
 # line and paragraph separators: none belongs in a name, and each can make one name look like another.
 _FORBIDDEN_CATEGORIES: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
@@ -42,8 +43,8 @@ def slug(text: str) -> str:
 
     Raises NameRefused for any other character after NFKC and lower-casing, and for reserved words.
     """
-    folded = unicodedata.normalize("NFKC", text).strip().lower()
-    if not _SLUG.fullmatch(folded) or len(folded) > 40 or folded in RESERVED_SLUGS:
+    folded = _normal("NFKC", text, MAX_SLUG).strip().lower()
+    if not _SLUG.fullmatch(folded) or len(folded) > MAX_SLUG or folded in RESERVED_SLUGS:
         raise NameRefused("Use 3 to 40 of a-z, 0-9 and single hyphens, not a reserved word.", field="slug")
     return folded
 
@@ -60,7 +61,7 @@ def email_key(text: str) -> str:
 
     Raises NameRefused for what is not one plain address of at most 254 characters.
     """
-    folded = unicodedata.normalize("NFKC", text).strip().casefold()
+    folded = _normal("NFKC", text, MAX_EMAIL).strip().casefold()
     if len(folded) > MAX_EMAIL or not _EMAIL.fullmatch(folded) or not _is_plain(folded):
         raise NameRefused("Must be one e-mail address.", field="email")
     return folded
@@ -71,10 +72,18 @@ def display_name(text: str) -> str:
 
     Raises NameRefused otherwise.
     """
-    name = " ".join(unicodedata.normalize("NFC", text).split())
+    name = " ".join(_normal("NFC", text, MAX_NAME).split())
     if not 1 <= len(name) <= MAX_NAME or not _is_plain(name):
         raise NameRefused(f"Use 1 to {MAX_NAME} visible characters.", field="name")
     return name
+
+
+def _normal(form: Literal["NFC", "NFKC"], text: str, most: int) -> str:
+    """Return a text's normal form, or nothing when it is too long to be a name of at most `most` characters.
+
+    Normalising takes the square of how many combining marks stand in a row. One character is typed as four at most.
+    """
+    return unicodedata.normalize(form, text) if len(text) <= 4 * most else ""
 
 
 def _is_plain(text: str) -> bool:

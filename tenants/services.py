@@ -262,12 +262,16 @@ def issue_enrolment_code(
     return code
 
 
-def begin_enrolment(*, tenant_id: UUID, source: str) -> None:
-    """Count an enrolment attempt from a source, and open the tenant's scope for the rest of the request.
+def count_enrolment(*, source: str) -> None:
+    """Count an enrolment attempt from a source, before anything of it is read: whoever enrols has no standing yet.
 
-    Call it before the act's transaction. Raises Throttled, and EnrolmentRefused for a tenant that takes nobody.
+    Call it outside the act's transaction. Raises Throttled.
     """
     count_against(f"enrolment:{source}", limit=ENROLMENTS_PER_SOURCE, seconds=600)
+
+
+def begin_enrolment(*, tenant_id: UUID) -> None:
+    """Open the tenant's scope for the rest of the request. Raises EnrolmentRefused for a tenant that takes nobody."""
     if not Tenant.objects.filter(pk=tenant_id, state=TenantState.ACTIVE).exists():
         raise EnrolmentRefused
     open_scope(tenant_id)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from django.test import Client
 
 from audit.models import Entry as AuditEntry
 from holdfast.core.base.encoding import b64u, unb64u
@@ -19,7 +20,7 @@ from holdfast.core.signed import cose
 from holdfast.core.signed.cose import Purpose, Sign1
 from holdfast.core.signed.statements import DeviceStatement
 from keys.models import Device, Message
-from tenants.models import Credential, EnrolmentCode
+from tenants.models import Credential, EnrolmentCode, RateWindow
 from tests.cast.phones import (
     Account,
     Directory,
@@ -294,3 +295,12 @@ def test_successor_is_registered_by_the_device_itself_while_it_is_active(
     assert directory.phone("mallory").send("POST", f"{old.path}/successor", document).status_code == 404
     assert pending.send("POST", f"{pending.path}/successor", document).status_code == 403
     assert Device.unscoped.filter(successor_of__isnull=False).count() == 1
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b'"' + b'\\"' * 30_000])
+def test_enrolment_is_counted_before_its_body_is_read(directory: Directory, body: bytes) -> None:
+    """Whoever sends what is no enrolment at all is held to the same number of tries."""
+    for _ in range(2):
+        assert Client().post("/api/v1/devices", body, content_type="application/json").status_code == 400
+    (window,) = RateWindow.objects.all()
+    assert (window.key, window.count) == ("enrolment:127.0.0.1", 2)

@@ -224,21 +224,21 @@ def test_code_is_used_once_under_twenty_threads() -> None:
 
 
 def test_begin_enrolment_opens_the_scope_of_an_active_tenant_only(world: Cast) -> None:
-    services.begin_enrolment(tenant_id=world.acme.pk, source="192.0.2.1")
+    services.begin_enrolment(tenant_id=world.acme.pk)
     assert current_tenant() == world.acme.pk
     Tenant.objects.filter(pk=world.other.pk).update(state="suspended")
     for tenant_id in (uuid.uuid4(), world.other.pk):
         with pytest.raises(EnrolmentRefused):
-            services.begin_enrolment(tenant_id=tenant_id, source="192.0.2.1")
+            services.begin_enrolment(tenant_id=tenant_id)
 
 
-def test_begin_enrolment_counts_by_source(world: Cast) -> None:
+def test_enrolments_are_counted_by_source(world: Cast) -> None:
     for _ in range(services.ENROLMENTS_PER_SOURCE):
-        services.begin_enrolment(tenant_id=world.acme.pk, source="192.0.2.1")
+        services.count_enrolment(source="192.0.2.1")
     with pytest.raises(Throttled) as throttled:
-        services.begin_enrolment(tenant_id=world.acme.pk, source="192.0.2.1")
+        services.count_enrolment(source="192.0.2.1")
     assert 0 < throttled.value.retry_after <= 600
-    services.begin_enrolment(tenant_id=world.acme.pk, source="192.0.2.2")
+    services.count_enrolment(source="192.0.2.2")
     RateWindow.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
     services.sweep()
     assert not RateWindow.objects.exists()

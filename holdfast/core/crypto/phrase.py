@@ -26,6 +26,8 @@ from holdfast.core.base.words import word_list
 # 256 bits stay out of reach also where 128 might not (Grover).
 WORDS: Final = 24
 ENTROPY_SIZE: Final = 32  # bytes, BIP-39's ENT = 256 bits
+# Characters: 24 words of 20 with room between them. Normalising takes the square of the combining marks in a row.
+_MAX_TYPED: Final = 2048
 _BITS_PER_WORD: Final = 11  # 2,048 words
 _CHECKSUM_BITS: Final = 8  # BIP-39: ENT / 32. One wrong phrase in 256 passes, and then does not open
 # Four letters tell the words of most BIP-39 lists apart, and steel plates have room for no more. Where they do not
@@ -125,10 +127,13 @@ class Phrase:
         UnknownWord, WrongChecksum or AmbiguousLanguage, each a PhraseError; Malformed for text not in UTF-8.
         """
         try:
-            # NFKD turns the ideographic space into a plain one, so one split() serves Japanese as well (FAULTS R11).
-            tokens = [_fold(token) for token in unicodedata.normalize("NFKD", text.reveal().decode()).split()]
+            typed = text.reveal().decode()
         except UnicodeDecodeError:
             raise PhraseError("a recovery phrase is UTF-8 text") from None
+        if len(typed) > _MAX_TYPED:
+            raise PhraseError("a recovery phrase is 24 words, and this text is far longer")
+        # NFKD turns the ideographic space into a plain one, so one split() serves Japanese as well (FAULTS R11).
+        tokens = [_fold(token) for token in unicodedata.normalize("NFKD", typed).split()]
         # The count comes first: of a phrase cut short it would otherwise be said that a word is wrong.
         if len(tokens) != WORDS:
             raise WrongWordCount(len(tokens))

@@ -93,9 +93,11 @@ def normalise(password: SecretBytes) -> str:
     """Return the password in NFKC; raises OutOfBounds unless it is UTF-8 text of at most 1,024 characters."""
     # The same password typed on another keyboard may arrive composed, decomposed or full-width.
     try:
-        text = unicodedata.normalize("NFKC", password.reveal().decode())
+        typed = password.reveal().decode()
     except UnicodeDecodeError:
         raise OutOfBounds("a password is UTF-8 text") from None
-    if len(text) > MAX_PASSWORD:
+    # Bounded before it is normalised too: that takes the square of how many combining marks stand in a row. One
+    # character is typed as four at most.
+    if len(typed) > 4 * MAX_PASSWORD or len(text := unicodedata.normalize("NFKC", typed)) > MAX_PASSWORD:
         raise OutOfBounds("a password has at most 1,024 characters")
     return text
