@@ -271,7 +271,7 @@ def verify_attestations(
     # Each officer signs a payload of their own, with a time of their own: officers are counted over single statements.
     officers = officers_who_signed(statements, policy, purpose=Purpose.ATTESTATION)
     if any(officer.person == user for officer in officers):
-        raise Untrusted("an officer does not attest herself")
+        raise Untrusted("an officer does not attest themselves")
     # Distinct officers and not statements: one who signs twice is one.
     if len(officers) < policy.m:
         raise QuorumNotMet("too few officers attest the new key")

@@ -112,7 +112,7 @@ def check_share(manifest: Manifest, contact: bytes, share: ContactShare) -> None
     # hears about this contact (FAULTS R9).
     at = manifest.index_of(contact)
     if at is None:
-        raise WrongShare(contact, "she is not named in the manifest")
+        raise WrongShare(contact, "they are not named in the manifest")
     if share.set_id != manifest.set_id:
         raise WrongShare(contact, "it is of another set, made earlier or later than this door")
     if share.index != at:
