@@ -125,8 +125,8 @@ def _number(log: str) -> int:
         _give_indices([seq for seq, _ in pending], head.size)
         _grow_tiles(log, head.size, hashes)
         grown = _grown(head)
-        for one in hashes:
-            grown = grown.append(one)
+        for digest in hashes:
+            grown = grown.append(digest)
         if pending:
             LogHead.objects.filter(pk=head.pk).update(size=grown.size, edge=grown.to_bytes())
         return len(pending)

@@ -111,8 +111,8 @@ class DoubleRatchetPair:
 
     def _with_one_key(self) -> x3dh.Bundle:
         bundle = self.bundle
-        one = frozenset([next(iter(bundle.pre_keys))])
-        return x3dh.Bundle(bundle.identity_key, bundle.signed_pre_key, bundle.signed_pre_key_sig, one)
+        pre_keys = frozenset([next(iter(bundle.pre_keys))])
+        return x3dh.Bundle(bundle.identity_key, bundle.signed_pre_key, bundle.signed_pre_key_sig, pre_keys)
 
     def initiate(self) -> object:
         secret, ad, _ = at_once(self.ours.get_shared_secret_active(self._with_one_key()))
@@ -144,15 +144,15 @@ class VodozemacPair:
     def __init__(self) -> None:
         ours, theirs = vodozemac.Account(), vodozemac.Account()
         theirs.generate_one_time_keys(1)
-        one = next(iter(theirs.one_time_keys.values()))
-        self.ours, self.identity, self.one = ours, theirs.curve25519_key, one
-        self.a = ours.create_outbound_session(self.identity, one)
+        one_time_key = next(iter(theirs.one_time_keys.values()))
+        self.ours, self.identity, self.one_time_key = ours, theirs.curve25519_key, one_time_key
+        self.a = ours.create_outbound_session(self.identity, one_time_key)
         first = self.a.encrypt(b"first").to_pre_key()
         self.b, _ = theirs.create_inbound_session(ours.curve25519_key, first)
         self.a.decrypt(self.b.encrypt(b"answer"))
 
     def initiate(self) -> object:
-        return self.ours.create_outbound_session(self.identity, self.one).encrypt(bytes(1024))
+        return self.ours.create_outbound_session(self.identity, self.one_time_key).encrypt(bytes(1024))
 
     def encrypt(self, plaintext: bytes) -> Any:
         return self.a.encrypt(plaintext)

@@ -352,13 +352,13 @@ def _wall(*steps: Step) -> list[float]:
             begun = time.perf_counter()
             step()
             taken[which].append(time.perf_counter() - begun)
-    return [sorted(one)[len(one) // 2] for one in taken]
+    return [sorted(times)[len(times) // 2] for times in taken]
 
 
 def beside() -> list[dict[str, str]]:
     """Ours against two other libraries; ratios below 1 are ours ahead."""
     world = Handshake()
-    return [one for name, make in OTHERS for one in _against(name, make, world)]
+    return [line for name, make in OTHERS for line in _against(name, make, world)]
 
 
 OTHERS = (("doubleratchet + x3dh", DoubleRatchetPair), ("vodozemac", VodozemacPair))

@@ -51,7 +51,7 @@ def _cases(actor: Actor) -> dict[str, Any]:
     now = timezone.now()
     mine = case_list.awaiting(actor, now=now, limit=SHOWN) if actor.role == Role.OFFICER else []
     # One place for a case: what waits for the viewer is not listed a second time below.
-    found = list(case_list.in_group(actor, "open", None, now=now).exclude(pk__in=[one.pk for one in mine])[:SHOWN])
+    found = list(case_list.in_group(actor, "open", None, now=now).exclude(pk__in=[case.pk for case in mine])[:SHOWN])
     return {
         "sees_cases": True,
         "is_officer": actor.role == Role.OFFICER,

@@ -132,7 +132,7 @@ def _require_newest(deposit: Record) -> None:
 def _require_announced(deposit: Record) -> None:
     head = deposit.header
     user_id = UUID(bytes=head.user)
-    announced = {one.generation: one.commitment for one in chains.chain_state(user_id).state.generations}
+    announced = {archive.generation: archive.commitment for archive in chains.chain_state(user_id).state.generations}
     if announced.get(head.generation) != head.ak_commitment:
         raise DepositRefused("Your account chain does not announce this key for this generation.", field="record")
     consent = access.consent_named(user_id, head.consent_hash)

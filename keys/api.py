@@ -318,11 +318,11 @@ class ChainProofView(ApiView):
         answer: dict[str, Any] = {
             "leaf_index": proof.leaf_index,
             "leaf": b64u(proof.leaf),
-            "proof": [b64u(one) for one in proof.hashes],
+            "proof": [b64u(digest) for digest in proof.hashes],
             "checkpoint": proof.checkpoint,
         }
         if proof.consistency is not None:
-            answer["consistency"] = [b64u(one) for one in proof.consistency]
+            answer["consistency"] = [b64u(digest) for digest in proof.consistency]
         return Response(answer)
 
 

@@ -113,7 +113,7 @@ def prove(user_id: UUID, seq: int | None, *, old_size: int | None) -> ChainProof
 
 def parse_entries(encoded: Sequence[bytes]) -> list[Entry]:
     """Read entries as uploaded. Raises Malformed."""
-    return [Entry.parse(one) for one in encoded]
+    return [Entry.parse(entry) for entry in encoded]
 
 
 def policies_for(entries: Sequence[Entry]) -> Sequence[SignedPolicy]:

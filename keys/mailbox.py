@@ -67,12 +67,14 @@ def send(
             head=b64u(bytes(head.head)),
             seq=head.seq,
         )
-    sent = {one.device_id for one in envelopes}
-    reachable = {one: end for one, end in access.reachable_devices(user_id).items() if one != actor.id}
+    sent = {envelope.device_id for envelope in envelopes}
+    reachable = {
+        device_id: end for device_id, end in access.reachable_devices(user_id).items() if device_id != actor.id
+    }
     # With a device that was off until its pre-key expired nobody can begin a session: it must not keep its owner from
     # being written to. Whoever has a session with it goes on using it.
     soon = int(timezone.now().timestamp()) + CLOCK_LEEWAY_SECONDS
-    required = {one for one, end in reachable.items() if not end or end > soon}
+    required = {device_id for device_id, end in reachable.items() if not end or end > soon}
     if len(sent) != len(envelopes) or not required <= sent <= reachable.keys():
         raise EnvelopesMismatch(
             "Send one envelope for each active device of the user that has published its pre-keys, and none for the "
@@ -159,17 +161,17 @@ def _deliver(kind: MessageKind, envelopes: Sequence[Envelope], content: bytes | 
     rows = [
         Message(
             tenant_id=current_tenant(),
-            device_id=one.device_id,
-            addressed_to=one.device_id,
+            device_id=envelope.device_id,
+            addressed_to=envelope.device_id,
             kind=kind,
             sender_user=actor.person_id,
             sender_device=actor.id,
-            body=one.message,
+            body=envelope.message,
             content_id=content_id,
-            size=len(one.message) + len(content or b""),
+            size=len(envelope.message) + len(content or b""),
             received_at=now,
         )
-        for one in envelopes
+        for envelope in envelopes
     ]
     Message.objects.bulk_create(rows)
     _require_budget(actor, len(rows), now.timestamp())
@@ -177,13 +179,14 @@ def _deliver(kind: MessageKind, envelopes: Sequence[Envelope], content: bytes | 
 
 
 def _require_room(envelopes: Sequence[Envelope], content_size: int) -> None:
-    held = Message.objects.filter(device_id__in=[one.device_id for one in envelopes]).exclude(kind=MessageKind.NOTICE)
+    devices = [envelope.device_id for envelope in envelopes]
+    held = Message.objects.filter(device_id__in=devices).exclude(kind=MessageKind.NOTICE)
     sums = held.values("device_id").order_by().annotate(count=Count("seq"), octets=Sum("size"))
     holds = {row["device_id"]: (row["count"], row["octets"]) for row in sums}
-    for one in envelopes:
-        count, octets = holds.get(one.device_id, (0, 0))
-        if count >= MAX_MESSAGES or octets + len(one.message) + content_size > MAX_OCTETS:
-            raise MailboxFull(device_id=str(one.device_id))
+    for envelope in envelopes:
+        count, octets = holds.get(envelope.device_id, (0, 0))
+        if count >= MAX_MESSAGES or octets + len(envelope.message) + content_size > MAX_OCTETS:
+            raise MailboxFull(device_id=str(envelope.device_id))
 
 
 _SPEND: Final = f"""

@@ -118,7 +118,7 @@ class UserMessagesView(ApiView):
     def post(self, request: Request, user_id: UUID) -> Response:
         """A chain head that is not the newest is answered with 409 `chain-stale` and the newer one."""
         given = self.valid(UserMessageIn, request)
-        envelopes = [mailbox.Envelope(one["device_id"], one["message"]) for one in given["envelopes"]]
+        envelopes = [mailbox.Envelope(envelope["device_id"], envelope["message"]) for envelope in given["envelopes"]]
         with self.writing(request) as reply:
             rows = mailbox.send(
                 user_id=user_id,

@@ -125,7 +125,7 @@ class CaseFile:
     @property
     def given(self) -> int:
         """How many officers approved."""
-        return sum(one.approves for one in self.decisions)
+        return sum(decision.approves for decision in self.decisions)
 
     @property
     def pips(self) -> list[bool]:
@@ -280,7 +280,7 @@ def _deposits(asked: Asked | None) -> list[DepositLine]:
         return []
     held = escrow.deposits_named([UUID(bytes=deposit_id) for deposit_id, _ in asked.deposits])
     devices = health.devices_by_id({row.device_id for row in held.values()})
-    counted = {one.deposit_id: one for one in coverage.coverage_of_deposits(list(held.values()))}
+    counted = {covered.deposit_id: covered for covered in coverage.coverage_of_deposits(list(held.values()))}
     lines = []
     for octets, record_hash in asked.deposits:
         deposit_id = UUID(bytes=octets)
@@ -293,9 +293,9 @@ def _deposits(asked: Asked | None) -> list[DepositLine]:
 def _custody(case: Case, deposits: Sequence[DepositLine]) -> Check:
     words = "Every deposit it names is in custody, unchanged, and the subject’s"
     wrong = [
-        str(one.deposit_id)
-        for one in deposits
-        if one.row is None or bytes(one.row.record_hash) != one.record_hash or one.row.user_id != case.subject_id
+        str(line.deposit_id)
+        for line in deposits
+        if line.row is None or bytes(line.row.record_hash) != line.record_hash or line.row.user_id != case.subject_id
     ]
     if not deposits:
         return Check(words, False, "No deposit could be read from the statement.")
@@ -307,7 +307,8 @@ def _decision(row: Approval, case: Sign1 | None, policy: SignedPolicy | None) ->
     words: tuple[str, ...] = ()
     if policy is not None:
         words = next(
-            (one.signing_key.fingerprint("officer") for one in policy.policy.roster if one.index == row.index), ()
+            (member.signing_key.fingerprint("officer") for member in policy.policy.roster if member.index == row.index),
+            (),
         )
     unread = DecisionLine(row, words, None, "", "", Check("signature", False, "It could not be verified."))
     if case is None or policy is None:
@@ -345,13 +346,15 @@ def _officers(case: Case, policy: Policy, approvals: Sequence[Approval], now: da
 
 def _excluded(case: Case, roster: Sequence[PolicyOfficer], now: datetime) -> Excluded:
     def those(*states: OfficerState) -> frozenset[bytes]:
-        return frozenset(one.person_id.bytes for one in roster if one.state in states)
+        return frozenset(officer.person_id.bytes for officer in roster if officer.state in states)
 
     return Excluded(
         requester=case.requester_id.bytes,
         subject=case.subject_id.bytes,
         recipient=case.recipient_person_id.bytes,
-        cooling_off=frozenset(one.person_id.bytes for one in roster if one.counts_from and one.counts_from > now),
+        cooling_off=frozenset(
+            officer.person_id.bytes for officer in roster if officer.counts_from and officer.counts_from > now
+        ),
         suspended=those(OfficerState.SUSPENDED, OfficerState.REMOVED),
         away=those(OfficerState.AWAY),
     )
@@ -375,7 +378,7 @@ def commands(file: CaseFile, actor: Actor) -> list[tuple[str, str]]:
             ("Approve", f'holdfast officer approve {case_id} --identity-check "how you made sure who is asking"'),
             ("Deny", f'holdfast officer deny {case_id} --reason "why"'),
         ]
-    has_attested = any(one.person_id == actor.person_id for one in file.attestations)
+    has_attested = any(attestation.person_id == actor.person_id for attestation in file.attestations)
     if file.successor_words and own.is_eligible and not has_attested:
         return [show, ("Attest the subject’s new key", f"holdfast officer attest {case_id}")]
     return [show]
@@ -383,4 +386,4 @@ def commands(file: CaseFile, actor: Actor) -> list[tuple[str, str]]:
 
 def mine(file: CaseFile, actor: Actor) -> OfficerLine | None:
     """Return the viewer's own line in the roster, if there is one."""
-    return next((one for one in file.officers if one.person_id == actor.person_id), None)
+    return next((line for line in file.officers if line.person_id == actor.person_id), None)

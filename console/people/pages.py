@@ -83,7 +83,7 @@ def person_page(request: HttpRequest, actor: Actor, person_id: UUID) -> HttpResp
     sees_coverage = actor.can(PermissionName.COVERAGE_READ)
     context = {
         "subject": person,
-        "devices": [{"standing": one, "pool_state": one.state_at(now)} for one in standings],
+        "devices": [{"standing": standing, "pool_state": standing.state_at(now)} for standing in standings],
         "chain": _chain_lines(person_id, by_id),
         "vault": keys.vault(person_id),
         "doors": keys.doors(person_id),
@@ -113,7 +113,7 @@ def _chain_head(person_id: UUID) -> dict[str, Any]:
 
 def _deposit_lines(person_id: UUID, devices: dict[UUID, Any]) -> list[dict[str, Any]]:
     """Return every deposit, newest first, with its coverage when it is the one of its generation that counts."""
-    counted = {one.deposit_id: one for one in coverage.user_coverage(person_id).deposits}
+    counted = {covered.deposit_id: covered for covered in coverage.user_coverage(person_id).deposits}
     return [
         {
             "deposit": row,

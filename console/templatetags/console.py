@@ -114,7 +114,7 @@ def _shown(sign: str) -> SafeString | str:
 @register.filter
 def words(listed: tuple[str, ...]) -> SafeString:
     """Write the eight words of a fingerprint as a numbered list."""
-    return format_html('<ol class="words">{}</ol>', format_html_join("", "<li>{}</li>", ((one,) for one in listed)))
+    return format_html('<ol class="words">{}</ol>', format_html_join("", "<li>{}</li>", ((word,) for word in listed)))
 
 
 @register.simple_tag

@@ -102,10 +102,13 @@ def road(state: str, *, was_quorate: bool) -> list[Step]:
     """Return where a case stands on its road; a case that failed shows how far it came and how it ended."""
     if state in FAILED:
         done = ROAD[: 2 if was_quorate else 1]
-        return [*(Step(STATE_WORDS[one], "is-done") for one in done), Step(STATE_WORDS[CaseState(state)], "is-alarm")]
+        return [
+            *(Step(STATE_WORDS[stage], "is-done") for stage in done),
+            Step(STATE_WORDS[CaseState(state)], "is-alarm"),
+        ]
     now = CaseState(state)
     place = ROAD.index(_BESIDE.get(now, now))
-    steps = [Step(STATE_WORDS[one], "is-done" if at < place else "") for at, one in enumerate(ROAD)]
+    steps = [Step(STATE_WORDS[stage], "is-done" if at < place else "") for at, stage in enumerate(ROAD)]
     steps[place] = Step(STATE_WORDS[now], "is-done" if now is C.CLOSED else "is-now")
     return steps
 

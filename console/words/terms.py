@@ -102,7 +102,7 @@ def changes(before: Policy, after: Policy) -> list[Change]:
         for clause in clauses(after)
         if old[clause.name] != clause.value
     ]
-    had, has = ({officer.person for officer in one.roster} for one in (before, after))
+    had, has = ({officer.person for officer in policy.roster} for policy in (before, after))
     if had != has:
         found.append(Change("Officers", f"{len(had - has)} left", f"{len(has - had)} came"))
     return found

@@ -65,7 +65,7 @@ def prepare_approval(
     """
     officer, said, signed = _read(case, statement, actor, approves=True)
     outers = dict(shares)
-    if len(outers) != len(shares) or {one.bytes for one in outers} != {deposit for deposit, _, _ in said.shares}:
+    if len(outers) != len(shares) or {uuid.bytes for uuid in outers} != {deposit for deposit, _, _ in said.shares}:
         raise ApprovalRefused("The shares are not those that the statement names.", field="shares")
     if any(len(outer) != OUTER_SIZE for outer in outers.values()):
         raise ApprovalRefused(f"A share sealed twice has {OUTER_SIZE} octets.", field="shares")

@@ -87,10 +87,11 @@ def release_document(collection: Collection, *, policy: bytes) -> dict[str, Any]
         "shares": [
             [str(row.deposit_id), share.index, b64u(bytes(share.sealed))]
             for row in collection.releases
-            for share in sorted(row.shares.all(), key=lambda one: one.index)
+            for share in sorted(row.shares.all(), key=lambda sealed: sealed.index)
         ],
         "records": [
-            [str(deposit_id), b64u(one.record), b64u(one.statement)] for deposit_id, one in collection.deposits.items()
+            [str(deposit_id), b64u(deposit.record), b64u(deposit.statement)]
+            for deposit_id, deposit in collection.deposits.items()
         ],
         "policy": b64u(policy),
     }

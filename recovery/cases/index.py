@@ -86,11 +86,11 @@ def _needed(cases: Sequence[Case], now: datetime) -> tuple[dict[UUID, int], dict
         generations.setdefault(case_id, []).append(generation)
     quorums = {bytes(policy.hash): policy.m for policy in escrow.policies()}
     in_force = escrow.policy_in_force(now).m if cases else 0
-    held = escrow.deposits_named([one for several in named.values() for one in several])
+    held = escrow.deposits_named([deposit_id for several in named.values() for deposit_id in several])
     vetoed = set(Veto.objects.filter(case__in=ids).values_list("case_id", flat=True))
     needed = {}
     for case in cases:
         hashes = [bytes(case.policy_hash)]
-        hashes += [bytes(held[one].policy_hash) for one in named.get(case.pk, []) if one in held]
-        needed[case.pk] = max(in_force, *(quorums.get(one, 0) for one in hashes)) + (case.pk in vetoed)
+        hashes += [bytes(held[deposit_id].policy_hash) for deposit_id in named.get(case.pk, []) if deposit_id in held]
+        needed[case.pk] = max(in_force, *(quorums.get(policy_hash, 0) for policy_hash in hashes)) + (case.pk in vetoed)
     return needed, generations

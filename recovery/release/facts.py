@@ -85,7 +85,7 @@ class Facts:
             requester=case.requester,
             subject=case.subject,
             recipient=case.recipient,
-            cooling_off=frozenset(one for one in current if self._counts_from(one, policies) > now),
+            cooling_off=frozenset(person for person in current if self._counts_from(person, policies) > now),
             suspended=frozenset(named - counting),
             away=frozenset(self.away),
         )
@@ -108,7 +108,7 @@ class Facts:
 
     def _counts_from(self, person: bytes, policies: Sequence[SignedPolicy]) -> int:
         since = len(policies) - 1
-        while since and any(one.person == person for one in policies[since - 1].policy.roster):
+        while since and any(officer.person == person for officer in policies[since - 1].policy.roster):
             since -= 1
         if since == 0:
             return 0  # a founder: the pinned hash names them

@@ -86,9 +86,9 @@ def finish_release(*, case_id: UUID, opened: Mapping[UUID, OpenedDeposit], actor
         if case.state != CaseState.RELEASING:
             raise CaseMoved(f"The case is {case.state}.", state=case.state)
         now = timezone.now()
-        for deposit_id, one in opened.items():
-            row = Release.objects.create(case=case, deposit_id=deposit_id, half=one.half, at=now)
-            for index, sealed in sorted(one.shares.items()):
+        for deposit_id, deposit in opened.items():
+            row = Release.objects.create(case=case, deposit_id=deposit_id, half=deposit.half, at=now)
+            for index, sealed in sorted(deposit.shares.items()):
                 ReleasedShare.objects.create(release=row, index=index, sealed=sealed)
         # Their work is done, and what stays behind could only add up with something else.
         access.shares_of(case).delete()

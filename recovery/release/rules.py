@@ -110,7 +110,9 @@ def orders_for(case: Case, *, directory: Directory, facts: Facts, now: int) -> t
             extra_officers=logged.extra_officers,
         )
     )
-    return tuple(_order(one, escrow_keys, _needed(one, trusted, (at_request, in_force), logged)) for one in orders)
+    return tuple(
+        _order(order, escrow_keys, _needed(order, trusted, (at_request, in_force), logged)) for order in orders
+    )
 
 
 def _needed(

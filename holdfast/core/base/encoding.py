@@ -35,7 +35,10 @@ _UINT, _NINT, _BSTR, _TSTR, _ARRAY, _MAP = range(6)
 _MINIMA: Final = {24: (1, 24), 25: (2, 1 << 8), 26: (4, 1 << 16), 27: (8, 1 << 32)}
 # Heads of up to two bytes are nearly all there are, and making them anew was half the time of encoding.
 _SHORT: Final = [
-    [bytes((major << 5 | one,)) if one < 24 else bytes((major << 5 | 24, one)) for one in range(256)]
+    [
+        bytes((major << 5 | argument,)) if argument < 24 else bytes((major << 5 | 24, argument))
+        for argument in range(256)
+    ]
     for major in range(_MAP + 1)
 ]
 

@@ -101,7 +101,7 @@ def several(
         items = row.row(at)
         return of(item.read(items, place) for place in range(len(items)))
 
-    return Column(lambda value: [[written for one in value for written in item.write(one)]], read)
+    return Column(lambda value: [[written for element in value for written in item.write(element)]], read)
 
 
 def in_order(item: Column) -> Column:
@@ -222,11 +222,11 @@ def _columns(kind: type[Any]) -> tuple[tuple[str, Column], ...]:
     if kind not in _KNOWN:
         hints = get_type_hints(kind, include_extras=True)
         found = [
-            (field.name, one)
+            (field.name, column)
             for field in fields(kind)
             if get_origin(hints[field.name]) is Annotated
-            for one in get_args(hints[field.name])[1:]
-            if isinstance(one, Column)
+            for column in get_args(hints[field.name])[1:]
+            if isinstance(column, Column)
         ]
         if not found:
             raise TypeError(f"{kind.__name__} has no columns")

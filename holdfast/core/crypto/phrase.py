@@ -138,16 +138,18 @@ class Phrase:
         if len(tokens) != WORDS:
             raise WrongWordCount(len(tokens))
         asked = tuple(Language) if language is None else (language,)
-        readings = {one: read for one in asked if (read := _indices(tokens, one)) is not None}
+        readings = {candidate: read for candidate in asked if (read := _indices(tokens, candidate)) is not None}
         if not readings:
             raise _unknown_word(tokens, asked)
-        found = [cls(entropy, one) for one, read in readings.items() if (entropy := _entropy(read)) is not None]
+        found = [
+            cls(entropy, candidate) for candidate, read in readings.items() if (entropy := _entropy(read)) is not None
+        ]
         if not found:
             raise WrongChecksum
         # English and French share 100 words: never guess which phrase is meant. The Chinese lists share more than half,
         # under the same numbers; one entropy in two languages is no doubt, since the entropy alone opens the door.
-        if any(one.entropy != found[0].entropy for one in found):
-            raise AmbiguousLanguage(tuple(one.language for one in found))
+        if any(phrase.entropy != found[0].entropy for phrase in found):
+            raise AmbiguousLanguage(tuple(phrase.language for phrase in found))
         return found[0]
 
     def words(self) -> tuple[str, ...]:
@@ -203,7 +205,7 @@ def _fold(word: str) -> str:
 def _indices(tokens: Iterable[str], language: Language) -> list[int] | None:
     index_of = _index_of(language)
     found = [index_of.get(token) for token in tokens]
-    return [one for one in found if one is not None] if None not in found else None
+    return [index for index in found if index is not None] if None not in found else None
 
 
 def _entropy(indices: Iterable[int]) -> SecretBytes | None:
@@ -216,7 +218,7 @@ def _entropy(indices: Iterable[int]) -> SecretBytes | None:
 
 
 def _unknown_word(tokens: Sequence[str], languages: Iterable[Language]) -> UnknownWord:
-    language = max(languages, key=lambda one: sum(token in _index_of(one) for token in tokens))
+    language = max(languages, key=lambda candidate: sum(token in _index_of(candidate) for token in tokens))
     index_of = _index_of(language)
     at, token = next((at, token) for at, token in enumerate(tokens, 1) if token not in index_of)
     # Slips of hand and ear leave a word's beginning or its end alone, and every word would be slow to go through.

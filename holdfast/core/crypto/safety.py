@@ -32,7 +32,7 @@ def own_number(*, tenant: bytes, user: bytes, aik: PublicKey) -> Groups:
     return six_groups(hashlib.sha256(label("safety-number", tenant, user, aik.encoded)).digest())
 
 
-def pair_number(one: Groups, other: Groups) -> Groups:
+def pair_number(half: Groups, other: Groups) -> Groups:
     """Return the 12 groups that both people see alike: the two halves, the lesser first."""
     # Sorted, as neither of the two is "first": both screens must show one number.
-    return (*min(one, other), *max(one, other))
+    return (*min(half, other), *max(half, other))

@@ -164,8 +164,8 @@ def combine(shares: Iterable[Share], *, passphrase: bytes = b"") -> SecretBytes:
     UnwrapFailed when the digest inside is wrong, so that a share is.
     """
     shares = list(shares)
-    sets = {(one.identifier, one.extendable, one.exponent, one.threshold, len(one.value)) for one in shares}
-    points = {one.index: one.value for one in shares}
+    sets = {(share.identifier, share.extendable, share.exponent, share.threshold, len(share.value)) for share in shares}
+    points = {share.index: share.value for share in shares}
     # Before any arithmetic: points of two polynomials give a third, and the digest would blame the wrong cause.
     if len(sets) > 1:
         raise Malformed("shares of different sets do not go together")
@@ -180,9 +180,9 @@ def combine(shares: Iterable[Share], *, passphrase: bytes = b"") -> SecretBytes:
     # SecretBytes compares in constant time, as for all that a secret made (FAULTS Z6).
     if point != _digest_point(encrypted, point.reveal()[_DIGEST_SIZE:]):
         raise UnwrapFailed("the shares do not add up: one of them is wrong")
-    one = shares[0]
-    salt = _salt(one.identifier, extendable=one.extendable)
-    return _feistel(encrypted, reversed(_ROUNDS), passphrase, one.exponent, salt=salt)
+    first = shares[0]
+    salt = _salt(first.identifier, extendable=first.extendable)
+    return _feistel(encrypted, reversed(_ROUNDS), passphrase, first.exponent, salt=salt)
 
 
 def _digest_point(secret: SecretBytes, key: bytes) -> SecretBytes:

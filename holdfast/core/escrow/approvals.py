@@ -70,7 +70,7 @@ def share_index(officer: Officer, made_under: Policy) -> int | None:
     A roster's numbers are its own: after an officer has left, the others may be numbered anew.
     """
     # By person and not by key: an officer's keys may have changed since, their share of that deposit has not.
-    return next((one.index for one in made_under.roster if one.person == officer.person), None)
+    return next((member.index for member in made_under.roster if member.person == officer.person), None)
 
 
 def eligible(policy: Policy, excluded: Excluded) -> tuple[Officer, ...]:
@@ -194,7 +194,7 @@ def read_decision(
             raise Untrusted("the approval hands over a share of a deposit that the case does not name")
         # The index by the deposit's own policy. Without this, one officer could sign for another's
         # share and be counted in its place.
-        held = {one: share_index(officer, made_under.get(one, policy.policy)) for one in named}
+        held = {deposit_id: share_index(officer, made_under.get(deposit_id, policy.policy)) for deposit_id in named}
         if any(index != held[deposit_id] for deposit_id, index, _ in decision.shares):
             raise Untrusted("the approval hands over a share that is not the officer's own")
     return officer, decision

@@ -286,7 +286,7 @@ def build_deposit(
     policy, escrow_key = terms.policy.policy, terms.escrow_key.statement
     offline = terms.offline_key.statement if terms.offline_key else None
     # Each was verified, but perhaps from another pin: a program that serves two tenants could mix them.
-    if {terms.tenant} != {one.header.tenant for one in (policy, escrow_key, offline) if one}:
+    if {terms.tenant} != {statement.header.tenant for statement in (policy, escrow_key, offline) if statement}:
         raise Untrusted("policy or key of another tenant")
     header = DepositHeader(
         suite=terms.suite,

@@ -208,7 +208,7 @@ class _Count:
 
     def standing(self) -> tuple[LoggedApproval, ...]:
         """Return the decisions that still stand: in their own time, and made where every policy allows it."""
-        return tuple(one for one in self.facts.approvals if self._stands(one.statement))
+        return tuple(approval for approval in self.facts.approvals if self._stands(approval.statement))
 
     def _stands(self, statement: Sign1) -> bool:
         decision = _decision(statement)
@@ -225,13 +225,13 @@ class _Count:
         """Count; raises QuorumNotMet. Officers whose key a newer policy replaced count as suspended."""
         # Stops officers who were taken off, or whose key was replaced, between approval and release (FAULTS P5). Nobody
         # new counts either: the roster counted over is the one at the request (FAULTS P8).
-        keys_now = {(one.person, one.signing_key) for one in self.facts.policy_now.policy.roster}
+        keys_now = {(officer.person, officer.signing_key) for officer in self.facts.policy_now.policy.roster}
         roster = self.facts.policy_at_request.policy.roster
-        replaced = {one.person for one in roster if (one.person, one.signing_key) not in keys_now}
+        replaced = {officer.person for officer in roster if (officer.person, officer.signing_key) not in keys_now}
         excluded = self.facts.excluded
         return require_quorum(
             self.facts.case,
-            [one.statement for one in approvals],
+            [approval.statement for approval in approvals],
             policy=self.facts.policy_at_request,
             excluded=replace(excluded, suspended=excluded.suspended | replaced),
             m=self.m,
@@ -241,9 +241,9 @@ class _Count:
     def met_at(self) -> int:
         """Return when the decisions that count now were first enough: the delay runs from there."""
         standing = self.standing()
-        for at in sorted(one.at for one in standing):
+        for at in sorted(approval.at for approval in standing):
             # Denials weigh from the start: an officer who took their word back later does not count now.
-            known = tuple(one for one in standing if one.at <= at or _is_denial(one.statement))
+            known = tuple(approval for approval in standing if approval.at <= at or _is_denial(approval.statement))
             try:
                 self.over(known)
             except QuorumNotMet:

@@ -271,21 +271,21 @@ def verify_attestations(
     # Each officer signs a payload of their own, with a time of their own: officers are counted over single statements.
     officers = officers_who_signed(statements, policy, purpose=Purpose.ATTESTATION)
     if any(officer.person == user for officer in officers):
-        raise Untrusted("an officer does not attest herself")
+        raise Untrusted("an officer does not attest themselves")
     # Distinct officers and not statements: one who signs twice is one.
     if len(officers) < policy.m:
         raise QuorumNotMet("too few officers attest the new key")
     read = [Attestation.from_payload(statement.payload) for statement in statements]
     first = read[0]
-    for one in read:
+    for attestation in read:
         # The key's signature alone does not say whom it is about: without this, words about one user
         # would begin another's account again.
-        if (one.header.tenant, one.header.user) != (policy.header.tenant, user):
+        if (attestation.header.tenant, attestation.header.user) != (policy.header.tenant, user):
             raise Untrusted("attestation about somebody else")
         # The head fixes the moment: attestations of an earlier loss are worth nothing after the chain has gone on.
-        if (one.old_head, one.new_aik) != (old_head, new_aik):
+        if (attestation.old_head, attestation.new_aik) != (old_head, new_aik):
             raise Untrusted("attestation of another key or for another chain")
         # m words from m different occasions are not one quorum, and could be collected over years.
-        if (one.case_id, one.device_hash) != (first.case_id, first.device_hash):
+        if (attestation.case_id, attestation.device_hash) != (first.case_id, first.device_hash):
             raise Untrusted("attestations of different cases")
     return first

@@ -175,13 +175,13 @@ def in_force(policies: Sequence[SignedPolicy], now: int) -> int:
     policies: every version, oldest first. A version that lowers a guard is in force only after the cooling-off.
     """
     # The highest number, whatever waits below it: a version is compared with the one that it names, in force or not.
-    return max((one.policy.version for one in policies if _in_force_from(policies, one) <= now), default=0)
+    return max((signed.policy.version for signed in policies if _in_force_from(policies, signed) <= now), default=0)
 
 
 def _in_force_from(policies: Sequence[SignedPolicy], signed: SignedPolicy) -> int:
     new = signed.policy
     # Compared with the version it names, which the signatures bind. Version 1 has none: founders wait for nobody.
-    old = next((one.policy for one in policies if one.hash == new.predecessor), None)
+    old = next((version.policy for version in policies if version.hash == new.predecessor), None)
     if old is None or not find_lowered(old, new):
         return new.header.issued_at
     # The longer of the two: a version could otherwise shorten the very wait that it has to pass.
@@ -369,7 +369,7 @@ def _used(state: ChainState) -> tuple[PublicKey | None, ...]:
 def _policy_of(policies: Sequence[SignedPolicy], entry: Entry, body: ReGenesis, oldest: int) -> Policy:
     """Return the policy that a re-genesis names, if the verifier holds it and it was in force."""
     # Only among those verified from the pin: a policy inside the entry would bring officers of its own.
-    signed = next((one for one in policies if one.hash == body.policy_hash), None)
+    signed = next((version for version in policies if version.hash == body.policy_hash), None)
     if signed is None or signed.policy.header.tenant != entry.header.tenant:
         raise Untrusted("re-genesis under a policy that this verifier does not hold")
     # Officers who left with an older version could otherwise begin accounts again for as long as they keep their keys.

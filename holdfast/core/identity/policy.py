@@ -157,7 +157,7 @@ class Policy:
 
     def officer(self, kid: bytes) -> Officer | None:
         """Return the officer whose signing key has this name, if any."""
-        return next((one for one in self.roster if one.signing_key.kid == kid), None)
+        return next((officer for officer in self.roster if officer.signing_key.kid == kid), None)
 
     def to_payload(self) -> bytes:
         """Return the payload bytes. PROTOCOL section 3, `policy`."""
@@ -233,7 +233,7 @@ def officers_who_signed(statements: Iterable[Sign1], policy: Policy, *, purpose:
 
 def _read(statements: Sequence[Sign1], tenant: bytes) -> SignedPolicy:
     # Signatures are only added up over the same bytes; an empty list ends here too.
-    if len({one.payload for one in statements}) != 1:
+    if len({statement.payload for statement in statements}) != 1:
         raise Malformed("policy: no signature, or of differing payloads")
     policy = Policy.from_payload(statements[0].payload)
     if policy.header.tenant != tenant:
@@ -301,16 +301,16 @@ def strictest(policies: Sequence[Policy]) -> tuple[int, Terms]:
     The purposes are the intersection and may be empty: then nothing may be released. The release process's
     keys are not a matter of strictness: the last policy's are given. ESCROW "Policy and officers".
     """
-    terms = [policy.terms for policy in policies]
+    all_terms = [policy.terms for policy in policies]
     # Each guard by itself: nobody can gain by having a policy lowered before, during or after a case (FAULTS P6, P7).
     return max(policy.m for policy in policies), Terms(
-        delay_seconds=max(one.delay_seconds for one in terms),
-        max_notice_delay_seconds=min(one.max_notice_delay_seconds for one in terms),
-        cooling_off_seconds=max(one.cooling_off_seconds for one in terms),
-        undelivered_delay_seconds=max(one.undelivered_delay_seconds for one in terms),
-        approve_with=min(one.approve_with for one in terms),
-        purposes=frozenset.intersection(*(one.purposes for one in terms)),
-        deposits=max(one.deposits for one in terms),
-        release_signing_key=terms[-1].release_signing_key,
-        release_sealing_key=terms[-1].release_sealing_key,
+        delay_seconds=max(terms.delay_seconds for terms in all_terms),
+        max_notice_delay_seconds=min(terms.max_notice_delay_seconds for terms in all_terms),
+        cooling_off_seconds=max(terms.cooling_off_seconds for terms in all_terms),
+        undelivered_delay_seconds=max(terms.undelivered_delay_seconds for terms in all_terms),
+        approve_with=min(terms.approve_with for terms in all_terms),
+        purposes=frozenset.intersection(*(terms.purposes for terms in all_terms)),
+        deposits=max(terms.deposits for terms in all_terms),
+        release_signing_key=all_terms[-1].release_signing_key,
+        release_sealing_key=all_terms[-1].release_sealing_key,
     )

@@ -157,7 +157,7 @@ def _verify_key(
     trusted: TrustedTenant,
     predecessor: SignedTenantKey[TenantKey] | None,
 ) -> SignedTenantKey[TenantKey]:
-    if len({one.payload for one in statements}) != 1:
+    if len({statement.payload for statement in statements}) != 1:
         raise Malformed("tenant key: no signature, or of differing payloads")
     key = shape.from_payload(statements[0].payload)
     if key.header.tenant != trusted.tenant:
@@ -174,13 +174,13 @@ def _verify_key(
             raise Untrusted("key names an older policy than its predecessor")
     # Root and officers both. The root alone, in one pair of hands, could give everybody a key of its own; the officers
     # alone could as well, without the ceremony that keeps its private half in the HSM (FAULTS S1).
-    by_root = [one for one in statements if one.kid == trusted.root_key.kid]
+    by_root = [statement for statement in statements if statement.kid == trusted.root_key.kid]
     if not by_root:
         raise QuorumNotMet("the tenant root has not signed")
     by_root[0].verify(trusted.root_key, purpose=shape.PURPOSE)
     officers = officers_who_signed(
         # The rest must all be officers: the root's own signature never counts as one of them.
-        [one for one in statements if one.kid != trusted.root_key.kid],
+        [statement for statement in statements if statement.kid != trusted.root_key.kid],
         signed_policy.policy,
         purpose=shape.PURPOSE,
     )

@@ -73,14 +73,14 @@ def verify_chain_entry(
     return checkpoint
 
 
-def require_same_log(one: Checkpoint, other: Checkpoint, proof: Sequence[bytes]) -> None:
+def require_same_log(head: Checkpoint, other: Checkpoint, proof: Sequence[bytes]) -> None:
     """Check that the smaller of two signed heads is a prefix of the larger, by the consistency proof between them.
 
     proof: 32-byte hashes, none when the sizes are equal. Raises Forked when two heads of one size differ, which is
     proof by itself that the log's key signed two histories, and Untrusted when the proof does not connect them.
     """
     # By size and not by time: the time in a head is the signer's word, its size is held by the root.
-    old, new = (one, other) if one.size <= other.size else (other, one)
+    old, new = (head, other) if head.size <= other.size else (other, head)
     if old.size == new.size and not hmac.compare_digest(old.root, new.root):
         raise Forked("the log's key signed two different heads of one size")
     # Every tree extends the empty one, and RFC 6962 section 2.1.2 has no proof for it.

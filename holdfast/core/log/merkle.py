@@ -205,8 +205,8 @@ class CompactRange:
     def over(cls, hashes: Iterable[bytes]) -> CompactRange:
         """Return the range over leaf hashes in order."""
         built = cls()
-        for one in hashes:
-            built = built.append(one)
+        for digest in hashes:
+            built = built.append(digest)
         return built
 
     def append(self, leaf: bytes) -> CompactRange:
@@ -267,5 +267,5 @@ def _split(width: int) -> int:
 
 
 def _check_hashes(hashes: Sequence[bytes]) -> None:
-    if len(hashes) > MAX_PROOF + 3 or any(len(one) != HASH_SIZE for one in hashes):
+    if len(hashes) > MAX_PROOF + 3 or any(len(digest) != HASH_SIZE for digest in hashes):
         raise Untrusted("a proof is at most 64 hashes of 32 bytes")

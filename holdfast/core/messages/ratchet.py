@@ -91,8 +91,8 @@ def _open_body(message_key: bytes, salt: bytes, body: bytes, aad: bytes) -> byte
 def _missing(chain: bytes, number: int, until: int) -> tuple[dict[int, bytes], bytes]:
     """Return the message keys of `number` up to, not including, `until`, and the chain key after them."""
     keys = {}
-    for one in range(number, until):
-        keys[one] = derive_message(chain)
+    for missed in range(number, until):
+        keys[missed] = derive_message(chain)
         chain = derive_chain(chain)
     return keys, chain
 

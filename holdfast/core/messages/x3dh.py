@@ -78,15 +78,15 @@ class Agreement:
     next_header: SecretBytes
 
 
-def require_one_curve(suite: Suite, one: Party, other: Party) -> None:
+def require_one_curve(suite: Suite, party: Party, other: Party) -> None:
     """Raise Untrusted unless two different devices of one tenant have keys that `suite` lets agree."""
-    if one.device.header.tenant != other.device.header.tenant:
+    if party.device.header.tenant != other.device.header.tenant:
         raise Untrusted("a session joins two devices of one tenant")
     # With itself, a device would hold both ends of one session: what it sent could be given back to it as received.
-    if one.device.header.device == other.device.header.device or one.statement == other.statement:
+    if party.device.header.device == other.device.header.device or party.statement == other.statement:
         raise Untrusted("a session joins two devices")
     kind = suite.agreement_kind
-    if one.device.agreement_key.kind is not kind or other.device.agreement_key.kind is not kind:
+    if party.device.agreement_key.kind is not kind or other.device.agreement_key.kind is not kind:
         raise Untrusted("the two devices' suites use different curves")
 
 
@@ -126,7 +126,7 @@ def _transcript(
 def _material(secrets: list[SecretBytes]) -> bytes:
     """KM = F || DH1 || DH2 || DH3 || [DH4] || [SS]."""
     # All parts are 32 bytes, so joining is unambiguous; which of DH4 and SS are there, TH tells.
-    return b"".join([_FILLER, *[one.reveal() for one in secrets]])
+    return b"".join([_FILLER, *[secret.reveal() for secret in secrets]])
 
 
 def _derive(suite: Suite, transcript: bytes, secrets: list[SecretBytes]) -> Agreement:

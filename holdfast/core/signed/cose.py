@@ -182,9 +182,9 @@ def many_from_value(value: list[Value], *, max_size: int = MAX_STATEMENT) -> tup
         raise Malformed("statement of several signers: not 1..17 signatures")
     statements = tuple(Sign1.from_value(item) for item in value)
     # Identical bytes, not equal meaning: each officer has signed just what the others have.
-    if len(statements[0].payload) > max_size or len({one.payload for one in statements}) != 1:
+    if len(statements[0].payload) > max_size or len({statement.payload for statement in statements}) != 1:
         raise Malformed("statement of several signers: payload too large, or not one")
     # One officer must not make a quorum by signing twice (FAULTS P2); an ECDSA twin is a second signature for free.
-    if len({one.kid for one in statements}) != len(statements):
+    if len({statement.kid for statement in statements}) != len(statements):
         raise Malformed("statement of several signers: one key signs twice")
     return statements

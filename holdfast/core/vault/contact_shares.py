@@ -99,7 +99,7 @@ def prepare(
     }
     door = seal_contacts_door(vault_key, secret=secret, set_id=set_id, owner=owner)
     # The manifest is signed and public to the contacts: blinded, it says nothing of the shares.
-    rows = tuple((contact, share_commitment(one.blind, one.share)) for contact, one in shares.items())
+    rows = tuple((contact, share_commitment(share.blind, share.share)) for contact, share in shares.items())
     return Prepared(door, Manifest.of_door(header, set_id=set_id, k=k, rows=rows, door=door), shares)
 
 
@@ -112,7 +112,7 @@ def check_share(manifest: Manifest, contact: bytes, share: ContactShare) -> None
     # hears about this contact (FAULTS R9).
     at = manifest.index_of(contact)
     if at is None:
-        raise WrongShare(contact, "she is not named in the manifest")
+        raise WrongShare(contact, "they are not named in the manifest")
     if share.set_id != manifest.set_id:
         raise WrongShare(contact, "it is of another set, made earlier or later than this door")
     if share.index != at:
@@ -211,7 +211,7 @@ def combine(manifest: Manifest, shares: Mapping[bytes, ContactShare]) -> SecretB
     # After the shares were checked: k wrong ones are not a quorum.
     if len(shares) < manifest.k:
         raise QuorumNotMet(f"{len(shares)} of the {manifest.k} shares that are needed")
-    return slip39.combine(slip39.Share.from_bytes(one.share) for one in shares.values())
+    return slip39.combine(slip39.Share.from_bytes(share.share) for share in shares.values())
 
 
 def _require_same(request: ShareRequest, manifest: Manifest) -> None:
