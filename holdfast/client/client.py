@@ -198,24 +198,24 @@ class Client:
         One that does not open holds up no other; it is in `reports`. Raises Unreachable and Problem.
         """
         with self._use() as account:
-            return [self._message(one) for one in messages.receive(account)]
+            return [self._message(received) for received in messages.receive(account)]
 
-    def _message(self, one: Received) -> Message:
+    def _message(self, received: Received) -> Message:
         def done() -> None:
             with self._use():
-                one.done()
+                received.done()
 
         return Message(
-            id=one.id,
-            sender=UUID(bytes=one.sender),
-            device=one.device,
-            conversation=UUID(bytes=one.conversation),
-            content=one.body,
-            reference=one.reference,
-            sent_at=datetime.fromtimestamp(one.sent_at, UTC),
-            received_at=datetime.fromtimestamp(one.received_at, UTC),
-            is_copy=one.is_copy,
-            is_last_resort=one.is_last_resort,
+            id=received.id,
+            sender=UUID(bytes=received.sender),
+            device=received.device,
+            conversation=UUID(bytes=received.conversation),
+            content=received.body,
+            reference=received.reference,
+            sent_at=datetime.fromtimestamp(received.sent_at, UTC),
+            received_at=datetime.fromtimestamp(received.received_at, UTC),
+            is_copy=received.is_copy,
+            is_last_resort=received.is_last_resort,
             _done=done,
         )
 

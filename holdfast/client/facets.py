@@ -191,7 +191,7 @@ class Backup(_Facet):
     def set_contacts(self, people: Sequence[UUID], *, needed: int = DEFAULT_K) -> TrustedSet:
         """Give each of `people` a share; any `needed` of them together can bring this account back, and become it."""
         with self._use() as account:
-            return trusted.choose(account, [one.bytes for one in people], k=needed)
+            return trusted.choose(account, [person.bytes for person in people], k=needed)
 
     def contacts(self) -> TrustedSet | None:
         """Return the trusted contacts of now; None when there are none."""
@@ -300,7 +300,7 @@ class Escrow(_Facet):
     def deposit(self) -> list[int]:
         """Deposit the archive keys that are not in escrow yet; returns their generations. Raises ConsentNeeded."""
         with self._use() as account:
-            return [one.number for one in escrow.deposit_missing(account)]
+            return [generation.number for generation in escrow.deposit_missing(account)]
 
 
 class Archive(_Facet):

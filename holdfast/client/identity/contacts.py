@@ -59,7 +59,7 @@ def refresh(account: Account, user: bytes) -> ChainState:
         raise ProfileError("That person has no account yet.", way_out="Ask the person to enrol a device.")
     state = chains.verify(account, user, known, entries)
     key_log.anchor(account, state)
-    begun_again = contact.entries and any(isinstance(Entry.parse(one).body, ReGenesis) for one in entries)
+    begun_again = contact.entries and any(isinstance(Entry.parse(encoded).body, ReGenesis) for encoded in entries)
     with account.store.transaction():
         chains.confirm_newest(account, user)
         if contact.unconfirmed or begun_again:

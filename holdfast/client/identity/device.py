@@ -173,7 +173,7 @@ def _begin_chain(account: Account) -> chain.ChainState:
 def list_devices(account: Account) -> list[ListedDevice]:
     """Return the person's devices, each held against her verified chain."""
     state = chains.refresh(account)
-    entries = [Entry.parse(one) for one in account.state.chain]
+    entries = [Entry.parse(encoded) for encoded in account.state.chain]
     added = {entry.body.device: entry.header for entry in entries if isinstance(entry.body, AddDevice)}
     found = []
     for row in account.api.get("devices").many("devices"):

@@ -331,11 +331,11 @@ def watch(account: Account, known: int, fresh: Sequence[bytes]) -> None:
     """
     if not known:
         return
-    for one in fresh:
-        entry = Entry.parse(one)
+    for encoded in fresh:
+        entry = Entry.parse(encoded)
         asked_for = isinstance(entry.body, AddDevice) and entry.body.device == account.device.id
         if not asked_for and account.store.get(_MADE, entry.hash) is None:
-            account.store.put(_FOREIGN, entry.seq.to_bytes(4, "big"), SecretBytes(one))
+            account.store.put(_FOREIGN, entry.seq.to_bytes(4, "big"), SecretBytes(encoded))
 
 
 def foreign_entries(account: Account) -> list[ForeignEntry]:
@@ -352,5 +352,5 @@ def foreign_entries(account: Account) -> list[ForeignEntry]:
 
 def put_away_seen(account: Account, *entries: ForeignEntry) -> None:
     """Strike out entries that the person has looked at and recognised."""
-    for one in entries:
-        account.store.delete(_FOREIGN, one.seq.to_bytes(4, "big"))
+    for entry in entries:
+        account.store.delete(_FOREIGN, entry.seq.to_bytes(4, "big"))

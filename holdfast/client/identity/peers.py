@@ -120,12 +120,12 @@ def entries_of(account: Account, user: bytes) -> list[bytes]:
 
 def knows(account: Account, user: bytes, head: bytes) -> bool:
     """Whether a head (32 bytes) is one that this device has seen of the user's chain."""
-    return any(Entry.parse(one).hash == head for one in reversed(entries_of(account, user)))
+    return any(Entry.parse(encoded).hash == head for encoded in reversed(entries_of(account, user)))
 
 
 def as_of(account: Account, user: bytes, head: bytes) -> ChainState:
     """Return what the pinned chain said when `head` was its newest. Raises TrustRefused when it never was."""
-    entries = [Entry.parse(one) for one in entries_of(account, user)]
+    entries = [Entry.parse(encoded) for encoded in entries_of(account, user)]
     try:
         return chain.state_at(entries, head, tenant=account.tenant, user=user, policies=account.policies)
     except HoldfastError as error:

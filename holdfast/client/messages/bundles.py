@@ -110,8 +110,8 @@ def claim_devices(
             expired.append(error)
     if devices is None and expired and not found:
         raise expired[0]
-    _pin_suite(account, state, [one.suite for one in found], is_whole=devices is None)
-    return state, [one for one in found if devices is None or one.device.bytes in devices]
+    _pin_suite(account, state, [bundle.suite for bundle in found], is_whole=devices is None)
+    return state, [bundle for bundle in found if devices is None or bundle.device.bytes in devices]
 
 
 def _claim_one(account: Account, device: bytes) -> list[tuple[bytes, Answer]]:

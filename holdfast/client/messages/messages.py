@@ -200,9 +200,9 @@ def _flush_and_report(ready: Ready, message_id: bytes, account: Account, key: by
     begun = [device for device, (_, session) in ready.chosen.items() if session.is_last_resort]
     return Sent(
         id=message_id,
-        devices=tuple(UUID(bytes=one) for one in reached),
-        without_keys=tuple(UUID(bytes=one) for one in ready.without_keys),
-        last_resort=tuple(UUID(bytes=one) for one in begun),
+        devices=tuple(UUID(bytes=device) for device in reached),
+        without_keys=tuple(UUID(bytes=device) for device in ready.without_keys),
+        last_resort=tuple(UUID(bytes=device) for device in begun),
         is_sent=key not in flushed.waiting,
     )
 

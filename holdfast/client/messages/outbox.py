@@ -64,7 +64,9 @@ class Row:
 
     def document(self) -> dict[str, Any]:
         """Return what is posted."""
-        envelopes = [{"device_id": str(UUID(bytes=one)), "message": b64u(message)} for one, message in self.envelopes]
+        envelopes = [
+            {"device_id": str(UUID(bytes=device)), "message": b64u(message)} for device, message in self.envelopes
+        ]
         content = {"content": b64u(self.content)} if self.content else {}
         return {"chain_head": b64u(self.head), "envelopes": envelopes, **content}
 
@@ -239,7 +241,7 @@ def _anew(account: Account, row: Row, *, is_same_fine: bool = False) -> Row:
     peers.expire(account, row.user)
     ready = prepare(account, row.user)
     before = {device for device, _ in row.envelopes}
-    after = {one for one in ready.state.devices if one != account.device.id} - set(ready.without_keys)
+    after = {device for device in ready.state.devices if device != account.device.id} - set(ready.without_keys)
     if not is_same_fine and ready.state.head == row.head and before == after:
         raise TrustRefused(
             "The server says that the recipient's devices have changed, but shows no change.",

@@ -170,15 +170,15 @@ def approve(account: Account, view: CaseView, *, heard: Mapping[int, str], ident
     try:
         signed, outers = approvals.approve(
             view.statement,
-            {one.deposit_id: one.deposit for one in view.deposits},
+            {deposit.deposit_id: deposit.deposit for deposit in view.deposits},
             by=approver,
             policy=view.policy,
             identity_check=identity_check,
-            policies={one.hash: one for one in account.trusted.policies},
+            policies={policy.hash: policy for policy in account.trusted.policies},
         )
     except HoldfastError as error:
         raise TrustRefused(f"Your share cannot be handed over: {error}.") from error
-    shares = [[str(UUID(bytes=one.deposit_id)), b64u(one.outer)] for one in outers]
+    shares = [[str(UUID(bytes=sealed.deposit_id)), b64u(sealed.outer)] for sealed in outers]
     document = {"statement": b64u(signed.encode()), "shares": shares}
     return _read_answer(account.api.post(f"cases/{view.case_id}/approvals", document))
 

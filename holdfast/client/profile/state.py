@@ -158,4 +158,4 @@ class State:
 
     def generation(self, number: int) -> Generation | None:
         """Return the archive key of one generation, if this device has it."""
-        return next((one for one in self.generations if one.number == number), None)
+        return next((generation for generation in self.generations if generation.number == number), None)

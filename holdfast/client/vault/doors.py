@@ -135,7 +135,7 @@ def status(account: Account) -> list[Door]:
     found = []
     for kind in KINDS:
         if kind == DEVICE:
-            others = [one for one in state.devices if one != account.device.id]
+            others = [device for device in state.devices if device != account.device.id]
             found.append(Door(kind, bool(others), 0, epoch if others else 0, "" if others else _SETTING[kind]))
             continue
         known = _Mark.of(account, kind)

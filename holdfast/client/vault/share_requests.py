@@ -231,11 +231,11 @@ def _sort_shares(
             blamed.append(contact)
             continue
         right[contact] = share
-    return right, [one for one in blamed if one not in right]
+    return right, [contact for contact in blamed if contact not in right]
 
 
 def _name_people(people: Sequence[bytes]) -> str:
-    return ", ".join(str(UUID(bytes=one)) for one in people)
+    return ", ".join(str(UUID(bytes=person)) for person in people)
 
 
 def _through_door(account: Account, manifest: Manifest, secret: SecretBytes, epoch: int) -> SecretBytes:
@@ -260,7 +260,7 @@ def _door_refused(error: HoldfastError) -> TrustRefused:
 
 def list_requests(account: Account) -> list[Asked]:
     """Return the requests of people for whom this person may hold a share, as the server lists them."""
-    held = {one.manifest.hash for one in trusted.load_held_shares(account)}
+    held = {share.manifest.hash for share in trusted.load_held_shares(account)}
     found = []
     for row in account.api.get(_PATH, query={"role": "contact"}).many("requests", maximum=1000):
         request = _read(row)
@@ -302,7 +302,9 @@ def give(account: Account, request_id: UUID, *, code: Sequence[str]) -> None:
             "nothing, and tell your officers.",
         )
     contacts.refresh(account, owner)
-    kept = next((one for one in trusted.load_held_shares(account) if one.manifest.hash == request.manifest_hash), None)
+    kept = next(
+        (share for share in trusted.load_held_shares(account) if share.manifest.hash == request.manifest_hash), None
+    )
     if kept is None or kept.manifest.header.user != owner:
         raise ProfileError(
             "You hold no share of the set that is asked for.",

@@ -319,17 +319,17 @@ def _open_share(account: Account, read: ShareLetter) -> ContactShare:
 def _prune(account: Account) -> None:
     """Destroy shares that their owner's chain has named and names no more, and those of older sets never named."""
     kept = list(load_held_shares(account))
-    for owner in {one.manifest.header.user for one in kept}:
+    for owner in {share.manifest.header.user for share in kept}:
         # A contact who was left out gets no letter about it; the owner's chain is where she sees it.
         with contextlib.suppress(ClientError):
             contacts.refresh(account, owner)
-    since = {one.manifest.header.user: one.manifest.created_at for one in kept if _is_current(account, one)}
+    since = {share.manifest.header.user: share.manifest.created_at for share in kept if _is_current(account, share)}
     with account.store.transaction():
-        for one in kept:
-            owner, made_at = one.manifest.header.user, one.manifest.created_at
-            is_left = one.manifest.hash in _named_before(account, owner) or made_at < since.get(owner, 0)
-            if is_left and not _is_current(account, one):
-                account.store.delete(HELD_SHARE, one.key)
+        for share in kept:
+            owner, made_at = share.manifest.header.user, share.manifest.created_at
+            is_left = share.manifest.hash in _named_before(account, owner) or made_at < since.get(owner, 0)
+            if is_left and not _is_current(account, share):
+                account.store.delete(HELD_SHARE, share.key)
 
 
 def _named_before(account: Account, owner: bytes) -> set[bytes]:
@@ -348,24 +348,24 @@ def load_held_shares(account: Account) -> Iterator[_Kept]:
             yield _Kept(key, manifest, ContactShare.from_secret(row.share))
 
 
-def _is_current(account: Account, one: _Kept) -> bool:
-    pinned = account.state.contacts.get(one.manifest.header.user)
+def _is_current(account: Account, share: _Kept) -> bool:
+    pinned = account.state.contacts.get(share.manifest.header.user)
     if pinned is None:
         return False
     state = chains.verify(account, pinned.user, pinned.entries)
-    return state.manifest_hash == one.manifest.hash
+    return state.manifest_hash == share.manifest.hash
 
 
 def list_held_shares(account: Account) -> list[HeldShare]:
     """Return the shares that this person keeps for others, as far as their chains are known here."""
     return [
         HeldShare(
-            owner=one.manifest.header.user,
-            set_id=one.manifest.set_id,
-            k=one.manifest.k,
-            n=one.manifest.n,
-            made_at=one.manifest.created_at,
-            is_current=_is_current(account, one),
+            owner=share.manifest.header.user,
+            set_id=share.manifest.set_id,
+            k=share.manifest.k,
+            n=share.manifest.n,
+            made_at=share.manifest.created_at,
+            is_current=_is_current(account, share),
         )
-        for one in load_held_shares(account)
+        for share in load_held_shares(account)
     ]
