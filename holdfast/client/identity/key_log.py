@@ -113,7 +113,7 @@ def _require_recent(account: Account, state: ChainState) -> None:
     if account.api.clock.latest() > state.time + LOGGED_WITHIN_SECONDS:
         raise TrustRefused(
             "The newest entry of this account is not in the public key log, and should have been for long.",
-            way_out="Do not rely on its keys. If it stays so, tell your officers: a key may be shown to you alone.",
+            way_out="Do not rely on its keys. If this goes on, tell your officers: a key may be shown to you alone.",
         )
 
 
@@ -324,7 +324,7 @@ def remember_made(account: Account, entries: Sequence[Entry]) -> None:
 
 
 def watch(account: Account, known: int, fresh: Sequence[bytes]) -> None:
-    """Keep, for the person to see, which fresh entries of her own chain this device did not make.
+    """Keep, for the person to see, which fresh entries of their own chain this device did not make.
 
     known: how many were known before; what stood there when this device first looked is not news, nor is that this
     device itself was added, which it asked for.

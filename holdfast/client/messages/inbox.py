@@ -266,13 +266,13 @@ def _deliver(account: Account, envelope: Envelope, session: Session, said: Conte
 
 
 def _follow(account: Account, user: bytes) -> None:
-    """Fetch the chain of somebody who wrote, if it is not fresh or she has named a newer head than is known."""
+    """Fetch the chain of somebody who wrote, if it is not fresh or they have named a newer head than is known."""
     try:
         peers.current(account, user)
         peers.require_shown(account, user)
     except (PeerChanged, Problem, Unreachable):
         # What is kept is handed out all the same. A changed contact says so wherever it matters, and what could not be
-        # asked now is asked before anything is sent to her.
+        # asked now is asked before anything is sent to them.
         pass
     except (TrustRefused, AnswerRefused) as error:
         with account.store.transaction():

@@ -60,7 +60,7 @@ class TooLarge(ClientError):
 class Sent:
     """One message on its way. id: 16 bytes, the same for all who get it.
 
-    devices: of the recipient. without_keys: devices of hers that nobody can write to yet. last_resort: those whose
+    devices: of the recipient. without_keys: devices of theirs that nobody can write to yet. last_resort: those whose
     session began without a one-time key just now (FAULTS S13). is_sent is False while the server could not be reached,
     or would not take it for now: the message is kept, and `flush`, or the next message, sends it.
     """

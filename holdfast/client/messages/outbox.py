@@ -34,7 +34,7 @@ _FINAL: Final = frozenset({400, 404, 413, 422})
 
 @dataclass
 class Ready:
-    """Everyone that a message for one user goes to: sessions with her devices, under the chain that lists them.
+    """Everyone that a message for one user goes to: sessions with their devices, under the chain that lists them.
 
     without_keys: devices (16 bytes) that have published none, so that nobody can write to them yet.
     """
@@ -122,7 +122,7 @@ def prepare(account: Account, user: bytes, *, anew: bool = False) -> Ready:
     return retry(attempt, lost=lost)
 
 
-_ENDLESS: Final = "The message waits here and goes out by itself later. If it stays so, tell your officers."
+_ENDLESS: Final = "The message waits here and goes out by itself later. If this goes on, tell your officers."
 
 
 def _has_session(account: Account, user: bytes, device: bytes) -> bool:

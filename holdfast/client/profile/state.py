@@ -76,9 +76,9 @@ class Generation:
 
 @dataclass
 class Contact:
-    """A peer as pinned: her chain as verified, entry by entry, and the entries of a new beginning not yet confirmed.
+    """A peer as pinned: the chain as verified, entry by entry, and the entries of a new beginning not yet confirmed.
 
-    suite: the suite her devices were first seen with; 0 before any. verified: the chain head (32 bytes) at which two
+    suite: the suite their devices were first seen with; 0 before any. verified: the chain head (32 bytes) at which two
     people compared a number or words; empty before, and after a new beginning.
     """
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Recovery by the user: through one of her doors to an account on a new device, and everything rotated after it.
+"""Recovery by the user: through one of their doors to an account on a new device, and everything rotated after it.
 
 Implements PROTOCOL section 6 and PLATFORM "Recovery by the user" in two acts: one of `by_…`, then `finish`.
 Does not go through officers; `recovery` does, when every door is lost.

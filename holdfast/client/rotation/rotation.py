@@ -2,7 +2,7 @@
 """Rotation of identity, device keys, vault key and archive generation, in seven steps that can each be taken again.
 
 Implements PROTOCOL section 5 (rotation, revocation) and the triggers named there; docs/formats/rotation.md.
-Does not set doors that only the person can set: it says which ones wait for her.
+Does not set doors that only the person can set: it says which ones wait for them.
 """
 
 from __future__ import annotations
@@ -325,9 +325,9 @@ def _write_vault(account: Account, rotation: Rotation) -> None:
 
 
 def _restate_consent(account: Account, rotation: Rotation) -> None:
-    """Say the person's own answer again under the key that is hers now, if it was to this very policy and text.
+    """Say the person's own answer again under the key that is theirs now, if it was to this very policy and text.
 
-    An answer to anything else is not carried over: she is asked, as after every change of the policy.
+    An answer to anything else is not carried over: they are asked, as after every change of the policy.
     """
     signed = Sign1.parse(account.state.consent)
     said = Consent.from_payload(signed.payload)
@@ -344,7 +344,7 @@ def _notify(account: Account, rotation: Rotation) -> None:
 
 
 def _re_establish(account: Account, rotation: Rotation) -> None:
-    """Begin every session anew. Who cannot be reached is named; a message to or from her begins one as well."""
+    """Begin every session anew. Who cannot be reached is named; a message to or from them begins one as well."""
     if Part.IDENTITY in rotation.parts:
         greeted = messages.greet(account)
         rotation.unreached = [peer for peer in sessions.peers(account.store) if peer not in greeted]
@@ -411,7 +411,7 @@ def due(account: Account) -> Due | None:
         return Due(EVERYTHING, Reason.SECURITY_EVENT, "Somebody has written into your account beside you.")
     age = account.api.clock.now() - _identity_since(account)
     noted = security_events.list_events(account)
-    # The identity alone, and once a day: a contact who sends a used key on purpose closes no door of hers.
+    # The identity alone, and once a day: a contact who sends a used key on purpose closes no door of theirs.
     if noted and age >= EVENT_PAUSE_SECONDS:
         return Due(frozenset({IDENTITY}), Reason.SECURITY_EVENT, noted[0])
     if age >= IDENTITY_LIFE_SECONDS:

@@ -32,7 +32,7 @@ _MAX_INDEX: Final = 64 * 1024
 
 @dataclass(frozen=True)
 class Address:
-    """One end of a session: a user and one of her devices, 16 bytes each."""
+    """One end of a session: a user and one of their devices, 16 bytes each."""
 
     user: Annotated[bytes, octets(16)]
     device: Annotated[bytes, octets(16)]

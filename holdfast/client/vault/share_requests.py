@@ -90,7 +90,7 @@ class Gathered:
 def open_request(account: Account) -> OpenRequest:
     """Ask the trusted contacts, as the account chain names them, for their shares; the open request, if there is one.
 
-    Raises ProfileError for an account without contacts, TrustRefused for a list of contacts that is not hers.
+    Raises ProfileError for an account without contacts, TrustRefused for a list of contacts that is not theirs.
     """
     kept = _load_own(account)
     if kept is not None and kept[2] and request_status(account).state not in _OVER:
@@ -289,7 +289,7 @@ def _read(row: Answer) -> ShareRequest:
 def give(account: Account, request_id: UUID, *, code: Sequence[str]) -> None:
     """Give the share kept for somebody to the device that asks for it.
 
-    code: the six groups of five digits as heard from that person herself, by voice or face to face: it is her voice
+    code: the six groups of five digits as heard from that very person, by voice or face to face: it is their voice
     that says who asks, and the digits that say which device. Raises WrongWords when they are not those of the request
     that the server shows: somebody else asks.
     """

@@ -125,7 +125,7 @@ def of(account: Account, *, next_identity: SecretBytes | None = None) -> Content
 def _fitting(contacts: Iterable[Contact]) -> tuple[Contact, ...]:
     """Return the contacts that the vault has room for, by user: those that were compared first, then the shortest.
 
-    Anybody of the tenant becomes a contact by one message, with a chain as long as she likes: it must not keep the
+    Anybody of the tenant becomes a contact by one message, with a chain as long as they like: it must not keep the
     keys out of the vault. Who is left out stays pinned on this device.
     """
     room, found = _CONTACTS_OCTETS, []
