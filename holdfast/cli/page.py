@@ -156,6 +156,6 @@ class Command(TyperCommand):
         found = super().shell_complete(ctx, incomplete)
         if incomplete.startswith("-"):
             common = ctx.find_root().command.shell_complete(ctx.find_root(), incomplete)
-            known = {one.value for one in found}
-            found += [one for one in common if one.value in (*WITH_VALUE, *FLAGS) and one.value not in known]
+            known = {item.value for item in found}
+            found += [item for item in common if item.value in (*WITH_VALUE, *FLAGS) and item.value not in known]
         return found

@@ -94,15 +94,15 @@ class Client:
         self.devices = Devices(self._use)
         """Which devices are the person's, and how another one comes in and goes out."""
         self.contacts = Contacts(self._use)
-        """The people she writes to, and how she makes sure of them."""
+        """The people that the person writes to, and how to make sure of them."""
         self.backup = Backup(self._use)
         """Ways back to the keys, made while there is still a device."""
         self.recover = Recover(self._use)
         """Those ways, on a device that does not hold the keys."""
         self.escrow = Escrow(self._use)
-        """Who could open the archive with her organisation, and her yes or no to it."""
+        """Who could open the archive with the person's organisation, and their yes or no to it."""
         self.archive = Archive(self._use)
-        """Files under her archive keys."""
+        """Files under the person's archive keys."""
 
     # Opening and closing
 
@@ -125,7 +125,7 @@ class Client:
         keeps the key. name: what to call the device; this machine's name when left out. is_development: accept a
         tenant whose HSM is software, as `make up` makes it; never in production.
 
-        The first device of a person begins her account; `is_active` says so. A later one is pending: `recover`
+        The first device of a person begins their account; `is_active` says so. A later one is pending: `recover`
         brings it in. After a lost connection, call it again with the same code and profile: nothing is made twice.
 
         Raises TrustRefused when the server is not the one that the code pins, ProfileError when the profile cannot
@@ -198,24 +198,24 @@ class Client:
         One that does not open holds up no other; it is in `reports`. Raises Unreachable and Problem.
         """
         with self._use() as account:
-            return [self._message(one) for one in messages.receive(account)]
+            return [self._message(received) for received in messages.receive(account)]
 
-    def _message(self, one: Received) -> Message:
+    def _message(self, received: Received) -> Message:
         def done() -> None:
             with self._use():
-                one.done()
+                received.done()
 
         return Message(
-            id=one.id,
-            sender=UUID(bytes=one.sender),
-            device=one.device,
-            conversation=UUID(bytes=one.conversation),
-            content=one.body,
-            reference=one.reference,
-            sent_at=datetime.fromtimestamp(one.sent_at, UTC),
-            received_at=datetime.fromtimestamp(one.received_at, UTC),
-            is_copy=one.is_copy,
-            is_last_resort=one.is_last_resort,
+            id=received.id,
+            sender=UUID(bytes=received.sender),
+            device=received.device,
+            conversation=UUID(bytes=received.conversation),
+            content=received.body,
+            reference=received.reference,
+            sent_at=datetime.fromtimestamp(received.sent_at, UTC),
+            received_at=datetime.fromtimestamp(received.received_at, UTC),
+            is_copy=received.is_copy,
+            is_last_resort=received.is_last_resort,
             _done=done,
         )
 
@@ -261,7 +261,7 @@ class Client:
 
     @property
     def user(self) -> UUID:
-        """The person, as others address her."""
+        """The person, as others address them."""
         with self._use() as account:
             return UUID(bytes=account.user)
 
@@ -285,7 +285,7 @@ class Client:
 
     @property
     def words(self) -> tuple[str, ...]:
-        """The 8 words of this device, which the person compares when another device of hers brings it in."""
+        """The 8 words of this device, which the person compares when another device of theirs brings it in."""
         with self._use() as account:
             return device.device_words(Sign1.parse(account.device.statement))
 

@@ -20,7 +20,7 @@ _WAYS_OUT: Final = {
     "not-found": "Check the id: what belongs to others is not shown as existing.",
 }
 
-_DISTRUST: Final = "Nothing of it was believed or kept. Try again later; if it stays so, tell your officers."
+_DISTRUST: Final = "Nothing of it was believed or kept. Try again later; if this goes on, tell your officers."
 
 
 class ClientError(Exception):
@@ -65,7 +65,7 @@ class AnswerRefused(ClientError):
     """The server answered with something outside the protocol. Nothing of it was kept."""
 
     def __init__(self, message: str, *, way_out: str = "") -> None:
-        super().__init__(message, way_out=way_out or "Update this program; if it stays so, tell your operator.")
+        super().__init__(message, way_out=way_out or "Update this program; if this goes on, tell your operator.")
 
 
 class ProfileError(ClientError):
@@ -84,11 +84,11 @@ class TrustRefused(ClientError):
 
 
 class PeerChanged(TrustRefused):
-    """A contact's account was begun again: to this client she is another person until a human confirms."""
+    """A contact's account was begun again: to this client they are another person until a human confirms."""
 
 
 class ConsentNeeded(ClientError):
-    """The act needs the person's own yes, which only she can give."""
+    """The act needs the person's own yes, which only they can give."""
 
 
 class WrongWords(ClientError):

@@ -85,7 +85,7 @@ class Devices(_Facet):
 
 
 class Contacts(_Facet):
-    """The people whom the person writes to, and those who trust her with a share."""
+    """The people whom the person writes to, and those who trust them with a share."""
 
     def all(self) -> list[KnownContact]:
         """Return everybody this profile has met, as kept; the server is not asked."""
@@ -108,7 +108,7 @@ class Contacts(_Facet):
             return contacts.verify(account, user.bytes, number=number)
 
     def confirm(self, user: UUID, words: Sequence[str]) -> ChainState:
-        """Trust a person again whose account was begun again, by the 8 words that she read out. Raises WrongWords."""
+        """Trust a person again whose account was begun again, by the 8 words that they read out. Raises WrongWords."""
         with self._use() as account:
             return contacts.confirm(account, user.bytes, words=tuple(words))
 
@@ -124,7 +124,7 @@ class Contacts(_Facet):
             return share_requests.list_requests(account)
 
     def give(self, request: UUID, code: Sequence[str]) -> None:
-        """Give the share kept for somebody, by the code heard from her own voice. Raises WrongWords."""
+        """Give the share kept for somebody, by the code heard in that person's own voice. Raises WrongWords."""
         with self._use() as account:
             share_requests.give(account, request, code=code)
 
@@ -161,7 +161,7 @@ class Backup(_Facet):
             return doors.new_phrase(account, language=language)
 
     def questions(self) -> tuple[int, ...]:
-        """Return the places (1 to 24) of the words that the person is to give back from her paper."""
+        """Return the places (1 to 24) of the words that the person is to give back from their paper."""
         return doors.questions()
 
     def confirm_phrase(
@@ -191,7 +191,7 @@ class Backup(_Facet):
     def set_contacts(self, people: Sequence[UUID], *, needed: int = DEFAULT_K) -> TrustedSet:
         """Give each of `people` a share; any `needed` of them together can bring this account back, and become it."""
         with self._use() as account:
-            return trusted.choose(account, [one.bytes for one in people], k=needed)
+            return trusted.choose(account, [person.bytes for person in people], k=needed)
 
     def contacts(self) -> TrustedSet | None:
         """Return the trusted contacts of now; None when there are none."""
@@ -293,14 +293,14 @@ class Escrow(_Facet):
             return escrow.consent_text(account)
 
     def consent(self, *, agreed: bool) -> None:
-        """Sign the person's yes or no to `consent_text`. Only she can say it: show her the text first."""
+        """Sign the person's yes or no to `consent_text`. Only they can say it: show them the text first."""
         with self._use() as account:
             escrow.consent(account, agreed=agreed)
 
     def deposit(self) -> list[int]:
         """Deposit the archive keys that are not in escrow yet; returns their generations. Raises ConsentNeeded."""
         with self._use() as account:
-            return [one.number for one in escrow.deposit_missing(account)]
+            return [generation.number for generation in escrow.deposit_missing(account)]
 
 
 class Archive(_Facet):

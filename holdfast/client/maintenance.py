@@ -58,7 +58,7 @@ def maintain(account: Account) -> list[Done]:
 
 def _is_replaced(account: Account, item: _Item) -> bool:
     """Whether this is the rotation, and it has replaced this device's keys in the chain but not yet on this device."""
-    return item.run is _rotation and any(not one.is_done for one in rotation.list_rotations(account))
+    return item.run is _rotation and any(not progress.is_done for progress in rotation.list_rotations(account))
 
 
 def _run(account: Account, item: _Item, is_reachable: bool) -> tuple[list[Done], bool]:
@@ -84,8 +84,8 @@ def _mailbox(account: Account) -> Iterator[Done]:
         yield done("mailbox", f"Took {came} letters and notices.")
     if pairing.catch_up(account):
         yield done("mailbox", "Took over new keys from another device of yours.")
-    before = {one.set_id for one in trusted.list_held_shares(account)}
-    if new := [one for one in trusted.take_shares(account) if one.set_id not in before]:
+    before = {share.set_id for share in trusted.list_held_shares(account)}
+    if new := [share for share in trusted.take_shares(account) if share.set_id not in before]:
         yield done("mailbox", f"Took {len(new)} recovery shares of people who trust you.")
 
 
@@ -159,8 +159,8 @@ def _pre_keys(account: Account) -> Iterator[Done]:
 
 def _old_keys(account: Account) -> Iterator[Done]:
     now = account.api.clock.now()
-    old = [one for kind in letters.LetterKind for one in letters.waiting(account, kind)]
-    over = [one for one in old if now - one.received_at >= LETTER_LIFE_SECONDS]
+    old = [letter for kind in letters.LetterKind for letter in letters.waiting(account, kind)]
+    over = [letter for letter in old if now - letter.received_at >= LETTER_LIFE_SECONDS]
     letters.put_away(account, over)
     keys = prekeys.destroy_due(account)
     rows = messages.prune(account) + sessions.prune_sessions(account.store, now=now)

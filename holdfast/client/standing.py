@@ -2,7 +2,7 @@
 """What stands open on an account and only its person can judge, each with the command that answers it.
 
 Implements the notices of PROTOCOL sections 5, 6 and 8 on the device that reads them, for `maintenance`.
-Changes nothing but what a person says she has seen, and believes the server's word for no more than a hint.
+Changes nothing but what a person says they have seen, and believes the server's word for no more than a hint.
 """
 
 from __future__ import annotations

@@ -87,7 +87,7 @@ def verify(
     shell = shell_of(context)
     key = Path(trust).read_text().strip() if trust and Path(trust).is_file() else trust
     with shell.working("Verifying"):
-        report = verify_export(file, key, saved=[one.read_text() for one in checkpoint or []])
+        report = verify_export(file, key, saved=[path.read_text() for path in checkpoint or []])
     shell.show(_document(report), *_lines(report))
     if report.exit_code:
         raise typer.Exit(Exit(report.exit_code))

@@ -69,7 +69,7 @@ def status(context: typer.Context) -> None:
     shell = shell_of(context)
     with shell.account() as account, shell.working("Asking for your doors"):
         found = doors.status(account)
-    shell.show({"doors": [_document(one) for one in found]}, *(line for one in found for line in _lines(one)))
+    shell.show({"doors": [_document(door) for door in found]}, *(line for door in found for line in _lines(door)))
 
 
 @command(
@@ -190,13 +190,17 @@ def set_contacts(
                 is_given=yes,
             )
             with shell.working("Handing out shares"):
-                found: TrustedSet | None = trusted.choose(account, [one.bytes for one in user_id], k=needed)
+                found: TrustedSet | None = trusted.choose(account, [person.bytes for person in user_id], k=needed)
         else:
             found = trusted.find_chosen_set(account)
-    people = [UUID(bytes=one) for one in found.contacts] if found else []
+    people = [UUID(bytes=contact) for contact in found.contacts] if found else []
     shell.show(
         {"contacts": people, "needed": found.k if found else None, "made_at": found.made_at if found else None},
-        *([f"Any {found.k} of these bring you back:", *(f"  {one}" for one in people)] if found else ["Nobody yet."]),
+        *(
+            [f"Any {found.k} of these bring you back:", *(f"  {person}" for person in people)]
+            if found
+            else ["Nobody yet."]
+        ),
     )
 
 

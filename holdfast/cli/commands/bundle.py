@@ -68,19 +68,19 @@ def claim(context: typer.Context, user_id: Annotated[UUID, typer.Argument(help="
             "identity_words": list(claimed.identity_words),
             "devices": [
                 {
-                    "device_id": one.device,
-                    "suite": one.suite.name.lower(),
-                    "one_time_pre_key": one.one_time_key_id,
-                    "is_last_resort": one.is_last_resort,
+                    "device_id": bundle.device,
+                    "suite": bundle.suite.name.lower(),
+                    "one_time_pre_key": bundle.one_time_key_id,
+                    "is_last_resort": bundle.is_last_resort,
                 }
-                for one in claimed.devices
+                for bundle in claimed.devices
             ],
         },
         f"[bold green]✓[/] {len(claimed.devices)} bundles claimed and verified.",
         f"  Identity key of that person: {shown(claimed.identity_words)}",
         *(
-            f"  {one.device}  {one.suite.name.lower():<14} "
-            + ("no one-time key left: the signed pre-key serves" if one.is_last_resort else "one-time key")
-            for one in claimed.devices
+            f"  {bundle.device}  {bundle.suite.name.lower():<14} "
+            + ("no one-time key left: the signed pre-key serves" if bundle.is_last_resort else "one-time key")
+            for bundle in claimed.devices
         ),
     )

@@ -72,27 +72,27 @@ def maintain(
         put_away = standing.put_away_seen(account) if seen else 0
         with shell.working("Doing what is due"):
             report = maintenance.maintain(account)
-    told = {one.item for one in report if one.outcome is not Outcome.NOTHING}
-    idle = [one.item for one in report if one.item not in told]
+    told = {done.item for done in report if done.outcome is not Outcome.NOTHING}
+    idle = [done.item for done in report if done.item not in told]
     shell.show(
         {
             "items": [
-                {"item": one.item, "outcome": one.outcome.value, "said": one.said, "way_out": one.way_out}
-                for one in report
+                {"item": done.item, "outcome": done.outcome.value, "said": done.said, "way_out": done.way_out}
+                for done in report
             ],
             "put_away": put_away,
         },
-        *(line for one in report if one.outcome is not Outcome.NOTHING for line in _lines(one)),
+        *(line for done in report if done.outcome is not Outcome.NOTHING for line in _lines(done)),
         f"[dim]Nothing was due for: {', '.join(idle)}.[/]",
     )
-    if any(one.outcome is Outcome.FAILED for one in report):
+    if any(done.outcome is Outcome.FAILED for done in report):
         raise typer.Exit(Exit.FAILED)
 
 
-def _lines(one: Done) -> list[str]:
+def _lines(done: Done) -> list[str]:
     # What is said may name other people's words.
-    said = f"{_MARKS[one.outcome]} {one.item:<15} {quoted(one.said)[1:-1]}"
-    return [said, *([f"  → {escape(one.way_out)}"] if one.way_out else [])]
+    said = f"{_MARKS[done.outcome]} {done.item:<15} {quoted(done.said)[1:-1]}"
+    return [said, *([f"  → {escape(done.way_out)}"] if done.way_out else [])]
 
 
 def rotate(
@@ -114,7 +114,7 @@ def rotate(
     taken up by the next holdfast maintain. To take a lost device out: holdfast devices revoke.
     """
     shell = shell_of(context)
-    parts = {one.value for one in what or ()} or rotation.EVERYTHING
+    parts = {part.value for part in what or ()} or rotation.EVERYTHING
     with shell.account() as account, shell.working("Replacing keys"):
         done = rotation.rotate(account, parts, reason=_REASONS[why])
     shell.show(document(done), *lines(done))
@@ -122,7 +122,7 @@ def rotate(
 
 def names(parts: Part) -> list[str]:
     """Return the parts of a rotation by their names."""
-    return [str(one.name).lower() for one in Part if one in parts]
+    return [str(part.name).lower() for part in Part if part in parts]
 
 
 def document(done: Progress) -> dict[str, object]:
@@ -144,7 +144,10 @@ def lines(done: Progress) -> list[str]:
         f"[bold green]✓[/] Replaced: {', '.join(names(done.parts))}."
         + (f" Revoked: {', '.join(map(str, done.revoked))}." if done.revoked else ""),
         f"  The old keys are destroyed after {datetime.fromtimestamp(done.destroy_at, UTC):%Y-%m-%d}.",
-        *(f"  [yellow]{one} could not be told yet; holdfast maintain tries again.[/]" for one in done.unreached),
+        *(
+            f"  [yellow]{contact} could not be told yet; holdfast maintain tries again.[/]"
+            for contact in done.unreached
+        ),
         *(f"  [yellow]Your {kind} no longer opens your keyring:[/] holdfast backup {kind}" for kind in done.needs),
     ]
 

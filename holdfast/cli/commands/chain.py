@@ -59,9 +59,9 @@ def document(state: ChainState) -> dict[str, object]:
         "seq": state.seq,
         "head": state.head.hex(),
         "identity_words": list(state.aik.fingerprint("aik")),
-        "devices": [UUID(bytes=one) for one in state.devices],
-        "revoked": [UUID(bytes=one) for one in sorted(state.revoked)],
-        "generations": [one.generation for one in state.generations],
+        "devices": [UUID(bytes=device) for device in state.devices],
+        "revoked": [UUID(bytes=device) for device in sorted(state.revoked)],
+        "generations": [archive.generation for archive in state.generations],
         "re_genesis": {"seq": mark.seq, "case_id": UUID(bytes=mark.case_id)} if mark else None,
     }
 
@@ -73,7 +73,7 @@ def lines(state: ChainState) -> list[str]:
         f"Account {UUID(bytes=state.user)}: {state.seq + 1} entries, all verified.",
         f"  Identity key:  {shown(state.aik.fingerprint('aik'))}",
         f"  Devices:       {len(state.devices)} active, {len(state.revoked)} revoked",
-        f"  Archive keys:  {', '.join(str(one.generation) for one in state.generations) or 'none'}",
+        f"  Archive keys:  {', '.join(str(archive.generation) for archive in state.generations) or 'none'}",
     ]
     if mark:
         said.append(

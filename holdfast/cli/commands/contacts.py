@@ -43,33 +43,33 @@ def list_contacts(context: typer.Context) -> None:
     with shell.account(online=False) as account:
         found = contacts.list_contacts(account)
     shell.show(
-        {"contacts": [_known(one) for one in found]},
-        *(_line(one) for one in found),
+        {"contacts": [_known(contact) for contact in found]},
+        *(_line(contact) for contact in found),
         *(["Nobody yet."] if not found else []),
     )
 
 
-def _known(one: KnownContact) -> dict[str, object]:
+def _known(contact: KnownContact) -> dict[str, object]:
     return {
-        "user_id": one.user,
-        "identity_words": list(identity_words(one.state)),
-        "devices": len(one.state.devices),
-        "verified": one.is_verified,
-        "waiting": one.is_waiting,
-        "anchor": one.anchor.value,
+        "user_id": contact.user,
+        "identity_words": list(identity_words(contact.state)),
+        "devices": len(contact.state.devices),
+        "verified": contact.is_verified,
+        "waiting": contact.is_waiting,
+        "anchor": contact.anchor.value,
     }
 
 
-def _line(one: KnownContact) -> str:
-    mark = "[bold red]![/]" if one.is_waiting else "[bold green]✓[/]" if one.is_verified else "○"
+def _line(contact: KnownContact) -> str:
+    mark = "[bold red]![/]" if contact.is_waiting else "[bold green]✓[/]" if contact.is_verified else "○"
     standing = (
         "began again: holdfast contacts confirm"
-        if one.is_waiting
+        if contact.is_waiting
         else "verified"
-        if one.is_verified
+        if contact.is_verified
         else "not compared"
     )
-    return f"{mark} {one.user}  {standing}, {one.anchor.value}\n    {shown(identity_words(one.state))}"
+    return f"{mark} {contact.user}  {standing}, {contact.anchor.value}\n    {shown(identity_words(contact.state))}"
 
 
 @command(
@@ -171,15 +171,15 @@ def held(context: typer.Context) -> None:
     shell.show(
         {
             "shares": [
-                {"owner": UUID(bytes=one.owner), "needed": one.k, "of": one.n, "made_at": one.made_at,
-                 "current": one.is_current}
-                for one in found
+                {"owner": UUID(bytes=share.owner), "needed": share.k, "of": share.n, "made_at": share.made_at,
+                 "current": share.is_current}
+                for share in found
             ]
         },
         *(
-            f"{UUID(bytes=one.owner)}  {one.k} of {one.n} needed, since {_day(one.made_at)}"
-            + ("" if one.is_current else "  (not the newest)")
-            for one in found
+            f"{UUID(bytes=share.owner)}  {share.k} of {share.n} needed, since {_day(share.made_at)}"
+            + ("" if share.is_current else "  (not the newest)")
+            for share in found
         ),
         *(["You keep nobody's share."] if not found else []),
     )  # fmt: skip
@@ -197,21 +197,24 @@ def requests(context: typer.Context) -> None:
     shell.show(
         {
             "of_you": [
-                {"request_id": one.request_id, "owner": UUID(bytes=one.owner), "state": one.state,
-                 "expires_at": one.expires_at, "you_hold_the_share": one.holds_share}
-                for one in asked
+                {"request_id": request.request_id, "owner": UUID(bytes=request.owner), "state": request.state,
+                 "expires_at": request.expires_at, "you_hold_the_share": request.holds_share}
+                for request in asked
             ],
             "in_your_name": [
-                {"request_id": one.request_id, "device": UUID(bytes=one.device), "state": one.state,
-                 "answered": one.answered, "not_before": one.not_before, "expires_at": one.expires_at}
-                for one in own
+                {"request_id": request.request_id, "device": UUID(bytes=request.device), "state": request.state,
+                 "answered": request.answered, "not_before": request.not_before, "expires_at": request.expires_at}
+                for request in own
             ],
         },
-        *(f"{one.request_id}  {one.state:<9} {UUID(bytes=one.owner)} asks for your share" for one in asked),
         *(
-            f"{one.request_id}  {one.state:<9} [bold yellow]device {UUID(bytes=one.device)} asks in your name[/], "
-            f"{one.answered} answered"
-            for one in own
+            f"{request.request_id}  {request.state:<9} {UUID(bytes=request.owner)} asks for your share"
+            for request in asked
+        ),
+        *(
+            f"{request.request_id}  {request.state:<9} "
+            f"[bold yellow]device {UUID(bytes=request.device)} asks in your name[/], {request.answered} answered"
+            for request in own
         ),
         *(["Nobody asks."] if not asked and not own else []),
     )  # fmt: skip

@@ -67,19 +67,20 @@ def list_devices(context: typer.Context) -> None:
         {
             "devices": [
                 {
-                    "device_id": one.device,
-                    "name": one.name,
-                    "state": one.state,
-                    "in_chain": one.is_in_chain,
-                    "this_device": one.is_this,
-                    "words": list(one.words),
+                    "device_id": listed.device,
+                    "name": listed.name,
+                    "state": listed.state,
+                    "in_chain": listed.is_in_chain,
+                    "this_device": listed.is_this,
+                    "words": list(listed.words),
                 }
-                for one in found
+                for listed in found
             ]
         },
         *(
-            f"{'→' if one.is_this else ' '} {one.device}  {one.state:<9} {quoted(one.name)}\n    {shown(one.words)}"
-            for one in found
+            f"{'→' if listed.is_this else ' '} {listed.device}  {listed.state:<9} {quoted(listed.name)}\n"
+            f"    {shown(listed.words)}"
+            for listed in found
         ),
     )
 

@@ -74,13 +74,13 @@ def _document(account: Account, problem: str, kept: list[Evidence]) -> dict[str,
         "officer": state.officer is not None,
         "evidence": [
             {
-                "what": one.what.name.lower().replace("_", "-"),
-                "user_id": UUID(bytes=one.user),
-                "seen_at": one.seen_at,
-                "ours": b64u(one.ours),
-                "theirs": b64u(one.theirs),
+                "what": contradiction.what.name.lower().replace("_", "-"),
+                "user_id": UUID(bytes=contradiction.user),
+                "seen_at": contradiction.seen_at,
+                "ours": b64u(contradiction.ours),
+                "theirs": b64u(contradiction.theirs),
             }
-            for one in kept
+            for contradiction in kept
         ],
     }
 
@@ -102,9 +102,9 @@ def _lines(account: Account, problem: str, kept: list[Evidence]) -> list[str]:
         f"Escrow key: version {versions[1]}" if versions[1] else "Escrow key: none accepted",
         f"Log keys:   {escape(', '.join(state.trust.log_keys)) or 'none pinned'}",
         *(
-            f"[bold red]Evidence:[/]   {one.what.name.lower().replace('_', ' ')} about {UUID(bytes=one.user)}; "
-            "--json has both sides, for your officers and your auditor"
-            for one in kept
+            f"[bold red]Evidence:[/]   {contradiction.what.name.lower().replace('_', ' ')} "
+            f"about {UUID(bytes=contradiction.user)}; --json has both sides, for your officers and your auditor"
+            for contradiction in kept
         ),
         *(
             ["[yellow]Development tenant: the HSM is software and pads with SHA-1.[/]"]

@@ -45,31 +45,37 @@ def status(context: typer.Context) -> None:
             "consent": found.consent,
             "root_words": list(words),
             "generations": [
-                {"generation": one.number, "deposit_id": UUID(bytes=one.deposit_id) if one.deposit_id else None}
-                for one in found.generations
+                {
+                    "generation": generation.number,
+                    "deposit_id": UUID(bytes=generation.deposit_id) if generation.deposit_id else None,
+                }
+                for generation in found.generations
             ],
             "stale": found.stale,
             "missing_on_server": found.missing_on_server,
-            "foreign_on_server": [str(one) for one in found.foreign_on_server],
+            "foreign_on_server": [str(deposit_id) for deposit_id in found.foreign_on_server],
         },
         f"Policy version {found.policy_version}: {found.m} of {found.n} officers, with the HSM, can open your archive.",
         f"  Your tenant:   {shown(words)}{'  [yellow](trusted on first use)[/]' if is_tofu else ''}",
         f"  Your consent:  {found.consent}",
-        *(f"  Generation {one.number}: {_standing(one, found.stale)}" for one in found.generations),
         *(
-            f"  [bold red]✗[/] The server no longer shows the deposit of generation {g}."
-            for g in found.missing_on_server
+            f"  Generation {generation.number}: {_standing(generation, found.stale)}"
+            for generation in found.generations
         ),
-        *(f"  [bold red]✗[/] Deposit {one} is not one of yours." for one in found.foreign_on_server),
+        *(
+            f"  [bold red]✗[/] The server no longer shows the deposit of generation {number}."
+            for number in found.missing_on_server
+        ),
+        *(f"  [bold red]✗[/] Deposit {deposit_id} is not one of yours." for deposit_id in found.foreign_on_server),
     )
 
 
-def _standing(one: Generation, stale: list[int]) -> str:
-    if one.is_exposed:
+def _standing(generation: Generation, stale: list[int]) -> str:
+    if generation.is_exposed:
         return "opened by a case, and not used any more"
-    if not one.deposit_id:
+    if not generation.deposit_id:
         return "[yellow]not deposited[/]"
-    return "[yellow]deposited, under an older policy or key[/]" if one.number in stale else "deposited"
+    return "[yellow]deposited, under an older policy or key[/]" if generation.number in stale else "deposited"
 
 
 @command(
@@ -89,7 +95,7 @@ def refuse(context: typer.Context, yes: Yes = False) -> None:
     shell = shell_of(context)
     with shell.account() as account:
         escrow.prepare(account)
-        kept = [one.number for one in account.state.generations if one.deposit_id]
+        kept = [generation.number for generation in account.state.generations if generation.deposit_id]
         stays = f"What is deposited stays readable to officers: generations {', '.join(map(str, kept))}."
         shell.note(stays if kept else "Nothing of yours is deposited from this device.")
         if escrow.must_deposit_first(account):
@@ -130,10 +136,16 @@ def deposit(
         with shell.working("Depositing"):
             done = escrow.deposit_missing(account)
     shell.show(
-        {"deposited": [{"generation": one.number, "deposit_id": UUID(bytes=one.deposit_id)} for one in done]},
+        {
+            "deposited": [
+                {"generation": generation.number, "deposit_id": UUID(bytes=generation.deposit_id)}
+                for generation in done
+            ]
+        },
         *(
-            f"[bold green]✓[/] The archive key of generation {one.number} is in escrow as {UUID(bytes=one.deposit_id)}."
-            for one in done
+            f"[bold green]✓[/] The archive key of generation {generation.number} is in escrow "
+            f"as {UUID(bytes=generation.deposit_id)}."
+            for generation in done
         ),
         *(["Every archive key of yours is in escrow already."] if not done else []),
     )

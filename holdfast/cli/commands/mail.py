@@ -70,7 +70,10 @@ def send(
     shell.show(
         document,
         f"{mark}: {len(content)} bytes for {count} of {user_id}.",
-        *(f"  [yellow]Device {one} has published no keys yet and will not get it.[/]" for one in done.without_keys),
+        *(
+            f"  [yellow]Device {device} has published no keys yet and will not get it.[/]"
+            for device in done.without_keys
+        ),
     )
     if not done.is_sent:
         raise NotYet("The server did not take it now.", way_out="It is sent by the next command: holdfast maintain")
@@ -121,7 +124,7 @@ def receive(
                 look = _look(account, shown)
             if look.messages or not shown:
                 _show(shell, look, out)
-            shown |= {b"", *(one.id for one in look.messages)}
+            shown |= {b"", *(message.id for message in look.messages)}
             for message in look.messages if not keep else []:
                 message.done()
             left = until - time.monotonic()
@@ -141,27 +144,33 @@ class _Look:
 
 def _look(account: Account, shown: set[bytes]) -> _Look:
     """Fetch what is new. Warnings come with the first look only: holdfast maintain --seen puts them away."""
-    found = [one for one in messages.receive(account) if one.id not in shown]
+    found = [message for message in messages.receive(account) if message.id not in shown]
     return _Look(found, [], []) if shown else _Look(found, messages.reports(account), letters.notices(account))
 
 
 def _show(shell: Shell, look: _Look, out: Path | None) -> None:
-    files = {one.id: _written(out, one) for one in look.messages} if out else {}
-    lines = [line for one in look.messages for line in lines_of(one, files.get(one.id))]
+    files = {message.id: _written(out, message) for message in look.messages} if out else {}
+    lines = [line for message in look.messages for line in lines_of(message, files.get(message.id))]
     for report in look.reports:
         lines += [
             f"[bold yellow]![/] {escape(report.text)} ({escape(report.sender)}, {_when(report.at)})",
             *([f"  → {escape(report.way_out)}"] if report.way_out else []),
         ]
-    lines += [f"[bold yellow]![/] The server says: {quoted(_said(one))}" for one in look.notices]
+    lines += [f"[bold yellow]![/] The server says: {quoted(_said(notice))}" for notice in look.notices]
     shell.show(
         {
-            "messages": [_document(one, files.get(one.id)) for one in look.messages],
+            "messages": [_document(message, files.get(message.id)) for message in look.messages],
             "reports": [
-                {"kind": one.kind.value, "at": one.at, "about": one.sender, "text": one.text, "way_out": one.way_out}
-                for one in look.reports
+                {
+                    "kind": report.kind.value,
+                    "at": report.at,
+                    "about": report.sender,
+                    "text": report.text,
+                    "way_out": report.way_out,
+                }
+                for report in look.reports
             ],
-            "notices": [{"at": one.received_at, **one.said} for one in look.notices],
+            "notices": [{"at": notice.received_at, **notice.said} for notice in look.notices],
         },
         *(lines or ["Nothing new."]),
     )

@@ -98,11 +98,11 @@ def cases(context: typer.Context) -> None:
     shell.show(
         {
             "cases": [
-                {"case_id": one.case_id, "state": one.state, "subject": one.subject, "purpose": one.purpose}
-                for one in found
+                {"case_id": case.case_id, "state": case.state, "subject": case.subject, "purpose": case.purpose}
+                for case in found
             ]
         },
-        *(f"{one.case_id}  {one.state:<10} {quoted(one.purpose)}  about {one.subject}" for one in found),
+        *(f"{case.case_id}  {case.state:<10} {quoted(case.purpose)}  about {case.subject}" for case in found),
         *(["No case is open."] if not found else []),
     )
 
@@ -233,7 +233,7 @@ def attest(
 def _heard(shell: Shell, given: list[str] | None) -> dict[int, str]:
     """Return two words with their places, 1 to 8, from the options or by asking for two places at random."""
     if given:
-        pairs = [one.split("=", 1) for one in given]
+        pairs = [word.split("=", 1) for word in given]
         if any(len(pair) != 2 or not pair[0].isdigit() for pair in pairs):
             raise typer.BadParameter("a place and a word, as 3=apple", param_hint="--word")
         return {int(place): heard.strip().lower() for place, heard in pairs}
@@ -260,11 +260,11 @@ def _document(view: CaseView) -> dict[str, object]:
         "reference": case.reference,
         "deposits": [
             {
-                "deposit_id": UUID(bytes=one.deposit_id),
-                "generation": one.generation,
-                "from_revoked_device": one.is_from_revoked,
+                "deposit_id": UUID(bytes=deposit.deposit_id),
+                "generation": deposit.generation,
+                "from_revoked_device": deposit.is_from_revoked,
             }
-            for one in view.deposits
+            for deposit in view.deposits
         ],
         "q": view.q.hex(),
         "policy_hash": case.policy_hash.hex(),
@@ -289,15 +289,15 @@ def _lines(view: CaseView) -> list[str]:
         f"Case {view.case_id} ({view.state}; {view.approvals} of {view.needed} approvals)",
         f"  About:      {view.subject}",
         f"  Asked by:   {UUID(bytes=case.requester)}",
-        f"  Opens:      {', '.join(f'generation {one.generation}' for one in view.deposits)}, {whose}",
+        f"  Opens:      {', '.join(f'generation {deposit.generation}' for deposit in view.deposits)}, {whose}",
         f"  Purpose:    {quoted(case.purpose)}",
         f"  Reason:     {quoted(case.reason)}",
         f"  Reference:  {quoted(case.reference)}",
         f"  Key of the receiving device: {shown(view.words)}",
         *(
-            f"  [yellow]The deposit of generation {one.generation} was made by a device revoked since.[/]"
-            for one in view.deposits
-            if one.is_from_revoked
+            f"  [yellow]The deposit of generation {deposit.generation} was made by a device revoked since.[/]"
+            for deposit in view.deposits
+            if deposit.is_from_revoked
         ),
         *([f"  [yellow]You may not approve: {view.obstacle}[/]"] if view.obstacle else []),
     ]

@@ -192,14 +192,14 @@ def _show_request(shell: Shell, asked: OpenRequest) -> None:
             "request_id": asked.request_id,
             "code": list(asked.code),
             "needed": asked.k,
-            "contacts": [UUID(bytes=one) for one in asked.contacts],
+            "contacts": [UUID(bytes=contact) for contact in asked.contacts],
             "state": asked.state,
             "answered": asked.answered,
             "not_before": asked.not_before,
             "expires_at": asked.expires_at,
         },
         f"Read this code to {asked.k} of your {len(asked.contacts)} contacts:  [bold]{' '.join(asked.code)}[/]",
-        *(f"  {UUID(bytes=one)}" for one in asked.contacts),
+        *(f"  {UUID(bytes=contact)}" for contact in asked.contacts),
         f"{asked.answered} have answered.",
     )
 
@@ -275,13 +275,13 @@ class _Which:
     def of(self, devices: Sequence[KnownDevice], ask: Callable[[KnownDevice], bool]) -> list[UUID]:
         """Return the lost ones among the account's devices, asking about each where nothing was said."""
         if self._is_said or not devices:
-            return [one.device for one in devices] if self._all else self._lost
+            return [device.device for device in devices] if self._all else self._lost
         if not sys.stdin.isatty():
             raise ConsentNeeded(
                 "The door is open. Which of your devices are lost was not said, so nothing was replaced yet.",
                 way_out="Say it: holdfast recover finish with --lost DEVICE, --all-lost or --none-lost.",
             )
-        return [one.device for one in devices if not ask(one)]
+        return [device.device for device in devices if not ask(device)]
 
 
 def _finish(shell: Shell, account: Account, opened: OpenedDoor, which: _Which) -> None:
@@ -291,8 +291,8 @@ def _finish(shell: Shell, account: Account, opened: OpenedDoor, which: _Which) -
 
 
 def _conclude(shell: Shell, account: Account, devices: Sequence[KnownDevice], which: _Which) -> None:
-    def has(one: KnownDevice) -> bool:
-        return typer.confirm(f"Do you still have {quoted(one.name or 'a device without a name')} ({one.device})?")
+    def has(device: KnownDevice) -> bool:
+        return typer.confirm(f"Do you still have {quoted(device.name or 'a device without a name')} ({device.device})?")
 
     lost = which.of(devices, has)
     with shell.working("Replacing keys, and telling your contacts"):
@@ -305,7 +305,7 @@ def _document(done: Recovered) -> dict[str, object]:
     return {
         "identity_words": list(done.words),
         "revoked": done.revoked,
-        "needs": [{"kind": one.kind, "needs": one.needs} for one in done.needs],
+        "needs": [{"kind": door.kind, "needs": door.needs} for door in done.needs],
         "missing_generations": done.missing,
     }
 
@@ -314,12 +314,12 @@ def _lines(done: Recovered) -> list[str]:
     return [
         "[bold green]✓[/] Your account is on this device, under new keys.",
         f"  Your identity key: {shown(done.words)}",
-        *(f"  Revoked: {one}" for one in done.revoked),
+        *(f"  Revoked: {device}" for device in done.revoked),
         *(
-            f"  [yellow]The archive key of generation {one} did not come back;[/] escrow may have it."
-            for one in done.missing
+            f"  [yellow]The archive key of generation {generation} did not come back;[/] escrow may have it."
+            for generation in done.missing
         ),
-        *(f"  [yellow]Your {one.kind} is not set:[/] {one.needs}" for one in done.needs),
+        *(f"  [yellow]Your {door.kind} is not set:[/] {door.needs}" for door in done.needs),
     ]
 
 

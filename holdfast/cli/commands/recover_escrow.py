@@ -54,7 +54,7 @@ def open_case(  # noqa: PLR0917 — options by name, for typer
             purpose=purpose,
             reference=reference,
             subject=subject.bytes if subject else account.user,
-            wanted=[one.bytes for one in deposit or []],
+            wanted=[identifier.bytes for identifier in deposit or []],
         )
     shell.show(
         {

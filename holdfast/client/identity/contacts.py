@@ -30,7 +30,8 @@ IDENTITY: Final = "aik"
 class KnownContact:
     """What this client keeps of a person. is_verified: two people compared, and nothing began anew since.
 
-    is_waiting: her account was begun again and waits for a human's yes. anchor: where her head stands in the key log.
+    is_waiting: their account was begun again and waits for a human's yes. anchor: where their head stands in the key
+    log.
     """
 
     user: UUID
@@ -48,7 +49,7 @@ def identity_words(state: ChainState) -> tuple[str, ...]:
 def refresh(account: Account, user: bytes) -> ChainState:
     """Bring a contact's chain up to date and return it; a contact never seen before is pinned as met.
 
-    Sessions with devices that are hers no longer are dropped. Raises PeerChanged while a re-genesis waits for a
+    Sessions with devices that are theirs no longer are dropped. Raises PeerChanged while a re-genesis waits for a
     human's yes; TrustRefused for a chain that is shorter than, or differs from, what is pinned, or that the key log
     does not hold.
     """
@@ -59,7 +60,7 @@ def refresh(account: Account, user: bytes) -> ChainState:
         raise ProfileError("That person has no account yet.", way_out="Ask the person to enrol a device.")
     state = chains.verify(account, user, known, entries)
     key_log.anchor(account, state)
-    begun_again = contact.entries and any(isinstance(Entry.parse(one).body, ReGenesis) for one in entries)
+    begun_again = contact.entries and any(isinstance(Entry.parse(encoded).body, ReGenesis) for encoded in entries)
     with account.store.transaction():
         chains.confirm_newest(account, user)
         if contact.unconfirmed or begun_again:

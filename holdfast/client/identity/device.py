@@ -171,9 +171,9 @@ def _begin_chain(account: Account) -> chain.ChainState:
 
 
 def list_devices(account: Account) -> list[ListedDevice]:
-    """Return the person's devices, each held against her verified chain."""
+    """Return the person's devices, each held against their verified chain."""
     state = chains.refresh(account)
-    entries = [Entry.parse(one) for one in account.state.chain]
+    entries = [Entry.parse(encoded) for encoded in account.state.chain]
     added = {entry.body.device: entry.header for entry in entries if isinstance(entry.body, AddDevice)}
     found = []
     for row in account.api.get("devices").many("devices"):
@@ -198,7 +198,7 @@ def list_devices(account: Account) -> list[ListedDevice]:
 def fetch_statement(account: Account, device: bytes) -> Sign1:
     """Return one device's statement, checked to be that device's own. Raises TrustRefused.
 
-    That it belongs to a person, only her chain says.
+    That it belongs to a person, only that person's chain says.
     """
     answer = account.api.get(f"devices/{UUID(bytes=device)}")
     try:
@@ -212,7 +212,7 @@ def fetch_statement(account: Account, device: bytes) -> Sign1:
 
 
 def approve(account: Account, device: UUID, *, words: tuple[str, ...]) -> None:
-    """Write another device of the same person into her chain, after its 8 words were compared on both screens.
+    """Write another device of the same person into their chain, after its 8 words were compared on both screens.
 
     words: as read on the new device. Raises WrongWords when they are not those of the device the server shows:
     that device is somebody else's.

@@ -113,7 +113,7 @@ def _require_recent(account: Account, state: ChainState) -> None:
     if account.api.clock.latest() > state.time + LOGGED_WITHIN_SECONDS:
         raise TrustRefused(
             "The newest entry of this account is not in the public key log, and should have been for long.",
-            way_out="Do not rely on its keys. If it stays so, tell your officers: a key may be shown to you alone.",
+            way_out="Do not rely on its keys. If this goes on, tell your officers: a key may be shown to you alone.",
         )
 
 
@@ -324,18 +324,18 @@ def remember_made(account: Account, entries: Sequence[Entry]) -> None:
 
 
 def watch(account: Account, known: int, fresh: Sequence[bytes]) -> None:
-    """Keep, for the person to see, which fresh entries of her own chain this device did not make.
+    """Keep, for the person to see, which fresh entries of their own chain this device did not make.
 
     known: how many were known before; what stood there when this device first looked is not news, nor is that this
     device itself was added, which it asked for.
     """
     if not known:
         return
-    for one in fresh:
-        entry = Entry.parse(one)
+    for encoded in fresh:
+        entry = Entry.parse(encoded)
         asked_for = isinstance(entry.body, AddDevice) and entry.body.device == account.device.id
         if not asked_for and account.store.get(_MADE, entry.hash) is None:
-            account.store.put(_FOREIGN, entry.seq.to_bytes(4, "big"), SecretBytes(one))
+            account.store.put(_FOREIGN, entry.seq.to_bytes(4, "big"), SecretBytes(encoded))
 
 
 def foreign_entries(account: Account) -> list[ForeignEntry]:
@@ -352,5 +352,5 @@ def foreign_entries(account: Account) -> list[ForeignEntry]:
 
 def put_away_seen(account: Account, *entries: ForeignEntry) -> None:
     """Strike out entries that the person has looked at and recognised."""
-    for one in entries:
-        account.store.delete(_FOREIGN, one.seq.to_bytes(4, "big"))
+    for entry in entries:
+        account.store.delete(_FOREIGN, entry.seq.to_bytes(4, "big"))

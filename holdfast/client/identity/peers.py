@@ -48,7 +48,7 @@ def refresh(account: Account, user: bytes) -> ChainState:
 
 
 def is_fresh(account: Account, user: bytes) -> bool:
-    """Whether a user's chain was fetched at most five minutes ago, with all that she has named, and all confirmed."""
+    """Whether a user's chain was fetched at most five minutes ago, with all that they have named, and all confirmed."""
     contact = account.state.contacts.get(user)
     if user != account.user and (contact is None or contact.unconfirmed):
         return False
@@ -85,7 +85,7 @@ def expire(account: Account, user: bytes) -> None:
 
 
 def expect(account: Account, user: bytes, head: bytes) -> None:
-    """Take a user's word, from inside a message, that her chain has a head: the server has to show it from now on."""
+    """Take a user's word, from inside a message, that their chain has a head: the server has to show it from now on."""
     if not knows(account, user, head):
         account.store.put(_NAMED, user, SecretBytes(head))
         expire(account, user)
@@ -103,15 +103,15 @@ def require_shown(account: Account, user: bytes) -> None:
         return
     if not knows(account, user, named.reveal()):
         raise HiddenChain(
-            "The server hides newer entries of this person's account, which she has named in a message.",
-            way_out="Nothing is sent to her meanwhile: a device of hers may have been revoked. Try again later; if it "
-            "stays so, tell your officers.",
+            "The server hides newer entries of this person's account, which they have named in a message.",
+            way_out="Nothing is sent to them meanwhile: a device of theirs may have been revoked. Try again later; if "
+            "this goes on, tell your officers.",
         )
     account.store.delete(_NAMED, user)
 
 
 def entries_of(account: Account, user: bytes) -> list[bytes]:
-    """Return the entries that are pinned of a user's chain, none when she was never met."""
+    """Return the entries that are pinned of a user's chain, none when they were never met."""
     if user == account.user:
         return account.state.chain
     contact = account.state.contacts.get(user)
@@ -120,12 +120,12 @@ def entries_of(account: Account, user: bytes) -> list[bytes]:
 
 def knows(account: Account, user: bytes, head: bytes) -> bool:
     """Whether a head (32 bytes) is one that this device has seen of the user's chain."""
-    return any(Entry.parse(one).hash == head for one in reversed(entries_of(account, user)))
+    return any(Entry.parse(encoded).hash == head for encoded in reversed(entries_of(account, user)))
 
 
 def as_of(account: Account, user: bytes, head: bytes) -> ChainState:
     """Return what the pinned chain said when `head` was its newest. Raises TrustRefused when it never was."""
-    entries = [Entry.parse(one) for one in entries_of(account, user)]
+    entries = [Entry.parse(encoded) for encoded in entries_of(account, user)]
     try:
         return chain.state_at(entries, head, tenant=account.tenant, user=user, policies=account.policies)
     except HoldfastError as error:

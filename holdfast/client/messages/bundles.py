@@ -25,8 +25,8 @@ from holdfast.core.signed.cose import Sign1
 Refresh = Callable[[Account, bytes], ChainState]
 MAX_DEVICES: Final = 100
 _WAY_OUT: Final = (
-    "Nothing was sent. Try again later; if it stays so, the server hands out keys that are not this person's: tell "
-    "your officers."
+    "Nothing was sent. Try again later; if this goes on, the server hands out keys that are not this person's: "
+    "tell your officers."
 )
 _EXPIRED: Final = "Ask the person to run `holdfast maintain` on that device, which publishes fresh keys."
 
@@ -81,7 +81,7 @@ def claim_devices(
 ) -> tuple[ChainState, list[ClaimedBundle]]:
     """Claim a bundle of some devices (16 bytes each) of the user of a verified chain, or of all: None.
 
-    refresh: fetches the chain when she added or revoked a device in between. Returns the chain that the bundles were
+    refresh: fetches the chain when they added or revoked a device in between. Returns the chain that the bundles were
     held against, and fewer of them than were asked for when a device has published none, or was off until what it had
     published expired. Raises as `claim` does.
     """
@@ -97,7 +97,7 @@ def claim_devices(
     if head not in state.hashes:
         raise TrustRefused(
             "The bundles name an account chain that the server does not show.",
-            way_out="Try again later; if it stays so, tell your officers that the server hides part of a chain.",
+            way_out="Try again later; if this goes on, tell your officers that the server hides part of a chain.",
         )
     if len({device for device, _ in named}) != len(named):
         raise TrustRefused("The server sent two bundles of one device.", way_out=_WAY_OUT)
@@ -110,8 +110,8 @@ def claim_devices(
             expired.append(error)
     if devices is None and expired and not found:
         raise expired[0]
-    _pin_suite(account, state, [one.suite for one in found], is_whole=devices is None)
-    return state, [one for one in found if devices is None or one.device.bytes in devices]
+    _pin_suite(account, state, [bundle.suite for bundle in found], is_whole=devices is None)
+    return state, [bundle for bundle in found if devices is None or bundle.device.bytes in devices]
 
 
 def _claim_one(account: Account, device: bytes) -> list[tuple[bytes, Answer]]:

@@ -100,7 +100,7 @@ def verify(account: Account, initial: InitialPart, *, sender: Address, to_device
     if theirs.devices.get(sender.device) != initial.device_statement.payload_hash:
         raise TrustRefused(
             "The message is from a device that its owner's account does not list, or no longer.",
-            way_out="Ask the sender, by another way, to write from a device of hers.",
+            way_out="Ask the sender, by another way, to write from a device of theirs.",
         )
     _require_suite(account, sender.user, statement)
     then = peers.as_of(account, sender.user, initial.initiator_head)
@@ -142,7 +142,7 @@ def _require_suite(account: Account, user: bytes, statement: DeviceStatement) ->
     if pinned is not None and not is_move(pinned, statement.suite):
         raise TrustRefused(
             f"The sender's device is of suite {int(statement.suite)}; the contact is held to suite {int(pinned)}.",
-            way_out="Ask the sender whether that device is hers, and to write from another one.",
+            way_out="Ask the sender whether that device is theirs, and to write from another one.",
         )
 
 

@@ -60,7 +60,7 @@ def collect(account: Account) -> None:
         if seen.issuperset(ids):
             break
         senders |= {user for row in rows if (user := _take(account, row))}
-        account.api.post("messages/ack", {"message_ids": [str(UUID(bytes=one)) for one in ids]})
+        account.api.post("messages/ack", {"message_ids": [str(UUID(bytes=message_id)) for message_id in ids]})
         seen.update(ids)
     # Last, since a chain that has moved takes the sessions of revoked devices with it, and what those sent before.
     for user in sorted(senders.union(peers.list_expected(account))):
@@ -180,7 +180,7 @@ def _decrypt(account: Account, envelope: Envelope, incoming: Incoming) -> tuple[
     found = sessions.places(account.store, envelope.sender)
     if incoming.initial_hash is not None:
         routed = sessions.route(account.store, incoming.initial_hash)
-        found = [one for one in found if one == routed]
+        found = [place for place in found if place == routed]
     for place in found:
         session = sessions.load(account.store, place, for_receiving=True)
         if session is None:
@@ -266,13 +266,13 @@ def _deliver(account: Account, envelope: Envelope, session: Session, said: Conte
 
 
 def _follow(account: Account, user: bytes) -> None:
-    """Fetch the chain of somebody who wrote, if it is not fresh or she has named a newer head than is known."""
+    """Fetch the chain of somebody who wrote, if it is not fresh or they have named a newer head than is known."""
     try:
         peers.current(account, user)
         peers.require_shown(account, user)
     except (PeerChanged, Problem, Unreachable):
         # What is kept is handed out all the same. A changed contact says so wherever it matters, and what could not be
-        # asked now is asked before anything is sent to her.
+        # asked now is asked before anything is sent to them.
         pass
     except (TrustRefused, AnswerRefused) as error:
         with account.store.transaction():

@@ -60,7 +60,7 @@ class TooLarge(ClientError):
 class Sent:
     """One message on its way. id: 16 bytes, the same for all who get it.
 
-    devices: of the recipient. without_keys: devices of hers that nobody can write to yet. last_resort: those whose
+    devices: of the recipient. without_keys: devices of theirs that nobody can write to yet. last_resort: those whose
     session began without a one-time key just now (FAULTS S13). is_sent is False while the server could not be reached,
     or would not take it for now: the message is kept, and `flush`, or the next message, sends it.
     """
@@ -200,9 +200,9 @@ def _flush_and_report(ready: Ready, message_id: bytes, account: Account, key: by
     begun = [device for device, (_, session) in ready.chosen.items() if session.is_last_resort]
     return Sent(
         id=message_id,
-        devices=tuple(UUID(bytes=one) for one in reached),
-        without_keys=tuple(UUID(bytes=one) for one in ready.without_keys),
-        last_resort=tuple(UUID(bytes=one) for one in begun),
+        devices=tuple(UUID(bytes=device) for device in reached),
+        without_keys=tuple(UUID(bytes=device) for device in ready.without_keys),
+        last_resort=tuple(UUID(bytes=device) for device in begun),
         is_sent=key not in flushed.waiting,
     )
 

@@ -34,7 +34,7 @@ _FINAL: Final = frozenset({400, 404, 413, 422})
 
 @dataclass
 class Ready:
-    """Everyone that a message for one user goes to: sessions with her devices, under the chain that lists them.
+    """Everyone that a message for one user goes to: sessions with their devices, under the chain that lists them.
 
     without_keys: devices (16 bytes) that have published none, so that nobody can write to them yet.
     """
@@ -64,7 +64,9 @@ class Row:
 
     def document(self) -> dict[str, Any]:
         """Return what is posted."""
-        envelopes = [{"device_id": str(UUID(bytes=one)), "message": b64u(message)} for one, message in self.envelopes]
+        envelopes = [
+            {"device_id": str(UUID(bytes=device)), "message": b64u(message)} for device, message in self.envelopes
+        ]
         content = {"content": b64u(self.content)} if self.content else {}
         return {"chain_head": b64u(self.head), "envelopes": envelopes, **content}
 
@@ -120,7 +122,7 @@ def prepare(account: Account, user: bytes, *, anew: bool = False) -> Ready:
     return retry(attempt, lost=lost)
 
 
-_ENDLESS: Final = "The message waits here and goes out by itself later. If it stays so, tell your officers."
+_ENDLESS: Final = "The message waits here and goes out by itself later. If this goes on, tell your officers."
 
 
 def _has_session(account: Account, user: bytes, device: bytes) -> bool:
@@ -239,7 +241,7 @@ def _anew(account: Account, row: Row, *, is_same_fine: bool = False) -> Row:
     peers.expire(account, row.user)
     ready = prepare(account, row.user)
     before = {device for device, _ in row.envelopes}
-    after = {one for one in ready.state.devices if one != account.device.id} - set(ready.without_keys)
+    after = {device for device in ready.state.devices if device != account.device.id} - set(ready.without_keys)
     if not is_same_fine and ready.state.head == row.head and before == after:
         raise TrustRefused(
             "The server says that the recipient's devices have changed, but shows no change.",

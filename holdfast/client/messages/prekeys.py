@@ -233,9 +233,9 @@ def _make_batch(account: Account) -> None:
         BatchRow(batch_id, built.statement.encode(), built.leaves).save(account.store)
         leaves = decode(built.leaves, max_size=len(built.leaves))
         assert isinstance(leaves, list)
-        for one, leaf in zip(built.private, leaves, strict=True):
+        for key, leaf in zip(built.private, leaves, strict=True):
             assert isinstance(leaf, bytes)
-            OneTimeRow(one.key_id, one.dh, one.kem or SecretBytes(b""), batch_id, leaf).save(account.store)
+            OneTimeRow(key.key_id, key.dh, key.kem or SecretBytes(b""), batch_id, leaf).save(account.store)
         # Ids only grow: a used one never comes back under another key.
         replace(ledger, next_id=ledger.next_id + BATCH_SIZE).save(account.store)
 
@@ -348,14 +348,14 @@ def destroy_due(account: Account) -> int:
         oldest = min((row.made_at for row in all_signed(store)), default=now)
         batches = set(store.keys(BATCH))
         kept = list(all_one_time(store))
-        gone = sorted((one for one in kept if one.gone_at), key=lambda one: one.gone_at)
-        over = {one.key_id for one in gone[: max(0, len(gone) - MOST_GONE)]}
-        for one in kept:
-            if one.key_id in over or (one.gone_at and one.gone_at < oldest):
-                store.delete(ONE_TIME, key_of(one.key_id))
+        gone = sorted((key for key in kept if key.gone_at), key=lambda key: key.gone_at)
+        over = {key.key_id for key in gone[: max(0, len(gone) - MOST_GONE)]}
+        for key in kept:
+            if key.key_id in over or (key.gone_at and key.gone_at < oldest):
+                store.delete(ONE_TIME, key_of(key.key_id))
                 destroyed += 1
             else:
-                batches.discard(one.batch_id)
+                batches.discard(key.batch_id)
         for batch_id in batches:
             store.delete(BATCH, batch_id)
     return destroyed

@@ -170,15 +170,15 @@ def approve(account: Account, view: CaseView, *, heard: Mapping[int, str], ident
     try:
         signed, outers = approvals.approve(
             view.statement,
-            {one.deposit_id: one.deposit for one in view.deposits},
+            {deposit.deposit_id: deposit.deposit for deposit in view.deposits},
             by=approver,
             policy=view.policy,
             identity_check=identity_check,
-            policies={one.hash: one for one in account.trusted.policies},
+            policies={policy.hash: policy for policy in account.trusted.policies},
         )
     except HoldfastError as error:
         raise TrustRefused(f"Your share cannot be handed over: {error}.") from error
-    shares = [[str(UUID(bytes=one.deposit_id)), b64u(one.outer)] for one in outers]
+    shares = [[str(UUID(bytes=sealed.deposit_id)), b64u(sealed.outer)] for sealed in outers]
     document = {"statement": b64u(signed.encode()), "shares": shares}
     return _read_answer(account.api.post(f"cases/{view.case_id}/approvals", document))
 
@@ -200,12 +200,12 @@ def deny(account: Account, view: CaseView, *, reason: str) -> Answered:
 def proposal(account: Account, view: CaseView) -> Proposal:
     """Return the new identity key proposed in a case. Raises ProfileError when there is none yet.
 
-    The server only carries it: the words, read out by the person, are what makes it hers.
+    The server only carries it: the words, read out by the person, are what makes it theirs.
     """
     answer = account.api.get(f"cases/{view.case_id}")
     if "successor" not in answer:
         raise ProfileError(
-            "The person has proposed no new key yet.", way_out="She runs: holdfast recover escrow collect"
+            "The person has proposed no new key yet.", way_out="They run: holdfast recover escrow collect"
         )
     successor = answer.one("successor")
     try:
@@ -220,7 +220,7 @@ def proposal(account: Account, view: CaseView) -> Proposal:
 def attest(account: Account, view: CaseView, proposed: Proposal, *, heard: Mapping[int, str]) -> None:
     """Sign that the subject now holds the proposed key, on the device that the case names.
 
-    heard: two words of the new key, as for an approval. Only for a case in which the subject recovers her own.
+    heard: two words of the new key, as for an approval. Only for a case in which the subject recovers their own.
     """
     if view.recipient_person != view.subject:
         raise ProfileError("This case releases to another person. Nobody's account begins again by it.")
@@ -228,7 +228,7 @@ def attest(account: Account, view: CaseView, proposed: Proposal, *, heard: Mappi
         raise ProfileError(f"You may not attest in this case: {view.obstacle}.")
     require_heard(proposed.words, heard)
     said = Attestation(
-        # The header names the person attested; the officer is known by her key.
+        # The header names the person attested; the officer is known by their key.
         header=Header(account.tenant, view.case.subject, b"", account.api.clock.now()),
         old_head=proposed.old_head,
         new_aik=proposed.identity_key,

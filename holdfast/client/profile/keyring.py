@@ -2,7 +2,7 @@
 """The key of a profile in the operating system's keyring: Secret Service, KWallet, Keychain, Credential Locker.
 
 Implements docs/formats/profile.md (keyring entry): service "holdfast", name = the profile's id, value = base64url.
-Does not fall back: without a keyring that encrypts, the person chooses a passphrase file herself.
+Does not fall back: without a keyring that encrypts, the person chooses a passphrase file themselves.
 """
 
 from __future__ import annotations

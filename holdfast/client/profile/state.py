@@ -76,9 +76,9 @@ class Generation:
 
 @dataclass
 class Contact:
-    """A peer as pinned: her chain as verified, entry by entry, and the entries of a new beginning not yet confirmed.
+    """A peer as pinned: the chain as verified, entry by entry, and the entries of a new beginning not yet confirmed.
 
-    suite: the suite her devices were first seen with; 0 before any. verified: the chain head (32 bytes) at which two
+    suite: the suite their devices were first seen with; 0 before any. verified: the chain head (32 bytes) at which two
     people compared a number or words; empty before, and after a new beginning.
     """
 
@@ -158,4 +158,4 @@ class State:
 
     def generation(self, number: int) -> Generation | None:
         """Return the archive key of one generation, if this device has it."""
-        return next((one for one in self.generations if one.number == number), None)
+        return next((generation for generation in self.generations if generation.number == number), None)

@@ -24,8 +24,8 @@ _Snapshot = tuple[tuple[bytes, ...], tuple[bytes, ...], int, bytes]
 class StateRows:
     """Writes states into one store.
 
-    A contact's chain grows by an entry whenever she replaces a key, and there may be hundreds of contacts: in one row
-    they would outgrow it within a year, and be encrypted anew at every message.
+    A contact's chain grows by an entry whenever they replace a key, and there may be hundreds of contacts: in one row
+    the chains would outgrow it within a year, and be encrypted anew at every message.
     """
 
     def __init__(self, store: Store) -> None:

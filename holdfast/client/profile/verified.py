@@ -38,7 +38,7 @@ class VerifiedChains:
         """
         state = self._known(user, list(known), policies) if known else None
         if fresh:
-            entries = [Entry.parse(one) for one in fresh]
+            entries = [Entry.parse(encoded) for encoded in fresh]
             held = _needed(entries, policies)
             if state is None:
                 state = verify_chain(entries, tenant=self._tenant, user=user, policies=held)
@@ -52,10 +52,10 @@ class VerifiedChains:
     def _known(self, user: bytes, known: list[bytes], policies: Policies) -> ChainState:
         seen, state = self._seen.get(user, ([], None))
         if state is not None and known[: len(seen)] == seen:
-            entries = [Entry.parse(one) for one in known[len(seen) :]]
+            entries = [Entry.parse(encoded) for encoded in known[len(seen) :]]
             state = extend(state, *entries, policies=_needed(entries, policies))
         else:
-            entries = [Entry.parse(one) for one in known]
+            entries = [Entry.parse(encoded) for encoded in known]
             state = verify_chain(entries, tenant=self._tenant, user=user, policies=_needed(entries, policies))
         self._seen[user] = (known, state)
         return state

@@ -147,10 +147,10 @@ def _find_deposits(account: Account, subject: bytes, wanted: Sequence[bytes]) ->
             raise ProfileError("Name the deposits of the other person: --deposit.")
         coverage = account.api.get("escrow/coverage")
         rows = {row.identifier("deposit_id"): row.octets("record_hash", 32) for row in coverage.many("deposits")}
-        missing = [one for one in wanted if one not in rows]
+        missing = [deposit_id for deposit_id in wanted if deposit_id not in rows]
         if missing:
             raise ProfileError(f"There is no deposit {UUID(bytes=missing[0])}.")
-        return [(one, rows[one]) for one in wanted]
+        return [(deposit_id, rows[deposit_id]) for deposit_id in wanted]
     newest: dict[int, tuple[bytes, bytes]] = {}
     for row in account.api.get("escrow/deposits").many("deposits"):
         deposit_id, record_hash = row.identifier("deposit_id"), row.octets("record_hash", 32)
@@ -216,12 +216,12 @@ def collect(account: Account, *, wait_seconds: int = 0) -> Collected:
     verified = _verified_records(account, whose, case, answer)
     opened, blamed = _open_all(kept, whose, verified, answer)
     if case.subject == account.user:
-        known = {one.number for one in account.state.generations}
-        account.state.generations += [one for one in opened if one.number not in known]
-        account.state.generations.sort(key=lambda one: one.number)
+        known = {generation.number for generation in account.state.generations}
+        account.state.generations += [generation for generation in opened if generation.number not in known]
+        account.state.generations.sort(key=lambda generation: generation.number)
     account.save()
     words = _propose(account, kept, whose.state) if case.subject == account.user else ()
-    return Collected([one.number for one in opened], words, blamed)
+    return Collected([generation.number for generation in opened], words, blamed)
 
 
 def _release(account: Account, kept: OpenCase) -> Answer:
@@ -265,21 +265,21 @@ def _open_all(
     for row in answer.rows("shares", 3):
         shares.setdefault(row.identifier("0"), {})[row.number("1")] = row.octets("2", maximum=4096)
     rsa_key, sealing_key = RecipientRsaKey.from_pkcs8(kept.recipient_rsa), SealingKey.from_seed(kept.recipient_seed)
-    starts = {one.generation: one.not_before for one in whose.state.generations}
+    starts = {announced.generation: announced.not_before for announced in whose.state.generations}
     statement = Sign1.parse(kept.statement)
     hashes = dict(Case.from_payload(statement.payload).deposits)
     opened: list[Generation] = []
     blamed: list[tuple[UUID, int]] = []
-    for deposit_id, one in sorted(verified.items(), key=lambda pair: pair[1].generation):
+    for deposit_id, record in sorted(verified.items(), key=lambda pair: pair[1].generation):
         try:
             back = approvals.combine(
                 statement,
-                one.deposit,
+                record.deposit,
                 half=halves.get(deposit_id, b""),
                 sealed_shares=shares.get(deposit_id, {}),
                 rsa_key=rsa_key,
                 sealing_key=sealing_key,
-                oaep_hash=one.escrow_key.statement.algorithm,
+                oaep_hash=record.escrow_key.statement.algorithm,
             )
         except approvals.ShareBlamed as error:
             indices = ", ".join(map(str, error.indices)) or "none"
@@ -290,12 +290,12 @@ def _open_all(
         except HoldfastError as error:
             raise TrustRefused(f"The halves do not open your archive key: {error}.") from error
         blamed += [(UUID(bytes=deposit_id), index) for index in back.blamed]
-        head = one.deposit.header
+        head = record.deposit.header
         opened.append(
             Generation(
-                number=one.generation,
+                number=record.generation,
                 key=back.archive_key,
-                not_before=starts[one.generation],
+                not_before=starts[record.generation],
                 commitment=head.ak_commitment,
                 deposit_id=deposit_id,
                 record_hash=hashes[deposit_id],

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Recovery by the user: through one of her doors to an account on a new device, and everything rotated after it.
+"""Recovery by the user: through one of their doors to an account on a new device, and everything rotated after it.
 
 Implements PROTOCOL section 6 and PLATFORM "Recovery by the user" in two acts: one of `by_…`, then `finish`.
 Does not go through officers; `recovery` does, when every door is lost.
@@ -142,8 +142,8 @@ def _finish_opening(account: Account, kind: str, opened: vault.OpenedVault | Non
 def devices(account: Account) -> list[KnownDevice]:
     """Return the other devices of the account, by the names that the vault brought along."""
     names = vault.known_devices(account)
-    others = [one for one in account.chain.devices if one != account.device.id]
-    return [KnownDevice(UUID(bytes=one), names.get(one, "")) for one in others]
+    others = [device for device in account.chain.devices if device != account.device.id]
+    return [KnownDevice(UUID(bytes=device), names.get(device, "")) for device in others]
 
 
 def is_unfinished(account: Account) -> bool:
@@ -169,20 +169,20 @@ def finish(account: Account, *, lost: Sequence[UUID] = ()) -> Recovered:
     if not len(account.state.vault.key):
         # Nothing that lies on the server opens any more: what this device has begins a vault of its own.
         vault.begin_anew(account)
-    revoke = [one for one in lost if one.bytes in state.devices]
-    resumed = [one for one in rotation.resume(account) if one.reason is Reason.RECOVERY]
-    if not resumed or any(one.bytes in vault.chain_of(account).devices for one in revoke):
+    revoke = [device for device in lost if device.bytes in state.devices]
+    resumed = [progress for progress in rotation.resume(account) if progress.reason is Reason.RECOVERY]
+    if not resumed or any(device.bytes in vault.chain_of(account).devices for device in revoke):
         rotation.rotate(account, rotation.EVERYTHING, reason=Reason.RECOVERY, revoke=revoke)
     account.store.delete(*_ROW)
     by_hand = (doors.PASSWORD, doors.PHRASE)
-    needs = [one for one in doors.status(account) if one.needs and (one.set_at or one.kind in by_hand)]
+    needs = [door for door in doors.status(account) if door.needs and (door.set_at or door.kind in by_hand)]
     state = vault.chain_of(account)
     return Recovered(identity_words(state), list(lost), needs, vault_contents.missing(account, state))
 
 
 def _require_revocable(account: Account, state: ChainState, lost: Sequence[UUID]) -> None:
     known = (state.devices.keys() | state.revoked) - {account.device.id}
-    wrong = [one for one in lost if one.bytes not in known]
+    wrong = [device for device in lost if device.bytes not in known]
     if wrong:
         raise ProfileError(
             f"{wrong[0]} is not a device to revoke here.", way_out="Your account's devices: holdfast devices list"

@@ -2,7 +2,7 @@
 """Rotation of identity, device keys, vault key and archive generation, in seven steps that can each be taken again.
 
 Implements PROTOCOL section 5 (rotation, revocation) and the triggers named there; docs/formats/rotation.md.
-Does not set doors that only the person can set: it says which ones wait for her.
+Does not set doors that only the person can set: it says which ones wait for them.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def rotate(
         id=secrets.token_bytes(16),
         parts=parts,
         reason=reason,
-        revoke=[one.bytes for one in revoke],
+        revoke=[device.bytes for device in revoke],
         since=now if since is None else since,
         started_at=now,
     )
@@ -102,20 +102,24 @@ def rotate(
 
 def resume(account: Account) -> list[Progress]:
     """Take up every rotation that was interrupted, and finish it up to the grace period. Returns those finished."""
-    return [_run(account, one) for one in rotation_record.load_rotations(account.store) if one.step is not Step.DESTROY]
+    return [
+        _run(account, rotation)
+        for rotation in rotation_record.load_rotations(account.store)
+        if rotation.step is not Step.DESTROY
+    ]
 
 
 def list_rotations(account: Account) -> list[Progress]:
     """Return every rotation that is under way or whose old keys still wait to be destroyed."""
-    return [progress(one) for one in rotation_record.load_rotations(account.store)]
+    return [progress(rotation) for rotation in rotation_record.load_rotations(account.store)]
 
 
 def maintain(account: Account) -> list[Progress]:
     """Resume what was interrupted, destroy what is past its grace, rotate when that is due. Returns what was done."""
     done = resume(account)
-    for one in rotation_record.load_rotations(account.store):
-        if one.step is Step.DESTROY and _destroy(account, one):
-            done.append(dataclasses.replace(progress(one), is_destroyed=True))
+    for rotation in rotation_record.load_rotations(account.store):
+        if rotation.step is Step.DESTROY and _destroy(account, rotation):
+            done.append(dataclasses.replace(progress(rotation), is_destroyed=True))
     wanted = due(account)
     if wanted:
         done.append(rotate(account, wanted.what, reason=wanted.reason))
@@ -134,12 +138,12 @@ def _require_may(account: Account, revoke: Sequence[UUID]) -> None:
             "Another device of yours changed your account's identity key.",
             way_out="Run `holdfast maintain` there and here, then try again.",
         )
-    if account.device.id in [one.bytes for one in revoke]:
+    if account.device.id in [device.bytes for device in revoke]:
         raise ProfileError(
             "A device does not revoke itself: it would know the keys that come after.",
             way_out="Revoke it from another device of yours; or replace its keys: holdfast rotate device",
         )
-    unknown = [one for one in revoke if one.bytes not in state.devices and one.bytes not in state.revoked]
+    unknown = [device for device in revoke if device.bytes not in state.devices and device.bytes not in state.revoked]
     if unknown:
         raise ProfileError(f"Device {unknown[0]} is not one of yours.", way_out="See: holdfast devices list")
 
@@ -181,7 +185,7 @@ def _sign(account: Account, rotation: Rotation) -> None:
 def _sign_on(account: Account, rotation: Rotation, state: ChainState) -> None:
     entries = signed_entries(account, rotation, state)
     chains.require_extends(account, state, entries)
-    rotation.entries, rotation.head = [one.encode() for one in entries], state.head
+    rotation.entries, rotation.head = [entry.encode() for entry in entries], state.head
     rotation_record.put(account.store, rotation)
 
 
@@ -282,11 +286,14 @@ def _take_into_use(account: Account, rotation: Rotation) -> None:
             account.store.put(handshakes.FORMER_DEVICE, account.device.id, seal_map(account.device))
             own.device = rotation.device
             own.device.is_active = rotation.device.id in state.devices
-        announced = [Entry.parse(one).body for one in rotation.entries]
+        announced = [Entry.parse(encoded).body for encoded in rotation.entries]
         for body in announced:
             if isinstance(body, ArchiveGeneration):
                 fresh = Generation(body.generation, rotation.archive_key, body.not_before, body.commitment)
-                own.generations = [*(one for one in own.generations if one.number != fresh.number), fresh]
+                own.generations = [
+                    *(generation for generation in own.generations if generation.number != fresh.number),
+                    fresh,
+                ]
         if len(rotation.identity):
             security_events.clear_events(account)
         rotation.is_accepted = True
@@ -318,9 +325,9 @@ def _write_vault(account: Account, rotation: Rotation) -> None:
 
 
 def _restate_consent(account: Account, rotation: Rotation) -> None:
-    """Say the person's own answer again under the key that is hers now, if it was to this very policy and text.
+    """Say the person's own answer again under the key that is theirs now, if it was to this very policy and text.
 
-    An answer to anything else is not carried over: she is asked, as after every change of the policy.
+    An answer to anything else is not carried over: they are asked, as after every change of the policy.
     """
     signed = Sign1.parse(account.state.consent)
     said = Consent.from_payload(signed.payload)
@@ -337,10 +344,10 @@ def _notify(account: Account, rotation: Rotation) -> None:
 
 
 def _re_establish(account: Account, rotation: Rotation) -> None:
-    """Begin every session anew. Who cannot be reached is named; a message to or from her begins one as well."""
+    """Begin every session anew. Who cannot be reached is named; a message to or from them begins one as well."""
     if Part.IDENTITY in rotation.parts:
         greeted = messages.greet(account)
-        rotation.unreached = [one for one in sessions.peers(account.store) if one not in greeted]
+        rotation.unreached = [peer for peer in sessions.peers(account.store) if peer not in greeted]
 
 
 @dataclass(frozen=True)
@@ -404,7 +411,7 @@ def due(account: Account) -> Due | None:
         return Due(EVERYTHING, Reason.SECURITY_EVENT, "Somebody has written into your account beside you.")
     age = account.api.clock.now() - _identity_since(account)
     noted = security_events.list_events(account)
-    # The identity alone, and once a day: a contact who sends a used key on purpose closes no door of hers.
+    # The identity alone, and once a day: a contact who sends a used key on purpose closes no door of theirs.
     if noted and age >= EVENT_PAUSE_SECONDS:
         return Due(frozenset({IDENTITY}), Reason.SECURITY_EVENT, noted[0])
     if age >= IDENTITY_LIFE_SECONDS:
@@ -419,8 +426,8 @@ def is_due(account: Account) -> bool:
 
 def _identity_since(account: Account) -> int:
     """Return from when the AIK is, as the chain dates it."""
-    for one in reversed(account.state.chain):
-        entry = Entry.parse(one)
+    for encoded in reversed(account.state.chain):
+        entry = Entry.parse(encoded)
         if isinstance(entry.body, (Genesis, RotateKey, ReGenesis)):
             return entry.header.issued_at
     return account.api.clock.now()
@@ -430,8 +437,10 @@ def _own_fork(account: Account) -> bool:
     """Whether somebody has written into the own chain beside it since this identity key is in force."""
     since = _identity_since(account)
     return any(
-        one.what is Contradiction.CHAIN_FORK and one.user == account.user and one.seen_at >= since
-        for one in evidence.list_evidence(account)
+        contradiction.what is Contradiction.CHAIN_FORK
+        and contradiction.user == account.user
+        and contradiction.seen_at >= since
+        for contradiction in evidence.list_evidence(account)
     )
 
 

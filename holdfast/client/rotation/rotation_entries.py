@@ -43,7 +43,9 @@ def _new_identity(
     account: Account, rotation: Rotation, state: ChainState, author: Author, key: SigningKey
 ) -> tuple[Entry, ...]:
     # Another own device may have revoked one of them meanwhile: that is what was wanted.
-    gone = [RevokeDevice(one, rotation.reason, rotation.since) for one in rotation.revoke if one in state.devices]
+    gone = [
+        RevokeDevice(device, rotation.reason, rotation.since) for device in rotation.revoke if device in state.devices
+    ]
     if rotation.device:
         gone.append(RevokeDevice(account.device.id, Reason.DEVICE_RETIRED, author.issued_at))
     if gone:
@@ -53,7 +55,7 @@ def _new_identity(
 
 def _generation(rotation: Rotation, state: ChainState, author: Author) -> Entry:
     number = state.generations[-1].generation + 1 if state.generations else 1
-    not_before = max([author.issued_at, *(one.not_before for one in state.generations[-1:])])
+    not_before = max([author.issued_at, *(archive.not_before for archive in state.generations[-1:])])
     return chain_author.archive_generation(
         state,
         by=author,

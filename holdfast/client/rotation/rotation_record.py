@@ -138,8 +138,8 @@ def progress(rotation: Rotation, *, needs: tuple[str, ...] = ()) -> Progress:
         reason=rotation.reason,
         step=rotation.step,
         started_at=rotation.started_at,
-        revoked=tuple(UUID(bytes=one) for one in rotation.revoke),
-        unreached=tuple(UUID(bytes=one) for one in rotation.unreached),
+        revoked=tuple(UUID(bytes=device) for device in rotation.revoke),
+        unreached=tuple(UUID(bytes=contact) for contact in rotation.unreached),
         destroy_at=rotation.destroy_at,
         needs=needs,
     )

@@ -32,7 +32,7 @@ _MAX_INDEX: Final = 64 * 1024
 
 @dataclass(frozen=True)
 class Address:
-    """One end of a session: a user and one of her devices, 16 bytes each."""
+    """One end of a session: a user and one of their devices, 16 bytes each."""
 
     user: Annotated[bytes, octets(16)]
     device: Annotated[bytes, octets(16)]
@@ -73,7 +73,7 @@ class _Seat:
 
 def places(store: Store, peer: Address) -> list[Place]:
     """Return the sessions with one device, the one received on most recently first."""
-    return [one for one in _index(store, peer.user) if one.peer == peer]
+    return [place for place in _index(store, peer.user) if place.peer == peer]
 
 
 def peers(store: Store) -> list[bytes]:
@@ -111,13 +111,13 @@ def put(store: Store, place: Place, session: Session, *, was_received_on: bool) 
         if session.is_skipped_changed:
             store.put(_SKIPPED, place.key, session.skipped_to_secret())
         index = _index(store, place.peer.user)
-        of_device = [one for one in index if one.peer == place.peer]
+        of_device = [other for other in index if other.peer == place.peer]
         if place in of_device and (not was_received_on or of_device[0] == place):
             return
-        of_device = [place, *(one for one in of_device if one != place)]
+        of_device = [place, *(other for other in of_device if other != place)]
         for old in of_device[MOST_SESSIONS:]:
             _destroy(store, old)
-        others = [one for one in index if one.peer != place.peer]
+        others = [other for other in index if other.peer != place.peer]
         _write(store, place.peer.user, [*others, *of_device[:MOST_SESSIONS]])
 
 
@@ -125,17 +125,17 @@ def drop(store: Store, user: bytes, device: bytes | None = None) -> int:
     """Destroy the sessions with one device of a user, or with all of them; returns how many there were."""
     with store.transaction():
         index = _index(store, user)
-        gone = [one for one in index if device in (None, one.peer.device)]
+        gone = [place for place in index if device in (None, place.peer.device)]
         for place in gone:
             _destroy(store, place)
         if gone:
-            _write(store, user, [one for one in index if one not in gone])
+            _write(store, user, [place for place in index if place not in gone])
     return len(gone)
 
 
 def gone(store: Store, state: ChainState) -> list[bytes]:
     """Return the devices with which there are sessions although the user's chain lists them no longer."""
-    known = dict.fromkeys(one.peer.device for one in _index(store, state.user))
+    known = dict.fromkeys(place.peer.device for place in _index(store, state.user))
     return [device for device in known if device not in state.devices]
 
 
@@ -236,7 +236,7 @@ def prune_sessions(store: Store, *, now: int) -> int:
                 session = load(store, place, for_receiving=True)
                 if session is None or now - session.created_at >= SESSION_LIFE_SECONDS:
                     _destroy(store, place)
-                    _write(store, user, [one for one in _index(store, user) if one != place])
+                    _write(store, user, [other for other in _index(store, user) if other != place])
                     count += 1
                     continue
                 session.expire(now)

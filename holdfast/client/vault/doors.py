@@ -135,7 +135,7 @@ def status(account: Account) -> list[Door]:
     found = []
     for kind in KINDS:
         if kind == DEVICE:
-            others = [one for one in state.devices if one != account.device.id]
+            others = [device for device in state.devices if device != account.device.id]
             found.append(Door(kind, bool(others), 0, epoch if others else 0, "" if others else _SETTING[kind]))
             continue
         known = _Mark.of(account, kind)
@@ -253,8 +253,8 @@ def confirm_phrase(
 ) -> Door:
     """Second act, which alone makes the phrase count: answers checked, door made, recovery key in the account chain.
 
-    answers: what the person wrote down, by position, four or more. old: the phrase so far, if she still has it: with
-    it the new recovery key counts at once; without, it is announced and counts after a week in which any of her
+    answers: what the person wrote down, by position, four or more. old: the phrase so far, if they still have it: with
+    it the new recovery key counts at once; without, it is announced and counts after a week in which any of their
     devices can cancel it. Raises WrongWords for a wrong answer, and then nothing was done.
     """
     if len(answers) < QUESTIONS:
@@ -311,8 +311,8 @@ def _set_recovery_key(account: Account, new: SigningKey, before: SigningKey | No
 def complete_recovery_key(account: Account) -> bool:
     """Make an announced recovery key count once its week is over; True when it does from now on.
 
-    Only the one that a device of the person noted beside her phrase door: a key that somebody else announced waits for
-    her to look at it.
+    Only the one that a device of the person noted beside their phrase door: a key that somebody else announced waits
+    for them to look at it.
     """
     known = _Mark.of(account, PHRASE).recovery_key
     done = False
@@ -332,7 +332,7 @@ def complete_recovery_key(account: Account) -> bool:
 def cancel_recovery_key(account: Account) -> bool:
     """Cancel a recovery key that is announced and does not count yet; False when none is.
 
-    For whoever finds one that she did not announce: a thief of a device may have.
+    For whoever finds one that they did not announce: a thief of a device may have.
     """
     cancelled = False
 

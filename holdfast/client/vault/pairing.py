@@ -273,7 +273,7 @@ def catch_up(account: Account) -> bool:
             told.append(_read(account, state, letter, None)[0])
     changed = False
     # Of several changes only the last one's key opens what lies on the server now.
-    newest = max(told, key=lambda one: (one.epoch, one.version), default=None)
+    newest = max(told, key=lambda change: (change.epoch, change.version), default=None)
     if newest is not None and newest.epoch > account.state.vault.epoch and not _is_passed(account, newest):
         _open(account, newest)
         changed = True

@@ -90,7 +90,7 @@ class Gathered:
 def open_request(account: Account) -> OpenRequest:
     """Ask the trusted contacts, as the account chain names them, for their shares; the open request, if there is one.
 
-    Raises ProfileError for an account without contacts, TrustRefused for a list of contacts that is not hers.
+    Raises ProfileError for an account without contacts, TrustRefused for a list of contacts that is not theirs.
     """
     kept = _load_own(account)
     if kept is not None and kept[2] and request_status(account).state not in _OVER:
@@ -231,11 +231,11 @@ def _sort_shares(
             blamed.append(contact)
             continue
         right[contact] = share
-    return right, [one for one in blamed if one not in right]
+    return right, [contact for contact in blamed if contact not in right]
 
 
 def _name_people(people: Sequence[bytes]) -> str:
-    return ", ".join(str(UUID(bytes=one)) for one in people)
+    return ", ".join(str(UUID(bytes=person)) for person in people)
 
 
 def _through_door(account: Account, manifest: Manifest, secret: SecretBytes, epoch: int) -> SecretBytes:
@@ -260,7 +260,7 @@ def _door_refused(error: HoldfastError) -> TrustRefused:
 
 def list_requests(account: Account) -> list[Asked]:
     """Return the requests of people for whom this person may hold a share, as the server lists them."""
-    held = {one.manifest.hash for one in trusted.load_held_shares(account)}
+    held = {share.manifest.hash for share in trusted.load_held_shares(account)}
     found = []
     for row in account.api.get(_PATH, query={"role": "contact"}).many("requests", maximum=1000):
         request = _read(row)
@@ -289,7 +289,7 @@ def _read(row: Answer) -> ShareRequest:
 def give(account: Account, request_id: UUID, *, code: Sequence[str]) -> None:
     """Give the share kept for somebody to the device that asks for it.
 
-    code: the six groups of five digits as heard from that person herself, by voice or face to face: it is her voice
+    code: the six groups of five digits as heard from that very person, by voice or face to face: it is their voice
     that says who asks, and the digits that say which device. Raises WrongWords when they are not those of the request
     that the server shows: somebody else asks.
     """
@@ -302,7 +302,9 @@ def give(account: Account, request_id: UUID, *, code: Sequence[str]) -> None:
             "nothing, and tell your officers.",
         )
     contacts.refresh(account, owner)
-    kept = next((one for one in trusted.load_held_shares(account) if one.manifest.hash == request.manifest_hash), None)
+    kept = next(
+        (share for share in trusted.load_held_shares(account) if share.manifest.hash == request.manifest_hash), None
+    )
     if kept is None or kept.manifest.header.user != owner:
         raise ProfileError(
             "You hold no share of the set that is asked for.",

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The contacts door: shares of it given to people one trusts, and the shares that one keeps for others.
 
-Implements PROTOCOL section 6 (contacts door) on the owner's devices and on her contacts', FAULTS R7 to R9.
+Implements PROTOCOL section 6 (contacts door) on the owner's devices and on their contacts', FAULTS R7 to R9.
 Does not ask for shares back; `share_requests` does. k contacts together hold as much power as the vault itself.
 """
 
@@ -84,8 +84,8 @@ class TrustedSet:
 
 @dataclass(frozen=True)
 class HeldShare:
-    """A share kept for somebody. is_current: her account chain names the set; otherwise she is making it, or has left
-    it."""
+    """A share kept for somebody. is_current: its owner's account chain names the set; otherwise they are making it, or
+    have left it."""
 
     owner: bytes
     set_id: bytes
@@ -112,8 +112,8 @@ def choose(account: Account, people: Sequence[bytes], *, k: int = DEFAULT_K) -> 
 
     The set so far stays good until the new one is complete. Resumable: what was interrupted, `resume` carries on.
     Raises ProfileError unless 2 <= k <= n <= 16 different people other than oneself; PeerChanged for one who began
-    again. Whoever is left out and kept her share opens, with k-1 like her, the vault key of before; rotate the vault
-    key (holdfast rotate) to make an end of that.
+    again. Whoever is left out and kept their share opens, with k-1 like them, the vault key of before; rotate the
+    vault key (holdfast rotate) to make an end of that.
     """
     for person in people:
         contacts.refresh(account, person)
@@ -182,17 +182,17 @@ def resume(account: Account) -> bool:
 
 
 def _give_to(account: Account, contact: bytes, share: ContactShare, manifest: Manifest, signed: Sign1) -> None:
-    """Send a contact's share to each of her devices that her verified chain lists."""
+    """Send a contact's share to each of their devices that their verified chain lists."""
     state = contacts.refresh(account, contact)
     if not state.devices:
         raise ProfileError(
-            f"{UUID(bytes=contact)} has no device now.", way_out="Choose somebody else, or ask her to enrol one."
+            f"{UUID(bytes=contact)} has no device now.", way_out="Choose somebody else, or ask them to enrol one."
         )
     for identifier, statement_hash in state.devices.items():
         statement = devices.fetch_statement(account, identifier)
         if statement.payload_hash != statement_hash:
             raise TrustRefused(
-                f"The server shows another device of {UUID(bytes=contact)} than her account chain lists.",
+                f"The server shows another device of {UUID(bytes=contact)} than their account chain lists.",
                 way_out="Give no share now; tell your officers.",
             )
         to = DeviceStatement.from_payload(statement.payload)
@@ -226,8 +226,8 @@ def reshare(account: Account) -> bool:
     """Give the same contacts fresh shares for the vault key of now; True when they hold such.
 
     Needed after each change of the vault key; does nothing when it is done. False without trusted contacts, and when
-    one of them cannot be given a share before the person has looked (she began again, has no device, or the server
-    shows another): a rotation goes on without her, and the contacts door is then listed as closed.
+    one of them cannot be given a share before the person has looked (they began again, have no device, or the server
+    shows another): a rotation goes on without them, and the contacts door is then listed as closed.
     """
     try:
         if resume(account):
@@ -272,9 +272,9 @@ def _not_the_manifest(reason: str) -> TrustRefused:
 def take_shares(account: Account) -> list[HeldShare]:
     """Keep the shares that came by letter, each verified; returns all shares held.
 
-    A share is kept if its owner's account chain names its manifest, or if her identity key of now signed it and her
-    chain is about to. Shares that an owner has replaced are destroyed once the chain names what replaced them; letters
-    that are no share for this device are destroyed at once.
+    A share is kept if its owner's account chain names its manifest, or if their identity key of now signed it and
+    their chain is about to. Shares that an owner has replaced are destroyed once the chain names what replaced them;
+    letters that are no share for this device are destroyed at once.
     """
     for letter in letters.waiting(account, LetterKind.SHARE):
         try:
@@ -299,7 +299,7 @@ def _take(account: Account, letter: Letter) -> None:
         raise Untrusted("a share of another tenant, or of oneself")
     state = contacts.refresh(account, owner)
     if state.manifest_hash != manifest.hash:
-        # Not in the chain yet: then it is hers only if the key in force signed it.
+        # Not in the chain yet: then it is theirs only if the key in force signed it.
         read.statement.verify(state.aik, purpose=Purpose.SHARE_MANIFEST)
     share = _open_share(account, read)
     key = owner + manifest.set_id
@@ -319,17 +319,17 @@ def _open_share(account: Account, read: ShareLetter) -> ContactShare:
 def _prune(account: Account) -> None:
     """Destroy shares that their owner's chain has named and names no more, and those of older sets never named."""
     kept = list(load_held_shares(account))
-    for owner in {one.manifest.header.user for one in kept}:
-        # A contact who was left out gets no letter about it; the owner's chain is where she sees it.
+    for owner in {share.manifest.header.user for share in kept}:
+        # A contact who was left out gets no letter about it; the owner's chain is where they see it.
         with contextlib.suppress(ClientError):
             contacts.refresh(account, owner)
-    since = {one.manifest.header.user: one.manifest.created_at for one in kept if _is_current(account, one)}
+    since = {share.manifest.header.user: share.manifest.created_at for share in kept if _is_current(account, share)}
     with account.store.transaction():
-        for one in kept:
-            owner, made_at = one.manifest.header.user, one.manifest.created_at
-            is_left = one.manifest.hash in _named_before(account, owner) or made_at < since.get(owner, 0)
-            if is_left and not _is_current(account, one):
-                account.store.delete(HELD_SHARE, one.key)
+        for share in kept:
+            owner, made_at = share.manifest.header.user, share.manifest.created_at
+            is_left = share.manifest.hash in _named_before(account, owner) or made_at < since.get(owner, 0)
+            if is_left and not _is_current(account, share):
+                account.store.delete(HELD_SHARE, share.key)
 
 
 def _named_before(account: Account, owner: bytes) -> set[bytes]:
@@ -348,24 +348,24 @@ def load_held_shares(account: Account) -> Iterator[_Kept]:
             yield _Kept(key, manifest, ContactShare.from_secret(row.share))
 
 
-def _is_current(account: Account, one: _Kept) -> bool:
-    pinned = account.state.contacts.get(one.manifest.header.user)
+def _is_current(account: Account, share: _Kept) -> bool:
+    pinned = account.state.contacts.get(share.manifest.header.user)
     if pinned is None:
         return False
     state = chains.verify(account, pinned.user, pinned.entries)
-    return state.manifest_hash == one.manifest.hash
+    return state.manifest_hash == share.manifest.hash
 
 
 def list_held_shares(account: Account) -> list[HeldShare]:
     """Return the shares that this person keeps for others, as far as their chains are known here."""
     return [
         HeldShare(
-            owner=one.manifest.header.user,
-            set_id=one.manifest.set_id,
-            k=one.manifest.k,
-            n=one.manifest.n,
-            made_at=one.manifest.created_at,
-            is_current=_is_current(account, one),
+            owner=share.manifest.header.user,
+            set_id=share.manifest.set_id,
+            k=share.manifest.k,
+            n=share.manifest.n,
+            made_at=share.manifest.created_at,
+            is_current=_is_current(account, share),
         )
-        for one in load_held_shares(account)
+        for share in load_held_shares(account)
     ]

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The vault on the server: one keyring for all devices of a person, written by any of them, believed from her alone.
+"""The vault on the server: one keyring for all devices of a person, written by any of them, believed from them alone.
 
 Implements PROTOCOL section 6 (vault) and FAULTS S9, S10 and C4 on the client.
-Does not open doors (`doors`, `pairing`, `trusted`): it is given the vault key, and says whether the vault is hers.
+Does not open doors (`doors`, `pairing`, `trusted`): it is given the vault key, and says whether the vault is theirs.
 """
 
 from __future__ import annotations
@@ -354,7 +354,7 @@ class _KnownDevice:
 
 
 def known_devices(account: Account) -> dict[bytes, str]:
-    """Return the names of the person's devices, by 16-byte id, as her own devices have noted them."""
+    """Return the names of the person's devices, by 16-byte id, as their own devices have noted them."""
     names = {}
     for key in account.store.keys(vault_contents.KNOWN_DEVICE):
         value = account.store.get(vault_contents.KNOWN_DEVICE, key)

@@ -107,11 +107,13 @@ def of(account: Account, *, next_identity: SecretBytes | None = None) -> Content
                 rows.append(CarriedRow(kind, key, value))
     seeds = (account.identity_key.seed(), *((next_identity,) if next_identity else ()))
     chain = account.chain
-    committed = {one.generation: one.commitment for one in chain.generations}
+    committed = {archive.generation: archive.commitment for archive in chain.generations}
     return Contents(
         identity_seeds=seeds,
         # A key that is not announced yet is this device's own affair: its number may go to another device.
-        generations=tuple(one for one in state.generations if committed.get(one.number) == one.commitment),
+        generations=tuple(
+            generation for generation in state.generations if committed.get(generation.number) == generation.commitment
+        ),
         contacts=_fitting(state.contacts.values()),
         head=chain.head,
         checkpoints=dict(state.trust.checkpoints),
@@ -123,18 +125,18 @@ def of(account: Account, *, next_identity: SecretBytes | None = None) -> Content
 def _fitting(contacts: Iterable[Contact]) -> tuple[Contact, ...]:
     """Return the contacts that the vault has room for, by user: those that were compared first, then the shortest.
 
-    Anybody of the tenant becomes a contact by one message, with a chain as long as she likes: it must not keep the
+    Anybody of the tenant becomes a contact by one message, with a chain as long as they like: it must not keep the
     keys out of the vault. Who is left out stays pinned on this device.
     """
     room, found = _CONTACTS_OCTETS, []
     for size, contact in sorted(
-        ((len(encode(encode_row(one))), one) for one in contacts),
+        ((len(encode(encode_row(contact))), contact) for contact in contacts),
         key=lambda row: (not row[1].verified, row[0], row[1].user),
     ):
         if size <= room:
             room -= size
             found.append(contact)
-    return tuple(sorted(found, key=lambda one: one.user))
+    return tuple(sorted(found, key=lambda contact: contact.user))
 
 
 def identity_in(contents: Contents, account: Account, state: ChainState) -> SecretBytes:
@@ -151,7 +153,9 @@ def identity_in(contents: Contents, account: Account, state: ChainState) -> Secr
 def find_identity(contents: Contents, account: Account, state: ChainState) -> SecretBytes | None:
     """Return the seed that is the account chain's AIK, if the contents have it."""
     kind = account.device_statement.suite.signing_kind
-    return next((one for one in contents.identity_seeds if SigningKey.from_seed(kind, one).public == state.aik), None)
+    return next(
+        (seed for seed in contents.identity_seeds if SigningKey.from_seed(kind, seed).public == state.aik), None
+    )
 
 
 def take(account: Account, contents: Contents, state: ChainState) -> list[bytes]:
@@ -190,52 +194,53 @@ def take_archive_keys(account: Account, contents: Contents, state: ChainState) -
 
     For contents whose writer is not to be believed in anything else: commitments vouch for these whoever brings them.
     """
-    known = {one.number for one in account.state.generations}
+    known = {generation.number for generation in account.state.generations}
     account.state.generations = _unite(account.state.generations, contents.generations, state)
     account.save()
-    return [one.number for one in account.state.generations if one.number not in known]
+    return [generation.number for generation in account.state.generations if generation.number not in known]
 
 
 def missing(account: Account, state: ChainState) -> list[int]:
     """Return the archive generations that the chain announces and this device does not hold."""
-    held = {one.number for one in account.state.generations}
-    return [one.generation for one in state.generations if one.generation not in held]
+    held = {generation.number for generation in account.state.generations}
+    return [archive.generation for archive in state.generations if archive.generation not in held]
 
 
 def _unite(own: Iterable[Generation], brought: Iterable[Generation], state: ChainState) -> list[Generation]:
-    committed = {one.generation: one.commitment for one in state.generations}
-    united = {one.number: one for one in own}
-    for one in brought:
-        if committed.get(one.number) != one.commitment:
+    committed = {archive.generation: archive.commitment for archive in state.generations}
+    united = {generation.number: generation for generation in own}
+    for generation in brought:
+        if committed.get(generation.number) != generation.commitment:
             raise TrustRefused(
-                f"The vault holds an archive key (generation {one.number}) that the account chain does not name.",
+                f"The vault holds an archive key (generation {generation.number}) that the account chain does not "
+                "name.",
                 way_out="Compare your chain on two devices (holdfast chain show), and tell your officers.",
             )
-        known = united.setdefault(one.number, one)
-        if known.commitment != one.commitment:
+        known = united.setdefault(generation.number, generation)
+        if known.commitment != generation.commitment:
             # A generation of this device's own making that lost the race for its number was never used.
-            united[one.number] = one
+            united[generation.number] = generation
         elif not known.deposit_id:
-            known.deposit_id, known.record_hash = one.deposit_id, one.record_hash
-        known.is_exposed = known.is_exposed or one.is_exposed
+            known.deposit_id, known.record_hash = generation.deposit_id, generation.record_hash
+        known.is_exposed = known.is_exposed or generation.is_exposed
     return [united[number] for number in sorted(united)]
 
 
 def _longest(own: dict[bytes, Contact], brought: Iterable[Contact]) -> tuple[dict[bytes, Contact], list[bytes]]:
     united, forked = dict(own), []
-    for one in brought:
-        known = united.get(one.user)
+    for contact in brought:
+        known = united.get(contact.user)
         if known is None:
-            united[one.user] = one
+            united[contact.user] = contact
             continue
-        shared = min(len(known.entries), len(one.entries))
-        if known.entries[:shared] != one.entries[:shared]:
-            forked.append(one.user)
+        shared = min(len(known.entries), len(contact.entries))
+        if known.entries[:shared] != contact.entries[:shared]:
+            forked.append(contact.user)
             continue
-        longer, shorter = (one, known) if len(one.entries) > len(known.entries) else (known, one)
+        longer, shorter = (contact, known) if len(contact.entries) > len(known.entries) else (known, contact)
         longer.verified = longer.verified or _still_verified(shorter, longer)
         longer.suite = longer.suite or shorter.suite
-        united[one.user] = longer
+        united[contact.user] = longer
     return united, forked
 
 
