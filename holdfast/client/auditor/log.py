@@ -16,7 +16,7 @@ from holdfast.client.escrow.archive import whole_file
 from holdfast.client.profile.account import Account
 from holdfast.core.log.log_export import MAX_LINE, read_checkpoint_line
 
-MAX_EXPORT: Final = 4 * 1024**3
+MAX_EXPORT: Final = 4 * 1024**3  # bytes: ten million entries of 400; it is read as it comes and never held
 
 
 def export(account: Account, target: Path, *, log: str = "audit") -> VerificationReport:

@@ -18,7 +18,7 @@ from holdfast.core.base.rows import choice, octets, open_map, seal_map, uint
 from holdfast.core.signed.payloads import ID_SIZE
 
 KIND: Final = "evidence"
-_MAX_SIZE: Final = 128 * 1024
+_MAX_SIZE: Final = 128 * 1024  # bytes: two signed things of at most MAX_BLOB, and whose they are
 
 
 class Contradiction(IntEnum):

@@ -33,9 +33,9 @@ _ANCHOR: Final = "chain-anchor"
 _MADE: Final = "own-entry"
 _FOREIGN: Final = "foreign-entry"
 _GOSSIP: Final = "gossip"
-_KEEP_MADE: Final = 256
-_KEEP_GOSSIP: Final = 64
-_MAX_NOTE: Final = 4096
+_KEEP_MADE: Final = 256  # entries: this device makes a few in a month, and asks about the newest alone
+_KEEP_GOSSIP: Final = 64  # heads: one for each of as many contacts; an older one proves no less
+_MAX_NOTE: Final = 4096  # bytes: a head is 300, with room for a dozen witnesses
 
 _ALARM: Final = (
     "Stop, and show this to your officers and your auditor: somebody is shown another log than you. Both signed "

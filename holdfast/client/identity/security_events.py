@@ -14,7 +14,7 @@ from holdfast.client.profile.account import Account
 from holdfast.core.base.rows import open_row, seal_row, text, uint
 
 _KIND: Final = "security-event"
-_MAX_NAME: Final = 64
+_MAX_NAME: Final = 64  # bytes: a sentence's beginning tells it from every other of ours
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ _LOOK_INTO = (
 
 # ESCROW "Officers change": an alarm 30 days before policy or key run out, and 30 days of grace after.
 NOTICE_SECONDS: Final = 30 * 86_400
+# A month in which officers sign the next one; until then the old one is better than none.
 GRACE_SECONDS: Final = 30 * 86_400
 
 

@@ -23,7 +23,7 @@ from holdfast.core.messages.bundle import OneTimePart, PreKeyBundle, VerifiedBun
 from holdfast.core.signed.cose import Sign1
 
 Refresh = Callable[[Account, bytes], ChainState]
-MAX_DEVICES: Final = 100
+MAX_DEVICES: Final = 100  # more than a chain lists (64): an answer with more is no honest one
 _WAY_OUT: Final = (
     "Nothing was sent. Try again later; if this goes on, the server hands out keys that are not this person's: "
     "tell your officers."

@@ -31,10 +31,10 @@ INBOX, HAD, HEARD = "inbox", "had", "heard"
 _HELD: Final = "held"
 # The server keeps a message for 30 days; what it brings again after twice that does not open any more.
 REMEMBER_SECONDS: Final = 60 * 86_400
-_PAGE: Final = 100
-_MOST_PAGES: Final = 1000
-_MAX_PAGE_ANSWER: Final = 10 * 1024 * 1024
-_MAX_CONTENT: Final = 1024 * 1024
+_PAGE: Final = 100  # messages in one answer: acknowledged together, so little is fetched twice after a cut
+_MOST_PAGES: Final = 1000  # a full mailbox has fewer: a server that always has one more is left
+_MAX_PAGE_ANSWER: Final = 10 * 1024 * 1024  # bytes: a page of the longest messages, in base64
+_MAX_CONTENT: Final = 1024 * 1024  # bytes: what the server takes as large content
 _DAY: Final = 86_400
 # What the server refuses for good is laid to the message that asked for it; anything else ends the fetching.
 _FINAL: Final = frozenset({400, 403, 404, 422})

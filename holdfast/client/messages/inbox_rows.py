@@ -16,7 +16,7 @@ from holdfast.core.base.rows import flag, nested_or_none, octets, open_row, seal
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.messages.content import LargeReference
 
-_MAX_ROW: Final = 2 * 1024 * 1024
+_MAX_ROW: Final = 2 * 1024 * 1024  # bytes: large content and its message, with room for the rest
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,8 @@ from holdfast.core.base.encoding import MAX_BLOB, b64u
 from holdfast.core.base.rows import choice, octets, open_row, seal_row, uint
 
 LETTER: Final = "letter"
-_PAGE: Final = 100
-_PAGES: Final = 50
+_PAGE: Final = 100  # letters in one answer, as of messages
+_PAGES: Final = 50  # more than a mailbox holds: a server that always has one more is left
 # Anybody of the tenant may write; more than this at once is a flood, and the oldest give way.
 _MAX_KEPT: Final = 500
 

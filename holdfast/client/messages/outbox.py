@@ -27,7 +27,7 @@ from holdfast.core.identity.chain import ChainState
 from holdfast.core.messages.session import Session
 
 OUTBOX: Final = "outbox"
-_MAX_ROW: Final = 2 * 1024 * 1024
+_MAX_ROW: Final = 2 * 1024 * 1024  # bytes: large content and an envelope for each of 64 devices
 # Never as it stands, whoever asks again: anything else may pass.
 _FINAL: Final = frozenset({400, 404, 413, 422})
 

@@ -27,7 +27,7 @@ SIGNED: Final = "signed-pre-key"
 ONE_TIME: Final = "one-time-pre-key"
 BATCH: Final = "pre-key-batch"
 LEDGER: Final = "pre-keys"
-_MAX_BATCH_ROW: Final = 256 * 1024
+_MAX_BATCH_ROW: Final = 256 * 1024  # bytes: 100 hybrid leaves of 1.3 KiB, and their statement
 _KEM_SEED_SIZES: Final = (0, 64)  # bytes: none in a classical suite, or d and z of FIPS 203
 
 R = TypeVar("R")

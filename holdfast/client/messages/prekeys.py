@@ -35,10 +35,10 @@ from holdfast.core.messages.session import OwnPreKey
 from holdfast.core.signed.cose import Purpose, Sign1, sign
 from holdfast.core.signed.payloads import MAX_U32
 
-BATCH_SIZE: Final = 100
-REFILL_BELOW: Final = 25
-RENEW_AFTER_SECONDS: Final = 7 * 86_400
-LIFE_SECONDS: Final = 30 * 86_400
+BATCH_SIZE: Final = 100  # PROTOCOL section 3
+REFILL_BELOW: Final = 25  # a quarter: newcomers of a week find one while the device is away
+RENEW_AFTER_SECONDS: Final = 7 * 86_400  # what a key that leaks exposes: the first messages of one week
+LIFE_SECONDS: Final = 30 * 86_400  # as long as a first message may wait in a mailbox
 # A message waits on the server for at most 30 days, so the last one begun with a key that was replaced arrives by then.
 KEEP_REPLACED_SECONDS: Final = 30 * 86_400
 # No honest sender begins with an expired key. What a device that was away for long still holds ends here all the same,
@@ -50,7 +50,7 @@ MOST_GONE: Final = 10_000
 _JUMP: Final = 10_000
 # More than any server keeps for one device, and few enough that what is noted of them fits its row.
 _MOST_HELD: Final = 10_000
-_JUMPS: Final = 5
+_JUMPS: Final = 5  # each leaves ten thousand ids aside: a profile restored from a backup is past its own after one
 _REUSED: Final = ("pre-key-id-reused", "pre-key-older")
 
 

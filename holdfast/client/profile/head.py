@@ -25,11 +25,11 @@ from holdfast.core.vault.password_door import (
     seal_password_door,
 )
 
-FORMAT: Final = 1
-ID_SIZE: Final = 16
-KEY_SIZE: Final = 32
-_CHECK_SIZE: Final = 32
-_MAX_HEAD: Final = 4096
+FORMAT: Final = 1  # docs/formats/profile.md
+ID_SIZE: Final = 16  # bytes, of the profile itself: tells two profiles of one person apart in a keyring
+KEY_SIZE: Final = 32  # bytes: AES-256
+_CHECK_SIZE: Final = 32  # bytes: HMAC-SHA256 in full
+_MAX_HEAD: Final = 4096  # bytes: ids and one password door, which is 250
 
 
 @dataclass(frozen=True)

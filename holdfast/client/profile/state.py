@@ -27,7 +27,7 @@ from holdfast.core.base.rows import (
 )
 from holdfast.core.base.secret import SecretBytes
 
-VERSION: Final = 1
+VERSION: Final = 1  # docs/formats/profile.md
 MAX_STATE: Final = 2 * MAX_VAULT - 4096  # with its frame, what a row holds
 
 

@@ -25,7 +25,7 @@ from holdfast.core.base.secret import SecretBytes
 from holdfast.core.crypto import wrapping
 
 PROFILE_FILE: Final = "profile.holdfast"
-SALT_SIZE: Final = 32
+SALT_SIZE: Final = 32  # bytes: a fresh key for each writing of a row, so that no nonce can repeat
 MAX_VALUE: Final = 2 * MAX_VAULT  # bytes of one row with its frame: the state, or a message with its large content
 
 

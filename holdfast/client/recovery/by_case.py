@@ -37,7 +37,7 @@ from holdfast.core.identity.chain import ChainState
 from holdfast.core.identity.policy import SignedPolicy
 from holdfast.core.signed.cose import Purpose, Sign1, sign
 
-CASE_LIFE_SECONDS: Final = 30 * 86_400
+CASE_LIFE_SECONDS: Final = 30 * 86_400  # the longest delay and notice a policy may ask, and time for officers on leave
 _ENDED: Final = frozenset({"denied", "vetoed", "expired", "cancelled", "held", "closed"})
 
 

@@ -43,9 +43,9 @@ from holdfast.core.vault.blob import new_vault_key
 
 IDENTITY, DEVICE, VAULT, ARCHIVE = "identity", "device", "vault", "archive"
 EVERYTHING: Final = frozenset({IDENTITY, VAULT, ARCHIVE})
-GRACE_SECONDS: Final = 30 * 86_400
-IDENTITY_LIFE_SECONDS: Final = 30 * 86_400
-EVENT_PAUSE_SECONDS: Final = 86_400
+GRACE_SECONDS: Final = 30 * 86_400  # as long as a message under the old keys may be on its way
+IDENTITY_LIFE_SECONDS: Final = 30 * 86_400  # PROTOCOL section 5: on schedule, once a month
+EVENT_PAUSE_SECONDS: Final = 86_400  # a server that reports events without end makes one rotation a day
 _PARTS: Final = {IDENTITY: Part.IDENTITY, DEVICE: Part.DEVICE, VAULT: Part.VAULT, ARCHIVE: Part.ARCHIVE}
 _RETIRED: Final = "retired-key"
 # An interrupted rotation may be taken up a day later: its entries are then signed with the date of that day.

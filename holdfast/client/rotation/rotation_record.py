@@ -30,7 +30,7 @@ from holdfast.core.identity.entries import Reason
 from holdfast.core.signed.payloads import HASH_SIZE, ID_SIZE
 
 KIND: Final = "rotation"
-_VERSION: Final = 1
+_VERSION: Final = 1  # docs/formats/rotation.md
 _NONE: Final = SecretBytes(b"")
 
 

@@ -19,6 +19,7 @@ from holdfast.core.base.secret import SecretBytes
 from holdfast.core.identity.chain import ChainState
 from holdfast.core.messages.session import Session
 
+# With one device: both ends may begin at once, and again after a loss; Sesame keeps few as well.
 MOST_SESSIONS: Final = 4
 # An initial part may come again for as long as its signed pre-key's private half is kept: 30 days in use, 30 after.
 INITIAL_LIFE_SECONDS: Final = 60 * 86_400
@@ -27,7 +28,7 @@ INITIAL_LIFE_SECONDS: Final = 60 * 86_400
 SESSION_LIFE_SECONDS: Final = 67 * 86_400
 INITIAL, SEEN = "initial", "seen"
 _PEER, _SESSION, _SKIPPED = "peer", "session", "skipped"
-_MAX_INDEX: Final = 64 * 1024
+_MAX_INDEX: Final = 64 * 1024  # bytes: four sessions with each of hundreds of devices
 
 
 @dataclass(frozen=True)

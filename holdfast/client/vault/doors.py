@@ -40,9 +40,9 @@ PHRASE: Final = phrase_door.KIND
 DEVICE: Final = "device"
 CONTACTS: Final = "contacts"
 KINDS: Final = (PASSWORD, PHRASE, DEVICE, CONTACTS)
-QUESTIONS: Final = 4
-_WORDS: Final = 24
-_MAX_PHRASE_ROW: Final = 4096
+QUESTIONS: Final = 4  # of 24 words: who has not written them down fails, who has is done in a minute
+_WORDS: Final = 24  # BIP-39, for 256 bits
+_MAX_PHRASE_ROW: Final = 4096  # bytes: a time, an epoch, a language, a public key
 
 _SETTING: Final = {
     PASSWORD: "Set a password: holdfast backup password",

@@ -36,7 +36,7 @@ from holdfast.core.identity.entries import Entry, ReGenesis
 from holdfast.core.signed.cose import Sign1
 from holdfast.core.signed.statements import Consent
 
-FORMAT: Final = 2
+FORMAT: Final = 2  # docs/formats/keyring.md
 # Rows of the store that every device of the person keeps: dCBOR arrays whose first item is the time of writing.
 KNOWN_DEVICE: Final = "known-device"
 HELD_SHARE: Final = "held-share"

@@ -30,10 +30,10 @@ from holdfast.core.signed.payloads import (
 
 # A row takes about 53 bytes in the case and in each approval, so that 128 of them with the longest reason still fit the
 # 16 KiB of a statement. A subject with more generations is asked about in two cases.
+MAX_DEPOSITS: Final = 128
 # The subject ends two cases by a veto. A third veto asks one officer more instead: a stolen device must not be able to
 # keep its owner out for good.
 VETOES_THAT_END: Final = 2
-MAX_DEPOSITS: Final = 128
 # Characters. Officers read all of it before they sign, and the log and every approval rest on its hash.
 MAX_REASON: Final = 1000
 
