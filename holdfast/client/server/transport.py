@@ -26,7 +26,7 @@ from holdfast.core.crypto.keys import SigningKey
 from holdfast.core.signed.requests import NONCE_SIZE, SignatureParameters, content_digest
 
 TIMEOUT_SECONDS: Final = 30.0
-ATTEMPTS: Final = 5  # pauses of half a second, doubled each time: a server that restarts is back by then
+ATTEMPTS: Final = 5  # after a fifth of a second, doubled each time: a server that restarts is back by then
 # A server may shift this client's idea of the time by a day at most: beyond that a person sets the clock.
 MAX_CORRECTION_SECONDS: Final = 86_400
 _WORTH_CORRECTING_SECONDS: Final = 20  # a signature is good for 60 s: below a third of it nothing is gained
