@@ -37,6 +37,12 @@ def _findings() -> Iterator[CheckMessage]:
             hint="Leave HOLDFAST_CONTACTS_DELAY_SECONDS unset for 24 hours.",
             id="holdfast.E007",
         )
+    if not settings.EMAIL_TIMEOUT:
+        yield Error(
+            "Nobody hands mail over: notices of cases would never arrive.",
+            hint="Set HOLDFAST_EMAIL_URL, for example to smtp://user@host:587.",
+            id="holdfast.E008",
+        )
     yield from _hsm_findings()
 
 

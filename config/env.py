@@ -7,13 +7,19 @@ Values come from `HOLDFAST_*` environment variables; a secret comes only from th
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
+import sys
+from ipaddress import ip_network
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from config.mail import mail
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -31,8 +37,9 @@ class Environment(BaseSettings):
     database_url: str = ""
     secret_key_file: Path | None = None
     redis_url: str = ""
-    allowed_hosts: list[str] = Field(default_factory=list)
-    trusted_proxies: list[str] = Field(default_factory=list)
+    # Lists are written with commas, or as JSON.
+    allowed_hosts: Annotated[list[str], NoDecode] = Field(default_factory=list)
+    trusted_proxies: Annotated[list[str], NoDecode] = Field(default_factory=list)
     # The HSM: where the ceremony left hsm.json, the PKCS#11 module, and the directory of this role's PIN files.
     hsm_home: Path | None = None
     hsm_module: Path | None = None
@@ -42,11 +49,65 @@ class Environment(BaseSettings):
     release_dir: Path | None = None
     # How long trusted contacts' shares are held back: a day, and in development not at all, unless said here.
     contacts_delay_seconds: int | None = Field(default=None, ge=0, le=48 * 3600)
+    # Where mail is handed over: smtp://user@host:587 (STARTTLS), smtps://user@host:465, or smtp://127.0.0.1:25.
     email_url: str = ""
+    email_password_file: Path | None = None
     email_from: str = "holdfast@localhost"
 
+    @field_validator("allowed_hosts", "trusted_proxies", mode="before")
+    @classmethod
+    def _list(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        if value.strip().startswith("["):
+            try:
+                return json.loads(value)
+            except json.JSONDecodeError:
+                raise ValueError("write the entries with commas between them") from None
+        return [entry.strip() for entry in value.split(",") if entry.strip()]
 
-ENV = Environment()
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, value: list[str]) -> list[str]:
+        for entry in value:
+            try:
+                ip_network(entry)
+            except ValueError:
+                raise ValueError(
+                    f"{entry!r} is neither an address nor a network; write 10.0.0.5, or 10.0.0.0/8"
+                ) from None
+        return value
+
+    @field_validator("email_url")
+    @classmethod
+    def _mail(cls, value: str) -> str:
+        mail(value, password_file=None)
+        return value
+
+    @field_validator("public_url")
+    @classmethod
+    def _origin(cls, value: str) -> str:
+        parts = urlsplit(value.rstrip("/"))
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.path or parts.query or parts.username:
+            raise ValueError(
+                f"{value!r} is no origin of its own, such as https://holdfast.example; paths below one are not served"
+            )
+        return value
+
+
+def read() -> Environment:
+    """Read the environment. Ends the process with one sentence for each wrong value: nothing starts half configured."""
+    try:
+        return Environment()
+    except ValidationError as error:
+        wrong = [
+            f"HOLDFAST_{str(one['loc'][0]).upper()}: {one['msg'].removeprefix('Value error, ')}."
+            for one in error.errors()
+        ]
+        sys.exit("\n".join(wrong))
+
+
+ENV = read()
 
 
 def secret_key(*, make: bool = False) -> str:

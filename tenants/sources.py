@@ -35,12 +35,20 @@ def source_of(request: HttpRequest) -> str:
 
 def _parse(text: str) -> IPv4Address | IPv6Address | None:
     try:
-        address = ip_address(text.strip())
+        address = ip_address(_without_port(text.strip()))
     except ValueError:
         return None
     if isinstance(address, IPv6Address):
         return address.ipv4_mapped or IPv6Address(int(address))  # int() drops a scope id
     return address
+
+
+def _without_port(text: str) -> str:
+    """Return the address of `192.0.2.1:4711`, `[2001:db8::1]:443` or `[2001:db8::1]`, as some proxies write them."""
+    if text.startswith("["):
+        return text[1:].partition("]")[0]
+    host, colon, port = text.partition(":")
+    return host if colon and ":" not in port else text
 
 
 def _is_trusted(address: IPv4Address | IPv6Address) -> bool:

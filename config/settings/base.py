@@ -7,6 +7,7 @@ from csp.constants import NONE, SELF
 
 from config.database import database
 from config.env import ENV, PROJECT
+from config.mail import mail
 
 BASE_DIR = PROJECT
 DEBUG = False
@@ -175,6 +176,7 @@ CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_ACKS_LATE = True
 
 EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+globals().update(mail(ENV.email_url, password_file=ENV.email_password_file))
 DEFAULT_FROM_EMAIL = ENV.email_from
 
 LOGGING = {

@@ -30,6 +30,8 @@ def test_check_takes_a_sound_installation(tmp_path: Path) -> None:
         ({"HOLDFAST_HSM_MODULE": "/usr/lib/softhsm/libsofthsm2.so"}, "SoftHSM"),
         ({"HOLDFAST_HSM_HOME": "/nowhere"}, "manifest"),
         ({"HOLDFAST_ALLOWED_HOSTS": "[]"}, "ALLOWED_HOSTS"),
+        ({"HOLDFAST_EMAIL_URL": ""}, "HOLDFAST_EMAIL_URL"),
+        ({"HOLDFAST_EMAIL_URL": "smtp://holdfast:secret@mail.example"}, "HOLDFAST_EMAIL_PASSWORD_FILE"),
         ({"HOLDFAST_SECRET_KEY_FILE": "/nowhere"}, "HOLDFAST_SECRET_KEY_FILE"),
         ({"DJANGO_SETTINGS_MODULE": "config.settings.development"}, "SoftHSM"),
     ],

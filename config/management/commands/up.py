@@ -61,9 +61,10 @@ class Command(BaseCommand):
 
     def _refuse_when_taken(self) -> None:
         address = urlsplit(settings.HOLDFAST_PUBLIC_URL)
-        with socket.socket() as probe:
-            probe.settimeout(1)
-            if probe.connect_ex((address.hostname or "127.0.0.1", address.port or 8000)) == 0:
-                raise CommandError(
-                    f"Something answers at {settings.HOLDFAST_PUBLIC_URL} already. Stop it, or set HOLDFAST_PUBLIC_URL."
-                )
+        try:
+            socket.create_connection((address.hostname or "127.0.0.1", address.port or 8000), timeout=1).close()
+        except OSError:
+            return
+        raise CommandError(
+            f"Something answers at {settings.HOLDFAST_PUBLIC_URL} already. Stop it, or set HOLDFAST_PUBLIC_URL."
+        )

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A wrong value from outside ends every process at its start with one sentence that names it; a right one works."""
+
+from __future__ import annotations
+
+import socket
+import time
+from pathlib import Path
+
+import pytest
+from django.core.mail import EmailMessage, get_connection
+
+from config import env
+from config.mail import mail
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("trusted_proxies", '["10.0.0.1/8"]', "10.0.0.0/8"),
+        ("trusted_proxies", '["proxy.internal"]', "neither an address nor a network"),
+        ("trusted_proxies", "10.0.0.1, proxy", "'proxy'"),
+        ("trusted_proxies", '["10.0.0.1"', "commas"),
+        ("public_url", "http://127.0.0.1:8000/holdfast", "origin"),
+        ("public_url", "holdfast.example", "origin"),
+        ("public_url", "ftp://holdfast.example", "origin"),
+        ("public_url", "https://", "origin"),
+        ("email_url", "mail.example", "smtp://"),
+        ("email_url", "smtp://user:secret@mail.example", "HOLDFAST_EMAIL_PASSWORD_FILE"),
+        ("role", "king", "'web'"),
+        ("contacts_delay_seconds", "soon", "integer"),
+    ],
+)
+def test_wrong_value_is_one_sentence(name: str, value: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"HOLDFAST_{name.upper()}", value)
+    with pytest.raises(SystemExit) as ended:
+        env.read()
+    sentence = str(ended.value)
+    assert sentence.startswith(f"HOLDFAST_{name.upper()}: ")
+    assert said in sentence
+    assert "\n" not in sentence
+    assert "secret" not in sentence
+
+
+@pytest.mark.parametrize(
+    ("value", "read"),
+    [
+        ("127.0.0.1", ["127.0.0.1"]),
+        ("10.0.0.0/8, ::1", ["10.0.0.0/8", "::1"]),
+        ('["10.0.0.5"]', ["10.0.0.5"]),
+        ("", []),
+    ],
+)
+def test_list_is_read_with_commas_or_as_json(value: str, read: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOLDFAST_TRUSTED_PROXIES", value)
+    assert env.read().trusted_proxies == read
+
+
+@pytest.mark.parametrize("value", ["http://[::1]:8000", "https://holdfast.example/", "http://127.0.0.1:8000"])
+def test_origin_is_taken(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOLDFAST_PUBLIC_URL", value)
+    assert env.read().public_url == value
+
+
+def test_mail_is_encrypted_on_its_way_to_another_machine(tmp_path: Path) -> None:
+    (tmp_path / "password").write_text("a secret\n")
+    away = mail("smtp://holdfast@mail.example", password_file=tmp_path / "password")
+    assert (away["EMAIL_PORT"], away["EMAIL_USE_TLS"], away["EMAIL_USE_SSL"]) == (587, True, False)
+    assert (away["EMAIL_HOST_USER"], away["EMAIL_HOST_PASSWORD"]) == ("holdfast", "a secret")
+    direct = mail("smtps://mail.example", password_file=None)
+    assert (direct["EMAIL_PORT"], direct["EMAIL_USE_TLS"], direct["EMAIL_USE_SSL"]) == (465, False, True)
+    assert not mail("smtp://127.0.0.1:25", password_file=None)["EMAIL_USE_TLS"]
+
+
+def test_mail_server_that_says_nothing_is_left_after_the_time_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("config.mail.TIMEOUT_SECONDS", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        made = mail(f"smtp://127.0.0.1:{silent.getsockname()[1]}", password_file=None)
+        connection = get_connection(
+            "django.core.mail.backends.smtp.EmailBackend",
+            host=made["EMAIL_HOST"],
+            port=made["EMAIL_PORT"],
+            timeout=made["EMAIL_TIMEOUT"],
+        )
+        started = time.monotonic()
+        # The kernel takes the connection; nobody ever greets.
+        with pytest.raises(OSError, match="timed out"):
+            connection.send_messages([EmailMessage("A subject", "A text", to=["alice@acme.test"])])
+        assert time.monotonic() - started < 30
