@@ -88,9 +88,11 @@ def new_generation(account: Account) -> Generation:
     def write(state: ChainState) -> list[Entry]:
         number = state.generations[-1].generation + 1 if state.generations else 1
         # A race for one number is won by the first accepted; the loser takes the next under another key.
-        account.state.generations = [one for one in account.state.generations if one.number < number]
+        account.state.generations = [
+            generation for generation in account.state.generations if generation.number < number
+        ]
         key = new_archive_key()
-        now = max([account.api.clock.now(), *(one.not_before for one in state.generations[-1:])])
+        now = max([account.api.clock.now(), *(generation.not_before for generation in state.generations[-1:])])
         generation = Generation(number, key, now, archive_key_commitment(number, key))
         account.state.generations.append(generation)
         account.save()

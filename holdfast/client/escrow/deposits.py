@@ -49,7 +49,7 @@ class VerifiedDeposit:
 
 @dataclass(frozen=True)
 class Subject:
-    """Whose deposits are looked at: her verified chain, and every device it ever listed, by statement hash."""
+    """Whose deposits are looked at: their verified chain, and every device it ever listed, by statement hash."""
 
     state: ChainState
     devices: Mapping[bytes, bytes]
@@ -66,7 +66,7 @@ def subject_of(account: Account, user: bytes) -> Subject:
     else:
         entries = chains.fetch(account, user, []) or []
     state = chains.verify(account, user, entries)
-    bodies = [Entry.parse(one).body for one in entries]
+    bodies = [Entry.parse(entry).body for entry in entries]
     added = {body.device: body.statement_hash for body in bodies if isinstance(body, AddDevice)}
     return Subject(state, added)
 
@@ -101,7 +101,7 @@ def verify(
         raise TrustRefused("The deposit was made by a device that was never its subject's.")
     if (policy.policy.m, policy.policy.n) != (head.m, head.n):
         raise TrustRefused("The deposit asks for another number of officers than its policy.")
-    announced = {one.generation: one.commitment for one in subject.state.generations}
+    announced = {generation.generation: generation.commitment for generation in subject.state.generations}
     if announced.get(head.generation) != head.ak_commitment:
         raise TrustRefused("The deposit holds a key that its subject's account chain does not announce.")
     return VerifiedDeposit(deposit, policy, escrow_key, head.device in subject.state.revoked)
@@ -116,7 +116,7 @@ def fetch(account: Account, subject: Subject, *, deposit_id: bytes, record_hash:
 
 
 def _escrow_key_named(account: Account, key_hash: bytes) -> SignedTenantKey[EscrowKey]:
-    history = [read_many(one) for one in account.state.trust.escrow_keys]
+    history = [read_many(statement) for statement in account.state.trust.escrow_keys]
     for key in verify_escrow_keys(history, trusted=account.trusted):
         if key.hash == key_hash:
             return key

@@ -89,7 +89,7 @@ def has_consented(account: Account) -> bool:
 def consent(account: Account, *, agreed: bool = True) -> bytes:
     """Sign and publish the person's answer to the newest policy; returns its hash.
 
-    To be called on her own act only: nothing a server says may lead here by itself (FAULTS F3).
+    To be called on the person's own act only: nothing a server says may lead here by itself (FAULTS F3).
     """
     statement = Consent(
         header=account.header(),
@@ -106,12 +106,12 @@ def consent(account: Account, *, agreed: bool = True) -> bytes:
 
 def due(account: Account) -> list[Generation]:
     """Return the archive keys of this device that should be deposited: those not in escrow yet, and the stale ones."""
-    missing = [one for one in account.state.generations if not one.deposit_id and not one.is_exposed]
+    missing = [kept for kept in account.state.generations if not kept.deposit_id and not kept.is_exposed]
     return [*missing, *_stale(account)]
 
 
 def asks_again(account: Account) -> bool:
-    """Whether the person agreed to escrow before, and the policy has changed since: only she can say it again."""
+    """Whether the person agreed to escrow before, and the policy has changed since: only they can say it again."""
     return _consent_standing(account) == "for an older policy"
 
 
@@ -130,7 +130,7 @@ def deposit_missing(account: Account) -> list[Generation]:
         )
     tenant.require_in_force(account)
     state = chains.refresh(account)
-    announced = {one.generation: one.commitment for one in state.generations} if state else {}
+    announced = {generation.generation: generation.commitment for generation in state.generations} if state else {}
     done = []
     for generation in due(account):
         if announced.get(generation.number) != generation.commitment:
@@ -154,7 +154,8 @@ def _stale(account: Account) -> list[Generation]:
         is_renewed = first
     else:
         is_renewed = kept == _under(account)
-    return [] if is_renewed else [one for one in account.state.generations if one.deposit_id and not one.is_exposed]
+    deposited = [kept for kept in account.state.generations if kept.deposit_id and not kept.is_exposed]
+    return [] if is_renewed else deposited
 
 
 def _take_over(account: Account, generation: Generation) -> bool:
@@ -189,7 +190,7 @@ def note_openings(account: Account) -> list[int]:
     for case_id in _list_new_openings(account):
         answer = account.api.get(f"cases/{UUID(bytes=case_id)}")
         case = Case.from_payload(Sign1.parse(answer.octets("statement")).payload)
-        numbers = {_generation_of(account, *one) for one in case.deposits}
+        numbers = {_generation_of(account, *deposit) for deposit in case.deposits}
         with account.store.transaction():
             for generation in account.state.generations:
                 if generation.number in numbers and not generation.is_exposed:
@@ -252,8 +253,8 @@ def status(account: Account) -> Status:
         row.identifier("deposit_id"): row.octets("record_hash", 32)
         for row in account.api.get("escrow/deposits").many("deposits")
     }
-    mine = {one.deposit_id: one for one in account.state.generations if one.deposit_id}
-    missing = [one.number for one in mine.values() if shown.get(one.deposit_id) != one.record_hash]
+    mine = {kept.deposit_id: kept for kept in account.state.generations if kept.deposit_id}
+    missing = [kept.number for kept in mine.values() if shown.get(kept.deposit_id) != kept.record_hash]
     return Status(
         policy_version=policy.version,
         m=policy.m,
@@ -261,14 +262,14 @@ def status(account: Account) -> Status:
         escrow_key_version=account.escrow_key.statement.version,
         consent=_consent_standing(account),
         generations=account.state.generations,
-        stale=[one.number for one in _stale(account)],
+        stale=[generation.number for generation in _stale(account)],
         missing_on_server=missing,
         foreign_on_server=_foreign(account, {key: shown[key] for key in shown.keys() - mine.keys()}),
     )
 
 
 def _foreign(account: Account, unknown: dict[bytes, bytes]) -> list[UUID]:
-    """Return the deposits in the person's name that none of her devices made."""
+    """Return the deposits in the person's name that none of their devices made."""
     if not unknown:
         return []
     subject = deposits.subject_of(account, account.user)

@@ -122,7 +122,7 @@ def accept_escrow_key(account: Account, history: list[bytes]) -> SignedTenantKey
     if seen and history == known:
         return seen
     try:
-        keys = verify_escrow_keys([read_many(one) for one in history], trusted=account.trusted, seen=seen)
+        keys = verify_escrow_keys([read_many(statement) for statement in history], trusted=account.trusted, seen=seen)
     except HoldfastError as error:
         raise TrustRefused(f"The escrow key is not to be trusted: {error}.", way_out=_LOOK_INTO) from error
     if not keys:
