@@ -167,6 +167,7 @@ class ExportView(ApiView):
 
 class TileView(ApiView):
     permission_names: ClassVar = {"GET": "audit:read"}
+    is_cacheable: ClassVar = True
 
     @extend_schema(
         summary="One tile of a log (C2SP tlog-tiles)",

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, cast
 
 from django.db import IntegrityError, transaction
 from django.utils import timezone
+from django.utils.cache import patch_vary_headers
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.serializers import BaseSerializer
@@ -82,6 +83,8 @@ class ApiView(APIView):
     idempotency_required: ClassVar[bool] = False
     # A view whose own rows answer a repeated key (the claims' do) spares the general look-up.
     replays_by_itself: ClassVar[bool] = False
+    # What is the same for everybody who may have it, for ever. Any other answer is one caller's, of one moment.
+    is_cacheable: ClassVar[bool] = False
 
     @property
     def actor(self) -> Actor:
@@ -132,6 +135,14 @@ class ApiView(APIView):
         if key is None:
             raise IdempotencyKeyMissing("Send an Idempotency-Key header, a fresh one per act.", field="idempotency-key")
         return key
+
+    def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
+        answer = super().finalize_response(request, response, *args, **kwargs)
+        if not self.is_cacheable or answer.status_code != 200:
+            answer["cache-control"] = "no-store"
+        # Who asks stands in the signature: a cache on the way must not hand one caller's answer to another.
+        patch_vary_headers(answer, ("Signature-Input", "Signature"))
+        return answer
 
     def handle_exception(self, exc: Exception) -> Response:
         if isinstance(exc, _Replayed):

@@ -116,7 +116,8 @@ def http_problem(error: errors.DomainError) -> HttpResponse:
     from kernel.strict_json import dumps
 
     status = status_of(type(error))
-    return HttpResponse(dumps(body_of(error)), status=status, content_type="application/problem+json")
+    headers = {"cache-control": "no-store"}
+    return HttpResponse(dumps(body_of(error)), status=status, content_type="application/problem+json", headers=headers)
 
 
 def handle(exc: Exception, context: Mapping[str, Any]) -> Response | None:

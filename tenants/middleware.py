@@ -1,18 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """What surrounds every request: the right host name, and no tenant scope left over from another request.
 
-Implements FAULTS I17a and T5. It authenticates nobody: signatures and sessions do, and open the scope.
+Implements FAULTS I4a, I17a and T5. It authenticates nobody: signatures and sessions do, and open the scope.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from typing import Final
 
+from django.core.exceptions import SuspiciousOperation
 from django.http import HttpRequest, HttpResponseBase
 
 from kernel.scope import close_scope
 
 Handler = Callable[[HttpRequest], HttpResponseBase]
+# Of C0, C1 and DEL all but tab and the ends of lines.
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
 
 class HostMiddleware:
@@ -26,6 +31,27 @@ class HostMiddleware:
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         request.get_host()  # raises DisallowedHost, which Django answers with 400
+        return self.get_response(request)
+
+
+class PlainTextMiddleware:
+    """Refuses control characters in the query of any address and in the console's forms, with 400.
+
+    Nobody types them, PostgreSQL stores no NUL, and a log or a terminal would act on the others. The bodies of the
+    REST API are read elsewhere (`kernel.strict_json`).
+    """
+
+    def __init__(self, get_response: Handler) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        typed = [request.GET]
+        if request.method == "POST" and request.path.startswith("/console/"):
+            typed.append(request.POST)
+        for fields in typed:
+            for name, values in fields.lists():
+                if any(_CONTROL.search(text) for text in (name, *values)):
+                    raise SuspiciousOperation("a control character was sent")
         return self.get_response(request)
 
 

@@ -51,6 +51,7 @@ MIDDLEWARE = [
     # Before the static files: a wrong Host is refused on every address (FAULTS I17a).
     "tenants.middleware.HostMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
+    "tenants.middleware.PlainTextMiddleware",
     "tenants.middleware.TenantScopeMiddleware",
     "csp.middleware.CSPMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",

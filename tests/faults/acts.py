@@ -30,9 +30,14 @@ class Act:
         """Send it, or another body under the same signature's name. Nothing is raised for a 500: it is the answer."""
         sent = self.body if body is None else body
         signed = self.signer.headers(self.method, self.uri, sent) if self.signer else {}
-        return Client(raise_request_exception=False).generic(
+        answer = Client(raise_request_exception=False).generic(
             self.method, self.uri, sent, content_type=content_type, headers={**signed, **self.headers}
         )
+        # Whatever is sent: only a tile is the same for everybody who may have it, for ever.
+        is_tile = "/tiles/" in self.uri and answer.status_code == 200
+        assert answer.has_header("cache-control") != is_tile, self.uri
+        assert is_tile or answer["cache-control"] == "no-store"
+        return answer
 
     def with_field(self, name: str, value: Any) -> Act:
         return replace(self, document={**self.document, name: value})
