@@ -9,6 +9,7 @@ from typing import Any
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, register
 
+from config.database import is_exposed
 from config.hsm import hsm_config
 
 
@@ -26,6 +27,12 @@ def _findings() -> Iterator[CheckMessage]:
             "The database is SQLite.",
             hint="Set HOLDFAST_DATABASE_URL to postgres://user@host/name.",
             id="holdfast.E002",
+        )
+    if is_exposed(settings.DATABASES["default"]):
+        yield Error(
+            "The database is on another machine, and nothing proves that it is yours.",
+            hint="Add ?sslmode=verify-full&sslrootcert=/path/ca.pem to HOLDFAST_DATABASE_URL.",
+            id="holdfast.E009",
         )
     if not settings.HOLDFAST_PUBLIC_URL.startswith("https://"):
         yield Error("HOLDFAST_PUBLIC_URL is not https.", id="holdfast.E003")

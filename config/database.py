@@ -7,9 +7,31 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+# What libpq is told of the encrypted connection (PostgreSQL, "SSL Support"). Anything else in the query is refused.
+_TLS = ("sslmode", "sslrootcert", "sslcert", "sslkey", "sslcrl")
 
-def database(url: str, *, state_dir: Path) -> dict[str, Any]:
-    """Return the settings of one database. Raises ValueError for an address of another kind."""
+
+def check(url: str) -> None:
+    """Raise ValueError, in words for the operator, for an address that `database` cannot or must not take."""
+    parts = urlsplit(url)
+    if url and parts.scheme not in ("sqlite", "postgres", "postgresql"):
+        raise ValueError(f"{parts.scheme!r} is neither sqlite nor postgres")
+    if parts.password:
+        raise ValueError("put the password into a file, and name that in HOLDFAST_DATABASE_PASSWORD_FILE")
+    if unknown := dict(parse_qsl(parts.query)).keys() - {"host", *_TLS}:
+        raise ValueError(f"{min(unknown)} is not understood; known are host, {', '.join(_TLS)}")
+
+
+def is_exposed(settings: dict[str, Any]) -> bool:
+    """Whether a database is on another machine, and nothing proves that it is the one that is meant."""
+    host = settings.get("HOST", "")
+    is_here = not host or host.startswith("/") or host in ("127.0.0.1", "::1", "localhost")
+    return not is_here and settings.get("OPTIONS", {}).get("sslmode") != "verify-full"
+
+
+def database(url: str, *, state_dir: Path, password_file: Path | None = None) -> dict[str, Any]:
+    """Return the settings of one database. Raises ValueError as `check` does."""
+    check(url)
     if not url:
         return sqlite(state_dir / "holdfast.sqlite3")
     parts = urlsplit(url)
@@ -20,12 +42,13 @@ def database(url: str, *, state_dir: Path) -> dict[str, Any]:
             "ENGINE": "django.db.backends.postgresql",
             "NAME": unquote(parts.path.lstrip("/")),
             "USER": unquote(parts.username or ""),
-            "PASSWORD": unquote(parts.password or ""),
+            "PASSWORD": password_file.read_text().strip() if password_file else "",
             "HOST": parts.hostname or dict(parse_qsl(parts.query)).get("host", ""),
             "PORT": str(parts.port or ""),
             "CONN_MAX_AGE": None,
             "CONN_HEALTH_CHECKS": True,
             "OPTIONS": {
+                **{name: value for name, value in parse_qsl(parts.query) if name in _TLS},
                 "connect_timeout": 3,
                 # Prepared statements stay on: the hot path's plan is made once (docs/layout.md, speed).
                 "prepare_threshold": 2,
@@ -33,7 +56,7 @@ def database(url: str, *, state_dir: Path) -> dict[str, Any]:
                 "options": "-c statement_timeout=10000 -c idle_in_transaction_session_timeout=15000",
             },
         }
-    raise ValueError(f"HOLDFAST_DATABASE_URL: {parts.scheme!r} is neither sqlite nor postgres")
+    raise AssertionError("unreachable")
 
 
 def sqlite(path: Path) -> dict[str, Any]:

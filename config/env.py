@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from config.database import check as check_database
 from config.mail import mail
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -35,6 +36,7 @@ class Environment(BaseSettings):
     state_dir: Path = PROJECT / "var"
     public_url: str = "http://127.0.0.1:8000"
     database_url: str = ""
+    database_password_file: Path | None = None
     secret_key_file: Path | None = None
     redis_url: str = ""
     # Lists are written with commas, or as JSON.
@@ -76,6 +78,12 @@ class Environment(BaseSettings):
                 raise ValueError(
                     f"{entry!r} is neither an address nor a network; write 10.0.0.5, or 10.0.0.0/8"
                 ) from None
+        return value
+
+    @field_validator("database_url")
+    @classmethod
+    def _database(cls, value: str) -> str:
+        check_database(value)
         return value
 
     @field_validator("email_url")

@@ -17,7 +17,7 @@ PROJECT = Path(__file__).resolve().parents[1]
 
 GOOD = {
     "DJANGO_SETTINGS_MODULE": "config.settings.production",
-    "HOLDFAST_DATABASE_URL": "postgres://holdfast@db.example/holdfast",
+    "HOLDFAST_DATABASE_URL": "postgres://holdfast@db.example/holdfast?sslmode=verify-full&sslrootcert=/etc/holdfast/ca.pem",
     "HOLDFAST_PUBLIC_URL": "https://holdfast.example",
     "HOLDFAST_ALLOWED_HOSTS": '["holdfast.example"]',
     "HOLDFAST_HSM_MODULE": "/opt/vendor/libpkcs11.so",

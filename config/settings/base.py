@@ -90,7 +90,7 @@ TEMPLATES = [
     }
 ]
 
-DATABASES = {"default": database(ENV.database_url, state_dir=ENV.state_dir)}
+DATABASES = {"default": database(ENV.database_url, state_dir=ENV.state_dir, password_file=ENV.database_password_file)}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 LANGUAGE_CODE = "en-gb"
 TIME_ZONE = "UTC"

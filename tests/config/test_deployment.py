@@ -25,6 +25,9 @@ def test_check_takes_a_sound_installation(tmp_path: Path) -> None:
     [
         ({"HOLDFAST_DATABASE_URL": "sqlite:////tmp/x.sqlite3"}, "SQLite"),
         ({"HOLDFAST_DATABASE_URL": ""}, "SQLite"),
+        ({"HOLDFAST_DATABASE_URL": "postgres://holdfast@db.example/holdfast"}, "sslmode=verify-full"),
+        ({"HOLDFAST_DATABASE_URL": "postgres://holdfast@db.example/holdfast?sslmode=require"}, "sslmode=verify-full"),
+        ({"HOLDFAST_DATABASE_URL": "postgres://holdfast:secret@db/holdfast"}, "HOLDFAST_DATABASE_PASSWORD_FILE"),
         ({"HOLDFAST_PUBLIC_URL": "http://holdfast.example"}, "https"),
         ({"HOLDFAST_HSM_SOFTHSM": "true"}, "SoftHSM"),
         ({"HOLDFAST_HSM_MODULE": "/usr/lib/softhsm/libsofthsm2.so"}, "SoftHSM"),

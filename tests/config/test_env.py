@@ -11,6 +11,7 @@ import pytest
 from django.core.mail import EmailMessage, get_connection
 
 from config import env
+from config.database import database, is_exposed
 from config.mail import mail
 
 
@@ -27,6 +28,9 @@ from config.mail import mail
         ("public_url", "https://", "origin"),
         ("email_url", "mail.example", "smtp://"),
         ("email_url", "smtp://user:secret@mail.example", "HOLDFAST_EMAIL_PASSWORD_FILE"),
+        ("database_url", "mysql://db/holdfast", "neither sqlite nor postgres"),
+        ("database_url", "postgres://holdfast:secret@db/holdfast", "HOLDFAST_DATABASE_PASSWORD_FILE"),
+        ("database_url", "postgres://holdfast@db/holdfast?sslmod=require", "sslmod is not understood"),
         ("role", "king", "'web'"),
         ("contacts_delay_seconds", "soon", "integer"),
     ],
@@ -87,3 +91,27 @@ def test_mail_server_that_says_nothing_is_left_after_the_time_set(monkeypatch: p
         with pytest.raises(OSError, match="timed out"):
             connection.send_messages([EmailMessage("A subject", "A text", to=["alice@acme.test"])])
         assert time.monotonic() - started < 30
+
+
+def test_database_is_told_what_the_address_says_of_its_certificate(tmp_path: Path) -> None:
+    (tmp_path / "password").write_text("a secret\n")
+    url = "postgres://holdfast@db.example:5433/acme?sslmode=verify-full&sslrootcert=/ca.pem&sslcert=/me.pem&sslkey=/me.key"
+    made = database(url, state_dir=tmp_path, password_file=tmp_path / "password")
+    assert (made["HOST"], made["PORT"], made["NAME"], made["PASSWORD"]) == ("db.example", "5433", "acme", "a secret")
+    told = {name: made["OPTIONS"][name] for name in ("sslmode", "sslrootcert", "sslcert", "sslkey")}
+    assert told == {"sslmode": "verify-full", "sslrootcert": "/ca.pem", "sslcert": "/me.pem", "sslkey": "/me.key"}
+
+
+@pytest.mark.parametrize(
+    ("url", "exposed"),
+    [
+        ("postgres://holdfast@db.example/acme", True),
+        ("postgres://holdfast@db.example/acme?sslmode=require", True),
+        ("postgres://holdfast@db.example/acme?sslmode=verify-full", False),
+        ("postgres://holdfast@127.0.0.1/acme", False),
+        ("postgres://holdfast@/acme?host=/run/postgresql", False),
+        ("", False),
+    ],
+)
+def test_database_on_another_machine_has_to_prove_itself(url: str, exposed: bool, tmp_path: Path) -> None:
+    assert is_exposed(database(url, state_dir=tmp_path)) == exposed
