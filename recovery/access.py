@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from django.db import connection
-from django.db.models import Q, QuerySet
+from django.db.models import BooleanField, ExpressionWrapper, Q, QuerySet
 from django.utils import timezone
 
 from audit import access as audit
@@ -64,9 +64,22 @@ def visible_to(actor: Actor, now: datetime) -> QuerySet[Case]:
     return Case.objects.filter(told | Q(requester_id=actor.person_id) | Q(recipient_person_id=actor.person_id))
 
 
-def cases_for(actor: Actor, *, limit: int = 200) -> list[Case]:
-    """List the cases that the actor may see, newest first."""
-    return list(visible_to(actor, timezone.now()).order_by("-opened_at")[:limit])
+def cases_for(actor: Actor, *, after: UUID | None = None, limit: int = 100) -> tuple[list[Case], bool]:
+    """List the cases that the actor may see, and say whether there are more: those not over first, then newest first.
+
+    What is open stands in front of whatever was opened and ended after it. after: the last case of the page before.
+    Raises NotFound for one that the actor may not see.
+    """
+    is_over = Q(state__in=TERMINAL)
+    rows = visible_to(actor, timezone.now()).annotate(over=ExpressionWrapper(is_over, output_field=BooleanField()))
+    if after is not None:
+        last = rows.filter(pk=after).first()
+        if last is None:
+            raise NotFound
+        older = Q(opened_at__lt=last.opened_at) | Q(opened_at=last.opened_at, pk__lt=last.pk)
+        rows = rows.filter(Q(over=last.over) & older | Q(over__gt=last.over))
+    found: list[Case] = [*rows.order_by("over", "-opened_at", "-pk")[: limit + 1]]
+    return found[:limit], len(found) > limit
 
 
 def case_for_reading(actor: Actor, case_id: UUID) -> Case:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 from uuid import UUID
 
-from drf_spectacular.utils import extend_schema, extend_schema_field
+from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_field
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -20,6 +20,7 @@ from escrow.api import DepositOut
 from holdfast.core.base.encoding import b64u
 from holdfast.core.crypto.keys import SIGNING_KINDS, decode_public_key
 from kernel.api import ApiView
+from kernel.errors import MalformedRequest
 from kernel.fields import Base64UrlField, StrictSerializer, UtcField, rfc3339
 from recovery import access
 from recovery.cases import collection, decisions, documents, endings, opening
@@ -81,6 +82,7 @@ class CaseOut(serializers.Serializer[None]):
 
 class CasesOut(serializers.Serializer[None]):
     cases = CaseOut(many=True)
+    more = serializers.BooleanField()
 
 
 @extend_schema_field({"type": "array", "items": {"type": "string"}, "minItems": 2, "maxItems": 2})
@@ -159,10 +161,16 @@ class CasesView(ApiView):
 
     permission_names: ClassVar = {"GET": PermissionName.CASE_READ, "POST": PermissionName.CASE_OPEN}
 
-    @extend_schema(operation_id="list_cases", summary="List the cases you may see", responses=CasesOut)
+    @extend_schema(
+        operation_id="list_cases",
+        summary="List the cases you may see, those not over first",
+        parameters=[OpenApiParameter("after", UUID, description="The last case of the page before.")],
+        responses=CasesOut,
+    )
     def get(self, request: Request) -> Response:
-        rows = access.cases_for(self.actor)
-        return Response({"cases": [documents.case_document(row, with_timeline=False) for row in rows]})
+        rows, more = access.cases_for(self.actor, after=_after(request))
+        cases = [documents.case_document(row, with_timeline=False) for row in rows]
+        return Response({"cases": cases, "more": more})
 
     @extend_schema(operation_id="open_case", summary="Open a case", request=CaseIn, responses={201: CaseOut})
     def post(self, request: Request) -> Response:
@@ -171,6 +179,14 @@ class CasesView(ApiView):
             row = opening.open_case(statement=given["case"], actor=self.actor)
             reply.send(documents.case_document(row))
         return reply.response
+
+
+def _after(request: Request) -> UUID | None:
+    text = request.query_params.get("after")
+    try:
+        return UUID(text) if text is not None else None
+    except ValueError:
+        raise MalformedRequest("Must be the id of the last case of the page before.", field="after") from None
 
 
 class CaseView(ApiView):

@@ -397,7 +397,7 @@ class LyingServer(Mailboxes, ContactRecovery):
         for case_id, row in self.cases.items():
             case = Case.from_payload(Sign1.parse(unb64u(row["statement"])).payload)
             rows.append({**self._case(case_id), "subject": text(case.subject), "purpose": str(case.purpose)})
-        return 200, {"cases": [row for row in rows if row["subject"] == self._user(asker)]}
+        return 200, {"cases": [row for row in rows if row["subject"] == self._user(asker)], "more": False}
 
     def one_case(self, _asker: str, _body: Any, _query: Any, case_id: str) -> Any:
         return 200, self._case(case_id)

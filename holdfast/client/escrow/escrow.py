@@ -202,7 +202,7 @@ def note_openings(account: Account) -> list[int]:
 
 
 def _list_new_openings(account: Account) -> Iterator[bytes]:
-    for row in account.api.get("cases").many("cases"):
+    for row in account.api.pages("cases", "cases", "case_id"):
         case_id = row.identifier("case_id")
         is_new = row.text("state") in _OPENED_STATES and account.store.get(_OPENED, case_id) is None
         if is_new and row.identifier("subject") == account.user:

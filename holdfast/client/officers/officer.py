@@ -118,7 +118,7 @@ def list_cases(account: Account) -> list[ListedCase]:
             subject=UUID(bytes=row.identifier("subject")),
             purpose=row.text("purpose"),
         )
-        for row in account.api.get("cases").many("cases")
+        for row in account.api.pages("cases", "cases", "case_id")
     ]
 
 

@@ -31,6 +31,7 @@ ATTEMPTS: Final = 5  # after a fifth of a second, doubled each time: a server th
 MAX_CORRECTION_SECONDS: Final = 86_400
 _WORTH_CORRECTING_SECONDS: Final = 20  # a signature is good for 60 s: below a third of it nothing is gained
 _MAX_WAIT_SECONDS: Final = 30.0
+_MOST_PAGES: Final = 1000  # of a list: a hundred rows each, more than one person's device has any use for
 # Too many, or a proxy whose server is away: the same request may pass later.
 _RETRIED_STATUS: Final = frozenset({429, 502, 503, 504})
 _LOCAL_HOSTS: Final = frozenset({"127.0.0.1", "localhost", "::1"})
@@ -135,6 +136,22 @@ class Api:
         if query:
             path = f"{path}?{urllib.parse.urlencode(query, safe='')}"
         return self._call("GET", path, b"", {}, maximum).json()
+
+    def pages(self, path: str, name: str, key: str) -> Iterator[Answer]:
+        """Read a list page by page, following `more`: the rows under `name`, each of which names itself by `key`.
+
+        Raises AnswerRefused for a server that always has more.
+        """
+        query: dict[str, str] = {}
+        for _ in range(_MOST_PAGES):
+            answer, last = self.get(path, query=query), ""
+            for row in answer.many(name):
+                last = row.text(key)
+                yield row
+            if not answer.flag("more") or not last:
+                return
+            query = {"after": last}
+        raise AnswerRefused(f"The server's list of {name} has no end.")
 
     def post(self, path: str, document: Mapping[str, Any], *, key: str | None = None) -> Answer:
         """Perform one act once, however often the network makes us ask.

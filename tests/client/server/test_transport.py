@@ -206,3 +206,21 @@ def test_answer_field_of_another_form_is_refused_by_name(read: Callable[[Any], A
 def test_server_address_without_encryption_or_with_extras_is_refused(address: str) -> None:
     with pytest.raises(ValueError, match="server address"):
         check_server(address)
+
+
+def page(*names: str, more: bool) -> httpx2.Response:
+    return httpx2.Response(200, json={"rows": [{"name": name} for name in names], "more": more})
+
+
+def test_list_is_read_page_by_page_to_its_end() -> None:
+    server = Server(page("a", "b", more=True), page("c", more=False))
+    assert [row.text("name") for row in api(server).pages("rows", "rows", "name")] == ["a", "b", "c"]
+    assert [str(request.url.query, "ascii") for request in server.requests] == ["", "after=b"]
+
+
+def test_list_without_an_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("holdfast.client.server.transport._MOST_PAGES", 5)
+    server = Server(*(page("a", more=True) for _ in range(9)))
+    with pytest.raises(AnswerRefused, match="no end"):
+        list(api(server).pages("rows", "rows", "name"))
+    assert len(server.requests) == 5

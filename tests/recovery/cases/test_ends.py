@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import functools
+import secrets
 import threading
 import time
+import uuid
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
@@ -26,6 +28,7 @@ from kernel.models import Job
 from kernel.scope import tenant_scope
 from recovery import tasks
 from recovery.models import Case, Notice, Release, SealedShare
+from recovery.states import CaseState
 from tests.cast.founded import Hsm
 from tests.cast.phones import Phone
 from tests.cast.world import OpenCase, World
@@ -288,3 +291,35 @@ def test_delayed_notice_keeps_the_case_from_the_subject_until_its_date(found: Ca
     assert "alice@acme.test" not in {message.to[0] for message in mail.outbox}
     with tenant_scope(world.tenant_id):
         assert Notice.objects.get(kind="opened").state == "pending"
+
+
+def test_open_case_stands_first_whatever_was_opened_and_ended_after_it(world: World) -> None:
+    deposit = world.deposit()
+    case = world.opened(deposit)
+    row = world.row(case)
+    ended = [
+        Case(
+            **{name: getattr(row, name) for name in ("tenant_id", "statement", "subject_id", "requester_id")},
+            **{name: getattr(row, name) for name in ("recipient_device_id", "recipient_person_id", "purpose")},
+            **{name: getattr(row, name) for name in ("policy_hash", "notice_at", "not_before", "expiry")},
+            id=uuid.uuid4(),
+            q=secrets.token_bytes(32),
+            state=CaseState.CANCELLED,
+            opened_at=row.opened_at + timedelta(seconds=number // 2),
+        )
+        for number in range(205)
+    ]
+    Case.unscoped.bulk_create(ended)
+    seen: list[str] = []
+    query = ""
+    while True:
+        page = case.phone.send("GET", f"/api/v1/cases{query}").json()
+        seen += [listed["case_id"] for listed in page["cases"]]
+        if not page["more"]:
+            break
+        query = f"?after={seen[-1]}"
+    assert seen[0] == str(case.id)
+    assert len(seen) == len(set(seen)) == 206
+    for after in ("nonsense", "%20", ""):
+        assert case.phone.send("GET", f"/api/v1/cases?after={after}").status_code == 400
+    assert case.phone.send("GET", f"/api/v1/cases?after={uuid.uuid4()}").status_code == 404
