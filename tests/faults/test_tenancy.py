@@ -214,7 +214,7 @@ def test_foreign_value_in_a_filter_finds_what_an_unknown_one_finds(installation:
     foreign = _texts_of(installation.other)
     unknown = [*[str(uuid4()) for _ in range(4)], f"device:{uuid4()}", b64u(secrets.token_bytes(32))]
     asked = _text_parameters()
-    assert {name for name, _ in asked} == {"audit-entries", "statements"}
+    assert {name for name, _ in asked} == {"audit-entries", "cases", "statements"}
     for name, parameter in asked:
         act = VALID[name, "GET"](installation.acme)
         for theirs, nobodys in zip(foreign, unknown, strict=True):
