@@ -31,7 +31,7 @@ from tenants import access as tenants
 from tenants.permissions import PermissionName
 
 if TYPE_CHECKING:
-    from audit.models import Entry
+    from audit.models import Checkpoint, Entry
 
 PAGE: Final = 50
 MAX_FIELD: Final = 200
@@ -169,7 +169,7 @@ def _agrees(entry: LogEntry, row: Entry) -> bool:
     return said == (row.id.bytes, row.tag, row.actor, person, row.subject, int(row.time.timestamp()))
 
 
-def _proof(head: Any, index: int, leaf: bytes) -> dict[str, Any]:
+def _proof(head: Checkpoint, index: int, leaf: bytes) -> dict[str, Any]:
     """Return the inclusion proof against a head and whether it holds, or why there is none."""
     if head is None or index >= head.size:
         return {
