@@ -8,7 +8,7 @@ and the ceremony do, and what is stored here was verified first and is kept as r
 from __future__ import annotations
 
 import hashlib
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from django.db import transaction
@@ -88,14 +88,22 @@ def _verify_policy(statement: bytes) -> policy.SignedPolicy:
     return signed
 
 
+def _in_force_from(body: policy.Policy, now: datetime) -> datetime:
+    rows = access.policies()
+    versions = [access.reading(row) for row in rows]
+    published = [int(row.published_at.timestamp()) for row in rows]
+    at = policy.in_force_times([*versions, body], [*published, int(now.timestamp())])[-1]
+    # A second later where it waits: times are rounded down, and a wait is not to be shortened by that.
+    return now if at <= int(now.timestamp()) else datetime.fromtimestamp(at + 1, tz=UTC)
+
+
 def _store_policy(signed: policy.SignedPolicy, statement: bytes, *, before: Policy | None, now: datetime) -> Policy:
     body, in_force_from, cooling_off = signed.policy, now, timedelta()
     known: dict[UUID, PolicyOfficer] = {}
     if before is not None:
         old = policy.Policy.from_payload(cose.parse_many(bytes(before.statement), max_size=MAX_BLOB)[0].payload)
         cooling_off = timedelta(seconds=max(old.terms.cooling_off_seconds, body.terms.cooling_off_seconds))
-        if policy.find_lowered(old, body):
-            in_force_from = now + cooling_off
+        in_force_from = _in_force_from(body, now)
         known = {officer.person_id: officer for officer in access.officers(before)}
     row: Policy = Policy.objects.create(
         version=body.version,

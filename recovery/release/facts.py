@@ -7,7 +7,6 @@ from rows. Pure: no clock, no database; the caller proves every leaf first. It j
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, TypeVar
@@ -17,7 +16,7 @@ from holdfast.core.base.errors import Malformed, Untrusted
 from holdfast.core.escrow.approvals import Excluded
 from holdfast.core.escrow.release import NoticeFacts
 from holdfast.core.identity.cases import VETOES_THAT_END
-from holdfast.core.identity.policy import SignedPolicy, find_lowered
+from holdfast.core.identity.policy import SignedPolicy, in_force_times
 from holdfast.core.log.log_entry import BodyValue, LogEntry
 
 T = TypeVar("T", int, str, bytes)
@@ -92,12 +91,9 @@ class Facts:
 
     def policy_in_force(self, policies: Sequence[SignedPolicy], *, now: int) -> SignedPolicy:
         """Return the highest version whose time has come: one that lowers a guard cools off first (FAULTS P6)."""
-        in_force = policies[0]
-        for before, after in itertools.pairwise(policies):
-            wait = _cooling_off(before, after) if find_lowered(before.policy, after.policy) else 0
-            if self.policies[after.hash] + wait <= now:
-                in_force = after
-        return in_force
+        published = [self.policies[signed.hash] for signed in policies]
+        times = in_force_times([signed.policy for signed in policies], published)
+        return [signed for signed, at in zip(policies, times, strict=True) if at <= now][-1]
 
     def require_history(self, policies: Sequence[SignedPolicy], keys: Sequence[bytes]) -> None:
         """Raise Untrusted unless these are exactly the policies and escrow keys that the log tells of, in order."""

@@ -79,6 +79,16 @@ def test_policy_that_lowers_a_guard_is_in_force_only_after_the_cooling_off(world
         assert access.policy_in_force(now + timedelta(seconds=3601)).version == 2
 
 
+def test_copy_of_a_policy_that_cools_off_waits_as_long(world: World) -> None:
+    for _ in range(2):
+        publish(world, world.policy(m=2, undelivered_delay_seconds=0), "carol", "dan")
+    with tenant_scope(world.tenant_id):
+        now = timezone.now()
+        assert (access.policy_in_force(now).version, access.newest_policy().version) == (1, 3)
+        assert access.policy_in_force(now + timedelta(seconds=3500)).version == 1
+        assert access.policy_in_force(now + timedelta(seconds=3602)).version == 3
+
+
 def test_policy_that_raises_a_guard_is_in_force_at_once(world: World) -> None:
     publish(world, world.policy(m=2, delay_seconds=600), "carol", "dan")
     with tenant_scope(world.tenant_id):

@@ -23,7 +23,7 @@ from holdfast.core.identity.entries import (
     SetRecoveryKey,
     ShareManifest,
 )
-from holdfast.core.identity.policy import Policy, SignedPolicy, find_lowered
+from holdfast.core.identity.policy import Policy, SignedPolicy, in_force_times
 from holdfast.core.signed.cose import Purpose, Sign1
 
 # At once, by PROTOCOL section 5. Everybody who writes to this user seals each message for every device,
@@ -170,22 +170,17 @@ def state_at(
 
 
 def in_force(policies: Sequence[SignedPolicy], now: int) -> int:
-    """Return the newest version in force at `now` (UTC seconds) as its statement dates it; 0 without any.
+    """Return the newest version in force at `now` (UTC seconds) as the statements date themselves; 0 without any.
 
     policies: every version, oldest first. A version that lowers a guard is in force only after the cooling-off.
     """
-    # The highest number, whatever waits below it: a version is compared with the one that it names, in force or not.
-    return max((signed.policy.version for signed in policies if _in_force_from(policies, signed) <= now), default=0)
+    times = _times(policies)
+    return max((signed.policy.version for signed, at in zip(policies, times, strict=True) if at <= now), default=0)
 
 
-def _in_force_from(policies: Sequence[SignedPolicy], signed: SignedPolicy) -> int:
-    new = signed.policy
-    # Compared with the version it names, which the signatures bind. Version 1 has none: founders wait for nobody.
-    old = next((version.policy for version in policies if version.hash == new.predecessor), None)
-    if old is None or not find_lowered(old, new):
-        return new.header.issued_at
-    # The longer of the two: a version could otherwise shorten the very wait that it has to pass.
-    return new.header.issued_at + max(old.terms.cooling_off_seconds, new.terms.cooling_off_seconds)
+def _times(policies: Sequence[SignedPolicy]) -> tuple[int, ...]:
+    versions = [signed.policy for signed in policies]
+    return in_force_times(versions, [version.header.issued_at for version in versions])
 
 
 def _begin(entry: Entry, tenant: bytes, user: bytes) -> ChainState:
@@ -369,14 +364,15 @@ def _used(state: ChainState) -> tuple[PublicKey | None, ...]:
 def _policy_of(policies: Sequence[SignedPolicy], entry: Entry, body: ReGenesis, oldest: int) -> Policy:
     """Return the policy that a re-genesis names, if the verifier holds it and it was in force."""
     # Only among those verified from the pin: a policy inside the entry would bring officers of its own.
-    signed = next((version for version in policies if version.hash == body.policy_hash), None)
-    if signed is None or signed.policy.header.tenant != entry.header.tenant:
+    place = next((at for at, version in enumerate(policies) if version.hash == body.policy_hash), None)
+    signed = policies[place] if place is not None else None
+    if place is None or signed is None or signed.policy.header.tenant != entry.header.tenant:
         raise Untrusted("re-genesis under a policy that this verifier does not hold")
     # Officers who left with an older version could otherwise begin accounts again for as long as they keep their keys.
     if signed.policy.version < oldest:
         raise Untrusted("re-genesis under a policy that is no longer in force")
     # A lowered guard must not be used while it cools off. The same leeway as for dates: clocks may differ by it.
-    if _in_force_from(policies, signed) > entry.header.issued_at + BACKWARDS_SECONDS:
+    if _times(policies)[place] > entry.header.issued_at + BACKWARDS_SECONDS:
         raise Untrusted("re-genesis under a policy that was not in force yet")
     return signed.policy
 

@@ -295,6 +295,30 @@ def find_lowered(before: Policy, after: Policy) -> tuple[str, ...]:
     return tuple(name for name, is_lowered in guards.items() if is_lowered)
 
 
+def in_force_times(versions: Sequence[Policy], published: Sequence[int]) -> tuple[int, ...]:
+    """Return from when each version is in force, in UTC seconds: the one rule for server, release process and clients.
+
+    versions: every one, oldest first. published: when each was, by whatever clock the caller trusts.
+    ESCROW "Policy and officers".
+    """
+    times: list[int] = []
+    for place, (version, at) in enumerate(zip(versions, published, strict=True)):
+        if not place:
+            times.append(0)  # founders wait for nobody
+            continue
+        # Against every version from the one in force, and not only against its predecessor: a version that waits for
+        # having lowered a guard could otherwise be copied, and the copy, which lowers nothing, would not wait.
+        oldest = max(earlier for earlier in range(place) if times[earlier] <= at)
+        against = versions[oldest:place]
+        wait = 0
+        if any(find_lowered(before, version) for before in against):
+            # The longest: a version could otherwise shorten the very wait that it has to pass.
+            wait = max(policy.terms.cooling_off_seconds for policy in (*against, version))
+        # Never before the version that it follows.
+        times.append(max(times[-1], at + wait))
+    return tuple(times)
+
+
 def strictest(policies: Sequence[Policy]) -> tuple[int, Terms]:
     """Return the highest m and the strictest terms of `policies`: at deposit, at request and now.
 

@@ -621,11 +621,26 @@ def test_re_genesis_refuses_a_policy_older_than_the_one_in_force_when_the_chain_
     assert extend(state, entry, policies=policies).re_genesis
 
 
+def test_re_genesis_refuses_the_copy_of_a_policy_that_still_waits() -> None:
+    """A version that lowers a guard waits; its copy lowers nothing against it, and waits as long."""
+    _, state = cast.begin()
+    lower = successor(terms=replace(cast.TERMS, delay_seconds=0))
+    copy = successor(lower, header=replace(cast.TENANT, issued_at=NOW + 60))
+    policies = (SIGNED_POLICY, lower, copy)
+    assert [in_force(policies, NOW + seconds) for seconds in (60, DAY - 1, DAY, DAY + 60)] == [1, 1, 2, 3]
+    said = [cast.attest(key, state, NEW.public, hash_of("new phone")) for key in OFFICER_KEYS[:2]]
+    entry = chain_author.re_genesis(
+        state, by=Author(PHONE, NOW + DAY // 2, NEW), attestations=said, policy_hash=copy.hash
+    )
+    with pytest.raises(Untrusted, match="not in force yet"):
+        extend(state, entry, policies=policies)
+
+
 def test_re_genesis_refuses_a_policy_that_lowers_a_guard_until_its_cooling_off_is_over() -> None:
     _, state = cast.begin()
     lower = successor(terms=replace(cast.TERMS, delay_seconds=0))
     policies = (SIGNED_POLICY, lower)
-    assert [in_force(policies, NOW + seconds) for seconds in (-1, 0, DAY - 1, DAY)] == [0, 1, 1, 2]
+    assert [in_force(policies, NOW + seconds) for seconds in (-1, 0, DAY - 1, DAY)] == [1, 1, 1, 2]
     assert in_force((), NOW) == 0
 
     def named(days: float) -> Entry:

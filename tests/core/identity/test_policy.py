@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Policies are made by all founders, changed by m of the version before, and lowered in nobody's silence."""
 
+import itertools
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from holdfast.core.base.encoding import MAX_BLOB, decode, encode
 from holdfast.core.base.errors import Forked, InvalidSignature, Malformed, QuorumNotMet, Untrusted
@@ -15,6 +18,7 @@ from holdfast.core.identity.policy import (
     Officer,
     Policy,
     find_lowered,
+    in_force_times,
     officers_who_signed,
     strictest,
     verify_founding,
@@ -240,3 +244,46 @@ def test_policy_refuses_purposes_that_do_not_ascend_or_are_no_text(purposes: Any
     value[10][6] = purposes
     with pytest.raises(Malformed):
         Policy.from_payload(encode(value))
+
+
+def versions(*delays: int, cooling_off: int = 100) -> list[Policy]:
+    """Versions that differ in their delay alone."""
+    return [
+        replace(POLICY, version=number, terms=replace(TERMS, delay_seconds=delay, cooling_off_seconds=cooling_off))
+        for number, delay in enumerate(delays, 1)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("delays", "published", "in_force"),
+    [
+        ([60], [1000], [0]),
+        ([60, 90], [1000, 2000], [0, 2000]),  # raised: at once
+        ([60, 30], [1000, 2000], [0, 2100]),  # lowered: after the cooling-off
+        ([60, 30, 30], [1000, 2000, 2010], [0, 2100, 2110]),  # a copy of what waits, waits
+        ([60, 30, 90], [1000, 2000, 2010], [0, 2100, 2100]),  # never before the version that it follows
+        ([60, 30, 30], [1000, 2000, 2100], [0, 2100, 2100]),  # a copy of what is in force lowers nothing
+        ([60, 30, 60], [1000, 2000, 2010], [0, 2100, 2100]),
+        ([60, 90, 60], [1000, 2000, 2010], [0, 2000, 2110]),  # what was raised counts as soon as it is in force
+        ([90, 60, 30, 30], [0, 10, 20, 30], [0, 110, 120, 130]),
+    ],
+)
+def test_version_is_in_force_from(delays: list[int], published: list[int], in_force: list[int]) -> None:
+    assert list(in_force_times(versions(*delays), published)) == in_force
+
+
+def test_longest_cooling_off_of_all_that_are_compared_counts() -> None:
+    long, short = versions(60, 60, cooling_off=500), versions(60, 60, 30, cooling_off=10)
+    assert in_force_times([long[0], short[1], short[2]], [0, 1000, 1001])[2] == 1501
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 200)), min_size=1, max_size=8))
+def test_times_never_go_back_and_a_guard_is_never_lowered_without_its_wait(made: list[tuple[int, int]]) -> None:
+    published = list(itertools.accumulate(gap for _, gap in made))
+    rows = versions(*(delay for delay, _ in made))
+    times = in_force_times(rows, published)
+    assert list(times) == sorted(times)
+    for place in range(1, len(rows)):
+        standing = max(earlier for earlier in range(place) if times[earlier] <= published[place])
+        if find_lowered(rows[standing], rows[place]):
+            assert times[place] >= published[place] + 100
