@@ -80,6 +80,13 @@ class Environment(BaseSettings):
                 ) from None
         return value
 
+    @field_validator("email_password_file", "database_password_file")
+    @classmethod
+    def _readable(cls, value: Path | None) -> Path | None:
+        if value is not None and not os.access(value, os.R_OK):
+            raise ValueError(f"there is no file at {value} that this account can read")
+        return value
+
     @field_validator("database_url")
     @classmethod
     def _database(cls, value: str) -> str:

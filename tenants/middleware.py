@@ -10,12 +10,13 @@ import re
 from collections.abc import Callable
 from typing import Final
 
-from django.core.exceptions import SuspiciousOperation
+from django.core.exceptions import RequestDataTooBig, SuspiciousOperation
 from django.http import HttpRequest, HttpResponseBase
 
 from kernel.scope import close_scope
 
 Handler = Callable[[HttpRequest], HttpResponseBase]
+_MAX_FORM: Final = 64 * 1024  # bytes: three fields of 1,024 characters, in any encoding
 # Of C0, C1 and DEL all but tab and the ends of lines.
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
@@ -38,7 +39,8 @@ class PlainTextMiddleware:
     """Refuses control characters in the query of any address and in the console's forms, with 400.
 
     Nobody types them, PostgreSQL stores no NUL, and a log or a terminal would act on the others. The bodies of the
-    REST API are read elsewhere (`kernel.strict_json`).
+    REST API are read elsewhere (`kernel.strict_json`). A longer body is refused before anything of it is read: no page
+    takes a file, and Django would put a stranger's on the disk.
     """
 
     def __init__(self, get_response: Handler) -> None:
@@ -46,6 +48,10 @@ class PlainTextMiddleware:
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         typed = [request.GET]
+        length = request.META.get("CONTENT_LENGTH") or "0"
+        # Of what is no number, Django reads nothing.
+        if not request.path.startswith("/api/") and length.isdecimal() and int(length[:10]) > _MAX_FORM:
+            raise RequestDataTooBig("a form of this length was sent")
         if request.method == "POST" and request.path.startswith("/console/"):
             typed.append(request.POST)
         for fields in typed:

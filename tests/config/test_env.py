@@ -31,6 +31,8 @@ from config.mail import mail
         ("database_url", "mysql://db/holdfast", "neither sqlite nor postgres"),
         ("database_url", "postgres://holdfast:secret@db/holdfast", "HOLDFAST_DATABASE_PASSWORD_FILE"),
         ("database_url", "postgres://holdfast@db/holdfast?sslmod=require", "sslmod is not understood"),
+        ("email_password_file", "/nowhere", "there is no file"),
+        ("database_password_file", "/nowhere", "there is no file"),
         ("role", "king", "'web'"),
         ("contacts_delay_seconds", "soon", "integer"),
     ],

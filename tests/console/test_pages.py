@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import unquote
 
 import pytest
+from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -314,3 +315,16 @@ def test_control_characters_are_refused_in_every_search_and_form(sign: str, worl
         assert Client().post("/console/sign-in/", typed).status_code == 400
     answer = Client().get(f"/api/v1/audit/entries?tag={sign}")
     assert (answer.status_code, answer["content-type"]) == (400, "application/problem+json")
+
+
+@pytest.mark.parametrize("path", ["/console/sign-in/", "/console/nowhere/", "/", "/docs/problems"])
+def test_file_of_a_stranger_is_refused_before_it_is_read(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(*_args: Any) -> Any:
+        raise AssertionError("the body was read")
+
+    monkeypatch.setattr("django.http.multipartparser.MultiPartParser.parse", read)
+    # A cookie of one's own making is enough for Django to look for the token in the form.
+    browser = Client(enforce_csrf_checks=True)
+    browser.cookies["csrftoken"] = "a" * 32
+    file = SimpleUploadedFile("x", bytes(3_000_000))
+    assert browser.post(path, {"file": file}).status_code == 400

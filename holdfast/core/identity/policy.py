@@ -308,7 +308,7 @@ def in_force_times(versions: Sequence[Policy], published: Sequence[int]) -> tupl
             continue
         # Against every version from the one in force, and not only against its predecessor: a version that waits for
         # having lowered a guard could otherwise be copied, and the copy, which lowers nothing, would not wait.
-        oldest = max(earlier for earlier in range(place) if times[earlier] <= at)
+        oldest = next(earlier for earlier in reversed(range(place)) if times[earlier] <= at)
         against = versions[oldest:place]
         wait = 0
         if any(find_lowered(before, version) for before in against):
