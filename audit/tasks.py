@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Periodic work of the logs: the worker sequences every tenant's two logs once a second.
+"""The sequencer's round: every tenant's two logs, once a second, by a process that does nothing else.
 
 Implements PROTOCOL section 8 ("at least every minute while there is news"). Holds no logic of the log itself.
 """
@@ -8,25 +8,37 @@ from __future__ import annotations
 
 import logging
 
+from django.db import connection
+
 from audit import sequencer
 from audit.errors import LogBroken
 from audit.models import Entry, LogHead
-from kernel.queue import every
+from hsm.errors import HsmUnavailable
 
 log = logging.getLogger("holdfast.audit")
 
 
-@every(seconds=1)
-def sequence_all() -> None:
-    """Number and sign for every tenant that has entries. Tenants are known to a higher app, entries to this one.
+def sequence_all() -> bool:
+    """Number and sign for every tenant that has entries, and tell whether all heads are signed and young.
 
-    A broken log is reported and left unsigned, and the other tenants' go on. Raises HsmUnavailable at once: no
-    other head could be signed either.
+    A log that is broken, or fails in a way of its own, is reported and left unsigned, and the others' go on. Raises
+    HsmUnavailable at once, as no other head could be signed either, and DatabaseError when the database is away.
     """
     fresh = Entry.unscoped.filter(leaf_index=None).order_by().values_list("tenant_id", flat=True).distinct()
+    is_sound = True
     for tenant_id in set(fresh) | set(LogHead.unscoped.values_list("tenant_id", flat=True)):
         for name in sequencer.LOGS:
             try:
                 sequencer.sequence(tenant_id, name)
+            except HsmUnavailable:
+                raise
             except LogBroken:
+                is_sound = False
                 log.critical("log %s of tenant %s is not the one that was signed: not signing", name, tenant_id)
+            except Exception as error:
+                if not connection.is_usable():
+                    raise
+                # One tenant's data must not keep the others' heads from being signed.
+                is_sound = False
+                log.critical("log %s of tenant %s: %s: not signing", name, tenant_id, type(error).__name__)
+    return is_sound

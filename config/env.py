@@ -22,6 +22,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from config.database import check as check_database
 from config.mail import mail
 
+# In the list of trusted proxies: whoever connects to the Unix socket of the web process.
+LOCAL_SOCKET = "unix"
 PROJECT = Path(__file__).resolve().parent.parent
 
 
@@ -31,15 +33,18 @@ class Environment(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="HOLDFAST_", extra="ignore")
 
     # What this process does, which decides the HSM tokens it may open.
-    role: Literal["web", "worker", "release", "ceremony", "tool"] = "tool"
+    role: Literal["web", "worker", "sequencer", "release", "ceremony", "tool"] = "tool"
     # Where the embedded form keeps its database, tokens and demo files.
     state_dir: Path = PROJECT / "var"
     public_url: str = "http://127.0.0.1:8000"
+    # Where `up` listens, as host:port, when that is not the public address: behind a proxy of the operator's.
+    listen: str = ""
     database_url: str = ""
     database_password_file: Path | None = None
     secret_key_file: Path | None = None
     redis_url: str = ""
-    # Lists are written with commas, or as JSON.
+    # Lists are written with commas, or as JSON. A trusted proxy is an address, a network, or `unix`: the peer at the
+    # Unix socket at which the web process listens.
     allowed_hosts: Annotated[list[str], NoDecode] = Field(default_factory=list)
     trusted_proxies: Annotated[list[str], NoDecode] = Field(default_factory=list)
     # The HSM: where the ceremony left hsm.json, the PKCS#11 module, and the directory of this role's PIN files.
@@ -72,11 +77,14 @@ class Environment(BaseSettings):
     @classmethod
     def _networks(cls, value: list[str]) -> list[str]:
         for entry in value:
+            if entry == LOCAL_SOCKET:
+                continue
             try:
                 ip_network(entry)
             except ValueError:
                 raise ValueError(
-                    f"{entry!r} is neither an address nor a network; write 10.0.0.5, or 10.0.0.0/8"
+                    f"{entry!r} is neither an address nor a network; write 10.0.0.5, or 10.0.0.0/8, "
+                    "or unix for the peer at the local socket"
                 ) from None
         return value
 
@@ -108,6 +116,32 @@ class Environment(BaseSettings):
                 f"{value!r} is no origin of its own, such as https://holdfast.example; paths below one are not served"
             )
         return value
+
+    @field_validator("listen")
+    @classmethod
+    def _listen(cls, value: str) -> str:
+        if not value:
+            return value
+        parts = urlsplit(f"http://{value}")
+        try:
+            is_right = bool(parts.hostname and parts.port and parts.netloc == value)
+        except ValueError:
+            is_right = False
+        if not is_right:
+            raise ValueError(f"{value!r} is no place to listen at; write host:port, such as 127.0.0.1:8000")
+        return value
+
+    @property
+    def public_host(self) -> str:
+        """The name in the public address, as a Host header writes it, without the port."""
+        host = urlsplit(self.public_url).hostname or ""
+        return f"[{host}]" if ":" in host else host
+
+    @property
+    def listening_at(self) -> str:
+        """Where `up` listens: as it was told, or at the public address."""
+        parts = urlsplit(self.public_url)
+        return self.listen or f"{self.public_host}:{parts.port or (443 if parts.scheme == 'https' else 80)}"
 
 
 def read() -> Environment:

@@ -19,7 +19,8 @@ log = logging.getLogger("holdfast.hsm")
 
 ROLE_TOKENS: dict[str, tuple[str, ...]] = {
     "web": ("root",),
-    "worker": ("root", "log"),
+    "worker": ("root",),
+    "sequencer": ("log",),
     "release": ("escrow", "root"),
     "ceremony": ("root", "log"),
     "tool": (),

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What every command that works until SIGTERM does around its work.
 
-Memory is closed, tokens are verified, and a database that is away is waited for.
+Memory is closed, posture and tokens are verified, and what is away is waited for. A process may work in several lanes,
+each a thread: what hangs in one, such as a mail server, keeps no other from its turn.
 """
 
 from __future__ import annotations
@@ -9,23 +10,27 @@ from __future__ import annotations
 import logging
 import signal
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from types import FrameType
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
-from django.db import DatabaseError, close_old_connections
+from django.db import DatabaseError, InterfaceError, close_old_connections
 
 from config.hsm import verify_at_start
 from config.memory import close_memory
-from hsm.errors import HsmError
+from hsm.errors import HsmError, HsmUnavailable
+from kernel import heartbeats
 
 _PAUSE_SECONDS = 0.2  # when nothing was due: a person who waits for a notice or a release does not notice it
-_AWAY_SECONDS = 2.0  # a database that starts again is not helped by being asked all the time
+_AWAY_SECONDS = 2.0  # a database that starts again, or a full disk, is not helped by being asked all the time
+
+Step = Callable[[], int]
 
 
 class LoopCommand(BaseCommand):
-    """A command that does one step after another until it is told to stop."""
+    """A command that does one step after another, in each of its lanes, until it is told to stop."""
 
     requires_system_checks = ()
 
@@ -38,8 +43,12 @@ class LoopCommand(BaseCommand):
         except HsmError as error:
             raise CommandError(str(error)) from error
 
-    def run_until_told(self, step: Callable[[], int], log: logging.Logger) -> None:
-        """Call `step` until SIGTERM or SIGINT; it returns how much it did, and is called again at once after any."""
+    def run_until_told(self, lanes: Mapping[str, Step], log: logging.Logger) -> None:
+        """Call each lane's step until SIGTERM or SIGINT; it returns how much it did, and is called again after any.
+
+        The first lane runs in this thread. A lane that ends by an error of its own ends the process, which its
+        supervisor starts again: none goes on without one of its lanes.
+        """
         stop = threading.Event()
 
         def on_signal(number: int, frame: FrameType | None) -> None:
@@ -47,13 +56,41 @@ class LoopCommand(BaseCommand):
 
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, on_signal)
-        while not stop.is_set():
-            close_old_connections()
+        failed: list[BaseException] = []
+
+        def run(name: str, step: Step) -> None:
             try:
-                done = step()
-            except DatabaseError as error:
-                log.warning("the database is away (%s)", type(error).__name__)
-                stop.wait(_AWAY_SECONDS)
-                continue
+                _run_lane(name, step, stop, log)
+            except BaseException as error:  # noqa: BLE001 — raised below, where the process ends by it
+                failed.append(error)
+                stop.set()
+
+        (first, *others) = lanes.items()
+        # Daemons: a lane that hangs at a mail server does not hold the process when it is told to stop. What it does
+        # under a lease is done again by the next one.
+        for name, step in others:
+            threading.Thread(target=run, args=(name, step), name=name, daemon=True).start()
+        run(*first)
+        if failed:
+            raise failed[0]
+
+
+def _run_lane(name: str, step: Step, stop: threading.Event, log: logging.Logger) -> None:
+    beat = heartbeats.Beat(name, clock=time.monotonic)
+    while not stop.is_set():
+        close_old_connections()
+        try:
+            done = step()
+            beat.give()
+        except (DatabaseError, InterfaceError) as error:
+            log.warning("%s: the database is away or takes nothing (%s)", name, type(error).__name__)
+        except HsmUnavailable as error:
+            log.warning("%s: the HSM is away (%s)", name, error)
+        except OSError as error:
+            # A disk that is full or read-only: what was promised stays promised, and is done when there is room.
+            log.warning("%s: %s: %s", name, error.filename or "a file", error.strerror or error)
+        else:
             if not done:
                 stop.wait(_PAUSE_SECONDS)
+            continue
+        stop.wait(_AWAY_SECONDS)

@@ -7,7 +7,7 @@ set -eu
 cd "$(dirname "$0")/.."
 what=${1:-run}
 
-packages="python3 python3-venv softhsm2"
+packages="python3 python3-venv softhsm2 nginx-light"
 requirements=requirements.txt
 if [ "$what" = test ]; then
     packages="$packages gcc libc6-dev git make procps strace postgresql redis-server chromium fonts-dejavu-core"

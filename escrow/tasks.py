@@ -10,15 +10,14 @@ from django.utils import timezone
 
 from escrow import access, services
 from kernel.actors import system_actor
-from kernel.queue import every
-from kernel.scope import tenant_scope
+from kernel.queue import apart, every
 
 
 @every(seconds=10)
 def flag_deposits_of_revoked_devices() -> None:
     """Compare the devices of unflagged deposits with what their chains say of them."""
     for device_id, tenant_id in access.depositing_devices():
-        with tenant_scope(tenant_id):
+        with apart(tenant_id, f"flags of device {device_id}"):
             if access.is_revoked(device_id):
                 actor = system_actor(tenant_id, "worker")
                 services.flag_deposits(device_id=device_id, now=timezone.now(), actor=actor)

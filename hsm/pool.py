@@ -112,6 +112,8 @@ class HsmPool:
         self._lock = SharedLock()
         self._jobs: queue.SimpleQueue[_Job[Any] | None] = queue.SimpleQueue()
         self._room = threading.BoundedSemaphore(_QUEUE)
+        # Calls that have begun and were given up by their callers: each keeps one of our threads inside the module.
+        self._overdue: set[Future[Any]] = set()
         self._library: ThreadedLibrary | None = None
         self._slots: Mapping[str, Any] = {}
         self._anchors: list[Any] = []
@@ -161,6 +163,10 @@ class HsmPool:
             raise HsmPinRejected(*self._rejected.args)
         if not self._slots and time.monotonic() < self._closed_until:
             raise HsmUnavailable("the HSM could not be initialised a moment ago")
+        # With every thread inside a call that does not return, nobody is kept waiting for nothing: those who came first
+        # found out, and whatever needs no HSM goes on at its usual pace (FAULTS H5).
+        if len(self._overdue) >= self._config.threads:
+            raise HsmUnavailable("the HSM does not return from its calls")
         # Given back when the job has ended, or was given up before it began: no more than these wait at a time, and all
         # others are refused at once.
         if not self._room.acquire(blocking=False):
@@ -173,7 +179,9 @@ class HsmPool:
             return job.future.result(deadline)
         except TimeoutError:
             # What has not begun never will; what has begun ends unseen.
-            job.future.cancel()
+            if not job.future.cancel():
+                self._overdue.add(job.future)
+                job.future.add_done_callback(self._overdue.discard)
             raise HsmUnavailable(f"the HSM did not answer within {deadline:g} seconds") from None
 
     def refresh(self) -> bool:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rows of shared plumbing: the job table (outbox and lease queue in one) and replayable answers.
+"""Rows of shared plumbing: the job table (outbox and lease queue in one), heartbeats and replayable answers.
 
 PLATFORM "Work that takes time". Neither holds a secret: a job carries ids only.
 """
@@ -46,6 +46,16 @@ class Job(TenantModel):
                 name="job_unique_while_open",
             )
         ]
+
+
+class Heartbeat(models.Model):
+    """When one lane of a background process was last seen at work: `worker/mail`, `sequencer`. No tenant's data."""
+
+    name = models.CharField(max_length=40, primary_key=True)
+    at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"Heartbeat of {self.name}"
 
 
 class ReplayableAnswer(TenantModel):

@@ -8,12 +8,14 @@ truth: a handler is called under a lease with a fencing token, and its effect is
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from uuid import UUID
 
 from django.db import connection, transaction
-from django.db.models import F, Q
+from django.db.models import F, Q, Window
+from django.db.models.functions import RowNumber
 from django.utils import timezone
 
 from kernel.errors import Conflict
@@ -21,6 +23,9 @@ from kernel.models import Job, JobState
 from kernel.scope import current_tenant, tenant_scope
 
 log = logging.getLogger("holdfast.queue")
+
+# What is handed to a mail server waits in a queue of its own: one that hangs keeps only mails waiting.
+MAIL = "mail"
 
 LEASE = timedelta(seconds=60)
 MAX_ATTEMPTS = 20
@@ -75,6 +80,21 @@ def every(seconds: float) -> Callable[[Periodic], Periodic]:
     return register
 
 
+@contextmanager
+def apart(tenant_id: UUID, what: str) -> Iterator[None]:
+    """Open a tenant's scope for one of many in a periodic work, and keep its trouble from those that come after it.
+
+    What fails is named in the log and tried again at the next round. Only a lost connection ends the round.
+    """
+    try:
+        with tenant_scope(tenant_id):
+            yield
+    except Exception as error:
+        if not connection.is_usable():
+            raise
+        log.warning("%s of tenant %s failed: %s", what, tenant_id, type(error).__name__)
+
+
 def periodic() -> list[tuple[float, Periodic]]:
     """List what was registered, with its interval in seconds."""
     return list(_periodic)
@@ -98,7 +118,8 @@ def enqueue(
     """Promise a job in the transaction that is open, for the tenant whose scope is open.
 
     `ids` are text ids, never secrets. With `unique`, a second promise while the first is open is
-    dropped and None returned. Raises RuntimeError outside a transaction (a programming error).
+    dropped and None returned. Queues are `worker`, MAIL and `release`. Raises
+    RuntimeError outside a transaction (a programming error).
     """
     if not connection.in_atomic_block:
         raise RuntimeError("a job is promised inside the transaction of the act")
@@ -116,11 +137,15 @@ def enqueue(
 
 
 def due(queue: str, *, limit: int = 50) -> list[UUID]:
-    """List the jobs of a queue whose time has come, oldest first, whether new or left by a dead process."""
+    """List the jobs of a queue whose time has come, whether new or left by a dead process: each tenant's in turn.
+
+    The oldest of every tenant come first, then the second ones, so that nobody waits for another tenant's flood.
+    """
     now = timezone.now()
     open_jobs = Q(state=JobState.READY, run_at__lte=now) | Q(state=JobState.LEASED, lease_until__lt=now)
-    rows = Job.unscoped.filter(open_jobs, queue=queue).order_by("run_at").values_list("id", flat=True)
-    return list(rows[:limit])
+    turn = Window(RowNumber(), partition_by="tenant_id", order_by="run_at")
+    rows = Job.unscoped.filter(open_jobs, queue=queue).annotate(turn=turn).order_by("turn", "run_at")
+    return list(rows.values_list("id", flat=True)[:limit])
 
 
 def run_due(queue: str, *, limit: int = 50) -> int:

@@ -22,7 +22,7 @@ from django.utils import timezone
 from audit import services as audit
 from kernel.actors import Actor
 from kernel.models import Job
-from kernel.queue import enqueue
+from kernel.queue import MAIL, enqueue
 from keys import access, mailbox
 from tenants import access as tenants
 
@@ -46,7 +46,7 @@ def owe(*, person_ids: Iterable[UUID], event: str, with_mail: Iterable[UUID] = (
     mailbox.notify(device_ids=devices, event={"event": event, **ids})
     at = timezone.now().strftime("%Y-%m-%d %H:%M UTC")
     for person_id in with_mail:
-        enqueue(NOTICE_JOB, person=str(person_id), event=event, ids=json.dumps({**ids, "at": at}))
+        enqueue(NOTICE_JOB, queue=MAIL, person=str(person_id), event=event, ids=json.dumps({**ids, "at": at}))
 
 
 def give(*, job: Job, actor: Actor) -> None:

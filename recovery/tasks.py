@@ -13,8 +13,7 @@ from django.utils import timezone
 
 from kernel.actors import system_actor
 from kernel.models import Job
-from kernel.queue import every, handles
-from kernel.scope import tenant_scope
+from kernel.queue import apart, every, handles
 from recovery import access
 from recovery.cases import collection, counting, endings, notices
 from recovery.cases.counting import RELEASE_JOB
@@ -43,7 +42,7 @@ def release(job: Job) -> None:
 def expire_cases() -> None:
     """End the cases whose time is over."""
     for case_id, tenant_id in access.past_expiry(timezone.now()):
-        with tenant_scope(tenant_id):
+        with apart(tenant_id, f"expiry of case {case_id}"):
             endings.expire_case(case_id=case_id, actor=system_actor(tenant_id, "worker"))
 
 
@@ -51,7 +50,7 @@ def expire_cases() -> None:
 def expire_contact_requests() -> None:
     """End the requests to trusted contacts whose time is over, and destroy the shares of all that are."""
     for request_id, tenant_id in contact_requests_past_expiry(access.database_now()):
-        with tenant_scope(tenant_id):
+        with apart(tenant_id, f"expiry of request {request_id}"):
             contacts.expire_request(request_id=request_id, actor=system_actor(tenant_id, "worker"))
 
 
@@ -59,7 +58,7 @@ def expire_contact_requests() -> None:
 def settle_cases() -> None:
     """Count again the cases that officers decide: one of them may have left or come back."""
     for case_id, tenant_id in access.in_states(CaseState.REQUESTED, CaseState.QUORATE):
-        with tenant_scope(tenant_id):
+        with apart(tenant_id, f"count of case {case_id}"):
             counting.settle_case(case_id=case_id, actor=system_actor(tenant_id, "worker"))
 
 
@@ -68,6 +67,6 @@ def follow_rotations() -> None:
     """Move collected cases on when their subjects have renewed what was exposed, and close old ones."""
     for case_id, tenant_id in access.in_states(CaseState.COLLECTED, CaseState.ROTATED, CaseState.SEALED):
         actor = system_actor(tenant_id, "worker")
-        with tenant_scope(tenant_id):
+        with apart(tenant_id, f"rotation after case {case_id}"):
             collection.follow_rotation(case_id=case_id, actor=actor)
             collection.close_case(case_id=case_id, actor=actor, after=CLOSE_AFTER)

@@ -6,6 +6,7 @@ Implements FAULTS I4a, I17a and T5. It authenticates nobody: signatures and sess
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable
 from typing import Final
@@ -14,11 +15,39 @@ from django.core.exceptions import RequestDataTooBig, SuspiciousOperation
 from django.http import HttpRequest, HttpResponseBase
 
 from kernel.scope import close_scope
+from tenants.sources import is_from_proxy
+
+log = logging.getLogger("holdfast.proxy")
 
 Handler = Callable[[HttpRequest], HttpResponseBase]
+_FORWARDED: Final = ("HTTP_X_FORWARDED_FOR", "HTTP_X_FORWARDED_PROTO")
 _MAX_FORM: Final = 64 * 1024  # bytes: three fields of 1,024 characters, in any encoding
 # Of C0, C1 and DEL all but tab and the ends of lines.
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+
+
+class ProxyMiddleware:
+    """Forgets what only a trusted proxy may say of a request, such as that it came encrypted, when another says it.
+
+    A proxy that is not on the operator's list makes all its clients one source: the log says so, once.
+    """
+
+    def __init__(self, get_response: Handler) -> None:
+        self.get_response = get_response
+        self._has_told = False
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        if not is_from_proxy(request):
+            is_forwarded = [request.META.pop(name, None) is not None for name in _FORWARDED]
+            if any(is_forwarded) and not self._has_told:
+                self._has_told = True
+                peer = request.META.get("REMOTE_ADDR") or "the local socket"
+                log.error(
+                    "a request was forwarded by %s, which HOLDFAST_TRUSTED_PROXIES does not list: if that is your "
+                    "proxy, all who come through it count as one source, and one of them locks out all",
+                    peer,
+                )
+        return self.get_response(request)
 
 
 class HostMiddleware:

@@ -2,7 +2,8 @@
 """Where a request comes from, as limits count it.
 
 Implements FAULTS I10a: a forwarded address is believed only from a proxy on the operator's list, and an IPv6
-source is its /64 (one subscriber owns all of it). An address identifies nobody.
+source is its /64 (one subscriber owns all of it). An address identifies nobody. Whether a request came encrypted is
+likewise the trusted proxy's word alone.
 """
 
 from __future__ import annotations
@@ -13,24 +14,37 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from django.conf import settings
 from django.http import HttpRequest
 
-UNKNOWN = "::"  # no address at all, as over a local socket: all such requests count together
+UNKNOWN = "::"  # no address at all, as over a local socket that nobody trusts: all such requests count together
+# In the operator's list: whoever connects to the Unix socket, which has no address. Its file's mode says who may.
+LOCAL_SOCKET = "unix"
 
 
 def source_of(request: HttpRequest) -> str:
     """Return the address that limits count: an IPv4 address, or the first address of an IPv6 /64."""
     remote = _parse(request.META.get("REMOTE_ADDR", ""))
-    if remote is None:
+    if remote is None and not is_from_proxy(request):
         return UNKNOWN
     # From the nearest hop outwards: everything left of the first stranger was written by the stranger.
     hops = request.META.get("HTTP_X_FORWARDED_FOR", "").split(",")
-    while _is_trusted(remote) and hops:
+    while (remote is None or _is_trusted(remote)) and hops:
         further = _parse(hops.pop())
         if further is None:
             break
         remote = further
+    if remote is None:
+        return UNKNOWN
     if isinstance(remote, IPv6Address):
         return str(IPv6Network((remote, 64), strict=False).network_address)
     return str(remote)
+
+
+def is_from_proxy(request: HttpRequest) -> bool:
+    """Tell whether the peer itself, not one it speaks for, is a proxy on the operator's list."""
+    peer = request.META.get("REMOTE_ADDR", "")
+    if not peer:
+        return LOCAL_SOCKET in settings.HOLDFAST_TRUSTED_PROXIES
+    remote = _parse(peer)
+    return remote is not None and _is_trusted(remote)
 
 
 def _parse(text: str) -> IPv4Address | IPv6Address | None:
@@ -57,4 +71,4 @@ def _is_trusted(address: IPv4Address | IPv6Address) -> bool:
 
 @lru_cache(maxsize=8)
 def _networks(listed: tuple[str, ...]) -> tuple[IPv4Network | IPv6Network, ...]:
-    return tuple(ip_network(entry) for entry in listed)
+    return tuple(ip_network(entry) for entry in listed if entry != LOCAL_SOCKET)

@@ -47,6 +47,8 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    # First: what follows asks whether the request came encrypted.
+    "tenants.middleware.ProxyMiddleware",
     "django.middleware.security.SecurityMiddleware",
     # Before the static files: a wrong Host is refused on every address (FAULTS I17a).
     "tenants.middleware.HostMiddleware",

@@ -20,7 +20,7 @@ from django.utils import timezone
 
 from audit import services as audit
 from kernel.actors import Actor
-from kernel.queue import RunLater, enqueue
+from kernel.queue import MAIL, RunLater, enqueue
 from kernel.transitions import advance
 from recovery import access
 from recovery.cases.counting import recount
@@ -46,7 +46,7 @@ def owe(row: Case, person_id: UUID, kind: str, due_at: datetime) -> None:
         tenant_id=row.tenant_id, case=row, person_id=person_id, kind=kind, defaults={"due_at": due_at}
     )
     if is_new:
-        enqueue(NOTICE_JOB, run_at=due_at, unique=str(notice.pk), notice=str(notice.pk))
+        enqueue(NOTICE_JOB, queue=MAIL, run_at=due_at, unique=str(notice.pk), notice=str(notice.pk))
 
 
 def give_notice(*, notice_id: UUID, actor: Actor) -> None:

@@ -30,7 +30,6 @@ from kernel import queue
 from kernel.actors import Actor, system_actor
 from kernel.errors import Conflict, DomainError
 from kernel.models import Job
-from kernel.scope import tenant_scope
 from recovery import access
 from recovery.cases import counting, endings
 from recovery.models import Case
@@ -219,7 +218,7 @@ class ReleaseProcess:
     def _sweep(self, now: datetime) -> None:
         """Finish what a dead process left in `releasing`, and catch up with cases whose job was lost."""
         for case_id, tenant_id in access.due_for_release(now):
-            with tenant_scope(tenant_id):
+            with queue.apart(tenant_id, f"release of case {case_id}"):
                 self._attempt(case_id, tenant_id)
 
     def _attempt(self, case_id: UUID, tenant_id: UUID) -> datetime | None:

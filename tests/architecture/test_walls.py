@@ -86,8 +86,10 @@ def test_only_the_release_role_is_given_the_escrow_token() -> None:
 
     assert [role for role, tokens in ROLE_TOKENS.items() if "escrow" in tokens] == ["release"]
     assert [role for role, tokens in ROLE_TOKENS.items() if "ceremony" in tokens] == []
-    # A ceremony is held by people with every PIN at hand; of what runs, only the worker signs heads.
-    assert [role for role, tokens in ROLE_TOKENS.items() if "log" in tokens] == ["worker", "ceremony"]
+    # A ceremony is held by people with every PIN at hand; of what runs, only the sequencer signs heads, and opens
+    # nothing else.
+    assert [role for role, tokens in ROLE_TOKENS.items() if "log" in tokens] == ["sequencer", "ceremony"]
+    assert ROLE_TOKENS["sequencer"] == ("log",)
 
 
 def test_unscoped_queries_stand_only_where_they_are_listed() -> None:

@@ -292,6 +292,7 @@ class World:
     def work(self) -> None:
         """Do what the worker does: hand notices over, and sequence the log."""
         queue.run_due("worker")
+        queue.run_due(queue.MAIL)
         self.sequence()
 
     def sequence(self) -> None:

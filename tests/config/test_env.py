@@ -22,6 +22,10 @@ from config.mail import mail
         ("trusted_proxies", '["proxy.internal"]', "neither an address nor a network"),
         ("trusted_proxies", "10.0.0.1, proxy", "'proxy'"),
         ("trusted_proxies", '["10.0.0.1"', "commas"),
+        ("listen", "8000", "host:port"),
+        ("listen", "http://127.0.0.1:8000", "host:port"),
+        ("listen", "127.0.0.1:port", "host:port"),
+        ("listen", "127.0.0.1", "host:port"),
         ("public_url", "http://127.0.0.1:8000/holdfast", "origin"),
         ("public_url", "holdfast.example", "origin"),
         ("public_url", "ftp://holdfast.example", "origin"),
@@ -117,3 +121,20 @@ def test_database_is_told_what_the_address_says_of_its_certificate(tmp_path: Pat
 )
 def test_database_on_another_machine_has_to_prove_itself(url: str, exposed: bool, tmp_path: Path) -> None:
     assert is_exposed(database(url, state_dir=tmp_path)) == exposed
+
+
+@pytest.mark.parametrize(
+    ("public_url", "listen", "at"),
+    [
+        ("http://127.0.0.1:8000", "", "127.0.0.1:8000"),
+        ("http://[::1]:8000", "", "[::1]:8000"),
+        ("http://holdfast.test", "", "holdfast.test:80"),
+        ("https://holdfast.example", "127.0.0.1:8001", "127.0.0.1:8001"),
+    ],
+)
+def test_up_listens_at_the_public_address_or_where_it_is_told(
+    public_url: str, listen: str, at: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOLDFAST_PUBLIC_URL", public_url)
+    monkeypatch.setenv("HOLDFAST_LISTEN", listen)
+    assert env.read().listening_at == at

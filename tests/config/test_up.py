@@ -62,7 +62,7 @@ def test_no_secret_stands_in_a_command_line_or_an_environment(running: Installat
 
 def test_each_process_holds_copies_of_its_own_tokens_only(running: Installation) -> None:
     held = {}
-    for role in ("web", "worker", "release"):
+    for role in ("web", "worker", "sequencer", "release"):
         pid = running.pid_of(role)
         labels = set()
         for directory in (running.state_dir / "hsm" / "run").glob(f"*{pid}*"):
@@ -71,7 +71,8 @@ def test_each_process_holds_copies_of_its_own_tokens_only(running: Installation)
                 labels |= {name for name in ("ceremony", "root", "log", "escrow") if name.encode() in content}
         held[role] = labels
     assert held["web"] == {"root"}
-    assert held["worker"] == {"root", "log"}
+    assert held["worker"] == {"root"}
+    assert held["sequencer"] == {"log"}
     assert held["release"] == {"escrow", "root"}
 
 
@@ -90,14 +91,14 @@ def test_a_second_up_changes_nothing_and_ctrl_c_leaves_no_process(running: Insta
 def test_kill_9_leaves_no_process(running: Installation) -> None:
     assert running.process is not None
     everything = [running.process.pid, *descendants_of(running.process.pid)]
-    assert len(everything) >= 4
+    assert len(everything) >= 6
     os.kill(running.process.pid, signal.SIGKILL)
     running.process.wait()
     assert wait_until_gone(everything) == []
     running.start()
 
 
-@pytest.mark.parametrize("role", ["web", "worker", "release"])
+@pytest.mark.parametrize("role", ["proxy", "web", "worker", "sequencer", "release"])
 def test_when_one_process_dies_the_others_end(running: Installation, role: str) -> None:
     assert running.process is not None
     everything = [running.process.pid, *descendants_of(running.process.pid)]

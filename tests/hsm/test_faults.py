@@ -196,6 +196,31 @@ def test_slow_hsm_is_left_at_the_deadline_and_the_queue_is_bounded(
         assert interposer.entered("C_Sign") < 20
 
 
+def test_hung_hsm_keeps_nobody_waiting_once_every_thread_is_inside_it(
+    interposed: HsmConfig, interposer: Interposer
+) -> None:
+    config = replace(interposed, deadline_seconds=0.5, threads=2)
+    with open_tokens(config, ["log"]) as tokens:
+        interposer.rules("C_Sign before 4000")
+
+        def sign_late() -> None:
+            with pytest.raises(HsmUnavailable, match="within"):
+                tokens.log.sign(b"head")
+
+        first = [threading.Thread(target=sign_late) for _ in range(2)]
+        for thread in first:
+            thread.start()
+        for thread in first:
+            thread.join()
+        started = time.monotonic()
+        for _ in range(20):
+            with pytest.raises(HsmUnavailable, match="does not return"):
+                tokens.log.sign(b"head")
+        assert time.monotonic() - started < 0.5, "twenty callers together waited less than one does"
+        interposer.rules()
+        _within(10, lambda: tokens.log.sign(b"head"))
+
+
 def test_flaky_hsm_gives_typed_errors_only_and_right_answers(
     interposed: HsmConfig, interposer: Interposer, recipient: rsa.RSAPrivateKey
 ) -> None:

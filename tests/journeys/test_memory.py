@@ -31,7 +31,7 @@ from tests.checks import production
 from tests.faults.memory import find
 from tests.journeys.demo import Walk
 
-ROLES = ("web", "worker", "release")
+ROLES = ("web", "worker", "sequencer", "release")
 ALIVE_MS = 12_000
 
 

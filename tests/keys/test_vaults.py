@@ -137,7 +137,7 @@ def test_door_read_by_a_pending_device_is_told_to_the_owner_in_every_way(
     assert [events_of(fetched(phone)) for phone in (alice, second, pending)] == [[told], [told], []]
     entry = AuditEntry.unscoped.filter(tag="keys:door:read").order_by("-seq")[0]
     assert (entry.actor, entry.body["device_state"]) == (f"device:{pending.id}", "pending")
-    assert queue.run_due("worker") == 1
+    assert queue.run_due(queue.MAIL) == 1
     (mail,) = mailoutbox
     assert (mail.to, mail.subject) == ([alice.person.email], "A new device read a door of your vault")
     assert str(pending.id) in mail.body
@@ -173,10 +173,10 @@ def test_mail_that_is_not_taken_is_tried_again_and_then_said_to_have_failed(
     settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
     settings.EMAIL_HOST, settings.EMAIL_PORT, settings.EMAIL_TIMEOUT = "127.0.0.1", 1, 1
     for _ in range(notices.MAX_ATTEMPTS - 1):
-        assert queue.run_due("worker") == 0
+        assert queue.run_due(queue.MAIL) == 0
         Job.unscoped.update(run_at=timezone.now())
     assert AuditEntry.unscoped.filter(tag__startswith="keys:notice").count() == 0
-    assert queue.run_due("worker") == 1
+    assert queue.run_due(queue.MAIL) == 1
     assert AuditEntry.unscoped.get(tag="keys:notice:fail").subject == str(alice.person.pk)
 
 

@@ -51,6 +51,19 @@ def test_source_is(remote: str, forwarded: str, counted: str, settings: Any) -> 
     assert source_of(RequestFactory().get("/", REMOTE_ADDR=remote, headers=headers)) == counted
 
 
+@pytest.mark.parametrize(
+    ("forwarded", "counted"), [("198.51.100.1", "198.51.100.1"), ("a, 10.0.0.1", "10.0.0.1"), ("", UNKNOWN)]
+)
+def test_the_peer_at_the_local_socket_is_believed_where_it_is_listed(
+    forwarded: str, counted: str, settings: Any
+) -> None:
+    settings.HOLDFAST_TRUSTED_PROXIES = ["unix"]
+    headers = {"X-Forwarded-For": forwarded} if forwarded else {}
+    assert source_of(RequestFactory().get("/", REMOTE_ADDR="", headers=headers)) == counted
+    stranger = RequestFactory().get("/", REMOTE_ADDR="192.0.2.7", headers=headers)
+    assert source_of(stranger) == "192.0.2.7"
+
+
 def test_forwarded_address_is_never_believed_without_a_list_of_proxies(settings: Any) -> None:
     settings.HOLDFAST_TRUSTED_PROXIES = []
     request = RequestFactory().get("/", REMOTE_ADDR="10.0.0.1", headers={"X-Forwarded-For": "198.51.100.1"})

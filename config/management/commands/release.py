@@ -24,6 +24,6 @@ class Command(LoopCommand):
         self.prepare()
         try:
             with open_process(settings.HOLDFAST_RELEASE_DIR) as process:
-                self.run_until_told(process.tick, log)
+                self.run_until_told({"release": process.tick}, log)
         except BlockingIOError as error:
             raise CommandError(f"Another release process holds {settings.HOLDFAST_RELEASE_DIR}.") from error

@@ -21,14 +21,19 @@ from config.supervisor import Supervisor
 
 
 class Command(BaseCommand):
-    help = "Start web, worker and release process as one command (development form: SQLite and SoftHSM)."
+    help = "Start proxy, web, worker, sequencer and release process as one command (development: SQLite, SoftHSM)."
 
     def handle(self, *args: Any, **options: Any) -> None:
         self._refuse_when_taken()
         if not is_set_up():
             self._set_up()
         call_command("migrate", verbosity=0)
-        supervisor = Supervisor(project=settings.BASE_DIR, public_url=settings.HOLDFAST_PUBLIC_URL)
+        supervisor = Supervisor(
+            project=settings.BASE_DIR,
+            public_url=settings.HOLDFAST_PUBLIC_URL,
+            state_dir=ENV.state_dir,
+            listen=ENV.listening_at,
+        )
         try:
             supervisor.start()
             self.stdout.write(welcome())
@@ -60,11 +65,11 @@ class Command(BaseCommand):
         making.rename(target)
 
     def _refuse_when_taken(self) -> None:
-        address = urlsplit(settings.HOLDFAST_PUBLIC_URL)
+        address = urlsplit(f"http://{ENV.listening_at}")
         try:
             socket.create_connection((address.hostname or "127.0.0.1", address.port or 8000), timeout=1).close()
         except OSError:
             return
         raise CommandError(
-            f"Something answers at {settings.HOLDFAST_PUBLIC_URL} already. Stop it, or set HOLDFAST_PUBLIC_URL."
+            f"Something answers at {ENV.listening_at} already. Stop it, or set HOLDFAST_PUBLIC_URL or HOLDFAST_LISTEN."
         )

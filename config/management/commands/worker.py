@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`manage.py worker`: runs jobs as they come due, sequences the logs, and keeps the schedules."""
+"""`manage.py worker`: runs jobs as they come due, hands mail over and keeps the schedules, each in its own lane."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ from kernel import queue
 
 log = logging.getLogger("holdfast.worker")
 
+# A mail server that hangs is given up after ten seconds: after so few, others get their turn to be looked at.
+_MAILS_A_ROUND = 5
+
 
 class Command(LoopCommand):
     help = "Run background work until SIGTERM."
@@ -21,8 +24,13 @@ class Command(LoopCommand):
         self.prepare()
         schedule = Schedule()
 
-        def step() -> int:
+        def keep_schedule() -> int:
             schedule.tick(time.monotonic())
-            return queue.run_due("worker")
+            return 0
 
-        self.run_until_told(step, log)
+        lanes = {
+            "worker/schedule": keep_schedule,
+            "worker/jobs": lambda: queue.run_due("worker"),
+            "worker/mail": lambda: queue.run_due(queue.MAIL, limit=_MAILS_A_ROUND),
+        }
+        self.run_until_told(lanes, log)

@@ -145,7 +145,7 @@ def test_release_waits_for_the_long_delay_when_the_notice_cannot_be_delivered(
     assert hsm.unwraps() == 0
     for _ in range(5):
         Job.unscoped.filter(kind="recovery.notice").update(run_at=timezone.now())
-        queue.run_due("worker")
+        queue.run_due(queue.MAIL)
     assert Notice.unscoped.get(case_id=case.id, kind="opened").state == "failed"
     assert world.state(case) == "waiting"
     assert release_at(world, case) > timezone.now() + timedelta(seconds=3000)

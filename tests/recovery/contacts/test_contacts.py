@@ -202,7 +202,7 @@ def test_request_is_told_to_the_owners_devices_their_contacts_and_by_mail(
     phones = [trusted.directory.phone(name) for name in ("alice", "bob", "carol", "dan")]
     assert [events_of(fetched(phone)) for phone in (*phones, second)] == [[told]] * 5
     assert fetched(trusted.directory.phone("erin")) == fetched(pending) == []
-    queue.run_due("worker")
+    queue.run_due(queue.MAIL)
     (mail,) = mailoutbox
     assert (mail.to, str(asking.id) in mail.body) == ([pending.person.email], True)
     assert mail.subject == "Your trusted contacts are asked for your vault"
@@ -220,7 +220,7 @@ def test_collection_and_veto_are_told_as_well(trusted: TrustedContacts, pending:
     again.end(alice, "veto")
     ended = events_of(fetched(trusted.directory.phone("bob")))[-1]
     assert (ended["event"], ended["state"], ended["request_id"]) == ("contacts-request-ended", "vetoed", str(again.id))
-    queue.run_due("worker")
+    queue.run_due(queue.MAIL)
     assert "Your trusted contacts gave their shares" in {mail.subject for mail in mailoutbox}
 
 

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""nginx in front of the web process, as `make up` runs it: with the same two files that production includes.
+
+PLATFORM "Running it". The web process has no deadline for a body that never ends, and eight threads; nginx holds
+thousands of such bodies, in memory, and hands over whole requests through a Unix socket.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+from pathlib import Path
+
+from config.env import PROJECT
+
+_CONNECTIONS = 4096
+# Two files for each connection, and some of nginx's own.
+_FILES = 2 * _CONNECTIONS + 64
+# The longest path that a Unix socket can have (unix(7): 108 bytes with the ending NUL).
+MAX_SOCKET_PATH = 107
+
+
+def nginx() -> str:
+    """Return where nginx is. Raises RuntimeError, with the way out, when it is not installed."""
+    # Debian puts it where only root's PATH looks.
+    found = shutil.which("nginx", path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin"]))
+    if found is None:
+        raise RuntimeError("nginx is not installed: run ./deploy/install.sh run, or apt-get install nginx-light")
+    return found
+
+
+def write_configuration(directory: Path, *, listen: str, socket: Path) -> list[str]:
+    """Write nginx's configuration and working directories below `directory`, and return its command line.
+
+    listen: `127.0.0.1:8000` or `[::1]:8000`; socket: the web process's. Raises RuntimeError without nginx.
+    """
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    temporary = "".join(
+        f"    {kind}_temp_path {directory}/{kind};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    path = directory / "nginx.conf"
+    path.write_text(
+        f"""# Written at every start of `make up`.
+daemon off;
+# One process, which ends with the one that started it: nothing is left to run by itself.
+master_process off;
+pid {directory}/nginx.pid;
+error_log stderr error;
+events {{
+    worker_connections {_CONNECTIONS};
+}}
+http {{
+    include {PROJECT}/deploy/nginx/http.conf;
+    access_log off;
+{temporary}
+    upstream holdfast {{
+        server unix:{socket};
+    }}
+    server {{
+        listen {listen};
+        include {PROJECT}/deploy/nginx/server.conf;
+    }}
+}}
+"""
+    )
+    return [nginx(), "-e", "stderr", "-p", str(directory), "-c", str(path)]
+
+
+def allow_connections() -> None:
+    """Let this process have as many files as nginx has connections, as far as its limits go."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _FILES if hard == resource.RLIM_INFINITY else min(_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
