@@ -1,22 +1,48 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Deployment checks: `manage.py check --deploy` refuses what must not run in production (FAULTS U6, D8)."""
+"""What must not run in production (FAULTS U6, D8): refused by `check --deploy`, and at every process's start."""
 
 from __future__ import annotations
 
+import logging
+import sys
+import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, register
+from django.db import DatabaseError, connection
 
 from config.database import is_exposed
 from config.hsm import hsm_config
 
+log = logging.getLogger("holdfast.posture")
+
+# What a rehearsal is about, and so lets pass: an HSM of software, and the tenants that were founded on it.
+_REHEARSED: Final = frozenset({"holdfast.E005", "holdfast.E011"})
+_AWAY_SECONDS: Final = 2.0
+
 
 @register(Tags.security, deploy=True)
 def check_posture(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
-    """Refuse debug, SQLite, SoftHSM, plain http and open memory in production."""
+    """Refuse debug, SQLite, SoftHSM, plain http, open memory and a proxy that nobody trusts in production."""
     return list(_findings())
+
+
+def require_posture() -> None:
+    """End this process, with a sentence for each finding, when production settings meet what must not run there.
+
+    A database that is away is waited for: whether it holds development tenants cannot be known before. Does nothing
+    under other settings.
+    """
+    if not settings.HOLDFAST_PRODUCTION:
+        return
+    found = [*_findings(), *_development_tenants()]
+    if settings.HOLDFAST_REHEARSAL:
+        found = [one for one in found if one.id not in _REHEARSED]
+        log.warning("this is a rehearsal: keep nothing real here")
+    if found:
+        sys.exit("\n".join(f"{one.id}: {one.msg}{f' {one.hint}' if one.hint else ''}" for one in found))
 
 
 def _findings() -> Iterator[CheckMessage]:
@@ -36,6 +62,13 @@ def _findings() -> Iterator[CheckMessage]:
         )
     if not settings.HOLDFAST_PUBLIC_URL.startswith("https://"):
         yield Error("HOLDFAST_PUBLIC_URL is not https.", id="holdfast.E003")
+    if not settings.HOLDFAST_TRUSTED_PROXIES:
+        yield Error(
+            "A proxy is in front, as there is no https without one, and none is trusted: all people would count as "
+            "one source, and one who mistypes a password eight times would lock out all.",
+            hint="Set HOLDFAST_TRUSTED_PROXIES to unix (the peer at the web process's socket) or to its address.",
+            id="holdfast.E010",
+        )
     if not settings.HOLDFAST_CLOSE_MEMORY:
         yield Error("Processes leave their memory readable to debuggers.", id="holdfast.E004")
     if settings.HOLDFAST_CONTACTS_DELAY_SECONDS < 3600:
@@ -66,4 +99,23 @@ def _hsm_findings() -> Iterator[CheckMessage]:
             f"There is no HSM manifest at {config.manifest_path}.",
             hint="Hold the ceremony, or set HOLDFAST_HSM_HOME.",
             id="holdfast.E006",
+        )
+
+
+def _development_tenants() -> Iterator[CheckMessage]:
+    from tenants import access as tenants  # not above: the web process imports this before the apps are loaded
+
+    while True:
+        try:
+            slugs = tenants.development_slugs()
+            break
+        except DatabaseError as error:
+            log.warning("the database is away (%s)", type(error).__name__)
+            connection.close()
+            time.sleep(_AWAY_SECONDS)
+    if slugs:
+        yield Error(
+            f"The database holds tenants that were founded for development: {', '.join(slugs)}.",
+            hint="Their officers' keys were made in one process. Use another database.",
+            id="holdfast.E011",
         )

@@ -18,6 +18,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError, InterfaceError, close_old_connections
 
+from config.checks import require_posture
 from config.hsm import verify_at_start
 from config.memory import close_memory
 from hsm.errors import HsmError, HsmUnavailable
@@ -35,9 +36,10 @@ class LoopCommand(BaseCommand):
     requires_system_checks = ()
 
     def prepare(self) -> None:
-        """Close this process's memory, and see that its tokens are those it expects. Raises CommandError."""
+        """Close this process's memory, and see that posture and tokens are as they must be. Raises CommandError."""
         if settings.HOLDFAST_CLOSE_MEMORY:
             close_memory()
+        require_posture()
         try:
             verify_at_start()
         except HsmError as error:

@@ -14,6 +14,8 @@ from pathlib import Path
 
 from config.env import PROJECT
 
+# Directories that nginx makes at its start, whether it uses them or not; its own defaults are root's.
+TEMPORARY = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
 _CONNECTIONS = 4096
 # Two files for each connection, and some of nginx's own.
 _FILES = 2 * _CONNECTIONS + 64
@@ -36,9 +38,7 @@ def write_configuration(directory: Path, *, listen: str, socket: Path) -> list[s
     listen: `127.0.0.1:8000` or `[::1]:8000`; socket: the web process's. Raises RuntimeError without nginx.
     """
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    temporary = "".join(
-        f"    {kind}_temp_path {directory}/{kind};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    )
+    temporary = "".join(f"    {kind}_temp_path {directory}/{kind};\n" for kind in TEMPORARY)
     path = directory / "nginx.conf"
     path.write_text(
         f"""# Written at every start of `make up`.

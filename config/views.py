@@ -3,15 +3,17 @@
 
 from __future__ import annotations
 
+import sys
 from functools import lru_cache
 from typing import Any
 
-from django.db import DatabaseError, connection
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
+from django.template.loader import render_to_string
 from django.views.decorators.http import require_safe
 from drf_spectacular.generators import SchemaGenerator
 
+from config import readiness
 from kernel import errors, problems
 
 
@@ -29,13 +31,9 @@ def live(request: HttpRequest) -> JsonResponse:
 
 @require_safe
 def ready(request: HttpRequest) -> JsonResponse:
-    """Answer 200 when a request could be served: for the load balancer. Names the part that is away."""
-    try:
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT 1")
-    except DatabaseError:
-        return JsonResponse({"status": "unavailable", "part": "database"}, status=503)
-    return JsonResponse({"status": "ok"})
+    """Answer 200 while requests can be served: for the load balancer. Names each part that is away or late."""
+    found = readiness.look()
+    return JsonResponse(found.document(), status=200 if found.can_serve else 503)
 
 
 @lru_cache(maxsize=1)
@@ -131,5 +129,13 @@ def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpR
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    """500: says that something failed, and nothing of what."""
+    """500: says that something failed, and nothing of what. 503 when what failed is a part that is away or full."""
+    error = problems.unavailable(sys.exc_info()[1])
+    if error is not None:
+        if request.path.startswith("/api/"):
+            return problems.http_problem(error)
+        # Without the request: who is signed in stands in the database that is away.
+        page = HttpResponse(render_to_string("503.html"), status=503)
+        page["retry-after"] = "5"
+        return page
     return _error(request, errors.Internal("The server failed. Nothing was lost; try again."), "500.html")

@@ -8,6 +8,7 @@ import os
 from django.conf import settings
 from django.core.wsgi import get_wsgi_application
 
+from config.checks import require_posture
 from config.hsm import verify_at_start
 from config.memory import close_memory, die_with_parent
 
@@ -16,6 +17,7 @@ application = get_wsgi_application()
 
 if settings.HOLDFAST_CLOSE_MEMORY:
     close_memory()
+require_posture()
 verify_at_start()
 if os.environ.get("HOLDFAST_SUPERVISED"):
     # granian's worker is the supervisor's grandchild: it must go when its own parent goes.

@@ -115,6 +115,10 @@ class RootToken(Protocol):
         """The version that new tenant keys are wrapped under."""
         ...
 
+    def answers(self) -> bool:
+        """Tell, within half a second, whether the token answers and shows its keys. Raises nothing."""
+        ...
+
     def generate_tenant_key(self) -> WrappedTenantKey:
         """Make a tenant master key inside the HSM; its plaintext never leaves. Raises HsmUnavailable."""
         ...

@@ -27,7 +27,7 @@ from hsm.backend import (
     WrappedTenantKey,
 )
 from hsm.checks import key_check_value, unwrap_tenant_key
-from hsm.errors import HsmKeyMismatch, HsmKeyMissing, HsmRefused, HsmUnavailable
+from hsm.errors import HsmError, HsmKeyMismatch, HsmKeyMissing, HsmRefused, HsmUnavailable
 from hsm.manifest import KeyRecord
 from hsm.pool import HsmPool, TokenSession
 from hsm.rewrap import destroy, recipient_numbers, rewrap
@@ -39,6 +39,10 @@ _TAG_BITS = 128  # the full tag; python-pkcs11 would also take 0 (HSM section 8,
 def _capabilities(pool: HsmPool, signature: SigningPublicKey | None = None) -> Capabilities:
     oaep: OaepAlgorithm = "oaep-sha1" if pool.manifest.oaep == "oaep-sha1" else "oaep-sha256"
     return Capabilities(blind_rewrap=True, oaep=oaep, signature=None if signature is None else signature.algorithm)
+
+
+# Whoever asks whether the HSM is there, as a load balancer does, must not be kept by one that is not.
+_LOOK_SECONDS = 0.5
 
 
 class Pkcs11RootToken:
@@ -54,6 +58,12 @@ class Pkcs11RootToken:
     @property
     def master_version(self) -> int:
         return self._masters()[-1].version
+
+    def answers(self) -> bool:
+        try:
+            return self._pool.run("root", lambda session: session.alive(), deadline_seconds=_LOOK_SECONDS)
+        except HsmError:
+            return False
 
     def generate_tenant_key(self) -> WrappedTenantKey:
         # The newest wraps; older ones stay for what they have wrapped.

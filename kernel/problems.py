@@ -14,7 +14,7 @@ from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import PermissionDenied
-from django.db import OperationalError
+from django.db import InterfaceError, InternalError, OperationalError
 from django.http import Http404, HttpResponse
 from django.utils import timezone
 from rest_framework import exceptions as drf
@@ -129,6 +129,12 @@ def handle(exc: Exception, context: Mapping[str, Any]) -> Response | None:
     return response_for(error)
 
 
+def unavailable(exc: BaseException | None) -> errors.Unavailable | None:
+    """Return the refusal, when what was raised outside REST means that a part is away or has no room."""
+    error = _domain_error(exc) if isinstance(exc, Exception) else None
+    return error if isinstance(error, errors.Unavailable) else None
+
+
 def _domain_error(exc: Exception) -> errors.DomainError | None:
     if isinstance(exc, errors.DomainError):
         return exc
@@ -144,8 +150,8 @@ def _from_framework(exc: Exception) -> errors.DomainError | None:  # noqa: PLR09
     match exc:
         case drf.ValidationError():
             return _from_validation(exc)
-        case OperationalError():
-            # The database is locked, full or away; the transaction is undone, so a retry is safe (FAULTS D4).
+        case OperationalError() | InternalError() | InterfaceError():
+            # The database is locked, full, read-only or away; the transaction is undone: a retry is safe (FAULTS D4).
             return errors.Unavailable()
         case Http404() | drf.NotFound():
             return errors.NotFound()

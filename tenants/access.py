@@ -42,6 +42,11 @@ def active_tenants() -> list[Tenant]:
     return list(Tenant.objects.filter(state=TenantState.ACTIVE).order_by("created_at"))
 
 
+def development_slugs() -> list[str]:
+    """List the tenants, at most ten, that were founded for development and must not be in production."""
+    return list(Tenant.objects.filter(is_development=True).order_by("slug").values_list("slug", flat=True)[:10])
+
+
 def person(person_id: UUID) -> Person:
     """Return a person of the tenant, in whatever state. Raises NotFound."""
     found: Person | None = Person.objects.filter(pk=person_id).first()

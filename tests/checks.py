@@ -22,6 +22,7 @@ GOOD = {
     "HOLDFAST_ALLOWED_HOSTS": '["holdfast.example"]',
     "HOLDFAST_HSM_MODULE": "/opt/vendor/libpkcs11.so",
     "HOLDFAST_HSM_SOFTHSM": "false",
+    "HOLDFAST_TRUSTED_PROXIES": "unix",
     "HOLDFAST_EMAIL_URL": "smtp://holdfast@mail.example:587",
 }
 

@@ -12,6 +12,9 @@ from config.mail import mail
 BASE_DIR = PROJECT
 DEBUG = False
 HOLDFAST_ROLE = ENV.role
+# Whether every process refuses an unsafe posture at its start (config.checks), and whether this is a rehearsal of it.
+HOLDFAST_PRODUCTION = False
+HOLDFAST_REHEARSAL = False
 HOLDFAST_STATE_DIR = ENV.state_dir
 HOLDFAST_PUBLIC_URL = ENV.public_url.rstrip("/")
 HOLDFAST_RELEASE_DIR = ENV.release_dir or ENV.state_dir / "release"

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Production: every unsafe posture is refused, by these lines or by config/checks.py under `check --deploy`."""
+"""Production: every unsafe posture is refused, by these lines or by config/checks.py at every process's start."""
 
 from __future__ import annotations
 
 from config.env import ENV, secret_key
 from config.settings.base import *  # noqa: F403
 
+HOLDFAST_PRODUCTION = True
+HOLDFAST_REHEARSAL = ENV.rehearsal
 SECRET_KEY = secret_key()
 ALLOWED_HOSTS = ENV.allowed_hosts
 SECURE_SSL_REDIRECT = True

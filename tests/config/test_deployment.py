@@ -3,11 +3,16 @@
 
 from __future__ import annotations
 
+import os
+import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from tests.checks import manage, production
+from config.hsm import ROLE_TOKENS
+from tests.checks import PROJECT, manage, production
 
 
 def check(directory: Path, **changes: str) -> tuple[int, str]:
@@ -29,6 +34,7 @@ def test_check_takes_a_sound_installation(tmp_path: Path) -> None:
         ({"HOLDFAST_DATABASE_URL": "postgres://holdfast@db.example/holdfast?sslmode=require"}, "sslmode=verify-full"),
         ({"HOLDFAST_DATABASE_URL": "postgres://holdfast:secret@db/holdfast"}, "HOLDFAST_DATABASE_PASSWORD_FILE"),
         ({"HOLDFAST_PUBLIC_URL": "http://holdfast.example"}, "https"),
+        ({"HOLDFAST_TRUSTED_PROXIES": ""}, "HOLDFAST_TRUSTED_PROXIES"),
         ({"HOLDFAST_HSM_SOFTHSM": "true"}, "SoftHSM"),
         ({"HOLDFAST_HSM_MODULE": "/usr/lib/softhsm/libsofthsm2.so"}, "SoftHSM"),
         ({"HOLDFAST_HSM_HOME": "/nowhere"}, "manifest"),
@@ -46,3 +52,79 @@ def test_check_refuses(tmp_path: Path, changes: dict[str, str], said: str) -> No
     status, shown = check(tmp_path, **changes)
     assert status != 0
     assert said in shown
+
+
+SYSTEMD = PROJECT / "deploy" / "systemd"
+
+
+def directives(path: Path) -> list[tuple[str, str]]:
+    """Return a unit file's settings in order; a name may stand more than once."""
+    lines = [line for line in path.read_text().splitlines() if "=" in line and not line.startswith("#")]
+    return [(name, value) for name, _, value in (line.partition("=") for line in lines)]
+
+
+@pytest.mark.parametrize("role", ["web", "worker", "sequencer", "release"])
+def test_each_service_has_an_account_of_its_own_and_the_pins_of_its_own_tokens(role: str) -> None:
+    unit = directives(SYSTEMD / f"holdfast-{role}.service")
+    credentials = [value.partition(":")[0] for name, value in unit if name == "LoadCredential"]
+    assert sorted(credentials) == sorted(f"{token}.pin" for token in ROLE_TOKENS[role])
+    assert ("User", f"holdfast-{role}") in unit
+    assert any(f"HOLDFAST_ROLE={role} " in value for name, value in unit if name == "Environment")
+
+
+def test_services_are_kept_from_what_they_do_not_need() -> None:
+    kept = dict(directives(SYSTEMD / "holdfast-.service.d" / "hardening.conf"))
+    assert kept["CapabilityBoundingSet"] == kept["AmbientCapabilities"] == ""
+    assert kept["RestrictAddressFamilies"] == "AF_UNIX AF_INET AF_INET6"
+    assert {"NoNewPrivileges", "ProtectSystem", "SystemCallFilter", "MemoryMax", "TasksMax"} <= kept.keys()
+    assert kept["LimitCORE"] == "0"
+
+
+def start(directory: Path, role: str, **changes: str) -> subprocess.CompletedProcess[str]:
+    """Start a process of production that has to refuse, and return what it said."""
+    environment = {**production(directory), "HOLDFAST_ROLE": role, **changes}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("HOLDFAST_", "DJANGO_"))}
+    command = ["-c", "import config.wsgi"] if role == "web" else ["manage.py", role]
+    return subprocess.run(
+        [sys.executable, *command],
+        cwd=PROJECT,
+        env={**kept, **environment},
+        text=True,
+        capture_output=True,
+        check=False,
+        timeout=60,
+    )
+
+
+SOFTHSM = {"HOLDFAST_HSM_SOFTHSM": "true", "HOLDFAST_HSM_MODULE": "/usr/lib/softhsm/libsofthsm2.so"}
+
+
+@pytest.mark.parametrize("role", ["web", "worker", "sequencer", "release"])
+def test_every_process_refuses_an_unsafe_posture_at_its_start(tmp_path: Path, role: str) -> None:
+    wrong = {
+        "HOLDFAST_DATABASE_URL": "",
+        "HOLDFAST_PUBLIC_URL": "http://holdfast.example",
+        "HOLDFAST_TRUSTED_PROXIES": "",
+    }
+    (tmp_path / "holdfast.sqlite3").touch()
+    connection = sqlite3.connect(tmp_path / "holdfast.sqlite3")
+    connection.execute("CREATE TABLE tenants_tenant (slug TEXT, is_development BOOL)")
+    connection.execute("INSERT INTO tenants_tenant VALUES ('acme', 1)")
+    connection.commit()
+    done = start(tmp_path, role, **wrong, **SOFTHSM)
+    assert done.returncode == 1
+    for said in ("SQLite", "not https", "HOLDFAST_TRUSTED_PROXIES", "SoftHSM", "development: acme"):
+        assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    rehearsed = start(tmp_path, role, **wrong, **SOFTHSM, HOLDFAST_REHEARSAL="1")
+    assert rehearsed.returncode == 1
+    assert "SQLite" in rehearsed.stderr, "a rehearsal is on a software HSM, and otherwise production"
+    assert "SoftHSM" not in rehearsed.stderr
+    assert "development: acme" not in rehearsed.stderr
+
+
+@pytest.mark.parametrize("command", ["up", "setup_development"])
+def test_what_is_for_development_does_not_run_under_production_settings(tmp_path: Path, command: str) -> None:
+    done = manage(command, **production(tmp_path), HOLDFAST_ROLE="ceremony")
+    assert done.returncode == 1
+    assert "Production settings are set" in done.stderr

@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 from django.db import connections
+from django.http import HttpRequest, HttpResponse
 from django.test import RequestFactory
 
 from kernel.errors import Throttled
 from tenants.limits import count_against
+from tenants.middleware import ProxyMiddleware
 from tenants.models import RateWindow
 from tenants.sources import UNKNOWN, source_of
 
@@ -90,3 +92,37 @@ def test_window_counts_every_one_of_many_simultaneous_tries() -> None:
         thread.join()
     assert RateWindow.objects.get(key="storm").count == 40
     assert len(refused) == 10
+
+
+FORWARDED = {"X-Forwarded-For": "198.51.100.1", "X-Forwarded-Proto": "https"}
+
+
+@pytest.mark.parametrize(
+    ("remote", "listed", "is_believed"),
+    [
+        ("10.0.0.1", ["10.0.0.0/29"], True),
+        ("", ["unix"], True),
+        ("192.0.2.7", ["10.0.0.0/29", "unix"], False),
+        ("", ["10.0.0.0/29"], False),
+        ("10.0.0.1", [], False),
+    ],
+)
+def test_that_a_request_came_encrypted_is_a_trusted_proxys_word_alone(
+    remote: str, listed: list[str], is_believed: bool, settings: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings.HOLDFAST_TRUSTED_PROXIES = listed
+    settings.SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+    seen: list[tuple[bool, str]] = []
+
+    def view(request: HttpRequest) -> HttpResponse:
+        seen.append((request.is_secure(), source_of(request)))
+        return HttpResponse()
+
+    handler = ProxyMiddleware(view)
+    for _ in range(3):
+        handler(RequestFactory().get("/", REMOTE_ADDR=remote, headers=FORWARDED))
+    assert seen == [(is_believed, "198.51.100.1" if is_believed else remote or UNKNOWN)] * 3
+    # A proxy that was forgotten in the list makes all people one source: once, and not at each request, that is said.
+    assert len([1 for record in caplog.records if "HOLDFAST_TRUSTED_PROXIES" in record.getMessage()]) == (
+        0 if is_believed else 1
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
@@ -19,6 +20,8 @@ class Command(BaseCommand):
         parser.add_argument("--members-only", action="store_true", help="Only give alice and bob fresh codes.")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        if settings.HOLDFAST_PRODUCTION:
+            raise CommandError("Production settings are set: this makes officers' keys in one process, to try it out.")
         if ENV.role != "ceremony":
             raise CommandError("Run it with HOLDFAST_ROLE=ceremony: it opens tokens that no running process opens.")
         if options["members_only"]:

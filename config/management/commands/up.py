@@ -24,6 +24,8 @@ class Command(BaseCommand):
     help = "Start proxy, web, worker, sequencer and release process as one command (development: SQLite, SoftHSM)."
 
     def handle(self, *args: Any, **options: Any) -> None:
+        if settings.HOLDFAST_PRODUCTION:
+            raise CommandError("Production settings are set. There, a service manager starts the processes: deploy/.")
         self._refuse_when_taken()
         if not is_set_up():
             self._set_up()
