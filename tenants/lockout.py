@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What django-axes counts failed sign-ins by: the account and the source, each on its own.
 
-Implements FAULTS A1 and I10a: spraying is stopped per source, guessing per account, and no stranger can lock out
+Implements FAULTS A1 and I10a: spraying is stopped per source, guessing per account. Whoever signs in from where they
+have before is stopped by neither, only by wrong tries of their own account from there; and no stranger can lock out
 the last officer a tenant has. It refuses nobody itself; django-axes does.
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from datetime import timedelta
 from typing import Any
 
 from axes.handlers.proxy import AxesProxyHandler
@@ -19,14 +21,20 @@ from django.db.models import Sum
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 
-from tenants.models import Person
+from tenants.models import Person, SignInPlace
 from tenants.roles import Role
 from tenants.sources import source_of
 from tenants.states import PersonState
 
 _NORMAL = [["username"], ["ip_address"]]
+# At a place where the account has signed in before, strangers' tries do not count: neither those on other accounts from
+# there, as behind one office's address, nor those on this account from elsewhere.
+_KNOWN_PLACE = [["username", "ip_address"]]
 # The account is then counted per source: whoever guesses from elsewhere does not stand in the officer's way.
 _LAST_OFFICER = [["username", "ip_address"], ["ip_address"]]
+# Home, office, and the networks of a season's travels; a person who has been away for a quarter is new at a place.
+_PLACES_OF_ACCOUNT = 10
+PLACE_LIFE = timedelta(days=90)
 
 
 def name_attempt(request: HttpRequest, *, slug: str, email_key: str) -> None:
@@ -44,8 +52,16 @@ def turn_away(request: HttpRequest) -> bool:
 
 
 def forgive(request: HttpRequest) -> None:
-    """Forget the account's failures after a complete sign-in. The source's own stay: a sprayer may have one account."""
+    """Forget the account's failures after a complete sign-in, and remember that it was made from this source.
+
+    The source's own failures stay: a sprayer may have one account.
+    """
     AxesProxyHandler.reset_attempts(username=username(request))
+    account = getattr(request, "holdfast_account", "")
+    SignInPlace.objects.update_or_create(account=account, source=source(request), defaults={"last_at": timezone.now()})
+    places = SignInPlace.objects.filter(account=account).order_by("-last_at")
+    for old in places.values_list("source", flat=True)[_PLACES_OF_ACCOUNT:]:
+        SignInPlace.objects.filter(account=account, source=old).delete()
 
 
 def is_locked(request: HttpRequest) -> bool:
@@ -74,17 +90,30 @@ def response(_request: HttpRequest, original: HttpResponse, _credentials: Any = 
 
 
 def parameters(attempted: Any, _credentials: Any = None) -> list[list[str]]:
-    """AXES_LOCKOUT_PARAMETERS: by account and by source; for the one officer who must not be locked, by source only.
+    """AXES_LOCKOUT_PARAMETERS: by account and by source; at a known place only by both together; for the one officer
+    who must not be locked, by source only.
 
-    Asked once per request. The same two queries run for an account that exists and for one that does not.
+    Asked once per request. The same three queries run for an account that exists and for one that does not.
     """
     if not isinstance(attempted, HttpRequest):
         return _NORMAL
     known: list[list[str]] | None = getattr(attempted, "holdfast_lockout", None)
     if known is None:
-        known = _LAST_OFFICER if _must_stay_open(attempted) else _NORMAL
+        must_stay_open, is_at_home = _must_stay_open(attempted), _is_at_known_place(attempted)
+        known = _KNOWN_PLACE if is_at_home else _LAST_OFFICER if must_stay_open else _NORMAL
         attempted.holdfast_lockout = known  # type: ignore[attr-defined]
     return known
+
+
+def _is_at_known_place(request: HttpRequest) -> bool:
+    """Tell whether the account has signed in from this source in the last quarter."""
+    return bool(
+        SignInPlace.objects.filter(
+            account=getattr(request, "holdfast_account", ""),
+            source=source_of(request),
+            last_at__gte=timezone.now() - PLACE_LIFE,
+        ).exists()
+    )
 
 
 def _must_stay_open(request: HttpRequest) -> bool:

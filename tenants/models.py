@@ -147,6 +147,18 @@ class EnrolmentCode(TenantOwned):
         constraints: ClassVar = [models.UniqueConstraint(fields=["tenant", "code_hash"], name="enrolment_code_once")]
 
 
+class SignInPlace(models.Model):
+    """A source from which an account has signed in completely: failures of others there do not keep it out."""
+
+    pk = models.CompositePrimaryKey("account", "source")
+    account = models.CharField(max_length=64)  # SHA-256 in hex, as lockout names accounts
+    source = models.CharField(max_length=45)
+    last_at = models.DateTimeField(db_index=True)
+
+    def __str__(self) -> str:
+        return f"SignInPlace of {self.account[:8]}"
+
+
 class RateWindow(models.Model):
     """How often something was tried from one source in one stretch of time."""
 

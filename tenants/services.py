@@ -31,7 +31,8 @@ from kernel.transitions import advance
 from tenants import access, names
 from tenants.errors import EnrolmentRefused, LastOfficer, NameTaken, PasswordRefused, RootPinned, TooManyCodes
 from tenants.limits import count_against
-from tenants.models import Credential, EnrolmentCode, Nonce, Person, RateWindow, ServiceAccount, Tenant
+from tenants.lockout import PLACE_LIFE
+from tenants.models import Credential, EnrolmentCode, Nonce, Person, RateWindow, ServiceAccount, SignInPlace, Tenant
 from tenants.roles import Role
 from tenants.states import CREDENTIAL, PERSON, CredentialState, PersonState, TenantState
 
@@ -315,6 +316,7 @@ def sweep() -> int:
     gone, _ = Nonce.objects.filter(expires_at__lt=now).delete()
     RateWindow.objects.filter(expires_at__lt=now).delete()
     Session.objects.filter(expire_date__lt=now).delete()
+    SignInPlace.objects.filter(last_at__lt=now - PLACE_LIFE).delete()
     return gone
 
 

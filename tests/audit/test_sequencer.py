@@ -260,6 +260,31 @@ def test_sequence_refuses_to_sign_over_a_log_that_is_not_the_one_it_signed(forge
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.usefixtures("log_token")
+def test_one_log_that_fails_in_its_own_way_keeps_no_other_from_being_signed(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    append(1)
+    append(1, tenant_id=OTHER)
+    assert tasks.sequence_all()
+    append(1)
+    append(1, tenant_id=OTHER)
+    for sick in (TENANT, OTHER):
+        sequence_one = sequencer.sequence
+
+        def fails(tenant_id: Any, log: str, *, sick: Any = sick, sequence_one: Any = sequence_one) -> int:
+            if tenant_id == sick:
+                raise ZeroDivisionError
+            return int(sequence_one(tenant_id, log))
+
+        with monkeypatch.context() as patch:
+            patch.setattr(sequencer, "sequence", fails)
+            assert not tasks.sequence_all()
+        assert f"of tenant {sick}: ZeroDivisionError" in caplog.text
+    assert [indices(), indices(OTHER)] == [[0, 1], [0, 1]]
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("log_token")
 def test_sequence_leaves_no_gap_when_transactions_roll_back() -> None:
     append(2)
     with tenant_scope(TENANT), transaction.atomic():

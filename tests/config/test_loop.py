@@ -49,7 +49,7 @@ def test_a_lane_that_hangs_keeps_no_other_from_its_turn() -> None:
     hang, done = threading.Event(), threading.Event()
 
     def hangs() -> int:
-        hang.wait()
+        assert hang.wait(10), "the others had no turn meanwhile"
         return 0
 
     def works() -> int:

@@ -28,7 +28,7 @@ from holdfast.core.base.secret import SecretBytes
 from kernel.actors import system_actor
 from kernel.scope import tenant_scope
 from tenants import services, sign_in
-from tenants.models import Person, Tenant
+from tenants.models import Person, SignInPlace, Tenant
 from tenants.roles import Role
 from tests.cast.tenants import PASSWORD, Cast, build_world, give_password, give_totp
 
@@ -323,6 +323,48 @@ def test_what_was_typed_is_kept_nowhere(world: Cast, client: Client) -> None:
     kept = repr(list(AccessAttempt.objects.values())) + repr(list(Entry.unscoped.values()))
     for typed in ("someone-private", "my real password", "another of mine", "carol@"):
         assert typed not in kept
+
+
+@pytest.mark.postgres
+def test_strangers_failures_do_not_keep_an_account_out_where_it_signed_in_before(
+    world: Cast, keys: dict[str, SecretBytes], client: Client
+) -> None:
+    office = "198.51.100.9"
+    password_step(client, source=office)
+    assert code_step(client, code_now(keys["carol"]), source=office).status_code == 302
+    # Eight guesses at others from the same office, as behind one address or a proxy that was forgotten in the list …
+    for number in range(9):
+        sprayed = password_step(Client(), f"guess{number}", source=office)
+    assert sprayed.status_code == 429
+    # … and eight at this account from elsewhere.
+    for number in range(9):
+        guessed = password_step(Client(), password="wrong", source=f"192.0.2.{number}")
+    assert guessed.status_code == 429
+    assert password_step(Client(), source=office).status_code == 302, "the officer is where they have been before"
+    assert password_step(Client(), "dan", source=office).status_code == 429, "who is new there waits with the sprayer"
+    assert password_step(Client(), source="203.0.113.5").status_code == 429, "so does this account from anywhere new"
+    # Their own account is guarded there as well.
+    for _ in range(8):
+        password_step(Client(), password="wrong", source=office)
+    assert password_step(Client(), source=office).status_code == 429
+
+
+def test_known_places_are_ten_and_a_quarter_old_at_most(world: Cast, keys: dict[str, SecretBytes]) -> None:
+    for number in range(12):
+        browser, source = Client(), f"198.51.100.{number}"
+        TOTPDevice.objects.update(last_t=-1)
+        password_step(browser, source=source)
+        assert code_step(browser, code_now(keys["carol"]), source=source).status_code == 302
+    assert SignInPlace.objects.count() == 10
+    kept = set(SignInPlace.objects.values_list("source", flat=True))
+    assert {"198.51.100.0", "198.51.100.1"} & kept == set()
+    SignInPlace.objects.filter(source="198.51.100.11").update(last_at=timezone.now() - timedelta(days=91))
+    for number in range(8):
+        password_step(Client(), password="wrong", source=f"192.0.2.{number}")
+    assert password_step(Client(), source="198.51.100.10").status_code == 302
+    assert password_step(Client(), source="198.51.100.11").status_code == 429
+    services.sweep()
+    assert SignInPlace.objects.count() == 9
 
 
 @pytest.mark.postgres
