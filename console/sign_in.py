@@ -19,6 +19,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_POST
 
+from kernel.errors import Throttled
 from tenants import access, lockout, sessions, sign_in
 from tenants.sources import source_of
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 CODE_STEP: Final = "/console/sign-in/code/"
 REFUSED: Final = "This did not match. Check all three fields, then try again."
 CODE_REFUSED: Final = "This code did not match, or was used before. Wait for the next one."
+BUSY: Final = "Many people sign in at this moment. Try again in a few seconds."
 LOCKED: Final = "Too many attempts. Wait 15 minutes, then try again."
 MAX_FIELD: Final = 1024  # of characters: nobody types more, and hashing longer input is work for nothing
 
@@ -44,13 +46,18 @@ def sign_in_password(request: HttpRequest) -> HttpResponse:
     slug, email_key = _folded(request, "tenant"), _folded(request, "email")
     lockout.name_attempt(request, slug=slug, email_key=email_key)
     password = request.POST.get("password", "")[:MAX_FIELD]
-    person = auth.authenticate(request, slug=slug, email_key=email_key, password=password)
+    typed = {"typed_tenant": slug, "typed_email": email_key}
+    try:
+        person = auth.authenticate(request, slug=slug, email_key=email_key, password=password)
+    except Throttled as busy:
+        response = render(request, "console/sign_in/password.html", {"refusal": BUSY, **typed}, status=429)
+        response["retry-after"] = str(busy.retry_after)
+        return response
     if person is not None:
         sessions.begin(request, person)
         return HttpResponseRedirect(CODE_STEP)
     tenant = access.active_tenant_by_slug(slug)
     _record_refusal(request, tenant, access.person_by_address(tenant, email_key), "password")
-    typed = {"typed_tenant": slug, "typed_email": email_key}
     return _refuse(request, "console/sign_in/password.html", REFUSED, typed)
 
 

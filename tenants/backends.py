@@ -11,7 +11,7 @@ from uuid import UUID
 from django.contrib.auth.hashers import check_password, make_password
 from django.http import HttpRequest
 
-from tenants import access
+from tenants import access, hashing, lockout
 from tenants.models import Person
 from tenants.states import PersonState, TenantState
 
@@ -29,13 +29,17 @@ class TenantBackend:
         email_key: str = "",
         password: str = "",
     ) -> Person | None:
-        """Return the active person whose password this is, else None: two queries and one Argon2id in every case."""
+        """Return the active person whose password this is, else None: two queries and one Argon2id in every case.
+
+        Raises Throttled when more passwords are tried at once than may be hashed.
+        """
         person = access.person_by_address(access.active_tenant_by_slug(slug), email_key)
-        if person is None:
-            make_password(password)
-            return None
-        # A stored hash that fits no password costs one hashing as well (Django's verify_password sees to it).
-        is_right = check_password(password, person.password)
+        with hashing.turn(is_known=request is not None and lockout.is_at_known_place(request)):
+            if person is None:
+                make_password(password)
+                return None
+            # A stored hash that fits no password costs one hashing as well (Django's verify_password sees to it).
+            is_right = check_password(password, person.password)
         return person if is_right and person.state == PersonState.ACTIVE else None
 
     def get_user(self, user_id: UUID) -> Person | None:

@@ -99,21 +99,23 @@ def parameters(attempted: Any, _credentials: Any = None) -> list[list[str]]:
         return _NORMAL
     known: list[list[str]] | None = getattr(attempted, "holdfast_lockout", None)
     if known is None:
-        must_stay_open, is_at_home = _must_stay_open(attempted), _is_at_known_place(attempted)
+        must_stay_open, is_at_home = _must_stay_open(attempted), is_at_known_place(attempted)
         known = _KNOWN_PLACE if is_at_home else _LAST_OFFICER if must_stay_open else _NORMAL
         attempted.holdfast_lockout = known  # type: ignore[attr-defined]
     return known
 
 
-def _is_at_known_place(request: HttpRequest) -> bool:
-    """Tell whether the account has signed in from this source in the last quarter."""
-    return bool(
-        SignInPlace.objects.filter(
+def is_at_known_place(request: HttpRequest) -> bool:
+    """Tell whether the account has signed in from this source in the last quarter. Asked once per request."""
+    known: bool | None = getattr(request, "holdfast_known_place", None)
+    if known is None:
+        known = SignInPlace.objects.filter(
             account=getattr(request, "holdfast_account", ""),
             source=source_of(request),
             last_at__gte=timezone.now() - PLACE_LIFE,
         ).exists()
-    )
+        request.holdfast_known_place = known  # type: ignore[attr-defined]
+    return known
 
 
 def _must_stay_open(request: HttpRequest) -> bool:

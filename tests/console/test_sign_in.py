@@ -7,6 +7,7 @@ import functools
 import re
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from datetime import timedelta
 from typing import Any
 from unittest import mock
@@ -27,7 +28,7 @@ from audit.models import Entry
 from holdfast.core.base.secret import SecretBytes
 from kernel.actors import system_actor
 from kernel.scope import tenant_scope
-from tenants import services, sign_in
+from tenants import hashing, services, sign_in
 from tenants.models import Person, SignInPlace, Tenant
 from tenants.roles import Role
 from tests.cast.tenants import PASSWORD, Cast, build_world, give_password, give_totp
@@ -365,6 +366,31 @@ def test_known_places_are_ten_and_a_quarter_old_at_most(world: Cast, keys: dict[
     assert password_step(Client(), source="198.51.100.11").status_code == 429
     services.sweep()
     assert SignInPlace.objects.count() == 9
+
+
+def test_strangers_passwords_are_hashed_a_few_at_a_time_and_nobody_waits_behind_them_who_is_known(
+    world: Cast, keys: dict[str, SecretBytes], client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    office = "198.51.100.9"
+    password_step(client, source=office)
+    assert code_step(client, code_now(keys["carol"]), source=office).status_code == 302
+    rooms = hashing._Room(), hashing._Room()
+    monkeypatch.setattr(hashing, "_strangers", rooms[0])
+    monkeypatch.setattr(hashing, "_known", rooms[1])
+    with ExitStack() as stack:
+        for _ in range(hashing._AT_A_TIME):
+            stack.enter_context(hashing.turn(is_known=False))
+        monkeypatch.setattr(hashing, "_WAIT_SECONDS", 0.1)
+        late = password_step(Client(), source="192.0.2.50")
+        assert (late.status_code, late["retry-after"]) == (429, "2")
+        assert "Many people sign in" in late.content.decode()
+        assert password_step(Client(), source=office).status_code == 302
+        for _ in range(hashing._ADMITTED - hashing._AT_A_TIME):
+            assert rooms[0]._admitted.acquire(blocking=False)
+        monkeypatch.setattr(hashing, "_WAIT_SECONDS", 60.0)
+        assert password_step(Client(), source="192.0.2.51").status_code == 429, "without waiting for a minute"
+    assert AccessAttempt.objects.count() == 0, "who was not tried has not failed"
+    assert password_step(Client(), source="192.0.2.50").status_code == 302
 
 
 @pytest.mark.postgres
