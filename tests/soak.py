@@ -31,6 +31,7 @@ PARTS = {
     "parsers": "a million inputs for each parser",
     "answers": "two thousand garbled conversations with a server",
     "judge": "two thousand orders of events before the judge of a release",
+    "storm": "what any stranger and any member can send, against a whole installation on each database",
     "salts": "a million messages by forked processes, without one salt twice",
 }
 POSTGRES = "-postgres"

@@ -8,7 +8,8 @@ from config.settings.base import *  # noqa: F403
 
 SECRET_KEY = secret_key(make=True)
 ALLOWED_HOSTS = [*ENV.allowed_hosts, ENV.public_host, "127.0.0.1", "localhost", "[::1]"]
-EMAIL_BACKEND = "django.core.mail.backends.filebased.EmailBackend"
+if not ENV.email_url:
+    EMAIL_BACKEND = "django.core.mail.backends.filebased.EmailBackend"
 EMAIL_FILE_PATH = ENV.state_dir / "mail"
 # Whoever tries it out does not wait a day.
 HOLDFAST_CONTACTS_DELAY_SECONDS = ENV.contacts_delay_seconds or 0

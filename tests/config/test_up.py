@@ -7,6 +7,7 @@ import hashlib
 import os
 import signal
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -86,6 +87,28 @@ def test_a_second_up_changes_nothing_and_ctrl_c_leaves_no_process(running: Insta
     running.start()
     assert time.monotonic() - started < 30
     assert fingerprints(running.state_dir / "hsm" / "tokens") | fingerprints(running.demo) == before
+
+
+def test_up_listens_elsewhere_than_the_public_address_when_told(running: Installation) -> None:
+    running.stop()
+    before, running.extra = (
+        running.extra,
+        {
+            **running.extra,
+            "HOLDFAST_PUBLIC_URL": "https://holdfast.test",
+            "HOLDFAST_LISTEN": f"127.0.0.1:{running.port}",
+        },
+    )
+    try:
+        running.start()
+        asked = urllib.request.Request(f"{running.url}/docs/problems", headers={"host": "holdfast.test"})
+        with urllib.request.urlopen(asked, timeout=10) as answer:
+            assert answer.status == 200
+        assert "https://holdfast.test/console/" in running.log.read_text()
+    finally:
+        running.stop()
+        running.extra = before
+        running.start()
 
 
 def test_kill_9_leaves_no_process(running: Installation) -> None:

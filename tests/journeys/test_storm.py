@@ -1,0 +1,290 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A storm that any stranger and any member can make, against a whole installation behind its own proxy.
+
+Beside it an honest client sends, receives and signs in; what it can do in a calm and in the storm stands in one run.
+Mail server and HSM hang meanwhile, and heads stay young.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import http.client
+import json
+import secrets
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+
+from holdfast.client.errors import ClientError, Problem
+from holdfast.client.identity import device
+from holdfast.client.messages import letters, messages, prekeys
+from holdfast.client.messages.letters import LetterKind
+from holdfast.client.profile import account as accounts
+from holdfast.client.profile.account import Account
+from holdfast.client.vault import vault
+from holdfast.core.base.secret import SecretBytes
+from holdfast.core.vault.password_door import Argon2Cost
+from tenants.sign_in import totp_code
+from tests.cast.hsm import build_interposer
+from tests.cast.postgres import postgres
+from tests.cast.server import PROJECT, Installation, installation
+from tests.journeys.messenger import PASSPHRASE
+from tests.journeys.test_messages import code_of
+from tests.soak import FIGURES
+
+pytestmark = pytest.mark.timeout(3600)
+CHEAP = Argon2Cost(memory_kib=19 * 1024, passes=2, lanes=1)
+HEAD_SECONDS = 120
+
+
+@contextmanager
+def silent_mail_server() -> Iterator[str]:
+    """A mail server that takes every connection and says nothing."""
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as listening, ExitStack() as held:
+        is_over = threading.Event()
+        listening.settimeout(0.2)
+
+        def take() -> None:
+            while not is_over.is_set():
+                with contextlib.suppress(TimeoutError):
+                    held.enter_context(listening.accept()[0])
+
+        taking = threading.Thread(target=take)
+        taking.start()
+        try:
+            yield f"smtp://127.0.0.1:{listening.getsockname()[1]}"
+        finally:
+            is_over.set()
+            taking.join()
+
+
+@dataclass
+class Honest:
+    """Two members who write to each other, and an officer who signs in, from the address they always come from."""
+
+    server: Installation
+    alice: Account
+    bob: Account
+    done: Counter[str] = field(default_factory=Counter)
+    refused: list[str] = field(default_factory=list)
+
+    def once(self) -> None:
+        """One message there and read, and one sign-in."""
+        text = secrets.token_bytes(200)
+        try:
+            messages.send(self.alice, self.bob.user, text)
+            got = []
+            for message in messages.receive(self.bob):
+                got.append(message.body)
+                message.done()
+            assert text in got, "what was sent was received"
+        except ClientError as error:
+            self.refused.append(f"message: {type(error).__name__} {error}")
+        else:
+            self.done["messages"] += 1
+        status, _ = self.post("/console/sign-in/", self.form())
+        if status == 302:
+            self.done["sign-ins"] += 1
+        else:
+            self.refused.append(f"sign-in: {status}")
+
+    def pace(self, seconds: float) -> float:
+        """Return how many rounds were made in a second."""
+        before, started = self.done["messages"], time.monotonic()
+        while time.monotonic() - started < seconds:
+            self.once()
+        return (self.done["messages"] - before) / (time.monotonic() - started)
+
+    def form(self) -> dict[str, str]:
+        return {"tenant": "acme", "email": "carol@acme.test", "password": self.secrets()[0]}
+
+    def secrets(self) -> tuple[str, bytes]:
+        """Carol's password and the key of her authenticator, as the development ceremony wrote them down."""
+        rows = [line.split("\t") for line in (self.server.demo / "sign-in.txt").read_text().splitlines()]
+        _, _, password, key = next(row for row in rows if row[0] == "carol@acme.test")
+        return password, base64.b32decode(key)
+
+    def post(self, path: str, form: dict[str, str], cookie: str = "") -> tuple[int, str]:
+        asked = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=60)
+        token = secrets.token_hex(16)
+        headers = {
+            "Content-Type": "application/x-www-form-urlencoded",
+            "Cookie": f"csrftoken={token}; {cookie}",
+            "Origin": self.server.url,
+        }
+        with closing(asked):
+            asked.request("POST", path, urlencode({**form, "csrfmiddlewaretoken": token}), headers)
+            answer = asked.getresponse()
+            answer.read()
+            cookies = [value.split(";")[0] for name, value in answer.getheaders() if name.lower() == "set-cookie"]
+            return answer.status, next((one for one in cookies if one.startswith("sessionid=")), "")
+
+    def sign_in_wholly(self) -> None:
+        """Sign in once with both factors: from then on this is a place that the account is known at."""
+        status, session = self.post("/console/sign-in/", self.form())
+        assert status == 302
+        code = totp_code(SecretBytes(self.secrets()[1]), at=time.time())
+        assert self.post("/console/sign-in/code/", {"code": code}, session)[0] == 302
+
+
+def enrolled(server: Installation, home: Path, name: str) -> Account:
+    code = code_of(server, name)
+    account = accounts.create(home / name, tenant=code.tenant, user=code.person, passphrase=PASSPHRASE, cost=CHEAP)
+    account.connect(server.url)
+    device.enrol(account, code, name=f"{name}'s laptop", is_development=True)
+    prekeys.publish(account)
+    return account
+
+
+def owe_mails(server: Installation, count: int) -> None:
+    """Promise so many mails: the server is asked to hand them to one that hangs."""
+    script = (
+        "from tenants.models import Person; from keys import notices; from kernel.scope import tenant_scope; "
+        "from django.db import transaction; alice = Person.unscoped.get(email='alice@acme.test')\n"
+        "with tenant_scope(alice.tenant_id), transaction.atomic():\n"
+        f"    for n in range({count}):\n"
+        "        notices.owe(person_ids=[], with_mail=[alice.pk], event='door-read', kind='x', device_id=str(n))\n"
+    )
+    server.manage("shell", "-c", script)
+
+
+def member_floods(server: Installation, to: bytes, seconds: float, answers: Counter[str]) -> None:
+    """A member's own flood: junk letters to another's device and reads of their own vault, which ask the HSM."""
+    profile = server.demo / "profiles" / "dan"
+    passphrase = SecretBytes((profile / "passphrase").read_bytes().strip())
+    ends = time.monotonic() + seconds
+    with accounts.open_account(profile, passphrase=passphrase) as account:
+        account.connect()
+        while time.monotonic() < ends:
+            for name, act in {
+                "letter": lambda: letters.send(account, to, LetterKind.SHARE, secrets.token_bytes(2_000)),
+                "vault": lambda: account.api.get("vault"),
+            }.items():
+                try:
+                    act()
+                    answers[f"{name} taken"] += 1
+                except Problem as problem:
+                    answers[f"{name} {problem.code}"] += 1
+                except ClientError as error:
+                    answers[f"{name} {type(error).__name__}"] += 1
+            time.sleep(0.02)
+
+
+def enrol_dan(server: Installation) -> None:
+    profile = server.demo / "profiles" / "dan"
+    passphrase = SecretBytes((profile / "passphrase").read_bytes().strip())
+    with accounts.open_account(profile, passphrase=passphrase) as account:
+        account.connect(server.url)
+        device.enrol(account, code_of(server, "dan"), name="dan's laptop", is_development=True)
+        vault.save(account)
+
+
+def readiness(server: Installation) -> dict[str, Any]:
+    with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)) as asked:
+        asked.request("GET", "/readyz")
+        return dict(json.loads(asked.getresponse().read()))
+
+
+@dataclass
+class Watch:
+    """Looks at `/readyz` once a second, and keeps the oldest age of the signed heads that it has seen."""
+
+    server: Installation
+    oldest: int = 0
+    states: set[str] = field(default_factory=set)
+    is_over: threading.Event = field(default_factory=threading.Event)
+
+    def run(self) -> None:
+        while not self.is_over.wait(1):
+            with contextlib.suppress(OSError, ValueError, http.client.HTTPException):
+                said = readiness(self.server)
+                self.oldest = max(self.oldest, said["head_age_seconds"] or 0)
+                self.states |= {f"{part} {state}" for part, state in said["parts"].items() if state != "ok"}
+
+
+@pytest.mark.soak("storm")
+@pytest.mark.parametrize("database", ["sqlite", "postgres"])
+def test_an_honest_client_keeps_half_its_pace_in_a_storm(database: str, tmp_path: Path) -> None:
+    calm, stormy, watch, told = storm(database, tmp_path, calm_seconds=20, storm_seconds=180)
+    figures = {"database": database, "calm": calm, "storm": stormy, "oldest head": watch.oldest, **told}
+    with (FIGURES / "storm-figures.jsonl").open("a") as kept:
+        kept.write(json.dumps(figures) + "\n")
+    assert stormy >= calm / 2
+    assert sum(told["sign-ins"].values()) >= 10_000
+
+
+def test_a_storm_stops_nobody_and_nothing(tmp_path: Path) -> None:
+    import pprint
+
+    pprint.pprint(storm("sqlite", tmp_path, calm_seconds=5, storm_seconds=30))
+
+
+def storm(
+    database: str, tmp_path: Path, *, calm_seconds: float, storm_seconds: float
+) -> tuple[float, float, Watch, dict[str, Any]]:
+    """Let it storm; return the honest client's rounds a second before and within, and what was seen meanwhile."""
+    with ExitStack() as stack:
+        hsm = build_interposer(tmp_path / "interposer")
+        extra = {
+            "HOLDFAST_EMAIL_URL": stack.enter_context(silent_mail_server()),
+            "HOLDFAST_HSM_MODULE": str(hsm.module),
+        }
+        if database == "postgres":
+            extra["HOLDFAST_DATABASE_URL"] = stack.enter_context(postgres())
+        server = stack.enter_context(installation(by_up=database == "postgres", **extra))
+        honest = Honest(server, enrolled(server, tmp_path, "alice"), enrolled(server, tmp_path, "bob"))
+        stack.callback(honest.alice.close)
+        stack.callback(honest.bob.close)
+        enrol_dan(server)
+        honest.sign_in_wholly()
+        honest.once()
+        calm = honest.pace(calm_seconds)
+        owe_mails(server, 50)
+        watch = Watch(server)
+        watching = threading.Thread(target=watch.run)
+        watching.start()
+        command = [sys.executable, "-m", "tests.journeys.storm", str(server.port), str(storm_seconds)]
+        with subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, text=True) as strangers:
+            flooded: Counter[str] = Counter()
+            flood = threading.Thread(
+                target=member_floods, args=(server, honest.alice.device.id, storm_seconds, flooded)
+            )
+            flood.start()
+            stormy = [honest.pace(storm_seconds / 3)]
+            # What the web process asks the HSM for hangs; the sequencer's signatures, and everything else, do not.
+            hsm.rules("C_Decrypt before 20000", "C_UnwrapKey before 20000", "C_Encrypt before 20000")
+            stormy.append(honest.pace(storm_seconds / 3))
+            hsm.rules()
+            stormy.append(honest.pace(storm_seconds / 3))
+            flood.join()
+            said, _ = strangers.communicate(timeout=120)
+        watch.is_over.set()
+        watching.join()
+        told = {
+            **json.loads(said),
+            "member": dict(flooded),
+            "honest": dict(honest.done),
+            "states": sorted(watch.states),
+        }
+        assert honest.refused == [], "what an honest client asked was done"
+        assert watch.oldest < HEAD_SECONDS
+        assert not {
+            code for kind in ("bodies", "sign-ins", "files", "enrolments") for code in told[kind] if code == "500"
+        }
+        assert flooded["letter taken"] > 0
+        assert [answer for answer in flooded if answer.startswith("letter ") and answer != "letter taken"], (
+            "a flood of letters meets its quota"
+        )
+        return calm, sum(stormy) / 3, watch, told
