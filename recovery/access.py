@@ -52,14 +52,37 @@ class TimelineRow:
     person_id: UUID | None
 
 
+def _early(actor: Actor, now: datetime) -> Q:
+    """Select the cases of which the actor is not to learn yet: about them, opened by another, before the notice."""
+    return Q(subject_id=actor.person_id, notice_at__gt=now) & ~Q(requester_id=actor.person_id)
+
+
+def withheld_entries(reader: Actor) -> Q | None:
+    """Return the condition of the audit entries about cases of which the reader is not to learn yet, if there are any.
+
+    Every entry about a case names it as its subject. A deposit is read by others for a case only, and that entry names
+    the person: so the reads of the reader's own deposits by others are withheld since the first such case was opened.
+    One query; none for an actor who is no person.
+    """
+    if reader.person_id is None:
+        return None
+    hidden = list(Case.objects.filter(_early(reader, timezone.now())).values_list("pk", "opened_at"))
+    if not hidden:
+        return None
+    # Entries have whole seconds.
+    since = min(opened_at for _, opened_at in hidden).replace(microsecond=0)
+    reads = Q(tag="escrow:deposit:read", subject=str(reader.person_id), time__gte=since)
+    named = Q(subject__in=[str(case_id) for case_id, _ in hidden])
+    return named | (reads & ~Q(person_id=reader.person_id))
+
+
 def visible_to(actor: Actor, now: datetime) -> QuerySet[Case]:
     """Select the cases that the actor may see.
 
     A subject learns of a case when its signed statement says and not by asking earlier, whatever their role.
     """
     if actor.can(PermissionName.COVERAGE_READ):
-        early = Q(subject_id=actor.person_id, notice_at__gt=now)
-        return Case.objects.exclude(early & ~Q(requester_id=actor.person_id))
+        return Case.objects.exclude(_early(actor, now))
     told = Q(subject_id=actor.person_id, notice_at__lte=now)
     return Case.objects.filter(told | Q(requester_id=actor.person_id) | Q(recipient_person_id=actor.person_id))
 
@@ -181,7 +204,7 @@ def attestations_of(case: Case) -> list[Attestation]:
 
 def timeline(case: Case) -> list[TimelineRow]:
     """List the log entries about this case, oldest first; what is seconds old may still be missing."""
-    rows = audit.search(subject=str(case.pk), limit=500)
+    rows = audit.about(str(case.pk), limit=500)
     return [TimelineRow(row.tag, row.time, row.actor, row.person_id) for row in reversed(rows)]
 
 
