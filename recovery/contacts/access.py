@@ -87,9 +87,9 @@ def contact_request_for_update(request_id: UUID) -> ContactRequest:
     return row
 
 
-def contact_request_by_hash(request_hash: bytes) -> ContactRequest | None:
-    """Return the request with these very octets, if it was opened."""
-    return ContactRequest.objects.filter(request_hash=request_hash).first()
+def contact_request_by_hash(actor: Actor, request_hash: bytes) -> ContactRequest | None:
+    """Return the request with these very octets, if the actor's own device opened it."""
+    return ContactRequest.objects.filter(request_hash=request_hash, device_id=actor.id).first()
 
 
 def open_contact_requests(owner_id: UUID, *, device_id: UUID | None = None) -> list[ContactRequest]:

@@ -142,9 +142,10 @@ def new_phone(
     suite: Suite = Suite.CLASSICAL,
     code: EnrolmentCode | None = None,
     enrolment_hash: bytes | None = None,
+    device_id: UUID | None = None,
 ) -> Phone:
     """Make a device's keys and statement; the server knows nothing of it yet."""
-    tenant, user, device_id = person.tenant_id.bytes, person.pk.bytes, uuid.uuid4()
+    tenant, user, device_id = person.tenant_id.bytes, person.pk.bytes, device_id or uuid.uuid4()
     code = code or EnrolmentCode.new(tenant=tenant, person=user)
     isk = SigningKey.generate(suite.signing_kind)
     statement = DeviceStatement(
