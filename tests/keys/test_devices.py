@@ -192,7 +192,7 @@ def test_enrolment_document_of_the_tests_is_the_one_that_is_accepted(phone: Phon
 
 
 def post_successor(phone: Phone, new: Phone) -> Any:
-    return phone.send("POST", f"{phone.path}/successor", {"device_statement": b64u(new.statement.encode())})
+    return phone.register_successor(new)
 
 
 def succeed(account: Account, old: Phone, new: Phone, *, listed: bool = True) -> Any:
@@ -271,6 +271,23 @@ def test_successor_sent_again_is_answered_as_before_and_another_takes_its_place(
     ]
 
 
+@pytest.mark.postgres
+def test_successor_takes_the_place_only_of_the_one_that_was_seen(pair: tuple[Account, Phone, Phone]) -> None:
+    _, _, old = pair
+    first, second = successor(old), successor(old)
+    assert old.register_successor(first, if_match='""').status_code == 201
+    for stale in ('""', f'"{b64u(bytes(32))}"'):
+        refused = old.register_successor(second, if_match=stale)
+        assert (refused.status_code, refused.json()["code"]) == (409, "successor-stale")
+    assert old.register_successor(first, if_match='""').status_code == 201, "the same again, after a lost answer"
+    rows = {row["device_id"]: row for row in old.send("GET", "/api/v1/devices").json()["devices"]}
+    assert (rows[str(first.id)]["successor_of"], rows[str(old.id)]["successor_of"]) == (str(old.id), None)
+    seen = Sign1.parse(unb64u(rows[str(first.id)]["device_statement"])).payload_hash
+    assert old.register_successor(second, if_match=f'"{b64u(seen)}"').status_code == 201
+    document = {"device_statement": b64u(second.statement.encode())}
+    assert old.send("POST", "successor", document).json()["code"] == "if-match-missing"
+
+
 def test_successor_is_refused_unless_it_is_the_owners_and_names_no_code(
     pair: tuple[Account, Phone, Phone], directory: Directory
 ) -> None:
@@ -291,9 +308,10 @@ def test_successor_is_registered_by_the_device_itself_while_it_is_active(
     pending = successor(old)
     assert post_successor(old, pending).status_code == 201
     document = {"device_statement": b64u(successor(old).statement.encode())}
-    assert kept.send("POST", f"{old.path}/successor", document).status_code == 404
-    assert directory.phone("mallory").send("POST", f"{old.path}/successor", document).status_code == 404
-    assert pending.send("POST", f"{pending.path}/successor", document).status_code == 403
+    tag = old.waiting_tag
+    assert kept.send("POST", f"{old.path}/successor", document, if_match=tag).status_code == 404
+    assert directory.phone("mallory").send("POST", f"{old.path}/successor", document, if_match=tag).status_code == 404
+    assert pending.send("POST", f"{pending.path}/successor", document, if_match='""').status_code == 403
     assert Device.unscoped.filter(successor_of__isnull=False).count() == 1
 
 

@@ -52,7 +52,8 @@ class BadEntry:
 class VerificationReport:
     """The result. `reason` is a sentence for a person; `entry` is None when no single entry is at fault.
 
-    size: entries proven, or claimed when broken. withheld: how many of them show their hash only. time: Unix seconds at which the head was signed, 0 if unknown.
+    size: entries proven, or claimed when broken. withheld: how many of them show their hash only. time: Unix seconds at
+    which the head was signed, 0 if unknown.
     """
 
     verdict: Verdict

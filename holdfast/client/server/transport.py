@@ -153,12 +153,17 @@ class Api:
             query = {"after": last}
         raise AnswerRefused(f"The server's list of {name} has no end.")
 
-    def post(self, path: str, document: Mapping[str, Any], *, key: str | None = None) -> Answer:
+    def post(
+        self, path: str, document: Mapping[str, Any], *, key: str | None = None, if_match: str | None = None
+    ) -> Answer:
         """Perform one act once, however often the network makes us ask.
 
-        key: the idempotency key, for an act that must stay one act across runs of this program.
+        key: the idempotency key, for an act that must stay one act across runs of this program. if_match: what the act
+        replaces, as it was last read.
         """
         headers = {"idempotency-key": key or b64u(secrets.token_bytes(16))}
+        if if_match is not None:
+            headers["if-match"] = if_match
         return self._call("POST", path, _body(document), headers, MAX_ANSWER).json()
 
     def put(self, path: str, document: Mapping[str, Any], *, if_match: str | None = None) -> Reply:

@@ -321,7 +321,9 @@ def test_withheld_entry_that_is_not_counted_or_not_the_one_that_was_signed_is_na
     lines = withholding(EXPORTS[9], 2, 5)
     for counted, at in ((1, 5), (0, 2)):
         report = verify(tmp_path, withholding(EXPORTS[9], 2, 5, counted=counted))
-        assert report.verdict is Verdict.BROKEN and report.entry is not None and report.entry.index == at
+        assert report.verdict is Verdict.BROKEN
+        assert report.entry is not None
+        assert report.entry.index == at
     assert verify(tmp_path, withholding(EXPORTS[9], 2, 5, counted=3)).verdict is Verdict.BROKEN
     forged = WithheldEntry.from_line(lines[6])
     for changed in (
@@ -332,7 +334,9 @@ def test_withheld_entry_that_is_not_counted_or_not_the_one_that_was_signed_is_na
         lines[6].replace(b'"proof"', b'"leaf":"","proof"'),
     ):
         report = verify(tmp_path, [*lines[:6], changed, *lines[7:]])
-        assert report.verdict is Verdict.BROKEN and report.entry is not None and report.entry.index == 5
+        assert report.verdict is Verdict.BROKEN
+        assert report.entry is not None
+        assert report.entry.index == 5
     head = lines[0].replace(b"log-export/2", b"log-export/1")
     assert verify(tmp_path, [head, *lines[1:]]).verdict is Verdict.BROKEN
 
