@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 
 from audit.models import Entry as AuditEntry
 from holdfast.core.base.encoding import b64u, unb64u
@@ -20,7 +23,7 @@ from holdfast.core.signed import cose
 from holdfast.core.signed.cose import Purpose, Sign1
 from holdfast.core.signed.statements import DeviceStatement
 from keys.models import Device, Message
-from tenants.models import Credential, EnrolmentCode, RateWindow
+from tenants.models import Credential, EnrolmentCode, Person, RateWindow, Tenant
 from tests.cast.phones import (
     Account,
     Directory,
@@ -186,6 +189,37 @@ def test_list_of_devices_shows_ones_own_only(directory: Directory) -> None:
 def test_enrolment_document_of_the_tests_is_the_one_that_is_accepted(phone: Phone) -> None:
     assert set(enrol_document(phone)) == {"tenant_id", "code_secret", "device_statement"}
     assert post_enrolment(phone).status_code == 201
+
+
+@pytest.mark.postgres
+def test_refused_enrolments_cost_the_same_whoever_and_whatever_is_named(directory: Directory) -> None:
+    """Known and unknown tenants and persons: the same statements and the same answer (FAULTS I9a)."""
+    world = directory.world
+    asleep, nobody, nowhere = new_phone(world.mallory), new_phone(world.bob), new_phone(world.bob)
+    Person.unscoped.filter(pk=world.dan.pk).update(state="suspended")
+    suspended, with_code, without = new_phone(world.dan), new_phone(world.alice), new_phone(world.carol)
+    issue(new_phone(world.alice))
+    Tenant.objects.filter(pk=world.other.pk).update(state="suspended")
+    forged = [
+        rewritten(nobody, person=uuid.uuid4()),
+        rewritten(nowhere, tenant=uuid.uuid4()),
+        *(enrol_document(phone) for phone in (asleep, suspended, with_code, without)),
+    ]
+    seen = set()
+    for document in forged:
+        with CaptureQueriesContext(connection) as queries:
+            answer = Client().post("/api/v1/devices", document, content_type="application/json")
+        statements = tuple(query["sql"].split()[0] for query in queries)
+        body = {name: value for name, value in answer.json().items() if name != "server_time"}
+        seen.add((answer.status_code, json.dumps(body), statements))
+    assert len(seen) == 1, seen
+    assert {status for status, _, _ in seen} == {401}
+
+
+def rewritten(phone: Phone, *, person: uuid.UUID | None = None, tenant: uuid.UUID | None = None) -> dict[str, Any]:
+    """The enrolment of a device whose statement names another person or tenant, signed as it must be."""
+    whose = Person(id=person or phone.person.pk, tenant_id=tenant or phone.person.tenant_id)
+    return enrol_document(new_phone(whose))
 
 
 # Successors.
