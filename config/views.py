@@ -70,7 +70,7 @@ def _api() -> _Made:
 @lru_cache(maxsize=1)
 def _made() -> _Made:
     document = SchemaGenerator().get_schema(request=None, public=True)  # type: ignore[no-untyped-call]
-    octets = OpenApiJsonRenderer().render(document, renderer_context={})  # type: ignore[no-untyped-call]
+    octets = OpenApiJsonRenderer().render(document, renderer_context={})
     page = render_to_string("api.html", {"operations": _operations(document)}).encode()
     return _Made(octets, _tag(octets), page, _tag(page))
 

@@ -26,7 +26,7 @@ def generated(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
 
     def get_schema(self: Any, *args: Any, **kwargs: Any) -> Any:
         runs.append(1)
-        return honest(self, *args, **kwargs)  # type: ignore[no-untyped-call]
+        return honest(self, *args, **kwargs)
 
     monkeypatch.setattr(SchemaGenerator, "get_schema", get_schema)
     views._made.cache_clear()
