@@ -18,7 +18,7 @@ from django.utils import timezone
 
 from audit import services as audit
 from escrow import access
-from escrow.coverage import DepositCoverage, UserCoverage, tenant_coverage, user_coverage
+from escrow.coverage import DepositCoverage, UserCoverage, coverage_totals, tenant_coverage, user_coverage
 from escrow.errors import ConsentRefused, DepositRefused, DepositRepeated, PolicyStale, RecordUnreadable
 from escrow.models import Consent, Deposit
 from escrow.policies import change_officer, publish_escrow_key, publish_policy
@@ -43,6 +43,7 @@ __all__ = [
     "UserCoverage",
     "accept_deposit",
     "change_officer",
+    "coverage_totals",
     "flag_deposits",
     "give_consent",
     "note_reading",

@@ -18,6 +18,7 @@ from holdfast.core.base.encoding import MAX_STATEMENT, b64u, unb64u
 from holdfast.core.base.errors import Malformed
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.messages.bundle import MAX_LEAVES
+from kernel import paging
 from kernel.api import ApiView
 from kernel.errors import MalformedRequest
 from kernel.fields import Base64UrlField, Empty, NumberField, StrictSerializer, UtcField, refuse_unknown, rfc3339
@@ -86,6 +87,7 @@ class OwnDeviceOut(DeviceOut):
 
 class DevicesOut(StrictSerializer):
     devices = OwnDeviceOut(many=True)
+    more = serializers.BooleanField()
 
 
 class ListedDevice(StrictSerializer):
@@ -213,13 +215,19 @@ class DevicesView(ApiView):
             # Of this one request, since Django makes a view for each: whoever enrols has no credential but a code.
             self.tenancy = "enrolment"  # type: ignore[misc]
 
-    @extend_schema(summary="List the caller's own devices", operation_id="list_devices", responses=DevicesOut)
+    @extend_schema(
+        summary="List the caller's own devices, those not revoked first",
+        operation_id="list_devices",
+        parameters=[paging.AFTER],
+        responses=DevicesOut,
+    )
     def get(self, request: Request) -> Response:
+        rows, more = access.own_devices(self.actor, after=paging.after(request))
         devices = [
             {**_device_document(device), "successor_of": device.successor_of and str(device.successor_of)}
-            for device in access.own_devices(self.actor)
+            for device in rows
         ]
-        return Response({"devices": devices})
+        return Response({"devices": devices, "more": more})
 
     @extend_schema(
         summary="Enrol a device with a single-use code",

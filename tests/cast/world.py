@@ -335,7 +335,7 @@ class World:
         """The log's entries about a case, oldest first."""
         self.sequence()
         with tenant_scope(self.tenant_id):
-            return [row.tag for row in access.timeline(self.row(case))]
+            return [row.tag for row in access.timeline(self.row(case))[0]]
 
 
 @contextmanager

@@ -240,7 +240,7 @@ def _post_successor(account: Account, device: Device) -> None:
 
 def _waiting_successor(account: Account) -> bytes:
     """Return the hash of the statement of the pending device that is to follow this one; none when there is none."""
-    for row in account.api.get("devices").many("devices"):
+    for row in account.api.pages("devices", "devices", "device_id"):
         is_next = "successor_of" in row and row.text("successor_of") == account.device_text
         if is_next and row.text("state") == "pending":
             return Sign1.parse(row.octets("device_statement")).payload_hash

@@ -137,20 +137,22 @@ class Api:
             path = f"{path}?{urllib.parse.urlencode(query, safe='')}"
         return self._call("GET", path, b"", {}, maximum).json()
 
-    def pages(self, path: str, name: str, key: str) -> Iterator[Answer]:
+    def pages(self, path: str, name: str, key: str, *, query: Mapping[str, str] | None = None) -> Iterator[Answer]:
         """Read a list page by page, following `more`: the rows under `name`, each of which names itself by `key`.
+
+        query: what the list is asked with, on every page.
 
         Raises AnswerRefused for a server that always has more.
         """
-        query: dict[str, str] = {}
+        asked = dict(query or {})
         for _ in range(_MOST_PAGES):
-            answer, last = self.get(path, query=query), ""
+            answer, last = self.get(path, query=asked), ""
             for row in answer.many(name):
                 last = row.text(key)
                 yield row
             if not answer.flag("more") or not last:
                 return
-            query = {"after": last}
+            asked["after"] = last
         raise AnswerRefused(f"The server's list of {name} has no end.")
 
     def post(

@@ -153,7 +153,7 @@ def test_successor_registered_on_top_of_what_another_run_left_behind_is_read_fir
     row = {"device_id": left.device_text, "state": "pending", "successor_of": alice.device_text}
     row["device_statement"] = b64u(left.device.statement)
     waiting: list[dict[str, str]] = []
-    world.server.instead["GET devices"] = lambda _body: (200, {"devices": list(waiting)})
+    world.server.instead["GET devices"] = lambda _body: (200, {"devices": list(waiting), "more": False})
 
     def post(body: Any) -> Any:
         conditions.append(len(waiting))
