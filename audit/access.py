@@ -6,21 +6,43 @@ PROTOCOL section 8. Nothing beyond the newest signed head is proven or served as
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from functools import cache
 from typing import Any
 from uuid import UUID
 
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 
 from audit.errors import LogBroken, NoCheckpoint, OutsideTheLog
 from audit.models import Checkpoint, Entry, LogHead, Tile
 from holdfast.core.base.errors import Malformed
 from holdfast.core.log import merkle, tiles
-from holdfast.core.log.log_export import ExportedEntry
+from holdfast.core.log.log_export import ExportedEntry, WithheldEntry
+from kernel.actors import Actor
 from kernel.errors import NotFound
 
 BATCH = 512
+
+# What an app above knows and this one cannot: which audit entries a reader may not see yet. Each rule returns their
+# condition, or None for a reader from whom it withholds nothing.
+Withholding = Callable[[Actor], Q | None]
+_withholdings: list[Withholding] = []
+
+
+def withhold_by(rule: Withholding) -> None:
+    """Say once, at start, which entries are kept from which reader. It holds for every reading of the audit log."""
+    _withholdings.append(rule)
+
+
+def withheld_from(reader: Actor) -> Q | None:
+    """Return the condition of the audit entries that a reader may not see yet; None when they may see all."""
+    withheld: Q | None = None
+    for rule in _withholdings:
+        found = rule(reader)
+        if found is not None:
+            withheld = found if withheld is None else withheld | found
+    return withheld
 
 
 def latest_checkpoint(log: str) -> Checkpoint:
@@ -88,8 +110,19 @@ def leaves(log: str, start: int, stop: int) -> list[bytes]:
     return [leaf for _, leaf in found]
 
 
-def proven_entries(log: str, start: int, stop: int, *, size: int) -> list[ExportedEntry]:
+def count_withheld(withheld: Q | None, *, size: int) -> int:
+    """Count the entries of the audit log that a condition withholds, below an index."""
+    if withheld is None:
+        return 0
+    return Entry.objects.filter(withheld, log="audit", leaf_index__lt=size).count()
+
+
+def proven_entries(
+    log: str, start: int, stop: int, *, size: int, withheld: Q | None
+) -> list[ExportedEntry | WithheldEntry]:
     """Return what is stored at indices start … stop−1, each with the proof of what ought to be there.
+
+    withheld: the condition of what this reader sees as a hash only.
 
     A row that is missing is left out and a damaged tile gives an empty proof: an export shows the log as it is,
     and the auditor's verifier says where it is wrong.
@@ -103,8 +136,15 @@ def proven_entries(log: str, start: int, stop: int, *, size: int) -> list[Export
         except Malformed:
             return ()
 
-    rows = _between(log, start, stop).values_list("leaf_index", "leaf")
-    return [ExportedEntry(index, bytes(leaf), proof(index)) for index, leaf in rows]
+    rows = _between(log, start, stop)
+    hidden = set() if withheld is None else set(rows.filter(withheld).values_list("leaf_index", flat=True))
+    entries: list[ExportedEntry | WithheldEntry] = []
+    for index, leaf in rows.values_list("leaf_index", "leaf"):
+        if index in hidden:
+            entries.append(WithheldEntry(index, merkle.leaf_hash(bytes(leaf)), proof(index)))
+        else:
+            entries.append(ExportedEntry(index, bytes(leaf), proof(index)))
+    return entries
 
 
 def key_leaf(*, type: int, user: UUID, seq: int) -> Entry | None:  # noqa: A002
@@ -118,8 +158,15 @@ def _between(log: str, start: int, stop: int) -> QuerySet[Any]:
     return Entry.objects.filter(log=log, leaf_index__gte=start, leaf_index__lt=stop).order_by("leaf_index")
 
 
+def about(subject: str, *, limit: int) -> list[Entry]:
+    """List the newest audit entries about one thing, newest first, for an app whose reader may see that thing."""
+    rows = Entry.objects.filter(log="audit", leaf_index__isnull=False, subject=subject)
+    return list(rows.order_by("-leaf_index")[:limit])
+
+
 def search(
     *,
+    reader: Actor,
     tag: str = "",
     actor: str = "",
     subject: str = "",
@@ -129,7 +176,7 @@ def search(
     before: int | None = None,
     limit: int = 50,
 ) -> list[Entry]:
-    """List audit entries, newest first, by an allow-list of filters; `before` is the cursor (an index)."""
+    """List the audit entries that the reader may see, newest first; `before` is the cursor (an index)."""
     wanted: dict[str, Any] = {
         name: value
         for name, value in {
@@ -143,13 +190,19 @@ def search(
         }.items()
         if value not in ("", None)
     }
-    rows = Entry.objects.filter(log="audit", leaf_index__isnull=False, **wanted)
+    rows = _readable(reader).filter(leaf_index__isnull=False, **wanted)
     return list(rows.order_by("-leaf_index")[:limit])
 
 
-def entry_at(log: str, index: int) -> Entry:
-    """Return the entry at an index. Raises NotFound."""
-    found: Entry | None = Entry.objects.filter(log=log, leaf_index=index).first()
+def entry_at(index: int, *, reader: Actor) -> Entry:
+    """Return the audit entry at an index. Raises NotFound, also for one that the reader may not see yet."""
+    found: Entry | None = _readable(reader).filter(leaf_index=index).first()
     if found is None:
         raise NotFound
     return found
+
+
+def _readable(reader: Actor) -> QuerySet[Entry]:
+    rows: QuerySet[Entry] = Entry.objects.filter(log="audit")
+    withheld = withheld_from(reader)
+    return rows if withheld is None else rows.exclude(withheld)

@@ -90,7 +90,7 @@ class EntriesView(ApiView):
         """The read is itself an entry, made before the answer leaves."""
         wanted = _query(EntryFilter, request)
         limit = wanted.pop("limit")
-        rows = access.search(**wanted, limit=limit)
+        rows = access.search(**wanted, limit=limit, reader=self.actor)
         with transaction.atomic():
             names = " ".join(sorted(wanted))
             services.append(tag="audit:entries:read", actor=self.actor, body={"filter": names, "count": len(rows)})
@@ -152,14 +152,24 @@ class ExportView(ApiView):
         responses={(200, "application/x-ndjson"): OpenApiTypes.BINARY},
     )
     def get(self, request: Request) -> StreamingHttpResponse:
-        """Every entry up to the newest signed head, with leaf and proof, and the head. The export is itself logged."""
+        """Every entry up to the newest signed head, with leaf and proof, and the head. The export is itself logged.
+
+        An entry that you may not read yet stands as its hash, and the first line says how many do.
+        """
         log = _log(request)
         head = access.latest_checkpoint(log)
+        withheld = access.withheld_from(self.actor) if log == "audit" else None
+        count = access.count_withheld(withheld, size=head.size)
         with transaction.atomic():
-            services.append(tag="audit:entries:exported", actor=self.actor, body={"log": log, "size": head.size})
+            services.append(
+                tag="audit:entries:exported",
+                actor=self.actor,
+                body={"log": log, "size": head.size, "withheld": count},
+            )
         assert self.actor.tenant_id is not None
         answer = StreamingHttpResponse(
-            export.lines(self.actor.tenant_id, log, head), content_type="application/x-ndjson"
+            export.lines(self.actor.tenant_id, log, head, withheld=withheld, count=count),
+            content_type="application/x-ndjson",
         )
         answer["content-disposition"] = f'attachment; filename="holdfast-{log}-{head.size}.jsonl"'
         return answer

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
 
+from django.db.models import Q
+
 from audit import access
 from audit.models import Checkpoint, Entry
 from holdfast.core.log.log_entry import log_origin
@@ -23,14 +25,20 @@ def document(entry: Entry) -> dict[str, Any]:
     return {"index": entry.leaf_index, **readable(bytes(entry.leaf))}
 
 
-def lines(tenant_id: UUID, log: str, checkpoint: Checkpoint) -> Iterator[bytes]:
-    """Give the export line by line: a header, every entry up to the head, the head. One batch is held at a time."""
+def lines(
+    tenant_id: UUID, log: str, checkpoint: Checkpoint, *, withheld: Q | None = None, count: int = 0
+) -> Iterator[bytes]:
+    """Give the export line by line: a header, every entry up to the head, the head. One batch is held at a time.
+
+    withheld: the condition of the entries that this reader sees as hashes only; `count` of them lie below the head.
+    It is asked for once, before the first line: a date that passes meanwhile must not make head and lines disagree.
+    """
     size = checkpoint.size
-    yield Header(log_origin(str(tenant_id), log), checkpoint.vkey, size).to_line()
+    yield Header(log_origin(str(tenant_id), log), checkpoint.vkey, size, count).to_line()
     for low in range(0, size, access.BATCH):
         # The scope is opened for each batch: between two, other work may run in this thread.
         with tenant_scope(tenant_id):
-            batch = access.proven_entries(log, low, min(low + access.BATCH, size), size=size)
+            batch = access.proven_entries(log, low, min(low + access.BATCH, size), size=size, withheld=withheld)
         for entry in batch:
             yield entry.to_line()
     yield checkpoint_line(checkpoint.note)

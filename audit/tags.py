@@ -11,7 +11,7 @@ from typing import Final
 TAGS: Final[dict[str, frozenset[str]]] = {
     tag: frozenset(fields.split())
     for tag, fields in {
-        "audit:entries:exported": "log size",
+        "audit:entries:exported": "log size withheld",
         "audit:entries:read": "filter count",
         "escrow:consent:give": "agreed hash policy",
         "escrow:deposit:accept": "deposit device escrow_key generation half_hash policy record_hash",

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from django.urls import include, path
-from drf_spectacular.views import SpectacularJSONAPIView
 
 from audit import urls as audit_urls
 from config import views
@@ -20,7 +19,7 @@ urlpatterns = [
     path("", views.front_page, name="front-page"),
     path("livez", views.live, name="livez"),
     path("readyz", views.ready, name="readyz"),
-    path("api/schema/", SpectacularJSONAPIView.as_view(), name="schema"),
+    path("api/schema/", views.api_document, name="schema"),
     path("api/docs/", views.api_page, name="api-page"),
     path("docs/problems", views.problems_page, name="problems-page"),
     *[path("api/v1/", include(app.api_urlpatterns)) for app in APPS],

@@ -3,18 +3,27 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
+import threading
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final
 
+from django.conf import settings
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.template.loader import render_to_string
-from django.views.decorators.http import require_safe
+from django.views.decorators.cache import cache_control, never_cache
+from django.views.decorators.http import condition, require_safe
 from drf_spectacular.generators import SchemaGenerator
+from drf_spectacular.renderers import OpenApiJsonRenderer
 
 from config import readiness
 from kernel import errors, problems
+
+# How long a browser or a proxy may keep what changes with a release: then it asks again, and mostly gets 304.
+API_SECONDS: Final = 3600
 
 
 @require_safe
@@ -36,10 +45,39 @@ def ready(request: HttpRequest) -> JsonResponse:
     return JsonResponse(found.document(), status=200 if found.can_serve else 503)
 
 
+@dataclass(frozen=True)
+class _Made:
+    """What this process answers about its API, in octets: it changes with a release only."""
+
+    document: bytes
+    document_tag: str
+    page: bytes
+    page_tag: str
+
+
+_making = threading.Lock()
+
+
+def _api() -> _Made:
+    # The lock: threads that ask at the same moment wait for one generator, which takes a second of the processor.
+    with _making:
+        return _made()
+
+
 @lru_cache(maxsize=1)
-def _operations() -> list[dict[str, Any]]:
-    """Flatten the OpenAPI document into one row per operation, grouped by the page by its first path part."""
+def _made() -> _Made:
     document = SchemaGenerator().get_schema(request=None, public=True)  # type: ignore[no-untyped-call]
+    octets = OpenApiJsonRenderer().render(document, renderer_context={})
+    page = render_to_string("api.html", {"operations": _operations(document)}).encode()
+    return _Made(octets, _tag(octets), page, _tag(page))
+
+
+def _tag(octets: bytes) -> str:
+    return f'"{hashlib.sha256(octets).hexdigest()[:32]}"'
+
+
+def _operations(document: dict[str, Any]) -> list[dict[str, Any]]:
+    """Flatten the OpenAPI document into one row per operation, grouped by the page by its first path part."""
     rows = []
     for path, methods in sorted(document["paths"].items()):
         for method, operation in methods.items():
@@ -96,9 +134,19 @@ def _type_of(field: dict[str, Any]) -> str:
 
 
 @require_safe
+@cache_control(public=True, max_age=API_SECONDS)
+@condition(etag_func=lambda _request: _api().document_tag)
+def api_document(request: HttpRequest) -> HttpResponse:
+    """The OpenAPI 3.1 document, made once for this process."""
+    return HttpResponse(_api().document, content_type="application/vnd.oai.openapi+json")
+
+
+@require_safe
+@cache_control(public=True, max_age=API_SECONDS)
+@condition(etag_func=lambda _request: _api().page_tag)
 def api_page(request: HttpRequest) -> HttpResponse:
     """Show the OpenAPI document as a page a person can read."""
-    return render(request, "api.html", {"operations": _operations()})
+    return HttpResponse(_api().page)
 
 
 @require_safe
@@ -121,6 +169,16 @@ def bad_request(request: HttpRequest, exception: Exception | None = None) -> Htt
 def forbidden(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
     """403, as a problem or a page."""
     return _error(request, errors.Denied(), "403.html")
+
+
+@never_cache
+def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
+    """403 for a form that did not come from a page of this browser's: what happened, and the way out."""
+    if request.path.startswith("/api/"):
+        return problems.http_problem(errors.Denied("This address takes no form of a browser's."))
+    # Of the pages with a form, those of the sign-in open again; the third, sign-out, stands on every page.
+    again = request.path if request.path.startswith(settings.LOGIN_URL) else "/console/"
+    return render(request, "csrf.html", {"again": again}, status=403)
 
 
 def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:

@@ -49,13 +49,18 @@ def overview(request: HttpRequest, actor: Actor) -> HttpResponse:
 
 def _cases(actor: Actor) -> dict[str, Any]:
     now = timezone.now()
-    mine = case_list.awaiting(actor, now=now, limit=SHOWN) if actor.role == Role.OFFICER else []
+    awaiting = case_list.awaiting(actor, now=now, limit=SHOWN + 1) if actor.role == Role.OFFICER else []
+    mine = awaiting[:SHOWN]
     # One place for a case: what waits for the viewer is not listed a second time below.
-    found = list(case_list.in_group(actor, "open", None, now=now).exclude(pk__in=[case.pk for case in mine])[:SHOWN])
+    other = case_list.in_group(actor, "open", None, now=now).exclude(pk__in=[case.pk for case in mine])
+    listed = list(other[: SHOWN + 1])
+    found = listed[:SHOWN]
     return {
         "sees_cases": True,
         "is_officer": actor.role == Role.OFFICER,
         "counts": case_list.counts(actor, now=now),
+        "more_mine": len(awaiting) > SHOWN,
+        "more_open": len(listed) > SHOWN,
         "mine": case_list.rows_of(mine, now=now),
         "open": case_list.rows_of(found, now=now),
         "people": tenants.people_by_id({case.subject_id for case in [*mine, *found]}),

@@ -105,8 +105,11 @@ def _folded(request: HttpRequest, field: str) -> str:
 
 def _record_refusal(request: HttpRequest, tenant: Tenant | None, person: Person | None, step: str) -> None:
     """Write a refusal down, unless a standing lock turned it away: nobody floods the log through a closed door."""
-    if tenant is None or lockout.lock_stood_before(request):
-        return  # an unknown tenant has no log to write to
+    if lockout.lock_stood_before(request):
+        return
+    if tenant is None:
+        sign_in.record_refused_nowhere(source=source_of(request))
+        return
     is_locked = lockout.is_locked(request)
     sign_in.record_refused(tenant_id=tenant.pk, person=person, step=step, source=source_of(request), locked=is_locked)
 

@@ -21,6 +21,7 @@ from holdfast.core.identity import trust
 from holdfast.core.signed import cose
 from kernel.actors import Actor
 from kernel.errors import NotFound
+from kernel.paging import page
 from keys import access as keys
 from tenants import access as tenants
 
@@ -133,9 +134,13 @@ def eligible(policy: Policy, *, now: datetime, excluded: frozenset[UUID]) -> lis
     ]
 
 
-def own_deposits(actor: Actor) -> list[Deposit]:
-    """List the actor's own deposits, newest generation first; any device of theirs may ask."""
-    return list(Deposit.objects.filter(user_id=actor.person_id).order_by("-generation", "-created_at"))
+def own_deposits(actor: Actor, *, after: UUID | None = None) -> tuple[list[Deposit], bool]:
+    """List the actor's own deposits, newest generation first, and say whether there are more; any device may ask.
+
+    Raises NotFound for an `after` that is not among them.
+    """
+    rows = Deposit.objects.filter(user_id=actor.person_id).defer("sealed")
+    return page(rows, ("-generation", "-created_at", "-pk"), after=after)
 
 
 def deposit_for_owner(actor: Actor, deposit_id: UUID) -> Deposit:

@@ -17,8 +17,9 @@ from rest_framework.response import Response
 from escrow import access, services
 from holdfast.core.base.encoding import b64u, unb64u
 from holdfast.core.base.errors import Malformed
+from kernel import paging
 from kernel.api import ApiView
-from kernel.errors import MalformedRequest
+from kernel.errors import MalformedRequest, NotFound
 from kernel.fields import Base64UrlField, StrictSerializer, UtcField, rfc3339
 from tenants import access as tenants
 from tenants.permissions import PermissionName
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 # A record of 64 KiB and its statement, in base64url.
 MAX_DEPOSIT_BODY = 128 * 1024
+# A policy's statement has up to 64 KiB: a page of these stays below the 2 MiB that a client takes for an answer.
+STATEMENTS = 20
 
 
 class VersionOut(serializers.Serializer[None]):
@@ -81,6 +84,7 @@ class DepositRowOut(DepositMadeOut):
 
 class DepositsOut(serializers.Serializer[None]):
     deposits = DepositRowOut(many=True)
+    more = serializers.BooleanField()
 
 
 class DepositOut(serializers.Serializer[None]):
@@ -102,8 +106,9 @@ class CoveredOut(serializers.Serializer[None]):
 
 class CoverageOut(serializers.Serializer[None]):
     deposits = CoveredOut(many=True)
-    users = serializers.IntegerField()
-    recoverable = serializers.IntegerField()
+    more = serializers.BooleanField(help_text="Whether there are further users: `after` takes the last `user_id`.")
+    users = serializers.IntegerField(help_text="Of the whole tenant: those with a deposit.")
+    recoverable = serializers.IntegerField(help_text="Of the whole tenant: those whose every generation opens.")
 
 
 class OfficersOut(serializers.Serializer[None]):
@@ -123,6 +128,7 @@ class StatementOut(serializers.Serializer[None]):
 
 class StatementsOut(serializers.Serializer[None]):
     statements = StatementOut(many=True)
+    more = serializers.BooleanField()
 
 
 def _version(row: Policy | EscrowKey) -> dict[str, Any]:
@@ -180,8 +186,11 @@ class DepositsView(ApiView):
     permission_names: ClassVar = {"GET": PermissionName.DEPOSIT_READ, "POST": PermissionName.DEPOSIT_WRITE}
     max_body: ClassVar = MAX_DEPOSIT_BODY
 
-    @extend_schema(operation_id="list_deposits", summary="List your own deposits", responses=DepositsOut)
+    @extend_schema(
+        operation_id="list_deposits", summary="List your own deposits", parameters=[paging.AFTER], responses=DepositsOut
+    )
     def get(self, request: Request) -> Response:
+        rows, more = access.own_deposits(self.actor, after=paging.after(request))
         return Response(
             {
                 "deposits": [
@@ -194,8 +203,9 @@ class DepositsView(ApiView):
                         "policy_hash": b64u(bytes(row.policy_hash)),
                         "flagged": row.flagged_at is not None,
                     }
-                    for row in access.own_deposits(self.actor)
-                ]
+                    for row in rows
+                ],
+                "more": more,
             }
         )
 
@@ -225,14 +235,21 @@ class CoverageView(ApiView):
 
     permission_names: ClassVar = {"GET": PermissionName.COVERAGE_READ}
 
-    @extend_schema(operation_id="read_coverage", summary="Read escrow coverage", responses=CoverageOut)
+    @extend_schema(
+        operation_id="read_coverage",
+        summary="Read escrow coverage, user by user",
+        parameters=[OpenApiParameter("after", UUID, description="The last user of the page before.")],
+        responses=CoverageOut,
+    )
     def get(self, request: Request) -> Response:
-        users = services.tenant_coverage()
+        users, more = services.tenant_coverage(after=paging.after(request))
+        totals = services.coverage_totals()
         return Response(
             {
                 "deposits": [_covered(deposit) for user in users for deposit in user.deposits],
-                "users": len(users),
-                "recoverable": sum(user.is_recoverable for user in users),
+                "more": more,
+                "users": totals.covered,
+                "recoverable": totals.covered - totals.lost,
             }
         )
 
@@ -276,26 +293,28 @@ class StatementsView(ApiView):
         parameters=[
             OpenApiParameter("purpose", str, enum=["policy", "escrow-key", "consent"]),
             OpenApiParameter("hash", str, description="base64url of 32 octets"),
+            OpenApiParameter("after", str, description="The hash of the last statement of the page before."),
         ],
         responses=StatementsOut,
     )
     def get(self, request: Request) -> Response:
-        purpose, wanted = request.query_params.get("purpose", ""), _hash(request)
+        purpose, wanted, last = request.query_params.get("purpose", ""), _hash(request), _hash(request, "after")
         person_id = self.actor.person_id or UUID(int=0)
         rows: list[tuple[str, Any]] = [
             *(("policy", row) for row in access.policies()),
             *(("escrow-key", row) for row in access.escrow_keys()),
             *(("consent", row) for row in access.consents_of(person_id)),
         ]
-        return Response(
-            {
-                "statements": [
-                    {"hash": b64u(bytes(row.hash)), "purpose": name, "statement": b64u(bytes(row.statement))}
-                    for name, row in rows
-                    if purpose in ("", name) and wanted in (b"", bytes(row.hash))
-                ]
-            }
-        )
+        chosen = [(name, row) for name, row in rows if purpose in ("", name) and wanted in (b"", bytes(row.hash))]
+        hashes = [bytes(row.hash) for _, row in chosen]
+        if last and last not in hashes:
+            raise NotFound
+        start = hashes.index(last) + 1 if last else 0
+        shown = [
+            {"hash": b64u(bytes(row.hash)), "purpose": name, "statement": b64u(bytes(row.statement))}
+            for name, row in chosen[start : start + STATEMENTS]
+        ]
+        return Response({"statements": shown, "more": len(chosen) > start + STATEMENTS})
 
     @extend_schema(
         operation_id="publish_statement",
@@ -311,9 +330,9 @@ class StatementsView(ApiView):
         return reply.response
 
 
-def _hash(request: Request) -> bytes:
-    text = request.query_params.get("hash", "")
+def _hash(request: Request, name: str = "hash") -> bytes:
+    text = request.query_params.get(name, "")
     try:
         return unb64u(text, max_size=32)
     except Malformed as error:
-        raise MalformedRequest("hash: is not base64url of 32 octets.", field="hash") from error
+        raise MalformedRequest(f"{name}: is not base64url of 32 octets.", field=name) from error

@@ -17,6 +17,7 @@ from django.db.models import Exists, OuterRef
 from escrow import access
 from escrow.models import Deposit, Policy, PolicyOfficer
 from escrow.states import OfficerState
+from kernel.paging import PAGE
 from tenants import access as tenants
 
 
@@ -56,16 +57,17 @@ class UserCoverage:
         return bool(self.deposits) and all(deposit.is_open for deposit in self.deposits)
 
 
-def tenant_coverage() -> list[UserCoverage]:
-    """Compute coverage for every user with a deposit, in the open scope."""
-    held = _indices_by_policy()
-    newest: dict[UUID, dict[int, DepositCoverage]] = defaultdict(dict)
-    for deposit in Deposit.objects.defer("sealed").order_by("created_at"):
-        newest[deposit.user_id][deposit.generation] = _cover(deposit, held)
-    return [
-        UserCoverage(user_id, tuple(by_generation[g] for g in sorted(by_generation)))
-        for user_id, by_generation in sorted(newest.items())
-    ]
+def tenant_coverage(*, after: UUID | None = None, limit: int = PAGE) -> tuple[list[UserCoverage], bool]:
+    """Compute coverage for a page of the users with a deposit, by id, and say whether there are more; four queries.
+
+    after: the last user of the page before.
+    """
+    users = Deposit.objects.order_by("user_id").values_list("user_id", flat=True).distinct()
+    if after is not None:
+        users = users.filter(user_id__gt=after)
+    found = list(users[: limit + 1])
+    covered = coverage_of(found[:limit])
+    return [covered[user_id] for user_id in found[:limit]], len(found) > limit
 
 
 def user_coverage(user_id: UUID) -> UserCoverage:

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from audit import services as audit
 from escrow import access
-from escrow.coverage import DepositCoverage, UserCoverage, tenant_coverage, user_coverage
+from escrow.coverage import DepositCoverage, UserCoverage, coverage_totals, tenant_coverage, user_coverage
 from escrow.errors import ConsentRefused, DepositRefused, DepositRepeated, PolicyStale, RecordUnreadable
 from escrow.models import Consent, Deposit
 from escrow.policies import change_officer, publish_escrow_key, publish_policy
@@ -43,6 +43,7 @@ __all__ = [
     "UserCoverage",
     "accept_deposit",
     "change_officer",
+    "coverage_totals",
     "flag_deposits",
     "give_consent",
     "note_reading",
@@ -153,19 +154,7 @@ def accept_deposit(*, prepared: PreparedDeposit, actor: Actor) -> Deposit:
         half_hash, deposit_id = prepared.record.half_hash, UUID(bytes=head.deposit_id)
         if access.is_half_known(half_hash) or access.deposits_named([deposit_id]):
             raise DepositRepeated
-        row: Deposit = Deposit.objects.create(
-            id=deposit_id,
-            user_id=UUID(bytes=head.user),
-            device_id=UUID(bytes=head.device),
-            generation=head.generation,
-            record_hash=prepared.record_hash,
-            half_hash=half_hash,
-            ak_commitment=head.ak_commitment,
-            policy_hash=head.policy_hash,
-            escrow_key_hash=head.escrow_key_hash,
-            sealed=prepared.sealed,
-            created_at=timezone.now(),
-        )
+        row = _store_deposit(prepared, deposit_id, half_hash)
         audit.append(
             tag="escrow:deposit:accept",
             actor=actor,
@@ -180,6 +169,29 @@ def accept_deposit(*, prepared: PreparedDeposit, actor: Actor) -> Deposit:
                 "escrow_key": head.escrow_key_hash,
             },
         )
+    return row
+
+
+def _store_deposit(prepared: PreparedDeposit, deposit_id: UUID, half_hash: bytes) -> Deposit:
+    head = prepared.record.header
+    try:
+        with transaction.atomic():
+            row: Deposit = Deposit.objects.create(
+                id=deposit_id,
+                user_id=UUID(bytes=head.user),
+                device_id=UUID(bytes=head.device),
+                generation=head.generation,
+                record_hash=prepared.record_hash,
+                half_hash=half_hash,
+                ak_commitment=head.ak_commitment,
+                policy_hash=head.policy_hash,
+                escrow_key_hash=head.escrow_key_hash,
+                sealed=prepared.sealed,
+                created_at=timezone.now(),
+            )
+    except IntegrityError as error:
+        # Another tenant's deposit has this id: the same word as for one of one's own.
+        raise DepositRepeated from error
     return row
 
 

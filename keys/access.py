@@ -9,10 +9,11 @@ from __future__ import annotations
 from typing import Any, Final, cast
 from uuid import UUID
 
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 
 from kernel.actors import Actor
 from kernel.errors import NotFound
+from kernel.paging import flag, page
 from keys.models import (
     ChainEntry,
     ChainHead,
@@ -91,9 +92,15 @@ def own_device_for_update(actor: Actor, device_id: UUID) -> Device:
     return cast(Device, _one(Device.objects.select_for_update().filter(id=device_id, state=DeviceState.ACTIVE)))
 
 
-def own_devices(actor: Actor) -> list[Device]:
-    """Return the devices of the person who acts; a program has none."""
-    return devices_of(actor.person_id) if actor.person_id else []
+def own_devices(actor: Actor, *, after: UUID | None = None) -> tuple[list[Device], bool]:
+    """Return a page of the devices of the person who acts, and whether there are more; a program has none.
+
+    Those that are not revoked stand first, each part oldest first. Raises NotFound for an `after` that is not theirs.
+    """
+    if actor.person_id is None:
+        return [], False
+    rows = Device.objects.filter(user_id=actor.person_id).annotate(over=flag(Q(state=DeviceState.REVOKED)))
+    return page(rows, ("over", "created_at", "pk"), after=after)
 
 
 def own_user(actor: Actor, user_id: UUID) -> UUID:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, ClassVar
 from uuid import UUID
 
@@ -13,14 +14,16 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from holdfast.core.base.encoding import MAX_STATEMENT, b64u
+from holdfast.core.base.encoding import MAX_STATEMENT, b64u, unb64u
+from holdfast.core.base.errors import Malformed
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.messages.bundle import MAX_LEAVES
+from kernel import paging
 from kernel.api import ApiView
 from kernel.errors import MalformedRequest
 from kernel.fields import Base64UrlField, Empty, NumberField, StrictSerializer, UtcField, refuse_unknown, rfc3339
 from keys import access, chains, claims, health, services
-from keys.errors import ChainFork
+from keys.errors import ChainFork, IfMatchMissing
 from tenants import services as tenants
 from tenants.permissions import PermissionName
 from tenants.sources import source_of
@@ -29,6 +32,15 @@ if TYPE_CHECKING:
     from keys.models import Device
 
 MAX_ENTRIES = 32
+HASH_SIZE = 32
+_HASH_TAG = re.compile(r'"((?:[A-Za-z0-9_-]{43})?)"')
+HASH_IF_MATCH = OpenApiParameter(
+    "If-Match",
+    str,
+    OpenApiParameter.HEADER,
+    required=True,
+    description='The hash last read, base64url in quotation marks; `""` when there was none.',
+)
 CLAIM_KEY = OpenApiParameter(
     "Idempotency-Key",
     str,
@@ -67,8 +79,15 @@ class DeviceOut(StrictSerializer):
     device_statement = Base64UrlField()
 
 
+class OwnDeviceOut(DeviceOut):
+    successor_of = serializers.UUIDField(
+        allow_null=True, help_text="The device of yours that registered it in its own place."
+    )
+
+
 class DevicesOut(StrictSerializer):
-    devices = DeviceOut(many=True)
+    devices = OwnDeviceOut(many=True)
+    more = serializers.BooleanField()
 
 
 class ListedDevice(StrictSerializer):
@@ -196,9 +215,19 @@ class DevicesView(ApiView):
             # Of this one request, since Django makes a view for each: whoever enrols has no credential but a code.
             self.tenancy = "enrolment"  # type: ignore[misc]
 
-    @extend_schema(summary="List the caller's own devices", operation_id="list_devices", responses=DevicesOut)
+    @extend_schema(
+        summary="List the caller's own devices, those not revoked first",
+        operation_id="list_devices",
+        parameters=[paging.AFTER],
+        responses=DevicesOut,
+    )
     def get(self, request: Request) -> Response:
-        return Response({"devices": [_device_document(device) for device in access.own_devices(self.actor)]})
+        rows, more = access.own_devices(self.actor, after=paging.after(request))
+        devices = [
+            {**_device_document(device), "successor_of": device.successor_of and str(device.successor_of)}
+            for device in rows
+        ]
+        return Response({"devices": devices, "more": more})
 
     @extend_schema(
         summary="Enrol a device with a single-use code",
@@ -236,16 +265,23 @@ class SuccessorView(ApiView):
         summary="Register a successor of one's own device, without a code",
         operation_id="register_successor",
         request=SuccessorDeviceIn,
+        parameters=[HASH_IF_MATCH],
         responses={201: EnrolDeviceOut},
     )
     def post(self, request: Request, device_id: UUID) -> Response:
-        """When the chain lists it and revokes this device, what waits in this mailbox moves to it."""
+        """When the chain lists it and revokes this device, what waits in this mailbox moves to it.
+
+        If-Match names the successor that waits already, by its statement's hash: this one takes its place.
+        """
         access.own_device_for_reading(self.actor, device_id)
-        given = self.valid(SuccessorDeviceIn, request)
+        given, waiting = self.valid(SuccessorDeviceIn, request), hash_if_match(request)
         assert self.actor.tenant_id is not None
         prepared = services.prepare_device(tenant_id=self.actor.tenant_id, statement=given["device_statement"])
         with self.writing(request) as reply:
-            reply.send(_enrolled(services.register_successor(device_id=device_id, prepared=prepared, actor=self.actor)))
+            row = services.register_successor(
+                device_id=device_id, prepared=prepared, expected=waiting, actor=self.actor
+            )
+            reply.send(_enrolled(row))
         return reply.response
 
 
@@ -360,14 +396,33 @@ class BundleView(ApiView):
         summary="Publish the signed pre-key",
         operation_id="publish_signed_pre_key",
         request=BundleIn,
+        parameters=[HASH_IF_MATCH],
         responses={204: None},
     )
     def put(self, request: Request, device_id: UUID) -> Response:
-        given = self.valid(BundleIn, request)
+        """If-Match names the one that stands, as `check` does: `signed_pre_key_hash`."""
+        given, current = self.valid(BundleIn, request), hash_if_match(request)
         with self.writing(request) as reply:
             device = access.own_device_for_update(self.actor, device_id)
-            services.publish_signed_pre_key(device=device, statement=given["signed_pre_key"], actor=self.actor)
+            row = services.publish_signed_pre_key(
+                device=device, statement=given["signed_pre_key"], expected=current, actor=self.actor
+            )
+            reply.headers = {"etag": f'"{b64u(bytes(row.statement_hash))}"'}
         return reply.response
+
+
+def hash_if_match(request: Request) -> bytes:
+    """Return the hash that If-Match names, 32 bytes or none. Raises IfMatchMissing, MalformedRequest."""
+    tag = request.headers.get("if-match")
+    if tag is None:
+        raise IfMatchMissing('Send If-Match with the hash last read, "" when there was none.', field="if-match")
+    match = _HASH_TAG.fullmatch(tag)
+    try:
+        if match:
+            return unb64u(match[1], max_size=HASH_SIZE)
+    except Malformed:
+        pass  # bits below the last octet: the same hash has one text
+    raise MalformedRequest("if-match: must be one quoted hash in base64url.", field="if-match")
 
 
 class PreKeysView(ApiView):

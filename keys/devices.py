@@ -22,7 +22,7 @@ from kernel.actors import Actor
 from kernel.scope import current_tenant
 from kernel.transitions import advance
 from keys import access, mailbox
-from keys.errors import ChainRefused, DeviceKnown, DeviceMismatch
+from keys.errors import ChainRefused, DeviceKnown, DeviceMismatch, SuccessorStale
 from keys.models import Device, OneTimePreKey
 from keys.states import DEVICE, DeviceState
 from tenants import access as tenants_access
@@ -78,11 +78,13 @@ def enrol_device(*, prepared: PreparedDevice, code_secret: SecretBytes) -> Devic
     return row
 
 
-def register_successor(*, device_id: UUID, prepared: PreparedDevice, actor: Actor) -> Device:
+def register_successor(*, device_id: UUID, prepared: PreparedDevice, expected: bytes, actor: Actor) -> Device:
     """Register a new device in the actor's own device's place, without a code; pending until the chain lists it.
 
-    The same statement again changes nothing; another takes the place of one that is still pending. Raises NotFound
-    unless the actor's device is active, DeviceMismatch for a statement of another user or with a code, DeviceKnown.
+    expected: the 32-byte hash of the statement of the successor that waits already, as the device read it; none when
+    none does. The same statement again changes nothing; another takes the place of the one that is named. Raises
+    SuccessorStale when another waits, NotFound unless the actor's device is active, DeviceMismatch for a statement of
+    another user or with a code, DeviceKnown.
     """
     with transaction.atomic():
         # The chain's lock first, as in an append, which could be listing or revoking either of the two right now.
@@ -92,10 +94,14 @@ def register_successor(*, device_id: UUID, prepared: PreparedDevice, actor: Acto
             raise DeviceMismatch(
                 "A successor is its owner's, and its statement names no enrolment code.", field="device_statement"
             )
-        for waiting in access.pending_successors(device_id):
-            if bytes(waiting.statement_hash) == prepared.statement_hash:
-                return waiting
-            _end(waiting, actor)
+        waiting = access.pending_successors(device_id)
+        for same in waiting:
+            if bytes(same.statement_hash) == prepared.statement_hash:
+                return same
+        if [bytes(row.statement_hash) for row in waiting] != ([expected] if expected else []):
+            raise SuccessorStale
+        for replaced in waiting:
+            _end(replaced, actor)
         row = _register(prepared, actor, successor_of=device_id)
         audit.append(
             tag="keys:device:succeed",

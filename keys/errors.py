@@ -61,6 +61,20 @@ class PreKeyOlder(Conflict):
     code = "pre-key-older"
 
 
+class PreKeyStale(Conflict):
+    """Another signed pre-key was published meanwhile; read which by a check."""
+
+    code = "pre-key-stale"
+    default_detail = "Ask for a check, then publish on top of the signed pre-key that it names."
+
+
+class SuccessorStale(Conflict):
+    """Another successor of this device waits already; read your devices again."""
+
+    code = "successor-stale"
+    default_detail = "Read your devices, then register on top of the successor that waits."
+
+
 class ClaimLimit(Throttled):
     """Too many one-time pre-keys were claimed within the hour."""
 

@@ -40,6 +40,7 @@ from keys.errors import (
     ChainStale,
     PreKeyOlder,
     PreKeyReused,
+    PreKeyStale,
     RegenesisRefused,
 )
 from keys.models import (
@@ -269,10 +270,12 @@ class StoredBatch:
     count: int
 
 
-def publish_signed_pre_key(*, device: Device, statement: bytes, actor: Actor) -> SignedPreKey:
+def publish_signed_pre_key(*, device: Device, statement: bytes, expected: bytes, actor: Actor) -> SignedPreKey:
     """Publish the actor's device's signed pre-key; the one before is kept for answers already given.
 
-    The same statement again changes nothing. Raises PreKeyReused for an id used for another key, PreKeyOlder for one
+    expected: the 32-byte hash of the current one as the device read it, none before the first. The same statement again
+    changes nothing. Raises PreKeyStale when another is current: a profile restored from a backup, or running twice,
+    replaces nothing that it has not seen. Raises PreKeyReused for an id used for another key, PreKeyOlder for one
     issued before the current, and what verify_signed_pre_key raises.
     """
     signed = Sign1.parse(statement)
@@ -284,6 +287,8 @@ def publish_signed_pre_key(*, device: Device, statement: bytes, actor: Actor) ->
                 raise PreKeyReused("Give each signed pre-key an id of its own.", field="signed_pre_key")
             return same
         current = access.current_signed_pre_key(device.pk)
+        if (bytes(current.statement_hash) if current else b"") != expected:
+            raise PreKeyStale
         if current is not None and current.issued_at > verified.header.issued_at:
             raise PreKeyOlder("Publish one that was issued later.", field="signed_pre_key")
         SignedPreKey.objects.filter(device=device, is_current=True).update(is_current=False)

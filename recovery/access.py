@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from django.db import connection
-from django.db.models import BooleanField, ExpressionWrapper, Q, QuerySet
+from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from audit import access as audit
@@ -23,6 +23,7 @@ from holdfast.core.identity.policy import Terms, strictest
 from holdfast.core.signed.cose import Sign1
 from kernel.actors import Actor
 from kernel.errors import NotFound
+from kernel.paging import flag, page
 from recovery.models import (
     Approval,
     Attestation,
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
     from escrow.models import Deposit, Policy, PolicyOfficer
 
 OPENED = "opened"
+# A case has some tens of entries; one whose release is put off again and again has hundreds.
+MAX_TIMELINE = 500
 
 
 @dataclass(frozen=True)
@@ -52,14 +55,37 @@ class TimelineRow:
     person_id: UUID | None
 
 
+def _early(actor: Actor, now: datetime) -> Q:
+    """Select the cases of which the actor is not to learn yet: about them, opened by another, before the notice."""
+    return Q(subject_id=actor.person_id, notice_at__gt=now) & ~Q(requester_id=actor.person_id)
+
+
+def withheld_entries(reader: Actor) -> Q | None:
+    """Return the condition of the audit entries about cases of which the reader is not to learn yet, if there are any.
+
+    Every entry about a case names it as its subject. A deposit is read by others for a case only, and that entry names
+    the person: so the reads of the reader's own deposits by others are withheld since the first such case was opened.
+    One query; none for an actor who is no person.
+    """
+    if reader.person_id is None:
+        return None
+    hidden = list(Case.objects.filter(_early(reader, timezone.now())).values_list("pk", "opened_at"))
+    if not hidden:
+        return None
+    # Entries have whole seconds.
+    since = min(opened_at for _, opened_at in hidden).replace(microsecond=0)
+    reads = Q(tag="escrow:deposit:read", subject=str(reader.person_id), time__gte=since)
+    named = Q(subject__in=[str(case_id) for case_id, _ in hidden])
+    return named | (reads & ~Q(person_id=reader.person_id))
+
+
 def visible_to(actor: Actor, now: datetime) -> QuerySet[Case]:
     """Select the cases that the actor may see.
 
     A subject learns of a case when its signed statement says and not by asking earlier, whatever their role.
     """
     if actor.can(PermissionName.COVERAGE_READ):
-        early = Q(subject_id=actor.person_id, notice_at__gt=now)
-        return Case.objects.exclude(early & ~Q(requester_id=actor.person_id))
+        return Case.objects.exclude(_early(actor, now))
     told = Q(subject_id=actor.person_id, notice_at__lte=now)
     return Case.objects.filter(told | Q(requester_id=actor.person_id) | Q(recipient_person_id=actor.person_id))
 
@@ -70,16 +96,8 @@ def cases_for(actor: Actor, *, after: UUID | None = None, limit: int = 100) -> t
     What is open stands in front of whatever was opened and ended after it. after: the last case of the page before.
     Raises NotFound for one that the actor may not see.
     """
-    is_over = Q(state__in=TERMINAL)
-    rows = visible_to(actor, timezone.now()).annotate(over=ExpressionWrapper(is_over, output_field=BooleanField()))
-    if after is not None:
-        last = rows.filter(pk=after).first()
-        if last is None:
-            raise NotFound
-        older = Q(opened_at__lt=last.opened_at) | Q(opened_at=last.opened_at, pk__lt=last.pk)
-        rows = rows.filter(Q(over=last.over) & older | Q(over__gt=last.over))
-    found: list[Case] = [*rows.order_by("over", "-opened_at", "-pk")[: limit + 1]]
-    return found[:limit], len(found) > limit
+    rows = visible_to(actor, timezone.now()).annotate(over=flag(Q(state__in=TERMINAL)))
+    return page(rows, ("over", "-opened_at", "-pk"), after=after, limit=limit)
 
 
 def case_for_reading(actor: Actor, case_id: UUID) -> Case:
@@ -163,10 +181,10 @@ def notice_of_opening(case: Case) -> Notice | None:
     return Notice.objects.filter(case=case, person_id=case.subject_id, kind=OPENED).first()
 
 
-def notices_for(person_id: UUID) -> list[Notice]:
-    """List the notices that one person was given, newest first."""
+def notices_for(person_id: UUID, *, after: UUID | None = None) -> tuple[list[Notice], bool]:
+    """List the notices that one person was given, newest first, and say whether there are more. Raises NotFound."""
     due = Notice.objects.filter(person_id=person_id, due_at__lte=timezone.now())
-    return list(due.select_related("case").order_by("-due_at")[:200])
+    return page(due, ("-due_at", "-pk"), after=after)
 
 
 def releases_of(case: Case) -> list[Release]:
@@ -179,10 +197,14 @@ def attestations_of(case: Case) -> list[Attestation]:
     return list(Attestation.objects.filter(case=case).order_by("index"))
 
 
-def timeline(case: Case) -> list[TimelineRow]:
-    """List the log entries about this case, oldest first; what is seconds old may still be missing."""
-    rows = audit.search(subject=str(case.pk), limit=500)
-    return [TimelineRow(row.tag, row.time, row.actor, row.person_id) for row in reversed(rows)]
+def timeline(case: Case) -> tuple[list[TimelineRow], bool]:
+    """List the newest log entries about this case, oldest first, and say whether there are earlier ones.
+
+    What is seconds old may still be missing.
+    """
+    rows = audit.about(str(case.pk), limit=MAX_TIMELINE + 1)
+    shown = [TimelineRow(row.tag, row.time, row.actor, row.person_id) for row in reversed(rows[:MAX_TIMELINE])]
+    return shown, len(rows) > MAX_TIMELINE
 
 
 def terms_of(case: Case, now: datetime) -> tuple[int, Terms, Policy]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 from uuid import UUID
 
-from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_field
+from drf_spectacular.utils import extend_schema, extend_schema_field
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -19,8 +19,8 @@ from escrow import services as custody
 from escrow.api import DepositOut
 from holdfast.core.base.encoding import b64u
 from holdfast.core.crypto.keys import SIGNING_KINDS, decode_public_key
+from kernel import paging
 from kernel.api import ApiView
-from kernel.errors import MalformedRequest
 from kernel.fields import Base64UrlField, StrictSerializer, UtcField, rfc3339
 from recovery import access
 from recovery.cases import collection, decisions, documents, endings, opening
@@ -78,6 +78,7 @@ class CaseOut(serializers.Serializer[None]):
     recipient_words = serializers.ListField(child=serializers.CharField())
     successor = SuccessorOut(allow_null=True)
     timeline = TimelineOut(many=True)
+    timeline_more = serializers.BooleanField(help_text="Earlier entries are in the log, under the case's id.")
 
 
 class CasesOut(serializers.Serializer[None]):
@@ -164,11 +165,11 @@ class CasesView(ApiView):
     @extend_schema(
         operation_id="list_cases",
         summary="List the cases you may see, those not over first",
-        parameters=[OpenApiParameter("after", UUID, description="The last case of the page before.")],
+        parameters=[paging.AFTER],
         responses=CasesOut,
     )
     def get(self, request: Request) -> Response:
-        rows, more = access.cases_for(self.actor, after=_after(request))
+        rows, more = access.cases_for(self.actor, after=paging.after(request))
         cases = [documents.case_document(row, with_timeline=False) for row in rows]
         return Response({"cases": cases, "more": more})
 
@@ -179,14 +180,6 @@ class CasesView(ApiView):
             row = opening.open_case(statement=given["case"], actor=self.actor)
             reply.send(documents.case_document(row))
         return reply.response
-
-
-def _after(request: Request) -> UUID | None:
-    text = request.query_params.get("after")
-    try:
-        return UUID(text) if text is not None else None
-    except ValueError:
-        raise MalformedRequest("Must be the id of the last case of the page before.", field="after") from None
 
 
 class CaseView(ApiView):
@@ -334,17 +327,23 @@ class NoticesView(ApiView):
 
     permission_names: ClassVar = {"GET": PermissionName.DEVICE_READ}
 
-    @extend_schema(operation_id="list_notices", summary="List your notices", responses=NoticesOut)
+    @extend_schema(
+        operation_id="list_notices", summary="List your notices", parameters=[paging.AFTER], responses=NoticesOut
+    )
     def get(self, request: Request) -> Response:
-        rows = access.notices_for(self.actor.person_id) if self.actor.person_id else []
-        return Response(
+        after = paging.after(request)
+        rows, more = access.notices_for(self.actor.person_id, after=after) if self.actor.person_id else ([], False)
+        notices = [
             {
-                "notices": [
-                    {"case_id": str(row.case_id), "kind": row.kind, "state": row.state, "at": rfc3339(row.due_at)}
-                    for row in rows
-                ]
+                "notice_id": str(row.pk),
+                "case_id": str(row.case_id),
+                "kind": row.kind,
+                "state": row.state,
+                "at": rfc3339(row.due_at),
             }
-        )
+            for row in rows
+        ]
+        return Response({"notices": notices, "more": more})
 
 
 class DepositView(ApiView):

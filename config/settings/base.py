@@ -17,6 +17,9 @@ HOLDFAST_PRODUCTION = False
 HOLDFAST_REHEARSAL = False
 HOLDFAST_STATE_DIR = ENV.state_dir
 HOLDFAST_PUBLIC_URL = ENV.public_url.rstrip("/")
+# A proxy may pass another Host on: a form from our own pages names this origin.
+CSRF_TRUSTED_ORIGINS = [HOLDFAST_PUBLIC_URL]
+CSRF_FAILURE_VIEW = "config.views.csrf_failure"
 HOLDFAST_RELEASE_DIR = ENV.release_dir or ENV.state_dir / "release"
 HOLDFAST_TRUSTED_PROXIES = ENV.trusted_proxies
 # How many one-time pre-keys one requester, and all requesters together, may take in an hour.

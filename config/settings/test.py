@@ -25,6 +25,7 @@ SECRET_KEY = "only-for-tests-" + "0" * 50
 PASSWORD_HASHERS = ["tests.hashers.QuickArgon2PasswordHasher"]
 ALLOWED_HOSTS = ["127.0.0.1", "localhost", "testserver"]
 HOLDFAST_PUBLIC_URL = os.environ.get("HOLDFAST_PUBLIC_URL", "http://testserver")
+CSRF_TRUSTED_ORIGINS = [HOLDFAST_PUBLIC_URL]
 HOLDFAST_CLOSE_MEMORY = False
 HOLDFAST_CONTACTS_DELAY_SECONDS = ENV.contacts_delay_seconds or 0
 EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"

@@ -82,7 +82,7 @@ def _read_actor(text: str, wanted: dict[str, Any], errors: dict[str, str]) -> No
 def audit_list(request: HttpRequest, actor: Actor) -> HttpResponse:
     """List entries, newest first. That this was read is written down before the page leaves."""
     filters = _filters(request)
-    rows = [] if filters.errors else access.search(**filters.wanted, limit=PAGE)
+    rows = [] if filters.errors else access.search(**filters.wanted, limit=PAGE, reader=actor)
     _record(actor, filters.wanted, len(rows))
     context = {
         "rows": [_line(row) for row in rows],
@@ -135,7 +135,7 @@ def _head() -> dict[str, Any]:
 @console_page(PermissionName.AUDIT_READ)
 def audit_entry(request: HttpRequest, actor: Actor, index: int) -> HttpResponse:
     """Show one entry as its leaf says it, and prove that it is in the newest signed head."""
-    row = access.entry_at("audit", index)
+    row = access.entry_at(index, reader=actor)
     _record(actor, {"index": index}, 1)
     leaf = bytes(row.leaf)
     entry, refusal = _decode(leaf)

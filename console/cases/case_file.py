@@ -110,6 +110,8 @@ class CaseFile:
     vetoes: tuple[Veto, ...]
     attestations: tuple[Attestation, ...]
     timeline: tuple[TimelineRow, ...]
+    # Whether the log has earlier entries about the case than these.
+    timeline_more: bool
     road: tuple[Step, ...]
 
     @property
@@ -185,6 +187,7 @@ def read(actor: Actor, case_id: UUID, *, now: datetime) -> CaseFile:
     ]
     m, terms = _terms(case, now)
     approvals = access.approvals_of(case)
+    timeline, timeline_more = access.timeline(case)
     return CaseFile(
         case=case,
         asked=asked,
@@ -199,7 +202,8 @@ def read(actor: Actor, case_id: UUID, *, now: datetime) -> CaseFile:
         notices=tuple(access.notices_of(case)),
         vetoes=tuple(access.vetoes_of(case)),
         attestations=tuple(access.attestations_of(case)),
-        timeline=tuple(access.timeline(case)),
+        timeline=tuple(timeline),
+        timeline_more=timeline_more,
         road=tuple(road(case.state, was_quorate=case.quorate_at is not None)),
     )
 

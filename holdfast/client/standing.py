@@ -99,7 +99,7 @@ def put_away_seen(account: Account) -> int:
 def of_devices(account: Account) -> Iterator[Done]:
     """Name the devices that ask to become part of the account."""
     listed = account.chain.devices
-    for row in account.api.get("devices").many("devices", maximum=1000):
+    for row in account.api.pages("devices", "devices", "device_id"):
         identifier = row.identifier("device_id")
         if identifier not in listed and row.text("state") == "pending":
             name = UUID(bytes=identifier)

@@ -56,7 +56,7 @@ def case_document(case: Case, *, with_timeline: bool = True) -> dict[str, Any]:
         "release_at": rfc3339(case.release_at) if case.release_at else None,
         "recipient_words": list(access.statement_of(case).recipient_words),
         "successor": _successor(case),
-        "timeline": _timeline(case) if with_timeline else [],
+        **(_timeline(case) if with_timeline else {"timeline": [], "timeline_more": False}),
     }
 
 
@@ -66,8 +66,10 @@ def _successor(case: Case) -> dict[str, str] | None:
     return {"identity_key": b64u(bytes(case.successor_key)), "old_head": b64u(bytes(case.successor_head))}
 
 
-def _timeline(case: Case) -> list[dict[str, str]]:
-    return [{"tag": row.tag, "at": rfc3339(row.at), "by": row.by} for row in access.timeline(case)]
+def _timeline(case: Case) -> dict[str, Any]:
+    rows, more = access.timeline(case)
+    shown = [{"tag": row.tag, "at": rfc3339(row.at), "by": row.by} for row in rows]
+    return {"timeline": shown, "timeline_more": more}
 
 
 def attestation_document(row: Attestation) -> dict[str, Any]:

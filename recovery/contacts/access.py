@@ -9,10 +9,11 @@ from __future__ import annotations
 from datetime import datetime
 from uuid import UUID
 
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 
 from kernel.actors import Actor
 from kernel.errors import NotFound
+from kernel.paging import flag, page
 from recovery.models import ContactAnswer, ContactRequest, ContactSet
 from recovery.states import ContactRequestState
 from tenants.states import CredentialState
@@ -36,19 +37,30 @@ def own_contact_set(actor: Actor) -> ContactSet:
     return row
 
 
-def contact_requests_of(actor: Actor, *, limit: int = 200) -> list[ContactRequest]:
-    """List the requests in the actor's own name, newest first; to a device that is pending, its own ones only."""
+def contact_requests_of(actor: Actor, *, after: UUID | None = None) -> tuple[list[ContactRequest], bool]:
+    """List the requests in the actor's own name, open ones first, then newest first, and say whether there are more.
+
+    To a device that is pending, its own ones only. Raises NotFound for an `after` that is not among them.
+    """
     rows = ContactRequest.objects.filter(owner_id=actor.person_id)
     if actor.credential_state != CredentialState.ACTIVE:
         rows = rows.filter(device_id=actor.id)
-    return list(rows.order_by("-opened_at")[:limit])
+    return _page(rows, after)
 
 
-def contact_requests_to(actor: Actor, *, limit: int = 200) -> list[ContactRequest]:
-    """List the requests in which the actor is one of the contacts, newest first; to an active device only."""
+def contact_requests_to(actor: Actor, *, after: UUID | None = None) -> tuple[list[ContactRequest], bool]:
+    """List the requests in which the actor is one of the contacts, as `contact_requests_of` does.
+
+    To an active device only. Raises NotFound.
+    """
     if actor.credential_state != CredentialState.ACTIVE:
-        return []
-    return list(ContactRequest.objects.filter(answers__contact_id=actor.person_id).order_by("-opened_at")[:limit])
+        return [], False
+    return _page(ContactRequest.objects.filter(answers__contact_id=actor.person_id), after)
+
+
+def _page(rows: QuerySet[ContactRequest], after: UUID | None) -> tuple[list[ContactRequest], bool]:
+    is_over = ~Q(state=ContactRequestState.OPEN)
+    return page(rows.annotate(over=flag(is_over)), ("over", "-opened_at", "-pk"), after=after)
 
 
 def contact_request_for_reading(actor: Actor, request_id: UUID) -> ContactRequest:
@@ -87,9 +99,9 @@ def contact_request_for_update(request_id: UUID) -> ContactRequest:
     return row
 
 
-def contact_request_by_hash(request_hash: bytes) -> ContactRequest | None:
-    """Return the request with these very octets, if it was opened."""
-    return ContactRequest.objects.filter(request_hash=request_hash).first()
+def contact_request_by_hash(actor: Actor, request_hash: bytes) -> ContactRequest | None:
+    """Return the request with these very octets, if the actor's own device opened it."""
+    return ContactRequest.objects.filter(request_hash=request_hash, device_id=actor.id).first()
 
 
 def open_contact_requests(owner_id: UUID, *, device_id: UUID | None = None) -> list[ContactRequest]:

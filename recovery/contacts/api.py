@@ -15,6 +15,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from holdfast.core.base.encoding import MAX_STATEMENT, b64u
+from kernel import paging
 from kernel.api import ApiView
 from kernel.errors import MalformedRequest
 from kernel.fields import Base64UrlField, Empty, StrictSerializer, UtcField, rfc3339
@@ -70,6 +71,7 @@ class ContactRequestOut(StrictSerializer):
 
 class ContactRequestsOut(StrictSerializer):
     requests = ContactRequestOut(many=True)
+    more = serializers.BooleanField()
 
 
 class ShareIn(StrictSerializer):
@@ -126,16 +128,17 @@ class ContactRequestsView(ApiView):
     @extend_schema(
         summary="List the requests in one's own name, or those that one is asked in",
         operation_id="list_contact_requests",
-        parameters=[OpenApiParameter("role", str, enum=ROLES, description="`owner` unless said.")],
+        parameters=[OpenApiParameter("role", str, enum=ROLES, description="`owner` unless said."), paging.AFTER],
         responses=ContactRequestsOut,
     )
     def get(self, request: Request) -> Response:
-        """A device that is pending sees its own requests only."""
+        """Open ones first, then newest first. A device that is pending sees its own requests only."""
         role = request.query_params.get("role", "owner")
         if role not in ROLES:
             raise MalformedRequest("role: must be owner or contact.", field="role")
         listing = access.contact_requests_of if role == "owner" else access.contact_requests_to
-        return Response({"requests": [_document(row) for row in listing(self.actor)]})
+        rows, more = listing(self.actor, after=paging.after(request))
+        return Response({"requests": [_document(row) for row in rows], "more": more})
 
     @extend_schema(
         summary="Ask one's trusted contacts for their shares",

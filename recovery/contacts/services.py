@@ -119,7 +119,7 @@ def open_request(*, payload: bytes, actor: Actor) -> ContactRequest:
     with transaction.atomic():
         # The owner's set is the lock: requests of their devices are opened one after another.
         held = access.contact_set_for_update(device.user_id)
-        same = access.contact_request_by_hash(request.hash)
+        same = access.contact_request_by_hash(actor, request.hash)
         if same is not None:
             return same
         now = database_now()

@@ -198,7 +198,7 @@ def test_export_is_recorded_streamed_and_verified_offline(world: Cast, otto: Sig
     path.write_bytes(b"".join(answer.streaming_content))
     entry = Entry.unscoped.latest("seq")
     size = Checkpoint.unscoped.filter(tenant_id=world.acme.pk, log="audit").latest("size").size
-    assert (entry.tag, entry.body) == ("audit:entries:exported", {"log": "audit", "size": size})
+    assert (entry.tag, entry.body) == ("audit:entries:exported", {"log": "audit", "size": size, "withheld": 0})
     vkey = json.loads(path.read_bytes().splitlines()[0])["vkey"]
     report = verify_export(path, vkey)
     assert (report.verdict, report.size) == (Verdict.VERIFIED, size)

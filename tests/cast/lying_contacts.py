@@ -93,7 +93,7 @@ class ContactRecovery:
             ids = [one for one, row in self.requests.items() if mine in self.contacts_of(row["owner"])]
         else:
             ids = [one for one, row in self.requests.items() if row["owner"] == mine]
-        return 200, {"requests": [self._shown(one) for one in ids]}
+        return 200, {"requests": [self._shown(one) for one in ids], "more": False}
 
     def one_request(self, _asker: str, _body: Any, _query: Any, identifier: str) -> Any:
         return (200, self._shown(identifier)) if identifier in self.requests else refused(404, "not-found")

@@ -211,7 +211,7 @@ class LyingServer(Mailboxes, ContactRecovery):
         mine = [one for one in self.devices if self._user(one) == self._user(asker)]
         active = self._listed(self._user(asker))
         rows = [{"device_id": one, "state": "active" if one in active else "pending"} for one in mine]
-        return 200, {"devices": rows}
+        return 200, {"devices": rows, "more": False}
 
     def add_successor(self, asker: str, body: Any, query: Any, old: str) -> Any:
         status, answer = self.enrol(asker, body, query)
@@ -371,7 +371,7 @@ class LyingServer(Mailboxes, ContactRecovery):
 
     def own_deposits(self, asker: str, _body: Any, _query: Any) -> Any:
         mine = [row for row in self.deposits.values() if row["user"] == self._user(asker)]
-        return 200, {"deposits": mine}
+        return 200, {"deposits": mine, "more": False}
 
     def one_deposit(self, _asker: str, _body: Any, _query: Any, deposit: str) -> Any:
         return 200, self.deposits[deposit]

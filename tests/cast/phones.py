@@ -91,6 +91,25 @@ class Phone:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         return self.signer.send(Client(), method, uri, body, **named)
 
+    @property
+    def current_tag(self) -> str:
+        """If-Match of a signed pre-key: the hash of the one that stands, as a check would say."""
+        with tenant_scope(self.person.tenant_id):
+            row = access.current_signed_pre_key(self.id)
+        return f'"{b64u(bytes(row.statement_hash)) if row else ""}"'
+
+    @property
+    def waiting_tag(self) -> str:
+        """If-Match of a successor: the hash of the statement of the one that waits."""
+        with tenant_scope(self.person.tenant_id):
+            rows = access.pending_successors(self.id)
+        return f'"{b64u(bytes(rows[0].statement_hash)) if rows else ""}"'
+
+    def register_successor(self, new: Phone, *, if_match: str | None = None) -> Any:
+        """Register a device in this one's place, over HTTP."""
+        document = {"device_statement": b64u(new.statement.encode())}
+        return self.send("POST", "successor", document, if_match=self.waiting_tag if if_match is None else if_match)
+
     def claim(self, target: Phone, key: str | None = None) -> Any:
         return self.send("POST", f"{target.path}/claim", {}, idempotency_key=key or uuid.uuid4().hex)
 
@@ -113,7 +132,13 @@ class Phone:
         """Publish a signed pre-key and batches of one-time keys through the verbs."""
         with tenant_scope(self.person.tenant_id):
             device = access.device(self.id)
-            services.publish_signed_pre_key(device=device, statement=self.signed_pre_key(), actor=self.actor())
+            current = access.current_signed_pre_key(self.id)
+            services.publish_signed_pre_key(
+                device=device,
+                statement=self.signed_pre_key(),
+                expected=bytes(current.statement_hash) if current else b"",
+                actor=self.actor(),
+            )
         for size in batches:
             self.upload(size)
 
@@ -142,9 +167,10 @@ def new_phone(
     suite: Suite = Suite.CLASSICAL,
     code: EnrolmentCode | None = None,
     enrolment_hash: bytes | None = None,
+    device_id: UUID | None = None,
 ) -> Phone:
     """Make a device's keys and statement; the server knows nothing of it yet."""
-    tenant, user, device_id = person.tenant_id.bytes, person.pk.bytes, uuid.uuid4()
+    tenant, user, device_id = person.tenant_id.bytes, person.pk.bytes, device_id or uuid.uuid4()
     code = code or EnrolmentCode.new(tenant=tenant, person=user)
     isk = SigningKey.generate(suite.signing_kind)
     statement = DeviceStatement(

@@ -166,7 +166,9 @@ class World:
         assert answer.status_code == 201, answer.content
         return signed.payload_hash
 
-    def build(self, name: str = "alice", *, consent_hash: bytes | None = None) -> Deposit:
+    def build(
+        self, name: str = "alice", *, consent_hash: bytes | None = None, deposit_id: bytes | None = None
+    ) -> Deposit:
         """Announce a fresh archive key in the chain, and build a deposit of it; nothing is uploaded."""
         phone, account = self.directory.phone(name), self.directory.account(name)
         key, generation = SecretBytes(secrets.token_bytes(32)), len(account.chain.generations) + 1
@@ -188,7 +190,9 @@ class World:
             escrow_key=self.escrow_key,
             consent_hash=self.consent(name) if consent_hash is None else consent_hash,
         )
-        deposit = build_deposit(key, generation=generation, deposit_id=secrets.token_bytes(16), terms=terms)
+        deposit = build_deposit(
+            key, generation=generation, deposit_id=deposit_id or secrets.token_bytes(16), terms=terms
+        )
         self.archive_keys[deposit.header.deposit_id] = key
         return deposit
 
@@ -332,7 +336,7 @@ class World:
         """The log's entries about a case, oldest first."""
         self.sequence()
         with tenant_scope(self.tenant_id):
-            return [row.tag for row in access.timeline(self.row(case))]
+            return [row.tag for row in access.timeline(self.row(case))[0]]
 
 
 @contextmanager

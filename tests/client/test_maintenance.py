@@ -63,7 +63,7 @@ def test_call_after_a_call_does_nothing_and_says_so(world: Members, alice: Accou
     assert did(again) == []
     assert of(again, "pre-keys") == [Done("pre-keys", Outcome.NOTHING, "Nothing was due.")]
     changed = [(method, path) for method, path, _ in world.server.log[before:] if method != "GET"]
-    assert [path.rpartition("/")[2] for _, path in changed] == ["bundle", "check"], "the same bytes, and a question"
+    assert [path.rpartition("/")[2] for _, path in changed] == ["check"], "a question: the server has all of it"
 
 
 def test_every_part_is_named_in_the_report(alice: Account) -> None:

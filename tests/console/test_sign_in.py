@@ -234,6 +234,10 @@ UNKNOWN = {
     "an invited person": {"email": "ivy@acme.test"},
     "a person without password": {"email": "erin@acme.test"},
     "a suspended person": {"email": "dan@acme.test"},
+    "a person with a second factor": {"email": "olivia@acme.test"},
+    "an unknown organisation": {"tenant": "nosuch"},
+    "an unknown organisation's unknown person": {"tenant": "nosuch", "email": "nobody@acme.test"},
+    "a suspended organisation": {"tenant": "asleep", "email": "amy@acme.test"},
 }
 
 
@@ -244,14 +248,20 @@ def test_refusals_are_equal_in_text_status_queries_and_hashing(world: Cast, hash
         ivy = services.create_person(email="ivy@acme.test", name="Ivy", actor=system_actor(None, "test"))
         give_password(ivy)
         services.suspend_person(person=world.dan, actor=system_actor(None, "test"))
+    give_password(world.people["olivia"])
+    give_totp(world.people["olivia"])
+    asleep = services.create_tenant(slug="asleep", name="Asleep", actor=system_actor(None, "test"))
+    with tenant_scope(asleep.pk):
+        give_password(services.create_person(email="amy@acme.test", name="Amy", actor=system_actor(None, "test")))
+    Tenant.objects.filter(pk=asleep.pk).update(state="suspended")
     seen = set()
     for index, (case, fields) in enumerate(UNKNOWN.items()):
         hashings[0] = 0
-        right = PASSWORD if case != "a wrong password" else "wrong"
+        right = "wrong" if case in ("a wrong password", "a person with a second factor") else PASSWORD
         with CaptureQueriesContext(connection) as queries:
             answer = password_step(Client(), password=right, source=f"192.0.2.{index}", **fields)
-        email = fields.get("email", "carol@acme.test")
-        body = answer.content.decode().replace(email, "EMAIL")
+        email, tenant = fields.get("email", "carol@acme.test"), fields.get("tenant", "acme")
+        body = answer.content.decode().replace(email, "EMAIL").replace(f'value="{tenant}"', 'value="TENANT"')
         body = re.sub(r'csrfmiddlewaretoken" value="\w+"', "", body)
         statements = tuple(query["sql"].split()[0] for query in queries)
         seen.add((answer.status_code, body, hashings[0], statements))

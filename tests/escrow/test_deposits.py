@@ -184,7 +184,8 @@ def test_deposit_is_flagged_once_its_device_is_revoked(world: World) -> None:
 def test_coverage_counts_the_indices_of_officers_who_count_now(world: World) -> None:
     world.deposit()
     with tenant_scope(world.tenant_id):
-        (user,) = services.tenant_coverage()
+        ((user,), more) = services.tenant_coverage()
+        assert not more
         (deposit,) = user.deposits
         assert (deposit.indices, deposit.is_open, deposit.is_alarming) == ((1, 2, 3), True, False)
         for name, target in (("dan", OfficerState.SUSPENDED), ("erin", OfficerState.SUSPENDED)):

@@ -221,7 +221,7 @@ def _chain(one: Organisation) -> Act:
 def _bundle(one: Organisation) -> Act:
     phone = one.phone("alice")
     document = {"v": 1, "signed_pre_key": b64u(phone.signed_pre_key(2))}
-    return Act(phone.signer, "PUT", f"{API}/devices/{phone.id}/bundle", document)
+    return Act(phone.signer, "PUT", f"{API}/devices/{phone.id}/bundle", document, {"If-Match": phone.current_tag})
 
 
 def _pre_keys(one: Organisation) -> Act:
@@ -264,7 +264,8 @@ def _letter(one: Organisation) -> Act:
 def _successor_device(one: Organisation) -> Act:
     phone = one.phone("alice")
     document = {"device_statement": b64u(successor(phone).statement.encode())}
-    return Act(phone.signer, "POST", f"{API}/devices/{phone.id}/successor", document)
+    headers = {"If-Match": phone.waiting_tag}
+    return Act(phone.signer, "POST", f"{API}/devices/{phone.id}/successor", document, headers)
 
 
 def _message_sent(one: Organisation) -> str:

@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 
 from audit.models import Entry as AuditEntry
 from holdfast.core.base.encoding import b64u, unb64u
@@ -20,7 +23,7 @@ from holdfast.core.signed import cose
 from holdfast.core.signed.cose import Purpose, Sign1
 from holdfast.core.signed.statements import DeviceStatement
 from keys.models import Device, Message
-from tenants.models import Credential, EnrolmentCode, RateWindow
+from tenants.models import Credential, EnrolmentCode, Person, RateWindow, Tenant
 from tests.cast.phones import (
     Account,
     Directory,
@@ -188,11 +191,42 @@ def test_enrolment_document_of_the_tests_is_the_one_that_is_accepted(phone: Phon
     assert post_enrolment(phone).status_code == 201
 
 
+@pytest.mark.postgres
+def test_refused_enrolments_cost_the_same_whoever_and_whatever_is_named(directory: Directory) -> None:
+    """Known and unknown tenants and persons: the same statements and the same answer (FAULTS I9a)."""
+    world = directory.world
+    asleep, nobody, nowhere = new_phone(world.mallory), new_phone(world.bob), new_phone(world.bob)
+    Person.unscoped.filter(pk=world.dan.pk).update(state="suspended")
+    suspended, with_code, without = new_phone(world.dan), new_phone(world.alice), new_phone(world.carol)
+    issue(new_phone(world.alice))
+    Tenant.objects.filter(pk=world.other.pk).update(state="suspended")
+    forged = [
+        rewritten(nobody, person=uuid.uuid4()),
+        rewritten(nowhere, tenant=uuid.uuid4()),
+        *(enrol_document(phone) for phone in (asleep, suspended, with_code, without)),
+    ]
+    seen = set()
+    for document in forged:
+        with CaptureQueriesContext(connection) as queries:
+            answer = Client().post("/api/v1/devices", document, content_type="application/json")
+        statements = tuple(query["sql"].split()[0] for query in queries)
+        body = {name: value for name, value in answer.json().items() if name != "server_time"}
+        seen.add((answer.status_code, json.dumps(body), statements))
+    assert len(seen) == 1, seen
+    assert {status for status, _, _ in seen} == {401}
+
+
+def rewritten(phone: Phone, *, person: uuid.UUID | None = None, tenant: uuid.UUID | None = None) -> dict[str, Any]:
+    """The enrolment of a device whose statement names another person or tenant, signed as it must be."""
+    whose = Person(id=person or phone.person.pk, tenant_id=tenant or phone.person.tenant_id)
+    return enrol_document(new_phone(whose))
+
+
 # Successors.
 
 
 def post_successor(phone: Phone, new: Phone) -> Any:
-    return phone.send("POST", f"{phone.path}/successor", {"device_statement": b64u(new.statement.encode())})
+    return phone.register_successor(new)
 
 
 def succeed(account: Account, old: Phone, new: Phone, *, listed: bool = True) -> Any:
@@ -271,6 +305,23 @@ def test_successor_sent_again_is_answered_as_before_and_another_takes_its_place(
     ]
 
 
+@pytest.mark.postgres
+def test_successor_takes_the_place_only_of_the_one_that_was_seen(pair: tuple[Account, Phone, Phone]) -> None:
+    _, _, old = pair
+    first, second = successor(old), successor(old)
+    assert old.register_successor(first, if_match='""').status_code == 201
+    for stale in ('""', f'"{b64u(bytes(32))}"'):
+        refused = old.register_successor(second, if_match=stale)
+        assert (refused.status_code, refused.json()["code"]) == (409, "successor-stale")
+    assert old.register_successor(first, if_match='""').status_code == 201, "the same again, after a lost answer"
+    rows = {row["device_id"]: row for row in old.send("GET", "/api/v1/devices").json()["devices"]}
+    assert (rows[str(first.id)]["successor_of"], rows[str(old.id)]["successor_of"]) == (str(old.id), None)
+    seen = Sign1.parse(unb64u(rows[str(first.id)]["device_statement"])).payload_hash
+    assert old.register_successor(second, if_match=f'"{b64u(seen)}"').status_code == 201
+    document = {"device_statement": b64u(second.statement.encode())}
+    assert old.send("POST", "successor", document).json()["code"] == "if-match-missing"
+
+
 def test_successor_is_refused_unless_it_is_the_owners_and_names_no_code(
     pair: tuple[Account, Phone, Phone], directory: Directory
 ) -> None:
@@ -291,9 +342,10 @@ def test_successor_is_registered_by_the_device_itself_while_it_is_active(
     pending = successor(old)
     assert post_successor(old, pending).status_code == 201
     document = {"device_statement": b64u(successor(old).statement.encode())}
-    assert kept.send("POST", f"{old.path}/successor", document).status_code == 404
-    assert directory.phone("mallory").send("POST", f"{old.path}/successor", document).status_code == 404
-    assert pending.send("POST", f"{pending.path}/successor", document).status_code == 403
+    tag = old.waiting_tag
+    assert kept.send("POST", f"{old.path}/successor", document, if_match=tag).status_code == 404
+    assert directory.phone("mallory").send("POST", f"{old.path}/successor", document, if_match=tag).status_code == 404
+    assert pending.send("POST", f"{pending.path}/successor", document, if_match='""').status_code == 403
     assert Device.unscoped.filter(successor_of__isnull=False).count() == 1
 
 

@@ -115,7 +115,7 @@ def test_storm_of_senders_and_a_renewed_device_loses_no_message_and_doubles_none
     kept, old = reachable(alice), reachable(alice)
     senders += [cast.account("bob").add_phone() for _ in range(SENDERS - 1)]
     new = successor(old)
-    registered = old.send("POST", f"{old.path}/successor", {"device_statement": b64u(new.statement.encode())})
+    registered = old.register_successor(new)
     assert registered.status_code == 201, registered.content
     sent = race(alice, senders, replacing(alice, old, new))
     assert Message.unscoped.filter(device_id=old.id).count() == 0
@@ -213,7 +213,7 @@ def test_storm_of_acknowledgements_and_a_renewal_counts_each_message_once(cast: 
     reachable(alice)
     old = reachable(alice)
     new = successor(old)
-    old.send("POST", f"{old.path}/successor", {"device_statement": b64u(new.statement.encode())})
+    old.register_successor(new)
     for number in range(40):
         assert post(bob, alice, document(alice, bytes([number])) | {"content": b64u(b"large")}).status_code == 201
     rows, upload, deleted = fetched(old), replacing(alice, old, new), []

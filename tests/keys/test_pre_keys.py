@@ -28,8 +28,9 @@ def alice(directory: Directory) -> Phone:
     return directory.phone("alice")
 
 
-def publish(phone: Phone, statement: bytes, *, by: Phone | None = None) -> Any:
-    return (by or phone).send("PUT", f"{phone.path}/bundle", {"v": 1, "signed_pre_key": b64u(statement)})
+def publish(phone: Phone, statement: bytes, *, by: Phone | None = None, if_match: str | None = None) -> Any:
+    tag = phone.current_tag if if_match is None else if_match
+    return (by or phone).send("PUT", f"{phone.path}/bundle", {"v": 1, "signed_pre_key": b64u(statement)}, if_match=tag)
 
 
 # The signed pre-key.
@@ -51,6 +52,35 @@ def test_publish_makes_the_newer_one_current(alice: Phone) -> None:
     assert [row.key_id for row in SignedPreKey.unscoped.filter(is_current=True)] == [2]
     refused = publish(alice, alice.signed_pre_key(3, issued_at=now - 30))
     assert (refused.status_code, refused.json()["code"]) == (409, "pre-key-older")
+
+
+@pytest.mark.postgres
+def test_publish_replaces_only_the_signed_pre_key_that_was_seen(alice: Phone) -> None:
+    """A profile restored from a backup, or running twice, reads what stands before it replaces it."""
+    none, first, second = '""', alice.signed_pre_key(1), alice.signed_pre_key(2)
+    answer = publish(alice, first, if_match=none)
+    assert (answer.status_code, answer["etag"]) == (204, alice.current_tag)
+    for stale in (none, f'"{b64u(bytes(32))}"'):
+        refused = publish(alice, second, if_match=stale)
+        assert refused.status_code == 409
+        assert refused.json()["code"] == "pre-key-stale"
+    assert publish(alice, first, if_match=none).status_code == 204, "the same again, after a lost answer"
+    read = alice.send("POST", "check", {}).json()["signed_pre_key_hash"]
+    assert publish(alice, second, if_match=f'"{read}"').status_code == 204
+    assert publish(alice, first, if_match=none).status_code == 204
+    assert [row.key_id for row in SignedPreKey.unscoped.filter(is_current=True)] == [2]
+
+
+@pytest.mark.parametrize("tag", ["3", '"3"', "*", '"', 'W/""', f'"{b64u(bytes(31))}"', f'"{b64u(bytes(32))}="'])
+def test_publish_refuses_a_condition_that_is_no_hash(alice: Phone, tag: str) -> None:
+    refused = publish(alice, alice.signed_pre_key(), if_match=tag)
+    assert (refused.status_code, refused.json()["errors"][0]["field"]) == (400, "if-match")
+
+
+def test_publish_without_a_condition_is_refused(alice: Phone) -> None:
+    document = {"v": 1, "signed_pre_key": b64u(alice.signed_pre_key())}
+    refused = alice.send("PUT", "bundle", document)
+    assert (refused.status_code, refused.json()["code"]) == (422, "if-match-missing")
 
 
 def test_publish_refuses_an_id_used_for_another_key(alice: Phone) -> None:

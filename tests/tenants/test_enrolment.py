@@ -21,7 +21,7 @@ from holdfast.core.signed.enrolment import EnrolmentCode as CodeText
 from kernel.actors import system_actor
 from kernel.errors import Throttled
 from kernel.fields import rfc3339
-from kernel.scope import current_tenant, tenant_scope
+from kernel.scope import tenant_scope
 from tenants import services
 from tenants.errors import EnrolmentRefused, TooManyCodes
 from tenants.models import EnrolmentCode, Person, RateWindow, Tenant
@@ -223,13 +223,14 @@ def test_code_is_used_once_under_twenty_threads() -> None:
     assert Entry.unscoped.filter(tag="tenants:enrolment-code:use").count() == 1
 
 
-def test_begin_enrolment_opens_the_scope_of_an_active_tenant_only(world: Cast) -> None:
-    services.begin_enrolment(tenant_id=world.acme.pk)
-    assert current_tenant() == world.acme.pk
-    Tenant.objects.filter(pk=world.other.pk).update(state="suspended")
-    for tenant_id in (uuid.uuid4(), world.other.pk):
-        with pytest.raises(EnrolmentRefused):
-            services.begin_enrolment(tenant_id=tenant_id)
+def test_code_of_a_tenant_that_is_not_active_is_refused(world: Cast) -> None:
+    code = code_for(world.alice)
+    issue(world.alice, code)
+    Tenant.objects.filter(pk=world.acme.pk).update(state="suspended")
+    with pytest.raises(EnrolmentRefused):
+        consume(code)
+    Tenant.objects.filter(pk=world.acme.pk).update(state="active")
+    assert consume(code).person == world.alice
 
 
 def test_enrolments_are_counted_by_source(world: Cast) -> None:

@@ -47,7 +47,8 @@ def export(
         report = log.export(account, out, log=name)
     shell.show(
         {"file": out, **_document(report)},
-        f"[bold green]✓[/] {report.size} entries are in {escape(str(out))}.",
+        f"[bold green]✓[/] {report.size} entries are in {escape(str(out))}"
+        + (f", {report.withheld} of them withheld from you." if report.withheld else "."),
         f"  {_standing(report)}",
         "  Verify it anywhere: holdfast audit verify FILE --trust LOG-KEY",
     )
@@ -60,6 +61,7 @@ def export(
         Exit.DONE: "every entry is in the log that the trusted key signed",
         Exit.FAILED: "broken: the first bad entry is named",
         Exit.NOT_ANCHORED: "self-consistent, but no log key was given to trust",
+        Exit.NOT_YET: "as it was signed, but entries are withheld from whoever exported it",
     },
     online=False,
     profile=False,
@@ -83,6 +85,9 @@ def verify(
 
     Recomputes the Merkle tree, checks each entry's proof and the signature of the head. Without --trust the file is
     checked only against the key inside it, and whoever made the file could have made that key as well.
+
+    A person about whom a case is open does not read of it before the date that the case fixes: in what they export
+    such entries stand as their hashes, proven and counted. Nobody else gets such a file from an honest server.
     """
     shell = shell_of(context)
     key = Path(trust).read_text().strip() if trust and Path(trust).is_file() else trust
@@ -100,6 +105,7 @@ def _document(report: VerificationReport) -> dict[str, object]:
         "reason": report.reason,
         "origin": report.origin,
         "size": report.size,
+        "withheld": report.withheld,
         "signed_at": report.time,
         "log_key": report.vkey,
         "first_bad_entry": {"index": bad.index, "id": bad.id, "tag": bad.tag, "reason": bad.reason} if bad else None,
@@ -114,6 +120,8 @@ def _standing(report: VerificationReport) -> str:
 def _lines(report: VerificationReport) -> list[str]:
     if report.exit_code == Exit.DONE:
         return [f"[bold green]✓ Verified and trusted.[/] {_standing(report)}"]
+    if report.exit_code == Exit.NOT_YET:
+        return [f"[bold yellow]○ As it was signed, and not whole.[/] {_standing(report)}"]
     if report.exit_code == Exit.NOT_ANCHORED:
         return [f"[bold yellow]○ Self-consistent, not anchored.[/] {_standing(report)}", f"  Key: {report.vkey}"]
     lines = [f"[bold red]✗ Broken.[/] {escape(report.reason)}"]

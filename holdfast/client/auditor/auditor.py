@@ -16,8 +16,16 @@ from typing import BinaryIO, Final
 
 from holdfast.core.base.errors import HoldfastError, InvalidSignature, Malformed, Untrusted
 from holdfast.core.log.checkpoint import Checkpoint, NoteVerifier
-from holdfast.core.log.log_export import MAX_LINE, ExportedEntry, Header, checkpoint_line, read_checkpoint_line
-from holdfast.core.log.merkle import CompactRange, leaf_hash, verify_inclusion
+from holdfast.core.log.log_export import (
+    MAX_LINE,
+    ExportedEntry,
+    Header,
+    WithheldEntry,
+    checkpoint_line,
+    read_checkpoint_line,
+    read_entry_line,
+)
+from holdfast.core.log.merkle import CompactRange, verify_inclusion
 
 
 class Verdict(IntEnum):
@@ -26,6 +34,8 @@ class Verdict(IntEnum):
     VERIFIED = 0
     BROKEN = 1
     NOT_ANCHORED = 3
+    # Not VERIFIED: a server could withhold anything from anybody, and a script must not take that for the whole log.
+    WITHHELD = 9
 
 
 @dataclass(frozen=True)
@@ -42,7 +52,8 @@ class BadEntry:
 class VerificationReport:
     """The result. `reason` is a sentence for a person; `entry` is None when no single entry is at fault.
 
-    size: entries proven, or claimed when broken. time: Unix seconds at which the head was signed, 0 if unknown.
+    size: entries proven, or claimed when broken. withheld: how many of them show their hash only. time: Unix seconds at
+    which the head was signed, 0 if unknown.
     """
 
     verdict: Verdict
@@ -52,14 +63,20 @@ class VerificationReport:
     time: int = 0
     vkey: str = ""
     entry: BadEntry | None = None
+    withheld: int = 0
 
     @property
     def exit_code(self) -> int:
-        """0 verified and anchored, 3 self-consistent but not anchored, 1 broken."""
+        """0 verified and anchored, 9 the same with entries withheld, 3 self-consistent but not anchored, 1 broken."""
         return int(self.verdict)
 
 
 _NOT_ANCHORED: Final = "the log is self-consistent, but nothing says whose it is: give the log's key with --trust"
+
+_WITHHELD: Final = (
+    "show only their hash, withheld from whoever exported this until a date that a signed case fixes: "
+    "have somebody else export the log, or export it again later"
+)
 
 
 class _Broken(Exception):
@@ -111,17 +128,21 @@ def _verify(
         raise _Broken("the first line speaks of another log or size than the signed head")
     # (1) Without a head the entries are read all the same: a file cut short is named by where it was cut.
     pasts = _pasts(saved, verifier, header.size)
-    _entries(file, header.size, checkpoint.root if checkpoint else None, pasts)
+    _entries(file, header, checkpoint.root if checkpoint else None, pasts)
     if checkpoint is None or verifier is None or note is None:
         raise _Broken(f"the signed head does not hold: {fault}")
     # (2)
     if file.readline(MAX_LINE + 1) != checkpoint_line(note) or file.read(1):
         raise _Broken("the file does not end with its signed head")
     vkey, time = verifier.to_text(), checkpoint.time or 0
+    verdict, reason = Verdict.VERIFIED, f"{header.size} entries, every one as it was signed"
     if trusted is None:
-        return VerificationReport(Verdict.NOT_ANCHORED, _NOT_ANCHORED, header.origin, header.size, time, vkey)
-    reason = f"{header.size} entries, every one as it was signed"
-    return VerificationReport(Verdict.VERIFIED, reason, header.origin, header.size, time, vkey)
+        verdict, reason = Verdict.NOT_ANCHORED, _NOT_ANCHORED
+    elif header.withheld:
+        verdict = Verdict.WITHHELD
+    if header.withheld:
+        reason += f"; {header.withheld} of {header.size} {_WITHHELD}"
+    return VerificationReport(verdict, reason, header.origin, header.size, time, vkey, withheld=header.withheld)
 
 
 def _header(file: BinaryIO) -> Header:
@@ -173,23 +194,28 @@ def _pasts(saved: Sequence[str], verifier: NoteVerifier | None, size: int) -> di
     return roots
 
 
-def _entries(file: BinaryIO, size: int, root: bytes | None, pasts: Mapping[int, bytes]) -> None:
-    grown = CompactRange()
+def _entries(file: BinaryIO, header: Header, root: bytes | None, pasts: Mapping[int, bytes]) -> None:
+    grown, size, withheld = CompactRange(), header.size, 0
     for index in range(size):
         line = file.readline(MAX_LINE + 1)
         try:
-            entry = ExportedEntry.from_line(line)
+            entry = read_entry_line(line)
+            withheld += isinstance(entry, WithheldEntry)
+            # The first line says how many: nobody turns an entry into a withheld one further down.
+            if withheld > header.withheld:
+                raise Untrusted("it is withheld, and the first line does not count it")
             if entry.index != index:
                 raise Untrusted(f"in its place stands the entry of index {entry.index}")
             if root is not None:
-                hashed = leaf_hash(entry.leaf)
-                verify_inclusion(hashed, index=index, size=size, proof=entry.proof, expected_root=root)
+                verify_inclusion(entry.leaf_hash, index=index, size=size, proof=entry.proof, expected_root=root)
         except HoldfastError as error:
             bad = _bad(index, line, str(error))
             raise _Broken(f"entry {index} is not what was signed: {error}", bad) from error
-        grown = grown.append(leaf_hash(entry.leaf))
+        grown = grown.append(entry.leaf_hash)
         if grown.size in pasts and not hmac.compare_digest(grown.root(), pasts[grown.size]):
             raise _Broken(f"the log was rewritten: its first {grown.size} entries are not those signed earlier")
+    if withheld != header.withheld:
+        raise _Broken(f"the first line speaks of {header.withheld} withheld entries, and there are {withheld}")
 
 
 def _bad(index: int, line: bytes, reason: str) -> BadEntry:

@@ -162,7 +162,7 @@ def _take_over(account: Account, generation: Generation) -> bool:
     """Take over a deposit of this generation under the policy and key of now, if a device of the person made one."""
     shown = [
         (row.identifier("deposit_id"), row.octets("record_hash", 32))
-        for row in account.api.get("escrow/deposits").many("deposits")
+        for row in account.api.pages("escrow/deposits", "deposits", "deposit_id")
         if row.number("generation") == generation.number
     ]
     subject = deposits.subject_of(account, account.user)
@@ -251,7 +251,7 @@ def status(account: Account) -> Status:
     policy = account.trusted.newest.policy
     shown = {
         row.identifier("deposit_id"): row.octets("record_hash", 32)
-        for row in account.api.get("escrow/deposits").many("deposits")
+        for row in account.api.pages("escrow/deposits", "deposits", "deposit_id")
     }
     mine = {kept.deposit_id: kept for kept in account.state.generations if kept.deposit_id}
     missing = [kept.number for kept in mine.values() if shown.get(kept.deposit_id) != kept.record_hash]

@@ -176,7 +176,7 @@ def list_devices(account: Account) -> list[ListedDevice]:
     entries = [Entry.parse(encoded) for encoded in account.state.chain]
     added = {entry.body.device: entry.header for entry in entries if isinstance(entry.body, AddDevice)}
     found = []
-    for row in account.api.get("devices").many("devices"):
+    for row in account.api.pages("devices", "devices", "device_id"):
         identifier = row.identifier("device_id")
         statement = fetch_statement(account, identifier)
         in_chain = state is not None and state.devices.get(identifier) == statement.payload_hash

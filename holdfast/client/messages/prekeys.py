@@ -52,6 +52,11 @@ _JUMP: Final = 10_000
 _MOST_HELD: Final = 10_000
 _JUMPS: Final = 5  # each leaves ten thousand ids aside: a profile restored from a backup is past its own after one
 _REUSED: Final = ("pre-key-id-reused", "pre-key-older")
+_STALE: Final = "pre-key-stale"
+# The server holds a signed pre-key that this profile never made: after a restored backup nobody can begin a session,
+# so it is replaced. Not at once after one was made, or two machines with one profile, or a server that lies, would
+# have a new one made at each call.
+REPLACE_FOREIGN_AFTER_SECONDS: Final = 3_600
 
 
 @dataclass(frozen=True)
@@ -123,10 +128,12 @@ def publish(account: Account) -> Published:
             "This device is not part of your account yet, so it publishes nothing.",
             way_out="Approve it on another device of yours: holdfast devices approve",
         )
-    is_renewed = _publish_signed(account)
+    held = fetch_held(account)
+    is_renewed, is_sent = _publish_signed(account, held)
     # A batch whose upload was not acknowledged goes first, as it was: a second batch would be one too many.
     stored, count = _upload_unsent(account)
-    held = fetch_held(account)
+    if is_sent or stored:
+        held = fetch_held(account)
     findings = _compare(account, held)
     if held.count < REFILL_BELOW or (findings.is_fresh_batch_due and not stored):
         more, count = _refill(account)
@@ -135,28 +142,46 @@ def publish(account: Account) -> Published:
     return Published(is_renewed, stored, max(held.count, count), destroyed, tuple(findings.warnings))
 
 
-def _publish_signed(account: Account) -> bool:
+def _publish_signed(account: Account, held: Held) -> tuple[bool, bool]:
+    """Have the server hold this device's newest signed pre-key, in place of the one that it was seen to hold.
+
+    Returns whether the key is new, and whether it was sent: not when the server has it.
+    """
     current = next((row for row in all_signed(account.store) if not row.replaced_at), None)
-    now = account.api.clock.now()
-    is_due = (
-        current is None
-        or now - current.made_at >= RENEW_AFTER_SECONDS
-        or not _is_of_this_device(account, SignedPreKey, current.statement)
-    )
+    is_due = current is None or _is_due(account, current, held)
     row = _make_signed(account) if is_due or current is None else current
     for _ in range(_JUMPS):
+        if _hash_of(row) == held.signed_hash:
+            return is_due, False
         try:
-            # Sent each time: it is the same bytes, and heals a server that lost the answer or the key.
             document = {"v": 1, "signed_pre_key": b64u(row.statement)}
-            account.api.put(f"devices/{account.device_text}/bundle", document)
+            account.api.put(f"devices/{account.device_text}/bundle", document, if_match=f'"{b64u(held.signed_hash)}"')
         except Problem as problem:
-            if problem.code not in _REUSED:
+            if problem.code == _STALE:
+                # Another process of this profile published meanwhile: read what, and decide again.
+                held = fetch_held(account)
+            elif problem.code in _REUSED:
+                _jump(account)
+                row, is_due = _make_signed(account), True
+            else:
                 raise
-            _jump(account)
-            row, is_due = _make_signed(account), True
         else:
-            return is_due
+            return is_due, True
     raise ProfileError(*_CLONED)
+
+
+def _is_due(account: Account, current: SignedRow, held: Held) -> bool:
+    age = account.api.clock.now() - current.made_at
+    is_foreign = held.signed_hash != b"" and all(_hash_of(row) != held.signed_hash for row in all_signed(account.store))
+    return (
+        age >= RENEW_AFTER_SECONDS
+        or (is_foreign and age >= REPLACE_FOREIGN_AFTER_SECONDS)
+        or not _is_of_this_device(account, SignedPreKey, current.statement)
+    )
+
+
+def _hash_of(row: SignedRow) -> bytes:
+    return Sign1.parse(row.statement).payload_hash
 
 
 def _is_of_this_device(account: Account, kind: type[SignedPreKey] | type[BatchStatement], statement: bytes) -> bool:
@@ -315,7 +340,7 @@ def _compare(account: Account, held: Held) -> _Findings:
                 row.gone(now).save(store)
         replace(ledger, epoch=held.epoch, foreign=unknown).save(store)
     current = next((row for row in all_signed(store) if not row.replaced_at), None)
-    if current is None or held.signed_hash != Sign1.parse(current.statement).payload_hash:
+    if current is None or held.signed_hash != _hash_of(current):
         findings.warnings.append(
             "The server hands out another signed pre-key than this device's newest: nobody can begin a session with it."
         )

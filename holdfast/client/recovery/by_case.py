@@ -145,14 +145,14 @@ def _find_deposits(account: Account, subject: bytes, wanted: Sequence[bytes]) ->
     if subject != account.user:
         if not wanted:
             raise ProfileError("Name the deposits of the other person: --deposit.")
-        coverage = account.api.get("escrow/coverage")
-        rows = {row.identifier("deposit_id"): row.octets("record_hash", 32) for row in coverage.many("deposits")}
+        covered = account.api.pages("escrow/coverage", "deposits", "user_id")
+        rows = {row.identifier("deposit_id"): row.octets("record_hash", 32) for row in covered}
         missing = [deposit_id for deposit_id in wanted if deposit_id not in rows]
         if missing:
             raise ProfileError(f"There is no deposit {UUID(bytes=missing[0])}.")
         return [(deposit_id, rows[deposit_id]) for deposit_id in wanted]
     newest: dict[int, tuple[bytes, bytes]] = {}
-    for row in account.api.get("escrow/deposits").many("deposits"):
+    for row in account.api.pages("escrow/deposits", "deposits", "deposit_id"):
         deposit_id, record_hash = row.identifier("deposit_id"), row.octets("record_hash", 32)
         if not wanted or deposit_id in wanted:
             newest[row.number("generation")] = (deposit_id, record_hash)

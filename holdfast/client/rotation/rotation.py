@@ -50,6 +50,7 @@ _PARTS: Final = {IDENTITY: Part.IDENTITY, DEVICE: Part.DEVICE, VAULT: Part.VAULT
 _RETIRED: Final = "retired-key"
 # An interrupted rotation may be taken up a day later: its entries are then signed with the date of that day.
 _SIGNED_FOR_SECONDS: Final = 600
+_READ_ANEW: Final = 3  # times: two runs of one profile that register at the same moment both come to an end
 
 
 @dataclass(frozen=True)
@@ -211,9 +212,8 @@ def _register_successor(account: Account, device: Device) -> None:
     """Register the device that follows this one. After a lost answer, the successor itself says that it is known."""
     if account.device.id == device.id:
         return
-    document = {"device_statement": b64u(device.statement)}
     try:
-        account.api.post(f"devices/{account.device_text}/successor", document)
+        _post_successor(account, device)
     except Problem as problem:
         _act_as(account, device)
         try:
@@ -222,6 +222,29 @@ def _register_successor(account: Account, device: Device) -> None:
             raise problem from None
         finally:
             account.sign_as_device()
+
+
+def _post_successor(account: Account, device: Device) -> None:
+    """Register it in place of the successor that is seen to wait: a rotation given up, or another run."""
+    document = {"device_statement": b64u(device.statement)}
+    for attempt in range(_READ_ANEW):
+        waiting = f'"{b64u(_waiting_successor(account))}"'
+        try:
+            account.api.post(f"devices/{account.device_text}/successor", document, if_match=waiting)
+        except Problem as problem:
+            if problem.code != "successor-stale" or attempt == _READ_ANEW - 1:
+                raise
+        else:
+            return
+
+
+def _waiting_successor(account: Account) -> bytes:
+    """Return the hash of the statement of the pending device that is to follow this one; none when there is none."""
+    for row in account.api.pages("devices", "devices", "device_id"):
+        is_next = "successor_of" in row and row.text("successor_of") == account.device_text
+        if is_next and row.text("state") == "pending":
+            return Sign1.parse(row.octets("device_statement")).payload_hash
+    return b""
 
 
 def _act_as(account: Account, device: Device) -> None:

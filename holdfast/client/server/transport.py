@@ -137,28 +137,35 @@ class Api:
             path = f"{path}?{urllib.parse.urlencode(query, safe='')}"
         return self._call("GET", path, b"", {}, maximum).json()
 
-    def pages(self, path: str, name: str, key: str) -> Iterator[Answer]:
+    def pages(self, path: str, name: str, key: str, *, query: Mapping[str, str] | None = None) -> Iterator[Answer]:
         """Read a list page by page, following `more`: the rows under `name`, each of which names itself by `key`.
+
+        query: what the list is asked with, on every page.
 
         Raises AnswerRefused for a server that always has more.
         """
-        query: dict[str, str] = {}
+        asked = dict(query or {})
         for _ in range(_MOST_PAGES):
-            answer, last = self.get(path, query=query), ""
+            answer, last = self.get(path, query=asked), ""
             for row in answer.many(name):
                 last = row.text(key)
                 yield row
             if not answer.flag("more") or not last:
                 return
-            query = {"after": last}
+            asked["after"] = last
         raise AnswerRefused(f"The server's list of {name} has no end.")
 
-    def post(self, path: str, document: Mapping[str, Any], *, key: str | None = None) -> Answer:
+    def post(
+        self, path: str, document: Mapping[str, Any], *, key: str | None = None, if_match: str | None = None
+    ) -> Answer:
         """Perform one act once, however often the network makes us ask.
 
-        key: the idempotency key, for an act that must stay one act across runs of this program.
+        key: the idempotency key, for an act that must stay one act across runs of this program. if_match: what the act
+        replaces, as it was last read.
         """
         headers = {"idempotency-key": key or b64u(secrets.token_bytes(16))}
+        if if_match is not None:
+            headers["if-match"] = if_match
         return self._call("POST", path, _body(document), headers, MAX_ANSWER).json()
 
     def put(self, path: str, document: Mapping[str, Any], *, if_match: str | None = None) -> Reply:

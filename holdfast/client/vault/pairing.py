@@ -196,7 +196,7 @@ def _accept(account: Account, asked: PairingRequest) -> UUID:
 
 def _pending(account: Account, asked: PairingRequest) -> Sign1:
     """Return the statement of the device that a request is about, among the person's that the server shows."""
-    for row in account.api.get("devices").many("devices"):
+    for row in account.api.pages("devices", "devices", "device_id"):
         statement = devices.fetch_statement(account, row.identifier("device_id"))
         try:
             asked.require(DeviceStatement.open(statement))

@@ -262,7 +262,7 @@ def list_requests(account: Account) -> list[Asked]:
     """Return the requests of people for whom this person may hold a share, as the server lists them."""
     held = {share.manifest.hash for share in trusted.load_held_shares(account)}
     found = []
-    for row in account.api.get(_PATH, query={"role": "contact"}).many("requests", maximum=1000):
+    for row in account.api.pages(_PATH, "requests", "request_id", query={"role": "contact"}):
         request = _read(row)
         if request.header.tenant != account.tenant:
             continue
@@ -331,7 +331,7 @@ def _digits(groups: Sequence[str]) -> str:
 def requests(account: Account) -> list[Pending]:
     """Return the requests made in one's own name."""
     found = []
-    for row in account.api.get(_PATH, query={"role": "owner"}).many("requests", maximum=1000):
+    for row in account.api.pages(_PATH, "requests", "request_id", query={"role": "owner"}):
         request = _read(row)
         found.append(
             Pending(

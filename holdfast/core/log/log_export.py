@@ -17,15 +17,20 @@ from uuid import UUID
 from holdfast.core.base.encoding import b64u, unb64u
 from holdfast.core.base.errors import Malformed
 from holdfast.core.log.log_entry import KeyLogEntry, LogEntry
-from holdfast.core.log.merkle import HASH_SIZE, MAX_PROOF, MAX_SIZE
+from holdfast.core.log.merkle import HASH_SIZE, MAX_PROOF, MAX_SIZE, leaf_hash
 
 # The first value of the file: a reader of another version stops here instead of calling the log forged.
 FORMAT: Final = "holdfast-log-export/1"
+# With entries withheld it is another format: what knows only whole logs must not take such a file for one.
+FORMAT_WITHHELD: Final = "holdfast-log-export/2"
 MAX_LINE: Final = 128 * 1024  # a leaf of 16 KiB as text twice over, its escapes and its proof
 MAX_TIME: Final = 253402300799  # the last second that RFC 3339 can name
 
 # Bytes and not JSON, printable ASCII without a quote or backslash, at most MAX_TAG of them: safe to print as they are.
 _CLAIMS: Final = {name: re.compile(rb'"%b":"([ !#-~]{1,80})"' % name.encode()) for name in ("id", "tag")}
+
+# An entry's next name is `id`, `type` or `leaf`: no leaf, whatever it says, puts this name there.
+_WITHHELD: Final = re.compile(rb'\{"index":[0-9]+,"withheld":')
 
 # Words for field 1 of a leaf, for people to read: docs/formats/audit-log.md. A type never changes its number.
 KEY_LEAF_TYPES: Final = {1: "chain", 2: "escrow-key", 3: "policy", 4: "officer", 5: "offline-key", 6: "client-build"}
@@ -33,21 +38,29 @@ KEY_LEAF_TYPES: Final = {1: "chain", 2: "escrow-key", 3: "policy", 4: "officer",
 
 @dataclass(frozen=True)
 class Header:
-    """The first line. vkey: the verifier key the server claims; it anchors nothing by itself."""
+    """The first line. vkey: the verifier key the server claims; it anchors nothing by itself.
+
+    withheld: how many entries are shown as their hashes alone; 0 for a whole log.
+    """
 
     origin: str
     vkey: str
     size: int
+    withheld: int = 0
 
     def to_line(self) -> bytes:
         """Return the line, ended."""
-        return _line({"format": FORMAT, "origin": self.origin, "vkey": self.vkey, "size": self.size})
+        shown = {"origin": self.origin, "vkey": self.vkey, "size": self.size}
+        if self.withheld:
+            return _line({"format": FORMAT_WITHHELD, **shown, "withheld": self.withheld})
+        return _line({"format": FORMAT, **shown})
 
     @classmethod
     def from_line(cls, line: bytes) -> Header:
         """Read what `to_line` writes, and nothing else; raises Malformed."""
         value = _object(line)
-        header = cls(_text(value, "origin"), _text(value, "vkey"), _number(value, "size"))
+        withheld = _number(value, "withheld") if "withheld" in value else 0
+        header = cls(_text(value, "origin"), _text(value, "vkey"), _number(value, "size"), withheld)
         # Written again and compared: JSON lets one value have many spellings, and a changed space would pass unseen.
         if header.to_line() != line:
             raise Malformed("export: the header is not in the one form it has")
@@ -62,6 +75,11 @@ class ExportedEntry:
     leaf: bytes
     proof: tuple[bytes, ...]
 
+    @property
+    def leaf_hash(self) -> bytes:
+        """The 32 bytes that the log holds at this index."""
+        return leaf_hash(self.leaf)
+
     def to_line(self) -> bytes:
         """Return the line, ended; what people read in it is written from the leaf alone."""
         proof = b64u(b"".join(self.proof))
@@ -71,12 +89,7 @@ class ExportedEntry:
     def from_line(cls, line: bytes) -> ExportedEntry:
         """Read what `to_line` writes, and nothing else; raises Malformed."""
         value = _object(line)
-        # The bound is in hashes before anything is cut up: a line is up to 128 KiB of a stranger's text.
-        octets = unb64u(_text(value, "proof"), max_size=MAX_PROOF * HASH_SIZE)
-        if len(octets) % HASH_SIZE:
-            raise Malformed("export: a proof is a row of hashes of 32 bytes")
-        proof = tuple(octets[at : at + HASH_SIZE] for at in range(0, len(octets), HASH_SIZE))
-        entry = cls(_number(value, "index"), unb64u(_text(value, "leaf")), proof)
+        entry = cls(_number(value, "index"), unb64u(_text(value, "leaf")), _proof(value))
         # People read the words, proofs cover the leaf: this line ties the two. An edited
         # `tag` beside a true leaf is found here.
         if entry.to_line() != line:
@@ -92,6 +105,39 @@ class ExportedEntry:
         """
         found = {name: pattern.search(line) for name, pattern in _CLAIMS.items()}
         return {name: match[1].decode("ascii") for name, match in found.items() if match}
+
+
+@dataclass(frozen=True)
+class WithheldEntry:
+    """One place of the log whose leaf this reader may not see yet: its hash, 32 bytes, and the proof of it.
+
+    What is withheld is proven to be there and to be one certain leaf: it cannot be put in, taken out or exchanged.
+    """
+
+    index: int
+    leaf_hash: bytes
+    proof: tuple[bytes, ...]
+
+    def to_line(self) -> bytes:
+        """Return the line, ended."""
+        return _line({"index": self.index, "withheld": b64u(self.leaf_hash), "proof": b64u(b"".join(self.proof))})
+
+    @classmethod
+    def from_line(cls, line: bytes) -> WithheldEntry:
+        """Read what `to_line` writes, and nothing else; raises Malformed."""
+        value = _object(line)
+        octets = unb64u(_text(value, "withheld"), max_size=HASH_SIZE)
+        if len(octets) != HASH_SIZE:
+            raise Malformed("export: a withheld entry is a hash of 32 bytes")
+        entry = cls(_number(value, "index"), octets, _proof(value))
+        if entry.to_line() != line:
+            raise Malformed("export: a withheld entry is not in the one form it has")
+        return entry
+
+
+def read_entry_line(line: bytes) -> ExportedEntry | WithheldEntry:
+    """Read an entry or a withheld one, in the one form it has; raises Malformed."""
+    return WithheldEntry.from_line(line) if _WITHHELD.match(line) else ExportedEntry.from_line(line)
 
 
 def checkpoint_line(note: str) -> bytes:
@@ -167,6 +213,14 @@ def _object(line: bytes) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise Malformed("export: a line is not an object")
     return value
+
+
+def _proof(value: dict[str, Any]) -> tuple[bytes, ...]:
+    # The bound is in hashes before anything is cut up: a line is up to 128 KiB of a stranger's text.
+    octets = unb64u(_text(value, "proof"), max_size=MAX_PROOF * HASH_SIZE)
+    if len(octets) % HASH_SIZE:
+        raise Malformed("export: a proof is a row of hashes of 32 bytes")
+    return tuple(octets[at : at + HASH_SIZE] for at in range(0, len(octets), HASH_SIZE))
 
 
 def _text(value: dict[str, Any], name: str) -> str:

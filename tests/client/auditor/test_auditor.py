@@ -18,7 +18,7 @@ from holdfast.core.crypto.keys import KeyKind, SigningKey
 from holdfast.core.log import checkpoint as notes
 from holdfast.core.log import merkle
 from holdfast.core.log.log_entry import KeyLogEntry, LogEntry
-from holdfast.core.log.log_export import ExportedEntry, Header, checkpoint_line
+from holdfast.core.log.log_export import ExportedEntry, Header, WithheldEntry, checkpoint_line
 
 ORIGIN = "holdfast/11111111-1111-4111-8111-111111111111/audit"
 KEY = SigningKey.generate()
@@ -294,3 +294,55 @@ def test_verifier_needs_time_in_proportion_to_the_file(tmp_path: Path) -> None:
         return best
 
     assert cost(4_000) < 8 * cost(1_000)
+
+
+def withholding(lines: list[bytes], *hidden: int, counted: int | None = None) -> list[bytes]:
+    """The same log as whoever may not read some entries exports it."""
+    header = Header.from_line(lines[0])
+    changed = list(lines)
+    changed[0] = replace(header, withheld=len(hidden) if counted is None else counted).to_line()
+    for index in hidden:
+        entry = ExportedEntry.from_line(lines[index + 1])
+        changed[index + 1] = WithheldEntry(index, entry.leaf_hash, entry.proof).to_line()
+    return changed
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_log_with_entries_withheld_is_proven_and_never_taken_for_a_whole_one(size: int, tmp_path: Path) -> None:
+    for hidden in ({0}, {size - 1}, set(range(size))):
+        report = verify(tmp_path, withholding(EXPORTS[size], *hidden))
+        assert (report.verdict, report.withheld, report.exit_code) == (Verdict.WITHHELD, len(hidden), 9)
+        assert f"{len(hidden)} of {size} show only their hash" in report.reason
+    unanchored = verify(tmp_path, withholding(EXPORTS[size], 0), vkey=None)
+    assert (unanchored.verdict, unanchored.withheld) == (Verdict.NOT_ANCHORED, 1)
+
+
+def test_withheld_entry_that_is_not_counted_or_not_the_one_that_was_signed_is_named(tmp_path: Path) -> None:
+    lines = withholding(EXPORTS[9], 2, 5)
+    for counted, at in ((1, 5), (0, 2)):
+        report = verify(tmp_path, withholding(EXPORTS[9], 2, 5, counted=counted))
+        assert report.verdict is Verdict.BROKEN
+        assert report.entry is not None
+        assert report.entry.index == at
+    assert verify(tmp_path, withholding(EXPORTS[9], 2, 5, counted=3)).verdict is Verdict.BROKEN
+    forged = WithheldEntry.from_line(lines[6])
+    for changed in (
+        replace(forged, leaf_hash=bytes(32)).to_line(),
+        replace(forged, index=6).to_line(),
+        replace(forged, proof=forged.proof[:-1]).to_line(),
+        lines[6].replace(b'"withheld"', b'"Withheld"'),
+        lines[6].replace(b'"proof"', b'"leaf":"","proof"'),
+    ):
+        report = verify(tmp_path, [*lines[:6], changed, *lines[7:]])
+        assert report.verdict is Verdict.BROKEN
+        assert report.entry is not None
+        assert report.entry.index == 5
+    head = lines[0].replace(b"log-export/2", b"log-export/1")
+    assert verify(tmp_path, [head, *lines[1:]]).verdict is Verdict.BROKEN
+
+
+def test_withheld_entries_stand_in_for_leaves_against_a_head_saved_earlier(tmp_path: Path) -> None:
+    saved = [note_of([leaf_of(number) for number in range(5)])]
+    assert verify(tmp_path, withholding(EXPORTS[9], 2, 7), saved=saved).verdict is Verdict.WITHHELD
+    other = [note_of([leaf_of(number, said="else") for number in range(5)])]
+    assert verify(tmp_path, withholding(EXPORTS[9], 2, 7), saved=other).verdict is Verdict.BROKEN

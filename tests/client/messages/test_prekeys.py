@@ -10,10 +10,9 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
-import httpx2
 import pytest
 
-from holdfast.client.errors import AnswerRefused, ProfileError, Unreachable
+from holdfast.client.errors import AnswerRefused, Problem, ProfileError, Unreachable
 from holdfast.client.messages import prekey_rows, prekeys
 from holdfast.client.messages.prekey_rows import BatchRow, Ledger, OneTimeRow, SignedRow
 from holdfast.client.profile.account import Account
@@ -236,19 +235,62 @@ def test_other_signed_pre_key_than_the_newest_is_told(world: Members) -> None:
     assert "another signed pre-key" in prekeys.publish(alice).warnings[0]
 
 
+def test_signed_pre_key_is_sent_only_when_the_server_has_another_one(world: Members) -> None:
+    alice = world.published(ALICE)
+    sent: list[Any] = []
+    honest = world.server.put_bundle
+
+    def put(body: Any) -> Any:
+        sent.append(body)
+        return honest("", body, {}, alice.device_text)
+
+    world.server.instead[f"PUT devices/{alice.device_text}/bundle"] = put
+    prekeys.publish(alice)
+    assert sent == []
+    del world.server.bundles[alice.device_text]
+    prekeys.publish(alice)
+    assert len(sent) == 1
+
+
+def test_publish_that_another_process_overtook_reads_anew_and_goes_on(world: Members) -> None:
+    alice = world.enrolled(ALICE)
+    honest, answers = world.server.put_bundle, iter(["stale", "stale"])
+
+    def put(body: Any) -> Any:
+        if next(answers, ""):
+            return 409, {"title": "Stale", "code": "pre-key-stale", "detail": "Stale."}
+        return honest("", body, {}, alice.device_text)
+
+    world.server.instead[f"PUT devices/{alice.device_text}/bundle"] = put
+    assert prekeys.publish(alice).warnings == ()
+    (kept,) = prekey_rows.all_signed(alice.store)
+    assert unb64u(world.server.bundles[alice.device_text]["signed_pre_key"]) == kept.statement
+
+
+def test_restored_profile_replaces_the_signed_pre_key_that_it_never_made(world: Members) -> None:
+    """Nobody could begin a session with it; but never twice within an hour, whatever the server says."""
+    alice, bob = world.published(ALICE), world.published(BOB)
+    foreign = world.server.bundles[bob.device_text]
+    world.server.bundles[alice.device_text] = foreign
+    later = at(world, alice, prekeys.REPLACE_FOREIGN_AFTER_SECONDS)
+    assert prekeys.publish(later).is_renewed
+    newest = next(row for row in prekey_rows.all_signed(later.store) if not row.replaced_at)
+    assert unb64u(world.server.bundles[alice.device_text]["signed_pre_key"]) == newest.statement
+    world.server.bundles[alice.device_text] = foreign
+    assert not prekeys.publish(later).is_renewed
+
+
 # Interruptions and restored profiles
 
 
 def test_keys_are_kept_before_the_server_has_them(world: Members) -> None:
     alice = world.enrolled(ALICE)
 
-    def unplugged(_request: httpx2.Request) -> httpx2.Response:
-        raise httpx2.ConnectError("no network")
-
-    alice.connect(transport=httpx2.MockTransport(unplugged), clock=Clock(lambda: NOW))
-    alice.api._sleep = lambda _seconds: None
-    with pytest.raises(Exception, match="cannot be reached"):
+    put = f"PUT devices/{alice.device_text}/bundle"
+    world.server.instead[put] = lambda _body: (500, {"title": "Broken", "code": "internal", "detail": "Broken."})
+    with pytest.raises(Problem):
         prekeys.publish(alice)
+    del world.server.instead[put]
     (kept,) = prekey_rows.all_signed(alice.store)
     prekeys.publish(at(world, alice, 0))
     assert unb64u(world.server.bundles[alice.device_text]["signed_pre_key"]) == kept.statement

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import httpx2
@@ -27,6 +28,7 @@ from holdfast.client.server.transport import Clock
 from holdfast.client.sessions import sessions
 from holdfast.client.sessions.sessions import Address
 from holdfast.client.vault import doors, pairing, vault
+from holdfast.core.base.encoding import b64u
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.identity import chain_author
 from holdfast.core.identity.chain import verify_chain
@@ -142,6 +144,28 @@ def test_sessions_go_on_under_the_new_identity(world: Members) -> None:
     exchange(alice, b"still you")
     messages.send(alice, BOB, b"still me")
     exchange(bob, b"still me")
+
+
+def test_successor_registered_on_top_of_what_another_run_left_behind_is_read_first(world: Members) -> None:
+    alice = world.published(ALICE)
+    left = world.enrolled(ALICE)
+    path, conditions = f"POST devices/{alice.device_text}/successor", []
+    row = {"device_id": left.device_text, "state": "pending", "successor_of": alice.device_text}
+    row["device_statement"] = b64u(left.device.statement)
+    waiting: list[dict[str, str]] = []
+    world.server.instead["GET devices"] = lambda _body: (200, {"devices": list(waiting), "more": False})
+
+    def post(body: Any) -> Any:
+        conditions.append(len(waiting))
+        if not waiting:
+            waiting.append(row)  # the other run was a moment earlier
+            return 409, {"title": "Stale", "code": "successor-stale", "detail": "Stale."}
+        del world.server.instead["GET devices"]
+        return world.server.add_successor(alice.device_text, body, {}, alice.device_text)
+
+    world.server.instead[path] = post
+    rotation.rotate(alice, {"device"}, reason=Reason.SCHEDULE)
+    assert conditions == [0, 1]
 
 
 def test_messages_in_flight_to_the_replaced_device_are_read_by_its_successor(world: Members) -> None:

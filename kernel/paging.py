@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Lists in pages: the rows after the last one that was shown, and whether there are more.
+
+Implements PLATFORM "REST" (a list never ends in silence). It authorizes nothing: the rows are those that may be seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+from uuid import UUID
+
+from django.db.models import BooleanField, Case, Q, QuerySet, Value, When
+from drf_spectacular.utils import OpenApiParameter
+from rest_framework.request import Request
+
+from kernel.errors import MalformedRequest, NotFound
+
+PAGE: Final = 100  # rows of one answer: well below what a client takes for one
+AFTER: Final = OpenApiParameter("after", UUID, description="The last row of the page before.")
+
+
+def after(request: Request) -> UUID | None:
+    """Return the id that `after` names, if it is given. Raises MalformedRequest."""
+    text = request.query_params.get("after")
+    try:
+        return UUID(text) if text is not None else None
+    except ValueError:
+        raise MalformedRequest("Must be the id of the last row of the page before.", field="after") from None
+
+
+def flag(condition: Q) -> Case:
+    """Return a condition as a value that a list can be ordered by; a bare one is compared by other precedences."""
+    return Case(When(condition, then=Value(True)), default=Value(False), output_field=BooleanField())
+
+
+def page(rows: QuerySet[Any], order: Sequence[str], *, after: UUID | None, limit: int = PAGE) -> tuple[list[Any], bool]:
+    """Return up to `limit` rows in an order, those after a row, and whether more follow. One query, two after a row.
+
+    order: names of fields without nulls, the last of them unique; "-" before a name turns it round. Nothing is passed
+    over or shown twice while rows come and go. Raises NotFound for a row that is not among these.
+    """
+    if after is not None:
+        last = rows.filter(pk=after).first()
+        if last is None:
+            raise NotFound
+        beyond, same = Q(), Q()
+        for name in order:
+            field = name.removeprefix("-")
+            value = getattr(last, field)
+            beyond |= same & Q(**{f"{field}__{'lt' if name.startswith('-') else 'gt'}": value})
+            same &= Q(**{field: value})
+        rows = rows.filter(beyond)
+    found = list(rows.order_by(*order)[: limit + 1])
+    return found[:limit], len(found) > limit

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Cases kept from their subject until a date: a subject with an oversight role reads of them nowhere before it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from uuid import UUID
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from audit import sequencer
+from audit.models import Entry
+from holdfast.client.auditor.auditor import Verdict, verify_export
+from kernel.scope import tenant_scope
+from tests.cast.browsers import signed_in
+from tests.cast.phones import Phone
+from tests.cast.tenants import make_person
+from tests.cast.world import OpenCase, World
+
+
+@pytest.fixture
+def hidden(found: Callable[..., World]) -> tuple[World, OpenCase]:
+    """A case about officer carol that alice opened and dan approved; carol is told of it in half an hour."""
+    world = found(max_notice_delay_seconds=3600, purposes=frozenset({"device-loss", "legal"}))
+    with tenant_scope(world.tenant_id):
+        world.cast.people["frank"] = make_person("frank", "officer")
+    world.add_founder("frank")
+    names = ["carol", "dan", "erin", "frank"]
+    world.publish(world.policy(m=2, names=names), signers=list(world.founders.values())[:2])
+    deposit, later = world.deposit("carol"), int((timezone.now() + timedelta(minutes=30)).timestamp())
+    assert world.directory.phone("carol").send("GET", _deposit_path(deposit)).status_code == 200
+    case = world.opened(deposit, phone=world.directory.phone("alice"), purpose="legal", notice_at=later)
+    assert world.directory.phone("dan").send("GET", _deposit_path(deposit)).status_code == 200
+    assert world.approve(case, "dan", deposit).status_code == 201
+    sequencer.sequence(world.tenant_id, "audit")
+    return world, case
+
+
+def _deposit_path(deposit: Any) -> str:
+    return f"/api/v1/escrow/deposits/{UUID(bytes=deposit.header.deposit_id)}"
+
+
+def entries(phone: Phone, query: str = "") -> list[dict[str, Any]]:
+    answer = phone.send("GET", f"/api/v1/audit/entries?limit=200{query}")
+    assert answer.status_code == 200, answer.content
+    found: list[dict[str, Any]] = answer.json()["entries"]
+    return found
+
+
+def export(phone: Phone, path: Path) -> Path:
+    answer = phone.send("GET", "/api/v1/audit/export")
+    assert answer.status_code == 200, answer.content
+    path.write_bytes(b"".join(answer.streaming_content))
+    return path
+
+
+def index_of(world: World, tag: str, person: Any) -> int:
+    row = Entry.unscoped.get(tenant_id=world.tenant_id, tag=tag, person_id=person.pk)
+    return int(row.leaf_index)
+
+
+def test_subject_who_reads_the_log_reads_of_their_case_when_it_says(
+    hidden: tuple[World, OpenCase], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, case = hidden
+    carol, dan = world.directory.phone("carol"), world.directory.phone("dan")
+    secret = str(case.id)
+    read_by_dan = index_of(world, "escrow:deposit:read", world.cast.dan)
+    seen = entries(dan)
+    about = {entry["index"] for entry in seen if entry["subject"] == secret} | {read_by_dan}
+    assert {entry["tag"] for entry in seen if entry["index"] in about} >= {
+        "recovery:case:open",
+        "recovery:case:approve",
+        "recovery:notice:hand-over",
+        "escrow:deposit:read",
+    }
+
+    # Over REST, by every filter.
+    read = entries(carol)
+    assert secret not in json.dumps(read)
+    assert not about & {entry["index"] for entry in read}
+    assert entries(carol, f"&subject={secret}") == entries(carol, "&tag=recovery:case:open") == []
+    assert index_of(world, "escrow:deposit:read", world.cast.carol) in {entry["index"] for entry in read}
+
+    # In the console.
+    window = signed_in(world.cast.carol)
+    pages = ["/console/", "/console/audit/", f"/console/audit/?about={secret}", "/console/cases/?group=all"]
+    pages += [f"/console/people/{world.cast.alice.pk}/", f"/console/people/{world.cast.carol.pk}/"]
+    shown = [window.get(path).content.decode() for path in pages]
+    assert secret not in shown[0] + shown[1] + shown[3] + shown[4] + shown[5]
+    assert "Case opened" not in shown[2]
+    for index in about:
+        assert window.get(f"/console/audit/{index}/").status_code == 404
+        assert signed_in(world.cast.dan).get(f"/console/audit/{index}/").status_code == 200
+
+    # In an export: proven, counted, and the record of the export says so to everybody else.
+    sequencer.sequence(world.tenant_id, "audit")
+    mine = export(carol, tmp_path / "carol.jsonl")
+    assert secret.encode() not in mine.read_bytes()
+    vkey = verify_export(mine).vkey
+    report = verify_export(mine, vkey)
+    assert (report.verdict, report.withheld) == (Verdict.WITHHELD, len(about))
+    lines = [json.loads(line) for line in mine.read_bytes().splitlines()[1:-1]]
+    assert {line["index"] for line in lines if "withheld" in line} == about
+    assert entries(dan, "&tag=audit:entries:exported") == []  # not numbered yet
+    sequencer.sequence(world.tenant_id, "audit")
+    assert entries(dan, "&tag=audit:entries:exported")[0]["body"]["withheld"] == len(about)
+    whole = verify_export(export(dan, tmp_path / "dan.jsonl"), vkey)
+    assert (whole.verdict, whole.withheld) == (Verdict.VERIFIED, 0)
+
+    # On the day, all of it.
+    day = timezone.now() + timedelta(hours=1)
+    monkeypatch.setattr("recovery.access.timezone", SimpleNamespace(now=lambda: day))
+    assert {entry["index"] for entry in entries(carol)} >= about
+    assert verify_export(export(carol, tmp_path / "later.jsonl"), vkey).verdict is Verdict.VERIFIED
+
+
+def test_log_asks_once_whether_something_is_to_be_withheld(hidden: tuple[World, OpenCase]) -> None:
+    world, _ = hidden
+    counts = []
+    for name in ("dan", "carol"):
+        phone = world.directory.phone(name)
+        with CaptureQueriesContext(connection) as asked:
+            entries(phone)
+        counts.append(len(asked))
+        assert sum('"recovery_case"' in query["sql"] for query in asked.captured_queries) == 1
+    assert counts[0] == counts[1]
