@@ -27,11 +27,12 @@ from holdfast.core.signed.enrolment import code_hash as code_hash_of
 from kernel.actors import Actor
 from kernel.errors import Conflict, Invalid
 from kernel.scope import open_scope, tenant_scope
+from kernel.sweeps import delete_in_batches
 from kernel.transitions import advance
 from tenants import access, names
 from tenants.errors import EnrolmentRefused, LastOfficer, NameTaken, PasswordRefused, RootPinned, TooManyCodes
 from tenants.limits import count_against
-from tenants.models import Credential, EnrolmentCode, Nonce, Person, RateWindow, ServiceAccount, Tenant
+from tenants.models import Credential, EnrolmentCode, Nonce, Person, RateWindow, ServiceAccount, Tenant, TokenBucket
 from tenants.roles import Role
 from tenants.states import CREDENTIAL, PERSON, CredentialState, PersonState, TenantState
 
@@ -307,14 +308,16 @@ def consume_enrolment_code(*, tenant_id: UUID, person_id: UUID, secret: SecretBy
 
 
 def sweep() -> int:
-    """Delete nonces of signatures that are too old to be taken, ended counting windows and expired sessions.
+    """Delete nonces of signatures that are too old to be taken, full buckets, ended windows and expired sessions.
 
     Returns the number of nonces. It looks at no tenant's content, so it needs no scope.
     """
     now = timezone.now()
-    gone, _ = Nonce.objects.filter(expires_at__lt=now).delete()
-    RateWindow.objects.filter(expires_at__lt=now).delete()
-    Session.objects.filter(expire_date__lt=now).delete()
+    gone = delete_in_batches(Nonce.objects.filter(expires_at__lt=now))
+    # No index leads to full buckets, and every request would pay for one: this reads all, which are those of a minute.
+    delete_in_batches(TokenBucket.objects.filter(full_at__lt=int(now.timestamp() * 1_000_000)))
+    delete_in_batches(RateWindow.objects.filter(expires_at__lt=now))
+    delete_in_batches(Session.objects.filter(expire_date__lt=now))
     return gone
 
 

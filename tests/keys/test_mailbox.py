@@ -383,7 +383,9 @@ def queries(act: Any) -> list[str]:
     ) as captured:
         answer = act()
     assert answer.status_code in (200, 201), answer.content
-    return [one["sql"] for one in captured if not one["sql"].startswith(("BEGIN", "COMMIT", "SAVEPOINT", "RELEASE"))]
+    # SQLite takes the tokens of a request one by one, where PostgreSQL takes them with the nonce.
+    left_out = ("BEGIN", "COMMIT", "SAVEPOINT", "RELEASE", "INSERT INTO tenants_tokenbucket")
+    return [one["sql"] for one in captured if not one["sql"].startswith(left_out)]
 
 
 @pytest.mark.postgres
