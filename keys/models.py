@@ -217,7 +217,7 @@ class MessageContent(TenantModel):
     """A large ciphertext, stored once for all messages that name it, and deleted with the last of them."""
 
     ciphertext = models.BinaryField()
-    created_at = models.DateTimeField()
+    created_at = models.DateTimeField(db_index=True)
 
     class Meta(TenantModel.Meta):
         abstract = False
@@ -238,6 +238,8 @@ class Message(models.Model):
     kind = models.CharField(max_length=8, choices=MessageKind.choices)
     sender_user = models.UUIDField(null=True)
     sender_device = models.UUIDField(null=True)
+    # Of a notice: what its body says first, so that one event's notices are bounded.
+    event = models.CharField(max_length=40, default="")
     body = models.BinaryField()
     # Not a foreign key: a delivery would check the row that it has just written, once for each device.
     content_id = models.UUIDField(null=True, db_index=True)
