@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 
-from audit import sequencer
+from audit import sequencer, services
 from audit.errors import LogBroken
 from audit.models import Entry, LogHead
 from kernel.queue import every
@@ -30,3 +30,9 @@ def sequence_all() -> None:
                 sequencer.sequence(tenant_id, name)
             except LogBroken:
                 log.critical("log %s of tenant %s is not the one that was signed: not signing", name, tenant_id)
+
+
+@every(seconds=60)
+def conclude_hours() -> None:
+    """Append what was only counted in hours that are over."""
+    services.conclude_hours()

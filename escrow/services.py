@@ -203,12 +203,13 @@ def open_deposit(deposit: Deposit) -> AcceptedDeposit:
 
 
 def note_reading(*, deposit: Deposit, actor: Actor) -> None:
-    """Log that a deposit is read, before its bytes leave (FAULTS L10)."""
+    """Log that a deposit is read, before its bytes leave (FAULTS L10); once an hour for one actor."""
     with transaction.atomic():
-        audit.append(
+        audit.append_first(
             tag="escrow:deposit:read",
             actor=actor,
             subject=str(deposit.user_id),
+            apart=str(deposit.pk),
             body={"deposit": str(deposit.pk)},
         )
 

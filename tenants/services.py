@@ -12,6 +12,8 @@ from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
+from axes.helpers import get_cool_off
+from axes.models import AccessAttempt
 from django.contrib.auth.hashers import make_password
 from django.contrib.auth.password_validation import validate_password
 from django.contrib.sessions.models import Session
@@ -308,7 +310,7 @@ def consume_enrolment_code(*, tenant_id: UUID, person_id: UUID, secret: SecretBy
 
 
 def sweep() -> int:
-    """Delete nonces of signatures that are too old to be taken, full buckets, ended windows and expired sessions.
+    """Delete nonces of signatures that are too old to be taken, full buckets, and all else that has run out.
 
     Returns the number of nonces. It looks at no tenant's content, so it needs no scope.
     """
@@ -317,6 +319,10 @@ def sweep() -> int:
     # No index leads to full buckets, and every request would pay for one: this reads all, which are those of a minute.
     delete_in_batches(TokenBucket.objects.filter(full_at__lt=int(now.timestamp() * 1_000_000)))
     delete_in_batches(RateWindow.objects.filter(expires_at__lt=now))
+    # Failed sign-ins count until they have cooled off; django-axes itself deletes them only at the next sign-in.
+    cool_off = get_cool_off()
+    assert cool_off is not None
+    delete_in_batches(AccessAttempt.objects.filter(attempt_time__lt=now - cool_off))
     delete_in_batches(Session.objects.filter(expire_date__lt=now))
     return gone
 
