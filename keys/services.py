@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID
 
@@ -27,9 +28,11 @@ from holdfast.core.signed.cose import Sign1
 from holdfast.core.signed.payloads import MAX_AHEAD_SECONDS
 from holdfast.core.signed.statements import DeviceStatement
 from kernel.actors import Actor
+from kernel.api import ANSWER_LIFE
 from kernel.errors import NotFound
 from kernel.queue import enqueue
 from kernel.scope import current_tenant
+from kernel.sweeps import delete_in_batches
 from keys import access, chains, devices, notices
 from keys.chains import ChainView, register_regenesis_rules
 from keys.claims import ClaimAnswer, claim_device, claim_user
@@ -45,6 +48,7 @@ from keys.errors import (
 from keys.models import (
     ChainEntry,
     ChainHead,
+    Claim,
     ClaimBudget,
     Device,
     OneTimePreKey,
@@ -92,6 +96,7 @@ __all__ = [
     "store_batch",
     "store_door",
     "store_vault",
+    "sweep_claims",
     "sweep_voided",
     "verify_batch",
     "void_unissued",
@@ -100,6 +105,8 @@ __all__ = [
 
 # How old an entry may be when it is appended: as long as an upload may hang in a device's outbox.
 MAX_BEHIND_SECONDS: Final = 3600
+# How long a claim's answer is given again: as long as any stored answer (kernel.api.ANSWER_LIFE).
+CLAIM_LIFE: Final = ANSWER_LIFE
 
 
 def _now() -> int:
@@ -286,7 +293,7 @@ def publish_signed_pre_key(*, device: Device, statement: bytes, actor: Actor) ->
         current = access.current_signed_pre_key(device.pk)
         if current is not None and current.issued_at > verified.header.issued_at:
             raise PreKeyOlder("Publish one that was issued later.", field="signed_pre_key")
-        SignedPreKey.objects.filter(device=device, is_current=True).update(is_current=False)
+        SignedPreKey.objects.filter(device=device, is_current=True).update(is_current=False, retired_at=timezone.now())
         row: SignedPreKey = SignedPreKey.objects.create(
             device=device,
             key_id=verified.key_id,
@@ -403,9 +410,21 @@ def void_unissued(*, actor: Actor) -> int:
 
 def sweep_voided() -> int:
     """Delete the open tenant's voided one-time pre-keys, which nothing hands out any more; return how many."""
-    with transaction.atomic():
-        current = Device.objects.filter(id=OuterRef("device_id")).values("pre_key_epoch")
-        gone, _ = OneTimePreKey.objects.filter(epoch__lt=Subquery(current)).delete()
+    current = Device.objects.filter(id=OuterRef("device_id")).values("pre_key_epoch")
+    return delete_in_batches(OneTimePreKey.objects.filter(epoch__lt=Subquery(current)))
+
+
+def sweep_claims() -> int:
+    """Delete, of every tenant, claims that nobody asks for again and the signed pre-keys that only these named.
+
+    Returns the number of claims. No one-time pre-key can leave a second time: its row went with the claim, and its
+    batch, which stays, takes its id from no other upload.
+    """
+    now = timezone.now()
+    gone = delete_in_batches(Claim.unscoped.filter(claimed_at__lt=now - CLAIM_LIFE))
+    # An hour more: a claim that was under way when a pre-key was replaced names it still.
+    retired = now - CLAIM_LIFE - timedelta(hours=1)
+    delete_in_batches(SignedPreKey.unscoped.filter(is_current=False, retired_at__lt=retired))
     return gone
 
 
@@ -416,5 +435,4 @@ def _statement(device: Device) -> DeviceStatement:
 def sweep_budgets() -> int:
     """Delete the counts of hours that are over, of every tenant, and return how many."""
     hour = _now() // 3600
-    gone, _ = ClaimBudget.unscoped.filter(hour__lt=hour - 1).delete()
-    return gone
+    return delete_in_batches(ClaimBudget.unscoped.filter(hour__lt=hour - 1))
