@@ -87,13 +87,15 @@ class EntriesView(ApiView):
 
     @extend_schema(summary="Read the audit log, newest first", parameters=[EntryFilter], responses=EntriesOut)
     def get(self, request: Request) -> Response:
-        """The read is itself an entry, made before the answer leaves."""
+        """The read is itself an entry, made before the answer leaves; once an hour for the same filters."""
         wanted = _query(EntryFilter, request)
         limit = wanted.pop("limit")
         rows = access.search(**wanted, limit=limit, reader=self.actor)
         with transaction.atomic():
             names = " ".join(sorted(wanted))
-            services.append(tag="audit:entries:read", actor=self.actor, body={"filter": names, "count": len(rows)})
+            services.append_first(
+                tag="audit:entries:read", actor=self.actor, apart=names, body={"filter": names, "count": len(rows)}
+            )
         more = rows[-1].leaf_index if len(rows) == limit else None
         return Response({"entries": [export.document(row) for row in rows], "next": more})
 
@@ -152,7 +154,7 @@ class ExportView(ApiView):
         responses={(200, "application/x-ndjson"): OpenApiTypes.BINARY},
     )
     def get(self, request: Request) -> StreamingHttpResponse:
-        """Every entry up to the newest signed head, with leaf and proof, and the head. The export is itself logged.
+        """Every entry up to the newest signed head, with leaf and proof, and the head. The export is an entry.
 
         An entry that you may not read yet stands as its hash, and the first line says how many do.
         """
@@ -161,9 +163,10 @@ class ExportView(ApiView):
         withheld = access.withheld_from(self.actor) if log == "audit" else None
         count = access.count_withheld(withheld, size=head.size)
         with transaction.atomic():
-            services.append(
+            services.append_first(
                 tag="audit:entries:exported",
                 actor=self.actor,
+                apart=log,
                 body={"log": log, "size": head.size, "withheld": count},
             )
         assert self.actor.tenant_id is not None

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rows of the two Merkle logs of each tenant: entries, tiles, heads and signed checkpoints.
+"""Rows of the two Merkle logs of each tenant: entries, tiles, heads and signed checkpoints; and what is only counted.
 
-PLATFORM "Audit". All are append-only by trigger: an entry's index is set once, a tile and a head only grow, a
-checkpoint's root stands for ever. Whoever switches triggers off is found by the proofs, not by the database.
+PLATFORM "Audit". All but the counts are append-only by trigger: an entry's index is set once, a tile and a head only
+grow, a checkpoint's root stands for ever. Whoever switches triggers off is found by the proofs, not by the database.
 """
 
 from __future__ import annotations
@@ -56,6 +56,27 @@ class Entry(models.Model):
 
     def __str__(self) -> str:
         return f"Entry {self.id}"
+
+
+class Tally(TenantModel):
+    """How often one thing happened within an hour, of which only the first `listed` times are entries.
+
+    digest: 32 bytes, of what counts as the same thing. A row becomes one entry when its hour is over, and goes.
+    """
+
+    hour = models.PositiveIntegerField(db_index=True)  # hours since 1970
+    digest = models.BinaryField(max_length=32)
+    tag = models.CharField(max_length=80)
+    actor = models.CharField(max_length=80)
+    subject = models.CharField(max_length=200)
+    listed = models.PositiveIntegerField()
+    count = models.PositiveIntegerField()
+
+    class Meta(TenantModel.Meta):
+        abstract = False
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["tenant_id", "hour", "digest"], name="one_tally_per_hour")
+        ]
 
 
 class LogHead(TenantModel):

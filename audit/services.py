@@ -9,20 +9,28 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from hashlib import sha256
+from typing import Any, Final
 from uuid import UUID, uuid4
 
-from django.db import DatabaseError, connection
+from django.db import DatabaseError, connection, transaction
 from django.utils import timezone
 
 from audit import access
 from audit.errors import AuditUnavailable
-from audit.models import Entry, Log
+from audit.models import Entry, Log, Tally
 from audit.tags import TAGS
-from holdfast.core.base.encoding import b64u
+from holdfast.core.base.encoding import b64u, encode
 from holdfast.core.log.log_entry import BodyValue, KeyLogEntry, LogEntry, key_log_subject
-from kernel.actors import Actor
+from kernel.actors import Actor, system_actor
 from kernel.scope import ForeignRow, current_tenant, tenant_scope
+from kernel.sweeps import BATCH
+
+_COUNT: Final = f"""
+INSERT INTO {Tally._meta.db_table} (id, tenant_id, hour, digest, tag, actor, subject, listed, count)
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s, 1)
+ON CONFLICT (tenant_id, hour, digest) DO UPDATE SET count = {Tally._meta.db_table}.count + 1 RETURNING count
+"""  # noqa: S608 — our own table's name
 
 
 def append(*, tag: str, actor: Actor, subject: str = "", body: Mapping[str, BodyValue] | None = None) -> Entry:
@@ -61,6 +69,59 @@ def append(*, tag: str, actor: Actor, subject: str = "", body: Mapping[str, Body
         time=now,
         body={name: _column(value) for name, value in fields.items()},
     )
+
+
+def append_first(
+    *,
+    tag: str,
+    actor: Actor,
+    subject: str = "",
+    body: Mapping[str, BodyValue] | None = None,
+    apart: str = "",
+    most: int = 1,
+    all_subjects: bool = False,
+) -> Entry | None:
+    """Record what may come without end: the first `most` times within an hour as `append` does, the rest as one count.
+
+    Alike are entries of one tag, actor and subject, or of all subjects together, unless `apart` tells them apart; it
+    has few values. Returns None for what was only counted: it stands in the entry that `conclude_hours` appends. Raises
+    as `append` does.
+    """
+    tenant, hour = _tenant_of_the_act(), int(timezone.now().timestamp()) // 3600
+    of = "" if all_subjects else subject
+    alike = [tag, actor.label, of, apart]
+    values = [uuid4(), tenant, hour, sha256(encode(alike)).digest(), tag, actor.label, _column(of), most]
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(_COUNT, [_parameter(value) for value in values])
+            count: int = cursor.fetchone()[0]
+    except DatabaseError as error:
+        raise AuditUnavailable from error
+    return append(tag=tag, actor=actor, subject=subject, body=body) if count <= most else None
+
+
+def conclude_hours() -> int:
+    """Append one entry for each thing that was counted beyond its entries in an hour that is over; return how many.
+
+    Of every tenant, in short transactions.
+    """
+    concluded, hour = 0, int(timezone.now().timestamp()) // 3600
+    while True:
+        with transaction.atomic():
+            rows = list(Tally.unscoped.filter(hour__lt=hour).order_by("hour").select_for_update()[:BATCH])
+            for row in rows:
+                if row.count > row.listed:
+                    concluded += 1
+                    _conclude(row)
+            Tally.unscoped.filter(pk__in=[row.pk for row in rows]).delete()
+        if len(rows) < BATCH:
+            return concluded
+
+
+def _conclude(row: Tally) -> None:
+    body: dict[str, BodyValue] = {"tag": row.tag, "by": row.actor, "count": row.count - row.listed}
+    with tenant_scope(row.tenant_id):
+        append(tag="audit:entries:counted", actor=system_actor(row.tenant_id, "log"), subject=row.subject, body=body)
 
 
 def append_key_leaf(
@@ -119,6 +180,10 @@ def _column(value: BodyValue) -> Any:
     if isinstance(value, bytes):
         return b64u(value)
     return value.replace("\0", "\ufffd") if isinstance(value, str) else value
+
+
+def _parameter(value: Any) -> Any:
+    return value.hex if isinstance(value, UUID) and not connection.features.has_native_uuid_field else value
 
 
 def _insert(**fields: Any) -> Entry:

@@ -11,6 +11,7 @@ from typing import Final
 TAGS: Final[dict[str, frozenset[str]]] = {
     tag: frozenset(fields.split())
     for tag, fields in {
+        "audit:entries:counted": "tag by count",
         "audit:entries:exported": "log size withheld",
         "audit:entries:read": "filter count",
         "escrow:consent:give": "agreed hash policy",

@@ -10,10 +10,11 @@ import logging
 
 from django.db import connection
 
-from audit import sequencer
+from audit import sequencer, services
 from audit.errors import LogBroken
 from audit.models import Entry, LogHead
 from hsm.errors import HsmUnavailable
+from kernel.queue import every
 
 log = logging.getLogger("holdfast.audit")
 
@@ -42,3 +43,9 @@ def sequence_all() -> bool:
                 is_sound = False
                 log.critical("log %s of tenant %s: %s: not signing", name, tenant_id, type(error).__name__)
     return is_sound
+
+
+@every(seconds=60)
+def conclude_hours() -> None:
+    """Append what was only counted in hours that are over."""
+    services.conclude_hours()

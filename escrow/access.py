@@ -166,6 +166,17 @@ def consent_named(user_id: UUID, consent_hash: bytes) -> Consent | None:
     return Consent.objects.filter(user_id=user_id, hash=consent_hash).first()
 
 
+def consents_to(user_id: UUID, policy_hash: bytes) -> int:
+    """Count a user's answers to one policy."""
+    return int(Consent.objects.filter(user_id=user_id, policy_hash=policy_hash).count())
+
+
+def deposits_alike(user_id: UUID, generation: int, policy_hash: bytes, escrow_key_hash: bytes) -> int:
+    """Count a user's deposits of one generation under one policy and escrow key."""
+    alike = Deposit.objects.filter(user_id=user_id, generation=generation)
+    return int(alike.filter(policy_hash=policy_hash, escrow_key_hash=escrow_key_hash).count())
+
+
 def newest_consent(user_id: UUID) -> Consent | None:
     """Return the user's last word on escrow, if they gave one."""
     return Consent.objects.filter(user_id=user_id).order_by("-given_at", "-pk").first()

@@ -11,6 +11,7 @@ import hashlib
 import hmac
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 from uuid import UUID
 
 from django.db import IntegrityError, transaction
@@ -32,6 +33,7 @@ from holdfast.core.signed.statements import DepositStatement, DeviceStatement, c
 from hsm import registry
 from hsm.backend import EscrowKeyRef, OaepAlgorithm
 from kernel.actors import Actor
+from kernel.errors import LimitReached
 from keys import access as keys
 from keys import chains
 from keys.services import open_record, seal_record
@@ -58,6 +60,13 @@ __all__ = [
 
 _KIND = "escrow-deposit"
 _MAX_SEALED = 96 * 1024
+
+
+# Deposits of one generation of a person's key under one policy and escrow key. One is enough; each of a person's
+# devices, at most 64, might make its own.
+MAX_DEPOSITS: Final = 100
+# Answers of a person to one policy. Past it only a withdrawal is taken, which follows a consent and so comes once.
+MAX_CONSENTS: Final = 100
 
 
 @dataclass(frozen=True)
@@ -145,7 +154,7 @@ def _require_announced(deposit: Record) -> None:
 
 
 def accept_deposit(*, prepared: PreparedDeposit, actor: Actor) -> Deposit:
-    """Store a prepared deposit and log it. Raises DepositRepeated, and PolicyStale when the policy moved on."""
+    """Store a prepared deposit and log it. Raises DepositRepeated, LimitReached, PolicyStale if the policy moved on."""
     head = prepared.record.header
     with transaction.atomic():
         newest = access.newest_policy_for_update()
@@ -154,6 +163,14 @@ def accept_deposit(*, prepared: PreparedDeposit, actor: Actor) -> Deposit:
         half_hash, deposit_id = prepared.record.half_hash, UUID(bytes=head.deposit_id)
         if access.is_half_known(half_hash) or access.deposits_named([deposit_id]):
             raise DepositRepeated
+        user_id = UUID(bytes=head.user)
+        if access.deposits_alike(user_id, head.generation, head.policy_hash, head.escrow_key_hash) >= MAX_DEPOSITS:
+            raise LimitReached(
+                "This key is in custody under this policy as often as it may be. It needs no further deposit.",
+                field="record",
+                limit="deposits",
+                most=MAX_DEPOSITS,
+            )
         row = _store_deposit(prepared, deposit_id, half_hash)
         audit.append(
             tag="escrow:deposit:accept",
@@ -215,18 +232,19 @@ def open_deposit(deposit: Deposit) -> AcceptedDeposit:
 
 
 def note_reading(*, deposit: Deposit, actor: Actor) -> None:
-    """Log that a deposit is read, before its bytes leave (FAULTS L10)."""
+    """Log that a deposit is read, before its bytes leave (FAULTS L10); once an hour for one actor."""
     with transaction.atomic():
-        audit.append(
+        audit.append_first(
             tag="escrow:deposit:read",
             actor=actor,
             subject=str(deposit.user_id),
+            apart=str(deposit.pk),
             body={"deposit": str(deposit.pk)},
         )
 
 
 def give_consent(*, statement: bytes, actor: Actor) -> Consent:
-    """Store a user's signed answer to the newest policy. Raises ConsentRefused, PolicyStale."""
+    """Store a user's signed answer to the newest policy. Raises ConsentRefused, PolicyStale, LimitReached."""
     if actor.person_id is None or actor.kind != "device":
         raise ConsentRefused("Only a person's own device gives consent.")
     user_id = actor.person_id
@@ -246,6 +264,15 @@ def give_consent(*, statement: bytes, actor: Actor) -> Consent:
         known = access.consent_named(user_id, signed.payload_hash)
         if known is not None:
             return known
+        held = access.newest_consent(user_id)
+        is_withdrawal = not said.agreed and held is not None and held.agreed
+        if access.consents_to(user_id, said.policy_hash) >= MAX_CONSENTS and not is_withdrawal:
+            raise LimitReached(
+                "You have answered this policy as often as one may. A consent can be withdrawn; a new policy asks.",
+                field="statement",
+                limit="consents",
+                most=MAX_CONSENTS,
+            )
         row: Consent = Consent.objects.create(
             user_id=user_id,
             hash=signed.payload_hash,

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, Final, cast
 
 from django.db import IntegrityError, transaction
 from django.utils import timezone
@@ -25,7 +25,10 @@ from kernel.actors import Actor
 from kernel.errors import Conflict, Invalid, MalformedRequest
 from kernel.models import ReplayableAnswer
 from kernel.strict_json import MAX_BODY, dumps
+from kernel.sweeps import delete_in_batches
 
+# How long a request may be repeated and is answered as before: a client's outbox gives up long before.
+ANSWER_LIFE: Final = timedelta(days=30)
 _KEY = re.compile(r"[\x21-\x7e]{1,64}")
 
 
@@ -168,10 +171,9 @@ class ApiView(APIView):
         return key
 
 
-def sweep_answers(*, older_than: timedelta = timedelta(days=30)) -> int:
+def sweep_answers() -> int:
     """Delete the stored answers, of every tenant, that nobody repeats a request for any more; return how many."""
-    gone, _ = ReplayableAnswer.unscoped.filter(created_at__lt=timezone.now() - older_than).delete()
-    return gone
+    return delete_in_batches(ReplayableAnswer.unscoped.filter(created_at__lt=timezone.now() - ANSWER_LIFE))
 
 
 def _request_hash(request: Request) -> bytes:

@@ -73,6 +73,15 @@ class Throttled(DomainError):
         self.retry_after = retry_after
 
 
+class LimitReached(Conflict):
+    """As many of these are kept as may be; `detail` says how room is made."""
+
+    code = "limit-reached"
+
+    def __init__(self, detail: str, *, limit: str, most: int, **extra: Any) -> None:
+        super().__init__(detail, limit=limit, most=most, **extra)
+
+
 class Unauthenticated(DomainError):
     """The request is not signed by a key that is registered and active."""
 

@@ -38,7 +38,11 @@ class Job(TenantModel):
 
     class Meta(TenantModel.Meta):
         abstract = False
-        indexes: ClassVar = [models.Index(fields=["queue", "state", "run_at"], name="job_due")]
+        indexes: ClassVar = [
+            models.Index(fields=["queue", "state", "run_at"], name="job_due"),
+            # Leads the sweep to what is over, however much is not.
+            models.Index(fields=["created_at"], condition=models.Q(state=JobState.DONE), name="job_done"),
+        ]
         constraints: ClassVar = [
             models.UniqueConstraint(
                 fields=["tenant_id", "kind", "unique"],

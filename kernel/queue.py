@@ -21,6 +21,7 @@ from django.utils import timezone
 from kernel.errors import Conflict
 from kernel.models import Job, JobState
 from kernel.scope import current_tenant, tenant_scope
+from kernel.sweeps import delete_in_batches
 
 log = logging.getLogger("holdfast.queue")
 
@@ -214,9 +215,7 @@ def _put_back(job: Job, *, run_at: datetime, error: str, attempts: int) -> None:
 
 def sweep(*, older_than: timedelta = timedelta(days=30)) -> int:
     """Delete done jobs older than a month and return how many; the audit log keeps what they did."""
-    with transaction.atomic():
-        gone, _ = Job.unscoped.filter(state=JobState.DONE, created_at__lt=timezone.now() - older_than).delete()
-    return gone
+    return delete_in_batches(Job.unscoped.filter(state=JobState.DONE, created_at__lt=timezone.now() - older_than))
 
 
 def count_dead() -> int:

@@ -16,25 +16,50 @@ from uuid import UUID, uuid4
 
 from django.conf import settings
 from django.db import connection, transaction
-from django.db.models import Count, Exists, OuterRef, Sum
+from django.db.models import Count, Exists, OuterRef, Q, Sum
 from django.utils import timezone
 
 from holdfast.core.base.encoding import b64u
 from kernel.actors import Actor
 from kernel.errors import NotFound
 from kernel.scope import current_tenant
+from kernel.sweeps import delete_in_batches
 from keys import access
 from keys.errors import ChainStale, EnvelopesMismatch, MailboxFull, MessageLimit
 from keys.models import ClaimBudget, Message, MessageContent, MessageKind
 from tenants.permissions import PermissionName
 
-MAX_MESSAGES: Final = 2_000
-MAX_OCTETS: Final = 64 * 1024 * 1024
 LIFE: Final = timedelta(days=30)
 HOUR: Final = 3600
+MIB: Final = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """How much of one sort may wait in one mailbox: of all senders together, and of one of them."""
+
+    messages: int
+    octets: int
+    messages_of_one: int
+    octets_of_one: int
+
+
+# Each sort has room of its own, so that none keeps another out: five hundred junk letters are in the way of no message
+# and of nothing that the owner's own devices say to each other, and one sender leaves three quarters to the others. A
+# device that is off for a month, the longest that anything waits, is written 2,000 messages by people who each send
+# it sixteen a day.
+MESSAGES: Final = Room(2_000, 64 * MIB, 500, 16 * MIB)
+# A letter carries a share or one step of a pairing: a person sends another a handful in a year.
+LETTERS: Final = Room(500, 16 * MIB, 50, 4 * MIB)
+# Of the owner's own devices, each of them one sender: also one that only holds an enrolment code.
+OWN: Final = Room(1_000, 32 * MIB, 500, 16 * MIB)
+# Of one event, the newest notices stay. At most ten requests to contacts a day, and five open at once, can be vetoed:
+# no notice that still asks for an answer is ever the hundred-and-first.
+MAX_NOTICES: Final = 100
 # By as much may a sender's clock be behind, and take a pre-key for valid that is not any more.
 CLOCK_LEEWAY_SECONDS: Final = 300
 _SWEEP_BATCH: Final = 500
+_LETTER_KINDS: Final = (MessageKind.SYNC, MessageKind.SHARE, MessageKind.PAIRING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +106,7 @@ def send(
             "device that sends. Claim again, then encrypt for those that are answered.",
             field="envelopes",
         )
-    return _deliver(MessageKind.MESSAGE, envelopes, content, actor)
+    return _deliver(MessageKind.MESSAGE, user_id, envelopes, content, actor)
 
 
 def send_letter(*, device_id: UUID, kind: str, message: bytes, content: bytes | None, actor: Actor) -> Message:
@@ -94,27 +119,41 @@ def send_letter(*, device_id: UUID, kind: str, message: bytes, content: bytes | 
     target = access.device_for_letter(
         device_id, own_user=actor.person_id, to_anyone=actor.can(PermissionName.MESSAGE_SEND)
     )
-    return _deliver(MessageKind(kind), [Envelope(target.pk, message)], content, actor)[0]
+    return _deliver(MessageKind(kind), target.user_id, [Envelope(target.pk, message)], content, actor)[0]
 
 
 def notify(*, device_ids: Collection[UUID], event: Mapping[str, str]) -> None:
     """Put a notice of the server's own into mailboxes, in the transaction of the act that it tells of.
 
     event: JSON text of ids and fixed words, `event` first. A full mailbox takes it as well: a notice that a flood of
-    messages could keep away would be worth nothing.
+    messages could keep away would be worth nothing. The same notice is not put beside itself within an hour, and of
+    one event the oldest make room for the newest.
     """
-    text, now = json.dumps(event, separators=(",", ":")).encode(), timezone.now()
+    name, text, now = event["event"], json.dumps(event, separators=(",", ":")).encode(), timezone.now()
+    held: dict[UUID, list[int]] = {device_id: [] for device_id in device_ids}
+    of_this_event = Message.objects.filter(device_id__in=held, kind=MessageKind.NOTICE, event=name).order_by("seq")
+    told: set[UUID] = set()
+    for seq, device_id, received_at, body in of_this_event.values_list("seq", "device_id", "received_at", "body"):
+        held[device_id].append(seq)
+        if bytes(body) == text and received_at > now - timedelta(seconds=HOUR):
+            told.add(device_id)
+    due = [device_id for device_id in held if device_id not in told]
+    if oldest := [
+        seq for device_id in due for seq in held[device_id][: max(0, len(held[device_id]) + 1 - MAX_NOTICES)]
+    ]:
+        Message.objects.filter(seq__in=oldest).delete()
     Message.objects.bulk_create(
         Message(
             tenant_id=current_tenant(),
             device_id=device_id,
             addressed_to=device_id,
             kind=MessageKind.NOTICE,
+            event=name,
             body=text,
             size=len(text),
             received_at=now,
         )
-        for device_id in device_ids
+        for device_id in due
     )
 
 
@@ -137,7 +176,7 @@ def leave(*, device_id: UUID, successor_id: UUID | None) -> None:
 
 
 def sweep_expired() -> int:
-    """Delete, of every tenant, the messages that nobody fetched in 30 days and the contents that nothing names."""
+    """Delete, of every tenant, the messages that nobody fetched in 30 days, and the contents that are as old."""
     count, before = 0, timezone.now() - LIFE
     while True:
         with transaction.atomic():
@@ -147,14 +186,16 @@ def sweep_expired() -> int:
         count += len(seqs)
         if len(seqs) < _SWEEP_BATCH:
             break
-    # Two devices that acknowledge at the same moment each see the other's row still there: what they leave goes here.
-    named = Message.unscoped.filter(content_id=OuterRef("id"))
-    MessageContent.unscoped.filter(~Exists(named)).delete()
+    # Two devices that acknowledge at the same moment each see the other's row still there: what they leave goes here,
+    # when no message can be as old. Looking for it sooner would look at every content that waits.
+    delete_in_batches(MessageContent.unscoped.filter(created_at__lt=before))
     return count
 
 
-def _deliver(kind: MessageKind, envelopes: Sequence[Envelope], content: bytes | None, actor: Actor) -> list[Message]:
-    _require_room(envelopes, len(content or b""))
+def _deliver(
+    kind: MessageKind, owner_id: UUID, envelopes: Sequence[Envelope], content: bytes | None, actor: Actor
+) -> list[Message]:
+    _require_room(kind, owner_id, envelopes, len(content or b""), actor)
     now, content_id = timezone.now(), uuid4() if content is not None else None
     if content_id is not None:
         MessageContent.objects.create(id=content_id, ciphertext=content, created_at=now)
@@ -178,15 +219,41 @@ def _deliver(kind: MessageKind, envelopes: Sequence[Envelope], content: bytes | 
     return rows
 
 
-def _require_room(envelopes: Sequence[Envelope], content_size: int) -> None:
-    devices = [envelope.device_id for envelope in envelopes]
-    held = Message.objects.filter(device_id__in=devices).exclude(kind=MessageKind.NOTICE)
-    sums = held.values("device_id").order_by().annotate(count=Count("seq"), octets=Sum("size"))
-    holds = {row["device_id"]: (row["count"], row["octets"]) for row in sums}
+def _require_room(
+    kind: MessageKind, owner_id: UUID, envelopes: Sequence[Envelope], content_size: int, actor: Actor
+) -> None:
+    """Raise MailboxFull for the first mailbox that has no room of this sort left, of all senders or of this one."""
+    is_own = owner_id == actor.person_id
+    if is_own:
+        room, sort, one = OWN, Q(sender_user=owner_id), Q(sender_device=actor.id)
+    else:
+        room = MESSAGES if kind == MessageKind.MESSAGE else LETTERS
+        sort, one = ~Q(sender_user=owner_id), Q(sender_user=actor.person_id)
+        sort &= Q(kind=kind) if kind == MessageKind.MESSAGE else Q(kind__in=_LETTER_KINDS)
+    held = Message.objects.filter(sort, device_id__in=[envelope.device_id for envelope in envelopes])
+    sums = (
+        held.values("device_id")
+        .order_by()
+        .annotate(
+            count=Count("seq"),
+            octets=Sum("size"),
+            of_one=Count("seq", filter=one),
+            octets_of_one=Sum("size", filter=one),
+        )
+    )
+    holds = {row["device_id"]: row for row in sums}
+    nothing = {"count": 0, "octets": 0, "of_one": 0, "octets_of_one": 0}
     for envelope in envelopes:
-        count, octets = holds.get(envelope.device_id, (0, 0))
-        if count >= MAX_MESSAGES or octets + len(envelope.message) + content_size > MAX_OCTETS:
-            raise MailboxFull(device_id=str(envelope.device_id))
+        row, size = holds.get(envelope.device_id, nothing), len(envelope.message) + content_size
+        if row["of_one"] >= room.messages_of_one or (row["octets_of_one"] or 0) + size > room.octets_of_one:
+            raise MailboxFull(
+                "A device of the recipient has not fetched what you sent it, and holds as much of yours as it may. "
+                "Try again when it has.",
+                device_id=str(envelope.device_id),
+                full="of-one-sender",
+            )
+        if row["count"] >= room.messages or row["octets"] + size > room.octets:
+            raise MailboxFull(device_id=str(envelope.device_id), full="of-all-senders")
 
 
 _SPEND: Final = f"""

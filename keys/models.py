@@ -93,7 +93,7 @@ class ChainFork(TenantModel):
 
 
 class SignedPreKey(TenantModel):
-    """A signed pre-key of a device. Old ones stay: a claim's answer names the one it was given with."""
+    """A signed pre-key of a device. Old ones stay for as long as a claim may be kept whose answer names them."""
 
     device = models.ForeignKey(Device, on_delete=models.PROTECT, related_name="signed_pre_keys")
     key_id = models.PositiveBigIntegerField()
@@ -102,6 +102,7 @@ class SignedPreKey(TenantModel):
     issued_at = models.PositiveBigIntegerField()
     expires_at = models.PositiveBigIntegerField()
     is_current = models.BooleanField(default=True)
+    retired_at = models.DateTimeField(null=True, db_index=True)
 
     class Meta(TenantModel.Meta):
         abstract = False
@@ -161,7 +162,7 @@ class OneTimePreKey(models.Model):
 
 
 class Claim(TenantModel):
-    """What one claim handed out, enough to give the same answer again (FAULTS D3), and the key's tombstone.
+    """What one claim handed out, enough to give the same answer again for 30 days (FAULTS D3).
 
     A claim for a user is one row per device, numbered by `ordinal`. Without a one-time key, `batch` is null.
     """
@@ -178,7 +179,7 @@ class Claim(TenantModel):
     index = models.PositiveSmallIntegerField(null=True)
     leaf = models.BinaryField(null=True)
     proof = models.BinaryField(null=True)
-    claimed_at = models.DateTimeField()
+    claimed_at = models.DateTimeField(db_index=True)
 
     class Meta(TenantModel.Meta):
         abstract = False
@@ -217,7 +218,7 @@ class MessageContent(TenantModel):
     """A large ciphertext, stored once for all messages that name it, and deleted with the last of them."""
 
     ciphertext = models.BinaryField()
-    created_at = models.DateTimeField()
+    created_at = models.DateTimeField(db_index=True)
 
     class Meta(TenantModel.Meta):
         abstract = False
@@ -238,6 +239,8 @@ class Message(models.Model):
     kind = models.CharField(max_length=8, choices=MessageKind.choices)
     sender_user = models.UUIDField(null=True)
     sender_device = models.UUIDField(null=True)
+    # Of a notice: what its body says first, so that one event's notices are bounded.
+    event = models.CharField(max_length=40, default="")
     body = models.BinaryField()
     # Not a foreign key: a delivery would check the row that it has just written, once for each device.
     content_id = models.UUIDField(null=True, db_index=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID
 
@@ -21,15 +22,17 @@ from audit import services as audit
 from holdfast.core.base.encoding import b64u, label
 from holdfast.core.base.errors import Forked
 from holdfast.core.identity.chain import ChainState, extend, in_force
-from holdfast.core.identity.entries import Entry
+from holdfast.core.identity.entries import Entry, ReGenesis, RevokeDevice
 from holdfast.core.messages.bundle import VerifiedBatch, verify_batch_upload, verify_signed_pre_key
 from holdfast.core.signed.cose import Sign1
 from holdfast.core.signed.payloads import MAX_AHEAD_SECONDS
 from holdfast.core.signed.statements import DeviceStatement
 from kernel.actors import Actor
-from kernel.errors import NotFound
+from kernel.api import ANSWER_LIFE
+from kernel.errors import LimitReached, NotFound
 from kernel.queue import enqueue
 from kernel.scope import current_tenant
+from kernel.sweeps import delete_in_batches
 from keys import access, chains, devices, notices
 from keys.chains import ChainView, register_regenesis_rules
 from keys.claims import ClaimAnswer, claim_device, claim_user
@@ -46,6 +49,7 @@ from keys.errors import (
 from keys.models import (
     ChainEntry,
     ChainHead,
+    Claim,
     ClaimBudget,
     Device,
     OneTimePreKey,
@@ -93,6 +97,7 @@ __all__ = [
     "store_batch",
     "store_door",
     "store_vault",
+    "sweep_claims",
     "sweep_voided",
     "verify_batch",
     "void_unissued",
@@ -101,6 +106,18 @@ __all__ = [
 
 # How old an entry may be when it is appended: as long as an upload may hang in a device's outbox.
 MAX_BEHIND_SECONDS: Final = 3600
+# Entries of one chain, and how many of the last places are kept for uploads that revoke a device or begin anew: a chain
+# at its end can still shut a thief out. A rotation of everything is some seven entries, and a device comes and goes in
+# two: at a hundred in a year, which is one every third day, a chain has room for forty years.
+MAX_CHAIN: Final = 4_000
+CHAIN_RESERVE: Final = 200
+# One-time pre-keys that wait to be handed out: ten batches. Clients upload one when fewer than 25 are left.
+MAX_UNISSUED: Final = 1_000
+# Signed pre-keys of a device that are kept, the current one among them. Clients publish one in some days, and what is
+# replaced is kept for a month.
+MAX_SIGNED_PRE_KEYS: Final = 50
+# How long a claim's answer is given again: as long as any stored answer (kernel.api.ANSWER_LIFE).
+CLAIM_LIFE: Final = ANSWER_LIFE
 
 
 def _now() -> int:
@@ -114,8 +131,8 @@ def append_chain(*, user_id: UUID, entries: Sequence[bytes], expected_head: byte
     """Append entries to the actor's own chain, all of them or none. The caller's transaction is the act's.
 
     expected_head: the head the entries were made on, None before the first. Raises ChainStale with the newer head,
-    ChainFork (the second entry is kept as evidence), ChainRefused for entries this device may not bring, and what the
-    verification raises. Devices and their credentials follow the chain in the same transaction.
+    ChainFork (the second entry is kept as evidence), ChainRefused for entries this device may not bring, LimitReached,
+    and what the verification raises. Devices and their credentials follow the chain in the same transaction.
     """
     parsed = chains.parse_entries(entries)
     if not parsed:
@@ -127,6 +144,7 @@ def append_chain(*, user_id: UUID, entries: Sequence[bytes], expected_head: byte
         raise ChainStale("Read the newer entries, then make yours on top.", **_head_of(head))
     device = _appending_device(actor)
     before = chains.chain_state(user_id).state if head else None
+    _require_chain_room(parsed)
     after = _verify_batch(user_id, before, parsed)
     _require_may_append(device, after)
     _store_entries(user_id, head, after, list(zip(entries, parsed, strict=True)), actor)
@@ -177,6 +195,20 @@ def _require_may_append(device: Device, after: ChainState) -> None:
     if device.state == DeviceState.PENDING and after.devices.get(device.pk.bytes) != bytes(device.statement_hash):
         raise ChainRefused(
             "This device is not in the chain yet: entries that it brings have to add it.", field="entries"
+        )
+
+
+def _require_chain_room(parsed: Sequence[Entry]) -> None:
+    """Raise LimitReached for an upload that the chain has no place for; the last ones are for revocations."""
+    is_revoking = any(isinstance(entry.body, (RevokeDevice, ReGenesis)) for entry in parsed)
+    most = MAX_CHAIN if is_revoking else MAX_CHAIN - CHAIN_RESERVE
+    if parsed[-1].seq >= most:
+        raise LimitReached(
+            "This account chain is as long as it may be: it takes only uploads that revoke a device or begin anew. "
+            "Ask your officers for a new account.",
+            field="entries",
+            limit="chain-entries",
+            most=most,
         )
 
 
@@ -276,7 +308,7 @@ def publish_signed_pre_key(*, device: Device, statement: bytes, expected: bytes,
     expected: the 32-byte hash of the current one as the device read it, none before the first. The same statement again
     changes nothing. Raises PreKeyStale when another is current: a profile restored from a backup, or running twice,
     replaces nothing that it has not seen. Raises PreKeyReused for an id used for another key, PreKeyOlder for one
-    issued before the current, and what verify_signed_pre_key raises.
+    issued before the current, LimitReached, and what verify_signed_pre_key raises.
     """
     signed = Sign1.parse(statement)
     verified = verify_signed_pre_key(signed, device=_statement(device), now=_now())
@@ -291,7 +323,14 @@ def publish_signed_pre_key(*, device: Device, statement: bytes, expected: bytes,
             raise PreKeyStale
         if current is not None and current.issued_at > verified.header.issued_at:
             raise PreKeyOlder("Publish one that was issued later.", field="signed_pre_key")
-        SignedPreKey.objects.filter(device=device, is_current=True).update(is_current=False)
+        if SignedPreKey.objects.filter(device=device).count() >= MAX_SIGNED_PRE_KEYS:
+            raise LimitReached(
+                "This device published as many signed pre-keys as are kept for a month. The current one goes on.",
+                field="signed_pre_key",
+                limit="signed-pre-keys",
+                most=MAX_SIGNED_PRE_KEYS,
+            )
+        SignedPreKey.objects.filter(device=device, is_current=True).update(is_current=False, retired_at=timezone.now())
         row: SignedPreKey = SignedPreKey.objects.create(
             device=device,
             key_id=verified.key_id,
@@ -318,7 +357,7 @@ def verify_batch(*, device: Device, statement: bytes, leaves: bytes) -> tuple[Si
 def store_batch(*, device: Device, statement: bytes, signed: Sign1, batch: VerifiedBatch, actor: Actor) -> StoredBatch:
     """Store a verified batch of the actor's device. The same batch again stores nothing (FAULTS X2).
 
-    Raises PreKeyReused when its ids meet those of another batch, also one that is used up.
+    Raises PreKeyReused when its ids meet those of another batch, also one that is used up; LimitReached.
     """
     with transaction.atomic():
         known = access.batch(device.pk, batch.statement.batch_id)
@@ -328,6 +367,13 @@ def store_batch(*, device: Device, statement: bytes, signed: Sign1, batch: Verif
             return StoredBatch(0, access.unissued(device).count())
         if access.has_key_ids_within(device.pk, batch.first_key_id, batch.last_key_id):
             raise PreKeyReused("Use key ids above every id used before.", field="leaves")
+        if access.unissued(device).count() + len(batch.leaves) > MAX_UNISSUED:
+            raise LimitReached(
+                "This device has as many one-time pre-keys waiting as it may. Upload more when they were handed out.",
+                field="leaves",
+                limit="one-time-pre-keys",
+                most=MAX_UNISSUED,
+            )
         row = PreKeyBatch.objects.create(
             device=device,
             batch_id=batch.statement.batch_id,
@@ -408,9 +454,21 @@ def void_unissued(*, actor: Actor) -> int:
 
 def sweep_voided() -> int:
     """Delete the open tenant's voided one-time pre-keys, which nothing hands out any more; return how many."""
-    with transaction.atomic():
-        current = Device.objects.filter(id=OuterRef("device_id")).values("pre_key_epoch")
-        gone, _ = OneTimePreKey.objects.filter(epoch__lt=Subquery(current)).delete()
+    current = Device.objects.filter(id=OuterRef("device_id")).values("pre_key_epoch")
+    return delete_in_batches(OneTimePreKey.objects.filter(epoch__lt=Subquery(current)))
+
+
+def sweep_claims() -> int:
+    """Delete, of every tenant, claims that nobody asks for again and the signed pre-keys that only these named.
+
+    Returns the number of claims. No one-time pre-key can leave a second time: its row went with the claim, and its
+    batch, which stays, takes its id from no other upload.
+    """
+    now = timezone.now()
+    gone = delete_in_batches(Claim.unscoped.filter(claimed_at__lt=now - CLAIM_LIFE))
+    # An hour more: a claim that was under way when a pre-key was replaced names it still.
+    retired = now - CLAIM_LIFE - timedelta(hours=1)
+    delete_in_batches(SignedPreKey.unscoped.filter(is_current=False, retired_at__lt=retired))
     return gone
 
 
@@ -421,5 +479,4 @@ def _statement(device: Device) -> DeviceStatement:
 def sweep_budgets() -> int:
     """Delete the counts of hours that are over, of every tenant, and return how many."""
     hour = _now() // 3600
-    gone, _ = ClaimBudget.unscoped.filter(hour__lt=hour - 1).delete()
-    return gone
+    return delete_in_batches(ClaimBudget.unscoped.filter(hour__lt=hour - 1))

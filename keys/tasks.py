@@ -18,6 +18,12 @@ def sweep_claim_budgets() -> None:
     services.sweep_budgets()
 
 
+@every(seconds=3600)
+def sweep_claims() -> None:
+    """Forget the claims of more than a month ago."""
+    services.sweep_claims()
+
+
 @handles(notices.NOTICE_JOB)
 def give_notice(job: Job) -> None:
     """Hand one mail over."""

@@ -85,14 +85,23 @@ def store_vault(*, user_id: UUID, sealed: SealedForStoring, actor: Actor) -> int
 
 
 def open_vault(*, user_id: UUID, actor: Actor) -> tuple[bytes, bytes, int]:
-    """Return (statement, blob, version) of the actor's vault; the read is an entry (FAULTS L10). Raises NotFound."""
+    """Return (statement, blob, version) of the actor's vault. Raises NotFound.
+
+    The first read of a version by one actor within an hour is an entry, further ones are counted (FAULTS L10).
+    """
     row = access.vault(user_id)
     if row is None:
         raise NotFound
     plain = _open(row, "vault", actor)
     fields = Fields.of_row(decode(plain, max_size=MAX_VAULT + MAX_BLOB), "stored vault", 2)
     with transaction.atomic():
-        audit.append(tag="keys:vault:read", actor=actor, subject=str(user_id), body={"version": row.version})
+        audit.append_first(
+            tag="keys:vault:read",
+            actor=actor,
+            subject=str(user_id),
+            apart=str(row.version),
+            body={"version": row.version},
+        )
     return fields.octets(0), fields.octets(1), row.version
 
 
@@ -120,10 +129,10 @@ def store_door(*, user_id: UUID, kind: str, sealed: SealedForStoring, actor: Act
 
 
 def open_door(*, user_id: UUID, kind: str, actor: Actor) -> tuple[bytes, int]:
-    """Return (blob, version) of one door; the read is an entry (FAULTS L10).
+    """Return (blob, version) of one door; the read is an entry as that of a vault is (FAULTS L10).
 
-    When a device reads it that is not in the owner's chain, the owner is told: at all devices, and by mail. Raises
-    NotFound, and Throttled for such a device that reads on and on.
+    When a device reads it that is not in the owner's chain, the owner is told with the entry: at all devices, and by
+    mail. Raises NotFound, and Throttled for such a device that reads on and on.
     """
     row = access.door(user_id, kind)
     if row is None:
@@ -133,13 +142,14 @@ def open_door(*, user_id: UUID, kind: str, actor: Actor) -> tuple[bytes, int]:
         count_against(f"door:{actor.id}", limit=READS_BY_PENDING, seconds=3600)
     blob = _open(row, f"door-{kind}", actor)
     with transaction.atomic():
-        audit.append(
+        entry = audit.append_first(
             tag="keys:door:read",
             actor=actor,
             subject=str(user_id),
+            apart=f"{kind} {row.version} {actor.credential_state}",
             body={"kind": kind, "version": row.version, "device_state": actor.credential_state},
         )
-        if is_pending:
+        if is_pending and entry is not None:
             notices.owe(
                 person_ids=[user_id], with_mail=[user_id], event="door-read", kind=kind, device_id=str(actor.id)
             )
@@ -197,10 +207,11 @@ def _open(row: Vault | VaultDoor, kind: str, actor: Actor) -> bytes:
         # Without the traceback: it says nothing, and every cause must look alike.
         log.error("record %s (%s) of tenant %s does not open", row.pk, kind, row.tenant_id)  # noqa: TRY400
         with transaction.atomic():
-            audit.append(
+            audit.append_first(
                 tag="keys:record:unreadable",
                 actor=actor,
                 subject=str(row.user_id),
+                apart=str(row.pk),
                 body={"record": str(row.pk), "kind": kind, "version": row.version},
             )
         raise

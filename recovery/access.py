@@ -176,6 +176,11 @@ def has_vetoed(case: Case) -> bool:
     return bool(Veto.objects.filter(case=case).exists())
 
 
+def count_open_cases_by(requester_id: UUID) -> int:
+    """Count the cases that a person opened and that are not over."""
+    return int(Case.objects.filter(requester_id=requester_id, state__in=set(CaseState) - TERMINAL).count())
+
+
 def notice_of_opening(case: Case) -> Notice | None:
     """Return the notice that the subject is owed about the opening."""
     return Notice.objects.filter(case=case, person_id=case.subject_id, kind=OPENED).first()

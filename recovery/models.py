@@ -54,6 +54,7 @@ class Case(TenantModel):
         indexes: ClassVar = [
             models.Index(fields=["tenant_id", "state"], name="case_by_state"),
             models.Index(fields=["tenant_id", "subject_id"], name="case_by_subject"),
+            models.Index(fields=["tenant_id", "requester_id", "state"], name="case_by_requester"),
         ]
 
 

@@ -25,7 +25,9 @@ from kernel.actors import ANONYMOUS, Actor
 from kernel.errors import TooLarge, Unauthenticated
 from kernel.scope import open_scope
 from kernel.strict_json import MAX_BODY
-from tenants.credentials import look_up, spend_nonce
+from tenants.credentials import look_up, spend
+from tenants.limits import strangers
+from tenants.sources import source_of
 
 # Longer than the window, so that a clock that is set back by up to four minutes brings no signature back that was used.
 NONCE_SECONDS: Final = 300
@@ -54,18 +56,21 @@ class SignedRequestAuthentication(BaseAuthentication):
 def verified_actor(request: HttpRequest, *, max_body: int) -> Actor:
     """Verify a request's signature and return who made it: one SELECT, one INSERT.
 
-    Raises Unauthenticated for every failure alike, and TooLarge before a larger body is read.
+    Raises Unauthenticated for every failure alike, and TooLarge before a larger body is read. Raises Throttled for
+    whoever sends too many requests, and in the place of Unauthenticated for a source of too many that fail.
     """
     try:
         return _verify(request, max_body)
-    except (Malformed, InvalidSignature) as error:
+    except (Malformed, InvalidSignature, Unauthenticated) as error:
+        strangers.count(source_of(request))
         raise Unauthenticated from error
 
 
 def _verify(request: HttpRequest, max_body: int) -> Actor:
     # (1) the header fields, in their one form; (2) the time, by our clock; (3) the credential as it stands now;
     # (4) its signature over the address we know ourselves by, never over the Host a client named;
-    # (5) the body against the digest that was signed; (6) the nonce, last, so that nobody burns another's.
+    # (5) the body against the digest that was signed; (6) the nonce, last, so that nobody burns another's, and with
+    # it one of the requests that its owner has left.
     method = request.method or ""
     headers = request.headers
     parameters, signature = parse_signature(method, headers.get("signature-input", ""), headers.get("signature", ""))
@@ -81,7 +86,7 @@ def _verify(request: HttpRequest, max_body: int) -> Actor:
     if "content-digest" in components(method):
         _check_body(request, digest, max_body)
     expires_at = datetime.fromtimestamp(parameters.created + NONCE_SECONDS + 1, UTC)
-    if not spend_nonce(known.actor, parameters.nonce, expires_at=expires_at):
+    if not spend(known.actor, parameters.nonce, expires_at=expires_at, source=source_of(request)):
         raise Unauthenticated
     return known.actor
 

@@ -1,27 +1,33 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The two statements behind every signed request: who is this credential now, and is this nonce fresh.
+"""Behind every signed request: who is this credential now, is this nonce fresh, and has its owner requests left.
 
 Implements ORGANISATION "Requests" and the speed goal of claims: one SELECT, one INSERT, no object mapping between.
+Implements FAULTS T9: whoever sends without end is refused before any work, and takes nothing from others.
 Does not verify signatures. Reads across tenants, because before the look-up there is no tenant.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Any, Final
 from uuid import UUID
 
-from django.db import connection
+from django.db import connection, transaction
+from django.utils import timezone
 
 from kernel.actors import Actor
-from tenants.models import Credential, Nonce, Person, Tenant
+from kernel.errors import Throttled
+from tenants.limits import BUCKET_MICROSECONDS, Level, levels_of
+from tenants.models import Credential, Nonce, Person, Tenant, TokenBucket
 from tenants.permissions import device_permissions
 from tenants.roles import SERVICE_ROLE
 from tenants.states import PersonState, TenantState
 
 _CREDENTIAL, _TENANT, _PERSON = (model._meta.db_table for model in (Credential, Tenant, Person))
-_NONCE: Final = Nonce._meta.db_table
+_NONCE, _BUCKET = (model._meta.db_table for model in (Nonce, TokenBucket))
 _LOOK_UP: Final = (
     "SELECT c.tenant_id, c.kind, c.public_key, c.state, c.person_id, t.state, p.role, p.state"  # noqa: S608 — our own tables' names
     f" FROM {_CREDENTIAL} c JOIN {_TENANT} t ON t.id = c.tenant_id"
@@ -32,6 +38,19 @@ _SPEND: Final = (
     f"INSERT INTO {_NONCE} (credential_id, nonce, tenant_id, expires_at) VALUES (%s, %s, %s, %s)"  # noqa: S608 — as above
     " ON CONFLICT (credential_id, nonce) DO NOTHING"
 )
+# GCRA: a bucket is the time at which it is full again. A token moves that time on; who would move it further ahead
+# than a bucket holds finds no row to change, and so takes nothing. {source} is where the values come from.
+_TAKE: Final = (
+    f"INSERT INTO {_BUCKET} AS b (key, full_at) {{source}} ON CONFLICT (key) DO UPDATE"
+    " SET full_at = {greatest}(b.full_at, {now}) + {cost} WHERE b.full_at <= {now} + {room} RETURNING 1"
+)
+_TAKE_SQLITE: Final = _TAKE.format(source="VALUES (%s, %s)", greatest="max", now="%s", cost="%s", room="%s")
+_REFUSED: Final = {
+    "credential": "This device or program sends more requests than one may.",
+    "person": "Your devices together send more requests than one person's may.",
+    "tenant": "Your organisation sends more requests than one may.",
+    "source": "More requests come from your network address than may come from one.",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,17 +92,68 @@ def look_up(credential_id: UUID) -> Known | None:
     return Known(actor, bytes(public_key))
 
 
-def spend_nonce(actor: Actor, nonce: bytes, *, expires_at: datetime) -> bool:
-    """Record a nonce, and tell whether this request was the first to bring it.
+def spend(actor: Actor, nonce: bytes, *, expires_at: datetime, source: str) -> bool:
+    """Record a nonce, take a token from each bucket of the request, and tell whether it was the first to bring it.
 
-    Committed at once and on its own: a request that fails later has still spent its signature.
+    Committed at once and on its own: a request that fails later has still spent its signature. A replay takes no
+    token. Raises Throttled when a bucket is empty; the nonce is spent then as well.
     """
     assert actor.id is not None
     assert actor.tenant_id is not None
-    values = [_uuid_parameter(actor.id), _octets_parameter(nonce), _uuid_parameter(actor.tenant_id)]
+    row = [
+        _uuid_parameter(actor.id),
+        _octets_parameter(nonce),
+        _uuid_parameter(actor.tenant_id),
+        connection.ops.adapt_datetimefield_value(expires_at),
+    ]
+    levels = levels_of(actor, source)
+    now = int(timezone.now().timestamp() * 1_000_000)
+    take = _spend_postgres if connection.vendor == "postgresql" else _spend_sqlite
+    steps = take(row, levels, now)
+    if 0 < steps <= len(levels):
+        refused = levels[steps - 1]
+        raise Throttled(f"{_REFUSED[refused.name]} Wait, then retry.", retry_after=1)
+    return steps > 0
+
+
+def _spend_postgres(row: Sequence[Any], levels: Sequence[Level], now: int) -> int:
+    """Return how many steps were taken: the nonce, then each bucket until one was empty."""
+    values = [value for level in levels for value in _values(level, now)]
     with connection.cursor() as cursor:
-        cursor.execute(_SPEND, [*values, connection.ops.adapt_datetimefield_value(expires_at)])
-        return bool(cursor.rowcount == 1)
+        cursor.execute(_spend_statement(len(levels)), [*row, *values])
+        return int(cursor.fetchone()[0])
+
+
+def _spend_sqlite(row: Sequence[Any], levels: Sequence[Level], now: int) -> int:
+    """Take the same steps under SQLite's one write lock: its WITH holds no INSERT."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(_SPEND, row)
+        if cursor.rowcount != 1:
+            return 0
+        for steps, level in enumerate(levels, start=1):
+            cursor.execute(_TAKE_SQLITE, _values(level, now))
+            if cursor.fetchone() is None:
+                return steps
+    return 1 + len(levels)
+
+
+def _values(level: Level, now: int) -> list[Any]:
+    return [level.key, now + level.cost, now, level.cost, now, BUCKET_MICROSECONDS - level.cost]
+
+
+@cache
+def _spend_statement(number: int) -> str:
+    """Return PostgreSQL's one statement: each step begins with what the one before it returned.
+
+    Every request takes its rows in this order, so that no two wait for each other.
+    """
+    steps = [f"step0 AS ({_SPEND} RETURNING 1)"]
+    for step in range(1, number + 1):
+        source = f"SELECT %s::text, %s::bigint FROM step{step - 1}"  # noqa: S608 — the name of a step above
+        taken = _TAKE.format(source=source, greatest="greatest", now="%s::bigint", cost="%s::bigint", room="%s::bigint")
+        steps.append(f"step{step} AS ({taken})")
+    total = " + ".join(f"(SELECT count(*) FROM step{step})" for step in range(number + 1))  # noqa: S608 — as above
+    return f"WITH {', '.join(steps)} SELECT {total}"
 
 
 def _octets_parameter(value: bytes) -> Any:

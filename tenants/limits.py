@@ -1,19 +1,64 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Counting windows: at most so many tries of one thing from one source in one stretch of time.
+"""What limits count with: windows of tries, token buckets of requests, and strangers' refusals in memory.
 
-Implements FAULTS I10a and T9 (the tenant is part of every key). Counts in the shared database, so that several
-web processes count together; a count is committed at once, whatever becomes of the request.
+Implements FAULTS I10a and T9 (the tenant is part of every key). Windows and buckets stand in the shared database, so
+that several web processes count together; a count is committed at once, whatever becomes of the request.
 """
 
 from __future__ import annotations
 
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from threading import Lock
+from typing import Final
 
+from django.conf import settings
 from django.db import connection
 from django.utils import timezone
 
+from kernel.actors import Actor
 from kernel.errors import Throttled
 from tenants.models import RateWindow
+
+# A bucket holds what its rate gives in a minute. So no row is in use a minute after its last request, and a client
+# that comes back after an hour's silence has a minute's requests at once.
+BUCKET_MICROSECONDS: Final = 60 * 1_000_000
+# The buckets of a tenant and of a source are updated by everybody in it, and PostgreSQL holds a row until its commit
+# is on the disk. Each stands in as many rows, chosen by the credential: at its highest rate a row is taken once in
+# four milliseconds, so that waiting for it is the exception. Who chooses their ids fills one row and no more.
+SLOTS: Final = 16
+# Sources whose refused requests one process remembers: some hundred kilobytes.
+_MAX_STRANGERS: Final = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """One bucket that a request takes a token from: its row's key, and the microseconds that one token is worth."""
+
+    name: str
+    key: str
+    cost: int
+
+
+def levels_of(actor: Actor, source: str) -> list[Level]:
+    """List the buckets of a signed request, the narrowest first: a wider one pays only for what a narrower let pass."""
+    assert actor.id is not None
+    assert actor.tenant_id is not None
+    slot = actor.id.int % SLOTS
+    person = actor.person_id or actor.id
+    return [
+        Level("credential", f"c{actor.id.hex}", _cost(settings.HOLDFAST_REQUESTS_PER_CREDENTIAL)),
+        Level("person", f"p{person.hex}", _cost(settings.HOLDFAST_REQUESTS_PER_PERSON)),
+        Level("tenant", f"t{slot:x}{actor.tenant_id.hex}", _cost(settings.HOLDFAST_REQUESTS_PER_TENANT, SLOTS)),
+        Level("source", f"s{slot:x}{source}", _cost(settings.HOLDFAST_REQUESTS_PER_SOURCE, SLOTS)),
+    ]
+
+
+def _cost(per_second: float, slots: int = 1) -> int:
+    return int(1_000_000 * slots / per_second)
 
 
 def count_against(key: str, *, limit: int, seconds: int) -> None:
@@ -21,11 +66,47 @@ def count_against(key: str, *, limit: int, seconds: int) -> None:
 
     Call it outside the act's transaction: a refused act must still be counted.
     """
+    count, left = count_in_window(key, seconds=seconds)
+    if count > limit:
+        raise Throttled(retry_after=left)
+
+
+def count_in_window(key: str, *, seconds: int) -> tuple[int, int]:
+    """Count one more of `key`, and return how many its window of `seconds` has now, and its seconds left.
+
+    Inside a transaction the count is undone with it.
+    """
     now = int(timezone.now().timestamp())
     window = now // seconds
     ends = (window + 1) * seconds
-    if _increment(key, window, datetime.fromtimestamp(ends, UTC)) > limit:
-        raise Throttled(retry_after=ends - now)
+    return _increment(key, window, datetime.fromtimestamp(ends, UTC)), ends - now
+
+
+class Strangers:
+    """Counts in this process's memory the requests that authenticate nobody, by source: they write no row.
+
+    Such a request costs one look-up by its key, however many come; counted in the database, each would cost a commit.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = Lock()
+        self._until: OrderedDict[str, float] = OrderedDict()
+
+    def count(self, source: str) -> None:
+        """Count one. Raises Throttled when the source has none left; refused ones are not counted on."""
+        now, cost = self._clock(), 1 / settings.HOLDFAST_REFUSALS_PER_SOURCE
+        with self._lock:
+            until = max(self._until.pop(source, now), now)
+            is_full = until + cost > now + BUCKET_MICROSECONDS / 1_000_000
+            self._until[source] = until if is_full else until + cost
+            if len(self._until) > _MAX_STRANGERS:
+                self._until.popitem(last=False)  # the one that was silent the longest
+        if is_full:
+            raise Throttled("Too many requests from here were not signed by a registered key. Wait, then retry.")
+
+
+strangers: Final = Strangers()
 
 
 def _increment(key: str, window: int, expires_at: datetime) -> int:

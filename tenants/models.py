@@ -170,3 +170,17 @@ class RateWindow(models.Model):
 
     def __str__(self) -> str:
         return f"RateWindow {self.key}"
+
+
+class TokenBucket(models.Model):
+    """How far the requests of one credential, person, tenant or source are ahead of their rate.
+
+    full_at: microseconds since 1970, at which all its tokens are there again. A row of the past says what no row says,
+    so it is swept; an index on it would cost every request a second write.
+    """
+
+    key = models.CharField(max_length=60, primary_key=True)
+    full_at = models.BigIntegerField()
+
+    def __str__(self) -> str:
+        return f"TokenBucket {self.key}"

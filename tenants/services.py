@@ -12,6 +12,8 @@ from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
+from axes.helpers import get_cool_off
+from axes.models import AccessAttempt
 from django.contrib.auth.hashers import make_password
 from django.contrib.auth.password_validation import validate_password
 from django.contrib.sessions.models import Session
@@ -27,12 +29,23 @@ from holdfast.core.signed.enrolment import code_hash as code_hash_of
 from kernel.actors import Actor
 from kernel.errors import Conflict, Invalid
 from kernel.scope import open_scope, tenant_scope
+from kernel.sweeps import delete_in_batches
 from kernel.transitions import advance
 from tenants import access, names
 from tenants.errors import EnrolmentRefused, LastOfficer, NameTaken, PasswordRefused, RootPinned, TooManyCodes
 from tenants.limits import count_against
 from tenants.lockout import PLACE_LIFE
-from tenants.models import Credential, EnrolmentCode, Nonce, Person, RateWindow, ServiceAccount, SignInPlace, Tenant
+from tenants.models import (
+    Credential,
+    EnrolmentCode,
+    Nonce,
+    Person,
+    RateWindow,
+    ServiceAccount,
+    SignInPlace,
+    Tenant,
+    TokenBucket,
+)
 from tenants.roles import Role
 from tenants.states import CREDENTIAL, PERSON, CredentialState, PersonState, TenantState
 
@@ -312,15 +325,21 @@ def consume_enrolment_code(*, tenant_id: UUID, person_id: UUID, secret: SecretBy
 
 
 def sweep() -> int:
-    """Delete nonces of signatures that are too old to be taken, ended counting windows and expired sessions.
+    """Delete nonces of signatures that are too old to be taken, full buckets, and all else that has run out.
 
     Returns the number of nonces. It looks at no tenant's content, so it needs no scope.
     """
     now = timezone.now()
-    gone, _ = Nonce.objects.filter(expires_at__lt=now).delete()
-    RateWindow.objects.filter(expires_at__lt=now).delete()
-    Session.objects.filter(expire_date__lt=now).delete()
-    SignInPlace.objects.filter(last_at__lt=now - PLACE_LIFE).delete()
+    gone = delete_in_batches(Nonce.objects.filter(expires_at__lt=now))
+    # No index leads to full buckets, and every request would pay for one: this reads all, which are those of a minute.
+    delete_in_batches(TokenBucket.objects.filter(full_at__lt=int(now.timestamp() * 1_000_000)))
+    delete_in_batches(RateWindow.objects.filter(expires_at__lt=now))
+    # Failed sign-ins count until they have cooled off; django-axes itself deletes them only at the next sign-in.
+    cool_off = get_cool_off()
+    assert cool_off is not None
+    delete_in_batches(AccessAttempt.objects.filter(attempt_time__lt=now - cool_off))
+    delete_in_batches(Session.objects.filter(expire_date__lt=now))
+    delete_in_batches(SignInPlace.objects.filter(last_at__lt=now - PLACE_LIFE))
     return gone
 
 

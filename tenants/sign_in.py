@@ -27,6 +27,9 @@ from tenants.models import Person
 
 _CODE: Final = re.compile(r"[0-9]{6}", re.ASCII)
 TOTP_KEY_SIZE: Final = 20
+# Refused sign-ins of a tenant, and locks, that are entries of their own within an hour; more are one count. Anybody can
+# cause them, and the log is kept for ever. People who mistype a password do not come near.
+MAX_REFUSALS_LISTED: Final = 100
 # django-otp doubles the wait after every wrong code, without end. Eight failures are four minutes: enough to make
 # guessing hopeless, and an officer whose password was stolen is not kept out for a week.
 _MOST_THROTTLED: Final = 8
@@ -82,11 +85,20 @@ def record_accepted(*, person: Person, source: str) -> Actor:
 
 
 def record_refused(*, tenant_id: UUID, person: Person | None, step: str, source: str, locked: bool) -> None:
-    """Write down a refused sign-in, or the lock that it set off, in the log of the tenant named."""
+    """Write down a refused sign-in, or the lock that it set off, in the log of the tenant named.
+
+    A storm is written down as its beginning and its size.
+    """
     actor = Actor(tenant_id, "anonymous", None, name="sign-in")
-    subject = str(person.pk) if person else ""
-    tag = "tenants:sign-in:lock" if locked else "tenants:sign-in:refuse"
-    _record(tag, actor, subject, {"source": source, "step": step})
+    with tenant_scope(tenant_id), transaction.atomic():
+        audit.append_first(
+            tag="tenants:sign-in:lock" if locked else "tenants:sign-in:refuse",
+            actor=actor,
+            subject=str(person.pk) if person else "",
+            body={"source": source, "step": step},
+            most=MAX_REFUSALS_LISTED,
+            all_subjects=True,
+        )
 
 
 def record_refused_nowhere(*, source: str) -> None:

@@ -27,6 +27,20 @@ HOLDFAST_CLAIMS_PER_REQUESTER = 1_000
 HOLDFAST_CLAIMS_PER_TARGET = 500
 # How many deliveries one person may cause in an hour: a message to a user with three devices is three.
 HOLDFAST_MESSAGES_PER_SENDER = 10_000
+# How many signed requests a second are let in; a minute's worth may come at once (tenants/limits.py). A client asks
+# some thirty times when it starts and less than ten times for a message: even with a full mailbox to fetch, page by
+# page, one device stays below 1,200 in a minute, and a program that imports people one after the other at 20 a second
+# does 70,000 in an hour.
+HOLDFAST_REQUESTS_PER_CREDENTIAL = 20
+# Three devices of one person that all begin anew.
+HOLDFAST_REQUESTS_PER_PERSON = 50
+# The office of a thousand people behind one address, all of them at once at 1.6 a second.
+HOLDFAST_REQUESTS_PER_SOURCE = 1_600
+# Above what one web process answers: a tenant that reaches it needs a server of its own.
+HOLDFAST_REQUESTS_PER_TENANT = 4_000
+# How many requests a second that authenticate nobody are refused with 401 to one source, per process; then with 429.
+# A client whose device was revoked tries again some times a minute.
+HOLDFAST_REFUSALS_PER_SOURCE = 50
 # How long a request to trusted contacts waits before shares are handed out: time for the owner to say no.
 HOLDFAST_CONTACTS_DELAY_SECONDS = ENV.contacts_delay_seconds if ENV.contacts_delay_seconds is not None else 86_400
 

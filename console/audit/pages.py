@@ -101,7 +101,7 @@ def audit_list(request: HttpRequest, actor: Actor) -> HttpResponse:
 def _record(actor: Actor, wanted: dict[str, Any], count: int) -> None:
     with transaction.atomic():
         names = " ".join(sorted(name for name, value in wanted.items() if value != ""))
-        audit.append(tag="audit:entries:read", actor=actor, body={"filter": names, "count": count})
+        audit.append_first(tag="audit:entries:read", actor=actor, apart=names, body={"filter": names, "count": count})
 
 
 def _line(row: Entry) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from uuid import UUID
 from console.words.case_words import entry_words
 
 _WORDS: Final = {
+    "audit:entries:counted": "More of the same, counted",
     "audit:entries:exported": "The log was exported",
     "audit:entries:read": "The log was read",
     "escrow:consent:give": "Consent given or withdrawn",

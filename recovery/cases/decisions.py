@@ -169,8 +169,9 @@ def refuse_ineligible(case: Case, actor: Actor) -> None:
         _require_eligible(case, actor, timezone.now())
     except NotEligible as refusal:
         with transaction.atomic():
-            audit.append(
-                tag="recovery:approval:refuse", actor=actor, subject=str(case.pk), body={"why": refusal.extra["why"]}
+            why = refusal.extra["why"]
+            audit.append_first(
+                tag="recovery:approval:refuse", actor=actor, subject=str(case.pk), apart=why, body={"why": why}
             )
         raise
 

@@ -7,7 +7,7 @@ Implements ESCROW "Case"; FAULTS P1, P4, P14, P17, R5. It decides no release.
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 from django.db import IntegrityError, transaction
@@ -22,21 +22,30 @@ from holdfast.core.signed.cose import Purpose, Sign1
 from holdfast.core.signed.payloads import check_time
 from holdfast.core.signed.statements import DeviceStatement
 from kernel.actors import Actor
+from kernel.errors import LimitReached
 from keys import access as keys
 from recovery import access
 from recovery.cases.notices import owe
 from recovery.errors import CaseExists, CaseRefused, TooFewOfficers
 from recovery.models import Case, CaseDeposit
 from tenants import access as tenants
+from tenants.limits import count_against
 
 if TYPE_CHECKING:
     from escrow.models import Deposit, Policy
 
 
+# Cases of one person that are open at once, and that they open in a day: each tells its subject and every officer.
+# Whoever lost all devices opens one, and another when a device was wrong.
+MAX_OPEN: Final = 10
+CASES_PER_DAY: Final = 20
+
+
 def open_case(*, statement: bytes, actor: Actor) -> Case:
     """Open a case for the device that signed it, tell who must be told, and log it.
 
-    Raises CaseRefused, naming what does not fit; TooFewOfficers when it could never be released; CaseExists.
+    Raises CaseRefused, naming what does not fit; TooFewOfficers when it could never be released; CaseExists;
+    LimitReached, and Throttled, for whoever opens many.
     """
     # To open a case we must know:
     #
@@ -60,6 +69,7 @@ def open_case(*, statement: bytes, actor: Actor) -> Case:
         if case.notice_at - now.timestamp() > terms.max_notice_delay_seconds:
             raise CaseRefused("The notice is delayed longer than the policy allows.", field="case")
         row = _store(signed, statement, case, actor, now)
+        _require_within_limits(row.requester_id)
         _require_enough_officers(row, newest, m, now)  # (4)
         _owe_notices(row, now)
         audit.append(
@@ -76,6 +86,18 @@ def open_case(*, statement: bytes, actor: Actor) -> Case:
             },
         )
     return row
+
+
+def _require_within_limits(requester_id: UUID) -> None:
+    # After the row is stored, so that the same case again is `case-exists`. The policy's lock lets one in at a time.
+    if access.count_open_cases_by(requester_id) > MAX_OPEN:
+        raise LimitReached(
+            "You have as many cases open as one person may. Cancel one, or let it end.",
+            limit="open-cases",
+            most=MAX_OPEN,
+        )
+    # Inside the transaction: what was not opened tells nobody, and is not counted.
+    count_against(f"cases:{requester_id}", limit=CASES_PER_DAY, seconds=86_400)
 
 
 def _require_signed(statement: bytes, actor: Actor, now: datetime) -> tuple[Sign1, cases.Case]:

@@ -16,6 +16,7 @@ import pytest
 from axes.models import AccessAttempt
 from django.contrib.auth.hashers import Argon2PasswordHasher, make_password
 from django.db import connection, transaction
+from django.db.models import F
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
@@ -24,7 +25,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
-from audit.models import Entry
+from audit import services as audit
+from audit.models import Entry, Tally
 from holdfast.core.base.secret import SecretBytes
 from kernel.actors import system_actor
 from kernel.scope import tenant_scope
@@ -620,3 +622,23 @@ def test_nobody_gets_in_by_any_order_of_steps(db: None) -> None:
             suppress_health_check=list(HealthCheck),
         ),
     )
+
+
+@pytest.mark.postgres
+def test_storm_of_wrong_sign_ins_leaves_a_bounded_log_and_no_rows(world: Cast, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sign_in, "MAX_REFUSALS_LISTED", 20)
+    storm = 120
+    for number in range(storm):
+        password_step(Client(), f"name{number}", "wrong", source=f"198.51.100.{number}")
+    refusals = Entry.unscoped.filter(tag="tenants:sign-in:refuse")
+    # The clock may strike within the storm.
+    assert refusals.count() in (sign_in.MAX_REFUSALS_LISTED, 2 * sign_in.MAX_REFUSALS_LISTED)
+    assert Tally.unscoped.count() <= 2
+    Tally.unscoped.update(hour=F("hour") - 2)
+    audit.conclude_hours()
+    counted = Entry.unscoped.filter(tag="audit:entries:counted").values_list("body", flat=True)
+    assert {body["tag"] for body in counted} == {"tenants:sign-in:refuse"}
+    assert refusals.count() + sum(body["count"] for body in counted) == storm
+    AccessAttempt.objects.update(attempt_time=timezone.now() - timedelta(minutes=16))
+    services.sweep()
+    assert (AccessAttempt.objects.count(), Tally.unscoped.count()) == (0, 0)

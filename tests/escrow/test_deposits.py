@@ -204,3 +204,27 @@ def test_consent_is_refused_for_another_policy_and_under_another_key(world: Worl
     account.aik = world.root
     with pytest.raises(AssertionError, match="consent-refused"):
         world.consent()
+
+
+def test_key_is_deposited_so_often_under_one_policy(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(services, "MAX_DEPOSITS", 1)
+    first, other = world.deposit(), world.build()
+    again = replace(
+        first, header=replace(first.header, deposit_id=uuid.uuid4().bytes), sealed_half=world.build().sealed_half
+    )
+    answer = world.upload(again)
+    assert refused(answer) == (409, "limit-reached")
+    assert answer.json()["limit"] == "deposits"
+    assert world.upload(other).status_code == 201, "another key has room of its own"
+
+
+def test_consents_are_bounded_and_a_withdrawal_is_always_taken(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(services, "MAX_CONSENTS", 1)
+    given = world.consent(text_hash=b"2" * 32)
+    assert given
+    with pytest.raises(AssertionError, match="limit-reached"):
+        world.consent(text_hash=b"3" * 32)
+    world.consent(agreed=False)
+    for agreed in (False, True):
+        with pytest.raises(AssertionError, match="limit-reached"):
+            world.consent(agreed=agreed, text_hash=b"4" * 32)

@@ -21,7 +21,7 @@ from kernel.api import ApiView
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 # Counters and marks that belong to the request and not to the act; they are kept when an act is refused.
-OPERATIONAL = frozenset({"tenants_nonce", "tenants_ratewindow", "django_session"})
+OPERATIONAL = frozenset({"tenants_nonce", "tenants_tokenbucket", "tenants_ratewindow", "django_session"})
 
 
 @dataclass(frozen=True)

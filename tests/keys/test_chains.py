@@ -19,7 +19,7 @@ from holdfast.core.identity.entries import Entry, Reason
 from holdfast.core.signed import cose
 from holdfast.core.signed.cose import Purpose
 from kernel.models import Job
-from keys import access, chains
+from keys import access, chains, services
 from keys.models import ChainEntry, ChainFork, ChainHead, Device
 from tenants.models import Credential
 from tests.cast.phones import Account, Directory, Phone, audit_away, issue, new_phone, now, post_enrolment
@@ -355,3 +355,25 @@ def test_chain_state_of_a_tampered_row_is_refused(alice: Account, directory: Dir
         chains.chain_state(alice.person.pk)
     with directory.acme():
         assert access.chain_head(alice.person.pk).seq == 1
+
+
+@pytest.mark.postgres
+def test_chain_near_its_end_takes_revocations_and_nothing_else(alice: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = alice.phones[0], alice.add_phone()
+    # Room for one more entry, and then for four that come with a revocation.
+    monkeypatch.setattr(services, "MAX_CHAIN", alice.chain.seq + 6)
+    monkeypatch.setattr(services, "CHAIN_RESERVE", 4)
+    assert alice.append(first, [alice.generation(first, 1)]).status_code == 201
+    refused = alice.append(first, [alice.generation(first, 2)])
+    assert (refused.status_code, refused.json()["code"]) == (409, "limit-reached")
+    assert (refused.json()["limit"], refused.json()["most"]) == ("chain-entries", alice.chain.seq + 1)
+    entries = chain_author.revoke_device(
+        alice.chain,
+        by=alice.author(first),
+        device=second.id.bytes,
+        reason=Reason.DEVICE_LOST,
+        since=0,
+        new_aik=SigningKey.generate(),
+    )
+    assert alice.append(first, entries).status_code == 201
+    assert states(alice)[second.id] == ("revoked", "revoked")

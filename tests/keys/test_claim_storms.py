@@ -65,7 +65,10 @@ def handed(answer: ClaimAnswer) -> tuple[str, int] | None:
     return (one_time["batch"], one_time["index"]) if one_time else None
 
 
-def test_storm_hands_out_every_key_once_and_reports_none_left_only_when_none_is(cast: Directory) -> None:
+def test_storm_hands_out_every_key_once_and_reports_none_left_only_when_none_is(
+    cast: Directory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(services, "MAX_UNISSUED", KEYS)
     alice, bob = cast.phone("alice"), cast.phone("bob")
     alice.publish(batches=[100] * (KEYS // 100))
     actor, got, lock = bob.actor(), [], threading.Lock()

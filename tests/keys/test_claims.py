@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import json
 import uuid
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
 from audit.models import Entry as AuditEntry
 from holdfast.core.base.encoding import b64u, unb64u
@@ -21,11 +23,11 @@ from holdfast.core.identity.entries import Reason
 from holdfast.core.log import merkle
 from holdfast.core.messages.prekeys import BatchStatement, OneTimePreKey
 from holdfast.core.signed.cose import Purpose, Sign1
-from keys import services
+from keys import access, services
 from keys.claims import claim_device
-from keys.models import Claim
+from keys.models import Claim, SignedPreKey
 from keys.models import OneTimePreKey as KeyRow
-from tests.cast.phones import Directory, Phone, audit_away
+from tests.cast.phones import Directory, Phone, audit_away, batch_document
 
 
 def key_ids(answer_document: dict[str, Any]) -> int | None:
@@ -268,3 +270,36 @@ def test_claim_takes_few_statements(directory: Directory, alice: Phone, bob: Pho
     statements = [one["sql"].split()[0] for one in captured if one["sql"].split()[0] not in ("SAVEPOINT", "RELEASE")]
     # PostgreSQL: the claim and its audit entry. SQLite: target, key, batch, record, two budgets, audit entry.
     assert len(statements) <= (2 if connection.vendor == "postgresql" else 7), statements
+
+
+@pytest.mark.postgres
+def test_claims_of_more_than_a_month_ago_go_and_their_keys_do_not_come_back(
+    alice: Phone, bob: Phone, directory: Directory
+) -> None:
+    assert key_ids(bob.claim(alice, "old").json()) == 1
+    with directory.acme():
+        device, later = access.device(alice.id), alice.signed_pre_key(2)
+        services.publish_signed_pre_key(device=device, statement=later, actor=alice.actor())
+    fresh = bob.claim(alice, "new").json()
+    assert services.sweep_claims() == 0
+    aged = timezone.now() - services.CLAIM_LIFE - timedelta(hours=2)
+    Claim.unscoped.filter(key="old").update(claimed_at=aged)
+    SignedPreKey.unscoped.filter(is_current=False).update(retired_at=aged)
+    assert services.sweep_claims() == 1
+    assert Claim.unscoped.get().key == "new"
+    assert SignedPreKey.unscoped.get(device_id=alice.id).key_id == 2
+    assert bob.claim(alice, "new").json() == fresh, "what is younger is answered as before"
+    # The key of the claim that is forgotten: neither an upload nor a claim brings it again.
+    again = alice.batch(1, first=1)
+    assert alice.send("POST", f"{alice.path}/pre-keys", batch_document(again)).status_code == 409
+    assert [key_ids(bob.claim(alice).json()) for _ in range(2)] == [3, None]
+
+
+@pytest.mark.postgres
+def test_signed_pre_key_that_a_kept_claim_names_is_kept(alice: Phone, bob: Phone, directory: Directory) -> None:
+    before = bob.claim(alice, "k").json()
+    with directory.acme():
+        device, later = access.device(alice.id), alice.signed_pre_key(2)
+        services.publish_signed_pre_key(device=device, statement=later, actor=alice.actor())
+    services.sweep_claims()
+    assert bob.claim(alice, "k").json() == before

@@ -320,3 +320,35 @@ def test_void_leaves_another_tenants_keys_alone(alice: Phone, directory: Directo
     with directory.acme():
         services.void_unissued(actor=alice.actor())
     assert mallory.send("GET", "pre-keys").json()["count"] == 5
+
+
+# Caps.
+
+
+@pytest.mark.postgres
+def test_device_keeps_so_many_one_time_pre_keys_and_may_send_the_last_batch_again(
+    alice: Phone, directory: Directory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(services, "MAX_UNISSUED", 5)
+    alice.publish(batches=[])
+    last = batch_document(alice.batch(5))
+    assert alice.send("POST", "pre-keys", last).status_code == 201
+    refused = alice.send("POST", "pre-keys", batch_document(alice.batch(1)))
+    assert (refused.status_code, refused.json()["code"]) == (409, "limit-reached")
+    assert (refused.json()["limit"], refused.json()["most"]) == ("one-time-pre-keys", 5)
+    assert alice.send("POST", "pre-keys", last).json() == {"stored": 0, "count": 5}
+    assert directory.phone("bob").claim(alice).status_code == 200
+    assert alice.send("POST", "pre-keys", batch_document(alice.batch(1))).status_code == 201
+
+
+@pytest.mark.postgres
+def test_device_keeps_so_many_signed_pre_keys_and_the_current_one_goes_on(
+    alice: Phone, directory: Directory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(services, "MAX_SIGNED_PRE_KEYS", 2)
+    last = alice.signed_pre_key(2)
+    assert [publish(alice, one).status_code for one in (alice.signed_pre_key(1), last)] == [204, 204]
+    refused = publish(alice, alice.signed_pre_key(3))
+    assert (refused.json()["code"], refused.json()["limit"]) == ("limit-reached", "signed-pre-keys")
+    assert publish(alice, last).status_code == 204
+    assert directory.phone("bob").claim(alice).status_code == 200

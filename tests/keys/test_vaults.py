@@ -205,6 +205,35 @@ def test_vault_read_is_logged_and_is_not_answered_without_its_entry(alice: Phone
     assert (entry.actor, entry.body) == (f"device:{alice.id}", {"version": 1})
 
 
+@pytest.mark.postgres
+def test_loop_of_reads_is_one_entry_an_hour_for_each_device_and_each_version(alice: Phone, account: Account) -> None:
+    second = account.add_phone()
+    put(alice, account.vault(alice, 1), 0)
+    put_door(alice)
+    for phone in (alice, second):
+        for _ in range(3):
+            assert phone.send("GET", "/api/v1/vault").status_code == 200
+            assert phone.send("GET", "/api/v1/vault/doors/password").status_code == 200
+    tags = ("keys:vault:read", "keys:door:read")
+    assert [AuditEntry.unscoped.filter(tag=tag).count() for tag in tags] == [2, 2]
+    put_door(alice, version=1, blob=b64u(encode({1: 2})))
+    assert alice.send("GET", "/api/v1/vault/doors/password").status_code == 200
+    assert AuditEntry.unscoped.filter(tag="keys:door:read").count() == 3, "what was not read before is an entry"
+
+
+@pytest.mark.postgres
+def test_door_read_again_by_a_pending_device_sends_no_second_mail(
+    alice: Phone, account: Account, mailoutbox: list[Any]
+) -> None:
+    put(alice, account.vault(alice, 1), 0)
+    put_door(alice)
+    pending = pending_of(alice)
+    for _ in range(3):
+        assert pending.send("GET", "/api/v1/vault/doors/password").status_code == 200
+    queue.run_due("worker")
+    assert (len(mailoutbox), len(fetched(alice))) == (1, 1)
+
+
 def test_doors_are_written_listed_read_and_closed(alice: Phone) -> None:
     assert put_door(alice).status_code == 204
     assert put_door(alice, "phrase").status_code == 204

@@ -18,7 +18,8 @@ from holdfast.core.signed.cose import Purpose
 from holdfast.core.signed.payloads import Header
 from kernel.actors import system_actor
 from kernel.scope import tenant_scope
-from recovery.models import Approval
+from recovery.cases import opening
+from recovery.models import Approval, Case
 from recovery.release import record
 from tenants import services as tenants
 from tests.cast.founded import Hsm
@@ -235,3 +236,25 @@ def test_open_case_refuses_a_changed_statement(world: World) -> None:
     forged = replace(case.statement, signature=bytes(64))
     answer = world.open(replace(case, statement=forged))
     assert (answer.status_code, answer.json()["code"]) == (422, "case-refused")
+
+
+def test_open_case_refuses_the_eleventh_of_one_person_until_one_has_ended(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(opening, "MAX_OPEN", 2)
+    monkeypatch.setattr(opening, "CASES_PER_DAY", 3)
+    deposit, phone = world.deposit(), world.new_phone()
+    first = world.opened(deposit, phone=phone)
+    world.opened(deposit, phone=phone)
+    refused = world.open(world.case(phone, deposit))
+    assert (refused.status_code, refused.json()["code"], refused.json()["limit"]) == (
+        409,
+        "limit-reached",
+        "open-cases",
+    )
+    assert Case.unscoped.count() == 2
+    assert phone.send("POST", f"{first.path}/cancel", {}).status_code == 201
+    third = world.opened(deposit, phone=phone)
+    assert phone.send("POST", f"{third.path}/cancel", {}).status_code == 201
+    refused = world.open(world.case(phone, deposit))
+    assert (refused.status_code, refused.json()["code"]) == (429, "too-many-requests")
