@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import psycopg
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, register
 
@@ -15,7 +16,7 @@ from config.hsm import hsm_config
 
 @register(Tags.security, deploy=True)
 def check_posture(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
-    """Refuse debug, SQLite, SoftHSM, plain http and open memory in production."""
+    """Refuse debug, SQLite, a bundled libpq, SoftHSM, plain http and open memory in production."""
     return list(_findings())
 
 
@@ -33,6 +34,12 @@ def _findings() -> Iterator[CheckMessage]:
             "The database is on another machine, and nothing proves that it is yours.",
             hint="Add ?sslmode=verify-full&sslrootcert=/path/ca.pem to HOLDFAST_DATABASE_URL.",
             id="holdfast.E009",
+        )
+    if psycopg.pq.__impl__ == "binary":
+        yield Error(
+            "The database driver brings its own libpq and OpenSSL, which Debian's security updates do not mend.",
+            hint="Uninstall psycopg-binary; psycopg then uses the Debian package libpq5.",
+            id="holdfast.E010",
         )
     if not settings.HOLDFAST_PUBLIC_URL.startswith("https://"):
         yield Error("HOLDFAST_PUBLIC_URL is not https.", id="holdfast.E003")
