@@ -47,6 +47,14 @@ def _short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transport, "TIMEOUT_SECONDS", 0.15)
 
 
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> float:
+    """Enough patience for an answer that is to come, on a machine that is busy with others."""
+    monkeypatch.setattr(pace, "PATIENCE_SECONDS", 1.5)
+    monkeypatch.setattr(transport, "TIMEOUT_SECONDS", 5.0)
+    return 1.5
+
+
 @contextlib.contextmanager
 def server(serve: Serve) -> Iterator[Api]:
     """A client of a server that does, with each connection, what `serve` does, and then hangs up."""
@@ -227,7 +235,7 @@ def test_server_that_does_not_take_the_request_is_given_up_in_time() -> None:
         assert time.monotonic() - began < BEARABLE
 
 
-def test_cut_connection_is_asked_again_and_the_whole_answer_believed() -> None:
+def test_cut_connection_is_asked_again_and_the_whole_answer_believed(patient: float) -> None:
     answers = [HEAD + b"Content-Length: 10\r\n\r\n{", HEAD, whole(b'{"a":1}')]
 
     def serve(connection: socket.socket) -> None:
@@ -251,28 +259,28 @@ def test_attempts_share_the_patience_of_one_request() -> None:
     assert len(asks) == 1
 
 
-def test_long_download_that_keeps_pace_is_read_to_its_end_however_long_it_takes() -> None:
-    piece = b"a" * 2000
+def test_long_download_that_keeps_pace_is_read_to_its_end_however_long_it_takes(patient: float) -> None:
+    piece = b"a" * 4000
     pieces = [b"%x\r\n%s\r\n" % (len(piece), piece)] * 30
-    serve = saying(HEAD + b"Transfer-Encoding: chunked\r\n\r\n", *pieces, b"0\r\n\r\n", every=0.05)
+    serve = saying(HEAD + b"Transfer-Encoding: chunked\r\n\r\n", *pieces, b"0\r\n\r\n", every=0.1)
     with server(serve) as api:
         began = time.monotonic()
         got = b"".join(api.download("audit/export", maximum=1_000_000))
-        assert time.monotonic() - began > 2 * PATIENCE
+        assert time.monotonic() - began > 1.5 * patient
     assert got == piece * 30
 
 
-def test_time_in_which_the_caller_works_is_not_the_servers() -> None:
+def test_time_in_which_the_caller_works_is_not_the_servers(patient: float) -> None:
     pieces = [b"%x\r\n%s\r\n" % (100, b"a" * 100)] * 4
     with server(saying(HEAD + b"Transfer-Encoding: chunked\r\n\r\n", *pieces, b"0\r\n\r\n", every=0.05)) as api:
         got = b""
         for piece in api.download("audit/export", maximum=1_000_000):
-            time.sleep(PATIENCE)
+            time.sleep(0.6 * patient)
             got += piece
     assert got == b"a" * 400
 
 
-def test_nothing_packed_is_asked_for() -> None:
+def test_nothing_packed_is_asked_for(patient: float) -> None:
     heads: list[bytes] = []
 
     def serve(connection: socket.socket) -> None:
@@ -296,7 +304,7 @@ def test_patience_is_earned_by_octets_and_never_hoarded(monkeypatch: pytest.Monk
     assert waits.left() == 120.0
 
 
-def test_whole_answers_share_a_connection() -> None:
+def test_whole_answers_share_a_connection(patient: float) -> None:
     connections: list[int] = []
 
     def serve(connection: socket.socket) -> None:
