@@ -6,7 +6,7 @@ PACKAGES := audit bench config console escrow holdfast hsm kernel keys recovery 
 # Tests side by side: a process for each core, and no more than four; a file's tests stay together.
 SIDE_BY_SIDE = -n $(shell n=$$(nproc); echo $$((n < 4 ? n : 4))) --dist loadfile --no-loadscope-reorder
 
-.PHONY: help up demo members test quick lint types contracts check docs manual openapi seeds bench soak requirements
+.PHONY: help up demo members test quick lint types contracts check docs manual openapi audit seeds bench soak requirements
 
 help: ## Say what each target does
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -54,6 +54,9 @@ manual: ## Write docs/cli.md and the man page from the help of the command
 
 openapi: ## The OpenAPI document can be made without a warning
 	DJANGO_SETTINGS_MODULE=config.settings.test $(PY) manage.py spectacular --validate --fail-on-warn --format openapi-json --file /dev/null
+
+audit: ## No pinned dependency has a known advisory; says aloud when that could not be asked
+	$(PY) -m tests.advisories
 
 seeds: ## Break the code on purpose, fault by fault, and see the named test catch it
 	@./deploy/install.sh test

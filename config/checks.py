@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from typing import Any, Final
 
+import psycopg
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, register
 from django.db import DatabaseError, connection
@@ -25,7 +26,7 @@ _AWAY_SECONDS: Final = 2.0
 
 @register(Tags.security, deploy=True)
 def check_posture(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
-    """Refuse debug, SQLite, SoftHSM, plain http, open memory and a proxy that nobody trusts in production."""
+    """Refuse debug, SQLite, a bundled libpq, SoftHSM, http, open memory and a proxy that nobody trusts in production."""
     return list(_findings())
 
 
@@ -59,6 +60,12 @@ def _findings() -> Iterator[CheckMessage]:
             "The database is on another machine, and nothing proves that it is yours.",
             hint="Add ?sslmode=verify-full&sslrootcert=/path/ca.pem to HOLDFAST_DATABASE_URL.",
             id="holdfast.E009",
+        )
+    if psycopg.pq.__impl__ == "binary":
+        yield Error(
+            "The database driver brings its own libpq and OpenSSL, which Debian's security updates do not mend.",
+            hint="Uninstall psycopg-binary; psycopg then uses the Debian package libpq5.",
+            id="holdfast.E012",
         )
     if not settings.HOLDFAST_PUBLIC_URL.startswith("https://"):
         yield Error("HOLDFAST_PUBLIC_URL is not https.", id="holdfast.E003")

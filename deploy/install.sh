@@ -7,7 +7,7 @@ set -eu
 cd "$(dirname "$0")/.."
 what=${1:-run}
 
-packages="python3 python3-venv softhsm2 nginx-light"
+packages="python3 python3-venv softhsm2 libpq5 nginx-light"
 requirements=requirements.txt
 if [ "$what" = test ]; then
     packages="$packages gcc libc6-dev git make procps strace postgresql redis-server chromium fonts-dejavu-core"
@@ -37,5 +37,7 @@ if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
     echo "Installing $requirements (hash-pinned)"
     .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r "$requirements"
     .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+    # Left by earlier versions: psycopg would prefer it to libpq5, which Debian mends.
+    .venv/bin/python -m pip uninstall --quiet --yes psycopg-binary 2>/dev/null
     echo "$wanted" > "$stamp"
 fi

@@ -93,7 +93,7 @@ def common(
     passphrase_file: Annotated[
         Path | None,
         typer.Option(
-            help="Read the profile's passphrase from this file; - is stdin.",
+            help="Read the profile's passphrase from this file of mode 0600; - is stdin.",
             envvar="HOLDFAST_PASSPHRASE_FILE",
             metavar="FILE",
         ),

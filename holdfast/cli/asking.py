@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import getpass
 import os
+import shlex
+import stat
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,12 +26,15 @@ from holdfast.core.crypto.phrase import AmbiguousLanguage, Phrase, PhraseError, 
 
 _MAX_SECRET: Final = 4096
 _WORDS: Final = 24
+_DESCRIPTORS: Final = ("/dev/stdin", "/dev/fd/", "/proc/self/fd/")  # other names of what this process was given open
 
 PasswordFile = Annotated[
-    Path | None, typer.Option(help="Read the password from this file; - is standard input.", metavar="FILE")
+    Path | None,
+    typer.Option(help="Read the password from this file of mode 0600; - is standard input.", metavar="FILE"),
 ]
 PhraseFile = Annotated[
-    Path | None, typer.Option(help="Read the 24 words from this file; - is standard input.", metavar="FILE")
+    Path | None,
+    typer.Option(help="Read the 24 words from this file of mode 0600; - is standard input.", metavar="FILE"),
 ]
 PassphraseOfPhrase = Annotated[
     bool, typer.Option("--passphrase-of-phrase", help="The phrase has a passphrase beside it: ask for it, too.")
@@ -38,11 +43,8 @@ Yes = Annotated[bool, typer.Option("--yes", help="Say yes beforehand, instead of
 
 
 def secret_file(path: Path) -> SecretBytes:
-    """Read a secret's first line from a file, or from standard input for "-"."""
-    if str(path) == "-":
-        return _first_line(sys.stdin.buffer.read(_MAX_SECRET))
-    with path.open("rb") as file:
-        return _first_line(file.read(_MAX_SECRET))
+    """Read a secret's first line from a file, or from standard input for "-". Raises ProfileError as `_whole`."""
+    return _first_line(_whole(path))
 
 
 def secret_descriptor(descriptor: int) -> SecretBytes:
@@ -103,7 +105,7 @@ def ask_in_private(title: str, questions: Sequence[str]) -> list[str]:
 def ask_phrase(title: str, file: Path | None) -> Phrase:
     """Return a recovery phrase from a file, or by asking until 24 words are there and belong together."""
     if file is not None:
-        return _parsed(_whole(file))
+        return _parsed(SecretBytes(_whole(file)))
     if not (sys.stdout.isatty() and sys.stdin.isatty()):
         raise ProfileError(f"{title}: nobody to ask.", way_out="Name a file of mode 0600: --phrase-file")
     words: list[str] = []
@@ -138,9 +140,27 @@ def words_of(text: str) -> tuple[str, ...]:
     return tuple(text.lower().split())
 
 
-def _whole(file: Path) -> SecretBytes:
-    octets = sys.stdin.buffer.read(_MAX_SECRET) if str(file) == "-" else file.read_bytes()[:_MAX_SECRET]
-    return SecretBytes(octets)
+def _whole(path: Path) -> bytes:
+    """Read at most 4096 bytes of secrets. Raises ProfileError for a file that others than this user and root read."""
+    if str(path) == "-":
+        return sys.stdin.buffer.read(_MAX_SECRET)
+    with path.open("rb") as file:
+        # Of the open file and not of the path: between a look and an open, the file could be exchanged.
+        status = os.fstat(file.fileno())
+        # A pipe's mode says nothing: who has its other end wrote the secret. What the shell has opened, it answers for.
+        if stat.S_ISREG(status.st_mode) and not str(path).startswith(_DESCRIPTORS):
+            _require_private(path, status)
+        return file.read(_MAX_SECRET)
+
+
+def _require_private(path: Path, status: os.stat_result) -> None:
+    if stat.S_IMODE(status.st_mode) & 0o077:
+        raise ProfileError(f"{path} is open to others than its owner: chmod 600 {shlex.quote(str(path))}")
+    # The owner always may read it, and write another secret into it. Root may anyway; so root reads everybody's files.
+    if os.geteuid() != 0 and status.st_uid not in (0, os.geteuid()):
+        raise ProfileError(
+            f"{path} belongs to another user, who knows what is in it: copy it into a file of your own of mode 0600"
+        )
 
 
 def _first_line(octets: bytes) -> SecretBytes:

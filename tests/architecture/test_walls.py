@@ -208,14 +208,18 @@ def test_rooms_of_the_client_are_entered_by_their_doors() -> None:
 
 
 def test_only_the_transport_speaks_http() -> None:
-    """FAULTS S5: it builds every address from the profile's server, so no answer can name where a secret goes."""
+    """FAULTS S5: it builds every address from the profile's server, so no answer can name where a secret goes.
+
+    `pace` is the network under it, and makes no request.
+    """
     speakers = {
         name
         for name, tree in sources("holdfast")
         for one in imported(tree)
-        if one.startswith(("httpx", "http.", "urllib.", "socket", "ssl", "requests", "aiohttp", "ftplib", "asyncio"))
+        if one.startswith(("http", "urllib.", "socket", "ssl", "requests", "aiohttp", "ftplib", "asyncio"))
     }
-    assert speakers <= {"holdfast/client/server/transport.py", "holdfast/client/profile/account.py"}
+    server = {f"holdfast/client/server/{name}.py" for name in ("transport", "pace")}
+    assert speakers <= {*server, "holdfast/client/profile/account.py"}
     # The account hands on a transport that tests bring, and makes nothing of the library itself.
     account = ast.parse((PROJECT / "holdfast/client/profile/account.py").read_text())
     names = {ast.unparse(node) for node in ast.walk(account) if isinstance(node, ast.Attribute)}

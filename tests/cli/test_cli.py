@@ -209,8 +209,8 @@ def test_dead_server_exits_with_unreachable(tmp_path: Path) -> None:
 def test_server_without_encryption_is_refused(tmp_path: Path) -> None:
     from holdfast.core.signed.enrolment import EnrolmentCode
 
-    (tmp_path / "code").write_text(EnrolmentCode.new(tenant=TENANT, person=CAROL).text())
-    (tmp_path / "pass").write_text(PASSPHRASE)
+    officer_keys.write_private(tmp_path / "code", EnrolmentCode.new(tenant=TENANT, person=CAROL).text())
+    officer_keys.write_private(tmp_path / "pass", PASSPHRASE)
     options = ["--code-file", str(tmp_path / "code"), "--profile", str(tmp_path / "p")]
     done = run("enrol", "--server", "http://holdfast.example", *options, "--passphrase-file", str(tmp_path / "pass"))
     assert done.returncode == Exit.USAGE
@@ -275,7 +275,7 @@ def test_profile_is_opened_by_the_new_passphrase_and_no_more_by_the_old(profile:
 
 def test_phrase_is_read_from_a_file_and_a_wrong_word_is_named_by_its_place(profile: list[str], tmp_path: Path) -> None:
     words = ["abandon"] * 23 + ["abandonn"]
-    (tmp_path / "phrase").write_text(" ".join(words))
+    officer_keys.write_private(tmp_path / "phrase", " ".join(words))
     done = run("recover", "phrase", "--phrase-file", str(tmp_path / "phrase"), *profile)
     assert done.returncode != Exit.DONE
     assert "abandon" not in done.stdout + done.stderr

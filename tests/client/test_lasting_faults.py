@@ -191,7 +191,7 @@ def test_strangers_chain_as_long_as_the_vault_keeps_no_key_out_of_it(world: Memb
 def test_time_before_1970_is_refused_and_leaves_nothing_behind(world: Members, at: str) -> None:
     alice, bob = world.published(ALICE), world.published(BOB)
     messages.send(alice, BOB, b"hello")
-    letters.send(alice, bob.device.id, letters.LetterKind.SHARE, b"no share")
+    letters.send(alice, bob.device.id, letters.LetterKind.SYNC, b"no share")
 
     def early(answer: Any) -> Any:
         return {**answer, "messages": [{**row, "received_at": at} for row in answer["messages"]]}
@@ -203,9 +203,9 @@ def test_time_before_1970_is_refused_and_leaves_nothing_behind(world: Members, a
     assert {one.kind for one in messages.reports(bob)} == {ReportKind.UNDECRYPTABLE}
     world.server.lies.clear()
     messages.send(alice, BOB, b"hello again")
-    letters.send(alice, bob.device.id, letters.LetterKind.SHARE, b"no share")
+    letters.send(alice, bob.device.id, letters.LetterKind.SYNC, b"no share")
     assert texts(bob) == [b"hello again"]
-    assert len(letters.waiting(bob, letters.LetterKind.SHARE)) == 1
+    assert len(letters.waiting(bob, letters.LetterKind.SYNC)) == 1
 
 
 @pytest.mark.parametrize(("count", "first"), [(9_000, 2**52), (10_001, 1_000_000)])

@@ -95,7 +95,7 @@ def test_devices_come_in_by_qr_code_and_by_digits_and_go_out_by_revocation(walk:
     phone = walk.new_device("alice-phone", walk.alice)
     pairing = walk.start(phone, "devices", "pair")
     shown = tmp_path / "scanned"
-    shown.write_text(line_of(pairing)["text"])
+    write_private(shown, line_of(pairing)["text"])
     walk.holdfast(walk.laptop, "devices", "pair", "--text-file", str(shown))
     joined = end_of(pairing)
     assert joined["authenticated"] is True

@@ -135,7 +135,8 @@ def pair(
     context: typer.Context,
     digits: Annotated[bool, typer.Option("--digits", help="By eight digits, typed on the device you have.")] = False,
     text_file: Annotated[
-        Path | None, typer.Option(help="Read the QR code's text from this file; - is standard input.", metavar="FILE")
+        Path | None,
+        typer.Option(help="Read the QR code's text from this file of mode 0600; - is standard input.", metavar="FILE"),
     ] = None,
     wait: Annotated[int, typer.Option(help="Wait up to this many seconds for the other device.", min=0)] = 300,
 ) -> None:

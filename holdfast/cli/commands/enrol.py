@@ -36,7 +36,8 @@ def enrol(  # noqa: PLR0917 — options by name, for typer
     context: typer.Context,
     server: Annotated[str, typer.Option(help="Address of the server, as https://holdfast.example.")],
     code_file: Annotated[
-        Path | None, typer.Option(help="Read the enrolment code from this file; - is stdin.", metavar="FILE")
+        Path | None,
+        typer.Option(help="Read the enrolment code from this file of mode 0600; - is stdin.", metavar="FILE"),
     ] = None,
     name: Annotated[str, typer.Option(help="What to call this device.", show_default="this machine's name")] = "",
     suite: Annotated[str, typer.Option(help=f"Key suite: {', '.join(_SUITES)}.")] = "hybrid",

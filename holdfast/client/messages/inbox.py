@@ -13,9 +13,10 @@ from uuid import UUID
 
 from holdfast.client.errors import AnswerRefused, ClientError, PeerChanged, Problem, TrustRefused, Unreachable
 from holdfast.client.identity import key_log, peers, security_events
-from holdfast.client.messages import handshakes, letters, reports
+from holdfast.client.messages import handshakes, letters, quotas, reports
 from holdfast.client.messages.handshakes import OneTimeKeyReused
 from holdfast.client.messages.inbox_rows import Envelope, Kept
+from holdfast.client.messages.quotas import Quota
 from holdfast.client.messages.reports import ReportKind
 from holdfast.client.profile.account import Account
 from holdfast.client.server.answers import Answer
@@ -29,6 +30,9 @@ from holdfast.core.messages.session import Incoming, Session, read_message
 
 INBOX, HAD, HEARD = "inbox", "had", "heard"
 _HELD: Final = "held"
+# Messages of somebody whose account was begun again, until a human has confirmed them: 20 a day for the 50 days that
+# nobody looks. Only contacts are held, and who writes more loses the oldest of their own.
+_HELD_QUOTA: Final = Quota(of_one=1000, of_all=4000)
 # The server keeps a message for 30 days; what it brings again after twice that does not open any more.
 REMEMBER_SECONDS: Final = 60 * 86_400
 _PAGE: Final = 100  # messages in one answer: acknowledged together, so little is fetched twice after a cut
@@ -60,6 +64,8 @@ def collect(account: Account) -> None:
         if seen.issuperset(ids):
             break
         senders |= {user for row in rows if (user := _take(account, row))}
+        with account.store.transaction():
+            letters.trim(account)
         account.api.post("messages/ack", {"message_ids": [str(UUID(bytes=message_id)) for message_id in ids]})
         seen.update(ids)
     # Last, since a chain that has moved takes the sessions of revoked devices with it, and what those sent before.
@@ -97,7 +103,7 @@ def _take_message(account: Account, row: Answer) -> bytes:
         received_at=row.time("received_at"),
     )
     has_content = row.flag("has_content")
-    if account.store.get(HAD, envelope.hash) is not None or account.store.get(_HELD, envelope.hash) is not None:
+    if account.store.get(HAD, envelope.hash) is not None or _is_held(account, envelope):
         return b""
     content = _content(account, row) if has_content else b""
     return _open(account, replace(envelope, content=content, lacks_content=has_content and not content))
@@ -200,7 +206,8 @@ def _mark(account: Account, envelope: Envelope) -> None:
     """Remember that these bytes were dealt with: a lost acknowledgement brings them again."""
     until = account.api.clock.now() + REMEMBER_SECONDS
     account.store.put(HAD, envelope.hash, SecretBytes(encode([until])))
-    account.store.delete(_HELD, envelope.hash)
+    for key in _held_keys(envelope):
+        account.store.delete(_HELD, key)
 
 
 def _keep(account: Account, envelope: Envelope, session: Session, plaintext: bytes) -> None:
@@ -301,10 +308,20 @@ def _count_last_resorts(account: Account) -> None:
         )
 
 
+def _held_keys(envelope: Envelope) -> tuple[bytes, bytes]:
+    """Return where a message is held, and where it was held before senders had a quota."""
+    return envelope.sender.user + envelope.hash, envelope.hash
+
+
+def _is_held(account: Account, envelope: Envelope) -> bool:
+    return any(account.store.get(_HELD, key) is not None for key in _held_keys(envelope))
+
+
 def _hold(account: Account, envelope: Envelope, error: PeerChanged) -> None:
     with account.store.transaction():
-        if account.store.get(_HELD, envelope.hash) is None:
-            account.store.put(_HELD, envelope.hash, envelope.to_secret())
+        if not _is_held(account, envelope):
+            account.store.put(_HELD, _held_keys(envelope)[0], envelope.to_secret())
+            quotas.trim(account.store, _HELD, _HELD_QUOTA)
             text = f"A message waits until you have confirmed its sender. {error}"
             reports.add(account, ReportKind.WAITING, text, way_out=error.way_out, user=envelope.sender.user)
 

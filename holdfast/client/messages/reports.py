@@ -13,14 +13,16 @@ from enum import StrEnum
 from typing import Annotated, Final
 from uuid import UUID
 
+from holdfast.client.messages.quotas import SENDER, Quota, trim
 from holdfast.client.profile.account import Account
 from holdfast.client.profile.store import Store
 from holdfast.core.base.encoding import MAX_BLOB, encode
 from holdfast.core.base.rows import choice, octets, open_row, seal_row, several, text, uint
 
-REPORT: Final = "report"
-# A server that sends junk without end fills this much and no more; the oldest give way.
-MAX_KEPT: Final = 500
+REPORT: Final = "report"  # rows of all kinds, as they were kept before each kind had its own
+# Of one kind: junk of one person fills a tenth of it and no more, and no report of another kind gives way. An honest
+# year brings none, or a handful; each is there until somebody has read it.
+QUOTA: Final = Quota(of_one=50, of_all=500)
 _MAX_ROW: Final = 4 * MAX_BLOB  # two messages as evidence, and the words
 # Characters: a sentence or two of ours, in which a name that somebody else chose may stand.
 _MAX_TEXT, _MAX_WAY_OUT = 2048, 1024
@@ -37,6 +39,10 @@ class ReportKind(StrEnum):
     SPLIT_VIEW = "split-view"
     CONTENT_WITHHELD = "content-withheld"
     NOT_SENT = "not-sent"
+
+
+def _row_kind(kind: ReportKind) -> str:
+    return f"{REPORT}-{kind.value}"
 
 
 @dataclass(frozen=True)
@@ -69,6 +75,7 @@ class Report:
 
     def done(self) -> None:
         """Put the report away. Its evidence goes with it."""
+        self._store.delete(_row_kind(self.kind), self.id)
         self._store.delete(REPORT, self.id)
 
 
@@ -85,18 +92,19 @@ def add(
     """Keep a report, in the caller's transaction."""
     text, now = text[:_MAX_TEXT], account.api.clock.now()
     # The same thing found again and again is one report.
-    name = hashlib.sha256(encode([kind.value, user, device, text, list(evidence)])).digest()
+    said = hashlib.sha256(encode([kind.value, user, device, text, list(evidence)])).digest()
+    name = (user or bytes(SENDER)) + said
     report = Report(name, kind, now, user, device, text, way_out[:_MAX_WAY_OUT], evidence, account.store)
-    account.store.put(REPORT, name, seal_row(report))
-    for key in account.store.keys(REPORT)[:-MAX_KEPT]:
-        account.store.delete(REPORT, key)
+    account.store.put(_row_kind(kind), name, seal_row(report))
+    trim(account.store, _row_kind(kind), QUOTA)
 
 
 def list_reports(account: Account) -> list[Report]:
     """Return the reports that were not put away, oldest first."""
     found = []
-    for key in account.store.keys(REPORT):
-        kept = account.store.get(REPORT, key)
-        assert kept is not None
-        found.append(open_row(Report, kept, "report", max_size=_MAX_ROW, id=key, _store=account.store))
-    return found
+    for rows in (REPORT, *map(_row_kind, ReportKind)):
+        for key in account.store.keys(rows):
+            kept = account.store.get(rows, key)
+            assert kept is not None
+            found.append(open_row(Report, kept, "report", max_size=_MAX_ROW, id=key, _store=account.store))
+    return sorted(found, key=lambda report: report.at)

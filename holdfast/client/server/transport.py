@@ -3,6 +3,7 @@
 
 Implements ORGANISATION "Requests" (RFC 9421 signatures), RFC 9457 problems and FAULTS D3 on the client's side.
 Follows no redirect, keeps no cookie, and takes no address from an answer: no secret goes where a server points.
+Reads every answer under a bound on its octets and under `pace`: no server decides how much or how long a client waits.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import httpx2
 
 from holdfast.client.errors import AnswerRefused, Problem, Unreachable
 from holdfast.client.server.answers import MAX_ANSWER, Answer, parse, parse_time
+from holdfast.client.server.pace import FAILURES, Pace, PacedTransport
 from holdfast.core.base.encoding import b64u
 from holdfast.core.crypto.keys import SigningKey
 from holdfast.core.signed.requests import NONCE_SIZE, SignatureParameters, content_digest
@@ -99,14 +101,18 @@ def check_server(url: str) -> str:
         raise ValueError("a server address looks like https://holdfast.example")
     if parts.scheme != "https" and not plain_is_fine:
         raise ValueError("a server address starts with https:// (http:// only for this machine)")
+    try:
+        httpx2.URL(url.strip())
+    except httpx2.InvalidURL:
+        raise ValueError("a server address names a host that can exist") from None
     return url.strip().rstrip("/")
 
 
 class Api:
     """The REST API of one server, as one device or, before enrolment, as nobody.
 
-    Every method raises Problem for a refusal, Unreachable when no answer came after retries, and AnswerRefused
-    for an answer outside the protocol.
+    Every method raises Problem for a refusal, Unreachable when no whole answer came in time, with retries, and
+    AnswerRefused for an answer outside the protocol. One request at a time: they share one `Pace`.
     """
 
     def __init__(
@@ -122,9 +128,13 @@ class Api:
         self.credential = credential
         self.clock = clock or Clock()
         self._sleep = sleep
+        self._pace = Pace()
         # trust_env off: no .netrc password and no environment's proxy slips into these requests.
         self._http = httpx2.Client(
-            transport=transport, timeout=TIMEOUT_SECONDS, follow_redirects=False, trust_env=False
+            transport=transport or PacedTransport(self._pace),
+            timeout=TIMEOUT_SECONDS,
+            follow_redirects=False,
+            trust_env=False,
         )
 
     def close(self) -> None:
@@ -178,31 +188,33 @@ class Api:
         return self._call("DELETE", path, b"", {}, MAX_ANSWER)
 
     def download(self, path: str, *, maximum: int) -> Iterator[bytes]:
-        """Read one long document in pieces, `maximum` bytes in all, without retrying."""
+        """Read one long document in pieces, `maximum` bytes in all, without retrying.
+
+        It may take as long as it keeps pace; the time in which the caller works on a piece does not count.
+        """
+        self._pace.begin()
         request = self._signed("GET", path, b"", {})
         try:
             with self._http.stream("GET", request.url, headers=request.headers) as response:
                 if response.status_code != 200:
-                    raise self._problem(_bounded(response, MAX_ANSWER))
-                got = 0
-                for piece in response.iter_bytes():
-                    got += len(piece)
-                    if got > maximum:
-                        raise AnswerRefused(f"The server's answer is longer than {maximum} bytes.")
+                    raise self._problem(self._whole(response, MAX_ANSWER))
+                for piece in self._pieces(response, maximum):
+                    left = self._pace.left()
                     yield piece
-        except httpx2.HTTPError as error:
+                    self._pace.begin(left)
+        except FAILURES as error:
             raise self._unreachable(error) from error
 
     def _call(self, method: str, path: str, body: bytes, headers: Mapping[str, str], maximum: int) -> Reply:
         corrected = False
         wait = 0.2
+        self._pace.begin()  # once for all attempts: five slow answers are no more bearable than one
         for attempt in range(1, ATTEMPTS + 1):
-            is_last = attempt == ATTEMPTS
             try:
                 reply = self._once(self._signed(method, path, body, headers), maximum)
-            except httpx2.TransportError as error:
+            except FAILURES as error:
                 # Everything sent here is idempotent by method or by key, so a lost answer is asked for again.
-                if is_last:
+                if attempt == ATTEMPTS or not self._pace.left():
                     raise self._unreachable(error) from error
             else:
                 if reply.status < 300:
@@ -211,17 +223,25 @@ class Api:
                     corrected = True
                     continue
                 problem = self._problem(reply)
-                if is_last or not (reply.status in _RETRIED_STATUS or _is_being_answered(problem)):
+                if attempt == ATTEMPTS or not (reply.status in _RETRIED_STATUS or _is_being_answered(problem)):
                     raise problem
                 wait = max(wait, _retry_after(reply))
+            left = self._pace.left()
             self._sleep(min(wait, _MAX_WAIT_SECONDS) * random.uniform(0.8, 1.2))  # noqa: S311 — spreads load
+            self._pace.begin(left)
             wait *= 2
         raise AssertionError("unreachable")
 
     def _signed(self, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> httpx2.Request:
         """Build one attempt: a fresh nonce and date each time, so that a retry is no replay."""
         url = f"{self.server}/api/v1/{path}"
-        lines = {"accept": "application/json", "user-agent": "holdfast/1", **headers}
+        # Nothing is compressed: what is not unpacked is no bomb, and ciphertext in base64url gains a quarter at most.
+        lines = {
+            "accept": "application/json",
+            "accept-encoding": "identity",
+            "user-agent": "holdfast/1",
+            **headers,
+        }
         digest = ""
         if method not in ("GET", "HEAD"):
             digest = content_digest(body)
@@ -239,10 +259,28 @@ class Api:
         with self._http.stream(
             request.method, request.url, headers=request.headers, content=request.content
         ) as response:
-            reply = _bounded(response, maximum)
+            reply = self._whole(response, maximum)
         if 300 <= reply.status < 400:
             raise AnswerRefused("The server points to another address. Holdfast follows no redirects.")
+        if reply.status < 200:
+            raise AnswerRefused(f"The server answered {reply.status}, which ends no request.")
         return reply
+
+    def _whole(self, response: httpx2.Response, maximum: int) -> Reply:
+        headers = {name.lower(): value for name, value in response.headers.items()}
+        return Reply(response.status_code, headers, b"".join(self._pieces(response, maximum)))
+
+    def _pieces(self, response: httpx2.Response, maximum: int) -> Iterator[bytes]:
+        """Read a body as it comes, at most `maximum` bytes of it and no slower than the pace."""
+        if response.headers.get("content-encoding", "identity").lower() != "identity":
+            raise AnswerRefused("The server's answer is compressed, which nobody asked for.")
+        got = 0
+        for piece in response.iter_bytes():
+            got += len(piece)
+            if got > maximum:
+                raise AnswerRefused(f"The server's answer is longer than {maximum} bytes.")
+            self._pace.came(len(piece))
+            yield piece
 
     def _correct_clock(self, reply: Reply) -> bool:
         try:
@@ -278,18 +316,6 @@ def _is_being_answered(problem: Problem | AnswerRefused) -> bool:
 def _told(document: Answer) -> str:
     detail = document.text("detail") if "detail" in document else ""
     return detail or document.text("title")
-
-
-def _bounded(response: httpx2.Response, maximum: int) -> Reply:
-    pieces: list[bytes] = []
-    got = 0
-    for piece in response.iter_bytes():
-        got += len(piece)
-        if got > maximum:
-            raise AnswerRefused(f"The server's answer is longer than {maximum} bytes.")
-        pieces.append(piece)
-    headers = {name.lower(): value for name, value in response.headers.items()}
-    return Reply(response.status_code, headers, b"".join(pieces))
 
 
 def _retry_after(reply: Reply) -> float:

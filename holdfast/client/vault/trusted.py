@@ -37,6 +37,7 @@ from holdfast.core.vault.door_blob import DoorOwner
 from holdfast.core.vault.share_manifest import Manifest
 
 _UNDER_WAY: Final = ("share-set", b"")
+_MAX_UNNAMED: Final = 4  # of one owner, kept until their chain names one: one is under way, and a change of mind or two
 
 
 @dataclass(frozen=True)
@@ -325,6 +326,12 @@ def _prune(account: Account) -> None:
             contacts.refresh(account, owner)
     since = {share.manifest.header.user: share.manifest.created_at for share in kept if _is_current(account, share)}
     with account.store.transaction():
+        # Nobody fills a contact's device with sets that their chain never names.
+        waiting = [share for share in kept if not _is_current(account, share)]
+        for owner in {share.manifest.header.user for share in waiting}:
+            mine = [share for share in waiting if share.manifest.header.user == owner]
+            for share in sorted(mine, key=lambda one: one.manifest.created_at)[:-_MAX_UNNAMED]:
+                account.store.delete(HELD_SHARE, share.key)
         for share in kept:
             owner, made_at = share.manifest.header.user, share.manifest.created_at
             is_left = share.manifest.hash in _named_before(account, owner) or made_at < since.get(owner, 0)

@@ -199,11 +199,11 @@ def test_letters_and_notices_are_kept_for_those_who_read_them(world: Members) ->
     from holdfast.client.messages import letters
 
     alice, bob = world.published(ALICE), world.published(BOB)
-    letters.send(alice, bob.device.id, letters.LetterKind.SHARE, b"a share")
+    letters.send(alice, bob.device.id, letters.LetterKind.SYNC, b"a letter")
     world.server.notice(text(BOB), {"event": "door-read", "kind": "password"})
     messages.send(alice, BOB, b"one")
     assert received(bob) == [b"one"]
-    assert [one.message for one in letters.waiting(bob, letters.LetterKind.SHARE)] == [b"a share"]
+    assert [one.message for one in letters.waiting(bob, letters.LetterKind.SYNC)] == [b"a letter"]
     assert [one.event for one in letters.notices(bob)] == ["door-read"]
     assert messages.reports(bob) == []
 
