@@ -26,7 +26,7 @@ _AWAY_SECONDS: Final = 2.0
 
 @register(Tags.security, deploy=True)
 def check_posture(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
-    """Refuse debug, SQLite, a bundled libpq, SoftHSM, http, open memory and a proxy that nobody trusts in production."""
+    """Refuse in production debug, SQLite, a bundled libpq, SoftHSM, http, open memory, a proxy that nobody trusts."""
     return list(_findings())
 
 

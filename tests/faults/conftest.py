@@ -4,26 +4,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import pytest
 from django.db import transaction
 from pytest_django import DjangoDbBlocker
 
 from hsm import registry
-from hsm.backend import EscrowPublicKey
 from hsm.ceremony import Ceremony
-from hsm.runtime import Tokens, open_tokens
+from hsm.runtime import open_tokens
 from tests.cast.hsm import TENANT, make_home
-from tests.faults.world import Installation, build
-
-
-@dataclass(frozen=True)
-class Hsm:
-    """The tokens of this process, and an escrow key for each of two tenants."""
-
-    tokens: Tokens
-    escrow_keys: tuple[EscrowPublicKey, EscrowPublicKey]
+from tests.faults.world import Hsm, Installation, build
 
 
 @pytest.fixture(scope="package")

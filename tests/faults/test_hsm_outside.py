@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""No transaction of ours is open while the HSM works: a lock that waits for it would stop everybody (DESIGN section 3).
+"""No transaction of ours is open while the HSM works: a lock that waits for it would stop everybody (PLATFORM "REST").
 
 Every route and every job of the worker and of the release process is walked, with nothing cached in this process.
 """
@@ -15,9 +15,8 @@ from django.db import connection
 
 from hsm import registry
 from kernel import queue
-from tests.faults.conftest import Hsm
 from tests.faults.routes import api_calls
-from tests.faults.world import VALID, Installation
+from tests.faults.world import VALID, Hsm, Installation
 
 
 @dataclass(eq=False)

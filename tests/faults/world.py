@@ -30,6 +30,7 @@ from holdfast.core.signed.cose import Purpose
 from holdfast.core.signed.payloads import Header
 from holdfast.core.signed.statements import Consent
 from hsm.backend import EscrowPublicKey
+from hsm.runtime import Tokens
 from kernel import queue
 from kernel.actors import system_actor
 from kernel.scope import close_scope, tenant_scope
@@ -55,6 +56,14 @@ ROLES = {
     "alice": Role.MEMBER,
     "bob": Role.MEMBER,
 }
+
+
+@dataclass(frozen=True)
+class Hsm:
+    """The tokens of this process, and an escrow key for each of two tenants."""
+
+    tokens: Tokens
+    escrow_keys: tuple[EscrowPublicKey, EscrowPublicKey]
 
 
 class Organisation(Escrowed):
