@@ -6,10 +6,11 @@ Implements ORGANISATION "Tenants": within the open tenant, what an actor may not
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, Final, cast
 from uuid import UUID
 
-from django.db.models import Q, QuerySet
+from django.db.models import Count, Q, QuerySet
 
 from kernel.actors import Actor
 from kernel.errors import NotFound
@@ -20,6 +21,7 @@ from keys.models import (
     Device,
     Message,
     MessageContent,
+    MessageKind,
     OneTimePreKey,
     PreKeyBatch,
     SignedPreKey,
@@ -172,6 +174,13 @@ def messages_for(actor: Actor, *, limit: int) -> list[Message]:
             break
         found.append(row)
     return found
+
+
+def most_waiting(device_ids: Collection[UUID]) -> int:
+    """Return how many messages wait in the fullest of these devices' mailboxes."""
+    held = Message.objects.filter(device_id__in=device_ids, kind=MessageKind.MESSAGE)
+    counts = held.values("device_id").order_by().annotate(count=Count("seq")).values_list("count", flat=True)
+    return max(counts, default=0)
 
 
 def message_content(actor: Actor, message_id: UUID) -> bytes:

@@ -22,12 +22,17 @@ from holdfast.core.base.errors import HoldfastError
 from kernel.actors import Actor
 from kernel.errors import NotFound
 from keys import access as keys
-from keys import chains, health
+from keys import chains, health, services
+from keys.mailbox import MESSAGES
+from recovery import access as recovery
+from recovery.cases.opening import MAX_OPEN
 from tenants import access as tenants
 from tenants.permissions import PermissionName
 from tenants.roles import Role
 
 MAX_SEARCH: Final = 100
+# From here on a cap is shown as near: there is time to act, and nobody honest is there by chance.
+NEAR: Final = 0.8
 
 
 def coverage_state(of_user: UserCoverage | None) -> tuple[str, str]:
@@ -92,8 +97,22 @@ def person_page(request: HttpRequest, actor: Actor, person_id: UUID) -> HttpResp
         "deposits": _deposit_lines(person_id, by_id) if sees_coverage else [],
         **_chain_head(person_id),
     }
+    if actor.can(PermissionName.CASE_READ):
+        context["limits"] = _limits(person_id, len(context["chain"]), standings)
     context["coverage"] = coverage_state(coverage.user_coverage(person_id)) if sees_coverage else ("", "")
     return render(request, "console/people/person.html", context)
+
+
+def _limits(person_id: UUID, entries: int, standings: list[health.DeviceHealth]) -> list[dict[str, Any]]:
+    """Return what this person has of all that is capped, beside the cap."""
+    active = [standing for standing in standings if standing.is_active]
+    rows = (
+        ("Entries of the account chain", entries, services.MAX_CHAIN),
+        ("Messages in the fullest mailbox", keys.most_waiting([one.device.pk for one in active]), MESSAGES.messages),
+        ("One-time pre-keys of one device", max((one.count for one in active), default=0), services.MAX_UNISSUED),
+        ("Cases they have open", recovery.count_open_cases_by(person_id), MAX_OPEN),
+    )
+    return [{"words": words, "used": used, "most": most, "is_near": used >= NEAR * most} for words, used, most in rows]
 
 
 def _chain_lines(person_id: UUID, devices: dict[UUID, Any]) -> list[chain_words.ChainLine]:

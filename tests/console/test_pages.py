@@ -22,6 +22,7 @@ from escrow import services as escrow
 from escrow.states import OfficerState
 from holdfast.core.identity.cases import Case as Asked
 from kernel.scope import tenant_scope
+from keys import services as keys
 from recovery.models import Case
 from tenants.permissions import session_permissions
 from tests.cast.browsers import signed_in, text_of
@@ -217,7 +218,8 @@ def test_pages_ask_as_often_for_many_as_for_one(world: World) -> None:
             make_person(f"member-{number}", "member")
     world.sequence()
     after = {path: queries(dan, path) for path in paths}
-    assert after == before
+    # Fewer where a page was read before within the hour: that is no second entry.
+    assert all(after[path] <= before[path] for path in paths), (before, after)
     assert max(after.values()) <= 45
     assert queries(dan, f"/console/cases/{case.id}/") <= 60
 
@@ -248,6 +250,24 @@ def test_person_page_tells_coverage_and_pre_keys(world: World) -> None:
     assert "cannot be opened" in text_of(erin.get("/console/people/?q=alice"))
     assert "1 cannot be opened" in text_of(erin.get("/console/"))
     assert "Only 1 of the 2 officers needed can act" in text_of(erin.get("/console/escrow/"))
+
+
+def test_person_page_shows_what_is_used_of_each_limit(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    phone = world.directory.phone("alice")
+    phone.publish(batches=(5,))
+    path, erin = f"/console/people/{world.cast.alice.pk}/", signed_in(world.cast.erin)
+    text = text_of(erin.get(path))
+    entries = world.directory.account("alice").chain.seq + 1
+    for said in (
+        f"Entries of the account chain {entries} of 4000",
+        "Messages in the fullest mailbox 0 of 2000",
+        "One-time pre-keys of one device 5 of 1000",
+        "Cases they have open 0 of 10",
+    ):
+        assert said in text, said
+    assert "near its end" not in text
+    monkeypatch.setattr(keys, "MAX_UNISSUED", 6)
+    assert "5 of 6 near its end" in text_of(erin.get(path))
 
 
 def test_person_page_says_so_when_the_stored_chain_does_not_hold(world: World) -> None:
