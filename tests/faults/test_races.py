@@ -16,8 +16,7 @@ from django.db import connections
 from hsm import registry
 from tests.faults.acts import Act
 from tests.faults.chosen import MAKERS
-from tests.faults.conftest import Hsm
-from tests.faults.world import VALID, Installation, build
+from tests.faults.world import VALID, Hsm, Installation, build
 
 pytestmark = pytest.mark.postgres
 WRITES = [call for call in VALID if call[1] in ("POST", "PUT")]
