@@ -17,6 +17,7 @@ from django.db.models import Exists, OuterRef
 from escrow import access
 from escrow.models import Deposit, Policy, PolicyOfficer
 from escrow.states import OfficerState
+from kernel.errors import NotFound
 from kernel.paging import PAGE
 from tenants import access as tenants
 
@@ -60,10 +61,12 @@ class UserCoverage:
 def tenant_coverage(*, after: UUID | None = None, limit: int = PAGE) -> tuple[list[UserCoverage], bool]:
     """Compute coverage for a page of the users with a deposit, by id, and say whether there are more; four queries.
 
-    after: the last user of the page before.
+    after: the last user of the page before. Raises NotFound for one without a deposit here.
     """
     users = Deposit.objects.order_by("user_id").values_list("user_id", flat=True).distinct()
     if after is not None:
+        if not users.filter(user_id=after).exists():
+            raise NotFound
         users = users.filter(user_id__gt=after)
     found = list(users[: limit + 1])
     covered = coverage_of(found[:limit])

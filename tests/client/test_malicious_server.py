@@ -469,7 +469,7 @@ def test_recovery_refuses_a_deposit_of_somebody_else(world: Members, tmp_path: P
     archive.new_generation(mallory)
     escrow.deposit_missing(mallory)
     theirs = [row for row in world.server.deposits.values() if row["user"] == text(MALLORY)]
-    world.server.lies["GET escrow/deposits"] = lambda _answer: {"deposits": theirs}
+    world.server.lies["GET escrow/deposits"] = lambda _answer: {"deposits": theirs, "more": False}
     with pytest.raises(TrustRefused, match="another person"):
         world.case()
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""No transaction of ours is open while the HSM works: a lock that waits for it would stop everybody (PLATFORM "REST").
+"""No transaction of ours is open while the HSM works: a lock that waits for it would stop everybody.
 
 Every route and every job of the worker and of the release process is walked, with nothing cached in this process.
 """
@@ -16,7 +16,7 @@ from django.db import connection
 from hsm import registry
 from kernel import queue
 from tests.faults.routes import api_calls
-from tests.faults.world import VALID, Hsm, Installation
+from tests.faults.world import VALID, Installation
 
 
 @dataclass(eq=False)
@@ -54,7 +54,7 @@ class Watched:
 
 
 @pytest.fixture
-def watch(installation: Installation, hsm: Hsm) -> Iterator[Watch]:
+def watch(installation: Installation, hsm: Any) -> Iterator[Watch]:
     """Fresh tokens for this process: handles hang on them, so no tenant's key is open yet."""
     watch = Watch(len(connection.atomic_blocks))
     real = {"root": hsm.tokens.root, "log": hsm.tokens.log, "escrow": hsm.tokens.escrow}

@@ -16,7 +16,7 @@ from django.db import connections
 from hsm import registry
 from tests.faults.acts import Act
 from tests.faults.chosen import MAKERS
-from tests.faults.world import VALID, Hsm, Installation, build
+from tests.faults.world import VALID, Installation, build
 
 pytestmark = pytest.mark.postgres
 WRITES = [call for call in VALID if call[1] in ("POST", "PUT")]
@@ -34,7 +34,7 @@ ENDING = {
 
 
 @pytest.fixture
-def raced(hsm: Hsm, transactional_db: None, tmp_path: Path) -> Iterator[Installation]:
+def raced(hsm: Any, transactional_db: None, tmp_path: Path) -> Iterator[Installation]:
     """Both tenants, committed: threads of their own connections have to see them."""
     opened = {"root": hsm.tokens.root, "log": hsm.tokens.log, "escrow": hsm.tokens.escrow}
     registry.install(lambda: dict(opened))

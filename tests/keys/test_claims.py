@@ -93,7 +93,8 @@ def test_claim_gives_the_same_octets_when_its_answer_was_lost(alice: Phone, bob:
 @pytest.mark.postgres
 def test_claim_gives_the_same_octets_after_the_signed_pre_key_was_renewed(alice: Phone, bob: Phone) -> None:
     first = bob.claim(alice, "k")
-    renewed = alice.send("PUT", "bundle", {"v": 1, "signed_pre_key": b64u(alice.signed_pre_key(9))})
+    document = {"v": 1, "signed_pre_key": b64u(alice.signed_pre_key(9))}
+    renewed = alice.send("PUT", "bundle", document, if_match=alice.current_tag)
     assert renewed.status_code == 204, renewed.content
     assert bob.claim(alice, "k").content == first.content
     assert bob.claim(alice, "l").json()["signed_pre_key"] != first.json()["signed_pre_key"]
