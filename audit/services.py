@@ -23,6 +23,7 @@ from audit.tags import TAGS
 from holdfast.core.base.encoding import b64u, encode
 from holdfast.core.log.log_entry import BodyValue, KeyLogEntry, LogEntry, key_log_subject
 from kernel.actors import Actor, system_actor
+from kernel.queue import apart
 from kernel.scope import ForeignRow, current_tenant, tenant_scope
 from kernel.sweeps import BATCH
 
@@ -103,25 +104,34 @@ def append_first(
 def conclude_hours() -> int:
     """Append one entry for each thing that was counted beyond its entries in an hour that is over; return how many.
 
-    Of every tenant, in short transactions.
+    Of every tenant, each in a transaction of its own: one that fails keeps no other from its turn, and is tried again
+    when this is called next.
     """
     concluded, hour = 0, int(timezone.now().timestamp()) // 3600
-    while True:
-        with transaction.atomic():
-            rows = list(Tally.unscoped.filter(hour__lt=hour).order_by("hour").select_for_update()[:BATCH])
-            for row in rows:
-                if row.count > row.listed:
-                    concluded += 1
-                    _conclude(row)
-            Tally.unscoped.filter(pk__in=[row.pk for row in rows]).delete()
-        if len(rows) < BATCH:
-            return concluded
+    for row_id, tenant_id in _tallies_before(hour):
+        with apart(tenant_id, "count of an hour"), transaction.atomic():
+            row = Tally.unscoped.select_for_update().filter(pk=row_id).first()
+            if row is None:
+                continue  # another worker was first
+            if row.count > row.listed:
+                _conclude(row)
+                concluded += 1
+            row.delete()
+    return concluded
+
+
+def _tallies_before(hour: int) -> Iterator[tuple[UUID, UUID]]:
+    """Give id and tenant of what was counted in hours that are over; one batch is held at a time."""
+    due = Tally.unscoped.filter(hour__lt=hour).order_by("pk").values_list("pk", "tenant_id")
+    batch = list(due[:BATCH])
+    while batch:
+        yield from batch
+        batch = list(due.filter(pk__gt=batch[-1][0])[:BATCH])
 
 
 def _conclude(row: Tally) -> None:
     body: dict[str, BodyValue] = {"tag": row.tag, "by": row.actor, "count": row.count - row.listed}
-    with tenant_scope(row.tenant_id):
-        append(tag="audit:entries:counted", actor=system_actor(row.tenant_id, "log"), subject=row.subject, body=body)
+    append(tag="audit:entries:counted", actor=system_actor(row.tenant_id, "log"), subject=row.subject, body=body)
 
 
 def append_key_leaf(
