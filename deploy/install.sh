@@ -25,9 +25,20 @@ if [ -n "$missing" ]; then
         as_root=sudo
     fi
     echo "Installing Debian packages:$missing"
+    # Debian starts a service as soon as its package is there, and at each boot. Ours are started by our own commands, on
+    # loopback, and nothing of theirs is wanted: this is how a package is told (invoke-rc.d(8)).
+    guard=/usr/sbin/policy-rc.d
+    if [ ! -e "$guard" ]; then
+        trap '$as_root rm -f "$guard"' EXIT
+        printf '#!/bin/sh\nexit 101\n' | $as_root tee "$guard" >/dev/null
+        $as_root chmod 755 "$guard"
+    fi
     $as_root apt-get update -qq
     # shellcheck disable=SC2086 -- the list is words
     $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null
+    for service in nginx postgresql redis-server; do
+        case "$missing " in *" $service"[\ -]*) $as_root systemctl disable "$service" >/dev/null 2>&1 || true ;; esac
+    done
 fi
 
 [ -x .venv/bin/python ] || { echo "Making a virtual environment in .venv"; python3 -m venv .venv; }
