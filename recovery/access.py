@@ -34,7 +34,7 @@ from recovery.models import (
     SealedShare,
     Veto,
 )
-from recovery.states import TERMINAL, UNDECIDED, CaseState
+from recovery.states import TERMINAL, UNDECIDED, UNRELEASED, CaseState
 from tenants.permissions import PermissionName
 
 if TYPE_CHECKING:
@@ -177,8 +177,11 @@ def has_vetoed(case: Case) -> bool:
 
 
 def count_open_cases_by(requester_id: UUID) -> int:
-    """Count the cases that a person opened and that are not over."""
-    return int(Case.objects.filter(requester_id=requester_id, state__in=set(CaseState) - TERMINAL).count())
+    """Count the cases that a person opened and of which nothing was released yet.
+
+    A released one stays for a month until it is closed; whoever off-boards a dozen leavers has a dozen of those.
+    """
+    return int(Case.objects.filter(requester_id=requester_id, state__in=UNRELEASED).count())
 
 
 def notice_of_opening(case: Case) -> Notice | None:

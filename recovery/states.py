@@ -31,6 +31,8 @@ class CaseState(models.TextChoices):
 
 
 C = CaseState
+# Still before anything left the HSM: officers decide, a delay runs, or a share is missing.
+UNRELEASED = frozenset({C.REQUESTED, C.QUORATE, C.WAITING, C.RELEASING, C.AWAITING_SHARE})
 _ENDS = frozenset({C.DENIED, C.VETOED, C.EXPIRED, C.CANCELLED, C.HELD})
 CASE = TransitionTable(
     {

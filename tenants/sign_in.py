@@ -22,7 +22,7 @@ from holdfast.core.base.secret import SecretBytes
 from kernel.actors import Actor
 from kernel.scope import tenant_scope
 from tenants.errors import CodeRefused
-from tenants.limits import count_against
+from tenants.limits import count_in_window
 from tenants.models import Person
 
 _CODE: Final = re.compile(r"[0-9]{6}", re.ASCII)
@@ -33,8 +33,6 @@ MAX_REFUSALS_LISTED: Final = 100
 # django-otp doubles the wait after every wrong code, without end. Eight failures are four minutes: enough to make
 # guessing hopeless, and an officer whose password was stolen is not kept out for a week.
 _MOST_THROTTLED: Final = 8
-# What is counted is not refused by its count: the lock of the source does that.
-_NO_LIMIT: Final = 2**31 - 1
 
 
 def totp_code(key: SecretBytes, *, at: float) -> str:
@@ -104,10 +102,13 @@ def record_refused(*, tenant_id: UUID, person: Person | None, step: str, source:
 def record_refused_nowhere(*, source: str) -> None:
     """Count a refused sign-in to a tenant that there is not, or that is not active: there is no log to write it to.
 
-    One statement and one commit, as `record_refused` has: how long a refusal takes says nothing about tenants.
+    Two statements and one commit, as `record_refused` has for the refusals that it lists, and one beyond as many: how
+    long a refusal takes says nothing about tenants.
     """
     with transaction.atomic():
-        count_against(f"sign-in-nowhere:{source}", limit=_NO_LIMIT, seconds=600)
+        count, _ = count_in_window(f"sign-in-nowhere:{source}", seconds=3600)
+        if count <= MAX_REFUSALS_LISTED:
+            count_in_window("sign-in-nowhere", seconds=3600)
 
 
 def record_sign_out(*, person: Person) -> None:

@@ -22,7 +22,7 @@ def test_posture_refuses_a_libpq_that_debian_does_not_mend(
     implementation: str, is_refused: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("psycopg.pq.__impl__", implementation)
-    assert ("holdfast.E010" in {finding.id for finding in check_posture(None)}) == is_refused
+    assert ("holdfast.E012" in {finding.id for finding in check_posture(None)}) == is_refused
 
 
 def test_driver_of_this_installation_is_on_the_systems_libpq() -> None:

@@ -49,7 +49,8 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr("tenants.credentials.timezone", SimpleNamespace(now=clock.now))
+    for module in ("credentials", "services"):
+        monkeypatch.setattr(f"tenants.{module}.timezone", SimpleNamespace(now=clock.now))
     return clock
 
 
