@@ -75,10 +75,10 @@ class Storm:
             thread.join()
 
 
-def _sources(third: int) -> Iterator[str]:
-    """Give 250 addresses, one after another, again and again."""
+def _sources(third: int, number: int = 250) -> Iterator[str]:
+    """Give so many addresses, one after another, again and again."""
     while True:
-        yield from (f"127.0.{third}.{last}" for last in range(1, 251))
+        yield from (f"127.0.{third}.{last}" for last in range(1, number + 1))
 
 
 def hostile_bodies(storm: Storm) -> None:
@@ -114,8 +114,8 @@ def half_sent(storm: Storm) -> None:
 
 
 def wrong_sign_ins(storm: Storm) -> None:
-    """As many as are answered: officers of the tenant, and names that nobody has, from 250 sources."""
-    sources = _sources(4)
+    """As many as are answered: officers of the tenant, and names that nobody has, from 20 sources."""
+    sources = _sources(4, 20)
     names = ["carol", "dan", "erin", "olivia", *(f"nobody{number}" for number in range(40))]
     number = 0
     while not storm.is_over():

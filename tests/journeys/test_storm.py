@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -172,8 +172,10 @@ def member_floods(server: Installation, to: bytes, seconds: float, answers: Coun
         def letter() -> None:
             letters.send(account, to, LetterKind.SHARE, secrets.token_bytes(2_000))
 
+        acts: list[tuple[str, Callable[[], object]]] = [("letter", letter)] * 5
+        acts.append(("vault", partial(account.api.get, "vault")))
         while time.monotonic() < ends:
-            for name, act in (*[("letter", letter)] * 5, ("vault", partial(account.api.get, "vault"))):
+            for name, act in acts:
                 try:
                     act()
                     answers[f"{name} taken"] += 1
