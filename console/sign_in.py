@@ -20,7 +20,7 @@ from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_POST
 
 from kernel.errors import Throttled
-from tenants import access, lockout, sessions, sign_in
+from tenants import access, hashing, lockout, sessions, sign_in
 from tenants.sources import source_of
 
 if TYPE_CHECKING:
@@ -47,12 +47,13 @@ def sign_in_password(request: HttpRequest) -> HttpResponse:
     lockout.name_attempt(request, slug=slug, email_key=email_key)
     password = request.POST.get("password", "")[:MAX_FIELD]
     typed = {"typed_tenant": slug, "typed_email": email_key}
+    # First of all, and cheaply: under a flood this is the answer to nearly everybody.
+    if hashing.is_busy() and not lockout.is_at_known_place(request):
+        return _busy(request, typed)
     try:
         person = auth.authenticate(request, slug=slug, email_key=email_key, password=password)
-    except Throttled as busy:
-        response = render(request, "console/sign_in/password.html", {"refusal": BUSY, **typed}, status=429)
-        response["retry-after"] = str(busy.retry_after)
-        return response
+    except Throttled:
+        return _busy(request, typed)
     if person is not None:
         sessions.begin(request, person)
         return HttpResponseRedirect(CODE_STEP)
@@ -112,6 +113,13 @@ def _record_refusal(request: HttpRequest, tenant: Tenant | None, person: Person 
         return
     is_locked = lockout.is_locked(request)
     sign_in.record_refused(tenant_id=tenant.pk, person=person, step=step, source=source_of(request), locked=is_locked)
+
+
+def _busy(request: HttpRequest, typed: dict[str, str]) -> HttpResponse:
+    """Turn a sign-in away that was not tried: it counts against nobody, and is written down nowhere."""
+    response = render(request, "console/sign_in/password.html", {"refusal": BUSY, **typed}, status=429)
+    response["retry-after"] = "2"
+    return response
 
 
 def _refuse(request: HttpRequest, template: str, words: str, typed: dict[str, str]) -> HttpResponse:

@@ -154,7 +154,7 @@ def main() -> None:
     """Storm, and say what was sent and answered."""
     os.nice(10)  # a stranger's machine is not ours: where both share a processor, the server has it first
     storm = Storm(int(sys.argv[1]), float(sys.argv[2]))
-    storm.run(hostile_bodies, half_sent, wrong_sign_ins, wrong_sign_ins, multipart, enrolments)
+    storm.run(hostile_bodies, half_sent, *[wrong_sign_ins] * 8, multipart, enrolments)
     print(json.dumps(storm.answers))  # noqa: T201 — its answer
 
 

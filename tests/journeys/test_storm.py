@@ -136,8 +136,14 @@ class Honest:
         """Sign in once with both factors: from then on this is a place that the account is known at."""
         status, session = self.post("/console/sign-in/", self.form())
         assert status == 302
-        code = totp_code(SecretBytes(self.secrets()[1]), at=time.time())
-        assert self.post("/console/sign-in/code/", {"code": code}, session)[0] == 302
+        for _ in range(2):
+            code = totp_code(SecretBytes(self.secrets()[1]), at=time.time())
+            status, _ = self.post("/console/sign-in/code/", {"code": code}, session)
+            if status == 302:
+                return
+            # The ceremony spent the code of its own half minute.
+            time.sleep(30.5 - time.time() % 30)
+        raise AssertionError(status)
 
 
 def enrolled(server: Installation, home: Path, name: str) -> Account:
