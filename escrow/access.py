@@ -21,7 +21,7 @@ from holdfast.core.identity import trust
 from holdfast.core.signed import cose
 from kernel.actors import Actor
 from kernel.errors import NotFound
-from kernel.paging import page
+from kernel.paging import page, page_of_octets
 from keys import access as keys
 from tenants import access as tenants
 
@@ -29,6 +29,11 @@ from tenants import access as tenants
 def policies() -> list[Policy]:
     """List every version of the policy, oldest first."""
     return list(Policy.objects.order_by("version"))
+
+
+def policy_page(after: int) -> tuple[list[Policy], bool]:
+    """Return versions above `after`, oldest first, and whether there are more than one answer has room for."""
+    return page_of_octets(Policy.objects.filter(version__gt=after).order_by("version"), lambda row: len(row.statement))
 
 
 def newest_policy() -> Policy:
@@ -84,6 +89,12 @@ def trusted_tenant() -> trust.TrustedTenant:
 def escrow_keys() -> list[EscrowKey]:
     """List every version of the escrow key, oldest first."""
     return list(EscrowKey.objects.order_by("version"))
+
+
+def escrow_key_page(after: int) -> tuple[list[EscrowKey], bool]:
+    """Return versions above `after`, oldest first, and whether there are more than one answer has room for."""
+    rows = EscrowKey.objects.filter(version__gt=after).order_by("version")
+    return page_of_octets(rows, lambda row: len(row.statement))
 
 
 def escrow_key_in_force() -> EscrowKey:

@@ -19,6 +19,7 @@ from escrow.models import Policy
 from escrow.states import OfficerState
 from holdfast.core.signed import cose
 from holdfast.core.signed.cose import Purpose
+from kernel import paging
 from kernel.scope import tenant_scope
 from tenants import services as tenants
 from tests.cast.world import World
@@ -38,6 +39,18 @@ def test_read_policy_gives_the_exact_signed_bytes_and_their_history(world: World
     assert [row["name"] for row in answer["officers"]] == ["Carol", "Dan", "Erin"]
     key = world.directory.phone("alice").send("GET", "/api/v1/escrow/key").json()
     assert key["version"] == 1
+
+
+def test_history_comes_in_pages_bounded_by_octets(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish(world, world.policy(m=2), "carol", "dan")
+    monkeypatch.setattr(paging, "OCTETS", 1)
+    alice = world.directory.phone("alice")
+    for after, versions, more in ((0, [1], True), (1, [2], False), (2, [], False)):
+        answer = alice.send("GET", f"/api/v1/escrow/policy?after={after}").json()
+        assert (answer["version"], [row["version"] for row in answer["history"]], answer["more"]) == (2, versions, more)
+    assert alice.send("GET", "/api/v1/escrow/key?after=1").json()["history"] == []
+    for path in ("policy", "key"):
+        assert alice.send("GET", f"/api/v1/escrow/{path}?after=x").json()["errors"][0]["field"] == "after"
 
 
 def test_publish_policy_refuses_one_officer_or_an_outsider(world: World) -> None:

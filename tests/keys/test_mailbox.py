@@ -191,13 +191,15 @@ def test_messages_come_oldest_first_and_make_room_for_what_follows(alice: Accoun
     assert octets_of(first) == [b"\0", b"\1", b"\2"]
     acknowledge(phone, first)
     assert octets_of(fetched(phone, 3)) == [b"\3", b"\4"]
+    for limit, more in ((1, True), (2, False), (3, False)):
+        assert phone.send("GET", f"/api/v1/messages?limit={limit}").json()["more"] is more
 
 
 def test_page_ends_before_it_is_larger_than_a_client_takes(alice: Account, bob: Phone) -> None:
     for _ in range(20):
         assert send(bob, alice, b"x" * 64 * 1024).status_code == 201
     answer = alice.phones[0].send("GET", "/api/v1/messages?limit=100")
-    assert len(answer.json()["messages"]) == 16
+    assert (len(answer.json()["messages"]), answer.json()["more"]) == (16, True)
     assert len(answer.content) < 2 * 1024 * 1024
 
 
