@@ -68,6 +68,15 @@ def pending_successors(device_id: UUID) -> list[Device]:
     return list(Device.objects.filter(successor_of=device_id, state=DeviceState.PENDING).order_by("created_at", "id"))
 
 
+def waiting_devices(user_id: UUID) -> list[Device]:
+    """Return the devices that a user enrolled by a code and whose chain does not list them yet, oldest first.
+
+    Successors are not among them: an active device has one at most, and it goes with that device.
+    """
+    rows = Device.objects.filter(user_id=user_id, state=DeviceState.PENDING, successor_of=None)
+    return list(rows.order_by("created_at", "id"))
+
+
 def active_successor(device_id: UUID) -> Device | None:
     """Return the device that the chain lists in this one's place, if it does."""
     rows = Device.objects.filter(successor_of=device_id, state=DeviceState.ACTIVE)

@@ -29,12 +29,13 @@ from recovery.models import (
     Attestation,
     Case,
     CaseDeposit,
+    ContactRequest,
     Notice,
     Release,
     SealedShare,
     Veto,
 )
-from recovery.states import TERMINAL, UNDECIDED, CaseState
+from recovery.states import COLLECTABLE, TERMINAL, UNDECIDED, CaseState
 from tenants.permissions import PermissionName
 
 if TYPE_CHECKING:
@@ -179,6 +180,13 @@ def has_vetoed(case: Case) -> bool:
 def count_open_cases_by(requester_id: UUID) -> int:
     """Count the cases that a person opened and that are not over."""
     return int(Case.objects.filter(requester_id=requester_id, state__in=set(CaseState) - TERMINAL).count())
+
+
+def is_recipient(device_id: UUID, user_id: UUID) -> bool:
+    """Tell whether a case that is not over, or a request to contacts, gives or gave its release to a user's device."""
+    cases = Case.objects.filter(requester_id=user_id, state__in=set(CaseState) - TERMINAL)
+    requests = ContactRequest.objects.filter(owner_id=user_id, state__in=COLLECTABLE)
+    return cases.filter(recipient_device_id=device_id).exists() or requests.filter(device_id=device_id).exists()
 
 
 def notice_of_opening(case: Case) -> Notice | None:
