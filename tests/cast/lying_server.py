@@ -380,7 +380,8 @@ class LyingServer(Mailboxes, ContactRecovery):
         return 201, row
 
     def own_deposits(self, asker: str, _body: Any, _query: Any) -> Any:
-        mine = [row for row in self.deposits.values() if row["user"] == self._user(asker)]
+        mine = [row for row in reversed(self.deposits.values()) if row["user"] == self._user(asker)]
+        mine.sort(key=lambda row: -row["generation"])
         return 200, {"deposits": mine, "more": False}
 
     def one_deposit(self, _asker: str, _body: Any, _query: Any, deposit: str) -> Any:
