@@ -64,8 +64,12 @@ def policy_named(policy_hash: bytes) -> Policy:
 
 
 def newest_policy_for_update() -> Policy | None:
-    """Return and lock the highest version: what changes officers or policies holds this row."""
-    return Policy.objects.select_for_update().order_by("-version").first()
+    """Lock the tenant's policies and return the highest version: what changes officers or policies holds this lock."""
+    # The founding row is the lock, since it is the same for all. Whoever waited for the highest one would be given that
+    # row when the wait is over, which by then is the second highest: PostgreSQL looks at the row again, not for others.
+    if not Policy.objects.select_for_update().filter(version=1).values_list("pk", flat=True).first():
+        return None
+    return Policy.objects.order_by("-version").first()
 
 
 def trusted_tenant() -> trust.TrustedTenant:

@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db import Error, IntegrityError, connections, transaction
+from django.db import Error, IntegrityError, connection, connections, transaction
 from django.utils import timezone
 
 from escrow import access, services
@@ -180,3 +181,32 @@ def test_escrow_is_off_until_it_is_founded(found: Callable[..., World]) -> None:
     world = found()
     answer = world.directory.phone("mallory").send("GET", "/api/v1/escrow/policy")
     assert (answer.status_code, answer.json()["code"]) == (409, "escrow-off")
+
+
+@pytest.mark.postgres_only
+def test_whoever_waited_for_a_publication_reads_the_version_that_it_brought(world: World) -> None:
+    is_published, found = threading.Event(), []
+
+    def wait() -> None:
+        try:
+            is_published.wait(timeout=30)
+            with tenant_scope(world.tenant_id), transaction.atomic():
+                found.append(access.newest_policy_for_update())
+        finally:
+            connections.close_all()
+
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    with transaction.atomic():
+        publish(world, world.policy(m=2), "carol", "dan")
+        is_published.set()
+        with connection.cursor() as cursor:
+            for _ in range(300):
+                cursor.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")
+                if cursor.fetchone()[0]:
+                    break
+                time.sleep(0.1)
+            else:
+                pytest.fail("nobody waits for the publication")
+    waiting.join(timeout=30)
+    assert [row.version for row in found if row] == [2]
