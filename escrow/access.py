@@ -21,7 +21,7 @@ from holdfast.core.identity import trust
 from holdfast.core.signed import cose
 from kernel.actors import Actor
 from kernel.errors import NotFound
-from kernel.paging import page
+from kernel.paging import page, page_of_octets
 from keys import access as keys
 from tenants import access as tenants
 
@@ -29,6 +29,11 @@ from tenants import access as tenants
 def policies() -> list[Policy]:
     """List every version of the policy, oldest first."""
     return list(Policy.objects.order_by("version"))
+
+
+def policy_page(after: int) -> tuple[list[Policy], bool]:
+    """Return versions above `after`, oldest first, and whether there are more than one answer has room for."""
+    return page_of_octets(Policy.objects.filter(version__gt=after).order_by("version"), lambda row: len(row.statement))
 
 
 def newest_policy() -> Policy:
@@ -59,8 +64,12 @@ def policy_named(policy_hash: bytes) -> Policy:
 
 
 def newest_policy_for_update() -> Policy | None:
-    """Return and lock the highest version: what changes officers or policies holds this row."""
-    return Policy.objects.select_for_update().order_by("-version").first()
+    """Lock the tenant's policies and return the highest version: what changes officers or policies holds this lock."""
+    # The founding row is the lock, since it is the same for all. Whoever waited for the highest one would be given that
+    # row when the wait is over, which by then is the second highest: PostgreSQL looks at the row again, not for others.
+    if not Policy.objects.select_for_update().filter(version=1).values_list("pk", flat=True).first():
+        return None
+    return Policy.objects.order_by("-version").first()
 
 
 def trusted_tenant() -> trust.TrustedTenant:
@@ -84,6 +93,12 @@ def trusted_tenant() -> trust.TrustedTenant:
 def escrow_keys() -> list[EscrowKey]:
     """List every version of the escrow key, oldest first."""
     return list(EscrowKey.objects.order_by("version"))
+
+
+def escrow_key_page(after: int) -> tuple[list[EscrowKey], bool]:
+    """Return versions above `after`, oldest first, and whether there are more than one answer has room for."""
+    rows = EscrowKey.objects.filter(version__gt=after).order_by("version")
+    return page_of_octets(rows, lambda row: len(row.statement))
 
 
 def escrow_key_in_force() -> EscrowKey:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 MAX_DEPOSIT_BODY = 128 * 1024
 # A policy's statement has up to 64 KiB: a page of these stays below the 2 MiB that a client takes for an answer.
 STATEMENTS = 20
+AFTER_VERSION = OpenApiParameter("after", int, description="Versions above this number only.")
 
 
 class VersionOut(serializers.Serializer[None]):
@@ -52,7 +53,8 @@ class PolicyOut(serializers.Serializer[None]):
     version = serializers.IntegerField()
     statement = Base64UrlField(help_text="The newest policy: an array of its signers' statements.")
     in_force_from = UtcField(help_text="Later than its publication when it lowers a guard.")
-    history = VersionOut(many=True, help_text="All versions, oldest first.")
+    history = VersionOut(many=True, help_text="The versions, oldest first, as many as one answer has room for.")
+    more = serializers.BooleanField(help_text="Whether versions follow: `after` takes the number of the last one.")
     officers = OfficerOut(many=True)
     root_key = Base64UrlField(help_text="The tenant root's encoded public key; believed only by the pin.")
 
@@ -61,7 +63,8 @@ class KeyOut(serializers.Serializer[None]):
     hash = Base64UrlField(length=32)
     version = serializers.IntegerField()
     statement = Base64UrlField()
-    history = VersionOut(many=True)
+    history = VersionOut(many=True, help_text="The versions, oldest first, as many as one answer has room for.")
+    more = serializers.BooleanField(help_text="Whether versions follow: `after` takes the number of the last one.")
 
 
 class DepositIn(StrictSerializer):
@@ -151,18 +154,25 @@ def _officers(policy: Policy) -> list[dict[str, Any]]:
 
 
 class PolicyView(ApiView):
-    """The escrow policy, with its whole history from the founding one on."""
+    """The escrow policy, with its history from the founding one on."""
 
     permission_names: ClassVar = {"GET": PermissionName.ESCROW_READ}
 
-    @extend_schema(operation_id="read_policy", summary="Read the escrow policy", responses=PolicyOut)
+    @extend_schema(
+        operation_id="read_policy",
+        summary="Read the escrow policy",
+        parameters=[AFTER_VERSION],
+        responses=PolicyOut,
+    )
     def get(self, request: Request) -> Response:
         newest = access.newest_policy()
+        history, more = access.policy_page(paging.number_after(request))
         return Response(
             {
                 **_version(newest),
                 "in_force_from": rfc3339(newest.in_force_from),
-                "history": [_version(row) for row in access.policies()],
+                "history": [_version(row) for row in history],
+                "more": more,
                 "officers": _officers(newest),
                 "root_key": b64u(bytes(tenants.tenant().root_key or b"")),
             }
@@ -170,14 +180,20 @@ class PolicyView(ApiView):
 
 
 class KeyView(ApiView):
-    """The escrow key, with its whole history."""
+    """The escrow key, with its history."""
 
     permission_names: ClassVar = {"GET": PermissionName.ESCROW_READ}
 
-    @extend_schema(operation_id="read_escrow_key", summary="Read the escrow key", responses=KeyOut)
+    @extend_schema(
+        operation_id="read_escrow_key",
+        summary="Read the escrow key",
+        parameters=[AFTER_VERSION],
+        responses=KeyOut,
+    )
     def get(self, request: Request) -> Response:
-        history = [_version(row) for row in access.escrow_keys()]
-        return Response({**_version(access.escrow_key_in_force()), "history": history})
+        newest = access.escrow_key_in_force()
+        rows, more = access.escrow_key_page(paging.number_after(request))
+        return Response({**_version(newest), "history": [_version(row) for row in rows], "more": more})
 
 
 class DepositsView(ApiView):

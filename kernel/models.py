@@ -77,3 +77,4 @@ class ReplayableAnswer(TenantModel):
         constraints: ClassVar = [
             models.UniqueConstraint(fields=["tenant_id", "actor_id", "key"], name="answer_once_per_key")
         ]
+        indexes: ClassVar = [models.Index(fields=["tenant_id", "actor_id", "created_at"], name="answer_by_age")]

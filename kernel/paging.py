@@ -6,7 +6,7 @@ Implements PLATFORM "REST" (a list never ends in silence). It authorizes nothing
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 from uuid import UUID
 
@@ -17,6 +17,8 @@ from rest_framework.request import Request
 from kernel.errors import MalformedRequest, NotFound
 
 PAGE: Final = 100  # rows of one answer: well below what a client takes for one
+# Of signed bytes or ciphertext in one answer: in base64url well below the 2 MiB of JSON that a client takes for it.
+OCTETS: Final = 1024 * 1024
 AFTER: Final = OpenApiParameter("after", UUID, description="The last row of the page before.")
 
 
@@ -27,6 +29,14 @@ def after(request: Request) -> UUID | None:
         return UUID(text) if text is not None else None
     except ValueError:
         raise MalformedRequest("Must be the id of the last row of the page before.", field="after") from None
+
+
+def number_after(request: Request) -> int:
+    """Return the number that `after` names in a list that is numbered, -1 unless given. Raises MalformedRequest."""
+    text = request.query_params.get("after", "-1")
+    if not text.removeprefix("-").isascii() or not text.removeprefix("-").isdigit() or len(text) > 10:
+        raise MalformedRequest("after: must be a whole number.", field="after")
+    return int(text)
 
 
 def flag(condition: Q) -> Case:
@@ -53,3 +63,18 @@ def page(rows: QuerySet[Any], order: Sequence[str], *, after: UUID | None, limit
         rows = rows.filter(beyond)
     found = list(rows.order_by(*order)[: limit + 1])
     return found[:limit], len(found) > limit
+
+
+def page_of_octets(rows: QuerySet[Any], size: Callable[[Any], int], *, limit: int = PAGE) -> tuple[list[Any], bool]:
+    """Return the first rows of an ordered list, and whether more follow: at most `limit` and, but for one, OCTETS.
+
+    size: the octets that a row brings into the answer. One query, of one row more than fit by number.
+    """
+    found: list[Any] = []
+    octets = 0
+    for row in rows[: limit + 1]:
+        octets += size(row)
+        if len(found) == limit or (found and octets > OCTETS):
+            return found, True
+        found.append(row)
+    return found, False

@@ -14,7 +14,7 @@ from django.db.models import Count, Q, QuerySet
 
 from kernel.actors import Actor
 from kernel.errors import NotFound
-from kernel.paging import flag, page
+from kernel.paging import PAGE, flag, page, page_of_octets
 from keys.models import (
     ChainEntry,
     ChainHead,
@@ -30,8 +30,8 @@ from keys.models import (
 )
 from keys.states import DeviceState
 
-# One page of messages, in octets: well below the 2 MiB of JSON that a client takes for an answer.
-MAX_PAGE: Final = 1024 * 1024
+# Entries of a chain in one answer, beside the bound on its octets: a chain at its end is some sixteen answers.
+ENTRIES: Final = 256
 
 
 def device(device_id: UUID) -> Device:
@@ -49,9 +49,13 @@ def device_by_statement_hash(statement_hash: bytes) -> Device:
     return cast(Device, _one(Device.objects.filter(statement_hash=statement_hash)))
 
 
-def devices_of(user_id: UUID) -> list[Device]:
-    """Return a user's devices in every state, oldest first."""
-    return list(Device.objects.filter(user_id=user_id).order_by("created_at", "id"))
+def devices_of(user_id: UUID, *, after: UUID | None = None, limit: int = PAGE) -> tuple[list[Device], bool]:
+    """Return a page of a user's devices, and whether there are more.
+
+    Those that are not revoked stand first, each part oldest first. Raises NotFound for an `after` that is not theirs.
+    """
+    rows = Device.objects.filter(user_id=user_id).annotate(over=flag(Q(state=DeviceState.REVOKED)))
+    return page(rows, ("over", "created_at", "pk"), after=after, limit=limit)
 
 
 def active_devices(user_id: UUID) -> list[Device]:
@@ -62,6 +66,15 @@ def active_devices(user_id: UUID) -> list[Device]:
 def pending_successors(device_id: UUID) -> list[Device]:
     """Return the devices that wait to take this one's place."""
     return list(Device.objects.filter(successor_of=device_id, state=DeviceState.PENDING).order_by("created_at", "id"))
+
+
+def waiting_devices(user_id: UUID) -> list[Device]:
+    """Return the devices that a user enrolled by a code and whose chain does not list them yet, oldest first.
+
+    Successors are not among them: an active device has one at most, and it goes with that device.
+    """
+    rows = Device.objects.filter(user_id=user_id, state=DeviceState.PENDING, successor_of=None)
+    return list(rows.order_by("created_at", "id"))
 
 
 def active_successor(device_id: UUID) -> Device | None:
@@ -97,12 +110,9 @@ def own_device_for_update(actor: Actor, device_id: UUID) -> Device:
 def own_devices(actor: Actor, *, after: UUID | None = None) -> tuple[list[Device], bool]:
     """Return a page of the devices of the person who acts, and whether there are more; a program has none.
 
-    Those that are not revoked stand first, each part oldest first. Raises NotFound for an `after` that is not theirs.
+    Ordered as `devices_of` has them. Raises NotFound for an `after` that is not theirs.
     """
-    if actor.person_id is None:
-        return [], False
-    rows = Device.objects.filter(user_id=actor.person_id).annotate(over=flag(Q(state=DeviceState.REVOKED)))
-    return page(rows, ("over", "created_at", "pk"), after=after)
+    return devices_of(actor.person_id, after=after) if actor.person_id is not None else ([], False)
 
 
 def own_user(actor: Actor, user_id: UUID) -> UUID:
@@ -162,18 +172,15 @@ def device_for_letter(device_id: UUID, *, own_user: UUID | None, to_anyone: bool
     return row
 
 
-def messages_for(actor: Actor, *, limit: int) -> list[Message]:
-    """Return what waits for the actor's own device, oldest first: as many as `limit` and one answer's octets allow."""
+def messages_for(actor: Actor, *, limit: int) -> tuple[list[Message], bool]:
+    """Return what waits for the actor's own device, oldest first, and whether more waits than `limit` and octets allow.
+
+    Raises NotFound for whoever has no mailbox.
+    """
     if actor.kind != "device":
         raise NotFound
-    found: list[Message] = []
-    octets = 0
-    for row in Message.objects.filter(device_id=actor.id).order_by("seq")[:limit]:
-        octets += len(row.body)
-        if found and octets > MAX_PAGE:
-            break
-        found.append(row)
-    return found
+    rows = Message.objects.filter(device_id=actor.id).order_by("seq")
+    return page_of_octets(rows, lambda row: len(row.body), limit=limit)
 
 
 def most_waiting(device_ids: Collection[UUID]) -> int:
@@ -194,9 +201,20 @@ def chain_entry(user_id: UUID, seq: int) -> ChainEntry:
     return cast(ChainEntry, _one(ChainEntry.objects.filter(user_id=user_id, seq=seq)))
 
 
-def chain_entries(user_id: UUID, *, after: int = -1) -> list[ChainEntry]:
-    """Return a chain's accepted entries whose number is above `after`, in order."""
-    return list(ChainEntry.objects.filter(user_id=user_id, seq__gt=after).order_by("seq"))
+def chain_entries(user_id: UUID) -> list[ChainEntry]:
+    """Return all accepted entries of a chain, in order: for whoever verifies it here, and not for an answer."""
+    return list(ChainEntry.objects.filter(user_id=user_id).order_by("seq"))
+
+
+def newest_chain_entries(user_id: UUID, limit: int) -> list[ChainEntry]:
+    """Return up to `limit` accepted entries of a chain, newest first."""
+    return list(ChainEntry.objects.filter(user_id=user_id).order_by("-seq")[:limit])
+
+
+def chain_page(user_id: UUID, *, after: int) -> tuple[list[ChainEntry], bool]:
+    """Return accepted entries above the number `after`, in order, and whether more follow than one answer has."""
+    rows = ChainEntry.objects.filter(user_id=user_id, seq__gt=after).order_by("seq")
+    return page_of_octets(rows, lambda row: len(row.entry), limit=ENTRIES)
 
 
 def current_signed_pre_key(device_id: UUID) -> SignedPreKey | None:

@@ -115,7 +115,10 @@ class ChainHeadOut(StrictSerializer):
 
 
 class ChainOut(ChainHeadOut):
-    entries = serializers.ListField(child=Base64UrlField())
+    """The head is the chain's, also where `entries` ends before it."""
+
+    entries = serializers.ListField(child=Base64UrlField(), help_text="In order, as many as one answer has room for.")
+    more = serializers.BooleanField(help_text="Whether entries follow: `after` takes the number of the last one.")
 
 
 class ChainProofOut(StrictSerializer):
@@ -305,9 +308,9 @@ class ChainView(ApiView):
     )
     def get(self, request: Request, user_id: UUID) -> Response:
         head = access.chain_head(user_id)
-        rows = access.chain_entries(user_id, after=_after(request))
+        rows, more = access.chain_page(user_id, after=paging.number_after(request))
         entries = [b64u(bytes(row.entry)) for row in rows]
-        return Response({"entries": entries, "head": b64u(bytes(head.head)), "seq": head.seq})
+        return Response({"entries": entries, "head": b64u(bytes(head.head)), "seq": head.seq, "more": more})
 
     @extend_schema(
         summary="Append entries to one's own chain, all or none",
@@ -329,13 +332,6 @@ class ChainView(ApiView):
             services.record_fork(user_id=owner, entries=given["entries"], actor=self.actor)
             raise
         return reply.response
-
-
-def _after(request: Request) -> int:
-    text = request.query_params.get("after", "-1")
-    if not text.removeprefix("-").isascii() or not text.removeprefix("-").isdigit() or len(text) > 10:
-        raise MalformedRequest("after: must be a whole number.", field="after")
-    return int(text)
 
 
 class ChainProofView(ApiView):

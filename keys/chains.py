@@ -37,6 +37,10 @@ class RegenesisRules(Protocol):
         """Raise RegenesisRefused unless that case gave this user's key to the device of that statement."""
         ...
 
+    def is_being_recovered(self, device_id: UUID, user_id: UUID) -> bool:
+        """Tell whether a case, or a request to contacts, is to bring this user's account to this device."""
+        ...
+
 
 _rules: list[RegenesisRules] = []
 
@@ -49,6 +53,12 @@ def register_regenesis_rules(rules: RegenesisRules) -> None:
 def regenesis_rules() -> RegenesisRules | None:
     """Return who answers for re-genesis."""
     return _rules[0] if _rules else None
+
+
+def is_being_recovered(device_id: UUID, user_id: UUID) -> bool:
+    """Tell whether a device that its chain does not list waits for an account that is being recovered on it."""
+    rules = regenesis_rules()
+    return rules is not None and rules.is_being_recovered(device_id, user_id)
 
 
 @dataclass(frozen=True)

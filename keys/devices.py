@@ -8,6 +8,8 @@ word becomes a state, a credential that signs or does not, and a mailbox that go
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
 from uuid import UUID
 
 from django.db import IntegrityError, transaction
@@ -18,15 +20,21 @@ from holdfast.core.base.secret import SecretBytes
 from holdfast.core.signed.cose import Sign1
 from holdfast.core.signed.payloads import check_time
 from holdfast.core.signed.statements import DeviceStatement
-from kernel.actors import Actor
-from kernel.scope import current_tenant
+from kernel.actors import Actor, system_actor
+from kernel.errors import Conflict
+from kernel.scope import current_tenant, tenant_scope
 from kernel.transitions import advance
-from keys import access, mailbox
+from keys import access, chains, mailbox
 from keys.errors import ChainRefused, DeviceKnown, DeviceMismatch, SuccessorStale
 from keys.models import Device, OneTimePreKey
 from keys.states import DEVICE, DeviceState
 from tenants import access as tenants_access
 from tenants import services as tenants
+
+# Devices of one person that wait, enrolled by a code, for the chain to list them. An honest person has one or two.
+MAX_WAITING: Final = 10
+# How long they wait: a pairing takes minutes, and what takes weeks, a case or the contacts, is asked after.
+WAITING_LIFE: Final = timedelta(days=30)
 
 
 @dataclass(frozen=True)
@@ -57,8 +65,9 @@ def prepare_device(*, tenant_id: UUID, statement: bytes) -> PreparedDevice:
 def enrol_device(*, prepared: PreparedDevice, code_secret: SecretBytes) -> Device:
     """Register a device by its own signed statement and a single-use code; it is pending until a chain lists it.
 
-    Call `tenants.services.begin_enrolment` first. Raises EnrolmentRefused for the code, DeviceMismatch for a statement
-    that names another code, DeviceKnown.
+    Call `tenants.services.begin_enrolment` first. Where MAX_WAITING wait already, the one that has waited longest is
+    ended. Raises EnrolmentRefused for the code, DeviceMismatch for a statement that names another code, DeviceKnown,
+    Conflict when the chain lists the one that was to be ended right now.
     """
     device = prepared.device
     user_id, device_id = UUID(bytes=device.header.user), UUID(bytes=device.header.device)
@@ -68,6 +77,10 @@ def enrol_device(*, prepared: PreparedDevice, code_secret: SecretBytes) -> Devic
             raise DeviceMismatch("The statement names another enrolment code.", field="device_statement")
         # A device acts for its owner from here on; the credential's own state keeps it to what a pending one may.
         actor = Actor(current_tenant(), "device", device_id, person_id=user_id, role=code.person.role)
+        # The person's row is locked since their code was taken: two enrolments count one after the other.
+        waiting = access.waiting_devices(user_id)
+        for oldest in waiting[: max(0, len(waiting) + 1 - MAX_WAITING)]:
+            _end_waiting(oldest, actor)
         row = _register(prepared, actor)
         audit.append(
             tag="keys:device:enrol",
@@ -138,6 +151,31 @@ def revoke(device_id: UUID, actor: Actor) -> None:
         _end(waiting, actor)
     successor = access.active_successor(device_id)
     mailbox.leave(device_id=device_id, successor_id=successor.pk if successor else None)
+
+
+def sweep_waiting() -> int:
+    """End, in every tenant, the devices that have waited WAITING_LIFE for the chain; return how many.
+
+    One that a case or a request to contacts is to bring back waits as long as that does.
+    """
+    count, before = 0, timezone.now() - WAITING_LIFE
+    due = Device.unscoped.filter(state=DeviceState.PENDING, successor_of=None, created_at__lt=before)
+    for tenant_id, device_id in list(due.order_by("created_at").values_list("tenant_id", "id")):
+        with tenant_scope(tenant_id), transaction.atomic():
+            device = access.device(device_id)
+            if device.state != DeviceState.PENDING or chains.is_being_recovered(device_id, device.user_id):
+                continue
+            try:
+                _end_waiting(device, system_actor(tenant_id, "worker"))
+            except Conflict:
+                continue  # the chain lists it at this moment
+            count += 1
+    return count
+
+
+def _end_waiting(device: Device, actor: Actor) -> None:
+    _end(device, actor)
+    mailbox.leave(device_id=device.pk, successor_id=None)
 
 
 def _end(device: Device, actor: Actor) -> None:

@@ -83,6 +83,7 @@ class MessageOut(StrictSerializer):
 
 class MessagesOut(StrictSerializer):
     messages = MessageOut(many=True)
+    more = serializers.BooleanField(help_text="Whether more waits: it comes when these are acknowledged.")
 
 
 class ContentOut(StrictSerializer):
@@ -173,8 +174,8 @@ class MessagesView(ApiView):
     )
     def get(self, request: Request) -> Response:
         """Fewer than `limit` may come when they are large. What is acknowledged makes room for what follows."""
-        rows = access.messages_for(self.actor, limit=_limit(request))
-        return Response({"messages": [_message_document(row) for row in rows]})
+        rows, more = access.messages_for(self.actor, limit=_limit(request))
+        return Response({"messages": [_message_document(row) for row in rows], "more": more})
 
 
 class ContentView(ApiView):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from kernel.actors import system_actor
 from kernel.models import Job
 from kernel.queue import every, handles
-from keys import mailbox, notices, services
+from keys import devices, mailbox, notices, services
 
 
 @every(seconds=3600)
@@ -22,6 +22,12 @@ def sweep_claim_budgets() -> None:
 def sweep_claims() -> None:
     """Forget the claims of more than a month ago."""
     services.sweep_claims()
+
+
+@every(seconds=86_400)
+def sweep_waiting() -> None:
+    """End the devices that no chain has listed in a month."""
+    devices.sweep_waiting()
 
 
 @handles(notices.NOTICE_JOB)

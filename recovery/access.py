@@ -29,12 +29,13 @@ from recovery.models import (
     Attestation,
     Case,
     CaseDeposit,
+    ContactRequest,
     Notice,
     Release,
     SealedShare,
     Veto,
 )
-from recovery.states import TERMINAL, UNDECIDED, UNRELEASED, CaseState
+from recovery.states import COLLECTABLE, TERMINAL, UNDECIDED, UNRELEASED, CaseState
 from tenants.permissions import PermissionName
 
 if TYPE_CHECKING:
@@ -182,6 +183,13 @@ def count_open_cases_by(requester_id: UUID) -> int:
     A released one stays for a month until it is closed; whoever off-boards a dozen leavers has a dozen of those.
     """
     return int(Case.objects.filter(requester_id=requester_id, state__in=UNRELEASED).count())
+
+
+def is_recipient(device_id: UUID, user_id: UUID) -> bool:
+    """Tell whether a case that is not over, or a request to contacts, gives or gave its release to a user's device."""
+    cases = Case.objects.filter(requester_id=user_id, state__in=set(CaseState) - TERMINAL)
+    requests = ContactRequest.objects.filter(owner_id=user_id, state__in=COLLECTABLE)
+    return cases.filter(recipient_device_id=device_id).exists() or requests.filter(device_id=device_id).exists()
 
 
 def notice_of_opening(case: Case) -> Notice | None:

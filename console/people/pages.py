@@ -31,6 +31,8 @@ from tenants.permissions import PermissionName
 from tenants.roles import Role
 
 MAX_SEARCH: Final = 100
+# Of a person's devices, entries and deposits each: more than anybody reads, and a page's cost has an end.
+SHOWN: Final = 100
 # From here on a cap is shown as near: there is time to act, and nobody honest is there by chance.
 NEAR: Final = 0.8
 
@@ -82,14 +84,18 @@ def person_page(request: HttpRequest, actor: Actor, person_id: UUID) -> HttpResp
     """Show one person: devices and their pre-keys, chain, vault, deposits by generation."""
     person, now = tenants.person(person_id), timezone.now()
     # Those that peers send to come first; the rest is history, oldest first.
-    devices = sorted(keys.devices_of(person_id), key=lambda device: device.revoked_at is not None)
+    devices, has_more_devices = keys.devices_of(person_id, limit=SHOWN)
     standings = health.of_devices(devices, now=now)
     by_id = {device.pk: device for device in devices}
+    chain = _chain_lines(person_id, by_id)
     sees_coverage = actor.can(PermissionName.COVERAGE_READ)
     context = {
         "subject": person,
         "devices": [{"standing": standing, "pool_state": standing.state_at(now)} for standing in standings],
-        "chain": _chain_lines(person_id, by_id),
+        "has_more_devices": has_more_devices,
+        "shown": SHOWN,
+        "chain": chain,
+        "entries": chain[0].seq + 1 if chain else 0,
         "vault": keys.vault(person_id),
         "doors": keys.doors(person_id),
         "sees_coverage": sees_coverage,
@@ -98,7 +104,7 @@ def person_page(request: HttpRequest, actor: Actor, person_id: UUID) -> HttpResp
         **_chain_head(person_id),
     }
     if actor.can(PermissionName.CASE_READ):
-        context["limits"] = _limits(person_id, len(context["chain"]), standings)
+        context["limits"] = _limits(person_id, context["entries"], standings)
     context["coverage"] = coverage_state(coverage.user_coverage(person_id)) if sees_coverage else ("", "")
     return render(request, "console/people/person.html", context)
 
@@ -116,7 +122,7 @@ def _limits(person_id: UUID, entries: int, standings: list[health.DeviceHealth])
 
 
 def _chain_lines(person_id: UUID, devices: dict[UUID, Any]) -> list[chain_words.ChainLine]:
-    return [chain_words.read(row, devices) for row in reversed(keys.chain_entries(person_id))]
+    return [chain_words.read(row, devices) for row in keys.newest_chain_entries(person_id, SHOWN)]
 
 
 def _chain_head(person_id: UUID) -> dict[str, Any]:

@@ -207,13 +207,17 @@ def _deposits(account: Account) -> Iterator[Done]:
         yield done("escrow", f"Deposited {len(deposited)} archive keys, as you agreed.")
 
 
+def _holds_vault(account: Account) -> bool:
+    return bool(len(account.state.vault.key) and len(account.state.identity_seed))
+
+
+def _shares(account: Account) -> Iterator[Done]:
+    if _holds_vault(account) and trusted.reshare(account):
+        yield done("trusted contacts", "They have shares of the vault key of now.")
+
+
 def _vault(account: Account) -> Iterator[Done]:
-    holds = len(account.state.vault.key) and len(account.state.identity_seed)
-    if not holds:
-        return
-    if trusted.reshare(account):
-        yield done("backup", "Gave your trusted contacts shares of the vault key of now.")
-    version = vault.save_if_changed(account)
+    version = vault.save_if_changed(account) if _holds_vault(account) else None
     if version is not None:
         yield done("backup", f"Saved your keyring, version {version}.")
 
@@ -230,6 +234,7 @@ _ITEMS: Final = (
     _Item("openings", _openings),
     _Item("archive", _archive),
     _Item("escrow", _deposits),
+    _Item("trusted contacts", _shares),
     _Item("backup", _vault),
     _Item("old keys", _old_keys, is_online=False, needs_active=False),
     _Item("this device", standing.of_pending, is_online=False, needs_active=False),

@@ -34,6 +34,10 @@ class Rules:
         except EscrowOff:
             return ()
 
+    def is_being_recovered(self, device_id: UUID, user_id: UUID) -> bool:
+        """Tell whether a case that is not over, or a request to contacts, is to give its release to this device."""
+        return access.is_recipient(device_id, user_id)
+
     def require(self, *, user_id: UUID, case_id: UUID, device_hash: bytes) -> None:
         """Raise RegenesisRefused unless the case gave this user's key back to this very device of theirs.
 

@@ -24,6 +24,7 @@ UNSCOPED = {
     "kernel/admin.py",  # the platform operators' list of jobs
     "kernel/queue.py",  # due jobs of every tenant
     "kernel/scope.py",  # where it is defined
+    "keys/devices.py",  # devices that no chain has listed, of every tenant
     "keys/mailbox.py",  # messages that nobody fetched, of every tenant
     "keys/services.py",  # counts of hours that are over
     "recovery/access.py",  # cases whose time has come, of every tenant

@@ -120,7 +120,8 @@ class Mailboxes:
         return 201, {"message_id": found, "device_id": device}
 
     def fetch(self, asker: str, _body: Any, query: Any) -> Any:
-        return 200, {"messages": self.mailboxes.get(asker, [])[: int(query.get("limit", 100))]}
+        waiting, limit = self.mailboxes.get(asker, []), int(query.get("limit", 100))
+        return 200, {"messages": waiting[:limit], "more": len(waiting) > limit}
 
     def content(self, asker: str, _body: Any, _query: Any, message: str) -> Any:
         if message not in {one["message_id"] for one in self.mailboxes.get(asker, [])}:

@@ -131,6 +131,7 @@ class LyingServer(Mailboxes, ContactRecovery):
         self.bundles: dict[str, dict[str, Any]] = {}
         self.batches: dict[str, list[dict[str, Any]]] = {}
         self.epoch = 0
+        self.page = 256  # entries or versions in one answer
         self.vaults: dict[str, dict[str, Any]] = {}
         self.doors: dict[str, dict[str, str]] = {}
         self.deposits: dict[str, dict[str, Any]] = {}
@@ -166,7 +167,7 @@ class LyingServer(Mailboxes, ContactRecovery):
             status, answer = self._handle(method, path, asker, body, dict(request.url.params))
             if act[2] and status < 300:
                 self._answered[act] = status, answer
-        for pattern, lie in self.lies.items():
+        for pattern, lie in list(self.lies.items()):
             if status < 300 and re.fullmatch(pattern, f"{method} {path}"):
                 answer = lie(json.loads(json.dumps(answer)))
         if any(re.fullmatch(pattern, f"{method} {path}") for pattern in self.lost):
@@ -225,9 +226,15 @@ class LyingServer(Mailboxes, ContactRecovery):
         entries = self.chains.get(user, [])
         if not entries:
             return 404, {"title": "Not found", "code": "not-found", "detail": "Not found."}
-        fresh = entries[int(query.get("after", -1)) + 1 :]
+        start = int(query.get("after", -1)) + 1
+        end = start + self.page
         head = Entry.parse(entries[-1]).hash
-        return 200, {"entries": [b64u(one) for one in fresh], "head": b64u(head), "seq": len(entries) - 1}
+        return 200, {
+            "entries": [b64u(one) for one in entries[start:end]],
+            "head": b64u(head),
+            "seq": len(entries) - 1,
+            "more": end < len(entries),
+        }
 
     def extend(self, _asker: str, body: Any, _query: Any, user: str) -> Any:
         entries = self.chains.setdefault(user, [])
@@ -345,13 +352,16 @@ class LyingServer(Mailboxes, ContactRecovery):
 
     # Escrow
 
-    def policy(self, _asker: str, _body: Any, _query: Any) -> Any:
-        history = [{"hash": b64u(_payload_hash(one)), "statement": b64u(one)} for one in self.tenant.policies]
-        return 200, {**history[-1], "history": history, "root_key": b64u(self.tenant.root.public.encoded)}
+    def policy(self, _asker: str, _body: Any, query: Any) -> Any:
+        return 200, {**self._history(self.tenant.policies, query), "root_key": b64u(self.tenant.root.public.encoded)}
 
-    def key(self, _asker: str, _body: Any, _query: Any) -> Any:
-        history = [{"hash": b64u(_payload_hash(one)), "statement": b64u(one)} for one in self.tenant.keys]
-        return 200, {**history[-1], "history": history}
+    def key(self, _asker: str, _body: Any, query: Any) -> Any:
+        return 200, self._history(self.tenant.keys, query)
+
+    def _history(self, statements: list[bytes], query: Any) -> dict[str, Any]:
+        rows = [{"hash": b64u(_payload_hash(one)), "statement": b64u(one)} for one in statements]
+        start = int(query.get("after", 0))
+        return {**rows[-1], "history": rows[start : start + self.page], "more": start + self.page < len(rows)}
 
     def statement(self, _asker: str, _body: Any, _query: Any) -> Any:
         return 201, {}
@@ -370,7 +380,8 @@ class LyingServer(Mailboxes, ContactRecovery):
         return 201, row
 
     def own_deposits(self, asker: str, _body: Any, _query: Any) -> Any:
-        mine = [row for row in self.deposits.values() if row["user"] == self._user(asker)]
+        mine = [row for row in reversed(self.deposits.values()) if row["user"] == self._user(asker)]
+        mine.sort(key=lambda row: -row["generation"])
         return 200, {"deposits": mine, "more": False}
 
     def one_deposit(self, _asker: str, _body: Any, _query: Any, deposit: str) -> Any:

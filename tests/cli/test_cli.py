@@ -23,6 +23,7 @@ from typer.core import TyperGroup
 from holdfast.cli.app import app
 from holdfast.cli.exits import MEANINGS, Exit, exit_for
 from holdfast.cli.page import hoisted
+from holdfast.cli.shell import Shell
 from holdfast.client import errors
 from holdfast.client.messages.messages import Received
 from holdfast.client.officers import officer_keys
@@ -130,6 +131,20 @@ def test_common_options_may_stand_anywhere() -> None:
 )
 def test_each_kind_of_error_has_its_exit_code(error: Exception, code: Exit) -> None:
     assert exit_for(error) is code
+
+
+@pytest.mark.parametrize("is_json", [False, True])
+def test_limit_and_wait_are_shown_in_the_servers_words(
+    is_json: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shell = Shell(tmp_path, None, None, is_json)
+    full = errors.Problem(status=409, code="limit-reached", detail="Fifty are kept. End some.")
+    shell.fail(full, exit_for(full))
+    busy = errors.Problem(status=429, code="too-many-requests", detail="Too many.", way_out="Try again in 12 minutes.")
+    shell.fail(busy, exit_for(busy))
+    said = capsys.readouterr().err
+    for part in (full.args[0], busy.args[0], busy.way_out, *((full.code, busy.code) if is_json else ())):
+        assert part in said
 
 
 def test_mistake_of_ours_is_not_dressed_up_as_an_exit_code() -> None:

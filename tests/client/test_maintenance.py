@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from holdfast.client import maintenance, standing
-from holdfast.client.errors import Unreachable
+from holdfast.client.errors import Problem, Unreachable
 from holdfast.client.escrow import archive, escrow
 from holdfast.client.identity import device
 from holdfast.client.maintenance import Done, Outcome, maintain
@@ -19,11 +19,11 @@ from holdfast.client.profile.account import Account
 from holdfast.client.recovery import by_case
 from holdfast.client.rotation import rotation
 from holdfast.client.sessions import sessions
-from holdfast.client.vault import doors, pairing, vault
+from holdfast.client.vault import doors, pairing, trusted, vault
 from holdfast.core.identity.entries import Reason
 from holdfast.core.identity.policy import DepositRule
 from tests.cast.lying_server import LyingServer, Tenant
-from tests.cast.members import ALICE, BOB, CHEAP, PASSWORD, Members
+from tests.cast.members import ALICE, BOB, CHEAP, MALLORY, PASSWORD, Members
 from tests.client import cuts
 from tests.client.cuts import Moments, Scene
 from tests.soak import rounds
@@ -79,6 +79,26 @@ def test_part_that_fails_is_told_with_its_way_out_and_stops_no_other(world: Memb
     assert "officers" in failed.way_out
     assert of(report, "pre-keys")[0].outcome is Outcome.DONE
     assert [one.item for one in did(report)] == ["organisation", "pre-keys"]
+
+
+LIMIT = {"title": "Full", "code": "limit-reached", "detail": "There are as many as there may be. End some."}
+
+
+@pytest.mark.parametrize("status", [409, 429])
+def test_limit_that_one_part_meets_keeps_no_other_from_its_work(world: Members, alice: Account, status: int) -> None:
+    bob = world.published(BOB)
+    world.published(MALLORY)
+    alice.api._sleep = lambda _seconds: None
+    path = rf"POST devices/({alice.device_text}/check|{bob.device_text}/messages)"
+    world.server.instead[path] = lambda _body: (status, LIMIT)
+    with pytest.raises(Problem):
+        trusted.choose(alice, [BOB, MALLORY], k=2)
+    report = maintain(alice)
+    failed = {one.item: one for one in report if one.outcome is Outcome.FAILED}
+    assert set(failed) == {"pre-keys", "trusted contacts"}
+    assert all(one.said == LIMIT["detail"] for one in failed.values())
+    assert of(report, "backup")[0].outcome is Outcome.DONE
+    assert {one.item for one in report} >= {item.name for item in maintenance._ITEMS}
 
 
 def test_refused_statement_of_the_core_is_told_too(world: Members, alice: Account) -> None:

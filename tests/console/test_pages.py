@@ -18,11 +18,13 @@ from django.urls import URLResolver, get_resolver
 from django.utils import timezone
 
 from console.frame import NAVIGATION
+from console.people import pages
 from escrow import services as escrow
 from escrow.states import OfficerState
 from holdfast.core.identity.cases import Case as Asked
 from kernel.scope import tenant_scope
 from keys import services as keys
+from keys.models import Device
 from recovery.models import Case
 from tenants.permissions import session_permissions
 from tests.cast.browsers import signed_in, text_of
@@ -268,6 +270,22 @@ def test_person_page_shows_what_is_used_of_each_limit(world: World, monkeypatch:
     assert "near its end" not in text
     monkeypatch.setattr(keys, "MAX_UNISSUED", 6)
     assert "5 of 6 near its end" in text_of(erin.get(path))
+
+
+def test_person_page_says_that_there_is_more_than_it_shows(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.directory.phone("alice")
+    path, erin = f"/console/people/{world.cast.alice.pk}/", signed_in(world.cast.erin)
+    assert "There are more" not in text_of(erin.get(path))
+    row = Device.unscoped.get(user_id=world.cast.alice.pk)
+    fields = {field.attname: getattr(row, field.attname) for field in row._meta.concrete_fields}
+    for number in range(2):
+        fresh = {"id": uuid.uuid4(), "statement_hash": bytes([number]) * 32, "name": f"old {number}"}
+        Device.unscoped.create(**{**fields, **fresh, "state": "revoked"})
+    monkeypatch.setattr(pages, "SHOWN", 1)
+    text = text_of(erin.get(path))
+    assert "The first 1 devices are shown. There are more, and all of them are revoked." in text
+    assert "The newest 1 entries are shown, of 2." in text
+    assert (row.name in text, "old 0" in text) == (True, False)
 
 
 def test_person_page_says_so_when_the_stored_chain_does_not_hold(world: World) -> None:

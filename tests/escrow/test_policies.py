@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db import Error, IntegrityError, connections, transaction
+from django.db import Error, IntegrityError, connection, connections, transaction
 from django.utils import timezone
 
 from escrow import access, services
@@ -19,6 +20,7 @@ from escrow.models import Policy
 from escrow.states import OfficerState
 from holdfast.core.signed import cose
 from holdfast.core.signed.cose import Purpose
+from kernel import paging
 from kernel.scope import tenant_scope
 from tenants import services as tenants
 from tests.cast.world import World
@@ -38,6 +40,18 @@ def test_read_policy_gives_the_exact_signed_bytes_and_their_history(world: World
     assert [row["name"] for row in answer["officers"]] == ["Carol", "Dan", "Erin"]
     key = world.directory.phone("alice").send("GET", "/api/v1/escrow/key").json()
     assert key["version"] == 1
+
+
+def test_history_comes_in_pages_bounded_by_octets(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish(world, world.policy(m=2), "carol", "dan")
+    monkeypatch.setattr(paging, "OCTETS", 1)
+    alice = world.directory.phone("alice")
+    for after, versions, more in ((0, [1], True), (1, [2], False), (2, [], False)):
+        answer = alice.send("GET", f"/api/v1/escrow/policy?after={after}").json()
+        assert (answer["version"], [row["version"] for row in answer["history"]], answer["more"]) == (2, versions, more)
+    assert alice.send("GET", "/api/v1/escrow/key?after=1").json()["history"] == []
+    for path in ("policy", "key"):
+        assert alice.send("GET", f"/api/v1/escrow/{path}?after=x").json()["errors"][0]["field"] == "after"
 
 
 def test_publish_policy_refuses_one_officer_or_an_outsider(world: World) -> None:
@@ -167,3 +181,32 @@ def test_escrow_is_off_until_it_is_founded(found: Callable[..., World]) -> None:
     world = found()
     answer = world.directory.phone("mallory").send("GET", "/api/v1/escrow/policy")
     assert (answer.status_code, answer.json()["code"]) == (409, "escrow-off")
+
+
+@pytest.mark.postgres_only
+def test_whoever_waited_for_a_publication_reads_the_version_that_it_brought(world: World) -> None:
+    is_published, found = threading.Event(), []
+
+    def wait() -> None:
+        try:
+            is_published.wait(timeout=30)
+            with tenant_scope(world.tenant_id), transaction.atomic():
+                found.append(access.newest_policy_for_update())
+        finally:
+            connections.close_all()
+
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    with transaction.atomic():
+        publish(world, world.policy(m=2), "carol", "dan")
+        is_published.set()
+        with connection.cursor() as cursor:
+            for _ in range(300):
+                cursor.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")
+                if cursor.fetchone()[0]:
+                    break
+                time.sleep(0.1)
+            else:
+                pytest.fail("nobody waits for the publication")
+    waiting.join(timeout=30)
+    assert [row.version for row in found if row] == [2]

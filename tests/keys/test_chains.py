@@ -18,6 +18,7 @@ from holdfast.core.identity.chain import extend, verify_chain
 from holdfast.core.identity.entries import Entry, Reason
 from holdfast.core.signed import cose
 from holdfast.core.signed.cose import Purpose
+from kernel import paging
 from kernel.models import Job
 from keys import access, chains, services
 from keys.models import ChainEntry, ChainFork, ChainHead, Device
@@ -60,6 +61,26 @@ def test_read_gives_the_exact_entries_that_were_sent(alice: Account, directory: 
     assert state.head == alice.chain.head == unb64u(answer["head"])
     assert len(bob.send("GET", f"{alice.path}/chain?after=0").json()["entries"]) == 1
     assert bob.send("GET", f"{alice.path}/chain?after=1").json()["entries"] == []
+    assert answer["more"] is False
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("bound", ["entries", "octets"])
+def test_read_gives_a_page_and_says_that_there_is_more(
+    alice: Account, monkeypatch: pytest.MonkeyPatch, bound: str
+) -> None:
+    if bound == "entries":
+        monkeypatch.setattr(access, "ENTRIES", 1)
+    else:
+        monkeypatch.setattr(paging, "OCTETS", 1)
+    found, after = [], -1
+    for more in (True, False):
+        page = alice.phones[0].send("GET", f"{alice.path}/chain?after={after}").json()
+        assert (len(page["entries"]), page["more"], page["seq"]) == (1, more, 1)
+        assert unb64u(page["head"]) == alice.chain.head
+        found += page["entries"]
+        after += 1
+    assert Entry.parse(unb64u(found[-1])).hash == alice.chain.head
 
 
 @pytest.mark.parametrize("after", ["x", "1e3", "%D9%A3", "99999999999", "1.0", "", "-"])

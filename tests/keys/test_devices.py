@@ -6,12 +6,14 @@ from __future__ import annotations
 import json
 import uuid
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
 from audit.models import Entry as AuditEntry
 from holdfast.core.base.encoding import b64u, unb64u
@@ -22,6 +24,7 @@ from holdfast.core.identity.entries import Reason
 from holdfast.core.signed import cose
 from holdfast.core.signed.cose import Purpose, Sign1
 from holdfast.core.signed.statements import DeviceStatement
+from keys import devices
 from keys.models import Device, Message
 from tenants.models import Credential, EnrolmentCode, Person, RateWindow, Tenant
 from tests.cast.phones import (
@@ -356,3 +359,46 @@ def test_enrolment_is_counted_before_its_body_is_read(directory: Directory, body
         assert Client().post("/api/v1/devices", body, content_type="application/json").status_code == 400
     (window,) = RateWindow.objects.all()
     assert (window.key, window.count) == ("enrolment:127.0.0.1", 2)
+
+
+# Devices that wait for the chain: a bounded number, for a bounded time.
+
+
+def enrolled(directory: Directory) -> Phone:
+    made = new_phone(directory.world.alice)
+    issue(made)
+    assert post_enrolment(made).status_code == 201
+    return made
+
+
+@pytest.mark.postgres
+def test_eleventh_device_that_waits_ends_the_one_that_has_waited_longest(
+    directory: Directory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    active = directory.phone("alice")
+    kept = successor(active)
+    assert active.register_successor(kept).status_code == 201
+    monkeypatch.setattr(devices, "MAX_WAITING", 2)
+    first, second, third = (enrolled(directory) for _ in range(3))
+    states = {row.pk: str(row.state) for row in Device.unscoped.all()}
+    assert [states[one.id] for one in (first, second, third)] == ["revoked", "pending", "pending"]
+    assert (states[active.id], states[kept.id]) == ("active", "pending")
+    assert first.send("GET", "/api/v1/devices").status_code == 401
+    assert second.send("GET", "/api/v1/devices").status_code == 200
+    entry = AuditEntry.unscoped.get(tag="keys:device:revoke")
+    assert (entry.subject, entry.actor) == (str(first.id), f"device:{third.id}")
+
+
+@pytest.mark.postgres
+def test_device_that_has_waited_for_a_month_is_ended_by_the_sweep(directory: Directory) -> None:
+    active = directory.phone("alice")
+    kept = successor(active)
+    assert active.register_successor(kept).status_code == 201
+    old, fresh = enrolled(directory), enrolled(directory)
+    others = Device.unscoped.exclude(pk=fresh.id)
+    others.update(created_at=timezone.now() - devices.WAITING_LIFE - timedelta(minutes=1))
+    assert (devices.sweep_waiting(), devices.sweep_waiting()) == (1, 0)
+    states = {row.pk: str(row.state) for row in Device.unscoped.all()}
+    assert states == {active.id: "active", kept.id: "pending", old.id: "revoked", fresh.id: "pending"}
+    assert AuditEntry.unscoped.get(tag="keys:device:revoke").actor == "system:worker"
+    assert old.send("GET", "/api/v1/devices").status_code == 401

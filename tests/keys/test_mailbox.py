@@ -21,6 +21,7 @@ from holdfast.core.crypto.keys import SigningKey
 from holdfast.core.identity import chain_author
 from holdfast.core.identity.entries import Reason
 from hsm import registry
+from kernel import api
 from kernel.models import ReplayableAnswer
 from kernel.scope import tenant_scope
 from keys import mailbox
@@ -191,13 +192,15 @@ def test_messages_come_oldest_first_and_make_room_for_what_follows(alice: Accoun
     assert octets_of(first) == [b"\0", b"\1", b"\2"]
     acknowledge(phone, first)
     assert octets_of(fetched(phone, 3)) == [b"\3", b"\4"]
+    for limit, more in ((1, True), (2, False), (3, False)):
+        assert phone.send("GET", f"/api/v1/messages?limit={limit}").json()["more"] is more
 
 
 def test_page_ends_before_it_is_larger_than_a_client_takes(alice: Account, bob: Phone) -> None:
     for _ in range(20):
         assert send(bob, alice, b"x" * 64 * 1024).status_code == 201
     answer = alice.phones[0].send("GET", "/api/v1/messages?limit=100")
-    assert len(answer.json()["messages"]) == 16
+    assert (len(answer.json()["messages"]), answer.json()["more"]) == (16, True)
     assert len(answer.content) < 2 * 1024 * 1024
 
 
@@ -459,6 +462,21 @@ def test_sweep_forgets_answers_and_finished_jobs_of_more_than_a_month_ago(alice:
     ReplayableAnswer.unscoped.update(created_at=timezone.now() - timedelta(days=31))
     sweep_plumbing()
     assert ReplayableAnswer.unscoped.count() == 0
+
+
+@pytest.mark.postgres
+def test_stored_answers_of_one_actor_are_bounded(alice: Account, bob: Phone, monkeypatch: pytest.MonkeyPatch) -> None:
+    other, body = alice.phones[0], document(alice)
+    letter(other, alice.phones[1], kind="sync")
+    monkeypatch.setattr(api, "TRIM_ONE_IN", 1)
+    monkeypatch.setattr(api, "MOST_ANSWERS", 3)
+    for number in range(5):
+        assert post(bob, alice, body, key=f"k{number}").status_code == 201
+    assert ReplayableAnswer.unscoped.filter(actor_id=other.id).exists()
+    kept = ReplayableAnswer.unscoped.filter(actor_id=bob.id).order_by("created_at").values_list("key", flat=True)
+    assert list(kept) == ["k2", "k3", "k4"]
+    assert "idempotent-replay" in post(bob, alice, body, key="k2").headers
+    assert "idempotent-replay" not in post(bob, alice, body, key="k0").headers
 
 
 # What it costs, and what it does not do.

@@ -63,9 +63,12 @@ def subject_of(account: Account, user: bytes) -> Subject:
     if user == account.user and account.state.chain:
         chains.refresh(account)
         entries: Sequence[bytes] = account.state.chain
+        state = account.chain
     else:
-        entries = chains.fetch(account, user, []) or []
-    state = chains.verify(account, user, entries)
+        followed = chains.follow(account, user, [])
+        if followed is None:
+            raise TrustRefused("The server shows no account chain of the person whose deposits these are.")
+        state, entries = followed
     bodies = [Entry.parse(entry).body for entry in entries]
     added = {body.device: body.statement_hash for body in bodies if isinstance(body, AddDevice)}
     return Subject(state, added)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 from uuid import UUID
 
-from holdfast.client.errors import ClientError, Problem, ProfileError, TrustRefused
+from holdfast.client.errors import AnswerRefused, ClientError, Problem, ProfileError, TrustRefused
 from holdfast.client.identity import evidence, key_log
 from holdfast.client.identity.evidence import Contradiction
 from holdfast.client.profile.account import Account
@@ -22,11 +22,13 @@ from holdfast.core.base.errors import Forked, HoldfastError
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.identity import chain
 from holdfast.core.identity.chain import ChainState
-from holdfast.core.identity.entries import Entry
+from holdfast.core.identity.entries import Entry, RevokeDevice
 from holdfast.core.signed.payloads import MAX_U32
 
 STALE: Final = "chain-stale"  # the problem code of an upload that does not follow the newest entry
 KEEPS_WRITING: Final = "Another of your devices keeps writing to your account."
+# Entries of a chain that are read: more than twice what a server takes of one.
+MOST_ENTRIES: Final = 10_000
 _FLOOR: Final = "chain-policy"
 _FORKED: Final = (
     "Both entries are kept on this device as evidence. Show them to your officers: somebody writes under a key "
@@ -38,23 +40,59 @@ class ForkSeen(TrustRefused):
     """A key of this account signed two histories. Both entries are kept as evidence."""
 
 
-def fetch(account: Account, user: bytes, known: Sequence[bytes]) -> list[bytes] | None:
-    """Return the entries that the server has after `known`, or None when it has no chain for `user`.
+def follow(account: Account, user: bytes, known: Sequence[bytes]) -> tuple[ChainState, list[bytes]] | None:
+    """Return the chain that the server has, verified, and its entries after `known`; None without a chain.
 
-    Raises TrustRefused when the server has fewer entries than are known, or others: it was rolled back, hides
-    some, or shows this client another history than before; ForkSeen when that history is signed as well.
+    Page by page, each verified before the next one is asked for: a server that makes entries up is found out at the
+    first of them, and has filled nothing. What is appended meanwhile is read as well. Raises as `verify` does, and
+    TrustRefused when the server has fewer entries than are known, or others: it was rolled back, hides some, or shows
+    this client another history than before; ForkSeen when that history is signed as well. AnswerRefused for a chain
+    without an end.
     """
-    query = {"after": str(len(known) - 1)} if known else {}
+    fresh: list[bytes] = []
+    verified, more = 0, True
+    while more:
+        page = _fetch(account, user, [*known, *fresh])
+        if page is None:
+            return None
+        came, more = page
+        fresh += came
+        # The first half of a revocation does not stand alone: it waits for the page that has the other half.
+        ready = _standing(fresh) if more else len(fresh)
+        if ready > verified or not more:
+            state = verify(account, user, [*known, *fresh[:verified]], fresh[verified:ready])
+            verified = ready
+    return state, fresh
+
+
+def _standing(entries: Sequence[bytes]) -> int:
+    """Return how many entries there are before the revocations at the end of a page."""
+    count = len(entries)
     try:
-        answer = account.api.get(f"users/{UUID(bytes=user)}/chain", query=query)
+        while count and isinstance(Entry.parse(entries[count - 1]).body, RevokeDevice):
+            count -= 1
+    except HoldfastError:
+        pass  # said by `verify`, to which this entry goes
+    return count
+
+
+def _fetch(account: Account, user: bytes, known: Sequence[bytes]) -> tuple[list[bytes], bool] | None:
+    """Return a page of the entries after `known`, and whether there are more; None when there is no chain at all."""
+    try:
+        answer = account.api.get(f"users/{UUID(bytes=user)}/chain", query=_after(len(known)))
     except Problem as problem:
         if problem.status == 404 and not known:
             return None
         raise
-    entries = answer.many_octets("entries")
-    if not entries and not known:
+    entries, more, seq = answer.many_octets("entries"), answer.flag("more"), answer.number("seq")
+    has = len(known) + len(entries)
+    if seq >= MOST_ENTRIES or (more and not entries):
+        raise AnswerRefused("The server's account chain has no end.")
+    if not has:
         return None
-    if answer.number("seq") != len(known) + len(entries) - 1:
+    if more and seq >= has:
+        return entries, True
+    if seq != has - 1:
         raise _explain_contradiction(
             account, user, known, "The server shows a chain of another length than it has shown before."
         )
@@ -65,19 +103,28 @@ def fetch(account: Account, user: bytes, known: Sequence[bytes]) -> list[bytes] 
     if answer.octets("head", 32) != newest:
         reason = "The server shows a chain with another head than the entries lead to."
         raise _explain_contradiction(account, user, known, reason)
-    return entries
+    return entries, False
+
+
+def _after(count: int) -> dict[str, str]:
+    """Return the query for what comes after `count` entries."""
+    return {"after": str(count - 1)} if count else {}
 
 
 def _explain_contradiction(account: Account, user: bytes, known: Sequence[bytes], reason: str) -> TrustRefused:
-    """Read the whole chain that the server shows now, and keep the first entry that excludes a known one."""
+    """Read the chain that the server shows now, as far as it is known, and keep the first entry that excludes one."""
     try:
-        shown = account.api.get(f"users/{UUID(bytes=user)}/chain").many_octets("entries")
         state = account.verified.read(user, known, policies=lambda: account.policies)
-        for ours, theirs in zip(known, shown, strict=False):
-            other = Entry.parse(theirs)
-            if other.hash != Entry.parse(ours).hash:
-                # What no key of the chain has signed is no evidence, and does not raise Forked here.
-                chain.extend(state, other)
+        seen, more = 0, True
+        while more and seen < len(known):
+            answer = account.api.get(f"users/{UUID(bytes=user)}/chain", query=_after(seen))
+            shown = answer.many_octets("entries")
+            for ours, theirs in zip(known[seen:], shown, strict=False):
+                other = Entry.parse(theirs)
+                if other.hash != Entry.parse(ours).hash:
+                    # What no key of the chain has signed is no evidence, and does not raise Forked here.
+                    chain.extend(state, other)
+            seen, more = seen + len(shown), bool(shown) and answer.flag("more")
     except Forked:
         return _keep_fork(account, user, ours, theirs)
     except (ClientError, HoldfastError):
@@ -149,10 +196,10 @@ def refresh(account: Account) -> ChainState | None:
     server's chain does not continue the one known (shorter, forked, forged), or is not in the key log.
     """
     known = account.state.chain
-    entries = fetch(account, account.user, known)
-    if entries is None:
+    followed = follow(account, account.user, known)
+    if followed is None:
         return None
-    state = verify(account, account.user, known, entries)
+    state, entries = followed
     key_log.anchor(account, state)
     device = account.state.device
     is_active = device is not None and device.id in state.devices

@@ -55,10 +55,10 @@ def refresh(account: Account, user: bytes) -> ChainState:
     """
     contact = account.state.contacts.get(user) or Contact(user, [])
     known = [*contact.entries, *contact.unconfirmed]
-    entries = chains.fetch(account, user, known)
-    if entries is None:
+    followed = chains.follow(account, user, known)
+    if followed is None:
         raise ProfileError("That person has no account yet.", way_out="Ask the person to enrol a device.")
-    state = chains.verify(account, user, known, entries)
+    state, entries = followed
     key_log.anchor(account, state)
     begun_again = contact.entries and any(isinstance(Entry.parse(encoded).body, ReGenesis) for encoded in entries)
     with account.store.transaction():

@@ -12,9 +12,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from holdfast.client.errors import TrustRefused
+from holdfast.client.errors import AnswerRefused, TrustRefused
 from holdfast.client.profile.account import Account, read_many, root_key_of
 from holdfast.client.server.answers import Answer
+from holdfast.core.base.encoding import MAX_BLOB
 from holdfast.core.base.errors import HoldfastError
 from holdfast.core.identity.policy import verify_founding
 from holdfast.core.identity.trust import SignedTenantKey, pin_words, root_pin, verify_escrow_keys, verify_tenant
@@ -29,6 +30,10 @@ _LOOK_INTO = (
 NOTICE_SECONDS: Final = 30 * 86_400
 # A month in which officers sign the next one; until then the old one is better than none.
 GRACE_SECONDS: Final = 30 * 86_400
+
+
+# Of policies or escrow keys that are read: one a week for nineteen years.
+_MOST_VERSIONS: Final = 1000
 
 
 @dataclass(frozen=True)
@@ -76,8 +81,8 @@ def refresh(account: Account) -> TrustChange:
     """
     trust = account.state.trust
     before = (len(trust.policies), len(trust.escrow_keys))
-    _accept_policies(account, account.api.get("escrow/policy"))
-    accept_escrow_key(account, _history(account.api.get("escrow/key")))
+    _accept_policies(account)
+    accept_escrow_key(account, _history(account, "escrow/key")[0])
     account.save()
     return TrustChange(
         pin_words=pin_words(trust.pin),
@@ -131,9 +136,10 @@ def accept_escrow_key(account: Account, history: list[bytes]) -> SignedTenantKey
     return keys[-1]
 
 
-def _accept_policies(account: Account, answer: Answer) -> None:
+def _accept_policies(account: Account) -> None:
     trust = account.state.trust
-    history, root_key = _history(answer), answer.octets("root_key", maximum=128)
+    history, answer = _history(account, "escrow/policy")
+    root_key = answer.octets("root_key", maximum=128)
     if trust.pin and (history, root_key) == (trust.policies, trust.root_key):
         return  # what is kept here already, to the byte: `account.trusted` verifies it, once in a process
     try:
@@ -156,9 +162,23 @@ def _accept_policies(account: Account, answer: Answer) -> None:
     account.trust_tenant(verified, pin=pin, root_key=root_key, policies=history)
 
 
-def _history(answer: Answer) -> list[bytes]:
-    history = [row.octets("statement") for row in answer.many("history", maximum=1000)]
+def _history(account: Account, path: str) -> tuple[list[bytes], Answer]:
+    """Read every version's statement, page by page, oldest first; and the last answer.
+
+    Raises AnswerRefused for a history without an end. Nothing of it is verified yet.
+    """
+    history: list[bytes] = []
+    while True:
+        # Versions count from 1 without a gap, or nothing of them will be believed.
+        answer = account.api.get(path, query={"after": str(len(history))} if history else {})
+        came = [row.octets("statement", maximum=MAX_BLOB) for row in answer.many("history", maximum=_MOST_VERSIONS)]
+        history += came
+        if len(history) > _MOST_VERSIONS or (answer.flag("more") and not came):
+            raise AnswerRefused(f"The server's history under {path} has no end.")
+        if not answer.flag("more"):
+            break
     newest = answer.octets("statement")
-    if not history or history[-1] != newest:
+    # One that was published while these were read is in the history already, and the older one no news.
+    if newest not in history:
         history.append(newest)
-    return history
+    return history, answer

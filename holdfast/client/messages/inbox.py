@@ -68,6 +68,8 @@ def collect(account: Account) -> None:
             letters.trim(account)
         account.api.post("messages/ack", {"message_ids": [str(UUID(bytes=message_id)) for message_id in ids]})
         seen.update(ids)
+        if not answer.flag("more"):
+            break
     # Last, since a chain that has moved takes the sessions of revoked devices with it, and what those sent before.
     for user in sorted(senders.union(peers.list_expected(account))):
         _follow(account, user)

@@ -171,14 +171,15 @@ def fetch(account: Account) -> int:
     """Bring the letters that wait in this device's mailbox, leaving messages of sessions; returns how many came."""
     came = 0
     for _ in range(_PAGES):
-        rows = list(account.api.get("messages", query={"limit": str(_PAGE)}).many("messages", maximum=_PAGE))
+        answer = account.api.get("messages", query={"limit": str(_PAGE)})
+        rows = list(answer.many("messages", maximum=_PAGE))
         with account.store.transaction():
             kept = [row.text("message_id") for row in rows if keep(account, row)]
             trim(account)
         if kept:
             account.api.post("messages/ack", {"message_ids": kept})
         came += len(kept)
-        if not kept:
+        if not kept or not answer.flag("more"):
             break
     return came
 

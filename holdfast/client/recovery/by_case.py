@@ -155,7 +155,8 @@ def _find_deposits(account: Account, subject: bytes, wanted: Sequence[bytes]) ->
     for row in account.api.pages("escrow/deposits", "deposits", "deposit_id"):
         deposit_id, record_hash = row.identifier("deposit_id"), row.octets("record_hash", 32)
         if not wanted or deposit_id in wanted:
-            newest[row.number("generation")] = (deposit_id, record_hash)
+            # They come newest first: an older one names a policy whose officers may have left.
+            newest.setdefault(row.number("generation"), (deposit_id, record_hash))
     if not newest:
         raise ProfileError("Nothing of yours is in escrow, so nothing can be recovered this way.")
     whose = deposits.subject_of(account, subject)

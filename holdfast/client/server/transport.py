@@ -9,6 +9,7 @@ Reads every answer under a bound on its octets and under `pace`: no server decid
 from __future__ import annotations
 
 import json
+import math
 import random
 import secrets
 import time
@@ -32,7 +33,9 @@ ATTEMPTS: Final = 5  # after a fifth of a second, doubled each time: a server th
 # A server may shift this client's idea of the time by a day at most: beyond that a person sets the clock.
 MAX_CORRECTION_SECONDS: Final = 86_400
 _WORTH_CORRECTING_SECONDS: Final = 20  # a signature is good for 60 s: below a third of it nothing is gained
+# Waited for by itself between two attempts; four of these are as long as a person waits for a command.
 _MAX_WAIT_SECONDS: Final = 30.0
+_MOST_RETRY_AFTER: Final = 86_400.0
 _MOST_PAGES: Final = 1000  # of a list: a hundred rows each, more than one person's device has any use for
 # Too many, or a proxy whose server is away: the same request may pass later.
 _RETRIED_STATUS: Final = frozenset({429, 502, 503, 504})
@@ -210,6 +213,7 @@ class Api:
         wait = 0.2
         self._pace.begin()  # once for all attempts: five slow answers are no more bearable than one
         for attempt in range(1, ATTEMPTS + 1):
+            asked = 0.0
             try:
                 reply = self._once(self._signed(method, path, body, headers), maximum)
             except FAILURES as error:
@@ -222,12 +226,15 @@ class Api:
                 if reply.status == 401 and not corrected and self._correct_clock(reply):
                     corrected = True
                     continue
-                problem = self._problem(reply)
+                problem, asked = self._problem(reply), _retry_after(reply)
                 if attempt == ATTEMPTS or not (reply.status in _RETRIED_STATUS or _is_being_answered(problem)):
                     raise problem
-                wait = max(wait, _retry_after(reply))
+                # Whoever asks sooner than they were told to is refused again: a long wait is the person's to decide on.
+                if asked > _MAX_WAIT_SECONDS:
+                    raise problem
             left = self._pace.left()
-            self._sleep(min(wait, _MAX_WAIT_SECONDS) * random.uniform(0.8, 1.2))  # noqa: S311 — spreads load
+            spread = random.uniform(0.8, 1.2)  # noqa: S311 — spreads load
+            self._sleep(max(asked, min(wait, _MAX_WAIT_SECONDS) * spread))
             self._pace.begin(left)
             wait *= 2
         raise AssertionError("unreachable")
@@ -296,7 +303,15 @@ class Api:
                 if ("errors" in document)
                 else []
             )
-            return Problem(status=reply.status, code=document.text("code"), detail=_told(document), errors=errors)
+            # How long the wait is stands in the header alone; to a person it is the way out.
+            seconds = _retry_after(reply) if reply.status == 429 else 0
+            return Problem(
+                status=reply.status,
+                code=document.text("code"),
+                detail=_told(document),
+                errors=errors,
+                way_out=f"Try again in {_spoken(seconds)}." if seconds else "",
+            )
         except AnswerRefused:
             return AnswerRefused(f"The server answered {reply.status} without saying why.")
 
@@ -319,8 +334,16 @@ def _told(document: Answer) -> str:
 
 
 def _retry_after(reply: Reply) -> float:
+    """Return the seconds that the server asks to wait, at most a day; 0 when it asks for none."""
     text = reply.headers.get("retry-after", "")
-    return min(float(text), _MAX_WAIT_SECONDS) if text.isascii() and text.isdigit() else 0.0
+    return min(float(text), _MOST_RETRY_AFTER) if text.isascii() and text.isdigit() else 0.0
+
+
+def _spoken(seconds: float) -> str:
+    """Write a wait for people, rounded up: the end of it is never said too early."""
+    if seconds <= 90:
+        return f"{math.ceil(seconds)} seconds"
+    return f"{math.ceil(seconds / 60)} minutes" if seconds <= 5400 else f"{math.ceil(seconds / 3600)} hours"
 
 
 def _body(document: Mapping[str, Any]) -> bytes:

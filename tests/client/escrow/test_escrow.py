@@ -95,6 +95,17 @@ def test_new_policy_asks_the_person_again_and_then_every_generation_is_deposited
     assert said_of(alice, "escrow")[0] is Outcome.NOTHING
 
 
+def test_case_names_the_newest_deposit_of_each_generation(world: Members, tmp_path: Path) -> None:
+    alice = world.depositor(tmp_path)
+    new_policy(world)
+    tenant.refresh(alice)
+    escrow.consent(alice)
+    assert [one.number for one in escrow.deposit_missing(alice)] == [1]
+    assert len(world.server.deposits) == 2
+    _, opened = world.case()
+    assert [identifier.bytes for identifier in opened.deposits] == [alice.state.generations[0].deposit_id]
+
+
 def test_what_another_device_has_renewed_is_taken_over_and_not_deposited_twice(world: Members, tmp_path: Path) -> None:
     alice = world.depositor(tmp_path)
     vault.save(alice)

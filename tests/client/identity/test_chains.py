@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from types import FrameType
+from typing import Any
 from uuid import UUID
 
 import pytest
 
-from holdfast.client.errors import Problem, ProfileError, TrustRefused
+from holdfast.client.errors import AnswerRefused, Problem, ProfileError, TrustRefused
 from holdfast.client.escrow import archive
 from holdfast.client.identity import chains, contacts, evidence, tenant
 from holdfast.client.identity.chains import ForkSeen
@@ -23,7 +25,7 @@ from holdfast.core.identity import chain_author
 from holdfast.core.identity.cases import Attestation
 from holdfast.core.identity.chain import verify_chain
 from holdfast.core.identity.chain_author import Author
-from holdfast.core.identity.entries import Entry, Reason
+from holdfast.core.identity.entries import Entry, Reason, RevokeDevice
 from holdfast.core.signed.cose import Purpose, sign
 from holdfast.core.signed.payloads import Header
 from tests.cast.lying_server import NOW, TENANT, _payload_hash, text
@@ -159,6 +161,114 @@ def test_device_with_an_old_identity_key_is_told_so_before_anything_is_sent(worl
         archive.new_generation(phone)
     assert len(world.server.posted(f"users/{text(ALICE)}/chain")) == posted
     assert laptop.chain.generations == ()
+
+
+@pytest.mark.parametrize("page", [1, 2, 3])
+def test_chain_is_read_page_by_page_whatever_a_page_ends_with(world: Members, page: int) -> None:
+    alice = grown(world, 2)
+    phone = world.another(alice)
+    rotation.rotate(alice, ["identity"], reason=Reason.DEVICE_LOST, revoke=[UUID(bytes=phone.device.id)])
+    kinds = [type(Entry.parse(one).body) for one in world.server.chains[text(ALICE)]]
+    assert RevokeDevice in kinds
+    world.server.page = page
+    bob = world.enrolled(BOB)
+    state = contacts.refresh(bob, ALICE)
+    assert (state.head, bob.state.contacts[ALICE].entries) == (alice.chain.head, world.server.chains[text(ALICE)])
+
+
+def lengthened(world: Members, entries: int) -> Account:
+    """Alice with a chain of so many entries, the most of them written at once."""
+    alice = world.enrolled(ALICE)
+    written = list(map(Entry.parse, world.server.chains[text(ALICE)]))
+    state = verify_chain(written, tenant=TENANT, user=ALICE)
+    by = Author(alice.device.id, NOW, alice.identity_key)
+    while len(state.hashes) < entries:
+        entry = chain_author.share_manifest(state, by=by, manifest_hash=bytes(32))
+        state = replace(state, hashes=(*state.hashes, entry.hash))
+        world.server.chains[text(ALICE)].append(entry.encode())
+        world.server.keys_log.append(ALICE, entry)
+    return alice
+
+
+def test_chain_of_four_thousand_entries_is_read_by_its_owner_and_by_a_peer(world: Members) -> None:
+    alice, bob = lengthened(world, 4000), world.enrolled(BOB)
+    world.server.log.clear()
+    theirs = contacts.refresh(bob, ALICE)
+    asked = [path for verb, path, _ in world.server.log if path == f"users/{text(ALICE)}/chain"]
+    ours = chains.refresh(alice)
+    assert ours is not None
+    assert (theirs.seq, theirs.head, len(asked)) == (3999, ours.head, 16)
+    assert len(alice.state.chain) == len(bob.state.contacts[ALICE].entries) == 4000
+
+
+def test_head_that_moves_between_two_pages_is_read_as_well(world: Members) -> None:
+    alice, bob = grown(world), world.enrolled(BOB)
+    world.server.page = 2
+    path = f"GET users/{text(ALICE)}/chain"
+
+    def moving(answer: dict[str, Any]) -> dict[str, Any]:
+        del world.server.lies[path]
+        archive.new_generation(alice)
+        return answer
+
+    world.server.lies[path] = moving
+    assert contacts.refresh(bob, ALICE).head == alice.chain.head
+
+
+LIES: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    "more for ever": lambda answer: {**answer, "more": True, "seq": answer["seq"] + 1},
+    "empty pages": lambda answer: {**answer, "more": True, "entries": []},
+    "a head too far": lambda answer: {**answer, "more": True, "seq": 2**40},
+    "a head that is never reached": lambda answer: {**answer, "more": False, "seq": answer["seq"] + 1},
+    "more after the head": lambda answer: {**answer, "more": True, "seq": 1},
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_chain_that_never_ends_is_refused_and_nothing_of_it_is_kept(world: Members, lie: str) -> None:
+    grown(world)
+    bob = world.enrolled(BOB)
+    world.server.page = 2
+    world.server.lies[f"GET users/{text(ALICE)}/chain"] = LIES[lie]
+    world.server.log.clear()
+    with pytest.raises((TrustRefused, AnswerRefused)):
+        contacts.refresh(bob, ALICE)
+    assert ALICE not in bob.state.contacts
+    assert len(world.server.log) < 10
+
+
+def test_made_up_entries_are_refused_at_the_page_that_has_them(world: Members) -> None:
+    alice, bob = grown(world, 6), world.enrolled(BOB)
+    world.server.page = 2
+    other = rival(alice, 3)
+    forged = replace(other, signatures=(sign(b"x", purpose=Purpose.CHAIN, key=SigningKey.generate()),))
+    world.server.chains[text(ALICE)][3] = forged.encode()
+    world.server.log.clear()
+    with pytest.raises(TrustRefused):
+        contacts.refresh(bob, ALICE)
+    assert len(world.server.log) == 2
+
+
+@pytest.mark.parametrize("path", ["escrow/policy", "escrow/key"])
+def test_history_comes_in_pages_and_one_without_an_end_is_refused(world: Members, path: str) -> None:
+    house = world.server.tenant
+    for version in (2, 3):
+        house.policies.append(
+            house.sign_policy(
+                house.officers, version=version, predecessor=house.policy_hash, signers=house.officers[:2]
+            )
+        )
+    world.server.page = 1
+    alice = world.enrolled(ALICE)
+    assert alice.state.trust.policies == house.policies
+    for lie in (
+        lambda answer: {**answer, "history": [], "more": True},
+        lambda answer: {**answer, "history": answer["history"] or [{"statement": answer["statement"]}], "more": True},
+    ):
+        world.server.lies[f"GET {path}"] = lie
+        with pytest.raises(AnswerRefused, match="no end"):
+            tenant.refresh(alice)
+    assert alice.state.trust.policies == house.policies
 
 
 def parses_in(act: Callable[[], object]) -> int:

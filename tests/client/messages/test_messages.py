@@ -308,6 +308,6 @@ def test_stale_answer_cut_at_any_moment_reaches_every_device_once(worlds: Iterat
 def test_answer_outside_the_protocol_ends_in_a_refusal(world: Members) -> None:
     alice = world.published(ALICE)
     world.published(BOB)
-    world.server.lies["GET messages"] = lambda _answer: {"messages": [{"message_id": "no id"}]}
+    world.server.lies["GET messages"] = lambda answer: {**answer, "messages": [{"message_id": "no id"}]}
     with pytest.raises(AnswerRefused, match="message_id"):
         messages.receive(alice)

@@ -115,6 +115,52 @@ def test_dead_server_is_reported_after_a_bounded_number_of_attempts() -> None:
     assert len(server.requests) == 5
 
 
+def waiting(server: Server) -> tuple[Api, list[float]]:
+    """An api, and how long it slept before each further attempt."""
+    slept: list[float] = []
+    return Api(SERVER, transport=httpx2.MockTransport(server), sleep=slept.append), slept
+
+
+def busy(seconds: int) -> httpx2.Response:
+    answer = problem(429, code="too-many-requests", detail="Too many requests.")
+    answer.headers["retry-after"] = str(seconds)
+    return answer
+
+
+@pytest.mark.parametrize("asked", [1, 7, 30])
+def test_wait_that_the_server_asks_for_is_kept_and_never_cut_short(asked: int) -> None:
+    connection, slept = waiting(Server(busy(asked), busy(asked), httpx2.Response(201, json={})))
+    connection.post("cases", {"case": "AAAA"})
+    assert len(slept) == 2
+    assert all(asked <= one <= 36 for one in slept)
+
+
+def test_wait_that_is_too_long_is_told_and_not_tried_again_meanwhile() -> None:
+    for seconds, said in ((31, "31 seconds"), (700, "12 minutes"), (7200, "2 hours"), (10**9, "24 hours")):
+        server = Server(*(busy(seconds) for _ in range(9)))
+        connection, slept = waiting(server)
+        with pytest.raises(Problem, match="Too many") as caught:
+            connection.get("cases")
+        assert (len(server.requests), slept, caught.value.way_out) == (1, [], f"Try again in {said}.")
+
+
+def test_server_that_is_always_busy_is_given_up_after_five_attempts_each_after_its_wait() -> None:
+    server = Server(*(busy(20) for _ in range(9)))
+    connection, slept = waiting(server)
+    with pytest.raises(Problem) as caught:
+        connection.get("cases")
+    assert (len(server.requests), len(slept), caught.value.way_out) == (5, 4, "Try again in 20 seconds.")
+    assert min(slept) >= 20
+
+
+def test_limit_that_is_reached_is_told_at_once_in_the_servers_words() -> None:
+    server = Server(problem(409, code="limit-reached", detail="Fifty are kept. End some.", limit="x", most=50))
+    connection, slept = waiting(server)
+    with pytest.raises(Problem, match=r"^Fifty are kept\. End some\.$") as caught:
+        connection.post("devices", {})
+    assert (caught.value.code, slept, len(server.requests)) == ("limit-reached", [], 1)
+
+
 def test_clock_is_corrected_once_by_a_401_and_never_judges_expiry_by_an_earlier_time() -> None:
     clock = Clock(lambda: 1_800_000_000.0)
     early = problem(401, code="unauthenticated", server_time="2027-01-15T07:00:00Z")

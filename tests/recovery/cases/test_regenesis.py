@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from django.utils import timezone
 
 from holdfast.core.base.encoding import b64u
 from holdfast.core.crypto.keys import SigningKey
@@ -16,10 +17,13 @@ from holdfast.core.identity.chain_author import Author
 from holdfast.core.signed import cose
 from holdfast.core.signed.cose import Purpose, Sign1
 from holdfast.core.signed.payloads import Header
+from keys import devices
+from keys.models import Device
 from recovery import tasks
+from recovery.models import Case as CaseRow
 from tests.cast.founded import Hsm
 from tests.cast.phones import now
-from tests.cast.world import OpenCase, World
+from tests.cast.world import OpenCase, World, as_superuser
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -120,3 +124,14 @@ def test_account_does_not_begin_again_on_attestations_that_were_never_sent(world
     said = [attestation(world, case, name, key) for name in ("carol", "dan")]
     answer = begin_again(world, case, key, said)
     assert (answer.status_code, answer.json()["code"]) == (403, "regenesis-refused")
+
+
+@pytest.mark.postgres
+def test_device_that_waits_for_its_case_is_not_swept_away(world: World, hsm: Hsm) -> None:
+    case = collected(world)
+    Device.unscoped.update(created_at=timezone.now() - devices.WAITING_LIFE * 2)
+    assert devices.sweep_waiting() == 0
+    assert Device.unscoped.get(pk=case.phone.id).state == "pending"
+    with as_superuser("recovery_case"):
+        CaseRow.unscoped.update(state="cancelled")
+    assert devices.sweep_waiting() == 1
