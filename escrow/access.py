@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 from uuid import UUID
 
-from django.db.models import QuerySet
+from django.db.models import Count, QuerySet
 
 from escrow.errors import EscrowOff
 from escrow.models import Consent, Deposit, EscrowKey, Policy, PolicyOfficer
@@ -190,6 +190,18 @@ def deposits_alike(user_id: UUID, generation: int, policy_hash: bytes, escrow_ke
     """Count a user's deposits of one generation under one policy and escrow key."""
     alike = Deposit.objects.filter(user_id=user_id, generation=generation)
     return int(alike.filter(policy_hash=policy_hash, escrow_key_hash=escrow_key_hash).count())
+
+
+def most_deposits_alike(user_id: UUID) -> int:
+    """Return the most deposits that a user has of one generation under one policy and escrow key."""
+    alike = Deposit.objects.filter(user_id=user_id).values("generation", "policy_hash", "escrow_key_hash").order_by()
+    return max(alike.annotate(count=Count("pk")).values_list("count", flat=True), default=0)
+
+
+def most_consents_alike(user_id: UUID) -> int:
+    """Return the most answers that a user has given to one policy."""
+    alike = Consent.objects.filter(user_id=user_id).values("policy_hash").order_by()
+    return max(alike.annotate(count=Count("pk")).values_list("count", flat=True), default=0)
 
 
 def newest_consent(user_id: UUID) -> Consent | None:

@@ -9,12 +9,14 @@ from __future__ import annotations
 import hashlib
 import random
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, ClassVar, Final, cast
+from uuid import UUID
 
 from django.db import IntegrityError, transaction
+from django.db.models import Count
 from django.utils import timezone
 from django.utils.cache import patch_vary_headers
 from rest_framework.request import Request
@@ -177,6 +179,12 @@ class ApiView(APIView):
         if not _KEY.fullmatch(key):
             raise MalformedRequest("Must be 1 to 64 visible ASCII characters.", field="idempotency-key")
         return key
+
+
+def count_answers(actor_ids: Collection[UUID]) -> int:
+    """Return the most answers that are stored for one of these actors."""
+    rows = ReplayableAnswer.objects.filter(actor_id__in=actor_ids).values("actor_id").order_by()
+    return max(rows.annotate(count=Count("pk")).values_list("count", flat=True), default=0)
 
 
 def sweep_answers() -> int:

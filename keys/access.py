@@ -7,10 +7,11 @@ Implements ORGANISATION "Tenants": within the open tenant, what an actor may not
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import dataclass
 from typing import Any, Final, cast
 from uuid import UUID
 
-from django.db.models import Count, Q, QuerySet
+from django.db.models import Count, Q, QuerySet, Sum
 
 from kernel.actors import Actor
 from kernel.errors import NotFound
@@ -183,11 +184,42 @@ def messages_for(actor: Actor, *, limit: int) -> tuple[list[Message], bool]:
     return page_of_octets(rows, lambda row: len(row.body), limit=limit)
 
 
-def most_waiting(device_ids: Collection[UUID]) -> int:
-    """Return how many messages wait in the fullest of these devices' mailboxes."""
-    held = Message.objects.filter(device_id__in=device_ids, kind=MessageKind.MESSAGE)
-    counts = held.values("device_id").order_by().annotate(count=Count("seq")).values_list("count", flat=True)
-    return max(counts, default=0)
+@dataclass(frozen=True)
+class FullestMailbox:
+    """The most that one of some mailboxes holds: messages, their octets, and letters, each by itself."""
+
+    messages: int = 0
+    octets: int = 0
+    letters: int = 0
+
+
+def fullest_mailbox(device_ids: Collection[UUID]) -> FullestMailbox:
+    """Return the most that waits in one of these devices' mailboxes."""
+    is_message, is_notice = Q(kind=MessageKind.MESSAGE), Q(kind=MessageKind.NOTICE)
+    held = Message.objects.filter(~is_notice, device_id__in=device_ids).values("device_id").order_by()
+    rows = list(
+        held.annotate(
+            messages=Count("seq", filter=is_message),
+            octets=Sum("size", filter=is_message),
+            letters=Count("seq", filter=~is_message),
+        )
+    )
+    return FullestMailbox(
+        max((row["messages"] for row in rows), default=0),
+        max((row["octets"] or 0 for row in rows), default=0),
+        max((row["letters"] for row in rows), default=0),
+    )
+
+
+def most_signed_pre_keys(device_ids: Collection[UUID]) -> int:
+    """Return the most signed pre-keys that are kept for one of these devices."""
+    rows = SignedPreKey.objects.filter(device_id__in=device_ids).values("device_id").order_by()
+    return max(rows.annotate(count=Count("pk")).values_list("count", flat=True), default=0)
+
+
+def count_waiting_devices(user_id: UUID) -> int:
+    """Count the devices of a user that wait for their chain."""
+    return int(Device.objects.filter(user_id=user_id, state=DeviceState.PENDING).count())
 
 
 def message_content(actor: Actor, message_id: UUID) -> bytes:

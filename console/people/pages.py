@@ -18,12 +18,15 @@ from console.paging import PAGE, page_number, pages
 from console.words import chain_words
 from escrow import access, coverage
 from escrow.coverage import UserCoverage
+from escrow.services import MAX_CONSENTS, MAX_DEPOSITS
 from holdfast.core.base.errors import HoldfastError
 from kernel.actors import Actor
+from kernel.api import MOST_ANSWERS, count_answers
 from kernel.errors import NotFound
 from keys import access as keys
 from keys import chains, health, services
-from keys.mailbox import MESSAGES
+from keys.devices import MAX_WAITING
+from keys.mailbox import LETTERS, MESSAGES, MIB
 from recovery import access as recovery
 from recovery.cases.opening import MAX_OPEN
 from tenants import access as tenants
@@ -112,11 +115,21 @@ def person_page(request: HttpRequest, actor: Actor, person_id: UUID) -> HttpResp
 def _limits(person_id: UUID, entries: int, standings: list[health.DeviceHealth]) -> list[dict[str, Any]]:
     """Return what this person has of all that is capped, beside the cap."""
     active = [standing for standing in standings if standing.is_active]
+    device_ids = [one.device.pk for one in active]
+    mailbox = keys.fullest_mailbox(device_ids)
+    one_time = max((one.count for one in active), default=0)
     rows = (
         ("Entries of the account chain", entries, services.MAX_CHAIN),
-        ("Messages in the fullest mailbox", keys.most_waiting([one.device.pk for one in active]), MESSAGES.messages),
-        ("One-time pre-keys of one device", max((one.count for one in active), default=0), services.MAX_UNISSUED),
-        ("Cases they have open", recovery.count_open_cases_by(person_id), MAX_OPEN),
+        ("Devices that wait for the chain", keys.count_waiting_devices(person_id), MAX_WAITING),
+        ("One-time pre-keys of one device", one_time, services.MAX_UNISSUED),
+        ("Signed pre-keys kept of one device", keys.most_signed_pre_keys(device_ids), services.MAX_SIGNED_PRE_KEYS),
+        ("Messages in the fullest mailbox", mailbox.messages, MESSAGES.messages),
+        ("MiB of messages in the fullest mailbox", mailbox.octets // MIB, MESSAGES.octets // MIB),
+        ("Letters in the fullest mailbox", mailbox.letters, LETTERS.messages),
+        ("Deposits of one generation under one policy", access.most_deposits_alike(person_id), MAX_DEPOSITS),
+        ("Answers to one policy", access.most_consents_alike(person_id), MAX_CONSENTS),
+        ("Cases of theirs that wait for a release", recovery.count_open_cases_by(person_id), MAX_OPEN),
+        ("Answers stored to be repeated, of one device", count_answers(device_ids), MOST_ANSWERS),
     )
     return [{"words": words, "used": used, "most": most, "is_near": used >= NEAR * most} for words, used, most in rows]
 

@@ -262,9 +262,16 @@ def test_person_page_shows_what_is_used_of_each_limit(world: World, monkeypatch:
     entries = world.directory.account("alice").chain.seq + 1
     for said in (
         f"Entries of the account chain {entries} of 4000",
-        "Messages in the fullest mailbox 0 of 2000",
+        "Devices that wait for the chain 0 of 10",
         "One-time pre-keys of one device 5 of 1000",
-        "Cases they have open 0 of 10",
+        "Signed pre-keys kept of one device 1 of 50",
+        "Messages in the fullest mailbox 0 of 2000",
+        "MiB of messages in the fullest mailbox 0 of 64",
+        "Letters in the fullest mailbox 0 of 500",
+        "Deposits of one generation under one policy 0 of 100",
+        "Answers to one policy 0 of 100",
+        "Cases of theirs that wait for a release 0 of 10",
+        "Answers stored to be repeated, of one device 0 of 50000",
     ):
         assert said in text, said
     assert "near its end" not in text
