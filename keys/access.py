@@ -76,8 +76,9 @@ def reachable_devices(user_id: UUID) -> dict[UUID, int]:
     They are listed in the user's chain and have a signed pre-key published: the same that a claim answers with. A
     device that was just added and has published nothing keeps nobody waiting.
     """
-    rows = Device.objects.filter(user_id=user_id, state=DeviceState.ACTIVE, signed_pre_keys__is_current=True)
-    return dict(rows.values_list("id", "signed_pre_keys__expires_at"))
+    listed = Device.objects.filter(user_id=user_id, state=DeviceState.ACTIVE).values("id")
+    published = SignedPreKey.objects.filter(device_id__in=listed, is_current=True)
+    return dict(published.values_list("device_id", "expires_at"))
 
 
 def own_device_for_reading(actor: Actor, device_id: UUID) -> Device:
@@ -102,7 +103,7 @@ def own_devices(actor: Actor, *, after: UUID | None = None) -> tuple[list[Device
     if actor.person_id is None:
         return [], False
     rows = Device.objects.filter(user_id=actor.person_id).annotate(over=flag(Q(state=DeviceState.REVOKED)))
-    return page(rows, ("over", "created_at", "pk"), after=after)
+    return page(rows, ("over", "created_at", "id"), after=after)
 
 
 def own_user(actor: Actor, user_id: UUID) -> UUID:

@@ -84,7 +84,7 @@ def person_page(request: HttpRequest, actor: Actor, person_id: UUID) -> HttpResp
     # Those that peers send to come first; the rest is history, oldest first.
     devices = sorted(keys.devices_of(person_id), key=lambda device: device.revoked_at is not None)
     standings = health.of_devices(devices, now=now)
-    by_id = {device.pk: device for device in devices}
+    by_id = {device.id: device for device in devices}
     sees_coverage = actor.can(PermissionName.COVERAGE_READ)
     context = {
         "subject": person,
@@ -108,7 +108,7 @@ def _limits(person_id: UUID, entries: int, standings: list[health.DeviceHealth])
     active = [standing for standing in standings if standing.is_active]
     rows = (
         ("Entries of the account chain", entries, services.MAX_CHAIN),
-        ("Messages in the fullest mailbox", keys.most_waiting([one.device.pk for one in active]), MESSAGES.messages),
+        ("Messages in the fullest mailbox", keys.most_waiting([one.device.id for one in active]), MESSAGES.messages),
         ("One-time pre-keys of one device", max((one.count for one in active), default=0), services.MAX_UNISSUED),
         ("Cases they have open", recovery.count_open_cases_by(person_id), MAX_OPEN),
     )
@@ -136,7 +136,7 @@ def _deposit_lines(person_id: UUID, devices: dict[UUID, Any]) -> list[dict[str, 
     return [
         {
             "deposit": row,
-            "coverage": counted.get(row.pk),
+            "coverage": counted.get(row.id),
             "device": devices.get(row.device_id),
         }
         for row in reversed(access.deposits_of(person_id))

@@ -288,7 +288,7 @@ class World:
         return self.row(case).state
 
     def row(self, case: OpenCase) -> Case:
-        row: Case = Case.unscoped.get(pk=case.id)
+        row: Case = Case.unscoped.get(id=case.id)
         return row
 
     # Running.

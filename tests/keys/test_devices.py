@@ -296,7 +296,7 @@ def test_successor_sent_again_is_answered_as_before_and_another_takes_its_place(
     answers = [post_successor(old, new) for new in (first, first, second)]
     assert [answer.status_code for answer in answers] == [201, 201, 201]
     assert answers[0].json()["device_id"] == answers[1].json()["device_id"] == str(first.id)
-    states = {row.pk: row.state for row in Device.unscoped.filter(successor_of=old.id)}
+    states = {row.id: row.state for row in Device.unscoped.filter(successor_of=old.id)}
     assert states == {first.id: "revoked", second.id: "pending"}
     assert first.send("GET", "/api/v1/devices").status_code == 401
     assert [entry.subject for entry in AuditEntry.unscoped.filter(tag="keys:device:succeed").order_by("seq")] == [

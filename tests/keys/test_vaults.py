@@ -230,7 +230,7 @@ def test_door_read_again_by_a_pending_device_sends_no_second_mail(
     pending = pending_of(alice)
     for _ in range(3):
         assert pending.send("GET", "/api/v1/vault/doors/password").status_code == 200
-    queue.run_due("worker")
+    queue.run_due(queue.MAIL)
     assert (len(mailoutbox), len(fetched(alice))) == (1, 1)
 
 
