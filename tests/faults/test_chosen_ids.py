@@ -13,6 +13,7 @@ from django.test import Client
 from holdfast.core.base.encoding import b64u
 from kernel import queue
 from keys.models import Device
+from keys.vaults import READS_BY_PENDING
 from recovery.models import Approval, Case
 from tenants.models import Credential
 from tests.cast.phones import Phone
@@ -94,6 +95,15 @@ def test_device_of_one_id_is_revoked_in_its_own_tenant_alone(
     assert phone.send("GET", f"{API}/devices").status_code == 200
     states = Device.unscoped.filter(id=phone.id).order_by("row_id").values_list("state", flat=True)
     assert list(states) == ["active", "revoked"]
+
+
+def test_pending_devices_of_one_id_read_their_owners_doors_each_on_their_own_count(installation: Installation) -> None:
+    phone = installation.acme.new_phone()
+    twin = installation.other.new_phone(device_id=phone.id)
+    door = f"{API}/vault/doors/password"
+    answers = [twin.send("GET", door).status_code for _ in range(READS_BY_PENDING + 1)]
+    assert answers == [200] * READS_BY_PENDING + [429]
+    assert phone.send("GET", door).status_code == 200
 
 
 def test_deposits_and_cases_of_one_id_are_released_each_in_their_own_tenant(installation: Installation) -> None:
