@@ -180,7 +180,7 @@ def _bare_sqlite(bob: Any, alice: Any, number: int) -> None:
         connection.execute("BEGIN IMMEDIATE")
         for ordinal, found in enumerate(connection.execute(targets, [tenant, alice.id.hex, 100]).fetchall()):
             device, _, head, _, _, spk_id, epoch = found
-            batch, *key = connection.execute(take, [device, epoch]).fetchone()
+            batch, *key = connection.execute(take, [tenant, device, epoch]).fetchone()
             connection.execute("SELECT statement FROM keys_prekeybatch WHERE id = ?", [batch]).fetchone()
             who = [uuid.uuid4().hex, tenant, bob.id.hex, uuid.uuid4().hex, ordinal, alice.id.hex, device]
             connection.execute(record, [*who, head, spk_id, batch, *key, "2026-01-01 00:00:00"])

@@ -52,7 +52,7 @@ def _cases(actor: Actor) -> dict[str, Any]:
     awaiting = case_list.awaiting(actor, now=now, limit=SHOWN + 1) if actor.role == Role.OFFICER else []
     mine = awaiting[:SHOWN]
     # One place for a case: what waits for the viewer is not listed a second time below.
-    other = case_list.in_group(actor, "open", None, now=now).exclude(pk__in=[case.pk for case in mine])
+    other = case_list.in_group(actor, "open", None, now=now).exclude(id__in=[case.id for case in mine])
     listed = list(other[: SHOWN + 1])
     found = listed[:SHOWN]
     return {

@@ -155,12 +155,12 @@ def own_deposits(actor: Actor, *, after: UUID | None = None) -> tuple[list[Depos
     Raises NotFound for an `after` that is not among them.
     """
     rows = Deposit.objects.filter(user_id=actor.person_id).defer("sealed")
-    return page(rows, ("-generation", "-created_at", "-pk"), after=after)
+    return page(rows, ("-generation", "-created_at", "-id"), after=after)
 
 
 def deposit_for_owner(actor: Actor, deposit_id: UUID) -> Deposit:
     """Return one of the actor's own deposits. Raises NotFound for everybody else's."""
-    row: Deposit | None = Deposit.objects.filter(pk=deposit_id, user_id=actor.person_id).first()
+    row: Deposit | None = Deposit.objects.filter(id=deposit_id, user_id=actor.person_id).first()
     if row is None:
         raise NotFound
     return row
@@ -168,7 +168,7 @@ def deposit_for_owner(actor: Actor, deposit_id: UUID) -> Deposit:
 
 def deposits_named(deposit_ids: list[UUID]) -> dict[UUID, Deposit]:
     """Return the deposits with these ids; who may see them is the caller's rule (a case names them)."""
-    return {row.pk: row for row in Deposit.objects.filter(pk__in=deposit_ids)}
+    return {row.id: row for row in Deposit.objects.filter(id__in=deposit_ids)}
 
 
 def deposits_of(user_id: UUID) -> list[Deposit]:

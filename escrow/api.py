@@ -211,7 +211,7 @@ class DepositsView(ApiView):
             {
                 "deposits": [
                     {
-                        "deposit_id": str(row.pk),
+                        "deposit_id": str(row.id),
                         "generation": row.generation,
                         "record_hash": b64u(bytes(row.record_hash)),
                         "created_at": rfc3339(row.created_at),
@@ -238,7 +238,7 @@ class DepositsView(ApiView):
             row = services.accept_deposit(prepared=prepared, actor=self.actor)
             reply.send(
                 {
-                    "deposit_id": str(row.pk),
+                    "deposit_id": str(row.id),
                     "record_hash": b64u(bytes(row.record_hash)),
                     "generation": row.generation,
                 }

@@ -95,7 +95,7 @@ def _indices_by_policy() -> dict[bytes, tuple[tuple[int, ...], int]]:
 def _cover(deposit: Deposit, held: dict[bytes, tuple[tuple[int, ...], int]]) -> DepositCoverage:
     indices, m = held[bytes(deposit.policy_hash)]
     return DepositCoverage(
-        deposit_id=deposit.pk,
+        deposit_id=deposit.id,
         user_id=deposit.user_id,
         generation=deposit.generation,
         record_hash=bytes(deposit.record_hash),

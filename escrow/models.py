@@ -13,7 +13,7 @@ from django.db import models
 from django.db.models import F, Q
 
 from escrow.states import OfficerState
-from kernel.scope import TenantModel
+from kernel.scope import ChosenId, TenantModel
 
 
 class Policy(TenantModel):
@@ -82,10 +82,10 @@ class EscrowKey(TenantModel):
         ]
 
 
-class Deposit(TenantModel):
+class Deposit(ChosenId, TenantModel):
     """One archive key in custody; append-only. `sealed` holds statement and record, encrypted at rest.
 
-    The primary key is the deposit id of the record's header.
+    Its id is the deposit id of the record's header.
     """
 
     user_id = models.UUIDField()
@@ -103,6 +103,7 @@ class Deposit(TenantModel):
 
     class Meta(TenantModel.Meta):
         constraints: ClassVar = [
+            models.UniqueConstraint(fields=["tenant_id", "id"], name="deposit_id_once"),
             # For ever: one user cannot carry another's half into a deposit of their own.
             models.UniqueConstraint(fields=["tenant_id", "half_hash"], name="deposit_half_once"),
             models.UniqueConstraint(fields=["tenant_id", "record_hash"], name="deposit_record_once"),

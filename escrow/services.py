@@ -177,7 +177,7 @@ def accept_deposit(*, prepared: PreparedDeposit, actor: Actor) -> Deposit:
             actor=actor,
             subject=str(row.user_id),
             body={
-                "deposit": str(row.pk),
+                "deposit": str(row.id),
                 "device": str(row.device_id),
                 "generation": row.generation,
                 "record_hash": prepared.record_hash,
@@ -207,7 +207,7 @@ def _store_deposit(prepared: PreparedDeposit, deposit_id: UUID, half_hash: bytes
                 created_at=timezone.now(),
             )
     except IntegrityError as error:
-        # Another tenant's deposit has this id: the same word as for one of one's own.
+        # Two uploads of it at once: both saw none.
         raise DepositRepeated from error
     return row
 
@@ -219,7 +219,7 @@ def open_deposit(deposit: Deposit) -> AcceptedDeposit:
     """
     try:
         value = decode(
-            open_record(bytes(deposit.sealed), user_id=deposit.user_id, object_id=deposit.pk, kind=_KIND, version=1),
+            open_record(bytes(deposit.sealed), user_id=deposit.user_id, object_id=deposit.id, kind=_KIND, version=1),
             max_size=_MAX_SEALED,
         )
         row = Fields.of_row(value, "stored deposit", 2)
@@ -238,8 +238,8 @@ def note_reading(*, deposit: Deposit, actor: Actor) -> None:
             tag="escrow:deposit:read",
             actor=actor,
             subject=str(deposit.user_id),
-            apart=str(deposit.pk),
-            body={"deposit": str(deposit.pk)},
+            apart=str(deposit.id),
+            body={"deposit": str(deposit.id)},
         )
 
 
@@ -294,9 +294,9 @@ def give_consent(*, statement: bytes, actor: Actor) -> Consent:
 def flag_deposits(*, device_id: UUID, now: datetime, actor: Actor) -> int:
     """Flag the deposits of a device that was revoked; they stay releasable. Returns how many were flagged."""
     with transaction.atomic():
-        rows = list(Deposit.objects.filter(device_id=device_id, flagged_at=None).values_list("pk", flat=True))
+        rows = list(Deposit.objects.filter(device_id=device_id, flagged_at=None).values_list("id", flat=True))
         for deposit_id in rows:
-            Deposit.objects.filter(pk=deposit_id).update(flagged_at=now)
+            Deposit.objects.filter(id=deposit_id).update(flagged_at=now)
             audit.append(
                 tag="escrow:deposit:flag",
                 actor=actor,

@@ -51,7 +51,7 @@ def page(rows: QuerySet[Any], order: Sequence[str], *, after: UUID | None, limit
     over or shown twice while rows come and go. Raises NotFound for a row that is not among these.
     """
     if after is not None:
-        last = rows.filter(pk=after).first()
+        last = rows.filter(id=after).first()
         if last is None:
             raise NotFound
         beyond, same = Q(), Q()

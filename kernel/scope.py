@@ -80,6 +80,20 @@ class ScopedManager(models.Manager["Any"]):
         return ScopedQuerySet(self.model, using=self._db).filter(tenant_id=current_tenant())
 
 
+class ChosenId(models.Model):
+    """A row whose `id` its client chose: unique in its tenant, so that no tenant takes or probes another's.
+
+    Each model says so by a constraint over (tenant, id). Rows of other models name it by both, never by `row_id`, which
+    Django needs and nobody else sees. Stands before TenantModel among a model's bases.
+    """
+
+    row_id = models.BigAutoField(primary_key=True)
+    id = models.UUIDField(editable=False)
+
+    class Meta:
+        abstract = True
+
+
 class TenantModel(models.Model):
     """A row that belongs to one tenant. `objects` is scoped; `unscoped` is for the listed system loops."""
 
@@ -97,7 +111,7 @@ class TenantModel(models.Model):
         base_manager_name = "unscoped"
 
     def __str__(self) -> str:
-        return f"{type(self).__name__} {self.pk}"
+        return f"{type(self).__name__} {self.id}"
 
     def reload(self) -> Self:
         """Read this row again, as it is now."""

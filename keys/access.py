@@ -56,7 +56,7 @@ def devices_of(user_id: UUID, *, after: UUID | None = None, limit: int = PAGE) -
     Those that are not revoked stand first, each part oldest first. Raises NotFound for an `after` that is not theirs.
     """
     rows = Device.objects.filter(user_id=user_id).annotate(over=flag(Q(state=DeviceState.REVOKED)))
-    return page(rows, ("over", "created_at", "pk"), after=after, limit=limit)
+    return page(rows, ("over", "created_at", "id"), after=after, limit=limit)
 
 
 def active_devices(user_id: UUID) -> list[Device]:
@@ -90,8 +90,9 @@ def reachable_devices(user_id: UUID) -> dict[UUID, int]:
     They are listed in the user's chain and have a signed pre-key published: the same that a claim answers with. A
     device that was just added and has published nothing keeps nobody waiting.
     """
-    rows = Device.objects.filter(user_id=user_id, state=DeviceState.ACTIVE, signed_pre_keys__is_current=True)
-    return dict(rows.values_list("id", "signed_pre_keys__expires_at"))
+    listed = Device.objects.filter(user_id=user_id, state=DeviceState.ACTIVE).values("id")
+    published = SignedPreKey.objects.filter(device_id__in=listed, is_current=True)
+    return dict(published.values_list("device_id", "expires_at"))
 
 
 def own_device_for_reading(actor: Actor, device_id: UUID) -> Device:

@@ -197,7 +197,7 @@ class UserBundlesOut(StrictSerializer):
 
 def _device_document(device: Device) -> dict[str, Any]:
     return {
-        "device_id": str(device.pk),
+        "device_id": str(device.id),
         "user_id": str(device.user_id),
         "name": device.name,
         "suite": device.suite,
@@ -252,7 +252,7 @@ class DevicesView(ApiView):
 
 def _enrolled(device: Device) -> dict[str, str]:
     return {
-        "device_id": str(device.pk),
+        "device_id": str(device.id),
         "user_id": str(device.user_id),
         "state": device.state,
         "server_time": rfc3339(timezone.now()),
@@ -379,7 +379,7 @@ class UserDevicesView(ApiView):
     def get(self, request: Request, user_id: UUID) -> Response:
         head = access.chain_head(user_id)
         devices = [
-            {"device_id": str(device.pk), "device_statement": b64u(bytes(device.statement))}
+            {"device_id": str(device.id), "device_statement": b64u(bytes(device.statement))}
             for device in access.active_devices(user_id)
         ]
         return Response({"chain_head": b64u(bytes(head.head)), "devices": devices})

@@ -205,14 +205,14 @@ _POSTGRES = """
 WITH target AS MATERIALIZED (
   SELECT d.id, d.suite, d.statement, d.pre_key_epoch, h.head, s.id AS spk_id, s.statement AS spk
     FROM keys_device d
-    JOIN keys_signedprekey s ON s.device_id = d.id AND s.is_current
+    JOIN keys_signedprekey s ON s.tenant_id = d.tenant_id AND s.device_id = d.id AND s.is_current
     JOIN keys_chainhead h ON h.tenant_id = d.tenant_id AND h.user_id = d.user_id
    WHERE d.tenant_id = %(tenant)s::uuid AND d.{column} = %(target)s::uuid AND d.state = 'active'
    ORDER BY d.id LIMIT %(limit)s
 ), picked AS MATERIALIZED (
   SELECT k.id FROM target t CROSS JOIN LATERAL (
     SELECT o.id FROM keys_onetimeprekey o
-     WHERE o.device_id = t.id AND o.epoch = t.pre_key_epoch
+     WHERE o.tenant_id = %(tenant)s::uuid AND o.device_id = t.id AND o.epoch = t.pre_key_epoch
      ORDER BY o.id LIMIT 1 FOR UPDATE SKIP LOCKED) k
 ), taken AS (
   DELETE FROM keys_onetimeprekey o USING picked p WHERE o.id = p.id
@@ -266,7 +266,7 @@ def _take_postgres(target: Target, target_id: UUID, key: str, requester_id: UUID
 _TARGETS = """
 SELECT d.id, d.suite, h.head, d.statement, s.statement, s.id, d.pre_key_epoch
   FROM keys_device d
-  JOIN keys_signedprekey s ON s.device_id = d.id AND s.is_current
+  JOIN keys_signedprekey s ON s.tenant_id = d.tenant_id AND s.device_id = d.id AND s.is_current
   JOIN keys_chainhead h ON h.tenant_id = d.tenant_id AND h.user_id = d.user_id
  WHERE d.tenant_id = %s AND d.{column} = %s AND d.state = 'active'
  ORDER BY d.id LIMIT %s
@@ -274,7 +274,8 @@ SELECT d.id, d.suite, h.head, d.statement, s.statement, s.id, d.pre_key_epoch
 _TARGETS_BY: Final = {target: _TARGETS.format(column=column) for target, column in _COLUMN.items()}
 _TAKE: Final = """
 DELETE FROM keys_onetimeprekey
- WHERE id = (SELECT id FROM keys_onetimeprekey WHERE device_id = %s AND epoch = %s ORDER BY id LIMIT 1)
+ WHERE id = (SELECT id FROM keys_onetimeprekey
+              WHERE tenant_id = %s AND device_id = %s AND epoch = %s ORDER BY id LIMIT 1)
 RETURNING batch_id, key_id, "index", leaf, proof
 """
 _RECORD: Final = """
@@ -299,7 +300,7 @@ def _take_sqlite(target: Target, target_id: UUID, key: str, requester_id: UUID) 
         cursor.execute(_TARGETS_BY[target], [tenant, target_id.hex, MAX_DEVICES])
         for ordinal, found in enumerate(cursor.fetchall()):
             device, suite, head, statement, spk, spk_id, epoch = found
-            cursor.execute(_TAKE, [device, epoch])
+            cursor.execute(_TAKE, [tenant, device, epoch])
             batch_id, *key_fields = (cursor.fetchall() or [(None,) * 5])[0]
             batch = None
             if batch_id is not None:

@@ -119,7 +119,7 @@ def register_successor(*, device_id: UUID, prepared: PreparedDevice, expected: b
         audit.append(
             tag="keys:device:succeed",
             actor=actor,
-            subject=str(row.pk),
+            subject=str(row.id),
             body={"user": str(device.user_id), "statement": prepared.statement_hash, "device": str(device_id)},
         )
     return row
@@ -150,7 +150,7 @@ def revoke(device_id: UUID, actor: Actor) -> None:
     for waiting in access.pending_successors(device_id):
         _end(waiting, actor)
     successor = access.active_successor(device_id)
-    mailbox.leave(device_id=device_id, successor_id=successor.pk if successor else None)
+    mailbox.leave(device_id=device_id, successor_id=successor.id if successor else None)
 
 
 def sweep_waiting() -> int:
@@ -175,15 +175,15 @@ def sweep_waiting() -> int:
 
 def _end_waiting(device: Device, actor: Actor) -> None:
     _end(device, actor)
-    mailbox.leave(device_id=device.pk, successor_id=None)
+    mailbox.leave(device_id=device.id, successor_id=None)
 
 
 def _end(device: Device, actor: Actor) -> None:
     advance(device, DEVICE, DeviceState.REVOKED, revoked_at=timezone.now())
-    if tenants_access.credential_state(device.pk) != "revoked":
-        tenants.revoke_credential(credential_id=device.pk, actor=actor)
-    OneTimePreKey.objects.filter(device_id=device.pk).delete()
-    audit.append(tag="keys:device:revoke", actor=actor, subject=str(device.pk), body={"user": str(device.user_id)})
+    if tenants_access.credential_state(device.id) != "revoked":
+        tenants.revoke_credential(credential_id=device.id, actor=actor)
+    OneTimePreKey.objects.filter(device_id=device.id).delete()
+    audit.append(tag="keys:device:revoke", actor=actor, subject=str(device.id), body={"user": str(device.user_id)})
 
 
 def _register(prepared: PreparedDevice, actor: Actor, *, successor_of: UUID | None = None) -> Device:

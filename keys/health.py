@@ -78,12 +78,12 @@ def device_counts(user_ids: Iterable[UUID]) -> dict[UUID, DeviceCount]:
 
 def devices_by_id(device_ids: Iterable[UUID]) -> dict[UUID, Device]:
     """Return those of the devices that are of this tenant, by id. One query."""
-    return {row.pk: row for row in Device.objects.filter(pk__in=list(device_ids))}
+    return {row.id: row for row in Device.objects.filter(id__in=list(device_ids))}
 
 
 def of_devices(devices: Sequence[Device], *, now: datetime) -> list[DeviceHealth]:
     """Tell how several devices stand, in the order given. Three queries."""
-    ids = [device.pk for device in devices]
+    ids = [device.id for device in devices]
     pools = {
         (row["device_id"], row["epoch"]): row
         for row in OneTimePreKey.objects.filter(device_id__in=ids)
@@ -104,8 +104,8 @@ def of_devices(devices: Sequence[Device], *, now: datetime) -> list[DeviceHealth
     found = []
     for device in devices:
         # Keys of an older epoch were voided: they are never handed out, so they are not counted.
-        pool = pools.get((device.pk, device.pre_key_epoch), {})
-        count, per_day = int(pool.get("count", 0)), float(taken.get(device.pk, 0))
+        pool = pools.get((device.id, device.pre_key_epoch), {})
+        count, per_day = int(pool.get("count", 0)), float(taken.get(device.id, 0))
         found.append(
             DeviceHealth(
                 device=device,
@@ -114,7 +114,7 @@ def of_devices(devices: Sequence[Device], *, now: datetime) -> list[DeviceHealth
                 oldest_at=pool.get("oldest"),
                 per_day=per_day,
                 empty_at=now + timedelta(days=count / per_day) if count and per_day else None,
-                signed_pre_key=signed.get(device.pk),
+                signed_pre_key=signed.get(device.id),
             )
         )
     return found
@@ -123,8 +123,8 @@ def of_devices(devices: Sequence[Device], *, now: datetime) -> list[DeviceHealth
 def of_directory() -> DirectoryHealth:
     """Tell how the tenant's directory stands. Four queries, none of which walks the one-time pre-keys."""
     active = Device.objects.filter(state=DeviceState.ACTIVE)
-    pool = OneTimePreKey.objects.filter(device_id=OuterRef("pk"), epoch=OuterRef("pre_key_epoch"))
-    signed = SignedPreKey.objects.filter(device_id=OuterRef("pk"), is_current=True)
+    pool = OneTimePreKey.objects.filter(device_id=OuterRef("id"), epoch=OuterRef("pre_key_epoch"))
+    signed = SignedPreKey.objects.filter(device_id=OuterRef("id"), is_current=True)
     return DirectoryHealth(
         devices=active.count(),
         exhausted=active.filter(~Exists(pool)).count(),

@@ -119,7 +119,7 @@ def send_letter(*, device_id: UUID, kind: str, message: bytes, content: bytes | 
     target = access.device_for_letter(
         device_id, own_user=actor.person_id, to_anyone=actor.can(PermissionName.MESSAGE_SEND)
     )
-    return _deliver(MessageKind(kind), target.user_id, [Envelope(target.pk, message)], content, actor)[0]
+    return _deliver(MessageKind(kind), target.user_id, [Envelope(target.id, message)], content, actor)[0]
 
 
 def notify(*, device_ids: Collection[UUID], event: Mapping[str, str]) -> None:

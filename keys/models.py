@@ -13,11 +13,11 @@ from typing import Any, ClassVar
 from django.db import models
 from django.db.models import F, Q
 
-from kernel.scope import ScopedManager, TenantModel
+from kernel.scope import ChosenId, ScopedManager, TenantModel
 from keys.states import DeviceState, KeyState
 
 
-class Device(TenantModel):
+class Device(ChosenId, TenantModel):
     """A device of a user: `id` is the credential that signs its requests, `user_id` the person."""
 
     user_id = models.UUIDField()
@@ -38,6 +38,7 @@ class Device(TenantModel):
         abstract = False
         indexes: ClassVar = [models.Index(fields=["tenant_id", "user_id", "state"], name="device_of_user")]
         constraints: ClassVar = [
+            models.UniqueConstraint(fields=["tenant_id", "id"], name="device_id_once"),
             models.UniqueConstraint(fields=["tenant_id", "statement_hash"], name="device_statement_once"),
         ]
 
@@ -95,7 +96,7 @@ class ChainFork(TenantModel):
 class SignedPreKey(TenantModel):
     """A signed pre-key of a device. Old ones stay for as long as a claim may be kept whose answer names them."""
 
-    device = models.ForeignKey(Device, on_delete=models.PROTECT, related_name="signed_pre_keys")
+    device_id = models.UUIDField()
     key_id = models.PositiveBigIntegerField()
     statement = models.BinaryField()
     statement_hash = models.BinaryField(max_length=32)
@@ -107,15 +108,17 @@ class SignedPreKey(TenantModel):
     class Meta(TenantModel.Meta):
         abstract = False
         constraints: ClassVar = [
-            models.UniqueConstraint(fields=["device", "key_id"], name="signed_pre_key_id_once"),
-            models.UniqueConstraint(fields=["device"], condition=Q(is_current=True), name="one_current_signed_pre_key"),
+            models.UniqueConstraint(fields=["tenant_id", "device_id", "key_id"], name="signed_pre_key_id_once"),
+            models.UniqueConstraint(
+                fields=["tenant_id", "device_id"], condition=Q(is_current=True), name="one_current_signed_pre_key"
+            ),
         ]
 
 
 class PreKeyBatch(TenantModel):
     """A batch statement and the range of key ids it covers: the tombstone that outlives its keys."""
 
-    device = models.ForeignKey(Device, on_delete=models.PROTECT, related_name="batches")
+    device_id = models.UUIDField()
     batch_id = models.BinaryField(max_length=16)
     statement = models.BinaryField()
     statement_hash = models.BinaryField(max_length=32)
@@ -128,7 +131,7 @@ class PreKeyBatch(TenantModel):
     class Meta(TenantModel.Meta):
         abstract = False
         constraints: ClassVar = [
-            models.UniqueConstraint(fields=["device", "batch_id"], name="pre_key_batch_once"),
+            models.UniqueConstraint(fields=["tenant_id", "device_id", "batch_id"], name="pre_key_batch_once"),
             models.CheckConstraint(condition=Q(first_key_id__lte=F("last_key_id")), name="pre_key_range_ordered"),
         ]
 
@@ -155,7 +158,9 @@ class OneTimePreKey(models.Model):
     class Meta:
         default_manager_name = "unscoped"
         base_manager_name = "unscoped"
-        indexes: ClassVar = [models.Index(fields=["device_id", "epoch", "id"], name="one_time_pre_key_next")]
+        indexes: ClassVar = [
+            models.Index(fields=["tenant_id", "device_id", "epoch", "id"], name="one_time_pre_key_next"),
+        ]
 
     def __str__(self) -> str:
         return f"OneTimePreKey {self.pk}"
@@ -183,7 +188,7 @@ class Claim(TenantModel):
 
     class Meta(TenantModel.Meta):
         abstract = False
-        indexes: ClassVar = [models.Index(fields=["device_id", "claimed_at"], name="claim_rate")]
+        indexes: ClassVar = [models.Index(fields=["tenant_id", "device_id", "claimed_at"], name="claim_rate")]
         constraints: ClassVar = [
             models.UniqueConstraint(fields=["tenant_id", "requester_id", "key", "ordinal"], name="claim_once_per_key"),
             # The database's own word that no key leaves twice, whatever the code above it does.
@@ -253,7 +258,7 @@ class Message(models.Model):
     class Meta:
         default_manager_name = "unscoped"
         base_manager_name = "unscoped"
-        indexes: ClassVar = [models.Index(fields=["device_id", "seq"], name="message_next")]
+        indexes: ClassVar = [models.Index(fields=["tenant_id", "device_id", "seq"], name="message_next")]
         constraints: ClassVar = [
             models.CheckConstraint(condition=Q(kind__in=MessageKind.values), name="message_kind"),
         ]

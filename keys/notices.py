@@ -42,7 +42,7 @@ def owe(*, person_ids: Iterable[UUID], event: str, with_mail: Iterable[UUID] = (
     A notice goes into the mailbox of every active device of `person_ids`, and a mail is promised to each of
     `with_mail`, made from the template `email/<event>.txt`. ids: text of ours, never a person's.
     """
-    devices = [device.pk for person_id in person_ids for device in access.active_devices(person_id)]
+    devices = [device.id for person_id in person_ids for device in access.active_devices(person_id)]
     mailbox.notify(device_ids=devices, event={"event": event, **ids})
     at = timezone.now().strftime("%Y-%m-%d %H:%M UTC")
     for person_id in with_mail:

@@ -150,7 +150,7 @@ def append_chain(*, user_id: UUID, entries: Sequence[bytes], expected_head: byte
     _store_entries(user_id, head, after, list(zip(entries, parsed, strict=True)), actor)
     if before is not None and device.state == DeviceState.PENDING:
         # Said before the entries take effect: to the devices that they may be about to revoke, as well.
-        notices.owe(person_ids=[user_id], with_mail=[user_id], event="device-joined", device_id=str(device.pk))
+        notices.owe(person_ids=[user_id], with_mail=[user_id], event="device-joined", device_id=str(device.id))
     _follow(user_id, before, after, actor)
     return ChainView(user_id, after)
 
@@ -192,7 +192,7 @@ def _require_may_append(device: Device, after: ChainState) -> None:
 
     The entries' own signatures say whether it may: only who opened a door, or holds the recovery key, can make them.
     """
-    if device.state == DeviceState.PENDING and after.devices.get(device.pk.bytes) != bytes(device.statement_hash):
+    if device.state == DeviceState.PENDING and after.devices.get(device.id.bytes) != bytes(device.statement_hash):
         raise ChainRefused(
             "This device is not in the chain yet: entries that it brings have to add it.", field="entries"
         )
@@ -313,26 +313,27 @@ def publish_signed_pre_key(*, device: Device, statement: bytes, expected: bytes,
     signed = Sign1.parse(statement)
     verified = verify_signed_pre_key(signed, device=_statement(device), now=_now())
     with transaction.atomic():
-        same = access.signed_pre_key(device.pk, verified.key_id)
+        same = access.signed_pre_key(device.id, verified.key_id)
         if same is not None:
             if bytes(same.statement_hash) != signed.payload_hash:
                 raise PreKeyReused("Give each signed pre-key an id of its own.", field="signed_pre_key")
             return same
-        current = access.current_signed_pre_key(device.pk)
+        current = access.current_signed_pre_key(device.id)
         if (bytes(current.statement_hash) if current else b"") != expected:
             raise PreKeyStale
         if current is not None and current.issued_at > verified.header.issued_at:
             raise PreKeyOlder("Publish one that was issued later.", field="signed_pre_key")
-        if SignedPreKey.objects.filter(device=device).count() >= MAX_SIGNED_PRE_KEYS:
+        held = SignedPreKey.objects.filter(device_id=device.id)
+        if held.count() >= MAX_SIGNED_PRE_KEYS:
             raise LimitReached(
                 "This device published as many signed pre-keys as are kept for a month. The current one goes on.",
                 field="signed_pre_key",
                 limit="signed-pre-keys",
                 most=MAX_SIGNED_PRE_KEYS,
             )
-        SignedPreKey.objects.filter(device=device, is_current=True).update(is_current=False, retired_at=timezone.now())
+        held.filter(is_current=True).update(is_current=False, retired_at=timezone.now())
         row: SignedPreKey = SignedPreKey.objects.create(
-            device=device,
+            device_id=device.id,
             key_id=verified.key_id,
             statement=statement,
             statement_hash=signed.payload_hash,
@@ -342,7 +343,7 @@ def publish_signed_pre_key(*, device: Device, statement: bytes, expected: bytes,
         audit.append(
             tag="keys:signed-pre-key:publish",
             actor=actor,
-            subject=str(device.pk),
+            subject=str(device.id),
             body={"key_id": verified.key_id, "statement": signed.payload_hash},
         )
     return row
@@ -360,12 +361,12 @@ def store_batch(*, device: Device, statement: bytes, signed: Sign1, batch: Verif
     Raises PreKeyReused when its ids meet those of another batch, also one that is used up; LimitReached.
     """
     with transaction.atomic():
-        known = access.batch(device.pk, batch.statement.batch_id)
+        known = access.batch(device.id, batch.statement.batch_id)
         if known is not None:
             if bytes(known.statement_hash) != signed.payload_hash:
                 raise PreKeyReused("This batch id was used for another batch.", field="batch")
             return StoredBatch(0, access.unissued(device).count())
-        if access.has_key_ids_within(device.pk, batch.first_key_id, batch.last_key_id):
+        if access.has_key_ids_within(device.id, batch.first_key_id, batch.last_key_id):
             raise PreKeyReused("Use key ids above every id used before.", field="leaves")
         if access.unissued(device).count() + len(batch.leaves) > MAX_UNISSUED:
             raise LimitReached(
@@ -375,7 +376,7 @@ def store_batch(*, device: Device, statement: bytes, signed: Sign1, batch: Verif
                 most=MAX_UNISSUED,
             )
         row = PreKeyBatch.objects.create(
-            device=device,
+            device_id=device.id,
             batch_id=batch.statement.batch_id,
             statement=statement,
             statement_hash=signed.payload_hash,
@@ -388,7 +389,7 @@ def store_batch(*, device: Device, statement: bytes, signed: Sign1, batch: Verif
         OneTimePreKey.objects.bulk_create(
             OneTimePreKey(
                 tenant_id=current_tenant(),
-                device_id=device.pk,
+                device_id=device.id,
                 epoch=device.pre_key_epoch,
                 batch=row,
                 key_id=leaf.key_id,
@@ -401,7 +402,7 @@ def store_batch(*, device: Device, statement: bytes, signed: Sign1, batch: Verif
         audit.append(
             tag="keys:pre-key:store",
             actor=actor,
-            subject=str(device.pk),
+            subject=str(device.id),
             body={"batch": batch.statement.batch_id, "size": len(batch.leaves)},
         )
         return StoredBatch(len(batch.leaves), access.unissued(device).count())
@@ -431,10 +432,10 @@ def server_holds(device: Device) -> Held:
     The ids are named beside the digest: which keys were claimed, and in which order, a device cannot know.
     """
     remaining = access.remaining_by_batch(device)
-    current = access.current_signed_pre_key(device.pk)
+    current = access.current_signed_pre_key(device.id)
     spk_hash = bytes(current.statement_hash) if current else b""
     rows = [[batch_id, key_ids] for batch_id, key_ids in remaining]
-    digest = hashlib.sha256(label("server-holds", device.pk.bytes, spk_hash, rows)).digest()
+    digest = hashlib.sha256(label("server-holds", device.id.bytes, spk_hash, rows)).digest()
     return Held(digest, spk_hash, device.pre_key_epoch, remaining)
 
 

@@ -139,7 +139,7 @@ def open_door(*, user_id: UUID, kind: str, actor: Actor) -> tuple[bytes, int]:
         raise NotFound
     is_pending = actor.credential_state == DeviceState.PENDING
     if is_pending:
-        count_against(f"door:{actor.id}", limit=READS_BY_PENDING, seconds=3600)
+        count_against(f"door:{actor.tenant_id}:{actor.id}", limit=READS_BY_PENDING, seconds=3600)
     blob = _open(row, f"door-{kind}", actor)
     with transaction.atomic():
         entry = audit.append_first(

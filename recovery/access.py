@@ -70,7 +70,7 @@ def withheld_entries(reader: Actor) -> Q | None:
     """
     if reader.person_id is None:
         return None
-    hidden = list(Case.objects.filter(_early(reader, timezone.now())).values_list("pk", "opened_at"))
+    hidden = list(Case.objects.filter(_early(reader, timezone.now())).values_list("id", "opened_at"))
     if not hidden:
         return None
     # Entries have whole seconds.
@@ -98,12 +98,12 @@ def cases_for(actor: Actor, *, after: UUID | None = None, limit: int = 100) -> t
     Raises NotFound for one that the actor may not see.
     """
     rows = visible_to(actor, timezone.now()).annotate(over=flag(Q(state__in=TERMINAL)))
-    return page(rows, ("over", "-opened_at", "-pk"), after=after, limit=limit)
+    return page(rows, ("over", "-opened_at", "-id"), after=after, limit=limit)
 
 
 def case_for_reading(actor: Actor, case_id: UUID) -> Case:
     """Return a case that the actor may see. Raises NotFound."""
-    row = visible_to(actor, timezone.now()).filter(pk=case_id).first()
+    row = visible_to(actor, timezone.now()).filter(id=case_id).first()
     if row is None:
         raise NotFound
     return row
@@ -111,7 +111,7 @@ def case_for_reading(actor: Actor, case_id: UUID) -> Case:
 
 def case_for_recipient(actor: Actor, case_id: UUID) -> Case:
     """Return a case whose recipient is the very device that asks. Raises NotFound for every other."""
-    row: Case | None = Case.objects.filter(pk=case_id, recipient_device_id=actor.id).first()
+    row: Case | None = Case.objects.filter(id=case_id, recipient_device_id=actor.id).first()
     if row is None or actor.kind != "device":
         raise NotFound
     return row
@@ -119,7 +119,7 @@ def case_for_recipient(actor: Actor, case_id: UUID) -> Case:
 
 def case_for_subject(actor: Actor, case_id: UUID) -> Case:
     """Return a case about the actor, once they have been told. Raises NotFound."""
-    told = Case.objects.filter(pk=case_id, subject_id=actor.person_id, notice_at__lte=timezone.now())
+    told = Case.objects.filter(id=case_id, subject_id=actor.person_id, notice_at__lte=timezone.now())
     row: Case | None = told.first()
     if row is None or actor.kind != "device":
         raise NotFound
@@ -128,7 +128,7 @@ def case_for_subject(actor: Actor, case_id: UUID) -> Case:
 
 def case_for_requester(actor: Actor, case_id: UUID) -> Case:
     """Return a case that the actor opened. Raises NotFound."""
-    row: Case | None = Case.objects.filter(pk=case_id, requester_id=actor.person_id).first()
+    row: Case | None = Case.objects.filter(id=case_id, requester_id=actor.person_id).first()
     if row is None:
         raise NotFound
     return row
@@ -136,7 +136,7 @@ def case_for_requester(actor: Actor, case_id: UUID) -> Case:
 
 def lock_case(case_id: UUID) -> Case:
     """Return a case, locked until the transaction ends, as it is now. Raises NotFound."""
-    row: Case | None = Case.objects.select_for_update().filter(pk=case_id).first()
+    row: Case | None = Case.objects.select_for_update().filter(id=case_id).first()
     if row is None:
         raise NotFound
     return row
@@ -149,32 +149,34 @@ def statement_of(case: Case) -> CaseStatement:
 
 def deposits_of(case: Case) -> list[CaseDeposit]:
     """List the deposits that a case names, in its own order."""
-    return list(CaseDeposit.objects.filter(case=case).order_by("position"))
+    return list(CaseDeposit.objects.filter(case_id=case.id).order_by("position"))
 
 
 def approvals_of(case: Case) -> list[Approval]:
     """List the officers' decisions by index."""
-    return list(Approval.objects.filter(case=case).order_by("index"))
+    return list(Approval.objects.filter(case_id=case.id).order_by("index"))
 
 
 def approval_at(case: Case, index: int) -> Approval | None:
     """Return one officer's decision, if they have decided."""
-    return Approval.objects.filter(case=case, index=index).first()
+    return Approval.objects.filter(case_id=case.id, index=index).first()
 
 
 def shares_of(case: Case) -> QuerySet[SealedShare]:
     """Return the sealed shares kept for a case."""
-    return SealedShare.objects.filter(approval__case=case).select_related("approval")
+    of_case = {"approval__tenant_id": case.tenant_id, "approval__case_id": case.id}
+    return SealedShare.objects.filter(**of_case).select_related("approval")
 
 
 def vetoes_about(subject_id: UUID) -> int:
     """Count the vetoes in one subject's cases."""
-    return Veto.objects.filter(case__subject_id=subject_id).count()
+    about = Case.objects.filter(subject_id=subject_id).values("id")
+    return Veto.objects.filter(case_id__in=about).count()
 
 
 def has_vetoed(case: Case) -> bool:
     """Tell whether the subject vetoed this case, ended by it or not."""
-    return bool(Veto.objects.filter(case=case).exists())
+    return bool(Veto.objects.filter(case_id=case.id).exists())
 
 
 def count_open_cases_by(requester_id: UUID) -> int:
@@ -194,23 +196,23 @@ def is_recipient(device_id: UUID, user_id: UUID) -> bool:
 
 def notice_of_opening(case: Case) -> Notice | None:
     """Return the notice that the subject is owed about the opening."""
-    return Notice.objects.filter(case=case, person_id=case.subject_id, kind=OPENED).first()
+    return Notice.objects.filter(case_id=case.id, person_id=case.subject_id, kind=OPENED).first()
 
 
 def notices_for(person_id: UUID, *, after: UUID | None = None) -> tuple[list[Notice], bool]:
     """List the notices that one person was given, newest first, and say whether there are more. Raises NotFound."""
     due = Notice.objects.filter(person_id=person_id, due_at__lte=timezone.now())
-    return page(due, ("-due_at", "-pk"), after=after)
+    return page(due, ("-due_at", "-id"), after=after)
 
 
 def releases_of(case: Case) -> list[Release]:
     """List what was released, with its shares."""
-    return list(Release.objects.filter(case=case).prefetch_related("shares").order_by("deposit_id"))
+    return list(Release.objects.filter(case_id=case.id).prefetch_related("shares").order_by("deposit_id"))
 
 
 def attestations_of(case: Case) -> list[Attestation]:
     """List the officers' attestations by index."""
-    return list(Attestation.objects.filter(case=case).order_by("index"))
+    return list(Attestation.objects.filter(case_id=case.id).order_by("index"))
 
 
 def timeline(case: Case) -> tuple[list[TimelineRow], bool]:
@@ -218,7 +220,7 @@ def timeline(case: Case) -> tuple[list[TimelineRow], bool]:
 
     What is seconds old may still be missing.
     """
-    rows = audit.about(str(case.pk), limit=MAX_TIMELINE + 1)
+    rows = audit.about(str(case.id), limit=MAX_TIMELINE + 1)
     shown = [TimelineRow(row.tag, row.time, row.actor, row.person_id) for row in reversed(rows[:MAX_TIMELINE])]
     return shown, len(rows) > MAX_TIMELINE
 
@@ -258,7 +260,8 @@ def deposit_for_reading(actor: Actor, deposit_id: UUID) -> Deposit:
         raise NotFound
     if row.user_id == actor.person_id:
         return row
-    naming = Case.objects.filter(deposits__deposit_id=deposit_id).exclude(state__in=TERMINAL)
+    named = CaseDeposit.objects.filter(deposit_id=deposit_id).values("case_id")
+    naming = Case.objects.filter(id__in=named).exclude(state__in=TERMINAL)
     if actor.can(PermissionName.CASE_APPROVE) and naming.exists():
         return row
     if naming.filter(recipient_device_id=actor.id).exists():
@@ -270,22 +273,22 @@ def past_expiry(now: datetime) -> list[tuple[UUID, UUID]]:
     """List (case, tenant) whose time is over, in every tenant: for the worker, which opens each one's scope."""
     ending = [*UNDECIDED, CaseState.RELEASED, CaseState.AWAITING_SHARE]
     rows = Case.unscoped.filter(state__in=ending, expiry__lte=now)
-    return list(rows.values_list("pk", "tenant_id"))
+    return list(rows.values_list("id", "tenant_id"))
 
 
 def in_states(*states: str) -> list[tuple[UUID, UUID]]:
     """List (case, tenant) of the cases in some states, in every tenant: for system loops."""
-    return list(Case.unscoped.filter(state__in=states).values_list("pk", "tenant_id"))
+    return list(Case.unscoped.filter(state__in=states).values_list("id", "tenant_id"))
 
 
 def notices_of(case: Case) -> list[Notice]:
     """List the notices owed about a case, in the order in which they fall due."""
-    return list(Notice.objects.filter(case=case).order_by("due_at", "kind", "id"))
+    return list(Notice.objects.filter(case_id=case.id).order_by("due_at", "kind", "id"))
 
 
 def vetoes_of(case: Case) -> list[Veto]:
     """List the subject's vetoes of a case."""
-    return list(Veto.objects.filter(case=case).order_by("at"))
+    return list(Veto.objects.filter(case_id=case.id).order_by("at"))
 
 
 def successor_words(case: Case) -> tuple[str, ...]:
@@ -297,13 +300,13 @@ def successor_words(case: Case) -> tuple[str, ...]:
 
 def case_for_release(case_id: UUID) -> Case | None:
     """Return a case of the open tenant for the release process, if there is such a case."""
-    return Case.objects.filter(pk=case_id).first()
+    return Case.objects.filter(id=case_id).first()
 
 
 def due_for_release(now: datetime) -> list[tuple[UUID, UUID]]:
     """List (case, tenant) that a dead process left in `releasing`, or whose time has come."""
     due = Q(state=CaseState.RELEASING) | Q(state=CaseState.WAITING, release_at__lte=now)
-    return list(Case.unscoped.filter(due).order_by("release_at").values_list("pk", "tenant_id"))
+    return list(Case.unscoped.filter(due).order_by("release_at").values_list("id", "tenant_id"))
 
 
 # Trusted contacts.

@@ -12,14 +12,14 @@ from typing import ClassVar
 from django.db import models
 from django.db.models import Q
 
-from kernel.scope import TenantModel
+from kernel.scope import ChosenId, TenantModel
 from recovery.states import CaseState, ContactRequestState, NoticeState
 
 
-class Case(TenantModel):
+class Case(ChosenId, TenantModel):
     """One request to open named deposits to one recipient device. Its terms stand in `statement`, not here.
 
-    The primary key is the case id of the statement. Columns beside it repeat the statement for queries.
+    Its id is the case id of the statement. Columns beside it repeat the statement for queries.
     """
 
     state = models.CharField(max_length=16, choices=CaseState.choices, default=CaseState.REQUESTED)
@@ -48,6 +48,7 @@ class Case(TenantModel):
 
     class Meta(TenantModel.Meta):
         constraints: ClassVar = [
+            models.UniqueConstraint(fields=["tenant_id", "id"], name="case_id_once"),
             models.UniqueConstraint(fields=["tenant_id", "q"], name="case_q_once"),
             models.CheckConstraint(condition=Q(state__in=CaseState.values), name="case_state"),
         ]
@@ -61,20 +62,22 @@ class Case(TenantModel):
 class CaseDeposit(TenantModel):
     """A deposit that a case names, with the hash of its record as the case's signer saw it."""
 
-    case = models.ForeignKey(Case, on_delete=models.PROTECT, related_name="deposits")
+    case_id = models.UUIDField()
     position = models.PositiveSmallIntegerField()
     deposit_id = models.UUIDField()
     record_hash = models.BinaryField(max_length=32)
     generation = models.PositiveIntegerField()
 
     class Meta(TenantModel.Meta):
-        constraints: ClassVar = [models.UniqueConstraint(fields=["case", "deposit_id"], name="case_deposit_once")]
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["tenant_id", "case_id", "deposit_id"], name="case_deposit_once")
+        ]
 
 
 class Approval(TenantModel):
     """One officer's signed decision on one case: one for each officer's index, whatever they send again."""
 
-    case = models.ForeignKey(Case, on_delete=models.PROTECT, related_name="approvals")
+    case_id = models.UUIDField()
     index = models.PositiveSmallIntegerField()
     person_id = models.UUIDField()
     decision = models.CharField(max_length=10)
@@ -84,8 +87,8 @@ class Approval(TenantModel):
 
     class Meta(TenantModel.Meta):
         constraints: ClassVar = [
-            models.UniqueConstraint(fields=["case", "index"], name="approval_index_once"),
-            models.UniqueConstraint(fields=["case", "person_id"], name="approval_person_once"),
+            models.UniqueConstraint(fields=["tenant_id", "case_id", "index"], name="approval_index_once"),
+            models.UniqueConstraint(fields=["tenant_id", "case_id", "person_id"], name="approval_person_once"),
             models.CheckConstraint(condition=Q(decision__in=["approve", "deny"]), name="approval_decision"),
         ]
 
@@ -104,20 +107,22 @@ class SealedShare(TenantModel):
 class Veto(TenantModel):
     """The subject's refusal, from one of their live devices."""
 
-    case = models.ForeignKey(Case, on_delete=models.PROTECT, related_name="vetoes")
+    case_id = models.UUIDField()
     device_id = models.UUIDField()
     statement = models.BinaryField(null=True)
     reason = models.CharField(max_length=500, default="")
     at = models.DateTimeField()
 
     class Meta(TenantModel.Meta):
-        constraints: ClassVar = [models.UniqueConstraint(fields=["case", "device_id"], name="veto_once")]
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["tenant_id", "case_id", "device_id"], name="veto_once")
+        ]
 
 
 class Notice(TenantModel):
     """One message that one person is owed about one case; its hand-over is a fact in the log, not a hope."""
 
-    case = models.ForeignKey(Case, on_delete=models.PROTECT, related_name="notices")
+    case_id = models.UUIDField()
     person_id = models.UUIDField()
     kind = models.CharField(max_length=20)
     state = models.CharField(max_length=12, choices=NoticeState.choices, default=NoticeState.PENDING)
@@ -127,7 +132,7 @@ class Notice(TenantModel):
 
     class Meta(TenantModel.Meta):
         constraints: ClassVar = [
-            models.UniqueConstraint(fields=["case", "person_id", "kind"], name="notice_once"),
+            models.UniqueConstraint(fields=["tenant_id", "case_id", "person_id", "kind"], name="notice_once"),
             models.CheckConstraint(condition=Q(state__in=NoticeState.values), name="notice_state"),
         ]
 
@@ -135,13 +140,15 @@ class Notice(TenantModel):
 class Release(TenantModel):
     """The HSM's half of one deposit, re-wrapped to the case's recipient. At most one, for ever."""
 
-    case = models.ForeignKey(Case, on_delete=models.PROTECT, related_name="releases")
+    case_id = models.UUIDField()
     deposit_id = models.UUIDField()
     half = models.BinaryField()
     at = models.DateTimeField()
 
     class Meta(TenantModel.Meta):
-        constraints: ClassVar = [models.UniqueConstraint(fields=["case", "deposit_id"], name="release_once")]
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["tenant_id", "case_id", "deposit_id"], name="release_once")
+        ]
 
 
 class ReleasedShare(TenantModel):
@@ -158,14 +165,16 @@ class ReleasedShare(TenantModel):
 class Attestation(TenantModel):
     """An officer's signed word that a new identity is the case's subject, for the re-genesis of their chain."""
 
-    case = models.ForeignKey(Case, on_delete=models.PROTECT, related_name="attestations")
+    case_id = models.UUIDField()
     index = models.PositiveSmallIntegerField()
     person_id = models.UUIDField()
     statement = models.BinaryField()
     at = models.DateTimeField()
 
     class Meta(TenantModel.Meta):
-        constraints: ClassVar = [models.UniqueConstraint(fields=["case", "index"], name="attestation_index_once")]
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["tenant_id", "case_id", "index"], name="attestation_index_once")
+        ]
 
 
 class ContactSet(TenantModel):
@@ -202,7 +211,9 @@ class ContactRequest(TenantModel):
             models.UniqueConstraint(fields=["tenant_id", "request_hash"], name="contact_request_once"),
             # A second request of a device takes the place of its first.
             models.UniqueConstraint(
-                fields=["device_id"], condition=Q(state=ContactRequestState.OPEN), name="one_open_request_per_device"
+                fields=["tenant_id", "device_id"],
+                condition=Q(state=ContactRequestState.OPEN),
+                name="one_open_request_per_device",
             ),
             models.CheckConstraint(condition=Q(state__in=ContactRequestState.values), name="contact_request_state"),
         ]

@@ -96,7 +96,7 @@ def is_active_officer(person_id: UUID) -> bool:
 
 def credential_for_update(credential_id: UUID) -> Credential:
     """Return a credential, locked until the transaction ends. Raises NotFound."""
-    found: Credential | None = Credential.objects.select_for_update().filter(pk=credential_id).first()
+    found: Credential | None = Credential.objects.select_for_update().filter(id=credential_id).first()
     if found is None:
         raise NotFound
     return found
@@ -104,7 +104,7 @@ def credential_for_update(credential_id: UUID) -> Credential:
 
 def credential_state(credential_id: UUID) -> str:
     """Return the state of a credential. Raises NotFound."""
-    state: str | None = Credential.objects.filter(pk=credential_id).values_list("state", flat=True).first()
+    state: str | None = Credential.objects.filter(id=credential_id).values_list("state", flat=True).first()
     if state is None:
         raise NotFound
     return state

@@ -8,6 +8,8 @@ Specification: https://www.rfc-editor.org/rfc/rfc9421 section 3.2.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Final
@@ -25,7 +27,7 @@ from kernel.actors import ANONYMOUS, Actor
 from kernel.errors import TooLarge, Unauthenticated
 from kernel.scope import open_scope
 from kernel.strict_json import MAX_BODY
-from tenants.credentials import look_up, spend
+from tenants.credentials import Known, look_up, spend
 from tenants.limits import strangers
 from tenants.sources import source_of
 
@@ -67,28 +69,34 @@ def verified_actor(request: HttpRequest, *, max_body: int) -> Actor:
 
 
 def _verify(request: HttpRequest, max_body: int) -> Actor:
-    # (1) the header fields, in their one form; (2) the time, by our clock; (3) the credential as it stands now;
-    # (4) its signature over the address we know ourselves by, never over the Host a client named;
-    # (5) the body against the digest that was signed; (6) the nonce, last, so that nobody burns another's, and with
-    # it one of the requests that its owner has left.
+    # (1) the header fields, in their one form; (2) the time, by our clock; (3) the credentials with this id, one of a
+    # tenant, as they stand now; (4) whose key signed, over the address we know ourselves by, never over the Host that a
+    # client named; (5) the body against the digest that was signed; (6) the nonce, last, so that nobody burns another's
+    # and, with it, one of the requests that its owner has left.
     method = request.method or ""
     headers = request.headers
     parameters, signature = parse_signature(method, headers.get("signature-input", ""), headers.get("signature", ""))
     now = timezone.now().timestamp()
     if abs(now - parameters.created) > WINDOW_SECONDS:
         raise Unauthenticated
-    known = look_up(parameters.keyid)
-    if known is None:
-        raise Unauthenticated
+    namesakes = look_up(parameters.keyid)
     target_uri = settings.HOLDFAST_PUBLIC_URL + request.get_full_path()
     digest = headers.get("content-digest", "")
-    verify(_key(known.public_key), signature, parameters.base(target_uri=target_uri, digest=digest))
+    actor = _signer(namesakes, signature, parameters.base(target_uri=target_uri, digest=digest))
     if "content-digest" in components(method):
         _check_body(request, digest, max_body)
     expires_at = datetime.fromtimestamp(parameters.created + NONCE_SECONDS + 1, UTC)
-    if not spend(known.actor, parameters.nonce, expires_at=expires_at, source=source_of(request)):
+    if not spend(actor, parameters.nonce, expires_at=expires_at, source=source_of(request)):
         raise Unauthenticated
-    return known.actor
+    return actor
+
+
+def _signer(namesakes: Sequence[Known], signature: bytes, base: bytes) -> Actor:
+    for known in namesakes:
+        with suppress(InvalidSignature):
+            verify(_key(known.public_key), signature, base)
+            return known.actor
+    raise Unauthenticated
 
 
 def _check_body(request: HttpRequest, digest: str, max_body: int) -> None:

@@ -3,7 +3,7 @@
 
 Implements ORGANISATION "Requests" and the speed goal of claims: one SELECT, one INSERT, no object mapping between.
 Implements FAULTS T9: whoever sends without end is refused before any work, and takes nothing from others.
-Does not verify signatures. Reads across tenants, because before the look-up there is no tenant.
+Does not verify signatures. Reads across tenants: a request names its credential, and only its signature says whose.
 """
 
 from __future__ import annotations
@@ -28,15 +28,19 @@ from tenants.states import PersonState, TenantState
 
 _CREDENTIAL, _TENANT, _PERSON = (model._meta.db_table for model in (Credential, Tenant, Person))
 _NONCE, _BUCKET = (model._meta.db_table for model in (Nonce, TokenBucket))
+# An id is unique in its tenant alone. Clients draw theirs at random, so that several tenants have the same one only
+# by intent. The oldest come first: whoever copies an id is the one who may find no place here.
+_MAX_NAMESAKES: Final = 8
 _LOOK_UP: Final = (
     "SELECT c.tenant_id, c.kind, c.public_key, c.state, c.person_id, t.state, p.role, p.state"  # noqa: S608 — our own tables' names
     f" FROM {_CREDENTIAL} c JOIN {_TENANT} t ON t.id = c.tenant_id"
     # The tenant stands in the join as well: a row forged with another tenant's person finds nobody.
     f" LEFT JOIN {_PERSON} p ON p.id = c.person_id AND p.tenant_id = c.tenant_id WHERE c.id = %s"
+    f" ORDER BY c.row_id LIMIT {_MAX_NAMESAKES}"
 )
 _SPEND: Final = (
     f"INSERT INTO {_NONCE} (credential_id, nonce, tenant_id, expires_at) VALUES (%s, %s, %s, %s)"  # noqa: S608 — as above
-    " ON CONFLICT (credential_id, nonce) DO NOTHING"
+    " ON CONFLICT (tenant_id, credential_id, nonce) DO NOTHING"
 )
 # GCRA: a bucket is the time at which it is full again. A token moves that time on; who would move it further ahead
 # than a bucket holds finds no row to change, and so takes nothing. {source} is where the values come from.
@@ -61,17 +65,21 @@ class Known:
     public_key: bytes
 
 
-def look_up(credential_id: UUID) -> Known | None:
-    """Return the credential with the actor it stands for, or None when nobody may act by it.
+def look_up(credential_id: UUID) -> list[Known]:
+    """Return the credentials with this id with the actors they stand for: one of a tenant, at most eight, the oldest.
+
+    Empty when nobody may act by it. Whose request it is, the caller decides by the keys, no two of which are the same.
 
     Tenant, person and credential are read again for every request: a demotion or suspension counts from the
     next request on (FAULTS A6), and every state but the listed ones counts for nothing (P9).
     """
     with connection.cursor() as cursor:
         cursor.execute(_LOOK_UP, [_uuid_parameter(credential_id)])
-        row = cursor.fetchone()
-    if row is None:
-        return None
+        rows = cursor.fetchall()
+    return [known for row in rows if (known := _known(credential_id, row)) is not None]
+
+
+def _known(credential_id: UUID, row: Sequence[Any]) -> Known | None:
     tenant_id, kind, public_key, state, person_id, tenant_state, role, person_state = row
     is_service = kind == Credential.Kind.SERVICE
     if tenant_state != TenantState.ACTIVE or (not is_service and person_state != PersonState.ACTIVE):

@@ -47,12 +47,12 @@ def levels_of(actor: Actor, source: str) -> list[Level]:
     """List the buckets of a signed request, the narrowest first: a wider one pays only for what a narrower let pass."""
     assert actor.id is not None
     assert actor.tenant_id is not None
-    slot = actor.id.int % SLOTS
+    slot, tenant = actor.id.int % SLOTS, actor.tenant_id.hex
     person = actor.person_id or actor.id
     return [
-        Level("credential", f"c{actor.id.hex}", _cost(settings.HOLDFAST_REQUESTS_PER_CREDENTIAL)),
-        Level("person", f"p{person.hex}", _cost(settings.HOLDFAST_REQUESTS_PER_PERSON)),
-        Level("tenant", f"t{slot:x}{actor.tenant_id.hex}", _cost(settings.HOLDFAST_REQUESTS_PER_TENANT, SLOTS)),
+        Level("credential", f"c{tenant}{actor.id.hex}", _cost(settings.HOLDFAST_REQUESTS_PER_CREDENTIAL)),
+        Level("person", f"p{tenant}{person.hex}", _cost(settings.HOLDFAST_REQUESTS_PER_PERSON)),
+        Level("tenant", f"t{slot:x}{tenant}", _cost(settings.HOLDFAST_REQUESTS_PER_TENANT, SLOTS)),
         Level("source", f"s{slot:x}{source}", _cost(settings.HOLDFAST_REQUESTS_PER_SOURCE, SLOTS)),
     ]
 

@@ -13,7 +13,7 @@ from django.contrib.auth.base_user import AbstractBaseUser
 from django.db import models
 from django.utils.crypto import salted_hmac
 
-from kernel.scope import TenantModel
+from kernel.scope import ChosenId, TenantModel
 from tenants.roles import Role
 from tenants.states import CredentialState, PersonState, TenantState
 
@@ -88,7 +88,7 @@ class ServiceAccount(TenantOwned):
         constraints: ClassVar = [models.UniqueConstraint(fields=["tenant", "name"], name="service_once_per_name")]
 
 
-class Credential(TenantOwned):
+class Credential(ChosenId, TenantOwned):
     """The public key under which requests of one device or service account are verified.
 
     Its id is the device's or the service account's own. `person` is empty for service accounts.
@@ -110,14 +110,17 @@ class Credential(TenantOwned):
             models.CheckConstraint(
                 condition=models.Q(kind="device", person__isnull=False) | models.Q(kind="service", person__isnull=True),
                 name="credential_of_person_or_service",
-            )
+            ),
+            models.UniqueConstraint(fields=["tenant", "id"], name="credential_id_once"),
+            # One signature never fits two tenants: the same id with the same key is of one. The look-up by id uses it.
+            models.UniqueConstraint(fields=["id", "public_key"], name="credential_key_once"),
         ]
 
 
 class Nonce(models.Model):
     """A request signature that was used. Kept until the signature is too old to be taken anyway."""
 
-    pk = models.CompositePrimaryKey("credential_id", "nonce")
+    pk = models.CompositePrimaryKey("tenant_id", "credential_id", "nonce")
     credential_id = models.UUIDField()
     nonce = models.BinaryField(max_length=16)
     tenant_id = models.UUIDField()
@@ -179,7 +182,7 @@ class TokenBucket(models.Model):
     so it is swept; an index on it would cost every request a second write.
     """
 
-    key = models.CharField(max_length=60, primary_key=True)
+    key = models.CharField(max_length=80, primary_key=True)
     full_at = models.BigIntegerField()
 
     def __str__(self) -> str:

@@ -199,7 +199,7 @@ def register_credential(*, credential_id: UUID, person_id: UUID, public_key: byt
     """Register a new device's encoded identity signing key, pending, under the device's id.
 
     Raises holdfast.core.base.errors.Malformed for a key that is not safe to use, NotFound for a person of nobody's,
-    and Conflict for an id in use, in whichever tenant.
+    and Conflict for an id in use in the tenant, or in another with the very same key.
     """
     key = decode_public_key(public_key, expect=SIGNING_KINDS).encoded
     with transaction.atomic():

@@ -260,7 +260,7 @@ def _columns(case: Case, signed: Sign1 | None, asked: Asked | None) -> Check:
     if signed is None or asked is None:
         return Check(words, False, "There is nothing to compare.")
     pairs: dict[str, tuple[Any, Any]] = {
-        "case id": (case.pk.bytes, asked.case_id),
+        "case id": (case.id.bytes, asked.case_id),
         "q": (bytes(case.q), signed.payload_hash),
         "subject": (case.subject_id.bytes, asked.subject),
         "requester": (case.requester_id.bytes, asked.requester),
@@ -372,7 +372,7 @@ def commands(file: CaseFile, actor: Actor) -> list[tuple[str, str]]:
     own = mine(file, actor)
     if own is None or not file.is_sound:
         return []
-    case_id = file.case.pk
+    case_id = file.case.id
     show = ("Read it again, verified by your own client", f"holdfast officer show {case_id}")
     if file.is_undecided or file.case.state == CaseState.AWAITING_SHARE:
         if not own.is_eligible or own.decision:

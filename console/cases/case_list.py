@@ -60,7 +60,7 @@ def rows_of(cases: Sequence[Case], *, now: datetime) -> list[CaseRow]:
     """Return the lines of some cases. Six queries."""
     tallies = index.tallies(cases, now=now)
     return [
-        CaseRow(case, STATE_WORDS[CaseState(case.state)], ACTS[CaseState(case.state)][0], tallies[case.pk])
+        CaseRow(case, STATE_WORDS[CaseState(case.state)], ACTS[CaseState(case.state)][0], tallies[case.id])
         for case in cases
     ]
 

@@ -89,7 +89,7 @@ def person_page(request: HttpRequest, actor: Actor, person_id: UUID) -> HttpResp
     # Those that peers send to come first; the rest is history, oldest first.
     devices, has_more_devices = keys.devices_of(person_id, limit=SHOWN)
     standings = health.of_devices(devices, now=now)
-    by_id = {device.pk: device for device in devices}
+    by_id = {device.id: device for device in devices}
     chain = _chain_lines(person_id, by_id)
     sees_coverage = actor.can(PermissionName.COVERAGE_READ)
     context = {
@@ -115,7 +115,7 @@ def person_page(request: HttpRequest, actor: Actor, person_id: UUID) -> HttpResp
 def _limits(person_id: UUID, entries: int, standings: list[health.DeviceHealth]) -> list[dict[str, Any]]:
     """Return what this person has of all that is capped, beside the cap."""
     active = [standing for standing in standings if standing.is_active]
-    device_ids = [one.device.pk for one in active]
+    device_ids = [one.device.id for one in active]
     mailbox = keys.fullest_mailbox(device_ids)
     one_time = max((one.count for one in active), default=0)
     rows = (
@@ -155,7 +155,7 @@ def _deposit_lines(person_id: UUID, devices: dict[UUID, Any]) -> list[dict[str, 
     return [
         {
             "deposit": row,
-            "coverage": counted.get(row.pk),
+            "coverage": counted.get(row.id),
             "device": devices.get(row.device_id),
         }
         for row in reversed(access.deposits_of(person_id))

@@ -57,7 +57,7 @@ def collect(*, case_id: UUID, actor: Actor) -> Case:
             raise NotReleased(f"The case is {case.state}.", state=case.state)
         if case.state == CaseState.RELEASED:
             advance(case, CASE, CaseState.COLLECTED, collected_at=timezone.now())
-        audit.append(tag="recovery:case:collect", actor=actor, subject=str(case.pk), body={"q": bytes(case.q)})
+        audit.append(tag="recovery:case:collect", actor=actor, subject=str(case.id), body={"q": bytes(case.q)})
     return case
 
 
@@ -66,14 +66,14 @@ def follow_rotation(*, case_id: UUID, actor: Actor) -> None:
 
     That is a re-genesis, or a new identity key and a new archive generation, accepted after the collection.
     """
-    case = Case.objects.get(pk=case_id)
+    case = Case.objects.get(id=case_id)
     if case.state != CaseState.COLLECTED or case.collected_at is None or not _is_renewed(case, case.collected_at):
         return
     with transaction.atomic():
         case = access.lock_case(case_id)
         if case.state == CaseState.COLLECTED:
             advance(case, CASE, CaseState.ROTATED)
-            audit.append(tag="recovery:case:rotate", actor=actor, subject=str(case.pk))
+            audit.append(tag="recovery:case:rotate", actor=actor, subject=str(case.id))
 
 
 def _is_renewed(case: Case, since: datetime) -> bool:
@@ -91,4 +91,4 @@ def close_case(*, case_id: UUID, actor: Actor, after: timedelta) -> None:
             if timezone.now() < collected_at + after:
                 return
             advance(case, CASE, CaseState.CLOSED, ended_at=timezone.now())
-            audit.append(tag="recovery:case:close", actor=actor, subject=str(case.pk))
+            audit.append(tag="recovery:case:close", actor=actor, subject=str(case.id))

@@ -47,7 +47,7 @@ def recount(case: Case, *, now: datetime, actor: Actor) -> None:
         reopen(case, why="quorum-lost", actor=actor)
     if case.state == CaseState.REQUESTED and fewest >= m:
         advance(case, CASE, CaseState.QUORATE, quorate_at=now, why="")
-        audit.append(tag="recovery:case:quorum", actor=actor, subject=str(case.pk), body={"q": bytes(case.q)})
+        audit.append(tag="recovery:case:quorum", actor=actor, subject=str(case.id), body={"q": bytes(case.q)})
     if case.state == CaseState.QUORATE:
         _start_waiting(case, terms.delay_seconds, terms.undelivered_delay_seconds, now)
 
@@ -67,10 +67,10 @@ def _start_waiting(case: Case, delay: int, long_delay: int, now: datetime) -> No
     audit.append(
         tag="recovery:case:wait",
         actor=system_actor(case.tenant_id, "recovery"),
-        subject=str(case.pk),
+        subject=str(case.id),
         body={"q": bytes(case.q), "release_at": int(release_at.timestamp())},
     )
-    enqueue(RELEASE_JOB, queue="release", run_at=release_at, unique=str(case.pk), case=str(case.pk))
+    enqueue(RELEASE_JOB, queue="release", run_at=release_at, unique=str(case.id), case=str(case.id))
 
 
 def settle_case(*, case_id: UUID, actor: Actor) -> None:

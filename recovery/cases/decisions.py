@@ -74,7 +74,7 @@ def prepare_approval(
         row_id = uuid4()
         sealed = seal_record(outer, user_id=case.subject_id, object_id=row_id, kind=SHARE_KIND, version=1)
         rows.append((row_id, deposit_id, sealed))
-    return PreparedApproval(case.pk, officer, statement, signed.payload_hash, tuple(rows))
+    return PreparedApproval(case.id, officer, statement, signed.payload_hash, tuple(rows))
 
 
 def approve_case(*, prepared: PreparedApproval, actor: Actor) -> Case:
@@ -112,7 +112,7 @@ def prepare_denial(*, case: Case, statement: bytes, actor: Actor) -> PreparedApp
     Raises NotEligible, logged, and ApprovalRefused.
     """
     officer, _, signed = _read(case, statement, actor, approves=False)
-    return PreparedApproval(case.pk, officer, statement, signed.payload_hash, ())
+    return PreparedApproval(case.id, officer, statement, signed.payload_hash, ())
 
 
 def deny_case(*, prepared: PreparedApproval, actor: Actor) -> Case:
@@ -171,7 +171,7 @@ def refuse_ineligible(case: Case, actor: Actor) -> None:
         with transaction.atomic():
             why = refusal.extra["why"]
             audit.append_first(
-                tag="recovery:approval:refuse", actor=actor, subject=str(case.pk), apart=why, body={"why": why}
+                tag="recovery:approval:refuse", actor=actor, subject=str(case.id), apart=why, body={"why": why}
             )
         raise
 
@@ -198,7 +198,7 @@ def _store(
     case: Case, officer: Officer, *, statement: bytes, statement_hash: bytes, decision: str, now: datetime
 ) -> Approval:
     row: Approval = Approval.objects.create(
-        case=case,
+        case_id=case.id,
         index=officer.index,
         person_id=UUID(bytes=officer.person),
         decision=decision,
@@ -213,7 +213,7 @@ def _log(tag: str, case: Case, index: int, statement_hash: bytes, actor: Actor) 
     audit.append(
         tag=tag,
         actor=actor,
-        subject=str(case.pk),
+        subject=str(case.id),
         body={"q": bytes(case.q), "index": index, "statement_hash": statement_hash},
     )
 
@@ -236,7 +236,7 @@ def propose_successor(*, case_id: UUID, identity_key: PublicKey, old_head: bytes
         audit.append(
             tag="recovery:case:succeed",
             actor=actor,
-            subject=str(case.pk),
+            subject=str(case.id),
             body={"identity_key": identity_key.encoded},
         )
     return case
@@ -271,7 +271,7 @@ def prepare_attestation(*, case: Case, statement: bytes, actor: Actor) -> Prepar
     except HoldfastError as error:
         raise AttestationRefused(str(error), field="statement") from error
     _require_about(case, said)
-    return PreparedAttestation(case.pk, officer.index, statement, signed.payload_hash)
+    return PreparedAttestation(case.id, officer.index, statement, signed.payload_hash)
 
 
 def attest(*, prepared: PreparedAttestation, actor: Actor) -> Attestation:
@@ -282,7 +282,7 @@ def attest(*, prepared: PreparedAttestation, actor: Actor) -> Attestation:
         if known is not None:
             return known
         row: Attestation = Attestation.objects.create(
-            case=case,
+            case_id=case.id,
             index=prepared.index,
             person_id=actor.person_id,
             statement=prepared.statement,
@@ -291,7 +291,7 @@ def attest(*, prepared: PreparedAttestation, actor: Actor) -> Attestation:
         audit.append(
             tag="recovery:attestation:accept",
             actor=actor,
-            subject=str(case.pk),
+            subject=str(case.id),
             body={"index": prepared.index, "statement_hash": prepared.statement_hash},
         )
     return row

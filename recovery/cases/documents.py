@@ -23,7 +23,7 @@ def case_document(case: Case, *, with_timeline: bool = True) -> dict[str, Any]:
     """Return one case; `needed` is how many approvals each deposit needs now."""
     needed, _, _ = access.terms_of(case, timezone.now())
     return {
-        "case_id": str(case.pk),
+        "case_id": str(case.id),
         "state": case.state,
         "why": case.why,
         "subject": str(case.subject_id),

@@ -21,7 +21,7 @@ from kernel.transitions import advance
 from keys import access as keys
 from recovery import access
 from recovery.errors import CaseMoved, CaseRefused
-from recovery.models import Case, SealedShare, Veto
+from recovery.models import Case, Veto
 from recovery.states import CASE, FAILED, UNDECIDED, CaseState
 
 
@@ -52,12 +52,12 @@ def veto_case(*, case_id: UUID, statement: bytes, reason: str, actor: Actor) -> 
         if access.has_vetoed(row):
             return row
         Veto.objects.create(
-            case=row, device_id=_device_id(actor), statement=statement, reason=reason, at=timezone.now()
+            case_id=row.id, device_id=_device_id(actor), statement=statement, reason=reason, at=timezone.now()
         )
         audit.append(
             tag="recovery:case:veto",
             actor=actor,
-            subject=str(row.pk),
+            subject=str(row.id),
             body={"q": bytes(row.q), "device": str(actor.id), "ends": int(ends)},
         )
         if ends:
@@ -74,13 +74,13 @@ def expire_case(*, case_id: UUID, actor: Actor) -> None:
         if row.expiry > timezone.now() or not CASE.allows(row.state, CaseState.EXPIRED):
             return
         finish_failed(row, CaseState.EXPIRED)
-        audit.append(tag="recovery:case:expire", actor=actor, subject=str(row.pk), body={"q": bytes(row.q)})
+        audit.append(tag="recovery:case:expire", actor=actor, subject=str(row.id), body={"q": bytes(row.q)})
 
 
 def reopen(row: Case, *, why: str, actor: Actor) -> None:
     """Send a case back to its officers, because an approval counts no more. Inside the caller's transaction."""
     advance(row, CASE, CaseState.REQUESTED, why=why, quorate_at=None, release_at=None)
-    audit.append(tag="recovery:case:reopen", actor=actor, subject=str(row.pk), body={"why": why})
+    audit.append(tag="recovery:case:reopen", actor=actor, subject=str(row.id), body={"why": why})
 
 
 def finish_failed(row: Case, state: CaseState, *, why: str = "") -> None:
@@ -91,7 +91,7 @@ def finish_failed(row: Case, state: CaseState, *, why: str = "") -> None:
     if state not in FAILED:
         raise ValueError(f"{state} is no failed end")
     advance(row, CASE, state, why=why, ended_at=timezone.now())
-    SealedShare.objects.filter(approval__case=row).delete()
+    access.shares_of(row).delete()
 
 
 def _end(case_id: UUID, state: CaseState, tag: str, actor: Actor) -> Case:
@@ -102,7 +102,7 @@ def _end(case_id: UUID, state: CaseState, tag: str, actor: Actor) -> Case:
         if row.state not in UNDECIDED:
             raise CaseMoved(f"The case is {row.state}.", state=row.state)
         finish_failed(row, state)
-        audit.append(tag=tag, actor=actor, subject=str(row.pk), body={"q": bytes(row.q)})
+        audit.append(tag=tag, actor=actor, subject=str(row.id), body={"q": bytes(row.q)})
     return row
 
 

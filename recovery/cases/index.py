@@ -52,7 +52,7 @@ def undecided_by(actor: Actor, states: Collection[CaseState], *, now: datetime, 
         return []
     decided = Approval.objects.filter(person_id=actor.person_id).values("case_id")
     mine = {"subject_id": actor.person_id, "requester_id": actor.person_id, "recipient_person_id": actor.person_id}
-    rows = access.visible_to(actor, now).filter(state__in=states).exclude(pk__in=decided)
+    rows = access.visible_to(actor, now).filter(state__in=states).exclude(id__in=decided)
     for name, person_id in mine.items():
         rows = rows.exclude(**{name: person_id})
     return list(rows.order_by("expiry")[:limit])
@@ -60,9 +60,9 @@ def undecided_by(actor: Actor, states: Collection[CaseState], *, now: datetime, 
 
 def tallies(cases: Sequence[Case], *, now: datetime) -> dict[UUID, Tally]:
     """Return the tally of each case. Six queries."""
-    ids = [case.pk for case in cases]
+    ids = [case.id for case in cases]
     given = dict(
-        Approval.objects.filter(case__in=ids, decision="approve")
+        Approval.objects.filter(case_id__in=ids, decision="approve")
         .values_list("case_id")
         .annotate(given=Count("id"))
         .order_by("case_id")
@@ -76,10 +76,10 @@ def tallies(cases: Sequence[Case], *, now: datetime) -> dict[UUID, Tally]:
 
 def _needed(cases: Sequence[Case], now: datetime) -> tuple[dict[UUID, int], dict[UUID, list[int]]]:
     """Return m for each case, as `access.terms_of` reckons it, and the generations that each names."""
-    ids = [case.pk for case in cases]
+    ids = [case.id for case in cases]
     named: dict[UUID, list[UUID]] = {}
     generations: dict[UUID, list[int]] = {}
-    for case_id, deposit_id, generation in CaseDeposit.objects.filter(case__in=ids).values_list(
+    for case_id, deposit_id, generation in CaseDeposit.objects.filter(case_id__in=ids).values_list(
         "case_id", "deposit_id", "generation"
     ):
         named.setdefault(case_id, []).append(deposit_id)
@@ -87,10 +87,10 @@ def _needed(cases: Sequence[Case], now: datetime) -> tuple[dict[UUID, int], dict
     quorums = {bytes(policy.hash): policy.m for policy in escrow.policies()}
     in_force = escrow.policy_in_force(now).m if cases else 0
     held = escrow.deposits_named([deposit_id for several in named.values() for deposit_id in several])
-    vetoed = set(Veto.objects.filter(case__in=ids).values_list("case_id", flat=True))
+    vetoed = set(Veto.objects.filter(case_id__in=ids).values_list("case_id", flat=True))
     needed = {}
     for case in cases:
         hashes = [bytes(case.policy_hash)]
-        hashes += [bytes(held[deposit_id].policy_hash) for deposit_id in named.get(case.pk, []) if deposit_id in held]
-        needed[case.pk] = max(in_force, *(quorums.get(policy_hash, 0) for policy_hash in hashes)) + (case.pk in vetoed)
+        hashes += [bytes(held[deposit_id].policy_hash) for deposit_id in named.get(case.id, []) if deposit_id in held]
+        needed[case.id] = max(in_force, *(quorums.get(policy_hash, 0) for policy_hash in hashes)) + (case.id in vetoed)
     return needed, generations

@@ -43,7 +43,7 @@ SUBJECTS = {
 def owe(row: Case, person_id: UUID, kind: str, due_at: datetime) -> None:
     """Promise one notice, once, in the transaction that is open."""
     notice, is_new = Notice.objects.get_or_create(
-        tenant_id=row.tenant_id, case=row, person_id=person_id, kind=kind, defaults={"due_at": due_at}
+        tenant_id=row.tenant_id, case_id=row.id, person_id=person_id, kind=kind, defaults={"due_at": due_at}
     )
     if is_new:
         enqueue(NOTICE_JOB, queue=MAIL, run_at=due_at, unique=str(notice.pk), notice=str(notice.pk))
@@ -54,7 +54,7 @@ def give_notice(*, notice_id: UUID, actor: Actor) -> None:
 
     Raises RunLater between tries. Done once: a notice that is settled stays as it is.
     """
-    notice = Notice.objects.select_related("case").get(pk=notice_id)
+    notice = Notice.objects.get(pk=notice_id)
     if notice.state != NoticeState.PENDING:
         return
     # Outside the transaction: a mail server may hang. A crash before the commit sends it twice, never not at all.
@@ -77,7 +77,7 @@ def _settle(notice: Notice, state: NoticeState, actor: Actor) -> None:
         audit.append(
             tag=f"recovery:notice:{verb}",
             actor=actor,
-            subject=str(case.pk),
+            subject=str(case.id),
             body={"kind": notice.kind, "person": str(notice.person_id)},
         )
         if notice.kind == access.OPENED and case.state == "quorate":
@@ -86,11 +86,10 @@ def _settle(notice: Notice, state: NoticeState, actor: Actor) -> None:
 
 def _send(notice: Notice) -> bool:
     person = tenants.person(notice.person_id)
-    case: Case = notice.case
     context = {
         "person": person,
         "tenant": tenants.tenant(),
-        "case": case,
+        "case": Case.objects.get(id=notice.case_id),
         "url": f"{settings.HOLDFAST_PUBLIC_URL}/console/",
     }
     message = EmailMessage(

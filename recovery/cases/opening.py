@@ -75,7 +75,7 @@ def open_case(*, statement: bytes, actor: Actor) -> Case:
         audit.append(
             tag="recovery:case:open",
             actor=actor,
-            subject=str(row.pk),
+            subject=str(row.id),
             body={
                 "q": bytes(row.q),
                 "policy": case.policy_hash,
@@ -159,7 +159,7 @@ def _store(signed: Sign1, statement: bytes, case: cases.Case, actor: Actor, now:
     held = escrow.deposits_named([UUID(bytes=deposit_id) for deposit_id, _ in case.deposits])
     for position, (deposit_id, record_hash) in enumerate(case.deposits):
         CaseDeposit.objects.create(
-            case=row,
+            case_id=row.id,
             position=position,
             deposit_id=UUID(bytes=deposit_id),
             record_hash=record_hash,

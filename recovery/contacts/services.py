@@ -124,7 +124,7 @@ def open_request(*, payload: bytes, actor: Actor) -> ContactRequest:
             return same
         now = database_now()
         check_time(request.header, int(now.timestamp()))
-        whose = (current_tenant().bytes, device.user_id.bytes, device.pk.bytes)
+        whose = (current_tenant().bytes, device.user_id.bytes, device.id.bytes)
         if (request.header.tenant, request.header.user, request.header.device) != whose:
             raise ContactsRefused("The request is another tenant's, user's or device's.", field="request")
         if request.device_hash != bytes(device.statement_hash):

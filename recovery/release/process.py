@@ -86,7 +86,7 @@ class TenantRelease:
             case HsmRefused():
                 self._hold(case, "half-refused")
             case HsmError():
-                log.warning("case %s waits: the HSM is away (%s)", case.pk, type(error).__name__)
+                log.warning("case %s waits: the HSM is away (%s)", case.id, type(error).__name__)
                 at = self._wait(case, "hsm-away", timezone.now() + RETRY_HSM)
             case QuorumNotMet():
                 at = self._too_few(case)
@@ -97,7 +97,7 @@ class TenantRelease:
             case _ if self.log.is_behind():
                 at = self._wait(case, "log-behind", soon)
             case _:
-                log.error("case %s is held: %s", case.pk, error)
+                log.error("case %s is held: %s", case.id, error)
                 self._hold(case, "rows-and-log-disagree")
         return at
 
@@ -119,11 +119,11 @@ class TenantRelease:
             return None
         recipient = orders[0].rewrap.recipient
         self.directory.spend(_intent(case, recipient, now))  # (4)
-        if not record.begin_release(case_id=case.pk, actor=self.actor):  # (5)
+        if not record.begin_release(case_id=case.id, actor=self.actor):  # (5)
             return None
         halves = {order.deposit_id: self._rewrap(order) for order in orders}  # (6)
         opened = {deposit_id: OpenedDeposit(half, shares[deposit_id]) for deposit_id, half in halves.items()}
-        record.finish_release(case_id=case.pk, opened=opened, actor=self.actor)  # (7)
+        record.finish_release(case_id=case.id, opened=opened, actor=self.actor)  # (7)
         return None
 
     def _rewrap(self, order: Order) -> bytes:
@@ -154,23 +154,23 @@ class TenantRelease:
                     wrong.append((order.deposit_id, index))
         if all(len(found[order.deposit_id]) >= order.needed for order in orders):
             return found
-        log.warning("case %s: %d shares are not what was signed for", case.pk, len(wrong))
-        record.void_shares(case_id=case.pk, shares=wrong, actor=self.actor)
+        log.warning("case %s: %d shares are not what was signed for", case.id, len(wrong))
+        record.void_shares(case_id=case.id, shares=wrong, actor=self.actor)
         return None
 
     def _wait(self, case: Case, why: str, at: datetime) -> datetime:
-        record.defer_release(case_id=case.pk, why=why, retry_at=at, actor=self.actor)
-        record.postpone(case_id=case.pk, why=why, release_at=at)
+        record.defer_release(case_id=case.id, why=why, retry_at=at, actor=self.actor)
+        record.postpone(case_id=case.id, why=why, release_at=at)
         return at
 
     def _hold(self, case: Case, why: str) -> None:
-        record.hold_case(case_id=case.pk, why=why, actor=self.actor)
+        record.hold_case(case_id=case.id, why=why, actor=self.actor)
 
     def _too_few(self, case: Case) -> datetime | None:
         """Send the case back to its officers; when the rows claim a quorum that the log does not show, hold it."""
-        record.defer_release(case_id=case.pk, why="quorum-lost", retry_at=timezone.now(), actor=self.actor)
-        counting.settle_case(case_id=case.pk, actor=self.actor)
-        counted = access.case_for_release(case.pk)
+        record.defer_release(case_id=case.id, why="quorum-lost", retry_at=timezone.now(), actor=self.actor)
+        counting.settle_case(case_id=case.id, actor=self.actor)
+        counted = access.case_for_release(case.id)
         if counted is None or counted.state != CaseState.WAITING:
             return None
         if self.log.is_behind():
@@ -179,17 +179,17 @@ class TenantRelease:
         return None
 
     def _ended(self, case: Case, refusal: Ended) -> None:
-        record.defer_release(case_id=case.pk, why="ended", retry_at=timezone.now(), actor=self.actor)
+        record.defer_release(case_id=case.id, why="ended", retry_at=timezone.now(), actor=self.actor)
         if case.expiry <= timezone.now():
-            endings.expire_case(case_id=case.pk, actor=self.actor)
+            endings.expire_case(case_id=case.id, actor=self.actor)
         else:
-            log.error("case %s can never be released: %s", case.pk, refusal)
+            log.error("case %s can never be released: %s", case.id, refusal)
             self._hold(case, "forbidden-meanwhile")
 
 
 def _intent(case: Case, recipient: PublicKey, now: int) -> Intent:
     digest = hashlib.sha256(recipient.encoded).digest()
-    return Intent(case_id=case.pk.bytes, q=bytes(case.q), recipient=digest, at=now)
+    return Intent(case_id=case.id.bytes, q=bytes(case.q), recipient=digest, at=now)
 
 
 class ReleaseProcess:

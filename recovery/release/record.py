@@ -72,7 +72,7 @@ def begin_release(*, case_id: UUID, actor: Actor) -> bool:
         if case.state != CaseState.WAITING:
             return False
         advance(case, CASE, CaseState.RELEASING, why="")
-        audit.append(tag="recovery:release:begin", actor=actor, subject=str(case.pk), body={"q": bytes(case.q)})
+        audit.append(tag="recovery:release:begin", actor=actor, subject=str(case.id), body={"q": bytes(case.q)})
     return True
 
 
@@ -87,7 +87,7 @@ def finish_release(*, case_id: UUID, opened: Mapping[UUID, OpenedDeposit], actor
             raise CaseMoved(f"The case is {case.state}.", state=case.state)
         now = timezone.now()
         for deposit_id, deposit in opened.items():
-            row = Release.objects.create(case=case, deposit_id=deposit_id, half=deposit.half, at=now)
+            row = Release.objects.create(case_id=case.id, deposit_id=deposit_id, half=deposit.half, at=now)
             for index, sealed in sorted(deposit.shares.items()):
                 ReleasedShare.objects.create(release=row, index=index, sealed=sealed)
         # Their work is done, and what stays behind could only add up with something else.
@@ -96,7 +96,7 @@ def finish_release(*, case_id: UUID, opened: Mapping[UUID, OpenedDeposit], actor
         audit.append(
             tag="recovery:release:finish",
             actor=actor,
-            subject=str(case.pk),
+            subject=str(case.id),
             body={"q": bytes(case.q), "deposits": len(opened)},
         )
         owe_release_notice(case)
@@ -109,7 +109,7 @@ def defer_release(*, case_id: UUID, why: str, retry_at: datetime, actor: Actor) 
         if case.state != CaseState.RELEASING:
             return
         advance(case, CASE, CaseState.WAITING, why=why, release_at=retry_at)
-        audit.append(tag="recovery:release:defer", actor=actor, subject=str(case.pk), body={"why": why})
+        audit.append(tag="recovery:release:defer", actor=actor, subject=str(case.id), body={"why": why})
 
 
 def postpone(*, case_id: UUID, why: str, release_at: datetime) -> None:
@@ -145,4 +145,4 @@ def hold_case(*, case_id: UUID, why: str, actor: Actor) -> None:
         if not CASE.allows(case.state, CaseState.HELD):
             return
         finish_failed(case, CaseState.HELD, why=why)
-        audit.append(tag="recovery:release:held", actor=actor, subject=str(case.pk), body={"why": why})
+        audit.append(tag="recovery:release:held", actor=actor, subject=str(case.id), body={"why": why})

@@ -135,14 +135,14 @@ def _order(order: release.Rewrap, escrow_keys: Mapping[bytes, SignedTenantKey[Es
 
 
 def _require_logged(case: Case, facts: Facts) -> CaseFacts:
-    logged = facts.cases.get(case.pk.bytes)
+    logged = facts.cases.get(case.id.bytes)
     if logged is None:
         raise Untrusted("the log knows no such case")
     signed = Sign1.parse(bytes(case.statement))
     if signed.payload_hash != logged.q or bytes(case.q) != logged.q:
         raise Untrusted("the case is not the one that the log tells of")
     asked = access.statement_of(case)
-    if asked.case_id != case.pk.bytes:
+    if asked.case_id != case.id.bytes:
         raise Untrusted("the case is stored under another id than its own")
     if [(row.deposit_id.bytes, bytes(row.record_hash)) for row in access.deposits_of(case)] != list(asked.deposits):
         raise Untrusted("the case's rows name other deposits than its statement")

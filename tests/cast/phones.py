@@ -23,7 +23,7 @@ from holdfast.core.crypto.suites import Suite
 from holdfast.core.identity import chain_author
 from holdfast.core.identity.chain import ChainState, extend, verify_chain
 from holdfast.core.identity.chain_author import Author
-from holdfast.core.identity.entries import Entry
+from holdfast.core.identity.entries import Entry, Reason
 from holdfast.core.messages.bundle import BuiltBatch, PrivatePreKey, build_batch
 from holdfast.core.messages.prekeys import SignedPreKey
 from holdfast.core.signed import cose
@@ -265,9 +265,9 @@ class Account:
             self.state = whole or extend(self.chain, *entries)
         return answer
 
-    def add_phone(self, *, suite: Suite = Suite.CLASSICAL) -> Phone:
+    def add_phone(self, *, suite: Suite = Suite.CLASSICAL, device_id: UUID | None = None) -> Phone:
         """Enrol one more phone and bring it into the chain, all over HTTP."""
-        phone = new_phone(self.person, suite=suite)
+        phone = new_phone(self.person, suite=suite, device_id=device_id)
         issue(phone)
         assert post_enrolment(phone).status_code == 201
         if self.state is None:
@@ -277,6 +277,22 @@ class Account:
         assert answer.status_code == 201, answer.content
         self.phones.append(phone)
         return phone
+
+    def revoke(self, lost: Phone, *, by: Phone | None = None) -> Any:
+        """Revoke a phone as lost, by another one, under a new identity key."""
+        by = by or next(phone for phone in self.phones if phone is not lost)
+        entries = chain_author.revoke_device(
+            self.chain,
+            by=self.author(by),
+            device=lost.id.bytes,
+            reason=Reason.DEVICE_LOST,
+            since=0,
+            new_aik=(new := SigningKey.generate()),
+        )
+        answer = self.append(by, entries)
+        self.aik = new
+        self.phones.remove(lost)
+        return answer
 
     def vault(
         self, phone: Phone, version: int, *, key: SigningKey | None = None, signed: int | None = None

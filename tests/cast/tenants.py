@@ -122,8 +122,16 @@ def send(client: Client, method: str, uri: str, body: bytes, headers: dict[str, 
     return client.generic(method, uri, body, content_type="application/json", headers=headers)
 
 
-def make_device(person: Person, *, active: bool = True, kind: Any = None) -> Signer:
-    signer = Signer(uuid.uuid4(), SigningKey.generate(kind) if kind else SigningKey.generate())
+def make_device(
+    person: Person,
+    *,
+    active: bool = True,
+    kind: Any = None,
+    device_id: UUID | None = None,
+    key: SigningKey | None = None,
+) -> Signer:
+    made = key or (SigningKey.generate(kind) if kind else SigningKey.generate())
+    signer = Signer(device_id or uuid.uuid4(), made)
     actor = system_actor(person.tenant_id, "test")
     with tenant_scope(person.tenant_id):
         services.register_credential(

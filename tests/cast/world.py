@@ -213,9 +213,9 @@ class World:
 
     # Cases.
 
-    def new_phone(self, name: str = "alice") -> Phone:
+    def new_phone(self, name: str = "alice", *, device_id: UUID | None = None) -> Phone:
         """Enrol a device that no chain lists: pending, as after the loss of every other one."""
-        phone = new_phone(self.cast.people[name])
+        phone = new_phone(self.cast.people[name], device_id=device_id)
         issue(phone)
         assert post_enrolment(phone).status_code == 201
         return phone
@@ -288,7 +288,7 @@ class World:
         return self.row(case).state
 
     def row(self, case: OpenCase) -> Case:
-        row: Case = Case.unscoped.get(pk=case.id)
+        row: Case = Case.unscoped.get(id=case.id)
         return row
 
     # Running.

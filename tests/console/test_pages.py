@@ -55,7 +55,7 @@ def address(route: Any) -> str:
 
 def forge(case: OpenCase, **columns: Any) -> None:
     with as_superuser("recovery_case"):
-        Case.unscoped.filter(pk=case.id).update(**columns)
+        Case.unscoped.filter(id=case.id).update(**columns)
 
 
 def queries(client: Client, path: str) -> int:

@@ -157,11 +157,11 @@ def test_parallel_deposits_of_one_record_store_it_once(world: World) -> None:
 def test_open_deposit_refuses_a_row_that_was_changed_or_moved(world: World) -> None:
     first, second = world.deposit(), world.deposit()
     with as_superuser("escrow_deposit"):
-        one = Deposit.unscoped.get(pk=uuid.UUID(bytes=first.header.deposit_id))
-        other = Deposit.unscoped.get(pk=uuid.UUID(bytes=second.header.deposit_id))
-        Deposit.unscoped.filter(pk=one.pk).update(sealed=other.sealed)
+        one = Deposit.unscoped.get(id=uuid.UUID(bytes=first.header.deposit_id))
+        other = Deposit.unscoped.get(id=uuid.UUID(bytes=second.header.deposit_id))
+        Deposit.unscoped.filter(id=one.id).update(sealed=other.sealed)
     with tenant_scope(world.tenant_id), pytest.raises(RecordUnreadable):
-        services.open_deposit(Deposit.objects.get(pk=one.pk))
+        services.open_deposit(Deposit.objects.get(id=one.id))
 
 
 def test_database_refuses_to_change_a_deposit(world: World) -> None:
@@ -176,7 +176,7 @@ def test_deposit_is_flagged_once_its_device_is_revoked(world: World) -> None:
     world.deposit()
     flag_deposits_of_revoked_devices()
     assert Deposit.unscoped.get().flagged_at is None
-    Device.unscoped.filter(pk=world.directory.phone("alice").id).update(state="revoked")
+    Device.unscoped.filter(id=world.directory.phone("alice").id).update(state="revoked")
     flag_deposits_of_revoked_devices()
     assert Deposit.unscoped.get().flagged_at is not None
 

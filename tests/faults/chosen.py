@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import hashlib
 import uuid
+from collections.abc import Callable
 
 from escrow.models import Deposit
 from holdfast.core.base.encoding import b64u
 from holdfast.core.signed import cose
 from holdfast.core.signed.cose import Purpose
 from holdfast.core.signed.statements import DepositStatement
+from kernel.scope import TenantModel
 from keys.models import Device
 from recovery.models import Case
 from tests.cast.phones import enrol_document, issue, new_phone
@@ -38,4 +40,8 @@ def opening(one: Organisation, case_id: uuid.UUID) -> Act:
     return Act(case.phone.signer, "POST", f"{API}/cases", {"case": b64u(case.statement.encode())})
 
 
-MAKERS = {"device": (enrolling, Device), "deposit": (depositing, Deposit), "case": (opening, Case)}
+MAKERS: dict[str, tuple[Callable[[Organisation, uuid.UUID], Act], type[TenantModel]]] = {
+    "device": (enrolling, Device),
+    "deposit": (depositing, Deposit),
+    "case": (opening, Case),
+}

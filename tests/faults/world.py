@@ -157,15 +157,15 @@ class Installation:
     def undone(self) -> Iterator[None]:
         """Take back, at the end of the block, whatever was done inside it: in the database and in the cast's memory."""
         accounts = [one.directory.account(name) for one in (self.acme, self.other) for name in ROLES]
-        kept = [(account, account.state, list(account.phones)) for account in accounts]
+        kept = [(account, account.state, account.aik, list(account.phones)) for account in accounts]
         try:
             with transaction.atomic():
                 yield
                 transaction.set_rollback(True)
         finally:
             close_scope()
-            for account, state, phones in kept:
-                account.state, account.phones[:] = state, phones
+            for account, state, aik, phones in kept:
+                account.state, account.aik, account.phones[:] = state, aik, phones
 
 
 def build(home: Path, escrow_keys: tuple[EscrowPublicKey, EscrowPublicKey], log_vkey: Any) -> Installation:

@@ -36,7 +36,7 @@ def alice(directory: Directory) -> Account:
 def states(account: Account) -> dict[uuid.UUID, tuple[str, str]]:
     """Each device's state and its credential's."""
     devices = Device.unscoped.filter(user_id=account.person.pk)
-    return {one.pk: (one.state, Credential.unscoped.get(pk=one.pk).state) for one in devices}
+    return {one.id: (one.state, Credential.unscoped.get(id=one.id).state) for one in devices}
 
 
 @pytest.mark.postgres
@@ -186,7 +186,7 @@ def test_append_refuses_to_add_another_users_device(alice: Account, directory: D
     post_enrolment(theirs)
     refused = alice.append(alice.phones[0], [alice.adding(theirs, by=alice.phones[0])])
     assert (refused.status_code, refused.json()["code"]) == (422, "chain-refused")
-    assert Device.unscoped.get(pk=theirs.id).state == "pending"
+    assert Device.unscoped.get(id=theirs.id).state == "pending"
 
 
 def test_append_refuses_a_device_under_another_statement(alice: Account) -> None:

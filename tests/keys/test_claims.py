@@ -280,7 +280,7 @@ def test_claims_of_more_than_a_month_ago_go_and_their_keys_do_not_come_back(
     assert key_ids(bob.claim(alice, "old").json()) == 1
     with directory.acme():
         device, later = access.device(alice.id), alice.signed_pre_key(2)
-        current = access.current_signed_pre_key(device.pk)
+        current = access.current_signed_pre_key(device.id)
         assert current is not None
         expected = bytes(current.statement_hash)
         services.publish_signed_pre_key(device=device, statement=later, expected=expected, actor=alice.actor())
@@ -304,7 +304,7 @@ def test_signed_pre_key_that_a_kept_claim_names_is_kept(alice: Phone, bob: Phone
     before = bob.claim(alice, "k").json()
     with directory.acme():
         device, later = access.device(alice.id), alice.signed_pre_key(2)
-        current = access.current_signed_pre_key(device.pk)
+        current = access.current_signed_pre_key(device.id)
         assert current is not None
         expected = bytes(current.statement_hash)
         services.publish_signed_pre_key(device=device, statement=later, expected=expected, actor=alice.actor())

@@ -299,7 +299,7 @@ def test_successor_sent_again_is_answered_as_before_and_another_takes_its_place(
     answers = [post_successor(old, new) for new in (first, first, second)]
     assert [answer.status_code for answer in answers] == [201, 201, 201]
     assert answers[0].json()["device_id"] == answers[1].json()["device_id"] == str(first.id)
-    states = {row.pk: row.state for row in Device.unscoped.filter(successor_of=old.id)}
+    states = {row.id: row.state for row in Device.unscoped.filter(successor_of=old.id)}
     assert states == {first.id: "revoked", second.id: "pending"}
     assert first.send("GET", "/api/v1/devices").status_code == 401
     assert [entry.subject for entry in AuditEntry.unscoped.filter(tag="keys:device:succeed").order_by("seq")] == [
@@ -380,7 +380,7 @@ def test_eleventh_device_that_waits_ends_the_one_that_has_waited_longest(
     assert active.register_successor(kept).status_code == 201
     monkeypatch.setattr(devices, "MAX_WAITING", 2)
     first, second, third = (enrolled(directory) for _ in range(3))
-    states = {row.pk: str(row.state) for row in Device.unscoped.all()}
+    states = {row.id: str(row.state) for row in Device.unscoped.all()}
     assert [states[one.id] for one in (first, second, third)] == ["revoked", "pending", "pending"]
     assert (states[active.id], states[kept.id]) == ("active", "pending")
     assert first.send("GET", "/api/v1/devices").status_code == 401
@@ -395,10 +395,10 @@ def test_device_that_has_waited_for_a_month_is_ended_by_the_sweep(directory: Dir
     kept = successor(active)
     assert active.register_successor(kept).status_code == 201
     old, fresh = enrolled(directory), enrolled(directory)
-    others = Device.unscoped.exclude(pk=fresh.id)
+    others = Device.unscoped.exclude(id=fresh.id)
     others.update(created_at=timezone.now() - devices.WAITING_LIFE - timedelta(minutes=1))
     assert (devices.sweep_waiting(), devices.sweep_waiting()) == (1, 0)
-    states = {row.pk: str(row.state) for row in Device.unscoped.all()}
+    states = {row.id: str(row.state) for row in Device.unscoped.all()}
     assert states == {active.id: "active", kept.id: "pending", old.id: "revoked", fresh.id: "pending"}
     assert AuditEntry.unscoped.get(tag="keys:device:revoke").actor == "system:worker"
     assert old.send("GET", "/api/v1/devices").status_code == 401

@@ -17,9 +17,6 @@ from django.utils import timezone
 
 from audit.models import Entry
 from holdfast.core.base.encoding import b64u, unb64u
-from holdfast.core.crypto.keys import SigningKey
-from holdfast.core.identity import chain_author
-from holdfast.core.identity.entries import Reason
 from hsm import registry
 from kernel import api
 from kernel.models import ReplayableAnswer
@@ -50,21 +47,6 @@ def pending_of(account: Account) -> Phone:
     issue(phone)
     assert post_enrolment(phone).status_code == 201
     return phone
-
-
-def revoke(account: Account, by: Phone, lost: Phone) -> Any:
-    entries = chain_author.revoke_device(
-        account.chain,
-        by=account.author(by),
-        device=lost.id.bytes,
-        reason=Reason.DEVICE_LOST,
-        since=0,
-        new_aik=(new := SigningKey.generate()),
-    )
-    answer = account.append(by, entries)
-    account.aik = new
-    account.phones.remove(lost)
-    return answer
 
 
 @pytest.mark.postgres
@@ -284,7 +266,7 @@ def test_revocation_deletes_what_waits_for_the_device_and_stops_what_follows(ali
     kept, lost = alice.phones
     before = document(alice)
     send(bob, alice, content=b64u(b"large"))
-    assert revoke(alice, kept, lost).status_code == 201
+    assert alice.revoke(lost, by=kept).status_code == 201
     assert [row.device_id for row in Message.unscoped.all()] == [kept.id]
     refused = post(bob, alice, before)
     assert (refused.status_code, refused.json()["code"]) == (409, "chain-stale")

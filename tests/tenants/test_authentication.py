@@ -324,17 +324,51 @@ def test_enrolment_addresses_take_nobody_as_authenticated(world: Cast, client: C
     assert answer.json() == {"actor": "anonymous"}
 
 
-def test_same_device_id_in_two_tenants_is_refused(world: Cast) -> None:
+def test_same_device_id_in_two_tenants_acts_in_the_tenant_of_the_key(world: Cast, client: Client) -> None:
+    device = make_device(world.alice)
+    twin = make_device(world.mallory, device_id=device.id)
+    for signer, tenant in ((device, world.acme), (twin, world.other)):
+        answer = signer.send(client, "GET", PROBE)
+        assert (answer.status_code, answer.json()["tenant"]) == (200, str(tenant.pk))
+    assert changed(device, key=SigningKey.generate()).send(client, "GET", PROBE).status_code == 401
+    with tenant_scope(world.acme.pk):
+        services.revoke_credential(credential_id=device.id, actor=system_actor(world.acme.pk, "test"))
+    assert [one.send(client, "GET", PROBE).status_code for one in (device, twin)] == [401, 200]
+
+
+def test_nonce_and_requests_of_one_tenants_device_are_not_spent_by_another_tenants(
+    world: Cast, client: Client, settings: Any
+) -> None:
+    settings.HOLDFAST_REQUESTS_PER_CREDENTIAL = 1 / 60  # one in a minute's bucket
+    device = make_device(world.alice)
+    twin = make_device(world.mallory, device_id=device.id)
+    nonce = secrets.token_bytes(16)
+    for signer in (device, twin):
+        assert changed(signer, nonce=nonce).send(client, "GET", PROBE).status_code == 200
+    for signer in (device, twin):
+        assert changed(signer, nonce=nonce).send(client, "GET", PROBE).status_code == 401
+        assert signer.send(client, "GET", PROBE).status_code == 429
+
+
+def test_same_device_id_with_the_same_key_is_of_one_tenant(world: Cast) -> None:
     from kernel.errors import Conflict
 
     device = make_device(world.alice)
-    with tenant_scope(world.other.pk), pytest.raises(Conflict):
-        services.register_credential(
-            credential_id=device.id,
-            person_id=world.mallory.pk,
-            public_key=device.key.public.encoded,
-            actor=system_actor(world.other.pk, "test"),
-        )
+    with pytest.raises(Conflict):
+        make_device(world.mallory, device_id=device.id, key=device.key)
+
+
+def test_who_copies_a_device_id_takes_no_place_of_the_one_who_had_it(world: Cast, client: Client) -> None:
+    device = make_device(world.alice)
+    for number in range(8):
+        tenant = services.create_tenant(slug=f"copy-{number}", name=f"Copy {number}", actor=system_actor(None, "test"))
+        with tenant_scope(tenant.pk):
+            person = make_person("copier", Role.MEMBER)
+        last = make_device(person, device_id=device.id)
+    assert device.send(client, "GET", PROBE).status_code == 200
+    with CaptureQueriesContext(connection) as queries:
+        assert last.send(client, "GET", PROBE).status_code == 401, "the ninth of an id is not looked for"
+    assert len(queries) == 1
 
 
 def test_key_that_is_not_safe_is_refused_at_registration(world: Cast) -> None:

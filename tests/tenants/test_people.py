@@ -148,7 +148,7 @@ def test_person_moves_as_the_table_says(origin: str, target: str, world: Cast) -
 @pytest.mark.parametrize("target", ["active", "suspended", "revoked"])
 def test_credential_moves_as_the_table_says(origin: str, target: str, world: Cast) -> None:
     device = make_device(world.alice)
-    Credential.unscoped.filter(pk=device.id).update(state=origin)
+    Credential.unscoped.filter(id=device.id).update(state=origin)
     verb = {
         "active": services.activate_credential,
         "suspended": services.suspend_credential,

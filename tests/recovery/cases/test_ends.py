@@ -124,7 +124,7 @@ def test_release_waits_for_the_policys_delay_by_the_logs_time(found: Callable[..
     world = found(delay_seconds=600)
     case, _ = world.approved("carol", "dan")
     # Whoever edits the row's time changes what is shown, not what the log says.
-    Case.unscoped.filter(pk=case.id).update(release_at=timezone.now() - timedelta(days=1))
+    Case.unscoped.filter(id=case.id).update(release_at=timezone.now() - timedelta(days=1))
     world.tick()
     assert (world.state(case), hsm.unwraps()) == ("waiting", 0)
     assert release_at(world, case) > timezone.now() + timedelta(seconds=500)
@@ -209,7 +209,7 @@ def test_release_loses_nothing_when_the_hsm_is_away(world: World, hsm: Hsm) -> N
     assert "recovery:release:defer" in world.tags(case)
     hsm.interposer.rules()
     hsm.interposer.forget()
-    Case.unscoped.filter(pk=case.id).update(release_at=timezone.now())
+    Case.unscoped.filter(id=case.id).update(release_at=timezone.now())
     world.tick()
     assert (world.state(case), hsm.unwraps()) == ("released", 1)
     assert world.combine(case, deposit, world.collect(case).json()) == world.archive_keys[deposit.header.deposit_id]
@@ -253,14 +253,14 @@ def test_collected_case_is_rotated_once_the_subject_has_renewed_what_was_exposed
 
 def test_every_role_is_refused_to_change_a_pending_case(world: World) -> None:
     case, _ = world.approved("carol")
-    before = Case.unscoped.filter(pk=case.id).values().get()
+    before = Case.unscoped.filter(id=case.id).values().get()
     for name in ("alice", "bob", "carol", "olivia", "rex"):
         phone = world.directory.phone(name)
         for method in ("PUT", "PATCH", "DELETE"):
             assert phone.send(method, case.path, {"not_before": "2020-01-01T00:00:00Z"}).status_code == 405
         changed = world.case(case.phone, world.deposit(), case_id=case.id.bytes)
         assert phone.send("POST", "/api/v1/cases", {"case": b64u(changed.statement.encode())}).status_code == 422
-    assert Case.unscoped.filter(pk=case.id).values().get() == before
+    assert Case.unscoped.filter(id=case.id).values().get() == before
 
 
 def test_case_is_not_found_for_mallory(world: World) -> None:

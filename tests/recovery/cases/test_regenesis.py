@@ -131,7 +131,7 @@ def test_device_that_waits_for_its_case_is_not_swept_away(world: World, hsm: Hsm
     case = collected(world)
     Device.unscoped.update(created_at=timezone.now() - devices.WAITING_LIFE * 2)
     assert devices.sweep_waiting() == 0
-    assert Device.unscoped.get(pk=case.phone.id).state == "pending"
+    assert Device.unscoped.get(id=case.phone.id).state == "pending"
     with as_superuser("recovery_case"):
         CaseRow.unscoped.update(state="cancelled")
     assert devices.sweep_waiting() == 1

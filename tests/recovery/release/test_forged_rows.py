@@ -168,7 +168,7 @@ def test_database_refuses_to_move_a_case_out_of_a_terminal_state(world: World, h
     with as_superuser("recovery_case") as cursor:
         cursor.execute("UPDATE recovery_case SET state = %s WHERE id = %s", [state, key(case.id)])
     with pytest.raises(Error):
-        Case.unscoped.filter(pk=case.id).update(state="waiting")
+        Case.unscoped.filter(id=case.id).update(state="waiting")
 
 
 @pytest.mark.parametrize("column", ["purpose", "not_before", "expiry", "recipient_device_id", "statement"])
@@ -176,7 +176,7 @@ def test_database_refuses_to_change_the_terms_of_a_case(world: World, hsm: Hsm, 
     case = world.opened(world.deposit())
     values = {"purpose": "legal", "recipient_device_id": uuid.uuid4(), "statement": b"other"}
     with pytest.raises(Error):
-        Case.unscoped.filter(pk=case.id).update(**{column: values.get(column, timezone.now())})
+        Case.unscoped.filter(id=case.id).update(**{column: values.get(column, timezone.now())})
 
 
 def test_release_holds_a_case_whose_rows_name_another_deposit_than_its_statement(world: World, hsm: Hsm) -> None:
