@@ -183,7 +183,8 @@ def test_storm_of_letters_and_a_revocation_leaves_nothing_to_the_revoked_device(
                 return
 
     storm(SENDERS + 1, act)
-    assert set(codes) == {201, 404}
+    # 409: before the revocation came, one person's letters filled what they may of the mailbox.
+    assert {201, 404} <= set(codes) <= {201, 404, 409}
     assert Message.unscoped.count() == 0
 
 
