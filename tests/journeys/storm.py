@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What any stranger can send to a server, for a stretch of time: `python -m tests.journeys.storm PORT SECONDS`.
+"""What strangers and one member can send to a server: `python -m tests.journeys.storm PORT SECONDS PROFILE DEVICE`.
 
 A process of its own, so that it takes nothing from the honest client it stands beside. Each kind of trouble has one
 thread, a rate of its own and loopback addresses of its own, which the proxy takes for so many sources. Says at the
@@ -19,7 +19,15 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
+from functools import partial
+from pathlib import Path
 from urllib.parse import urlencode
+
+from holdfast.client.errors import ClientError, Problem
+from holdfast.client.messages import letters
+from holdfast.client.messages.letters import LetterKind
+from holdfast.client.profile import account as accounts
+from holdfast.core.base.secret import SecretBytes
 
 JSON = {"Content-Type": "application/json"}
 # As a browser's form: anybody can make the cookie and the field agree.
@@ -114,7 +122,7 @@ def half_sent(storm: Storm) -> None:
 
 
 def wrong_sign_ins(storm: Storm) -> None:
-    """As many as are answered: officers of the tenant, and names that nobody has, from 20 sources."""
+    """Each thread at most twenty a second: officers of the tenant, and names that nobody has, from 20 sources."""
     sources = _sources(4, 20)
     names = ["carol", "dan", "erin", "olivia", *(f"nobody{number}" for number in range(40))]
     number = 0
@@ -123,7 +131,7 @@ def wrong_sign_ins(storm: Storm) -> None:
         who = {"tenant": "acme", "email": f"{names[number % len(names)]}@acme.test"}
         form = {**who, "password": f"guess {number}", "csrfmiddlewaretoken": TOKEN}
         storm.send("sign-ins", next(sources), "/console/sign-in/", urlencode(form).encode(), FORM)
-        time.sleep(0.002)
+        time.sleep(1 / 20)
 
 
 def multipart(storm: Storm) -> None:
@@ -150,11 +158,40 @@ def enrolments(storm: Storm) -> None:
         time.sleep(0.05)
 
 
+def member(profile: Path, to: bytes) -> Callable[[Storm], None]:
+    """A member's own flood: junk letters to another's device, and reads of their own vault, which ask the HSM."""
+
+    def flood(storm: Storm) -> None:
+        counted = storm.answers.setdefault("member", Counter())
+        passphrase = SecretBytes((profile / "passphrase").read_bytes().strip())
+        with accounts.open_account(profile, passphrase=passphrase) as account:
+            account.connect()
+
+            def letter() -> None:
+                letters.send(account, to, LetterKind.SHARE, random.randbytes(2_000))
+
+            acts: list[tuple[str, Callable[[], object]]] = [("letter", letter)] * 5
+            acts.append(("vault", partial(account.api.get, "vault")))
+            while not storm.is_over():
+                for name, act in acts:
+                    try:
+                        act()
+                        counted[f"{name} taken"] += 1
+                    except Problem as problem:
+                        counted[f"{name} {problem.code}"] += 1
+                    except ClientError as error:
+                        counted[f"{name} {type(error).__name__}"] += 1
+                time.sleep(0.2)
+
+    return flood
+
+
 def main() -> None:
     """Storm, and say what was sent and answered."""
-    os.nice(10)  # a stranger's machine is not ours: where both share a processor, the server has it first
+    os.nice(19)  # a stranger's machine is not ours: where both share a processor, the server has it first
     storm = Storm(int(sys.argv[1]), float(sys.argv[2]))
-    storm.run(hostile_bodies, half_sent, *[wrong_sign_ins] * 8, multipart, enrolments)
+    flood = member(Path(sys.argv[3]), bytes.fromhex(sys.argv[4]))
+    storm.run(hostile_bodies, half_sent, *[wrong_sign_ins] * 8, multipart, enrolments, flood)
     print(json.dumps(storm.answers))  # noqa: T201 — its answer
 
 
