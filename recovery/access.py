@@ -56,6 +56,9 @@ class TimelineRow:
     person_id: UUID | None
 
 
+_READ = "escrow:deposit:read"
+
+
 def _early(actor: Actor, now: datetime) -> Q:
     """Select the cases of which the actor is not to learn yet: about them, opened by another, before the notice."""
     return Q(subject_id=actor.person_id, notice_at__gt=now) & ~Q(requester_id=actor.person_id)
@@ -65,8 +68,8 @@ def withheld_entries(reader: Actor) -> Q | None:
     """Return the condition of the audit entries about cases of which the reader is not to learn yet, if there are any.
 
     Every entry about a case names it as its subject. A deposit is read by others for a case only, and that entry names
-    the person: so the reads of the reader's own deposits by others are withheld since the first such case was opened.
-    One query; none for an actor who is no person.
+    the person: so the reads of the reader's own deposits by others are withheld since the first such case was opened,
+    and with them the counts of such reads, whoever made them. One query; none for an actor who is no person.
     """
     if reader.person_id is None:
         return None
@@ -75,9 +78,11 @@ def withheld_entries(reader: Actor) -> Q | None:
         return None
     # Entries have whole seconds.
     since = min(opened_at for _, opened_at in hidden).replace(microsecond=0)
-    reads = Q(tag="escrow:deposit:read", subject=str(reader.person_id), time__gte=since)
+    own = Q(subject=str(reader.person_id), time__gte=since)
+    reads = own & Q(tag=_READ) & ~Q(person_id=reader.person_id)
+    counts = own & Q(tag="audit:entries:counted", body__tag=_READ)
     named = Q(subject__in=[str(case_id) for case_id, _ in hidden])
-    return named | (reads & ~Q(person_id=reader.person_id))
+    return named | reads | counts
 
 
 def visible_to(actor: Actor, now: datetime) -> QuerySet[Case]:
@@ -185,6 +190,12 @@ def count_open_cases_by(requester_id: UUID) -> int:
     A released one stays for a month until it is closed; whoever off-boards a dozen leavers has a dozen of those.
     """
     return int(Case.objects.filter(requester_id=requester_id, state__in=UNRELEASED).count())
+
+
+def count_open_cases_seen(actor: Actor, requester_id: UUID) -> int:
+    """Count the cases of `count_open_cases_by` that the actor may see: the number must not tell what the list hides."""
+    seen = visible_to(actor, timezone.now())
+    return int(seen.filter(requester_id=requester_id, state__in=UNRELEASED).count())
 
 
 def is_recipient(device_id: UUID, user_id: UUID) -> bool:

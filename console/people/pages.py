@@ -107,12 +107,12 @@ def person_page(request: HttpRequest, actor: Actor, person_id: UUID) -> HttpResp
         **_chain_head(person_id),
     }
     if actor.can(PermissionName.CASE_READ):
-        context["limits"] = _limits(person_id, context["entries"], standings)
+        context["limits"] = _limits(actor, person_id, context["entries"], standings)
     context["coverage"] = coverage_state(coverage.user_coverage(person_id)) if sees_coverage else ("", "")
     return render(request, "console/people/person.html", context)
 
 
-def _limits(person_id: UUID, entries: int, standings: list[health.DeviceHealth]) -> list[dict[str, Any]]:
+def _limits(actor: Actor, person_id: UUID, entries: int, standings: list[health.DeviceHealth]) -> list[dict[str, Any]]:
     """Return what this person has of all that is capped, beside the cap."""
     active = [standing for standing in standings if standing.is_active]
     device_ids = [one.device.id for one in active]
@@ -128,7 +128,7 @@ def _limits(person_id: UUID, entries: int, standings: list[health.DeviceHealth])
         ("Letters in the fullest mailbox", mailbox.letters, LETTERS.messages),
         ("Deposits of one generation under one policy", access.most_deposits_alike(person_id), MAX_DEPOSITS),
         ("Answers to one policy", access.most_consents_alike(person_id), MAX_CONSENTS),
-        ("Cases of theirs that wait for a release", recovery.count_open_cases_by(person_id), MAX_OPEN),
+        ("Cases of theirs that wait for a release", recovery.count_open_cases_seen(actor, person_id), MAX_OPEN),
         ("Answers stored to be repeated, of one device", count_answers(device_ids), MOST_ANSWERS),
     )
     return [{"words": words, "used": used, "most": most, "is_near": used >= NEAR * most} for words, used, most in rows]

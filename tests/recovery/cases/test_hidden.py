@@ -16,11 +16,12 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from audit import sequencer
+from audit import sequencer, services
 from audit.models import Entry
+from escrow.models import Deposit
 from holdfast.client.auditor.auditor import Verdict, verify_export
 from kernel.scope import tenant_scope
-from tests.cast.browsers import signed_in
+from tests.cast.browsers import signed_in, text_of
 from tests.cast.phones import Phone
 from tests.cast.tenants import make_person
 from tests.cast.world import OpenCase, World
@@ -97,6 +98,8 @@ def test_subject_who_reads_the_log_reads_of_their_case_when_it_says(
     shown = [window.get(path).content.decode() for path in pages]
     assert secret not in shown[0] + shown[1] + shown[3] + shown[4] + shown[5]
     assert "Case opened" not in shown[2]
+    assert "wait for a release 0 of 10" in text_of(window.get(pages[4])), "what the list hides, no number tells"
+    assert "wait for a release 1 of 10" in text_of(signed_in(world.cast.dan).get(pages[4]))
     for index in about:
         assert window.get(f"/console/audit/{index}/").status_code == 404
         assert signed_in(world.cast.dan).get(f"/console/audit/{index}/").status_code == 200
@@ -121,6 +124,26 @@ def test_subject_who_reads_the_log_reads_of_their_case_when_it_says(
     monkeypatch.setattr("recovery.access.timezone", SimpleNamespace(now=lambda: day))
     assert {entry["index"] for entry in entries(carol)} >= about
     assert verify_export(export(carol, tmp_path / "later.jsonl"), vkey).verdict is Verdict.VERIFIED
+
+
+def test_count_of_an_hours_reads_is_withheld_like_the_reads(
+    hidden: tuple[World, OpenCase], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, _ = hidden
+    carol, dan = world.directory.phone("carol"), world.directory.phone("dan")
+    deposit_id = Deposit.unscoped.get(user_id=world.cast.carol.pk).id
+    for _ in range(2):
+        assert dan.send("GET", f"/api/v1/escrow/deposits/{deposit_id}").status_code == 200
+    assert entries(dan, "&tag=audit:entries:counted") == []
+    later = timezone.now() + timedelta(hours=1)
+    with monkeypatch.context() as patch:
+        patch.setattr("audit.services.timezone", SimpleNamespace(now=lambda: later))
+        assert services.conclude_hours() >= 1
+    sequencer.sequence(world.tenant_id, "audit")
+    counted = entries(dan, "&tag=audit:entries:counted")
+    assert "escrow:deposit:read" in {entry["body"]["tag"] for entry in counted}
+    seen = entries(carol, "&tag=audit:entries:counted")
+    assert "escrow:deposit:read" not in {entry["body"]["tag"] for entry in seen}
 
 
 def test_log_asks_once_whether_something_is_to_be_withheld(hidden: tuple[World, OpenCase]) -> None:
