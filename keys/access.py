@@ -219,8 +219,8 @@ def most_signed_pre_keys(device_ids: Collection[UUID]) -> int:
 
 
 def count_waiting_devices(user_id: UUID) -> int:
-    """Count the devices of a user that wait for their chain."""
-    return int(Device.objects.filter(user_id=user_id, state=DeviceState.PENDING).count())
+    """Count the devices that `waiting_devices` returns."""
+    return int(Device.objects.filter(user_id=user_id, state=DeviceState.PENDING, successor_of=None).count())
 
 
 def message_content(actor: Actor, message_id: UUID) -> bytes:

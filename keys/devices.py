@@ -21,8 +21,9 @@ from holdfast.core.signed.cose import Sign1
 from holdfast.core.signed.payloads import check_time
 from holdfast.core.signed.statements import DeviceStatement
 from kernel.actors import Actor, system_actor
-from kernel.errors import Conflict
-from kernel.scope import current_tenant, tenant_scope
+from kernel.errors import LimitReached
+from kernel.queue import apart
+from kernel.scope import current_tenant
 from kernel.transitions import advance
 from keys import access, chains, mailbox
 from keys.errors import ChainRefused, DeviceKnown, DeviceMismatch, SuccessorStale
@@ -66,8 +67,9 @@ def enrol_device(*, prepared: PreparedDevice, code_secret: SecretBytes) -> Devic
     """Register a device by its own signed statement and a single-use code; it is pending until a chain lists it.
 
     Call `tenants.services.begin_enrolment` first. Where MAX_WAITING wait already, the one that has waited longest is
-    ended. Raises EnrolmentRefused for the code, DeviceMismatch for a statement that names another code, DeviceKnown,
-    Conflict when the chain lists the one that was to be ended right now.
+    ended, unless an account is being recovered on it. Raises EnrolmentRefused for the code, DeviceMismatch for a
+    statement that names another code, DeviceKnown, LimitReached when all wait for a recovery, Conflict when the chain
+    lists the one that was to be ended right now.
     """
     device = prepared.device
     user_id, device_id = UUID(bytes=device.header.user), UUID(bytes=device.header.device)
@@ -77,10 +79,7 @@ def enrol_device(*, prepared: PreparedDevice, code_secret: SecretBytes) -> Devic
             raise DeviceMismatch("The statement names another enrolment code.", field="device_statement")
         # A device acts for its owner from here on; the credential's own state keeps it to what a pending one may.
         actor = Actor(current_tenant(), "device", device_id, person_id=user_id, role=code.person.role)
-        # The person's row is locked since their code was taken: two enrolments count one after the other.
-        waiting = access.waiting_devices(user_id)
-        for oldest in waiting[: max(0, len(waiting) + 1 - MAX_WAITING)]:
-            _end_waiting(oldest, actor)
+        _make_room(user_id, actor)
         row = _register(prepared, actor)
         audit.append(
             tag="keys:device:enrol",
@@ -161,16 +160,33 @@ def sweep_waiting() -> int:
     count, before = 0, timezone.now() - WAITING_LIFE
     due = Device.unscoped.filter(state=DeviceState.PENDING, successor_of=None, created_at__lt=before)
     for tenant_id, device_id in list(due.order_by("created_at").values_list("tenant_id", "id")):
-        with tenant_scope(tenant_id), transaction.atomic():
+        # One that the chain lists at this moment raises Conflict, which is named in the log like any other trouble.
+        with apart(tenant_id, f"end of the waiting device {device_id}"), transaction.atomic():
             device = access.device(device_id)
             if device.state != DeviceState.PENDING or chains.is_being_recovered(device_id, device.user_id):
                 continue
-            try:
-                _end_waiting(device, system_actor(tenant_id, "worker"))
-            except Conflict:
-                continue  # the chain lists it at this moment
+            _end_waiting(device, system_actor(tenant_id, "worker"))
             count += 1
     return count
+
+
+def _make_room(user_id: UUID, actor: Actor) -> None:
+    """End the devices that have waited longest, so that one more may. The caller holds the person's row."""
+    waiting = access.waiting_devices(user_id)
+    surplus = len(waiting) + 1 - MAX_WAITING
+    if surplus <= 0:
+        return
+    # Codes are made by officers: ten of them must not end a recovery that others have approved or wait for.
+    free = [device for device in waiting if not chains.is_being_recovered(device.id, user_id)]
+    if len(free) < surplus:
+        raise LimitReached(
+            "As many devices of this person wait as may, each for a recovery that is under way. Let one end first.",
+            field="device_statement",
+            limit="waiting-devices",
+            most=MAX_WAITING,
+        )
+    for oldest in free[:surplus]:
+        _end_waiting(oldest, actor)
 
 
 def _end_waiting(device: Device, actor: Actor) -> None:

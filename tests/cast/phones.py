@@ -205,6 +205,14 @@ def enrol_document(phone: Phone) -> dict[str, Any]:
     }
 
 
+def enrolled(person: Person) -> Phone:
+    """Return a new device that was enrolled by a code; no chain lists it yet."""
+    made = new_phone(person)
+    issue(made)
+    assert post_enrolment(made).status_code == 201
+    return made
+
+
 def post_enrolment(phone: Phone, **changes: Any) -> Any:
     """Enrol over HTTP, unsigned, as a new device does."""
     return Client().post("/api/v1/devices", enrol_document(phone) | changes, content_type="application/json")

@@ -33,6 +33,7 @@ from tests.cast.phones import (
     Phone,
     audit_away,
     enrol_document,
+    enrolled,
     issue,
     new_phone,
     post_enrolment,
@@ -364,13 +365,6 @@ def test_enrolment_is_counted_before_its_body_is_read(directory: Directory, body
 # Devices that wait for the chain: a bounded number, for a bounded time.
 
 
-def enrolled(directory: Directory) -> Phone:
-    made = new_phone(directory.world.alice)
-    issue(made)
-    assert post_enrolment(made).status_code == 201
-    return made
-
-
 @pytest.mark.postgres
 def test_eleventh_device_that_waits_ends_the_one_that_has_waited_longest(
     directory: Directory, monkeypatch: pytest.MonkeyPatch
@@ -379,7 +373,7 @@ def test_eleventh_device_that_waits_ends_the_one_that_has_waited_longest(
     kept = successor(active)
     assert active.register_successor(kept).status_code == 201
     monkeypatch.setattr(devices, "MAX_WAITING", 2)
-    first, second, third = (enrolled(directory) for _ in range(3))
+    first, second, third = (enrolled(directory.world.alice) for _ in range(3))
     states = {row.id: str(row.state) for row in Device.unscoped.all()}
     assert [states[one.id] for one in (first, second, third)] == ["revoked", "pending", "pending"]
     assert (states[active.id], states[kept.id]) == ("active", "pending")
@@ -394,7 +388,7 @@ def test_device_that_has_waited_for_a_month_is_ended_by_the_sweep(directory: Dir
     active = directory.phone("alice")
     kept = successor(active)
     assert active.register_successor(kept).status_code == 201
-    old, fresh = enrolled(directory), enrolled(directory)
+    old, fresh = enrolled(directory.world.alice), enrolled(directory.world.alice)
     others = Device.unscoped.exclude(id=fresh.id)
     others.update(created_at=timezone.now() - devices.WAITING_LIFE - timedelta(minutes=1))
     assert (devices.sweep_waiting(), devices.sweep_waiting()) == (1, 0)

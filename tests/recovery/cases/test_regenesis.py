@@ -22,7 +22,7 @@ from keys.models import Device
 from recovery import tasks
 from recovery.models import Case as CaseRow
 from tests.cast.founded import Hsm
-from tests.cast.phones import now
+from tests.cast.phones import enrolled, issue, new_phone, now, post_enrolment
 from tests.cast.world import OpenCase, World, as_superuser
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -124,6 +124,29 @@ def test_account_does_not_begin_again_on_attestations_that_were_never_sent(world
     said = [attestation(world, case, name, key) for name in ("carol", "dan")]
     answer = begin_again(world, case, key, said)
     assert (answer.status_code, answer.json()["code"]) == (403, "regenesis-refused")
+
+
+@pytest.mark.postgres
+def test_device_that_waits_for_its_case_is_not_ended_by_new_ones(
+    world: World, hsm: Hsm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = collected(world)
+    monkeypatch.setattr(devices, "MAX_WAITING", 2)
+    others = [enrolled(world.cast.alice) for _ in range(3)]
+    states = {row.id: str(row.state) for row in Device.unscoped.filter(user_id=case.phone.person.pk)}
+    assert states[case.phone.id] == "pending", "three codes of an officer do not end what the case is about"
+    assert [states[one.id] for one in others] == ["revoked", "revoked", "pending"]
+    monkeypatch.setattr(devices, "MAX_WAITING", 1)
+    with as_superuser("keys_device"):
+        Device.unscoped.filter(id=others[2].id).update(state="revoked")
+    late = new_phone(world.cast.alice)
+    issue(late)
+    refused = post_enrolment(late)
+    assert (refused.status_code, refused.json()["code"], refused.json()["limit"]) == (
+        409,
+        "limit-reached",
+        "waiting-devices",
+    )
 
 
 @pytest.mark.postgres
