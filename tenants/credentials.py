@@ -44,11 +44,18 @@ _SPEND: Final = (
 )
 # GCRA: a bucket is the time at which it is full again. A token moves that time on; who would move it further ahead
 # than a bucket holds finds no row to change, and so takes nothing. {source} is where the values come from.
+# One that stands further ahead than a bucket holds was written by a clock that was ahead and has been set right: it is
+# taken for full, or whoever sent a request meanwhile would be refused for as long as the clock was off.
 _TAKE: Final = (
     f"INSERT INTO {_BUCKET} AS b (key, full_at) {{source}} ON CONFLICT (key) DO UPDATE"
-    " SET full_at = {greatest}(b.full_at, {now}) + {cost} WHERE b.full_at <= {now} + {room} RETURNING 1"
+    " SET full_at = CASE WHEN b.full_at > {now} + {fault} THEN {now} ELSE {greatest}(b.full_at, {now}) END + {cost}"
+    " WHERE b.full_at <= {now} + {room} OR b.full_at > {now} + {fault} RETURNING 1"
 )
-_TAKE_SQLITE: Final = _TAKE.format(source="VALUES (%s, %s)", greatest="max", now="%s", cost="%s", room="%s")
+# Twice what a bucket holds: several servers' clocks are a little apart.
+_FAULT: Final = str(2 * BUCKET_MICROSECONDS)
+_TAKE_SQLITE: Final = _TAKE.format(
+    source="VALUES (%s, %s)", greatest="max", now="%s", cost="%s", room="%s", fault=_FAULT
+)
 _REFUSED: Final = {
     "credential": "This device or program sends more requests than one may.",
     "person": "Your devices together send more requests than one person's may.",
@@ -146,7 +153,7 @@ def _spend_sqlite(row: Sequence[Any], levels: Sequence[Level], now: int) -> int:
 
 
 def _values(level: Level, now: int) -> list[Any]:
-    return [level.key, now + level.cost, now, level.cost, now, BUCKET_MICROSECONDS - level.cost]
+    return [level.key, now + level.cost, now, now, now, level.cost, now, BUCKET_MICROSECONDS - level.cost, now]
 
 
 @cache
@@ -158,7 +165,9 @@ def _spend_statement(number: int) -> str:
     steps = [f"step0 AS ({_SPEND} RETURNING 1)"]
     for step in range(1, number + 1):
         source = f"SELECT %s::text, %s::bigint FROM step{step - 1}"  # noqa: S608 — the name of a step above
-        taken = _TAKE.format(source=source, greatest="greatest", now="%s::bigint", cost="%s::bigint", room="%s::bigint")
+        taken = _TAKE.format(
+            source=source, greatest="greatest", now="%s::bigint", cost="%s::bigint", room="%s::bigint", fault=_FAULT
+        )
         steps.append(f"step{step} AS ({taken})")
     total = " + ".join(f"(SELECT count(*) FROM step{step})" for step in range(number + 1))  # noqa: S608 — as above
     return f"WITH {', '.join(steps)} SELECT {total}"

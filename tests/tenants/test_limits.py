@@ -79,6 +79,17 @@ def test_credential_that_floods_is_told_to_wait_and_goes_on_at_its_rate(
     assert statuses(client, device, 2) == [200, 429]
 
 
+def test_clock_that_was_ahead_and_is_set_right_locks_nobody_out(
+    world: Cast, client: Client, settings: Any, clock: Clock
+) -> None:
+    only(settings, "CREDENTIAL", 3)
+    device = make_device(world.alice)
+    clock.tick(2 * 3600)
+    assert statuses(client, device, 4) == [200] * 3 + [429]
+    clock.tick(-2 * 3600)
+    assert statuses(client, device, 4) == [200] * 3 + [429], "as if nothing had been, and no more than that"
+
+
 def test_refused_request_has_spent_its_nonce(world: Cast, client: Client, settings: Any, clock: Clock) -> None:
     only(settings, "CREDENTIAL", 1)
     device = make_device(world.alice)
