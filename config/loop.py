@@ -27,6 +27,8 @@ from kernel import heartbeats
 _PAUSE_SECONDS = 0.2  # when nothing was due: a person who waits for a notice or a release does not notice it
 _AWAY_SECONDS = 2.0  # a database that starts again, or a full disk, is not helped by being asked all the time
 
+_LAST_SECONDS = 4.0  # for the step under way at the end; the supervisor kills after eight
+
 Step = Callable[[], int]
 
 
@@ -70,9 +72,14 @@ class LoopCommand(BaseCommand):
         (first, *others) = lanes.items()
         # Daemons: a lane that hangs at a mail server does not hold the process when it is told to stop. What it does
         # under a lease is done again by the next one.
-        for name, step in others:
-            threading.Thread(target=run, args=(name, step), name=name, daemon=True).start()
+        threads = [threading.Thread(target=run, args=lane, name=lane[0], daemon=True) for lane in others]
+        for thread in threads:
+            thread.start()
         run(*first)
+        # The others may finish what they are at, or a mail that was just handed over would be sent once more.
+        until = time.monotonic() + _LAST_SECONDS
+        for thread in threads:
+            thread.join(max(0.0, until - time.monotonic()))
         if failed:
             raise failed[0]
 

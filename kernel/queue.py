@@ -119,8 +119,8 @@ def enqueue(
     """Promise a job in the transaction that is open, for the tenant whose scope is open.
 
     `ids` are text ids, never secrets. With `unique`, a second promise while the first is open is
-    dropped and None returned. Queues are `worker`, MAIL and `release`. Raises
-    RuntimeError outside a transaction (a programming error).
+    dropped and None returned. Queues are `worker`, MAIL and `release`. Raises RuntimeError outside a
+    transaction (a programming error).
     """
     if not connection.in_atomic_block:
         raise RuntimeError("a job is promised inside the transaction of the act")

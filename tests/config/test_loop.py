@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
@@ -45,7 +46,8 @@ def _restore_signals() -> Any:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_lane_that_hangs_keeps_no_other_from_its_turn() -> None:
+def test_a_lane_that_hangs_keeps_no_other_from_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "_LAST_SECONDS", 0.1)
     hang, done = threading.Event(), threading.Event()
 
     def hangs() -> int:
@@ -58,9 +60,29 @@ def test_a_lane_that_hangs_keeps_no_other_from_its_turn() -> None:
 
     LoopCommand().run_until_told({"test/first": told_to_stop_after(5), "test/hangs": hangs, "test/works": works}, log)
     assert done.wait(5)
+    ages = heartbeats.ages()
     hang.set()
-    assert "test/first" in heartbeats.ages()
-    assert "test/hangs" not in heartbeats.ages()
+    assert "test/first" in ages
+    assert "test/hangs" not in ages
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_lane_may_finish_what_it_is_at_when_the_process_is_told_to_stop() -> None:
+    has_begun, finished = threading.Event(), threading.Event()
+
+    def hands_a_mail_over() -> int:
+        has_begun.set()
+        time.sleep(0.5)
+        finished.set()
+        return 0
+
+    def told_meanwhile() -> int:
+        assert has_begun.wait(5)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return 1
+
+    LoopCommand().run_until_told({"test/first": told_meanwhile, "test/mail": hands_a_mail_over}, log)
+    assert finished.is_set()
 
 
 @pytest.mark.django_db(transaction=True)

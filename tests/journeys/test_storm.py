@@ -227,6 +227,7 @@ class Watch:
 def test_an_honest_client_keeps_half_its_pace_in_a_storm(database: str, tmp_path: Path) -> None:
     calm, stormy, watch, told = storm(database, tmp_path, calm_seconds=20, storm_seconds=120)
     figures = {"database": database, "calm": calm, "storm": stormy, "oldest head": watch.oldest, **told}
+    FIGURES.mkdir(parents=True, exist_ok=True)
     with (FIGURES / "storm-figures.jsonl").open("a") as kept:
         kept.write(json.dumps(figures) + "\n")
     for what in calm:
