@@ -15,7 +15,7 @@ from uuid import UUID
 from django.db.models import Q, QuerySet
 
 from audit.errors import LogBroken, NoCheckpoint, OutsideTheLog
-from audit.models import Checkpoint, Entry, LogHead, Tile
+from audit.models import Checkpoint, Entry, LogHead, RolesStatement, Tile
 from holdfast.core.base.errors import Malformed
 from holdfast.core.log import merkle, tiles
 from holdfast.core.log.log_export import ExportedEntry, WithheldEntry
@@ -53,12 +53,18 @@ def latest_checkpoint(log: str) -> Checkpoint:
     return found
 
 
+def newest_roles() -> RolesStatement | None:
+    """Return the newest `roles` statement as it is stored, if there is one. Nothing holds it to the root here."""
+    row: RolesStatement | None = RolesStatement.objects.order_by("-version").first()
+    return row
+
+
 def pending(log: str) -> int:
     """Count the entries that no signed head covers yet."""
     head = LogHead.objects.filter(log=log).first()
     newest = Checkpoint.objects.filter(log=log).order_by("-size").first()
     numbered = (head.size if head else 0) - (newest.size if newest else 0)
-    return numbered + Entry.objects.filter(log=log, leaf_index=None).count()
+    return numbered + Entry.objects.filter(log=log, leaf_index=None, refused="").count()
 
 
 def tile_reader(log: str) -> tiles.TileReader:

@@ -31,3 +31,26 @@ class OutsideTheLog(Invalid):
     """The index or size asked for is beyond the signed log."""
 
     code = "outside-the-log"
+
+
+class LogRestored(LogBroken):
+    """The stored log is shorter than the one that was signed: a backup was restored."""
+
+    code = "log-restored"
+    default_detail = (
+        "The stored log is shorter than the one that was signed, as after a restored backup. "
+        "Tell your operator: `ceremony accept-restored` goes on from here."
+    )
+
+
+class RolesMissing(Unavailable):
+    """Nobody has said whose keys write this tenant's log, so none of its entries can be believed."""
+
+    code = "roles-missing"
+    default_detail = "Nobody has said whose keys write this tenant's log. Tell your operator: `ceremony roles` says it."
+
+
+class RolesRefused(Invalid):
+    """A `roles` statement does not follow from the root and the version before."""
+
+    code = "roles-refused"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rows of the two Merkle logs of each tenant: entries, tiles, heads and signed checkpoints; and what is only counted.
+"""Rows of the two Merkle logs of each tenant: entries, tiles, heads, checkpoints, roles; and what is only counted.
 
 PLATFORM "Audit". All but the counts are append-only by trigger: an entry's index is set once, a tile and a head only
 grow, a checkpoint's root stands for ever. Whoever switches triggers off is found by the proofs, not by the database.
@@ -29,6 +29,8 @@ class Entry(models.Model):
     log = models.CharField(max_length=8, choices=Log.choices)
     leaf = models.BinaryField()
     leaf_index = models.BigIntegerField(null=True)
+    # Why it never gets one: a fixed word, of an entry that nobody entitled wrote. It stands outside the log for ever.
+    refused = models.CharField(max_length=16, default="")
     # What follows repeats the leaf for searching and reading; the leaf is what is proven.
     tag = models.CharField(max_length=80)
     actor = models.CharField(max_length=80)
@@ -48,7 +50,11 @@ class Entry(models.Model):
         ]
         indexes: ClassVar = [
             # What the sequencer still has to number is a short list, however long the log.
-            models.Index(fields=["tenant_id", "log", "seq"], condition=models.Q(leaf_index=None), name="entry_pending"),
+            models.Index(
+                fields=["tenant_id", "log", "seq"],
+                condition=models.Q(leaf_index=None, refused=""),
+                name="entry_waiting",
+            ),
             models.Index(fields=["tenant_id", "tag"], name="entry_tag"),
             models.Index(fields=["tenant_id", "actor"], name="entry_actor"),
             models.Index(fields=["tenant_id", "subject"], name="entry_subject"),
@@ -77,6 +83,19 @@ class Tally(TenantModel):
         constraints: ClassVar = [
             models.UniqueConstraint(fields=["tenant_id", "hour", "digest"], name="one_tally_per_hour")
         ]
+
+
+class RolesStatement(TenantModel):
+    """One version of the tenant root's word on whose keys write and sign its logs."""
+
+    version = models.PositiveIntegerField()
+    hash = models.BinaryField(max_length=32)
+    statement = models.BinaryField()
+    published_at = models.DateTimeField()
+
+    class Meta(TenantModel.Meta):
+        abstract = False
+        constraints: ClassVar = [models.UniqueConstraint(fields=["tenant_id", "version"], name="roles_version_once")]
 
 
 class LogHead(TenantModel):

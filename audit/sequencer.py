@@ -1,59 +1,70 @@
 # SPDX-License-Identifier: Apache-2.0
 """The sequencer: gives pending entries their index, grows the tiles, and has the HSM sign the head.
 
-Implements PROTOCOL section 8 and PLATFORM "Audit". A crash between any two steps is taken up where it stopped:
-numbering is one transaction, and only a head that is committed already is signed. It appends nothing itself.
+Implements PROTOCOL section 8, PLATFORM "Audit" and ESCROW "What it believes of the log". A crash between any two steps
+is taken up where it stopped: numbering is one transaction, and only a head that is committed already is signed. An
+entry that nobody entitled wrote gets no index, and stops no other.
 """
 
 from __future__ import annotations
 
 import hmac
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
 from django.db import connection, transaction
 from django.utils import timezone
 
+from audit import journal, services, signing
 from audit.access import tile_reader
-from audit.errors import LogBroken
+from audit.errors import LogBroken, LogRestored
 from audit.models import Checkpoint, Entry, Log, LogHead, Tile
-from holdfast.core.base.errors import Malformed
+from holdfast.core.base.errors import Forked, Malformed
 from holdfast.core.crypto.keys import KeyKind, PublicKey
+from holdfast.core.identity.roles import Roles, WrongLeaf, check_leaf
 from holdfast.core.log import checkpoint as notes
 from holdfast.core.log import tiles
-from holdfast.core.log.log_entry import log_origin
+from holdfast.core.log.log_entry import KeyLogEntry, log_origin
 from holdfast.core.log.merkle import HASH_SIZE, CompactRange, leaf_hash
 from hsm import registry
 from hsm.backend import SigningPublicKey
-from kernel.scope import tenant_scope
+from kernel.actors import system_actor
+from kernel.scope import current_tenant, tenant_scope
+
+alarm = logging.getLogger("holdfast.audit")
 
 LOGS = tuple(Log.values)
 BATCH = 1000
 MAX_BATCHES = 5  # of one call, about a second's work: one tenant's flood does not keep the others' heads unsigned
 RENEW_AFTER = timedelta(seconds=30)
+LISTED_REFUSALS = 20  # entries an hour about rows without an index; the rest is one count, as a forger has no end
 
 
 def sequence(tenant_id: UUID, log: str) -> int:
     """Number what is pending, and sign the head if it is new or its signature is half a minute old.
 
-    Returns how many entries were numbered. Two sequencers at once do no harm. Raises HsmUnavailable when the head
-    could not be signed: the numbering stays and the next run signs. Raises LogBroken, and signs nothing, when what
-    is stored is not what was signed before.
+    Returns how many entries were looked at. Two sequencers at once do no harm. Raises HsmUnavailable when the head
+    could not be signed: the numbering stays and the next run signs. Raises LogBroken or LogRestored, and signs nothing,
+    when what is stored is not what was signed before, by the database or by the journal outside of it; RolesMissing
+    when nobody has said whose keys write this log.
     """
     # To publish a head we must, in this order:
     #
     # (0) see that what is stored still is the log that was signed, or a forged row would be signed as genuine;
-    # (1) number the entries and extend the tree, in one transaction under the log's lock;
-    # (2) sign the tree that is committed, outside any transaction, since an HSM may take seconds;
-    # (3) store the signature, which is what publishes it: nobody reads a head that could be lost again.
+    # (1) number the entries that somebody entitled wrote and extend the tree, in one transaction under the log's lock;
+    # (2) remember the head outside the database: from here on nothing is signed that does not extend it;
+    # (3) sign the tree that is committed, outside any transaction, since an HSM may take seconds;
+    # (4) store the signature, which is what publishes it: nobody reads a head that could be lost again.
     with tenant_scope(tenant_id):
         if not _has_pending(log) and not _is_due(log):
             return 0
-        _check(log)  # (0)
-        numbered = sum(_batches(log))  # (1)
-        _sign(tenant_id, log)  # (2) and (3)
-    return numbered
+        _check(tenant_id, log)  # (0)
+        looked_at = sum(_batches(log))  # (1)
+        _sign(tenant_id, log)  # (2), (3) and (4)
+    return looked_at
 
 
 def verifier(tenant_id: UUID, log: str, key: SigningPublicKey) -> notes.NoteVerifier:
@@ -63,7 +74,7 @@ def verifier(tenant_id: UUID, log: str, key: SigningPublicKey) -> notes.NoteVeri
 
 
 def _has_pending(log: str) -> bool:
-    return Entry.objects.filter(log=log, leaf_index=None).exists()
+    return Entry.objects.filter(log=log, leaf_index=None, refused="").exists()
 
 
 def _head(log: str) -> LogHead | None:
@@ -84,12 +95,18 @@ def _is_due(log: str) -> bool:
     return newest is None or newest.size != head.size or timezone.now() - newest.signed_at >= RENEW_AFTER
 
 
-def _check(log: str) -> None:
-    head, newest = _head(log), _newest(log)
+def _check(tenant_id: UUID, log: str) -> None:
+    head, newest, signed = _head(log), _newest(log), journal.signed_head(tenant_id, log)
     size = head.size if head else 0
+    # What was signed last is remembered outside the database: a backup that is put back, and rows erased together with
+    # the head that covered them, agree with themselves.
+    if signed is not None and signed.size > size:
+        raise LogRestored
     if newest is not None and newest.size > size:
         raise LogBroken
     try:
+        if signed is not None and signed.size and not hmac.compare_digest(_root(log, signed.size), signed.root):
+            raise LogBroken
         if head is not None and size:
             # Entries with an index are counted at the end only; the proofs look at the rest.
             tail = Entry.objects.filter(log=log, leaf_index__gte=size - 1).values_list("leaf_index", flat=True)
@@ -116,20 +133,81 @@ def _batches(log: str) -> Iterator[int]:
         yield _number(log)
 
 
+@dataclass(frozen=True)
+class _Row:
+    """A row that waits for its index."""
+
+    seq: int
+    id: UUID
+    leaf: bytes
+    tag: str
+    actor: str
+    subject: str
+
+
 def _number(log: str) -> int:
     with transaction.atomic():
         head = _locked_head(log)
-        rows = Entry.objects.filter(log=log, leaf_index=None).order_by("seq").values_list("seq", "leaf")
-        pending = [(seq, bytes(leaf)) for seq, leaf in rows[:BATCH]]
-        hashes = [leaf_hash(leaf) for _, leaf in pending]
-        _give_indices([seq for seq, _ in pending], head.size)
+        rows = Entry.objects.filter(log=log, leaf_index=None, refused="").order_by("seq")
+        found = rows.values_list("seq", "id", "leaf", "tag", "actor", "subject")
+        pending = [_Row(seq, id_, bytes(leaf), *rest) for seq, id_, leaf, *rest in found[:BATCH]]
+        sound, wrong = _told_apart(log, pending, head.size)
+        hashes = [leaf_hash(row.leaf) for row in sound]
+        _give_indices([row.seq for row in sound], head.size)
         _grow_tiles(log, head.size, hashes)
         grown = _grown(head)
         for digest in hashes:
             grown = grown.append(digest)
-        if pending:
+        if sound:
             LogHead.objects.filter(pk=head.pk).update(size=grown.size, edge=grown.to_bytes())
+        for row, why in wrong:
+            _refuse(row, why)
         return len(pending)
+
+
+def _told_apart(log: str, rows: Sequence[_Row], size: int) -> tuple[list[_Row], list[tuple[_Row, str]]]:
+    """Tell the rows that somebody entitled wrote from the others, in their order; each of these with why."""
+    roles = signing.stored_roles(current_tenant()).roles if rows and log == Log.AUDIT else None
+    sound: list[_Row] = []
+    wrong: list[tuple[_Row, str]] = []
+    for row in rows:
+        try:
+            _require_sound(row, size + len(sound), roles)
+        except WrongLeaf as error:
+            wrong.append((row, error.why))
+        else:
+            sound.append(row)
+    return sound, wrong
+
+
+def _require_sound(row: _Row, index: int, roles: Roles | None) -> None:
+    if roles is None:
+        # The key log's leaves bear no signature: whoever relies on one holds the statement that it names.
+        try:
+            KeyLogEntry.from_leaf(row.leaf)
+        except Malformed as error:
+            raise WrongLeaf("form") from error
+        return
+    entry = check_leaf(row.leaf, index=index, roles=roles)
+    # The id is unique as a column, so each counts once: the same leaf in a second row says its id again.
+    columns = (row.id.bytes, row.tag, row.actor, row.subject)
+    if columns != (entry.entry_id, entry.tag, entry.actor, services.column(entry.subject)):
+        raise WrongLeaf("columns")
+
+
+def _refuse(row: _Row, why: str) -> None:
+    """Keep a row out of the log for ever, and raise the alarm; nothing that it says is repeated."""
+    Entry.objects.filter(pk=row.seq).update(refused=why)
+    tenant_id = current_tenant()
+    alarm.critical("tenant %s: entry %s gets no index: %s", tenant_id, row.id, why)
+    services.append_first(
+        tag="audit:entry:refuse",
+        actor=system_actor(tenant_id, "sequencer"),
+        subject=str(row.id),
+        body={"why": why},
+        most=LISTED_REFUSALS,
+        all_subjects=True,
+    )
 
 
 def _locked_head(log: str) -> LogHead:
@@ -180,6 +258,10 @@ def _sign(tenant_id: UUID, log: str) -> None:
     if head is None or not _is_due(log):
         return
     grown, now = _grown(head), timezone.now()
+    try:
+        journal.remember_head(tenant_id, log, journal.Head(grown.size, grown.root()))
+    except Forked as error:
+        raise LogBroken from error
     token = registry.log()
     key = verifier(tenant_id, log, token.public_key)
     text = notes.Checkpoint(key.name, grown.size, grown.root(), int(now.timestamp())).to_text()

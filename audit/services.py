@@ -16,12 +16,16 @@ from uuid import UUID, uuid4
 from django.db import DatabaseError, connection, transaction
 from django.utils import timezone
 
-from audit import access
-from audit.errors import AuditUnavailable
-from audit.models import Entry, Log, Tally
+from audit import access, signing
+from audit.errors import AuditUnavailable, RolesRefused
+from audit.models import Entry, Log, RolesStatement, Tally
 from audit.tags import TAGS
 from holdfast.core.base.encoding import b64u, encode
-from holdfast.core.log.log_entry import BodyValue, KeyLogEntry, LogEntry, key_log_subject
+from holdfast.core.base.errors import HoldfastError
+from holdfast.core.crypto.keys import PublicKey
+from holdfast.core.identity.roles import verify_roles
+from holdfast.core.log.log_entry import BodyValue, KeyLogEntry, LogEntry, key_log_subject, log_origin
+from holdfast.core.signed.cose import Sign1
 from kernel.actors import Actor, system_actor
 from kernel.queue import apart
 from kernel.scope import ForeignRow, current_tenant, tenant_scope
@@ -40,7 +44,8 @@ def append(*, tag: str, actor: Actor, subject: str = "", body: Mapping[str, Body
     subject: whose or what, as a UUID's text. body: ids, hashes and counts by the names `tags` lists, text of at
     most 512 characters, bytes of at most 64. Raises RuntimeError outside a transaction, ValueError for an
     unlisted tag, field or kind of value, ForeignRow for another tenant's actor: programming errors. Raises
-    AuditUnavailable when the database does not take the entry, and rolls the act back with it (FAULTS L1).
+    AuditUnavailable when the database does not take the entry, or this process may not sign it, and rolls the act back
+    with it (FAULTS L1).
     """
     tenant = _tenant_of_the_act()
     if actor.tenant_id not in (None, tenant):
@@ -49,7 +54,7 @@ def append(*, tag: str, actor: Actor, subject: str = "", body: Mapping[str, Body
     if tag not in TAGS or not fields.keys() <= TAGS[tag]:
         raise ValueError(f"audit.tags lists no {tag} with {sorted(fields)}")
     now, entry_id = timezone.now().replace(microsecond=0), uuid4()
-    leaf = LogEntry(
+    entry = LogEntry(
         entry_id=entry_id.bytes,
         tag=tag,
         actor=actor.label,
@@ -57,7 +62,13 @@ def append(*, tag: str, actor: Actor, subject: str = "", body: Mapping[str, Body
         subject=subject,
         time=int(now.timestamp()),
         body=fields,
-    ).to_leaf()
+    )
+    try:
+        key = signing.key_for(tag)
+    except AuditUnavailable:
+        transaction.set_rollback(True)  # also a caller that swallows this error cannot commit the act
+        raise
+    leaf = entry.signed(origin=log_origin(str(tenant), Log.AUDIT), key=key).to_leaf()
     return _insert(
         id=entry_id,
         tenant_id=tenant,
@@ -66,9 +77,9 @@ def append(*, tag: str, actor: Actor, subject: str = "", body: Mapping[str, Body
         tag=tag,
         actor=actor.label,
         person_id=actor.person_id,
-        subject=_column(subject),
+        subject=column(subject),
         time=now,
-        body={name: _column(value) for name, value in fields.items()},
+        body={name: column(value) for name, value in fields.items()},
     )
 
 
@@ -91,7 +102,7 @@ def append_first(
     tenant, hour = _tenant_of_the_act(), int(timezone.now().timestamp()) // 3600
     of = "" if all_subjects else subject
     alike = [tag, actor.label, of, apart]
-    values = [uuid4(), tenant, hour, sha256(encode(alike)).digest(), tag, actor.label, _column(of), most]
+    values = [uuid4(), tenant, hour, sha256(encode(alike)).digest(), tag, actor.label, column(of), most]
     try:
         with connection.cursor() as cursor:
             cursor.execute(_COUNT, [_parameter(value) for value in values])
@@ -162,6 +173,31 @@ def append_key_leaf(
     )
 
 
+def publish_roles(*, statement: bytes, root_key: PublicKey, actor: Actor) -> RolesStatement:
+    """Store the tenant root's word on whose keys write its logs, and log it. Raises RolesRefused.
+
+    statement: one Sign1, which follows from the version stored before.
+    """
+    with transaction.atomic():
+        before = access.newest_roles()
+        tenant = current_tenant().bytes
+        try:
+            seen = None
+            if before is not None:
+                seen = verify_roles(Sign1.parse(bytes(before.statement)), tenant=tenant, root_key=root_key)
+            signed = verify_roles(Sign1.parse(statement), tenant=tenant, root_key=root_key, seen=seen)
+            if signed.roles.version != (before.version if before else 0) + 1:
+                raise RolesRefused("It is not the next version.", field="statement")
+        except HoldfastError as error:
+            raise RolesRefused(str(error), field="statement") from error
+        row: RolesStatement = RolesStatement.objects.create(
+            version=signed.roles.version, hash=signed.hash, statement=statement, published_at=timezone.now()
+        )
+        body: dict[str, BodyValue] = {"hash": signed.hash, "version": row.version}
+        append(tag="audit:roles:publish", actor=actor, body=body)
+    return row
+
+
 def latest_checkpoint(tenant_id: UUID, log: str) -> str:
     """Return the newest signed head of a log as its C2SP note. Raises NoCheckpoint before the first."""
     with tenant_scope(tenant_id):
@@ -185,7 +221,7 @@ def _tenant_of_the_act() -> UUID:
     return current_tenant()
 
 
-def _column(value: BodyValue) -> Any:
+def column(value: BodyValue) -> Any:
     """Return a value as its column repeats it. PostgreSQL's text takes no NUL; the leaf holds it as it is."""
     if isinstance(value, bytes):
         return b64u(value)

@@ -11,7 +11,7 @@ import logging
 from django.db import connection
 
 from audit import sequencer, services
-from audit.errors import LogBroken
+from audit.errors import LogBroken, RolesMissing
 from audit.models import Entry, LogHead
 from hsm.errors import HsmUnavailable
 from kernel.queue import every
@@ -25,7 +25,7 @@ def sequence_all() -> bool:
     A log that is broken, or fails in a way of its own, is reported and left unsigned, and the others' go on. Raises
     HsmUnavailable at once, as no other head could be signed either, and DatabaseError when the database is away.
     """
-    fresh = Entry.unscoped.filter(leaf_index=None).order_by().values_list("tenant_id", flat=True).distinct()
+    fresh = Entry.unscoped.filter(leaf_index=None, refused="").order_by().values_list("tenant_id", flat=True).distinct()
     is_sound = True
     for tenant_id in set(fresh) | set(LogHead.unscoped.values_list("tenant_id", flat=True)):
         for name in sequencer.LOGS:
@@ -33,9 +33,9 @@ def sequence_all() -> bool:
                 sequencer.sequence(tenant_id, name)
             except HsmUnavailable:
                 raise
-            except LogBroken:
+            except (LogBroken, RolesMissing) as error:
                 is_sound = False
-                log.critical("log %s of tenant %s is not the one that was signed: not signing", name, tenant_id)
+                log.critical("log %s of tenant %s: not signing. %s", name, tenant_id, error.detail)
             except Exception as error:
                 if not connection.is_usable():
                     raise

@@ -21,6 +21,7 @@ from django.db import DatabaseError, InterfaceError, close_old_connections
 from config.checks import require_posture
 from config.hsm import verify_at_start
 from config.memory import close_memory
+from config.roles import require_role_key
 from hsm.errors import HsmError, HsmUnavailable
 from kernel import heartbeats
 
@@ -38,10 +39,11 @@ class LoopCommand(BaseCommand):
     requires_system_checks = ()
 
     def prepare(self) -> None:
-        """Close this process's memory, and see that posture and tokens are as they must be. Raises CommandError."""
+        """Close this process's memory, and see that posture, keys and tokens are as they must. Raises CommandError."""
         if settings.HOLDFAST_CLOSE_MEMORY:
             close_memory()
         require_posture()
+        require_role_key()
         try:
             verify_at_start()
         except HsmError as error:

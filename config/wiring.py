@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the packages cannot know of each other, said once at start: errors and HSM tokens."""
+"""What the packages cannot know of each other, said once at start: errors, HSM tokens and role keys."""
 
 from __future__ import annotations
 
 from django.conf import settings
 
+from audit import signing
 from config.hsm import open_role_tokens
+from config.roles import open_role_keys
 from holdfast.core.base import errors as core
 from hsm import errors as hsm_errors
 from hsm import registry
@@ -83,10 +85,11 @@ TRANSLATIONS: list[tuple[type[Exception], type[errors.DomainError]]] = [
 
 
 def wire() -> None:
-    """Register translations and the way this process opens its tokens."""
+    """Register translations and the ways in which this process gets its tokens and its role's key."""
     for source, target in TRANSLATIONS:
         problems.translate(source, target)
     registry.install(open_role_tokens)
+    signing.install(open_role_keys)
     if settings.CELERY_BROKER_URL:
         from config.celery import run_job
 

@@ -11,6 +11,7 @@ from django.core.wsgi import get_wsgi_application
 from config.checks import require_posture
 from config.hsm import verify_at_start
 from config.memory import close_memory, die_with_parent
+from config.roles import require_role_key
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings.production")
 application = get_wsgi_application()
@@ -19,6 +20,7 @@ if settings.HOLDFAST_CLOSE_MEMORY:
     close_memory()
 require_posture()
 verify_at_start()
+require_role_key()
 if os.environ.get("HOLDFAST_SUPERVISED"):
     # granian's worker is the supervisor's grandchild: it must go when its own parent goes.
     die_with_parent()

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -38,7 +40,7 @@ def _emptying_the_log_between_tests() -> Iterator[None]:
     from django.db import connection
     from django.test import TransactionTestCase
 
-    frozen = importlib.import_module("audit.migrations.0002_append_only")
+    frozen = importlib.import_module("audit.migrations.0004_signed_by_role")
     empty = TransactionTestCase._fixture_teardown  # type: ignore[attr-defined]
 
     def teardown(self: TransactionTestCase) -> None:
@@ -52,6 +54,21 @@ def _emptying_the_log_between_tests() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(TransactionTestCase, "_fixture_teardown", teardown)
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _role_keys() -> None:
+    """Give this process, which is every part of the server in one, the keys of all of them."""
+    from audit import signing
+    from tests.cast.roles import ROLE_KEYS
+
+    signing.install(lambda: ROLE_KEYS)
+
+
+@pytest.fixture(autouse=True)
+def _sequencer_of_its_own(settings: Any, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Let no test's sequencer remember what another's signed: ids of tenants come again. Nothing is made before use."""
+    settings.HOLDFAST_SEQUENCER_DIR = tmp_path_factory.getbasetemp() / "sequencer" / uuid4().hex
 
 
 @pytest.fixture(autouse=True)

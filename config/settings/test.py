@@ -20,6 +20,7 @@ if os.environ.get("PYTEST_XDIST_WORKER", _state.name) != _state.name:
     os.environ["HOLDFAST_STATE_DIR"] = str(_state)
 HOLDFAST_STATE_DIR = _state
 HOLDFAST_RELEASE_DIR = ENV.release_dir or _state / "release"
+HOLDFAST_SEQUENCER_DIR = ENV.sequencer_dir or _state / "sequencer"
 SECRET_KEY = "only-for-tests-" + "0" * 50
 # Full cost belongs to what is measured; here the same rules run at the least.
 PASSWORD_HASHERS = ["tests.hashers.QuickArgon2PasswordHasher"]

@@ -19,6 +19,7 @@ from holdfast.core.base.encoding import Encodable, Fields, decode, encode
 from holdfast.core.base.errors import Malformed, Untrusted
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.crypto.keys import SIGNING_KINDS, KeyKind, PublicKey, SealingKey, SigningKey, decode_public_key
+from kernel.files import write_durably
 
 _SEED_BYTES = 32
 
@@ -71,9 +72,9 @@ class Directory:
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         (self.path / "spent").mkdir(mode=0o700, exist_ok=True)
         if not (self.path / "signing.seed").exists():
-            _write(self.path / "signing.seed", SigningKey.generate().seed().reveal())
+            write_durably(self.path / "signing.seed", SigningKey.generate().seed().reveal())
         if not (self.path / "sealing.seed").exists():
-            _write(self.path / "sealing.seed", SealingKey.generate().seed().reveal())
+            write_durably(self.path / "sealing.seed", SealingKey.generate().seed().reveal())
         return ReleaseKeys(self.signing_key().public, self.sealing_key().public)
 
     def signing_key(self) -> SigningKey:
@@ -91,7 +92,7 @@ class Directory:
                 raise Untrusted("the release process trusts another root for this tenant")
             return
         row: list[Encodable] = [trust.root_key.encoded, trust.pin, trust.log_vkey, int(trust.is_development)]
-        _write(self.path / "trust", encode(row))
+        write_durably(self.path / "trust", encode(row))
 
     def trust(self) -> Trust:
         """Return what the ceremony pinned. Raises FileNotFoundError before the ceremony, Malformed when damaged."""
@@ -117,7 +118,7 @@ class Directory:
         if before is not None and seen.version < before.version:
             raise Untrusted("the policy history is older than the one seen before")
         if seen != before:
-            _write(self.path / "policy", encode([seen.version, seen.hash]))
+            write_durably(self.path / "policy", encode([seen.version, seen.hash]))
 
     def follower(self) -> bytes | None:
         """Return the state of the log follower as kept, if any."""
@@ -128,7 +129,7 @@ class Directory:
 
     def keep_follower(self, state: bytes) -> None:
         """Keep the last checkpoint verified, so that no shorter or other log is believed after a restart."""
-        _write(self.path / "follower", state)
+        write_durably(self.path / "follower", state)
 
     def intent(self, case_id: bytes) -> Intent | None:
         """Return the intent written for a case id, if any."""
@@ -147,7 +148,7 @@ class Directory:
         before = self.intent(intent.case_id)
         if before is None:
             row_out: list[Encodable] = [intent.case_id, intent.q, intent.recipient, intent.at]
-            _write(self.path / "spent" / intent.case_id.hex(), encode(row_out))
+            write_durably(self.path / "spent" / intent.case_id.hex(), encode(row_out))
         elif (before.q, before.recipient) != (intent.q, intent.recipient):
             raise Untrusted("this case id is spent for another case or another recipient")
 
@@ -177,20 +178,3 @@ def only_process(home: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
-
-
-def _write(path: Path, body: bytes) -> None:
-    """Write beside, sync, rename, sync the directory: after kill -9 the old or the new body, never a part."""
-    beside = path.with_name(f".{path.name}.new")
-    beside.unlink(missing_ok=True)
-    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(body)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
-    parent = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(parent)
-    finally:
-        os.close(parent)

@@ -16,6 +16,7 @@ from audit.models import Entry
 from holdfast.core.log.merkle import leaf_hash
 from kernel.actors import Actor
 from kernel.scope import tenant_scope
+from tests.cast.roles import found_roles
 
 TENANT = UUID("11111111-1111-4111-8111-111111111111")
 OTHER = UUID("22222222-2222-4222-8222-222222222222")
@@ -28,6 +29,7 @@ def actor(tenant_id: UUID = TENANT) -> Actor:
 
 def append(count: int = 1, *, tenant_id: UUID = TENANT) -> list[Entry]:
     """Append entries, each in a transaction of its own, as requests do."""
+    found_roles(tenant_id)
     made = []
     with tenant_scope(tenant_id):
         for number in range(count):
@@ -61,7 +63,7 @@ def export_to(path: Path, *, tenant_id: UUID = TENANT, log: str = "audit") -> Pa
 @contextmanager
 def as_database_administrator() -> Iterator[None]:
     """Take the triggers off, as whoever owns the database can, and put them back."""
-    frozen = importlib.import_module("audit.migrations.0002_append_only")
+    frozen = importlib.import_module("audit.migrations.0004_signed_by_role")
     with connection.schema_editor() as editor:
         frozen.thaw(None, editor)
     try:

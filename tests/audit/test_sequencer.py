@@ -40,6 +40,7 @@ from tests.audit.support import (
     leaf_hashes,
     sequence,
 )
+from tests.cast.roles import found_roles
 
 
 def head_of(log: str = "audit") -> notes.Checkpoint:
@@ -117,6 +118,7 @@ def test_sequence_proves_every_entry_and_every_growth_across_tile_edges(monkeypa
 
 
 def append_many(count: int) -> None:
+    found_roles(TENANT)
     with tenant_scope(TENANT), transaction.atomic():
         for number in range(count):
             services.append(tag=TAG, actor=actor(), body={"count": number})

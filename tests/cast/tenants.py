@@ -20,6 +20,7 @@ from kernel.scope import tenant_scope
 from tenants import access, services, sign_in
 from tenants.models import Person, Tenant
 from tenants.roles import Role
+from tests.cast.roles import found_roles
 
 PASSWORD = "correct horse battery staple"
 PUBLIC_URL = "http://testserver"
@@ -45,6 +46,8 @@ def build_world() -> Cast:
     acme = services.create_tenant(slug="acme", name="Acme", actor=ceremony, is_development=True)
     other = services.create_tenant(slug="mallory-inc", name="Mallory Inc", actor=ceremony)
     world = Cast(acme, other)
+    for tenant in (acme, other):
+        found_roles(tenant.pk)
     cast = {
         "olivia": Role.OWNER,
         "carol": Role.OFFICER,

@@ -19,7 +19,7 @@ from audit import sequencer
 from escrow import services as escrow
 from holdfast.core.base.encoding import b64u, unb64u
 from holdfast.core.base.secret import SecretBytes
-from holdfast.core.crypto.keys import KeyKind, PublicKey, RecipientRsaKey, SealingKey, SigningKey
+from holdfast.core.crypto.keys import KeyKind, PublicKey, RecipientRsaKey, SealingKey
 from holdfast.core.escrow import approvals
 from holdfast.core.escrow.deposit import Deposit, DepositTerms, archive_key_commitment, build_deposit
 from holdfast.core.identity import cases, chain_author
@@ -42,6 +42,7 @@ from recovery.release.process import ReleaseProcess, open_process
 from tenants import services as tenants
 from tests.cast.officers import Founder, approve_as, make_terms, roster_of
 from tests.cast.phones import Directory, Phone, issue, new_phone, now, post_enrolment
+from tests.cast.roles import ROOT
 
 # An RSA key takes up to a second to make: one recipient key serves every test.
 RECIPIENT_RSA = RecipientRsaKey.generate()
@@ -82,7 +83,7 @@ class World:
         self.cast = self.directory.world
         self.tenant_id: UUID = self.cast.acme.pk
         self.ceremony: Actor = system_actor(self.tenant_id, "ceremony")
-        self.root = SigningKey.generate()
+        self.root = ROOT
         self.release = ReleaseDirectory(home, self.tenant_id)
         self.public = escrow_key
         self.founders = {name: Founder(self.cast.people[name].pk.bytes) for name in OFFICERS}

@@ -39,6 +39,7 @@ from tenants.models import Tenant
 from tenants.roles import Role
 from tests.cast.contacts import TrustedContacts
 from tests.cast.phones import Directory, Phone, batch_document, enrol_document, issue, new_phone, now, successor
+from tests.cast.roles import found_roles
 from tests.cast.tenants import PASSWORD, Cast, Signer, give_password, give_totp, make_device, make_person, make_service
 from tests.cast.world import OpenCase
 from tests.cast.world import World as Escrowed
@@ -175,6 +176,7 @@ def build(home: Path, escrow_keys: tuple[EscrowPublicKey, EscrowPublicKey], log_
         tenant = tenants.create_tenant(
             slug=slug, name=slug.title(), actor=system_actor(None, "ceremony"), is_development=True
         )
+        found_roles(tenant.pk)
         cast = Cast(tenant, tenant)
         with tenant_scope(tenant.pk):
             cast.people.update({name: make_person(name, role) for name, role in ROLES.items()})

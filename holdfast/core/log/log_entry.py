@@ -1,21 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
 """One entry of the audit log, to bytes and back: what the server appends and an auditor's laptop reads.
 
-Implements docs/formats/audit-log.md. Decides nothing about which tags exist: that is the server's list.
+Implements docs/formats/audit-log.md and PROTOCOL section 8 (leaf version 2: signed by the role that appends it).
+Decides neither which tags exist nor who may write them: `writers` does.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
-from holdfast.core.base.encoding import Encodable, Fields, Value, decode, encode
-from holdfast.core.base.errors import Malformed
+from holdfast.core.base.encoding import MAX_STATEMENT, Encodable, Fields, Value, decode, encode, label
+from holdfast.core.base.errors import InvalidSignature, Malformed
+from holdfast.core.crypto.keys import KID_SIZE, SIGNATURE_SIZE, PublicKey, SigningKey, verify
 
 # The bounds below keep an entry small: a log is kept for ever, and each follower reads all of it.
-LEAF_VERSION: Final = 1  # first field, so that a reader stops at a leaf it does not know
+# First field, so that a reader stops at a leaf it does not know. 1 bears no signature: older than role keys.
+UNSIGNED, SIGNED = 1, 2
 MAX_TAG: Final = 80  # characters, of a tag, an actor or a field's name: `<kind>:<uuid>` has about 50
 MAX_SUBJECT: Final = 200  # characters: a kind with an id or a name; content has no place in a log
 MAX_FIELDS: Final = 32  # which names a tag may carry is the server's list, and far shorter
@@ -27,7 +30,10 @@ BodyValue = str | int | bytes
 
 @dataclass(frozen=True)
 class LogEntry:
-    """What happened. entry_id and person: 16 bytes (person b"" when unknown); time: Unix seconds, informative."""
+    """What happened. entry_id and person: 16 bytes (person b"" when unknown); time: Unix seconds, informative.
+
+    kid and signature: of the role key that vouches for it, 16 and 64 bytes; both b"" in a leaf of version 1.
+    """
 
     entry_id: bytes
     tag: str
@@ -36,6 +42,16 @@ class LogEntry:
     subject: str
     time: int
     body: Mapping[str, BodyValue] = field(default_factory=dict)
+    kid: bytes = b""
+    signature: bytes = b""
+
+    def signed(self, *, origin: str, key: SigningKey) -> LogEntry:
+        """Return the entry as the holder of a role key vouches for it, in the log of this origin. PROTOCOL section 8.
+
+        Raises ValueError as `to_leaf` does.
+        """
+        named = replace(self, kid=key.public.kid, signature=bytes(SIGNATURE_SIZE))
+        return replace(named, signature=key.sign(_to_be_signed(origin, _without_signature(named.to_leaf()))))
 
     def to_leaf(self) -> bytes:
         """Return the leaf bytes; equal entries give equal bytes. docs/formats/audit-log.md.
@@ -45,7 +61,7 @@ class LogEntry:
         """
         self._check()
         value: dict[int, Encodable] = {
-            1: LEAF_VERSION,
+            1: SIGNED if self.kid else UNSIGNED,
             2: self.entry_id,
             3: self.tag,
             4: self.actor,
@@ -58,9 +74,17 @@ class LogEntry:
         # Absent and not empty: "nobody known" then has one form.
         if self.person:
             value[5] = self.person
-        return encode(value)
+        if self.kid:
+            value[9], value[10] = self.kid, self.signature
+        leaf = encode(value)
+        if len(leaf) > MAX_STATEMENT:
+            # Each field within its bounds, and all of them together beyond the reader's.
+            raise ValueError("log entry: the fields together are too long")
+        return leaf
 
     def _check(self) -> None:
+        if self.kid and (len(self.kid), len(self.signature)) != (KID_SIZE, SIGNATURE_SIZE):
+            raise ValueError("log entry: a key's name has 16 bytes and its signature 64")
         if len(self.entry_id) != 16 or len(self.person) not in (0, 16):
             raise ValueError("log entry: an id has 16 bytes")
         if self.time < 0:
@@ -78,9 +102,12 @@ class LogEntry:
 
     @classmethod
     def from_leaf(cls, leaf: bytes) -> LogEntry:
-        """Read a leaf; raises Malformed for anything `to_leaf` does not write."""
-        fields = Fields(decode(leaf), "log entry", (1, 2, 3, 4, 6, 7, 8), (5,))
-        fields.uint(1, minimum=LEAF_VERSION, maximum=LEAF_VERSION)
+        """Read a leaf; raises Malformed for anything `to_leaf` does not write. It checks no signature."""
+        value = decode(leaf)
+        # A signature is no option: which version a leaf has says whether it bears one.
+        is_signed = isinstance(value, dict) and value.get(1) == SIGNED
+        fields = Fields(value, "log entry", (1, 2, 3, 4, 6, 7, 8, *((9, 10) if is_signed else ())), (5,))
+        fields.uint(1, minimum=UNSIGNED, maximum=SIGNED)
         rows = [_row(row) for row in fields.array(8, maximum=MAX_FIELDS)]
         names = [name for name, _ in rows]
         # A second spelling of one entry would be a second leaf hash for it.
@@ -94,7 +121,34 @@ class LogEntry:
             subject=fields.text(6, maximum=MAX_SUBJECT),
             time=fields.uint(7),
             body=dict(rows),
+            kid=fields.octets(9, KID_SIZE) if is_signed else b"",
+            signature=fields.octets(10, SIGNATURE_SIZE) if is_signed else b"",
         )
+
+
+# Field 10 is the last of a leaf, and its key and length are always these: what stands before them is fields 1 to 9.
+_SIGNATURE_HEAD: Final = bytes((10, 0x58, SIGNATURE_SIZE))
+
+
+def _without_signature(leaf: bytes) -> bytes:
+    """Return dCBOR(fields 1..9) of a leaf of version 2: one entry fewer in the map's head, and no last one."""
+    # Cut from the bytes and not encoded anew: what is verified is what was received (PROTOCOL section 3).
+    return bytes((leaf[0] - 1,)) + leaf[1 : -SIGNATURE_SIZE - len(_SIGNATURE_HEAD)]
+
+
+def _to_be_signed(origin: str, fields: bytes) -> bytes:
+    # The origin: an entry of one tenant's log, or of another log, is none of this one.
+    return label("log-entry", origin, fields)
+
+
+def verify_leaf(leaf: bytes, entry: LogEntry, *, origin: str, key: PublicKey) -> None:
+    """Check that `key` vouches for a leaf of version 2 in the log of this origin. Raises InvalidSignature.
+
+    entry: what `from_leaf` read from these very bytes.
+    """
+    if not entry.kid or entry.kid != key.kid:
+        raise InvalidSignature("the entry is not signed by this key")
+    verify(key, entry.signature, _to_be_signed(origin, _without_signature(leaf)))
 
 
 def _row(value: Value) -> tuple[str, BodyValue]:

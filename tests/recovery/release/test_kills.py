@@ -14,10 +14,12 @@ from pathlib import Path
 
 import pytest
 
+from holdfast.core.log.writers import Role
 from recovery.models import Release, ReleasedShare
 from tests.cast.founded import Hsm
 from tests.cast.phones import Phone
 from tests.cast.postgres import ON_POSTGRES
+from tests.cast.roles import key_file
 from tests.cast.world import OpenCase, World
 from tests.soak import rounds
 
@@ -37,6 +39,7 @@ def environment(world: World, hsm: Hsm) -> dict[str, str]:
         **os.environ,
         "DJANGO_SETTINGS_MODULE": "config.settings.test",
         "HOLDFAST_ROLE": "release",
+        "HOLDFAST_ROLE_KEY_FILE": str(key_file(Role.RELEASE, world.home)),
         "HOLDFAST_RELEASE_DIR": str(world.home),
         "HOLDFAST_HSM_HOME": str(hsm.config.home),
         "HOLDFAST_HSM_MODULE": str(hsm.config.module),

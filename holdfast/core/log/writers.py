@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which part of the server may write which audit entry: a table that only grows.
+
+Implements ESCROW "What it believes of the log" and PROTOCOL section 8. An entry is worth no more than whoever could
+write it, so each tag names as few parts as need it. It holds no keys: the tenant's `roles` statement does.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Final
+
+
+class Role(StrEnum):
+    """A part of the server with an account, and so a key, of its own. LOG signs heads and writes no entry."""
+
+    WEB = "web"
+    WORKER = "worker"
+    SEQUENCER = "sequencer"
+    RELEASE = "release"
+    CEREMONY = "ceremony"
+    LOG = "log"
+
+
+# The page that a person or device asked for answers them; a worker tells people and keeps time; the release process
+# speaks of releases alone; the ceremony is the operator's. That a notice was handed over, no web process can say.
+_WRITERS: Final = """
+audit:entries:counted                  worker
+audit:entries:exported                 web
+audit:entries:read                     web
+audit:entry:refuse                     sequencer
+audit:log:accept                       ceremony
+audit:roles:publish                    ceremony
+escrow:consent:give                    web
+escrow:deposit:accept                  web
+escrow:deposit:flag                    worker
+escrow:deposit:read                    web
+escrow:deposit:receipt                 release
+escrow:deposit:refuse                  release
+escrow:key:publish                     ceremony
+escrow:officer:leave                   web
+escrow:officer:remove                  web
+escrow:officer:return                  web
+escrow:officer:suspend                 web
+escrow:policy:publish                  ceremony web
+escrow:resolution:pass                 web
+escrow:resolution:propose              web
+escrow:resolution:sign                 web
+keys:chain:append                      web
+keys:chain:fork                        web
+keys:device:activate                   web
+keys:device:enrol                      web
+keys:device:revoke                     web worker
+keys:device:succeed                    web
+keys:door:delete                       web
+keys:door:read                         web
+keys:door:store                        web
+keys:notice:fail                       worker
+keys:notice:hand-over                  worker
+keys:pre-key:claim                     web
+keys:pre-key:store                     web
+keys:pre-key:void                      ceremony web
+keys:record:unreadable                 release web worker
+keys:signed-pre-key:publish            web
+keys:tenant-key:create                 ceremony
+keys:vault:read                        web
+keys:vault:store                       web
+recovery:approval:refuse               web
+recovery:attestation:accept            web
+recovery:case:approve                  web
+recovery:case:cancel                   web
+recovery:case:close                    worker
+recovery:case:collect                  web
+recovery:case:deny                     web
+recovery:case:expire                   release worker
+recovery:case:open                     web
+recovery:case:quorum                   release web worker
+recovery:case:reopen                   release web worker
+recovery:case:rotate                   worker
+recovery:case:succeed                  web
+recovery:case:veto                     web
+recovery:case:wait                     release web worker
+recovery:contact-request:answer        web
+recovery:contact-request:cancel        web
+recovery:contact-request:collect       web
+recovery:contact-request:complete      web
+recovery:contact-request:expire        worker
+recovery:contact-request:open          web
+recovery:contact-request:veto          web
+recovery:contacts:store                web
+recovery:notice:fail                   worker
+recovery:notice:hand-over              worker
+recovery:release:begin                 release
+recovery:release:defer                 release
+recovery:release:finish                release
+recovery:release:held                  release
+tenants:credential:activate            web
+tenants:credential:register            web
+tenants:credential:revoke              web worker
+tenants:credential:suspend             web
+tenants:enrolment-code:issue           ceremony web
+tenants:enrolment-code:use             web
+tenants:password:set                   ceremony web
+tenants:person:activate                ceremony web
+tenants:person:change-role             ceremony web
+tenants:person:create                  ceremony web
+tenants:person:suspend                 ceremony web
+tenants:root:pin                       ceremony
+tenants:service-account:create         ceremony web
+tenants:sign-in:accept                 web
+tenants:sign-in:lock                   web
+tenants:sign-in:refuse                 web
+tenants:sign-out:accept                web
+tenants:tenant:create                  ceremony
+tenants:totp:confirm                   ceremony web
+"""
+WRITERS: Final[dict[str, tuple[Role, ...]]] = {
+    tag: tuple(Role(name) for name in names) for tag, *names in (line.split() for line in _WRITERS.split("\n") if line)
+}
