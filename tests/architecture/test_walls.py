@@ -43,10 +43,15 @@ PRIMITIVES = (
 )  # fmt: skip
 
 
+def is_migration(path: Path) -> bool:
+    """Tell whether Django wrote a file; tests/migrations holds tests."""
+    return path.parent.name == "migrations" and path.parent.parent.name in (*APPS, "kernel")
+
+
 def sources(*packages: str) -> Iterator[tuple[str, ast.Module]]:
     for package in packages:
         for path in sorted((PROJECT / package).rglob("*.py")):
-            if "migrations" not in path.parts:
+            if not is_migration(path):
                 yield str(path.relative_to(PROJECT)), ast.parse(path.read_text())
 
 
@@ -232,7 +237,7 @@ def test_every_source_names_its_licence() -> None:
         str(path.relative_to(PROJECT))
         for package in (*PACKAGES, "tests", "bench")
         for path in (PROJECT / package).rglob("*.py")
-        if "migrations" not in path.parts
+        if not is_migration(path)
         and path.stat().st_size
         and "SPDX-License-Identifier: Apache-2.0" not in path.read_text()[:200]
     ]
