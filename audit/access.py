@@ -7,12 +7,13 @@ PROTOCOL section 8. Nothing beyond the newest signed head is proven or served as
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cache
 from typing import Any
 from uuid import UUID
 
-from django.db.models import Q, QuerySet
+from django.db.models import OuterRef, Q, QuerySet, Subquery
+from django.db.models.functions import Now
 
 from audit.errors import LogBroken, NoCheckpoint, OutsideTheLog
 from audit.models import Checkpoint, Entry, LogHead, RolesStatement, Tile
@@ -57,6 +58,23 @@ def newest_roles() -> RolesStatement | None:
     """Return the newest `roles` statement as it is stored, if there is one. Nothing holds it to the root here."""
     row: RolesStatement | None = RolesStatement.objects.order_by("-version").first()
     return row
+
+
+def newest_notes(log: str) -> dict[UUID, str]:
+    """Return the newest signed head of each tenant's log as its note, in every tenant: for system loops. One query."""
+    newest = Checkpoint.unscoped.filter(tenant_id=OuterRef("tenant_id"), log=log).order_by("-size")
+    rows = LogHead.unscoped.filter(log=log).annotate(note=Subquery(newest.values("note")[:1]))
+    return {tenant_id: note for tenant_id, note in rows.values_list("tenant_id", "note") if note is not None}
+
+
+# Entries are numbered within a second or two; one that waits for longer than this is kept from it. ESCROW.
+_WAITS_SECONDS = 120
+
+
+def has_waited(log: str) -> bool:
+    """Tell whether an entry has waited for its index for over two minutes, by the database's own clock."""
+    since = Now() - timedelta(seconds=_WAITS_SECONDS)
+    return bool(Entry.objects.filter(log=log, leaf_index=None, refused="", time__lt=since).exists())
 
 
 def pending(log: str) -> int:

@@ -63,6 +63,18 @@ def policy_named(policy_hash: bytes) -> Policy:
     return row
 
 
+def policy_statement(policy_hash: bytes) -> bytes | None:
+    """Return the statements of the version with this hash as they were received, if it is stored."""
+    row: Policy | None = Policy.objects.filter(hash=policy_hash).first()
+    return bytes(row.statement) if row else None
+
+
+def escrow_key_statement(key_hash: bytes) -> bytes | None:
+    """Return the statements of the escrow key with this hash as they were received, if it is stored."""
+    row: EscrowKey | None = EscrowKey.objects.filter(hash=key_hash).first()
+    return bytes(row.statement) if row else None
+
+
 def newest_policy_for_update() -> Policy | None:
     """Lock the tenant's policies and return the highest version: what changes officers or policies holds this lock."""
     # The founding row is the lock, since it is the same for all. Whoever waited for the highest one would be given that

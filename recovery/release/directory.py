@@ -9,19 +9,36 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
+import struct
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 from uuid import UUID
 
-from holdfast.core.base.encoding import Encodable, Fields, decode, encode
-from holdfast.core.base.errors import Malformed, Untrusted
+from holdfast.core.base.encoding import MAX_BLOB, Encodable, Fields, decode, encode
+from holdfast.core.base.errors import HoldfastError, Malformed, Untrusted
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.crypto.keys import SIGNING_KINDS, KeyKind, PublicKey, SealingKey, SigningKey, decode_public_key
+from holdfast.core.identity.roles import SignedRoles, verify_roles
+from holdfast.core.signed.cose import Sign1, parse_many
 from kernel.files import write_durably
+from recovery.release.clock import Moment
 
-_SEED_BYTES = 32
+_SEED_BYTES: Final = 32
+
+
+_HEAD: Final = struct.Struct(">Q32sQQ")  # size, root, tick and wall clock when it was first seen
+# A head each 20 seconds for two years. Beyond, every second of the older half goes: what they covered is then dated by
+# the next one kept, which is later and so shortens nothing.
+MAX_HEADS: Final = 2**20
+
+
+class ReleaseKeyMissing(HoldfastError):
+    """A private half of this process, which a policy names, is not in its directory."""
+
+    why = "release-key-missing"
 
 
 @dataclass(frozen=True)
@@ -43,11 +60,12 @@ class Trust:
 
 
 @dataclass(frozen=True)
-class Seen:
-    """The highest policy version ever seen, and its hash: an older history is refused."""
+class SeenHead:
+    """A head that grew the log, and when this process first saw it. root: 32 bytes."""
 
-    version: int
-    hash: bytes
+    size: int
+    root: bytes
+    moment: Moment
 
 
 @dataclass(frozen=True)
@@ -68,22 +86,48 @@ class Directory:
         self.path = home / str(tenant_id)
 
     def create_keys(self) -> ReleaseKeys:
-        """Make the process's own keys, once; afterwards return those there are. The ceremony calls it."""
-        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        (self.path / "spent").mkdir(mode=0o700, exist_ok=True)
-        if not (self.path / "signing.seed").exists():
-            write_durably(self.path / "signing.seed", SigningKey.generate().seed().reveal())
-        if not (self.path / "sealing.seed").exists():
-            write_durably(self.path / "sealing.seed", SealingKey.generate().seed().reveal())
-        return ReleaseKeys(self.signing_key().public, self.sealing_key().public)
+        """Make the process's own keys, once; afterwards return the newest there are. The ceremony calls it."""
+        for name in ("", "spent", "keys", "policies"):
+            (self.path / name).mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not (self.path / "keys" / "newest").exists():
+            signing, sealing = SigningKey.generate(), SealingKey.generate()
+            if (self.path / "signing.seed").exists():
+                # From before keys had names: the policies in force name these.
+                signing = SigningKey.from_seed(KeyKind.ED25519, _seed(self.path / "signing.seed"))
+                sealing = SealingKey.from_seed(_seed(self.path / "sealing.seed"))
+            write_durably(self._key_file(signing.public), signing.seed().reveal())
+            write_durably(self._key_file(sealing.public), sealing.seed().reveal())
+            write_durably(self.path / "keys" / "newest", encode([signing.public.encoded, sealing.public.encoded]))
+        row = Fields.of_row(decode((self.path / "keys" / "newest").read_bytes()), "newest release keys", 2)
+        return ReleaseKeys(
+            decode_public_key(row.octets(0), expect=SIGNING_KINDS),
+            decode_public_key(row.octets(1), expect=KeyKind.X_WING),
+        )
 
-    def signing_key(self) -> SigningKey:
-        """Return the key that signs what this process states."""
-        return SigningKey.from_seed(KeyKind.ED25519, self._seed("signing.seed"))
+    def signing_key(self, public: PublicKey) -> SigningKey:
+        """Return the key that a policy names for what this process states. Raises ReleaseKeyMissing."""
+        return SigningKey.from_seed(KeyKind.ED25519, self._seed_of(public))
 
-    def sealing_key(self) -> SealingKey:
-        """Return the key that takes the outer sealing off officers' shares."""
-        return SealingKey.from_seed(self._seed("sealing.seed"))
+    def sealing_key(self, public: PublicKey) -> SealingKey:
+        """Return the key that takes off the outer sealing of shares which a policy had sealed. ReleaseKeyMissing."""
+        return SealingKey.from_seed(self._seed_of(public))
+
+    def require_keys(self, keys: ReleaseKeys) -> None:
+        """Raise ReleaseKeyMissing unless the private halves of both are here: nothing could be released otherwise."""
+        self._seed_of(keys.signing_key)
+        self._seed_of(keys.sealing_key)
+
+    def _key_file(self, public: PublicKey) -> Path:
+        return self.path / "keys" / f"{public.kid.hex()}.seed"
+
+    def _seed_of(self, public: PublicKey) -> SecretBytes:
+        try:
+            return _seed(self._key_file(public))
+        except FileNotFoundError:
+            raise ReleaseKeyMissing(
+                f"the release directory of tenant {self.tenant_id} has no private half of the key {public.kid.hex()}, "
+                "which the policy names: put the directory's backup back"
+            ) from None
 
     def set_trust(self, trust: Trust) -> None:
         """Pin the tenant, once. Raises Untrusted when another pin is there already."""
@@ -104,32 +148,107 @@ class Directory:
             is_development=bool(row.uint(3, maximum=1)),
         )
 
-    def seen_policy(self) -> Seen | None:
-        """Return the highest policy version seen, if any."""
+    def seen_roles(self) -> SignedRoles | None:
+        """Return the newest `roles` ever seen, if any."""
         try:
-            row = Fields.of_row(decode((self.path / "policy").read_bytes()), "policy seen", 2)
+            statement = Sign1.parse((self.path / "roles").read_bytes())
         except FileNotFoundError:
             return None
-        return Seen(row.uint(0), row.octets(1, 32))
+        return verify_roles(statement, tenant=self.tenant_id.bytes, root_key=self.trust().root_key)
 
-    def see_policy(self, seen: Seen) -> None:
-        """Remember a higher policy version for ever. Raises Untrusted for a lower one."""
-        before = self.seen_policy()
-        if before is not None and seen.version < before.version:
-            raise Untrusted("the policy history is older than the one seen before")
-        if seen != before:
-            write_durably(self.path / "policy", encode([seen.version, seen.hash]))
+    def see_roles(self, statement: Sign1) -> SignedRoles:
+        """Remember the newest `roles`, which its root has to have signed. Raises as `verify_roles` does."""
+        seen = self.seen_roles()
+        signed = verify_roles(statement, tenant=self.tenant_id.bytes, root_key=self.trust().root_key, seen=seen)
+        if seen is None or seen.hash != signed.hash:
+            write_durably(self.path / "roles", statement.encode())
+        return signed
 
-    def follower(self) -> bytes | None:
-        """Return the state of the log follower as kept, if any."""
+    def seen_policies(self) -> list[bytes]:
+        """Return every policy's statement that was ever seen, oldest first: an older history is refused."""
+        found = sorted((self.path / "policies").glob("[0-9]*"), key=lambda path: int(path.name))
+        return [path.read_bytes() for path in found]
+
+    def see_policy(self, version: int, statement: bytes) -> None:
+        """Remember a policy version for ever. Raises Untrusted for another statement of one seen before."""
+        path = self.path / "policies" / str(version)
+        if path.exists():
+            if parse_many(path.read_bytes(), max_size=MAX_BLOB)[0].payload_hash != _payload_hash(statement):
+                raise Untrusted("the policy history is not the one seen before")
+            return
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        write_durably(path, statement)
+
+    def heads(self) -> list[SeenHead]:
+        """Return every head that grew the log, oldest first. A part of a row that a crash left is dropped."""
         try:
-            return (self.path / "follower").read_bytes()
+            body = (self.path / "heads").read_bytes()
+        except FileNotFoundError:
+            return []
+        whole = len(body) - len(body) % _HEAD.size
+        rows = (_HEAD.unpack_from(body, at) for at in range(0, whole, _HEAD.size))
+        return [SeenHead(size, root, Moment(tick, wall)) for size, root, tick, wall in rows]
+
+    def keep_head(self, head: SeenHead) -> None:
+        """Remember a head, so that no shorter or other log is believed after a restart."""
+        row = _HEAD.pack(head.size, head.root, head.moment.tick, head.moment.wall)
+        path = self.path / "heads"
+        if path.exists() and path.stat().st_size >= MAX_HEADS * _HEAD.size:
+            kept = self.heads()
+            half = len(kept) // 2
+            self.put_heads([*kept[1:half:2], *kept[half:]])
+        with path.open("r+b" if path.exists() else "xb") as file:
+            os.fchmod(file.fileno(), 0o600)
+            whole = file.seek(0, os.SEEK_END)
+            file.seek(whole - whole % _HEAD.size)
+            file.write(row)
+            file.truncate()
+            file.flush()
+            os.fsync(file.fileno())
+
+    def put_heads(self, heads: Sequence[SeenHead]) -> None:
+        """Put these heads in the place of those kept: thinned out, or of a log that officers accepted."""
+        rows = (_HEAD.pack(head.size, head.root, head.moment.tick, head.moment.wall) for head in heads)
+        write_durably(self.path / "heads", b"".join(rows))
+
+    def first_reading(self) -> SeenHead | None:
+        """Return the head up to which entries keep their own times, when officers accepted an existing log so."""
+        try:
+            body = (self.path / "first-reading").read_bytes()
         except FileNotFoundError:
             return None
+        size, root, tick, wall = _HEAD.unpack(body)
+        return SeenHead(size, root, Moment(tick, wall))
 
-    def keep_follower(self, state: bytes) -> None:
-        """Keep the last checkpoint verified, so that no shorter or other log is believed after a restart."""
-        write_durably(self.path / "follower", state)
+    def accept_first_reading(self, head: SeenHead) -> None:
+        """Remember that officers accepted the log up to a head. The ceremony calls it."""
+        write_durably(self.path / "first-reading", _HEAD.pack(head.size, head.root, head.moment.tick, head.moment.wall))
+
+    def narrowings(self) -> list[bytes]:
+        """Return the leaves that narrow what may be released, oldest first: a restored log has to have them all."""
+        try:
+            body = (self.path / "narrowings").read_bytes()
+        except FileNotFoundError:
+            return []
+        leaves, at = [], 0
+        while at + 4 <= len(body):
+            length = int.from_bytes(body[at : at + 4], "big")
+            if at + 4 + length > len(body):
+                break  # a crash left a part
+            leaves.append(body[at + 4 : at + 4 + length])
+            at += 4 + length
+        return leaves
+
+    def keep_narrowings(self, leaves: Sequence[bytes]) -> None:
+        """Remember leaves that narrow, beside the log: a restored backup may lack them."""
+        if not leaves:
+            return
+        rows = [len(leaf).to_bytes(4, "big") + leaf for leaf in leaves]
+        with (self.path / "narrowings").open("ab") as file:
+            os.fchmod(file.fileno(), 0o600)
+            file.write(b"".join(rows))
+            file.flush()
+            os.fsync(file.fileno())
 
     def intent(self, case_id: bytes) -> Intent | None:
         """Return the intent written for a case id, if any."""
@@ -152,11 +271,16 @@ class Directory:
         elif (before.q, before.recipient) != (intent.q, intent.recipient):
             raise Untrusted("this case id is spent for another case or another recipient")
 
-    def _seed(self, name: str) -> SecretBytes:
-        data = (self.path / name).read_bytes()
-        if len(data) != _SEED_BYTES:
-            raise Malformed(f"release key {name}: not 32 bytes")
-        return SecretBytes(data)
+
+def _payload_hash(statement: bytes) -> bytes:
+    return parse_many(statement, max_size=MAX_BLOB)[0].payload_hash
+
+
+def _seed(path: Path) -> SecretBytes:
+    data = path.read_bytes()
+    if len(data) != _SEED_BYTES:
+        raise Malformed(f"release key {path.name}: not 32 bytes")
+    return SecretBytes(data)
 
 
 def tenants(home: Path) -> list[UUID]:

@@ -1,118 +1,312 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the audit log says about policies, officers, deposits and cases, rebuilt from its proven entries alone.
 
-Implements ESCROW "Release process": opening time, vetoes, removals, notices and policies come from here, never
-from rows. Pure: no clock, no database; the caller proves every leaf first. It judges nothing.
+Implements ESCROW "What it believes of the log": an entry is worth no more than whoever could write it, its time is when
+this process first saw it, and what a person signed is believed with that statement only. Pure but for the statements
+that it is handed; the caller proves every leaf first. It judges nothing.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Final, TypeVar
+from dataclasses import dataclass, field
+from typing import Final, Protocol, TypeVar
 from uuid import UUID
 
-from holdfast.core.base.errors import Malformed, Untrusted
+from holdfast.core.base.encoding import MAX_BLOB
+from holdfast.core.base.errors import HoldfastError, Malformed, Untrusted
 from holdfast.core.escrow.approvals import Excluded
 from holdfast.core.escrow.release import NoticeFacts
+from holdfast.core.identity import trust as chain_of_trust
+from holdfast.core.identity.acts import Act, Resolution, Standing, verify_officer_state, verify_resolution
 from holdfast.core.identity.cases import VETOES_THAT_END
-from holdfast.core.identity.policy import SignedPolicy, in_force_times
+from holdfast.core.identity.policy import SignedPolicy, in_force_times, verify_successor
+from holdfast.core.identity.roles import Roles, WrongLeaf, check_leaf
+from holdfast.core.identity.trust import SignedTenantKey, TrustedTenant
 from holdfast.core.log.log_entry import BodyValue, LogEntry
+from holdfast.core.log.merkle import leaf_hash
+from holdfast.core.signed.cose import Sign1, parse_many
+from holdfast.core.signed.statements import EscrowKey
+from recovery.release.clock import Moment, Now
+from recovery.release.directory import Trust
+
+log = logging.getLogger("holdfast.release")
 
 T = TypeVar("T", int, str, bytes)
 
 OFFICER_ROLE: Final = "officer"
 
 
+class Statements(Protocol):
+    """Where the statements lie that entries name by hash. Whoever holds them is not trusted: each is verified."""
+
+    def policy(self, statement_hash: bytes) -> bytes | None:
+        """Return a policy's statements as one array, if they are there."""
+
+    def escrow_key(self, statement_hash: bytes) -> bytes | None:
+        """Return an escrow key's statements as one array, if they are there."""
+
+    def officer_state(self, statement_hash: bytes) -> bytes | None:
+        """Return one officer's statement, if it is there."""
+
+    def resolution(self, statement_hash: bytes) -> bytes | None:
+        """Return a resolution's statements as one array, if they are there."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an entry stands in the log, and when this process first saw it there."""
+
+    index: int
+    moment: Moment
+
+
 @dataclass(frozen=True)
 class LoggedDecision:
-    """One officer's approval: the hash of their statement, and the log's time of it."""
+    """One officer's approval: the hash of their statement, and where it stands in the log."""
 
     statement_hash: bytes
-    at: int
+    place: Place
+
+
+@dataclass(frozen=True)
+class LoggedPolicy:
+    """A policy whose signatures were followed from the pin, and when the log told of it."""
+
+    signed: SignedPolicy
+    moment: Moment
+
+
+@dataclass(frozen=True)
+class WrongEntry:
+    """An entry that nobody entitled wrote, or that nothing bears out. why: a fixed word of ours."""
+
+    why: str
+    leaf_hash: bytes
 
 
 @dataclass
 class CaseFacts:
-    """One case as the log tells it. Ids are 16 bytes, hashes 32, times Unix seconds."""
+    """One case as the log tells it. Ids are 16 bytes, hashes 32."""
 
     q: bytes
     policy_hash: bytes
     subject: bytes
     requester: bytes
     recipient: bytes
-    opened_at: int
+    opened: Moment
     approvals: dict[int, LoggedDecision] = field(default_factory=dict)
-    notice: NoticeFacts = field(default_factory=NoticeFacts)
+    told: Moment | None = None
+    not_told: Moment | None = None
     # How far the log has it: requested, quorate, waiting, releasing, released, or the word for how it ended.
     stage: str = "requested"
     extra_officers: int = 0
+
+    def notice(self, now: Now) -> NoticeFacts:
+        """Return what is known of telling the subject, in seconds by today's wall clock."""
+        return NoticeFacts(
+            handed_over_at=now.at(self.told) if self.told else None,
+            failed_at=now.at(self.not_told) if self.not_told else None,
+        )
 
 
 @dataclass
 class Facts:
     """Everything that the release process believes about one tenant. Person and deposit ids are 16 bytes."""
 
-    policies: dict[bytes, int] = field(default_factory=dict)  # hash → the log's time, in order of publication
-    escrow_keys: list[bytes] = field(default_factory=list)  # hashes, in order of publication
+    tenant: bytes
+    trust: Trust
+    statements: Statements
+    policies: list[LoggedPolicy] = field(default_factory=list)  # oldest first, each verified
+    withdrawn: dict[bytes, Moment] = field(default_factory=dict)  # policy hash → when officers withdrew it
+    escrow_keys: dict[bytes, SignedTenantKey[EscrowKey]] = field(default_factory=dict)  # hash → verified, in order
     officers: set[bytes] = field(default_factory=set)  # persons whose role is officer
     active: set[bytes] = field(default_factory=set)  # persons who are active
-    suspended: set[bytes] = field(default_factory=set)  # as officers
+    suspended: dict[bytes, int] = field(default_factory=dict)  # as officer or person → index; back by resolution alone
     removed: set[bytes] = field(default_factory=set)  # as officers, for ever
     away: set[bytes] = field(default_factory=set)
     deposits: dict[bytes, bytes] = field(default_factory=dict)  # deposit → SHA-256 of its record
     halves: dict[bytes, bytes] = field(default_factory=dict)  # deposit → SHA-256 of h_half
+    half_owners: dict[bytes, bytes] = field(default_factory=dict)  # SHA-256 of h_half → the first deposit that has it
     cases: dict[bytes, CaseFacts] = field(default_factory=dict)
     vetoes: dict[bytes, int] = field(default_factory=dict)  # subject → how often they have vetoed
+    wrong: dict[int, WrongEntry] = field(default_factory=dict)  # by index; while there is one, nothing is released
+    pending: list[tuple[Resolution, Place]] = field(default_factory=list)  # passed under a version not yet in force
+    _seen: set[bytes] = field(default_factory=set)  # ids of entries that told of something: each counts once
+    _used: set[bytes] = field(default_factory=set)  # hashes of resolutions: each is used once
+    _keys: list[Sequence[Sign1]] = field(default_factory=list)
 
-    def absorb(self, leaf: bytes) -> None:
-        """Take in one proven leaf; entries that say nothing about a release are passed over. Raises Malformed."""
-        entry = LogEntry.from_leaf(leaf)
-        take = _TAKERS.get(entry.tag)
-        if take is not None:
-            take(self, entry)
+    def absorb(self, leaf: bytes, place: Place, roles: Roles) -> bool:
+        """Take in one proven leaf, and tell whether it narrows what may be released. It never raises for the leaf.
 
-    def excluded(self, case: CaseFacts, policies: Sequence[SignedPolicy], *, now: int) -> Excluded:
-        """Return who does not count for a case at `now`, by the log alone: default-deny (FAULTS P5, P8, P9).
-
-        policies: every version, verified, oldest first.
+        What is wrong with one stands in `wrong` and stops no other: an entry that a liar put in must not hide the veto
+        behind it.
         """
-        named = {officer.person for signed in policies for officer in signed.policy.roster}
-        current = {officer.person for officer in policies[-1].policy.roster}
-        counting = (self.officers & self.active & current) - self.suspended - self.removed
+        try:
+            entry = check_leaf(leaf, index=place.index, roles=roles)
+            if (take := _TAKERS.get(entry.tag)) is not None:
+                self._require_once(entry)
+                take(self, entry, place)
+        except WrongLeaf as error:
+            self._found_wrong(leaf, place, error.why)
+        except HoldfastError:
+            self._found_wrong(leaf, place, "unproven")
+        else:
+            return entry.tag in NARROWING
+        return False
+
+    def _require_once(self, entry: LogEntry) -> None:
+        if entry.entry_id in self._seen:
+            raise WrongLeaf("repeated")
+        self._seen.add(entry.entry_id)
+
+    def _found_wrong(self, leaf: bytes, place: Place, why: str) -> None:
+        self.wrong[place.index] = WrongEntry(why, leaf_hash(leaf))
+        log.critical("tenant %s: entry %d of the log is wrong: %s", UUID(bytes=self.tenant), place.index, why)
+
+    def settle(self, now: Now) -> None:
+        """Let resolutions count whose version has come into force meanwhile. Call it before anything is judged."""
+        waiting, self.pending = self.pending, []
+        for resolution, place in waiting:
+            self._resolve(resolution, place, now)
+
+    def excluded(self, case: CaseFacts, *, now: Now) -> Excluded:
+        """Return who does not count for a case now, by the log alone: default-deny (FAULTS P5, P8, P9)."""
+        named = {officer.person for logged in self.policies for officer in logged.signed.policy.roster}
+        current = {officer.person for officer in self.policies[-1].signed.policy.roster}
+        counting = (self.officers & self.active & current) - self.suspended.keys() - self.removed
         return Excluded(
             requester=case.requester,
             subject=case.subject,
             recipient=case.recipient,
-            cooling_off=frozenset(person for person in current if self._counts_from(person, policies) > now),
+            cooling_off=frozenset(person for person in current if self._counts_from(person, now) > now.wall),
             suspended=frozenset(named - counting),
             away=frozenset(self.away),
         )
 
-    def policy_in_force(self, policies: Sequence[SignedPolicy], *, now: int) -> SignedPolicy:
+    def policy_in_force(self, now: Now) -> SignedPolicy:
         """Return the highest version whose time has come: one that lowers a guard cools off first (FAULTS P6)."""
-        published = [self.policies[signed.hash] for signed in policies]
-        times = in_force_times([signed.policy for signed in policies], published)
-        return [signed for signed, at in zip(policies, times, strict=True) if at <= now][-1]
+        if not self.policies:
+            raise Untrusted("the log tells of no policy")
+        times = in_force_times(
+            [logged.signed.policy for logged in self.policies], [now.at(logged.moment) for logged in self.policies]
+        )
+        in_force = [logged.signed for logged, at in zip(self.policies, times, strict=True) if at <= now.wall]
+        return in_force[-1]
 
-    def require_history(self, policies: Sequence[SignedPolicy], keys: Sequence[bytes]) -> None:
-        """Raise Untrusted unless these are exactly the policies and escrow keys that the log tells of, in order."""
-        if [signed.hash for signed in policies] != list(self.policies):
-            raise Untrusted("the stored policies are not those of the log")
-        if list(keys) != self.escrow_keys:
-            raise Untrusted("the stored escrow keys are not those of the log")
+    def policy_named(self, policy_hash: bytes) -> SignedPolicy:
+        """Return the version with this hash. Raises Untrusted when the log tells of none."""
+        for logged in self.policies:
+            if logged.signed.hash == policy_hash:
+                return logged.signed
+        raise Untrusted("names a policy that the log does not tell of")
 
-    def _counts_from(self, person: bytes, policies: Sequence[SignedPolicy]) -> int:
-        since = len(policies) - 1
-        while since and any(officer.person == person for officer in policies[since - 1].policy.roster):
+    def _counts_from(self, person: bytes, now: Now) -> int:
+        since = len(self.policies) - 1
+        while since and any(officer.person == person for officer in self.policies[since - 1].signed.policy.roster):
             since -= 1
         if since == 0:
             return 0  # a founder: the pinned hash names them
-        return self.policies[policies[since].hash] + _cooling_off(policies[since - 1], policies[since])
+        before, after = self.policies[since - 1].signed.policy, self.policies[since].signed.policy
+        wait = max(before.terms.cooling_off_seconds, after.terms.cooling_off_seconds)
+        return now.at(self.policies[since].moment) + wait
 
+    # What entries do.
 
-def _cooling_off(before: SignedPolicy, after: SignedPolicy) -> int:
-    return max(before.policy.terms.cooling_off_seconds, after.policy.terms.cooling_off_seconds)
+    def take_policy(self, statement: bytes, moment: Moment) -> None:
+        """Follow one more version, by its signatures. Raises as the core does."""
+        statements = parse_many(statement, max_size=MAX_BLOB)
+        if self.policies:
+            signed = verify_successor(statements, predecessor=self.policies[-1].signed)
+        else:
+            signed = chain_of_trust.verify_tenant(
+                [statements],
+                tenant=self.tenant,
+                root_key=self.trust.root_key,
+                pin=self.trust.pin,
+                is_development=self.trust.is_development,
+            ).newest
+        self.policies.append(LoggedPolicy(signed, moment))
+
+    def take_escrow_key(self, statement: bytes) -> None:
+        """Follow one more escrow key, by its signatures. Raises as the core does."""
+        history = [*self._keys, parse_many(statement)]
+        verified = chain_of_trust.verify_escrow_keys(history, trusted=self.trusted())
+        self._keys = history
+        self.escrow_keys = {key.hash: key for key in verified}
+
+    def trusted(self) -> TrustedTenant:
+        """Return the tenant as its pin and the log lead to it."""
+        return TrustedTenant(
+            self.tenant,
+            self.trust.root_key,
+            tuple(logged.signed for logged in self.policies),
+            self.trust.is_development,
+        )
+
+    def officer_said(self, statement: bytes, person: bytes, standing: Standing) -> None:
+        """Raise unless an officer of a known version signed that `person` has this standing."""
+        signed = Sign1.parse(statement)
+        refusal: HoldfastError = Untrusted("no policy names whoever signed")
+        # Any version: by the server's time another may be in force than by ours. It mostly narrows, and a suspension by
+        # somebody who has just left costs a resolution; one that is not believed could cost a key.
+        for logged in reversed(self.policies):
+            try:
+                said, _ = verify_officer_state(signed, logged.signed)
+            except HoldfastError as error:
+                refusal = error
+                continue
+            if (said.person, said.standing) != (person, standing):
+                raise Untrusted("the entry says other than its statement")
+            return
+        raise refusal
+
+    def resolve(self, statement: bytes, place: Place) -> None:
+        """Believe a resolution, by the signatures of m officers of the version that it names; each is used once."""
+        statements = parse_many(statement)
+        resolution = Resolution.from_payload(statements[0].payload)
+        named = self.policy_named(resolution.policy_hash)
+        verify_resolution(statements, named, at=place.moment.wall)
+        if statements[0].payload_hash in self._used:
+            raise Untrusted("a resolution is used twice")
+        self._used.add(statements[0].payload_hash)
+        self.pending.append((resolution, place))
+
+    def _resolve(self, resolution: Resolution, place: Place, now: Now) -> None:
+        times = in_force_times(
+            [logged.signed.policy for logged in self.policies], [now.at(logged.moment) for logged in self.policies]
+        )
+        by_hash = {logged.signed.hash: at for logged, at in zip(self.policies, times, strict=True)}
+        # When it counts: when it came, or when the version that it names came into force by our own time.
+        counts_at = max(now.at(place.moment), by_hash[resolution.policy_hash])
+        if counts_at > now.wall:
+            self.pending.append((resolution, place))
+            return
+        in_force_then = [logged.signed.hash for logged, at in zip(self.policies, times, strict=True) if at <= counts_at]
+        if in_force_then[-1] != resolution.policy_hash:
+            log.warning("a resolution under a policy that was no longer in force counts for nothing")
+            return
+        match resolution.act:
+            case Act.RETURN_OFFICER:
+                if self.suspended.get(resolution.person, place.index) < place.index:
+                    del self.suspended[resolution.person]
+            case Act.ACKNOWLEDGE_LEAF:
+                wrong = self.wrong.get(resolution.index)
+                if wrong is not None and wrong.leaf_hash == resolution.hash:
+                    del self.wrong[resolution.index]
+                    # Whatever was under way was decided beside a lie.
+                    self.void_open_cases()
+            case Act.WITHDRAW_VERSION:
+                if by_hash.get(resolution.hash, 0) > now.at(place.moment):
+                    self.withdrawn[resolution.hash] = place.moment
+            case Act.ACCEPT_LOG:
+                pass  # of the ceremony, which puts the directory in order
+
+    def void_open_cases(self) -> None:
+        """End every case that is not over: nothing that was decided before counts."""
+        for case in self.cases.values():
+            _end(case, "void")
 
 
 def _typed(entry: LogEntry, name: str, kind: type[T]) -> T:
@@ -144,76 +338,96 @@ def _case(facts: Facts, entry: LogEntry) -> CaseFacts:
     return case
 
 
-def _policy(facts: Facts, entry: LogEntry) -> None:
-    facts.policies.setdefault(_typed(entry, "hash", bytes), entry.time)
+def _with(found: bytes | None) -> bytes:
+    if found is None:
+        raise WrongLeaf("no-statement")
+    return found
 
 
-def _escrow_key(facts: Facts, entry: LogEntry) -> None:
-    facts.escrow_keys.append(_typed(entry, "hash", bytes))
+def _policy(facts: Facts, entry: LogEntry, place: Place) -> None:
+    facts.take_policy(_with(facts.statements.policy(_typed(entry, "hash", bytes))), place.moment)
 
 
-def _person_created(facts: Facts, entry: LogEntry) -> None:
+def _escrow_key(facts: Facts, entry: LogEntry, place: Place) -> None:
+    facts.take_escrow_key(_with(facts.statements.escrow_key(_typed(entry, "hash", bytes))))
+
+
+def _person_created(facts: Facts, entry: LogEntry, place: Place) -> None:
     if entry.body.get("role") == OFFICER_ROLE:
         facts.officers.add(_subject(entry))
 
 
-def _role_changed(facts: Facts, entry: LogEntry) -> None:
-    facts.officers.discard(_subject(entry))
+def _role_changed(facts: Facts, entry: LogEntry, place: Place) -> None:
     if entry.body.get("to") == OFFICER_ROLE:
         facts.officers.add(_subject(entry))
+    elif _subject(entry) in facts.officers:
+        facts.officers.discard(_subject(entry))
+        facts.suspended[_subject(entry)] = place.index
 
 
-def _person_active(facts: Facts, entry: LogEntry) -> None:
+def _person_active(facts: Facts, entry: LogEntry, place: Place) -> None:
     facts.active.add(_subject(entry))
 
 
-def _person_suspended(facts: Facts, entry: LogEntry) -> None:
-    facts.active.discard(_subject(entry))
+def _person_suspended(facts: Facts, entry: LogEntry, place: Place) -> None:
+    # Active again is what the web process says; an officer is back when m others say so.
+    facts.suspended[_subject(entry)] = place.index
 
 
-def _officer_suspended(facts: Facts, entry: LogEntry) -> None:
-    facts.suspended.add(_subject(entry))
+def _require_said(facts: Facts, entry: LogEntry, standing: Standing) -> bytes:
+    statement = _with(facts.statements.officer_state(_typed(entry, "statement", bytes)))
+    facts.officer_said(statement, _subject(entry), standing)
+    return _subject(entry)
 
 
-def _officer_removed(facts: Facts, entry: LogEntry) -> None:
-    facts.removed.add(_subject(entry))
+def _officer_away(facts: Facts, entry: LogEntry, place: Place) -> None:
+    facts.away.add(_require_said(facts, entry, Standing.AWAY))
 
 
-def _officer_away(facts: Facts, entry: LogEntry) -> None:
-    facts.away.add(_subject(entry))
+def _officer_back(facts: Facts, entry: LogEntry, place: Place) -> None:
+    facts.away.discard(_require_said(facts, entry, Standing.BACK))
 
 
-def _officer_back(facts: Facts, entry: LogEntry) -> None:
-    facts.suspended.discard(_subject(entry))
-    facts.away.discard(_subject(entry))
+def _officer_suspended(facts: Facts, entry: LogEntry, place: Place) -> None:
+    facts.suspended[_require_said(facts, entry, Standing.SUSPENDED)] = place.index
 
 
-def _deposit(facts: Facts, entry: LogEntry) -> None:
+def _officer_removed(facts: Facts, entry: LogEntry, place: Place) -> None:
+    facts.removed.add(_require_said(facts, entry, Standing.REMOVED))
+
+
+def _resolution(facts: Facts, entry: LogEntry, place: Place) -> None:
+    facts.resolve(_with(facts.statements.resolution(_typed(entry, "hash", bytes))), place)
+
+
+def _deposit(facts: Facts, entry: LogEntry, place: Place) -> None:
     deposit = _uuid(entry, "deposit")
+    half = _typed(entry, "half_hash", bytes)
     facts.deposits.setdefault(deposit, _typed(entry, "record_hash", bytes))
-    facts.halves.setdefault(deposit, _typed(entry, "half_hash", bytes))
+    facts.halves.setdefault(deposit, half)
+    facts.half_owners.setdefault(half, deposit)
 
 
-def _opened(facts: Facts, entry: LogEntry) -> None:
+def _opened(facts: Facts, entry: LogEntry, place: Place) -> None:
     case = CaseFacts(
         q=_typed(entry, "q", bytes),
         policy_hash=_typed(entry, "policy", bytes),
         subject=_uuid(entry, "user"),
         requester=_uuid(entry, "requester"),
         recipient=_uuid(entry, "recipient"),
-        opened_at=entry.time,
+        opened=place.moment,
     )
     # The first entry counts: nobody opens a case anew under an id that is taken.
     facts.cases.setdefault(_subject(entry), case)
 
 
-def _approved(facts: Facts, entry: LogEntry) -> None:
+def _approved(facts: Facts, entry: LogEntry, place: Place) -> None:
     case = _case(facts, entry)
-    decision = LoggedDecision(_typed(entry, "statement_hash", bytes), entry.time)
+    decision = LoggedDecision(_typed(entry, "statement_hash", bytes), place)
     case.approvals.setdefault(_typed(entry, "index", int), decision)
 
 
-def _vetoed(facts: Facts, entry: LogEntry) -> None:
+def _vetoed(facts: Facts, entry: LogEntry, place: Place) -> None:
     case = _case(facts, entry)
     times = facts.vetoes[case.subject] = facts.vetoes.get(case.subject, 0) + 1
     if times <= VETOES_THAT_END:
@@ -222,8 +436,11 @@ def _vetoed(facts: Facts, entry: LogEntry) -> None:
         case.extra_officers = 1
 
 
-def _stage(name: str) -> Callable[[Facts, LogEntry], None]:
-    def take(facts: Facts, entry: LogEntry) -> None:
+Taker = Callable[[Facts, LogEntry, Place], None]
+
+
+def _stage(name: str) -> Taker:
+    def take(facts: Facts, entry: LogEntry, place: Place) -> None:
         case = _case(facts, entry)
         if case.stage not in _ENDED:
             case.stage = name
@@ -231,8 +448,11 @@ def _stage(name: str) -> Callable[[Facts, LogEntry], None]:
     return take
 
 
-def _ended(name: str) -> Callable[[Facts, LogEntry], None]:
-    return lambda facts, entry: _end(_case(facts, entry), name)
+def _ended(name: str) -> Taker:
+    def take(facts: Facts, entry: LogEntry, place: Place) -> None:
+        _end(_case(facts, entry), name)
+
+    return take
 
 
 def _end(case: CaseFacts, name: str) -> None:
@@ -245,20 +465,20 @@ def _is_opening_notice(entry: LogEntry, case: CaseFacts) -> bool:
     return entry.body.get("kind") == "opened" and _uuid(entry, "person") == case.subject
 
 
-def _told(facts: Facts, entry: LogEntry) -> None:
+def _told(facts: Facts, entry: LogEntry, place: Place) -> None:
     case = _case(facts, entry)
     if _is_opening_notice(entry, case):
-        case.notice = replace(case.notice, handed_over_at=case.notice.handed_over_at or entry.time)
+        case.told = case.told or place.moment
 
 
-def _not_told(facts: Facts, entry: LogEntry) -> None:
+def _not_told(facts: Facts, entry: LogEntry, place: Place) -> None:
     case = _case(facts, entry)
     if _is_opening_notice(entry, case):
-        case.notice = replace(case.notice, failed_at=case.notice.failed_at or entry.time)
+        case.not_told = case.not_told or place.moment
 
 
-_ENDED: Final = frozenset({"denied", "vetoed", "cancelled", "expired", "held"})
-_TAKERS: Final[dict[str, Callable[[Facts, LogEntry], None]]] = {
+_ENDED: Final = frozenset({"denied", "vetoed", "cancelled", "expired", "held", "released", "void"})
+_TAKERS: Final[dict[str, Taker]] = {
     "escrow:deposit:accept": _deposit,
     "escrow:key:publish": _escrow_key,
     "escrow:officer:leave": _officer_away,
@@ -266,6 +486,7 @@ _TAKERS: Final[dict[str, Callable[[Facts, LogEntry], None]]] = {
     "escrow:officer:return": _officer_back,
     "escrow:officer:suspend": _officer_suspended,
     "escrow:policy:publish": _policy,
+    "escrow:resolution:pass": _resolution,
     "recovery:case:approve": _approved,
     "recovery:case:cancel": _ended("cancelled"),
     "recovery:case:deny": _ended("denied"),
@@ -279,10 +500,29 @@ _TAKERS: Final[dict[str, Callable[[Facts, LogEntry], None]]] = {
     "recovery:notice:hand-over": _told,
     "recovery:release:begin": _stage("releasing"),
     "recovery:release:defer": _stage("waiting"),
-    "recovery:release:finish": _stage("released"),
+    "recovery:release:finish": _ended("released"),
     "recovery:release:held": _ended("held"),
     "tenants:person:activate": _person_active,
     "tenants:person:change-role": _role_changed,
     "tenants:person:create": _person_created,
     "tenants:person:suspend": _person_suspended,
 }
+# Entries that a restored log must not lack: each takes something away that was possible before.
+NARROWING: Final = frozenset(
+    {
+        "escrow:officer:leave",
+        "escrow:officer:remove",
+        "escrow:officer:suspend",
+        "keys:device:revoke",
+        "recovery:case:cancel",
+        "recovery:case:deny",
+        "recovery:case:veto",
+        "recovery:release:begin",
+        "recovery:release:finish",
+        "recovery:release:held",
+        "tenants:credential:revoke",
+        "tenants:credential:suspend",
+        "tenants:person:change-role",
+        "tenants:person:suspend",
+    }
+)

@@ -1,25 +1,50 @@
 # SPDX-License-Identifier: Apache-2.0
 """The release process's own reading of one tenant's audit log: every entry, proven, turned into facts.
 
-Implements ESCROW "Release process": checkpoints consistent with its own and at most two minutes old. It keeps
-the last head it believed in its directory, and believes neither a shorter log nor another one afterwards.
+Implements ESCROW "What it believes of the log". It keeps each head that grew, with its own time of it, in its
+directory, and believes neither a shorter log nor another one afterwards. Leaves and facts are taken over together or
+not at all.
 """
 
 from __future__ import annotations
 
-import hmac
 from dataclasses import dataclass, field
 
 from audit import access as audit
 from audit import services as audit_services
-from holdfast.core.base.errors import Forked
-from holdfast.core.log.checkpoint import NoteVerifier
-from holdfast.core.log.follower import LogFollower
-from holdfast.core.log.merkle import CompactRange, leaf_hash
-from recovery.release.directory import Directory
-from recovery.release.facts import Facts
+from audit.errors import RolesMissing
+from escrow import access as escrow
+from holdfast.core.base.errors import Expired, Malformed
+from holdfast.core.identity.roles import Roles
+from holdfast.core.log.checkpoint import Checkpoint
+from holdfast.core.log.follower import LogFollower, require_fresh, require_not_ahead
+from holdfast.core.log.log_entry import LogEntry
+from holdfast.core.signed.cose import Sign1
+from recovery.release.clock import Clock, Moment, Now
+from recovery.release.directory import Directory, SeenHead
+from recovery.release.facts import Facts, Place
 
 LOG = "audit"
+
+
+class StoredStatements:
+    """The statements that entries name, from the rows of the open tenant; each is verified by whoever asks."""
+
+    def policy(self, statement_hash: bytes) -> bytes | None:
+        """Return a policy's statements, if it is stored."""
+        return escrow.policy_statement(statement_hash)
+
+    def escrow_key(self, statement_hash: bytes) -> bytes | None:
+        """Return an escrow key's statements, if it is stored."""
+        return escrow.escrow_key_statement(statement_hash)
+
+    def officer_state(self, statement_hash: bytes) -> bytes | None:
+        """Return an officer's statement, if it is stored."""
+        return escrow.officer_statement(statement_hash)
+
+    def resolution(self, statement_hash: bytes) -> bytes | None:
+        """Return a resolution's statements, if it is stored."""
+        return escrow.resolution_statement(statement_hash)
 
 
 @dataclass
@@ -27,40 +52,93 @@ class ReleaseLog:
     """One tenant's log as this process has proven it, and what it says."""
 
     directory: Directory
-    follower: LogFollower
-    facts: Facts = field(default_factory=Facts)
+    clock: Clock
+    facts: Facts = field(init=False)
+    follower: LogFollower = field(default_factory=LogFollower)
+    newest: Checkpoint | None = None
+
+    def __post_init__(self) -> None:
+        self.facts = Facts(self.directory.tenant_id.bytes, self.directory.trust(), StoredStatements())
 
     @classmethod
-    def open(cls, directory: Directory) -> ReleaseLog:
+    def open(cls, directory: Directory, clock: Clock) -> ReleaseLog:
         """Read the log again from its first entry to the head last believed, inside the tenant's scope.
 
-        Raises Forked when the entries stored now do not lead to that head: somebody changed them.
+        Raises Forked when the entries stored now do not lead to the heads believed before: somebody changed them.
+        RolesMissing when nobody has said whose keys write this log.
         """
-        kept = directory.follower()
-        if kept is None:
-            return cls(directory, LogFollower(NoteVerifier.from_text(directory.trust().log_vkey)))
-        log = cls(directory, LogFollower.from_bytes(kept))
-        grown = CompactRange()
-        for leaf in audit_services.entries_between(directory.tenant_id, LOG, 0, log.follower.size):
-            grown = grown.append(leaf_hash(leaf))
-            log.facts.absorb(leaf)
-        if not hmac.compare_digest(grown.to_bytes(), log.follower.range.to_bytes()):
-            raise Forked("the log's entries no longer lead to the head that was believed before")
+        log = cls(directory, clock)
+        for head in directory.heads():
+            leaves = audit_services.entries_between(directory.tenant_id, LOG, log.follower.size, head.size)
+            log._take_in(list(leaves), Checkpoint(LOG, head.size, head.root), head.moment)
         return log
 
-    def follow(self, *, now: int) -> None:
-        """Take in every entry up to the newest head.
-
-        Raises NoCheckpoint, Expired for a head too old; Forked or Untrusted for another log than the one known.
+    @property
+    def roles(self) -> Roles:
+        """Whose keys write and sign this log. Raises RolesMissing, and as `verify_roles` does for what the root did not
+        sign.
         """
-        note = audit.latest_checkpoint(LOG).note
-        head = self.follower.head(note, now=now)
-        leaves = list(audit_services.entries_between(self.directory.tenant_id, LOG, self.follower.size, head.size))
-        self.follower = self.follower.advance(leaves, note, now=now)
-        for leaf in leaves:
-            self.facts.absorb(leaf)
-        self.directory.keep_follower(self.follower.to_bytes())
+        row = audit.newest_roles()
+        seen = self.directory.seen_roles()
+        if row is None and seen is None:
+            raise RolesMissing
+        # Without the row what was seen before still holds: a database that was put back takes no key away.
+        signed = self.directory.see_roles(Sign1.parse(bytes(row.statement))) if row is not None else seen
+        assert signed is not None
+        return signed.roles
+
+    def follow(self, note: str, now: Now) -> bool:
+        """Take in every entry up to a head, and tell whether there were new ones. At any age: what narrows counts.
+
+        Raises Expired for a head dated ahead, Forked or Untrusted for another log than the one known: then nothing of
+        it is taken, and it is an alarm.
+        """
+        checkpoint = self.roles.open_head(note, log=LOG)
+        require_not_ahead(checkpoint, now=now.wall)
+        self.follower.require_extends(checkpoint)
+        self.newest = checkpoint
+        if checkpoint.size == self.follower.size:
+            return False
+        leaves = list(
+            audit_services.entries_between(self.directory.tenant_id, LOG, self.follower.size, checkpoint.size)
+        )
+        # If what follows fails, the caller opens this log anew: what is believed is never more than what is kept.
+        narrowing = self._take_in(leaves, checkpoint, now.moment)
+        self.directory.keep_narrowings(narrowing)
+        self.directory.keep_head(SeenHead(checkpoint.size, checkpoint.root, now.moment))
+        return True
+
+    def require_fresh(self, now: Now) -> None:
+        """Raise Expired unless the newest head was signed within two minutes, by this process's own clock."""
+        if self.newest is None:
+            raise Expired("no head of this log was seen yet")
+        require_fresh(self.newest, now=now.wall)
 
     def is_behind(self) -> bool:
         """Tell whether acts are committed that no signed head covers yet: rows may then rightly be ahead of the log."""
         return audit.pending(LOG) > 0 or audit.latest_checkpoint(LOG).size > self.follower.size
+
+    def _take_in(self, leaves: list[bytes], checkpoint: Checkpoint, moment: Moment) -> list[bytes]:
+        """Prove leaves and take them in; return those that narrow."""
+        grown = self.follower.advance(leaves, checkpoint)
+        roles, accepted = self.roles, self.directory.first_reading()
+        narrowing = []
+        for index, leaf in enumerate(leaves, start=self.follower.size):
+            own = accepted is not None and index < accepted.size
+            place = Place(index, _own_time(leaf, accepted.moment) if accepted is not None and own else moment)
+            if self.facts.absorb(leaf, place, roles):
+                narrowing.append(leaf)
+            if accepted is not None and index == accepted.size - 1:
+                # What was under way was decided before anybody watched.
+                self.facts.void_open_cases()
+        self.follower = grown
+        return narrowing
+
+
+def _own_time(leaf: bytes, accepted: Moment) -> Moment:
+    """Return when an entry says that it was, never later than it was accepted: of a log read for the first time."""
+    try:
+        ago = max(0, accepted.wall - LogEntry.from_leaf(leaf).time)
+    except Malformed:
+        ago = 0
+    return Moment(accepted.tick - ago, accepted.wall - ago)

@@ -19,7 +19,8 @@ from uuid import UUID
 from django.db import close_old_connections
 from django.utils import timezone
 
-from audit.errors import NoCheckpoint
+from audit import access as audit
+from audit.errors import NoCheckpoint, RolesMissing
 from escrow import services as custody
 from holdfast.core.base.errors import Expired, HoldfastError, QuorumNotMet, UnwrapFailed
 from holdfast.core.crypto.keys import PublicKey
@@ -34,10 +35,11 @@ from recovery import access
 from recovery.cases import counting, endings
 from recovery.models import Case
 from recovery.release import record
-from recovery.release.directory import Directory, Intent, only_process, tenants
-from recovery.release.log import ReleaseLog
+from recovery.release.clock import Clock, Now
+from recovery.release.directory import Directory, Intent, ReleaseKeyMissing, ReleaseKeys, only_process, tenants
+from recovery.release.log import LOG, ReleaseLog
 from recovery.release.record import OpenedDeposit
-from recovery.release.rules import Order, orders_for
+from recovery.release.rules import Order, Voided, orders_for
 from recovery.states import CaseState
 
 log = logging.getLogger("holdfast.release")
@@ -45,6 +47,24 @@ log = logging.getLogger("holdfast.release")
 RETRY = timedelta(seconds=1)
 RETRY_HSM = timedelta(seconds=5)
 SWEEP_SECONDS = 5
+# How often every tenant's head is looked at, whether a case is due or not. ESCROW asks for two minutes at most: what is
+# taken away again in between was never seen.
+FOLLOW_SECONDS = 20
+# How long rows and log may disagree before the case is held for ever: what comes right by itself, as a head on its way
+# or an approval that runs out between two looks, does so in seconds. ESCROW "What it believes of the log".
+HOLD_AFTER_SECONDS = 600
+
+
+class WrongLog(HoldfastError):
+    """The log holds an entry that nobody entitled wrote: nothing is released until officers have acknowledged it."""
+
+    why = "log-wrong"
+
+
+class LogBehind(HoldfastError):
+    """A sound entry has waited for its index for two minutes: what it says is not known yet."""
+
+    why = "log-behind"
 
 
 @dataclass
@@ -53,10 +73,28 @@ class TenantRelease:
 
     directory: Directory
     log: ReleaseLog
+    clock: Clock
+    patience: int = HOLD_AFTER_SECONDS
     actor: Actor = field(init=False)
+    # Since which tick rows and log have disagreed about a case, of cases that are not held yet.
+    _disagreeing: dict[UUID, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.actor = system_actor(self.directory.tenant_id, "release")
+
+    def follow(self, note: str) -> None:
+        """Take in what is new up to a head, in the tenant's scope. Raises as `ReleaseLog.follow` does."""
+        if self.log.follow(note, self.clock.now()):
+            self._require_keys()
+
+    def _require_keys(self) -> None:
+        """Say at once when a key that a policy names is not here, long before a case needs it."""
+        for logged in self.log.facts.policies[-1:]:
+            try:
+                terms = logged.signed.policy.terms
+                self.directory.require_keys(ReleaseKeys(terms.release_signing_key, terms.release_sealing_key))
+            except ReleaseKeyMissing as error:
+                log.critical("%s", error)
 
     def attempt(self, case_id: UUID) -> datetime | None:
         """Take one case as far as it may go now; returns when to try again, or None when there is nothing to do.
@@ -66,6 +104,7 @@ class TenantRelease:
         """
         case = access.case_for_release(case_id)
         if case is None or case.state not in (CaseState.WAITING, CaseState.RELEASING):
+            self._disagreeing.pop(case_id, None)
             return None
         if case.state == CaseState.WAITING and case.release_at is not None and case.release_at > timezone.now():
             return case.release_at
@@ -77,12 +116,16 @@ class TenantRelease:
     def _after(self, case: Case, error: Exception) -> datetime | None:
         """Say what a refusal means for a case: wait, go back, end, or be held. The order of the cases matters."""
         soon, at = timezone.now() + RETRY, None
+        disagrees = False
         match error:
             case NotYet(at=due):
                 at = self._wait(case, "not-yet", datetime.fromtimestamp(due, tz=UTC) if due else soon)
-            case Expired() | NoCheckpoint():
+            case Expired() | NoCheckpoint() | RolesMissing():
                 # No fresh head: the sequencer or its HSM is away. Without one nothing is released.
                 at = self._wait(case, "log-too-old", soon)
+            case LogBehind() | WrongLog() | ReleaseKeyMissing():
+                log.critical("case %s waits: %s", case.id, error)
+                at = self._wait(case, error.why, timezone.now() + RETRY_HSM)
             case HsmRefused():
                 self._hold(case, "half-refused")
             case HsmError():
@@ -90,6 +133,7 @@ class TenantRelease:
                 at = self._wait(case, "hsm-away", timezone.now() + RETRY_HSM)
             case QuorumNotMet():
                 at = self._too_few(case)
+                disagrees = at is not None
             case Ended():
                 self._ended(case, error)
             case Conflict():
@@ -97,9 +141,22 @@ class TenantRelease:
             case _ if self.log.is_behind():
                 at = self._wait(case, "log-behind", soon)
             case _:
-                log.error("case %s is held: %s", case.id, error)
-                self._hold(case, "rows-and-log-disagree")
+                at = self._disagree(case, "rows-and-log-disagree", str(error))
+                disagrees = True
+        if not disagrees:
+            self._disagreeing.pop(case.id, None)
         return at
+
+    def _disagree(self, case: Case, why: str, reason: str) -> datetime | None:
+        """Wait for what comes right by itself, and hold the case when it has not for ten minutes."""
+        tick = self.clock.now().tick
+        since = self._disagreeing.setdefault(case.id, tick)
+        if tick - since < self.patience:
+            log.warning("case %s waits: %s", case.id, reason)
+            return self._wait(case, why, timezone.now() + RETRY_HSM)
+        log.critical("case %s is held: %s", case.id, reason)
+        self._hold(case, why)
+        return None
 
     def _release(self, case: Case) -> datetime | None:
         # To release a case we must, in this order:
@@ -111,20 +168,32 @@ class TenantRelease:
         # (5) commit intent and audit entry; only here it is decided against a veto;
         # (6) ask the HSM, outside any transaction;
         # (7) record the result, the state and the audit entry together.
-        now = int(timezone.now().timestamp())
-        self.log.follow(now=now)  # (1)
-        orders = orders_for(case, directory=self.directory, facts=self.log.facts, now=now)  # (2)
+        now = self._up_to_date()  # (1)
+        orders = orders_for(case, facts=self.log.facts, now=now)  # (2)
         shares = self._open_shares(case, orders)  # (3)
         if shares is None:
             return None
         recipient = orders[0].rewrap.recipient
-        self.directory.spend(_intent(case, recipient, now))  # (4)
+        self.directory.spend(_intent(case, recipient, now.wall))  # (4)
         if not record.begin_release(case_id=case.id, actor=self.actor):  # (5)
             return None
         halves = {order.deposit_id: self._rewrap(order) for order in orders}  # (6)
         opened = {deposit_id: OpenedDeposit(half, shares[deposit_id]) for deposit_id, half in halves.items()}
         record.finish_release(case_id=case.id, opened=opened, actor=self.actor)  # (7)
         return None
+
+    def _up_to_date(self) -> Now:
+        """Follow the log to its newest head, which has to be fresh and whole, and return the present."""
+        self.follow(audit.latest_checkpoint(LOG).note)
+        now = self.clock.now()
+        self.log.require_fresh(now)
+        if audit.has_waited(LOG):
+            raise LogBehind("an entry has waited for its index for over two minutes")
+        self.log.facts.settle(now)
+        if self.log.facts.wrong:
+            index, wrong = min(self.log.facts.wrong.items())
+            raise WrongLog(f"entry {index} of the log is wrong ({wrong.why})")
+        return now
 
     def _rewrap(self, order: Order) -> bytes:
         return custody.rewrap_half(
@@ -136,7 +205,10 @@ class TenantRelease:
 
     def _open_shares(self, case: Case, orders: tuple[Order, ...]) -> dict[UUID, dict[int, bytes]] | None:
         """Return {deposit: {index: share sealed to the recipient}}, or None when shares were wrong and are voided."""
-        stored, key, wrong = record.load_shares(case), self.directory.sealing_key(), []
+        stored, wrong = record.load_shares(case), []
+        # Officers sealed to the key that the case's own policy names.
+        terms = self.log.facts.policy_named(bytes(case.policy_hash)).policy.terms
+        key = self.directory.sealing_key(terms.release_sealing_key)
         found: dict[UUID, dict[int, bytes]] = {order.deposit_id: {} for order in orders}
         for order in orders:
             for index, expected in order.rewrap.share_hashes.items():
@@ -175,13 +247,14 @@ class TenantRelease:
             return None
         if self.log.is_behind():
             return self._wait(case, "log-behind", timezone.now() + RETRY)
-        self._hold(case, "quorum-not-in-log")
-        return None
+        return self._disagree(case, "quorum-not-in-log", "its rows claim a quorum that the log does not show")
 
     def _ended(self, case: Case, refusal: Ended) -> None:
         record.defer_release(case_id=case.id, why="ended", retry_at=timezone.now(), actor=self.actor)
         if case.expiry <= timezone.now():
             endings.expire_case(case_id=case.id, actor=self.actor)
+        elif isinstance(refusal, Voided):
+            self._hold(case, "voided")
         else:
             log.error("case %s can never be released: %s", case.id, refusal)
             self._hold(case, "forbidden-meanwhile")
@@ -195,19 +268,54 @@ def _intent(case: Case, recipient: PublicKey, now: int) -> Intent:
 class ReleaseProcess:
     """All tenants of one directory. Make it with `open_process`, then call `tick` again and again."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, *, clock: Clock | None = None, patience: int = HOLD_AFTER_SECONDS) -> None:
         self._home = home
+        self._clock = clock or Clock(home / "clock")
+        self._patience = patience
         self._tenants: dict[UUID, TenantRelease] = {}
-        self._swept: datetime | None = None
+        self._heads: dict[UUID, str] = {}  # the note last followed
+        self._broken: dict[UUID, int] = {}  # tenants whose log is not the one believed, and since which tick
+        self._swept: int | None = None
+        self._followed: int | None = None
 
     def tick(self) -> int:
         """Do what is due, and return how many jobs were completed. A tenant's trouble stops no other tenant."""
         close_old_connections()
-        now = timezone.now()
-        if self._swept is None or (now - self._swept).total_seconds() >= SWEEP_SECONDS:
+        now = self._clock.now().tick
+        if self._followed is None or now - self._followed >= FOLLOW_SECONDS:
+            self._followed = now
+            self.follow_all()
+        if self._swept is None or now - self._swept >= SWEEP_SECONDS:
             self._swept = now
-            self._sweep(now)
+            self._sweep()
         return queue.run_due("release")
+
+    def follow_all(self) -> None:
+        """Look at every tenant's head, and take in what is new: a veto that is erased later was seen then."""
+        self._clock.keep()
+        newest = audit.newest_notes(LOG)
+        for tenant_id in tenants(self._home):
+            note = newest.get(tenant_id)
+            if note is None or note == self._heads.get(tenant_id):
+                continue
+            with queue.apart(tenant_id, "its log"):
+                self._follow(tenant_id, note)
+
+    def _follow(self, tenant_id: UUID, note: str) -> None:
+        try:
+            self._tenant(tenant_id).follow(note)
+            self._heads[tenant_id] = note
+            self._broken.pop(tenant_id, None)
+        except Expired as error:
+            log.warning("tenant %s: %s", tenant_id, error)
+        except (HoldfastError, DomainError) as error:
+            # It does not extend what was believed: rows were erased or rewritten, or a backup was put back.
+            self._broken.setdefault(tenant_id, self._clock.now().tick)
+            log.critical("tenant %s: its log is not the one that was believed: %s", tenant_id, error)
+        except Exception:
+            # Nobody knows how much was taken in: it is read anew from what the directory keeps.
+            self._tenants.pop(tenant_id, None)
+            raise
 
     def run_job(self, job: Job) -> None:
         """Attempt the case that a job names; raises RunLater while there is something left to do."""
@@ -215,9 +323,9 @@ class ReleaseProcess:
         if at is not None:
             raise queue.RunLater(at, "the case is not over")
 
-    def _sweep(self, now: datetime) -> None:
+    def _sweep(self) -> None:
         """Finish what a dead process left in `releasing`, and catch up with cases whose job was lost."""
-        for case_id, tenant_id in access.due_for_release(now):
+        for case_id, tenant_id in access.due_for_release(timezone.now()):
             with queue.apart(tenant_id, f"release of case {case_id}"):
                 self._attempt(case_id, tenant_id)
 
@@ -228,16 +336,33 @@ class ReleaseProcess:
             log.error("the release directory holds no trust for tenant %s: hold its ceremony", tenant_id)  # noqa: TRY400
             return timezone.now() + RETRY_HSM
         except (HoldfastError, DomainError) as error:
-            # The log stored now is not the one that was believed before: nothing of it can be released from.
-            log.error("tenant %s: %s", tenant_id, error)  # noqa: TRY400
-            record.hold_case(case_id=case_id, why="log-changed", actor=system_actor(tenant_id, "release"))
-            return None
-        return tenant.attempt(case_id)
+            return self._changed(case_id, tenant_id, str(error))
+        try:
+            at = tenant.attempt(case_id)
+        except Exception:
+            self._tenants.pop(tenant_id, None)
+            raise
+        self._broken.pop(tenant_id, None)
+        return at
+
+    def _changed(self, case_id: UUID, tenant_id: UUID, reason: str) -> datetime | None:
+        """Say that the log stored now is not the one that was believed; after ten minutes its cases are held."""
+        tick = self._clock.now().tick
+        since = self._broken.setdefault(tenant_id, tick)
+        log.critical("tenant %s: its log is not the one that was believed: %s", tenant_id, reason)
+        if tick - since < self._patience:
+            at = timezone.now() + RETRY_HSM
+            record.postpone(case_id=case_id, why="log-changed", release_at=at)
+            return at
+        record.hold_case(case_id=case_id, why="log-changed", actor=system_actor(tenant_id, "release"))
+        return None
 
     def _tenant(self, tenant_id: UUID) -> TenantRelease:
         if tenant_id not in self._tenants:
             directory = Directory(self._home, tenant_id)
-            self._tenants[tenant_id] = TenantRelease(directory, ReleaseLog.open(directory))
+            opened = ReleaseLog.open(directory, self._clock)
+            self._tenants[tenant_id] = TenantRelease(directory, opened, self._clock, self._patience)
+            self._tenants[tenant_id]._require_keys()
         return self._tenants[tenant_id]
 
 
@@ -245,14 +370,18 @@ _running: ReleaseProcess | None = None
 
 
 @contextmanager
-def open_process(home: Path) -> Iterator[ReleaseProcess]:
+def open_process(
+    home: Path, *, clock: Clock | None = None, patience: int = HOLD_AFTER_SECONDS
+) -> Iterator[ReleaseProcess]:
     """Hold the directory, alone, and give the process that jobs of the queue `release` are run by.
+
+    clock: another than this machine's. patience: seconds for which rows and log may disagree.
 
     Raises BlockingIOError when another process holds it.
     """
     global _running  # noqa: PLW0603 — one directory, one process
     with only_process(home):
-        _running = ReleaseProcess(home)
+        _running = ReleaseProcess(home, clock=clock, patience=patience)
         log.info("release process for %d tenants", len(tenants(home)))
         try:
             yield _running

@@ -8,29 +8,29 @@ only when its hash is in the log and its signatures hold.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from uuid import UUID
 
 from escrow import access as escrow
 from escrow import services as custody
-from holdfast.core.base.encoding import MAX_BLOB
 from holdfast.core.base.errors import QuorumNotMet, Untrusted
 from holdfast.core.escrow import release
 from holdfast.core.escrow.deposit import Deposit
-from holdfast.core.escrow.release import LoggedApproval, ReleaseFacts
-from holdfast.core.identity import trust
+from holdfast.core.escrow.release import Ended, LoggedApproval, ReleaseFacts
 from holdfast.core.identity.policy import SignedPolicy, strictest
-from holdfast.core.identity.trust import SignedTenantKey, TrustedTenant
-from holdfast.core.signed.cose import Sign1, parse_many
+from holdfast.core.signed.cose import Sign1
 from holdfast.core.signed.statements import EscrowKey
 from keys import access as keys
 from recovery import access
 from recovery.models import Case
-from recovery.release.directory import Directory, Seen
+from recovery.release.clock import Now
 from recovery.release.facts import CaseFacts, Facts
 
 _GOING = frozenset({"waiting", "releasing"})
+
+
+class Voided(Ended):
+    """The case was under way beside a lie in the log; only a new one goes on."""
 
 
 @dataclass(frozen=True)
@@ -48,78 +48,43 @@ class Order:
         return UUID(bytes=self.rewrap.deposit.header.deposit_id)
 
 
-def trusted_tenant(directory: Directory, facts: Facts) -> tuple[TrustedTenant, dict[bytes, SignedTenantKey[EscrowKey]]]:
-    """Follow stored policies and escrow keys from this process's own pin, and hold them to the log.
-
-    Raises Untrusted, Forked, QuorumNotMet or InvalidSignature when a row is not what was signed and logged, or when
-    the history is shorter than the one seen before.
-    """
-    pinned = directory.trust()
-    history = [parse_many(bytes(row.statement), max_size=MAX_BLOB) for row in escrow.policies()]
-    trusted = trust.verify_tenant(
-        history,
-        tenant=directory.tenant_id.bytes,
-        root_key=pinned.root_key,
-        pin=pinned.pin,
-        is_development=pinned.is_development,
-    )
-    _require_not_older(directory, trusted)
-    stored = [parse_many(bytes(row.statement)) for row in escrow.escrow_keys()]
-    verified = trust.verify_escrow_keys(stored, trusted=trusted)
-    facts.require_history(trusted.policies, [key.hash for key in verified])
-    directory.see_policy(Seen(trusted.newest.policy.version, trusted.newest.hash))
-    return trusted, {key.hash: key for key in verified}
-
-
-def _require_not_older(directory: Directory, trusted: TrustedTenant) -> None:
-    seen = directory.seen_policy()
-    if seen is None:
-        return
-    if len(trusted.policies) < seen.version or trusted.policies[seen.version - 1].hash != seen.hash:
-        raise Untrusted("the policy history is not the one seen before")
-
-
-def orders_for(case: Case, *, directory: Directory, facts: Facts, now: int) -> tuple[Order, ...]:
+def orders_for(case: Case, *, facts: Facts, now: Now) -> tuple[Order, ...]:
     """Return what the HSM may be asked for a case now, one order for each deposit.
 
     Asks the HSM's root token to read stored records, so call it outside transactions. Raises Ended, NotYet,
     QuorumNotMet as `release.judge` does, and another HoldfastError, or RecordUnreadable, when rows and log disagree.
     """
-    trusted, escrow_keys = trusted_tenant(directory, facts)
     logged = _require_logged(case, facts)
-    at_request = trusted.policy_named(logged.policy_hash)
-    in_force = facts.policy_in_force(trusted.policies, now=now)
+    at_request = facts.policy_named(logged.policy_hash)
+    in_force = facts.policy_in_force(now)
     records = _require_records(case, facts)
     orders = release.judge(
         ReleaseFacts(
-            tenant=directory.tenant_id.bytes,
+            tenant=facts.tenant,
             case=Sign1.parse(bytes(case.statement)),
-            opened_at=logged.opened_at,
+            opened_at=now.at(logged.opened),
             recipient=Sign1.parse(bytes(keys.device(case.recipient_device_id).statement)),
             records=records,
-            # Read backwards, so that the first deposit with a half keeps it.
-            half_owners={half: deposit_id for deposit_id, half in reversed(facts.halves.items())},
+            half_owners=facts.half_owners,
             policy_at_request=at_request,
             policy_now=in_force,
-            policies_at_deposit={signed.hash: signed for signed in trusted.policies},
-            approvals=_require_approvals(case, logged),
-            excluded=facts.excluded(logged, trusted.policies, now=now),
-            notice=logged.notice,
+            policies_at_deposit={signed.hash: signed for signed in facts.trusted().policies},
+            approvals=_require_approvals(case, logged, now),
+            excluded=facts.excluded(logged, now=now),
+            notice=logged.notice(now),
             is_vetoed=logged.stage == "vetoed",
-            now=now,
+            now=now.wall,
             extra_officers=logged.extra_officers,
+            earliest=now.earliest(logged.opened),
+            latest=now.latest(logged.opened),
         )
     )
-    return tuple(
-        _order(order, escrow_keys, _needed(order, trusted, (at_request, in_force), logged)) for order in orders
-    )
+    return tuple(_order(order, facts, _needed(order, facts, (at_request, in_force), logged)) for order in orders)
 
 
-def _needed(
-    order: release.Rewrap, trusted: TrustedTenant, others: tuple[SignedPolicy, SignedPolicy], logged: CaseFacts
-) -> int:
+def _needed(order: release.Rewrap, facts: Facts, others: tuple[SignedPolicy, SignedPolicy], logged: CaseFacts) -> int:
     """Return the strictest m, and one more when the subject's vetoes no longer end their cases."""
-    at_deposit = trusted.policy_named(order.deposit.header.policy_hash)
+    at_deposit = facts.policy_named(order.deposit.header.policy_hash)
     m, _ = strictest([at_deposit.policy, *(signed.policy for signed in others)])
     needed = m + logged.extra_officers
     if len(order.share_hashes) < needed:
@@ -127,8 +92,8 @@ def _needed(
     return needed
 
 
-def _order(order: release.Rewrap, escrow_keys: Mapping[bytes, SignedTenantKey[EscrowKey]], needed: int) -> Order:
-    key = escrow_keys.get(order.deposit.header.escrow_key_hash)
+def _order(order: release.Rewrap, facts: Facts, needed: int) -> Order:
+    key = facts.escrow_keys.get(order.deposit.header.escrow_key_hash)
     if key is None:
         raise Untrusted("a deposit names an escrow key that the pin does not lead to")
     return Order(order, key.statement, bytes(escrow.escrow_key_named(key.hash).cka_id), needed)
@@ -146,12 +111,14 @@ def _require_logged(case: Case, facts: Facts) -> CaseFacts:
         raise Untrusted("the case is stored under another id than its own")
     if [(row.deposit_id.bytes, bytes(row.record_hash)) for row in access.deposits_of(case)] != list(asked.deposits):
         raise Untrusted("the case's rows name other deposits than its statement")
+    if logged.stage == "void":
+        raise Voided("officers acknowledged a wrong entry of the log, or a log that nobody watched: ask anew")
     if logged.stage not in _GOING:
         raise Untrusted(f"the log has this case as {logged.stage}")
     return logged
 
 
-def _require_approvals(case: Case, logged: CaseFacts) -> tuple[LoggedApproval, ...]:
+def _require_approvals(case: Case, logged: CaseFacts, now: Now) -> tuple[LoggedApproval, ...]:
     """Return the stored approvals with the log's times; exactly those of the log, none more and none fewer."""
     stored = {row.index: row for row in access.approvals_of(case) if row.decision == "approve"}
     if stored.keys() != logged.approvals.keys():
@@ -161,7 +128,7 @@ def _require_approvals(case: Case, logged: CaseFacts) -> tuple[LoggedApproval, .
         signed = Sign1.parse(bytes(stored[index].statement))
         if signed.payload_hash != decision.statement_hash:
             raise Untrusted("a stored approval is not the one that the log tells of")
-        approvals.append(LoggedApproval(signed, decision.at))
+        approvals.append(LoggedApproval(signed, now.at(decision.place.moment)))
     return tuple(approvals)
 
 

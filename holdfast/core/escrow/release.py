@@ -52,7 +52,11 @@ class NoticeFacts:
 
 @dataclass(frozen=True)
 class ReleaseFacts:
-    """All that the judgement depends on. Times are Unix seconds from the log, ids 16 bytes.
+    """All that the judgement depends on. Times are Unix seconds as the caller counts them, ids 16 bytes.
+
+    now: by which the log's times are as long ago as was counted. earliest, latest: where a clock may have been turned,
+    the bounds of the present, by which dates that people signed are read; `now` when absent. A date is waited for until
+    the earliest has reached it, and is over once the latest has.
 
     case: the statement whose hash the log names. recipient: its device's statement. records: by deposit id, whose
     hashes the log names. half_owners: SHA-256(h_half) to the deposit id of the first log entry that has it.
@@ -75,6 +79,18 @@ class ReleaseFacts:
     is_vetoed: bool
     now: int
     extra_officers: int = 0
+    earliest: int | None = None
+    latest: int | None = None
+
+    @property
+    def surely(self) -> int:
+        """The time that it is at least."""
+        return self.now if self.earliest is None else self.earliest
+
+    @property
+    def perhaps(self) -> int:
+        """The time that it may be already."""
+        return self.now if self.latest is None else self.latest
 
 
 @dataclass(frozen=True)
@@ -174,14 +190,15 @@ def _require_alive(facts: ReleaseFacts, case: Case, terms: Terms) -> None:
     # Each of these is final, so they come before the count: a case that has ended must not look as if it lacked a vote.
     if facts.is_vetoed:
         raise Ended("the subject vetoed the case")
-    if facts.now >= case.expiry:
+    if facts.perhaps >= case.expiry:
         raise Ended("the case has expired")
     # The intersection: a purpose that the subject never consented to, or that has been withdrawn since, opens nothing.
     if case.purpose not in terms.purposes:
         raise Ended("the purpose is not allowed by every policy concerned")
-    # Stops a release in silence. Counted from the log's time of opening, since the
-    # case's own date is its author's word.
-    if case.notice_at - facts.opened_at > terms.max_notice_delay_seconds and case.notice_at > facts.opened_at:
+    # Stops a release in silence. Counted from the date that was signed, since the log's time of it is later by however
+    # long nobody looked; a date of its author's that lies ahead gains them nothing.
+    since = min(case.header.issued_at, facts.opened_at)
+    if case.notice_at - since > terms.max_notice_delay_seconds and case.notice_at > facts.opened_at:
         raise Ended("the case delays notice longer than every policy concerned allows")
 
 
@@ -216,7 +233,7 @@ class _Count:
         if decision is None or not decision.approves:
             return True
         # Stops old approvals that were collected and kept for a better moment (FAULTS P3).
-        is_over = 0 < decision.header.expires_at <= self.facts.now
+        is_over = 0 < decision.header.expires_at <= self.facts.perhaps
         # The strictest terms, not the case's policy alone: that one `read_decision` has looked at already (FAULTS P7).
         is_elsewhere = self.terms.approve_with is ApproveWith.CLI and decision.client_kind is not ClientKind.CLI
         return not (is_over or is_elsewhere)
@@ -255,7 +272,7 @@ class _Count:
 def _require_time(facts: ReleaseFacts, case: Case, terms: Terms, quorum_at: int) -> None:
     # From the quorum and not from the request: a case could otherwise wait out its delay before anybody looks at it.
     delay, start = terms.delay_seconds, quorum_at
-    if case.notice_at <= facts.now:
+    if case.notice_at <= facts.perhaps:
         # The delay is the subject's time to object: it does not run before they are told, and for one who could
         # not be told the long delay takes the place of their veto.
         told_at, failed_at = facts.notice.handed_over_at, facts.notice.failed_at
@@ -267,6 +284,5 @@ def _require_time(facts: ReleaseFacts, case: Case, terms: Terms, quorum_at: int)
         # begins when it has arrived (FAULTS R3).
         start = max(quorum_at, told_at or failed_at or 0)
     # Both: the case may ask for later than the policy, and never for earlier.
-    release_at = max(case.not_before, start + delay)
-    if facts.now < release_at:
-        raise NotYet("the delay is not over", at=release_at)
+    if facts.now < start + delay or facts.surely < case.not_before:
+        raise NotYet("the delay is not over", at=max(start + delay, case.not_before, facts.now + 1))

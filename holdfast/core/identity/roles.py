@@ -16,6 +16,7 @@ from uuid import UUID
 from holdfast.core.base.encoding import Encodable, Fields, Value
 from holdfast.core.base.errors import Forked, InvalidSignature, Malformed, Untrusted
 from holdfast.core.crypto.keys import SIGNING_KINDS, PublicKey
+from holdfast.core.log.checkpoint import Checkpoint, NoteVerifier
 from holdfast.core.log.log_entry import LogEntry, log_origin, verify_leaf
 from holdfast.core.log.merkle import MAX_SIZE
 from holdfast.core.log.writers import WRITERS, Role
@@ -83,6 +84,26 @@ class Roles:
     def origin(self) -> str:
         """The name of the audit log that these keys write."""
         return log_origin(str(UUID(bytes=self.header.tenant)), "audit")
+
+    def open_head(self, note: str, *, log: str = "audit") -> Checkpoint:
+        """Return the head in a note that a log key of this tenant signed while it held.
+
+        log: `audit` or `keys`, which share their keys. Raises Malformed, and InvalidSignature for any other note.
+        """
+        refusal = InvalidSignature("the head is not signed by a key that the tenant root names")
+        for row in self.keys:
+            if row.role is not Role.LOG:
+                continue
+            try:
+                head = NoteVerifier(log_origin(str(UUID(bytes=self.header.tenant)), log), row.key).open_checkpoint(note)
+            except InvalidSignature as error:
+                refusal = error
+                continue
+            # `until` counts the audit log, the one that keys and roles are kept in.
+            if log == "audit" and row.until and head.size > row.until:
+                raise InvalidSignature("the head is signed by a key that had ended")
+            return head
+        raise refusal
 
     def to_payload(self) -> bytes:
         """Return the payload bytes. PROTOCOL section 3, `roles`."""
