@@ -7,12 +7,13 @@ Implements ESCROW "Policy and officers" and ORGANISATION "Tenants". It writes no
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Final
 from uuid import UUID
 
-from django.db.models import Count, QuerySet
+from django.db.models import Count, OuterRef, Q, QuerySet, Subquery
 
 from escrow.errors import EscrowOff
-from escrow.models import Consent, Deposit, EscrowKey, Policy, PolicyOfficer
+from escrow.models import Consent, Deposit, EscrowKey, OfficerStatement, Policy, PolicyOfficer, Resolution
 from escrow.states import OfficerState
 from holdfast.core.base.encoding import MAX_BLOB
 from holdfast.core.crypto.keys import SIGNING_KINDS, decode_public_key
@@ -21,9 +22,11 @@ from holdfast.core.identity import trust
 from holdfast.core.signed import cose
 from kernel.actors import Actor
 from kernel.errors import NotFound
-from kernel.paging import page, page_of_octets
+from kernel.paging import flag, page, page_of_octets
 from keys import access as keys
 from tenants import access as tenants
+
+DECIDING: Final = frozenset({OfficerState.ACTIVE})
 
 
 def policies() -> list[Policy]:
@@ -144,21 +147,82 @@ def places_of(person_id: UUID) -> QuerySet[PolicyOfficer]:
     return PolicyOfficer.objects.select_for_update().filter(person_id=person_id).order_by("id")
 
 
-def eligible(policy: Policy, *, now: datetime, excluded: frozenset[UUID]) -> list[PolicyOfficer]:
+def eligible(
+    policy: Policy, *, now: datetime, excluded: frozenset[UUID], states: frozenset[OfficerState] = DECIDING
+) -> list[PolicyOfficer]:
     """List the officers of `policy` who may decide: active, past their cooling-off, and not excluded.
 
-    Default-deny: a state that is not `active` counts for nothing (FAULTS P9). Persons, not accounts, are
-    excluded (FAULTS P1). The tenant's own word on the person counts as well.
+    Default-deny: a state that is not among `states`, unless told otherwise `active` alone, counts for nothing
+    (FAULTS P9). Persons, not accounts, are excluded (FAULTS P1). The tenant's own word on the person counts as well.
     """
     counting = {person.pk for person in tenants.active_officers()}
     return [
         officer
         for officer in officers(policy)
-        if officer.state == OfficerState.ACTIVE
+        if officer.state in states
         and (officer.counts_from is None or officer.counts_from <= now)
         and officer.person_id not in excluded
         and officer.person_id in counting
     ]
+
+
+def officer_statement(statement_hash: bytes) -> bytes | None:
+    """Return what an officer signed about a standing by its hash: one Sign1 as received. None when there is none."""
+    row = officer_statement_named(statement_hash)
+    return bytes(row.statement) if row else None
+
+
+def officer_statement_named(statement_hash: bytes) -> OfficerStatement | None:
+    """Return the row of a statement about an officer's standing, if it was taken."""
+    return OfficerStatement.objects.filter(hash=statement_hash).first()
+
+
+def own_words(person_id: UUID, since: datetime | None = None) -> QuerySet[OfficerStatement]:
+    """Return what an officer said of their own standing, newest first; `since`: what was taken after that."""
+    rows = OfficerStatement.objects.filter(person_id=person_id, signer_id=person_id).order_by("-at", "-pk")
+    return rows.filter(at__gt=since) if since else rows
+
+
+def last_words(person_ids: list[UUID]) -> dict[UUID, OfficerStatement]:
+    """Return the newest statement about each of these people of whom there is one. One query."""
+    of_person = OfficerStatement.objects.filter(person_id=OuterRef("person_id")).order_by("-at", "-pk")
+    rows = OfficerStatement.objects.filter(person_id__in=person_ids, pk=Subquery(of_person.values("pk")[:1]))
+    return {row.person_id: row for row in rows}
+
+
+def resolution_statement(resolution_hash: bytes) -> bytes | None:
+    """Return a resolution by its hash: the array of its signers' statements so far. None when there is none."""
+    row = resolution_named(resolution_hash)
+    return bytes(row.statement) if row else None
+
+
+def resolution_named(resolution_hash: bytes) -> Resolution | None:
+    """Return the row of a resolution, if it was proposed."""
+    return Resolution.objects.filter(hash=resolution_hash).first()
+
+
+def resolutions() -> list[Resolution]:
+    """List the resolutions that passed, oldest first."""
+    return list(Resolution.objects.filter(passed_at__isnull=False).order_by("passed_at", "pk"))
+
+
+def proposals_of(person_id: UUID, since: datetime) -> int:
+    """Count what a person proposed after a moment and what has not passed."""
+    rows = Resolution.objects.filter(proposer_id=person_id, proposed_at__gt=since, passed_at=None)
+    return int(rows.count())
+
+
+def resolution_page(
+    in_force: Policy, *, now: datetime, after: UUID | None = None, limit: int = 100
+) -> tuple[list[Resolution], bool]:
+    """List resolutions, the open ones first, then newest first, and say whether there are more.
+
+    Raises NotFound for an `after` that is not among them.
+    """
+    is_open = Q(passed_at=None, ends_at__gt=now, policy_hash=bytes(in_force.hash))
+    return page(
+        Resolution.objects.annotate(over=flag(~is_open)), ("over", "-proposed_at", "-id"), after=after, limit=limit
+    )
 
 
 def own_deposits(actor: Actor, *, after: UUID | None = None) -> tuple[list[Deposit], bool]:

@@ -6,7 +6,7 @@ Implements ESCROW "Policy and officers" and "Deposit". It knows no HTTP status: 
 
 from __future__ import annotations
 
-from kernel.errors import Conflict, Invalid, Unavailable
+from kernel.errors import Conflict, Denied, Invalid, Unavailable
 
 
 class EscrowOff(Conflict):
@@ -52,6 +52,30 @@ class OfficerNeeded(Conflict):
     """Fewer officers than the policy asks for would remain."""
 
     code = "officer-needed"
+
+
+class OfficerStateRefused(Invalid):
+    """The officer's statement about their own standing or another's does not hold."""
+
+    code = "officer-state-refused"
+
+
+class OfficerMoved(Conflict):
+    """The officer's standing does not allow this change."""
+
+    code = "officer-moved"
+
+
+class ResolutionRefused(Invalid):
+    """The resolution does not hold, or decides nothing that could be done."""
+
+    code = "resolution-refused"
+
+
+class NotCounting(Denied):
+    """This officer's signature does not count now."""
+
+    code = "not-counting"
 
 
 class RecordUnreadable(Unavailable):

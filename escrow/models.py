@@ -63,6 +63,49 @@ class PolicyOfficer(TenantModel):
         indexes: ClassVar = [models.Index(fields=["tenant_id", "person_id"], name="officer_by_person")]
 
 
+class OfficerStatement(TenantModel):
+    """What an officer signed about their own standing, or about another's; append-only."""
+
+    hash = models.BinaryField(max_length=32)
+    # Whom it is about, and who signed.
+    person_id = models.UUIDField()
+    signer_id = models.UUIDField()
+    standing = models.PositiveSmallIntegerField()
+    reason = models.TextField()
+    statement = models.BinaryField()
+    # By its own date, and when it was taken.
+    issued_at = models.DateTimeField()
+    at = models.DateTimeField()
+
+    class Meta(TenantModel.Meta):
+        constraints: ClassVar = [
+            # For ever: a statement is used once.
+            models.UniqueConstraint(fields=["tenant_id", "hash"], name="officer_statement_once"),
+        ]
+        indexes: ClassVar = [models.Index(fields=["tenant_id", "person_id", "at"], name="officer_statement_by_person")]
+
+
+class Resolution(TenantModel):
+    """One resolution with the signatures it has so far; its statement only grows, and not any more once it passed."""
+
+    hash = models.BinaryField(max_length=32)
+    act = models.PositiveSmallIntegerField()
+    policy_hash = models.BinaryField(max_length=32)
+    # An array of its signers' statements, as a policy's.
+    statement = models.BinaryField()
+    proposer_id = models.UUIDField()
+    proposed_at = models.DateTimeField()
+    # 30 days after its own date.
+    ends_at = models.DateTimeField()
+    passed_at = models.DateTimeField(null=True)
+
+    class Meta(TenantModel.Meta):
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["tenant_id", "hash"], name="resolution_once"),
+        ]
+        indexes: ClassVar = [models.Index(fields=["tenant_id", "proposed_at"], name="resolution_by_date")]
+
+
 class EscrowKey(TenantModel):
     """One version of the tenant's escrow key; the highest version takes new deposits, all stay openable."""
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Publishing policies and escrow keys, and the states of officers. `services` re-exports these verbs.
+"""Publishing policies and escrow keys. `services` re-exports these verbs.
 
 Implements ESCROW "Policy and officers" and "Keys"; FAULTS P6, P8, P15, X8. It makes no signature: people
 and the ceremony do, and what is stored here was verified first and is kept as received.
@@ -16,7 +16,7 @@ from django.utils import timezone
 
 from audit import services as audit
 from escrow import access
-from escrow.errors import EscrowKeyRefused, OfficerNeeded, PolicyRefused
+from escrow.errors import EscrowKeyRefused, PolicyRefused
 from escrow.models import EscrowKey, Policy, PolicyOfficer
 from escrow.states import OFFICER, OfficerState
 from holdfast.core.base.encoding import MAX_BLOB
@@ -25,7 +25,6 @@ from holdfast.core.crypto.keys import SIGNING_KINDS, decode_public_key
 from holdfast.core.identity import policy, trust
 from holdfast.core.signed import cose
 from kernel.actors import Actor
-from kernel.errors import NotFound
 from kernel.transitions import advance
 from tenants import access as tenants
 from tenants.roles import Role
@@ -33,13 +32,6 @@ from tenants.roles import Role
 # Types of leaves in the `keys` log (PROTOCOL section 8).
 LEAF_ESCROW_KEY = 2
 LEAF_POLICY = 3
-
-_TAGS = {
-    OfficerState.SUSPENDED: "escrow:officer:suspend",
-    OfficerState.AWAY: "escrow:officer:leave",
-    OfficerState.ACTIVE: "escrow:officer:return",
-    OfficerState.REMOVED: "escrow:officer:remove",
-}
 
 
 def publish_policy(*, statement: bytes, actor: Actor) -> Policy:
@@ -129,7 +121,7 @@ def _store_policy(signed: policy.SignedPolicy, statement: bytes, *, before: Poli
             counts_from=counts_from,
         )
     for person_id in known:
-        _move(person_id, OfficerState.REMOVED)
+        move_officer(person_id, OfficerState.REMOVED)
     return row
 
 
@@ -174,25 +166,8 @@ def publish_escrow_key(*, statement: bytes, cka_id: bytes, actor: Actor) -> Escr
     return row
 
 
-def change_officer(*, person_id: UUID, target: OfficerState, actor: Actor) -> None:
-    """Move one officer to another state, in every policy that names them, and log it.
-
-    Suspending takes effect whatever remains: a thief must not be kept for the sake of a number. Going away
-    and being removed are refused below m. Raises NotFound, OfficerNeeded, ValueError for a move of no sense.
-    """
-    with transaction.atomic():
-        newest = access.newest_policy_for_update()
-        if newest is None or not access.places_of(person_id).exists():
-            raise NotFound
-        if target in (OfficerState.AWAY, OfficerState.REMOVED):
-            left = access.eligible(newest, now=timezone.now(), excluded=frozenset({person_id}))
-            if len(left) < newest.m:
-                raise OfficerNeeded(f"{len(left)} officers would remain, and the policy asks for {newest.m}.")
-        _move(person_id, target)
-        audit.append(tag=_TAGS[target], actor=actor, subject=str(person_id))
-
-
-def _move(person_id: UUID, target: OfficerState) -> None:
+def move_officer(person_id: UUID, target: OfficerState) -> None:
+    """Move a person to another state in every policy that names them; the caller holds the lock and logs why."""
     for place in access.places_of(person_id):
         if place.state != target:
             advance(place, OFFICER, target)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The verbs of custody: publish policies and keys, take consents and deposits, read them, re-wrap a half.
+"""The verbs of custody: publish policies and keys, act as officers, take consents and deposits, read them, re-wrap.
 
 Implements ESCROW "Deposit"; FAULTS C10, P19. It releases nothing: `recovery` decides, and of its callers only
 the release process holds the PIN without which `rewrap_half` is refused by the HSM.
@@ -19,10 +19,11 @@ from django.utils import timezone
 
 from audit import services as audit
 from escrow import access
+from escrow.acts import Progress, progress_of, sign_resolution, state_officer
 from escrow.coverage import DepositCoverage, UserCoverage, coverage_totals, tenant_coverage, user_coverage
 from escrow.errors import ConsentRefused, DepositRefused, DepositRepeated, PolicyStale, RecordUnreadable
 from escrow.models import Consent, Deposit
-from escrow.policies import change_officer, publish_escrow_key, publish_policy
+from escrow.policies import publish_escrow_key, publish_policy
 from holdfast.core.base.encoding import Fields, decode, encode
 from holdfast.core.base.errors import HoldfastError, Malformed, UnwrapFailed
 from holdfast.core.crypto.keys import KeyKind, PublicKey
@@ -42,18 +43,21 @@ __all__ = [
     "AcceptedDeposit",
     "DepositCoverage",
     "PreparedDeposit",
+    "Progress",
     "UserCoverage",
     "accept_deposit",
-    "change_officer",
     "coverage_totals",
     "flag_deposits",
     "give_consent",
     "note_reading",
     "open_deposit",
     "prepare_deposit",
+    "progress_of",
     "publish_escrow_key",
     "publish_policy",
     "rewrap_half",
+    "sign_resolution",
+    "state_officer",
     "tenant_coverage",
     "user_coverage",
 ]

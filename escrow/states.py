@@ -13,9 +13,9 @@ from kernel.transitions import TransitionTable
 
 class OfficerState(models.TextChoices):
     ACTIVE = "active"  # counts, once the cooling-off is over
-    SUSPENDED = "suspended"  # by the tenant; counts for nothing meanwhile
+    SUSPENDED = "suspended"  # by another officer; counts for nothing but another's return, until a resolution
     AWAY = "away"  # by their own word; counts for nothing meanwhile
-    REMOVED = "removed"  # a later policy does not name them, or they left: never comes back
+    REMOVED = "removed"  # a later policy does not name them, or another officer's word: never comes back
 
 
 S = OfficerState

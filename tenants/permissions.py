@@ -45,6 +45,7 @@ class PermissionName(StrEnum):
     LETTER_SEND = "letter:send"
     MESSAGE_READ = "message:read"
     MESSAGE_SEND = "message:send"
+    OFFICER_SIGN = "officer:sign"
     PERSON_READ = "person:read"
     PREKEY_CLAIM = "prekey:claim"
     PREKEY_WRITE = "prekey:write"
@@ -69,7 +70,7 @@ _OVERSIGHT = frozenset({P.AUDIT_READ, P.CASE_READ, P.CONSOLE_ENTER, P.COVERAGE_R
 
 MATRIX: dict[str, frozenset[str]] = {
     Role.OWNER: _MEMBER | _OVERSIGHT | {P.ENROLMENT_CREATE},
-    Role.OFFICER: _MEMBER | _OVERSIGHT | {P.CASE_APPROVE, P.ENROLMENT_CREATE},
+    Role.OFFICER: _MEMBER | _OVERSIGHT | {P.CASE_APPROVE, P.ENROLMENT_CREATE, P.OFFICER_SIGN},
     Role.REVIEWER: _MEMBER | _OVERSIGHT,
     # Reads, and keeps the keys it signs its requests with; starts nothing.
     Role.AUDITOR: _LOOK | _KEYS | _OVERSIGHT,

@@ -11,6 +11,7 @@ from typing import Any, Final
 from holdfast.core.crypto.keys import AgreementKey, KemKey, KeyKind, PublicKey, RecipientRsaKey, SealingKey, SigningKey
 from holdfast.core.crypto.suites import Suite
 from holdfast.core.identity import chain_author
+from holdfast.core.identity.acts import Act, OfficerState, Resolution, Standing
 from holdfast.core.identity.cases import Approval, Attestation, Case, ClientKind, Veto
 from holdfast.core.identity.chain import ChainState, verify_chain
 from holdfast.core.identity.chain_author import Author
@@ -166,6 +167,12 @@ def approval(**changes: Any) -> Approval:
     return replace(made, **changes)
 
 
+def resolution(act: Act = Act.WITHDRAW_VERSION, *about: int | bytes, **changes: Any) -> Resolution:
+    """What officers of the founding policy decide together: unless told otherwise, to withdraw version 2."""
+    made = Resolution(TENANT, act, about or (2, hash_of("version 2")), SIGNED_POLICY.hash, id_of("act"))
+    return replace(made, **changes)
+
+
 def attest(key: SigningKey, state: ChainState, aik: PublicKey, device_hash: bytes, **changes: Any) -> Sign1:
     """One officer's attestation of a new key for the account of `state`."""
     said = replace(Attestation(Header(ACME, ALICE, b"", NOW), state.head, aik, id_of("case"), device_hash), **changes)
@@ -208,6 +215,12 @@ PAYLOADS: Final[dict[str, Any]] = {
     "approval": approval(),
     "denial": approval(approves=False, shares=()),
     "veto": Veto(DEVICE, hash_of("q"), "I have my phone"),
+    "officer away": OfficerState(TENANT, CAROL, Standing.AWAY, ""),
+    "officer suspended": OfficerState(TENANT, DAN, Standing.SUSPENDED, "their laptop was stolen"),
+    "withdrawal of a version": resolution(),
+    "return of an officer": resolution(Act.RETURN_OFFICER, DAN),
+    "acknowledgement of a leaf": resolution(Act.ACKNOWLEDGE_LEAF, 7, hash_of("leaf")),
+    "acceptance of a log": resolution(Act.ACCEPT_LOG, 1000, hash_of("root")),
     "share manifest": MANIFEST,
     "share request": SHARE_REQUEST,
     "attestation": Attestation(USER, hash_of("head"), AIK.public, id_of("case"), hash_of("phone")),

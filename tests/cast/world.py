@@ -23,6 +23,7 @@ from holdfast.core.crypto.keys import KeyKind, PublicKey, RecipientRsaKey, Seali
 from holdfast.core.escrow import approvals
 from holdfast.core.escrow.deposit import Deposit, DepositTerms, archive_key_commitment, build_deposit
 from holdfast.core.identity import cases, chain_author
+from holdfast.core.identity.acts import Act, OfficerState, Resolution, Standing
 from holdfast.core.identity.policy import Policy, SignedPolicy
 from holdfast.core.identity.trust import SignedTenantKey, root_pin
 from holdfast.core.signed import cose
@@ -150,6 +151,42 @@ class World:
         """Give somebody the keys of an officer; a policy has still to name them."""
         self.founders[name] = Founder(self.cast.people[name].pk.bytes)
         return self.founders[name]
+
+    # Officers' acts outside cases.
+
+    def word(self, name: str, standing: Standing, *, by: str = "", **changes: Any) -> Sign1:
+        """What an officer signs about somebody's standing, their own unless `by` says who signs; nothing is sent."""
+        given: dict[str, Any] = {"header": self.tenant_header(), "reason": "as told"} | changes
+        said = OfficerState(person=self.cast.people[name].pk.bytes, standing=standing, **given)
+        key = self.founders[by or name].signing_key
+        return cose.sign(said.to_payload(), purpose=Purpose.OFFICER_STATE, key=key)
+
+    def send_word(self, word: Sign1, by: str) -> Any:
+        return self.directory.phone(by).send(
+            "POST", "/api/v1/escrow/officer-states", {"statement": b64u(word.encode())}
+        )
+
+    def stand(self, name: str, standing: Standing, *, by: str = "") -> None:
+        """Have an officer go away or come back, or another suspend or remove them."""
+        answer = self.send_word(self.word(name, standing, by=by), by or name)
+        assert answer.status_code == 201, answer.content
+
+    def resolution(self, act: Act, *about: int | bytes, **changes: Any) -> Resolution:
+        """Write a resolution under the newest policy; nobody has signed it."""
+        given: dict[str, Any] = {
+            "header": self.tenant_header(),
+            "policy_hash": self.policies[-1].hash,
+            "nonce": secrets.token_bytes(16),
+        } | changes
+        return Resolution(act=act, about=about, **given)
+
+    def resolve(self, resolution: Resolution, name: str, *, sender: str = "") -> Any:
+        """Have one officer sign a resolution and send it."""
+        key = self.founders[name].signing_key
+        signed = cose.sign(resolution.to_payload(), purpose=Purpose.RESOLUTION, key=key)
+        return self.directory.phone(sender or name).send(
+            "POST", "/api/v1/escrow/resolutions", {"statement": b64u(signed.encode())}
+        )
 
     # Depositing.
 

@@ -19,8 +19,7 @@ from django.utils import timezone
 
 from console.frame import NAVIGATION
 from console.people import pages
-from escrow import services as escrow
-from escrow.states import OfficerState
+from holdfast.core.identity.acts import Standing
 from holdfast.core.identity.cases import Case as Asked
 from kernel.scope import tenant_scope
 from keys import services as keys
@@ -168,8 +167,7 @@ def test_case_tells_an_officer_what_they_can_do_and_why_not(world: World) -> Non
     assert "on a device of another : Erin" in erin
     assert "officer approve" in text_of(signed_in(world.cast.dan).get(path))
     assert "You can only look. Officers of the policy decide." in text_of(signed_in(world.cast.otto).get(path))
-    with tenant_scope(world.tenant_id):
-        escrow.change_officer(person_id=world.cast.dan.pk, target=OfficerState.SUSPENDED, actor=world.ceremony)
+    world.stand("dan", Standing.SUSPENDED, by="carol")
     assert "an officer who is suspended or removed does not count" in text_of(signed_in(world.cast.dan).get(path))
 
 
@@ -243,11 +241,8 @@ def test_person_page_tells_coverage_and_pre_keys(world: World) -> None:
     assert "Covered" not in text
     words = world.directory.account("alice").aik.public.fingerprint("aik")
     assert all(f"<li>{word}</li>" in erin.get(path).content.decode() for word in words)
-    with tenant_scope(world.tenant_id):
-        for name in ("carol", "dan"):
-            escrow.change_officer(
-                person_id=world.cast.people[name].pk, target=OfficerState.SUSPENDED, actor=world.ceremony
-            )
+    for name in ("carol", "dan"):
+        world.stand(name, Standing.SUSPENDED, by="erin")
     assert "1 active, 2 needed cannot open" in text_of(erin.get(path))
     assert "cannot be opened" in text_of(erin.get("/console/people/?q=alice"))
     assert "1 cannot be opened" in text_of(erin.get("/console/"))

@@ -16,8 +16,8 @@ from django.db import Error, connections
 from escrow import services
 from escrow.errors import RecordUnreadable
 from escrow.models import Deposit
-from escrow.states import OfficerState
 from holdfast.core.base.encoding import b64u, unb64u
+from holdfast.core.identity.acts import Standing
 from holdfast.core.signed import cose
 from holdfast.core.signed.cose import Purpose
 from holdfast.core.signed.statements import DepositStatement
@@ -188,8 +188,9 @@ def test_coverage_counts_the_indices_of_officers_who_count_now(world: World) -> 
         assert not more
         (deposit,) = user.deposits
         assert (deposit.indices, deposit.is_open, deposit.is_alarming) == ((1, 2, 3), True, False)
-        for name, target in (("dan", OfficerState.SUSPENDED), ("erin", OfficerState.SUSPENDED)):
-            services.change_officer(person_id=world.cast.people[name].pk, target=target, actor=world.ceremony)
+    for name in ("dan", "erin"):
+        world.stand(name, Standing.SUSPENDED, by="carol")
+    with tenant_scope(world.tenant_id):
         (deposit,) = services.user_coverage(world.cast.alice.pk).deposits
         assert (deposit.indices, deposit.is_open, deposit.is_alarming) == ((1,), False, True)
     answer = world.directory.phone("carol").send("GET", "/api/v1/escrow/coverage").json()

@@ -15,9 +15,8 @@ from django.db import Error, IntegrityError, connection, connections, transactio
 from django.utils import timezone
 
 from escrow import access, services
-from escrow.errors import EscrowKeyRefused, OfficerNeeded, PolicyRefused
+from escrow.errors import EscrowKeyRefused, PolicyRefused
 from escrow.models import Policy
-from escrow.states import OfficerState
 from holdfast.core.signed import cose
 from holdfast.core.signed.cose import Purpose
 from kernel import paging
@@ -123,8 +122,6 @@ def test_policy_that_names_an_officer_no_more_removes_them_for_ever(world: World
             world.cast.carol.pk,
             world.cast.dan.pk,
         }
-        with pytest.raises(ValueError, match="no transition"):
-            services.change_officer(person_id=world.cast.erin.pk, target=OfficerState.ACTIVE, actor=world.ceremony)
 
 
 def test_publish_escrow_key_refuses_a_statement_without_the_root(world: World) -> None:
@@ -135,41 +132,6 @@ def test_publish_escrow_key_refuses_a_statement_without_the_root(world: World) -
         services.publish_escrow_key(
             statement=cose.encode_many(signed), cka_id=world.public.ref.cka_id, actor=world.ceremony
         )
-
-
-def test_change_officer_refuses_to_let_one_go_below_the_quorum(world: World) -> None:
-    with tenant_scope(world.tenant_id):
-        services.change_officer(person_id=world.cast.erin.pk, target=OfficerState.AWAY, actor=world.ceremony)
-        for target in (OfficerState.AWAY, OfficerState.REMOVED):
-            with pytest.raises(OfficerNeeded):
-                services.change_officer(person_id=world.cast.dan.pk, target=target, actor=world.ceremony)
-        # A thief is stopped whatever remains.
-        services.change_officer(person_id=world.cast.dan.pk, target=OfficerState.SUSPENDED, actor=world.ceremony)
-
-
-def test_parallel_departures_leave_a_quorum(world: World) -> None:
-    barrier, failures = threading.Barrier(2), []
-
-    def leave(name: str) -> None:
-        try:
-            with tenant_scope(world.tenant_id):
-                barrier.wait()
-                services.change_officer(
-                    person_id=world.cast.people[name].pk, target=OfficerState.REMOVED, actor=world.ceremony
-                )
-        except OfficerNeeded as refusal:
-            failures.append(refusal)
-        finally:
-            connections.close_all()
-
-    threads = [threading.Thread(target=leave, args=(name,)) for name in ("carol", "dan")]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(timeout=30)
-    with tenant_scope(world.tenant_id):
-        left = access.eligible(access.newest_policy(), now=timezone.now(), excluded=frozenset())
-    assert (len(left), len(failures)) == (2, 1)
 
 
 def test_database_refuses_to_change_what_was_signed(world: World) -> None:

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from escrow.models import Consent, Deposit
+from escrow.models import Consent, Deposit, Resolution
 from holdfast.core.base.encoding import b64u
+from holdfast.core.identity.acts import Act as Resolved
 from kernel.paging import PAGE
 from keys.models import Device
 from recovery import access
@@ -70,6 +71,12 @@ def cases(one: Organisation) -> None:
     copies(Case.unscoped.get(id=one.case_open.id), q=octets, state=lambda _: "cancelled")
 
 
+def resolutions(one: Organisation) -> None:
+    made = one.resolution(Resolved.ACKNOWLEDGE_LEAF, 7, octets(0))
+    assert one.resolve(made, "carol").status_code == 201
+    copies(Resolution.unscoped.get(tenant_id=one.tenant_id), hash=octets)
+
+
 def statements(one: Organisation) -> None:
     copies(Consent.unscoped.filter(tenant_id=one.tenant_id).first(), hash=octets)
 
@@ -83,6 +90,7 @@ LISTS: dict[str, tuple[str, str, str, str, Callable[[Organisation], None], int]]
     "coverage": (
         "carol", "escrow/coverage", "deposits", "user_id", lambda one: deposits(one, users=True), PAGE,
     ),
+    "resolutions": ("carol", "escrow/resolutions", "resolutions", "resolution_id", resolutions, PAGE),
     "statements": ("alice", "statements", "statements", "hash", statements, 20),
     "requests of an owner": (
         "alice", "recovery/contacts/requests?role=owner", "requests", "request_id", contact_requests, PAGE,

@@ -49,7 +49,7 @@ APPROVING = sorted(
     (route.name, method)
     for route in api_routes()
     for method, name in getattr(route.view_class, "permission_names", {}).items()
-    if name == PermissionName.CASE_APPROVE
+    if name in (PermissionName.CASE_APPROVE, PermissionName.OFFICER_SIGN)
 )
 
 
@@ -221,6 +221,7 @@ def test_foreign_value_in_a_filter_finds_what_an_unknown_one_finds(installation:
         "devices",
         "escrow-coverage",
         "escrow-deposits",
+        "escrow-resolutions",
         "notices",
         "statements",
     }
@@ -265,7 +266,13 @@ def test_approval_is_refused_from_what_is_no_person(name: str, method: str, inst
 
 
 def test_approving_is_what_the_matrix_is_tried_on() -> None:
-    assert {name for name, _ in APPROVING} == {"case-approvals", "case-attestations", "case-deny"}
+    assert {name for name, _ in APPROVING} == {
+        "case-approvals",
+        "case-attestations",
+        "case-deny",
+        "escrow-officer-states",
+        "escrow-resolutions",
+    }
 
 
 # Console pages.

@@ -25,6 +25,8 @@ from audit import sequencer
 from holdfast.core.base.encoding import b64u, encode
 from holdfast.core.crypto.keys import SigningKey
 from holdfast.core.identity import cases
+from holdfast.core.identity.acts import Act as Acts
+from holdfast.core.identity.acts import Standing
 from holdfast.core.signed import cose
 from holdfast.core.signed.cose import Purpose
 from holdfast.core.signed.payloads import Header
@@ -409,6 +411,17 @@ def _attestation(one: Organisation) -> Act:
     return Act(one.signer("carol"), "POST", f"{API}/cases/{case.id}/attestations", {"statement": b64u(signed.encode())})
 
 
+def _officer_state(one: Organisation) -> Act:
+    word = one.word("erin", Standing.AWAY, reason=uuid.uuid4().hex)
+    return Act(one.signer("erin"), "POST", f"{API}/escrow/officer-states", {"statement": b64u(word.encode())})
+
+
+def _resolution(one: Organisation) -> Act:
+    made = one.resolution(Acts.ACKNOWLEDGE_LEAF, 7, hashlib.sha256(b"leaf").digest())
+    signed = cose.sign(made.to_payload(), purpose=Purpose.RESOLUTION, key=one.founders["carol"].signing_key)
+    return Act(one.signer("carol"), "POST", f"{API}/escrow/resolutions", {"statement": b64u(signed.encode())})
+
+
 _get = partial(_of, method="GET")
 VALID: dict[tuple[str, str], Maker] = {
     ("audit-checkpoint", "GET"): _get("otto", path="audit/checkpoint"),
@@ -451,8 +464,11 @@ VALID: dict[tuple[str, str], Maker] = {
     ("escrow-deposits", "GET"): _get("alice", path="escrow/deposits"),
     ("escrow-deposits", "POST"): _deposit,
     ("escrow-key", "GET"): _get("alice", path="escrow/key"),
+    ("escrow-officer-states", "POST"): _officer_state,
     ("escrow-officers", "GET"): _get("carol", path="escrow/officers"),
     ("escrow-policy", "GET"): _get("alice", path="escrow/policy"),
+    ("escrow-resolutions", "GET"): _get("otto", path="escrow/resolutions"),
+    ("escrow-resolutions", "POST"): _resolution,
     ("message-content", "GET"): _content,
     ("messages", "GET"): _get("alice", path="messages?limit=5"),
     ("messages-ack", "POST"): _acknowledge,

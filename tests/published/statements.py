@@ -34,6 +34,12 @@ PURPOSES: Final = {
     "denial": Purpose.APPROVAL,
     "veto": Purpose.VETO,
     "attestation": Purpose.ATTESTATION,
+    "officer away": Purpose.OFFICER_STATE,
+    "officer suspended": Purpose.OFFICER_STATE,
+    "withdrawal of a version": Purpose.RESOLUTION,
+    "return of an officer": Purpose.RESOLUTION,
+    "acknowledgement of a leaf": Purpose.RESOLUTION,
+    "acceptance of a log": Purpose.RESOLUTION,
 }
 _FORMS_EACH: Final = 20
 

@@ -42,6 +42,7 @@ escrow:read          x     x       x        x       -       x      x
 letter:send          x     x       x        x       -       x      -
 message:read         x     x       x        x       -       x      -
 message:send         x     x       x        -       -       x      -
+officer:sign         -     x       -        -       -       -      -
 person:read          x     x       x        x       x       -      -
 prekey:claim         x     x       x        -       -       x      x
 prekey:write         x     x       x        x       -       x      -
@@ -92,5 +93,13 @@ def test_sessions_only_look(role: str) -> None:
 
 @pytest.mark.parametrize("state", CredentialState.values)
 def test_service_account_never_approves_opens_or_collects_a_case(state: str) -> None:
-    forbidden = {"case:approve", "case:open", "case:collect", "case:veto", "enrolment:create", "console:enter"}
+    forbidden = {
+        "case:approve",
+        "case:open",
+        "case:collect",
+        "case:veto",
+        "enrolment:create",
+        "console:enter",
+        "officer:sign",
+    }
     assert not device_permissions(SERVICE_ROLE, state) & forbidden

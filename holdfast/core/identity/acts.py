@@ -32,7 +32,7 @@ MAX_AGE_SECONDS: Final = 30 * 86400
 
 
 class Standing(IntEnum):
-    """Field 8 of an `officer-state`. The officer says BACK and AWAY of themselves, another the other two of them."""
+    """Field 8 of an `officer-state`. BACK and AWAY are an officer's own word, the other two another's."""
 
     BACK = 1
     AWAY = 2
@@ -41,12 +41,12 @@ class Standing(IntEnum):
 
 
 # Whoever was suspended returns by a resolution alone.
-_OWN: Final = frozenset({Standing.BACK, Standing.AWAY})
+OWN: Final = frozenset({Standing.BACK, Standing.AWAY})
 
 
 @dataclass(frozen=True)
 class OfficerState:
-    """One officer's standing. person: whom it is about, 16 bytes."""
+    """One officer's standing. person: whom it is about, 16 bytes. reason: not empty unless it is the officer's own."""
 
     PURPOSE: ClassVar = Purpose.OFFICER_STATE
 
@@ -61,15 +61,15 @@ class OfficerState:
 
     @classmethod
     def from_payload(cls, payload: bytes) -> OfficerState:
-        """Read the payload; raises Malformed."""
+        """Read the payload; raises Malformed, also for a suspension or removal without a reason."""
         header, fields = open_payload(payload, "officer state", (7, 8, 9))
         require_tenant_only(header, "officer state")
-        return cls(
-            header=header,
-            person=fields.octets(7, ID_SIZE),
-            standing=Standing(fields.uint(8, minimum=1, maximum=len(Standing))),
-            reason=fields.text(9, maximum=MAX_REASON),
-        )
+        standing = Standing(fields.uint(8, minimum=1, maximum=len(Standing)))
+        reason = fields.text(9, maximum=MAX_REASON)
+        # Who takes another's vote away says why: the others decide by it whether they come back.
+        if standing not in OWN and not reason.strip():
+            raise fields.refuse(9, "is empty")
+        return cls(header=header, person=fields.octets(7, ID_SIZE), standing=standing, reason=reason)
 
 
 def verify_officer_state(statement: Sign1, policy: SignedPolicy) -> tuple[OfficerState, Officer]:
@@ -86,7 +86,7 @@ def verify_officer_state(statement: Sign1, policy: SignedPolicy) -> tuple[Office
     if all(officer.person != said.person for officer in policy.policy.roster):
         raise Untrusted("the statement is about nobody of the roster")
     # Stops one officer from sending another away in their name, and from ending their own suspension.
-    if (signer.person == said.person) is not (said.standing in _OWN):
+    if (signer.person == said.person) is not (said.standing in OWN):
         raise Untrusted("away and back are an officer's own word, suspension and removal another officer's")
     return said, signer
 

@@ -9,10 +9,9 @@ from dataclasses import replace
 
 import pytest
 
-from escrow import services as escrow
-from escrow.states import OfficerState
 from holdfast.core.base.encoding import b64u
 from holdfast.core.identity import cases
+from holdfast.core.identity.acts import Standing
 from holdfast.core.signed import cose
 from holdfast.core.signed.cose import Purpose
 from holdfast.core.signed.payloads import Header
@@ -38,11 +37,8 @@ def test_open_case_refuses_a_requester_who_is_not_the_person_at_the_device(world
 
 def test_open_case_refuses_when_fewer_officers_are_eligible_than_the_policy_asks_for(world: World) -> None:
     deposit = world.deposit()
-    with tenant_scope(world.tenant_id):
-        for name in ("dan", "erin"):
-            escrow.change_officer(
-                person_id=world.cast.people[name].pk, target=OfficerState.SUSPENDED, actor=world.ceremony
-            )
+    for name in ("dan", "erin"):
+        world.stand(name, Standing.SUSPENDED, by="carol")
     answer = world.open(world.case(world.new_phone(), deposit))
     problem = answer.json()
     assert (answer.status_code, problem["code"], problem["eligible"], problem["needed"]) == (
@@ -127,13 +123,12 @@ def test_approve_refuses_the_browser_when_the_policy_takes_the_command_line_only
     assert (answer.status_code, answer.json()["code"]) == (422, "approval-refused")
 
 
-@pytest.mark.parametrize("state", [OfficerState.SUSPENDED, OfficerState.REMOVED, OfficerState.AWAY])
+@pytest.mark.parametrize("standing", [Standing.SUSPENDED, Standing.REMOVED, Standing.AWAY])
 def test_release_returns_the_case_when_an_officer_left_after_approving(
-    world: World, hsm: Hsm, state: OfficerState
+    world: World, hsm: Hsm, standing: Standing
 ) -> None:
     case, deposit = world.approved("carol", "dan")
-    with tenant_scope(world.tenant_id):
-        escrow.change_officer(person_id=world.cast.dan.pk, target=state, actor=world.ceremony)
+    world.stand("dan", standing, by="" if standing is Standing.AWAY else "erin")
     world.tick()
     assert (world.state(case), hsm.unwraps()) == ("requested", 0)
     assert world.approve(case, "erin", deposit).status_code == 201
@@ -152,9 +147,9 @@ def test_release_returns_the_case_when_an_officer_lost_the_role_after_approving(
 def test_begin_release_counts_rows_again_when_an_officer_left_a_moment_ago(world: World, hsm: Hsm) -> None:
     case, _ = world.approved("carol", "dan")
     world.sequence()
+    # After the log was read, before the intent: only the rows know.
+    world.stand("dan", Standing.SUSPENDED, by="erin")
     with tenant_scope(world.tenant_id):
-        # After the log was read, before the intent: only the rows know.
-        escrow.change_officer(person_id=world.cast.dan.pk, target=OfficerState.SUSPENDED, actor=world.ceremony)
         assert not record.begin_release(case_id=case.id, actor=system_actor(world.tenant_id, "release"))
     assert (world.state(case), hsm.unwraps()) == ("requested", 0)
 
