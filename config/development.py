@@ -179,7 +179,7 @@ def _found_escrow(founding: Founding, ceremony: Ceremony, root: RootKey) -> byte
         cose.sign(statement, purpose=Purpose.ESCROW_KEY, key=root),
         *[founder.sign_escrow_key(statement) for founder in founders[:QUORUM]],
     ]
-    release.set_trust(Trust(root_key=founding.root_key, pin=pin, log_vkey=founding.log_vkey, is_development=True))
+    release.set_trust(Trust(root_key=founding.root_key, pin=pin, is_development=True))
     with tenant_scope(founding.tenant_id):
         tenants.pin_root(root_key=founding.root_key.encoded, root_pin=pin, actor=founding.actor)
         escrow.publish_policy(statement=cose.encode_many(signed), actor=founding.actor)

@@ -55,7 +55,6 @@ class Trust:
 
     root_key: PublicKey
     pin: bytes
-    log_vkey: str
     is_development: bool
 
 
@@ -135,17 +134,19 @@ class Directory:
             if self.trust() != trust:
                 raise Untrusted("the release process trusts another root for this tenant")
             return
-        row: list[Encodable] = [trust.root_key.encoded, trust.pin, trust.log_vkey, int(trust.is_development)]
+        row: list[Encodable] = [trust.root_key.encoded, trust.pin, int(trust.is_development)]
         write_durably(self.path / "trust", encode(row))
 
     def trust(self) -> Trust:
         """Return what the ceremony pinned. Raises FileNotFoundError before the ceremony, Malformed when damaged."""
-        row = Fields.of_row(decode((self.path / "trust").read_bytes()), "release trust", 4)
+        value = decode((self.path / "trust").read_bytes())
+        # Before roles named the log's key, it stood here as well, third of four.
+        last = len(value) - 1 if isinstance(value, list) and len(value) == 4 else 2
+        row = Fields.of_row(value, "release trust", last + 1)
         return Trust(
             root_key=decode_public_key(row.octets(0), expect=SIGNING_KINDS),
             pin=row.octets(1, 32),
-            log_vkey=row.text(2),
-            is_development=bool(row.uint(3, maximum=1)),
+            is_development=bool(row.uint(last, maximum=1)),
         )
 
     def seen_roles(self) -> SignedRoles | None:

@@ -132,7 +132,15 @@ class ReleaseLog:
                 # What was under way was decided before anybody watched.
                 self.facts.void_open_cases()
         self.follower = grown
+        self._remember_policies()
         return narrowing
+
+    def _remember_policies(self) -> None:
+        # The highest version is what officers decide under when the database has lost it.
+        for logged in self.facts.policies[len(self.directory.seen_policies()) :]:
+            statement = escrow.policy_statement(logged.signed.hash)
+            if statement is not None:
+                self.directory.see_policy(logged.signed.policy.version, statement)
 
 
 def _own_time(leaf: bytes, accepted: Moment) -> Moment:

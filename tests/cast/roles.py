@@ -18,12 +18,13 @@ from audit import journal
 from audit.models import RolesStatement
 from config.roles import WRITING_ROLES
 from holdfast.core.base.secret import SecretBytes
-from holdfast.core.crypto.keys import KeyKind, SigningKey
+from holdfast.core.crypto.keys import KeyKind, PublicKey, SigningKey
 from holdfast.core.identity.roles import RoleKey, Roles
 from holdfast.core.log.writers import Role
 from holdfast.core.signed import cose
 from holdfast.core.signed.cose import Purpose, Sign1
 from holdfast.core.signed.payloads import Header
+from hsm.backend import SigningPublicKey
 from kernel.files import write_durably
 
 
@@ -54,6 +55,15 @@ def roles_of(tenant_id: UUID, **changes: Any) -> Roles:
 
 def signed_roles(tenant_id: UUID, *, root: SigningKey = ROOT, **changes: Any) -> Sign1:
     return cose.sign(roles_of(tenant_id, **changes).to_payload(), purpose=Purpose.ROLES, key=root)
+
+
+def name_log_key(tenant_id: UUID, key: SigningPublicKey) -> None:
+    """Have the root name the log's key as well, in version 2, for whoever verifies signed heads."""
+    first = signed_roles(tenant_id)
+    kind = KeyKind.ED25519 if key.algorithm == "ed25519" else KeyKind.P256_SIGNING
+    keys = (*Roles.from_payload(first.payload).keys, RoleKey(Role.LOG, PublicKey(kind, key.raw)))
+    stored = RolesStatement.unscoped.get(tenant_id=tenant_id, version=1)
+    found_roles(tenant_id, version=2, predecessor=bytes(stored.hash), keys=keys)
 
 
 def found_roles(tenant_id: UUID, *, root: SigningKey = ROOT, **changes: Any) -> Sign1:

@@ -15,6 +15,7 @@ from uuid import UUID
 
 from django.db import connection
 
+from audit import access as audit
 from audit import sequencer
 from escrow import services as escrow
 from holdfast.core.base.encoding import b64u, unb64u
@@ -37,13 +38,15 @@ from kernel.scope import tenant_scope
 from keys.records import create_tenant_master_key
 from recovery import access
 from recovery.models import Case
+from recovery.release.clock import Clock
 from recovery.release.directory import Directory as ReleaseDirectory
 from recovery.release.directory import Trust
+from recovery.release.log import ReleaseLog
 from recovery.release.process import ReleaseProcess, open_process
 from tenants import services as tenants
 from tests.cast.officers import Founder, approve_as, make_terms, roster_of
 from tests.cast.phones import Directory, Phone, issue, new_phone, now, post_enrolment
-from tests.cast.roles import ROOT
+from tests.cast.roles import ROOT, name_log_key
 
 # An RSA key takes up to a second to make: one recipient key serves every test.
 RECIPIENT_RSA = RecipientRsaKey.generate()
@@ -101,8 +104,8 @@ class World:
         self.terms = make_terms(release_keys.signing_key, release_keys.sealing_key, **given)
         first = self.policy(m=2)
         pin = root_pin(self.tenant_id.bytes, self.root.public, hashlib.sha256(first.to_payload()).digest())
-        vkey = sequencer.verifier(self.tenant_id, "audit", log_vkey).to_text()
-        self.release.set_trust(Trust(self.root.public, pin, vkey, is_development=True))
+        name_log_key(self.tenant_id, log_vkey)
+        self.release.set_trust(Trust(self.root.public, pin, is_development=True))
         with tenant_scope(self.tenant_id):
             tenants.pin_root(root_key=self.root.public.encoded, root_pin=pin, actor=self.ceremony)
         self.publish(first, signers=self.founders.values())
@@ -341,16 +344,24 @@ class World:
         sequencer.sequence(self.tenant_id, "audit")
 
     @contextmanager
-    def process(self) -> Iterator[ReleaseProcess]:
-        """Run the release process inside this one."""
-        with open_process(self.home) as process:
+    def process(self, **given: Any) -> Iterator[ReleaseProcess]:
+        """Run the release process inside this one; it holds at once what it would watch for ten minutes."""
+        with open_process(self.home, **({"patience": 0} | given)) as process:
             yield process
 
-    def tick(self) -> None:
+    def tick(self, **given: Any) -> None:
         """Sequence the log and let a fresh release process do all that is due."""
         self.sequence()
-        with self.process() as process:
+        with self.process(**given) as process:
             process.tick()
+
+    def followed(self) -> ReleaseLog:
+        """Read the log as the release process does, up to its newest head."""
+        clock = Clock(self.home / "clock")
+        with tenant_scope(self.tenant_id):
+            log = ReleaseLog.open(self.release, clock)
+            log.follow(audit.latest_checkpoint("audit").note, clock.now())
+        return log
 
     def collect(self, case: OpenCase) -> Any:
         return case.phone.send("GET", f"{case.path}/release")

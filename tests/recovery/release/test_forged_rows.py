@@ -6,6 +6,7 @@ Every change here is made as the superuser makes it: by SQL, with the triggers o
 
 from __future__ import annotations
 
+import time
 import uuid
 
 import pytest
@@ -16,10 +17,9 @@ from holdfast.core.base.errors import Expired
 from kernel.scope import tenant_scope
 from recovery.cases.endings import cancel_case
 from recovery.models import Approval, Case, CaseDeposit
+from recovery.release.clock import Clock
 from recovery.release.directory import Directory, Intent
-from recovery.release.log import ReleaseLog
 from tests.cast.founded import Hsm
-from tests.cast.phones import now
 from tests.cast.world import OpenCase, World, as_superuser
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgres]
@@ -119,21 +119,22 @@ def test_release_holds_a_case_when_a_stored_deposit_was_swapped(world: World, hs
     assert held(world, hsm, case)
 
 
-def test_release_holds_a_case_when_the_policy_rows_are_older_than_those_seen(world: World, hsm: Hsm) -> None:
+def test_release_waits_when_a_policy_that_the_log_tells_of_is_gone(world: World, hsm: Hsm) -> None:
     world.publish(world.policy(m=2), signers=world.founders.values())
     case, _ = world.approved("carol", "dan")
     with as_superuser("escrow_policy", "escrow_policyofficer") as cursor:
         newest = "(SELECT id FROM escrow_policy WHERE version = 2)"
         cursor.execute(f"DELETE FROM escrow_policyofficer WHERE policy_id IN {newest}")
         cursor.execute("DELETE FROM escrow_policy WHERE version = 2")
-    assert held(world, hsm, case)
+    world.tick()
+    assert (world.state(case), world.row(case).why, hsm.unwraps()) == ("waiting", "log-wrong", 0)
 
 
 def test_release_refuses_a_log_that_was_rewritten_behind_its_back(world: World, hsm: Hsm) -> None:
     case, _ = world.approved("carol", "dan")
     world.sequence()
     with tenant_scope(world.tenant_id):
-        ReleaseLog.open(world.release).follow(now=now())
+        world.followed()
     with as_superuser("audit_entry") as cursor:
         leaf = "(SELECT leaf FROM audit_entry WHERE log = 'audit' AND leaf_index = 4)"
         cursor.execute(f"UPDATE audit_entry SET leaf = {leaf} WHERE log = 'audit' AND leaf_index = 3")
@@ -150,16 +151,14 @@ def test_release_refuses_another_q_for_a_case_id_that_is_spent(world: World, hsm
     assert held(world, hsm, case)
 
 
-def test_follow_refuses_a_checkpoint_older_than_two_minutes(world: World) -> None:
+def test_head_older_than_two_minutes_is_not_fresh(world: World) -> None:
     world.approved("carol", "dan")
     world.sequence()
     with tenant_scope(world.tenant_id):
-        log = ReleaseLog.open(world.release)
+        later, log = Clock(world.home / "later", wall=lambda: time.time() + 125), world.followed()
+        log.require_fresh(Clock(world.home / "now").now())
         with pytest.raises(Expired):
-            log.follow(now=now() + 125)
-        assert log.follower.size == 0
-        log.follow(now=now())
-        assert log.follower.size > 0
+            log.require_fresh(later.now())
 
 
 @pytest.mark.parametrize("state", ["denied", "vetoed", "expired", "cancelled", "held", "closed"])
