@@ -12,7 +12,7 @@ from functools import cache
 from typing import Any
 from uuid import UUID
 
-from django.db.models import OuterRef, Q, QuerySet, Subquery
+from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
 
 from audit.errors import LogBroken, NoCheckpoint, OutsideTheLog
@@ -46,6 +46,22 @@ def withheld_from(reader: Actor) -> Q | None:
     return withheld
 
 
+# What an app above knows and this one cannot: of which tenants the heads are to be signed again though nothing is new.
+# Whoever releases, and whoever waits for a release, wants to know that nothing is being hidden.
+Wanting = Callable[[], set[UUID]]
+_wantings: list[Wanting] = []
+
+
+def keep_fresh_by(rule: Wanting) -> None:
+    """Say once, at start, which tenants' heads have to be fresh at all times: one query, whatever their number."""
+    _wantings.append(rule)
+
+
+def wanted_fresh() -> set[UUID]:
+    """Return the tenants whose heads have to be fresh, by every rule that was said."""
+    return set().union(*(rule() for rule in _wantings))
+
+
 def latest_checkpoint(log: str) -> Checkpoint:
     """Return the newest signed head. Raises NoCheckpoint."""
     found: Checkpoint | None = Checkpoint.objects.filter(log=log).order_by("-size").first()
@@ -60,14 +76,8 @@ def newest_roles() -> RolesStatement | None:
     return row
 
 
-def newest_notes(log: str) -> dict[UUID, str]:
-    """Return the newest signed head of each tenant's log as its note, in every tenant: for system loops. One query."""
-    newest = Checkpoint.unscoped.filter(tenant_id=OuterRef("tenant_id"), log=log).order_by("-size")
-    rows = LogHead.unscoped.filter(log=log).annotate(note=Subquery(newest.values("note")[:1]))
-    return {tenant_id: note for tenant_id, note in rows.values_list("tenant_id", "note") if note is not None}
-
-
-# Entries are numbered within a second or two; one that waits for longer than this is kept from it. ESCROW.
+# Entries are numbered within a second or two; one that waits for longer than this is kept from it
+# (ESCROW "What it believes of the log").
 _WAITS_SECONDS = 120
 
 

@@ -104,10 +104,17 @@ class LogHead(TenantModel):
     log = models.CharField(max_length=8, choices=Log.choices)
     size = models.BigIntegerField(default=0)
     edge = models.BinaryField(default=b"")
+    # Of the newest checkpoint: whose head is not signed yet is a short list, however many tenants are at rest.
+    signed_size = models.BigIntegerField(default=0)
 
     class Meta(TenantModel.Meta):
         abstract = False
         constraints: ClassVar = [models.UniqueConstraint(fields=["tenant_id", "log"], name="one_head_per_log")]
+        indexes: ClassVar = [
+            models.Index(
+                fields=["tenant_id"], condition=models.Q(size__gt=models.F("signed_size")), name="head_unsigned"
+            )
+        ]
 
 
 class Tile(TenantModel):

@@ -269,6 +269,7 @@ def _sign(tenant_id: UUID, log: str) -> None:
     with transaction.atomic():
         _locked_head(log)
         signed = {"note": note, "vkey": key.to_text(), "signed_at": now}
+        LogHead.objects.filter(log=log, signed_size__lt=grown.size).update(signed_size=grown.size)
         same = Checkpoint.objects.filter(log=log, size=grown.size).first()
         if same is None:
             Checkpoint.objects.create(log=log, size=grown.size, root=grown.root(), **signed)

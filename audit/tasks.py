@@ -9,8 +9,9 @@ from __future__ import annotations
 import logging
 
 from django.db import connection
+from django.db.models import F
 
-from audit import sequencer, services
+from audit import access, sequencer, services
 from audit.errors import LogBroken, RolesMissing
 from audit.models import Entry, LogHead
 from hsm.errors import HsmUnavailable
@@ -20,14 +21,15 @@ log = logging.getLogger("holdfast.audit")
 
 
 def sequence_all() -> bool:
-    """Number and sign for every tenant that has entries, and tell whether all heads are signed and young.
+    """Number and sign where there is news, or somebody waits for a release, and tell whether all heads were signed.
 
     A log that is broken, or fails in a way of its own, is reported and left unsigned, and the others' go on. Raises
     HsmUnavailable at once, as no other head could be signed either, and DatabaseError when the database is away.
     """
     fresh = Entry.unscoped.filter(leaf_index=None, refused="").order_by().values_list("tenant_id", flat=True).distinct()
     is_sound = True
-    for tenant_id in set(fresh) | set(LogHead.unscoped.values_list("tenant_id", flat=True)):
+    unsigned = LogHead.unscoped.filter(size__gt=F("signed_size")).values_list("tenant_id", flat=True)
+    for tenant_id in {*fresh, *unsigned, *access.wanted_fresh()}:
         for name in sequencer.LOGS:
             try:
                 sequencer.sequence(tenant_id, name)

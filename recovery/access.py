@@ -292,6 +292,12 @@ def in_states(*states: str) -> list[tuple[UUID, UUID]]:
     return list(Case.unscoped.filter(state__in=states).values_list("id", "tenant_id"))
 
 
+def tenants_waiting() -> set[UUID]:
+    """Return the tenants with a case of which nothing was released yet: their log has to be fresh at all times."""
+    rows = Case.unscoped.filter(state__in=UNRELEASED).order_by()
+    return set(rows.values_list("tenant_id", flat=True).distinct())
+
+
 def notices_of(case: Case) -> list[Notice]:
     """List the notices owed about a case, in the order in which they fall due."""
     return list(Notice.objects.filter(case_id=case.id).order_by("due_at", "kind", "id"))

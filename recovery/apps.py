@@ -11,10 +11,11 @@ class RecoveryConfig(AppConfig):
     verbose_name = "Recovery"
 
     def ready(self) -> None:
-        from audit.access import withhold_by
+        from audit.access import keep_fresh_by, withhold_by
         from keys.services import register_regenesis_rules
         from recovery import access, tasks  # noqa: F401 — handlers register themselves
         from recovery.cases.regenesis import Rules
 
         register_regenesis_rules(Rules())
         withhold_by(access.withheld_entries)
+        keep_fresh_by(access.tenants_waiting)

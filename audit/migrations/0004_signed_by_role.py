@@ -104,5 +104,12 @@ class Migration(migrations.Migration):
                 condition=Q(leaf_index=None, refused=""), fields=["tenant_id", "log", "seq"], name="entry_waiting"
             ),
         ),
+        migrations.AddField(model_name="loghead", name="signed_size", field=models.BigIntegerField(default=0)),
+        migrations.AddIndex(
+            model_name="loghead",
+            index=models.Index(
+                condition=Q(size__gt=models.F("signed_size")), fields=["tenant_id"], name="head_unsigned"
+            ),
+        ),
         migrations.RunPython(freeze, thaw),
     ]

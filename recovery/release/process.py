@@ -21,6 +21,7 @@ from django.utils import timezone
 
 from audit import access as audit
 from audit.errors import NoCheckpoint, RolesMissing
+from audit.services import newest_notes
 from escrow import services as custody
 from holdfast.core.base.errors import Expired, HoldfastError, QuorumNotMet, UnwrapFailed
 from holdfast.core.crypto.keys import PublicKey
@@ -47,8 +48,8 @@ log = logging.getLogger("holdfast.release")
 RETRY = timedelta(seconds=1)
 RETRY_HSM = timedelta(seconds=5)
 SWEEP_SECONDS = 5
-# How often every tenant's head is looked at, whether a case is due or not. ESCROW asks for two minutes at most: what is
-# taken away again in between was never seen.
+# How often every tenant's head is looked at, whether a case is due or not. What is taken away again between was never
+# seen, so two minutes are the most (ESCROW "What it believes of the log").
 FOLLOW_SECONDS = 20
 # How long rows and log may disagree before the case is held for ever: what comes right by itself, as a head on its way
 # or an approval that runs out between two looks, does so in seconds. ESCROW "What it believes of the log".
@@ -293,7 +294,7 @@ class ReleaseProcess:
     def follow_all(self) -> None:
         """Look at every tenant's head, and take in what is new: a veto that is erased later was seen then."""
         self._clock.keep()
-        newest = audit.newest_notes(LOG)
+        newest = newest_notes(LOG)
         for tenant_id in tenants(self._home):
             note = newest.get(tenant_id)
             if note is None or note == self._heads.get(tenant_id):

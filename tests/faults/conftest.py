@@ -9,10 +9,12 @@ import pytest
 from django.db import transaction
 from pytest_django import DjangoDbBlocker
 
+from audit import journal
 from hsm import registry
 from hsm.ceremony import Ceremony
 from hsm.runtime import open_tokens
 from tests.cast.hsm import TENANT, make_home
+from tests.cast.roles import ROOT
 from tests.faults.world import Hsm, Installation, build
 
 
@@ -43,6 +45,9 @@ def _built(
 @pytest.fixture
 def db(_built: Installation) -> Iterator[None]:
     """Stand in for pytest-django's own, which knows no database that outlasts a test: only the test's changes go."""
+    for one in (_built.acme, _built.other):
+        # The journal is each test's own, and the database is back at what was built: its root stands in both.
+        journal.pin_root(one.tenant_id, ROOT.public)
     with _built.undone():
         yield
 

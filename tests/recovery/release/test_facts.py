@@ -24,7 +24,9 @@ def test_copy_of_a_policy_that_cools_off_waits_as_long() -> None:
         signed = cast.signed_by(OFFICER_KEYS, lower.to_payload(), Purpose.POLICY)
         policies.append(verify_successor(signed, predecessor=policies[-1]))
     logged = [LoggedPolicy(one, Moment(NOW + 10 * place, NOW + 10 * place)) for place, one in enumerate(policies)]
-    facts = Facts(TENANT.tenant, Trust(ROOT.public, bytes(32), is_development=True), StoredStatements(), policies=logged)
+    facts = Facts(
+        TENANT.tenant, Trust(ROOT.public, bytes(32), is_development=True), StoredStatements(), policies=logged
+    )
     found = [
         facts.policy_in_force(Now(NOW + seconds, NOW + seconds)).policy.version
         for seconds in (0, 20, DAY, DAY + 9, DAY + 10, DAY + 19, DAY + 20)
