@@ -122,7 +122,7 @@ def judge(facts: ReleaseFacts) -> tuple[Rewrap, ...]:
     m, terms = strictest([*made_under.values(), facts.policy_at_request.policy, facts.policy_now.policy])  # (3)
     _require_alive(facts, case, terms)  # (4)
     count = _Count(facts, terms, made_under, m + facts.extra_officers)
-    counted = count.over(count.standing())  # (5)
+    counted = count.counted()  # (5)
     _require_time(facts, case, terms, count.met_at())  # (6)
     return tuple(Rewrap(deposit, case.recipient_rsa_key, counted[deposit.header.deposit_id]) for deposit in deposits)
 
@@ -190,8 +190,11 @@ def _require_alive(facts: ReleaseFacts, case: Case, terms: Terms) -> None:
     # Each of these is final, so they come before the count: a case that has ended must not look as if it lacked a vote.
     if facts.is_vetoed:
         raise Ended("the subject vetoed the case")
-    if facts.perhaps >= case.expiry:
+    if facts.surely >= case.expiry:
         raise Ended("the case has expired")
+    # A clock that was turned ends nothing for ever: it comes right, or the time comes.
+    if facts.perhaps >= case.expiry:
+        raise NotYet("by one of this machine's clocks the case has expired")
     # The intersection: a purpose that the subject never consented to, or that has been withdrawn since, opens nothing.
     if case.purpose not in terms.purposes:
         raise Ended("the purpose is not allowed by every policy concerned")
@@ -237,6 +240,16 @@ class _Count:
         # The strictest terms, not the case's policy alone: that one `read_decision` has looked at already (FAULTS P7).
         is_elsewhere = self.terms.approve_with is ApproveWith.CLI and decision.client_kind is not ClientKind.CLI
         return not (is_over or is_elsewhere)
+
+    def counted(self) -> dict[bytes, dict[int, bytes]]:
+        """Count what stands. Raises QuorumNotMet, or NotYet where it hangs on which of two clocks is right."""
+        try:
+            return self.over(self.standing())
+        except QuorumNotMet:
+            expiries = [_decision(one.statement) for one in self.facts.approvals]
+            if any(one and self.facts.surely < one.header.expires_at <= self.facts.perhaps for one in expiries):
+                raise NotYet("by one of this machine's clocks an approval has expired") from None
+            raise
 
     def over(self, approvals: tuple[LoggedApproval, ...]) -> dict[bytes, dict[int, bytes]]:
         """Count; raises QuorumNotMet. Officers whose key a newer policy replaced count as suspended."""
