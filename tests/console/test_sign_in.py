@@ -294,7 +294,7 @@ def test_account_is_locked_after_eight_failures_wherever_they_come_from(
 
 
 @pytest.fixture
-def ahead() -> Iterator[Callable[[], AbstractContextManager[None]]]:
+def ahead() -> Callable[[], AbstractContextManager[None]]:
     """Put this process two hours ahead, as a clock does that jumps, for as long as the context is open."""
 
     @contextmanager
