@@ -137,6 +137,7 @@ def test_device_is_revoked_although_the_chain_lies_in_the_future(world: Members)
     ahead = later(world, account, days=1 / 12)
     rotation.rotate(ahead, EVERYTHING, reason=Reason.USER_REQUEST)
     account = later(world, account, days=0)
+    assert account.author(account.chain).issued_at == NOW + 7200
     rotation.rotate(account, [], reason=Reason.DEVICE_LOST, revoke=[UUID(bytes=phone.device.id)])
     assert phone.device.id not in account.chain.devices
     assert account.chain.time == dates_of(account)[-1] == NOW + 7200
