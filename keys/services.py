@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
@@ -145,11 +145,12 @@ def append_chain(*, user_id: UUID, entries: Sequence[bytes], expected_head: byte
         raise ChainStale("Read the newer entries, then make yours on top.", **_head_of(head))
     device = _appending_device(actor)
     before = chains.chain_state(user_id).state if head else None
-    _require_dated_now(parsed, before)
+    now = database_now()
+    _require_dated_now(parsed, before, now)
     _require_chain_room(parsed)
     after = _verify_batch(user_id, before, parsed)
     _require_may_append(device, after)
-    _store_entries(user_id, head, after, list(zip(entries, parsed, strict=True)), actor)
+    _store_entries(user_id, head, after, list(zip(entries, parsed, strict=True)), now=now, actor=actor)
     if before is not None and device.state == DeviceState.PENDING:
         # Said before the entries take effect: to the devices that they may be about to revoke, as well.
         notices.owe(person_ids=[user_id], with_mail=[user_id], event="device-joined", device_id=str(device.id))
@@ -214,13 +215,12 @@ def _require_chain_room(parsed: Sequence[Entry]) -> None:
         )
 
 
-def _require_dated_now(parsed: Sequence[Entry], before: ChainState | None) -> None:
+def _require_dated_now(parsed: Sequence[Entry], before: ChainState | None, at: datetime) -> None:
     """Keep the chain's dates true: a recovery key's seven days are counted on them (PROTOCOL section 5).
 
     By the database's clock. An entry that lies in the future, since some clock was wrong when it was made, closes its
     chain to nobody: those after it take its date until that is past, and every wait gets longer by as much.
     """
-    at = database_now()
     now = int(at.timestamp())
     earliest, latest = now - MAX_BEHIND_SECONDS, max(now + MAX_AHEAD_SECONDS, before.time if before else 0)
     if not all(earliest <= entry.header.issued_at <= latest for entry in parsed):
@@ -244,7 +244,13 @@ def _verify_batch(user_id: UUID, before: ChainState | None, parsed: Sequence[Ent
 
 
 def _store_entries(
-    user_id: UUID, head: ChainHead | None, after: ChainState, entries: Sequence[tuple[bytes, Entry]], actor: Actor
+    user_id: UUID,
+    head: ChainHead | None,
+    after: ChainState,
+    entries: Sequence[tuple[bytes, Entry]],
+    *,
+    now: datetime,
+    actor: Actor,
 ) -> None:
     try:
         with transaction.atomic():
@@ -256,6 +262,7 @@ def _store_entries(
                     entry=encoded,
                     entry_hash=entry.hash,
                     appended_by=actor.id,
+                    appended_at=now,
                 )
                 audit.append_key_leaf(type=1, seq=entry.seq, statement_hash=entry.hash, user=user_id)
                 audit.append(
@@ -269,9 +276,7 @@ def _store_entries(
     if head is None:
         ChainHead.objects.create(user_id=user_id, seq=after.seq, head=after.head)
         return
-    moved = ChainHead.objects.filter(pk=head.pk, head=head.head).update(
-        seq=after.seq, head=after.head, updated_at=timezone.now()
-    )
+    moved = ChainHead.objects.filter(pk=head.pk, head=head.head).update(seq=after.seq, head=after.head, updated_at=now)
     if moved != 1:
         raise ChainStale("Read the newer entries, then make yours on top.")
 

@@ -111,6 +111,20 @@ def test_nothing_is_deleted_by_its_age_after_the_only_clock_was_set(
     ]
 
 
+def test_whatever_deletes_or_ends_by_age_waits_for_a_clock_that_is_believed() -> None:
+    waiting = {f"{work.__module__}.{work.__name__}" for _, work in queue.periodic() if hasattr(work, "__wrapped__")}
+    assert waiting == {
+        "keys.tasks.sweep_claim_budgets",
+        "keys.tasks.sweep_claims",
+        "keys.tasks.sweep_messages",
+        "keys.tasks.sweep_waiting",
+        "recovery.tasks.expire_cases",
+        "recovery.tasks.expire_contact_requests",
+        "tenants.tasks.sweep",
+        "tenants.tasks.sweep_plumbing",
+    }
+
+
 @pytest.mark.django_db
 def test_lane_that_was_seen_in_the_future_only_is_away() -> None:
     """It would be taken for alive for as long as the clock was off."""
