@@ -18,7 +18,6 @@ from uuid import UUID
 
 from django.db import DatabaseError, IntegrityError, transaction
 from django.db.models import Count
-from django.utils import timezone
 from django.utils.cache import patch_vary_headers
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -26,6 +25,7 @@ from rest_framework.serializers import BaseSerializer
 from rest_framework.views import APIView
 
 from kernel.actors import Actor
+from kernel.clock import database_now
 from kernel.errors import Conflict, Invalid, MalformedRequest
 from kernel.models import ReplayableAnswer
 from kernel.strict_json import MAX_BODY, dumps
@@ -192,7 +192,7 @@ def count_answers(actor_ids: Collection[UUID]) -> int:
 
 def sweep_answers() -> int:
     """Delete the stored answers, of every tenant, that nobody repeats a request for any more; return how many."""
-    return delete_in_batches(ReplayableAnswer.unscoped.filter(created_at__lt=timezone.now() - ANSWER_LIFE))
+    return delete_in_batches(ReplayableAnswer.unscoped.filter(created_at__lt=database_now() - ANSWER_LIFE))
 
 
 def _trim_answers(actor: Actor) -> None:

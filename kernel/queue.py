@@ -11,13 +11,15 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
+from functools import wraps
 from uuid import UUID
 
 from django.db import connection, transaction
 from django.db.models import F, Q, Window
-from django.db.models.functions import RowNumber
-from django.utils import timezone
+from django.db.models.expressions import Combinable
+from django.db.models.functions import Now, RowNumber
 
+from kernel.clock import database_now, is_in_doubt
 from kernel.errors import Conflict
 from kernel.models import Job, JobState
 from kernel.scope import current_tenant, tenant_scope
@@ -68,14 +70,19 @@ Periodic = Callable[[], object]
 _periodic: list[tuple[float, Periodic]] = []
 
 
-def every(seconds: float) -> Callable[[Periodic], Periodic]:
+def every(seconds: float, *, by_age: bool = False) -> Callable[[Periodic], Periodic]:
     """Register work for the worker to do again and again, in the `tasks.py` of the app it belongs to.
 
-    It takes nothing, opens tenants' scopes itself, and is idempotent: two workers may do it at once.
+    It takes nothing, opens tenants' scopes itself, and is idempotent: two workers may do it at once. by_age: it deletes
+    or ends what is old enough, by the database's clock, and is left out while that or this process's is in doubt.
     """
 
     def register(work: Periodic) -> Periodic:
-        _periodic.append((seconds, work))
+        @wraps(work)
+        def unless_in_doubt() -> object:
+            return None if is_in_doubt() else work()
+
+        _periodic.append((seconds, unless_in_doubt if by_age else work))
         return work
 
     return register
@@ -124,13 +131,12 @@ def enqueue(
     """
     if not connection.in_atomic_block:
         raise RuntimeError("a job is promised inside the transaction of the act")
-    when = run_at or timezone.now()
     if unique is not None:
         same = Job.objects.filter(kind=kind, unique=unique, state__in=[JobState.READY, JobState.LEASED])
         if same.exists():
             return None
     job: Job = Job.objects.create(
-        tenant_id=current_tenant(), kind=kind, queue=queue, run_at=when, unique=unique, payload=ids
+        tenant_id=current_tenant(), kind=kind, queue=queue, run_at=run_at or Now(), unique=unique, payload=ids
     )
     if _hints and queue == "worker":
         transaction.on_commit(lambda: _hint(job.pk))
@@ -142,10 +148,8 @@ def due(queue: str, *, limit: int = 50) -> list[UUID]:
 
     The oldest of every tenant come first, then the second ones, so that nobody waits for another tenant's flood.
     """
-    now = timezone.now()
-    open_jobs = Q(state=JobState.READY, run_at__lte=now) | Q(state=JobState.LEASED, lease_until__lt=now)
     turn = Window(RowNumber(), partition_by="tenant_id", order_by="run_at")
-    rows = Job.unscoped.filter(open_jobs, queue=queue).annotate(turn=turn).order_by("turn", "run_at")
+    rows = Job.unscoped.filter(_free(), queue=queue).annotate(turn=turn).order_by("turn", "run_at")
     return list(rows.values_list("id", flat=True)[:limit])
 
 
@@ -179,15 +183,22 @@ def run_one(job_id: UUID) -> bool:
 def renew(job: Job) -> None:
     """Extend the lease from inside a long handler. Raises Conflict when another process took the job over."""
     held = Job.unscoped.filter(pk=job.pk, fence=job.fence, state=JobState.LEASED)
-    if held.update(lease_until=timezone.now() + LEASE) != 1:
+    if held.update(lease_until=Now() + LEASE) != 1:
         raise Conflict("the lease ran out")
 
 
+def _free() -> Q:
+    """Select the jobs that anybody may take, by the database's clock: no worker's own shortens another's lease (W10).
+
+    A lease that ends later than any taken now would was taken when that clock was ahead: it holds nobody up.
+    """
+    over = Q(lease_until__lt=Now()) | Q(lease_until__gt=Now() + 2 * LEASE)
+    return Q(state=JobState.READY, run_at__lte=Now()) | (Q(state=JobState.LEASED) & over)
+
+
 def _lease(job_id: UUID) -> Job | None:
-    now = timezone.now()
-    free = Q(state=JobState.READY, run_at__lte=now) | Q(state=JobState.LEASED, lease_until__lt=now)
-    taken = Job.unscoped.filter(free, pk=job_id).update(
-        state=JobState.LEASED, lease_until=now + LEASE, attempts=F("attempts") + 1, fence=F("fence") + 1
+    taken = Job.unscoped.filter(_free(), pk=job_id).update(
+        state=JobState.LEASED, lease_until=Now() + LEASE, attempts=F("attempts") + 1, fence=F("fence") + 1
     )
     return Job.unscoped.get(pk=job_id) if taken else None
 
@@ -203,10 +214,10 @@ def _after_failure(job: Job, error: Exception) -> None:
         held = Job.unscoped.filter(pk=job.pk, fence=job.fence, state=JobState.LEASED)
         held.update(state=JobState.DEAD, lease_until=None, last_error=type(error).__name__)
         return
-    _put_back(job, run_at=timezone.now() + timedelta(seconds=delay), error=type(error).__name__, attempts=job.attempts)
+    _put_back(job, run_at=Now() + timedelta(seconds=delay), error=type(error).__name__, attempts=job.attempts)
 
 
-def _put_back(job: Job, *, run_at: datetime, error: str, attempts: int) -> None:
+def _put_back(job: Job, *, run_at: datetime | Combinable, error: str, attempts: int) -> None:
     held = Job.unscoped.filter(pk=job.pk, fence=job.fence, state=JobState.LEASED)
     held.update(
         state=JobState.READY, run_at=run_at, lease_until=None, last_error=error[:200], attempts=max(attempts, 0)
@@ -215,7 +226,7 @@ def _put_back(job: Job, *, run_at: datetime, error: str, attempts: int) -> None:
 
 def sweep(*, older_than: timedelta = timedelta(days=30)) -> int:
     """Delete done jobs older than a month and return how many; the audit log keeps what they did."""
-    return delete_in_batches(Job.unscoped.filter(state=JobState.DONE, created_at__lt=timezone.now() - older_than))
+    return delete_in_batches(Job.unscoped.filter(state=JobState.DONE, created_at__lt=database_now() - older_than))
 
 
 def count_dead() -> int:

@@ -21,6 +21,7 @@ from holdfast.core.signed.cose import Sign1
 from holdfast.core.signed.payloads import check_time
 from holdfast.core.signed.statements import DeviceStatement
 from kernel.actors import Actor, system_actor
+from kernel.clock import database_now
 from kernel.errors import LimitReached
 from kernel.queue import apart
 from kernel.scope import current_tenant
@@ -157,7 +158,7 @@ def sweep_waiting() -> int:
 
     One that a case or a request to contacts is to bring back waits as long as that does.
     """
-    count, before = 0, timezone.now() - WAITING_LIFE
+    count, before = 0, database_now() - WAITING_LIFE
     due = Device.unscoped.filter(state=DeviceState.PENDING, successor_of=None, created_at__lt=before)
     for tenant_id, device_id in list(due.order_by("created_at").values_list("tenant_id", "id")):
         # One that the chain lists at this moment raises Conflict, which is named in the log like any other trouble.

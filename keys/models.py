@@ -71,7 +71,8 @@ class ChainEntry(TenantModel):
     entry = models.BinaryField()
     entry_hash = models.BinaryField(max_length=32)
     appended_by = models.UUIDField()
-    appended_at = models.DateTimeField(auto_now_add=True)
+    # By the database's clock, as the cases are that it is compared with.
+    appended_at = models.DateTimeField()
 
     class Meta(TenantModel.Meta):
         abstract = False

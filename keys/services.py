@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
@@ -29,6 +29,7 @@ from holdfast.core.signed.payloads import MAX_AHEAD_SECONDS
 from holdfast.core.signed.statements import DeviceStatement
 from kernel.actors import Actor
 from kernel.api import ANSWER_LIFE
+from kernel.clock import database_now
 from kernel.errors import LimitReached, NotFound
 from kernel.queue import enqueue
 from kernel.scope import current_tenant
@@ -104,8 +105,9 @@ __all__ = [
 ]
 
 
-# How old an entry may be when it is appended: as long as an upload may hang in a device's outbox.
-MAX_BEHIND_SECONDS: Final = 3600
+# How old an entry may be when it is appended: as an upload that hung in a device's outbox for an hour, while this
+# server was two hours ahead of the device. Of a recovery key's seven days no more than this can lie in the past.
+MAX_BEHIND_SECONDS: Final = 3 * 3600
 # Entries of one chain, and how many of the last places are kept for uploads that revoke a device or begin anew: a chain
 # at its end can still shut a thief out. A rotation of everything is some seven entries, and a device comes and goes in
 # two: at a hundred in a year, which is one every third day, a chain has room for forty years.
@@ -137,17 +139,18 @@ def append_chain(*, user_id: UUID, entries: Sequence[bytes], expected_head: byte
     parsed = chains.parse_entries(entries)
     if not parsed:
         raise ChainRefused("Send at least one entry.", field="entries")
-    _require_dated_now(parsed)
     head = access.chain_head_for_update(user_id)
     known = bytes(head.head) if head else None
     if known != expected_head:
         raise ChainStale("Read the newer entries, then make yours on top.", **_head_of(head))
     device = _appending_device(actor)
     before = chains.chain_state(user_id).state if head else None
+    now = database_now()
+    _require_dated_now(parsed, before, now)
     _require_chain_room(parsed)
     after = _verify_batch(user_id, before, parsed)
     _require_may_append(device, after)
-    _store_entries(user_id, head, after, list(zip(entries, parsed, strict=True)), actor)
+    _store_entries(user_id, head, after, list(zip(entries, parsed, strict=True)), now=now, actor=actor)
     if before is not None and device.state == DeviceState.PENDING:
         # Said before the entries take effect: to the devices that they may be about to revoke, as well.
         notices.owe(person_ids=[user_id], with_mail=[user_id], event="device-joined", device_id=str(device.id))
@@ -212,14 +215,19 @@ def _require_chain_room(parsed: Sequence[Entry]) -> None:
         )
 
 
-def _require_dated_now(parsed: Sequence[Entry]) -> None:
-    """Keep the chain's dates true: a recovery key's seven days are counted on them (PROTOCOL section 5)."""
-    now = _now()
-    if not all(-MAX_BEHIND_SECONDS <= entry.header.issued_at - now <= MAX_AHEAD_SECONDS for entry in parsed):
+def _require_dated_now(parsed: Sequence[Entry], before: ChainState | None, at: datetime) -> None:
+    """Keep the chain's dates true: a recovery key's seven days are counted on them (PROTOCOL section 5).
+
+    By the database's clock. An entry that lies in the future, since some clock was wrong when it was made, closes its
+    chain to nobody: those after it take its date until that is past, and every wait gets longer by as much.
+    """
+    now = int(at.timestamp())
+    earliest, latest = now - MAX_BEHIND_SECONDS, max(now + MAX_AHEAD_SECONDS, before.time if before else 0)
+    if not all(earliest <= entry.header.issued_at <= latest for entry in parsed):
         raise ChainRefused(
-            "An entry is dated more than an hour ago or five minutes ahead. Set this device's clock, and sign anew.",
+            "An entry is dated over three hours ago or five minutes ahead. Set this device's clock, and sign anew.",
             field="entries",
-            server_time=timezone.now().strftime("%Y-%m-%dT%H:%M:%SZ"),
+            server_time=at.strftime("%Y-%m-%dT%H:%M:%SZ"),
         )
 
 
@@ -236,7 +244,13 @@ def _verify_batch(user_id: UUID, before: ChainState | None, parsed: Sequence[Ent
 
 
 def _store_entries(
-    user_id: UUID, head: ChainHead | None, after: ChainState, entries: Sequence[tuple[bytes, Entry]], actor: Actor
+    user_id: UUID,
+    head: ChainHead | None,
+    after: ChainState,
+    entries: Sequence[tuple[bytes, Entry]],
+    *,
+    now: datetime,
+    actor: Actor,
 ) -> None:
     try:
         with transaction.atomic():
@@ -248,6 +262,7 @@ def _store_entries(
                     entry=encoded,
                     entry_hash=entry.hash,
                     appended_by=actor.id,
+                    appended_at=now,
                 )
                 audit.append_key_leaf(type=1, seq=entry.seq, statement_hash=entry.hash, user=user_id)
                 audit.append(
@@ -261,9 +276,7 @@ def _store_entries(
     if head is None:
         ChainHead.objects.create(user_id=user_id, seq=after.seq, head=after.head)
         return
-    moved = ChainHead.objects.filter(pk=head.pk, head=head.head).update(
-        seq=after.seq, head=after.head, updated_at=timezone.now()
-    )
+    moved = ChainHead.objects.filter(pk=head.pk, head=head.head).update(seq=after.seq, head=after.head, updated_at=now)
     if moved != 1:
         raise ChainStale("Read the newer entries, then make yours on top.")
 
@@ -321,7 +334,8 @@ def publish_signed_pre_key(*, device: Device, statement: bytes, expected: bytes,
         current = access.current_signed_pre_key(device.id)
         if (bytes(current.statement_hash) if current else b"") != expected:
             raise PreKeyStale
-        if current is not None and current.issued_at > verified.header.issued_at:
+        # One of the future, made under a clock that was ahead, is taken by nobody: it bars no honest one.
+        if current is not None and verified.header.issued_at < current.issued_at <= _now() + MAX_AHEAD_SECONDS:
             raise PreKeyOlder("Publish one that was issued later.", field="signed_pre_key")
         held = SignedPreKey.objects.filter(device_id=device.id)
         if held.count() >= MAX_SIGNED_PRE_KEYS:
@@ -465,7 +479,7 @@ def sweep_claims() -> int:
     Returns the number of claims. No one-time pre-key can leave a second time: its row went with the claim, and its
     batch, which stays, takes its id from no other upload.
     """
-    now = timezone.now()
+    now = database_now()
     gone = delete_in_batches(Claim.unscoped.filter(claimed_at__lt=now - CLAIM_LIFE))
     # An hour more: a claim that was under way when a pre-key was replaced names it still.
     retired = now - CLAIM_LIFE - timedelta(hours=1)
@@ -479,5 +493,5 @@ def _statement(device: Device) -> DeviceStatement:
 
 def sweep_budgets() -> int:
     """Delete the counts of hours that are over, of every tenant, and return how many."""
-    hour = _now() // 3600
+    hour = int(database_now().timestamp()) // 3600
     return delete_in_batches(ClaimBudget.unscoped.filter(hour__lt=hour - 1))

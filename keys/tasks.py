@@ -12,19 +12,19 @@ from kernel.queue import every, handles
 from keys import devices, mailbox, notices, services
 
 
-@every(seconds=3600)
+@every(seconds=3600, by_age=True)
 def sweep_claim_budgets() -> None:
     """Forget the counts of hours that are over."""
     services.sweep_budgets()
 
 
-@every(seconds=3600)
+@every(seconds=3600, by_age=True)
 def sweep_claims() -> None:
     """Forget the claims of more than a month ago."""
     services.sweep_claims()
 
 
-@every(seconds=86_400)
+@every(seconds=86_400, by_age=True)
 def sweep_waiting() -> None:
     """End the devices that no chain has listed in a month."""
     devices.sweep_waiting()
@@ -42,7 +42,7 @@ def sweep_voided(job: Job) -> None:
     services.sweep_voided()
 
 
-@every(seconds=600)
+@every(seconds=600, by_age=True)
 def sweep_messages() -> None:
     """Delete what nobody fetched in time."""
     mailbox.sweep_expired()

@@ -7,11 +7,10 @@ Implements ESCROW "Case" and ORGANISATION "Tenants": what an actor may not see i
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from django.db import connection
 from django.db.models import Q, QuerySet
 from django.utils import timezone
 
@@ -22,6 +21,7 @@ from holdfast.core.identity.cases import Case as CaseStatement
 from holdfast.core.identity.policy import Terms, strictest
 from holdfast.core.signed.cose import Sign1
 from kernel.actors import Actor
+from kernel.clock import SKEW
 from kernel.errors import NotFound
 from kernel.paging import flag, page
 from recovery.models import (
@@ -76,8 +76,8 @@ def withheld_entries(reader: Actor) -> Q | None:
     hidden = list(Case.objects.filter(_early(reader, timezone.now())).values_list("id", "opened_at"))
     if not hidden:
         return None
-    # Entries have whole seconds.
-    since = min(opened_at for _, opened_at in hidden).replace(microsecond=0)
+    # Cases are dated by the database's clock, and entries, in whole seconds, by the clock of whoever writes them.
+    since = min(opened_at for _, opened_at in hidden).replace(microsecond=0) - SKEW
     own = Q(subject=str(reader.person_id), time__gte=since)
     reads = own & Q(tag=_READ) & ~Q(person_id=reader.person_id)
     counts = own & Q(tag="audit:entries:counted", body__tag=_READ)
@@ -324,14 +324,3 @@ def due_for_release(now: datetime) -> list[tuple[UUID, UUID]]:
     """List (case, tenant) that a dead process left in `releasing`, or whose time has come."""
     due = Q(state=CaseState.RELEASING) | Q(state=CaseState.WAITING, release_at__lte=now)
     return list(Case.unscoped.filter(due).order_by("release_at").values_list("id", "tenant_id"))
-
-
-# Trusted contacts.
-
-
-def database_now() -> datetime:
-    """Return the time by the database's clock: one for all processes, whatever theirs say (FAULTS R6, W10)."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT CURRENT_TIMESTAMP")
-        now = cursor.fetchone()[0]
-    return now if isinstance(now, datetime) else datetime.fromisoformat(now).replace(tzinfo=UTC)

@@ -9,9 +9,8 @@ from __future__ import annotations
 from datetime import timedelta
 from uuid import UUID
 
-from django.utils import timezone
-
 from kernel.actors import system_actor
+from kernel.clock import database_now
 from kernel.models import Job
 from kernel.queue import apart, every, handles
 from recovery import access
@@ -38,18 +37,18 @@ def release(job: Job) -> None:
     process.run_job(job)
 
 
-@every(seconds=2)
+@every(seconds=2, by_age=True)
 def expire_cases() -> None:
     """End the cases whose time is over."""
-    for case_id, tenant_id in access.past_expiry(timezone.now()):
+    for case_id, tenant_id in access.past_expiry(database_now()):
         with apart(tenant_id, f"expiry of case {case_id}"):
             endings.expire_case(case_id=case_id, actor=system_actor(tenant_id, "worker"))
 
 
-@every(seconds=5)
+@every(seconds=5, by_age=True)
 def expire_contact_requests() -> None:
     """End the requests to trusted contacts whose time is over, and destroy the shares of all that are."""
-    for request_id, tenant_id in contact_requests_past_expiry(access.database_now()):
+    for request_id, tenant_id in contact_requests_past_expiry(database_now()):
         with apart(tenant_id, f"expiry of request {request_id}"):
             contacts.expire_request(request_id=request_id, actor=system_actor(tenant_id, "worker"))
 

@@ -82,6 +82,14 @@ def count_in_window(key: str, *, seconds: int) -> tuple[int, int]:
     return _increment(key, window, datetime.fromtimestamp(ends, UTC)), ends - now
 
 
+def is_first(key: str, number: int, *, expires_at: datetime) -> bool:
+    """Tell whether `number` of `key` is seen for the first time, and keep it until `expires_at`.
+
+    Inside a transaction it is forgotten with it.
+    """
+    return _increment(key, number, expires_at) == 1
+
+
 class Strangers:
     """Counts in this process's memory the requests that authenticate nobody, by source: they write no row.
 

@@ -3,7 +3,8 @@
 
 Implements FAULTS A1 and I10a: spraying is stopped per source, guessing per account. Whoever signs in from where they
 have before is stopped by neither, only by wrong tries of their own account from there; and no stranger can lock out
-the last officer a tenant has. It refuses nobody itself; django-axes does.
+the last officer a tenant has. It refuses nobody itself; django-axes does. W10a: a failure
+that a clock has dated ahead locks nobody, so a lock lasts no longer from now than it is long.
 """
 
 from __future__ import annotations
@@ -13,14 +14,16 @@ from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 
+from axes.handlers.database import AxesDatabaseHandler
 from axes.handlers.proxy import AxesProxyHandler
 from axes.helpers import get_cool_off
 from axes.models import AccessAttempt
 from django.conf import settings
-from django.db.models import Sum
+from django.db.models import QuerySet, Sum
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 
+from kernel.clock import SKEW
 from tenants.models import Person, SignInPlace
 from tenants.roles import Role
 from tenants.sources import source_of
@@ -35,6 +38,15 @@ _LAST_OFFICER = [["username", "ip_address"], ["ip_address"]]
 # Home, office, and the networks of a season's travels; a person who has been away for a quarter is new at a place.
 _PLACES_OF_ACCOUNT = 10
 PLACE_LIFE = timedelta(days=90)
+
+
+class Handler(AxesDatabaseHandler):  # type: ignore[misc]  # it has no types
+    """AXES_HANDLER: django-axes' own, for which a failure of the future is none."""
+
+    def get_user_attempts(self, request: HttpRequest, credentials: Any = None) -> list[QuerySet[AccessAttempt]]:
+        """Return the failures that count, a query for each of `parameters`."""
+        counted = super().get_user_attempts(request, credentials)
+        return [attempts.filter(attempt_time__lte=timezone.now() + SKEW) for attempts in counted]
 
 
 def name_attempt(request: HttpRequest, *, slug: str, email_key: str) -> None:
@@ -130,8 +142,9 @@ def _must_stay_open(request: HttpRequest) -> bool:
 def _at_limit(accounts: Iterable[str]) -> set[str]:
     cool_off = get_cool_off()
     assert cool_off is not None
+    now = timezone.now()
     recent = AccessAttempt.objects.filter(
-        username__in=list(accounts), attempt_time__gte=timezone.now() - cool_off
+        username__in=list(accounts), attempt_time__gte=now - cool_off, attempt_time__lte=now + SKEW
     ).order_by()
     counted = recent.values("username").annotate(failures=Sum("failures_since_start"))
     return {row["username"] for row in counted if row["failures"] >= settings.AXES_FAILURE_LIMIT}

@@ -20,6 +20,7 @@ from django.contrib.sessions.models import Session
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 from django.db.models import QuerySet
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from audit import services as audit
@@ -27,6 +28,7 @@ from holdfast.core.base.secret import SecretBytes
 from holdfast.core.crypto.keys import SIGNING_KINDS, decode_public_key
 from holdfast.core.signed.enrolment import code_hash as code_hash_of
 from kernel.actors import Actor
+from kernel.clock import database_now
 from kernel.errors import Conflict, Invalid
 from kernel.scope import open_scope, tenant_scope
 from kernel.sweeps import delete_in_batches
@@ -329,7 +331,7 @@ def sweep() -> int:
 
     Returns the number of nonces. It looks at no tenant's content, so it needs no scope.
     """
-    now = timezone.now()
+    now = database_now()
     gone = delete_in_batches(Nonce.objects.filter(expires_at__lt=now))
     # No index leads to full buckets, and every request would pay for one: this reads all, which are those of a minute.
     delete_in_batches(TokenBucket.objects.filter(full_at__lt=int(now.timestamp() * 1_000_000)))
@@ -344,7 +346,7 @@ def sweep() -> int:
 
 
 def _open_codes(person_id: UUID) -> QuerySet[EnrolmentCode]:
-    return EnrolmentCode.objects.filter(person_id=person_id, used_at=None, expires_at__gt=timezone.now())
+    return EnrolmentCode.objects.filter(person_id=person_id, used_at=None, expires_at__gt=Now())
 
 
 def _move_credential(credential_id: UUID, target: CredentialState, tag: str, actor: Actor) -> None:

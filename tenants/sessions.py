@@ -17,6 +17,7 @@ from django.utils.crypto import constant_time_compare
 from django_otp.plugins.otp_totp.models import TOTPDevice
 
 from kernel.actors import Actor
+from kernel.clock import SKEW
 from tenants.backends import BACKEND, TenantBackend
 from tenants.models import Person
 from tenants.permissions import session_permissions
@@ -42,7 +43,8 @@ def begin(request: HttpRequest, person: Person) -> None:
 def half_signed_in(request: HttpRequest) -> Person | None:
     """Return the person whose password this browser knew in the last five minutes, if nothing about them changed."""
     half = request.session.get(_HALF_SIGNED_IN)
-    if half is None or timezone.now().timestamp() - half["at"] > HALF_LIFE_SECONDS:
+    # Nor from one that a clock which was ahead has begun: it would last for as long as the clock was off.
+    if half is None or not -SKEW.total_seconds() <= timezone.now().timestamp() - half["at"] <= HALF_LIFE_SECONDS:
         return None
     person = TenantBackend().get_user(UUID(half["person"]))
     if person is None or not constant_time_compare(half["hash"], person.get_session_auth_hash()):

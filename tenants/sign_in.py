@@ -10,19 +10,22 @@ from __future__ import annotations
 
 import re
 import time
+from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import UUID
 
 from django.db import transaction
+from django.utils import timezone
 from django_otp.oath import TOTP
 from django_otp.plugins.otp_totp.models import TOTPDevice
 
 from audit import services as audit
 from holdfast.core.base.secret import SecretBytes
 from kernel.actors import Actor
+from kernel.clock import SKEW
 from kernel.scope import tenant_scope
 from tenants.errors import CodeRefused
-from tenants.limits import count_in_window
+from tenants.limits import count_in_window, is_first
 from tenants.models import Person
 
 _CODE: Final = re.compile(r"[0-9]{6}", re.ASCII)
@@ -33,6 +36,11 @@ MAX_REFUSALS_LISTED: Final = 100
 # django-otp doubles the wait after every wrong code, without end. Eight failures are four minutes: enough to make
 # guessing hopeless, and an officer whose password was stolen is not kept out for a week.
 _MOST_THROTTLED: Final = 8
+_STEP_SECONDS: Final = 30
+# RFC 6238 section 5.2: one step for the time that a person and the network take.
+_TOLERANCE: Final = 1
+# How long a code that was used is remembered beyond its own time. A clock that is off by less lets none be used twice.
+_SPENT: Final = timedelta(days=1)
 
 
 def totp_code(key: SecretBytes, *, at: float) -> str:
@@ -48,31 +56,59 @@ def confirm_totp(*, person: Person, key: SecretBytes, code: str, actor: Actor) -
     if len(key) != TOTP_KEY_SIZE:
         raise ValueError("a one-time-code key has 20 bytes")
     totp = _totp(key, time.time())
-    if not _CODE.fullmatch(code) or not totp.verify(int(code), tolerance=1):
+    if not _CODE.fullmatch(code) or not totp.verify(int(code), tolerance=_TOLERANCE):
         raise CodeRefused("This is not the code that the authenticator shows now.", field="code")
     with transaction.atomic():
         TOTPDevice.objects.filter(user=person).delete()
-        TOTPDevice.objects.create(
+        device = TOTPDevice.objects.create(
             user=person, name="authenticator", key=key.reveal().hex(), confirmed=True, last_t=totp.t()
         )
+        _spend_step(device)
         audit.append(tag="tenants:totp:confirm", actor=actor, subject=str(person.pk))
 
 
 def accept_code(*, person: Person, code: str) -> TOTPDevice | None:
     """Return the person's authenticator if `code` is its unspent code of now or one step either side, else None.
 
-    Nobody else's code will do, no code will do twice, and after a wrong one the next waits.
+    Nobody else's code will do, no code will do twice, and after a wrong one the next waits. All three also after this
+    server's clock was ahead; and nothing that was done then keeps the person waiting until it would be right.
     """
     with transaction.atomic():
         device = TOTPDevice.objects.select_for_update().filter(user=person, confirmed=True).first()
         if device is None:
             return None
-        if _CODE.fullmatch(code) and device.verify_token(code):
+        _forget_the_future(device)
+        if _CODE.fullmatch(code) and device.verify_token(code) and _spend_step(device):
             return device
         if device.throttling_failure_count > _MOST_THROTTLED:
             device.throttling_failure_count = _MOST_THROTTLED
             device.save(update_fields=["throttling_failure_count"])
     return None
+
+
+def _forget_the_future(device: TOTPDevice) -> None:
+    """Let no time bar the person that this server's clock cannot have shown rightly (FAULTS W10a).
+
+    django-otp takes only codes of later steps than the last, and counts a wait from the last failure. Both may lie in
+    the future, if the clock was ahead when they were written.
+    """
+    now, last_t = timezone.now(), device.last_t
+    present = int(now.timestamp()) // _STEP_SECONDS
+    if last_t > present + _TOLERANCE + int(SKEW.total_seconds()) // _STEP_SECONDS:
+        # Which codes were used, `_spend_step` knows as well.
+        device.last_t = present - _TOLERANCE - 1
+    failed_at = device.throttling_failure_timestamp
+    if failed_at is not None and failed_at > now:
+        device.throttling_failure_timestamp = now
+    if (last_t, failed_at) != (device.last_t, device.throttling_failure_timestamp):
+        # Kept, also when this code is refused: the wait would otherwise begin anew with every try.
+        device.save(update_fields=["last_t", "throttling_failure_timestamp"])
+
+
+def _spend_step(device: TOTPDevice) -> bool:
+    """Use up the code of the authenticator's last step; False when it was used before, by whatever clock."""
+    expires_at = datetime.fromtimestamp(device.last_t * _STEP_SECONDS, UTC) + _SPENT
+    return is_first(f"totp:{device.pk}", device.last_t, expires_at=expires_at)
 
 
 def record_accepted(*, person: Person, source: str) -> Actor:

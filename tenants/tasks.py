@@ -12,13 +12,13 @@ from kernel.queue import every
 from tenants import services
 
 
-@every(60)
+@every(60, by_age=True)
 def sweep() -> None:
     """Delete, once a minute, what no request can meet any more."""
     services.sweep()
 
 
-@every(3600)
+@every(3600, by_age=True)
 def sweep_plumbing() -> None:
     """Delete, once an hour, answers and finished jobs of more than a month ago, which nothing asks for again."""
     sweep_answers()

@@ -177,6 +177,7 @@ SPECTACULAR_SETTINGS = {
 
 AXES_FAILURE_LIMIT = 8
 AXES_COOLOFF_TIME = 0.25
+AXES_HANDLER = "tenants.lockout.Handler"
 AXES_LOCKOUT_PARAMETERS = "tenants.lockout.parameters"
 AXES_LOCKOUT_CALLABLE = "tenants.lockout.response"
 AXES_USERNAME_CALLABLE = "tenants.lockout.username"

@@ -158,7 +158,7 @@ def _pre_keys(account: Account) -> Iterator[Done]:
 
 
 def _old_keys(account: Account) -> Iterator[Done]:
-    now = account.api.clock.now()
+    now = account.api.clock.earliest()
     old = [letter for kind in letters.LetterKind for letter in letters.waiting(account, kind)]
     over = [letter for letter in old if now - letter.received_at >= LETTER_LIFE_SECONDS]
     letters.put_away(account, over)

@@ -12,13 +12,13 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from django.db import transaction
-from django.utils import timezone
 
 from audit import services as audit
 from escrow import access as escrow
 from escrow import services as custody
 from holdfast.core.identity.entries import ArchiveGeneration, ReGenesis, RotateKey
 from kernel.actors import Actor
+from kernel.clock import database_now
 from kernel.transitions import advance
 from keys import access as keys
 from recovery import access
@@ -56,7 +56,7 @@ def collect(*, case_id: UUID, actor: Actor) -> Case:
         if case.state not in _COLLECTABLE:
             raise NotReleased(f"The case is {case.state}.", state=case.state)
         if case.state == CaseState.RELEASED:
-            advance(case, CASE, CaseState.COLLECTED, collected_at=timezone.now())
+            advance(case, CASE, CaseState.COLLECTED, collected_at=database_now())
         audit.append(tag="recovery:case:collect", actor=actor, subject=str(case.id), body={"q": bytes(case.q)})
     return case
 
@@ -88,7 +88,7 @@ def close_case(*, case_id: UUID, actor: Actor, after: timedelta) -> None:
         case = access.lock_case(case_id)
         collected_at = case.collected_at
         if case.state in (CaseState.ROTATED, CaseState.SEALED) and collected_at is not None:
-            if timezone.now() < collected_at + after:
+            if database_now() < collected_at + after:
                 return
-            advance(case, CASE, CaseState.CLOSED, ended_at=timezone.now())
+            advance(case, CASE, CaseState.CLOSED, ended_at=database_now())
             audit.append(tag="recovery:case:close", actor=actor, subject=str(case.id))

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from django.db import transaction
-from django.utils import timezone
 
 from audit import services as audit
 from escrow import access as escrow
 from kernel.actors import Actor, system_actor
+from kernel.clock import database_now
 from kernel.queue import enqueue
 from kernel.transitions import advance
 from recovery import access
@@ -79,4 +79,4 @@ def settle_case(*, case_id: UUID, actor: Actor) -> None:
         escrow.newest_policy_for_update()
         case = access.lock_case(case_id)
         if case.state in UNDECIDED:
-            recount(case, now=timezone.now(), actor=actor)
+            recount(case, now=database_now(), actor=actor)

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
 from django.db import transaction
-from django.utils import timezone
 
 from audit import services as audit
 from escrow import access as escrow
@@ -27,6 +26,7 @@ from holdfast.core.identity.policy import Officer, SignedPolicy
 from holdfast.core.signed.cose import Purpose, Sign1, parse_many
 from holdfast.core.signed.payloads import check_time
 from kernel.actors import Actor
+from kernel.clock import database_now
 from keys.services import seal_record
 from recovery import access
 from recovery.cases.counting import recount
@@ -89,7 +89,7 @@ def approve_case(*, prepared: PreparedApproval, actor: Actor) -> Case:
             return case
         if case.state not in UNDECIDED:
             raise CaseMoved(f"The case is {case.state}.", state=case.state)
-        now = timezone.now()
+        now = database_now()
         _require_eligible(case, actor, now)
         row = _store(
             case,
@@ -125,7 +125,7 @@ def deny_case(*, prepared: PreparedApproval, actor: Actor) -> Case:
         case = access.lock_case(prepared.case_id)
         if case.state not in UNDECIDED:
             raise CaseMoved(f"The case is {case.state}.", state=case.state)
-        now = timezone.now()
+        now = database_now()
         _require_eligible(case, actor, now)
         if access.approval_at(case, officer.index) is None:
             _store(
@@ -147,7 +147,7 @@ def _read(case: Case, statement: bytes, actor: Actor, *, approves: bool) -> tupl
     try:
         signed = Sign1.parse(statement)
         officer, said = approvals.read_decision(signed, case=Sign1.parse(bytes(case.statement)), policy=signed_policy)
-        check_time(said.header, int(timezone.now().timestamp()))
+        check_time(said.header, int(database_now().timestamp()))
     except HoldfastError as error:
         raise ApprovalRefused(str(error), field="statement") from error
     if actor.person_id is None or officer.person != actor.person_id.bytes:
@@ -166,7 +166,7 @@ def _policy_of(case: Case) -> SignedPolicy:
 def refuse_ineligible(case: Case, actor: Actor) -> None:
     """Raise NotEligible, after logging it, unless the actor is an officer who may decide this case now."""
     try:
-        _require_eligible(case, actor, timezone.now())
+        _require_eligible(case, actor, database_now())
     except NotEligible as refusal:
         with transaction.atomic():
             why = refusal.extra["why"]
@@ -267,7 +267,7 @@ def prepare_attestation(*, case: Case, statement: bytes, actor: Actor) -> Prepar
         if officer is None or actor.person_id is None or officer.person != actor.person_id.bytes:
             raise AttestationRefused("It is not signed by your key in the case's policy.", field="statement")
         said = cases.Attestation.from_payload(signed.verify(officer.signing_key, purpose=Purpose.ATTESTATION))
-        check_time(said.header, int(timezone.now().timestamp()))
+        check_time(said.header, int(database_now().timestamp()))
     except HoldfastError as error:
         raise AttestationRefused(str(error), field="statement") from error
     _require_about(case, said)
@@ -286,7 +286,7 @@ def attest(*, prepared: PreparedAttestation, actor: Actor) -> Attestation:
             index=prepared.index,
             person_id=actor.person_id,
             statement=prepared.statement,
-            at=timezone.now(),
+            at=database_now(),
         )
         audit.append(
             tag="recovery:attestation:accept",

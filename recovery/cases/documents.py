@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from django.utils import timezone
-
 from holdfast.core.base.encoding import b64u
+from kernel.clock import database_now
 from kernel.fields import rfc3339
 from recovery import access
 
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 
 def case_document(case: Case, *, with_timeline: bool = True) -> dict[str, Any]:
     """Return one case; `needed` is how many approvals each deposit needs now."""
-    needed, _, _ = access.terms_of(case, timezone.now())
+    needed, _, _ = access.terms_of(case, database_now())
     return {
         "case_id": str(case.id),
         "state": case.state,

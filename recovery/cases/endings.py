@@ -9,7 +9,6 @@ from __future__ import annotations
 from uuid import UUID
 
 from django.db import transaction
-from django.utils import timezone
 
 from audit import services as audit
 from holdfast.core.base.errors import HoldfastError
@@ -17,6 +16,7 @@ from holdfast.core.identity import cases
 from holdfast.core.signed.cose import Purpose, Sign1
 from holdfast.core.signed.statements import DeviceStatement
 from kernel.actors import Actor
+from kernel.clock import database_now
 from kernel.transitions import advance
 from keys import access as keys
 from recovery import access
@@ -52,7 +52,7 @@ def veto_case(*, case_id: UUID, statement: bytes, reason: str, actor: Actor) -> 
         if access.has_vetoed(row):
             return row
         Veto.objects.create(
-            case_id=row.id, device_id=_device_id(actor), statement=statement, reason=reason, at=timezone.now()
+            case_id=row.id, device_id=_device_id(actor), statement=statement, reason=reason, at=database_now()
         )
         audit.append(
             tag="recovery:case:veto",
@@ -71,7 +71,7 @@ def expire_case(*, case_id: UUID, actor: Actor) -> None:
     """End a case whose time is over. Called by the worker; a case that moved meanwhile is left alone."""
     with transaction.atomic():
         row = access.lock_case(case_id)
-        if row.expiry > timezone.now() or not CASE.allows(row.state, CaseState.EXPIRED):
+        if row.expiry > database_now() or not CASE.allows(row.state, CaseState.EXPIRED):
             return
         finish_failed(row, CaseState.EXPIRED)
         audit.append(tag="recovery:case:expire", actor=actor, subject=str(row.id), body={"q": bytes(row.q)})
@@ -90,7 +90,7 @@ def finish_failed(row: Case, state: CaseState, *, why: str = "") -> None:
     """
     if state not in FAILED:
         raise ValueError(f"{state} is no failed end")
-    advance(row, CASE, state, why=why, ended_at=timezone.now())
+    advance(row, CASE, state, why=why, ended_at=database_now())
     access.shares_of(row).delete()
 
 

@@ -16,10 +16,10 @@ from django.conf import settings
 from django.core.mail import EmailMessage
 from django.db import transaction
 from django.template.loader import render_to_string
-from django.utils import timezone
 
 from audit import services as audit
 from kernel.actors import Actor
+from kernel.clock import database_now
 from kernel.queue import MAIL, RunLater, enqueue
 from kernel.transitions import advance
 from recovery import access
@@ -61,7 +61,7 @@ def give_notice(*, notice_id: UUID, actor: Actor) -> None:
     delivered = _send(notice)
     if not delivered and notice.attempts + 1 < MAX_ATTEMPTS:
         Notice.objects.filter(pk=notice.pk).update(attempts=notice.attempts + 1)
-        raise RunLater(timezone.now() + timedelta(seconds=RETRY_SECONDS), "mail was not taken")
+        raise RunLater(database_now() + timedelta(seconds=RETRY_SECONDS), "mail was not taken")
     _settle(notice, NoticeState.HANDED_OVER if delivered else NoticeState.FAILED, actor)
 
 
@@ -71,7 +71,7 @@ def _settle(notice: Notice, state: NoticeState, actor: Actor) -> None:
         notice.refresh_from_db()
         if notice.state != NoticeState.PENDING:
             return
-        now = timezone.now()
+        now = database_now()
         advance(notice, NOTICE, state, settled_at=now)
         verb = "hand-over" if state == NoticeState.HANDED_OVER else "fail"
         audit.append(
@@ -106,4 +106,4 @@ def _send(notice: Notice) -> bool:
 
 def owe_release_notice(case: Case) -> None:
     """Promise the subject the notice that their keys were released, in the transaction that is open."""
-    owe(case, case.subject_id, "released", max(timezone.now(), case.notice_at))
+    owe(case, case.subject_id, "released", max(database_now(), case.notice_at))

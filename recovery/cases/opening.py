@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 from django.db import IntegrityError, transaction
-from django.utils import timezone
 
 from audit import services as audit
 from escrow import access as escrow
@@ -22,6 +21,7 @@ from holdfast.core.signed.cose import Purpose, Sign1
 from holdfast.core.signed.payloads import check_time
 from holdfast.core.signed.statements import DeviceStatement
 from kernel.actors import Actor
+from kernel.clock import database_now
 from kernel.errors import LimitReached
 from keys import access as keys
 from recovery import access
@@ -53,7 +53,7 @@ def open_case(*, statement: bytes, actor: Actor) -> Case:
     # (2) that its terms are within the policy: purpose, notice, times;
     # (3) that every deposit is one subject's and is the one that is meant;
     # (4) that enough officers could decide it.
-    now = timezone.now()
+    now = database_now()
     signed, case = _require_signed(statement, actor, now)  # (1)
     with transaction.atomic():
         newest = escrow.newest_policy_for_update()

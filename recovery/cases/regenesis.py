@@ -11,11 +11,10 @@ from collections.abc import Sequence
 from datetime import timedelta
 from uuid import UUID
 
-from django.utils import timezone
-
 from escrow import access as escrow
 from escrow.errors import EscrowOff
 from holdfast.core.identity.policy import SignedPolicy
+from kernel.clock import database_now
 from keys.errors import RegenesisRefused
 from recovery import access
 from recovery.errors import RegenesisTooEarly
@@ -48,10 +47,10 @@ class Rules:
             raise RegenesisRefused("The attestations name no case in which you recover your own keys.")
         if case.state not in _LEAVE or access.statement_of(case).recipient_device_hash != device_hash:
             raise RegenesisRefused("The case is not collected, or gave its release to another device.")
-        m, terms, _ = access.terms_of(case, timezone.now())
+        m, terms, _ = access.terms_of(case, database_now())
         times = sorted(row.at for row in access.attestations_of(case))
         if len(times) < m:
             raise RegenesisRefused(f"{len(times)} of {m} officers have attested your new key.")
         earliest = times[m - 1] + timedelta(seconds=terms.delay_seconds)
-        if timezone.now() < earliest:
+        if database_now() < earliest:
             raise RegenesisTooEarly(earliest_at=earliest.strftime("%Y-%m-%dT%H:%M:%SZ"))

@@ -21,13 +21,13 @@ from holdfast.core.signed.cose import Purpose, Sign1
 from holdfast.core.signed.payloads import check_time
 from holdfast.core.vault.share_manifest import MAX_REQUEST_SECONDS, Manifest, ShareRequest
 from kernel.actors import Actor
+from kernel.clock import database_now
 from kernel.errors import NotFound
 from kernel.scope import current_tenant
 from kernel.transitions import advance
 from keys import access as keys
 from keys import chains, notices
 from keys.services import open_record, seal_record
-from recovery.access import database_now
 from recovery.contacts import access
 from recovery.errors import ContactRequestMoved, ContactsRefused, ContactsStale, TooManyContactRequests
 from recovery.models import ContactAnswer, ContactRequest, ContactSet

@@ -11,6 +11,7 @@ from typing import Any
 from uuid import UUID
 
 from django.test import Client
+from django_otp.plugins.otp_totp.models import TOTPDevice
 
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.crypto.keys import SigningKey
@@ -18,7 +19,7 @@ from holdfast.core.signed.requests import SignatureParameters, components, conte
 from kernel.actors import system_actor
 from kernel.scope import tenant_scope
 from tenants import access, services, sign_in
-from tenants.models import Person, Tenant
+from tenants.models import Person, RateWindow, Tenant
 from tenants.roles import Role
 from tests.cast.roles import found_roles
 
@@ -91,6 +92,12 @@ def give_totp(person: Person, *, at: float | None = None) -> SecretBytes:
             actor=system_actor(person.tenant_id, "ceremony"),
         )
     return key
+
+
+def forget_codes(person: Person) -> None:
+    """Make every code of the person's authenticator unspent."""
+    TOTPDevice.objects.filter(user=person).update(last_t=-1)
+    RateWindow.objects.filter(key__startswith="totp:").delete()
 
 
 @dataclass

@@ -6,8 +6,8 @@ from __future__ import annotations
 import functools
 import re
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import timedelta
 from typing import Any
 from unittest import mock
@@ -33,7 +33,7 @@ from kernel.scope import tenant_scope
 from tenants import hashing, services, sign_in
 from tenants.models import Person, SignInPlace, Tenant
 from tenants.roles import Role
-from tests.cast.tenants import PASSWORD, Cast, build_world, give_password, give_totp
+from tests.cast.tenants import PASSWORD, Cast, build_world, forget_codes, give_password, give_totp
 
 pytestmark = pytest.mark.urls("tests.tenants.urls")
 SIGN_IN, CODE, HOME = "/console/sign-in/", "/console/sign-in/code/", "/console/"
@@ -293,6 +293,72 @@ def test_account_is_locked_after_eight_failures_wherever_they_come_from(
     assert tags() == ["tenants:sign-in:refuse"] * 7 + ["tenants:sign-in:lock"]
 
 
+@pytest.fixture
+def ahead() -> Callable[[], AbstractContextManager[None]]:
+    """Put this process two hours ahead, as a clock does that jumps, for as long as the context is open."""
+
+    @contextmanager
+    def two_hours() -> Iterator[None]:
+        with pytest.MonkeyPatch.context() as patch:
+            wall, now = time.time, timezone.now
+            patch.setattr(time, "time", lambda: wall() + 7200)
+            patch.setattr(timezone, "now", lambda: now() + timedelta(hours=2))
+            patch.setattr("axes.handlers.proxy.now", timezone.now)
+            yield
+
+    return two_hours
+
+
+def test_lock_of_a_clock_that_was_ahead_opens_when_it_is_set_right(
+    world: Cast, keys: dict[str, SecretBytes], client: Client, ahead: Any
+) -> None:
+    """FAULTS W10a: it would last for two hours more than it is long."""
+    with ahead():
+        for number in range(8):
+            answer = password_step(client, password="wrong", source=f"192.0.2.{number}")
+        assert answer.status_code == 429
+    assert password_step(client).status_code == 302
+    for number in range(8):
+        answer = password_step(client, password="wrong", source=f"198.51.100.{number}")
+    assert answer.status_code == 429, "failures count as ever"
+
+
+def test_officer_who_signed_in_while_the_clock_was_ahead_signs_in(world: Cast, client: Client, ahead: Any) -> None:
+    give_password(world.carol)
+    key = give_totp(world.carol)
+    with ahead():
+        of_the_future = code_now(key)
+        password_step(client)
+        assert code_step(client, of_the_future)["location"] == HOME
+    again = Client()
+    password_step(again)
+    code = code_now(key)
+    assert code_step(again, code).status_code == 302
+    password_step(third := Client())
+    assert code_step(third, code).status_code == 401, "each code once"
+    with ahead():  # two hours later
+        password_step(fourth := Client())
+        assert code_step(fourth, of_the_future).status_code == 401, "also the one of the future, when its time has come"
+
+
+def test_wrong_code_while_the_clock_was_ahead_makes_nobody_wait_for_it(world: Cast, ahead: Any) -> None:
+    give_password(world.carol)
+    key = give_totp(world.carol)
+    with ahead():
+        assert sign_in.accept_code(person=world.carol, code="000000") is None
+    assert sign_in.accept_code(person=world.carol, code=code_now(key)) is None, "the wait of a second begins anew"
+    TOTPDevice.objects.update(throttling_failure_timestamp=F("throttling_failure_timestamp") - timedelta(seconds=2))
+    assert sign_in.accept_code(person=world.carol, code=code_now(key)) is not None
+
+
+def test_half_signed_in_browser_of_a_clock_that_was_ahead_starts_again(
+    world: Cast, keys: dict[str, SecretBytes], client: Client, ahead: Any
+) -> None:
+    with ahead():
+        password_step(client)
+    assert code_step(client, code_now(keys["carol"]))["location"] == SIGN_IN
+
+
 def test_lock_opens_after_the_cooling_off(world: Cast, keys: dict[str, SecretBytes], client: Client) -> None:
     for number in range(8):
         password_step(client, password="wrong", source=f"192.0.2.{number}")
@@ -365,7 +431,7 @@ def test_strangers_failures_do_not_keep_an_account_out_where_it_signed_in_before
 def test_known_places_are_ten_and_a_quarter_old_at_most(world: Cast, keys: dict[str, SecretBytes]) -> None:
     for number in range(12):
         browser, source = Client(), f"198.51.100.{number}"
-        TOTPDevice.objects.update(last_t=-1)
+        forget_codes(world.carol)
         password_step(browser, source=source)
         assert code_step(browser, code_now(keys["carol"]), source=source).status_code == 302
     assert SignInPlace.objects.count() == 10
@@ -599,7 +665,7 @@ class AnyOrder(RuleBasedStateMachine):
 
     @rule(name=names)
     def let_a_code_pass(self, name: str) -> None:
-        TOTPDevice.objects.filter(user=getattr(self.world, name)).update(last_t=-1)
+        forget_codes(getattr(self.world, name))
 
     @invariant()
     def only_who_gave_both_is_in(self) -> None:

@@ -51,6 +51,37 @@ def promise(kind: str = "test.note", what: str = "a", **options: object) -> Job:
     return job
 
 
+@pytest.mark.postgres_only
+@pytest.mark.django_db(transaction=True)
+def test_worker_whose_clock_is_ahead_takes_no_job_early_and_none_from_another(
+    handled: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """FAULTS W10."""
+    real = timezone.now
+    leased = queue._lease(promise(what="held").pk)
+    promise(what="later", run_at=real() + timedelta(hours=1))
+    monkeypatch.setattr(timezone, "now", lambda: real() + timedelta(hours=2))
+    assert queue.run_due("worker") == 0
+    promise(what="now")
+    monkeypatch.undo()
+    assert queue.run_due("worker") == 1
+    assert leased is not None
+    assert handled == ["now"]
+
+
+@pytest.mark.postgres
+@pytest.mark.django_db(transaction=True)
+def test_lease_of_a_clock_that_was_ahead_holds_no_job_up(handled: list[str]) -> None:
+    """FAULTS W10a: it would for as long as the clock was off."""
+    job = queue._lease(promise().pk)
+    assert job is not None
+    assert queue.run_due("worker") == 0
+    Job.unscoped.update(lease_until=timezone.now() + timedelta(hours=2))
+    assert queue.run_due("worker") == 1
+    with pytest.raises(Conflict):
+        queue.renew(job)
+
+
 @pytest.mark.django_db(transaction=True)
 def test_enqueue_refuses_outside_a_transaction() -> None:
     with tenant_scope(TENANT), pytest.raises(RuntimeError, match="inside the transaction"):

@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
+from django.utils import timezone
 
 from audit.models import Entry as AuditEntry
 from holdfast.core.base.encoding import b64u, unb64u
@@ -263,10 +265,15 @@ def test_append_by_a_pending_device_with_the_recovery_key_revokes_what_was_lost(
 
 
 @pytest.mark.postgres
-@pytest.mark.parametrize(("shift", "status"), [(-3590, 201), (-3610, 422), (290, 201), (310, 422)])
-def test_append_takes_an_entry_that_was_dated_within_the_hour(alice: Account, shift: int, status: int) -> None:
+@pytest.mark.parametrize(("shift", "status"), [(-10790, 201), (-10810, 422), (290, 201), (310, 422)])
+def test_append_takes_an_entry_that_was_dated_within_three_hours(
+    directory: Directory, shift: int, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A recovery key's seven days are counted on these dates, so nobody writes them as they like."""
-    phone = alice.phones[0]
+    alice = directory.account("alice")
+    with monkeypatch.context() as patch:
+        patch.setattr("tests.cast.phones.now", lambda: now() - 3 * 3600 + 60)
+        phone = alice.add_phone()
     by = replace(alice.author(phone), issued_at=now() + shift)
     entry = chain_author.archive_generation(alice.chain, by=by, generation=1, not_before=0, commitment=b"c" * 32)
     answer = alice.append(phone, [entry])
@@ -398,3 +405,44 @@ def test_chain_near_its_end_takes_revocations_and_nothing_else(alice: Account, m
     )
     assert alice.append(first, entries).status_code == 201
     assert states(alice)[second.id] == ("revoked", "revoked")
+
+
+@pytest.mark.postgres
+def test_entry_after_one_that_lies_in_the_future_takes_its_date(
+    alice: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """FAULTS W10a: while a clock was two hours ahead, an entry was dated by it. A thief is shut out as ever."""
+    phone, lost = alice.phones[0], alice.add_phone()
+    ahead = now() + 7200
+    with monkeypatch.context() as patch:
+        patch.setattr(services, "database_now", lambda: datetime.fromtimestamp(ahead, UTC))
+        assert alice.append(phone, [dated_generation(alice, phone, ahead)]).status_code == 201
+    assert alice.append(phone, [dated_generation(alice, phone, ahead + 1)]).status_code == 422, "and no later one"
+    revoking = chain_author.revoke_device(
+        alice.chain,
+        by=replace(alice.author(phone), issued_at=ahead),
+        device=lost.id.bytes,
+        reason=Reason.DEVICE_LOST,
+        since=0,
+        new_aik=SigningKey.generate(),
+    )
+    assert alice.append(phone, list(revoking)).status_code == 201
+    assert states(alice)[lost.id] == ("revoked", "revoked")
+
+
+@pytest.mark.postgres
+def test_process_whose_clock_is_ahead_takes_entries_by_the_databases_clock(
+    alice: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    phone, real = alice.phones[0], timezone.now
+    honest, ahead = dated_generation(alice, phone, now()), dated_generation(alice, phone, now() + 7 * 86_400)
+    # The verbs alone: requests are signed, and judged, by the time of whoever answers.
+    monkeypatch.setattr("keys.services.timezone", SimpleNamespace(now=lambda: real() + timedelta(days=7)))
+    assert alice.append(phone, [ahead]).status_code == 422
+    assert alice.append(phone, [honest]).status_code == 201
+
+
+def dated_generation(account: Account, phone: Phone, at: int) -> Entry:
+    by = replace(account.author(phone), issued_at=at)
+    number = len(account.chain.generations) + 1
+    return chain_author.archive_generation(account.chain, by=by, generation=number, not_before=0, commitment=b"c" * 32)

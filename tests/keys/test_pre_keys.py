@@ -55,6 +55,14 @@ def test_publish_makes_the_newer_one_current(alice: Phone) -> None:
 
 
 @pytest.mark.postgres
+def test_publish_replaces_one_of_the_future(alice: Phone) -> None:
+    """FAULTS W10a: it was made while a clock was two hours ahead, and no other device takes it."""
+    assert publish(alice, alice.signed_pre_key(1)).status_code == 204
+    SignedPreKey.unscoped.update(issued_at=int(time.time()) + 7200)
+    assert publish(alice, alice.signed_pre_key(2)).status_code == 204
+
+
+@pytest.mark.postgres
 def test_publish_replaces_only_the_signed_pre_key_that_was_seen(alice: Phone) -> None:
     """A profile restored from a backup, or running twice, reads what stands before it replaces it."""
     none, first, second = '""', alice.signed_pre_key(1), alice.signed_pre_key(2)

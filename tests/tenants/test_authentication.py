@@ -9,7 +9,6 @@ import time
 import uuid
 from collections.abc import Callable
 from datetime import timedelta
-from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
@@ -231,7 +230,7 @@ def test_clock_that_is_set_back_lets_nothing_be_replayed(
     # The clock ran ahead until the signature was long too old, what was too old was swept, and then it was set right.
     ahead = timezone.now() + timedelta(minutes=minutes, seconds=55)
     with monkeypatch.context() as patch:
-        patch.setattr("tenants.services.timezone", SimpleNamespace(now=lambda: ahead))
+        patch.setattr("tenants.services.database_now", lambda: ahead)
         services.sweep()
     assert send(client, "POST", PROBE, b"{}", headers).status_code == 401
 

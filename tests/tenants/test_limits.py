@@ -49,8 +49,8 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    for module in ("credentials", "services"):
-        monkeypatch.setattr(f"tenants.{module}.timezone", SimpleNamespace(now=clock.now))
+    monkeypatch.setattr("tenants.credentials.timezone", SimpleNamespace(now=clock.now))
+    monkeypatch.setattr("tenants.services.database_now", clock.now)
     return clock
 
 

@@ -68,8 +68,8 @@ def current_generation(account: Account) -> Generation:
     ProfileError says to fetch it from the vault.
     """
     state = chains.refresh(account)
-    now = account.api.clock.now()
-    if state and state.generations and _is_this_month(state.generations[-1].not_before, now):
+    now = account.api.clock.earliest()
+    if state and state.generations and _is_of_now(state.generations[-1].not_before, now):
         newest = account.state.generation(state.generations[-1].generation)
         if newest is None:
             raise ProfileError(
@@ -92,14 +92,14 @@ def new_generation(account: Account) -> Generation:
             generation for generation in account.state.generations if generation.number < number
         ]
         key = new_archive_key()
-        now = max([account.api.clock.now(), *(generation.not_before for generation in state.generations[-1:])])
+        now = max([account.api.clock.earliest(), *(generation.not_before for generation in state.generations[-1:])])
         generation = Generation(number, key, now, archive_key_commitment(number, key))
         account.state.generations.append(generation)
         account.save()
         made.append(generation)
         entry = chain_author.archive_generation(
             state,
-            by=account.author(),
+            by=account.author(state),
             generation=number,
             not_before=now,
             commitment=generation.commitment,
@@ -204,6 +204,10 @@ class whole_file:  # noqa: N801 — reads as a noun in the `with` line
         self._beside.unlink()
 
 
-def _is_this_month(then: int, now: int) -> bool:
+def _is_of_now(then: int, now: int) -> bool:
+    """Tell whether a generation that began at `then` is the one to write under: this month's, or one still to come.
+
+    The second was made under a clock that was ahead. The next would begin no earlier, so one more is of no use.
+    """
     first, second = datetime.fromtimestamp(then, UTC), datetime.fromtimestamp(now, UTC)
-    return (first.year, first.month) == (second.year, second.month)
+    return (first.year, first.month) >= (second.year, second.month)

@@ -179,7 +179,8 @@ def confirm_newest(account: Account, user: bytes) -> None:
     A re-genesis that comes later and names an older policy is refused: its officers may have left since. The
     caller has just been told by the server that there is nothing newer.
     """
-    version = chain.in_force(account.policies, account.api.clock.now())
+    # A server that is ahead for a moment must not have a version remembered that is not in force yet.
+    version = chain.in_force(account.policies, account.api.clock.earliest())
     if version > _floor(account, user):
         account.store.put(_FLOOR, user, SecretBytes(encode({1: version})))
 

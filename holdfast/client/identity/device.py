@@ -103,7 +103,7 @@ def make_device(account: Account, *, suite: Suite, name: str, enrolment_hash: by
     agreement, sealing = AgreementKey.generate(suite.agreement_kind), SealingKey.generate()
     identifier = uuid4().bytes
     statement = DeviceStatement(
-        header=Header(account.tenant, account.user, identifier, account.api.clock.now()),
+        header=Header(account.tenant, account.user, identifier, account.api.clock.earliest()),
         suite=suite,
         signing_key=signing.public,
         agreement_key=agreement.public,
@@ -227,17 +227,16 @@ def approve(account: Account, device: UUID, *, words: tuple[str, ...]) -> None:
         if device.bytes in state.devices:
             return []
         entry = chain_author.add_device(
-            state, by=account.author(), device=device.bytes, statement_hash=statement.payload_hash
+            state, by=account.author(state), device=device.bytes, statement_hash=statement.payload_hash
         )
         return [entry]
 
     chains.append(account, write)
 
 
-def new_identity_author(account: Account, seed: SecretBytes) -> Author:
-    """Return who writes under a new identity key that is not the account's yet."""
-    key = SigningKey.from_seed(account.device_statement.suite.signing_kind, seed)
-    return Author(account.device.id, account.api.clock.now(), key)
+def new_identity_author(account: Account, seed: SecretBytes, state: chain.ChainState | None = None) -> Author:
+    """Return who writes at `state` under a new identity key that is not the account's yet; None begins it anew."""
+    return account.author_as(SigningKey.from_seed(account.device_statement.suite.signing_kind, seed), state)
 
 
 def issue_code(account: Account, person: UUID) -> str:

@@ -290,6 +290,6 @@ def _control(
 
 def prune(account: Account) -> int:
     """Destroy what was kept to recognise repetitions and is too old to come again. Returns how many rows."""
-    now = account.api.clock.now()
+    now = account.api.clock.earliest()
     kinds = (sessions.INITIAL, sessions.SEEN, USED, inbox.HAD, inbox.HEARD)
     return sum(sessions.prune(account.store, kind, now=now) for kind in kinds)

@@ -33,7 +33,7 @@ from holdfast.core.messages.bundle import PrivatePreKey, build_batch
 from holdfast.core.messages.prekeys import BatchStatement, SignedPreKey
 from holdfast.core.messages.session import OwnPreKey
 from holdfast.core.signed.cose import Purpose, Sign1, sign
-from holdfast.core.signed.payloads import MAX_U32
+from holdfast.core.signed.payloads import MAX_AHEAD_SECONDS, MAX_U32
 
 BATCH_SIZE: Final = 100  # PROTOCOL section 3
 REFILL_BELOW: Final = 25  # a quarter: newcomers of a week find one while the device is away
@@ -171,10 +171,12 @@ def _publish_signed(account: Account, held: Held) -> tuple[bool, bool]:
 
 
 def _is_due(account: Account, current: SignedRow, held: Held) -> bool:
-    age = account.api.clock.now() - current.made_at
+    age = account.api.clock.earliest() - current.made_at
     is_foreign = held.signed_hash != b"" and all(_hash_of(row) != held.signed_hash for row in all_signed(account.store))
     return (
         age >= RENEW_AFTER_SECONDS
+        # Made under a clock that was ahead: nobody takes a pre-key of the future.
+        or age < -MAX_AHEAD_SECONDS
         or (is_foreign and age >= REPLACE_FOREIGN_AFTER_SECONDS)
         or not _is_of_this_device(account, SignedPreKey, current.statement)
     )
@@ -191,7 +193,7 @@ def _is_of_this_device(account: Account, kind: type[SignedPreKey] | type[BatchSt
 
 def _make_signed(account: Account) -> SignedRow:
     """Make and keep a signed pre-key; the one before counts as replaced from now on."""
-    now, suite = account.api.clock.now(), account.suite
+    now, suite = account.api.clock.earliest(), account.suite
     with account.store.transaction():
         ledger = Ledger.load(account.store)
         private, public = PrivatePreKey.generate(ledger.next_id, suite)
@@ -318,7 +320,7 @@ def _held_batch(row: Answer) -> tuple[bytes, list[int]]:
 def _compare(account: Account, held: Held) -> _Findings:
     """Hold what the server has to what it was given and what was used, and remember what it no longer has."""
     findings = _Findings()
-    store, now = account.store, account.api.clock.now()
+    store, now = account.store, account.api.clock.earliest()
     with store.transaction():
         ledger = Ledger.load(store)
         kept = {row.key_id: row for row in all_one_time(store)}
@@ -362,7 +364,7 @@ def destroy_due(account: Account) -> int:
     other: once the server is without it, it goes with the last signed pre-key that was made before then. Not at
     once, since the server's word alone would otherwise decide what can still be read.
     """
-    store, now = account.store, account.api.clock.now()
+    store, now = account.store, account.api.clock.earliest()
     destroyed = 0
     with store.transaction():
         for row in all_signed(store):

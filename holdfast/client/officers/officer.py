@@ -229,7 +229,7 @@ def attest(account: Account, view: CaseView, proposed: Proposal, *, heard: Mappi
     require_heard(proposed.words, heard)
     said = Attestation(
         # The header names the person attested; the officer is known by their key.
-        header=Header(account.tenant, view.case.subject, b"", account.api.clock.now()),
+        header=Header(account.tenant, view.case.subject, b"", account.api.clock.earliest()),
         old_head=proposed.old_head,
         new_aik=proposed.identity_key,
         case_id=view.case.case_id,

@@ -171,12 +171,21 @@ class Account:
 
     def header(self, *, issued_at: int | None = None, lasts_seconds: int = 0) -> Header:
         """Return the header of a statement by this device, issued now."""
-        issued = self.api.clock.now() if issued_at is None else issued_at
+        issued = self.api.clock.earliest() if issued_at is None else issued_at
         return Header(self.tenant, self.user, self.device.id, issued, issued + lasts_seconds if lasts_seconds else 0)
 
-    def author(self) -> Author:
-        """Return who writes into the account chain: this device, now, under the AIK."""
-        return Author(self.device.id, self.api.clock.now(), self.identity_key)
+    def author(self, state: ChainState | None = None) -> Author:
+        """Return who writes into the account chain at `state` (None before its genesis): this device under the AIK."""
+        return self.author_as(self.identity_key, state)
+
+    def author_as(self, key: SigningKey, state: ChainState | None = None) -> Author:
+        """Return this device as author under another key: the recovery key, or an AIK that is to come.
+
+        Dated now, or as the chain's latest entry where that lies in the future. Somebody's clock was wrong then, and
+        an entry dated before it would be refused for as long as it was: not even a device could be revoked.
+        """
+        now = self.api.clock.earliest()
+        return Author(self.device.id, max(now, state.time) if state else now, key)
 
     # What is pinned
 

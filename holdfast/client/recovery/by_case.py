@@ -106,7 +106,7 @@ def open_case(
         raise ProfileError(f"Your policy does not know the purpose {purpose!r}.", way_out=f"It allows: {allowed}.")
     named = _find_deposits(account, subject, wanted)
     rsa_key, sealing_key = RecipientRsaKey.generate(), SealingKey.generate()
-    now = account.api.clock.now()
+    now = account.api.clock.earliest()
     case = Case(
         header=account.header(),
         case_id=secrets.token_bytes(16),

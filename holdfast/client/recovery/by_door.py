@@ -27,7 +27,6 @@ from holdfast.core.crypto.keys import SigningKey
 from holdfast.core.crypto.phrase import Phrase
 from holdfast.core.identity import chain, chain_author
 from holdfast.core.identity.chain import ChainState
-from holdfast.core.identity.chain_author import Author
 from holdfast.core.identity.entries import Entry, Reason
 from holdfast.core.signed.cose import Sign1
 
@@ -202,7 +201,7 @@ def _join_chain(account: Account) -> ChainState:
             )
         return [
             chain_author.add_device(
-                state, by=account.author(), device=account.device.id, statement_hash=statement.payload_hash
+                state, by=account.author(state), device=account.device.id, statement_hash=statement.payload_hash
             )
         ]
 
@@ -211,13 +210,14 @@ def _join_chain(account: Account) -> ChainState:
 
 def _take_over(account: Account, recovery_key: SigningKey) -> None:
     """Have the phrase's key hand the account to a new identity key, with this device in it: one upload."""
-    new = new_identity_author(account, ensure_identity_seed(account))
+    seed = ensure_identity_seed(account)
     statement = Sign1.parse(account.device.statement)
 
     def write(state: ChainState) -> list[Entry]:
+        new = new_identity_author(account, seed, state)
         if state.aik == new.key.public:
             return []
-        by = Author(account.device.id, account.api.clock.now(), recovery_key)
+        by = account.author_as(recovery_key, state)
         first = chain_author.rotate_key(state, by=by, new_aik=new.key, reason=Reason.RECOVERY)
         after = chain.extend(state, first, policies=account.policies)
         second = chain_author.add_device(after, by=new, device=account.device.id, statement_hash=statement.payload_hash)

@@ -38,6 +38,7 @@ from holdfast.core.escrow.archive import new_archive_key
 from holdfast.core.identity.chain import ChainState
 from holdfast.core.identity.entries import ArchiveGeneration, Entry, Genesis, Reason, ReGenesis, RotateKey
 from holdfast.core.signed.cose import Sign1
+from holdfast.core.signed.payloads import MAX_AHEAD_SECONDS
 from holdfast.core.signed.statements import Consent, DeviceStatement
 from holdfast.core.vault.blob import new_vault_key
 
@@ -88,7 +89,7 @@ def rotate(
     if not parts:
         raise ValueError("a rotation replaces something")
     _require_may(account, revoke)
-    now = account.api.clock.now()
+    now = account.api.clock.earliest()
     begun = Rotation(
         id=secrets.token_bytes(16),
         parts=parts,
@@ -272,9 +273,9 @@ def _extend(account: Account, rotation: Rotation) -> None:
         made = [Entry.parse(entry) for entry in rotation.entries]
         if made[-1].hash in state.hashes:
             return
-        is_old = account.api.clock.now() - made[0].header.issued_at > _SIGNED_FOR_SECONDS
-        if state.head != rotation.head or is_old:
-            # The server takes no entry that is dated long ago; those signed before are not in the chain.
+        age = account.author(state).issued_at - made[0].header.issued_at
+        if state.head != rotation.head or not -MAX_AHEAD_SECONDS <= age <= _SIGNED_FOR_SECONDS:
+            # The server takes no entry that is dated long ago, or ahead of the chain; these are not in it.
             _sign_on(account, rotation, state)
             made = [Entry.parse(entry) for entry in rotation.entries]
         chains.require_extends(account, state, made)
@@ -402,7 +403,7 @@ def _archive(account: Account, rotation: Rotation) -> None:
 
 def _destroy(account: Account, rotation: Rotation) -> bool:
     """Destroy the old keys when their grace is over, and forget the rotation. Returns whether it was time."""
-    if account.api.clock.now() < rotation.destroy_at:
+    if account.api.clock.earliest() < rotation.destroy_at:
         return False
     with account.store.transaction():
         for name in (IDENTITY, VAULT):

@@ -21,7 +21,7 @@ from holdfast.core.signed.cose import Sign1
 def signed_entries(account: Account, rotation: Rotation, state: ChainState) -> list[Entry]:
     """Return what the rotation appends to the chain at `state`, signed by the identity key of now."""
     entries: list[Entry] = []
-    author = account.author()
+    author = account.author(state)
     if rotation.device:
         statement = Sign1.parse(rotation.device.statement)
         entries.append(

@@ -45,8 +45,10 @@ _LOCAL_HOSTS: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 class Clock:
     """The time, with the correction that a server's 401 taught us.
 
-    `now` dates requests and statements. `latest` is what expiry is judged by: never earlier than this
-    machine's own clock, so that a lying server cannot bring an expired statement back to life.
+    `now` dates requests, which the server judges by its own clock. `earliest` dates what is signed and stays: never
+    later than this machine's own clock, so that a server whose clock is ahead for a moment has nothing dated into the
+    future. `latest` is what expiry is judged by: never earlier than this machine's own clock, so that a lying server
+    cannot bring an expired statement back to life.
     """
 
     def __init__(self, read: Callable[[], float] = time.time) -> None:
@@ -56,6 +58,10 @@ class Clock:
     def now(self) -> int:
         """Return corrected UTC seconds."""
         return int(self._read()) + self._offset
+
+    def earliest(self) -> int:
+        """Return the earlier of the machine's and the corrected time, in UTC seconds."""
+        return int(self._read()) + min(self._offset, 0)
 
     def latest(self) -> int:
         """Return the later of the machine's and the corrected time, in UTC seconds."""

@@ -97,7 +97,7 @@ class _Mark:
 
 def mark(account: Account, kind: str, *, epoch: int, language: str = "", recovery_key: bytes = b"") -> None:
     """Note for all devices that a door was set for an epoch, or with epoch 0 that it was removed."""
-    made = _Mark(account.api.clock.now(), epoch, language, recovery_key)
+    made = _Mark(account.api.clock.earliest(), epoch, language, recovery_key)
     account.store.put(vault_contents.DOOR, kind.encode(), seal_row(made))
 
 
@@ -177,7 +177,7 @@ def remove(account: Account, kind: str) -> None:
         mark(account, kind, epoch=0)
         if kind == CONTACTS:
             # Written over, not deleted: another device's row would bring it back.
-            gone = SecretBytes(encode([account.api.clock.now(), b"", 0]))
+            gone = SecretBytes(encode([account.api.clock.earliest(), b"", 0]))
             account.store.put(vault_contents.TRUSTED_SET, b"", gone)
     vault.save(account)
 
@@ -303,7 +303,7 @@ def _set_recovery_key(account: Account, new: SigningKey, before: SigningKey | No
         if new.public in (state.recovery_key, announced):
             return []
         old = before if state.recovery_key is not None else None
-        return [chain_author.set_recovery_key(state, by=account.author(), recovery_key=new.public, old=old)]
+        return [chain_author.set_recovery_key(state, by=account.author(state), recovery_key=new.public, old=old)]
 
     chains.append(account, write)
 
@@ -320,10 +320,11 @@ def complete_recovery_key(account: Account) -> bool:
     def write(state: ChainState) -> list[Entry]:
         nonlocal done
         waiting = state.announced
-        if waiting is None or waiting.key.encoded != known or account.api.clock.now() < waiting.due_at:
+        by = account.author(state)
+        if waiting is None or waiting.key.encoded != known or by.issued_at < waiting.due_at:
             return []
         done = True
-        return [chain_author.set_recovery_key(state, by=account.author(), recovery_key=waiting.key)]
+        return [chain_author.set_recovery_key(state, by=by, recovery_key=waiting.key)]
 
     chains.append(account, write)
     return done
@@ -341,7 +342,7 @@ def cancel_recovery_key(account: Account) -> bool:
         if state.announced is None or state.recovery_key is None:
             return []
         cancelled = True
-        return [chain_author.set_recovery_key(state, by=account.author(), recovery_key=state.recovery_key)]
+        return [chain_author.set_recovery_key(state, by=account.author(state), recovery_key=state.recovery_key)]
 
     chains.append(account, write)
     return cancelled

@@ -130,7 +130,7 @@ def choose(account: Account, people: Sequence[bytes], *, k: int = DEFAULT_K) -> 
         ) from None
     signed = sign(made.manifest.to_payload(), purpose=Purpose.SHARE_MANIFEST, key=account.identity_key)
     shares = [(contact, share.to_secret()) for contact, share in made.shares.items()]
-    under_way = _SetUnderWay(account.api.clock.now(), signed.encode(), made.door, shares, owner.epoch)
+    under_way = _SetUnderWay(account.api.clock.earliest(), signed.encode(), made.door, shares, owner.epoch)
     account.store.put(*_UNDER_WAY, seal_row(under_way))
     resume(account)
     chosen_now = find_chosen_set(account)
@@ -171,7 +171,7 @@ def resume(account: Account) -> bool:
     def write(state: ChainState) -> list[Entry]:
         if state.manifest_hash == manifest.hash:
             return []
-        return [chain_author.share_manifest(state, by=account.author(), manifest_hash=manifest.hash)]
+        return [chain_author.share_manifest(state, by=account.author(state), manifest_hash=manifest.hash)]
 
     chains.append(account, write)
     with account.store.transaction():
@@ -305,7 +305,7 @@ def _take(account: Account, letter: Letter) -> None:
     share = _open_share(account, read)
     key = owner + manifest.set_id
     if account.store.get(HELD_SHARE, key) is None:
-        row = _HeldRow(account.api.clock.now(), read.statement.encode(), share.to_secret())
+        row = _HeldRow(account.api.clock.earliest(), read.statement.encode(), share.to_secret())
         account.store.put(HELD_SHARE, key, seal_row(row))
 
 

@@ -375,7 +375,7 @@ def _note_devices(account: Account, state: ChainState) -> None:
             continue  # a name can wait; what the vault is for cannot
         if statement.payload_hash != statement_hash:
             raise _distrust("The server shows another device than your account chain lists.")
-        noted = _KnownDevice(account.api.clock.now(), DeviceStatement.from_payload(statement.payload).name)
+        noted = _KnownDevice(account.api.clock.earliest(), DeviceStatement.from_payload(statement.payload).name)
         account.store.put(vault_contents.KNOWN_DEVICE, identifier, seal_row(noted))
 
 

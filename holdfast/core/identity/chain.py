@@ -31,8 +31,8 @@ from holdfast.core.signed.cose import Purpose, Sign1
 MAX_DEVICES: Final = 64
 # How long an identity key alone must wait to change a recovery key that is set: time for the owner to notice.
 RECOVERY_KEY_DELAY_SECONDS: Final = 7 * 86_400
-# How far an entry may be dated before one that it follows. The server takes dates from an hour ago to five minutes
-# ahead, so two honest devices can stand this far apart; a stricter reader would refuse what the server accepted.
+# How far an entry may be dated before one that it follows. Whoever writes dates no entry before those it follows, also
+# when they lie in the future; older writers stood as far apart as an hour behind and five minutes ahead.
 BACKWARDS_SECONDS: Final = 3_900
 
 

@@ -63,6 +63,14 @@ def said_of(account: Account, item: str) -> tuple[Outcome, str]:
     return one.outcome, one.said
 
 
+def test_archive_key_of_a_month_that_has_not_come_is_the_one_in_use(world: Members) -> None:
+    """FAULTS W10a: a clock that was ahead across the turn of a month would have a fresh key made for every file."""
+    account = world.enrolled(ALICE)
+    first = archive.new_generation(account)
+    account.connect(transport=world.server.transport(), clock=Clock(lambda: NOW - 40 * 86_400))
+    assert archive.current_generation(account).number == first.number
+
+
 def test_new_escrow_key_is_deposited_to_without_asking_and_the_old_deposit_stays(
     world: Members, tmp_path: Path
 ) -> None:

@@ -76,6 +76,19 @@ def test_server_cannot_stretch_the_ten_minutes_by_turning_the_clock_back(world: 
         contacts.refresh(bob, ALICE)
 
 
+def test_server_that_is_ahead_makes_no_new_entry_look_overdue(world: Members) -> None:
+    """FAULTS W10a: whoever rotates meanwhile would be told not to rely on their keys. Ten minutes stay ten minutes."""
+    alice = world.enrolled(ALICE)
+    world.server.instead[PROOF] = not_logged
+    for seconds in (0, 600):
+        assert at(world, alice, seconds).api.clock.correct(NOW + seconds + 7200)
+        chains.refresh(alice) if seconds else archive.new_generation(alice)
+        assert key_log.standing(alice, alice.chain) is Anchor.WAITING
+    assert at(world, alice, 601).api.clock.correct(NOW + 601 + 7200)
+    with pytest.raises(TrustRefused, match="not in the public key log"):
+        chains.refresh(alice)
+
+
 def test_head_that_is_not_in_the_log_is_not_pinned(world: Members) -> None:
     alice, bob = world.enrolled(ALICE), world.enrolled(BOB)
     contacts.refresh(bob, ALICE)

@@ -55,6 +55,14 @@ def test_first_publishing_makes_one_signed_and_a_hundred_one_time_keys(world: Me
     assert (again.is_renewed, again.stored, again.count, again.destroyed, again.warnings) == (False, 0, 100, 0, ())
 
 
+def test_signed_pre_key_of_a_clock_that_was_ahead_is_replaced_at_once(world: Members) -> None:
+    """FAULTS W10a: nobody takes a pre-key of the future, so nobody could begin a session for as long as it was off."""
+    alice = at(world, world.enrolled(ALICE), 1 / 12)
+    prekeys.publish(alice)
+    assert prekeys.publish(at(world, alice, 0)).is_renewed
+    assert not prekeys.publish(alice).is_renewed
+
+
 def test_pending_device_publishes_nothing(world: Members) -> None:
     world.enrolled(ALICE)
     second = world.enrolled(ALICE)

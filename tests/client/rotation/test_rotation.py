@@ -117,6 +117,52 @@ def test_each_part_is_rotated_by_itself(world: Members, what: set[str]) -> None:
     assert after.devices.keys() == {account.device.id}
 
 
+def dates_of(account: Account) -> list[int]:
+    return [Entry.parse(entry).header.issued_at for entry in account.state.chain]
+
+
+def test_rotation_while_the_servers_clock_is_ahead_is_dated_by_the_devices_own(world: Members) -> None:
+    """FAULTS W10a: later entries would be refused for being dated before it."""
+    account = with_vault(world)
+    account.api.clock.correct(NOW + 7200)
+    rotation.rotate(account, EVERYTHING, reason=Reason.USER_REQUEST)
+    assert set(dates_of(account)) == {NOW}
+    assert account.chain.generations[-1].not_before == NOW
+
+
+def test_device_is_revoked_although_the_chain_lies_in_the_future(world: Members) -> None:
+    """FAULTS W10a: an entry was dated by a clock that was two hours ahead."""
+    account = with_vault(world)
+    phone = second_device(world, account)
+    ahead = later(world, account, days=1 / 12)
+    rotation.rotate(ahead, EVERYTHING, reason=Reason.USER_REQUEST)
+    account = later(world, account, days=0)
+    assert account.author(account.chain).issued_at == NOW + 7200
+    rotation.rotate(account, [], reason=Reason.DEVICE_LOST, revoke=[UUID(bytes=phone.device.id)])
+    assert phone.device.id not in account.chain.devices
+    assert account.chain.time == dates_of(account)[-1] == NOW + 7200
+    assert contacts.refresh(world.published(BOB), ALICE).head == account.chain.head, "and peers take it"
+
+
+def test_rotation_that_was_signed_ahead_is_signed_anew(world: Members) -> None:
+    account = later(world, with_vault(world), days=1 / 12)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(chains, "upload", interrupt)
+        with pytest.raises(Interrupted):
+            rotation.rotate(account, {"identity"}, reason=Reason.USER_REQUEST)
+    account = later(world, account, days=0)
+    rotation.resume(account)
+    assert dates_of(account)[-1] == NOW
+
+
+class Interrupted(Exception):
+    """The process ends here."""
+
+
+def interrupt(*_: object) -> None:
+    raise Interrupted
+
+
 def test_rotation_of_nothing_is_a_mistake(world: Members) -> None:
     with pytest.raises(ValueError, match="something"):
         rotation.rotate(with_vault(world), [], reason=Reason.USER_REQUEST)

@@ -167,10 +167,16 @@ def test_clock_is_corrected_once_by_a_401_and_never_judges_expiry_by_an_earlier_
     server = Server(early, httpx2.Response(200, json={}))
     api(server, key=SigningKey.generate(), clock=clock).get("cases")
     assert clock.now() == 1_799_996_400
-    assert clock.latest() == 1_800_000_000
+    assert (clock.earliest(), clock.latest()) == (1_799_996_400, 1_800_000_000)
     server.answers = [problem(401, server_time="2027-01-15T07:00:00Z")]
     with pytest.raises(Problem):
         api(server, key=SigningKey.generate(), clock=clock).get("cases")
+
+
+def test_what_is_signed_is_not_dated_into_the_future_by_a_server_that_is_ahead() -> None:
+    clock = Clock(lambda: 1_800_000_000.0)
+    assert clock.correct(1_800_007_200)
+    assert (clock.now(), clock.earliest(), clock.latest()) == (1_800_007_200, 1_800_000_000, 1_800_007_200)
 
 
 def test_clock_refuses_a_correction_of_more_than_a_day() -> None:

@@ -68,7 +68,7 @@ def revoke(account: Account, device: bytes) -> None:
 
     def write(state: ChainState) -> Any:
         return chain_author.revoke_device(
-            state, by=account.author(), device=device, reason=Reason.DEVICE_LOST, since=0, new_aik=fresh
+            state, by=account.author(state), device=device, reason=Reason.DEVICE_LOST, since=0, new_aik=fresh
         )
 
     chains.append(account, write)
@@ -82,7 +82,7 @@ def renew(account: Account) -> None:
     chains.append(
         account,
         lambda state: [
-            chain_author.rotate_key(state, by=account.author(), new_aik=fresh, reason=Reason.SCHEDULE),
+            chain_author.rotate_key(state, by=account.author(state), new_aik=fresh, reason=Reason.SCHEDULE),
         ],
     )
     account.state.identity_seed = fresh.seed()

@@ -40,7 +40,7 @@ def rotated(account: Account) -> None:
     def write(state: ChainState) -> list[Entry]:
         if state.aik == new.public:
             return []
-        return [chain_author.rotate_key(state, by=account.author(), new_aik=new, reason=Reason.SCHEDULE)]
+        return [chain_author.rotate_key(state, by=account.author(state), new_aik=new, reason=Reason.SCHEDULE)]
 
     chains.append(account, write)
     account.state.identity_seed = new.seed()

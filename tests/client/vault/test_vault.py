@@ -43,7 +43,7 @@ def rotated(account: Account) -> SigningKey:
     def write(state: ChainState) -> list[Entry]:
         if state.aik == new.public:
             return []
-        return [chain_author.rotate_key(state, by=account.author(), new_aik=new, reason=Reason.SCHEDULE)]
+        return [chain_author.rotate_key(state, by=account.author(state), new_aik=new, reason=Reason.SCHEDULE)]
 
     chains.append(account, write)
     account.state.identity_seed = new.seed()
@@ -239,7 +239,7 @@ def test_vault_written_ahead_of_a_rotation_opens_after_it(world: Members) -> Non
     def write(state: ChainState) -> list[Entry]:
         if state.aik == new.public:
             return []
-        return [chain_author.rotate_key(state, by=account.author(), new_aik=new, reason=Reason.SCHEDULE)]
+        return [chain_author.rotate_key(state, by=account.author(state), new_aik=new, reason=Reason.SCHEDULE)]
 
     chains.append(account, write)
     # Nothing was written since: the laptop is lost in this very moment.

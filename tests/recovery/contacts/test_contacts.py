@@ -22,8 +22,9 @@ from holdfast.core.base.encoding import b64u, unb64u
 from holdfast.core.crypto.keys import SigningKey
 from holdfast.core.signed.cose import Purpose, sign
 from kernel import queue
+from kernel.clock import database_now
 from keys.records import create_tenant_master_key
-from recovery import access, tasks
+from recovery import tasks
 from recovery.contacts import services as contacts
 from recovery.contacts.services import MAX_OPEN
 from recovery.models import ContactAnswer, ContactRequest
@@ -237,7 +238,7 @@ def test_shares_wait_for_the_delay_and_contacts_do_not(trusted: TrustedContacts,
     assert (held["state"], held["answered"]) == ("open", 2)
     assert "shares" not in held
     assert not Entry.unscoped.filter(tag="recovery:contact-request:collect").exists()
-    earlier(asking, not_before=access.database_now() - timedelta(seconds=1))
+    earlier(asking, not_before=database_now() - timedelta(seconds=1))
     assert len(asking.read().json()["shares"]) == 2
 
 
@@ -249,7 +250,7 @@ def test_delay_is_measured_by_the_databases_clock(
     asking = trusted.ask(pending)
     trusted.give("bob", asking)
     real = timezone.now
-    monkeypatch.setattr("recovery.access.timezone.now", lambda: real() + timedelta(days=2))
+    monkeypatch.setattr("django.utils.timezone.now", lambda: real() + timedelta(days=2))
     row = ContactRequest.unscoped.get(pk=asking.id)
     assert row.not_before < timezone.now()
     with trusted.directory.acme():
@@ -276,7 +277,7 @@ def test_expired_request_is_ended_by_the_worker_and_its_shares_are_destroyed(
     tasks.expire_contact_requests()
     assert ContactAnswer.unscoped.filter(sealed__isnull=False).count() == 4
     for one in (asking, complete):
-        earlier(one, expires_at=access.database_now() - timedelta(seconds=1))
+        earlier(one, expires_at=database_now() - timedelta(seconds=1))
     assert "shares" not in asking.read().json(), "also before the worker comes by"
     assert trusted.giving("dan", asking).send().json()["code"] == "contact-request-moved"
     tasks.expire_contact_requests()
@@ -314,7 +315,7 @@ def test_ended_request_is_brought_back_by_no_code_at_all(trusted: TrustedContact
     asking = trusted.ask(pending)
     asking.end(trusted.directory.phone("alice"), "veto")
     rows = ContactRequest.unscoped.filter(pk=asking.id)
-    sooner = access.database_now() - timedelta(days=1)
+    sooner = database_now() - timedelta(days=1)
     for change in ({"state": "open"}, {"not_before": sooner}, {"k": 1}, {"device_id": uuid.uuid4()}):
         with pytest.raises(DatabaseError, match="does not change so"), transaction.atomic():
             rows.update(**change)
