@@ -61,15 +61,15 @@ def escrow_page(request: HttpRequest, actor: Actor) -> HttpResponse:
         return render(request, "console/escrow/escrow_off.html", {"is_pending": bool(rows)})
     signed = access.reading(in_force)
     places = _places(in_force, signed, now)
-    available = sum(place.is_counting for place in places)
-    newer = [row for row in rows if row.version > in_force.version]
+    available = len(coverage.releasable_now(made_under=[bytes(in_force.hash)], at=now).approvers)
+    newer = [row for row in rows if row.version > in_force.version and row.withdrawn_at is None]
     context = {
         "policy": in_force,
         "places": places,
         "available": available,
         "people": tenants.people_by_id([place.person_id for place in places]),
         "clauses": terms.clauses(signed),
-        "warnings": terms.warnings(signed, available=available),
+        "warnings": terms.warnings(signed, available=available, active=coverage.count_active_officers()),
         "release_words": signed.terms.release_sealing_key.fingerprint("release"),
         "newer": newer,
         "versions": _versions(rows),

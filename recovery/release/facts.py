@@ -16,7 +16,7 @@ from holdfast.core.base.errors import Malformed, Untrusted
 from holdfast.core.escrow.approvals import Excluded
 from holdfast.core.escrow.release import NoticeFacts
 from holdfast.core.identity.cases import VETOES_THAT_END
-from holdfast.core.identity.policy import SignedPolicy, in_force_times
+from holdfast.core.identity.policy import History, SignedPolicy, history_of
 from holdfast.core.log.log_entry import BodyValue, LogEntry
 
 T = TypeVar("T", int, str, bytes)
@@ -54,6 +54,7 @@ class Facts:
     """Everything that the release process believes about one tenant. Person and deposit ids are 16 bytes."""
 
     policies: dict[bytes, int] = field(default_factory=dict)  # hash → the log's time, in order of publication
+    withdrawn: dict[bytes, int] = field(default_factory=dict)  # hash of a version → when its withdrawal came
     escrow_keys: list[bytes] = field(default_factory=list)  # hashes, in order of publication
     officers: set[bytes] = field(default_factory=set)  # persons whose role is officer
     active: set[bytes] = field(default_factory=set)  # persons who are active
@@ -77,23 +78,24 @@ class Facts:
 
         policies: every version, verified, oldest first.
         """
+        history = self._history(policies)
+        in_force = history.in_force(now).policy
         named = {officer.person for signed in policies for officer in signed.policy.roster}
-        current = {officer.person for officer in policies[-1].policy.roster}
+        # Who is taken off goes when that version is in force, and not when it is published.
+        current = {officer.person for officer in in_force.roster}
         counting = (self.officers & self.active & current) - self.suspended - self.removed
         return Excluded(
             requester=case.requester,
             subject=case.subject,
             recipient=case.recipient,
-            cooling_off=frozenset(person for person in current if self._counts_from(person, policies) > now),
+            cooling_off=frozenset(current - {officer.person for officer in history.counting(now)}),
             suspended=frozenset(named - counting),
             away=frozenset(self.away),
         )
 
     def policy_in_force(self, policies: Sequence[SignedPolicy], *, now: int) -> SignedPolicy:
         """Return the highest version whose time has come: one that lowers a guard cools off first (FAULTS P6)."""
-        published = [self.policies[signed.hash] for signed in policies]
-        times = in_force_times([signed.policy for signed in policies], published)
-        return [signed for signed, at in zip(policies, times, strict=True) if at <= now][-1]
+        return self._history(policies).in_force(now)
 
     def require_history(self, policies: Sequence[SignedPolicy], keys: Sequence[bytes]) -> None:
         """Raise Untrusted unless these are exactly the policies and escrow keys that the log tells of, in order."""
@@ -102,17 +104,8 @@ class Facts:
         if list(keys) != self.escrow_keys:
             raise Untrusted("the stored escrow keys are not those of the log")
 
-    def _counts_from(self, person: bytes, policies: Sequence[SignedPolicy]) -> int:
-        since = len(policies) - 1
-        while since and any(officer.person == person for officer in policies[since - 1].policy.roster):
-            since -= 1
-        if since == 0:
-            return 0  # a founder: the pinned hash names them
-        return self.policies[policies[since].hash] + _cooling_off(policies[since - 1], policies[since])
-
-
-def _cooling_off(before: SignedPolicy, after: SignedPolicy) -> int:
-    return max(before.policy.terms.cooling_off_seconds, after.policy.terms.cooling_off_seconds)
+    def _history(self, policies: Sequence[SignedPolicy]) -> History:
+        return history_of(policies, [self.policies[signed.hash] for signed in policies], self.withdrawn)
 
 
 def _typed(entry: LogEntry, name: str, kind: type[T]) -> T:

@@ -54,7 +54,7 @@ def trusted_tenant(directory: Directory, facts: Facts) -> tuple[TrustedTenant, d
     Raises Untrusted, Forked, QuorumNotMet or InvalidSignature when a row is not what was signed and logged, or when
     the history is shorter than the one seen before.
     """
-    pinned = directory.trust()
+    pinned, seen = directory.trust(), directory.seen_policy()
     history = [parse_many(bytes(row.statement), max_size=MAX_BLOB) for row in escrow.policies()]
     trusted = trust.verify_tenant(
         history,
@@ -62,17 +62,20 @@ def trusted_tenant(directory: Directory, facts: Facts) -> tuple[TrustedTenant, d
         root_key=pinned.root_key,
         pin=pinned.pin,
         is_development=pinned.is_development,
+        # What was believed before the rule of field 12 is believed after it.
+        early=seen.version if seen else 0,
+        withdrawn=facts.withdrawn,
     )
-    _require_not_older(directory, trusted)
+    _require_not_older(seen, trusted)
     stored = [parse_many(bytes(row.statement)) for row in escrow.escrow_keys()]
     verified = trust.verify_escrow_keys(stored, trusted=trusted)
     facts.require_history(trusted.policies, [key.hash for key in verified])
-    directory.see_policy(Seen(trusted.newest.policy.version, trusted.newest.hash))
+    last = trusted.policies[-1]
+    directory.see_policy(Seen(last.policy.version, last.hash))
     return trusted, {key.hash: key for key in verified}
 
 
-def _require_not_older(directory: Directory, trusted: TrustedTenant) -> None:
-    seen = directory.seen_policy()
+def _require_not_older(seen: Seen | None, trusted: TrustedTenant) -> None:
     if seen is None:
         return
     if len(trusted.policies) < seen.version or trusted.policies[seen.version - 1].hash != seen.hash:

@@ -83,7 +83,7 @@ class Tenant:
         terms = make_terms(
             self.release_signing.public, self.release_sealing.public, purposes=PURPOSES, deposits=self.rule
         )
-        policy = Policy(self._header(), version, m, roster_of(roster), terms, predecessor)
+        policy = Policy(self._header(), version, m, roster_of(roster), terms, predecessor, held_in_force=predecessor)
         payload = policy.to_payload()
         return encode_many([sign(payload, purpose=Purpose.POLICY, key=one.signing_key) for one in signers])
 

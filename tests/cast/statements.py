@@ -98,8 +98,13 @@ SIGNED_POLICY: Final = verify_founding(FOUNDING, tenant=ACME)
 
 def next_policy(before: SignedPolicy = SIGNED_POLICY, **changes: Any) -> Policy:
     """The version after `before`, naming it."""
-    fields: dict[str, Any] = {"version": before.policy.version + 1, "predecessor": before.hash} | changes
-    return replace(before.policy, **fields)
+    fields: dict[str, Any] = {
+        "version": before.policy.version + 1,
+        "predecessor": before.hash,
+        "held_in_force": before.hash,
+        "given_up": None,
+    }
+    return replace(before.policy, **(fields | changes))
 
 
 def escrow_key(version: int = 1, **changes: Any) -> EscrowKey:

@@ -236,7 +236,7 @@ def test_person_page_tells_coverage_and_pre_keys(world: World) -> None:
         "5 left",
         "Archive generation 1 begins",
         "The account begins",
-        "3 active, 2 needed",
+        "3 could approve, 2 needed",
         "entries, verified",
     ):
         assert said in text, said
@@ -248,7 +248,7 @@ def test_person_page_tells_coverage_and_pre_keys(world: World) -> None:
             escrow.change_officer(
                 person_id=world.cast.people[name].pk, target=OfficerState.SUSPENDED, actor=world.ceremony
             )
-    assert "1 active, 2 needed cannot open" in text_of(erin.get(path))
+    assert "1 could approve, 2 needed cannot open" in text_of(erin.get(path))
     assert "cannot be opened" in text_of(erin.get("/console/people/?q=alice"))
     assert "1 cannot be opened" in text_of(erin.get("/console/"))
     assert "Only 1 of the 2 officers needed can act" in text_of(erin.get("/console/escrow/"))

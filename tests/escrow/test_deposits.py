@@ -11,7 +11,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from django.db import Error, connections
+from django.db import Error, connection, connections
+from django.test.utils import CaptureQueriesContext
 
 from escrow import services
 from escrow.errors import RecordUnreadable
@@ -195,6 +196,34 @@ def test_coverage_counts_the_indices_of_officers_who_count_now(world: World) -> 
     answer = world.directory.phone("carol").send("GET", "/api/v1/escrow/coverage").json()
     assert (answer["users"], answer["recoverable"]) == (1, 0)
     assert world.directory.phone("alice").send("GET", "/api/v1/escrow/coverage").status_code == 403
+
+
+def test_coverage_says_which_generations_were_announced_and_never_deposited(world: World) -> None:
+    """FAULTS X6: a key in use that is not in custody is lost with its devices, whatever else is there."""
+    world.deposit()
+    world.build()
+    world.build("bob")
+    with tenant_scope(world.tenant_id):
+        of_alice = services.user_coverage(world.cast.alice.pk)
+        assert ([one.generation for one in of_alice.deposits], of_alice.missing) == ([1], (2,))
+        assert not of_alice.is_recoverable
+        of_bob = services.user_coverage(world.cast.bob.pk)
+        assert (of_bob.deposits, of_bob.missing) == ((), (1,))
+        assert services.user_coverage(world.cast.carol.pk).missing == ()
+    answer = world.directory.phone("carol").send("GET", "/api/v1/escrow/coverage").json()
+    assert answer["missing"] == [{"user_id": str(world.cast.alice.pk), "generation": 2}]
+
+
+def test_coverage_asks_as_many_queries_for_a_hundred_deposits_as_for_one(world: World) -> None:
+    counts = []
+    for _ in range(2):
+        world.deposit()
+        world.deposit("bob")
+        with tenant_scope(world.tenant_id), CaptureQueriesContext(connection) as captured:
+            services.tenant_coverage()
+        counts.append(len(captured))
+    # Users, policies, officers' states, active officers, announcements, deposits.
+    assert counts == [6, 6]
 
 
 def test_consent_is_refused_for_another_policy_and_under_another_key(world: World) -> None:
