@@ -35,7 +35,7 @@ class EscrowPaused(Conflict):
     code = "escrow-paused"
     default_detail = (
         "Nothing is taken into escrow now: fewer than three of your organisation's officers are active. What is in "
-        "escrow stays. Your officers have to come back, or to publish a policy with further ones; then deposit again."
+        "escrow stays. Officers have to come back, or to publish a policy with further ones. Then deposit again."
     )
 
 

@@ -103,7 +103,7 @@ def warnings(policy: Policy, *, available: int, active: int) -> list[str]:
 
 
 def changes(before: Policy, after: Policy) -> list[Change]:
-    """Return what `after` changed: terms by name, and the officers who came and went."""
+    """Return what `after` changed: terms by name, the officers who came and went, and other keys."""
     old = {clause.name: clause.value for clause in clauses(before)}
     found = [
         Change(clause.name, old[clause.name], clause.value)
@@ -113,4 +113,8 @@ def changes(before: Policy, after: Policy) -> list[Change]:
     had, has = ({officer.person for officer in policy.roster} for policy in (before, after))
     if had != has:
         found.append(Change("Officers", f"{len(had - has)} left", f"{len(has - had)} came"))
+    known = {officer.who for officer in before.roster}
+    replaced = sum(officer.person in had and officer.who not in known for officer in after.roster)
+    if replaced:
+        found.append(Change("Officers’ keys", "as before", f"{replaced} replaced"))
     return found

@@ -18,6 +18,7 @@ from holdfast.core.identity.entries import Entry
 from holdfast.core.identity.policy import (
     ApproveWith,
     DepositRule,
+    GivenUp,
     Officer,
     Policy,
     SignedPolicy,
@@ -205,7 +206,7 @@ PAYLOADS: Final[dict[str, Any]] = {
     "second escrow key": escrow_key(2, predecessor=hash_of("first"), algorithm="oaep-sha1"),
     "offline key": OfflineKey(TENANT, SEALING.public, 1, "x-wing", b"", SIGNED_POLICY.hash),
     "policy": POLICY,
-    "second policy": next_policy(),
+    "second policy": next_policy(given_up=GivenUp(2, hash_of("deposits"))),
     "deposit": DepositStatement(DEVICE, hash_of("record")),
     "archive": ArchiveStatement(DEVICE, hash_of("blob"), 1),
     "export": ExportStatement(DEVICE, hash_of("blob"), 1),

@@ -225,6 +225,14 @@ def test_escrow_key_refuses_sha1_unless_the_pin_marks_the_tenant_for_development
     assert kept.statement.algorithm == "oaep-sha1"
 
 
+def test_version_that_waits_is_the_newest_and_not_the_one_in_force() -> None:
+    trusted = acme()
+    # Erin has not signed that rita takes their place.
+    for seconds, version in ((0, 1), (cast.DAY - 1, 1), (cast.DAY, 2)):
+        assert trusted.in_force(cast.NOW + seconds).policy.version == version
+    assert acme(withdrawn=[SECOND_POLICY.hash]).in_force(cast.NOW + cast.DAY) == SIGNED_POLICY
+
+
 def withdrawal(of: SignedPolicy, under: SignedPolicy, *keys: SigningKey, act: Act = Act.WITHDRAW_VERSION) -> Any:
     about: tuple[int | bytes, ...] = (of.policy.version, of.hash)
     resolution = Resolution(cast.TENANT, act, about, under.hash, cast.id_of("nonce"))
