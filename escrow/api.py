@@ -117,7 +117,8 @@ class MissingOut(serializers.Serializer[None]):
 class CoverageOut(serializers.Serializer[None]):
     deposits = CoveredOut(many=True)
     missing = MissingOut(many=True)
-    more = serializers.BooleanField(help_text="Whether there are further users: `after` takes the last `user_id`.")
+    last = serializers.UUIDField(allow_null=True, help_text="The last user of this page, whatever is listed of them.")
+    more = serializers.BooleanField(help_text="Whether there are further users: `after` takes `last`.")
     users = serializers.IntegerField(help_text="Of the whole tenant: those with a deposit.")
     recoverable = serializers.IntegerField(help_text="Of the whole tenant: those whose every generation opens.")
 
@@ -276,6 +277,7 @@ class CoverageView(ApiView):
                     for user in users
                     for generation in user.missing
                 ],
+                "last": str(users[-1].user_id) if users else None,
                 "more": more,
                 "users": totals.covered,
                 "recoverable": totals.covered - totals.lost,

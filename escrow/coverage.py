@@ -25,6 +25,7 @@ from holdfast.core.identity.policy import GivenUp, History
 from holdfast.core.log import merkle
 from kernel.errors import NotFound
 from kernel.paging import PAGE
+from keys import access as keys
 from keys import chains
 from tenants import access as tenants
 
@@ -67,18 +68,20 @@ class UserCoverage:
 
 
 def tenant_coverage(*, after: UUID | None = None, limit: int = PAGE) -> tuple[list[UserCoverage], bool]:
-    """Compute coverage for a page of the users with a deposit, by id, and say whether there are more; six queries.
+    """Compute coverage for a page of the users, by id, and say whether there are more; seven queries.
 
-    after: the last user of the page before. Raises NotFound for one without a deposit here.
+    Of those who have deposited an archive key, or announced one. after: the last user of the page before. Raises
+    NotFound for one who has done neither here.
     """
     users = Deposit.objects.order_by("user_id").values_list("user_id", flat=True).distinct()
     if after is not None:
-        if not users.filter(user_id=after).exists():
+        if not users.filter(user_id=after).exists() and not keys.archive_entries([after]):
             raise NotFound
         users = users.filter(user_id__gt=after)
-    found = list(users[: limit + 1])
-    covered = coverage_of(found[:limit])
-    return [covered[user_id] for user_id in found[:limit]], len(found) > limit
+    found = sorted({*users[: limit + 1], *keys.announcers(after=after, limit=limit + 1)})
+    page = found[:limit]
+    covered = coverage_of(page)
+    return [covered[user_id] for user_id in page], len(found) > limit
 
 
 def user_coverage(user_id: UUID) -> UserCoverage:

@@ -240,6 +240,14 @@ def chain_entries(user_id: UUID) -> list[ChainEntry]:
     return list(ChainEntry.objects.filter(user_id=user_id).order_by("seq"))
 
 
+def announcers(*, after: UUID | None, limit: int) -> list[UUID]:
+    """Return up to `limit` users who have announced an archive key, by id, those above `after`."""
+    rows = ChainEntry.objects.filter(kind=ArchiveGeneration.TYPE)
+    if after is not None:
+        rows = rows.filter(user_id__gt=after)
+    return list(rows.order_by("user_id").values_list("user_id", flat=True).distinct()[:limit])
+
+
 def archive_entries(user_ids: Collection[UUID]) -> list[ChainEntry]:
     """Return the accepted entries in which these users announced an archive key, in order: of one page of users."""
     kind = ArchiveGeneration.TYPE
