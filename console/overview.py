@@ -73,14 +73,17 @@ def _custody() -> dict[str, Any]:
         policy = escrow.policy_in_force(now)
     except EscrowOff:
         return {"sees_custody": True, "policy": None, "recoverable": 0}
-    available = len(escrow.eligible(policy, now=now, excluded=frozenset()))
+    # The version in force alone: its officers are those who act today.
+    available = len(coverage.releasable_now(made_under=[bytes(policy.hash)], at=now).approvers)
     totals = coverage.coverage_totals()
     return {
         "sees_custody": True,
         "policy": policy,
         "available": available,
         "pips": [place < available for place in range(policy.n)],
-        "warnings": terms.warnings(escrow.reading(policy), available=available),
+        "warnings": terms.warnings(
+            escrow.reading(policy), available=available, active=coverage.count_active_officers()
+        ),
         "totals": totals,
         "recoverable": totals.covered - totals.lost,
     }

@@ -6,6 +6,7 @@ Implements ESCROW "Policy and officers" and ORGANISATION "Tenants". It writes no
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Final
 from uuid import UUID
@@ -40,8 +41,8 @@ def policy_page(after: int) -> tuple[list[Policy], bool]:
 
 
 def newest_policy() -> Policy:
-    """Return the highest version, which new statements name. Raises EscrowOff when there is none."""
-    row: Policy | None = Policy.objects.order_by("-version").first()
+    """Return the highest version that stands, which new statements name. Raises EscrowOff when there is none."""
+    row: Policy | None = Policy.objects.filter(withdrawn_at=None).order_by("-version").first()
     if row is None:
         raise EscrowOff
     return row
@@ -52,7 +53,8 @@ def policy_in_force(now: datetime) -> Policy:
 
     Raises EscrowOff when there is none.
     """
-    row: Policy | None = Policy.objects.filter(in_force_from__lte=now).order_by("-version").first()
+    standing = Policy.objects.filter(in_force_from__lte=now, withdrawn_at=None)
+    row: Policy | None = standing.order_by("-version").first()
     if row is None:
         raise EscrowOff
     return row
@@ -79,12 +81,15 @@ def escrow_key_statement(key_hash: bytes) -> bytes | None:
 
 
 def newest_policy_for_update() -> Policy | None:
-    """Lock the tenant's policies and return the highest version: what changes officers or policies holds this lock."""
+    """Lock the tenant's policies and return the highest version that stands.
+
+    What changes officers or policies holds this lock.
+    """
     # The founding row is the lock, since it is the same for all. Whoever waited for the highest one would be given that
     # row when the wait is over, which by then is the second highest: PostgreSQL looks at the row again, not for others.
     if not Policy.objects.select_for_update().filter(version=1).values_list("pk", flat=True).first():
         return None
-    return Policy.objects.order_by("-version").first()
+    return Policy.objects.filter(withdrawn_at=None).order_by("-version").first()
 
 
 def trusted_tenant() -> trust.TrustedTenant:
@@ -93,7 +98,8 @@ def trusted_tenant() -> trust.TrustedTenant:
     Raises EscrowOff when there is no policy yet, and the core's refusals when a row is not what was signed.
     """
     tenant = tenants.tenant()
-    history = [cose.parse_many(bytes(row.statement), max_size=MAX_BLOB) for row in policies()]
+    rows = policies()
+    history = [cose.parse_many(bytes(row.statement), max_size=MAX_BLOB) for row in rows]
     if not history:
         raise EscrowOff
     return trust.verify_tenant(
@@ -102,7 +108,31 @@ def trusted_tenant() -> trust.TrustedTenant:
         root_key=decode_public_key(bytes(tenant.root_key or b""), expect=SIGNING_KINDS),
         pin=bytes(tenant.root_pin or b""),
         is_development=tenant.is_development,
+        # What is stored was judged by the rules of its day. A new version goes through `publish_policy`.
+        early=len(history),
+        withdrawn=[bytes(row.hash) for row in rows if row.withdrawn_at],
     )
+
+
+def history(
+    *added: tuple[core_policy.SignedPolicy, datetime], withdrawn: Mapping[bytes, int] | None = None
+) -> core_policy.History:
+    """Return every stored version with its times, and after them those added, as if published at those times.
+
+    withdrawn: as if these were withdrawn as well, at these times (UTC seconds). One query. The signatures were checked
+    when each was stored.
+    """
+    rows = policies()
+    versions = [signed_reading(row) for row in rows]
+    return core_policy.history_of(
+        [*versions, *(signed for signed, _ in added)],
+        [_seconds(at) for at in (*(row.published_at for row in rows), *(at for _, at in added))],
+        {bytes(row.hash): _seconds(row.withdrawn_at) for row in rows if row.withdrawn_at} | dict(withdrawn or {}),
+    )
+
+
+def _seconds(at: datetime) -> int:
+    return int(at.timestamp())
 
 
 def escrow_keys() -> list[EscrowKey]:
@@ -142,6 +172,19 @@ def reading(row: Policy) -> core_policy.Policy:
     return core_policy.Policy.from_payload(cose.parse_many(bytes(row.statement), max_size=MAX_BLOB)[0].payload)
 
 
+def signed_reading(row: Policy) -> core_policy.SignedPolicy:
+    """Return a stored policy with its hash and who signed it. Its signatures were checked when it was stored."""
+    statements = cose.parse_many(bytes(row.statement), max_size=MAX_BLOB)
+    read = core_policy.Policy.from_payload(statements[0].payload)
+    return core_policy.SignedPolicy(read, bytes(row.hash), frozenset(statement.kid for statement in statements))
+
+
+def states_of_officers() -> dict[UUID, OfficerState]:
+    """Return each person's state as an officer, whom any policy names: it is the same in all of them."""
+    rows = PolicyOfficer.objects.values_list("person_id", "state").distinct()
+    return {person_id: OfficerState(state) for person_id, state in rows}
+
+
 def places_of(person_id: UUID) -> QuerySet[PolicyOfficer]:
     """Return every place that one person holds, over all policies, locked for a change of state."""
     return PolicyOfficer.objects.select_for_update().filter(person_id=person_id).order_by("id")
@@ -153,17 +196,25 @@ def eligible(
     """List the officers of `policy` who may decide: active, past their cooling-off, and not excluded.
 
     Default-deny: a state that is not among `states`, unless told otherwise `active` alone, counts for nothing
-    (FAULTS P9). Persons, not accounts, are excluded (FAULTS P1). The tenant's own word on the person counts as well.
+    (FAULTS P9). Persons, not accounts, are excluded (FAULTS P1). The tenant's own word on the person counts as well. Of
+    another version than the one in force, those count who are in that one too, with the same keys: whoever is taken off
+    goes when it is in force, not before.
     """
-    counting = {person.pk for person in tenants.active_officers()}
+    in_force = PolicyOfficer.objects.filter(policy=policy_in_force(now))
+    counting = {_who(officer) for officer in in_force if officer.counts_from is None or officer.counts_from <= now}
+    active = {person.pk for person in tenants.active_officers()}
     return [
         officer
         for officer in officers(policy)
         if officer.state in states
-        and (officer.counts_from is None or officer.counts_from <= now)
+        and _who(officer) in counting
         and officer.person_id not in excluded
-        and officer.person_id in counting
+        and officer.person_id in active
     ]
+
+
+def _who(officer: PolicyOfficer) -> tuple[UUID, bytes, bytes]:
+    return officer.person_id, bytes(officer.signing_key), bytes(officer.sealing_key)
 
 
 def officer_statement(statement_hash: bytes) -> bytes | None:

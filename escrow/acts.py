@@ -22,7 +22,6 @@ from escrow.errors import (
     EscrowOff,
     NotCounting,
     OfficerMoved,
-    OfficerNeeded,
     OfficerStateRefused,
     ResolutionRefused,
 )
@@ -35,6 +34,7 @@ from holdfast.core.identity.policy import Officer, SignedPolicy
 from holdfast.core.signed.cose import Sign1, encode_many, parse_many
 from holdfast.core.signed.payloads import check_time
 from kernel.actors import Actor
+from kernel.clock import database_now
 from kernel.errors import LimitReached, NotFound, Throttled
 
 # Proposals of one officer in 30 days that have not passed. Of each officer and not of all together: whoever proposes
@@ -94,7 +94,7 @@ def state_officer(*, statement: bytes, actor: Actor) -> OfficerStatement:
             _require_counting(in_force, signer, now)
         _require_move(in_force, person_id, said.standing)
         if said.standing in (Standing.AWAY, Standing.REMOVED):
-            _require_enough_without(person_id, now)
+            policies.require_enough_without(person_id, for_ever=said.standing is Standing.REMOVED)
         policies.move_officer(person_id, _STATES[said.standing])
         row: OfficerStatement = OfficerStatement.objects.create(
             hash=sign1.payload_hash,
@@ -184,7 +184,7 @@ def _policy_in_force() -> tuple[datetime, Policy, SignedPolicy]:
     """Lock what changes officers and policies; return the time, and the version in force with its verified form."""
     if access.newest_policy_for_update() is None:
         raise EscrowOff
-    now = timezone.now()
+    now = database_now()
     in_force = access.policy_in_force(now)
     return now, in_force, access.trusted_tenant().policy_named(bytes(in_force.hash))
 
@@ -239,17 +239,6 @@ def _require_move(in_force: Policy, person_id: UUID, standing: Standing) -> None
             state=place.state,
         )
     OFFICER.check(place.state, target)
-
-
-def _require_enough_without(person_id: UUID, now: datetime) -> None:
-    """Raise OfficerNeeded when too few officers would remain without this one. The one place that asks."""
-    newest = access.newest_policy()
-    left = access.eligible(newest, now=now, excluded=frozenset({person_id}))
-    if len(left) < newest.m:
-        raise OfficerNeeded(
-            f"{len(left)} officers would remain, and the policy asks for {newest.m}. "
-            "Have another officer come back, or publish a policy with another officer first."
-        )
 
 
 _WHY_NOT: Final = (
@@ -333,7 +322,6 @@ def _require_sense(resolution: acts.Resolution, in_force: Policy, now: datetime)
             raise ResolutionRefused("It names a policy version that was not published.", field="statement")
         if row.in_force_from <= now:
             raise ResolutionRefused("That version is in force: publish another that follows it.", field="statement")
-        raise ResolutionRefused("Versions are not withdrawn yet.", field="statement")
     if resolution.act is Act.RETURN_OFFICER:
         places = {one.person_id.bytes: one.state for one in access.officers(in_force)}
         if places.get(resolution.person) != OfficerState.SUSPENDED:
@@ -359,7 +347,12 @@ def _return(resolution: acts.Resolution, now: datetime) -> None:
     policies.move_officer(UUID(bytes=resolution.person), OfficerState.ACTIVE)
 
 
+def _withdraw(resolution: acts.Resolution, now: datetime) -> None:
+    policies.withdraw_policy(policy_hash=resolution.hash, now=now)
+
+
 _EFFECTS: Final[dict[Act, Callable[[acts.Resolution, datetime], None]]] = {
+    Act.WITHDRAW_VERSION: _withdraw,
     Act.RETURN_OFFICER: _return,
 }
 

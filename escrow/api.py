@@ -100,16 +100,25 @@ class CoveredOut(serializers.Serializer[None]):
     user_id = serializers.UUIDField()
     generation = serializers.IntegerField()
     record_hash = Base64UrlField(length=32)
-    indices = serializers.ListField(child=serializers.IntegerField(), help_text="Held by active officers.")
-    m = serializers.IntegerField()
+    indices = serializers.ListField(
+        child=serializers.IntegerField(), help_text="Held by officers who could hand the share over now."
+    )
+    m = serializers.IntegerField(help_text="How many are needed: the most that any policy concerned asks for.")
     is_open = serializers.BooleanField()
     is_alarming = serializers.BooleanField()
     flagged = serializers.BooleanField()
 
 
+class MissingOut(serializers.Serializer[None]):
+    user_id = serializers.UUIDField()
+    generation = serializers.IntegerField(help_text="Announced in the user's chain and never deposited.")
+
+
 class CoverageOut(serializers.Serializer[None]):
     deposits = CoveredOut(many=True)
-    more = serializers.BooleanField(help_text="Whether there are further users: `after` takes the last `user_id`.")
+    missing = MissingOut(many=True)
+    last = serializers.UUIDField(allow_null=True, help_text="The last user of this page, whatever is listed of them.")
+    more = serializers.BooleanField(help_text="Whether there are further users: `after` takes `last`.")
     users = serializers.IntegerField(help_text="Of the whole tenant: those with a deposit.")
     recoverable = serializers.IntegerField(help_text="Of the whole tenant: those whose every generation opens.")
 
@@ -263,6 +272,12 @@ class CoverageView(ApiView):
         return Response(
             {
                 "deposits": [_covered(deposit) for user in users for deposit in user.deposits],
+                "missing": [
+                    {"user_id": str(user.user_id), "generation": generation}
+                    for user in users
+                    for generation in user.missing
+                ],
+                "last": str(users[-1].user_id) if users else None,
                 "more": more,
                 "users": totals.covered,
                 "recoverable": totals.covered - totals.lost,

@@ -11,4 +11,10 @@ class EscrowConfig(AppConfig):
     verbose_name = "Escrow"
 
     def ready(self) -> None:
-        from escrow import tasks  # noqa: F401 — periodic work registers itself
+        from escrow import (
+            policies,
+            tasks,  # noqa: F401 — periodic work registers itself
+        )
+        from tenants.services import ends_with_a_person
+
+        ends_with_a_person(policies.suspend_officer)

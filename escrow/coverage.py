@@ -8,23 +8,31 @@ It opens nothing; that a deposit really opens is what drills and canaries show.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
 from django.db.models import Exists, OuterRef
+from django.utils import timezone
 
 from escrow import access
-from escrow.models import Deposit, Policy, PolicyOfficer
+from escrow.errors import EscrowOff
+from escrow.models import Deposit
 from escrow.states import OfficerState
+from holdfast.core.escrow.releasable import Releasable, releasable
+from holdfast.core.identity.policy import GivenUp, History
+from holdfast.core.log import merkle
 from kernel.errors import NotFound
 from kernel.paging import PAGE
+from keys import access as keys
+from keys import chains
 from tenants import access as tenants
 
 
 @dataclass(frozen=True)
 class DepositCoverage:
-    """One deposit: the indices held by active officers, against the m of its policy."""
+    """One deposit: the indices whose holders could approve its release now, against how many are needed."""
 
     deposit_id: UUID
     user_id: UUID
@@ -47,60 +55,144 @@ class DepositCoverage:
 
 @dataclass(frozen=True)
 class UserCoverage:
-    """One user's newest deposit of each generation."""
+    """One user's newest deposit of each generation. missing: those that their chain announces and nobody deposited."""
 
     user_id: UUID
     deposits: tuple[DepositCoverage, ...]
+    missing: tuple[int, ...] = ()
 
     @property
     def is_recoverable(self) -> bool:
-        """Whether there is a deposit at all, and enough officers for every generation."""
-        return bool(self.deposits) and all(deposit.is_open for deposit in self.deposits)
+        """Whether there is a deposit at all, one of every generation, and enough officers for each."""
+        return bool(self.deposits) and not self.missing and all(deposit.is_open for deposit in self.deposits)
 
 
 def tenant_coverage(*, after: UUID | None = None, limit: int = PAGE) -> tuple[list[UserCoverage], bool]:
-    """Compute coverage for a page of the users with a deposit, by id, and say whether there are more; four queries.
+    """Compute coverage for a page of the users, by id, and say whether there are more; seven queries.
 
-    after: the last user of the page before. Raises NotFound for one without a deposit here.
+    Of those who have deposited an archive key, or announced one. after: the last user of the page before. Raises
+    NotFound for one who has done neither here.
     """
     users = Deposit.objects.order_by("user_id").values_list("user_id", flat=True).distinct()
     if after is not None:
-        if not users.filter(user_id=after).exists():
+        if not users.filter(user_id=after).exists() and not keys.archive_entries([after]):
             raise NotFound
         users = users.filter(user_id__gt=after)
-    found = list(users[: limit + 1])
-    covered = coverage_of(found[:limit])
-    return [covered[user_id] for user_id in found[:limit]], len(found) > limit
+    found = sorted({*users[: limit + 1], *keys.announcers(after=after, limit=limit + 1)})
+    page = found[:limit]
+    covered = coverage_of(page)
+    return [covered[user_id] for user_id in page], len(found) > limit
 
 
 def user_coverage(user_id: UUID) -> UserCoverage:
     """Compute coverage for one user."""
-    held = _indices_by_policy()
-    newest = {deposit.generation: _cover(deposit, held) for deposit in access.deposits_of(user_id)}
-    return UserCoverage(user_id, tuple(newest[g] for g in sorted(newest)))
+    return coverage_of([user_id]).get(user_id, UserCoverage(user_id, ()))
 
 
-def _indices_by_policy() -> dict[bytes, tuple[tuple[int, ...], int]]:
-    counting = {person.pk for person in tenants.active_officers()}
-    held: dict[bytes, tuple[tuple[int, ...], int]] = {}
-    for policy in Policy.objects.prefetch_related("officers"):
-        places: list[PolicyOfficer] = sorted(policy.officers.all(), key=lambda place: place.index)
-        indices = tuple(
-            place.index for place in places if place.state == OfficerState.ACTIVE and place.person_id in counting
+def _releasable_by_policy() -> dict[bytes, Releasable]:
+    """Return, by the hash of each version, who could release what was deposited under it; three queries."""
+    history = access.history()
+    if not history.versions:
+        return {}
+    now, present = int(timezone.now().timestamp()), _present(OfficerState.ACTIVE)
+    return {signed.hash: releasable(signed, history=history, at=now, present=present) for signed in history.versions}
+
+
+def _present(*states: OfficerState, leaver: UUID | None = None) -> frozenset[bytes]:
+    """Return the persons who are active officers of the tenant, in one of the states where a policy names them."""
+    known = access.states_of_officers()
+    return frozenset(
+        person.pk.bytes
+        for person in tenants.active_officers()
+        if known.get(person.pk, OfficerState.ACTIVE) in states and person.pk != leaver
+    )
+
+
+def releasable_now(
+    *,
+    made_under: Sequence[bytes] = (),
+    excluded: frozenset[UUID] = frozenset(),
+    asked_under: Sequence[bytes] = (),
+    at: datetime | None = None,
+) -> Releasable:
+    """Return who could release deposits of these versions, all of them; of the newest one where none is named.
+
+    made_under, asked_under: hashes of versions; of several, the one for which the fewest could approve counts.
+    asked_under: the policy of a case, whose officers alone decide it. excluded: who may not. Three queries. Raises
+    EscrowOff when there is no policy, NotFound for an unknown one.
+    """
+    history = access.history()
+    if not history.versions:
+        raise EscrowOff
+    named = {signed.hash: signed for signed in history.versions}
+    if not named.keys() >= {*made_under, *asked_under}:
+        raise NotFound
+    present = _present(OfficerState.ACTIVE)
+    found = [
+        releasable(
+            named[policy_hash],
+            history=history,
+            at=int((at or timezone.now()).timestamp()),
+            present=present,
+            excluded={person_id.bytes for person_id in excluded},
+            asked_under=[named[one].policy for one in asked_under],
         )
-        held[bytes(policy.hash)] = (indices, policy.m)
-    return held
+        for policy_hash in made_under or [history.newest.hash]
+    ]
+    return min(found, key=lambda one: len(one.approvers) - one.needed)
 
 
-def _cover(deposit: Deposit, held: dict[bytes, tuple[tuple[int, ...], int]]) -> DepositCoverage:
-    indices, m = held[bytes(deposit.policy_hash)]
+def count_active_officers() -> int:
+    """Count the active officers whom the newest version names, whether they cool off still or not; three queries."""
+    present = _present(OfficerState.ACTIVE)
+    return sum(officer.person in present for officer in access.history().newest.policy.roster)
+
+
+@dataclass(frozen=True)
+class Lost:
+    """The deposits that could be released no more: how many, of how many users, the RFC 6962 root over their ids."""
+
+    deposits: int
+    users: int
+    root: bytes
+
+    def given_up(self) -> GivenUp:
+        """Return field 13 of a policy that gives up exactly these."""
+        return GivenUp(self.deposits, self.root)
+
+
+def lost_between(before: History, after: History, *, leaver: UUID | None = None) -> Lost | None:
+    """Return what a version, or an officer's leaving, would lose for good; None for nothing.
+
+    As it stands at the end of the last cooling-off, with nobody away: whoever is not there then, is gone. A deposit
+    that could be released before and not after counts, unless another of the same generation still could.
+    """
+    stay = (OfficerState.ACTIVE, OfficerState.AWAY)
+    was, will = _present(*stay), _present(*stay, leaver=leaver)
+    at = max(before.settled_at, after.settled_at)
+    opened = {one.hash for one in before.versions if releasable(one, history=before, at=at, present=was).is_open}
+    opens = {one.hash for one in before.versions if releasable(one, history=after, at=at, present=will).is_open}
+    closing = opened - opens
+    if not closing:
+        return None
+    alike = Deposit.objects.filter(user_id=OuterRef("user_id"), generation=OuterRef("generation"))
+    lost = Deposit.objects.filter(policy_hash__in=closing).exclude(Exists(alike.filter(policy_hash__in=opens)))
+    rows = list(lost.order_by("id").values_list("id", "user_id"))
+    if not rows:
+        return None
+    ids = sorted(deposit_id.bytes for deposit_id, _ in rows)
+    return Lost(len(ids), len({user_id for _, user_id in rows}), merkle.root([merkle.leaf_hash(one) for one in ids]))
+
+
+def _cover(deposit: Deposit, held: dict[bytes, Releasable]) -> DepositCoverage:
+    found = held[bytes(deposit.policy_hash)]
     return DepositCoverage(
         deposit_id=deposit.id,
         user_id=deposit.user_id,
         generation=deposit.generation,
         record_hash=bytes(deposit.record_hash),
-        indices=indices,
-        m=m,
+        indices=found.indices,
+        m=found.needed,
         flagged=deposit.flagged_at is not None,
     )
 
@@ -114,21 +206,30 @@ class CoverageTotals:
 
 
 def coverage_of(user_ids: Iterable[UUID]) -> dict[UUID, UserCoverage]:
-    """Compute coverage for some users: those of one page. Users without a deposit are left out."""
-    held = _indices_by_policy()
+    """Compute coverage for some users: those of one page. Users who have announced and deposited nothing are left out.
+
+    A key in use that nobody deposited is lost with its devices, whatever else is in custody; five queries.
+    """
+    wanted = list(user_ids)
+    held = _releasable_by_policy()
+    announced = chains.announced_generations(wanted)
     newest: dict[UUID, dict[int, DepositCoverage]] = defaultdict(dict)
-    rows = Deposit.objects.filter(user_id__in=list(user_ids)).defer("sealed").order_by("created_at")
+    rows = Deposit.objects.filter(user_id__in=wanted).defer("sealed").order_by("created_at")
     for deposit in rows:
         newest[deposit.user_id][deposit.generation] = _cover(deposit, held)
     return {
-        user_id: UserCoverage(user_id, tuple(by_generation[g] for g in sorted(by_generation)))
-        for user_id, by_generation in newest.items()
+        user_id: UserCoverage(
+            user_id,
+            tuple(newest[user_id][generation] for generation in sorted(newest[user_id])),
+            tuple(sorted(announced.get(user_id, set()) - newest[user_id].keys())),
+        )
+        for user_id in announced.keys() | newest.keys()
     }
 
 
 def coverage_totals() -> CoverageTotals:
     """Count, in the database, who is covered and who has a generation that too few officers could open."""
-    closed = [policy_hash for policy_hash, (indices, m) in _indices_by_policy().items() if len(indices) < m]
+    closed = [policy_hash for policy_hash, found in _releasable_by_policy().items() if not found.is_open]
     newer = Deposit.objects.filter(
         user_id=OuterRef("user_id"), generation=OuterRef("generation"), created_at__gt=OuterRef("created_at")
     )
@@ -141,5 +242,5 @@ def coverage_totals() -> CoverageTotals:
 
 def coverage_of_deposits(deposits: Iterable[Deposit]) -> list[DepositCoverage]:
     """Compute coverage for these very deposits, whether they are the newest of their generation or not."""
-    held = _indices_by_policy()
+    held = _releasable_by_policy()
     return [_cover(deposit, held) for deposit in deposits]

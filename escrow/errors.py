@@ -22,6 +22,23 @@ class PolicyRefused(Invalid):
     code = "policy-refused"
 
 
+class PolicyInForce(Conflict):
+    """The version to be withdrawn is in force, or was."""
+
+    code = "policy-in-force"
+    default_detail = "This version is in force already. Publish a further one that says what is to hold instead."
+
+
+class EscrowPaused(Conflict):
+    """Fewer than three officers are active: what is sealed now might never be opened."""
+
+    code = "escrow-paused"
+    default_detail = (
+        "Nothing is taken into escrow now: fewer than three of your organisation's officers are active. What is in "
+        "escrow stays. Officers have to come back, or to publish a policy with further ones. Then deposit again."
+    )
+
+
 class EscrowKeyRefused(Invalid):
     """The escrow-key statement does not follow from the one in force."""
 

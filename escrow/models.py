@@ -17,7 +17,10 @@ from kernel.scope import ChosenId, TenantModel
 
 
 class Policy(TenantModel):
-    """One version of the tenant's escrow policy; the highest version whose time has come is in force."""
+    """One version of the tenant's escrow policy; the highest version that stands and whose time has come is in force.
+
+    published_at, in_force_from and withdrawn_at are the database's time: they decide what other processes do.
+    """
 
     version = models.PositiveIntegerField()
     hash = models.BinaryField(max_length=32)
@@ -27,6 +30,8 @@ class Policy(TenantModel):
     published_at = models.DateTimeField()
     # Later than published when it lowers a guard: a lowering cools off first (FAULTS P6).
     in_force_from = models.DateTimeField()
+    # Set once, before it was in force: it counts nowhere, and its number stays taken.
+    withdrawn_at = models.DateTimeField(null=True)
 
     class Meta(TenantModel.Meta):
         constraints: ClassVar = [
@@ -49,7 +54,7 @@ class PolicyOfficer(TenantModel):
     signing_key = models.BinaryField(max_length=66)
     sealing_key = models.BinaryField(max_length=1217)
     state = models.CharField(max_length=10, choices=OfficerState.choices, default=OfficerState.ACTIVE)
-    # End of the cooling-off; none for a founder, whom the pinned hash names (FAULTS P8).
+    # End of the cooling-off, for this person with these keys; none for a founder, whom the pin names (FAULTS P8).
     counts_from = models.DateTimeField(null=True)
 
     class Meta(TenantModel.Meta):
@@ -151,7 +156,11 @@ class Deposit(ChosenId, TenantModel):
             models.UniqueConstraint(fields=["tenant_id", "half_hash"], name="deposit_half_once"),
             models.UniqueConstraint(fields=["tenant_id", "record_hash"], name="deposit_record_once"),
         ]
-        indexes: ClassVar = [models.Index(fields=["tenant_id", "user_id", "generation"], name="deposit_by_user")]
+        indexes: ClassVar = [
+            models.Index(fields=["tenant_id", "user_id", "generation"], name="deposit_by_user"),
+            # Leads to the deposits of the few policies that too few officers could open, however many others there are.
+            models.Index(fields=["tenant_id", "policy_hash"], name="deposit_by_policy"),
+        ]
 
 
 class Consent(TenantModel):

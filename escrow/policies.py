@@ -8,23 +8,25 @@ and the ceremony do, and what is stored here was verified first and is kept as r
 from __future__ import annotations
 
 import hashlib
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from uuid import UUID
 
 from django.db import transaction
-from django.utils import timezone
 
 from audit import services as audit
-from escrow import access
-from escrow.errors import EscrowKeyRefused, PolicyRefused
+from escrow import access, coverage
+from escrow.errors import EscrowKeyRefused, OfficerNeeded, PolicyInForce, PolicyRefused
 from escrow.models import EscrowKey, Policy, PolicyOfficer
 from escrow.states import OFFICER, OfficerState
 from holdfast.core.base.encoding import MAX_BLOB
 from holdfast.core.base.errors import HoldfastError
 from holdfast.core.crypto.keys import SIGNING_KINDS, decode_public_key
 from holdfast.core.identity import policy, trust
+from holdfast.core.identity.acts import MAX_AGE_SECONDS
 from holdfast.core.signed import cose
+from holdfast.core.signed.payloads import MAX_AHEAD_SECONDS
 from kernel.actors import Actor
+from kernel.clock import database_now
 from kernel.transitions import advance
 from tenants import access as tenants
 from tenants.roles import Role
@@ -38,16 +40,29 @@ def publish_policy(*, statement: bytes, actor: Actor) -> Policy:
     """Store the next policy version and log it.
 
     statement: the array of Sign1 as received, at most 17 signers. Version 1 must be signed by all its founders
-    and lead to the tenant's pin; a later one by m officers of the version before. Raises PolicyRefused.
+    and lead to the tenant's pin; a later one by m officers of the version that it follows and m of the one in force,
+    which it names. Raises PolicyRefused.
     """
+    # To publish a version we must know, in this order:
+    #
+    # (1) that those signed it who may, within the last 30 days, and that each officer has the role of one;
+    # (2) that the version which it holds to be in force is in force, by the database's clock;
+    # (3) that nobody's key is lost by it, but for what it gives up by name.
     with transaction.atomic():
-        before = access.newest_policy_for_update()
+        is_first = access.newest_policy_for_update() is None
+        now = database_now()
         try:
-            signed = _verify_policy(statement)
+            signed = _verify_policy(statement, is_first=is_first)  # (1)
         except HoldfastError as error:
             raise PolicyRefused(str(error), field="statement") from error
-        now = timezone.now()
-        row = _store_policy(signed, statement, before=before, now=now)
+        _require_recent(signed.policy, now)
+        _require_officers(signed.policy)
+        after = access.history((signed, now))
+        if not is_first:
+            before = access.history()
+            _require_held(signed.policy, before, now)  # (2)
+            _require_nothing_lost(signed.policy, before, after)  # (3)
+        row = _store_policy(signed, statement, after=after, now=now)
         audit.append(
             tag="escrow:policy:publish",
             actor=actor,
@@ -58,45 +73,72 @@ def publish_policy(*, statement: bytes, actor: Actor) -> Policy:
     return row
 
 
-def _verify_policy(statement: bytes) -> policy.SignedPolicy:
+def _verify_policy(statement: bytes, *, is_first: bool) -> policy.SignedPolicy:
     statements = cose.parse_many(statement, max_size=MAX_BLOB)
-    stored = access.policies()
-    if stored:
-        signed = policy.verify_successor(statements, predecessor=access.trusted_tenant().newest)
-    else:
-        tenant = tenants.tenant()
-        signed = trust.verify_tenant(
-            [statements],
-            tenant=tenant.id.bytes,
-            root_key=decode_public_key(bytes(tenant.root_key or b""), expect=SIGNING_KINDS),
-            pin=bytes(tenant.root_pin or b""),
-            is_development=tenant.is_development,
-        ).newest
-    people = tenants.people_by_id(UUID(bytes=officer.person) for officer in signed.policy.roster)
-    for officer in signed.policy.roster:
+    if not is_first:
+        trusted = access.trusted_tenant()
+        return policy.verify_successor(statements, predecessor=trusted.newest, history=trusted.policies)
+    tenant = tenants.tenant()
+    return trust.verify_tenant(
+        [statements],
+        tenant=tenant.id.bytes,
+        root_key=decode_public_key(bytes(tenant.root_key or b""), expect=SIGNING_KINDS),
+        pin=bytes(tenant.root_pin or b""),
+        is_development=tenant.is_development,
+    ).newest
+
+
+def _require_recent(body: policy.Policy, now: datetime) -> None:
+    age = int(now.timestamp()) - body.header.issued_at
+    # Stops a version that was signed for other circumstances and kept for a better moment.
+    if age > MAX_AGE_SECONDS or age < -MAX_AHEAD_SECONDS:
+        raise PolicyRefused(
+            "The version was signed more than 30 days ago, or is dated ahead. Have it signed anew, and published soon.",
+            field="statement",
+        )
+
+
+def _require_officers(body: policy.Policy) -> None:
+    people = tenants.people_by_id(UUID(bytes=officer.person) for officer in body.roster)
+    for officer in body.roster:
         person = people.get(UUID(bytes=officer.person))
         if person is None or person.role != Role.OFFICER:
             raise PolicyRefused(f"Officer {officer.index} does not have the role of an officer.", field="statement")
-    return signed
 
 
-def _in_force_from(body: policy.Policy, now: datetime) -> datetime:
-    rows = access.policies()
-    versions = [access.reading(row) for row in rows]
-    published = [int(row.published_at.timestamp()) for row in rows]
-    at = policy.in_force_times([*versions, body], [*published, int(now.timestamp())])[-1]
-    # A second later where it waits: times are rounded down, and a wait is not to be shortened by that.
-    return now if at <= int(now.timestamp()) else datetime.fromtimestamp(at + 1, tz=UTC)
+def _require_held(body: policy.Policy, history: policy.History, now: datetime) -> None:
+    held = history.in_force(int(now.timestamp()))
+    if body.held_in_force != held.hash:
+        raise PolicyRefused(
+            f"The version names another one as in force than version {held.policy.version}, which is. Have it made "
+            "and signed anew.",
+            field="statement",
+        )
 
 
-def _store_policy(signed: policy.SignedPolicy, statement: bytes, *, before: Policy | None, now: datetime) -> Policy:
-    body, in_force_from, cooling_off = signed.policy, now, timedelta()
-    known: dict[UUID, PolicyOfficer] = {}
-    if before is not None:
-        old = policy.Policy.from_payload(cose.parse_many(bytes(before.statement), max_size=MAX_BLOB)[0].payload)
-        cooling_off = timedelta(seconds=max(old.terms.cooling_off_seconds, body.terms.cooling_off_seconds))
-        in_force_from = _in_force_from(body, now)
-        known = {officer.person_id: officer for officer in access.officers(before)}
+def _require_nothing_lost(body: policy.Policy, before: policy.History, after: policy.History) -> None:
+    lost = coverage.lost_between(before, after)
+    if lost is None and body.given_up is None:
+        return
+    if lost is None:
+        raise PolicyRefused(
+            "The version gives up deposits (field 13), and none would be lost by it.", field="statement"
+        )
+    # Exactly these: a number that is agreed to in general would be agreed to whatever it has become since.
+    if body.given_up != lost.given_up():
+        raise PolicyRefused(
+            f"Under this version {lost.deposits} deposits of {lost.users} users could be released no more, because too "
+            "few of the officers who hold their shares would remain, with the keys that they have. Keep enough of "
+            f"them, or name what is given up in field 13: [{lost.deposits}, {lost.root.hex()}].",
+            field="statement",
+            deposits=lost.deposits,
+            users=lost.users,
+            root=lost.root.hex(),
+        )
+
+
+def _store_policy(signed: policy.SignedPolicy, statement: bytes, *, after: policy.History, now: datetime) -> Policy:
+    body, in_force_from = signed.policy, after.in_force_from[-1]
     row: Policy = Policy.objects.create(
         version=body.version,
         hash=signed.hash,
@@ -104,25 +146,48 @@ def _store_policy(signed: policy.SignedPolicy, statement: bytes, *, before: Poli
         m=body.m,
         n=body.n,
         published_at=now,
-        in_force_from=in_force_from,
+        in_force_from=now if in_force_from <= int(now.timestamp()) else _end(in_force_from),
     )
-    for officer in body.roster:
+    # A person's state is the same in every policy that names them, and so in the next.
+    states = access.states_of_officers()
+    for officer, since in zip(body.roster, after.counts_from[-1], strict=True):
         person_id = UUID(bytes=officer.person)
-        place = known.pop(person_id, None)
-        # A founder counts at once: the pinned hash names them. Whoever comes later cools off (FAULTS P8).
-        counts_from = place.counts_from if place else (now + cooling_off if before else None)
         PolicyOfficer.objects.create(
             policy=row,
             index=officer.index,
             person_id=person_id,
             signing_key=officer.signing_key.encoded,
             sealing_key=officer.sealing_key.encoded,
-            state=place.state if place else OfficerState.ACTIVE,
-            counts_from=counts_from,
+            state=states.get(person_id, OfficerState.ACTIVE),
+            counts_from=_end(since) if since else None,
         )
-    for person_id in known:
-        move_officer(person_id, OfficerState.REMOVED)
     return row
+
+
+def _end(seconds: int) -> datetime:
+    # A second later: times are rounded down, and a wait is not to be shortened by that.
+    return datetime.fromtimestamp(seconds + 1, tz=UTC)
+
+
+def withdraw_policy(*, policy_hash: bytes, now: datetime) -> None:
+    """Note that officers withdrew a version: it counts nowhere, and neither does what follows it.
+
+    To be called in the transaction that takes their resolution, under the lock of `access.newest_policy_for_update`.
+    now: the database's time. Raises NotFound for an unknown version, PolicyInForce for one that is in force.
+    """
+    row = access.policy_named(policy_hash)
+    if row.withdrawn_at is not None:
+        return
+    seconds = int(now.timestamp())
+    before, after = access.history(), access.history(withdrawn={policy_hash: seconds})
+    fallen = [
+        signed.hash
+        for signed, was, will in zip(before.versions, before.in_force_from, after.in_force_from, strict=True)
+        if was != will == policy.NEVER
+    ]
+    if policy_hash not in fallen:
+        raise PolicyInForce
+    Policy.objects.filter(hash__in=fallen).update(withdrawn_at=now)
 
 
 def publish_escrow_key(*, statement: bytes, cka_id: bytes, actor: Actor) -> EscrowKey:
@@ -149,7 +214,7 @@ def publish_escrow_key(*, statement: bytes, cka_id: bytes, actor: Actor) -> Escr
             algorithm=key.algorithm,
             spki=key.key.raw,
             cka_id=cka_id,
-            published_at=timezone.now(),
+            published_at=database_now(),
         )
         audit.append(
             tag="escrow:key:publish",
@@ -164,6 +229,45 @@ def publish_escrow_key(*, statement: bytes, cka_id: bytes, actor: Actor) -> Escr
         )
         audit.append_key_leaf(type=LEAF_ESCROW_KEY, seq=row.version, statement_hash=signed.hash)
     return row
+
+
+def require_enough_without(person_id: UUID, *, for_ever: bool) -> None:
+    """Raise OfficerNeeded when too few officers would remain for today's deposits without this one.
+
+    for_ever: also when deposits of any age could be released no more.
+    """
+    left = coverage.releasable_now(excluded=frozenset({person_id}))
+    if not left.is_open:
+        raise OfficerNeeded(
+            f"{len(left.approvers)} officers would remain, and {left.needed} are needed. "
+            "Have another officer come back, or publish a policy with another officer first."
+        )
+    if for_ever:
+        _require_nothing_lost_without(person_id)
+
+
+def _require_nothing_lost_without(person_id: UUID) -> None:
+    history = access.history()
+    lost = coverage.lost_between(history, history, leaver=person_id)
+    if lost is not None:
+        raise OfficerNeeded(
+            f"{lost.deposits} deposits of {lost.users} users could be released no more, because too few of the "
+            "officers who hold their shares would remain. Have their users deposit again under a policy without this "
+            "officer, or publish one that names what is given up in its field 13.",
+            deposits=lost.deposits,
+            users=lost.users,
+        )
+
+
+def suspend_officer(person_id: UUID) -> None:
+    """Suspend an officer with the person, or the role, that the tenant has stopped; a resolution alone returns them.
+
+    In the transaction of whoever stopped them: that they are back is nothing that a server's word alone may say.
+    """
+    access.newest_policy_for_update()
+    for place in access.places_of(person_id):
+        if OFFICER.allows(place.state, OfficerState.SUSPENDED):
+            advance(place, OFFICER, OfficerState.SUSPENDED)
 
 
 def move_officer(person_id: UUID, target: OfficerState) -> None:

@@ -20,14 +20,22 @@ from django.utils import timezone
 from audit import services as audit
 from escrow import access
 from escrow.acts import Progress, progress_of, sign_resolution, state_officer
-from escrow.coverage import DepositCoverage, UserCoverage, coverage_totals, tenant_coverage, user_coverage
-from escrow.errors import ConsentRefused, DepositRefused, DepositRepeated, PolicyStale, RecordUnreadable
+from escrow.coverage import (
+    DepositCoverage,
+    UserCoverage,
+    count_active_officers,
+    coverage_totals,
+    tenant_coverage,
+    user_coverage,
+)
+from escrow.errors import ConsentRefused, DepositRefused, DepositRepeated, EscrowPaused, PolicyStale, RecordUnreadable
 from escrow.models import Consent, Deposit
-from escrow.policies import publish_escrow_key, publish_policy
+from escrow.policies import publish_escrow_key, publish_policy, withdraw_policy
 from holdfast.core.base.encoding import Fields, decode, encode
 from holdfast.core.base.errors import HoldfastError, Malformed, UnwrapFailed
 from holdfast.core.crypto.keys import KeyKind, PublicKey
 from holdfast.core.escrow.deposit import Deposit as Record
+from holdfast.core.identity.policy import MIN_OFFICERS
 from holdfast.core.signed import statements
 from holdfast.core.signed.cose import Purpose, Sign1
 from holdfast.core.signed.statements import DepositStatement, DeviceStatement, check_time
@@ -60,6 +68,7 @@ __all__ = [
     "state_officer",
     "tenant_coverage",
     "user_coverage",
+    "withdraw_policy",
 ]
 
 _KIND = "escrow-deposit"
@@ -158,12 +167,18 @@ def _require_announced(deposit: Record) -> None:
 
 
 def accept_deposit(*, prepared: PreparedDeposit, actor: Actor) -> Deposit:
-    """Store a prepared deposit and log it. Raises DepositRepeated, LimitReached, PolicyStale if the policy moved on."""
+    """Store a prepared deposit and log it.
+
+    Raises DepositRepeated, LimitReached, PolicyStale if the policy moved on, EscrowPaused if too few officers are left.
+    """
     head = prepared.record.header
     with transaction.atomic():
         newest = access.newest_policy_for_update()
         if newest is None or bytes(newest.hash) != head.policy_hash:
             raise PolicyStale
+        # Three queries, under the lock that whoever takes an officer out holds as well.
+        if count_active_officers() < MIN_OFFICERS:
+            raise EscrowPaused
         half_hash, deposit_id = prepared.record.half_hash, UUID(bytes=head.deposit_id)
         if access.is_half_known(half_hash) or access.deposits_named([deposit_id]):
             raise DepositRepeated

@@ -13,6 +13,7 @@ from uuid import UUID
 
 from django.db.models import Count, Q, QuerySet, Sum
 
+from holdfast.core.identity.entries import ArchiveGeneration
 from kernel.actors import Actor
 from kernel.errors import NotFound
 from kernel.paging import PAGE, flag, page, page_of_octets
@@ -237,6 +238,20 @@ def chain_entry(user_id: UUID, seq: int) -> ChainEntry:
 def chain_entries(user_id: UUID) -> list[ChainEntry]:
     """Return all accepted entries of a chain, in order: for whoever verifies it here, and not for an answer."""
     return list(ChainEntry.objects.filter(user_id=user_id).order_by("seq"))
+
+
+def announcers(*, after: UUID | None, limit: int) -> list[UUID]:
+    """Return up to `limit` users who have announced an archive key, by id, those above `after`."""
+    rows = ChainEntry.objects.filter(kind=ArchiveGeneration.TYPE)
+    if after is not None:
+        rows = rows.filter(user_id__gt=after)
+    return list(rows.order_by("user_id").values_list("user_id", flat=True).distinct()[:limit])
+
+
+def archive_entries(user_ids: Collection[UUID]) -> list[ChainEntry]:
+    """Return the accepted entries in which these users announced an archive key, in order: of one page of users."""
+    kind = ArchiveGeneration.TYPE
+    return list(ChainEntry.objects.filter(user_id__in=user_ids, kind=kind).order_by("user_id", "seq"))
 
 
 def newest_chain_entries(user_id: UUID, limit: int) -> list[ChainEntry]:

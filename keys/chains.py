@@ -6,7 +6,7 @@ PROTOCOL section 5, by the same functions of `holdfast.core.identity.chain` that
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 from uuid import UUID
@@ -15,7 +15,7 @@ from audit import access as audit
 from audit.errors import NoCheckpoint
 from holdfast.core.crypto.keys import PublicKey
 from holdfast.core.identity.chain import ChainState, verify_chain
-from holdfast.core.identity.entries import Entry, ReGenesis
+from holdfast.core.identity.entries import ArchiveGeneration, Entry, ReGenesis
 from holdfast.core.identity.policy import SignedPolicy
 from holdfast.core.log.key_log import CHAIN_LEAF
 from kernel.errors import NotFound
@@ -136,6 +136,19 @@ def verify(user_id: UUID, entries: Sequence[Entry]) -> ChainState:
     """Verify a whole chain of one user of the open tenant. Raises what verify_chain raises."""
     tenant = current_tenant().bytes
     return verify_chain(entries, tenant=tenant, user=user_id.bytes, policies=policies_for(entries))
+
+
+def announced_generations(user_ids: Collection[UUID]) -> dict[UUID, set[int]]:
+    """Return the generations of the archive key that each of these users has announced. One query; nothing is verified.
+
+    What is stored was verified when it was accepted: this is for looking, and decides nothing.
+    """
+    rows = access.archive_entries(user_ids)
+    found: dict[UUID, set[int]] = {}
+    for row, entry in zip(rows, parse_entries([bytes(row.entry) for row in rows]), strict=True):
+        if isinstance(entry.body, ArchiveGeneration):
+            found.setdefault(row.user_id, set()).add(entry.body.generation)
+    return found
 
 
 def chain_state(user_id: UUID) -> ChainView:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hmac
 import uuid
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
@@ -140,6 +141,7 @@ def suspend_person(*, person: Person, actor: Actor) -> None:
     with transaction.atomic():
         _check_not_last(person)
         _move(person, PersonState.SUSPENDED, "tenants:person:suspend", actor)
+        _stopped(person)
 
 
 def change_role(*, person: Person, role: str, actor: Actor) -> None:
@@ -156,6 +158,22 @@ def change_role(*, person: Person, role: str, actor: Actor) -> None:
             subject=str(person.pk),
             body={"from": str(before), "to": str(role)},
         )
+        if before == Role.OFFICER:
+            _stopped(person)
+
+
+# What an app above knows and this one cannot: what else ends with a person's standing, in the same transaction.
+_ends_with_a_person: list[Callable[[UUID], None]] = []
+
+
+def ends_with_a_person(end: Callable[[UUID], None]) -> None:
+    """Say once, at start, what ends when a person is suspended, or is an officer no more."""
+    _ends_with_a_person.append(end)
+
+
+def _stopped(person: Person) -> None:
+    for end in _ends_with_a_person:
+        end(person.pk)
 
 
 def set_password(*, person: Person, password: SecretBytes, actor: Actor) -> None:

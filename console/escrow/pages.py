@@ -6,7 +6,6 @@ Implements PLATFORM "Console" and ESCROW "Policy and officers". Only looks; read
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -61,15 +60,15 @@ def escrow_page(request: HttpRequest, actor: Actor) -> HttpResponse:
         return render(request, "console/escrow/escrow_off.html", {"is_pending": bool(rows)})
     signed = access.reading(in_force)
     places = _places(in_force, signed, now)
-    available = sum(place.is_counting for place in places)
-    newer = [row for row in rows if row.version > in_force.version]
+    available = len(coverage.releasable_now(made_under=[bytes(in_force.hash)], at=now).approvers)
+    newer = [row for row in rows if row.version > in_force.version and row.withdrawn_at is None]
     context = {
         "policy": in_force,
         "places": places,
         "available": available,
         "people": tenants.people_by_id([place.person_id for place in places]),
         "clauses": terms.clauses(signed),
-        "warnings": terms.warnings(signed, available=available),
+        "warnings": terms.warnings(signed, available=available, active=coverage.count_active_officers()),
         "release_words": signed.terms.release_sealing_key.fingerprint("release"),
         "newer": newer,
         "versions": _versions(rows),
@@ -97,12 +96,14 @@ def _places(row: PolicyRow, signed: Policy, now: datetime) -> list[Place]:
 
 
 def _versions(rows: list[Any]) -> list[dict[str, Any]]:
-    """Return every version, newest first, with what it changed."""
-    read = [(row, access.reading(row)) for row in rows]
-    steps = itertools.pairwise(read)
-    lines = [{"row": row, "changes": terms.changes(before, after)} for (_, before), (row, after) in steps]
-    first = [{"row": read[0][0], "changes": []}] if read else []
-    return list(reversed(first + lines))
+    """Return every version, newest first, with what it changed of the one that it follows."""
+    read = {bytes(row.hash): access.reading(row) for row in rows}
+    lines = []
+    for row in rows:
+        policy = read[bytes(row.hash)]
+        before = read.get(policy.predecessor)
+        lines.append({"row": row, "changes": terms.changes(before, policy) if before else []})
+    return list(reversed(lines))
 
 
 def _trust() -> dict[str, Any]:

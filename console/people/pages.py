@@ -44,8 +44,10 @@ def coverage_state(of_user: UserCoverage | None) -> tuple[str, str]:
     """Return badge and words for a user's coverage."""
     if of_user is None or not of_user.deposits:
         return "off", "nothing deposited"
-    if not of_user.is_recoverable:
+    if not all(deposit.is_open for deposit in of_user.deposits):
         return "uncovered", "cannot be opened"
+    if of_user.missing:
+        return "uncovered", f"{len(of_user.missing)} missing"
     if any(deposit.is_alarming for deposit in of_user.deposits):
         return "stale", "no officer to spare"
     return "covered", "covered"
@@ -103,12 +105,16 @@ def person_page(request: HttpRequest, actor: Actor, person_id: UUID) -> HttpResp
         "doors": keys.doors(person_id),
         "sees_coverage": sees_coverage,
         "sees_cases": actor.can(PermissionName.CASE_READ),
-        "deposits": _deposit_lines(person_id, by_id) if sees_coverage else [],
+        "deposits": [],
         **_chain_head(person_id),
     }
     if actor.can(PermissionName.CASE_READ):
         context["limits"] = _limits(actor, person_id, context["entries"], standings)
-    context["coverage"] = coverage_state(coverage.user_coverage(person_id)) if sees_coverage else ("", "")
+    if sees_coverage:
+        covered = coverage.user_coverage(person_id)
+        context["deposits"] = _deposit_lines(covered, by_id)
+        context["coverage"] = coverage_state(covered)
+        context["missing"] = covered.missing
     return render(request, "console/people/person.html", context)
 
 
@@ -149,14 +155,14 @@ def _chain_head(person_id: UUID) -> dict[str, Any]:
         return {"chain_state": None, "chain_refusal": str(error)}
 
 
-def _deposit_lines(person_id: UUID, devices: dict[UUID, Any]) -> list[dict[str, Any]]:
+def _deposit_lines(of_user: UserCoverage, devices: dict[UUID, Any]) -> list[dict[str, Any]]:
     """Return every deposit, newest first, with its coverage when it is the one of its generation that counts."""
-    counted = {covered.deposit_id: covered for covered in coverage.user_coverage(person_id).deposits}
+    counted = {covered.deposit_id: covered for covered in of_user.deposits}
     return [
         {
             "deposit": row,
             "coverage": counted.get(row.id),
             "device": devices.get(row.device_id),
         }
-        for row in reversed(access.deposits_of(person_id))
+        for row in reversed(access.deposits_of(of_user.user_id))
     ]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from console.templatetags.console import duration
-from holdfast.core.identity.policy import ApproveWith, DepositRule, Policy
+from holdfast.core.identity.policy import MIN_OFFICERS, ApproveWith, DepositRule, Policy
 
 # A veto is pressed by a person: what is shorter than an hour, nobody sees in time.
 MIN_DELAY_FOR_A_VETO: Final = 3600
@@ -78,14 +78,22 @@ def _notice(seconds: int) -> Clause:
     return Clause("Notice", f"put off by {duration(seconds)} at most", meaning, is_weak=True)
 
 
-def warnings(policy: Policy, *, available: int) -> list[str]:
-    """Return what stands against this policy for as long as it is in force, gravest first."""
+def warnings(policy: Policy, *, available: int, active: int) -> list[str]:
+    """Return what stands against this policy for as long as it is in force, gravest first.
+
+    available: officers who could approve now. active: those whom the newest version names, cooling off or not.
+    """
     m, n = policy.m, policy.n
     found = []
     if available < m:
         found.append(f"Only {available} of the {m} officers needed can act. Nothing opens until another one can.")
     elif available == m:
         found.append(f"Exactly {m} officers can act: if one more is away, nothing opens. Bring another one back.")
+    if active < MIN_OFFICERS:
+        found.append(
+            f"Escrow is off for new deposits: only {active} officers are active, and {MIN_OFFICERS} are the least. "
+            "What is in custody stays. Bring officers back, or publish a policy with further ones."
+        )
     if m > n - 2:
         found.append(
             f"{m} of {n} leaves one officer to spare. When one is lost, every deposit is one loss from being closed "
@@ -95,7 +103,7 @@ def warnings(policy: Policy, *, available: int) -> list[str]:
 
 
 def changes(before: Policy, after: Policy) -> list[Change]:
-    """Return what `after` changed: terms by name, and the officers who came and went."""
+    """Return what `after` changed: terms by name, the officers who came and went, and other keys."""
     old = {clause.name: clause.value for clause in clauses(before)}
     found = [
         Change(clause.name, old[clause.name], clause.value)
@@ -105,4 +113,8 @@ def changes(before: Policy, after: Policy) -> list[Change]:
     had, has = ({officer.person for officer in policy.roster} for policy in (before, after))
     if had != has:
         found.append(Change("Officers", f"{len(had - has)} left", f"{len(has - had)} came"))
+    known = {officer.who for officer in before.roster}
+    replaced = sum(officer.person in had and officer.who not in known for officer in after.roster)
+    if replaced:
+        found.append(Change("Officers’ keys", "as before", f"{replaced} replaced"))
     return found

@@ -52,7 +52,7 @@ def thaw(apps, schema_editor):
 
 
 class Migration(migrations.Migration):
-    dependencies = [("escrow", "0003_ids_per_tenant")]
+    dependencies = [("escrow", "0004_policies_hold")]
 
     operations = [
         migrations.CreateModel(

@@ -14,6 +14,7 @@ _WAYS_OUT: Final = {
     "enrolment-code-refused": "Ask an officer for a fresh enrolment code: a code works once and expires.",
     "chain-stale": "Another of your devices wrote to your account first. Run the command again.",
     "idempotency-key-reused": "Run the command again.",
+    "escrow-paused": "Keep your devices: they deposit by themselves once officers are back. What is in escrow stays.",
     "hsm-unavailable": "Nothing was done. Try again in a minute; your operator sees the alarm.",
     "quorum-impossible": "Too few officers may approve this case. Ask your tenant's owner to appoint officers.",
     "denied": "Your role does not allow this. Ask the owner of your tenant.",

@@ -188,7 +188,7 @@ def _require_eligible(case: Case, actor: Actor, now: datetime) -> None:
     policy = escrow.policy_named(bytes(case.policy_hash))
     if actor.person_id not in {officer.person_id for officer in access.eligible_for(case, policy, now)}:
         raise NotEligible(
-            "You are not an officer who counts for this case now: not named by its policy and the newest one, away, "
+            "You are not an officer who counts for this case now: not named by its policy and the one in force, away, "
             "suspended, or still cooling off.",
             why="not-counting",
         )

@@ -14,6 +14,7 @@ from django.db import IntegrityError, transaction
 
 from audit import services as audit
 from escrow import access as escrow
+from escrow import coverage
 from holdfast.core.base.errors import HoldfastError
 from holdfast.core.identity import cases
 from holdfast.core.identity.policy import strictest
@@ -32,7 +33,7 @@ from tenants import access as tenants
 from tenants.limits import count_against
 
 if TYPE_CHECKING:
-    from escrow.models import Deposit, Policy
+    from escrow.models import Deposit
 
 
 # Cases of one person that are open at once, and that they open in a day: each tells its subject and every officer.
@@ -57,12 +58,16 @@ def open_case(*, statement: bytes, actor: Actor) -> Case:
     signed, case = _require_signed(statement, actor, now)  # (1)
     with transaction.atomic():
         newest = escrow.newest_policy_for_update()
-        if newest is None or bytes(newest.hash) != case.policy_hash:
-            raise CaseRefused("The case names another policy than the newest one.", field="case")
+        if newest is None:
+            raise CaseRefused("There is no policy under which a case could be opened.", field="case")
+        in_force = escrow.policy_in_force(now)
+        # The officers of a case are those of its policy: the ones in force, until others are.
+        if case.policy_hash not in (bytes(in_force.hash), bytes(newest.hash)):
+            raise CaseRefused("The case names neither the policy in force nor the newest one.", field="case")
         held = _require_deposits(case)  # (3)
-        named = {bytes(row.policy_hash): row for row in held}
+        named = sorted({bytes(row.policy_hash) for row in held})
         policies = [escrow.policy_named(policy_hash) for policy_hash in named]
-        m, terms = strictest([escrow.reading(row) for row in [*policies, newest, escrow.policy_in_force(now)]])
+        _, terms = strictest([escrow.reading(row) for row in [*policies, newest, in_force]])
         if case.purpose not in terms.purposes:  # (2)
             allowed = ", ".join(sorted(terms.purposes)) or "nothing"
             raise CaseRefused(f"The purpose is not allowed. Every policy concerned allows: {allowed}.", field="case")
@@ -70,7 +75,7 @@ def open_case(*, statement: bytes, actor: Actor) -> Case:
             raise CaseRefused("The notice is delayed longer than the policy allows.", field="case")
         row = _store(signed, statement, case, actor, now)
         _require_within_limits(row.requester_id)
-        _require_enough_officers(row, newest, m, now)  # (4)
+        _require_enough_officers(row, named, now)  # (4)
         _owe_notices(row, now)
         audit.append(
             tag="recovery:case:open",
@@ -168,15 +173,21 @@ def _store(signed: Sign1, statement: bytes, case: cases.Case, actor: Actor, now:
     return row
 
 
-def _require_enough_officers(row: Case, newest: Policy, m: int, now: datetime) -> None:
-    needed = m + (1 if access.vetoes_about(row.subject_id) >= cases.VETOES_THAT_END else 0)
-    eligible = access.eligible_for(row, newest, now)
-    if len(eligible) < needed:
+def _require_enough_officers(row: Case, made_under: list[bytes], now: datetime) -> None:
+    found = coverage.releasable_now(
+        made_under=made_under,
+        excluded=access.excluded_from(row),
+        asked_under=[bytes(row.policy_hash)],
+        at=now,
+    )
+    needed = found.needed + (1 if access.vetoes_about(row.subject_id) >= cases.VETOES_THAT_END else 0)
+    if len(found.approvers) < needed:
         raise TooFewOfficers(
-            f"{len(eligible)} officers may decide this case, and {needed} are needed: the requester, the subject "
-            "and the recipient's person do not count, nor do officers who are away, suspended or cooling off. "
-            "Have another person open it, or have officers come back first.",
-            eligible=len(eligible),
+            f"{len(found.approvers)} officers may decide this case, and {needed} are needed: the requester, the "
+            "subject and the recipient's person do not count, nor do officers who are away, suspended or cooling off, "
+            "or who have other keys now than when the deposit was made. Have another person open it, or have officers "
+            "come back first.",
+            eligible=len(found.approvers),
             needed=needed,
         )
 

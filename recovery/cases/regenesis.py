@@ -29,7 +29,7 @@ class Rules:
     def policies(self) -> Sequence[SignedPolicy]:
         """Return every verified policy version of the open tenant, oldest first; none when escrow is off."""
         try:
-            return escrow.trusted_tenant().policies
+            return escrow.trusted_tenant().standing
         except EscrowOff:
             return ()
 

@@ -21,7 +21,7 @@ from holdfast.core.escrow.release import NoticeFacts
 from holdfast.core.identity import trust as chain_of_trust
 from holdfast.core.identity.acts import Act, Resolution, Standing, verify_officer_state, verify_resolution
 from holdfast.core.identity.cases import VETOES_THAT_END
-from holdfast.core.identity.policy import SignedPolicy, in_force_times, verify_successor
+from holdfast.core.identity.policy import History, SignedPolicy, history_of, verify_successor
 from holdfast.core.identity.roles import Roles, WrongLeaf, check_leaf
 from holdfast.core.identity.trust import SignedTenantKey, TrustedTenant
 from holdfast.core.log.log_entry import BodyValue, LogEntry
@@ -133,6 +133,7 @@ class Facts:
     vetoes: dict[bytes, int] = field(default_factory=dict)  # subject → how often they have vetoed
     wrong: dict[int, WrongEntry] = field(default_factory=dict)  # by index; while there is one, nothing is released
     pending: list[tuple[Resolution, Place]] = field(default_factory=list)  # passed under a version not yet in force
+    unsigned: int = 0  # the size of the log below which entries bear no signature, as the root pinned it
     _seen: set[bytes] = field(default_factory=set)  # ids of entries that told of something: each counts once
     _used: set[bytes] = field(default_factory=set)  # hashes of resolutions: each is used once
     _keys: list[Sequence[Sign1]] = field(default_factory=list)
@@ -143,6 +144,7 @@ class Facts:
         What is wrong with one stands in `wrong` and stops no other: an entry that a liar put in must not hide the veto
         behind it.
         """
+        self.unsigned = roles.unsigned[0] if roles.unsigned else 0
         try:
             entry = check_leaf(leaf, index=place.index, roles=roles)
             if (take := _TAKERS.get(entry.tag)) is not None:
@@ -173,27 +175,34 @@ class Facts:
 
     def excluded(self, case: CaseFacts, *, now: Now) -> Excluded:
         """Return who does not count for a case now, by the log alone: default-deny (FAULTS P5, P8, P9)."""
+        history = self.history(now)
+        in_force = history.in_force(now.wall).policy
         named = {officer.person for logged in self.policies for officer in logged.signed.policy.roster}
-        current = {officer.person for officer in self.policies[-1].signed.policy.roster}
+        # Who is taken off goes when that version is in force, and not when it is published.
+        current = {officer.person for officer in in_force.roster}
         counting = (self.officers & self.active & current) - self.suspended.keys() - self.removed
         return Excluded(
             requester=case.requester,
             subject=case.subject,
             recipient=case.recipient,
-            cooling_off=frozenset(person for person in current if self._counts_from(person, now) > now.wall),
+            cooling_off=frozenset(current - {officer.person for officer in history.counting(now.wall)}),
             suspended=frozenset(named - counting),
             away=frozenset(self.away),
         )
 
     def policy_in_force(self, now: Now) -> SignedPolicy:
         """Return the highest version whose time has come: one that lowers a guard cools off first (FAULTS P6)."""
+        return self.history(now).in_force(now.wall)
+
+    def history(self, now: Now) -> History:
+        """Return every version with its times, by this process's own count. Raises Untrusted when there is none."""
         if not self.policies:
             raise Untrusted("the log tells of no policy")
-        times = in_force_times(
-            [logged.signed.policy for logged in self.policies], [now.at(logged.moment) for logged in self.policies]
+        return history_of(
+            [logged.signed for logged in self.policies],
+            [now.at(logged.moment) for logged in self.policies],
+            {policy_hash: now.at(moment) for policy_hash, moment in self.withdrawn.items()},
         )
-        in_force = [logged.signed for logged, at in zip(self.policies, times, strict=True) if at <= now.wall]
-        return in_force[-1]
 
     def policy_named(self, policy_hash: bytes) -> SignedPolicy:
         """Return the version with this hash. Raises Untrusted when the log tells of none."""
@@ -202,23 +211,20 @@ class Facts:
                 return logged.signed
         raise Untrusted("names a policy that the log does not tell of")
 
-    def _counts_from(self, person: bytes, now: Now) -> int:
-        since = len(self.policies) - 1
-        while since and any(officer.person == person for officer in self.policies[since - 1].signed.policy.roster):
-            since -= 1
-        if since == 0:
-            return 0  # a founder: the pinned hash names them
-        before, after = self.policies[since - 1].signed.policy, self.policies[since].signed.policy
-        wait = max(before.terms.cooling_off_seconds, after.terms.cooling_off_seconds)
-        return now.at(self.policies[since].moment) + wait
-
     # What entries do.
 
-    def take_policy(self, statement: bytes, moment: Moment) -> None:
+    def take_policy(self, statement: bytes, place: Place) -> None:
         """Follow one more version, by its signatures. Raises as the core does."""
         statements = parse_many(statement, max_size=MAX_BLOB)
         if self.policies:
-            signed = verify_successor(statements, predecessor=self.policies[-1].signed)
+            versions = [logged.signed for logged in self.policies]
+            signed = verify_successor(
+                statements,
+                predecessor=chain_of_trust.version_before(statements, versions, self._fallen()),
+                history=versions,
+                # What was logged before entries were signed was made before a version had to name the one in force.
+                is_early=place.index < self.unsigned,
+            )
         else:
             signed = chain_of_trust.verify_tenant(
                 [statements],
@@ -227,7 +233,16 @@ class Facts:
                 pin=self.trust.pin,
                 is_development=self.trust.is_development,
             ).newest
-        self.policies.append(LoggedPolicy(signed, moment))
+        self.policies.append(LoggedPolicy(signed, place.moment))
+
+    def _fallen(self) -> set[bytes]:
+        """Return the versions that officers withdrew, and those that follow them: nothing else may rest on one."""
+        fallen = set(self.withdrawn)
+        fallen |= {one.hash for one, _ in self.pending if one.act is Act.WITHDRAW_VERSION}
+        for logged in self.policies:
+            if logged.signed.policy.predecessor in fallen:
+                fallen.add(logged.signed.hash)
+        return fallen
 
     def take_escrow_key(self, statement: bytes) -> None:
         """Follow one more escrow key, by its signatures. Raises as the core does."""
@@ -274,17 +289,14 @@ class Facts:
         self.pending.append((resolution, place))
 
     def _resolve(self, resolution: Resolution, place: Place, now: Now) -> None:
-        times = in_force_times(
-            [logged.signed.policy for logged in self.policies], [now.at(logged.moment) for logged in self.policies]
-        )
-        by_hash = {logged.signed.hash: at for logged, at in zip(self.policies, times, strict=True)}
+        history = self.history(now)
+        place_of = {signed.hash: at for signed, at in zip(history.versions, history.in_force_from, strict=True)}
         # When it counts: when it came, or when the version that it names came into force by our own time.
-        counts_at = max(now.at(place.moment), by_hash[resolution.policy_hash])
+        counts_at = max(now.at(place.moment), place_of[resolution.policy_hash])
         if counts_at > now.wall:
             self.pending.append((resolution, place))
             return
-        in_force_then = [logged.signed.hash for logged, at in zip(self.policies, times, strict=True) if at <= counts_at]
-        if in_force_then[-1] != resolution.policy_hash:
+        if history.in_force(counts_at).hash != resolution.policy_hash:
             log.warning("a resolution under a policy that was no longer in force counts for nothing")
             return
         match resolution.act:
@@ -298,8 +310,8 @@ class Facts:
                     # Whatever was under way was decided beside a lie.
                     self.void_open_cases()
             case Act.WITHDRAW_VERSION:
-                if by_hash.get(resolution.hash, 0) > now.at(place.moment):
-                    self.withdrawn[resolution.hash] = place.moment
+                # Whether it came in time, `history_of` says.
+                self.withdrawn[resolution.hash] = place.moment
             case Act.ACCEPT_LOG:
                 pass  # of the ceremony, which puts the directory in order
 
@@ -345,7 +357,7 @@ def _with(found: bytes | None) -> bytes:
 
 
 def _policy(facts: Facts, entry: LogEntry, place: Place) -> None:
-    facts.take_policy(_with(facts.statements.policy(_typed(entry, "hash", bytes))), place.moment)
+    facts.take_policy(_with(facts.statements.policy(_typed(entry, "hash", bytes))), place)
 
 
 def _escrow_key(facts: Facts, entry: LogEntry, place: Place) -> None:

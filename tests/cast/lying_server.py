@@ -56,6 +56,7 @@ class Tenant:
 
     tenant: bytes = TENANT
     rule: DepositRule = DepositRule.FROM_CONSENT
+    cooling_off: int = 0
     root: SigningKey = field(default_factory=SigningKey.generate)
     release_signing: SigningKey = field(default_factory=SigningKey.generate)
     release_sealing: SealingKey = field(default_factory=SealingKey.generate)
@@ -78,12 +79,25 @@ class Tenant:
         return root_pin(self.tenant, self.root.public, _payload_hash(self.policies[0]))
 
     def sign_policy(
-        self, roster: list[Founder], *, version: int, predecessor: bytes, signers: list[Founder], m: int = 2
+        self,
+        roster: list[Founder],
+        *,
+        version: int,
+        predecessor: bytes,
+        signers: list[Founder],
+        m: int = 2,
+        held: bytes | None = None,
     ) -> bytes:
+        """Sign a version that names its predecessor as the one in force, unless told otherwise."""
         terms = make_terms(
-            self.release_signing.public, self.release_sealing.public, purposes=PURPOSES, deposits=self.rule
+            self.release_signing.public,
+            self.release_sealing.public,
+            purposes=PURPOSES,
+            deposits=self.rule,
+            cooling_off_seconds=self.cooling_off,
         )
-        policy = Policy(self._header(), version, m, roster_of(roster), terms, predecessor)
+        held = predecessor if held is None else held
+        policy = Policy(self._header(), version, m, roster_of(roster), terms, predecessor, held_in_force=held)
         payload = policy.to_payload()
         return encode_many([sign(payload, purpose=Purpose.POLICY, key=one.signing_key) for one in signers])
 

@@ -19,6 +19,7 @@ from holdfast.core.identity.entries import Entry
 from holdfast.core.identity.policy import (
     ApproveWith,
     DepositRule,
+    GivenUp,
     Officer,
     Policy,
     SignedPolicy,
@@ -99,8 +100,13 @@ SIGNED_POLICY: Final = verify_founding(FOUNDING, tenant=ACME)
 
 def next_policy(before: SignedPolicy = SIGNED_POLICY, **changes: Any) -> Policy:
     """The version after `before`, naming it."""
-    fields: dict[str, Any] = {"version": before.policy.version + 1, "predecessor": before.hash} | changes
-    return replace(before.policy, **fields)
+    fields: dict[str, Any] = {
+        "version": before.policy.version + 1,
+        "predecessor": before.hash,
+        "held_in_force": before.hash,
+        "given_up": None,
+    }
+    return replace(before.policy, **(fields | changes))
 
 
 def escrow_key(version: int = 1, **changes: Any) -> EscrowKey:
@@ -207,7 +213,7 @@ PAYLOADS: Final[dict[str, Any]] = {
     "second escrow key": escrow_key(2, predecessor=hash_of("first"), algorithm="oaep-sha1"),
     "offline key": OfflineKey(TENANT, SEALING.public, 1, "x-wing", b"", SIGNED_POLICY.hash),
     "policy": POLICY,
-    "second policy": next_policy(),
+    "second policy": next_policy(given_up=GivenUp(2, hash_of("deposits"))),
     "deposit": DepositStatement(DEVICE, hash_of("record")),
     "archive": ArchiveStatement(DEVICE, hash_of("blob"), 1),
     "export": ExportStatement(DEVICE, hash_of("blob"), 1),

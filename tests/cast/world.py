@@ -18,6 +18,8 @@ from django.db import connection
 from audit import access as audit
 from audit import sequencer
 from escrow import services as escrow
+from escrow.access import policy_in_force
+from escrow.models import Deposit as StoredDeposit
 from holdfast.core.base.encoding import b64u, unb64u
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.crypto.keys import KeyKind, PublicKey, RecipientRsaKey, SealingKey
@@ -34,6 +36,7 @@ from holdfast.core.signed.statements import Consent, DepositStatement, EscrowKey
 from hsm.backend import EscrowPublicKey
 from kernel import queue
 from kernel.actors import Actor, system_actor
+from kernel.clock import database_now
 from kernel.scope import tenant_scope
 from keys.records import create_tenant_master_key
 from recovery import access
@@ -123,7 +126,13 @@ class World:
             roster=roster_of(self.founders[name] for name in names),
             terms=replace(self.terms, **terms),
             predecessor=self.policies[-1].hash if self.policies else b"",
+            held_in_force=self.in_force() if self.policies else b"",
         )
+
+    def in_force(self) -> bytes:
+        """The hash of the version that the server has in force now."""
+        with tenant_scope(self.tenant_id):
+            return bytes(policy_in_force(database_now()).hash)
 
     def publish(self, policy: Policy, *, signers: Any) -> None:
         payload = policy.to_payload()
@@ -222,6 +231,23 @@ class World:
         )
         answer = account.append(phone, [entry])
         assert answer.status_code == 201, answer.content
+        return self._build(name, key, generation, consent_hash=consent_hash, deposit_id=deposit_id)
+
+    def build_again(self, deposit: Deposit, name: str = "alice") -> Deposit:
+        """Build another deposit of the same archive key, under the newest policy; nothing is uploaded."""
+        header = deposit.header
+        return self._build(name, self.archive_keys[header.deposit_id], header.generation)
+
+    def _build(
+        self,
+        name: str,
+        key: SecretBytes,
+        generation: int,
+        *,
+        consent_hash: bytes | None = None,
+        deposit_id: bytes | None = None,
+    ) -> Deposit:
+        phone = self.directory.phone(name)
         terms = DepositTerms(
             suite=phone.suite,
             tenant=self.tenant_id.bytes,
@@ -251,6 +277,11 @@ class World:
         answer = self.upload(made, name)
         assert answer.status_code == 201, answer.content
         return made
+
+    def held(self) -> list[UUID]:
+        """The ids of all deposits in custody, in ascending order."""
+        with tenant_scope(self.tenant_id):
+            return sorted(StoredDeposit.objects.values_list("id", flat=True))
 
     # Cases.
 

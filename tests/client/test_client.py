@@ -18,12 +18,15 @@ from holdfast.client.officers import officer
 from holdfast.client.recovery import by_case
 from holdfast.client.server.transport import Clock
 from holdfast.client.vault import doors
-from holdfast.core.base.encoding import b64u
+from holdfast.core.base.encoding import b64u, unb64u
 from holdfast.core.base.secret import SecretBytes
+from holdfast.core.identity.cases import Case
 from holdfast.core.identity.policy import DepositRule
+from holdfast.core.signed.cose import Sign1
 from holdfast.core.signed.enrolment import EnrolmentCode
 from tests.cast.lying_server import NOW, TENANT, LyingServer, Tenant, text
 from tests.cast.members import ALICE, BOB, CHEAP, PASSWORD, Members, two_of
+from tests.cast.officers import Founder
 
 
 def test_first_device_begins_the_account_and_is_in_it(world: Members) -> None:
@@ -283,6 +286,19 @@ def test_refused_case_leaves_no_keys_behind(world: Members, tmp_path: Path) -> N
     with pytest.raises(Problem, match="Too few"):
         by_case.open_case(tablet, reason="x", purpose="recovery", subject=ALICE)
     assert tablet.state.case is None
+
+
+def test_case_names_the_version_in_force_while_the_newest_waits(tmp_path: Path) -> None:
+    """Its officers are those in office: one whom the next version takes out has a voice until then."""
+    world = Members(LyingServer(Tenant(cooling_off=86_400)))
+    world.depositor(tmp_path)
+    house = world.server.tenant
+    first = house.policy_hash
+    roster, by = [*house.officers[:2], Founder()], house.officers[:2]
+    house.policies.append(house.sign_policy(roster, version=2, predecessor=first, signers=by))
+    world.case()
+    (sent,) = world.server.posted("cases")
+    assert Case.from_payload(Sign1.parse(unb64u(sent["case"])).payload).policy_hash == first != house.policy_hash
 
 
 def test_case_keys_are_kept_before_the_case_is_sent(world: Members, tmp_path: Path) -> None:

@@ -187,6 +187,25 @@ def test_policy_changed_without_a_quorum_of_the_one_before_is_refused(world: Mem
         tenant.refresh(account)
 
 
+def test_policy_that_does_not_name_the_one_in_force_is_refused_unless_it_was_known_before(world: Members) -> None:
+    account = world.enrolled(ALICE)
+    house = world.server.tenant
+    first = _payload_hash(house.policies[0])
+    by = house.officers[:2]
+    for held in (b"", bytes(32)):
+        statement = house.sign_policy(house.officers, version=2, predecessor=first, signers=by, held=held)
+        world.server.lies["GET escrow/policy"] = appended(statement)
+        with pytest.raises(TrustRefused, match="in force"):
+            tenant.refresh(account)
+    del world.server.lies["GET escrow/policy"]
+    # A client from before the rule has such a version in its profile, and goes on from there.
+    house.policies.append(house.sign_policy(house.officers, version=2, predecessor=first, signers=by, held=b""))
+    account.state.trust.policies = [*account.state.trust.policies, house.policies[1]]
+    second = _payload_hash(house.policies[1])
+    house.policies.append(house.sign_policy(house.officers, version=3, predecessor=second, signers=by))
+    assert tenant.refresh(account).policy_now == 3
+
+
 def test_policy_rolled_back_to_an_older_version_is_refused(world: Members) -> None:
     account = world.enrolled(ALICE)
     house = world.server.tenant

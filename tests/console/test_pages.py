@@ -11,7 +11,7 @@ from urllib.parse import unquote
 
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
-from django.db import connection
+from django.db import connection, transaction
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import URLResolver, get_resolver
@@ -21,6 +21,7 @@ from console.frame import NAVIGATION
 from console.people import pages
 from holdfast.core.identity.acts import Standing
 from holdfast.core.identity.cases import Case as Asked
+from kernel.clock import database_now
 from kernel.scope import tenant_scope
 from keys import services as keys
 from keys.models import Device
@@ -234,7 +235,7 @@ def test_person_page_tells_coverage_and_pre_keys(world: World) -> None:
         "5 left",
         "Archive generation 1 begins",
         "The account begins",
-        "3 active, 2 needed",
+        "3 could approve, 2 needed",
         "entries, verified",
     ):
         assert said in text, said
@@ -243,7 +244,7 @@ def test_person_page_tells_coverage_and_pre_keys(world: World) -> None:
     assert all(f"<li>{word}</li>" in erin.get(path).content.decode() for word in words)
     for name in ("carol", "dan"):
         world.stand(name, Standing.SUSPENDED, by="erin")
-    assert "1 active, 2 needed cannot open" in text_of(erin.get(path))
+    assert "1 could approve, 2 needed cannot open" in text_of(erin.get(path))
     assert "cannot be opened" in text_of(erin.get("/console/people/?q=alice"))
     assert "1 cannot be opened" in text_of(erin.get("/console/"))
     assert "Only 1 of the 2 officers needed can act" in text_of(erin.get("/console/escrow/"))
@@ -326,6 +327,26 @@ def test_escrow_page_shows_what_a_version_changed(world: World) -> None:
     text = text_of(signed_in(world.cast.erin).get("/console/escrow/"))
     assert "Version 3 is published and cools off" in text
     assert "Delay 1 day → 1 minute" in text
+    world.add_founder("erin")
+    world.publish(world.policy(m=2, delay_seconds=60), signers=founders)
+    assert "Officers’ keys as before → 1 replaced" in text_of(signed_in(world.cast.erin).get("/console/escrow/"))
+
+
+def test_pages_say_what_is_missing_that_escrow_is_paused_and_what_was_withdrawn(world: World) -> None:
+    world.build()
+    erin = signed_in(world.cast.erin)
+    assert "In use and never deposited: generation 1." in text_of(erin.get(f"/console/people/{world.cast.alice.pk}/"))
+    world.upload(world.build_again(world.deposit()))
+    assert "1 missing" in text_of(erin.get("/console/people/?q=alice"))
+    world.publish(world.policy(m=2, undelivered_delay_seconds=0), signers=world.founders.values())
+    with tenant_scope(world.tenant_id), transaction.atomic():
+        services.withdraw_policy(policy_hash=world.policies[1].hash, now=database_now())
+    world.stand("carol", Standing.SUSPENDED, by="erin")
+    text = text_of(erin.get("/console/escrow/"))
+    for said in ("Escrow is off for new deposits: only 2 officers are active", "Version 2: 2 of 3 withdrawn"):
+        assert said in text, said
+    assert "cools off" not in text
+    assert "Escrow is off for new deposits" in text_of(erin.get("/console/"))
 
 
 def test_escrow_page_says_how_to_begin_when_there_is_no_policy(world: World) -> None:

@@ -8,10 +8,12 @@ import secrets
 import threading
 import uuid
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
-from django.db import Error, connections
+from django.db import Error, connection, connections
+from django.test.utils import CaptureQueriesContext
 
 from escrow import services
 from escrow.errors import RecordUnreadable
@@ -196,6 +198,51 @@ def test_coverage_counts_the_indices_of_officers_who_count_now(world: World) -> 
     answer = world.directory.phone("carol").send("GET", "/api/v1/escrow/coverage").json()
     assert (answer["users"], answer["recoverable"]) == (1, 0)
     assert world.directory.phone("alice").send("GET", "/api/v1/escrow/coverage").status_code == 403
+
+
+def test_coverage_says_which_generations_were_announced_and_never_deposited(world: World) -> None:
+    """FAULTS X6: a key in use that is not in custody is lost with its devices, whatever else is there."""
+    world.deposit()
+    world.build()
+    world.build("bob")
+    with tenant_scope(world.tenant_id):
+        of_alice = services.user_coverage(world.cast.alice.pk)
+        assert ([one.generation for one in of_alice.deposits], of_alice.missing) == ([1], (2,))
+        assert not of_alice.is_recoverable
+        of_bob = services.user_coverage(world.cast.bob.pk)
+        assert (of_bob.deposits, of_bob.missing) == ((), (1,))
+        assert services.user_coverage(world.cast.carol.pk).missing == ()
+    answer = world.directory.phone("carol").send("GET", "/api/v1/escrow/coverage").json()
+    missing = {(row["user_id"], row["generation"]) for row in answer["missing"]}
+    assert missing == {(str(world.cast.alice.pk), 2), (str(world.cast.bob.pk), 1)}
+    assert (answer["last"], answer["more"]) == (max(user_id for user_id, _ in missing), False)
+
+
+def test_coverage_comes_page_by_page_though_a_page_has_no_deposit(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(services, "tenant_coverage", partial(services.tenant_coverage, limit=1))
+    users = sorted(str(world.cast.people[name].pk) for name in ("alice", "bob"))
+    names = {str(world.cast.people[name].pk): name for name in ("alice", "bob")}
+    world.build(names[users[0]])
+    world.deposit(names[users[1]])
+    carol = world.directory.phone("carol")
+    first = carol.send("GET", "/api/v1/escrow/coverage").json()
+    assert (first["deposits"], [row["user_id"] for row in first["missing"]], first["more"]) == ([], users[:1], True)
+    second = carol.send("GET", f"/api/v1/escrow/coverage?after={first['last']}").json()
+    assert ([row["user_id"] for row in second["deposits"]], second["missing"], second["more"]) == (users[1:], [], False)
+
+
+def test_coverage_asks_as_many_queries_for_a_hundred_deposits_as_for_one(world: World) -> None:
+    counts = []
+    for _ in range(2):
+        world.deposit()
+        world.deposit("bob")
+        with tenant_scope(world.tenant_id), CaptureQueriesContext(connection) as captured:
+            services.tenant_coverage()
+        counts.append(len(captured))
+    # Users with deposits, users who announced, policies, officers' states, active officers, announcements, deposits.
+    assert counts == [7, 7]
 
 
 def test_consent_is_refused_for_another_policy_and_under_another_key(world: World) -> None:

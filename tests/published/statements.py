@@ -26,6 +26,7 @@ PURPOSES: Final = {
     "second escrow key": Purpose.ESCROW_KEY,
     "offline key": Purpose.OFFLINE_KEY,
     "policy": Purpose.POLICY,
+    "second policy": Purpose.POLICY,
     "deposit": Purpose.DEPOSIT,
     "archive": Purpose.ARCHIVE,
     "export": Purpose.EXPORT,

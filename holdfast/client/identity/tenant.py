@@ -155,7 +155,9 @@ def _accept_policies(account: Account) -> None:
             root_key=root_key_of(root_key),
             pin=pin,
             is_development=trust.is_development,
-            seen=account.trusted.newest if trust.policies else None,
+            seen=account.trusted.policies[-1] if trust.policies else None,
+            # What was believed before the rule of field 12 is believed after it.
+            early=len(trust.policies),
         )
     except HoldfastError as error:
         raise TrustRefused(f"The policy is not to be trusted: {error}.", way_out=_LOOK_INTO) from error

@@ -204,6 +204,7 @@ class Account:
                     root_key=root_key_of(trust.root_key),
                     pin=trust.pin,
                     is_development=trust.is_development,
+                    early=len(trust.policies),
                 )
             )
         assert self._verified_tenant is not None
@@ -223,8 +224,8 @@ class Account:
 
     @property
     def policies(self) -> tuple[SignedPolicy, ...]:
-        """Every policy version that the pin leads to, oldest first; none before enrolment."""
-        return self.trusted.policies if self.state.trust.policies else ()
+        """Every policy version that the pin leads to and that stands, oldest first; none before enrolment."""
+        return self.trusted.standing if self.state.trust.policies else ()
 
     @property
     def escrow_key(self) -> SignedTenantKey[EscrowKey]:

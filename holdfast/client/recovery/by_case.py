@@ -100,7 +100,8 @@ def open_case(
     if account.state.case is not None:
         raise ProfileError("This device has a case open already.", way_out="See it: holdfast recover escrow status")
     tenant.refresh(account)
-    policy = account.trusted.newest
+    # The one in force: its officers decide, until those of the next are in office.
+    policy = account.trusted.in_force(account.api.clock.now())
     if purpose not in policy.policy.terms.purposes:
         allowed = ", ".join(sorted(policy.policy.terms.purposes))
         raise ProfileError(f"Your policy does not know the purpose {purpose!r}.", way_out=f"It allows: {allowed}.")

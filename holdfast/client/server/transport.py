@@ -159,7 +159,8 @@ class Api:
     def pages(self, path: str, name: str, key: str, *, query: Mapping[str, str] | None = None) -> Iterator[Answer]:
         """Read a list page by page, following `more`: the rows under `name`, each of which names itself by `key`.
 
-        query: what the list is asked with, on every page.
+        query: what the list is asked with, on every page. An answer that says `last` goes on from there, though its
+        page has no row.
 
         Raises AnswerRefused for a server that always has more.
         """
@@ -169,7 +170,10 @@ class Api:
             for row in answer.many(name):
                 last = row.text(key)
                 yield row
-            if not answer.flag("more") or not last:
+            if not answer.flag("more"):
+                return
+            last = answer.text("last") if "last" in answer else last
+            if not last:
                 return
             asked["after"] = last
         raise AnswerRefused(f"The server's list of {name} has no end.")

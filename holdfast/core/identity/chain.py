@@ -179,8 +179,7 @@ def in_force(policies: Sequence[SignedPolicy], now: int) -> int:
 
 
 def _times(policies: Sequence[SignedPolicy]) -> tuple[int, ...]:
-    versions = [signed.policy for signed in policies]
-    return in_force_times(versions, [version.header.issued_at for version in versions])
+    return in_force_times(policies, [signed.policy.header.issued_at for signed in policies])
 
 
 def _begin(entry: Entry, tenant: bytes, user: bytes) -> ChainState:

@@ -5,12 +5,13 @@ Implements ESCROW "Policy and officers" and the `policy` statement of PROTOCOL s
 Does not decide who may act in a case, nor when: persons' states and clocks are the server's.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from enum import IntEnum
+from types import MappingProxyType
 from typing import ClassVar, Final
 
-from holdfast.core.base.encoding import MAX_BLOB, Encodable, Fields, Value
+from holdfast.core.base.encoding import MAX_BLOB, MAX_UINT, Encodable, Fields, Value
 from holdfast.core.base.errors import Forked, Malformed, QuorumNotMet, Untrusted
 from holdfast.core.crypto.keys import SIGNING_KINDS, KeyKind, PublicKey
 from holdfast.core.signed.cose import Purpose, Sign1
@@ -33,7 +34,12 @@ MAX_OFFICERS: Final = 16
 MIN_QUORUM: Final = 2  # one officer alone would be a back door with a name
 # The longest of any delay in the terms. Without an end, "notice is put off" would be "nobody is told".
 YEAR_SECONDS: Final = 365 * 86400
+# A wait is there to be noticed in, and a month is enough. One of a year would keep a lost officer in office for a year.
+MAX_COOLING_OFF_SECONDS: Final = 30 * 86400
 MAX_PURPOSES: Final = 16  # bounds the statement: an officer has to have read them all before signing
+# The largest integer of an encoding, so later than any time in one: when a version is in force that does not stand.
+NEVER: Final = MAX_UINT
+_NONE: Final[Mapping[bytes, int]] = MappingProxyType({})
 
 
 class ApproveWith(IntEnum):
@@ -60,6 +66,11 @@ class Officer:
     signing_key: PublicKey
     sealing_key: PublicKey
 
+    @property
+    def who(self) -> tuple[bytes, PublicKey, PublicKey]:
+        """Person and keys: what an officer counts by. Another number in a new roster changes nobody."""
+        return self.person, self.signing_key, self.sealing_key
+
     def row(self) -> list[Encodable]:
         """Return [i, person, signing key, X-Wing key]."""
         return [self.index, self.person, self.signing_key.encoded, self.sealing_key.encoded]
@@ -81,8 +92,8 @@ class Terms:
     """Field 10 of a policy. All times are seconds.
 
     delay: from quorum to release. max_notice_delay: how late a subject may be told, at most a year.
-    cooling_off: before a new officer counts and before a lowering takes effect. undelivered_delay: instead of
-    delay when no notice could be delivered. purposes: what a case may be opened for. release_signing_key and
+    cooling_off: before a new officer counts and before a lowering takes effect, at most 30 days. undelivered_delay:
+    instead of delay when no notice could be delivered. purposes: what a case may be opened for. release_signing_key and
     release_sealing_key: the release process's own, so that officers seal shares only to a key they signed for.
     """
 
@@ -127,7 +138,7 @@ class Terms:
         return cls(
             delay_seconds=fields.uint(1, maximum=YEAR_SECONDS),
             max_notice_delay_seconds=fields.uint(2, maximum=YEAR_SECONDS),
-            cooling_off_seconds=fields.uint(3, maximum=YEAR_SECONDS),
+            cooling_off_seconds=fields.uint(3, maximum=MAX_COOLING_OFF_SECONDS),
             undelivered_delay_seconds=fields.uint(4, maximum=YEAR_SECONDS),
             approve_with=ApproveWith(fields.uint(5, minimum=1, maximum=2)),
             purposes=frozenset(purposes),
@@ -138,8 +149,20 @@ class Terms:
 
 
 @dataclass(frozen=True)
+class GivenUp:
+    """Field 13: the deposits that a version gives up knowingly. root: RFC 6962 over their ids in ascending order."""
+
+    number: int
+    root: bytes
+
+
+@dataclass(frozen=True)
 class Policy:
-    """One version of a tenant's policy: m of the n officers of its roster, under its terms."""
+    """One version of a tenant's policy: m of the n officers of its roster, under its terms.
+
+    predecessor: hash of the last version that stands. held_in_force: hash of the version that was in force when this
+    one was made, whose officers have a say as well; b"" in version 1 and in versions older than this rule.
+    """
 
     PURPOSE: ClassVar = Purpose.POLICY
 
@@ -149,6 +172,8 @@ class Policy:
     roster: tuple[Officer, ...]
     terms: Terms
     predecessor: bytes
+    held_in_force: bytes = b""
+    given_up: GivenUp | None = None
 
     @property
     def n(self) -> int:
@@ -161,16 +186,18 @@ class Policy:
 
     def to_payload(self) -> bytes:
         """Return the payload bytes. PROTOCOL section 3, `policy`."""
-        return close_payload(
-            self.header,
-            {
-                7: self.version,
-                8: self.m,
-                9: [officer.row() for officer in self.roster],
-                10: self.terms.to_map(),
-                11: self.predecessor,
-            },
-        )
+        fields: dict[int, Encodable] = {
+            7: self.version,
+            8: self.m,
+            9: [officer.row() for officer in self.roster],
+            10: self.terms.to_map(),
+            11: self.predecessor,
+        }
+        if self.held_in_force:
+            fields[12] = self.held_in_force
+        if self.given_up:
+            fields[13] = [self.given_up.number, self.given_up.root]
+        return close_payload(self.header, fields)
 
     @classmethod
     def from_payload(cls, payload: bytes) -> "Policy":
@@ -179,9 +206,13 @@ class Policy:
         2 <= m <= n - 1 and 3 <= n <= 16; indices are 1..n in order; persons and keys are all different, since
         one person with two rows would be a quorum of one.
         """
-        header, fields = open_payload(payload, "policy", range(7, 12), max_size=MAX_BLOB)
+        header, fields = open_payload(payload, "policy", range(7, 12), (12, 13), max_size=MAX_BLOB)
         require_tenant_only(header, "policy")
         version = fields.uint(7, minimum=1, maximum=MAX_U32)
+        # Nothing was in force before the first version, and nothing in custody that it could give up.
+        for number in (12, 13):
+            if version == 1 and number in fields:
+                raise fields.refuse(number, "is not for version 1")
         rows = fields.array(9, minimum=MIN_OFFICERS, maximum=MAX_OFFICERS)
         roster = tuple(Officer.from_row(row) for row in rows)
         # The index is the share's x in Shamir's scheme: two of one number would hold
@@ -200,29 +231,42 @@ class Policy:
             terms=Terms.from_map(fields.value(10)),
             # The first version has no predecessor and every later one names exactly one.
             predecessor=fields.octets(11, HASH_SIZE if version > 1 else 0),
+            # Absent in versions made before the field was: whoever verifies says which may be (`verify_successor`).
+            held_in_force=fields.octets(12, HASH_SIZE) if 12 in fields else b"",
+            given_up=_given_up(fields.row(13, 2)) if 13 in fields else None,
         )
+
+
+def _given_up(row: Fields) -> GivenUp:
+    return GivenUp(row.uint(0, minimum=1), row.octets(1, HASH_SIZE))
 
 
 @dataclass(frozen=True)
 class SignedPolicy:
     """A policy whose signatures have been checked, and the hash that others name it by.
 
-    Made by verify_founding and verify_successor only; holding one is the proof.
+    Made by verify_founding and verify_successor only; holding one is the proof. signers: the kids (16 bytes each) of
+    the keys that signed. Who is taken off without having signed, stays until the wait is over.
     """
 
     policy: Policy
     hash: bytes
+    signers: frozenset[bytes] = frozenset()
+
+    def is_signed_by_quorum_of(self, other: Policy) -> bool:
+        """Whether m officers of another version have signed this one."""
+        return sum(officer.signing_key.kid in self.signers for officer in other.roster) >= other.m
 
 
-def officers_who_signed(statements: Iterable[Sign1], policy: Policy, *, purpose: Purpose) -> frozenset[Officer]:
-    """Return the distinct officers of `policy` who signed, after checking every signature.
+def officers_who_signed(statements: Iterable[Sign1], *policies: Policy, purpose: Purpose) -> frozenset[Officer]:
+    """Return the distinct officers of any of `policies` who signed, after checking every signature.
 
-    Raises Untrusted for a signer outside the roster and InvalidSignature for a signature that does not hold:
+    Raises Untrusted for a signer outside the rosters and InvalidSignature for a signature that does not hold:
     a statement carries no signature that does not count.
     """
     signers = set()
     for statement in statements:
-        officer = policy.officer(statement.kid)
+        officer = next(filter(None, (policy.officer(statement.kid) for policy in policies)), None)
         # Refused and not skipped: a statement that outsiders could decorate would have many forms and one hash.
         if officer is None:
             raise Untrusted("signed by somebody who is no officer of the policy")
@@ -238,7 +282,12 @@ def _read(statements: Sequence[Sign1], tenant: bytes) -> SignedPolicy:
     policy = Policy.from_payload(statements[0].payload)
     if policy.header.tenant != tenant:
         raise Untrusted("policy of another tenant")
+    # Counted by whoever verifies: nobody has signed until their signature was checked.
     return SignedPolicy(policy, statements[0].payload_hash)
+
+
+def _with_signers(signed: SignedPolicy, officers: Iterable[Officer]) -> SignedPolicy:
+    return replace(signed, signers=frozenset(officer.signing_key.kid for officer in officers))
 
 
 def verify_founding(statements: Sequence[Sign1], *, tenant: bytes) -> SignedPolicy:
@@ -254,34 +303,57 @@ def verify_founding(statements: Sequence[Sign1], *, tenant: bytes) -> SignedPoli
     # All and not m: the pin is made of this version, and nobody is an officer who did not agree to be one.
     if len(signers) != signed.policy.n:
         raise QuorumNotMet("a founding policy is signed by all its founders")
-    return signed
+    return _with_signers(signed, signers)
 
 
-def verify_successor(statements: Sequence[Sign1], *, predecessor: SignedPolicy) -> SignedPolicy:
-    """Check the next version: it names `predecessor` and m officers of that one signed it.
+def verify_successor(
+    statements: Sequence[Sign1],
+    *,
+    predecessor: SignedPolicy,
+    history: Sequence[SignedPolicy] = (),
+    is_early: bool = False,
+) -> SignedPolicy:
+    """Check the next version: m officers of `predecessor` signed it, and m of the version that it holds to be in force.
 
-    Raises Malformed, InvalidSignature, QuorumNotMet; Untrusted for another tenant, a skipped version or an
-    outsider's signature; Forked for a version of this number that follows something else.
+    predecessor: the last version that stands. history: every version, oldest first, where there are others.
+    is_early: whether this is one of the versions made before field 12 was, which need none. That the field was true is
+    a matter of time (`history_of`). Raises Malformed, InvalidSignature, QuorumNotMet; Untrusted for another tenant, a
+    skipped version, a field 12 that names none of them or an outsider's signature; Forked for a version of this number
+    that follows something else.
     """
     before = predecessor.policy
+    known = {one.hash: one.policy for one in (*history, predecessor)}
     signed = _read(statements, before.header.tenant)
-    # No version is skipped: the one left out may have taken officers off the roster (FAULTS S15).
-    if signed.policy.version != before.version + 1:
+    # No version is skipped: the one left out may have taken officers off the roster (FAULTS S15). One that was
+    # withdrawn keeps its number.
+    if signed.policy.version != max(policy.version for policy in known.values()) + 1:
         raise Untrusted("policy is not the next version")
-    # Officers of the version before, not of this one: a new roster cannot vote itself in.
-    if len(officers_who_signed(statements, before, purpose=Purpose.POLICY)) < before.m:
-        raise QuorumNotMet("too few officers of the version before have signed")
+    # Officers of the version before, not of this one: a new roster cannot vote itself in. And those of the version in
+    # force: a roster that waits could otherwise begin the wait of the next, and of the one after, before anybody could
+    # object to the first.
+    held = known.get(signed.policy.held_in_force)
+    rosters = [before] if held is None else [before, held]
+    signed = _with_signers(signed, officers_who_signed(statements, *rosters, purpose=Purpose.POLICY))
+    for roster in rosters:
+        if not signed.is_signed_by_quorum_of(roster):
+            raise QuorumNotMet("too few officers of the version before, or of the one in force, have signed")
+    if held is None and (signed.policy.held_in_force or not is_early):
+        raise Untrusted("policy does not name a known version as the one in force")
     # Only now: a version that nobody entitled has signed is no evidence of a fork.
     if signed.policy.predecessor != predecessor.hash:
         raise Forked("policy follows another version than the one known")
     return signed
 
 
-def find_lowered(before: Policy, after: Policy) -> tuple[str, ...]:
-    """Return the names of the guards that `after` lowers: any of them asks for a cooling-off."""
+def find_lowered(before: Policy, after: Policy, signers: frozenset[bytes] = frozenset()) -> tuple[str, ...]:
+    """Return the names of the guards that `after` lowers: any of them asks for a cooling-off.
+
+    signers: the kids of those who signed `after`. Who signs their own leaving, or their own new keys, needs no wait.
+    """
     old, new = before.terms, after.terms
-    # What makes a release easier for officers or later for the subject to hear of. The roster is not here: a new
-    # officer cools off on their own. ESCROW "Policy and officers".
+    named = {officer.who for officer in after.roster}
+    # What makes a release easier for officers or later for the subject to hear of. A new officer lowers nothing: they
+    # cool off on their own. ESCROW "Policy and officers".
     guards = {
         "m": after.m < before.m,
         "delay_seconds": new.delay_seconds < old.delay_seconds,
@@ -291,32 +363,137 @@ def find_lowered(before: Policy, after: Policy) -> tuple[str, ...]:
         "approve_with": new.approve_with > old.approve_with,
         "purposes": not new.purposes <= old.purposes,
         "deposits": new.deposits < old.deposits,
+        # Stops m officers from being rid of those who would object, at the moment of objecting.
+        "roster": any(officer.who not in named and officer.signing_key.kid not in signers for officer in before.roster),
     }
     return tuple(name for name, is_lowered in guards.items() if is_lowered)
 
 
-def in_force_times(versions: Sequence[Policy], published: Sequence[int]) -> tuple[int, ...]:
-    """Return from when each version is in force, in UTC seconds: the one rule for server, release process and clients.
+@dataclass(frozen=True)
+class History:
+    """Every version of a policy, oldest first, with its times by one clock, in UTC seconds; `history_of` makes it.
 
-    versions: every one, oldest first. published: when each was, by whatever clock the caller trusts.
+    in_force_from: NEVER for a version that does not stand. counts_from: for each row of a version's roster, the end of
+    that officer's cooling-off; 0 for a founder.
+    """
+
+    versions: tuple[SignedPolicy, ...]
+    in_force_from: tuple[int, ...]
+    counts_from: tuple[tuple[int, ...], ...]
+
+    @property
+    def newest(self) -> SignedPolicy:
+        """The last version that stands, whether it is in force yet or not."""
+        return self.versions[self._place(NEVER - 1)]
+
+    @property
+    def settled_at(self) -> int:
+        """When the newest version is in force and each of its officers counts: the end of the last cooling-off."""
+        place = self._place(NEVER - 1)
+        return max(self.in_force_from[place], *self.counts_from[place])
+
+    def in_force(self, at: int) -> SignedPolicy:
+        """Return the version that is in force at a time."""
+        return self.versions[self._place(at)]
+
+    def counting(self, at: int) -> tuple[Officer, ...]:
+        """Return the officers who count at a time: those of the version then in force whose cooling-off is over."""
+        place = self._place(at)
+        rows = zip(self.versions[place].policy.roster, self.counts_from[place], strict=True)
+        return tuple(officer for officer, since in rows if since <= at)
+
+    def _place(self, at: int) -> int:
+        return next(place for place in reversed(range(len(self.versions))) if self.in_force_from[place] <= at)
+
+
+def history_of(
+    versions: Sequence[SignedPolicy], published: Sequence[int], withdrawn: Mapping[bytes, int] = _NONE
+) -> History:
+    """Return when each version is in force and when its officers count: the one rule for server, release and clients.
+
+    versions: every one, oldest first. published: when each was, by whatever clock the caller trusts. withdrawn: when
+    each withdrawal came, by the hash of its version; it counts when that was before the version was in force. A
+    version that follows a withdrawn one falls with it, and so does one whose field 12 was not true.
     ESCROW "Policy and officers".
     """
-    times: list[int] = []
-    for place, (version, at) in enumerate(zip(versions, published, strict=True)):
-        if not place:
-            times.append(0)  # founders wait for nobody
-            continue
+    walk = _Walk()
+    for signed, at in zip(versions, published, strict=True):
+        walk.step(signed, at, withdrawn_at=withdrawn.get(signed.hash, NEVER))
+    return History(tuple(walk.versions), tuple(walk.times), tuple(walk.counts))
+
+
+def in_force_times(
+    versions: Sequence[SignedPolicy], published: Sequence[int], withdrawn: Mapping[bytes, int] = _NONE
+) -> tuple[int, ...]:
+    """Return from when each version is in force, as `history_of` has it."""
+    return history_of(versions, published, withdrawn).in_force_from
+
+
+class _Walk:
+    """The versions so far, their times as `History` has them, and the places of those that stand."""
+
+    def __init__(self) -> None:
+        self.versions: list[SignedPolicy] = []
+        self.times: list[int] = []
+        self.counts: list[tuple[int, ...]] = []
+        self.standing: list[int] = []
+
+    def step(self, signed: SignedPolicy, at: int, *, withdrawn_at: int) -> None:
+        """Take in the next version, published at a time."""
+        # Founders wait for nobody: the pin names them.
+        in_force_from, counts_from = self._next(signed, at) if self.versions else (0, (0,) * signed.policy.n)
+        # Whoever is in force already is not withdrawn any more: another version follows them.
+        if withdrawn_at < in_force_from:
+            in_force_from = NEVER
+        if in_force_from < NEVER:
+            self.standing.append(len(self.versions))
+        self.versions.append(signed)
+        self.times.append(in_force_from)
+        self.counts.append(counts_from)
+
+    def _next(self, signed: SignedPolicy, published_at: int) -> tuple[int, tuple[int, ...]]:
+        """Return from when the next version is in force, and from when each of its officers counts."""
+        last, fallen = self.standing[-1], (NEVER, (NEVER,) * signed.policy.n)
+        held_from = self._held_from(signed.policy)
+        if signed.policy.predecessor != self.versions[last].hash or held_from is None:
+            return fallen
+        # It says itself that it was made when that version was in force. By a clock that is behind, as that of a
+        # process that was away is, this may be to come; nobody gains by saying so too early.
+        at = max(published_at, held_from)
+        oldest = next(place for place in reversed(self.standing) if self.times[place] <= at)
+        # What field 12 is for: those in force have had their say. They are asked for, and not their version's hash:
+        # clocks differ, and the fault of one is to void no version.
+        if signed.policy.held_in_force and not signed.is_signed_by_quorum_of(self.versions[oldest].policy):
+            return fallen
         # Against every version from the one in force, and not only against its predecessor: a version that waits for
         # having lowered a guard could otherwise be copied, and the copy, which lowers nothing, would not wait.
-        oldest = next(earlier for earlier in reversed(range(place)) if times[earlier] <= at)
-        against = versions[oldest:place]
-        wait = 0
-        if any(find_lowered(before, version) for before in against):
-            # The longest: a version could otherwise shorten the very wait that it has to pass.
-            wait = max(policy.terms.cooling_off_seconds for policy in (*against, version))
+        against = [self.versions[place].policy for place in self.standing if place >= oldest]
+        # The longest: a version could otherwise shorten the very wait that it has to pass.
+        longest = max(policy.terms.cooling_off_seconds for policy in (*against, signed.policy))
+        wait = longest if any(find_lowered(before, signed.policy, signed.signers) for before in against) else 0
         # Never before the version that it follows.
-        times.append(max(times[-1], at + wait))
-    return tuple(times)
+        in_force_from = max(self.times[last], at + wait)
+        known = dict(zip(self.versions[last].policy.roster, self.counts[last], strict=True))
+        return in_force_from, tuple(
+            _known_since(officer, known, signed.signers, otherwise=max(in_force_from, at + longest))
+            for officer in signed.policy.roster
+        )
+
+    def _held_from(self, policy: Policy) -> int | None:
+        """Return from when the version of field 12 is in force, 0 for a version without one; None when it never is."""
+        if not policy.held_in_force:
+            return 0
+        named = (self.times[place] for place in self.standing if self.versions[place].hash == policy.held_in_force)
+        return next(named, None)
+
+
+def _known_since(officer: Officer, before: Mapping[Officer, int], signers: frozenset[bytes], *, otherwise: int) -> int:
+    # Stops keys that somebody else put into an officer's row, as much as a new officer: both cool off. Whoever signs
+    # with the old key for the new ones vouches for them (FAULTS P8).
+    for known, since in before.items():
+        if known.who == officer.who or (known.person == officer.person and known.signing_key.kid in signers):
+            return since
+    return otherwise
 
 
 def strictest(policies: Sequence[Policy]) -> tuple[int, Terms]:

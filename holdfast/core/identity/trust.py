@@ -7,7 +7,7 @@ Does not keep the pin or the highest versions seen; the caller does, and hands t
 
 import hashlib
 import hmac
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -15,7 +15,15 @@ from holdfast.core.base.encoding import label
 from holdfast.core.base.errors import Forked, Malformed, OutOfBounds, QuorumNotMet, Untrusted
 from holdfast.core.base.words import eight_words
 from holdfast.core.crypto.keys import PublicKey
-from holdfast.core.identity.policy import SignedPolicy, officers_who_signed, verify_founding, verify_successor
+from holdfast.core.identity.acts import Act, Resolution, verify_resolution
+from holdfast.core.identity.policy import (
+    Policy,
+    SignedPolicy,
+    history_of,
+    officers_who_signed,
+    verify_founding,
+    verify_successor,
+)
 from holdfast.core.signed.cose import Sign1
 from holdfast.core.signed.statements import EscrowKey, OfflineKey
 
@@ -38,18 +46,29 @@ def pin_words(pin: bytes) -> tuple[str, ...]:
 class TrustedTenant:
     """A tenant reached from its pin: root key and every policy version, oldest first.
 
-    is_development: whether the pin marks a tenant for development, which alone may use oaep-sha1.
+    is_development: whether the pin marks a tenant for development, which alone may use oaep-sha1. withdrawn: hashes of
+    the versions that officers withdrew, and of those that fall with them.
     """
 
     tenant: bytes
     root_key: PublicKey
     policies: tuple[SignedPolicy, ...]
     is_development: bool
+    withdrawn: frozenset[bytes] = frozenset()
 
     @property
     def newest(self) -> SignedPolicy:
-        """The newest policy. Whether its cooling-off is over is the caller's question: no clock here."""
-        return self.policies[-1]
+        """The newest policy that stands. Whether its cooling-off is over is the caller's question: no clock here."""
+        return self.standing[-1]
+
+    @property
+    def standing(self) -> tuple[SignedPolicy, ...]:
+        """Every version that was not withdrawn, oldest first."""
+        return tuple(signed for signed in self.policies if signed.hash not in self.withdrawn)
+
+    def in_force(self, at: int) -> SignedPolicy:
+        """Return the version in force at a time (UTC seconds), as the statements date themselves."""
+        return history_of(self.standing, [signed.policy.header.issued_at for signed in self.standing]).in_force(at)
 
     def policy_named(self, policy_hash: bytes) -> SignedPolicy:
         """Return the version with this hash. Raises Untrusted if there is none."""
@@ -75,12 +94,18 @@ def verify_tenant(
     pin: bytes,
     is_development: bool = False,
     seen: SignedPolicy | None = None,
+    early: int = 0,
+    withdrawals: Sequence[Sequence[Sign1]] = (),
+    withdrawn: Collection[bytes] = (),
 ) -> TrustedTenant:
     """Follow all policy versions from the founding one to the newest, and hold the first to the pin.
 
-    history: every version's signatures, oldest first. seen: the highest version this verifier has known.
+    history: every version's signatures, oldest first. seen: the highest version this verifier has known. early: how
+    many of the first versions were made before field 12 was, and need none. withdrawals: the signatures of each
+    resolution that withdraws a version, held here to the policy that it names; whether it came in time is the caller's
+    question. withdrawn: hashes of versions of which the caller knows that they were withdrawn.
     Raises Untrusted if the pin is another or the history ends below `seen`, Forked if it passes `seen` by,
-    and what verify_founding and verify_successor raise.
+    and what verify_founding, verify_successor and verify_resolution raise.
     """
     if not history:
         raise Untrusted("no policy: nothing leads from the pin to an officer")
@@ -90,8 +115,18 @@ def verify_tenant(
     # Only version 1 is held to the pin. All later ones follow from it by signatures, so the pin never has to change.
     if not hmac.compare_digest(root_pin(tenant, root_key, policies[0].hash), pin):
         raise Untrusted("tenant root and founders are not the pinned ones")
+    # By its own word here; below each is held to its signatures, or nothing of all this is believed.
+    fallen = {*withdrawn, *(_withdrawal(statements).hash for statements in withdrawals)}
     for statements in history[1:]:
-        policies.append(verify_successor(statements, predecessor=policies[-1]))
+        before = version_before(statements, policies, fallen)
+        is_early = len(policies) < early
+        signed = verify_successor(statements, predecessor=before, history=policies, is_early=is_early)
+        # What rests on a withdrawn version falls with it.
+        if before.hash in fallen:
+            fallen.add(signed.hash)
+        policies.append(signed)
+    for statements in withdrawals:
+        _require_passed(statements, policies)
     if seen is not None:
         # Hiding the newest versions would bring back officers who have left (FAULTS S15).
         if len(policies) < seen.policy.version:
@@ -99,7 +134,36 @@ def verify_tenant(
         # Compared in its own place: two histories that both lead from the pin mean that m officers signed twice.
         if policies[seen.policy.version - 1].hash != seen.hash:
             raise Forked("two histories lead from the pin to one policy version")
-    return TrustedTenant(tenant, root_key, tuple(policies), is_development)
+    return TrustedTenant(tenant, root_key, tuple(policies), is_development, frozenset(fallen))
+
+
+def version_before(
+    statements: Sequence[Sign1], policies: Sequence[SignedPolicy], fallen: Collection[bytes]
+) -> SignedPolicy:
+    """Return the version that the next one has to follow: the last, or an earlier one if all between were withdrawn."""
+    named = Policy.from_payload(statements[0].payload).predecessor if statements else b""
+    # The founding version ends the search: it was in force before anybody could have withdrawn it.
+    return next(
+        signed
+        for signed in reversed(policies)
+        if signed.hash == named or signed.hash not in fallen or signed.policy.version == 1
+    )
+
+
+def _withdrawal(statements: Sequence[Sign1]) -> Resolution:
+    resolution = Resolution.from_payload(statements[0].payload) if statements else None
+    if resolution is None or resolution.act is not Act.WITHDRAW_VERSION:
+        raise Malformed("resolution: withdraws no policy version")
+    return resolution
+
+
+def _require_passed(statements: Sequence[Sign1], policies: Sequence[SignedPolicy]) -> None:
+    said = _withdrawal(statements)
+    passed_under = next((signed for signed in policies if signed.hash == said.policy_hash), None)
+    if passed_under is None or (said.version, said.hash) not in {(one.policy.version, one.hash) for one in policies}:
+        raise Untrusted("a resolution names a policy that the pin does not lead to")
+    # Its age was judged by whoever took it; here it is long past.
+    verify_resolution(statements, passed_under, at=said.header.issued_at)
 
 
 def verify_escrow_keys(

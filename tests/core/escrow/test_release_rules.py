@@ -37,7 +37,8 @@ def successor(world: Custody, **changes: Any) -> SignedPolicy:
     """Version 2 of the policy, signed by every officer of version 1."""
     policy = world.policy.policy
     terms = replace(policy.terms, **changes.pop("terms", {}))
-    after = replace(policy, version=2, predecessor=world.policy.hash, terms=terms, **changes)
+    links: dict[str, Any] = {"predecessor": world.policy.hash, "held_in_force": world.policy.hash}
+    after = replace(policy, version=2, terms=terms, **links, **changes)
     signed = [cose.sign(after.to_payload(), purpose=Purpose.POLICY, key=one.signing_key) for one in world.officers]
     return verify_successor(signed, predecessor=world.policy)
 

@@ -607,7 +607,8 @@ def test_re_genesis_refuses_a_policy_that_the_verifier_does_not_hold() -> None:
 def successor(signed: SignedPolicy = SIGNED_POLICY, **changes: Any) -> SignedPolicy:
     """The next version, signed by the officers of the one before."""
     payload = cast.next_policy(signed, **changes).to_payload()
-    return verify_successor(cast.signed_by(OFFICER_KEYS, payload, Purpose.POLICY), predecessor=signed)
+    by_all = cast.signed_by(OFFICER_KEYS, payload, Purpose.POLICY)
+    return verify_successor(by_all, predecessor=signed, history=(SIGNED_POLICY,))
 
 
 def test_re_genesis_refuses_a_policy_older_than_the_one_in_force_when_the_chain_was_last_seen() -> None:
@@ -625,7 +626,7 @@ def test_re_genesis_refuses_the_copy_of_a_policy_that_still_waits() -> None:
     """A version that lowers a guard waits; its copy lowers nothing against it, and waits as long."""
     _, state = cast.begin()
     lower = successor(terms=replace(cast.TERMS, delay_seconds=0))
-    copy = successor(lower, header=replace(cast.TENANT, issued_at=NOW + 60))
+    copy = successor(lower, header=replace(cast.TENANT, issued_at=NOW + 60), held_in_force=SIGNED_POLICY.hash)
     policies = (SIGNED_POLICY, lower, copy)
     assert [in_force(policies, NOW + seconds) for seconds in (60, DAY - 1, DAY, DAY + 60)] == [1, 1, 2, 3]
     said = [cast.attest(key, state, NEW.public, hash_of("new phone")) for key in OFFICER_KEYS[:2]]

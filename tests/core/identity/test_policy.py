@@ -1,23 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
 """Policies are made by all founders, changed by m of the version before, and lowered in nobody's silence."""
 
+import hashlib
 import itertools
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from holdfast.core.base.encoding import MAX_BLOB, decode, encode
 from holdfast.core.base.errors import Forked, InvalidSignature, Malformed, QuorumNotMet, Untrusted
 from holdfast.core.crypto.keys import SealingKey, SigningKey
 from holdfast.core.identity.policy import (
+    NEVER,
     ApproveWith,
     DepositRule,
+    GivenUp,
+    History,
     Officer,
     Policy,
+    SignedPolicy,
     find_lowered,
+    history_of,
     in_force_times,
     officers_who_signed,
     strictest,
@@ -174,7 +181,8 @@ def test_next_policy_refuses_m_less_one_and_the_vote_of_its_own_newcomers() -> N
 
 def test_next_policy_refuses_a_skipped_version_a_repeat_and_another_past() -> None:
     for version in (1, 3):
-        changed = cast.next_policy(version=version, predecessor=SIGNED_POLICY.hash if version > 1 else b"")
+        named = SIGNED_POLICY.hash if version > 1 else b""
+        changed = cast.next_policy(version=version, predecessor=named, held_in_force=named)
         with pytest.raises(Untrusted):
             verify_successor(signed(changed, *OFFICER_KEYS), predecessor=SIGNED_POLICY)
     fork = cast.next_policy(predecessor=cast.hash_of("another first version"))
@@ -246,12 +254,27 @@ def test_policy_refuses_purposes_that_do_not_ascend_or_are_no_text(purposes: Any
         Policy.from_payload(encode(value))
 
 
-def versions(*delays: int, cooling_off: int = 100) -> list[Policy]:
-    """Versions that differ in their delay alone."""
-    return [
-        replace(POLICY, version=number, terms=replace(TERMS, delay_seconds=delay, cooling_off_seconds=cooling_off))
-        for number, delay in enumerate(delays, 1)
-    ]
+CAROL, DAN, ERIN = (officer.signing_key.kid for officer in OFFICERS)
+
+
+def after(*history: SignedPolicy, signers: tuple[bytes, ...] = (CAROL, DAN), **changes: Any) -> SignedPolicy:
+    """The version after these, signed by Carol and Dan unless told otherwise, made while the first was in force."""
+    made = cast.next_policy(history[-1], **({"held_in_force": history[0].hash} | changes))
+    return SignedPolicy(made, hashlib.sha256(made.to_payload()).digest(), frozenset(signers))
+
+
+def versions(*delays: int, cooling_off: int = 100) -> list[SignedPolicy]:
+    """Versions that differ in their delay alone, each made while the first was in force."""
+    made: list[SignedPolicy] = []
+    for delay in delays:
+        terms = replace(TERMS, delay_seconds=delay, cooling_off_seconds=cooling_off)
+        made.append(after(*made, terms=terms) if made else founded(replace(POLICY, terms=terms)))
+    return made
+
+
+def founded(policy: Policy) -> SignedPolicy:
+    payload = policy.to_payload()
+    return SignedPolicy(policy, hashlib.sha256(payload).digest(), frozenset((CAROL, DAN, ERIN)))
 
 
 @pytest.mark.parametrize(
@@ -273,8 +296,11 @@ def test_version_is_in_force_from(delays: list[int], published: list[int], in_fo
 
 
 def test_longest_cooling_off_of_all_that_are_compared_counts() -> None:
-    long, short = versions(60, 60, cooling_off=500), versions(60, 60, 30, cooling_off=10)
-    assert in_force_times([long[0], short[1], short[2]], [0, 1000, 1001])[2] == 1501
+    first = versions(60, cooling_off=500)[0]
+    shorter = replace(first.policy.terms, cooling_off_seconds=10)
+    second = after(first, terms=shorter)
+    third = after(first, second, terms=replace(shorter, delay_seconds=30))
+    assert in_force_times([first, second, third], [0, 1000, 1001]) == (0, 1500, 1501)
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 200)), min_size=1, max_size=8))
@@ -285,5 +311,217 @@ def test_times_never_go_back_and_a_guard_is_never_lowered_without_its_wait(made:
     assert list(times) == sorted(times)
     for place in range(1, len(rows)):
         standing = max(earlier for earlier in range(place) if times[earlier] <= published[place])
-        if find_lowered(rows[standing], rows[place]):
+        if find_lowered(rows[standing].policy, rows[place].policy):
             assert times[place] >= published[place] + 100
+
+
+# Field 12: who is in force has a say.
+
+
+def test_policy_names_the_version_in_force_from_version_2_on_and_may_give_deposits_up() -> None:
+    made = cast.next_policy(given_up=GivenUp(3, cast.hash_of("ids")))
+    assert Policy.from_payload(made.to_payload()) == made
+    for change in ({"held_in_force": bytes(32)}, {"given_up": GivenUp(1, bytes(32))}):
+        with pytest.raises(Malformed, match="is not for version 1"):
+            Policy.from_payload(replace(POLICY, **change).to_payload())
+    with pytest.raises(Malformed, match="field 13"):
+        Policy.from_payload(replace(made, given_up=GivenUp(0, bytes(32))).to_payload())
+
+
+def test_next_policy_asks_the_officers_in_force_as_well_as_those_of_the_version_before() -> None:
+    keys = [SigningKey.generate() for _ in range(3)]
+    theirs = tuple(replace(row, signing_key=key.public) for row, key in zip(roster_of(3), keys, strict=True))
+    second = verify_successor(signed(cast.next_policy(roster=theirs), *OFFICER_KEYS), predecessor=SIGNED_POLICY)
+    third = cast.next_policy(second, held_in_force=SIGNED_POLICY.hash)
+    known = [SIGNED_POLICY, second]
+    with pytest.raises(QuorumNotMet):
+        verify_successor(signed(third, *keys), predecessor=second, history=known)
+    with pytest.raises(QuorumNotMet):
+        verify_successor(signed(third, *keys, OFFICER_KEYS[0]), predecessor=second, history=known)
+    both = [*keys[:2], *OFFICER_KEYS[:2]]
+    believed = verify_successor(signed(third, *both), predecessor=second, history=known)
+    assert believed.signers == {key.public.kid for key in both}
+
+
+def test_next_policy_names_a_version_in_force_that_there_is_unless_it_is_an_early_one() -> None:
+    for name in (b"", cast.hash_of("another history")):
+        with pytest.raises(Untrusted, match="in force"):
+            verify_successor(signed(cast.next_policy(held_in_force=name), *OFFICER_KEYS), predecessor=SIGNED_POLICY)
+    early = signed(cast.next_policy(held_in_force=b""), *OFFICER_KEYS)
+    assert verify_successor(early, predecessor=SIGNED_POLICY, is_early=True).policy.version == 2
+    unknown = cast.next_policy(held_in_force=cast.hash_of("another history"))
+    with pytest.raises(Untrusted, match="in force"):
+        verify_successor(signed(unknown, *OFFICER_KEYS), predecessor=SIGNED_POLICY, is_early=True)
+
+
+def test_version_that_holds_a_waiting_one_to_be_in_force_begins_its_wait_with_it() -> None:
+    """FAULTS P6: two lowerings of a hundred seconds each take two hundred, however soon the second is published."""
+    first, second = versions(60, 30)
+    third = after(first, second, held_in_force=second.hash, terms=replace(second.policy.terms, delay_seconds=0))
+    assert in_force_times([first, second, third], [0, 1000, 1001]) == (0, 1100, 1200)
+
+
+def test_version_without_the_word_of_those_in_force_is_never_in_force() -> None:
+    """Signed by the officers who have gone and by those to come, while others are in office."""
+    others = roster_of(3)
+    kids = tuple(officer.signing_key.kid for officer in others)
+    first = versions(60)[0]
+    second = after(first, roster=others, signers=(CAROL, DAN, ERIN))
+    third = after(first, second, roster=OFFICERS, held_in_force=second.hash, signers=kids)
+    fourth = after(first, second, third, signers=(CAROL, DAN))
+    published = [0, 1000, 2000, 2001]
+    assert in_force_times([first, second, third, fourth], published) == (0, 1000, 2000, 2001)
+    # The others have not all signed their own leaving: they are in force still, and have not signed the fourth.
+    unsigned = replace(third, signers=frozenset(kids[:2]))
+    assert in_force_times([first, second, unsigned, fourth], published) == (0, 1000, 2100, NEVER)
+
+
+# The roster is a guard.
+
+
+def test_officers_who_have_not_signed_stay_until_the_wait_is_over() -> None:
+    """FAULTS P5, P8: whoever would object is not taken off at the moment of objecting."""
+    first = versions(60)[0]
+    for roster in ((OFFICERS[0], OFFICERS[1], FRESH), (OFFICERS[0], OFFICERS[1], replace(FRESH, person=cast.ERIN))):
+        history = history_of([first, after(first, roster=roster)], [0, 1000])
+        assert history.in_force_from == (0, 1100)
+        assert OFFICERS[2] in history.counting(1099)
+        assert OFFICERS[2] not in history.counting(1100)
+        by_erin = history_of([first, after(first, roster=roster, signers=(CAROL, ERIN))], [0, 1000])
+        assert by_erin.in_force_from == (0, 1000)
+
+
+def test_new_keys_cool_off_unless_the_old_key_signed_for_them() -> None:
+    first = versions(60)[0]
+    roster = (OFFICERS[0], OFFICERS[1], replace(FRESH, person=cast.ERIN))
+    assert history_of([first, after(first, roster=roster)], [0, 1000]).counts_from[1] == (0, 0, 1100)
+    signers = (CAROL, ERIN)
+    assert history_of([first, after(first, roster=roster, signers=signers)], [0, 1000]).counts_from[1] == (0, 0, 0)
+
+
+def test_new_officer_counts_after_the_longest_cooling_off_and_whoever_left_begins_anew() -> None:
+    first = versions(60, cooling_off=500)[0]
+    short = replace(first.policy.terms, cooling_off_seconds=10)
+    fourth_row = replace(FRESH, index=4)
+    second = after(first, roster=(*OFFICERS, fourth_row), terms=short)
+    history = history_of([first, second], [0, 1000])
+    assert (history.in_force_from, history.counts_from[1], history.settled_at) == ((0, 1500), (0, 0, 0, 1500), 1500)
+    without = after(second, roster=(OFFICERS[0], OFFICERS[1], FRESH), signers=(CAROL, DAN, ERIN))
+    again = after(without, roster=(*without.policy.roster, replace(OFFICERS[2], index=4)))
+    times = history_of([first, second, without, again], [0, 1000, 2000, 3000])
+    assert times.counts_from[3] == (0, 0, 1500, 3010)
+    assert [officer.person for officer in times.counting(3009)] == [cast.CAROL, cast.DAN, FRESH.person]
+
+
+def test_policy_refuses_a_cooling_off_of_more_than_thirty_days() -> None:
+    longest = replace(POLICY, terms=replace(TERMS, cooling_off_seconds=30 * 86400))
+    assert Policy.from_payload(longest.to_payload()) == longest
+    with pytest.raises(Malformed, match="field 3"):
+        Policy.from_payload(replace(POLICY, terms=replace(TERMS, cooling_off_seconds=30 * 86400 + 1)).to_payload())
+
+
+# Withdrawal.
+
+
+def test_withdrawn_version_counts_nowhere_and_what_follows_it_falls_with_it() -> None:
+    first, second, third = versions(60, 30, 30)
+    fourth = after(first, version=4, terms=replace(first.policy.terms, delay_seconds=50))
+    rows, published = [first, second, third, fourth], [0, 1000, 1010, 1060]
+    history = history_of(rows, published, {second.hash: 1050})
+    assert history.in_force_from == (0, NEVER, NEVER, 1160)
+    assert history.newest == fourth
+    assert history.in_force(1159) == first
+
+
+def test_withdrawal_that_comes_when_the_version_is_in_force_changes_nothing() -> None:
+    first, second = versions(60, 30)
+    instead = after(first, version=3)
+    for withdrawn_at, times in ((1099, (0, NEVER, 1200)), (1100, (0, 1100, NEVER))):
+        assert in_force_times([first, second, instead], [0, 1000, 1200], {second.hash: withdrawn_at}) == times
+
+
+class Policies(RuleBasedStateMachine):
+    """Any sequence of versions, withdrawals and times, lies among them: what is in force is never a surprise."""
+
+    COOLING_OFF: Final = 100
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows = versions(3, cooling_off=self.COOLING_OFF)
+        self.published = [0]
+        self.withdrawn: dict[bytes, int] = {}
+        self.now = 1000
+        self.was_in_force: list[tuple[int, SignedPolicy]] = []
+
+    @property
+    def history(self) -> History:
+        return history_of(self.rows, self.published, self.withdrawn)
+
+    @rule(seconds=st.integers(0, 150))
+    def wait(self, seconds: int) -> None:
+        # Of this very second nothing is said: what is published now may be in force now.
+        self.was_in_force.append((self.now - 1, self.history.in_force(self.now - 1)))
+        self.now += seconds
+
+    @rule(
+        delay=st.integers(0, 5),
+        cooling_off=st.sampled_from([COOLING_OFF, COOLING_OFF + 50]),
+        leaver=st.booleans(),
+        by_all=st.booleans(),
+        held=st.integers(0, 8),
+    )
+    def publish(self, delay: int, cooling_off: int, leaver: bool, by_all: bool, held: int) -> None:
+        history = self.history
+        terms = replace(TERMS, delay_seconds=delay, cooling_off_seconds=cooling_off)
+        roster = (OFFICERS[0], OFFICERS[1], FRESH) if leaver else OFFICERS
+        # Also versions that lie about what is in force: they may wait longer, or fall, and never come sooner.
+        lied = self.rows[held % len(self.rows)].hash
+        signers = (CAROL, DAN, ERIN, FRESH.signing_key.kid) if by_all else (CAROL, DAN)
+        changes = {"version": len(self.rows) + 1, "terms": terms, "roster": roster, "held_in_force": lied}
+        self.rows.append(after(history.newest, signers=signers, **changes))
+        self.published.append(self.now)
+
+    @rule(place=st.integers(0, 8))
+    def withdraw(self, place: int) -> None:
+        # The founding version cannot be: it is in force from the beginning.
+        self.withdrawn.setdefault(self.rows[place % len(self.rows)].hash, self.now)
+
+    @invariant()
+    def guard_falls_only_as_low_as_was_published_a_cooling_off_ago(self) -> None:
+        history = self.history
+        begins = sorted(at for at in history.in_force_from if at < NEVER)
+        for earlier, at in itertools.combinations(begins, 2):
+            before, now = history.in_force(earlier), history.in_force(at)
+            known = [
+                signed
+                for signed, published in zip(self.rows, self.published, strict=True)
+                if before.policy.version < signed.policy.version <= now.policy.version
+                and published + self.COOLING_OFF <= at
+            ]
+            for guard in find_lowered(before.policy, now.policy, now.signers):
+                assert any(guard not in find_lowered(one.policy, now.policy, now.signers) for one in known)
+
+    @invariant()
+    def what_was_in_force_stays_so(self) -> None:
+        assert [self.history.in_force(at) for at, _ in self.was_in_force] == [one for _, one in self.was_in_force]
+
+    @invariant()
+    def times_of_what_stands_never_go_back(self) -> None:
+        times = [at for at in self.history.in_force_from if at < NEVER]
+        assert times == sorted(times)
+        assert times[0] == 0
+
+    @invariant()
+    def nobody_new_counts_before_the_cooling_off(self) -> None:
+        history = self.history
+        for signed, published, since in zip(self.rows, self.published, history.counts_from, strict=True):
+            for officer, counts_from in zip(signed.policy.roster, since, strict=True):
+                if officer not in OFFICERS and counts_from < NEVER and FRESH.signing_key.kid not in signed.signers:
+                    first = min(
+                        at for row, at in zip(self.rows, self.published, strict=True) if officer in row.policy.roster
+                    )
+                    assert counts_from >= first + self.COOLING_OFF
+                    assert published >= first
+
+
+TestPolicies = Policies.TestCase

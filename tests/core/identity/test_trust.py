@@ -11,7 +11,8 @@ import pytest
 from holdfast.core.base.encoding import Encodable, encode
 from holdfast.core.base.errors import Forked, InvalidSignature, Malformed, OutOfBounds, QuorumNotMet, Untrusted
 from holdfast.core.crypto.keys import PublicKey, RecipientRsaKey, SigningKey
-from holdfast.core.identity.policy import verify_successor
+from holdfast.core.identity.acts import Act, Resolution
+from holdfast.core.identity.policy import SignedPolicy, verify_successor
 from holdfast.core.identity.trust import (
     SignedTenantKey,
     TrustedTenant,
@@ -222,6 +223,72 @@ def test_escrow_key_refuses_sha1_unless_the_pin_marks_the_tenant_for_development
     refused(weak, OutOfBounds)
     (kept,) = verify_escrow_keys([weak], trusted=acme(is_development=True))
     assert kept.statement.algorithm == "oaep-sha1"
+
+
+def test_version_that_waits_is_the_newest_and_not_the_one_in_force() -> None:
+    trusted = acme()
+    # Erin has not signed that rita takes their place.
+    for seconds, version in ((0, 1), (cast.DAY - 1, 1), (cast.DAY, 2)):
+        assert trusted.in_force(cast.NOW + seconds).policy.version == version
+    assert acme(withdrawn=[SECOND_POLICY.hash]).in_force(cast.NOW + cast.DAY) == SIGNED_POLICY
+
+
+def withdrawal(of: SignedPolicy, under: SignedPolicy, *keys: SigningKey, act: Act = Act.WITHDRAW_VERSION) -> Any:
+    about: tuple[int | bytes, ...] = (of.policy.version, of.hash)
+    resolution = Resolution(cast.TENANT, act, about, under.hash, cast.id_of("nonce"))
+    return cast.signed_by(keys, resolution.to_payload(), Purpose.RESOLUTION)
+
+
+THIRD = cast.signed_by(
+    OFFICER_KEYS[:2],
+    cast.next_policy(SIGNED_POLICY, version=3, held_in_force=SIGNED_POLICY.hash).to_payload(),
+    Purpose.POLICY,
+)
+
+
+def test_version_skips_only_what_officers_have_withdrawn() -> None:
+    history = (FOUNDING, SECOND_SIGNED, THIRD)
+    with pytest.raises(Untrusted):
+        acme(history)
+    trusted = acme(history, withdrawals=[withdrawal(SECOND_POLICY, SIGNED_POLICY, *OFFICER_KEYS[:2])])
+    assert [signed.policy.version for signed in trusted.policies] == [1, 2, 3]
+    assert trusted.newest.policy.version == 3
+    assert trusted.withdrawn == {SECOND_POLICY.hash}
+    # The caller's own knowledge, where it took the resolution itself.
+    assert acme(history, withdrawn=[SECOND_POLICY.hash]) == trusted
+    assert acme(history[:2], withdrawn=[SECOND_POLICY.hash]).newest == SIGNED_POLICY
+
+
+def test_withdrawal_is_the_word_of_m_officers_of_a_version_that_the_pin_leads_to() -> None:
+    history = (FOUNDING, SECOND_SIGNED, THIRD)
+    with pytest.raises(QuorumNotMet):
+        acme(history, withdrawals=[withdrawal(SECOND_POLICY, SIGNED_POLICY, OFFICER_KEYS[0])])
+    with pytest.raises(Untrusted):
+        acme(history, withdrawals=[withdrawal(SECOND_POLICY, SIGNED_POLICY, *OFFICER_KEYS[:2], RITA_KEY)])
+    for of, under in (
+        (SECOND_POLICY, replace(SIGNED_POLICY, hash=cast.hash_of("x"))),
+        (replace(SECOND_POLICY, hash=cast.hash_of("x")), SIGNED_POLICY),
+    ):
+        with pytest.raises(Untrusted):
+            acme(history[:2], withdrawals=[withdrawal(of, under, *OFFICER_KEYS[:2])])
+    with pytest.raises(Malformed):
+        acme(history[:2], withdrawals=[withdrawal(SECOND_POLICY, SIGNED_POLICY, *OFFICER_KEYS, act=Act.ACCEPT_LOG)])
+
+
+def test_what_follows_a_withdrawn_version_falls_with_it() -> None:
+    third = cast.next_policy(SECOND_POLICY, held_in_force=SIGNED_POLICY.hash)
+    signed_third = cast.signed_by(OFFICER_KEYS[:2], third.to_payload(), Purpose.POLICY)
+    history = (FOUNDING, SECOND_SIGNED, signed_third)
+    assert acme(history).newest.policy == third
+    trusted = acme(history, withdrawn=[SECOND_POLICY.hash])
+    assert (trusted.newest, len(trusted.withdrawn)) == (SIGNED_POLICY, 2)
+
+
+def test_versions_from_before_field_12_are_followed_as_far_as_the_verifier_has_known_them() -> None:
+    early = cast.signed_by(OFFICER_KEYS[:2], cast.next_policy(held_in_force=b"").to_payload(), Purpose.POLICY)
+    with pytest.raises(Untrusted, match="in force"):
+        acme((FOUNDING, early))
+    assert acme((FOUNDING, early), early=2).newest.policy.version == 2
 
 
 def test_a_fork_is_not_cried_over_a_key_or_policy_that_nobody_entitled_signed() -> None:

@@ -51,7 +51,8 @@ def test_payload_goes_to_bytes_and_back(name: str) -> None:
 def test_payload_refuses_each_missing_field_and_any_unknown_one(name: str) -> None:
     value = decode(PAYLOADS[name].to_payload(), max_size=MAX_BLOB)
     assert isinstance(value, dict)
-    for key in value:
+    # A policy may give nothing up, and those from before field 12 are read without: `verify_successor` says which.
+    for key in value.keys() - ({12, 13} if name == "second policy" else set()):
         with pytest.raises(Malformed):
             type(PAYLOADS[name]).from_payload(encode({k: v for k, v in value.items() if k != key}))
     for key in (0, 15 if name == "batch" else 22, 1000):

@@ -12,6 +12,8 @@ import pytest
 from holdfast.core.base.encoding import b64u
 from holdfast.core.identity import cases
 from holdfast.core.identity.acts import Standing
+from holdfast.core.identity.policy import GivenUp
+from holdfast.core.log import merkle
 from holdfast.core.signed import cose
 from holdfast.core.signed.cose import Purpose
 from holdfast.core.signed.payloads import Header
@@ -32,6 +34,46 @@ def test_open_case_refuses_a_requester_who_is_not_the_person_at_the_device(world
     deposit, phone = world.deposit(), world.new_phone()
     carol = world.cast.carol.pk.bytes
     answer = world.open(world.case(phone, deposit, requester=carol))
+    assert (answer.status_code, answer.json()["code"]) == (422, "case-refused")
+
+
+def test_open_case_refuses_when_officers_have_other_keys_than_their_shares_were_sealed_to(world: World) -> None:
+    """They have not lost their office, and have nothing to hand over: better known now than after the delay."""
+    deposit = world.deposit()
+    before = dict(world.founders)
+    for name in ("dan", "erin"):
+        world.add_founder(name)
+    (held,) = world.held()
+    made = replace(world.policy(m=2), given_up=GivenUp(1, merkle.leaf_hash(held.bytes)))
+    world.publish(made, signers=before.values())
+    answer = world.open(world.case(world.new_phone(), deposit))
+    problem = answer.json()
+    assert (answer.status_code, problem["code"], problem["eligible"], problem["needed"]) == (
+        409,
+        "too-few-officers",
+        1,
+        2,
+    )
+
+
+def test_officer_whom_a_waiting_version_takes_out_decides_until_it_is_in_force(world: World) -> None:
+    """FAULTS P5, P8: m officers cannot shut out another's voice by publishing a roster without them."""
+    deposit = world.deposit()
+    with tenant_scope(world.tenant_id):
+        tenants.change_role(person=world.cast.rex, role="officer", actor=world.ceremony)
+    world.add_founder("rex")
+    made = world.policy(m=2, names=("carol", "dan", "rex"))
+    world.publish(made, signers=[world.founders[name] for name in ("carol", "dan")])
+    case = world.opened(deposit, policy_hash=world.policies[0].hash)
+    for name in ("carol", "erin"):
+        assert world.approve(case, name, deposit).status_code == 201
+    assert world.state(case) == "waiting"
+
+
+def test_open_case_refuses_a_policy_that_is_neither_in_force_nor_the_newest(world: World) -> None:
+    deposit = world.deposit()
+    world.publish(world.policy(m=2, delay_seconds=600), signers=world.founders.values())
+    answer = world.open(world.case(world.new_phone(), deposit, policy_hash=world.policies[0].hash))
     assert (answer.status_code, answer.json()["code"]) == (422, "case-refused")
 
 

@@ -24,7 +24,7 @@ from audit import services as audit
 from audit.models import Checkpoint, Entry, LogHead, Tile
 from holdfast.core.identity.acts import Act, Resolution, Standing
 from holdfast.core.log.log_entry import LogEntry, log_origin
-from holdfast.core.log.merkle import leaf_hash
+from holdfast.core.log.merkle import CompactRange, leaf_hash
 from holdfast.core.log.writers import Role
 from holdfast.core.signed import cose
 from holdfast.core.signed.cose import Purpose
@@ -94,7 +94,7 @@ def put_into_the_log(world: World, leaf: bytes) -> int:
                 sequencer._grow_tiles("audit", head.size, [leaf_hash(leaf)])
             LogHead.objects.filter(pk=head.pk).update(size=grown.size, edge=grown.to_bytes())
         sequencer._sign(world.tenant_id, "audit")
-    return head.size
+    return int(head.size)
 
 
 def follow(world: World) -> None:
@@ -200,7 +200,7 @@ def erase_the_last_entry(world: World) -> None:
         LogHead.objects.filter(pk=head.pk).update(size=0, edge=b"", signed_size=0)
         with transaction.atomic():
             sequencer._grow_tiles("audit", 0, hashes)
-        grown = sequencer.CompactRange.over(hashes)
+        grown = CompactRange.over(hashes)
         LogHead.objects.filter(pk=head.pk).update(size=grown.size, edge=grown.to_bytes(), signed_size=0)
 
 
@@ -329,7 +329,7 @@ def resolve(world: World, act: Act, *about: Any, names: tuple[str, ...] = ("caro
 def test_leaf_that_was_seen_already_counts_for_nothing(world: World, hsm: Hsm) -> None:
     case, _ = world.approved("carol", "dan")
     world.sequence()
-    told = Entry.unscoped.filter(tag="recovery:notice:hand-over").first()
+    told = Entry.unscoped.filter(tag="recovery:notice:hand-over").earliest("seq")
     index = put_into_the_log(world, bytes(told.leaf))
     facts = world.followed().facts
     assert facts.wrong[index].why == "repeated"
@@ -386,7 +386,7 @@ def signed_ahead(world: World, turned: Turned) -> None:
     from hsm import registry
 
     with tenant_scope(world.tenant_id):
-        row = Checkpoint.objects.filter(log="audit").order_by("-size").first()
+        row = Checkpoint.objects.filter(log="audit").latest("size")
         token = registry.log()
         verifier = sequencer.verifier(world.tenant_id, "audit", token.public_key)
         text = notes.Checkpoint(verifier.name, row.size, bytes(row.root), int(time.time() + turned.wall)).to_text()

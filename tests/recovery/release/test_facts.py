@@ -4,31 +4,68 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
-from holdfast.core.identity.policy import verify_successor
+from holdfast.core.crypto.keys import SealingKey, SigningKey
+from holdfast.core.identity.policy import Officer, SignedPolicy, verify_successor
 from holdfast.core.signed.cose import Purpose
-from recovery.release.clock import Moment, Now
+from recovery.release.clock import Now
 from recovery.release.directory import Trust
-from recovery.release.facts import Facts, LoggedPolicy
+from recovery.release.facts import CaseFacts, Facts, LoggedPolicy
 from recovery.release.log import StoredStatements
 from tests.cast import statements as cast
 from tests.cast.roles import ROOT
-from tests.cast.statements import DAY, NOW, OFFICER_KEYS, SIGNED_POLICY, TENANT
+from tests.cast.statements import DAY, NOW, OFFICER_KEYS, OFFICERS, SIGNED_POLICY, TENANT
+
+
+def seconds_after(seconds: int) -> Now:
+    return Now(NOW + seconds, NOW + seconds)
+
+
+def told_of(policies: list[SignedPolicy], *, apart: int = 0, **given: Any) -> Facts:
+    """What a log says that tells of these versions, one so many seconds after the other."""
+    logged = [LoggedPolicy(one, seconds_after(apart * place).moment) for place, one in enumerate(policies)]
+    trust = Trust(ROOT.public, bytes(32), is_development=True)
+    return Facts(TENANT.tenant, trust, StoredStatements(), policies=logged, **given)
 
 
 def test_copy_of_a_policy_that_cools_off_waits_as_long() -> None:
     """FAULTS P6: by the stamps of the log, whatever the statements date themselves."""
     policies = [SIGNED_POLICY]
     for _ in range(2):
-        lower = replace(cast.next_policy(policies[-1]), terms=replace(cast.TERMS, delay_seconds=0))
+        terms = replace(cast.TERMS, delay_seconds=0)
+        lower = cast.next_policy(policies[-1], terms=terms, held_in_force=SIGNED_POLICY.hash)
         signed = cast.signed_by(OFFICER_KEYS, lower.to_payload(), Purpose.POLICY)
-        policies.append(verify_successor(signed, predecessor=policies[-1]))
-    logged = [LoggedPolicy(one, Moment(NOW + 10 * place, NOW + 10 * place)) for place, one in enumerate(policies)]
-    facts = Facts(
-        TENANT.tenant, Trust(ROOT.public, bytes(32), is_development=True), StoredStatements(), policies=logged
-    )
+        policies.append(verify_successor(signed, predecessor=policies[-1], history=policies))
+    facts = told_of(policies, apart=10)
     found = [
-        facts.policy_in_force(Now(NOW + seconds, NOW + seconds)).policy.version
+        facts.policy_in_force(seconds_after(seconds)).policy.version
         for seconds in (0, 20, DAY, DAY + 9, DAY + 10, DAY + 19, DAY + 20)
     ]
     assert found == [1, 1, 1, 1, 2, 2, 3]
+
+
+def test_withdrawn_policy_is_never_in_force() -> None:
+    lower = cast.next_policy(terms=replace(cast.TERMS, delay_seconds=0))
+    policies = [
+        SIGNED_POLICY,
+        verify_successor(cast.signed_by(OFFICER_KEYS, lower.to_payload(), Purpose.POLICY), predecessor=SIGNED_POLICY),
+    ]
+    facts = told_of(policies, withdrawn={policies[1].hash: seconds_after(DAY - 1).moment})
+    assert facts.policy_in_force(seconds_after(2 * DAY)).policy.version == 1
+    facts.withdrawn[policies[1].hash] = seconds_after(DAY).moment
+    assert facts.policy_in_force(seconds_after(2 * DAY)).policy.version == 2
+
+
+def test_officers_come_and_go_when_the_version_is_in_force() -> None:
+    """FAULTS P5, P8: by the stamps of the log."""
+    rita = Officer(3, cast.RITA, SigningKey.generate().public, SealingKey.generate().public)
+    second = cast.next_policy(roster=(*OFFICERS[:2], rita))
+    signed = cast.signed_by(OFFICER_KEYS[:2], second.to_payload(), Purpose.POLICY)
+    policies = [SIGNED_POLICY, verify_successor(signed, predecessor=SIGNED_POLICY)]
+    persons = {cast.CAROL, cast.DAN, cast.ERIN, cast.RITA}
+    facts = told_of(policies, officers=persons, active=persons)
+    case = CaseFacts(bytes(32), policies[1].hash, cast.ALICE, cast.ALICE, cast.ALICE, seconds_after(0).moment)
+    before, after = (facts.excluded(case, now=seconds_after(seconds)) for seconds in (DAY - 1, DAY))
+    assert {one for one in persons if before.why(one)} == {cast.RITA}
+    assert {one for one in persons if after.why(one)} == {cast.ERIN}
