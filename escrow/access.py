@@ -169,14 +169,15 @@ def officers(policy: Policy) -> list[PolicyOfficer]:
 
 def reading(row: Policy) -> core_policy.Policy:
     """Return what a stored policy says. Its signatures were checked when it was stored."""
-    return core_policy.Policy.from_payload(cose.parse_many(bytes(row.statement), max_size=MAX_BLOB)[0].payload)
+    return signed_reading(row).policy
 
 
 def signed_reading(row: Policy) -> core_policy.SignedPolicy:
     """Return a stored policy with its hash and who signed it. Its signatures were checked when it was stored."""
     statements = cose.parse_many(bytes(row.statement), max_size=MAX_BLOB)
     read = core_policy.Policy.from_payload(statements[0].payload)
-    return core_policy.SignedPolicy(read, bytes(row.hash), frozenset(statement.kid for statement in statements))
+    signers = frozenset(statement.kid for statement in statements)
+    return core_policy.SignedPolicy(read, statements[0].payload_hash, signers)
 
 
 def states_of_officers() -> dict[UUID, OfficerState]:

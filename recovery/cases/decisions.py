@@ -16,14 +16,13 @@ from django.db import transaction
 
 from audit import services as audit
 from escrow import access as escrow
-from holdfast.core.base.encoding import MAX_BLOB
 from holdfast.core.base.errors import HoldfastError
 from holdfast.core.crypto.keys import PublicKey
 from holdfast.core.crypto.sealing import OVERHEAD
 from holdfast.core.escrow import approvals
 from holdfast.core.identity import cases
 from holdfast.core.identity.policy import Officer, SignedPolicy
-from holdfast.core.signed.cose import Purpose, Sign1, parse_many
+from holdfast.core.signed.cose import Purpose, Sign1
 from holdfast.core.signed.payloads import check_time
 from kernel.actors import Actor
 from kernel.clock import database_now
@@ -158,9 +157,7 @@ def _read(case: Case, statement: bytes, actor: Actor, *, approves: bool) -> tupl
 
 
 def _policy_of(case: Case) -> SignedPolicy:
-    row = escrow.policy_named(bytes(case.policy_hash))
-    payload = parse_many(bytes(row.statement), max_size=MAX_BLOB)[0]
-    return SignedPolicy(escrow.reading(row), payload.payload_hash)
+    return escrow.signed_reading(escrow.policy_named(bytes(case.policy_hash)))
 
 
 def refuse_ineligible(case: Case, actor: Actor) -> None:

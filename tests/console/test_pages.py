@@ -19,6 +19,7 @@ from django.utils import timezone
 
 from console.frame import NAVIGATION
 from console.people import pages
+from escrow.services import withdraw_policy
 from holdfast.core.identity.acts import Standing
 from holdfast.core.identity.cases import Case as Asked
 from kernel.clock import database_now
@@ -340,7 +341,7 @@ def test_pages_say_what_is_missing_that_escrow_is_paused_and_what_was_withdrawn(
     assert "1 missing" in text_of(erin.get("/console/people/?q=alice"))
     world.publish(world.policy(m=2, undelivered_delay_seconds=0), signers=world.founders.values())
     with tenant_scope(world.tenant_id), transaction.atomic():
-        services.withdraw_policy(policy_hash=world.policies[1].hash, now=database_now())
+        withdraw_policy(policy_hash=world.policies[1].hash, now=database_now())
     world.stand("carol", Standing.SUSPENDED, by="erin")
     text = text_of(erin.get("/console/escrow/"))
     for said in ("Escrow is off for new deposits: only 2 officers are active", "Version 2: 2 of 3 withdrawn"):

@@ -68,7 +68,7 @@ def _document(account: Account, problem: str, kept: list[Evidence]) -> dict[str,
         "trust": _trust(account),
         "development": state.trust.is_development,
         "root_words": list(pin_words(state.trust.pin)) if state.trust.pin else [],
-        "policy_version": len(account.policies),
+        "policy_version": _policy_version(account),
         "escrow_key_version": len(state.trust.escrow_keys),
         "log_keys": state.trust.log_keys,
         "officer": state.officer is not None,
@@ -85,13 +85,18 @@ def _document(account: Account, problem: str, kept: list[Evidence]) -> dict[str,
     }
 
 
+def _policy_version(account: Account) -> int:
+    """The newest that stands, 0 before enrolment: one that was withdrawn keeps its number, and counts for nothing."""
+    return account.policies[-1].policy.version if account.policies else 0
+
+
 def _lines(account: Account, problem: str, kept: list[Evidence]) -> list[str]:
     state = account.state
     words = pin_words(state.trust.pin) if state.trust.pin else ()
     offset = account.api.clock.offset if state.server else 0
     answer = f"[bold red]✗[/] {escape(problem)}" if problem else "[green]✓[/] answers" if state.server else ""
     device = UUID(bytes=state.device.id) if state.device else "not enrolled"
-    versions = len(account.policies), len(state.trust.escrow_keys)
+    versions = _policy_version(account), len(state.trust.escrow_keys)
     return [
         f"You:        {UUID(bytes=account.user)} in tenant {UUID(bytes=account.tenant)}",
         f"Device:     {device}{'' if state.device and state.device.is_active else ' (not active)'}",

@@ -172,7 +172,7 @@ def state_at(
 def in_force(policies: Sequence[SignedPolicy], now: int) -> int:
     """Return the newest version in force at `now` (UTC seconds) as the statements date themselves; 0 without any.
 
-    policies: every version, oldest first. A version that lowers a guard is in force only after the cooling-off.
+    policies: every version that stands, oldest first. One that lowers a guard is in force only after the cooling-off.
     """
     times = _times(policies)
     return max((signed.policy.version for signed, at in zip(policies, times, strict=True) if at <= now), default=0)

@@ -54,9 +54,9 @@ def test_officer_whom_a_version_takes_out_counts_until_it_is_in_force() -> None:
 
 
 def test_officer_with_other_keys_has_no_share_to_hand_over() -> None:
-    changed: tuple[dict[str, Any], ...] = ({"sealing_key": RITA.sealing_key}, {"signing_key": RITA.signing_key})
-    for keys in changed:
-        history = followed_by(roster=(*OFFICERS[:2], replace(OFFICERS[2], **keys)))
+    erin = OFFICERS[2]
+    for row in (replace(erin, sealing_key=RITA.sealing_key), replace(erin, signing_key=RITA.signing_key)):
+        history = followed_by(roster=(*OFFICERS[:2], row))
         assert cast.ERIN in {officer.person for officer in history.counting(NOW)}
         assert ask(history).indices == (1, 2)
 

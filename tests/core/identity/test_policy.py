@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
@@ -525,3 +525,4 @@ class Policies(RuleBasedStateMachine):
 
 
 TestPolicies = Policies.TestCase
+TestPolicies.settings = settings(max_examples=80, stateful_step_count=20, deadline=None)
