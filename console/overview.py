@@ -30,7 +30,7 @@ from tenants.permissions import PermissionName
 from tenants.roles import Role
 
 SHOWN: Final = 8  # lines of a list on the overview
-# A head older than this has lost its sequencer, or the sequencer its HSM.
+# A head that is wanted and older than this has lost its sequencer, or the sequencer its HSM.
 HEAD_SECONDS: Final = 120
 
 
@@ -100,5 +100,13 @@ def _log() -> dict[str, Any]:
         head = audit.latest_checkpoint("audit")
     except NoCheckpoint:
         return {**found, "head": None, "pending": audit.pending("audit")}
+    # A log without news is signed again only while a case is open.
+    pending, fresh = audit.pending("audit"), audit.wanted_fresh()
+    is_wanted = pending > 0 or tenants.tenant().pk in fresh
     age = (timezone.now() - head.signed_at).total_seconds()
-    return {**found, "head": head, "pending": audit.pending("audit"), "head_is_old": age > HEAD_SECONDS}
+    return {
+        **found,
+        "head": head,
+        "pending": pending,
+        "head_is_old": is_wanted and age > HEAD_SECONDS,
+    }

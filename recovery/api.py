@@ -46,6 +46,7 @@ class DecisionOut(serializers.Serializer[None]):
     statement = Base64UrlField()
     decision = serializers.ChoiceField(choices=["approve", "deny"])
     at = UtcField()
+    why_not = serializers.CharField(help_text="Why this officer does not count now; empty for one who does.")
 
 
 class TimelineOut(serializers.Serializer[None]):
@@ -57,6 +58,13 @@ class TimelineOut(serializers.Serializer[None]):
 class SuccessorOut(serializers.Serializer[None]):
     identity_key = Base64UrlField()
     old_head = Base64UrlField(length=32)
+
+
+class WaitingOut(serializers.Serializer[None]):
+    code = serializers.CharField(help_text="A fixed word.")
+    text = serializers.CharField(help_text="What it waits for, and what is to be done, for people.")
+    since = UtcField()
+    stuck = serializers.BooleanField(help_text="Whether it waits for what ought not to be.")
 
 
 class CaseOut(serializers.Serializer[None]):
@@ -76,6 +84,7 @@ class CaseOut(serializers.Serializer[None]):
     expiry = UtcField()
     release_at = UtcField(allow_null=True)
     recipient_words = serializers.ListField(child=serializers.CharField())
+    waiting_for = WaitingOut(allow_null=True, help_text="None when it is over, and in lists.")
     successor = SuccessorOut(allow_null=True)
     timeline = TimelineOut(many=True)
     timeline_more = serializers.BooleanField(help_text="Earlier entries are in the log, under the case's id.")

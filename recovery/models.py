@@ -45,6 +45,7 @@ class Case(ChosenId, TenantModel):
     ended_at = models.DateTimeField(null=True)
     # A fixed word of ours, never a person's text: why the case is held or came back.
     why = models.CharField(max_length=64, default="")
+    why_since = models.DateTimeField(null=True)
 
     class Meta(TenantModel.Meta):
         constraints: ClassVar = [

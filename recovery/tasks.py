@@ -14,7 +14,7 @@ from kernel.clock import database_now
 from kernel.models import Job
 from kernel.queue import apart, every, handles
 from recovery import access
-from recovery.cases import collection, counting, endings, notices
+from recovery.cases import collection, counting, endings, notices, standing
 from recovery.cases.counting import RELEASE_JOB
 from recovery.cases.notices import NOTICE_JOB
 from recovery.contacts import services as contacts
@@ -59,6 +59,12 @@ def settle_cases() -> None:
     for case_id, tenant_id in access.in_states(CaseState.REQUESTED, CaseState.QUORATE):
         with apart(tenant_id, f"count of case {case_id}"):
             counting.settle_case(case_id=case_id, actor=system_actor(tenant_id, "worker"))
+
+
+@every(seconds=60)
+def raise_alarms() -> None:
+    """Say which cases are stuck."""
+    standing.raise_alarms()
 
 
 @every(seconds=5)

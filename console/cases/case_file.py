@@ -18,9 +18,8 @@ from escrow import access as escrow
 from escrow import coverage
 from escrow.coverage import DepositCoverage
 from escrow.errors import EscrowOff
-from escrow.states import OfficerState
 from holdfast.core.base.errors import HoldfastError, Untrusted
-from holdfast.core.escrow.approvals import Excluded, read_decision
+from holdfast.core.escrow.approvals import read_decision
 from holdfast.core.identity.cases import Case as Asked
 from holdfast.core.identity.cases import ClientKind
 from holdfast.core.identity.policy import SignedPolicy, Terms
@@ -32,10 +31,11 @@ from keys import access as keys
 from keys import health
 from recovery import access
 from recovery.access import TimelineRow
+from recovery.cases.standing import OfficerStanding, Waiting, standings, waiting_for
 from recovery.states import UNDECIDED, CaseState
 
 if TYPE_CHECKING:
-    from escrow.models import Deposit, Policy, PolicyOfficer
+    from escrow.models import Deposit, Policy
     from keys.models import Device
     from recovery.models import Approval, Attestation, Case, Notice, Veto
 
@@ -78,21 +78,6 @@ class DecisionLine:
 
 
 @dataclass(frozen=True)
-class OfficerLine:
-    """One officer of the case's policy: whether they count, or why not, and what they decided."""
-
-    index: int
-    person_id: UUID
-    why_not: str
-    decision: str
-
-    @property
-    def is_eligible(self) -> bool:
-        """Whether this officer may decide this case."""
-        return not self.why_not
-
-
-@dataclass(frozen=True)
 class CaseFile:
     """Everything that one case's page shows. `asked` is None when the stored statement cannot be read."""
 
@@ -102,7 +87,8 @@ class CaseFile:
     recipient: Device | None
     deposits: tuple[DepositLine, ...]
     decisions: tuple[DecisionLine, ...]
-    officers: tuple[OfficerLine, ...]
+    officers: tuple[OfficerStanding, ...]
+    waiting: Waiting | None
     m: int
     terms: Terms | None
     policy: Policy | None
@@ -137,7 +123,7 @@ class CaseFile:
     @property
     def eligible(self) -> int:
         """How many officers may still decide."""
-        return sum(officer.is_eligible and not officer.decision for officer in self.officers)
+        return sum(not officer.why_not and not officer.decision for officer in self.officers)
 
     @property
     def state_words(self) -> str:
@@ -195,7 +181,8 @@ def read(actor: Actor, case_id: UUID, *, now: datetime) -> CaseFile:
         recipient=recipient,
         deposits=tuple(deposits),
         decisions=tuple(_decision(row, signed, trusted) for row in approvals),
-        officers=tuple(_officers(case, policy, approvals, now)) if policy else (),
+        officers=tuple(standings(case, policy, now)) if policy else (),
+        waiting=waiting_for(case, now) if policy else None,
         m=m,
         terms=terms,
         policy=policy,
@@ -331,39 +318,6 @@ def _decision(row: Approval, case: Sign1 | None, policy: SignedPolicy | None) ->
     return DecisionLine(row, words, said.header.issued_at, said.identity_check, client, Check("signature", True))
 
 
-def _officers(case: Case, policy: Policy, approvals: Sequence[Approval], now: datetime) -> list[OfficerLine]:
-    """Return the roster of the case's policy; who does not count is there with the reason."""
-    counting = {officer.index for officer in access.eligible_for(case, policy, now)}
-    decided = {row.index: str(row.decision) for row in approvals}
-    roster = escrow.officers(policy)
-    excluded = _excluded(case, roster, now)
-    return [
-        OfficerLine(
-            index=officer.index,
-            person_id=officer.person_id,
-            why_not="" if officer.index in counting else excluded.why(officer.person_id.bytes) or "is no officer now",
-            decision=decided.get(officer.index, ""),
-        )
-        for officer in roster
-    ]
-
-
-def _excluded(case: Case, roster: Sequence[PolicyOfficer], now: datetime) -> Excluded:
-    def those(*states: OfficerState) -> frozenset[bytes]:
-        return frozenset(officer.person_id.bytes for officer in roster if officer.state in states)
-
-    return Excluded(
-        requester=case.requester_id.bytes,
-        subject=case.subject_id.bytes,
-        recipient=case.recipient_person_id.bytes,
-        cooling_off=frozenset(
-            officer.person_id.bytes for officer in roster if officer.counts_from and officer.counts_from > now
-        ),
-        suspended=those(OfficerState.SUSPENDED, OfficerState.REMOVED),
-        away=those(OfficerState.AWAY),
-    )
-
-
 def commands(file: CaseFile, actor: Actor) -> list[tuple[str, str]]:
     """Return (what for, command line) of what this person can do about the case at their own keyboard.
 
@@ -375,7 +329,7 @@ def commands(file: CaseFile, actor: Actor) -> list[tuple[str, str]]:
     case_id = file.case.id
     show = ("Read it again, verified by your own client", f"holdfast officer show {case_id}")
     if file.is_undecided or file.case.state == CaseState.AWAITING_SHARE:
-        if not own.is_eligible or own.decision:
+        if own.why_not or own.decision:
             return [show]
         return [
             show,
@@ -383,11 +337,11 @@ def commands(file: CaseFile, actor: Actor) -> list[tuple[str, str]]:
             ("Deny", f'holdfast officer deny {case_id} --reason "why"'),
         ]
     has_attested = any(attestation.person_id == actor.person_id for attestation in file.attestations)
-    if file.successor_words and own.is_eligible and not has_attested:
+    if file.successor_words and not own.why_not and not has_attested:
         return [show, ("Attest the subject’s new key", f"holdfast officer attest {case_id}")]
     return [show]
 
 
-def mine(file: CaseFile, actor: Actor) -> OfficerLine | None:
+def mine(file: CaseFile, actor: Actor) -> OfficerStanding | None:
     """Return the viewer's own line in the roster, if there is one."""
     return next((line for line in file.officers if line.person_id == actor.person_id), None)

@@ -14,6 +14,8 @@ from django.db import transaction
 
 from audit import services as audit
 from escrow import access as escrow
+from holdfast.core.escrow.release import stands
+from holdfast.core.signed.cose import Sign1
 from kernel.actors import Actor, system_actor
 from kernel.clock import database_now
 from kernel.queue import enqueue
@@ -32,9 +34,16 @@ RELEASE_JOB = "recovery.release"
 def count_approvals(case: Case, policy: Policy, now: datetime) -> dict[UUID, set[UUID]]:
     """Return, for each deposit of the case, the persons whose approvals count for it now."""
     eligible = {officer.person_id for officer in access.eligible_for(case, policy, now)}
+    _, terms, _ = access.terms_of(case, now)
     held: dict[UUID, set[UUID]] = {row.deposit_id: set() for row in access.deposits_of(case)}
+    # By the rule of the release process, or a case would be sent to it again and again that it sends back.
+    standing = {
+        row.pk
+        for row in access.approvals_of(case)
+        if row.person_id in eligible and stands(Sign1.parse(bytes(row.statement)), terms, at=int(now.timestamp()))
+    }
     for share in access.shares_of(case):
-        if share.approval.decision == "approve" and share.approval.person_id in eligible:
+        if share.approval.decision == "approve" and share.approval_id in standing:
             held.setdefault(share.deposit_id, set()).add(share.approval.person_id)
     return held
 

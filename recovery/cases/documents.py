@@ -12,15 +12,23 @@ from holdfast.core.base.encoding import b64u
 from kernel.clock import database_now
 from kernel.fields import rfc3339
 from recovery import access
+from recovery.cases.standing import standings, waiting_for
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from recovery.cases.collection import Collection
     from recovery.models import Attestation, Case
 
 
 def case_document(case: Case, *, with_timeline: bool = True) -> dict[str, Any]:
-    """Return one case; `needed` is how many approvals each deposit needs now."""
-    needed, _, _ = access.terms_of(case, database_now())
+    """Return one case; `needed` is how many approvals each deposit needs now.
+
+    with_timeline: also what it waits for, who does not count, and its entries; lists leave these out.
+    """
+    now = database_now()
+    needed, _, policy = access.terms_of(case, now)
+    why_not = {one.index: one.why_not for one in standings(case, policy, now)} if with_timeline else {}
     return {
         "case_id": str(case.id),
         "state": case.state,
@@ -45,6 +53,7 @@ def case_document(case: Case, *, with_timeline: bool = True) -> dict[str, Any]:
                 "statement": b64u(bytes(row.statement)),
                 "decision": row.decision,
                 "at": rfc3339(row.at),
+                "why_not": why_not.get(row.index, ""),
             }
             for row in access.approvals_of(case)
         ],
@@ -54,9 +63,17 @@ def case_document(case: Case, *, with_timeline: bool = True) -> dict[str, Any]:
         "expiry": rfc3339(case.expiry),
         "release_at": rfc3339(case.release_at) if case.release_at else None,
         "recipient_words": list(access.statement_of(case).recipient_words),
+        "waiting_for": _waiting_for(case, now) if with_timeline else None,
         "successor": _successor(case),
         **(_timeline(case) if with_timeline else {"timeline": [], "timeline_more": False}),
     }
+
+
+def _waiting_for(case: Case, now: datetime) -> dict[str, Any] | None:
+    found = waiting_for(case, now)
+    if found is None:
+        return None
+    return {"code": found.code, "text": found.text, "since": rfc3339(found.since), "stuck": found.is_stuck}
 
 
 def _successor(case: Case) -> dict[str, str] | None:

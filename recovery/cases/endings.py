@@ -79,7 +79,7 @@ def expire_case(*, case_id: UUID, actor: Actor) -> None:
 
 def reopen(row: Case, *, why: str, actor: Actor) -> None:
     """Send a case back to its officers, because an approval counts no more. Inside the caller's transaction."""
-    advance(row, CASE, CaseState.REQUESTED, why=why, quorate_at=None, release_at=None)
+    advance(row, CASE, CaseState.REQUESTED, why=why, why_since=database_now(), quorate_at=None, release_at=None)
     audit.append(tag="recovery:case:reopen", actor=actor, subject=str(row.id), body={"why": why})
 
 

@@ -18,6 +18,7 @@ from django.utils import timezone
 from audit import services as audit
 from escrow import access as escrow
 from kernel.actors import Actor
+from kernel.clock import database_now
 from kernel.transitions import advance
 from keys.services import open_record
 from recovery import access
@@ -117,8 +118,10 @@ def postpone(*, case_id: UUID, why: str, release_at: datetime) -> None:
     with transaction.atomic():
         case = access.lock_case(case_id)
         if case.state == CaseState.WAITING and (case.release_at, case.why) != (release_at, why):
+            if case.why != why:
+                case.why_since = database_now()
             case.release_at, case.why = release_at, why
-            case.save(update_fields=["release_at", "why"])
+            case.save(update_fields=["release_at", "why", "why_since"])
 
 
 def void_shares(*, case_id: UUID, shares: Sequence[tuple[UUID, int]], actor: Actor) -> None:

@@ -15,7 +15,7 @@ import typer
 from holdfast.cli.asking import PasswordFile, Yes, password
 from holdfast.cli.exits import Exit
 from holdfast.cli.page import command
-from holdfast.cli.shell import shell_of, shown
+from holdfast.cli.shell import quoted, shell_of, shown
 from holdfast.client.messages import prekeys
 from holdfast.client.recovery import by_case
 
@@ -73,7 +73,7 @@ def open_case(  # noqa: PLR0917 — options by name, for typer
 def status(context: typer.Context) -> None:
     """Say how far your case is.
 
-    Its state, and how many officers have approved and attested."""
+    Its state, how many officers have approved and attested, what it waits for, and what is to be done."""
     shell = shell_of(context)
     with shell.account() as account:
         found = by_case.status(account)
@@ -85,9 +85,11 @@ def status(context: typer.Context) -> None:
             "needed": found.needed,
             "attestations": found.attestations,
             "release_at": found.release_at,
+            "waiting_for": found.waiting_for,
         },
         f"Case {found.case_id}: {found.state}, {found.approvals} of {found.needed} officers have approved"
         + (f", {found.attestations} have attested your new key." if found.attestations else "."),
+        *([f"  The server says: {quoted(found.waiting_for)}"] if found.waiting_for else []),
     )
 
 

@@ -53,7 +53,7 @@ class OpenedCase:
 
 @dataclass(frozen=True)
 class CaseStatus:
-    """How far a case is, in the server's word."""
+    """How far a case is, in the server's word. waiting_for: what it waits for, and what is to be done; its text."""
 
     case_id: UUID
     state: str
@@ -61,6 +61,7 @@ class CaseStatus:
     needed: int
     attestations: int
     release_at: str
+    waiting_for: str
 
 
 @dataclass(frozen=True)
@@ -177,6 +178,7 @@ def status(account: Account) -> CaseStatus:
         needed=answer.number("needed"),
         attestations=len(_attestations(account, kept)),
         release_at=answer.text("release_at") if "release_at" in answer else "",
+        waiting_for=answer.one("waiting_for").text("text") if "waiting_for" in answer else "",
     )
 
 

@@ -217,6 +217,19 @@ def _is_denial(statement: Sign1) -> bool:
     return decision is not None and not decision.approves
 
 
+def stands(statement: Sign1, terms: Terms, *, at: int) -> bool:
+    """Tell whether a decision stands at a time (UTC seconds): in its own, and made where the strictest terms allow."""
+    decision = _decision(statement)
+    # A denial lowers the count: it needs no permission and does not age. Counting leaves out what is malformed.
+    if decision is None or not decision.approves:
+        return True
+    # Stops old approvals that were collected and kept for a better moment (FAULTS P3).
+    is_over = 0 < decision.header.expires_at <= at
+    # The strictest terms, not the case's policy alone: that one `read_decision` has looked at already (FAULTS P7).
+    is_elsewhere = terms.approve_with is ApproveWith.CLI and decision.client_kind is not ClientKind.CLI
+    return not (is_over or is_elsewhere)
+
+
 @dataclass(frozen=True)
 class _Count:
     """The counting of one case's approvals under the terms that bind it."""
@@ -228,18 +241,8 @@ class _Count:
 
     def standing(self) -> tuple[LoggedApproval, ...]:
         """Return the decisions that still stand: in their own time, and made where every policy allows it."""
-        return tuple(approval for approval in self.facts.approvals if self._stands(approval.statement))
-
-    def _stands(self, statement: Sign1) -> bool:
-        decision = _decision(statement)
-        # A denial lowers the count: it needs no permission and does not age. Counting leaves out what is malformed.
-        if decision is None or not decision.approves:
-            return True
-        # Stops old approvals that were collected and kept for a better moment (FAULTS P3).
-        is_over = 0 < decision.header.expires_at <= self.facts.perhaps
-        # The strictest terms, not the case's policy alone: that one `read_decision` has looked at already (FAULTS P7).
-        is_elsewhere = self.terms.approve_with is ApproveWith.CLI and decision.client_kind is not ClientKind.CLI
-        return not (is_over or is_elsewhere)
+        decisions = self.facts.approvals
+        return tuple(one for one in decisions if stands(one.statement, self.terms, at=self.facts.perhaps))
 
     def counted(self) -> dict[bytes, dict[int, bytes]]:
         """Count what stands. Raises QuorumNotMet, or NotYet where it hangs on which of two clocks is right."""

@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a case waits for, in words, since when, and whether somebody must act; who decides it and who does not count.
+
+Implements ESCROW "What it believes of the log" (why a case waits or is held is said in words). One answer for
+requester, officers and console; what stays stuck for ten minutes is an alarm. It moves nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Final
+from uuid import UUID
+
+from escrow import access as escrow
+from escrow.states import OfficerState
+from holdfast.core.escrow.approvals import Excluded
+from kernel.clock import database_now
+from kernel.fields import rfc3339
+from kernel.scope import tenant_scope
+from recovery import access
+from recovery.cases.counting import count_approvals
+from recovery.states import CaseState, NoticeState
+
+if TYPE_CHECKING:
+    from escrow.models import Policy
+    from recovery.models import Case
+
+log = logging.getLogger("holdfast.stuck")
+
+# Whatever comes right by itself does so sooner: the next head, a mail server that starts again. Then a person is told.
+ALARM_AFTER: Final = timedelta(minutes=10)
+# Lines of one round. With more cases than this, one cause holds them all, and one line says how many there are.
+_MAX_LINES: Final = 20
+
+# Why a case waits though it is time, or does not come to its officers' end: each with what is to be done.
+STUCK: Final = {
+    "forbidden-meanwhile": "What was asked is not allowed any more by every policy concerned. Ask anew.",
+    "half-refused": "The HSM refused its half of a deposit. Tell your operator.",
+    "hsm-away": "The HSM is away. Nothing is lost; the release goes on when it is back.",
+    "log-behind": "An act is not in the signed log yet. The sequencer is away, or keeps an entry from it.",
+    "log-changed": "The stored log is not the one that was seen before. Tell your operator: "
+    "a backup was put back, or somebody has rewritten it.",
+    "log-too-old": "There is no fresh signed head of the log: the sequencer or its HSM is away, or a clock is wrong.",
+    "log-wrong": "The log holds an entry that nobody entitled wrote. Officers read it and acknowledge it: "
+    "holdfast officer resolve acknowledge-leaf.",
+    "quorum-not-in-log": "The rows show a quorum that the log does not. If it stays so for ten minutes, it is held.",
+    "release-key-missing": "The release process lacks a key that the policy names. Its directory's backup is put back.",
+    "rows-and-log-disagree": "Rows and log disagree. If it stays so for ten minutes, the case is held.",
+    "voided": "It was under way beside a wrong entry of the log, or a log that nobody watched. Ask anew.",
+}
+# Why it is back with its officers.
+_BACK: Final = {
+    "quorum-lost": "An approval counts no more.",
+    "share-wrong": "A share was not what its officer had signed for, and is void.",
+    "veto": "The subject vetoed once more: one officer more is asked for.",
+}
+
+
+@dataclass(frozen=True)
+class OfficerStanding:
+    """One officer of a case's policy: what they decided, and why they do not count; "" for one who counts."""
+
+    index: int
+    person_id: UUID
+    decision: str
+    why_not: str
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """What a case waits for. code: a fixed word. is_stuck: whether it waits for something that ought not to be."""
+
+    code: str
+    text: str
+    since: datetime
+    is_stuck: bool = False
+
+
+def standings(case: Case, policy: Policy, now: datetime) -> list[OfficerStanding]:
+    """Return the roster of the case's policy; who does not count is there with the reason."""
+    counting = {officer.index for officer in access.eligible_for(case, policy, now)}
+    decided = {row.index: str(row.decision) for row in access.approvals_of(case)}
+    roster = escrow.officers(policy)
+
+    def those(*states: OfficerState) -> frozenset[bytes]:
+        return frozenset(officer.person_id.bytes for officer in roster if officer.state in states)
+
+    excluded = Excluded(
+        requester=case.requester_id.bytes,
+        subject=case.subject_id.bytes,
+        recipient=case.recipient_person_id.bytes,
+        cooling_off=frozenset(
+            officer.person_id.bytes for officer in roster if officer.counts_from and officer.counts_from > now
+        ),
+        suspended=those(OfficerState.SUSPENDED, OfficerState.REMOVED),
+        away=those(OfficerState.AWAY),
+    )
+    return [
+        OfficerStanding(
+            index=officer.index,
+            person_id=officer.person_id,
+            decision=decided.get(officer.index, ""),
+            why_not=""
+            if officer.index in counting
+            else excluded.why(officer.person_id.bytes) or "is no officer now, or has other keys",
+        )
+        for officer in roster
+    ]
+
+
+def waiting_for(case: Case, now: datetime) -> Waiting | None:
+    """Return what a case waits for now; None for one that is over, or that waits for its recipient."""
+    match case.state:
+        case CaseState.REQUESTED:
+            return _for_officers(case, now)
+        case CaseState.QUORATE:
+            return _for_the_notice(case)
+        case CaseState.WAITING | CaseState.RELEASING:
+            return _for_the_release(case)
+        case CaseState.HELD:
+            text = STUCK.get(case.why, "Rows and log disagree.")
+            return Waiting(case.why or "held", f"Held for ever. {text}", case.ended_at or now, is_stuck=True)
+    return None
+
+
+def _for_officers(case: Case, now: datetime) -> Waiting:
+    needed, _, policy = access.terms_of(case, now)
+    counted = min((len(persons) for persons in count_approvals(case, policy, now).values()), default=0)
+    said = [f"{counted} of {needed} approvals count."]
+    if case.why in _BACK:
+        said.insert(0, _BACK[case.why])
+    officers = standings(case, policy, now)
+    said += [f"Officer {one.index} approved and {one.why_not}." for one in officers if one.decision and one.why_not]
+    left = sum(not one.why_not for one in officers)
+    if left < needed:
+        others = "; ".join(f"officer {one.index} {one.why_not}" for one in officers if one.why_not)
+        said.append(f"Only {left} officers may decide ({others}): have one come back, or ask anew.")
+    return Waiting("officers", " ".join(said), case.why_since or case.opened_at, is_stuck=left < needed)
+
+
+def _for_the_notice(case: Case) -> Waiting:
+    notice, since = access.notice_of_opening(case), case.quorate_at or case.opened_at
+    if notice is not None and notice.state == NoticeState.PENDING and notice.attempts:
+        text = f"The subject could not be told in {notice.attempts} tries: the mail server does not take the notice."
+        return Waiting("notice-not-taken", text, since, is_stuck=True)
+    return Waiting("notice", "The subject is being told. Then the delay begins.", since, is_stuck=notice is None)
+
+
+def _for_the_release(case: Case) -> Waiting:
+    since = case.why_since or case.quorate_at or case.opened_at
+    if case.why in STUCK:
+        return Waiting(case.why, STUCK[case.why], since, is_stuck=True)
+    if case.state == CaseState.RELEASING:
+        return Waiting("releasing", "The HSM re-wraps its half to the recipient.", since)
+    until = rfc3339(case.release_at) if case.release_at else "its end"
+    return Waiting("delay", f"The delay runs until {until}. The subject may veto.", since)
+
+
+def raise_alarms() -> int:
+    """Say in the process's log which cases have been stuck for ten minutes, in every tenant; return how many."""
+    found = list(_stuck(database_now()))
+    for tenant_id, case_id, waiting in found[:_MAX_LINES]:
+        log.critical("tenant %s: case %s is stuck since %s: %s", tenant_id, case_id, waiting.since, waiting.text)
+    if len(found) > _MAX_LINES:
+        log.critical("%d cases in all are stuck", len(found))
+    return len(found)
+
+
+def _stuck(now: datetime) -> Iterator[tuple[UUID, UUID, Waiting]]:
+    for case_id, tenant_id in access.in_states(CaseState.REQUESTED, CaseState.QUORATE, CaseState.WAITING):
+        with tenant_scope(tenant_id):
+            row = access.case_for_release(case_id)
+            waiting = waiting_for(row, now) if row is not None else None
+        if waiting is not None and waiting.is_stuck and waiting.since <= now - ALARM_AFTER:
+            yield tenant_id, case_id, waiting
