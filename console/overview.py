@@ -43,7 +43,7 @@ def overview(request: HttpRequest, actor: Actor) -> HttpResponse:
     if actor.can(PermissionName.COVERAGE_READ):
         context |= _custody()
     if actor.can(PermissionName.AUDIT_READ):
-        context |= _log()
+        context |= _log(actor)
     return render(request, "console/overview.html", context)
 
 
@@ -89,7 +89,7 @@ def _custody() -> dict[str, Any]:
     }
 
 
-def _log() -> dict[str, Any]:
+def _log(actor: Actor) -> dict[str, Any]:
     found: dict[str, Any] = {"sees_log": True, "dead_jobs": queue.count_dead(), "hsm_is_away": False}
     try:
         # Opening is once for a process; a token that this process lost says so here.
@@ -102,7 +102,7 @@ def _log() -> dict[str, Any]:
         return {**found, "head": None, "pending": audit.pending("audit")}
     # A log without news is signed again only while a case is open.
     pending, fresh = audit.pending("audit"), audit.wanted_fresh()
-    is_wanted = pending > 0 or tenants.tenant().pk in fresh
+    is_wanted = pending > 0 or actor.tenant_id in fresh
     age = (timezone.now() - head.signed_at).total_seconds()
     return {
         **found,
