@@ -34,6 +34,8 @@ PURPOSES: Final = {
     "denial": Purpose.APPROVAL,
     "veto": Purpose.VETO,
     "attestation": Purpose.ATTESTATION,
+    "roles": Purpose.ROLES,
+    "second roles": Purpose.ROLES,
 }
 _FORMS_EACH: Final = 20
 
