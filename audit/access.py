@@ -67,6 +67,15 @@ def pending(log: str) -> int:
     return numbered + Entry.objects.filter(log=log, leaf_index=None, refused="").count()
 
 
+def refused(*, limit: int) -> list[Entry]:
+    """List the newest rows of the audit log that never get an index: nobody entitled wrote them, and nothing that they
+    say is to be believed or shown.
+    """
+    # Rows without an index are few, and the index on it finds them: what is numbered is not looked through.
+    rows = Entry.objects.filter(log="audit", leaf_index__isnull=True).exclude(refused="").order_by("-seq")
+    return list(rows[:limit])
+
+
 def tile_reader(log: str) -> tiles.TileReader:
     """Return a reader of this tenant's tiles; of a tile that is not there, it gives no hashes."""
 
