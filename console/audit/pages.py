@@ -154,7 +154,7 @@ def _line(row: Entry, roles: Roles | None) -> dict[str, Any]:
 
 
 def _refused() -> dict[str, Any]:
-    """Name the newest rows that were kept out of the log by their ids alone: all else in them is a forger's text."""
+    """Name some of the rows that were kept out of the log by their ids alone: all else in them is a forger's text."""
     rows = access.refused(limit=SHOWN_REFUSED + 1)
     shown = [{"id": row.id, "why": audit_words.fault(row.refused)} for row in rows[:SHOWN_REFUSED]]
     return {"refused": shown, "more_refused": len(rows) > SHOWN_REFUSED}

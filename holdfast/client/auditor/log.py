@@ -14,6 +14,7 @@ from uuid import UUID
 from holdfast.client.auditor.auditor import Verdict, VerificationReport, verify_export
 from holdfast.client.errors import TrustRefused
 from holdfast.client.escrow.archive import whole_file
+from holdfast.client.identity import tenant
 from holdfast.client.profile.account import Account, root_key_of
 from holdfast.core.identity.roles import root_verifier
 from holdfast.core.log.log_entry import log_origin
@@ -25,10 +26,11 @@ MAX_EXPORT: Final = 4 * 1024**3  # bytes: ten million entries of 400; it is read
 def export(account: Account, target: Path, *, log: str = "audit") -> VerificationReport:
     """Write the whole log to a new file, and hold it to the tenant root pinned here and to the head seen last.
 
-    Of a server older than role keys, or under a root that was taken on first use, to the log key of the code.
-
-    Raises TrustRefused, leaving the file as evidence, when it does not hold or does not extend what was seen.
+    Of a server older than role keys, to the log key of the code. Under a root that was taken on first use the result
+    is NOT_ANCHORED. Raises TrustRefused, leaving the file as evidence, when it does not hold or does not extend what
+    was seen.
     """
+    tenant.follow_log_keys(account)
     with whole_file(target) as out:
         for piece in account.api.download(f"audit/export?log={log}", maximum=MAX_EXPORT):
             out.write(piece)

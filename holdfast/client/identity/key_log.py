@@ -49,7 +49,7 @@ class SplitView(TrustRefused):
 
 
 class Anchor(StrEnum):
-    """Where a chain head stands. UNANCHORED: no log key is pinned, so nothing outside the server vouches for it."""
+    """Where a chain head stands. UNANCHORED: no log key is known, by a code or by the root, so nothing vouches."""
 
     ANCHORED = "anchored"
     WAITING = "waiting"
