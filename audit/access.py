@@ -95,6 +95,15 @@ def pending(log: str) -> int:
     return numbered + Entry.objects.filter(log=log, leaf_index=None, refused="").count()
 
 
+def refused(*, limit: int) -> list[Entry]:
+    """List rows of the audit log that never get an index, in no order: nobody entitled wrote them, and nothing that
+    they say is to be believed or shown.
+    """
+    # Rows without an index are few, and the index on it finds them: what is numbered is not looked through. An order
+    # would invite a database to walk the whole log backwards in search of rows that are not there.
+    return list(Entry.objects.filter(log="audit", leaf_index__isnull=True).exclude(refused="")[:limit])
+
+
 def tile_reader(log: str) -> tiles.TileReader:
     """Return a reader of this tenant's tiles; of a tile that is not there, it gives no hashes."""
 

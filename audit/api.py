@@ -17,7 +17,7 @@ from audit import access, export, services
 from holdfast.core.base.encoding import b64u
 from kernel.api import ApiView
 from kernel.errors import MalformedRequest, NotFound
-from kernel.fields import StrictSerializer, UtcField
+from kernel.fields import Base64UrlField, StrictSerializer, UtcField
 
 LOGS = ("audit", "keys")
 LOG = OpenApiParameter("log", str, enum=LOGS, description="Which of the tenant's two logs; `audit` unless said.")
@@ -57,6 +57,11 @@ class CheckpointOut(StrictSerializer):
     note = serializers.CharField(help_text="The C2SP signed note.")
     vkey = serializers.CharField(help_text="The verifier key the server claims; trust it only from elsewhere.")
     pending = serializers.IntegerField(help_text="Entries that no signed head covers yet.")
+
+
+class RolesOut(StrictSerializer):
+    version = serializers.IntegerField()
+    statement = Base64UrlField(help_text="The signed `roles` statement; believed only by the tenant root's signature.")
 
 
 class ProofFilter(StrictSerializer):
@@ -112,6 +117,19 @@ class CheckpointView(ApiView):
         return Response(CheckpointOut(shown).data)
 
 
+class RolesView(ApiView):
+    # Every client asks, members' too: it follows the log key by this, and there is nothing but public keys in it.
+    permission_names: ClassVar = {"GET": "statement:read"}
+
+    @extend_schema(summary="Whose keys write and sign the logs, by the tenant root's newest word", responses=RolesOut)
+    def get(self, request: Request) -> Response:
+        """404 while the root has not said it, as in an installation older than role keys."""
+        newest = access.newest_roles()
+        if newest is None:
+            raise NotFound
+        return Response(RolesOut({"version": newest.version, "statement": bytes(newest.statement)}).data)
+
+
 class ProofView(ApiView):
     permission_names: ClassVar = {"GET": "audit:read"}
 
@@ -156,10 +174,13 @@ class ExportView(ApiView):
     def get(self, request: Request) -> StreamingHttpResponse:
         """Every entry up to the newest signed head, with leaf and proof, and the head. The export is an entry.
 
-        An entry that you may not read yet stands as its hash, and the first line says how many do.
+        An entry that you may not read yet stands as its hash, and the first line says how many do. It also has the
+        tenant root's newest word on whose keys write the log, against which the verifier checks each entry.
         """
         log = _log(request)
-        head = access.latest_checkpoint(log)
+        # Read after the head: whose keys wrote what it covers had been said by then.
+        head, newest = access.latest_checkpoint(log), access.newest_roles()
+        roles = bytes(newest.statement) if newest else b""
         withheld = access.withheld_from(self.actor) if log == "audit" else None
         count = access.count_withheld(withheld, size=head.size)
         with transaction.atomic():
@@ -171,7 +192,7 @@ class ExportView(ApiView):
             )
         assert self.actor.tenant_id is not None
         answer = StreamingHttpResponse(
-            export.lines(self.actor.tenant_id, log, head, withheld=withheld, count=count),
+            export.lines(self.actor.tenant_id, log, head, roles=roles, withheld=withheld, count=count),
             content_type="application/x-ndjson",
         )
         answer["content-disposition"] = f'attachment; filename="holdfast-{log}-{head.size}.jsonl"'

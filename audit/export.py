@@ -26,15 +26,22 @@ def document(entry: Entry) -> dict[str, Any]:
 
 
 def lines(
-    tenant_id: UUID, log: str, checkpoint: Checkpoint, *, withheld: Q | None = None, count: int = 0
+    tenant_id: UUID,
+    log: str,
+    checkpoint: Checkpoint,
+    *,
+    roles: bytes = b"",
+    withheld: Q | None = None,
+    count: int = 0,
 ) -> Iterator[bytes]:
     """Give the export line by line: a header, every entry up to the head, the head. One batch is held at a time.
 
+    roles: the newest statement of the tenant root on whose keys write and sign, b"" where there is none.
     withheld: the condition of the entries that this reader sees as hashes only; `count` of them lie below the head.
     It is asked for once, before the first line: a date that passes meanwhile must not make head and lines disagree.
     """
     size = checkpoint.size
-    yield Header(log_origin(str(tenant_id), log), checkpoint.vkey, size, count).to_line()
+    yield Header(log_origin(str(tenant_id), log), checkpoint.vkey, size, count, roles).to_line()
     for low in range(0, size, access.BATCH):
         # The scope is opened for each batch: between two, other work may run in this thread.
         with tenant_scope(tenant_id):

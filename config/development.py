@@ -28,7 +28,7 @@ from holdfast.core.base.secret import SecretBytes
 from holdfast.core.crypto.keys import KeyKind, PublicKey
 from holdfast.core.identity import trust
 from holdfast.core.identity.policy import ApproveWith, DepositRule, Officer, Policy, Terms
-from holdfast.core.identity.roles import RoleKey, Roles
+from holdfast.core.identity.roles import RoleKey, Roles, root_verifier
 from holdfast.core.log.writers import Role
 from holdfast.core.signed import cose
 from holdfast.core.signed.cose import Purpose, Sign1
@@ -124,8 +124,9 @@ def hold_ceremony(say: Say) -> None:
     publish_roles(founding.tenant_id, root, log_key=public_key(log_key), actor=founding.actor)
     say(f"Founding the escrow policy: {QUORUM} of {len(OFFICERS)} officers, delay {DELAY_SECONDS} s")
     pin = _found_escrow(founding, ceremony, root)
-    say("Writing enrolment codes, console passwords and the log's verifier key")
+    say("Writing enrolment codes, console passwords, and the keys by which an auditor verifies the log")
     officers.write_private(demo_directory() / "log.vkey", verifier)
+    officers.write_private(demo_directory() / "root.vkey", root_verifier(tenant_id.bytes, root.public).to_text())
     for name, person_id in founding.people.items():
         write_code(founding.tenant_id, name, person_id, pin=pin, log_vkey=verifier)
     _write_sign_in(founding)

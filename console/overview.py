@@ -91,6 +91,7 @@ def _custody() -> dict[str, Any]:
 
 def _log(actor: Actor) -> dict[str, Any]:
     found: dict[str, Any] = {"sees_log": True, "dead_jobs": queue.count_dead(), "hsm_is_away": False}
+    found["has_refused"] = bool(audit.refused(limit=1))
     try:
         # Opening is once for a process; a token that this process lost says so here.
         registry.root()

@@ -24,8 +24,11 @@ from audit.tags import TAGS
 from console.frame import console_page
 from console.words import audit_words
 from holdfast.core.base.errors import HoldfastError, Untrusted
+from holdfast.core.crypto.keys import SIGNING_KINDS, decode_public_key
+from holdfast.core.identity.roles import Roles, WrongLeaf, check_leaf, verify_roles
 from holdfast.core.log.log_entry import LogEntry
 from holdfast.core.log.merkle import leaf_hash, verify_inclusion
+from holdfast.core.signed.cose import Sign1
 from kernel.actors import Actor
 from tenants import access as tenants
 from tenants.permissions import PermissionName
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
     from audit.models import Checkpoint, Entry
 
 PAGE: Final = 50
+SHOWN_REFUSED: Final = 10  # enough to see what is at fault; the log itself counts the rest
 MAX_FIELD: Final = 200
 _ACTORS: Final = {"person", "device", "service", "system"}
 _BY: Final = {"person": "person", "device": "device", "service": "service account"}
@@ -78,14 +82,48 @@ def _read_actor(text: str, wanted: dict[str, Any], errors: dict[str, str]) -> No
         errors["by"] = "A person’s id, or an actor as device:… or system:worker."
 
 
+@dataclass(frozen=True)
+class Writer:
+    """Which part of the server wrote an entry, in words; why it may not have, "" when it may."""
+
+    words: str
+    fault: str = ""
+
+
+def _roles() -> Roles | None:
+    """Return the root's newest word on whose keys write the log; None where there is none that the root signed."""
+    row, tenant = access.newest_roles(), tenants.tenant()
+    if row is None or tenant.root_key is None:
+        return None
+    try:
+        root_key = decode_public_key(bytes(tenant.root_key), expect=SIGNING_KINDS)
+        return verify_roles(Sign1.parse(bytes(row.statement)), tenant=tenant.pk.bytes, root_key=root_key).roles
+    except HoldfastError:
+        return None
+
+
+def _writer(row: Entry, roles: Roles | None) -> Writer:
+    """Say who wrote an entry, by the signature in its leaf and not by any column."""
+    if roles is None:
+        return Writer("")
+    try:
+        entry = check_leaf(bytes(row.leaf), index=row.leaf_index or 0, roles=roles)
+    except WrongLeaf as error:
+        return Writer("nobody who may", audit_words.fault(error.why))
+    named = roles.named(entry.kid) if entry.kid else None
+    return Writer(audit_words.WRITERS[named.role] if named else "before parts of the server signed")
+
+
 @console_page(PermissionName.AUDIT_READ)
 def audit_list(request: HttpRequest, actor: Actor) -> HttpResponse:
     """List entries, newest first. That this was read is written down before the page leaves."""
     filters = _filters(request)
     rows = [] if filters.errors else access.search(**filters.wanted, limit=PAGE, reader=actor)
     _record(actor, filters.wanted, len(rows))
+    roles = _roles()
     context = {
-        "rows": [_line(row) for row in rows],
+        "rows": [_line(row, roles) for row in rows],
+        **_refused(),
         "people": _people(row.person_id for row in rows),
         "filters": filters,
         "is_filtered": any(filters.typed.values()),
@@ -104,14 +142,22 @@ def _record(actor: Actor, wanted: dict[str, Any], count: int) -> None:
         audit.append_first(tag="audit:entries:read", actor=actor, apart=names, body={"filter": names, "count": count})
 
 
-def _line(row: Entry) -> dict[str, Any]:
+def _line(row: Entry, roles: Roles | None) -> dict[str, Any]:
     return {
         "row": row,
+        "writer": _writer(row, roles),
         "by": _BY.get(str(row.actor).partition(":")[0], ""),
         "words": audit_words.words(row.tag),
         "page": audit_words.page_of(row.tag, row.subject),
         "is_alarming": row.tag in audit_words.ALARMING,
     }
+
+
+def _refused() -> dict[str, Any]:
+    """Name some of the rows that were kept out of the log by their ids alone: all else in them is a forger's text."""
+    rows = access.refused(limit=SHOWN_REFUSED + 1)
+    shown = [{"id": row.id, "why": audit_words.fault(row.refused)} for row in rows[:SHOWN_REFUSED]]
+    return {"refused": shown, "more_refused": len(rows) > SHOWN_REFUSED}
 
 
 def _people(person_ids: Iterable[UUID | None]) -> dict[UUID, Any]:
@@ -151,6 +197,7 @@ def audit_entry(request: HttpRequest, actor: Actor, index: int) -> HttpResponse:
         "people": _people([row.person_id]),
         **_head(),
     }
+    context["writer"] = _writer(row, _roles())
     context.update(_proof(context["head"], index, context["leaf_hash"]))
     return render(request, "console/audit/entry.html", context)
 

@@ -10,8 +10,12 @@ from typing import Final
 from uuid import UUID
 
 from console.words.case_words import entry_words
+from holdfast.core.log.writers import Role
 
 _WORDS: Final = {
+    "audit:entry:refuse": "Forged entry kept out of the log",
+    "audit:log:accept": "Restored log accepted",
+    "audit:roles:publish": "Keys of the log published",
     "audit:entries:counted": "More of the same, counted",
     "audit:entries:exported": "The log was exported",
     "audit:entries:read": "The log was read",
@@ -98,6 +102,8 @@ _PAGES: Final = {
 }
 ALARMING: Final = frozenset(
     {
+        "audit:entry:refuse",
+        "audit:log:accept",
         "keys:chain:fork",
         "escrow:deposit:flag",
         "escrow:officer:suspend",
@@ -105,6 +111,32 @@ ALARMING: Final = frozenset(
         "recovery:release:held",
     }
 )
+
+
+# Who wrote an entry, as the tenant root names the keys.
+WRITERS: Final = {
+    Role.WEB: "web process",
+    Role.WORKER: "worker",
+    Role.SEQUENCER: "sequencer",
+    Role.RELEASE: "release process",
+    Role.CEREMONY: "ceremony",
+    Role.LOG: "log",
+}
+# Why nobody entitled wrote an entry: the words of `check_leaf`, and the sequencer's own.
+WHY_WRONG: Final = {
+    "form": "it has not the form of an entry",
+    "unsigned": "no part of the server has signed it",
+    "key": "its key was never named by the tenant root",
+    "role": "the part of the server that signed it may not write such an entry",
+    "key-ended": "the key that signed it had ended",
+    "signature": "its signature does not hold",
+    "columns": "its row does not say what its leaf says",
+}
+
+
+def fault(why: str) -> str:
+    """Return why nobody entitled wrote an entry; of a word that is not known here, that it was refused."""
+    return WHY_WRONG.get(why, "it was refused")
 
 
 def words(tag: str) -> str:

@@ -31,7 +31,7 @@ MEANINGS: Final = {
     Exit.DONE: "done",
     Exit.FAILED: "it failed; for `audit verify`: the evidence is broken, and the first bad entry is named",
     Exit.USAGE: "the command was not understood",
-    Exit.NOT_ANCHORED: "`audit verify`: self-consistent, but no log key was given to trust (--trust)",
+    Exit.NOT_ANCHORED: "`audit verify`: self-consistent, but no key was given that leads to it (--trust)",
     Exit.REFUSED: "the server refused and said why",
     Exit.UNREACHABLE: "no answer came; trying again is safe",
     Exit.PROFILE: "the profile or its passphrase cannot be used",

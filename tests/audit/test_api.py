@@ -13,14 +13,19 @@ from django.db import connection, transaction
 from django.test import Client
 
 from audit import sequencer, services
-from audit.models import Checkpoint, Entry
-from holdfast.client.auditor.auditor import Verdict, verify_export
+from audit.models import Checkpoint, Entry, RolesStatement
+from holdfast.client.auditor.auditor import Verdict, Writers, verify_export
 from holdfast.core.base.encoding import unb64u
+from holdfast.core.identity.roles import RoleKey, Roles, root_verifier, verify_roles
 from holdfast.core.log import checkpoint as notes
 from holdfast.core.log import merkle
+from holdfast.core.log.writers import Role as LogRole
+from holdfast.core.signed.cose import Sign1
+from hsm import registry
 from kernel.actors import system_actor
 from kernel.scope import tenant_scope
 from tests.audit.support import as_database_administrator, leaf_hashes
+from tests.cast.roles import ROOT, found_roles, roles_of
 from tests.cast.tenants import Cast, Signer, build_world, make_device
 
 pytestmark = [
@@ -203,6 +208,53 @@ def test_export_is_recorded_streamed_and_verified_offline(world: Cast, otto: Sig
     report = verify_export(path, vkey)
     assert (report.verdict, report.size) == (Verdict.VERIFIED, size)
     assert verify_export(path).verdict is Verdict.NOT_ANCHORED
+
+
+def name_log_key(world: Cast) -> Roles:
+    """Have the root name the key that signs this test's log, in a version after the one the world began with."""
+    before = RolesStatement.unscoped.get(tenant_id=world.acme.pk)
+    log_key = sequencer.verifier(world.acme.pk, "audit", registry.log().public_key).key
+    keys = (*roles_of(world.acme.pk).keys, RoleKey(LogRole.LOG, log_key))
+    signed = found_roles(world.acme.pk, version=2, predecessor=bytes(before.hash), keys=keys)
+    return Roles.from_payload(signed.payload)
+
+
+def test_roles_are_read_by_every_device_and_are_the_newest(world: Cast, otto: Signer) -> None:
+    roles = name_log_key(world)
+    for signer in (otto, make_device(world.alice)):
+        answer = get(signer, "audit/roles")
+        assert (answer.status_code, answer.json()["version"]) == (200, 2)
+        statement = Sign1.parse(unb64u(answer.json()["statement"]))
+        signed = verify_roles(statement, tenant=world.acme.pk.bytes, root_key=ROOT.public)
+        assert signed.roles == roles
+    assert Client().get(f"{API}/audit/roles").status_code == 401
+    with as_database_administrator():
+        RolesStatement.unscoped.all().delete()
+    assert get(otto, "audit/roles").status_code == 404
+
+
+def test_export_is_verified_from_the_root_down(world: Cast, otto: Signer, tmp_path: Path) -> None:
+    name_log_key(world)
+    acts(world, 20)
+    root = root_verifier(world.acme.pk.bytes, ROOT.public).to_text()
+    with tenant_scope(world.acme.pk), transaction.atomic():
+        services.append_key_leaf(type=3, seq=1, statement_hash=bytes(32))
+    for log, writers in (("audit", Writers.ANCHORED), ("keys", Writers.UNKNOWN)):
+        sequencer.sequence(world.acme.pk, log)
+        path = tmp_path / f"{log}.jsonl"
+        path.write_bytes(b"".join(get(otto, f"audit/export?log={log}").streaming_content))
+        report = verify_export(path, root)
+        assert (report.verdict, report.writers) == (Verdict.VERIFIED, writers), report
+
+
+def test_export_before_the_root_has_spoken_has_the_form_of_old(world: Cast, otto: Signer, tmp_path: Path) -> None:
+    with as_database_administrator():
+        RolesStatement.unscoped.filter(tenant_id=world.acme.pk).delete()
+    path = tmp_path / "log.jsonl"
+    path.write_bytes(b"".join(get(otto, "audit/export").streaming_content))
+    assert path.read_bytes().startswith(b'{"format":"holdfast-log-export/1"')
+    report = verify_export(path, Checkpoint.unscoped.filter(tenant_id=world.acme.pk).latest("size").vkey)
+    assert (report.verdict, report.writers) == (Verdict.VERIFIED, Writers.UNKNOWN)
 
 
 def test_export_shows_a_row_that_an_administrator_edited_and_names_it(

@@ -18,6 +18,7 @@ from audit.models import Entry
 from audit.tags import TAGS
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.log.log_entry import MAX_OCTETS, MAX_TEXT, KeyLogEntry, LogEntry, key_log_subject
+from holdfast.core.log.writers import WRITERS
 from kernel import queue
 from kernel.actors import system_actor
 from kernel.models import Job
@@ -141,6 +142,10 @@ def test_append_key_leaf_records_the_leaf_of_the_directory() -> None:
     assert leaf.subject_hash == key_log_subject(TENANT.bytes, user.bytes)
     assert KeyLogEntry.from_leaf(bytes(own.leaf)).subject_hash == key_log_subject(TENANT.bytes)
     assert user.bytes not in bytes(row.leaf)
+
+
+def test_every_tag_has_a_part_of_the_server_that_may_write_it() -> None:
+    assert set(TAGS) <= set(WRITERS)
 
 
 def test_tags_are_named_app_subject_verb_and_list_fields_that_sound_like_no_secret() -> None:

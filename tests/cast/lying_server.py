@@ -25,7 +25,9 @@ from holdfast.core.escrow.deposit import Deposit
 from holdfast.core.identity.cases import Approval, Case
 from holdfast.core.identity.entries import AddDevice, Entry, ReGenesis, RevokeDevice
 from holdfast.core.identity.policy import DepositRule, Policy
+from holdfast.core.identity.roles import RoleKey, Roles
 from holdfast.core.identity.trust import root_pin
+from holdfast.core.log.writers import Role
 from holdfast.core.messages.prekeys import BatchStatement, OneTimePreKey
 from holdfast.core.signed.cose import Purpose, Sign1, encode_many, sign
 from holdfast.core.signed.enrolment import EnrolmentCode
@@ -65,10 +67,12 @@ class Tenant:
     officers: list[Founder] = field(default_factory=lambda: [Founder() for _ in range(3)])
     policies: list[bytes] = field(default_factory=list)
     keys: list[bytes] = field(default_factory=list)
+    roles: list[bytes] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.policies.append(self.sign_policy(self.officers, version=1, predecessor=b"", signers=self.officers))
         self.keys.append(self.sign_key(self.escrow.public, version=1, predecessor=b""))
+        self.roles.append(self.sign_roles(RoleKey(Role.LOG, self.log.public)))
 
     @property
     def policy_hash(self) -> bytes:
@@ -114,6 +118,12 @@ class Tenant:
         payload = EscrowKey(self._header(), key, version, algorithm, predecessor, self.policy_hash).to_payload()
         signers = [by_root or self.root, *(one.signing_key for one in (officers or self.officers[:2]))]
         return encode_many([sign(payload, purpose=Purpose.ESCROW_KEY, key=one) for one in signers])
+
+    def sign_roles(self, *keys: RoleKey, by_root: SigningKey | None = None) -> bytes:
+        """Return the next version of the root's word on whose keys sign the log."""
+        before = Sign1.parse(self.roles[-1]).payload_hash if self.roles else b""
+        roles = Roles(self._header(), len(self.roles) + 1, keys, before)
+        return sign(roles.to_payload(), purpose=Purpose.ROLES, key=by_root or self.root).encode()
 
     def _header(self) -> Header:
         return Header(self.tenant, b"", b"", NOW - 1000)
@@ -372,6 +382,11 @@ class LyingServer(Mailboxes, ContactRecovery):
     def key(self, _asker: str, _body: Any, query: Any) -> Any:
         return 200, self._history(self.tenant.keys, query)
 
+    def roles(self, _asker: str, _body: Any, _query: Any) -> Any:
+        if not self.tenant.roles:
+            return refused(404, "not-found")
+        return 200, {"version": len(self.tenant.roles), "statement": b64u(self.tenant.roles[-1])}
+
     def _history(self, statements: list[bytes], query: Any) -> dict[str, Any]:
         rows = [{"hash": b64u(_payload_hash(one)), "statement": b64u(one)} for one in statements]
         start = int(query.get("after", 0))
@@ -499,6 +514,7 @@ _ROUTES: dict[tuple[str, str], Callable[..., Any]] = {
     ("DELETE", "vault/doors/([a-z]+)"): LyingServer.delete_door,
     ("GET", "escrow/policy"): LyingServer.policy,
     ("GET", "escrow/key"): LyingServer.key,
+    ("GET", "audit/roles"): LyingServer.roles,
     ("POST", "statements"): LyingServer.statement,
     ("POST", "enrolment-codes"): LyingServer.statement,
     ("POST", "escrow/deposits"): LyingServer.deposit,

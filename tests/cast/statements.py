@@ -26,6 +26,8 @@ from holdfast.core.identity.policy import (
     Terms,
     verify_founding,
 )
+from holdfast.core.identity.roles import RoleKey, Roles
+from holdfast.core.log.writers import Role
 from holdfast.core.messages.prekeys import BatchStatement, SignedPreKey
 from holdfast.core.signed import cose
 from holdfast.core.signed.cose import Purpose, Sign1
@@ -201,6 +203,15 @@ MANIFEST: Final = Manifest(
 SHARE_REQUEST: Final = ShareRequest(
     replace(DEVICE, device=PHONE, expires_at=NOW + 3 * DAY), SEALING.public, hash_of("phone"), MANIFEST.hash
 )
+ROLE_KEYS: Final = {
+    role: SigningKey.generate(KeyKind.P256_SIGNING if role is Role.CEREMONY else KeyKind.ED25519) for role in Role
+}
+OLD_WEB_KEY: Final = SigningKey.generate()  # ended when the log had 100 entries
+ROLES: Final = Roles(
+    TENANT,
+    1,
+    (*(RoleKey(role, key.public) for role, key in ROLE_KEYS.items()), RoleKey(Role.WEB, OLD_WEB_KEY.public, 100)),
+)
 PAYLOADS: Final[dict[str, Any]] = {
     "device": device_statement(),
     "device on P-256": device_statement(SigningKey.generate(KeyKind.P256_SIGNING), suite=Suite.HYBRID_P256),
@@ -229,5 +240,7 @@ PAYLOADS: Final[dict[str, Any]] = {
     "acceptance of a log": resolution(Act.ACCEPT_LOG, 1000, hash_of("root")),
     "share manifest": MANIFEST,
     "share request": SHARE_REQUEST,
+    "roles": ROLES,
+    "second roles": replace(ROLES, version=2, predecessor=hash_of("first")),
     "attestation": Attestation(USER, hash_of("head"), AIK.public, id_of("case"), hash_of("phone")),
 }

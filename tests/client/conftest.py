@@ -29,7 +29,8 @@ def worlds(founded: Tenant) -> Iterator[Members]:
     def fresh() -> Iterator[Members]:
         while True:
             copy = Tenant.__new__(Tenant)
-            copy.__dict__.update(founded.__dict__ | {"policies": [*founded.policies], "keys": [*founded.keys]})
+            lists = {name: [*getattr(founded, name)] for name in ("policies", "keys", "roles")}
+            copy.__dict__.update(founded.__dict__ | lists)
             yield Members(LyingServer(copy))
 
     return fresh()

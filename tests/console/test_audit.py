@@ -3,12 +3,20 @@
 
 from __future__ import annotations
 
+from uuid import UUID, uuid4
+
 import pytest
+from django.db import transaction
+from django.utils import timezone
 
 from audit.models import Entry
 from holdfast.core.base.encoding import b64u
+from holdfast.core.log.log_entry import LogEntry, log_origin
 from holdfast.core.log.merkle import leaf_hash
+from holdfast.core.log.writers import Role
+from kernel.scope import tenant_scope
 from tests.cast.browsers import signed_in, text_of
+from tests.cast.roles import ROLE_KEYS
 from tests.cast.world import World, as_superuser
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -58,6 +66,57 @@ def test_entry_whose_leaf_was_changed_is_not_proven(world: World) -> None:
     text = text_of(signed_in(world.cast.otto).get(f"{AUDIT}{row.leaf_index}/"))
     assert "not proven" in text
     assert "does not lead to the root" in text
+
+
+def test_part_of_the_server_that_wrote_an_entry_is_shown_by_its_signature(world: World) -> None:
+    otto = signed_in(world.cast.otto)
+    otto.get(AUDIT)
+    world.sequence()
+    rows = Entry.unscoped.filter(tenant_id=world.tenant_id, log="audit")
+    for tag, by in (("escrow:policy:publish", "ceremony"), ("audit:entries:read", "web process")):
+        row = rows.filter(tag=tag)[0]
+        assert f"Written by {by}" in text_of(otto.get(f"{AUDIT}{row.leaf_index}/"))
+        assert f"written by {by}" in text_of(otto.get(f"{AUDIT}?tag={tag}"))
+
+
+def test_entry_inside_the_log_that_nobody_entitled_wrote_is_an_alarm(world: World) -> None:
+    world.sequence()
+    row = Entry.unscoped.get(tenant_id=world.tenant_id, log="audit", tag="escrow:policy:publish")
+    forged = LogEntry.from_leaf(bytes(row.leaf)).signed(
+        origin=log_origin(str(world.tenant_id), "audit"), key=ROLE_KEYS[Role.RELEASE]
+    )
+    with as_superuser("audit_entry") as cursor:
+        cursor.execute("UPDATE audit_entry SET leaf = %s WHERE seq = %s", [forged.to_leaf(), row.seq])
+    otto = signed_in(world.cast.otto)
+    assert "may not write such an entry" in text_of(otto.get(f"{AUDIT}{row.leaf_index}/"))
+    assert "written by nobody who may" in text_of(otto.get(f"{AUDIT}?tag=escrow:policy:"))
+
+
+def test_rows_kept_out_of_the_log_are_a_standing_warning_without_a_word_of_theirs(world: World) -> None:
+    otto = signed_in(world.cast.otto)
+    assert "no part of the server may have written" not in text_of(otto.get(AUDIT))
+    hostile = "<b>forged</b>"
+    with tenant_scope(world.tenant_id), transaction.atomic():
+        for _ in range(12):
+            entry = LogEntry(uuid4().bytes, "tenants:sign-in:accept", hostile, b"", hostile, 1_800_000_000)
+            Entry.unscoped.create(
+                id=UUID(bytes=entry.entry_id), tenant_id=world.tenant_id, log="audit", leaf=entry.to_leaf(),
+                tag=entry.tag, actor=hostile, subject=hostile, time=timezone.now(),
+            )  # fmt: skip
+    world.sequence()
+    world.sequence()
+    for name in ("carol", "dan"):
+        assert "no part of the server may have written" in text_of(signed_in(world.cast.people[name]).get("/console/"))
+        page = signed_in(world.cast.people[name]).get(AUDIT)
+        text = text_of(page)
+        assert "no part of the server may have written" in text
+        assert "no part of the server has signed it" in text
+        assert "and more, which the log counts" in text
+        assert "forged" not in page.content.decode()
+        assert text.count("no part of the server has signed it") == 10
+    # Nor in a list, a filter or an entry's page: what has no number is not in the log.
+    assert "No such entry" in text_of(otto.get(f"{AUDIT}?about={hostile}"))
+    assert "Forged entry kept out of the log" in text_of(otto.get(f"{AUDIT}?tag=audit:entry:"))
 
 
 def test_filters_find_by_tag_person_and_subject(world: World) -> None:

@@ -18,6 +18,7 @@ from holdfast.core.escrow.archive import SEGMENT_SIZE, TAG_SIZE, decrypt_segment
 from holdfast.core.escrow.deposit import Deposit, archive_key_commitment, share_commitment
 from holdfast.core.identity.cases import Approval, Case
 from holdfast.core.identity.chain import ChainState
+from holdfast.core.identity.roles import Roles, WrongLeaf, check_leaf, verify_roles
 from holdfast.core.log import merkle
 from holdfast.core.log.checkpoint import Checkpoint, NoteVerifier
 from holdfast.core.log.key_log import require_same_log
@@ -341,3 +342,26 @@ def test_inclusion_refuses_what_is_published_as_no_proof(log: Any, row: Any) -> 
         proof=[octets(one) for one in row["proof"]],
         expected_root=heads_of(log)[-1].root,
     )
+
+
+AUDIT = LOG["audit"]
+
+
+def audit_roles() -> Roles:
+    tenant = octets(LOG["tenant"])
+    root = decode_public_key(octets(AUDIT["root"]), expect=None)
+    return verify_roles(Sign1.parse(octets(AUDIT["roles"])), tenant=tenant, root_key=root).roles
+
+
+@pytest.mark.parametrize("row", AUDIT["leaves"], ids=lambda row: row["name"])
+def test_entry_is_believed_as_published(row: Any) -> None:
+    assert audit_roles().origin == AUDIT["origin"]
+    leaf = octets(row["leaf"])
+    assert check_leaf(leaf, index=row["index"], roles=audit_roles()).to_leaf() == leaf
+
+
+@pytest.mark.parametrize("row", AUDIT["refused_leaves"], ids=why)
+def test_entry_is_refused_for_what_is_published(row: Any) -> None:
+    with pytest.raises(WrongLeaf) as caught:
+        check_leaf(octets(row["leaf"]), index=row["index"], roles=audit_roles())
+    assert caught.value.why == row["error"]

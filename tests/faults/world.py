@@ -428,6 +428,7 @@ VALID: dict[tuple[str, str], Maker] = {
     ("audit-entries", "GET"): _get("otto", path="audit/entries"),
     ("audit-export", "GET"): _get("otto", path="audit/export"),
     ("audit-proof", "GET"): _get("otto", path="audit/proof?index=0&size=1"),
+    ("audit-roles", "GET"): _get("otto", path="audit/roles"),
     ("audit-tile", "GET"): _get("otto", path="tiles/audit/0/0"),
     ("case", "GET"): _get("carol", path="cases/{case}"),
     ("case-approvals", "POST"): _approval,

@@ -505,8 +505,8 @@ class Walk:
             step.notes.append(report["reason"])
             code, report = self.verify_offline(self.export, trust=False)
             if code != 3:
-                raise WalkFailed(f"without the log's key the result is not anchored: {report}")
-            step.notes.append("without the log's key from elsewhere: self-consistent, not anchored (exit code 3)")
+                raise WalkFailed(f"without a key the result is not anchored: {report}")
+            step.notes.append("without a key from elsewhere: self-consistent, not anchored (exit code 3)")
         with self.step("one byte of the file is changed: the verifier names the entry") as step:
             changed, index = self.change_one_byte()
             code, report = self.verify_offline(changed)
@@ -517,7 +517,7 @@ class Walk:
 
     def verify_offline(self, file: Path, *, trust: bool = True) -> tuple[int, dict[str, Any]]:
         """Verify in a process that ends when it touches the network; returns exit code and report."""
-        key = ["--trust", str(self.demo / "log.vkey")] if trust else []
+        key = ["--trust", str(self.demo / "root.vkey")] if trust else []
         done = subprocess.run(
             [sys.executable, "-c", NO_NETWORK, "--json", "audit", "verify", str(file), *key],
             cwd=PROJECT,

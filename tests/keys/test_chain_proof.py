@@ -11,7 +11,7 @@ import pytest
 
 from audit import sequencer
 from holdfast.core.base.encoding import unb64u
-from holdfast.core.log.checkpoint import Checkpoint, NoteVerifier
+from holdfast.core.log.checkpoint import Checkpoint, LogVerifier
 from holdfast.core.log.key_log import InclusionProof, keys_verifier, require_same_log, verify_chain_entry
 from hsm import registry
 from hsm.config import HsmConfig
@@ -21,7 +21,7 @@ from tests.cast.phones import Account, Directory, Phone, issue, new_phone, post_
 
 
 @pytest.fixture
-def verifier(hsm_config: HsmConfig, directory: Directory) -> Iterator[NoteVerifier]:  # noqa: F811
+def verifier(hsm_config: HsmConfig, directory: Directory) -> Iterator[LogVerifier]:  # noqa: F811
     with open_tokens(hsm_config, ["log"]) as tokens:
         registry.install(lambda: {"log": tokens.log})
         directory.phone("alice")
@@ -44,7 +44,7 @@ def shown(phone: Phone, account: Account, query: str = "") -> dict[str, Any]:
     return found
 
 
-def verified(answer: dict[str, Any], account: Account, seq: int, verifier: NoteVerifier) -> Checkpoint:
+def verified(answer: dict[str, Any], account: Account, seq: int, verifier: LogVerifier) -> Checkpoint:
     hashes = [unb64u(one) for one in answer["proof"]]
     return verify_chain_entry(
         InclusionProof(answer["leaf_index"], unb64u(answer["leaf"]), hashes, answer["checkpoint"]),
@@ -57,7 +57,7 @@ def verified(answer: dict[str, Any], account: Account, seq: int, verifier: NoteV
 
 
 @pytest.mark.postgres
-def test_proof_of_each_entry_holds_under_the_newest_signed_head(directory: Directory, verifier: NoteVerifier) -> None:
+def test_proof_of_each_entry_holds_under_the_newest_signed_head(directory: Directory, verifier: LogVerifier) -> None:
     alice = directory.account("alice")
     for _ in range(3):
         alice.append(alice.phones[0], [alice.generation(alice.phones[0], len(alice.chain.generations) + 1)])
@@ -71,7 +71,7 @@ def test_proof_of_each_entry_holds_under_the_newest_signed_head(directory: Direc
 
 
 @pytest.mark.postgres
-def test_proof_from_an_older_head_shows_that_the_log_only_grew(directory: Directory, verifier: NoteVerifier) -> None:
+def test_proof_from_an_older_head_shows_that_the_log_only_grew(directory: Directory, verifier: LogVerifier) -> None:
     alice, bob = directory.account("alice"), directory.phone("bob")
     sequence(directory)
     old = verified(shown(bob, alice), alice, 1, verifier)
@@ -86,7 +86,7 @@ def test_proof_from_an_older_head_shows_that_the_log_only_grew(directory: Direct
 
 
 def test_proof_to_whoever_has_seen_a_larger_log_comes_without_consistency(
-    directory: Directory, verifier: NoteVerifier
+    directory: Directory, verifier: LogVerifier
 ) -> None:
     """The head itself is what the follower needs: the larger and this smaller one, both signed, are the evidence."""
     answer = shown(directory.phone("alice"), directory.account("alice"), "?old_size=1000000")
@@ -95,7 +95,7 @@ def test_proof_to_whoever_has_seen_a_larger_log_comes_without_consistency(
 
 
 @pytest.mark.postgres
-def test_proof_of_an_entry_that_no_head_covers_is_not_there_yet(directory: Directory, verifier: NoteVerifier) -> None:
+def test_proof_of_an_entry_that_no_head_covers_is_not_there_yet(directory: Directory, verifier: LogVerifier) -> None:
     alice = directory.account("alice")
     alice.append(alice.phones[0], [alice.generation(alice.phones[0])])
     refused = alice.phones[0].send("GET", f"{alice.path}/chain/proof?seq=2")
@@ -113,7 +113,7 @@ def test_proof_before_the_first_head_is_not_there_yet(directory: Directory) -> N
 
 @pytest.mark.postgres
 def test_proof_is_given_to_a_pending_device_and_not_found_for_mallory(
-    directory: Directory, verifier: NoteVerifier
+    directory: Directory, verifier: LogVerifier
 ) -> None:
     alice = directory.account("alice")
     pending = new_phone(alice.person)

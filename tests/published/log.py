@@ -1,16 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Signed heads of a log of keys with every proof between them, and proofs that lead nowhere."""
+"""Signed heads of a log of keys with every proof between them, and proofs that lead nowhere; entries signed by role."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Final
 from uuid import UUID
 
 from holdfast.core.crypto.keys import KeyKind, SigningKey
+from holdfast.core.identity.roles import RoleKey, Roles, WrongLeaf, check_leaf
 from holdfast.core.log import merkle
 from holdfast.core.log.checkpoint import Checkpoint, NoteVerifier, sign_note
-from holdfast.core.log.log_entry import KeyLogEntry, key_log_subject, log_origin
-from tests.cast.statements import ACME, ALICE, NOW, hash_of
+from holdfast.core.log.log_entry import KeyLogEntry, LogEntry, key_log_subject, log_origin
+from holdfast.core.log.writers import Role
+from holdfast.core.signed import cose
+from holdfast.core.signed.cose import Purpose
+from tests.cast.statements import ACME, ALICE, MALLORY_TENANT, NOW, TENANT, hash_of, id_of
 
 SIZE: Final = 7  # no power of two, and large enough for a proof that skips a level
 
@@ -22,7 +27,68 @@ def write() -> dict[str, object]:
         "tenant": ACME.hex(),
         "user": ALICE.hex(),
         "logs": [_log(SigningKey.generate(kind)) for kind in (KeyKind.ED25519, KeyKind.P256_SIGNING)],
+        "audit": _audit(),
     }
+
+
+def _audit() -> dict[str, Any]:
+    """Entries of an audit log under one `roles` statement, with what each must be refused for."""
+    root = SigningKey.generate()
+    keys = {
+        role: SigningKey.generate(KeyKind.P256_SIGNING if role is Role.CEREMONY else KeyKind.ED25519) for role in Role
+    }
+    ended = SigningKey.generate()  # at the size of 9
+    rows = (*(RoleKey(role, key.public) for role, key in keys.items()), RoleKey(Role.WEB, ended.public, 9))
+    roles = Roles(TENANT, 1, rows, unsigned=(2, hash_of("head")))
+    read = LogEntry(id_of("entry"), "audit:entries:read", "device:x", ALICE, "subject", NOW, {"count": 1, "hash": b"x"})
+    made = replace(read, tag="tenants:tenant:create", actor="system:ceremony", person=b"")
+    web = read.signed(origin=roles.origin, key=keys[Role.WEB])
+    accepted = [
+        (0, read, "unsigned, below the pinned size"),
+        (2, web, "by the web process"),
+        (3, made.signed(origin=roles.origin, key=keys[Role.CEREMONY]), "by the ceremony, on P-256"),
+        (8, read.signed(origin=roles.origin, key=ended), "the last by a key that ended"),
+    ]
+    other = log_origin(str(UUID(bytes=MALLORY_TENANT)), "audit")
+    leaf = web.to_leaf()
+    refused = {
+        "cut by one byte": (2, leaf[:-1]),
+        "a byte after it": (2, leaf + b"\0"),
+        "unsigned, at the pinned size": (2, read.to_leaf()),
+        "by a key that was never named": (2, read.signed(origin=roles.origin, key=SigningKey.generate()).to_leaf()),
+        "by a role that may not write this tag": (2, read.signed(origin=roles.origin, key=keys[Role.WORKER]).to_leaf()),
+        "by the key that signs heads": (2, read.signed(origin=roles.origin, key=keys[Role.LOG]).to_leaf()),
+        "a tag that there is not": (
+            2, replace(read, tag="audit:entries:invent").signed(origin=roles.origin, key=keys[Role.WEB]).to_leaf(),
+        ),
+        "by a key where it has ended": (9, read.signed(origin=roles.origin, key=ended).to_leaf()),
+        "signed for another tenant's log": (2, read.signed(origin=other, key=keys[Role.WEB]).to_leaf()),
+        "signed for the log of keys": (
+            2, read.signed(origin=roles.origin.replace("audit", "keys"), key=keys[Role.WEB]).to_leaf(),
+        ),
+        "another subject": (2, replace(web, subject="object").to_leaf()),
+        "another time": (2, replace(web, time=NOW + 1).to_leaf()),
+        "a bit of the signature": (2, leaf[:-1] + bytes((leaf[-1] ^ 1,))),
+    }  # fmt: skip
+    return {
+        "page": "docs/formats/audit-log.md",
+        "root": root.public.encoded.hex(),
+        "roles": cose.sign(roles.to_payload(), purpose=Purpose.ROLES, key=root).encode().hex(),
+        "origin": roles.origin,
+        "leaves": [{"name": why, "index": at, "leaf": one.to_leaf().hex()} for at, one, why in accepted],
+        "refused_leaves": [
+            {"why": why, "index": at, "error": _fault(one, at, roles), "leaf": one.hex()}
+            for why, (at, one) in refused.items()
+        ],
+    }
+
+
+def _fault(leaf: bytes, index: int, roles: Roles) -> str:
+    try:
+        check_leaf(leaf, index=index, roles=roles)
+    except WrongLeaf as error:
+        return error.why
+    raise AssertionError("a leaf to be refused is not")
 
 
 def _log(key: SigningKey) -> dict[str, Any]:

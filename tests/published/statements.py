@@ -41,6 +41,8 @@ PURPOSES: Final = {
     "return of an officer": Purpose.RESOLUTION,
     "acknowledgement of a leaf": Purpose.RESOLUTION,
     "acceptance of a log": Purpose.RESOLUTION,
+    "roles": Purpose.ROLES,
+    "second roles": Purpose.ROLES,
 }
 _FORMS_EACH: Final = 20
 

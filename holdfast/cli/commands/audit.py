@@ -39,18 +39,18 @@ def export(
 
     It is verified at once.
 
-    Anybody can verify the file later on a machine with no server: holdfast audit verify. Keep the head: a log that is
-    exported later must extend it.
+    Anybody can verify the file later on a machine with no server: holdfast audit verify. The key of your organisation's
+    root, which is printed, is what to give them for it. Keep the head: a log that is exported later must extend it.
     """
     shell = shell_of(context)
     with shell.account() as account, shell.working("Exporting the log"):
-        report = log.export(account, out, log=name)
+        report, root = log.export(account, out, log=name), log.root_key(account)
     shell.show(
-        {"file": out, **_document(report)},
+        {"file": out, **_document(report), "root_key": root},
         f"[bold green]✓[/] {report.size} entries are in {escape(str(out))}"
         + (f", {report.withheld} of them withheld from you." if report.withheld else "."),
         f"  {_standing(report)}",
-        "  Verify it anywhere: holdfast audit verify FILE --trust LOG-KEY",
+        f"  Verify it anywhere: holdfast audit verify FILE --trust {escape(root) if root else 'ROOT-KEY'}",
     )
 
 
@@ -58,15 +58,16 @@ def export(
     app,
     "verify",
     exits={
-        Exit.DONE: "every entry is in the log that the trusted key signed",
+        Exit.DONE: "every entry is in the log that the trusted key signed or names the signer of",
         Exit.FAILED: "broken: the first bad entry is named",
-        Exit.NOT_ANCHORED: "self-consistent, but no log key was given to trust",
+        Exit.NOT_ANCHORED: "self-consistent, but no key was given that leads to it",
         Exit.NOT_YET: "as it was signed, but entries are withheld from whoever exported it",
     },
     online=False,
     profile=False,
     examples=[
-        ("holdfast audit verify audit.jsonl --trust log.vkey", "Verify under a key that you got from elsewhere."),
+        ("holdfast audit verify audit.jsonl --trust root.vkey", "Verify from the organisation's root down."),
+        ("holdfast audit verify audit.jsonl --trust log.vkey", "Verify under the log's own key alone."),
         ("holdfast audit verify new.jsonl --checkpoint head-of-march", "Also see that nothing since was taken back."),
     ],
 )
@@ -75,7 +76,11 @@ def verify(
     file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, readable=True)],
     trust: Annotated[
         str | None,
-        typer.Option(help="The log's verifier key as you got it from elsewhere, or a file holding it.", metavar="VKEY"),
+        typer.Option(
+            help="The verifier key of the organisation's root, or of the log alone, as you got it from elsewhere; "
+            "or a file holding it.",
+            metavar="VKEY",
+        ),
     ] = None,
     checkpoint: Annotated[
         list[Path] | None, typer.Option(help="A signed head saved earlier, which this log must extend.")
@@ -83,8 +88,11 @@ def verify(
 ) -> None:
     """Verify an exported log, with no profile, no server and no network.
 
-    Recomputes the Merkle tree, checks each entry's proof and the signature of the head. Without --trust the file is
-    checked only against the key inside it, and whoever made the file could have made that key as well.
+    Recomputes the Merkle tree, checks each entry's proof and the signature of the head, and that each audit entry is
+    signed by a part of the server that may write it. With the root's key (the ceremony prints it, and so does holdfast
+    audit export), the keys of the log and of the server's parts are those that the root names. With the log's own key
+    alone, whose keys wrote the entries is only what the file claims. Without --trust the file is checked against itself
+    alone, and whoever made it could have made the keys as well.
 
     A person about whom a case is open does not read of it before the date that the case fixes: in what they export
     such entries stand as their hashes, proven and counted. Nobody else gets such a file from an honest server.
@@ -108,6 +116,8 @@ def _document(report: VerificationReport) -> dict[str, object]:
         "withheld": report.withheld,
         "signed_at": report.time,
         "log_key": report.vkey,
+        "writers": report.writers.value,
+        "unsigned": report.unsigned,
         "first_bad_entry": {"index": bad.index, "id": bad.id, "tag": bad.tag, "reason": bad.reason} if bad else None,
     }
 
@@ -118,12 +128,13 @@ def _standing(report: VerificationReport) -> str:
 
 
 def _lines(report: VerificationReport) -> list[str]:
+    of = f"  Log: {escape(report.origin)}"
     if report.exit_code == Exit.DONE:
-        return [f"[bold green]✓ Verified and trusted.[/] {_standing(report)}"]
+        return [f"[bold green]✓ Verified and trusted.[/] {_standing(report)}", of]
     if report.exit_code == Exit.NOT_YET:
-        return [f"[bold yellow]○ As it was signed, and not whole.[/] {_standing(report)}"]
+        return [f"[bold yellow]○ As it was signed, and not whole.[/] {_standing(report)}", of]
     if report.exit_code == Exit.NOT_ANCHORED:
-        return [f"[bold yellow]○ Self-consistent, not anchored.[/] {_standing(report)}", f"  Key: {report.vkey}"]
+        return [f"[bold yellow]○ Self-consistent, not anchored.[/] {_standing(report)}", of, f"  Key: {report.vkey}"]
     lines = [f"[bold red]✗ Broken.[/] {escape(report.reason)}"]
     if report.entry:
         lines.append(

@@ -14,6 +14,7 @@ from rich.markup import escape
 
 from holdfast.cli.page import command
 from holdfast.cli.shell import shell_of, shown
+from holdfast.client.auditor import log
 from holdfast.client.errors import ClientError
 from holdfast.client.identity import evidence
 from holdfast.client.identity.evidence import Evidence
@@ -70,6 +71,7 @@ def _document(account: Account, problem: str, kept: list[Evidence]) -> dict[str,
         "root_words": list(pin_words(state.trust.pin)) if state.trust.pin else [],
         "policy_version": _policy_version(account),
         "escrow_key_version": len(state.trust.escrow_keys),
+        "root_key": log.root_key(account),
         "log_keys": state.trust.log_keys,
         "officer": state.officer is not None,
         "evidence": [
@@ -105,6 +107,7 @@ def _lines(account: Account, problem: str, kept: list[Evidence]) -> list[str]:
         f"Tenant:     {shown(words) if words else 'nothing pinned'}  ({_trust(account)})",
         f"Policy:     version {versions[0]}" if versions[0] else "Policy:     none verified",
         f"Escrow key: version {versions[1]}" if versions[1] else "Escrow key: none accepted",
+        f"Root key:   {escape(log.root_key(account) or 'none pinned')}",
         f"Log keys:   {escape(', '.join(state.trust.log_keys)) or 'none pinned'}",
         *(
             f"[bold red]Evidence:[/]   {contradiction.what.name.lower().replace('_', ' ')} "

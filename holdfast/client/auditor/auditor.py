@@ -2,20 +2,22 @@
 """Verification of an exported log on the auditor's own machine: no server, no database, no network.
 
 Implements PLATFORM "Audit" (`holdfast audit verify FILE`) and PROTOCOL section 8 on `holdfast.core.log.log_export`.
-Proves that the log is whole and signed; whether its entries were right to make is for people to judge.
+Proves that the log is whole and signed, and each entry written by a part of the server that may; whether it was right
+to make is for people to judge.
 """
 
 from __future__ import annotations
 
 import hmac
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from enum import IntEnum
+from enum import IntEnum, StrEnum
 from pathlib import Path
 from typing import BinaryIO, Final
 
 from holdfast.core.base.errors import HoldfastError, InvalidSignature, Malformed, Untrusted
-from holdfast.core.log.checkpoint import Checkpoint, NoteVerifier
+from holdfast.core.identity.roles import Roles, SignedRoles, WrongLeaf, check_leaf, verify_roles
+from holdfast.core.log.checkpoint import Checkpoint, LogVerifier, NoteVerifier
 from holdfast.core.log.log_export import (
     MAX_LINE,
     ExportedEntry,
@@ -26,6 +28,8 @@ from holdfast.core.log.log_export import (
     read_entry_line,
 )
 from holdfast.core.log.merkle import CompactRange, verify_inclusion
+from holdfast.core.log.writers import Role
+from holdfast.core.signed.cose import Sign1
 
 
 class Verdict(IntEnum):
@@ -36,6 +40,14 @@ class Verdict(IntEnum):
     NOT_ANCHORED = 3
     # Not VERIFIED: a server could withhold anything from anybody, and a script must not take that for the whole log.
     WITHHELD = 9
+
+
+class Writers(StrEnum):
+    """How far it is known whose keys wrote the entries of an audit log."""
+
+    ANCHORED = "anchored"  # the tenant root, which was given to trust, names them
+    CLAIMED = "claimed"  # a statement in the file names them, and nothing says that it is the root's
+    UNKNOWN = "unknown"  # an export of an older form, or of the log of keys, whose entries bear no signature
 
 
 @dataclass(frozen=True)
@@ -53,7 +65,7 @@ class VerificationReport:
     """The result. `reason` is a sentence for a person; `entry` is None when no single entry is at fault.
 
     size: entries proven, or claimed when broken. withheld: how many of them show their hash only. time: Unix seconds at
-    which the head was signed, 0 if unknown.
+    which the head was signed, 0 if unknown. unsigned: entries from 0 on that are older than signatures by role.
     """
 
     verdict: Verdict
@@ -64,6 +76,8 @@ class VerificationReport:
     vkey: str = ""
     entry: BadEntry | None = None
     withheld: int = 0
+    writers: Writers = Writers.UNKNOWN
+    unsigned: int = 0
 
     @property
     def exit_code(self) -> int:
@@ -71,12 +85,30 @@ class VerificationReport:
         return int(self.verdict)
 
 
-_NOT_ANCHORED: Final = "the log is self-consistent, but nothing says whose it is: give the log's key with --trust"
+_NOT_ANCHORED: Final = (
+    "the log is self-consistent, but nothing says whose it is: give the tenant root's key with --trust"
+)
+_NO_ROLES: Final = (
+    "the log is self-consistent, but the file names no keys that the tenant root vouches for, as one from an older "
+    "server: give the log's key with --trust"
+)
 
 _WITHHELD: Final = (
     "show only their hash, withheld from whoever exported this until a date that a signed case fixes: "
     "have somebody else export the log, or export it again later"
 )
+
+
+# What each word of `WrongLeaf` says to a person: docs/formats/audit-log.md. "again" is ours, who see all entries.
+_WHY: Final = {
+    "form": "it is not in the one form of an entry",
+    "unsigned": "no part of the server has signed it",
+    "key": "it is signed by a key that the tenant root never named",
+    "role": "the part of the server that signed it may not write such an entry",
+    "key-ended": "the key that signed it had ended before",
+    "signature": "its signature does not hold",
+    "again": "its id stands in an earlier entry already",
+}
 
 
 class _Broken(Exception):
@@ -87,62 +119,121 @@ class _Broken(Exception):
         self.reason, self.entry = reason, entry
 
 
-def verify_export(path: Path, trust_vkey: str | None = None, *, saved: Sequence[str] = ()) -> VerificationReport:
+@dataclass(frozen=True)
+class _Trust:
+    """What the auditor brings: the tenant root or the log's own key, and the newest `roles` they have seen, if any."""
+
+    root: NoteVerifier | None = None
+    log: NoteVerifier | None = None
+    seen: SignedRoles | None = None
+
+    @classmethod
+    def of(cls, text: str | None, seen: SignedRoles | None) -> _Trust:
+        key = NoteVerifier.from_text(text) if text is not None else None
+        is_root = key is not None and key.name.endswith("/root")
+        return cls(root=key if is_root else None, log=None if is_root else key, seen=seen)
+
+
+def verify_export(
+    path: Path, trust: str | None = None, *, saved: Sequence[str] = (), seen: SignedRoles | None = None
+) -> VerificationReport:
     """Check every byte of an exported log against its signed head, and name the first entry that is wrong.
 
-    trust_vkey: the log's verifier key as carried from elsewhere; without it the result is at best NOT_ANCHORED.
-    saved: checkpoints kept from earlier, signed notes of the same log, which this one must extend (FAULTS L5, L6).
-    Reads the file once from front to back, a line at a time. Raises Malformed for a `trust_vkey` that is none
-    (the caller's mistake) and OSError when the file cannot be read; all that is wrong in the file is in the report.
+    trust: the verifier key of the tenant root, or of the log alone, as carried from elsewhere; without it the result is
+    at best NOT_ANCHORED. saved: checkpoints kept from earlier, signed notes of the same log, which this one must extend
+    (FAULTS L5, L6). seen: the newest `roles` known, below which the file must not fall; only with the root.
+    Reads the file once from front to back, a line at a time, and remembers the id of each entry: about 100 bytes.
+    Raises Malformed for a `trust` that is no key (the caller's mistake) and OSError when the file cannot be read; all
+    that is wrong in the file is in the report.
     """
-    trusted = NoteVerifier.from_text(trust_vkey) if trust_vkey is not None else None
+    given = _Trust.of(trust, seen)
     header: Header | None = None
     try:
         with path.open("rb") as file:
             header = _header(file)
             note = _last_line(file)
             file.seek(len(header.to_line()))
-            return _verify(file, header, note, trusted, saved)
+            return _verify(file, header, note, given, saved)
     except _Broken as found:
         origin, size = (header.origin, header.size) if header else ("", 0)
         return VerificationReport(Verdict.BROKEN, found.reason, origin, size, entry=found.entry)
 
 
 def _verify(
-    file: BinaryIO, header: Header, note: str | None, trusted: NoteVerifier | None, saved: Sequence[str]
+    file: BinaryIO, header: Header, note: str | None, trust: _Trust, saved: Sequence[str]
 ) -> VerificationReport:
     # To believe an export we must, in this order:
     #
-    # (0) have a head signed by the log's key: the one we trust, or else the one that the file claims;
-    # (1) find every entry, each in its one form, at its own index and proven into that head;
-    # (2) find the end where the head says it is, and every head saved earlier to be one of this log's past.
+    # (0) know whose keys write and sign this log: by the root's word where we trust the root;
+    # (1) have a head signed by the log's key: one that the root names, the one we trust, or the one the file claims;
+    # (2) find every entry, each in its one form, at its own index, proven into that head and written by who may;
+    # (3) find the end where the head says it is, and every head saved earlier to be one of this log's past.
 
     # (0)
-    checkpoint, fault, verifier = None, "", trusted
+    roles = _roles(header, trust)
+    # (1)
+    checkpoint, fault, verifier = None, "", trust.log
     try:
-        verifier = _verifier(header, trusted)
+        verifier = _verifier(header, roles, trust)
         checkpoint = _head(note, verifier)
     except HoldfastError as error:
         fault = str(error)
     if checkpoint is not None and (checkpoint.origin, checkpoint.size) != (header.origin, header.size):
         raise _Broken("the first line speaks of another log or size than the signed head")
-    # (1) Without a head the entries are read all the same: a file cut short is named by where it was cut.
-    pasts = _pasts(saved, verifier, header.size)
-    _entries(file, header, checkpoint.root if checkpoint else None, pasts)
+    # (2) Without a head the entries are read all the same: a file cut short is named by where it was cut.
+    pasts = _pasts(saved, _signers(header, verifier, roles), header.size)
+    written = roles if roles is not None and header.origin == roles.origin else None
+    if written is not None and written.unsigned is not None:
+        _add_past(pasts, *written.unsigned, header.size)
+    _entries(file, header, checkpoint.root if checkpoint else None, pasts, written)
     if checkpoint is None or verifier is None or note is None:
         raise _Broken(f"the signed head does not hold: {fault}")
-    # (2)
+    # (3)
     if file.readline(MAX_LINE + 1) != checkpoint_line(note) or file.read(1):
         raise _Broken("the file does not end with its signed head")
-    vkey, time = verifier.to_text(), checkpoint.time or 0
-    verdict, reason = Verdict.VERIFIED, f"{header.size} entries, every one as it was signed"
-    if trusted is None:
-        verdict, reason = Verdict.NOT_ANCHORED, _NOT_ANCHORED
-    elif header.withheld:
-        verdict = Verdict.WITHHELD
+    verdict, reason = _verdict(header, roles, trust)
+    writers = Writers.UNKNOWN if written is None else Writers.ANCHORED if trust.root else Writers.CLAIMED
+    return VerificationReport(
+        verdict,
+        "; ".join((reason, *_notes(header, written, writers))),
+        header.origin,
+        header.size,
+        checkpoint.time or 0,
+        verifier.to_text(),
+        withheld=header.withheld,
+        writers=writers,
+        unsigned=written.unsigned[0] if written is not None and written.unsigned else 0,
+    )
+
+
+def _verdict(header: Header, roles: Roles | None, trust: _Trust) -> tuple[Verdict, str]:
+    if trust.root is not None and roles is None:
+        return Verdict.NOT_ANCHORED, _NO_ROLES
+    if trust.root is None and trust.log is None:
+        return Verdict.NOT_ANCHORED, _NOT_ANCHORED
+    whole = f"{header.size} entries, every one as it was signed"
+    return (Verdict.WITHHELD if header.withheld else Verdict.VERIFIED), whole
+
+
+def _notes(header: Header, written: Roles | None, writers: Writers) -> Iterator[str]:
+    """Say, each in a clause, what a person must know of a log that holds."""
     if header.withheld:
-        reason += f"; {header.withheld} of {header.size} {_WITHHELD}"
-    return VerificationReport(verdict, reason, header.origin, header.size, time, vkey, withheld=header.withheld)
+        yield f"{header.withheld} of {header.size} {_WITHHELD}"
+    if writers is Writers.ANCHORED:
+        yield "each written by a part of the server that may, under a key that the tenant root names"
+    elif writers is Writers.CLAIMED:
+        yield (
+            "who wrote each entry is held to keys that the file itself claims: "
+            "give the tenant root's key with --trust to have them vouched for"
+        )
+    elif header.origin.endswith("/audit"):
+        yield "who wrote each entry is not checked, since this export is of an older form"
+    if written is not None and written.unsigned is not None:
+        by = "the tenant root" if writers is Writers.ANCHORED else "the statement in the file"
+        yield (
+            f"entries 0 … {written.unsigned[0] - 1} are older than signatures by role and bear none: "
+            f"what they are together is pinned by {by}"
+        )
 
 
 def _header(file: BinaryIO) -> Header:
@@ -162,12 +253,40 @@ def _last_line(file: BinaryIO) -> str | None:
         return None
 
 
-def _verifier(header: Header, trusted: NoteVerifier | None) -> NoteVerifier:
-    if trusted is None:
-        return NoteVerifier.from_text(header.vkey)
-    if header.vkey != trusted.to_text():
+def _roles(header: Header, trust: _Trust) -> Roles | None:
+    """Read the statement in the first line; hold it to the root where there is one to trust."""
+    if not header.roles:
+        if trust.seen is not None:
+            raise _Broken("the file leaves out whose keys write this log, which the tenant root has said")
+        return None
+    try:
+        statement = Sign1.parse(header.roles)
+        roles = Roles.from_payload(statement.payload)
+        if header.origin not in (roles.origin, roles.origin_of("keys")):
+            raise Untrusted("it is another tenant's")
+        if trust.root is not None:
+            if trust.root.name != roles.origin_of("root"):
+                raise Untrusted("the root that you trust is another tenant's")
+            verify_roles(statement, tenant=roles.header.tenant, root_key=trust.root.key, seen=trust.seen)
+    except HoldfastError as error:
+        raise _Broken(f"the statement of whose keys write this log does not hold: {error}") from error
+    return roles
+
+
+def _verifier(header: Header, roles: Roles | None, trust: _Trust) -> NoteVerifier:
+    claimed = NoteVerifier.from_text(header.vkey)
+    if trust.log is not None and header.vkey != trust.log.to_text():
         raise _Broken("the file names another key than the one you trust")
-    return trusted
+    # Without the root a statement that names no such key is no more than the file's word against itself.
+    if trust.root is not None and roles is not None and not roles.may_sign(claimed, size=header.size):
+        raise _Broken("the tenant root does not name the key that signs this log")
+    return claimed
+
+
+def _signers(header: Header, verifier: NoteVerifier | None, roles: Roles | None) -> LogVerifier:
+    """Return whose signature a head saved earlier may bear: the key of today, or one before it."""
+    before = roles.all_of(Role.LOG) if roles is not None else ()
+    return LogVerifier(header.origin, (*([verifier.key] if verifier else ()), *before))
 
 
 def _head(note: str | None, verifier: NoteVerifier) -> Checkpoint:
@@ -176,26 +295,31 @@ def _head(note: str | None, verifier: NoteVerifier) -> Checkpoint:
     return verifier.open_checkpoint(note)
 
 
-def _pasts(saved: Sequence[str], verifier: NoteVerifier | None, size: int) -> dict[int, bytes]:
+def _pasts(saved: Sequence[str], signers: LogVerifier, size: int) -> dict[int, bytes]:
     """Return the roots that this log must have had, by size."""
     roots: dict[int, bytes] = {}
-    for note in saved:
-        if verifier is None:
-            break
+    for note in saved if signers.keys else ():
         try:
-            past = verifier.open_checkpoint(note)
+            past = signers.open_checkpoint(note)
         except (Malformed, InvalidSignature) as error:
             raise _Broken(f"a checkpoint saved earlier is not of this log: {error}") from error
-        if past.size > size:
-            cut = BadEntry(size, "", "", "missing: a head signed earlier covers it")
-            raise _Broken(f"the log was cut: it once had {past.size} entries, now {size}", cut)
-        if roots.setdefault(past.size, past.root) != past.root:
-            raise _Broken(f"two checkpoints saved earlier differ at {past.size} entries: the log was forked")
+        _add_past(roots, past.size, past.root, size)
     return roots
 
 
-def _entries(file: BinaryIO, header: Header, root: bytes | None, pasts: Mapping[int, bytes]) -> None:
+def _add_past(roots: dict[int, bytes], past: int, root: bytes, size: int) -> None:
+    if past > size:
+        cut = BadEntry(size, "", "", "missing: a head signed earlier covers it")
+        raise _Broken(f"the log was cut: it once had {past} entries, now {size}", cut)
+    if roots.setdefault(past, root) != root:
+        raise _Broken(f"two heads from earlier differ at {past} entries: the log was forked")
+
+
+def _entries(
+    file: BinaryIO, header: Header, root: bytes | None, pasts: Mapping[int, bytes], written: Roles | None
+) -> None:
     grown, size, withheld = CompactRange(), header.size, 0
+    ids: set[bytes] = set()
     for index in range(size):
         line = file.readline(MAX_LINE + 1)
         try:
@@ -211,11 +335,26 @@ def _entries(file: BinaryIO, header: Header, root: bytes | None, pasts: Mapping[
         except HoldfastError as error:
             bad = _bad(index, line, str(error))
             raise _Broken(f"entry {index} is not what was signed: {error}", bad) from error
+        try:
+            if written is not None and isinstance(entry, ExportedEntry):
+                _require_written(entry, written, ids)
+        except WrongLeaf as error:
+            why = _WHY[error.why]
+            raise _Broken(f"entry {index} was written by nobody who may: {why}", _bad(index, line, why)) from error
         grown = grown.append(entry.leaf_hash)
         if grown.size in pasts and not hmac.compare_digest(grown.root(), pasts[grown.size]):
             raise _Broken(f"the log was rewritten: its first {grown.size} entries are not those signed earlier")
     if withheld != header.withheld:
         raise _Broken(f"the first line speaks of {header.withheld} withheld entries, and there are {withheld}")
+
+
+def _require_written(exported: ExportedEntry, roles: Roles, ids: set[bytes]) -> None:
+    """Raise WrongLeaf unless somebody entitled wrote an entry, and wrote it once; remember its id."""
+    entry = check_leaf(exported.leaf, index=exported.index, roles=roles)
+    # Whoever may number entries but not sign them could show one act twice, with a signature that holds each time.
+    if entry.entry_id in ids:
+        raise WrongLeaf("again")
+    ids.add(entry.entry_id)
 
 
 def _bad(index: int, line: bytes, reason: str) -> BadEntry:

@@ -9,37 +9,61 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Final
+from uuid import UUID
 
 from holdfast.client.auditor.auditor import Verdict, VerificationReport, verify_export
 from holdfast.client.errors import TrustRefused
 from holdfast.client.escrow.archive import whole_file
-from holdfast.client.profile.account import Account
+from holdfast.client.identity import tenant
+from holdfast.client.profile.account import Account, root_key_of
+from holdfast.core.identity.roles import root_verifier
+from holdfast.core.log.log_entry import log_origin
 from holdfast.core.log.log_export import MAX_LINE, read_checkpoint_line
 
 MAX_EXPORT: Final = 4 * 1024**3  # bytes: ten million entries of 400; it is read as it comes and never held
 
 
 def export(account: Account, target: Path, *, log: str = "audit") -> VerificationReport:
-    """Write the whole log to a new file, and hold it to the pinned log key and to the head seen last.
+    """Write the whole log to a new file, and hold it to the tenant root pinned here and to the head seen last.
 
-    Raises TrustRefused, leaving the file as evidence, when it does not hold or does not extend what was seen.
+    Of a server older than role keys, to the log key of the code. Under a root that was taken on first use the result
+    is NOT_ANCHORED. Raises TrustRefused, leaving the file as evidence, when it does not hold or does not extend what
+    was seen.
     """
+    tenant.follow_log_keys(account)
     with whole_file(target) as out:
         for piece in account.api.download(f"audit/export?log={log}", maximum=MAX_EXPORT):
             out.write(piece)
-    trust = account.state.trust
-    unanchored = verify_export(target)
-    pinned = next((key for key in trust.log_keys if key.partition("+")[0] == unanchored.origin), None)
-    seen = trust.checkpoints.get(unanchored.origin)
-    report = verify_export(target, pinned, saved=[seen] if seen else [])
+    trust, roles = account.state.trust, account.roles
+    origin = log_origin(str(UUID(bytes=account.tenant)), log)
+    seen = trust.checkpoints.get(origin)
+    report = verify_export(
+        target,
+        root_key(account) if roles else next((key for key in trust.log_keys if key.startswith(f"{origin}+")), None),
+        saved=[seen] if seen else [],
+        seen=roles,
+    )
     if report.verdict is Verdict.BROKEN:
         raise TrustRefused(
             f"The log does not hold: {report.reason}.",
             way_out=f"Keep {target}: it is evidence. Verify it again with: holdfast audit verify {target}",
         )
-    trust.checkpoints[report.origin] = checkpoint_of(target)
+    if report.origin != origin:
+        raise TrustRefused(f"The server sent another log than {origin}.", way_out=f"Keep {target}: it is evidence.")
+    trust.checkpoints[origin] = checkpoint_of(target)
     account.save()
     return report
+
+
+def root_key(account: Account) -> str | None:
+    """Return the tenant root's key as this profile is pinned to it, in the form for `--trust`.
+
+    None where nothing is pinned, or the root was taken from the server on first use and so anchors nothing.
+    """
+    trust = account.state.trust
+    if not trust.root_key or trust.is_tofu:
+        return None
+    return root_verifier(account.tenant, root_key_of(trust.root_key)).to_text()
 
 
 def checkpoint_of(path: Path) -> str:

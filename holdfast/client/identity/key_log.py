@@ -8,13 +8,13 @@ Does not prove that a head is the newest, nor prevent a split view: two who comp
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 from uuid import UUID
 
 from holdfast.client.errors import NotYet, Problem, TrustRefused
-from holdfast.client.identity import evidence
+from holdfast.client.identity import evidence, tenant
 from holdfast.client.identity.evidence import Contradiction
 from holdfast.client.profile.account import Account
 from holdfast.client.waiting import Overtaken, retry
@@ -23,9 +23,10 @@ from holdfast.core.base.errors import Forked, HoldfastError, InvalidSignature, M
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.identity.chain import ChainState
 from holdfast.core.identity.entries import AddDevice, Entry
-from holdfast.core.log.checkpoint import Checkpoint, NoteVerifier
+from holdfast.core.log.checkpoint import Checkpoint, LogVerifier
 from holdfast.core.log.key_log import InclusionProof, keys_verifier, require_same_log, verify_chain_entry
 from holdfast.core.log.merkle import HASH_SIZE, MAX_PROOF
+from holdfast.core.log.writers import Role
 from holdfast.core.signed.payloads import MAX_AHEAD_SECONDS
 
 # The log is sequenced at least every minute; ten leave room for a busy worker and for clocks.
@@ -50,7 +51,7 @@ class SplitView(TrustRefused):
 
 
 class Anchor(StrEnum):
-    """Where a chain head stands. UNANCHORED: no log key is pinned, so nothing outside the server vouches for it."""
+    """Where a chain head stands. UNANCHORED: no log key is known, by a code or by the root, so nothing vouches."""
 
     ANCHORED = "anchored"
     WAITING = "waiting"
@@ -79,12 +80,18 @@ class _Place:
 # Heads
 
 
-def verifier(account: Account) -> NoteVerifier | None:
+def verifier(account: Account) -> LogVerifier | None:
     """Return the verifier of the tenant's `keys` log, or None when this profile has no log key pinned."""
     try:
         return keys_verifier(account.state.trust.log_keys, account.tenant)
     except Malformed as error:
         raise TrustRefused(f"The log key pinned in this profile is not one: {error}.") from error
+
+
+def _of_any_day(account: Account, known: LogVerifier) -> LogVerifier:
+    """Return the verifier of heads from earlier, which a key may have signed that has ended since."""
+    roles = account.roles
+    return replace(known, keys=(*known.keys, *roles.roles.all_of(Role.LOG))) if roles else known
 
 
 def standing(account: Account, state: ChainState) -> Anchor:
@@ -147,13 +154,13 @@ def _anchored_head(account: Account, user: bytes) -> bytes:
     return place.head if place else b""
 
 
-def last_checkpoint(account: Account, known: NoteVerifier) -> Checkpoint | None:
+def last_checkpoint(account: Account, known: LogVerifier) -> Checkpoint | None:
     """Return the newest head of the key log that this client has accepted, verified again as it is read."""
     note = account.state.trust.checkpoints.get(known.name)
     if note is None:
         return None
     try:
-        return known.open_checkpoint(note)
+        return _of_any_day(account, known).open_checkpoint(note)
     except HoldfastError as error:
         raise TrustRefused(f"The log head kept in this profile does not hold: {error}.") from error
 
@@ -167,7 +174,7 @@ class _Shown:
     consistency: list[bytes]
 
 
-def _show(account: Account, place: _Place, known: NoteVerifier, old_size: int) -> _Shown | None:
+def _show(account: Account, place: _Place, known: LogVerifier, old_size: int) -> _Shown | None:
     """Ask for the newest head with the proofs that a chain's entry is in it and that it follows from `old_size`."""
     query = {"seq": str(place.seq)} | ({"old_size": str(old_size)} if old_size else {})
     try:
@@ -180,16 +187,28 @@ def _show(account: Account, place: _Place, known: NoteVerifier, old_size: int) -
     hashes = answer.many_octets("proof", maximum=MAX_PROOF)
     proof = InclusionProof(answer.number("leaf_index"), answer.octets("leaf", maximum=1024), hashes, note)
     try:
-        checkpoint = verify_chain_entry(
-            proof, verifier=known, tenant=account.tenant, user=place.user, seq=place.seq, entry_hash=place.head
-        )
+        checkpoint = _verified(account, proof, place, known)
     except HoldfastError as error:
         raise TrustRefused(f"The key log does not vouch for this account: {error}.") from error
     consistency = answer.many_octets("consistency", maximum=MAX_PROOF) if "consistency" in answer else []
     return _Shown(checkpoint, note, consistency)
 
 
-def _advance(account: Account, place: _Place, known: NoteVerifier) -> _Shown | None:
+def _verified(account: Account, proof: InclusionProof, place: _Place, known: LogVerifier) -> Checkpoint:
+    def checked(by: LogVerifier) -> Checkpoint:
+        return verify_chain_entry(
+            proof, verifier=by, tenant=account.tenant, user=place.user, seq=place.seq, entry_hash=place.head
+        )
+
+    try:
+        return checked(known)
+    except InvalidSignature:
+        # The log's key may have been replaced since this client last asked whose it is.
+        tenant.follow_log_keys(account)
+        return checked(verifier(account) or known)
+
+
+def _advance(account: Account, place: _Place, known: LogVerifier) -> _Shown | None:
     """Ask for the newest head, hold it to the one seen last, and keep it."""
     last = last_checkpoint(account, known)
     shown = _show(account, place, known, last.size if last else 0)
@@ -207,7 +226,7 @@ def _advance(account: Account, place: _Place, known: NoteVerifier) -> _Shown | N
     return shown
 
 
-def _keep(account: Account, known: NoteVerifier, shown: _Shown) -> None:
+def _keep(account: Account, known: LogVerifier, shown: _Shown) -> None:
     account.state.trust.checkpoints[known.name] = shown.note
     account.save()
 
@@ -241,7 +260,7 @@ def hear(account: Account, checkpoint_text: str) -> bool:
     Returns False for what the pinned log key has not signed: anybody could raise an alarm with it otherwise.
     """
     known = verifier(account)
-    heard = _read_checkpoint(known, checkpoint_text)
+    heard = _read_checkpoint(account, known, checkpoint_text)
     if known is None or heard is None:
         return False
     if own_checkpoint(account) != checkpoint_text and len(account.store.keys(_GOSSIP)) < _KEEP_GOSSIP:
@@ -280,7 +299,7 @@ def compare_gossip(account: Account, checkpoint_text: str) -> bool:
     compared here; of two sizes, the server is asked for the proof between them.
     """
     known = verifier(account)
-    heard = _read_checkpoint(known, checkpoint_text)
+    heard = _read_checkpoint(account, known, checkpoint_text)
     if known is None or heard is None:
         return False
     last = last_checkpoint(account, known)
@@ -296,14 +315,14 @@ def compare_gossip(account: Account, checkpoint_text: str) -> bool:
     return True
 
 
-def _read_checkpoint(known: NoteVerifier | None, text: str) -> Checkpoint | None:
+def _read_checkpoint(account: Account, known: LogVerifier | None, text: str) -> Checkpoint | None:
     try:
-        return known.open_checkpoint(text) if known and len(text) <= _MAX_NOTE else None
+        return _of_any_day(account, known).open_checkpoint(text) if known and len(text) <= _MAX_NOTE else None
     except (Malformed, InvalidSignature):
         return None
 
 
-def _compare_sizes(account: Account, known: NoteVerifier, heard: Checkpoint, text: str) -> None:
+def _compare_sizes(account: Account, known: LogVerifier, heard: Checkpoint, text: str) -> None:
     """Connect the head heard of with the server's newest, and that one with what was seen here."""
     # An entry that the log is known to hold: the newest one may have been made a moment ago, and is not in it then.
     anchored = _find_anchored(account, account.user)

@@ -12,13 +12,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from holdfast.client.errors import AnswerRefused, TrustRefused
+from holdfast.client.errors import AnswerRefused, Problem, TrustRefused
 from holdfast.client.profile.account import Account, read_many, root_key_of
 from holdfast.client.server.answers import Answer
-from holdfast.core.base.encoding import MAX_BLOB
-from holdfast.core.base.errors import HoldfastError
+from holdfast.core.base.encoding import MAX_BLOB, MAX_STATEMENT
+from holdfast.core.base.errors import HoldfastError, Untrusted
 from holdfast.core.identity.policy import verify_founding
+from holdfast.core.identity.roles import Roles, verify_roles
 from holdfast.core.identity.trust import SignedTenantKey, pin_words, root_pin, verify_escrow_keys, verify_tenant
+from holdfast.core.log.checkpoint import NoteVerifier
+from holdfast.core.log.writers import Role
+from holdfast.core.signed.cose import Sign1
 from holdfast.core.signed.statements import EscrowKey
 
 _LOOK_INTO = (
@@ -75,13 +79,14 @@ def pin_root(account: Account, *, pin: bytes, is_development: bool) -> None:
 
 
 def refresh(account: Account) -> TrustChange:
-    """Fetch policies and escrow keys, hold all of them to the pin and to what was seen, and keep the newest.
+    """Fetch policies, escrow keys and the log's keys, hold all to the pin and to what was seen, and keep the newest.
 
     Raises TrustRefused when anything does not follow; nothing is then changed.
     """
     trust = account.state.trust
     before = (len(trust.policies), len(trust.escrow_keys))
     _accept_policies(account)
+    follow_log_keys(account)
     accept_escrow_key(account, _history(account, "escrow/key")[0])
     account.save()
     return TrustChange(
@@ -162,6 +167,49 @@ def _accept_policies(account: Account) -> None:
     except HoldfastError as error:
         raise TrustRefused(f"The policy is not to be trusted: {error}.", way_out=_LOOK_INTO) from error
     account.trust_tenant(verified, pin=pin, root_key=root_key, policies=history)
+
+
+def follow_log_keys(account: Account) -> None:
+    """Take the root's newest word on whose keys write and sign the logs, and hold the code's log key to it.
+
+    Nothing is saved. Raises TrustRefused when it does not follow; what was known then stays.
+    """
+    trust = account.state.trust
+    if not trust.root_key:
+        return
+    try:
+        statement = account.api.get("audit/roles").octets("statement", maximum=MAX_STATEMENT)
+    except Problem as problem:
+        if problem.status != 404:
+            raise
+        if trust.roles is not None:
+            raise TrustRefused("The server hides whose keys sign the log.", way_out=_LOOK_INTO) from problem
+        return  # an installation older than role keys: the code's log key stands alone
+    if statement == trust.roles:
+        return
+    try:
+        root_key = root_key_of(trust.root_key)
+        signed = verify_roles(Sign1.parse(statement), tenant=account.tenant, root_key=root_key, seen=account.roles)
+        log_keys = _log_keys(account, signed.roles)
+    except HoldfastError as error:
+        raise TrustRefused(f"The log's keys are not to be trusted: {error}.", way_out=_LOOK_INTO) from error
+    trust.roles, trust.log_keys = statement, log_keys
+
+
+def _log_keys(account: Account, roles: Roles) -> list[str]:
+    """Return the verifier keys that hold, newest first; of a statement that names none, those pinned before."""
+    named = set(roles.all_of(Role.LOG))
+    pinned = account.state.trust.log_keys
+    if not named:
+        return pinned
+    # A code may be older than the key of today, but not name one that the root never did: then either the code or the
+    # server lies about whose log this is.
+    if not {NoteVerifier.from_text(text).key for text in pinned} <= named:
+        raise Untrusted("the enrolment code names a log key that the tenant root does not")
+    held = [NoteVerifier(roles.origin, key).to_text() for key in roles.of(Role.LOG)]
+    if not held:
+        raise Untrusted("no key signs the log any more")
+    return held[::-1]
 
 
 def _history(account: Account, path: str) -> tuple[list[bytes], Answer]:

@@ -31,6 +31,7 @@ from holdfast.core.crypto.suites import Suite
 from holdfast.core.identity.chain import ChainState
 from holdfast.core.identity.chain_author import Author
 from holdfast.core.identity.policy import SignedPolicy
+from holdfast.core.identity.roles import SignedRoles, verify_roles
 from holdfast.core.identity.trust import SignedTenantKey, TrustedTenant, verify_escrow_keys, verify_tenant
 from holdfast.core.messages.session import Party
 from holdfast.core.signed.cose import Sign1, parse_many
@@ -54,6 +55,7 @@ class Account:
         self._api = api
         self._verified_tenant: tuple[tuple[object, ...], TrustedTenant] | None = None
         self._verified_key: tuple[tuple[tuple[bytes, ...], TrustedTenant], SignedTenantKey[EscrowKey]] | None = None
+        self._verified_roles: tuple[tuple[bytes, bytes], SignedRoles] | None = None
         self._read_device: tuple[bytes, DeviceStatement] | None = None
 
     @property
@@ -238,6 +240,18 @@ class Account:
             keys = verify_escrow_keys([read_many(statement) for statement in history], trusted=trusted)
             self._verified_key = (history, trusted), keys[-1]
         return self._verified_key[1]
+
+    @property
+    def roles(self) -> SignedRoles | None:
+        """The newest word of the tenant root on whose keys write and sign its logs; None before there was one."""
+        trust = self.state.trust
+        if trust.roles is None:
+            return None
+        if self._verified_roles is None or self._verified_roles[0] != (trust.roles, trust.root_key):
+            root_key = root_key_of(trust.root_key)
+            found = verify_roles(Sign1.parse(trust.roles), tenant=self.tenant, root_key=root_key)
+            self._verified_roles = (trust.roles, trust.root_key), found
+        return self._verified_roles[1]
 
     @property
     def chain(self) -> ChainState:

@@ -36,7 +36,9 @@ class Trust:
     """What this client holds its tenant to. `pin` is 32 bytes; `is_tofu` says it was taken from the server.
 
     policies, escrow_keys: every version's statement as received, oldest first, each verified when taken.
-    checkpoints: per log origin, the newest signed checkpoint this client has seen.
+    log_keys: the verifier keys that sign the logs, newest first: those that `roles` names, before there is one the
+    code's. checkpoints: per log origin, the newest signed checkpoint this client has seen. roles: the newest statement
+    of the tenant root on whose keys write and sign the logs, as received and verified; None before there was one.
     """
 
     pin: Annotated[bytes, octets(0, 32).at(1)] = b""
@@ -47,6 +49,7 @@ class Trust:
     escrow_keys: Annotated[list[bytes], several(octets()).at(6)] = field(default_factory=list)
     log_keys: Annotated[list[str], several(text(maximum=4096)).at(7)] = field(default_factory=list)
     checkpoints: Annotated[dict[str, str], mapping(text(), text(maximum=4096)).at(8)] = field(default_factory=dict)
+    roles: Annotated[bytes | None, octets().at(9, is_optional=True)] = None
 
 
 @dataclass

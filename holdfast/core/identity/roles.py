@@ -76,6 +76,10 @@ class Roles:
         """Give the keys of a role that hold, oldest first."""
         return (row.key for row in self.keys if row.role is role and not row.until)
 
+    def all_of(self, role: Role) -> Iterator[PublicKey]:
+        """Give the keys that a role has or ever had, oldest first."""
+        return (row.key for row in self.keys if row.role is role)
+
     def named(self, kid: bytes) -> RoleKey | None:
         """Return the key of this name, if the tenant root ever named it."""
         return self._by_kid.get(kid)
@@ -83,7 +87,23 @@ class Roles:
     @property
     def origin(self) -> str:
         """The name of the audit log that these keys write."""
-        return log_origin(str(UUID(bytes=self.header.tenant)), "audit")
+        return self.origin_of("audit")
+
+    def origin_of(self, log: str) -> str:
+        """The name of one of this tenant's two logs: `audit` or `keys`."""
+        return log_origin(str(UUID(bytes=self.header.tenant)), log)
+
+    def may_sign(self, verifier: NoteVerifier, *, size: int) -> bool:
+        """Whether a head of this size may be signed by this key, under this name.
+
+        An end is counted in entries of the audit log: of the other log, a key that ended signs no head any more.
+        """
+        row = self.named(verifier.key.kid)
+        if row is None or row.role is not Role.LOG:
+            return False
+        if verifier.name == self.origin:
+            return not row.until or size <= row.until
+        return verifier.name == self.origin_of("keys") and not row.until
 
     def open_head(self, note: str, *, log: str = "audit") -> Checkpoint:
         """Return the head in a note that a log key of this tenant signed while it held.
@@ -94,13 +114,13 @@ class Roles:
         for row in self.keys:
             if row.role is not Role.LOG:
                 continue
+            verifier = NoteVerifier(self.origin_of(log), row.key)
             try:
-                head = NoteVerifier(log_origin(str(UUID(bytes=self.header.tenant)), log), row.key).open_checkpoint(note)
+                head = verifier.open_checkpoint(note)
             except InvalidSignature as error:
                 refusal = error
                 continue
-            # `until` counts the audit log, the one that keys and roles are kept in.
-            if log == "audit" and row.until and head.size > row.until:
+            if not self.may_sign(verifier, size=head.size):
                 raise InvalidSignature("the head is signed by a key that had ended")
             return head
         raise refusal
@@ -179,6 +199,14 @@ def _require_follows(signed: SignedRoles, seen: SignedRoles) -> None:
         now = signed.roles.named(row.key.kid)
         if now is None or now.role is not row.role or (row.until and now.until != row.until):
             raise Untrusted("roles change a key that was named before")
+
+
+def root_verifier(tenant: bytes, root_key: PublicKey) -> NoteVerifier:
+    """Return a tenant's root in the form in which people carry keys: `holdfast/<tenant uuid>/root+…`.
+
+    tenant: 16 bytes. The root signs no note; the form is the log keys' own, so that a slip in copying shows.
+    """
+    return NoteVerifier(log_origin(str(UUID(bytes=tenant)), "root"), root_key)
 
 
 def check_leaf(leaf: bytes, *, index: int, roles: Roles) -> LogEntry:

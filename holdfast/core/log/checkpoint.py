@@ -122,6 +122,26 @@ class NoteVerifier:
         return checkpoint
 
 
+@dataclass(frozen=True)
+class LogVerifier:
+    """A log's name, and the keys any of which may sign a head of it: while one replaces another, both do."""
+
+    name: str
+    keys: tuple[PublicKey, ...]
+
+    def open_checkpoint(self, note: str) -> Checkpoint:
+        """Return the checkpoint in a note that one of the keys signed, under this log's name.
+
+        Raises Malformed for what is no note, and InvalidSignature when no key has signed it.
+        """
+        for key in self.keys:
+            try:
+                return NoteVerifier(self.name, key).open_checkpoint(note)
+            except InvalidSignature:
+                continue
+        raise InvalidSignature("no key of this log has signed the head")
+
+
 def sign_note(text: str, *, verifier: NoteVerifier, sign: Callable[[bytes], bytes]) -> str:
     """Return the note: text, empty line, one signature line. `sign` gives 64 raw bytes over the text in UTF-8.
 

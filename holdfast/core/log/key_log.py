@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from holdfast.core.base.errors import Forked, Untrusted
-from holdfast.core.log.checkpoint import Checkpoint, NoteVerifier
+from holdfast.core.log.checkpoint import Checkpoint, LogVerifier, NoteVerifier
 from holdfast.core.log.log_entry import KeyLogEntry, key_log_subject, log_origin
 from holdfast.core.log.merkle import leaf_hash, verify_consistency, verify_inclusion
 
@@ -30,23 +30,20 @@ class InclusionProof:
     checkpoint: str
 
 
-def keys_verifier(pinned: Sequence[str], tenant: bytes) -> NoteVerifier | None:
-    """Return the verifier of a tenant's `keys` log from the verifier keys pinned for it, or None without one.
+def keys_verifier(pinned: Sequence[str], tenant: bytes) -> LogVerifier | None:
+    """Return the verifier of a tenant's `keys` log under the verifier keys pinned for it, or None without one.
 
     Both logs of a tenant are signed by one key under two names, so that either name pins it. Raises Malformed for
     text that is no verifier key.
     """
     # The names are built from the tenant and not read from the text: a pin of another tenant's log fits nothing here.
     names = {log_origin(str(UUID(bytes=tenant)), log) for log in ("audit", "keys")}
-    for text in pinned:
-        known = NoteVerifier.from_text(text)
-        if known.name in names:
-            return NoteVerifier(log_origin(str(UUID(bytes=tenant)), "keys"), known.key)
-    return None
+    found = [known.key for known in map(NoteVerifier.from_text, pinned) if known.name in names]
+    return LogVerifier(log_origin(str(UUID(bytes=tenant)), "keys"), tuple(found)) if found else None
 
 
 def verify_chain_entry(
-    proof: InclusionProof, *, verifier: NoteVerifier, tenant: bytes, user: bytes, seq: int, entry_hash: bytes
+    proof: InclusionProof, *, verifier: LogVerifier, tenant: bytes, user: bytes, seq: int, entry_hash: bytes
 ) -> Checkpoint:
     """Check that entry `seq` of a user's chain (32-byte hash) is a leaf under a signed head, and return the head.
 

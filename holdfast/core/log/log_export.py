@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
 
-from holdfast.core.base.encoding import b64u, unb64u
+from holdfast.core.base.encoding import MAX_STATEMENT, b64u, unb64u
 from holdfast.core.base.errors import Malformed
 from holdfast.core.log.log_entry import KeyLogEntry, LogEntry
 from holdfast.core.log.merkle import HASH_SIZE, MAX_PROOF, MAX_SIZE, leaf_hash
@@ -23,6 +23,9 @@ from holdfast.core.log.merkle import HASH_SIZE, MAX_PROOF, MAX_SIZE, leaf_hash
 FORMAT: Final = "holdfast-log-export/1"
 # With entries withheld it is another format: what knows only whole logs must not take such a file for one.
 FORMAT_WITHHELD: Final = "holdfast-log-export/2"
+# With the tenant root's `roles`, against which each entry's writer is checked: in this format also of a whole log it is
+# said that nothing is withheld.
+FORMAT_ROLES: Final = "holdfast-log-export/3"
 MAX_LINE: Final = 128 * 1024  # a leaf of 16 KiB as text twice over, its escapes and its proof
 MAX_TIME: Final = 253402300799  # the last second that RFC 3339 can name
 
@@ -40,17 +43,21 @@ KEY_LEAF_TYPES: Final = {1: "chain", 2: "escrow-key", 3: "policy", 4: "officer",
 class Header:
     """The first line. vkey: the verifier key the server claims; it anchors nothing by itself.
 
-    withheld: how many entries are shown as their hashes alone; 0 for a whole log.
+    withheld: how many entries are shown as their hashes alone; 0 for a whole log. roles: the newest statement of the
+    tenant root as signed, b"" where there is none; it anchors nothing either, until it is held to the root.
     """
 
     origin: str
     vkey: str
     size: int
     withheld: int = 0
+    roles: bytes = b""
 
     def to_line(self) -> bytes:
         """Return the line, ended."""
         shown = {"origin": self.origin, "vkey": self.vkey, "size": self.size}
+        if self.roles:
+            return _line({"format": FORMAT_ROLES, **shown, "withheld": self.withheld, "roles": b64u(self.roles)})
         if self.withheld:
             return _line({"format": FORMAT_WITHHELD, **shown, "withheld": self.withheld})
         return _line({"format": FORMAT, **shown})
@@ -60,7 +67,8 @@ class Header:
         """Read what `to_line` writes, and nothing else; raises Malformed."""
         value = _object(line)
         withheld = _number(value, "withheld") if "withheld" in value else 0
-        header = cls(_text(value, "origin"), _text(value, "vkey"), _number(value, "size"), withheld)
+        roles = unb64u(_text(value, "roles"), max_size=MAX_STATEMENT) if "roles" in value else b""
+        header = cls(_text(value, "origin"), _text(value, "vkey"), _number(value, "size"), withheld, roles)
         # Written again and compared: JSON lets one value have many spellings, and a changed space would pass unseen.
         if header.to_line() != line:
             raise Malformed("export: the header is not in the one form it has")

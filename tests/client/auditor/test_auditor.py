@@ -8,17 +8,23 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import pytest
 
-from holdfast.client.auditor.auditor import Verdict, VerificationReport, verify_export
+from holdfast.client.auditor.auditor import Verdict, VerificationReport, Writers, verify_export
 from holdfast.core.base.errors import Malformed
 from holdfast.core.crypto.keys import KeyKind, SigningKey
+from holdfast.core.identity.roles import RoleKey, Roles, SignedRoles, root_verifier, verify_roles
 from holdfast.core.log import checkpoint as notes
 from holdfast.core.log import merkle
 from holdfast.core.log.log_entry import KeyLogEntry, LogEntry
 from holdfast.core.log.log_export import ExportedEntry, Header, WithheldEntry, checkpoint_line
+from holdfast.core.log.writers import Role
+from holdfast.core.signed import cose
+from holdfast.core.signed.cose import Purpose
+from holdfast.core.signed.payloads import Header as PayloadHeader
 
 ORIGIN = "holdfast/11111111-1111-4111-8111-111111111111/audit"
 KEY = SigningKey.generate()
@@ -346,3 +352,180 @@ def test_withheld_entries_stand_in_for_leaves_against_a_head_saved_earlier(tmp_p
     assert verify(tmp_path, withholding(EXPORTS[9], 2, 7), saved=saved).verdict is Verdict.WITHHELD
     other = [note_of([leaf_of(number, said="else") for number in range(5)])]
     assert verify(tmp_path, withholding(EXPORTS[9], 2, 7), saved=other).verdict is Verdict.BROKEN
+
+
+# Entries signed by role, and the root's word on whose keys these are
+
+TENANT = UUID(ORIGIN.split("/")[1]).bytes
+ROOT, WEB, WORKER, OLD_WEB = (SigningKey.generate() for _ in range(4))
+ROOT_KEY = root_verifier(TENANT, ROOT.public).to_text()
+NAMED = (
+    RoleKey(Role.WEB, WEB.public),
+    RoleKey(Role.WORKER, WORKER.public),
+    RoleKey(Role.WEB, OLD_WEB.public, 3),
+    RoleKey(Role.LOG, KEY.public),
+)
+
+
+def roles_of(**changes: Any) -> Roles:
+    given: dict[str, Any] = {"header": PayloadHeader(TENANT, b"", b"", 1_700_000_000), "version": 1, "keys": NAMED}
+    return Roles(**(given | changes))
+
+
+ROLES = roles_of()
+
+
+def written(number: int, *, key: SigningKey = WEB, origin: str = ORIGIN, **changes: Any) -> bytes:
+    """An entry of its own number, signed by a role."""
+    entry = replace(LogEntry.from_leaf(leaf_of(number)), tag="recovery:case:approve", **changes)
+    return entry.signed(origin=origin, key=key).to_leaf()
+
+
+LEAVES = [written(number, key=OLD_WEB if number < 3 else WEB) for number in range(9)]
+
+
+def with_roles(
+    leaves: list[bytes], roles: Roles = ROLES, *, root: SigningKey = ROOT, key: SigningKey = KEY, origin: str = ORIGIN
+) -> list[bytes]:
+    """The export of a server whose tenant root has named the keys."""
+    lines = lines_of(leaves, key=key, origin=origin)
+    signed = cose.sign(roles.to_payload(), purpose=Purpose.ROLES, key=root).encode()
+    return [replace(Header.from_line(lines[0]), roles=signed).to_line(), *lines[1:]]
+
+
+def seen(roles: Roles) -> SignedRoles:
+    signed = cose.sign(roles.to_payload(), purpose=Purpose.ROLES, key=ROOT)
+    return verify_roles(signed, tenant=TENANT, root_key=ROOT.public)
+
+
+def test_log_is_believed_from_the_root_alone(tmp_path: Path) -> None:
+    report = verify(tmp_path, with_roles(LEAVES), ROOT_KEY)
+    assert (report.verdict, report.writers, report.vkey) == (Verdict.VERIFIED, Writers.ANCHORED, VKEY)
+    assert "under a key that the tenant root names" in report.reason
+    hidden = verify(tmp_path, withholding(with_roles(LEAVES), 2, 5), ROOT_KEY)
+    assert (hidden.verdict, hidden.withheld, hidden.writers) == (Verdict.WITHHELD, 2, Writers.ANCHORED)
+
+
+def test_log_believed_by_its_own_key_says_that_its_writers_are_only_claimed(tmp_path: Path) -> None:
+    report = verify(tmp_path, with_roles(LEAVES), VKEY)
+    assert (report.verdict, report.writers) == (Verdict.VERIFIED, Writers.CLAIMED)
+    assert "keys that the file itself claims" in report.reason
+    alone = verify(tmp_path, with_roles(LEAVES), None)
+    assert (alone.verdict, alone.writers) == (Verdict.NOT_ANCHORED, Writers.CLAIMED)
+
+
+def test_export_of_an_older_form_is_verified_as_ever_and_says_what_it_does_not_show(tmp_path: Path) -> None:
+    old = verify(tmp_path, EXPORTS[9], VKEY)
+    assert (old.verdict, old.writers) == (Verdict.VERIFIED, Writers.UNKNOWN)
+    assert "who wrote each entry is not checked" in old.reason
+    # Nothing in it leads from the root to the log's key, so the root anchors nothing.
+    rootless = verify(tmp_path, EXPORTS[9], ROOT_KEY)
+    assert (rootless.verdict, rootless.exit_code) == (Verdict.NOT_ANCHORED, 3)
+    assert "give the log's key" in rootless.reason
+
+
+STRANGER = SigningKey.generate()
+
+
+@pytest.mark.parametrize(
+    ("at", "leaf", "why"),
+    [
+        (4, b"\xff not dcbor", "form"),
+        (4, leaf_of(4), "no part of the server has signed it"),
+        (4, written(4, key=STRANGER), "never named"),
+        (4, written(4, key=WORKER), "may not write"),
+        (4, written(4, key=KEY), "may not write"),
+        (3, written(3, key=OLD_WEB), "had ended"),
+        (4, written(4, origin=ORIGIN.replace("1", "2")), "does not hold"),
+        (4, LEAVES[4][:-1] + bytes((LEAVES[4][-1] ^ 1,)), "does not hold"),
+        (8, LEAVES[3], "in an earlier entry already"),
+    ],
+    ids=["form", "unsigned", "key", "role", "log key", "key-ended", "other log", "signature", "again"],
+)
+def test_entry_that_nobody_entitled_wrote_is_named_even_when_the_log_key_signed_it(
+    at: int, leaf: bytes, why: str, tmp_path: Path
+) -> None:
+    leaves = [*LEAVES[:at], leaf, *LEAVES[at + 1 :]]
+    for trust in (VKEY, None, ROOT_KEY):
+        report = verify(tmp_path, with_roles(leaves), trust)
+        assert report.verdict is Verdict.BROKEN
+        assert "written by nobody who may" in report.reason
+        assert report.entry is not None
+        assert (report.entry.index, why in report.entry.reason) == (at, True), report
+        if why != "form":
+            assert report.entry.id == str(UUID(int=3 if at == 8 else at))
+            assert report.entry.tag == LogEntry.from_leaf(leaf).tag
+
+
+@pytest.mark.parametrize(
+    ("lines", "why"),
+    [
+        (with_roles(LEAVES, root=STRANGER), "does not hold"),
+        (with_roles(LEAVES, roles_of(header=PayloadHeader(bytes(16), b"", b"", 1))), "another tenant"),
+        (with_roles(LEAVES, key=STRANGER), "does not name the key that signs"),
+        (with_roles(LEAVES, roles_of(keys=NAMED[:-1])), "does not name the key that signs"),
+        (with_roles(LEAVES, roles_of(keys=(*NAMED[:-1], RoleKey(Role.LOG, KEY.public, 8)))), "does not name the key"),
+        ([EXPORTS[9][0].replace(b"export/1", b"export/3"), *EXPORTS[9][1:]], "not an exported log"),
+        ([with_roles(LEAVES)[0].replace(b"export/3", b"export/1"), *with_roles(LEAVES)[1:]], "not an exported log"),
+    ],
+    ids=["other root", "other tenant", "other log key", "no log key", "log key ended", "roles left out", "old number"],
+)
+def test_keys_that_the_root_did_not_name_are_refused(lines: list[bytes], why: str, tmp_path: Path) -> None:
+    report = verify(tmp_path, lines, ROOT_KEY)
+    assert (report.verdict, why in report.reason) == (Verdict.BROKEN, True), report
+
+
+def test_root_of_another_tenant_is_no_anchor(tmp_path: Path) -> None:
+    other = root_verifier(bytes(16), ROOT.public).to_text()
+    assert "another tenant" in verify(tmp_path, with_roles(LEAVES), other).reason
+
+
+def test_roles_below_those_seen_are_refused_and_so_is_an_export_without_any(tmp_path: Path) -> None:
+    def report(lines: list[bytes], known: Roles) -> VerificationReport:
+        path = tmp_path / "log.jsonl"
+        path.write_bytes(b"".join(lines))
+        return verify_export(path, ROOT_KEY, seen=seen(known))
+
+    second = roles_of(version=2, predecessor=seen(ROLES).hash)
+    assert report(with_roles(LEAVES, second), ROLES).verdict is Verdict.VERIFIED
+    assert "older than those seen" in report(with_roles(LEAVES), second).reason
+    assert report(EXPORTS[9], ROLES).verdict is Verdict.BROKEN
+
+
+def test_entries_older_than_signatures_are_held_to_the_head_that_the_root_pinned(tmp_path: Path) -> None:
+    leaves = [*(leaf_of(number) for number in range(4)), *LEAVES[4:]]
+    pinned = merkle.CompactRange.over(merkle.leaf_hash(leaf) for leaf in leaves[:4]).root()
+    roles = roles_of(unsigned=(4, pinned))
+    report = verify(tmp_path, with_roles(leaves, roles), ROOT_KEY)
+    assert (report.verdict, report.unsigned) == (Verdict.VERIFIED, 4)
+    assert "entries 0 … 3 are older than signatures by role" in report.reason
+    assert "pinned by the tenant root" in report.reason
+    other = [leaf_of(0, said="else"), *leaves[1:]]
+    assert "first 4 entries are not those" in verify(tmp_path, with_roles(other, roles), ROOT_KEY).reason
+    assert "the log was cut" in verify(tmp_path, with_roles(leaves[:3], roles), ROOT_KEY).reason
+
+
+def test_head_saved_before_the_log_key_was_replaced_still_binds(tmp_path: Path) -> None:
+    new = SigningKey.generate()
+    roles = roles_of(keys=(*NAMED[:-1], RoleKey(Role.LOG, KEY.public, 6), RoleKey(Role.LOG, new.public)))
+    lines = with_roles(LEAVES, roles, key=new)
+    assert verify(tmp_path, lines, ROOT_KEY, saved=[note_of(LEAVES[:5])]).verdict is Verdict.VERIFIED
+    report = verify(tmp_path, lines, ROOT_KEY, saved=[note_of([leaf_of(0)])])
+    assert "first 1 entries are not those signed earlier" in report.reason
+    assert verify(tmp_path, with_roles(LEAVES, roles), ROOT_KEY).verdict is Verdict.BROKEN, "the old key has ended"
+
+
+def test_log_of_keys_is_anchored_in_the_root_and_its_entries_bear_no_signature(tmp_path: Path) -> None:
+    origin = ORIGIN.replace("audit", "keys")
+    leaves = [KeyLogEntry(1, bytes(32), seq, bytes(range(32)), 5).to_leaf() for seq in range(5)]
+    report = verify(tmp_path, with_roles(leaves, origin=origin), ROOT_KEY)
+    assert (report.verdict, report.writers) == (Verdict.VERIFIED, Writers.UNKNOWN)
+    assert verify(tmp_path, with_roles(leaves, origin=origin, key=STRANGER), ROOT_KEY).verdict is Verdict.BROKEN
+
+
+def test_verifier_finds_every_changed_byte_of_a_file_with_roles(tmp_path: Path) -> None:
+    honest = b"".join(with_roles(LEAVES[:4]))
+    path = tmp_path / "log.jsonl"
+    for at in range(0, len(honest), 3):
+        path.write_bytes(honest[:at] + bytes([honest[at] ^ 1]) + honest[at + 1 :])
+        assert verify_export(path, ROOT_KEY).exit_code == 1, at

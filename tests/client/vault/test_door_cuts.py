@@ -27,7 +27,8 @@ def worlds(founded: Tenant, furnish: Callable[[Members], Scene]) -> Iterator[Sce
     """Return fresh worlds, each as `furnish` leaves it."""
     while True:
         copy = Tenant.__new__(Tenant)
-        copy.__dict__.update(founded.__dict__ | {"policies": [*founded.policies], "keys": [*founded.keys]})
+        lists = {name: [*getattr(founded, name)] for name in ("policies", "keys", "roles")}
+        copy.__dict__.update(founded.__dict__ | lists)
         yield furnish(Members(LyingServer(copy)))
 
 

@@ -12,14 +12,14 @@ import pytest
 from holdfast.core.base.errors import Forked, InvalidSignature, Malformed, Untrusted
 from holdfast.core.crypto.keys import SigningKey
 from holdfast.core.log import merkle
-from holdfast.core.log.checkpoint import Checkpoint, NoteVerifier, sign_note
+from holdfast.core.log.checkpoint import Checkpoint, LogVerifier, NoteVerifier, sign_note
 from holdfast.core.log.key_log import InclusionProof, keys_verifier, require_same_log, verify_chain_entry
 from holdfast.core.log.log_entry import KeyLogEntry, key_log_subject, log_origin
 from tests.cast.statements import ACME, ALICE, MALLORY, MALLORY_TENANT, NOW, hash_of
 
 LOG_KEY = SigningKey.generate()
 NAME = log_origin(str(UUID(bytes=ACME)), "keys")
-VERIFIER = NoteVerifier(NAME, LOG_KEY.public)
+VERIFIER = LogVerifier(NAME, (LOG_KEY.public,))
 
 
 def leaf(seq: int, *, user: bytes = ALICE, kind: int = 1, said: str = "") -> bytes:
@@ -103,6 +103,13 @@ def test_verifier_of_the_keys_log_is_read_from_either_name_and_from_no_other() -
     for log in ("audit", "keys"):
         pinned = NoteVerifier(log_origin(str(UUID(bytes=ACME)), log), LOG_KEY.public).to_text()
         assert keys_verifier([pinned], ACME) == VERIFIER
+    new = SigningKey.generate()
+    both = keys_verifier([NoteVerifier(NAME, key.public).to_text() for key in (new, LOG_KEY)], ACME)
+    assert both == LogVerifier(NAME, (new.public, LOG_KEY.public))
+    for key in (new, LOG_KEY):  # while one replaces the other, both sign
+        assert both.open_checkpoint(head(LEAVES, key)[1]) == head(LEAVES)[0]
+    with pytest.raises(InvalidSignature):
+        both.open_checkpoint(head(LEAVES, SigningKey.generate())[1])
     other = NoteVerifier(log_origin(str(UUID(bytes=MALLORY_TENANT)), "keys"), LOG_KEY.public).to_text()
     assert keys_verifier([], ACME) is None
     assert keys_verifier([other], ACME) is None

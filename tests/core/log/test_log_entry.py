@@ -11,8 +11,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from holdfast.core.base.encoding import MAX_UINT, MIN_NINT, encode
-from holdfast.core.base.errors import Malformed
+from holdfast.core.base.encoding import MAX_STATEMENT, MAX_UINT, MIN_NINT, decode, encode
+from holdfast.core.base.errors import InvalidSignature, Malformed
+from holdfast.core.crypto.keys import KeyKind, SigningKey, verify
 from holdfast.core.log import log_export
 from holdfast.core.log.log_entry import (
     MAX_FIELDS,
@@ -24,8 +25,12 @@ from holdfast.core.log.log_entry import (
     LogEntry,
     key_log_subject,
     log_origin,
+    verify_leaf,
 )
 from holdfast.core.log.log_export import ExportedEntry, Header
+
+KEY = SigningKey.generate()
+ORIGIN = log_origin("t", "audit")
 
 text = st.text(st.characters(exclude_categories=["Cs"]))
 values = st.one_of(
@@ -51,10 +56,11 @@ key_leaves = st.builds(
     statement_hash=st.binary(min_size=32, max_size=32),
     time=st.integers(0, MAX_UINT),
 )
+signed_entries = entries.map(lambda entry: entry.signed(origin=ORIGIN, key=KEY))
 PLAIN = LogEntry(bytes(16), "tenants:sign-in:accept", "device:x", b"", "subject", 1_700_000_000, {"a": 1, "b": b"x"})
 
 
-@given(entries)
+@given(st.one_of(entries, signed_entries))
 def test_leaf_is_read_back_as_the_entry_it_was_written_from(entry: LogEntry) -> None:
     assert LogEntry.from_leaf(entry.to_leaf()) == entry
 
@@ -65,7 +71,13 @@ def test_key_leaf_is_read_back_as_it_was_written(leaf: KeyLogEntry) -> None:
 
 
 @given(
-    st.one_of(st.binary(max_size=200), entries.map(LogEntry.to_leaf), key_leaves.map(KeyLogEntry.to_leaf)), st.data()
+    st.one_of(
+        st.binary(max_size=200),
+        entries.map(LogEntry.to_leaf),
+        signed_entries.map(LogEntry.to_leaf),
+        key_leaves.map(KeyLogEntry.to_leaf),
+    ),
+    st.data(),
 )
 def test_leaf_that_reads_is_the_leaf_that_would_be_written(leaf: bytes, data: st.DataObject) -> None:
     if leaf and data.draw(st.booleans()):
@@ -97,9 +109,51 @@ def test_leaf_has_the_bytes_that_the_format_page_says() -> None:
     assert log_origin("t", "audit") == "holdfast/t/audit"
 
 
+@pytest.mark.parametrize("kind", [KeyKind.ED25519, KeyKind.P256_SIGNING])
+def test_signed_leaf_has_the_bytes_that_the_format_page_says(kind: KeyKind) -> None:
+    key = SigningKey.generate(kind)
+    leaf = PLAIN.signed(origin=ORIGIN, key=key).to_leaf()
+    fields: Any = decode(leaf)
+    signature = fields.pop(10)
+    old: Any = decode(PLAIN.to_leaf())
+    assert fields == {**old, 1: 2, 9: key.public.kid}
+    verify(key.public, signature, encode(["holdfast/v1/log-entry", ORIGIN, encode(fields)]))
+    verify_leaf(leaf, LogEntry.from_leaf(leaf), origin=ORIGIN, key=key.public)
+
+
+def test_signature_of_a_leaf_holds_for_its_key_and_its_log_alone() -> None:
+    entry = PLAIN.signed(origin=ORIGIN, key=KEY)
+    for origin, key in (
+        (log_origin("t", "keys"), KEY),
+        (log_origin("u", "audit"), KEY),
+        (ORIGIN, SigningKey.generate()),
+    ):
+        with pytest.raises(InvalidSignature):
+            verify_leaf(entry.to_leaf(), entry, origin=origin, key=key.public)
+    with pytest.raises(InvalidSignature):
+        verify_leaf(PLAIN.to_leaf(), PLAIN, origin=ORIGIN, key=KEY.public)
+
+
+def test_leaf_longer_than_its_readers_take_is_refused_before_it_is_written() -> None:
+    # Each field within its bounds: 32 of 512 characters that are two bytes each.
+    long = replace(PLAIN, body={f"{number:02}": "é" * MAX_TEXT for number in range(MAX_FIELDS)})
+    for write in (long.to_leaf, lambda: long.signed(origin=ORIGIN, key=KEY)):
+        with pytest.raises(ValueError, match="too long"):
+            write()
+    # And one that only its signature makes too long.
+    body = {f"{number:02}": "é" * 255 for number in range(MAX_FIELDS - 1)}
+    bare = len(replace(PLAIN, body={**body, "z": "x" * 256}).to_leaf())
+    full = replace(PLAIN, body={**body, "z": "x" * (256 + MAX_STATEMENT - bare)})
+    assert len(full.to_leaf()) == MAX_STATEMENT
+    with pytest.raises(ValueError, match="too long"):
+        full.signed(origin=ORIGIN, key=KEY)
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
+        {"kid": bytes(15), "signature": bytes(64)},
+        {"kid": bytes(16), "signature": b""},
         {"entry_id": b"short"},
         {"person": b"short"},
         {"tag": "t" * (MAX_TAG + 1)},
@@ -130,6 +184,11 @@ def test_entry_refuses_to_write_what_it_would_not_read(wrong: dict[str, Any]) ->
     "value",
     [
         {1: 2, 2: bytes(16), 3: "", 4: "", 6: "", 7: 0, 8: []},
+        {1: 2, 2: bytes(16), 3: "", 4: "", 6: "", 7: 0, 8: [], 9: bytes(16)},
+        {1: 2, 2: bytes(16), 3: "", 4: "", 6: "", 7: 0, 8: [], 9: bytes(16), 10: bytes(63)},
+        {1: 2, 2: bytes(16), 3: "", 4: "", 6: "", 7: 0, 8: [], 9: b"", 10: bytes(64)},
+        {1: 1, 2: bytes(16), 3: "", 4: "", 6: "", 7: 0, 8: [], 9: bytes(16), 10: bytes(64)},
+        {1: 3, 2: bytes(16), 3: "", 4: "", 6: "", 7: 0, 8: [], 9: bytes(16), 10: bytes(64)},
         {1: 1, 2: bytes(16), 3: "", 4: "", 6: "", 7: 0, 8: [["b", 1], ["a", 1]]},
         {1: 1, 2: bytes(16), 3: "", 4: "", 6: "", 7: 0, 8: [["a", 1], ["a", 1]]},
         {1: 1, 2: bytes(16), 3: "", 4: "", 6: "", 7: 0, 8: [["a", []]]},

@@ -31,10 +31,12 @@ from holdfast.core.crypto.suites import Suite
 from holdfast.core.escrow import archive
 from holdfast.core.escrow.deposit import Deposit
 from holdfast.core.identity.entries import Entry
+from holdfast.core.identity.roles import Roles, check_leaf
 from holdfast.core.log import log_export
 from holdfast.core.log.checkpoint import Checkpoint, NoteVerifier, sign_note
 from holdfast.core.log.log_entry import KeyLogEntry, LogEntry
 from holdfast.core.log.log_export import ExportedEntry
+from holdfast.core.log.writers import Role
 from holdfast.core.messages.content import Content, ContentKind
 from holdfast.core.messages.prekeys import OneTimePreKey
 from holdfast.core.messages.session import Session
@@ -274,7 +276,8 @@ def _log_lines() -> Parser:
 
 
 def _log_leaves() -> Parser:
-    leaf = LogEntry(bytes(16), "tenants:sign-in:accept", "device:x", b"", "subject", NOW, {"a": 1, "b": b"x"}).to_leaf()
+    entry = LogEntry(bytes(16), "tenants:sign-in:accept", "device:x", b"", "subject", NOW, {"a": 1, "b": b"x"})
+    signed = entry.signed(origin=cast.ROLES.origin, key=cast.ROLE_KEYS[Role.WEB])
     key_leaf = KeyLogEntry(1, bytes(32), 3, bytes(32), NOW).to_leaf()
 
     def feed(data: bytes) -> None:
@@ -282,7 +285,19 @@ def _log_leaves() -> Parser:
         shape = KeyLogEntry if data[:2] == key_leaf[:2] else LogEntry
         assert shape.from_leaf(data).to_leaf() == data
 
-    return Parser(feed, [leaf, key_leaf])
+    return Parser(feed, [entry.to_leaf(), signed.to_leaf(), key_leaf])
+
+
+def _checked_leaves() -> Parser:
+    """An entry as the sequencer and every reader check it: nothing is taken but the sample, which is signed."""
+    entry = LogEntry(bytes(16), "tenants:sign-in:accept", "device:x", b"", "subject", NOW, {"a": 1, "b": b"x"})
+    leaf = entry.signed(origin=cast.ROLES.origin, key=cast.ROLE_KEYS[Role.WEB]).to_leaf()
+
+    def feed(data: bytes) -> None:
+        check_leaf(data, index=0, roles=cast.ROLES)
+        assert data == leaf
+
+    return Parser(feed, [leaf])
 
 
 def _archive_prefix() -> bytes:
@@ -452,6 +467,8 @@ PARSERS: Final[dict[str, Parser]] = {
     "verifier-key": ascii_text(text_of(NoteVerifier.from_text), LOG.to_text().encode()),
     "log-line": _log_lines(),
     "log-leaf": _log_leaves(),
+    "checked-leaf": _checked_leaves(),
+    "roles": both_ways(Roles.from_payload, Roles.to_payload, cast.ROLES.to_payload()),
     "signature-fields": _signature_fields(),
     "session": both_ways(
         lambda data: Session.from_secret(SecretBytes(data)),
