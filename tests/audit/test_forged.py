@@ -21,13 +21,14 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 from django.db import DatabaseError, connection, transaction
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from audit import journal
+from audit import journal, tasks
 from audit.errors import LogBroken, LogRestored
 from audit.models import Checkpoint, Entry, LogHead, RolesStatement, Tile
 from holdfast.core.crypto.keys import KeyKind, SigningKey
-from holdfast.core.log.log_entry import LogEntry, log_origin
+from holdfast.core.log.log_entry import KeyLogEntry, LogEntry, log_origin
 from holdfast.core.log.merkle import CompactRange, leaf_hash
 from holdfast.core.log.writers import Role
 from tests.audit.support import OTHER, TENANT, append, as_database_administrator, indices, leaf_hashes, sequence
@@ -155,6 +156,30 @@ def _is_sound() -> None:
     assert Entry.unscoped.get(pk=honest.pk).leaf_index in given
     newest = Checkpoint.unscoped.filter(tenant_id=TENANT, log="audit").latest("size")
     assert (newest.size, bytes(newest.root)) == (len(given), CompactRange.over(leaf_hashes()).root())
+
+
+def test_entries_of_tenants_that_nobody_founded_cost_the_sequencer_nothing(
+    forger: Forger, caplog: pytest.LogCaptureFixture
+) -> None:
+    def cost(strangers: int) -> int:
+        for _ in range(strangers):
+            nobody = uuid4()
+            forger.insert(signed(tenant=nobody), tenant_id=nobody)
+            forger.insert(
+                KeyLogEntry(1, bytes(32), 0, bytes(32), 0).to_leaf(), id=uuid4(), tenant_id=nobody, log="keys"
+            )
+        (honest,) = append(1)
+        with CaptureQueriesContext(connection) as asked:
+            assert not tasks.sequence_all(), "it is reported"
+        assert Entry.unscoped.get(pk=honest.pk).leaf_index is not None
+        return len(asked)
+
+    append(1)
+    assert tasks.sequence_all()
+    few = cost(2)
+    assert cost(30) <= few
+    assert "entries of 32 tenants wait whose root is not pinned here" in caplog.text
+    assert set(LogHead.unscoped.values_list("tenant_id", flat=True)) == {TENANT}
 
 
 @pytest.mark.postgres_only
