@@ -80,7 +80,9 @@ def replace_heads(tenant_id: UUID, heads: Mapping[str, Head]) -> None:
 def _alone(tenant_id: UUID) -> Iterator[None]:
     """Hold one tenant's part: two sequencers at once must not put a smaller head over a larger one."""
     directory = _of(tenant_id)
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # One after the other: the mode is of the last directory that a call makes, and nobody else enters either.
+    directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    directory.mkdir(mode=0o700, exist_ok=True)
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)

@@ -20,7 +20,7 @@ from django.utils import timezone
 
 from audit import journal, services, signing
 from audit.access import tile_reader
-from audit.errors import LogBroken, LogRestored
+from audit.errors import AuditUnavailable, LogBroken, LogRestored
 from audit.models import Checkpoint, Entry, Log, LogHead, Tile
 from holdfast.core.base.errors import Forked, Malformed
 from holdfast.core.crypto.keys import KeyKind, PublicKey
@@ -41,6 +41,7 @@ BATCH = 1000
 MAX_BATCHES = 5  # of one call, about a second's work: one tenant's flood does not keep the others' heads unsigned
 RENEW_AFTER = timedelta(seconds=30)
 LISTED_REFUSALS = 20  # entries an hour about rows without an index; the rest is one count, as a forger has no end
+COUNT_SECONDS = 0.5  # for another sequencer at the same count; a batch waits once
 
 
 def sequence(tenant_id: UUID, log: str) -> int:
@@ -160,8 +161,8 @@ def _number(log: str) -> int:
             grown = grown.append(digest)
         if sound:
             LogHead.objects.filter(pk=head.pk).update(size=grown.size, edge=grown.to_bytes())
-        for row, why in wrong:
-            _refuse(row, why)
+        if wrong:
+            _refuse(wrong)
         return len(pending)
 
 
@@ -195,19 +196,36 @@ def _require_sound(row: _Row, index: int, roles: Roles | None) -> None:
         raise WrongLeaf("columns")
 
 
-def _refuse(row: _Row, why: str) -> None:
-    """Keep a row out of the log for ever, and raise the alarm; nothing that it says is repeated."""
-    Entry.objects.filter(pk=row.seq).update(refused=why)
+def _refuse(wrong: Sequence[tuple[_Row, str]]) -> None:
+    """Keep rows out of the log for ever, and raise the alarm; nothing that they say is repeated."""
     tenant_id = current_tenant()
-    alarm.critical("tenant %s: entry %s gets no index: %s", tenant_id, row.id, why)
-    services.append_first(
-        tag="audit:entry:refuse",
-        actor=system_actor(tenant_id, "sequencer"),
-        subject=str(row.id),
-        body={"why": why},
-        most=LISTED_REFUSALS,
-        all_subjects=True,
-    )
+    for row, why in wrong:
+        Entry.objects.filter(pk=row.seq).update(refused=why)
+        alarm.critical("tenant %s: entry %s gets no index: %s", tenant_id, row.id, why)
+    try:
+        # Each process may count, and so hold a count for as long as it likes: what is sound must not wait for it.
+        with transaction.atomic():
+            _wait_no_longer_than(COUNT_SECONDS)
+            for row, why in wrong:
+                services.append_first(
+                    tag="audit:entry:refuse",
+                    actor=system_actor(tenant_id, "sequencer"),
+                    subject=str(row.id),
+                    body={"why": why},
+                    most=LISTED_REFUSALS,
+                    all_subjects=True,
+                )
+    except AuditUnavailable:
+        alarm.critical(
+            "tenant %s: %d refused entries are not listed: somebody holds their count", tenant_id, len(wrong)
+        )
+
+
+def _wait_no_longer_than(seconds: float) -> None:
+    # Until the transaction's end. SQLite has one writer, who waits for nobody here.
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT set_config('lock_timeout', %s, true)", [f"{int(seconds * 1000)}ms"])
 
 
 def _locked_head(log: str) -> LogHead:

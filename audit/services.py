@@ -69,7 +69,7 @@ def append(*, tag: str, actor: Actor, subject: str = "", body: Mapping[str, Body
     except AuditUnavailable:
         transaction.set_rollback(True)  # also a caller that swallows this error cannot commit the act
         raise
-    leaf = entry.signed(origin=log_origin(str(tenant), Log.AUDIT), key=key).to_leaf()
+    leaf = entry.to_signed_leaf(origin=log_origin(str(tenant), Log.AUDIT), key=key)
     return _insert(
         id=entry_id,
         tenant_id=tenant,

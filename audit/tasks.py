@@ -11,7 +11,7 @@ import logging
 from django.db import connection
 from django.db.models import F
 
-from audit import access, sequencer, services
+from audit import access, journal, sequencer, services
 from audit.errors import LogBroken, RolesMissing
 from audit.models import Entry, LogHead
 from hsm.errors import HsmUnavailable
@@ -23,13 +23,18 @@ log = logging.getLogger("holdfast.audit")
 def sequence_all() -> bool:
     """Number and sign where there is news, or somebody waits for a release, and tell whether all heads were signed.
 
-    A log that is broken, or fails in a way of its own, is reported and left unsigned, and the others' go on. Raises
+    A log that is broken, or fails in a way of its own, is reported and left unsigned, and the others' go on; so are the
+    entries of tenants that no ceremony handed to this process, which cost nothing more however many they are. Raises
     HsmUnavailable at once, as no other head could be signed either, and DatabaseError when the database is away.
     """
     fresh = Entry.unscoped.filter(leaf_index=None, refused="").order_by().values_list("tenant_id", flat=True).distinct()
-    is_sound = True
     unsigned = LogHead.unscoped.filter(size__gt=F("signed_size")).values_list("tenant_id", flat=True)
-    for tenant_id in {*fresh, *unsigned, *access.wanted_fresh()}:
+    # Whoever may insert an entry may make up its tenant: one whose root no ceremony pinned here.
+    unknown = {tenant_id for tenant_id in fresh if journal.root_key(tenant_id) is None}
+    if unknown:
+        log.critical("entries of %d tenants wait whose root is not pinned here, as of %s", len(unknown), min(unknown))
+    is_sound = not unknown
+    for tenant_id in {*fresh, *unsigned, *access.wanted_fresh()} - unknown:
         for name in sequencer.LOGS:
             try:
                 sequencer.sequence(tenant_id, name)

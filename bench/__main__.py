@@ -24,6 +24,7 @@ PARTS = (
     ("uploads", "sqlite"),
     ("releases", "sqlite"),
     ("sessions", "none"),
+    ("entries", "none"),
 )
 
 

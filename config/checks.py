@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What must not run in production (FAULTS U6, D8): refused by `check --deploy`, and at every process's start."""
+"""What must not run in production (FAULTS U6, D8, L14): refused by `check --deploy`, and at every process's start."""
 
 from __future__ import annotations
 
 import logging
 import sys
 import time
-from collections.abc import Iterator
-from typing import Any, Final
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final, TypeVar
 
 import psycopg
 from django.conf import settings
@@ -15,6 +16,7 @@ from django.core.checks import CheckMessage, Error, Tags, register
 from django.db import DatabaseError, connection
 
 from config.database import is_exposed
+from config.database_roles import PROCESSES, RIGHTS_OF_THE_USER, differing
 from config.hsm import hsm_config
 
 log = logging.getLogger("holdfast.posture")
@@ -22,6 +24,9 @@ log = logging.getLogger("holdfast.posture")
 # What a rehearsal is about, and so lets pass: an HSM of software, and the tenants that were founded on it.
 _REHEARSED: Final = frozenset({"holdfast.E005", "holdfast.E011"})
 _AWAY_SECONDS: Final = 2.0
+_SHOWN: Final = 5  # a user of another process differs in all tables; the first few say so
+
+Answer = TypeVar("Answer")
 
 
 @register(Tags.security, deploy=True)
@@ -33,12 +38,12 @@ def check_posture(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
 def require_posture() -> None:
     """End this process, with a sentence for each finding, when production settings meet what must not run there.
 
-    A database that is away is waited for: whether it holds development tenants cannot be known before. Does nothing
-    under other settings.
+    A database that is away is waited for: whether it holds development tenants, and who this process is there, cannot
+    be known before. Does nothing under other settings.
     """
     if not settings.HOLDFAST_PRODUCTION:
         return
-    found = [*_findings(), *_development_tenants()]
+    found = [*_findings(), *_development_tenants(), *_database_user()]
     if settings.HOLDFAST_REHEARSAL:
         found = [one for one in found if one.id not in _REHEARSED]
         log.warning("this is a rehearsal: keep nothing real here")
@@ -90,6 +95,7 @@ def _findings() -> Iterator[CheckMessage]:
             hint="Set HOLDFAST_EMAIL_URL, for example to smtp://user@host:587.",
             id="holdfast.E008",
         )
+    yield from _directory_findings()
     yield from _hsm_findings()
 
 
@@ -109,20 +115,78 @@ def _hsm_findings() -> Iterator[CheckMessage]:
         )
 
 
+def _directory_findings() -> Iterator[CheckMessage]:
+    for name in ("SEQUENCER", "RELEASE"):
+        path = Path(getattr(settings, f"HOLDFAST_{name}_DIR"))
+        try:
+            mode = path.stat().st_mode
+        except OSError:
+            continue  # not made yet, or another account's and out of sight
+        if mode & 0o077:
+            yield Error(
+                f"Others than its owner may enter {path}, the memory of a process that believes nobody else.",
+                hint=f"chmod 700 it (HOLDFAST_{name}_DIR).",
+                id="holdfast.E014",
+            )
+
+
 def _development_tenants() -> Iterator[CheckMessage]:
     from tenants import access as tenants  # not above: the web process imports this before the apps are loaded
 
-    while True:
-        try:
-            slugs = tenants.development_slugs()
-            break
-        except DatabaseError as error:
-            log.warning("the database is away (%s)", type(error).__name__)
-            connection.close()
-            time.sleep(_AWAY_SECONDS)
+    slugs = _from_the_database(tenants.development_slugs)
     if slugs:
         yield Error(
             f"The database holds tenants that were founded for development: {', '.join(slugs)}.",
             hint="Their officers' keys were made in one process. Use another database.",
             id="holdfast.E011",
         )
+
+
+def _database_user() -> Iterator[CheckMessage]:
+    """Find out whether this process is, to PostgreSQL, who it has to be: no more, and no less."""
+    process = settings.HOLDFAST_ROLE
+    if process not in PROCESSES or connection.vendor != "postgresql":
+        return  # a ceremony is the owner's; SQLite has no users, and is refused above
+    name, is_master = _from_the_database(_who_am_i)
+    if is_master:
+        yield Error(
+            f"The database user {name} is a superuser, or owns the tables: it could rewrite the logs.",
+            hint=f"Give the {process} process a user of its own: manage.py database_roles.",
+            id="holdfast.E013",
+        )
+        return
+    wrong = _from_the_database(lambda: _differing(process))
+    if wrong:
+        some = ", ".join(wrong[:_SHOWN]) + (f", and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else "")
+        yield Error(
+            f"The database user {name} has not the rights of the {process} process: {some}.",
+            hint="Run manage.py database_roles as the owner, after each migrate; HOLDFAST_DATABASE_URL names the user.",
+            id="holdfast.E015",
+        )
+
+
+def _who_am_i() -> tuple[str, bool]:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT current_user, rolsuper OR rolbypassrls OR rolcreaterole OR pg_has_role(relowner, 'MEMBER')"
+            " FROM pg_roles, pg_class WHERE rolname = current_user AND pg_class.oid = 'audit_entry'::regclass"
+        )
+        name, is_master = cursor.fetchone()
+    return str(name), bool(is_master)
+
+
+def _differing(process: str) -> list[str]:
+    with connection.cursor() as cursor:
+        cursor.execute(RIGHTS_OF_THE_USER)
+        return differing(process, cursor.fetchall())
+
+
+def _from_the_database(question: Callable[[], Answer]) -> Answer:
+    """Ask, and ask again until the database answers."""
+    while True:
+        try:
+            return question()
+        except DatabaseError as error:
+            log.warning("the database is away (%s)", type(error).__name__)
+            connection.close()
+            time.sleep(_AWAY_SECONDS)

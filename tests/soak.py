@@ -32,6 +32,7 @@ PARTS = {
     "answers": "two thousand garbled conversations with a server",
     "judge": "two thousand orders of events before the judge of a release",
     "storm": "what any stranger and any member can send, against a whole installation on each database",
+    "accounts-postgres": "the whole work by processes under accounts of their own, as root",
     "salts": "a million messages by forked processes, without one salt twice",
 }
 POSTGRES = "-postgres"

@@ -72,6 +72,23 @@ def test_each_service_has_an_account_of_its_own_and_the_pins_of_its_own_tokens(r
     assert any(f"HOLDFAST_ROLE={role} " in value for name, value in unit if name == "Environment")
 
 
+def test_each_service_is_to_the_database_and_to_the_logs_somebody_else() -> None:
+    shared = directives(SYSTEMD / "holdfast-.service.d" / "hardening.conf")
+    own = {"database.password": "/etc/holdfast/%j/database.password", "role.key": "/etc/holdfast/%j/role.key"}
+    assert own.items() <= {value.partition(":")[::2] for name, value in shared if name == "LoadCredential"}
+    # The service's own settings come after what all share, and so win.
+    files = [value for name, value in shared if name == "EnvironmentFile"]
+    assert files == ["/etc/holdfast/environment", "/etc/holdfast/%j/environment"]
+    said = " ".join(value for name, value in shared if name == "Environment").split()
+    for name, file in (("DATABASE_PASSWORD", "database.password"), ("ROLE_KEY", "role.key")):
+        assert f"HOLDFAST_{name}_FILE=%d/{file}" in said
+    for role in ("sequencer", "release"):
+        unit = directives(SYSTEMD / f"holdfast-{role}.service")
+        assert ("StateDirectory", f"holdfast-{role}") in unit
+        assert ("StateDirectoryMode", "0700") in unit
+        assert ("Environment", f"HOLDFAST_{role.upper()}_DIR=/var/lib/holdfast-{role}") in unit
+
+
 def test_services_are_kept_from_what_they_do_not_need() -> None:
     kept = dict(directives(SYSTEMD / "holdfast-.service.d" / "hardening.conf"))
     assert kept["CapabilityBoundingSet"] == kept["AmbientCapabilities"] == ""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final
 
 from holdfast.core.base.encoding import MAX_STATEMENT, Encodable, Fields, Value, decode, encode, label
@@ -24,6 +24,7 @@ MAX_SUBJECT: Final = 200  # characters: a kind with an id or a name; content has
 MAX_FIELDS: Final = 32  # which names a tag may carry is the server's list, and far shorter
 MAX_TEXT: Final = 512  # characters of one value: what was done, never what was written
 MAX_OCTETS: Final = 64  # an id, a hash, a public key: nothing that wraps or holds a secret is as short
+_ROOM: Final = bytes(SIGNATURE_SIZE)  # where a signature will stand
 
 BodyValue = str | int | bytes
 
@@ -45,13 +46,18 @@ class LogEntry:
     kid: bytes = b""
     signature: bytes = b""
 
-    def signed(self, *, origin: str, key: SigningKey) -> LogEntry:
-        """Return the entry as the holder of a role key vouches for it, in the log of this origin. PROTOCOL section 8.
+    def to_signed_leaf(self, *, origin: str, key: SigningKey) -> bytes:
+        """Return the leaf bytes as the holder of a role key vouches for them, in the log of this origin.
 
-        Raises ValueError as `to_leaf` does.
+        PROTOCOL section 8. What this entry says of a signature counts for nothing. Raises ValueError as `to_leaf` does.
         """
-        named = replace(self, kid=key.public.kid, signature=bytes(SIGNATURE_SIZE))
-        return replace(named, signature=key.sign(_to_be_signed(origin, _without_signature(named.to_leaf()))))
+        # Encoded once, with room for the signature: it is the leaf's last field, and what is signed stands before it.
+        room = self._leaf(key.public.kid, _ROOM)
+        return room[:-SIGNATURE_SIZE] + key.sign(_to_be_signed(origin, _without_signature(room)))
+
+    def signed(self, *, origin: str, key: SigningKey) -> LogEntry:
+        """Return the entry with the signature that `to_signed_leaf` makes."""
+        return LogEntry.from_leaf(self.to_signed_leaf(origin=origin, key=key))
 
     def to_leaf(self) -> bytes:
         """Return the leaf bytes; equal entries give equal bytes. docs/formats/audit-log.md.
@@ -59,9 +65,14 @@ class LogEntry:
         Raises ValueError, naming the field and never its value, for what `from_leaf` would not read back: the
         caller's mistake. A leaf is for ever, so it is refused before it is written.
         """
+        return self._leaf(self.kid, self.signature)
+
+    def _leaf(self, kid: bytes, signature: bytes) -> bytes:
+        if kid and (len(kid), len(signature)) != (KID_SIZE, SIGNATURE_SIZE):
+            raise ValueError("log entry: a key's name has 16 bytes and its signature 64")
         self._check()
         value: dict[int, Encodable] = {
-            1: SIGNED if self.kid else UNSIGNED,
+            1: SIGNED if kid else UNSIGNED,
             2: self.entry_id,
             3: self.tag,
             4: self.actor,
@@ -74,8 +85,8 @@ class LogEntry:
         # Absent and not empty: "nobody known" then has one form.
         if self.person:
             value[5] = self.person
-        if self.kid:
-            value[9], value[10] = self.kid, self.signature
+        if kid:
+            value[9], value[10] = kid, signature
         leaf = encode(value)
         if len(leaf) > MAX_STATEMENT:
             # Each field within its bounds, and all of them together beyond the reader's.
@@ -83,8 +94,6 @@ class LogEntry:
         return leaf
 
     def _check(self) -> None:
-        if self.kid and (len(self.kid), len(self.signature)) != (KID_SIZE, SIGNATURE_SIZE):
-            raise ValueError("log entry: a key's name has 16 bytes and its signature 64")
         if len(self.entry_id) != 16 or len(self.person) not in (0, 16):
             raise ValueError("log entry: an id has 16 bytes")
         if self.time < 0:

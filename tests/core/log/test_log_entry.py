@@ -11,8 +11,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from holdfast.core.base.encoding import MAX_STATEMENT, MAX_UINT, MIN_NINT, decode, encode
+from holdfast.core.base.encoding import MAX_STATEMENT, MAX_UINT, MIN_NINT, decode, encode, label
 from holdfast.core.base.errors import InvalidSignature, Malformed
+from holdfast.core.base.secret import SecretBytes
 from holdfast.core.crypto.keys import KeyKind, SigningKey, verify
 from holdfast.core.log import log_export
 from holdfast.core.log.log_entry import (
@@ -29,8 +30,9 @@ from holdfast.core.log.log_entry import (
 )
 from holdfast.core.log.log_export import ExportedEntry, Header
 
-KEY = SigningKey.generate()
 ORIGIN = log_origin("t", "audit")
+KEY = SigningKey.from_seed(KeyKind.ED25519, SecretBytes(bytes(32)))
+OTHER_KEY = SigningKey.from_seed(KeyKind.ED25519, SecretBytes(bytes(range(32))))
 
 text = st.text(st.characters(exclude_categories=["Cs"]))
 values = st.one_of(
@@ -63,6 +65,36 @@ PLAIN = LogEntry(bytes(16), "tenants:sign-in:accept", "device:x", b"", "subject"
 @given(st.one_of(entries, signed_entries))
 def test_leaf_is_read_back_as_the_entry_it_was_written_from(entry: LogEntry) -> None:
     assert LogEntry.from_leaf(entry.to_leaf()) == entry
+
+
+@given(entries)
+def test_signed_leaf_is_the_entry_with_a_signature_over_the_fields_before_it(entry: LogEntry) -> None:
+    leaf = entry.to_signed_leaf(origin=ORIGIN, key=KEY)
+    read = LogEntry.from_leaf(leaf)
+    assert replace(read, kid=b"", signature=b"") == entry
+    assert read.to_leaf() == leaf
+    assert entry.signed(origin=ORIGIN, key=KEY) == read
+    fields: Any = decode(leaf)
+    assert (fields[1], fields[9], fields.pop(10)) == (2, KEY.public.kid, read.signature)
+    verify(KEY.public, read.signature, label("log-entry", ORIGIN, encode(fields)))
+    verify_leaf(leaf, read, origin=ORIGIN, key=KEY.public)
+
+
+def test_signed_leaf_is_of_one_key_and_one_log_and_one_entry() -> None:
+    leaf = PLAIN.to_signed_leaf(origin=ORIGIN, key=KEY)
+    entry = LogEntry.from_leaf(leaf)
+    named_alike = replace(entry, kid=OTHER_KEY.public.kid)
+    edited = replace(entry, time=entry.time + 1)
+    attempts = [
+        (leaf, entry, log_origin("u", "audit"), KEY),
+        (leaf, entry, ORIGIN, OTHER_KEY),
+        (named_alike.to_leaf(), named_alike, ORIGIN, OTHER_KEY),
+        (edited.to_leaf(), edited, ORIGIN, KEY),
+        (PLAIN.to_leaf(), PLAIN, ORIGIN, KEY),
+    ]
+    for forged, read, origin, key in attempts:
+        with pytest.raises(InvalidSignature):
+            verify_leaf(forged, read, origin=origin, key=key.public)
 
 
 @given(key_leaves)

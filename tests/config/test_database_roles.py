@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Each process's database user may do what that process does, and nothing else (FAULTS L14, PLATFORM "Running it")."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from io import StringIO
+
+import pytest
+from django.apps import apps
+from django.core.management import CommandError, call_command
+from django.db import connection, transaction
+
+from config import checks
+from config.database_roles import PROCESSES, RIGHTS_OF_THE_USER, columns, differing, grants, role_name, statements
+from config.env import ENV
+from tests.cast.database_roles import acting_as, database_users
+
+MODELS = {model._meta.db_table: model for model in apps.get_models(include_auto_created=True)}
+RUNNING = ("web", "worker", "release")
+
+
+def test_every_table_stands_in_the_list_once_and_no_other_does() -> None:
+    assert sorted(grants()) == sorted(MODELS), "a new model has its row in config/database_roles.py"
+    for table, cells in grants().items():
+        assert tuple(cells) == PROCESSES, table
+        assert all(
+            "riud".translate({ord(c): None for c in "riud" if c not in letters}) == letters
+            for letters in cells.values()
+        ), table
+
+
+def test_every_column_that_a_right_is_limited_to_is_one_of_its_table() -> None:
+    for table, cells in grants().items():
+        known = {field.column for field in MODELS[table]._meta.local_fields if field.column}
+        for process, letters in cells.items():
+            for verb in "riud":
+                limited = columns(table, verb, process)
+                assert set(limited) <= known, (table, verb, process)
+                assert not limited or verb in letters, (table, verb, process)
+                assert not limited or verb != "d", "a row is deleted whole"
+
+
+def may(verb: str, table: str) -> set[str]:
+    return {process for process, letters in grants()[table].items() if verb in letters}
+
+
+def test_the_sequencer_alone_numbers_and_publishes() -> None:
+    assert may("u", "audit_entry") == {"sequencer"}
+    assert columns("audit_entry", "u", "sequencer") == ["leaf_index", "refused"]
+    assert not may("d", "audit_entry")
+    for process in PROCESSES:
+        assert "seq" not in columns("audit_entry", "i", process) != []
+    for table in ("audit_loghead", "audit_tile", "audit_checkpoint"):
+        assert may("i", table) == may("u", table) == {"sequencer"}
+        assert not may("d", table)
+
+
+def test_what_the_root_or_officers_sign_is_written_by_none_that_runs() -> None:
+    owners_own = (
+        *("audit_rolesstatement", "escrow_policy", "escrow_policyofficer", "escrow_escrowkey"),
+        *("tenants_tenant", "tenants_serviceaccount", "keys_tenantmasterkey"),
+    )
+    for table in owners_own:
+        assert not may("i", table) | may("d", table), table
+        # A policy is locked by changes of its cases, which takes the right to a column that a trigger keeps as it is.
+        assert all(columns(table, "u", process) == ["id"] for process in may("u", table)), table
+    assert not may("u", "escrow_policyofficer") | may("u", "audit_rolesstatement") | may("u", "tenants_tenant")
+
+
+def test_what_a_person_signed_is_neither_changed_nor_deleted() -> None:
+    for table in (
+        *("recovery_approval", "recovery_veto", "recovery_casedeposit", "recovery_attestation", "escrow_consent"),
+        *("keys_chainentry", "keys_chainfork", "keys_prekeybatch"),
+    ):
+        assert not may("u", table) | may("d", table), table
+        assert may("i", table) == {"web"}, table
+    assert not may("d", "recovery_case") | may("d", "escrow_deposit") | may("d", "recovery_notice")
+    for process in PROCESSES:
+        assert not {"statement", "q", "policy_hash", "expiry"} & set(columns("recovery_case", "u", process))
+
+
+def test_a_release_is_recorded_by_the_release_process_alone() -> None:
+    for table in ("recovery_release", "recovery_releasedshare"):
+        assert may("i", table) == {"release"}
+        assert not may("u", table) | may("d", table)
+    written = {table for table in grants() if any(verb in grants()[table]["release"] for verb in "iud")}
+    assert written == {
+        *("audit_entry", "audit_tally", "kernel_heartbeat", "kernel_job", "escrow_policy"),
+        *("recovery_case", "recovery_notice", "recovery_release", "recovery_releasedshare", "recovery_sealedshare"),
+    }
+
+
+def test_the_sequencer_reads_nothing_of_people_vaults_or_escrow() -> None:
+    seen = {table for table, cells in grants().items() if cells["sequencer"] and not table.startswith("audit_")}
+    assert seen == {"kernel_heartbeat", "tenants_tenant"}
+    assert columns("tenants_tenant", "r", "sequencer") == ["slug", "is_development"]
+
+
+@pytest.mark.parametrize("prefix", ["", "Holdfast_", "1_", 'x"; DROP', "a" * 42])
+def test_a_prefix_that_would_need_quotes_is_refused(prefix: str) -> None:
+    with pytest.raises(ValueError, match="small letters"):
+        list(statements("holdfast", prefix=prefix))
+
+
+def test_the_command_is_for_postgresql_and_for_no_process_that_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(ENV, "role", "web")
+        with pytest.raises(CommandError, match="as the owner"):
+            call_command("database_roles")
+    if connection.vendor != "postgresql":
+        with pytest.raises(CommandError, match="SQLite"):
+            call_command("database_roles")
+
+
+@pytest.fixture
+def prefix(db: None) -> Iterator[str]:
+    with database_users() as made:
+        yield made
+
+
+@pytest.mark.postgres_only
+@pytest.mark.django_db
+def test_the_command_says_which_users_are_missing_and_grants_nothing() -> None:
+    said = StringIO()
+    with pytest.raises(CommandError) as refused:
+        call_command("database_roles", prefix="nobody_", stdout=said)
+    assert all(f"CREATE ROLE nobody_{process} LOGIN;" in str(refused.value) for process in PROCESSES)
+    assert not said.getvalue()
+    with pytest.raises(CommandError, match="small letters"):
+        call_command("database_roles", prefix="No_", stdout=said)
+
+
+@pytest.mark.postgres_only
+def test_the_command_prints_what_it_grants_and_takes_back_what_was_granted_by_hand(prefix: str) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(f"GRANT ALL ON audit_entry, audit_loghead TO {role_name('web', prefix=prefix)}")
+        cursor.execute(f"GRANT UPDATE (leaf) ON audit_entry TO {role_name('sequencer', prefix=prefix)}")
+    printed = StringIO()
+    call_command("database_roles", "--sql", prefix=prefix, stdout=printed)
+    assert _differing("web", prefix), "--sql changes nothing"
+    for _ in range(2):
+        said = StringIO()
+        call_command("database_roles", prefix=prefix, stdout=said)
+        assert printed.getvalue() == f"BEGIN;\n{said.getvalue()}COMMIT;\n"
+        for process in PROCESSES:
+            assert _differing(process, prefix) == []
+
+
+_BEYOND_TABLES = """
+SELECT has_schema_privilege(%(name)s, 'public', 'CREATE'),
+       has_database_privilege(%(name)s, current_database(), 'TEMP'),
+       has_function_privilege(%(name)s, 'of_later()', 'EXECUTE'),
+       (SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace
+           AND CASE WHEN relkind = 'S' THEN has_sequence_privilege(%(name)s, oid, 'USAGE, UPDATE') END)
+"""
+
+
+@pytest.mark.postgres_only
+def test_each_user_has_the_rights_of_its_process_and_of_no_other(prefix: str) -> None:
+    for process in PROCESSES:
+        assert _differing(process, prefix) == []
+        for other in PROCESSES:
+            assert other == process or _differing(process, prefix, of=other)
+    with connection.cursor() as cursor:
+        cursor.execute("CREATE FUNCTION of_later() RETURNS int LANGUAGE sql AS 'SELECT 1'")
+        for process in PROCESSES:
+            name = role_name(process, prefix=prefix)
+            cursor.execute(_BEYOND_TABLES, {"name": name})
+            assert cursor.fetchone() == (False, False, False, 0), process
+
+
+def _differing(process: str, prefix: str, *, of: str = "") -> list[str]:
+    with acting_as(process, prefix=prefix), connection.cursor() as cursor:
+        cursor.execute(RIGHTS_OF_THE_USER)
+        return differing(of or process, cursor.fetchall())
+
+
+@pytest.mark.postgres_only
+def test_a_process_does_not_start_as_the_owner_or_with_other_rights_than_its_own(
+    prefix: str, settings: pytest.MonkeyPatch
+) -> None:
+    for process in PROCESSES:
+        settings.HOLDFAST_ROLE = process  # type: ignore[attr-defined]
+        assert [one.id for one in checks._database_user()] == ["holdfast.E013"], "the tests' own user is a superuser"
+        with acting_as(process, prefix=prefix):
+            assert list(checks._database_user()) == []
+        with acting_as("sequencer" if process != "sequencer" else "web", prefix=prefix):
+            (one,) = checks._database_user()
+            assert one.id == "holdfast.E015"
+            assert "manage.py database_roles" in str(one.hint)
+        owner = f"{prefix}owner"
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute(f"CREATE ROLE {owner}")
+            cursor.execute(f"GRANT {owner} TO {role_name(process, prefix=prefix)}")
+            cursor.execute(f"ALTER TABLE audit_entry OWNER TO {owner}")
+            with acting_as(process, prefix=prefix):
+                assert [one.id for one in checks._database_user()] == ["holdfast.E013"], "a member of the owner is one"
+            transaction.set_rollback(True)
+    settings.HOLDFAST_ROLE = "ceremony"  # type: ignore[attr-defined]
+    assert list(checks._database_user()) == [], "a ceremony is the owner's"
