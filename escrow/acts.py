@@ -247,7 +247,7 @@ def _require_enough_without(person_id: UUID, now: datetime) -> None:
     left = access.eligible(newest, now=now, excluded=frozenset({person_id}))
     if len(left) < newest.m:
         raise OfficerNeeded(
-            f"{len(left)} officers would remain, and the policy asks for {newest.m}. "
+            f"Of the officers who count, {len(left)} would remain, and the policy asks for {newest.m}. "
             "Have another officer come back, or publish a policy with another officer first."
         )
 
