@@ -125,7 +125,7 @@ def _places(row: PolicyRow, signed: Policy, now: datetime) -> list[Place]:
 
 def _why(word: OfficerStatement | None, place: PolicyOfficer | None) -> OfficerStatement | None:
     """Return what was said last when it is what the officer's state came of; a resolution may have returned them."""
-    if word is None or place is None or place.state != act_words.STANDING[Standing(word.standing)]:
+    if word is None or place is None or place.state != act_words.STANDING.get(Standing(word.standing)):
         return None
     return word
 

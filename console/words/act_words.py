@@ -10,9 +10,8 @@ from typing import Final
 
 from holdfast.core.identity.acts import Act, Resolution, Standing
 
-# The state of an officer that a word about their standing leads to.
+# The state of an officer that is explained by the word that led to it; who counts needs no explanation.
 STANDING: Final = {
-    Standing.BACK: "active",
     Standing.AWAY: "away",
     Standing.SUSPENDED: "suspended",
     Standing.REMOVED: "removed",

@@ -402,5 +402,8 @@ def test_escrow_page_says_how_officers_stand_why_and_what_they_resolve(world: Wo
     assert "3 can act" in text
     # Who came back is not shown with the reason for which they had gone.
     assert "stolen" not in text
+    for standing in (Standing.AWAY, Standing.BACK):
+        world.stand("erin", standing)
+    assert "By Erin" not in text_of(otto.get("/console/escrow/"))
     world.sequence()
     assert "Officers’ resolution passed" in text_of(otto.get("/console/audit/?tag=escrow:resolution:"))

@@ -38,7 +38,7 @@ _DAN: Final = "3f2b8c1e-1c1b-4a53-8f0a-6f2d1c9e7a11"
 _SAYING: Final = {
     Standing.AWAY: "is away: approvals and votes count for nothing until: holdfast officer back",
     Standing.BACK: "is back: approvals and votes count again",
-    Standing.SUSPENDED: "is suspended: approvals and votes count for nothing. Only m officers together end it",
+    Standing.SUSPENDED: "is suspended: approvals and votes count for nothing. Only {m} officers together end it",
     Standing.REMOVED: "is removed, for ever: nobody can undo it, and a new policy should name another",
 }
 _DONE: Final = {
@@ -279,7 +279,7 @@ def _word_lines(account: Account, said: Word) -> list[str]:
     name = acts.names_told(account).get(said.officer.person, "")
     return [
         "You are about to sign:",
-        f"  Officer {said.officer.index} {_SAYING[said.standing]}.",
+        f"  Officer {said.officer.index} {_SAYING[said.standing].format(m=said.policy.policy.m)}.",
         f"  Person:  {UUID(bytes=said.officer.person)}",
         f"  Key:     {shown(said.officer.signing_key.fingerprint('officer'))}",
         f"  Reason:  {quoted(said.reason) if said.reason else 'none'}",
