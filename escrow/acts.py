@@ -65,11 +65,11 @@ _VOTING_ON_RETURN: Final = access.DECIDING | {OfficerState.SUSPENDED}
 class Progress:
     """How far a resolution is. state: open, passed, expired, or replaced (by a policy version).
 
-    signers: the indices, in its policy's roster, of those who signed and count; of those who signed, once it passed.
+    signers: by index, the officers who signed and count; all who signed, once it passed.
     """
 
     state: str
-    signers: tuple[int, ...]
+    signers: tuple[Officer, ...]
     needed: int
 
 
@@ -165,10 +165,8 @@ def progress_of(rows: Sequence[Resolution]) -> list[Progress]:
             known[policy_hash] = access.reading(access.policy_named(policy_hash))
         policy = known[policy_hash]
         signers = [policy.officer(one.kid) for one in parse_many(bytes(row.statement))]
-        counting = [
-            one.index for one in signers if one and (row.passed_at or UUID(bytes=one.person) in votes[Act(row.act)])
-        ]
-        found.append(Progress(_state(row, in_force, now), tuple(sorted(counting)), policy.m))
+        counting = [one for one in signers if one and (row.passed_at or UUID(bytes=one.person) in votes[Act(row.act)])]
+        found.append(Progress(_state(row, in_force, now), tuple(sorted(counting, key=lambda one: one.index)), policy.m))
     return found
 
 

@@ -122,7 +122,7 @@ def _documents(rows: list[Any]) -> list[dict[str, Any]]:
             "act": ACTS[Act(row.act)],
             "state": progress.state,
             "statement": b64u(bytes(row.statement)),
-            "signed_by": list(progress.signers),
+            "signed_by": [officer.index for officer in progress.signers],
             "needed": progress.needed,
             "proposer": str(row.proposer_id),
             "proposed_at": rfc3339(row.proposed_at),

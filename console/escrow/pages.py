@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The console's page of custody: the policy in force and what it means, its officers, the escrow keys.
+"""The console's page of custody: the policy in force, its officers and what they resolve, the escrow keys.
 
 Implements PLATFORM "Console" and ESCROW "Policy and officers". Only looks; reads terms from the signed statements.
 """
@@ -16,12 +16,13 @@ from django.shortcuts import render
 from django.utils import timezone
 
 from console.frame import console_page
-from console.words import terms
-from escrow import access, coverage
+from console.words import act_words, terms
+from escrow import access, coverage, services
 from escrow.errors import EscrowOff
 from holdfast.core.base.encoding import MAX_BLOB
 from holdfast.core.base.errors import HoldfastError
 from holdfast.core.identity import trust
+from holdfast.core.identity.acts import Act, Resolution, Standing
 from holdfast.core.identity.policy import Officer, Policy
 from holdfast.core.signed import cose
 from holdfast.core.signed.statements import EscrowKey
@@ -30,7 +31,9 @@ from tenants import access as tenants
 from tenants.permissions import PermissionName
 
 if TYPE_CHECKING:
+    from escrow.models import OfficerStatement, PolicyOfficer
     from escrow.models import Policy as PolicyRow
+    from escrow.models import Resolution as ResolutionRow
 
 
 @dataclass(frozen=True)
@@ -42,11 +45,30 @@ class Place:
     state: str
     counts_from: datetime | None
     is_counting: bool
+    # What was last signed about this officer's standing, where that is why they stand as they do.
+    word: OfficerStatement | None
 
     @property
     def words(self) -> tuple[str, ...]:
         """The eight words of the officer's signing key."""
         return self.officer.signing_key.fingerprint("officer")
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """One resolution as signed, and how far it is. signers: the persons whose signatures count."""
+
+    row: ResolutionRow
+    words: str
+    state: str
+    person_id: UUID | None
+    hash: bytes
+    signers: tuple[UUID, ...]
+    needed: int
+
+
+# Of resolutions on the page: every open one of a roster of 16 at five each would be 80, and people read ten.
+SHOWN = 10
 
 
 @console_page(PermissionName.COVERAGE_READ)
@@ -61,12 +83,15 @@ def escrow_page(request: HttpRequest, actor: Actor) -> HttpResponse:
     signed = access.reading(in_force)
     places = _places(in_force, signed, now)
     available = len(coverage.releasable_now(made_under=[bytes(in_force.hash)], at=now).approvers)
+    resolutions, more = _resolutions(in_force, now)
     newer = [row for row in rows if row.version > in_force.version and row.withdrawn_at is None]
     context = {
         "policy": in_force,
         "places": places,
         "available": available,
-        "people": tenants.people_by_id([place.person_id for place in places]),
+        "people": tenants.people_by_id(_named(places, resolutions)),
+        "resolutions": resolutions,
+        "more_resolutions": more,
         "clauses": terms.clauses(signed),
         "warnings": terms.warnings(signed, available=available, active=coverage.count_active_officers()),
         "release_words": signed.terms.release_sealing_key.fingerprint("release"),
@@ -83,6 +108,7 @@ def escrow_page(request: HttpRequest, actor: Actor) -> HttpResponse:
 def _places(row: PolicyRow, signed: Policy, now: datetime) -> list[Place]:
     counting = {officer.index for officer in access.eligible(row, now=now, excluded=frozenset())}
     stored = {officer.index: officer for officer in access.officers(row)}
+    words = access.last_words([officer.person_id for officer in stored.values()])
     return [
         Place(
             officer=officer,
@@ -90,9 +116,46 @@ def _places(row: PolicyRow, signed: Policy, now: datetime) -> list[Place]:
             state=stored[officer.index].state if officer.index in stored else "missing",
             counts_from=stored[officer.index].counts_from if officer.index in stored else None,
             is_counting=officer.index in counting,
+            word=_why(words.get(UUID(bytes=officer.person)), stored.get(officer.index)),
         )
         for officer in signed.roster
     ]
+
+
+def _why(word: OfficerStatement | None, place: PolicyOfficer | None) -> OfficerStatement | None:
+    """Return what was said last when it is what the officer's state came of; a resolution may have returned them."""
+    if word is None or place is None or place.state != act_words.STANDING.get(Standing(word.standing)):
+        return None
+    return word
+
+
+def _resolutions(in_force: PolicyRow, now: datetime) -> tuple[list[Resolved], bool]:
+    rows, more = access.resolution_page(in_force, now=now, limit=SHOWN)
+    found = []
+    for row, progress in zip(rows, services.progress_of(rows), strict=True):
+        said = Resolution.from_payload(cose.parse_many(bytes(row.statement))[0].payload)
+        returns = said.act is Act.RETURN_OFFICER
+        found.append(
+            Resolved(
+                row=row,
+                words=act_words.resolution_words(said),
+                state=progress.state,
+                person_id=UUID(bytes=said.person) if returns else None,
+                hash=b"" if returns else said.hash,
+                signers=tuple(UUID(bytes=officer.person) for officer in progress.signers),
+                needed=progress.needed,
+            )
+        )
+    return found, more
+
+
+def _named(places: list[Place], resolutions: list[Resolved]) -> set[UUID]:
+    """Return everybody whom the page names."""
+    named = {place.person_id for place in places}
+    named |= {place.word.signer_id for place in places if place.word}
+    for one in resolutions:
+        named |= {one.row.proposer_id, *one.signers, *([one.person_id] if one.person_id else [])}
+    return named
 
 
 def _versions(rows: list[Any]) -> list[dict[str, Any]]:

@@ -28,6 +28,7 @@ from holdfast.cli.commands import (
     escrow,
     mail,
     officer,
+    officer_acts,
     profile,
     recover,
 )
@@ -75,6 +76,7 @@ app.add_typer(recover.app, name="recover")
 app.add_typer(contacts.app, name="contacts")
 app.add_typer(archive.app, name="archive")
 app.add_typer(escrow.app, name="escrow")
+officer_acts.register(officer.app)
 app.add_typer(officer.app, name="officer")
 app.add_typer(audit.app, name="audit")
 app.add_typer(chain.app, name="chain")

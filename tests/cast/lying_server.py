@@ -33,7 +33,8 @@ from holdfast.core.signed.cose import Purpose, Sign1, encode_many, sign
 from holdfast.core.signed.enrolment import EnrolmentCode
 from holdfast.core.signed.payloads import Header
 from holdfast.core.signed.statements import DeviceStatement, EscrowKey
-from tests.cast import lying_contacts, lying_mailbox
+from tests.cast import lying_acts, lying_contacts, lying_mailbox
+from tests.cast.lying_acts import OfficersActs
 from tests.cast.lying_contacts import ContactRecovery
 from tests.cast.lying_log import KeysLog
 from tests.cast.lying_mailbox import Mailboxes, refused
@@ -135,7 +136,7 @@ def _payload_hash(statement: bytes) -> bytes:
     return Sign1.from_value(value[0]).payload_hash
 
 
-class LyingServer(Mailboxes, ContactRecovery):
+class LyingServer(Mailboxes, ContactRecovery, OfficersActs):
     """Serves one tenant. `lies` maps a pattern of "METHOD path" to what is done to the honest answer.
 
     `instead` maps one to what answers in place of the honest handler, from the request's body. `lost` holds the
@@ -145,6 +146,7 @@ class LyingServer(Mailboxes, ContactRecovery):
     def __init__(self, tenant: Tenant) -> None:
         Mailboxes.__init__(self)
         ContactRecovery.__init__(self, NOW)
+        OfficersActs.__init__(self, tenant.tenant, tenant.log, NOW)
         self.tenant = tenant
         self.lies: dict[str, Lie] = {}
         self.instead: dict[str, Instead] = {}
@@ -161,6 +163,7 @@ class LyingServer(Mailboxes, ContactRecovery):
         self.deposits: dict[str, dict[str, Any]] = {}
         self.cases: dict[str, dict[str, Any]] = {}
         self.if_match = ""
+        self.in_force_from = "2020-01-01T00:00:00Z"
         self.keys_log = KeysLog(tenant.tenant, NOW, tenant.log)
         self._answered: dict[tuple[str, str, str], tuple[int, dict[str, Any]]] = {}
 
@@ -196,6 +199,8 @@ class LyingServer(Mailboxes, ContactRecovery):
                 answer = lie(json.loads(json.dumps(answer)))
         if any(re.fullmatch(pattern, f"{method} {path}") for pattern in self.lost):
             raise httpx2.ReadTimeout("lost")
+        if "octets" in answer:  # a tile
+            return httpx2.Response(status, content=unb64u(answer["octets"]))
         return httpx2.Response(status, json=answer)
 
     def _handle(self, method: str, path: str, asker: str, body: Any, query: Any) -> tuple[int, dict[str, Any]]:
@@ -377,7 +382,8 @@ class LyingServer(Mailboxes, ContactRecovery):
     # Escrow
 
     def policy(self, _asker: str, _body: Any, query: Any) -> Any:
-        return 200, {**self._history(self.tenant.policies, query), "root_key": b64u(self.tenant.root.public.encoded)}
+        history = self._history(self.tenant.policies, query)
+        return 200, {**history, "root_key": b64u(self.tenant.root.public.encoded), "in_force_from": self.in_force_from}
 
     def key(self, _asker: str, _body: Any, query: Any) -> Any:
         return 200, self._history(self.tenant.keys, query)
@@ -527,6 +533,7 @@ _ROUTES: dict[tuple[str, str], Callable[..., Any]] = {
     ("POST", f"cases/{_ID}/attestations"): LyingServer.attest,
     ("GET", f"cases/{_ID}/attestations"): LyingServer.attestations,
     ("GET", f"cases/{_ID}/release"): LyingServer.release,
+    **lying_acts.ROUTES,
     **lying_mailbox.ROUTES,
     **lying_contacts.ROUTES,
 }

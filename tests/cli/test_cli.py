@@ -80,7 +80,11 @@ def test_every_command_that_was_promised_exists() -> None:
         "recover password", "archive encrypt", "archive decrypt", "escrow status", "escrow deposit",
         "recover escrow open", "recover escrow status", "recover escrow collect", "recover escrow finish",
         "officer init", "officer cases", "officer show",
-        "officer approve", "officer deny", "officer attest", "officer code", "chain show", "contacts confirm",
+        "officer approve", "officer deny", "officer attest", "officer away", "officer back",
+        "officer suspend", "officer remove",
+        "officer resolutions", "officer sign", "officer resolve withdraw-version", "officer resolve return-officer",
+        "officer resolve acknowledge-leaf", "officer resolve accept-log",
+        "officer code", "chain show", "contacts confirm",
         "audit export", "audit verify", "send", "receive", "maintain", "rotate",
     }  # fmt: skip
 

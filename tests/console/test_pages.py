@@ -20,7 +20,7 @@ from django.utils import timezone
 from console.frame import NAVIGATION
 from console.people import pages
 from escrow.services import withdraw_policy
-from holdfast.core.identity.acts import Standing
+from holdfast.core.identity.acts import Act, Standing
 from holdfast.core.identity.cases import Case as Asked
 from kernel.clock import database_now
 from kernel.scope import tenant_scope
@@ -391,3 +391,41 @@ def test_file_of_a_stranger_is_refused_before_it_is_read(path: str, monkeypatch:
     browser.cookies["csrftoken"] = "a" * 32
     file = SimpleUploadedFile("x", bytes(3_000_000))
     assert browser.post(path, {"file": file}).status_code == 400
+
+
+def test_escrow_page_says_how_officers_stand_why_and_what_they_resolve(world: World) -> None:
+    hostile = "stolen <script>alert(1)</script>\u202e"
+    word = world.word("dan", Standing.SUSPENDED, by="carol", reason=hostile)
+    assert world.send_word(word, "carol").status_code == 201
+    returned = world.resolution(Act.RETURN_OFFICER, world.cast.dan.pk.bytes)
+    assert world.resolve(returned, "carol").status_code == 201
+    log = world.resolution(Act.ACCEPT_LOG, 42, bytes(range(32)))
+    assert world.resolve(log, "carol").status_code == 201
+    otto = signed_in(world.cast.otto)
+    page = otto.get("/console/escrow/")
+    text = text_of(page)
+    for said in (
+        "By Carol",
+        "stolen <script>alert(1)</script>",
+        "2 can act, 2 needed",
+        "Return from suspension: Dan 1 of 2 have signed",
+        "Accept the log of 42 entries 1 of 2 have signed",
+        "Proposed by Carol",
+        "Signed by Carol",
+        bytes(range(32)).hex(),
+        "holdfast officer sign",
+    ):
+        assert said in text, said
+    assert b"<script>alert" not in page.content
+    assert "\u202e" not in page.content.decode()
+    assert world.resolve(returned, "erin").json()["state"] == "passed"
+    text = text_of(otto.get("/console/escrow/"))
+    assert "Return from suspension: Dan passed" in text
+    assert "3 can act" in text
+    # Who came back is not shown with the reason for which they had gone.
+    assert "stolen" not in text
+    for standing in (Standing.AWAY, Standing.BACK):
+        world.stand("erin", standing)
+    assert "By Erin" not in text_of(otto.get("/console/escrow/"))
+    world.sequence()
+    assert "Officers’ resolution passed" in text_of(otto.get("/console/audit/?tag=escrow:resolution:"))

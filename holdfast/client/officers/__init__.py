@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an escrow officer does: their keys, cases, approvals and vetoes."""
+"""What an escrow officer does: their keys, cases and approvals, their standing and resolutions."""
 
 # The modules that other rooms may import: this room's door.
-__all__ = ["officer", "officer_keys"]
+__all__ = ["acts", "officer", "officer_keys"]

@@ -25,7 +25,7 @@ from holdfast.core.crypto.keys import SIGNING_KINDS, PublicKey, decode_public_ke
 from holdfast.core.escrow import approvals
 from holdfast.core.escrow.approvals import Approver, Excluded
 from holdfast.core.identity.cases import Attestation, Case, ClientKind
-from holdfast.core.identity.policy import Officer, SignedPolicy
+from holdfast.core.identity.policy import SignedPolicy
 from holdfast.core.signed.cose import Purpose, Sign1, sign
 from holdfast.core.signed.payloads import Header
 from holdfast.core.signed.statements import DeviceStatement
@@ -165,7 +165,7 @@ def approve(account: Account, view: CaseView, *, heard: Mapping[int, str], ident
     if view.obstacle:
         raise ProfileError(f"You may not approve this case: {view.obstacle}.")
     require_heard(view.words, heard)
-    keys, row = officer_keys.keys_of(account), _own_row(account, view.policy)
+    keys, row = officer_keys.keys_of(account), officer_keys.own_row(account, view.policy)
     approver = Approver(row, keys.signing, keys.sealing, account.header(), ClientKind.CLI)
     try:
         signed, outers = approvals.approve(
@@ -279,20 +279,12 @@ def _policy(account: Account, case: Case) -> SignedPolicy:
     return policy
 
 
-def _own_row(account: Account, policy: SignedPolicy) -> Officer:
-    keys = officer_keys.keys_of(account)
-    row = policy.policy.officer(keys.signing_key.kid)
-    if row is None or (row.person, row.sealing_key) != (account.user, keys.sealing_key):
-        raise ProfileError("The policy of this case does not list you as an officer with these keys.")
-    return row
-
-
 def _obstacle(account: Account, policy: SignedPolicy, excluded: Excluded) -> str:
     """Return why this person may not answer, in words, or "". Who is away or cooling off, the server adds."""
     if account.state.officer is None:
         return "this profile holds no officer's keys"
     try:
-        _own_row(account, policy)
+        officer_keys.own_row(account, policy)
     except ProfileError as error:
         return str(error)
     why = excluded.why(account.user)

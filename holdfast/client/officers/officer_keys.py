@@ -17,7 +17,7 @@ from holdfast.client.profile.private_files import write_private
 from holdfast.client.profile.state import OfficerKeys
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.crypto.keys import KeyKind, PublicKey, SealingKey, SigningKey
-from holdfast.core.identity.policy import Officer, Policy
+from holdfast.core.identity.policy import Officer, Policy, SignedPolicy
 from holdfast.core.identity.trust import root_pin
 from holdfast.core.signed.cose import Purpose, Sign1, sign
 from holdfast.core.signed.statements import EscrowKey
@@ -80,6 +80,15 @@ def keys_of(holder: Account) -> FoundingOfficer:
     return FoundingOfficer(holder, signing, SealingKey.from_seed(kept.sealing_seed))
 
 
+def own_row(holder: Account, policy: SignedPolicy) -> Officer:
+    """Return this officer's row of a policy. Raises ProfileError for a policy that does not list these keys."""
+    keys = keys_of(holder)
+    row = policy.policy.officer(keys.signing_key.kid)
+    if row is None or (row.person, row.sealing_key) != (holder.user, keys.sealing_key):
+        raise ProfileError("The policy does not list you as an officer with these keys.")
+    return row
+
+
 def make_keys(holder: Account) -> FoundingOfficer:
     """Make officer keys in a profile and keep them. Raises ProfileError when it has some already."""
     if holder.state.officer is not None:
@@ -109,4 +118,12 @@ def open_officer_profile(directory: Path, *, passphrase: SecretBytes | None = No
     return keys_of(account.open_profile(directory, passphrase=passphrase))
 
 
-__all__ = ["FoundingOfficer", "create_officer_profile", "keys_of", "make_keys", "open_officer_profile", "write_private"]
+__all__ = [
+    "FoundingOfficer",
+    "create_officer_profile",
+    "keys_of",
+    "make_keys",
+    "open_officer_profile",
+    "own_row",
+    "write_private",
+]

@@ -135,6 +135,13 @@ class Answer:
             raise self._refuse(name, "is not an object")
         return Answer(value, f"{self._where}{name}.")
 
+    def values(self) -> dict[str, str | int]:
+        """Return this object as texts and integers by their names, where it holds nothing else."""
+        for name in self._map:
+            if not isinstance(self._map[name], str):
+                self.number(name)
+        return dict(self._map)
+
     def many(self, name: str, *, maximum: int = 10_000) -> Iterator[Answer]:
         """Return the objects of an array."""
         for index, value in enumerate(self._array(name, maximum)):

@@ -372,7 +372,8 @@ def _answers() -> Parser:
     """An answer of a server, of which every field is read as everything that a field may be."""
     readers: list[Callable[[Answer, str], object]] = [
         Answer.text, Answer.number, Answer.flag, Answer.octets, Answer.identifier, Answer.time, Answer.one,
-        Answer.many_octets, Answer.numbers, Answer.texts, lambda answer, name: list(answer.many(name)),
+        Answer.many_octets, Answer.numbers, Answer.texts, lambda answer, name: answer.values(),
+        lambda answer, name: list(answer.many(name)),
         lambda answer, name: list(answer.rows(name, 2)),
     ]  # fmt: skip
 

@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What officers' acts outside cases are called on console pages.
+
+Implements PLATFORM "Console". Tables and pure functions; a resolution is read from its signed bytes.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from holdfast.core.identity.acts import Act, Resolution, Standing
+
+# The state of an officer that is explained by the word that led to it; who counts needs no explanation.
+STANDING: Final = {
+    Standing.AWAY: "away",
+    Standing.SUSPENDED: "suspended",
+    Standing.REMOVED: "removed",
+}
+
+
+def resolution_words(resolution: Resolution) -> str:
+    """Return what a resolution does; whom it returns is shown beside it."""
+    if resolution.act is Act.WITHDRAW_VERSION:
+        return f"Withdraw policy version {resolution.version}"
+    if resolution.act is Act.RETURN_OFFICER:
+        return "Return from suspension:"
+    if resolution.act is Act.ACKNOWLEDGE_LEAF:
+        return f"Acknowledge entry {resolution.index} of the log as wrong"
+    return f"Accept the log of {resolution.size} entries"
