@@ -19,7 +19,7 @@ from holdfast.client.profile.account import Account
 from holdfast.client.server.answers import Answer
 from holdfast.core.base.encoding import unb64u
 from holdfast.core.base.errors import HoldfastError, Malformed
-from holdfast.core.log.checkpoint import Checkpoint, NoteVerifier
+from holdfast.core.log.checkpoint import Checkpoint, LogVerifier
 from holdfast.core.log.key_log import keys_verifier, require_same_log
 from holdfast.core.log.log_entry import BodyValue, LogEntry, log_origin
 from holdfast.core.log.merkle import HASH_SIZE, MAX_PROOF, leaf_hash, verify_consistency, verify_inclusion
@@ -116,7 +116,7 @@ def require_past(account: Account, found: Head, *, size: int, root: bytes) -> No
 _ALARM: Final = "Do not sign. Show this to the other officers and to your auditor, with what this profile remembers."
 
 
-def _verifier(account: Account) -> NoteVerifier:
+def _verifier(account: Account) -> LogVerifier:
     try:
         # Both logs are signed by one key; either name pins it.
         known = keys_verifier(account.state.trust.log_keys, account.tenant)
@@ -127,7 +127,7 @@ def _verifier(account: Account) -> NoteVerifier:
             "This profile has no log key pinned, so it cannot tell the log from a false one.",
             way_out="Enrol with a code that carries it, made by: holdfast officer code",
         )
-    return NoteVerifier(log_origin(str(UUID(bytes=account.tenant)), "audit"), known.key)
+    return LogVerifier(log_origin(str(UUID(bytes=account.tenant)), "audit"), known.keys)
 
 
 def _warning(account: Account, seen: Checkpoint, found: Checkpoint) -> str:
