@@ -20,6 +20,7 @@ from holdfast.core.base.encoding import MAX_BLOB
 from holdfast.core.crypto.keys import SIGNING_KINDS, decode_public_key
 from holdfast.core.identity import policy as core_policy
 from holdfast.core.identity import trust
+from holdfast.core.identity.acts import Act
 from holdfast.core.signed import cose
 from kernel.actors import Actor
 from kernel.errors import NotFound
@@ -256,6 +257,12 @@ def resolution_named(resolution_hash: bytes) -> Resolution | None:
 def resolutions() -> list[Resolution]:
     """List the resolutions that passed, oldest first."""
     return list(Resolution.objects.filter(passed_at__isnull=False).order_by("passed_at", "pk"))
+
+
+def withdrawals() -> list[bytes]:
+    """Return the resolutions that withdrew a policy version, oldest first, each as the array of its statements."""
+    rows = Resolution.objects.filter(act=int(Act.WITHDRAW_VERSION), passed_at__isnull=False)
+    return [bytes(row.statement) for row in rows.order_by("passed_at", "pk")]
 
 
 def proposals_of(person_id: UUID, since: datetime) -> int:

@@ -55,6 +55,9 @@ class PolicyOut(serializers.Serializer[None]):
     in_force_from = UtcField(help_text="Later than its publication when it lowers a guard.")
     history = VersionOut(many=True, help_text="The versions, oldest first, as many as one answer has room for.")
     more = serializers.BooleanField(help_text="Whether versions follow: `after` takes the number of the last one.")
+    withdrawals = serializers.ListField(
+        child=Base64UrlField(), help_text="The resolutions that withdrew a version, each an array of statements."
+    )
     officers = OfficerOut(many=True)
     root_key = Base64UrlField(help_text="The tenant root's encoded public key; believed only by the pin.")
 
@@ -182,6 +185,7 @@ class PolicyView(ApiView):
                 "in_force_from": rfc3339(newest.in_force_from),
                 "history": [_version(row) for row in history],
                 "more": more,
+                "withdrawals": [b64u(statement) for statement in access.withdrawals()],
                 "officers": _officers(newest),
                 "root_key": b64u(bytes(tenants.tenant().root_key or b"")),
             }

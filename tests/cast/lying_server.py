@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,6 +23,7 @@ from holdfast.core.base.encoding import Encodable, b64u, decode, label, unb64u
 from holdfast.core.crypto.keys import PublicKey, RecipientRsaKey, SealingKey, SigningKey, wrap_rsa
 from holdfast.core.escrow import approvals
 from holdfast.core.escrow.deposit import Deposit
+from holdfast.core.identity.acts import Act, Resolution
 from holdfast.core.identity.cases import Approval, Case
 from holdfast.core.identity.entries import AddDevice, Entry, ReGenesis, RevokeDevice
 from holdfast.core.identity.policy import DepositRule, Policy
@@ -69,6 +71,7 @@ class Tenant:
     policies: list[bytes] = field(default_factory=list)
     keys: list[bytes] = field(default_factory=list)
     roles: list[bytes] = field(default_factory=list)
+    withdrawals: list[bytes] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.policies.append(self.sign_policy(self.officers, version=1, predecessor=b"", signers=self.officers))
@@ -119,6 +122,13 @@ class Tenant:
         payload = EscrowKey(self._header(), key, version, algorithm, predecessor, self.policy_hash).to_payload()
         signers = [by_root or self.root, *(one.signing_key for one in (officers or self.officers[:2]))]
         return encode_many([sign(payload, purpose=Purpose.ESCROW_KEY, key=one) for one in signers])
+
+    def sign_withdrawal(self, version: int, signers: list[Founder]) -> bytes:
+        """Withdraw a version by officers of the first."""
+        about = (version, _payload_hash(self.policies[version - 1]))
+        first = _payload_hash(self.policies[0])
+        payload = Resolution(self._header(), Act.WITHDRAW_VERSION, about, first, secrets.token_bytes(16)).to_payload()
+        return encode_many([sign(payload, purpose=Purpose.RESOLUTION, key=one.signing_key) for one in signers])
 
     def sign_roles(self, *keys: RoleKey, by_root: SigningKey | None = None) -> bytes:
         """Return the next version of the root's word on whose keys sign the log."""
@@ -383,7 +393,9 @@ class LyingServer(Mailboxes, ContactRecovery, OfficersActs):
 
     def policy(self, _asker: str, _body: Any, query: Any) -> Any:
         history = self._history(self.tenant.policies, query)
-        return 200, {**history, "root_key": b64u(self.tenant.root.public.encoded), "in_force_from": self.in_force_from}
+        withdrawals = [b64u(statement) for statement in self.tenant.withdrawals]
+        shown = {"root_key": b64u(self.tenant.root.public.encoded), "in_force_from": self.in_force_from}
+        return 200, {**history, **shown, "withdrawals": withdrawals}
 
     def key(self, _asker: str, _body: Any, query: Any) -> Any:
         return 200, self._history(self.tenant.keys, query)

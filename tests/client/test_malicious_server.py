@@ -206,6 +206,24 @@ def test_policy_that_does_not_name_the_one_in_force_is_refused_unless_it_was_kno
     assert tenant.refresh(account).policy_now == 3
 
 
+def test_version_that_follows_a_withdrawn_one_is_taken_with_the_officers_word_only(world: Members) -> None:
+    account = world.enrolled(ALICE)
+    house = world.server.tenant
+    first, by = _payload_hash(house.policies[0]), house.officers[:2]
+    house.policies.append(house.sign_policy(house.officers, version=2, predecessor=first, signers=by))
+    assert tenant.refresh(account).policy_now == 2
+    house.policies.append(house.sign_policy(house.officers, version=3, predecessor=first, signers=by))
+    for withdrawals in ([], [house.sign_withdrawal(2, by[:1])]):
+        house.withdrawals = withdrawals
+        with pytest.raises(TrustRefused):
+            tenant.refresh(account)
+        assert account.trusted.newest.policy.version == 2
+    house.withdrawals = [house.sign_withdrawal(2, by)]
+    assert tenant.refresh(account).policy_now == 3
+    account.save()
+    assert [one.policy.version for one in account.policies] == [1, 3]
+
+
 def test_policy_rolled_back_to_an_older_version_is_refused(world: Members) -> None:
     account = world.enrolled(ALICE)
     house = world.server.tenant

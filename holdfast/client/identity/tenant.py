@@ -145,7 +145,9 @@ def _accept_policies(account: Account) -> None:
     trust = account.state.trust
     history, answer = _history(account, "escrow/policy")
     root_key = answer.octets("root_key", maximum=128)
-    if trust.pin and (history, root_key) == (trust.policies, trust.root_key):
+    withdrawals = answer.many_octets("withdrawals", maximum=_MOST_VERSIONS) if "withdrawals" in answer else []
+    known = (trust.policies, trust.withdrawals or [], trust.root_key)
+    if trust.pin and (history, withdrawals, root_key) == known:
         return  # what is kept here already, to the byte: `account.trusted` verifies it, once in a process
     try:
         if trust.root_key and trust.root_key != root_key:
@@ -163,10 +165,11 @@ def _accept_policies(account: Account) -> None:
             seen=account.trusted.policies[-1] if trust.policies else None,
             # What was believed before the rule of field 12 is believed after it.
             early=len(trust.policies),
+            withdrawals=[read_many(statement) for statement in withdrawals],
         )
     except HoldfastError as error:
         raise TrustRefused(f"The policy is not to be trusted: {error}.", way_out=_LOOK_INTO) from error
-    account.trust_tenant(verified, pin=pin, root_key=root_key, policies=history)
+    account.trust_tenant(verified, pin=pin, root_key=root_key, policies=history, withdrawals=withdrawals)
 
 
 def follow_log_keys(account: Account) -> None:

@@ -207,22 +207,27 @@ class Account:
                     pin=trust.pin,
                     is_development=trust.is_development,
                     early=len(trust.policies),
+                    withdrawals=[read_many(statement) for statement in trust.withdrawals or ()],
                 )
             )
         assert self._verified_tenant is not None
         return self._verified_tenant[1]
 
-    def trust_tenant(self, verified: TrustedTenant, *, pin: bytes, root_key: bytes, policies: list[bytes]) -> None:
+    def trust_tenant(
+        self, verified: TrustedTenant, *, pin: bytes, root_key: bytes, policies: list[bytes], withdrawals: list[bytes]
+    ) -> None:
         """Hold the tenant from now on to what was just verified: from `pin` (32 bytes) to the newest of `policies`."""
         self.state.trust.pin, self.state.trust.root_key, self.state.trust.policies = pin, root_key, policies
+        self.state.trust.withdrawals = withdrawals or None
         self._remember_tenant(verified)
 
     def _remember_tenant(self, verified: TrustedTenant) -> None:
         self._verified_tenant = self._tenant_basis(), verified
 
-    def _tenant_basis(self) -> tuple[tuple[bytes, ...], bytes, bytes, bool]:
+    def _tenant_basis(self) -> tuple[tuple[bytes, ...], tuple[bytes, ...], bytes, bytes, bool]:
         trust = self.state.trust
-        return tuple(trust.policies), trust.root_key, trust.pin, trust.is_development
+        withdrawn = tuple(trust.withdrawals or ())
+        return tuple(trust.policies), withdrawn, trust.root_key, trust.pin, trust.is_development
 
     @property
     def policies(self) -> tuple[SignedPolicy, ...]:

@@ -39,6 +39,7 @@ class Trust:
     log_keys: the verifier keys that sign the logs, newest first: those that `roles` names, before there is one the
     code's. checkpoints: per log origin, the newest signed checkpoint this client has seen. roles: the newest statement
     of the tenant root on whose keys write and sign the logs, as received and verified; None before there was one.
+    withdrawals: the resolutions that withdrew a policy version, as received and verified.
     """
 
     pin: Annotated[bytes, octets(0, 32).at(1)] = b""
@@ -50,6 +51,7 @@ class Trust:
     log_keys: Annotated[list[str], several(text(maximum=4096)).at(7)] = field(default_factory=list)
     checkpoints: Annotated[dict[str, str], mapping(text(), text(maximum=4096)).at(8)] = field(default_factory=dict)
     roles: Annotated[bytes | None, octets().at(9, is_optional=True)] = None
+    withdrawals: Annotated[list[bytes] | None, several(octets()).at(10, is_optional=True)] = None
 
 
 @dataclass
