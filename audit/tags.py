@@ -21,6 +21,8 @@ TAGS: Final[dict[str, frozenset[str]]] = {
         "escrow:deposit:accept": "deposit device escrow_key generation half_hash policy record_hash",
         "escrow:deposit:flag": "deposit",
         "escrow:deposit:read": "deposit",
+        "escrow:deposit:receipt": "statement",
+        "escrow:deposit:refuse": "",
         "escrow:key:publish": "cka_id hash spki_sha256 version",
         "escrow:officer:leave": "statement",
         "escrow:officer:remove": "statement",

@@ -67,11 +67,14 @@ keys_vaultdoor                  riud  .      .         .
 escrow_consent                  ri    r      .         r
 escrow_deposit                  ri    ru     .         r
 escrow_escrowkey                r     r      .         r
+escrow_officerstatement         ri    r      .         r
 escrow_policy                   ru    ru     .         ru
-escrow_policyofficer            r     r      .         r
+escrow_policyofficer            ru    r      .         r
+escrow_receipt                  r     r      .         ri
+escrow_resolution               riu   r      .         r
 recovery_approval               ri    r      .         r
 recovery_attestation            ri    .      .         .
-recovery_case                   riu   ru     .         ru
+recovery_case                   riu   ru     r         ru
 recovery_casedeposit            ri    r      .         r
 recovery_contactanswer          riu   ru     .         .
 recovery_contactrequest         riu   ru     .         .
@@ -93,7 +96,7 @@ _COLUMNS: Final[dict[tuple[str, str], dict[str, str]]] = {
         PROCESSES, "id tenant_id log leaf leaf_index refused tag actor person_id subject time body"
     ),
     ("audit_entry", "u"): {"sequencer": "leaf_index refused"},
-    ("audit_loghead", "u"): {"sequencer": "size edge"},
+    ("audit_loghead", "u"): {"sequencer": "size edge signed_size"},
     ("audit_tile", "u"): {"sequencer": "hashes"},
     ("audit_checkpoint", "u"): {"sequencer": "note vkey signed_at"},
     ("audit_tally", "u"): dict.fromkeys(PROCESSES, "count"),
@@ -108,11 +111,15 @@ _COLUMNS: Final[dict[tuple[str, str], dict[str, str]]] = {
     ("keys_onetimeprekey", "u"): {"web": "proof"},
     ("keys_signedprekey", "u"): {"web": "is_current retired_at"},
     ("escrow_deposit", "u"): {"worker": "flagged_at"},
-    ("escrow_policy", "u"): {"web": "id", "worker": "id", "release": "id"},
+    ("escrow_policy", "u"): {"web": "id withdrawn_at", "worker": "id", "release": "id"},
+    ("escrow_policyofficer", "u"): {"web": "state"},
+    ("escrow_resolution", "u"): {"web": "statement passed_at"},
+    # The sequencer asks whose log somebody waits for, and nothing else of cases.
+    ("recovery_case", "r"): {"sequencer": "tenant_id state"},
     ("recovery_case", "u"): {
-        "web": "state why quorate_at release_at collected_at ended_at successor_key successor_head",
-        "worker": "state why quorate_at release_at ended_at",
-        "release": "state why quorate_at release_at ended_at",
+        "web": "state why why_since quorate_at release_at collected_at ended_at successor_key successor_head",
+        "worker": "state why why_since quorate_at release_at ended_at",
+        "release": "state why why_since quorate_at release_at ended_at",
     },
     ("recovery_contactanswer", "u"): {"web": "sealed version answered_at collected_at", "worker": "sealed"},
     ("recovery_contactrequest", "u"): {"web": "state ended_at", "worker": "state ended_at"},

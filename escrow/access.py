@@ -6,7 +6,7 @@ Implements ESCROW "Policy and officers" and ORGANISATION "Tenants". It writes no
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Final
 from uuid import UUID
@@ -14,7 +14,7 @@ from uuid import UUID
 from django.db.models import Count, OuterRef, Q, QuerySet, Subquery
 
 from escrow.errors import EscrowOff
-from escrow.models import Consent, Deposit, EscrowKey, OfficerStatement, Policy, PolicyOfficer, Resolution
+from escrow.models import Consent, Deposit, EscrowKey, OfficerStatement, Policy, PolicyOfficer, Receipt, Resolution
 from escrow.states import OfficerState
 from holdfast.core.base.encoding import MAX_BLOB
 from holdfast.core.crypto.keys import SIGNING_KINDS, decode_public_key
@@ -299,6 +299,12 @@ def deposit_for_owner(actor: Actor, deposit_id: UUID) -> Deposit:
     if row is None:
         raise NotFound
     return row
+
+
+def receipts_of(deposit_ids: Iterable[UUID]) -> dict[UUID, bytes]:
+    """Return the receipts of these deposits as they were signed; one without is left out."""
+    rows = Receipt.objects.filter(deposit_id__in=list(deposit_ids)).values_list("deposit_id", "statement")
+    return {deposit_id: bytes(statement) for deposit_id, statement in rows}
 
 
 def deposits_named(deposit_ids: list[UUID]) -> dict[UUID, Deposit]:

@@ -86,6 +86,9 @@ class DepositRowOut(DepositMadeOut):
     device_id = serializers.UUIDField()
     policy_hash = Base64UrlField(length=32)
     flagged = serializers.BooleanField(help_text="Made by a device that was revoked since.")
+    receipt = Base64UrlField(
+        allow_null=True, help_text="The release process's receipt. Without it, a deposit does not count as made."
+    )
 
 
 class DepositsOut(serializers.Serializer[None]):
@@ -220,6 +223,7 @@ class DepositsView(ApiView):
     )
     def get(self, request: Request) -> Response:
         rows, more = access.own_deposits(self.actor, after=paging.after(request))
+        receipts = access.receipts_of(row.id for row in rows)
         return Response(
             {
                 "deposits": [
@@ -231,6 +235,7 @@ class DepositsView(ApiView):
                         "device_id": str(row.device_id),
                         "policy_hash": b64u(bytes(row.policy_hash)),
                         "flagged": row.flagged_at is not None,
+                        "receipt": b64u(receipts[row.id]) if row.id in receipts else None,
                     }
                     for row in rows
                 ],

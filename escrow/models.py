@@ -163,6 +163,19 @@ class Deposit(ChosenId, TenantModel):
         ]
 
 
+class Receipt(TenantModel):
+    """The release process's signed word that a deposit's half is that deposit's own."""
+
+    deposit_id = models.UUIDField()
+    statement = models.BinaryField()
+    at = models.DateTimeField()
+
+    class Meta(TenantModel.Meta):
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["tenant_id", "deposit_id"], name="receipt_once"),
+        ]
+
+
 class Consent(TenantModel):
     """A user's signed answer to one policy in one wording: a yes, or a no."""
 

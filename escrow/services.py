@@ -29,20 +29,23 @@ from escrow.coverage import (
     user_coverage,
 )
 from escrow.errors import ConsentRefused, DepositRefused, DepositRepeated, EscrowPaused, PolicyStale, RecordUnreadable
-from escrow.models import Consent, Deposit
+from escrow.models import Consent, Deposit, Receipt
 from escrow.policies import publish_escrow_key, publish_policy, withdraw_policy
 from holdfast.core.base.encoding import Fields, decode, encode
 from holdfast.core.base.errors import HoldfastError, Malformed, UnwrapFailed
 from holdfast.core.crypto.keys import KeyKind, PublicKey
 from holdfast.core.escrow.deposit import Deposit as Record
 from holdfast.core.identity.policy import MIN_OFFICERS
+from holdfast.core.log.log_entry import BodyValue
 from holdfast.core.signed import statements
 from holdfast.core.signed.cose import Purpose, Sign1
 from holdfast.core.signed.statements import DepositStatement, DeviceStatement, check_time
 from hsm import registry
 from hsm.backend import EscrowKeyRef, OaepAlgorithm
 from kernel.actors import Actor
+from kernel.clock import database_now
 from kernel.errors import LimitReached
+from kernel.scope import current_tenant
 from keys import access as keys
 from keys import chains
 from keys.services import open_record, seal_record
@@ -57,12 +60,14 @@ __all__ = [
     "coverage_totals",
     "flag_deposits",
     "give_consent",
+    "keep_receipt",
     "note_reading",
     "open_deposit",
     "prepare_deposit",
     "progress_of",
     "publish_escrow_key",
     "publish_policy",
+    "refuse_receipt",
     "rewrap_half",
     "sign_resolution",
     "state_officer",
@@ -323,6 +328,25 @@ def flag_deposits(*, device_id: UUID, now: datetime, actor: Actor) -> int:
                 body={"deposit": str(deposit_id)},
             )
     return len(rows)
+
+
+def keep_receipt(*, deposit_id: UUID, statement: Sign1, actor: Actor) -> None:
+    """Keep the release process's receipt of a deposit, once, and log it."""
+    with transaction.atomic():
+        _, is_new = Receipt.objects.get_or_create(
+            tenant_id=current_tenant(),
+            deposit_id=deposit_id,
+            defaults={"statement": statement.encode(), "at": database_now()},
+        )
+        if is_new:
+            body: dict[str, BodyValue] = {"statement": statement.payload_hash}
+            audit.append(tag="escrow:deposit:receipt", actor=actor, subject=str(deposit_id), body=body)
+
+
+def refuse_receipt(*, deposit_id: UUID, actor: Actor) -> None:
+    """Log that a deposit gets no receipt, since its half was in another's before."""
+    with transaction.atomic():
+        audit.append(tag="escrow:deposit:refuse", actor=actor, subject=str(deposit_id))
 
 
 def rewrap_half(*, key: statements.EscrowKey, cka_id: bytes, sealed_half: bytes, recipient: PublicKey) -> bytes:

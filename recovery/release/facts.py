@@ -129,6 +129,7 @@ class Facts:
     deposits: dict[bytes, bytes] = field(default_factory=dict)  # deposit → SHA-256 of its record
     halves: dict[bytes, bytes] = field(default_factory=dict)  # deposit → SHA-256 of h_half
     half_owners: dict[bytes, bytes] = field(default_factory=dict)  # SHA-256 of h_half → the first deposit that has it
+    unreceipted: dict[bytes, tuple[int, bytes]] = field(default_factory=dict)  # deposit → (index, policy hash)
     cases: dict[bytes, CaseFacts] = field(default_factory=dict)
     vetoes: dict[bytes, int] = field(default_factory=dict)  # subject → how often they have vetoed
     wrong: dict[int, WrongEntry] = field(default_factory=dict)  # by index; while there is one, nothing is released
@@ -418,6 +419,11 @@ def _deposit(facts: Facts, entry: LogEntry, place: Place) -> None:
     facts.deposits.setdefault(deposit, _typed(entry, "record_hash", bytes))
     facts.halves.setdefault(deposit, half)
     facts.half_owners.setdefault(half, deposit)
+    facts.unreceipted.setdefault(deposit, (place.index, _typed(entry, "policy", bytes)))
+
+
+def _receipted(facts: Facts, entry: LogEntry, place: Place) -> None:
+    facts.unreceipted.pop(_subject(entry), None)
 
 
 def _opened(facts: Facts, entry: LogEntry, place: Place) -> None:
@@ -492,6 +498,8 @@ def _not_told(facts: Facts, entry: LogEntry, place: Place) -> None:
 _ENDED: Final = frozenset({"denied", "vetoed", "cancelled", "expired", "held", "released", "void"})
 _TAKERS: Final[dict[str, Taker]] = {
     "escrow:deposit:accept": _deposit,
+    "escrow:deposit:receipt": _receipted,
+    "escrow:deposit:refuse": _receipted,
     "escrow:key:publish": _escrow_key,
     "escrow:officer:leave": _officer_away,
     "escrow:officer:remove": _officer_removed,

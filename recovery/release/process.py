@@ -26,7 +26,12 @@ from escrow import services as custody
 from holdfast.core.base.errors import Expired, HoldfastError, QuorumNotMet, UnwrapFailed
 from holdfast.core.crypto.keys import PublicKey
 from holdfast.core.escrow.approvals import take_off_outer
+from holdfast.core.escrow.receipt import Receipt
 from holdfast.core.escrow.release import Ended, NotYet
+from holdfast.core.identity.policy import Policy
+from holdfast.core.signed import cose
+from holdfast.core.signed.cose import Purpose, Sign1
+from holdfast.core.signed.payloads import Header
 from hsm.errors import HsmError, HsmRefused
 from kernel import queue
 from kernel.actors import Actor, system_actor
@@ -54,6 +59,7 @@ FOLLOW_SECONDS = 20
 # How long rows and log may disagree before the case is held for ever: what comes right by itself, as a head on its way
 # or an approval that runs out between two looks, does so in seconds. ESCROW "What it believes of the log".
 HOLD_AFTER_SECONDS = 600
+RECEIPTS_A_ROUND = 100  # of one tenant: each is a signature and a commit, and others' cases wait meanwhile
 
 
 class WrongLog(HoldfastError):
@@ -96,6 +102,36 @@ class TenantRelease:
                 self.directory.require_keys(ReleaseKeys(terms.release_signing_key, terms.release_sealing_key))
             except ReleaseKeyMissing as error:
                 log.critical("%s", error)
+
+    def give_receipts(self) -> None:
+        """Sign for deposits that the log tells of and that have no receipt yet, as many as one round has time for.
+
+        Call it inside the tenant's scope. A deposit whose half another's had before gets none, and is an alarm.
+        """
+        facts = self.log.facts
+        # Of a log with a wrong entry nothing is vouched for.
+        waiting = [] if facts.wrong else list(facts.unreceipted.items())[:RECEIPTS_A_ROUND]
+        for deposit_id, (index, policy_hash) in waiting:
+            if facts.half_owners[facts.halves[deposit_id]] != deposit_id:
+                log.critical("deposit %s: its half was in another's before; no receipt", UUID(bytes=deposit_id))
+                custody.refuse_receipt(deposit_id=UUID(bytes=deposit_id), actor=self.actor)
+            else:
+                statement = self._receipt(deposit_id, index, facts.policy_named(policy_hash).policy)
+                custody.keep_receipt(deposit_id=UUID(bytes=deposit_id), statement=statement, actor=self.actor)
+            # The log says so as well, and takes it from the list of whoever reads it anew.
+            facts.unreceipted.pop(deposit_id, None)
+
+    def _receipt(self, deposit_id: bytes, index: int, policy: Policy) -> Sign1:
+        facts = self.log.facts
+        receipt = Receipt(
+            header=Header(facts.tenant, b"", b"", self.clock.now().wall),
+            deposit_id=deposit_id,
+            record_hash=facts.deposits[deposit_id],
+            half_hash=facts.halves[deposit_id],
+            index=index,
+        )
+        key = self.directory.signing_key(policy.terms.release_signing_key)
+        return cose.sign(receipt.to_payload(), purpose=Purpose.RECEIPT, key=key)
 
     def attempt(self, case_id: UUID) -> datetime | None:
         """Take one case as far as it may go now; returns when to try again, or None when there is nothing to do.
@@ -304,8 +340,12 @@ class ReleaseProcess:
 
     def _follow(self, tenant_id: UUID, note: str) -> None:
         try:
-            self._tenant(tenant_id).follow(note)
-            self._heads[tenant_id] = note
+            tenant = self._tenant(tenant_id)
+            tenant.follow(note)
+            tenant.give_receipts()
+            # Looked at again while there is something left to sign for, whether the head is new or not.
+            if not tenant.log.facts.unreceipted:
+                self._heads[tenant_id] = note
             self._broken.pop(tenant_id, None)
         except Expired as error:
             log.warning("tenant %s: %s", tenant_id, error)

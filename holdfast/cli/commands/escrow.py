@@ -54,6 +54,7 @@ def status(context: typer.Context) -> None:
             "stale": found.stale,
             "missing_on_server": found.missing_on_server,
             "foreign_on_server": [str(deposit_id) for deposit_id in found.foreign_on_server],
+            "without_receipt": found.without_receipt,
         },
         f"Policy version {found.policy_version}: {found.m} of {found.n} officers, with the HSM, can open your archive.",
         f"  Your tenant:   {shown(words)}{'  [yellow](trusted on first use)[/]' if is_tofu else ''}",
@@ -65,6 +66,11 @@ def status(context: typer.Context) -> None:
         *(
             f"  [bold red]✗[/] The server no longer shows the deposit of generation {number}."
             for number in found.missing_on_server
+        ),
+        *(
+            f"  [yellow]Generation {number} counts as deposited once the release process has signed for it. "
+            "That takes a minute; if it takes a day, tell your officers.[/]"
+            for number in found.without_receipt
         ),
         *(f"  [bold red]✗[/] Deposit {deposit_id} is not one of yours." for deposit_id in found.foreign_on_server),
     )

@@ -19,6 +19,7 @@ from holdfast.client.profile.account import Account, read_many
 from holdfast.core.base.encoding import MAX_BLOB
 from holdfast.core.base.errors import HoldfastError
 from holdfast.core.escrow.deposit import Deposit
+from holdfast.core.escrow.receipt import verify_receipt
 from holdfast.core.identity.chain import ChainState
 from holdfast.core.identity.entries import AddDevice, Entry
 from holdfast.core.identity.policy import SignedPolicy
@@ -108,6 +109,16 @@ def verify(
     if announced.get(head.generation) != head.ak_commitment:
         raise TrustRefused("The deposit holds a key that its subject's account chain does not announce.")
     return VerifiedDeposit(deposit, policy, escrow_key, head.device in subject.state.revoked)
+
+
+def has_receipt(account: Account, found: VerifiedDeposit, receipt: bytes) -> bool:
+    """Tell whether a receipt shows that a deposit's half is that deposit's own: ESCROW "Deposit"."""
+    record_hash = hashlib.sha256(found.deposit.to_record()).digest()
+    try:
+        verify_receipt(Sign1.parse(receipt), found.deposit, found.policy.policy, record_hash=record_hash)
+    except HoldfastError:
+        return False
+    return True
 
 
 def fetch(account: Account, subject: Subject, *, deposit_id: bytes, record_hash: bytes) -> VerifiedDeposit:

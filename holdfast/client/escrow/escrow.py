@@ -19,6 +19,7 @@ from holdfast.client.escrow import deposits
 from holdfast.client.identity import chains, tenant
 from holdfast.client.profile.account import Account
 from holdfast.client.profile.state import Generation
+from holdfast.client.server.answers import Answer
 from holdfast.core.base.encoding import b64u, encode
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.escrow.deposit import DepositTerms, build_deposit
@@ -31,6 +32,7 @@ from holdfast.core.signed.statements import Consent, DepositStatement
 # Under which policy and escrow key everything here is in escrow; and the cases whose openings were taken note of.
 _UNDER: Final = ("escrow", b"under")
 _OPENED: Final = "opened-case"
+_RECEIPTED: Final = "receipted-deposit"
 _OPENED_STATES: Final = frozenset({"released", "collected", "rotated", "sealed", "closed"})
 
 # The wording is fixed: what a tenant or a server could write here would be read as the product's own word.
@@ -50,6 +52,7 @@ class Status:
     """Where a person stands. consent: "given", "refused", "for an older policy" or "not asked".
 
     stale: generations in escrow under an older policy or escrow key only, until they are deposited again.
+    without_receipt: those for whose deposit the release process has not signed yet, which it does within a minute.
     """
 
     policy_version: int
@@ -61,6 +64,7 @@ class Status:
     stale: list[int]
     missing_on_server: list[int]
     foreign_on_server: list[UUID]
+    without_receipt: list[int]
 
 
 def prepare(account: Account) -> None:
@@ -249,10 +253,8 @@ def status(account: Account) -> Status:
     """Compare what this device deposited with what the server shows, and say where the person stands."""
     prepare(account)
     policy = account.trusted.newest.policy
-    shown = {
-        row.identifier("deposit_id"): row.octets("record_hash", 32)
-        for row in account.api.pages("escrow/deposits", "deposits", "deposit_id")
-    }
+    rows = {row.identifier("deposit_id"): row for row in account.api.pages("escrow/deposits", "deposits", "deposit_id")}
+    shown = {deposit_id: row.octets("record_hash", 32) for deposit_id, row in rows.items()}
     mine = {kept.deposit_id: kept for kept in account.state.generations if kept.deposit_id}
     missing = [kept.number for kept in mine.values() if shown.get(kept.deposit_id) != kept.record_hash]
     return Status(
@@ -265,7 +267,27 @@ def status(account: Account) -> Status:
         stale=[generation.number for generation in _stale(account)],
         missing_on_server=missing,
         foreign_on_server=_foreign(account, {key: shown[key] for key in shown.keys() - mine.keys()}),
+        without_receipt=[
+            kept.number
+            for kept in mine.values()
+            if shown.get(kept.deposit_id) == kept.record_hash
+            and not _is_receipted(account, kept, rows[kept.deposit_id])
+        ],
     )
+
+
+def _is_receipted(account: Account, kept: Generation, row: Answer) -> bool:
+    """Whether the release process has signed for a deposit of this device. What was found once is remembered."""
+    if account.store.get(_RECEIPTED, kept.deposit_id) is not None:
+        return True
+    if "receipt" not in row:
+        return False
+    subject = deposits.subject_of(account, account.user)
+    found = deposits.fetch(account, subject, deposit_id=kept.deposit_id, record_hash=kept.record_hash)
+    if not deposits.has_receipt(account, found, row.octets("receipt")):
+        return False
+    account.store.put(_RECEIPTED, kept.deposit_id, SecretBytes(b"\x01"))
+    return True
 
 
 def _foreign(account: Account, unknown: dict[bytes, bytes]) -> list[UUID]:
