@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Receipts: the release process signs for each deposit whose half is its own, and for none that carries another's."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from typing import Any
+
+import pytest
+
+from holdfast.core.base.encoding import unb64u
+from holdfast.core.base.errors import HoldfastError
+from holdfast.core.escrow.receipt import verify_receipt
+from holdfast.core.log.writers import Role
+from holdfast.core.signed.cose import Sign1
+from tests.cast.founded import Hsm
+from tests.cast.world import World
+from tests.recovery.release.test_believed import follow, forge
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgres]
+
+
+def shown(world: World, name: str = "alice") -> dict[uuid.UUID, str | None]:
+    answer = world.directory.phone(name).send("GET", "/api/v1/escrow/deposits")
+    return {uuid.UUID(row["deposit_id"]): row["receipt"] for row in answer.json()["deposits"]}
+
+
+def test_deposit_gets_a_receipt_that_its_owner_can_verify(world: World, hsm: Hsm) -> None:
+    deposit = world.deposit()
+    (deposit_id,) = shown(world)
+    assert shown(world)[deposit_id] is None
+    follow(world)
+    receipt = shown(world)[deposit_id]
+    assert receipt is not None
+    record_hash = hashlib.sha256(deposit.to_record()).digest()
+    policy = world.policies[0].policy
+    said = verify_receipt(Sign1.parse(unb64u(receipt)), deposit, policy, record_hash=record_hash)
+    assert said.half_hash == deposit.half_hash
+    # Another's receipt is none of this deposit, and the log says that it was given, once.
+    other = world.deposit()
+    with pytest.raises(HoldfastError):
+        verify_receipt(Sign1.parse(unb64u(receipt)), other, policy, record_hash=record_hash)
+    follow(world)
+    follow(world)
+    assert all(shown(world).values())
+    assert world.followed().facts.unreceipted == {}
+
+
+def test_half_that_was_logged_in_anothers_name_first_gets_no_receipt(
+    world: World, hsm: Hsm, caplog: pytest.LogCaptureFixture
+) -> None:
+    """FAULTS P19: whoever sees a record before it is stored puts its half into a deposit of their own first."""
+    deposit = world.build()
+    body: dict[str, Any] = {
+        "deposit": str(uuid.uuid4()),
+        "device": str(uuid.uuid4()),
+        "escrow_key": bytes(32),
+        "generation": 1,
+        "half_hash": deposit.half_hash,
+        "policy": world.policies[0].hash,
+        "record_hash": bytes(32),
+    }
+    forge(world, Role.WEB, "escrow:deposit:accept", subject=body["deposit"], **body)
+    assert world.upload(deposit).status_code == 201
+    follow(world)
+    assert shown(world) == {uuid.UUID(bytes=deposit.header.deposit_id): None}
+    assert "its half was in another's before; no receipt" in caplog.text
+    world.sequence()
+    assert world.followed().facts.unreceipted == {}
