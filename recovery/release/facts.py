@@ -95,13 +95,18 @@ class CaseFacts:
     subject: bytes
     requester: bytes
     recipient: bytes
-    opened: Moment
+    place: Place
     approvals: dict[int, LoggedDecision] = field(default_factory=dict)
     told: Moment | None = None
     not_told: Moment | None = None
     # How far the log has it: requested, quorate, waiting, releasing, released, or the word for how it ended.
     stage: str = "requested"
     extra_officers: int = 0
+
+    @property
+    def opened(self) -> Moment:
+        """When this process first saw that it was opened."""
+        return self.place.moment
 
     def notice(self, now: Now) -> NoticeFacts:
         """Return what is known of telling the subject, in seconds by today's wall clock."""
@@ -309,17 +314,19 @@ class Facts:
                 if wrong is not None and wrong.leaf_hash == resolution.hash:
                     del self.wrong[resolution.index]
                     # Whatever was under way was decided beside a lie.
-                    self.void_open_cases()
+                    self.void_open_cases(before=place.index)
             case Act.WITHDRAW_VERSION:
                 # Whether it came in time, `history_of` says.
                 self.withdrawn[resolution.hash] = place.moment
             case Act.ACCEPT_LOG:
                 pass  # of the ceremony, which puts the directory in order
 
-    def void_open_cases(self) -> None:
-        """End every case that is not over: nothing that was decided before counts."""
+    def void_open_cases(self, *, before: int) -> None:
+        """End every case that was opened before an index and is not over: nothing that was decided then counts."""
+        # By its place and not by what is open now: whoever reads the log anew comes here after all of its entries.
         for case in self.cases.values():
-            _end(case, "void")
+            if case.place.index < before:
+                _end(case, "void")
 
 
 def _typed(entry: LogEntry, name: str, kind: type[T]) -> T:
@@ -433,7 +440,7 @@ def _opened(facts: Facts, entry: LogEntry, place: Place) -> None:
         subject=_uuid(entry, "user"),
         requester=_uuid(entry, "requester"),
         recipient=_uuid(entry, "recipient"),
-        opened=place.moment,
+        place=place,
     )
     # The first entry counts: nobody opens a case anew under an id that is taken.
     facts.cases.setdefault(_subject(entry), case)

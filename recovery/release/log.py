@@ -130,7 +130,7 @@ class ReleaseLog:
                 narrowing.append(leaf)
             if accepted is not None and index == accepted.size - 1:
                 # What was under way was decided before anybody watched.
-                self.facts.void_open_cases()
+                self.facts.void_open_cases(before=accepted.size)
         self.follower = grown
         self._remember_policies()
         return narrowing

@@ -11,7 +11,7 @@ from holdfast.core.identity.policy import Officer, SignedPolicy, verify_successo
 from holdfast.core.signed.cose import Purpose
 from recovery.release.clock import Now
 from recovery.release.directory import Trust
-from recovery.release.facts import CaseFacts, Facts, LoggedPolicy
+from recovery.release.facts import CaseFacts, Facts, LoggedPolicy, Place
 from recovery.release.log import StoredStatements
 from tests.cast import statements as cast
 from tests.cast.roles import ROOT
@@ -65,7 +65,7 @@ def test_officers_come_and_go_when_the_version_is_in_force() -> None:
     policies = [SIGNED_POLICY, verify_successor(signed, predecessor=SIGNED_POLICY)]
     persons = {cast.CAROL, cast.DAN, cast.ERIN, cast.RITA}
     facts = told_of(policies, officers=persons, active=persons)
-    case = CaseFacts(bytes(32), policies[1].hash, cast.ALICE, cast.ALICE, cast.ALICE, seconds_after(0).moment)
+    case = CaseFacts(bytes(32), policies[1].hash, cast.ALICE, cast.ALICE, cast.ALICE, Place(0, seconds_after(0).moment))
     before, after = (facts.excluded(case, now=seconds_after(seconds)) for seconds in (DAY - 1, DAY))
     assert {one for one in persons if before.why(one)} == {cast.RITA}
     assert {one for one in persons if after.why(one)} == {cast.ERIN}
