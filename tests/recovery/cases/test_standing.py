@@ -95,3 +95,18 @@ def test_case_that_is_stuck_for_ten_minutes_is_an_alarm(
     Case.unscoped.filter(id=case.id).update(why_since=row.opened_at)
     assert standing.raise_alarms() == 0
     assert "The HSM is away." in str(asked(world, case)["waiting_for"])
+
+
+def test_officer_with_other_keys_sends_a_case_back_and_holds_it_not(world: World, hsm: Hsm) -> None:
+    """An honest case whose officer was re-keyed meanwhile goes back to its officers, and on with another."""
+    case, deposit = world.approved("carol", "dan")
+    assert world.state(case) == "waiting"
+    before = world.founders["dan"]
+    world.add_founder("dan")
+    world.publish(world.policy(m=2), signers=[world.founders["carol"], before])
+    world.tick()
+    assert (world.state(case), world.row(case).why, hsm.unwraps()) == ("requested", "quorum-lost", 0)
+    assert "or has other keys" in str(asked(world, case)["waiting_for"])
+    assert world.approve(case, "erin", deposit).status_code == 201
+    world.tick()
+    assert (world.state(case), hsm.unwraps()) == ("released", 1)

@@ -32,6 +32,7 @@ from kernel.actors import system_actor
 from kernel.scope import tenant_scope
 from recovery.cases.endings import veto_case
 from recovery.release.clock import Clock
+from recovery.release.directory import Directory, SeenHead
 from recovery.release.process import ReleaseProcess
 from tests.cast.founded import Hsm
 from tests.cast.roles import ROLE_KEYS
@@ -468,3 +469,46 @@ def test_missing_release_key_is_said_and_waited_for(world: World, hsm: Hsm, capl
         due(world, case)
         settled(process)
     assert (world.state(case), hsm.unwraps()) == ("released", 1)
+
+
+def test_full_disk_between_facts_and_head_leaves_neither(
+    world: World, hsm: Hsm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Leaves and facts are taken over together or not at all: what could not be kept is read anew."""
+    case, _ = world.approved("carol", "dan")
+    world.sequence()
+    keep, calls = Directory.keep_head, []
+
+    def full(self: Directory, head: SeenHead) -> None:
+        calls.append(head)
+        if len(calls) == 1:
+            raise OSError(28, "No space left on device")
+        keep(self, head)
+
+    monkeypatch.setattr(Directory, "keep_head", full)
+    with living(world) as process:
+        process.follow_all()
+        assert world.tenant_id not in process._tenants
+        assert world.release.heads() == []
+        process.follow_all()
+        size = process._tenants[world.tenant_id].log.follower.size
+        assert [head.size for head in world.release.heads()] == [size]
+        settled(process)
+    assert (world.state(case), hsm.unwraps()) == ("released", 1)
+
+
+def test_reopened_process_believes_what_the_living_one_did(world: World, hsm: Hsm) -> None:
+    case, deposit = world.approved("carol", "dan")
+    follow(world)
+    world.stand("erin", Standing.AWAY)
+    with tenant_scope(world.tenant_id):
+        veto_by_alice(world, case)
+    world.opened(deposit)
+    world.sequence()
+    with living(world) as process:
+        process.follow_all()
+        kept = process._tenants[world.tenant_id].log.facts
+        again = world.followed().facts
+        for name in ("officers", "active", "suspended", "removed", "away", "deposits", "cases", "vetoes", "wrong"):
+            assert getattr(kept, name) == getattr(again, name), name
+        assert [one.moment for one in kept.policies] == [one.moment for one in again.policies]
