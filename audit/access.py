@@ -67,7 +67,8 @@ def newest_notes(log: str) -> dict[UUID, str]:
     return {tenant_id: note for tenant_id, note in rows.values_list("tenant_id", "note") if note is not None}
 
 
-# Entries are numbered within a second or two; one that waits for longer than this is kept from it. ESCROW.
+# Entries are numbered within a second or two; one that waits for longer than this is kept from it
+# (ESCROW "What it believes of the log").
 _WAITS_SECONDS = 120
 
 

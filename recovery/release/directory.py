@@ -23,7 +23,7 @@ from holdfast.core.base.secret import SecretBytes
 from holdfast.core.crypto.keys import SIGNING_KINDS, KeyKind, PublicKey, SealingKey, SigningKey, decode_public_key
 from holdfast.core.identity.roles import SignedRoles, verify_roles
 from holdfast.core.signed.cose import Sign1, parse_many
-from kernel.files import write_durably
+from kernel.files import make_directory, write_durably
 from recovery.release.clock import Moment
 
 _SEED_BYTES: Final = 32
@@ -87,7 +87,7 @@ class Directory:
     def create_keys(self) -> ReleaseKeys:
         """Make the process's own keys, once; afterwards return the newest there are. The ceremony calls it."""
         for name in ("", "spent", "keys", "policies"):
-            (self.path / name).mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_directory(self.path / name)
         if not (self.path / "keys" / "newest").exists():
             signing, sealing = SigningKey.generate(), SealingKey.generate()
             if (self.path / "signing.seed").exists():
@@ -177,7 +177,7 @@ class Directory:
             if parse_many(path.read_bytes(), max_size=MAX_BLOB)[0].payload_hash != _payload_hash(statement):
                 raise Untrusted("the policy history is not the one seen before")
             return
-        path.parent.mkdir(mode=0o700, exist_ok=True)
+        make_directory(path.parent)
         write_durably(path, statement)
 
     def heads(self) -> list[SeenHead]:

@@ -47,8 +47,8 @@ log = logging.getLogger("holdfast.release")
 RETRY = timedelta(seconds=1)
 RETRY_HSM = timedelta(seconds=5)
 SWEEP_SECONDS = 5
-# How often every tenant's head is looked at, whether a case is due or not. ESCROW asks for two minutes at most: what is
-# taken away again in between was never seen.
+# How often every tenant's head is looked at, whether a case is due or not: what is taken away again in between was
+# never seen. ESCROW "What it believes of the log" asks for two minutes at most.
 FOLLOW_SECONDS = 20
 # How long rows and log may disagree before the case is held for ever: what comes right by itself, as a head on its way
 # or an approval that runs out between two looks, does so in seconds. ESCROW "What it believes of the log".
