@@ -19,7 +19,7 @@ from django.utils import timezone
 
 from audit import services as audit
 from escrow import access
-from escrow.acts import Progress, progress_of, sign_resolution, state_officer
+from escrow.acts import Progress, progress_of, sign_resolution, state_again, state_officer
 from escrow.coverage import DepositCoverage, UserCoverage, coverage_totals, tenant_coverage, user_coverage
 from escrow.errors import ConsentRefused, DepositRefused, DepositRepeated, PolicyStale, RecordUnreadable
 from escrow.models import Consent, Deposit
@@ -57,6 +57,7 @@ __all__ = [
     "publish_policy",
     "rewrap_half",
     "sign_resolution",
+    "state_again",
     "state_officer",
     "tenant_coverage",
     "user_coverage",

@@ -17,7 +17,7 @@ class CeremonyRefused(Exception):
 
 @dataclass(frozen=True)
 class Step:
-    """One thing that is missing. says: a sentence of what will be done."""
+    """One thing that is missing. says: a sentence of what will be done. take: does it, and may return lines to tell."""
 
     says: str
     take: Callable[[], object]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Protocol
 from uuid import UUID
 
 from django.conf import settings
@@ -21,6 +22,17 @@ from hsm.ceremony import Ceremony
 from hsm.errors import HsmError
 from recovery.release.directory import Directory
 from tenants.models import Tenant
+
+
+class RootSigner(Protocol):
+    """What signs as the tenant root."""
+
+    @property
+    def public(self) -> PublicKey:
+        """The public half."""
+
+    def sign(self, data: bytes) -> bytes:
+        """Return the raw signature of 64 bytes."""
 
 
 @dataclass(frozen=True)

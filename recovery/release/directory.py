@@ -251,6 +251,25 @@ class Directory:
             file.flush()
             os.fsync(file.fileno())
 
+    def keep_statement(self, statement_hash: bytes, statement: bytes) -> None:
+        """Keep what an officer signed, beside the entry that narrows by it: a restored database may lack both."""
+        make_directory(self.path / "statements")
+        write_durably(self.path / "statements" / statement_hash.hex(), statement)
+
+    def statement(self, statement_hash: bytes) -> bytes | None:
+        """Return a statement that was kept, if it was."""
+        try:
+            return (self.path / "statements" / statement_hash.hex()).read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def roles_statement(self) -> bytes | None:
+        """Return the newest `roles` ever seen as it was signed, if any."""
+        try:
+            return (self.path / "roles").read_bytes()
+        except FileNotFoundError:
+            return None
+
     def intent(self, case_id: bytes) -> Intent | None:
         """Return the intent written for a case id, if any."""
         try:

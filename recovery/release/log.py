@@ -104,9 +104,17 @@ class ReleaseLog:
         )
         # If what follows fails, the caller opens this log anew: what is believed is never more than what is kept.
         narrowing = self._take_in(leaves, checkpoint, now.moment)
-        self.directory.keep_narrowings(narrowing)
+        self._keep(narrowing)
         self.directory.keep_head(SeenHead(checkpoint.size, checkpoint.root, now.moment))
         return True
+
+    def _keep(self, narrowing: list[bytes]) -> None:
+        for leaf in narrowing:
+            named = LogEntry.from_leaf(leaf).body.get("statement")
+            # The statement first: an entry that is put back without it would be believed by nobody.
+            if isinstance(named, bytes) and (statement := escrow.officer_statement(named)) is not None:
+                self.directory.keep_statement(named, statement)
+        self.directory.keep_narrowings(narrowing)
 
     def require_fresh(self, now: Now) -> None:
         """Raise Expired unless the newest head was signed within two minutes, by this process's own clock."""

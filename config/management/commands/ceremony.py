@@ -11,6 +11,8 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from config.ceremonies import CeremonyRefused, Step
 from config.ceremonies import roles as of_roles
+from config.ceremonies.accepted import FirstReading, restored_steps
+from config.ceremonies.root import root_of
 from config.env import ENV
 from config.roles import WRITING_ROLES, RoleKeyMissing
 from holdfast.core.base.errors import HoldfastError
@@ -54,6 +56,17 @@ class Command(BaseCommand):
             help="end a key, by its name in hex, at the log's present size; stop its process first",
         )
 
+        for name, said, steps in (
+            ("accept-log", "Date an existing log by its own entries, as the officers accepted it.", _accept_log),
+            (
+                "accept-restored",
+                "Go on from a backup that was put back, as the officers accepted it.",
+                _accept_restored,
+            ),
+        ):
+            accept = add(name, said, steps)
+            accept.add_argument("--resolution", type=Path, help="the officers' resolution, when no row has it")
+
     def handle(self, *args: Any, **options: Any) -> None:
         if ENV.role != "ceremony":
             raise CommandError("Run it with HOLDFAST_ROLE=ceremony: it opens tokens that no running process opens.")
@@ -75,8 +88,10 @@ class Command(BaseCommand):
         if ask and input("Go on? Type yes: ").strip() != "yes":
             raise CommandError("Nothing was changed.")
         for number, step in enumerate(steps, start=1):
-            step.take()
+            report = step.take()
             self.stdout.write(f"  {number}. done")
+            for line in report if isinstance(report, list) else ():
+                self.stdout.write(f"     {line}")
 
 
 def _roles(tenant: Tenant, options: dict[str, Any]) -> Iterable[Step]:
@@ -93,3 +108,11 @@ def _roles(tenant: Tenant, options: dict[str, Any]) -> Iterable[Step]:
         except ValueError:
             raise CeremonyRefused(f"--end {name} {kid}: write a role, and its key's name in hex.") from None
     return of_roles.RolesCeremony(tenant, given=given, ended=ended).steps()
+
+
+def _accept_log(tenant: Tenant, options: dict[str, Any]) -> Iterable[Step]:
+    return FirstReading(tenant, root_of(tenant), resolution=options["resolution"]).steps()
+
+
+def _accept_restored(tenant: Tenant, options: dict[str, Any]) -> Iterable[Step]:
+    return restored_steps(tenant, root_of(tenant), resolution=options["resolution"])
