@@ -17,6 +17,7 @@ from django.db.models.functions import Now
 
 from audit.errors import LogBroken, NoCheckpoint, OutsideTheLog
 from audit.models import Checkpoint, Entry, LogHead, RolesStatement, Tile
+from holdfast.core.base.encoding import b64u
 from holdfast.core.base.errors import Malformed
 from holdfast.core.log import merkle, tiles
 from holdfast.core.log.log_export import ExportedEntry, WithheldEntry
@@ -74,6 +75,12 @@ def newest_roles() -> RolesStatement | None:
     """Return the newest `roles` statement as it is stored, if there is one. Nothing holds it to the root here."""
     row: RolesStatement | None = RolesStatement.objects.order_by("-version").first()
     return row
+
+
+def is_accepted(resolution_hash: bytes) -> bool:
+    """Tell whether the open tenant's log says that it goes on by this resolution, after a backup was put back."""
+    rows = Entry.objects.filter(log="audit", tag="audit:log:accept", body__hash=b64u(resolution_hash), refused="")
+    return bool(rows.exists())
 
 
 # Entries are numbered within a second or two; one that waits for longer than this is kept from it

@@ -22,7 +22,7 @@ from holdfast.core.base.encoding import Fields, decode, encode
 from holdfast.core.base.errors import Forked
 from holdfast.core.crypto.keys import SIGNING_KINDS, PublicKey, decode_public_key
 from holdfast.core.log.merkle import HASH_SIZE, MAX_SIZE
-from kernel.files import write_durably
+from kernel.files import make_directory, write_durably
 
 
 @dataclass(frozen=True)
@@ -80,9 +80,7 @@ def replace_heads(tenant_id: UUID, heads: Mapping[str, Head]) -> None:
 def _alone(tenant_id: UUID) -> Iterator[None]:
     """Hold one tenant's part: two sequencers at once must not put a smaller head over a larger one."""
     directory = _of(tenant_id)
-    # One after the other: the mode is of the last directory that a call makes, and nobody else enters either.
-    directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    directory.mkdir(mode=0o700, exist_ok=True)
+    make_directory(directory)
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)

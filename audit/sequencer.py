@@ -18,7 +18,7 @@ from uuid import UUID
 from django.db import connection, transaction
 from django.utils import timezone
 
-from audit import journal, services, signing
+from audit import access, journal, services, signing
 from audit.access import tile_reader
 from audit.errors import AuditUnavailable, LogBroken, LogRestored
 from audit.models import Checkpoint, Entry, Log, LogHead, Tile
@@ -27,7 +27,7 @@ from holdfast.core.crypto.keys import KeyKind, PublicKey
 from holdfast.core.identity.roles import Roles, WrongLeaf, check_leaf
 from holdfast.core.log import checkpoint as notes
 from holdfast.core.log import tiles
-from holdfast.core.log.log_entry import KeyLogEntry, log_origin
+from holdfast.core.log.log_entry import KeyLogEntry, LogEntry, log_origin
 from holdfast.core.log.merkle import HASH_SIZE, CompactRange, leaf_hash
 from hsm import registry
 from hsm.backend import SigningPublicKey
@@ -66,6 +66,43 @@ def sequence(tenant_id: UUID, log: str) -> int:
         looked_at = sum(_batches(log))  # (1)
         _sign(tenant_id, log)  # (2), (3) and (4)
     return looked_at
+
+
+def number_unsigned(tenant_id: UUID) -> journal.Head:
+    """Number the audit entries that wait and are older than signatures, sign the head, and return it.
+
+    For the ceremony that first says whose keys write this log: these acts happened, and no sequencer numbers them
+    afterwards. Only what came before the first signed entry counts as older. Raises as `sequence` does, and
+    RuntimeError when roles are published already.
+    """
+    with tenant_scope(tenant_id):
+        if access.newest_roles() is not None:
+            raise RuntimeError("roles are published: nothing unsigned is numbered any more")
+        _check(tenant_id, Log.AUDIT)
+        with transaction.atomic():
+            _append(_locked_head(Log.AUDIT), list(_older_than_signatures()))
+        _sign(tenant_id, Log.AUDIT)
+        head = _head(Log.AUDIT)
+        assert head is not None
+        return journal.Head(head.size, _grown(head).root())
+
+
+def count_unsigned(tenant_id: UUID) -> int:
+    """Count the entries that `number_unsigned` would number."""
+    with tenant_scope(tenant_id):
+        return sum(1 for _ in _older_than_signatures())
+
+
+def _older_than_signatures() -> Iterator[_Row]:
+    for row in _waiting(Log.AUDIT):
+        try:
+            entry = LogEntry.from_leaf(row.leaf)
+        except Malformed:
+            continue  # the sequencer refuses it
+        if entry.kid:
+            return
+        if _repeats(row, entry):
+            yield row
 
 
 def verifier(tenant_id: UUID, log: str, key: SigningPublicKey) -> notes.NoteVerifier:
@@ -149,21 +186,31 @@ class _Row:
 def _number(log: str) -> int:
     with transaction.atomic():
         head = _locked_head(log)
-        rows = Entry.objects.filter(log=log, leaf_index=None, refused="").order_by("seq")
-        found = rows.values_list("seq", "id", "leaf", "tag", "actor", "subject")
-        pending = [_Row(seq, id_, bytes(leaf), *rest) for seq, id_, leaf, *rest in found[:BATCH]]
+        pending = _waiting(log, BATCH)
         sound, wrong = _told_apart(log, pending, head.size)
-        hashes = [leaf_hash(row.leaf) for row in sound]
-        _give_indices([row.seq for row in sound], head.size)
-        _grow_tiles(log, head.size, hashes)
-        grown = _grown(head)
-        for digest in hashes:
-            grown = grown.append(digest)
-        if sound:
-            LogHead.objects.filter(pk=head.pk).update(size=grown.size, edge=grown.to_bytes())
+        _append(head, sound)
         if wrong:
             _refuse(wrong)
         return len(pending)
+
+
+def _waiting(log: str, most: int | None = None) -> list[_Row]:
+    rows = Entry.objects.filter(log=log, leaf_index=None, refused="").order_by("seq")
+    found = rows.values_list("seq", "id", "leaf", "tag", "actor", "subject")
+    return [_Row(seq, id_, bytes(leaf), *rest) for seq, id_, leaf, *rest in found[:most]]
+
+
+def _append(head: LogHead, rows: Sequence[_Row]) -> None:
+    """Give rows the next indices, and extend the tree of this head, which the transaction holds."""
+    if not rows:
+        return
+    hashes = [leaf_hash(row.leaf) for row in rows]
+    _give_indices([row.seq for row in rows], head.size)
+    _grow_tiles(head.log, head.size, hashes)
+    grown = _grown(head)
+    for digest in hashes:
+        grown = grown.append(digest)
+    LogHead.objects.filter(pk=head.pk).update(size=grown.size, edge=grown.to_bytes())
 
 
 def _told_apart(log: str, rows: Sequence[_Row], size: int) -> tuple[list[_Row], list[tuple[_Row, str]]]:
@@ -189,11 +236,14 @@ def _require_sound(row: _Row, index: int, roles: Roles | None) -> None:
         except Malformed as error:
             raise WrongLeaf("form") from error
         return
-    entry = check_leaf(row.leaf, index=index, roles=roles)
+    if not _repeats(row, check_leaf(row.leaf, index=index, roles=roles)):
+        raise WrongLeaf("columns")
+
+
+def _repeats(row: _Row, entry: LogEntry) -> bool:
     # The id is unique as a column, so each counts once: the same leaf in a second row says its id again.
     columns = (row.id.bytes, row.tag, row.actor, row.subject)
-    if columns != (entry.entry_id, entry.tag, entry.actor, services.column(entry.subject)):
-        raise WrongLeaf("columns")
+    return columns == (entry.entry_id, entry.tag, entry.actor, services.column(entry.subject))
 
 
 def _refuse(wrong: Sequence[tuple[_Row, str]]) -> None:

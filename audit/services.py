@@ -199,6 +199,50 @@ def publish_roles(*, statement: bytes, root_key: PublicKey, actor: Actor) -> Rol
     return row
 
 
+def put_back_roles(*, statement: bytes, root_key: PublicKey) -> None:
+    """Store the newest `roles` again that a restored database lost, in the open tenant.
+
+    Raises RolesRefused for what the root did not sign, or what does not follow from the version stored.
+    """
+    before, tenant = access.newest_roles(), current_tenant().bytes
+    try:
+        seen = None
+        if before is not None:
+            seen = verify_roles(Sign1.parse(bytes(before.statement)), tenant=tenant, root_key=root_key)
+        signed = verify_roles(Sign1.parse(statement), tenant=tenant, root_key=root_key, seen=seen)
+    except HoldfastError as error:
+        raise RolesRefused(str(error), field="statement") from error
+    if before is None or before.version < signed.roles.version:
+        RolesStatement.objects.create(
+            version=signed.roles.version, hash=signed.hash, statement=statement, published_at=timezone.now()
+        )
+
+
+def is_logged(entry_id: bytes) -> bool:
+    """Tell whether an entry of this id stands in the open tenant's audit log, or waits for its index."""
+    return bool(Entry.objects.filter(log=Log.AUDIT, id=UUID(bytes=entry_id)).exists())
+
+
+def append_again(leaf: bytes) -> None:
+    """Record an entry of the open tenant again that a restored database lost: the very same signed leaf.
+
+    In the transaction that is open. The sequencer checks it like any other, and an id counts once. Raises Malformed.
+    """
+    entry = LogEntry.from_leaf(leaf)
+    _insert(
+        id=UUID(bytes=entry.entry_id),
+        tenant_id=_tenant_of_the_act(),
+        log=Log.AUDIT,
+        leaf=leaf,
+        tag=entry.tag,
+        actor=entry.actor,
+        person_id=UUID(bytes=entry.person) if entry.person else None,
+        subject=column(entry.subject),
+        time=datetime.fromtimestamp(entry.time, tz=UTC),
+        body={name: column(value) for name, value in entry.body.items()},
+    )
+
+
 def latest_checkpoint(tenant_id: UUID, log: str) -> str:
     """Return the newest signed head of a log as its C2SP note. Raises NoCheckpoint before the first."""
     with tenant_scope(tenant_id):

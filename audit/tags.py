@@ -65,6 +65,7 @@ TAGS: Final[dict[str, frozenset[str]]] = {
         "recovery:case:rotate": "",
         "recovery:case:succeed": "identity_key",
         "recovery:case:veto": "device ends q",
+        "recovery:case:void": "why",
         "recovery:case:wait": "q release_at",
         "recovery:contact-request:answer": "request contact",
         "recovery:contact-request:cancel": "request",

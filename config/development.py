@@ -17,24 +17,24 @@ from uuid import UUID, uuid4
 
 from django.conf import settings
 
-from audit import journal, sequencer
-from audit import services as audit
+from audit import sequencer
+from config.ceremonies.roles import RolesCeremony
+from config.ceremonies.root import RootKey, public_key
 from config.env import ENV
 from config.hsm import hsm_config
-from config.roles import WRITING_ROLES, create_role_key
+from config.roles import create_role_key
 from escrow import services as escrow
 from holdfast.client.officers import officer_keys as officers
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.crypto.keys import KeyKind, PublicKey
 from holdfast.core.identity import trust
 from holdfast.core.identity.policy import ApproveWith, DepositRule, Officer, Policy, Terms
-from holdfast.core.identity.roles import RoleKey, Roles, root_verifier
+from holdfast.core.identity.roles import root_verifier
 from holdfast.core.log.writers import Role
 from holdfast.core.signed import cose
 from holdfast.core.signed.cose import Purpose, Sign1
 from holdfast.core.signed.enrolment import EnrolmentCode
 from holdfast.core.signed.statements import EscrowKey, Header
-from hsm.backend import SigningPublicKey
 from hsm.ceremony import Ceremony
 from kernel.actors import Actor, system_actor
 from kernel.scope import tenant_scope
@@ -76,19 +76,6 @@ class Founding:
     now: int
 
 
-@dataclass(frozen=True)
-class RootKey:
-    """The tenant root as a signer of statements: the private half stays in the ceremony token."""
-
-    ceremony: Ceremony
-    tenant_id: UUID
-    public: PublicKey
-
-    def sign(self, data: bytes) -> bytes:
-        """Return the raw signature of 64 bytes."""
-        return self.ceremony.sign_with_tenant_root(str(self.tenant_id), data)
-
-
 def demo_directory() -> Path:
     """Where everything lies that the demo needs to know."""
     return ENV.state_dir / "demo"
@@ -99,12 +86,6 @@ def is_set_up() -> bool:
     return (ENV.state_dir / "ready").exists()
 
 
-def public_key(key: SigningPublicKey) -> PublicKey:
-    """Read a signing key of the HSM as the protocol's."""
-    kind = KeyKind.ED25519 if key.algorithm == "ed25519" else KeyKind.P256_SIGNING
-    return PublicKey(kind, key.raw)
-
-
 def hold_ceremony(say: Say) -> None:
     """Make tokens, master key, log key, and the tenant Acme with its people, policy and escrow key."""
     ceremony = Ceremony(hsm_config())
@@ -112,16 +93,16 @@ def hold_ceremony(say: Say) -> None:
     ceremony.create_tokens()
     ceremony.create_master_key()
     log_key = ceremony.create_log_key()
-    say("Creating a key for each role: web, worker, sequencer, release, ceremony")
-    for role in WRITING_ROLES:
-        create_role_key(role)
+    say("Creating the ceremony's role key")
+    create_role_key(Role.CEREMONY)
     tenant_id = uuid4()
     say("Creating the tenant Acme, its root key and its people")
     root = RootKey(ceremony, tenant_id, public_key(ceremony.create_tenant_root(str(tenant_id))))
-    journal.pin_root(tenant_id, root.public)
     verifier = sequencer.verifier(tenant_id, "audit", log_key).to_text()
     founding = _found_tenant(tenant_id, root, verifier)
-    publish_roles(founding.tenant_id, root, log_key=public_key(log_key), actor=founding.actor)
+    say("Naming a key for each role: web, worker, sequencer, release, ceremony")
+    for step in RolesCeremony(Tenant.objects.get(pk=tenant_id)).steps():
+        step.take()
     say(f"Founding the escrow policy: {QUORUM} of {len(OFFICERS)} officers, delay {DELAY_SECONDS} s")
     pin = _found_escrow(founding, ceremony, root)
     say("Writing enrolment codes, console passwords, and the keys by which an auditor verifies the log")
@@ -130,19 +111,6 @@ def hold_ceremony(say: Say) -> None:
     for name, person_id in founding.people.items():
         write_code(founding.tenant_id, name, person_id, pin=pin, log_vkey=verifier)
     _write_sign_in(founding)
-
-
-def publish_roles(tenant_id: UUID, root: RootKey, *, log_key: PublicKey, actor: Actor) -> None:
-    """Have the tenant root say whose keys write and sign this tenant's logs, and publish it."""
-    keys = [RoleKey(role, create_role_key(role).public) for role in WRITING_ROLES]
-    roles = Roles(
-        header=Header(tenant=tenant_id.bytes, user=b"", device=b"", issued_at=int(time.time())),
-        version=1,
-        keys=(*keys, RoleKey(Role.LOG, log_key)),
-    )
-    signed = cose.sign(roles.to_payload(), purpose=Purpose.ROLES, key=root)
-    with tenant_scope(tenant_id):
-        audit.publish_roles(statement=signed.encode(), root_key=root.public, actor=actor)
 
 
 def _found_tenant(tenant_id: UUID, root: RootKey, log_vkey: str) -> Founding:

@@ -32,7 +32,8 @@ def hsm_config() -> HsmConfig:
     pins = {}
     if ENV.pin_dir is not None:
         # A service manager hands each process a directory with the PINs of its own tokens only.
-        pins = {name: PinFile(ENV.pin_dir / f"{name}.pin") for name in ROLE_TOKENS[ENV.role]}
+        names = {*ROLE_TOKENS[ENV.role], *({"ceremony"} if ENV.role == "ceremony" else ())}
+        pins = {name: PinFile(ENV.pin_dir / f"{name}.pin") for name in names}
     return HsmConfig(
         home=ENV.hsm_home or ENV.state_dir / "hsm",
         module=ENV.hsm_module or DEBIAN_SOFTHSM,

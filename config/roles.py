@@ -15,7 +15,7 @@ from config.env import ENV
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.crypto.keys import KeyKind, SigningKey
 from holdfast.core.log.writers import Role
-from kernel.files import write_durably
+from kernel.files import make_directory, write_durably
 
 _SEED_BYTES: Final = 32
 # The parts that append entries; `log` signs heads with a key in the HSM.
@@ -37,7 +37,7 @@ def create_role_key(role: Role) -> SigningKey:
     """Make a role's key, once; afterwards return the one there is. The ceremony calls it."""
     path = role_key_file(role)
     if not path.exists():
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_directory(path.parent)
         write_durably(path, secrets.token_bytes(_SEED_BYTES))
     return _read(path)
 

@@ -36,6 +36,7 @@ from holdfast.core.signed.payloads import check_time
 from kernel.actors import Actor
 from kernel.clock import database_now
 from kernel.errors import LimitReached, NotFound, Throttled
+from kernel.transitions import advance
 
 # Proposals of one officer in 30 days that have not passed. Of each officer and not of all together: whoever proposes
 # without end takes nobody else's place, and a roster has at most 16.
@@ -113,6 +114,36 @@ def state_officer(*, statement: bytes, actor: Actor) -> OfficerStatement:
             body={"statement": sign1.payload_hash},
         )
     return row
+
+
+def state_again(*, statement: bytes) -> bool:
+    """Put back an officer's statement that a restored database had lost, and the standing that it gave.
+
+    In the transaction that puts its entry back. False, and nothing is changed, when no stored policy names its signer.
+    """
+    sign1 = Sign1.parse(statement)
+    for row in reversed(access.policies()):
+        try:
+            said, signer = acts.verify_officer_state(sign1, access.trusted_tenant().policy_named(bytes(row.hash)))
+        except HoldfastError:
+            continue
+        person_id, target = UUID(bytes=said.person), _STATES[said.standing]
+        if access.officer_statement_named(sign1.payload_hash) is None:
+            OfficerStatement.objects.create(
+                hash=sign1.payload_hash,
+                person_id=person_id,
+                signer_id=UUID(bytes=signer.person),
+                standing=int(said.standing),
+                reason=said.reason,
+                statement=statement,
+                issued_at=datetime.fromtimestamp(said.header.issued_at, tz=UTC),
+                at=timezone.now(),
+            )
+        for place in access.places_of(person_id):
+            if OFFICER.allows(place.state, target):
+                advance(place, OFFICER, target)
+        return True
+    return False
 
 
 def sign_resolution(*, statement: bytes, actor: Actor) -> Resolution:

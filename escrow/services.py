@@ -19,7 +19,7 @@ from django.utils import timezone
 
 from audit import services as audit
 from escrow import access
-from escrow.acts import Progress, progress_of, sign_resolution, state_officer
+from escrow.acts import Progress, progress_of, sign_resolution, state_again, state_officer
 from escrow.coverage import (
     DepositCoverage,
     UserCoverage,
@@ -70,6 +70,7 @@ __all__ = [
     "refuse_receipt",
     "rewrap_half",
     "sign_resolution",
+    "state_again",
     "state_officer",
     "tenant_coverage",
     "user_coverage",

@@ -195,11 +195,25 @@ def _end_waiting(device: Device, actor: Actor) -> None:
     mailbox.leave(device_id=device.id, successor_id=None)
 
 
-def _end(device: Device, actor: Actor) -> None:
+def revoke_again(*, device_id: UUID) -> None:
+    """Revoke a device in the rows whose revocation a restored database had lost; the entry put back is the record.
+
+    Whoever encrypts asks the account chain, which its owner uploads again; the server hands it nothing more meanwhile.
+    """
+    for device in Device.objects.filter(id=device_id).exclude(state=DeviceState.REVOKED):
+        _revoke(device)
+        tenants.take_again(tag="tenants:credential:revoke", subject=device_id)
+
+
+def _revoke(device: Device) -> None:
     advance(device, DEVICE, DeviceState.REVOKED, revoked_at=timezone.now())
+    OneTimePreKey.objects.filter(device_id=device.id).delete()
+
+
+def _end(device: Device, actor: Actor) -> None:
+    _revoke(device)
     if tenants_access.credential_state(device.id) != "revoked":
         tenants.revoke_credential(credential_id=device.id, actor=actor)
-    OneTimePreKey.objects.filter(device_id=device.id).delete()
     audit.append(tag="keys:device:revoke", actor=actor, subject=str(device.id), body={"user": str(device.user_id)})
 
 

@@ -37,7 +37,7 @@ from kernel.sweeps import delete_in_batches
 from keys import access, chains, devices, notices
 from keys.chains import ChainView, register_regenesis_rules
 from keys.claims import ClaimAnswer, claim_device, claim_user
-from keys.devices import PreparedDevice, enrol_device, prepare_device, register_successor
+from keys.devices import PreparedDevice, enrol_device, prepare_device, register_successor, revoke_again
 from keys.errors import (
     ChainFork,
     ChainRefused,
@@ -91,6 +91,7 @@ __all__ = [
     "record_fork",
     "register_regenesis_rules",
     "register_successor",
+    "revoke_again",
     "seal_door",
     "seal_record",
     "seal_vault",

@@ -255,6 +255,26 @@ def revoke_credential(*, credential_id: UUID, actor: Actor) -> None:
     _move_credential(credential_id, CredentialState.REVOKED, "tenants:credential:revoke", actor)
 
 
+def take_again(*, tag: str, subject: UUID, role: str = "") -> None:
+    """Do to the rows what an entry says that a restored database had lost: suspend, revoke, change a role.
+
+    In the transaction that put the entry back, which is the record of it. What is not there any more, or is so already,
+    is left; the last owner is not spared, as the act has happened.
+    """
+    match tag:
+        case "tenants:credential:revoke" | "tenants:credential:suspend":
+            state = CredentialState.REVOKED if tag.endswith("revoke") else CredentialState.SUSPENDED
+            for credential in Credential.objects.filter(id=subject):
+                if CREDENTIAL.allows(credential.state, state):
+                    advance(credential, CREDENTIAL, state)
+        case "tenants:person:suspend":
+            for person in Person.objects.filter(id=subject):
+                if PERSON.allows(person.state, PersonState.SUSPENDED):
+                    advance(person, PERSON, PersonState.SUSPENDED)
+        case "tenants:person:change-role":
+            Person.objects.filter(id=subject).update(role=Role(role))
+
+
 def issue_enrolment_code(
     *,
     person: Person,

@@ -70,6 +70,7 @@ _ENTRIES: Final = {
     "recovery:case:rotate": "What was exposed was rotated",
     "recovery:case:succeed": "The subject proposed a new key",
     "recovery:case:veto": "The subject vetoed",
+    "recovery:case:void": "Ended by the operator's ceremony: the server was carried over or restored; ask anew",
     "recovery:case:wait": "The delay began",
     "recovery:notice:fail": "A notice could not be delivered",
     "recovery:notice:hand-over": "A notice was handed over",

@@ -6,6 +6,7 @@ Implements ESCROW "Case"; FAULTS R14. The shares that officers sealed for a fail
 
 from __future__ import annotations
 
+from typing import Final
 from uuid import UUID
 
 from django.db import transaction
@@ -75,6 +76,32 @@ def expire_case(*, case_id: UUID, actor: Actor) -> None:
             return
         finish_failed(row, CaseState.EXPIRED)
         audit.append(tag="recovery:case:expire", actor=actor, subject=str(row.id), body={"q": bytes(row.q)})
+
+
+def end_again(*, case_id: UUID, tag: str, device_id: UUID | None) -> bool:
+    """End a case in the rows whose end a restored database had lost; False when the case itself is lost.
+
+    In the transaction that puts the entry back. device_id: whose veto it was; its statement is lost, and the log's word
+    stands.
+    """
+    row = Case.objects.filter(id=case_id).first()
+    if row is None:
+        return False
+    if device_id is not None:
+        Veto.objects.get_or_create(
+            tenant_id=row.tenant_id, case_id=row.id, device_id=device_id, defaults={"at": database_now()}
+        )
+    state = _ENDS_AGAIN.get(tag)
+    if state is not None and CASE.allows(row.state, state):
+        finish_failed(row, state)
+    return True
+
+
+_ENDS_AGAIN: Final = {
+    "recovery:case:cancel": CaseState.CANCELLED,
+    "recovery:case:deny": CaseState.DENIED,
+    "recovery:case:veto": CaseState.VETOED,
+}
 
 
 def reopen(row: Case, *, why: str, actor: Actor) -> None:

@@ -37,6 +37,7 @@ SUBJECTS = {
     "opened": "Somebody asked to open your escrowed keys",
     "asked": "A recovery case waits for your decision",
     "released": "Your escrowed keys were released",
+    "voided": "A recovery case has ended, and nothing was released",
 }
 
 
@@ -107,3 +108,12 @@ def _send(notice: Notice) -> bool:
 def owe_release_notice(case: Case) -> None:
     """Promise the subject the notice that their keys were released, in the transaction that is open."""
     owe(case, case.subject_id, "released", max(database_now(), case.notice_at))
+
+
+def owe_end_notices(case: Case) -> None:
+    """Promise whoever asked and the subject the notice that a case ended by no act of theirs."""
+    now = database_now()
+    owe(case, case.requester_id, "voided", now)
+    # The subject is told no sooner than of the case itself.
+    if case.subject_id != case.requester_id:
+        owe(case, case.subject_id, "voided", max(now, case.notice_at))

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from holdfast.core.base.encoding import Fields, decode, encode
-from kernel.files import write_durably
+from kernel.files import make_directory, write_durably
 
 log = logging.getLogger("holdfast.release")
 
@@ -110,7 +110,7 @@ class Clock:
     def keep(self) -> None:
         """Write the count down; durable when this returns."""
         body = encode([int(self._tick), int(self._anchor[0]), self.boot()])
-        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_directory(self.path.parent)
         write_durably(self.path, body)
 
     def _kept(self) -> tuple[int, int, str] | None:

@@ -23,7 +23,7 @@ from holdfast.core.base.secret import SecretBytes
 from holdfast.core.crypto.keys import SIGNING_KINDS, KeyKind, PublicKey, SealingKey, SigningKey, decode_public_key
 from holdfast.core.identity.roles import SignedRoles, verify_roles
 from holdfast.core.signed.cose import Sign1, parse_many
-from kernel.files import write_durably
+from kernel.files import make_directory, write_durably
 from recovery.release.clock import Moment
 
 _SEED_BYTES: Final = 32
@@ -87,7 +87,7 @@ class Directory:
     def create_keys(self) -> ReleaseKeys:
         """Make the process's own keys, once; afterwards return the newest there are. The ceremony calls it."""
         for name in ("", "spent", "keys", "policies"):
-            (self.path / name).mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_directory(self.path / name)
         if not (self.path / "keys" / "newest").exists():
             signing, sealing = SigningKey.generate(), SealingKey.generate()
             if (self.path / "signing.seed").exists():
@@ -177,7 +177,7 @@ class Directory:
             if parse_many(path.read_bytes(), max_size=MAX_BLOB)[0].payload_hash != _payload_hash(statement):
                 raise Untrusted("the policy history is not the one seen before")
             return
-        path.parent.mkdir(mode=0o700, exist_ok=True)
+        make_directory(path.parent)
         write_durably(path, statement)
 
     def heads(self) -> list[SeenHead]:
@@ -250,6 +250,25 @@ class Directory:
             file.write(b"".join(rows))
             file.flush()
             os.fsync(file.fileno())
+
+    def keep_statement(self, statement_hash: bytes, statement: bytes) -> None:
+        """Keep what an officer signed, beside the entry that narrows by it: a restored database may lack both."""
+        make_directory(self.path / "statements")
+        write_durably(self.path / "statements" / statement_hash.hex(), statement)
+
+    def statement(self, statement_hash: bytes) -> bytes | None:
+        """Return a statement that was kept, if it was."""
+        try:
+            return (self.path / "statements" / statement_hash.hex()).read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def roles_statement(self) -> bytes | None:
+        """Return the newest `roles` ever seen as it was signed, if any."""
+        try:
+            return (self.path / "roles").read_bytes()
+        except FileNotFoundError:
+            return None
 
     def intent(self, case_id: bytes) -> Intent | None:
         """Return the intent written for a case id, if any."""

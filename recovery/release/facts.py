@@ -395,6 +395,10 @@ def _person_suspended(facts: Facts, entry: LogEntry, place: Place) -> None:
 
 
 def _require_said(facts: Facts, entry: LogEntry, standing: Standing) -> bytes:
+    if not entry.kid and "statement" not in entry.body:
+        # Older than statements, below the size that the tenant root pinned (an unsigned leaf beyond it is wrong):
+        # whoever could write the log could write this, as all else there.
+        return _subject(entry)
     statement = _with(facts.statements.officer_state(_typed(entry, "statement", bytes)))
     facts.officer_said(statement, _subject(entry), standing)
     return _subject(entry)
@@ -406,6 +410,9 @@ def _officer_away(facts: Facts, entry: LogEntry, place: Place) -> None:
 
 def _officer_back(facts: Facts, entry: LogEntry, place: Place) -> None:
     facts.away.discard(_require_said(facts, entry, Standing.BACK))
+    if not entry.kid:
+        # It ended suspensions too, in its day.
+        facts.suspended.pop(_subject(entry), None)
 
 
 def _officer_suspended(facts: Facts, entry: LogEntry, place: Place) -> None:
@@ -522,6 +529,7 @@ _TAKERS: Final[dict[str, Taker]] = {
     "recovery:case:quorum": _stage("quorate"),
     "recovery:case:reopen": _stage("requested"),
     "recovery:case:veto": _vetoed,
+    "recovery:case:void": _ended("void"),
     "recovery:case:wait": _stage("waiting"),
     "recovery:notice:fail": _not_told,
     "recovery:notice:hand-over": _told,
@@ -544,6 +552,7 @@ NARROWING: Final = frozenset(
         "recovery:case:cancel",
         "recovery:case:deny",
         "recovery:case:veto",
+        "recovery:case:void",
         "recovery:release:begin",
         "recovery:release:finish",
         "recovery:release:held",

@@ -14,7 +14,7 @@ from audit import access as audit
 from audit import services as audit_services
 from audit.errors import RolesMissing
 from escrow import access as escrow
-from holdfast.core.base.errors import Expired, Malformed
+from holdfast.core.base.errors import Expired, Forked, Malformed
 from holdfast.core.identity.roles import Roles
 from holdfast.core.log.checkpoint import Checkpoint
 from holdfast.core.log.follower import LogFollower, require_fresh, require_not_ahead
@@ -104,9 +104,17 @@ class ReleaseLog:
         )
         # If what follows fails, the caller opens this log anew: what is believed is never more than what is kept.
         narrowing = self._take_in(leaves, checkpoint, now.moment)
-        self.directory.keep_narrowings(narrowing)
+        self._keep(narrowing)
         self.directory.keep_head(SeenHead(checkpoint.size, checkpoint.root, now.moment))
         return True
+
+    def _keep(self, narrowing: list[bytes]) -> None:
+        for leaf in narrowing:
+            named = LogEntry.from_leaf(leaf).body.get("statement")
+            # The statement first: an entry that is put back without it would be believed by nobody.
+            if isinstance(named, bytes) and (statement := escrow.officer_statement(named)) is not None:
+                self.directory.keep_statement(named, statement)
+        self.directory.keep_narrowings(narrowing)
 
     def require_fresh(self, now: Now) -> None:
         """Raise Expired unless the newest head was signed within two minutes, by this process's own clock."""
@@ -120,20 +128,35 @@ class ReleaseLog:
 
     def _take_in(self, leaves: list[bytes], checkpoint: Checkpoint, moment: Moment) -> list[bytes]:
         """Prove leaves and take them in; return those that narrow."""
-        grown = self.follower.advance(leaves, checkpoint)
         roles, accepted = self.roles, self.directory.first_reading()
+        grown = self._proven(leaves, checkpoint, roles)
         narrowing = []
         for index, leaf in enumerate(leaves, start=self.follower.size):
             own = accepted is not None and index < accepted.size
             place = Place(index, _own_time(leaf, accepted.moment) if accepted is not None and own else moment)
             if self.facts.absorb(leaf, place, roles):
                 narrowing.append(leaf)
-            if accepted is not None and index == accepted.size - 1:
-                # What was under way was decided before anybody watched.
-                self.facts.void_open_cases(before=accepted.size)
+            if index + 1 in (accepted.size if accepted else 0, roles.unsigned[0] if roles.unsigned else 0):
+                # What was under way was decided before anybody watched, or before anybody signed.
+                self.facts.void_open_cases(before=index + 1)
         self.follower = grown
         self._remember_policies()
         return narrowing
+
+    def _proven(self, leaves: list[bytes], checkpoint: Checkpoint, roles: Roles) -> LogFollower:
+        """Return the follower at a head, past the head that the tenant root pinned of a log older than signatures.
+
+        Raises Forked when its leaves are others or fewer: an unsigned entry is worth no more than that pin.
+        """
+        if roles.unsigned is None:
+            return self.follower.advance(leaves, checkpoint)
+        pinned = Checkpoint(LOG, *roles.unsigned)
+        if checkpoint.size < pinned.size:
+            raise Forked("the log is shorter than the one that the tenant root pinned")
+        if self.follower.size >= pinned.size:
+            return self.follower.advance(leaves, checkpoint)
+        old = pinned.size - self.follower.size
+        return self.follower.advance(leaves[:old], pinned).advance(leaves[old:], checkpoint)
 
     def _remember_policies(self) -> None:
         # The highest version is what officers decide under when the database has lost it.

@@ -25,10 +25,10 @@ from recovery import access
 from recovery.cases.counting import recount
 from recovery.cases.decisions import SHARE_KIND
 from recovery.cases.endings import finish_failed, reopen
-from recovery.cases.notices import owe_release_notice
+from recovery.cases.notices import owe_end_notices, owe_release_notice
 from recovery.errors import CaseMoved
 from recovery.models import Case, Release, ReleasedShare
-from recovery.states import CASE, CaseState
+from recovery.states import CASE, UNRELEASED, CaseState
 
 
 @dataclass(frozen=True)
@@ -136,6 +136,27 @@ def void_shares(*, case_id: UUID, shares: Sequence[tuple[UUID, int]], actor: Act
         for deposit_id, index in shares:
             access.shares_of(case).filter(deposit_id=deposit_id, approval__index=index).delete()
         reopen(case, why="share-wrong", actor=actor)
+
+
+def void_open_cases(*, why: str, actor: Actor) -> int:
+    """End every case of the open tenant that is not released, tell those concerned, and return how many ended.
+
+    why: a fixed word of ours. Nothing that was decided counts any more: the log it rests on was not watched, or is not
+    whole. Each in a transaction of its own, so that it goes on where a kill stopped it.
+    """
+    ended = 0
+    for case_id, tenant_id in access.in_states(*UNRELEASED):
+        if tenant_id != actor.tenant_id:
+            continue
+        with transaction.atomic():
+            case = access.lock_case(case_id)
+            if not CASE.allows(case.state, CaseState.HELD):
+                continue
+            finish_failed(case, CaseState.HELD, why=why)
+            audit.append(tag="recovery:case:void", actor=actor, subject=str(case.id), body={"why": why})
+            owe_end_notices(case)
+            ended += 1
+    return ended
 
 
 def hold_case(*, case_id: UUID, why: str, actor: Actor) -> None:

@@ -270,6 +270,17 @@ def test_case_is_not_opened_twice_by_one_device(world: Members, tmp_path: Path) 
         by_case.open_case(tablet, reason="again", purpose="recovery", subject=ALICE)
 
 
+@pytest.mark.parametrize("ended", ["held", "denied", "vetoed", "expired"])
+def test_case_that_has_ended_frees_its_device(ended: str, world: Members, tmp_path: Path) -> None:
+    world.depositor(tmp_path)
+    tablet, first = world.case()
+    world.server.cases[str(first.case_id)]["state"] = ended
+    again = by_case.open_case(tablet, reason="again", purpose="recovery", subject=ALICE)
+    assert again.case_id != first.case_id
+    assert tablet.state.case is not None
+    assert tablet.state.case.case_id == again.case_id.bytes
+
+
 def test_refused_case_leaves_no_keys_behind(world: Members, tmp_path: Path) -> None:
     world.depositor(tmp_path)
     tablet = world.enrolled(ALICE)

@@ -12,7 +12,7 @@ from uuid import UUID
 
 import pytest
 
-from config.development import public_key
+from config.ceremonies.root import public_key
 from holdfast.client.profile import account as accounts
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.crypto.keys import verify

@@ -15,9 +15,11 @@ from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 
+from config.ceremonies.roles import is_missing
 from config.development import is_set_up, welcome
 from config.env import ENV
 from config.supervisor import Supervisor
+from tenants.models import Tenant
 
 
 class Command(BaseCommand):
@@ -30,6 +32,7 @@ class Command(BaseCommand):
         if not is_set_up():
             self._set_up()
         call_command("migrate", verbosity=0)
+        self._carry_over()
         supervisor = Supervisor(
             project=settings.BASE_DIR,
             public_url=settings.HOLDFAST_PUBLIC_URL,
@@ -65,6 +68,20 @@ class Command(BaseCommand):
             raise CommandError("The development installation could not be made; what went wrong stands above.")
         shutil.rmtree(target, ignore_errors=True)
         making.rename(target)
+
+    def _carry_over(self) -> None:
+        """Bring an installation that earlier code made up to this code, before anything runs on it."""
+        for tenant in Tenant.objects.filter(is_development=True).order_by("slug"):
+            if not is_missing(tenant):
+                continue
+            self.stdout.write(f"{tenant.slug} was founded by an earlier version: carrying it over")
+            self.stdout.flush()
+            command = [sys.executable, str(settings.BASE_DIR / "manage.py"), "ceremony", "roles", tenant.slug, "--yes"]
+            environment = {**os.environ, "HOLDFAST_ROLE": "ceremony"}
+            if subprocess.run(command, env=environment, check=False).returncode != 0:  # noqa: S603 — our own command
+                raise CommandError(
+                    "It could not be carried over; what is in the way stands above. Nothing was started."
+                )
 
     def _refuse_when_taken(self) -> None:
         address = urlsplit(f"http://{ENV.listening_at}")

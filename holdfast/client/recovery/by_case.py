@@ -99,7 +99,14 @@ def open_case(
     is nothing to release, TrustRefused for a deposit that does not fit.
     """
     if account.state.case is not None:
-        raise ProfileError("This device has a case open already.", way_out="See it: holdfast recover escrow status")
+        state = status(account).state
+        if state not in _ENDED:
+            raise ProfileError(
+                f"This device has a case open already; it is {state}.", way_out="See it: holdfast recover escrow status"
+            )
+        # A case that has ended, in whichever way, frees the device. Its keys go: they were made for that case alone.
+        account.state.case = None
+        account.save()
     tenant.refresh(account)
     # The one in force: its officers decide, until those of the next are in office.
     policy = account.trusted.in_force(account.api.clock.now())

@@ -79,6 +79,7 @@ recovery:case:reopen                   release web worker
 recovery:case:rotate                   worker
 recovery:case:succeed                  web
 recovery:case:veto                     web
+recovery:case:void                     ceremony
 recovery:case:wait                     release web worker
 recovery:contact-request:answer        web
 recovery:contact-request:cancel        web

@@ -5,16 +5,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 from typing import Any
+from uuid import UUID, uuid4
 
 from holdfast.core.crypto.keys import SealingKey, SigningKey
 from holdfast.core.identity.policy import Officer, SignedPolicy, verify_successor
+from holdfast.core.log.log_entry import LogEntry
 from holdfast.core.signed.cose import Purpose
 from recovery.release.clock import Now
 from recovery.release.directory import Trust
 from recovery.release.facts import CaseFacts, Facts, LoggedPolicy, Place
 from recovery.release.log import StoredStatements
 from tests.cast import statements as cast
-from tests.cast.roles import ROOT
+from tests.cast.roles import ROOT, roles_of
 from tests.cast.statements import DAY, NOW, OFFICER_KEYS, OFFICERS, SIGNED_POLICY, TENANT
 
 
@@ -27,6 +29,24 @@ def told_of(policies: list[SignedPolicy], *, apart: int = 0, **given: Any) -> Fa
     logged = [LoggedPolicy(one, seconds_after(apart * place).moment) for place, one in enumerate(policies)]
     trust = Trust(ROOT.public, bytes(32), is_development=True)
     return Facts(TENANT.tenant, trust, StoredStatements(), policies=logged, **given)
+
+
+def word(tag: str, officer: bytes) -> bytes:
+    """An officer's standing as it was logged before anybody signed: the web process's word."""
+    return LogEntry(uuid4().bytes, tag, "user:x", b"", str(UUID(bytes=officer)), NOW).to_leaf()
+
+
+def test_officers_word_of_before_is_believed_below_the_pinned_size_and_nowhere_else() -> None:
+    """ESCROW "What it believes of the log": unsigned is what the tenant root pinned, and nothing after it."""
+    roles = roles_of(UUID(bytes=TENANT.tenant), unsigned=(4, bytes(32)))
+    carol, dan = uuid4().bytes, uuid4().bytes
+    found = told_of([])
+    for index, (tag, person) in enumerate(
+        [("suspend", carol), ("suspend", dan), ("return", dan), ("leave", dan), ("suspend", dan)]
+    ):
+        found.absorb(word(f"escrow:officer:{tag}", person), Place(index, seconds_after(0).moment), roles)
+    assert (set(found.suspended), found.away) == ({carol}, {dan})
+    assert {index: one.why for index, one in found.wrong.items()} == {4: "unsigned"}
 
 
 def test_copy_of_a_policy_that_cools_off_waits_as_long() -> None:

@@ -1,0 +1,243 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A database that was put back from a backup: everything stops, and goes on by root and officers alone."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.db import connection, transaction
+
+from audit import services as audit
+from audit.errors import LogBroken, LogRestored
+from audit.models import Entry, LogHead
+from config.ceremonies import CeremonyRefused, Step
+from config.ceremonies.accepted import FirstReading, restored_steps
+from escrow.models import PolicyOfficer
+from holdfast.core.base.encoding import b64u
+from holdfast.core.identity import cases
+from holdfast.core.identity.acts import Act, Standing
+from holdfast.core.log import merkle
+from holdfast.core.signed import cose
+from holdfast.core.signed.cose import Purpose
+from kernel.scope import tenant_scope
+from keys.models import Device
+from recovery.models import Notice
+from tenants import services as tenants
+from tenants.models import Credential, Person, Tenant
+from tests.cast.roles import ROOT
+from tests.cast.world import OpenCase, World, as_superuser
+
+# SQLite alone: its file is put back as an operator would, within the test's own process.
+pytestmark = [pytest.mark.django_db(transaction=True)]
+
+
+@pytest.fixture(autouse=True)
+def _release_directory(settings: Any, tmp_path: Path) -> None:
+    settings.HOLDFAST_RELEASE_DIR = tmp_path / "release"
+
+
+def backup(world: World) -> Callable[[], None]:
+    """Copy the database as it is now, with everybody's devices in it, and return what puts it back."""
+    for name in ("carol", "dan", "alice", "bob"):
+        world.directory.phone(name)
+    world.tick()
+    connection.ensure_connection()
+    copy = sqlite3.connect(":memory:", check_same_thread=False)
+    connection.connection.backup(copy)
+
+    def restore() -> None:
+        connection.ensure_connection()
+        copy.backup(connection.connection)
+
+    return restore
+
+
+def log_of(world: World) -> tuple[int, bytes]:
+    """Size and root of the stored audit log."""
+    size = LogHead.unscoped.get(tenant_id=world.tenant_id, log="audit").size
+    rows = Entry.unscoped.filter(tenant_id=world.tenant_id, log="audit", leaf_index__lt=size).order_by("leaf_index")
+    return size, merkle.root([merkle.leaf_hash(bytes(leaf)) for leaf in rows.values_list("leaf", flat=True)])
+
+
+def accept(world: World, *names: str, log: tuple[int, bytes] | None = None) -> None:
+    """Have officers sign that they accept the log as it is stored, over REST."""
+    made = world.resolution(Act.ACCEPT_LOG, *(log or log_of(world)))
+    for name in names:
+        answer = world.resolve(made, name)
+        assert answer.status_code == 201, answer.content
+
+
+def missing(world: World, **given: Any) -> list[Step]:
+    return list(restored_steps(Tenant.objects.get(pk=world.tenant_id), ROOT, **given))
+
+
+def ceremony(world: World, **given: Any) -> int:
+    """Hold it to its end; return how many steps were missing."""
+    steps = missing(world, **given)
+    for step in steps:
+        step.take()
+    return len(steps)
+
+
+def first_reading(world: World) -> int:
+    steps = list(FirstReading(Tenant.objects.get(pk=world.tenant_id), ROOT).steps())
+    for step in steps:
+        step.take()
+    return len(steps)
+
+
+def veto(world: World, case: OpenCase) -> None:
+    phone = world.directory.phone("alice")
+    statement = cases.Veto(phone.header(), case.statement.payload_hash, "Not me.")
+    signed = cose.sign(statement.to_payload(), purpose=Purpose.VETO, key=phone.isk)
+    document = {"statement": b64u(signed.encode()), "reason": "Not me."}
+    answer = phone.send("POST", f"{case.path}/veto", document)
+    assert answer.status_code == 201, answer.content
+
+
+def state_of(world: World, name: str) -> set[str]:
+    person = world.cast.people[name].pk
+    return set(
+        PolicyOfficer.unscoped.filter(tenant_id=world.tenant_id, person_id=person).values_list("state", flat=True)
+    )
+
+
+def test_what_narrows_is_put_back_and_everything_goes_on(world: World) -> None:
+    vetoed, deposit = world.approved("carol")
+    other = world.opened(deposit)
+    world.tick()
+    restore = backup(world)
+    epochs = set(Device.unscoped.values_list("pre_key_epoch", flat=True))
+    veto(world, vetoed)
+    world.stand("erin", Standing.SUSPENDED, by="carol")
+    suspended, revoked = world.directory.phone("bob"), world.directory.phone("alice")
+    with tenant_scope(world.tenant_id), transaction.atomic():
+        tenants.suspend_credential(credential_id=suspended.id, actor=world.ceremony)
+        tenants.suspend_person(person=world.cast.people["otto"], actor=world.ceremony)
+        audit.append(
+            tag="keys:device:revoke",
+            actor=world.ceremony,
+            subject=str(revoked.id),
+            body={"user": str(revoked.person.pk)},
+        )
+    world.tick()
+    seen = world.release.heads()[-1].size
+    restore()
+    assert (world.state(vetoed), state_of(world, "erin")) == ("requested", {"active"})
+    with pytest.raises(LogBroken):
+        world.followed()
+    accept(world, "carol", "dan")
+    # Entries are taken meanwhile, and nothing is signed.
+    with pytest.raises(LogRestored):
+        world.sequence()
+    accepted = log_of(world)
+    assert ceremony(world) == 3
+    assert (world.state(vetoed), state_of(world, "erin")) == ("vetoed", {"suspended"})
+    assert Credential.unscoped.get(id=suspended.id).state == "suspended"
+    assert Credential.unscoped.get(id=revoked.id).state == Device.unscoped.get(id=revoked.id).state == "revoked"
+    assert Person.unscoped.get(pk=world.cast.people["otto"].pk).state == "suspended"
+    assert (world.state(other), world.row(other).why) == ("held", "voided")
+    assert Notice.unscoped.filter(case_id=other.id, kind="voided").exists()
+    left = Device.unscoped.exclude(id=revoked.id)
+    assert set(left.values_list("pre_key_epoch", flat=True)) == {epoch + 1 for epoch in epochs}
+    world.tick()
+    facts = world.followed().facts
+    assert facts.cases[vetoed.id.bytes].stage == "vetoed"
+    assert facts.suspended.keys() == {world.cast.people[name].pk.bytes for name in ("erin", "otto")}
+    assert not facts.wrong
+    assert seen > accepted[0]
+    tags = Entry.unscoped.filter(tenant_id=world.tenant_id, tag="audit:log:accept")
+    assert [(row.body["size"], row.body["root"]) for row in tags] == [(accepted[0], b64u(accepted[1]))]
+    assert ceremony(world) == 0
+
+
+def test_it_goes_on_where_a_kill_stopped_it(world: World) -> None:
+    restore = backup(world)
+    world.stand("erin", Standing.SUSPENDED, by="carol")
+    world.tick()
+    restore()
+    accept(world, "carol", "dan")
+    for left in (3, 2, 1):
+        steps = missing(world)
+        assert len(steps) == left
+        # Until the last of them nothing is signed, and so nothing is released.
+        with pytest.raises(LogRestored):
+            world.sequence()
+        steps[0].take()
+    assert missing(world) == []
+    # What is asked anew is released, and the ceremony has still nothing to do.
+    again, _ = world.approved("carol", "dan")
+    world.tick()
+    assert (world.state(again), missing(world)) == ("released", [])
+    assert Entry.unscoped.filter(tenant_id=world.tenant_id, tag="audit:log:accept").count() == 1
+
+
+def test_lost_policy_is_published_again_before_officers_accept_the_log(world: World) -> None:
+    restore = backup(world)
+    world.publish(world.policy(m=2, delay_seconds=3600), signers=world.founders.values())
+    world.tick()
+    restore()
+    assert [step.says for step in missing(world)] == [
+        "publish the 1 newest policy versions again, which the database lost; what cools off begins anew"
+    ]
+    ceremony(world)
+    accept(world, "carol", "dan")
+    assert ceremony(world) == 3
+    world.tick()
+    facts = world.followed().facts
+    assert (len(facts.policies), facts.wrong) == (2, {})
+
+
+def test_nothing_is_accepted_without_the_officers(world: World, tmp_path: Path) -> None:
+    restore = backup(world)
+    world.approved("carol")
+    world.tick()
+    heads = world.release.heads()
+    restore()
+    with pytest.raises(CeremonyRefused, match="have not accepted"):
+        ceremony(world)
+    one = world.resolution(Act.ACCEPT_LOG, *log_of(world))
+    file = tmp_path / "resolution"
+    key = world.founders["carol"].signing_key
+    file.write_bytes(cose.encode_many([cose.sign(one.to_payload(), purpose=Purpose.RESOLUTION, key=key)]))
+    with pytest.raises(CeremonyRefused, match="1 of 2 officers"):
+        ceremony(world, resolution=file)
+    assert world.release.heads() == heads
+
+
+def test_another_past_is_never_accepted(world: World) -> None:
+    restore = backup(world)
+    world.approved("carol")
+    world.tick()
+    restore()
+    with as_superuser("audit_entry") as cursor:
+        cursor.execute(
+            "UPDATE audit_entry SET leaf = CAST(leaf || x'00' AS BLOB) WHERE log = 'audit' AND leaf_index = 3"
+        )
+    size, _ = log_of(world)
+    accept(world, "carol", "dan")
+    with pytest.raises(CeremonyRefused, match="another past"):
+        ceremony(world)
+    accept(world, "carol", "dan", log=(size, bytes(32)))
+    with pytest.raises(CeremonyRefused, match="another log than the one stored"):
+        ceremony(world)
+
+
+def test_a_first_reading_takes_the_entries_own_times_once(world: World) -> None:
+    world.deposit()
+    world.sequence()
+    accept(world, "carol", "dan")
+    world.sequence()
+    assert first_reading(world) == 1
+    head = world.release.first_reading()
+    assert head is not None
+    assert first_reading(world) == 0
+    world.tick()
+    accept(world, "carol", "dan")
+    world.tick()
+    with pytest.raises(CeremonyRefused, match="already"):
+        first_reading(world)
