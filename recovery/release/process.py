@@ -59,6 +59,7 @@ FOLLOW_SECONDS = 20
 # How long rows and log may disagree before the case is held for ever: what comes right by itself, as a head on its way
 # or an approval that runs out between two looks, does so in seconds. ESCROW "What it believes of the log".
 HOLD_AFTER_SECONDS = 600
+BEHIND_SECONDS = 30  # an entry has its place in a signed head within some seconds
 RECEIPTS_A_ROUND = 100  # of one tenant: each is a signature and a commit, and others' cases wait meanwhile
 
 
@@ -175,8 +176,6 @@ class TenantRelease:
                 self._ended(case, error)
             case Conflict():
                 pass  # it moved meanwhile: a veto or an end was faster
-            case _ if self.log.is_behind():
-                at = self._wait(case, "log-behind", soon)
             case _:
                 at = self._disagree(case, "rows-and-log-disagree", str(error))
                 disagrees = True
@@ -190,7 +189,9 @@ class TenantRelease:
         since = self._disagreeing.setdefault(case.id, tick)
         if tick - since < self.patience:
             log.warning("case %s waits: %s", case.id, reason)
-            return self._wait(case, why, timezone.now() + RETRY_HSM)
+            # What is committed and not signed yet explains most of them, for a moment: a busy log always has some.
+            shown = "log-behind" if self.log.is_behind() and tick - since < BEHIND_SECONDS else why
+            return self._wait(case, shown, timezone.now() + (RETRY if shown == "log-behind" else RETRY_HSM))
         log.critical("case %s is held: %s", case.id, reason)
         self._hold(case, why)
         return None
@@ -282,8 +283,6 @@ class TenantRelease:
         counted = access.case_for_release(case.id)
         if counted is None or counted.state != CaseState.WAITING:
             return None
-        if self.log.is_behind():
-            return self._wait(case, "log-behind", timezone.now() + RETRY)
         return self._disagree(case, "quorum-not-in-log", "its rows claim a quorum that the log does not show")
 
     def _ended(self, case: Case, refusal: Ended) -> None:
