@@ -209,7 +209,7 @@ class LyingServer(Mailboxes, ContactRecovery, OfficersActs):
                 answer = lie(json.loads(json.dumps(answer)))
         if any(re.fullmatch(pattern, f"{method} {path}") for pattern in self.lost):
             raise httpx2.ReadTimeout("lost")
-        if "octets" in answer:  # a tile
+        if isinstance(answer, dict) and "octets" in answer:  # a tile
             return httpx2.Response(status, content=unb64u(answer["octets"]))
         return httpx2.Response(status, json=answer)
 

@@ -77,7 +77,7 @@ def test_device_is_cared_for_from_its_enrolment_on(server: Installation, tmp_pat
     assert len(list(prekey_rows.all_one_time(bob.store))) == 99, "the key that began the session is destroyed"
 
     # A database that was restored may have handed keys out that it no longer knows of: all are voided.
-    server.manage("shell", "-c", VOID)
+    server.manage("shell", "-c", VOID, HOLDFAST_ROLE="ceremony")
     report = maintain(alice)
     assert outcomes(report, "pre-keys") == {Outcome.DONE, Outcome.NEEDS_YOU}
     assert {one.outcome for one in maintain(alice)} == {Outcome.NOTHING}

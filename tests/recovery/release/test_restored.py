@@ -156,6 +156,7 @@ def test_what_narrows_is_put_back_and_everything_goes_on(world: World) -> None:
 
 
 def test_it_goes_on_where_a_kill_stopped_it(world: World) -> None:
+    deposit = world.deposit()
     restore = backup(world)
     world.stand("erin", Standing.SUSPENDED, by="carol")
     world.tick()
@@ -170,7 +171,9 @@ def test_it_goes_on_where_a_kill_stopped_it(world: World) -> None:
         steps[0].take()
     assert missing(world) == []
     # What is asked anew is released, and the ceremony has still nothing to do.
-    again, _ = world.approved("carol", "dan")
+    again = world.opened(deposit)
+    for name in ("carol", "dan"):
+        assert world.approve(again, name, deposit).status_code == 201
     world.tick()
     assert (world.state(again), missing(world)) == ("released", [])
     assert Entry.unscoped.filter(tenant_id=world.tenant_id, tag="audit:log:accept").count() == 1
