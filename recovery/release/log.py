@@ -160,7 +160,7 @@ class ReleaseLog:
 
     def _remember_policies(self) -> None:
         # The highest version is what officers decide under when the database has lost it.
-        for logged in self.facts.policies[len(self.directory.seen_policies()) :]:
+        for logged in self.facts.policies[self.directory.count_policies() :]:
             statement = escrow.policy_statement(logged.signed.hash)
             if statement is not None:
                 self.directory.see_policy(logged.signed.policy.version, statement)
