@@ -106,17 +106,23 @@ class TenantRelease:
     def give_receipts(self) -> None:
         """Sign for deposits that the log tells of and that have no receipt yet, as many as one round has time for.
 
-        Call it inside the tenant's scope. A deposit whose half another's had before gets none, and is an alarm.
+        Call it inside the tenant's scope. A deposit whose half another's had before, or of a policy that
+        nobody knows, gets none, and is an alarm.
         """
         facts = self.log.facts
+        # An acknowledgement counts here too: where no case is due, nobody else asks.
+        facts.settle(self.clock.now())
         # Of a log with a wrong entry nothing is vouched for.
         waiting = [] if facts.wrong else list(facts.unreceipted.items())[:RECEIPTS_A_ROUND]
         for deposit_id, (index, policy_hash) in waiting:
-            if facts.half_owners[facts.halves[deposit_id]] != deposit_id:
-                log.critical("deposit %s: its half was in another's before; no receipt", UUID(bytes=deposit_id))
+            policy = next((one.signed.policy for one in facts.policies if one.signed.hash == policy_hash), None)
+            if policy is None or facts.half_owners[facts.halves[deposit_id]] != deposit_id:
+                # Refused and not left to wait: it would stand before all others for ever.
+                why = "the log tells of no such policy" if policy is None else "its half was in another's before"
+                log.critical("deposit %s: %s; no receipt", UUID(bytes=deposit_id), why)
                 custody.refuse_receipt(deposit_id=UUID(bytes=deposit_id), actor=self.actor)
             else:
-                statement = self._receipt(deposit_id, index, facts.policy_named(policy_hash).policy)
+                statement = self._receipt(deposit_id, index, policy)
                 custody.keep_receipt(deposit_id=UUID(bytes=deposit_id), statement=statement, actor=self.actor)
             # The log says so as well, and takes it from the list of whoever reads it anew.
             facts.unreceipted.pop(deposit_id, None)
