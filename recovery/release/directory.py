@@ -83,6 +83,7 @@ class Directory:
     def __init__(self, home: Path, tenant_id: UUID) -> None:
         self.tenant_id = tenant_id
         self.path = home / str(tenant_id)
+        self._narrowings_end: int | None = None  # where the last whole row ends, once it was looked for
 
     def create_keys(self) -> ReleaseKeys:
         """Make the process's own keys, once; afterwards return the newest there are. The ceremony calls it."""
@@ -231,25 +232,25 @@ class Directory:
             body = (self.path / "narrowings").read_bytes()
         except FileNotFoundError:
             return []
-        leaves, at = [], 0
-        while at + 4 <= len(body):
-            length = int.from_bytes(body[at : at + 4], "big")
-            if at + 4 + length > len(body):
-                break  # a crash left a part
-            leaves.append(body[at + 4 : at + 4 + length])
-            at += 4 + length
-        return leaves
+        return _whole_rows(body)[0]
 
     def keep_narrowings(self, leaves: Sequence[bytes]) -> None:
         """Remember leaves that narrow, beside the log: a restored backup may lack them."""
         if not leaves:
             return
         rows = [len(leaf).to_bytes(4, "big") + leaf for leaf in leaves]
-        with (self.path / "narrowings").open("ab") as file:
+        path = self.path / "narrowings"
+        with path.open("r+b" if path.exists() else "x+b") as file:
             os.fchmod(file.fileno(), 0o600)
+            # Over the part of a row that a crash or a full disk left: behind it nobody would find what follows. Read
+            # through once in a process's life, however long the file.
+            end, self._narrowings_end = self._narrowings_end, None
+            file.seek(_whole_rows(file.read())[1] if end is None else end)
             file.write(b"".join(rows))
+            file.truncate()
             file.flush()
             os.fsync(file.fileno())
+            self._narrowings_end = file.tell()
 
     def intent(self, case_id: bytes) -> Intent | None:
         """Return the intent written for a case id, if any."""
@@ -271,6 +272,19 @@ class Directory:
             write_durably(self.path / "spent" / intent.case_id.hex(), encode(row_out))
         elif (before.q, before.recipient) != (intent.q, intent.recipient):
             raise Untrusted("this case id is spent for another case or another recipient")
+
+
+def _whole_rows(body: bytes) -> tuple[list[bytes], int]:
+    """Return the rows of a file of rows that each begin with their length, and where the last whole one ends."""
+    rows, at = [], 0
+    while at + 4 <= len(body):
+        length = int.from_bytes(body[at : at + 4], "big")
+        # No leaf is empty: zeros are what a file has where a crash kept its length and lost its bytes.
+        if not length or at + 4 + length > len(body):
+            break
+        rows.append(body[at + 4 : at + 4 + length])
+        at += 4 + length
+    return rows, at
 
 
 def _payload_hash(statement: bytes) -> bytes:

@@ -96,6 +96,7 @@ class CaseFacts:
     requester: bytes
     recipient: bytes
     opened: Moment
+    index: int = 0  # of the entry that opened it
     approvals: dict[int, LoggedDecision] = field(default_factory=dict)
     told: Moment | None = None
     not_told: Moment | None = None
@@ -308,18 +309,20 @@ class Facts:
                 wrong = self.wrong.get(resolution.index)
                 if wrong is not None and wrong.leaf_hash == resolution.hash:
                     del self.wrong[resolution.index]
-                    # Whatever was under way was decided beside a lie.
-                    self.void_open_cases()
+                    # Whatever was under way was decided beside a lie. What was opened since was not: whoever reads the
+                    # log anew knows of it already when this counts.
+                    self.void_open_cases(before=place.index)
             case Act.WITHDRAW_VERSION:
                 # Whether it came in time, `history_of` says.
                 self.withdrawn[resolution.hash] = place.moment
             case Act.ACCEPT_LOG:
                 pass  # of the ceremony, which puts the directory in order
 
-    def void_open_cases(self) -> None:
-        """End every case that is not over: nothing that was decided before counts."""
+    def void_open_cases(self, *, before: int) -> None:
+        """End every case that was opened below this index and is not over: nothing that was decided before counts."""
         for case in self.cases.values():
-            _end(case, "void")
+            if case.index < before:
+                _end(case, "void")
 
 
 def _typed(entry: LogEntry, name: str, kind: type[T]) -> T:
@@ -414,12 +417,13 @@ def _resolution(facts: Facts, entry: LogEntry, place: Place) -> None:
 
 
 def _deposit(facts: Facts, entry: LogEntry, place: Place) -> None:
-    deposit = _uuid(entry, "deposit")
-    half = _typed(entry, "half_hash", bytes)
-    facts.deposits.setdefault(deposit, _typed(entry, "record_hash", bytes))
+    # All of it is read before any of it counts: an entry that turns out to be wrong owns no half.
+    deposit, half = _uuid(entry, "deposit"), _typed(entry, "half_hash", bytes)
+    record_hash, policy_hash = _typed(entry, "record_hash", bytes), _typed(entry, "policy", bytes)
+    facts.deposits.setdefault(deposit, record_hash)
     facts.halves.setdefault(deposit, half)
     facts.half_owners.setdefault(half, deposit)
-    facts.unreceipted.setdefault(deposit, (place.index, _typed(entry, "policy", bytes)))
+    facts.unreceipted.setdefault(deposit, (place.index, policy_hash))
 
 
 def _receipted(facts: Facts, entry: LogEntry, place: Place) -> None:
@@ -434,6 +438,7 @@ def _opened(facts: Facts, entry: LogEntry, place: Place) -> None:
         requester=_uuid(entry, "requester"),
         recipient=_uuid(entry, "recipient"),
         opened=place.moment,
+        index=place.index,
     )
     # The first entry counts: nobody opens a case anew under an id that is taken.
     facts.cases.setdefault(_subject(entry), case)

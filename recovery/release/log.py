@@ -9,6 +9,7 @@ not at all.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import islice
 
 from audit import access as audit
 from audit import services as audit_services
@@ -68,9 +69,15 @@ class ReleaseLog:
         RolesMissing when nobody has said whose keys write this log.
         """
         log = cls(directory, clock)
-        for head in directory.heads():
-            leaves = audit_services.entries_between(directory.tenant_id, LOG, log.follower.size, head.size)
-            log._take_in(list(leaves), Checkpoint(LOG, head.size, head.root), head.moment)
+        heads = directory.heads()
+        if heads:
+            # Once for all heads: there is one for every twenty seconds in which something happened.
+            roles, accepted = log.roles, directory.first_reading()
+            leaves = audit_services.entries_between(directory.tenant_id, LOG, 0, heads[-1].size)
+            for head in heads:
+                some = list(islice(leaves, max(0, head.size - log.follower.size)))
+                log._take_in(some, Checkpoint(LOG, head.size, head.root), head.moment, roles, accepted)
+            log._remember_policies()
         return log
 
     @property
@@ -103,7 +110,8 @@ class ReleaseLog:
             audit_services.entries_between(self.directory.tenant_id, LOG, self.follower.size, checkpoint.size)
         )
         # If what follows fails, the caller opens this log anew: what is believed is never more than what is kept.
-        narrowing = self._take_in(leaves, checkpoint, now.moment)
+        narrowing = self._take_in(leaves, checkpoint, now.moment, self.roles, self.directory.first_reading())
+        self._remember_policies()
         self.directory.keep_narrowings(narrowing)
         self.directory.keep_head(SeenHead(checkpoint.size, checkpoint.root, now.moment))
         return True
@@ -118,10 +126,11 @@ class ReleaseLog:
         """Tell whether acts are committed that no signed head covers yet: rows may then rightly be ahead of the log."""
         return audit.pending(LOG) > 0 or audit.latest_checkpoint(LOG).size > self.follower.size
 
-    def _take_in(self, leaves: list[bytes], checkpoint: Checkpoint, moment: Moment) -> list[bytes]:
-        """Prove leaves and take them in; return those that narrow."""
+    def _take_in(
+        self, leaves: list[bytes], checkpoint: Checkpoint, moment: Moment, roles: Roles, accepted: SeenHead | None
+    ) -> list[bytes]:
+        """Prove leaves and take them in; return those that narrow. accepted: the head of a first reading."""
         grown = self.follower.advance(leaves, checkpoint)
-        roles, accepted = self.roles, self.directory.first_reading()
         narrowing = []
         for index, leaf in enumerate(leaves, start=self.follower.size):
             own = accepted is not None and index < accepted.size
@@ -130,9 +139,8 @@ class ReleaseLog:
                 narrowing.append(leaf)
             if accepted is not None and index == accepted.size - 1:
                 # What was under way was decided before anybody watched.
-                self.facts.void_open_cases()
+                self.facts.void_open_cases(before=accepted.size)
         self.follower = grown
-        self._remember_policies()
         return narrowing
 
     def _remember_policies(self) -> None:
