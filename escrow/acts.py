@@ -353,8 +353,9 @@ def _require_sense(resolution: acts.Resolution, in_force: Policy, now: datetime)
             raise ResolutionRefused("That version is in force: publish another that follows it.", field="statement")
     if resolution.act is Act.RETURN_OFFICER:
         places = {one.person_id.bytes: one.state for one in access.officers(in_force)}
-        if places.get(resolution.person) != OfficerState.SUSPENDED:
-            raise ResolutionRefused("It returns somebody who is no suspended officer.", field="statement")
+        # Also one who stands as active here: for the release process, by its own time, they may be suspended.
+        if places.get(resolution.person, OfficerState.REMOVED) == OfficerState.REMOVED:
+            raise ResolutionRefused("It returns nobody who is an officer now.", field="statement")
 
 
 def _pass(row: Resolution, resolution: acts.Resolution, actor: Actor, now: datetime) -> None:
@@ -373,7 +374,9 @@ def _pass(row: Resolution, resolution: acts.Resolution, actor: Actor, now: datet
 
 
 def _return(resolution: acts.Resolution, now: datetime) -> None:
-    policies.move_officer(UUID(bytes=resolution.person), OfficerState.ACTIVE)
+    person_id = UUID(bytes=resolution.person)
+    if access.places_of(person_id).filter(state=OfficerState.SUSPENDED).exists():
+        policies.move_officer(person_id, OfficerState.ACTIVE)
 
 
 def _withdraw(resolution: acts.Resolution, now: datetime) -> None:

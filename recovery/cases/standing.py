@@ -151,6 +151,11 @@ def _for_the_notice(case: Case) -> Waiting:
 
 def _for_the_release(case: Case) -> Waiting:
     since = case.why_since or case.quorate_at or case.opened_at
+    if case.why == "cooling-off":
+        text = (
+            "By the release process's own time a policy version or an officer still cools off: it was away meanwhile."
+        )
+        return Waiting(case.why, text, since)
     if case.why in STUCK:
         return Waiting(case.why, STUCK[case.why], since, is_stuck=True)
     if case.state == CaseState.RELEASING:

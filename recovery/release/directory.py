@@ -30,9 +30,8 @@ _SEED_BYTES: Final = 32
 
 
 _HEAD: Final = struct.Struct(">Q32sQQ")  # size, root, tick and wall clock when it was first seen
-# A head each 20 seconds for two years. Beyond, every second of the older half goes: what they covered is then dated by
-# the next one kept, which is later and so shortens nothing.
-MAX_HEADS: Final = 2**20
+# Each stops the tenant until officers have acknowledged it, so there are few; 50 bytes each.
+MAX_WRONG: Final = 1000
 
 
 class ReleaseKeyMissing(HoldfastError):
@@ -83,6 +82,7 @@ class Directory:
     def __init__(self, home: Path, tenant_id: UUID) -> None:
         self.tenant_id = tenant_id
         self.path = home / str(tenant_id)
+        self._narrowings_end: int | None = None  # where the last whole row ends, once it was looked for
 
     def create_keys(self) -> ReleaseKeys:
         """Make the process's own keys, once; afterwards return the newest there are. The ceremony calls it."""
@@ -198,10 +198,6 @@ class Directory:
         """Remember a head, so that no shorter or other log is believed after a restart."""
         row = _HEAD.pack(head.size, head.root, head.moment.tick, head.moment.wall)
         path = self.path / "heads"
-        if path.exists() and path.stat().st_size >= MAX_HEADS * _HEAD.size:
-            kept = self.heads()
-            half = len(kept) // 2
-            self.put_heads([*kept[1:half:2], *kept[half:]])
         with path.open("r+b" if path.exists() else "xb") as file:
             os.fchmod(file.fileno(), 0o600)
             whole = file.seek(0, os.SEEK_END)
@@ -212,7 +208,7 @@ class Directory:
             os.fsync(file.fileno())
 
     def put_heads(self, heads: Sequence[SeenHead]) -> None:
-        """Put these heads in the place of those kept: thinned out, or of a log that officers accepted."""
+        """Put these heads in the place of those kept: of a log that officers accepted."""
         rows = (_HEAD.pack(head.size, head.root, head.moment.tick, head.moment.wall) for head in heads)
         write_durably(self.path / "heads", b"".join(rows))
 
@@ -229,31 +225,46 @@ class Directory:
         """Remember that officers accepted the log up to a head. The ceremony calls it."""
         write_durably(self.path / "first-reading", _HEAD.pack(head.size, head.root, head.moment.tick, head.moment.wall))
 
+    def wrong_entries(self) -> list[tuple[int, str, bytes]]:
+        """Return (index, why, leaf hash) of entries that were wrong when they were first read."""
+        try:
+            value = decode((self.path / "wrong").read_bytes(), max_size=MAX_BLOB)
+        except FileNotFoundError:
+            return []
+        rows = [Fields.of_row(row, "wrong entry", 3) for row in value] if isinstance(value, list) else []
+        return [(row.uint(0), row.text(1, maximum=16), row.octets(2, 32)) for row in rows]
+
+    def keep_wrong_entries(self, entries: Sequence[tuple[int, str, bytes]]) -> None:
+        """Remember wrong entries: one that officers acknowledged is not to count after a restart."""
+        if entries:
+            rows: list[Encodable] = [[index, why, leaf] for index, why, leaf in (*self.wrong_entries(), *entries)]
+            write_durably(self.path / "wrong", encode(rows[:MAX_WRONG]))
+
     def narrowings(self) -> list[bytes]:
         """Return the leaves that narrow what may be released, oldest first: a restored log has to have them all."""
         try:
             body = (self.path / "narrowings").read_bytes()
         except FileNotFoundError:
             return []
-        leaves, at = [], 0
-        while at + 4 <= len(body):
-            length = int.from_bytes(body[at : at + 4], "big")
-            if at + 4 + length > len(body):
-                break  # a crash left a part
-            leaves.append(body[at + 4 : at + 4 + length])
-            at += 4 + length
-        return leaves
+        return _whole_rows(body)[0]
 
     def keep_narrowings(self, leaves: Sequence[bytes]) -> None:
         """Remember leaves that narrow, beside the log: a restored backup may lack them."""
         if not leaves:
             return
         rows = [len(leaf).to_bytes(4, "big") + leaf for leaf in leaves]
-        with (self.path / "narrowings").open("ab") as file:
+        path = self.path / "narrowings"
+        with path.open("r+b" if path.exists() else "x+b") as file:
             os.fchmod(file.fileno(), 0o600)
+            # Over the part of a row that a crash or a full disk left: behind it nobody would find what follows. Read
+            # through once in a process's life, however long the file.
+            end, self._narrowings_end = self._narrowings_end, None
+            file.seek(_whole_rows(file.read())[1] if end is None else end)
             file.write(b"".join(rows))
+            file.truncate()
             file.flush()
             os.fsync(file.fileno())
+            self._narrowings_end = file.tell()
 
     def keep_statement(self, statement_hash: bytes, statement: bytes) -> None:
         """Keep what an officer signed, beside the entry that narrows by it: a restored database may lack both."""
@@ -294,6 +305,19 @@ class Directory:
             write_durably(self.path / "spent" / intent.case_id.hex(), encode(row_out))
         elif (before.q, before.recipient) != (intent.q, intent.recipient):
             raise Untrusted("this case id is spent for another case or another recipient")
+
+
+def _whole_rows(body: bytes) -> tuple[list[bytes], int]:
+    """Return the rows of a file of rows that each begin with their length, and where the last whole one ends."""
+    rows, at = [], 0
+    while at + 4 <= len(body):
+        length = int.from_bytes(body[at : at + 4], "big")
+        # No leaf is empty: zeros are what a file has where a crash kept its length and lost its bytes.
+        if not length or at + 4 + length > len(body):
+            break
+        rows.append(body[at + 4 : at + 4 + length])
+        at += 4 + length
+    return rows, at
 
 
 def _payload_hash(statement: bytes) -> bytes:

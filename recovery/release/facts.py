@@ -15,15 +15,16 @@ from typing import Final, Protocol, TypeVar
 from uuid import UUID
 
 from holdfast.core.base.encoding import MAX_BLOB
-from holdfast.core.base.errors import HoldfastError, Malformed, Untrusted
+from holdfast.core.base.errors import Expired, HoldfastError, Malformed, Untrusted
 from holdfast.core.escrow.approvals import Excluded
 from holdfast.core.escrow.release import NoticeFacts
 from holdfast.core.identity import trust as chain_of_trust
 from holdfast.core.identity.acts import Act, Resolution, Standing, verify_officer_state, verify_resolution
 from holdfast.core.identity.cases import VETOES_THAT_END
-from holdfast.core.identity.policy import History, SignedPolicy, history_of, verify_successor
+from holdfast.core.identity.policy import NEVER, History, SignedPolicy, history_of, verify_successor
 from holdfast.core.identity.roles import Roles, WrongLeaf, check_leaf
 from holdfast.core.identity.trust import SignedTenantKey, TrustedTenant
+from holdfast.core.log.follower import MAX_AHEAD_SECONDS
 from holdfast.core.log.log_entry import BodyValue, LogEntry
 from holdfast.core.log.merkle import leaf_hash
 from holdfast.core.signed.cose import Sign1, parse_many
@@ -75,7 +76,12 @@ class LoggedPolicy:
     """A policy whose signatures were followed from the pin, and when the log told of it."""
 
     signed: SignedPolicy
-    moment: Moment
+    place: Place
+
+    @property
+    def moment(self) -> Moment:
+        """When this process first saw the entry."""
+        return self.place.moment
 
 
 @dataclass(frozen=True)
@@ -138,6 +144,8 @@ class Facts:
     cases: dict[bytes, CaseFacts] = field(default_factory=dict)
     vetoes: dict[bytes, int] = field(default_factory=dict)  # subject → how often they have vetoed
     wrong: dict[int, WrongEntry] = field(default_factory=dict)  # by index; while there is one, nothing is released
+    # Entries that were wrong when they were first read, by index: they are not judged anew, whatever lies there now.
+    known_wrong: dict[int, WrongEntry] = field(default_factory=dict)
     pending: list[tuple[Resolution, Place]] = field(default_factory=list)  # passed under a version not yet in force
     unsigned: int = 0  # the size of the log below which entries bear no signature, as the root pinned it
     _seen: set[bytes] = field(default_factory=set)  # ids of entries that told of something: each counts once
@@ -151,6 +159,9 @@ class Facts:
         behind it.
         """
         self.unsigned = roles.unsigned[0] if roles.unsigned else 0
+        if (known := self.known_wrong.get(place.index)) is not None and known.leaf_hash == leaf_hash(leaf):
+            self.wrong[place.index] = known
+            return False
         try:
             entry = check_leaf(leaf, index=place.index, roles=roles)
             if (take := _TAKERS.get(entry.tag)) is not None:
@@ -174,10 +185,26 @@ class Facts:
         log.critical("tenant %s: entry %d of the log is wrong: %s", UUID(bytes=self.tenant), place.index, why)
 
     def settle(self, now: Now) -> None:
-        """Let resolutions count whose version has come into force meanwhile. Call it before anything is judged."""
-        waiting, self.pending = self.pending, []
-        for resolution, place in waiting:
-            self._resolve(resolution, place, now)
+        """Let resolutions count whose version has come into force meanwhile. Call it before anything is judged.
+
+        What comes of it depends on the places and moments of entries alone: a process that reads the log anew comes to
+        the same, whenever it does.
+        """
+        # In the order in which they come to count, which a withdrawal changes for those under the version withdrawn.
+        while self.pending:
+            counting = [(self._counts_at(*one), one) for one in self.pending]
+            # Under a version that was withdrawn, none ever counts.
+            self.pending = [one for counts_at, one in counting if counts_at < NEVER]
+            due = [(counts_at, one) for counts_at, one in counting if counts_at <= now.tick]
+            if not due:
+                return
+            counts_at, first = min(due, key=lambda found: (found[0], found[1][1].index))
+            self.pending.remove(first)
+            self._resolve(*first, counts_at)
+
+    def settled_at(self, now: Now) -> int:
+        """Return when, by this process's count, the newest version is in force and all of its officers count."""
+        return self.history(now).settled_at
 
     def excluded(self, case: CaseFacts, *, now: Now) -> Excluded:
         """Return who does not count for a case now, by the log alone: default-deny (FAULTS P5, P8, P9)."""
@@ -239,7 +266,17 @@ class Facts:
                 pin=self.trust.pin,
                 is_development=self.trust.is_development,
             ).newest
-        self.policies.append(LoggedPolicy(signed, place.moment))
+        self.policies.append(LoggedPolicy(signed, place))
+
+    def is_named(self, person: bytes) -> bool:
+        """Tell whether a version that the log has told of names a person as an officer."""
+        return any(officer.person == person for logged in self.policies for officer in logged.signed.policy.roster)
+
+    def spend(self, statement_hash: bytes) -> None:
+        """Raise Untrusted for a statement that was used before: what a person signed once is done once."""
+        if statement_hash in self._used:
+            raise Untrusted("a statement is used twice")
+        self._used.add(statement_hash)
 
     def _fallen(self) -> set[bytes]:
         """Return the versions that officers withdrew, and those that follow them: nothing else may rest on one."""
@@ -288,21 +325,34 @@ class Facts:
         statements = parse_many(statement)
         resolution = Resolution.from_payload(statements[0].payload)
         named = self.policy_named(resolution.policy_hash)
-        verify_resolution(statements, named, at=place.moment.wall)
-        if statements[0].payload_hash in self._used:
-            raise Untrusted("a resolution is used twice")
-        self._used.add(statements[0].payload_hash)
+        try:
+            # A minute more than a statement's own: the clocks of whoever took it and of this process differ.
+            verify_resolution(statements, named, at=place.moment.wall + MAX_AHEAD_SECONDS)
+        except Expired:
+            # Seen after an outage, or by a clock that is wrong: nobody lied. Officers can pass another.
+            log.warning("a resolution was seen outside its 30 days, and counts for nothing")
+            return
+        self.spend(statements[0].payload_hash)
         self.pending.append((resolution, place))
 
-    def _resolve(self, resolution: Resolution, place: Place, now: Now) -> None:
-        history = self.history(now)
-        place_of = {signed.hash: at for signed, at in zip(history.versions, history.in_force_from, strict=True)}
-        # When it counts: when it came, or when the version that it names came into force by our own time.
-        counts_at = max(now.at(place.moment), place_of[resolution.policy_hash])
-        if counts_at > now.wall:
-            self.pending.append((resolution, place))
-            return
-        if history.in_force(counts_at).hash != resolution.policy_hash:
+    def _history_before(self, place: Place) -> History:
+        # In ticks, and among the versions that the log had told of before: neither a version that came after it, in the
+        # same head or a later one, nor the moment at which this is asked changes what it came to.
+        before = [logged for logged in self.policies if logged.place.index < place.index]
+        return history_of(
+            [logged.signed for logged in before],
+            [logged.moment.tick for logged in before],
+            {policy_hash: moment.tick for policy_hash, moment in self.withdrawn.items()},
+        )
+
+    def _counts_at(self, resolution: Resolution, place: Place) -> int:
+        """Return from which tick a resolution counts: when it came, or when the version that it names is in force."""
+        history = self._history_before(place)
+        times = {signed.hash: at for signed, at in zip(history.versions, history.in_force_from, strict=True)}
+        return max(place.moment.tick, times[resolution.policy_hash])
+
+    def _resolve(self, resolution: Resolution, place: Place, counts_at: int) -> None:
+        if self._history_before(place).in_force(counts_at).hash != resolution.policy_hash:
             log.warning("a resolution under a policy that was no longer in force counts for nothing")
             return
         match resolution.act:
@@ -313,11 +363,16 @@ class Facts:
                 wrong = self.wrong.get(resolution.index)
                 if wrong is not None and wrong.leaf_hash == resolution.hash:
                     del self.wrong[resolution.index]
-                    # Whatever was under way was decided beside a lie.
+                    # Whatever was under way was decided beside a lie. What was opened since was not: whoever reads the
+                    # log anew knows of it already when this counts.
                     self.void_open_cases(before=place.index)
             case Act.WITHDRAW_VERSION:
-                # Whether it came in time, `history_of` says.
-                self.withdrawn[resolution.hash] = place.moment
+                # Whether it came in time, `history_of` says. No version withdraws itself, or one that it follows.
+                if resolution.version > self.policy_named(resolution.policy_hash).policy.version:
+                    later = counts_at - place.moment.tick
+                    moment = Moment(counts_at, place.moment.wall + later)
+                    # The earliest of several, in whatever order they come to count.
+                    self.withdrawn[resolution.hash] = min(moment, self.withdrawn.get(resolution.hash, moment))
             case Act.ACCEPT_LOG:
                 pass  # of the ceremony, which puts the directory in order
 
@@ -325,8 +380,9 @@ class Facts:
         """End every case that was opened before an index and is not over: nothing that was decided then counts."""
         # By its place and not by what is open now: whoever reads the log anew comes here after all of its entries.
         for case in self.cases.values():
-            if case.place.index < before:
-                _end(case, "void")
+            # Over any other end but a release, so that it does not hang on which of them was read first.
+            if case.place.index < before and case.stage != "released":
+                case.stage = "void"
 
 
 def _typed(entry: LogEntry, name: str, kind: type[T]) -> T:
@@ -380,8 +436,9 @@ def _person_created(facts: Facts, entry: LogEntry, place: Place) -> None:
 def _role_changed(facts: Facts, entry: LogEntry, place: Place) -> None:
     if entry.body.get("to") == OFFICER_ROLE:
         facts.officers.add(_subject(entry))
-    elif _subject(entry) in facts.officers:
-        facts.officers.discard(_subject(entry))
+        return
+    facts.officers.discard(_subject(entry))
+    if facts.is_named(_subject(entry)):
         facts.suspended[_subject(entry)] = place.index
 
 
@@ -390,8 +447,11 @@ def _person_active(facts: Facts, entry: LogEntry, place: Place) -> None:
 
 
 def _person_suspended(facts: Facts, entry: LogEntry, place: Place) -> None:
-    # Active again is what the web process says; an officer is back when m others say so.
-    facts.suspended[_subject(entry)] = place.index
+    facts.active.discard(_subject(entry))
+    # Active again is what the web process says; an officer is back when m others say so. Who was stopped before any
+    # version named them has nothing to come back to: m officers have named them since.
+    if facts.is_named(_subject(entry)):
+        facts.suspended[_subject(entry)] = place.index
 
 
 def _require_said(facts: Facts, entry: LogEntry, standing: Standing) -> bytes:
@@ -401,6 +461,7 @@ def _require_said(facts: Facts, entry: LogEntry, standing: Standing) -> bytes:
         return _subject(entry)
     statement = _with(facts.statements.officer_state(_typed(entry, "statement", bytes)))
     facts.officer_said(statement, _subject(entry), standing)
+    facts.spend(_typed(entry, "statement", bytes))
     return _subject(entry)
 
 
@@ -428,12 +489,13 @@ def _resolution(facts: Facts, entry: LogEntry, place: Place) -> None:
 
 
 def _deposit(facts: Facts, entry: LogEntry, place: Place) -> None:
-    deposit = _uuid(entry, "deposit")
-    half = _typed(entry, "half_hash", bytes)
-    facts.deposits.setdefault(deposit, _typed(entry, "record_hash", bytes))
+    # All of it is read before any of it counts: an entry that turns out to be wrong owns no half.
+    deposit, half = _uuid(entry, "deposit"), _typed(entry, "half_hash", bytes)
+    record_hash, policy_hash = _typed(entry, "record_hash", bytes), _typed(entry, "policy", bytes)
+    facts.deposits.setdefault(deposit, record_hash)
     facts.halves.setdefault(deposit, half)
     facts.half_owners.setdefault(half, deposit)
-    facts.unreceipted.setdefault(deposit, (place.index, _typed(entry, "policy", bytes)))
+    facts.unreceipted.setdefault(deposit, (place.index, policy_hash))
 
 
 def _receipted(facts: Facts, entry: LogEntry, place: Place) -> None:

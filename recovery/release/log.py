@@ -9,6 +9,7 @@ not at all.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import islice
 
 from audit import access as audit
 from audit import services as audit_services
@@ -22,7 +23,7 @@ from holdfast.core.log.log_entry import LogEntry
 from holdfast.core.signed.cose import Sign1
 from recovery.release.clock import Clock, Moment, Now
 from recovery.release.directory import Directory, SeenHead
-from recovery.release.facts import Facts, Place
+from recovery.release.facts import Facts, Place, WrongEntry
 
 LOG = "audit"
 
@@ -56,6 +57,7 @@ class ReleaseLog:
     facts: Facts = field(init=False)
     follower: LogFollower = field(default_factory=LogFollower)
     newest: Checkpoint | None = None
+    is_whole: bool = True  # whether all that was taken in is kept as well
 
     def __post_init__(self) -> None:
         self.facts = Facts(self.directory.tenant_id.bytes, self.directory.trust(), StoredStatements())
@@ -68,9 +70,16 @@ class ReleaseLog:
         RolesMissing when nobody has said whose keys write this log.
         """
         log = cls(directory, clock)
-        for head in directory.heads():
-            leaves = audit_services.entries_between(directory.tenant_id, LOG, log.follower.size, head.size)
-            log._take_in(list(leaves), Checkpoint(LOG, head.size, head.root), head.moment)
+        log.facts.known_wrong = {index: WrongEntry(why, digest) for index, why, digest in directory.wrong_entries()}
+        heads = directory.heads()
+        if heads:
+            # Once for all heads: there is one for every twenty seconds in which something happened.
+            roles, accepted = log.roles, directory.first_reading()
+            leaves = audit_services.entries_between(directory.tenant_id, LOG, 0, heads[-1].size)
+            for head in heads:
+                some = list(islice(leaves, max(0, head.size - log.follower.size)))
+                log._take_in(some, Checkpoint(LOG, head.size, head.root), head.moment, roles, accepted)
+            log._remember_policies()
         return log
 
     @property
@@ -103,9 +112,12 @@ class ReleaseLog:
             audit_services.entries_between(self.directory.tenant_id, LOG, self.follower.size, checkpoint.size)
         )
         # If what follows fails, the caller opens this log anew: what is believed is never more than what is kept.
-        narrowing = self._take_in(leaves, checkpoint, now.moment)
+        self.is_whole = False
+        narrowing = self._take_in(leaves, checkpoint, now.moment, self.roles, self.directory.first_reading())
+        self._remember_policies()
         self._keep(narrowing)
         self.directory.keep_head(SeenHead(checkpoint.size, checkpoint.root, now.moment))
+        self.is_whole = True
         return True
 
     def _keep(self, narrowing: list[bytes]) -> None:
@@ -115,6 +127,9 @@ class ReleaseLog:
             if isinstance(named, bytes) and (statement := escrow.officer_statement(named)) is not None:
                 self.directory.keep_statement(named, statement)
         self.directory.keep_narrowings(narrowing)
+        fresh = {index: one for index, one in self.facts.wrong.items() if index not in self.facts.known_wrong}
+        self.directory.keep_wrong_entries([(index, one.why, one.leaf_hash) for index, one in sorted(fresh.items())])
+        self.facts.known_wrong |= fresh
 
     def require_fresh(self, now: Now) -> None:
         """Raise Expired unless the newest head was signed within two minutes, by this process's own clock."""
@@ -126,10 +141,12 @@ class ReleaseLog:
         """Tell whether acts are committed that no signed head covers yet: rows may then rightly be ahead of the log."""
         return audit.pending(LOG) > 0 or audit.latest_checkpoint(LOG).size > self.follower.size
 
-    def _take_in(self, leaves: list[bytes], checkpoint: Checkpoint, moment: Moment) -> list[bytes]:
-        """Prove leaves and take them in; return those that narrow."""
-        roles, accepted = self.roles, self.directory.first_reading()
+    def _take_in(
+        self, leaves: list[bytes], checkpoint: Checkpoint, moment: Moment, roles: Roles, accepted: SeenHead | None
+    ) -> list[bytes]:
+        """Prove leaves and take them in; return those that narrow. accepted: the head of a first reading."""
         grown = self._proven(leaves, checkpoint, roles)
+        self.facts.settle(Now(moment.tick, moment.wall))
         narrowing = []
         for index, leaf in enumerate(leaves, start=self.follower.size):
             own = accepted is not None and index < accepted.size
@@ -140,7 +157,6 @@ class ReleaseLog:
                 # What was under way was decided before anybody watched, or before anybody signed.
                 self.facts.void_open_cases(before=index + 1)
         self.follower = grown
-        self._remember_policies()
         return narrowing
 
     def _proven(self, leaves: list[bytes], checkpoint: Checkpoint, roles: Roles) -> LogFollower:

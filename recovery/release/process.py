@@ -107,17 +107,23 @@ class TenantRelease:
     def give_receipts(self) -> None:
         """Sign for deposits that the log tells of and that have no receipt yet, as many as one round has time for.
 
-        Call it inside the tenant's scope. A deposit whose half another's had before gets none, and is an alarm.
+        Call it inside the tenant's scope. A deposit whose half another's had before, or of a policy that
+        nobody knows, gets none, and is an alarm.
         """
         facts = self.log.facts
+        # An acknowledgement counts here too: where no case is due, nobody else asks.
+        facts.settle(self.clock.now())
         # Of a log with a wrong entry nothing is vouched for.
         waiting = [] if facts.wrong else list(facts.unreceipted.items())[:RECEIPTS_A_ROUND]
         for deposit_id, (index, policy_hash) in waiting:
-            if facts.half_owners[facts.halves[deposit_id]] != deposit_id:
-                log.critical("deposit %s: its half was in another's before; no receipt", UUID(bytes=deposit_id))
+            policy = next((one.signed.policy for one in facts.policies if one.signed.hash == policy_hash), None)
+            if policy is None or facts.half_owners[facts.halves[deposit_id]] != deposit_id:
+                # Refused and not left to wait: it would stand before all others for ever.
+                why = "the log tells of no such policy" if policy is None else "its half was in another's before"
+                log.critical("deposit %s: %s; no receipt", UUID(bytes=deposit_id), why)
                 custody.refuse_receipt(deposit_id=UUID(bytes=deposit_id), actor=self.actor)
             else:
-                statement = self._receipt(deposit_id, index, facts.policy_named(policy_hash).policy)
+                statement = self._receipt(deposit_id, index, policy)
                 custody.keep_receipt(deposit_id=UUID(bytes=deposit_id), statement=statement, actor=self.actor)
             # The log says so as well, and takes it from the list of whoever reads it anew.
             facts.unreceipted.pop(deposit_id, None)
@@ -283,6 +289,11 @@ class TenantRelease:
         counted = access.case_for_release(case.id)
         if counted is None or counted.state != CaseState.WAITING:
             return None
+        now, facts = self.clock.now(), self.log.facts
+        if facts.pending or facts.settled_at(now) > now.wall:
+            # By this process's own time, later than the server's by however long it was away, a version or an officer
+            # still cools off, or a resolution does not count yet. That comes right by itself.
+            return self._wait(case, "cooling-off", timezone.now() + RETRY_HSM)
         return self._disagree(case, "quorum-not-in-log", "its rows claim a quorum that the log does not show")
 
     def _ended(self, case: Case, refusal: Ended) -> None:
@@ -341,21 +352,30 @@ class ReleaseProcess:
         try:
             tenant = self._tenant(tenant_id)
             tenant.follow(note)
-            tenant.give_receipts()
+            self._broken.pop(tenant_id, None)
+            self._give_receipts(tenant)
             # Looked at again while there is something left to sign for, whether the head is new or not.
             if not tenant.log.facts.unreceipted:
                 self._heads[tenant_id] = note
-            self._broken.pop(tenant_id, None)
         except Expired as error:
             log.warning("tenant %s: %s", tenant_id, error)
         except (HoldfastError, DomainError) as error:
             # It does not extend what was believed: rows were erased or rewritten, or a backup was put back.
             self._broken.setdefault(tenant_id, self._clock.now().tick)
             log.critical("tenant %s: its log is not the one that was believed: %s", tenant_id, error)
+            if (known := self._tenants.get(tenant_id)) is not None and not known.log.is_whole:
+                self._tenants.pop(tenant_id)
         except Exception:
             # Nobody knows how much was taken in: it is read anew from what the directory keeps.
             self._tenants.pop(tenant_id, None)
             raise
+
+    def _give_receipts(self, tenant: TenantRelease) -> None:
+        try:
+            tenant.give_receipts()
+        except HoldfastError as error:
+            # A missing key, above all: nobody waits for a receipt, and the log is what it was.
+            log.critical("tenant %s: no receipts: %s", tenant.directory.tenant_id, error)
 
     def run_job(self, job: Job) -> None:
         """Attempt the case that a job names; raises RunLater while there is something left to do."""

@@ -344,7 +344,6 @@ def test_resolution_is_refused_when_old_foreign_under_another_policy_or_carried_
     refused(world.resolve(world.resolution(*log, header=replace(head, tenant=bytes(16))), "dan"))
     refused(world.resolve(world.resolution(*log, policy_hash=bytes(32)), "dan"))
     refused(world.resolve(world.resolution(*log), "dan", sender="erin"))
-    refused(world.resolve(world.resolution(Act.RETURN_OFFICER, world.cast.dan.pk.bytes), "carol"))
     refused(world.resolve(world.resolution(Act.RETURN_OFFICER, world.cast.alice.pk.bytes), "carol"))
     world.add_founder("rex")
     refused(world.resolve(world.resolution(*log), "rex", sender="erin"))

@@ -13,10 +13,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
-from django.db import transaction
+from django.db import connection, transaction
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from audit import sequencer
@@ -32,8 +34,9 @@ from kernel import queue
 from kernel.actors import system_actor
 from kernel.scope import tenant_scope
 from recovery.cases.endings import veto_case
-from recovery.release.clock import Clock
+from recovery.release.clock import Clock, Moment
 from recovery.release.directory import Directory, SeenHead
+from recovery.release.log import ReleaseLog
 from recovery.release.process import ReleaseProcess
 from tests.cast.founded import Hsm
 from tests.cast.roles import ROLE_KEYS
@@ -319,6 +322,22 @@ def test_wrong_entry_hides_no_veto_behind_it_and_officers_acknowledge_it(world: 
     assert (world.state(fresh), hsm.unwraps()) == ("released", 1)
 
 
+def test_restart_voids_nothing_that_was_opened_after_an_acknowledgement(world: World, hsm: Hsm) -> None:
+    deposit = world.deposit()
+    world.sequence()
+    index = put_into_the_log(world, b"no entry")
+    before = world.opened(deposit)
+    resolve(world, Act.ACKNOWLEDGE_LEAF, index, leaf_hash(b"no entry"))
+    fresh = world.opened(deposit)
+    for name in ("carol", "dan"):
+        assert world.approve(fresh, name, deposit).status_code == 201
+    world.tick()  # it reads the log anew, and both cases before the resolution counts
+    assert (world.state(fresh), world.row(fresh).why, hsm.unwraps()) == ("released", "", 1)
+    log = world.followed()
+    log.facts.settle(log.clock.now())
+    assert log.facts.cases[before.id.bytes].stage == "void"
+
+
 def resolve(world: World, act: Act, *about: Any, names: tuple[str, ...] = ("carol", "dan")) -> None:
     """Have officers pass a resolution, over HTTP."""
     from holdfast.core.base.encoding import b64u
@@ -341,6 +360,51 @@ def test_leaf_that_was_seen_already_counts_for_nothing(world: World, hsm: Hsm) -
     facts = world.followed().facts
     assert facts.wrong[index].why == "repeated"
     assert facts.cases[case.id.bytes].stage == "waiting"
+
+
+def test_entry_that_turns_out_to_be_wrong_owns_no_half(world: World, hsm: Hsm) -> None:
+    deposit = world.build()
+    body: dict[str, Any] = {"deposit": str(uuid.uuid4()), "half_hash": deposit.half_hash, "record_hash": bytes(32)}
+    forge(world, Role.WEB, "escrow:deposit:accept", subject=body["deposit"], **body)
+    assert world.upload(deposit).status_code == 201
+    world.sequence()
+    facts = world.followed().facts
+    assert len(facts.wrong) == 1
+    assert facts.half_owners[deposit.half_hash] == deposit.header.deposit_id
+
+
+def test_part_of_a_row_hides_no_narrowing_behind_it(tmp_path: Path) -> None:
+    """A crash, or a disk that was full, left it."""
+    directory = Directory(tmp_path, uuid.uuid4())
+    directory.path.mkdir()
+    directory.keep_narrowings([b"first"])
+    for part in ((300).to_bytes(4, "big") + b"part", b"\0\0", bytes(64)):
+        with (directory.path / "narrowings").open("ab") as file:
+            file.write(part)
+        directory = Directory(tmp_path, directory.tenant_id)
+        directory.keep_narrowings([b"veto " * 40, b"more"])
+        directory.keep_narrowings([b"last"])
+    assert directory.narrowings() == [b"first", *[b"veto " * 40, b"more", b"last"] * 3]
+
+
+def test_reading_anew_asks_no_more_often_for_many_heads(world: World, hsm: Hsm) -> None:
+    """A restart must not take hours after a year of heads."""
+    world.sequence()
+    with tenant_scope(world.tenant_id):
+        size = LogHead.objects.get(log="audit").size
+        heads, grown = [], CompactRange()
+        for leaf in audit.entries_between(world.tenant_id, "audit", 0, size):
+            grown = grown.append(leaf_hash(leaf))
+            heads.append(SeenHead(grown.size, grown.root(), Moment(grown.size, grown.size)))
+        asked = []
+        # The first time, it keeps the policy as well.
+        for kept in (heads[-1:], heads[-1:], heads):
+            world.release.put_heads(kept)
+            with CaptureQueriesContext(connection) as queries:
+                log = ReleaseLog.open(world.release, Clock(world.home / "clock"))
+            assert log.follower.size == size
+            asked.append(len(queries))
+    assert asked[1] == asked[2]
 
 
 # Officers come back by others' word.

@@ -26,7 +26,9 @@ def seconds_after(seconds: int) -> Now:
 
 def told_of(policies: list[SignedPolicy], *, apart: int = 0, **given: Any) -> Facts:
     """What a log says that tells of these versions, one so many seconds after the other."""
-    logged = [LoggedPolicy(one, seconds_after(apart * place).moment) for place, one in enumerate(policies)]
+    logged = [
+        LoggedPolicy(one, Place(place, seconds_after(apart * place).moment)) for place, one in enumerate(policies)
+    ]
     trust = Trust(ROOT.public, bytes(32), is_development=True)
     return Facts(TENANT.tenant, trust, StoredStatements(), policies=logged, **given)
 

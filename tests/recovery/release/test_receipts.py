@@ -12,11 +12,13 @@ import pytest
 from holdfast.core.base.encoding import unb64u
 from holdfast.core.base.errors import HoldfastError
 from holdfast.core.escrow.receipt import verify_receipt
+from holdfast.core.identity.acts import Act
+from holdfast.core.log.merkle import leaf_hash
 from holdfast.core.log.writers import Role
 from holdfast.core.signed.cose import Sign1
 from tests.cast.founded import Hsm
 from tests.cast.world import World
-from tests.recovery.release.test_believed import follow, forge
+from tests.recovery.release.test_believed import follow, forge, put_into_the_log, resolve
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgres]
 
@@ -47,24 +49,45 @@ def test_deposit_gets_a_receipt_that_its_owner_can_verify(world: World, hsm: Hsm
     assert world.followed().facts.unreceipted == {}
 
 
-def test_half_that_was_logged_in_anothers_name_first_gets_no_receipt(
-    world: World, hsm: Hsm, caplog: pytest.LogCaptureFixture
-) -> None:
-    """FAULTS P19: whoever sees a record before it is stored puts its half into a deposit of their own first."""
-    deposit = world.build()
+def forge_deposit(world: World, **said: Any) -> None:
+    """Append the entry of a deposit that there is not, as whoever took over the web process does."""
     body: dict[str, Any] = {
         "deposit": str(uuid.uuid4()),
         "device": str(uuid.uuid4()),
         "escrow_key": bytes(32),
         "generation": 1,
-        "half_hash": deposit.half_hash,
-        "policy": world.policies[0].hash,
         "record_hash": bytes(32),
-    }
+    } | said
     forge(world, Role.WEB, "escrow:deposit:accept", subject=body["deposit"], **body)
+
+
+def test_half_that_was_logged_in_anothers_name_first_gets_no_receipt(
+    world: World, hsm: Hsm, caplog: pytest.LogCaptureFixture
+) -> None:
+    """FAULTS P19: whoever sees a record before it is stored puts its half into a deposit of their own first."""
+    deposit = world.build()
+    forge_deposit(world, half_hash=deposit.half_hash, policy=world.policies[0].hash)
     assert world.upload(deposit).status_code == 201
     follow(world)
     assert shown(world) == {uuid.UUID(bytes=deposit.header.deposit_id): None}
     assert "its half was in another's before; no receipt" in caplog.text
     world.sequence()
     assert world.followed().facts.unreceipted == {}
+
+
+def test_deposit_of_a_policy_that_nobody_knows_keeps_no_other_from_its_receipt(world: World, hsm: Hsm) -> None:
+    forge_deposit(world, half_hash=b"h" * 32, policy=bytes(32))
+    world.deposit()
+    follow(world)
+    assert all(shown(world).values())
+
+
+def test_receipts_go_on_after_an_acknowledgement(world: World, hsm: Hsm) -> None:
+    world.sequence()
+    index = put_into_the_log(world, b"no entry")
+    world.deposit()
+    follow(world)
+    assert not any(shown(world).values())
+    resolve(world, Act.ACKNOWLEDGE_LEAF, index, leaf_hash(b"no entry"))
+    follow(world)  # with no case under way
+    assert all(shown(world).values())
