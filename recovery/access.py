@@ -7,16 +7,18 @@ Implements ESCROW "Case" and ORGANISATION "Tenants": what an actor may not see i
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from django.db.models import Q, QuerySet
+from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.utils import timezone
 
 from audit import access as audit
 from escrow import access as escrow
 from holdfast.core.crypto.keys import SIGNING_KINDS, decode_public_key
+from holdfast.core.identity.cases import VETOES_COUNT_SECONDS
+from holdfast.core.identity.cases import Approval as ApprovalStatement
 from holdfast.core.identity.cases import Case as CaseStatement
 from holdfast.core.identity.policy import Terms, strictest
 from holdfast.core.signed.cose import Sign1
@@ -32,10 +34,11 @@ from recovery.models import (
     ContactRequest,
     Notice,
     Release,
+    ReleasedShare,
     SealedShare,
     Veto,
 )
-from recovery.states import COLLECTABLE, TERMINAL, UNDECIDED, UNRELEASED, CaseState
+from recovery.states import APPROVABLE, COLLECTABLE, TERMINAL, UNDECIDED, UNRELEASED, CaseState
 from tenants.permissions import PermissionName
 
 if TYPE_CHECKING:
@@ -157,14 +160,45 @@ def deposits_of(case: Case) -> list[CaseDeposit]:
     return list(CaseDeposit.objects.filter(case_id=case.id).order_by("position"))
 
 
+def decisions_of(case: Case) -> list[Approval]:
+    """List everything that officers signed about a case, oldest first: also what they have signed again since."""
+    return list(Approval.objects.filter(case_id=case.id).order_by("at", "pk"))
+
+
 def approvals_of(case: Case) -> list[Approval]:
-    """List the officers' decisions by index."""
-    return list(Approval.objects.filter(case_id=case.id).order_by("index"))
+    """List each officer's newest decision, by index."""
+    newest = {row.person_id: row for row in decisions_of(case)}
+    return sorted(newest.values(), key=lambda row: row.index)
 
 
-def approval_at(case: Case, index: int) -> Approval | None:
-    """Return one officer's decision, if they have decided."""
-    return Approval.objects.filter(case_id=case.id, index=index).first()
+def approval_by(case: Case, person_id: UUID) -> Approval | None:
+    """Return one officer's newest decision, if they have decided."""
+    return Approval.objects.filter(case_id=case.id, person_id=person_id).order_by("at", "pk").last()
+
+
+def void_approvals(case: Case) -> set[UUID]:
+    """Return the ids of the approvals of which a share is void: their officers may send another.
+
+    A share is void when it was not what its officer had signed for, and once the recipient found it wrong.
+    """
+    given = [row for row in approvals_of(case) if row.decision == "approve"] if case.state in APPROVABLE else []
+    if not given:
+        return set()
+    signed = {row.pk: _shares_signed_in(row) for row in given}
+    if case.state == CaseState.AWAITING_SHARE:
+        right = set(released_shares_of(case).filter(blamed_at=None).values_list("release__deposit_id", "index"))
+        # Sent already, and on its way.
+        sent = set(shares_of(case).values_list("approval_id", flat=True))
+        return {pk for pk, shares in signed.items() if shares - right and pk not in sent}
+    held: dict[UUID, set[UUID]] = {}
+    for approval_id, deposit_id in shares_of(case).values_list("approval_id", "deposit_id"):
+        held.setdefault(approval_id, set()).add(deposit_id)
+    return {pk for pk, shares in signed.items() if {one for one, _ in shares} - held.get(pk, set())}
+
+
+def _shares_signed_in(row: Approval) -> set[tuple[UUID, int]]:
+    said = ApprovalStatement.from_payload(Sign1.parse(bytes(row.statement)).payload)
+    return {(UUID(bytes=deposit_id), index) for deposit_id, index, _ in said.shares}
 
 
 def shares_of(case: Case) -> QuerySet[SealedShare]:
@@ -173,10 +207,51 @@ def shares_of(case: Case) -> QuerySet[SealedShare]:
     return SealedShare.objects.filter(**of_case).select_related("approval")
 
 
-def vetoes_about(subject_id: UUID) -> int:
-    """Count the vetoes in one subject's cases."""
+def released_shares_of(case: Case) -> QuerySet[ReleasedShare]:
+    """Return the shares that were released in a case, those that the recipient found wrong among them."""
+    return ReleasedShare.objects.filter(release__tenant_id=case.tenant_id, release__case_id=case.id)
+
+
+@dataclass(frozen=True)
+class SharesLeft:
+    """Of one deposit that was released: the indices of shares that nobody found wrong, and how many open it."""
+
+    right: frozenset[int]
+    needed: int
+
+
+def shares_left(case: Case) -> dict[UUID, SharesLeft]:
+    """Return, by deposit, the released shares that may still be right."""
+    held = escrow.deposits_named([row.deposit_id for row in deposits_of(case)])
+    needed = {deposit_id: escrow.policy_named(bytes(row.policy_hash)).m for deposit_id, row in held.items()}
+    right: dict[UUID, set[int]] = {deposit_id: set() for deposit_id in held}
+    rows = released_shares_of(case).filter(blamed_at=None).values_list("release__deposit_id", "index")
+    for deposit_id, index in rows:
+        right[deposit_id].add(index)
+    return {deposit_id: SharesLeft(frozenset(right[deposit_id]), m) for deposit_id, m in needed.items()}
+
+
+def had_quorum(case: Case) -> bool:
+    """Tell whether as many officers have signed for a case as its policies ask for, as the release process counts.
+
+    Also those who count no more: whoever is suspended afterwards has signed all the same.
+    """
+    held = escrow.deposits_named([row.deposit_id for row in deposits_of(case)])
+    hashes = {bytes(case.policy_hash), *(bytes(row.policy_hash) for row in held.values())}
+    m, _ = strictest([escrow.reading(escrow.policy_named(policy_hash)) for policy_hash in sorted(hashes)])
+    return len({row.person_id for row in decisions_of(case) if row.decision == "approve"}) >= m
+
+
+def counted_vetoes(subject_id: UUID, now: datetime) -> int:
+    """Count one subject's vetoes of the last 90 days, of cases that had their quorum."""
+    since = now - timedelta(seconds=VETOES_COUNT_SECONDS)
     about = Case.objects.filter(subject_id=subject_id).values("id")
-    return Veto.objects.filter(case_id__in=about).count()
+    return Veto.objects.filter(case_id__in=about, counts=True, at__gt=since).count()
+
+
+def veto_by(case_id: UUID, device_id: UUID) -> Veto | None:
+    """Return one device's veto of one case, if there is one."""
+    return Veto.objects.filter(case_id=case_id, device_id=device_id).first()
 
 
 def has_vetoed(case: Case) -> bool:
@@ -219,6 +294,16 @@ def notices_for(person_id: UUID, *, after: UUID | None = None) -> tuple[list[Not
 def releases_of(case: Case) -> list[Release]:
     """List what was released, with its shares."""
     return list(Release.objects.filter(case_id=case.id).prefetch_related("shares").order_by("deposit_id"))
+
+
+def collected_before(until: datetime, *, limit: int) -> list[tuple[UUID, UUID]]:
+    """List (case, tenant) of which something released is still kept, and that were collected before a time.
+
+    The oldest first, in every tenant.
+    """
+    collected = Case.unscoped.filter(tenant_id=OuterRef("tenant_id"), id=OuterRef("case_id"), collected_at__lte=until)
+    rows = Release.unscoped.filter(Exists(collected), destroyed_at=None, at__lte=until).order_by("at")
+    return list(dict.fromkeys(rows.values_list("case_id", "tenant_id")[:limit]))
 
 
 def attestations_of(case: Case) -> list[Attestation]:
@@ -320,5 +405,7 @@ def case_for_release(case_id: UUID) -> Case | None:
 
 def due_for_release(now: datetime) -> list[tuple[UUID, UUID]]:
     """List (case, tenant) that a dead process left in `releasing`, or whose time has come."""
-    due = Q(state=CaseState.RELEASING) | Q(state=CaseState.WAITING, release_at__lte=now)
+    # In a case that awaits a share there is something to do once one came, which is when it has a time.
+    timed = Q(state__in=(CaseState.WAITING, CaseState.AWAITING_SHARE), release_at__lte=now)
+    due = Q(state=CaseState.RELEASING) | timed
     return list(Case.unscoped.filter(due).order_by("release_at").values_list("id", "tenant_id"))

@@ -76,7 +76,7 @@ class CaseDeposit(TenantModel):
 
 
 class Approval(TenantModel):
-    """One officer's signed decision on one case: one for each officer's index, whatever they send again."""
+    """One officer's signed decision on one case. Their newest counts: a void share is replaced by signing again."""
 
     case_id = models.UUIDField()
     index = models.PositiveSmallIntegerField()
@@ -88,8 +88,7 @@ class Approval(TenantModel):
 
     class Meta(TenantModel.Meta):
         constraints: ClassVar = [
-            models.UniqueConstraint(fields=["tenant_id", "case_id", "index"], name="approval_index_once"),
-            models.UniqueConstraint(fields=["tenant_id", "case_id", "person_id"], name="approval_person_once"),
+            models.UniqueConstraint(fields=["tenant_id", "case_id", "statement_hash"], name="approval_statement_once"),
             models.CheckConstraint(condition=Q(decision__in=["approve", "deny"]), name="approval_decision"),
         ]
 
@@ -106,13 +105,14 @@ class SealedShare(TenantModel):
 
 
 class Veto(TenantModel):
-    """The subject's refusal, from one of their live devices."""
+    """The subject's refusal, from one of their live devices. counts: whether the case had its quorum by then."""
 
     case_id = models.UUIDField()
     device_id = models.UUIDField()
     statement = models.BinaryField(null=True)
     reason = models.CharField(max_length=500, default="")
     at = models.DateTimeField()
+    counts = models.BooleanField(default=False)
 
     class Meta(TenantModel.Meta):
         constraints: ClassVar = [
@@ -139,17 +139,23 @@ class Notice(TenantModel):
 
 
 class Release(TenantModel):
-    """The HSM's half of one deposit, re-wrapped to the case's recipient. At most one, for ever."""
+    """The HSM's half of one deposit, re-wrapped to the case's recipient. At most one, for ever.
+
+    The row stays; half is empty once it was destroyed, and its shares are gone then.
+    """
 
     case_id = models.UUIDField()
     deposit_id = models.UUIDField()
     half = models.BinaryField()
     at = models.DateTimeField()
+    destroyed_at = models.DateTimeField(null=True)
 
     class Meta(TenantModel.Meta):
         constraints: ClassVar = [
             models.UniqueConstraint(fields=["tenant_id", "case_id", "deposit_id"], name="release_once")
         ]
+        # What is still kept, oldest first: the sweep does not look through all that ever was.
+        indexes: ClassVar = [models.Index(fields=["at"], condition=Q(destroyed_at=None), name="release_kept")]
 
 
 class ReleasedShare(TenantModel):
@@ -158,6 +164,8 @@ class ReleasedShare(TenantModel):
     release = models.ForeignKey(Release, on_delete=models.PROTECT, related_name="shares")
     index = models.PositiveSmallIntegerField()
     sealed = models.BinaryField()
+    # When the recipient said that it is wrong: it is void then, and another takes its place.
+    blamed_at = models.DateTimeField(null=True)
 
     class Meta(TenantModel.Meta):
         constraints: ClassVar = [models.UniqueConstraint(fields=["release", "index"], name="released_share_once")]

@@ -26,13 +26,14 @@ from holdfast.core.signed.cose import Purpose, Sign1
 from holdfast.core.signed.payloads import check_time
 from kernel.actors import Actor
 from kernel.clock import database_now
+from kernel.queue import enqueue
 from keys.services import seal_record
 from recovery import access
-from recovery.cases.counting import recount
+from recovery.cases.counting import RELEASE_JOB, recount
 from recovery.cases.endings import finish_failed
 from recovery.errors import ApprovalRefused, AttestationRefused, CaseMoved, NotEligible
 from recovery.models import Approval, Attestation, Case, SealedShare
-from recovery.states import UNDECIDED, CaseState
+from recovery.states import APPROVABLE, UNDECIDED, CaseState
 
 if TYPE_CHECKING:
     pass
@@ -79,17 +80,24 @@ def prepare_approval(
 def approve_case(*, prepared: PreparedApproval, actor: Actor) -> Case:
     """Store a prepared approval, count, and move the case on when enough officers approve.
 
-    An officer counts once: a second approval of theirs changes nothing. Raises CaseMoved, and NotEligible when they
-    stopped being eligible meanwhile.
+    An officer counts once: a second approval of theirs changes nothing, unless a share of the first is void. While a
+    case awaits a share, the release process takes it from here. Raises CaseMoved; NotEligible when they stopped being
+    eligible meanwhile; ApprovalRefused for the very approval whose share was void.
     """
     with transaction.atomic():
         case = access.lock_case(prepared.case_id)
-        if access.approval_at(case, prepared.officer.index) is not None:
+        before = access.approval_by(case, UUID(bytes=prepared.officer.person))
+        if before is not None and before.pk not in access.void_approvals(case):
             return case
-        if case.state not in UNDECIDED:
+        if case.state not in APPROVABLE:
             raise CaseMoved(f"The case is {case.state}.", state=case.state)
         now = database_now()
         _require_eligible(case, actor, now)
+        if before is not None:
+            if prepared.statement_hash in {bytes(row.statement_hash) for row in access.decisions_of(case)}:
+                raise ApprovalRefused("A share of this approval was void. Sign a new one.", field="statement")
+            # What is left of the first goes: the new statement is the one whose shares count.
+            access.shares_of(case).filter(approval__person_id=before.person_id).delete()
         row = _store(
             case,
             prepared.officer,
@@ -101,7 +109,12 @@ def approve_case(*, prepared: PreparedApproval, actor: Actor) -> Case:
         for row_id, deposit_id, sealed in prepared.shares:
             SealedShare.objects.create(id=row_id, approval=row, deposit_id=deposit_id, sealed=sealed)
         _log("recovery:case:approve", case, prepared.officer.index, prepared.statement_hash, actor)
-        recount(case, now=now, actor=actor)
+        if case.state == CaseState.AWAITING_SHARE:
+            case.release_at = now
+            case.save(update_fields=["release_at"])
+            enqueue(RELEASE_JOB, queue="release", unique=str(case.id), case=str(case.id))
+        else:
+            recount(case, now=now, actor=actor)
     return case
 
 
@@ -126,7 +139,7 @@ def deny_case(*, prepared: PreparedApproval, actor: Actor) -> Case:
             raise CaseMoved(f"The case is {case.state}.", state=case.state)
         now = database_now()
         _require_eligible(case, actor, now)
-        if access.approval_at(case, officer.index) is None:
+        if access.approval_by(case, UUID(bytes=officer.person)) is None:
             _store(
                 case,
                 officer,

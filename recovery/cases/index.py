@@ -64,7 +64,7 @@ def tallies(cases: Sequence[Case], *, now: datetime) -> dict[UUID, Tally]:
     given = dict(
         Approval.objects.filter(case_id__in=ids, decision="approve")
         .values_list("case_id")
-        .annotate(given=Count("id"))
+        .annotate(given=Count("person_id", distinct=True))
         .order_by("case_id")
     )
     needed, generations = _needed(cases, now)

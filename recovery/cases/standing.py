@@ -22,7 +22,7 @@ from kernel.fields import rfc3339
 from kernel.scope import tenant_scope
 from recovery import access
 from recovery.cases.counting import count_approvals
-from recovery.states import CaseState, NoticeState
+from recovery.states import FAILED, CaseState, NoticeState
 
 if TYPE_CHECKING:
     from escrow.models import Policy
@@ -49,6 +49,7 @@ STUCK: Final = {
     "quorum-not-in-log": "The rows show a quorum that the log does not. If it stays so for ten minutes, it is held.",
     "release-key-missing": "The release process lacks a key that the policy names. Its directory's backup is put back.",
     "rows-and-log-disagree": "Rows and log disagree. If it stays so for ten minutes, the case is held.",
+    "vetoed-in-log": "The log has a veto of it that its rows lack. Ask anew.",
     "voided": "It was under way beside a wrong entry of the log, or a log that nobody watched. Ask anew.",
 }
 # Why it is back with its officers.
@@ -79,10 +80,21 @@ class Waiting:
     is_stuck: bool = False
 
 
+@dataclass(frozen=True)
+class Ended:
+    """What ended a case, and what has to be done before somebody asks anew. code: its state."""
+
+    code: str
+    text: str
+    at: datetime
+
+
 def standings(case: Case, policy: Policy, now: datetime) -> list[OfficerStanding]:
     """Return the roster of the case's policy; who does not count is there with the reason."""
     counting = {officer.index for officer in access.eligible_for(case, policy, now)}
-    decided = {row.index: str(row.decision) for row in access.approvals_of(case)}
+    void = access.void_approvals(case)
+    # Whose share is void has not decided, as far as anybody waits for them: they may send another.
+    decided = {row.index: str(row.decision) for row in access.approvals_of(case) if row.pk not in void}
     roster = escrow.officers(policy)
 
     def those(*states: OfficerState) -> frozenset[bytes]:
@@ -120,10 +132,34 @@ def waiting_for(case: Case, now: datetime) -> Waiting | None:
             return _for_the_notice(case)
         case CaseState.WAITING | CaseState.RELEASING:
             return _for_the_release(case)
+        case CaseState.AWAITING_SHARE:
+            return _for_a_share(case, now)
         case CaseState.HELD:
             text = STUCK.get(case.why, "Rows and log disagree.")
             return Waiting(case.why or "held", f"Held for ever. {text}", case.ended_at or now, is_stuck=True)
     return None
+
+
+def ended_by(case: Case) -> Ended | None:
+    """Return what ended a case without a release that its recipient has; None for one that goes on or has it."""
+    if case.state not in FAILED or case.ended_at is None:
+        return None
+    match case.state:
+        case CaseState.DENIED:
+            denial = next((row for row in access.approvals_of(case) if row.decision == "deny"), None)
+            who = f"Officer {denial.index}" if denial else "An officer"
+            text = f"{who} denied it. Speak to them: what they were in doubt about has to be cleared up first."
+        case CaseState.VETOED:
+            text = (
+                "A device of the subject forbade it. If that was not the subject, that device has to be revoked first."
+            )
+        case CaseState.EXPIRED:
+            text = "Its time ran out before its recipient had what opens the keys."
+        case CaseState.CANCELLED:
+            text = "Whoever asked took it back."
+        case _:
+            text = STUCK.get(case.why, "Rows and log disagree.")
+    return Ended(str(case.state), text, case.ended_at)
 
 
 def _for_officers(case: Case, now: datetime) -> Waiting:
@@ -139,6 +175,24 @@ def _for_officers(case: Case, now: datetime) -> Waiting:
         others = "; ".join(f"officer {one.index} {one.why_not}" for one in officers if one.why_not)
         said.append(f"Only {left} officers may decide ({others}): have one come back, or ask anew.")
     return Waiting("officers", " ".join(said), case.why_since or case.opened_at, is_stuck=left < needed)
+
+
+def _for_a_share(case: Case, now: datetime) -> Waiting:
+    since = case.why_since or case.opened_at
+    if case.release_at is not None:
+        is_stuck = case.why in STUCK
+        text = STUCK[case.why] if is_stuck else "A share is here, and is being handed on."
+        return Waiting(case.why if is_stuck else "releasing", text, since, is_stuck)
+    policy = escrow.policy_named(bytes(case.policy_hash))
+    officers = [one for one in standings(case, policy, now) if not one.why_not and not one.decision]
+    left = access.shares_left(case).values()
+    missing = max((one.needed - len(one.right) for one in left), default=0)
+    named = ", ".join(str(one.index) for one in officers) or "none"
+    text = (
+        f"The recipient found too few right shares: {missing} more needed. Officers who may give one, in this same "
+        f"case: {named}. Nothing is lost, and the HSM is not asked again."
+    )
+    return Waiting("share", text, since, is_stuck=len(officers) < missing)
 
 
 def _for_the_notice(case: Case) -> Waiting:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -45,7 +45,7 @@ from recovery.release.clock import Clock, Now
 from recovery.release.directory import Directory, Intent, ReleaseKeyMissing, ReleaseKeys, only_process, tenants
 from recovery.release.log import LOG, ReleaseLog
 from recovery.release.record import OpenedDeposit
-from recovery.release.rules import Order, Voided, orders_for
+from recovery.release.rules import Order, Vetoed, Voided, orders_for, shares_for
 from recovery.states import CaseState
 
 log = logging.getLogger("holdfast.release")
@@ -61,6 +61,10 @@ FOLLOW_SECONDS = 20
 HOLD_AFTER_SECONDS = 600
 BEHIND_SECONDS = 30  # an entry has its place in a signed head within some seconds
 RECEIPTS_A_ROUND = 100  # of one tenant: each is a signature and a commit, and others' cases wait meanwhile
+
+
+# The states in which this process has something to do.
+_OURS = frozenset({CaseState.WAITING, CaseState.RELEASING, CaseState.AWAITING_SHARE})
 
 
 class WrongLog(HoldfastError):
@@ -147,12 +151,15 @@ class TenantRelease:
         for it. A database error goes up: the next attempt starts from what is committed.
         """
         case = access.case_for_release(case_id)
-        if case is None or case.state not in (CaseState.WAITING, CaseState.RELEASING):
+        if case is None or case.state not in _OURS:
             self._disagreeing.pop(case_id, None)
             return None
-        if case.state == CaseState.WAITING and case.release_at is not None and case.release_at > timezone.now():
+        if case.state != CaseState.RELEASING and case.release_at is not None and case.release_at > timezone.now():
             return case.release_at
         try:
+            if case.state == CaseState.AWAITING_SHARE:
+                self._replace(case)
+                return None
             return self._release(case)
         except (HoldfastError, HsmError, DomainError) as error:
             return self._after(case, error)
@@ -226,6 +233,16 @@ class TenantRelease:
         record.finish_release(case_id=case.id, opened=opened, actor=self.actor)  # (7)
         return None
 
+    def _replace(self, case: Case) -> None:
+        """Hand on the shares that officers gave in place of wrong ones; what the HSM did it does not do again."""
+        if case.release_at is None:
+            return
+        now = self._up_to_date()
+        wanted, stored = shares_for(case, facts=self.log.facts, now=now), record.load_shares(case)
+        # Of those who gave theirs before, nothing is stored any more: only what is new opens.
+        found, _ = self._taken_off(case, stored, wanted)
+        record.replace_shares(case_id=case.id, shares=found, handled=stored.keys(), actor=self.actor)
+
     def _up_to_date(self) -> Now:
         """Follow the log to its newest head, which has to be fresh and whole, and return the present."""
         self.follow(audit.latest_checkpoint(LOG).note)
@@ -249,30 +266,43 @@ class TenantRelease:
 
     def _open_shares(self, case: Case, orders: tuple[Order, ...]) -> dict[UUID, dict[int, bytes]] | None:
         """Return {deposit: {index: share sealed to the recipient}}, or None when shares were wrong and are voided."""
-        stored, wrong = record.load_shares(case), []
-        # Officers sealed to the key that the case's own policy names.
-        terms = self.log.facts.policy_named(bytes(case.policy_hash)).policy.terms
-        key = self.directory.sealing_key(terms.release_sealing_key)
-        found: dict[UUID, dict[int, bytes]] = {order.deposit_id: {} for order in orders}
-        for order in orders:
-            for index, expected in order.rewrap.share_hashes.items():
-                outer = stored.get((order.deposit_id, index))
-                try:
-                    found[order.deposit_id][index] = take_off_outer(
-                        outer or b"",
-                        key=key,
-                        q=bytes(case.q),
-                        deposit_id=order.deposit_id.bytes,
-                        index=index,
-                        expected_hash=expected,
-                    )
-                except UnwrapFailed:
-                    wrong.append((order.deposit_id, index))
+        signed = {order.deposit_id: order.rewrap.share_hashes for order in orders}
+        found, wrong = self._taken_off(case, record.load_shares(case), signed)
         if all(len(found[order.deposit_id]) >= order.needed for order in orders):
             return found
         log.warning("case %s: %d shares are not what was signed for", case.id, len(wrong))
         record.void_shares(case_id=case.id, shares=wrong, actor=self.actor)
         return None
+
+    def _taken_off(
+        self,
+        case: Case,
+        stored: Mapping[tuple[UUID, int], bytes],
+        expected: Mapping[UUID, Mapping[int, bytes]],
+    ) -> tuple[dict[UUID, dict[int, bytes]], list[tuple[UUID, int]]]:
+        """Take the outer sealing off stored shares: {deposit: {index: sealed to the recipient}}, and the wrong ones.
+
+        expected: {deposit: {index: the hash that the officer signed}}.
+        """
+        wrong = []
+        # Officers sealed to the key that the case's own policy names.
+        terms = self.log.facts.policy_named(bytes(case.policy_hash)).policy.terms
+        key = self.directory.sealing_key(terms.release_sealing_key)
+        found: dict[UUID, dict[int, bytes]] = {deposit_id: {} for deposit_id in expected}
+        for deposit_id, hashes in expected.items():
+            for index, expected_hash in hashes.items():
+                try:
+                    found[deposit_id][index] = take_off_outer(
+                        stored.get((deposit_id, index), b""),
+                        key=key,
+                        q=bytes(case.q),
+                        deposit_id=deposit_id.bytes,
+                        index=index,
+                        expected_hash=expected_hash,
+                    )
+                except UnwrapFailed:
+                    wrong.append((deposit_id, index))
+        return found, wrong
 
     def _wait(self, case: Case, why: str, at: datetime) -> datetime:
         record.defer_release(case_id=case.id, why=why, retry_at=at, actor=self.actor)
@@ -302,6 +332,8 @@ class TenantRelease:
             endings.expire_case(case_id=case.id, actor=self.actor)
         elif isinstance(refusal, Voided):
             self._hold(case, "voided")
+        elif isinstance(refusal, Vetoed):
+            self._hold(case, "vetoed-in-log")
         else:
             log.error("case %s can never be released: %s", case.id, refusal)
             self._hold(case, "forbidden-meanwhile")

@@ -84,11 +84,12 @@ def test_veto_is_refused_to_a_device_of_somebody_else_and_to_a_pending_one(world
 
 def test_third_veto_asks_one_officer_more_instead_of_ending_the_case(world: World, hsm: Hsm) -> None:
     deposit, phone, alice = world.deposit(), world.new_phone(), world.directory.phone("alice")
-    for _ in range(2):
-        assert veto(world, world.opened(deposit, phone=phone), alice).status_code == 201
-    case = world.opened(deposit, phone=phone)
-    for name in ("carol", "dan"):
-        assert world.approve(case, name, deposit).status_code == 201
+    for ends in (True, True, False):
+        case = world.opened(deposit, phone=phone)
+        for name in ("carol", "dan"):
+            assert world.approve(case, name, deposit).status_code == 201
+        if ends:
+            assert veto(world, case, alice).json()["state"] == "vetoed"
     assert veto(world, case, alice).json()["state"] == "requested"
     world.tick()
     assert hsm.unwraps() == 0
