@@ -345,9 +345,13 @@ def keep_receipt(*, deposit_id: UUID, statement: Sign1, actor: Actor) -> None:
 
 
 def refuse_receipt(*, deposit_id: UUID, actor: Actor) -> None:
-    """Log that a deposit gets no receipt, since its half was in another's before."""
+    """Log, once, that a deposit gets no receipt, and keep it so that its owner is told to make another."""
     with transaction.atomic():
-        audit.append(tag="escrow:deposit:refuse", actor=actor, subject=str(deposit_id))
+        _, is_new = Receipt.objects.get_or_create(
+            tenant_id=current_tenant(), deposit_id=deposit_id, defaults={"statement": b"", "at": database_now()}
+        )
+        if is_new:
+            audit.append(tag="escrow:deposit:refuse", actor=actor, subject=str(deposit_id))
 
 
 def rewrap_half(*, key: statements.EscrowKey, cka_id: bytes, sealed_half: bytes, recipient: PublicKey) -> bytes:
