@@ -291,7 +291,7 @@ def _open_all(
                 sealed_shares=shares.get(deposit_id, {}),
                 rsa_key=rsa_key,
                 sealing_key=sealing_key,
-                oaep_hash=record.escrow_key.statement.algorithm,
+                algorithm=record.escrow_key.statement.algorithm,
             )
         except approvals.ShareBlamed as error:
             indices = ", ".join(map(str, error.indices)) or "none"
