@@ -51,10 +51,10 @@ def _perform(config: HsmConfig, token: str, what: str) -> None:
         if what == "unbound":
             # As a ceremony left it before there were binding keys.
             naming = birth.Naming("master", b"an early master!", "master-v1", 1, "", "")
-            keys = (birth.make_master(session, naming),)
+            keys = [birth.make_master(session, naming)]
         else:
-            keys = (_changed(session, record.keys[0], what), *record.keys[1:])
-    changed = replace(record, generation=record.generation + 1, keys=keys)
+            keys = [_changed(session, record.keys[0], what), *record.keys[1:]]
+    changed = replace(record, generation=record.generation + 1, keys=tuple(keys))
     commit(config, manifest, token, changed, directory.tokens)
     directory.remove()
 

@@ -132,8 +132,7 @@ def test_token_from_before_gets_its_binding_key_once(tmp_path: Path) -> None:
     body = json.loads(config.manifest_path.read_bytes())
     assert not body.pop("are_tenant_keys_bound")
     config.manifest_path.write_text(json.dumps(body))
-    assert not ceremony.are_tenant_keys_bound
-    assert not ceremony.has_binding_key
+    assert (ceremony.are_tenant_keys_bound, ceremony.has_binding_key) == (False, False)
     (master,) = manifests.load(config.manifest_path).token("root").keys
     old = WrappedTenantKey(UUID(int=1), 1, bytes.fromhex(master.canary), bytes.fromhex(master.kcv), 1)
     with open_tokens(config, ["root"]) as tokens:
@@ -149,9 +148,9 @@ def test_token_from_before_gets_its_binding_key_once(tmp_path: Path) -> None:
         with pytest.raises(HsmKeyMismatch, match="not bound"):
             tokens.root.load_tenant_key(old)
         tokens.root.load_tenant_key(tokens.root.bind_tenant_key(old))
-    assert not ceremony.are_tenant_keys_bound
+    assert (ceremony.are_tenant_keys_bound, ceremony.has_binding_key) == (False, True)
     ceremony.finish_binding()
-    assert ceremony.are_tenant_keys_bound
+    assert (ceremony.are_tenant_keys_bound, ceremony.has_binding_key) == (True, True)
     with pytest.raises(HsmError, match="already"):
         ceremony.create_binding_key()
 
