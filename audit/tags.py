@@ -48,6 +48,7 @@ TAGS: Final[dict[str, frozenset[str]]] = {
         "keys:pre-key:void": "devices",
         "keys:record:unreadable": "kind record version",
         "keys:signed-pre-key:publish": "key_id statement",
+        "keys:tenant-key:bind": "version key_check_value",
         "keys:tenant-key:create": "version master_version key_check_value",
         "keys:vault:read": "version",
         "keys:vault:store": "version blob",

@@ -302,7 +302,7 @@ def deposit_for_owner(actor: Actor, deposit_id: UUID) -> Deposit:
 
 
 def receipts_of(deposit_ids: Iterable[UUID]) -> dict[UUID, bytes]:
-    """Return the receipts of these deposits as they were signed; one without is left out."""
+    """Return the receipts of these deposits as they were signed, empty for one refused; one without is left out."""
     rows = Receipt.objects.filter(deposit_id__in=list(deposit_ids)).values_list("deposit_id", "statement")
     return {deposit_id: bytes(statement) for deposit_id, statement in rows}
 

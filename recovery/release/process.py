@@ -241,9 +241,12 @@ class TenantRelease:
 
     def _rewrap(self, order: Order) -> bytes:
         return custody.rewrap_half(
+            # Of our own directory, and of no row: the HSM uses no other tenant's key for it.
+            tenant_id=self.directory.tenant_id,
             key=order.key,
             cka_id=order.cka_id,
             sealed_half=order.rewrap.deposit.sealed_half,
+            ctx=order.rewrap.deposit.header.ctx,
             recipient=order.rewrap.recipient,
         )
 

@@ -96,6 +96,9 @@ def _order(order: release.Rewrap, facts: Facts, needed: int) -> Order:
     key = facts.escrow_keys.get(order.deposit.header.escrow_key_hash)
     if key is None:
         raise Untrusted("a deposit names an escrow key that the pin does not lead to")
+    # `trust` has seen to it already; said again where the HSM is asked, as for everything else that crosses here.
+    if key.statement.header.tenant != facts.tenant:
+        raise Untrusted("a deposit names an escrow key of another tenant")
     return Order(order, key.statement, bytes(escrow.escrow_key_named(key.hash).cka_id), needed)
 
 

@@ -409,7 +409,7 @@ class World:
             sealed_shares=shares,
             rsa_key=RECIPIENT_RSA,
             sealing_key=case.sealing_key,
-            oaep_hash=self.escrow_key.statement.algorithm,
+            algorithm=self.escrow_key.statement.algorithm,
         ).archive_key
 
     def tags(self, case: OpenCase) -> list[str]:

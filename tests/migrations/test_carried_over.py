@@ -108,6 +108,17 @@ def test_up_says_what_it_carries_over_and_does_it_once(running: Installation) ->
     assert "Nothing is missing; nothing was changed." in again.stdout
 
 
+def test_tenant_keys_of_before_are_bound_once_and_a_key_without_its_bond_never_again(running: Installation) -> None:
+    assert "The tenants' master keys were made by an earlier version: binding them" in running.log.read_text()
+    ((mac,),) = rows(running, "SELECT mac FROM keys_tenantmasterkey")
+    assert len(mac) == 32
+    ((tag, actor),) = rows(running, "SELECT tag, actor FROM audit_entry WHERE tag = 'keys:tenant-key:bind'")
+    assert (tag, actor) == ("keys:tenant-key:bind", "system:ceremony")
+    # Whoever writes the database takes the bond away and waits for the next ceremony: there is none.
+    again = running.manage("ceremony", "tenant-keys", "--yes", HOLDFAST_ROLE="ceremony")
+    assert "Nothing is missing; nothing was changed." in again.stdout
+
+
 def test_entries_of_before_are_pinned_and_those_since_are_signed_by_their_roles(running: Installation) -> None:
     roles = roles_of(running)
 

@@ -11,6 +11,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from config.ceremonies import CeremonyRefused, Step
 from config.ceremonies import roles as of_roles
+from config.ceremonies import tenant_keys as of_tenant_keys
 from config.ceremonies.accepted import FirstReading, restored_steps
 from config.ceremonies.root import root_of
 from config.env import ENV
@@ -38,6 +39,11 @@ class Command(BaseCommand):
             made.add_argument("--yes", action="store_true", help="do not ask")
             made.set_defaults(steps=steps)
             return made
+
+        said = "Bind tenants' master keys to their tenants: once, for an installation from before."
+        bound: CommandParser = subcommands.add_parser("tenant-keys", help=said, description=said)
+        bound.add_argument("--yes", action="store_true", help="do not ask")
+        bound.set_defaults(steps=_tenant_keys, slug=None)
 
         roles = add("roles", "Have the tenant root say whose keys write and sign its logs.", _roles)
         roles.add_argument(
@@ -71,7 +77,7 @@ class Command(BaseCommand):
         if ENV.role != "ceremony":
             raise CommandError("Run it with HOLDFAST_ROLE=ceremony: it opens tokens that no running process opens.")
         tenant = Tenant.objects.filter(slug=options["slug"]).first()
-        if tenant is None:
+        if tenant is None and options["slug"] is not None:
             raise CommandError(f"There is no tenant {options['slug']}.")
         try:
             self._hold(list(options["steps"](tenant, options)), ask=not options["yes"])
@@ -108,6 +114,10 @@ def _roles(tenant: Tenant, options: dict[str, Any]) -> Iterable[Step]:
         except ValueError:
             raise CeremonyRefused(f"--end {name} {kid}: write a role, and its key's name in hex.") from None
     return of_roles.RolesCeremony(tenant, given=given, ended=ended).steps()
+
+
+def _tenant_keys(_tenant: Tenant | None, _options: dict[str, Any]) -> Iterable[Step]:
+    return of_tenant_keys.steps()
 
 
 def _accept_log(tenant: Tenant, options: dict[str, Any]) -> Iterable[Step]:

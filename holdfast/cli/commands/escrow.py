@@ -140,7 +140,10 @@ def deposit(
             shell.confirm("Do you agree that these officers may open your archive in this way?", is_given=yes)
             escrow.consent(account)
         with shell.working("Depositing"):
+            escrow.take_back(account)
             done = escrow.deposit_missing(account)
+        for number in escrow.copied(account):
+            shell.note(" ".join(escrow.say_copied(number)))
     shell.show(
         {
             "deposited": [

@@ -32,12 +32,13 @@ from holdfast.core.crypto.keys import RecipientRsaKey, SealingKey, SigningKey
 from holdfast.core.escrow import approvals
 from holdfast.core.escrow.deposit import SEALED_HALF_SIZE
 from holdfast.core.identity import chain, chain_author
-from holdfast.core.identity.cases import Case, Veto, verify_attestations
+from holdfast.core.identity.cases import Case, Veto, begins_from, verify_attestations
 from holdfast.core.identity.chain import ChainState
 from holdfast.core.identity.policy import SignedPolicy
 from holdfast.core.signed.cose import Purpose, Sign1, sign
 
 CASE_LIFE_SECONDS: Final = 30 * 86_400  # the longest delay and notice a policy may ask, and time for officers on leave
+_DELAY_RUNS: Final = "The officers have attested your new key; the policy's delay still runs."
 _ENDED: Final = frozenset({"denied", "vetoed", "expired", "cancelled", "held", "closed"})
 
 
@@ -290,7 +291,7 @@ def _open_all(
                 sealed_shares=shares.get(deposit_id, {}),
                 rsa_key=rsa_key,
                 sealing_key=sealing_key,
-                oaep_hash=record.escrow_key.statement.algorithm,
+                algorithm=record.escrow_key.statement.algorithm,
             )
         except approvals.ShareBlamed as error:
             indices = ", ".join(map(str, error.indices)) or "none"
@@ -354,6 +355,9 @@ def _begin_again(account: Account, kept: OpenCase) -> ChainState:
         raise TrustRefused("The server no longer shows this account's chain.")
     author = new_identity_author(account, kept.new_identity)
     said, policy = _enough_attestations(account, kept, state)
+    if author.issued_at < begins_from(said, policy.policy):
+        # No peer would believe an earlier date.
+        raise NotYet(_DELAY_RUNS)
     again = chain_author.re_genesis(state, by=author, attestations=said, policy_hash=policy.hash)
     begun = chain.extend(state, again, policies=account.policies)
     added = chain_author.add_device(
@@ -366,7 +370,7 @@ def _begin_again(account: Account, kept: OpenCase) -> ChainState:
         chains.upload(account, [again, added], state.head)
     except Problem as problem:
         if problem.code == "re-genesis-too-early":
-            raise NotYet("The officers have attested your new key; the policy's delay still runs.") from None
+            raise NotYet(_DELAY_RUNS) from None
         raise
     fresh = chains.refresh(account)
     if fresh is None or fresh.head != added.hash:
@@ -376,7 +380,8 @@ def _begin_again(account: Account, kept: OpenCase) -> ChainState:
 
 def _enough_attestations(account: Account, kept: OpenCase, state: ChainState) -> tuple[tuple[Sign1, ...], SignedPolicy]:
     """Return attestations that hold and suffice, and their policy. One that does not hold spoils no other."""
-    policy = account.trusted.policy_named(Case.from_payload(Sign1.parse(kept.statement).payload).policy_hash)
+    # The policy in force now, which every reader asks for: that of the case may have been replaced since.
+    policy = account.trusted.in_force(account.api.clock.earliest())
     key = SigningKey.from_seed(account.device_statement.suite.signing_kind, kept.new_identity).public
     right: dict[bytes, Sign1] = {}
     for statement in _attestations(account, kept):

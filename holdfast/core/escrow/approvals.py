@@ -19,7 +19,7 @@ from holdfast.core.base.errors import Malformed, QuorumNotMet, Untrusted, Unwrap
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.crypto import sealing
 from holdfast.core.crypto.keys import RecipientRsaKey, SealingKey, SigningKey
-from holdfast.core.escrow.deposit import Deposit, combine_shares
+from holdfast.core.escrow.deposit import Deposit, combine_shares, oaep_hash
 from holdfast.core.identity.cases import Approval, Case, ClientKind
 from holdfast.core.identity.policy import ApproveWith, Officer, Policy, SignedPolicy
 from holdfast.core.signed import cose
@@ -289,13 +289,13 @@ def combine(
     sealed_shares: Mapping[int, bytes],
     rsa_key: RecipientRsaKey,
     sealing_key: SealingKey,
-    oaep_hash: str,
+    algorithm: str,
 ) -> Recovered:
     """Put the halves together on the recipient device, and check every commitment on the way.
 
-    half: 384 bytes from the HSM. sealed_shares: {index: sealed_i}. A wrong share is laid to its officer and left out;
-    with m right ones the key is opened all the same. Raises ShareBlamed when too few are right, UnwrapFailed when the
-    HSM's half, the deposit or the key is not what was committed to.
+    half: 384 bytes from the HSM, by the escrow key's algorithm. sealed_shares: {index: sealed_i}. A wrong share is laid
+    to its officer and left out; with m right ones the key is opened all the same. Raises ShareBlamed when too few are
+    right, UnwrapFailed when the HSM's half, the deposit or the key is not what was committed to.
     """
     q, deposit_id = case.payload_hash, deposit.header.deposit_id
     # A share is judged by itself before any arithmetic: combined first, one wrong
@@ -317,7 +317,7 @@ def combine(
         raise ShareBlamed(wrong, deposit.header.m - len(right))
     # After the shares: the HSM's half is worth nothing without them, and a case with too few
     # right ones goes back to its officers.
-    half_key = rsa_key.unwrap(half, hash_name="sha1" if oaep_hash == "oaep-sha1" else "sha256")
+    half_key = rsa_key.unwrap(half, hash_name=oaep_hash(algorithm))
     # Exactly m: more points on the polynomial add nothing, and the first m are as good as any.
     officers_half = combine_shares(right[: deposit.header.m])
     return Recovered(deposit.open(half=half_key, officers_half=officers_half), tuple(wrong))

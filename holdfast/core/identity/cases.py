@@ -255,6 +255,19 @@ class Attestation:
         )
 
 
+def begins_from(statements: Sequence[Sign1], policy: Policy) -> int:
+    """Return from when (UTC seconds) an account may begin again on attestations that `verify_attestations` took.
+
+    The policy's delay runs from the one that made the quorum, by the dates that the officers signed.
+    """
+    first: dict[bytes, int] = {}
+    for statement in statements:
+        at = Attestation.from_payload(statement.payload).header.issued_at
+        first[statement.kid] = min(at, first.get(statement.kid, at))
+    # By officer and not by statement: one who signs twice has not made the quorum earlier.
+    return sorted(first.values())[policy.m - 1] + policy.terms.delay_seconds
+
+
 def verify_attestations(
     statements: Sequence[Sign1],
     policy: Policy,
