@@ -337,7 +337,9 @@ class World:
         header = Header(self.tenant_id.bytes, founder.person, b"", now())
         approver = approvals.Approver(officer, founder.signing_key, founder.sealing_key, header, cases.ClientKind.CLI)
         held = {deposit.header.deposit_id: deposit for deposit in deposits}
-        signed, outers = approve_as(case.statement, held, approver, **({"policy": policy} | changes))
+        known = {one.hash: one for one in self.policies}
+        given = {"policy": policy, "policies": known} | changes
+        signed, outers = approve_as(case.statement, held, approver, **given)
         return {
             "statement": b64u(signed.encode()),
             "shares": [[str(UUID(bytes=one.deposit_id)), b64u(one.outer)] for one in outers],
