@@ -16,6 +16,7 @@ from uuid import UUID
 
 from holdfast.core.base.encoding import MAX_BLOB
 from holdfast.core.base.errors import Expired, HoldfastError, Malformed, Untrusted
+from holdfast.core.crypto.keys import PublicKey
 from holdfast.core.escrow.approvals import Excluded
 from holdfast.core.escrow.release import NoticeFacts
 from holdfast.core.identity import trust as chain_of_trust
@@ -37,6 +38,8 @@ log = logging.getLogger("holdfast.release")
 T = TypeVar("T", int, str, bytes)
 
 OFFICER_ROLE: Final = "officer"
+# Each is another release key, put in force while one case was open: m officers do that once in years.
+MAX_RELEASE_KEYS: Final = 4
 
 
 class Statements(Protocol):
@@ -244,6 +247,23 @@ class Facts:
             if not history.has_left(officer, since=since, known=known, at=now.wall):
                 found[officer.person] = given
         return found
+
+    def release_keys(self, case: CaseFacts, *, now: Now) -> tuple[PublicKey, ...]:
+        """Return the keys to which officers may have sealed their shares since a case was opened, newest first.
+
+        Those of its own policy, and of every version since the one then in force: also of one that waits here, since by
+        an officer's clock it may be in force already.
+        """
+        history = self.history(now)
+        standing = [
+            signed
+            for signed, since in zip(history.versions, history.in_force_from, strict=True)
+            if since < NEVER or signed.hash == case.policy_hash
+        ]
+        oldest = {history.in_force(now.at(case.opened)).hash, case.policy_hash}
+        first = next(place for place, signed in enumerate(standing) if signed.hash in oldest)
+        keys = dict.fromkeys(signed.policy.terms.release_sealing_key for signed in reversed(standing[first:]))
+        return tuple(keys)[:MAX_RELEASE_KEYS]
 
     def policy_in_force(self, now: Now) -> SignedPolicy:
         """Return the highest version whose time has come: one that lowers a guard cools off first (FAULTS P6)."""

@@ -173,6 +173,7 @@ def approve(account: Account, view: CaseView, *, heard: Mapping[int, str], ident
             {deposit.deposit_id: deposit.deposit for deposit in view.deposits},
             by=approver,
             policy=view.policy,
+            release_key=account.trusted.in_force(account.api.clock.now()).policy.terms.release_sealing_key,
             identity_check=identity_check,
             policies={policy.hash: policy for policy in account.trusted.policies},
         )

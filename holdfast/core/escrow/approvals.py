@@ -18,7 +18,7 @@ from holdfast.core.base.encoding import label
 from holdfast.core.base.errors import Malformed, QuorumNotMet, Untrusted, UnwrapFailed
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.crypto import sealing
-from holdfast.core.crypto.keys import RecipientRsaKey, SealingKey, SigningKey
+from holdfast.core.crypto.keys import PublicKey, RecipientRsaKey, SealingKey, SigningKey
 from holdfast.core.escrow.deposit import Deposit, combine_shares
 from holdfast.core.identity.cases import Approval, Case, ClientKind
 from holdfast.core.identity.policy import ApproveWith, Officer, Policy, SignedPolicy
@@ -95,14 +95,15 @@ def approve(
     *,
     by: Approver,
     policy: SignedPolicy,
+    release_key: PublicKey,
     identity_check: str,
     policies: Mapping[bytes, SignedPolicy] = _NONE,
 ) -> tuple[Sign1, tuple[OuterShare, ...]]:
     """Open this officer's share of each deposit, re-seal it to the case's recipient, and sign for it.
 
     case: verified by the caller. deposits: by id, whose records hash to what the case names; of one that holds no share
-    of theirs, none is handed over. policy: the one the case names. policies: by
-    hash, the others under which deposits were made. identity_check: how they made
+    of theirs, none is handed over. policy: the one the case names. release_key: the release process's X-Wing key by the
+    policy in force now. policies: by hash, the others under which deposits were made. identity_check: how they made
     sure of the person, in their words. Raises UnwrapFailed when a share is not what its depositor committed to,
     Untrusted when a deposit is not among those given, or none of them holds a share of theirs.
     """
@@ -127,11 +128,8 @@ def approve(
         # the share. Outside, to the release process, so that nobody holds a share for the recipient
         # before delay and veto are over.
         sealed = sealing.seal(share, to=asked.recipient_sealing_key, info=_inner_info(q, deposit_id, index))
-        outer = sealing.seal(
-            SecretBytes(sealed),
-            to=policy.policy.terms.release_sealing_key,
-            info=_outer_info(q, deposit_id, index),
-        )
+        # By the policy of now and not by the case's: a key that was replaced meanwhile may have been lost to somebody.
+        outer = sealing.seal(SecretBytes(sealed), to=release_key, info=_outer_info(q, deposit_id, index))
         # The signature covers the inner sealing. Of the outer one nobody signs anything:
         # it is gone by the time it could count.
         shares.append((deposit_id, index, hashlib.sha256(sealed).digest()))
