@@ -30,7 +30,7 @@ from escrow.coverage import (
 )
 from escrow.errors import ConsentRefused, DepositRefused, DepositRepeated, EscrowPaused, PolicyStale, RecordUnreadable
 from escrow.models import Consent, Deposit, Receipt
-from escrow.policies import publish_escrow_key, publish_policy, withdraw_policy
+from escrow.policies import ends_with_an_office, publish_escrow_key, publish_policy, withdraw_policy
 from holdfast.core.base.encoding import Fields, decode, encode
 from holdfast.core.base.errors import HoldfastError, Malformed, UnwrapFailed
 from holdfast.core.crypto.keys import KeyKind, PublicKey
@@ -58,6 +58,7 @@ __all__ = [
     "UserCoverage",
     "accept_deposit",
     "coverage_totals",
+    "ends_with_an_office",
     "flag_deposits",
     "give_consent",
     "keep_receipt",

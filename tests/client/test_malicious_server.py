@@ -589,6 +589,20 @@ def test_approval_names_the_case_and_no_other(world: Members, tmp_path: Path) ->
     assert said.case_hash == Sign1.parse(unb64u(row["statement"])).payload_hash
 
 
+def test_officer_seals_to_the_release_key_of_the_policy_in_force_and_not_of_the_cases(
+    world: Members, tmp_path: Path
+) -> None:
+    world.depositor(tmp_path)
+    tablet, opened = world.case()
+    tenant = world.server.tenant
+    tenant.release_sealing = SealingKey.generate()
+    named = tenant.sign_policy(tenant.officers, version=2, predecessor=tenant.policy_hash, signers=tenant.officers)
+    tenant.policies.append(named)
+    for index in (1, 2):
+        world.approve(index, opened)
+    assert by_case.collect(tablet).generations == [1]
+
+
 def released(world: Members, tmp_path: Path) -> Any:
     world.depositor(tmp_path)
     tablet, opened = world.case()

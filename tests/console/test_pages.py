@@ -185,6 +185,22 @@ def test_overview_lists_a_case_for_the_officer_until_they_have_decided(world: Wo
     assert waiting not in text_of(dan.get("/console/"))
 
 
+def test_officer_whose_approval_ended_is_asked_again(world: World) -> None:
+    case, _ = world.approved("dan")
+    path = f"/console/cases/{case.id}/"
+    dan = signed_in(world.cast.dan)
+    assert "You have approved this case." in text_of(dan.get(path))
+    world.stand("dan", Standing.SUSPENDED, by="erin")
+    made = world.resolution(Act.RETURN_OFFICER, world.cast.dan.pk.bytes)
+    for name in ("carol", "erin"):
+        world.resolve(made, name)
+    text = text_of(dan.get(path))
+    for said in ("0 of 2 approvals", "has ended", "approved before", f"holdfast officer approve {case.id}"):
+        assert said in text, said
+    assert "0 of 2" in text_of(dan.get("/console/cases/"))
+    assert "Open a case for the command that answers it" in text_of(dan.get("/console/"))
+
+
 def test_subject_who_looks_at_the_console_learns_of_a_case_when_it_says(found: Callable[..., World]) -> None:
     world = found(max_notice_delay_seconds=3600, purposes=frozenset({"device-loss", "legal"}))
     deposit, later = world.deposit("carol"), int((timezone.now() + timedelta(minutes=30)).timestamp())

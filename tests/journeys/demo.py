@@ -554,6 +554,7 @@ def _forced_approval(account: Account, view: officer.CaseView) -> tuple[bytes, t
         {one.deposit_id: one.deposit for one in view.deposits},
         by=approvals.Approver(row, keys.signing, keys.sealing, account.header(), ClientKind.CLI),
         policy=view.policy,
+        release_key=view.policy.policy.terms.release_sealing_key,
         identity_check="None.",
     )
     return signed.encode(), outers

@@ -146,7 +146,7 @@ def see(account: Account, case_id: UUID) -> CaseView:
         statement=statement,
         case=case,
         state=answer.text("state"),
-        approvals=sum(row.text("decision") == "approve" for row in answer.many("approvals")),
+        approvals=count_approvals(answer),
         needed=answer.number("needed"),
         policy=policy,
         recipient=recipient,
@@ -173,6 +173,7 @@ def approve(account: Account, view: CaseView, *, heard: Mapping[int, str], ident
             {deposit.deposit_id: deposit.deposit for deposit in view.deposits},
             by=approver,
             policy=view.policy,
+            release_key=account.trusted.in_force(account.api.clock.now()).policy.terms.release_sealing_key,
             identity_check=identity_check,
             policies={policy.hash: policy for policy in account.trusted.policies},
         )
@@ -292,5 +293,11 @@ def _obstacle(account: Account, policy: SignedPolicy, excluded: Excluded) -> str
 
 
 def _read_answer(answer: Answer) -> Answered:
-    count = sum(row.text("decision") == "approve" for row in answer.many("approvals")) if "approvals" in answer else 0
+    count = count_approvals(answer) if "approvals" in answer else 0
     return Answered(answer.text("state"), count, answer.number("needed") if "needed" in answer else 0)
+
+
+def count_approvals(answer: Answer) -> int:
+    """Return how many approvals of a case the server counts: not those of whoever is suspended, or approves anew."""
+    rows = answer.many("approvals")
+    return sum(row.text("decision") == "approve" and not ("why_not" in row and row.text("why_not")) for row in rows)

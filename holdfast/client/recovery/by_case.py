@@ -182,7 +182,7 @@ def status(account: Account) -> CaseStatus:
     return CaseStatus(
         case_id=UUID(bytes=kept.case_id),
         state=answer.text("state"),
-        approvals=sum(row.text("decision") == "approve" for row in answer.many("approvals")),
+        approvals=officer.count_approvals(answer),
         needed=answer.number("needed"),
         attestations=len(_attestations(account, kept)),
         release_at=answer.text("release_at") if "release_at" in answer else "",

@@ -18,7 +18,7 @@ from holdfast.core.base.encoding import label
 from holdfast.core.base.errors import Malformed, QuorumNotMet, Untrusted, UnwrapFailed
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.crypto import sealing
-from holdfast.core.crypto.keys import RecipientRsaKey, SealingKey, SigningKey
+from holdfast.core.crypto.keys import PublicKey, RecipientRsaKey, SealingKey, SigningKey
 from holdfast.core.escrow.deposit import Deposit, combine_shares, oaep_hash
 from holdfast.core.identity.cases import Approval, Case, ClientKind
 from holdfast.core.identity.policy import ApproveWith, Officer, Policy, SignedPolicy
@@ -95,15 +95,17 @@ def approve(
     *,
     by: Approver,
     policy: SignedPolicy,
+    release_key: PublicKey,
     identity_check: str,
     policies: Mapping[bytes, SignedPolicy] = _NONE,
 ) -> tuple[Sign1, tuple[OuterShare, ...]]:
     """Open this officer's share of each deposit, re-seal it to the case's recipient, and sign for it.
 
-    case: verified by the caller. deposits: by id, whose records hash to what the case names. policy: the one the
-    case names. policies: by hash, the older ones under which deposits were made. identity_check: how they made sure of
-    the person, in their words. Raises UnwrapFailed when a share is not what its depositor committed to, Untrusted when
-    a deposit is not among those given, or holds no share of theirs.
+    case: verified by the caller. deposits: by id, whose records hash to what the case names; of one that holds no share
+    of theirs, none is handed over. policy: the one the case names. release_key: the release process's X-Wing key by the
+    policy in force now. policies: by hash, the others under which deposits were made. identity_check: how they made
+    sure of the person, in their words. Raises UnwrapFailed when a share is not what its depositor committed to,
+    Untrusted when a deposit is not among those given, or none of them holds a share of theirs.
     """
     # What the officer signs is read from the signed bytes again, and not from what a screen or a row made of them.
     asked = Case.from_payload(case.payload)
@@ -116,6 +118,9 @@ def approve(
         if deposit is None or hashlib.sha256(deposit.to_record()).digest() != record_hash:
             raise Untrusted("a deposit is not the one that the case names")
         index = _index_in(deposit, by.officer, {**policies, policy.hash: policy})
+        # Of several deposits some may be older than this officer's office: for those, others approve.
+        if index is None:
+            continue
         # Checked against its commitment before it is signed for: a wrong one is then the depositor's
         # fault and not the officer's.
         share = deposit.open_share(index, key=by.sealing_key)
@@ -123,15 +128,14 @@ def approve(
         # the share. Outside, to the release process, so that nobody holds a share for the recipient
         # before delay and veto are over.
         sealed = sealing.seal(share, to=asked.recipient_sealing_key, info=_inner_info(q, deposit_id, index))
-        outer = sealing.seal(
-            SecretBytes(sealed),
-            to=policy.policy.terms.release_sealing_key,
-            info=_outer_info(q, deposit_id, index),
-        )
+        # By the policy of now and not by the case's: a key that was replaced meanwhile may have been lost to somebody.
+        outer = sealing.seal(SecretBytes(sealed), to=release_key, info=_outer_info(q, deposit_id, index))
         # The signature covers the inner sealing. Of the outer one nobody signs anything:
         # it is gone by the time it could count.
         shares.append((deposit_id, index, hashlib.sha256(sealed).digest()))
         outers.append(OuterShare(deposit_id, outer))
+    if not shares:
+        raise Untrusted("the officer holds no share of any deposit that the case names")
     approval = Approval(
         header=by.header,
         case_hash=q,
@@ -323,16 +327,13 @@ def combine(
     return Recovered(deposit.open(half=half_key, officers_half=officers_half), tuple(wrong))
 
 
-def _index_in(deposit: Deposit, officer: Officer, policies: Mapping[bytes, SignedPolicy]) -> int:
+def _index_in(deposit: Deposit, officer: Officer, policies: Mapping[bytes, SignedPolicy]) -> int | None:
     made_under = policies.get(deposit.header.policy_hash)
     if made_under is None:
         raise Untrusted("the deposit was made under a policy that is not known")
     # The deposit's own m and n could say less than its policy, so the officer's client holds it to that first.
     deposit.require_policy(made_under)
-    index = share_index(officer, made_under.policy)
-    if index is None:
-        raise Untrusted("the officer holds no share of this deposit")
-    return index
+    return share_index(officer, made_under.policy)
 
 
 def _inner_info(q: bytes, deposit_id: bytes, index: int) -> bytes:

@@ -33,6 +33,7 @@ from holdfast.core.signed import cose
 from holdfast.core.signed.cose import Purpose
 from holdfast.core.signed.statements import EscrowKey
 from tests.cast.custody import HSM_KEY, NOW, RECIPIENT_KEY, Custody
+from tests.cast.officers import approve_as
 
 
 @pytest.fixture(scope="module")
@@ -164,7 +165,7 @@ def test_approve_refuses_a_deposit_that_the_case_does_not_name(world: Custody) -
     other = Custody()
     another = {key: one(other) for key in world.deposits}
     with pytest.raises(Untrusted):
-        approvals.approve(world.case, another, by=world.approver(1), policy=world.policy, identity_check="")
+        approve_as(world.case, another, world.approver(1), policy=world.policy)
 
 
 # Counting.
