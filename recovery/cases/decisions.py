@@ -146,6 +146,7 @@ def _read(case: Case, statement: bytes, actor: Actor, *, approves: bool) -> tupl
     try:
         signed = Sign1.parse(statement)
         officer, said = approvals.read_decision(signed, case=Sign1.parse(bytes(case.statement)), policy=signed_policy)
+        said.require_told()
         check_time(said.header, int(database_now().timestamp()))
     except HoldfastError as error:
         raise ApprovalRefused(str(error), field="statement") from error
