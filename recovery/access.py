@@ -16,7 +16,6 @@ from django.utils import timezone
 
 from audit import access as audit
 from escrow import access as escrow
-from holdfast.core.crypto.keys import SIGNING_KINDS, decode_public_key
 from holdfast.core.identity.cases import Case as CaseStatement
 from holdfast.core.identity.policy import Terms, strictest
 from holdfast.core.signed.cose import Sign1
@@ -313,13 +312,6 @@ def notices_of(case: Case) -> list[Notice]:
 def vetoes_of(case: Case) -> list[Veto]:
     """List the subject's vetoes of a case."""
     return list(Veto.objects.filter(case_id=case.id).order_by("at"))
-
-
-def successor_words(case: Case) -> tuple[str, ...]:
-    """Return the eight words of the identity key that the subject proposes in a case; none before they do."""
-    if not case.successor_key:
-        return ()
-    return decode_public_key(bytes(case.successor_key), expect=SIGNING_KINDS).fingerprint("aik")
 
 
 def case_for_release(case_id: UUID) -> Case | None:

@@ -83,7 +83,6 @@ class CaseOut(serializers.Serializer[None]):
     notice_at = UtcField()
     expiry = UtcField()
     release_at = UtcField(allow_null=True)
-    recipient_words = serializers.ListField(child=serializers.CharField())
     waiting_for = WaitingOut(allow_null=True, help_text="None when it is over, and in lists.")
     successor = SuccessorOut(allow_null=True)
     timeline = TimelineOut(many=True)

@@ -142,11 +142,6 @@ class CaseFile:
         """Whether officers may still decide and the subject may still veto."""
         return self.case.state in UNDECIDED
 
-    @property
-    def successor_words(self) -> tuple[str, ...]:
-        """The eight words of the identity key that the subject proposes, if they have."""
-        return access.successor_words(self.case)
-
     def people(self) -> set[UUID]:
         """Return every person whom the page names."""
         case = self.case
@@ -360,7 +355,7 @@ def commands(file: CaseFile, actor: Actor) -> list[tuple[str, str]]:
             ("Deny", f'holdfast officer deny {case_id} --reason "why"'),
         ]
     has_attested = any(attestation.person_id == actor.person_id for attestation in file.attestations)
-    if file.successor_words and not own.why_not and not has_attested:
+    if file.case.successor_key and not own.why_not and not has_attested:
         return [show, ("Attest the subject’s new key", f"holdfast officer attest {case_id}")]
     return [show]
 

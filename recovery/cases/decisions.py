@@ -156,6 +156,7 @@ def _read(case: Case, statement: bytes, actor: Actor, *, approves: bool) -> tupl
         officer, said = approvals.read_decision(
             signed, case=Sign1.parse(bytes(case.statement)), policy=signed_policy, made_under=made_under
         )
+        said.require_told()
         check_time(said.header, int(database_now().timestamp()))
     except HoldfastError as error:
         raise ApprovalRefused(str(error), field="statement") from error

@@ -63,7 +63,6 @@ def case_document(case: Case, *, with_timeline: bool = True) -> dict[str, Any]:
         "notice_at": rfc3339(case.notice_at),
         "expiry": rfc3339(case.expiry),
         "release_at": rfc3339(case.release_at) if case.release_at else None,
-        "recipient_words": list(access.statement_of(case).recipient_words),
         "waiting_for": _waiting_for(case, now) if with_timeline else None,
         "successor": _successor(case),
         **(_timeline(case) if with_timeline else {"timeline": [], "timeline_more": False}),

@@ -131,7 +131,11 @@ def test_case_shows_what_is_signed(world: World) -> None:
         "1 of 2 approvals", "5 checks hold", "signature holds", f"holdfast officer approve {case.id}",
     ):  # fmt: skip
         assert said in text, said
-    assert all(f"<li>{word}</li>" in page.content.decode() for word in asked.recipient_words)
+    # What can be copied is not heard: the person reads the words of the receiving key, and no page shows them.
+    assert not any(f"<li>{word}</li>" in page.content.decode() for word in asked.recipient_words)
+    shown = world.directory.phone("dan").send("GET", f"/api/v1/cases/{case.id}").json()
+    assert not set(asked.recipient_words) & {value for value in shown.values() if isinstance(value, str)}
+    assert "recipient_words" not in shown
     words = world.founders["carol"].signing_key.public.fingerprint("officer")
     assert all(f"<li>{word}</li>" in page.content.decode() for word in words)
 

@@ -169,10 +169,11 @@ def test_old_deposits_are_released_in_a_new_case_by_the_kept_officers(running: I
     enrolling = ("enrol", "--server", running.url, "--code-file", str(code), "--name", "new", "--development")
     holdfast(running, device, *enrolling)
     asked = holdfast(running, device, "recover", "escrow", "open", "--reason", "All devices lost.")
-    words = asked["recipient_words"]
+    words, case_id = asked["recipient_words"], asked["case_id"]
     for name in ("dan", "erin"):
-        heard = ("--word", f"2={words[1]}", "--word", f"7={words[6]}")
-        holdfast(running, name, "officer", "approve", asked["case_id"], "--yes", "--identity-check", "Call.", *heard)
+        asked = holdfast(running, name, "officer", "show", case_id)["ask_words"]
+        heard = [option for place in asked for option in ("--word", f"{place}={words[place - 1]}")]
+        holdfast(running, name, "officer", "approve", case_id, "--yes", "--identity-check", "Call.", *heard)
     done = holdfast(running, device, "recover", "escrow", "collect", "--wait", "90")
     assert (sorted(done["generations"]), done["blamed"]) == ([1, 2], [])
 

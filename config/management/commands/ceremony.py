@@ -17,6 +17,7 @@ from config.ceremonies.root import root_of
 from config.env import ENV
 from config.roles import WRITING_ROLES, RoleKeyMissing
 from holdfast.core.base.errors import HoldfastError
+from holdfast.core.base.text import written_out
 from holdfast.core.log.writers import Role
 from hsm.errors import HsmError
 from kernel.errors import DomainError
@@ -82,7 +83,7 @@ class Command(BaseCommand):
         try:
             self._hold(list(options["steps"](tenant, options)), ask=not options["yes"])
         except (CeremonyRefused, RoleKeyMissing, HoldfastError, DomainError, HsmError) as error:
-            raise CommandError(str(error)) from error
+            raise CommandError(written_out(str(error))) from error
 
     def _hold(self, steps: list[Step], *, ask: bool) -> None:
         if not steps:
@@ -90,14 +91,14 @@ class Command(BaseCommand):
             return
         self.stdout.write("This will:")
         for number, step in enumerate(steps, start=1):
-            self.stdout.write(f"  {number}. {step.says}")
+            self.stdout.write(written_out(f"  {number}. {step.says}"))
         if ask and input("Go on? Type yes: ").strip() != "yes":
             raise CommandError("Nothing was changed.")
         for number, step in enumerate(steps, start=1):
             report = step.take()
             self.stdout.write(f"  {number}. done")
             for line in report if isinstance(report, list) else ():
-                self.stdout.write(f"     {line}")
+                self.stdout.write(written_out(f"     {line}"))
 
 
 def _roles(tenant: Tenant, options: dict[str, Any]) -> Iterable[Step]:

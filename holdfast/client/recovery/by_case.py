@@ -28,6 +28,7 @@ from holdfast.client.waiting import wait_for
 from holdfast.core.base.encoding import MAX_BLOB, b64u
 from holdfast.core.base.errors import HoldfastError, InvalidSignature
 from holdfast.core.base.secret import SecretBytes
+from holdfast.core.base.text import says_nothing
 from holdfast.core.crypto.keys import RecipientRsaKey, SealingKey, SigningKey
 from holdfast.core.escrow import approvals
 from holdfast.core.escrow.deposit import SEALED_HALF_SIZE
@@ -54,7 +55,11 @@ class OpenedCase:
 
 @dataclass(frozen=True)
 class CaseStatus:
-    """How far a case is, in the server's word. waiting_for: what it waits for, and what is to be done; its text."""
+    """How far a case is, in the server's word. waiting_for: what it waits for, and what is to be done; its text.
+
+    words: the 8 words of this device's keys for the case, from its own statement. identity_words: those of the new
+    identity key, once it is proposed.
+    """
 
     case_id: UUID
     state: str
@@ -63,6 +68,8 @@ class CaseStatus:
     attestations: int
     release_at: str
     waiting_for: str
+    words: tuple[str, ...]
+    identity_words: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -97,8 +104,10 @@ def open_case(
     """Ask the officers to release deposits to this device, under keys made for this case alone.
 
     wanted: deposit ids; none named means the newest of each generation of one's own. Raises ProfileError when there
-    is nothing to release, TrustRefused for a deposit that does not fit.
+    is nothing to release, or no reason; TrustRefused for a deposit that does not fit.
     """
+    if says_nothing(reason):
+        raise ProfileError("Your officers decide by the reason, and it says nothing.", way_out="Say what happened.")
     if account.state.case is not None:
         state = status(account).state
         if state not in _ENDED:
@@ -187,6 +196,8 @@ def status(account: Account) -> CaseStatus:
         attestations=len(_attestations(account, kept)),
         release_at=answer.text("release_at") if "release_at" in answer else "",
         waiting_for=answer.one("waiting_for").text("text") if "waiting_for" in answer else "",
+        words=Case.from_payload(Sign1.parse(kept.statement).payload).recipient_words,
+        identity_words=_new_identity(account, kept).public.fingerprint(IDENTITY) if "successor" in answer else (),
     )
 
 
@@ -319,10 +330,14 @@ def _open_all(
 
 
 def _propose(account: Account, kept: OpenCase, state: ChainState) -> tuple[str, ...]:
-    key = SigningKey.from_seed(account.device_statement.suite.signing_kind, kept.new_identity)
+    key = _new_identity(account, kept)
     document = {"identity_key": b64u(key.public.encoded), "old_head": b64u(state.head)}
     account.api.put(f"cases/{UUID(bytes=kept.case_id)}/successor", document)
     return key.public.fingerprint(IDENTITY)
+
+
+def _new_identity(account: Account, kept: OpenCase) -> SigningKey:
+    return SigningKey.from_seed(account.device_statement.suite.signing_kind, kept.new_identity)
 
 
 def finish(account: Account, *, password: SecretBytes, wait_seconds: int = 0) -> Finished:

@@ -105,10 +105,12 @@ def approve(
     of theirs, none is handed over. policy: the one the case names. release_key: the release process's X-Wing key by the
     policy in force now. policies: by hash, the others under which deposits were made. identity_check: how they made
     sure of the person, in their words. Raises UnwrapFailed when a share is not what its depositor committed to,
-    Untrusted when a deposit is not among those given, or none of them holds a share of theirs.
+    Untrusted when a deposit is not among those given, or none of them holds a share of theirs, Malformed when the case
+    gives no reason, or identity_check says nothing or is too long.
     """
     # What the officer signs is read from the signed bytes again, and not from what a screen or a row made of them.
     asked = Case.from_payload(case.payload)
+    asked.require_told()
     q = case.payload_hash
     shares, outers = [], []
     for deposit_id, record_hash in asked.deposits:
@@ -145,7 +147,7 @@ def approve(
         identity_check=identity_check,
         client_kind=by.client_kind,
     )
-    return cose.sign(approval.to_payload(), purpose=Purpose.APPROVAL, key=by.signing_key), tuple(outers)
+    return _sign(approval, by.signing_key), tuple(outers)
 
 
 def deny(
@@ -157,10 +159,18 @@ def deny(
     identity_check: str,
     client_kind: ClientKind,
 ) -> Sign1:
-    """Sign a denial: it hands over nothing."""
+    """Sign a denial: it hands over nothing. identity_check: why. Raises Malformed when it is blank or too long."""
     # The same statement as an approval, so that an officer's yes and no about one case can never both count.
     denial = Approval(header, case.payload_hash, (), policy.hash, False, identity_check, client_kind)
-    return cose.sign(denial.to_payload(), purpose=Purpose.APPROVAL, key=signing_key)
+    return _sign(denial, signing_key)
+
+
+def _sign(decision: Approval, key: SigningKey) -> Sign1:
+    decision.require_told()
+    payload = decision.to_payload()
+    # As everybody else will read it: what does not hold is not signed.
+    Approval.from_payload(payload)
+    return cose.sign(payload, purpose=Purpose.APPROVAL, key=key)
 
 
 def read_decision(
