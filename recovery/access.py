@@ -6,6 +6,7 @@ Implements ESCROW "Case" and ORGANISATION "Tenants": what an actor may not see i
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -16,7 +17,6 @@ from django.utils import timezone
 
 from audit import access as audit
 from escrow import access as escrow
-from holdfast.core.crypto.keys import SIGNING_KINDS, decode_public_key
 from holdfast.core.identity.cases import VETOES_COUNT_SECONDS
 from holdfast.core.identity.cases import Approval as ApprovalStatement
 from holdfast.core.identity.cases import Case as CaseStatement
@@ -166,34 +166,33 @@ def decisions_of(case: Case) -> list[Approval]:
 
 
 def approvals_of(case: Case) -> list[Approval]:
-    """List each officer's newest decision, by index."""
-    newest = {row.person_id: row for row in decisions_of(case)}
-    return sorted(newest.values(), key=lambda row: row.index)
+    """List each officer's last decision, by their number in the case's policy."""
+    last = {row.person_id: row for row in decisions_of(case)}
+    return sorted(last.values(), key=lambda row: row.index)
 
 
-def approval_by(case: Case, person_id: UUID) -> Approval | None:
-    """Return one officer's newest decision, if they have decided."""
-    return Approval.objects.filter(case_id=case.id, person_id=person_id).order_by("at", "pk").last()
+def approvals_by(case: Case, person_id: UUID) -> list[Approval]:
+    """List one officer's approvals of a case, oldest first: more than one when the earlier ones have ended."""
+    rows = Approval.objects.filter(case_id=case.id, person_id=person_id, decision="approve")
+    return list(rows.order_by("at", "pk"))
 
 
-def void_approvals(case: Case) -> set[UUID]:
-    """Return the ids of the approvals of which a share is void: their officers may send another.
+def ended_approvals(case: Case, rows: Iterable[Approval]) -> set[UUID]:
+    """Return the ids of those decisions that are approvals and have ended: their officers are asked to approve anew.
 
-    A share is void when it was not what its officer had signed for, and once the recipient found it wrong.
+    An approval stands while all shares that it names are kept, or were released and nobody found them wrong. rows: each
+    officer's last decision.
     """
-    given = [row for row in approvals_of(case) if row.decision == "approve"] if case.state in APPROVABLE else []
-    if not given:
+    if case.state not in APPROVABLE:
         return set()
-    signed = {row.pk: _shares_signed_in(row) for row in given}
+    signed = {row.pk: _shares_signed_in(row) for row in rows if row.decision == "approve"}
+    held: dict[UUID, set[tuple[UUID, int]]] = {}
+    for approval_id, deposit_id, index in shares_of(case).values_list("approval_id", "deposit_id", "index"):
+        held.setdefault(approval_id, set()).add((deposit_id, index))
+    right: set[tuple[UUID, int]] = set()
     if case.state == CaseState.AWAITING_SHARE:
         right = set(released_shares_of(case).filter(blamed_at=None).values_list("release__deposit_id", "index"))
-        # Sent already, and on its way.
-        sent = set(shares_of(case).values_list("approval_id", flat=True))
-        return {pk for pk, shares in signed.items() if shares - right and pk not in sent}
-    held: dict[UUID, set[UUID]] = {}
-    for approval_id, deposit_id in shares_of(case).values_list("approval_id", "deposit_id"):
-        held.setdefault(approval_id, set()).add(deposit_id)
-    return {pk for pk, shares in signed.items() if {one for one, _ in shares} - held.get(pk, set())}
+    return {pk for pk, shares in signed.items() if shares - held.get(pk, set()) - right}
 
 
 def _shares_signed_in(row: Approval) -> set[tuple[UUID, int]]:
@@ -321,15 +320,22 @@ def timeline(case: Case) -> tuple[list[TimelineRow], bool]:
     return shown, len(rows) > MAX_TIMELINE
 
 
+def policies_at_deposit(case: Case) -> dict[UUID, Policy]:
+    """Return, for each deposit of a case, the policy that it was made under: by that, its shares are numbered."""
+    held = escrow.deposits_named([row.deposit_id for row in deposits_of(case)])
+    hashes = {deposit_id: bytes(row.policy_hash) for deposit_id, row in held.items()}
+    named = {policy_hash: escrow.policy_named(policy_hash) for policy_hash in set(hashes.values())}
+    return {deposit_id: named[policy_hash] for deposit_id, policy_hash in hashes.items()}
+
+
 def terms_of(case: Case, now: datetime) -> tuple[int, Terms, Policy]:
     """Return (m, terms, policy at request): the strictest of deposit, request and now (ESCROW "Policy and officers").
 
     m counts one officer more when the subject's vetoes no longer end their cases.
     """
     at_request = escrow.policy_named(bytes(case.policy_hash))
-    held = escrow.deposits_named([row.deposit_id for row in deposits_of(case)])
-    named = {bytes(row.policy_hash): escrow.policy_named(bytes(row.policy_hash)) for row in held.values()}
-    policies = [*named.values(), at_request, escrow.policy_in_force(now)]
+    at_deposit = {row.pk: row for row in policies_at_deposit(case).values()}
+    policies = [*at_deposit.values(), at_request, escrow.policy_in_force(now)]
     m, terms = strictest([escrow.reading(row) for row in policies])
     return m + (1 if has_vetoed(case) else 0), terms, at_request
 
@@ -389,13 +395,6 @@ def notices_of(case: Case) -> list[Notice]:
 def vetoes_of(case: Case) -> list[Veto]:
     """List the subject's vetoes of a case."""
     return list(Veto.objects.filter(case_id=case.id).order_by("at"))
-
-
-def successor_words(case: Case) -> tuple[str, ...]:
-    """Return the eight words of the identity key that the subject proposes in a case; none before they do."""
-    if not case.successor_key:
-        return ()
-    return decode_public_key(bytes(case.successor_key), expect=SIGNING_KINDS).fingerprint("aik")
 
 
 def case_for_release(case_id: UUID) -> Case | None:

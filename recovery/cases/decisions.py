@@ -29,7 +29,7 @@ from kernel.clock import database_now
 from kernel.queue import enqueue
 from keys.services import seal_record
 from recovery import access
-from recovery.cases.counting import RELEASE_JOB, recount
+from recovery.cases.counting import RELEASE_JOB, end_outlived, recount
 from recovery.cases.endings import finish_failed
 from recovery.errors import ApprovalRefused, AttestationRefused, CaseMoved, NotEligible
 from recovery.models import Approval, Attestation, Case, SealedShare
@@ -52,7 +52,7 @@ class PreparedApproval:
     officer: Officer
     statement: bytes
     statement_hash: bytes
-    shares: tuple[tuple[UUID, UUID, bytes], ...]  # row id, deposit id, sealed at rest
+    shares: tuple[tuple[UUID, UUID, int, bytes], ...]  # row id, deposit id, number in the deposit, sealed at rest
 
 
 def prepare_approval(
@@ -64,8 +64,8 @@ def prepare_approval(
     not decide; ApprovalRefused for a statement or shares that do not fit the case; HsmUnavailable.
     """
     officer, said, signed = _read(case, statement, actor, approves=True)
-    outers = dict(shares)
-    if len(outers) != len(shares) or {uuid.bytes for uuid in outers} != {deposit for deposit, _, _ in said.shares}:
+    outers, numbers = dict(shares), {UUID(bytes=deposit): index for deposit, index, _ in said.shares}
+    if len(outers) != len(shares) or outers.keys() != numbers.keys():
         raise ApprovalRefused("The shares are not those that the statement names.", field="shares")
     if any(len(outer) != OUTER_SIZE for outer in outers.values()):
         raise ApprovalRefused(f"A share sealed twice has {OUTER_SIZE} octets.", field="shares")
@@ -73,31 +73,36 @@ def prepare_approval(
     for deposit_id, outer in outers.items():
         row_id = uuid4()
         sealed = seal_record(outer, user_id=case.subject_id, object_id=row_id, kind=SHARE_KIND, version=1)
-        rows.append((row_id, deposit_id, sealed))
+        rows.append((row_id, deposit_id, numbers[deposit_id], sealed))
     return PreparedApproval(case.id, officer, statement, signed.payload_hash, tuple(rows))
 
 
 def approve_case(*, prepared: PreparedApproval, actor: Actor) -> Case:
     """Store a prepared approval, count, and move the case on when enough officers approve.
 
-    An officer counts once: a second approval of theirs changes nothing, unless a share of the first is void. While a
-    case awaits a share, the release process takes it from here. Raises CaseMoved; NotEligible when they stopped being
-    eligible meanwhile; ApprovalRefused for the very approval whose share was void.
+    An officer counts once: while an approval of theirs stands, a second one changes nothing. In a case that awaits a
+    share the release process takes it from here. Raises CaseMoved; NotEligible when they stopped being eligible
+    meanwhile; ApprovalRefused for an approval that has ended.
     """
     with transaction.atomic():
+        # The lock of every change of officers: no suspension slips between the count and what is kept.
+        escrow.newest_policy_for_update()
         case = access.lock_case(prepared.case_id)
-        before = access.approval_by(case, UUID(bytes=prepared.officer.person))
-        if before is not None and before.pk not in access.void_approvals(case):
-            return case
+        now = database_now()
+        given = access.approvals_by(case, UUID(bytes=prepared.officer.person))
+        if given:
+            end_outlived(case, now)
+            # Of a case that was decided meanwhile no shares are left, and nothing more is asked.
+            if given[-1].pk not in access.ended_approvals(case, given[-1:]):
+                return case
         if case.state not in APPROVABLE:
             raise CaseMoved(f"The case is {case.state}.", state=case.state)
-        now = database_now()
         _require_eligible(case, actor, now)
-        if before is not None:
-            if prepared.statement_hash in {bytes(row.statement_hash) for row in access.decisions_of(case)}:
-                raise ApprovalRefused("A share of this approval was void. Sign a new one.", field="statement")
-            # What is left of the first goes: the new statement is the one whose shares count.
-            access.shares_of(case).filter(approval__person_id=before.person_id).delete()
+        if prepared.statement_hash in {bytes(row.statement_hash) for row in given}:
+            raise ApprovalRefused("This approval has ended. Sign a new one.", field="statement")
+        if given:
+            # Of several shares one was void: the others go too, or one officer's would be there twice.
+            access.shares_of(case).filter(approval=given[-1]).delete()
         row = _store(
             case,
             prepared.officer,
@@ -106,9 +111,9 @@ def approve_case(*, prepared: PreparedApproval, actor: Actor) -> Case:
             decision="approve",
             now=now,
         )
-        for row_id, deposit_id, sealed in prepared.shares:
-            SealedShare.objects.create(id=row_id, approval=row, deposit_id=deposit_id, sealed=sealed)
-        _log("recovery:case:approve", case, prepared.officer.index, prepared.statement_hash, actor)
+        for row_id, deposit_id, index, sealed in prepared.shares:
+            SealedShare.objects.create(id=row_id, approval=row, deposit_id=deposit_id, index=index, sealed=sealed)
+        _log("recovery:case:approve", case, prepared.officer, prepared.statement_hash, actor)
         if case.state == CaseState.AWAITING_SHARE:
             case.release_at = now
             case.save(update_fields=["release_at"])
@@ -139,16 +144,15 @@ def deny_case(*, prepared: PreparedApproval, actor: Actor) -> Case:
             raise CaseMoved(f"The case is {case.state}.", state=case.state)
         now = database_now()
         _require_eligible(case, actor, now)
-        if access.approval_by(case, UUID(bytes=officer.person)) is None:
-            _store(
-                case,
-                officer,
-                statement=prepared.statement,
-                statement_hash=prepared.statement_hash,
-                decision="deny",
-                now=now,
-            )
-        _log("recovery:case:deny", case, officer.index, prepared.statement_hash, actor)
+        _store(
+            case,
+            officer,
+            statement=prepared.statement,
+            statement_hash=prepared.statement_hash,
+            decision="deny",
+            now=now,
+        )
+        _log("recovery:case:deny", case, officer, prepared.statement_hash, actor)
         finish_failed(case, CaseState.DENIED)
     return case
 
@@ -156,9 +160,13 @@ def deny_case(*, prepared: PreparedApproval, actor: Actor) -> Case:
 def _read(case: Case, statement: bytes, actor: Actor, *, approves: bool) -> tuple[Officer, cases.Approval, Sign1]:
     refuse_ineligible(case, actor)
     signed_policy = _policy_of(case)
+    made_under = {one.bytes: escrow.reading(row) for one, row in access.policies_at_deposit(case).items()}
     try:
         signed = Sign1.parse(statement)
-        officer, said = approvals.read_decision(signed, case=Sign1.parse(bytes(case.statement)), policy=signed_policy)
+        officer, said = approvals.read_decision(
+            signed, case=Sign1.parse(bytes(case.statement)), policy=signed_policy, made_under=made_under
+        )
+        said.require_told()
         check_time(said.header, int(database_now().timestamp()))
     except HoldfastError as error:
         raise ApprovalRefused(str(error), field="statement") from error
@@ -219,12 +227,12 @@ def _store(
     return row
 
 
-def _log(tag: str, case: Case, index: int, statement_hash: bytes, actor: Actor) -> None:
+def _log(tag: str, case: Case, officer: Officer, statement_hash: bytes, actor: Actor) -> None:
     audit.append(
         tag=tag,
         actor=actor,
         subject=str(case.id),
-        body={"q": bytes(case.q), "index": index, "statement_hash": statement_hash},
+        body={"q": bytes(case.q), "person": str(UUID(bytes=officer.person)), "statement_hash": statement_hash},
     )
 
 

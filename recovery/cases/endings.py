@@ -25,8 +25,8 @@ from kernel.transitions import advance
 from keys import access as keys
 from recovery import access
 from recovery.errors import CaseMoved, CaseRefused, VetoNotLoggedYet
-from recovery.models import Case, Release, Veto
-from recovery.states import CASE, FAILED, KEPT, UNDECIDED, CaseState
+from recovery.models import Case, Release, SealedShare, Veto
+from recovery.states import CASE, FAILED, KEPT, UNDECIDED, UNRELEASED, CaseState
 
 
 def cancel_case(*, case_id: UUID, actor: Actor) -> Case:
@@ -177,6 +177,15 @@ def destroy_released(row: Case) -> int:
     access.released_shares_of(row).delete()
     kept = Release.objects.filter(case_id=row.id, destroyed_at=None)
     return int(kept.update(half=b"", destroyed_at=database_now()))
+
+
+def end_approvals(person_id: UUID) -> None:
+    """Destroy what an officer has sealed for cases of which nothing was released: whoever is back approves anew.
+
+    In the transaction that changes their standing. Each case is back with its officers when it is counted next.
+    """
+    open_cases = Case.objects.filter(state__in=UNRELEASED).values("id")
+    SealedShare.objects.filter(approval__person_id=person_id, approval__case_id__in=open_cases).delete()
 
 
 def _end(case_id: UUID, state: CaseState, tag: str, actor: Actor) -> Case:

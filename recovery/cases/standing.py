@@ -52,6 +52,8 @@ STUCK: Final = {
     "vetoed-in-log": "The log has a veto of it that its rows lack. Ask anew.",
     "voided": "It was under way beside a wrong entry of the log, or a log that nobody watched. Ask anew.",
 }
+# Said of whoever was suspended, or off the roster, since they approved, and of whoever handed over no right share.
+APPROVE_ANEW: Final = "is asked to approve anew"
 # Why it is back with its officers.
 _BACK: Final = {
     "quorum-lost": "An approval counts no more.",
@@ -62,12 +64,16 @@ _BACK: Final = {
 
 @dataclass(frozen=True)
 class OfficerStanding:
-    """One officer of a case's policy: what they decided, and why they do not count; "" for one who counts."""
+    """One officer of a case's policy: what they decided, and why they do not count; "" for one who counts.
+
+    has_ended: they approved, and are asked to approve anew; `decision` is "" then.
+    """
 
     index: int
     person_id: UUID
     decision: str
     why_not: str
+    has_ended: bool = False
 
 
 @dataclass(frozen=True)
@@ -91,10 +97,11 @@ class Ended:
 
 def standings(case: Case, policy: Policy, now: datetime) -> list[OfficerStanding]:
     """Return the roster of the case's policy; who does not count is there with the reason."""
-    counting = {officer.index for officer in access.eligible_for(case, policy, now)}
-    void = access.void_approvals(case)
-    # Whose share is void has not decided, as far as anybody waits for them: they may send another.
-    decided = {row.index: str(row.decision) for row in access.approvals_of(case) if row.pk not in void}
+    counting = {officer.person_id for officer in access.eligible_for(case, policy, now)}
+    rows = access.approvals_of(case)
+    decided = {row.person_id: str(row.decision) for row in rows}
+    anew = access.ended_approvals(case, rows)
+    ended = {row.person_id for row in rows if row.pk in anew}
     roster = escrow.officers(policy)
 
     def those(*states: OfficerState) -> frozenset[bytes]:
@@ -114,10 +121,11 @@ def standings(case: Case, policy: Policy, now: datetime) -> list[OfficerStanding
         OfficerStanding(
             index=officer.index,
             person_id=officer.person_id,
-            decision=decided.get(officer.index, ""),
+            decision="" if officer.person_id in ended else decided.get(officer.person_id, ""),
             why_not=""
-            if officer.index in counting
+            if officer.person_id in counting
             else excluded.why(officer.person_id.bytes) or "is no officer now, or has other keys",
+            has_ended=officer.person_id in ended,
         )
         for officer in roster
     ]
@@ -169,7 +177,11 @@ def _for_officers(case: Case, now: datetime) -> Waiting:
     if case.why in _BACK:
         said.insert(0, _BACK[case.why])
     officers = standings(case, policy, now)
-    said += [f"Officer {one.index} approved and {one.why_not}." for one in officers if one.decision and one.why_not]
+    said += [
+        f"Officer {one.index} approved and {one.why_not or APPROVE_ANEW}."
+        for one in officers
+        if one.has_ended or (one.decision and one.why_not)
+    ]
     left = sum(not one.why_not for one in officers)
     if left < needed:
         others = "; ".join(f"officer {one.index} {one.why_not}" for one in officers if one.why_not)

@@ -9,7 +9,7 @@ from django.db.models import Q
 
 
 class Migration(migrations.Migration):
-    dependencies = [("recovery", "0008_approvals_again")]
+    dependencies = [("recovery", "0008_approvals_by_person")]
     operations = [
         migrations.AddField("veto", "counts", models.BooleanField(default=False)),
         migrations.AddField("release", "destroyed_at", models.DateTimeField(null=True)),

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from uuid import UUID
 
@@ -24,7 +25,7 @@ from audit.errors import NoCheckpoint, RolesMissing
 from audit.services import newest_notes
 from escrow import services as custody
 from holdfast.core.base.errors import Expired, HoldfastError, QuorumNotMet, UnwrapFailed
-from holdfast.core.crypto.keys import PublicKey
+from holdfast.core.crypto.keys import PublicKey, SealingKey
 from holdfast.core.escrow.approvals import take_off_outer
 from holdfast.core.escrow.receipt import Receipt
 from holdfast.core.escrow.release import Ended, NotYet
@@ -240,7 +241,10 @@ class TenantRelease:
         now = self._up_to_date()
         wanted, stored = shares_for(case, facts=self.log.facts, now=now), record.load_shares(case)
         # Of those who gave theirs before, nothing is stored any more: only what is new opens.
-        found, _ = self._taken_off(case, stored, wanted)
+        found, missing = self._taken_off(case, stored, wanted)
+        if missing is not None and sum(map(len, found.values())) < len(stored):
+            # As before a release: the key may come back, a share that was destroyed would not.
+            raise missing
         record.replace_shares(case_id=case.id, shares=found, handled=stored.keys(), actor=self.actor)
 
     def _up_to_date(self) -> Now:
@@ -258,18 +262,25 @@ class TenantRelease:
 
     def _rewrap(self, order: Order) -> bytes:
         return custody.rewrap_half(
+            # Of our own directory, and of no row: the HSM uses no other tenant's key for it.
+            tenant_id=self.directory.tenant_id,
             key=order.key,
             cka_id=order.cka_id,
             sealed_half=order.rewrap.deposit.sealed_half,
+            ctx=order.rewrap.deposit.header.ctx,
             recipient=order.rewrap.recipient,
         )
 
     def _open_shares(self, case: Case, orders: tuple[Order, ...]) -> dict[UUID, dict[int, bytes]] | None:
         """Return {deposit: {index: share sealed to the recipient}}, or None when shares were wrong and are voided."""
         signed = {order.deposit_id: order.rewrap.share_hashes for order in orders}
-        found, wrong = self._taken_off(case, record.load_shares(case), signed)
+        found, missing = self._taken_off(case, record.load_shares(case), signed)
         if all(len(found[order.deposit_id]) >= order.needed for order in orders):
             return found
+        if missing is not None:
+            # What was sealed to a key that is not here may be right: the key may come back, a share would not.
+            raise missing
+        wrong = [(order, index) for order, hashes in signed.items() for index in hashes if index not in found[order]]
         log.warning("case %s: %d shares are not what was signed for", case.id, len(wrong))
         record.void_shares(case_id=case.id, shares=wrong, actor=self.actor)
         return None
@@ -278,31 +289,41 @@ class TenantRelease:
         self,
         case: Case,
         stored: Mapping[tuple[UUID, int], bytes],
-        expected: Mapping[UUID, Mapping[int, bytes]],
-    ) -> tuple[dict[UUID, dict[int, bytes]], list[tuple[UUID, int]]]:
-        """Take the outer sealing off stored shares: {deposit: {index: sealed to the recipient}}, and the wrong ones.
+        signed: Mapping[UUID, Mapping[int, bytes]],
+    ) -> tuple[dict[UUID, dict[int, bytes]], ReleaseKeyMissing | None]:
+        """Take the outer sealing off stored shares: {deposit: {index: sealed to the recipient}}, and a key not here.
 
-        expected: {deposit: {index: the hash that the officer signed}}.
+        signed: {deposit: {index: the hash that its officer signed for}}. A share that is not what was signed for, or is
+        not stored, is left out.
         """
-        wrong = []
-        # Officers sealed to the key that the case's own policy names.
-        terms = self.log.facts.policy_named(bytes(case.policy_hash)).policy.terms
-        key = self.directory.sealing_key(terms.release_sealing_key)
-        found: dict[UUID, dict[int, bytes]] = {deposit_id: {} for deposit_id in expected}
-        for deposit_id, hashes in expected.items():
+        keys, missing = self._sealing_keys(case)
+        found: dict[UUID, dict[int, bytes]] = {deposit_id: {} for deposit_id in signed}
+        for deposit_id, hashes in signed.items():
             for index, expected_hash in hashes.items():
-                try:
-                    found[deposit_id][index] = take_off_outer(
-                        stored.get((deposit_id, index), b""),
-                        key=key,
-                        q=bytes(case.q),
-                        deposit_id=deposit_id.bytes,
-                        index=index,
-                        expected_hash=expected_hash,
-                    )
-                except UnwrapFailed:
-                    wrong.append((deposit_id, index))
-        return found, wrong
+                take_off = partial(
+                    take_off_outer,
+                    stored.get((deposit_id, index), b""),
+                    q=bytes(case.q),
+                    deposit_id=deposit_id.bytes,
+                    index=index,
+                    expected_hash=expected_hash,
+                )
+                sealed = _by_any(keys, take_off)
+                if sealed is not None:
+                    found[deposit_id][index] = sealed
+        return found, missing
+
+    def _sealing_keys(self, case: Case) -> tuple[list[SealingKey], ReleaseKeyMissing | None]:
+        """Return the private halves to which shares of a case may be sealed, newest first, and what is missing."""
+        facts = self.log.facts
+        keys: list[SealingKey] = []
+        missing = None
+        for public in facts.release_keys(facts.cases[case.id.bytes], now=self.clock.now()):
+            try:
+                keys.append(self.directory.sealing_key(public))
+            except ReleaseKeyMissing as error:
+                missing = error
+        return keys, missing
 
     def _wait(self, case: Case, why: str, at: datetime) -> datetime:
         record.defer_release(case_id=case.id, why=why, retry_at=at, actor=self.actor)
@@ -337,6 +358,15 @@ class TenantRelease:
         else:
             log.error("case %s can never be released: %s", case.id, refusal)
             self._hold(case, "forbidden-meanwhile")
+
+
+def _by_any(keys: Iterable[SealingKey], take_off: Callable[..., bytes]) -> bytes | None:
+    for key in keys:
+        try:
+            return take_off(key=key)
+        except UnwrapFailed:
+            continue
+    return None
 
 
 def _intent(case: Case, recipient: PublicKey, now: int) -> Intent:

@@ -35,7 +35,7 @@ from recovery.states import CASE, UNRELEASED, CaseState
 class OpenedDeposit:
     """One deposit as the HSM and the release process opened it: still sealed to the recipient alone.
 
-    half: 384 bytes under the case's RSA key. shares: {officer's index: share sealed to the case's X-Wing key}.
+    half: 384 bytes under the case's RSA key. shares: {number of the share: share sealed to the case's X-Wing key}.
     """
 
     half: bytes
@@ -43,12 +43,14 @@ class OpenedDeposit:
 
 
 def load_shares(case: Case) -> dict[tuple[UUID, int], bytes]:
-    """Return {(deposit id, index): outer-sealed share} from storage. Asks the HSM; call it outside transactions.
+    """Return {(deposit id, its number in that deposit): outer-sealed share} from storage.
+
+    Asks the HSM; call it outside transactions.
 
     Raises UnwrapFailed when a row was changed or moved, HsmUnavailable.
     """
     return {
-        (share.deposit_id, share.approval.index): open_record(
+        (share.deposit_id, share.index): open_record(
             bytes(share.sealed), user_id=case.subject_id, object_id=share.pk, kind=SHARE_KIND, version=1
         )
         for share in access.shares_of(case)
@@ -126,16 +128,21 @@ def postpone(*, case_id: UUID, why: str, release_at: datetime) -> None:
 
 
 def void_shares(*, case_id: UUID, shares: Sequence[tuple[UUID, int]], actor: Actor) -> None:
-    """Destroy shares (deposit id, index) that are not what their officers signed for; another officer's replaces them.
+    """Destroy shares (deposit id, number) that are not what their officers signed for; others replace them.
 
     The case goes back to its officers, and needs no new one (ESCROW "Case").
     """
     with transaction.atomic():
+        escrow.newest_policy_for_update()
         case = access.lock_case(case_id)
         if case.state not in (CaseState.WAITING, CaseState.QUORATE):
             return
+        # A share that is gone was not wrong: its officer was suspended a moment ago, and the log does not say so yet.
+        recount(case, now=timezone.now(), actor=actor)
+        if case.state == CaseState.REQUESTED:
+            return
         for deposit_id, index in shares:
-            access.shares_of(case).filter(deposit_id=deposit_id, approval__index=index).delete()
+            access.shares_of(case).filter(deposit_id=deposit_id, index=index).delete()
         reopen(case, why="share-wrong", actor=actor)
 
 
@@ -148,9 +155,9 @@ def replace_shares(
 ) -> None:
     """Keep shares for the recipient of a released case in the place of those that were wrong; nothing was unwrapped.
 
-    shares: {deposit: {officer's index: share sealed to the case's X-Wing key}}. handled: (deposit, index) of those that
-    were looked at; of these what was not what its officer signed for is void. The case is released again once every
-    deposit has as many as open it.
+    shares: {deposit: {number of the share: share sealed to the case's X-Wing key}}. handled: (deposit, number) of those
+    that were looked at; of these what was not what its officer signed for is void. The case is released again once
+    every deposit has as many as open it.
     """
     with transaction.atomic():
         case = access.lock_case(case_id)
@@ -166,7 +173,7 @@ def replace_shares(
                 taken += 1
         enough = all(len(left.right) >= left.needed for left in access.shares_left(case).values())
         stored = access.shares_of(case)
-        done = [row.pk for row in stored if enough or (row.deposit_id, row.approval.index) in handled]
+        done = [row.pk for row in stored if enough or (row.deposit_id, row.index) in handled]
         stored.filter(pk__in=done).delete()
         if enough:
             advance(case, CASE, CaseState.RELEASED, why="", release_at=None)

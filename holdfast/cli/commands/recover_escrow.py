@@ -7,6 +7,7 @@ Does not decide anything: officers do, in `holdfast officer`.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated
 from uuid import UUID
 
@@ -15,7 +16,7 @@ import typer
 from holdfast.cli.asking import PasswordFile, Yes, password
 from holdfast.cli.exits import Exit
 from holdfast.cli.page import command
-from holdfast.cli.shell import quoted, shell_of, shown
+from holdfast.cli.shell import numbered, one_word, quoted, shell_of, shown
 from holdfast.client.messages import prekeys
 from holdfast.client.recovery import by_case, vetoes
 
@@ -44,7 +45,7 @@ def open_case(  # noqa: PLR0917 — options by name, for typer
     """Ask your officers to open your archive to this device.
 
     Makes keys for this case alone, and shows eight words that stand for them. Your officers will call you and ask for
-    two of the words: read them from this screen.
+    three of the words: read them from this screen. holdfast recover escrow status shows them again.
     """
     shell = shell_of(context)
     with shell.account() as account:
@@ -64,8 +65,8 @@ def open_case(  # noqa: PLR0917 — options by name, for typer
             "needed": done.needed,
         },
         f"[bold green]✓[/] Case {done.case_id} is open; {done.needed} officers must approve it.",
-        "  Call them. They will ask you for words of this device's key:",
-        f"  {shown(done.words)}",
+        "  Call them. Each will ask you for three words of this device's key, by their numbers:",
+        *(f"    {row}" for row in numbered(done.words)),
     )
 
 
@@ -73,8 +74,9 @@ def open_case(  # noqa: PLR0917 — options by name, for typer
 def status(context: typer.Context) -> None:
     """Say how far your case is.
 
-    Its state, how many officers have approved and attested, what it waits for, and what is to be done. Of a case that
-    has ended: what ended it, and what to do next. It frees this device for another case, with fresh keys.
+    Its state, how many officers have approved and attested, what it waits for, and what is to be done. Shows again the
+    words that your officers ask you for. Of a case that has ended: what ended it, and what to do next. It frees this
+    device for another case, with fresh keys.
     """
     shell = shell_of(context)
     with shell.account() as account:
@@ -89,12 +91,23 @@ def status(context: typer.Context) -> None:
             "release_at": found.release_at,
             "waiting_for": found.waiting_for,
             "ended": found.ended,
+            "recipient_words": list(found.words),
+            "identity_words": list(found.identity_words),
         },
-        f"Case {found.case_id}: {found.state}, {found.approvals} of {found.needed} officers have approved"
+        f"Case {found.case_id}: {one_word(found.state)}, {found.approvals} of {found.needed} officers have approved"
         + (f", {found.attestations} have attested your new key." if found.attestations else "."),
+        *(_words_of(found) if not found.is_over else ()),
         *[f"  The server says: {quoted(text)}" for text in (found.waiting_for, found.ended) if text],
         *(["  This device is free to ask anew: holdfast recover escrow open"] if found.is_over else []),
     )
+
+
+def _words_of(found: by_case.CaseStatus) -> Iterator[str]:
+    yield "  Words of this device's key, for the officers who call you:"
+    yield from (f"    {row}" for row in numbered(found.words))
+    if found.identity_words:
+        yield "  Words of your new identity key:"
+        yield from (f"    {row}" for row in numbered(found.identity_words))
 
 
 @command(
@@ -113,7 +126,8 @@ def cancel(
         case_id, state = by_case.cancel(account, reason=reason)
     shell.show(
         {"case_id": case_id, "state": state},
-        f"[bold green]✓[/] Case {case_id} is {state}. Its keys are destroyed, and this device is free to ask anew.",
+        f"[bold green]✓[/] Case {case_id} is {one_word(state)}.",
+        "  Its keys are destroyed, and this device is free to ask anew.",
     )
 
 
@@ -151,7 +165,7 @@ def veto(
         done = vetoes.veto(account, case_id, reason=reason, wait_seconds=wait)
     shell.show(
         {"case_id": case_id, "state": done.state, "log_index": done.index},
-        f"[bold green]✓[/] Your veto is signed; the case is {done.state}.",
+        f"[bold green]✓[/] Your veto is signed; the case is {one_word(done.state)}.",
         f"  The signed log has it, as entry {done.index}."
         if done.index is not None
         else f"  [yellow]It is not proven yet: {done.why_not} Run the same command again.[/]",
@@ -196,8 +210,8 @@ def collect(
         ),
         *(
             [
-                "  Your account begins again under a new key. Your officers attest it by these words:",
-                f"  {shown(done.words)}",
+                "  Your account begins again under a new key. Your officers attest it by three of these words each:",
+                *(f"    {row}" for row in numbered(done.words)),
             ]
             if done.words
             else []

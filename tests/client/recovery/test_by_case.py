@@ -81,7 +81,7 @@ def test_status_says_what_ended_it_in_the_servers_words(world: Members, tmp_path
     world.server.lies[f"GET cases/{opened.case_id}"] = lambda answer: {**answer, "state": "denied", "ended": shown}
     found = by_case.status(tablet)
     assert (found.state, found.ended, found.is_over) == ("denied", "Officer 2 denied it.", True)
-    assert not by_case.CaseStatus(opened.case_id, "awaiting-share", 2, 2, 0, "", "", "").is_over
+    assert not by_case.CaseStatus(opened.case_id, "awaiting-share", 2, 2, 0, "", "", "", (), ()).is_over
 
 
 @pytest.mark.parametrize(("state", "said"), [("requested", "cancelled"), ("denied", "denied"), ("held", "held")])
