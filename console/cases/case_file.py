@@ -33,7 +33,7 @@ from keys import health
 from recovery import access
 from recovery.access import TimelineRow
 from recovery.cases.standing import OfficerStanding, Waiting, standings, waiting_for
-from recovery.states import UNDECIDED, CaseState
+from recovery.states import APPROVABLE, UNDECIDED, CaseState
 
 if TYPE_CHECKING:
     from escrow.models import Deposit, Policy
@@ -346,14 +346,13 @@ def commands(file: CaseFile, actor: Actor) -> list[tuple[str, str]]:
         return []
     case_id = file.case.id
     show = ("Read it again, verified by your own client", f"holdfast officer show {case_id}")
-    if file.is_undecided or file.case.state == CaseState.AWAITING_SHARE:
+    if file.case.state in APPROVABLE:
         if own.why_not or own.decision:
             return [show]
-        return [
-            show,
-            ("Approve", f'holdfast officer approve {case_id} --identity-check "how you made sure who is asking"'),
-            ("Deny", f'holdfast officer deny {case_id} --reason "why"'),
-        ]
+        approve = f'holdfast officer approve {case_id} --identity-check "how you made sure who is asking"'
+        # What was released already nobody denies any more.
+        deny = [("Deny", f'holdfast officer deny {case_id} --reason "why"')] if file.is_undecided else []
+        return [show, ("Approve", approve), *deny]
     has_attested = any(attestation.person_id == actor.person_id for attestation in file.attestations)
     if file.case.successor_key and not own.why_not and not has_attested:
         return [show, ("Attest the subject’s new key", f"holdfast officer attest {case_id}")]

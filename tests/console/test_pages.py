@@ -29,8 +29,10 @@ from keys.models import Device
 from recovery.models import Case
 from tenants.permissions import session_permissions
 from tests.cast.browsers import signed_in, text_of
+from tests.cast.founded import Hsm
 from tests.cast.tenants import make_person
 from tests.cast.world import OpenCase, World, as_superuser
+from tests.recovery.cases.test_shares import awaiting
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -187,6 +189,19 @@ def test_overview_lists_a_case_for_the_officer_until_they_have_decided(world: Wo
     assert carol.get("/console/").content.decode().count(path) == 1
     assert world.approve(case, "dan", deposit).status_code == 201
     assert waiting not in text_of(dan.get("/console/"))
+
+
+def test_case_that_awaits_a_share_asks_those_who_may_give_one(world: World, hsm: Hsm) -> None:
+    case, deposit = awaiting(world, hsm)
+    # Carol's share was wrong, dan's is right, and erin has given none. Nobody denies what was released.
+    for name, is_asked in {"carol": True, "dan": False, "erin": True}.items():
+        browser = signed_in(world.cast.people[name])
+        asks = "Open a case for the command that answers it" in text_of(browser.get("/console/"))
+        shown = text_of(browser.get(f"/console/cases/{case.id}/"))
+        assert (asks, f"holdfast officer approve {case.id}" in shown) == (is_asked, is_asked), name
+        assert f"holdfast officer deny {case.id}" not in shown
+    assert world.approve(case, "erin", deposit).status_code == 201
+    assert "Open a case" not in text_of(signed_in(world.cast.people["erin"]).get("/console/"))
 
 
 def test_officer_whose_approval_ended_is_asked_again(world: World) -> None:

@@ -11,6 +11,7 @@ from holdfast.core.crypto.keys import PublicKey
 from recovery.models import Case
 from tests.cast.founded import Hsm
 from tests.cast.world import World
+from tests.recovery.cases.test_shares import awaiting
 from tests.recovery.release.test_believed import living, settled
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgres]
@@ -50,6 +51,23 @@ def test_case_waits_for_a_key_that_is_missing_and_no_share_is_destroyed(world: W
     with living(world) as process:
         settled(process)
         assert (world.state(case), world.row(case).why, hsm.unwraps()) == ("waiting", "release-key-missing", 0)
+    aside.rename(kept)
+    Case.unscoped.filter(id=case.id).update(release_at=world.row(case).opened_at)
+    world.tick()
+    assert (world.state(case), hsm.unwraps()) == ("released", 1)
+
+
+def test_share_that_replaces_a_wrong_one_waits_for_its_key_as_well(world: World, hsm: Hsm) -> None:
+    case, deposit = awaiting(world, hsm)
+    before, _ = name_new_keys(world)
+    document = world.signed_approval(case, "erin", [deposit], release_key=before)
+    assert world.directory.phone("erin").send("POST", f"{case.path}/approvals", document).status_code == 201
+    kept = world.release._key_file(before)
+    aside = kept.rename(kept.with_suffix(".aside"))
+    world.sequence()
+    with living(world) as process:
+        settled(process)
+        assert (world.state(case), world.row(case).why) == ("awaiting-share", "release-key-missing")
     aside.rename(kept)
     Case.unscoped.filter(id=case.id).update(release_at=world.row(case).opened_at)
     world.tick()
