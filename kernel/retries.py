@@ -7,6 +7,9 @@ each time, and everything else goes on. Pure but for the clock that it is handed
 
 from __future__ import annotations
 
+import errno
+import os
+import threading
 import time
 import traceback
 from collections.abc import Callable, Hashable
@@ -36,6 +39,7 @@ class Retries:
     longest: float
     clock: Callable[[], float] = time.monotonic
     _failed: dict[Hashable, tuple[int, float]] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)  # the worker's lanes share what is of the queue
 
     def left(self, key: Hashable) -> float:
         """Return for how many seconds a thing is still left alone; 0 when it may be tried."""
@@ -44,16 +48,18 @@ class Retries:
 
     def failed(self, key: Hashable) -> int:
         """Note one more failure in a row, and return how many there were."""
-        count = self._failed.pop(key, (0, 0.0))[0] + 1
-        if len(self._failed) >= MOST:
-            del self._failed[next(iter(self._failed))]
-        pause = pause_seconds(count, first=self.first, longest=self.longest)
-        self._failed[key] = (count, self.clock() + pause)
+        with self._lock:
+            count = self._failed.pop(key, (0, 0.0))[0] + 1
+            if len(self._failed) >= MOST:
+                del self._failed[next(iter(self._failed))]
+            pause = pause_seconds(count, first=self.first, longest=self.longest)
+            self._failed[key] = (count, self.clock() + pause)
         return count
 
     def worked(self, key: Hashable) -> None:
         """Forget the failures of a thing that has worked, or is over."""
-        self._failed.pop(key, None)
+        with self._lock:
+            self._failed.pop(key, None)
 
 
 def is_worth_a_line(count: int) -> bool:
@@ -65,10 +71,16 @@ def is_worth_a_line(count: int) -> bool:
 
 
 def named(error: BaseException) -> str:
-    """Say what failed and where in our code, without the error's own text: that may hold what was worked on."""
+    """Say what failed and where in our code, without the error's own text: that may hold what was worked on.
+
+    Of what the operating system refused, its own word for it is said too: a full disk is for a person to mend.
+    """
+    name = type(error).__name__
+    if isinstance(error, OSError) and error.errno in errno.errorcode:
+        name += f" ({os.strerror(error.errno)})"
     places = [(frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(error.__traceback__)]
     ours = [place for place in places if place[0].startswith(_PROJECT) and "site-packages" not in place[0]]
     if not ours:
-        return type(error).__name__
+        return name
     path, line = ours[-1]
-    return f"{type(error).__name__} at {path[len(_PROJECT) + 1 :]}:{line}"
+    return f"{name} at {path[len(_PROJECT) + 1 :]}:{line}"

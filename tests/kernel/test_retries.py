@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 
 import pytest
@@ -41,3 +42,5 @@ def test_failure_is_named_by_its_place_in_our_code_and_not_by_its_text() -> None
         json.loads("the secret")
     assert named(failed.value).startswith("JSONDecodeError at tests/kernel/test_retries.py:")
     assert named(ValueError("the secret")) == "ValueError"
+    assert named(OSError(errno.ENOSPC, "the secret")) == "OSError (No space left on device)"
+    assert named(OSError(550, "the secret")) == "OSError", "a mail server's number, with its words"
