@@ -68,6 +68,7 @@ __all__ = [
     "publish_escrow_key",
     "publish_policy",
     "refuse_receipt",
+    "require_escrow_key",
     "rewrap_half",
     "sign_resolution",
     "state_again",
@@ -350,6 +351,14 @@ def refuse_receipt(*, deposit_id: UUID, actor: Actor) -> None:
         audit.append(tag="escrow:deposit:refuse", actor=actor, subject=str(deposit_id))
 
 
+def require_escrow_key(*, key: statements.EscrowKey, cka_id: bytes) -> None:
+    """See that the HSM shows an escrow key's private half, without asking it for anything.
+
+    key, cka_id: as in `rewrap_half`. Raises HsmUnavailable and the other HsmErrors.
+    """
+    registry.escrow().require(_escrow_key_ref(key, cka_id))
+
+
 def rewrap_half(*, key: statements.EscrowKey, cka_id: bytes, sealed_half: bytes, recipient: PublicKey) -> bytes:
     """Have the HSM re-wrap r_h from an escrow key to a case's recipient key; its plaintext never leaves the HSM.
 
@@ -359,6 +368,9 @@ def rewrap_half(*, key: statements.EscrowKey, cka_id: bytes, sealed_half: bytes,
     outside transactions, and only after intent and audit are committed. Raises HsmRefused for a half that does not
     open, HsmUnavailable and the other HsmErrors.
     """
+    return registry.escrow().rewrap(_escrow_key_ref(key, cka_id), sealed_half, recipient.raw)
+
+
+def _escrow_key_ref(key: statements.EscrowKey, cka_id: bytes) -> EscrowKeyRef:
     algorithm: OaepAlgorithm = "oaep-sha256" if key.algorithm == "oaep-sha256" else "oaep-sha1"
-    ref = EscrowKeyRef(cka_id, hashlib.sha256(key.key.raw).digest(), algorithm)
-    return registry.escrow().rewrap(ref, sealed_half, recipient.raw)
+    return EscrowKeyRef(cka_id, hashlib.sha256(key.key.raw).digest(), algorithm)

@@ -105,7 +105,8 @@ class CaseFacts:
     approvals: dict[int, LoggedDecision] = field(default_factory=dict)
     told: Moment | None = None
     not_told: Moment | None = None
-    # How far the log has it: requested, quorate, waiting, releasing, released, or the word for how it ended.
+    # How far the log has it: requested, quorate, waiting, releasing, deferred (begun, and put off since), released, or
+    # the word for how it ended.
     stage: str = "requested"
     extra_officers: int = 0
 
@@ -113,6 +114,11 @@ class CaseFacts:
     def opened(self) -> Moment:
         """When this process first saw that it was opened."""
         return self.place.moment
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing of it is to be released any more, or all of it is."""
+        return self.stage in _ENDED
 
     def notice(self, now: Now) -> NoticeFacts:
         """Return what is known of telling the subject, in seconds by today's wall clock."""
@@ -596,7 +602,7 @@ _TAKERS: Final[dict[str, Taker]] = {
     "recovery:notice:fail": _not_told,
     "recovery:notice:hand-over": _told,
     "recovery:release:begin": _stage("releasing"),
-    "recovery:release:defer": _stage("waiting"),
+    "recovery:release:defer": _stage("deferred"),
     "recovery:release:finish": _ended("released"),
     "recovery:release:held": _ended("held"),
     "tenants:person:activate": _person_active,

@@ -26,7 +26,7 @@ from recovery.models import Case
 from recovery.release.clock import Now
 from recovery.release.facts import CaseFacts, Facts
 
-_GOING = frozenset({"waiting", "releasing"})
+_GOING = frozenset({"waiting", "releasing", "deferred"})
 
 
 class Voided(Ended):
