@@ -76,7 +76,7 @@ def named(error: BaseException) -> str:
     Of what the operating system refused, its own word for it is said too: a full disk is for a person to mend.
     """
     name = type(error).__name__
-    if isinstance(error, OSError) and error.errno in errno.errorcode:
+    if isinstance(error, OSError) and error.errno is not None and error.errno in errno.errorcode:
         name += f" ({os.strerror(error.errno)})"
     places = [(frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(error.__traceback__)]
     ours = [place for place in places if place[0].startswith(_PROJECT) and "site-packages" not in place[0]]

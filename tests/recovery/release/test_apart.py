@@ -25,7 +25,6 @@ from recovery.release.directory import tenants
 from recovery.release.log import ReleaseLog
 from tenants.services import create_tenant
 from tests.cast.founded import Hsm
-from tests.cast.hsm import TENANT
 from tests.cast.phones import Directory
 from tests.cast.postgres import ON_POSTGRES
 from tests.cast.roles import found_roles
@@ -47,7 +46,8 @@ def second_world(world: World, hsm: Hsm) -> World:
     with tenant_scope(tenant.pk):
         for name in ("carol", "dan", "erin", "alice"):
             cast.people[name] = make_person(name, "member" if name == "alice" else "officer")
-    key = Ceremony(hsm.config).escrow_keys(TENANT)[0]
+    key = Ceremony(hsm.config).create_escrow_key(str(tenant.pk))
+    hsm.interposer.forget()  # the ceremony has tried it
     return World(world.home, key, hsm.tokens.log.public_key, directory=Directory(cast))
 
 
@@ -78,7 +78,8 @@ def test_case_that_cannot_be_read_stops_no_other_case_and_no_other_tenant(
     with world.process() as process:
         process.tick()
     assert (world.state(well), zeta.state(others), why(sick)) == ("released", "released", ("waiting", "error"))
-    assert hsm.unwraps() == 2
+    (key,) = Ceremony(hsm.config).escrow_keys(str(zeta.tenant_id))
+    assert (hsm.unwraps(), hsm.interposer.entered("C_UnwrapKey", key.ref.cka_id)) == (1, 1)
     (said,) = [one.getMessage() for one in caplog.records if f"case {sick.id} failed" in one.getMessage()]
     assert f"tenant {world.tenant_id}" in said
     assert NO_DATE not in said
