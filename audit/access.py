@@ -214,6 +214,13 @@ def about(subject: str, *, limit: int) -> list[Entry]:
     return list(rows.order_by("-leaf_index")[:limit])
 
 
+def entry_about(subject: str, *, tag: str, device: str) -> Entry | None:
+    """Return the audit entry of one tag in which a device did something to one thing, numbered or not, if any."""
+    rows = Entry.objects.filter(log="audit", subject=subject, tag=tag, body__device=device, refused="")
+    found: Entry | None = rows.order_by("seq").first()
+    return found
+
+
 def search(
     *,
     reader: Actor,

@@ -80,8 +80,8 @@ recovery_contactanswer          riu   ru     .         .
 recovery_contactrequest         riu   ru     .         .
 recovery_contactset             riu   .      .         .
 recovery_notice                 ri    riu    .         ri
-recovery_release                r     .      .         ri
-recovery_releasedshare          r     .      .         ri
+recovery_release                r     ru     .         riu
+recovery_releasedshare          ru    rd     .         rid
 recovery_sealedshare            rid   rd     .         rd
 recovery_veto                   ri    r      .         r
 """
@@ -123,6 +123,9 @@ _COLUMNS: Final[dict[tuple[str, str], dict[str, str]]] = {
     },
     ("recovery_contactanswer", "u"): {"web": "sealed version answered_at collected_at", "worker": "sealed"},
     ("recovery_contactrequest", "u"): {"web": "state ended_at", "worker": "state ended_at"},
+    # What was released is destroyed by whoever ends such a case; the web process only says that a share is wrong.
+    ("recovery_release", "u"): {"worker": "half destroyed_at", "release": "half destroyed_at"},
+    ("recovery_releasedshare", "u"): {"web": "blamed_at"},
     ("recovery_notice", "u"): {"worker": "state attempts settled_at"},
 }
 _VERBS: Final = {"r": "SELECT", "i": "INSERT", "u": "UPDATE", "d": "DELETE"}

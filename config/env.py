@@ -61,6 +61,8 @@ class Environment(BaseSettings):
     release_dir: Path | None = None
     # How long trusted contacts' shares are held back: a day, and in development not at all, unless said here.
     contacts_delay_seconds: int | None = Field(default=None, ge=0, le=48 * 3600)
+    # How many cases one person opens in a day, and others about one person.
+    cases_per_day: int = Field(default=3, ge=1, le=1000)
     # Where mail is handed over: smtp://user@host:587 (STARTTLS), smtps://user@host:465, or smtp://127.0.0.1:25.
     email_url: str = ""
     email_password_file: Path | None = None

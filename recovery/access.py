@@ -6,16 +6,19 @@ Implements ESCROW "Case" and ORGANISATION "Tenants": what an actor may not see i
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from django.db.models import Q, QuerySet
+from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.utils import timezone
 
 from audit import access as audit
 from escrow import access as escrow
+from holdfast.core.identity.cases import VETOES_COUNT_SECONDS
+from holdfast.core.identity.cases import Approval as ApprovalStatement
 from holdfast.core.identity.cases import Case as CaseStatement
 from holdfast.core.identity.policy import Terms, strictest
 from holdfast.core.signed.cose import Sign1
@@ -31,10 +34,11 @@ from recovery.models import (
     ContactRequest,
     Notice,
     Release,
+    ReleasedShare,
     SealedShare,
     Veto,
 )
-from recovery.states import COLLECTABLE, TERMINAL, UNDECIDED, UNRELEASED, CaseState
+from recovery.states import APPROVABLE, COLLECTABLE, TERMINAL, UNDECIDED, UNRELEASED, CaseState
 from tenants.permissions import PermissionName
 
 if TYPE_CHECKING:
@@ -156,10 +160,15 @@ def deposits_of(case: Case) -> list[CaseDeposit]:
     return list(CaseDeposit.objects.filter(case_id=case.id).order_by("position"))
 
 
+def decisions_of(case: Case) -> list[Approval]:
+    """List everything that officers signed about a case, oldest first: also what they have signed again since."""
+    return list(Approval.objects.filter(case_id=case.id).order_by("at", "pk"))
+
+
 def approvals_of(case: Case) -> list[Approval]:
     """List each officer's last decision, by their number in the case's policy."""
-    rows = Approval.objects.filter(case_id=case.id).order_by("at", "pk")
-    return sorted({row.person_id: row for row in rows}.values(), key=lambda row: row.index)
+    last = {row.person_id: row for row in decisions_of(case)}
+    return sorted(last.values(), key=lambda row: row.index)
 
 
 def approvals_by(case: Case, person_id: UUID) -> list[Approval]:
@@ -168,16 +177,80 @@ def approvals_by(case: Case, person_id: UUID) -> list[Approval]:
     return list(rows.order_by("at", "pk"))
 
 
+def ended_approvals(case: Case, rows: Iterable[Approval]) -> set[UUID]:
+    """Return the ids of those decisions that are approvals and have ended: their officers are asked to approve anew.
+
+    An approval stands while all shares that it names are kept, or were released and nobody found them wrong. rows: each
+    officer's last decision.
+    """
+    if case.state not in APPROVABLE:
+        return set()
+    signed = {row.pk: _shares_signed_in(row) for row in rows if row.decision == "approve"}
+    held: dict[UUID, set[tuple[UUID, int]]] = {}
+    for approval_id, deposit_id, index in shares_of(case).values_list("approval_id", "deposit_id", "index"):
+        held.setdefault(approval_id, set()).add((deposit_id, index))
+    right: set[tuple[UUID, int]] = set()
+    if case.state == CaseState.AWAITING_SHARE:
+        right = set(released_shares_of(case).filter(blamed_at=None).values_list("release__deposit_id", "index"))
+    return {pk for pk, shares in signed.items() if shares - held.get(pk, set()) - right}
+
+
+def _shares_signed_in(row: Approval) -> set[tuple[UUID, int]]:
+    said = ApprovalStatement.from_payload(Sign1.parse(bytes(row.statement)).payload)
+    return {(UUID(bytes=deposit_id), index) for deposit_id, index, _ in said.shares}
+
+
 def shares_of(case: Case) -> QuerySet[SealedShare]:
     """Return the sealed shares kept for a case."""
     of_case = {"approval__tenant_id": case.tenant_id, "approval__case_id": case.id}
     return SealedShare.objects.filter(**of_case).select_related("approval")
 
 
-def vetoes_about(subject_id: UUID) -> int:
-    """Count the vetoes in one subject's cases."""
+def released_shares_of(case: Case) -> QuerySet[ReleasedShare]:
+    """Return the shares that were released in a case, those that the recipient found wrong among them."""
+    return ReleasedShare.objects.filter(release__tenant_id=case.tenant_id, release__case_id=case.id)
+
+
+@dataclass(frozen=True)
+class SharesLeft:
+    """Of one deposit that was released: the indices of shares that nobody found wrong, and how many open it."""
+
+    right: frozenset[int]
+    needed: int
+
+
+def shares_left(case: Case) -> dict[UUID, SharesLeft]:
+    """Return, by deposit, the released shares that may still be right."""
+    held = escrow.deposits_named([row.deposit_id for row in deposits_of(case)])
+    needed = {deposit_id: escrow.policy_named(bytes(row.policy_hash)).m for deposit_id, row in held.items()}
+    right: dict[UUID, set[int]] = {deposit_id: set() for deposit_id in held}
+    rows = released_shares_of(case).filter(blamed_at=None).values_list("release__deposit_id", "index")
+    for deposit_id, index in rows:
+        right[deposit_id].add(index)
+    return {deposit_id: SharesLeft(frozenset(right[deposit_id]), m) for deposit_id, m in needed.items()}
+
+
+def had_quorum(case: Case) -> bool:
+    """Tell whether as many officers have signed for a case as its policies ask for, as the release process counts.
+
+    Also those who count no more: whoever is suspended afterwards has signed all the same.
+    """
+    held = escrow.deposits_named([row.deposit_id for row in deposits_of(case)])
+    hashes = {bytes(case.policy_hash), *(bytes(row.policy_hash) for row in held.values())}
+    m, _ = strictest([escrow.reading(escrow.policy_named(policy_hash)) for policy_hash in sorted(hashes)])
+    return len({row.person_id for row in decisions_of(case) if row.decision == "approve"}) >= m
+
+
+def counted_vetoes(subject_id: UUID, now: datetime) -> int:
+    """Count one subject's vetoes of the last 90 days, of cases that had their quorum."""
+    since = now - timedelta(seconds=VETOES_COUNT_SECONDS)
     about = Case.objects.filter(subject_id=subject_id).values("id")
-    return Veto.objects.filter(case_id__in=about).count()
+    return Veto.objects.filter(case_id__in=about, counts=True, at__gt=since).count()
+
+
+def veto_by(case_id: UUID, device_id: UUID) -> Veto | None:
+    """Return one device's veto of one case, if there is one."""
+    return Veto.objects.filter(case_id=case_id, device_id=device_id).first()
 
 
 def has_vetoed(case: Case) -> bool:
@@ -220,6 +293,16 @@ def notices_for(person_id: UUID, *, after: UUID | None = None) -> tuple[list[Not
 def releases_of(case: Case) -> list[Release]:
     """List what was released, with its shares."""
     return list(Release.objects.filter(case_id=case.id).prefetch_related("shares").order_by("deposit_id"))
+
+
+def collected_before(until: datetime, *, limit: int) -> list[tuple[UUID, UUID]]:
+    """List (case, tenant) of which something released is still kept, and that were collected before a time.
+
+    The oldest first, in every tenant.
+    """
+    collected = Case.unscoped.filter(tenant_id=OuterRef("tenant_id"), id=OuterRef("case_id"), collected_at__lte=until)
+    rows = Release.unscoped.filter(Exists(collected), destroyed_at=None, at__lte=until).order_by("at")
+    return list(dict.fromkeys(rows.values_list("case_id", "tenant_id")[:limit]))
 
 
 def attestations_of(case: Case) -> list[Attestation]:
@@ -321,5 +404,7 @@ def case_for_release(case_id: UUID) -> Case | None:
 
 def due_for_release(now: datetime) -> list[tuple[UUID, UUID]]:
     """List (case, tenant) that a dead process left in `releasing`, or whose time has come."""
-    due = Q(state=CaseState.RELEASING) | Q(state=CaseState.WAITING, release_at__lte=now)
+    # In a case that awaits a share there is something to do once one came, which is when it has a time.
+    timed = Q(state__in=(CaseState.WAITING, CaseState.AWAITING_SHARE), release_at__lte=now)
+    due = Q(state=CaseState.RELEASING) | timed
     return list(Case.unscoped.filter(due).order_by("release_at").values_list("id", "tenant_id"))

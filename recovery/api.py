@@ -19,6 +19,8 @@ from escrow import services as custody
 from escrow.api import DepositOut
 from holdfast.core.base.encoding import b64u
 from holdfast.core.crypto.keys import SIGNING_KINDS, decode_public_key
+from holdfast.core.identity.cases import MAX_DEPOSITS
+from holdfast.core.identity.policy import MAX_OFFICERS
 from kernel import paging
 from kernel.api import ApiView
 from kernel.fields import Base64UrlField, StrictSerializer, UtcField, rfc3339
@@ -67,6 +69,12 @@ class WaitingOut(serializers.Serializer[None]):
     stuck = serializers.BooleanField(help_text="Whether it waits for what ought not to be.")
 
 
+class EndedOut(serializers.Serializer[None]):
+    code = serializers.CharField(help_text="The state in which it ended.")
+    text = serializers.CharField(help_text="What ended it, and what has to be done before asking anew, for people.")
+    at = UtcField()
+
+
 class CaseOut(serializers.Serializer[None]):
     case_id = serializers.UUIDField()
     state = serializers.CharField()
@@ -84,6 +92,7 @@ class CaseOut(serializers.Serializer[None]):
     expiry = UtcField()
     release_at = UtcField(allow_null=True)
     waiting_for = WaitingOut(allow_null=True, help_text="None when it is over, and in lists.")
+    ended = EndedOut(allow_null=True, help_text="None for a case that goes on or was collected, and in lists.")
     successor = SuccessorOut(allow_null=True)
     timeline = TimelineOut(many=True)
     timeline_more = serializers.BooleanField(help_text="Earlier entries are in the log, under the case's id.")
@@ -121,6 +130,34 @@ class DenialIn(StrictSerializer):
 class VetoIn(StrictSerializer):
     statement = Base64UrlField(max_length=16 * 1024)
     reason = serializers.CharField(required=False, allow_blank=True, max_length=500)
+
+
+class VetoProofOut(serializers.Serializer[None]):
+    statement = Base64UrlField(help_text="The veto, as your device signed it.")
+    leaf_index = serializers.IntegerField()
+    leaf = Base64UrlField(help_text="The entry's bytes in the audit log.")
+    proof = serializers.ListField(child=Base64UrlField(length=32), help_text="The entry's inclusion, from the leaf up.")
+    checkpoint = serializers.CharField(help_text="The C2SP signed note that the proof leads to.")
+
+
+@extend_schema_field({"type": "array", "items": {}, "minItems": 2, "maxItems": 2})
+class BlamedField(serializers.Field[tuple[UUID, list[int]], list[Any], list[Any], Any]):
+    """One row: [deposit id, [indices of its wrong shares]]."""
+
+    def to_internal_value(self, data: Any) -> tuple[UUID, list[int]]:
+        if not isinstance(data, list) or len(data) != 2:
+            raise serializers.ValidationError("Must be [deposit id, [indices]].")
+        indices = serializers.ListField(
+            child=serializers.IntegerField(min_value=1, max_value=MAX_OFFICERS), max_length=MAX_OFFICERS
+        )
+        return serializers.UUIDField().run_validation(data[0]), indices.run_validation(data[1])
+
+    def to_representation(self, value: tuple[UUID, list[int]]) -> list[Any]:
+        return [str(value[0]), value[1]]
+
+
+class BlameIn(StrictSerializer):
+    shares = serializers.ListField(child=BlamedField(), min_length=1, max_length=MAX_DEPOSITS)
 
 
 class CancelIn(StrictSerializer):
@@ -238,7 +275,15 @@ class DenyView(ApiView):
 class VetoView(ApiView):
     """The subject's veto."""
 
-    permission_names: ClassVar = {"POST": PermissionName.CASE_VETO}
+    permission_names: ClassVar = {"GET": PermissionName.CASE_VETO, "POST": PermissionName.CASE_VETO}
+
+    @extend_schema(
+        operation_id="prove_veto", summary="Prove that your device's veto is in the log", responses=VetoProofOut
+    )
+    def get(self, request: Request, case_id: UUID) -> Response:
+        """404 `veto-not-logged-yet` while no signed head covers its entry; one does within seconds."""
+        proof = endings.prove_veto(case=access.case_for_subject(self.actor, case_id), actor=self.actor)
+        return Response(documents.proof_document(proof))
 
     @extend_schema(operation_id="veto_case", summary="Veto a case", request=VetoIn, responses={201: CaseOut})
     def post(self, request: Request, case_id: UUID) -> Response:
@@ -281,6 +326,23 @@ class ReleaseView(ApiView):
         collection.collect(case_id=case_id, actor=self.actor)
         policy = escrow.policy_named(bytes(case.policy_hash))
         return Response(documents.release_document(released, policy=bytes(policy.statement)))
+
+
+class BlameView(ApiView):
+    """The recipient's word that shares are wrong or missing."""
+
+    permission_names: ClassVar = {"POST": PermissionName.CASE_COLLECT}
+
+    @extend_schema(
+        operation_id="blame_shares", summary="Report wrong or missing shares", request=BlameIn, responses={201: CaseOut}
+    )
+    def post(self, request: Request, case_id: UUID) -> Response:
+        given = self.valid(BlameIn, request)
+        access.case_for_recipient(self.actor, case_id)
+        with self.writing(request) as reply:
+            row = collection.blame_shares(case_id=case_id, blamed=dict(given["shares"]), actor=self.actor)
+            reply.send(documents.case_document(row))
+        return reply.response
 
 
 class SuccessorView(ApiView):

@@ -6,7 +6,7 @@ Implements ESCROW "Case". It knows no HTTP status: `kernel.problems` does.
 
 from __future__ import annotations
 
-from kernel.errors import Conflict, Denied, Invalid
+from kernel.errors import Conflict, Denied, Invalid, NotFound
 
 
 class CaseRefused(Invalid):
@@ -50,6 +50,19 @@ class NotReleased(Conflict):
     """The case is not released, so there is nothing to collect."""
 
     code = "not-released"
+
+
+class VetoNotLoggedYet(NotFound):
+    """No signed head of the audit log covers this device's veto yet."""
+
+    code = "veto-not-logged-yet"
+    default_detail = "The log's next signed head will cover it, within a minute. Retry then."
+
+
+class BlameRefused(Invalid):
+    """The shares said to be wrong are not ones that were released, or enough others are left."""
+
+    code = "blame-refused"
 
 
 class AttestationRefused(Invalid):

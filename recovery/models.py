@@ -76,9 +76,9 @@ class CaseDeposit(TenantModel):
 
 
 class Approval(TenantModel):
-    """One officer's signed decision on one case. An approval stands as long as its shares are kept.
+    """One officer's signed decision on one case. An approval stands as long as all shares that it names are kept.
 
-    Of one person only one stands: after a suspension, which ends it, they approve anew.
+    Of one person only one stands: after a suspension, or once a share of theirs was void, they approve anew.
     """
 
     case_id = models.UUIDField()
@@ -114,13 +114,14 @@ class SealedShare(TenantModel):
 
 
 class Veto(TenantModel):
-    """The subject's refusal, from one of their live devices."""
+    """The subject's refusal, from one of their live devices. counts: whether the case had its quorum by then."""
 
     case_id = models.UUIDField()
     device_id = models.UUIDField()
     statement = models.BinaryField(null=True)
     reason = models.CharField(max_length=500, default="")
     at = models.DateTimeField()
+    counts = models.BooleanField(default=False)
 
     class Meta(TenantModel.Meta):
         constraints: ClassVar = [
@@ -147,17 +148,23 @@ class Notice(TenantModel):
 
 
 class Release(TenantModel):
-    """The HSM's half of one deposit, re-wrapped to the case's recipient. At most one, for ever."""
+    """The HSM's half of one deposit, re-wrapped to the case's recipient. At most one, for ever.
+
+    The row stays; half is empty once it was destroyed, and its shares are gone then.
+    """
 
     case_id = models.UUIDField()
     deposit_id = models.UUIDField()
     half = models.BinaryField()
     at = models.DateTimeField()
+    destroyed_at = models.DateTimeField(null=True)
 
     class Meta(TenantModel.Meta):
         constraints: ClassVar = [
             models.UniqueConstraint(fields=["tenant_id", "case_id", "deposit_id"], name="release_once")
         ]
+        # What is still kept, oldest first: the sweep does not look through all that ever was.
+        indexes: ClassVar = [models.Index(fields=["at"], condition=Q(destroyed_at=None), name="release_kept")]
 
 
 class ReleasedShare(TenantModel):
@@ -166,6 +173,8 @@ class ReleasedShare(TenantModel):
     release = models.ForeignKey(Release, on_delete=models.PROTECT, related_name="shares")
     index = models.PositiveSmallIntegerField()
     sealed = models.BinaryField()
+    # When the recipient said that it is wrong: it is void then, and another takes its place.
+    blamed_at = models.DateTimeField(null=True)
 
     class Meta(TenantModel.Meta):
         constraints: ClassVar = [models.UniqueConstraint(fields=["release", "index"], name="released_share_once")]

@@ -19,7 +19,7 @@ class CaseState(models.TextChoices):
     RELEASING = "releasing"  # intent is committed, the HSM may be working
     RELEASED = "released"  # re-wrapped to the recipient, not collected yet
     COLLECTED = "collected"  # the recipient has it; what was exposed must be rotated
-    AWAITING_SHARE = "awaiting-share"  # a share was wrong: another officer's replaces it
+    AWAITING_SHARE = "awaiting-share"  # the recipient found too few right shares: another replaces a wrong one
     ROTATED = "rotated"  # the subject's chain has a new AIK or a later generation
     SEALED = "sealed"  # no device is left to rotate: the generation is marked exposed
     CLOSED = "closed"
@@ -44,13 +44,18 @@ CASE = TransitionTable(
         C.RELEASING: frozenset({C.RELEASED, C.WAITING, C.HELD}),
         C.RELEASED: frozenset({C.COLLECTED, C.EXPIRED}),
         C.COLLECTED: frozenset({C.ROTATED, C.SEALED, C.AWAITING_SHARE}),
-        C.AWAITING_SHARE: frozenset({C.RELEASED, C.EXPIRED}),
+        # Nothing leads back before the release: what the HSM did it does not do again.
+        C.AWAITING_SHARE: frozenset({C.RELEASED, C.EXPIRED, C.HELD}),
         C.ROTATED: frozenset({C.CLOSED}),
         C.SEALED: frozenset({C.CLOSED}),
     }
 )
 # While a case is in one of these, officers may still decide and the subject may still veto.
 UNDECIDED = frozenset({C.REQUESTED, C.QUORATE, C.WAITING})
+# While it is in one of these, officers hand over shares.
+APPROVABLE = UNDECIDED | {C.AWAITING_SHARE}
+# What was released is there, collected or not.
+KEPT = frozenset({C.RELEASED, C.COLLECTED, C.AWAITING_SHARE, C.ROTATED, C.SEALED})
 # A failed case: its sealed shares are destroyed, so that shares do not add up over cases.
 FAILED = _ENDS
 TERMINAL = frozenset(state for state in C if CASE.is_terminal(state))

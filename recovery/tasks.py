@@ -23,6 +23,10 @@ from recovery.release import process
 from recovery.states import CaseState
 
 CLOSE_AFTER = timedelta(days=30)
+# ESCROW "Case": until then a recipient whose device broke while it collected may collect again.
+DESTROY_AFTER = timedelta(days=90)
+# Cases of one round: each is a transaction, and the next round goes on where this one stopped.
+DESTROY_AT_ONCE = 100
 
 
 @handles(NOTICE_JOB)
@@ -59,6 +63,15 @@ def settle_cases() -> None:
     for case_id, tenant_id in access.in_states(CaseState.REQUESTED, CaseState.QUORATE):
         with apart(tenant_id, f"count of case {case_id}"):
             counting.settle_case(case_id=case_id, actor=system_actor(tenant_id, "worker"))
+
+
+@every(seconds=600, by_age=True)
+def destroy_released() -> None:
+    """Destroy what was released in cases that were collected 90 days ago."""
+    before = database_now() - DESTROY_AFTER
+    for case_id, tenant_id in access.collected_before(before, limit=DESTROY_AT_ONCE):
+        with apart(tenant_id, f"end of what case {case_id} released"):
+            collection.destroy_collected(case_id=case_id, actor=system_actor(tenant_id, "worker"), after=DESTROY_AFTER)
 
 
 @every(seconds=60)

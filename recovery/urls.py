@@ -15,6 +15,7 @@ api_urlpatterns = [
     path("cases/<uuid:case_id>/deny", api.DenyView.as_view(), name="case-deny"),
     path("cases/<uuid:case_id>/veto", api.VetoView.as_view(), name="case-veto"),
     path("cases/<uuid:case_id>/cancel", api.CancelView.as_view(), name="case-cancel"),
+    path("cases/<uuid:case_id>/blame", api.BlameView.as_view(), name="case-blame"),
     path("cases/<uuid:case_id>/release", api.ReleaseView.as_view(), name="case-release"),
     path("cases/<uuid:case_id>/successor", api.SuccessorView.as_view(), name="case-successor"),
     path("cases/<uuid:case_id>/attestations", api.AttestationsView.as_view(), name="case-attestations"),

@@ -255,8 +255,10 @@ class Restored(AcceptedLog):
         if tag.startswith("recovery:"):
             vetoed = tag == "recovery:case:veto"
             device = UUID(str(entry.body["device"])) if vetoed else None
+            named = entry.body.get("statement")
+            veto = self.directory.statement(named) if vetoed and isinstance(named, bytes) else None
             ends = "" if vetoed and not entry.body.get("ends") else tag
-            return endings.end_again(case_id=subject, tag=ends, device_id=device)
+            return endings.end_again(case_id=subject, tag=ends, device_id=device, veto=veto)
         if tag == "keys:device:revoke":
             keys.revoke_again(device_id=subject)
         else:

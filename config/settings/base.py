@@ -42,6 +42,9 @@ HOLDFAST_REQUESTS_PER_TENANT = 4_000
 # How many requests a second that authenticate nobody are refused with 401 to one source, per process; then with 429.
 # A client whose device was revoked tries again some times a minute.
 HOLDFAST_REFUSALS_PER_SOURCE = 50
+# How many cases one person opens in a day, and others about one person: each tells its subject and every officer.
+# Whoever lost all devices opens one, and another when a device was wrong.
+HOLDFAST_CASES_PER_DAY = ENV.cases_per_day
 # How long a request to trusted contacts waits before shares are handed out: time for the owner to say no.
 HOLDFAST_CONTACTS_DELAY_SECONDS = ENV.contacts_delay_seconds if ENV.contacts_delay_seconds is not None else 86_400
 

@@ -11,6 +11,8 @@ ALLOWED_HOSTS = [*ENV.allowed_hosts, ENV.public_host, "127.0.0.1", "localhost", 
 if not ENV.email_url:
     EMAIL_BACKEND = "django.core.mail.backends.filebased.EmailBackend"
 EMAIL_FILE_PATH = ENV.state_dir / "mail"
+# Whoever tries it out asks again and again.
+HOLDFAST_CASES_PER_DAY = max(ENV.cases_per_day, 1000)
 # Whoever tries it out does not wait a day.
 HOLDFAST_CONTACTS_DELAY_SECONDS = ENV.contacts_delay_seconds or 0
 WHITENOISE_USE_FINDERS = True

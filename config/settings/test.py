@@ -28,6 +28,7 @@ ALLOWED_HOSTS = ["127.0.0.1", "localhost", "testserver"]
 HOLDFAST_PUBLIC_URL = os.environ.get("HOLDFAST_PUBLIC_URL", "http://testserver")
 CSRF_TRUSTED_ORIGINS = [HOLDFAST_PUBLIC_URL]
 HOLDFAST_CLOSE_MEMORY = False
+HOLDFAST_CASES_PER_DAY = 1000
 HOLDFAST_CONTACTS_DELAY_SECONDS = ENV.contacts_delay_seconds or 0
 EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
 WHITENOISE_AUTOREFRESH = True

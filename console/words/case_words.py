@@ -43,14 +43,14 @@ ACTS: Final = {
     C.RELEASING: ("time", "The release process has the HSM re-wrap its half to the recipient."),
     C.RELEASED: ("recipient", "The recipient collects: holdfast recover escrow collect."),
     C.COLLECTED: ("subject", "The archive keys are open. What was exposed is rotated, under a new key of the subject."),
-    C.AWAITING_SHARE: ("officers", "A share was wrong: another officer approves, and replaces it."),
+    C.AWAITING_SHARE: ("officers", "A share was wrong: its officer, or another one, approves and replaces it."),
     C.ROTATED: ("time", "The subject has a new key. Nothing more is to be done."),
     C.SEALED: ("time", "No device is left to rotate: the generation is marked as exposed."),
     C.HELD: ("operator", "Rows and log disagree, so nothing was released. Find out why; only a new case goes on."),
     C.CLOSED: ("nobody", "Over: released, collected, and rotated or sealed."),
     C.DENIED: ("nobody", "An officer denied it. The shares sealed for it were destroyed."),
     C.VETOED: ("nobody", "The subject vetoed it. The shares sealed for it were destroyed."),
-    C.EXPIRED: ("nobody", "Its time ran out. The shares sealed for it were destroyed."),
+    C.EXPIRED: ("nobody", "Its time ran out. What was sealed or released for it was destroyed."),
     C.CANCELLED: ("nobody", "Its requester took it back. The shares sealed for it were destroyed."),
 }  # fmt: skip
 
@@ -76,8 +76,11 @@ _ENTRIES: Final = {
     "recovery:notice:hand-over": "A notice was handed over",
     "recovery:release:begin": "Release begun: intent committed",
     "recovery:release:defer": "Release put off",
+    "recovery:release:destroy": "What was released was destroyed, 90 days after its collection",
     "recovery:release:finish": "Released: re-wrapped to the recipient",
     "recovery:release:held": "Held: rows and log disagree",
+    "recovery:share:blame": "The recipient found too few right shares",
+    "recovery:share:replace": "Another share was handed on to the recipient",
 }
 _ALARMS: Final = frozenset(
     {
@@ -87,6 +90,7 @@ _ALARMS: Final = frozenset(
         "recovery:case:veto",
         "recovery:notice:fail",
         "recovery:release:held",
+        "recovery:share:blame",
     }
 )
 

@@ -21,8 +21,8 @@ from holdfast.client.profile.account import Account
 from holdfast.client.recovery import by_door
 from holdfast.client.vault import doors, share_requests
 
-_CASE_OVER: Final = frozenset({"closed", "denied", "vetoed", "expired", "cancelled"})
-_CASE_OPENED: Final = frozenset({"released", "collected", "rotated", "sealed"})
+_CASE_OVER: Final = frozenset({"closed", "denied", "vetoed", "expired", "cancelled", "held"})
+_CASE_OPENED: Final = frozenset({"released", "collected", "awaiting-share", "rotated", "sealed"})
 
 
 _NOT_YOU: Final = "If that was not you: holdfast devices revoke {device_id}, and tell your officers. "

@@ -22,7 +22,9 @@ from kernel.clock import database_now
 from kernel.transitions import advance
 from keys import access as keys
 from recovery import access
-from recovery.errors import NotReleased
+from recovery.cases.endings import destroy_released
+from recovery.cases.notices import owe_share_notices
+from recovery.errors import BlameRefused, CaseMoved, NotReleased
 from recovery.models import Case, Release
 from recovery.states import CASE, CaseState
 
@@ -40,13 +42,18 @@ class Collection:
 def prepare_collection(*, case: Case) -> Collection:
     """Read what was released, and the deposits it opens; call it outside transactions, since it asks the HSM.
 
-    Raises NotReleased before the release.
+    Raises NotReleased before the release, and once what was released has been destroyed.
     """
     if case.state not in _COLLECTABLE:
         raise NotReleased(f"The case is {case.state}.", state=case.state)
+    releases = access.releases_of(case)
+    if any(row.destroyed_at for row in releases):
+        raise NotReleased(
+            "What was released was collected 90 days ago and is destroyed. Open a new case.", state=case.state
+        )
     held = escrow.deposits_named([row.deposit_id for row in access.deposits_of(case)])
     opened = {deposit_id: custody.open_deposit(row) for deposit_id, row in held.items()}
-    return Collection(access.releases_of(case), opened)
+    return Collection(releases, opened)
 
 
 def collect(*, case_id: UUID, actor: Actor) -> Case:
@@ -58,6 +65,43 @@ def collect(*, case_id: UUID, actor: Actor) -> Case:
         if case.state == CaseState.RELEASED:
             advance(case, CASE, CaseState.COLLECTED, collected_at=database_now())
         audit.append(tag="recovery:case:collect", actor=actor, subject=str(case.id), body={"q": bytes(case.q)})
+    return case
+
+
+def blame_shares(*, case_id: UUID, blamed: Mapping[UUID, Sequence[int]], actor: Actor) -> Case:
+    """Take the recipient's word that too few shares of some deposits are right: the case awaits another.
+
+    blamed: {deposit: indices of its wrong shares}, none where only some are missing. Those are void, and their officers
+    may send others. The halves are kept: the HSM is not asked again. Sent again, it changes nothing. Raises
+    BlameRefused for shares that were not released, or where enough are left; CaseMoved.
+    """
+    with transaction.atomic():
+        case = access.lock_case(case_id)
+        if case.state == CaseState.AWAITING_SHARE:
+            return case
+        if case.state != CaseState.COLLECTED:
+            raise CaseMoved(f"The case is {case.state}.", state=case.state)
+        now, left = database_now(), access.shares_left(case)
+        for deposit_id, indices in blamed.items():
+            if deposit_id not in left or not set(indices) <= left[deposit_id].right:
+                raise BlameRefused("No such share was released in this case.", field="shares")
+            if len(left[deposit_id].right - set(indices)) >= left[deposit_id].needed:
+                raise BlameRefused(
+                    f"Enough shares of deposit {deposit_id} are left. Collect again: somebody withholds them from you.",
+                    field="shares",
+                )
+        for deposit_id, indices in blamed.items():
+            wrong = access.released_shares_of(case).filter(release__deposit_id=deposit_id, index__in=list(indices))
+            wrong.update(blamed_at=now)
+        advance(case, CASE, CaseState.AWAITING_SHARE, why="share-wrong", why_since=now, release_at=None)
+        named = sorted({index for indices in blamed.values() for index in indices})
+        audit.append(
+            tag="recovery:share:blame",
+            actor=actor,
+            subject=str(case.id),
+            body={"q": bytes(case.q), "deposits": len(blamed), "indices": " ".join(map(str, named))},
+        )
+        owe_share_notices(case)
     return case
 
 
@@ -80,6 +124,21 @@ def _is_renewed(case: Case, since: datetime) -> bool:
     rows = keys.chain_entries(case.subject_id)
     fresh = {row.kind for row in rows if row.appended_at > since}
     return ReGenesis.TYPE in fresh or {RotateKey.TYPE, ArchiveGeneration.TYPE} <= fresh
+
+
+def destroy_collected(*, case_id: UUID, actor: Actor, after: timedelta) -> None:
+    """Destroy what was released in a case that was collected so long ago: its recipient has it, or asks anew."""
+    with transaction.atomic():
+        case = access.lock_case(case_id)
+        if case.collected_at is None or database_now() < case.collected_at + after:
+            return
+        if deposits := destroy_released(case):
+            audit.append(
+                tag="recovery:release:destroy",
+                actor=actor,
+                subject=str(case.id),
+                body={"q": bytes(case.q), "deposits": deposits},
+            )
 
 
 def close_case(*, case_id: UUID, actor: Actor, after: timedelta) -> None:

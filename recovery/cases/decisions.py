@@ -26,13 +26,14 @@ from holdfast.core.signed.cose import Purpose, Sign1
 from holdfast.core.signed.payloads import check_time
 from kernel.actors import Actor
 from kernel.clock import database_now
+from kernel.queue import enqueue
 from keys.services import seal_record
 from recovery import access
-from recovery.cases.counting import end_outlived, recount
+from recovery.cases.counting import RELEASE_JOB, end_outlived, recount
 from recovery.cases.endings import finish_failed
 from recovery.errors import ApprovalRefused, AttestationRefused, CaseMoved, NotEligible
 from recovery.models import Approval, Attestation, Case, SealedShare
-from recovery.states import UNDECIDED, CaseState
+from recovery.states import APPROVABLE, UNDECIDED, CaseState
 
 if TYPE_CHECKING:
     pass
@@ -79,8 +80,9 @@ def prepare_approval(
 def approve_case(*, prepared: PreparedApproval, actor: Actor) -> Case:
     """Store a prepared approval, count, and move the case on when enough officers approve.
 
-    An officer counts once: while an approval of theirs stands, a second one changes nothing. Raises CaseMoved;
-    NotEligible when they stopped being eligible meanwhile; ApprovalRefused for an approval that has ended.
+    An officer counts once: while an approval of theirs stands, a second one changes nothing. In a case that awaits a
+    share the release process takes it from here. Raises CaseMoved; NotEligible when they stopped being eligible
+    meanwhile; ApprovalRefused for an approval that has ended.
     """
     with transaction.atomic():
         # The lock of every change of officers: no suspension slips between the count and what is kept.
@@ -91,13 +93,16 @@ def approve_case(*, prepared: PreparedApproval, actor: Actor) -> Case:
         if given:
             end_outlived(case, now)
             # Of a case that was decided meanwhile no shares are left, and nothing more is asked.
-            if case.state not in UNDECIDED or given[-1].shares.exists():
+            if given[-1].pk not in access.ended_approvals(case, given[-1:]):
                 return case
-        if case.state not in UNDECIDED:
+        if case.state not in APPROVABLE:
             raise CaseMoved(f"The case is {case.state}.", state=case.state)
         _require_eligible(case, actor, now)
         if prepared.statement_hash in {bytes(row.statement_hash) for row in given}:
             raise ApprovalRefused("This approval has ended. Sign a new one.", field="statement")
+        if given:
+            # Of several shares one was void: the others go too, or one officer's would be there twice.
+            access.shares_of(case).filter(approval=given[-1]).delete()
         row = _store(
             case,
             prepared.officer,
@@ -109,7 +114,12 @@ def approve_case(*, prepared: PreparedApproval, actor: Actor) -> Case:
         for row_id, deposit_id, index, sealed in prepared.shares:
             SealedShare.objects.create(id=row_id, approval=row, deposit_id=deposit_id, index=index, sealed=sealed)
         _log("recovery:case:approve", case, prepared.officer, prepared.statement_hash, actor)
-        recount(case, now=now, actor=actor)
+        if case.state == CaseState.AWAITING_SHARE:
+            case.release_at = now
+            case.save(update_fields=["release_at"])
+            enqueue(RELEASE_JOB, queue="release", unique=str(case.id), case=str(case.id))
+        else:
+            recount(case, now=now, actor=actor)
     return case
 
 

@@ -12,12 +12,13 @@ from holdfast.core.base.encoding import b64u
 from kernel.clock import database_now
 from kernel.fields import rfc3339
 from recovery import access
-from recovery.cases.standing import APPROVE_ANEW, standings, waiting_for
+from recovery.cases.standing import APPROVE_ANEW, ended_by, standings, waiting_for
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from recovery.cases.collection import Collection
+    from recovery.cases.endings import VetoProof
     from recovery.models import Attestation, Case
 
 
@@ -64,6 +65,7 @@ def case_document(case: Case, *, with_timeline: bool = True) -> dict[str, Any]:
         "expiry": rfc3339(case.expiry),
         "release_at": rfc3339(case.release_at) if case.release_at else None,
         "waiting_for": _waiting_for(case, now) if with_timeline else None,
+        "ended": _ended(case) if with_timeline else None,
         "successor": _successor(case),
         **(_timeline(case) if with_timeline else {"timeline": [], "timeline_more": False}),
     }
@@ -76,6 +78,11 @@ def _waiting_for(case: Case, now: datetime) -> dict[str, Any] | None:
     return {"code": found.code, "text": found.text, "since": rfc3339(found.since), "stuck": found.is_stuck}
 
 
+def _ended(case: Case) -> dict[str, Any] | None:
+    found = ended_by(case)
+    return {"code": found.code, "text": found.text, "at": rfc3339(found.at)} if found else None
+
+
 def _successor(case: Case) -> dict[str, str] | None:
     if case.successor_key is None or case.successor_head is None:
         return None
@@ -86,6 +93,17 @@ def _timeline(case: Case) -> dict[str, Any]:
     rows, more = access.timeline(case)
     shown = [{"tag": row.tag, "at": rfc3339(row.at), "by": row.by} for row in rows]
     return {"timeline": shown, "timeline_more": more}
+
+
+def proof_document(proof: VetoProof) -> dict[str, Any]:
+    """Return the proof that a veto is in the log."""
+    return {
+        "statement": b64u(proof.statement),
+        "leaf_index": proof.leaf_index,
+        "leaf": b64u(proof.leaf),
+        "proof": [b64u(digest) for digest in proof.hashes],
+        "checkpoint": proof.checkpoint,
+    }
 
 
 def attestation_document(row: Attestation) -> dict[str, Any]:
@@ -106,6 +124,7 @@ def release_document(collection: Collection, *, policy: bytes) -> dict[str, Any]
             [str(row.deposit_id), share.index, b64u(bytes(share.sealed))]
             for row in collection.releases
             for share in sorted(row.shares.all(), key=lambda sealed: sealed.index)
+            if share.blamed_at is None
         ],
         "records": [
             [str(deposit_id), b64u(deposit.record), b64u(deposit.statement)]

@@ -6,24 +6,27 @@ Implements ESCROW "Case"; FAULTS R14. The shares that officers sealed for a fail
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
 from django.db import transaction
 
+from audit import access as audit_log
 from audit import services as audit
+from audit.errors import NoCheckpoint
 from holdfast.core.base.errors import HoldfastError
 from holdfast.core.identity import cases
-from holdfast.core.signed.cose import Purpose, Sign1
-from holdfast.core.signed.statements import DeviceStatement
+from holdfast.core.signed.cose import Sign1
 from kernel.actors import Actor
 from kernel.clock import database_now
+from kernel.errors import NotFound
 from kernel.transitions import advance
 from keys import access as keys
 from recovery import access
-from recovery.errors import CaseMoved, CaseRefused
-from recovery.models import Case, SealedShare, Veto
-from recovery.states import CASE, FAILED, UNDECIDED, UNRELEASED, CaseState
+from recovery.errors import CaseMoved, CaseRefused, VetoNotLoggedYet
+from recovery.models import Case, Release, SealedShare, Veto
+from recovery.states import CASE, FAILED, KEPT, UNDECIDED, UNRELEASED, CaseState
 
 
 def cancel_case(*, case_id: UUID, actor: Actor) -> Case:
@@ -32,40 +35,80 @@ def cancel_case(*, case_id: UUID, actor: Actor) -> Case:
 
 
 def veto_case(*, case_id: UUID, statement: bytes, reason: str, actor: Actor) -> Case:
-    """Take the subject's veto, signed by one of their active devices; two in their cases end them.
+    """Take the subject's veto, signed by one of their active devices; it ends the case.
 
-    A third asks one officer more instead. Raises CaseRefused for a statement that does not fit, CaseMoved when
-    the HSM may have worked already.
+    A third one within 90 days, of cases that had their quorum, asks one officer more instead. Sent again, it changes
+    nothing. Raises CaseRefused for a statement that does not fit, CaseMoved when the HSM may have worked already.
     """
-    device = DeviceStatement.open(Sign1.parse(bytes(keys.active_device(_device_id(actor)).statement)))
+    device_id = _device_id(actor)
+    device = Sign1.parse(bytes(keys.active_device(device_id).statement))
     with transaction.atomic():
         row = access.lock_case(case_id)
         try:
             signed = Sign1.parse(statement)
-            said = cases.Veto.from_payload(signed.verify(device.signing_key, purpose=Purpose.VETO))
+            cases.verify_veto(signed, case=Sign1.parse(bytes(row.statement)), device=device)
         except HoldfastError as error:
             raise CaseRefused(str(error), field="statement") from error
-        if said.case_hash != bytes(row.q) or said.header.user != row.subject_id.bytes:
-            raise CaseRefused("The veto is about another case, or not the subject's.", field="statement")
+        if access.veto_by(row.id, device_id) is not None:
+            return row
         if row.state not in UNDECIDED:
             raise CaseMoved(f"The case is {row.state}.", state=row.state)
-        ends = access.vetoes_about(row.subject_id) < cases.VETOES_THAT_END
         if access.has_vetoed(row):
             return row
+        now = database_now()
+        # Whoever opens cases in somebody's name, and has them vetoed, uses up nothing: m officers had to sign as well.
+        counts = access.had_quorum(row)
+        ends = not counts or access.counted_vetoes(row.subject_id, now) < cases.VETOES_THAT_END
         Veto.objects.create(
-            case_id=row.id, device_id=_device_id(actor), statement=statement, reason=reason, at=database_now()
+            case_id=row.id, device_id=device_id, statement=statement, reason=reason, at=now, counts=counts
         )
         audit.append(
             tag="recovery:case:veto",
             actor=actor,
             subject=str(row.id),
-            body={"q": bytes(row.q), "device": str(actor.id), "ends": int(ends)},
+            body={
+                "q": bytes(row.q),
+                "device": str(device_id),
+                "ends": int(ends),
+                # What the release process believes a veto by: this word of ours uses up none of the subject's.
+                "statement": signed.payload_hash,
+            },
         )
         if ends:
             finish_failed(row, CaseState.VETOED)
         elif row.state != CaseState.REQUESTED:
             reopen(row, why="veto", actor=actor)
     return row
+
+
+@dataclass(frozen=True)
+class VetoProof:
+    """That one device's veto is a leaf of the audit log, under its newest signed head. hashes: 32 bytes each."""
+
+    statement: bytes
+    leaf_index: int
+    leaf: bytes
+    hashes: list[bytes]
+    checkpoint: str
+
+
+def prove_veto(*, case: Case, actor: Actor) -> VetoProof:
+    """Prove to the device that vetoed a case that the log has it: only then is the veto made (ESCROW "Case").
+
+    Raises NotFound where it has not vetoed, VetoNotLoggedYet while no signed head covers the entry.
+    """
+    veto = access.veto_by(case.id, _device_id(actor))
+    if veto is None or veto.statement is None:
+        raise NotFound
+    row = audit_log.entry_about(str(case.id), tag="recovery:case:veto", device=str(veto.device_id))
+    try:
+        head = audit_log.latest_checkpoint("audit")
+    except NoCheckpoint as error:
+        raise VetoNotLoggedYet from error
+    if row is None or row.leaf_index is None or row.leaf_index >= head.size:
+        raise VetoNotLoggedYet
+    hashes = audit_log.inclusion("audit", index=row.leaf_index, size=head.size)
+    return VetoProof(bytes(veto.statement), row.leaf_index, bytes(row.leaf), hashes, head.note)
 
 
 def expire_case(*, case_id: UUID, actor: Actor) -> None:
@@ -78,19 +121,19 @@ def expire_case(*, case_id: UUID, actor: Actor) -> None:
         audit.append(tag="recovery:case:expire", actor=actor, subject=str(row.id), body={"q": bytes(row.q)})
 
 
-def end_again(*, case_id: UUID, tag: str, device_id: UUID | None) -> bool:
+def end_again(*, case_id: UUID, tag: str, device_id: UUID | None, veto: bytes | None = None) -> bool:
     """End a case in the rows whose end a restored database had lost; False when the case itself is lost.
 
-    In the transaction that puts the entry back. device_id: whose veto it was; its statement is lost, and the log's word
-    stands.
+    In the transaction that puts the entry back. device_id: whose veto it was. veto: its statement, where it was kept;
+    without one the log's word stands, and the veto counts towards no third.
     """
     row = Case.objects.filter(id=case_id).first()
     if row is None:
         return False
     if device_id is not None:
-        Veto.objects.get_or_create(
-            tenant_id=row.tenant_id, case_id=row.id, device_id=device_id, defaults={"at": database_now()}
-        )
+        counts = veto is not None and access.had_quorum(row)
+        defaults = {"at": database_now(), "statement": veto, "counts": counts}
+        Veto.objects.get_or_create(tenant_id=row.tenant_id, case_id=row.id, device_id=device_id, defaults=defaults)
     state = _ENDS_AGAIN.get(tag)
     if state is not None and CASE.allows(row.state, state):
         finish_failed(row, state)
@@ -111,14 +154,29 @@ def reopen(row: Case, *, why: str, actor: Actor) -> None:
 
 
 def finish_failed(row: Case, state: CaseState, *, why: str = "") -> None:
-    """End a case without a release, and destroy the shares that officers had sealed for it.
+    """End a case that its recipient gets nothing from, and destroy all that was sealed for it.
 
-    Inside the caller's transaction. Shares of failed cases must not add up to a quorum.
+    Inside the caller's transaction. Shares of failed cases must not add up to a quorum, and what was released and not
+    collected, or opens nothing for lack of a share, is not kept for a better day.
     """
     if state not in FAILED:
         raise ValueError(f"{state} is no failed end")
+    was_released = row.state in KEPT
     advance(row, CASE, state, why=why, ended_at=database_now())
     access.shares_of(row).delete()
+    # Only the processes that end such cases may destroy what was released: no deny, veto or cancel comes so late.
+    if was_released:
+        destroy_released(row)
+
+
+def destroy_released(row: Case) -> int:
+    """Destroy what was released in a case, halves and shares, and return of how many deposits. The rows stay.
+
+    Inside the caller's transaction.
+    """
+    access.released_shares_of(row).delete()
+    kept = Release.objects.filter(case_id=row.id, destroyed_at=None)
+    return int(kept.update(half=b"", destroyed_at=database_now()))
 
 
 def end_approvals(person_id: UUID) -> None:

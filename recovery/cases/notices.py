@@ -18,6 +18,7 @@ from django.db import transaction
 from django.template.loader import render_to_string
 
 from audit import services as audit
+from escrow import access as escrow
 from holdfast.core.base.text import written_out
 from kernel.actors import Actor
 from kernel.clock import database_now
@@ -38,6 +39,7 @@ SUBJECTS = {
     "opened": "Somebody asked to open your escrowed keys",
     "asked": "A recovery case waits for your decision",
     "released": "Your escrowed keys were released",
+    "share": "A recovery case waits for another officer's share",
     "voided": "A recovery case has ended, and nothing was released",
 }
 
@@ -112,6 +114,13 @@ def _send(notice: Notice) -> bool:
 def owe_release_notice(case: Case) -> None:
     """Promise the subject the notice that their keys were released, in the transaction that is open."""
     owe(case, case.subject_id, "released", max(database_now(), case.notice_at))
+
+
+def owe_share_notices(case: Case) -> None:
+    """Promise the officers who may decide a case the notice that a share was wrong, once for each case."""
+    now = database_now()
+    for officer in access.eligible_for(case, escrow.policy_named(bytes(case.policy_hash)), now):
+        owe(case, officer.person_id, "share", now)
 
 
 def owe_end_notices(case: Case) -> None:

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
+from django.conf import settings
 from django.db import IntegrityError, transaction
 
 from audit import services as audit
@@ -23,23 +24,22 @@ from holdfast.core.signed.payloads import check_time
 from holdfast.core.signed.statements import DeviceStatement
 from kernel.actors import Actor
 from kernel.clock import database_now
-from kernel.errors import LimitReached
+from kernel.errors import LimitReached, Throttled
 from keys import access as keys
 from recovery import access
 from recovery.cases.notices import owe
 from recovery.errors import CaseExists, CaseRefused, TooFewOfficers
 from recovery.models import Case, CaseDeposit
 from tenants import access as tenants
-from tenants.limits import count_against
+from tenants.limits import count_in_window
 
 if TYPE_CHECKING:
     from escrow.models import Deposit
 
 
-# Cases of one person that are open at once, and that they open in a day: each tells its subject and every officer.
-# Whoever lost all devices opens one, and another when a device was wrong.
+# Cases of one person that are open at once: each tells its subject and every officer.
 MAX_OPEN: Final = 10
-CASES_PER_DAY: Final = 20
+_DAY: Final = 86_400
 
 
 def open_case(*, statement: bytes, actor: Actor) -> Case:
@@ -74,7 +74,7 @@ def open_case(*, statement: bytes, actor: Actor) -> Case:
         if case.notice_at - now.timestamp() > terms.max_notice_delay_seconds:
             raise CaseRefused("The notice is delayed longer than the policy allows.", field="case")
         row = _store(signed, statement, case, actor, now)
-        _require_within_limits(row.requester_id)
+        _require_within_limits(row)
         _require_enough_officers(row, named, now)  # (4)
         _owe_notices(row, now)
         audit.append(
@@ -93,16 +93,33 @@ def open_case(*, statement: bytes, actor: Actor) -> Case:
     return row
 
 
-def _require_within_limits(requester_id: UUID) -> None:
+def _require_within_limits(row: Case) -> None:
     # After the row is stored, so that the same case again is `case-exists`. The policy's lock lets one in at a time.
-    if access.count_open_cases_by(requester_id) > MAX_OPEN:
+    if access.count_open_cases_by(row.requester_id) > MAX_OPEN:
         raise LimitReached(
             "You have as many cases open as one person may. Cancel one, or let it end.",
             limit="open-cases",
             most=MAX_OPEN,
         )
     # Inside the transaction: what was not opened tells nobody, and is not counted.
-    count_against(f"cases:{requester_id}", limit=CASES_PER_DAY, seconds=86_400)
+    most = settings.HOLDFAST_CASES_PER_DAY
+    by, left = count_in_window(f"cases:{row.requester_id}", seconds=_DAY)
+    if by > most:
+        raise Throttled(
+            f"You have opened {most} cases today, as many as one person may in a day. Those that are open go on: have "
+            "your officers decide them. Open another tomorrow.",
+            retry_after=left,
+        )
+    if row.subject_id == row.requester_id:
+        return
+    # Counted apart from the subject's own: whoever asks about somebody must not keep them from asking for themselves.
+    about, left = count_in_window(f"cases-about:{row.subject_id}", seconds=_DAY)
+    if about > most:
+        raise Throttled(
+            f"Others have opened {most} cases about this person today, as many as may be in a day. Each tells the "
+            "person and every officer. See those that are open, or open another tomorrow.",
+            retry_after=left,
+        )
 
 
 def _require_signed(statement: bytes, actor: Actor, now: datetime) -> tuple[Sign1, cases.Case]:
@@ -181,7 +198,7 @@ def _require_enough_officers(row: Case, made_under: list[bytes], now: datetime) 
         asked_under=[bytes(row.policy_hash)],
         at=now,
     )
-    needed = found.needed + (1 if access.vetoes_about(row.subject_id) >= cases.VETOES_THAT_END else 0)
+    needed = found.needed + (1 if access.counted_vetoes(row.subject_id, now) >= cases.VETOES_THAT_END else 0)
     if len(found.approvers) < needed:
         raise TooFewOfficers(
             f"{len(found.approvers)} officers may decide this case, and {needed} are needed: the requester, the "

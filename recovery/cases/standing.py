@@ -8,7 +8,6 @@ requester, officers and console; what stays stuck for ten minutes is an alarm. I
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
@@ -22,11 +21,11 @@ from kernel.fields import rfc3339
 from kernel.queue import apart
 from recovery import access
 from recovery.cases.counting import count_approvals
-from recovery.states import UNDECIDED, CaseState, NoticeState
+from recovery.states import FAILED, CaseState, NoticeState
 
 if TYPE_CHECKING:
     from escrow.models import Policy
-    from recovery.models import Approval, Case
+    from recovery.models import Case
 
 log = logging.getLogger("holdfast.stuck")
 
@@ -34,6 +33,15 @@ log = logging.getLogger("holdfast.stuck")
 ALARM_AFTER: Final = timedelta(minutes=10)
 # Lines of one round. With more cases than this, one cause holds them all, and one line says how many there are.
 _MAX_LINES: Final = 20
+
+# In which a case may be stuck.
+_WAITING: Final = (
+    CaseState.REQUESTED,
+    CaseState.QUORATE,
+    CaseState.WAITING,
+    CaseState.RELEASING,
+    CaseState.AWAITING_SHARE,
+)
 
 # Why a case waits though it is time, or does not come to its officers' end: each with what is to be done.
 STUCK: Final = {
@@ -51,6 +59,7 @@ STUCK: Final = {
     "quorum-not-in-log": "The rows show a quorum that the log does not. If it stays so for ten minutes, it is held.",
     "release-key-missing": "The release process lacks a key that the policy names. Its directory's backup is put back.",
     "rows-and-log-disagree": "Rows and log disagree. If it stays so for ten minutes, the case is held.",
+    "vetoed-in-log": "The log has a veto of it that its rows lack. Ask anew.",
     "voided": "It was under way beside a wrong entry of the log, or a log that nobody watched. Ask anew.",
 }
 # Said of whoever was suspended, or off the roster, since they approved, and of whoever handed over no right share.
@@ -87,12 +96,22 @@ class Waiting:
     is_stuck: bool = False
 
 
+@dataclass(frozen=True)
+class Ended:
+    """What ended a case, and what has to be done before somebody asks anew. code: its state."""
+
+    code: str
+    text: str
+    at: datetime
+
+
 def standings(case: Case, policy: Policy, now: datetime) -> list[OfficerStanding]:
     """Return the roster of the case's policy; who does not count is there with the reason."""
     counting = {officer.person_id for officer in access.eligible_for(case, policy, now)}
     rows = access.approvals_of(case)
     decided = {row.person_id: str(row.decision) for row in rows}
-    ended = _ended(case, rows)
+    anew = access.ended_approvals(case, rows)
+    ended = {row.person_id for row in rows if row.pk in anew}
     roster = escrow.officers(policy)
 
     def those(*states: OfficerState) -> frozenset[bytes]:
@@ -122,14 +141,6 @@ def standings(case: Case, policy: Policy, now: datetime) -> list[OfficerStanding
     ]
 
 
-def _ended(case: Case, rows: Iterable[Approval]) -> frozenset[UUID]:
-    """Return the persons whose approval has ended while the case is undecided: none of its shares is kept any more."""
-    if case.state not in UNDECIDED:
-        return frozenset()
-    kept = {share.approval.person_id for share in access.shares_of(case)}
-    return frozenset(row.person_id for row in rows if row.decision == "approve" and row.person_id not in kept)
-
-
 def waiting_for(case: Case, now: datetime) -> Waiting | None:
     """Return what a case waits for now; None for one that is over, or that waits for its recipient."""
     match case.state:
@@ -139,10 +150,34 @@ def waiting_for(case: Case, now: datetime) -> Waiting | None:
             return _for_the_notice(case)
         case CaseState.WAITING | CaseState.RELEASING:
             return _for_the_release(case)
+        case CaseState.AWAITING_SHARE:
+            return _for_a_share(case, now)
         case CaseState.HELD:
             text = STUCK.get(case.why, "Rows and log disagree.")
             return Waiting(case.why or "held", f"Held for ever. {text}", case.ended_at or now, is_stuck=True)
     return None
+
+
+def ended_by(case: Case) -> Ended | None:
+    """Return what ended a case without a release that its recipient has; None for one that goes on or has it."""
+    if case.state not in FAILED or case.ended_at is None:
+        return None
+    match case.state:
+        case CaseState.DENIED:
+            denial = next((row for row in access.approvals_of(case) if row.decision == "deny"), None)
+            who = f"Officer {denial.index}" if denial else "An officer"
+            text = f"{who} denied it. Speak to them: what they were in doubt about has to be cleared up first."
+        case CaseState.VETOED:
+            text = (
+                "A device of the subject forbade it. If that was not the subject, that device has to be revoked first."
+            )
+        case CaseState.EXPIRED:
+            text = "Its time ran out before its recipient had what opens the keys."
+        case CaseState.CANCELLED:
+            text = "Whoever asked took it back."
+        case _:
+            text = STUCK.get(case.why, "Rows and log disagree.")
+    return Ended(str(case.state), text, case.ended_at)
 
 
 def _for_officers(case: Case, now: datetime) -> Waiting:
@@ -162,6 +197,24 @@ def _for_officers(case: Case, now: datetime) -> Waiting:
         others = "; ".join(f"officer {one.index} {one.why_not}" for one in officers if one.why_not)
         said.append(f"Only {left} officers may decide ({others}): have one come back, or ask anew.")
     return Waiting("officers", " ".join(said), case.why_since or case.opened_at, is_stuck=left < needed)
+
+
+def _for_a_share(case: Case, now: datetime) -> Waiting:
+    since = case.why_since or case.opened_at
+    if case.release_at is not None:
+        is_stuck = case.why in STUCK
+        text = STUCK[case.why] if is_stuck else "A share is here, and is being handed on."
+        return Waiting(case.why if is_stuck else "releasing", text, since, is_stuck)
+    policy = escrow.policy_named(bytes(case.policy_hash))
+    officers = [one for one in standings(case, policy, now) if not one.why_not and not one.decision]
+    left = access.shares_left(case).values()
+    missing = max((one.needed - len(one.right) for one in left), default=0)
+    named = ", ".join(str(one.index) for one in officers) or "none"
+    text = (
+        f"The recipient found too few right shares: {missing} more needed. Officers who may give one, in this same "
+        f"case: {named}. Nothing is lost, and the HSM is not asked again."
+    )
+    return Waiting("share", text, since, is_stuck=len(officers) < missing)
 
 
 def _for_the_notice(case: Case) -> Waiting:
@@ -199,8 +252,7 @@ def raise_alarms() -> int:
 
 def _stuck(now: datetime) -> list[tuple[UUID, UUID, Waiting]]:
     found = []
-    states = (CaseState.REQUESTED, CaseState.QUORATE, CaseState.WAITING, CaseState.RELEASING)
-    for case_id, tenant_id in access.in_states(*states):
+    for case_id, tenant_id in access.in_states(*_WAITING):
         # A row that cannot be read must not keep the alarms of all others from being raised.
         with apart(tenant_id, f"standing of case {case_id}"):
             row = access.case_for_release(case_id)

@@ -17,12 +17,14 @@ from uuid import UUID
 from holdfast.core.base.encoding import MAX_BLOB
 from holdfast.core.base.errors import Expired, HoldfastError, Malformed, Untrusted
 from holdfast.core.crypto.keys import PublicKey
-from holdfast.core.escrow.approvals import Excluded
+from holdfast.core.escrow.approvals import Excluded, had_quorum
 from holdfast.core.escrow.release import NoticeFacts
 from holdfast.core.identity import trust as chain_of_trust
 from holdfast.core.identity.acts import Act, Resolution, Standing, verify_officer_state, verify_resolution
-from holdfast.core.identity.cases import VETOES_THAT_END
-from holdfast.core.identity.policy import NEVER, History, SignedPolicy, history_of, verify_successor
+from holdfast.core.identity.cases import VETOES_COUNT_SECONDS, VETOES_THAT_END, Case, verify_veto
+from holdfast.core.identity.chain import has_listed
+from holdfast.core.identity.entries import Entry
+from holdfast.core.identity.policy import NEVER, History, SignedPolicy, history_of, strictest, verify_successor
 from holdfast.core.identity.roles import Roles, WrongLeaf, check_leaf
 from holdfast.core.identity.trust import SignedTenantKey, TrustedTenant
 from holdfast.core.log.follower import MAX_AHEAD_SECONDS
@@ -38,6 +40,7 @@ log = logging.getLogger("holdfast.release")
 T = TypeVar("T", int, str, bytes)
 
 OFFICER_ROLE: Final = "officer"
+VETO: Final = "recovery:case:veto"
 # Each is another release key, put in force while one case was open: m officers do that once in years.
 MAX_RELEASE_KEYS: Final = 4
 
@@ -56,6 +59,20 @@ class Statements(Protocol):
 
     def resolution(self, statement_hash: bytes) -> bytes | None:
         """Return a resolution's statements as one array, if they are there."""
+
+    def veto(self, case_id: bytes, device_id: bytes) -> VetoPapers | None:
+        """Return what is stored of one device's veto of one case, if it is all there."""
+
+
+@dataclass(frozen=True)
+class VetoPapers:
+    """A veto, and what it rests on: statements as they are stored, and the subject's chain from its genesis."""
+
+    veto: bytes
+    device: bytes
+    case: bytes
+    approvals: tuple[bytes, ...]
+    chain: tuple[bytes, ...]
 
 
 @dataclass(frozen=True)
@@ -112,6 +129,9 @@ class CaseFacts:
     # the word for how it ended.
     stage: str = "requested"
     extra_officers: int = 0
+    # What its vetoes came to, whatever else ended it: a case uses up one veto of its subject's at most.
+    is_forbidden: bool = False
+    is_veto_counted: bool = False
 
     @property
     def opened(self) -> Moment:
@@ -148,11 +168,12 @@ class Facts:
     removed: set[bytes] = field(default_factory=set)  # as officers, for ever
     away: set[bytes] = field(default_factory=set)
     deposits: dict[bytes, bytes] = field(default_factory=dict)  # deposit → SHA-256 of its record
+    made_under: dict[bytes, bytes] = field(default_factory=dict)  # deposit → hash of its policy
     halves: dict[bytes, bytes] = field(default_factory=dict)  # deposit → SHA-256 of h_half
     half_owners: dict[bytes, bytes] = field(default_factory=dict)  # SHA-256 of h_half → the first deposit that has it
     unreceipted: dict[bytes, tuple[int, bytes]] = field(default_factory=dict)  # deposit → (index, policy hash)
     cases: dict[bytes, CaseFacts] = field(default_factory=dict)
-    vetoes: dict[bytes, int] = field(default_factory=dict)  # subject → how often they have vetoed
+    vetoes: dict[bytes, list[int]] = field(default_factory=dict)  # subject → ticks of those that count, of 90 days
     wrong: dict[int, WrongEntry] = field(default_factory=dict)  # by index; while there is one, nothing is released
     # Entries that were wrong when they were first read, by index: they are not judged anew, whatever lies there now.
     known_wrong: dict[int, WrongEntry] = field(default_factory=dict)
@@ -368,6 +389,43 @@ class Facts:
             return
         raise refusal
 
+    def counts_as_veto(
+        self, case: CaseFacts, case_id: bytes, device_id: BodyValue | None, statement_hash: BodyValue | None
+    ) -> bool:
+        """Tell whether a veto is one of those of which a third ends no case: signed, and of a case with its quorum.
+
+        device_id, statement_hash: as the entry has them. By signatures alone, and those of before it in the log:
+        whoever reads the log anew comes to the same.
+        """
+        try:
+            papers = self.statements.veto(case_id, UUID(str(device_id)).bytes)
+        except ValueError:
+            return False
+        if papers is None:
+            return False
+        try:
+            veto, device, asked = Sign1.parse(papers.veto), Sign1.parse(papers.device), Sign1.parse(papers.case)
+            if (veto.payload_hash, asked.payload_hash) != (statement_hash, case.q):
+                return False
+            verify_veto(veto, case=asked, device=device)
+            policies = [logged.signed for logged in self.policies]
+            chain = map(Entry.parse, papers.chain)
+            # Its own key says that a device is the subject's, and nobody else's who can write a row.
+            if not has_listed(chain, device.payload_hash, tenant=self.tenant, user=case.subject, policies=policies):
+                return False
+            return self._had_quorum(case, asked, [Sign1.parse(one) for one in papers.approvals])
+        except HoldfastError:
+            return False
+
+    def _had_quorum(self, case: CaseFacts, asked: Sign1, approvals: list[Sign1]) -> bool:
+        named = self.policy_named(case.policy_hash)
+        deposits = [deposit_id for deposit_id, _ in Case.from_payload(asked.payload).deposits]
+        made_under = [self.policy_named(self.made_under.get(deposit_id, b"")).policy for deposit_id in deposits]
+        m, _ = strictest([named.policy, *made_under])
+        # What the web process calls a quorum is its word: signatures are counted, of the approvals logged until now.
+        logged = {decision.statement_hash for decision in case.approvals.values()}
+        return had_quorum(asked, [one for one in approvals if one.payload_hash in logged], policy=named, m=m)
+
     def resolve(self, statement: bytes, place: Place) -> None:
         """Believe a resolution, by the signatures of m officers of the version that it names; each is used once."""
         statements = parse_many(statement)
@@ -541,6 +599,7 @@ def _deposit(facts: Facts, entry: LogEntry, place: Place) -> None:
     deposit, half = _uuid(entry, "deposit"), _typed(entry, "half_hash", bytes)
     record_hash, policy_hash = _typed(entry, "record_hash", bytes), _typed(entry, "policy", bytes)
     facts.deposits.setdefault(deposit, record_hash)
+    facts.made_under.setdefault(deposit, policy_hash)
     facts.halves.setdefault(deposit, half)
     facts.half_owners.setdefault(half, deposit)
     facts.unreceipted.setdefault(deposit, (place.index, policy_hash))
@@ -584,11 +643,24 @@ def _approver(facts: Facts, entry: LogEntry, case: CaseFacts) -> bytes:
 
 def _vetoed(facts: Facts, entry: LogEntry, place: Place) -> None:
     case = _case(facts, entry)
-    times = facts.vetoes[case.subject] = facts.vetoes.get(case.subject, 0) + 1
-    if times <= VETOES_THAT_END:
+    device, named = entry.body.get("device"), entry.body.get("statement")
+    if case.is_forbidden:
+        return
+    # A veto is never lost: one that nothing bears out ends the case all the same. But whoever writes entries can make
+    # one up, so it uses up none of those that the subject has.
+    if not facts.counts_as_veto(case, _subject(entry), device, named):
+        case.is_forbidden = True
         _end(case, "vetoed")
-    else:
-        case.extra_officers = 1
+    elif not case.is_veto_counted:
+        case.is_veto_counted = True
+        since = place.moment.tick - VETOES_COUNT_SECONDS
+        before = [tick for tick in facts.vetoes.get(case.subject, []) if tick > since]
+        facts.vetoes[case.subject] = [*before, place.moment.tick]
+        if len(before) < VETOES_THAT_END:
+            case.is_forbidden = True
+            _end(case, "vetoed")
+        else:
+            case.extra_officers = 1
 
 
 Taker = Callable[[Facts, LogEntry, Place], None]
@@ -651,7 +723,7 @@ _TAKERS: Final[dict[str, Taker]] = {
     "recovery:case:open": _opened,
     "recovery:case:quorum": _stage("quorate"),
     "recovery:case:reopen": _stage("requested"),
-    "recovery:case:veto": _vetoed,
+    VETO: _vetoed,
     "recovery:case:void": _ended("void"),
     "recovery:case:wait": _stage("waiting"),
     "recovery:notice:fail": _not_told,
@@ -674,7 +746,7 @@ NARROWING: Final = frozenset(
         "keys:device:revoke",
         "recovery:case:cancel",
         "recovery:case:deny",
-        "recovery:case:veto",
+        VETO,
         "recovery:case:void",
         "recovery:release:begin",
         "recovery:release:finish",

@@ -10,20 +10,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from itertools import islice
+from uuid import UUID
 
 from audit import access as audit
 from audit import services as audit_services
 from audit.errors import RolesMissing
 from escrow import access as escrow
-from holdfast.core.base.errors import Expired, Forked, Malformed
+from holdfast.core.base.errors import Expired, Forked, HoldfastError, Malformed
 from holdfast.core.identity.roles import Roles
 from holdfast.core.log.checkpoint import Checkpoint
 from holdfast.core.log.follower import LogFollower, require_fresh, require_not_ahead
 from holdfast.core.log.log_entry import LogEntry
 from holdfast.core.signed.cose import Sign1
+from kernel.errors import NotFound
+from keys import access as keys
+from recovery import access
 from recovery.release.clock import Clock, Moment, Now
 from recovery.release.directory import Directory, SeenHead
-from recovery.release.facts import Facts, Place, WrongEntry
+from recovery.release.facts import VETO, Facts, Place, VetoPapers, WrongEntry
 
 LOG = "audit"
 
@@ -46,6 +50,27 @@ class StoredStatements:
     def resolution(self, statement_hash: bytes) -> bytes | None:
         """Return a resolution's statements, if it is stored."""
         return escrow.resolution_statement(statement_hash)
+
+    def veto(self, case_id: bytes, device_id: bytes) -> VetoPapers | None:
+        """Return one device's veto of one case, with what it rests on."""
+        return _veto_papers(UUID(bytes=case_id), UUID(bytes=device_id))
+
+
+def _veto_papers(case_id: UUID, device_id: UUID) -> VetoPapers | None:
+    case, veto = access.case_for_release(case_id), access.veto_by(case_id, device_id)
+    if case is None or veto is None or veto.statement is None:
+        return None
+    try:
+        device = keys.device(device_id)
+    except NotFound:
+        return None
+    return VetoPapers(
+        veto=bytes(veto.statement),
+        device=bytes(device.statement),
+        case=bytes(case.statement),
+        approvals=tuple(bytes(row.statement) for row in access.decisions_of(case)),
+        chain=tuple(bytes(row.entry) for row in keys.chain_entries(case.subject_id)),
+    )
 
 
 @dataclass
@@ -128,9 +153,10 @@ class ReleaseLog:
 
     def _keep(self, narrowing: list[bytes]) -> None:
         for leaf in narrowing:
-            named = LogEntry.from_leaf(leaf).body.get("statement")
+            entry = LogEntry.from_leaf(leaf)
+            named = entry.body.get("statement")
             # The statement first: an entry that is put back without it would be believed by nobody.
-            if isinstance(named, bytes) and (statement := escrow.officer_statement(named)) is not None:
+            if isinstance(named, bytes) and (statement := _statement_of(entry, named)) is not None:
                 self.directory.keep_statement(named, statement)
         self.directory.keep_narrowings(narrowing)
         fresh = {index: one for index, one in self.facts.wrong.items() if index not in self.facts.known_wrong}
@@ -186,6 +212,18 @@ class ReleaseLog:
             statement = escrow.policy_statement(logged.signed.hash)
             if statement is not None:
                 self.directory.see_policy(logged.signed.policy.version, statement)
+
+
+def _statement_of(entry: LogEntry, named: bytes) -> bytes | None:
+    """Return what a person signed for an entry that narrows, if the rows have it."""
+    if entry.tag != VETO:
+        return escrow.officer_statement(named)
+    try:
+        row = access.veto_by(UUID(entry.subject), UUID(str(entry.body.get("device"))))
+        signed = Sign1.parse(bytes(row.statement or b"")) if row is not None else None
+    except (ValueError, HoldfastError):
+        return None
+    return signed.encode() if signed is not None and signed.payload_hash == named else None
 
 
 def _own_time(leaf: bytes, accepted: Moment) -> Moment:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -48,7 +48,7 @@ from recovery.release.clock import Clock, Now
 from recovery.release.directory import Directory, Intent, ReleaseKeyMissing, ReleaseKeys, only_process, tenants
 from recovery.release.log import LOG, ReleaseLog
 from recovery.release.record import OpenedDeposit
-from recovery.release.rules import Order, Voided, orders_for
+from recovery.release.rules import Order, Vetoed, Voided, orders_for, shares_for
 from recovery.states import CaseState
 
 log = logging.getLogger("holdfast.release")
@@ -68,6 +68,10 @@ UNSEEN_SECONDS = 120
 HOLD_AFTER_SECONDS = 600
 BEHIND_SECONDS = 30  # an entry has its place in a signed head within some seconds
 RECEIPTS_A_ROUND = 100  # of one tenant: each is a signature and a commit, and others' cases wait meanwhile
+
+
+# The states in which this process has something to do.
+_OURS = frozenset({CaseState.WAITING, CaseState.RELEASING, CaseState.AWAITING_SHARE})
 
 
 class WrongLog(HoldfastError):
@@ -187,14 +191,14 @@ class TenantRelease:
         for it. A database error goes up, and what nobody foresaw: the next attempt starts from what is committed.
         """
         case = access.case_for_release(case_id)
-        if case is None or case.state not in (CaseState.WAITING, CaseState.RELEASING):
+        if case is None or case.state not in _OURS:
             self._disagreeing.pop(case_id, None)
             self._failures.pop(case_id, None)
             return None
-        if case.state == CaseState.WAITING and case.release_at is not None and case.release_at > timezone.now():
+        if case.state != CaseState.RELEASING and case.release_at is not None and case.release_at > timezone.now():
             return case.release_at
         try:
-            at = self._release(case)
+            at = self._replace(case) if case.state == CaseState.AWAITING_SHARE else self._release(case)
         except (HoldfastError, HsmError, DomainError) as error:
             at = self._after(case, error)
         if at is None:
@@ -286,6 +290,20 @@ class TenantRelease:
         logged = self.log.facts.cases.get(case.id.bytes)
         return logged is not None and logged.stage == "deferred"
 
+    def _replace(self, case: Case) -> datetime | None:
+        """Hand on the shares that officers gave in place of wrong ones; what the HSM did it does not do again."""
+        if case.release_at is None:
+            return None
+        now = self._up_to_date()
+        wanted, stored = shares_for(case, facts=self.log.facts, now=now), record.load_shares(case)
+        # Of those who gave theirs before, nothing is stored any more: only what is new opens.
+        found, missing = self._taken_off(case, stored, wanted)
+        if missing is not None and sum(map(len, found.values())) < len(stored):
+            # As before a release: the key may come back, a share that was destroyed would not.
+            raise missing
+        record.replace_shares(case_id=case.id, shares=found, handled=stored.keys(), actor=self.actor)
+        return None
+
     def _up_to_date(self) -> Now:
         """Follow the log to its newest head, which has to be fresh and whole, and return the present."""
         self.follow(audit.latest_checkpoint(LOG).note)
@@ -317,32 +335,45 @@ class TenantRelease:
 
     def _open_shares(self, case: Case, orders: tuple[Order, ...]) -> dict[UUID, dict[int, bytes]] | None:
         """Return {deposit: {index: share sealed to the recipient}}, or None when shares were wrong and are voided."""
-        stored, wrong = record.load_shares(case), []
-        keys, missing = self._sealing_keys(case)
-        found: dict[UUID, dict[int, bytes]] = {order.deposit_id: {} for order in orders}
-        for order in orders:
-            for index, expected in order.rewrap.share_hashes.items():
-                take_off = partial(
-                    take_off_outer,
-                    stored.get((order.deposit_id, index), b""),
-                    q=bytes(case.q),
-                    deposit_id=order.deposit_id.bytes,
-                    index=index,
-                    expected_hash=expected,
-                )
-                sealed = _by_any(keys, take_off)
-                if sealed is None:
-                    wrong.append((order.deposit_id, index))
-                else:
-                    found[order.deposit_id][index] = sealed
+        signed = {order.deposit_id: order.rewrap.share_hashes for order in orders}
+        found, missing = self._taken_off(case, record.load_shares(case), signed)
         if all(len(found[order.deposit_id]) >= order.needed for order in orders):
             return found
         if missing is not None:
             # What was sealed to a key that is not here may be right: the key may come back, a share would not.
             raise missing
+        wrong = [(order, index) for order, hashes in signed.items() for index in hashes if index not in found[order]]
         log.warning("case %s: %d shares are not what was signed for", case.id, len(wrong))
         record.void_shares(case_id=case.id, shares=wrong, actor=self.actor)
         return None
+
+    def _taken_off(
+        self,
+        case: Case,
+        stored: Mapping[tuple[UUID, int], bytes],
+        signed: Mapping[UUID, Mapping[int, bytes]],
+    ) -> tuple[dict[UUID, dict[int, bytes]], ReleaseKeyMissing | None]:
+        """Take the outer sealing off stored shares: {deposit: {index: sealed to the recipient}}, and a key not here.
+
+        signed: {deposit: {index: the hash that its officer signed for}}. A share that is not what was signed for, or is
+        not stored, is left out.
+        """
+        keys, missing = self._sealing_keys(case)
+        found: dict[UUID, dict[int, bytes]] = {deposit_id: {} for deposit_id in signed}
+        for deposit_id, hashes in signed.items():
+            for index, expected_hash in hashes.items():
+                take_off = partial(
+                    take_off_outer,
+                    stored.get((deposit_id, index), b""),
+                    q=bytes(case.q),
+                    deposit_id=deposit_id.bytes,
+                    index=index,
+                    expected_hash=expected_hash,
+                )
+                sealed = _by_any(keys, take_off)
+                if sealed is not None:
+                    found[deposit_id][index] = sealed
+        return found, missing
 
     def _sealing_keys(self, case: Case) -> tuple[list[SealingKey], ReleaseKeyMissing | None]:
         """Return the private halves to which shares of a case may be sealed, newest first, and what is missing."""
@@ -388,6 +419,8 @@ class TenantRelease:
             endings.expire_case(case_id=case.id, actor=self.actor)
         elif isinstance(refusal, Voided):
             self._hold(case, "voided")
+        elif isinstance(refusal, Vetoed):
+            self._hold(case, "vetoed-in-log")
         else:
             log.error("case %s can never be released: %s", case.id, refusal)
             self._hold(case, "forbidden-meanwhile")

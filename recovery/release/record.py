@@ -7,7 +7,7 @@ judges nothing: `process` does, and calls these.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -127,10 +127,11 @@ def defer_release(*, case_id: UUID, why: str, retry_at: datetime, is_known: bool
 
 
 def postpone(*, case_id: UUID, why: str, release_at: datetime) -> None:
-    """Show why a waiting case still waits, and until when, where the log or the HSM says other than the rows."""
+    """Show why a case still waits, and until when, where the log or the HSM says other than the rows."""
     with transaction.atomic():
         case = access.lock_case(case_id)
-        if case.state == CaseState.WAITING and (case.release_at, case.why) != (release_at, why):
+        waits = case.state in (CaseState.WAITING, CaseState.AWAITING_SHARE)
+        if waits and (case.release_at, case.why) != (release_at, why):
             if case.why != why:
                 case.why_since = database_now()
             case.release_at, case.why = release_at, why
@@ -142,9 +143,10 @@ def leave_alone(*, case_id: UUID, retry_at: datetime) -> None:
 
     Written without reading the row, which may be what it fails at. One in `releasing` stays there.
     """
-    going = Case.objects.filter(id=case_id, state__in=(CaseState.WAITING, CaseState.RELEASING))
+    waits = (CaseState.WAITING, CaseState.AWAITING_SHARE)
+    going = Case.objects.filter(id=case_id, state__in=(*waits, CaseState.RELEASING))
     going.exclude(why=ERROR).update(why=ERROR, why_since=database_now())
-    going.filter(state=CaseState.WAITING).update(release_at=retry_at)
+    going.filter(state__in=waits).update(release_at=retry_at)
 
 
 def void_shares(*, case_id: UUID, shares: Sequence[tuple[UUID, int]], actor: Actor) -> None:
@@ -164,6 +166,50 @@ def void_shares(*, case_id: UUID, shares: Sequence[tuple[UUID, int]], actor: Act
         for deposit_id, index in shares:
             access.shares_of(case).filter(deposit_id=deposit_id, index=index).delete()
         reopen(case, why="share-wrong", actor=actor)
+
+
+def replace_shares(
+    *,
+    case_id: UUID,
+    shares: Mapping[UUID, Mapping[int, bytes]],
+    handled: Container[tuple[UUID, int]],
+    actor: Actor,
+) -> None:
+    """Keep shares for the recipient of a released case in the place of those that were wrong; nothing was unwrapped.
+
+    shares: {deposit: {number of the share: share sealed to the case's X-Wing key}}. handled: (deposit, number) of those
+    that were looked at; of these what was not what its officer signed for is void. The case is released again once
+    every deposit has as many as open it.
+    """
+    with transaction.atomic():
+        case = access.lock_case(case_id)
+        if case.state != CaseState.AWAITING_SHARE:
+            raise CaseMoved(f"The case is {case.state}.", state=case.state)
+        kept, before = access.released_shares_of(case), access.shares_left(case)
+        taken = 0
+        for release in access.releases_of(case):
+            fresh = shares.get(release.deposit_id, {})
+            for index in sorted(fresh.keys() - before[release.deposit_id].right):
+                kept.filter(release=release, index=index).delete()
+                ReleasedShare.objects.create(release=release, index=index, sealed=fresh[index])
+                taken += 1
+        enough = all(len(left.right) >= left.needed for left in access.shares_left(case).values())
+        stored = access.shares_of(case)
+        done = [row.pk for row in stored if enough or (row.deposit_id, row.index) in handled]
+        stored.filter(pk__in=done).delete()
+        if enough:
+            advance(case, CASE, CaseState.RELEASED, why="", release_at=None)
+        else:
+            # Another may have come while these were looked at.
+            case.release_at, case.why = database_now() if stored.exists() else None, "share-wrong"
+            case.save(update_fields=["release_at", "why"])
+        if taken:
+            audit.append(
+                tag="recovery:share:replace",
+                actor=actor,
+                subject=str(case.id),
+                body={"q": bytes(case.q), "shares": taken},
+            )
 
 
 def void_open_cases(*, why: str, actor: Actor) -> int:

@@ -8,6 +8,7 @@ only when its hash is in the log and its signatures hold.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -27,10 +28,15 @@ from recovery.release.clock import Now
 from recovery.release.facts import CaseFacts, Facts
 
 _GOING = frozenset({"waiting", "releasing", "deferred"})
+_RELEASED = frozenset({"released"})
 
 
 class Voided(Ended):
     """The case was under way beside a lie in the log; only a new one goes on."""
+
+
+class Vetoed(Ended):
+    """By the log the subject ended the case, and by its rows they did not; only a new one goes on."""
 
 
 @dataclass(frozen=True)
@@ -54,32 +60,44 @@ def orders_for(case: Case, *, facts: Facts, now: Now) -> tuple[Order, ...]:
     Asks the HSM's root token to read stored records, so call it outside transactions. Raises Ended, NotYet,
     QuorumNotMet as `release.judge` does, and another HoldfastError, or RecordUnreadable, when rows and log disagree.
     """
-    logged = _require_logged(case, facts)
-    at_request = facts.policy_named(logged.policy_hash)
-    in_force = facts.policy_in_force(now)
-    records = _require_records(case, facts)
-    orders = release.judge(
-        ReleaseFacts(
-            tenant=facts.tenant,
-            case=Sign1.parse(bytes(case.statement)),
-            opened_at=now.at(logged.opened),
-            recipient=Sign1.parse(bytes(keys.device(case.recipient_device_id).statement)),
-            records=records,
-            half_owners=facts.half_owners,
-            policy_at_request=at_request,
-            policy_now=in_force,
-            policies_at_deposit={signed.hash: signed for signed in facts.trusted().policies},
-            approvals=_require_approvals(case, logged, facts, now),
-            excluded=facts.excluded(logged, now=now),
-            notice=logged.notice(now),
-            is_vetoed=logged.stage == "vetoed",
-            now=now.wall,
-            extra_officers=logged.extra_officers,
-            earliest=now.earliest(logged.opened),
-            latest=now.latest(logged.opened),
-        )
+    logged = _require_logged(case, facts, _GOING)
+    proven = _proven(case, logged, facts, now)
+    others = (proven.policy_at_request, proven.policy_now)
+    return tuple(_order(order, facts, _needed(order, facts, others, logged)) for order in release.judge(proven))
+
+
+def shares_for(case: Case, *, facts: Facts, now: Now) -> dict[UUID, Mapping[int, bytes]]:
+    """Return {deposit: {index: SHA-256(sealed_i)}} of the shares that may be handed on in a case that was released.
+
+    They are of officers who approve and count now. Nothing is asked of the escrow token.
+
+    Raises as `orders_for` does; too few approvals are nobody's fault here.
+    """
+    logged = _require_logged(case, facts, _RELEASED)
+    judged = release.judge_shares(_proven(case, logged, facts, now))
+    return {UUID(bytes=deposit_id): hashes for deposit_id, hashes in judged.items()}
+
+
+def _proven(case: Case, logged: CaseFacts, facts: Facts, now: Now) -> ReleaseFacts:
+    return ReleaseFacts(
+        tenant=facts.tenant,
+        case=Sign1.parse(bytes(case.statement)),
+        opened_at=now.at(logged.opened),
+        recipient=Sign1.parse(bytes(keys.device(case.recipient_device_id).statement)),
+        records=_require_records(case, facts),
+        half_owners=facts.half_owners,
+        policy_at_request=facts.policy_named(logged.policy_hash),
+        policy_now=facts.policy_in_force(now),
+        policies_at_deposit={signed.hash: signed for signed in facts.trusted().policies},
+        approvals=_require_approvals(case, logged, facts, now),
+        excluded=facts.excluded(logged, now=now),
+        notice=logged.notice(now),
+        is_vetoed=logged.stage == "vetoed",
+        now=now.wall,
+        extra_officers=logged.extra_officers,
+        earliest=now.earliest(logged.opened),
+        latest=now.latest(logged.opened),
     )
-    return tuple(_order(order, facts, _needed(order, facts, (at_request, in_force), logged)) for order in orders)
 
 
 def _needed(order: release.Rewrap, facts: Facts, others: tuple[SignedPolicy, SignedPolicy], logged: CaseFacts) -> int:
@@ -102,7 +120,7 @@ def _order(order: release.Rewrap, facts: Facts, needed: int) -> Order:
     return Order(order, key.statement, bytes(escrow.escrow_key_named(key.hash).cka_id), needed)
 
 
-def _require_logged(case: Case, facts: Facts) -> CaseFacts:
+def _require_logged(case: Case, facts: Facts, stages: frozenset[str]) -> CaseFacts:
     logged = facts.cases.get(case.id.bytes)
     if logged is None:
         raise Untrusted("the log knows no such case")
@@ -116,7 +134,10 @@ def _require_logged(case: Case, facts: Facts) -> CaseFacts:
         raise Untrusted("the case's rows name other deposits than its statement")
     if logged.stage == "void":
         raise Voided("officers acknowledged a wrong entry of the log, or a log that nobody watched: ask anew")
-    if logged.stage not in _GOING:
+    if logged.stage == "vetoed":
+        # Whatever the rows make of it: that ends it, and nothing comes right by waiting.
+        raise Vetoed("the log has a veto that ends the case")
+    if logged.stage not in stages:
         raise Untrusted(f"the log has this case as {logged.stage}")
     return logged
 

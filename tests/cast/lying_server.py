@@ -475,6 +475,8 @@ class LyingServer(Mailboxes, ContactRecovery, OfficersActs):
         return 200, self._case(case_id)
 
     def approve(self, _asker: str, body: Any, _query: Any, case_id: str) -> Any:
+        if self.cases[case_id].get("state") == "awaiting-share":
+            self.cases[case_id]["state"] = "released"
         self.cases[case_id]["approvals"].append(body["statement"])
         self.cases[case_id]["shares"].append(body["shares"])
         return 201, self._case(case_id)
@@ -490,9 +492,22 @@ class LyingServer(Mailboxes, ContactRecovery, OfficersActs):
     def attestations(self, _asker: str, _body: Any, _query: Any, case_id: str) -> Any:
         return 200, {"attestations": [{"statement": one} for one in self.cases[case_id]["attestations"]]}
 
+    def cancel(self, _asker: str, _body: Any, _query: Any, case_id: str) -> Any:
+        if self._case(case_id)["state"] != "requested":
+            return refused(409, "case-moved")
+        self.cases[case_id]["state"] = "cancelled"
+        return 201, self._case(case_id)
+
+    def blame(self, _asker: str, body: Any, _query: Any, case_id: str) -> Any:
+        row = self.cases[case_id]
+        if any(len(row["approvals"]) - len(indices) >= 2 for _, indices in body["shares"]):
+            return refused(422, "blame-refused")
+        row["state"], row["blamed"] = "awaiting-share", body["shares"]
+        return 201, self._case(case_id)
+
     def release(self, _asker: str, _body: Any, _query: Any, case_id: str) -> Any:
         row = self.cases[case_id]
-        if len(row["approvals"]) < 2:
+        if len(row["approvals"]) < 2 or row.get("state", "released") != "released":
             return 409, {"title": "Not released", "code": "not-released", "detail": "Not released."}
         signed = Sign1.parse(unb64u(row["statement"]))
         case = Case.from_payload(signed.payload)
@@ -513,7 +528,8 @@ class LyingServer(Mailboxes, ContactRecovery, OfficersActs):
                     index=index,
                     expected_hash=expected,
                 )
-                shares.append([name, index, b64u(inner)])
+                if not any(name == one and index in indices for one, indices in row.get("blamed", ())):
+                    shares.append([name, index, b64u(inner)])
         rows = [[name, kept["record"], kept["statement"]] for name, kept in records]
         return 200, {"halves": halves, "shares": shares, "records": rows}
 
@@ -555,6 +571,8 @@ _ROUTES: dict[tuple[str, str], Callable[..., Any]] = {
     ("POST", "cases"): LyingServer.open_case,
     ("GET", f"cases/{_ID}"): LyingServer.one_case,
     ("POST", f"cases/{_ID}/approvals"): LyingServer.approve,
+    ("POST", f"cases/{_ID}/cancel"): LyingServer.cancel,
+    ("POST", f"cases/{_ID}/blame"): LyingServer.blame,
     ("PUT", f"cases/{_ID}/successor"): LyingServer.successor,
     ("POST", f"cases/{_ID}/attestations"): LyingServer.attest,
     ("GET", f"cases/{_ID}/attestations"): LyingServer.attestations,

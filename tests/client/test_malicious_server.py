@@ -17,6 +17,7 @@ import pytest
 
 from holdfast.client.errors import (
     ConsentNeeded,
+    NotYet,
     PeerChanged,
     ProfileError,
     TrustRefused,
@@ -612,10 +613,16 @@ def test_wrong_share_is_laid_to_its_officer(world: Members, tmp_path: Path) -> N
         return {**answer, "shares": [answer["shares"][0], [name, index, b64u(junk)]]}
 
     world.server.lies[f"GET cases/{opened.case_id}/release"] = spoil
-    with pytest.raises(TrustRefused, match="wrong: 2"):
+    with pytest.raises(NotYet, match="wrong: 2"):
         by_case.collect(tablet)
     assert tablet.state.generations == []
+    (reported,) = world.server.posted(f"cases/{opened.case_id}/blame")
+    assert [indices for _, indices in reported["shares"]] == [[2]]
+    # The same case goes on with another officer's share, and needs no new one.
+    with pytest.raises(NotYet, match="awaiting-share"):
+        by_case.collect(tablet)
     world.server.lies.clear()
+    world.approve(3, opened)
     assert by_case.collect(tablet).generations == [1]
 
 

@@ -87,7 +87,12 @@ def test_what_a_person_signed_is_neither_changed_nor_deleted() -> None:
 def test_a_release_is_recorded_by_the_release_process_alone() -> None:
     for table in ("recovery_release", "recovery_releasedshare"):
         assert may("i", table) == {"release"}
-        assert not may("u", table) | may("d", table)
+    # Whoever ends a case destroys what was released in it; the web process may only say that a share is wrong.
+    assert may("u", "recovery_release") == may("d", "recovery_releasedshare") == {"release", "worker"}
+    assert not may("d", "recovery_release")
+    assert {tuple(columns("recovery_release", "u", one)) for one in ("release", "worker")} == {("half", "destroyed_at")}
+    assert may("u", "recovery_releasedshare") == {"web"}
+    assert columns("recovery_releasedshare", "u", "web") == ["blamed_at"]
     written = {table for table in grants() if any(verb in grants()[table]["release"] for verb in "iud")}
     assert written == {
         *("audit_entry", "audit_tally", "kernel_heartbeat", "kernel_job", "escrow_policy", "escrow_receipt"),

@@ -16,6 +16,7 @@ from rest_framework import serializers
 
 from holdfast.core.base.encoding import b64u
 from kernel.fields import Base64UrlField
+from recovery.api import BlamedField
 from tests.faults.acts import Act
 from tests.faults.routes import api_calls, api_routes, changed, picture
 from tests.faults.world import VALID, Installation
@@ -184,7 +185,8 @@ def base64_values(value: Any) -> Iterator[tuple[Any, str]]:
 
 def is_base64(field: Any) -> bool:
     if isinstance(field, serializers.ListField):
-        return True
+        # All lists are of octets, but for this one of numbers (tests/recovery/cases/test_shares.py).
+        return not isinstance(field.child, BlamedField)
     return isinstance(field, Base64UrlField)
 
 

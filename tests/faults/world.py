@@ -87,6 +87,8 @@ class Organisation(Escrowed):
         self.case_released = self.opened(self.archive)
         self._approve(self.case_released, "carol")
         self._approve(self.case_released, "dan")
+        self.case_vetoed = self.opened(self.archive)
+        self._made(_veto(self, self.case_vetoed))
         account, phone = self.directory.account("alice"), self.phone("alice")
         self._made(Act(phone.signer, "PUT", f"{API}/vault", account.vault(phone, 1), {"If-Match": '"0"'}))
         self._made(Act(phone.signer, "PUT", f"{API}/vault/doors/password", _door(b"1"), {"If-Match": '"0"'}))
@@ -371,12 +373,24 @@ def _denial(one: Organisation) -> Act:
     return Act(one.signer("dan"), "POST", f"{API}/cases/{one.case_open.id}/deny", document)
 
 
-def _veto(one: Organisation) -> Act:
-    phone = one.phone("alice")
-    veto = cases.Veto(phone.header(), one.case_open.statement.payload_hash, "Not me.")
+def _veto(one: Organisation, case: OpenCase | None = None) -> Act:
+    phone, case = one.phone("alice"), case or one.case_open
+    veto = cases.Veto(phone.header(), case.statement.payload_hash, "Not me.")
     signed = cose.sign(veto.to_payload(), purpose=Purpose.VETO, key=phone.isk)
     document = {"statement": b64u(signed.encode()), "reason": "Not me."}
-    return Act(phone.signer, "POST", f"{API}/cases/{one.case_open.id}/veto", document)
+    return Act(phone.signer, "POST", f"{API}/cases/{case.id}/veto", document)
+
+
+def _veto_proof(one: Organisation) -> Act:
+    return Act(one.signer("alice"), "GET", f"{API}/cases/{one.case_vetoed.id}/veto")
+
+
+def _blame(one: Organisation) -> Act:
+    answer = _release(one).send()
+    assert answer.status_code == 200, answer.content
+    case, deposit_id = one.case_released, UUID(bytes=one.archive.header.deposit_id)
+    document = {"shares": [[str(deposit_id), [1, 2]]]}
+    return Act(case.phone.signer, "POST", f"{API}/cases/{case.id}/blame", document)
 
 
 def _cancel(one: Organisation) -> Act:
@@ -438,10 +452,12 @@ VALID: dict[tuple[str, str], Maker] = {
     ("case-approvals", "POST"): _approval,
     ("case-attestations", "GET"): _get("carol", path="cases/{case}/attestations"),
     ("case-attestations", "POST"): _attestation,
+    ("case-blame", "POST"): _blame,
     ("case-cancel", "POST"): _cancel,
     ("case-deny", "POST"): _denial,
     ("case-release", "GET"): _release,
     ("case-successor", "PUT"): _successor,
+    ("case-veto", "GET"): _veto_proof,
     ("case-veto", "POST"): _veto,
     ("cases", "GET"): _get("carol", path="cases"),
     ("cases", "POST"): _case,

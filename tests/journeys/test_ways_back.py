@@ -6,18 +6,27 @@ The phrase is walked in docs/quickstart.md, and escrow in the demo; here are pai
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import secrets
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 
+from holdfast.client.officers import officer, officer_keys
 from holdfast.client.profile.private_files import write_private
+from holdfast.core.base.encoding import b64u, label
+from holdfast.core.base.secret import SecretBytes
+from holdfast.core.crypto import sealing
+from holdfast.core.identity.cases import Approval, ClientKind
+from holdfast.core.signed.cose import Purpose, sign
 from tests.cast.server import PROJECT, Installation, installation
 from tests.journeys.demo import Person, Walk
 
@@ -178,3 +187,79 @@ def test_export_file_and_password_bring_an_account_back(walk: Ways) -> None:
     assert [one["kind"] for one in back["needs"]] == ["password", "phrase"]
     walk.say(walk.bob, walk.alice, "You are back.")
     assert walk.hear(notebook, walk.bob_id) == "You are back."
+
+
+def wrong_share(walk: Ways, who: Person) -> None:
+    """Have an officer approve with another share than theirs, well sealed and signed for, as no client of ours does."""
+    with walk.library(who) as account:
+        view = officer.see(account, UUID(walk.case))
+        keys, row = officer_keys.keys_of(account), officer_keys.own_row(account, view.policy)
+        (one,) = view.deposits
+        named = (view.q, one.deposit_id, row.index)
+        sealed = sealing.seal(
+            SecretBytes(secrets.token_bytes(32)),
+            to=view.case.recipient_sealing_key,
+            info=label("release-share", *named),
+        )
+        outer = sealing.seal(
+            SecretBytes(sealed),
+            to=view.policy.policy.terms.release_sealing_key,
+            info=label("release-share-outer", *named),
+        )
+        said = Approval(
+            account.header(),
+            view.q,
+            ((one.deposit_id, row.index, hashlib.sha256(sealed).digest()),),
+            view.policy.hash,
+            True,
+            "Video call.",
+            ClientKind.CLI,
+        )
+        signed = sign(said.to_payload(), purpose=Purpose.APPROVAL, key=keys.signing)
+        shares = [[str(UUID(bytes=one.deposit_id)), b64u(outer)]]
+        account.api.post(f"cases/{walk.case}/approvals", {"statement": b64u(signed.encode()), "shares": shares})
+
+
+@pytest.mark.timeout(600)
+def test_cases_that_end_free_the_device_and_a_wrong_share_is_replaced(walk: Ways) -> None:
+    letter = walk.here / "letter.txt"
+    letter.write_text("dear alice\n" * 1000)
+    sealed = walk.here / "letter.holdfast"
+    walk.holdfast(walk.laptop, "archive", "encrypt", str(letter), "--out", str(sealed))
+    walk.holdfast(walk.laptop, "escrow", "deposit", "--yes")
+
+    # Somebody asks in alice's name, and alice forbids it: made when the signed log shows it.
+    stranger = walk.new_device("mallorys", walk.alice)
+    asked = walk.holdfast(stranger, "recover", "escrow", "open", "--reason", "Lost.")["case_id"]
+    vetoed = walk.holdfast(
+        walk.laptop, "recover", "escrow", "veto", asked, "--reason", "Not me.", "--wait", "60", "--yes"
+    )
+    assert (vetoed["state"], isinstance(vetoed["log_index"], int)) == ("vetoed", True)
+    assert walk.holdfast(stranger, "recover", "escrow", "status")["ended"]
+
+    # An officer denies what alice asks; the same device asks again.
+    shutil.rmtree(walk.laptop.profile)
+    # By an officer who is asked for nothing here: whoever stands behind a device does not decide its case.
+    tablet = walk.person("alice-tablet")
+    walk.enrol(tablet, walk.issue_code("erin", walk.alice), "tablet")
+    denied = walk.holdfast(tablet, "recover", "escrow", "open", "--reason", "Lost.")["case_id"]
+    walk.holdfast(walk.officers["carol"], "officer", "deny", denied, "--reason", "I could not reach alice.")
+    status = walk.holdfast(tablet, "recover", "escrow", "status")
+    assert (status["state"], "denied it" in status["ended"]) == ("denied", True)
+    opened = walk.holdfast(tablet, "recover", "escrow", "open", "--reason", "Lost. Call me at home.")
+    assert opened["case_id"] != denied
+    walk.case, walk.case_words = opened["case_id"], opened["recipient_words"]
+
+    wrong_share(walk, walk.officers["carol"])
+    walk.approve("dan")
+    found = walk.holdfast(tablet, "recover", "escrow", "collect", "--wait", "0", expect=9)
+    while "Too few right shares" not in found["error"]["message"]:
+        found = walk.holdfast(tablet, "recover", "escrow", "collect", "--wait", "0", expect=9)
+    waits = walk.holdfast(tablet, "recover", "escrow", "status")
+    assert (waits["state"], "too few right shares" in waits["waiting_for"]) == ("awaiting-share", True)
+    # The share is void, and not the officer.
+    walk.approve("carol")
+    back = walk.holdfast(tablet, "recover", "escrow", "collect", "--wait", "60")
+    assert (len(back["generations"]), back["blamed"]) == (1, [])
+    walk.holdfast(tablet, "archive", "decrypt", str(sealed), "--out", str(walk.here / "back.txt"))
+    assert (walk.here / "back.txt").read_bytes() == letter.read_bytes()

@@ -7,6 +7,7 @@ Does not decide anything: officers do, in `holdfast officer`.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated
 from uuid import UUID
 
@@ -17,7 +18,7 @@ from holdfast.cli.exits import Exit
 from holdfast.cli.page import command
 from holdfast.cli.shell import numbered, one_word, quoted, shell_of, shown
 from holdfast.client.messages import prekeys
-from holdfast.client.recovery import by_case
+from holdfast.client.recovery import by_case, vetoes
 
 app = typer.Typer(help="Recovery of your archive and account through your officers.", no_args_is_help=True)
 
@@ -74,7 +75,8 @@ def status(context: typer.Context) -> None:
     """Say how far your case is.
 
     Its state, how many officers have approved and attested, what it waits for, and what is to be done. Shows again the
-    words that your officers ask you for.
+    words that your officers ask you for. Of a case that has ended: what ended it, and what to do next. It frees this
+    device for another case, with fresh keys.
     """
     shell = shell_of(context)
     with shell.account() as account:
@@ -88,17 +90,24 @@ def status(context: typer.Context) -> None:
             "attestations": found.attestations,
             "release_at": found.release_at,
             "waiting_for": found.waiting_for,
+            "ended": found.ended,
             "recipient_words": list(found.words),
             "identity_words": list(found.identity_words),
         },
         f"Case {found.case_id}: {one_word(found.state)}, {found.approvals} of {found.needed} officers have approved"
         + (f", {found.attestations} have attested your new key." if found.attestations else "."),
-        "  Words of this device's key, for the officers who call you:",
-        *(f"    {row}" for row in numbered(found.words)),
-        *(["  Words of your new identity key:"] if found.identity_words else []),
-        *(f"    {row}" for row in numbered(found.identity_words)),
-        *([f"  The server says: {quoted(found.waiting_for)}"] if found.waiting_for else []),
+        *(_words_of(found) if not found.is_over else ()),
+        *[f"  The server says: {quoted(text)}" for text in (found.waiting_for, found.ended) if text],
+        *(["  This device is free to ask anew: holdfast recover escrow open"] if found.is_over else []),
     )
+
+
+def _words_of(found: by_case.CaseStatus) -> Iterator[str]:
+    yield "  Words of this device's key, for the officers who call you:"
+    yield from (f"    {row}" for row in numbered(found.words))
+    if found.identity_words:
+        yield "  Words of your new identity key:"
+        yield from (f"    {row}" for row in numbered(found.identity_words))
 
 
 @command(
@@ -114,8 +123,12 @@ def cancel(
     """Withdraw your case. What officers approved in it no longer opens anything."""
     shell = shell_of(context)
     with shell.account() as account:
-        case_id = by_case.cancel(account, reason=reason)
-    shell.show({"case_id": case_id, "state": "cancelled"}, f"[bold green]✓[/] Case {case_id} is cancelled.")
+        case_id, state = by_case.cancel(account, reason=reason)
+    shell.show(
+        {"case_id": case_id, "state": state},
+        f"[bold green]✓[/] Case {case_id} is {one_word(state)}.",
+        "  Its keys are destroyed, and this device is free to ask anew.",
+    )
 
 
 @command(
@@ -135,21 +148,27 @@ def veto(
     context: typer.Context,
     case_id: Annotated[UUID, typer.Argument(help="The case.")],
     reason: Annotated[str, typer.Option(help="Why, for your officers and for the record.")],
+    wait: Annotated[int, typer.Option(help="Wait up to this many seconds for the signed log.")] = 10,
     yes: Yes = False,
 ) -> None:
     """Forbid a case that you did not ask for.
 
-    This device signs the veto. Tell your officers at once, because somebody asks in your name.
+    This device signs the veto, and checks that the tenant's signed log has it. Until then it is the server's word
+    alone: run the command again. Tell your officers at once, because somebody asks in your name.
 
-    A third veto of yours does not end the case. The case then needs one officer more, so that officers who have a
-    warrant are not stopped for ever.
+    A third veto of yours within 90 days does not end the case. The case then needs one officer more, so that officers
+    who have a warrant are not stopped for ever. Only cases that enough officers had approved count.
     """
     shell = shell_of(context)
     shell.confirm("Forbid this case?", is_given=yes)
-    with shell.account() as account:
-        state = by_case.veto(account, case_id, reason=reason)
+    with shell.account() as account, shell.working("Waiting for the signed log"):
+        done = vetoes.veto(account, case_id, reason=reason, wait_seconds=wait)
     shell.show(
-        {"case_id": case_id, "state": state}, f"[bold green]✓[/] Your veto is signed; the case is {one_word(state)}."
+        {"case_id": case_id, "state": done.state, "log_index": done.index},
+        f"[bold green]✓[/] Your veto is signed; the case is {one_word(done.state)}.",
+        f"  The signed log has it, as entry {done.index}."
+        if done.index is not None
+        else f"  [yellow]It is not proven yet: {done.why_not} Run the same command again.[/]",
     )
 
 
@@ -158,8 +177,8 @@ def veto(
     "collect",
     changes="this profile holds the archive keys; your officers see a new identity key to attest.",
     exits={
-        Exit.NOT_YET: "not released yet: officers are still to approve, or the delay runs",
-        Exit.UNTRUSTED: "too few right shares, or a key that your account does not name",
+        Exit.NOT_YET: "not released yet: officers are still to approve, the delay runs, or a share was wrong",
+        Exit.UNTRUSTED: "the server keeps shares back, or a key is not the one that your account names",
     },
     examples=[("holdfast recover escrow collect --wait 600", "Wait up to ten minutes for the release.")],
 )

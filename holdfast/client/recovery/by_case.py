@@ -33,14 +33,18 @@ from holdfast.core.crypto.keys import RecipientRsaKey, SealingKey, SigningKey
 from holdfast.core.escrow import approvals
 from holdfast.core.escrow.deposit import SEALED_HALF_SIZE
 from holdfast.core.identity import chain, chain_author
-from holdfast.core.identity.cases import Case, Veto, begins_from, verify_attestations
+from holdfast.core.identity.cases import Case, begins_from, verify_attestations
 from holdfast.core.identity.chain import ChainState
 from holdfast.core.identity.policy import SignedPolicy
 from holdfast.core.signed.cose import Purpose, Sign1, sign
 
 CASE_LIFE_SECONDS: Final = 30 * 86_400  # the longest delay and notice a policy may ask, and time for officers on leave
 _DELAY_RUNS: Final = "The officers have attested your new key; the policy's delay still runs."
-_ENDED: Final = frozenset({"denied", "vetoed", "expired", "cancelled", "held", "closed"})
+# A case that the server does not know: it never came there, or went with a database that was put back.
+_LOST: Final = "lost"
+_ENDED: Final = frozenset({"denied", "vetoed", "expired", "cancelled", "held", "closed", _LOST})
+_COLLECTED: Final = frozenset({"collected", "rotated", "sealed"})
+_ASK_ANEW: Final = "This device is free to ask anew: holdfast recover escrow open"
 
 
 @dataclass(frozen=True)
@@ -55,10 +59,11 @@ class OpenedCase:
 
 @dataclass(frozen=True)
 class CaseStatus:
-    """How far a case is, in the server's word. waiting_for: what it waits for, and what is to be done; its text.
+    """How far a case is, in the server's word.
 
-    words: the 8 words of this device's keys for the case, from its own statement. identity_words: those of the new
-    identity key, once it is proposed.
+    waiting_for: what it waits for, and what is to be done. ended: what ended it, and what has to be done before asking
+    anew; empty for one that goes on. Both are the server's text. words: the 8 words of this device's keys for the case,
+    from its own statement. identity_words: those of the new identity key, once it is proposed.
     """
 
     case_id: UUID
@@ -68,8 +73,14 @@ class CaseStatus:
     attestations: int
     release_at: str
     waiting_for: str
+    ended: str
     words: tuple[str, ...]
     identity_words: tuple[str, ...]
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has ended, so that this device may open another."""
+        return self.state in _ENDED
 
 
 @dataclass(frozen=True)
@@ -109,14 +120,13 @@ def open_case(
     if says_nothing(reason):
         raise ProfileError("Your officers decide by the reason, and it says nothing.", way_out="Say what happened.")
     if account.state.case is not None:
-        state = status(account).state
+        state = _state_of(account, account.state.case)
         if state not in _ENDED:
             raise ProfileError(
-                f"This device has a case open already; it is {state}.", way_out="See it: holdfast recover escrow status"
+                f"This device has a case open already; it is {state}.",
+                way_out="See it: holdfast recover escrow status. Withdraw it: holdfast recover escrow cancel",
             )
-        # A case that has ended, in whichever way, frees the device. Its keys go: they were made for that case alone.
-        account.state.case = None
-        account.save()
+        _forget(account)
     tenant.refresh(account)
     # The one in force: its officers decide, until those of the next are in office.
     policy = account.trusted.in_force(account.api.clock.now())
@@ -152,8 +162,7 @@ def open_case(
     try:
         answer = account.api.post("cases", {"case": b64u(signed.encode())})
     except Problem:
-        account.state.case = None
-        account.save()
+        _forget(account)
         raise
     ids = [UUID(bytes=deposit_id) for deposit_id, _ in named]
     return OpenedCase(UUID(bytes=case.case_id), case.recipient_words, ids, answer.number("needed"))
@@ -185,9 +194,16 @@ def _find_deposits(account: Account, subject: bytes, wanted: Sequence[bytes]) ->
 
 
 def status(account: Account) -> CaseStatus:
-    """Ask how far this device's case is."""
+    """Ask how far this device's case is, or what ended it."""
     kept = _require_case(account)
-    answer = account.api.get(f"cases/{UUID(bytes=kept.case_id)}")
+    try:
+        answer = account.api.get(f"cases/{UUID(bytes=kept.case_id)}")
+    except Problem as problem:
+        if problem.status != 404:
+            raise
+        raise ProfileError(
+            "The server has no such case: it never came there, or was lost with a backup.", way_out=_ASK_ANEW
+        ) from None
     return CaseStatus(
         case_id=UUID(bytes=kept.case_id),
         state=answer.text("state"),
@@ -196,48 +212,58 @@ def status(account: Account) -> CaseStatus:
         attestations=len(_attestations(account, kept)),
         release_at=answer.text("release_at") if "release_at" in answer else "",
         waiting_for=answer.one("waiting_for").text("text") if "waiting_for" in answer else "",
+        ended=answer.one("ended").text("text") if "ended" in answer else "",
         words=Case.from_payload(Sign1.parse(kept.statement).payload).recipient_words,
         identity_words=_new_identity(account, kept).public.fingerprint(IDENTITY) if "successor" in answer else (),
     )
 
 
-def cancel(account: Account, *, reason: str) -> UUID:
-    """Withdraw this device's case, and destroy the keys that were made for it. Returns its id."""
+def cancel(account: Account, *, reason: str) -> tuple[UUID, str]:
+    """Withdraw this device's case, and destroy the keys that were made for it. Returns its id, and how it ended.
+
+    One that has ended otherwise stays as it ended; its keys go all the same.
+    """
     kept = _require_case(account)
-    account.api.post(f"cases/{UUID(bytes=kept.case_id)}/cancel", {"reason": reason})
+    state = "cancelled"
+    try:
+        account.api.post(f"cases/{UUID(bytes=kept.case_id)}/cancel", {"reason": reason})
+    except Problem as problem:
+        if problem.status not in (404, 409):
+            raise
+        state = _state_of(account, kept)
+        if state not in _ENDED:
+            raise
+    _forget(account)
+    return UUID(bytes=kept.case_id), state
+
+
+def _state_of(account: Account, kept: OpenCase) -> str:
+    """Return the server's word for the state of a case; "lost" for one that it does not know."""
+    try:
+        return account.api.get(f"cases/{UUID(bytes=kept.case_id)}").text("state")
+    except Problem as problem:
+        if problem.status != 404:
+            raise
+        return _LOST
+
+
+def _forget(account: Account) -> None:
+    """Destroy the keys of a case that has ended, in whichever way: they were made for it alone. The device is free."""
     account.state.case = None
     account.save()
-    return UUID(bytes=kept.case_id)
-
-
-def veto(account: Account, case_id: UUID, *, reason: str) -> str:
-    """Forbid a case about one's own archive, signed by this device; returns the state that the case is in by it.
-
-    For whoever did not ask for it. A third veto of one person asks one officer more instead of ending the case.
-    Raises ProfileError for a case about somebody else.
-    """
-    view = officer.see(account, case_id)
-    if view.case.subject != account.user:
-        raise ProfileError("This case is not about your archive.", way_out="See yours: holdfast maintain")
-    statement = Veto(account.header(), view.q, reason)
-    signed = sign(statement.to_payload(), purpose=Purpose.VETO, key=account.signing_key)
-    answer = account.api.post(f"cases/{case_id}/veto", {"statement": b64u(signed.encode()), "reason": reason})
-    return answer.text("state")
 
 
 def collect(account: Account, *, wait_seconds: int = 0) -> Collected:
     """Collect the release, open every archive key in it, and propose the new identity key to the officers.
 
-    Raises NotYet before the release, TrustRefused when too few shares are right or a key is not the one that
-    the account chain announces. Repeatable until the keys are open and kept.
+    Raises NotYet before the release, and when too few shares are right: the server is told which are wrong, and the
+    case waits for others. TrustRefused when a key is not the one that the account chain announces. Repeatable until the
+    keys are open and kept.
     """
     kept = _require_case(account)
     tenant.refresh(account)
     case = Case.from_payload(Sign1.parse(kept.statement).payload)
-    answer = wait_for(lambda: _release(account, kept), wait_seconds)
-    whose = deposits.subject_of(account, case.subject)
-    verified = _verified_records(account, whose, case, answer)
-    opened, blamed = _open_all(kept, whose, verified, answer)
+    whose, opened, blamed = wait_for(lambda: _open_release(account, kept, case), wait_seconds)
     if case.subject == account.user:
         known = {generation.number for generation in account.state.generations}
         account.state.generations += [generation for generation in opened if generation.number not in known]
@@ -247,6 +273,44 @@ def collect(account: Account, *, wait_seconds: int = 0) -> Collected:
     return Collected([generation.number for generation in opened], words, blamed)
 
 
+def _open_release(
+    account: Account, kept: OpenCase, case: Case
+) -> tuple[Subject, list[Generation], list[tuple[UUID, int]]]:
+    """Collect and open what was released. Raises NotYet as `collect` does."""
+    answer = _release(account, kept)
+    whose = deposits.subject_of(account, case.subject)
+    verified = _verified_records(account, whose, case, answer)
+    try:
+        opened, blamed = _open_all(kept, whose, verified, answer)
+    except _TooFewShares as error:
+        _blame(account, kept, error)
+        raise NotYet(
+            f"{error} Your officers are told, and the case waits for another share.",
+            way_out="Ask another officer, or one whose share was wrong, to approve the same case. Then collect again.",
+        ) from error
+    return whose, opened, blamed
+
+
+class _TooFewShares(Exception):
+    """Some deposits cannot be opened. wrong: {deposit: indices of its wrong shares}, none where some are missing."""
+
+    def __init__(self, wrong: dict[bytes, tuple[int, ...]]) -> None:
+        self.wrong = wrong
+        indices = ", ".join(map(str, sorted({index for several in wrong.values() for index in several}))) or "none"
+        super().__init__(f"Too few right shares: officers whose share is wrong: {indices}.")
+
+
+def _blame(account: Account, kept: OpenCase, error: _TooFewShares) -> None:
+    rows = [[str(UUID(bytes=deposit_id)), list(indices)] for deposit_id, indices in sorted(error.wrong.items())]
+    try:
+        account.api.post(f"cases/{UUID(bytes=kept.case_id)}/blame", {"shares": rows})
+    except Problem as problem:
+        if problem.status >= 500:
+            raise
+        # By its own rows enough are right: then it has kept them from this device, or changed them.
+        raise TrustRefused(f"{error} The server says otherwise: {problem}") from error
+
+
 def _release(account: Account, kept: OpenCase) -> Answer:
     path = f"cases/{UUID(bytes=kept.case_id)}"
     try:
@@ -254,9 +318,11 @@ def _release(account: Account, kept: OpenCase) -> Answer:
     except Problem as problem:
         if problem.status != 409:
             raise
-    state = account.api.get(path).text("state")
-    if state in _ENDED:
-        raise ProfileError(f"The case has ended: {state}.", way_out="Open a new one, after speaking to your officers.")
+        state = _state_of(account, kept)
+        if state in _ENDED:
+            raise ProfileError(f"The case has ended: {state}.", way_out=_ASK_ANEW) from None
+        if state in _COLLECTED:
+            raise ProfileError(f"Nothing is left to collect: {problem}", way_out=_ASK_ANEW) from None
     raise NotYet(f"The case is {state}; nothing is released yet.", way_out="Ask again later, or with --wait.")
 
 
@@ -293,6 +359,7 @@ def _open_all(
     hashes = dict(Case.from_payload(statement.payload).deposits)
     opened: list[Generation] = []
     blamed: list[tuple[UUID, int]] = []
+    too_few: dict[bytes, tuple[int, ...]] = {}
     for deposit_id, record in sorted(verified.items(), key=lambda pair: pair[1].generation):
         try:
             back = approvals.combine(
@@ -305,11 +372,9 @@ def _open_all(
                 algorithm=record.escrow_key.statement.algorithm,
             )
         except approvals.ShareBlamed as error:
-            indices = ", ".join(map(str, error.indices)) or "none"
-            raise TrustRefused(
-                f"Too few right shares: officers whose share is wrong: {indices}.",
-                way_out="Ask another officer to approve the same case.",
-            ) from error
+            # All of them are said at once: one report, and one more share of each.
+            too_few[deposit_id] = error.indices
+            continue
         except HoldfastError as error:
             raise TrustRefused(f"The halves do not open your archive key: {error}.") from error
         blamed += [(UUID(bytes=deposit_id), index) for index in back.blamed]
@@ -326,6 +391,8 @@ def _open_all(
                 is_exposed=True,
             )
         )
+    if too_few:
+        raise _TooFewShares(too_few)
     return opened, blamed
 
 

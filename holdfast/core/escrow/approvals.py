@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from holdfast.core.base.encoding import label
-from holdfast.core.base.errors import Malformed, QuorumNotMet, Untrusted, UnwrapFailed
+from holdfast.core.base.errors import HoldfastError, Malformed, QuorumNotMet, Untrusted, UnwrapFailed
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.crypto import sealing
 from holdfast.core.crypto.keys import PublicKey, RecipientRsaKey, SealingKey, SigningKey
@@ -259,6 +259,27 @@ def require_quorum(
         noted = f"; not counted: {', '.join(left_out)}" if left_out else ""
         raise QuorumNotMet(f"{fewest} of {m} officers approve{noted}")
     return counted
+
+
+def had_quorum(case: Sign1, approvals: Iterable[Sign1], *, policy: SignedPolicy, m: int) -> bool:
+    """Tell whether m officers have signed for a case, whoever of them counts today.
+
+    By their signatures alone: nothing that happens to an officer afterwards changes it. Neither requester, subject nor
+    the recipient's person is one of them.
+    """
+    asked = Case.from_payload(case.payload)
+    signed: set[bytes] = set()
+    for statement in approvals:
+        officer = policy.policy.officer(statement.kid)
+        if officer is None:
+            continue
+        try:
+            said = Approval.from_payload(statement.verify(officer.signing_key, purpose=Purpose.APPROVAL))
+        except HoldfastError:
+            continue
+        if said.approves and hmac.compare_digest(said.case_hash, case.payload_hash):
+            signed.add(officer.person)
+    return len(signed - {asked.requester, asked.subject, asked.header.user}) >= m
 
 
 def take_off_outer(

@@ -127,6 +127,23 @@ def judge(facts: ReleaseFacts) -> tuple[Rewrap, ...]:
     return tuple(Rewrap(deposit, case.recipient_rsa_key, counted[deposit.header.deposit_id]) for deposit in deposits)
 
 
+def judge_shares(facts: ReleaseFacts) -> dict[bytes, dict[int, bytes]]:
+    """Return whose shares may be handed on in a case that was released, in place of wrong ones.
+
+    {deposit: {index: SHA-256(sealed_i)}} of the officers who approve and count now.
+
+    It asks for no quorum, delay or notice: the release had them, and nothing more comes out of the HSM by it. Raises
+    Ended when the case has expired or its purpose is not allowed any more, and otherwise as `judge` does.
+    """
+    case = _require_case(facts)
+    deposits = _require_deposits(facts, case)
+    made_under = _deposit_policies(facts, deposits)
+    _, terms = strictest([*made_under.values(), facts.policy_at_request.policy, facts.policy_now.policy])
+    _require_alive(facts, case, terms)
+    count = _Count(facts, terms, made_under, 0)
+    return count.over(count.standing())
+
+
 def _require_case(facts: ReleaseFacts) -> Case:
     # Stops a case made by the server: only the recipient device's own key signs one,
     # for its own fresh keys (FAULTS F20).

@@ -28,13 +28,16 @@ from holdfast.core.signed.payloads import (
     require_device,
     require_user,
 )
+from holdfast.core.signed.statements import DeviceStatement
 
 # A row takes about 53 bytes in the case and in each approval, so that 128 of them with the longest reason still fit the
 # 16 KiB of a statement. A subject with more generations is asked about in two cases.
 MAX_DEPOSITS: Final = 128
-# The subject ends two cases by a veto. A third veto asks one officer more instead: a stolen device must not be able to
-# keep its owner out for good.
+# The subject ends two cases by a veto within so long, of those that had their quorum. A third veto asks one officer
+# more instead: a stolen device must not be able to keep its owner out for good. Others do not count, or whoever opens
+# two cases in somebody's name would use up what that person can forbid.
 VETOES_THAT_END: Final = 2
+VETOES_COUNT_SECONDS: Final = 90 * 86_400
 # Characters. Officers read all of it before they sign, and the log and every approval rest on its hash.
 MAX_REASON: Final = 1000
 # Characters. Of an approval how the officer made sure of the person, of a denial why: a sentence or two.
@@ -241,6 +244,25 @@ class Veto:
         header, fields = open_payload(payload, "veto", (7, 8))
         require_device(header, "veto")
         return cls(header, fields.octets(7, HASH_SIZE), fields.text(8, maximum=MAX_REASON))
+
+
+def verify_veto(statement: Sign1, *, case: Sign1, device: Sign1) -> Veto:
+    """Check that a device of the case's subject forbids this very case, and return what it says.
+
+    case: whose signature the caller has checked, or whose hash the log names. device: the signer's own statement; that
+    the subject's chain lists it, the caller sees. Raises Malformed, InvalidSignature; Untrusted for another case, or
+    a device of somebody else.
+    """
+    signer = DeviceStatement.open(device)
+    veto = Veto.from_payload(statement.verify(signer.signing_key, purpose=Purpose.VETO))
+    asked = Case.from_payload(case.payload)
+    named = (veto.header.tenant, veto.header.user, veto.header.device)
+    # In the signer's own name, and that is the subject: a device forbids nothing in somebody else's.
+    if named != (signer.header.tenant, signer.header.user, signer.header.device):
+        raise Untrusted("the veto names another device than the one that signed it")
+    if veto.case_hash != case.payload_hash or named[:2] != (asked.header.tenant, asked.subject):
+        raise Untrusted("the veto is about another case, or not the subject's")
+    return veto
 
 
 @dataclass(frozen=True)

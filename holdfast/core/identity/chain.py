@@ -5,11 +5,11 @@ Implements PROTOCOL section 5. Server and client use these same functions; `chai
 Reads no clock: a chain is held to its own dates, and that these are true when written, the server sees to.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from holdfast.core.base.errors import Forked, InvalidSignature, Malformed, Untrusted
+from holdfast.core.base.errors import Forked, HoldfastError, InvalidSignature, Malformed, Untrusted
 from holdfast.core.crypto.keys import PublicKey
 from holdfast.core.identity.cases import begins_from, verify_attestations
 from holdfast.core.identity.entries import (
@@ -153,6 +153,24 @@ def extend(
     if state.is_rotation_due:
         raise Untrusted("a revocation comes together with a rotation")
     return state
+
+
+def has_listed(
+    entries: Iterable[Entry], device_hash: bytes, *, tenant: bytes, user: bytes, policies: Sequence[SignedPolicy] = ()
+) -> bool:
+    """Tell whether a user's chain lists a device, or ever did, by the 32-byte hash of its statement.
+
+    entries: from the genesis on. What was appended after the device changes nothing, also where it does not hold.
+    """
+    state: ChainState | None = None
+    try:
+        for entry in entries:
+            state = _apply(state, entry, policies, 0) if state else _begin(entry, tenant, user)
+            if device_hash in state.devices.values():
+                return True
+    except HoldfastError:
+        pass  # what stands before it holds, and has not listed the device
+    return False
 
 
 def state_at(

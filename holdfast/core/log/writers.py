@@ -94,8 +94,11 @@ recovery:notice:fail                   worker
 recovery:notice:hand-over              worker
 recovery:release:begin                 release
 recovery:release:defer                 release
+recovery:release:destroy               worker
 recovery:release:finish                release
 recovery:release:held                  release
+recovery:share:blame                   web
+recovery:share:replace                 release
 tenants:credential:activate            web
 tenants:credential:register            web
 tenants:credential:revoke              web worker

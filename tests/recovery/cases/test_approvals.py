@@ -6,6 +6,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -309,10 +310,10 @@ def test_open_case_refuses_a_changed_statement(world: World) -> None:
 
 
 def test_open_case_refuses_the_eleventh_of_one_person_until_one_has_ended(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: World, monkeypatch: pytest.MonkeyPatch, settings: Any
 ) -> None:
     monkeypatch.setattr(opening, "MAX_OPEN", 2)
-    monkeypatch.setattr(opening, "CASES_PER_DAY", 3)
+    settings.HOLDFAST_CASES_PER_DAY = 3
     deposit, phone = world.deposit(), world.new_phone()
     first = world.opened(deposit, phone=phone)
     world.opened(deposit, phone=phone)

@@ -25,7 +25,7 @@ from holdfast.core.log.writers import Role
 from holdfast.core.signed.cose import Purpose, encode_many
 from recovery.release.clock import Now
 from recovery.release.directory import Trust
-from recovery.release.facts import Facts, Place
+from recovery.release.facts import Facts, Place, VetoPapers
 from tests.cast import statements as cast
 from tests.cast.statements import NOW, OFFICER_KEYS, OFFICERS, ROLE_KEYS, ROLES, SIGNED_POLICY
 
@@ -44,6 +44,16 @@ class Kept:
         return self.rows.get(statement_hash)
 
     escrow_key = officer_state = resolution = policy
+
+    def veto(self, case_id: bytes, device_id: bytes) -> VetoPapers | None:
+        return None
+
+
+class Believing(Facts):
+    """Facts that take every other veto for one that counts, by nothing but what its entry names."""
+
+    def counts_as_veto(self, case: Any, case_id: bytes, device_id: Any, statement_hash: Any) -> bool:
+        return bool(isinstance(statement_hash, bytes) and statement_hash[0] % 2)
 
 
 class Log:
@@ -76,7 +86,8 @@ class Log:
         self.say("recovery:case:open", self.cases[-1], q=bytes(32), policy=self.policies[-1].hash, **persons)
 
     def veto(self) -> None:
-        self.say("recovery:case:veto", self.dice.choice(self.cases))
+        named = {"statement": self.dice.randbytes(32)} if self.dice.random() < 0.8 else {}
+        self.say("recovery:case:veto", self.dice.choice(self.cases), device=ALICE, **named)
 
     def suspend(self) -> None:
         self.say("tenants:person:suspend", str(uuid.UUID(bytes=self.dice.choice(OFFICERS).person)))
@@ -110,7 +121,7 @@ class Log:
 
 
 def believed(log: Log, *, settles: Callable[[], bool]) -> dict[str, Any]:
-    facts = Facts(cast.ACME, Trust(cast.ROOT.public, PIN, is_development=True), log.kept)
+    facts = Believing(cast.ACME, Trust(cast.ROOT.public, PIN, is_development=True), log.kept)
     for index, (leaf, at) in enumerate(log.leaves):
         facts.absorb(leaf, Place(index, Now(at, at).moment), ROLES)
         if settles():
@@ -122,7 +133,8 @@ def believed(log: Log, *, settles: Callable[[], bool]) -> dict[str, Any]:
         "suspended": facts.suspended,
         "withdrawn": facts.withdrawn,
         "pending": {resolution.nonce for resolution, _ in facts.pending},
-        "stages": {case_id: case.stage for case_id, case in facts.cases.items()},
+        "stages": {case_id: (case.stage, case.extra_officers) for case_id, case in facts.cases.items()},
+        "vetoes": facts.vetoes,
         "times": facts.history(end).in_force_from,
     }
 

@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A case seen from the device that asked: what any end leaves of it, and a veto that the log has to show."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from holdfast.client.errors import Problem, ProfileError, TrustRefused
+from holdfast.client.profile.account import Account
+from holdfast.client.recovery import by_case, vetoes
+from holdfast.client.recovery.by_case import OpenedCase
+from holdfast.core.base.encoding import b64u, unb64u
+from holdfast.core.crypto.keys import SigningKey
+from holdfast.core.identity.cases import Veto
+from holdfast.core.identity.roles import RoleKey
+from holdfast.core.log import merkle
+from holdfast.core.log.log_entry import LogEntry
+from holdfast.core.log.writers import Role
+from holdfast.core.signed.cose import Purpose, Sign1, sign
+from tests.cast.lying_mailbox import refused
+from tests.cast.lying_server import LyingServer, Tenant
+from tests.cast.members import ALICE, Members
+
+WEB = SigningKey.generate()
+
+
+@pytest.fixture
+def world() -> Members:
+    return Members(LyingServer(Tenant()))
+
+
+# Any end frees the device.
+
+
+@pytest.mark.parametrize("ended", ["denied", "vetoed", "expired", "cancelled", "held", "closed", "lost"])
+def test_any_end_frees_the_device_and_its_secrets_go(ended: str, world: Members, tmp_path: Path) -> None:
+    world.depositor(tmp_path)
+    tablet, first = world.case()
+    before = tablet.state.case
+    assert before is not None
+    kept = [one.reveal() for one in (before.recipient_rsa, before.recipient_seed, before.new_identity)]
+    if ended == "lost":
+        # It never came to the server, or a backup was put back that lacks it.
+        del world.server.cases[str(first.case_id)]
+        world.server.instead[f"GET cases/{first.case_id}"] = lambda _body: refused(404, "not-found")
+    else:
+        world.server.cases[str(first.case_id)]["state"] = ended
+        assert by_case.status(tablet).is_over
+        with pytest.raises(ProfileError, match=ended) as said:
+            by_case.collect(tablet)
+        assert "holdfast recover escrow open" in said.value.way_out
+    again = by_case.open_case(tablet, reason="again", purpose="recovery", subject=ALICE)
+    assert again.case_id != first.case_id
+    assert again.words != first.words
+    after = tablet.state.case
+    assert after is not None
+    assert not {one.reveal() for one in (after.recipient_rsa, after.recipient_seed, after.new_identity)} & set(kept)
+
+
+def test_denied_device_asks_again_to_the_opened_key(world: Members, tmp_path: Path) -> None:
+    world.depositor(tmp_path)
+    tablet, first = world.case()
+    world.approve(1, first)
+    world.server.cases[str(first.case_id)]["state"] = "denied"
+    again = by_case.open_case(tablet, reason="again", purpose="recovery", subject=ALICE)
+    world.approve(1, again)
+    world.approve(2, again)
+    assert by_case.collect(tablet).generations == [1]
+
+
+def test_status_says_what_ended_it_in_the_servers_words(world: Members, tmp_path: Path) -> None:
+    world.depositor(tmp_path)
+    tablet, opened = world.case()
+    shown = {"code": "denied", "text": "Officer 2 denied it.", "at": "2026-01-01T00:00:00Z"}
+    world.server.lies[f"GET cases/{opened.case_id}"] = lambda answer: {**answer, "state": "denied", "ended": shown}
+    found = by_case.status(tablet)
+    assert (found.state, found.ended, found.is_over) == ("denied", "Officer 2 denied it.", True)
+    assert not by_case.CaseStatus(opened.case_id, "awaiting-share", 2, 2, 0, "", "", "", (), ()).is_over
+
+
+@pytest.mark.parametrize(("state", "said"), [("requested", "cancelled"), ("denied", "denied"), ("held", "held")])
+def test_cancel_frees_the_device_however_the_case_ended(state: str, said: str, world: Members, tmp_path: Path) -> None:
+    world.depositor(tmp_path)
+    tablet, opened = world.case()
+    world.server.cases[str(opened.case_id)]["state"] = state
+    assert by_case.cancel(tablet, reason="found it") == (opened.case_id, said)
+    assert tablet.state.case is None
+
+
+def test_cancel_of_a_case_that_goes_on_keeps_its_keys(world: Members, tmp_path: Path) -> None:
+    world.depositor(tmp_path)
+    tablet, opened = world.case()
+    world.server.cases[str(opened.case_id)]["state"] = "released"
+    with pytest.raises(Problem):
+        by_case.cancel(tablet, reason="too late")
+    assert tablet.state.case is not None
+
+
+# A veto is made when its inclusion is proven.
+
+
+@dataclass
+class VetoLog:
+    """The server's side of one veto: takes it, logs it as the web process does, and proves it."""
+
+    world: Members
+    case_id: uuid.UUID
+    signer: SigningKey = WEB
+    change: Callable[[LogEntry], LogEntry] = lambda entry: entry
+    statement: bytes = b""
+    index: int = field(default=-1)
+
+    def __post_init__(self) -> None:
+        server = self.world.server
+        tenant = server.tenant
+        log, web = RoleKey(Role.LOG, tenant.log.public), RoleKey(Role.WEB, WEB.public)
+        tenant.roles.append(tenant.sign_roles(log, web))
+        server.instead[f"POST cases/{self.case_id}/veto"] = self.take
+        server.instead[f"GET cases/{self.case_id}/veto"] = self.prove
+
+    def take(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        server = self.world.server
+        self.statement = self.statement or unb64u(body["statement"])
+        signed = Sign1.parse(self.statement)
+        device = str(uuid.UUID(bytes=Veto.from_payload(signed.payload).header.device))
+        named: dict[str, str | int | bytes] = {"device": device, "ends": 1, "statement": signed.payload_hash}
+        entry = LogEntry(uuid.uuid4().bytes, "recovery:case:veto", "device:x", b"", str(self.case_id), 1, named)
+        leaf = self.change(entry).to_signed_leaf(origin=server.audit_name, key=self.signer)
+        self.index = len(server.leaves)
+        server.leaves.append(leaf)
+        return 201, {**server._case(str(self.case_id)), "state": "vetoed"}
+
+    def prove(self, _body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        server = self.world.server
+        return 200, {
+            "statement": b64u(self.statement),
+            "leaf_index": self.index,
+            "leaf": b64u(server.leaves[self.index]),
+            "proof": [b64u(one) for one in merkle.inclusion_proof(server._hashes(), self.index)],
+            "checkpoint": server.audit_note(),
+        }
+
+
+def asked(world: Members, tmp_path: Path) -> tuple[Account, OpenedCase]:
+    """Alice's own laptop, and a case that somebody opened in alice's name."""
+    laptop = world.depositor(tmp_path)
+    _, opened = world.case()
+    return laptop, opened
+
+
+def test_veto_is_proven_to_be_in_the_log(world: Members, tmp_path: Path) -> None:
+    laptop, opened = asked(world, tmp_path)
+    log = VetoLog(world, opened.case_id)
+    done = vetoes.veto(laptop, opened.case_id, reason="not me")
+    assert (done.state, done.index, done.why_not) == ("vetoed", log.index, "")
+
+
+def test_veto_that_is_not_in_the_log_yet_is_said_to_be_unproven(world: Members, tmp_path: Path) -> None:
+    laptop, opened = asked(world, tmp_path)
+    log = VetoLog(world, opened.case_id)
+    world.server.instead[f"GET cases/{opened.case_id}/veto"] = lambda _body: refused(404, "veto-not-logged-yet")
+    done = vetoes.veto(laptop, opened.case_id, reason="not me")
+    assert (done.state, done.index) == ("vetoed", None)
+    assert "does not show your veto yet" in done.why_not
+    # The same command again finishes it; the server keeps the first statement.
+    world.server.instead[f"GET cases/{opened.case_id}/veto"] = log.prove
+    assert vetoes.veto(laptop, opened.case_id, reason="not me").index == log.index
+
+
+def test_veto_that_the_log_does_not_vouch_for_is_refused(world: Members, tmp_path: Path) -> None:
+    laptop, opened = asked(world, tmp_path)
+    lies: dict[str, dict[str, Any]] = {
+        "another statement": {"change": lambda entry: replace(entry, body={**entry.body, "statement": bytes(32)})},
+        "another case": {"change": lambda entry: replace(entry, subject=str(uuid.uuid4()))},
+        "another act": {"change": lambda entry: replace(entry, tag="recovery:case:cancel")},
+        "another writer": {"signer": SigningKey.generate()},
+    }
+    log = VetoLog(world, opened.case_id)
+    for what, lie in lies.items():
+        log.signer, log.change, log.statement = WEB, lambda entry: entry, b""
+        for name, value in lie.items():
+            setattr(log, name, value)
+        with pytest.raises(TrustRefused, match="does not vouch"):
+            vetoes.veto(laptop, opened.case_id, reason=what)
+    log.signer, log.change, log.statement = WEB, lambda entry: entry, b""
+    for part, value in {"proof": [], "leaf_index": 3, "checkpoint": "x\n", "statement": b64u(b"x")}.items():
+
+        def lying(body: dict[str, Any], part: str = part, value: Any = value) -> tuple[int, dict[str, Any]]:
+            return 200, {**log.prove(body)[1], part: value}
+
+        world.server.instead[f"GET cases/{opened.case_id}/veto"] = lying
+        with pytest.raises(TrustRefused, match="does not vouch"):
+            vetoes.veto(laptop, opened.case_id, reason=part)
+
+
+def test_veto_signed_by_somebody_else_is_not_taken_for_ones_own(world: Members, tmp_path: Path) -> None:
+    laptop, opened = asked(world, tmp_path)
+    log = VetoLog(world, opened.case_id)
+    other = Veto(laptop.header(), bytes(32), "x").to_payload()
+    log.take({"statement": b64u(sign(other, purpose=Purpose.VETO, key=SigningKey.generate()).encode())})
+    with pytest.raises(TrustRefused, match="does not vouch"):
+        vetoes.veto(laptop, opened.case_id, reason="not me")
