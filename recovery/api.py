@@ -82,6 +82,9 @@ class CaseOut(serializers.Serializer[None]):
     not_before = UtcField()
     notice_at = UtcField()
     expiry = UtcField()
+    disclosure_ends = UtcField(
+        allow_null=True, help_text="When the recipient's reading ends; null when the subject receives."
+    )
     release_at = UtcField(allow_null=True)
     recipient_words = serializers.ListField(child=serializers.CharField())
     waiting_for = WaitingOut(allow_null=True, help_text="None when it is over, and in lists.")
