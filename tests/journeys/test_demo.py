@@ -25,6 +25,7 @@ def test_walk_recovers_the_file_and_every_refusal_holds(
     for name, value in running.environment.items():
         monkeypatch.setenv(name, value)
     walk = Walk(running.url, running.demo)
-    walk.run()
-    assert len(walk.steps) == 32, time_around
+    # The leaver's part brings nothing that another walk could meet again: once is enough.
+    walk.run(bob_leaves=time_around == "first")
+    assert len(walk.steps) == {"first": 38, "second": 32}[time_around]
     assert all(step.seconds < 120 for step in walk.steps)
