@@ -90,6 +90,7 @@ class DepositRowOut(DepositMadeOut):
     receipt = Base64UrlField(
         allow_null=True, help_text="The release process's receipt. Without it, a deposit does not count as made."
     )
+    refused = serializers.BooleanField(help_text="It gets no receipt: its half was in another's deposit before.")
 
 
 class DepositsOut(serializers.Serializer[None]):
@@ -238,7 +239,8 @@ class DepositsView(ApiView):
                         "policy_hash": b64u(bytes(row.policy_hash)),
                         "flagged": row.flagged_at is not None,
                         "exposed": row.exposed_at is not None,
-                        "receipt": b64u(receipts[row.id]) if row.id in receipts else None,
+                        "receipt": b64u(receipts[row.id]) if receipts.get(row.id) else None,
+                        "refused": receipts.get(row.id) == b"",
                     }
                     for row in rows
                 ],

@@ -13,7 +13,7 @@ from audit import journal
 from hsm import registry
 from hsm.ceremony import Ceremony
 from hsm.runtime import open_tokens
-from tests.cast.hsm import TENANT, make_home
+from tests.cast.hsm import OTHER_TENANT, TENANT, make_home
 from tests.cast.roles import ROOT
 from tests.faults.world import Hsm, Installation, build
 
@@ -22,7 +22,7 @@ from tests.faults.world import Hsm, Installation, build
 def hsm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hsm]:
     config = make_home(tmp_path_factory.mktemp("hsm") / "home")
     ceremony = Ceremony(config)
-    keys = (ceremony.escrow_keys(TENANT)[0], ceremony.create_escrow_key("mallory-inc"))
+    keys = (ceremony.escrow_keys(TENANT)[0], ceremony.create_escrow_key(OTHER_TENANT))
     with open_tokens(config, ["root", "log", "escrow"]) as tokens:
         yield Hsm(tokens, keys)
 

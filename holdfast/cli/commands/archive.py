@@ -7,18 +7,16 @@ Does not deposit the key; `holdfast escrow deposit` does, with the person's cons
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 from uuid import UUID
 
 import typer
-from rich.markup import escape
 
 from holdfast.cli.asking import Yes
 from holdfast.cli.exits import Exit
 from holdfast.cli.page import command
-from holdfast.cli.shell import shell_of
+from holdfast.cli.shell import date, day, plain, shell_of
 from holdfast.client.escrow import archive, disclosures
 from holdfast.client.escrow.disclosures import Disclosure
 from holdfast.core.base.errors import HoldfastError
@@ -53,7 +51,7 @@ def encrypt(context: typer.Context, file: Source, out: Out = None) -> None:
         done = archive.encrypt_file(account, file, target, advance=advance)
     shell.show(
         {"file": target, "generation": done.generation, "size": done.size, "seconds": round(done.seconds, 3)},
-        f"[bold green]✓[/] {escape(str(target))}: {done.size} bytes under the key of generation {done.generation}.",
+        f"[bold green]✓[/] {plain(str(target))}: {done.size} bytes under the key of generation {done.generation}.",
     )
 
 
@@ -97,7 +95,7 @@ def decrypt(
             done = disclosures.decrypt_file(account, case.bytes, file, target, advance=advance)
     shell.show(
         {"file": target, "generation": done.generation, "size": done.size, "seconds": round(done.seconds, 3)},
-        f"[bold green]✓[/] {escape(str(target))}: {done.size} bytes, from generation {done.generation}.",
+        f"[bold green]✓[/] {plain(str(target))}: {done.size} bytes, from generation {done.generation}.",
     )
 
 
@@ -157,7 +155,7 @@ def list_disclosures(
 
 
 def _standing(one: Disclosure) -> str:
-    return "ended, keys destroyed" if one.is_ended else f"until {disclosures.day(one.ends_at)}"
+    return "ended, keys destroyed" if one.is_ended else f"until {day(one.ends_at)}"
 
 
 def _document(one: Disclosure) -> dict[str, object]:
@@ -197,7 +195,7 @@ def custody(
     q = Sign1.parse(found.case).payload_hash.hex()
     shell.show(
         {"file": out, **_document(found), "q": q},
-        f"[bold green]✓[/] {escape(str(out))}: {found.files} files opened, {_standing(found)}.",
+        f"[bold green]✓[/] {plain(str(out))}: {found.files} files opened, {_standing(found)}.",
         f"  Verify it anywhere: holdfast archive verify FILE --q {q}",
     )
 
@@ -244,7 +242,7 @@ def verify(
     if found is not None and q is not None and q.lower() != found.case.payload_hash.hex():
         found, why = None, "the manifest is of another case than the one with that hash"
     if found is None:
-        shell.show({"verdict": "broken", "reason": why}, f"[bold red]✗ Broken.[/] {escape(why)}")
+        shell.show({"verdict": "broken", "reason": why}, f"[bold red]✗ Broken.[/] {plain(why)}")
         raise typer.Exit(Exit.FAILED)
     verdict = "anchored" if q else "not-anchored"
     shell.show(_verified(found, verdict), *_verified_lines(found, is_anchored=q is not None))
@@ -273,10 +271,7 @@ def _verified_lines(found: Manifest, *, is_anchored: bool) -> list[str]:
     return [
         f"{head} Case {UUID(bytes=asked.case_id)}, {end}.",
         f"  {UUID(bytes=asked.header.user)} read of the archive of {UUID(bytes=asked.subject)}, "
-        f"until {disclosures.day(asked.disclosed_until)} at the latest:",
-        *[
-            f"  {datetime.fromtimestamp(one.time, UTC):%Y-%m-%d %H:%M:%S UTC}  {one.digest.hex()}  {one.size} bytes"
-            for one in found.files
-        ],
+        f"until {day(asked.disclosed_until)} at the latest:",
+        *[f"  {date(one.time)}  {one.digest.hex()}  {one.size} bytes" for one in found.files],
         f"  q of the case: {found.case.payload_hash.hex()}",
     ]

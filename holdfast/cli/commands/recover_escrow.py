@@ -16,8 +16,7 @@ import typer
 from holdfast.cli.asking import PasswordFile, Yes, password
 from holdfast.cli.exits import Exit
 from holdfast.cli.page import command
-from holdfast.cli.shell import quoted, shell_of, shown
-from holdfast.client.escrow import disclosures
+from holdfast.cli.shell import day, numbered, one_word, quoted, shell_of, shown
 from holdfast.client.messages import prekeys
 from holdfast.client.recovery import by_case
 
@@ -64,7 +63,7 @@ def open_case(  # noqa: PLR0917 — options by name, for typer
     can ask for it.
 
     Makes keys for this case alone, and shows eight words that stand for them. Your officers will call you and ask for
-    two of the words: read them from this screen.
+    three of the words: read them from this screen. holdfast recover escrow status shows them again.
     """
     shell = shell_of(context)
     with shell.account() as account:
@@ -87,8 +86,8 @@ def open_case(  # noqa: PLR0917 — options by name, for typer
         },
         f"[bold green]✓[/] Case {done.case_id} is open; {done.needed} officers must approve it.",
         *_until(done.ends_at),
-        "  Call them. They will ask you for words of this device's key:",
-        f"  {shown(done.words)}",
+        "  Call them. Each will ask you for three words of this device's key, by their numbers:",
+        *(f"    {row}" for row in numbered(done.words)),
     )
 
 
@@ -96,7 +95,9 @@ def open_case(  # noqa: PLR0917 — options by name, for typer
 def status(context: typer.Context) -> None:
     """Say how far your case is.
 
-    Its state, how many officers have approved and attested, what it waits for, and what is to be done."""
+    Its state, how many officers have approved and attested, what it waits for, and what is to be done. Shows again the
+    words that your officers ask you for.
+    """
     shell = shell_of(context)
     with shell.account() as account:
         found = by_case.status(account)
@@ -110,16 +111,22 @@ def status(context: typer.Context) -> None:
             "release_at": found.release_at,
             "waiting_for": found.waiting_for,
             "ends_at": found.ends_at,
+            "recipient_words": list(found.words),
+            "identity_words": list(found.identity_words),
         },
-        f"Case {found.case_id}: {found.state}, {found.approvals} of {found.needed} officers have approved"
+        f"Case {found.case_id}: {one_word(found.state)}, {found.approvals} of {found.needed} officers have approved"
         + (f", {found.attestations} have attested your new key." if found.attestations else "."),
+        "  Words of this device's key, for the officers who call you:",
+        *(f"    {row}" for row in numbered(found.words)),
+        *(["  Words of your new identity key:"] if found.identity_words else []),
+        *(f"    {row}" for row in numbered(found.identity_words)),
         *([f"  The server says: {quoted(found.waiting_for)}"] if found.waiting_for else []),
         *_until(found.ends_at),
     )
 
 
 def _until(ends_at: int) -> list[str]:
-    return [f"  What it discloses of another person's archive ends on {disclosures.day(ends_at)}."] if ends_at else []
+    return [f"  What it discloses of another person's archive ends on {day(ends_at)}."] if ends_at else []
 
 
 @command(
@@ -169,7 +176,9 @@ def veto(
     shell.confirm("Forbid this case?", is_given=yes)
     with shell.account() as account:
         state = by_case.veto(account, case_id, reason=reason)
-    shell.show({"case_id": case_id, "state": state}, f"[bold green]✓[/] Your veto is signed; the case is {state}.")
+    shell.show(
+        {"case_id": case_id, "state": state}, f"[bold green]✓[/] Your veto is signed; the case is {one_word(state)}."
+    )
 
 
 @command(
@@ -214,8 +223,8 @@ def collect(
         ),
         *(
             [
-                "  Your account begins again under a new key. Your officers attest it by these words:",
-                f"  {shown(done.words)}",
+                "  Your account begins again under a new key. Your officers attest it by three of these words each:",
+                *(f"    {row}" for row in numbered(done.words)),
             ]
             if done.words
             else []

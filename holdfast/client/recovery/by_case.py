@@ -29,11 +29,12 @@ from holdfast.client.waiting import wait_for
 from holdfast.core.base.encoding import MAX_BLOB, b64u
 from holdfast.core.base.errors import HoldfastError, InvalidSignature
 from holdfast.core.base.secret import SecretBytes
+from holdfast.core.base.text import says_nothing
 from holdfast.core.crypto.keys import RecipientRsaKey, SealingKey, SigningKey
 from holdfast.core.escrow import approvals
 from holdfast.core.escrow.deposit import SEALED_HALF_SIZE
 from holdfast.core.identity import chain, chain_author
-from holdfast.core.identity.cases import Case, Veto, last_disclosure_end, verify_attestations
+from holdfast.core.identity.cases import Case, Veto, begins_from, last_disclosure_end, verify_attestations
 from holdfast.core.identity.chain import ChainState
 from holdfast.core.identity.policy import SignedPolicy
 from holdfast.core.signed.cose import Purpose, Sign1, sign
@@ -41,6 +42,7 @@ from holdfast.core.signed.cose import Purpose, Sign1, sign
 CASE_LIFE_SECONDS: Final = 30 * 86_400  # the longest delay and notice a policy may ask, and time for officers on leave
 # After the case's own end, unless whoever asks names a date: a month to read what took up to a month to be released.
 DISCLOSURE_SECONDS: Final = 30 * 86_400
+_DELAY_RUNS: Final = "The officers have attested your new key; the policy's delay still runs."
 _ENDED: Final = frozenset({"denied", "vetoed", "expired", "cancelled", "held", "closed"})
 
 
@@ -59,6 +61,8 @@ class OpenedCase:
 class CaseStatus:
     """How far a case is, in the server's word. waiting_for: what it waits for, and what is to be done; its text.
 
+    words: the 8 words of this device's keys for the case, from its own statement. identity_words: those of the new
+    identity key, once it is proposed.
     ends_at: when what it discloses of somebody else's archive ends, in UTC seconds; 0 in one's own case.
     """
 
@@ -69,6 +73,8 @@ class CaseStatus:
     attestations: int
     release_at: str
     waiting_for: str
+    words: tuple[str, ...]
+    identity_words: tuple[str, ...]
     ends_at: int = 0
 
 
@@ -108,8 +114,10 @@ def open_case(
 
     wanted: deposit ids; none named means the newest of each generation. ends_at: UTC seconds at which a disclosure of
     somebody else's archive ends, 60 days from now when left out; nothing ends in one's own case. Raises ProfileError
-    when there is nothing to release or the end does not fit, TrustRefused for a deposit that does not fit.
+    when there is nothing to release, no reason, or an end that does not fit; TrustRefused for a deposit that does not.
     """
+    if says_nothing(reason):
+        raise ProfileError("Your officers decide by the reason, and it says nothing.", way_out="Say what happened.")
     if account.state.case is not None:
         state = status(account).state
         if state not in _ENDED:
@@ -223,11 +231,13 @@ def status(account: Account) -> CaseStatus:
     return CaseStatus(
         case_id=UUID(bytes=kept.case_id),
         state=answer.text("state"),
-        approvals=sum(row.text("decision") == "approve" for row in answer.many("approvals")),
+        approvals=officer.count_approvals(answer),
         needed=answer.number("needed"),
         attestations=len(_attestations(account, kept)),
         release_at=answer.text("release_at") if "release_at" in answer else "",
         waiting_for=answer.one("waiting_for").text("text") if "waiting_for" in answer else "",
+        words=case.recipient_words,
+        identity_words=_new_identity(account, kept).public.fingerprint(IDENTITY) if "successor" in answer else (),
         ends_at=case.disclosed_until if case.is_disclosure else 0,
     )
 
@@ -352,7 +362,7 @@ def _open_all(
                 sealed_shares=shares.get(deposit_id, {}),
                 rsa_key=rsa_key,
                 sealing_key=sealing_key,
-                oaep_hash=record.escrow_key.statement.algorithm,
+                algorithm=record.escrow_key.statement.algorithm,
             )
         except approvals.ShareBlamed as error:
             indices = ", ".join(map(str, error.indices)) or "none"
@@ -380,10 +390,14 @@ def _open_all(
 
 
 def _propose(account: Account, kept: OpenCase, state: ChainState) -> tuple[str, ...]:
-    key = SigningKey.from_seed(account.device_statement.suite.signing_kind, kept.new_identity)
+    key = _new_identity(account, kept)
     document = {"identity_key": b64u(key.public.encoded), "old_head": b64u(state.head)}
     account.api.put(f"cases/{UUID(bytes=kept.case_id)}/successor", document)
     return key.public.fingerprint(IDENTITY)
+
+
+def _new_identity(account: Account, kept: OpenCase) -> SigningKey:
+    return SigningKey.from_seed(account.device_statement.suite.signing_kind, kept.new_identity)
 
 
 def finish(account: Account, *, password: SecretBytes, wait_seconds: int = 0) -> Finished:
@@ -416,6 +430,9 @@ def _begin_again(account: Account, kept: OpenCase) -> ChainState:
         raise TrustRefused("The server no longer shows this account's chain.")
     author = new_identity_author(account, kept.new_identity)
     said, policy = _enough_attestations(account, kept, state)
+    if author.issued_at < begins_from(said, policy.policy):
+        # No peer would believe an earlier date.
+        raise NotYet(_DELAY_RUNS)
     again = chain_author.re_genesis(state, by=author, attestations=said, policy_hash=policy.hash)
     begun = chain.extend(state, again, policies=account.policies)
     added = chain_author.add_device(
@@ -428,7 +445,7 @@ def _begin_again(account: Account, kept: OpenCase) -> ChainState:
         chains.upload(account, [again, added], state.head)
     except Problem as problem:
         if problem.code == "re-genesis-too-early":
-            raise NotYet("The officers have attested your new key; the policy's delay still runs.") from None
+            raise NotYet(_DELAY_RUNS) from None
         raise
     fresh = chains.refresh(account)
     if fresh is None or fresh.head != added.hash:
@@ -438,7 +455,8 @@ def _begin_again(account: Account, kept: OpenCase) -> ChainState:
 
 def _enough_attestations(account: Account, kept: OpenCase, state: ChainState) -> tuple[tuple[Sign1, ...], SignedPolicy]:
     """Return attestations that hold and suffice, and their policy. One that does not hold spoils no other."""
-    policy = account.trusted.policy_named(Case.from_payload(Sign1.parse(kept.statement).payload).policy_hash)
+    # The policy in force now, which every reader asks for: that of the case may have been replaced since.
+    policy = account.trusted.in_force(account.api.clock.earliest())
     key = SigningKey.from_seed(account.device_statement.suite.signing_kind, kept.new_identity).public
     right: dict[bytes, Sign1] = {}
     for statement in _attestations(account, kept):

@@ -27,6 +27,7 @@ from kernel import queue
 from kernel.models import Job
 from kernel.scope import tenant_scope
 from recovery import tasks
+from recovery.cases.notices import owe
 from recovery.models import Case, Notice, Release, SealedShare
 from recovery.states import CaseState
 from tests.cast.founded import Hsm
@@ -161,6 +162,18 @@ def test_subject_and_officers_are_told_of_a_case_and_the_subject_of_its_release(
     world.work()
     assert mail.outbox[-1].subject == "Your escrowed keys were released"
     assert {"recovery:notice:hand-over", "recovery:release:finish"} <= set(world.tags(case))
+
+
+def test_mail_about_a_case_has_no_line_of_others(world: World) -> None:
+    case, _ = world.approved()
+    # No policy that a ceremony writes has such a purpose; a mail does not rest on that.
+    Case.unscoped.update(purpose="x\nFORGED\u202e")
+    with tenant_scope(world.tenant_id):
+        owe(world.row(case), world.cast.alice.pk, "released", timezone.now())
+    queue.run_due(queue.MAIL)
+    told = mail.outbox[-1].body
+    assert "x<U+000A>FORGED<U+202E>\n" in told
+    assert not [line for line in told.splitlines() if line.startswith("FORGED")]
 
 
 def test_parallel_final_approvals_make_one_release(world: World, hsm: Hsm) -> None:
