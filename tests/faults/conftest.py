@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 from django.db import transaction
+from django.test import override_settings
 from pytest_django import DjangoDbBlocker
 
 from audit import journal
@@ -36,7 +37,9 @@ def _built(
 ) -> Iterator[Installation]:
     opened = {"root": hsm.tokens.root, "log": hsm.tokens.log, "escrow": hsm.tokens.escrow}
     registry.install(lambda: dict(opened))
-    with django_db_blocker.unblock(), transaction.atomic():
+    # Ids of tenants come again, so no module's sequencer remembers what another's signed.
+    sequencer = override_settings(HOLDFAST_SEQUENCER_DIR=tmp_path_factory.mktemp("sequencer"))
+    with sequencer, django_db_blocker.unblock(), transaction.atomic():
         yield build(tmp_path_factory.mktemp("release"), hsm.escrow_keys, hsm.tokens.log.public_key)
         transaction.set_rollback(True)
     registry.install(dict)
