@@ -24,7 +24,7 @@ from holdfast.client.vault import vault_contents
 from holdfast.core.base.encoding import unb64u
 from holdfast.core.base.errors import Untrusted
 from holdfast.core.base.secret import SecretBytes
-from holdfast.core.escrow.archive import SEGMENT_SIZE
+from holdfast.core.escrow.archive import SEGMENT_SIZE, encrypt_segments
 from holdfast.core.escrow.custody import MAX_LINES
 from holdfast.core.identity.cases import Case
 from holdfast.core.identity.entries import Reason
@@ -104,12 +104,20 @@ def test_disclosed_keys_are_none_of_the_persons_own_and_go_into_no_vault(world: 
 class Watched(MemoryStore):
     """A store that looks, each time a line of a manifest is written, at what lies beside the file that is decrypted."""
 
-    look: Callable[[], None] | None = None
+    look: Callable[[], object] | None = None
 
     def put(self, kind: str, key: bytes, value: SecretBytes) -> None:
         if kind == "custody-line" and self.look is not None:
             self.look()
         super().put(kind, key, value)
+
+
+def watched(account: Account) -> Watched:
+    """Have an account look at its custody lines as they are written."""
+    store = Watched(tenant=account.tenant, user=account.user)
+    store.__dict__.update(account.store.__dict__)
+    account.store = store
+    return store
 
 
 def test_line_is_written_before_the_first_byte_of_the_plaintext(world: Members, tmp_path: Path) -> None:
@@ -118,9 +126,7 @@ def test_line_is_written_before_the_first_byte_of_the_plaintext(world: Members, 
     big, out = tmp_path / "letter.holdfast", tmp_path / "out"
     assert big.stat().st_size > SEGMENT_SIZE
     out.mkdir()
-    store = Watched(tenant=bob.tenant, user=bob.user)
-    store.__dict__.update(bob.store.__dict__)
-    bob.store = store
+    store = watched(bob)
     seen: list[int] = []
 
     def look() -> None:
@@ -162,6 +168,26 @@ def test_changed_file_is_written_down_and_not_handed_out(world: Members, tmp_pat
         disclosures.decrypt_file(bob, kept.case_id, tmp_path / "changed", tmp_path / "out")
     assert not (tmp_path / "out").exists()
     assert len(files(bob, kept, tmp_path)) == 1
+
+
+def test_file_that_is_exchanged_after_its_line_is_not_handed_out(
+    world: Members, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two authentic records of one beginning: whoever has the key can make them, and the line names one only."""
+    bob, kept = disclosed(world, tmp_path)
+    key = disclosures._load_keys(bob, kept.case_id).opened[0].key
+    records = []
+    with monkeypatch.context() as patch:
+        patch.setattr("holdfast.core.escrow.archive.secrets.token_bytes", bytes)
+        for content in (b"named", b"not named"):
+            pieces = encrypt_segments([content], archive_key=key, tenant=bob.tenant, user=ALICE, generation=1)
+            records.append(b"".join(pieces))
+    (tmp_path / "record").write_bytes(records[0])
+    watched(bob).look = lambda: (tmp_path / "record").write_bytes(records[1])
+    with pytest.raises(TrustRefused, match="changed while it was read"):
+        disclosures.decrypt_file(bob, kept.case_id, tmp_path / "record", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    assert [size for size, _ in files(bob, kept, tmp_path)] == [len(records[0])]
 
 
 def test_keys_are_gone_from_the_moment_of_the_end_and_the_manifest_is_closed(world: Members, tmp_path: Path) -> None:
