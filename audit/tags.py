@@ -64,6 +64,7 @@ TAGS: Final[dict[str, frozenset[str]]] = {
         "recovery:case:quorum": "q",
         "recovery:case:reopen": "why",
         "recovery:case:rotate": "",
+        "recovery:case:seal": "",
         "recovery:case:succeed": "identity_key",
         "recovery:case:veto": "device ends q statement",
         "recovery:case:void": "why",

@@ -110,7 +110,7 @@ _COLUMNS: Final[dict[tuple[str, str], dict[str, str]]] = {
     ("keys_message", "u"): {"web": "device_id", "worker": "received_at"},
     ("keys_onetimeprekey", "u"): {"web": "proof"},
     ("keys_signedprekey", "u"): {"web": "is_current retired_at"},
-    ("escrow_deposit", "u"): {"worker": "flagged_at"},
+    ("escrow_deposit", "u"): {"worker": "flagged_at exposed_at"},
     ("escrow_policy", "u"): {"web": "id withdrawn_at", "worker": "id", "release": "id"},
     ("escrow_policyofficer", "u"): {"web": "state"},
     ("escrow_resolution", "u"): {"web": "statement passed_at"},

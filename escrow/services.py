@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, cast
@@ -28,7 +29,15 @@ from escrow.coverage import (
     tenant_coverage,
     user_coverage,
 )
-from escrow.errors import ConsentRefused, DepositRefused, DepositRepeated, EscrowPaused, PolicyStale, RecordUnreadable
+from escrow.errors import (
+    ConsentRefused,
+    DepositRefused,
+    DepositRepeated,
+    EscrowPaused,
+    GenerationSealed,
+    PolicyStale,
+    RecordUnreadable,
+)
 from escrow.models import Consent, Deposit, Receipt
 from escrow.policies import ends_with_an_office, publish_escrow_key, publish_policy, withdraw_policy
 from holdfast.core.base.encoding import Fields, decode, encode
@@ -71,6 +80,7 @@ __all__ = [
     "refuse_receipt",
     "require_escrow_key",
     "rewrap_half",
+    "seal_generations",
     "sign_resolution",
     "state_again",
     "state_officer",
@@ -177,7 +187,8 @@ def _require_announced(deposit: Record) -> None:
 def accept_deposit(*, prepared: PreparedDeposit, actor: Actor) -> Deposit:
     """Store a prepared deposit and log it.
 
-    Raises DepositRepeated, LimitReached, PolicyStale if the policy moved on, EscrowPaused if too few officers are left.
+    Raises DepositRepeated, LimitReached, PolicyStale if the policy moved on, EscrowPaused if too few officers are left,
+    GenerationSealed for a key that a case has opened when nobody was left to replace it.
     """
     head = prepared.record.header
     with transaction.atomic():
@@ -191,6 +202,8 @@ def accept_deposit(*, prepared: PreparedDeposit, actor: Actor) -> Deposit:
         if access.is_half_known(half_hash) or access.deposits_named([deposit_id]):
             raise DepositRepeated
         user_id = UUID(bytes=head.user)
+        if access.is_exposed(user_id, head.generation):
+            raise GenerationSealed
         if access.deposits_alike(user_id, head.generation, head.policy_hash, head.escrow_key_hash) >= MAX_DEPOSITS:
             raise LimitReached(
                 "This key is in custody under this policy as often as it may be. It needs no further deposit.",
@@ -331,6 +344,15 @@ def flag_deposits(*, device_id: UUID, now: datetime, actor: Actor) -> int:
                 body={"deposit": str(deposit_id)},
             )
     return len(rows)
+
+
+def seal_generations(*, user_id: UUID, generations: Collection[int], now: datetime) -> None:
+    """Mark the deposits of these generations as opened, with no device left to replace the key: none is added.
+
+    In the caller's transaction, which holds the lock of `newest_policy_for_update`, as whoever deposits does.
+    """
+    rows = Deposit.objects.filter(user_id=user_id, generation__in=generations, exposed_at=None)
+    rows.update(exposed_at=now)
 
 
 def keep_receipt(*, deposit_id: UUID, statement: Sign1, actor: Actor) -> None:

@@ -90,6 +90,9 @@ class CaseOut(serializers.Serializer[None]):
     not_before = UtcField()
     notice_at = UtcField()
     expiry = UtcField()
+    disclosure_ends = UtcField(
+        allow_null=True, help_text="When the recipient's reading ends; null when the subject receives."
+    )
     release_at = UtcField(allow_null=True)
     waiting_for = WaitingOut(allow_null=True, help_text="None when it is over, and in lists.")
     ended = EndedOut(allow_null=True, help_text="None for a case that goes on or was collected, and in lists.")

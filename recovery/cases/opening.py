@@ -145,6 +145,14 @@ def _require_signed(statement: bytes, actor: Actor, now: datetime) -> tuple[Sign
         raise CaseRefused("The requester is the person whose device opens the case.", field="case")
     if case.expiry <= now.timestamp():
         raise CaseRefused("The case has expired already.", field="case")
+    # The format bounds how late; that an end is named at all is asked of new cases, since older ones have none.
+    if case.is_disclosure and not case.disclosure_ends:
+        raise CaseRefused(
+            "Field 22 is missing: a case that opens another person's archive says when the disclosure ends.",
+            field="case",
+        )
+    if case.is_disclosure and _time(case.disclosed_until) <= now:
+        raise CaseRefused("The disclosure that the case asks for (field 22) has ended already.", field="case")
     tenants.person(UUID(bytes=case.subject))
     return signed, case
 

@@ -445,6 +445,10 @@ class LyingServer(Mailboxes, ContactRecovery, OfficersActs):
         mine.sort(key=lambda row: -row["generation"])
         return 200, {"deposits": mine, "more": False}
 
+    def coverage(self, _asker: str, _body: Any, _query: Any) -> Any:
+        rows = [{**row, "user_id": row["user"]} for row in self.deposits.values()]
+        return 200, {"deposits": rows, "more": False}
+
     def one_deposit(self, _asker: str, _body: Any, _query: Any, deposit: str) -> Any:
         return 200, self.deposits[deposit]
 
@@ -567,6 +571,7 @@ _ROUTES: dict[tuple[str, str], Callable[..., Any]] = {
     ("POST", "enrolment-codes"): LyingServer.statement,
     ("POST", "escrow/deposits"): LyingServer.deposit,
     ("GET", "escrow/deposits"): LyingServer.own_deposits,
+    ("GET", "escrow/coverage"): LyingServer.coverage,
     ("GET", f"escrow/deposits/{_ID}"): LyingServer.one_deposit,
     ("POST", "cases"): LyingServer.open_case,
     ("GET", f"cases/{_ID}"): LyingServer.one_case,

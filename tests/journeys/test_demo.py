@@ -44,6 +44,7 @@ def test_walk_recovers_the_file_and_every_refusal_holds(
     walk = Walk(running.url, running.demo) if time_around == "first" else Struck(running.url, running.demo)
     if isinstance(walk, Struck):
         walk.running = running
-    walk.run()
-    assert len(walk.steps) == 32, time_around
+    # The leaver's part brings nothing that another walk could meet again: once is enough.
+    walk.run(bob_leaves=time_around == "first")
+    assert len(walk.steps) == {"first": 38, "second": 32}[time_around]
     assert all(step.seconds < 120 for step in walk.steps)

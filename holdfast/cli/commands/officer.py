@@ -322,6 +322,7 @@ def _document(view: CaseView, asked: tuple[int, ...]) -> dict[str, object]:
         "not_before": case.not_before,
         "notice_at": case.notice_at,
         "expiry": case.expiry,
+        "disclosure_ends": case.disclosed_until if case.is_disclosure else 0,
         "approvals": view.approvals,
         "needed": view.needed,
         "may_approve": view.why_not == "",
@@ -352,6 +353,7 @@ def _lines(view: CaseView, now: int) -> list[str]:
         f"  Notice:     the subject is told {moment(case.notice_at, now)}",
         f"  Not before: {moment(case.not_before, now)}",
         f"  Expires:    {moment(case.expiry, now)}",
+        *([f"  Disclosed:  until {moment(case.disclosed_until, now)}"] if case.is_disclosure else []),
         f"  Policy:     version {policy.version}: {policy.m} of {policy.n} officers",
         f"  Delay:      {_delayed(terms.delay_seconds)}; {_delayed(terms.undelivered_delay_seconds)} where the subject "
         "cannot be told",

@@ -78,6 +78,7 @@ recovery:case:open                     web
 recovery:case:quorum                   release web worker
 recovery:case:reopen                   release web worker
 recovery:case:rotate                   worker
+recovery:case:seal                     worker
 recovery:case:succeed                  web
 recovery:case:veto                     web
 recovery:case:void                     ceremony
