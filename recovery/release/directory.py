@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import re
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -342,8 +343,9 @@ class Directory:
             names = [path.name for path in (self.path / "halves").iterdir()]
         except FileNotFoundError:
             return []
-        # With what a kill left beside, while it was written.
-        return [bytes.fromhex(name) for name in {name.removeprefix(".").removesuffix(".new") for name in names}]
+        # With what a kill left beside, while it was written; and what else somebody laid there is of no case.
+        known = {name.removeprefix(".").removesuffix(".new") for name in names}
+        return [bytes.fromhex(name) for name in known if re.fullmatch("[0-9a-f]{32}", name)]
 
     def forget_halves(self, case_id: bytes) -> None:
         """Destroy what was kept for a case that is released, or over."""

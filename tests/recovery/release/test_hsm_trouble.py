@@ -191,6 +191,9 @@ def test_halves_are_bound_to_their_case_and_recipient_and_a_damaged_file_is_none
         assert world.release.halves(other) == {}
     (world.release.path / "halves" / (b"c" * 16).hex()).write_bytes(b"damaged")
     assert world.release.halves(intent) == {}
+    for beside in ("lost+found", f".{'64' * 16}.new"):
+        (world.release.path / "halves" / beside).write_bytes(b"")
+    assert sorted(world.release.cases_with_halves()) == [b"c" * 16, b"d" * 16]
     world.release.spend(intent)
     with pytest.raises(Untrusted):
         world.release.spend(Intent(b"c" * 16, b"q" * 32, b"x" * 32, 1))
