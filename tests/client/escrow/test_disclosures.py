@@ -209,7 +209,7 @@ def test_keys_are_gone_from_the_moment_of_the_end_and_the_manifest_is_closed(wor
         read(bob, kept, tmp_path, "late")
 
 
-def test_clock_that_is_set_back_does_not_lengthen_a_disclosure(world: Members, tmp_path: Path) -> None:
+def test_dates_of_a_manifest_do_not_go_back_with_the_clock(world: Members, tmp_path: Path) -> None:
     bob, kept = disclosed(world, tmp_path)
     world.now = kept.ends_at - 1
     read(bob, kept, tmp_path)
