@@ -11,6 +11,7 @@ import hashlib
 import json
 import re
 import secrets
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -410,6 +411,9 @@ class LyingServer(Mailboxes, ContactRecovery, OfficersActs):
         start = int(query.get("after", 0))
         return {**rows[-1], "history": rows[start : start + self.page], "more": start + self.page < len(rows)}
 
+    def issue_code(self, _asker: str, body: Any, _query: Any) -> Any:
+        return 201, {"id": str(uuid.uuid4()), "person_id": body["person_id"], "awaits_second": False}
+
     def statement(self, _asker: str, _body: Any, _query: Any) -> Any:
         return 201, {}
 
@@ -463,6 +467,10 @@ class LyingServer(Mailboxes, ContactRecovery, OfficersActs):
     def approve(self, _asker: str, body: Any, _query: Any, case_id: str) -> Any:
         self.cases[case_id]["approvals"].append(body["statement"])
         self.cases[case_id]["shares"].append(body["shares"])
+        return 201, self._case(case_id)
+
+    def cancel(self, _asker: str, _body: Any, _query: Any, case_id: str) -> Any:
+        self.cases[case_id]["state"] = "cancelled"
         return 201, self._case(case_id)
 
     def successor(self, _asker: str, body: Any, _query: Any, case_id: str) -> Any:
@@ -534,13 +542,14 @@ _ROUTES: dict[tuple[str, str], Callable[..., Any]] = {
     ("GET", "escrow/key"): LyingServer.key,
     ("GET", "audit/roles"): LyingServer.roles,
     ("POST", "statements"): LyingServer.statement,
-    ("POST", "enrolment-codes"): LyingServer.statement,
+    ("POST", "enrolment-codes"): LyingServer.issue_code,
     ("POST", "escrow/deposits"): LyingServer.deposit,
     ("GET", "escrow/deposits"): LyingServer.own_deposits,
     ("GET", f"escrow/deposits/{_ID}"): LyingServer.one_deposit,
     ("POST", "cases"): LyingServer.open_case,
     ("GET", f"cases/{_ID}"): LyingServer.one_case,
     ("POST", f"cases/{_ID}/approvals"): LyingServer.approve,
+    ("POST", f"cases/{_ID}/cancel"): LyingServer.cancel,
     ("PUT", f"cases/{_ID}/successor"): LyingServer.successor,
     ("POST", f"cases/{_ID}/attestations"): LyingServer.attest,
     ("GET", f"cases/{_ID}/attestations"): LyingServer.attestations,

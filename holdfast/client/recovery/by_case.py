@@ -189,8 +189,14 @@ def status(account: Account) -> CaseStatus:
     )
 
 
-def cancel(account: Account, *, reason: str) -> UUID:
-    """Withdraw this device's case, and destroy the keys that were made for it. Returns its id."""
+def cancel(account: Account, *, reason: str, case_id: UUID | None = None) -> UUID:
+    """Withdraw this device's case, and destroy the keys that were made for it. Returns its id.
+
+    case_id: of another case in this person's name instead, which any of their devices may withdraw.
+    """
+    if case_id is not None and (account.state.case is None or account.state.case.case_id != case_id.bytes):
+        account.api.post(f"cases/{case_id}/cancel", {"reason": reason})
+        return case_id
     kept = _require_case(account)
     account.api.post(f"cases/{UUID(bytes=kept.case_id)}/cancel", {"reason": reason})
     account.state.case = None
