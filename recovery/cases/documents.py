@@ -28,7 +28,8 @@ def case_document(case: Case, *, with_timeline: bool = True) -> dict[str, Any]:
     """
     now = database_now()
     needed, _, policy = access.terms_of(case, now)
-    why_not = {one.index: one.why_not for one in standings(case, policy, now)} if with_timeline else {}
+    officers = standings(case, policy, now) if with_timeline else []
+    why_not = {one.index: one.why_not for one in officers}
     return {
         "case_id": str(case.id),
         "state": case.state,
@@ -57,6 +58,7 @@ def case_document(case: Case, *, with_timeline: bool = True) -> dict[str, Any]:
             }
             for row in access.approvals_of(case)
         ],
+        "officers": [{"index": one.index, "person_id": str(one.person_id), "why_not": one.why_not} for one in officers],
         "needed": needed,
         "not_before": rfc3339(case.not_before),
         "notice_at": rfc3339(case.notice_at),

@@ -36,6 +36,7 @@ RETRY_SECONDS = 20
 SUBJECTS = {
     "opened": "Somebody asked to open your escrowed keys",
     "asked": "A recovery case waits for your decision",
+    "requested": "A case to open escrowed keys was opened in your name",
     "released": "Your escrowed keys were released",
     "voided": "A recovery case has ended, and nothing was released",
 }
