@@ -34,11 +34,11 @@ def _measure(given: dict[str, str], directory: Path, pin: str) -> float:
     from cryptography.hazmat.primitives.serialization import load_der_public_key
     from pkcs11 import Attribute, KeyType, Mechanism, ObjectClass
 
-    from hsm.attributes import ESCROWED, NO_CAPABILITIES, OAEP_PARAMETERS, ArrayMapper, recipient_public
+    from hsm.attributes import ESCROWED, NO_CAPABILITIES, ArrayMapper, oaep_parameters, recipient_public
     from hsm.config import DEBIAN_SOFTHSM
 
     numbers = load_der_public_key(bytes.fromhex(given["spki"])).public_numbers()
-    sealed, oaep = bytes.fromhex(given["sealed"]), OAEP_PARAMETERS["oaep-sha1"]
+    sealed, oaep = bytes.fromhex(given["sealed"]), oaep_parameters("oaep-sha1")
     template = recipient_public(numbers.n.to_bytes(384, "big"), numbers.e.to_bytes(3, "big"))
     token = next(iter(pkcs11.lib(str(DEBIAN_SOFTHSM)).get_tokens(token_flags=pkcs11.TokenFlag.USER_PIN_INITIALIZED)))
     with token.open(rw=True, user_pin=pin, attribute_mapper=ArrayMapper()) as session:

@@ -12,7 +12,7 @@ from typing import Any
 from config.env import ENV
 from hsm import registry
 from hsm.config import DEBIAN_SOFTHSM, HsmConfig, PinFile
-from hsm.errors import HsmUnavailable
+from hsm.errors import HsmKeyMissing, HsmUnavailable
 from hsm.runtime import open_tokens
 
 log = logging.getLogger("holdfast.hsm")
@@ -50,7 +50,12 @@ def verify_at_start() -> None:
     """
     for name in ROLE_TOKENS[ENV.role]:
         try:
-            getattr(registry, name)()
+            token = getattr(registry, name)()
+            if name == "root" and not token.binds:
+                raise HsmKeyMissing(
+                    "The root token has no key that binds tenants' master keys, so none of them can be used. "
+                    "Hold its ceremony: manage.py ceremony tenant-keys"
+                )
         except HsmUnavailable as error:
             log.warning("the HSM is away: %s", error)
             return

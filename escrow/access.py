@@ -215,6 +215,28 @@ def eligible(
     ]
 
 
+def has_changed(*, since: datetime, now: datetime) -> bool:
+    """Tell whether a version of the policy came into force after one moment and by another."""
+    rows = Policy.objects.filter(withdrawn_at=None, in_force_from__gt=since, in_force_from__lte=now)
+    return bool(rows.exists())
+
+
+def left_since(acted: Mapping[UUID, datetime], policy_hash: bytes, now: datetime) -> set[UUID]:
+    """Return those whom a version in force since they acted, each at their own moment, did not name with the same keys.
+
+    acted: persons of the roster of the version with this hash, with the keys that they have there. Three queries.
+    """
+    published = [row.published_at for row in policies()]
+    versions = history()
+    (named,) = (signed.policy for signed in versions.versions if signed.hash == policy_hash)
+    return {
+        person_id
+        for officer in named.roster
+        if (at := acted.get(person_id := UUID(bytes=officer.person))) is not None
+        and versions.has_left(officer, since=_seconds(at), known=sum(one <= at for one in published), at=_seconds(now))
+    }
+
+
 def _who(officer: PolicyOfficer) -> tuple[UUID, bytes, bytes]:
     return officer.person_id, bytes(officer.signing_key), bytes(officer.sealing_key)
 
@@ -302,7 +324,7 @@ def deposit_for_owner(actor: Actor, deposit_id: UUID) -> Deposit:
 
 
 def receipts_of(deposit_ids: Iterable[UUID]) -> dict[UUID, bytes]:
-    """Return the receipts of these deposits as they were signed; one without is left out."""
+    """Return the receipts of these deposits as they were signed, empty for one refused; one without is left out."""
     rows = Receipt.objects.filter(deposit_id__in=list(deposit_ids)).values_list("deposit_id", "statement")
     return {deposit_id: bytes(statement) for deposit_id, statement in rows}
 

@@ -227,6 +227,7 @@ def _read_state(
     try:
         sign1 = Sign1.parse(statement)
         said, signer = acts.verify_officer_state(sign1, policy)
+        said.require_told()
         at = int(now.timestamp())
         check_time(said.header, at)
         if said.header.issued_at < at - MAX_AGE_SECONDS:

@@ -89,6 +89,7 @@ class DepositRowOut(DepositMadeOut):
     receipt = Base64UrlField(
         allow_null=True, help_text="The release process's receipt. Without it, a deposit does not count as made."
     )
+    refused = serializers.BooleanField(help_text="It gets no receipt: its half was in another's deposit before.")
 
 
 class DepositsOut(serializers.Serializer[None]):
@@ -235,7 +236,8 @@ class DepositsView(ApiView):
                         "device_id": str(row.device_id),
                         "policy_hash": b64u(bytes(row.policy_hash)),
                         "flagged": row.flagged_at is not None,
-                        "receipt": b64u(receipts[row.id]) if row.id in receipts else None,
+                        "receipt": b64u(receipts[row.id]) if receipts.get(row.id) else None,
+                        "refused": receipts.get(row.id) == b"",
                     }
                     for row in rows
                 ],

@@ -164,7 +164,7 @@ class Deposit(ChosenId, TenantModel):
 
 
 class Receipt(TenantModel):
-    """The release process's signed word that a deposit's half is that deposit's own."""
+    """The release process's signed word that a deposit's half is that deposit's own; with none signed, its refusal."""
 
     deposit_id = models.UUIDField()
     statement = models.BinaryField()

@@ -8,6 +8,7 @@ and the ceremony do, and what is stored here was verified first and is kept as r
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -268,6 +269,7 @@ def suspend_officer(person_id: UUID) -> None:
     for place in access.places_of(person_id):
         if OFFICER.allows(place.state, OfficerState.SUSPENDED):
             advance(place, OFFICER, OfficerState.SUSPENDED)
+    _end_given(person_id)
 
 
 def move_officer(person_id: UUID, target: OfficerState) -> None:
@@ -275,3 +277,19 @@ def move_officer(person_id: UUID, target: OfficerState) -> None:
     for place in access.places_of(person_id):
         if place.state != target:
             advance(place, OFFICER, target)
+    if target in (OfficerState.SUSPENDED, OfficerState.REMOVED):
+        _end_given(person_id)
+
+
+# What an app above knows and this one cannot: what an officer gave before they were suspended or removed.
+_ends_with_an_office: list[Callable[[UUID], None]] = []
+
+
+def ends_with_an_office(end: Callable[[UUID], None]) -> None:
+    """Say once, at start, what ends when an officer is suspended or removed, in the same transaction."""
+    _ends_with_an_office.append(end)
+
+
+def _end_given(person_id: UUID) -> None:
+    for end in _ends_with_an_office:
+        end(person_id)

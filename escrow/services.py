@@ -11,7 +11,7 @@ import hashlib
 import hmac
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Final, cast
 from uuid import UUID
 
 from django.db import IntegrityError, transaction
@@ -30,7 +30,7 @@ from escrow.coverage import (
 )
 from escrow.errors import ConsentRefused, DepositRefused, DepositRepeated, EscrowPaused, PolicyStale, RecordUnreadable
 from escrow.models import Consent, Deposit, Receipt
-from escrow.policies import publish_escrow_key, publish_policy, withdraw_policy
+from escrow.policies import ends_with_an_office, publish_escrow_key, publish_policy, withdraw_policy
 from holdfast.core.base.encoding import Fields, decode, encode
 from holdfast.core.base.errors import HoldfastError, Malformed, UnwrapFailed
 from holdfast.core.crypto.keys import KeyKind, PublicKey
@@ -58,6 +58,7 @@ __all__ = [
     "UserCoverage",
     "accept_deposit",
     "coverage_totals",
+    "ends_with_an_office",
     "flag_deposits",
     "give_consent",
     "keep_receipt",
@@ -345,20 +346,27 @@ def keep_receipt(*, deposit_id: UUID, statement: Sign1, actor: Actor) -> None:
 
 
 def refuse_receipt(*, deposit_id: UUID, actor: Actor) -> None:
-    """Log that a deposit gets no receipt, since its half was in another's before."""
+    """Log, once, that a deposit gets no receipt, and keep it so that its owner is told to make another."""
     with transaction.atomic():
-        audit.append(tag="escrow:deposit:refuse", actor=actor, subject=str(deposit_id))
+        _, is_new = Receipt.objects.get_or_create(
+            tenant_id=current_tenant(), deposit_id=deposit_id, defaults={"statement": b"", "at": database_now()}
+        )
+        if is_new:
+            audit.append(tag="escrow:deposit:refuse", actor=actor, subject=str(deposit_id))
 
 
-def rewrap_half(*, key: statements.EscrowKey, cka_id: bytes, sealed_half: bytes, recipient: PublicKey) -> bytes:
+def rewrap_half(
+    *, tenant_id: UUID, key: statements.EscrowKey, cka_id: bytes, sealed_half: bytes, ctx: bytes, recipient: PublicKey
+) -> bytes:
     """Have the HSM re-wrap r_h from an escrow key to a case's recipient key; its plaintext never leaves the HSM.
 
-    key: the verified statement of the escrow key; cka_id: 16 bytes that name its private half, which the HSM holds
-    against the statement's public key. sealed_half: 384 bytes. Returns 384 bytes. **The only caller of the HSM's
-    re-wrap in the product** (FAULTS P19): a test pins it, and only the release process was given the token. Call it
-    outside transactions, and only after intent and audit are committed. Raises HsmRefused for a half that does not
-    open, HsmUnavailable and the other HsmErrors.
+    tenant_id: whose case it is, and the only tenant whose key the HSM may use for it. key: the verified statement of
+    the escrow key; cka_id: 16 bytes that name its private half, which the HSM holds against the statement's public key.
+    sealed_half: 384 bytes; ctx: 32 bytes, of its deposit, for a key whose halves bear it as label. Returns 384 bytes.
+    **The only caller of the HSM's re-wrap in the product** (FAULTS P19): a test pins it, and only the release process
+    was given the token. Call it outside transactions, and only after intent and audit are committed. Raises HsmRefused
+    for a half that does not open or a key of another tenant, HsmUnavailable and the other HsmErrors.
     """
-    algorithm: OaepAlgorithm = "oaep-sha256" if key.algorithm == "oaep-sha256" else "oaep-sha1"
-    ref = EscrowKeyRef(cka_id, hashlib.sha256(key.key.raw).digest(), algorithm)
-    return registry.escrow().rewrap(ref, sealed_half, recipient.raw)
+    algorithm = cast(OaepAlgorithm, key.algorithm)
+    ref = EscrowKeyRef(str(tenant_id), cka_id, hashlib.sha256(key.key.raw).digest(), algorithm)
+    return registry.escrow().rewrap(ref, sealed_half, recipient.raw, ctx=ctx)

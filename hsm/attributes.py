@@ -74,6 +74,16 @@ ESCROW_PRIVATE: Final[Template] = {
     A.MODIFIABLE: False,
 }
 
+# Says that a wrapped tenant key is this tenant's and of this version; AES-KW says only that a blob is whole. It does
+# nothing else, and what it makes is no secret.
+BINDING: Final[Template] = {
+    A.SENSITIVE: True,
+    A.EXTRACTABLE: False,
+    A.PRIVATE: True,
+    A.ALLOWED_MECHANISMS: [Mechanism.SHA256_HMAC],
+    A.MODIFIABLE: False,
+}
+
 # Extractable once, for the one wrap that makes its blob; destroyed in the same call.
 TENANT_KEY_BIRTH: Final[Template] = {
     A.SENSITIVE: True,
@@ -106,13 +116,6 @@ WRAPPING_CAPABILITIES: Final = MechanismFlag.WRAP | MechanismFlag.UNWRAP
 SIGNING_CAPABILITIES: Final = MechanismFlag.SIGN | MechanismFlag.VERIFY  # of a pair, SIGN falls to the private half
 NO_CAPABILITIES: Final = 0  # an escrowed half is carried, never used
 
-# Always given: without parameters python-pkcs11 silently takes SHA-1 (HSM section 8, quirk 12). One hash for both,
-# since WebCrypto has one for OAEP and MGF1. No label: SoftHSM refuses any, and the deposit's HKDF binds the context.
-OAEP_PARAMETERS: Final[Mapping[OaepAlgorithm, tuple[Mechanism, MGF, None]]] = {
-    "oaep-sha256": (Mechanism.SHA256, MGF.SHA256, None),
-    "oaep-sha1": (Mechanism.SHA_1, MGF.SHA1, None),
-}
-
 # ALWAYS_SENSITIVE, NEVER_EXTRACTABLE and LOCAL are the module's own memory: they cannot be set, and are false for a key
 # that came in from outside or was ever readable. TOKEN, since a session object is gone with its session.
 _NEVER_LEFT: Final[dict[str, Any]] = {
@@ -140,6 +143,17 @@ REQUIRED: Final[Mapping[str, dict[str, Any]]] = {
         "VERIFY": False,
         "ALLOWED_MECHANISMS": [int(Mechanism.AES_KEY_WRAP)],
     },
+    "binding": _NEVER_LEFT
+    | {
+        "KEY_TYPE": int(KeyType.GENERIC_SECRET),
+        "SIGN": True,
+        "VERIFY": True,
+        "ENCRYPT": False,
+        "DECRYPT": False,
+        "WRAP": False,
+        "UNWRAP": False,
+        "ALLOWED_MECHANISMS": [int(Mechanism.SHA256_HMAC)],
+    },
     "escrow": _NEVER_LEFT
     | {
         "KEY_TYPE": int(KeyType.RSA),
@@ -151,6 +165,15 @@ REQUIRED: Final[Mapping[str, dict[str, Any]]] = {
     # No mechanism here: it is Ed25519's or P-256's, as the manifest has it.
     "signing": _NEVER_LEFT | {"SIGN": True, "DECRYPT": False, "UNWRAP": False},
 }
+
+
+def oaep_parameters(algorithm: OaepAlgorithm, label: bytes = b"") -> tuple[Mechanism, MGF, bytes | None]:
+    """Return CK_RSA_PKCS_OAEP_PARAMS as python-pkcs11 takes them: hash, MGF1 with the same, and the label, if any."""
+    # Always given: without parameters python-pkcs11 silently takes SHA-1 (HSM section 8, quirk 12). One hash for both,
+    # since WebCrypto has one for OAEP and MGF1.
+    if algorithm.startswith("oaep-sha1"):
+        return Mechanism.SHA_1, MGF.SHA1, label or None
+    return Mechanism.SHA256, MGF.SHA256, label or None
 
 
 def signing_private(mechanism: Mechanism) -> Template:

@@ -7,16 +7,21 @@ Contains no behaviour beyond checking sizes: see hsm.tokens for the PKCS#11 back
 
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
+from uuid import UUID
 
+from holdfast.core.base.encoding import label
 from holdfast.core.base.secret import SecretBytes
 
-OaepAlgorithm = Literal["oaep-sha256", "oaep-sha1"]
+# With -ctx, what is sealed bears the label ctx of its deposit (RFC 8017's L), and opens under no other.
+OaepAlgorithm = Literal["oaep-sha256", "oaep-sha1", "oaep-sha256-ctx", "oaep-sha1-ctx"]
 SignatureAlgorithm = Literal["ed25519", "p256"]
 
+CTX_BYTES = 32  # SHA-256 of a deposit's header
 SEALED_BYTES = 384  # RSA-3072: as long as the modulus (RFC 8017 section 7.1.1)
 KEY_BYTES = 32  # AES-256, for master, tenant and record keys alike: the smallest is the strength of all
 WRAPPED_TENANT_KEY_BYTES = 40  # RFC 3394 section 2.2.1: one block of 8 bytes more than the key
 KCV_BYTES = 3  # as PKCS#11's CKA_CHECK_VALUE: enough to notice a mix-up, too little to attack
+MAC_BYTES = 32  # HMAC-SHA256, whole
 WRAPPED_RECORD_KEY_BYTES = 12 + KEY_BYTES + 16  # nonce, key, tag (NIST SP 800-38D)
 
 
@@ -41,23 +46,40 @@ class SigningPublicKey:
 class WrappedTenantKey:
     """A tenant master key at rest: 40 bytes AES-KW (RFC 3394) under master key `master_version`.
 
-    kcv: first 3 bytes of AES-ECB of a fixed block, computed in the HSM; it identifies, and proves nothing.
-    Raises ValueError on other sizes (a caller's mistake).
+    tenant_id, version: whose key it is, and which of theirs. kcv: first 3 bytes of AES-ECB of a fixed block, computed
+    in the HSM; it identifies, and proves nothing. mac: 32 bytes HMAC-SHA256 by a key of the HSM over `bound()`; none
+    for a key from before there was one, which is not loaded. Raises ValueError on other sizes (a caller's mistake).
     """
 
+    tenant_id: UUID
+    version: int
     blob: bytes
     kcv: bytes
     master_version: int
+    mac: bytes = b""
 
     def __post_init__(self) -> None:
         if len(self.blob) != WRAPPED_TENANT_KEY_BYTES or len(self.kcv) != KCV_BYTES:
             raise ValueError("a wrapped tenant key is 40 bytes with a check value of 3")
+        if len(self.mac) not in {0, MAC_BYTES}:
+            raise ValueError("a tenant key is bound by 32 bytes")
+
+    def bound(self) -> bytes:
+        """Return what the HMAC is over: dCBOR(["holdfast/v1/tenant-key", tenant, version, master version, kcv, blob]).
+
+        So a row takes no other tenant's key, and no older one of its own.
+        """
+        return label("tenant-key", self.tenant_id.bytes, self.version, self.master_version, self.kcv, self.blob)
 
 
 @dataclass(frozen=True)
 class EscrowKeyRef:
-    """Names one escrow key: its random CKA_ID (16 bytes), SHA-256 of its DER SPKI (32 bytes), its hash."""
+    """Names one escrow key: whose it is, its random CKA_ID (16 bytes), SHA-256 of its DER SPKI (32 bytes), its hash.
 
+    tenant_id: of the tenant in whose name it is to be used; the token refuses a key that was made for another.
+    """
+
+    tenant_id: str
     cka_id: bytes
     spki_sha256: bytes
     algorithm: OaepAlgorithm
@@ -115,20 +137,32 @@ class RootToken(Protocol):
         """The version that new tenant keys are wrapped under."""
         ...
 
+    @property
+    def binds(self) -> bool:
+        """Whether there is a key to bind tenant keys with; without one, none can be made or loaded."""
+        ...
+
     def answers(self) -> bool:
         """Tell, within half a second, whether the token answers and shows its keys. Raises nothing."""
         ...
 
-    def generate_tenant_key(self) -> WrappedTenantKey:
-        """Make a tenant master key inside the HSM; its plaintext never leaves. Raises HsmUnavailable."""
+    def generate_tenant_key(self, *, tenant_id: UUID, version: int) -> WrappedTenantKey:
+        """Make a tenant master key inside the HSM, bound to its tenant and version; its plaintext never leaves.
+
+        Raises HsmUnavailable.
+        """
         ...
 
     def load_tenant_key(self, wrapped: WrappedTenantKey) -> TenantKey:
-        """Unwrap into the HSM and check its KCV.
+        """Unwrap into the HSM a key that is bound to its tenant and version, and check its KCV.
 
-        Raises HsmRefused when the blob does not open, HsmKeyMismatch when it opens to another key than its
-        KCV says, HsmKeyMissing for a master version that the token lacks, HsmUnavailable.
+        Raises HsmKeyMismatch for a key that is not bound to them, or opens to another key than its KCV says, HsmRefused
+        when the blob does not open, HsmKeyMissing for a master version that the token lacks, HsmUnavailable.
         """
+        ...
+
+    def bind_tenant_key(self, wrapped: WrappedTenantKey) -> WrappedTenantKey:
+        """Bind a key from before there was a binding key: a ceremony's act, once. Raises as `load_tenant_key` does."""
         ...
 
 
@@ -152,15 +186,16 @@ class EscrowToken(Protocol):
     @property
     def capabilities(self) -> Capabilities: ...
 
-    def rewrap(self, key_ref: EscrowKeyRef, sealed: bytes, recipient_spki: bytes) -> bytes:
+    def rewrap(self, key_ref: EscrowKeyRef, sealed: bytes, recipient_spki: bytes, *, ctx: bytes = b"") -> bytes:
         """Re-wrap `sealed` for the recipient inside the HSM; the plaintext never leaves it.
 
         sealed: 384 bytes RSA-OAEP under the escrow key. recipient_spki: canonical DER RSA-3072, e = 65537.
-        Returns 384 bytes RSA-OAEP under the recipient's key, with the same hash. Exactly one C_UnwrapKey
+        ctx: 32 bytes, the label of an algorithm that has one; any other takes no notice of it.
+        Returns 384 bytes RSA-OAEP under the recipient's key, with the same hash and no label. Exactly one C_UnwrapKey
         for each call; a call that fails after it began to unwrap is not repeated here.
-        Raises HsmRefused for a blob that does not open or a recipient key that is not of that form,
-        HsmKeyMissing for an unknown reference, HsmKeyMismatch when id and public key disagree,
-        HsmUnavailable.
+        Raises HsmRefused for a blob that does not open, a recipient key that is not of that form, or an escrow
+        key that was made for another tenant than the reference names; HsmKeyMissing for an unknown reference,
+        HsmKeyMismatch when id and public key disagree, HsmUnavailable.
         The recipient must check the length of what it opens: RSA-OAEP hides it from the HSM.
         """
         ...

@@ -13,17 +13,17 @@ import secrets
 import string
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from hsm import errors, signing
 from hsm import manifest as manifests
 from hsm.backend import EscrowKeyRef, EscrowPublicKey, OaepAlgorithm, SigningPublicKey
 from hsm.config import TOKENS, HsmConfig
 from hsm.errors import HsmError, HsmKeyMissing
-from hsm.manifest import KeyRecord, locked, module_sha256
+from hsm.manifest import KeyRecord, Manifest, locked, module_sha256
 
 # Signs that survive a shell, a configuration file and a keyboard.
 _PIN_CHARACTERS = string.ascii_letters + string.digits
@@ -58,8 +58,29 @@ class Ceremony:
         self._make(serials)
 
     def create_master_key(self) -> int:
-        """Make the first master key on `root`; return its version, 1. Raises HsmError when there is one."""
+        """Make the first master key on `root`, and the key that binds what it wraps; return its version, 1.
+
+        Raises HsmError when there is one.
+        """
         return self._key("root", "master", {}).version
+
+    @property
+    def are_tenant_keys_bound(self) -> bool:
+        """Whether every tenant key is bound to its tenant. Only until then may a ceremony bind one."""
+        return manifests.load(self._config.manifest_path).are_tenant_keys_bound
+
+    @property
+    def has_binding_key(self) -> bool:
+        """Whether there is a key to bind them with; an installation from before was made without."""
+        return bool(manifests.load(self._config.manifest_path).token("root").find("binding"))
+
+    def create_binding_key(self) -> None:
+        """Make the binding key on a `root` from before there was one. Raises HsmError when there is one."""
+        self._key("root", "binding", {})
+
+    def finish_binding(self) -> None:
+        """Say for ever that every tenant key is bound. Needs no PIN."""
+        self._change_manifest(lambda manifest: replace(manifest, are_tenant_keys_bound=True))
 
     def create_log_key(self) -> SigningPublicKey:
         """Make the log signing key: Ed25519, or P-256 where the module lacks it."""
@@ -96,12 +117,14 @@ class Ceremony:
 
     def accept_module(self) -> None:
         """Pin the module as it is now, after an upgrade that the operator made. Needs no PIN."""
+        path, digest = str(self._config.module), module_sha256(self._config.module)
+        self._change_manifest(lambda manifest: replace(manifest, module_path=path, module_sha256=digest))
+
+    def _change_manifest(self, change: Callable[[Manifest], Manifest]) -> None:
         home = self._config.home
         # Always in this order, here and in `directories`: two ceremonies could otherwise wait for each other for ever.
         with locked(home, "ceremony", exclusive=True), locked(home, "commit", exclusive=True):
-            manifest = manifests.load(self._config.manifest_path)
-            path, digest = str(self._config.module), module_sha256(self._config.module)
-            replace(manifest, module_path=path, module_sha256=digest).save(self._config.manifest_path)
+            change(manifests.load(self._config.manifest_path)).save(self._config.manifest_path)
 
     def _make(self, serials: Mapping[str, str]) -> None:
         # What is there stays: a token that was made again would lose every key on it.
@@ -163,6 +186,6 @@ class Ceremony:
 
 def _escrow_public(record: KeyRecord) -> EscrowPublicKey:
     spki = bytes.fromhex(record.public)
-    algorithm: OaepAlgorithm = "oaep-sha1" if record.algorithm == "oaep-sha1" else "oaep-sha256"
-    ref = EscrowKeyRef(bytes.fromhex(record.id), hashlib.sha256(spki).digest(), algorithm)
+    algorithm = cast(OaepAlgorithm, record.algorithm)
+    ref = EscrowKeyRef(record.tenant, bytes.fromhex(record.id), hashlib.sha256(spki).digest(), algorithm)
     return EscrowPublicKey(record.tenant, record.version, ref, spki)

@@ -23,7 +23,7 @@ from hsm.checks import check_token, find_key
 from hsm.config import HsmConfig
 from hsm.directories import RuntimeDirectory, commit
 from hsm.errors import HsmError, HsmKeyMissing, HsmPinRejected, HsmUnavailable
-from hsm.manifest import Manifest, TokenRecord, locked, module_sha256
+from hsm.manifest import Manifest, TokenRecord, key_label, locked, module_sha256
 from hsm.pkcs11 import Meaning, meaning
 from hsm.token_birth import create_token
 
@@ -91,13 +91,20 @@ def _create_key(workshop: Workshop, *, kind: str, tenant: str = "") -> dict[str,
     if existing and kind != "escrow":
         raise HsmError(f"the token {workshop.name} has its {kind} key already")
     version = existing[-1].version + 1 if existing else 1
-    label = "-".join(part for part in (kind, tenant, f"v{version}") if part)
+    # Together, so that no tenant key was ever wrapped without being bound.
+    kinds = (kind, "binding") if kind == "master" else (kind,)
+    with workshop.session(record.serial) as session:
+        keys = [birth.MAKERS[one](session, _naming(workshop, one, tenant, version)) for one in kinds]
+    if kind == "master":
+        workshop.manifest = replace(workshop.manifest, are_tenant_keys_bound=True)
+    workshop.commit(replace(record, generation=record.generation + 1, keys=(*record.keys, *keys)))
+    return asdict(keys[0])
+
+
+def _naming(workshop: Workshop, kind: str, tenant: str, version: int) -> birth.Naming:
     # Random: a label can be repeated by mistake, and two keys of one id are refused (FAULTS H9).
     cka_id = secrets.token_bytes(16)
-    with workshop.session(record.serial) as session:
-        key = birth.MAKERS[kind](session, birth.Naming(kind, cka_id, label, version, tenant, workshop.manifest.oaep))
-    workshop.commit(replace(record, generation=record.generation + 1, keys=(*record.keys, key)))
-    return asdict(key)
+    return birth.Naming(kind, cka_id, key_label(kind, tenant, version), version, tenant, workshop.manifest.oaep)
 
 
 def _sign(workshop: Workshop, *, tenant: str, data: str) -> dict[str, Any]:

@@ -6,8 +6,9 @@ allow-list, check values and public keys as pinned. Runs at every start, and bef
 """
 
 from collections import defaultdict
+from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, Final
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_der_public_key
@@ -15,10 +16,10 @@ from pkcs11 import Attribute, KeyType, Mechanism, ObjectClass
 from pkcs11 import exceptions as ck
 
 from hsm import signing
-from hsm.attributes import NO_CAPABILITIES, REQUIRED, TENANT_KEY_CAPABILITIES, TENANT_KEY_USE
+from hsm.attributes import REQUIRED, TENANT_KEY_CAPABILITIES, TENANT_KEY_USE, Template
 from hsm.backend import KCV_BYTES
 from hsm.errors import HsmKeyMismatch, HsmKeyMissing
-from hsm.manifest import KeyRecord, TokenRecord
+from hsm.manifest import KeyRecord, TokenRecord, key_label
 from hsm.pkcs11 import AMBIGUOUS, REFUSED, Meaning, meaning
 
 # Not the zero block of CKA_CHECK_VALUE: that one is GCM's hash key, of which 3 bytes would be published.
@@ -26,6 +27,11 @@ _KCV_BLOCK = b"holdfast/v1/kcv\x00"
 
 # No checkpoint and no statement is these bytes: the signature is worth nothing anywhere else.
 _SELF_TEST = b"holdfast/v1/hsm-self-test"
+
+_TENANT_KEY_UNWRAPPED: Final[Mapping[str, Any]] = {
+    "mechanism": Mechanism.AES_KEY_WRAP,
+    "capabilities": TENANT_KEY_CAPABILITIES,
+}
 
 # What a key answers that was written half, or is of another kind.
 _UNUSABLE = (ck.MechanismInvalid, ck.KeyTypeInconsistent, ck.KeySizeRange, ck.AttributeTypeInvalid)
@@ -36,8 +42,13 @@ def key_check_value(key: Any) -> bytes:
     return bytes(key.encrypt(_KCV_BLOCK, mechanism=Mechanism.AES_ECB)[:KCV_BYTES])
 
 
+def binding_canary(key: Any) -> bytes:
+    """Return 32 bytes HMAC-SHA256 of a fixed text, by which a binding key is known again."""
+    return bytes(key.sign(_SELF_TEST, mechanism=Mechanism.SHA256_HMAC))
+
+
 def object_class(record: KeyRecord) -> ObjectClass:
-    return ObjectClass.SECRET_KEY if record.kind == "master" else ObjectClass.PRIVATE_KEY
+    return ObjectClass.SECRET_KEY if record.kind in {"master", "binding"} else ObjectClass.PRIVATE_KEY
 
 
 def find_key(session: Any, record: KeyRecord) -> Any:
@@ -54,6 +65,9 @@ def find_key(session: Any, record: KeyRecord) -> Any:
 
 def _the_one(by_id: list[Any], by_label: list[Any], record: KeyRecord) -> Any:
     name = f"{record.label} (id {record.id})"
+    # The label is on the token: a manifest edited to give a tenant another's key does not fit it.
+    if record.tenant and record.label != key_label(record.kind, record.tenant, record.version):
+        raise HsmKeyMismatch(f"the key {name} is not the tenant's {record.tenant}, as the manifest has it")
     if not by_id:
         raise HsmKeyMissing(f"the key {name} is not on the token; it is never created in its place")
     if len(by_id) > 1 or len(by_label) > 1:
@@ -88,6 +102,9 @@ def _check_key(key: Any, record: KeyRecord) -> None:
     _check_attributes(key, record)
     if record.kind == "master":
         _check_master(key, record)
+    elif record.kind == "binding":
+        if binding_canary(key).hex() != record.canary:
+            raise HsmKeyMismatch(f"{record.label} does not make its canary: another key of that id")
     elif record.kind == "escrow":
         # Using it would be an unwrap that no release accounts for.
         _check_modulus(key, record)
@@ -127,7 +144,7 @@ def _check_master(key: Any, record: KeyRecord) -> None:
     finally:
         opened.destroy()
     # On the canary, which is known to open: a refusal of a bad blob would prove nothing about the template.
-    _check_refuses_readable(key, canary, record.label)
+    require_hidden(key, canary, TENANT_KEY_USE, record.label, **_TENANT_KEY_UNWRAPPED)
 
 
 def _open_canary(master: Any, canary: bytes, label: str) -> Any:
@@ -142,35 +159,32 @@ def _open_canary(master: Any, canary: bytes, label: str) -> Any:
         raise HsmKeyMismatch(f"{label} does not open its canary: another key of that id") from error
 
 
-def _check_refuses_readable(master: Any, blob: bytes, label: str) -> None:
-    """A master key without its unwrap template would hand any tenant key to whoever asks."""
-    readable = {Attribute.SENSITIVE: False, Attribute.EXTRACTABLE: True}
-    with suppress(ck.TemplateInconsistent, ck.TemplateIncomplete, ck.AttributeValueInvalid):
-        opened = master.unwrap_key(
-            ObjectClass.SECRET_KEY,
-            KeyType.AES,
-            blob,
-            mechanism=Mechanism.AES_KEY_WRAP,
-            capabilities=NO_CAPABILITIES,
-            template=readable,
-        )
-        try:
-            # Some modules apply the template instead of refusing what contradicts it.
-            if not opened[Attribute.SENSITIVE]:
-                raise HsmKeyMismatch(f"{label} unwraps keys as readable: it has lost its unwrap template")
-        finally:
+def require_hidden(unwrapping: Any, blob: bytes, template: Template, name: str, **how: Any) -> None:
+    """Raise HsmKeyMismatch when `unwrapping` gives out a readable object: it has no unwrap template, or a weak one.
+
+    blob, template, how: with which it does unwrap. Only readability is asked for beside, since SoftHSM refuses a
+    template that leaves out what is listed with the same word. Raises PKCS11Error for every refusal but the one that
+    means it: any other proves nothing.
+    """
+    readable = template | {Attribute.SENSITIVE: False, Attribute.EXTRACTABLE: True}
+    try:
+        opened = unwrapping.unwrap_key(ObjectClass.SECRET_KEY, KeyType.AES, blob, template=readable, **how)
+    except ck.TemplateInconsistent:
+        # CKR_TEMPLATE_INCONSISTENT, PKCS#11 2.40 section 4.1.2; what SoftHSM says (HSM section 3.3).
+        return
+    try:
+        # Some modules apply the template instead of refusing what contradicts it.
+        if not opened[Attribute.SENSITIVE]:
+            raise HsmKeyMismatch(f"{name} unwraps keys as readable: it has lost its unwrap template")
+    finally:
+        with suppress(ck.PKCS11Error):
             opened.destroy()
 
 
 def unwrap_tenant_key(master: Any, blob: bytes) -> Any:
     """Return the tenant key as a session object that encrypts and decrypts, and cannot be read or wrapped."""
     return master.unwrap_key(
-        ObjectClass.SECRET_KEY,
-        KeyType.AES,
-        blob,
-        mechanism=Mechanism.AES_KEY_WRAP,
-        capabilities=TENANT_KEY_CAPABILITIES,
-        template=TENANT_KEY_USE,
+        ObjectClass.SECRET_KEY, KeyType.AES, blob, template=TENANT_KEY_USE, **_TENANT_KEY_UNWRAPPED
     )
 
 

@@ -24,9 +24,9 @@ FORMAT = "holdfast-hsm/1"  # refused when it is another: what is pinned must be 
 class KeyRecord:
     """One key on a token. Byte strings are lower-case hex.
 
-    kind: master, log, escrow or tenant-root. public: DER SPKI, empty for a master key.
-    canary: a wrapped key that the master key must open; kcv: the check value of what it opens to, or the
-    first 3 bytes of SHA-256(public).
+    kind: master, binding, log, escrow or tenant-root. public: DER SPKI, empty for a secret key.
+    canary: a wrapped key that the master key must open, or what the binding key must make of a fixed text; kcv: the
+    check value of what the first opens to, the first 3 bytes of the second, or those of SHA-256(public).
     """
 
     kind: str
@@ -39,6 +39,11 @@ class KeyRecord:
     public: str = ""
     canary: str = ""
     attributes: dict[str, Any] = field(default_factory=dict)
+
+
+def key_label(kind: str, tenant: str, version: int) -> str:
+    """Return the label of a key on its token: it says of itself whose it is, beside what the manifest says."""
+    return "-".join(part for part in (kind, tenant, f"v{version}") if part)
 
 
 @dataclass(frozen=True)
@@ -66,12 +71,17 @@ class TokenRecord:
 
 @dataclass(frozen=True)
 class Manifest:
-    """All tokens of one installation and the module that serves them."""
+    """All tokens of one installation and the module that serves them.
+
+    are_tenant_keys_bound: whether every tenant key is bound by now. It stands here and not in the database: whoever can
+    write there must not have a key bound that is not.
+    """
 
     module_path: str
     module_sha256: str
     oaep: str
     tokens: dict[str, TokenRecord]
+    are_tenant_keys_bound: bool = False
 
     def token(self, name: str) -> TokenRecord:
         """Raise HsmError when no ceremony has made this token."""

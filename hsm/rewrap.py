@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import (
 from pkcs11 import Attribute, KeyType, Mechanism, ObjectClass
 from pkcs11 import exceptions as ck
 
-from hsm.attributes import ESCROWED, NO_CAPABILITIES, OAEP_PARAMETERS, recipient_public
+from hsm.attributes import ESCROWED, NO_CAPABILITIES, oaep_parameters, recipient_public
 from hsm.backend import OaepAlgorithm
 from hsm.errors import HsmRefused, HsmUnavailable
 
@@ -46,10 +46,17 @@ def recipient_numbers(spki: bytes) -> RSAPublicNumbers:
 
 
 def rewrap(
-    session: Any, escrow_key: Any, sealed: bytes, recipient: RSAPublicNumbers, algorithm: OaepAlgorithm
+    session: Any,
+    escrow_key: Any,
+    sealed: bytes,
+    recipient: RSAPublicNumbers,
+    algorithm: OaepAlgorithm,
+    *,
+    label: bytes = b"",
 ) -> bytes:
     """Return 384 bytes for the recipient. Both session objects are destroyed whatever happens.
 
+    label: under which it was sealed, if any; it is wrapped on without one, since the recipient's key is of one case.
     Raises PKCS11Error when the unwrap fails, HsmUnavailable when something fails after it.
     """
     # As AES, whatever the bytes are: PKCS#11 wants a key type, and SoftHSM does not check the length of what comes out.
@@ -58,7 +65,7 @@ def rewrap(
         KeyType.AES,
         sealed,
         mechanism=Mechanism.RSA_PKCS_OAEP,
-        mechanism_param=OAEP_PARAMETERS[algorithm],
+        mechanism_param=oaep_parameters(algorithm, label),
         capabilities=NO_CAPABILITIES,
         template=ESCROWED,
     )
@@ -72,7 +79,7 @@ def rewrap(
                 escrowed,
                 mechanism=Mechanism.RSA_PKCS_OAEP,
                 # The same hash on both sides: the recipient was told one, with the deposit.
-                mechanism_param=OAEP_PARAMETERS[algorithm],
+                mechanism_param=oaep_parameters(algorithm),
             )
         )
     except ck.PKCS11Error as error:

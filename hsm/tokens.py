@@ -6,8 +6,11 @@ Creates no key on a token: that is hsm.ceremony.
 """
 
 import hashlib
+import logging
 import os
+from dataclasses import replace
 from typing import Any
+from uuid import UUID
 
 from pkcs11 import GCMParams, KeyType, Mechanism
 
@@ -15,6 +18,7 @@ from holdfast.core.base.secret import SecretBytes
 from hsm import signing
 from hsm.attributes import TENANT_KEY_BIRTH, TENANT_KEY_CAPABILITIES
 from hsm.backend import (
+    CTX_BYTES,
     KEY_BYTES,
     SEALED_BYTES,
     WRAPPED_RECORD_KEY_BYTES,
@@ -31,6 +35,8 @@ from hsm.errors import HsmError, HsmKeyMismatch, HsmKeyMissing, HsmRefused, HsmU
 from hsm.manifest import KeyRecord
 from hsm.pool import HsmPool, TokenSession
 from hsm.rewrap import destroy, recipient_numbers, rewrap
+
+log = logging.getLogger(__name__)
 
 _NONCE_BYTES = 12  # the 96 bits for which GCM is made: SP 800-38D section 8.2.2, drawn at random
 _TAG_BITS = 128  # the full tag; python-pkcs11 would also take 0 (HSM section 8, quirk 13)
@@ -59,15 +65,19 @@ class Pkcs11RootToken:
     def master_version(self) -> int:
         return self._masters()[-1].version
 
+    @property
+    def binds(self) -> bool:
+        return bool(self._pool.manifest.token("root").find("binding"))
+
     def answers(self) -> bool:
         try:
             return self._pool.run("root", lambda session: session.alive(), deadline_seconds=_LOOK_SECONDS)
         except HsmError:
             return False
 
-    def generate_tenant_key(self) -> WrappedTenantKey:
+    def generate_tenant_key(self, *, tenant_id: UUID, version: int) -> WrappedTenantKey:
         # The newest wraps; older ones stay for what they have wrapped.
-        master = self._masters()[-1]
+        master, binding = self._masters()[-1], self._binding()
 
         def generate(session: TokenSession) -> WrappedTenantKey:
             key = session.pkcs11.generate_key(
@@ -76,13 +86,33 @@ class Pkcs11RootToken:
             try:
                 blob = session.key(master).wrap_key(key, mechanism=Mechanism.AES_KEY_WRAP)
                 # Of the key before it was wrapped: what is loaded later is held to what was born.
-                return WrappedTenantKey(blob, key_check_value(key), master.version)
+                born = WrappedTenantKey(tenant_id, version, blob, key_check_value(key), master.version)
             finally:
                 destroy(key)
+            return _bind(session.key(binding), born)
 
         return self._pool.run("root", generate)
 
     def load_tenant_key(self, wrapped: WrappedTenantKey) -> TenantKey:
+        binding = self._binding()
+
+        def is_bound(session: TokenSession) -> bool:
+            key = session.key(binding)
+            return bool(key.verify(wrapped.bound(), wrapped.mac, mechanism=Mechanism.SHA256_HMAC))
+
+        # Before it is unwrapped. Whoever writes the database could otherwise have one tenant's records sealed under
+        # another's key, or under one of its own that was replaced (FAULTS C4).
+        if not wrapped.mac or not self._pool.run("root", is_bound):
+            raise HsmKeyMismatch(f"the tenant key of version {wrapped.version} is not bound to {wrapped.tenant_id}")
+        return self._load(wrapped)
+
+    def bind_tenant_key(self, wrapped: WrappedTenantKey) -> WrappedTenantKey:
+        # It has to open, and to be the key that its check value names: what is bound is believed from then on.
+        self._load(wrapped)
+        binding = self._binding()
+        return self._pool.run("root", lambda session: _bind(session.key(binding), wrapped))
+
+    def _load(self, wrapped: WrappedTenantKey) -> TenantKey:
         for master in self._masters():
             if master.version == wrapped.master_version:
                 key = Pkcs11TenantKey(self._pool, master, wrapped)
@@ -90,11 +120,21 @@ class Pkcs11RootToken:
                 return key
         raise HsmKeyMissing(f"no master key of version {wrapped.master_version} on the token")
 
+    def _binding(self) -> KeyRecord:
+        bindings = self._pool.manifest.token("root").find("binding")
+        if not bindings:
+            raise HsmKeyMissing("no ceremony has made a binding key: manage.py ceremony tenant-keys")
+        return bindings[-1]
+
     def _masters(self) -> list[KeyRecord]:
         masters = self._pool.manifest.token("root").find("master")
         if not masters:
             raise HsmKeyMissing("no ceremony has made a master key")
         return masters
+
+
+def _bind(binding: Any, wrapped: WrappedTenantKey) -> WrappedTenantKey:
+    return replace(wrapped, mac=bytes(binding.sign(wrapped.bound(), mechanism=Mechanism.SHA256_HMAC)))
 
 
 class Pkcs11TenantKey:
@@ -199,7 +239,10 @@ class Pkcs11EscrowToken:
     def capabilities(self) -> Capabilities:
         return _capabilities(self._pool)
 
-    def rewrap(self, key_ref: EscrowKeyRef, sealed: bytes, recipient_spki: bytes) -> bytes:
+    def rewrap(self, key_ref: EscrowKeyRef, sealed: bytes, recipient_spki: bytes, *, ctx: bytes = b"") -> bytes:
+        label = ctx if key_ref.algorithm.endswith("-ctx") else b""
+        if len(label) not in {0, CTX_BYTES} or (not label and key_ref.algorithm.endswith("-ctx")):
+            raise ValueError("a label is the 32 bytes of a ctx")
         # Refused without a call, in the same words as a blob that does not open: nothing is learnt by trying.
         if len(sealed) != SEALED_BYTES:
             raise HsmRefused("the HSM does not open this")
@@ -207,7 +250,8 @@ class Pkcs11EscrowToken:
         record = self._record(key_ref)
 
         def run(session: TokenSession) -> bytes:
-            return rewrap(session.pkcs11, session.key(record), sealed, recipient, key_ref.algorithm)
+            key = session.key(record)
+            return rewrap(session.pkcs11, key, sealed, recipient, key_ref.algorithm, label=label)
 
         # `once`: whether the unwrap happened cannot be known afterwards, and releases are counted.
         return self._pool.run("escrow", run, opens=True, once=True, deadline_seconds=self._deadline_seconds)
@@ -220,6 +264,11 @@ class Pkcs11EscrowToken:
             if not self._pool.refresh():
                 raise
             record = self._pool.manifest.token("escrow").by_id(key_ref.cka_id)
+        # Whoever may sign for a tenant could name another's key as its own, and have that one's halves opened in a case
+        # of theirs. Whose a key is was settled when it was made, and no statement changes it. ESCROW "Keys".
+        if record.tenant != key_ref.tenant_id:
+            log.critical("the escrow key %s is asked for in the name of the tenant %s", record.label, key_ref.tenant_id)
+            raise HsmRefused("the escrow key is another tenant's")
         # The deposit names its key by id and public key. An id alone could come to mean another key (FAULTS H8).
         if hashlib.sha256(bytes.fromhex(record.public)).digest() != key_ref.spki_sha256:
             raise HsmKeyMismatch(f"the escrow key {record.label} has another public key than is asked for")

@@ -309,13 +309,15 @@ class VaultDoor(TenantModel):
 class TenantMasterKey(TenantModel):
     """A tenant master key as the HSM gave it out: wrapped, with the check value that names it.
 
-    wrapped: 40 bytes AES-KW under master key `master_version`. key_check_value: 3 bytes.
+    wrapped: 40 bytes AES-KW under master key `master_version`. key_check_value: 3 bytes. mac: 32 bytes by which the HSM
+    knows that all this belongs to this tenant and version; none until the ceremony that binds older keys.
     """
 
     version = models.PositiveIntegerField()
     wrapped = models.BinaryField(max_length=40)
     key_check_value = models.BinaryField(max_length=3)
     master_version = models.PositiveIntegerField()
+    mac = models.BinaryField(max_length=32, null=True)
     state = models.CharField(max_length=12, choices=KeyState.choices, default=KeyState.ACTIVE)
     created_at = models.DateTimeField(auto_now_add=True)
 

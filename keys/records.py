@@ -7,6 +7,7 @@ secrecy: what is sealed here is a client's ciphertext already. It calls the HSM,
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from typing import Final
@@ -21,12 +22,14 @@ from holdfast.core.base.secret import SecretBytes
 from holdfast.core.crypto import wrapping
 from hsm import registry
 from hsm.backend import WRAPPED_RECORD_KEY_BYTES, RootToken, TenantKey, WrappedTenantKey
-from hsm.errors import HsmRefused
-from kernel.actors import system_actor
+from hsm.errors import HsmKeyMismatch, HsmRefused
+from kernel.actors import Actor, system_actor
 from kernel.scope import current_tenant, tenant_scope
 from keys.errors import NoTenantKey
 from keys.models import TenantMasterKey
 from keys.states import KeyState
+
+log = logging.getLogger("holdfast.keys")
 
 FORMAT: Final = 1
 HEADER_SIZE: Final = 5  # format u8 | tenant key version u32
@@ -36,7 +39,7 @@ OVERHEAD: Final = _CIPHERTEXT_AT + wrapping.TAG_SIZE
 
 # Handles of session objects: one unwrap of a tenant key per process and version, not per record.
 # They hang on their token, so that none outlives the token that it was opened on.
-_handles: WeakKeyDictionary[RootToken, dict[bytes, TenantKey]] = WeakKeyDictionary()
+_handles: WeakKeyDictionary[RootToken, dict[WrappedTenantKey, TenantKey]] = WeakKeyDictionary()
 _lock = threading.Lock()
 
 
@@ -49,14 +52,15 @@ def create_tenant_master_key(tenant_id: UUID) -> int:
         found = TenantMasterKey.objects.filter(state=KeyState.ACTIVE).values_list("version", flat=True).first()
         if found is not None:
             return int(found)
-        born = registry.root().generate_tenant_key()
+        born = registry.root().generate_tenant_key(tenant_id=tenant_id, version=1)
         try:
             with transaction.atomic():
                 row = TenantMasterKey.objects.create(
-                    version=1,
+                    version=born.version,
                     wrapped=born.blob,
                     key_check_value=born.kcv,
                     master_version=born.master_version,
+                    mac=born.mac,
                 )
                 audit.append(
                     tag="keys:tenant-key:create",
@@ -70,11 +74,30 @@ def create_tenant_master_key(tenant_id: UUID) -> int:
         return int(row.version)
 
 
+def bind_tenant_keys(*, actor: Actor) -> None:
+    """Have the HSM bind the open tenant's older master keys to their tenant and version, and log each.
+
+    A ceremony's act, once: whatever stands in a row then is believed from then on. Raises HsmRefused or HsmKeyMismatch
+    for a key that does not open, HsmUnavailable.
+    """
+    for row in TenantMasterKey.objects.filter(mac=None).order_by("version"):
+        bound = registry.root().bind_tenant_key(_wrapped(row))
+        with transaction.atomic():
+            TenantMasterKey.objects.filter(pk=row.pk, mac=None).update(mac=bound.mac)
+            audit.append(
+                tag="keys:tenant-key:bind",
+                actor=actor,
+                subject=str(row.tenant_id),
+                body={"version": row.version, "key_check_value": bound.kcv},
+            )
+
+
 def seal_record(plaintext: bytes, *, user_id: UUID, object_id: UUID, kind: str, version: int) -> bytes:
     """Encrypt one record of the open tenant under a fresh record key; return it `OVERHEAD` (93) bytes longer.
 
-    The record opens only as this tenant's, user's, object's, kind's and version's. Raises HsmUnavailable, and
-    NoTenantKey when the tenant was never finished. HSM section 1; AES-256-GCM, NIST SP 800-38D.
+    The record opens only as this tenant's, user's, object's, kind's and version's. Raises HsmUnavailable,
+    HsmKeyMismatch for a tenant key that is not bound to this tenant, and NoTenantKey when the tenant was never
+    finished. HSM section 1; AES-256-GCM, NIST SP 800-38D.
     """
     row = TenantMasterKey.objects.filter(state=KeyState.ACTIVE).first()
     if row is None:
@@ -91,7 +114,8 @@ def open_record(sealed: bytes, *, user_id: UUID, object_id: UUID, kind: str, ver
     """Undo `seal_record`.
 
     Raises UnwrapFailed for a record that was changed, cut, moved to another row or written for another tenant,
-    alike, and HsmUnavailable. Other records are not affected by one that does not open (FAULTS C3).
+    alike, HsmUnavailable, and HsmKeyMismatch for a tenant key that is not bound to this tenant. Other records are
+    not affected by one that does not open (FAULTS C3).
     """
     sealed = bytes(sealed)
     if len(sealed) < OVERHEAD or sealed[0] != FORMAT:
@@ -120,14 +144,31 @@ def _context(user_id: UUID, object_id: UUID, kind: str, version: int) -> bytes:
     )
 
 
+def _wrapped(row: TenantMasterKey) -> WrappedTenantKey:
+    # Of the scope, and not of the row: a row that was moved to this tenant is bound to another.
+    return WrappedTenantKey(
+        current_tenant(),
+        row.version,
+        bytes(row.wrapped),
+        bytes(row.key_check_value),
+        row.master_version,
+        bytes(row.mac or b""),
+    )
+
+
 def _handle(row: TenantMasterKey) -> TenantKey:
     """Return the key inside the HSM, opened on first use in this process."""
     root = registry.root()
-    wrapped = WrappedTenantKey(bytes(row.wrapped), bytes(row.key_check_value), row.master_version)
+    wrapped = _wrapped(row)
     with _lock:
         known = _handles.setdefault(root, {})
-    # Named by the wrapped key itself: a row that was changed or restored is never served by the handle of another.
-    if wrapped.blob not in known:
+    # Named by all that is bound: a row that was changed or restored is never served by the handle of another, nor
+    # another tenant's row by this one's.
+    if wrapped not in known:
         # Two threads may both unwrap it on first use; they get the same key, and one handle stays.
-        known[wrapped.blob] = root.load_tenant_key(wrapped)
-    return known[wrapped.blob]
+        try:
+            known[wrapped] = root.load_tenant_key(wrapped)
+        except HsmKeyMismatch as error:
+            log.critical("tenant %s: %s; somebody changed the row", current_tenant(), error)
+            raise
+    return known[wrapped]

@@ -58,7 +58,7 @@ from keys.models import (
     SignedPreKey,
 )
 from keys.models import ChainFork as ChainForkRow
-from keys.records import create_tenant_master_key, open_record, seal_record
+from keys.records import bind_tenant_keys, create_tenant_master_key, open_record, seal_record
 from keys.states import DeviceState
 from keys.vaults import (
     DOOR_KINDS,
@@ -78,6 +78,7 @@ __all__ = [
     "Held",
     "PreparedDevice",
     "append_chain",
+    "bind_tenant_keys",
     "claim_device",
     "claim_user",
     "create_tenant_master_key",

@@ -16,7 +16,6 @@ from django.utils import timezone
 
 from audit import access as audit
 from escrow import access as escrow
-from holdfast.core.crypto.keys import SIGNING_KINDS, decode_public_key
 from holdfast.core.identity.cases import Case as CaseStatement
 from holdfast.core.identity.policy import Terms, strictest
 from holdfast.core.signed.cose import Sign1
@@ -158,13 +157,15 @@ def deposits_of(case: Case) -> list[CaseDeposit]:
 
 
 def approvals_of(case: Case) -> list[Approval]:
-    """List the officers' decisions by index."""
-    return list(Approval.objects.filter(case_id=case.id).order_by("index"))
+    """List each officer's last decision, by their number in the case's policy."""
+    rows = Approval.objects.filter(case_id=case.id).order_by("at", "pk")
+    return sorted({row.person_id: row for row in rows}.values(), key=lambda row: row.index)
 
 
-def approval_at(case: Case, index: int) -> Approval | None:
-    """Return one officer's decision, if they have decided."""
-    return Approval.objects.filter(case_id=case.id, index=index).first()
+def approvals_by(case: Case, person_id: UUID) -> list[Approval]:
+    """List one officer's approvals of a case, oldest first: more than one when the earlier ones have ended."""
+    rows = Approval.objects.filter(case_id=case.id, person_id=person_id, decision="approve")
+    return list(rows.order_by("at", "pk"))
 
 
 def shares_of(case: Case) -> QuerySet[SealedShare]:
@@ -236,15 +237,22 @@ def timeline(case: Case) -> tuple[list[TimelineRow], bool]:
     return shown, len(rows) > MAX_TIMELINE
 
 
+def policies_at_deposit(case: Case) -> dict[UUID, Policy]:
+    """Return, for each deposit of a case, the policy that it was made under: by that, its shares are numbered."""
+    held = escrow.deposits_named([row.deposit_id for row in deposits_of(case)])
+    hashes = {deposit_id: bytes(row.policy_hash) for deposit_id, row in held.items()}
+    named = {policy_hash: escrow.policy_named(policy_hash) for policy_hash in set(hashes.values())}
+    return {deposit_id: named[policy_hash] for deposit_id, policy_hash in hashes.items()}
+
+
 def terms_of(case: Case, now: datetime) -> tuple[int, Terms, Policy]:
     """Return (m, terms, policy at request): the strictest of deposit, request and now (ESCROW "Policy and officers").
 
     m counts one officer more when the subject's vetoes no longer end their cases.
     """
     at_request = escrow.policy_named(bytes(case.policy_hash))
-    held = escrow.deposits_named([row.deposit_id for row in deposits_of(case)])
-    named = {bytes(row.policy_hash): escrow.policy_named(bytes(row.policy_hash)) for row in held.values()}
-    policies = [*named.values(), at_request, escrow.policy_in_force(now)]
+    at_deposit = {row.pk: row for row in policies_at_deposit(case).values()}
+    policies = [*at_deposit.values(), at_request, escrow.policy_in_force(now)]
     m, terms = strictest([escrow.reading(row) for row in policies])
     return m + (1 if has_vetoed(case) else 0), terms, at_request
 
@@ -309,13 +317,6 @@ def notices_of(case: Case) -> list[Notice]:
 def vetoes_of(case: Case) -> list[Veto]:
     """List the subject's vetoes of a case."""
     return list(Veto.objects.filter(case_id=case.id).order_by("at"))
-
-
-def successor_words(case: Case) -> tuple[str, ...]:
-    """Return the eight words of the identity key that the subject proposes in a case; none before they do."""
-    if not case.successor_key:
-        return ()
-    return decode_public_key(bytes(case.successor_key), expect=SIGNING_KINDS).fingerprint("aik")
 
 
 def case_for_release(case_id: UUID) -> Case | None:

@@ -46,7 +46,7 @@ class DecisionOut(serializers.Serializer[None]):
     statement = Base64UrlField()
     decision = serializers.ChoiceField(choices=["approve", "deny"])
     at = UtcField()
-    why_not = serializers.CharField(help_text="Why this officer does not count now; empty for one who does.")
+    why_not = serializers.CharField(help_text="Why this decision does not count now; empty for one that does.")
 
 
 class OfficerOut(serializers.Serializer[None]):
@@ -90,7 +90,6 @@ class CaseOut(serializers.Serializer[None]):
     notice_at = UtcField()
     expiry = UtcField()
     release_at = UtcField(allow_null=True)
-    recipient_words = serializers.ListField(child=serializers.CharField())
     waiting_for = WaitingOut(allow_null=True, help_text="None when it is over, and in lists.")
     successor = SuccessorOut(allow_null=True)
     timeline = TimelineOut(many=True)
@@ -157,7 +156,7 @@ class AttestationsOut(serializers.Serializer[None]):
 
 class ReleaseOut(serializers.Serializer[None]):
     halves = serializers.ListField(help_text="[deposit id, 384 octets] each.")
-    shares = serializers.ListField(help_text="[deposit id, officer's index, sealed share] each.")
+    shares = serializers.ListField(help_text="[deposit id, number of the share in it, sealed share] each.")
     records = serializers.ListField(help_text="[deposit id, record, statement] each.")
     policy = Base64UrlField()
 

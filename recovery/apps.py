@@ -12,10 +12,13 @@ class RecoveryConfig(AppConfig):
 
     def ready(self) -> None:
         from audit.access import keep_fresh_by, withhold_by
+        from escrow.services import ends_with_an_office
         from keys.services import register_regenesis_rules
         from recovery import access, tasks  # noqa: F401 — handlers register themselves
+        from recovery.cases.endings import end_approvals
         from recovery.cases.regenesis import Rules
 
+        ends_with_an_office(end_approvals)
         register_regenesis_rules(Rules())
         withhold_by(access.withheld_entries)
         keep_fresh_by(access.tenants_waiting)

@@ -79,9 +79,13 @@ class CaseDeposit(TenantModel):
 
 
 class Approval(TenantModel):
-    """One officer's signed decision on one case: one for each officer's index, whatever they send again."""
+    """One officer's signed decision on one case. An approval stands as long as its shares are kept.
+
+    Of one person only one stands: after a suspension, which ends it, they approve anew.
+    """
 
     case_id = models.UUIDField()
+    # Their number in the roster of the case's policy: for people to read, and nothing goes by it.
     index = models.PositiveSmallIntegerField()
     person_id = models.UUIDField()
     decision = models.CharField(max_length=10)
@@ -91,17 +95,21 @@ class Approval(TenantModel):
 
     class Meta(TenantModel.Meta):
         constraints: ClassVar = [
-            models.UniqueConstraint(fields=["tenant_id", "case_id", "index"], name="approval_index_once"),
-            models.UniqueConstraint(fields=["tenant_id", "case_id", "person_id"], name="approval_person_once"),
+            # For ever: an approval that has ended is not given again.
+            models.UniqueConstraint(fields=["tenant_id", "case_id", "statement_hash"], name="approval_statement_once"),
             models.CheckConstraint(condition=Q(decision__in=["approve", "deny"]), name="approval_decision"),
         ]
 
 
 class SealedShare(TenantModel):
-    """A share as the officer sent it, outer sealing on, encrypted at rest; destroyed if the case fails."""
+    """A share as the officer sent it, outer sealing on, encrypted at rest; destroyed if the case fails.
+
+    index: its number in the deposit, by the roster of the deposit's own policy.
+    """
 
     approval = models.ForeignKey(Approval, on_delete=models.PROTECT, related_name="shares")
     deposit_id = models.UUIDField()
+    index = models.PositiveSmallIntegerField()
     sealed = models.BinaryField()
 
     class Meta(TenantModel.Meta):

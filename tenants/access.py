@@ -15,7 +15,7 @@ from uuid import UUID
 from django.db.models import Q
 from django.db.models.functions import Now
 
-from holdfast.core.escrow.sponsors import standing
+from holdfast.core.escrow.sponsors import still_behind
 from kernel.actors import Actor
 from kernel.errors import NotFound
 from kernel.scope import current_tenant
@@ -105,7 +105,7 @@ def sponsors_of(person_ids: Iterable[UUID]) -> dict[UUID, dict[UUID, int]]:
 
 def standing_behind(person_id: UUID, now: datetime) -> frozenset[UUID]:
     """Return who stands behind a person now: whoever let them in within 90 days, directly or not. One query."""
-    return standing(sponsors_of([person_id]).get(person_id, {}), int(now.timestamp()))
+    return still_behind(sponsors_of([person_id]).get(person_id, {}), int(now.timestamp()))
 
 
 def people(*, roles: Iterable[str] = (), state: str = "") -> list[Person]:

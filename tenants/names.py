@@ -11,6 +11,7 @@ import re
 import unicodedata
 from typing import Final, Literal
 
+from holdfast.core.base.text import is_hidden
 from tenants.errors import NameRefused
 
 RESERVED_SLUGS: Final = frozenset(
@@ -23,9 +24,6 @@ _EMAIL: Final = re.compile(r"[^\s@\"<>(),:;\[\]\\]{1,64}@(?:[^\s@.]{1,63}\.)*[^\
 MAX_SLUG: Final = 40  # fits a host name's label of 63 with room for a prefix
 MAX_EMAIL: Final = 254  # RFC 5321 section 4.5.3.1.3, without the brackets
 MAX_NAME: Final = 100  # of a person or tenant: longer ones are cut on a page anyway
-# Control, format (bidi overrides, zero-width joiners), surrogate, private and unassigned characters, and
-# line and paragraph separators: none belongs in a name, and each can make one name look like another.
-_FORBIDDEN_CATEGORIES: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 _LOOKALIKES: Final = (
     ("rn", "m"),
     ("vv", "w"),
@@ -87,4 +85,5 @@ def _normal(form: Literal["NFC", "NFKC"], text: str, most: int) -> str:
 
 
 def _is_plain(text: str) -> bool:
-    return not any(unicodedata.category(char) in _FORBIDDEN_CATEGORIES for char in text)
+    # What is hidden belongs in no name, and can make one name look like another.
+    return not any(map(is_hidden, text))

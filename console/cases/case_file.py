@@ -7,8 +7,8 @@ than the statement, the page says so. It decides nothing and writes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -22,6 +22,7 @@ from holdfast.core.base.errors import HoldfastError, Untrusted
 from holdfast.core.escrow.approvals import read_decision
 from holdfast.core.identity.cases import Case as Asked
 from holdfast.core.identity.cases import ClientKind
+from holdfast.core.identity.policy import Policy as PolicyRead
 from holdfast.core.identity.policy import SignedPolicy, Terms
 from holdfast.core.signed.cose import Purpose, Sign1
 from holdfast.core.signed.statements import DeviceStatement
@@ -70,6 +71,7 @@ class DecisionLine:
     identity_check: str
     client: str
     check: Check
+    has_ended: bool = False
 
     @property
     def approves(self) -> bool:
@@ -113,7 +115,7 @@ class CaseFile:
     @property
     def given(self) -> int:
         """How many officers approved."""
-        return sum(decision.approves for decision in self.decisions)
+        return sum(decision.approves and not decision.has_ended for decision in self.decisions)
 
     @property
     def pips(self) -> list[bool]:
@@ -139,11 +141,6 @@ class CaseFile:
     def is_undecided(self) -> bool:
         """Whether officers may still decide and the subject may still veto."""
         return self.case.state in UNDECIDED
-
-    @property
-    def successor_words(self) -> tuple[str, ...]:
-        """The eight words of the identity key that the subject proposes, if they have."""
-        return access.successor_words(self.case)
 
     def people(self) -> set[UUID]:
         """Return every person whom the page names."""
@@ -172,7 +169,8 @@ def read(actor: Actor, case_id: UUID, *, now: datetime) -> CaseFile:
         Check("Its policy leads to the pin", trusted is not None, untrusted),
     ]
     m, terms = _terms(case, now)
-    approvals = access.approvals_of(case)
+    officers = tuple(standings(case, policy, now)) if policy else ()
+    made_under, ended = _made_under(deposits), {one.person_id for one in officers if one.has_ended}
     timeline, timeline_more = access.timeline(case)
     return CaseFile(
         case=case,
@@ -180,8 +178,11 @@ def read(actor: Actor, case_id: UUID, *, now: datetime) -> CaseFile:
         checks=tuple(checks),
         recipient=recipient,
         deposits=tuple(deposits),
-        decisions=tuple(_decision(row, signed, trusted) for row in approvals),
-        officers=tuple(standings(case, policy, now)) if policy else (),
+        decisions=tuple(
+            replace(_decision(row, signed, trusted, made_under), has_ended=row.person_id in ended)
+            for row in access.approvals_of(case)
+        ),
+        officers=officers,
         waiting=waiting_for(case, now) if policy else None,
         m=m,
         terms=terms,
@@ -293,19 +294,36 @@ def _custody(case: Case, deposits: Sequence[DepositLine]) -> Check:
     return Check(words, not wrong, f"Not so: {', '.join(wrong)}." if wrong else "")
 
 
-def _decision(row: Approval, case: Sign1 | None, policy: SignedPolicy | None) -> DecisionLine:
+def _made_under(deposits: Sequence[DepositLine]) -> dict[bytes, PolicyRead]:
+    """Return, by deposit, the policy by which its shares are numbered; none where one is not stored."""
+    hashes = {line.deposit_id.bytes: bytes(line.row.policy_hash) for line in deposits if line.row}
+    try:
+        named = {policy_hash: escrow.reading(escrow.policy_named(policy_hash)) for policy_hash in set(hashes.values())}
+    except (NotFound, HoldfastError):
+        return {}
+    return {deposit_id: named[policy_hash] for deposit_id, policy_hash in hashes.items()}
+
+
+def _decision(
+    row: Approval, case: Sign1 | None, policy: SignedPolicy | None, made_under: Mapping[bytes, PolicyRead]
+) -> DecisionLine:
     """Decode one decision and hold it to the case, the policy and its signature."""
     words: tuple[str, ...] = ()
     if policy is not None:
         words = next(
-            (member.signing_key.fingerprint("officer") for member in policy.policy.roster if member.index == row.index),
+            (
+                member.signing_key.fingerprint("officer")
+                for member in policy.policy.roster
+                if member.person == row.person_id.bytes
+            ),
             (),
         )
     unread = DecisionLine(row, words, None, "", "", Check("signature", False, "It could not be verified."))
     if case is None or policy is None:
         return unread
     try:
-        officer, said = read_decision(Sign1.parse(bytes(row.statement)), case=case, policy=policy)
+        signed = Sign1.parse(bytes(row.statement))
+        officer, said = read_decision(signed, case=case, policy=policy, made_under=made_under)
         if (officer.index, officer.person, said.approves) != (
             row.index,
             row.person_id.bytes,
@@ -337,7 +355,7 @@ def commands(file: CaseFile, actor: Actor) -> list[tuple[str, str]]:
             ("Deny", f'holdfast officer deny {case_id} --reason "why"'),
         ]
     has_attested = any(attestation.person_id == actor.person_id for attestation in file.attestations)
-    if file.successor_words and not own.why_not and not has_attested:
+    if file.case.successor_key and not own.why_not and not has_attested:
         return [show, ("Attest the subject’s new key", f"holdfast officer attest {case_id}")]
     return [show]
 

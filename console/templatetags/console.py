@@ -7,7 +7,6 @@ neighbours is written out instead of obeyed. It queries nothing: views hand in w
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
@@ -18,6 +17,7 @@ from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
+from holdfast.core.base import text as core_text
 from holdfast.core.base.encoding import b64u
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 register = template.Library()
 
-_UNITS: Final = (("day", 86400), ("hour", 3600), ("minute", 60), ("second", 1))
 # Joiners are part of how some scripts and signs are written; every other sign without a shape of its own is shown.
 _JOINERS: Final = frozenset("\u200c\u200d")
 _PLAIN: Final = frozenset("\n\t")
@@ -70,13 +69,8 @@ def distance(at: datetime | None) -> str:
 @register.filter
 def duration(seconds: int | timedelta, parts: int = 2) -> str:
     """Say a span of time in its largest one or two units: `14 days`, `1 hour 30 minutes`."""
-    left = int(seconds.total_seconds()) if isinstance(seconds, timedelta) else int(seconds)
-    words = []
-    for unit, size in _UNITS:
-        count, left = divmod(left, size)
-        if count:
-            words.append(f"{count} {unit}{'' if count == 1 else 's'}")
-    return " ".join(words[:parts]) or "none"
+    whole = seconds.total_seconds() if isinstance(seconds, timedelta) else seconds
+    return core_text.duration(int(whole), parts)
 
 
 @register.filter
@@ -105,8 +99,7 @@ def said(text: str) -> SafeString:
 
 
 def _shown(sign: str) -> SafeString | str:
-    is_hidden = unicodedata.category(sign) in {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
-    if is_hidden and sign not in _JOINERS | _PLAIN:
+    if core_text.is_hidden(sign) and sign not in _JOINERS | _PLAIN:
         return format_html('<span class="hidden-sign">U+{}</span>', f"{ord(sign):04X}")
     return sign
 

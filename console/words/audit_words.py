@@ -45,6 +45,7 @@ _WORDS: Final = {
     "keys:pre-key:store": "Pre-keys stored",
     "keys:pre-key:void": "Pre-keys voided",
     "keys:signed-pre-key:publish": "Signed pre-key published",
+    "keys:tenant-key:bind": "Tenant master key bound to its tenant",
     "keys:tenant-key:create": "Tenant master key made",
     "keys:vault:read": "Vault read",
     "keys:vault:store": "Vault stored",

@@ -18,7 +18,6 @@ from typing import Annotated, Final
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 
 from holdfast.client.errors import ConsentNeeded, ProfileError
 from holdfast.core.base.secret import SecretBytes
@@ -123,7 +122,7 @@ def ask_phrase(title: str, file: Path | None) -> Phrase:
                 console.print(f"Word {error.position} is in no word list.{nearest}")
                 words[error.position - 1] = console.input(f"{error.position:>2}: ").strip()
             except PhraseError as error:
-                console.print(f"{escape(str(error))}. Once more, from the first word.")
+                console.print(f"{error}. Once more, from the first word.", markup=False)
                 words = []
 
 

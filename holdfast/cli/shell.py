@@ -9,24 +9,37 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 import platformdirs
 import typer
+from rich.cells import get_character_cell_size
 from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
 
 from holdfast.cli.asking import ask_secret, secret_descriptor, secret_file
 from holdfast.cli.progress import Working
-from holdfast.client.errors import ClientError, ConsentNeeded, Problem
+from holdfast.client.errors import ClientError, ConsentNeeded, Problem, WordsNeeded
 from holdfast.client.profile import account as accounts
 from holdfast.client.profile.account import Account
 from holdfast.core.base.secret import SecretBytes
+from holdfast.core.base.text import duration, is_hidden, written_out
+
+# A word of a fixed list, as a state is: what else stands in its place is somebody's text.
+_ONE_WORD: Final = re.compile(r"[a-z](?:[a-z-]{0,22}[a-z])?", re.ASCII)
+_WORDS_IN_A_ROW: Final = 4
+_LABEL: Final = re.compile(r" *[A-Z][A-Za-z' -]{1,18}: +", re.ASCII)
+_QUOTES: Final = str.maketrans("“”", '""')
+# Rich reads its markup from a whole line, so a bracket of one person's text could be closed by another's. In a line
+# they are carried by private characters, which no text brings along: those are written out.
+_MARKUP, _CARRIERS = "[\\", "\ue000\ue001"
 
 
 @dataclass
@@ -77,53 +90,71 @@ class Shell:
     # Results out
 
     def show(self, result: Mapping[str, Any], *lines: str) -> None:
-        """Print a result: the mapping as JSON, or the lines for people (rich markup; escape what others wrote).
+        """Print a result: the mapping as JSON, or the lines for people.
 
-        Whoever reads a pipe has it at once: a command may go on to wait for what is done with it.
+        lines: rich markup, each one line on the screen whatever it holds; what others wrote goes in by `quoted`,
+        `one_word` or `plain`. Whoever reads a pipe has it at once: a command may go on to wait for what is done with
+        it.
         """
         if self.is_json:
-            print(json.dumps(result, default=_plain, ensure_ascii=False), flush=True)
+            print(_json(result), flush=True)
             return
-        console = Console(highlight=False, soft_wrap=True)
+        console = _console()
         for line in lines:
-            console.print(line)
+            _print(console, line)
         sys.stdout.flush()
 
     def note(self, line: str) -> None:
         """Say something on the way, on standard error, to people only."""
         if not self.is_json:
-            Console(stderr=True, highlight=False, soft_wrap=True).print(line)
+            _print(_console(stderr=True), line)
 
     def working(self, what: str, *, total: int = 0) -> Working:
         """Show people that something goes on, when it takes more than a second."""
         return Working(what, is_shown=not self.is_json, total=total)
 
+    def has_person(self) -> bool:
+        """Tell whether somebody could be asked."""
+        return not self.is_json and sys.stdin.isatty()
+
     def ask(self, question: str, *, option: str) -> str:
         """Ask a person for what only they know. Raises ConsentNeeded when there is nobody to ask."""
-        if self.is_json or not sys.stdin.isatty():
+        if not self.has_person():
             raise ConsentNeeded(f"{question}: nobody to ask.", way_out=f"A person gives it with {option}.")
-        return str(typer.prompt(question))
+        return str(typer.prompt(self._asked(question)))
 
     def confirm(self, question: str, *, is_given: bool) -> None:
         """Have a person say yes, by option or by typing it. Raises ConsentNeeded without."""
         if is_given:
             return
-        if self.is_json or not sys.stdin.isatty():
+        if not self.has_person():
             raise ConsentNeeded(f"{question} Nobody answered.", way_out="A person says so with --yes.")
-        if not typer.confirm(question):
+        if not self.says_yes(question):
             raise ConsentNeeded("Not confirmed. Nothing was done.")
+
+    def says_yes(self, question: str) -> bool:
+        """Ask a person at the terminal; question: a line as in `show`."""
+        return typer.confirm(self._asked(question))
+
+    def _asked(self, question: str) -> str:
+        return unstyled(question, width=_console().width)
 
     def fail(self, error: Exception, code: int) -> None:
         """Print an error and its way out on standard error."""
         way_out = error.way_out if isinstance(error, ClientError) else ""
         if self.is_json:
-            print(json.dumps({"error": _error(error, code, way_out)}, ensure_ascii=False), file=sys.stderr)
+            print(_json({"error": _error(error, code, way_out)}), file=sys.stderr)
             return
-        console = Console(stderr=True, highlight=False, soft_wrap=True)
-        field = f" ({error.field})" if isinstance(error, Problem) and error.field else ""
-        console.print(f"[bold red]✗[/] {escape(str(error) or type(error).__name__)}{escape(field)}")
+        console = _console(stderr=True)
+        said = str(error) or type(error).__name__
+        field = f" ({one_word(error.field)})" if isinstance(error, Problem) and error.field else ""
+        # What the server says why it refused is its text, and no sentence of ours.
+        _print(
+            console,
+            f"[bold red]✗[/] {f'Refused: {quoted(said)}' if isinstance(error, Problem) else plain(said)}{field}",
+        )
         if way_out:
-            console.print(f"  → {escape(way_out)}")
+            _print(console, f"  → {plain(way_out)}")
 
 
 def default_profile() -> Path:
@@ -143,23 +174,131 @@ def shown(words: Sequence[str]) -> str:
     return f"[bold]{' '.join(words)}[/]"
 
 
+def numbered(words: Sequence[str]) -> list[str]:
+    """Write fingerprint words with their places, in rows: whoever reads them out is asked for some of them."""
+    cells = [f"{place} [bold]{one}[/]" for place, one in enumerate(words, start=1)]
+    return ["   ".join(cells[start : start + _WORDS_IN_A_ROW]) for start in range(0, len(cells), _WORDS_IN_A_ROW)]
+
+
+def moment(at: int, now: int) -> str:
+    """Write UTC seconds that somebody signed, and how far they are from `now`."""
+    span = duration(abs(at - now), parts=1)
+    return f"{date(at)}, {f'in {span}' if at > now else f'{span} ago' if at < now else 'now'}"
+
+
+def date(at: int, form: str = "%Y-%m-%d %H:%M:%S UTC") -> str:
+    """Write UTC seconds as a date; a number that others gave and that is none, as it is."""
+    try:
+        return datetime.fromtimestamp(at, UTC).strftime(form)
+    except (OverflowError, ValueError, OSError):
+        return f"{at} (no date)"
+
+
+def day(at: int) -> str:
+    """Write the day of UTC seconds."""
+    return date(at, "%Y-%m-%d")
+
+
+# What others wrote. Of these three, one stands wherever text goes to a person that this program did not write.
+
+
 def quoted(text: str) -> str:
-    """Write text that somebody else chose: escaped, without control characters and direction marks, in quotes."""
-    safe = "".join(sign if sign.isprintable() else "�" for sign in text)
-    return f"“{escape(safe)}”"
+    """Write text that somebody else chose, in quotes that it cannot end; what is hidden in it is written out."""
+    return f"“{plain(text.translate(_QUOTES))}”"
+
+
+def one_word(text: str) -> str:
+    """Write what should be one word of a fixed list, as the server gives it; in quotes when it is anything else."""
+    return text if _ONE_WORD.fullmatch(text) else quoted(text)
+
+
+def plain(text: str) -> str:
+    """Write text without quotes, for what is no stranger's: a file's name, or a sentence of ours with others' words.
+
+    No markup in it is obeyed, and what is hidden in it is written out.
+    """
+    return written_out(text).translate(str.maketrans(_MARKUP, _CARRIERS))
+
+
+def unstyled(line: str, *, width: int = 0) -> str:
+    """Return what a line shows to a screen of `width` cells, without its style; 0 for one without an edge."""
+    return "\n".join(part.plain for part in _fitted(line, width))
+
+
+def _console(*, stderr: bool = False) -> Console:
+    # Colons around a word are not a sign of ours, and no line is cut.
+    return Console(stderr=stderr, highlight=False, soft_wrap=True, emoji=False)
+
+
+def _print(console: Console, line: str) -> None:
+    for part in _fitted(line, console.width if console.is_terminal else 0):
+        console.print(part)
+
+
+def _fitted(line: str, width: int) -> list[Text]:
+    """Return a line as what the screen shows, in parts of at most `width` cells; 0 for a screen without an edge.
+
+    A terminal begins a part of a long line at its left edge, where our own lines begin: text that somebody else chose
+    would look like one of them. Here it goes on below where it began. A line of ours whose one word is longer, a key or
+    what a QR code says, stays whole, to be copied.
+    """
+    # What no command may forget: nothing hidden leaves here, wherever it came from.
+    text = Text.from_markup(written_out(line, keep=_CARRIERS), emoji=False)
+    text.plain = text.plain.translate(str.maketrans(_CARRIERS, _MARKUP))
+    quote, label = text.plain.find("“"), _LABEL.match(text.plain)
+    # Deeper than any line of ours begins that could follow it.
+    hang = len(text.plain) - len(text.plain.lstrip()) + 4
+    if label or 0 <= quote < width // 2:
+        hang = label.end() if label else quote + 1
+    if width <= 2 * hang or text.cell_len <= width:
+        return [text]
+    first, rest = text.divide([hang])
+    ends = _breaks(rest.plain, width - hang, may_part_words=quote >= 0)
+    if ends is None:
+        return [text]
+    parts = rest.divide(ends)
+    return [first.append_text(parts[0]), *(Text(" " * hang).append_text(part) for part in parts[1:])]
+
+
+def _breaks(text: str, width: int, *, may_part_words: bool) -> list[int] | None:
+    """Return where to part a text so that each part has at most `width` cells, after spaces where there are any.
+
+    None when a word is longer and may not be parted.
+    """
+    ends, used, space = [], 0, 0
+    start = 0
+    for at, sign in enumerate(text):
+        used += get_character_cell_size(sign)
+        if used > width:
+            end = space if space > start else at
+            if end == at and not may_part_words:
+                return None
+            ends.append(end)
+            start, used = end, sum(map(get_character_cell_size, text[end : at + 1]))
+        if sign.isspace():
+            space = at + 1
+    return ends
+
+
+def _json(document: Mapping[str, Any]) -> str:
+    """Write a document in one line. What is hidden is escaped: the same for a program, and harmless on a screen."""
+    text = json.dumps(document, default=_identified, ensure_ascii=False)
+    return "".join(json.dumps(sign)[1:-1] if is_hidden(sign) else sign for sign in text)
 
 
 def _error(error: Exception, code: int, way_out: str) -> dict[str, Any]:
     document: dict[str, Any] = {"message": str(error), "exit": code, "kind": type(error).__name__}
     if way_out:
         document["way_out"] = way_out
+    if isinstance(error, WordsNeeded):
+        document["places"] = list(error.places)
     if isinstance(error, Problem):
         document |= {"code": error.code, "status": error.status}
         document["fields"] = [{"field": field, "detail": detail} for field, detail in error.errors]
     return document
 
 
-def _plain(value: object) -> str:
+def _identified(value: object) -> str:
     if isinstance(value, (UUID, Path)):
         return str(value)
     raise TypeError(f"{type(value).__name__} is not part of a result")

@@ -96,6 +96,14 @@ class WrongWords(ClientError):
     """The words typed are not those of the recipient's key: stop, and speak to the person again."""
 
 
+class WordsNeeded(WrongWords):
+    """Words were not typed, or those of other places than asked for. places: 1 to 8, where they are asked for."""
+
+    def __init__(self, message: str, *, places: Sequence[int], way_out: str) -> None:
+        super().__init__(message, way_out=way_out)
+        self.places = tuple(places)
+
+
 class NotYet(ClientError):
     """The thing is under way and not due: officers are still to answer, or the delay runs."""
 

@@ -195,16 +195,15 @@ def _archive(account: Account) -> Iterator[Done]:
 
 
 def _deposits(account: Account) -> Iterator[Done]:
-    if not escrow.due(account):
-        return
+    escrow.take_back(account)
     try:
-        deposited = escrow.deposit_missing(account)
+        if escrow.due(account) and (deposited := escrow.deposit_missing(account)):
+            yield done("escrow", f"Deposited {len(deposited)} archive keys, as you agreed.")
     except ConsentNeeded as error:
         if escrow.must_deposit_first(account) or escrow.asks_again(account):
             yield needs_you("escrow", str(error), error.way_out)
-        return
-    if deposited:
-        yield done("escrow", f"Deposited {len(deposited)} archive keys, as you agreed.")
+    for number in escrow.copied(account):
+        yield needs_you("escrow", *escrow.say_copied(number))
 
 
 def _holds_vault(account: Account) -> bool:

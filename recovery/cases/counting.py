@@ -48,8 +48,22 @@ def count_approvals(case: Case, policy: Policy, now: datetime) -> dict[UUID, set
     return held
 
 
+def end_outlived(case: Case, now: datetime) -> None:
+    """Destroy the shares of officers who were off the roster since they approved: who is back approves anew.
+
+    Inside the caller's transaction, under the locks of officers and of the case.
+    """
+    # Nobody left while no version came into force: one query, and nothing to do for nearly every case.
+    if not escrow.has_changed(since=case.opened_at, now=now):
+        return
+    given = {share.approval.pk: share.approval for share in access.shares_of(case)}.values()
+    left = escrow.left_since({row.person_id: row.at for row in given}, bytes(case.policy_hash), now)
+    access.shares_of(case).filter(approval__person_id__in=left).delete()
+
+
 def recount(case: Case, *, now: datetime, actor: Actor) -> None:
     """Move a case to where its approvals and notices have it. Inside the caller's transaction, on a locked row."""
+    end_outlived(case, now)
     m, terms, policy = access.terms_of(case, now)
     fewest = min(len(persons) for persons in count_approvals(case, policy, now).values())
     if case.state in (CaseState.QUORATE, CaseState.WAITING) and fewest < m:

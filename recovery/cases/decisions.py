@@ -28,7 +28,7 @@ from kernel.actors import Actor
 from kernel.clock import database_now
 from keys.services import seal_record
 from recovery import access
-from recovery.cases.counting import recount
+from recovery.cases.counting import end_outlived, recount
 from recovery.cases.endings import finish_failed
 from recovery.errors import ApprovalRefused, AttestationRefused, CaseMoved, NotEligible
 from recovery.models import Approval, Attestation, Case, SealedShare
@@ -51,7 +51,7 @@ class PreparedApproval:
     officer: Officer
     statement: bytes
     statement_hash: bytes
-    shares: tuple[tuple[UUID, UUID, bytes], ...]  # row id, deposit id, sealed at rest
+    shares: tuple[tuple[UUID, UUID, int, bytes], ...]  # row id, deposit id, number in the deposit, sealed at rest
 
 
 def prepare_approval(
@@ -63,8 +63,8 @@ def prepare_approval(
     not decide; ApprovalRefused for a statement or shares that do not fit the case; HsmUnavailable.
     """
     officer, said, signed = _read(case, statement, actor, approves=True)
-    outers = dict(shares)
-    if len(outers) != len(shares) or {uuid.bytes for uuid in outers} != {deposit for deposit, _, _ in said.shares}:
+    outers, numbers = dict(shares), {UUID(bytes=deposit): index for deposit, index, _ in said.shares}
+    if len(outers) != len(shares) or outers.keys() != numbers.keys():
         raise ApprovalRefused("The shares are not those that the statement names.", field="shares")
     if any(len(outer) != OUTER_SIZE for outer in outers.values()):
         raise ApprovalRefused(f"A share sealed twice has {OUTER_SIZE} octets.", field="shares")
@@ -72,24 +72,32 @@ def prepare_approval(
     for deposit_id, outer in outers.items():
         row_id = uuid4()
         sealed = seal_record(outer, user_id=case.subject_id, object_id=row_id, kind=SHARE_KIND, version=1)
-        rows.append((row_id, deposit_id, sealed))
+        rows.append((row_id, deposit_id, numbers[deposit_id], sealed))
     return PreparedApproval(case.id, officer, statement, signed.payload_hash, tuple(rows))
 
 
 def approve_case(*, prepared: PreparedApproval, actor: Actor) -> Case:
     """Store a prepared approval, count, and move the case on when enough officers approve.
 
-    An officer counts once: a second approval of theirs changes nothing. Raises CaseMoved, and NotEligible when they
-    stopped being eligible meanwhile.
+    An officer counts once: while an approval of theirs stands, a second one changes nothing. Raises CaseMoved;
+    NotEligible when they stopped being eligible meanwhile; ApprovalRefused for an approval that has ended.
     """
     with transaction.atomic():
+        # The lock of every change of officers: no suspension slips between the count and what is kept.
+        escrow.newest_policy_for_update()
         case = access.lock_case(prepared.case_id)
-        if access.approval_at(case, prepared.officer.index) is not None:
-            return case
+        now = database_now()
+        given = access.approvals_by(case, UUID(bytes=prepared.officer.person))
+        if given:
+            end_outlived(case, now)
+            # Of a case that was decided meanwhile no shares are left, and nothing more is asked.
+            if case.state not in UNDECIDED or given[-1].shares.exists():
+                return case
         if case.state not in UNDECIDED:
             raise CaseMoved(f"The case is {case.state}.", state=case.state)
-        now = database_now()
         _require_eligible(case, actor, now)
+        if prepared.statement_hash in {bytes(row.statement_hash) for row in given}:
+            raise ApprovalRefused("This approval has ended. Sign a new one.", field="statement")
         row = _store(
             case,
             prepared.officer,
@@ -98,9 +106,9 @@ def approve_case(*, prepared: PreparedApproval, actor: Actor) -> Case:
             decision="approve",
             now=now,
         )
-        for row_id, deposit_id, sealed in prepared.shares:
-            SealedShare.objects.create(id=row_id, approval=row, deposit_id=deposit_id, sealed=sealed)
-        _log("recovery:case:approve", case, prepared.officer.index, prepared.statement_hash, actor)
+        for row_id, deposit_id, index, sealed in prepared.shares:
+            SealedShare.objects.create(id=row_id, approval=row, deposit_id=deposit_id, index=index, sealed=sealed)
+        _log("recovery:case:approve", case, prepared.officer, prepared.statement_hash, actor)
         recount(case, now=now, actor=actor)
     return case
 
@@ -126,16 +134,15 @@ def deny_case(*, prepared: PreparedApproval, actor: Actor) -> Case:
             raise CaseMoved(f"The case is {case.state}.", state=case.state)
         now = database_now()
         _require_eligible(case, actor, now)
-        if access.approval_at(case, officer.index) is None:
-            _store(
-                case,
-                officer,
-                statement=prepared.statement,
-                statement_hash=prepared.statement_hash,
-                decision="deny",
-                now=now,
-            )
-        _log("recovery:case:deny", case, officer.index, prepared.statement_hash, actor)
+        _store(
+            case,
+            officer,
+            statement=prepared.statement,
+            statement_hash=prepared.statement_hash,
+            decision="deny",
+            now=now,
+        )
+        _log("recovery:case:deny", case, officer, prepared.statement_hash, actor)
         finish_failed(case, CaseState.DENIED)
     return case
 
@@ -143,9 +150,13 @@ def deny_case(*, prepared: PreparedApproval, actor: Actor) -> Case:
 def _read(case: Case, statement: bytes, actor: Actor, *, approves: bool) -> tuple[Officer, cases.Approval, Sign1]:
     refuse_ineligible(case, actor)
     signed_policy = _policy_of(case)
+    made_under = {one.bytes: escrow.reading(row) for one, row in access.policies_at_deposit(case).items()}
     try:
         signed = Sign1.parse(statement)
-        officer, said = approvals.read_decision(signed, case=Sign1.parse(bytes(case.statement)), policy=signed_policy)
+        officer, said = approvals.read_decision(
+            signed, case=Sign1.parse(bytes(case.statement)), policy=signed_policy, made_under=made_under
+        )
+        said.require_told()
         check_time(said.header, int(database_now().timestamp()))
     except HoldfastError as error:
         raise ApprovalRefused(str(error), field="statement") from error
@@ -212,12 +223,12 @@ def _store(
     return row
 
 
-def _log(tag: str, case: Case, index: int, statement_hash: bytes, actor: Actor) -> None:
+def _log(tag: str, case: Case, officer: Officer, statement_hash: bytes, actor: Actor) -> None:
     audit.append(
         tag=tag,
         actor=actor,
         subject=str(case.id),
-        body={"q": bytes(case.q), "index": index, "statement_hash": statement_hash},
+        body={"q": bytes(case.q), "person": str(UUID(bytes=officer.person)), "statement_hash": statement_hash},
     )
 
 

@@ -12,7 +12,7 @@ from holdfast.core.base.encoding import b64u
 from kernel.clock import database_now
 from kernel.fields import rfc3339
 from recovery import access
-from recovery.cases.standing import standings, waiting_for
+from recovery.cases.standing import APPROVE_ANEW, standings, waiting_for
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -29,7 +29,7 @@ def case_document(case: Case, *, with_timeline: bool = True) -> dict[str, Any]:
     now = database_now()
     needed, _, policy = access.terms_of(case, now)
     officers = standings(case, policy, now) if with_timeline else []
-    why_not = {one.index: one.why_not for one in officers}
+    why_not = {one.person_id: one.why_not or (APPROVE_ANEW if one.has_ended else "") for one in officers}
     return {
         "case_id": str(case.id),
         "state": case.state,
@@ -54,7 +54,7 @@ def case_document(case: Case, *, with_timeline: bool = True) -> dict[str, Any]:
                 "statement": b64u(bytes(row.statement)),
                 "decision": row.decision,
                 "at": rfc3339(row.at),
-                "why_not": why_not.get(row.index, ""),
+                "why_not": why_not.get(row.person_id, ""),
             }
             for row in access.approvals_of(case)
         ],
@@ -64,7 +64,6 @@ def case_document(case: Case, *, with_timeline: bool = True) -> dict[str, Any]:
         "notice_at": rfc3339(case.notice_at),
         "expiry": rfc3339(case.expiry),
         "release_at": rfc3339(case.release_at) if case.release_at else None,
-        "recipient_words": list(access.statement_of(case).recipient_words),
         "waiting_for": _waiting_for(case, now) if with_timeline else None,
         "successor": _successor(case),
         **(_timeline(case) if with_timeline else {"timeline": [], "timeline_more": False}),

@@ -22,8 +22,8 @@ from kernel.transitions import advance
 from keys import access as keys
 from recovery import access
 from recovery.errors import CaseMoved, CaseRefused
-from recovery.models import Case, Veto
-from recovery.states import CASE, FAILED, UNDECIDED, CaseState
+from recovery.models import Case, SealedShare, Veto
+from recovery.states import CASE, FAILED, UNDECIDED, UNRELEASED, CaseState
 
 
 def cancel_case(*, case_id: UUID, actor: Actor) -> Case:
@@ -119,6 +119,15 @@ def finish_failed(row: Case, state: CaseState, *, why: str = "") -> None:
         raise ValueError(f"{state} is no failed end")
     advance(row, CASE, state, why=why, ended_at=database_now())
     access.shares_of(row).delete()
+
+
+def end_approvals(person_id: UUID) -> None:
+    """Destroy what an officer has sealed for cases of which nothing was released: whoever is back approves anew.
+
+    In the transaction that changes their standing. Each case is back with its officers when it is counted next.
+    """
+    open_cases = Case.objects.filter(state__in=UNRELEASED).values("id")
+    SealedShare.objects.filter(approval__person_id=person_id, approval__case_id__in=open_cases).delete()
 
 
 def _end(case_id: UUID, state: CaseState, tag: str, actor: Actor) -> Case:

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from django.db.models import Count, QuerySet
+from django.db.models import Count, Q, QuerySet
 
 from escrow import access as escrow
 from kernel.actors import Actor
 from recovery import access
 from recovery.models import Approval, Case, CaseDeposit, Veto
-from recovery.states import CaseState
+from recovery.states import UNDECIDED, CaseState
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,8 @@ def undecided_by(actor: Actor, states: Collection[CaseState], *, now: datetime, 
     """
     if actor.person_id is None:
         return []
-    decided = Approval.objects.filter(person_id=actor.person_id).values("case_id")
+    # An approval whose shares are gone has ended: it is asked for anew.
+    decided = Approval.objects.filter(person_id=actor.person_id, shares__isnull=False).values("case_id")
     mine = {"subject_id": actor.person_id, "requester_id": actor.person_id, "recipient_person_id": actor.person_id}
     rows = access.visible_to(actor, now).filter(state__in=states).exclude(id__in=decided)
     for name, person_id in mine.items():
@@ -61,10 +62,12 @@ def undecided_by(actor: Actor, states: Collection[CaseState], *, now: datetime, 
 def tallies(cases: Sequence[Case], *, now: datetime) -> dict[UUID, Tally]:
     """Return the tally of each case. Six queries."""
     ids = [case.id for case in cases]
+    # While a case is undecided, an approval without shares has ended; afterwards none has any.
+    over = [case.id for case in cases if case.state not in UNDECIDED]
     given = dict(
-        Approval.objects.filter(case_id__in=ids, decision="approve")
+        Approval.objects.filter(Q(case_id__in=over) | Q(shares__isnull=False), case_id__in=ids, decision="approve")
         .values_list("case_id")
-        .annotate(given=Count("id"))
+        .annotate(given=Count("person_id", distinct=True))
         .order_by("case_id")
     )
     needed, generations = _needed(cases, now)

@@ -18,6 +18,7 @@ from django.db import transaction
 from django.template.loader import render_to_string
 
 from audit import services as audit
+from holdfast.core.base.text import written_out
 from kernel.actors import Actor
 from kernel.clock import database_now
 from kernel.queue import MAIL, RunLater, enqueue
@@ -88,10 +89,13 @@ def _settle(notice: Notice, state: NoticeState, actor: Actor) -> None:
 
 def _send(notice: Notice) -> bool:
     person = tenants.person(notice.person_id)
+    case = Case.objects.get(id=notice.case_id)
     context = {
         "person": person,
         "tenant": tenants.tenant(),
-        "case": Case.objects.get(id=notice.case_id),
+        "case": case,
+        # Officers signed it as one of their policy's purposes; a mail has lines of its own all the same.
+        "purpose": written_out(case.purpose),
         "url": f"{settings.HOLDFAST_PUBLIC_URL}/console/",
     }
     message = EmailMessage(

@@ -115,6 +115,7 @@ def _require_signed(statement: bytes, actor: Actor, now: datetime) -> tuple[Sign
         signed = Sign1.parse(statement)
         signed.verify(device.signing_key, purpose=Purpose.CASE)
         case = cases.Case.from_payload(signed.payload)
+        case.require_told()
         check_time(case.header, int(now.timestamp()))
     except HoldfastError as error:
         raise CaseRefused(str(error), field="case") from error

@@ -8,7 +8,7 @@ requester, officers and console; what stays stuck for ten minutes is an alarm. I
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
@@ -22,11 +22,11 @@ from kernel.fields import rfc3339
 from kernel.scope import tenant_scope
 from recovery import access
 from recovery.cases.counting import count_approvals
-from recovery.states import CaseState, NoticeState
+from recovery.states import UNDECIDED, CaseState, NoticeState
 
 if TYPE_CHECKING:
     from escrow.models import Policy
-    from recovery.models import Case
+    from recovery.models import Approval, Case
 
 log = logging.getLogger("holdfast.stuck")
 
@@ -51,6 +51,8 @@ STUCK: Final = {
     "rows-and-log-disagree": "Rows and log disagree. If it stays so for ten minutes, the case is held.",
     "voided": "It was under way beside a wrong entry of the log, or a log that nobody watched. Ask anew.",
 }
+# Said of whoever was suspended, or off the roster, since they approved, and of whoever handed over no right share.
+APPROVE_ANEW: Final = "is asked to approve anew"
 # Why it is back with its officers.
 _BACK: Final = {
     "quorum-lost": "An approval counts no more.",
@@ -61,12 +63,16 @@ _BACK: Final = {
 
 @dataclass(frozen=True)
 class OfficerStanding:
-    """One officer of a case's policy: what they decided, and why they do not count; "" for one who counts."""
+    """One officer of a case's policy: what they decided, and why they do not count; "" for one who counts.
+
+    has_ended: they approved, and are asked to approve anew; `decision` is "" then.
+    """
 
     index: int
     person_id: UUID
     decision: str
     why_not: str
+    has_ended: bool = False
 
 
 @dataclass(frozen=True)
@@ -81,8 +87,10 @@ class Waiting:
 
 def standings(case: Case, policy: Policy, now: datetime) -> list[OfficerStanding]:
     """Return the roster of the case's policy; who does not count is there with the reason."""
-    counting = {officer.index for officer in access.eligible_for(case, policy, now)}
-    decided = {row.index: str(row.decision) for row in access.approvals_of(case)}
+    counting = {officer.person_id for officer in access.eligible_for(case, policy, now)}
+    rows = access.approvals_of(case)
+    decided = {row.person_id: str(row.decision) for row in rows}
+    ended = _ended(case, rows)
     roster = escrow.officers(policy)
 
     def those(*states: OfficerState) -> frozenset[bytes]:
@@ -103,13 +111,22 @@ def standings(case: Case, policy: Policy, now: datetime) -> list[OfficerStanding
         OfficerStanding(
             index=officer.index,
             person_id=officer.person_id,
-            decision=decided.get(officer.index, ""),
+            decision="" if officer.person_id in ended else decided.get(officer.person_id, ""),
             why_not=""
-            if officer.index in counting
+            if officer.person_id in counting
             else excluded.why(officer.person_id.bytes) or "is no officer now, or has other keys",
+            has_ended=officer.person_id in ended,
         )
         for officer in roster
     ]
+
+
+def _ended(case: Case, rows: Iterable[Approval]) -> frozenset[UUID]:
+    """Return the persons whose approval has ended while the case is undecided: none of its shares is kept any more."""
+    if case.state not in UNDECIDED:
+        return frozenset()
+    kept = {share.approval.person_id for share in access.shares_of(case)}
+    return frozenset(row.person_id for row in rows if row.decision == "approve" and row.person_id not in kept)
 
 
 def waiting_for(case: Case, now: datetime) -> Waiting | None:
@@ -134,7 +151,11 @@ def _for_officers(case: Case, now: datetime) -> Waiting:
     if case.why in _BACK:
         said.insert(0, _BACK[case.why])
     officers = standings(case, policy, now)
-    said += [f"Officer {one.index} approved and {one.why_not}." for one in officers if one.decision and one.why_not]
+    said += [
+        f"Officer {one.index} approved and {one.why_not or APPROVE_ANEW}."
+        for one in officers
+        if one.has_ended or (one.decision and one.why_not)
+    ]
     left = sum(not one.why_not for one in officers)
     if left < needed:
         others = "; ".join(f"officer {one.index} {one.why_not}" for one in officers if one.why_not)

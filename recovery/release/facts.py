@@ -16,9 +16,10 @@ from uuid import UUID
 
 from holdfast.core.base.encoding import MAX_BLOB
 from holdfast.core.base.errors import Expired, HoldfastError, Malformed, Untrusted
+from holdfast.core.crypto.keys import PublicKey
 from holdfast.core.escrow.approvals import Excluded
 from holdfast.core.escrow.release import NoticeFacts
-from holdfast.core.escrow.sponsors import letting_in, standing
+from holdfast.core.escrow.sponsors import letting_in, still_behind
 from holdfast.core.identity import trust as chain_of_trust
 from holdfast.core.identity.acts import Act, Resolution, Standing, verify_officer_state, verify_resolution
 from holdfast.core.identity.cases import VETOES_THAT_END
@@ -38,6 +39,8 @@ log = logging.getLogger("holdfast.release")
 T = TypeVar("T", int, str, bytes)
 
 OFFICER_ROLE: Final = "officer"
+# Each is another release key, put in force while one case was open: m officers do that once in years.
+MAX_RELEASE_KEYS: Final = 4
 
 
 class Statements(Protocol):
@@ -105,7 +108,7 @@ class CaseFacts:
     place: Place
     recipient_device: bytes = b""
     behind: frozenset[bytes] = frozenset()  # who stands behind the device or the requester, as it was opened
-    approvals: dict[int, LoggedDecision] = field(default_factory=dict)
+    approvals: dict[bytes, LoggedDecision] = field(default_factory=dict)  # person → the last that they gave
     told: Moment | None = None
     not_told: Moment | None = None
     # How far the log has it: requested, quorate, waiting, releasing, released, or the word for how it ended.
@@ -138,6 +141,7 @@ class Facts:
     officers: set[bytes] = field(default_factory=set)  # persons whose role is officer
     active: set[bytes] = field(default_factory=set)  # persons who are active
     suspended: dict[bytes, int] = field(default_factory=dict)  # as officer or person → index; back by resolution alone
+    stopped: dict[bytes, int] = field(default_factory=dict)  # person → index of the last suspension, ended or not
     removed: set[bytes] = field(default_factory=set)  # as officers, for ever
     away: set[bytes] = field(default_factory=set)
     deposits: dict[bytes, bytes] = field(default_factory=dict)  # deposit → SHA-256 of its record
@@ -233,7 +237,45 @@ class Facts:
 
     def behind(self, device: bytes, requester: bytes, at: Moment) -> frozenset[bytes]:
         """Return who stands behind a case that a requester opens now for a device, as far as the log goes."""
-        return self.enrolled_by.get(device, frozenset()) | standing(self.sponsors.get(requester, {}), at.tick)
+        return self.enrolled_by.get(device, frozenset()) | still_behind(self.sponsors.get(requester, {}), at.tick)
+
+    def suspend(self, person: bytes, place: Place) -> None:
+        """Take a vote from somebody until officers return them, and for ever the approvals that they gave before."""
+        self.suspended[person] = self.stopped[person] = place.index
+
+    def standing(self, case: CaseFacts, *, now: Now) -> dict[bytes, LoggedDecision]:
+        """Return the approvals of a case that have not ended, by person.
+
+        Those end that were given before a suspension, or before a version came into force that did not name the
+        officer with the keys that they had: whoever is back approves anew. Having been away ends nothing.
+        """
+        history, versions = self.history(now), [logged.place.index for logged in self.policies]
+        found = {}
+        for officer in self.policy_named(case.policy_hash).policy.roster:
+            given = case.approvals.get(officer.person)
+            if given is None or given.place.index < self.stopped.get(officer.person, 0):
+                continue
+            since, known = now.at(given.place.moment), sum(index < given.place.index for index in versions)
+            if not history.has_left(officer, since=since, known=known, at=now.wall):
+                found[officer.person] = given
+        return found
+
+    def release_keys(self, case: CaseFacts, *, now: Now) -> tuple[PublicKey, ...]:
+        """Return the keys to which officers may have sealed their shares since a case was opened, newest first.
+
+        Those of its own policy, and of every version since the one then in force: also of one that waits here, since by
+        an officer's clock it may be in force already.
+        """
+        history = self.history(now)
+        standing = [
+            signed
+            for signed, since in zip(history.versions, history.in_force_from, strict=True)
+            if since < NEVER or signed.hash == case.policy_hash
+        ]
+        oldest = {history.in_force(now.at(case.opened)).hash, case.policy_hash}
+        first = next(place for place, signed in enumerate(standing) if signed.hash in oldest)
+        keys = dict.fromkeys(signed.policy.terms.release_sealing_key for signed in reversed(standing[first:]))
+        return tuple(keys)[:MAX_RELEASE_KEYS]
 
     def policy_in_force(self, now: Now) -> SignedPolicy:
         """Return the highest version whose time has come: one that lowers a guard cools off first (FAULTS P6)."""
@@ -477,7 +519,7 @@ def _role_changed(facts: Facts, entry: LogEntry, place: Place) -> None:
         return
     facts.officers.discard(_subject(entry))
     if facts.is_named(_subject(entry)):
-        facts.suspended[_subject(entry)] = place.index
+        facts.suspend(_subject(entry), place)
 
 
 def _person_active(facts: Facts, entry: LogEntry, place: Place) -> None:
@@ -489,7 +531,7 @@ def _person_suspended(facts: Facts, entry: LogEntry, place: Place) -> None:
     # Active again is what the web process says; an officer is back when m others say so. Who was stopped before any
     # version named them has nothing to come back to: m officers have named them since.
     if facts.is_named(_subject(entry)):
-        facts.suspended[_subject(entry)] = place.index
+        facts.suspend(_subject(entry), place)
 
 
 def _require_said(facts: Facts, entry: LogEntry, standing: Standing) -> bytes:
@@ -515,7 +557,7 @@ def _officer_back(facts: Facts, entry: LogEntry, place: Place) -> None:
 
 
 def _officer_suspended(facts: Facts, entry: LogEntry, place: Place) -> None:
-    facts.suspended[_require_said(facts, entry, Standing.SUSPENDED)] = place.index
+    facts.suspend(_require_said(facts, entry, Standing.SUSPENDED), place)
 
 
 def _officer_removed(facts: Facts, entry: LogEntry, place: Place) -> None:
@@ -558,9 +600,22 @@ def _opened(facts: Facts, entry: LogEntry, place: Place) -> None:
 
 
 def _approved(facts: Facts, entry: LogEntry, place: Place) -> None:
-    case = _case(facts, entry)
-    decision = LoggedDecision(_typed(entry, "statement_hash", bytes), place)
-    case.approvals.setdefault(_typed(entry, "index", int), decision)
+    case, statement_hash = _case(facts, entry), _typed(entry, "statement_hash", bytes)
+    person = _approver(facts, entry, case)
+    # Stops an approval that a suspension ended from being logged once more, as if it were given anew.
+    facts.spend(statement_hash)
+    case.approvals[person] = LoggedDecision(statement_hash, place)
+
+
+def _approver(facts: Facts, entry: LogEntry, case: CaseFacts) -> bytes:
+    if "person" in entry.body:
+        return _uuid(entry, "person")
+    # Older entries name the officer by their number in the roster of the case's policy.
+    index = _typed(entry, "index", int)
+    for officer in facts.policy_named(case.policy_hash).policy.roster:
+        if officer.index == index:
+            return officer.person
+    raise Malformed("an approval by nobody of the case's policy")
 
 
 def _vetoed(facts: Facts, entry: LogEntry, place: Place) -> None:

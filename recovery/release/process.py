@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from uuid import UUID
 
@@ -24,7 +25,7 @@ from audit.errors import NoCheckpoint, RolesMissing
 from audit.services import newest_notes
 from escrow import services as custody
 from holdfast.core.base.errors import Expired, HoldfastError, QuorumNotMet, UnwrapFailed
-from holdfast.core.crypto.keys import PublicKey
+from holdfast.core.crypto.keys import PublicKey, SealingKey
 from holdfast.core.escrow.approvals import take_off_outer
 from holdfast.core.escrow.receipt import Receipt
 from holdfast.core.escrow.release import Ended, NotYet
@@ -241,38 +242,55 @@ class TenantRelease:
 
     def _rewrap(self, order: Order) -> bytes:
         return custody.rewrap_half(
+            # Of our own directory, and of no row: the HSM uses no other tenant's key for it.
+            tenant_id=self.directory.tenant_id,
             key=order.key,
             cka_id=order.cka_id,
             sealed_half=order.rewrap.deposit.sealed_half,
+            ctx=order.rewrap.deposit.header.ctx,
             recipient=order.rewrap.recipient,
         )
 
     def _open_shares(self, case: Case, orders: tuple[Order, ...]) -> dict[UUID, dict[int, bytes]] | None:
         """Return {deposit: {index: share sealed to the recipient}}, or None when shares were wrong and are voided."""
         stored, wrong = record.load_shares(case), []
-        # Officers sealed to the key that the case's own policy names.
-        terms = self.log.facts.policy_named(bytes(case.policy_hash)).policy.terms
-        key = self.directory.sealing_key(terms.release_sealing_key)
+        keys, missing = self._sealing_keys(case)
         found: dict[UUID, dict[int, bytes]] = {order.deposit_id: {} for order in orders}
         for order in orders:
             for index, expected in order.rewrap.share_hashes.items():
-                outer = stored.get((order.deposit_id, index))
-                try:
-                    found[order.deposit_id][index] = take_off_outer(
-                        outer or b"",
-                        key=key,
-                        q=bytes(case.q),
-                        deposit_id=order.deposit_id.bytes,
-                        index=index,
-                        expected_hash=expected,
-                    )
-                except UnwrapFailed:
+                take_off = partial(
+                    take_off_outer,
+                    stored.get((order.deposit_id, index), b""),
+                    q=bytes(case.q),
+                    deposit_id=order.deposit_id.bytes,
+                    index=index,
+                    expected_hash=expected,
+                )
+                sealed = _by_any(keys, take_off)
+                if sealed is None:
                     wrong.append((order.deposit_id, index))
+                else:
+                    found[order.deposit_id][index] = sealed
         if all(len(found[order.deposit_id]) >= order.needed for order in orders):
             return found
+        if missing is not None:
+            # What was sealed to a key that is not here may be right: the key may come back, a share would not.
+            raise missing
         log.warning("case %s: %d shares are not what was signed for", case.id, len(wrong))
         record.void_shares(case_id=case.id, shares=wrong, actor=self.actor)
         return None
+
+    def _sealing_keys(self, case: Case) -> tuple[list[SealingKey], ReleaseKeyMissing | None]:
+        """Return the private halves to which shares of a case may be sealed, newest first, and what is missing."""
+        facts = self.log.facts
+        keys: list[SealingKey] = []
+        missing = None
+        for public in facts.release_keys(facts.cases[case.id.bytes], now=self.clock.now()):
+            try:
+                keys.append(self.directory.sealing_key(public))
+            except ReleaseKeyMissing as error:
+                missing = error
+        return keys, missing
 
     def _wait(self, case: Case, why: str, at: datetime) -> datetime:
         record.defer_release(case_id=case.id, why=why, retry_at=at, actor=self.actor)
@@ -305,6 +323,15 @@ class TenantRelease:
         else:
             log.error("case %s can never be released: %s", case.id, refusal)
             self._hold(case, "forbidden-meanwhile")
+
+
+def _by_any(keys: Iterable[SealingKey], take_off: Callable[..., bytes]) -> bytes | None:
+    for key in keys:
+        try:
+            return take_off(key=key)
+        except UnwrapFailed:
+            continue
+    return None
 
 
 def _intent(case: Case, recipient: PublicKey, now: int) -> Intent:

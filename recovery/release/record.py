@@ -35,7 +35,7 @@ from recovery.states import CASE, UNRELEASED, CaseState
 class OpenedDeposit:
     """One deposit as the HSM and the release process opened it: still sealed to the recipient alone.
 
-    half: 384 bytes under the case's RSA key. shares: {officer's index: share sealed to the case's X-Wing key}.
+    half: 384 bytes under the case's RSA key. shares: {number of the share: share sealed to the case's X-Wing key}.
     """
 
     half: bytes
@@ -43,12 +43,14 @@ class OpenedDeposit:
 
 
 def load_shares(case: Case) -> dict[tuple[UUID, int], bytes]:
-    """Return {(deposit id, index): outer-sealed share} from storage. Asks the HSM; call it outside transactions.
+    """Return {(deposit id, its number in that deposit): outer-sealed share} from storage.
+
+    Asks the HSM; call it outside transactions.
 
     Raises UnwrapFailed when a row was changed or moved, HsmUnavailable.
     """
     return {
-        (share.deposit_id, share.approval.index): open_record(
+        (share.deposit_id, share.index): open_record(
             bytes(share.sealed), user_id=case.subject_id, object_id=share.pk, kind=SHARE_KIND, version=1
         )
         for share in access.shares_of(case)
@@ -125,16 +127,21 @@ def postpone(*, case_id: UUID, why: str, release_at: datetime) -> None:
 
 
 def void_shares(*, case_id: UUID, shares: Sequence[tuple[UUID, int]], actor: Actor) -> None:
-    """Destroy shares (deposit id, index) that are not what their officers signed for; another officer's replaces them.
+    """Destroy shares (deposit id, number) that are not what their officers signed for; others replace them.
 
     The case goes back to its officers, and needs no new one (ESCROW "Case").
     """
     with transaction.atomic():
+        escrow.newest_policy_for_update()
         case = access.lock_case(case_id)
         if case.state not in (CaseState.WAITING, CaseState.QUORATE):
             return
+        # A share that is gone was not wrong: its officer was suspended a moment ago, and the log does not say so yet.
+        recount(case, now=timezone.now(), actor=actor)
+        if case.state == CaseState.REQUESTED:
+            return
         for deposit_id, index in shares:
-            access.shares_of(case).filter(deposit_id=deposit_id, approval__index=index).delete()
+            access.shares_of(case).filter(deposit_id=deposit_id, index=index).delete()
         reopen(case, why="share-wrong", actor=actor)
 
 

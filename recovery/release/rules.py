@@ -69,7 +69,7 @@ def orders_for(case: Case, *, facts: Facts, now: Now) -> tuple[Order, ...]:
             policy_at_request=at_request,
             policy_now=in_force,
             policies_at_deposit={signed.hash: signed for signed in facts.trusted().policies},
-            approvals=_require_approvals(case, logged, now),
+            approvals=_require_approvals(case, logged, facts, now),
             excluded=facts.excluded(logged, now=now),
             notice=logged.notice(now),
             is_vetoed=logged.stage == "vetoed",
@@ -96,6 +96,9 @@ def _order(order: release.Rewrap, facts: Facts, needed: int) -> Order:
     key = facts.escrow_keys.get(order.deposit.header.escrow_key_hash)
     if key is None:
         raise Untrusted("a deposit names an escrow key that the pin does not lead to")
+    # `trust` has seen to it already; said again where the HSM is asked, as for everything else that crosses here.
+    if key.statement.header.tenant != facts.tenant:
+        raise Untrusted("a deposit names an escrow key of another tenant")
     return Order(order, key.statement, bytes(escrow.escrow_key_named(key.hash).cka_id), needed)
 
 
@@ -121,18 +124,19 @@ def _require_logged(case: Case, facts: Facts) -> CaseFacts:
     return logged
 
 
-def _require_approvals(case: Case, logged: CaseFacts, now: Now) -> tuple[LoggedApproval, ...]:
-    """Return the stored approvals with the log's times; exactly those of the log, none more and none fewer."""
-    stored = {row.index: row for row in access.approvals_of(case) if row.decision == "approve"}
+def _require_approvals(case: Case, logged: CaseFacts, facts: Facts, now: Now) -> tuple[LoggedApproval, ...]:
+    """Return the stored approvals that have not ended, with the log's times.
+
+    Each officer's last one is exactly that of the log, none more and none fewer.
+    """
+    stored = {row.person_id.bytes: row for row in access.approvals_of(case) if row.decision == "approve"}
     if stored.keys() != logged.approvals.keys():
         raise Untrusted("the stored approvals are not those of the log")
-    approvals = []
-    for index, decision in sorted(logged.approvals.items()):
-        signed = Sign1.parse(bytes(stored[index].statement))
-        if signed.payload_hash != decision.statement_hash:
-            raise Untrusted("a stored approval is not the one that the log tells of")
-        approvals.append(LoggedApproval(signed, now.at(decision.place.moment)))
-    return tuple(approvals)
+    signed = {person: Sign1.parse(bytes(row.statement)) for person, row in stored.items()}
+    if any(signed[person].payload_hash != given.statement_hash for person, given in logged.approvals.items()):
+        raise Untrusted("a stored approval is not the one that the log tells of")
+    standing = facts.standing(logged, now=now)
+    return tuple(LoggedApproval(signed[person], now.at(given.place.moment)) for person, given in standing.items())
 
 
 def _require_records(case: Case, facts: Facts) -> dict[bytes, bytes]:

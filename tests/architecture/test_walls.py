@@ -252,3 +252,18 @@ def test_nothing_imports_from_a_conftest_and_benchmarks_only_the_cast() -> None:
         for name, one in found
         if name.startswith("bench/") and one.startswith("tests.") and not one.startswith("tests.cast.")
     ] == []
+
+
+def test_commands_write_to_the_terminal_by_the_shell_alone() -> None:
+    """What others wrote passes one function (FAULTS P13): no command prints, styles, asks or dates by itself."""
+    for name, tree in sources("holdfast"):
+        if not name.startswith("holdfast/cli/commands/"):
+            continue
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                module = node.module or "" if isinstance(node, ast.ImportFrom) else node.names[0].name
+                assert not module.startswith("rich"), name
+            elif isinstance(node, ast.Call):
+                called = ast.unparse(node.func)
+                assert called not in {"print", "typer.echo", "typer.confirm", "typer.prompt", "typer.secho"}, name
+                assert not called.endswith(("std" + "out.write", "std" + "err.write", ".fromtimestamp")), name

@@ -278,7 +278,10 @@ REFUSED_TO_A_USER: dict[str, Callable[[Forger], Any]] = {
     "a number drawn": lambda f: f.run("SELECT setval('audit_entry_seq_seq', 1)", []),
     "a release": lambda f: f.run("INSERT INTO recovery_release (id) VALUES (%s)", [uuid4()]),
     "a policy": lambda f: f.run("INSERT INTO escrow_policy (id) VALUES (%s)", [uuid4()]),
-    "an officer back": lambda f: f.run("UPDATE escrow_policyofficer SET state = 'active'", []),
+    # Their state it may set, when they say so over REST; the release process asks their statement (`test_believed`).
+    "an officer's key": lambda f: f.run("UPDATE escrow_policyofficer SET person_id = %s", [uuid4()]),
+    "an officer more": lambda f: f.run("INSERT INTO escrow_policyofficer (id) VALUES (%s)", [uuid4()]),
+    "an officer less": lambda f: f.run("DELETE FROM escrow_policyofficer", []),
     "an approval taken back": lambda f: f.run("DELETE FROM recovery_approval", []),
     "a veto taken back": lambda f: f.run("DELETE FROM recovery_veto", []),
     "a person made an officer": lambda f: f.run("UPDATE tenants_person SET role = 'officer'", []),

@@ -24,6 +24,7 @@ from holdfast.core.base.encoding import Encodable, b64u, decode, label, unb64u
 from holdfast.core.crypto.keys import PublicKey, RecipientRsaKey, SealingKey, SigningKey, wrap_rsa
 from holdfast.core.escrow import approvals
 from holdfast.core.escrow.deposit import Deposit
+from holdfast.core.escrow.receipt import Receipt
 from holdfast.core.identity.acts import Act, Resolution
 from holdfast.core.identity.cases import Approval, Case
 from holdfast.core.identity.entries import AddDevice, Entry, ReGenesis, RevokeDevice
@@ -414,6 +415,9 @@ class LyingServer(Mailboxes, ContactRecovery, OfficersActs):
     def issue_code(self, _asker: str, body: Any, _query: Any) -> Any:
         return 201, {"id": str(uuid.uuid4()), "person_id": body["person_id"], "awaits_second": False}
 
+    def confirm_code(self, _asker: str, body: Any, _query: Any, code_id: str) -> Any:
+        return 201, {"id": code_id, "person_id": body["person_id"], "awaits_second": False}
+
     def statement(self, _asker: str, _body: Any, _query: Any) -> Any:
         return 201, {}
 
@@ -425,10 +429,23 @@ class LyingServer(Mailboxes, ContactRecovery, OfficersActs):
             "record_hash": b64u(hashlib.sha256(record).digest()),
             "generation": head.generation,
             "user": self._user(asker),
+            "receipt": b64u(self._receipt(record).encode()),
+            "refused": False,
             **body,
         }
         self.deposits[text(head.deposit_id)] = row
         return 201, row
+
+    def _receipt(self, record: bytes) -> Sign1:
+        deposit = Deposit.from_record(record)
+        receipt = Receipt(
+            header=Header(self.tenant.tenant, b"", b"", NOW),
+            deposit_id=deposit.header.deposit_id,
+            record_hash=hashlib.sha256(record).digest(),
+            half_hash=deposit.half_hash,
+            index=len(self.deposits),
+        )
+        return sign(receipt.to_payload(), purpose=Purpose.RECEIPT, key=self.tenant.release_signing)
 
     def own_deposits(self, asker: str, _body: Any, _query: Any) -> Any:
         mine = [row for row in reversed(self.deposits.values()) if row["user"] == self._user(asker)]
@@ -543,6 +560,7 @@ _ROUTES: dict[tuple[str, str], Callable[..., Any]] = {
     ("GET", "audit/roles"): LyingServer.roles,
     ("POST", "statements"): LyingServer.statement,
     ("POST", "enrolment-codes"): LyingServer.issue_code,
+    ("POST", f"enrolment-codes/{_ID}/confirm"): LyingServer.confirm_code,
     ("POST", "escrow/deposits"): LyingServer.deposit,
     ("GET", "escrow/deposits"): LyingServer.own_deposits,
     ("GET", f"escrow/deposits/{_ID}"): LyingServer.one_deposit,

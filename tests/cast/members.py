@@ -10,7 +10,7 @@ from uuid import UUID
 from holdfast.client.escrow import archive, escrow
 from holdfast.client.identity import chains, device
 from holdfast.client.messages import prekeys
-from holdfast.client.officers import officer
+from holdfast.client.officers import hearing, officer
 from holdfast.client.officers.officer import CaseView
 from holdfast.client.profile import account as accounts
 from holdfast.client.profile.account import Account
@@ -87,8 +87,9 @@ class Members:
 
     def approve(self, index: int, opened: OpenedCase) -> None:
         account, view = self.seen(index, opened.case_id)
-        officer.approve(account, view, heard=two_of(opened.words), identity_check="I know the voice")
+        officer.approve(account, view, heard=heard(account, opened.words), identity_check="I know the voice")
 
 
-def two_of(words: tuple[str, ...]) -> dict[int, str]:
-    return {2: words[1], 7: words[6]}
+def heard(account: Account, words: tuple[str, ...], *, read: tuple[str, ...] = ()) -> dict[int, str]:
+    """What an officer types who is asked for a key's words, and to whom the person reads these, or those of `read`."""
+    return {place: (read or words)[place - 1] for place in hearing.places(account, words)}

@@ -53,4 +53,6 @@ def approve_as(case: Sign1, deposits: Mapping[bytes, Deposit], approver: Approve
     """Approve as an officer would, but for `changes`: of the approver, or of what `approvals.approve` is told."""
     own = {name: changes.pop(name) for name in [*changes] if name in {one.name for one in fields(Approver)}}
     given = {"identity_check": "seen in person"} | changes
+    if "policy" in given:
+        given.setdefault("release_key", given["policy"].policy.terms.release_sealing_key)
     return approve(case, deposits, by=replace(approver, **own), **given)

@@ -21,6 +21,7 @@ from kernel.scope import tenant_scope
 from tenants import access, services, sign_in
 from tenants.models import Person, RateWindow, Tenant
 from tenants.roles import Role
+from tests.cast.hsm import OTHER_TENANT, TENANT
 from tests.cast.roles import found_roles
 
 PASSWORD = "correct horse battery staple"
@@ -44,8 +45,8 @@ class Cast:
 
 def build_world() -> Cast:
     ceremony = system_actor(None, "ceremony")
-    acme = services.create_tenant(slug="acme", name="Acme", actor=ceremony, is_development=True)
-    other = services.create_tenant(slug="mallory-inc", name="Mallory Inc", actor=ceremony)
+    acme = services.create_tenant(slug="acme", name="Acme", actor=ceremony, is_development=True, tenant_id=UUID(TENANT))
+    other = services.create_tenant(slug="mallory-inc", name="Mallory Inc", actor=ceremony, tenant_id=UUID(OTHER_TENANT))
     world = Cast(acme, other)
     for tenant in (acme, other):
         found_roles(tenant.pk)

@@ -134,6 +134,11 @@ class World:
         with tenant_scope(self.tenant_id):
             return bytes(policy_in_force(database_now()).hash)
 
+    def release_key(self) -> PublicKey:
+        """The key of the release process to which officers seal now."""
+        in_force = self.in_force()
+        return next(one for one in self.policies if one.hash == in_force).policy.terms.release_sealing_key
+
     def publish(self, policy: Policy, *, signers: Any) -> None:
         payload = policy.to_payload()
         signed = [cose.sign(payload, purpose=Purpose.POLICY, key=one.signing_key) for one in signers]
@@ -337,7 +342,9 @@ class World:
         header = Header(self.tenant_id.bytes, founder.person, b"", now())
         approver = approvals.Approver(officer, founder.signing_key, founder.sealing_key, header, cases.ClientKind.CLI)
         held = {deposit.header.deposit_id: deposit for deposit in deposits}
-        signed, outers = approve_as(case.statement, held, approver, **({"policy": policy} | changes))
+        known = {one.hash: one for one in self.policies}
+        given = {"policy": policy, "policies": known, "release_key": self.release_key()} | changes
+        signed, outers = approve_as(case.statement, held, approver, **given)
         return {
             "statement": b64u(signed.encode()),
             "shares": [[str(UUID(bytes=one.deposit_id)), b64u(one.outer)] for one in outers],
@@ -409,7 +416,7 @@ class World:
             sealed_shares=shares,
             rsa_key=RECIPIENT_RSA,
             sealing_key=case.sealing_key,
-            oaep_hash=self.escrow_key.statement.algorithm,
+            algorithm=self.escrow_key.statement.algorithm,
         ).archive_key
 
     def tags(self, case: OpenCase) -> list[str]:

@@ -18,12 +18,13 @@ from uuid import UUID
 
 import pytest
 import typer
+from rich.cells import cell_len
 from typer.core import TyperGroup
 
 from holdfast.cli.app import app
 from holdfast.cli.exits import MEANINGS, Exit, exit_for
 from holdfast.cli.page import hoisted
-from holdfast.cli.shell import Shell
+from holdfast.cli.shell import Shell, date, moment, one_word, plain, quoted, unstyled
 from holdfast.client import errors
 from holdfast.client.messages.messages import Received
 from holdfast.client.officers import officer_keys
@@ -248,13 +249,36 @@ def test_profile_and_passphrase_never_appear_in_output_or_arguments(profile: lis
             assert secret not in done.stdout + done.stderr + " ".join(done.args)
 
 
-def test_text_that_others_wrote_is_shown_without_control_and_direction_marks() -> None:
-    from holdfast.cli.shell import quoted
+def test_text_that_others_wrote_is_shown_in_quotes_that_it_cannot_end_and_obeyed_in_nothing() -> None:
+    text = "Bob\u202egnp.exe\x1b[2J [bold]x” :skull: [/] \ue000a\\"
+    assert unstyled(quoted(text)) == '“Bob<U+202E>gnp.exe<U+001B>[2J [bold]x" :skull: [/] <U+E000>a\\”'
+    # Brackets that one person opens and another closes are no markup either.
+    assert unstyled(f"[bold]By[/] {quoted('[red')} to {quoted(']')}, {plain('[/]')}.") == "By “[red” to “]”, [/]."
+    assert one_word("awaiting-share") == "awaiting-share"
+    assert unstyled(one_word("open\nForged")) == "“open<U+000A>Forged”"
 
-    shown = quoted("Bob\u202egnp.exe\x1b[2J [bold]x")
-    assert "\u202e" not in shown
-    assert "\x1b" not in shown
-    assert "\\[bold]" in shown
+
+@pytest.mark.parametrize("width", [20, 40, 80])
+def test_long_text_of_others_goes_on_below_itself_and_nothing_of_it_is_cut(width: int) -> None:
+    text = f"{'x ' * 50}{'界' * 90}{' ' * 50}Forged: {'y' * 200}"
+    shown = unstyled(f"  Reason:    {quoted(text)}", width=width).splitlines()
+    assert max(map(cell_len, shown)) <= width
+    first, *rest = shown
+    column = first.index("“") + 1 if first.index("“") < width // 2 else 4
+    assert all(line.startswith(" " * column) for line in rest)
+    assert first[:column] + "".join(line[column:] for line in [first, *rest]) == f"  Reason:    “{text}”"
+
+
+def test_long_line_of_ours_is_parted_at_spaces_and_a_key_in_it_stays_whole() -> None:
+    assert unstyled("  one two three four", width=12).splitlines() == ["  one two ", "    three ", "    four"]
+    key = f"  Key: {'k' * 30} of the log"
+    assert unstyled(key, width=20) == key
+
+
+def test_number_of_others_that_is_no_date_is_shown_as_it_is() -> None:
+    assert date(2**60) == f"{2**60} (no date)"
+    assert moment(0, 86_400 * 3) == "1970-01-01 00:00:00 UTC, 3 days ago"
+    assert moment(7200, 0) == "1970-01-01 02:00:00 UTC, in 2 hours"
 
 
 # What a person says and sees
@@ -348,7 +372,10 @@ def test_message_of_several_lines_is_quoted_line_by_line() -> None:
         is_last_resort=False,
         _store=MemoryStore(tenant=TENANT, user=b"a" * 16),
     )
-    assert mail.lines_of(message, None)[1:] == ["  “Hello”", "  “�[2Jyou \\[bold]x”"]
+    assert [unstyled(line) for line in mail.lines_of(message, None)[1:]] == [
+        "  “Hello”",
+        "  “<U+001B>[2Jyou [bold]x”",
+    ]
 
 
 def test_list_of_commands_cuts_no_sentence_short() -> None:

@@ -25,7 +25,7 @@ from holdfast.core.identity.policy import DepositRule
 from holdfast.core.signed.cose import Sign1
 from holdfast.core.signed.enrolment import EnrolmentCode
 from tests.cast.lying_server import NOW, TENANT, LyingServer, Tenant, text
-from tests.cast.members import ALICE, BOB, CHEAP, PASSWORD, Members, two_of
+from tests.cast.members import ALICE, BOB, CHEAP, PASSWORD, Members, heard
 from tests.cast.officers import Founder
 
 
@@ -219,7 +219,7 @@ def test_key_is_not_used_before_its_deposit_where_the_policy_says_so(tmp_path: P
 # Recovery
 
 
-def test_archive_key_comes_back_through_two_officers(world: Members, tmp_path: Path) -> None:
+def test_archive_key_comes_back_through_heardficers(world: Members, tmp_path: Path) -> None:
     world.depositor(tmp_path)
     tablet, opened = world.case()
     world.approve(1, opened)
@@ -240,7 +240,7 @@ def test_released_key_is_marked_exposed_and_protects_nothing_new(world: Members,
     done = by_case.collect(tablet)
     for index in (1, 2):
         account, view = world.seen(index, opened.case_id)
-        officer.attest(account, view, officer.proposal(account, view), heard=two_of(done.words))
+        officer.attest(account, view, officer.proposal(account, view), heard=heard(account, done.words))
     finished = by_case.finish(tablet, password=PASSWORD)
     assert finished.generation == 2
     assert [one.is_exposed for one in tablet.state.generations] == [True, False]

@@ -131,7 +131,11 @@ def test_case_shows_what_is_signed(world: World) -> None:
         "1 of 2 approvals", "5 checks hold", "signature holds", f"holdfast officer approve {case.id}",
     ):  # fmt: skip
         assert said in text, said
-    assert all(f"<li>{word}</li>" in page.content.decode() for word in asked.recipient_words)
+    # What can be copied is not heard: the person reads the words of the receiving key, and no page shows them.
+    assert not any(f"<li>{word}</li>" in page.content.decode() for word in asked.recipient_words)
+    shown = world.directory.phone("dan").send("GET", f"/api/v1/cases/{case.id}").json()
+    assert not set(asked.recipient_words) & {value for value in shown.values() if isinstance(value, str)}
+    assert "recipient_words" not in shown
     words = world.founders["carol"].signing_key.public.fingerprint("officer")
     assert all(f"<li>{word}</li>" in page.content.decode() for word in words)
 
@@ -183,6 +187,22 @@ def test_overview_lists_a_case_for_the_officer_until_they_have_decided(world: Wo
     assert carol.get("/console/").content.decode().count(path) == 1
     assert world.approve(case, "dan", deposit).status_code == 201
     assert waiting not in text_of(dan.get("/console/"))
+
+
+def test_officer_whose_approval_ended_is_asked_again(world: World) -> None:
+    case, _ = world.approved("dan")
+    path = f"/console/cases/{case.id}/"
+    dan = signed_in(world.cast.dan)
+    assert "You have approved this case." in text_of(dan.get(path))
+    world.stand("dan", Standing.SUSPENDED, by="erin")
+    made = world.resolution(Act.RETURN_OFFICER, world.cast.dan.pk.bytes)
+    for name in ("carol", "erin"):
+        world.resolve(made, name)
+    text = text_of(dan.get(path))
+    for said in ("0 of 2 approvals", "has ended", "approved before", f"holdfast officer approve {case.id}"):
+        assert said in text, said
+    assert "0 of 2" in text_of(dan.get("/console/cases/"))
+    assert "Open a case for the command that answers it" in text_of(dan.get("/console/"))
 
 
 def test_subject_who_looks_at_the_console_learns_of_a_case_when_it_says(found: Callable[..., World]) -> None:

@@ -221,7 +221,7 @@ def test_recipient_combines_what_the_published_approvals_and_the_hsm_gave() -> N
         "half": octets(recipient["rewrapped_half"]),
         "rsa_key": RecipientRsaKey.from_pkcs8(secret(recipient["rsa_private"])),
         "sealing_key": sealing_key(recipient),
-        "oaep_hash": "oaep-sha256",
+        "algorithm": "oaep-sha256",
     }
     shares = released()
     opened_by = combine(case, deposit(), sealed_shares=shares, **given)

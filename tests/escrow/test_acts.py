@@ -213,7 +213,8 @@ def test_statement_is_refused_when_old_dated_ahead_foreign_or_carried_by_another
         refused(world.word("dan", Standing.AWAY, header=replace(head, issued_at=issued_at)), "dan")
     refused(world.word("dan", Standing.AWAY, header=replace(head, tenant=bytes(16))), "dan")
     refused(world.word("dan", Standing.AWAY), "erin")
-    refused(world.word("dan", Standing.SUSPENDED, by="erin", reason=" "), "erin")
+    for blank in (" ", "\u200b\u2060"):
+        refused(world.word("dan", Standing.SUSPENDED, by="erin", reason=blank), "erin")
     refused(world.word("erin", Standing.SUSPENDED), "erin")
     refused(world.word("dan", Standing.BACK, by="erin"), "erin")
     refused(world.word("alice", Standing.SUSPENDED, by="erin"), "erin")

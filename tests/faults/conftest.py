@@ -7,13 +7,14 @@ from collections.abc import Iterator
 
 import pytest
 from django.db import transaction
+from django.test import override_settings
 from pytest_django import DjangoDbBlocker
 
 from audit import journal
 from hsm import registry
 from hsm.ceremony import Ceremony
 from hsm.runtime import open_tokens
-from tests.cast.hsm import TENANT, make_home
+from tests.cast.hsm import OTHER_TENANT, TENANT, make_home
 from tests.cast.roles import ROOT
 from tests.faults.world import Hsm, Installation, build
 
@@ -22,7 +23,7 @@ from tests.faults.world import Hsm, Installation, build
 def hsm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hsm]:
     config = make_home(tmp_path_factory.mktemp("hsm") / "home")
     ceremony = Ceremony(config)
-    keys = (ceremony.escrow_keys(TENANT)[0], ceremony.create_escrow_key("mallory-inc"))
+    keys = (ceremony.escrow_keys(TENANT)[0], ceremony.create_escrow_key(OTHER_TENANT))
     with open_tokens(config, ["root", "log", "escrow"]) as tokens:
         yield Hsm(tokens, keys)
 
@@ -36,7 +37,9 @@ def _built(
 ) -> Iterator[Installation]:
     opened = {"root": hsm.tokens.root, "log": hsm.tokens.log, "escrow": hsm.tokens.escrow}
     registry.install(lambda: dict(opened))
-    with django_db_blocker.unblock(), transaction.atomic():
+    # Ids of tenants come again, so no module's sequencer remembers what another's signed.
+    sequencer = override_settings(HOLDFAST_SEQUENCER_DIR=tmp_path_factory.mktemp("sequencer"))
+    with sequencer, django_db_blocker.unblock(), transaction.atomic():
         yield build(tmp_path_factory.mktemp("release"), hsm.escrow_keys, hsm.tokens.log.public_key)
         transaction.set_rollback(True)
     registry.install(dict)

@@ -5,10 +5,14 @@ from __future__ import annotations
 
 import secrets
 import uuid
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 
 from holdfast.core.base.encoding import b64u
 from kernel import queue
@@ -142,3 +146,45 @@ def test_request_to_contacts_that_another_device_made_is_not_handed_back(install
     assert asked.send().status_code == 201
     copied = replace(asked, signer=one.signer("bob")).send()
     assert copied.status_code == 422, copied.content
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+def test_id_that_is_taken_is_refused_alike_whosever_it_is(kind: str, installation: Installation) -> None:
+    """FAULTS X6: neither the answer nor what it costs tells one's own id from another person's."""
+    one = installation.acme
+    make, model = MAKERS[kind]
+    own, others = OWNED[kind](one)
+    assert own != others
+    refusals = []
+    for chosen in (own, others):
+        act = make(one, chosen)
+        kept = model.unscoped.filter(tenant_id=one.tenant_id, id=chosen).values().get()
+        with CaptureQueriesContext(connection) as queries:
+            answer = act.send()
+        refusals.append((answer.status_code, shown_without(answer.json(), "instance"), len(queries)))
+        assert model.unscoped.filter(tenant_id=one.tenant_id, id=chosen).values().get() == kept
+    assert refusals[0] == refusals[1]
+    assert refusals[0][0] == 409
+
+
+def shown_without(document: dict[str, Any], name: str) -> dict[str, Any]:
+    return {key: value for key, value in document.items() if key != name}
+
+
+def _deposits(one: Organisation) -> tuple[uuid.UUID, uuid.UUID]:
+    """Alice's deposit, who makes the next one, and one of bob's."""
+    return uuid.UUID(bytes=one.archive.header.deposit_id), uuid.UUID(bytes=one.deposit("bob").header.deposit_id)
+
+
+def _cases(one: Organisation) -> tuple[uuid.UUID, uuid.UUID]:
+    """A case that alice asked for, as the next one, and one that bob did."""
+    bobs = one.opened(one.deposit("bob"), phone=one.new_phone("bob"))
+    return one.case_open.id, bobs.id
+
+
+# By what `MAKERS` makes: an id of the maker's own, and one of another person.
+OWNED: dict[str, Callable[[Organisation], tuple[uuid.UUID, uuid.UUID]]] = {
+    "device": lambda one: (one.phone("bob").id, one.phone("alice").id),
+    "deposit": _deposits,
+    "case": _cases,
+}

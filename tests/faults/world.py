@@ -176,7 +176,11 @@ def build(home: Path, escrow_keys: tuple[EscrowPublicKey, EscrowPublicKey], log_
     made = []
     for slug, key in zip(("acme", "mallory-inc"), escrow_keys, strict=True):
         tenant = tenants.create_tenant(
-            slug=slug, name=slug.title(), actor=system_actor(None, "ceremony"), is_development=True
+            slug=slug,
+            name=slug.title(),
+            actor=system_actor(None, "ceremony"),
+            is_development=True,
+            tenant_id=UUID(key.tenant_id),
         )
         found_roles(tenant.pk)
         cast = Cast(tenant, tenant)

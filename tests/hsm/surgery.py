@@ -18,6 +18,7 @@ from hsm.attributes import (
     MASTER,
     TENANT_KEY_BIRTH,
     TENANT_KEY_CAPABILITIES,
+    TENANT_KEY_UNWRAP_TEMPLATE,
     WRAPPING_CAPABILITIES,
 )
 from hsm.ceremony_process import Workshop
@@ -46,17 +47,25 @@ def _perform(config: HsmConfig, token: str, what: str) -> None:
     pin = config.pin(token).read().reveal().decode()
     workshop = Workshop(config, manifest, token, pin, directory)
     record = manifest.token(token)
-    key = record.keys[0]
     with workshop.session(record.serial) as session:
-        if what in {"twin_label", "twin_id", "orphan"}:
-            cka_id = bytes.fromhex(key.id) if what == "twin_id" else b"another identity"
-            label = key.label if what == "twin_label" else "another label"
-            _master(session, cka_id, label, MASTER)
+        if what == "unbound":
+            # As a ceremony left it before there were binding keys.
+            naming = birth.Naming("master", b"an early master!", "master-v1", 1, "", "")
+            keys = [birth.make_master(session, naming)]
         else:
-            key = _replace_master(session, key, what)
-    changed = replace(record, generation=record.generation + 1, keys=(key, *record.keys[1:]))
+            keys = [_changed(session, record.keys[0], what), *record.keys[1:]]
+    changed = replace(record, generation=record.generation + 1, keys=tuple(keys))
     commit(config, manifest, token, changed, directory.tokens)
     directory.remove()
+
+
+def _changed(session: Any, key: manifests.KeyRecord, what: str) -> manifests.KeyRecord:
+    if what not in {"twin_label", "twin_id", "orphan"}:
+        return _replace_master(session, key, what)
+    cka_id = bytes.fromhex(key.id) if what == "twin_id" else b"another identity"
+    label = key.label if what == "twin_label" else "another label"
+    _master(session, cka_id, label, MASTER)
+    return key
 
 
 def _master(session: Any, cka_id: bytes, label: str, template: dict[Attribute, Any]) -> Any:
@@ -76,6 +85,10 @@ def _replace_master(session: Any, key: manifests.KeyRecord, weakness: str) -> ma
     template = dict(MASTER)
     if weakness == "no_template":
         del template[Attribute.UNWRAP_TEMPLATE]
+    elif weakness == "readable_template":
+        listed = dict(TENANT_KEY_UNWRAP_TEMPLATE)
+        del listed[Attribute.SENSITIVE]
+        template[Attribute.UNWRAP_TEMPLATE] = listed
     elif weakness == "any_mechanism":
         del template[Attribute.ALLOWED_MECHANISMS]
     else:

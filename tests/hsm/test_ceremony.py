@@ -165,6 +165,21 @@ def test_failed_ceremony_changes_nothing(interposed: HsmConfig, interposer: Inte
     assert Ceremony(interposed).create_escrow_key("second tenant").version == 1
 
 
+def test_only_the_refusal_that_means_it_proves_an_unwrap_template(
+    interposed: HsmConfig, interposer: Interposer
+) -> None:
+    """The second unwrap of an escrow key's ceremony asks for a readable object: any other refusal says nothing."""
+    before = snapshot(interposed)
+    # Not permitted, mechanism invalid, general failure, bad ciphertext, bad arguments.
+    for code in ("0x68", "0x70", "0x5", "0x40", "0x7"):
+        interposer.rules(f"C_UnwrapKey rv {code} skip=1 n=1")
+        with pytest.raises(HsmUnavailable, match="nothing was changed"):
+            Ceremony(interposed).create_escrow_key("second tenant")
+    interposer.rules()
+    assert snapshot(interposed) == before
+    assert Ceremony(interposed).create_escrow_key("second tenant").version == 1
+
+
 def snapshot(config: HsmConfig) -> tuple[bytes, dict[str, str]]:
     return config.manifest_path.read_bytes(), hash_files(config.home / "tokens")
 
@@ -210,9 +225,10 @@ def test_pins_pass_neither_through_arguments_nor_through_the_environment(
             "-c",
             "import json, sys; from pathlib import Path; from hsm.config import HsmConfig;"
             "from hsm.ceremony import Ceremony; a = sys.argv;"
-            "Ceremony(HsmConfig(home=Path(a[1]), module=Path(a[2]))).sign_with_tenant_root('acme', b'x')",
+            "Ceremony(HsmConfig(home=Path(a[1]), module=Path(a[2]))).sign_with_tenant_root(a[3], b'x')",
             str(interposed.home),
             str(interposer.module),
+            TENANT,
         ]
     )
     seen = 0

@@ -13,7 +13,7 @@ from hsm.ceremony import Ceremony
 from hsm.config import HsmConfig
 from hsm.errors import HsmError, HsmRefused, HsmUnavailable
 from hsm.runtime import Tokens, open_tokens
-from tests.cast.hsm import OAEP_SHA1, TENANT, Interposer, seal, spki
+from tests.cast.hsm import OAEP_SHA1, OWN, TENANT, Interposer, seal, spki
 
 AAD = b"acme/alice"
 SECRET = bytes(32)
@@ -38,13 +38,13 @@ LOST = {
 
 
 def operations(config: HsmConfig, tokens: Tokens, recipient: rsa.RSAPrivateKey) -> dict[str, Operation]:
-    wrapped = tokens.root.generate_tenant_key()
+    wrapped = tokens.root.generate_tenant_key(**OWN)
     tenant_key = tokens.root.load_tenant_key(wrapped)
     record = tenant_key.new_record_key(aad=AAD)
     escrow = Ceremony(config).escrow_keys(TENANT)[0]
     sealed, to = seal(escrow.spki, SECRET), spki(recipient)
     return {
-        "generate": tokens.root.generate_tenant_key,
+        "generate": lambda: tokens.root.generate_tenant_key(**OWN),
         "unwrap": lambda: tokens.root.load_tenant_key(wrapped),
         "encrypt": lambda: tenant_key.wrap_record_key(record.key, aad=AAD),
         "decrypt": lambda: tenant_key.unwrap_record_key(record.wrapped, aad=AAD),

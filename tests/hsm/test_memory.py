@@ -25,7 +25,7 @@ from hsm.ceremony import Ceremony
 from hsm.config import HsmConfig
 from hsm.runtime import open_tokens
 config = HsmConfig(home=Path(sys.argv[1]), module=Path(sys.argv[2]))
-ref = Ceremony(config).escrow_keys("acme")[0].ref
+ref = Ceremony(config).escrow_keys(sys.argv[3])[0].ref
 with open_tokens(config, ["escrow"]) as tokens:
     for line in sys.stdin:
         verb, *rest = line.split()
@@ -61,7 +61,7 @@ def test_rewrap_keeps_the_secret_out_of_the_process_while_the_object_lives(
     secret = secrets.token_bytes(32)
     escrow = Ceremony(interposed).escrow_keys(TENANT)[0]
     process = subprocess.Popen(
-        [sys.executable, "-c", REWRAPPER, str(interposed.home), str(interposer.module)],
+        [sys.executable, "-c", REWRAPPER, str(interposed.home), str(interposer.module), TENANT],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

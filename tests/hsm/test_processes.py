@@ -22,6 +22,7 @@ from hsm.config import HsmConfig
 from hsm.directories import hash_files
 from hsm.errors import HsmError, HsmTokenDamaged
 from hsm.runtime import Tokens, open_tokens
+from tests.cast.hsm import OWN
 
 AAD = b"acme/alice"
 
@@ -95,7 +96,7 @@ def _work_in_turn(home: Path, tokens: list[str], wrapped: WrappedTenantKey, pipe
 
 def test_two_processes_work_at_once_and_open_each_others_record_keys(hsm_config: HsmConfig) -> None:
     with open_tokens(hsm_config, ["root"]) as tokens:
-        wrapped = tokens.root.generate_tenant_key()
+        wrapped = tokens.root.generate_tenant_key(**OWN)
     spawn = multiprocessing.get_context("spawn")
     pipes, processes = [], []
     for names in (["root", "log"], ["root", "escrow"]):

@@ -1,27 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
 """The blind re-wrap on real SoftHSM (HSM sections 3.1 and 3.3; FAULTS H8, H14)."""
 
+import json
 import secrets
 from dataclasses import replace
 from typing import Any
 
 import pkcs11
 import pytest
-from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from cryptography.hazmat.primitives.hashes import SHA1
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
 from pkcs11 import Attribute
 
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.crypto.keys import KeyKind, PublicKey, RecipientRsaKey, wrap_rsa
-from hsm.attributes import ESCROWED, NO_CAPABILITIES, OAEP_PARAMETERS
-from hsm.backend import EscrowKeyRef, EscrowPublicKey
+from hsm.attributes import ESCROWED, NO_CAPABILITIES, oaep_parameters
+from hsm.backend import EscrowPublicKey
 from hsm.ceremony import Ceremony
 from hsm.config import HsmConfig
 from hsm.errors import HsmKeyMismatch, HsmKeyMissing, HsmRefused, HsmUnavailable
 from hsm.pool import HsmPool, TokenSession
+from hsm.rewrap import rewrap
 from hsm.runtime import open_tokens
 from hsm.tokens import Pkcs11EscrowToken
-from tests.cast.hsm import OAEP_SHA1, TENANT, Interposer, seal, spki
+from tests.cast.hsm import OAEP_SHA1, OWN, TENANT, Interposer, seal, spki
 
 SECRET = bytes(range(32))
 
@@ -65,7 +68,7 @@ def test_unwrapped_object_refuses_to_be_read_and_is_gone_afterwards(
             pkcs11.KeyType.AES,
             seal(key.spki, SECRET),
             mechanism=pkcs11.Mechanism.RSA_PKCS_OAEP,
-            mechanism_param=OAEP_PARAMETERS["oaep-sha1"],
+            mechanism_param=oaep_parameters("oaep-sha1"),
             capabilities=NO_CAPABILITIES,
             template=template,
         )
@@ -163,21 +166,77 @@ def test_rewrap_refuses_references_that_do_not_match_the_pinned_key(
     sealed = seal(key.spki, SECRET)
     interposer.forget()
     with open_tokens(interposed, ["escrow"]) as tokens:
-        rewrap = tokens.escrow.rewrap
+        asked = tokens.escrow.rewrap
         with pytest.raises(HsmKeyMissing):
-            rewrap(replace(key.ref, cka_id=secrets.token_bytes(16)), sealed, spki(recipient))
+            asked(replace(key.ref, cka_id=secrets.token_bytes(16)), sealed, spki(recipient))
         with pytest.raises(HsmKeyMismatch):
-            rewrap(EscrowKeyRef(key.ref.cka_id, mallory.ref.spki_sha256, "oaep-sha1"), sealed, spki(recipient))
+            asked(replace(key.ref, spki_sha256=mallory.ref.spki_sha256), sealed, spki(recipient))
         with pytest.raises(HsmKeyMismatch):
-            rewrap(replace(key.ref, algorithm="oaep-sha256"), sealed, spki(recipient))
+            asked(replace(key.ref, algorithm="oaep-sha256"), sealed, spki(recipient))
         assert interposer.entered("C_UnwrapKey") == 0
         with pytest.raises(HsmRefused):
-            rewrap(mallory.ref, sealed, spki(recipient))
+            asked(mallory.ref, sealed, spki(recipient))
+
+
+def test_rewrap_uses_no_key_in_another_tenants_name(
+    interposed: HsmConfig, interposer: Interposer, recipient: rsa.RSAPrivateKey, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever signs for a tenant may name another's key as its own; the token knows whose it is."""
+    key = escrow_key(interposed)
+    mallory = Ceremony(interposed).create_escrow_key("mallory-inc")
+    sealed = seal(key.spki, SECRET)
+    interposer.forget()
+    with open_tokens(interposed, ["escrow"]) as tokens:
+        for tenant in ("mallory-inc", "", f"{TENANT}-v1"):
+            with pytest.raises(HsmRefused, match="another tenant's"):
+                tokens.escrow.rewrap(replace(key.ref, tenant_id=tenant), sealed, spki(recipient))
+        with pytest.raises(HsmRefused, match="another tenant's"):
+            tokens.escrow.rewrap(replace(mallory.ref, tenant_id=TENANT), seal(mallory.spki, SECRET), spki(recipient))
+    assert interposer.entered("C_UnwrapKey") == 0
+    assert "in the name of the tenant mallory-inc" in caplog.text
+
+
+def test_manifest_that_gives_a_tenant_anothers_key_is_refused(hsm_config: HsmConfig) -> None:
+    Ceremony(hsm_config).create_escrow_key("mallory-inc")
+    body = json.loads(hsm_config.manifest_path.read_bytes())
+    body["tokens"]["escrow"]["keys"][0]["tenant"] = "mallory-inc"
+    hsm_config.manifest_path.write_text(json.dumps(body))
+    with pytest.raises(HsmKeyMismatch, match="is not the tenant's mallory-inc"):
+        open_tokens(hsm_config, ["escrow"])
+
+
+def test_escrow_key_on_a_module_that_takes_no_label_is_named_without_one(
+    interposed: HsmConfig, interposer: Interposer, recipient: rsa.RSAPrivateKey
+) -> None:
+    """SoftHSM refuses every label: CKR_ARGUMENTS_BAD, at the ceremony's trial and ever after."""
+    key = escrow_key(interposed)
+    assert key.ref.algorithm == "oaep-sha1"
+    labelled = load_der_public_key(key.spki)
+    assert isinstance(labelled, rsa.RSAPublicKey)
+    ctx = secrets.token_bytes(32)
+    sealed = labelled.encrypt(SECRET, padding.OAEP(padding.MGF1(SHA1()), SHA1(), ctx))
+    pool = HsmPool(interposed, ("escrow",))
+    try:
+
+        def run(session: TokenSession, label: bytes) -> bytes:
+            private = session.key(session.record.by_id(key.ref.cka_id))
+            to = recipient.public_key().public_numbers()
+            return rewrap(session.pkcs11, private, sealed, to, "oaep-sha1-ctx", label=label)
+
+        with pytest.raises(HsmUnavailable, match="ArgumentsBad"):
+            pool.run("escrow", lambda session: run(session, ctx), once=True)
+    finally:
+        pool.close()
+    with open_tokens(interposed, ["escrow"]) as tokens:
+        with pytest.raises(HsmKeyMismatch, match="oaep-sha1 only"):
+            tokens.escrow.rewrap(replace(key.ref, algorithm="oaep-sha1-ctx"), sealed, spki(recipient), ctx=ctx)
+        with pytest.raises(ValueError, match="32 bytes"):
+            tokens.escrow.rewrap(replace(key.ref, algorithm="oaep-sha1-ctx"), sealed, spki(recipient))
 
 
 def test_rewrap_finds_a_key_made_after_the_process_started(hsm_config: HsmConfig, recipient: rsa.RSAPrivateKey) -> None:
     with open_tokens(hsm_config, ["escrow", "root"]) as tokens:
-        wrapped = tokens.root.generate_tenant_key()
+        wrapped = tokens.root.generate_tenant_key(**OWN)
         tenant_key = tokens.root.load_tenant_key(wrapped)
         record = tenant_key.new_record_key(aad=b"before")
         key = Ceremony(hsm_config).create_escrow_key("new tenant")

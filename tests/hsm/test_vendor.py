@@ -17,7 +17,7 @@ from hsm.config import TOKENS, HsmConfig, PinFile
 from hsm.directories import hash_files
 from hsm.errors import HsmError, HsmTokenDamaged, HsmUnavailable
 from hsm.runtime import open_tokens
-from tests.cast.hsm import Interposer
+from tests.cast.hsm import OWN, Interposer
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def test_adopted_tokens_serve_without_copies(vendor: tuple[HsmConfig, dict[str, 
     public = ceremony.create_log_key()
     conf = os.environ["SOFTHSM2_CONF"]
     with open_tokens(config, ["root", "log"]) as tokens:
-        key = tokens.root.load_tenant_key(tokens.root.generate_tenant_key())
+        key = tokens.root.load_tenant_key(tokens.root.generate_tenant_key(**OWN))
         record = key.new_record_key(aad=b"a")
         assert key.unwrap_record_key(record.wrapped, aad=b"a") == record.key
         assert tokens.log.public_key == public
@@ -94,7 +94,7 @@ def test_process_with_a_home_of_its_own_opens_its_tokens_and_cannot_open_others(
         shutil.copy(interposed.pin_path(name), own.pin_path(name))
     before = hash_files(own.home)
     with open_tokens(own, ["root", "escrow"]) as tokens:
-        assert tokens.root.generate_tenant_key()
+        assert tokens.root.generate_tenant_key(**OWN)
         assert len(list((tmp_path / "run").iterdir())) == 1
     assert hash_files(own.home) == before
     interposer.forget()

@@ -34,7 +34,7 @@ from holdfast.core.identity.entries import Entry, Reason
 from holdfast.core.signed.enrolment import EnrolmentCode
 from tenants.sign_in import totp_code
 from tests.cast.clock import ROLES, Clocks, build_clocks
-from tests.cast.members import two_of
+from tests.cast.members import heard
 from tests.cast.server import Installation, installation
 from tests.journeys.messenger import PASSPHRASE
 from tests.journeys.test_messages import CHEAP, code_of
@@ -153,7 +153,7 @@ def test_case_opened_after_a_jump_is_released_as_always(house: House, officers: 
         opened = by_case.open_case(tablet, reason="Both stolen.", purpose="device-loss", subject=house.alice.bytes)
         for account in officers:
             view = officer.see(account, opened.case_id)
-            officer.approve(account, view, heard=two_of(opened.words), identity_check="I know the voice.")
+            officer.approve(account, view, heard=heard(account, opened.words), identity_check="I know the voice.")
         collected = by_case.collect(tablet, wait_seconds=60)
         assert generation in collected.generations
         assert not collected.blamed

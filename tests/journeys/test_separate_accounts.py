@@ -128,7 +128,7 @@ def test_web_account_forges_nothing_and_the_sequencer_goes_on(house: Separated, 
         "UPDATE audit_loghead SET size = size + 1",
         "UPDATE audit_tile SET hashes = ''",
         "DELETE FROM audit_rolesstatement",
-        "UPDATE escrow_policyofficer SET state = 'active'",
+        "UPDATE escrow_policyofficer SET index = 9",
         "DELETE FROM recovery_veto",
         "SET ROLE " + house.prefix + "sequencer",
     ):

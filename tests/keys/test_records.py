@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 from uuid import UUID
 
@@ -16,11 +16,13 @@ from audit.models import Entry as AuditEntry
 from holdfast.core.base.errors import UnwrapFailed
 from hsm import registry
 from hsm.backend import RootToken
-from hsm.errors import HsmUnavailable
+from hsm.errors import HsmKeyMismatch, HsmUnavailable
+from kernel.actors import system_actor
 from kernel.scope import UnscopedQuery, tenant_scope
 from keys import records
 from keys.errors import NoTenantKey
 from keys.models import TenantMasterKey
+from keys.states import KeyState
 
 ALICE, BOB = uuid.UUID(int=1), uuid.UUID(int=2)
 ACME, OTHER = uuid.UUID(int=10), uuid.UUID(int=11)
@@ -111,13 +113,56 @@ def test_record_cut_short_or_lengthened_does_not_open(acme: UUID, cut: int) -> N
             records.open_record(octets, **context())
 
 
-def test_record_under_a_tampered_master_key_does_not_open(acme: UUID) -> None:
+def refused_with_an_alarm(caplog: pytest.LogCaptureFixture, act: Callable[[], object]) -> None:
+    caplog.clear()
+    with pytest.raises(HsmKeyMismatch, match="not bound"):
+        act()
+    assert "somebody changed the row" in caplog.text
+
+
+def test_master_key_of_another_tenant_is_used_for_nothing(acme: UUID, caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever writes the database would have records sealed under a key that another tenant's leaver, say, can ask for.
+
+    This process has both keys open already: a handle is of one tenant, too.
+    """
     sealed = seal()
+    with tenant_scope(OTHER):
+        seal()
     row = TenantMasterKey.objects.get()
     foreign = TenantMasterKey.unscoped.get(tenant_id=OTHER)
-    TenantMasterKey.objects.filter(pk=row.pk).update(wrapped=foreign.wrapped, key_check_value=foreign.key_check_value)
-    with pytest.raises(UnwrapFailed):
-        records.open_record(sealed, **context())
+    whole = {name: getattr(foreign, name) for name in ("wrapped", "key_check_value", "master_version", "mac")}
+    for taken in (whole, {**whole, "mac": row.mac}, {**whole, "mac": None}):
+        TenantMasterKey.objects.filter(pk=row.pk).update(**taken)
+        refused_with_an_alarm(caplog, seal)
+        refused_with_an_alarm(caplog, lambda: records.open_record(sealed, **context()))
+
+
+def test_older_master_key_of_the_same_tenant_is_used_for_nothing(
+    acme: UUID, root_token: RootToken, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = TenantMasterKey.objects.get()
+    born = root_token.generate_tenant_key(tenant_id=ACME, version=2)
+    TenantMasterKey.objects.filter(pk=first.pk).update(state=KeyState.DEACTIVATED)
+    TenantMasterKey.objects.create(
+        version=2, wrapped=born.blob, key_check_value=born.kcv, master_version=born.master_version, mac=born.mac
+    )
+    seal()
+    TenantMasterKey.objects.filter(version=2).update(
+        wrapped=first.wrapped, key_check_value=first.key_check_value, mac=first.mac
+    )
+    refused_with_an_alarm(caplog, seal)
+
+
+def test_master_key_that_nobody_bound_is_refused_until_a_ceremony_binds_it(
+    acme: UUID, caplog: pytest.LogCaptureFixture
+) -> None:
+    sealed = seal()
+    TenantMasterKey.objects.update(mac=None)
+    refused_with_an_alarm(caplog, lambda: records.open_record(sealed, **context()))
+    records.bind_tenant_keys(actor=system_actor(ACME, "ceremony"))
+    assert records.open_record(sealed, **context()) == PLAIN
+    records.bind_tenant_keys(actor=system_actor(ACME, "ceremony"))
+    assert AuditEntry.objects.filter(tag="keys:tenant-key:bind").count() == 1
 
 
 def test_seal_is_refused_for_a_tenant_without_a_master_key(db: None, root_token: RootToken) -> None:

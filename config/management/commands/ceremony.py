@@ -11,11 +11,13 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from config.ceremonies import CeremonyRefused, Step
 from config.ceremonies import roles as of_roles
+from config.ceremonies import tenant_keys as of_tenant_keys
 from config.ceremonies.accepted import FirstReading, restored_steps
 from config.ceremonies.root import root_of
 from config.env import ENV
 from config.roles import WRITING_ROLES, RoleKeyMissing
 from holdfast.core.base.errors import HoldfastError
+from holdfast.core.base.text import written_out
 from holdfast.core.log.writers import Role
 from hsm.errors import HsmError
 from kernel.errors import DomainError
@@ -38,6 +40,11 @@ class Command(BaseCommand):
             made.add_argument("--yes", action="store_true", help="do not ask")
             made.set_defaults(steps=steps)
             return made
+
+        said = "Bind tenants' master keys to their tenants: once, for an installation from before."
+        bound: CommandParser = subcommands.add_parser("tenant-keys", help=said, description=said)
+        bound.add_argument("--yes", action="store_true", help="do not ask")
+        bound.set_defaults(steps=_tenant_keys, slug=None)
 
         roles = add("roles", "Have the tenant root say whose keys write and sign its logs.", _roles)
         roles.add_argument(
@@ -71,12 +78,12 @@ class Command(BaseCommand):
         if ENV.role != "ceremony":
             raise CommandError("Run it with HOLDFAST_ROLE=ceremony: it opens tokens that no running process opens.")
         tenant = Tenant.objects.filter(slug=options["slug"]).first()
-        if tenant is None:
+        if tenant is None and options["slug"] is not None:
             raise CommandError(f"There is no tenant {options['slug']}.")
         try:
             self._hold(list(options["steps"](tenant, options)), ask=not options["yes"])
         except (CeremonyRefused, RoleKeyMissing, HoldfastError, DomainError, HsmError) as error:
-            raise CommandError(str(error)) from error
+            raise CommandError(written_out(str(error))) from error
 
     def _hold(self, steps: list[Step], *, ask: bool) -> None:
         if not steps:
@@ -84,14 +91,14 @@ class Command(BaseCommand):
             return
         self.stdout.write("This will:")
         for number, step in enumerate(steps, start=1):
-            self.stdout.write(f"  {number}. {step.says}")
+            self.stdout.write(written_out(f"  {number}. {step.says}"))
         if ask and input("Go on? Type yes: ").strip() != "yes":
             raise CommandError("Nothing was changed.")
         for number, step in enumerate(steps, start=1):
             report = step.take()
             self.stdout.write(f"  {number}. done")
             for line in report if isinstance(report, list) else ():
-                self.stdout.write(f"     {line}")
+                self.stdout.write(written_out(f"     {line}"))
 
 
 def _roles(tenant: Tenant, options: dict[str, Any]) -> Iterable[Step]:
@@ -108,6 +115,10 @@ def _roles(tenant: Tenant, options: dict[str, Any]) -> Iterable[Step]:
         except ValueError:
             raise CeremonyRefused(f"--end {name} {kid}: write a role, and its key's name in hex.") from None
     return of_roles.RolesCeremony(tenant, given=given, ended=ended).steps()
+
+
+def _tenant_keys(_tenant: Tenant | None, _options: dict[str, Any]) -> Iterable[Step]:
+    return of_tenant_keys.steps()
 
 
 def _accept_log(tenant: Tenant, options: dict[str, Any]) -> Iterable[Step]:

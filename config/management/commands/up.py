@@ -15,7 +15,7 @@ from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 
-from config.ceremonies.roles import is_missing
+from config.ceremonies import roles, tenant_keys
 from config.development import is_set_up, welcome
 from config.env import ENV
 from config.supervisor import Supervisor
@@ -72,16 +72,20 @@ class Command(BaseCommand):
     def _carry_over(self) -> None:
         """Bring an installation that earlier code made up to this code, before anything runs on it."""
         for tenant in Tenant.objects.filter(is_development=True).order_by("slug"):
-            if not is_missing(tenant):
-                continue
-            self.stdout.write(f"{tenant.slug} was founded by an earlier version: carrying it over")
-            self.stdout.flush()
-            command = [sys.executable, str(settings.BASE_DIR / "manage.py"), "ceremony", "roles", tenant.slug, "--yes"]
-            environment = {**os.environ, "HOLDFAST_ROLE": "ceremony"}
-            if subprocess.run(command, env=environment, check=False).returncode != 0:  # noqa: S603 — our own command
-                raise CommandError(
-                    "It could not be carried over; what is in the way stands above. Nothing was started."
-                )
+            if roles.is_missing(tenant):
+                self.stdout.write(f"{tenant.slug} was founded by an earlier version: carrying it over")
+                self._hold("roles", tenant.slug)
+        # After the roles: each key that is bound is an entry, and those name who may write one.
+        if tenant_keys.is_missing():
+            self.stdout.write("The tenants' master keys were made by an earlier version: binding them")
+            self._hold("tenant-keys")
+
+    def _hold(self, *ceremony: str) -> None:
+        self.stdout.flush()
+        command = [sys.executable, str(settings.BASE_DIR / "manage.py"), "ceremony", *ceremony, "--yes"]
+        environment = {**os.environ, "HOLDFAST_ROLE": "ceremony"}
+        if subprocess.run(command, env=environment, check=False).returncode != 0:  # noqa: S603 — our own command
+            raise CommandError("It could not be carried over; what is in the way stands above. Nothing was started.")
 
     def _refuse_when_taken(self) -> None:
         address = urlsplit(f"http://{ENV.listening_at}")

@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
 from holdfast.cli.exits import Exit
 from holdfast.cli.page import command
-from holdfast.cli.shell import shell_of
+from holdfast.cli.shell import plain, shell_of
 from holdfast.client.escrow import archive
 
 app = typer.Typer(help="Files under your archive keys.", no_args_is_help=True)
@@ -46,7 +45,7 @@ def encrypt(context: typer.Context, file: Source, out: Out = None) -> None:
         done = archive.encrypt_file(account, file, target, advance=advance)
     shell.show(
         {"file": target, "generation": done.generation, "size": done.size, "seconds": round(done.seconds, 3)},
-        f"[bold green]✓[/] {escape(str(target))}: {done.size} bytes under the key of generation {done.generation}.",
+        f"[bold green]✓[/] {plain(str(target))}: {done.size} bytes under the key of generation {done.generation}.",
     )
 
 
@@ -72,5 +71,5 @@ def decrypt(context: typer.Context, file: Source, out: Out = None) -> None:
         done = archive.decrypt_file(account, file, target, advance=advance)
     shell.show(
         {"file": target, "generation": done.generation, "size": done.size, "seconds": round(done.seconds, 3)},
-        f"[bold green]✓[/] {escape(str(target))}: {done.size} bytes, from generation {done.generation}.",
+        f"[bold green]✓[/] {plain(str(target))}: {done.size} bytes, from generation {done.generation}.",
     )

@@ -7,16 +7,14 @@ Does not judge whether what the log records was right.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
 from holdfast.cli.exits import Exit
 from holdfast.cli.page import command
-from holdfast.cli.shell import shell_of
+from holdfast.cli.shell import date, plain, quoted, shell_of
 from holdfast.client.auditor import log
 from holdfast.client.auditor.auditor import VerificationReport, verify_export
 
@@ -47,10 +45,10 @@ def export(
         report, root = log.export(account, out, log=name), log.root_key(account)
     shell.show(
         {"file": out, **_document(report), "root_key": root},
-        f"[bold green]✓[/] {report.size} entries are in {escape(str(out))}"
+        f"[bold green]✓[/] {report.size} entries are in {plain(str(out))}"
         + (f", {report.withheld} of them withheld from you." if report.withheld else "."),
         f"  {_standing(report)}",
-        f"  Verify it anywhere: holdfast audit verify FILE --trust {escape(root) if root else 'ROOT-KEY'}",
+        f"  Verify it anywhere: holdfast audit verify FILE --trust {plain(root) if root else 'ROOT-KEY'}",
     )
 
 
@@ -123,22 +121,26 @@ def _document(report: VerificationReport) -> dict[str, object]:
 
 
 def _standing(report: VerificationReport) -> str:
-    when = datetime.fromtimestamp(report.time, UTC).strftime("%Y-%m-%d %H:%M:%S UTC") if report.time else "unknown"
-    return f"{escape(report.reason)}. Head signed {when}."
+    when = date(report.time) if report.time else "unknown"
+    return f"{plain(report.reason)}. Head signed {when}."
 
 
 def _lines(report: VerificationReport) -> list[str]:
-    of = f"  Log: {escape(report.origin)}"
+    of = f"  Log: {quoted(report.origin)}"
     if report.exit_code == Exit.DONE:
         return [f"[bold green]✓ Verified and trusted.[/] {_standing(report)}", of]
     if report.exit_code == Exit.NOT_YET:
         return [f"[bold yellow]○ As it was signed, and not whole.[/] {_standing(report)}", of]
     if report.exit_code == Exit.NOT_ANCHORED:
-        return [f"[bold yellow]○ Self-consistent, not anchored.[/] {_standing(report)}", of, f"  Key: {report.vkey}"]
-    lines = [f"[bold red]✗ Broken.[/] {escape(report.reason)}"]
+        return [
+            f"[bold yellow]○ Self-consistent, not anchored.[/] {_standing(report)}",
+            of,
+            f"  Key: {plain(report.vkey)}",
+        ]
+    lines = [f"[bold red]✗ Broken.[/] {plain(report.reason)}"]
     if report.entry:
         lines.append(
-            f"  First bad entry: index {report.entry.index}, id {escape(report.entry.id or 'unreadable')}, "
-            f"tag {escape(report.entry.tag or 'unreadable')}"
+            f"  First bad entry: index {report.entry.index}, id {quoted(report.entry.id or 'unreadable')}, "
+            f"tag {quoted(report.entry.tag or 'unreadable')}"
         )
     return lines

@@ -7,14 +7,12 @@ The vault's password is not the profile's passphrase: one opens the account anyw
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Final
 from uuid import UUID
 
 import typer
-from rich.markup import escape
 
 from holdfast.cli.asking import (
     PassphraseOfPhrase,
@@ -29,7 +27,7 @@ from holdfast.cli.asking import (
 )
 from holdfast.cli.exits import Exit
 from holdfast.cli.page import command
-from holdfast.cli.shell import Shell, shell_of
+from holdfast.cli.shell import Shell, day, plain, shell_of
 from holdfast.client.errors import WrongWords
 from holdfast.client.escrow import archive
 from holdfast.client.profile.account import Account
@@ -230,7 +228,7 @@ def export_file(
             data = export.write(account, password=chosen)
             with archive.whole_file(out) as file:
                 file.write(data)
-    shell.show({"file": out, "size": len(data)}, f"[bold green]✓[/] {escape(str(out))}: {len(data)} bytes.")
+    shell.show({"file": out, "size": len(data)}, f"[bold green]✓[/] {plain(str(out))}: {len(data)} bytes.")
 
 
 @command(
@@ -306,6 +304,6 @@ def _document(door: Door) -> dict[str, object]:
 
 def _lines(door: Door) -> list[str]:
     mark = "[green]✓[/]" if door.is_open else "[yellow]○[/]"
-    since = f", set {datetime.fromtimestamp(door.set_at, UTC):%Y-%m-%d}" if door.set_at else ""
+    since = f", set {day(door.set_at)}" if door.set_at else ""
     state = "open" if door.is_open else "closed" if door.set_at else "not set"
-    return [f"{mark} {door.kind:<9} {state}{since}", *([f"    {escape(door.needs)}"] if door.needs else [])]
+    return [f"{mark} {door.kind:<9} {state}{since}", *([f"    {plain(door.needs)}"] if door.needs else [])]

@@ -7,16 +7,14 @@ Does not decide what only a person can: it says so, with the command that answer
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Final
 
 import typer
-from rich.markup import escape
 
 from holdfast.cli.exits import Exit
 from holdfast.cli.page import command
-from holdfast.cli.shell import quoted, shell_of
+from holdfast.cli.shell import day, plain, shell_of
 from holdfast.client import maintenance, standing
 from holdfast.client.maintenance import Done, Outcome
 from holdfast.client.rotation import rotation
@@ -91,8 +89,8 @@ def maintain(
 
 def _lines(done: Done) -> list[str]:
     # What is said may name other people's words.
-    said = f"{_MARKS[done.outcome]} {done.item:<15} {quoted(done.said)[1:-1]}"
-    return [said, *([f"  → {escape(done.way_out)}"] if done.way_out else [])]
+    said = f"{_MARKS[done.outcome]} {done.item:<15} {plain(done.said)}"
+    return [said, *([f"  → {plain(done.way_out)}"] if done.way_out else [])]
 
 
 def rotate(
@@ -143,7 +141,7 @@ def lines(done: Progress) -> list[str]:
     return [
         f"[bold green]✓[/] Replaced: {', '.join(names(done.parts))}."
         + (f" Revoked: {', '.join(map(str, done.revoked))}." if done.revoked else ""),
-        f"  The old keys are destroyed after {datetime.fromtimestamp(done.destroy_at, UTC):%Y-%m-%d}.",
+        f"  The old keys are destroyed after {day(done.destroy_at)}.",
         *(
             f"  [yellow]{contact} could not be told yet; holdfast maintain tries again.[/]"
             for contact in done.unreached

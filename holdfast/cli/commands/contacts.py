@@ -8,7 +8,6 @@ Does not show what is not verified.
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
 from typing import Annotated, Final
 from uuid import UUID
 
@@ -18,7 +17,7 @@ from holdfast.cli.asking import Yes, words_of
 from holdfast.cli.commands.chain import document, lines
 from holdfast.cli.exits import Exit
 from holdfast.cli.page import command
-from holdfast.cli.shell import shell_of, shown
+from holdfast.cli.shell import day, one_word, shell_of, shown
 from holdfast.client.identity import contacts
 from holdfast.client.identity.contacts import KnownContact, identity_words
 from holdfast.client.messages import letters
@@ -44,7 +43,7 @@ def list_contacts(context: typer.Context) -> None:
         found = contacts.list_contacts(account)
     shell.show(
         {"contacts": [_known(contact) for contact in found]},
-        *(_line(contact) for contact in found),
+        *(line for contact in found for line in _lines(contact)),
         *(["Nobody yet."] if not found else []),
     )
 
@@ -60,7 +59,7 @@ def _known(contact: KnownContact) -> dict[str, object]:
     }
 
 
-def _line(contact: KnownContact) -> str:
+def _lines(contact: KnownContact) -> list[str]:
     mark = "[bold red]![/]" if contact.is_waiting else "[bold green]✓[/]" if contact.is_verified else "○"
     standing = (
         "began again: holdfast contacts confirm"
@@ -69,7 +68,10 @@ def _line(contact: KnownContact) -> str:
         if contact.is_verified
         else "not compared"
     )
-    return f"{mark} {contact.user}  {standing}, {contact.anchor.value}\n    {shown(identity_words(contact.state))}"
+    return [
+        f"{mark} {contact.user}  {standing}, {contact.anchor.value}",
+        f"    {shown(identity_words(contact.state))}",
+    ]
 
 
 @command(
@@ -177,7 +179,7 @@ def held(context: typer.Context) -> None:
             ]
         },
         *(
-            f"{UUID(bytes=share.owner)}  {share.k} of {share.n} needed, since {_day(share.made_at)}"
+            f"{UUID(bytes=share.owner)}  {share.k} of {share.n} needed, since {day(share.made_at)}"
             + ("" if share.is_current else "  (not the newest)")
             for share in found
         ),
@@ -208,11 +210,11 @@ def requests(context: typer.Context) -> None:
             ],
         },
         *(
-            f"{request.request_id}  {request.state:<9} {UUID(bytes=request.owner)} asks for your share"
+            f"{request.request_id}  {one_word(request.state):<9} {UUID(bytes=request.owner)} asks for your share"
             for request in asked
         ),
         *(
-            f"{request.request_id}  {request.state:<9} "
+            f"{request.request_id}  {one_word(request.state):<9} "
             f"[bold yellow]device {UUID(bytes=request.device)} asks in your name[/], {request.answered} answered"
             for request in own
         ),
@@ -268,7 +270,3 @@ def veto(context: typer.Context, request_id: Request, yes: Yes = False) -> None:
     with shell.account() as account:
         share_requests.veto(account, request_id)
     shell.show({"request_id": request_id, "state": "vetoed"}, "[bold green]✓[/] It is stopped. Tell your officers.")
-
-
-def _day(at: int) -> str:
-    return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d}"

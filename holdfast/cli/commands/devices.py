@@ -20,7 +20,7 @@ from holdfast.cli.asking import ask_secret, secret_file, words_of
 from holdfast.cli.commands import care
 from holdfast.cli.exits import Exit
 from holdfast.cli.page import command
-from holdfast.cli.shell import Shell, quoted, shell_of, shown
+from holdfast.cli.shell import Shell, one_word, quoted, shell_of, shown
 from holdfast.client.identity import device
 from holdfast.client.messages import prekeys
 from holdfast.client.profile.account import Account
@@ -78,9 +78,12 @@ def list_devices(context: typer.Context) -> None:
             ]
         },
         *(
-            f"{'→' if listed.is_this else ' '} {listed.device}  {listed.state:<9} {quoted(listed.name)}\n"
-            f"    {shown(listed.words)}"
+            line
             for listed in found
+            for line in (
+                f"{'→' if listed.is_this else ' '} {listed.device}  {one_word(listed.state):<9} {quoted(listed.name)}",
+                f"    {shown(listed.words)}",
+            )
         ),
     )
 
@@ -186,7 +189,7 @@ def _show_code(shell: Shell, text: str) -> None:
     drawn = io.StringIO()
     if not shell.is_json:
         segno.make(text, error="l").terminal(out=drawn, compact=True)
-    shell.show({"text": text}, f"{drawn.getvalue()}\n{text}\n")
+    shell.show({"text": text}, *drawn.getvalue().splitlines(), "", text, "")
 
 
 def show_joined(shell: Shell, joined: Joined) -> None:

@@ -10,10 +10,9 @@ from __future__ import annotations
 from uuid import UUID
 
 import typer
-from rich.markup import escape
 
 from holdfast.cli.page import command
-from holdfast.cli.shell import shell_of, shown
+from holdfast.cli.shell import plain, shell_of, shown
 from holdfast.client.auditor import log
 from holdfast.client.errors import ClientError
 from holdfast.client.identity import evidence
@@ -36,7 +35,7 @@ def doctor(context: typer.Context) -> None:
         kept = evidence.list_evidence(account)
         document, lines = _document(account, problem, kept), _lines(account, problem, kept)
     opened_by = "passphrase" if accounts.asks_for_passphrase(shell.profile) else "keyring"
-    shell.show({**document, "opened_by": opened_by}, *lines, f"Profile:    {escape(str(shell.profile))} ({opened_by})")
+    shell.show({**document, "opened_by": opened_by}, *lines, f"Profile:    {plain(str(shell.profile))} ({opened_by})")
 
 
 def _problem(account: Account) -> str:
@@ -96,19 +95,19 @@ def _lines(account: Account, problem: str, kept: list[Evidence]) -> list[str]:
     state = account.state
     words = pin_words(state.trust.pin) if state.trust.pin else ()
     offset = account.api.clock.offset if state.server else 0
-    answer = f"[bold red]✗[/] {escape(problem)}" if problem else "[green]✓[/] answers" if state.server else ""
+    answer = f"[bold red]✗[/] {plain(problem)}" if problem else "[green]✓[/] answers" if state.server else ""
     device = UUID(bytes=state.device.id) if state.device else "not enrolled"
     versions = _policy_version(account), len(state.trust.escrow_keys)
     return [
         f"You:        {UUID(bytes=account.user)} in tenant {UUID(bytes=account.tenant)}",
         f"Device:     {device}{'' if state.device and state.device.is_active else ' (not active)'}",
-        f"Server:     {escape(state.server) or 'none'}  {answer}",
+        f"Server:     {plain(state.server) or 'none'}  {answer}",
         f"Clock:      {'in step' if not offset else f'{offset:+d} s against the server, corrected'}",
         f"Tenant:     {shown(words) if words else 'nothing pinned'}  ({_trust(account)})",
         f"Policy:     version {versions[0]}" if versions[0] else "Policy:     none verified",
         f"Escrow key: version {versions[1]}" if versions[1] else "Escrow key: none accepted",
-        f"Root key:   {escape(log.root_key(account) or 'none pinned')}",
-        f"Log keys:   {escape(', '.join(state.trust.log_keys)) or 'none pinned'}",
+        f"Root key:   {plain(log.root_key(account) or 'none pinned')}",
+        f"Log keys:   {plain(', '.join(state.trust.log_keys)) or 'none pinned'}",
         *(
             f"[bold red]Evidence:[/]   {contradiction.what.name.lower().replace('_', ' ')} "
             f"about {UUID(bytes=contradiction.user)}; --json has both sides, for your officers and your auditor"

@@ -13,12 +13,11 @@ from typing import Annotated
 from uuid import UUID
 
 import typer
-from rich.markup import escape
 
 from holdfast.cli.asking import ask_secret, secret_file
 from holdfast.cli.exits import Exit
 from holdfast.cli.page import command
-from holdfast.cli.shell import Shell, shell_of, shown
+from holdfast.cli.shell import Shell, plain, shell_of, shown
 from holdfast.client.identity import device
 from holdfast.client.identity.device import Enrolment
 from holdfast.client.messages import prekeys
@@ -85,12 +84,14 @@ def _show(shell: Shell, account: Account, done: Enrolment, name: str) -> None:
         "trusted on first use: compare these words with your officers" if done.trust.is_tofu else "as your code says"
     )
     standing = (
-        "This device is part of your account, and its pre-keys are published."
+        ["This device is part of your account, and its pre-keys are published."]
         if done.is_active
-        else "This device is pending. On another device of yours run:\n"
-        f"    holdfast devices approve {done.device}\n"
-        "  and type the words below; then here: holdfast recover device\n"
-        "  With no other device at hand: holdfast recover --help"
+        else [
+            "This device is pending. On another device of yours run:",
+            f"  holdfast devices approve {done.device}",
+            "and type the words below; then here: holdfast recover device",
+            "With no other device at hand: holdfast recover --help",
+        ]
     )
     shell.show(
         {
@@ -102,8 +103,8 @@ def _show(shell: Shell, account: Account, done: Enrolment, name: str) -> None:
             "root_words": list(done.trust.pin_words),
             "trust": "tofu" if done.trust.is_tofu else "pinned",
         },
-        f"[bold green]✓[/] Device {escape(name)} is registered as {done.device}.",
-        f"  {standing}",
+        f"[bold green]✓[/] Device {plain(name)} is registered as {done.device}.",
+        *(f"  {line}" for line in standing),
         f"  Words of this device:   {shown(done.words)}",
         f"  Words of your tenant:   {shown(done.trust.pin_words)}  ({anchor})",
     )

@@ -136,11 +136,15 @@ def deposit(
     with shell.account() as account:
         escrow.prepare(account)
         if not escrow.has_consented(account):
-            shell.note(escrow.consent_text(account))
+            for line in escrow.consent_text(account).splitlines():
+                shell.note(line)
             shell.confirm("Do you agree that these officers may open your archive in this way?", is_given=yes)
             escrow.consent(account)
         with shell.working("Depositing"):
+            escrow.take_back(account)
             done = escrow.deposit_missing(account)
+        for number in escrow.copied(account):
+            shell.note(" ".join(escrow.say_copied(number)))
     shell.show(
         {
             "deposited": [

@@ -10,17 +10,15 @@ from __future__ import annotations
 import sys
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final
 from uuid import UUID
 
 import typer
-from rich.markup import escape
 
 from holdfast.cli.exits import Exit
 from holdfast.cli.page import command
-from holdfast.cli.shell import Shell, quoted, shell_of
+from holdfast.cli.shell import Shell, date, plain, quoted, shell_of
 from holdfast.client.errors import NotYet, ProfileError
 from holdfast.client.messages import letters, messages
 from holdfast.client.messages.letters import Notice
@@ -153,8 +151,8 @@ def _show(shell: Shell, look: _Look, out: Path | None) -> None:
     lines = [line for message in look.messages for line in lines_of(message, files.get(message.id))]
     for report in look.reports:
         lines += [
-            f"[bold yellow]![/] {escape(report.text)} ({escape(report.sender)}, {_when(report.at)})",
-            *([f"  → {escape(report.way_out)}"] if report.way_out else []),
+            f"[bold yellow]![/] {plain(report.text)} ({plain(report.sender)}, {_when(report.at)})",
+            *([f"  → {plain(report.way_out)}"] if report.way_out else []),
         ]
     lines += [f"[bold yellow]![/] The server says: {quoted(_said(notice))}" for notice in look.notices]
     shell.show(
@@ -220,7 +218,7 @@ def lines_of(message: Received, file: Path | None) -> list[str]:
     head += f"you to {peer}, from another device of yours" if message.is_copy else f"from {sender}"
     text = _text(message)
     if file:
-        return [head, f"  {len(message.body)} bytes in {escape(str(file))}"]
+        return [head, f"  {len(message.body)} bytes in {plain(str(file))}"]
     if message.reference is not None:
         return [head, "  A reference to content kept elsewhere; the app that sent it can fetch it."]
     if text is None:
@@ -229,7 +227,7 @@ def lines_of(message: Received, file: Path | None) -> list[str]:
 
 
 def _when(at: int) -> str:
-    return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S UTC}"
+    return date(at)
 
 
 def register(app: typer.Typer) -> None:

@@ -7,7 +7,7 @@ Does not remember passphrases; every answer opens the officer's profile anew.
 
 from __future__ import annotations
 
-import secrets
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 from uuid import UUID
@@ -17,11 +17,15 @@ import typer
 from holdfast.cli.asking import Yes
 from holdfast.cli.exits import Exit
 from holdfast.cli.page import command
-from holdfast.cli.shell import Shell, quoted, shell_of, shown
+from holdfast.cli.shell import Shell, day, moment, one_word, plain, quoted, shell_of, shown
+from holdfast.client.errors import ProfileError
 from holdfast.client.identity import device
-from holdfast.client.officers import officer, officer_keys
-from holdfast.client.officers.officer import CaseView
+from holdfast.client.officers import hearing, officer, officer_keys
+from holdfast.client.officers.officer import CaseView, Proposal
+from holdfast.client.profile.account import Account
 from holdfast.client.profile.private_files import write_private
+from holdfast.core.base.text import duration
+from holdfast.core.base.words import word_list
 
 app = typer.Typer(help="For security officers: cases and keys.", no_args_is_help=True)
 
@@ -29,7 +33,9 @@ CaseId = Annotated[UUID, typer.Argument(help="The case.")]
 Words = Annotated[
     list[str] | None,
     typer.Option(
-        "--word", help="A word as heard from the person, with its place: 3=apple. Two of them; asked for when left out."
+        "--word",
+        help="A word as heard from the person, with its place: 3=apple. The three that holdfast officer show names; "
+        "asked for when left out.",
     ),
 ]
 
@@ -98,7 +104,7 @@ def code(
             "awaits_second": issued.awaits_second,
             "confirm": confirm if issued.awaits_second else "",
         },
-        f"[bold green]✓[/] The code is in {out}. It works once.",
+        f"[bold green]✓[/] The code is in {plain(str(out))}. It works once.",
         *([f"  First, another owner or officer has to run: {confirm}"] if issued.awaits_second else []),
     )
 
@@ -147,7 +153,7 @@ def cases(context: typer.Context) -> None:
                 for case in found
             ]
         },
-        *(f"{case.case_id}  {case.state:<10} {quoted(case.purpose)}  about {case.subject}" for case in found),
+        *(f"{case.case_id}  about {case.subject}  {one_word(case.state):<10} {quoted(case.purpose)}" for case in found),
         *(["No case is open."] if not found else []),
     )
 
@@ -160,28 +166,37 @@ def cases(context: typer.Context) -> None:
 def show(context: typer.Context, case_id: CaseId) -> None:
     """Verify a case and show exactly what you would sign.
 
-    Everything shown is read from the signed case, not from the server's word about it. Where you may not approve, it
-    says why.
+    Everything but the last line is read from the signed case and from your pinned policy, not from the server's word
+    about it. Where you may not approve, it says why.
+
+    The words of the receiving device's key are not shown: the person reads you the three that you are asked for.
     """
     shell = shell_of(context)
     with shell.account() as account:
         view = officer.see(account, case_id)
-    shell.show(_document(view), *_lines(view))
+        asked = () if view.why_not else hearing.places(account, view.words)
+        lines = [*_lines(view, account.api.clock.now()), *_asked_lines(account, view, asked), *_told_lines(view)]
+    shell.show(_document(view, asked), *lines)
 
 
 @command(
     app,
     "approve",
-    asks="two words of the receiving device's key, as the person reads them to you; then a yes.",
+    asks="three words of the receiving device's key, as the person reads them to you; then a yes.",
     changes="your shares are re-sealed to the device named in the case, and your signed approval counts.",
     exits={
-        Exit.ASK_PERSON: "a word is wrong, or nobody said yes: nothing was signed",
+        Exit.ASK_PERSON: "a word is wrong or missing, or nobody said yes: nothing was signed",
         Exit.REFUSED: "you may not approve this case, or it has moved on",
     },
     examples=[
         (
             'holdfast officer approve 7c9e6679-7425-40de-944b-e07fc1f90ae7 --identity-check "Video call, I know them."',
-            "Show the case, ask for two words at random places, then approve.",
+            "Show the case, ask for three words at places of this profile's choice, then approve.",
+        ),
+        (
+            "holdfast officer approve 7c9e6679-7425-40de-944b-e07fc1f90ae7 --identity-check 'Video call.' --json "
+            "--word 2=apple --word 5=river --word 8=stone --yes",
+            "The same in a script. Without words it ends with 8, and the error's places are those to ask for.",
         ),
     ],
 )
@@ -192,25 +207,29 @@ def approve(
     word: Words = None,
     yes: Yes = False,
 ) -> None:
-    """Approve a case, after hearing two words.
+    """Approve a case, after hearing three words.
 
     Re-seals your shares to the recipient named in the case, and signs.
 
-    Call the person at a number that you know, not one from the case, and have the two words read to you. They keep
-    somebody else's device from receiving the archive. Your approval alone opens nothing.
+    Call the person at a number that you know, not one from the case, and have the three words read to you. They keep
+    somebody else's device from receiving the archive, so no screen of yours shows them. The places are your profile's
+    choice, the same each time; wrong words may be typed three times. Your approval alone opens nothing.
     """
     shell = shell_of(context)
+    officer.require_told(identity_check, "How you made sure who is asking")
     with shell.account() as account:
         view = officer.see(account, case_id)
-        if not shell.is_json:
-            for line in _lines(view):
-                shell.note(line)
-        heard = _heard(shell, word)
+        if view.why_not:
+            raise ProfileError(f"You may not approve this case: {view.why_not}.")
+        shell.note("[bold]You are about to sign an approval of this case:[/]")
+        _note(shell, [*_lines(view, account.api.clock.now()), _said_line("Identity check", identity_check)])
+        _note(shell, _told_lines(view))
+        heard = _heard(shell, account, view.words, word)
         shell.confirm("Approve this case?", is_given=yes)
         done = officer.approve(account, view, heard=heard, identity_check=identity_check)
     shell.show(
         {"case_id": case_id, "state": done.state, "approvals": done.approvals, "needed": done.needed},
-        f"[bold green]✓[/] You approved. {done.approvals} of {done.needed} needed; the case is {done.state}.",
+        f"[bold green]✓[/] You approved. {done.approvals} of {done.needed} needed; the case is {one_word(done.state)}.",
     )
 
 
@@ -231,23 +250,32 @@ def deny(
     case_id: CaseId,
     reason: Annotated[str, typer.Option(help="Why, for the record.")],
 ) -> None:
-    """Deny a case, with a reason that stays in the log."""
+    """Deny a case, with a reason that stays in the log.
+
+    Shows the case, and signs at once: what looks like a fraud is stopped by one officer.
+    """
     shell = shell_of(context)
+    officer.require_told(reason, "Why you deny")
     with shell.account() as account:
-        done = officer.deny(account, officer.see(account, case_id), reason=reason)
-    shell.show({"case_id": case_id, "state": done.state}, f"[bold green]✓[/] You denied; the case is {done.state}.")
+        view = officer.see(account, case_id)
+        shell.note("[bold]You sign a denial of this case:[/]")
+        _note(shell, [*_lines(view, account.api.clock.now()), _said_line("Denied since", reason), *_told_lines(view)])
+        done = officer.deny(account, view, reason=reason)
+    shell.show(
+        {"case_id": case_id, "state": done.state}, f"[bold green]✓[/] You denied; the case is {one_word(done.state)}."
+    )
 
 
 @command(
     app,
     "attest",
-    asks="two words of the new identity key, as the person reads them to you; then a yes.",
+    asks="three words of the new identity key, as the person reads them to you; then a yes.",
     changes="your signed attestation counts towards beginning the person's account again under that key.",
-    exits={Exit.ASK_PERSON: "a word is wrong, or nobody said yes: nothing was signed"},
+    exits={Exit.ASK_PERSON: "a word is wrong or missing, or nobody said yes: nothing was signed"},
     examples=[
         (
             "holdfast officer attest 7c9e6679-7425-40de-944b-e07fc1f90ae7",
-            "Ask for two words at random places, then attest.",
+            "Ask for three words at places of this profile's choice, then attest.",
         )
     ],
 )
@@ -259,14 +287,16 @@ def attest(
 ) -> None:
     """Attest the new identity key of a case's subject.
 
-    First make sure who the person is. Their contacts will be asked to confirm the new key with them.
+    First make sure who the person is, and have three words of the new key read to you; no screen of yours shows them
+    before. Their contacts will be asked to confirm the new key with them.
     """
     shell = shell_of(context)
     with shell.account() as account:
         view = officer.see(account, case_id)
         proposal = officer.proposal(account, view)
-        shell.note(f"New identity key of {view.subject}: {shown(proposal.words)}")
-        heard = _heard(shell, word)
+        shell.note("[bold]You are about to sign that a person holds a new identity key:[/]")
+        _note(shell, _attested_lines(view, proposal))
+        heard = _heard(shell, account, proposal.words, word)
         shell.confirm("Attest that this is the person's new key?", is_given=yes)
         officer.attest(account, view, proposal, heard=heard)
     shell.show(
@@ -275,23 +305,35 @@ def attest(
     )
 
 
-def _heard(shell: Shell, given: list[str] | None) -> dict[int, str]:
-    """Return two words with their places, 1 to 8, from the options or by asking for two places at random."""
+def _heard(shell: Shell, account: Account, words: tuple[str, ...], given: list[str] | None) -> dict[int, str]:
+    """Return words as heard, by place: from the options, or by asking for those that this profile picks."""
     if given:
-        pairs = [word.split("=", 1) for word in given]
-        if any(len(pair) != 2 or not pair[0].isdigit() for pair in pairs):
+        pairs = [one.split("=", 1) for one in given]
+        if any(len(pair) != 2 or not (pair[0].isascii() and pair[0].isdigit()) for pair in pairs):
             raise typer.BadParameter("a place and a word, as 3=apple", param_hint="--word")
         return {int(place): heard.strip().lower() for place, heard in pairs}
-    if shell.is_json:
-        raise typer.BadParameter("two words as heard from the person, as 3=apple", param_hint="--word")
-    first, second = sorted(secrets.SystemRandom().sample(range(1, 9), 2))
-    return {
-        place: shell.ask(f"Word {place}, as the person reads it to you", option="--word") for place in (first, second)
-    }
+    places = hearing.asked(account, words)
+    if not shell.has_person():
+        raise hearing.needed(places)
+    shell.note(f"Call the person, and have words {hearing.listed(places)} of the eight read to you.")
+    return {place: _ask_word(shell, place) for place in places}
 
 
-def _document(view: CaseView) -> dict[str, object]:
-    case = view.case
+def _ask_word(shell: Shell, place: int) -> str:
+    while True:
+        typed = shell.ask(f"Word {place}, as the person reads it to you", option="--word").strip().lower()
+        if typed in word_list("english"):
+            return typed
+        shell.note("[yellow]That word is in no list. Have it read once more.[/]")
+
+
+def _note(shell: Shell, lines: Sequence[str]) -> None:
+    for line in lines:
+        shell.note(line)
+
+
+def _document(view: CaseView, asked: tuple[int, ...]) -> dict[str, object]:
+    case, policy, terms = view.case, view.policy.policy, view.terms
     return {
         "case_id": view.case_id,
         "state": view.state,
@@ -299,7 +341,7 @@ def _document(view: CaseView) -> dict[str, object]:
         "requester": UUID(bytes=case.requester),
         "recipient_person": view.recipient_person,
         "recipient_device": UUID(bytes=case.header.device),
-        "recipient_words": list(view.words),
+        "ask_words": list(asked),
         "purpose": case.purpose,
         "reason": case.reason,
         "reference": case.reference,
@@ -307,42 +349,90 @@ def _document(view: CaseView) -> dict[str, object]:
             {
                 "deposit_id": UUID(bytes=deposit.deposit_id),
                 "generation": deposit.generation,
+                "used_from": view.span(deposit.generation)[0],
+                "used_until": view.span(deposit.generation)[1] or None,
                 "from_revoked_device": deposit.is_from_revoked,
             }
             for deposit in view.deposits
         ],
         "q": view.q.hex(),
         "policy_hash": case.policy_hash.hex(),
+        "policy_version": policy.version,
+        "policy_needed": policy.m,
+        "delay_seconds": terms.delay_seconds,
+        "undelivered_delay_seconds": terms.undelivered_delay_seconds,
+        "signed_at": case.header.issued_at,
         "not_before": case.not_before,
         "notice_at": case.notice_at,
         "expiry": case.expiry,
         "approvals": view.approvals,
         "needed": view.needed,
-        "may_approve": view.obstacle == "",
-        "obstacle": view.obstacle,
+        "may_approve": view.why_not == "",
+        "obstacle": view.why_not,
     }
 
 
-def _lines(view: CaseView) -> list[str]:
-    case = view.case
-    whose = (
-        "to the subject's own new device"
-        if case.subject == view.recipient_person.bytes
-        else "to ANOTHER person's device"
-    )
+def _lines(view: CaseView, now: int) -> list[str]:
+    """Everything that an approval binds, from signed bytes and the pinned policy, and nothing of the server's."""
+    case, policy, terms = view.case, view.policy.policy, view.terms
+    is_own = view.recipient_person == view.subject
     return [
-        f"Case {view.case_id} ({view.state}; {view.approvals} of {view.needed} approvals)",
-        f"  About:      {view.subject}",
-        f"  Asked by:   {UUID(bytes=case.requester)}",
-        f"  Opens:      {', '.join(f'generation {deposit.generation}' for deposit in view.deposits)}, {whose}",
-        f"  Purpose:    {quoted(case.purpose)}",
-        f"  Reason:     {quoted(case.reason)}",
-        f"  Reference:  {quoted(case.reference)}",
-        f"  Key of the receiving device: {shown(view.words)}",
+        f"  Case:       {view.case_id}",
+        f"  About:      the archive of person {view.subject}",
+        f"  Asked by:   {'the subject' if case.requester == case.subject else 'person'} {UUID(bytes=case.requester)}",
+        f"  To device:  {UUID(bytes=case.header.device)}",
+        f"  Whose:      {'the subject, on a new device' if is_own else f'ANOTHER person, {view.recipient_person}'}",
+        *(f"  Opens:      {_opened(view, deposit.generation)}" for deposit in view.deposits),
         *(
             f"  [yellow]The deposit of generation {deposit.generation} was made by a device revoked since.[/]"
             for deposit in view.deposits
             if deposit.is_from_revoked
         ),
-        *([f"  [yellow]You may not approve: {view.obstacle}[/]"] if view.obstacle else []),
+        _said_line("Purpose", case.purpose),
+        _said_line("Reason", case.reason),
+        _said_line("Reference", case.reference),
+        f"  Signed:     {moment(case.header.issued_at, now)}",
+        f"  Notice:     the subject is told {moment(case.notice_at, now)}",
+        f"  Not before: {moment(case.not_before, now)}",
+        f"  Expires:    {moment(case.expiry, now)}",
+        f"  Policy:     version {policy.version}: {policy.m} of {policy.n} officers",
+        f"  Delay:      {_delayed(terms.delay_seconds)}; {_delayed(terms.undelivered_delay_seconds)} where the subject "
+        "cannot be told",
+        *([f"  [yellow]You may not approve: {plain(view.why_not)}[/]"] if view.why_not else []),
+    ]
+
+
+def _opened(view: CaseView, generation: int) -> str:
+    since, until = view.span(generation)
+    return f"generation {generation}, in use from {day(since)} until {day(until) if until else 'now'}"
+
+
+def _delayed(seconds: int) -> str:
+    return f"{duration(seconds)} after the last approval that is needed" if seconds else "none"
+
+
+def _said_line(label: str, text: str) -> str:
+    """Write what a person put into a statement, in quotes; blank text is seen to be blank."""
+    return f"  {label + ':':<11} {quoted(text) if text else 'none'}"
+
+
+def _asked_lines(account: Account, view: CaseView, asked: tuple[int, ...]) -> list[str]:
+    if not asked:
+        return []
+    if not hearing.tries_left(account, view.words):
+        return ["  [yellow]Wrong words were typed too often: this profile takes no more for this case.[/]"]
+    return [f"  Ask for:    words {hearing.listed(asked)} of the eight, by a call that you place"]
+
+
+def _told_lines(view: CaseView) -> list[str]:
+    return [f"The server says: {quoted(view.state)}; {view.approvals} of {view.needed} approvals needed are there."]
+
+
+def _attested_lines(view: CaseView, proposal: Proposal) -> list[str]:
+    return [
+        f"  Person:     {view.subject}",
+        f"  Device:     {UUID(bytes=view.case.header.device)}",
+        f"  Case:       {view.case_id}",
+        f"  Key:        {proposal.identity_key.kind.name.lower()}, known by its words as the person reads them",
+        f"  Follows:    entry {view.subject_state.state.seq} of the account, hash {proposal.old_head.hex()}",
     ]

@@ -8,17 +8,15 @@ Does not believe the server's summary; names of people are its word, shown last 
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Annotated, Final
 from uuid import UUID
 
 import typer
-from rich.markup import escape
 
 from holdfast.cli.asking import Yes
 from holdfast.cli.exits import Exit
 from holdfast.cli.page import command
-from holdfast.cli.shell import Shell, quoted, shell_of, shown
+from holdfast.cli.shell import Shell, date, plain, quoted, shell_of, shown
 from holdfast.client.officers import acts
 from holdfast.client.officers.acts import Decision, Word
 from holdfast.client.profile.account import Account
@@ -335,15 +333,15 @@ def _lines(account: Account, decision: Decision) -> list[str]:
     names = [f"officer {one.index}{' (you)' if one.person == account.user else ''}" for one in decision.signers]
     signed = ", ".join(names) or "nobody yet"
     if decision.state in {"", "open"}:
-        until = datetime.fromtimestamp(decision.ends_at, UTC).strftime("%Y-%m-%d %H:%M UTC")
+        until = date(decision.ends_at, "%Y-%m-%d %H:%M UTC")
         signed += f"; {max(0, decision.needed - len(decision.signers))} more needed until {until}"
     return [
         f"[bold]{decision.hash.hex()[:8]}[/]  {said[0]}",
         *(f"  {line}" for line in said[1:]),
         *([f"  Hash:    {resolution.hash.hex()}"] if resolution.act is not Act.RETURN_OFFICER else []),
-        *_log_lines(decision),
         f"  Policy:  version {policy.version}, {policy.m} of {policy.n} officers",
         f"  Signed:  {signed}",
+        *_log_lines(decision),
         *([f"  State:   {quoted(decision.state)}, by the server's word"] if decision.state not in {"", "open"} else []),
     ]
 
@@ -352,17 +350,16 @@ def _log_lines(decision: Decision) -> list[str]:
     """What the log itself says, where it was asked; text that others wrote in quotes."""
     leaf, head = decision.leaf, decision.head
     if leaf is not None and leaf.entry is not None:
-        at = datetime.fromtimestamp(leaf.entry.time, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
         return [
             "  It is in the log, and says:",
-            f"  Entry:   {quoted(leaf.entry.tag)} by {quoted(leaf.entry.actor)}, dated {at}",
+            f"  Entry:   {quoted(leaf.entry.tag)} by {quoted(leaf.entry.actor)}, dated {date(leaf.entry.time)}",
             f"  About:   {quoted(leaf.entry.subject)}",
         ]
     if leaf is not None:
         return ["  It is in the log. What it says is not proven.", f"  The server says: {quoted(leaf.told)}"]
     if head is not None and head.warning:
         return [
-            f"  [bold red]WARNING: {escape(head.warning)}[/]",
+            f"  [bold red]WARNING: {plain(head.warning)}[/]",
             "  [bold red]Sign only if you know why, from a person.[/]",
         ]
     if head is not None and not head.seen:

@@ -292,7 +292,8 @@ def _finish(shell: Shell, account: Account, opened: OpenedDoor, which: _Which) -
 
 def _conclude(shell: Shell, account: Account, devices: Sequence[KnownDevice], which: _Which) -> None:
     def has(device: KnownDevice) -> bool:
-        return typer.confirm(f"Do you still have {quoted(device.name or 'a device without a name')} ({device.device})?")
+        name = quoted(device.name) if device.name else "a device without a name"
+        return shell.says_yes(f"Do you still have {name} ({device.device})?")
 
     lost = which.of(devices, has)
     with shell.working("Replacing keys, and telling your contacts"):

@@ -15,7 +15,7 @@ import typer
 from holdfast.cli.asking import PasswordFile, Yes, password
 from holdfast.cli.exits import Exit
 from holdfast.cli.page import command
-from holdfast.cli.shell import quoted, shell_of, shown
+from holdfast.cli.shell import numbered, one_word, quoted, shell_of, shown
 from holdfast.client.messages import prekeys
 from holdfast.client.recovery import by_case
 
@@ -44,7 +44,7 @@ def open_case(  # noqa: PLR0917 — options by name, for typer
     """Ask your officers to open your archive to this device.
 
     Makes keys for this case alone, and shows eight words that stand for them. Your officers will call you and ask for
-    two of the words: read them from this screen.
+    three of the words: read them from this screen. holdfast recover escrow status shows them again.
     """
     shell = shell_of(context)
     with shell.account() as account:
@@ -64,8 +64,8 @@ def open_case(  # noqa: PLR0917 — options by name, for typer
             "needed": done.needed,
         },
         f"[bold green]✓[/] Case {done.case_id} is open; {done.needed} officers must approve it.",
-        "  Call them. They will ask you for words of this device's key:",
-        f"  {shown(done.words)}",
+        "  Call them. Each will ask you for three words of this device's key, by their numbers:",
+        *(f"    {row}" for row in numbered(done.words)),
     )
 
 
@@ -73,7 +73,9 @@ def open_case(  # noqa: PLR0917 — options by name, for typer
 def status(context: typer.Context) -> None:
     """Say how far your case is.
 
-    Its state, how many officers have approved and attested, what it waits for, and what is to be done."""
+    Its state, how many officers have approved and attested, what it waits for, and what is to be done. Shows again the
+    words that your officers ask you for.
+    """
     shell = shell_of(context)
     with shell.account() as account:
         found = by_case.status(account)
@@ -86,9 +88,15 @@ def status(context: typer.Context) -> None:
             "attestations": found.attestations,
             "release_at": found.release_at,
             "waiting_for": found.waiting_for,
+            "recipient_words": list(found.words),
+            "identity_words": list(found.identity_words),
         },
-        f"Case {found.case_id}: {found.state}, {found.approvals} of {found.needed} officers have approved"
+        f"Case {found.case_id}: {one_word(found.state)}, {found.approvals} of {found.needed} officers have approved"
         + (f", {found.attestations} have attested your new key." if found.attestations else "."),
+        "  Words of this device's key, for the officers who call you:",
+        *(f"    {row}" for row in numbered(found.words)),
+        *(["  Words of your new identity key:"] if found.identity_words else []),
+        *(f"    {row}" for row in numbered(found.identity_words)),
         *([f"  The server says: {quoted(found.waiting_for)}"] if found.waiting_for else []),
     )
 
@@ -149,7 +157,9 @@ def veto(
     shell.confirm("Forbid this case?", is_given=yes)
     with shell.account() as account:
         state = by_case.veto(account, case_id, reason=reason)
-    shell.show({"case_id": case_id, "state": state}, f"[bold green]✓[/] Your veto is signed; the case is {state}.")
+    shell.show(
+        {"case_id": case_id, "state": state}, f"[bold green]✓[/] Your veto is signed; the case is {one_word(state)}."
+    )
 
 
 @command(
@@ -190,8 +200,8 @@ def collect(
         ),
         *(
             [
-                "  Your account begins again under a new key. Your officers attest it by these words:",
-                f"  {shown(done.words)}",
+                "  Your account begins again under a new key. Your officers attest it by three of these words each:",
+                *(f"    {row}" for row in numbered(done.words)),
             ]
             if done.words
             else []

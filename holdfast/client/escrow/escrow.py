@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
-from holdfast.client.errors import ConsentNeeded, TrustRefused
+from holdfast.client.errors import ConsentNeeded, Problem, TrustRefused
 from holdfast.client.escrow import deposits
 from holdfast.client.identity import chains, tenant
 from holdfast.client.profile.account import Account
 from holdfast.client.profile.state import Generation
 from holdfast.client.server.answers import Answer
-from holdfast.core.base.encoding import b64u, encode
+from holdfast.core.base.encoding import Fields, b64u, decode, encode
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.escrow.deposit import DepositTerms, build_deposit
 from holdfast.core.identity.cases import Case
@@ -33,6 +33,13 @@ from holdfast.core.signed.statements import Consent, DepositStatement
 _UNDER: Final = ("escrow", b"under")
 _OPENED: Final = "opened-case"
 _RECEIPTED: Final = "receipted-deposit"
+# Since when this device has waited for a deposit's receipt; and the generations whose half was found copied.
+_WAITING: Final = "waiting-deposit"
+_COPIED: Final = "copied-deposit"
+# The release process signs within a minute. One that is out of order for a day has been noticed, and a new deposit
+# costs nothing; without an end, a server that hides a refusal could keep a person believing for ever.
+RECEIPT_WITHIN_SECONDS: Final = 86_400
+_DEPOSIT_REPEATED: Final = "deposit-repeated"
 _OPENED_STATES: Final = frozenset({"released", "collected", "rotated", "sealed", "closed"})
 
 # The wording is fixed: what a tenant or a server could write here would be read as the product's own word.
@@ -167,7 +174,7 @@ def _take_over(account: Account, generation: Generation) -> bool:
     shown = [
         (row.identifier("deposit_id"), row.octets("record_hash", 32))
         for row in account.api.pages("escrow/deposits", "deposits", "deposit_id")
-        if row.number("generation") == generation.number
+        if row.number("generation") == generation.number and not _is_refused(row)
     ]
     subject = deposits.subject_of(account, account.user)
     for deposit_id, record_hash in shown:
@@ -222,7 +229,79 @@ def _generation_of(account: Account, deposit_id: bytes, record_hash: bytes) -> i
     return deposits.fetch(account, subject, deposit_id=deposit_id, record_hash=record_hash).generation
 
 
+def take_back(account: Account) -> None:
+    """Give up this device's deposits that count for nothing, so that `due` lists them: another had their half first.
+
+    The release process has refused them, or has not signed for a day. `copied` names them.
+    """
+    waiting = {
+        kept.deposit_id: kept
+        for kept in account.state.generations
+        if kept.deposit_id and not kept.is_exposed and account.store.get(_RECEIPTED, kept.deposit_id) is None
+    }
+    if not waiting:
+        return
+    for row in account.api.pages("escrow/deposits", "deposits", "deposit_id"):
+        kept = waiting.get(row.identifier("deposit_id"))
+        if kept is None or row.octets("record_hash", 32) != kept.record_hash or _is_receipted(account, kept, row):
+            continue
+        # The server's word is enough: it makes this device only more careful.
+        if _is_refused(row) or _waited(account, kept.deposit_id) > RECEIPT_WITHIN_SECONDS:
+            with account.store.transaction():
+                _note_copied(account, kept)
+                account.store.delete(_WAITING, kept.deposit_id)
+                kept.deposit_id = kept.record_hash = b""
+                account.save()
+
+
+def copied(account: Account) -> list[int]:
+    """Return the generations whose deposit was found to be copied on its way, each once: a person has to be told."""
+    found = account.store.keys(_COPIED)
+    for name in found:
+        account.store.delete(_COPIED, name)
+    return sorted(int.from_bytes(name, "big") for name in found)
+
+
+def _is_refused(row: Answer) -> bool:
+    # A server of before says nothing of it.
+    return "refused" in row and row.flag("refused")
+
+
+def say_copied(number: int) -> tuple[str, str]:
+    """Return what a person is told of a deposit that was copied, and what they are to do."""
+    return (
+        f"Your deposit of generation {number} does not count: its half stood in another's deposit first, or nobody "
+        "has signed for it. It opens nothing by itself, and a new deposit is made.",
+        "Tell your officers: somebody on the server may have copied it on its way.",
+    )
+
+
+def _note_copied(account: Account, generation: Generation) -> None:
+    account.store.put(_COPIED, generation.number.to_bytes(4, "big"), SecretBytes(b"\x01"))
+
+
+def _waited(account: Account, deposit_id: bytes) -> int:
+    """Return for how many seconds this device has waited for a deposit's receipt, by its own clock."""
+    now = account.api.clock.now() - account.api.clock.offset
+    kept = account.store.get(_WAITING, deposit_id)
+    if kept is None:
+        account.store.put(_WAITING, deposit_id, SecretBytes(encode({1: now})))
+        return 0
+    return now - Fields(decode(kept.reveal()), "waiting deposit", (1,)).uint(1)
+
+
 def _deposit(account: Account, generation: Generation) -> None:
+    """Deposit one key; once more, with fresh halves, when its half is in custody already: it was copied on its way."""
+    try:
+        _deposit_once(account, generation)
+    except Problem as problem:
+        if problem.code != _DEPOSIT_REPEATED:
+            raise
+        _note_copied(account, generation)
+        _deposit_once(account, generation)
+
+
+def _deposit_once(account: Account, generation: Generation) -> None:
     terms = DepositTerms(
         suite=account.device_statement.suite,
         tenant=account.tenant,
@@ -287,6 +366,7 @@ def _is_receipted(account: Account, kept: Generation, row: Answer) -> bool:
     if not deposits.has_receipt(account, found, row.octets("receipt")):
         return False
     account.store.put(_RECEIPTED, kept.deposit_id, SecretBytes(b"\x01"))
+    account.store.delete(_WAITING, kept.deposit_id)
     return True
 
 

@@ -22,7 +22,7 @@ from holdfast.core.base.errors import Forked, HoldfastError
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.identity import chain
 from holdfast.core.identity.chain import ChainState
-from holdfast.core.identity.entries import Entry, RevokeDevice
+from holdfast.core.identity.entries import Entry, ReGenesis, RevokeDevice
 from holdfast.core.signed.payloads import MAX_U32
 
 STALE: Final = "chain-stale"  # the problem code of an upload that does not follow the newest entry
@@ -47,7 +47,7 @@ def follow(account: Account, user: bytes, known: Sequence[bytes]) -> tuple[Chain
     first of them, and has filled nothing. What is appended meanwhile is read as well. Raises as `verify` does, and
     TrustRefused when the server has fewer entries than are known, or others: it was rolled back, hides some, or shows
     this client another history than before; ForkSeen when that history is signed as well. AnswerRefused for a chain
-    without an end.
+    without an end. A re-genesis among the fresh entries is held to `key_log.require_dated` as well.
     """
     fresh: list[bytes] = []
     verified, more = 0, True
@@ -62,6 +62,9 @@ def follow(account: Account, user: bytes, known: Sequence[bytes]) -> tuple[Chain
         if ready > verified or not more:
             state = verify(account, user, [*known, *fresh[:verified]], fresh[verified:ready])
             verified = ready
+    for entry in map(Entry.parse, fresh):
+        if isinstance(entry.body, ReGenesis):
+            key_log.require_dated(account, user, entry)
     return state, fresh
 
 

@@ -25,12 +25,15 @@ from holdfast.core.identity.chain import ChainState
 from holdfast.core.identity.entries import AddDevice, Entry
 from holdfast.core.log.checkpoint import Checkpoint, LogVerifier
 from holdfast.core.log.key_log import InclusionProof, keys_verifier, require_same_log, verify_chain_entry
+from holdfast.core.log.log_entry import KeyLogEntry
 from holdfast.core.log.merkle import HASH_SIZE, MAX_PROOF
 from holdfast.core.log.writers import Role
 from holdfast.core.signed.payloads import MAX_AHEAD_SECONDS
 
 # The log is sequenced at least every minute; ten leave room for a busy worker and for clocks.
 LOGGED_WITHIN_SECONDS: Final = 600
+# The server takes entries dated up to three hours behind; an hour more leaves room for its clocks.
+LOGGED_BEFORE_SECONDS: Final = 4 * 3600
 _ANCHOR: Final = "chain-anchor"
 _WAITING: Final = "chain-waiting"
 _MADE: Final = "own-entry"
@@ -110,33 +113,61 @@ def anchor(account: Account, state: ChainState) -> Anchor:
     known = verifier(account)
     if known is None or _anchored_head(account, state.user) == state.head:
         return standing(account, state)
-    if _advance(account, _Place(state.user, state.seq, state.head), known) is None:
-        _require_recent(account, state)
+    place = _Place(state.user, state.seq, state.head)
+    if _advance(account, place, known) is None:
+        _require_recent(account, place, state.time)
         return Anchor.WAITING
     account.store.put(_ANCHOR, state.user, SecretBytes(encode({1: state.seq, 2: state.head})))
     return Anchor.ANCHORED
 
 
-def _require_recent(account: Account, state: ChainState) -> None:
-    """Refuse a newest entry that the log has not got although it had ten minutes to take it."""
+def require_dated(account: Account, user: bytes, entry: Entry) -> None:
+    """Hold the date of a re-genesis to this device's clock and to the key log, since its delay is counted on that date.
+
+    Raises TrustRefused for one that is still to come, or that lies long before the log took the entry; and as `anchor`
+    does. Without a log key only the clock speaks.
+    """
+    at = entry.header.issued_at
+    # By the earlier of both clocks: a server that is ahead shortens nobody's time to object.
+    if at > account.api.clock.earliest() + MAX_AHEAD_SECONDS:
+        raise TrustRefused(
+            "This account was begun again at a date that is still to come: its owner's time to object is not over.",
+            way_out="Wait for that date. If it is past, this device's clock is wrong: set it.",
+        )
+    known = verifier(account)
+    if known is None:
+        return
+    place = _Place(user, entry.seq, entry.hash)
+    shown = _advance(account, place, known)
+    if shown is None:
+        _require_recent(account, place, at)
+    elif shown.logged_at > at + LOGGED_BEFORE_SECONDS:
+        raise TrustRefused(
+            "This account was begun again at a date long before its public key log heard of it.",
+            way_out="Trust nothing under it, and tell your officers: officers who have left may have signed for it.",
+        )
+
+
+def _require_recent(account: Account, place: _Place, at: int) -> None:
+    """Refuse an entry of a date (UTC seconds) that the log has not got although it had ten minutes to take it."""
     clock = account.api.clock
     # A server that is ahead would have every entry look overdue, also one that this device has just made. Which clock
     # is wrong cannot be known: the ten minutes then begin when the entry is first seen, by the clock that is ours.
     is_ahead = clock.offset > MAX_AHEAD_SECONDS
-    if clock.latest() > state.time + LOGGED_WITHIN_SECONDS and not (is_ahead and _is_newly_seen(account, state)):
+    if clock.latest() > at + LOGGED_WITHIN_SECONDS and not (is_ahead and _is_newly_seen(account, place)):
         raise TrustRefused(
             "The newest entry of this account is not in the public key log, and should have been for long.",
             way_out="Do not rely on its keys. If this goes on, tell your officers: a key may be shown to you alone.",
         )
 
 
-def _is_newly_seen(account: Account, state: ChainState) -> bool:
+def _is_newly_seen(account: Account, place: _Place) -> bool:
     """Tell whether this device has seen a head wait for less than ten minutes, and remember since when."""
     now = account.api.clock.now() - account.api.clock.offset
-    kept = account.store.get(_WAITING, state.user)
+    kept = account.store.get(_WAITING, place.user)
     row = Fields(decode(kept.reveal()), "waiting head", (1, 2)) if kept else None
-    if row is None or row.octets(1, HASH_SIZE) != state.head:
-        account.store.put(_WAITING, state.user, SecretBytes(encode({1: state.head, 2: now})))
+    if row is None or row.octets(1, HASH_SIZE) != place.head:
+        account.store.put(_WAITING, place.user, SecretBytes(encode({1: place.head, 2: now})))
         return True
     return now <= row.uint(2) + LOGGED_WITHIN_SECONDS
 
@@ -167,11 +198,15 @@ def last_checkpoint(account: Account, known: LogVerifier) -> Checkpoint | None:
 
 @dataclass(frozen=True)
 class _Shown:
-    """A head that the server shows, proven to hold the chain asked about; its note; the proof from an older head."""
+    """A head that the server shows, proven to hold the entry asked about; its note; the proof from an older head.
+
+    logged_at: UTC seconds at which the entry came into the log, by the leaf; 0 where no entry was asked about.
+    """
 
     checkpoint: Checkpoint
     note: str
     consistency: list[bytes]
+    logged_at: int = 0
 
 
 def _show(account: Account, place: _Place, known: LogVerifier, old_size: int) -> _Shown | None:
@@ -191,7 +226,7 @@ def _show(account: Account, place: _Place, known: LogVerifier, old_size: int) ->
     except HoldfastError as error:
         raise TrustRefused(f"The key log does not vouch for this account: {error}.") from error
     consistency = answer.many_octets("consistency", maximum=MAX_PROOF) if "consistency" in answer else []
-    return _Shown(checkpoint, note, consistency)
+    return _Shown(checkpoint, note, consistency, KeyLogEntry.from_leaf(proof.leaf).time)
 
 
 def _verified(account: Account, proof: InclusionProof, place: _Place, known: LogVerifier) -> Checkpoint:
@@ -333,7 +368,7 @@ def _compare_sizes(account: Account, known: LogVerifier, heard: Checkpoint, text
         if newest is None:
             if anchored:
                 raise TrustRefused("The key log denies an entry of your account that it held before.", way_out=_ALARM)
-            _require_recent(account, account.chain)
+            _require_recent(account, place, account.chain.time)
             raise NotYet("The key log does not hold your account yet.", way_out="Try again in a minute.")
         if newest.checkpoint.size < heard.size:
             _accuse(account, Contradiction.LOG_ROLLED_BACK, text, newest.note)

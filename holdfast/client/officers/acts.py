@@ -122,9 +122,10 @@ def word(account: Account, standing: Standing, *, of: str = "", reason: str = ""
 
 def say(account: Account, said: Word) -> None:
     """Sign a word about an officer and send it."""
-    payload = OfficerState(_header(account), said.officer.person, said.standing, said.reason).to_payload()
-    signed = sign(payload, purpose=Purpose.OFFICER_STATE, key=officer_keys.keys_of(account).signing)
+    state = OfficerState(_header(account), said.officer.person, said.standing, said.reason)
     try:
+        state.require_told()
+        signed = sign(state.to_payload(), purpose=Purpose.OFFICER_STATE, key=officer_keys.keys_of(account).signing)
         # As everybody else will: what does not hold is not sent.
         verify_officer_state(signed, said.policy)
     except HoldfastError as error:

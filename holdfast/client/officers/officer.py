@@ -13,27 +13,28 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
-from holdfast.client.errors import ProfileError, TrustRefused, WrongWords
+from holdfast.client.errors import ProfileError, TrustRefused
 from holdfast.client.escrow import deposits
 from holdfast.client.escrow.deposits import Subject, VerifiedDeposit
 from holdfast.client.identity import device, tenant
 from holdfast.client.identity.contacts import IDENTITY
-from holdfast.client.officers import officer_keys
+from holdfast.client.officers import hearing, officer_keys
 from holdfast.client.profile.account import Account
 from holdfast.client.server.answers import Answer
 from holdfast.core.base.encoding import b64u
 from holdfast.core.base.errors import HoldfastError
+from holdfast.core.base.text import says_nothing
 from holdfast.core.crypto.keys import SIGNING_KINDS, PublicKey, decode_public_key
 from holdfast.core.escrow import approvals
 from holdfast.core.escrow.approvals import Approver, Excluded
-from holdfast.core.identity.cases import Attestation, Case, ClientKind
-from holdfast.core.identity.policy import SignedPolicy
+from holdfast.core.identity.cases import MAX_IDENTITY_CHECK, Attestation, Case, ClientKind
+from holdfast.core.identity.policy import SignedPolicy, Terms, strictest
 from holdfast.core.signed.cose import Purpose, Sign1, sign
 from holdfast.core.signed.payloads import Header
 from holdfast.core.signed.statements import DeviceStatement
 
+# What a server's word for why somebody does not count is made of, and its length: it is shown as it stands.
 _WORDS: Final = re.compile(r"[a-z' ,]{1,120}", re.ASCII)
-WORDS_TO_HEAR: int = 2  # of eight: a guess is right once in four million, and a call stays short
 
 
 @dataclass(frozen=True)
@@ -80,13 +81,32 @@ class CaseView:
         return UUID(bytes=DeviceStatement.from_payload(self.recipient.payload).person)
 
     @property
+    def why_not(self) -> str:
+        """Why this officer may not approve it, or "": an obstacle, or a case that nobody can decide."""
+        # The server takes no such case; one that was opened before this rule, or by a server that lies, is denied.
+        blank = "it gives no reason, so a new case is needed" if says_nothing(self.case.reason) else ""
+        return self.obstacle or blank
+
+    @property
+    def terms(self) -> Terms:
+        """The strictest terms of the case's policy and of those that the deposits were made under: its delays hold."""
+        policies = [*(deposit.policy.policy for deposit in self.deposits), self.policy.policy]
+        return strictest(policies)[1]
+
+    def span(self, generation: int) -> tuple[int, int]:
+        """Return from when a generation's key was used and until when, UTC seconds; 0 for one that still is."""
+        starts = {row.generation: row.not_before for row in self.subject_state.state.generations}
+        later = [at for number, at in starts.items() if number > generation]
+        return starts[generation], min(later, default=0)
+
+    @property
     def q(self) -> bytes:
         """The hash that an approval names."""
         return self.statement.payload_hash
 
     @property
     def words(self) -> tuple[str, ...]:
-        """The 8 words of the recipient's keys."""
+        """The 8 words of the recipient's keys: to compare with what was heard, on no screen of an officer."""
         return self.case.recipient_words
 
 
@@ -108,7 +128,7 @@ class Proposal:
 
     @property
     def words(self) -> tuple[str, ...]:
-        """The 8 words that the person reads out."""
+        """The 8 words that the person reads out: to compare with what was heard, on no screen of an officer."""
         return self.identity_key.fingerprint(IDENTITY)
 
 
@@ -149,7 +169,7 @@ def see(account: Account, case_id: UUID) -> CaseView:
         statement=statement,
         case=case,
         state=answer.text("state"),
-        approvals=sum(row.text("decision") == "approve" for row in answer.many("approvals")),
+        approvals=count_approvals(answer),
         needed=answer.number("needed"),
         policy=policy,
         recipient=recipient,
@@ -163,12 +183,14 @@ def see(account: Account, case_id: UUID) -> CaseView:
 def approve(account: Account, view: CaseView, *, heard: Mapping[int, str], identity_check: str) -> Answered:
     """Re-seal this officer's share of each deposit to the recipient, and sign for exactly this case.
 
-    heard: two places (1 to 8) and the words heard there from the person. Raises WrongWords, and TrustRefused
-    when a share is not the one its depositor committed to.
+    heard: by place, the words heard from the person at the places of `hearing.places`. identity_check: how the officer
+    made sure of them, 1 to 200 characters. Raises ProfileError for a blank one, before anything is signed; WrongWords;
+    TrustRefused when a share is not the one its depositor committed to.
     """
-    if view.obstacle:
-        raise ProfileError(f"You may not approve this case: {view.obstacle}.")
-    require_heard(view.words, heard)
+    if view.why_not:
+        raise ProfileError(f"You may not approve this case: {view.why_not}.")
+    require_told(identity_check, "How you made sure who is asking")
+    hearing.require_heard(account, view.words, heard, until=view.case.expiry)
     keys, row = officer_keys.keys_of(account), officer_keys.own_row(account, view.policy)
     approver = Approver(row, keys.signing, keys.sealing, account.header(), ClientKind.CLI)
     try:
@@ -177,6 +199,7 @@ def approve(account: Account, view: CaseView, *, heard: Mapping[int, str], ident
             {deposit.deposit_id: deposit.deposit for deposit in view.deposits},
             by=approver,
             policy=view.policy,
+            release_key=account.trusted.in_force(account.api.clock.now()).policy.terms.release_sealing_key,
             identity_check=identity_check,
             policies={policy.hash: policy for policy in account.trusted.policies},
         )
@@ -188,7 +211,8 @@ def approve(account: Account, view: CaseView, *, heard: Mapping[int, str], ident
 
 
 def deny(account: Account, view: CaseView, *, reason: str) -> Answered:
-    """Sign and send a denial."""
+    """Sign and send a denial. reason: 1 to 200 characters. Raises ProfileError for a blank one."""
+    require_told(reason, "Why you deny")
     signed = approvals.deny(
         view.statement,
         policy=view.policy,
@@ -224,13 +248,13 @@ def proposal(account: Account, view: CaseView) -> Proposal:
 def attest(account: Account, view: CaseView, proposed: Proposal, *, heard: Mapping[int, str]) -> None:
     """Sign that the subject now holds the proposed key, on the device that the case names.
 
-    heard: two words of the new key, as for an approval. Only for a case in which the subject recovers their own.
+    heard: words of the new key, as for an approval. Only for a case in which the subject recovers their own.
     """
     if view.recipient_person != view.subject:
         raise ProfileError("This case releases to another person. Nobody's account begins again by it.")
     if view.obstacle:
         raise ProfileError(f"You may not attest in this case: {view.obstacle}.")
-    require_heard(proposed.words, heard)
+    hearing.require_heard(account, proposed.words, heard, until=view.case.expiry)
     said = Attestation(
         # The header names the person attested; the officer is known by their key.
         header=Header(account.tenant, view.case.subject, b"", account.api.clock.earliest()),
@@ -243,14 +267,12 @@ def attest(account: Account, view: CaseView, proposed: Proposal, *, heard: Mappi
     account.api.post(f"cases/{view.case_id}/attestations", {"statement": b64u(signed.encode())})
 
 
-def require_heard(words: tuple[str, ...], heard: Mapping[int, str]) -> None:
-    """Raise WrongWords unless `heard` gives two different places of `words` rightly."""
-    if len(heard) < WORDS_TO_HEAR or not all(1 <= place <= len(words) for place in heard):
-        raise WrongWords("Two of the eight words are needed, as heard from the person.")
-    if any(words[place - 1] != word for place, word in heard.items()):
-        raise WrongWords(
-            "These are not the words of the key in this case.",
-            way_out="Stop. Either the person read another screen, or the key in the case is not that person's.",
+def require_told(text: str, what: str) -> None:
+    """Raise ProfileError unless `text` is fit to be signed as an identity check, or as the reason of a denial."""
+    if says_nothing(text) or len(text) > MAX_IDENTITY_CHECK:
+        raise ProfileError(
+            f"{what} is for the record: the other officers read it. Nothing was signed.",
+            way_out=f"Say it in 1 to {MAX_IDENTITY_CHECK} characters.",
         )
 
 
@@ -307,5 +329,11 @@ def _by_the_servers_word(account: Account, answer: Answer) -> str:
 
 
 def _read_answer(answer: Answer) -> Answered:
-    count = sum(row.text("decision") == "approve" for row in answer.many("approvals")) if "approvals" in answer else 0
+    count = count_approvals(answer) if "approvals" in answer else 0
     return Answered(answer.text("state"), count, answer.number("needed") if "needed" in answer else 0)
+
+
+def count_approvals(answer: Answer) -> int:
+    """Return how many approvals of a case the server counts: not those of whoever is suspended, or approves anew."""
+    rows = answer.many("approvals")
+    return sum(row.text("decision") == "approve" and not ("why_not" in row and row.text("why_not")) for row in rows)

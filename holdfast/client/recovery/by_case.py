@@ -28,16 +28,18 @@ from holdfast.client.waiting import wait_for
 from holdfast.core.base.encoding import MAX_BLOB, b64u
 from holdfast.core.base.errors import HoldfastError, InvalidSignature
 from holdfast.core.base.secret import SecretBytes
+from holdfast.core.base.text import says_nothing
 from holdfast.core.crypto.keys import RecipientRsaKey, SealingKey, SigningKey
 from holdfast.core.escrow import approvals
 from holdfast.core.escrow.deposit import SEALED_HALF_SIZE
 from holdfast.core.identity import chain, chain_author
-from holdfast.core.identity.cases import Case, Veto, verify_attestations
+from holdfast.core.identity.cases import Case, Veto, begins_from, verify_attestations
 from holdfast.core.identity.chain import ChainState
 from holdfast.core.identity.policy import SignedPolicy
 from holdfast.core.signed.cose import Purpose, Sign1, sign
 
 CASE_LIFE_SECONDS: Final = 30 * 86_400  # the longest delay and notice a policy may ask, and time for officers on leave
+_DELAY_RUNS: Final = "The officers have attested your new key; the policy's delay still runs."
 _ENDED: Final = frozenset({"denied", "vetoed", "expired", "cancelled", "held", "closed"})
 
 
@@ -53,7 +55,11 @@ class OpenedCase:
 
 @dataclass(frozen=True)
 class CaseStatus:
-    """How far a case is, in the server's word. waiting_for: what it waits for, and what is to be done; its text."""
+    """How far a case is, in the server's word. waiting_for: what it waits for, and what is to be done; its text.
+
+    words: the 8 words of this device's keys for the case, from its own statement. identity_words: those of the new
+    identity key, once it is proposed.
+    """
 
     case_id: UUID
     state: str
@@ -62,6 +68,8 @@ class CaseStatus:
     attestations: int
     release_at: str
     waiting_for: str
+    words: tuple[str, ...]
+    identity_words: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -96,8 +104,10 @@ def open_case(
     """Ask the officers to release deposits to this device, under keys made for this case alone.
 
     wanted: deposit ids; none named means the newest of each generation of one's own. Raises ProfileError when there
-    is nothing to release, TrustRefused for a deposit that does not fit.
+    is nothing to release, or no reason; TrustRefused for a deposit that does not fit.
     """
+    if says_nothing(reason):
+        raise ProfileError("Your officers decide by the reason, and it says nothing.", way_out="Say what happened.")
     if account.state.case is not None:
         state = status(account).state
         if state not in _ENDED:
@@ -181,11 +191,13 @@ def status(account: Account) -> CaseStatus:
     return CaseStatus(
         case_id=UUID(bytes=kept.case_id),
         state=answer.text("state"),
-        approvals=sum(row.text("decision") == "approve" for row in answer.many("approvals")),
+        approvals=officer.count_approvals(answer),
         needed=answer.number("needed"),
         attestations=len(_attestations(account, kept)),
         release_at=answer.text("release_at") if "release_at" in answer else "",
         waiting_for=answer.one("waiting_for").text("text") if "waiting_for" in answer else "",
+        words=Case.from_payload(Sign1.parse(kept.statement).payload).recipient_words,
+        identity_words=_new_identity(account, kept).public.fingerprint(IDENTITY) if "successor" in answer else (),
     )
 
 
@@ -296,7 +308,7 @@ def _open_all(
                 sealed_shares=shares.get(deposit_id, {}),
                 rsa_key=rsa_key,
                 sealing_key=sealing_key,
-                oaep_hash=record.escrow_key.statement.algorithm,
+                algorithm=record.escrow_key.statement.algorithm,
             )
         except approvals.ShareBlamed as error:
             indices = ", ".join(map(str, error.indices)) or "none"
@@ -324,10 +336,14 @@ def _open_all(
 
 
 def _propose(account: Account, kept: OpenCase, state: ChainState) -> tuple[str, ...]:
-    key = SigningKey.from_seed(account.device_statement.suite.signing_kind, kept.new_identity)
+    key = _new_identity(account, kept)
     document = {"identity_key": b64u(key.public.encoded), "old_head": b64u(state.head)}
     account.api.put(f"cases/{UUID(bytes=kept.case_id)}/successor", document)
     return key.public.fingerprint(IDENTITY)
+
+
+def _new_identity(account: Account, kept: OpenCase) -> SigningKey:
+    return SigningKey.from_seed(account.device_statement.suite.signing_kind, kept.new_identity)
 
 
 def finish(account: Account, *, password: SecretBytes, wait_seconds: int = 0) -> Finished:
@@ -360,6 +376,9 @@ def _begin_again(account: Account, kept: OpenCase) -> ChainState:
         raise TrustRefused("The server no longer shows this account's chain.")
     author = new_identity_author(account, kept.new_identity)
     said, policy = _enough_attestations(account, kept, state)
+    if author.issued_at < begins_from(said, policy.policy):
+        # No peer would believe an earlier date.
+        raise NotYet(_DELAY_RUNS)
     again = chain_author.re_genesis(state, by=author, attestations=said, policy_hash=policy.hash)
     begun = chain.extend(state, again, policies=account.policies)
     added = chain_author.add_device(
@@ -372,7 +391,7 @@ def _begin_again(account: Account, kept: OpenCase) -> ChainState:
         chains.upload(account, [again, added], state.head)
     except Problem as problem:
         if problem.code == "re-genesis-too-early":
-            raise NotYet("The officers have attested your new key; the policy's delay still runs.") from None
+            raise NotYet(_DELAY_RUNS) from None
         raise
     fresh = chains.refresh(account)
     if fresh is None or fresh.head != added.hash:
@@ -382,7 +401,8 @@ def _begin_again(account: Account, kept: OpenCase) -> ChainState:
 
 def _enough_attestations(account: Account, kept: OpenCase, state: ChainState) -> tuple[tuple[Sign1, ...], SignedPolicy]:
     """Return attestations that hold and suffice, and their policy. One that does not hold spoils no other."""
-    policy = account.trusted.policy_named(Case.from_payload(Sign1.parse(kept.statement).payload).policy_hash)
+    # The policy in force now, which every reader asks for: that of the case may have been replaced since.
+    policy = account.trusted.in_force(account.api.clock.earliest())
     key = SigningKey.from_seed(account.device_statement.suite.signing_kind, kept.new_identity).public
     right: dict[bytes, Sign1] = {}
     for statement in _attestations(account, kept):

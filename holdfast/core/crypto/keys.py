@@ -467,20 +467,21 @@ class SealingKey:
 _OAEP_HASHES: Final = {"sha1": hashes.SHA1, "sha256": hashes.SHA256}
 
 
-def _oaep(hash_name: OaepHash) -> padding.OAEP:
+def _oaep(hash_name: OaepHash, label: bytes) -> padding.OAEP:
     algorithm = _OAEP_HASHES[hash_name]
     # MGF1 has the same hash: PKCS#11 names it apart, and modules that differ between the two open nothing.
-    return padding.OAEP(mgf=padding.MGF1(algorithm()), algorithm=algorithm(), label=None)
+    return padding.OAEP(mgf=padding.MGF1(algorithm()), algorithm=algorithm(), label=label or None)
 
 
-def wrap_rsa(public: PublicKey, secret: SecretBytes, *, hash_name: OaepHash) -> bytes:
+def wrap_rsa(public: PublicKey, secret: SecretBytes, *, hash_name: OaepHash, label: bytes = b"") -> bytes:
     """Wrap a 32-byte `secret` to an RSA-3072 key with OAEP; returns 384 bytes. RFC 8017 section 7.1.
 
+    label: RFC 8017's L, empty for none; what was wrapped under one opens under no other.
     sha1 is for development tenants on SoftHSM only; who may use it is the caller's rule (ESCROW "Keys").
     """
     if public.kind is not KeyKind.RSA_3072:
         raise ValueError(f"{public.kind.name} keys do not wrap")
-    wrapped: bytes = public.parsed.encrypt(secret.reveal(), _oaep(hash_name))
+    wrapped: bytes = public.parsed.encrypt(secret.reveal(), _oaep(hash_name, label))
     return wrapped
 
 
@@ -520,9 +521,9 @@ class RecipientRsaKey:
             )
         )
 
-    def unwrap(self, wrapped: bytes, *, hash_name: OaepHash) -> SecretBytes:
+    def unwrap(self, wrapped: bytes, *, hash_name: OaepHash, label: bytes = b"") -> SecretBytes:
         """Undo wrap_rsa, or the HSM's own. Raises UnwrapFailed for every failure, without saying which."""
         try:
-            return SecretBytes(self._private.decrypt(wrapped, _oaep(hash_name)))
+            return SecretBytes(self._private.decrypt(wrapped, _oaep(hash_name, label)))
         except ValueError:
             raise UnwrapFailed("the half does not open") from None

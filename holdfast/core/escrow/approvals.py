@@ -18,8 +18,8 @@ from holdfast.core.base.encoding import label
 from holdfast.core.base.errors import Malformed, QuorumNotMet, Untrusted, UnwrapFailed
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.crypto import sealing
-from holdfast.core.crypto.keys import RecipientRsaKey, SealingKey, SigningKey
-from holdfast.core.escrow.deposit import Deposit, combine_shares
+from holdfast.core.crypto.keys import PublicKey, RecipientRsaKey, SealingKey, SigningKey
+from holdfast.core.escrow.deposit import Deposit, combine_shares, oaep_hash
 from holdfast.core.identity.cases import Approval, Case, ClientKind
 from holdfast.core.identity.policy import ApproveWith, Officer, Policy, SignedPolicy
 from holdfast.core.signed import cose
@@ -98,18 +98,22 @@ def approve(
     *,
     by: Approver,
     policy: SignedPolicy,
+    release_key: PublicKey,
     identity_check: str,
     policies: Mapping[bytes, SignedPolicy] = _NONE,
 ) -> tuple[Sign1, tuple[OuterShare, ...]]:
     """Open this officer's share of each deposit, re-seal it to the case's recipient, and sign for it.
 
-    case: verified by the caller. deposits: by id, whose records hash to what the case names. policy: the one the
-    case names. policies: by hash, the older ones under which deposits were made. identity_check: how they made sure of
-    the person, in their words. Raises UnwrapFailed when a share is not what its depositor committed to, Untrusted when
-    a deposit is not among those given, or holds no share of theirs.
+    case: verified by the caller. deposits: by id, whose records hash to what the case names; of one that holds no share
+    of theirs, none is handed over. policy: the one the case names. release_key: the release process's X-Wing key by the
+    policy in force now. policies: by hash, the others under which deposits were made. identity_check: how they made
+    sure of the person, in their words. Raises UnwrapFailed when a share is not what its depositor committed to,
+    Untrusted when a deposit is not among those given, or none of them holds a share of theirs, Malformed when the case
+    gives no reason, or identity_check says nothing or is too long.
     """
     # What the officer signs is read from the signed bytes again, and not from what a screen or a row made of them.
     asked = Case.from_payload(case.payload)
+    asked.require_told()
     q = case.payload_hash
     shares, outers = [], []
     for deposit_id, record_hash in asked.deposits:
@@ -119,6 +123,9 @@ def approve(
         if deposit is None or hashlib.sha256(deposit.to_record()).digest() != record_hash:
             raise Untrusted("a deposit is not the one that the case names")
         index = _index_in(deposit, by.officer, {**policies, policy.hash: policy})
+        # Of several deposits some may be older than this officer's office: for those, others approve.
+        if index is None:
+            continue
         # Checked against its commitment before it is signed for: a wrong one is then the depositor's
         # fault and not the officer's.
         share = deposit.open_share(index, key=by.sealing_key)
@@ -126,15 +133,14 @@ def approve(
         # the share. Outside, to the release process, so that nobody holds a share for the recipient
         # before delay and veto are over.
         sealed = sealing.seal(share, to=asked.recipient_sealing_key, info=_inner_info(q, deposit_id, index))
-        outer = sealing.seal(
-            SecretBytes(sealed),
-            to=policy.policy.terms.release_sealing_key,
-            info=_outer_info(q, deposit_id, index),
-        )
+        # By the policy of now and not by the case's: a key that was replaced meanwhile may have been lost to somebody.
+        outer = sealing.seal(SecretBytes(sealed), to=release_key, info=_outer_info(q, deposit_id, index))
         # The signature covers the inner sealing. Of the outer one nobody signs anything:
         # it is gone by the time it could count.
         shares.append((deposit_id, index, hashlib.sha256(sealed).digest()))
         outers.append(OuterShare(deposit_id, outer))
+    if not shares:
+        raise Untrusted("the officer holds no share of any deposit that the case names")
     approval = Approval(
         header=by.header,
         case_hash=q,
@@ -144,7 +150,7 @@ def approve(
         identity_check=identity_check,
         client_kind=by.client_kind,
     )
-    return cose.sign(approval.to_payload(), purpose=Purpose.APPROVAL, key=by.signing_key), tuple(outers)
+    return _sign(approval, by.signing_key), tuple(outers)
 
 
 def deny(
@@ -156,10 +162,18 @@ def deny(
     identity_check: str,
     client_kind: ClientKind,
 ) -> Sign1:
-    """Sign a denial: it hands over nothing."""
+    """Sign a denial: it hands over nothing. identity_check: why. Raises Malformed when it is blank or too long."""
     # The same statement as an approval, so that an officer's yes and no about one case can never both count.
     denial = Approval(header, case.payload_hash, (), policy.hash, False, identity_check, client_kind)
-    return cose.sign(denial.to_payload(), purpose=Purpose.APPROVAL, key=signing_key)
+    return _sign(denial, signing_key)
+
+
+def _sign(decision: Approval, key: SigningKey) -> Sign1:
+    decision.require_told()
+    payload = decision.to_payload()
+    # As everybody else will read it: what does not hold is not signed.
+    Approval.from_payload(payload)
+    return cose.sign(payload, purpose=Purpose.APPROVAL, key=key)
 
 
 def read_decision(
@@ -292,13 +306,13 @@ def combine(
     sealed_shares: Mapping[int, bytes],
     rsa_key: RecipientRsaKey,
     sealing_key: SealingKey,
-    oaep_hash: str,
+    algorithm: str,
 ) -> Recovered:
     """Put the halves together on the recipient device, and check every commitment on the way.
 
-    half: 384 bytes from the HSM. sealed_shares: {index: sealed_i}. A wrong share is laid to its officer and left out;
-    with m right ones the key is opened all the same. Raises ShareBlamed when too few are right, UnwrapFailed when the
-    HSM's half, the deposit or the key is not what was committed to.
+    half: 384 bytes from the HSM, by the escrow key's algorithm. sealed_shares: {index: sealed_i}. A wrong share is laid
+    to its officer and left out; with m right ones the key is opened all the same. Raises ShareBlamed when too few are
+    right, UnwrapFailed when the HSM's half, the deposit or the key is not what was committed to.
     """
     q, deposit_id = case.payload_hash, deposit.header.deposit_id
     # A share is judged by itself before any arithmetic: combined first, one wrong
@@ -320,22 +334,19 @@ def combine(
         raise ShareBlamed(wrong, deposit.header.m - len(right))
     # After the shares: the HSM's half is worth nothing without them, and a case with too few
     # right ones goes back to its officers.
-    half_key = rsa_key.unwrap(half, hash_name="sha1" if oaep_hash == "oaep-sha1" else "sha256")
+    half_key = rsa_key.unwrap(half, hash_name=oaep_hash(algorithm))
     # Exactly m: more points on the polynomial add nothing, and the first m are as good as any.
     officers_half = combine_shares(right[: deposit.header.m])
     return Recovered(deposit.open(half=half_key, officers_half=officers_half), tuple(wrong))
 
 
-def _index_in(deposit: Deposit, officer: Officer, policies: Mapping[bytes, SignedPolicy]) -> int:
+def _index_in(deposit: Deposit, officer: Officer, policies: Mapping[bytes, SignedPolicy]) -> int | None:
     made_under = policies.get(deposit.header.policy_hash)
     if made_under is None:
         raise Untrusted("the deposit was made under a policy that is not known")
     # The deposit's own m and n could say less than its policy, so the officer's client holds it to that first.
     deposit.require_policy(made_under)
-    index = share_index(officer, made_under.policy)
-    if index is None:
-        raise Untrusted("the officer holds no share of this deposit")
-    return index
+    return share_index(officer, made_under.policy)
 
 
 def _inner_info(q: bytes, deposit_id: bytes, index: int) -> bytes:

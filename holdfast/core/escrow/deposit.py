@@ -20,7 +20,7 @@ from holdfast.core.base.encoding import MAX_BLOB, Encodable, Fields, Value, deco
 from holdfast.core.base.errors import Malformed, Untrusted, UnwrapFailed
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.crypto import sealing, shares, wrapping
-from holdfast.core.crypto.keys import KeyKind, PublicKey, SealingKey, wrap_rsa
+from holdfast.core.crypto.keys import KeyKind, OaepHash, PublicKey, SealingKey, wrap_rsa
 from holdfast.core.crypto.suites import Suite
 from holdfast.core.identity.policy import MAX_OFFICERS, MIN_OFFICERS, MIN_QUORUM, SignedPolicy
 from holdfast.core.identity.trust import SignedTenantKey
@@ -313,7 +313,7 @@ def build_deposit(
         header=header,
         commit=commit,
         ciphertext=wrapping.encrypt(archive_key, key=data_key, nonce=_NONCE, aad=header.ctx),
-        sealed_half=_wrap_half(half, escrow_key.key, escrow_key.algorithm),
+        sealed_half=_wrap_half(half, escrow_key, header.ctx),
         boxes=tuple(
             ShareBox(
                 index=officer.index,
@@ -334,9 +334,14 @@ def build_deposit(
     return built
 
 
-def oaep_hash(algorithm: str) -> str:
-    """Return the hash name of an escrow-key statement's algorithm: `oaep-sha256` or `oaep-sha1`."""
-    return algorithm.removeprefix("oaep-")
+def oaep_hash(algorithm: str) -> OaepHash:
+    """Return the hash of an escrow-key statement's algorithm, with which its halves are sealed and wrapped on."""
+    return "sha1" if algorithm.startswith("oaep-sha1") else "sha256"
+
+
+def oaep_label(algorithm: str, ctx: bytes) -> bytes:
+    """Return the label under which an escrow-key statement's algorithm seals r_h: ctx (32 bytes), or none."""
+    return ctx if algorithm.endswith("-ctx") else b""
 
 
 def combine_shares(held: Sequence[tuple[int, SecretBytes]]) -> SecretBytes:
@@ -344,11 +349,12 @@ def combine_shares(held: Sequence[tuple[int, SecretBytes]]) -> SecretBytes:
     return shares.combine(dict(held))
 
 
-def _wrap_half(half: SecretBytes, key: PublicKey, algorithm: str) -> bytes:
+def _wrap_half(half: SecretBytes, escrow_key: EscrowKey, ctx: bytes) -> bytes:
     # The one kind that every module unwraps and wraps again blindly. HSM section 3.1.
-    if key.kind is not KeyKind.RSA_3072:
+    if escrow_key.key.kind is not KeyKind.RSA_3072:
         raise ValueError("an escrow key is RSA-3072")
-    return wrap_rsa(key, half, hash_name="sha1" if algorithm == "oaep-sha1" else "sha256")
+    algorithm = escrow_key.algorithm
+    return wrap_rsa(escrow_key.key, half, hash_name=oaep_hash(algorithm), label=oaep_label(algorithm, ctx))
 
 
 def _derive(ctx: bytes, half: SecretBytes, officers_half: SecretBytes) -> tuple[SecretBytes, bytes]:
@@ -357,8 +363,8 @@ def _derive(ctx: bytes, half: SecretBytes, officers_half: SecretBytes) -> tuple[
         # OAEP hides the length from the HSM, so only here a half of another length is noticed.
         raise UnwrapFailed("a half of another length")
     ikm = SecretBytes(half.reveal() + officers_half.reveal())
-    # Joined and not XORed: with XOR, whoever chooses one half last could choose DK. ctx as salt binds what OAEP, which
-    # has no label here, does not.
+    # Joined and not XORed: with XOR, whoever chooses one half last could choose DK. ctx as salt binds what OAEP
+    # does not, where the module takes no label.
     okm = wrapping.hkdf(salt=ctx, ikm=ikm, info=label("deposit"), length=64).reveal()
     return SecretBytes(okm[:32]), okm[32:]
 

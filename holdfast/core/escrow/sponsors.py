@@ -18,7 +18,7 @@ WITHIN_SECONDS: Final = 90 * 86_400
 Person = TypeVar("Person")
 
 
-def standing(behind: Mapping[Person, int], now: int) -> frozenset[Person]:
+def still_behind(behind: Mapping[Person, int], now: int) -> frozenset[Person]:
     """Return who stands behind a person now, of those who came to and when they last did.
 
     now: in seconds of whichever count the caller has, the same for all.
@@ -33,4 +33,4 @@ def letting_in(by: Iterable[Person], known: Mapping[Person, Mapping[Person, int]
     inviting, resetting or enrolling a person, or giving them a role.
     """
     sponsors = frozenset(by)
-    return sponsors.union(*(standing(known.get(one, {}), now) for one in sponsors))
+    return sponsors.union(*(still_behind(known.get(one, {}), now) for one in sponsors))

@@ -14,6 +14,7 @@ from typing import ClassVar, Final
 
 from holdfast.core.base.encoding import Encodable, Fields
 from holdfast.core.base.errors import Expired, Malformed, QuorumNotMet, Untrusted
+from holdfast.core.base.text import says_nothing
 from holdfast.core.identity.policy import Officer, SignedPolicy, officers_who_signed
 from holdfast.core.signed.cose import Purpose, Sign1
 from holdfast.core.signed.payloads import (
@@ -70,6 +71,14 @@ class OfficerState:
         if standing not in OWN and not reason.strip():
             raise fields.refuse(9, "is empty")
         return cls(header=header, person=fields.octets(7, ID_SIZE), standing=standing, reason=reason)
+
+    def require_told(self) -> None:
+        """Raise Malformed for a suspension or removal whose reason nobody could read: hidden characters alone.
+
+        For a word that is said or taken now. Reading does not ask: logs keep words older than this rule.
+        """
+        if self.standing not in OWN and says_nothing(self.reason):
+            raise Malformed("officer state, field 9: the reason says nothing")
 
 
 def verify_officer_state(statement: Sign1, policy: SignedPolicy) -> tuple[OfficerState, Officer]:

@@ -12,7 +12,8 @@ from enum import IntEnum
 from typing import ClassVar, Final
 
 from holdfast.core.base.encoding import Fields, label
-from holdfast.core.base.errors import QuorumNotMet, Untrusted
+from holdfast.core.base.errors import Malformed, QuorumNotMet, Untrusted
+from holdfast.core.base.text import says_nothing
 from holdfast.core.base.words import eight_words
 from holdfast.core.crypto.keys import SIGNING_KINDS, KeyKind, PublicKey
 from holdfast.core.identity.policy import MAX_OFFICERS, YEAR_SECONDS, Policy, officers_who_signed
@@ -36,6 +37,8 @@ MAX_DEPOSITS: Final = 128
 VETOES_THAT_END: Final = 2
 # Characters. Officers read all of it before they sign, and the log and every approval rest on its hash.
 MAX_REASON: Final = 1000
+# Characters. Of an approval how the officer made sure of the person, of a denial why: a sentence or two.
+MAX_IDENTITY_CHECK: Final = 200
 
 
 @dataclass(frozen=True)
@@ -132,6 +135,14 @@ class Case:
             expiry=expiry,
         )
 
+    def require_told(self) -> None:
+        """Raise Malformed unless the reason says something: officers decide by it, and the log keeps it.
+
+        For a case that is made, opened or decided now. Reading does not ask: logs keep cases older than this rule.
+        """
+        if says_nothing(self.reason):
+            raise Malformed("case, field 13: the reason says nothing")
+
 
 class ClientKind(IntEnum):
     """Field 12 of an approval: where the officer signed, which a policy may narrow to the command line."""
@@ -196,9 +207,18 @@ class Approval:
             shares=shares,
             policy_hash=fields.octets(9, HASH_SIZE),
             approves=approves,
-            identity_check=fields.text(11, maximum=200),
+            identity_check=fields.text(11, maximum=MAX_IDENTITY_CHECK),
             client_kind=ClientKind(fields.uint(12, minimum=1, maximum=2)),
         )
+
+    def require_told(self) -> None:
+        """Raise Malformed unless the officer says how they made sure of the person or, in a denial, why they deny.
+
+        For a decision that is made or taken now. Reading does not ask: logs keep decisions older than this rule.
+        """
+        if says_nothing(self.identity_check):
+            what = "the identity check" if self.approves else "the reason of the denial"
+            raise Malformed(f"approval, field 11: {what} says nothing")
 
 
 @dataclass(frozen=True)
@@ -253,6 +273,19 @@ class Attestation:
             case_id=fields.octets(9, ID_SIZE),
             device_hash=fields.octets(10, HASH_SIZE),
         )
+
+
+def begins_from(statements: Sequence[Sign1], policy: Policy) -> int:
+    """Return from when (UTC seconds) an account may begin again on attestations that `verify_attestations` took.
+
+    The policy's delay runs from the one that made the quorum, by the dates that the officers signed.
+    """
+    first: dict[bytes, int] = {}
+    for statement in statements:
+        at = Attestation.from_payload(statement.payload).header.issued_at
+        first[statement.kid] = min(at, first.get(statement.kid, at))
+    # By officer and not by statement: one who signs twice has not made the quorum earlier.
+    return sorted(first.values())[policy.m - 1] + policy.terms.delay_seconds
 
 
 def verify_attestations(

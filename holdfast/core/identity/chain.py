@@ -11,7 +11,7 @@ from typing import Final
 
 from holdfast.core.base.errors import Forked, InvalidSignature, Malformed, Untrusted
 from holdfast.core.crypto.keys import PublicKey
-from holdfast.core.identity.cases import verify_attestations
+from holdfast.core.identity.cases import begins_from, verify_attestations
 from holdfast.core.identity.entries import (
     AddDevice,
     ArchiveGeneration,
@@ -371,8 +371,12 @@ def _policy_of(policies: Sequence[SignedPolicy], entry: Entry, body: ReGenesis, 
     if signed.policy.version < oldest:
         raise Untrusted("re-genesis under a policy that is no longer in force")
     # A lowered guard must not be used while it cools off. The same leeway as for dates: clocks may differ by it.
-    if _times(policies)[place] > entry.header.issued_at + BACKWARDS_SECONDS:
+    times = _times(policies)
+    if times[place] > entry.header.issued_at + BACKWARDS_SECONDS:
         raise Untrusted("re-genesis under a policy that was not in force yet")
+    # Nor may one that was replaced by then, which a verifier without `oldest` would not know of.
+    if any(at <= entry.header.issued_at - BACKWARDS_SECONDS for at in times[place + 1 :]):
+        raise Untrusted("re-genesis under a policy that was no longer in force at its date")
     return signed.policy
 
 
@@ -382,6 +386,10 @@ def _begin_again(state: ChainState, entry: Entry, body: ReGenesis, policy: Polic
     if body.aik in _used(state):
         raise Untrusted("re-genesis to a key that this chain has used")
     said = verify_attestations(body.attestations, policy, user=state.user, old_head=state.head, new_aik=body.aik)
+    # The owner's time to object, held to the dates that officers and the new key signed: a server that lets the account
+    # begin at once is found out by every reader. The same leeway as for dates.
+    if entry.header.issued_at < begins_from(body.attestations, policy) - BACKWARDS_SECONDS:
+        raise Untrusted("re-genesis before the policy's delay was over")
     # Nothing that the lost identity vouched for is carried over: devices, recovery key, contacts start anew.
     # Archive generations stay, since they are what the officers release.
     return replace(

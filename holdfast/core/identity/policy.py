@@ -402,6 +402,19 @@ class History:
         rows = zip(self.versions[place].policy.roster, self.counts_from[place], strict=True)
         return tuple(officer for officer, since in rows if since <= at)
 
+    def has_left(self, officer: Officer, *, since: int, known: int, at: int) -> bool:
+        """Tell whether a version that came into force after `since`, and by `at`, does not name them with these keys.
+
+        Also when one in force by then names them again: what an officer did before does not outlast their office.
+        known: how many versions were published before `since`, which tells within one second what came first.
+        """
+        came = [
+            signed.policy.roster
+            for place, (signed, when) in enumerate(zip(self.versions, self.in_force_from, strict=True))
+            if (since, known - 1) < (when, place) and when <= at
+        ]
+        return any(officer.who not in {one.who for one in roster} for roster in came)
+
     def _place(self, at: int) -> int:
         return next(place for place in reversed(range(len(self.versions))) if self.in_force_from[place] <= at)
 

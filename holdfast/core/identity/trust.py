@@ -183,7 +183,7 @@ def verify_escrow_keys(
     keys = _verify_keys(EscrowKey, history, trusted, seen)
     # Any and not the newest: deposits under an older key stay releasable. What the client was told when it enrolled
     # decides, since a server could use a flag of its own only to loosen this (FAULTS S8).
-    if not trusted.is_development and any(key.statement.algorithm != "oaep-sha256" for key in keys):
+    if not trusted.is_development and any(key.statement.algorithm.startswith("oaep-sha1") for key in keys):
         raise OutOfBounds("escrow key uses oaep-sha1, which only a development tenant may")
     return keys
 

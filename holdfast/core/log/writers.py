@@ -62,6 +62,7 @@ keys:pre-key:store                     web
 keys:pre-key:void                      ceremony web
 keys:record:unreadable                 release web worker
 keys:signed-pre-key:publish            web
+keys:tenant-key:bind                   ceremony
 keys:tenant-key:create                 ceremony
 keys:vault:read                        web
 keys:vault:store                       web

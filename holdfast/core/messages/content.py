@@ -28,6 +28,8 @@ MAX_BODY: Final = 4 * 1024  # bytes
 MAX_CHECKPOINT: Final = 4 * 1024  # characters: a checkpoint has a few hundred; room for witnesses' signatures
 # Padded and tagged, this is still below the 1 MiB that the server takes.
 MAX_LARGE: Final = 1_000_000
+# The end of the year 9999, beyond which no calendar goes: whoever reads the message could not say when it was sent.
+_MAX_TIME: Final = 253_402_300_799
 # One key seals one content, so that its nonce may be fixed.
 _NONCE: Final = bytes(NONCE_SIZE)
 # The aad says what the key is for. Conversation and device are bound by the session that carries the reference.
@@ -146,7 +148,7 @@ class Content:
         return cls(
             kind=kind,
             message_id=fields.octets(3, ID_SIZE),
-            sent_at=fields.uint(4),
+            sent_at=fields.uint(4, maximum=_MAX_TIME),
             body=body,
             conversation=fields.octets(6, ID_SIZE) if 6 in fields else None,
             checkpoint=fields.text(7, maximum=MAX_CHECKPOINT) if 7 in fields else None,

@@ -222,8 +222,10 @@ class EscrowKey(_TenantKey):
 
     PURPOSE = Purpose.ESCROW_KEY
     KIND = KeyKind.RSA_3072
-    # SHA-1 is for development tenants; a text outside the list is refused here, before anybody asks the pin.
-    ALGORITHMS = frozenset({"oaep-sha256", "oaep-sha1"})
+    # SHA-1 is for development tenants; a text outside the list is refused here, before anybody asks the pin. With -ctx,
+    # a half is sealed under the label ctx, so that it opens in its own deposit alone: what the module can do, the
+    # ceremony found out.
+    ALGORITHMS = frozenset({"oaep-sha256", "oaep-sha1", "oaep-sha256-ctx", "oaep-sha1-ctx"})
 
     @classmethod
     def from_payload(cls, payload: bytes) -> "EscrowKey":

@@ -18,9 +18,12 @@ from holdfast.client.maintenance import Outcome, maintain
 from holdfast.client.profile.account import Account
 from holdfast.client.server.transport import Clock
 from holdfast.client.vault import pairing, vault
+from holdfast.core.base.encoding import unb64u
 from holdfast.core.crypto.keys import RecipientRsaKey
+from holdfast.core.escrow.deposit import Deposit
 from holdfast.core.signed.cose import Purpose, Sign1
 from holdfast.core.signed.payloads import Header
+from tests.cast.lying_mailbox import refused
 from tests.cast.lying_server import NOW, LyingServer, Tenant, _payload_hash
 from tests.cast.members import ALICE, Members
 
@@ -101,6 +104,60 @@ def test_new_policy_asks_the_person_again_and_then_every_generation_is_deposited
     assert newest(world, alice).policy.hash == alice.trusted.newest.hash
     assert escrow.status(alice).stale == []
     assert said_of(alice, "escrow")[0] is Outcome.NOTHING
+
+
+def told(account: Account) -> list[tuple[Outcome, str]]:
+    return [(row.outcome, row.said) for row in maintain(account) if row.item == "escrow"]
+
+
+def halves(world: Members) -> set[bytes]:
+    posted = [Deposit.from_record(unb64u(body["record"])) for body in world.server.posted("escrow/deposits")]
+    return {deposit.sealed_half for deposit in posted}
+
+
+COPIED = (Outcome.NEEDS_YOU, escrow.say_copied(1)[0])
+AGAIN = (Outcome.DONE, "Deposited 1 archive keys, as you agreed.")
+
+
+def test_deposit_whose_half_somebody_had_first_is_made_anew_and_said(world: Members, tmp_path: Path) -> None:
+    """The web process lets another have the half first: the server refuses the owner's own deposit."""
+    alice = world.enrolled(ALICE)
+    archive.new_generation(alice)
+    escrow.consent(alice)
+    path = "POST escrow/deposits"
+
+    def once(_body: Any) -> tuple[int, dict[str, Any]]:
+        del world.server.instead[path]
+        return refused(409, "deposit-repeated")
+
+    world.server.instead[path] = once
+    assert told(alice) == [AGAIN, COPIED]
+    assert len(halves(world)) == 2
+    assert escrow.status(alice).without_receipt == []
+    assert told(alice) == [(Outcome.NOTHING, "Nothing was due.")]
+    # And no more than once in a call: a server that always says so gets no stream of deposits.
+    new_key(world)
+    world.server.instead[path] = lambda _body: refused(409, "deposit-repeated")
+    assert told(alice)[0][0] is Outcome.FAILED
+    assert len(halves(world)) == 4
+
+
+@pytest.mark.parametrize("hides", [False, True])
+def test_deposit_that_gets_no_receipt_is_given_up_and_made_anew(world: Members, tmp_path: Path, hides: bool) -> None:
+    """The log shows the half in another's deposit first; a server may say that it was refused, or nothing for a day."""
+    alice = world.depositor(tmp_path)
+    (first,) = world.server.deposits.values()
+    first["receipt"], first["refused"] = None, not hides
+    before = alice.state.generations[0].deposit_id
+    if hides:
+        assert escrow.status(alice).without_receipt == [1]
+        assert told(alice) == [(Outcome.NOTHING, "Nothing was due.")], "waiting a day blocks nothing"
+        world.now += escrow.RECEIPT_WITHIN_SECONDS + 1
+    assert told(alice) == [AGAIN, COPIED]
+    assert alice.state.generations[0].deposit_id != before
+    assert len(halves(world)) == 2
+    assert escrow.status(alice).without_receipt == []
+    assert told(alice) == [(Outcome.NOTHING, "Nothing was due.")]
 
 
 def test_case_names_the_newest_deposit_of_each_generation(world: Members, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from holdfast.client.escrow import archive
 from holdfast.client.identity import chains, contacts, evidence, tenant
 from holdfast.client.identity.chains import ForkSeen
 from holdfast.client.identity.evidence import Contradiction
+from holdfast.client.identity.key_log import LOGGED_BEFORE_SECONDS, LOGGED_WITHIN_SECONDS
 from holdfast.client.profile.account import Account
 from holdfast.client.profile.verified import VerifiedChains
 from holdfast.client.rotation import rotation
@@ -27,7 +28,7 @@ from holdfast.core.identity.chain import verify_chain
 from holdfast.core.identity.chain_author import Author
 from holdfast.core.identity.entries import Entry, Reason, RevokeDevice
 from holdfast.core.signed.cose import Purpose, sign
-from holdfast.core.signed.payloads import Header
+from holdfast.core.signed.payloads import MAX_AHEAD_SECONDS, Header
 from tests.cast.lying_server import NOW, TENANT, _payload_hash, text
 from tests.cast.members import ALICE, BOB, Members
 from tests.cast.officers import Founder
@@ -333,8 +334,40 @@ def test_re_genesis_under_a_policy_that_had_been_replaced_is_refused(world: Memb
             contacts.refresh(bob, ALICE)
 
 
-def begun_again(alice: Account, new: SigningKey, *, policy_hash: bytes, officers: list[Founder]) -> Entry:
-    said = Attestation(Header(TENANT, ALICE, b"", NOW), alice.chain.head, new.public, bytes(16), bytes(32))
+@pytest.mark.parametrize("have_met", [True, False])
+def test_date_of_a_re_genesis_is_held_to_this_devices_clock_and_to_the_key_log(world: Members, have_met: bool) -> None:
+    """Officers who have left would date it back, and whoever will not wait for the delay would date it ahead."""
+    alice, bob = world.enrolled(ALICE), world.enrolled(BOB)
+    house = world.server.tenant
+    if have_met:
+        contacts.refresh(bob, ALICE)
+    for at, logged, said in (
+        (NOW + MAX_AHEAD_SECONDS + 1, True, "still to come"),
+        (NOW - LOGGED_WITHIN_SECONDS - 1, False, "not in the public key log"),
+        (NOW - LOGGED_BEFORE_SECONDS - 1, True, "long before"),
+    ):
+        entry = begun_again(alice, SigningKey.generate(), policy_hash=house.policy_hash, officers=house.officers, at=at)
+        world.server.chains[text(ALICE)] = [*alice.state.chain, entry.encode()]
+        world.server.keys_log.leaves = world.server.keys_log.leaves[:4]
+        if logged:
+            world.server.keys_log.append(ALICE, entry)
+        with pytest.raises(TrustRefused, match=said):
+            contacts.refresh(bob, ALICE)
+        assert (ALICE in bob.state.contacts) is have_met
+    # A server that says that it is later gains nothing by it: the date is waited for by this machine's own clock.
+    world.server.clock = lambda: NOW + 86_400
+    bob.api.clock.correct(NOW + 86_400)
+    world.server.chains[text(ALICE)][-1] = begun_again(
+        alice, SigningKey.generate(), policy_hash=house.policy_hash, officers=house.officers, at=NOW + 80_000
+    ).encode()
+    with pytest.raises(TrustRefused, match="still to come"):
+        contacts.refresh(bob, ALICE)
+
+
+def begun_again(
+    alice: Account, new: SigningKey, *, policy_hash: bytes, officers: list[Founder], at: int = NOW
+) -> Entry:
+    said = Attestation(Header(TENANT, ALICE, b"", at), alice.chain.head, new.public, bytes(16), bytes(32))
     statements = [sign(said.to_payload(), purpose=Purpose.ATTESTATION, key=one.signing_key) for one in officers[:2]]
-    by = Author(alice.device.id, NOW, new)
+    by = Author(alice.device.id, at, new)
     return chain_author.re_genesis(alice.chain, by=by, attestations=statements, policy_hash=policy_hash)

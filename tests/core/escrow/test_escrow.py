@@ -19,12 +19,21 @@ from holdfast.core.base.secret import SecretBytes
 from holdfast.core.crypto.keys import SigningKey, wrap_rsa
 from holdfast.core.escrow import approvals
 from holdfast.core.escrow.approvals import ShareBlamed, combine, require_quorum, take_off_outer
-from holdfast.core.escrow.deposit import Deposit, DepositHeader, combine_shares, share_commitment
+from holdfast.core.escrow.deposit import (
+    Deposit,
+    DepositHeader,
+    combine_shares,
+    oaep_hash,
+    oaep_label,
+    share_commitment,
+)
 from holdfast.core.escrow.release import Ended, LoggedApproval, NoticeFacts, NotYet, judge
 from holdfast.core.identity.cases import Approval, ClientKind
 from holdfast.core.signed import cose
 from holdfast.core.signed.cose import Purpose
+from holdfast.core.signed.statements import EscrowKey
 from tests.cast.custody import HSM_KEY, NOW, RECIPIENT_KEY, Custody
+from tests.cast.officers import approve_as
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +49,26 @@ def halves(world: Custody, deposit: Deposit, *indices: int) -> tuple[SecretBytes
     half = HSM_KEY.unwrap(deposit.sealed_half, hash_name="sha1")
     held = [(i, deposit.open_share(i, key=world.officers[i - 1].sealing_key)) for i in indices]
     return half, combine_shares(held)
+
+
+@pytest.mark.parametrize("algorithm", ["oaep-sha256-ctx", "oaep-sha1-ctx"])
+def test_half_under_a_label_opens_in_its_own_deposit_alone(algorithm: str) -> None:
+    """What a module does that takes labels, here in software: the label is ctx, of this deposit and no other."""
+    world = Custody(deposits_wanted=2)
+    statement = replace(world.escrow_key.statement, algorithm=algorithm)
+    assert EscrowKey.from_payload(statement.to_payload()) == statement
+    world.escrow_key = replace(world.escrow_key, statement=statement)
+    mine, other = (world.deposit(g, key) for g, key in enumerate(world.archive_keys, 1))
+    hash_name = oaep_hash(algorithm)
+    assert algorithm == f"oaep-{hash_name}-ctx"
+    half = HSM_KEY.unwrap(mine.sealed_half, hash_name=hash_name, label=oaep_label(algorithm, mine.header.ctx))
+    shares = combine_shares([(i, mine.open_share(i, key=world.officers[i - 1].sealing_key)) for i in (1, 3)])
+    assert mine.open(half=half, officers_half=shares) == world.archive_keys[0]
+    # Carried into another deposit, as whoever sees a record before it is stored would do.
+    for label in (oaep_label(algorithm, other.header.ctx), oaep_label("oaep-sha256", mine.header.ctx), b"", bytes(32)):
+        with pytest.raises(UnwrapFailed):
+            HSM_KEY.unwrap(mine.sealed_half, hash_name=hash_name, label=label)
+    assert oaep_label("oaep-sha256", mine.header.ctx) == oaep_label("oaep-sha1", mine.header.ctx) == b""
 
 
 def test_a_deposit_opens_with_the_hsms_half_and_any_m_officers(world: Custody) -> None:
@@ -136,7 +165,7 @@ def test_approve_refuses_a_deposit_that_the_case_does_not_name(world: Custody) -
     other = Custody()
     another = {key: one(other) for key in world.deposits}
     with pytest.raises(Untrusted):
-        approvals.approve(world.case, another, by=world.approver(1), policy=world.policy, identity_check="")
+        approve_as(world.case, another, world.approver(1), policy=world.policy)
 
 
 # Counting.
@@ -386,7 +415,7 @@ def open_at_recipient(world: Custody, half: bytes, shares: dict[int, bytes]) -> 
         sealed_shares=shares,
         rsa_key=RECIPIENT_KEY,
         sealing_key=world.recipient_sealing,
-        oaep_hash="oaep-sha1",
+        algorithm="oaep-sha1",
     )
 
 
@@ -419,7 +448,7 @@ def test_a_share_of_one_case_does_not_open_in_another(world: Custody) -> None:
             sealed_shares=shares,
             rsa_key=RECIPIENT_KEY,
             sealing_key=world.recipient_sealing,
-            oaep_hash="oaep-sha1",
+            algorithm="oaep-sha1",
         )
 
 

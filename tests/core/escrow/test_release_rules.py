@@ -221,7 +221,7 @@ def test_an_older_deposit_is_approved_judged_and_opened_under_a_new_roster() -> 
         sealed_shares={**sealed, 0: b"", 5: b"", -70000: b""},
         rsa_key=RECIPIENT_KEY,
         sealing_key=world.recipient_sealing,
-        oaep_hash="oaep-sha1",
+        algorithm="oaep-sha1",
     )
     assert back.archive_key == world.archive_keys[0]
     assert back.blamed == (-70000, 0, 5)
@@ -412,7 +412,7 @@ def test_a_false_share_that_opens_is_laid_to_its_officer(world: Custody) -> None
             sealed_shares={index: sealed[index] for index in indices},
             rsa_key=RECIPIENT_KEY,
             sealing_key=world.recipient_sealing,
-            oaep_hash="oaep-sha1",
+            algorithm="oaep-sha1",
         )
 
     assert put_together(1, 2, 3).blamed == (2,)

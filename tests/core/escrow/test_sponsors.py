@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from holdfast.core.escrow.sponsors import WITHIN_SECONDS, letting_in, standing
+from holdfast.core.escrow.sponsors import WITHIN_SECONDS, letting_in, still_behind
 
 NOW = 1_900_000_000
 DAY = 86_400
@@ -22,11 +22,11 @@ class Acts:
             self.known.setdefault(person, {})[one] = at
 
     def behind(self, person: str, at: int) -> frozenset[str]:
-        return standing(self.known.get(person, {}), at)
+        return still_behind(self.known.get(person, {}), at)
 
 
 def test_nobody_stands_behind_whom_nobody_let_in() -> None:
-    assert standing({}, NOW) == frozenset()
+    assert still_behind({}, NOW) == frozenset()
     assert letting_in([], {"a": {"b": NOW}}, NOW) == frozenset()
     assert letting_in(["a"], {}, NOW) == {"a"}
 
@@ -43,7 +43,7 @@ def test_those_behind_a_sponsor_come_along_however_long_they_wait_afterwards() -
 
 @pytest.mark.parametrize(("ago", "behind"), [(0, {"b"}), (WITHIN_SECONDS, {"b"}), (WITHIN_SECONDS + 1, set())])
 def test_act_counts_for_ninety_days(ago: int, behind: set[str]) -> None:
-    assert standing({"b": NOW - ago}, NOW) == behind
+    assert still_behind({"b": NOW - ago}, NOW) == behind
     assert letting_in(["a"], {"a": {"b": NOW - ago}}, NOW) == {"a"} | behind
 
 

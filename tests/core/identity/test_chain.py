@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 import pytest
 from hypothesis import given, settings
@@ -14,6 +14,7 @@ from holdfast.core.base.encoding import encode
 from holdfast.core.base.errors import Forked, HoldfastError, InvalidSignature, Malformed, QuorumNotMet, Untrusted
 from holdfast.core.crypto.keys import KeyKind, SigningKey
 from holdfast.core.identity import chain_author
+from holdfast.core.identity.cases import begins_from
 from holdfast.core.identity.chain import (
     BACKWARDS_SECONDS,
     MAX_DEVICES,
@@ -74,8 +75,12 @@ def revoke(state: ChainState, device: bytes = LAPTOP, new: SigningKey = NEW, by:
     )
 
 
-def begin_again(state: ChainState, new: SigningKey, *officers: SigningKey, **said: Any) -> Entry:
-    by = Author(PHONE, NOW, new)
+# As soon as two officers' words of `NOW` allow.
+AGAIN: Final = NOW + cast.TERMS.delay_seconds
+
+
+def begin_again(state: ChainState, new: SigningKey, *officers: SigningKey, at: int = AGAIN, **said: Any) -> Entry:
+    by = Author(PHONE, at, new)
     attestations = [cast.attest(key, state, new.public, hash_of("new phone"), **said) for key in officers]
     return chain_author.re_genesis(state, by=by, attestations=attestations, policy_hash=SIGNED_POLICY.hash)
 
@@ -99,7 +104,7 @@ def long_chain() -> tuple[list[Entry], ChainState]:
     append(chain_author.rotate_key(state, by=by, new_aik=again, reason=Reason.SCHEDULE))
     final = SigningKey.generate()
     append(begin_again(state, final, *OFFICER_KEYS[:2]))
-    by = Author(PHONE, NOW, final)
+    by = Author(PHONE, AGAIN, final)
     append(chain_author.add_device(state, by=by, device=id_of("new phone"), statement_hash=hash_of("new phone")))
     return entries, state
 
@@ -359,7 +364,7 @@ def test_re_genesis_leads_a_chain_back_from_the_future() -> None:
     with pytest.raises(Untrusted, match="dated before"):
         extend(lost, add(lost, "tablet"))
     again = extend(lost, begin_again(lost, NEW, *OFFICER_KEYS[:2]), policies=POLICIES)
-    assert again.time == NOW
+    assert again.time == AGAIN
 
 
 def test_state_at_a_head_is_what_the_chain_said_then() -> None:
@@ -613,13 +618,42 @@ def successor(signed: SignedPolicy = SIGNED_POLICY, **changes: Any) -> SignedPol
 
 def test_re_genesis_refuses_a_policy_older_than_the_one_in_force_when_the_chain_was_last_seen() -> None:
     _, state = cast.begin()
-    policies = (SIGNED_POLICY, successor(header=replace(cast.TENANT, issued_at=NOW + DAY)))
+    replaced_at = AGAIN + DAY
+    policies = (SIGNED_POLICY, successor(header=replace(cast.TENANT, issued_at=replaced_at)))
     entry = begin_again(state, NEW, *OFFICER_KEYS[:2])
     assert extend(state, entry, policies=policies, oldest_policy=1).re_genesis
     with pytest.raises(Untrusted, match="no longer in force"):
         extend(state, entry, policies=policies, oldest_policy=2)
-    # A verifier who meets the account for the first time cannot know when, and believes what was in force once.
+    # A verifier who meets the account for the first time goes by the entry's own date, with the leeway of all dates.
     assert extend(state, entry, policies=policies).re_genesis
+    late = begin_again(state, NEW, *OFFICER_KEYS[:2], at=replaced_at + BACKWARDS_SECONDS - 1)
+    assert extend(state, late, policies=policies).re_genesis
+    too_late = begin_again(state, NEW, *OFFICER_KEYS[:2], at=replaced_at + BACKWARDS_SECONDS)
+    with pytest.raises(Untrusted, match="no longer in force at its date"):
+        extend(state, too_late, policies=policies)
+
+
+def test_re_genesis_before_the_policys_delay_is_refused_by_every_reader() -> None:
+    """The server sees to the delay; a server that does not is found out by the dates that officers signed."""
+    _, state = cast.begin()
+    soonest = AGAIN - BACKWARDS_SECONDS
+    assert extend(state, begin_again(state, NEW, *OFFICER_KEYS[:2], at=soonest), policies=POLICIES).re_genesis
+    with pytest.raises(Untrusted, match="delay"):
+        extend(state, begin_again(state, NEW, *OFFICER_KEYS[:2], at=soonest - 1), policies=POLICIES)
+    # It runs from the word that made the quorum: the second officer's, however often the first one spoke.
+    said = [
+        cast.attest(key, state, NEW.public, hash_of("new phone"), header=Header(ACME, ALICE, b"", NOW + at))
+        for key, at in ((OFFICER_KEYS[0], 0), (OFFICER_KEYS[0], 1), (OFFICER_KEYS[1], DAY))
+    ]
+    assert begins_from(said, SIGNED_POLICY.policy) == AGAIN + DAY
+    for at, is_right in ((soonest, False), (soonest + DAY, True)):
+        by = Author(PHONE, at, NEW)
+        entry = chain_author.re_genesis(state, by=by, attestations=said, policy_hash=SIGNED_POLICY.hash)
+        if is_right:
+            assert extend(state, entry, policies=POLICIES).re_genesis
+        else:
+            with pytest.raises(Untrusted, match="delay"):
+                extend(state, entry, policies=POLICIES)
 
 
 def test_re_genesis_refuses_the_copy_of_a_policy_that_still_waits() -> None:
@@ -678,7 +712,7 @@ def test_re_genesis_refuses_to_bring_a_used_key_back_and_to_be_signed_by_another
 def test_first_device_after_a_re_genesis_is_the_one_that_the_officers_saw() -> None:
     _, state = cast.begin()
     state = extend(state, begin_again(state, NEW, *OFFICER_KEYS[:2]), policies=POLICIES)
-    by = Author(PHONE, NOW, NEW)
+    by = Author(PHONE, AGAIN, NEW)
     with pytest.raises(Untrusted, match="attested"):
         extend(state, add(state, "mallory's phone", by))
     # Nor does an entry in between make the promise forgotten.

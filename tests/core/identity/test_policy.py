@@ -413,6 +413,27 @@ def test_new_officer_counts_after_the_longest_cooling_off_and_whoever_left_begin
     assert [officer.person for officer in times.counting(3009)] == [cast.CAROL, cast.DAN, FRESH.person]
 
 
+def test_officer_has_left_with_any_version_in_force_since_that_lacks_them_with_these_keys() -> None:
+    """What an officer did in one term of office does not count in another, though they have the same keys again."""
+    first = versions(60)[0]
+    carol, _, erin = OFFICERS
+    signers = (CAROL, DAN, ERIN)
+    without = after(first, roster=(*OFFICERS[:2], FRESH), signers=signers)
+    again = after(without, roster=OFFICERS, signers=signers)
+    history = history_of([first, without, again], [0, 1000, 1000])
+    assert history.in_force_from == (0, 1000, 1100)
+
+    def has_left(officer: Officer, since: int, known: int = 1, at: int = 5000) -> bool:
+        return history.has_left(officer, since=since, known=known, at=at)
+
+    assert [has_left(erin, since) for since in (999, 1001, 1100)] == [True, False, False]
+    # Within one second: whether that version had been published tells what came first.
+    assert [has_left(erin, 1000, known) for known in (1, 2)] == [True, False]
+    assert not has_left(erin, 500, at=999)
+    assert not has_left(carol, 500)
+    assert has_left(replace(carol, sealing_key=FRESH.sealing_key), 500)
+
+
 def test_policy_refuses_a_cooling_off_of_more_than_thirty_days() -> None:
     longest = replace(POLICY, terms=replace(TERMS, cooling_off_seconds=30 * 86400))
     assert Policy.from_payload(longest.to_payload()) == longest

@@ -219,10 +219,14 @@ def test_escrow_key_refuses_an_older_history_and_a_fork_of_the_one_seen() -> Non
 
 
 def test_escrow_key_refuses_sha1_unless_the_pin_marks_the_tenant_for_development() -> None:
-    weak = signed(cast.escrow_key(algorithm="oaep-sha1"), ROOT, *OFFICER_KEYS[:2])
-    refused(weak, OutOfBounds)
-    (kept,) = verify_escrow_keys([weak], trusted=acme(is_development=True))
-    assert kept.statement.algorithm == "oaep-sha1"
+    for algorithm in ("oaep-sha1", "oaep-sha1-ctx"):
+        weak = signed(cast.escrow_key(algorithm=algorithm), ROOT, *OFFICER_KEYS[:2])
+        refused(weak, OutOfBounds)
+        (kept,) = verify_escrow_keys([weak], trusted=acme(is_development=True))
+        assert kept.statement.algorithm == algorithm
+    assert verify_escrow_keys(
+        [signed(cast.escrow_key(algorithm="oaep-sha256-ctx"), ROOT, *OFFICER_KEYS[:2])], trusted=acme()
+    )
 
 
 def test_version_that_waits_is_the_newest_and_not_the_one_in_force() -> None:

@@ -63,6 +63,7 @@ def test_content_is_the_map_of_the_format_page() -> None:
         {3: bytes(15)},
         {3: bytes(17)},
         {4: -1},
+        {4: 253_402_300_800},
         {5: bytes(4097)},
         {5: 7},
         {5: "text"},

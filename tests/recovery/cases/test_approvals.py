@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from holdfast.core.base.encoding import b64u
+from holdfast.core.base.encoding import b64u, unb64u
 from holdfast.core.identity import cases
 from holdfast.core.identity.acts import Standing
 from holdfast.core.identity.policy import GivenUp
@@ -28,6 +28,19 @@ from tests.cast.phones import now
 from tests.cast.world import World
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgres]
+
+# Nothing, what is white, and what nobody sees.
+BLANK = ("", " \t\n", "\u200b\u2060\u3164")
+
+
+def test_open_case_refuses_a_reason_that_says_nothing(world: World) -> None:
+    deposit, phone = world.deposit(), world.new_phone()
+    for text in BLANK:
+        answer = world.open(world.case(phone, deposit, reason=text))
+        problem = answer.json()
+        assert (answer.status_code, problem["code"], problem["errors"][0]["field"]) == (422, "case-refused", "case")
+        assert "reason says nothing" in problem["detail"]
+    assert not Case.unscoped.exists()
 
 
 def test_open_case_refuses_a_requester_who_is_not_the_person_at_the_device(world: World) -> None:
@@ -163,6 +176,26 @@ def test_approve_refuses_the_browser_when_the_policy_takes_the_command_line_only
     document = world.signed_approval(case, "carol", [deposit], client_kind=cases.ClientKind.BROWSER)
     answer = world.directory.phone("carol").send("POST", f"{case.path}/approvals", document)
     assert (answer.status_code, answer.json()["code"]) == (422, "approval-refused")
+
+
+@pytest.mark.parametrize(("act", "what"), [("approvals", "identity check"), ("deny", "reason of the denial")])
+def test_decision_that_says_nothing_is_refused(world: World, act: str, what: str) -> None:
+    deposit = world.deposit()
+    case = world.opened(deposit)
+    given = world.signed_approval(case, "carol", [deposit])
+    approval = cases.Approval.from_payload(cose.Sign1.parse(unb64u(given["statement"])).payload)
+    for text in BLANK:
+        # Signed by a client that does not ask.
+        blank = replace(approval, identity_check=text)
+        if act == "deny":
+            blank = replace(blank, approves=False, shares=())
+        signed = cose.sign(blank.to_payload(), purpose=Purpose.APPROVAL, key=world.founders["carol"].signing_key)
+        document = {"statement": b64u(signed.encode()), **({"shares": given["shares"]} if act == "approvals" else {})}
+        answer = world.directory.phone("carol").send("POST", f"{case.path}/{act}", document)
+        problem = answer.json()
+        assert (answer.status_code, problem["errors"][0]["field"]) == (422, "statement"), problem
+        assert f"the {what} says nothing" in problem["detail"]
+    assert not Approval.unscoped.filter(case_id=case.id).exists()
 
 
 @pytest.mark.parametrize("standing", [Standing.SUSPENDED, Standing.REMOVED, Standing.AWAY])

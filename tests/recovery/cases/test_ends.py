@@ -10,11 +10,12 @@ import time
 import uuid
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from importlib import import_module
 from typing import Any
 
 import pytest
 from django.core import mail
-from django.db import connections
+from django.db import connection, connections, transaction
 from django.utils import timezone
 
 from holdfast.core.base.encoding import b64u
@@ -27,6 +28,7 @@ from kernel import queue
 from kernel.models import Job
 from kernel.scope import tenant_scope
 from recovery import tasks
+from recovery.cases.notices import owe
 from recovery.models import Case, Notice, Release, SealedShare
 from recovery.states import CaseState
 from tests.cast.founded import Hsm
@@ -161,6 +163,23 @@ def test_subject_and_officers_are_told_of_a_case_and_the_subject_of_its_release(
     world.work()
     assert mail.outbox[-1].subject == "Your escrowed keys were released"
     assert {"recovery:notice:hand-over", "recovery:release:finish"} <= set(world.tags(case))
+
+
+@pytest.mark.parametrize("kind", ["released", "requested"])
+def test_mail_about_a_case_has_no_line_of_others(kind: str, world: World) -> None:
+    case, _ = world.approved()
+    # No policy that a ceremony writes has such a purpose, and no row takes one later; a mail does not rest on that.
+    frozen = import_module("recovery.migrations.0002_terminal_states")
+    with connection.schema_editor() as owner:
+        frozen.thaw(None, owner)
+        Case.unscoped.update(purpose="x\nFORGED\u202e")
+        frozen.freeze(None, owner)
+    with tenant_scope(world.tenant_id), transaction.atomic():
+        owe(world.row(case), world.cast.alice.pk, kind, timezone.now())
+    queue.run_due(queue.MAIL)
+    told = mail.outbox[-1].body
+    assert "x<U+000A>FORGED<U+202E>\n" in told
+    assert not [line for line in told.splitlines() if line.startswith("FORGED")]
 
 
 def test_parallel_final_approvals_make_one_release(world: World, hsm: Hsm) -> None:

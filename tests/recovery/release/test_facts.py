@@ -51,6 +51,49 @@ def test_officers_word_of_before_is_believed_below_the_pinned_size_and_nowhere_e
     assert {index: one.why for index, one in found.wrong.items()} == {4: "unsigned"}
 
 
+def entry(tag: str, subject: bytes, **body: Any) -> bytes:
+    """An entry as it was logged before the parts of the server signed theirs."""
+    return LogEntry(uuid4().bytes, tag, "user:x", b"", str(UUID(bytes=subject)), NOW, body).to_leaf()
+
+
+def test_approval_is_read_by_person_and_of_before_by_the_number_in_the_cases_own_policy() -> None:
+    roles = roles_of(UUID(bytes=TENANT.tenant), unsigned=(9, bytes(32)))
+    facts, case, moment = told_of([SIGNED_POLICY]), uuid4().bytes, seconds_after(0).moment
+    person = str(UUID(bytes=cast.ALICE))
+    persons = {"user": person, "requester": person, "recipient": person, "recipient_device": person}
+    terms = {"q": bytes(32), "policy": SIGNED_POLICY.hash, **persons}
+    said = [
+        entry("recovery:case:open", case, **terms),
+        entry("recovery:case:approve", case, index=2, statement_hash=b"2" * 32),
+        entry("recovery:case:approve", case, person=str(UUID(bytes=cast.ERIN)), statement_hash=b"3" * 32),
+        entry("recovery:case:approve", case, index=4, statement_hash=b"4" * 32),
+    ]
+    for index, leaf in enumerate(said, 1):
+        facts.absorb(leaf, Place(index, moment), roles)
+    given = facts.cases[case].approvals
+    assert {one: given[one].statement_hash for one in given} == {cast.DAN: b"2" * 32, cast.ERIN: b"3" * 32}
+    assert facts.standing(facts.cases[case], now=seconds_after(1)) == given
+    # Nobody has number 4.
+    assert [one.why for one in facts.wrong.values()] == ["unproven"]
+
+
+def test_keys_that_officers_may_have_sealed_to_are_those_since_the_case_was_opened() -> None:
+    """Also of a version that waits, since it may be in force by an officer's clock; not of one that was withdrawn."""
+    policies = [SIGNED_POLICY]
+    for delay in (cast.TERMS.delay_seconds, cast.TERMS.delay_seconds, 0, 0):
+        terms = replace(cast.TERMS, delay_seconds=delay, release_sealing_key=SealingKey.generate().public)
+        made = cast.next_policy(policies[-1], terms=terms, held_in_force=policies[min(len(policies) - 1, 2)].hash)
+        signed = cast.signed_by(OFFICER_KEYS, made.to_payload(), Purpose.POLICY)
+        policies.append(verify_successor(signed, predecessor=policies[-1], history=policies))
+    keys = [one.policy.terms.release_sealing_key for one in policies]
+    facts = told_of(policies, apart=10)
+    opened = Place(9, seconds_after(15).moment)
+    case = CaseFacts(bytes(32), policies[1].hash, cast.ALICE, cast.ALICE, cast.ALICE, opened)
+    assert facts.release_keys(case, now=seconds_after(50)) == (keys[4], keys[3], keys[2], keys[1])
+    facts.withdrawn[policies[3].hash] = seconds_after(60).moment
+    assert facts.release_keys(case, now=seconds_after(70)) == (keys[2], keys[1])
+
+
 def test_copy_of_a_policy_that_cools_off_waits_as_long() -> None:
     """FAULTS P6: by the stamps of the log, whatever the statements date themselves."""
     policies = [SIGNED_POLICY]

@@ -8,18 +8,23 @@ from __future__ import annotations
 
 import time
 import uuid
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from django.db import Error, connection
 from django.utils import timezone
 
-from holdfast.core.base.errors import Expired
+from holdfast.core.base.errors import Expired, Untrusted
+from hsm.ceremony import Ceremony
 from kernel.scope import tenant_scope
 from recovery.cases.endings import cancel_case
 from recovery.models import Approval, Case, CaseDeposit
 from recovery.release.clock import Clock
 from recovery.release.directory import Directory, Intent
+from recovery.release.rules import orders_for
 from tests.cast.founded import Hsm
+from tests.cast.hsm import OTHER_TENANT
 from tests.cast.world import OpenCase, World, as_superuser
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgres]
@@ -183,3 +188,31 @@ def test_release_holds_a_case_whose_rows_name_another_deposit_than_its_statement
     other = world.deposit()
     CaseDeposit.unscoped.filter(case_id=case.id).update(deposit_id=uuid.UUID(bytes=other.header.deposit_id))
     assert held(world, hsm, case)
+
+
+def test_half_of_another_tenant_is_not_opened_though_root_and_officers_signed_its_key(
+    hsm: Hsm, tmp_path: Path, db: None
+) -> None:
+    """ESCROW "Keys": an escrow key serves its own tenant, whoever signs that it is theirs."""
+    foreign = Ceremony(hsm.config).create_escrow_key(OTHER_TENANT)
+    world = World(tmp_path / "release", foreign, hsm.tokens.log.public_key)
+    case, _ = world.approved("carol", "dan")
+    hsm.interposer.forget()
+    world.tick()
+    assert (world.state(case), world.row(case).why) == ("held", "half-refused")
+    assert hsm.interposer.entered("C_UnwrapKey", foreign.ref.cka_id) == 0
+
+
+def test_escrow_key_whose_statement_is_another_tenants_is_named_to_no_hsm(world: World, hsm: Hsm) -> None:
+    """`trust` refuses such a statement when it is read; the rules ask once more where the HSM is asked."""
+    case, _ = world.approved("carol", "dan")
+    world.sequence()
+    log = world.followed()
+    facts, row = log.facts, world.row(case)
+    with tenant_scope(world.tenant_id):
+        assert orders_for(row, facts=facts, now=Clock(world.home / "clock").now())
+        (name, key) = next(iter(facts.escrow_keys.items()))
+        header = replace(key.statement.header, tenant=uuid.UUID(OTHER_TENANT).bytes)
+        facts.escrow_keys[name] = replace(key, statement=replace(key.statement, header=header))
+        with pytest.raises(Untrusted, match="of another tenant"):
+            orders_for(row, facts=facts, now=Clock(world.home / "clock").now())

@@ -135,3 +135,28 @@ def test_it_does_not_matter_when_a_process_looks(start: int) -> None:
             log.grow()
         often = random.Random(seed)
         assert believed(log, settles=lambda: often.random() < 0.5) == believed(log, settles=lambda: False), seed  # noqa: B023
+
+
+@pytest.mark.parametrize("settles", [True, False])
+def test_version_withdrawn_a_second_time_stays_withdrawn_from_the_first(settles: bool) -> None:
+    log, first = Log(random.Random(0)), SIGNED_POLICY
+    weaker = replace(first.policy.terms, delay_seconds=0)
+    made = cast.next_policy(first, terms=weaker, held_in_force=first.hash)
+    signed = cast.signed_by(OFFICER_KEYS, made.to_payload(), Purpose.POLICY)
+    second = verify_successor(signed, predecessor=first, history=[first])
+    log.kept.rows[second.hash] = encode_many(signed)
+    log.say("escrow:policy:publish", hash=second.hash)
+    waits = first.policy.terms.cooling_off_seconds
+    assert waits > 60
+    # Once while it waits, and once when it would be in force had nobody withdrawn it.
+    for later, nonce in ((60, b"1"), (waits, b"2")):
+        log.at += later
+        said = cast.resolution(Act.WITHDRAW_VERSION, 2, second.hash, policy_hash=first.hash, nonce=nonce * 16)
+        resolution = cast.signed_by(
+            OFFICER_KEYS, replace(said, header=replace(said.header, issued_at=log.at)).to_payload(), Purpose.RESOLUTION
+        )
+        log.kept.rows[resolution[0].payload_hash] = encode_many(resolution)
+        log.say("escrow:resolution:pass", hash=resolution[0].payload_hash)
+    found = believed(log, settles=lambda: settles)
+    assert found["withdrawn"][second.hash].wall == NOW + 60
+    assert found["times"][1] > log.at + 10**9  # never

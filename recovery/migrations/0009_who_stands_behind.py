@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [("recovery", "0007_why_since")]
+    dependencies = [("recovery", "0008_approvals_by_person")]
 
     operations = [
         migrations.AddField("case", "behind", models.JSONField(null=True)),

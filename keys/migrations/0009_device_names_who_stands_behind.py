@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [("keys", "0007_entries_dated_by_the_database")]
+    dependencies = [("keys", "0008_bound_tenant_keys")]
 
     operations = [
         migrations.AddField("device", "behind", models.JSONField(null=True)),

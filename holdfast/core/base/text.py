@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Text for people: what of others' would hide, turn or break up what stands beside it, what says nothing, and spans.
+
+Implements FAULTS P13 for every screen, log line and mail of the house (Unicode TR36, section 2).
+Does not escape a terminal's markup or HTML: who writes there does, on top of this.
+"""
+
+import unicodedata
+from typing import Final
+
+# Control characters, marks of format and direction, halves of pairs, private and unassigned characters, and what breaks
+# a line or a paragraph.
+_HIDDEN: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+# Letters and signs by their category that look like nothing: fillers of Hangul, and Braille without a dot.
+_FILLERS: Final = frozenset("\u115f\u1160\u2800\u3164\uffa0")
+_UNITS: Final = (("day", 86400), ("hour", 3600), ("minute", 60), ("second", 1))
+
+
+def is_hidden(sign: str) -> bool:
+    """Tell whether one character has no shape of its own: it would be obeyed or overlooked, and not read."""
+    return sign in _FILLERS or unicodedata.category(sign) in _HIDDEN
+
+
+def written_out(text: str, *, keep: str = "") -> str:
+    """Return `text` with each hidden character, but those of `keep`, written as <U+202E>: seen, and not obeyed."""
+    return "".join(sign if sign in keep or not is_hidden(sign) else f"<U+{ord(sign):04X}>" for sign in text)
+
+
+def says_nothing(text: str) -> bool:
+    """Tell whether nobody could read anything in `text`: empty, or blank, hidden and combining characters alone."""
+    # A combining mark shows itself only on a letter or sign.
+    return not any(unicodedata.category(sign)[0] in "LNPS" and sign not in _FILLERS for sign in text)
+
+
+def duration(seconds: int, parts: int = 2) -> str:
+    """Say a span of time in its largest one or two units: `14 days`, `1 hour 30 minutes`; `none` for no time."""
+    words, left = [], seconds
+    for unit, size in _UNITS:
+        count, left = divmod(left, size)
+        if count:
+            words.append(f"{count} {unit}{'' if count == 1 else 's'}")
+    return " ".join(words[:parts]) or "none"

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Others' text: what hides, turns or breaks is written out, and what nobody can read says nothing."""
+
+from __future__ import annotations
+
+import sys
+import unicodedata
+
+import pytest
+
+from holdfast.core.base.text import duration, is_hidden, says_nothing, written_out
+
+
+def test_hidden_characters_are_written_out_and_all_others_stay() -> None:
+    told = "a\x1b[2J\r\n\x9b\u202e\u2066\u2069\u200b\ufeff\u2028\u3164z"
+    assert written_out(told) == (
+        "a<U+001B>[2J<U+000D><U+000A><U+009B><U+202E><U+2066><U+2069><U+200B><U+FEFF><U+2028><U+3164>z"
+    )
+    for plain in ("Zoë Müller", "李小龍　様", "عبد الله", "נועה", "❤️ 👍🏽", "a\u0301", "“x” [bold] \\ <U+202E>"):
+        assert written_out(plain) == plain
+    assert written_out("a\tb\nc", keep="\n\t") == "a\tb\nc"
+
+
+def test_no_character_that_a_terminal_or_a_reader_obeys_is_left() -> None:
+    obeyed = {"B", "S", "LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
+    for number in range(sys.maxunicode + 1):
+        sign = chr(number)
+        if unicodedata.bidirectional(sign) in obeyed or unicodedata.category(sign) in {"Cc", "Cf", "Zl", "Zp"}:
+            assert is_hidden(sign), hex(number)
+
+
+@pytest.mark.parametrize(
+    "text", ["", " ", "\t\n", "\u00a0\u2003", "\u200b\u2060\ufeff", "\u3164", "\u2800", "\u0301", "\u202e"]
+)
+def test_blank_and_hidden_text_says_nothing(text: str) -> None:
+    assert says_nothing(text)
+
+
+@pytest.mark.parametrize("text", ["x", " . ", "病", "❤️", "\u202ea", "ا", "7"])
+def test_text_that_anybody_can_read_says_something(text: str) -> None:
+    assert not says_nothing(text)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "parts", "said"),
+    [(0, 2, "none"), (1, 2, "1 second"), (5400, 2, "1 hour 30 minutes"), (5400, 1, "1 hour"), (1209600, 2, "14 days")],
+)
+def test_span_is_said_in_its_largest_units(seconds: int, parts: int, said: str) -> None:
+    assert duration(seconds, parts) == said
