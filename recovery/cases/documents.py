@@ -58,6 +58,7 @@ def case_document(case: Case, *, with_timeline: bool = True) -> dict[str, Any]:
             }
             for row in access.approvals_of(case)
         ],
+        "officers": [{"index": one.index, "person_id": str(one.person_id), "why_not": one.why_not} for one in officers],
         "needed": needed,
         "not_before": rfc3339(case.not_before),
         "notice_at": rfc3339(case.notice_at),

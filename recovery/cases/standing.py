@@ -126,6 +126,7 @@ def standings(case: Case, policy: Policy, now: datetime) -> list[OfficerStanding
         ),
         suspended=those(OfficerState.SUSPENDED, OfficerState.REMOVED),
         away=those(OfficerState.AWAY),
+        behind=frozenset(person_id.bytes for person_id in access.behind(case)),
     )
     return [
         OfficerStanding(

@@ -11,6 +11,7 @@ import hashlib
 import json
 import re
 import secrets
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -411,6 +412,12 @@ class LyingServer(Mailboxes, ContactRecovery, OfficersActs):
         start = int(query.get("after", 0))
         return {**rows[-1], "history": rows[start : start + self.page], "more": start + self.page < len(rows)}
 
+    def issue_code(self, _asker: str, body: Any, _query: Any) -> Any:
+        return 201, {"id": str(uuid.uuid4()), "person_id": body["person_id"], "awaits_second": False}
+
+    def confirm_code(self, _asker: str, body: Any, _query: Any, code_id: str) -> Any:
+        return 201, {"id": code_id, "person_id": body["person_id"], "awaits_second": False}
+
     def statement(self, _asker: str, _body: Any, _query: Any) -> Any:
         return 201, {}
 
@@ -568,7 +575,8 @@ _ROUTES: dict[tuple[str, str], Callable[..., Any]] = {
     ("GET", "escrow/key"): LyingServer.key,
     ("GET", "audit/roles"): LyingServer.roles,
     ("POST", "statements"): LyingServer.statement,
-    ("POST", "enrolment-codes"): LyingServer.statement,
+    ("POST", "enrolment-codes"): LyingServer.issue_code,
+    ("POST", f"enrolment-codes/{_ID}/confirm"): LyingServer.confirm_code,
     ("POST", "escrow/deposits"): LyingServer.deposit,
     ("GET", "escrow/deposits"): LyingServer.own_deposits,
     ("GET", "escrow/coverage"): LyingServer.coverage,

@@ -190,6 +190,7 @@ def scene(hostile_tenant: Tenant, tmp_path: Path) -> Scene:
         ("tablet", "recover escrow open --reason Again."),
         ("carol", "officer init"),
         ("carol", f"officer code {b} --out {tmp_path}/code"),
+        ("carol", f"officer confirm-code {case} {b}"),
         ("carol", "officer cases"),
         ("carol", f"officer show {case}"),
         ("carol", f"officer approve {case} --identity-check"),

@@ -245,7 +245,7 @@ class Walk:
         with self.step(
             "alice enrols a phone; the laptop approves it by eight words, and sends alice's keys over, sealed to it"
         ):
-            code = self.issue_code("carol", self.alice)
+            code = self.issue_code("erin", self.alice)
             pending = self.enrol(self.phone, code, "phone")
             words = " ".join(pending["device_words"])
             self.holdfast(self.laptop, "devices", "approve", pending["device_id"], "--words", words)
@@ -341,9 +341,9 @@ class Walk:
             self.password.unlink()
         self.tablet = self.person("alice-tablet")
         with self.step(
-            "alice enrols a new tablet with a fresh code from carol: it is pending, and opens nothing"
+            "alice enrols a new tablet with a fresh code from erin: it is pending, and opens nothing"
         ) as step:
-            done = self.enrol(self.tablet, self.issue_code("carol", self.alice), "tablet")
+            done = self.enrol(self.tablet, self.issue_code("erin", self.alice), "tablet")
             if done["state"] != "pending":
                 raise WalkFailed("the tablet should be pending: nobody has vouched for it")
             refused = self.holdfast(
@@ -390,6 +390,8 @@ class Walk:
     def refused_approvals(self) -> None:
         with self.step("alice, subject and requester, approves the case past the client: refused") as step:
             step.notes.append(self._approve_as_nobody())
+        with self.step("erin, who issued the tablet's code, approves alice's case past the client: refused") as step:
+            step.notes.append(self._approve_past_the_client(self.case, "You issued the enrolment code"))
         with self.step("erin, an officer, opens a case for alice's archive and approves it too: refused") as step:
             asked = ("--purpose", "legal", "--subject", self.alice, "--deposit", self.deposit)
             step.notes.append(self._approve_own_case("You opened this case", *asked))
@@ -422,18 +424,23 @@ class Walk:
         """Have erin open a case and send an approval of it, right in all but who made it, straight to the server."""
         erin = self.officers["erin"]
         opened = self.holdfast(erin, "recover", "escrow", "open", "--reason", "Curiosity.", *asked)
-        shown = self.holdfast(erin, "officer", "show", opened["case_id"])
+        answer = self._approve_past_the_client(opened["case_id"], refusal)
+        self.holdfast(erin, "recover", "escrow", "cancel", "--reason", "Opened for the demonstration.")
+        return answer
+
+    def _approve_past_the_client(self, case: str, refusal: str) -> str:
+        erin = self.officers["erin"]
+        shown = self.holdfast(erin, "officer", "show", case)
         if shown["may_approve"]:
             raise WalkFailed("erin's own client should have told erin that erin may not approve")
         with self.library(erin) as account:
-            view = officer.see(account, UUID(opened["case_id"]))
+            view = officer.see(account, UUID(case))
             statement, outers = _forced_approval(account, view)
             shares = [[str(UUID(bytes=one.deposit_id)), b64u(one.outer)] for one in outers]
             document = {"statement": b64u(statement), "shares": shares}
-            answer = self._refused(account, f"cases/{opened['case_id']}/approvals", document)
+            answer = self._refused(account, f"cases/{case}/approvals", document)
         if refusal not in answer:
             raise WalkFailed(f"another refusal was expected: {answer}")
-        self.holdfast(erin, "recover", "escrow", "cancel", "--reason", "Opened for the demonstration.")
         return answer
 
     def _refused(self, account: Account, path: str, document: dict[str, Any]) -> str:

@@ -141,21 +141,30 @@ def _until(ends_at: int) -> list[str]:
 @command(
     app,
     "cancel",
-    changes="ends the case, and destroys the keys that were made for it.",
-    examples=[('holdfast recover escrow cancel --reason "Found the phone."', "Withdraw.")],
+    changes="ends the case, and destroys the keys that were made for it on this device.",
+    examples=[
+        ('holdfast recover escrow cancel --reason "Found the phone."', "Withdraw."),
+        (
+            'holdfast recover escrow cancel --case 7c9e6679-7425-40de-944b-e07fc1f90ae7 --reason "I did not ask."',
+            "End what another device asked for in your name.",
+        ),
+    ],
 )
 def cancel(
     context: typer.Context,
     reason: Annotated[str, typer.Option(help="Why, for the record.")],
+    case: Annotated[
+        UUID | None, typer.Option(help="A case that another device opened in your name; this device's when left out.")
+    ] = None,
 ) -> None:
     """Withdraw your case. What officers approved in it no longer opens anything."""
     shell = shell_of(context)
     with shell.account() as account:
-        case_id, state = by_case.cancel(account, reason=reason)
+        case_id, state = by_case.cancel(account, reason=reason, case_id=case)
     shell.show(
         {"case_id": case_id, "state": state},
         f"[bold green]✓[/] Case {case_id} is {one_word(state)}.",
-        "  Its keys are destroyed, and this device is free to ask anew.",
+        *(["  Its keys are destroyed, and this device is free to ask anew."] if case is None else []),
     )
 
 

@@ -259,11 +259,15 @@ def status(account: Account) -> CaseStatus:
     )
 
 
-def cancel(account: Account, *, reason: str) -> tuple[UUID, str]:
+def cancel(account: Account, *, reason: str, case_id: UUID | None = None) -> tuple[UUID, str]:
     """Withdraw this device's case, and destroy the keys that were made for it. Returns its id, and how it ended.
 
-    One that has ended otherwise stays as it ended; its keys go all the same.
+    One that has ended otherwise stays as it ended; its keys go all the same. case_id: of another case in this person's
+    name instead, which any of their devices may withdraw.
     """
+    if case_id is not None and (account.state.case is None or account.state.case.case_id != case_id.bytes):
+        answer = account.api.post(f"cases/{case_id}/cancel", {"reason": reason})
+        return case_id, answer.text("state")
     kept = _require_case(account)
     state = "cancelled"
     try:

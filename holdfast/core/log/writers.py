@@ -104,6 +104,7 @@ tenants:credential:activate            web
 tenants:credential:register            web
 tenants:credential:revoke              web worker
 tenants:credential:suspend             web
+tenants:enrolment-code:confirm         web
 tenants:enrolment-code:issue           ceremony web
 tenants:enrolment-code:use             web
 tenants:password:set                   ceremony web
