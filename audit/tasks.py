@@ -7,6 +7,7 @@ Implements PROTOCOL section 8 ("at least every minute while there is news"). Hol
 from __future__ import annotations
 
 import logging
+from uuid import UUID
 
 from django.db import connection
 from django.db.models import F
@@ -14,10 +15,16 @@ from django.db.models import F
 from audit import access, journal, sequencer, services
 from audit.errors import LogBroken, RolesMissing
 from audit.models import Entry, LogHead
+from holdfast.core.base.errors import HoldfastError
 from hsm.errors import HsmUnavailable
 from kernel.queue import every
+from kernel.retries import Retries, named
 
 log = logging.getLogger("holdfast.audit")
+
+# A log that fails in a way of its own is looked at ever less often, down to once a minute: each look reads its database
+# and writes a line.
+_failing = Retries(first=1, longest=60)
 
 
 def sequence_all() -> bool:
@@ -30,14 +37,18 @@ def sequence_all() -> bool:
     fresh = Entry.unscoped.filter(leaf_index=None, refused="").order_by().values_list("tenant_id", flat=True).distinct()
     unsigned = LogHead.unscoped.filter(size__gt=F("signed_size")).values_list("tenant_id", flat=True)
     # Whoever may insert an entry may make up its tenant: one whose root no ceremony pinned here.
-    unknown = {tenant_id for tenant_id in fresh if journal.root_key(tenant_id) is None}
+    unknown = {tenant_id for tenant_id in fresh if not _is_pinned(tenant_id)}
     if unknown:
         log.critical("entries of %d tenants wait whose root is not pinned here, as of %s", len(unknown), min(unknown))
     is_sound = not unknown
     for tenant_id in {*fresh, *unsigned, *access.wanted_fresh()} - unknown:
         for name in sequencer.LOGS:
+            if _failing.left((tenant_id, name)):
+                is_sound = False
+                continue
             try:
                 sequencer.sequence(tenant_id, name)
+                _failing.worked((tenant_id, name))
             except HsmUnavailable:
                 raise
             except (LogBroken, RolesMissing) as error:
@@ -48,8 +59,17 @@ def sequence_all() -> bool:
                     raise
                 # One tenant's data must not keep the others' heads from being signed.
                 is_sound = False
-                log.critical("log %s of tenant %s: %s: not signing", name, tenant_id, type(error).__name__)
+                count = _failing.failed((tenant_id, name))
+                log.critical("log %s of tenant %s: %s (%d in a row): not signing", name, tenant_id, named(error), count)
     return is_sound
+
+
+def _is_pinned(tenant_id: UUID) -> bool:
+    """Tell whether a ceremony pinned a tenant's root here; a file that cannot be read is that tenant's own trouble."""
+    try:
+        return journal.root_key(tenant_id) is not None
+    except (HoldfastError, OSError):
+        return True  # `sequence` meets it again, where it stops this tenant's log alone
 
 
 @every(seconds=60)

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ from django.db import DatabaseError, connection
 from config.database import is_exposed
 from config.database_roles import PROCESSES, RIGHTS_OF_THE_USER, differing
 from config.hsm import hsm_config
+from config.refusal import refuse
 
 log = logging.getLogger("holdfast.posture")
 
@@ -48,7 +48,7 @@ def require_posture() -> None:
         found = [one for one in found if one.id not in _REHEARSED]
         log.warning("this is a rehearsal: keep nothing real here")
     if found:
-        sys.exit("\n".join(f"{one.id}: {one.msg}{f' {one.hint}' if one.hint else ''}" for one in found))
+        refuse("\n".join(f"{one.id}: {one.msg}{f' {one.hint}' if one.hint else ''}" for one in found))
 
 
 def _findings() -> Iterator[CheckMessage]:

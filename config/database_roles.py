@@ -48,6 +48,7 @@ tenants_person                  ru    r      .         r
 tenants_ratewindow              riu   rd     .         .
 tenants_serviceaccount          r     .      .         .
 tenants_signinplace             riud  rd     .         .
+tenants_sponsorship             riu   .      .         .
 tenants_tenant                  r     r      r         r
 tenants_tokenbucket             riu   rd     .         .
 keys_chainentry                 ri    r      .         r
@@ -104,13 +105,14 @@ _COLUMNS: Final[dict[tuple[str, str], dict[str, str]]] = {
     ("tenants_tenant", "r"): {"sequencer": "slug is_development"},
     ("tenants_person", "u"): {"web": "state last_login"},
     ("tenants_credential", "u"): {"web": "state", "worker": "state"},
-    ("tenants_enrolmentcode", "u"): {"web": "used_at"},
+    ("tenants_enrolmentcode", "u"): {"web": "used_at confirmer_id"},
+    ("tenants_sponsorship", "u"): {"web": "at"},
     ("keys_chainhead", "u"): {"web": "seq head updated_at", "worker": "updated_at"},
     ("keys_device", "u"): {"web": "state activated_at revoked_at", "worker": "state revoked_at"},
     ("keys_message", "u"): {"web": "device_id", "worker": "received_at"},
     ("keys_onetimeprekey", "u"): {"web": "proof"},
     ("keys_signedprekey", "u"): {"web": "is_current retired_at"},
-    ("escrow_deposit", "u"): {"worker": "flagged_at"},
+    ("escrow_deposit", "u"): {"worker": "flagged_at exposed_at"},
     ("escrow_policy", "u"): {"web": "id withdrawn_at", "worker": "id", "release": "id"},
     ("escrow_policyofficer", "u"): {"web": "state"},
     ("escrow_resolution", "u"): {"web": "statement passed_at"},

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import sys
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Literal
@@ -21,6 +20,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from config.database import check as check_database
 from config.mail import mail
+from config.refusal import refuse
 
 # In the list of trusted proxies: whoever connects to the Unix socket of the web process.
 LOCAL_SOCKET = "unix"
@@ -160,7 +160,7 @@ def read() -> Environment:
             f"HOLDFAST_{str(one['loc'][0]).upper()}: {one['msg'].removeprefix('Value error, ')}."
             for one in error.errors()
         ]
-        sys.exit("\n".join(wrong))
+        refuse("\n".join(wrong))
 
 
 ENV = read()

@@ -15,18 +15,21 @@ from collections.abc import Callable, Mapping
 from types import FrameType
 
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import BaseCommand
 from django.db import DatabaseError, InterfaceError, close_old_connections
 
 from config.checks import require_posture
 from config.hsm import verify_at_start
 from config.memory import close_memory
+from config.refusal import refuse
 from config.roles import require_role_key
 from hsm.errors import HsmError, HsmUnavailable
 from kernel import heartbeats
+from kernel.retries import Retries, named
 
 _PAUSE_SECONDS = 0.2  # when nothing was due: a person who waits for a notice or a release does not notice it
 _AWAY_SECONDS = 2.0  # a database that starts again, or a full disk, is not helped by being asked all the time
+_LONGEST_SECONDS = 60.0  # between the tries of a lane that fails in a way of its own
 
 _LAST_SECONDS = 4.0  # for the step under way at the end; the supervisor kills after eight
 
@@ -39,7 +42,7 @@ class LoopCommand(BaseCommand):
     requires_system_checks = ()
 
     def prepare(self) -> None:
-        """Close this process's memory, and see that posture, keys and tokens are as they must. Raises CommandError."""
+        """Close this process's memory, and see that posture, keys and tokens are as they must, or end it: `refusal`."""
         if settings.HOLDFAST_CLOSE_MEMORY:
             close_memory()
         require_posture()
@@ -47,13 +50,14 @@ class LoopCommand(BaseCommand):
         try:
             verify_at_start()
         except HsmError as error:
-            raise CommandError(str(error)) from error
+            refuse(str(error))
 
     def run_until_told(self, lanes: Mapping[str, Step], log: logging.Logger) -> None:
         """Call each lane's step until SIGTERM or SIGINT; it returns how much it did, and is called again after any.
 
-        The first lane runs in this thread. A lane that ends by an error of its own ends the process, which its
-        supervisor starts again: none goes on without one of its lanes.
+        The first lane runs in this thread. A step that fails is tried again, after longer and longer: what one step met
+        must not stop what the next ones have to do, and `/readyz` says meanwhile that the lane is late. What is no
+        Exception ends the process, which its supervisor starts again: none goes on without one of its lanes.
         """
         stop = threading.Event()
 
@@ -88,6 +92,7 @@ class LoopCommand(BaseCommand):
 
 def _run_lane(name: str, step: Step, stop: threading.Event, log: logging.Logger) -> None:
     beat = heartbeats.Beat(name, clock=time.monotonic)
+    failing = Retries(first=_AWAY_SECONDS, longest=_LONGEST_SECONDS)
     while not stop.is_set():
         close_old_connections()
         try:
@@ -100,7 +105,13 @@ def _run_lane(name: str, step: Step, stop: threading.Event, log: logging.Logger)
         except OSError as error:
             # A disk that is full or read-only: what was promised stays promised, and is done when there is room.
             log.warning("%s: %s: %s", name, error.filename or "a file", error.strerror or error)
+        except Exception as error:  # noqa: BLE001 — whatever it was about, others have their turn next
+            count = failing.failed(name)
+            log.critical("%s failed: %s (%d in a row)", name, named(error), count)
+            stop.wait(failing.left(name))
+            continue
         else:
+            failing.worked(name)
             if not done:
                 stop.wait(_PAUSE_SECONDS)
             continue

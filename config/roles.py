@@ -7,11 +7,11 @@ One file a role, mode 0600, owned by that role's account: no other process can r
 from __future__ import annotations
 
 import secrets
-import sys
 from pathlib import Path
 from typing import Final
 
 from config.env import ENV
+from config.refusal import refuse
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.crypto.keys import KeyKind, SigningKey
 from holdfast.core.log.writers import Role
@@ -55,7 +55,7 @@ def require_role_key() -> None:
     try:
         open_role_keys()
     except RoleKeyMissing as error:
-        sys.exit(str(error))
+        refuse(str(error))
 
 
 def _read(path: Path) -> SigningKey:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 
 from kernel.queue import periodic
+from kernel.retries import named
 
 log = logging.getLogger("holdfast.schedule")
 
@@ -25,4 +26,4 @@ class Schedule:
             try:
                 work()
             except Exception as error:  # noqa: BLE001 — one sick schedule must not stop the others
-                log.warning("periodic %s failed: %s", getattr(work, "__name__", work), type(error).__name__)
+                log.warning("periodic %s failed: %s", getattr(work, "__name__", work), named(error))

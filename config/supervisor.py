@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The embedded form as one command: proxy, web, worker, sequencer and release process live and die together.
+"""The embedded form as one command: proxy, web, worker, sequencer and release process.
 
 PLATFORM "Running it". Children get SIGTERM or SIGKILL from the kernel when this process goes, even by kill -9, so
-nothing is left behind. It restarts nothing: a child that ends takes the others with it, and the exit status tells.
+nothing is left behind. One that ends by itself is started again, after longer and longer, and the others go on. One
+that refuses to start says what a person has to mend, and is not started again.
 """
 
 from __future__ import annotations
@@ -22,14 +23,20 @@ from urllib.parse import urlsplit
 
 from config.memory import die_with_parent
 from config.proxy import MAX_SOCKET_PATH, allow_connections, write_configuration
+from config.refusal import REFUSED
+from kernel.retries import Retries
 
 START_SECONDS = 60
 STOP_SECONDS = 8
+# Before a process that ended is started again: 1 s, 2 s, 4 s … A minute is soon enough for one that never lasts.
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1, 60
+# One that has run for so long has started well: should it end later, it is started again soon.
+STEADY_SECONDS = 60
 
 
 @dataclass
 class Supervisor:
-    """Starts the processes of one installation and waits for the first to end."""
+    """Starts the processes of one installation, and starts again what ends by itself."""
 
     project: Path
     public_url: str
@@ -39,6 +46,10 @@ class Supervisor:
     environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
     children: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     stopping: bool = False
+    _commands: dict[str, list[str]] = field(default_factory=dict)
+    _started: dict[str, float] = field(default_factory=dict)  # by the monotonic clock
+    _retries: Retries = field(default_factory=lambda: Retries(FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS))
+    _refused: set[str] = field(default_factory=set)  # roles that a person has to mend something for
 
     def commands(self) -> dict[str, list[str]]:
         """Return each role's command line. No secret stands in any of them. Raises RuntimeError when none can be."""
@@ -60,18 +71,9 @@ class Supervisor:
         """Start every process. Raises RuntimeError, naming it, when one ends before the server answers."""
         if len(os.fsencode(self.socket)) > MAX_SOCKET_PATH:
             raise RuntimeError(f"HOLDFAST_STATE_DIR: {self.state_dir} is too long for a socket in it; choose another")
-        commands = self.commands()
-        # Left by a kill -9: nobody listens at it, and it would keep the next from listening.
-        self.socket.unlink(missing_ok=True)
-        trusted = ",".join(filter(None, (self.environment.get("HOLDFAST_TRUSTED_PROXIES"), "unix")))
-        environment = {**self.environment, "HOLDFAST_TRUSTED_PROXIES": trusted, "HOLDFAST_SUPERVISED": "1"}
-        for role, command in commands.items():
-            self.children[role] = subprocess.Popen(  # noqa: S603 — our own command lines
-                command,
-                cwd=self.project,
-                env={**environment, "HOLDFAST_ROLE": role},
-                preexec_fn=_begin,  # noqa: PLW1509 — this process has one thread
-            )
+        self._commands = self.commands()
+        for role in self._commands:
+            self._start(role)
         deadline = time.monotonic() + START_SECONDS
         while not self._answers():
             self._raise_if_one_ended()
@@ -80,20 +82,56 @@ class Supervisor:
             time.sleep(0.1)
         self._raise_if_one_ended()
 
-    def wait(self) -> int:
-        """Wait until a signal asks to stop (0) or a process ends by itself (1)."""
+    def _start(self, role: str) -> None:
+        if role == "web":
+            # Left by a kill -9: nobody listens at it, and it would keep the next from listening.
+            self.socket.unlink(missing_ok=True)
+        trusted = ",".join(filter(None, (self.environment.get("HOLDFAST_TRUSTED_PROXIES"), "unix")))
+        environment = {**self.environment, "HOLDFAST_TRUSTED_PROXIES": trusted, "HOLDFAST_SUPERVISED": "1"}
+        self.children[role] = subprocess.Popen(  # noqa: S603 — our own command lines
+            self._commands[role],
+            cwd=self.project,
+            env={**environment, "HOLDFAST_ROLE": role},
+            preexec_fn=_begin,  # noqa: PLW1509 — this process has one thread
+        )
+        self._started[role] = time.monotonic()
+
+    def wait(self) -> None:
+        """Tend the processes until a signal asks to stop."""
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._on_signal)
         while not self.stopping:
-            for role, child in self.children.items():
-                if child.poll() is not None:
-                    print(  # noqa: T201 — whoever started it reads this
-                        f"The {role} process ended with status {child.returncode}; stopping the others.",
-                        file=sys.stderr,
-                    )
-                    return 1
+            for role in self._commands:
+                self._tend(role)
             time.sleep(0.2)
-        return 0
+
+    def _tend(self, role: str) -> None:
+        """Note that a process has ended, or start it again when its time has come."""
+        child = self.children.get(role)
+        if child is not None and child.poll() is None:
+            if time.monotonic() - self._started[role] > STEADY_SECONDS:
+                self._retries.worked(role)
+        elif self.stopping:
+            pass  # a Ctrl-C reaches the children too
+        elif child is not None:
+            del self.children[role]
+            self._ended(role, f"ended with status {child.returncode}", is_refused=child.returncode == REFUSED)
+        elif role not in self._refused and not self._retries.left(role):
+            try:
+                self._start(role)
+            except OSError as error:
+                # No memory or no process left for it, for the moment.
+                self._ended(role, f"could not be started ({error.strerror})", is_refused=False)
+
+    def _ended(self, role: str, how: str, *, is_refused: bool) -> None:
+        if is_refused:
+            self._refused.add(role)
+            next_ = "what is wrong stands above. The others go on. Mend it, then stop and start Holdfast again"
+        else:
+            self._retries.failed(role)
+            next_ = f"starting it again in {self._retries.left(role):.0f} s"
+        # Whoever started it reads this.
+        print(f"The {role} process {how}; {next_}.", file=sys.stderr, flush=True)  # noqa: T201
 
     def stop(self) -> None:
         """Ask every process to end, then end those that did not."""

@@ -11,7 +11,9 @@ from django.core.wsgi import get_wsgi_application
 from config.checks import require_posture
 from config.hsm import verify_at_start
 from config.memory import close_memory, die_with_parent
+from config.refusal import refuse
 from config.roles import require_role_key
+from hsm.errors import HsmError
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings.production")
 application = get_wsgi_application()
@@ -19,7 +21,10 @@ application = get_wsgi_application()
 if settings.HOLDFAST_CLOSE_MEMORY:
     close_memory()
 require_posture()
-verify_at_start()
+try:
+    verify_at_start()
+except HsmError as error:
+    refuse(str(error))
 require_role_key()
 if os.environ.get("HOLDFAST_SUPERVISED"):
     # granian's worker is the supervisor's grandchild: it must go when its own parent goes.

@@ -355,6 +355,11 @@ def deposits_alike(user_id: UUID, generation: int, policy_hash: bytes, escrow_ke
     return int(alike.filter(policy_hash=policy_hash, escrow_key_hash=escrow_key_hash).count())
 
 
+def is_exposed(user_id: UUID, generation: int) -> bool:
+    """Tell whether a generation was marked as opened, with no device left to replace its key."""
+    return bool(Deposit.objects.filter(user_id=user_id, generation=generation).exclude(exposed_at=None).exists())
+
+
 def most_deposits_alike(user_id: UUID) -> int:
     """Return the most deposits that a user has of one generation under one policy and escrow key."""
     alike = Deposit.objects.filter(user_id=user_id).values("generation", "policy_hash", "escrow_key_hash").order_by()

@@ -86,6 +86,7 @@ class DepositRowOut(DepositMadeOut):
     device_id = serializers.UUIDField()
     policy_hash = Base64UrlField(length=32)
     flagged = serializers.BooleanField(help_text="Made by a device that was revoked since.")
+    exposed = serializers.BooleanField(help_text="A case opened this generation, and no device is left to replace it.")
     receipt = Base64UrlField(
         allow_null=True, help_text="The release process's receipt. Without it, a deposit does not count as made."
     )
@@ -114,6 +115,7 @@ class CoveredOut(serializers.Serializer[None]):
     is_open = serializers.BooleanField()
     is_alarming = serializers.BooleanField()
     flagged = serializers.BooleanField()
+    exposed = serializers.BooleanField(help_text="A case opened this generation, and no device is left to replace it.")
 
 
 class MissingOut(serializers.Serializer[None]):
@@ -236,6 +238,7 @@ class DepositsView(ApiView):
                         "device_id": str(row.device_id),
                         "policy_hash": b64u(bytes(row.policy_hash)),
                         "flagged": row.flagged_at is not None,
+                        "exposed": row.exposed_at is not None,
                         "receipt": b64u(receipts[row.id]) if receipts.get(row.id) else None,
                         "refused": receipts.get(row.id) == b"",
                     }
@@ -307,6 +310,7 @@ def _covered(deposit: services.DepositCoverage) -> dict[str, Any]:
         "is_open": deposit.is_open,
         "is_alarming": deposit.is_alarming,
         "flagged": deposit.flagged,
+        "exposed": deposit.exposed,
     }
 
 

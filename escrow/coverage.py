@@ -41,6 +41,7 @@ class DepositCoverage:
     indices: tuple[int, ...]
     m: int
     flagged: bool
+    exposed: bool
 
     @property
     def is_open(self) -> bool:
@@ -194,6 +195,7 @@ def _cover(deposit: Deposit, held: dict[bytes, Releasable]) -> DepositCoverage:
         indices=found.indices,
         m=found.needed,
         flagged=deposit.flagged_at is not None,
+        exposed=deposit.exposed_at is not None,
     )
 
 

@@ -65,6 +65,13 @@ class DepositRepeated(Conflict):
     default_detail = "Make a fresh deposit: a half is sealed once and never again."
 
 
+class GenerationSealed(Conflict):
+    """A case has opened this generation when no device was left to replace its key: it takes no deposit any more."""
+
+    code = "generation-sealed"
+    default_detail = "Make a new archive key and deposit that: holdfast maintain. What is in escrow stays."
+
+
 class OfficerNeeded(Conflict):
     """Fewer officers than the policy asks for would remain."""
 

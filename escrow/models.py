@@ -148,6 +148,8 @@ class Deposit(ChosenId, TenantModel):
     created_at = models.DateTimeField()
     # Set when the device that made it is revoked: it stays releasable, and whoever opens it is told.
     flagged_at = models.DateTimeField(null=True)
+    # Set on every deposit of a generation that a case opened when no device is left to replace the key.
+    exposed_at = models.DateTimeField(null=True)
 
     class Meta(TenantModel.Meta):
         constraints: ClassVar = [

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, cast
@@ -28,7 +29,15 @@ from escrow.coverage import (
     tenant_coverage,
     user_coverage,
 )
-from escrow.errors import ConsentRefused, DepositRefused, DepositRepeated, EscrowPaused, PolicyStale, RecordUnreadable
+from escrow.errors import (
+    ConsentRefused,
+    DepositRefused,
+    DepositRepeated,
+    EscrowPaused,
+    GenerationSealed,
+    PolicyStale,
+    RecordUnreadable,
+)
 from escrow.models import Consent, Deposit, Receipt
 from escrow.policies import ends_with_an_office, publish_escrow_key, publish_policy, withdraw_policy
 from holdfast.core.base.encoding import Fields, decode, encode
@@ -69,7 +78,9 @@ __all__ = [
     "publish_escrow_key",
     "publish_policy",
     "refuse_receipt",
+    "require_escrow_key",
     "rewrap_half",
+    "seal_generations",
     "sign_resolution",
     "state_again",
     "state_officer",
@@ -176,7 +187,8 @@ def _require_announced(deposit: Record) -> None:
 def accept_deposit(*, prepared: PreparedDeposit, actor: Actor) -> Deposit:
     """Store a prepared deposit and log it.
 
-    Raises DepositRepeated, LimitReached, PolicyStale if the policy moved on, EscrowPaused if too few officers are left.
+    Raises DepositRepeated, LimitReached, PolicyStale if the policy moved on, EscrowPaused if too few officers are left,
+    GenerationSealed for a key that a case has opened when nobody was left to replace it.
     """
     head = prepared.record.header
     with transaction.atomic():
@@ -190,6 +202,8 @@ def accept_deposit(*, prepared: PreparedDeposit, actor: Actor) -> Deposit:
         if access.is_half_known(half_hash) or access.deposits_named([deposit_id]):
             raise DepositRepeated
         user_id = UUID(bytes=head.user)
+        if access.is_exposed(user_id, head.generation):
+            raise GenerationSealed
         if access.deposits_alike(user_id, head.generation, head.policy_hash, head.escrow_key_hash) >= MAX_DEPOSITS:
             raise LimitReached(
                 "This key is in custody under this policy as often as it may be. It needs no further deposit.",
@@ -332,6 +346,15 @@ def flag_deposits(*, device_id: UUID, now: datetime, actor: Actor) -> int:
     return len(rows)
 
 
+def seal_generations(*, user_id: UUID, generations: Collection[int], now: datetime) -> None:
+    """Mark the deposits of these generations as opened, with no device left to replace the key: none is added.
+
+    In the caller's transaction, which holds the lock of `newest_policy_for_update`, as whoever deposits does.
+    """
+    rows = Deposit.objects.filter(user_id=user_id, generation__in=generations, exposed_at=None)
+    rows.update(exposed_at=now)
+
+
 def keep_receipt(*, deposit_id: UUID, statement: Sign1, actor: Actor) -> None:
     """Keep the release process's receipt of a deposit, once, and log it."""
     with transaction.atomic():
@@ -355,6 +378,15 @@ def refuse_receipt(*, deposit_id: UUID, actor: Actor) -> None:
             audit.append(tag="escrow:deposit:refuse", actor=actor, subject=str(deposit_id))
 
 
+def require_escrow_key(*, tenant_id: UUID, key: statements.EscrowKey, cka_id: bytes) -> None:
+    """See that the HSM shows an escrow key's private half, without asking it for anything.
+
+    tenant_id, key, cka_id: as in `rewrap_half`. Raises HsmRefused for a key of another tenant, HsmUnavailable and the
+    other HsmErrors.
+    """
+    registry.escrow().require(_escrow_key_ref(tenant_id, key, cka_id))
+
+
 def rewrap_half(
     *, tenant_id: UUID, key: statements.EscrowKey, cka_id: bytes, sealed_half: bytes, ctx: bytes, recipient: PublicKey
 ) -> bytes:
@@ -367,6 +399,10 @@ def rewrap_half(
     was given the token. Call it outside transactions, and only after intent and audit are committed. Raises HsmRefused
     for a half that does not open or a key of another tenant, HsmUnavailable and the other HsmErrors.
     """
-    algorithm = cast(OaepAlgorithm, key.algorithm)
-    ref = EscrowKeyRef(str(tenant_id), cka_id, hashlib.sha256(key.key.raw).digest(), algorithm)
+    ref = _escrow_key_ref(tenant_id, key, cka_id)
     return registry.escrow().rewrap(ref, sealed_half, recipient.raw, ctx=ctx)
+
+
+def _escrow_key_ref(tenant_id: UUID, key: statements.EscrowKey, cka_id: bytes) -> EscrowKeyRef:
+    algorithm = cast(OaepAlgorithm, key.algorithm)
+    return EscrowKeyRef(str(tenant_id), cka_id, hashlib.sha256(key.key.raw).digest(), algorithm)

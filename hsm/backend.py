@@ -186,6 +186,10 @@ class EscrowToken(Protocol):
     @property
     def capabilities(self) -> Capabilities: ...
 
+    def require(self, key_ref: EscrowKeyRef) -> None:
+        """See that the token answers and shows this key; nothing is unwrapped. Raises as `rewrap` does for the key."""
+        ...
+
     def rewrap(self, key_ref: EscrowKeyRef, sealed: bytes, recipient_spki: bytes, *, ctx: bytes = b"") -> bytes:
         """Re-wrap `sealed` for the recipient inside the HSM; the plaintext never leaves it.
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
-from pkcs11 import GCMParams, KeyType, Mechanism
+from pkcs11 import Attribute, GCMParams, KeyType, Mechanism
 
 from holdfast.core.base.secret import SecretBytes
 from hsm import signing
@@ -238,6 +238,16 @@ class Pkcs11EscrowToken:
     @property
     def capabilities(self) -> Capabilities:
         return _capabilities(self._pool)
+
+    def require(self, key_ref: EscrowKeyRef) -> None:
+        record = self._record(key_ref)
+
+        def look(session: TokenSession) -> None:
+            # Of the token, and not of the handle that is kept: only a session that lives can answer.
+            if session.key(record)[Attribute.ID].hex() != record.id:
+                raise HsmKeyMissing(f"the escrow key {record.label} is not to be seen")
+
+        self._pool.run("escrow", look)
 
     def rewrap(self, key_ref: EscrowKeyRef, sealed: bytes, recipient_spki: bytes, *, ctx: bytes = b"") -> bytes:
         label = ctx if key_ref.algorithm.endswith("-ctx") else b""

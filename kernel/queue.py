@@ -22,6 +22,7 @@ from django.db.models.functions import Now, RowNumber
 from kernel.clock import database_now, is_in_doubt
 from kernel.errors import Conflict
 from kernel.models import Job, JobState
+from kernel.retries import Retries, is_worth_a_line, named, pause_seconds
 from kernel.scope import current_tenant, tenant_scope
 from kernel.sweeps import delete_in_batches
 
@@ -32,6 +33,7 @@ MAIL = "mail"
 
 LEASE = timedelta(seconds=60)
 MAX_ATTEMPTS = 20
+FIRST_BACKOFF_SECONDS = 2
 MAX_BACKOFF_SECONDS = 300
 
 Handler = Callable[[Job], None]
@@ -88,11 +90,16 @@ def every(seconds: float, *, by_age: bool = False) -> Callable[[Periodic], Perio
     return register
 
 
+# For the log alone: each is tried again at every round.
+_failing = Retries(first=0, longest=0)
+
+
 @contextmanager
 def apart(tenant_id: UUID, what: str) -> Iterator[None]:
     """Open a tenant's scope for one of many in a periodic work, and keep its trouble from those that come after it.
 
-    What fails is named in the log and tried again at the next round. Only a lost connection ends the round.
+    What fails is named in the log, ever less often while it stays so, and tried again at the next round. Only a lost
+    connection ends the round.
     """
     try:
         with tenant_scope(tenant_id):
@@ -100,7 +107,11 @@ def apart(tenant_id: UUID, what: str) -> Iterator[None]:
     except Exception as error:
         if not connection.is_usable():
             raise
-        log.warning("%s of tenant %s failed: %s", what, tenant_id, type(error).__name__)
+        count = _failing.failed((tenant_id, what))
+        if is_worth_a_line(count):
+            log.warning("%s of tenant %s failed: %s (%d in a row)", what, tenant_id, named(error), count)
+    else:
+        _failing.worked((tenant_id, what))
 
 
 def periodic() -> list[tuple[float, Periodic]]:
@@ -174,7 +185,7 @@ def run_one(job_id: UUID) -> bool:
             _put_back(job, run_at=later.run_at, error=str(later), attempts=job.attempts - 1)
             return False
         except Exception as error:  # noqa: BLE001 — a poison job must not stop the loop (FAULTS W6)
-            log.warning("job %s (%s) failed: %s", job.pk, job.kind, type(error).__name__)
+            log.warning("job %s (%s) failed: %s (try %d)", job.pk, job.kind, named(error), job.attempts)
             _after_failure(job, error)
             return False
         return _complete(job)
@@ -200,7 +211,17 @@ def _lease(job_id: UUID) -> Job | None:
     taken = Job.unscoped.filter(_free(), pk=job_id).update(
         state=JobState.LEASED, lease_until=Now() + LEASE, attempts=F("attempts") + 1, fence=F("fence") + 1
     )
-    return Job.unscoped.get(pk=job_id) if taken else None
+    if not taken:
+        return None
+    job: Job
+    try:
+        job = Job.unscoped.get(pk=job_id)
+    except (ValueError, RecursionError):
+        # Not all JSON that a database takes is read in Python: numbers of 5,000 digits, lists a thousand deep. The
+        # handler meets it where failures are counted: raised here, it would stop whatever comes after it, at each end
+        # of the lease.
+        job = Job.unscoped.defer("payload").get(pk=job_id)
+    return job
 
 
 def _complete(job: Job) -> bool:
@@ -209,7 +230,7 @@ def _complete(job: Job) -> bool:
 
 
 def _after_failure(job: Job, error: Exception) -> None:
-    delay = min(2**job.attempts, MAX_BACKOFF_SECONDS)
+    delay = pause_seconds(job.attempts, first=FIRST_BACKOFF_SECONDS, longest=MAX_BACKOFF_SECONDS)
     if job.attempts >= MAX_ATTEMPTS:
         held = Job.unscoped.filter(pk=job.pk, fence=job.fence, state=JobState.LEASED)
         held.update(state=JobState.DEAD, lease_until=None, last_error=type(error).__name__)

@@ -26,12 +26,13 @@ from kernel.errors import LimitReached
 from kernel.queue import apart
 from kernel.scope import current_tenant
 from kernel.transitions import advance
-from keys import access, chains, mailbox
+from keys import access, chains, mailbox, notices
 from keys.errors import ChainRefused, DeviceKnown, DeviceMismatch, SuccessorStale
 from keys.models import Device, OneTimePreKey
 from keys.states import DEVICE, DeviceState
 from tenants import access as tenants_access
 from tenants import services as tenants
+from tenants.sponsors import let_in
 
 # Devices of one person that wait, enrolled by a code, for the chain to list them. An honest person has one or two.
 MAX_WAITING: Final = 10
@@ -81,13 +82,23 @@ def enrol_device(*, prepared: PreparedDevice, code_secret: SecretBytes) -> Devic
         # A device acts for its owner from here on; the credential's own state keeps it to what a pending one may.
         actor = Actor(current_tenant(), "device", device_id, person_id=user_id, role=code.person.role)
         _make_room(user_id, actor)
-        row = _register(prepared, actor)
+        by = {"issuer": code.issuer_id, "confirmer": code.confirmer_id}
+        # As it is now: what others let these people in for afterwards had no part in it.
+        row = _register(prepared, actor, behind=sorted(map(str, let_in(user_id, by.values()))))
         audit.append(
             tag="keys:device:enrol",
             actor=actor,
             subject=str(device_id),
-            body={"user": str(user_id), "statement": prepared.statement_hash, "trust": str(code.trust)},
+            body={
+                "user": str(user_id),
+                "statement": prepared.statement_hash,
+                "trust": str(code.trust),
+                "code": str(code.pk),
+                **{name: str(person_id) for name, person_id in by.items() if person_id},
+            },
         )
+        # At once, and not when the chain lists it: what it asks for in the person's name, it asks for before.
+        notices.owe(person_ids=[user_id], with_mail=[user_id], event="device-enrolled", device_id=str(device_id))
     return row
 
 
@@ -115,7 +126,7 @@ def register_successor(*, device_id: UUID, prepared: PreparedDevice, expected: b
             raise SuccessorStale
         for replaced in waiting:
             _end(replaced, actor)
-        row = _register(prepared, actor, successor_of=device_id)
+        row = _register(prepared, actor, successor_of=device_id, behind=device.behind)
         audit.append(
             tag="keys:device:succeed",
             actor=actor,
@@ -217,7 +228,9 @@ def _end(device: Device, actor: Actor) -> None:
     audit.append(tag="keys:device:revoke", actor=actor, subject=str(device.id), body={"user": str(device.user_id)})
 
 
-def _register(prepared: PreparedDevice, actor: Actor, *, successor_of: UUID | None = None) -> Device:
+def _register(
+    prepared: PreparedDevice, actor: Actor, *, behind: list[str] | None, successor_of: UUID | None = None
+) -> Device:
     device = prepared.device
     user_id, device_id = UUID(bytes=device.header.user), UUID(bytes=device.header.device)
     tenants.register_credential(
@@ -233,6 +246,7 @@ def _register(prepared: PreparedDevice, actor: Actor, *, successor_of: UUID | No
                 statement=prepared.statement,
                 statement_hash=prepared.statement_hash,
                 successor_of=successor_of,
+                behind=behind,
                 created_at=timezone.now(),
             )
     except IntegrityError as error:

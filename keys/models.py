@@ -30,6 +30,9 @@ class Device(ChosenId, TenantModel):
     pre_key_epoch = models.PositiveIntegerField(default=0)
     # The active device that registered this one in its own place, if one did: it inherits what waits for that one.
     successor_of = models.UUIDField(null=True)
+    # Who stands behind the enrolment of it, or of the device that it follows: ids of persons, in their order. Empty of
+    # a device older than this column.
+    behind: models.JSONField[Any, Any] = models.JSONField(null=True)
     created_at = models.DateTimeField()
     activated_at = models.DateTimeField(null=True)
     revoked_at = models.DateTimeField(null=True)

@@ -49,6 +49,11 @@ def owe(*, person_ids: Iterable[UUID], event: str, with_mail: Iterable[UUID] = (
         enqueue(NOTICE_JOB, queue=MAIL, person=str(person_id), event=event, ids=json.dumps({**ids, "at": at}))
 
 
+def tell(person_id: UUID, event: str, ids: dict[str, str]) -> None:
+    """Tell one person, at all their devices and by mail: how an app below has somebody told."""
+    owe(person_ids=[person_id], with_mail=[person_id], event=event, **ids)
+
+
 def give(*, job: Job, actor: Actor) -> None:
     """Hand one mail over, and log that it was, or after the last try that it could not be.
 
@@ -69,10 +74,12 @@ def give(*, job: Job, actor: Actor) -> None:
 
 
 def _send(person_id: UUID, event: str, ids: dict[str, str]) -> bool:
-    person = tenants.person(person_id)
-    text = render_to_string(
-        f"email/{event.replace('-', '_')}.txt", {"person": person, "tenant": tenants.tenant(), **ids}
-    )
+    # `by` names whoever did it, if a person did.
+    by = UUID(ids["by"]) if ids.get("by") else None
+    people = tenants.people_by_id(one for one in (person_id, by) if one)
+    person = people[person_id]
+    named = {"person": person, "tenant": tenants.tenant(), "other": people.get(by) if by else None}
+    text = render_to_string(f"email/{event.replace('-', '_')}.txt", {**named, **ids})
     subject, _, body = text.partition("\n\n")
     message = EmailMessage(subject=subject.removeprefix("Subject: ").strip(), body=body, to=[person.email])
     try:

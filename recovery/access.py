@@ -341,8 +341,13 @@ def terms_of(case: Case, now: datetime) -> tuple[int, Terms, Policy]:
 
 
 def excluded_from(case: Case) -> frozenset[UUID]:
-    """Return the persons who may never decide this case: requester, subject, and the recipient's person."""
-    return frozenset({case.requester_id, case.subject_id, case.recipient_person_id})
+    """Return the persons who may never decide this case: its parties, and whoever stands behind it."""
+    return frozenset({case.requester_id, case.subject_id, case.recipient_person_id}) | behind(case)
+
+
+def behind(case: Case) -> frozenset[UUID]:
+    """Return who issued the code of the recipient's device, and who let in whoever did or the requester."""
+    return frozenset(UUID(person_id) for person_id in case.behind or [])
 
 
 def eligible_for(case: Case, policy: Policy, now: datetime) -> list[PolicyOfficer]:

@@ -51,6 +51,12 @@ class DecisionOut(serializers.Serializer[None]):
     why_not = serializers.CharField(help_text="Why this decision does not count now; empty for one that does.")
 
 
+class OfficerOut(serializers.Serializer[None]):
+    index = serializers.IntegerField()
+    person_id = serializers.UUIDField()
+    why_not = serializers.CharField(help_text="Why this officer may not decide now; empty for one who may.")
+
+
 class TimelineOut(serializers.Serializer[None]):
     tag = serializers.CharField()
     at = UtcField()
@@ -86,10 +92,14 @@ class CaseOut(serializers.Serializer[None]):
     q = Base64UrlField(length=32)
     deposits = CaseDepositOut(many=True)
     approvals = DecisionOut(many=True)
+    officers = OfficerOut(many=True, help_text="The roster of the case's policy; empty in lists.")
     needed = serializers.IntegerField()
     not_before = UtcField()
     notice_at = UtcField()
     expiry = UtcField()
+    disclosure_ends = UtcField(
+        allow_null=True, help_text="When the recipient's reading ends; null when the subject receives."
+    )
     release_at = UtcField(allow_null=True)
     waiting_for = WaitingOut(allow_null=True, help_text="None when it is over, and in lists.")
     ended = EndedOut(allow_null=True, help_text="None for a case that goes on or was collected, and in lists.")

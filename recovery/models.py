@@ -7,7 +7,7 @@ nothing by itself (FAULTS P16).
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from django.db import models
 from django.db.models import Q
@@ -29,6 +29,9 @@ class Case(ChosenId, TenantModel):
     requester_id = models.UUIDField()
     recipient_device_id = models.UUIDField()
     recipient_person_id = models.UUIDField()
+    # Who stands behind the recipient's device or the requester, as it was opened: ids of persons, in their order. Empty
+    # of a case older than this column: SQLite adds one that may be so without making the table, and its trigger, anew.
+    behind: models.JSONField[Any, Any] = models.JSONField(null=True)
     purpose = models.CharField(max_length=64)
     policy_hash = models.BinaryField(max_length=32)
     opened_at = models.DateTimeField()

@@ -7,16 +7,20 @@ Implements ORGANISATION "Tenants": another tenant's id and an unknown id are the
 from __future__ import annotations
 
 import uuid
+from collections import defaultdict
 from collections.abc import Iterable
+from datetime import datetime
 from uuid import UUID
 
 from django.db.models import Q
+from django.db.models.functions import Now
 
+from holdfast.core.escrow.sponsors import still_behind
 from kernel.actors import Actor
 from kernel.errors import NotFound
 from kernel.scope import current_tenant
-from tenants.models import Credential, Person, ServiceAccount, Tenant
-from tenants.roles import Role
+from tenants.models import Credential, EnrolmentCode, Person, ServiceAccount, Sponsorship, Tenant
+from tenants.roles import GUARDED_ROLES, Role
 from tenants.states import PersonState, TenantState
 
 
@@ -71,6 +75,39 @@ def person_for_enrolment(actor: Actor, person_id: UUID) -> Person:
     return found
 
 
+def code_for_confirmation(actor: Actor, code_id: UUID) -> EnrolmentCode:
+    """Return a code that is neither used nor expired, locked until the transaction ends. Raises NotFound."""
+    rows = EnrolmentCode.objects.select_for_update().filter(pk=code_id, used_at=None, expires_at__gt=Now())
+    found: EnrolmentCode | None = rows.first()
+    if found is None or found.tenant_id != actor.tenant_id:
+        raise NotFound
+    return found
+
+
+def awaits_second(code: EnrolmentCode, person: Person) -> bool:
+    """Tell whether nobody can enrol with a code before a second person has confirmed it.
+
+    As it is for the role that its person has now. A ceremony's code, and one of their own device, needs nobody else.
+    """
+    if person.role not in GUARDED_ROLES or code.confirmer_id is not None:
+        return False
+    # Who made it is asked as well: of a code older than issuers, that is all there is.
+    return code.issuer_id != person.pk if code.issuer_id else not code.created_by.startswith("system:")
+
+
+def sponsors_of(person_ids: Iterable[UUID]) -> dict[UUID, dict[UUID, int]]:
+    """Return who came to stand behind each of these people, and when they last did, in UTC seconds. One query."""
+    found: dict[UUID, dict[UUID, int]] = defaultdict(dict)
+    for row in Sponsorship.objects.filter(person_id__in=person_ids):
+        found[row.person_id][row.sponsor_id] = int(row.at.timestamp())
+    return found
+
+
+def standing_behind(person_id: UUID, now: datetime) -> frozenset[UUID]:
+    """Return who stands behind a person now: whoever let them in within 90 days, directly or not. One query."""
+    return still_behind(sponsors_of([person_id]).get(person_id, {}), int(now.timestamp()))
+
+
 def people(*, roles: Iterable[str] = (), state: str = "") -> list[Person]:
     """List the tenant's people by name, of some roles or one state when given."""
     rows = Person.objects.order_by("name", "id")
@@ -108,6 +145,14 @@ def credential_state(credential_id: UUID) -> str:
     if state is None:
         raise NotFound
     return state
+
+
+def person_behind(actor: Actor) -> UUID | None:
+    """Return whose act an actor's is: of a program, whoever made its account. None for a process of ours."""
+    if actor.kind != "service":
+        return actor.person_id
+    account = ServiceAccount.objects.filter(pk=actor.id).first()
+    return account.created_by if account else None
 
 
 def service_accounts() -> list[ServiceAccount]:

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""REST: enrolment codes (PLATFORM "REST").
+"""REST: enrolment codes, and the second person behind one (PLATFORM "REST").
 
 The code itself never comes here: an officer's client makes it and sends its hash.
 """
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+from uuid import UUID
 
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
@@ -14,9 +15,13 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from kernel.api import ApiView
+from kernel.errors import Invalid
 from kernel.fields import Base64UrlField, StrictSerializer, UtcField, rfc3339
 from tenants import access, services
 from tenants.permissions import PermissionName
+
+if TYPE_CHECKING:
+    from tenants.models import EnrolmentCode, Person
 
 
 class EnrolmentCodeIn(StrictSerializer):
@@ -29,6 +34,11 @@ class EnrolmentCodeOut(serializers.Serializer[None]):
     id = serializers.UUIDField()
     person_id = serializers.UUIDField()
     expires_at = UtcField()
+    awaits_second = serializers.BooleanField(help_text="Whether a second person has to confirm it before it works.")
+
+
+class ConfirmationIn(StrictSerializer):
+    person_id = serializers.UUIDField(help_text="For whom the code is, as the issuer says.")
 
 
 class EnrolmentCodesView(ApiView):
@@ -52,5 +62,36 @@ class EnrolmentCodesView(ApiView):
                 expires_at=given.get("expires_at"),
                 actor=self.actor,
             )
-            reply.send({"id": str(code.pk), "person_id": str(person.pk), "expires_at": rfc3339(code.expires_at)})
+            reply.send(_document(code, person))
         return reply.response
+
+
+class ConfirmationView(ApiView):
+    """The second person behind a code for an owner or officer."""
+
+    permission_names: ClassVar = {"POST": PermissionName.ENROLMENT_CREATE}
+
+    @extend_schema(
+        operation_id="confirm_enrolment_code",
+        summary="Confirm an enrolment code for an owner or officer",
+        request=ConfirmationIn,
+        responses={201: EnrolmentCodeOut},
+    )
+    def post(self, request: Request, code_id: UUID) -> Response:
+        given = self.valid(ConfirmationIn, request)
+        with self.writing(request) as reply:
+            code = access.code_for_confirmation(self.actor, code_id)
+            if code.person_id != given["person_id"]:
+                raise Invalid("The code is for another person. Ask its issuer whom they let in.", field="person_id")
+            services.confirm_enrolment_code(code=code, actor=self.actor)
+            reply.send(_document(code, code.person))
+        return reply.response
+
+
+def _document(code: EnrolmentCode, person: Person) -> dict[str, object]:
+    return {
+        "id": str(code.pk),
+        "person_id": str(person.pk),
+        "expires_at": rfc3339(code.expires_at),
+        "awaits_second": access.awaits_second(code, person),
+    }

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from kernel.errors import Conflict, Invalid, Unauthenticated
+from kernel.errors import Conflict, Denied, Invalid, Unauthenticated
 
 
 class EnrolmentRefused(Unauthenticated):
@@ -42,6 +42,12 @@ class TooManyCodes(Conflict):
     """This person has too many unused enrolment codes."""
 
     code = "too-many-codes"
+
+
+class ConfirmationRefused(Denied):
+    """This person may not be the second behind an enrolment code."""
+
+    code = "confirmation-refused"
 
 
 class RootPinned(Conflict):

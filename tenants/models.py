@@ -141,6 +141,9 @@ class EnrolmentCode(TenantOwned):
     code_hash = models.BinaryField(max_length=32)
     trust = models.CharField(max_length=10, choices=Trust.choices, default=Trust.PINNED)
     created_by = models.CharField(max_length=60)
+    # Whose act it is, and who has confirmed it: nobody's when a ceremony made it.
+    issuer_id = models.UUIDField(null=True)
+    confirmer_id = models.UUIDField(null=True)
     created_at = models.DateTimeField(auto_now_add=True)
     expires_at = models.DateTimeField()
     used_at = models.DateTimeField(null=True)
@@ -148,6 +151,21 @@ class EnrolmentCode(TenantOwned):
     class Meta(TenantOwned.Meta):
         abstract = False
         constraints: ClassVar = [models.UniqueConstraint(fields=["tenant", "code_hash"], name="enrolment_code_once")]
+
+
+class Sponsorship(TenantOwned):
+    """One person stands behind another: they, or whom they stand behind, let them in. One row for two people."""
+
+    person_id = models.UUIDField()
+    sponsor_id = models.UUIDField()
+    # When they last did. By the database's clock, as the cases are that it is compared with.
+    at = models.DateTimeField()
+
+    class Meta(TenantOwned.Meta):
+        abstract = False
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["tenant", "person_id", "sponsor_id"], name="sponsorship_once")
+        ]
 
 
 class SignInPlace(models.Model):

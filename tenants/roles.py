@@ -21,3 +21,5 @@ class Role(models.TextChoices):
 
 
 SERVICE_ROLE: Final = "service"
+# Whoever these let in, they stand behind: nobody alone enrols a device in the name of one (ESCROW "Case").
+GUARDED_ROLES: Final = frozenset({Role.OWNER, Role.OFFICER})

@@ -35,7 +35,15 @@ from kernel.scope import open_scope, tenant_scope
 from kernel.sweeps import delete_in_batches
 from kernel.transitions import advance
 from tenants import access, names
-from tenants.errors import EnrolmentRefused, LastOfficer, NameTaken, PasswordRefused, RootPinned, TooManyCodes
+from tenants.errors import (
+    ConfirmationRefused,
+    EnrolmentRefused,
+    LastOfficer,
+    NameTaken,
+    PasswordRefused,
+    RootPinned,
+    TooManyCodes,
+)
 from tenants.limits import count_against
 from tenants.lockout import PLACE_LIFE
 from tenants.models import (
@@ -50,6 +58,7 @@ from tenants.models import (
     TokenBucket,
 )
 from tenants.roles import Role
+from tenants.sponsors import let_in
 from tenants.states import CREDENTIAL, PERSON, CredentialState, PersonState, TenantState
 
 CODE_LIFE: Final = timedelta(days=7)
@@ -124,6 +133,7 @@ def create_person(
                 )
         except IntegrityError as error:
             raise NameTaken("A person with this address is here already.", field="email") from error
+        let_in(person.pk, [access.person_behind(actor)])
         audit.append(tag="tenants:person:create", actor=actor, subject=str(person.pk), body={"role": str(role)})
     return person
 
@@ -152,6 +162,7 @@ def change_role(*, person: Person, role: str, actor: Actor) -> None:
         before = person.role
         person.role = role
         person.save(update_fields=["role"])
+        let_in(person.pk, [access.person_behind(actor)])
         audit.append(
             tag="tenants:person:change-role",
             actor=actor,
@@ -160,6 +171,16 @@ def change_role(*, person: Person, role: str, actor: Actor) -> None:
         )
         if before == Role.OFFICER:
             _stopped(person)
+
+
+# What an app above knows and this one cannot: how a person is told, at all their devices and by mail.
+Telling = Callable[[UUID, str, dict[str, str]], None]
+_tellings: list[Telling] = []
+
+
+def tell_by(tell: Telling) -> None:
+    """Say once, at start, how a person is told of an event (its name, ids), in the transaction of the act."""
+    _tellings.append(tell)
 
 
 # What an app above knows and this one cannot: what else ends with a person's standing, in the same transaction.
@@ -191,6 +212,7 @@ def set_password(*, person: Person, password: SecretBytes, actor: Actor) -> None
     with transaction.atomic():
         person.set_password(text)
         person.save(update_fields=["password"])
+        let_in(person.pk, [access.person_behind(actor)])
         audit.append(tag="tenants:password:set", actor=actor, subject=str(person.pk))
 
 
@@ -303,10 +325,14 @@ def issue_enrolment_code(
                     code_hash=code_hash,
                     trust=trust,
                     created_by=actor.label,
+                    issuer_id=access.person_behind(actor),
                     expires_at=expires_at,
                 )
         except IntegrityError as error:
             raise Conflict("This code was issued before. Make a new one.", field="code_hash") from error
+        # Whoever is let in is told by whom while there is time: a code in a stranger's hands is their device.
+        for tell in _tellings:
+            tell(person.pk, "code-issued", {"by": str(code.issuer_id or "")})
         audit.append(
             tag="tenants:enrolment-code:issue",
             actor=actor,
@@ -314,6 +340,39 @@ def issue_enrolment_code(
             body={"code": str(code.pk), "trust": str(trust), "expires_at": int(expires_at.timestamp())},
         )
     return code
+
+
+def confirm_enrolment_code(*, code: EnrolmentCode, actor: Actor) -> None:
+    """Be the second person behind a code for an owner or officer; from then on it can be used.
+
+    code: from `access.code_for_confirmation`. Done again by the same person, it changes nothing. Raises
+    ConfirmationRefused for whoever issued it, is its person, or let in the issuer or was let in by them within 90 days;
+    Conflict for a code that needs nobody, or has another already.
+    """
+    person_id = actor.person_id
+    if code.confirmer_id is not None and code.confirmer_id == person_id:
+        return
+    if not access.awaits_second(code, code.person):
+        raise Conflict("This code needs no second person, or has one.")
+    if person_id is None or person_id in (code.person_id, code.issuer_id):
+        raise ConfirmationRefused("Whoever issued a code, and whoever it is for, cannot confirm it: ask another.")
+    issuer_id, now = code.issuer_id, database_now()
+    # Two who are one behind the scenes are one. A code of before issuers were kept is made anew instead.
+    if issuer_id is None or (
+        person_id in access.standing_behind(issuer_id, now) or issuer_id in access.standing_behind(person_id, now)
+    ):
+        raise ConfirmationRefused(
+            "One of you let the other in within 90 days, directly or not: a third person has to confirm it."
+        )
+    with transaction.atomic():
+        code.confirmer_id = person_id
+        code.save(update_fields=["confirmer_id"])
+        audit.append(
+            tag="tenants:enrolment-code:confirm",
+            actor=actor,
+            subject=str(code.person_id),
+            body={"code": str(code.pk)},
+        )
 
 
 def count_enrolment(*, source: str) -> None:
@@ -350,6 +409,9 @@ def consume_enrolment_code(*, tenant_id: UUID, person_id: UUID, secret: SecretBy
         used = EnrolmentCode.objects.filter(pk=codes[0].pk, used_at=None).update(used_at=timezone.now())
         person = access.person_for_update(person_id)
         if used != 1 or person.state not in (PersonState.INVITED, PersonState.ACTIVE):
+            raise EnrolmentRefused
+        # By the role of today: whoever became an officer since the code was made is guarded as one.
+        if access.awaits_second(codes[0], person):
             raise EnrolmentRefused
         actor = Actor(tenant_id, "person", person_id, person_id=person_id, role=person.role)
         audit.append(

@@ -24,9 +24,11 @@ from holdfast.core.base.secret import SecretBytes
 from kernel.actors import Actor
 from kernel.clock import SKEW
 from kernel.scope import tenant_scope
+from tenants import access
 from tenants.errors import CodeRefused
 from tenants.limits import count_in_window, is_first
 from tenants.models import Person
+from tenants.sponsors import let_in
 
 _CODE: Final = re.compile(r"[0-9]{6}", re.ASCII)
 TOTP_KEY_SIZE: Final = 20
@@ -64,6 +66,7 @@ def confirm_totp(*, person: Person, key: SecretBytes, code: str, actor: Actor) -
             user=person, name="authenticator", key=key.reveal().hex(), confirmed=True, last_t=totp.t()
         )
         _spend_step(device)
+        let_in(person.pk, [access.person_behind(actor)])
         audit.append(tag="tenants:totp:confirm", actor=actor, subject=str(person.pk))
 
 

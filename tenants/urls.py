@@ -9,4 +9,9 @@ from tenants import api
 
 api_urlpatterns = [
     path("enrolment-codes", api.EnrolmentCodesView.as_view(), name="enrolment-codes"),
+    path(
+        "enrolment-codes/<uuid:code_id>/confirm",
+        api.ConfirmationView.as_view(),
+        name="enrolment-code-confirm",
+    ),
 ]

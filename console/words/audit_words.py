@@ -63,6 +63,7 @@ _WORDS: Final = {
     "tenants:credential:register": "Credential registered",
     "tenants:credential:revoke": "Credential revoked",
     "tenants:credential:suspend": "Credential suspended",
+    "tenants:enrolment-code:confirm": "Enrolment code confirmed by a second person",
     "tenants:enrolment-code:issue": "Enrolment code issued",
     "tenants:enrolment-code:use": "Enrolment code used",
     "tenants:password:set": "Password set",

@@ -29,9 +29,11 @@ class Exit(IntEnum):
 
 MEANINGS: Final = {
     Exit.DONE: "done",
-    Exit.FAILED: "it failed; for `audit verify`: the evidence is broken, and the first bad entry is named",
+    Exit.FAILED: "it failed; for `audit verify` and `archive verify`: the evidence is broken, and the first bad entry "
+    "is named",
     Exit.USAGE: "the command was not understood",
-    Exit.NOT_ANCHORED: "`audit verify`: self-consistent, but no key was given that leads to it (--trust)",
+    Exit.NOT_ANCHORED: "`audit verify`, `archive verify`: self-consistent, but nothing was given that leads to it "
+    "(--trust, --q)",
     Exit.REFUSED: "the server refused and said why",
     Exit.UNREACHABLE: "no answer came; trying again is safe",
     Exit.PROFILE: "the profile or its passphrase cannot be used",

@@ -20,7 +20,7 @@ from uuid import UUID
 
 from holdfast.client import maintenance, standing
 from holdfast.client.errors import ProfileError
-from holdfast.client.facets import Archive, Backup, Contacts, Devices, Escrow, Recover, Secret, secret
+from holdfast.client.facets import Archive, Backup, Contacts, Devices, Disclosures, Escrow, Recover, Secret, secret
 from holdfast.client.identity import contacts, device
 from holdfast.client.identity.device import Enrolment
 from holdfast.client.maintenance import Done
@@ -103,6 +103,8 @@ class Client:
         """Who could open the archive with the person's organisation, and their yes or no to it."""
         self.archive = Archive(self._use)
         """Files under the person's archive keys."""
+        self.disclosures = Disclosures(self._use)
+        """What cases open of other people's archives, until their end."""
 
     # Opening and closing
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The parts of a `Client`, one for each subject: devices, contacts, backup, recovery, escrow, archive.
+"""The parts of a `Client`, one for each subject: devices, contacts, backup, recovery, escrow, archive, disclosures.
 
 Implements nothing: each method is a call into the module of its subject, under the client's lock.
 Does not keep state; the account does.
@@ -9,18 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from datetime import datetime
 from pathlib import Path
 from typing import TypeAlias, overload
 from uuid import UUID
 
-from holdfast.client.escrow import archive, escrow
+from holdfast.client.escrow import archive, disclosures, escrow
 from holdfast.client.escrow.archive import Advance, FileDone
+from holdfast.client.escrow.disclosures import Disclosure
 from holdfast.client.identity import contacts, device
 from holdfast.client.identity.contacts import KnownContact
 from holdfast.client.identity.device import ListedDevice
 from holdfast.client.messages import letters, prekeys
 from holdfast.client.profile.account import Account
-from holdfast.client.recovery import by_door
+from holdfast.client.recovery import by_case, by_door
+from holdfast.client.recovery.by_case import CaseStatus, Collected, OpenedCase
 from holdfast.client.recovery.by_door import OpenedDoor, Recovered
 from holdfast.client.vault import doors, export, pairing, share_requests, trusted
 from holdfast.client.vault.doors import Door
@@ -315,3 +318,73 @@ class Archive(_Facet):
         """Decrypt a file under the key that it names. Raises ProfileError without it; TrustRefused if changed."""
         with self._use() as account:
             return archive.decrypt_file(account, source, target, advance=advance)
+
+
+class Disclosures(_Facet):
+    """What cases open to this device of other people's archives: asked for, read until its end, accounted for."""
+
+    def ask(
+        self,
+        subject: UUID,
+        *,
+        reason: str,
+        purpose: str,
+        reference: str = "",
+        deposits: Sequence[UUID] = (),
+        until: datetime | None = None,
+    ) -> OpenedCase:
+        """Ask the officers to open another person's archive to this device; they will ask the person here for words.
+
+        deposits: the newest of each generation when none is named. until: when the disclosure ends, with a time zone;
+        in 60 days when left out. Raises ProfileError when there is nothing to open, Problem where the role may not see
+        what others have in escrow. One case at a time.
+        """
+        with self._use() as account:
+            return by_case.open_case(
+                account,
+                reason=reason,
+                purpose=purpose,
+                reference=reference,
+                subject=subject.bytes,
+                wanted=[deposit.bytes for deposit in deposits],
+                ends_at=int(until.timestamp()) if until else None,
+            )
+
+    def status(self) -> CaseStatus:
+        """Return how far the case is that this device has open."""
+        with self._use() as account:
+            return by_case.status(account)
+
+    def collect(self, *, wait_seconds: int = 0) -> Collected:
+        """Collect the release: `Collected.disclosure` is what was opened. Raises NotYet, TrustRefused."""
+        with self._use() as account:
+            return by_case.collect(account, wait_seconds=wait_seconds)
+
+    def all(self) -> list[Disclosure]:
+        """Return every disclosure of this profile, ended ones too; what has run out is ended first."""
+        with self._use() as account:
+            disclosures.end_due(account)
+            return disclosures.list_disclosures(account)
+
+    def decrypt(self, case: UUID, source: Path, target: Path, *, advance: Advance = lambda _done: None) -> FileDone:
+        """Decrypt a file of the archive that a case disclosed; the line in its manifest is written first.
+
+        Raises ProfileError after the end and for a file that the case does not open, TrustRefused if it was changed.
+        """
+        with self._use() as account:
+            return disclosures.decrypt_file(account, case.bytes, source, target, advance=advance)
+
+    def manifest(self, case: UUID, target: Path) -> Disclosure:
+        """Write the custody manifest of a case to a new file. `disclosures.read_file` verifies it on any machine."""
+        with self._use() as account:
+            return disclosures.write_file(account, case.bytes, target)
+
+    def end(self, case: UUID) -> Disclosure:
+        """Destroy the keys of a disclosure now, and close its manifest."""
+        with self._use() as account:
+            return disclosures.end(account, case.bytes)
+
+    def forget(self, case: UUID) -> None:
+        """Take an ended disclosure and its manifest out of the profile. Raises ProfileError before it has ended."""
+        with self._use() as account:
+            disclosures.forget(account, case.bytes)

@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
+from uuid import UUID
 
 from holdfast.client import standing
 from holdfast.client.errors import ClientError, ConsentNeeded, Unreachable
-from holdfast.client.escrow import archive, escrow
+from holdfast.client.escrow import archive, disclosures, escrow
 from holdfast.client.identity import chains, key_log, tenant
 from holdfast.client.messages import letters, messages, prekeys
 from holdfast.client.profile.account import Account
@@ -173,6 +174,14 @@ def _old_keys(account: Account) -> Iterator[Done]:
 # Archive, escrow and backup
 
 
+def _disclosures(account: Account) -> Iterator[Done]:
+    for kept in disclosures.end_due(account):
+        yield done(
+            "disclosures",
+            f"Case {UUID(bytes=kept.case_id)} has ended: the keys that it disclosed are destroyed, its manifest stays.",
+        )
+
+
 def _openings(account: Account) -> Iterator[Done]:
     if opened := escrow.note_openings(account):
         numbers = ", ".join(map(str, opened))
@@ -236,6 +245,7 @@ _ITEMS: Final = (
     _Item("trusted contacts", _shares),
     _Item("backup", _vault),
     _Item("old keys", _old_keys, is_online=False, needs_active=False),
+    _Item("disclosures", _disclosures, is_online=False, needs_active=False),
     _Item("this device", standing.of_pending, is_online=False, needs_active=False),
     _Item("devices", standing.of_devices),
     _Item("foreign entries", standing.of_chain, is_online=False, needs_active=False),

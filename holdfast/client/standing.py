@@ -31,6 +31,19 @@ _SEEN: Final = "Once read: holdfast maintain --seen"
 _NOTICES: Final = {
     "door-read": ("Device {device_id} has fetched the {kind} door of your keyring.", _NOT_YOU + _SEEN),
     "device-joined": ("Device {device_id} has joined your account by itself.", _NOT_YOU + _SEEN),
+    "code-issued": (
+        "A code was issued by which one device can enrol in your name.",
+        "If you did not ask for it, tell your officers. " + _SEEN,
+    ),
+    "device-enrolled": (
+        "Device {device_id} was enrolled in your name, by a code. It is no part of your account yet.",
+        "If it is not yours, approve it nowhere, and tell your officers. " + _SEEN,
+    ),
+    "case-opened": (
+        "Case {case_id} was opened in your name: it asks your officers for archive keys.",
+        "If that was not you: holdfast recover escrow cancel --case {case_id} --reason …, and tell your officers. "
+        + _SEEN,
+    ),
     "contacts-request": (
         "Device {device_id} asks the trusted contacts of {owner} for recovery shares.",
         "See: holdfast contacts requests. " + _SEEN,
@@ -175,7 +188,7 @@ def of_kept(account: Account) -> Iterator[Done]:
     """Name the server's notices, the reports and the evidence that are kept here."""
     for notice in letters.notices(account):
         said, way_out = _NOTICES.get(notice.event, _OTHER)
-        named = {name: _named(notice.said.get(name)) for name in ("device_id", "kind", "owner", "state")}
+        named = {name: _named(notice.said.get(name)) for name in ("case_id", "device_id", "kind", "owner", "state")}
         yield needs_you("notices", said.format(event=_named(notice.event), **named), way_out.format(**named))
     for report in messages.reports(account):
         yield needs_you("messages", report.text, report.way_out)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""After a release: the recipient collects, the subject rotates what was exposed, the case is closed.
+"""After a release: the recipient collects, what was exposed is rotated or sealed, the case is closed.
 
 Implements ESCROW "Case" and FAULTS P12.
 """
@@ -27,6 +27,8 @@ from recovery.cases.notices import owe_share_notices
 from recovery.errors import BlameRefused, CaseMoved, NotReleased
 from recovery.models import Case, Release
 from recovery.states import CASE, CaseState
+from tenants import access as tenants
+from tenants.states import PersonState
 
 _COLLECTABLE = frozenset({CaseState.RELEASED, CaseState.COLLECTED, CaseState.ROTATED, CaseState.SEALED})
 
@@ -108,16 +110,41 @@ def blame_shares(*, case_id: UUID, blamed: Mapping[UUID, Sequence[int]], actor: 
 def follow_rotation(*, case_id: UUID, actor: Actor) -> None:
     """Move a collected case on once its subject's chain shows that what was exposed is renewed.
 
-    That is a re-genesis, or a new identity key and a new archive generation, accepted after the collection.
+    That is a re-genesis, or a new identity key and a new archive generation, accepted after the collection. Where
+    somebody else received it and no device of the subject is left that could, what was opened is sealed instead.
     """
     case = Case.objects.get(id=case_id)
-    if case.state != CaseState.COLLECTED or case.collected_at is None or not _is_renewed(case, case.collected_at):
+    if case.state != CaseState.COLLECTED or case.collected_at is None:
         return
+    if _is_renewed(case, case.collected_at):
+        with transaction.atomic():
+            case = access.lock_case(case_id)
+            if case.state == CaseState.COLLECTED:
+                advance(case, CASE, CaseState.ROTATED)
+                audit.append(tag="recovery:case:rotate", actor=actor, subject=str(case.id))
+    elif _is_left_behind(case):
+        _seal(case_id, actor)
+
+
+def _is_left_behind(case: Case) -> bool:
+    """Whether nobody can rotate what a case disclosed: its subject may not act, or their chain lists no device."""
+    if case.recipient_person_id == case.subject_id:
+        return False  # the receiving device is about to become the subject's
+    if tenants.person(case.subject_id).state == PersonState.SUSPENDED:
+        return True
+    return not keys.active_devices(case.subject_id)
+
+
+def _seal(case_id: UUID, actor: Actor) -> None:
     with transaction.atomic():
+        # Before the case, as whoever opens or counts one: a deposit of these generations is taken before, or not.
+        escrow.newest_policy_for_update()
         case = access.lock_case(case_id)
         if case.state == CaseState.COLLECTED:
-            advance(case, CASE, CaseState.ROTATED)
-            audit.append(tag="recovery:case:rotate", actor=actor, subject=str(case.id))
+            generations = {row.generation for row in access.deposits_of(case)}
+            custody.seal_generations(user_id=case.subject_id, generations=generations, now=database_now())
+            advance(case, CASE, CaseState.SEALED)
+            audit.append(tag="recovery:case:seal", actor=actor, subject=str(case.id))
 
 
 def _is_renewed(case: Case, since: datetime) -> bool:

@@ -203,6 +203,12 @@ def _require_eligible(case: Case, actor: Actor, now: datetime) -> None:
     ):
         if actor.person_id == person_id:
             raise NotEligible(f"{text} Other officers decide it.", why=why)
+    if actor.person_id in access.behind(case):
+        raise NotEligible(
+            "You issued the enrolment code of the receiving device, or within 90 days let in whoever did or whoever "
+            "asks. Other officers decide it.",
+            why="behind",
+        )
     policy = escrow.policy_named(bytes(case.policy_hash))
     if actor.person_id not in {officer.person_id for officer in access.eligible_for(case, policy, now)}:
         raise NotEligible(

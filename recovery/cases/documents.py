@@ -6,6 +6,7 @@ PLATFORM "REST". What a case asks is shown as its signed bytes; the fields besid
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from holdfast.core.base.encoding import b64u
@@ -15,8 +16,6 @@ from recovery import access
 from recovery.cases.standing import APPROVE_ANEW, ended_by, standings, waiting_for
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from recovery.cases.collection import Collection
     from recovery.cases.endings import VetoProof
     from recovery.models import Attestation, Case
@@ -27,7 +26,7 @@ def case_document(case: Case, *, with_timeline: bool = True) -> dict[str, Any]:
 
     with_timeline: also what it waits for, who does not count, and its entries; lists leave these out.
     """
-    now = database_now()
+    now, asked = database_now(), access.statement_of(case)
     needed, _, policy = access.terms_of(case, now)
     officers = standings(case, policy, now) if with_timeline else []
     why_not = {one.person_id: one.why_not or (APPROVE_ANEW if one.has_ended else "") for one in officers}
@@ -59,16 +58,22 @@ def case_document(case: Case, *, with_timeline: bool = True) -> dict[str, Any]:
             }
             for row in access.approvals_of(case)
         ],
+        "officers": [{"index": one.index, "person_id": str(one.person_id), "why_not": one.why_not} for one in officers],
         "needed": needed,
         "not_before": rfc3339(case.not_before),
         "notice_at": rfc3339(case.notice_at),
         "expiry": rfc3339(case.expiry),
+        "disclosure_ends": _second(asked.disclosed_until) if asked.is_disclosure else None,
         "release_at": rfc3339(case.release_at) if case.release_at else None,
         "waiting_for": _waiting_for(case, now) if with_timeline else None,
         "ended": _ended(case) if with_timeline else None,
         "successor": _successor(case),
         **(_timeline(case) if with_timeline else {"timeline": [], "timeline_more": False}),
     }
+
+
+def _second(at: int) -> str:
+    return rfc3339(datetime.fromtimestamp(at, UTC))
 
 
 def _waiting_for(case: Case, now: datetime) -> dict[str, Any] | None:

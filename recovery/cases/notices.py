@@ -38,6 +38,7 @@ RETRY_SECONDS = 20
 SUBJECTS = {
     "opened": "Somebody asked to open your escrowed keys",
     "asked": "A recovery case waits for your decision",
+    "requested": "A case to open escrowed keys was opened in your name",
     "released": "Your escrowed keys were released",
     "share": "A recovery case waits for another officer's share",
     "voided": "A recovery case has ended, and nothing was released",

@@ -26,6 +26,7 @@ from kernel.actors import Actor
 from kernel.clock import database_now
 from kernel.errors import LimitReached, Throttled
 from keys import access as keys
+from keys.notices import owe as tell_devices
 from recovery import access
 from recovery.cases.notices import owe
 from recovery.errors import CaseExists, CaseRefused, TooFewOfficers
@@ -145,6 +146,14 @@ def _require_signed(statement: bytes, actor: Actor, now: datetime) -> tuple[Sign
         raise CaseRefused("The requester is the person whose device opens the case.", field="case")
     if case.expiry <= now.timestamp():
         raise CaseRefused("The case has expired already.", field="case")
+    # The format bounds how late; that an end is named at all is asked of new cases, since older ones have none.
+    if case.is_disclosure and not case.disclosure_ends:
+        raise CaseRefused(
+            "Field 22 is missing: a case that opens another person's archive says when the disclosure ends.",
+            field="case",
+        )
+    if case.is_disclosure and _time(case.disclosed_until) <= now:
+        raise CaseRefused("The disclosure that the case asks for (field 22) has ended already.", field="case")
     tenants.person(UUID(bytes=case.subject))
     return signed, case
 
@@ -170,6 +179,7 @@ def _store(signed: Sign1, statement: bytes, case: cases.Case, actor: Actor, now:
                 requester_id=UUID(bytes=case.requester),
                 recipient_device_id=actor.id,
                 recipient_person_id=actor.person_id,
+                behind=_behind(UUID(bytes=case.requester), actor, now),
                 purpose=case.purpose,
                 policy_hash=case.policy_hash,
                 opened_at=now,
@@ -191,6 +201,12 @@ def _store(signed: Sign1, statement: bytes, case: cases.Case, actor: Actor, now:
     return row
 
 
+def _behind(requester_id: UUID, actor: Actor, now: datetime) -> list[str]:
+    """Return who stands behind a case, for as long as it lasts: what is done later had no part in its opening."""
+    assert actor.id is not None
+    return sorted({*(keys.device(actor.id).behind or []), *map(str, tenants.standing_behind(requester_id, now))})
+
+
 def _require_enough_officers(row: Case, made_under: list[bytes], now: datetime) -> None:
     found = coverage.releasable_now(
         made_under=made_under,
@@ -203,11 +219,22 @@ def _require_enough_officers(row: Case, made_under: list[bytes], now: datetime) 
         raise TooFewOfficers(
             f"{len(found.approvers)} officers may decide this case, and {needed} are needed: the requester, the "
             "subject and the recipient's person do not count, nor do officers who are away, suspended or cooling off, "
-            "or who have other keys now than when the deposit was made. Have another person open it, or have officers "
-            "come back first.",
+            "or who have other keys now than when the deposit was made. "
+            f"{_of_those_behind(row)}Have another person open it, or have officers come back first.",
             eligible=len(found.approvers),
             needed=needed,
         )
+
+
+def _of_those_behind(row: Case) -> str:
+    roster = escrow.officers(escrow.policy_named(bytes(row.policy_hash)))
+    behind = sum(officer.person_id in access.behind(row) for officer in roster)
+    if not behind:
+        return ""
+    return (
+        f"{behind} do not count since they issued the enrolment code of this device, or within 90 days let in whoever "
+        "did or you: enrol a device by a code of somebody who is no officer, such as an owner, and ask on that one. "
+    )
 
 
 def _owe_notices(row: Case, now: datetime) -> None:
@@ -215,8 +242,14 @@ def _owe_notices(row: Case, now: datetime) -> None:
     owed = [(row.subject_id, access.OPENED, max(row.notice_at, now))]
     policy = escrow.policy_named(bytes(row.policy_hash))
     owed += [(officer.person_id, "asked", now) for officer in access.eligible_for(row, policy, now)]
+    # In whose name it is asked, at once: whoever enrolled the device may have asked in their place (FAULTS P1). The
+    # subject's own mail says as much, if it goes now.
+    if row.requester_id != row.subject_id or row.notice_at > now:
+        owed.append((row.requester_id, "requested", now))
     for person_id, kind, due_at in owed:
         owe(row, person_id, kind, due_at)
+    # In the mailboxes alone: the mail above is logged under the case, which its subject may not have read of yet.
+    tell_devices(person_ids=[row.requester_id], event="case-opened", case_id=str(row.id))
 
 
 def _time(seconds: int) -> datetime:

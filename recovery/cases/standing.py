@@ -8,7 +8,6 @@ requester, officers and console; what stays stuck for ten minutes is an alarm. I
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
@@ -19,7 +18,7 @@ from escrow.states import OfficerState
 from holdfast.core.escrow.approvals import Excluded
 from kernel.clock import database_now
 from kernel.fields import rfc3339
-from kernel.scope import tenant_scope
+from kernel.queue import apart
 from recovery import access
 from recovery.cases.counting import count_approvals
 from recovery.states import FAILED, CaseState, NoticeState
@@ -35,8 +34,19 @@ ALARM_AFTER: Final = timedelta(minutes=10)
 # Lines of one round. With more cases than this, one cause holds them all, and one line says how many there are.
 _MAX_LINES: Final = 20
 
+# In which a case may be stuck.
+_WAITING: Final = (
+    CaseState.REQUESTED,
+    CaseState.QUORATE,
+    CaseState.WAITING,
+    CaseState.RELEASING,
+    CaseState.AWAITING_SHARE,
+)
+
 # Why a case waits though it is time, or does not come to its officers' end: each with what is to be done.
 STUCK: Final = {
+    "error": "The release process failed at this case in a way that nobody foresaw, and tries again from time to time. "
+    "Tell your operator: its log names the case.",
     "forbidden-meanwhile": "What was asked is not allowed any more by every policy concerned. Ask anew.",
     "half-refused": "The HSM refused its half of a deposit. Tell your operator.",
     "hsm-away": "The HSM is away. Nothing is lost; the release goes on when it is back.",
@@ -116,6 +126,7 @@ def standings(case: Case, policy: Policy, now: datetime) -> list[OfficerStanding
         ),
         suspended=those(OfficerState.SUSPENDED, OfficerState.REMOVED),
         away=those(OfficerState.AWAY),
+        behind=frozenset(person_id.bytes for person_id in access.behind(case)),
     )
     return [
         OfficerStanding(
@@ -232,7 +243,7 @@ def _for_the_release(case: Case) -> Waiting:
 
 def raise_alarms() -> int:
     """Say in the process's log which cases have been stuck for ten minutes, in every tenant; return how many."""
-    found = list(_stuck(database_now()))
+    found = _stuck(database_now())
     for tenant_id, case_id, waiting in found[:_MAX_LINES]:
         log.critical("tenant %s: case %s is stuck since %s: %s", tenant_id, case_id, waiting.since, waiting.text)
     if len(found) > _MAX_LINES:
@@ -240,10 +251,13 @@ def raise_alarms() -> int:
     return len(found)
 
 
-def _stuck(now: datetime) -> Iterator[tuple[UUID, UUID, Waiting]]:
-    for case_id, tenant_id in access.in_states(CaseState.REQUESTED, CaseState.QUORATE, CaseState.WAITING):
-        with tenant_scope(tenant_id):
+def _stuck(now: datetime) -> list[tuple[UUID, UUID, Waiting]]:
+    found = []
+    for case_id, tenant_id in access.in_states(*_WAITING):
+        # A row that cannot be read must not keep the alarms of all others from being raised.
+        with apart(tenant_id, f"standing of case {case_id}"):
             row = access.case_for_release(case_id)
             waiting = waiting_for(row, now) if row is not None else None
-        if waiting is not None and waiting.is_stuck and waiting.since <= now - ALARM_AFTER:
-            yield tenant_id, case_id, waiting
+            if waiting is not None and waiting.is_stuck and waiting.since <= now - ALARM_AFTER:
+                found.append((tenant_id, case_id, waiting))
+    return found

@@ -8,9 +8,11 @@ It decides nothing: `process` does, by the rules of `holdfast.core.escrow.releas
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
+import re
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,8 +28,10 @@ from holdfast.core.signed.cose import Sign1, parse_many
 from kernel.files import make_directory, write_durably
 from recovery.release.clock import Moment
 
-_SEED_BYTES: Final = 32
+log = logging.getLogger("holdfast.release")
 
+_SEED_BYTES: Final = 32
+_HALF_BYTES: Final = 384  # RSA-OAEP under a recipient's RSA-3072 key
 
 _HEAD: Final = struct.Struct(">Q32sQQ")  # size, root, tick and wall clock when it was first seen
 # Each stops the tenant until officers have acknowledged it, so there are few; 50 bytes each.
@@ -306,6 +310,52 @@ class Directory:
         elif (before.q, before.recipient) != (intent.q, intent.recipient):
             raise Untrusted("this case id is spent for another case or another recipient")
 
+    def halves(self, intent: Intent) -> dict[UUID, bytes]:
+        """Return {deposit: half re-wrapped to the recipient} kept for exactly this case, q and recipient.
+
+        None of a file that is damaged or another's: the HSM is asked again, for the same recipient.
+        """
+        try:
+            row = Fields.of_row(decode(self._halves(intent.case_id).read_bytes(), max_size=MAX_BLOB), "halves", 3)
+            rows = [Fields.of_row(one, "half", 2) for one in row.array(2)]
+            found = {UUID(bytes=one.octets(0, 16)): one.octets(1, _HALF_BYTES) for one in rows}
+            is_its_own = (row.octets(0, 32), row.octets(1, 32)) == (intent.q, intent.recipient)
+        except FileNotFoundError:
+            return {}
+        except Malformed as error:
+            log.critical("the halves kept for case %s cannot be read: %s", UUID(bytes=intent.case_id), error)
+            return {}
+        return found if is_its_own else {}
+
+    def keep_halves(self, intent: Intent, halves: Mapping[UUID, bytes]) -> None:
+        """Keep what the HSM has re-wrapped for a case so far: what is held is not asked for again.
+
+        Each is sealed to the recipient alone, 384 bytes. `forget_halves` destroys them.
+        """
+        rows: list[Encodable] = [[deposit_id.bytes, half] for deposit_id, half in halves.items()]
+        path = self._halves(intent.case_id)
+        make_directory(path.parent)
+        write_durably(path, encode([intent.q, intent.recipient, rows]))
+
+    def cases_with_halves(self) -> list[bytes]:
+        """Return the ids of the cases for which something is kept: those under way, and those just over."""
+        try:
+            names = [path.name for path in (self.path / "halves").iterdir()]
+        except FileNotFoundError:
+            return []
+        # With what a kill left beside, while it was written; and what else somebody laid there is of no case.
+        known = {name.removeprefix(".").removesuffix(".new") for name in names}
+        return [bytes.fromhex(name) for name in known if re.fullmatch("[0-9a-f]{32}", name)]
+
+    def forget_halves(self, case_id: bytes) -> None:
+        """Destroy what was kept for a case that is released, or over."""
+        path = self._halves(case_id)
+        for one in (path, path.with_name(f".{path.name}.new")):
+            one.unlink(missing_ok=True)
+
+    def _halves(self, case_id: bytes) -> Path:
+        return self.path / "halves" / case_id.hex()
+
 
 def _whole_rows(body: bytes) -> tuple[list[bytes], int]:
     """Return the rows of a file of rows that each begin with their length, and where the last whole one ends."""
@@ -332,8 +382,16 @@ def _seed(path: Path) -> SecretBytes:
 
 
 def tenants(home: Path) -> list[UUID]:
-    """List the tenants whose trust the ceremony has pinned here."""
-    return sorted(UUID(path.parent.name) for path in home.glob("*/trust"))
+    """List the tenants whose trust the ceremony has pinned here; what else somebody laid beside is none."""
+    return sorted(found for path in home.glob("*/trust") if (found := _uuid(path.parent.name)) is not None)
+
+
+def _uuid(name: str) -> UUID | None:
+    try:
+        found = UUID(name)
+    except ValueError:
+        return None
+    return found if str(found) == name else None
 
 
 @contextmanager

@@ -9,7 +9,7 @@ that it is handed; the caller proves every leaf first. It judges nothing.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol, TypeVar
 from uuid import UUID
@@ -19,6 +19,7 @@ from holdfast.core.base.errors import Expired, HoldfastError, Malformed, Untrust
 from holdfast.core.crypto.keys import PublicKey
 from holdfast.core.escrow.approvals import Excluded, had_quorum
 from holdfast.core.escrow.release import NoticeFacts
+from holdfast.core.escrow.sponsors import letting_in, still_behind
 from holdfast.core.identity import trust as chain_of_trust
 from holdfast.core.identity.acts import Act, Resolution, Standing, verify_officer_state, verify_resolution
 from holdfast.core.identity.cases import VETOES_COUNT_SECONDS, VETOES_THAT_END, Case, verify_veto
@@ -122,10 +123,13 @@ class CaseFacts:
     requester: bytes
     recipient: bytes
     place: Place
+    recipient_device: bytes = b""
+    behind: frozenset[bytes] = frozenset()  # who stands behind the device or the requester, as it was opened
     approvals: dict[bytes, LoggedDecision] = field(default_factory=dict)  # person → the last that they gave
     told: Moment | None = None
     not_told: Moment | None = None
-    # How far the log has it: requested, quorate, waiting, releasing, released, or the word for how it ended.
+    # How far the log has it: requested, quorate, waiting, releasing, deferred (begun, and put off since), released, or
+    # the word for how it ended.
     stage: str = "requested"
     extra_officers: int = 0
     # What its vetoes came to, whatever else ended it: a case uses up one veto of its subject's at most.
@@ -136,6 +140,11 @@ class CaseFacts:
     def opened(self) -> Moment:
         """When this process first saw that it was opened."""
         return self.place.moment
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing of it is to be released any more, or all of it is."""
+        return self.stage in _ENDED
 
     def notice(self, now: Now) -> NoticeFacts:
         """Return what is known of telling the subject, in seconds by today's wall clock."""
@@ -168,6 +177,10 @@ class Facts:
     unreceipted: dict[bytes, tuple[int, bytes]] = field(default_factory=dict)  # deposit → (index, policy hash)
     cases: dict[bytes, CaseFacts] = field(default_factory=dict)
     vetoes: dict[bytes, list[int]] = field(default_factory=dict)  # subject → ticks of those that count, of 90 days
+    # Device, or one that follows it → who stands behind its enrolment; person → who came to stand behind them, and the
+    # tick when they last did.
+    enrolled_by: dict[bytes, frozenset[bytes]] = field(default_factory=dict)
+    sponsors: dict[bytes, dict[bytes, int]] = field(default_factory=dict)
     wrong: dict[int, WrongEntry] = field(default_factory=dict)  # by index; while there is one, nothing is released
     # Entries that were wrong when they were first read, by index: they are not judged anew, whatever lies there now.
     known_wrong: dict[int, WrongEntry] = field(default_factory=dict)
@@ -246,7 +259,12 @@ class Facts:
             cooling_off=frozenset(current - {officer.person for officer in history.counting(now.wall)}),
             suspended=frozenset(named - counting),
             away=frozenset(self.away),
+            behind=case.behind,
         )
+
+    def behind(self, device: bytes, requester: bytes, at: Moment) -> frozenset[bytes]:
+        """Return who stands behind a case that a requester opens now for a device, as far as the log goes."""
+        return self.enrolled_by.get(device, frozenset()) | still_behind(self.sponsors.get(requester, {}), at.tick)
 
     def suspend(self, person: bytes, place: Place) -> None:
         """Take a vote from somebody until officers return them, and for ever the approvals that they gave before."""
@@ -308,6 +326,14 @@ class Facts:
         raise Untrusted("names a policy that the log does not tell of")
 
     # What entries do.
+
+    def let_in(self, person: bytes, by: Iterable[bytes], at: Moment) -> frozenset[bytes]:
+        """Follow an act by which people let a person in. Returns who stands behind it: they, and those behind them."""
+        sponsors = frozenset(by)
+        # Nobody comes to stand behind somebody by what these do themselves.
+        for one in letting_in(sponsors - {person}, self.sponsors, at.tick) - {person}:
+            self.sponsors.setdefault(person, {})[one] = at.tick
+        return letting_in(sponsors, self.sponsors, at.tick)
 
     def take_policy(self, statement: bytes, place: Place) -> None:
         """Follow one more version, by its signatures. Raises as the core does."""
@@ -528,12 +554,30 @@ def _escrow_key(facts: Facts, entry: LogEntry, place: Place) -> None:
     facts.take_escrow_key(_with(facts.statements.escrow_key(_typed(entry, "hash", bytes))))
 
 
+def _let_in(facts: Facts, entry: LogEntry, place: Place) -> None:
+    # A ceremony's entries name nobody: the operator is no person of the tenant.
+    if entry.person:
+        facts.let_in(_subject(entry), [entry.person], place.moment)
+
+
+def _enrolled(facts: Facts, entry: LogEntry, place: Place) -> None:
+    # One older than these fields names nobody, and no more people are left out for it.
+    named = [_uuid(entry, name) for name in ("issuer", "confirmer") if name in entry.body]
+    facts.enrolled_by.setdefault(_subject(entry), facts.let_in(_uuid(entry, "user"), named, place.moment))
+
+
+def _succeeded(facts: Facts, entry: LogEntry, place: Place) -> None:
+    facts.enrolled_by.setdefault(_subject(entry), facts.enrolled_by.get(_uuid(entry, "device"), frozenset()))
+
+
 def _person_created(facts: Facts, entry: LogEntry, place: Place) -> None:
+    _let_in(facts, entry, place)
     if entry.body.get("role") == OFFICER_ROLE:
         facts.officers.add(_subject(entry))
 
 
 def _role_changed(facts: Facts, entry: LogEntry, place: Place) -> None:
+    _let_in(facts, entry, place)
     if entry.body.get("to") == OFFICER_ROLE:
         facts.officers.add(_subject(entry))
         return
@@ -604,13 +648,17 @@ def _receipted(facts: Facts, entry: LogEntry, place: Place) -> None:
 
 
 def _opened(facts: Facts, entry: LogEntry, place: Place) -> None:
+    requester, device = _uuid(entry, "requester"), _uuid(entry, "recipient_device")
     case = CaseFacts(
         q=_typed(entry, "q", bytes),
         policy_hash=_typed(entry, "policy", bytes),
         subject=_uuid(entry, "user"),
-        requester=_uuid(entry, "requester"),
+        requester=requester,
         recipient=_uuid(entry, "recipient"),
         place=place,
+        recipient_device=device,
+        # Looked up once, here: what anybody does afterwards had no part in its opening.
+        behind=facts.behind(device, requester, place.moment),
     )
     # The first entry counts: nobody opens a case anew under an id that is taken.
     facts.cases.setdefault(_subject(entry), case)
@@ -710,6 +758,8 @@ _TAKERS: Final[dict[str, Taker]] = {
     "escrow:officer:suspend": _officer_suspended,
     "escrow:policy:publish": _policy,
     "escrow:resolution:pass": _resolution,
+    "keys:device:enrol": _enrolled,
+    "keys:device:succeed": _succeeded,
     "recovery:case:approve": _approved,
     "recovery:case:cancel": _ended("cancelled"),
     "recovery:case:deny": _ended("denied"),
@@ -723,13 +773,15 @@ _TAKERS: Final[dict[str, Taker]] = {
     "recovery:notice:fail": _not_told,
     "recovery:notice:hand-over": _told,
     "recovery:release:begin": _stage("releasing"),
-    "recovery:release:defer": _stage("waiting"),
+    "recovery:release:defer": _stage("deferred"),
     "recovery:release:finish": _ended("released"),
     "recovery:release:held": _ended("held"),
+    "tenants:password:set": _let_in,
     "tenants:person:activate": _person_active,
     "tenants:person:change-role": _role_changed,
     "tenants:person:create": _person_created,
     "tenants:person:suspend": _person_suspended,
+    "tenants:totp:confirm": _let_in,
 }
 # Entries that a restored log must not lack: each takes something away that was possible before.
 NARROWING: Final = frozenset(

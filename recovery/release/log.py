@@ -145,6 +145,12 @@ class ReleaseLog:
         self.is_whole = True
         return True
 
+    def settle(self, now: Now) -> None:
+        """Let resolutions count whose time has come. One that is half taken in is as wrong as half an entry."""
+        was_whole, self.is_whole = self.is_whole, False
+        self.facts.settle(now)
+        self.is_whole = was_whole
+
     def _keep(self, narrowing: list[bytes]) -> None:
         for leaf in narrowing:
             entry = LogEntry.from_leaf(leaf)

@@ -14,10 +14,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from uuid import UUID
 
-from django.db import close_old_connections
+from django.db import close_old_connections, connection
 from django.utils import timezone
 
 from audit import access as audit
@@ -38,6 +39,7 @@ from kernel import queue
 from kernel.actors import Actor, system_actor
 from kernel.errors import Conflict, DomainError
 from kernel.models import Job
+from kernel.retries import Retries, named, pause_seconds
 from recovery import access
 from recovery.cases import counting, endings
 from recovery.models import Case
@@ -53,10 +55,14 @@ log = logging.getLogger("holdfast.release")
 
 RETRY = timedelta(seconds=1)
 RETRY_HSM = timedelta(seconds=5)
+# What keeps failing is tried after longer and longer, up to this: an HSM that unwraps and then fails would otherwise be
+# asked 17,000 times a day about one case; so it is 150 times.
+LONGEST_PAUSE = timedelta(minutes=10)
 SWEEP_SECONDS = 5
 # How often every tenant's head is looked at, whether a case is due or not. What is taken away again between was never
 # seen, so two minutes are the most (ESCROW "What it believes of the log").
 FOLLOW_SECONDS = 20
+UNSEEN_SECONDS = 120
 # How long rows and log may disagree before the case is held for ever: what comes right by itself, as a head on its way
 # or an approval that runs out between two looks, does so in seconds. ESCROW "What it believes of the log".
 HOLD_AFTER_SECONDS = 600
@@ -91,9 +97,13 @@ class TenantRelease:
     actor: Actor = field(init=False)
     # Since which tick rows and log have disagreed about a case, of cases that are not held yet.
     _disagreeing: dict[UUID, int] = field(default_factory=dict)
+    # How often in a row the HSM has failed at a case after its release was begun.
+    _failures: dict[UUID, int] = field(default_factory=dict)
+    _receipts: Retries = field(init=False)  # deposits for which none could be given
 
     def __post_init__(self) -> None:
         self.actor = system_actor(self.directory.tenant_id, "release")
+        self._receipts = _retries(self.clock, RETRY_HSM.total_seconds(), LONGEST_PAUSE.total_seconds())
 
     def follow(self, note: str) -> None:
         """Take in what is new up to a head, in the tenant's scope. Raises as `ReleaseLog.follow` does."""
@@ -109,29 +119,58 @@ class TenantRelease:
             except ReleaseKeyMissing as error:
                 log.critical("%s", error)
 
+    def forget_halves(self) -> None:
+        """Destroy what was kept for cases that are over, by whomever they were ended."""
+        for case_id in self.directory.cases_with_halves():
+            logged = self.log.facts.cases.get(case_id)
+            if logged is None or logged.is_over:
+                self.directory.forget_halves(case_id)
+
     def give_receipts(self) -> None:
         """Sign for deposits that the log tells of and that have no receipt yet, as many as one round has time for.
 
         Call it inside the tenant's scope. A deposit whose half another's had before, or of a policy that
-        nobody knows, gets none, and is an alarm.
+        nobody knows, gets none, and is an alarm. One that fails is left alone for a while: it would stand before all
+        others for ever.
         """
         facts = self.log.facts
         # An acknowledgement counts here too: where no case is due, nobody else asks.
-        facts.settle(self.clock.now())
+        self.log.settle(self.clock.now())
         # Of a log with a wrong entry nothing is vouched for.
-        waiting = [] if facts.wrong else list(facts.unreceipted.items())[:RECEIPTS_A_ROUND]
-        for deposit_id, (index, policy_hash) in waiting:
-            policy = next((one.signed.policy for one in facts.policies if one.signed.hash == policy_hash), None)
-            if policy is None or facts.half_owners[facts.halves[deposit_id]] != deposit_id:
-                # Refused and not left to wait: it would stand before all others for ever.
-                why = "the log tells of no such policy" if policy is None else "its half was in another's before"
-                log.critical("deposit %s: %s; no receipt", UUID(bytes=deposit_id), why)
-                custody.refuse_receipt(deposit_id=UUID(bytes=deposit_id), actor=self.actor)
-            else:
-                statement = self._receipt(deposit_id, index, policy)
-                custody.keep_receipt(deposit_id=UUID(bytes=deposit_id), statement=statement, actor=self.actor)
+        due = () if facts.wrong else (one for one in facts.unreceipted if not self._receipts.left(one))
+        failed: list[tuple[bytes, Exception]] = []
+        for deposit_id in list(islice(due, RECEIPTS_A_ROUND)):
+            try:
+                self._give_receipt(deposit_id)
+            except Exception as error:
+                if not connection.is_usable():
+                    raise
+                self._receipts.failed(deposit_id)
+                failed.append((deposit_id, error))
+                continue
+            self._receipts.worked(deposit_id)
             # The log says so as well, and takes it from the list of whoever reads it anew.
             facts.unreceipted.pop(deposit_id, None)
+        if failed:
+            # Mostly one cause for all, as a missing key; its text names the key.
+            (first, cause), tenant_id = failed[0], self.directory.tenant_id
+            said = str(cause) if isinstance(cause, HoldfastError) else named(cause)
+            log.critical(
+                "tenant %s: no receipt for %d deposits; %s: %s", tenant_id, len(failed), UUID(bytes=first), said
+            )
+
+    def _give_receipt(self, deposit_id: bytes) -> None:
+        facts = self.log.facts
+        index, policy_hash = facts.unreceipted[deposit_id]
+        policy = next((one.signed.policy for one in facts.policies if one.signed.hash == policy_hash), None)
+        if policy is None or facts.half_owners[facts.halves[deposit_id]] != deposit_id:
+            # Refused and not left to wait: it would stand before all others for ever.
+            why = "the log tells of no such policy" if policy is None else "its half was in another's before"
+            log.critical("deposit %s: %s; no receipt", UUID(bytes=deposit_id), why)
+            custody.refuse_receipt(deposit_id=UUID(bytes=deposit_id), actor=self.actor)
+        else:
+            statement = self._receipt(deposit_id, index, policy)
+            custody.keep_receipt(deposit_id=UUID(bytes=deposit_id), statement=statement, actor=self.actor)
 
     def _receipt(self, deposit_id: bytes, index: int, policy: Policy) -> Sign1:
         facts = self.log.facts
@@ -149,21 +188,22 @@ class TenantRelease:
         """Take one case as far as it may go now; returns when to try again, or None when there is nothing to do.
 
         Call it inside the tenant's scope. What is wrong with the case itself ends in its state; nothing is raised
-        for it. A database error goes up: the next attempt starts from what is committed.
+        for it. A database error goes up, and what nobody foresaw: the next attempt starts from what is committed.
         """
         case = access.case_for_release(case_id)
         if case is None or case.state not in _OURS:
             self._disagreeing.pop(case_id, None)
+            self._failures.pop(case_id, None)
             return None
         if case.state != CaseState.RELEASING and case.release_at is not None and case.release_at > timezone.now():
             return case.release_at
         try:
-            if case.state == CaseState.AWAITING_SHARE:
-                self._replace(case)
-                return None
-            return self._release(case)
+            at = self._replace(case) if case.state == CaseState.AWAITING_SHARE else self._release(case)
         except (HoldfastError, HsmError, DomainError) as error:
-            return self._after(case, error)
+            at = self._after(case, error)
+        if at is None:
+            self._failures.pop(case_id, None)
+        return at
 
     def _after(self, case: Case, error: Exception) -> datetime | None:
         """Say what a refusal means for a case: wait, go back, end, or be held. The order of the cases matters."""
@@ -182,7 +222,7 @@ class TenantRelease:
                 self._hold(case, "half-refused")
             case HsmError():
                 log.warning("case %s waits: the HSM is away (%s)", case.id, type(error).__name__)
-                at = self._wait(case, "hsm-away", timezone.now() + RETRY_HSM)
+                at = self._wait(case, "hsm-away", timezone.now() + hsm_pause(self._failures.get(case.id, 0)))
             case QuorumNotMet():
                 at = self._too_few(case)
                 disagrees = at is not None
@@ -216,28 +256,44 @@ class TenantRelease:
         # (1) follow the log to a fresh head, so that every veto and removal in it is known;
         # (2) hold the rows to the log and have the rules judge: what to ask the HSM, for whom;
         # (3) take the outer sealing off the shares: enough must be what their officers signed for;
-        # (4) write the intent in our own journal, which no database can take back;
-        # (5) commit intent and audit entry; only here it is decided against a veto;
-        # (6) ask the HSM, outside any transaction;
-        # (7) record the result, the state and the audit entry together.
+        # (4) see that the HSM shows the keys it is to be asked by: while it is away there is nothing to begin;
+        # (5) write the intent in our own journal, which no database can take back;
+        # (6) commit intent and audit entry; only here it is decided against a veto;
+        # (7) ask the HSM, outside any transaction, for what it was not asked for before, and keep each answer;
+        # (8) record the result, the state and the audit entry together, and destroy what was kept for it.
         now = self._up_to_date()  # (1)
         orders = orders_for(case, facts=self.log.facts, now=now)  # (2)
         shares = self._open_shares(case, orders)  # (3)
         if shares is None:
             return None
-        recipient = orders[0].rewrap.recipient
-        self.directory.spend(_intent(case, recipient, now.wall))  # (4)
-        if not record.begin_release(case_id=case.id, actor=self.actor):  # (5)
+        intent = _intent(case, orders[0].rewrap.recipient, now.wall)
+        halves = self.directory.halves(intent)
+        missing = [order for order in orders if order.deposit_id not in halves]
+        for key, cka_id in {order.cka_id: (order.key, order.cka_id) for order in missing}.values():
+            custody.require_escrow_key(tenant_id=self.directory.tenant_id, key=key, cka_id=cka_id)  # (4)
+        self.directory.spend(intent)  # (5)
+        is_known = self._is_put_off(case)
+        if not record.begin_release(case_id=case.id, is_known=is_known, actor=self.actor):  # (6)
             return None
-        halves = {order.deposit_id: self._rewrap(order) for order in orders}  # (6)
-        opened = {deposit_id: OpenedDeposit(half, shares[deposit_id]) for deposit_id, half in halves.items()}
-        record.finish_release(case_id=case.id, opened=opened, actor=self.actor)  # (7)
+        for order in missing:
+            halves[order.deposit_id] = self._rewrap(case, order)  # (7)
+            self.directory.keep_halves(intent, halves)
+        opened = {
+            order.deposit_id: OpenedDeposit(halves[order.deposit_id], shares[order.deposit_id]) for order in orders
+        }
+        record.finish_release(case_id=case.id, opened=opened, actor=self.actor)  # (8)
+        self.directory.forget_halves(case.id.bytes)
         return None
 
-    def _replace(self, case: Case) -> None:
+    def _is_put_off(self, case: Case) -> bool:
+        """Tell whether the log says that this release was begun, and has been put off since."""
+        logged = self.log.facts.cases.get(case.id.bytes)
+        return logged is not None and logged.stage == "deferred"
+
+    def _replace(self, case: Case) -> datetime | None:
         """Hand on the shares that officers gave in place of wrong ones; what the HSM did it does not do again."""
         if case.release_at is None:
-            return
+            return None
         now = self._up_to_date()
         wanted, stored = shares_for(case, facts=self.log.facts, now=now), record.load_shares(case)
         # Of those who gave theirs before, nothing is stored any more: only what is new opens.
@@ -246,6 +302,7 @@ class TenantRelease:
             # As before a release: the key may come back, a share that was destroyed would not.
             raise missing
         record.replace_shares(case_id=case.id, shares=found, handled=stored.keys(), actor=self.actor)
+        return None
 
     def _up_to_date(self) -> Now:
         """Follow the log to its newest head, which has to be fresh and whole, and return the present."""
@@ -254,22 +311,27 @@ class TenantRelease:
         self.log.require_fresh(now)
         if audit.has_waited(LOG):
             raise LogBehind("an entry has waited for its index for over two minutes")
-        self.log.facts.settle(now)
+        self.log.settle(now)
         if self.log.facts.wrong:
             index, wrong = min(self.log.facts.wrong.items())
             raise WrongLog(f"entry {index} of the log is wrong ({wrong.why})")
         return now
 
-    def _rewrap(self, order: Order) -> bytes:
-        return custody.rewrap_half(
-            # Of our own directory, and of no row: the HSM uses no other tenant's key for it.
-            tenant_id=self.directory.tenant_id,
-            key=order.key,
-            cka_id=order.cka_id,
-            sealed_half=order.rewrap.deposit.sealed_half,
-            ctx=order.rewrap.deposit.header.ctx,
-            recipient=order.rewrap.recipient,
-        )
+    def _rewrap(self, case: Case, order: Order) -> bytes:
+        try:
+            return custody.rewrap_half(
+                # Of our own directory, and of no row: the HSM uses no other tenant's key for it.
+                tenant_id=self.directory.tenant_id,
+                key=order.key,
+                cka_id=order.cka_id,
+                sealed_half=order.rewrap.deposit.sealed_half,
+                ctx=order.rewrap.deposit.header.ctx,
+                recipient=order.rewrap.recipient,
+            )
+        except HsmError:
+            # It may have unwrapped: each further try is one more unwrap.
+            self._failures[case.id] = self._failures.get(case.id, 0) + 1
+            raise
 
     def _open_shares(self, case: Case, orders: tuple[Order, ...]) -> dict[UUID, dict[int, bytes]] | None:
         """Return {deposit: {index: share sealed to the recipient}}, or None when shares were wrong and are voided."""
@@ -326,16 +388,20 @@ class TenantRelease:
         return keys, missing
 
     def _wait(self, case: Case, why: str, at: datetime) -> datetime:
-        record.defer_release(case_id=case.id, why=why, retry_at=at, actor=self.actor)
+        self._defer(case, why, at)
         record.postpone(case_id=case.id, why=why, release_at=at)
         return at
+
+    def _defer(self, case: Case, why: str, at: datetime) -> None:
+        is_known = self._is_put_off(case)
+        record.defer_release(case_id=case.id, why=why, retry_at=at, is_known=is_known, actor=self.actor)
 
     def _hold(self, case: Case, why: str) -> None:
         record.hold_case(case_id=case.id, why=why, actor=self.actor)
 
     def _too_few(self, case: Case) -> datetime | None:
         """Send the case back to its officers; when the rows claim a quorum that the log does not show, hold it."""
-        record.defer_release(case_id=case.id, why="quorum-lost", retry_at=timezone.now(), actor=self.actor)
+        self._defer(case, "quorum-lost", timezone.now())
         counting.settle_case(case_id=case.id, actor=self.actor)
         counted = access.case_for_release(case.id)
         if counted is None or counted.state != CaseState.WAITING:
@@ -348,7 +414,7 @@ class TenantRelease:
         return self._disagree(case, "quorum-not-in-log", "its rows claim a quorum that the log does not show")
 
     def _ended(self, case: Case, refusal: Ended) -> None:
-        record.defer_release(case_id=case.id, why="ended", retry_at=timezone.now(), actor=self.actor)
+        self._defer(case, "ended", timezone.now())
         if case.expiry <= timezone.now():
             endings.expire_case(case_id=case.id, actor=self.actor)
         elif isinstance(refusal, Voided):
@@ -374,6 +440,17 @@ def _intent(case: Case, recipient: PublicKey, now: int) -> Intent:
     return Intent(case_id=case.id.bytes, q=bytes(case.q), recipient=digest, at=now)
 
 
+def hsm_pause(failures: int) -> timedelta:
+    """Return how long to wait for an HSM that has failed so often in a row after a release was begun."""
+    first, longest = RETRY_HSM.total_seconds(), LONGEST_PAUSE.total_seconds()
+    return timedelta(seconds=pause_seconds(failures, first=first, longest=longest))
+
+
+def _retries(clock: Clock, first: float, longest: float) -> Retries:
+    # By the directory's own count, which nobody turns.
+    return Retries(first, longest, clock=lambda: clock.now().tick)
+
+
 class ReleaseProcess:
     """All tenants of one directory. Make it with `open_process`, then call `tick` again and again."""
 
@@ -384,11 +461,16 @@ class ReleaseProcess:
         self._tenants: dict[UUID, TenantRelease] = {}
         self._heads: dict[UUID, str] = {}  # the note last followed
         self._broken: dict[UUID, int] = {}  # tenants whose log is not the one believed, and since which tick
+        # What failed in a way that nobody foresaw: cases, as (tenant, case), and tenants whose log was to be followed.
+        # A try at one of these may read the whole log anew, and all others wait meanwhile.
+        self._failing = _retries(self._clock, RETRY_HSM.total_seconds(), LONGEST_PAUSE.total_seconds())
+        # First at the next round, and at last at every sixth.
+        self._unread = _retries(self._clock, FOLLOW_SECONDS / 2, UNSEEN_SECONDS - FOLLOW_SECONDS)
         self._swept: int | None = None
         self._followed: int | None = None
 
     def tick(self) -> int:
-        """Do what is due, and return how many jobs were completed. A tenant's trouble stops no other tenant."""
+        """Do what is due, and return how many jobs were completed. A case's or tenant's trouble stops no other."""
         close_old_connections()
         now = self._clock.now().tick
         if self._followed is None or now - self._followed >= FOLLOW_SECONDS:
@@ -405,7 +487,7 @@ class ReleaseProcess:
         newest = newest_notes(LOG)
         for tenant_id in tenants(self._home):
             note = newest.get(tenant_id)
-            if note is None or note == self._heads.get(tenant_id):
+            if note is None or note == self._heads.get(tenant_id) or self._unread.left(tenant_id):
                 continue
             with queue.apart(tenant_id, "its log"):
                 self._follow(tenant_id, note)
@@ -415,7 +497,9 @@ class ReleaseProcess:
             tenant = self._tenant(tenant_id)
             tenant.follow(note)
             self._broken.pop(tenant_id, None)
-            self._give_receipts(tenant)
+            self._unread.worked(tenant_id)
+            tenant.forget_halves()
+            tenant.give_receipts()
             # Looked at again while there is something left to sign for, whether the head is new or not.
             if not tenant.log.facts.unreceipted:
                 self._heads[tenant_id] = note
@@ -425,19 +509,17 @@ class ReleaseProcess:
             # It does not extend what was believed: rows were erased or rewritten, or a backup was put back.
             self._broken.setdefault(tenant_id, self._clock.now().tick)
             log.critical("tenant %s: its log is not the one that was believed: %s", tenant_id, error)
-            if (known := self._tenants.get(tenant_id)) is not None and not known.log.is_whole:
-                self._tenants.pop(tenant_id)
         except Exception:
-            # Nobody knows how much was taken in: it is read anew from what the directory keeps.
-            self._tenants.pop(tenant_id, None)
+            self._unread.failed(tenant_id)
             raise
+        finally:
+            self._forget_unless_whole(tenant_id)
 
-    def _give_receipts(self, tenant: TenantRelease) -> None:
-        try:
-            tenant.give_receipts()
-        except HoldfastError as error:
-            # A missing key, above all: nobody waits for a receipt, and the log is what it was.
-            log.critical("tenant %s: no receipts: %s", tenant.directory.tenant_id, error)
+    def _forget_unless_whole(self, tenant_id: UUID) -> None:
+        """Have a log read anew, from what the directory keeps, of which nobody knows how much was taken in."""
+        known = self._tenants.get(tenant_id)
+        if known is not None and not known.log.is_whole:
+            del self._tenants[tenant_id]
 
     def run_job(self, job: Job) -> None:
         """Attempt the case that a job names; raises RunLater while there is something left to do."""
@@ -452,6 +534,30 @@ class ReleaseProcess:
                 self._attempt(case_id, tenant_id)
 
     def _attempt(self, case_id: UUID, tenant_id: UUID) -> datetime | None:
+        """Attempt one case, and keep what nobody foresaw from all others: it is left alone for longer and longer."""
+        left = self._failing.left((tenant_id, case_id))
+        if left:
+            return timezone.now() + timedelta(seconds=left)
+        try:
+            at = self._attempt_now(case_id, tenant_id)
+        except Exception as error:
+            if not connection.is_usable():
+                raise
+            return self._leave_alone(case_id, tenant_id, error)
+        finally:
+            self._forget_unless_whole(tenant_id)
+        self._failing.worked((tenant_id, case_id))
+        return at
+
+    def _leave_alone(self, case_id: UUID, tenant_id: UUID, error: Exception) -> datetime:
+        count = self._failing.failed((tenant_id, case_id))
+        at = timezone.now() + timedelta(seconds=self._failing.left((tenant_id, case_id)))
+        log.critical("tenant %s: case %s failed: %s (%d in a row)", tenant_id, case_id, named(error), count)
+        with queue.apart(tenant_id, f"word of the failure of case {case_id}"):
+            record.leave_alone(case_id=case_id, retry_at=at)
+        return at
+
+    def _attempt_now(self, case_id: UUID, tenant_id: UUID) -> datetime | None:
         try:
             tenant = self._tenant(tenant_id)
         except FileNotFoundError:
@@ -459,11 +565,7 @@ class ReleaseProcess:
             return timezone.now() + RETRY_HSM
         except (HoldfastError, DomainError) as error:
             return self._changed(case_id, tenant_id, str(error))
-        try:
-            at = tenant.attempt(case_id)
-        except Exception:
-            self._tenants.pop(tenant_id, None)
-            raise
+        at = tenant.attempt(case_id)
         self._broken.pop(tenant_id, None)
         return at
 

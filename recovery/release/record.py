@@ -30,6 +30,9 @@ from recovery.errors import CaseMoved
 from recovery.models import Case, Release, ReleasedShare
 from recovery.states import CASE, UNRELEASED, CaseState
 
+# Why a case waits that the release process failed at in a way that nobody foresaw.
+ERROR = "error"
+
 
 @dataclass(frozen=True)
 class OpenedDeposit:
@@ -57,11 +60,13 @@ def load_shares(case: Case) -> dict[tuple[UUID, int], bytes]:
     }
 
 
-def begin_release(*, case_id: UUID, actor: Actor) -> bool:
+def begin_release(*, case_id: UUID, is_known: bool, actor: Actor) -> bool:
     """Commit the intent: `waiting` becomes `releasing`, after one more count of the rows under their lock.
 
-    False, and the case is back with its officers, when an approval stopped counting a moment ago (FAULTS P5). From
-    here on a veto comes too late. Raises CaseMoved when another process or an end was faster.
+    is_known: the log has the intent already, and nothing since but that it was put off. It is not said again: a
+    trouble that lasts would say it without end. False, and the case is back with its officers, when an approval stopped
+    counting a moment ago (FAULTS P5). From here on a veto comes too late. Raises CaseMoved when another process or an
+    end was faster.
     """
     with transaction.atomic():
         # The same lock as every change of officers and policies: none of them slips between count and intent.
@@ -74,8 +79,9 @@ def begin_release(*, case_id: UUID, actor: Actor) -> bool:
         recount(case, now=timezone.now(), actor=actor)
         if case.state != CaseState.WAITING:
             return False
-        advance(case, CASE, CaseState.RELEASING, why="")
-        audit.append(tag="recovery:release:begin", actor=actor, subject=str(case.id), body={"q": bytes(case.q)})
+        advance(case, CASE, CaseState.RELEASING, why=case.why if is_known else "")
+        if not is_known:
+            audit.append(tag="recovery:release:begin", actor=actor, subject=str(case.id), body={"q": bytes(case.q)})
     return True
 
 
@@ -105,14 +111,19 @@ def finish_release(*, case_id: UUID, opened: Mapping[UUID, OpenedDeposit], actor
         owe_release_notice(case)
 
 
-def defer_release(*, case_id: UUID, why: str, retry_at: datetime, actor: Actor) -> None:
-    """Put a case back to waiting, because the HSM was away or the rules say not now; nothing is lost."""
+def defer_release(*, case_id: UUID, why: str, retry_at: datetime, is_known: bool, actor: Actor) -> None:
+    """Put a case back to waiting, because the HSM was away or the rules say not now; nothing is lost.
+
+    is_known: the log says already that it was put off, and is not told again.
+    """
     with transaction.atomic():
         case = access.lock_case(case_id)
         if case.state != CaseState.RELEASING:
             return
-        advance(case, CASE, CaseState.WAITING, why=why, release_at=retry_at)
-        audit.append(tag="recovery:release:defer", actor=actor, subject=str(case.id), body={"why": why})
+        since = case.why_since if case.why == why else database_now()
+        advance(case, CASE, CaseState.WAITING, why=why, why_since=since, release_at=retry_at)
+        if not is_known:
+            audit.append(tag="recovery:release:defer", actor=actor, subject=str(case.id), body={"why": why})
 
 
 def postpone(*, case_id: UUID, why: str, release_at: datetime) -> None:
@@ -125,6 +136,17 @@ def postpone(*, case_id: UUID, why: str, release_at: datetime) -> None:
                 case.why_since = database_now()
             case.release_at, case.why = release_at, why
             case.save(update_fields=["release_at", "why", "why_since"])
+
+
+def leave_alone(*, case_id: UUID, retry_at: datetime) -> None:
+    """Show that the release process failed at a case, and until when it leaves it alone.
+
+    Written without reading the row, which may be what it fails at. One in `releasing` stays there.
+    """
+    waits = (CaseState.WAITING, CaseState.AWAITING_SHARE)
+    going = Case.objects.filter(id=case_id, state__in=(*waits, CaseState.RELEASING))
+    going.exclude(why=ERROR).update(why=ERROR, why_since=database_now())
+    going.filter(state__in=waits).update(release_at=retry_at)
 
 
 def void_shares(*, case_id: UUID, shares: Sequence[tuple[UUID, int]], actor: Actor) -> None:

@@ -27,7 +27,7 @@ from recovery.models import Case
 from recovery.release.clock import Now
 from recovery.release.facts import CaseFacts, Facts
 
-_GOING = frozenset({"waiting", "releasing"})
+_GOING = frozenset({"waiting", "releasing", "deferred"})
 _RELEASED = frozenset({"released"})
 
 
@@ -130,6 +130,9 @@ def _require_logged(case: Case, facts: Facts, stages: frozenset[str]) -> CaseFac
     asked = access.statement_of(case)
     if asked.case_id != case.id.bytes:
         raise Untrusted("the case is stored under another id than its own")
+    # Stops a device whose code an approver issued in the place of one that nobody stands behind.
+    if asked.header.device != logged.recipient_device:
+        raise Untrusted("the log names another recipient device than the case")
     if [(row.deposit_id.bytes, bytes(row.record_hash)) for row in access.deposits_of(case)] != list(asked.deposits):
         raise Untrusted("the case's rows name other deposits than its statement")
     if logged.stage == "void":

@@ -30,8 +30,9 @@ def test_only_rewrap_half_asks_the_hsm_to_rewrap() -> None:
     assert rewraps == {("escrow/services.py", "rewrap_half")}
 
 
-def test_only_rewrap_half_asks_for_the_escrow_token() -> None:
-    assert calls_of("registry.escrow") == {("escrow/services.py", "rewrap_half")}
+def test_only_rewrap_half_and_the_look_before_it_ask_for_the_escrow_token() -> None:
+    asking = {("escrow/services.py", "rewrap_half"), ("escrow/services.py", "require_escrow_key")}
+    assert calls_of("registry.escrow") == asking
 
 
 def test_only_the_release_process_calls_rewrap_half() -> None:

@@ -27,6 +27,7 @@ from hsm.backend import LogToken, SigningPublicKey
 from hsm.config import HsmConfig
 from hsm.errors import HsmUnavailable
 from hsm.runtime import open_tokens
+from kernel.retries import Retries
 from kernel.scope import tenant_scope
 from tests.audit.support import (
     OTHER,
@@ -265,6 +266,7 @@ def test_sequence_refuses_to_sign_over_a_log_that_is_not_the_one_it_signed(forge
 def test_one_log_that_fails_in_its_own_way_keeps_no_other_from_being_signed(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    monkeypatch.setattr(tasks, "_failing", Retries(first=0, longest=0))
     append(1)
     append(1, tenant_id=OTHER)
     assert tasks.sequence_all()
@@ -283,6 +285,37 @@ def test_one_log_that_fails_in_its_own_way_keeps_no_other_from_being_signed(
             assert not tasks.sequence_all()
         assert f"of tenant {sick}: ZeroDivisionError" in caplog.text
     assert [indices(), indices(OTHER)] == [[0, 1, 2], [0, 1]]
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("log_token")
+def test_log_that_fails_is_looked_at_ever_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, looks = [0.0], []
+
+    def fails(tenant_id: Any, log: str) -> int:
+        looks.append(log)
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(tasks, "_failing", Retries(first=1, longest=60, clock=lambda: now[0]))
+    append(1)
+    with monkeypatch.context() as patch:
+        patch.setattr(sequencer, "sequence", fails)
+        for second in range(1200):
+            now[0] = float(second)
+            tasks.sequence_all()
+    assert looks.count("audit") < 30
+    now[0] += 60
+    assert tasks.sequence_all()
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("log_token")
+def test_damaged_root_of_one_tenant_keeps_no_other_from_being_signed(settings: Any) -> None:
+    append(1)
+    append(1, tenant_id=OTHER)
+    (settings.HOLDFAST_SEQUENCER_DIR / str(TENANT) / "root").write_bytes(b"damaged")
+    assert not tasks.sequence_all()
+    assert [indices(), indices(OTHER)] == [[], [0]]
 
 
 @pytest.mark.django_db(transaction=True)

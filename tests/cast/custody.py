@@ -12,6 +12,7 @@ from holdfast.core.base.secret import SecretBytes
 from holdfast.core.crypto.keys import AgreementKey, KeyKind, PublicKey, RecipientRsaKey, SealingKey, SigningKey
 from holdfast.core.crypto.suites import DEFAULT_SUITE
 from holdfast.core.escrow.approvals import Approver, Excluded
+from holdfast.core.escrow.custody import CustodyLine, OpenedFile
 from holdfast.core.escrow.deposit import Deposit, DepositTerms, build_deposit
 from holdfast.core.escrow.release import LoggedApproval, NoticeFacts, ReleaseFacts
 from holdfast.core.identity.cases import Case, ClientKind
@@ -125,6 +126,17 @@ class Custody:
 
     def sign_case(self, **changes: Any) -> Sign1:
         return cose.sign(self.case_payload(**changes).to_payload(), purpose=Purpose.CASE, key=self.recipient_signing)
+
+    def custody_lines(self, case: Sign1, *files: bytes, closes: bool = False) -> list[Sign1]:
+        """What the recipient's device signs as it opens these files of a disclosure, one a second."""
+        opened = [(OpenedFile(hashlib.sha256(file).digest(), NOW + at, len(file)),) for at, file in enumerate(files, 1)]
+        lines: list[Sign1] = []
+        for seq, named in enumerate([*opened, ()] if closes else opened, 1):
+            header = Header(self.tenant, self.rita, self.device_id, NOW + seq)
+            before = lines[-1].payload_hash if lines else b""
+            line = CustodyLine(header, case.payload_hash, seq, before, named)
+            lines.append(cose.sign(line.to_payload(), purpose=Purpose.CUSTODY, key=self.recipient_signing))
+        return lines
 
     def approval(self, index: int, *, case: Sign1 | None = None, **changes: Any) -> Sign1:
         statement: Sign1 = self.approval_and_shares(index, case=case, **changes)[0]

@@ -11,6 +11,7 @@ import hashlib
 import json
 import re
 import secrets
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -411,6 +412,12 @@ class LyingServer(Mailboxes, ContactRecovery, OfficersActs):
         start = int(query.get("after", 0))
         return {**rows[-1], "history": rows[start : start + self.page], "more": start + self.page < len(rows)}
 
+    def issue_code(self, _asker: str, body: Any, _query: Any) -> Any:
+        return 201, {"id": str(uuid.uuid4()), "person_id": body["person_id"], "awaits_second": False}
+
+    def confirm_code(self, _asker: str, body: Any, _query: Any, code_id: str) -> Any:
+        return 201, {"id": code_id, "person_id": body["person_id"], "awaits_second": False}
+
     def statement(self, _asker: str, _body: Any, _query: Any) -> Any:
         return 201, {}
 
@@ -444,6 +451,10 @@ class LyingServer(Mailboxes, ContactRecovery, OfficersActs):
         mine = [row for row in reversed(self.deposits.values()) if row["user"] == self._user(asker)]
         mine.sort(key=lambda row: -row["generation"])
         return 200, {"deposits": mine, "more": False}
+
+    def coverage(self, _asker: str, _body: Any, _query: Any) -> Any:
+        rows = [{**row, "user_id": row["user"]} for row in self.deposits.values()]
+        return 200, {"deposits": rows, "more": False}
 
     def one_deposit(self, _asker: str, _body: Any, _query: Any, deposit: str) -> Any:
         return 200, self.deposits[deposit]
@@ -564,9 +575,11 @@ _ROUTES: dict[tuple[str, str], Callable[..., Any]] = {
     ("GET", "escrow/key"): LyingServer.key,
     ("GET", "audit/roles"): LyingServer.roles,
     ("POST", "statements"): LyingServer.statement,
-    ("POST", "enrolment-codes"): LyingServer.statement,
+    ("POST", "enrolment-codes"): LyingServer.issue_code,
+    ("POST", f"enrolment-codes/{_ID}/confirm"): LyingServer.confirm_code,
     ("POST", "escrow/deposits"): LyingServer.deposit,
     ("GET", "escrow/deposits"): LyingServer.own_deposits,
+    ("GET", "escrow/coverage"): LyingServer.coverage,
     ("GET", f"escrow/deposits/{_ID}"): LyingServer.one_deposit,
     ("POST", "cases"): LyingServer.open_case,
     ("GET", f"cases/{_ID}"): LyingServer.one_case,

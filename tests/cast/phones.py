@@ -33,8 +33,11 @@ from holdfast.core.signed.payloads import Header
 from holdfast.core.signed.statements import DeviceStatement, Sync, SyncKind
 from holdfast.core.vault.blob import VaultHeader, new_vault_key, seal_vault
 from kernel.actors import Actor, system_actor
+from kernel.models import Job
 from kernel.scope import tenant_scope
 from keys import access, services
+from keys.models import Device, Message
+from keys.notices import NOTICE_JOB
 from tenants import services as tenants
 from tenants.models import Person
 from tenants.permissions import device_permissions
@@ -58,6 +61,7 @@ class Phone:
     code: EnrolmentCode
     statement: Sign1
     next_key_id: int = 1
+    is_expected: bool = False  # by its person, who has read at once what they were told of it
 
     @property
     def signer(self) -> Signer:
@@ -195,6 +199,18 @@ def issue(phone: Phone) -> None:
             code_hash=phone.code.hash,
             actor=system_actor(phone.person.tenant_id, "ceremony"),
         )
+    phone.is_expected = True
+    _read_notices(phone.person)
+
+
+def _read_notices(person: Person) -> None:
+    """Have a person's devices and mail say nothing any more of a code or device that the person asked for."""
+    for event in ("code-issued", "device-enrolled"):
+        with tenant_scope(person.tenant_id):
+            Message.objects.filter(
+                device_id__in=Device.objects.filter(user_id=person.pk).values("id"), event=event
+            ).delete()
+        Job.unscoped.filter(kind=NOTICE_JOB, payload__person=str(person.pk), payload__event=event).delete()
 
 
 def enrol_document(phone: Phone) -> dict[str, Any]:
@@ -215,7 +231,10 @@ def enrolled(person: Person) -> Phone:
 
 def post_enrolment(phone: Phone, **changes: Any) -> Any:
     """Enrol over HTTP, unsigned, as a new device does."""
-    return Client().post("/api/v1/devices", enrol_document(phone) | changes, content_type="application/json")
+    answer = Client().post("/api/v1/devices", enrol_document(phone) | changes, content_type="application/json")
+    if phone.is_expected:
+        _read_notices(phone.person)
+    return answer
 
 
 @dataclass

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from holdfast.core.crypto.keys import AgreementKey, KemKey, KeyKind, PublicKey, RecipientRsaKey, SealingKey, SigningKey
 from holdfast.core.crypto.suites import Suite
+from holdfast.core.escrow.custody import CustodyLine, OpenedFile
 from holdfast.core.identity import chain_author
 from holdfast.core.identity.acts import Act, OfficerState, Resolution, Standing
 from holdfast.core.identity.cases import Approval, Attestation, Case, ClientKind, Veto
@@ -228,9 +229,13 @@ PAYLOADS: Final[dict[str, Any]] = {
     "deposit": DepositStatement(DEVICE, hash_of("record")),
     "archive": ArchiveStatement(DEVICE, hash_of("blob"), 1),
     "export": ExportStatement(DEVICE, hash_of("blob"), 1),
-    "case": case(),
+    "case": case(disclosure_ends=0),
+    "case of before": case(),
+    "disclosure": case(subject=CAROL, purpose="leaver", disclosure_ends=NOW + 30 * DAY),
     "approval": approval(),
     "denial": approval(approves=False, shares=()),
+    "first custody line": CustodyLine(DEVICE, hash_of("q"), 1, b"", (OpenedFile(hash_of("file"), NOW, 4096),)),
+    "closing custody line": CustodyLine(DEVICE, hash_of("q"), 2, hash_of("first")),
     "veto": Veto(DEVICE, hash_of("q"), "I have my phone"),
     "officer away": OfficerState(TENANT, CAROL, Standing.AWAY, ""),
     "officer suspended": OfficerState(TENANT, DAN, Standing.SUSPENDED, "their laptop was stolen"),

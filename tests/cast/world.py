@@ -318,6 +318,8 @@ class World:
             "notice_at": at,
             "expiry": at + 3600,
         } | changes
+        is_own = given["subject"] == given["header"].user
+        given.setdefault("disclosure_ends", 0 if is_own else given["expiry"] + 3600)
         payload = cases.Case(**given).to_payload()
         return OpenCase(cose.sign(payload, purpose=Purpose.CASE, key=phone.isk), sealing_key, phone)
 

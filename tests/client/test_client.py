@@ -99,7 +99,7 @@ def test_code_of_another_person_is_refused(world: Members) -> None:
 def test_issued_code_carries_the_issuers_own_pin_and_sends_its_hash_only(world: Members) -> None:
     carol = world.server.tenant.officers[0]
     account = world.enrolled(carol.person, carol)
-    code = EnrolmentCode.parse(device.issue_code(account, UUID(bytes=ALICE)))
+    code = EnrolmentCode.parse(device.issue_code(account, UUID(bytes=ALICE)).text)
     assert (code.tenant, code.person, code.root_pin) == (TENANT, ALICE, world.server.tenant.pin)
     assert world.server.posted("enrolment-codes") == [{"person_id": text(ALICE), "code_hash": b64u(code.hash)}]
     fresh = world.profile(ALICE)
@@ -279,6 +279,17 @@ def test_case_that_has_ended_frees_its_device(ended: str, world: Members, tmp_pa
     assert again.case_id != first.case_id
     assert tablet.state.case is not None
     assert tablet.state.case.case_id == again.case_id.bytes
+
+
+def test_any_device_of_the_person_withdraws_a_case_by_its_id_and_keeps_its_own(world: Members, tmp_path: Path) -> None:
+    world.depositor(tmp_path)
+    (tablet, own), (phone, opened) = world.case(), world.case()
+    assert by_case.cancel(tablet, reason="I did not ask.", case_id=opened.case_id) == opened.case_id
+    assert world.server.cases[str(opened.case_id)]["state"] == "cancelled"
+    assert tablet.state.case is not None, "the keys of its own case are needed still"
+    assert phone.state.case is not None
+    assert by_case.cancel(tablet, reason="Found it.", case_id=own.case_id) == own.case_id
+    assert tablet.state.case is None
 
 
 def test_refused_case_leaves_no_keys_behind(world: Members, tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from typer.core import TyperGroup
 
 from holdfast.cli import progress
 from holdfast.cli.app import app, main
+from holdfast.cli.shell import date
 from holdfast.client.identity import contacts
 from holdfast.client.messages import messages
 from holdfast.client.officers import acts, hearing, officer_keys
@@ -33,7 +34,7 @@ from holdfast.client.recovery import by_case
 from holdfast.client.vault import doors, share_requests, trusted
 from holdfast.core.base.text import is_hidden
 from tests.cast import lying_server
-from tests.cast.lying_server import LyingServer, Tenant, text
+from tests.cast.lying_server import NOW, LyingServer, Tenant, text
 from tests.cast.members import ALICE, BOB, CHEAP, PASSWORD, Members
 
 MARK = "FORGED"
@@ -168,6 +169,10 @@ def scene(hostile_tenant: Tenant, tmp_path: Path) -> Scene:
         ("alice", "escrow deposit"),
         ("alice", f"archive encrypt {tmp_path}/letter --out {tmp_path}/again"),
         ("alice", f"archive decrypt {sealed} --out {tmp_path}/back"),
+        ("alice", f"archive decrypt {sealed} --out {tmp_path}/back2 --case {case}"),
+        ("alice", f"archive disclosures --end {case}"),
+        ("alice", f"archive custody {case} --out {tmp_path}/manifest"),
+        ("alice", f"archive verify {tmp_path}/export"),
         ("alice", "receive --keep"),
         ("alice", f"receive --keep --out {tmp_path}/out"),
         ("alice", f"send {b} --file {tmp_path}/letter"),
@@ -185,6 +190,7 @@ def scene(hostile_tenant: Tenant, tmp_path: Path) -> Scene:
         ("tablet", "recover escrow open --reason Again."),
         ("carol", "officer init"),
         ("carol", f"officer code {b} --out {tmp_path}/code"),
+        ("carol", f"officer confirm-code {case} {b}"),
         ("carol", "officer cases"),
         ("carol", f"officer show {case}"),
         ("carol", f"officer approve {case} --identity-check"),
@@ -394,6 +400,16 @@ def test_officer_sees_all_that_they_sign_before_the_servers_words_and_none_of_th
     joined = re.sub(r"\s+", "", shown)
     assert re.sub(r"\s+", "", LONG[:200]) in joined
     assert "y" * 170 in joined
+
+
+def test_officer_sees_until_when_another_persons_archive_is_disclosed(scene: Scene, typed: Callable[..., str]) -> None:
+    ends = NOW + 9 * 86_400
+    opened = by_case.open_case(scene.people["bob"], reason="x", purpose="recovery", subject=ALICE, ends_at=ends)
+    line = ["officer", "show", str(opened.case_id)]
+    shown = STYLE.sub("", typed("carol", line))
+    assert f"  Disclosed:  until {date(ends)}" in shown
+    assert shown.index("Expires:") < shown.index("Disclosed:") < shown.index("Ask for:")
+    assert json.loads(typed("carol", line, "--json"))["disclosure_ends"] == ends
 
 
 def test_approval_asks_for_the_places_by_itself_and_tells_a_script_which(

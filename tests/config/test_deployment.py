@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from config.hsm import ROLE_TOKENS
+from config.refusal import REFUSED
 from tests.checks import PROJECT, manage, production
 
 
@@ -97,6 +98,14 @@ def test_services_are_kept_from_what_they_do_not_need() -> None:
     assert kept["LimitCORE"] == "0"
 
 
+def test_services_are_started_again_but_not_for_ever_and_not_when_they_refuse() -> None:
+    kept = dict(directives(SYSTEMD / "holdfast-.service.d" / "hardening.conf"))
+    assert kept["Restart"] == "always"
+    assert {"RestartSec", "StartLimitBurst"} <= kept.keys()
+    assert int(kept["StartLimitIntervalSec"]) > int(kept["StartLimitBurst"]) * int(kept["RestartSec"])
+    assert int(kept["RestartPreventExitStatus"]) == REFUSED
+
+
 def start(directory: Path, role: str, **changes: str) -> subprocess.CompletedProcess[str]:
     """Start a process of production that has to refuse, and return what it said."""
     environment = {**production(directory), "HOLDFAST_ROLE": role, **changes}
@@ -129,12 +138,12 @@ def test_every_process_refuses_an_unsafe_posture_at_its_start(tmp_path: Path, ro
     connection.execute("INSERT INTO tenants_tenant VALUES ('acme', 1)")
     connection.commit()
     done = start(tmp_path, role, **wrong, **SOFTHSM)
-    assert done.returncode == 1
+    assert done.returncode == REFUSED
     for said in ("SQLite", "not https", "HOLDFAST_TRUSTED_PROXIES", "SoftHSM", "development: acme"):
         assert said in done.stderr
     assert "Traceback" not in done.stderr
     rehearsed = start(tmp_path, role, **wrong, **SOFTHSM, HOLDFAST_REHEARSAL="1")
-    assert rehearsed.returncode == 1
+    assert rehearsed.returncode == REFUSED
     assert "SQLite" in rehearsed.stderr, "a rehearsal is on a software HSM, and otherwise production"
     assert "SoftHSM" not in rehearsed.stderr
     assert "development: acme" not in rehearsed.stderr

@@ -115,15 +115,39 @@ def test_a_lane_waits_for_what_is_away_and_says_which(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_lane_that_fails_by_itself_ends_the_process() -> None:
+def test_step_that_fails_in_a_way_of_its_own_is_tried_again_and_ends_nothing(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(loop, "_AWAY_SECONDS", 0.01)
+    troubles = [ZeroDivisionError("the secret"), ZeroDivisionError("the secret")]
+    end, others = told_to_stop_after(1), []
+
     def fails() -> int:
-        raise ZeroDivisionError
+        if troubles:
+            raise troubles.pop()
+        return end()
+
+    def works() -> int:
+        others.append(1)
+        return 0
+
+    LoopCommand().run_until_told({"test/fails": fails, "test/works": works}, log)
+    said = [record.getMessage() for record in caplog.records if record.name == log.name]
+    assert [line.rpartition("(")[2] for line in said] == ["1 in a row)", "2 in a row)"]
+    assert all(line.startswith("test/fails failed: ZeroDivisionError at tests/config/test_loop.py:") for line in said)
+    assert others
+
+
+@pytest.mark.django_db(transaction=True)
+def test_lane_that_ends_by_what_is_no_failure_ends_the_process() -> None:
+    def ends() -> int:
+        raise SystemExit(3)
 
     def rests() -> int:
         return 0
 
-    with pytest.raises(ZeroDivisionError):
-        LoopCommand().run_until_told({"test/first": rests, "test/fails": fails}, log)
+    with pytest.raises(SystemExit):
+        LoopCommand().run_until_told({"test/first": rests, "test/ends": ends}, log)
 
 
 @pytest.mark.django_db(transaction=True)

@@ -9,11 +9,12 @@ import signal
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from tests.cast.server import Installation, descendants_of, installation, is_alive
+from tests.cast.server import Installation, descendants_of, installation, is_alive, wait_for
 
 
 @pytest.fixture(scope="module")
@@ -121,11 +122,50 @@ def test_kill_9_leaves_no_process(running: Installation) -> None:
     running.start()
 
 
-@pytest.mark.parametrize("role", ["proxy", "web", "worker", "sequencer", "release"])
-def test_when_one_process_dies_the_others_end(running: Installation, role: str) -> None:
+ROLES = ("proxy", "web", "worker", "sequencer", "release")
+
+
+def pids(running: Installation) -> dict[str, int]:
+    """Which process does each role's work; 0 for a role that has none at this moment."""
+    found = dict.fromkeys(ROLES, 0)
+    for role in ROLES:
+        with suppress(LookupError, OSError):
+            found[role] = running.pid_of(role)
+    return found
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_process_that_ends_by_itself_is_started_again_and_the_others_go_on(running: Installation, role: str) -> None:
     assert running.process is not None
-    everything = [running.process.pid, *descendants_of(running.process.pid)]
-    os.kill(running.pid_of(role), signal.SIGKILL)
-    assert wait_until_gone(everything) == []
+    before, said_before = pids(running), running.log.stat().st_size
+    os.kill(before[role], signal.SIGKILL)
+    wait_for(lambda: not is_alive(before[role]))
+    # The proxy answers by itself that nobody is behind it, so both are waited for.
+    wait_for(lambda: pids(running)[role] not in (0, before[role]) and running.is_ready())
+    assert running.process.poll() is None
+    after = pids(running)
+    assert {name for name in ROLES if after[name] != before[name]} == {role}
+    said = running.log.read_bytes()[said_before:].decode()
+    assert f"The {role} process ended with status " in said
+    assert "; starting it again in " in said
+
+
+def test_process_that_refuses_to_start_says_so_and_is_not_tried_again(running: Installation) -> None:
+    """Its key is gone: a person has to put it back, and no try before that changes anything."""
+    key = running.state_dir / "roles" / "worker.key"
+    said_before = running.log.stat().st_size
+    away = key.rename(key.with_suffix(".away"))
+    try:
+        os.kill(running.pid_of("worker"), signal.SIGKILL)
+        wait_for(lambda: b"The worker process ended with status 78" in running.log.read_bytes()[said_before:])
+        said = running.log.read_bytes()[said_before:].decode()
+        assert "The role key " in said
+        assert "The others go on. Mend it, then stop and start Holdfast again." in said
+        time.sleep(5)  # longer than the pauses so far
+        assert pids(running)["worker"] == 0
+        assert running.is_ready()
+    finally:
+        away.rename(key)
     running.stop()
     running.start()
+    assert pids(running)["worker"]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The published vectors of statements, pre-keys, escrow, archive, requests and the log of keys, replayed."""
+"""The published vectors of statements, pre-keys, escrow, custody, archive, requests and the log of keys, replayed."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from holdfast.core.crypto.shares import split
 from holdfast.core.crypto.suites import Suite
 from holdfast.core.escrow.approvals import combine, take_off_outer
 from holdfast.core.escrow.archive import SEGMENT_SIZE, TAG_SIZE, decrypt_segments, prefix_size, read_prefix
+from holdfast.core.escrow.custody import read_manifest
 from holdfast.core.escrow.deposit import Deposit, archive_key_commitment, share_commitment
 from holdfast.core.identity.cases import Approval, Case
 from holdfast.core.identity.chain import ChainState
@@ -32,7 +33,7 @@ from tests.core.test_published import octets, read, secret, why
 from tests.published.statements import PURPOSES
 
 STATEMENTS, PREKEYS, ESCROW = read("statements"), read("prekeys"), read("escrow")
-ARCHIVE, REQUESTS, LOG = read("archive"), read("requests"), read("log")
+ARCHIVE, REQUESTS, LOG, CUSTODY = read("archive"), read("requests"), read("log"), read("custody")
 
 
 def _short(value: Any) -> str:
@@ -365,3 +366,27 @@ def test_entry_is_refused_for_what_is_published(row: Any) -> None:
     with pytest.raises(WrongLeaf) as caught:
         check_leaf(octets(row["leaf"]), index=row["index"], roles=audit_roles())
     assert caught.value.why == row["error"]
+
+
+# Custody
+
+
+def test_custody_manifest_is_read_as_published() -> None:
+    found = read_manifest(CUSTODY["manifest"].encode().splitlines(keepends=True))
+    assert (found.case.payload_hash.hex(), found.asked.subject.hex()) == (CUSTODY["q"], CUSTODY["subject"])
+    assert (found.asked.disclosed_until, found.is_closed) == (CUSTODY["disclosure_ends"], True)
+    opened = [(octets(file["octets"]), file["time"]) for file in CUSTODY["files"]]
+    assert [(file.digest, file.size, file.time) for file in found.files] == [
+        (hashlib.sha256(content).digest(), len(content), time) for content, time in opened
+    ]
+    receiver = DeviceStatement.from_payload(found.device.payload)
+    assert receiver.signing_key.encoded.hex() == CUSTODY["device_signing_key"]
+    assert b"".join(found.to_lines()).decode() == CUSTODY["manifest"]
+
+
+@pytest.mark.parametrize("row", CUSTODY["refused"], ids=why)
+def test_custody_manifest_refuses_what_is_published_as_none(row: Any) -> None:
+    # By the end of line that the page has, and no other.
+    lines = [line + b"\n" for line in octets(row["octets"]).split(b"\n")]
+    lines[-1] = lines[-1][:-1]
+    refused(read_manifest, [line for line in lines if line])

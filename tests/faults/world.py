@@ -224,6 +224,15 @@ def _enrolment_code(one: Organisation) -> Act:
     return Act(one.signer("carol"), "POST", f"{API}/enrolment-codes", document)
 
 
+def _confirmation(one: Organisation) -> Act:
+    person, code_hash = one.cast.people["erin"], secrets.token_bytes(32)
+    with tenant_scope(person.tenant_id):
+        actor = one.phone("carol").actor()
+        code = tenants.issue_enrolment_code(person=person, code_hash=code_hash, actor=actor)
+    document = {"person_id": str(person.pk)}
+    return Act(one.signer("dan"), "POST", f"{API}/enrolment-codes/{code.pk}/confirm", document)
+
+
 def _enrol(one: Organisation) -> Act:
     phone = new_phone(one.cast.people["bob"])
     issue(phone)
@@ -479,6 +488,7 @@ VALID: dict[tuple[str, str], Maker] = {
     ("device-successor", "POST"): _successor_device,
     ("devices", "GET"): _get("alice", path="devices"),
     ("devices", "POST"): _enrol,
+    ("enrolment-code-confirm", "POST"): _confirmation,
     ("enrolment-codes", "POST"): _enrolment_code,
     ("escrow-coverage", "GET"): _get("carol", path="escrow/coverage"),
     ("escrow-deposit", "GET"): _get("carol", path="escrow/deposits/{deposit}"),

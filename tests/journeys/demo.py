@@ -8,6 +8,7 @@ refuse, by its library. Copies nothing secret; every walk gets a new alice and b
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import secrets
@@ -19,6 +20,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -172,7 +174,7 @@ class Walk:
 
     # The walk
 
-    def run(self) -> None:
+    def run(self, *, bob_leaves: bool = True) -> None:
         """Walk every step in order. Raises WalkFailed, and Problem for a refusal that nobody expected."""
         started = time.monotonic()
         self.prepare()
@@ -189,6 +191,10 @@ class Walk:
         self.collect()
         self.begin_again()
         self.bob_is_asked()
+        if bob_leaves:
+            self.bob_leaves()
+            self.read_what_bob_left()
+            self.account_for_it()
         self.audit()
         total = time.monotonic() - started
         self.console.print(f"\n[bold]All {len(self.steps)} steps in {total:.0f} s.[/] Files of this walk: {self.here}")
@@ -239,7 +245,7 @@ class Walk:
         with self.step(
             "alice enrols a phone; the laptop approves it by eight words, and sends alice's keys over, sealed to it"
         ):
-            code = self.issue_code("carol", self.alice)
+            code = self.issue_code("erin", self.alice)
             pending = self.enrol(self.phone, code, "phone")
             words = " ".join(pending["device_words"])
             self.holdfast(self.laptop, "devices", "approve", pending["device_id"], "--words", words)
@@ -335,9 +341,9 @@ class Walk:
             self.password.unlink()
         self.tablet = self.person("alice-tablet")
         with self.step(
-            "alice enrols a new tablet with a fresh code from carol: it is pending, and opens nothing"
+            "alice enrols a new tablet with a fresh code from erin: it is pending, and opens nothing"
         ) as step:
-            done = self.enrol(self.tablet, self.issue_code("carol", self.alice), "tablet")
+            done = self.enrol(self.tablet, self.issue_code("erin", self.alice), "tablet")
             if done["state"] != "pending":
                 raise WalkFailed("the tablet should be pending: nobody has vouched for it")
             refused = self.holdfast(
@@ -384,6 +390,8 @@ class Walk:
     def refused_approvals(self) -> None:
         with self.step("alice, subject and requester, approves the case past the client: refused") as step:
             step.notes.append(self._approve_as_nobody())
+        with self.step("erin, who issued the tablet's code, approves alice's case past the client: refused") as step:
+            step.notes.append(self._approve_past_the_client(self.case, "You issued the enrolment code"))
         with self.step("erin, an officer, opens a case for alice's archive and approves it too: refused") as step:
             asked = ("--purpose", "legal", "--subject", self.alice, "--deposit", self.deposit)
             step.notes.append(self._approve_own_case("You opened this case", *asked))
@@ -416,18 +424,23 @@ class Walk:
         """Have erin open a case and send an approval of it, right in all but who made it, straight to the server."""
         erin = self.officers["erin"]
         opened = self.holdfast(erin, "recover", "escrow", "open", "--reason", "Curiosity.", *asked)
-        shown = self.holdfast(erin, "officer", "show", opened["case_id"])
+        answer = self._approve_past_the_client(opened["case_id"], refusal)
+        self.holdfast(erin, "recover", "escrow", "cancel", "--reason", "Opened for the demonstration.")
+        return answer
+
+    def _approve_past_the_client(self, case: str, refusal: str) -> str:
+        erin = self.officers["erin"]
+        shown = self.holdfast(erin, "officer", "show", case)
         if shown["may_approve"]:
             raise WalkFailed("erin's own client should have told erin that erin may not approve")
         with self.library(erin) as account:
-            view = officer.see(account, UUID(opened["case_id"]))
+            view = officer.see(account, UUID(case))
             statement, outers = _forced_approval(account, view)
             shares = [[str(UUID(bytes=one.deposit_id)), b64u(one.outer)] for one in outers]
             document = {"statement": b64u(statement), "shares": shares}
-            answer = self._refused(account, f"cases/{opened['case_id']}/approvals", document)
+            answer = self._refused(account, f"cases/{case}/approvals", document)
         if refusal not in answer:
             raise WalkFailed(f"another refusal was expected: {answer}")
-        self.holdfast(erin, "recover", "escrow", "cancel", "--reason", "Opened for the demonstration.")
         return answer
 
     def _refused(self, account: Account, path: str, document: dict[str, Any]) -> str:
@@ -495,6 +508,71 @@ class Walk:
             self.say(self.tablet, self.bob_id, "Good to be back.")
             step.notes.append(f"bob reads: {self.hear(self.bob, self.alice)}")
 
+    def bob_leaves(self) -> None:
+        self.plan, self.sealed_plan = self.here / "plan.md", self.here / "plan.md.holdfast"
+        shutil.copy(PROJECT / "README.md", self.plan)
+        with self.step("bob encrypts a plan, and puts the archive key into escrow"):
+            done = self.holdfast(self.bob, "archive", "encrypt", str(self.plan), "--out", str(self.sealed_plan))
+            self.generation = done["generation"]
+            self.holdfast(self.bob, "escrow", "deposit", "--yes")
+        with self.step("bob leaves and hands the desktop in; erin, who takes over, asks to read bob's archive") as step:
+            shutil.rmtree(self.bob.profile)
+            until = (datetime.now(UTC) + timedelta(days=7)).strftime("%Y-%m-%d")
+            asked = ("--purpose", "leaver", "--subject", self.bob_id, "--until", until)
+            erin = self.officers["erin"]
+            done = self.holdfast(erin, "recover", "escrow", "open", "--reason", "Handover of bob's projects.", *asked)
+            self.case, self.case_words = done["case_id"], done["recipient_words"]
+            step.notes.append(f"the case names the day on which it is closed again: {until}")
+
+    def read_what_bob_left(self) -> None:
+        erin = self.officers["erin"]
+        with self.step("carol and dan approve; erin collects bob's archive key, apart from erin's own") as step:
+            for name in ("carol", "dan"):
+                self.approve(name)
+            done = self.holdfast(erin, "recover", "escrow", "collect", "--wait", WAIT_SECONDS)
+            if (done["generations"], done["disclosure"]) != ([self.generation], self.case) or done["identity_words"]:
+                raise WalkFailed(f"a disclosure of bob's generation was expected: {done}")
+            refused = self.holdfast(
+                erin, "archive", "decrypt", str(self.sealed_plan), "--out", str(self.here / "x"), expect=6
+            )
+            step.notes.append(f"without the case: {refused['error']['message']}")
+        with self.step("erin reads the plan by the case, byte for byte; the manifest has its line first") as step:
+            back = self.here / "plan-of-bob.md"
+            self.holdfast(erin, "archive", "decrypt", str(self.sealed_plan), "--case", self.case, "--out", str(back))
+            if back.read_bytes() != self.plan.read_bytes():
+                raise WalkFailed("the plan came back changed")
+            (listed,) = [
+                one
+                for one in self.holdfast(erin, "archive", "disclosures")["disclosures"]
+                if one["case_id"] == self.case
+            ]
+            if (listed["files"], listed["subject"]) != (1, self.bob_id):
+                raise WalkFailed(f"one file of bob's was read: {listed}")
+            step.notes.append(f"{listed['files']} file opened, by erin's device, signed")
+
+    def account_for_it(self) -> None:
+        erin, manifest = self.officers["erin"], self.here / "custody-of-bobs-archive"
+        with self.step("the work is done: erin ends the disclosure, the keys are destroyed, nothing opens any more"):
+            self.holdfast(erin, "archive", "disclosures", "--end", self.case, "--yes")
+            again = ("--case", self.case, "--out", str(self.here / "y"))
+            self.holdfast(erin, "archive", "decrypt", str(self.sealed_plan), *again, expect=6)
+        with self.step(
+            "erin hands over the custody manifest; otto verifies it offline, and a line left out shows"
+        ) as step:
+            q = self.holdfast(erin, "archive", "custody", self.case, "--out", str(manifest))["q"]
+            code, report = self.offline("archive", "verify", str(manifest), "--q", q)
+            digest = hashlib.sha256(self.sealed_plan.read_bytes()).hexdigest()
+            if code != 0 or not report["closed"] or [one["sha256"] for one in report["files"]] != [digest]:
+                raise WalkFailed(f"the manifest should name the plan, and be closed: {report}")
+            step.notes.append(f"one file, {digest[:16]}…, and the keys destroyed")
+            lines = manifest.read_bytes().splitlines(keepends=True)
+            edited = self.here / "custody-edited"
+            edited.write_bytes(b"".join([*lines[:3], *lines[4:]]))
+            code, report = self.offline("archive", "verify", str(edited), "--q", q)
+            if code != 1:
+                raise WalkFailed(f"a manifest without its first line was believed: {report}")
+            step.notes.append(report["reason"])
+
     def audit(self) -> None:
         self.export = self.here / "audit.jsonl"
         with self.step("otto, the auditor, exports the log") as step:
@@ -518,10 +596,13 @@ class Walk:
             step.notes.append(f"entry {bad['index']}, {bad['tag']}: exit code 1")
 
     def verify_offline(self, file: Path, *, trust: bool = True) -> tuple[int, dict[str, Any]]:
-        """Verify in a process that ends when it touches the network; returns exit code and report."""
-        key = ["--trust", str(self.demo / "root.vkey")] if trust else []
+        """Verify an export of the log; returns exit code and report."""
+        return self.offline("audit", "verify", str(file), *(["--trust", str(self.demo / "root.vkey")] if trust else []))
+
+    def offline(self, *arguments: str) -> tuple[int, dict[str, Any]]:
+        """Run a command in a process that ends when it touches the network; returns exit code and report."""
         done = subprocess.run(
-            [sys.executable, "-c", NO_NETWORK, "--json", "audit", "verify", str(file), *key],
+            [sys.executable, "-c", NO_NETWORK, "--json", *arguments],
             cwd=PROJECT,
             capture_output=True,
             text=True,

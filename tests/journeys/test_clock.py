@@ -77,7 +77,7 @@ class House:
 
     def second_device(self, name: str) -> UUID:
         """Give alice one more device, approved on the laptop."""
-        self.enrol(name, EnrolmentCode.parse(device.issue_code(self.carol, self.alice)))
+        self.enrol(name, EnrolmentCode.parse(device.issue_code(self.carol, self.alice).text))
         with self.opened(name) as one, self.opened("laptop") as laptop:
             words = device.device_words(device.fetch_statement(one, one.device.id))
             pairing.approve(laptop, UUID(bytes=one.device.id), words=words)
@@ -148,7 +148,7 @@ def test_case_opened_after_a_jump_is_released_as_always(house: House, officers: 
         generation = laptop.chain.generations[-1].generation
     with house.clocks.ahead(AHEAD, *ROLES):
         time.sleep(SEEN_SECONDS)
-    house.enrol("tablet", EnrolmentCode.parse(device.issue_code(house.carol, house.alice)))
+    house.enrol("tablet", EnrolmentCode.parse(device.issue_code(house.carol, house.alice).text))
     with house.opened("tablet") as tablet:
         opened = by_case.open_case(tablet, reason="Both stolen.", purpose="device-loss", subject=house.alice.bytes)
         for account in officers:

@@ -77,6 +77,19 @@ def test_officers_stand_and_resolve_by_the_command(monkeypatch: pytest.MonkeyPat
             walk.enrol_resident(who)
         recover_over_both_rosters(walk, running, officers)
 
+        # A code for another officer takes two, and neither is that officer.
+        code, dans = walk.here / "dan-again.code", walk.holdfast(dan, "doctor")["user_id"]
+        issued = walk.holdfast(carol, "officer", "code", dans, "--out", str(code))
+        confirm = issued["confirm"].split()[1:]
+        again = walk.person("dan-again")
+        enrol = ("enrol", "--server", walk.server, "--code-file", str(code), "--name", "new", "--development")
+        assert walk.holdfast(again, *enrol, expect=4)["error"]["code"] == "enrolment-refused"
+        assert walk.holdfast(carol, *confirm, expect=4)["error"]["code"] == "confirmation-refused"
+        walk.holdfast(erin, *confirm)
+        assert walk.holdfast(again, *enrol)["state"] == "pending"
+        told = {one["event"] for one in walk.holdfast(dan, "receive")["notices"]}
+        assert told == {"code-issued", "device-enrolled"}
+
         away = walk.holdfast(dan, "officer", "away", "--yes", "--reason", "On leave.")
         assert away["standing"] == "away"
         # Two are left, and two are needed.

@@ -71,7 +71,7 @@ class House:
 
     def another(self, account: Account, name: str) -> Account:
         """Return a further, pending device of the same person."""
-        code = EnrolmentCode.parse(device.issue_code(self.open[0], UUID(bytes=account.user)))
+        code = EnrolmentCode.parse(device.issue_code(self.open[0], UUID(bytes=account.user)).text)
         made = self.enrolled(code, name)
         assert not made.device.is_active
         return made

@@ -70,7 +70,7 @@ class House:
 
     def second_device(self) -> None:
         """Alice's phone, by a code of carol's, approved by its words on the laptop."""
-        code = EnrolmentCode.parse(device.issue_code(self.carol, UUID(bytes=self.alice)))
+        code = EnrolmentCode.parse(device.issue_code(self.carol, UUID(bytes=self.alice)).text)
         self.enrol("phone", code)
         with self.opened("phone") as phone, self.opened("laptop") as laptop:
             words = device.device_words(device.fetch_statement(phone, phone.device.id))

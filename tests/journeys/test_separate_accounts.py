@@ -20,6 +20,7 @@ import psycopg
 import pytest
 
 from config.database_roles import PROCESSES
+from config.refusal import REFUSED
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.crypto.keys import KeyKind, SigningKey
 from holdfast.core.log.log_entry import LogEntry, log_origin
@@ -178,7 +179,7 @@ def start_and_end(house: Separated, process: str, **changes: str) -> str:
         timeout=60,
         **as_account(process),
     )
-    assert done.returncode == 1, done
+    assert done.returncode == REFUSED, done
     return str(done.stderr)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import timedelta
 from uuid import uuid4
 
@@ -136,6 +137,38 @@ def test_a_failing_job_waits_longer_each_time_and_dies_after_twenty_attempts(fai
     assert job.state == JobState.DEAD
     assert job.last_error == "RuntimeError"
     assert queue.due("worker") == []
+
+
+@pytest.mark.postgres
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("payload", ["1" * 5000, "[" * 990 + "]" * 990], ids=["digits", "deep"])
+def test_job_whose_payload_cannot_be_read_stops_no_other_and_dies_like_any(handled: list[str], payload: str) -> None:
+    """Both databases take this JSON, and Python does not. Raised where jobs are leased, it ended the process."""
+    poison = promise(what="poison")
+    promise(what="after")
+    with connection.cursor() as cursor:
+        pk = poison.pk if connection.vendor == "postgresql" else poison.pk.hex
+        cursor.execute("UPDATE kernel_job SET payload = %s WHERE id = %s", [payload, pk])
+    with suppress(ValueError, RecursionError):
+        queue.run_due("worker")
+    assert handled == ["after"]
+    unread = Job.unscoped.defer("payload")
+    assert (unread.get(pk=poison.pk).state, unread.get(pk=poison.pk).attempts) == (JobState.READY, 1)
+    for _ in range(queue.MAX_ATTEMPTS - 1):
+        Job.unscoped.filter(pk=poison.pk).update(run_at=timezone.now())
+        queue.run_due("worker")
+    assert unread.get(pk=poison.pk).state == JobState.DEAD
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_stays_broken_is_said_ever_less_often(caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(100):
+        with queue.apart(TENANT, "count of case 8"):
+            raise ZeroDivisionError
+    said = [record.getMessage() for record in caplog.records if "count of case 8" in record.getMessage()]
+    assert len(said) == 7
+    assert "ZeroDivisionError at tests/kernel/test_queue.py:" in said[0]
+    assert said[-1].endswith("(64 in a row)")
 
 
 @pytest.mark.django_db(transaction=True)

@@ -18,7 +18,7 @@ from audit.models import Entry
 from holdfast.core.base.encoding import b64u
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.signed.enrolment import EnrolmentCode as CodeText
-from kernel.actors import system_actor
+from kernel.actors import Actor, system_actor
 from kernel.errors import Throttled
 from kernel.fields import rfc3339
 from kernel.scope import tenant_scope
@@ -67,6 +67,7 @@ def test_officer_issues_a_code_by_its_hash(officer: str, world: Cast, client: Cl
         "id": str(row.pk),
         "person_id": str(world.alice.pk),
         "expires_at": rfc3339(row.expires_at),
+        "awaits_second": False,
     }
     assert abs(row.expires_at - timezone.now() - timedelta(days=7)) < timedelta(seconds=10)
     assert consume(code).person == world.alice
@@ -248,3 +249,101 @@ def test_enrolments_are_counted_by_source(world: Cast) -> None:
 def test_hash_of_another_length_is_a_programming_error(world: Cast) -> None:
     with tenant_scope(world.acme.pk), pytest.raises(ValueError, match="32 bytes"):
         services.issue_enrolment_code(person=world.alice, code_hash=b"h", actor=system_actor(None, "test"))
+
+
+# Codes for owners and officers.
+
+
+def issue_as(client: Client, by: str, person: Person, world: Cast) -> tuple[CodeText, dict[str, Any]]:
+    """Have somebody issue a code over HTTP; the code, and what the server answered."""
+    code, body = ask(client, person)
+    answer = make_device(world.people[by]).send(client, "POST", ADDRESS, body)
+    assert answer.status_code == 201, answer.content
+    return code, answer.json()
+
+
+def confirm_as(client: Client, by: str, person: Person, code_id: str, world: Cast) -> Any:
+    body = json.dumps({"person_id": str(person.pk)}).encode()
+    return make_device(world.people[by]).send(client, "POST", f"{ADDRESS}/{code_id}/confirm", body)
+
+
+@pytest.mark.parametrize("person", ["dan", "olivia"])
+def test_code_for_an_officer_or_owner_works_once_a_second_person_has_confirmed_it(
+    person: str, world: Cast, client: Client
+) -> None:
+    whose = world.people[person]
+    code, issued = issue_as(client, "carol", whose, world)
+    assert issued["awaits_second"] is True
+    with pytest.raises(EnrolmentRefused):
+        consume(code)
+    # Neither whoever issued it nor whoever it is for is a second person.
+    for one in ("carol", person):
+        answer = confirm_as(client, one, whose, issued["id"], world)
+        assert (answer.status_code, answer.json()["code"]) == (403, "confirmation-refused")
+    with pytest.raises(EnrolmentRefused):
+        consume(code)
+    for _ in range(2):  # the same person again changes nothing
+        answer = confirm_as(client, "erin", whose, issued["id"], world)
+        assert (answer.status_code, answer.json()["awaits_second"]) == (201, False)
+    assert Entry.unscoped.filter(tag="tenants:enrolment-code:confirm", subject=str(whose.pk)).count() == 1
+    assert consume(code).person == whose
+
+
+def test_officers_own_device_lets_another_of_theirs_in_alone(world: Cast, client: Client) -> None:
+    code, issued = issue_as(client, "carol", world.carol, world)
+    assert issued["awaits_second"] is False
+    assert consume(code).person == world.carol
+
+
+def test_ceremonys_code_for_an_officer_needs_nobody_else(world: Cast) -> None:
+    code = code_for(world.carol)
+    issue(world.carol, code)
+    assert consume(code).person == world.carol
+
+
+def test_code_made_before_its_person_became_an_officer_is_guarded_as_an_officers(world: Cast, client: Client) -> None:
+    code, issued = issue_as(client, "carol", world.rex, world)
+    assert issued["awaits_second"] is False
+    with tenant_scope(world.acme.pk):
+        services.change_role(person=world.rex, role="officer", actor=system_actor(world.acme.pk, "ceremony"))
+    with pytest.raises(EnrolmentRefused):
+        consume(code)
+    assert confirm_as(client, "dan", world.rex, issued["id"], world).status_code == 201
+    assert consume(code).person == world.rex
+
+
+def test_code_of_before_issuers_were_kept_lets_no_officer_in(world: Cast, client: Client) -> None:
+    code, issued = issue_as(client, "carol", world.dan, world)
+    EnrolmentCode.unscoped.update(issuer_id=None)
+    assert confirm_as(client, "erin", world.dan, issued["id"], world).status_code == 403
+    with pytest.raises(EnrolmentRefused):
+        consume(code)
+
+
+@pytest.mark.parametrize(("made", "maker"), [("erin", "carol"), ("carol", "erin")])
+def test_two_of_whom_one_let_the_other_in_are_one(made: str, maker: str, world: Cast, client: Client) -> None:
+    with tenant_scope(world.acme.pk):
+        actor = Actor(world.acme.pk, "person", world.people[maker].pk, person_id=world.people[maker].pk)
+        services.change_role(person=world.people[made], role="officer", actor=actor)
+    code, issued = issue_as(client, "carol", world.dan, world)
+    answer = confirm_as(client, "erin", world.dan, issued["id"], world)
+    assert (answer.status_code, answer.json()["code"]) == (403, "confirmation-refused")
+    assert confirm_as(client, "olivia", world.dan, issued["id"], world).status_code == 201
+    assert consume(code).person == world.dan
+
+
+def test_confirmation_names_the_person_and_an_open_code(world: Cast, client: Client) -> None:
+    code, issued = issue_as(client, "carol", world.dan, world)
+    wrong = confirm_as(client, "erin", world.alice, issued["id"], world)
+    assert (wrong.status_code, wrong.json()["errors"][0]["field"]) == (422, "person_id")
+    assert confirm_as(client, "alice", world.dan, issued["id"], world).status_code == 403
+    foreign = confirm_as(client, "mallory", world.dan, issued["id"], world)
+    unknown = confirm_as(client, "erin", world.dan, str(uuid.uuid4()), world)
+    assert (foreign.status_code, foreign.content) == (unknown.status_code, unknown.content)
+    assert unknown.status_code == 404
+    assert confirm_as(client, "erin", world.dan, issued["id"], world).status_code == 201
+    assert confirm_as(client, "olivia", world.dan, issued["id"], world).status_code == 409
+    consume(code)
+    assert confirm_as(client, "erin", world.dan, issued["id"], world).status_code == 404, "a used code is none"
+    _, members = issue_as(client, "carol", world.alice, world)
+    assert confirm_as(client, "erin", world.alice, members["id"], world).status_code == 409

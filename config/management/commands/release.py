@@ -10,6 +10,7 @@ from django.conf import settings
 from django.core.management.base import CommandError
 
 from config.loop import LoopCommand
+from config.refusal import refuse
 from recovery.release.process import open_process
 
 log = logging.getLogger("holdfast.release")
@@ -20,7 +21,7 @@ class Command(LoopCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         if settings.HOLDFAST_ROLE != "release":
-            raise CommandError("Run it with HOLDFAST_ROLE=release, as its own account, with its own PINs.")
+            refuse("Run it with HOLDFAST_ROLE=release, as its own account, with its own PINs.")
         self.prepare()
         try:
             with open_process(settings.HOLDFAST_RELEASE_DIR) as process:

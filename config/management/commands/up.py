@@ -43,15 +43,14 @@ class Command(BaseCommand):
             supervisor.start()
             self.stdout.write(welcome())
             self.stdout.flush()
-            status = supervisor.wait()
+            supervisor.wait()
         except KeyboardInterrupt:
-            status = 0
+            pass
         except RuntimeError as error:
             raise CommandError(str(error)) from error
         finally:
             supervisor.stop()
         self.stdout.write("Stopped.")
-        sys.exit(status)
 
     def _set_up(self) -> None:
         """Make everything in a directory beside, and put it in place at once: a kill leaves nothing half-made."""

@@ -86,14 +86,57 @@ def code(
     """Issue an enrolment code that carries your own pin.
 
     Hand it over in person: whoever enrols with it counts as that person in this tenant, and trusts what you trust. It
-    works once, and expires.
+    works once, and expires. The person is told of it, at their devices and by mail.
+
+    You will not count in a case that the enrolled device opens. For another owner or officer, a second one has to
+    confirm the code before it works: give them the command that is printed.
     """
     shell = shell_of(context)
     with shell.account() as account:
-        text = device.issue_code(account, person_id)
-    write_private(out, f"{text}\n")
+        issued = device.issue_code(account, person_id)
+    write_private(out, f"{issued.text}\n")
+    confirm = f"holdfast officer confirm-code {issued.code_id} {person_id}"
     shell.show(
-        {"person_id": person_id, "file": out}, f"[bold green]✓[/] The code is in {plain(str(out))}. It works once."
+        {
+            "person_id": person_id,
+            "file": out,
+            "code_id": issued.code_id,
+            "awaits_second": issued.awaits_second,
+            "confirm": confirm if issued.awaits_second else "",
+        },
+        f"[bold green]✓[/] The code is in {plain(str(out))}. It works once.",
+        *([f"  First, another owner or officer has to run: {confirm}"] if issued.awaits_second else []),
+    )
+
+
+@command(
+    app,
+    "confirm-code",
+    changes="the code that another issued for an owner or officer works from now on.",
+    exits={Exit.REFUSED: "it is your own code, or for you; one of you two let the other in; or it is used or expired"},
+    examples=[
+        (
+            "holdfast officer confirm-code 0b0c4f0e-5a4f-4b1e-9d6e-5d7a1f0a3c11 3f2b8c1e-1c1b-4a53-8f0a-6f2d1c9e7a11",
+            "Confirm a code for an officer who lost their devices.",
+        )
+    ],
+)
+def confirm_code(
+    context: typer.Context,
+    code_id: Annotated[UUID, typer.Argument(help="The code, as its issuer's command printed it.")],
+    person_id: Annotated[UUID, typer.Argument(help="For whom it is. It is refused when the code is for another.")],
+) -> None:
+    """Be the second person behind an enrolment code for an owner or officer.
+
+    First make sure of the person yourself, not by the issuer's word: whoever enrols with the code counts as them. You
+    count as its issuer as well, and so in no case that the enrolled device opens.
+    """
+    shell = shell_of(context)
+    with shell.account() as account:
+        device.confirm_code(account, code_id, person_id)
+    shell.show(
+        {"code_id": code_id, "person_id": person_id},
+        f"[bold green]✓[/] The code for {person_id} can be used now. It works once.",
     )
 
 
@@ -322,6 +365,7 @@ def _document(view: CaseView, asked: tuple[int, ...]) -> dict[str, object]:
         "not_before": case.not_before,
         "notice_at": case.notice_at,
         "expiry": case.expiry,
+        "disclosure_ends": case.disclosed_until if case.is_disclosure else 0,
         "approvals": view.approvals,
         "needed": view.needed,
         "may_approve": view.why_not == "",
@@ -352,6 +396,7 @@ def _lines(view: CaseView, now: int) -> list[str]:
         f"  Notice:     the subject is told {moment(case.notice_at, now)}",
         f"  Not before: {moment(case.not_before, now)}",
         f"  Expires:    {moment(case.expiry, now)}",
+        *([f"  Disclosed:  until {moment(case.disclosed_until, now)}"] if case.is_disclosure else []),
         f"  Policy:     version {policy.version}: {policy.m} of {policy.n} officers",
         f"  Delay:      {_delayed(terms.delay_seconds)}; {_delayed(terms.undelivered_delay_seconds)} where the subject "
         "cannot be told",

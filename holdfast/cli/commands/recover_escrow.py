@@ -8,6 +8,7 @@ Does not decide anything: officers do, in `holdfast officer`.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Annotated
 from uuid import UUID
 
@@ -16,7 +17,7 @@ import typer
 from holdfast.cli.asking import PasswordFile, Yes, password
 from holdfast.cli.exits import Exit
 from holdfast.cli.page import command
-from holdfast.cli.shell import numbered, one_word, quoted, shell_of, shown
+from holdfast.cli.shell import day, numbered, one_word, quoted, shell_of, shown
 from holdfast.client.messages import prekeys
 from holdfast.client.recovery import by_case, vetoes
 
@@ -30,6 +31,11 @@ app = typer.Typer(help="Recovery of your archive and account through your office
     exits={Exit.PROFILE: "a case is open on this device already, or nothing of yours is in escrow"},
     examples=[
         ('holdfast recover escrow open --reason "Laptop and phone stolen."', "Ask for your own archive."),
+        (
+            "holdfast recover escrow open --purpose leaver --subject 7c9e6679-7425-40de-944b-e07fc1f90ae7 "
+            '--until 2027-03-31 --reason "Handover of their projects."',
+            "Ask for the archive of somebody who has left, to read until the end of March.",
+        ),
     ],
 )
 def open_case(  # noqa: PLR0917 — options by name, for typer
@@ -39,10 +45,23 @@ def open_case(  # noqa: PLR0917 — options by name, for typer
     reference: Annotated[str, typer.Option(help="A ticket or file number.")] = "",
     subject: Annotated[UUID | None, typer.Option(help="Whose archive; your own when left out.")] = None,
     deposit: Annotated[
-        list[UUID] | None, typer.Option(help="A deposit to ask for; all of yours when left out.")
+        list[UUID] | None,
+        typer.Option(help="A deposit to ask for; the newest of each generation when left out."),
+    ] = None,
+    until: Annotated[
+        datetime | None,
+        typer.Option(
+            help="The day (UTC) on which another person's archive is closed to you again; in 60 days when left out.",
+            formats=["%Y-%m-%d"],
+        ),
     ] = None,
 ) -> None:
-    """Ask your officers to open your archive to this device.
+    """Ask your officers to open an archive to this device.
+
+    It is yours, unless --subject says whose. Another person's opens to you as a disclosure: holdfast archive decrypt
+    --case. Its keys stay apart from yours, each file that you open is written down and signed by this device, and they
+    are destroyed on the day that the case names. Officers, owners and reviewers see what others have in escrow, and so
+    can ask for it.
 
     Makes keys for this case alone, and shows eight words that stand for them. Your officers will call you and ask for
     three of the words: read them from this screen. holdfast recover escrow status shows them again.
@@ -56,6 +75,7 @@ def open_case(  # noqa: PLR0917 — options by name, for typer
             reference=reference,
             subject=subject.bytes if subject else account.user,
             wanted=[identifier.bytes for identifier in deposit or []],
+            ends_at=int(until.replace(tzinfo=UTC).timestamp()) if until else None,
         )
     shell.show(
         {
@@ -63,8 +83,10 @@ def open_case(  # noqa: PLR0917 — options by name, for typer
             "recipient_words": list(done.words),
             "deposits": done.deposits,
             "needed": done.needed,
+            "ends_at": done.ends_at,
         },
         f"[bold green]✓[/] Case {done.case_id} is open; {done.needed} officers must approve it.",
+        *_until(done.ends_at),
         "  Call them. Each will ask you for three words of this device's key, by their numbers:",
         *(f"    {row}" for row in numbered(done.words)),
     )
@@ -91,6 +113,7 @@ def status(context: typer.Context) -> None:
             "release_at": found.release_at,
             "waiting_for": found.waiting_for,
             "ended": found.ended,
+            "ends_at": found.ends_at,
             "recipient_words": list(found.words),
             "identity_words": list(found.identity_words),
         },
@@ -99,6 +122,7 @@ def status(context: typer.Context) -> None:
         *(_words_of(found) if not found.is_over else ()),
         *[f"  The server says: {quoted(text)}" for text in (found.waiting_for, found.ended) if text],
         *(["  This device is free to ask anew: holdfast recover escrow open"] if found.is_over else []),
+        *_until(found.ends_at),
     )
 
 
@@ -110,24 +134,37 @@ def _words_of(found: by_case.CaseStatus) -> Iterator[str]:
         yield from (f"    {row}" for row in numbered(found.identity_words))
 
 
+def _until(ends_at: int) -> list[str]:
+    return [f"  What it discloses of another person's archive ends on {day(ends_at)}."] if ends_at else []
+
+
 @command(
     app,
     "cancel",
-    changes="ends the case, and destroys the keys that were made for it.",
-    examples=[('holdfast recover escrow cancel --reason "Found the phone."', "Withdraw.")],
+    changes="ends the case, and destroys the keys that were made for it on this device.",
+    examples=[
+        ('holdfast recover escrow cancel --reason "Found the phone."', "Withdraw."),
+        (
+            'holdfast recover escrow cancel --case 7c9e6679-7425-40de-944b-e07fc1f90ae7 --reason "I did not ask."',
+            "End what another device asked for in your name.",
+        ),
+    ],
 )
 def cancel(
     context: typer.Context,
     reason: Annotated[str, typer.Option(help="Why, for the record.")],
+    case: Annotated[
+        UUID | None, typer.Option(help="A case that another device opened in your name; this device's when left out.")
+    ] = None,
 ) -> None:
     """Withdraw your case. What officers approved in it no longer opens anything."""
     shell = shell_of(context)
     with shell.account() as account:
-        case_id, state = by_case.cancel(account, reason=reason)
+        case_id, state = by_case.cancel(account, reason=reason, case_id=case)
     shell.show(
         {"case_id": case_id, "state": state},
         f"[bold green]✓[/] Case {case_id} is {one_word(state)}.",
-        "  Its keys are destroyed, and this device is free to ask anew.",
+        *(["  Its keys are destroyed, and this device is free to ask anew."] if case is None else []),
     )
 
 
@@ -175,7 +212,7 @@ def veto(
 @command(
     app,
     "collect",
-    changes="this profile holds the archive keys; your officers see a new identity key to attest.",
+    changes="this profile holds the archive keys; in your own case, your officers see a new identity key to attest.",
     exits={
         Exit.NOT_YET: "not released yet: officers are still to approve, the delay runs, or a share was wrong",
         Exit.UNTRUSTED: "the server keeps shares back, or a key is not the one that your account names",
@@ -186,12 +223,15 @@ def collect(
     context: typer.Context,
     wait: Annotated[int, typer.Option(help="Wait up to this many seconds for the release.")] = 0,
 ) -> None:
-    """Collect the release, and open your archive keys.
+    """Collect the release, and open the archive keys.
 
-    Then your new identity key is proposed to your officers.
+    In a case about yourself, your new identity key is then proposed to your officers.
 
-    The keys are put together here and nowhere else, and each is checked against what your account announced. Your
+    The keys are put together here and nowhere else, and each is checked against what its account announced. Your
     identity was never in escrow: your account begins again under a new key, which officers attest by its words.
+
+    The keys of another person are kept apart from yours, until the day that the case names: holdfast archive
+    disclosures. This device is then free to ask for something else.
     """
     shell = shell_of(context)
     with shell.account() as account, shell.working("Waiting for the release"):
@@ -201,6 +241,7 @@ def collect(
             "generations": done.generations,
             "identity_words": list(done.words),
             "blamed": [{"deposit_id": deposit, "officer": index} for deposit, index in done.blamed],
+            "disclosure": str(UUID(bytes=done.disclosure.case_id)) if done.disclosure else None,
         },
         "[bold green]✓[/] Opened, on this device alone: archive keys of generations "
         f"{', '.join(map(str, done.generations))}.",
@@ -214,6 +255,14 @@ def collect(
                 *(f"    {row}" for row in numbered(done.words)),
             ]
             if done.words
+            else []
+        ),
+        *(
+            [
+                f"  Read by them: holdfast archive decrypt FILE --case {UUID(bytes=done.disclosure.case_id)}",
+                *_until(done.disclosure.ends_at),
+            ]
+            if done.disclosure
             else []
         ),
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +21,7 @@ from holdfast.client.identity import chains
 from holdfast.client.profile.account import Account
 from holdfast.client.profile.state import Generation
 from holdfast.core.base.errors import HoldfastError
+from holdfast.core.base.secret import SecretBytes
 from holdfast.core.escrow.archive import (
     SEGMENT_SIZE,
     TAG_SIZE,
@@ -150,10 +151,9 @@ def decrypt_file(account: Account, source: Path, target: Path, *, advance: Advan
     Raises ProfileError when this device does not hold that generation's key, TrustRefused for a changed file.
     """
     watch = Stopwatch()
-    size = 0
     try:
-        with source.open("rb") as file, whole_file(target) as out:
-            prefix = _prefix(file)
+        with source.open("rb") as file:
+            prefix = read_start(file)
             header, _ = read_prefix(prefix)
             generation = account.state.generation(header.generation)
             if (header.tenant, header.user) != (account.tenant, account.user) or generation is None:
@@ -161,21 +161,36 @@ def decrypt_file(account: Account, source: Path, target: Path, *, advance: Advan
                     f"This device does not hold the archive key of generation {header.generation} of that account.",
                     way_out="Run `holdfast maintain`; or bring your keys to this device: holdfast recover --help",
                 )
-            for segment in decrypt_segments(prefix, _pieces(file), archive_key=generation.key):
-                out.write(segment)
-                size += len(segment)
-                advance(size)
+            size = decrypt_rest(prefix, pieces(file), target, archive_key=generation.key, advance=advance)
     except HoldfastError as error:
         raise TrustRefused(f"The file cannot be decrypted: {error}.") from error
     return FileDone(generation.number, size, watch.seconds)
 
 
-def _prefix(file: BinaryIO) -> bytes:
+def decrypt_rest(
+    prefix: bytes, rest: Iterable[bytes], target: Path, *, archive_key: SecretBytes, advance: Advance
+) -> int:
+    """Decrypt the pieces that follow a record's prefix into a new file, and return how many bytes it has.
+
+    Raises FileExistsError, and what `decrypt_segments` and `rest` raise; nothing is left behind then.
+    """
+    size = 0
+    with whole_file(target) as out:
+        for segment in decrypt_segments(prefix, rest, archive_key=archive_key):
+            out.write(segment)
+            size += len(segment)
+            advance(size)
+    return size
+
+
+def read_start(file: BinaryIO) -> bytes:
+    """Read a record's prefix from the beginning of its file. Raises Malformed when it is none."""
     start = file.read(_START)
     return start + file.read(prefix_size(start) - len(start))
 
 
-def _pieces(file: BinaryIO) -> Iterator[bytes]:
+def pieces(file: BinaryIO) -> Iterator[bytes]:
+    """Read what follows the prefix, cut as the record was written."""
     while piece := file.read(SEGMENT_SIZE + TAG_SIZE):
         yield piece
 

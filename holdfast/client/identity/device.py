@@ -239,10 +239,23 @@ def new_identity_author(account: Account, seed: SecretBytes, state: chain.ChainS
     return account.author_as(SigningKey.from_seed(account.device_statement.suite.signing_kind, seed), state)
 
 
-def issue_code(account: Account, person: UUID) -> str:
-    """Issue an enrolment code for a person of this tenant, carrying this client's own pin. Returns its text.
+@dataclass(frozen=True)
+class IssuedCode:
+    """A code that the server knows the hash of. text: what its person enrols with, a secret.
 
-    The server gets the code's hash only. For owners and officers; others get a Problem.
+    awaits_second: whether it works only once a second person has confirmed it, who is told its id.
+    """
+
+    text: str
+    code_id: UUID
+    awaits_second: bool
+
+
+def issue_code(account: Account, person: UUID) -> IssuedCode:
+    """Issue an enrolment code for a person of this tenant, carrying this client's own pin.
+
+    The server gets the code's hash only. For owners and officers; others get a Problem. One for another owner or
+    officer takes a second person: `confirm_code`.
     """
     trust = account.state.trust
     code = EnrolmentCode.new(
@@ -251,14 +264,24 @@ def issue_code(account: Account, person: UUID) -> str:
         root_pin=b"" if trust.is_tofu else trust.pin,
         log_vkey=trust.log_keys[0] if trust.log_keys else "",
     )
-    account.api.post("enrolment-codes", {"person_id": str(person), "code_hash": b64u(code.hash)})
-    return code.text()
+    answer = account.api.post("enrolment-codes", {"person_id": str(person), "code_hash": b64u(code.hash)})
+    return IssuedCode(code.text(), UUID(bytes=answer.identifier("id")), answer.flag("awaits_second"))
+
+
+def confirm_code(account: Account, code_id: UUID, person: UUID) -> None:
+    """Be the second behind a code that another issued for this very person, an owner or officer.
+
+    Whoever confirms counts as its issuer too. Raises a Problem for the issuer, the person, and whoever is behind them.
+    """
+    account.api.post(f"enrolment-codes/{code_id}/confirm", {"person_id": str(person)})
 
 
 __all__ = [
     "Enrolment",
+    "IssuedCode",
     "ListedDevice",
     "approve",
+    "confirm_code",
     "device_words",
     "enrol",
     "fetch_statement",

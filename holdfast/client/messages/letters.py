@@ -59,7 +59,16 @@ _QUOTAS: Final = {
 }
 _STRANGERS: Final = bytes(quotas.SENDER)
 # What may happen to one's own account: notices of these, about oneself or naming nobody, are the last to give way.
-_EVENTS: Final = ("door-read", "device-joined", "contacts-request", "contacts-collected", "contacts-request-ended")
+_EVENTS: Final = (
+    "door-read",
+    "code-issued",
+    "device-enrolled",
+    "device-joined",
+    "case-opened",
+    "contacts-request",
+    "contacts-collected",
+    "contacts-request-ended",
+)
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,10 @@ Does not trust the server's summary: what is shown was read out of signed bytes,
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 from uuid import UUID
 
 from holdfast.client.errors import ProfileError, TrustRefused
@@ -30,6 +32,9 @@ from holdfast.core.identity.policy import SignedPolicy, Terms, strictest
 from holdfast.core.signed.cose import Purpose, Sign1, sign
 from holdfast.core.signed.payloads import Header
 from holdfast.core.signed.statements import DeviceStatement
+
+# What a server's word for why somebody does not count is made of, and its length: it is shown as it stands.
+_WORDS: Final = re.compile(r"[a-z' ,]{1,120}", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -170,7 +175,8 @@ def see(account: Account, case_id: UUID) -> CaseView:
         recipient=recipient,
         subject_state=subject,
         deposits=found,
-        obstacle=_obstacle(account, policy, Excluded(case.requester, case.subject, person)),  # (5)
+        obstacle=_obstacle(account, policy, Excluded(case.requester, case.subject, person))  # (5)
+        or _by_the_servers_word(account, answer),
     )
 
 
@@ -300,7 +306,7 @@ def _policy(account: Account, case: Case) -> SignedPolicy:
 
 
 def _obstacle(account: Account, policy: SignedPolicy, excluded: Excluded) -> str:
-    """Return why this person may not answer, in words, or "". Who is away or cooling off, the server adds."""
+    """Return why this person may not answer by what is signed, in words, or ""."""
     if account.state.officer is None:
         return "this profile holds no officer's keys"
     try:
@@ -309,6 +315,17 @@ def _obstacle(account: Account, policy: SignedPolicy, excluded: Excluded) -> str
         return str(error)
     why = excluded.why(account.user)
     return f"you are excluded, since this officer {why}" if why else ""
+
+
+def _by_the_servers_word(account: Account, answer: Answer) -> str:
+    """Return why the server does not count this person, in words, or "": away, cooling off, behind who asks."""
+    # A lie here keeps an officer from answering, which a server can do anyhow; it makes nobody count.
+    officers = answer.many("officers") if "officers" in answer else ()
+    why = next((one.text("why_not") for one in officers if one.identifier("person_id") == account.user), "")
+    if not why:
+        return ""
+    # In plain words alone: whatever else a server sends here is not shown.
+    return f"by the server's word, this officer {why}" if _WORDS.fullmatch(why) else "the server does not count you"
 
 
 def _read_answer(answer: Answer) -> Answered:

@@ -86,6 +86,11 @@ class Account:
             raise ProfileError("This profile knows no server yet.", way_out="Enrol it: `holdfast enrol`.")
         return self._api
 
+    @property
+    def clock(self) -> Clock:
+        """The time as the connection corrects it; without one, this machine's own."""
+        return self._api.clock if self._api is not None else Clock()
+
     def connect(
         self, server: str = "", *, transport: httpx2.BaseTransport | None = None, clock: Clock | None = None
     ) -> Api:

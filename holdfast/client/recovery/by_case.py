@@ -14,8 +14,9 @@ from typing import Final
 from uuid import UUID
 
 from holdfast.client.errors import NotYet, Problem, ProfileError, TrustRefused
-from holdfast.client.escrow import archive, deposits
+from holdfast.client.escrow import archive, deposits, disclosures
 from holdfast.client.escrow.deposits import Subject, VerifiedDeposit
+from holdfast.client.escrow.disclosures import Disclosure
 from holdfast.client.identity import chains, tenant
 from holdfast.client.identity.contacts import IDENTITY
 from holdfast.client.identity.device import new_identity_author
@@ -33,12 +34,14 @@ from holdfast.core.crypto.keys import RecipientRsaKey, SealingKey, SigningKey
 from holdfast.core.escrow import approvals
 from holdfast.core.escrow.deposit import SEALED_HALF_SIZE
 from holdfast.core.identity import chain, chain_author
-from holdfast.core.identity.cases import Case, begins_from, verify_attestations
+from holdfast.core.identity.cases import Case, begins_from, last_disclosure_end, verify_attestations
 from holdfast.core.identity.chain import ChainState
 from holdfast.core.identity.policy import SignedPolicy
 from holdfast.core.signed.cose import Purpose, Sign1, sign
 
 CASE_LIFE_SECONDS: Final = 30 * 86_400  # the longest delay and notice a policy may ask, and time for officers on leave
+# After the case's own end, unless whoever asks names a date: a month to read what took up to a month to be released.
+DISCLOSURE_SECONDS: Final = 30 * 86_400
 _DELAY_RUNS: Final = "The officers have attested your new key; the policy's delay still runs."
 # A case that the server does not know: it never came there, or went with a database that was put back.
 _LOST: Final = "lost"
@@ -49,12 +52,13 @@ _ASK_ANEW: Final = "This device is free to ask anew: holdfast recover escrow ope
 
 @dataclass(frozen=True)
 class OpenedCase:
-    """A case that is open, and the words that officers will ask for."""
+    """A case that is open, and the words that officers will ask for. ends_at: a disclosure's end; 0 for one's own."""
 
     case_id: UUID
     words: tuple[str, ...]
     deposits: list[UUID]
     needed: int
+    ends_at: int = 0
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,7 @@ class CaseStatus:
     waiting_for: what it waits for, and what is to be done. ended: what ended it, and what has to be done before asking
     anew; empty for one that goes on. Both are the server's text. words: the 8 words of this device's keys for the case,
     from its own statement. identity_words: those of the new identity key, once it is proposed.
+    ends_at: when what it discloses of somebody else's archive ends, in UTC seconds; 0 in one's own case.
     """
 
     case_id: UUID
@@ -76,6 +81,7 @@ class CaseStatus:
     ended: str
     words: tuple[str, ...]
     identity_words: tuple[str, ...]
+    ends_at: int = 0
 
     @property
     def is_over(self) -> bool:
@@ -87,12 +93,14 @@ class CaseStatus:
 class Collected:
     """What came back: generations opened, shares that were wrong, and the words of the new identity key.
 
-    words is empty in a case about somebody else: nobody's account begins again by it.
+    In a case about somebody else words is empty, since nobody's account begins again by it, and disclosure is what was
+    opened: `disclosures` decrypts by it until it ends.
     """
 
     generations: list[int]
     words: tuple[str, ...]
     blamed: list[tuple[UUID, int]]
+    disclosure: Disclosure | None = None
 
 
 @dataclass(frozen=True)
@@ -111,11 +119,13 @@ def open_case(
     reference: str = "",
     subject: bytes,
     wanted: Sequence[bytes] = (),
+    ends_at: int | None = None,
 ) -> OpenedCase:
     """Ask the officers to release deposits to this device, under keys made for this case alone.
 
-    wanted: deposit ids; none named means the newest of each generation of one's own. Raises ProfileError when there
-    is nothing to release, or no reason; TrustRefused for a deposit that does not fit.
+    wanted: deposit ids; none named means the newest of each generation. ends_at: UTC seconds at which a disclosure of
+    somebody else's archive ends, 60 days from now when left out; nothing ends in one's own case. Raises ProfileError
+    when there is nothing to release, no reason, or an end that does not fit; TrustRefused for a deposit that does not.
     """
     if says_nothing(reason):
         raise ProfileError("Your officers decide by the reason, and it says nothing.", way_out="Say what happened.")
@@ -133,9 +143,10 @@ def open_case(
     if purpose not in policy.policy.terms.purposes:
         allowed = ", ".join(sorted(policy.policy.terms.purposes))
         raise ProfileError(f"Your policy does not know the purpose {purpose!r}.", way_out=f"It allows: {allowed}.")
+    now = account.api.clock.earliest()
+    disclosed = _disclosure_end(account, subject, now, ends_at)
     named = _find_deposits(account, subject, wanted)
     rsa_key, sealing_key = RecipientRsaKey.generate(), SealingKey.generate()
-    now = account.api.clock.earliest()
     case = Case(
         header=account.header(),
         case_id=secrets.token_bytes(16),
@@ -153,6 +164,7 @@ def open_case(
         not_before=now,
         notice_at=now,
         expiry=now + CASE_LIFE_SECONDS,
+        disclosure_ends=disclosed,
     )
     signed = sign(case.to_payload(), purpose=Purpose.CASE, key=account.signing_key)
     identity = SigningKey.generate(account.device_statement.suite.signing_kind).seed()
@@ -165,20 +177,31 @@ def open_case(
         _forget(account)
         raise
     ids = [UUID(bytes=deposit_id) for deposit_id, _ in named]
-    return OpenedCase(UUID(bytes=case.case_id), case.recipient_words, ids, answer.number("needed"))
+    return OpenedCase(UUID(bytes=case.case_id), case.recipient_words, ids, answer.number("needed"), disclosed)
+
+
+def _disclosure_end(account: Account, subject: bytes, now: int, ends_at: int | None) -> int:
+    """Return field 22 of a case that is opened now: 0 for one's own. Raises ProfileError for an end that cannot be."""
+    if subject == account.user:
+        if ends_at is not None:
+            raise ProfileError("Your own archive comes back to you for good.", way_out="Leave out --until.")
+        return 0
+    disclosures.require_room(account)
+    expiry = now + CASE_LIFE_SECONDS
+    chosen = expiry + DISCLOSURE_SECONDS if ends_at is None else ends_at
+    last = last_disclosure_end(issued_at=now, expiry=expiry)
+    if not account.api.clock.latest() < chosen <= last:
+        raise ProfileError(
+            "A disclosure cannot end then.",
+            way_out=f"Name a date after today, up to {disclosures.day(last)}: --until",
+        )
+    return chosen
 
 
 def _find_deposits(account: Account, subject: bytes, wanted: Sequence[bytes]) -> list[tuple[bytes, bytes]]:
     """Return (id, record hash) of the deposits to ask for, each verified as far as this device may read it."""
     if subject != account.user:
-        if not wanted:
-            raise ProfileError("Name the deposits of the other person: --deposit.")
-        covered = account.api.pages("escrow/coverage", "deposits", "user_id")
-        rows = {row.identifier("deposit_id"): row.octets("record_hash", 32) for row in covered}
-        missing = [deposit_id for deposit_id in wanted if deposit_id not in rows]
-        if missing:
-            raise ProfileError(f"There is no deposit {UUID(bytes=missing[0])}.")
-        return [(deposit_id, rows[deposit_id]) for deposit_id in wanted]
+        return _find_deposits_of(account, subject, wanted)
     newest: dict[int, tuple[bytes, bytes]] = {}
     for row in account.api.pages("escrow/deposits", "deposits", "deposit_id"):
         deposit_id, record_hash = row.identifier("deposit_id"), row.octets("record_hash", 32)
@@ -193,9 +216,26 @@ def _find_deposits(account: Account, subject: bytes, wanted: Sequence[bytes]) ->
     return [newest[generation] for generation in sorted(newest)]
 
 
+def _find_deposits_of(account: Account, subject: bytes, wanted: Sequence[bytes]) -> list[tuple[bytes, bytes]]:
+    """Return those of somebody else, by the server's word: it is held to its bytes when the release is collected."""
+    covered = account.api.pages("escrow/coverage", "deposits", "user_id")
+    rows = {
+        row.identifier("deposit_id"): row.octets("record_hash", 32)
+        for row in covered
+        if row.identifier("user_id") == subject
+    }
+    if not rows:
+        raise ProfileError("Nothing of that person is in escrow.")
+    missing = [deposit_id for deposit_id in wanted if deposit_id not in rows]
+    if missing:
+        raise ProfileError(f"There is no deposit {UUID(bytes=missing[0])} of that person.")
+    return [(deposit_id, rows[deposit_id]) for deposit_id in wanted or rows]
+
+
 def status(account: Account) -> CaseStatus:
     """Ask how far this device's case is, or what ended it."""
     kept = _require_case(account)
+    case = Case.from_payload(Sign1.parse(kept.statement).payload)
     try:
         answer = account.api.get(f"cases/{UUID(bytes=kept.case_id)}")
     except Problem as problem:
@@ -213,16 +253,21 @@ def status(account: Account) -> CaseStatus:
         release_at=answer.text("release_at") if "release_at" in answer else "",
         waiting_for=answer.one("waiting_for").text("text") if "waiting_for" in answer else "",
         ended=answer.one("ended").text("text") if "ended" in answer else "",
-        words=Case.from_payload(Sign1.parse(kept.statement).payload).recipient_words,
+        words=case.recipient_words,
         identity_words=_new_identity(account, kept).public.fingerprint(IDENTITY) if "successor" in answer else (),
+        ends_at=case.disclosed_until if case.is_disclosure else 0,
     )
 
 
-def cancel(account: Account, *, reason: str) -> tuple[UUID, str]:
+def cancel(account: Account, *, reason: str, case_id: UUID | None = None) -> tuple[UUID, str]:
     """Withdraw this device's case, and destroy the keys that were made for it. Returns its id, and how it ended.
 
-    One that has ended otherwise stays as it ended; its keys go all the same.
+    One that has ended otherwise stays as it ended; its keys go all the same. case_id: of another case in this person's
+    name instead, which any of their devices may withdraw.
     """
+    if case_id is not None and (account.state.case is None or account.state.case.case_id != case_id.bytes):
+        answer = account.api.post(f"cases/{case_id}/cancel", {"reason": reason})
+        return case_id, answer.text("state")
     kept = _require_case(account)
     state = "cancelled"
     try:
@@ -254,23 +299,42 @@ def _forget(account: Account) -> None:
 
 
 def collect(account: Account, *, wait_seconds: int = 0) -> Collected:
-    """Collect the release, open every archive key in it, and propose the new identity key to the officers.
+    """Collect the release and open every archive key in it; in one's own case, propose the new identity key.
 
-    Raises NotYet before the release, and when too few shares are right: the server is told which are wrong, and the
-    case waits for others. TrustRefused when a key is not the one that the account chain announces. Repeatable until the
-    keys are open and kept.
+    What is opened of somebody else's archive becomes a disclosure, apart from this person's own keys, and the device is
+    free for another case. Raises NotYet before the release, and when too few shares are right: the server is told which
+    are wrong, and the case waits for others. TrustRefused when a key is not the one that the account chain announces.
+    Repeatable until the keys are open and kept.
     """
     kept = _require_case(account)
+    statement = Sign1.parse(kept.statement)
+    case = Case.from_payload(statement.payload)
+    if case.is_disclosure and account.api.clock.latest() >= case.disclosed_until:
+        raise ProfileError("What this case was to disclose has ended already.", way_out="Open a new case.")
     tenant.refresh(account)
-    case = Case.from_payload(Sign1.parse(kept.statement).payload)
     whose, opened, blamed = wait_for(lambda: _open_release(account, kept, case), wait_seconds)
-    if case.subject == account.user:
-        known = {generation.number for generation in account.state.generations}
-        account.state.generations += [generation for generation in opened if generation.number not in known]
-        account.state.generations.sort(key=lambda generation: generation.number)
+    numbers = [generation.number for generation in opened]
+    if case.is_disclosure:
+        return Collected(numbers, (), blamed, _keep_disclosure(account, statement, opened))
+    known = {generation.number for generation in account.state.generations}
+    account.state.generations += [generation for generation in opened if generation.number not in known]
+    account.state.generations.sort(key=lambda generation: generation.number)
     account.save()
-    words = _propose(account, kept, whose.state) if case.subject == account.user else ()
-    return Collected([generation.number for generation in opened], words, blamed)
+    return Collected(numbers, _propose(account, kept, whose.state), blamed)
+
+
+def _keep_disclosure(account: Account, statement: Sign1, opened: list[Generation]) -> Disclosure:
+    """Keep what was opened and destroy the keys made for the case, in one stroke: one or the other is there."""
+    kept = account.state.case
+    try:
+        with account.store.transaction():
+            disclosure = disclosures.keep(account, statement, opened)
+            account.state.case = None
+            account.save()
+    except BaseException:
+        account.state.case = kept
+        raise
+    return disclosure
 
 
 def _open_release(
@@ -497,5 +561,8 @@ def _attestations(account: Account, kept: OpenCase) -> list[Sign1]:
 
 def _require_case(account: Account) -> OpenCase:
     if account.state.case is None:
-        raise ProfileError("This device has no case open.", way_out="Open one: holdfast recover escrow open")
+        raise ProfileError(
+            "This device has no case open.",
+            way_out="Open one: holdfast recover escrow open. What cases have disclosed: holdfast archive disclosures",
+        )
     return account.state.case

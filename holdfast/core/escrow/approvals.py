@@ -48,6 +48,8 @@ class Excluded:
     cooling_off: frozenset[bytes] = field(default_factory=frozenset)
     suspended: frozenset[bytes] = field(default_factory=frozenset)
     away: frozenset[bytes] = field(default_factory=frozenset)
+    # Whoever issued the code of the recipient's device, and those who stand behind them or the requester: `sponsors`.
+    behind: frozenset[bytes] = field(default_factory=frozenset)
 
     def why(self, person: bytes) -> str | None:
         """Return why a person does not count, in words for people, or None when they do."""
@@ -60,6 +62,7 @@ class Excluded:
             "is cooling off": self.cooling_off,
             "is suspended or removed": self.suspended,
             "is away": self.away,
+            "issued the code of the receiving device, or let in whoever did or whoever asks": self.behind,
         }
         return next((why for why, persons in reasons.items() if person in persons), None)
 

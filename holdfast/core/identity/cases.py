@@ -44,12 +44,22 @@ MAX_REASON: Final = 1000
 MAX_IDENTITY_CHECK: Final = 200
 
 
+def last_disclosure_end(*, issued_at: int, expiry: int) -> int:
+    """Return the latest end that a disclosure may have, in UTC seconds: 365 days after the case's expiry.
+
+    Of an expiry over 365 days away, those 365 days count. What somebody is to read of another person's archive for
+    longer, officers decide anew.
+    """
+    return min(expiry, issued_at + YEAR_SECONDS) + YEAR_SECONDS
+
+
 @dataclass(frozen=True)
 class Case:
     """A request to release named deposits to one device, signed by that device.
 
     deposits: (deposit id, SHA-256 of the record) each. not_before, notice_at, expiry: UTC seconds. Its hash q
     is the payload_hash of the statement: approvals name it, so nothing in it changes after the first.
+    disclosure_ends: UTC seconds; 0 when the subject receives; None in a case from before there was the field.
     """
 
     PURPOSE: ClassVar = Purpose.CASE
@@ -70,6 +80,17 @@ class Case:
     not_before: int
     notice_at: int
     expiry: int
+    disclosure_ends: int | None = None
+
+    @property
+    def is_disclosure(self) -> bool:
+        """Whether somebody else than the subject receives: they get a disclosure, and no keys of their own."""
+        return self.header.user != self.subject
+
+    @property
+    def disclosed_until(self) -> int:
+        """When a disclosure ends, in UTC seconds. A case that names no end has its expiry: officers saw no later."""
+        return self.disclosure_ends or self.expiry
 
     @property
     def recipient_words(self) -> tuple[str, ...]:
@@ -79,7 +100,7 @@ class Case:
         return eight_words(hashlib.sha256(keys).digest())
 
     def to_payload(self) -> bytes:
-        """Return the payload bytes. ESCROW "Case": fields 7 to 21."""
+        """Return the payload bytes. ESCROW "Case": fields 7 to 22."""
         return close_payload(
             self.header,
             {
@@ -98,13 +119,16 @@ class Case:
                 19: self.not_before,
                 20: self.notice_at,
                 21: self.expiry,
+                **({} if self.disclosure_ends is None else {22: self.disclosure_ends}),
             },
         )
 
     @classmethod
     def from_payload(cls, payload: bytes) -> "Case":
-        """Read the payload; raises Malformed, also for one deposit twice and for notice later than a year."""
-        header, fields = open_payload(payload, "case", range(7, 22))
+        """Read the payload; raises Malformed, also for one deposit twice, for notice later than a year, and for an end
+        of the disclosure that does not fit who receives.
+        """
+        header, fields = open_payload(payload, "case", range(7, 22), (22,))
         # A case is a device's own: who asks, and where the release goes, is one device, and nobody asks in its name.
         require_device(header, "case")
         rows = [Fields.of_row(row, "case deposit", 2) for row in fields.array(12, minimum=1, maximum=MAX_DEPOSITS)]
@@ -119,6 +143,14 @@ class Case:
         # A bound of the format, below any policy's: whoever may read in secret may not do so for ever.
         if notice_at > header.issued_at + YEAR_SECONDS:
             raise fields.refuse(20, "delays notice over 365 days")
+        disclosure_ends = fields.uint(22) if 22 in fields else None
+        is_own = fields.octets(9, ID_SIZE) == header.user
+        if disclosure_ends is not None and is_own != (disclosure_ends == 0):
+            raise fields.refuse(22, "is 0 when the subject receives, and an end when somebody else does")
+        if disclosure_ends and not max(not_before, header.issued_at) < disclosure_ends:
+            raise fields.refuse(22, "ends the disclosure before it could begin")
+        if disclosure_ends and disclosure_ends > last_disclosure_end(issued_at=header.issued_at, expiry=expiry):
+            raise fields.refuse(22, "ends the disclosure over 365 days after the case's expiry")
         return cls(
             header=header,
             case_id=fields.octets(7, ID_SIZE),
@@ -136,6 +168,7 @@ class Case:
             not_before=not_before,
             notice_at=notice_at,
             expiry=expiry,
+            disclosure_ends=disclosure_ends,
         )
 
     def require_told(self) -> None:

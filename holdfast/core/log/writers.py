@@ -78,6 +78,7 @@ recovery:case:open                     web
 recovery:case:quorum                   release web worker
 recovery:case:reopen                   release web worker
 recovery:case:rotate                   worker
+recovery:case:seal                     worker
 recovery:case:succeed                  web
 recovery:case:veto                     web
 recovery:case:void                     ceremony
@@ -103,6 +104,7 @@ tenants:credential:activate            web
 tenants:credential:register            web
 tenants:credential:revoke              web worker
 tenants:credential:suspend             web
+tenants:enrolment-code:confirm         web
 tenants:enrolment-code:issue           ceremony web
 tenants:enrolment-code:use             web
 tenants:password:set                   ceremony web

@@ -44,6 +44,7 @@ class Purpose(StrEnum):
     RESHARE = "reshare"
     REWRAP = "rewrap"
     ATTESTATION = "attestation"
+    CUSTODY = "custody"
     ARCHIVE = "archive"
     EXPORT = "export"
     LOG_HEAD = "log-head"

@@ -88,7 +88,7 @@ def test_two_log_keys_sign_while_one_replaces_the_other_and_codes_carry_the_new_
     for key in (NEW, world.server.tenant.log):
         world.server.keys_log.key = key
         assert key_log.standing(bob, contacts.refresh(bob, ALICE)) is Anchor.ANCHORED
-    assert EnrolmentCode.parse(device.issue_code(bob, UUID(bytes=ALICE))).log_vkey == vkey(world, NEW)
+    assert EnrolmentCode.parse(device.issue_code(bob, UUID(bytes=ALICE)).text).log_vkey == vkey(world, NEW)
 
 
 def test_head_under_a_key_that_ended_or_was_never_named_is_refused(world: Members) -> None:

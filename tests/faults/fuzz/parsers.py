@@ -29,6 +29,7 @@ from holdfast.core.crypto.slip39 import Share
 from holdfast.core.crypto.stretching import Argon2Cost, Stretching
 from holdfast.core.crypto.suites import Suite
 from holdfast.core.escrow import archive
+from holdfast.core.escrow.custody import read_manifest, write_manifest
 from holdfast.core.escrow.deposit import Deposit
 from holdfast.core.identity.entries import Entry
 from holdfast.core.identity.roles import Roles, check_leaf
@@ -325,6 +326,11 @@ def _keys() -> list[bytes]:
     return [key.public.encoded for key in (SIGNING, SigningKey.generate(KeyKind.P256_SIGNING), LETTER_KEY, cast.RSA)]
 
 
+def _custody_manifest() -> bytes:
+    world = Custody()
+    return b"".join(write_manifest(world.device, world.case, world.custody_lines(world.case, b"a", b"b", closes=True)))
+
+
 def _record(data: bytes) -> None:
     assert Deposit.from_record(data).to_record() == data
 
@@ -463,6 +469,11 @@ PARSERS: Final[dict[str, Parser]] = {
         unb64u(CODE.text().removeprefix(enrolment.PREFIX)),
     ),
     "deposit-record": Parser(_record, [one.to_record() for one in Custody().deposits.values()]),
+    "custody-manifest": both_ways(
+        lambda data: read_manifest(data.splitlines(keepends=True)),
+        lambda manifest: b"".join(manifest.to_lines()),
+        _custody_manifest(),
+    ),
     "archive-prefix": Parser(_read_prefix, [_archive_prefix()]),
     "checkpoint": _checkpoints(),
     "verifier-key": ascii_text(text_of(NoteVerifier.from_text), LOG.to_text().encode()),

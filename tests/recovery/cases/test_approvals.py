@@ -226,7 +226,7 @@ def test_begin_release_counts_rows_again_when_an_officer_left_a_moment_ago(world
     # After the log was read, before the intent: only the rows know.
     world.stand("dan", Standing.SUSPENDED, by="erin")
     with tenant_scope(world.tenant_id):
-        assert not record.begin_release(case_id=case.id, actor=system_actor(world.tenant_id, "release"))
+        assert not record.begin_release(case_id=case.id, is_known=False, actor=system_actor(world.tenant_id, "release"))
     assert (world.state(case), hsm.unwraps()) == ("requested", 0)
 
 

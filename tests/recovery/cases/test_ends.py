@@ -165,13 +165,14 @@ def test_subject_and_officers_are_told_of_a_case_and_the_subject_of_its_release(
     assert {"recovery:notice:hand-over", "recovery:release:finish"} <= set(world.tags(case))
 
 
-def test_mail_about_a_case_has_no_line_of_others(world: World) -> None:
+@pytest.mark.parametrize("kind", ["released", "requested"])
+def test_mail_about_a_case_has_no_line_of_others(kind: str, world: World) -> None:
     case, _ = world.approved()
     # No policy that a ceremony writes has such a purpose; a mail does not rest on that.
     with as_superuser("recovery_case"):
         Case.unscoped.update(purpose="x\nFORGED\u202e")
     with tenant_scope(world.tenant_id), transaction.atomic():
-        owe(world.row(case), world.cast.alice.pk, "released", timezone.now())
+        owe(world.row(case), world.cast.alice.pk, kind, timezone.now())
     queue.run_due(queue.MAIL)
     told = mail.outbox[-1].body
     assert "x<U+000A>FORGED<U+202E>\n" in told

@@ -12,6 +12,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from django.core import mail
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
@@ -20,6 +21,7 @@ from audit import sequencer, services
 from audit.models import Entry
 from escrow.models import Deposit
 from holdfast.client.auditor.auditor import Verdict, verify_export
+from holdfast.core.base.encoding import unb64u
 from kernel.scope import tenant_scope
 from tests.cast.browsers import signed_in, text_of
 from tests.cast.phones import Phone
@@ -124,6 +126,19 @@ def test_subject_who_reads_the_log_reads_of_their_case_when_it_says(
     monkeypatch.setattr("recovery.access.timezone", SimpleNamespace(now=lambda: day))
     assert {entry["index"] for entry in entries(carol)} >= about
     assert verify_export(export(carol, tmp_path / "later.jsonl"), vkey).verdict is Verdict.VERIFIED
+
+
+def test_subject_is_told_nothing_early_by_what_the_requester_is_told(hidden: tuple[World, OpenCase]) -> None:
+    world, case = hidden
+    seen = {name: world.directory.phone(name).send("GET", "/api/v1/messages").json() for name in ("alice", "carol")}
+    told = {name: b"".join(unb64u(row["message"]) for row in page["messages"]) for name, page in seen.items()}
+    secret = str(case.id)
+    assert secret.encode() in told["alice"]
+    assert secret.encode() not in told["carol"]
+    by_mail = {sent.to[0] for sent in mail.outbox if secret in sent.body}
+    assert "alice@acme.test" in by_mail
+    assert "carol@acme.test" not in by_mail
+    assert world.directory.phone("carol").send("GET", "/api/v1/notices").json()["notices"] == []
 
 
 def test_count_of_an_hours_reads_is_withheld_like_the_reads(

@@ -37,7 +37,7 @@ from recovery.cases.endings import veto_case
 from recovery.release.clock import Clock, Moment
 from recovery.release.directory import Directory, SeenHead
 from recovery.release.log import ReleaseLog
-from recovery.release.process import ReleaseProcess
+from recovery.release.process import FOLLOW_SECONDS, ReleaseProcess
 from tests.cast.founded import Hsm
 from tests.cast.roles import ROLE_KEYS
 from tests.cast.world import OpenCase, World, as_superuser
@@ -565,10 +565,12 @@ def test_full_disk_between_facts_and_head_leaves_neither(
         keep(self, head)
 
     monkeypatch.setattr(Directory, "keep_head", full)
-    with living(world) as process:
+    clock = Turned()
+    with living(world, clock=clock.clock(world)) as process:
         process.follow_all()
         assert world.tenant_id not in process._tenants
         assert world.release.heads() == []
+        clock.pass_by(FOLLOW_SECONDS)
         process.follow_all()
         size = process._tenants[world.tenant_id].log.follower.size
         assert [head.size for head in world.release.heads()] == [size]

@@ -60,7 +60,8 @@ def test_approval_is_read_by_person_and_of_before_by_the_number_in_the_cases_own
     roles = roles_of(UUID(bytes=TENANT.tenant), unsigned=(9, bytes(32)))
     facts, case, moment = told_of([SIGNED_POLICY]), uuid4().bytes, seconds_after(0).moment
     person = str(UUID(bytes=cast.ALICE))
-    terms = {"q": bytes(32), "policy": SIGNED_POLICY.hash, "user": person, "requester": person, "recipient": person}
+    persons = {"user": person, "requester": person, "recipient": person, "recipient_device": person}
+    terms = {"q": bytes(32), "policy": SIGNED_POLICY.hash, **persons}
     said = [
         entry("recovery:case:open", case, **terms),
         entry("recovery:case:approve", case, index=2, statement_hash=b"2" * 32),

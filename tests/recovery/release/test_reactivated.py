@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whoever was suspended, or off the roster, and is back lends no approval that they gave before.
 
-ESCROW: a suspension ends all standing approvals of that officer, by the rows and by the log alone.
+Implements ESCROW "Case": a suspension ends all standing approvals of that officer, by the rows and by the log alone.
 """
 
 from __future__ import annotations

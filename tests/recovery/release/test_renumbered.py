@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Deposits made under one roster, decided under another that numbers the same officers anew.
 
-ESCROW: the number of a share is that of the deposit's own policy, for ever; approvals are by person.
+Implements ESCROW "Deposit" and "Case": the number of a share is that of the deposit's own policy, for ever; approvals
+are by person.
 """
 
 from __future__ import annotations

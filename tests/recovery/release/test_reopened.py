@@ -82,7 +82,7 @@ class Log:
 
     def open(self) -> None:
         self.cases.append(str(uuid.UUID(int=self.dice.getrandbits(128))))
-        persons = {"user": ALICE, "requester": ALICE, "recipient": ALICE}
+        persons = {"user": ALICE, "requester": ALICE, "recipient": ALICE, "recipient_device": ALICE}
         self.say("recovery:case:open", self.cases[-1], q=bytes(32), policy=self.policies[-1].hash, **persons)
 
     def veto(self) -> None:

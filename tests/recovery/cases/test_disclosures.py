@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Cases that open one person's archive to another: the end that they name, and what is sealed when nobody is left."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from django.db import DatabaseError, transaction
+
+from escrow.models import Deposit as StoredDeposit
+from holdfast.core.crypto.keys import SigningKey
+from holdfast.core.escrow.deposit import Deposit
+from holdfast.core.identity import chain_author
+from holdfast.core.identity.entries import Reason
+from kernel.fields import rfc3339
+from kernel.scope import tenant_scope
+from recovery import tasks
+from tenants import access as people
+from tenants import services as tenants
+from tests.cast.founded import Hsm
+from tests.cast.phones import now
+from tests.cast.world import OpenCase, World
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgres]
+DAY = 86_400
+
+
+def for_bob(world: World, deposit: Deposit, **changes: Any) -> OpenCase:
+    return world.case(world.directory.phone("bob"), deposit, purpose="device-loss", **changes)
+
+
+def collected_by_bob(world: World) -> tuple[OpenCase, Deposit]:
+    """A case about alice's archive that bob has collected."""
+    case, deposit = world.approved("carol", "dan", phone=world.directory.phone("bob"))
+    world.tick()
+    assert world.collect(case).status_code == 200
+    return case, deposit
+
+
+def leave(world: World) -> None:
+    """Have alice's person suspended, as whoever leaves is."""
+    with tenant_scope(world.tenant_id):
+        alice = world.cast.people["alice"]
+        tenants.suspend_person(person=people.person(alice.pk), actor=world.ceremony)
+
+
+def come_back(world: World) -> None:
+    with tenant_scope(world.tenant_id):
+        alice = world.cast.people["alice"]
+        tenants.activate_person(person=people.person(alice.pk), actor=world.ceremony)
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"disclosure_ends": None}, "Field 22 is missing"),
+        ({"disclosure_ends": -1}, "ended already"),
+        ({"disclosure_ends": 0}, "field 22"),
+        ({"disclosure_ends": 3600 + 365 * DAY + 60}, "over 365 days"),
+        ({"disclosure_ends": 2**53 - 1 - 2**33}, "field 22"),
+    ],
+)
+def test_case_to_another_is_refused_without_an_end_that_fits(world: World, changes: dict[str, Any], why: str) -> None:
+    deposit, ends = world.deposit(), changes["disclosure_ends"]
+    at = {"disclosure_ends": ends if not ends else now() + ends}
+    if ends == -1:
+        at |= {"header": world.directory.phone("bob").header(issued_at=now() - 600), "not_before": 0, "notice_at": 0}
+    answer = world.open(for_bob(world, deposit, **at))
+    assert (answer.status_code, answer.json()["code"]) == (422, "case-refused")
+    assert why in answer.content.decode()
+    assert answer.json()["errors"][0]["field"] == "case"
+
+
+def test_case_to_oneself_names_no_end(world: World) -> None:
+    deposit, phone = world.deposit(), world.new_phone()
+    answer = world.open(world.case(phone, deposit, disclosure_ends=now() + DAY))
+    assert (answer.status_code, answer.json()["code"]) == (422, "case-refused")
+    # A client from before there was the field leaves it out.
+    answer = world.open(world.case(phone, deposit, disclosure_ends=None))
+    assert answer.status_code == 201, answer.content
+    assert answer.json()["disclosure_ends"] is None
+
+
+def test_case_shows_the_end_of_its_disclosure(world: World) -> None:
+    ends = now() + DAY
+    case = for_bob(world, world.deposit(), disclosure_ends=ends)
+    shown = rfc3339(datetime.fromtimestamp(ends, UTC))
+    assert world.open(case).json()["disclosure_ends"] == shown
+    listed = world.directory.phone("carol").send("GET", "/api/v1/cases").json()["cases"]
+    assert [one["disclosure_ends"] for one in listed] == [shown]
+
+
+def test_what_was_disclosed_of_a_person_who_has_left_is_sealed_and_takes_no_deposit(world: World, hsm: Hsm) -> None:
+    case, deposit = collected_by_bob(world)
+    tasks.follow_rotations()
+    assert world.state(case) == "collected"
+    leave(world)
+    tasks.follow_rotations()
+    assert (world.state(case), world.tags(case)[-1]) == ("sealed", "recovery:case:seal")
+    assert StoredDeposit.unscoped.get().exposed_at is not None
+    # Should they come back: the key that somebody else holds is not deposited anew, a new one is.
+    come_back(world)
+    answer = world.upload(world.build_again(deposit))
+    assert (answer.status_code, answer.json()["code"]) == (409, "generation-sealed")
+    assert world.upload(world.build()).status_code == 201
+    rows = {row["generation"]: row["exposed"] for row in deposits_of(world)}
+    assert rows == {1: True, 2: False}
+
+
+def deposits_of(world: World) -> Any:
+    return world.directory.phone("alice").send("GET", "/api/v1/escrow/deposits").json()["deposits"]
+
+
+def test_what_was_disclosed_is_sealed_when_the_subjects_last_device_is_gone(world: World, hsm: Hsm) -> None:
+    case, _ = collected_by_bob(world)
+    account, phone = world.directory.account("alice"), world.directory.phone("alice")
+    answer = account.revoke(phone, by=phone)
+    assert answer.status_code == 201, answer.content
+    tasks.follow_rotations()
+    assert world.state(case) == "sealed"
+
+
+def test_subject_who_has_a_device_rotates_as_after_any_case(world: World, hsm: Hsm) -> None:
+    case, _ = collected_by_bob(world)
+    account, phone = world.directory.account("alice"), world.directory.phone("alice")
+    new = SigningKey.generate()
+    rotated = chain_author.rotate_key(account.chain, by=account.author(phone), new_aik=new, reason=Reason.RECOVERY)
+    assert account.append(phone, [rotated]).status_code == 201
+    account.aik = new
+    world.build()
+    tasks.follow_rotations()
+    assert world.state(case) == "rotated"
+    leave(world)
+    tasks.follow_rotations()
+    assert world.state(case) == "rotated"
+
+
+def test_own_case_is_never_sealed(world: World, hsm: Hsm) -> None:
+    """Its recipient is about to become the subject's device, and none is listed in their chain until then."""
+    case, _ = world.approved("carol", "dan")
+    world.tick()
+    assert world.collect(case).status_code == 200
+    leave(world)
+    tasks.follow_rotations()
+    assert world.state(case) == "collected"
+
+
+def test_mark_of_a_deposit_is_set_once(world: World, hsm: Hsm) -> None:
+    _, deposit = collected_by_bob(world)
+    leave(world)
+    tasks.follow_rotations()
+    with pytest.raises(DatabaseError, match="append-only"), transaction.atomic():
+        StoredDeposit.unscoped.filter(id__isnull=False).update(exposed_at=None)
+    assert deposit.header.generation == 1
