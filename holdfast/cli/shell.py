@@ -247,9 +247,10 @@ def _fitted(line: str, width: int) -> list[Text]:
     text.plain = text.plain.translate(str.maketrans(_CARRIERS, _MARKUP))
     quote, label = text.plain.find("“"), _LABEL.match(text.plain)
     # Deeper than any line of ours begins that could follow it.
-    hang = len(text.plain) - len(text.plain.lstrip()) + 4
-    if label or 0 <= quote < width // 2:
-        hang = label.end() if label else quote + 1
+    least = len(text.plain) - len(text.plain.lstrip()) + 4
+    hang = label.end() if label else quote + 1 if 0 <= quote < width // 2 else least
+    # Where the screen is too narrow for its own column.
+    hang = hang if width > 2 * hang else least
     if width <= 2 * hang or text.cell_len <= width:
         return [text]
     first, rest = text.divide([hang])

@@ -264,13 +264,13 @@ def test_long_text_of_others_goes_on_below_itself_and_nothing_of_it_is_cut(width
     shown = unstyled(f"  Reason:    {quoted(text)}", width=width).splitlines()
     assert max(map(cell_len, shown)) <= width
     first, *rest = shown
-    column = first.index("“") + 1 if first.index("“") < width // 2 else 4
+    column = first.index("“") if width > 2 * first.index("“") else 6
     assert all(line.startswith(" " * column) for line in rest)
     assert first[:column] + "".join(line[column:] for line in [first, *rest]) == f"  Reason:    “{text}”"
 
 
 def test_long_line_of_ours_is_parted_at_spaces_and_a_key_in_it_stays_whole() -> None:
-    assert unstyled("  one two three four", width=12).splitlines() == ["  one two ", "    three ", "    four"]
+    assert unstyled("  one two three four", width=14).splitlines() == ["  one two ", "      three ", "      four"]
     key = f"  Key: {'k' * 30} of the log"
     assert unstyled(key, width=20) == key
 
