@@ -31,7 +31,7 @@ axes_accessfailurelog           .     .      .         .
 axes_accesslog                  .     .      .         .
 django_content_type             .     .      .         .
 django_session                  riud  rd     .         .
-otp_totp_totpdevice             ru    .      .         .
+otp_totp_totpdevice             riud  .      .         .
 kernel_heartbeat                riu   riu    riu       riu
 kernel_job                      ri    riud   .         riu
 kernel_replayableanswer         rid   rd     .         .
@@ -43,9 +43,11 @@ audit_tally                     riu   riud   riu       riu
 audit_tile                      r     .      riu       r
 tenants_credential              riu   ru     .         .
 tenants_enrolmentcode           riu   .      .         .
+tenants_invitation              ru    .      .         .
 tenants_nonce                   ri    rd     .         .
 tenants_person                  ru    r      .         r
 tenants_ratewindow              riu   rd     .         .
+tenants_recoverycode            riud  .      .         .
 tenants_serviceaccount          r     .      .         .
 tenants_signinplace             riud  rd     .         .
 tenants_sponsorship             riu   .      .         .
@@ -103,7 +105,10 @@ _COLUMNS: Final[dict[tuple[str, str], dict[str, str]]] = {
     ("audit_tally", "u"): dict.fromkeys(PROCESSES, "count"),
     # The sequencer asks at its start whether a tenant was founded for development, and nothing else of them.
     ("tenants_tenant", "r"): {"sequencer": "slug is_development"},
-    ("tenants_person", "u"): {"web": "state last_login"},
+    # Its own invitation sets a person's password.
+    ("tenants_person", "u"): {"web": "state last_login password"},
+    ("tenants_invitation", "u"): {"web": "used_at"},
+    ("tenants_recoverycode", "u"): {"web": "used_at"},
     ("tenants_credential", "u"): {"web": "state", "worker": "state"},
     ("tenants_enrolmentcode", "u"): {"web": "used_at confirmer_id"},
     ("tenants_sponsorship", "u"): {"web": "at"},

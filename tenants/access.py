@@ -21,7 +21,7 @@ from kernel.errors import NotFound
 from kernel.scope import current_tenant
 from tenants.models import Credential, EnrolmentCode, Person, ServiceAccount, Sponsorship, Tenant
 from tenants.roles import GUARDED_ROLES, Role
-from tenants.states import PersonState, TenantState
+from tenants.states import ENTERED_STATES, PersonState
 
 
 def tenant() -> Tenant:
@@ -29,9 +29,9 @@ def tenant() -> Tenant:
     return Tenant.objects.get(pk=current_tenant())
 
 
-def active_tenant_by_slug(slug: str) -> Tenant | None:
-    """Return an active tenant by its slug. It says where to look for a person, and authorizes nothing."""
-    return Tenant.objects.filter(slug=slug, state=TenantState.ACTIVE).first()
+def entered_tenant_by_slug(slug: str) -> Tenant | None:
+    """Return a tenant whose people are let in, by its slug. It says where to look, and authorizes nothing."""
+    return Tenant.objects.filter(slug=slug, state__in=ENTERED_STATES).first()
 
 
 def person_by_address(tenant: Tenant | None, email_key: str) -> Person | None:
@@ -39,11 +39,6 @@ def person_by_address(tenant: Tenant | None, email_key: str) -> Person | None:
     tenant_id = tenant.pk if tenant else uuid.uuid4()
     found: Person | None = Person.unscoped.filter(tenant_id=tenant_id, email_key=email_key).first()
     return found
-
-
-def active_tenants() -> list[Tenant]:
-    """List the active tenants, for system loops that then open a scope for each."""
-    return list(Tenant.objects.filter(state=TenantState.ACTIVE).order_by("created_at"))
 
 
 def development_slugs() -> list[str]:
@@ -82,6 +77,16 @@ def code_for_confirmation(actor: Actor, code_id: UUID) -> EnrolmentCode:
     if found is None or found.tenant_id != actor.tenant_id:
         raise NotFound
     return found
+
+
+def has_open_code(person_id: UUID) -> bool:
+    """Tell whether a person has an enrolment code that is neither used nor expired."""
+    return bool(EnrolmentCode.objects.filter(person_id=person_id, used_at=None, expires_at__gt=Now()).exists())
+
+
+def has_credential(person_id: UUID) -> bool:
+    """Tell whether a person has ever enrolled a device."""
+    return bool(Credential.objects.filter(person_id=person_id).exists())
 
 
 def awaits_second(code: EnrolmentCode, person: Person) -> bool:

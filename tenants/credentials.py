@@ -24,7 +24,7 @@ from tenants.limits import BUCKET_MICROSECONDS, Level, levels_of
 from tenants.models import Credential, Nonce, Person, Tenant, TokenBucket
 from tenants.permissions import device_permissions
 from tenants.roles import SERVICE_ROLE
-from tenants.states import PersonState, TenantState
+from tenants.states import PersonState
 
 _CREDENTIAL, _TENANT, _PERSON = (model._meta.db_table for model in (Credential, Tenant, Person))
 _NONCE, _BUCKET = (model._meta.db_table for model in (Nonce, TokenBucket))
@@ -89,10 +89,10 @@ def look_up(credential_id: UUID) -> list[Known]:
 def _known(credential_id: UUID, row: Sequence[Any]) -> Known | None:
     tenant_id, kind, public_key, state, person_id, tenant_state, role, person_state = row
     is_service = kind == Credential.Kind.SERVICE
-    if tenant_state != TenantState.ACTIVE or (not is_service and person_state != PersonState.ACTIVE):
+    if not is_service and person_state != PersonState.ACTIVE:
         return None
     role = SERVICE_ROLE if is_service else role
-    permissions = device_permissions(role, state)
+    permissions = device_permissions(role, state, tenant_state)
     if not permissions:
         return None
     actor = Actor(

@@ -153,6 +153,33 @@ class EnrolmentCode(TenantOwned):
         constraints: ClassVar = [models.UniqueConstraint(fields=["tenant", "code_hash"], name="enrolment_code_once")]
 
 
+class Invitation(TenantOwned):
+    """Leave for one person to set their first password and second factor. The link itself was never here."""
+
+    person = models.ForeignKey(Person, on_delete=models.PROTECT, related_name="+")
+    token_hash = models.BinaryField(max_length=32)
+    created_by = models.CharField(max_length=60)
+    created_at = models.DateTimeField(auto_now_add=True)
+    expires_at = models.DateTimeField()
+    used_at = models.DateTimeField(null=True)
+
+    class Meta(TenantOwned.Meta):
+        abstract = False
+        constraints: ClassVar = [models.UniqueConstraint(fields=["tenant", "token_hash"], name="invitation_once")]
+
+
+class RecoveryCode(TenantOwned):
+    """One of the codes that stand in for a lost authenticator, each once. The code itself was never here."""
+
+    person = models.ForeignKey(Person, on_delete=models.PROTECT, related_name="+")
+    code_hash = models.BinaryField(max_length=32)
+    used_at = models.DateTimeField(null=True)
+
+    class Meta(TenantOwned.Meta):
+        abstract = False
+        constraints: ClassVar = [models.UniqueConstraint(fields=["tenant", "code_hash"], name="recovery_code_once")]
+
+
 class Sponsorship(TenantOwned):
     """One person stands behind another: they, or whom they stand behind, let them in. One row for two people."""
 

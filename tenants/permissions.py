@@ -15,7 +15,7 @@ from rest_framework.request import Request
 from kernel.actors import Actor
 from kernel.errors import Denied, MethodNotAllowed, Unauthenticated
 from tenants.roles import SERVICE_ROLE, Role
-from tenants.states import CredentialState
+from tenants.states import CredentialState, TenantState
 
 
 class PermissionName(StrEnum):
@@ -85,13 +85,18 @@ PENDING_DEVICE = frozenset(
     {P.CASE_COLLECT, P.CASE_OPEN, P.CASE_READ, P.CHAIN_READ, P.CHAIN_WRITE, P.CONTACTS_ASK, P.CONTACTS_READ,
      P.DEPOSIT_READ, P.DEVICE_READ, P.ESCROW_READ, P.LETTER_SEND, P.MESSAGE_READ, P.STATEMENT_READ, P.VAULT_READ}
 )  # fmt: skip
+# A tenant that is being founded: its people make keys, doors and the first policy. Nobody's key is in custody, and
+# nothing is opened, before the founders' policy stands (ORGANISATION "Founding, at different desks").
+FOUNDING = _LOOK | _KEYS | _OVERSIGHT | {P.ENROLMENT_CREATE, P.OFFICER_SIGN}
 # A console session looks. What changes anything is signed by a device, never clicked in a session.
 SESSION = _LOOK | _OVERSIGHT
 
 
-def device_permissions(role: str, credential_state: str) -> frozenset[str]:
+def device_permissions(role: str, credential_state: str, tenant_state: str = TenantState.ACTIVE) -> frozenset[str]:
     """Return what a device's or service's requests may do: nothing for a role or a state that is not listed."""
     granted = MATRIX.get(role, frozenset())
+    if tenant_state != TenantState.ACTIVE:
+        granted = granted & FOUNDING if tenant_state == TenantState.FOUNDING else frozenset()
     if credential_state == CredentialState.ACTIVE:
         return granted
     return granted & PENDING_DEVICE if credential_state == CredentialState.PENDING else frozenset()

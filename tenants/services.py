@@ -59,7 +59,7 @@ from tenants.models import (
 )
 from tenants.roles import Role
 from tenants.sponsors import let_in
-from tenants.states import CREDENTIAL, PERSON, CredentialState, PersonState, TenantState
+from tenants.states import CREDENTIAL, ENTERED_STATES, PERSON, TENANT, CredentialState, PersonState, TenantState
 
 CODE_LIFE: Final = timedelta(days=7)
 MAX_CODE_LIFE: Final = timedelta(days=30)
@@ -68,10 +68,17 @@ ENROLMENTS_PER_SOURCE: Final = 120  # in ten minutes; a code has 128 bits, this 
 
 
 def create_tenant(
-    *, slug: str, name: str, actor: Actor, tenant_id: UUID | None = None, is_development: bool = False
+    *,
+    slug: str,
+    name: str,
+    actor: Actor,
+    tenant_id: UUID | None = None,
+    is_development: bool = False,
+    state: TenantState = TenantState.ACTIVE,
 ) -> Tenant:
     """Create a tenant, with no people and no root yet.
 
+    state: `founding` until its officers have signed its first policy.
     Raises NameRefused for a slug or name that cannot be used, NameTaken for one in use or that looks like one.
     """
     folded = names.slug(slug)
@@ -85,6 +92,7 @@ def create_tenant(
                     slug_skeleton=names.skeleton(folded),
                     name=names.display_name(name),
                     is_development=is_development,
+                    state=state,
                 )
         except IntegrityError as error:
             raise NameTaken("Another tenant has this slug, or one that looks like it.", field="slug") from error
@@ -109,6 +117,27 @@ def pin_root(*, root_key: bytes, root_pin: bytes, actor: Actor) -> Tenant:
         tenant.save(update_fields=["root_key", "root_pin"])
         audit.append(tag="tenants:root:pin", actor=actor, subject=str(tenant.pk), body={"root_pin": root_pin})
     return tenant
+
+
+def finish_founding(*, actor: Actor) -> None:
+    """Let the open scope's tenant begin its work. Raises Conflict unless it is being founded."""
+    _end_founding(TenantState.ACTIVE, "tenants:tenant:found", actor)
+
+
+def abandon_founding(*, actor: Actor) -> None:
+    """End the founding of the open scope's tenant for ever. Raises Conflict once it is founded."""
+    _end_founding(TenantState.ENDED, "tenants:tenant:abandon", actor)
+
+
+def _end_founding(target: TenantState, tag: str, actor: Actor) -> None:
+    with transaction.atomic():
+        tenant = Tenant.objects.select_for_update().get(pk=access.tenant().pk)
+        if tenant.state == target:
+            return
+        if not TENANT.allows(tenant.state, target) or tenant.state != TenantState.FOUNDING:
+            raise Conflict(f"The tenant is {tenant.state}, and not being founded.")
+        advance(tenant, TENANT, target)
+        audit.append(tag=tag, actor=actor, subject=str(tenant.pk))
 
 
 def create_person(
@@ -395,20 +424,22 @@ def consume_enrolment_code(*, tenant_id: UUID, person_id: UUID, secret: SecretBy
     """Use up a person's code inside the caller's transaction, and activate them if they were invited.
 
     Returns the code's row (`person`, `trust`, `code_hash`). Of any number of simultaneous calls one succeeds.
-    Raises EnrolmentRefused for every other case alike: wrong, used, expired, not for an invited or active person, or of
-    a tenant that is not active.
+    Raises EnrolmentRefused for every other case alike: wrong, used, expired, not for an invited or active person, of a
+    tenant that lets nobody in, or for a member of one that is being founded.
     """
     offered = code_hash_of(tenant=tenant_id.bytes, person=person_id.bytes, secret=secret)
     with tenant_scope(tenant_id), transaction.atomic():
         # Compared here, not in the query, so that how much of a hash was right shows in no index look-up's time.
         # The tenant's state stands in the same query: an unknown tenant costs what a known one does (FAULTS I9a).
-        rows = _open_codes(person_id).filter(tenant__state=TenantState.ACTIVE)
+        rows = _open_codes(person_id).filter(tenant__state__in=ENTERED_STATES).select_related("tenant")
         codes = [row for row in rows if hmac.compare_digest(bytes(row.code_hash), offered)]
         if not codes:
             raise EnrolmentRefused
         used = EnrolmentCode.objects.filter(pk=codes[0].pk, used_at=None).update(used_at=timezone.now())
         person = access.person_for_update(person_id)
         if used != 1 or person.state not in (PersonState.INVITED, PersonState.ACTIVE):
+            raise EnrolmentRefused
+        if codes[0].tenant.state == TenantState.FOUNDING and person.role == Role.MEMBER:
             raise EnrolmentRefused
         # By the role of today: whoever became an officer since the code was made is guarded as one.
         if access.awaits_second(codes[0], person):

@@ -107,18 +107,24 @@ tenants:credential:suspend             web
 tenants:enrolment-code:confirm         web
 tenants:enrolment-code:issue           ceremony web
 tenants:enrolment-code:use             web
+tenants:invitation:accept              web
+tenants:invitation:issue               ceremony web
 tenants:password:set                   ceremony web
 tenants:person:activate                ceremony web
 tenants:person:change-role             ceremony web
 tenants:person:create                  ceremony web
 tenants:person:suspend                 ceremony web
+tenants:recovery-code:make             ceremony web
+tenants:recovery-code:use              web
 tenants:root:pin                       ceremony
 tenants:service-account:create         ceremony web
 tenants:sign-in:accept                 web
 tenants:sign-in:lock                   web
 tenants:sign-in:refuse                 web
 tenants:sign-out:accept                web
+tenants:tenant:abandon                 ceremony
 tenants:tenant:create                  ceremony
+tenants:tenant:found                   ceremony
 tenants:totp:confirm                   ceremony web
 """
 WRITERS: Final[dict[str, tuple[Role, ...]]] = {
