@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The development ceremony: makes the demo tenant Acme as a real ceremony would, but scripted and alone.
+"""The demo tenant Acme: the answers to the operator's ceremonies, and the scripted people who answer them.
 
-ESCROW "Keys" and "Policy and officers". Officers' private keys are made in their own client profiles
+ORGANISATION "Founding, at different desks". Officers' private keys are made in their own client profiles
 under `var/demo/profiles`, never in the database. Never run in production: `check --deploy` refuses SoftHSM.
 """
 
@@ -12,38 +12,35 @@ import secrets
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from django.conf import settings
+from django.core.management import call_command
 
 from audit import sequencer
-from config.ceremonies.roles import RolesCeremony
-from config.ceremonies.root import RootKey, public_key
+from config.ceremonies.founding import FoundingCeremony
+from config.ceremonies.root import release_directory, root_of
 from config.env import ENV
-from config.hsm import hsm_config
-from config.roles import create_role_key
-from escrow import services as escrow
 from holdfast.client.officers import officer_keys as officers
 from holdfast.core.base.secret import SecretBytes
-from holdfast.core.crypto.keys import KeyKind, PublicKey
+from holdfast.core.crypto.keys import PublicKey
 from holdfast.core.identity import trust
 from holdfast.core.identity.policy import ApproveWith, DepositRule, Officer, Policy, Terms
 from holdfast.core.identity.roles import root_verifier
-from holdfast.core.log.writers import Role
-from holdfast.core.signed import cose
-from holdfast.core.signed.cose import Purpose, Sign1
+from holdfast.core.signed.cose import Sign1
 from holdfast.core.signed.enrolment import EnrolmentCode
-from holdfast.core.signed.statements import EscrowKey, Header
-from hsm.ceremony import Ceremony
+from holdfast.core.signed.payloads import Header
+from hsm import registry
 from kernel.actors import Actor, system_actor
 from kernel.scope import tenant_scope
-from keys import services as keys
-from recovery.release.directory import Directory, Trust
+from recovery.release.directory import Directory
 from tenants import access as tenants_access
 from tenants import services as tenants
 from tenants import sign_in
 from tenants.models import Person, Tenant
+from tenants.states import PersonState
 
 OFFICERS = ("carol", "dan", "erin")
 PEOPLE = {
@@ -82,80 +79,90 @@ def demo_directory() -> Path:
 
 
 def is_set_up() -> bool:
-    """Tell whether the development ceremony was held to its end."""
+    """Tell whether the demo's ceremonies were held to their end."""
     return (ENV.state_dir / "ready").exists()
 
 
-def hold_ceremony(say: Say) -> None:
-    """Make tokens, master key, log key, and the tenant Acme with its people, policy and escrow key."""
-    ceremony = Ceremony(hsm_config())
-    say("Creating the HSM tokens: ceremony, root, log, escrow (SoftHSM)")
-    ceremony.create_tokens()
-    ceremony.create_master_key()
-    log_key = ceremony.create_log_key()
-    say("Creating the ceremony's role key")
-    create_role_key(Role.CEREMONY)
-    tenant_id = uuid4()
-    say("Creating the tenant Acme, its root key and its people")
-    root = RootKey(ceremony, tenant_id, public_key(ceremony.create_tenant_root(str(tenant_id))))
-    verifier = sequencer.verifier(tenant_id, "audit", log_key).to_text()
-    founding = _found_tenant(tenant_id, root, verifier)
-    say("Naming a key for each role: web, worker, sequencer, release, ceremony")
-    for step in RolesCeremony(Tenant.objects.get(pk=tenant_id)).steps():
-        step.take()
+def hold_ceremonies(say: Say) -> None:
+    """Hold the ceremonies that make an installation and the tenant Acme, with its people, policy and escrow key."""
+    say("Making the HSM tokens and the installation's keys (SoftHSM)")
+    _hold("init")
+    say("Beginning the tenant Acme")
+    officers_named = [argument for name in OFFICERS for argument in ("--officer", f"{name}@acme.test")]
+    _hold("tenant", "acme", "--name", "Acme", "--owner", "olivia@acme.test", *officers_named)
+    tenant = Tenant.objects.get(slug="acme")
+    root = root_of(tenant)
+    log_vkey = sequencer.verifier(tenant.pk, "audit", registry.log().public_key).to_text()
+    founding = Founding(
+        tenant.pk, _people(tenant), root.public, log_vkey, system_actor(tenant.pk, "ceremony"), int(time.time())
+    )
     say(f"Founding the escrow policy: {QUORUM} of {len(OFFICERS)} officers, delay {DELAY_SECONDS} s")
-    pin = _found_escrow(founding, ceremony, root)
+    pin = _found_escrow(founding, tenant)
     say("Writing enrolment codes, console passwords, and the keys by which an auditor verifies the log")
-    officers.write_private(demo_directory() / "log.vkey", verifier)
-    officers.write_private(demo_directory() / "root.vkey", root_verifier(tenant_id.bytes, root.public).to_text())
+    officers.write_private(demo_directory() / "log.vkey", log_vkey)
+    officers.write_private(demo_directory() / "root.vkey", root_verifier(tenant.pk.bytes, root.public).to_text())
     for name, person_id in founding.people.items():
-        write_code(founding.tenant_id, name, person_id, pin=pin, log_vkey=verifier)
+        write_code(founding.tenant_id, name, person_id, pin=pin, log_vkey=log_vkey)
     _write_sign_in(founding)
 
 
-def _found_tenant(tenant_id: UUID, root: RootKey, log_vkey: str) -> Founding:
-    actor = system_actor(tenant_id, "ceremony")
-    tenants.create_tenant(slug="acme", name="Acme", actor=actor, tenant_id=tenant_id, is_development=True)
-    keys.create_tenant_master_key(tenant_id)
-    people = {}
-    with tenant_scope(tenant_id):
+def _hold(*ceremony: str) -> None:
+    # What it would print is for whoever holds it for real.
+    call_command("ceremony", *ceremony, "--yes", stdout=StringIO())
+
+
+def _people(tenant: Tenant) -> dict[str, UUID]:
+    """Return everybody of the demo; those whom the founding did not invite are added."""
+    actor, people = system_actor(tenant.pk, "ceremony"), {}
+    with tenant_scope(tenant.pk):
         for name, role in PEOPLE.items():
-            person = tenants.create_person(email=f"{name}@acme.test", name=name.title(), role=role, actor=actor)
-            people[name] = person.id
-    return Founding(tenant_id, people, root.public, log_vkey, actor, int(time.time()))
+            email = f"{name}@acme.test"
+            person = tenants_access.person_by_address(tenant, email)
+            if person is None:
+                person = tenants.create_person(email=email, name=name.title(), role=role, actor=actor)
+            people[name] = person.pk
+    return people
 
 
-def _found_escrow(founding: Founding, ceremony: Ceremony, root: RootKey) -> bytes:
-    """Have the founders sign policy version 1 and the escrow key, publish both, and return the root pin."""
-    tenant = founding.tenant_id.bytes
+@dataclass
+class Officers:
+    """The scripted officers at their desks: each signs what the ceremony and the others show them."""
+
+    founders: Sequence[officers.FoundingOfficer]
+    signed: Sequence[Sign1]
+    key: Sequence[Sign1] = ()
+
+    def policy(self) -> Sequence[Sign1]:
+        """All of them have signed the policy."""
+        return self.signed
+
+    def escrow_key(self) -> Sequence[Sign1]:
+        """What root and officers have signed."""
+        return self.key
+
+    def propose_escrow_key(self, statement: Sign1, cka_id: bytes) -> None:
+        """Two of them sign it, after the root."""
+        self.key = [statement, *(founder.sign_escrow_key(statement.payload) for founder in self.founders[:QUORUM])]
+
+
+def _found_escrow(founding: Founding, tenant: Tenant) -> bytes:
+    """Have the founders sign policy version 1 and the escrow key, hold the founding, and return the root pin."""
     founders = [_officer_profile(founding, name) for name in OFFICERS]
-    release = Directory(settings.HOLDFAST_RELEASE_DIR, founding.tenant_id)
-    policy = _policy(founding, founders, release)
-    signed = [founder.sign_policy(policy.to_payload()) for founder in founders]
-    pin = trust.root_pin(tenant, founding.root_key, signed[0].payload_hash)
-    for founder in founders:
-        founder.pin(founding.root_key, signed[0].payload_hash, is_development=True)
-    escrow_key = ceremony.create_escrow_key(str(founding.tenant_id))
-    statement = EscrowKey(
-        header=Header(tenant=tenant, user=b"", device=b"", issued_at=founding.now),
-        key=PublicKey(KeyKind.RSA_3072, escrow_key.spki),
-        version=1,
-        algorithm=escrow_key.ref.algorithm,
-        predecessor=b"",
-        policy_hash=signed[0].payload_hash,
-    ).to_payload()
-    key_signatures: Sequence[Sign1] = [
-        cose.sign(statement, purpose=Purpose.ESCROW_KEY, key=root),
-        *[founder.sign_escrow_key(statement) for founder in founders[:QUORUM]],
-    ]
-    release.set_trust(Trust(root_key=founding.root_key, pin=pin, is_development=True))
+    payload = _policy(founding, founders, release_directory(founding.tenant_id)).to_payload()
     with tenant_scope(founding.tenant_id):
-        tenants.pin_root(root_key=founding.root_key.encoded, root_pin=pin, actor=founding.actor)
-        escrow.publish_policy(statement=cose.encode_many(signed), actor=founding.actor)
-        escrow.publish_escrow_key(
-            statement=cose.encode_many(key_signatures), cka_id=escrow_key.ref.cka_id, actor=founding.actor
-        )
-    return pin
+        for name in OFFICERS:
+            tenants.activate_person(person=tenants_access.person(founding.people[name]), actor=founding.actor)
+    desk = Officers(founders, [founder.sign_policy(payload) for founder in founders])
+    ceremony = FoundingCeremony(tenant, desk)
+    signed = ceremony.complete()
+    assert signed is not None
+    for founder in founders:
+        founder.pin(founding.root_key, signed.hash, is_development=True)
+    while steps := list(ceremony.steps(signed)):
+        for step in steps:
+            step.take()
+        tenant.refresh_from_db()
+    return trust.root_pin(founding.tenant_id.bytes, founding.root_key, signed.hash)
 
 
 def _policy(founding: Founding, founders: Sequence[officers.FoundingOfficer], release: Directory) -> Policy:
@@ -229,7 +236,8 @@ def _write_sign_in(founding: Founding) -> None:
     with tenant_scope(founding.tenant_id):
         for name in CONSOLE:
             person = tenants_access.person(founding.people[name])
-            tenants.activate_person(person=person, actor=founding.actor)
+            if person.state == PersonState.INVITED:
+                tenants.activate_person(person=person, actor=founding.actor)
             password, totp = secrets.token_urlsafe(15), secrets.token_bytes(20)
             tenants.set_password(person=person, password=SecretBytes(password.encode()), actor=founding.actor)
             code = sign_in.totp_code(SecretBytes(totp), at=time.time())

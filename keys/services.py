@@ -58,7 +58,13 @@ from keys.models import (
     SignedPreKey,
 )
 from keys.models import ChainFork as ChainForkRow
-from keys.records import bind_tenant_keys, create_tenant_master_key, open_record, seal_record
+from keys.records import (
+    bind_tenant_keys,
+    create_tenant_master_key,
+    has_tenant_master_key,
+    open_record,
+    seal_record,
+)
 from keys.states import DeviceState
 from keys.vaults import (
     DOOR_KINDS,
@@ -84,6 +90,7 @@ __all__ = [
     "create_tenant_master_key",
     "delete_door",
     "enrol_device",
+    "has_tenant_master_key",
     "open_door",
     "open_record",
     "open_vault",

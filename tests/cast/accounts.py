@@ -23,7 +23,6 @@ from typing import Any
 import psycopg
 
 from config.database_roles import PROCESSES, role_name
-from config.hsm import ROLE_TOKENS
 from tests.cast.database_roles import as_user, fresh_database
 from tests.cast.postgres import free_port
 from tests.cast.server import PROJECT, wait_for
@@ -137,16 +136,9 @@ class Separated:
         )
 
     def hand_out(self, process: str) -> None:
-        """Give a process what is its own, in a directory that it alone enters."""
+        """Give a process what is its own beside what the ceremony handed out, in a directory that it alone enters."""
         home, made = self.home(process), self.ceremony
-        (home / "hsm" / "pins").mkdir(parents=True)
-        shutil.copy2(made / "roles" / f"{process}.key", home / "role.key")
         shutil.copy2(made / "secret.key", home / "secret.key")
-        shutil.copy2(made / "hsm" / "hsm.json", home / "hsm" / "hsm.json")
-        for token in ROLE_TOKENS[process]:
-            shutil.copy2(made / "hsm" / "pins" / f"{token}.pin", home / "hsm" / "pins")
-            for kept in (made / "hsm" / "tokens").glob(f"{token}-*"):
-                shutil.copytree(kept, home / "hsm" / "tokens" / kept.name)
         if process in ("sequencer", "release"):
             shutil.copytree(made / process, home / process)
         for path in (home, *home.rglob("*")):
@@ -246,9 +238,11 @@ def separated(directory: Path) -> Iterator[Separated]:
         # Others pass through to what is theirs, and see no names.
         directory.chmod(0o711)
         made.ceremony.mkdir(mode=0o700)
-        made.manage("setup_development", HOLDFAST_ROLE="ceremony")
+        made.manage("demo", HOLDFAST_ROLE="ceremony")
         made.manage("database_roles", "--prefix", prefix)
         stack.callback(made.stop)
+        accounts = [part for process in PROCESSES for part in ("--account", f"{process}={ACCOUNTS[process]}")]
+        made.manage("ceremony", "hand-out", str(directory), *accounts, "--yes", HOLDFAST_ROLE="ceremony")
         for process in PROCESSES:
             made.hand_out(process)
             made.start(process)

@@ -203,13 +203,13 @@ class Walk:
         with self.step(f"The server at {self.server} answers"):
             self._require_server()
         with self.step("Acme has two new members, alice and bob, each with a single-use enrolment code") as step:
-            command = [sys.executable, str(PROJECT / "manage.py"), "setup_development", "--members-only"]
+            command = [sys.executable, str(PROJECT / "manage.py"), "demo", "--members-only"]
             environment = {**os.environ, "HOLDFAST_ROLE": "ceremony"}
             done = subprocess.run(
                 command, cwd=PROJECT, env=environment, capture_output=True, text=True, check=False, timeout=120
             )
             if done.returncode != 0:
-                raise WalkFailed(f"setup_development --members-only failed:\n{done.stdout}{done.stderr}")
+                raise WalkFailed(f"demo --members-only failed:\n{done.stdout}{done.stderr}")
             step.notes += done.stdout.split("\n")[:-1]
         self.officers = {name: self.resident(name) for name in ("carol", "dan", "erin")}
         self.otto = self.resident("otto")

@@ -62,7 +62,7 @@ class House:
 
     def fresh(self) -> tuple[Account, Account]:
         """Return first devices of a new alice and a new bob, who have written to each other."""
-        command = [sys.executable, str(PROJECT / "manage.py"), "setup_development", "--members-only"]
+        command = [sys.executable, str(PROJECT / "manage.py"), "demo", "--members-only"]
         environment = {**self.server.environment, "HOLDFAST_ROLE": "ceremony"}
         subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, check=True, timeout=120)
         alice, bob = self.first("alice"), self.first("bob")

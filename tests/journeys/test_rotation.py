@@ -44,7 +44,7 @@ class House:
 
     def __init__(self, server: Installation, carol: Account, home: Path) -> None:
         self.server, self.carol, self.home = server, carol, home
-        server.manage("setup_development", "--members-only", HOLDFAST_ROLE="ceremony")
+        server.manage("demo", "--members-only", HOLDFAST_ROLE="ceremony")
         self.alice = self.enrol("laptop", code_of(server, "alice"))
         self.bob = self.enrol("bob", code_of(server, "bob"))
         with self.opened("laptop") as laptop:

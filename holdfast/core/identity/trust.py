@@ -42,6 +42,16 @@ def pin_words(pin: bytes) -> tuple[str, ...]:
     return eight_words(pin)
 
 
+def founder_words(tenant: bytes, root_key: PublicKey, founding_policy_hash: bytes, person: bytes) -> tuple[str, ...]:
+    """Return the 8 BIP-39 words by which a founder is heard: of this root, this policy and this person alone.
+
+    tenant, person: 16 bytes. founding_policy_hash: 32 bytes, of version 1 as proposed.
+    """
+    return eight_words(
+        hashlib.sha256(label("founder", tenant, root_key.encoded, founding_policy_hash, person)).digest()
+    )
+
+
 @dataclass(frozen=True)
 class TrustedTenant:
     """A tenant reached from its pin: root key and every policy version, oldest first.

@@ -48,6 +48,7 @@ class Purpose(StrEnum):
     ARCHIVE = "archive"
     EXPORT = "export"
     LOG_HEAD = "log-head"
+    TRANSCRIPT = "transcript"
 
 
 # RFC 9052 section 3.1: header labels. Both stand in the protected bucket, which the signature covers.

@@ -1,0 +1,345 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The operator's ceremonies from an empty server: what they make, that they resume, and what they refuse."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import re
+import shutil
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from holdfast.core.base.encoding import Fields, decode
+from holdfast.core.base.words import eight_words
+from holdfast.core.crypto.keys import SIGNING_KINDS, PublicKey, decode_public_key
+from holdfast.core.identity.roles import verify_roles
+from holdfast.core.log.writers import Role
+from holdfast.core.signed.cose import Purpose, Sign1, parse_many
+from holdfast.core.signed.enrolment import EnrolmentCode, founding_root_hash
+from hsm import manifest as manifests
+from hsm.ceremony import Ceremony
+from hsm.config import TOKENS, HsmConfig
+from tests import prepared
+from tests.cast.server import PROJECT, Installation
+
+BEGIN = ("tenant", "acme", "--name", "Acme", "--owner", "olivia@acme.test", "--officer", "carol@acme.test")
+
+
+def _initialised(state_dir: Path) -> None:
+    state_dir.mkdir(mode=0o700)
+    made = Installation(state_dir.parent)
+    made.manage("migrate", HOLDFAST_STATE_DIR=str(state_dir))
+    made.manage("ceremony", "init", "--yes", HOLDFAST_ROLE="ceremony", HOLDFAST_STATE_DIR=str(state_dir))
+
+
+def _begun(state_dir: Path) -> None:
+    prepared.copy("initialised", state_dir, _initialised)
+    made = Installation(state_dir.parent)
+    made.manage("ceremony", *BEGIN, "--yes", HOLDFAST_STATE_DIR=str(state_dir), HOLDFAST_ROLE="ceremony")
+
+
+@pytest.fixture
+def initialised(tmp_path: Path) -> Installation:
+    """An installation after `ceremony init`."""
+    made = Installation(tmp_path)
+    prepared.copy("initialised", made.state_dir, _initialised)
+    return made
+
+
+@pytest.fixture
+def begun(tmp_path: Path) -> Installation:
+    """An installation with a tenant that is being founded."""
+    made = Installation(tmp_path)
+    prepared.copy("begun", made.state_dir, _begun)
+    return made
+
+
+def hold(made: Installation, *ceremony: str, **more: Any) -> subprocess.CompletedProcess[str]:
+    """Hold a ceremony without being asked, as the operator does whose PINs lie in files."""
+    return made.manage("ceremony", *ceremony, "--yes", check=False, HOLDFAST_ROLE="ceremony", **more)
+
+
+def rows(made: Installation, sql: str, *arguments: Any) -> list[Any]:
+    with closing(sqlite3.connect(made.state_dir / "holdfast.sqlite3", isolation_level=None)) as database:
+        return database.execute(sql, arguments).fetchall()
+
+
+def tenant_of(made: Installation) -> UUID:
+    ((tenant,),) = rows(made, "SELECT id FROM tenants_tenant")
+    return UUID(tenant)
+
+
+def manifest(made: Installation) -> manifests.Manifest:
+    return manifests.load(made.state_dir / "hsm" / "hsm.json")
+
+
+def root_of(made: Installation) -> PublicKey:
+    pinned = made.state_dir / "sequencer" / str(tenant_of(made)) / "root"
+    return decode_public_key(pinned.read_bytes(), expect=SIGNING_KINDS)
+
+
+def test_init_makes_tokens_and_keys_and_again_changes_nothing(initialised: Installation) -> None:
+    made = manifest(initialised)
+    assert set(made.tokens) == set(TOKENS)
+    assert [key.kind for key in made.token("root").keys] == ["master", "binding"]
+    assert [key.kind for key in made.token("log").keys] == ["log"]
+    for name in ("web", "worker", "sequencer", "release", "ceremony"):
+        assert (initialised.state_dir / "roles" / f"{name}.key").stat().st_mode & 0o777 == 0o600
+    before = (initialised.state_dir / "hsm" / "hsm.json").read_bytes()
+    again = hold(initialised, "init")
+    assert (again.returncode, again.stdout) == (0, "Nothing is missing; nothing was changed.\n")
+    assert (initialised.state_dir / "hsm" / "hsm.json").read_bytes() == before
+    backups = [path.name for path in (initialised.state_dir / "hsm" / "backups").iterdir()]
+    assert {name.rpartition("-")[0] for name in backups} == set(TOKENS)
+
+
+def test_tenant_begins_with_root_roles_keys_owner_and_officers(begun: Installation) -> None:
+    tenant = tenant_of(begun)
+    assert rows(begun, "SELECT slug, state FROM tenants_tenant") == [("acme", "founding")]
+    (root,) = manifest(begun).token("ceremony").find("tenant-root", tenant=str(tenant))
+    assert root_of(begun).encoded.hex().endswith(root.public[-64:])
+    ((statement,),) = rows(begun, "SELECT statement FROM audit_rolesstatement")
+    roles = verify_roles(Sign1.parse(statement), tenant=tenant.bytes, root_key=root_of(begun)).roles
+    assert {row.role for row in roles.keys} == set(Role)
+    assert rows(begun, "SELECT count(*) FROM keys_tenantmasterkey") == [(1,)]
+    assert (begun.state_dir / "release" / str(tenant) / "keys" / "newest").exists()
+    assert not (begun.state_dir / "release" / str(tenant) / "trust").exists()
+    found = rows(begun, "SELECT email, role, state FROM tenants_person ORDER BY email")
+    assert found == [("carol@acme.test", "officer", "invited"), ("olivia@acme.test", "owner", "invited")]
+    again = hold(begun, *BEGIN)
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.startswith("Nothing is missing; nothing was changed.")
+    words = " ".join(eight_words(founding_root_hash(tenant=tenant.bytes, root_key=root_of(begun))))
+    assert again.stdout.endswith(f"The root of acme in words: {words}\n")
+
+
+def test_founding_code_names_the_root_and_lies_where_nobody_else_reads(begun: Installation) -> None:
+    path = begun.state_dir / "ceremony" / "codes" / "acme" / "carol@acme.test.code"
+    assert path.stat().st_mode & 0o777 == 0o600
+    code = EnrolmentCode.parse(path.read_text())
+    assert code.founding_root == founding_root_hash(tenant=tenant_of(begun).bytes, root_key=root_of(begun))
+    assert (code.root_pin, code.tenant) == (b"", tenant_of(begun).bytes)
+    assert rows(begun, "SELECT code_hash, trust FROM tenants_enrolmentcode") == [(code.hash, "tofu")]
+
+
+def test_owner_gets_the_link_by_mail_and_it_stands_in_no_transcript(initialised: Installation) -> None:
+    done = hold(initialised, *BEGIN)
+    assert done.returncode == 0, done.stderr
+    links = re.findall(r"http\S+/console/invitation/\S+", done.stdout)
+    assert len(links) == 2
+    mails = [path.read_text() for path in (initialised.state_dir / "mail").iterdir()]
+    assert [sum(link in mail for mail in mails) for link in links] == [1, 1]
+    assert not [mail for mail in mails if "hf1." in mail], "no code in the same message, or in any"
+    kept = b"".join(path.read_bytes() for path in (initialised.state_dir / "ceremony").glob("transcript-*"))
+    assert b"invite olivia@acme.test as owner" in kept
+    assert not [link for link in links if link.rstrip("/").rpartition("/")[2].encode() in kept]
+    # A later call sends no second link, unless it is asked to; then the first one stops.
+    assert hold(initialised, *BEGIN).stdout.startswith("Nothing is missing")
+    again = hold(initialised, *BEGIN, "--resend")
+    assert "invite olivia@acme.test" in again.stdout
+    assert rows(
+        initialised, "SELECT count(*) FROM tenants_invitation WHERE expires_at > datetime('now', '+1 hour')"
+    ) == [(2,)]
+
+
+@pytest.mark.parametrize("when", ["act", "line"])
+def test_killed_after_each_step_it_goes_on_with_one_of_everything(when: str, tmp_path: Path) -> None:
+    made = Installation(tmp_path)
+    made.state_dir.mkdir(mode=0o700)
+    made.manage("migrate")
+
+    def killed(*ceremony: str) -> int:
+        done = subprocess.run(
+            [sys.executable, "-m", "tests.cast.killed", when, *ceremony],
+            cwd=PROJECT,
+            env=made.environment | {"HOLDFAST_ROLE": "ceremony"},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=240,
+        )
+        assert done.returncode == 0, done.stderr
+        return int(done.stdout.splitlines()[-1])
+
+    assert killed("init") == 8
+    assert killed(*BEGIN) == 8
+    found = manifest(made)
+    assert {name: [key.kind for key in token.keys] for name, token in found.tokens.items()} == {
+        "ceremony": ["tenant-root"],
+        "root": ["master", "binding"],
+        "log": ["log"],
+        "escrow": [],
+    }
+    for table, number in {
+        "tenants_tenant": 1,
+        "tenants_person": 2,
+        "tenants_enrolmentcode": 1,
+        "tenants_invitation": 2,
+        "audit_rolesstatement": 1,
+        "keys_tenantmasterkey": 1,
+    }.items():
+        assert rows(made, f"SELECT count(*) FROM {table}") == [(number,)], table
+    assert hold(made, *BEGIN).stdout.startswith("Nothing is missing")
+
+
+def test_second_ceremony_refuses_while_one_is_held(begun: Installation) -> None:
+    lock = begun.state_dir / "ceremony" / "lock"
+    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    try:
+        done = hold(begun, "tenant", "acme", "--officer", "dan@acme.test")
+    finally:
+        os.close(descriptor)
+    assert done.returncode != 0
+    assert "Another ceremony is being held" in done.stderr
+    assert rows(begun, "SELECT count(*) FROM tenants_person") == [(2,)]
+
+
+def test_pin_comes_from_a_descriptor_and_a_wrong_one_is_tried_once(begun: Installation, tmp_path: Path) -> None:
+    pins = begun.state_dir / "hsm" / "pins"
+    away = tmp_path / "away"
+    shutil.move(pins, away)
+    for pin, is_right in ((b"wrong-wrong-wrong", False), ((away / "log.pin").read_bytes(), True)):
+        read, write = os.pipe()
+        os.write(write, pin)
+        os.close(write)
+        root = os.open(away / "root.pin", os.O_RDONLY)
+        done = subprocess.run(
+            [
+                *(sys.executable, "manage.py", "ceremony", "transcript", "acme", "--out", str(tmp_path)),
+                *("--pin-fd", f"log={read}", "--pin-fd", f"root={root}", "--pin-fd", f"ceremony={_opened(away)}"),
+            ],
+            cwd=PROJECT,
+            env=begun.environment | {"HOLDFAST_ROLE": "ceremony"},
+            pass_fds=[read, root, _opened(away)],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        os.close(read)
+        assert (done.returncode == 0) is is_right, done.stderr
+        assert is_right or "it is not tried again" in done.stderr
+        assert pin.decode().strip() not in done.stdout + done.stderr
+
+
+_descriptors: dict[Path, int] = {}
+
+
+def _opened(away: Path) -> int:
+    if away not in _descriptors:
+        _descriptors[away] = os.open(away / "ceremony.pin", os.O_RDONLY)
+    return _descriptors[away]
+
+
+def test_database_of_another_installation_is_refused(begun: Installation, tmp_path: Path) -> None:
+    # The HSM's home of an installation that never heard of this tenant.
+    other = Installation(tmp_path / "other")
+    other.directory.mkdir()
+    prepared.copy("initialised", other.state_dir, _initialised)
+    done = hold(begun, *BEGIN, HOLDFAST_HSM_HOME=str(other.state_dir / "hsm"))
+    assert done.returncode != 0
+    assert "no ceremony has made a root key for the tenant" in done.stderr
+    none = hold(begun, "init", HOLDFAST_HSM_HOME=str(tmp_path / "none"))
+    assert none.returncode != 0
+    assert "has not the HSM on which they were founded" in none.stderr
+    assert not (tmp_path / "none").exists()
+    assert [key.kind for key in manifest(other).token("ceremony").keys] == []
+
+
+def test_abandoned_founding_is_over(begun: Installation) -> None:
+    assert hold(begun, "tenant", "acme", "--abandon").returncode == 0
+    assert rows(begun, "SELECT state FROM tenants_tenant") == [("ended",)]
+    assert hold(begun, "tenant", "acme", "--abandon").stdout.startswith("Nothing is missing")
+    again = hold(begun, *BEGIN)
+    assert again.returncode != 0
+    assert "was abandoned" in again.stderr
+
+
+def test_transcript_says_each_step_and_is_signed_by_root_and_log_key(begun: Installation, tmp_path: Path) -> None:
+    done = hold(begun, "transcript", "--all", "--out", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    signed = parse_many((tmp_path / "transcript-acme.signed").read_bytes())
+    ((statement,),) = rows(begun, "SELECT statement FROM audit_rolesstatement")
+    roles = verify_roles(Sign1.parse(statement), tenant=tenant_of(begun).bytes, root_key=root_of(begun)).roles
+    (log_key,) = roles.of(Role.LOG)
+    for one, key in zip(signed, (root_of(begun), log_key), strict=True):
+        one.verify(key, purpose=Purpose.TRANSCRIPT)
+    text = (tmp_path / "transcript-acme.txt").read_bytes()
+    fields = Fields(decode(signed[0].payload), "transcript", range(1, 8))
+    assert (fields.octets(2, 16), fields.octets(7, 32)) == (tenant_of(begun).bytes, hashlib.sha256(text).digest())
+    said = [line.split(": ", 1)[1] for line in text.decode().splitlines() if " UTC  " in line]
+    assert [one.split(",")[0].split(" in /")[0] for one in said[:3]] == [
+        "make the HSM tokens ceremony",
+        "make master key 1 and the key that binds what it wraps",
+        "make the key that signs the logs",
+    ]
+    assert b"make its root key, on the token ceremony" in text
+    assert b"its root in words: " in text
+    assert (tmp_path / "transcript-acme.pdf").read_bytes().startswith(b"%PDF-")
+
+
+@pytest.mark.parametrize("change", ["edited", "removed"])
+def test_changed_transcript_is_refused(change: str, begun: Installation, tmp_path: Path) -> None:
+    path = begun.state_dir / "ceremony" / f"transcript-{tenant_of(begun)}"
+    lines = path.read_bytes().splitlines(keepends=True)
+    if change == "edited":
+        lines[1] = lines[1].replace(b"root", b"toor", 1)
+    else:
+        del lines[1]
+    path.write_bytes(b"".join(lines))
+    done = hold(begun, "transcript", "acme", "--out", str(tmp_path))
+    assert done.returncode != 0
+    assert "was changed at line" in done.stderr
+    assert not (tmp_path / "transcript-acme.signed").exists()
+
+
+def test_half_a_line_that_a_kill_left_is_written_over(begun: Installation) -> None:
+    path = begun.state_dir / "ceremony" / f"transcript-{tenant_of(begun)}"
+    whole = path.read_bytes()
+    path.write_bytes(whole + b'{"number": 99, "at"')
+    assert hold(begun, "tenant", "acme", "--officer", "dan@acme.test").returncode == 0
+    assert path.read_bytes().startswith(whole)
+    assert b"99" not in path.read_bytes()[len(whole) :][:20]
+    assert path.read_bytes().endswith(b"\n")
+
+
+def test_vendors_tokens_are_adopted_by_serial(tmp_path: Path) -> None:
+    # SoftHSM stands for the vendor's module: four tokens in one place, which the product neither copies nor configures.
+    vendor = HsmConfig(home=tmp_path / "vendor")
+    Ceremony(vendor).create_tokens()
+    store = tmp_path / "store"
+    for name in TOKENS:
+        shutil.copytree(vendor.pristine(name, 1), store, dirs_exist_ok=True)
+    (tmp_path / "vendor.conf").write_text(f"directories.tokendir = {store}\nobjectstore.backend = file\n")
+    made = Installation(
+        tmp_path,
+        extra={
+            "SOFTHSM2_CONF": str(tmp_path / "vendor.conf"),
+            "HOLDFAST_HSM_SOFTHSM": "false",
+            "HOLDFAST_PIN_DIR": str(tmp_path / "vendor" / "pins"),
+        },
+    )
+    made.state_dir.mkdir(mode=0o700)
+    made.manage("migrate")
+    serials = {name: token.serial for name, token in manifests.load(vendor.manifest_path).tokens.items()}
+    without = hold(made, "init")
+    assert "Name the vendor's token for each" in without.stderr
+    given = [part for name, serial in serials.items() for part in ("--adopt", f"{name}={serial}")]
+    done = hold(made, "init", *given)
+    assert done.returncode == 0, done.stderr
+    assert {name: token.serial for name, token in manifest(made).tokens.items()} == serials
+    assert [key.kind for key in manifest(made).token("root").keys] == ["master", "binding"]
+    assert not (made.state_dir / "hsm" / "tokens").exists()
+    assert hold(made, "init", *given).stdout.startswith("Nothing is missing")
+    twice = hold(made, "init", *given, *given[:2])
+    assert "once for each" in twice.stderr
