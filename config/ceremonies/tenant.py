@@ -28,7 +28,7 @@ from holdfast.core.base.words import eight_words
 from holdfast.core.crypto.keys import PublicKey
 from holdfast.core.identity.roles import verify_roles
 from holdfast.core.signed.cose import Sign1
-from holdfast.core.signed.enrolment import EnrolmentCode, founding_root_hash
+from holdfast.core.signed.enrolment import EnrolmentCode, founding_root
 from hsm import registry
 from hsm.ceremony import Ceremony
 from kernel.actors import Actor, system_actor
@@ -184,7 +184,7 @@ class TenantCeremony:
                 tenant=tenant.pk.bytes,
                 person=person.pk.bytes,
                 log_vkey=log_vkey,
-                founding_root=founding_root_hash(tenant=tenant.pk.bytes, root_key=root.public),
+                founding_root=founding_root(tenant.pk.bytes, root.public),
             )
             make_directory(path.parent)
             # Before the row: killed in between, a code lies here that nobody takes, and the next call writes another.
@@ -232,7 +232,7 @@ def tenant_row(slug: str) -> Tenant | None:
 
 def root_words(tenant: Tenant, root: PublicKey) -> tuple[str, ...]:
     """Return the 8 words of a tenant's root while it is founded: of the hash that the founding codes carry."""
-    return eight_words(founding_root_hash(tenant=tenant.pk.bytes, root_key=root))
+    return eight_words(founding_root(tenant.pk.bytes, root))
 
 
 def code_file(slug: str, email: str) -> Path:

@@ -24,7 +24,7 @@ from holdfast.core.crypto.keys import SIGNING_KINDS, PublicKey, decode_public_ke
 from holdfast.core.identity.roles import verify_roles
 from holdfast.core.log.writers import Role
 from holdfast.core.signed.cose import Purpose, Sign1, parse_many
-from holdfast.core.signed.enrolment import EnrolmentCode, founding_root_hash
+from holdfast.core.signed.enrolment import EnrolmentCode, founding_root
 from hsm import manifest as manifests
 from hsm.ceremony import Ceremony
 from hsm.config import TOKENS, HsmConfig
@@ -118,7 +118,7 @@ def test_tenant_begins_with_root_roles_keys_owner_and_officers(begun: Installati
     again = hold(begun, *BEGIN)
     assert again.returncode == 0, again.stderr
     assert again.stdout.startswith("Nothing is missing; nothing was changed.")
-    words = " ".join(eight_words(founding_root_hash(tenant=tenant.bytes, root_key=root_of(begun))))
+    words = " ".join(eight_words(founding_root(tenant.bytes, root_of(begun))))
     assert again.stdout.endswith(f"The root of acme in words: {words}\n")
 
 
@@ -126,7 +126,7 @@ def test_founding_code_names_the_root_and_lies_where_nobody_else_reads(begun: In
     path = begun.state_dir / "ceremony" / "codes" / "acme" / "carol@acme.test.code"
     assert path.stat().st_mode & 0o777 == 0o600
     code = EnrolmentCode.parse(path.read_text())
-    assert code.founding_root == founding_root_hash(tenant=tenant_of(begun).bytes, root_key=root_of(begun))
+    assert code.founding_root == founding_root(tenant_of(begun).bytes, root_of(begun))
     assert (code.root_pin, code.tenant) == (b"", tenant_of(begun).bytes)
     assert rows(begun, "SELECT code_hash, trust FROM tenants_enrolmentcode") == [(code.hash, "tofu")]
 

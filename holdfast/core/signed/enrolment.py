@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The enrolment code: the one line of text by which a person's new device meets its tenant.
 
-Implements the code of ORGANISATION "Devices" (single use) and carries the root pin of ESCROW "Keys".
+Implements the code of ORGANISATION "Devices" (single use) and "Founding", and carries the root pin of ESCROW "Keys".
 Does not decide who may enrol: the server keeps only the code's hash, and its time and use.
 """
 
@@ -18,7 +18,7 @@ from holdfast.core.crypto.keys import PublicKey
 # Tells a code from whatever else is pasted, and carries the version where no reader has to decode first.
 PREFIX: Final = "hf1."
 SECRET_SIZE: Final = 16  # bytes: 128 bits, never guessed in the 30 days that a code can live
-PIN_SIZE: Final = 32  # bytes: SHA-256, ESCROW "Keys"
+PIN_SIZE: Final = 32  # bytes: SHA-256, ESCROW "Keys"; of a founding code, the root key's hash
 _VERSION: Final = 1  # of the fields; PREFIX is of the line as a whole
 _MAX_SIZE: Final = 512  # bytes: the fields with the longest verifier key are some 300
 
@@ -32,8 +32,9 @@ def code_hash(*, tenant: bytes, person: bytes, secret: SecretBytes) -> bytes:
     return hashlib.sha256(label("enrolment-code", tenant, person, secret.reveal())).digest()
 
 
-def founding_root_hash(*, tenant: bytes, root_key: PublicKey) -> bytes:
-    """Return the 32 bytes by which a founding's codes name the tenant root: SHA-256 over tenant (16 bytes) and key."""
+def founding_root(tenant: bytes, root_key: PublicKey) -> bytes:
+    """Return the 32 bytes by which a founding code names the tenant's root: SHA-256 over tenant and root key."""
+    # Another label than the pin's, which names the founding policy as well: neither is ever taken for the other.
     return hashlib.sha256(label("founding-root", tenant, root_key.encoded)).digest()
 
 
@@ -41,9 +42,9 @@ def founding_root_hash(*, tenant: bytes, root_key: PublicKey) -> bytes:
 class EnrolmentCode:
     """What a code says. tenant, person: 16 bytes. secret: 16 bytes. root_pin: 32 bytes, or b"" when not known.
 
-    log_vkey is the verifier key of the tenant's log (C2SP signed-note), or "". A code without a pin leaves the
-    client to trust what it meets first, which it shows and logs (ESCROW "Keys"). founding_root: 32 bytes in a code of a
-    tenant that is being founded, where there is no policy yet to pin, else b"": `founding_root_hash` of its root key.
+    log_vkey is the verifier key of the tenant's log (C2SP signed-note), or "". founding_root: 32 bytes in place of the
+    pin, in a code of a tenant that is being founded and has no policy yet to pin; else b"". A code without either
+    leaves the client to trust what it meets first, which it shows and logs (ESCROW "Keys").
     """
 
     tenant: bytes
@@ -57,9 +58,9 @@ class EnrolmentCode:
     def new(
         cls, *, tenant: bytes, person: bytes, root_pin: bytes = b"", log_vkey: str = "", founding_root: bytes = b""
     ) -> "EnrolmentCode":
-        """Make a code with a fresh secret. Raises ValueError for one with both a pin and a founding's root."""
+        """Make a code with a fresh secret. Raises ValueError for one with a pin and a founding root."""
         if root_pin and founding_root:
-            raise ValueError("a founded tenant has a pin, and one that is being founded has none")
+            raise ValueError("a code pins the root with its policy, or before there is one, and not both")
         return cls(tenant, person, SecretBytes(secrets.token_bytes(SECRET_SIZE)), root_pin, log_vkey, founding_root)
 
     @property
@@ -95,10 +96,9 @@ class EnrolmentCode:
             log_vkey=fields.text(6, maximum=200) if 6 in fields else "",
             founding_root=fields.octets(7, PIN_SIZE) if 7 in fields else b"",
         )
-        # The pin holds the root as well: with both, which of them counts would be for each reader to say.
-        if code.root_pin and code.founding_root:
-            raise fields.refuse(7, "stands beside a pin")
         # An absent field says "not known"; an empty one would be a second way to say it.
         if 6 in fields and not code.log_vkey:
             raise fields.refuse(6, "is empty")
+        if 5 in fields and 7 in fields:
+            raise fields.refuse(7, "stands beside a pin")
         return code
