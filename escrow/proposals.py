@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Policy versions and escrow keys that officers are asked to sign, at different desks. `services` re-exports the verbs.
 
-Implements ESCROW "Policy and officers" and ORGANISATION "Founding". A proposal is bytes with the signatures that they
+Implements ESCROW "Policy and officers" and "Keys". A proposal is bytes with the signatures that they
 have so far: one that was edited is another proposal. Nothing is believed of it that its signatures do not bear out.
 """
 
