@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Asking an officer for three words as a person reads them: from options, or one by one at the keyboard.
 
-Implements ESCROW "Case" and ORGANISATION "Founding" at the keyboard. Shows no word, and compares none: the client does.
+Implements ESCROW "Case" and "Policy and officers" at the keyboard. Shows no word, and compares none: the client does.
 """
 
 from __future__ import annotations

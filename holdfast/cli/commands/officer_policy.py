@@ -28,7 +28,7 @@ from holdfast.client.profile.account import Account
 from holdfast.core.identity.policy import ApproveWith, DepositRule, GivenUp, Officer
 from holdfast.core.identity.policy_change import in_words
 
-policy = typer.Typer(help="The escrow policy: what it is to be, and your signature on it.", no_args_is_help=True)
+policy = typer.Typer(help="The next policy, and your signature on it.", no_args_is_help=True)
 key = typer.Typer(help="The escrow key that a ceremony made.", no_args_is_help=True)
 
 _NOT_SAID: Final = "nobody said yes: nothing was signed"
