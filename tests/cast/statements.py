@@ -17,6 +17,7 @@ from holdfast.core.identity.cases import Approval, Attestation, Case, ClientKind
 from holdfast.core.identity.chain import ChainState, verify_chain
 from holdfast.core.identity.chain_author import Author
 from holdfast.core.identity.entries import Entry
+from holdfast.core.identity.officers import OfficerStatement
 from holdfast.core.identity.policy import (
     ApproveWith,
     DepositRule,
@@ -44,6 +45,7 @@ from holdfast.core.signed.statements import (
     Sync,
     SyncKind,
 )
+from holdfast.core.vault.door_proof import DoorProof
 from holdfast.core.vault.share_manifest import Manifest, ShareRequest
 
 NOW: Final = 1_800_000_000
@@ -220,6 +222,12 @@ PAYLOADS: Final[dict[str, Any]] = {
     "classical signed pre-key": signed_pre_key(Suite.CLASSICAL),
     "batch": BATCH,
     "sync": Sync(USER, SyncKind.VAULT, hash_of("vault"), 3),
+    "sync of the officers' section": Sync(USER, SyncKind.OFFICERS, hash_of("section"), 2),
+    "door proof": DoorProof(USER, "officers-password", hash_of("door")),
+    "officer": OfficerStatement(Header(ACME, CAROL, b"", NOW), CAROL, OFFICERS[0].signing_key, OFFICERS[0].sealing_key),
+    "second officer": OfficerStatement(
+        Header(ACME, DAN, b"", NOW), DAN, OFFICERS[1].signing_key, OFFICERS[1].sealing_key, hash_of("first")
+    ),
     "consent": Consent(USER, SIGNED_POLICY.hash, hash_of("text"), agreed=True),
     "escrow key": escrow_key(),
     "second escrow key": escrow_key(2, predecessor=hash_of("first"), algorithm="oaep-sha1"),
