@@ -69,10 +69,12 @@ keys_vault                      riu   .      .         .
 keys_vaultdoor                  riud  .      .         .
 escrow_consent                  ri    r      .         r
 escrow_deposit                  ri    ru     .         r
-escrow_escrowkey                r     r      .         r
+escrow_escrowkey                ri    r      .         r
+escrow_escrowkeyproposal        ru    .      .         .
 escrow_officerstatement         ri    r      .         r
-escrow_policy                   ru    ru     .         ru
-escrow_policyofficer            ru    r      .         r
+escrow_policy                   riu   ru     .         ru
+escrow_policyofficer            riu   r      .         r
+escrow_policyproposal           riu   .      .         .
 escrow_receipt                  r     r      .         ri
 escrow_resolution               riu   r      .         r
 recovery_approval               ri    r      .         r
@@ -118,8 +120,10 @@ _COLUMNS: Final[dict[tuple[str, str], dict[str, str]]] = {
     ("keys_onetimeprekey", "u"): {"web": "proof"},
     ("keys_signedprekey", "u"): {"web": "is_current retired_at"},
     ("escrow_deposit", "u"): {"worker": "flagged_at exposed_at"},
+    ("escrow_escrowkeyproposal", "u"): {"web": "statement published_at"},
     ("escrow_policy", "u"): {"web": "id withdrawn_at", "worker": "id", "release": "id"},
     ("escrow_policyofficer", "u"): {"web": "state"},
+    ("escrow_policyproposal", "u"): {"web": "statement published_at withdrawn_at"},
     ("escrow_resolution", "u"): {"web": "statement passed_at"},
     # The sequencer asks whose log somebody waits for, and nothing else of cases.
     ("recovery_case", "r"): {"sequencer": "tenant_id state"},

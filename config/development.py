@@ -8,6 +8,7 @@ under `var/demo/profiles`, never in the database. Never run in production: `chec
 from __future__ import annotations
 
 import base64
+import re
 import secrets
 import time
 from collections.abc import Callable, Sequence
@@ -19,17 +20,20 @@ from uuid import UUID
 from django.conf import settings
 from django.core.management import call_command
 
-from audit import sequencer
-from config.ceremonies.founding import FoundingCeremony
+from audit import sequencer, signing
 from config.ceremonies.root import release_directory, root_of
 from config.env import ENV
+from config.roles import create_role_key
+from escrow import access as escrow_access
+from escrow import services as escrow
 from holdfast.client.officers import officer_keys as officers
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.crypto.keys import PublicKey
 from holdfast.core.identity import trust
 from holdfast.core.identity.policy import ApproveWith, DepositRule, Officer, Policy, Terms
 from holdfast.core.identity.roles import root_verifier
-from holdfast.core.signed.cose import Sign1
+from holdfast.core.log.writers import Role as LogRole
+from holdfast.core.signed.cose import parse_many
 from holdfast.core.signed.enrolment import EnrolmentCode
 from holdfast.core.signed.payloads import Header
 from hsm import registry
@@ -40,6 +44,7 @@ from tenants import access as tenants_access
 from tenants import services as tenants
 from tenants import sign_in
 from tenants.models import Person, Tenant
+from tenants.roles import Role
 from tenants.states import PersonState
 
 OFFICERS = ("carol", "dan", "erin")
@@ -87,6 +92,8 @@ def hold_ceremonies(say: Say) -> None:
     """Hold the ceremonies that make an installation and the tenant Acme, with its people, policy and escrow key."""
     say("Making the HSM tokens and the installation's keys (SoftHSM)")
     _hold("init")
+    # This one process is the operator, and what its scripted people do reaches no other web process.
+    signing.install(lambda: {role: create_role_key(role) for role in (LogRole.CEREMONY, LogRole.WEB)})
     say("Beginning the tenant Acme")
     officers_named = [argument for name in OFFICERS for argument in ("--officer", f"{name}@acme.test")]
     _hold("tenant", "acme", "--name", "Acme", "--owner", "olivia@acme.test", *officers_named)
@@ -106,9 +113,9 @@ def hold_ceremonies(say: Say) -> None:
     _write_sign_in(founding)
 
 
-def _hold(*ceremony: str) -> None:
+def _hold(*ceremony: str, answer: Callable[[str], str] | None = None) -> None:
     # What it would print is for whoever holds it for real.
-    call_command("ceremony", *ceremony, "--yes", stdout=StringIO())
+    call_command("ceremony", *ceremony, "--yes", stdout=StringIO(), answer=answer)
 
 
 def _people(tenant: Tenant) -> dict[str, UUID]:
@@ -124,45 +131,45 @@ def _people(tenant: Tenant) -> dict[str, UUID]:
     return people
 
 
-@dataclass
-class Officers:
-    """The scripted officers at their desks: each signs what the ceremony and the others show them."""
-
-    founders: Sequence[officers.FoundingOfficer]
-    signed: Sequence[Sign1]
-    key: Sequence[Sign1] = ()
-
-    def policy(self) -> Sequence[Sign1]:
-        """All of them have signed the policy."""
-        return self.signed
-
-    def escrow_key(self) -> Sequence[Sign1]:
-        """What root and officers have signed."""
-        return self.key
-
-    def propose_escrow_key(self, statement: Sign1, cka_id: bytes) -> None:
-        """Two of them sign it, after the root."""
-        self.key = [statement, *(founder.sign_escrow_key(statement.payload) for founder in self.founders[:QUORUM])]
-
-
 def _found_escrow(founding: Founding, tenant: Tenant) -> bytes:
-    """Have the founders sign policy version 1 and the escrow key, hold the founding, and return the root pin."""
+    """Have the officers propose and sign policy and escrow key, hold the founding, and return the root pin."""
     founders = [_officer_profile(founding, name) for name in OFFICERS]
+    actors = [Actor(tenant.pk, "person", one, person_id=one, role=Role.OFFICER) for one in _ids(founding, OFFICERS)]
     payload = _policy(founding, founders, release_directory(founding.tenant_id)).to_payload()
     with tenant_scope(founding.tenant_id):
-        for name in OFFICERS:
-            tenants.activate_person(person=tenants_access.person(founding.people[name]), actor=founding.actor)
-    desk = Officers(founders, [founder.sign_policy(payload) for founder in founders])
-    ceremony = FoundingCeremony(tenant, desk)
-    signed = ceremony.complete()
-    assert signed is not None
-    for founder in founders:
-        founder.pin(founding.root_key, signed.hash, is_development=True)
-    while steps := list(ceremony.steps(signed)):
-        for step in steps:
-            step.take()
-        tenant.refresh_from_db()
-    return trust.root_pin(founding.tenant_id.bytes, founding.root_key, signed.hash)
+        for person_id in _ids(founding, OFFICERS):
+            tenants.activate_person(person=tenants_access.person(person_id), actor=founding.actor)
+        proposal = escrow.propose_policy(payload=payload, actor=actors[0])
+        for founder, actor in zip(founders, actors, strict=True):
+            founder.pin(founding.root_key, bytes(proposal.hash), is_development=True)
+            statement = founder.sign_policy(payload).encode()
+            escrow.sign_policy(proposal_id=proposal.pk, statement=statement, actor=actor)
+    _hold("found", "acme", "--no-wait", answer=_said_by(founding, bytes(proposal.hash)))
+    with tenant_scope(founding.tenant_id):
+        ((key,), _) = escrow_access.key_proposal_page()
+        payload = parse_many(bytes(key.statement))[0].payload
+        for founder, actor in [*zip(founders, actors, strict=True)][:QUORUM]:
+            statement = founder.sign_escrow_key(payload).encode()
+            escrow.sign_escrow_key(proposal_id=key.pk, statement=statement, actor=actor)
+    _hold("found", "acme", "--no-wait")
+    return trust.root_pin(founding.tenant_id.bytes, founding.root_key, bytes(proposal.hash))
+
+
+def _said_by(founding: Founding, policy_hash: bytes) -> Callable[[str], str]:
+    """Return what the officers read out when the operator calls them."""
+
+    def said(question: str) -> str:
+        # "Words 2, 5 and 7 of Carol <carol@acme.test>, …": each reads from the screen of their own client.
+        name = question.partition("<")[2].partition("@")[0]
+        person = founding.people[name].bytes
+        words = trust.founder_words(founding.tenant_id.bytes, founding.root_key, policy_hash, person)
+        return " ".join(words[int(place) - 1] for place in re.findall(r"\d+", question.partition(" of ")[0]))
+
+    return said
+
+
+def _ids(founding: Founding, names: Sequence[str]) -> list[UUID]:
+    return [founding.people[name] for name in names]
 
 
 def _policy(founding: Founding, founders: Sequence[officers.FoundingOfficer], release: Directory) -> Policy:

@@ -87,7 +87,10 @@ def _custody() -> dict[str, Any]:
         "available": available,
         "pips": [place < available for place in range(policy.n)],
         "warnings": terms.warnings(
-            escrow.reading(policy), available=available, active=coverage.count_active_officers()
+            escrow.reading(policy),
+            available=available,
+            active=coverage.count_active_officers(),
+            endings=escrow.newest_endings(now),
         ),
         "totals": totals,
         "recoverable": totals.covered - totals.lost,

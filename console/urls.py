@@ -24,6 +24,7 @@ urlpatterns = [
     path("people/<uuid:person_id>/", people.person_page, name="console-person"),
     path("devices/<uuid:device_id>/", device.device_page, name="console-device"),
     path("escrow/", escrow.escrow_page, name="console-escrow"),
+    path("escrow/answers/", escrow.answers_page, name="console-answers"),
     path("audit/", audit.audit_list, name="console-audit"),
     path("audit/<int:index>/", audit.audit_entry, name="console-audit-entry"),
 ]

@@ -7,6 +7,7 @@ Implements ESCROW "Policy and officers" and ORGANISATION "Tenants". It writes no
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 from uuid import UUID
@@ -14,14 +15,25 @@ from uuid import UUID
 from django.db.models import Count, OuterRef, Q, QuerySet, Subquery
 
 from escrow.errors import EscrowOff
-from escrow.models import Consent, Deposit, EscrowKey, OfficerStatement, Policy, PolicyOfficer, Receipt, Resolution
+from escrow.models import (
+    Consent,
+    Deposit,
+    EscrowKey,
+    EscrowKeyProposal,
+    OfficerStatement,
+    Policy,
+    PolicyOfficer,
+    PolicyProposal,
+    Receipt,
+    Resolution,
+)
 from escrow.states import OfficerState
 from holdfast.core.base.encoding import MAX_BLOB
 from holdfast.core.crypto.keys import SIGNING_KINDS, decode_public_key
 from holdfast.core.identity import policy as core_policy
 from holdfast.core.identity import trust
 from holdfast.core.identity.acts import Act
-from holdfast.core.signed import cose
+from holdfast.core.signed import cose, statements
 from kernel.actors import Actor
 from kernel.errors import NotFound
 from kernel.paging import flag, page, page_of_octets
@@ -29,6 +41,24 @@ from keys import access as keys
 from tenants import access as tenants
 
 DECIDING: Final = frozenset({OfficerState.ACTIVE})
+
+
+@dataclass(frozen=True)
+class Chronicle:
+    """What `history_of` takes: every version, oldest first, when each was published, and withdrawn, in UTC seconds."""
+
+    versions: list[core_policy.SignedPolicy]
+    published: list[int]
+    withdrawn: dict[bytes, int]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the next version of the policy stands: its number, and the hashes that its fields 11 and 12 have to be."""
+
+    version: int
+    predecessor: bytes
+    held_in_force: bytes
 
 
 def policies() -> list[Policy]:
@@ -123,12 +153,21 @@ def history(
     withdrawn: as if these were withdrawn as well, at these times (UTC seconds). One query. The signatures were checked
     when each was stored.
     """
-    rows = policies()
-    versions = [signed_reading(row) for row in rows]
+    known = chronicle()
     return core_policy.history_of(
-        [*versions, *(signed for signed, _ in added)],
-        [_seconds(at) for at in (*(row.published_at for row in rows), *(at for _, at in added))],
-        {bytes(row.hash): _seconds(row.withdrawn_at) for row in rows if row.withdrawn_at} | dict(withdrawn or {}),
+        [*known.versions, *(signed for signed, _ in added)],
+        [*known.published, *(_seconds(at) for _, at in added)],
+        known.withdrawn | dict(withdrawn or {}),
+    )
+
+
+def chronicle() -> Chronicle:
+    """Return every stored version with when it was published and withdrawn. One query."""
+    rows = policies()
+    return Chronicle(
+        [signed_reading(row) for row in rows],
+        [_seconds(row.published_at) for row in rows],
+        {bytes(row.hash): _seconds(row.withdrawn_at) for row in rows if row.withdrawn_at},
     )
 
 
@@ -161,6 +200,22 @@ def escrow_key_named(key_hash: bytes) -> EscrowKey:
     if row is None:
         raise NotFound
     return row
+
+
+def endings(policy: Policy, key: EscrowKey | None, now: datetime) -> list[trust.Ending]:
+    """Return what of a policy and an escrow key runs out within 30 days, or has."""
+    headers = {"escrow policy": reading(policy).header}
+    if key is not None:
+        signed = cose.parse_many(bytes(key.statement), max_size=MAX_BLOB)
+        headers["escrow key"] = statements.EscrowKey.from_payload(signed[0].payload).header
+    found = (trust.find_ending(what, header, _seconds(now)) for what, header in headers.items())
+    return [ending for ending in found if ending]
+
+
+def newest_endings(now: datetime) -> list[trust.Ending]:
+    """Return what of the newest policy and escrow key runs out within 30 days, or has. Two queries."""
+    keys = escrow_keys()
+    return endings(newest_policy(), keys[-1] if keys else None, now)
 
 
 def officers(policy: Policy) -> list[PolicyOfficer]:
@@ -304,6 +359,72 @@ def resolution_page(
     return page(
         Resolution.objects.annotate(over=flag(~is_open)), ("over", "-proposed_at", "-id"), after=after, limit=limit
     )
+
+
+def proposal_for_update(proposal_id: UUID) -> PolicyProposal:
+    """Return a proposed policy, locked until the transaction ends. Raises NotFound."""
+    row: PolicyProposal | None = PolicyProposal.objects.select_for_update().filter(pk=proposal_id).first()
+    if row is None:
+        raise NotFound
+    return row
+
+
+def key_proposal_for_update(proposal_id: UUID) -> EscrowKeyProposal:
+    """Return a proposed escrow key, locked until the transaction ends. Raises NotFound."""
+    row: EscrowKeyProposal | None = EscrowKeyProposal.objects.select_for_update().filter(pk=proposal_id).first()
+    if row is None:
+        raise NotFound
+    return row
+
+
+def proposal_named(policy_hash: bytes) -> PolicyProposal | None:
+    """Return the proposal of the policy with this hash, if it was made."""
+    return PolicyProposal.objects.filter(hash=policy_hash).first()
+
+
+def key_proposal_named(key_hash: bytes) -> EscrowKeyProposal | None:
+    """Return the proposal of the escrow key with this hash, if it was made."""
+    return EscrowKeyProposal.objects.filter(hash=key_hash).first()
+
+
+def next_place(now: datetime) -> Place:
+    """Return where the next version has to stand; the founding one's place while there is none. One query."""
+    rows = policies()
+    standing = [row for row in rows if row.withdrawn_at is None]
+    if not standing:
+        return Place(1, b"", b"")
+    in_force = next(row for row in reversed(standing) if row.in_force_from <= now)
+    return Place(rows[-1].version + 1, bytes(standing[-1].hash), bytes(in_force.hash))
+
+
+def policy_proposals_of(person_id: UUID, since: datetime) -> int:
+    """Count the policies that a person proposed after a moment and that were not published."""
+    rows = PolicyProposal.objects.filter(proposer_id=person_id, proposed_at__gt=since, published_at=None)
+    return int(rows.count())
+
+
+def proposal_page(
+    place: Place, *, now: datetime, after: UUID | None = None, limit: int = 20
+) -> tuple[list[PolicyProposal], bool]:
+    """List policy proposals, the open ones first, then newest first, and say whether there are more. Raises NotFound.
+
+    20 of up to 32 KiB each, payload and statement, are well below what a client takes for one answer.
+    """
+    is_open = Q(
+        published_at=None,
+        withdrawn_at=None,
+        ends_at__gt=now,
+        version=place.version,
+        predecessor=place.predecessor,
+        held_in_force=place.held_in_force,
+    )
+    rows = PolicyProposal.objects.annotate(over=flag(~is_open))
+    return page(rows, ("over", "-proposed_at", "-id"), after=after, limit=limit)
+
+
+def key_proposal_page(*, after: UUID | None = None) -> tuple[list[EscrowKeyProposal], bool]:
+    """List proposals of escrow keys, newest first, and say whether there are more. Raises NotFound."""
+    return page(EscrowKeyProposal.objects.all(), ("-proposed_at", "-id"), after=after)
 
 
 def own_deposits(actor: Actor, *, after: UUID | None = None) -> tuple[list[Deposit], bool]:

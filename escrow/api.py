@@ -14,7 +14,7 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from escrow import access, services
+from escrow import access, campaign, services
 from holdfast.core.base.encoding import b64u, unb64u
 from holdfast.core.base.errors import Malformed
 from kernel import paging
@@ -135,6 +135,27 @@ class CoverageOut(serializers.Serializer[None]):
 class OfficersOut(serializers.Serializer[None]):
     officers = OfficerOut(many=True)
     m = serializers.IntegerField()
+
+
+class AnswerOut(serializers.Serializer[None]):
+    person_id = serializers.UUIDField()
+    name = serializers.CharField()
+    answer = serializers.ChoiceField(
+        choices=["agreed", "refused", "older", "none"], help_text="older: to another version than the newest."
+    )
+    at = UtcField(allow_null=True)
+
+
+class AnswersOut(serializers.Serializer[None]):
+    version = serializers.IntegerField()
+    until = UtcField(help_text="Until when deposits under the version before count as stale, and not as missing.")
+    people = serializers.IntegerField(help_text="Of the whole tenant: those who are active.")
+    agreed = serializers.IntegerField()
+    refused = serializers.IntegerField()
+    older = serializers.IntegerField()
+    none = serializers.IntegerField()
+    answers = AnswerOut(many=True)
+    more = serializers.BooleanField()
 
 
 class StatementIn(StrictSerializer):
@@ -323,6 +344,44 @@ class OfficersView(ApiView):
     def get(self, request: Request) -> Response:
         newest = access.newest_policy()
         return Response({"officers": _officers(newest), "m": newest.m})
+
+
+class AnswersView(ApiView):
+    """Who has answered the newest policy, and who never did."""
+
+    permission_names: ClassVar = {"GET": PermissionName.COVERAGE_READ}
+
+    @extend_schema(
+        operation_id="list_policy_answers",
+        summary="List the people with their answer to the newest policy, by name",
+        parameters=[paging.AFTER],
+        responses=AnswersOut,
+    )
+    def get(self, request: Request) -> Response:
+        newest = access.newest_policy()
+        rows, more = campaign.answers(newest, after=paging.after(request))
+        totals = campaign.answer_totals(newest)
+        return Response(
+            {
+                "version": newest.version,
+                "until": rfc3339(newest.published_at + campaign.ANSWER_WITHIN),
+                "people": totals.people,
+                "agreed": totals.agreed,
+                "refused": totals.refused,
+                "older": totals.older,
+                "none": totals.none,
+                "answers": [
+                    {
+                        "person_id": str(row.person_id),
+                        "name": row.name,
+                        "answer": row.answer,
+                        "at": rfc3339(row.at) if row.at else None,
+                    }
+                    for row in rows
+                ],
+                "more": more,
+            }
+        )
 
 
 class StatementsView(ApiView):

@@ -95,11 +95,11 @@ def _releasable_by_policy() -> dict[bytes, Releasable]:
     history = access.history()
     if not history.versions:
         return {}
-    now, present = int(timezone.now().timestamp()), _present(OfficerState.ACTIVE)
+    now, present = int(timezone.now().timestamp()), present_officers(OfficerState.ACTIVE)
     return {signed.hash: releasable(signed, history=history, at=now, present=present) for signed in history.versions}
 
 
-def _present(*states: OfficerState, leaver: UUID | None = None) -> frozenset[bytes]:
+def present_officers(*states: OfficerState, leaver: UUID | None = None) -> frozenset[bytes]:
     """Return the persons who are active officers of the tenant, in one of the states where a policy names them."""
     known = access.states_of_officers()
     return frozenset(
@@ -128,7 +128,7 @@ def releasable_now(
     named = {signed.hash: signed for signed in history.versions}
     if not named.keys() >= {*made_under, *asked_under}:
         raise NotFound
-    present = _present(OfficerState.ACTIVE)
+    present = present_officers(OfficerState.ACTIVE)
     found = [
         releasable(
             named[policy_hash],
@@ -145,7 +145,7 @@ def releasable_now(
 
 def count_active_officers() -> int:
     """Count the active officers whom the newest version names, whether they cool off still or not; three queries."""
-    present = _present(OfficerState.ACTIVE)
+    present = present_officers(OfficerState.ACTIVE)
     return sum(officer.person in present for officer in access.history().newest.policy.roster)
 
 
@@ -169,7 +169,7 @@ def lost_between(before: History, after: History, *, leaver: UUID | None = None)
     that could be released before and not after counts, unless another of the same generation still could.
     """
     stay = (OfficerState.ACTIVE, OfficerState.AWAY)
-    was, will = _present(*stay), _present(*stay, leaver=leaver)
+    was, will = present_officers(*stay), present_officers(*stay, leaver=leaver)
     at = max(before.settled_at, after.settled_at)
     opened = {one.hash for one in before.versions if releasable(one, history=before, at=at, present=was).is_open}
     opens = {one.hash for one in before.versions if releasable(one, history=after, at=at, present=will).is_open}

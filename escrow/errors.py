@@ -22,6 +22,18 @@ class PolicyRefused(Invalid):
     code = "policy-refused"
 
 
+class ProposalRefused(Invalid):
+    """The signature is not one on this proposal by one of those who are asked."""
+
+    code = "proposal-refused"
+
+
+class ProposalOver(Conflict):
+    """The proposal is not open any more, or what it builds on has changed."""
+
+    code = "proposal-over"
+
+
 class PolicyInForce(Conflict):
     """The version to be withdrawn is in force, or was."""
 
@@ -43,6 +55,12 @@ class EscrowKeyRefused(Invalid):
     """The escrow-key statement does not follow from the one in force."""
 
     code = "escrow-key-refused"
+
+
+class EscrowEnded(Conflict):
+    """The escrow policy or the escrow key ran out, and its month of grace with it."""
+
+    code = "escrow-ended"
 
 
 class PolicyStale(Conflict):

@@ -111,6 +111,56 @@ class Resolution(TenantModel):
         indexes: ClassVar = [models.Index(fields=["tenant_id", "proposed_at"], name="resolution_by_date")]
 
 
+class PolicyProposal(TenantModel):
+    """A policy version that officers are asked to sign; its signatures only grow, and not any more once it is over."""
+
+    hash = models.BinaryField(max_length=32)
+    payload = models.BinaryField()
+    # What it says of its place: number, the version that it follows, and the one that it holds to be in force.
+    version = models.PositiveIntegerField()
+    predecessor = models.BinaryField(max_length=32)
+    held_in_force = models.BinaryField(max_length=32)
+    # An array of its signers' statements, as a policy's; empty before the first.
+    statement = models.BinaryField(default=b"")
+    proposer_id = models.UUIDField()
+    proposed_at = models.DateTimeField()
+    # 30 days after its own date: what is signed later is refused.
+    ends_at = models.DateTimeField()
+    published_at = models.DateTimeField(null=True)
+    # By the proposer, who has another in mind.
+    withdrawn_at = models.DateTimeField(null=True)
+
+    class Meta(TenantModel.Meta):
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["tenant_id", "hash"], name="policy_proposal_once"),
+        ]
+        indexes: ClassVar = [
+            models.Index(fields=["tenant_id", "proposed_at"], name="policy_proposal_by_date"),
+        ]
+
+
+class EscrowKeyProposal(TenantModel):
+    """An escrow key that the tenant root has signed and officers are asked to; made by the ceremony alone."""
+
+    hash = models.BinaryField(max_length=32)
+    version = models.PositiveIntegerField()
+    policy_hash = models.BinaryField(max_length=32)
+    # An array of its signers' statements: the root's first.
+    statement = models.BinaryField()
+    cka_id = models.BinaryField(max_length=16)
+    proposed_at = models.DateTimeField()
+    ends_at = models.DateTimeField()
+    published_at = models.DateTimeField(null=True)
+
+    class Meta(TenantModel.Meta):
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["tenant_id", "hash"], name="escrow_key_proposal_once"),
+        ]
+        indexes: ClassVar = [
+            models.Index(fields=["tenant_id", "proposed_at"], name="key_proposal_by_date"),
+        ]
+
+
 class EscrowKey(TenantModel):
     """One version of the tenant's escrow key; the highest version takes new deposits, all stay openable."""
 

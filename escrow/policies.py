@@ -15,17 +15,17 @@ from uuid import UUID
 from django.db import transaction
 
 from audit import services as audit
-from escrow import access, coverage
+from escrow import access, campaign, coverage
 from escrow.errors import EscrowKeyRefused, OfficerNeeded, PolicyInForce, PolicyRefused
-from escrow.models import EscrowKey, Policy, PolicyOfficer
+from escrow.models import EscrowKey, EscrowKeyProposal, Policy, PolicyOfficer, PolicyProposal
 from escrow.states import OFFICER, OfficerState
 from holdfast.core.base.encoding import MAX_BLOB
 from holdfast.core.base.errors import HoldfastError
 from holdfast.core.crypto.keys import SIGNING_KINDS, decode_public_key
-from holdfast.core.identity import policy, trust
+from holdfast.core.identity import policy, policy_change, trust
 from holdfast.core.identity.acts import MAX_AGE_SECONDS
 from holdfast.core.signed import cose
-from holdfast.core.signed.payloads import MAX_AHEAD_SECONDS
+from holdfast.core.signed.payloads import MAX_AHEAD_SECONDS, Header
 from kernel.actors import Actor
 from kernel.clock import database_now
 from kernel.transitions import advance
@@ -57,6 +57,7 @@ def publish_policy(*, statement: bytes, actor: Actor) -> Policy:
         except HoldfastError as error:
             raise PolicyRefused(str(error), field="statement") from error
         _require_recent(signed.policy, now)
+        _require_lasting(signed.policy.header, now, PolicyRefused)
         _require_officers(signed.policy)
         after = access.history((signed, now))
         if not is_first:
@@ -64,6 +65,10 @@ def publish_policy(*, statement: bytes, actor: Actor) -> Policy:
             _require_held(signed.policy, before, now)  # (2)
             _require_nothing_lost(signed.policy, before, after)  # (3)
         row = _store_policy(signed, statement, after=after, now=now)
+        PolicyProposal.objects.filter(hash=signed.hash, withdrawn_at=None).update(published_at=now)
+        # Founders know what they have signed, and there is nobody else yet.
+        if not is_first:
+            campaign.promise(row)
         audit.append(
             tag="escrow:policy:publish",
             actor=actor,
@@ -72,6 +77,30 @@ def publish_policy(*, statement: bytes, actor: Actor) -> Policy:
         )
         audit.append_key_leaf(type=LEAF_POLICY, seq=row.version, statement_hash=signed.hash)
     return row
+
+
+def require_publishable(body: policy.Policy, *, policy_hash: bytes, now: datetime) -> None:
+    """Refuse, before officers are asked to sign it, a version that could not be published with all their signatures.
+
+    policy_hash: its hash, 32 bytes. Its place is the caller's question. Raises PolicyRefused, as `publish_policy` does.
+    """
+    _require_recent(body, now)
+    _require_lasting(body.header, now, PolicyRefused)
+    _require_officers(body)
+    if body.version == 1:
+        return
+    known = access.chronicle()
+    before = policy.history_of(known.versions, known.published, known.withdrawn)
+    after = policy_change.history_with(
+        body,
+        versions=known.versions,
+        published=known.published,
+        withdrawn=known.withdrawn,
+        policy_hash=policy_hash,
+        at=int(now.timestamp()),
+    )
+    _require_held(body, before, now)
+    _require_nothing_lost(body, before, after)
 
 
 def _verify_policy(statement: bytes, *, is_first: bool) -> policy.SignedPolicy:
@@ -97,6 +126,12 @@ def _require_recent(body: policy.Policy, now: datetime) -> None:
             "The version was signed more than 30 days ago, or is dated ahead. Have it signed anew, and published soon.",
             field="statement",
         )
+
+
+def _require_lasting(header: Header, now: datetime, refused: type[PolicyRefused | EscrowKeyRefused]) -> None:
+    # Nothing can be sealed under what has run out when it comes: a slip of the maker, found before it is in the way.
+    if header.expires_at and header.expires_at <= now.timestamp():
+        raise refused("It has run out already (field 6). Have it made and signed anew.", field="statement")
 
 
 def _require_officers(body: policy.Policy) -> None:
@@ -208,6 +243,7 @@ def publish_escrow_key(*, statement: bytes, cka_id: bytes, actor: Actor) -> Escr
         except HoldfastError as error:
             raise EscrowKeyRefused(str(error), field="statement") from error
         key = signed.statement
+        _require_lasting(key.header, database_now(), EscrowKeyRefused)
         row: EscrowKey = EscrowKey.objects.create(
             version=key.version,
             hash=signed.hash,
@@ -217,6 +253,7 @@ def publish_escrow_key(*, statement: bytes, cka_id: bytes, actor: Actor) -> Escr
             cka_id=cka_id,
             published_at=database_now(),
         )
+        EscrowKeyProposal.objects.filter(hash=signed.hash).update(published_at=row.published_at)
         audit.append(
             tag="escrow:key:publish",
             actor=actor,

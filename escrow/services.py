@@ -33,13 +33,28 @@ from escrow.errors import (
     ConsentRefused,
     DepositRefused,
     DepositRepeated,
+    EscrowEnded,
     EscrowPaused,
     GenerationSealed,
     PolicyStale,
     RecordUnreadable,
 )
-from escrow.models import Consent, Deposit, Receipt
+from escrow.models import Consent, Deposit, EscrowKey, Policy, Receipt
 from escrow.policies import ends_with_an_office, publish_escrow_key, publish_policy, withdraw_policy
+from escrow.proposals import (
+    KeyProgress,
+    PolicyProgress,
+    complete_founding,
+    founder_words,
+    key_progress,
+    policy_progress,
+    propose_escrow_key,
+    propose_policy,
+    roster_people,
+    sign_escrow_key,
+    sign_policy,
+    withdraw_policy_proposal,
+)
 from holdfast.core.base.encoding import Fields, decode, encode
 from holdfast.core.base.errors import HoldfastError, Malformed, UnwrapFailed
 from holdfast.core.crypto.keys import KeyKind, PublicKey
@@ -62,31 +77,43 @@ from keys.services import open_record, seal_record
 __all__ = [
     "AcceptedDeposit",
     "DepositCoverage",
+    "KeyProgress",
+    "PolicyProgress",
     "PreparedDeposit",
     "Progress",
     "UserCoverage",
     "accept_deposit",
+    "complete_founding",
     "coverage_totals",
     "ends_with_an_office",
     "flag_deposits",
+    "founder_words",
     "give_consent",
     "keep_receipt",
+    "key_progress",
     "note_reading",
     "open_deposit",
+    "policy_progress",
     "prepare_deposit",
     "progress_of",
+    "propose_escrow_key",
+    "propose_policy",
     "publish_escrow_key",
     "publish_policy",
     "refuse_receipt",
     "require_escrow_key",
     "rewrap_half",
+    "roster_people",
     "seal_generations",
+    "sign_escrow_key",
+    "sign_policy",
     "sign_resolution",
     "state_again",
     "state_officer",
     "tenant_coverage",
     "user_coverage",
     "withdraw_policy",
+    "withdraw_policy_proposal",
 ]
 
 _KIND = "escrow-deposit"
@@ -163,11 +190,23 @@ def _require_signed(record: bytes, statement: bytes, actor: Actor) -> Record:
 
 def _require_newest(deposit: Record) -> None:
     policy, key, head = access.newest_policy(), access.escrow_key_in_force(), deposit.header
+    _require_lasting(policy, key)
     if head.policy_hash != bytes(policy.hash) or head.escrow_key_hash != bytes(key.hash):
         raise PolicyStale
     if (head.m, head.n) != (policy.m, policy.n):
         raise DepositRefused("The record asks for another number of officers than its policy.", field="record")
     deposit.require_half_for(PublicKey(KeyKind.RSA_3072, bytes(key.spki)))
+
+
+def _require_lasting(policy: Policy, key: EscrowKey) -> None:
+    """Refuse what would be sealed under a policy or a key that ran out, when its month of grace is over as well."""
+    for ending in access.endings(policy, key, timezone.now()):
+        if ending.is_over:
+            raise EscrowEnded(
+                f"The {ending.what} of your organisation has run out, and its month of grace with it. What is in "
+                "escrow stays, and can be released. Officers have to sign a new one: holdfast officer policy propose, "
+                "or the operator's ceremony for a key. Then deposit again."
+            )
 
 
 def _require_announced(deposit: Record) -> None:

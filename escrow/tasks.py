@@ -1,16 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Work that takes time: flagging the deposits of devices that were revoked since.
+"""Work that takes time: telling everybody of a policy, flagging the deposits of devices that were revoked since.
 
 PLATFORM "Work that takes time". A flagged deposit stays releasable; whoever sees or opens it is told.
 """
 
 from __future__ import annotations
 
+from uuid import UUID
+
 from django.utils import timezone
 
-from escrow import access, services
+from escrow import access, campaign, services
 from kernel.actors import system_actor
-from kernel.queue import apart, every
+from kernel.models import Job
+from kernel.queue import apart, every, handles
+
+
+@handles(campaign.ANNOUNCE_JOB)
+def announce_policy(job: Job) -> None:
+    """Tell the next people of a policy version."""
+    after = UUID(job.payload["after"]) if job.payload["after"] else None
+    campaign.announce(policy_hash=bytes.fromhex(job.payload["policy"]), after=after)
 
 
 @every(seconds=10)

@@ -12,12 +12,13 @@ from collections.abc import Iterable
 from datetime import datetime
 from uuid import UUID
 
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
 
 from holdfast.core.escrow.sponsors import still_behind
 from kernel.actors import Actor
 from kernel.errors import NotFound
+from kernel.paging import page
 from kernel.scope import current_tenant
 from tenants.models import Credential, EnrolmentCode, Person, ServiceAccount, Sponsorship, Tenant
 from tenants.roles import GUARDED_ROLES, Role
@@ -173,6 +174,17 @@ def people_found(text: str, role: str, *, start: int, limit: int) -> tuple[list[
     if role:
         rows = rows.filter(role=role)
     return list(rows[start : start + limit]), rows.count()
+
+
+def active_people_page(*, after: UUID | None, limit: int, by_name: bool = False) -> tuple[list[Person], bool]:
+    """List a page of the active people, by id or by name, and say whether there are more. Raises NotFound."""
+    rows = Person.objects.filter(state=PersonState.ACTIVE)
+    return page(rows, ("name", "id") if by_name else ("id",), after=after, limit=limit)
+
+
+def active_people_ids() -> QuerySet[Person, dict[str, UUID]]:
+    """Return the ids of the active people, as a part of another app's query."""
+    return Person.objects.filter(state=PersonState.ACTIVE).values("pk")
 
 
 def count_active_people() -> int:

@@ -47,6 +47,7 @@ class PermissionName(StrEnum):
     MESSAGE_SEND = "message:send"
     OFFICER_SIGN = "officer:sign"
     PERSON_READ = "person:read"
+    POLICY_PROPOSE = "policy:propose"
     PREKEY_CLAIM = "prekey:claim"
     PREKEY_WRITE = "prekey:write"
     STATEMENT_READ = "statement:read"
@@ -69,8 +70,8 @@ _MEMBER = _LOOK | _KEYS | {
 _OVERSIGHT = frozenset({P.AUDIT_READ, P.CASE_READ, P.CONSOLE_ENTER, P.COVERAGE_READ, P.PERSON_READ})
 
 MATRIX: dict[str, frozenset[str]] = {
-    Role.OWNER: _MEMBER | _OVERSIGHT | {P.ENROLMENT_CREATE},
-    Role.OFFICER: _MEMBER | _OVERSIGHT | {P.CASE_APPROVE, P.ENROLMENT_CREATE, P.OFFICER_SIGN},
+    Role.OWNER: _MEMBER | _OVERSIGHT | {P.ENROLMENT_CREATE, P.POLICY_PROPOSE},
+    Role.OFFICER: _MEMBER | _OVERSIGHT | {P.CASE_APPROVE, P.ENROLMENT_CREATE, P.OFFICER_SIGN, P.POLICY_PROPOSE},
     Role.REVIEWER: _MEMBER | _OVERSIGHT,
     # Reads, and keeps the keys it signs its requests with; starts nothing.
     Role.AUDITOR: _LOOK | _KEYS | _OVERSIGHT,
@@ -87,7 +88,7 @@ PENDING_DEVICE = frozenset(
 )  # fmt: skip
 # A tenant that is being founded: its people make keys, doors and the first policy. Nobody's key is in custody, and
 # nothing is opened, before the founders' policy stands (ORGANISATION "Founding, at different desks").
-FOUNDING = _LOOK | _KEYS | _OVERSIGHT | {P.ENROLMENT_CREATE, P.OFFICER_SIGN}
+FOUNDING = _LOOK | _KEYS | _OVERSIGHT | {P.ENROLMENT_CREATE, P.OFFICER_SIGN, P.POLICY_PROPOSE}
 # A console session looks. What changes anything is signed by a device, never clicked in a session.
 SESSION = _LOOK | _OVERSIGHT
 

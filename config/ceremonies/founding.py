@@ -9,29 +9,34 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, Protocol
+from typing import Final
 from uuid import UUID
 
+from django.db import transaction
+
 from config.ceremonies import CeremonyRefused, Step
-from config.ceremonies.root import release_directory, root_of
+from config.ceremonies.root import RootKey, release_directory, root_of
 from config.hsm import hsm_config
 from escrow import access as escrow_access
 from escrow import services as escrow
-from holdfast.core.base.errors import HoldfastError, QuorumNotMet
-from holdfast.core.base.words import WORDS
+from holdfast.core.base.encoding import MAX_BLOB
+from holdfast.core.base.errors import HoldfastError
+from holdfast.core.base.words import WORDS, eight_words
 from holdfast.core.crypto.keys import KeyKind, PublicKey
 from holdfast.core.identity import trust
 from holdfast.core.identity.policy import Policy, SignedPolicy, verify_founding
 from holdfast.core.signed import cose
-from holdfast.core.signed.cose import Purpose, Sign1
+from holdfast.core.signed.cose import Purpose, parse_many
+from holdfast.core.signed.enrolment import founding_root
 from holdfast.core.signed.payloads import Header
 from holdfast.core.signed.statements import EscrowKey
 from hsm.backend import EscrowPublicKey
 from hsm.ceremony import Ceremony
 from kernel.actors import system_actor
+from kernel.clock import database_now
 from kernel.scope import tenant_scope
 from recovery.release.directory import ReleaseKeys, Trust
 from tenants import access as tenants_access
@@ -42,19 +47,6 @@ from tenants.states import PersonState, TenantState
 
 # As an officer's client asks: a guess is right once in 2^33, and a call stays short.
 WORDS_TO_HEAR: Final = 3
-
-
-class Desk(Protocol):
-    """Where the officers' signatures come together: what they were shown, and what they have signed so far."""
-
-    def policy(self) -> Sequence[Sign1]:
-        """Return the signatures on the proposed version 1, of one payload; none while nobody has proposed."""
-
-    def escrow_key(self) -> Sequence[Sign1]:
-        """Return the signatures on the newest proposed escrow key, the root's first; none before the ceremony."""
-
-    def propose_escrow_key(self, statement: Sign1, cka_id: bytes) -> None:
-        """Show the officers an escrow key that the root has signed; cka_id: 16 bytes that name it in the HSM."""
 
 
 @dataclass(frozen=True)
@@ -77,10 +69,10 @@ class Hearing:
 class FoundingCeremony:
     """What is missing until a tenant works. Raises CeremonyRefused for what cannot be."""
 
-    def __init__(self, tenant: Tenant, desk: Desk) -> None:
+    def __init__(self, tenant: Tenant) -> None:
         if tenant.state not in (TenantState.FOUNDING, TenantState.ACTIVE):
             raise CeremonyRefused(f"{tenant.slug} is {tenant.state}, and not being founded.")
-        self._tenant, self._desk = tenant, desk
+        self._tenant = tenant
         self._root = root_of(tenant)
         self._hsm = Ceremony(hsm_config())
         self._directory = release_directory(tenant.pk)
@@ -91,48 +83,50 @@ class FoundingCeremony:
         """Whether the tenant works."""
         return self._tenant.state == TenantState.ACTIVE
 
+    @property
+    def root_words(self) -> tuple[str, ...]:
+        """The 8 words of the root, which the operator reads out: those of the founding codes."""
+        return eight_words(founding_root(self._tenant.pk.bytes, self._root.public))
+
+    def look_again(self) -> None:
+        """Read the tenant's row again, after what was done."""
+        self._tenant.refresh_from_db()
+
     # What the officers have done.
 
     def waited_for(self) -> list[Awaited]:
-        """Return every officer of the proposed roster, by index, and what they have signed; none without a proposal."""
+        """Return every officer of the newest proposed roster, and what they have signed; none without a proposal."""
+        now = database_now()
         with tenant_scope(self._tenant.pk):
-            statements = self._desk.policy()
-            if not statements:
+            rows, _ = escrow_access.proposal_page(escrow_access.next_place(now), now=now)
+            founding = [row for row in rows if row.version == 1]
+            if not founding:
                 return []
-            policy = Policy.from_payload(statements[0].payload)
-            signed = {one.kid for one in statements}
-            key = {one.kid for one in self._key_statements(statements[0].payload_hash)}
-            people = tenants_access.people_by_id(UUID(bytes=officer.person) for officer in policy.roster)
-            return [
-                Awaited(
-                    people[UUID(bytes=officer.person)],
-                    officer.signing_key.kid in signed,
-                    officer.signing_key.kid in key,
-                )
-                for officer in policy.roster
-                if UUID(bytes=officer.person) in people
-            ]
+            (policy,) = escrow.policy_progress(founding[:1])
+            keys, _ = escrow_access.key_proposal_page()
+            by_key = {one for progress in escrow.key_progress(keys[:1]) for one in progress.signed}
+            people = tenants_access.people_by_id(policy.asked)
+            return [Awaited(people[one], one in policy.signed, one in by_key) for one in policy.asked if one in people]
 
-    def complete(self) -> SignedPolicy | None:
-        """Return the founders' policy, everything verified again; None while somebody has not signed.
+    def founders_policy(self) -> SignedPolicy | None:
+        """Return the policy that all its founders signed, everything verified again; None while somebody has not.
 
         Raises CeremonyRefused for one that cannot be published as it is.
         """
         with tenant_scope(self._tenant.pk):
-            statements = self._desk.policy()
-            if not statements or len(statements) < Policy.from_payload(statements[0].payload).n:
+            published = escrow_access.policies()[:1]
+            statement = bytes(published[0].statement) if published else escrow.complete_founding()
+            if statement is None:
                 return None
             try:
-                signed = verify_founding(statements, tenant=self._tenant.pk.bytes)
+                signed = verify_founding(parse_many(statement, max_size=MAX_BLOB), tenant=self._tenant.pk.bytes)
                 self._require_fit(signed.policy)
-            except QuorumNotMet:
-                return None
             except HoldfastError as error:
                 raise CeremonyRefused(f"The proposed policy does not hold: {error}. Have it proposed anew.") from error
             return signed
 
     def _require_fit(self, policy: Policy) -> None:
-        # A policy that names the release keys of another tenant, or of an attacker, would send officers' shares there.
+        # A policy that names the release keys of another tenant, or of nobody here, would send officers' shares there.
         self._directory.require_keys(ReleaseKeys(policy.terms.release_signing_key, policy.terms.release_sealing_key))
         people = tenants_access.people_by_id(UUID(bytes=officer.person) for officer in policy.roster)
         for officer in policy.roster:
@@ -146,106 +140,97 @@ class FoundingCeremony:
     # What the operator hears.
 
     def hearings(self, signed: SignedPolicy) -> list[Hearing]:
-        """Return what to hear of every officer, at places drawn anew; none once the root has signed for this policy."""
-        if self._root_has_signed_for(signed):
-            return []
-        found = []
+        """Return what to hear of every officer, at places drawn anew; none once this policy is published."""
         with tenant_scope(self._tenant.pk):
+            # It was published by this ceremony, after the officers were heard: no other may publish a founding policy.
+            if escrow_access.policies():
+                return []
             people = tenants_access.people_by_id(UUID(bytes=officer.person) for officer in signed.policy.roster)
+        found = []
         for officer in signed.policy.roster:
             words = trust.founder_words(self._tenant.pk.bytes, self._root.public, signed.hash, officer.person)
             at = sorted(secrets.SystemRandom().sample(range(1, WORDS + 1), WORDS_TO_HEAR))
             found.append(Hearing(people[UUID(bytes=officer.person)], {place: words[place - 1] for place in at}))
         return found
 
-    def _root_has_signed_for(self, signed: SignedPolicy) -> bool:
-        return bool(self._key_statements(signed.hash))
-
-    def _key_statements(self, policy_hash: bytes) -> Sequence[Sign1]:
-        """Return the signatures on the proposed escrow key, if our root proposed it for this policy."""
-        statements = self._desk.escrow_key()
-        if not statements or EscrowKey.from_payload(statements[0].payload).policy_hash != policy_hash:
-            return ()
-        try:
-            statements[0].verify(self._root.public, purpose=Purpose.ESCROW_KEY)
-        except HoldfastError as error:
-            raise CeremonyRefused(
-                f"The proposed escrow key was not signed by this tenant's root ({error}): look who wrote it."
-            ) from error
-        return statements
-
     # The acts.
 
     def steps(self, signed: SignedPolicy) -> Iterator[Step]:
-        """Give what can be done now for a complete policy whose founders were heard."""
+        """Give what can be done now for a complete policy whose founders were heard; none while officers sign a key."""
         # To let a tenant work we must, in this order:
         #
-        # (1) make its escrow key, once, and have the root sign it for this policy: officers' clients sign only then;
-        # (2) with m of them, have the release process trust this root and these founders, before anybody can ask it;
-        # (3) publish policy and key, by the pin that follows from both, and let its people in.
+        # (1) make its escrow key, once: whatever the founding comes to, the HSM holds one for it;
+        # (2) publish the policy, by the pin that follows from root and founders: from here on there is no other;
+        # (3) have the release process trust this root and these founders, before anybody could ask it for anything;
+        # (4) have the root sign the escrow key for this policy: officers' clients sign only under the root's signature,
+        #     and the server publishes the key with m of them;
+        # (5) let its people in, when what was published is the key that the HSM holds.
         if self.is_done:
             return
-        if not self._root_has_signed_for(signed):
-            if not self._hsm.escrow_keys(str(self._tenant.pk)):
-                yield Step("make its escrow key, on the token escrow, and have it re-wrap a test key", self._make_key)
-            yield Step(
-                "have its root sign the escrow key for this policy, and show it to the officers",
-                partial(self._propose_key, signed),
-            )  # (1)
-            return
-        if self.missing_for_key(signed):
-            return
-        trusted = self._trust(signed)
+        with tenant_scope(self._tenant.pk):
+            has_policy, has_key = bool(escrow_access.policies()), bool(escrow_access.escrow_keys())
+            is_asked = has_policy and has_open_key_proposal()
+        if not self._hsm.escrow_keys(str(self._tenant.pk)):
+            yield Step("make its escrow key, on the token escrow, and have it re-wrap a test key", self._make_key)
+        if not has_policy:
+            yield Step("publish the founders' policy, and what every client pins", partial(self._publish, signed))
         if not self._directory.has_trust():
-            yield Step(
-                "have the release process trust its root and its founders", partial(self._directory.set_trust, trusted)
-            )  # (2)
-        yield Step(
-            "publish policy and escrow key, and let the tenant begin its work", partial(self._publish, signed)
-        )  # (3)
-
-    def missing_for_key(self, signed: SignedPolicy) -> int:
-        """Return how many officers still have to sign the escrow key."""
-        by_officers = {one.kid for one in self._key_statements(signed.hash)[1:]}
-        have = sum(officer.signing_key.kid in by_officers for officer in signed.policy.roster)
-        return max(0, signed.policy.m - have)
-
-    def _trust(self, signed: SignedPolicy) -> Trust:
-        pin = trust.root_pin(self._tenant.pk.bytes, self._root.public, signed.hash)
-        return Trust(root_key=self._root.public, pin=pin, is_development=self._tenant.is_development)
+            yield Step("have the release process trust its root and its founders", partial(self._trust, signed))
+        if not has_key and not is_asked:
+            yield Step("have its root sign the escrow key, and ask the officers to", partial(self._propose_key, signed))
+        if has_key:
+            yield Step(f"let {self._tenant.slug} begin its work", self._begin)
 
     def _make_key(self) -> None:
         self._hsm.create_escrow_key(str(self._tenant.pk))
 
-    def _propose_key(self, signed: SignedPolicy) -> list[str]:
-        # The same key whatever policy it is signed for: a proposal that was replaced takes none of the HSM's.
-        key = self._hsm.escrow_keys(str(self._tenant.pk))[0]
-        payload = escrow_key_payload(self._tenant, key, policy_hash=signed.hash, predecessor=b"")
-        with tenant_scope(self._tenant.pk):
-            self._desk.propose_escrow_key(
-                cose.sign(payload, purpose=Purpose.ESCROW_KEY, key=self._root), key.ref.cka_id
-            )
-        return [f"the escrow key in words: {' '.join(PublicKey(KeyKind.RSA_3072, key.spki).fingerprint('escrow-key'))}"]
+    def _root_pin(self, signed: SignedPolicy) -> bytes:
+        return trust.root_pin(self._tenant.pk.bytes, self._root.public, signed.hash)
+
+    def _trust(self, signed: SignedPolicy) -> None:
+        self._directory.set_trust(Trust(self._root.public, self._root_pin(signed), self._tenant.is_development))
 
     def _publish(self, signed: SignedPolicy) -> list[str]:
-        trusted = self._trust(signed)
+        pin = self._root_pin(signed)
+        with tenant_scope(self._tenant.pk), transaction.atomic():
+            tenants.pin_root(root_key=self._root.public.encoded, root_pin=pin, actor=self._actor)
+            statement = escrow.complete_founding()
+            if statement is None or parse_many(statement, max_size=MAX_BLOB)[0].payload_hash != signed.hash:
+                raise CeremonyRefused(
+                    "Another policy was proposed meanwhile. Hold the ceremony again, and hear it anew."
+                )
+            escrow.publish_policy(statement=statement, actor=self._actor)
+        return [f"what every client pins, in words: {' '.join(trust.pin_words(pin))}"]
+
+    def _propose_key(self, signed: SignedPolicy) -> list[str]:
+        key = self._hsm.escrow_keys(str(self._tenant.pk))[0]
+        return propose_escrow_key(self._tenant, self._root, key, policy_hash=signed.hash, predecessor=b"")
+
+    def _begin(self) -> None:
         key = self._hsm.escrow_keys(str(self._tenant.pk))[0]
         with tenant_scope(self._tenant.pk):
-            policy, escrow_key = self._desk.policy(), self._key_statements(signed.hash)
-            tenants.pin_root(root_key=trusted.root_key.encoded, root_pin=trusted.pin, actor=self._actor)
-            if not escrow_access.policies():
-                escrow.publish_policy(statement=cose.encode_many(policy), actor=self._actor)
-            if not escrow_access.escrow_keys():
-                escrow.publish_escrow_key(
-                    statement=cose.encode_many(escrow_key), cka_id=key.ref.cka_id, actor=self._actor
-                )
+            (row,) = escrow_access.escrow_keys()
+            trusted = escrow_access.trusted_tenant()
+            (found,) = trust.verify_escrow_keys([parse_many(bytes(row.statement))], trusted=trusted)
+            if (found.statement.key.raw, bytes(row.cka_id)) != (key.spki, key.ref.cka_id):
+                raise CeremonyRefused("The published escrow key is not the one that this HSM holds: look who wrote it.")
             tenants.finish_founding(actor=self._actor)
-        return [f"what every client pins, in words: {' '.join(trust.pin_words(trusted.pin))}"]
 
 
-def escrow_key_payload(tenant: Tenant, key: EscrowPublicKey, *, policy_hash: bytes, predecessor: bytes) -> bytes:
-    """Return what root and officers sign of an escrow key. Hashes: 32 bytes, no predecessor before the first key."""
-    return EscrowKey(
+def has_open_key_proposal() -> bool:
+    """Tell whether officers of the open scope's tenant are asked to sign an escrow key now."""
+    rows, _ = escrow_access.key_proposal_page()
+    return any(progress.state == "open" for progress in escrow.key_progress(rows[:1]))
+
+
+def propose_escrow_key(
+    tenant: Tenant, root: RootKey, key: EscrowPublicKey, *, policy_hash: bytes, predecessor: bytes
+) -> list[str]:
+    """Have the root sign an escrow key for a policy, and officers asked to; return its words, to be told.
+
+    Hashes: 32 bytes, no predecessor before the first key.
+    """
+    payload = EscrowKey(
         header=Header(tenant=tenant.pk.bytes, user=b"", device=b"", issued_at=int(time.time())),
         key=PublicKey(KeyKind.RSA_3072, key.spki),
         version=key.version,
@@ -253,3 +238,7 @@ def escrow_key_payload(tenant: Tenant, key: EscrowPublicKey, *, policy_hash: byt
         predecessor=predecessor,
         policy_hash=policy_hash,
     ).to_payload()
+    signed = cose.encode_many([cose.sign(payload, purpose=Purpose.ESCROW_KEY, key=root)])
+    with tenant_scope(tenant.pk):
+        escrow.propose_escrow_key(statement=signed, cka_id=key.ref.cka_id, actor=system_actor(tenant.pk, "ceremony"))
+    return [f"the escrow key in words: {' '.join(PublicKey(KeyKind.RSA_3072, key.spki).fingerprint('escrow-key'))}"]

@@ -38,7 +38,7 @@ from keys import services as keys
 from tenants import access, invitations, names
 from tenants import services as tenants
 from tenants.models import EnrolmentCode as CodeRow
-from tenants.models import Person, Tenant
+from tenants.models import Invitation, Person, Tenant
 from tenants.roles import Role
 from tenants.states import TenantState
 
@@ -270,7 +270,7 @@ def _require_one_installation(hsm: Ceremony) -> None:
         return
 
 
-def _mail(tenant: Tenant, person: Person, link: str, row: invitations.Invitation) -> bool:
+def _mail(tenant: Tenant, person: Person, link: str, row: Invitation) -> bool:
     # At once and not as a job: a link that waits in the database can be read there.
     until = row.expires_at.strftime("%Y-%m-%d %H:%M UTC")
     text = render_to_string("email/invitation.txt", {"tenant": tenant, "person": person, "link": link, "until": until})

@@ -295,6 +295,12 @@ class Escrow(_Facet):
             escrow.prepare(account)
             return escrow.consent_text(account)
 
+    def what_changed(self) -> list[str]:
+        """Say, line by line, what the newest policy changes of the one that the person last answered."""
+        with self._use() as account:
+            escrow.prepare(account)
+            return escrow.what_changed(account)
+
     def consent(self, *, agreed: bool) -> None:
         """Sign the person's yes or no to `consent_text`. Only they can say it: show them the text first."""
         with self._use() as account:

@@ -210,7 +210,8 @@ def _deposits(account: Account) -> Iterator[Done]:
             yield done("escrow", f"Deposited {len(deposited)} archive keys, as you agreed.")
     except ConsentNeeded as error:
         if escrow.must_deposit_first(account) or escrow.asks_again(account):
-            yield needs_you("escrow", str(error), error.way_out)
+            changed = " ".join(escrow.what_changed(account))
+            yield needs_you("escrow", f"{error} {changed}".rstrip(), error.way_out)
     for number in escrow.copied(account):
         yield needs_you("escrow", *escrow.say_copied(number))
 

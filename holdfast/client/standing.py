@@ -39,6 +39,18 @@ _NOTICES: Final = {
         "Device {device_id} was enrolled in your name, by a code. It is no part of your account yet.",
         "If it is not yours, approve it nowhere, and tell your officers. " + _SEEN,
     ),
+    "policy-proposed": (
+        "Version {version} of your organisation's policy waits for your signature: proposal {proposal}.",
+        "Read it: holdfast officer policy show. " + _SEEN,
+    ),
+    "policy-published": (
+        "Your organisation's officers published version {version} of the escrow policy.",
+        "Answer until {until}: holdfast escrow deposit, or holdfast escrow refuse. " + _SEEN,
+    ),
+    "escrow-key-proposed": (
+        "Version {version} of your organisation's escrow key waits for your signature: proposal {proposal}.",
+        "Compare its words with the ceremony's: holdfast officer key sign. " + _SEEN,
+    ),
     "case-opened": (
         "Case {case_id} was opened in your name: it asks your officers for archive keys.",
         "If that was not you: holdfast recover escrow cancel --case {case_id} --reason …, and tell your officers. "
@@ -51,6 +63,7 @@ _NOTICES: Final = {
     "contacts-collected": ("Device {device_id} has collected the recovery shares of {owner}.", _NOT_YOU + _SEEN),
     "contacts-request-ended": ("A request for the recovery shares of {owner} has ended: {state}.", _SEEN),
 }
+_NAMES: Final = ("case_id", "device_id", "kind", "owner", "proposal", "state", "until", "version")
 _OTHER: Final = ("The server has a notice of a kind that this program does not know: {event}.", _SEEN)
 
 
@@ -188,7 +201,7 @@ def of_kept(account: Account) -> Iterator[Done]:
     """Name the server's notices, the reports and the evidence that are kept here."""
     for notice in letters.notices(account):
         said, way_out = _NOTICES.get(notice.event, _OTHER)
-        named = {name: _named(notice.said.get(name)) for name in ("case_id", "device_id", "kind", "owner", "state")}
+        named = {name: _named(notice.said.get(name)) for name in _NAMES}
         yield needs_you("notices", said.format(event=_named(notice.event), **named), way_out.format(**named))
     for report in messages.reports(account):
         yield needs_you("messages", report.text, report.way_out)

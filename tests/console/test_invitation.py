@@ -18,6 +18,7 @@ from holdfast.core.base.secret import SecretBytes
 from kernel.actors import system_actor
 from kernel.scope import tenant_scope
 from tenants import invitations, services, sign_in
+from tenants.errors import InvitationRefused
 from tenants.invitations import TRIES_PER_SOURCE
 from tenants.models import Invitation, Person, RecoveryCode, Tenant
 from tenants.roles import Role
@@ -117,7 +118,7 @@ def test_two_who_opened_one_link_do_not_both_get_in(ivy: Person) -> None:
     first.get(address)
     key = key_of(second.get(address))
     accept(first, address)
-    with pytest.raises(invitations.InvitationRefused):
+    with pytest.raises(InvitationRefused):
         invitations.accept(
             tenant_id=ivy.tenant_id,
             invitation_id=row.pk,

@@ -272,12 +272,15 @@ def test_approving_is_what_the_matrix_is_tried_on() -> None:
         "case-deny",
         "escrow-officer-states",
         "escrow-resolutions",
+        "key-proposal-signatures",
+        "policy-proposal-signatures",
     }
 
 
 # Console pages.
 
 PAGES: dict[str, str] = {
+    "console-answers": "escrow/answers/",
     "console-audit": "audit/",
     "console-audit-entry": "audit/0/",
     "console-case": "cases/{case}/",

@@ -3,19 +3,23 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from config.ceremonies import CeremonyRefused, Step, installation, only_ceremony, transcript
 from config.ceremonies import accounts as of_accounts
+from config.ceremonies import escrow_key as of_escrow_key
 from config.ceremonies import roles as of_roles
 from config.ceremonies import tenant as of_tenant
 from config.ceremonies import tenant_keys as of_tenant_keys
 from config.ceremonies.accepted import FirstReading, restored_steps
+from config.ceremonies.founding import FoundingCeremony
 from config.ceremonies.root import root_of
 from config.database_roles import PROCESSES
 from config.env import ENV
@@ -23,6 +27,7 @@ from config.hsm import take_pins
 from config.roles import WRITING_ROLES, RoleKeyMissing
 from holdfast.core.base.errors import HoldfastError
 from holdfast.core.base.text import written_out
+from holdfast.core.identity.policy import SignedPolicy
 from holdfast.core.log.writers import Role
 from hsm.config import TOKENS
 from hsm.errors import HsmError
@@ -31,11 +36,15 @@ from kernel.files import write_durably
 from tenants.models import Tenant
 
 _KEY_ROLES = [*map(str, WRITING_ROLES)]
+# How often `found` looks for what people have done meanwhile: they take minutes.
+LOOK_EVERY_SECONDS: Final = 5
 # What a ceremony is refused for: said in a sentence, without a trace.
 _REFUSALS = (CeremonyRefused, RoleKeyMissing, HoldfastError, DomainError, HsmError)
 
 
 class Command(BaseCommand):
+    # What answers in place of the terminal, where another command of ours holds the ceremony.
+    stealth_options = ("answer",)
     help = (
         "Hold a ceremony of the operator. Stop the processes that it names first; the tokens' PINs have to be at hand."
     )
@@ -88,6 +97,13 @@ class Command(BaseCommand):
         made.add_argument("--resend", action="store_true", help="new links for those who have not used theirs")
         made.add_argument("--abandon", action="store_true", help="end the founding for ever")
 
+        said = "Take up what the founders signed: hear them, make the escrow key, publish, let the tenant begin."
+        found = of_a_tenant("found", said, self._found)
+        found.add_argument("--no-wait", action="store_true", help="say who is waited for, and end")
+        found.set_defaults(waits=True)
+
+        existing("escrow-key", "Make the next escrow key, and ask the officers to sign it.", _escrow_key)
+
         written = plain("transcript", "Sign what the ceremonies did, and write it out.", self._transcript)
         written.add_argument("slug", metavar="SLUG", nargs="?", help="the tenant's short name")
         written.add_argument("--all", action="store_true", help="of every tenant")
@@ -137,7 +153,8 @@ class Command(BaseCommand):
             raise CommandError("Run it with HOLDFAST_ROLE=ceremony: it opens tokens that no running process opens.")
         try:
             take_pins(_numbered("--pin-fd", options["pin_fd"]))
-            with only_ceremony():
+            # One that waits for people lets others be held meanwhile.
+            with nullcontext() if options.get("waits") else only_ceremony():
                 options["hold"](options)
         except _REFUSALS as error:
             raise CommandError(written_out(str(error))) from error
@@ -166,6 +183,49 @@ class Command(BaseCommand):
         self.stdout.write(
             f"The root of {slug} in words: {' '.join(of_tenant.root_words(tenant, root_of(tenant).public))}"
         )
+
+    def _found(self, options: dict[str, Any]) -> None:
+        shown = ""
+        while True:
+            with only_ceremony():
+                ceremony = FoundingCeremony(self._existing(options["slug"]))
+                if (now := _table(ceremony)) != shown:
+                    shown = now
+                    self.stdout.write(written_out(shown, keep="\n"))
+                if self._found_further(ceremony, options):
+                    return
+            if options["no_wait"]:
+                return
+            time.sleep(LOOK_EVERY_SECONDS)
+
+    def _found_further(self, ceremony: FoundingCeremony, options: dict[str, Any]) -> bool:
+        """Do what can be done now, and tell whether the tenant works."""
+        signed = None if ceremony.is_done else ceremony.founders_policy()
+        if signed is not None:
+            self._hear(ceremony, signed, options)
+            # What follows becomes possible by what was done before it.
+            while steps := list(ceremony.steps(signed)):
+                self._take(steps, options, slug=options["slug"])
+                ceremony.look_again()
+        if ceremony.is_done:
+            self.stdout.write(f"{options['slug']} is founded.")
+        return ceremony.is_done
+
+    def _hear(self, ceremony: FoundingCeremony, signed: SignedPolicy, options: dict[str, Any]) -> None:
+        hearings = ceremony.hearings(signed)
+        if not hearings:
+            return
+        answer = options.get("answer") or input
+        self.stdout.write("Call every officer. Read the root's words out to each:")
+        self.stdout.write(f"  {' '.join(ceremony.root_words)}")
+        for hearing in hearings:
+            places = list(hearing.words)
+            asked = f"Words {_listed(places)} of {hearing.person.name} <{hearing.person.email}>, as you hear them: "
+            if answer(written_out(asked)).lower().split() != list(hearing.words.values()):
+                raise CeremonyRefused(
+                    f"These are not the words of {hearing.person.email} for this root and this policy. Nothing was "
+                    "signed. Stop: they read another policy or another root than the ones here, or you misheard."
+                )
 
     def _hand_out(self, options: dict[str, Any]) -> None:
         accounts = dict(one.split("=", 1) for one in options["account"] if "=" in one)
@@ -223,6 +283,23 @@ class Command(BaseCommand):
                 self.stdout.write(written_out(f"     {line}"))
 
 
+def _table(ceremony: FoundingCeremony) -> str:
+    """Say who is waited for, a line for each officer of the proposed roster."""
+    rows = ceremony.waited_for()
+    if not rows:
+        return "" if ceremony.is_done else "Waiting for an owner or officer to propose the policy."
+    lines = [f"{'officer':<40} {'policy':<10} escrow key"]
+    for row in rows:
+        policy, key = ("signed" if done else "waited for" for done in (row.policy, row.escrow_key))
+        lines.append(f"{row.person.email:<40} {policy:<10} {key}")
+    return "\n".join(lines)
+
+
+def _listed(places: Sequence[int]) -> str:
+    *first, last = map(str, places)
+    return f"{', '.join(first)} and {last}"
+
+
 def _tenant_id(slug: str) -> UUID | None:
     tenant = of_tenant.tenant_row(slug) if slug else None
     return tenant.pk if tenant else None
@@ -261,6 +338,10 @@ def _roles(tenant: Tenant, options: dict[str, Any]) -> Iterable[Step]:
         except ValueError:
             raise CeremonyRefused(f"--end {name} {kid}: write a role, and its key's name in hex.") from None
     return of_roles.RolesCeremony(tenant, given=given, ended=ended).steps()
+
+
+def _escrow_key(tenant: Tenant, _options: dict[str, Any]) -> Iterable[Step]:
+    return of_escrow_key.steps(tenant)
 
 
 def _accept_log(tenant: Tenant, options: dict[str, Any]) -> Iterable[Step]:

@@ -14,7 +14,7 @@ import typer
 from holdfast.cli.asking import Yes
 from holdfast.cli.exits import Exit
 from holdfast.cli.page import command
-from holdfast.cli.shell import shell_of, shown
+from holdfast.cli.shell import plain, shell_of, shown
 from holdfast.client.escrow import escrow
 from holdfast.client.profile.state import Generation
 from holdfast.core.identity.trust import pin_words
@@ -136,6 +136,8 @@ def deposit(
     with shell.account() as account:
         escrow.prepare(account)
         if not escrow.has_consented(account):
+            for line in escrow.what_changed(account):
+                shell.note(plain(line))
             for line in escrow.consent_text(account).splitlines():
                 shell.note(line)
             shell.confirm("Do you agree that these officers may open your archive in this way?", is_given=yes)

@@ -25,6 +25,7 @@ from holdfast.core.base.secret import SecretBytes
 from holdfast.core.escrow.deposit import DepositTerms, build_deposit
 from holdfast.core.identity.cases import Case
 from holdfast.core.identity.policy import DepositRule
+from holdfast.core.identity.policy_change import change_of, in_words
 from holdfast.core.identity.trust import pin_words
 from holdfast.core.signed.cose import Purpose, Sign1, sign
 from holdfast.core.signed.statements import Consent, DepositStatement
@@ -124,6 +125,30 @@ def due(account: Account) -> list[Generation]:
 def asks_again(account: Account) -> bool:
     """Whether the person agreed to escrow before, and the policy has changed since: only they can say it again."""
     return _consent_standing(account) == "for an older policy"
+
+
+def what_changed(account: Account) -> list[str]:
+    """Say in words what the newest policy changes of the one that the person last answered; nothing without an answer.
+
+    From the signed versions alone, as the officers read it before they signed.
+    """
+    if not account.state.consent:
+        return []
+    answered = Consent.from_payload(Sign1.parse(account.state.consent).payload).policy_hash
+    trusted, newest = account.trusted, account.trusted.newest
+    known = next((signed.policy for signed in trusted.policies if signed.hash == answered), None)
+    before = [signed for signed in trusted.standing if signed.policy.version < newest.policy.version]
+    if known is None or not before or answered == newest.hash:
+        return []
+    change = change_of(
+        newest.policy,
+        versions=before,
+        published=[signed.policy.header.issued_at for signed in before],
+        signers=newest.signers,
+        since=known,
+        at=newest.policy.header.issued_at,
+    )
+    return in_words(change, at=account.api.clock.now(), is_published=True)
 
 
 def deposit_missing(account: Account) -> list[Generation]:

@@ -19,7 +19,15 @@ from holdfast.core.base.encoding import MAX_BLOB, MAX_STATEMENT
 from holdfast.core.base.errors import HoldfastError, Untrusted
 from holdfast.core.identity.policy import verify_founding
 from holdfast.core.identity.roles import Roles, verify_roles
-from holdfast.core.identity.trust import SignedTenantKey, pin_words, root_pin, verify_escrow_keys, verify_tenant
+from holdfast.core.identity.trust import (
+    Ending,
+    SignedTenantKey,
+    find_ending,
+    pin_words,
+    root_pin,
+    verify_escrow_keys,
+    verify_tenant,
+)
 from holdfast.core.log.checkpoint import NoteVerifier
 from holdfast.core.log.writers import Role
 from holdfast.core.signed.cose import Sign1
@@ -30,24 +38,8 @@ _LOOK_INTO = (
 )
 
 
-# ESCROW "Officers change": an alarm 30 days before policy or key run out, and 30 days of grace after.
-NOTICE_SECONDS: Final = 30 * 86_400
-# A month in which officers sign the next one; until then the old one is better than none.
-GRACE_SECONDS: Final = 30 * 86_400
-
-
 # Of policies or escrow keys that are read: one a week for nineteen years.
 _MOST_VERSIONS: Final = 1000
-
-
-@dataclass(frozen=True)
-class Ending:
-    """The policy or the escrow key in force, when it runs out soon or has. at: UTC seconds; is_over: also its grace."""
-
-    what: str
-    at: int
-    has_ended: bool
-    is_over: bool
 
 
 @dataclass(frozen=True)
@@ -99,6 +91,12 @@ def refresh(account: Account) -> TrustChange:
     )
 
 
+def refresh_policies(account: Account) -> None:
+    """Fetch the policies alone, and hold them to the pin as `refresh` does: before there is an escrow key."""
+    _accept_policies(account)
+    account.save()
+
+
 def endings(account: Account) -> Iterator[Ending]:
     """Name what runs out within 30 days, or has, by the later of this machine's clock and the server's."""
     now = account.api.clock.latest()
@@ -106,10 +104,7 @@ def endings(account: Account) -> Iterator[Ending]:
         "escrow policy": account.trusted.newest.policy.header,
         "escrow key": account.escrow_key.statement.header,
     }
-    for what, header in headers.items():
-        end = header.expires_at
-        if end and now > end - NOTICE_SECONDS:
-            yield Ending(what, end, has_ended=now > end, is_over=now > end + GRACE_SECONDS)
+    yield from filter(None, (find_ending(what, header, now) for what, header in headers.items()))
 
 
 def require_in_force(account: Account) -> None:

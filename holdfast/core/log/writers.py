@@ -37,12 +37,17 @@ escrow:deposit:flag                    worker
 escrow:deposit:read                    web
 escrow:deposit:receipt                 release
 escrow:deposit:refuse                  release
-escrow:key:publish                     ceremony
+escrow:key:propose                     ceremony
+escrow:key:publish                     ceremony web
+escrow:key:sign                        web
 escrow:officer:leave                   web
 escrow:officer:remove                  web
 escrow:officer:return                  web
 escrow:officer:suspend                 web
+escrow:policy:cancel                   web
+escrow:policy:propose                  web
 escrow:policy:publish                  ceremony web
+escrow:policy:sign                     web
 escrow:resolution:pass                 web
 escrow:resolution:propose              web
 escrow:resolution:sign                 web

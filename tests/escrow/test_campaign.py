@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who is told of a policy version, and who has answered it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from audit.models import Entry
+from escrow import access, campaign
+from kernel.models import Job
+from kernel.scope import tenant_scope
+from tenants.models import Person
+from tests.cast.browsers import signed_in
+from tests.cast.world import World
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgres]
+
+
+def publish(world: World, **terms: Any) -> None:
+    world.publish(world.policy(m=2, **terms), signers=[world.founders[name] for name in ("carol", "dan")])
+
+
+def active(world: World) -> int:
+    return int(Person.unscoped.filter(tenant_id=world.tenant_id, state="active").count())
+
+
+def mails(world: World) -> int:
+    rows = Entry.unscoped.filter(tenant_id=world.tenant_id, tag="keys:notice:hand-over")
+    return int(rows.filter(body__kind="policy-published").count())
+
+
+def drain(world: World) -> None:
+    for _ in range(10):
+        world.work()
+
+
+def test_everybody_active_is_told_once_however_many_pages_there_are(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(campaign, "PAGE", 2)
+    Job.unscoped.all().delete()
+    publish(world, delay_seconds=600)
+    drain(world)
+    assert mails(world) == active(world)
+    assert not Job.unscoped.filter(kind=campaign.ANNOUNCE_JOB, state="ready").exists()
+
+
+def test_nobody_is_told_of_a_version_that_another_followed_or_that_was_withdrawn(world: World) -> None:
+    Job.unscoped.all().delete()
+    publish(world, undelivered_delay_seconds=0)
+    world.withdraw(world.policies[-1].hash)
+    drain(world)
+    assert mails(world) == 0
+
+
+def test_answers_are_each_persons_last_word_on_the_newest_version(world: World) -> None:
+    world.consent("alice")
+    world.consent("bob")
+    publish(world, delay_seconds=600)
+    world.consent("alice")
+    world.consent("rex", agreed=False)
+    answer = world.directory.phone("carol").send("GET", "/api/v1/escrow/policy-answers").json()
+    said = {row["name"]: row["answer"] for row in answer["answers"]}
+    assert (said["Alice"], said["Bob"], said["Rex"], said["Carol"]) == ("agreed", "older", "refused", "none")
+    counted = {name: answer[name] for name in ("people", "agreed", "refused", "older", "none")}
+    people = active(world)
+    assert counted == {"people": people, "agreed": 1, "refused": 1, "older": 1, "none": people - 3}
+    assert (answer["version"], len(answer["answers"]), answer["more"]) == (2, people, False)
+    with tenant_scope(world.tenant_id):
+        published = access.newest_policy().published_at
+    assert answer["until"][:10] == (published + timedelta(days=90)).strftime("%Y-%m-%d")
+
+
+def test_answer_that_was_taken_back_counts_as_the_last(world: World) -> None:
+    world.consent("alice")
+    world.consent("alice", agreed=False)
+    answer = world.directory.phone("carol").send("GET", "/api/v1/escrow/policy-answers").json()
+    assert (answer["agreed"], answer["refused"]) == (0, 1)
+
+
+def test_answers_are_for_those_who_oversee(world: World) -> None:
+    assert world.directory.phone("alice").send("GET", "/api/v1/escrow/policy-answers").status_code == 403
+
+
+def test_console_shows_who_never_answered_and_what_is_proposed(world: World) -> None:
+    world.consent("alice")
+    publish(world, delay_seconds=600)
+    world.propose(world.policy(m=2, delay_seconds=600, undelivered_delay_seconds=0), "carol")
+    browser = signed_in(world.cast.people["carol"])
+    shown = browser.get("/console/escrow/").content.decode()
+    assert "Proposed policies" in shown
+    assert "It lowers the delay when notice fails" in shown
+    assert "Answers to version 2" in shown
+    answers = browser.get("/console/escrow/answers/").content.decode()
+    assert "answered an older version" in answers
+    assert "never answered" in answers
