@@ -92,24 +92,22 @@ def hold_ceremonies(say: Say) -> None:
     """Hold the ceremonies that make an installation and the tenant Acme, with its people, policy and escrow key."""
     say("Making the HSM tokens and the installation's keys (SoftHSM)")
     _hold("init")
-    # This one process is the operator, and what its scripted people do reaches no other web process.
-    signing.install(lambda: {role: create_role_key(role) for role in (LogRole.CEREMONY, LogRole.WEB)})
     say("Beginning the tenant Acme")
-    officers_named = [argument for name in OFFICERS for argument in ("--officer", f"{name}@acme.test")]
-    _hold("tenant", "acme", "--name", "Acme", "--owner", "olivia@acme.test", *officers_named)
+    named = [argument for name in OFFICERS for argument in ("--officer", f"{name}@acme.test")]
+    _hold("tenant", "acme", "--name", "Acme", "--owner", "olivia@acme.test", *named)
     tenant = Tenant.objects.get(slug="acme")
-    root = root_of(tenant)
-    log_vkey = sequencer.verifier(tenant.pk, "audit", registry.log().public_key).to_text()
-    founding = Founding(
-        tenant.pk, _people(tenant), root.public, log_vkey, system_actor(tenant.pk, "ceremony"), int(time.time())
-    )
+    founding = founding_of(tenant)
     say(f"Founding the escrow policy: {QUORUM} of {len(OFFICERS)} officers, delay {DELAY_SECONDS} s")
-    pin = _found_escrow(founding, tenant)
+    policy_hash = propose_policy(founding)
+    _hold("found", "acme", "--no-wait", answer=said_by(founding, policy_hash))
+    sign_escrow_key(founding, policy_hash)
+    _hold("found", "acme", "--no-wait")
+    pin = trust.root_pin(tenant.pk.bytes, founding.root_key, policy_hash)
     say("Writing enrolment codes, console passwords, and the keys by which an auditor verifies the log")
-    officers.write_private(demo_directory() / "log.vkey", log_vkey)
-    officers.write_private(demo_directory() / "root.vkey", root_verifier(tenant.pk.bytes, root.public).to_text())
+    officers.write_private(demo_directory() / "log.vkey", founding.log_vkey)
+    officers.write_private(demo_directory() / "root.vkey", root_verifier(tenant.pk.bytes, founding.root_key).to_text())
     for name, person_id in founding.people.items():
-        write_code(founding.tenant_id, name, person_id, pin=pin, log_vkey=log_vkey)
+        write_code(founding.tenant_id, name, person_id, pin=pin, log_vkey=founding.log_vkey)
     _write_sign_in(founding)
 
 
@@ -131,35 +129,49 @@ def _people(tenant: Tenant) -> dict[str, UUID]:
     return people
 
 
-def _found_escrow(founding: Founding, tenant: Tenant) -> bytes:
-    """Have the officers propose and sign policy and escrow key, hold the founding, and return the root pin."""
+def founding_of(tenant: Tenant) -> Founding:
+    """Return what the demo's people know of a tenant that the ceremony has begun."""
+    log_vkey = sequencer.verifier(tenant.pk, "audit", registry.log().public_key).to_text()
+    actor, now = system_actor(tenant.pk, "ceremony"), int(time.time())
+    return Founding(tenant.pk, _people(tenant), root_of(tenant).public, log_vkey, actor, now)
+
+
+def propose_policy(founding: Founding, *, delay: int = DELAY_SECONDS) -> bytes:
+    """Have the officers make their keys, propose the policy and sign it, all of them; return its hash."""
+    # What its scripted people do reaches no web process: this one, the operator's, has that role's key as well.
+    signing.install(lambda: {role: create_role_key(role) for role in (LogRole.CEREMONY, LogRole.WEB)})
     founders = [_officer_profile(founding, name) for name in OFFICERS]
-    actors = [Actor(tenant.pk, "person", one, person_id=one, role=Role.OFFICER) for one in _ids(founding, OFFICERS)]
-    payload = _policy(founding, founders, release_directory(founding.tenant_id)).to_payload()
+    payload = _policy(founding, founders, release_directory(founding.tenant_id), delay=delay).to_payload()
     with tenant_scope(founding.tenant_id):
-        for person_id in _ids(founding, OFFICERS):
-            tenants.activate_person(person=tenants_access.person(person_id), actor=founding.actor)
-        proposal = escrow.propose_policy(payload=payload, actor=actors[0])
-        for founder, actor in zip(founders, actors, strict=True):
-            founder.pin(founding.root_key, bytes(proposal.hash), is_development=True)
+        for person_id in (founding.people[name] for name in OFFICERS):
+            person = tenants_access.person(person_id)
+            if person.state == PersonState.INVITED:
+                tenants.activate_person(person=person, actor=founding.actor)
+        proposal = escrow.propose_policy(payload=payload, actor=_actor(founding, OFFICERS[0]))
+        for name, founder in zip(OFFICERS, founders, strict=True):
             statement = founder.sign_policy(payload).encode()
-            escrow.sign_policy(proposal_id=proposal.pk, statement=statement, actor=actor)
-    _hold("found", "acme", "--no-wait", answer=_said_by(founding, bytes(proposal.hash)))
+            escrow.sign_policy(proposal_id=proposal.pk, statement=statement, actor=_actor(founding, name))
+    return bytes(proposal.hash)
+
+
+def sign_escrow_key(founding: Founding, policy_hash: bytes) -> None:
+    """Have the officers pin what they signed, and enough of them sign the escrow key that the root has signed."""
+    signing.install(lambda: {role: create_role_key(role) for role in (LogRole.CEREMONY, LogRole.WEB)})
     with tenant_scope(founding.tenant_id):
         ((key,), _) = escrow_access.key_proposal_page()
-        payload = parse_many(bytes(key.statement))[0].payload
-        for founder, actor in [*zip(founders, actors, strict=True)][:QUORUM]:
-            statement = founder.sign_escrow_key(payload).encode()
-            escrow.sign_escrow_key(proposal_id=key.pk, statement=statement, actor=actor)
-    _hold("found", "acme", "--no-wait")
-    return trust.root_pin(founding.tenant_id.bytes, founding.root_key, bytes(proposal.hash))
+        for number, name in enumerate(OFFICERS):
+            founder = _officer_profile(founding, name)
+            founder.pin(founding.root_key, policy_hash, is_development=True)
+            if number < QUORUM:
+                statement = founder.sign_escrow_key(parse_many(bytes(key.statement))[0].payload).encode()
+                escrow.sign_escrow_key(proposal_id=key.pk, statement=statement, actor=_actor(founding, name))
 
 
-def _said_by(founding: Founding, policy_hash: bytes) -> Callable[[str], str]:
-    """Return what the officers read out when the operator calls them."""
+def said_by(founding: Founding, policy_hash: bytes) -> Callable[[str], str]:
+    """Return what the officers read out, each from their own client, when the operator calls them about this policy."""
 
     def said(question: str) -> str:
-        # "Words 2, 5 and 7 of Carol <carol@acme.test>, …": each reads from the screen of their own client.
+        # "Words 2, 5 and 7 of Carol <carol@acme.test>, …"
         name = question.partition("<")[2].partition("@")[0]
         person = founding.people[name].bytes
         words = trust.founder_words(founding.tenant_id.bytes, founding.root_key, policy_hash, person)
@@ -168,11 +180,14 @@ def _said_by(founding: Founding, policy_hash: bytes) -> Callable[[str], str]:
     return said
 
 
-def _ids(founding: Founding, names: Sequence[str]) -> list[UUID]:
-    return [founding.people[name] for name in names]
+def _actor(founding: Founding, name: str) -> Actor:
+    person_id = founding.people[name]
+    return Actor(founding.tenant_id, "person", person_id, person_id=person_id, role=Role.OFFICER)
 
 
-def _policy(founding: Founding, founders: Sequence[officers.FoundingOfficer], release: Directory) -> Policy:
+def _policy(
+    founding: Founding, founders: Sequence[officers.FoundingOfficer], release: Directory, *, delay: int
+) -> Policy:
     release_keys = release.create_keys()
     return Policy(
         header=Header(tenant=founding.tenant_id.bytes, user=b"", device=b"", issued_at=founding.now),
@@ -183,7 +198,7 @@ def _policy(founding: Founding, founders: Sequence[officers.FoundingOfficer], re
             for index, founder in enumerate(founders, start=1)
         ),
         terms=Terms(
-            delay_seconds=DELAY_SECONDS,
+            delay_seconds=delay,
             max_notice_delay_seconds=0,
             cooling_off_seconds=60,
             undelivered_delay_seconds=14 * 86400,
@@ -198,7 +213,11 @@ def _policy(founding: Founding, founders: Sequence[officers.FoundingOfficer], re
 
 
 def _officer_profile(founding: Founding, name: str) -> officers.FoundingOfficer:
+    """Make an officer's profile, once; afterwards open the one there is."""
     directory = demo_directory() / "profiles" / name
+    kept = directory / "passphrase"
+    if kept.exists():
+        return officers.open_officer_profile(directory, passphrase=SecretBytes(kept.read_bytes().strip()))
     passphrase = secrets.token_urlsafe(24)
     profile = officers.create_officer_profile(
         directory,
@@ -206,7 +225,7 @@ def _officer_profile(founding: Founding, name: str) -> officers.FoundingOfficer:
         person=founding.people[name].bytes,
         passphrase=SecretBytes(passphrase.encode()),
     )
-    officers.write_private(directory / "passphrase", passphrase)
+    officers.write_private(kept, passphrase)
     return profile
 
 

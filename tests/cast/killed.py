@@ -14,6 +14,8 @@ import sys
 import django
 from django.core.management import call_command
 
+from tests.cast.founders import answers
+
 MOST_STEPS = 60
 
 
@@ -33,7 +35,8 @@ def hold_once(when: str, ceremony: list[str]) -> int:
 
     Transcript.write = killed  # type: ignore[method-assign,assignment]
     try:
-        call_command("ceremony", *ceremony, "--yes")
+        said = answers() if ceremony[0] == "found" else None
+        call_command("ceremony", *ceremony, "--yes", answer=said)
     except BaseException as error:
         sys.stderr.write(f"{error}\n")
         os._exit(1)

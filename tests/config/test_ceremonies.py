@@ -22,6 +22,7 @@ from holdfast.core.base.encoding import Fields, decode
 from holdfast.core.base.words import eight_words
 from holdfast.core.crypto.keys import SIGNING_KINDS, PublicKey, decode_public_key
 from holdfast.core.identity.roles import verify_roles
+from holdfast.core.identity.trust import root_pin
 from holdfast.core.log.writers import Role
 from holdfast.core.signed.cose import Purpose, Sign1, parse_many
 from holdfast.core.signed.enrolment import EnrolmentCode, founding_root
@@ -151,27 +152,31 @@ def test_owner_gets_the_link_by_mail_and_it_stands_in_no_transcript(initialised:
     ) == [(2,)]
 
 
-@pytest.mark.parametrize("when", ["act", "line"])
-def test_killed_after_each_step_it_goes_on_with_one_of_everything(when: str, tmp_path: Path) -> None:
+def killed(made: Installation, *ceremony: str) -> int:
+    """Hold a ceremony that is killed after each of its steps, until it is through; returns how often it was."""
+    return int(run(made, "tests.cast.killed", "act", *ceremony).stdout.splitlines()[-1])
+
+
+def run(made: Installation, module: str, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [sys.executable, "-m", module, *arguments],
+        cwd=PROJECT,
+        env=made.environment | {"HOLDFAST_ROLE": "ceremony"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+    )
+    assert not check or done.returncode == 0, done.stderr
+    return done
+
+
+def test_killed_after_each_step_it_goes_on_with_one_of_everything(tmp_path: Path) -> None:
     made = Installation(tmp_path)
     made.state_dir.mkdir(mode=0o700)
     made.manage("migrate")
-
-    def killed(*ceremony: str) -> int:
-        done = subprocess.run(
-            [sys.executable, "-m", "tests.cast.killed", when, *ceremony],
-            cwd=PROJECT,
-            env=made.environment | {"HOLDFAST_ROLE": "ceremony"},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=240,
-        )
-        assert done.returncode == 0, done.stderr
-        return int(done.stdout.splitlines()[-1])
-
-    assert killed("init") == 8
-    assert killed(*BEGIN) == 8
+    assert killed(made, "init") == 8
+    assert killed(made, *BEGIN) == 8
     found = manifest(made)
     assert {name: [key.kind for key in token.keys] for name, token in found.tokens.items()} == {
         "ceremony": ["tenant-root"],
@@ -343,3 +348,83 @@ def test_vendors_tokens_are_adopted_by_serial(tmp_path: Path) -> None:
     assert hold(made, "init", *given).stdout.startswith("Nothing is missing")
     twice = hold(made, "init", *given, *given[:2])
     assert "once for each" in twice.stderr
+
+
+OFFICERS = [part for name in ("carol", "dan", "erin") for part in ("--officer", f"{name}@acme.test")]
+
+
+def _proposed(state_dir: Path) -> None:
+    prepared.copy("initialised", state_dir, _initialised)
+    made = Installation(state_dir.parent, extra={"HOLDFAST_STATE_DIR": str(state_dir)})
+    made.manage("ceremony", *BEGIN[:6], *OFFICERS, "--yes", HOLDFAST_ROLE="ceremony")
+    run(made, "tests.cast.founders", "propose")
+
+
+@pytest.fixture
+def proposed(tmp_path: Path) -> Installation:
+    """An installation with a tenant whose officers have all signed the policy that one of them proposed."""
+    made = Installation(tmp_path)
+    prepared.copy("proposed", made.state_dir, _proposed)
+    return made
+
+
+def founded(made: Installation) -> dict[str, int]:
+    """How far a founding is: what there is of each thing that it makes."""
+    tenant = tenant_of(made)
+    return {
+        "keys": len(manifest(made).token("escrow").find("escrow", tenant=str(tenant))),
+        "policies": rows(made, "SELECT count(*) FROM escrow_policy")[0][0],
+        "trust": int((made.state_dir / "release" / str(tenant) / "trust").exists()),
+        "asked": rows(made, "SELECT count(*) FROM escrow_escrowkeyproposal")[0][0],
+        "published": rows(made, "SELECT count(*) FROM escrow_escrowkey")[0][0],
+        "active": rows(made, "SELECT count(*) FROM tenants_tenant WHERE state = 'active'")[0][0],
+    }
+
+
+def test_founding_killed_after_each_step_ends_with_one_root_and_one_escrow_key(proposed: Installation) -> None:
+    before = root_of(proposed)
+    assert killed(proposed, "found", "acme", "--no-wait") == 4
+    waiting = dict.fromkeys(("keys", "policies", "trust", "asked"), 1) | {"published": 0, "active": 0}
+    assert founded(proposed) == waiting
+    run(proposed, "tests.cast.founders", "key")
+    assert killed(proposed, "found", "acme", "--no-wait") == 1
+    assert founded(proposed) == dict.fromkeys(waiting, 1)
+    done = hold(proposed, "found", "acme")
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "acme is founded.")
+    assert root_of(proposed).encoded == before.encoded
+    ((pin, root_key),) = rows(proposed, "SELECT root_pin, root_key FROM tenants_tenant")
+    ((policy,),) = rows(proposed, "SELECT hash FROM escrow_policy")
+    assert root_key == before.encoded
+    assert pin == root_pin(tenant_of(proposed).bytes, before, policy)
+    # The next key is made, signed by the root, and shown to the officers, once.
+    assert killed(proposed, "escrow-key", "acme") == 2
+    assert founded(proposed) | {"keys": 1, "asked": 1} == dict.fromkeys(waiting, 1)
+    assert hold(proposed, "escrow-key", "acme").stdout.startswith("Nothing is missing")
+    assert "only a founding can be abandoned" in hold(proposed, "tenant", "acme", "--abandon").stderr
+
+
+def test_policy_edited_after_it_was_signed_is_not_the_one_that_was_heard(proposed: Installation) -> None:
+    ((heard,),) = rows(proposed, "SELECT hash FROM escrow_policyproposal")
+    # A second one, which lowers the delay, is signed by all; the officers who are called read the first one's words.
+    run(proposed, "tests.cast.founders", "propose", "1")
+    done = run(proposed, "tests.cast.founders", "found", heard.hex(), check=False)
+    assert done.returncode == 1
+    assert "These are not the words of carol@acme.test for this root and this policy" in done.stderr
+    assert set(founded(proposed).values()) == {0}
+
+
+def test_founder_who_left_completes_no_policy(proposed: Installation) -> None:
+    rows(proposed, "UPDATE tenants_person SET state = 'suspended' WHERE email = 'dan@acme.test'")
+    done = run(proposed, "tests.cast.founders", "found")
+    assert re.search(r"dan@acme.test +waited for +waited for", done.stdout)
+    assert re.search(r"erin@acme.test +signed +waited for", done.stdout)
+    assert set(founded(proposed).values()) == {0}
+
+
+def test_policy_with_release_keys_that_are_not_here_is_not_published(proposed: Installation) -> None:
+    # As when the release directory is another tenant's, or the policy names keys of somebody's own.
+    shutil.rmtree(proposed.state_dir / "release" / str(tenant_of(proposed)) / "keys")
+    done = run(proposed, "tests.cast.founders", "found", check=False)
+    assert done.returncode == 1
+    assert "has no private half of the key" in done.stderr
+    assert set(founded(proposed).values()) == {0}
