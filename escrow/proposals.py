@@ -50,13 +50,15 @@ class PolicyProgress:
     """How far a proposed policy is. state: open, published, replaced, expired or withdrawn.
 
     asked: persons whose signature is asked for. signed: of these, who signed and counts. missing: how many more
-    signatures are needed, of the version that lacks the most; 0 of a founding policy that is complete.
+    signatures are needed, of the version that lacks the most; 0 of a founding policy that is complete. is_undone:
+    whether officers withdrew the version after it was published.
     """
 
     state: str
     asked: tuple[UUID, ...]
     signed: tuple[UUID, ...]
     missing: int
+    is_undone: bool
 
 
 # A policy.
@@ -178,9 +180,10 @@ def complete_founding() -> bytes | None:
 
 
 def policy_progress(rows: Sequence[PolicyProposal]) -> list[PolicyProgress]:
-    """Say of each of these proposals how far it is. Three queries, and two for each of them."""
+    """Say of each of these proposals how far it is. Four queries, and two for each of them."""
     now = database_now()
     place, present = access.next_place(now), coverage.present_officers(OfficerState.ACTIVE)
+    undone = {bytes(row.hash) for row in access.policies() if row.withdrawn_at}
     found = []
     for row in rows:
         rosters = _rosters(Policy.from_payload(bytes(row.payload)))
@@ -194,6 +197,7 @@ def policy_progress(rows: Sequence[PolicyProposal]) -> list[PolicyProgress]:
                 asked=_asked(rosters),
                 signed=tuple(UUID(bytes=officer.person) for officer in known if officer),
                 missing=0 if is_over else _missing(counting, rosters),
+                is_undone=bytes(row.hash) in undone,
             )
         )
     return found

@@ -74,6 +74,7 @@ class PolicyProposalOut(serializers.Serializer[None]):
     proposed_at = UtcField()
     ends_at = UtcField()
     published_at = UtcField(allow_null=True)
+    undone = serializers.BooleanField(help_text="Officers withdrew the version after it was published.")
     people = RosterPersonOut(many=True, help_text="Of the roster: the server's word on them.")
 
 
@@ -235,6 +236,7 @@ def _policies(rows: list[PolicyProposal]) -> list[dict[str, Any]]:
             "proposed_at": rfc3339(row.proposed_at),
             "ends_at": rfc3339(row.ends_at),
             "published_at": _at(row.published_at),
+            "undone": progress.is_undone,
             "people": [
                 {
                     "person_id": str(one.person_id),

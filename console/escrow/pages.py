@@ -88,6 +88,7 @@ class Proposed:
     lines: list[str]
     signers: tuple[UUID, ...]
     missing: int
+    is_undone: bool
 
 
 # Of resolutions on the page: every open one of a roster of 16 at five each would be 80, and people read ten.
@@ -224,7 +225,7 @@ def _proposals(now: datetime) -> tuple[list[Proposed], bool]:
         )
         is_open = progress.state == "open"
         lines = in_words(change, at=int(now.timestamp())) if is_open else []
-        found.append(Proposed(row, progress.state, lines, progress.signed, progress.missing))
+        found.append(Proposed(row, progress.state, lines, progress.signed, progress.missing, progress.is_undone))
     return found, more
 
 

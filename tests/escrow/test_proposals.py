@@ -352,6 +352,16 @@ def test_database_refuses_to_change_a_proposal_or_what_is_over(world: World) -> 
         PolicyProposal.unscoped.update(withdrawn_at=None)
 
 
+def test_version_that_was_withdrawn_after_it_was_published_says_so(world: World) -> None:
+    made = world.policy(m=2, undelivered_delay_seconds=0)
+    world.propose(made, "carol")
+    for name in ("carol", "dan"):
+        world.sign_policy(made, name)
+    assert [row["undone"] for row in listed(world)] == [False]
+    world.withdraw(hashlib.sha256(made.to_payload()).digest())
+    assert [(row["state"], row["undone"]) for row in listed(world)] == [("published", True)]
+
+
 # The founding policy.
 
 

@@ -53,7 +53,7 @@ def recover_over_both_rosters(walk: Walk, running: Installation, officers: list[
     renumber(walk, running, officers, (2, 1, 3))
     walk.holdfast(walk.laptop, "rotate")
     new = walk.holdfast(walk.laptop, "escrow", "deposit", "--yes")["deposited"][-1]["deposit_id"]
-    walk.enrol(tablet, walk.issue_code("carol", alice), "tablet")
+    walk.enrol(tablet, walk.issue_code("erin", alice), "tablet")
     asked = ("--deposit", walk.deposit, "--deposit", new)
     opened = walk.holdfast(tablet, "recover", "escrow", "open", "--reason", "Laptop lost.", *asked)
     walk.case, walk.case_words = opened["case_id"], opened["recipient_words"]
@@ -64,6 +64,28 @@ def recover_over_both_rosters(walk: Walk, running: Installation, officers: list[
     back = walk.here / "letter-again.txt"
     walk.holdfast(tablet, "archive", "decrypt", str(walk.sealed), "--out", str(back))
     assert back.read_bytes() == walk.letter.read_bytes()
+
+
+def sign_a_version(walk: Walk, carol: Person, dan: Person, erin: Person) -> None:
+    """The next version, proposed by one officer and signed by two, each on their own machine; a member is asked."""
+    asked = walk.holdfast(erin, "officer", "policy", "propose", "--undelivered-delay", "300d", expect=8)
+    assert "Nobody answered" in asked["error"]["message"]
+    made = walk.holdfast(erin, "officer", "policy", "propose", "--undelivered-delay", "300d", "--yes")
+    assert (made["version"], made["lowers"], made["missing"]) == (3, [], 2)
+    (shown,) = walk.holdfast(carol, "officer", "policy", "show")["proposals"]
+    assert any("When notice fails: " in line and "→ 300 days" in line for line in shown["changes"])
+    name = made["hash"][:8]
+    assert walk.holdfast(carol, "officer", "policy", "cancel", name, "--yes", expect=4)["error"]["code"] == "denied"
+    assert walk.holdfast(carol, "officer", "policy", "sign", name, "--yes")["missing"] == 1
+    assert walk.holdfast(dan, "officer", "policy", "sign", name, "--yes")["state"] == "published"
+    report = walk.holdfast(walk.laptop, "maintain")["items"]
+    (escrow,) = [one for one in report if one["item"] == "escrow"]
+    assert "→ 300 days" in escrow["said"]
+    answers = walk.holdfast(carol, "officer", "policy", "answers")
+    assert (answers["version"], answers["agreed"]) == (3, 0)
+    assert walk.holdfast(carol, "officer", "key", "sign", expect=6)["error"]["message"].startswith(
+        "No escrow key waits"
+    )
 
 
 @pytest.mark.timeout(600)
@@ -88,7 +110,7 @@ def test_officers_stand_and_resolve_by_the_command(monkeypatch: pytest.MonkeyPat
         walk.holdfast(erin, *confirm)
         assert walk.holdfast(again, *enrol)["state"] == "pending"
         told = {one["event"] for one in walk.holdfast(dan, "receive")["notices"]}
-        assert told == {"code-issued", "device-enrolled"}
+        assert told - {"policy-published"} == {"code-issued", "device-enrolled"}
 
         away = walk.holdfast(dan, "officer", "away", "--yes", "--reason", "On leave.")
         assert away["standing"] == "away"
@@ -113,5 +135,6 @@ def test_officers_stand_and_resolve_by_the_command(monkeypatch: pytest.MonkeyPat
         assert (leaf["act"], leaf["number"], leaf["state"]) == ("acknowledge-leaf", 3, "open")
         walk.holdfast(carol, "officer", "resolve", "withdraw-version", "2", "--yes", expect=6)
 
+        sign_a_version(walk, carol, dan, erin)
         walk.holdfast(carol, "officer", "remove", "3", "--reason", "Left.", "--yes")
         assert walk.holdfast(erin, "officer", "back", "--yes", expect=4)["error"]["code"] == "officer-moved"

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Final
+from uuid import UUID
 
 import typer
 
@@ -111,9 +113,12 @@ def show(
         Exit.REFUSED: "it cannot be published so, another version came first, or you have proposed too many",
     },
     examples=[
-        ("holdfast officer policy propose --officer grace.json", "Take in one more officer."),
+        (
+            "holdfast officer policy propose --add 3f2b8c1e-1c1b-4a53-8f0a-6f2d1c9e7a11",
+            "Take in one more officer, or give one of the roster the keys that they have now.",
+        ),
+        ("holdfast officer policy propose --officer grace.json", "The same, by a file with the public keys."),
         ("holdfast officer policy propose --remove 2 --m 2", "Take officer 2 off the roster."),
-        ("holdfast officer policy propose --officer mine.json", "Give an officer of the roster other keys."),
         ("holdfast officer policy propose --delay 48h --cooling-off 7d", "Change terms."),
     ],
 )
@@ -125,6 +130,13 @@ def propose(  # noqa: PLR0917 — options by name, for typer
         typer.Option(
             help="A file with the public keys that holdfast officer init --json printed: a new officer, or other keys "
             "of one of the roster."
+        ),
+    ] = None,
+    add: Annotated[
+        list[UUID] | None,
+        typer.Option(
+            metavar="PERSON",
+            help="A person with the officer's keys that their own account states: a new officer, or other keys of one.",
         ),
     ] = None,
     remove: Annotated[
@@ -177,7 +189,8 @@ def propose(  # noqa: PLR0917 — options by name, for typer
         given_up=_given_up(give_up),
     )
     with shell.account() as account:
-        made = proposals.draft(account, wanted)
+        rows = [*wanted.rows, *(proposals.stated_row(account, person) for person in add or ())]
+        made = proposals.draft(account, replace(wanted, rows=rows))
         shell.note("You are about to propose:")
         for line in _change_lines(account, made):
             shell.note(line)
@@ -222,10 +235,16 @@ def add_signature(context: typer.Context, prefix: Name = "", word: Heard = None,
     with shell.account() as account:
         proposal = proposals.find_proposal(account, prefix)
         proposals.require_own_row(account, proposal)
+        unstated = proposals.require_stated(account, proposal)
         if not shell.is_json:
             shell.note("You are about to sign:")
             for line in _lines(account, proposal):
                 shell.note(line)
+            for one in unstated:
+                shell.note(
+                    f"  [bold yellow]No statement of officer {one.index}'s account bears their keys out: only what you "
+                    "hear does.[/]"
+                )
         given = _by_row(word or ())
         heard = {
             one.person: _heard(shell, account, proposal, one, given) for one in proposals.to_hear(account, proposal)
@@ -374,6 +393,8 @@ def _lines(account: Account, proposal: Proposal) -> list[str]:
 
 
 def _state(proposal: Proposal) -> str:
+    if proposal.is_undone:
+        return "published, and withdrawn by officers since"
     if proposal.state != "open":
         return f"{quoted(proposal.state)} by the server's word"
     needs = f"{proposal.missing} more to sign" if proposal.missing else "signed by all"

@@ -16,7 +16,7 @@ from uuid import UUID
 
 from holdfast.client.errors import ProfileError, TrustRefused
 from holdfast.client.identity import tenant
-from holdfast.client.officers import acts, hearing, officer_keys
+from holdfast.client.officers import acts, hearing, officer_keys, stated_keys
 from holdfast.client.officers.hearing import About
 from holdfast.client.profile.account import Account, root_key_of
 from holdfast.client.server.answers import Answer, parse
@@ -62,7 +62,8 @@ class Told:
 class Proposal:
     """A proposed version with all that a person decides by, verified: who signed, what it changes, from when.
 
-    id, state, missing, proposer and told are the server's word; "" and -1 before it was proposed.
+    id, state, missing, proposer and told are the server's word; "" and -1 before it was proposed. is_undone: whether
+    officers withdrew the version after it was published, by their resolution.
     """
 
     payload: bytes
@@ -75,6 +76,7 @@ class Proposal:
     missing: int = -1
     proposer: UUID | None = None
     told: Mapping[bytes, Told] = field(default_factory=dict)
+    is_undone: bool = False
 
     @property
     def ends_at(self) -> int:
@@ -162,6 +164,17 @@ def _roster(newest: SignedPolicy, wanted: Wanted) -> tuple[Officer, ...]:
     return tuple(Officer(index, *row) for index, row in enumerate(rows, start=1))
 
 
+def stated_row(account: Account, person: UUID) -> tuple[bytes, PublicKey, PublicKey]:
+    """Return a person's row as their own account states it. Raises ProfileError when it states none, TrustRefused."""
+    said = stated_keys.newest(account, person.bytes)
+    if said is None:
+        raise ProfileError(
+            f"The account of {person} has stated no officer's keys.",
+            way_out="They state them: holdfast officer join. Or give their public keys in a file: --officer FILE",
+        )
+    return said.person, said.signing_key, said.sealing_key
+
+
 def row_of(text: str) -> tuple[bytes, PublicKey, PublicKey]:
     """Read what `holdfast officer init --json` printed of an officer's keys: person, signing key, X-Wing key.
 
@@ -245,14 +258,14 @@ def _read(account: Account, row: Answer) -> Proposal:
         )
         for one in row.many("people")
     }
-    proposer = UUID(bytes=row.identifier("proposer"))
     found = replace(
         made,
         id=str(UUID(bytes=row.identifier("proposal_id"))),
         state=state,
         missing=row.number("missing"),
-        proposer=proposer,
+        proposer=UUID(bytes=row.identifier("proposer")),
         told=people,
+        is_undone=made.hash in account.trusted.withdrawn,
     )
     if state == "open":
         _require_open(account, found)
@@ -326,6 +339,25 @@ def require_own_row(account: Account, proposal: Proposal) -> None:
         )
 
 
+def require_stated(account: Account, proposal: Proposal) -> list[Officer]:
+    """Hold each new row to what its person's account states, and return those of which the server shows no statement.
+
+    Raises TrustRefused for a row with other keys than the person's account states last.
+    """
+    unstated = []
+    for officer in to_hear(account, proposal):
+        said = stated_keys.newest(account, officer.person)
+        if said is None:
+            unstated.append(officer)
+        # Stops a row of a person who has an account, with keys that somebody else made.
+        elif (said.signing_key, said.sealing_key) != (officer.signing_key, officer.sealing_key):
+            raise TrustRefused(
+                f"Row {officer.index} of the proposed policy holds other keys than that person's account states.",
+                way_out="Do not sign. Tell the other officers, and have the version proposed anew.",
+            )
+    return unstated
+
+
 def to_hear(account: Account, proposal: Proposal) -> list[Officer]:
     """Return the rows of other people that are new or have other keys: each person's words are heard before signing."""
     return [one for one in proposal.change.fresh if one.person != account.user]
@@ -351,6 +383,7 @@ def sign_proposal(account: Account, proposal: Proposal, *, heard: Mapping[bytes,
     if all(row is None or row.person != account.user for row in rows):
         raise ProfileError("You are not asked to sign this: it is for the officers of the version before it.")
     require_own_row(account, proposal)
+    require_stated(account, proposal)
     for officer in to_hear(account, proposal):
         words = words_of(account, proposal, officer.person)
         hearing.require_heard(account, words, heard.get(officer.person, {}), until=proposal.ends_at, about=_ROW)

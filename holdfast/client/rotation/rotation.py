@@ -204,6 +204,8 @@ def _upload(account: Account, rotation: Rotation) -> None:
     if rotation.device:
         prekeys.publish(account)
     if account.state.consent:
+        # Nobody's answer to an older policy is said again for one that was published since.
+        escrow.prepare(account)
         _restate_consent(account, rotation)
         if escrow.has_consented(account):
             escrow.deposit_missing(account)

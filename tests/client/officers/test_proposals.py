@@ -20,10 +20,12 @@ from holdfast.client.profile.account import Account, read_many
 from holdfast.core.base.encoding import b64u
 from holdfast.core.crypto.keys import RecipientRsaKey, SigningKey
 from holdfast.core.identity.acts import MAX_AGE_SECONDS
+from holdfast.core.identity.officers import OfficerStatement
 from holdfast.core.identity.policy import GivenUp, Policy
 from holdfast.core.signed.cose import Purpose, Sign1, sign
 from holdfast.core.signed.statements import EscrowKey
 from tests.cast.lying_acts import Proposed
+from tests.cast.lying_mailbox import refused
 from tests.cast.lying_server import NOW
 from tests.cast.members import ALICE, Members, heard
 from tests.cast.officers import Founder
@@ -216,6 +218,65 @@ def test_own_row_with_other_keys_is_not_signed(world: Members) -> None:
     with pytest.raises(TrustRefused, match="not yours"):
         proposals.sign_proposal(account, found, heard={})
     assert not world.server.proposals[str(UUID(int=9))].signed
+
+
+# What a new officer's own account states.
+
+
+def stated(
+    world: Members, account: Account, founder: Founder, *, key: SigningKey | None = None, **changes: Any
+) -> None:
+    """Have the server show what an account states of its person's keys as an officer."""
+    said = OfficerStatement(account.header(), founder.person, founder.signing_key.public, founder.sealing_key.public)
+    payload = replace(said, **changes).to_payload()
+    signed = sign(payload, purpose=Purpose.OFFICER, key=key or account.identity_key)
+    world.server.officer_keys[str(UUID(bytes=founder.person))] = signed
+
+
+def test_officer_is_proposed_by_what_their_account_states(world: Members) -> None:
+    account, new = officer(world), grace()
+    with pytest.raises(ProfileError, match="has stated no officer's keys"):
+        proposals.stated_row(account, UUID(bytes=new.person))
+    stated(world, world.enrolled(new.person, new), new)
+    assert proposals.stated_row(account, UUID(bytes=new.person)) == row(new)
+    world.server.instead["GET escrow/officer-statements"] = lambda _: refused(404, "not-found")
+    with pytest.raises(ProfileError, match="has stated no officer's keys"):
+        proposals.stated_row(account, UUID(bytes=new.person))
+
+
+def test_row_with_other_keys_than_its_persons_account_states_is_not_signed(world: Members) -> None:
+    account, new, false = officer(world), grace(), grace()
+    stated(world, world.enrolled(new.person, new), new)
+    proposed(world, account, rows=[row(false)])
+    found = proposals.find_proposal(account)
+    read = words(world, account, found, new.person)
+    with pytest.raises(TrustRefused, match="that person's account states"):
+        proposals.sign_proposal(account, found, heard=read)
+    assert not world.server.proposals[found.id].signed
+
+
+@pytest.mark.parametrize("lie", ["key", "person", "tenant"])
+def test_statement_that_its_account_does_not_bear_out_is_refused(world: Members, lie: str) -> None:
+    account, new, other = officer(world), grace(), world.enrolled(ALICE)
+    theirs = world.enrolled(new.person, new)
+    if lie == "key":
+        stated(world, theirs, new, key=other.identity_key)
+    elif lie == "person":
+        header = replace(theirs.header(), user=ALICE)
+        stated(world, theirs, new, header=header, person=ALICE)
+    else:
+        stated(world, theirs, new, header=replace(theirs.header(), tenant=bytes(16)))
+    with pytest.raises(TrustRefused, match="not to be trusted"):
+        proposals.stated_row(account, UUID(bytes=new.person))
+
+
+def test_officers_without_a_statement_are_named(world: Members) -> None:
+    account, new = officer(world), grace()
+    proposed(world, account, rows=[row(new)])
+    found = proposals.find_proposal(account)
+    assert [one.person for one in proposals.require_stated(account, found)] == [new.person]
+    stated(world, world.enrolled(new.person, new), new)
+    assert proposals.require_stated(account, found) == []
 
 
 # A server that lies.
