@@ -29,6 +29,7 @@ from holdfast.cli.commands import (
     mail,
     officer,
     officer_acts,
+    officer_keys,
     profile,
     recover,
 )
@@ -77,7 +78,7 @@ app.add_typer(contacts.app, name="contacts")
 app.add_typer(archive.app, name="archive")
 app.add_typer(escrow.app, name="escrow")
 officer_acts.register(officer.app)
-app.add_typer(officer.app, name="officer")
+app.add_typer(officer_keys.app, name="officer")
 app.add_typer(audit.app, name="audit")
 app.add_typer(chain.app, name="chain")
 app.add_typer(bundle.app, name="bundle")
