@@ -68,6 +68,7 @@ keys_vaultdoor                  riud  .      .         .
 escrow_consent                  ri    r      .         r
 escrow_deposit                  ri    ru     .         r
 escrow_escrowkey                r     r      .         r
+escrow_officerkeystatement      ri    .      .         .
 escrow_officerstatement         ri    r      .         r
 escrow_policy                   ru    ru     .         ru
 escrow_policyofficer            ru    r      .         r

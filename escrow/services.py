@@ -39,6 +39,7 @@ from escrow.errors import (
     RecordUnreadable,
 )
 from escrow.models import Consent, Deposit, Receipt
+from escrow.officers import state_officer_keys
 from escrow.policies import ends_with_an_office, publish_escrow_key, publish_policy, withdraw_policy
 from holdfast.core.base.encoding import Fields, decode, encode
 from holdfast.core.base.errors import HoldfastError, Malformed, UnwrapFailed
@@ -84,6 +85,7 @@ __all__ = [
     "sign_resolution",
     "state_again",
     "state_officer",
+    "state_officer_keys",
     "tenant_coverage",
     "user_coverage",
     "withdraw_policy",

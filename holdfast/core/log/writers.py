@@ -41,6 +41,7 @@ escrow:key:publish                     ceremony
 escrow:officer:leave                   web
 escrow:officer:remove                  web
 escrow:officer:return                  web
+escrow:officer:state-keys              web
 escrow:officer:suspend                 web
 escrow:policy:publish                  ceremony web
 escrow:resolution:pass                 web
@@ -53,6 +54,7 @@ keys:device:enrol                      web
 keys:device:revoke                     web worker
 keys:device:succeed                    web
 keys:door:delete                       web
+keys:door:prove                        web
 keys:door:read                         web
 keys:door:store                        web
 keys:notice:fail                       worker
