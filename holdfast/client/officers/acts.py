@@ -125,7 +125,8 @@ def say(account: Account, said: Word) -> None:
     state = OfficerState(_header(account), said.officer.person, said.standing, said.reason)
     try:
         state.require_told()
-        signed = sign(state.to_payload(), purpose=Purpose.OFFICER_STATE, key=officer_keys.keys_of(account).signing)
+        keys = officer_keys.keys_of(account, officer_keys.own_row(account, said.policy))
+        signed = sign(state.to_payload(), purpose=Purpose.OFFICER_STATE, key=keys.signing)
         # As everybody else will: what does not hold is not sent.
         verify_officer_state(signed, said.policy)
     except HoldfastError as error:
@@ -241,7 +242,7 @@ def sign_decision(account: Account, decision: Decision) -> Done:
     own = officer_keys.own_row(account, decision.policy)
     if decision.about == own:
         raise ProfileError("It is about you: your own signature does not count.")
-    key = officer_keys.keys_of(account).signing
+    key = officer_keys.keys_of(account, own).signing
     signed = sign(decision.payload, purpose=Purpose.RESOLUTION, key=key)
     answer = account.api.post("escrow/resolutions", {"statement": b64u(signed.encode())})
     return Done(decision.hash, answer.text("state"), len(answer.numbers("signed_by")), answer.number("needed"))
