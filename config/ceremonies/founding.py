@@ -27,9 +27,10 @@ from holdfast.core.base.errors import HoldfastError
 from holdfast.core.base.words import WORDS, eight_words
 from holdfast.core.crypto.keys import KeyKind, PublicKey
 from holdfast.core.identity import trust
-from holdfast.core.identity.policy import Policy, SignedPolicy, verify_founding
+from holdfast.core.identity.officers import verify_officer_statement
+from holdfast.core.identity.policy import Officer, Policy, SignedPolicy, verify_founding
 from holdfast.core.signed import cose
-from holdfast.core.signed.cose import Purpose, parse_many
+from holdfast.core.signed.cose import Purpose, Sign1, parse_many
 from holdfast.core.signed.enrolment import founding_root
 from holdfast.core.signed.payloads import Header
 from holdfast.core.signed.statements import EscrowKey
@@ -38,6 +39,7 @@ from hsm.ceremony import Ceremony
 from kernel.actors import system_actor
 from kernel.clock import database_now
 from kernel.scope import tenant_scope
+from keys import chains
 from recovery.release.directory import ReleaseKeys, Trust
 from tenants import access as tenants_access
 from tenants import services as tenants
@@ -136,6 +138,19 @@ class FoundingCeremony:
                     f"Officer {officer.index} of the proposed policy is no active officer of {self._tenant.slug}. "
                     "Have a policy without them proposed."
                 )
+            # A tenant on software keys is one for development, whose officers' keys a script may have made.
+            if not self._tenant.is_development:
+                self._require_own(officer, person)
+
+    def _require_own(self, officer: Officer, person: Person) -> None:
+        row = escrow_access.newest_officer_keys(person.pk)
+        if row is None or not escrow_access.has_two_proven_doors(person.pk):
+            raise CeremonyRefused(
+                f"{person.email} has not stated their keys as an officer, or has not two proven doors: "
+                "have them finish `holdfast officer join`."
+            )
+        aik = chains.chain_state(person.pk).aik
+        require_stated(officer, bytes(row.statement), aik=aik, tenant=self._tenant.pk.bytes)
 
     # What the operator hears.
 
@@ -215,6 +230,20 @@ class FoundingCeremony:
             if (found.statement.key.raw, bytes(row.cka_id)) != (key.spki, key.ref.cka_id):
                 raise CeremonyRefused("The published escrow key is not the one that this HSM holds: look who wrote it.")
             tenants.finish_founding(actor=self._actor)
+
+
+def require_stated(officer: Officer, statement: bytes, *, aik: PublicKey, tenant: bytes) -> None:
+    """Hold a row of the roster to what its person's account says of their keys. tenant: 16 bytes.
+
+    aik: the identity key of now, by their chain. Raises CeremonyRefused for other keys, and the core's refusals for a
+    statement that the account did not make.
+    """
+    said = verify_officer_statement(Sign1.parse(statement), aik=aik, tenant=tenant, user=officer.person)
+    if (said.signing_key, said.sealing_key) != (officer.signing_key, officer.sealing_key):
+        raise CeremonyRefused(
+            f"The proposed policy holds other keys in the row of officer {officer.index} than their account states. "
+            "Stop: somebody put keys of their own in that person's name."
+        )
 
 
 def has_open_key_proposal() -> bool:

@@ -154,7 +154,9 @@ def refresh(account: Account) -> TrustChange:
 
 def refresh_policies(account: Account) -> None:
     """Fetch the policies alone, and hold them to the pin as `refresh` does: before there is an escrow key."""
-    _accept_policies(account)
+    policies = _published(account, "escrow/policy", known=account.state.trust.policies)
+    if policies is not None:
+        _accept_policies(account, *policies)
     account.save()
 
 
