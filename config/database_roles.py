@@ -69,6 +69,7 @@ escrow_consent                  ri    r      .         r
 escrow_deposit                  ri    ru     .         r
 escrow_escrowkey                ri    r      .         r
 escrow_escrowkeyproposal        ru    .      .         .
+escrow_officerkeystatement      ri    .      .         .
 escrow_officerstatement         ri    r      .         r
 escrow_policy                   riu   ru     .         ru
 escrow_policyofficer            riu   r      .         r

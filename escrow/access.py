@@ -20,6 +20,7 @@ from escrow.models import (
     Deposit,
     EscrowKey,
     EscrowKeyProposal,
+    OfficerKeyStatement,
     OfficerStatement,
     Policy,
     PolicyOfficer,
@@ -35,12 +36,15 @@ from holdfast.core.identity import trust
 from holdfast.core.identity.acts import Act
 from holdfast.core.signed import cose, statements
 from kernel.actors import Actor
+from kernel.clock import database_now
 from kernel.errors import NotFound
 from kernel.paging import flag, page, page_of_octets
 from keys import access as keys
 from tenants import access as tenants
 
 DECIDING: Final = frozenset({OfficerState.ACTIVE})
+# Ways back to an officer's keys: one is lost with the paper that it is on.
+DOORS: Final = 2
 
 
 @dataclass(frozen=True)
@@ -305,6 +309,50 @@ def officer_statement(statement_hash: bytes) -> bytes | None:
 def officer_statement_named(statement_hash: bytes) -> OfficerStatement | None:
     """Return the row of a statement about an officer's standing, if it was taken."""
     return OfficerStatement.objects.filter(hash=statement_hash).first()
+
+
+def officer_keys_named(statement_hash: bytes) -> OfficerKeyStatement | None:
+    """Return the row of a statement about an officer's keys, if it was taken."""
+    return OfficerKeyStatement.objects.filter(hash=statement_hash).first()
+
+
+def newest_officer_keys(person_id: UUID) -> OfficerKeyStatement | None:
+    """Return what a person's account said last of their keys as an officer, if it ever did."""
+    return OfficerKeyStatement.objects.filter(person_id=person_id).order_by("-at", "-pk").first()
+
+
+def officer_keys_since(person_id: UUID, since: datetime) -> int:
+    """Count what a person's account has said of their keys as an officer since then."""
+    return int(OfficerKeyStatement.objects.filter(person_id=person_id, at__gt=since).count())
+
+
+def officer_keys_page(person_id: UUID | None, *, after: UUID | None) -> tuple[list[OfficerKeyStatement], bool]:
+    """Return a page of what accounts said of their people's keys as officers, of one person if given; newest first.
+
+    Raises NotFound for an `after` that is not among them.
+    """
+    rows = OfficerKeyStatement.objects.all()
+    if person_id is not None:
+        rows = rows.filter(person_id=person_id)
+    return page(rows, ("-at", "id"), after=after)
+
+
+def has_two_proven_doors(person_id: UUID) -> bool:
+    """Tell whether a person has shown that two doors open their officers' section, and what it holds now.
+
+    Asked when keys are stated and when a roster is published. That a door lapses later takes nobody out of office.
+    """
+    return len(keys.proven_doors(person_id)) >= DOORS
+
+
+def is_in_office(person_id: UUID) -> bool:
+    """Tell whether the policy in force names a person as an officer who was not removed."""
+    try:
+        in_force = policy_in_force(database_now())
+    except EscrowOff:
+        return False
+    places = PolicyOfficer.objects.filter(policy=in_force, person_id=person_id)
+    return bool(places.exclude(state=OfficerState.REMOVED).exists())
 
 
 def own_words(person_id: UUID, since: datetime | None = None) -> QuerySet[OfficerStatement]:

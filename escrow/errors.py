@@ -102,6 +102,26 @@ class OfficerStateRefused(Invalid):
     code = "officer-state-refused"
 
 
+class OfficerKeysRefused(Invalid):
+    """The account's statement about its person's keys as an officer does not hold."""
+
+    code = "officer-keys-refused"
+
+
+class OfficerKeysStale(Conflict):
+    """The person has stated other keys meanwhile."""
+
+    code = "officer-keys-stale"
+    default_detail = "Read your newest statement (escrow/officer-statements), and name it as the one before."
+
+
+class DoorsUnproven(Conflict):
+    """The person has not shown that two doors open their officers' section."""
+
+    code = "doors-unproven"
+    default_detail = "First set two doors of your officers' section and prove them: holdfast officer init."
+
+
 class OfficerMoved(Conflict):
     """The officer's standing does not allow this change."""
 

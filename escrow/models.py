@@ -90,6 +90,21 @@ class OfficerStatement(TenantModel):
         indexes: ClassVar = [models.Index(fields=["tenant_id", "person_id", "at"], name="officer_statement_by_person")]
 
 
+class OfficerKeyStatement(TenantModel):
+    """What a person's account says of their keys as an officer; append-only, and the newest counts."""
+
+    person_id = models.UUIDField()
+    hash = models.BinaryField(max_length=32)
+    statement = models.BinaryField()
+    at = models.DateTimeField()
+
+    class Meta(TenantModel.Meta):
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["tenant_id", "hash"], name="officer_key_statement_once"),
+        ]
+        indexes: ClassVar = [models.Index(fields=["tenant_id", "person_id", "at"], name="officer_keys_by_person")]
+
+
 class Resolution(TenantModel):
     """One resolution with the signatures it has so far; its statement only grows, and not any more once it passed."""
 

@@ -40,6 +40,7 @@ from escrow.errors import (
     RecordUnreadable,
 )
 from escrow.models import Consent, Deposit, EscrowKey, Policy, Receipt
+from escrow.officers import state_officer_keys
 from escrow.policies import ends_with_an_office, publish_escrow_key, publish_policy, withdraw_policy
 from escrow.proposals import (
     KeyProgress,
@@ -110,6 +111,7 @@ __all__ = [
     "sign_resolution",
     "state_again",
     "state_officer",
+    "state_officer_keys",
     "tenant_coverage",
     "user_coverage",
     "withdraw_policy",

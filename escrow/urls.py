@@ -13,6 +13,7 @@ api_urlpatterns = [
     path("escrow/deposits", api.DepositsView.as_view(), name="escrow-deposits"),
     path("escrow/coverage", api.CoverageView.as_view(), name="escrow-coverage"),
     path("escrow/officers", api.OfficersView.as_view(), name="escrow-officers"),
+    path("escrow/officer-statements", acts_api.OfficerKeysView.as_view(), name="escrow-officer-statements"),
     path("escrow/officer-states", acts_api.OfficerStatesView.as_view(), name="escrow-officer-states"),
     path("escrow/resolutions", acts_api.ResolutionsView.as_view(), name="escrow-resolutions"),
     path("escrow/policy-answers", api.AnswersView.as_view(), name="policy-answers"),

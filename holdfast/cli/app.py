@@ -29,6 +29,7 @@ from holdfast.cli.commands import (
     mail,
     officer,
     officer_acts,
+    officer_keys,
     officer_policy,
     profile,
     recover,
@@ -79,7 +80,7 @@ app.add_typer(archive.app, name="archive")
 app.add_typer(escrow.app, name="escrow")
 officer_acts.register(officer.app)
 officer_policy.register(officer.app)
-app.add_typer(officer.app, name="officer")
+app.add_typer(officer_keys.app, name="officer")
 app.add_typer(audit.app, name="audit")
 app.add_typer(chain.app, name="chain")
 app.add_typer(bundle.app, name="bundle")

@@ -18,6 +18,7 @@ from holdfast.client.errors import ClientError, ConsentNeeded, Unreachable
 from holdfast.client.escrow import archive, disclosures, escrow
 from holdfast.client.identity import chains, key_log, tenant
 from holdfast.client.messages import letters, messages, prekeys
+from holdfast.client.officers import joining
 from holdfast.client.profile.account import Account
 from holdfast.client.rotation import rotation
 from holdfast.client.sessions import sessions
@@ -204,6 +205,9 @@ def _archive(account: Account) -> Iterator[Done]:
 
 
 def _deposits(account: Account) -> Iterator[Done]:
+    # While a tenant is being founded, nobody could take a deposit.
+    if not account.state.trust.policies:
+        return
     escrow.take_back(account)
     try:
         if escrow.due(account) and (deposited := escrow.deposit_missing(account)):
@@ -218,6 +222,13 @@ def _deposits(account: Account) -> Iterator[Done]:
 
 def _holds_vault(account: Account) -> bool:
     return bool(len(account.state.vault.key) and len(account.state.identity_seed))
+
+
+def _officer(account: Account) -> Iterator[Done]:
+    is_moved = account.state.officers_section is not None and account.state.officer is None
+    if is_moved and len(account.state.identity_seed) and joining.state_keys(account):
+        yield done("officer's keys", "Your account states your officer's keys again, under its identity key of now.")
+    yield from standing.of_officer(account)
 
 
 def _shares(account: Account) -> Iterator[Done]:
@@ -245,6 +256,7 @@ _ITEMS: Final = (
     _Item("escrow", _deposits),
     _Item("trusted contacts", _shares),
     _Item("backup", _vault),
+    _Item("officer's keys", _officer),
     _Item("old keys", _old_keys, is_online=False, needs_active=False),
     _Item("disclosures", _disclosures, is_online=False, needs_active=False),
     _Item("this device", standing.of_pending, is_online=False, needs_active=False),

@@ -16,7 +16,7 @@ from uuid import UUID
 
 from holdfast.client.identity import evidence, key_log
 from holdfast.client.messages import letters, messages
-from holdfast.client.officers import officer
+from holdfast.client.officers import officer, section_doors
 from holdfast.client.profile.account import Account
 from holdfast.client.recovery import by_door
 from holdfast.client.vault import doors, share_requests
@@ -195,6 +195,33 @@ def of_doors(account: Account) -> Iterator[Done]:
         yield needs_you(
             "backup", f"Your {kind} no longer opens your keyring: its key was changed.", f"holdfast backup {kind}"
         )
+
+
+def of_officer(account: Account) -> Iterator[Done]:
+    """Name what an officer's keys lack: a place in the vault, a way back, one that was opened within a year."""
+    if account.state.officer is not None:
+        yield needs_you(
+            "officer's keys",
+            "Your officer's keys lie in this profile alone: they are gone if this device is.",
+            "Move them into your vault: holdfast officer init",
+        )
+    if account.state.officers_section is None:
+        return
+    now = account.api.clock.now()
+    for door in section_doors.status(account):
+        name = section_doors.NAMES[door.kind]
+        if not door.is_open:
+            yield needs_you(
+                "officer's keys",
+                f"No {name} opens your officer's keys.",
+                f"Set one: holdfast officer set-door {name}",
+            )
+        elif door.is_stale(now):
+            yield needs_you(
+                "officer's keys",
+                f"The {name} of your officer's keys was not opened for a year.",
+                f"See that it still opens: holdfast officer prove-door {name}",
+            )
 
 
 def of_kept(account: Account) -> Iterator[Done]:

@@ -24,7 +24,7 @@ from django.test import Client
 from audit import sequencer
 from escrow import access as escrow_access
 from escrow import services as escrow
-from holdfast.core.base.encoding import b64u, encode
+from holdfast.core.base.encoding import b64u, encode, unb64u
 from holdfast.core.crypto.keys import SigningKey
 from holdfast.core.identity import cases
 from holdfast.core.identity.acts import Act as Acts
@@ -95,6 +95,7 @@ class Organisation(Escrowed):
         account, phone = self.directory.account("alice"), self.phone("alice")
         self._made(Act(phone.signer, "PUT", f"{API}/vault", account.vault(phone, 1), {"If-Match": '"0"'}))
         self._made(Act(phone.signer, "PUT", f"{API}/vault/doors/password", _door(b"1"), {"If-Match": '"0"'}))
+        self.directory.account("erin").keep_officers_section(self.phone("erin"), ("password", "phrase", "passkey"))
         self.contacts = TrustedContacts.of(self.directory, "alice", ["bob", "carol", "dan"])
         self._made(self.contacts.storing(0))
         self.contact_request = self.contacts.ask(phone)
@@ -342,6 +343,29 @@ def _door_put(one: Organisation) -> Act:
     return Act(one.signer("alice"), "PUT", f"{API}/vault/doors/password", _door(b"2"), {"If-Match": '"1"'})
 
 
+def _officers_section(one: Organisation) -> Act:
+    account, phone = one.directory.account("erin"), one.phone("erin")
+    return Act(phone.signer, "PUT", f"{API}/vault/officers", account.officers_section(phone, 2), {"If-Match": '"1"'})
+
+
+def _officers_door(one: Organisation) -> Act:
+    account, phone = one.directory.account("erin"), one.phone("erin")
+    document = account.officers_door(phone)
+    return Act(phone.signer, "PUT", f"{API}/vault/officers/doors/phrase", document, {"If-Match": '"1"'})
+
+
+def _officers_door_proof(one: Organisation) -> Act:
+    account, phone = one.directory.account("erin"), one.phone("erin")
+    uri = f"{API}/vault/officers/doors/phrase"
+    blob = unb64u(Act(phone.signer, "GET", uri).send().json()["blob"])
+    return Act(phone.signer, "PUT", f"{uri}/proof", {"proof": account.door_proof(phone, "officers-phrase", blob)})
+
+
+def _officer_keys(one: Organisation) -> Act:
+    stated = one.directory.account("erin").officer_keys(one.phone("erin"))
+    return Act(one.signer("erin"), "POST", f"{API}/escrow/officer-statements", {"statement": b64u(stated.encode())})
+
+
 def _statement(one: Organisation) -> Act:
     account, phone = one.directory.account("alice"), one.phone("alice")
     consent = Consent(phone.header(), policy_hash=one.policies[-1].hash, text_hash=b"t" * 32, agreed=True)
@@ -544,6 +568,8 @@ VALID: dict[tuple[str, str], Maker] = {
     ("escrow-deposits", "GET"): _get("alice", path="escrow/deposits"),
     ("escrow-deposits", "POST"): _deposit,
     ("escrow-key", "GET"): _get("alice", path="escrow/key"),
+    ("escrow-officer-statements", "GET"): _get("carol", path="escrow/officer-statements"),
+    ("escrow-officer-statements", "POST"): _officer_keys,
     ("escrow-officer-states", "POST"): _officer_state,
     ("escrow-officers", "GET"): _get("carol", path="escrow/officers"),
     ("escrow-policy", "GET"): _get("alice", path="escrow/policy"),
@@ -555,6 +581,13 @@ VALID: dict[tuple[str, str], Maker] = {
     ("messages", "GET"): _get("alice", path="messages?limit=5"),
     ("messages-ack", "POST"): _acknowledge,
     ("notices", "GET"): _get("alice", path="notices"),
+    ("officers-door", "DELETE"): _of("erin", "DELETE", "vault/officers/doors/password"),
+    ("officers-door", "GET"): _get("erin", path="vault/officers/doors/phrase"),
+    ("officers-door", "PUT"): _officers_door,
+    ("officers-door-proof", "PUT"): _officers_door_proof,
+    ("officers-doors", "GET"): _get("erin", path="vault/officers/doors"),
+    ("officers-section", "GET"): _get("erin", path="vault/officers"),
+    ("officers-section", "PUT"): _officers_section,
     ("policy-answers", "GET"): _get("carol", path="escrow/policy-answers"),
     ("policy-proposal-signatures", "POST"): _policy_signature,
     ("policy-proposal-withdraw", "POST"): _policy_withdrawal,

@@ -22,6 +22,7 @@ from holdfast.cli.asking import (
     ask_phrase,
     ask_secret,
     password,
+    phrase_rows,
     require_person,
     show_in_private,
 )
@@ -50,7 +51,6 @@ class Removable(StrEnum):
 
 _PEOPLE: Final = "3f2b8c1e-1c1b-4a53-8f0a-6f2d1c9e7a11 7c9e6679-7425-40de-944b-e07fc1f90ae7"
 _TRIES: Final = 3
-_COLUMNS: Final = 4
 
 
 @command(
@@ -271,7 +271,7 @@ def cancel_phrase(context: typer.Context) -> None:
 def _proven(shell: Shell, account: Account, phrase: Phrase, before: Phrase | None, beside: SecretBytes | None) -> Door:
     """Show the phrase and ask words of it back, again when they were wrong; then make it count."""
     for tries_left in reversed(range(_TRIES)):
-        show_in_private("Your recovery phrase: 24 words, in this order", _rows(phrase.words()))
+        show_in_private("Your recovery phrase: 24 words, in this order", phrase_rows(phrase.words()))
         places = doors.questions()
         words = ask_in_private("From the paper, please", [f"Word {place}" for place in places])
         answers = dict(zip(places, (word.strip().lower() for word in words), strict=True))
@@ -283,13 +283,6 @@ def _proven(shell: Shell, account: Account, phrase: Phrase, before: Phrase | Non
                 raise
             shell.note("[yellow]Not the words of the phrase. It is shown once more.[/]")
     raise AssertionError("the last try ends in a return or an error")
-
-
-def _rows(words: tuple[str, ...]) -> list[str]:
-    """Set words in columns, read from left to right, each with its number."""
-    width = max(map(len, words)) + 3
-    cells = [f"{number:>2} {word:<{width}}" for number, word in enumerate(words, start=1)]
-    return ["".join(cells[start : start + _COLUMNS]).rstrip() for start in range(0, len(cells), _COLUMNS)]
 
 
 def _document(door: Door) -> dict[str, object]:

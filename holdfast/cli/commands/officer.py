@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`holdfast officer`: keys, enrolment codes, cases as signed, and the answer to each.
+"""`holdfast officer`: enrolment codes, cases as signed, and the answer to each. Keys are in `officer_keys`.
 
 Implements ESCROW "Policy and officers" and "Case" at the officer's keyboard: what is shown is what is signed.
 Does not remember passphrases; every answer opens the officer's profile anew.
@@ -18,10 +18,10 @@ from holdfast.cli.asking import Yes
 from holdfast.cli.exits import Exit
 from holdfast.cli.hearing import ask_words, parse_word
 from holdfast.cli.page import command
-from holdfast.cli.shell import Shell, day, moment, one_word, plain, quoted, shell_of, shown
+from holdfast.cli.shell import Shell, day, moment, one_word, plain, quoted, shell_of
 from holdfast.client.errors import ProfileError
 from holdfast.client.identity import device
-from holdfast.client.officers import hearing, officer, officer_keys
+from holdfast.client.officers import hearing, officer
 from holdfast.client.officers.officer import CaseView, Proposal
 from holdfast.client.profile.account import Account
 from holdfast.client.profile.private_files import write_private
@@ -38,35 +38,6 @@ Words = Annotated[
         "asked for when left out.",
     ),
 ]
-
-
-@command(
-    app,
-    "init",
-    changes="this profile: it holds your officer's keys, apart from any device's.",
-    online=False,
-    examples=[("holdfast officer init --json", "Make the keys, and hand their public halves to the ceremony.")],
-)
-def init(context: typer.Context) -> None:
-    """Make your officer's keys in this profile.
-
-    Prints their public halves for the policy.
-
-    You count as an officer once a policy signed by the tenant's officers lists these keys.
-    """
-    shell = shell_of(context)
-    with shell.account(online=False) as account:
-        made = officer_keys.make_keys(account)
-    shell.show(
-        {
-            "person_id": UUID(bytes=made.person),
-            "signing_key": made.signing_key.encoded.hex(),
-            "sealing_key": made.sealing_key.encoded.hex(),
-            "signing_words": list(made.signing_key.fingerprint("officer")),
-        },
-        "[bold green]✓[/] Your officer's keys are made. You count once a policy signed by the officers lists them.",
-        f"  Signing key: {shown(made.signing_key.fingerprint('officer'))}",
-    )
 
 
 @command(
@@ -126,7 +97,7 @@ def confirm_code(
     code_id: Annotated[UUID, typer.Argument(help="The code, as its issuer's command printed it.")],
     person_id: Annotated[UUID, typer.Argument(help="For whom it is. It is refused when the code is for another.")],
 ) -> None:
-    """Be the second person behind an enrolment code for an owner or officer.
+    """Be the second person behind a code for an owner or officer.
 
     First make sure of the person yourself, not by the issuer's word: whoever enrols with the code counts as them. You
     count as its issuer as well, and so in no case that the enrolled device opens.

@@ -17,7 +17,8 @@ from holdfast.client.profile.account import Account, read_many, root_key_of
 from holdfast.client.server.answers import Answer
 from holdfast.core.base.encoding import MAX_BLOB, MAX_STATEMENT
 from holdfast.core.base.errors import HoldfastError, Untrusted
-from holdfast.core.identity.policy import verify_founding
+from holdfast.core.crypto.keys import PublicKey
+from holdfast.core.identity.policy import SignedPolicy, verify_founding
 from holdfast.core.identity.roles import Roles, verify_roles
 from holdfast.core.identity.trust import (
     Ending,
@@ -31,8 +32,10 @@ from holdfast.core.identity.trust import (
 from holdfast.core.log.checkpoint import NoteVerifier
 from holdfast.core.log.writers import Role
 from holdfast.core.signed.cose import Sign1
+from holdfast.core.signed.enrolment import founding_root
 from holdfast.core.signed.statements import EscrowKey
 
+_KEY: Final = "escrow/key"
 _LOOK_INTO = (
     "Do not go on. Show this to your security officers: somebody answers in your server's name, or a pin is wrong."
 )
@@ -44,22 +47,31 @@ _MOST_VERSIONS: Final = 1000
 
 @dataclass(frozen=True)
 class TrustChange:
-    """What a refresh brought: words of the pin, and the versions known before (0 for none) and now."""
+    """What a refresh brought: words of the pin, and the versions known before (0 for none) and now.
+
+    is_founding: the tenant has no policy yet, and the words are those of its root alone.
+    """
 
     pin_words: tuple[str, ...]
     is_tofu: bool
+    is_founding: bool
     policy_before: int
     policy_now: int
     key_before: int
     key_now: int
 
 
-def pin_root(account: Account, *, pin: bytes, is_development: bool) -> None:
+def pin_root(account: Account, *, pin: bytes, is_development: bool, root: bytes = b"") -> None:
     """Pin the tenant's root as a code names it; without one (b""), the next refresh takes what it meets, marked.
 
-    Raises TrustRefused when this profile is pinned to another root already.
+    root: 32 bytes in place of the pin, of a code from a tenant that is being founded; the pin follows once its first
+    policy was signed. Raises TrustRefused when this profile is pinned to another root already.
     """
     trust = account.state.trust
+    if root:
+        _expect_root(account, root)
+        trust.is_development = trust.is_development or is_development
+        return
     if trust.pin and pin and not hmac.compare_digest(trust.pin, pin):
         raise TrustRefused("The enrolment code names another root than the one pinned here.", way_out=_LOOK_INTO)
     if pin:
@@ -70,6 +82,39 @@ def pin_root(account: Account, *, pin: bytes, is_development: bool) -> None:
     trust.is_development = trust.is_development or is_development
 
 
+def _expect_root(account: Account, root: bytes) -> None:
+    trust = account.state.trust
+    known = trust.founding_root
+    if trust.root_key:
+        known = founding_root(account.tenant, root_key_of(trust.root_key))
+    if known not in (None, root):
+        raise TrustRefused("The enrolment code names another root than the one known here.", way_out=_LOOK_INTO)
+    if not trust.pin:
+        trust.founding_root = root
+
+
+def complete_founding_trust(account: Account, root_key: PublicKey, policy: SignedPolicy) -> None:
+    """Pin the root with the first policy, as this person has just signed it; from here on the profile holds to both.
+
+    Done again, it changes nothing. Raises TrustRefused for another root than the founding code named, or is pinned.
+    """
+    trust, pin = account.state.trust, root_pin(account.tenant, root_key, policy.hash)
+    if trust.pin == pin:
+        return
+    if trust.pin or trust.founding_root is None:
+        raise TrustRefused("This profile is pinned to another root, or to another first policy.", way_out=_LOOK_INTO)
+    require_root(account, root_key)
+    trust.pin, trust.root_key, trust.founding_root = pin, root_key.encoded, None
+    account.save()
+
+
+def require_root(account: Account, root_key: PublicKey) -> None:
+    """Raise TrustRefused for another root than the founding code of this profile names."""
+    named = account.state.trust.founding_root
+    if named is not None and not hmac.compare_digest(founding_root(account.tenant, root_key), named):
+        raise TrustRefused("The tenant root is not the one that your enrolment code names.", way_out=_LOOK_INTO)
+
+
 def refresh(account: Account) -> TrustChange:
     """Fetch policies, escrow keys and the log's keys, hold all to the pin and to what was seen, and keep the newest.
 
@@ -77,13 +122,30 @@ def refresh(account: Account) -> TrustChange:
     """
     trust = account.state.trust
     before = (len(trust.policies), len(trust.escrow_keys))
-    _accept_policies(account)
-    follow_log_keys(account)
-    accept_escrow_key(account, _history(account, "escrow/key")[0])
+    policies = _published(account, "escrow/policy", known=trust.policies)
+    root, keys = trust.founding_root, None
+    if root is not None:
+        # Where a founding code named the root alone, a first policy is believed with the escrow key that names it: the
+        # root has signed that.
+        keys = _published(account, _KEY, known=trust.escrow_keys)
+    try:
+        if policies is not None and (root is None or keys is not None):
+            _accept_policies(account, *policies)
+        follow_log_keys(account)
+        if root is None:
+            keys = _published(account, _KEY, known=trust.escrow_keys)
+        if keys is not None and trust.policies:
+            accept_escrow_key(account, keys[0])
+    except TrustRefused:
+        if root is not None:
+            trust.pin, trust.root_key, trust.policies, trust.withdrawals = b"", b"", [], None
+            trust.founding_root = root
+        raise
     account.save()
     return TrustChange(
-        pin_words=pin_words(trust.pin),
+        pin_words=pin_words(trust.pin or trust.founding_root or b""),
         is_tofu=trust.is_tofu,
+        is_founding=trust.founding_root is not None,
         policy_before=before[0],
         policy_now=len(trust.policies),
         key_before=before[1],
@@ -91,18 +153,13 @@ def refresh(account: Account) -> TrustChange:
     )
 
 
-def refresh_policies(account: Account) -> None:
-    """Fetch the policies alone, and hold them to the pin as `refresh` does: before there is an escrow key."""
-    _accept_policies(account)
-    account.save()
-
-
 def endings(account: Account) -> Iterator[Ending]:
     """Name what runs out within 30 days, or has, by the later of this machine's clock and the server's."""
-    now = account.api.clock.latest()
+    now, trust = account.api.clock.latest(), account.state.trust
+    # Neither is there while a tenant is being founded.
     headers = {
-        "escrow policy": account.trusted.newest.policy.header,
-        "escrow key": account.escrow_key.statement.header,
+        **({"escrow policy": account.trusted.newest.policy.header} if trust.policies else {}),
+        **({"escrow key": account.escrow_key.statement.header} if trust.policies and trust.escrow_keys else {}),
     }
     yield from filter(None, (find_ending(what, header, now) for what, header in headers.items()))
 
@@ -136,9 +193,22 @@ def accept_escrow_key(account: Account, history: list[bytes]) -> SignedTenantKey
     return keys[-1]
 
 
-def _accept_policies(account: Account) -> None:
+def _published(account: Account, path: str, *, known: list[bytes]) -> tuple[list[bytes], Answer] | None:
+    """Return a history, or None of a tenant that is being founded and has published nothing of it yet."""
     trust = account.state.trust
-    history, answer = _history(account, "escrow/policy")
+    try:
+        return _history(account, path)
+    except Problem as problem:
+        # What was there once is missed; so is a policy that a pin names. A key comes after the policy: until it does,
+        # nothing can be deposited, and nothing is believed for want of it.
+        has_none = path == _KEY or trust.founding_root is not None or (trust.root_key and not trust.policies)
+        if problem.code != "escrow-off" or known or not has_none:
+            raise
+        return None
+
+
+def _accept_policies(account: Account, history: list[bytes], answer: Answer) -> None:
+    trust = account.state.trust
     root_key = answer.octets("root_key", maximum=128)
     withdrawals = answer.many_octets("withdrawals", maximum=_MOST_VERSIONS) if "withdrawals" in answer else []
     known = (trust.policies, trust.withdrawals or [], trust.root_key)
@@ -148,7 +218,8 @@ def _accept_policies(account: Account) -> None:
         if trust.root_key and trust.root_key != root_key:
             raise TrustRefused("The server names another tenant root than the one pinned.", way_out=_LOOK_INTO)
         pin = trust.pin
-        if trust.is_tofu and not pin:
+        require_root(account, root_key_of(root_key))
+        if not pin and (trust.is_tofu or trust.founding_root is not None):
             founding = verify_founding(read_many(history[0]), tenant=account.tenant)
             pin = root_pin(account.tenant, root_key_of(root_key), founding.hash)
         verified = verify_tenant(
@@ -165,6 +236,7 @@ def _accept_policies(account: Account) -> None:
     except HoldfastError as error:
         raise TrustRefused(f"The policy is not to be trusted: {error}.", way_out=_LOOK_INTO) from error
     account.trust_tenant(verified, pin=pin, root_key=root_key, policies=history, withdrawals=withdrawals)
+    trust.founding_root = None
 
 
 def follow_log_keys(account: Account) -> None:

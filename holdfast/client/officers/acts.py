@@ -125,7 +125,8 @@ def say(account: Account, said: Word) -> None:
     state = OfficerState(_header(account), said.officer.person, said.standing, said.reason)
     try:
         state.require_told()
-        signed = sign(state.to_payload(), purpose=Purpose.OFFICER_STATE, key=officer_keys.keys_of(account).signing)
+        keys = officer_keys.keys_of(account, officer_keys.own_row(account, said.policy))
+        signed = sign(state.to_payload(), purpose=Purpose.OFFICER_STATE, key=keys.signing)
         # As everybody else will: what does not hold is not sent.
         verify_officer_state(signed, said.policy)
     except HoldfastError as error:
@@ -149,18 +150,13 @@ def names_told(account: Account) -> dict[bytes, str]:
     return {row.identifier("person_id"): row.text("name") for row in rows}
 
 
-def policy_in_force(account: Account, *, with_key: bool = True) -> SignedPolicy:
+def policy_in_force(account: Account) -> SignedPolicy:
     """Return the version that acts are signed under, after verifying all of them from the pin.
-
-    with_key: whether the escrow key is verified as well; a tenant that is being founded has none yet.
 
     Which versions have waited long enough is counted from their signed dates. That the newest one was published later
     and waits longer is taken from the server: it can only make it refuse what is signed under another version.
     """
-    if with_key:
-        tenant.refresh(account)
-    else:
-        tenant.refresh_policies(account)
+    tenant.refresh(account)
     policies, now = account.policies, account.api.clock.now()
     told = account.api.get("escrow/policy", query={"after": str(len(policies))})
     if len(policies) > 1 and told.time("in_force_from") > now:
@@ -241,7 +237,7 @@ def sign_decision(account: Account, decision: Decision) -> Done:
     own = officer_keys.own_row(account, decision.policy)
     if decision.about == own:
         raise ProfileError("It is about you: your own signature does not count.")
-    key = officer_keys.keys_of(account).signing
+    key = officer_keys.keys_of(account, own).signing
     signed = sign(decision.payload, purpose=Purpose.RESOLUTION, key=key)
     answer = account.api.post("escrow/resolutions", {"statement": b64u(signed.encode())})
     return Done(decision.hash, answer.text("state"), len(answer.numbers("signed_by")), answer.number("needed"))

@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Final
 
-from holdfast.client.errors import ProfileError, WordsNeeded, WrongWords
+from holdfast.client.errors import WordsNeeded, WrongWords
+from holdfast.client.officers import officer_keys
 from holdfast.client.profile.account import Account
 from holdfast.core.base.encoding import label
 from holdfast.core.base.rows import open_row, seal_row, uint
@@ -56,11 +57,11 @@ def places(account: Account, words: tuple[str, ...]) -> tuple[int, ...]:
     They follow from the officer's own secret and the key: nobody else knows them before the officer asks, and asking
     again asks for the same ones. Raises ProfileError for a profile without officer's keys.
     """
-    kept = account.state.officer
-    if kept is None:
-        raise ProfileError("This profile holds no officer's keys.", way_out="Make them with `holdfast officer init`.")
     drawn = wrapping.hkdf(
-        salt=_name(words), ikm=kept.signing_seed, info=label("words-heard"), length=_BYTES_A_PLACE * WORDS
+        salt=_name(words),
+        ikm=officer_keys.secret_of(account),
+        info=label("words-heard"),
+        length=_BYTES_A_PLACE * WORDS,
     ).reveal()
     by_chance = sorted(range(WORDS), key=lambda place: drawn[_BYTES_A_PLACE * place : _BYTES_A_PLACE * (place + 1)])
     return tuple(sorted(place + 1 for place in by_chance[:WORDS_TO_HEAR]))

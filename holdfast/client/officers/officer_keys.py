@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An officer's two keys, and what a founding officer signs before there is a server.
+"""An officer's keys: where they lie, which of them a policy names, and what a founding officer signs with them.
 
-Implements ESCROW "Policy and officers" for a ceremony: policy version 1 and the first escrow key.
-Does not decide on cases; `officer` does, with the same keys.
+Implements ESCROW "Policy and officers". A pair lies in the officers' section of the vault (`section`); until its owner
+has moved it there, in the profile. Does not decide on cases; `officer` does, with the same keys.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from holdfast.client.errors import ProfileError, TrustRefused
+from holdfast.client.officers import section
 from holdfast.client.profile import account
 from holdfast.client.profile.account import Account
 from holdfast.client.profile.private_files import write_private
-from holdfast.client.profile.state import OfficerKeys
+from holdfast.client.profile.state import OfficerKeys, OfficerPublicKeys
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.crypto.keys import KeyKind, PublicKey, SealingKey, SigningKey
 from holdfast.core.identity.policy import Officer, Policy, SignedPolicy
@@ -71,27 +72,76 @@ class FoundingOfficer:
         self.account.save()
 
 
-def keys_of(holder: Account) -> FoundingOfficer:
-    """Return the officer keys in a profile. Raises ProfileError when it has none."""
-    kept = holder.state.officer
-    if kept is None:
-        raise ProfileError("This profile holds no officer's keys.", way_out="Make them with `holdfast officer init`.")
-    signing = SigningKey.from_seed(KeyKind.ED25519, kept.signing_seed)
-    return FoundingOfficer(holder, signing, SealingKey.from_seed(kept.sealing_seed))
+def has_keys(holder: Account) -> bool:
+    """Whether this profile leads to an officer's keys."""
+    return bool(public_keys(holder))
+
+
+def public_keys(holder: Account) -> list[OfficerPublicKeys]:
+    """Return the public halves of every pair that this profile leads to, oldest first; the server is not asked."""
+    kept, own = holder.state.officers_section, holder.state.officer
+    found = list(kept.keys) if kept else []
+    # One that is on its way into the section is in both.
+    if own is not None and (public := section.public_halves(own)) not in found:
+        found.append(public)
+    return found
+
+
+def keys_of(holder: Account, row: Officer | None = None) -> FoundingOfficer:
+    """Return an officer's pair: the one that a policy's row names, or without a row the one in use.
+
+    From the profile, or from the section, which is then read from the server. Raises ProfileError when there is none,
+    or none of that row's; TrustRefused as `section.load` does.
+    """
+    _require_keys(holder)
+    own = holder.state.officer
+    wanted = public_keys(holder)[-1] if row is None else _public_of(row)
+    if own is None or section.public_halves(own) != wanted:
+        contents = section.load(holder)
+        pairs = contents.pairs if contents else ()
+        own = next((pair for pair in pairs if section.public_halves(pair) == wanted), None)
+    if own is None:
+        raise ProfileError("Your officers' section does not hold these keys.", way_out=section.RESTORE)
+    signing = SigningKey.from_seed(KeyKind.ED25519, own.signing_seed)
+    return FoundingOfficer(holder, signing, SealingKey.from_seed(own.sealing_seed))
 
 
 def own_row(holder: Account, policy: SignedPolicy) -> Officer:
     """Return this officer's row of a policy. Raises ProfileError for a policy that does not list these keys."""
-    keys = keys_of(holder)
-    row = policy.policy.officer(keys.signing_key.kid)
-    if row is None or (row.person, row.sealing_key) != (holder.user, keys.sealing_key):
+    _require_keys(holder)
+    own = public_keys(holder)
+    rows = (row for row in policy.policy.roster if row.person == holder.user and _public_of(row) in own)
+    row = next(rows, None)
+    if row is None:
         raise ProfileError("The policy does not list you as an officer with these keys.")
     return row
 
 
+def _public_of(row: Officer) -> OfficerPublicKeys:
+    return OfficerPublicKeys(row.signing_key.encoded, row.sealing_key.encoded)
+
+
+def secret_of(holder: Account) -> SecretBytes:
+    """Return 32 bytes that nobody knows but this officer, without asking the server. Raises ProfileError for none."""
+    _require_keys(holder)
+    kept, own = holder.state.officers_section, holder.state.officer
+    if kept is not None:
+        return kept.key
+    assert own is not None
+    return own.signing_seed
+
+
+def _require_keys(holder: Account) -> None:
+    if not has_keys(holder):
+        raise ProfileError(
+            "This profile holds no officer's keys.",
+            way_out="Make them: holdfast officer init. On a new device: holdfast officer restore",
+        )
+
+
 def make_keys(holder: Account) -> FoundingOfficer:
     """Make officer keys in a profile and keep them. Raises ProfileError when it has some already."""
-    if holder.state.officer is not None:
+    if has_keys(holder):
         raise ProfileError(
             "This profile holds an officer's keys already.",
             way_out="Replacing them would make every share sealed to them unreadable.",
@@ -121,9 +171,12 @@ def open_officer_profile(directory: Path, *, passphrase: SecretBytes | None = No
 __all__ = [
     "FoundingOfficer",
     "create_officer_profile",
+    "has_keys",
     "keys_of",
     "make_keys",
     "open_officer_profile",
     "own_row",
+    "public_keys",
+    "secret_of",
     "write_private",
 ]

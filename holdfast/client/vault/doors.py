@@ -257,16 +257,7 @@ def confirm_phrase(
     it the new recovery key counts at once; without, it is announced and counts after a week in which any of their
     devices can cancel it. Raises WrongWords for a wrong answer, and then nothing was done.
     """
-    if len(answers) < QUESTIONS:
-        raise ProfileError(f"Ask for {QUESTIONS} words of the phrase at least.")
-    try:
-        phrase.confirm(answers)
-    except NotConfirmed as error:
-        places = ", ".join(map(str, error.positions))
-        raise WrongWords(
-            f"Not the words of this phrase: {places}. Nothing was set.",
-            way_out="Compare what you wrote down with the words shown, and answer again.",
-        ) from None
+    require_answers(phrase, answers)
     owner = _owner_with_vault(account)
     try:
         blob = phrase_door.seal_phrase_door(account.state.vault.key, phrase=phrase, owner=owner, passphrase=passphrase)
@@ -280,6 +271,20 @@ def confirm_phrase(
     _set_recovery_key(account, new, before)
     vault.save(account)
     return next(door for door in status(account) if door.kind == PHRASE)
+
+
+def require_answers(phrase: Phrase, answers: Mapping[int, str]) -> None:
+    """Raise WrongWords unless four words or more of a phrase were given back, by position."""
+    if len(answers) < QUESTIONS:
+        raise ProfileError(f"Ask for {QUESTIONS} words of the phrase at least.")
+    try:
+        phrase.confirm(answers)
+    except NotConfirmed as error:
+        places = ", ".join(map(str, error.positions))
+        raise WrongWords(
+            f"Not the words of this phrase: {places}. Nothing was set.",
+            way_out="Compare what you wrote down with the words shown, and answer again.",
+        ) from None
 
 
 def recovery_key(account: Account, phrase: Phrase, passphrase: SecretBytes | None) -> SigningKey:

@@ -43,6 +43,7 @@ escrow:key:sign                        web
 escrow:officer:leave                   web
 escrow:officer:remove                  web
 escrow:officer:return                  web
+escrow:officer:state-keys              web
 escrow:officer:suspend                 web
 escrow:policy:cancel                   web
 escrow:policy:propose                  web
@@ -58,6 +59,7 @@ keys:device:enrol                      web
 keys:device:revoke                     web worker
 keys:device:succeed                    web
 keys:door:delete                       web
+keys:door:prove                        web
 keys:door:read                         web
 keys:door:store                        web
 keys:notice:fail                       worker
