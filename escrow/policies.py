@@ -24,6 +24,7 @@ from holdfast.core.base.errors import HoldfastError
 from holdfast.core.crypto.keys import SIGNING_KINDS, decode_public_key
 from holdfast.core.identity import policy, policy_change, trust
 from holdfast.core.identity.acts import MAX_AGE_SECONDS
+from holdfast.core.identity.officers import OfficerStatement
 from holdfast.core.signed import cose
 from holdfast.core.signed.payloads import MAX_AHEAD_SECONDS, Header
 from kernel.actors import Actor
@@ -60,8 +61,9 @@ def publish_policy(*, statement: bytes, actor: Actor) -> Policy:
         _require_lasting(signed.policy.header, now, PolicyRefused)
         _require_officers(signed.policy)
         after = access.history((signed, now))
-        if not is_first:
-            before = access.history()
+        before = None if is_first else access.history()
+        _require_stated(signed.policy, before.newest.policy if before else None)
+        if before:
             _require_held(signed.policy, before, now)  # (2)
             _require_nothing_lost(signed.policy, before, after)  # (3)
         row = _store_policy(signed, statement, after=after, now=now)
@@ -87,10 +89,12 @@ def require_publishable(body: policy.Policy, *, policy_hash: bytes, now: datetim
     _require_recent(body, now)
     _require_lasting(body.header, now, PolicyRefused)
     _require_officers(body)
-    if body.version == 1:
-        return
     known = access.chronicle()
+    if not known.versions:
+        _require_stated(body, None)
+        return
     before = policy.history_of(known.versions, known.published, known.withdrawn)
+    _require_stated(body, before.newest.policy)
     after = policy_change.history_with(
         body,
         versions=known.versions,
@@ -140,6 +144,33 @@ def _require_officers(body: policy.Policy) -> None:
         person = people.get(UUID(bytes=officer.person))
         if person is None or person.role != Role.OFFICER:
             raise PolicyRefused(f"Officer {officer.index} does not have the role of an officer.", field="statement")
+
+
+def _require_stated(body: policy.Policy, before: policy.Policy | None) -> None:
+    """Hold each row that the version before does not have to what its person's account states of their keys.
+
+    Where the account states any: an installation of before has officers whose accounts have said nothing yet.
+    """
+    known = {officer.who for officer in before.roster} if before else set()
+    for officer in body.roster:
+        person_id = UUID(bytes=officer.person)
+        row = None if officer.who in known else access.newest_officer_keys(person_id)
+        if row is None:
+            continue
+        said = OfficerStatement.from_payload(cose.Sign1.parse(bytes(row.statement)).payload)
+        if (said.signing_key, said.sealing_key) != (officer.signing_key, officer.sealing_key):
+            raise PolicyRefused(
+                f"Row {officer.index} holds other keys than that person's account states. Have it proposed anew with "
+                "the keys that they have now.",
+                field="statement",
+            )
+        # Whoever has no way back to their keys would take deposits' shares along with a lost machine.
+        if not access.has_two_proven_doors(person_id):
+            raise PolicyRefused(
+                f"Officer {officer.index} has fewer than two ways back to their keys that were proven. They run: "
+                "holdfast officer doors",
+                field="statement",
+            )
 
 
 def _require_held(body: policy.Policy, history: policy.History, now: datetime) -> None:

@@ -48,7 +48,6 @@ class OfficersActs:
         self.proposals: dict[str, Proposed] = {}
         self.key_proposals: dict[str, Proposed] = {}
         self.people: list[dict[str, Any]] = []
-        self.officer_keys: dict[str, Sign1] = {}
         self.audit_key = log_key
         self.audit_name = log_origin(str(UUID(bytes=tenant)), "audit")
         body: dict[str, str | int | bytes] = {"hash": bytes(range(32)), "version": 1, "note": "AAAA"}
@@ -120,11 +119,6 @@ class OfficersActs:
             kept.state = "published"
         return 201, self._proposed(identifier, kept)
 
-    def officer_statements(self, _asker: str, _body: Any, query: Any) -> Any:
-        found = self.officer_keys.get(query["person"])
-        rows = [{"statement_id": str(UUID(int=3)), "statement": b64u(found.encode())}] if found else []
-        return 200, {"statements": rows, "more": False}
-
     def _proposed(self, identifier: str, kept: Proposed) -> dict[str, Any]:
         return {
             "proposal_id": identifier,
@@ -174,7 +168,6 @@ ROUTES: dict[tuple[str, str], Callable[..., Any]] = {
     ("POST", "escrow/policy-proposals"): OfficersActs.propose_policy,
     ("POST", "escrow/policy-proposals/([0-9a-f-]+)/signatures"): OfficersActs.sign_policy,
     ("POST", "escrow/policy-proposals/([0-9a-f-]+)/withdraw"): OfficersActs.withdraw_policy,
-    ("GET", "escrow/officer-statements"): OfficersActs.officer_statements,
     ("GET", "escrow/key-proposals"): OfficersActs.list_keys,
     ("POST", "escrow/key-proposals/([0-9a-f-]+)/signatures"): OfficersActs.sign_key,
     ("GET", "audit/checkpoint"): OfficersActs.audit_checkpoint,

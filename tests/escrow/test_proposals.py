@@ -19,11 +19,12 @@ from django.utils import timezone
 from audit.models import Entry
 from escrow import access, proposals, services
 from escrow.errors import EscrowKeyRefused, PolicyRefused
-from escrow.models import EscrowKey, EscrowKeyProposal, Policy, PolicyProposal
+from escrow.models import EscrowKey, EscrowKeyProposal, OfficerKeyStatement, Policy, PolicyProposal
 from holdfast.core.base.encoding import MAX_BLOB, b64u, decode, encode, unb64u
 from holdfast.core.crypto.keys import SigningKey
 from holdfast.core.identity import policy as core
 from holdfast.core.identity.acts import Standing
+from holdfast.core.identity.officers import OfficerStatement
 from holdfast.core.identity.policy import GivenUp, SignedPolicy
 from holdfast.core.identity.trust import founder_words
 from holdfast.core.log import merkle
@@ -295,6 +296,38 @@ def test_deposit_that_came_meanwhile_keeps_the_last_signature_out(world: World) 
     assert code(answer) == (422, "policy-refused")
     assert listed(world)[0]["missing"] == 1
     assert Policy.unscoped.count() == 1
+
+
+def test_new_row_is_held_to_what_its_persons_account_states(world: World) -> None:
+    hire(world, "rex")
+    made = world.policy(m=2, names=("carol", "dan", "erin", "rex"))
+    rex, account = world.founders["rex"], world.directory.account("rex")
+    phone = world.directory.phone("rex")
+    said = OfficerStatement(
+        replace(phone.header(), device=b""), rex.person, rex.signing_key.public, rex.sealing_key.public
+    )
+
+    def state(one: OfficerStatement, days: int) -> None:
+        signed = cose.sign(one.to_payload(), purpose=Purpose.OFFICER, key=account.aik)
+        with tenant_scope(world.tenant_id):
+            OfficerKeyStatement.objects.create(
+                person_id=phone.person.pk,
+                hash=signed.payload_hash,
+                statement=signed.encode(),
+                at=timezone.now() + timedelta(days=days),
+            )
+
+    state(replace(said, signing_key=SigningKey.generate().public), 0)
+    answer = world.propose(made, "carol")
+    assert code(answer) == (422, "policy-refused")
+    assert "Row 4 holds other keys" in answer.json()["detail"]
+    # The newest statement counts, and with it the ways back to these keys.
+    state(said, 1)
+    assert "two ways back" in world.propose(made, "carol").json()["detail"]
+    with pytest.raises(PolicyRefused, match="two ways back"):
+        world.publish(made, signers=[world.founders[name] for name in ("carol", "dan")])
+    # Rows that stand already are not asked anew.
+    assert world.propose(world.policy(m=2, delay_seconds=600), "carol").status_code == 201
 
 
 def test_owner_proposes_and_member_and_auditor_do_not(world: World) -> None:

@@ -24,7 +24,7 @@ from holdfast.cli.page import command
 from holdfast.cli.shell import Shell, date, day, numbered, plain, quoted, shell_of, shown
 from holdfast.client.errors import ProfileError
 from holdfast.client.officers import answers as policy_answers
-from holdfast.client.officers import hearing, proposals
+from holdfast.client.officers import hearing, officer_keys, proposals
 from holdfast.client.officers.proposals import KeyProposal, Proposal, Wanted
 from holdfast.client.profile.account import Account
 from holdfast.core.identity.policy import ApproveWith, DepositRule, GivenUp, Officer
@@ -163,12 +163,17 @@ def propose(  # noqa: PLR0917 — options by name, for typer
             help="Deposits that nobody could ever release under it, exactly as a refusal named them.",
         ),
     ] = "",
+    release_keys: Annotated[
+        Path | None,
+        typer.Option(help="A file with the release process's signing_key and sealing_key, in JSON and hexadecimal."),
+    ] = None,
     yes: Yes = False,
 ) -> None:
     """Propose the next policy version.
 
     It is the newest version, but for what the options change. Nothing changes until m officers of that version, and m
-    of the one in force, have signed: you as well, by holdfast officer policy sign.
+    of the one in force, have signed: you as well, by holdfast officer policy sign. The first version names everything,
+    is signed by all its officers, and is published by the operator's ceremony.
 
     Whoever gets a new row reads eight words to you and to the other officers, from holdfast officer policy show on
     their own machine. A version under which deposits could be released no more is refused, and says how many.
@@ -187,6 +192,7 @@ def propose(  # noqa: PLR0917 — options by name, for typer
         deposits=None if deposits is None else DepositRule[deposits.name],
         ends_in=_span(ends_in or None, "--ends-in") or 0,
         given_up=_given_up(give_up),
+        release_keys=proposals.release_keys_of(_file(release_keys)) if release_keys else None,
     )
     with shell.account() as account:
         rows = [*wanted.rows, *(proposals.stated_row(account, person) for person in add or ())]
@@ -411,7 +417,7 @@ def _change_lines(account: Account, proposal: Proposal) -> list[str]:
 
 
 def _own_lines(account: Account, proposal: Proposal) -> list[str]:
-    if proposal.state != "open" or account.state.officer is None:
+    if proposal.state != "open" or not officer_keys.has_keys(account):
         return []
     words = proposals.own_words(account, proposal)
     rows = [f"    {line}" for line in numbered(words)]
@@ -435,7 +441,9 @@ def _let_in(people: Sequence[object]) -> str:
 
 def _document(account: Account, proposal: Proposal) -> dict[str, object]:
     change = proposal.change
-    words = proposals.own_words(account, proposal) if proposal.state == "open" and account.state.officer else ()
+    words = (
+        proposals.own_words(account, proposal) if proposal.state == "open" and officer_keys.has_keys(account) else ()
+    )
     return {
         "hash": proposal.hash.hex(),
         "version": proposal.policy.version,

@@ -103,12 +103,13 @@ def complete_founding_trust(account: Account, root_key: PublicKey, policy: Signe
         return
     if trust.pin or trust.founding_root is None:
         raise TrustRefused("This profile is pinned to another root, or to another first policy.", way_out=_LOOK_INTO)
-    _require_root(account, root_key)
+    require_root(account, root_key)
     trust.pin, trust.root_key, trust.founding_root = pin, root_key.encoded, None
     account.save()
 
 
-def _require_root(account: Account, root_key: PublicKey) -> None:
+def require_root(account: Account, root_key: PublicKey) -> None:
+    """Raise TrustRefused for another root than the founding code of this profile names."""
     named = account.state.trust.founding_root
     if named is not None and not hmac.compare_digest(founding_root(account.tenant, root_key), named):
         raise TrustRefused("The tenant root is not the one that your enrolment code names.", way_out=_LOOK_INTO)
@@ -150,14 +151,6 @@ def refresh(account: Account) -> TrustChange:
         key_before=before[1],
         key_now=len(trust.escrow_keys),
     )
-
-
-def refresh_policies(account: Account) -> None:
-    """Fetch the policies alone, and hold them to the pin as `refresh` does: before there is an escrow key."""
-    policies = _published(account, "escrow/policy", known=account.state.trust.policies)
-    if policies is not None:
-        _accept_policies(account, *policies)
-    account.save()
 
 
 def endings(account: Account) -> Iterator[Ending]:
@@ -225,7 +218,7 @@ def _accept_policies(account: Account, history: list[bytes], answer: Answer) -> 
         if trust.root_key and trust.root_key != root_key:
             raise TrustRefused("The server names another tenant root than the one pinned.", way_out=_LOOK_INTO)
         pin = trust.pin
-        _require_root(account, root_key_of(root_key))
+        require_root(account, root_key_of(root_key))
         if not pin and (trust.is_tofu or trust.founding_root is not None):
             founding = verify_founding(read_many(history[0]), tenant=account.tenant)
             pin = root_pin(account.tenant, root_key_of(root_key), founding.hash)

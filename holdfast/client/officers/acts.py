@@ -150,18 +150,13 @@ def names_told(account: Account) -> dict[bytes, str]:
     return {row.identifier("person_id"): row.text("name") for row in rows}
 
 
-def policy_in_force(account: Account, *, with_key: bool = True) -> SignedPolicy:
+def policy_in_force(account: Account) -> SignedPolicy:
     """Return the version that acts are signed under, after verifying all of them from the pin.
-
-    with_key: whether the escrow key is verified as well; a tenant that is being founded has none yet.
 
     Which versions have waited long enough is counted from their signed dates. That the newest one was published later
     and waits longer is taken from the server: it can only make it refuse what is signed under another version.
     """
-    if with_key:
-        tenant.refresh(account)
-    else:
-        tenant.refresh_policies(account)
+    tenant.refresh(account)
     policies, now = account.policies, account.api.clock.now()
     told = account.api.get("escrow/policy", query={"after": str(len(policies))})
     if len(policies) > 1 and told.time("in_force_from") > now:

@@ -9,7 +9,7 @@ of people is handed on apart, as its word.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from itertools import takewhile
 from typing import Any, Final
 from uuid import UUID
@@ -19,6 +19,7 @@ from holdfast.client.identity import tenant
 from holdfast.client.officers import acts, hearing, officer_keys, stated_keys
 from holdfast.client.officers.hearing import About
 from holdfast.client.profile.account import Account, root_key_of
+from holdfast.client.profile.state import OfficerPublicKeys
 from holdfast.client.server.answers import Answer, parse
 from holdfast.core.base.encoding import MAX_BLOB, b64u
 from holdfast.core.base.errors import HoldfastError, Malformed
@@ -32,11 +33,13 @@ from holdfast.core.identity.policy import (
     Officer,
     Policy,
     SignedPolicy,
+    Terms,
     officers_who_signed,
 )
 from holdfast.core.identity.policy_change import PolicyChange
 from holdfast.core.identity.trust import founder_words
 from holdfast.core.signed.cose import Purpose, Sign1, sign
+from holdfast.core.signed.enrolment import founding_root
 from holdfast.core.signed.payloads import MAX_AHEAD_SECONDS, Header
 from holdfast.core.signed.statements import EscrowKey
 
@@ -90,6 +93,7 @@ class Wanted:
 
     rows: (person, signing key, X-Wing key) of new officers, and of those who get other keys. remove: numbers or
     person ids. ends_in: how long it lasts; 0 for without an end. given_up: field 13, as the server's refusal names it.
+    release_keys: signing and X-Wing key of another release process; a founding policy needs them, and all terms.
     """
 
     m: int | None = None
@@ -104,6 +108,7 @@ class Wanted:
     deposits: DepositRule | None = None
     ends_in: int = 0
     given_up: GivenUp | None = None
+    release_keys: tuple[PublicKey, PublicKey] | None = None
 
 
 @dataclass(frozen=True)
@@ -119,9 +124,55 @@ class Signed:
 
 def draft(account: Account, wanted: Wanted) -> Proposal:
     """Write the next version; nothing is sent. Raises ProfileError for one that no policy can be."""
+    tenant.refresh(account)
+    if not account.policies:
+        return _founding_draft(account, wanted)
     in_force, newest = acts.policy_in_force(account), account.trusted.newest
     before = newest.policy
+    made = Policy(
+        header=_header(account, wanted),
+        version=len(account.trusted.policies) + 1,
+        m=before.m if wanted.m is None else wanted.m,
+        roster=_roster(newest, wanted),
+        terms=replace(before.terms, **_terms(wanted)),
+        predecessor=newest.hash,
+        held_in_force=in_force.hash,
+        given_up=wanted.given_up,
+    )
+    return _drafted(account, made)
+
+
+def _founding_draft(account: Account, wanted: Wanted) -> Proposal:
+    terms = _terms(wanted)
+    lacking = sorted({one.name for one in fields(Terms)} - terms.keys())
+    if lacking or wanted.m is None or wanted.remove:
+        named = ", ".join(name.removesuffix("_seconds").replace("_", " ") for name in lacking)
+        raise ProfileError(
+            f"A founding policy says all of its terms; missing: {named or 'how many officers have to approve'}.",
+            way_out="See: holdfast officer policy propose --help",
+        )
+    made = Policy(
+        header=_header(account, wanted),
+        version=1,
+        m=wanted.m,
+        roster=tuple(Officer(index, *row) for index, row in enumerate(wanted.rows, start=1)),
+        terms=Terms(**terms),
+        predecessor=b"",
+    )
+    return _drafted(account, made)
+
+
+def _header(account: Account, wanted: Wanted) -> Header:
+    now = account.api.clock.now()
+    return Header(account.tenant, b"", b"", now, now + wanted.ends_in if wanted.ends_in else 0)
+
+
+def _terms(wanted: Wanted) -> dict[str, Any]:
+    """Return the terms that are asked for, by their names in a policy."""
+    signing, sealing = wanted.release_keys or (None, None)
     given: dict[str, Any] = {
+        "release_signing_key": signing,
+        "release_sealing_key": sealing,
         "delay_seconds": wanted.delay,
         "max_notice_delay_seconds": wanted.max_notice_delay,
         "cooling_off_seconds": wanted.cooling_off,
@@ -130,17 +181,10 @@ def draft(account: Account, wanted: Wanted) -> Proposal:
         "approve_with": wanted.approve_with,
         "deposits": wanted.deposits,
     }
-    now = account.api.clock.now()
-    made = Policy(
-        header=Header(account.tenant, b"", b"", now, now + wanted.ends_in if wanted.ends_in else 0),
-        version=len(account.trusted.policies) + 1,
-        m=before.m if wanted.m is None else wanted.m,
-        roster=_roster(newest, wanted),
-        terms=replace(before.terms, **{name: value for name, value in given.items() if value is not None}),
-        predecessor=newest.hash,
-        held_in_force=in_force.hash,
-        given_up=wanted.given_up,
-    )
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _drafted(account: Account, made: Policy) -> Proposal:
     try:
         payload = made.to_payload()
         made = Policy.from_payload(payload)
@@ -191,6 +235,18 @@ def row_of(text: str) -> tuple[bytes, PublicKey, PublicKey]:
         raise ProfileError(
             f"These are no officer's keys: {error}.", way_out="They are made by: holdfast officer init --json"
         ) from error
+
+
+def release_keys_of(text: str) -> tuple[PublicKey, PublicKey]:
+    """Read the release process's signing and X-Wing key, as a ceremony printed them in JSON. Raises ProfileError."""
+    answer = parse(text.encode())
+    try:
+        return (
+            decode_public_key(bytes.fromhex(answer.text("signing_key")), expect=SIGNING_KINDS),
+            decode_public_key(bytes.fromhex(answer.text("sealing_key")), expect=KeyKind.X_WING),
+        )
+    except (HoldfastError, ValueError) as error:
+        raise ProfileError(f"These are no keys of a release process: {error}.") from error
 
 
 def submit(account: Account, proposal: Proposal) -> Proposal:
@@ -265,7 +321,7 @@ def _read(account: Account, row: Answer) -> Proposal:
         missing=row.number("missing"),
         proposer=UUID(bytes=row.identifier("proposer")),
         told=people,
-        is_undone=made.hash in account.trusted.withdrawn,
+        is_undone=bool(account.policies) and made.hash in account.trusted.withdrawn,
     )
     if state == "open":
         _require_open(account, found)
@@ -282,10 +338,12 @@ def _rosters(account: Account, policy: Policy) -> list[Policy]:
 
 def _require_open(account: Account, proposal: Proposal) -> None:
     """Hold a proposal that the server calls open to what this profile knows: what is over is not signed."""
-    policy, trusted = proposal.policy, account.trusted
-    if (policy.version, policy.predecessor) != (len(trusted.policies) + 1, trusted.newest.hash):
+    policy = proposal.policy
+    known = account.trusted.policies if account.policies else ()
+    newest = account.trusted.newest.hash if known else b""
+    if (policy.version, policy.predecessor) != (len(known) + 1, newest):
         raise TrustRefused("The server calls a proposal open that does not follow the newest version.")
-    if policy.held_in_force != acts.policy_in_force(account).hash:
+    if known and policy.held_in_force != acts.policy_in_force(account).hash:
         raise TrustRefused("A proposed policy names another version as the one in force than the one that is.")
     if account.api.clock.latest() > proposal.ends_at:
         raise TrustRefused("The server calls a proposal open that has ended.")
@@ -294,7 +352,7 @@ def _require_open(account: Account, proposal: Proposal) -> None:
 
 
 def _proposal(account: Account, payload: bytes, policy: Policy, signers: Sequence[Officer]) -> Proposal:
-    standing = account.trusted.standing
+    standing = account.policies
     before = [signed for signed in standing if signed.policy.version < policy.version]
     change = policy_change.change_of(
         policy,
@@ -312,8 +370,17 @@ def _proposal(account: Account, payload: bytes, policy: Policy, signers: Sequenc
 
 def words_of(account: Account, proposal: Proposal, person: bytes) -> tuple[str, ...]:
     """Return the eight words of a person's own row in a proposal: what that person reads out, from their own screen."""
-    root_key = root_key_of(account.state.trust.root_key)
-    return founder_words(account.tenant, root_key, proposal.hash, person)
+    return founder_words(account.tenant, _root_key(account), proposal.hash, person)
+
+
+def _root_key(account: Account) -> PublicKey:
+    """Return the tenant's root: the pinned one, or in a founding the one that the code names."""
+    if account.state.trust.root_key:
+        return root_key_of(account.state.trust.root_key)
+    told = account.api.get("escrow/policy-proposals").octets("root_key", maximum=128)
+    root_key = root_key_of(told)
+    tenant.require_root(account, root_key)
+    return root_key
 
 
 def own_words(account: Account, proposal: Proposal) -> tuple[str, ...]:
@@ -331,8 +398,7 @@ def require_own_row(account: Account, proposal: Proposal) -> None:
     row = next((one for one in proposal.policy.roster if one.person == account.user), None)
     if row is None:
         return
-    keys = officer_keys.keys_of(account)
-    if (row.signing_key, row.sealing_key) != (keys.signing_key, keys.sealing_key):
+    if OfficerPublicKeys(row.signing_key.encoded, row.sealing_key.encoded) not in officer_keys.public_keys(account):
         raise TrustRefused(
             "The proposed policy holds keys in your row that are not yours.",
             way_out="Do not sign. Tell the other officers: somebody put keys of their own in your name.",
@@ -377,11 +443,7 @@ def sign_proposal(account: Account, proposal: Proposal, *, heard: Mapping[bytes,
     heard: of each person of `to_hear`, by their 16 bytes, the words at the places of `asked`. Raises ProfileError for
     whoever is not asked, WrongWords, TrustRefused when the own row is not one's own.
     """
-    keys = officer_keys.keys_of(account)
-    rosters = _rosters(account, proposal.policy)
-    rows = [roster.officer(keys.signing_key.kid) for roster in rosters]
-    if all(row is None or row.person != account.user for row in rows):
-        raise ProfileError("You are not asked to sign this: it is for the officers of the version before it.")
+    keys = officer_keys.keys_of(account, _asked_row(account, proposal))
     require_own_row(account, proposal)
     require_stated(account, proposal)
     for officer in to_hear(account, proposal):
@@ -390,7 +452,31 @@ def sign_proposal(account: Account, proposal: Proposal, *, heard: Mapping[bytes,
     signed = sign(proposal.payload, purpose=Purpose.POLICY, key=keys.signing)
     path = f"escrow/policy-proposals/{proposal.id}/signatures"
     answer = account.api.post(path, {"statement": b64u(signed.encode())})
+    if proposal.policy.version == 1:
+        _pin(account, SignedPolicy(proposal.policy, proposal.hash))
     return Signed(answer.text("state"), answer.number("missing"))
+
+
+def _pin(account: Account, founding: SignedPolicy) -> None:
+    """Hold this profile from now on to the founding policy that its person has just signed, and to the root."""
+    root_key, trust = _root_key(account), account.state.trust
+    if not trust.policies:
+        # Nothing was published yet: whoever signs another founding policy after all means that one.
+        trust.pin, trust.founding_root = b"", founding_root(account.tenant, root_key)
+    tenant.complete_founding_trust(account, root_key, founding)
+
+
+def _asked_row(account: Account, proposal: Proposal) -> Officer:
+    """Return this officer's row in a version whose officers are asked: the one in office signs, also for new keys."""
+    own = officer_keys.public_keys(account)
+    if not own:
+        raise ProfileError("This profile holds no officer's keys.", way_out="Make them: holdfast officer join")
+    for roster in _rosters(account, proposal.policy):
+        for row in roster.roster:
+            is_own = OfficerPublicKeys(row.signing_key.encoded, row.sealing_key.encoded) in own
+            if row.person == account.user and is_own:
+                return row
+    raise ProfileError("You are not asked to sign this: it is for the officers of the version before it.")
 
 
 # Escrow keys
@@ -419,7 +505,7 @@ def find_key(account: Account, prefix: str = "") -> KeyProposal:
     Raises ProfileError when there is none; TrustRefused for a key that the pinned root has not signed, that does not
     follow the one known here, or that names another policy than the one in force.
     """
-    tenant.refresh_policies(account)
+    tenant.refresh(account)
     rows = account.api.pages("escrow/key-proposals", "proposals", "proposal_id")
     found = [_read_key(account, row) for row in rows if row.text("state") == "open"]
     named = [one for one in found if one.hash.hex().startswith(prefix.lower())]
@@ -456,7 +542,7 @@ def _read_key(account: Account, row: Answer) -> KeyProposal:
         raise TrustRefused("A proposed escrow key does not follow the one that this profile knows.")
     if key.algorithm.startswith("oaep-sha1") and not account.state.trust.is_development:
         raise TrustRefused("A proposed escrow key uses oaep-sha1, which only a development tenant may.")
-    if policy.hash != acts.policy_in_force(account, with_key=False).hash:
+    if policy.hash != acts.policy_in_force(account).hash:
         raise TrustRefused("A proposed escrow key names another policy than the one in force.")
     identifier = str(UUID(bytes=row.identifier("proposal_id")))
     return KeyProposal(payload, by_root.payload_hash, key, policy, identifier, row.number("missing"))
@@ -464,8 +550,8 @@ def _read_key(account: Account, row: Answer) -> KeyProposal:
 
 def sign_key(account: Account, proposal: KeyProposal) -> Signed:
     """Sign exactly the key whose words were shown, and send it. Raises ProfileError for whoever is no officer of it."""
-    officer_keys.own_row(account, proposal.policy)
-    signed = officer_keys.keys_of(account).sign_escrow_key(proposal.payload)
+    own = officer_keys.own_row(account, proposal.policy)
+    signed = officer_keys.keys_of(account, own).sign_escrow_key(proposal.payload)
     path = f"escrow/key-proposals/{proposal.id}/signatures"
     answer = account.api.post(path, {"statement": b64u(signed.encode())})
     return Signed(answer.text("state"), answer.number("missing"))

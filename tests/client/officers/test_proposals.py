@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import uuid
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
@@ -14,6 +15,7 @@ import pytest
 from holdfast.cli.commands import officer_policy
 from holdfast.cli.shell import unstyled
 from holdfast.client.errors import ProfileError, TrustRefused, WordsNeeded, WrongWords
+from holdfast.client.identity import device
 from holdfast.client.officers import proposals
 from holdfast.client.officers.proposals import Proposal, Wanted
 from holdfast.client.profile.account import Account, read_many
@@ -21,8 +23,10 @@ from holdfast.core.base.encoding import b64u
 from holdfast.core.crypto.keys import RecipientRsaKey, SigningKey
 from holdfast.core.identity.acts import MAX_AGE_SECONDS
 from holdfast.core.identity.officers import OfficerStatement
-from holdfast.core.identity.policy import GivenUp, Policy
+from holdfast.core.identity.policy import ApproveWith, DepositRule, GivenUp, Policy
+from holdfast.core.identity.trust import root_pin
 from holdfast.core.signed.cose import Purpose, Sign1, sign
+from holdfast.core.signed.enrolment import EnrolmentCode, founding_root
 from holdfast.core.signed.statements import EscrowKey
 from tests.cast.lying_acts import Proposed
 from tests.cast.lying_mailbox import refused
@@ -230,7 +234,8 @@ def stated(
     said = OfficerStatement(account.header(), founder.person, founder.signing_key.public, founder.sealing_key.public)
     payload = replace(said, **changes).to_payload()
     signed = sign(payload, purpose=Purpose.OFFICER, key=key or account.identity_key)
-    world.server.officer_keys[str(UUID(bytes=founder.person))] = signed
+    row = {"statement_id": str(uuid.uuid4()), "person_id": str(UUID(bytes=founder.person))}
+    world.server.stated.append({**row, "statement": b64u(signed.encode())})
 
 
 def test_officer_is_proposed_by_what_their_account_states(world: Members) -> None:
@@ -369,6 +374,93 @@ def test_public_keys_are_read_as_the_command_prints_them_and_nothing_else_is(wor
     for name, value in (("signing_key", printed["sealing_key"]), ("sealing_key", "zz"), ("signing_key", "00")):
         with pytest.raises(ProfileError, match="no officer's keys"):
             proposals.row_of(json.dumps({**printed, name: value}))
+
+
+# A tenant that is being founded.
+
+
+def founders(world: Members) -> list[tuple[Account, Founder]]:
+    """Three people who enrolled by founding codes, and have made officer's keys; nothing is published."""
+    for path in ("GET escrow/policy", "GET escrow/key"):
+        world.server.instead[path] = lambda _body: refused(409, "escrow-off")
+    root = world.server.tenant.root.public
+    world.server.lies["GET escrow/policy-proposals"] = lambda answer: {**answer, "root_key": b64u(root.encoded)}
+    found = []
+    for name in (b"carol-----------", b"dan-------------", b"erin------------"):
+        founder = Founder(name)
+        account = world.profile(name, founder)
+        vkey = world.server.keys_log.verifier("audit").to_text()
+        pinned = founding_root(account.tenant, root)
+        code = EnrolmentCode.new(tenant=account.tenant, person=name, log_vkey=vkey, founding_root=pinned)
+        device.enrol(account, code, name="laptop")
+        found.append((account, founder))
+    return found
+
+
+def founding_wanted(people: list[tuple[Account, Founder]], **changes: Any) -> Wanted:
+    release = (SigningKey.generate().public, Founder().sealing_key.public)
+    given: dict[str, Any] = {
+        "m": 2,
+        "rows": [row(founder) for _, founder in people],
+        "delay": 86400,
+        "max_notice_delay": 0,
+        "cooling_off": 86400,
+        "undelivered_delay": 14 * 86400,
+        "purposes": frozenset({"device-loss"}),
+        "approve_with": ApproveWith.CLI,
+        "deposits": DepositRule.FROM_CONSENT,
+        "release_keys": release,
+    }
+    return Wanted(**(given | changes))
+
+
+def test_founding_policy_is_proposed_heard_by_everybody_of_everybody_and_pinned(world: Members) -> None:
+    people = founders(world)
+    first = people[0][0]
+    made = proposals.submit(first, proposals.draft(first, founding_wanted(people)))
+    assert (made.policy.version, made.change.before) == (1, None)
+    for account, founder in people:
+        found = proposals.find_proposal(account)
+        others = [one.person for one in proposals.to_hear(account, found)]
+        assert others == [one.person for _, one in people if one is not founder]
+        assert proposals.own_words(account, found) == proposals.words_of(first, made, founder.person)
+        with pytest.raises(WordsNeeded):
+            proposals.sign_proposal(account, found, heard={})
+        proposals.sign_proposal(account, found, heard=words(world, account, found, *others))
+        world.server.proposals[found.id].state = "open"
+        pin = root_pin(account.tenant, world.server.tenant.root.public, made.hash)
+        assert account.state.trust.pin == pin
+    assert len(world.server.proposals[made.id].signed) == 3
+
+
+def test_whoever_signs_another_founding_policy_after_all_means_that_one(world: Members) -> None:
+    people = founders(world)
+    account = people[0][0]
+    for delay in (86400, 2 * 86400):
+        made = proposals.submit(account, proposals.draft(account, founding_wanted(people, delay=delay)))
+        others = [one.person for one in proposals.to_hear(account, made)]
+        proposals.sign_proposal(account, made, heard=words(world, account, made, *others))
+        assert account.state.trust.pin == root_pin(account.tenant, world.server.tenant.root.public, made.hash)
+
+
+def test_founding_under_another_root_than_the_codes_is_not_signed(world: Members) -> None:
+    people = founders(world)
+    account = people[0][0]
+    made = proposals.submit(account, proposals.draft(account, founding_wanted(people)))
+    false = SigningKey.generate().public
+    world.server.lies["GET escrow/policy-proposals"] = lambda answer: {**answer, "root_key": b64u(false.encoded)}
+    with pytest.raises(TrustRefused, match="not the one that your enrolment code names"):
+        proposals.own_words(account, made)
+    with pytest.raises(TrustRefused, match="not the one that your enrolment code names"):
+        proposals.sign_proposal(account, made, heard={one.person: {1: "zoo"} for _, one in people})
+    assert not account.state.trust.pin
+
+
+def test_founding_policy_says_all_of_its_terms(world: Members) -> None:
+    people = founders(world)
+    for changes, why in (({"delay": None}, "delay"), ({"release_keys": None}, "release"), ({"m": None}, "how many")):
+        with pytest.raises(ProfileError, match=why):
+            proposals.draft(people[0][0], founding_wanted(people, **changes))
 
 
 # Escrow keys.
