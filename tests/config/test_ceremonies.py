@@ -18,6 +18,8 @@ from uuid import UUID
 
 import pytest
 
+from config.database_roles import PROCESSES
+from config.hsm import ROLE_TOKENS
 from holdfast.core.base.encoding import Fields, decode
 from holdfast.core.base.words import eight_words
 from holdfast.core.crypto.keys import SIGNING_KINDS, PublicKey, decode_public_key
@@ -428,3 +430,23 @@ def test_policy_with_release_keys_that_are_not_here_is_not_published(proposed: I
     assert done.returncode == 1
     assert "has no private half of the key" in done.stderr
     assert set(founded(proposed).values()) == {0}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="giving files to other accounts takes root")
+def test_each_account_is_handed_its_own_and_no_more(initialised: Installation, tmp_path: Path) -> None:
+    home = tmp_path / "accounts"
+    accounts = {process: 61_001 + number for number, process in enumerate(PROCESSES)}
+    given = [part for process, number in accounts.items() for part in ("--account", f"{process}={number}")]
+    done = hold(initialised, "hand-out", str(home), *given)
+    assert done.returncode == 0, done.stderr
+    for process, number in accounts.items():
+        own = home / process
+        for path in (own, *own.rglob("*")):
+            assert (path.stat().st_uid, path.stat().st_mode & 0o777) == (number, 0o700 if path.is_dir() else 0o600), (
+                path
+            )
+        assert (own / "role.key").read_bytes() == (initialised.state_dir / "roles" / f"{process}.key").read_bytes()
+        assert {path.stem for path in (own / "hsm" / "pins").iterdir()} == set(ROLE_TOKENS[process])
+        assert {path.name.split("-")[0] for path in (own / "hsm" / "tokens").iterdir()} == set(ROLE_TOKENS[process])
+    assert hold(initialised, "hand-out", str(home), *given).stdout.startswith("Nothing is missing")
+    assert "There is no account holdfast-web" in hold(initialised, "hand-out", str(home)).stderr

@@ -30,8 +30,8 @@ def test_overview_says_who_is_waited_for_and_is_itself_again_afterwards(world: C
     text = text_of(page)
     assert "Acme is being founded" in text
     assert page["cache-control"] == "no-store"
-    assert "dan@acme.test, officer Open the link in the invitation, and set a password nothing yet" in text
-    assert "carol@acme.test, officer Make a device, an account and an officer's keys holdfast officer join" in text
+    assert "dan@acme.test officer Open the link in the invitation, and set a password nothing yet" in text
+    assert "carol@acme.test officer Make a device, an account and an officer's keys holdfast officer join" in text
     assert "alice@acme.test" not in text
     assert "Waiting for" not in text.split("How a founding goes")[1]
     with tenant_scope(world.acme.pk):
