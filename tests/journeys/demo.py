@@ -202,15 +202,7 @@ class Walk:
     def prepare(self) -> None:
         with self.step(f"The server at {self.server} answers"):
             self._require_server()
-        with self.step("Acme has two new members, alice and bob, each with a single-use enrolment code") as step:
-            command = [sys.executable, str(PROJECT / "manage.py"), "demo", "--members-only"]
-            environment = {**os.environ, "HOLDFAST_ROLE": "ceremony"}
-            done = subprocess.run(
-                command, cwd=PROJECT, env=environment, capture_output=True, text=True, check=False, timeout=120
-            )
-            if done.returncode != 0:
-                raise WalkFailed(f"demo --members-only failed:\n{done.stdout}{done.stderr}")
-            step.notes += done.stdout.split("\n")[:-1]
+        self.new_members()
         self.officers = {name: self.resident(name) for name in ("carol", "dan", "erin")}
         self.otto = self.resident("otto")
         with self.step("The officers carol, dan and erin, and the auditor otto, have a device each") as step:
@@ -228,6 +220,17 @@ class Walk:
         except (urllib.error.URLError, OSError):
             pass
         raise WalkFailed(f"Nothing answers at {self.server}. In another terminal: make up")
+
+    def new_members(self) -> None:
+        with self.step("Acme has two new members, alice and bob, each with a single-use enrolment code") as step:
+            command = [sys.executable, str(PROJECT / "manage.py"), "demo", "--members-only"]
+            environment = {**os.environ, "HOLDFAST_ROLE": "ceremony"}
+            done = subprocess.run(
+                command, cwd=PROJECT, env=environment, capture_output=True, text=True, check=False, timeout=120
+            )
+            if done.returncode != 0:
+                raise WalkFailed(f"demo --members-only failed:\n{done.stdout}{done.stderr}")
+            step.notes += done.stdout.split("\n")[:-1]
 
     def enrol_devices(self) -> None:
         self.laptop, self.phone, self.bob = self.person("alice-laptop"), self.person("alice-phone"), self.person("bob")

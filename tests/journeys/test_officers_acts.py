@@ -81,8 +81,7 @@ def sign_a_version(walk: Walk, carol: Person, dan: Person, erin: Person) -> None
     assert walk.holdfast(carol, "officer", "policy", "sign", name, "--yes")["missing"] == 1
     assert walk.holdfast(dan, "officer", "policy", "sign", name, "--yes")["state"] == "published"
     report = walk.holdfast(walk.laptop, "maintain")["items"]
-    (escrow,) = [one for one in report if one["item"] == "escrow"]
-    assert "→ 300 days" in escrow["said"]
+    assert "→ 300 days" in " ".join(one["said"] for one in report if one["item"] == "escrow")
     answers = walk.holdfast(carol, "officer", "policy", "answers")
     assert (answers["version"], answers["agreed"]) == (3, 0)
     assert walk.holdfast(carol, "officer", "key", "sign", expect=6)["error"]["message"].startswith(

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`holdfast officer join`, `init`, `doors`, `restore`: an officer's keys on their own machine, and the ways back.
 
-Implements ORGANISATION "Founding" step 3 and ESCROW "Policy and officers" at the keyboard.
+Implements ORGANISATION "Devices" and ESCROW "Policy and officers" at the keyboard.
 Does not make anybody an officer: a policy that the officers sign does.
 """
 

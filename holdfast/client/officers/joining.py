@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Becoming an officer on one's own machine: keys in the officers' section, two doors to it, and the account's word.
 
-Implements ESCROW "Policy and officers" and ORGANISATION "Founding" step 3, in steps that each survive a kill.
+Implements ESCROW "Policy and officers" and ORGANISATION "Devices", in steps that each survive a kill.
 Does not enrol (`identity.device`), and makes nobody an officer: a policy does.
 """
 

@@ -123,7 +123,8 @@ def test_founding_by_another_root_is_refused_and_nothing_of_it_is_kept(world: Me
     world.server.instead.clear()
     honest = world.server.tenant
     if is_other_root:
-        world.server.tenant = Tenant()
+        # With everything else as it was: the root alone is another.
+        world.server.tenant = Tenant(log=honest.log)
     else:
         other = SigningKey.generate()
         honest.keys[0] = honest.sign_key(honest.escrow.public, version=1, predecessor=b"", by_root=other)
