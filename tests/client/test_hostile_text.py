@@ -55,6 +55,7 @@ OURS = {"", "0", "1", "2", "31", "32", "33", "1;31", "1;32", "1;33", "1;2"} - {"
 
 NOT_RUN = {
     "enrol": "makes a profile; what it shows is its own",
+    "officer join": "makes a profile, and does what officer init does",
     "profile key": "speaks to no server and shows nothing of others'",
     "backup phrase": "asks for words of a phrase that it has made; what it shows is its own",
     "backup export": "stretches a password at its full cost; what it shows is its own",
@@ -188,7 +189,12 @@ def scene(hostile_tenant: Tenant, tmp_path: Path) -> Scene:
         ("tablet", f"recover escrow finish --new-password-file {tmp_path}/password"),
         ("tablet", "recover escrow cancel --reason Found."),
         ("tablet", "recover escrow open --reason Again."),
-        ("carol", "officer init"),
+        ("carol", f"officer init --passphrase-to {tmp_path}/officer --phrase-to {tmp_path}/words"),
+        ("carol", "officer doors"),
+        ("carol", f"officer set-door passphrase --write-to {tmp_path}/officer"),
+        ("carol", f"officer prove-door phrase --phrase-file {tmp_path}/words"),
+        ("carol", f"officer restore --password-file {tmp_path}/officer"),
+        ("carol", "officer remove-door passphrase"),
         ("carol", f"officer code {b} --out {tmp_path}/code"),
         ("carol", f"officer confirm-code {case} {b}"),
         ("carol", "officer cases"),
