@@ -52,8 +52,10 @@ def recover_over_both_rosters(walk: Walk, running: Installation, officers: list[
     walk.deposit_and_encrypt()
     renumber(walk, running, officers, (2, 1, 3))
     walk.holdfast(walk.laptop, "rotate")
-    new = walk.holdfast(walk.laptop, "escrow", "deposit", "--yes")["deposited"][-1]["deposit_id"]
-    walk.enrol(tablet, walk.issue_code("carol", alice), "tablet")
+    deposited = walk.holdfast(walk.laptop, "escrow", "deposit", "--yes")["deposited"]
+    # The old generation's too, under the version of now: it is the new one's that is asked for beside the old deposit.
+    new = max(deposited, key=lambda one: one["generation"])["deposit_id"]
+    walk.enrol(tablet, walk.issue_code("erin", alice), "tablet")
     asked = ("--deposit", walk.deposit, "--deposit", new)
     opened = walk.holdfast(tablet, "recover", "escrow", "open", "--reason", "Laptop lost.", *asked)
     walk.case, walk.case_words = opened["case_id"], opened["recipient_words"]
@@ -75,7 +77,6 @@ def test_officers_stand_and_resolve_by_the_command(monkeypatch: pytest.MonkeyPat
         carol, dan, erin = officers = [walk.resident(name) for name in ("carol", "dan", "erin")]
         for who in officers:
             walk.enrol_resident(who)
-        recover_over_both_rosters(walk, running, officers)
 
         # A code for another officer takes two, and neither is that officer.
         code, dans = walk.here / "dan-again.code", walk.holdfast(dan, "doctor")["user_id"]
@@ -89,6 +90,8 @@ def test_officers_stand_and_resolve_by_the_command(monkeypatch: pytest.MonkeyPat
         assert walk.holdfast(again, *enrol)["state"] == "pending"
         told = {one["event"] for one in walk.holdfast(dan, "receive")["notices"]}
         assert told == {"code-issued", "device-enrolled"}
+
+        recover_over_both_rosters(walk, running, officers)
 
         away = walk.holdfast(dan, "officer", "away", "--yes", "--reason", "On leave.")
         assert away["standing"] == "away"

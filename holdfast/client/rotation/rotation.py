@@ -204,6 +204,8 @@ def _upload(account: Account, rotation: Rotation) -> None:
     if rotation.device:
         prekeys.publish(account)
     if account.state.consent:
+        # A policy that is newer than what is known here asks for a yes of its own; the new keys stand all the same.
+        escrow.prepare(account)
         _restate_consent(account, rotation)
         if escrow.has_consented(account):
             escrow.deposit_missing(account)
