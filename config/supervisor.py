@@ -54,8 +54,18 @@ class Supervisor:
     def commands(self) -> dict[str, list[str]]:
         """Return each role's command line. No secret stands in any of them. Raises RuntimeError when none can be."""
         python = sys.executable
-        granian = [python, "-m", "config.web", "--interface", "wsgi", "config.wsgi:application", "--uds", str(self.socket)]
-        granian += ["--workers", "1", "--blocking-threads", "8", "--backpressure", "64", "--no-ws"]
+        granian = [python, "-m", "config.web", "--interface", "wsgi", "config.wsgi:application"]
+        granian += [
+            "--uds",
+            str(self.socket),
+            "--workers",
+            "1",
+            "--blocking-threads",
+            "8",
+            "--backpressure",
+            "64",
+            "--no-ws",
+        ]
         granian += ["--log-level", "error"]
         proxy = write_configuration(self.state_dir / "proxy", listen=self.listen, socket=self.socket)
         manage = [python, str(self.project / "manage.py")]

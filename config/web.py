@@ -2,7 +2,7 @@
 """`python -m config.web`: granian, with the arguments of its own command, whose status says when its process refused.
 
 PLATFORM "Running it". granian ends with 1 however a process of its ends. Whoever starts it again has to know one that
-ended from one that refuses: with a wrong PIN every further start is one more try, until the token is locked (FAULTS H3).
+ended from one that refuses: with a wrong PIN each further start is one more try, until the token is locked (FAULTS H3).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def main() -> NoReturn:
     hear_of_refusals(_heard)
     status: str | int | None = 0
     try:
-        entrypoint()
+        entrypoint()  # type: ignore[no-untyped-call]
     except SystemExit as ending:
         status = ending.code
     sys.exit(REFUSED if _refusals else status)
