@@ -234,6 +234,7 @@ class CaseView(ApiView):
     """One case."""
 
     permission_names: ClassVar = {"GET": PermissionName.CASE_READ}
+    suspended_methods: ClassVar = frozenset({"GET"})
 
     @extend_schema(operation_id="read_case", summary="Read a case", responses=CaseOut)
     def get(self, request: Request, case_id: UUID) -> Response:
@@ -279,6 +280,7 @@ class VetoView(ApiView):
     """The subject's veto."""
 
     permission_names: ClassVar = {"GET": PermissionName.CASE_VETO, "POST": PermissionName.CASE_VETO}
+    suspended_methods: ClassVar = frozenset({"GET", "POST"})
 
     @extend_schema(
         operation_id="prove_veto", summary="Prove that your device's veto is in the log", responses=VetoProofOut
