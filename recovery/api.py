@@ -26,6 +26,7 @@ from kernel.api import ApiView
 from kernel.fields import Base64UrlField, StrictSerializer, UtcField, rfc3339
 from recovery import access
 from recovery.cases import collection, decisions, documents, endings, opening
+from recovery.cases.counting import LongDelay
 from tenants.permissions import PermissionName
 
 # 128 deposits, each with a share of 2,304 octets in base64url, and the statement.
@@ -69,6 +70,11 @@ class WaitingOut(serializers.Serializer[None]):
     stuck = serializers.BooleanField(help_text="Whether it waits for what ought not to be.")
 
 
+class LongDelayOut(serializers.Serializer[None]):
+    code = serializers.ChoiceField(choices=[str(one) for one in LongDelay])
+    text = serializers.CharField(help_text="Why the long delay applies, for people.")
+
+
 class EndedOut(serializers.Serializer[None]):
     code = serializers.CharField(help_text="The state in which it ended.")
     text = serializers.CharField(help_text="What ended it, and what has to be done before asking anew, for people.")
@@ -94,6 +100,9 @@ class CaseOut(serializers.Serializer[None]):
         allow_null=True, help_text="When the recipient's reading ends; null when the subject receives."
     )
     release_at = UtcField(allow_null=True)
+    long_delay = LongDelayOut(
+        allow_null=True, help_text="Why the policy's long delay applies; null where it does not, and in lists."
+    )
     waiting_for = WaitingOut(allow_null=True, help_text="None when it is over, and in lists.")
     ended = EndedOut(allow_null=True, help_text="None for a case that goes on or was collected, and in lists.")
     successor = SuccessorOut(allow_null=True)

@@ -7,7 +7,7 @@ Implements ORGANISATION "Tenants": another tenant's id and an unknown id are the
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from uuid import UUID
 
 from django.db.models import Q
@@ -17,7 +17,7 @@ from kernel.errors import NotFound
 from kernel.scope import current_tenant
 from tenants.models import Credential, Person, ServiceAccount, Tenant
 from tenants.roles import Role
-from tenants.states import PersonState, TenantState
+from tenants.states import CredentialState, PersonState, TenantState
 
 
 def tenant() -> Tenant:
@@ -108,6 +108,12 @@ def credential_state(credential_id: UUID) -> str:
     if state is None:
         raise NotFound
     return state
+
+
+def acting_credentials(credential_ids: Collection[UUID]) -> set[UUID]:
+    """Return which of these credentials are active."""
+    rows = Credential.objects.filter(id__in=credential_ids, state=CredentialState.ACTIVE)
+    return set(rows.values_list("id", flat=True))
 
 
 def service_accounts() -> list[ServiceAccount]:

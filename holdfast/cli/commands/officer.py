@@ -318,6 +318,7 @@ def _document(view: CaseView, asked: tuple[int, ...]) -> dict[str, object]:
         "policy_needed": policy.m,
         "delay_seconds": terms.delay_seconds,
         "undelivered_delay_seconds": terms.undelivered_delay_seconds,
+        "long_delay": view.long_delay,
         "signed_at": case.header.issued_at,
         "not_before": case.not_before,
         "notice_at": case.notice_at,
@@ -356,7 +357,7 @@ def _lines(view: CaseView, now: int) -> list[str]:
         *([f"  Disclosed:  until {moment(case.disclosed_until, now)}"] if case.is_disclosure else []),
         f"  Policy:     version {policy.version}: {policy.m} of {policy.n} officers",
         f"  Delay:      {_delayed(terms.delay_seconds)}; {_delayed(terms.undelivered_delay_seconds)} where the subject "
-        "cannot be told",
+        "cannot be told or cannot object",
         *([f"  [yellow]You may not approve: {plain(view.why_not)}[/]"] if view.why_not else []),
     ]
 
@@ -384,7 +385,11 @@ def _asked_lines(account: Account, view: CaseView, asked: tuple[int, ...]) -> li
 
 
 def _told_lines(view: CaseView) -> list[str]:
-    return [f"The server says: {quoted(view.state)}; {view.approvals} of {view.needed} approvals needed are there."]
+    long = duration(view.terms.undelivered_delay_seconds)
+    return [
+        f"The server says: {quoted(view.state)}; {view.approvals} of {view.needed} approvals needed are there.",
+        *([f"  [yellow]{quoted(view.long_delay)} It is {long} by the policy.[/]"] if view.long_delay else []),
+    ]
 
 
 def _attested_lines(view: CaseView, proposal: Proposal) -> list[str]:
