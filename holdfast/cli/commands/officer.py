@@ -385,10 +385,10 @@ def _asked_lines(account: Account, view: CaseView, asked: tuple[int, ...]) -> li
 
 
 def _told_lines(view: CaseView) -> list[str]:
-    long = duration(view.terms.undelivered_delay_seconds)
+    long = _delayed(view.terms.undelivered_delay_seconds)
     return [
         f"The server says: {quoted(view.state)}; {view.approvals} of {view.needed} approvals needed are there.",
-        *([f"  [yellow]{quoted(view.long_delay)} It is {long} by the policy.[/]"] if view.long_delay else []),
+        *([f"  [yellow]{quoted(view.long_delay)} By the policy: {long}.[/]"] if view.long_delay else []),
     ]
 
 

@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import pytest
 
+from holdfast.cli.commands import officer as commands
 from holdfast.cli.commands import officer_acts
 from holdfast.cli.shell import unstyled
 from holdfast.client.errors import ProfileError, TrustRefused
@@ -294,3 +296,18 @@ def test_log_never_seen_before_is_said_to_be(world: Members) -> None:
     remembered(world, account, 100)
     decision = acts.propose_acceptance(account)
     assert any("100 entries seen before are in it" in line for line in officer_acts._lines(account, decision))
+
+
+# What the server says of the delay
+
+
+def test_officer_is_told_that_the_subject_cannot_object_before_they_sign(world: Members, tmp_path: Path) -> None:
+    world.depositor(tmp_path)
+    _, opened = world.case()
+    _, view = world.seen(1, opened.case_id)
+    assert len(commands._told_lines(view)) == 1
+    long = {"code": "unheard", "text": "The subject cannot object: gone.[/]"}
+    world.server.lies[f"GET cases/{opened.case_id}"] = lambda answer: {**answer, "long_delay": long}
+    _, view = world.seen(1, opened.case_id)
+    told = unstyled(commands._told_lines(view)[-1])
+    assert "“The subject cannot object: gone.[/]” By the policy: none." in told
