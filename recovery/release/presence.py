@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Who could forbid a case, and since which entry of the log: an active person with a device that may act.
 
-Implements ESCROW "Case" (a subject who is suspended, gone or without a device). Entries are the web process's
-word; what it has said is never unsaid for a case that was open. Bounded by people and the devices that their chains list. It judges
-nothing.
+Implements ESCROW "Case" (a subject who is suspended, gone or without a device). Entries are the web process's word;
+what it has said is never unsaid for a case that was open. Bounded by people and the devices that their chains list.
+It judges nothing.
 """
 
 from __future__ import annotations
