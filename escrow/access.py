@@ -276,6 +276,12 @@ def resolution_named(resolution_hash: bytes) -> Resolution | None:
     return Resolution.objects.filter(hash=resolution_hash).first()
 
 
+def is_suspended_by_officers(device_id: UUID) -> bool:
+    """Tell whether a resolution of m officers has suspended a device."""
+    rows = Resolution.objects.filter(device_id=device_id, act=Act.SUSPEND_DEVICE, passed_at__isnull=False)
+    return bool(rows.exists())
+
+
 def resolutions() -> list[Resolution]:
     """List the resolutions that passed, oldest first."""
     return list(Resolution.objects.filter(passed_at__isnull=False).order_by("passed_at", "pk"))

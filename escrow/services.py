@@ -20,7 +20,7 @@ from django.utils import timezone
 
 from audit import services as audit
 from escrow import access
-from escrow.acts import Progress, progress_of, sign_resolution, state_again, state_officer
+from escrow.acts import Progress, progress_of, resolve_again, sign_resolution, state_again, state_officer
 from escrow.coverage import (
     DepositCoverage,
     UserCoverage,
@@ -79,6 +79,7 @@ __all__ = [
     "publish_policy",
     "refuse_receipt",
     "require_escrow_key",
+    "resolve_again",
     "rewrap_half",
     "seal_generations",
     "sign_resolution",

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.db.models import Exists, F, OuterRef, Q, QuerySet
 from django.utils import timezone
 
 from audit import access as audit
@@ -26,6 +26,7 @@ from kernel.actors import Actor
 from kernel.clock import SKEW
 from kernel.errors import NotFound
 from kernel.paging import flag, page
+from keys import access as keys
 from recovery.models import (
     Approval,
     Attestation,
@@ -39,7 +40,9 @@ from recovery.models import (
     Veto,
 )
 from recovery.states import APPROVABLE, COLLECTABLE, TERMINAL, UNDECIDED, UNRELEASED, CaseState
+from tenants import access as people
 from tenants.permissions import PermissionName
+from tenants.states import PersonState
 
 if TYPE_CHECKING:
     from escrow.models import Deposit, Policy, PolicyOfficer
@@ -96,6 +99,8 @@ def visible_to(actor: Actor, now: datetime) -> QuerySet[Case]:
     if actor.can(PermissionName.COVERAGE_READ):
         return Case.objects.exclude(_early(actor, now))
     told = Q(subject_id=actor.person_id, notice_at__lte=now)
+    if actor.is_suspended:
+        return Case.objects.filter(told)
     return Case.objects.filter(told | Q(requester_id=actor.person_id) | Q(recipient_person_id=actor.person_id))
 
 
@@ -110,7 +115,9 @@ def cases_for(actor: Actor, *, after: UUID | None = None, limit: int = 100) -> t
 
 
 def case_for_reading(actor: Actor, case_id: UUID) -> Case:
-    """Return a case that the actor may see. Raises NotFound."""
+    """Return a case that the actor may see. Raises NotFound, also to a suspended device that no chain lists."""
+    if actor.is_suspended and actor.id is not None:
+        keys.active_device(actor.id)
     row = visible_to(actor, timezone.now()).filter(id=case_id).first()
     if row is None:
         raise NotFound
@@ -230,6 +237,26 @@ def shares_left(case: Case) -> dict[UUID, SharesLeft]:
     return {deposit_id: SharesLeft(frozenset(right[deposit_id]), m) for deposit_id, m in needed.items()}
 
 
+def is_heard(case: Case, now: datetime) -> bool:
+    """Tell whether a case's subject could object ever since it was opened: active, with a device that may act.
+
+    Asked where another receives; a subject who does so themselves has lost what they would object with. Four queries.
+    """
+    if case.recipient_person_id == case.subject_id:
+        return True
+    return (
+        people.person(case.subject_id).state == PersonState.ACTIVE
+        and not audit.was_logged(str(case.subject_id), tag="tenants:person:suspend", since=case.opened_at)
+        and keys.had_device_since(case.subject_id, case.opened_at, now=now)
+    )
+
+
+def waiting_for_others() -> list[tuple[UUID, UUID]]:
+    """List (case, tenant) of the cases whose delay runs and that another than the subject receives, in every tenant."""
+    rows = Case.unscoped.filter(state=CaseState.WAITING).exclude(recipient_person_id=F("subject_id"))
+    return list(rows.values_list("id", "tenant_id"))
+
+
 def had_quorum(case: Case) -> bool:
     """Tell whether as many officers have signed for a case as its policies ask for, as the release process counts.
 
@@ -254,8 +281,13 @@ def veto_by(case_id: UUID, device_id: UUID) -> Veto | None:
 
 
 def has_vetoed(case: Case) -> bool:
-    """Tell whether the subject vetoed this case, ended by it or not."""
-    return bool(Veto.objects.filter(case_id=case.id).exists())
+    """Tell whether the subject vetoed this case, ended by it or not. One that only delays it is none."""
+    return bool(Veto.objects.filter(case_id=case.id, delays=False).exists())
+
+
+def delaying_veto(case: Case) -> Veto | None:
+    """Return the first veto by a device that m officers had suspended: the long delay runs from it."""
+    return Veto.objects.filter(case_id=case.id, delays=True).order_by("at").first()
 
 
 def count_open_cases_by(requester_id: UUID) -> int:

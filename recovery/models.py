@@ -117,7 +117,10 @@ class SealedShare(TenantModel):
 
 
 class Veto(TenantModel):
-    """The subject's refusal, from one of their live devices. counts: whether the case had its quorum by then."""
+    """The subject's refusal, from one of their devices. counts: whether the case had its quorum by then.
+
+    delays: m officers had suspended the device, so that it ends nothing, and gives the long delay.
+    """
 
     case_id = models.UUIDField()
     device_id = models.UUIDField()
@@ -125,6 +128,7 @@ class Veto(TenantModel):
     reason = models.CharField(max_length=500, default="")
     at = models.DateTimeField()
     counts = models.BooleanField(default=False)
+    delays = models.BooleanField(default=False)
 
     class Meta(TenantModel.Meta):
         constraints: ClassVar = [

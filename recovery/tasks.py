@@ -59,10 +59,16 @@ def expire_contact_requests() -> None:
 
 @every(seconds=5)
 def settle_cases() -> None:
-    """Count again the cases that officers decide: one of them may have left or come back."""
+    """Count again the cases that officers decide: one of them may have left or come back.
+
+    And reckon the delay anew of those whose subject can object no more.
+    """
     for case_id, tenant_id in access.in_states(CaseState.REQUESTED, CaseState.QUORATE):
         with apart(tenant_id, f"count of case {case_id}"):
             counting.settle_case(case_id=case_id, actor=system_actor(tenant_id, "worker"))
+    for case_id, tenant_id in access.waiting_for_others():
+        with apart(tenant_id, f"delay of case {case_id}"):
+            counting.lengthen_delay(case_id=case_id, actor=system_actor(tenant_id, "worker"))
 
 
 @every(seconds=600, by_age=True)

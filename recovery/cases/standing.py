@@ -20,7 +20,7 @@ from kernel.clock import database_now
 from kernel.fields import rfc3339
 from kernel.queue import apart
 from recovery import access
-from recovery.cases.counting import count_approvals
+from recovery.cases.counting import LongDelay, count_approvals, why_long
 from recovery.states import FAILED, CaseState, NoticeState
 
 if TYPE_CHECKING:
@@ -61,6 +61,12 @@ STUCK: Final = {
     "rows-and-log-disagree": "Rows and log disagree. If it stays so for ten minutes, the case is held.",
     "vetoed-in-log": "The log has a veto of it that its rows lack. Ask anew.",
     "voided": "It was under way beside a wrong entry of the log, or a log that nobody watched. Ask anew.",
+}
+LONG: Final = {
+    LongDelay.UNHEARD: "The subject cannot object: they are or were suspended, gone or without a device. "
+    "The long delay applies.",
+    LongDelay.OBJECTED: "A device of the subject that officers had suspended objects. The long delay applies.",
+    LongDelay.NOT_TOLD: "The subject could not be told. The long delay applies.",
 }
 # Said of whoever was suspended, or off the roster, since they approved, and of whoever handed over no right share.
 APPROVE_ANEW: Final = "is asked to approve anew"
@@ -150,7 +156,7 @@ def waiting_for(case: Case, now: datetime) -> Waiting | None:
         case CaseState.QUORATE:
             return _for_the_notice(case)
         case CaseState.WAITING | CaseState.RELEASING:
-            return _for_the_release(case)
+            return _for_the_release(case, now)
         case CaseState.AWAITING_SHARE:
             return _for_a_share(case, now)
         case CaseState.HELD:
@@ -223,10 +229,12 @@ def _for_the_notice(case: Case) -> Waiting:
     if notice is not None and notice.state == NoticeState.PENDING and notice.attempts:
         text = f"The subject could not be told in {notice.attempts} tries: the mail server does not take the notice."
         return Waiting("notice-not-taken", text, since, is_stuck=True)
-    return Waiting("notice", "The subject is being told. Then the delay begins.", since, is_stuck=notice is None)
+    is_told = notice is not None and notice.state != NoticeState.PENDING
+    text = "The delay is being reckoned." if is_told else "The subject is being told. Then the delay begins."
+    return Waiting("notice", text, since, is_stuck=notice is None)
 
 
-def _for_the_release(case: Case) -> Waiting:
+def _for_the_release(case: Case, now: datetime) -> Waiting:
     since = case.why_since or case.quorate_at or case.opened_at
     if case.why == "cooling-off":
         text = (
@@ -238,7 +246,9 @@ def _for_the_release(case: Case) -> Waiting:
     if case.state == CaseState.RELEASING:
         return Waiting("releasing", "The HSM re-wraps its half to the recipient.", since)
     until = rfc3339(case.release_at) if case.release_at else "its end"
-    return Waiting("delay", f"The delay runs until {until}. The subject may veto.", since)
+    long = why_long(case, now)
+    text = f"{LONG[long]} It runs until {until}." if long else f"The delay runs until {until}. The subject may veto."
+    return Waiting("delay", text, since)
 
 
 def raise_alarms() -> int:

@@ -208,7 +208,7 @@ def replace_shares(
                 tag="recovery:share:replace",
                 actor=actor,
                 subject=str(case.id),
-                body={"q": bytes(case.q), "shares": taken},
+                body={"q": bytes(case.q), "replaced": taken},
             )
 
 

@@ -95,6 +95,8 @@ def _proven(case: Case, logged: CaseFacts, facts: Facts, now: Now) -> ReleaseFac
         is_vetoed=logged.stage == "vetoed",
         now=now.wall,
         extra_officers=logged.extra_officers,
+        is_heard=facts.is_heard(logged),
+        objected_at=now.at(logged.objected) if logged.objected else None,
         earliest=now.earliest(logged.opened),
         latest=now.latest(logged.opened),
     )

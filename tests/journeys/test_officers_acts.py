@@ -118,3 +118,10 @@ def test_officers_stand_and_resolve_by_the_command(monkeypatch: pytest.MonkeyPat
 
         walk.holdfast(carol, "officer", "remove", "3", "--reason", "Left.", "--yes")
         assert walk.holdfast(erin, "officer", "back", "--yes", expect=4)["error"]["code"] == "officer-moved"
+
+        # Erin's laptop is in other hands: from here on its veto ends nothing.
+        (laptop,) = walk.holdfast(erin, "devices", "list")["devices"]
+        lost = walk.holdfast(carol, "officer", "resolve", "suspend-device", laptop["device_id"], "--yes")
+        assert (lost["act"], lost["device_id"], lost["state"]) == ("suspend-device", laptop["device_id"], "open")
+        assert walk.holdfast(dan, "officer", "sign", lost["hash"][:8], "--yes")["state"] == "passed"
+        assert walk.holdfast(erin, "devices", "list", expect=4)["error"]["code"] == "unauthenticated"

@@ -6,18 +6,20 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from holdfast.client.errors import Problem, ProfileError, TrustRefused
+from holdfast.client.officers import officer
 from holdfast.client.profile.account import Account
 from holdfast.client.recovery import by_case, vetoes
 from holdfast.client.recovery.by_case import OpenedCase
 from holdfast.core.base.encoding import b64u, unb64u
 from holdfast.core.crypto.keys import SigningKey
-from holdfast.core.identity.cases import Veto
+from holdfast.core.identity.cases import Case, Veto
 from holdfast.core.identity.roles import RoleKey
 from holdfast.core.log import merkle
 from holdfast.core.log.log_entry import LogEntry
@@ -25,7 +27,7 @@ from holdfast.core.log.writers import Role
 from holdfast.core.signed.cose import Purpose, Sign1, sign
 from tests.cast.lying_mailbox import refused
 from tests.cast.lying_server import LyingServer, Tenant
-from tests.cast.members import ALICE, Members
+from tests.cast.members import ALICE, BOB, Members
 
 WEB = SigningKey.generate()
 
@@ -159,6 +161,50 @@ def test_veto_is_proven_to_be_in_the_log(world: Members, tmp_path: Path) -> None
     log = VetoLog(world, opened.case_id)
     done = vetoes.veto(laptop, opened.case_id, reason="not me")
     assert (done.state, done.index, done.why_not) == ("vetoed", log.index, "")
+
+
+def answering(answer: tuple[int, dict[str, Any]]) -> Callable[[Any], tuple[int, dict[str, Any]]]:
+    return lambda _body: answer
+
+
+def showing(answer: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    return {**answer, **changes}
+
+
+def test_veto_hangs_on_nothing_but_the_case(world: Members, tmp_path: Path) -> None:
+    """Whoever can make a deposit, a policy or a device not fit keeps nobody from forbidding a case."""
+    laptop, opened = asked(world, tmp_path)
+    log = VetoLog(world, opened.case_id)
+    vetoes.veto(laptop, opened.case_id, reason="not me")  # by now the log's keys are pinned
+    suspended = {"GET audit/roles": refused(500, "internal")}
+    for path in ("escrow/policy", "escrow/key", "escrow/deposits/*", "devices/*", "users/*"):
+        suspended[f"GET {path}"] = refused(401, "unauthenticated")
+    for call, answer in suspended.items():
+        world.server.instead[call] = answering(answer)
+    with pytest.raises(Problem):
+        officer.see(laptop, opened.case_id)
+    done = vetoes.veto(laptop, opened.case_id, reason="not me")
+    assert (done.state, done.index) == ("vetoed", log.index)
+
+
+def test_veto_is_signed_for_a_case_about_this_account_alone(world: Members, tmp_path: Path) -> None:
+    laptop, opened = asked(world, tmp_path)
+    log, served = VetoLog(world, opened.case_id), f"GET cases/{opened.case_id}"
+    case = Case.from_payload(Sign1.parse(unb64u(world.server._case(str(opened.case_id))["statement"])).payload)
+    wrong = [
+        replace(case, subject=BOB),
+        replace(case, case_id=bytes(16)),
+        replace(case, header=replace(case.header, tenant=bytes(16))),
+    ]
+    for one in wrong:
+        lie = sign(one.to_payload(), purpose=Purpose.CASE, key=laptop.signing_key).encode()
+        world.server.lies[served] = partial(showing, statement=b64u(lie))
+        with pytest.raises((ProfileError, TrustRefused)):
+            vetoes.veto(laptop, opened.case_id, reason="not me")
+    world.server.lies[served] = partial(showing, statement=b64u(b"x"))
+    with pytest.raises(TrustRefused, match="no case"):
+        vetoes.veto(laptop, opened.case_id, reason="not me")
+    assert log.index == -1
 
 
 def test_veto_that_is_not_in_the_log_yet_is_said_to_be_unproven(world: Members, tmp_path: Path) -> None:
