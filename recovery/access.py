@@ -418,6 +418,16 @@ def in_states(*states: str) -> list[tuple[UUID, UUID]]:
     return list(Case.unscoped.filter(state__in=states).values_list("id", "tenant_id"))
 
 
+def exposing() -> list[tuple[UUID, UUID]]:
+    """List (case, tenant) of the cases that a recipient has collected, until that is renewed and they are over.
+
+    In whichever state: also while such a case awaits a share, and after it has ended. In every tenant.
+    """
+    moving = Q(state__in=(CaseState.COLLECTED, CaseState.ROTATED, CaseState.SEALED))
+    unrenewed = Q(collected_at__isnull=False, renewed_at=None) & ~Q(state=CaseState.CLOSED)
+    return list(Case.unscoped.filter(moving | unrenewed).values_list("id", "tenant_id"))
+
+
 def tenants_waiting() -> set[UUID]:
     """Return the tenants with a case of which nothing was released yet: their log has to be fresh at all times."""
     rows = Case.unscoped.filter(state__in=UNRELEASED).order_by()

@@ -42,7 +42,10 @@ class Case(ChosenId, TenantModel):
     successor_key = models.BinaryField(max_length=66, null=True)
     successor_head = models.BinaryField(max_length=32, null=True)
     quorate_at = models.DateTimeField(null=True)
+    # When its recipient first collected: what was released counts as exposed from then on, whatever they say of it.
     collected_at = models.DateTimeField(null=True)
+    # When what was exposed was found renewed, or was sealed.
+    renewed_at = models.DateTimeField(null=True)
     # Known once the case is waiting: when the release process will act, by the server's reckoning.
     release_at = models.DateTimeField(null=True)
     ended_at = models.DateTimeField(null=True)

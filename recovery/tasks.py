@@ -88,8 +88,8 @@ def raise_alarms() -> None:
 
 @every(seconds=5)
 def follow_rotations() -> None:
-    """Move collected cases on when their subjects have renewed what was exposed, and close old ones."""
-    for case_id, tenant_id in access.in_states(CaseState.COLLECTED, CaseState.ROTATED, CaseState.SEALED):
+    """Follow what was exposed until its subjects have renewed it, and close old cases."""
+    for case_id, tenant_id in access.exposing():
         actor = system_actor(tenant_id, "worker")
         with apart(tenant_id, f"rotation after case {case_id}"):
             collection.follow_rotation(case_id=case_id, actor=actor)
