@@ -126,7 +126,7 @@ _COLUMNS: Final[dict[tuple[str, str], dict[str, str]]] = {
     ("recovery_contactanswer", "u"): {"web": "sealed version answered_at collected_at", "worker": "sealed"},
     ("recovery_contactrequest", "u"): {"web": "state ended_at", "worker": "state ended_at"},
     # What was released is destroyed by whoever ends such a case; the web process only says that a share is wrong.
-    ("recovery_release", "u"): {"worker": "half destroyed_at", "release": "half destroyed_at"},
+    ("recovery_release", "u"): {"worker": "half destroyed_at", "release": "half destroyed_at at"},
     ("recovery_releasedshare", "u"): {"web": "blamed_at"},
     ("recovery_notice", "u"): {"worker": "state attempts settled_at"},
 }

@@ -39,7 +39,7 @@ from recovery.models import (
     SealedShare,
     Veto,
 )
-from recovery.states import APPROVABLE, COLLECTABLE, TERMINAL, UNDECIDED, UNRELEASED, CaseState
+from recovery.states import APPROVABLE, COLLECTABLE, HAD, TERMINAL, UNDECIDED, UNRELEASED, CaseState
 from tenants import access as people
 from tenants.permissions import PermissionName
 from tenants.states import PersonState
@@ -332,7 +332,8 @@ def collected_before(until: datetime, *, limit: int) -> list[tuple[UUID, UUID]]:
 
     The oldest first, in every tenant.
     """
-    collected = Case.unscoped.filter(tenant_id=OuterRef("tenant_id"), id=OuterRef("case_id"), collected_at__lte=until)
+    had = Case.unscoped.filter(tenant_id=OuterRef("tenant_id"), id=OuterRef("case_id"), state__in=HAD)
+    collected = had.filter(collected_at__lte=until)
     rows = Release.unscoped.filter(Exists(collected), destroyed_at=None, at__lte=until).order_by("at")
     return list(dict.fromkeys(rows.values_list("case_id", "tenant_id")[:limit]))
 

@@ -109,7 +109,7 @@ class CaseOut(serializers.Serializer[None]):
     release_at = UtcField(allow_null=True)
     collected_at = UtcField(
         allow_null=True,
-        help_text="When its recipient first collected: what was released counts as exposed since, however the case ends.",
+        help_text="When its recipient first collected: since then what was released is exposed, however it ends.",
     )
     long_delay = LongDelayOut(
         allow_null=True, help_text="Why the policy's long delay applies; null where it does not, and in lists."

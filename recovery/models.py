@@ -160,7 +160,8 @@ class Notice(TenantModel):
 class Release(TenantModel):
     """The HSM's half of one deposit, re-wrapped to the case's recipient. At most one, for ever.
 
-    The row stays; half is empty once it was destroyed, and its shares are gone then.
+    The row stays; half is empty once it was destroyed, and its shares are gone then. at: when it was released, or a
+    share of the case replaced since.
     """
 
     case_id = models.UUIDField()

@@ -114,8 +114,8 @@ def follow_rotation(*, case_id: UUID, actor: Actor) -> None:
     """Follow whether what a recipient collected is renewed by its subject's chain, and move a collected case on by it.
 
     That is a re-genesis, or a new identity key and a new archive generation, accepted after the first collection. Where
-    somebody else received it and no device of the subject is left that could, what was opened is sealed instead. Nothing
-    that the recipient says afterwards changes it, and no other end of the case: they have had it.
+    somebody else received it and no device of the subject is left that could, what was opened is sealed instead. What
+    the recipient says afterwards changes nothing, and no end of the case does: they have had it.
     """
     case = Case.objects.get(id=case_id)
     if not _is_to_follow(case):
@@ -173,10 +173,17 @@ def _is_renewed(case: Case, since: datetime) -> bool:
 
 
 def destroy_collected(*, case_id: UUID, actor: Actor, after: timedelta) -> None:
-    """Destroy what was released in a case that was collected so long ago: its recipient has it, or asks anew."""
+    """Destroy what was released in a case that was collected so long ago: its recipient has it, or asks anew.
+
+    The time begins anew where a share was replaced since. A case that awaits a share, or is released again, is left
+    alone: its own end destroys what is there.
+    """
     with transaction.atomic():
         case = access.lock_case(case_id)
-        if case.collected_at is None or database_now() < case.collected_at + after:
+        if case.state not in HAD or case.collected_at is None:
+            return
+        since = max([case.collected_at, *(row.at for row in access.releases_of(case))])
+        if database_now() < since + after:
             return
         if deposits := destroy_released(case):
             audit.append(

@@ -71,8 +71,8 @@ LONG: Final = {
 # Said of whoever was suspended, or off the roster, since they approved, and of whoever handed over no right share.
 APPROVE_ANEW: Final = "is asked to approve anew"
 # Of a case that ended after its recipient had collected, by whatever they said of it then.
-HAD: Final = (
-    "Its recipient had collected what was released: that counts as exposed, and whoever it belongs to renews their keys."
+_HAD: Final = (
+    "Its recipient had collected what was released: that counts as exposed, and its subject has to renew their keys."
 )
 # Why it is back with its officers.
 _BACK: Final = {
@@ -188,7 +188,7 @@ def ended_by(case: Case) -> Ended | None:
             text = "Whoever asked took it back."
         case _:
             text = STUCK.get(case.why, "Rows and log disagree.")
-    return Ended(str(case.state), f"{text} {HAD}" if case.collected_at else text, case.ended_at)
+    return Ended(str(case.state), f"{text} {_HAD}" if case.collected_at else text, case.ended_at)
 
 
 def _for_officers(case: Case, now: datetime) -> Waiting:

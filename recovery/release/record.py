@@ -198,6 +198,8 @@ def replace_shares(
         done = [row.pk for row in stored if enough or (row.deposit_id, row.index) in handled]
         stored.filter(pk__in=done).delete()
         if enough:
+            # Until now it opened nothing, so the time for which it is kept begins anew.
+            Release.objects.filter(case_id=case.id, destroyed_at=None).update(at=database_now())
             advance(case, CASE, CaseState.RELEASED, why="", release_at=None)
         else:
             # Another may have come while these were looked at.
