@@ -38,6 +38,8 @@ class Case(ChosenId, TenantModel):
     notice_at = models.DateTimeField()
     not_before = models.DateTimeField()
     expiry = models.DateTimeField()
+    # Of a disclosure, when it ends; of one that is older than this column the statement alone says it.
+    disclosed_until = models.DateTimeField(null=True)
     # The identity key that the subject proposes after collection, and the chain head it would follow.
     successor_key = models.BinaryField(max_length=66, null=True)
     successor_head = models.BinaryField(max_length=32, null=True)

@@ -73,9 +73,9 @@ def settle_cases() -> None:
 
 @every(seconds=600, by_age=True)
 def destroy_released() -> None:
-    """Destroy what was released in cases that were collected 90 days ago."""
-    before = database_now() - DESTROY_AFTER
-    for case_id, tenant_id in access.collected_before(before, limit=DESTROY_AT_ONCE):
+    """Destroy what was released in cases that were collected 90 days ago, or whose disclosure has ended."""
+    now = database_now()
+    for case_id, tenant_id in access.outlived_releases(now, until=now - DESTROY_AFTER, limit=DESTROY_AT_ONCE):
         with apart(tenant_id, f"end of what case {case_id} released"):
             collection.destroy_collected(case_id=case_id, actor=system_actor(tenant_id, "worker"), after=DESTROY_AFTER)
 

@@ -19,6 +19,7 @@ from escrow import services as custody
 from holdfast.core.identity.entries import ArchiveGeneration, ReGenesis, RotateKey
 from kernel.actors import Actor
 from kernel.clock import database_now
+from kernel.fields import rfc3339
 from kernel.transitions import advance
 from keys import access as keys
 from recovery import access
@@ -44,10 +45,11 @@ class Collection:
 def prepare_collection(*, case: Case) -> Collection:
     """Read what was released, and the deposits it opens; call it outside transactions, since it asks the HSM.
 
-    Raises NotReleased before the release, and once what was released has been destroyed.
+    Raises NotReleased before the release, after the end of a disclosure, and once what was released is destroyed.
     """
     if case.state not in _COLLECTABLE:
         raise NotReleased(f"The case is {case.state}.", state=case.state)
+    _refuse_ended(case)
     releases = access.releases_of(case)
     if any(row.destroyed_at for row in releases):
         raise NotReleased(
@@ -64,11 +66,22 @@ def collect(*, case_id: UUID, actor: Actor) -> Case:
         case = access.lock_case(case_id)
         if case.state not in _COLLECTABLE:
             raise NotReleased(f"The case is {case.state}.", state=case.state)
+        _refuse_ended(case)
         if case.state == CaseState.RELEASED:
             # Again, where a share was replaced since: the keys count as exposed from the first time.
             advance(case, CASE, CaseState.COLLECTED, collected_at=case.collected_at or database_now())
         audit.append(tag="recovery:case:collect", actor=actor, subject=str(case.id), body={"q": bytes(case.q)})
     return case
+
+
+def _refuse_ended(case: Case) -> None:
+    """Raise NotReleased at the end that a disclosure names, whether or not what was released is destroyed yet."""
+    ends = access.disclosed_until(case)
+    if ends is not None and ends <= database_now():
+        raise NotReleased(
+            f"The disclosure ended {rfc3339(ends)}, and what was released is destroyed. Open a new case.",
+            state=case.state,
+        )
 
 
 def blame_shares(*, case_id: UUID, blamed: Mapping[UUID, Sequence[int]], actor: Actor) -> Case:
@@ -175,15 +188,15 @@ def _is_renewed(case: Case, since: datetime) -> bool:
 def destroy_collected(*, case_id: UUID, actor: Actor, after: timedelta) -> None:
     """Destroy what was released in a case that was collected so long ago: its recipient has it, or asks anew.
 
-    The time begins anew where a share was replaced since. A case that awaits a share, or is released again, is left
-    alone: its own end destroys what is there.
+    Of a disclosure, when it ends, if that is sooner. The time begins anew where a share was replaced since. A case that
+    awaits a share, or is released again, is left alone: its own end destroys what is there.
     """
     with transaction.atomic():
         case = access.lock_case(case_id)
         if case.state not in HAD or case.collected_at is None:
             return
         since = max([case.collected_at, *(row.at for row in access.releases_of(case))])
-        if database_now() < since + after:
+        if database_now() < min(since + after, access.disclosed_until(case) or since + after):
             return
         if deposits := destroy_released(case):
             audit.append(

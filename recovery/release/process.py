@@ -415,7 +415,7 @@ class TenantRelease:
 
     def _ended(self, case: Case, refusal: Ended) -> None:
         self._defer(case, "ended", timezone.now())
-        if case.expiry <= timezone.now():
+        if access.ends_at(case) <= timezone.now():
             endings.expire_case(case_id=case.id, actor=self.actor)
         elif isinstance(refusal, Voided):
             self._hold(case, "voided")

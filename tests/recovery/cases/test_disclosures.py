@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,15 +16,17 @@ from holdfast.core.escrow.approvals import ShareBlamed
 from holdfast.core.escrow.deposit import Deposit
 from holdfast.core.identity import chain_author
 from holdfast.core.identity.entries import Reason
+from kernel.clock import database_now
 from kernel.fields import rfc3339
 from kernel.scope import tenant_scope
 from recovery import tasks
+from recovery.models import Case
 from tenants import access as people
 from tenants import services as tenants
 from tests.cast.founded import Hsm
 from tests.cast.phones import now
 from tests.cast.world import OpenCase, World, as_superuser
-from tests.recovery.cases.test_shares import blame, is_open, send, wrong_inside
+from tests.recovery.cases.test_shares import blame, is_open, left, send, wrong_inside
 from tests.recovery.release.test_forged_rows import key
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgres]
@@ -93,6 +96,65 @@ def test_case_shows_the_end_of_its_disclosure(world: World) -> None:
     assert world.open(case).json()["disclosure_ends"] == shown
     listed = world.directory.phone("carol").send("GET", "/api/v1/cases").json()["cases"]
     assert [one["disclosure_ends"] for one in listed] == [shown]
+
+
+def wait_for_the_end(case: OpenCase) -> None:
+    ends = Case.unscoped.get(id=case.id).disclosed_until
+    assert ends is not None
+    while database_now() < ends:
+        time.sleep(0.05)
+
+
+def test_disclosure_is_neither_approved_nor_released_after_its_end(world: World, hsm: Hsm) -> None:
+    deposit = world.deposit()
+    case = world.opened(deposit, phone=world.directory.phone("bob"), disclosure_ends=now() + 5)
+    for name in ("carol", "dan"):
+        assert world.approve(case, name, deposit).status_code == 201
+    wait_for_the_end(case)
+    answer = world.approve(case, "erin", deposit)
+    assert (answer.status_code, answer.json()["code"], "disclosure" in answer.json()["detail"]) == (
+        409,
+        "case-moved",
+        True,
+    )
+    # By the signed statement alone: whatever the rows say of its end.
+    with as_superuser("recovery_case") as cursor:
+        cursor.execute("UPDATE recovery_case SET disclosed_until = NULL WHERE id = %s", [key(case.id)])
+    world.tick()
+    assert (world.state(case), hsm.unwraps()) == ("expired", 0)
+
+
+def test_disclosure_that_nobody_decides_or_collects_expires_at_its_end(world: World, hsm: Hsm) -> None:
+    deposit = world.deposit()
+    bob = world.directory.phone("bob")
+    undecided, released = (world.opened(deposit, phone=bob, disclosure_ends=now() + 8) for _ in range(2))
+    for name in ("carol", "dan"):
+        assert world.approve(released, name, deposit).status_code == 201
+    world.tick()
+    tasks.expire_cases()
+    assert (world.state(undecided), world.state(released)) == ("requested", "released")
+    wait_for_the_end(released)
+    answer = world.collect(released)
+    assert (answer.status_code, answer.json()["code"], "disclosure" in answer.json()["detail"]) == (
+        409,
+        "not-released",
+        True,
+    )
+    tasks.expire_cases()
+    assert (world.state(undecided), world.state(released), left(released)) == ("expired", "expired", (0, 0, 0))
+
+
+def test_collected_disclosure_is_destroyed_and_handed_out_no_more_at_its_end(world: World, hsm: Hsm) -> None:
+    phone = world.directory.phone("bob")
+    case, _ = world.approved("carol", "dan", phone=phone, disclosure_ends=now() + 6)
+    world.tick()
+    assert world.collect(case).status_code == 200
+    tasks.destroy_released()
+    assert left(case) == (0, 2, 1)
+    wait_for_the_end(case)
+    assert world.collect(case).json()["code"] == "not-released"
+    tasks.destroy_released()
+    assert (world.state(case), left(case)) == ("collected", (0, 0, 0))
 
 
 def test_what_was_disclosed_of_a_person_who_has_left_is_sealed_and_takes_no_deposit(world: World, hsm: Hsm) -> None:
