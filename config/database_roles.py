@@ -121,7 +121,7 @@ _COLUMNS: Final[dict[tuple[str, str], dict[str, str]]] = {
     ("recovery_case", "u"): {
         "web": "state why why_since quorate_at release_at collected_at ended_at successor_key successor_head",
         "worker": "state why why_since quorate_at release_at ended_at renewed_at",
-        "release": "state why why_since quorate_at release_at ended_at",
+        "release": "state why why_since quorate_at release_at ended_at behind",
     },
     ("recovery_contactanswer", "u"): {"web": "sealed version answered_at collected_at", "worker": "sealed"},
     ("recovery_contactrequest", "u"): {"web": "state ended_at", "worker": "state ended_at"},
