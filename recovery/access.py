@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -39,7 +39,7 @@ from recovery.models import (
     SealedShare,
     Veto,
 )
-from recovery.states import APPROVABLE, COLLECTABLE, TERMINAL, UNDECIDED, UNRELEASED, CaseState
+from recovery.states import APPROVABLE, COLLECTABLE, HAD, TERMINAL, UNDECIDED, UNRELEASED, CaseState
 from tenants import access as people
 from tenants.permissions import PermissionName
 from tenants.states import PersonState
@@ -160,6 +160,17 @@ def lock_case(case_id: UUID) -> Case:
 def statement_of(case: Case) -> CaseStatement:
     """Return what a case's statement says. Its signature was checked when the case was opened."""
     return CaseStatement.from_payload(Sign1.parse(bytes(case.statement)).payload)
+
+
+def disclosed_until(case: Case) -> datetime | None:
+    """Return when the disclosure of a case ends, by its signed statement; None where the subject receives."""
+    asked = statement_of(case)
+    return datetime.fromtimestamp(asked.disclosed_until, UTC) if asked.is_disclosure else None
+
+
+def ends_at(case: Case) -> datetime:
+    """Return when nothing may come of a case any more: at its expiry, or sooner when its disclosure ends."""
+    return min(case.expiry, disclosed_until(case) or case.expiry)
 
 
 def deposits_of(case: Case) -> list[CaseDeposit]:
@@ -327,13 +338,15 @@ def releases_of(case: Case) -> list[Release]:
     return list(Release.objects.filter(case_id=case.id).prefetch_related("shares").order_by("deposit_id"))
 
 
-def collected_before(until: datetime, *, limit: int) -> list[tuple[UUID, UUID]]:
-    """List (case, tenant) of which something released is still kept, and that were collected before a time.
+def outlived_releases(now: datetime, *, until: datetime, limit: int) -> list[tuple[UUID, UUID]]:
+    """List (case, tenant) of which something is still kept that was collected before a time, or whose disclosure ended.
 
     The oldest first, in every tenant.
     """
-    collected = Case.unscoped.filter(tenant_id=OuterRef("tenant_id"), id=OuterRef("case_id"), collected_at__lte=until)
-    rows = Release.unscoped.filter(Exists(collected), destroyed_at=None, at__lte=until).order_by("at")
+    had = Case.unscoped.filter(tenant_id=OuterRef("tenant_id"), id=OuterRef("case_id"), state__in=HAD)
+    long_ago = Q(Exists(had.filter(collected_at__lte=until)), at__lte=until)
+    over = Exists(had.filter(disclosed_until__lte=now))
+    rows = Release.unscoped.filter(long_ago | over, destroyed_at=None).order_by("at")
     return list(dict.fromkeys(rows.values_list("case_id", "tenant_id")[:limit]))
 
 
@@ -409,13 +422,24 @@ def deposit_for_reading(actor: Actor, deposit_id: UUID) -> Deposit:
 def past_expiry(now: datetime) -> list[tuple[UUID, UUID]]:
     """List (case, tenant) whose time is over, in every tenant: for the worker, which opens each one's scope."""
     ending = [*UNDECIDED, CaseState.RELEASED, CaseState.AWAITING_SHARE]
-    rows = Case.unscoped.filter(state__in=ending, expiry__lte=now)
+    over = Q(expiry__lte=now) | Q(disclosed_until__lte=now)
+    rows = Case.unscoped.filter(over, state__in=ending)
     return list(rows.values_list("id", "tenant_id"))
 
 
 def in_states(*states: str) -> list[tuple[UUID, UUID]]:
     """List (case, tenant) of the cases in some states, in every tenant: for system loops."""
     return list(Case.unscoped.filter(state__in=states).values_list("id", "tenant_id"))
+
+
+def exposing() -> list[tuple[UUID, UUID]]:
+    """List (case, tenant) of the cases that a recipient has collected, until that is renewed and they are over.
+
+    In whichever state: also while such a case awaits a share, and after it has ended. In every tenant.
+    """
+    moving = Q(state__in=(CaseState.COLLECTED, CaseState.ROTATED, CaseState.SEALED))
+    unrenewed = Q(collected_at__isnull=False, renewed_at=None) & ~Q(state=CaseState.CLOSED)
+    return list(Case.unscoped.filter(moving | unrenewed).values_list("id", "tenant_id"))
 
 
 def tenants_waiting() -> set[UUID]:

@@ -107,6 +107,10 @@ class CaseOut(serializers.Serializer[None]):
         allow_null=True, help_text="When the recipient's reading ends; null when the subject receives."
     )
     release_at = UtcField(allow_null=True)
+    collected_at = UtcField(
+        allow_null=True,
+        help_text="When its recipient first collected: since then what was released is exposed, however it ends.",
+    )
     long_delay = LongDelayOut(
         allow_null=True, help_text="Why the policy's long delay applies; null where it does not, and in lists."
     )

@@ -67,6 +67,7 @@ def case_document(case: Case, *, with_timeline: bool = True) -> dict[str, Any]:
         "expiry": rfc3339(case.expiry),
         "disclosure_ends": _second(asked.disclosed_until) if asked.is_disclosure else None,
         "release_at": rfc3339(case.release_at) if case.release_at else None,
+        "collected_at": rfc3339(case.collected_at) if case.collected_at else None,
         "long_delay": _long_delay(case, now) if with_timeline else None,
         "waiting_for": _waiting_for(case, now) if with_timeline else None,
         "ended": _ended(case) if with_timeline else None,

@@ -126,7 +126,7 @@ def expire_case(*, case_id: UUID, actor: Actor) -> None:
     """End a case whose time is over. Called by the worker; a case that moved meanwhile is left alone."""
     with transaction.atomic():
         row = access.lock_case(case_id)
-        if row.expiry > database_now() or not CASE.allows(row.state, CaseState.EXPIRED):
+        if access.ends_at(row) > database_now() or not CASE.allows(row.state, CaseState.EXPIRED):
             return
         finish_failed(row, CaseState.EXPIRED)
         audit.append(tag="recovery:case:expire", actor=actor, subject=str(row.id), body={"q": bytes(row.q)})

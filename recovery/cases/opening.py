@@ -186,6 +186,7 @@ def _store(signed: Sign1, statement: bytes, case: cases.Case, actor: Actor, now:
                 notice_at=_time(case.notice_at),
                 not_before=_time(case.not_before),
                 expiry=_time(case.expiry),
+                disclosed_until=_time(case.disclosed_until) if case.is_disclosure else None,
             )
     except IntegrityError as error:
         raise CaseExists from error

@@ -70,6 +70,10 @@ LONG: Final = {
 }
 # Said of whoever was suspended, or off the roster, since they approved, and of whoever handed over no right share.
 APPROVE_ANEW: Final = "is asked to approve anew"
+# Of a case that ended after its recipient had collected, by whatever they said of it then.
+_HAD: Final = (
+    "Its recipient had collected what was released: that counts as exposed, and its subject has to renew their keys."
+)
 # Why it is back with its officers.
 _BACK: Final = {
     "quorum-lost": "An approval counts no more.",
@@ -166,7 +170,7 @@ def waiting_for(case: Case, now: datetime) -> Waiting | None:
 
 
 def ended_by(case: Case) -> Ended | None:
-    """Return what ended a case without a release that its recipient has; None for one that goes on or has it."""
+    """Return what ended a case before its time; None for one that goes on, or that went its way to the end."""
     if case.state not in FAILED or case.ended_at is None:
         return None
     match case.state:
@@ -179,12 +183,12 @@ def ended_by(case: Case) -> Ended | None:
                 "A device of the subject forbade it. If that was not the subject, that device has to be revoked first."
             )
         case CaseState.EXPIRED:
-            text = "Its time ran out before its recipient had what opens the keys."
+            text = "Its time ran out." if case.collected_at else "Its time ran out before its recipient collected."
         case CaseState.CANCELLED:
             text = "Whoever asked took it back."
         case _:
             text = STUCK.get(case.why, "Rows and log disagree.")
-    return Ended(str(case.state), text, case.ended_at)
+    return Ended(str(case.state), f"{text} {_HAD}" if case.collected_at else text, case.ended_at)
 
 
 def _for_officers(case: Case, now: datetime) -> Waiting:
@@ -218,8 +222,8 @@ def _for_a_share(case: Case, now: datetime) -> Waiting:
     missing = max((one.needed - len(one.right) for one in left), default=0)
     named = ", ".join(str(one.index) for one in officers) or "none"
     text = (
-        f"The recipient found too few right shares: {missing} more needed. Officers who may give one, in this same "
-        f"case: {named}. Nothing is lost, and the HSM is not asked again."
+        f"The recipient says that there are too few right shares: {missing} more needed. Officers who may give one, in "
+        f"this same case: {named}. The HSM is not asked again. What was collected counts as exposed all the same."
     )
     return Waiting("share", text, since, is_stuck=len(officers) < missing)
 

@@ -731,9 +731,9 @@ def _approved(facts: Facts, entry: LogEntry, place: Place) -> None:
 
 
 def _approver(facts: Facts, entry: LogEntry, case: CaseFacts) -> bytes:
-    if "person" in entry.body:
+    if entry.kid or "person" in entry.body:
         return _uuid(entry, "person")
-    # Older entries name the officer by their number in the roster of the case's policy.
+    # Entries older than signatures name the officer by their number in the roster of the case's policy.
     index = _typed(entry, "index", int)
     for officer in facts.policy_named(case.policy_hash).policy.roster:
         if officer.index == index:

@@ -402,6 +402,7 @@ class TenantRelease:
     def _too_few(self, case: Case) -> datetime | None:
         """Send the case back to its officers; when the rows claim a quorum that the log does not show, hold it."""
         self._defer(case, "quorum-lost", timezone.now())
+        self._take_behind(case)
         counting.settle_case(case_id=case.id, actor=self.actor)
         counted = access.case_for_release(case.id)
         if counted is None or counted.state != CaseState.WAITING:
@@ -413,9 +414,21 @@ class TenantRelease:
             return self._wait(case, "cooling-off", timezone.now() + RETRY_HSM)
         return self._disagree(case, "quorum-not-in-log", "its rows claim a quorum that the log does not show")
 
+    def _take_behind(self, case: Case) -> None:
+        """Have the rows leave out whoever the log does: held for ever by two clocks, the case would help nobody."""
+        logged = self.log.facts.cases.get(case.id.bytes)
+        persons = [UUID(bytes=person) for person in logged.behind] if logged else []
+        if missing := record.add_behind(case_id=case.id, persons=persons):
+            log.critical(
+                "case %s: %d persons stand behind it by the log and not by its rows: this process was away for as long "
+                "as their time was over by the database's clock, or somebody has changed a row",
+                case.id,
+                missing,
+            )
+
     def _ended(self, case: Case, refusal: Ended) -> None:
         self._defer(case, "ended", timezone.now())
-        if case.expiry <= timezone.now():
+        if access.ends_at(case) <= timezone.now():
             endings.expire_case(case_id=case.id, actor=self.actor)
         elif isinstance(refusal, Voided):
             self._hold(case, "voided")

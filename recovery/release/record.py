@@ -7,7 +7,7 @@ judges nothing: `process` does, and calls these.
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -168,6 +168,22 @@ def void_shares(*, case_id: UUID, shares: Sequence[tuple[UUID, int]], actor: Act
         reopen(case, why="share-wrong", actor=actor)
 
 
+def add_behind(*, case_id: UUID, persons: Iterable[UUID]) -> int:
+    """Take over from the log who stands behind a case, and return how many of them its rows had left out.
+
+    Their ninety days are over sooner by the database's clock than by a count that stands still while this machine is
+    off. Officers are told of them, and others decide.
+    """
+    with transaction.atomic():
+        case = access.lock_case(case_id)
+        known = access.behind(case)
+        missing = set(persons) - known
+        if missing:
+            case.behind = sorted(map(str, known | missing))
+            case.save(update_fields=["behind"])
+        return len(missing)
+
+
 def replace_shares(
     *,
     case_id: UUID,
@@ -198,6 +214,8 @@ def replace_shares(
         done = [row.pk for row in stored if enough or (row.deposit_id, row.index) in handled]
         stored.filter(pk__in=done).delete()
         if enough:
+            # Until now it opened nothing, so the time for which it is kept begins anew.
+            Release.objects.filter(case_id=case.id, destroyed_at=None).update(at=database_now())
             advance(case, CASE, CaseState.RELEASED, why="", release_at=None)
         else:
             # Another may have come while these were looked at.

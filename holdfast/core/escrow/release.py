@@ -137,7 +137,8 @@ def judge_shares(facts: ReleaseFacts) -> dict[bytes, dict[int, bytes]]:
     {deposit: {index: SHA-256(sealed_i)}} of the officers who approve and count now.
 
     It asks for no quorum, delay or notice: the release had them, and nothing more comes out of the HSM by it. Raises
-    Ended when the case has expired or its purpose is not allowed any more, and otherwise as `judge` does.
+    Ended when the case has expired, its disclosure has ended or its purpose is not allowed any more, and otherwise as
+    `judge` does.
     """
     case = _require_case(facts)
     deposits = _require_deposits(facts, case)
@@ -211,11 +212,12 @@ def _require_alive(facts: ReleaseFacts, case: Case, terms: Terms) -> None:
     # Each of these is final, so they come before the count: a case that has ended must not look as if it lacked a vote.
     if facts.is_vetoed:
         raise Ended("the subject vetoed the case")
-    if facts.surely >= case.expiry:
-        raise Ended("the case has expired")
+    # And nothing is opened for reading after the end that officers were shown: field 22 of a disclosure.
+    if facts.surely >= case.ends_at:
+        raise Ended("the case has expired, or its disclosure has ended")
     # A clock that was turned ends nothing for ever: it comes right, or the time comes.
-    if facts.perhaps >= case.expiry:
-        raise NotYet("by one of this machine's clocks the case has expired")
+    if facts.perhaps >= case.ends_at:
+        raise NotYet("by one of this machine's clocks the case has expired, or its disclosure has ended")
     # The intersection: a purpose that the subject never consented to, or that has been withdrawn since, opens nothing.
     if case.purpose not in terms.purposes:
         raise Ended("the purpose is not allowed by every policy concerned")

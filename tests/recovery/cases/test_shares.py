@@ -26,6 +26,7 @@ from holdfast.core.signed import cose
 from holdfast.core.signed.cose import Purpose, Sign1
 from kernel.scope import tenant_scope
 from recovery import tasks
+from recovery.cases import collection
 from recovery.cases.endings import finish_failed
 from recovery.models import Case, Notice, Release, ReleasedShare, SealedShare
 from recovery.release import record
@@ -277,6 +278,40 @@ def test_released_shares_are_destroyed_ninety_days_after_collection_in_batches(
     assert (answer.status_code, "destroyed" in answer.json()["detail"]) == (409, True)
     # The record of the release stays: no case is released twice.
     assert Release.unscoped.count() == 2
+
+
+def test_what_awaits_a_share_is_kept_and_its_time_begins_anew_with_the_share(world: World, hsm: Hsm) -> None:
+    case, deposit = awaiting(world, hsm)
+    before = timezone.now() - timedelta(days=90, seconds=1)
+    Case.unscoped.filter(id=case.id).update(collected_at=before)
+    Release.unscoped.filter(case_id=case.id).update(at=before)
+    with tenant_scope(world.tenant_id):
+        collection.destroy_collected(case_id=case.id, actor=world.ceremony, after=tasks.DESTROY_AFTER)
+    tasks.destroy_released()
+    assert left(case) == (0, 2, 1)
+    assert world.approve(case, "erin", deposit).status_code == 201
+    for _ in range(2):
+        world.tick()
+    tasks.destroy_released()
+    assert is_open(world, case, deposit)
+    tasks.destroy_released()
+    assert (world.state(case), left(case)) == ("collected", (0, 3, 1))
+
+
+def test_share_is_not_reported_of_what_is_destroyed(world: World, hsm: Hsm) -> None:
+    case, deposit = world.approved("carol", "dan")
+    world.tick()
+    assert world.collect(case).status_code == 200
+    old = timezone.now() - timedelta(days=90, seconds=1)
+    Case.unscoped.filter(id=case.id).update(collected_at=old)
+    Release.unscoped.filter(case_id=case.id).update(at=old)
+    tasks.destroy_released()
+    answer = blame(world, case, deposit)
+    assert (answer.status_code, answer.json()["code"], "destroyed" in answer.json()["detail"]) == (
+        409,
+        "case-moved",
+        True,
+    )
 
 
 @pytest.mark.parametrize("why", ["denied", "vetoed", "cancelled", "expired", "held"])
