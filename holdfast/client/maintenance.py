@@ -211,8 +211,8 @@ def _deposits(account: Account) -> Iterator[Done]:
     except ConsentNeeded as error:
         if escrow.must_deposit_first(account) or escrow.asks_again(account):
             yield needs_you("escrow", str(error), error.way_out)
-    for number in escrow.copied(account):
-        yield needs_you("escrow", *escrow.say_copied(number))
+    for said, way_out in escrow.given_up(account):
+        yield needs_you("escrow", said, way_out)
 
 
 def _holds_vault(account: Account) -> bool:

@@ -23,6 +23,8 @@ from holdfast.client.identity.device import new_identity_author
 from holdfast.client.officers import officer
 from holdfast.client.profile.account import Account
 from holdfast.client.profile.state import Generation, OpenCase
+from holdfast.client.rotation import rotation
+from holdfast.client.rotation.rotation_record import Part, Step
 from holdfast.client.server.answers import Answer
 from holdfast.client.vault import doors, vault
 from holdfast.client.waiting import wait_for
@@ -47,6 +49,7 @@ _DELAY_RUNS: Final = "The officers have attested your new key; the policy's dela
 _LOST: Final = "lost"
 _ENDED: Final = frozenset({"denied", "vetoed", "expired", "cancelled", "held", "closed", _LOST})
 _COLLECTED: Final = frozenset({"collected", "rotated", "sealed"})
+_MAX_RELEASE: Final = 16 * 1024 * 1024  # bytes: every record that a case may name, with all its shares
 _ASK_ANEW: Final = "This device is free to ask anew: holdfast recover escrow open"
 
 
@@ -129,9 +132,13 @@ def open_case(
     """
     if says_nothing(reason):
         raise ProfileError("Your officers decide by the reason, and it says nothing.", way_out="Say what happened.")
+    # It may be taken up again tomorrow, and what is released then is for the device of today.
+    under_way = (one for one in rotation.list_rotations(account) if one.step is not Step.DESTROY)
+    if any(Part.DEVICE in one.parts for one in under_way):
+        raise ProfileError("This device's keys are being replaced.", way_out="Finish that first: holdfast maintain")
     if account.state.case is not None:
-        state = _state_of(account, account.state.case)
-        if state not in _ENDED:
+        state = _state_of(_find(account, account.state.case))
+        if state not in _ENDED and not _has_run_out(account, account.state.case):
             raise ProfileError(
                 f"This device has a case open already; it is {state}.",
                 way_out="See it: holdfast recover escrow status. Withdraw it: holdfast recover escrow cancel",
@@ -233,18 +240,16 @@ def _find_deposits_of(account: Account, subject: bytes, wanted: Sequence[bytes])
 
 
 def status(account: Account) -> CaseStatus:
-    """Ask how far this device's case is, or what ended it."""
+    """Ask how far this device's case is, or what ended it. The keys of one that has ended are destroyed."""
     kept = _require_case(account)
     case = Case.from_payload(Sign1.parse(kept.statement).payload)
-    try:
-        answer = account.api.get(f"cases/{UUID(bytes=kept.case_id)}")
-    except Problem as problem:
-        if problem.status != 404:
-            raise
+    answer = _find(account, kept)
+    if answer is None:
+        _forget(account)
         raise ProfileError(
             "The server has no such case: it never came there, or was lost with a backup.", way_out=_ASK_ANEW
-        ) from None
-    return CaseStatus(
+        )
+    found = CaseStatus(
         case_id=UUID(bytes=kept.case_id),
         state=answer.text("state"),
         approvals=officer.count_approvals(answer),
@@ -257,13 +262,17 @@ def status(account: Account) -> CaseStatus:
         identity_words=_new_identity(account, kept).public.fingerprint(IDENTITY) if "successor" in answer else (),
         ends_at=case.disclosed_until if case.is_disclosure else 0,
     )
+    if found.is_over:
+        _forget(account)
+    return found
 
 
 def cancel(account: Account, *, reason: str, case_id: UUID | None = None) -> tuple[UUID, str]:
     """Withdraw this device's case, and destroy the keys that were made for it. Returns its id, and how it ended.
 
-    One that has ended otherwise stays as it ended; its keys go all the same. case_id: of another case in this person's
-    name instead, which any of their devices may withdraw.
+    One that has ended otherwise stays as it ended, and one that was collected goes on to its end; its keys go all the
+    same once nothing more can be collected. Raises Problem while something can. case_id: of another case in this
+    person's name instead, which any of their devices may withdraw.
     """
     if case_id is not None and (account.state.case is None or account.state.case.case_id != case_id.bytes):
         answer = account.api.post(f"cases/{case_id}/cancel", {"reason": reason})
@@ -275,21 +284,53 @@ def cancel(account: Account, *, reason: str, case_id: UUID | None = None) -> tup
     except Problem as problem:
         if problem.status not in (404, 409):
             raise
-        state = _state_of(account, kept)
-        if state not in _ENDED:
+        found = _find(account, kept)
+        state = _state_of(found)
+        if state not in _ENDED and not _has_run_out(account, kept) and not _is_spent(account, kept, found):
             raise
     _forget(account)
     return UUID(bytes=kept.case_id), state
 
 
-def _state_of(account: Account, kept: OpenCase) -> str:
-    """Return the server's word for the state of a case; "lost" for one that it does not know."""
+def _find(account: Account, kept: OpenCase) -> Answer | None:
+    """Return what the server says of a case; None for one that it does not know."""
     try:
-        return account.api.get(f"cases/{UUID(bytes=kept.case_id)}").text("state")
+        return account.api.get(f"cases/{UUID(bytes=kept.case_id)}")
     except Problem as problem:
         if problem.status != 404:
             raise
-        return _LOST
+        return None
+
+
+def _state_of(found: Answer | None) -> str:
+    """Return the server's word for the state of a case; "lost" for one that it does not know."""
+    return found.text("state") if found else _LOST
+
+
+def _has_run_out(account: Account, kept: OpenCase) -> bool:
+    """Whether what a case was to disclose has ended, so that this device would open nothing of it."""
+    case = Case.from_payload(Sign1.parse(kept.statement).payload)
+    return case.is_disclosure and account.api.clock.latest() >= case.disclosed_until
+
+
+def _is_spent(account: Account, kept: OpenCase, found: Answer | None) -> bool:
+    """Whether a case was collected and has nothing more for this device: opened here already, or destroyed there."""
+    if found is None or _state_of(found) not in _COLLECTED:
+        return False
+    if _is_opened(found):
+        return True
+    try:
+        account.api.get(f"cases/{UUID(bytes=kept.case_id)}/release", maximum=_MAX_RELEASE)
+    except Problem as problem:
+        if problem.status != 409:
+            raise
+        return True
+    return False
+
+
+def _is_opened(found: Answer) -> bool:
+    # The new identity key is proposed once the archive keys are kept.
+    return "successor" in found
 
 
 def _forget(account: Account) -> None:
@@ -304,13 +345,15 @@ def collect(account: Account, *, wait_seconds: int = 0) -> Collected:
     What is opened of somebody else's archive becomes a disclosure, apart from this person's own keys, and the device is
     free for another case. Raises NotYet before the release, and when too few shares are right: the server is told which
     are wrong, and the case waits for others. TrustRefused when a key is not the one that the account chain announces.
-    Repeatable until the keys are open and kept.
+    ProfileError where nothing can be collected any more: the keys made for the case are destroyed, and the device is
+    free. Repeatable until the keys are open and kept.
     """
     kept = _require_case(account)
     statement = Sign1.parse(kept.statement)
     case = Case.from_payload(statement.payload)
-    if case.is_disclosure and account.api.clock.latest() >= case.disclosed_until:
-        raise ProfileError("What this case was to disclose has ended already.", way_out="Open a new case.")
+    if _has_run_out(account, kept):
+        _forget(account)
+        raise ProfileError("What this case was to disclose has ended already.", way_out=_ASK_ANEW)
     tenant.refresh(account)
     whose, opened, blamed = wait_for(lambda: _open_release(account, kept, case), wait_seconds)
     numbers = [generation.number for generation in opened]
@@ -376,17 +419,26 @@ def _blame(account: Account, kept: OpenCase, error: _TooFewShares) -> None:
 
 
 def _release(account: Account, kept: OpenCase) -> Answer:
-    path = f"cases/{UUID(bytes=kept.case_id)}"
     try:
-        return account.api.get(f"{path}/release", maximum=16 * 1024 * 1024)
+        return account.api.get(f"cases/{UUID(bytes=kept.case_id)}/release", maximum=_MAX_RELEASE)
     except Problem as problem:
         if problem.status != 409:
             raise
-        state = _state_of(account, kept)
-        if state in _ENDED:
-            raise ProfileError(f"The case has ended: {state}.", way_out=_ASK_ANEW) from None
-        if state in _COLLECTED:
-            raise ProfileError(f"Nothing is left to collect: {problem}", way_out=_ASK_ANEW) from None
+        refusal = problem
+    found = _find(account, kept)
+    state = _state_of(found)
+    if state in _ENDED:
+        _forget(account)
+        why = f" {found.one('ended').text('text')}" if found and "ended" in found else ""
+        raise ProfileError(f"The case has ended: {state}.{why}", way_out=_ASK_ANEW)
+    if found and state in _COLLECTED:
+        if _is_opened(found):
+            raise ProfileError(
+                f"Your archive keys are open on this device already, and nothing is left to collect: {refusal}",
+                way_out="Go on: holdfast recover escrow finish. Or give the case up: holdfast recover escrow cancel",
+            )
+        _forget(account)
+        raise ProfileError(f"Nothing is left to collect: {refusal}", way_out=_ASK_ANEW)
     raise NotYet(f"The case is {state}; nothing is released yet.", way_out="Ask again later, or with --wait.")
 
 

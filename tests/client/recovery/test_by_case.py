@@ -17,9 +17,11 @@ from holdfast.client.officers import officer
 from holdfast.client.profile.account import Account
 from holdfast.client.recovery import by_case, vetoes
 from holdfast.client.recovery.by_case import OpenedCase
+from holdfast.client.rotation import rotation
 from holdfast.core.base.encoding import b64u, unb64u
 from holdfast.core.crypto.keys import SigningKey
 from holdfast.core.identity.cases import Case, Veto
+from holdfast.core.identity.entries import Reason
 from holdfast.core.identity.roles import RoleKey
 from holdfast.core.log import merkle
 from holdfast.core.log.log_entry import LogEntry
@@ -28,6 +30,7 @@ from holdfast.core.signed.cose import Purpose, Sign1, sign
 from tests.cast.lying_mailbox import refused
 from tests.cast.lying_server import LyingServer, Tenant
 from tests.cast.members import ALICE, BOB, Members
+from tests.cast.statements import DAY
 
 WEB = SigningKey.generate()
 
@@ -53,16 +56,102 @@ def test_any_end_frees_the_device_and_its_secrets_go(ended: str, world: Members,
         world.server.instead[f"GET cases/{first.case_id}"] = lambda _body: refused(404, "not-found")
     else:
         world.server.cases[str(first.case_id)]["state"] = ended
-        assert by_case.status(tablet).is_over
         with pytest.raises(ProfileError, match=ended) as said:
             by_case.collect(tablet)
         assert "holdfast recover escrow open" in said.value.way_out
+        assert tablet.state.case is None
     again = by_case.open_case(tablet, reason="again", purpose="recovery", subject=ALICE)
     assert again.case_id != first.case_id
     assert again.words != first.words
     after = tablet.state.case
     assert after is not None
     assert not {one.reveal() for one in (after.recipient_rsa, after.recipient_seed, after.new_identity)} & set(kept)
+
+
+@pytest.mark.parametrize("ended", ["denied", "expired", "lost"])
+def test_status_that_sees_the_end_destroys_the_keys(ended: str, world: Members, tmp_path: Path) -> None:
+    world.depositor(tmp_path)
+    tablet, opened = world.case()
+    if ended == "lost":
+        world.server.instead[f"GET cases/{opened.case_id}"] = lambda _body: refused(404, "not-found")
+        with pytest.raises(ProfileError, match="no such case"):
+            by_case.status(tablet)
+    else:
+        world.server.cases[str(opened.case_id)]["state"] = ended
+        assert by_case.status(tablet).is_over
+    assert tablet.state.case is None
+
+
+@pytest.mark.parametrize("by", ["collect", "cancel"])
+@pytest.mark.parametrize("state", ["collected", "rotated", "sealed"])
+def test_case_of_which_nothing_is_left_frees_the_device(state: str, by: str, world: Members, tmp_path: Path) -> None:
+    """What was released is destroyed after 90 days, whether the device had opened it or not."""
+    world.depositor(tmp_path)
+    tablet, opened = world.case()
+    world.server.cases[str(opened.case_id)]["state"] = state
+    if by == "cancel":
+        assert by_case.cancel(tablet, reason="too late") == (opened.case_id, state)
+    else:
+        with pytest.raises(ProfileError, match="left to collect") as said:
+            by_case.collect(tablet)
+        assert "free to ask anew" in said.value.way_out
+    assert tablet.state.case is None
+    assert by_case.open_case(tablet, reason="again", purpose="recovery", subject=ALICE).case_id != opened.case_id
+
+
+def test_account_may_still_begin_again_once_what_was_collected_is_destroyed(world: Members, tmp_path: Path) -> None:
+    world.depositor(tmp_path)
+    tablet, opened = world.case()
+    for index in (1, 2):
+        world.approve(index, opened)
+    words = by_case.collect(tablet).words
+    world.server.cases[str(opened.case_id)]["state"] = "collected"
+    with pytest.raises(ProfileError, match="open on this device already") as said:
+        by_case.collect(tablet)
+    assert "recover escrow finish" in said.value.way_out
+    assert by_case.status(tablet).identity_words == words
+    assert by_case.cancel(tablet, reason="officers left") == (opened.case_id, "collected")
+    assert tablet.state.case is None
+
+
+@pytest.mark.parametrize("by", ["collect", "cancel", "open"])
+def test_disclosure_that_ended_before_it_was_collected_frees_the_device(
+    by: str, world: Members, tmp_path: Path
+) -> None:
+    world.depositor(tmp_path)
+    bob = world.published(BOB)
+    ask = partial(by_case.open_case, bob, reason="Handover.", purpose="recovery", subject=ALICE)
+    opened = ask(ends_at=world.now + 9 * DAY)
+    for index in (1, 3):
+        world.approve(index, opened)
+    world.now += 10 * DAY
+    if by == "collect":
+        with pytest.raises(ProfileError, match="has ended already"):
+            by_case.collect(bob)
+    if by == "cancel":
+        by_case.cancel(bob, reason="too late")
+    if by != "open":
+        assert bob.state.case is None
+    assert ask().case_id != opened.case_id
+
+
+def test_device_keys_stay_while_a_case_is_open(world: Members, tmp_path: Path) -> None:
+    """What is released is for the device as it asked: under other keys the server would not know it."""
+    alice = world.depositor(tmp_path)
+    by_case.open_case(alice, reason="lost the other", purpose="recovery", subject=ALICE)
+    with pytest.raises(ProfileError, match="case open") as said:
+        rotation.rotate(alice, [rotation.DEVICE], reason=Reason.USER_REQUEST)
+    assert "recover escrow cancel" in said.value.way_out
+    # The rest of the keys may go: they have no part in the case.
+    before = alice.device.statement
+    rotation.rotate(alice, rotation.EVERYTHING, reason=Reason.USER_REQUEST)
+    assert alice.device.statement == before
+    by_case.cancel(alice, reason="found it")
+    world.server.instead[f"POST users/{alice.user_text}/chain"] = lambda _body: refused(503, "unavailable")
+    with pytest.raises(Problem):
+        rotation.rotate(alice, [rotation.DEVICE], reason=Reason.USER_REQUEST)
+    with pytest.raises(ProfileError, match="being replaced"):
+        by_case.open_case(alice, reason="lost the other", purpose="recovery", subject=ALICE)
 
 
 def test_denied_device_asks_again_to_the_opened_key(world: Members, tmp_path: Path) -> None:
