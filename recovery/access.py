@@ -248,6 +248,26 @@ def shares_left(case: Case) -> dict[UUID, SharesLeft]:
     return {deposit_id: SharesLeft(frozenset(right[deposit_id]), m) for deposit_id, m in needed.items()}
 
 
+@dataclass(frozen=True)
+class SharesWanted:
+    """Of a deposit that was released and cannot be opened: who holds a share that is not there, how many lack."""
+
+    holders: frozenset[UUID]
+    missing: int
+
+
+def shares_wanted(case: Case) -> list[SharesWanted]:
+    """Return what each deposit lacks of which too few released shares may be right. Holders are of its own roster."""
+    made_under, wanted = policies_at_deposit(case), []
+    for deposit_id, left in shares_left(case).items():
+        missing = left.needed - len(left.right)
+        if missing > 0:
+            roster = escrow.officers(made_under[deposit_id])
+            holders = frozenset(officer.person_id for officer in roster if officer.index not in left.right)
+            wanted.append(SharesWanted(holders, missing))
+    return wanted
+
+
 def is_heard(case: Case, now: datetime) -> bool:
     """Tell whether a case's subject could object ever since it was opened: active, with a device that may act.
 
@@ -325,6 +345,12 @@ def is_recipient(device_id: UUID, user_id: UUID) -> bool:
 def notice_of_opening(case: Case) -> Notice | None:
     """Return the notice that the subject is owed about the opening."""
     return Notice.objects.filter(case_id=case.id, person_id=case.subject_id, kind=OPENED).first()
+
+
+def share_notices(case: Case) -> int:
+    """Count the reports of wrong shares that officers were promised a notice of."""
+    kinds = Notice.objects.filter(case_id=case.id, kind__startswith="share")
+    return int(kinds.order_by().values("kind").distinct().count())
 
 
 def notices_for(person_id: UUID, *, after: UUID | None = None) -> tuple[list[Notice], bool]:

@@ -40,7 +40,8 @@ def veto_case(*, case_id: UUID, statement: bytes, reason: str, actor: Actor) -> 
 
     A third one within 90 days, of cases that had their quorum, asks one officer more instead; one by a device that m
     officers have suspended gives the long delay. Sent again, it changes nothing. Raises CaseRefused for a statement
-    that does not fit, CaseMoved when the HSM may have worked already.
+    that does not fit, CaseMoved when the HSM may have worked already, or where another device's veto leaves this one
+    nothing to do.
     """
     device_id = _device_id(actor)
     device = Sign1.parse(bytes(keys.active_device(device_id).statement))
@@ -56,8 +57,19 @@ def veto_case(*, case_id: UUID, statement: bytes, reason: str, actor: Actor) -> 
         if row.state not in UNDECIDED:
             raise CaseMoved(f"The case is {row.state}.", state=row.state)
         delays = escrow.is_suspended_by_officers(device_id)
-        if access.has_vetoed(row) or (delays and access.delaying_veto(row) is not None):
-            return row
+        # Said, and not passed over: whoever is told that their veto was taken waits for a proof that never comes.
+        if access.has_vetoed(row):
+            raise CaseMoved(
+                "This case was vetoed already, the third time within 90 days: it goes on with one officer more, and a "
+                "further veto changes nothing. Speak to your officers: each of them can deny it.",
+                state=row.state,
+            )
+        if delays and access.delaying_veto(row) is not None:
+            raise CaseMoved(
+                "Another device that officers suspended has vetoed this case already: the long delay runs from then. "
+                "A device that is not suspended can still end it.",
+                state=row.state,
+            )
         now = database_now()
         # Whoever opens cases in somebody's name, and has them vetoed, uses up nothing: m officers had to sign as well.
         counts = not delays and access.had_quorum(row)

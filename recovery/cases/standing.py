@@ -218,14 +218,19 @@ def _for_a_share(case: Case, now: datetime) -> Waiting:
         return Waiting(case.why if is_stuck else "releasing", text, since, is_stuck)
     policy = escrow.policy_named(bytes(case.policy_hash))
     officers = [one for one in standings(case, policy, now) if not one.why_not and not one.decision]
-    left = access.shares_left(case).values()
-    missing = max((one.needed - len(one.right) for one in left), default=0)
-    named = ", ".join(str(one.index) for one in officers) or "none"
+    wanted, may = access.shares_wanted(case), {one.person_id for one in officers}
+    missing = max((one.missing for one in wanted), default=0)
+    # By who holds a share of what lacks one: an officer of a later roster may have none of an older deposit.
+    asked = [one for one in officers if any(one.person_id in lacking.holders for lacking in wanted)]
+    is_stuck = any(len(may & lacking.holders) < lacking.missing for lacking in wanted)
+    named = ", ".join(str(one.index) for one in asked) or "none"
     text = (
         f"The recipient says that there are too few right shares: {missing} more needed. Officers who may give one, in "
         f"this same case: {named}. The HSM is not asked again. What was collected counts as exposed all the same."
     )
-    return Waiting("share", text, since, is_stuck=len(officers) < missing)
+    if is_stuck:
+        text += " Too few may: have one come back, or ask anew."
+    return Waiting("share", text, since, is_stuck)
 
 
 def _for_the_notice(case: Case) -> Waiting:

@@ -6,12 +6,15 @@ from __future__ import annotations
 import hashlib
 import secrets
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 import pytest
+from django.core import mail
+from django.db import transaction
 from django.utils import timezone
 
 from audit.models import Entry
@@ -26,13 +29,16 @@ from holdfast.core.signed import cose
 from holdfast.core.signed.cose import Purpose, Sign1
 from kernel.scope import tenant_scope
 from recovery import tasks
-from recovery.cases import collection
+from recovery.cases import collection, notices
 from recovery.cases.endings import finish_failed
+from recovery.cases.standing import ALARM_AFTER, raise_alarms
 from recovery.models import Case, Notice, Release, ReleasedShare, SealedShare
 from recovery.release import record
 from recovery.states import CaseState
+from tenants import services as tenants
 from tests.cast.founded import Hsm
 from tests.cast.world import OpenCase, World
+from tests.recovery.release.test_renumbered import renumber
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgres]
 
@@ -123,9 +129,59 @@ def test_officers_are_told_once_that_a_share_is_wanted(world: World, hsm: Hsm) -
     case, deposit = awaiting(world, hsm)
     assert blame(world, case, deposit, 1).json()["state"] == "awaiting-share"
     told = Notice.unscoped.filter(case_id=case.id, kind="share").values_list("person_id", flat=True)
-    assert set(told) == {world.cast.people[name].pk for name in ("carol", "dan", "erin")}
+    # Dan's share is right: dan has no other to give.
+    assert set(told) == {world.cast.people[name].pk for name in ("carol", "erin")}
     world.work()
-    assert Notice.unscoped.filter(case_id=case.id, kind="share", state="handed-over").count() == 3
+    assert Notice.unscoped.filter(case_id=case.id, kind="share", state="handed-over").count() == 2
+
+
+def test_officer_who_holds_no_share_is_not_asked_for_one_and_too_few_others_are_an_alarm(
+    found: Callable[..., World], hsm: Hsm
+) -> None:
+    """Rex came after the deposit: by the case's policy an officer, and by the deposit's nobody."""
+    world = found(cooling_off_seconds=0)
+    deposit = world.deposit()
+    world.add_founder("rex")
+    with tenant_scope(world.tenant_id):
+        tenants.change_role(person=world.cast.rex, role="officer", actor=world.ceremony)
+    renumber(world, "rex", "erin", "dan", "carol")
+    time.sleep(1.1)  # a cooling-off of nothing ends with the second
+    case = world.opened(deposit)
+    send(world, case, "carol", wrong_inside(world, case, "carol", deposit))
+    assert world.approve(case, "dan", deposit).status_code == 201
+    world.tick()
+    with pytest.raises(ShareBlamed) as found_wrong:
+        world.combine(case, deposit, world.collect(case).json())
+    assert blame(world, case, deposit, *found_wrong.value.indices).status_code == 201
+    told = Notice.unscoped.filter(case_id=case.id, kind="share").values_list("person_id", flat=True)
+    assert set(told) == {world.cast.people[name].pk for name in ("carol", "erin")}
+    waits = case.phone.send("GET", case.path).json()["waiting_for"]
+    assert (waits["stuck"], "same case: 2, 4." in waits["text"]) == (False, True), waits
+    for name in ("carol", "erin"):
+        world.stand(name, Standing.AWAY)
+    waits = case.phone.send("GET", case.path).json()["waiting_for"]
+    assert (waits["stuck"], "same case: none." in waits["text"], "ask anew" in waits["text"]) == (True, True, True)
+    Case.unscoped.filter(id=case.id).update(why_since=timezone.now() - ALARM_AFTER)
+    assert raise_alarms() == 1
+
+
+def test_officers_are_told_of_each_report_and_of_five_in_one_case(world: World, hsm: Hsm) -> None:
+    case, deposit = awaiting(world, hsm)
+    send(world, case, "carol", wrong_inside(world, case, "carol", deposit))
+    for _ in range(2):
+        world.tick()
+    assert world.collect(case).status_code == 200
+    assert blame(world, case, deposit, 1).json()["state"] == "awaiting-share"
+    world.work()
+    told = Notice.unscoped.filter(case_id=case.id, state="handed-over", person_id=world.cast.erin.pk)
+    assert set(told.values_list("kind", flat=True)) >= {"share", "share-2"}
+    mails = [one for one in mail.outbox if one.to == ["erin@acme.test"] and "another officer's share" in one.subject]
+    assert len(mails) == 2
+    with tenant_scope(world.tenant_id), transaction.atomic():
+        for _ in range(9):
+            notices.owe_share_notices(world.row(case))
+    kinds = Notice.unscoped.filter(case_id=case.id, kind__startswith="share").values_list("kind", flat=True)
+    assert set(kinds) == {"share", *(f"share-{number}" for number in range(2, 6))}
 
 
 def test_right_share_is_not_given_twice_and_a_wrong_outer_one_replaces_nothing(world: World, hsm: Hsm) -> None:
