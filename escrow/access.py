@@ -340,6 +340,11 @@ def deposits_named(deposit_ids: list[UUID]) -> dict[UUID, Deposit]:
     return {row.id: row for row in Deposit.objects.filter(id__in=deposit_ids)}
 
 
+def newest_deposits(most: int) -> list[Deposit]:
+    """Return the newest deposits of the open tenant, whoever's they are: for an operator's ceremony."""
+    return list(Deposit.objects.order_by("-created_at")[:most])
+
+
 def deposits_of(user_id: UUID) -> list[Deposit]:
     """List one user's deposits, oldest first, for coverage and for the console."""
     return list(Deposit.objects.filter(user_id=user_id).order_by("generation", "created_at"))

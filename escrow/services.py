@@ -57,7 +57,7 @@ from kernel.errors import LimitReached
 from kernel.scope import current_tenant
 from keys import access as keys
 from keys import chains
-from keys.services import open_record, seal_record
+from keys.services import StoredRecord, open_record, seal_record
 
 __all__ = [
     "AcceptedDeposit",
@@ -270,6 +270,11 @@ def open_deposit(deposit: Deposit) -> AcceptedDeposit:
     if hashlib.sha256(opened.record).digest() != bytes(deposit.record_hash):
         raise RecordUnreadable
     return opened
+
+
+def newest_records(most: int) -> list[StoredRecord]:
+    """Return the open tenant's newest deposits as they lie at rest, to see by them whose a tenant key is."""
+    return [StoredRecord(bytes(row.sealed), row.user_id, row.id, _KIND, 1) for row in access.newest_deposits(most)]
 
 
 def note_reading(*, deposit: Deposit, actor: Actor) -> None:

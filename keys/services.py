@@ -58,7 +58,7 @@ from keys.models import (
     SignedPreKey,
 )
 from keys.models import ChainFork as ChainForkRow
-from keys.records import bind_tenant_keys, create_tenant_master_key, open_record, seal_record
+from keys.records import StoredRecord, bind_tenant_keys, create_tenant_master_key, open_record, seal_record
 from keys.states import DeviceState
 from keys.vaults import (
     DOOR_KINDS,
@@ -77,6 +77,7 @@ __all__ = [
     "ClaimAnswer",
     "Held",
     "PreparedDevice",
+    "StoredRecord",
     "append_chain",
     "bind_tenant_keys",
     "claim_device",

@@ -44,6 +44,11 @@ class Command(BaseCommand):
         said = "Bind tenants' master keys to their tenants: once, for an installation from before."
         bound: CommandParser = subcommands.add_parser("tenant-keys", help=said, description=said)
         bound.add_argument("--yes", action="store_true", help="do not ask")
+        bound.add_argument(
+            "--restored",
+            action="store_true",
+            help="a backup of the database from before the upgrade was put back: bind its rows again",
+        )
         bound.set_defaults(steps=_tenant_keys, slug=None)
 
         roles = add("roles", "Have the tenant root say whose keys write and sign its logs.", _roles)
@@ -117,8 +122,8 @@ def _roles(tenant: Tenant, options: dict[str, Any]) -> Iterable[Step]:
     return of_roles.RolesCeremony(tenant, given=given, ended=ended).steps()
 
 
-def _tenant_keys(_tenant: Tenant | None, _options: dict[str, Any]) -> Iterable[Step]:
-    return of_tenant_keys.steps()
+def _tenant_keys(_tenant: Tenant | None, options: dict[str, Any]) -> Iterable[Step]:
+    return of_tenant_keys.steps(restored=options["restored"])
 
 
 def _accept_log(tenant: Tenant, options: dict[str, Any]) -> Iterable[Step]:
