@@ -43,7 +43,7 @@ SUBJECTS = {
     "requested": "A case to open escrowed keys was opened in your name",
     "released": "Your escrowed keys were released",
     "share": "A recovery case waits for another officer's share",
-    "voided": "A recovery case has ended, and nothing was released",
+    "voided": "A recovery case has ended",
 }
 
 

@@ -34,7 +34,7 @@ from holdfast.core.identity.policy import Policy
 from holdfast.core.signed import cose
 from holdfast.core.signed.cose import Purpose, Sign1
 from holdfast.core.signed.payloads import Header
-from hsm.errors import HsmError, HsmRefused
+from hsm.errors import HsmError, HsmKeyMismatch, HsmKeyMissing, HsmRefused
 from kernel import queue
 from kernel.actors import Actor, system_actor
 from kernel.errors import Conflict, DomainError
@@ -218,6 +218,10 @@ class TenantRelease:
             case LogBehind() | WrongLog() | ReleaseKeyMissing():
                 log.critical("case %s waits: %s", case.id, error)
                 at = self._wait(case, error.why, timezone.now() + RETRY_HSM)
+            case HsmKeyMissing() | HsmKeyMismatch():
+                # It answers, and has not the key: nobody gets it back by waiting for the HSM.
+                log.critical("case %s waits: %s", case.id, error)
+                at = self._wait(case, "hsm-key-wrong", timezone.now() + hsm_pause(self._failures.get(case.id, 0)))
             case HsmRefused():
                 self._hold(case, "half-refused")
             case HsmError():
@@ -344,6 +348,8 @@ class TenantRelease:
             raise missing
         wrong = [(order, index) for order, hashes in signed.items() for index in hashes if index not in found[order]]
         log.warning("case %s: %d shares are not what was signed for", case.id, len(wrong))
+        # One that a dead process had begun goes back as well: nothing comes right by trying it again.
+        self._defer(case, "share-wrong", timezone.now())
         record.void_shares(case_id=case.id, shares=wrong, actor=self.actor)
         return None
 
@@ -521,6 +527,8 @@ class ReleaseProcess:
         except (HoldfastError, DomainError) as error:
             # It does not extend what was believed: rows were erased or rewritten, or a backup was put back.
             self._broken.setdefault(tenant_id, self._clock.now().tick)
+            # It was read through to find that out, and is left alone for longer and longer.
+            self._unread.failed(tenant_id)
             log.critical("tenant %s: its log is not the one that was believed: %s", tenant_id, error)
         except Exception:
             self._unread.failed(tenant_id)
@@ -571,12 +579,15 @@ class ReleaseProcess:
         return at
 
     def _attempt_now(self, case_id: UUID, tenant_id: UUID) -> datetime | None:
+        if tenant_id in self._broken and tenant_id not in self._tenants and self._unread.left(tenant_id):
+            return self._changed(case_id, tenant_id, "it is read again later")
         try:
             tenant = self._tenant(tenant_id)
         except FileNotFoundError:
             log.error("the release directory holds no trust for tenant %s: hold its ceremony", tenant_id)  # noqa: TRY400
             return timezone.now() + RETRY_HSM
         except (HoldfastError, DomainError) as error:
+            self._unread.failed(tenant_id)
             return self._changed(case_id, tenant_id, str(error))
         at = tenant.attempt(case_id)
         self._broken.pop(tenant_id, None)

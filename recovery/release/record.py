@@ -22,7 +22,7 @@ from kernel.clock import database_now
 from kernel.transitions import advance
 from keys.services import open_record
 from recovery import access
-from recovery.cases.counting import recount
+from recovery.cases.counting import end_outlived, recount
 from recovery.cases.decisions import SHARE_KIND
 from recovery.cases.endings import finish_failed, reopen
 from recovery.cases.notices import owe_end_notices, owe_release_notice
@@ -194,18 +194,24 @@ def replace_shares(
     """Keep shares for the recipient of a released case in the place of those that were wrong; nothing was unwrapped.
 
     shares: {deposit: {number of the share: share sealed to the case's X-Wing key}}. handled: (deposit, number) of those
-    that were looked at; of these what was not what its officer signed for is void. The case is released again once
-    every deposit has as many as open it.
+    that were looked at; of these what was not what its officer signed for is void, and so is what is of an officer who
+    stopped counting meanwhile. The case is released again once every deposit has as many as open it.
     """
     with transaction.atomic():
+        # The lock of every change of officers, as before a release: no suspension slips between.
+        escrow.newest_policy_for_update()
         case = access.lock_case(case_id)
         if case.state != CaseState.AWAITING_SHARE:
             raise CaseMoved(f"The case is {case.state}.", state=case.state)
+        counting = _counting_shares(case)
         kept, before = access.released_shares_of(case), access.shares_left(case)
         taken = 0
         for release in access.releases_of(case):
             fresh = shares.get(release.deposit_id, {})
-            for index in sorted(fresh.keys() - before[release.deposit_id].right):
+            right = before[release.deposit_id].right
+            for index in sorted(
+                index for index in fresh if index not in right and (release.deposit_id, index) in counting
+            ):
                 kept.filter(release=release, index=index).delete()
                 ReleasedShare.objects.create(release=release, index=index, sealed=fresh[index])
                 taken += 1
@@ -228,6 +234,16 @@ def replace_shares(
                 subject=str(case.id),
                 body={"q": bytes(case.q), "replaced": taken},
             )
+
+
+def _counting_shares(case: Case) -> set[tuple[UUID, int]]:
+    """Return (deposit, number) of the stored shares whose officers count now, and have not left since they approved."""
+    now = database_now()
+    end_outlived(case, now)
+    policy = escrow.policy_named(bytes(case.policy_hash))
+    eligible = {officer.person_id for officer in access.eligible_for(case, policy, now)}
+    stored = access.shares_of(case)
+    return {(row.deposit_id, row.index) for row in stored if row.approval.person_id in eligible}
 
 
 def void_open_cases(*, why: str, actor: Actor) -> int:

@@ -37,7 +37,8 @@ from recovery.release import record
 from recovery.states import CaseState
 from tenants import services as tenants
 from tests.cast.founded import Hsm
-from tests.cast.world import OpenCase, World
+from tests.cast.world import OpenCase, World, as_superuser
+from tests.recovery.release.test_forged_rows import key
 from tests.recovery.release.test_renumbered import renumber
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgres]
@@ -208,6 +209,16 @@ def test_share_of_an_officer_who_does_not_count_now_is_not_handed_on(world: Worl
     assert 3 not in ReleasedShare.unscoped.values_list("index", flat=True)
 
 
+def test_share_of_an_officer_who_is_suspended_while_it_is_handed_on_is_void(world: World, hsm: Hsm) -> None:
+    case, deposit = awaiting(world, hsm)
+    assert world.approve(case, "erin", deposit).status_code == 201
+    opened = {_id(deposit): {3: secrets.token_bytes(64)}}
+    world.stand("erin", Standing.SUSPENDED, by="dan")
+    with tenant_scope(world.tenant_id):
+        record.replace_shares(case_id=case.id, shares=opened, handled={(_id(deposit), 3)}, actor=world.ceremony)
+    assert (world.state(case), left(case)) == ("awaiting-share", (0, 2, 1))
+
+
 def test_report_names_released_shares_of_a_case_that_cannot_be_opened(world: World, hsm: Hsm) -> None:
     case, deposit = world.approved("carol", "dan", "erin")
     other, another = world.deposit(), world.new_phone()
@@ -256,6 +267,16 @@ def test_wrong_outer_share_voids_the_share_and_not_the_officer(world: World, hsm
     assert is_open(world, case, deposit)
 
 
+def test_wrong_share_of_a_release_that_a_dead_process_began_sends_the_case_back(world: World, hsm: Hsm) -> None:
+    case, deposit = world.approved()
+    send(world, case, "carol", wrong_outside(world, case, "carol", deposit))
+    assert world.approve(case, "dan", deposit).json()["state"] == "waiting"
+    with as_superuser("recovery_case") as cursor:
+        cursor.execute("UPDATE recovery_case SET state = 'releasing' WHERE id = %s", [key(case.id)])
+    world.tick()
+    assert (world.state(case), world.row(case).why, hsm.unwraps()) == ("requested", "share-wrong", 0)
+
+
 # What is destroyed when.
 
 
@@ -283,6 +304,10 @@ def test_every_end_of_a_case_that_awaits_a_share_destroys_all_of_it(
         monkeypatch.setattr("recovery.cases.endings.database_now", lambda: later)
     end_by(world, case, how)
     assert (world.state(case), left(case)) == ("expired" if how == "expired" else "held", (0, 0, 0))
+    if how == "voided":
+        world.work()
+        (told,) = {str(one.body) for one in mail.outbox if one.subject == "A recovery case has ended"}
+        assert ("nothing was released" in told, "counts as exposed" in told) == (False, True)
     world.tick()
     assert hsm.unwraps() == 1
     answer = case.phone.send("GET", f"{case.path}/release")
