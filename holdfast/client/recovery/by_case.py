@@ -180,8 +180,10 @@ def open_case(
     account.save()
     try:
         answer = account.api.post("cases", {"case": b64u(signed.encode())})
-    except Problem:
-        _forget(account)
+    except Problem as problem:
+        # A refusal opened nothing. After a fault of the server's the case may stand, and these are its only keys.
+        if problem.status < 500:
+            _forget(account)
         raise
     ids = [UUID(bytes=deposit_id) for deposit_id, _ in named]
     return OpenedCase(UUID(bytes=case.case_id), case.recipient_words, ids, answer.number("needed"), disclosed)

@@ -154,6 +154,25 @@ def test_device_keys_stay_while_a_case_is_open(world: Members, tmp_path: Path) -
         by_case.open_case(alice, reason="lost the other", purpose="recovery", subject=ALICE)
 
 
+def test_keys_of_a_case_that_the_server_may_have_taken_are_kept(world: Members, tmp_path: Path) -> None:
+    """A fault after the commit: approvals that follow are sealed to these keys and no others."""
+    world.depositor(tmp_path)
+    tablet = world.enrolled(ALICE)
+    for status, is_kept in ((503, True), (422, False)):
+
+        def taking(body: Any, status: int = status) -> tuple[int, dict[str, Any]]:
+            world.server.open_case("", body, None)
+            return refused(status, "unavailable")
+
+        world.server.instead["POST cases"] = taking
+        with pytest.raises(Problem):
+            by_case.open_case(tablet, reason="lost both", purpose="recovery", subject=ALICE)
+        assert (tablet.state.case is not None) == is_kept
+        if is_kept:
+            assert by_case.status(tablet).state == "requested"
+            by_case.cancel(tablet, reason="again")
+
+
 def test_denied_device_asks_again_to_the_opened_key(world: Members, tmp_path: Path) -> None:
     world.depositor(tmp_path)
     tablet, first = world.case()
