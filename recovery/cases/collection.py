@@ -163,6 +163,9 @@ def _is_left_behind(case: Case) -> bool:
     """Whether nobody can rotate what a case disclosed: its subject may not act, or their chain lists no device."""
     if case.recipient_person_id == case.subject_id:
         return False  # the receiving device is about to become the subject's
+    # What is sealed shows in the subject's own list of deposits. It must not tell before the case's notice does.
+    if case.notice_at > database_now():
+        return False
     if tenants.person(case.subject_id).state == PersonState.SUSPENDED:
         return True
     return not keys.active_devices(case.subject_id)

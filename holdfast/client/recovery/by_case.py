@@ -38,7 +38,7 @@ from holdfast.core.escrow.deposit import SEALED_HALF_SIZE
 from holdfast.core.identity import chain, chain_author
 from holdfast.core.identity.cases import Case, begins_from, last_disclosure_end, verify_attestations
 from holdfast.core.identity.chain import ChainState
-from holdfast.core.identity.policy import SignedPolicy
+from holdfast.core.identity.policy import Policy, SignedPolicy
 from holdfast.core.signed.cose import Purpose, Sign1, sign
 
 CASE_LIFE_SECONDS: Final = 30 * 86_400  # the longest delay and notice a policy may ask, and time for officers on leave
@@ -93,6 +93,25 @@ class CaseStatus:
 
 
 @dataclass(frozen=True)
+class WrongShare:
+    """A share that is not what its deposit says. person: whose it is, None where nobody holds a share of that index.
+
+    number: theirs in the case's roster, as officers and statuses are numbered; 0 where it does not name them.
+    """
+
+    deposit_id: UUID
+    person: UUID | None
+    number: int
+
+    @property
+    def whose(self) -> str:
+        """Whose share it is, in words."""
+        if self.person is None:
+            return "nobody, since it was made up"
+        return f"officer {self.number} ({self.person})" if self.number else f"a former officer ({self.person})"
+
+
+@dataclass(frozen=True)
 class Collected:
     """What came back: generations opened, shares that were wrong, and the words of the new identity key.
 
@@ -102,7 +121,7 @@ class Collected:
 
     generations: list[int]
     words: tuple[str, ...]
-    blamed: list[tuple[UUID, int]]
+    blamed: list[WrongShare]
     disclosure: Disclosure | None = None
 
 
@@ -180,8 +199,10 @@ def open_case(
     account.save()
     try:
         answer = account.api.post("cases", {"case": b64u(signed.encode())})
-    except Problem:
-        _forget(account)
+    except Problem as problem:
+        # A refusal opened nothing. After a fault of the server's the case may stand, and these are its only keys.
+        if problem.status < 500:
+            _forget(account)
         raise
     ids = [UUID(bytes=deposit_id) for deposit_id, _ in named]
     return OpenedCase(UUID(bytes=case.case_id), case.recipient_words, ids, answer.number("needed"), disclosed)
@@ -380,15 +401,13 @@ def _keep_disclosure(account: Account, statement: Sign1, opened: list[Generation
     return disclosure
 
 
-def _open_release(
-    account: Account, kept: OpenCase, case: Case
-) -> tuple[Subject, list[Generation], list[tuple[UUID, int]]]:
+def _open_release(account: Account, kept: OpenCase, case: Case) -> tuple[Subject, list[Generation], list[WrongShare]]:
     """Collect and open what was released. Raises NotYet as `collect` does."""
     answer = _release(account, kept)
     whose = deposits.subject_of(account, case.subject)
     verified = _verified_records(account, whose, case, answer)
     try:
-        opened, blamed = _open_all(kept, whose, verified, answer)
+        opened, blamed = _open_all(kept, whose, verified, answer, account.trusted.policy_named(case.policy_hash).policy)
     except _TooFewShares as error:
         _blame(account, kept, error)
         raise NotYet(
@@ -399,12 +418,15 @@ def _open_release(
 
 
 class _TooFewShares(Exception):
-    """Some deposits cannot be opened. wrong: {deposit: indices of its wrong shares}, none where some are missing."""
+    """Some deposits cannot be opened. wrong: {deposit: indices of its wrong shares}, none where some are missing.
 
-    def __init__(self, wrong: dict[bytes, tuple[int, ...]]) -> None:
+    blamed: the same, by person.
+    """
+
+    def __init__(self, wrong: dict[bytes, tuple[int, ...]], blamed: Sequence[WrongShare]) -> None:
         self.wrong = wrong
-        indices = ", ".join(map(str, sorted({index for several in wrong.values() for index in several}))) or "none"
-        super().__init__(f"Too few right shares: officers whose share is wrong: {indices}.")
+        whose = ", ".join(sorted({share.whose for share in blamed})) or "nobody"
+        super().__init__(f"Too few right shares. Wrong are those of: {whose}.")
 
 
 def _blame(account: Account, kept: OpenCase, error: _TooFewShares) -> None:
@@ -463,8 +485,8 @@ def _verified_records(account: Account, whose: Subject, case: Case, answer: Answ
 
 
 def _open_all(
-    kept: OpenCase, whose: Subject, verified: dict[bytes, VerifiedDeposit], answer: Answer
-) -> tuple[list[Generation], list[tuple[UUID, int]]]:
+    kept: OpenCase, whose: Subject, verified: dict[bytes, VerifiedDeposit], answer: Answer, policy: Policy
+) -> tuple[list[Generation], list[WrongShare]]:
     halves = {row.identifier("0"): row.octets("1", SEALED_HALF_SIZE) for row in answer.rows("halves", 2)}
     shares: dict[bytes, dict[int, bytes]] = {}
     for row in answer.rows("shares", 3):
@@ -474,7 +496,7 @@ def _open_all(
     statement = Sign1.parse(kept.statement)
     hashes = dict(Case.from_payload(statement.payload).deposits)
     opened: list[Generation] = []
-    blamed: list[tuple[UUID, int]] = []
+    blamed: list[WrongShare] = []
     too_few: dict[bytes, tuple[int, ...]] = {}
     for deposit_id, record in sorted(verified.items(), key=lambda pair: pair[1].generation):
         try:
@@ -490,10 +512,11 @@ def _open_all(
         except approvals.ShareBlamed as error:
             # All of them are said at once: one report, and one more share of each.
             too_few[deposit_id] = error.indices
+            blamed += [_wrong_share(record, index, policy) for index in error.indices]
             continue
         except HoldfastError as error:
             raise TrustRefused(f"The halves do not open your archive key: {error}.") from error
-        blamed += [(UUID(bytes=deposit_id), index) for index in back.blamed]
+        blamed += [_wrong_share(record, index, policy) for index in back.blamed]
         head = record.deposit.header
         opened.append(
             Generation(
@@ -508,8 +531,18 @@ def _open_all(
             )
         )
     if too_few:
-        raise _TooFewShares(too_few)
+        raise _TooFewShares(too_few, blamed)
     return opened, blamed
+
+
+def _wrong_share(record: VerifiedDeposit, index: int, policy: Policy) -> WrongShare:
+    """Say whose a share is, by the roster of the deposit's own policy; that of the case may number anew."""
+    deposit_id = UUID(bytes=record.deposit_id)
+    person = next((one.person for one in record.policy.policy.roster if one.index == index), None)
+    if person is None:
+        return WrongShare(deposit_id, None, 0)
+    number = next((one.index for one in policy.roster if one.person == person), 0)
+    return WrongShare(deposit_id, UUID(bytes=person), number)
 
 
 def _propose(account: Account, kept: OpenCase, state: ChainState) -> tuple[str, ...]:

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from holdfast.client.errors import Problem, ProfileError, TrustRefused
+from holdfast.client.errors import NotYet, Problem, ProfileError, TrustRefused
 from holdfast.client.officers import officer
 from holdfast.client.profile.account import Account
 from holdfast.client.recovery import by_case, vetoes
-from holdfast.client.recovery.by_case import OpenedCase
+from holdfast.client.recovery.by_case import OpenedCase, WrongShare
 from holdfast.client.rotation import rotation
 from holdfast.core.base.encoding import b64u, unb64u
 from holdfast.core.crypto.keys import SigningKey
@@ -154,6 +154,25 @@ def test_device_keys_stay_while_a_case_is_open(world: Members, tmp_path: Path) -
         by_case.open_case(alice, reason="lost the other", purpose="recovery", subject=ALICE)
 
 
+def test_keys_of_a_case_that_the_server_may_have_taken_are_kept(world: Members, tmp_path: Path) -> None:
+    """A fault after the commit: approvals that follow are sealed to these keys and no others."""
+    world.depositor(tmp_path)
+    tablet = world.enrolled(ALICE)
+    for status, is_kept in ((503, True), (422, False)):
+
+        def taking(body: Any, status: int = status) -> tuple[int, dict[str, Any]]:
+            world.server.open_case("", body, None)
+            return refused(status, "unavailable")
+
+        world.server.instead["POST cases"] = taking
+        with pytest.raises(Problem):
+            by_case.open_case(tablet, reason="lost both", purpose="recovery", subject=ALICE)
+        assert (tablet.state.case is not None) == is_kept
+        if is_kept:
+            assert by_case.status(tablet).state == "requested"
+            by_case.cancel(tablet, reason="again")
+
+
 def test_denied_device_asks_again_to_the_opened_key(world: Members, tmp_path: Path) -> None:
     world.depositor(tmp_path)
     tablet, first = world.case()
@@ -191,6 +210,37 @@ def test_cancel_of_a_case_that_goes_on_keeps_its_keys(world: Members, tmp_path: 
     with pytest.raises(Problem):
         by_case.cancel(tablet, reason="too late")
     assert tablet.state.case is not None
+
+
+# A wrong share is laid to whoever holds it.
+
+
+@pytest.mark.parametrize("approving", [2, 3])
+def test_wrong_share_is_laid_to_its_officer_after_the_roster_was_renumbered(
+    approving: int, world: Members, tmp_path: Path
+) -> None:
+    """A share's index is the deposit's own; people are numbered by the case's roster, on every screen."""
+    world.depositor(tmp_path)
+    house = world.server.tenant
+    roster, by = house.officers[::-1], house.officers[:2]
+    house.policies.append(house.sign_policy(roster, version=2, predecessor=house.policy_hash, signers=by))
+    tablet, opened = world.case()
+    for index in range(1, approving + 1):
+        world.approve(index, opened)
+
+    def spoiling(answer: dict[str, Any]) -> dict[str, Any]:
+        rows = [[name, index, b64u(bytes(80)) if index == 1 else box] for name, index, box in answer["shares"]]
+        return {**answer, "shares": rows}
+
+    world.server.lies[f"GET cases/{opened.case_id}/release"] = spoiling
+    person = uuid.UUID(bytes=house.officers[0].person)
+    if approving == 3:
+        assert by_case.collect(tablet).blamed == [WrongShare(opened.deposits[0], person, 3)]
+        return
+    with pytest.raises(NotYet, match=f"Wrong are those of: officer 3 \\({person}\\)"):
+        by_case.collect(tablet)
+    # The server is told the share by the deposit's own index.
+    assert world.server.cases[str(opened.case_id)]["blamed"] == [[str(opened.deposits[0]), [1]]]
 
 
 # A veto is made when its inclusion is proven.

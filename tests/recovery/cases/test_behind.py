@@ -268,3 +268,17 @@ def test_log_of_another_device_than_the_case_names_is_held(world: World, hsm: Hs
         tenant.log.facts.cases[case.id.bytes].recipient_device = bytes(16)
         process.tick()
     assert (world.state(case), hsm.unwraps()) == ("held", 0)
+
+
+def test_officers_device_in_a_persons_name_uses_up_none_of_what_their_own_devices_may_open(
+    world: World, settings: Any
+) -> None:
+    settings.HOLDFAST_CASES_PER_DAY = 3
+    deposit, own = world.deposit(), world.directory.phone("alice")
+    for phone in (enrolled_by(world, "carol"), own):
+        for _ in range(3):
+            assert world.open(world.case(phone, deposit)).status_code == 201
+    # Three are all the same for whoever let a device in, however many devices they make.
+    for phone in (enrolled_by(world, "carol"), own):
+        refused = world.open(world.case(phone, deposit))
+        assert (refused.status_code, refused.json()["code"]) == (429, "too-many-requests")
