@@ -239,7 +239,9 @@ def test_case_that_ended_after_its_collection_says_that_its_recipient_had_the_ke
     assert blame(world, case, deposit, 1).status_code == 201
     run_out(case)
     shown = world.directory.phone("carol").send("GET", case.path).json()
-    assert shown["collected_at"] == rfc3339(world.row(case).collected_at)
+    collected_at = world.row(case).collected_at
+    assert collected_at is not None
+    assert shown["collected_at"] == rfc3339(collected_at)
     assert (shown["state"], "counts as exposed" in shown["ended"]["text"]) == ("expired", True), shown["ended"]
 
 
