@@ -38,7 +38,7 @@ def steps(*, restored: bool = False) -> Iterator[Step]:
     """
     ceremony = Ceremony(hsm_config())
     if ceremony.are_tenant_keys_bound:
-        if restored and TenantMasterKey.unscoped.filter(mac=None).exists():
+        if restored and _is_any_unbound():
             yield Step(
                 "bind the master keys that the backup brought back without a bond. You vouch that nobody but you has "
                 "written this database since the backup was made",
@@ -50,6 +50,14 @@ def steps(*, restored: bool = False) -> Iterator[Step]:
     yield Step("bind the master keys of every tenant, as they stand in the database now", _bind)
     # Last: a kill before it leaves the other steps to be taken again, and those find done what is done.
     yield Step("say for ever that all are bound", ceremony.finish_binding)
+
+
+def _is_any_unbound() -> bool:
+    for tenant in Tenant.objects.order_by("slug"):
+        with tenant_scope(tenant.pk):
+            if TenantMasterKey.objects.filter(mac=None).exists():
+                return True
+    return False
 
 
 def _bind_restored() -> list[str]:
