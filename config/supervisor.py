@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -166,6 +167,9 @@ class Supervisor:
 
     def _answers(self) -> bool:
         try:
+            # First where the web process listens itself: the proxy writes an error for each time that it finds nobody.
+            with socket.socket(socket.AF_UNIX) as nearby:
+                nearby.connect(str(self.socket))
             # Under the public name, at the place where we listen: the two need not be the same.
             asked = urllib.request.Request(
                 f"http://{self.listen}/readyz", headers={"host": urlsplit(self.public_url).netloc}
