@@ -26,7 +26,7 @@ from tenants import services as tenants
 from tests.cast.founded import Hsm
 from tests.cast.phones import now
 from tests.cast.world import OpenCase, World, as_superuser
-from tests.recovery.cases.test_shares import blame, is_open, left, send, wrong_inside
+from tests.recovery.cases.test_shares import blame, is_open, left, run_out, send, wrong_inside
 from tests.recovery.release.test_forged_rows import key
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgres]
@@ -204,13 +204,6 @@ def rotate(world: World) -> None:
     assert account.append(phone, [rotated]).status_code == 201
     account.aik = new
     world.build()
-
-
-def run_out(case: OpenCase) -> None:
-    """Have a case's time over: its rows refuse it to everybody else."""
-    with as_superuser("recovery_case") as cursor:
-        cursor.execute("UPDATE recovery_case SET expiry = opened_at WHERE id = %s", [key(case.id)])
-    tasks.expire_cases()
 
 
 @pytest.mark.parametrize("renewed", ["sealed", "rotated"])
