@@ -214,6 +214,13 @@ def about(subject: str, *, limit: int) -> list[Entry]:
     return list(rows.order_by("-leaf_index")[:limit])
 
 
+def was_logged(subject: str, *, tag: str, since: datetime) -> bool:
+    """Tell whether there is an audit entry of one tag about one thing since a moment, numbered or not."""
+    # Entries are dated in whole seconds.
+    at = since.replace(microsecond=0)
+    return bool(Entry.objects.filter(log="audit", subject=subject, tag=tag, time__gte=at, refused="").exists())
+
+
 def entry_about(subject: str, *, tag: str, device: str) -> Entry | None:
     """Return the audit entry of one tag in which a device did something to one thing, numbered or not, if any."""
     rows = Entry.objects.filter(log="audit", subject=subject, tag=tag, body__device=device, refused="")

@@ -120,6 +120,8 @@ class CheckpointView(ApiView):
 class RolesView(ApiView):
     # Every client asks, members' too: it follows the log key by this, and there is nothing but public keys in it.
     permission_names: ClassVar = {"GET": "statement:read"}
+    # By these keys a device proves that the log has its veto.
+    suspended_methods: ClassVar = frozenset({"GET"})
 
     @extend_schema(summary="Whose keys write and sign the logs, by the tenant root's newest word", responses=RolesOut)
     def get(self, request: Request) -> Response:

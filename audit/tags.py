@@ -92,7 +92,7 @@ TAGS: Final[dict[str, frozenset[str]]] = {
         "recovery:release:finish": "deposits q",
         "recovery:release:held": "why",
         "recovery:share:blame": "deposits indices q",
-        "recovery:share:replace": "q shares",
+        "recovery:share:replace": "q replaced",
         "tenants:credential:activate": "",
         "tenants:credential:register": "person",
         "tenants:credential:revoke": "",

@@ -130,13 +130,13 @@ _COLUMNS: Final[dict[tuple[str, str], dict[str, str]]] = {
     ("recovery_case", "r"): {"sequencer": "tenant_id state"},
     ("recovery_case", "u"): {
         "web": "state why why_since quorate_at release_at collected_at ended_at successor_key successor_head",
-        "worker": "state why why_since quorate_at release_at ended_at",
-        "release": "state why why_since quorate_at release_at ended_at",
+        "worker": "state why why_since quorate_at release_at ended_at renewed_at",
+        "release": "state why why_since quorate_at release_at ended_at behind",
     },
     ("recovery_contactanswer", "u"): {"web": "sealed version answered_at collected_at", "worker": "sealed"},
     ("recovery_contactrequest", "u"): {"web": "state ended_at", "worker": "state ended_at"},
     # What was released is destroyed by whoever ends such a case; the web process only says that a share is wrong.
-    ("recovery_release", "u"): {"worker": "half destroyed_at", "release": "half destroyed_at"},
+    ("recovery_release", "u"): {"worker": "half destroyed_at", "release": "half destroyed_at at"},
     ("recovery_releasedshare", "u"): {"web": "blamed_at"},
     ("recovery_notice", "u"): {"worker": "state attempts settled_at"},
 }

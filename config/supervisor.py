@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -54,8 +55,18 @@ class Supervisor:
     def commands(self) -> dict[str, list[str]]:
         """Return each role's command line. No secret stands in any of them. Raises RuntimeError when none can be."""
         python = sys.executable
-        granian = [python, "-m", "granian", "--interface", "wsgi", "config.wsgi:application", "--uds", str(self.socket)]
-        granian += ["--workers", "1", "--blocking-threads", "8", "--backpressure", "64", "--no-ws"]
+        granian = [python, "-m", "config.web", "--interface", "wsgi", "config.wsgi:application"]
+        granian += [
+            "--uds",
+            str(self.socket),
+            "--workers",
+            "1",
+            "--blocking-threads",
+            "8",
+            "--backpressure",
+            "64",
+            "--no-ws",
+        ]
         granian += ["--log-level", "error"]
         proxy = write_configuration(self.state_dir / "proxy", listen=self.listen, socket=self.socket)
         manage = [python, str(self.project / "manage.py")]
@@ -156,6 +167,9 @@ class Supervisor:
 
     def _answers(self) -> bool:
         try:
+            # First where the web process listens itself: the proxy writes an error for each time that it finds nobody.
+            with socket.socket(socket.AF_UNIX) as nearby:
+                nearby.connect(str(self.socket))
             # Under the public name, at the place where we listen: the two need not be the same.
             asked = urllib.request.Request(
                 f"http://{self.listen}/readyz", headers={"host": urlsplit(self.public_url).netloc}

@@ -379,6 +379,12 @@ def resolution_named(resolution_hash: bytes) -> Resolution | None:
     return Resolution.objects.filter(hash=resolution_hash).first()
 
 
+def is_suspended_by_officers(device_id: UUID) -> bool:
+    """Tell whether a resolution of m officers has suspended a device."""
+    rows = Resolution.objects.filter(device_id=device_id, act=Act.SUSPEND_DEVICE, passed_at__isnull=False)
+    return bool(rows.exists())
+
+
 def resolutions() -> list[Resolution]:
     """List the resolutions that passed, oldest first."""
     return list(Resolution.objects.filter(passed_at__isnull=False).order_by("passed_at", "pk"))
@@ -501,6 +507,11 @@ def receipts_of(deposit_ids: Iterable[UUID]) -> dict[UUID, bytes]:
 def deposits_named(deposit_ids: list[UUID]) -> dict[UUID, Deposit]:
     """Return the deposits with these ids; who may see them is the caller's rule (a case names them)."""
     return {row.id: row for row in Deposit.objects.filter(id__in=deposit_ids)}
+
+
+def newest_deposits(most: int) -> list[Deposit]:
+    """Return the newest deposits of the open tenant, whoever's they are: for an operator's ceremony."""
+    return list(Deposit.objects.order_by("-created_at")[:most])
 
 
 def deposits_of(user_id: UUID) -> list[Deposit]:

@@ -29,7 +29,7 @@ from escrow.models import OfficerStatement, Policy, Resolution
 from escrow.states import OFFICER, OfficerState
 from holdfast.core.base.errors import Expired, HoldfastError
 from holdfast.core.identity import acts
-from holdfast.core.identity.acts import MAX_AGE_SECONDS, OWN, Act, Standing
+from holdfast.core.identity.acts import ABOUT_A_PERSON, MAX_AGE_SECONDS, OWN, Act, Standing
 from holdfast.core.identity.policy import Officer, SignedPolicy
 from holdfast.core.signed.cose import Sign1, encode_many, parse_many
 from holdfast.core.signed.payloads import check_time
@@ -37,6 +37,10 @@ from kernel.actors import Actor
 from kernel.clock import database_now
 from kernel.errors import LimitReached, NotFound, Throttled
 from kernel.transitions import advance
+from keys import access as keys
+from tenants import access as tenants_access
+from tenants import services as tenants
+from tenants.states import CredentialState
 
 # Proposals of one officer in 30 days that have not passed. Of each officer and not of all together: whoever proposes
 # without end takes nobody else's place, and a roster has at most 16.
@@ -322,16 +326,7 @@ def _propose(resolution: acts.Resolution, sign1: Sign1, in_force: Policy, actor:
             limit="resolutions",
             most=MAX_PROPOSALS,
         )
-    issued_at = datetime.fromtimestamp(resolution.header.issued_at, tz=UTC)
-    row: Resolution = Resolution.objects.create(
-        hash=sign1.payload_hash,
-        act=int(resolution.act),
-        policy_hash=resolution.policy_hash,
-        statement=encode_many([sign1]),
-        proposer_id=actor.person_id,
-        proposed_at=now,
-        ends_at=issued_at + _MONTH,
-    )
+    row = _row_of(resolution, [sign1], actor.person_id, now)
     audit.append(
         tag="escrow:resolution:propose",
         actor=actor,
@@ -341,6 +336,20 @@ def _propose(resolution: acts.Resolution, sign1: Sign1, in_force: Policy, actor:
     signer = access.reading(in_force).officer(sign1.kid)
     assert signer is not None
     _log_signature(row, signer, actor, resolution)
+    return row
+
+
+def _row_of(resolution: acts.Resolution, statements: Sequence[Sign1], proposer_id: UUID, now: datetime) -> Resolution:
+    row: Resolution = Resolution.objects.create(
+        hash=statements[0].payload_hash,
+        act=int(resolution.act),
+        policy_hash=resolution.policy_hash,
+        statement=encode_many(statements),
+        proposer_id=proposer_id,
+        proposed_at=now,
+        ends_at=datetime.fromtimestamp(resolution.header.issued_at, tz=UTC) + _MONTH,
+        device_id=UUID(bytes=resolution.device) if resolution.act is Act.SUSPEND_DEVICE else None,
+    )
     return row
 
 
@@ -357,6 +366,10 @@ def _require_sense(resolution: acts.Resolution, in_force: Policy, now: datetime)
         # Also one who stands as active here: for the release process, by its own time, they may be suspended.
         if places.get(resolution.person, OfficerState.REMOVED) == OfficerState.REMOVED:
             raise ResolutionRefused("It returns nobody who is an officer now.", field="statement")
+    if resolution.act is Act.SUSPEND_DEVICE:
+        listed = keys.active_devices(UUID(bytes=resolution.person))
+        if all(device.id.bytes != resolution.device for device in listed):
+            raise ResolutionRefused("It suspends no device that its person's account lists now.", field="statement")
 
 
 def _pass(row: Resolution, resolution: acts.Resolution, actor: Actor, now: datetime) -> None:
@@ -365,7 +378,7 @@ def _pass(row: Resolution, resolution: acts.Resolution, actor: Actor, now: datet
     row.save(update_fields=["passed_at"])
     # The log's own acts are the release process's: it finds the resolution by its hash.
     if resolution.act in _EFFECTS:
-        _EFFECTS[resolution.act](resolution, now)
+        _EFFECTS[resolution.act](resolution, actor, now)
     audit.append(
         tag="escrow:resolution:pass",
         actor=actor,
@@ -374,20 +387,55 @@ def _pass(row: Resolution, resolution: acts.Resolution, actor: Actor, now: datet
     )
 
 
-def _return(resolution: acts.Resolution, now: datetime) -> None:
+def _return(resolution: acts.Resolution, actor: Actor, now: datetime) -> None:
     person_id = UUID(bytes=resolution.person)
     if access.places_of(person_id).filter(state=OfficerState.SUSPENDED).exists():
         policies.move_officer(person_id, OfficerState.ACTIVE)
 
 
-def _withdraw(resolution: acts.Resolution, now: datetime) -> None:
+def _withdraw(resolution: acts.Resolution, actor: Actor, now: datetime) -> None:
     policies.withdraw_policy(policy_hash=resolution.hash, now=now)
 
 
-_EFFECTS: Final[dict[Act, Callable[[acts.Resolution, datetime], None]]] = {
+def _suspend_device(resolution: acts.Resolution, actor: Actor, now: datetime) -> None:
+    device_id = UUID(bytes=resolution.device)
+    # One that a single person suspended before stays so; from now on m officers have.
+    if tenants_access.credential_state(device_id) == CredentialState.ACTIVE:
+        tenants.suspend_credential(credential_id=device_id, actor=actor)
+
+
+_EFFECTS: Final[dict[Act, Callable[[acts.Resolution, Actor, datetime], None]]] = {
     Act.WITHDRAW_VERSION: _withdraw,
     Act.RETURN_OFFICER: _return,
+    Act.SUSPEND_DEVICE: _suspend_device,
 }
+
+
+def resolve_again(*, statement: bytes) -> bool:
+    """Put back a passed resolution that suspends a device and that a restored database had lost.
+
+    statement: the array of its signers' statements. In the transaction that puts its entry back; the suspension of the
+    device has an entry of its own. False, and nothing is changed, when it does not hold under any stored policy, or is
+    older than 30 days: the release process would not believe it anew, and officers pass another.
+    """
+    now, statements = database_now(), parse_many(statement)
+    try:
+        resolution = acts.Resolution.from_payload(statements[0].payload)
+        policy = access.trusted_tenant().policy_named(resolution.policy_hash)
+        acts.verify_resolution(statements, policy, at=int(now.timestamp()))
+    except HoldfastError:
+        return False
+    if resolution.act is not Act.SUSPEND_DEVICE:
+        return False
+    row = access.resolution_named(statements[0].payload_hash)
+    if row is None:
+        signer = policy.policy.officer(statements[0].kid)
+        assert signer is not None
+        row = _row_of(resolution, statements, UUID(bytes=signer.person), now)
+    if row.passed_at is None:
+        row.statement, row.passed_at = statement, now
+        row.save(update_fields=["statement", "passed_at"])
+    return True
 
 
 def _log_signature(row: Resolution, signer: Officer, actor: Actor, resolution: acts.Resolution) -> None:
@@ -401,4 +449,4 @@ def _log_signature(row: Resolution, signer: Officer, actor: Actor, resolution: a
 
 def _subject(resolution: acts.Resolution) -> str:
     """Return whom a resolution is about, if it is about a person."""
-    return str(UUID(bytes=resolution.person)) if resolution.act is Act.RETURN_OFFICER else ""
+    return str(UUID(bytes=resolution.person)) if resolution.act in ABOUT_A_PERSON else ""

@@ -118,12 +118,17 @@ class Resolution(TenantModel):
     # 30 days after its own date.
     ends_at = models.DateTimeField()
     passed_at = models.DateTimeField(null=True)
+    # The device that it suspends, repeated from the statement: asked at every veto.
+    device_id = models.UUIDField(null=True)
 
     class Meta(TenantModel.Meta):
         constraints: ClassVar = [
             models.UniqueConstraint(fields=["tenant_id", "hash"], name="resolution_once"),
         ]
-        indexes: ClassVar = [models.Index(fields=["tenant_id", "proposed_at"], name="resolution_by_date")]
+        indexes: ClassVar = [
+            models.Index(fields=["tenant_id", "proposed_at"], name="resolution_by_date"),
+            models.Index(fields=["tenant_id", "device_id"], condition=~Q(device_id=None), name="resolution_by_device"),
+        ]
 
 
 class PolicyProposal(TenantModel):

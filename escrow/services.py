@@ -20,7 +20,7 @@ from django.utils import timezone
 
 from audit import services as audit
 from escrow import access
-from escrow.acts import Progress, progress_of, sign_resolution, state_again, state_officer
+from escrow.acts import Progress, progress_of, resolve_again, sign_resolution, state_again, state_officer
 from escrow.coverage import (
     DepositCoverage,
     UserCoverage,
@@ -73,7 +73,7 @@ from kernel.errors import LimitReached
 from kernel.scope import current_tenant
 from keys import access as keys
 from keys import chains
-from keys.services import open_record, seal_record
+from keys.services import StoredRecord, open_record, seal_record
 
 __all__ = [
     "AcceptedDeposit",
@@ -103,6 +103,7 @@ __all__ = [
     "publish_policy",
     "refuse_receipt",
     "require_escrow_key",
+    "resolve_again",
     "rewrap_half",
     "roster_people",
     "seal_generations",
@@ -310,6 +311,11 @@ def open_deposit(deposit: Deposit) -> AcceptedDeposit:
     if hashlib.sha256(opened.record).digest() != bytes(deposit.record_hash):
         raise RecordUnreadable
     return opened
+
+
+def newest_records(most: int) -> list[StoredRecord]:
+    """Return the open tenant's newest deposits as they lie at rest, to see by them whose a tenant key is."""
+    return [StoredRecord(bytes(row.sealed), row.user_id, row.id, _KIND, 1) for row in access.newest_deposits(most)]
 
 
 def note_reading(*, deposit: Deposit, actor: Actor) -> None:

@@ -26,6 +26,8 @@ class Actor:
     permissions: frozenset[str] = frozenset()
     credential_state: str = ""
     name: str = ""
+    # Their device or they themselves are suspended: let in where a view says so, and about themselves alone.
+    is_suspended: bool = False
 
     def can(self, permission: str) -> bool:
         """Tell whether this actor holds the permission, by its name `<app>:<verb>`."""

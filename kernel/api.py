@@ -89,10 +89,12 @@ class ApiView(APIView):
     not listed is refused before the view runs. `tenancy` says whose data the address shows:
     `tenant` (the actor's own; another's ids are not found), `enrolment` (a single-use code is the
     credential) or `public` (no tenant's data). A test refuses a route that declares neither.
+    `suspended_methods` are those that a suspended device or person may use; every other answers them like a stranger.
     """
 
     permission_names: ClassVar[Mapping[str, str]] = {}
     tenancy: ClassVar[str] = "tenant"
+    suspended_methods: ClassVar[frozenset[str]] = frozenset()
     max_body: ClassVar[int] = MAX_BODY
     idempotency_required: ClassVar[bool] = False
     # A view whose own rows answer a repeated key (the claims' do) spares the general look-up.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final, cast
 from uuid import UUID
 
@@ -32,6 +33,7 @@ from keys.models import (
     VaultDoor,
 )
 from keys.states import DeviceState
+from tenants import access as tenants
 
 # Entries of a chain in one answer, beside the bound on its octets: a chain at its end is some sixteen answers.
 ENTRIES: Final = 256
@@ -64,6 +66,25 @@ def devices_of(user_id: UUID, *, after: UUID | None = None, limit: int = PAGE) -
 def active_devices(user_id: UUID) -> list[Device]:
     """Return the devices that a user's chain lists, oldest first."""
     return list(Device.objects.filter(user_id=user_id, state=DeviceState.ACTIVE).order_by("created_at", "id"))
+
+
+def had_device_since(user_id: UUID, since: datetime, *, now: datetime) -> bool:
+    """Tell whether a user had, at every moment since one, a device that their chain lists and that may act.
+
+    One that is suspended now counts for no moment. Two queries.
+    """
+    rows = Device.objects.filter(user_id=user_id, activated_at__isnull=False)
+    spans = list(
+        rows.filter(Q(revoked_at=None) | Q(revoked_at__gt=since))
+        .order_by("activated_at")
+        .values_list("id", "activated_at", "revoked_at")
+    )
+    acting = tenants.acting_credentials([device_id for device_id, _, ended_at in spans if ended_at is None])
+    reached = since
+    for device_id, listed_at, ended_at in spans:
+        if listed_at <= reached and (ended_at is not None or device_id in acting):
+            reached = max(reached, ended_at or now)
+    return reached >= now
 
 
 def pending_successors(device_id: UUID) -> list[Device]:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 from weakref import WeakKeyDictionary
@@ -79,22 +81,64 @@ def create_tenant_master_key(tenant_id: UUID) -> int:
         return int(row.version)
 
 
-def bind_tenant_keys(*, actor: Actor) -> None:
+@dataclass(frozen=True)
+class StoredRecord:
+    """A record as it lies at rest, and all that it opens by."""
+
+    sealed: bytes
+    user_id: UUID
+    object_id: UUID
+    kind: str
+    version: int
+
+    @property
+    def key_version(self) -> int:
+        """The version of the tenant key that it says it is under."""
+        return int.from_bytes(self.sealed[1:HEADER_SIZE], "big")
+
+
+def bind_tenant_keys(*, actor: Actor, restored: Sequence[StoredRecord] | None = None) -> dict[int, bool]:
     """Have the HSM bind the open tenant's older master keys to their tenant and version, and log each.
 
-    A ceremony's act, once: whatever stands in a row then is believed from then on. Raises HsmRefused or HsmKeyMismatch
-    for a key that does not open, HsmUnavailable.
+    A ceremony's act: whatever stands in a row then is believed from then on. restored: newest records of the tenant,
+    where the rows came back with a backup of before; a key is then bound only if it opens one of those under its
+    version. Returns {version: whether a record showed whose it is}. Raises HsmRefused or HsmKeyMismatch for a key that
+    does not open, or opens none of them; HsmUnavailable. A key refused leaves its row as it was.
     """
+    done = {}
     for row in TenantMasterKey.objects.filter(mac=None).order_by("version"):
         bound = registry.root().bind_tenant_key(_wrapped(row))
+        under = [record for record in restored or () if record.key_version == row.version]
         with transaction.atomic():
             TenantMasterKey.objects.filter(pk=row.pk, mac=None).update(mac=bound.mac)
+            # Records are sealed with their tenant in the context: under another tenant's key they cannot be made.
+            if under and not any(map(_opens, under)):
+                raise HsmKeyMismatch(
+                    f"tenant {row.tenant_id}: the master key in row {row.version} opens none of the {len(under)} "
+                    "newest records under it. It was not bound: put the row back from another backup"
+                )
             audit.append(
                 tag="keys:tenant-key:bind",
                 actor=actor,
                 subject=str(row.tenant_id),
                 body={"version": row.version, "key_check_value": bound.kcv},
             )
+        done[row.version] = bool(under)
+    return done
+
+
+def _opens(record: StoredRecord) -> bool:
+    try:
+        open_record(
+            record.sealed,
+            user_id=record.user_id,
+            object_id=record.object_id,
+            kind=record.kind,
+            version=record.version,
+        )
+    except UnwrapFailed:
+        return False
+    return True
 
 
 def seal_record(plaintext: bytes, *, user_id: UUID, object_id: UUID, kind: str, version: int) -> bytes:

@@ -59,6 +59,7 @@ from keys.models import (
 )
 from keys.models import ChainFork as ChainForkRow
 from keys.records import (
+    StoredRecord,
     bind_tenant_keys,
     create_tenant_master_key,
     has_tenant_master_key,
@@ -87,6 +88,7 @@ __all__ = [
     "ClaimAnswer",
     "Held",
     "PreparedDevice",
+    "StoredRecord",
     "append_chain",
     "bind_tenant_keys",
     "claim_device",

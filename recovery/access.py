@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.db.models import Exists, F, OuterRef, Q, QuerySet
 from django.utils import timezone
 
 from audit import access as audit
@@ -26,6 +26,7 @@ from kernel.actors import Actor
 from kernel.clock import SKEW
 from kernel.errors import NotFound
 from kernel.paging import flag, page
+from keys import access as keys
 from recovery.models import (
     Approval,
     Attestation,
@@ -38,8 +39,10 @@ from recovery.models import (
     SealedShare,
     Veto,
 )
-from recovery.states import APPROVABLE, COLLECTABLE, TERMINAL, UNDECIDED, UNRELEASED, CaseState
+from recovery.states import APPROVABLE, COLLECTABLE, HAD, TERMINAL, UNDECIDED, UNRELEASED, CaseState
+from tenants import access as people
 from tenants.permissions import PermissionName
+from tenants.states import PersonState
 
 if TYPE_CHECKING:
     from escrow.models import Deposit, Policy, PolicyOfficer
@@ -96,6 +99,8 @@ def visible_to(actor: Actor, now: datetime) -> QuerySet[Case]:
     if actor.can(PermissionName.COVERAGE_READ):
         return Case.objects.exclude(_early(actor, now))
     told = Q(subject_id=actor.person_id, notice_at__lte=now)
+    if actor.is_suspended:
+        return Case.objects.filter(told)
     return Case.objects.filter(told | Q(requester_id=actor.person_id) | Q(recipient_person_id=actor.person_id))
 
 
@@ -110,7 +115,9 @@ def cases_for(actor: Actor, *, after: UUID | None = None, limit: int = 100) -> t
 
 
 def case_for_reading(actor: Actor, case_id: UUID) -> Case:
-    """Return a case that the actor may see. Raises NotFound."""
+    """Return a case that the actor may see. Raises NotFound, also to a suspended device that no chain lists."""
+    if actor.is_suspended and actor.id is not None:
+        keys.active_device(actor.id)
     row = visible_to(actor, timezone.now()).filter(id=case_id).first()
     if row is None:
         raise NotFound
@@ -153,6 +160,17 @@ def lock_case(case_id: UUID) -> Case:
 def statement_of(case: Case) -> CaseStatement:
     """Return what a case's statement says. Its signature was checked when the case was opened."""
     return CaseStatement.from_payload(Sign1.parse(bytes(case.statement)).payload)
+
+
+def disclosed_until(case: Case) -> datetime | None:
+    """Return when the disclosure of a case ends, by its signed statement; None where the subject receives."""
+    asked = statement_of(case)
+    return datetime.fromtimestamp(asked.disclosed_until, UTC) if asked.is_disclosure else None
+
+
+def ends_at(case: Case) -> datetime:
+    """Return when nothing may come of a case any more: at its expiry, or sooner when its disclosure ends."""
+    return min(case.expiry, disclosed_until(case) or case.expiry)
 
 
 def deposits_of(case: Case) -> list[CaseDeposit]:
@@ -230,6 +248,46 @@ def shares_left(case: Case) -> dict[UUID, SharesLeft]:
     return {deposit_id: SharesLeft(frozenset(right[deposit_id]), m) for deposit_id, m in needed.items()}
 
 
+@dataclass(frozen=True)
+class SharesWanted:
+    """Of a deposit that was released and cannot be opened: who holds a share that is not there, how many lack."""
+
+    holders: frozenset[UUID]
+    missing: int
+
+
+def shares_wanted(case: Case) -> list[SharesWanted]:
+    """Return what each deposit lacks of which too few released shares may be right. Holders are of its own roster."""
+    made_under, wanted = policies_at_deposit(case), []
+    for deposit_id, left in shares_left(case).items():
+        missing = left.needed - len(left.right)
+        if missing > 0:
+            roster = escrow.officers(made_under[deposit_id])
+            holders = frozenset(officer.person_id for officer in roster if officer.index not in left.right)
+            wanted.append(SharesWanted(holders, missing))
+    return wanted
+
+
+def is_heard(case: Case, now: datetime) -> bool:
+    """Tell whether a case's subject could object ever since it was opened: active, with a device that may act.
+
+    Asked where another receives; a subject who does so themselves has lost what they would object with. Four queries.
+    """
+    if case.recipient_person_id == case.subject_id:
+        return True
+    return (
+        people.person(case.subject_id).state == PersonState.ACTIVE
+        and not audit.was_logged(str(case.subject_id), tag="tenants:person:suspend", since=case.opened_at)
+        and keys.had_device_since(case.subject_id, case.opened_at, now=now)
+    )
+
+
+def waiting_for_others() -> list[tuple[UUID, UUID]]:
+    """List (case, tenant) of the cases whose delay runs and that another than the subject receives, in every tenant."""
+    rows = Case.unscoped.filter(state=CaseState.WAITING).exclude(recipient_person_id=F("subject_id"))
+    return list(rows.values_list("id", "tenant_id"))
+
+
 def had_quorum(case: Case) -> bool:
     """Tell whether as many officers have signed for a case as its policies ask for, as the release process counts.
 
@@ -254,8 +312,13 @@ def veto_by(case_id: UUID, device_id: UUID) -> Veto | None:
 
 
 def has_vetoed(case: Case) -> bool:
-    """Tell whether the subject vetoed this case, ended by it or not."""
-    return bool(Veto.objects.filter(case_id=case.id).exists())
+    """Tell whether the subject vetoed this case, ended by it or not. One that only delays it is none."""
+    return bool(Veto.objects.filter(case_id=case.id, delays=False).exists())
+
+
+def delaying_veto(case: Case) -> Veto | None:
+    """Return the first veto by a device that m officers had suspended: the long delay runs from it."""
+    return Veto.objects.filter(case_id=case.id, delays=True).order_by("at").first()
 
 
 def count_open_cases_by(requester_id: UUID) -> int:
@@ -284,6 +347,12 @@ def notice_of_opening(case: Case) -> Notice | None:
     return Notice.objects.filter(case_id=case.id, person_id=case.subject_id, kind=OPENED).first()
 
 
+def share_notices(case: Case) -> int:
+    """Count the reports of wrong shares that officers were promised a notice of."""
+    kinds = Notice.objects.filter(case_id=case.id, kind__startswith="share")
+    return int(kinds.order_by().values("kind").distinct().count())
+
+
 def notices_for(person_id: UUID, *, after: UUID | None = None) -> tuple[list[Notice], bool]:
     """List the notices that one person was given, newest first, and say whether there are more. Raises NotFound."""
     due = Notice.objects.filter(person_id=person_id, due_at__lte=timezone.now())
@@ -295,13 +364,15 @@ def releases_of(case: Case) -> list[Release]:
     return list(Release.objects.filter(case_id=case.id).prefetch_related("shares").order_by("deposit_id"))
 
 
-def collected_before(until: datetime, *, limit: int) -> list[tuple[UUID, UUID]]:
-    """List (case, tenant) of which something released is still kept, and that were collected before a time.
+def outlived_releases(now: datetime, *, until: datetime, limit: int) -> list[tuple[UUID, UUID]]:
+    """List (case, tenant) of which something is still kept that was collected before a time, or whose disclosure ended.
 
     The oldest first, in every tenant.
     """
-    collected = Case.unscoped.filter(tenant_id=OuterRef("tenant_id"), id=OuterRef("case_id"), collected_at__lte=until)
-    rows = Release.unscoped.filter(Exists(collected), destroyed_at=None, at__lte=until).order_by("at")
+    had = Case.unscoped.filter(tenant_id=OuterRef("tenant_id"), id=OuterRef("case_id"), state__in=HAD)
+    long_ago = Q(Exists(had.filter(collected_at__lte=until)), at__lte=until)
+    over = Exists(had.filter(disclosed_until__lte=now))
+    rows = Release.unscoped.filter(long_ago | over, destroyed_at=None).order_by("at")
     return list(dict.fromkeys(rows.values_list("case_id", "tenant_id")[:limit]))
 
 
@@ -377,13 +448,24 @@ def deposit_for_reading(actor: Actor, deposit_id: UUID) -> Deposit:
 def past_expiry(now: datetime) -> list[tuple[UUID, UUID]]:
     """List (case, tenant) whose time is over, in every tenant: for the worker, which opens each one's scope."""
     ending = [*UNDECIDED, CaseState.RELEASED, CaseState.AWAITING_SHARE]
-    rows = Case.unscoped.filter(state__in=ending, expiry__lte=now)
+    over = Q(expiry__lte=now) | Q(disclosed_until__lte=now)
+    rows = Case.unscoped.filter(over, state__in=ending)
     return list(rows.values_list("id", "tenant_id"))
 
 
 def in_states(*states: str) -> list[tuple[UUID, UUID]]:
     """List (case, tenant) of the cases in some states, in every tenant: for system loops."""
     return list(Case.unscoped.filter(state__in=states).values_list("id", "tenant_id"))
+
+
+def exposing() -> list[tuple[UUID, UUID]]:
+    """List (case, tenant) of the cases that a recipient has collected, until that is renewed and they are over.
+
+    In whichever state: also while such a case awaits a share, and after it has ended. In every tenant.
+    """
+    moving = Q(state__in=(CaseState.COLLECTED, CaseState.ROTATED, CaseState.SEALED))
+    unrenewed = Q(collected_at__isnull=False, renewed_at=None) & ~Q(state=CaseState.CLOSED)
+    return list(Case.unscoped.filter(moving | unrenewed).values_list("id", "tenant_id"))
 
 
 def tenants_waiting() -> set[UUID]:

@@ -26,6 +26,7 @@ from kernel.api import ApiView
 from kernel.fields import Base64UrlField, StrictSerializer, UtcField, rfc3339
 from recovery import access
 from recovery.cases import collection, decisions, documents, endings, opening
+from recovery.cases.counting import LongDelay
 from tenants.permissions import PermissionName
 
 # 128 deposits, each with a share of 2,304 octets in base64url, and the statement.
@@ -51,7 +52,7 @@ class DecisionOut(serializers.Serializer[None]):
     why_not = serializers.CharField(help_text="Why this decision does not count now; empty for one that does.")
 
 
-class OfficerOut(serializers.Serializer[None]):
+class CaseOfficerOut(serializers.Serializer[None]):
     index = serializers.IntegerField()
     person_id = serializers.UUIDField()
     why_not = serializers.CharField(help_text="Why this officer may not decide now; empty for one who may.")
@@ -75,6 +76,11 @@ class WaitingOut(serializers.Serializer[None]):
     stuck = serializers.BooleanField(help_text="Whether it waits for what ought not to be.")
 
 
+class LongDelayOut(serializers.Serializer[None]):
+    code = serializers.ChoiceField(choices=[str(one) for one in LongDelay])
+    text = serializers.CharField(help_text="Why the long delay applies, for people.")
+
+
 class EndedOut(serializers.Serializer[None]):
     code = serializers.CharField(help_text="The state in which it ended.")
     text = serializers.CharField(help_text="What ended it, and what has to be done before asking anew, for people.")
@@ -92,7 +98,7 @@ class CaseOut(serializers.Serializer[None]):
     q = Base64UrlField(length=32)
     deposits = CaseDepositOut(many=True)
     approvals = DecisionOut(many=True)
-    officers = OfficerOut(many=True, help_text="The roster of the case's policy; empty in lists.")
+    officers = CaseOfficerOut(many=True, help_text="The roster of the case's policy; empty in lists.")
     needed = serializers.IntegerField()
     not_before = UtcField()
     notice_at = UtcField()
@@ -101,6 +107,13 @@ class CaseOut(serializers.Serializer[None]):
         allow_null=True, help_text="When the recipient's reading ends; null when the subject receives."
     )
     release_at = UtcField(allow_null=True)
+    collected_at = UtcField(
+        allow_null=True,
+        help_text="When its recipient first collected: since then what was released is exposed, however it ends.",
+    )
+    long_delay = LongDelayOut(
+        allow_null=True, help_text="Why the policy's long delay applies; null where it does not, and in lists."
+    )
     waiting_for = WaitingOut(allow_null=True, help_text="None when it is over, and in lists.")
     ended = EndedOut(allow_null=True, help_text="None for a case that goes on or was collected, and in lists.")
     successor = SuccessorOut(allow_null=True)
@@ -241,6 +254,7 @@ class CaseView(ApiView):
     """One case."""
 
     permission_names: ClassVar = {"GET": PermissionName.CASE_READ}
+    suspended_methods: ClassVar = frozenset({"GET"})
 
     @extend_schema(operation_id="read_case", summary="Read a case", responses=CaseOut)
     def get(self, request: Request, case_id: UUID) -> Response:
@@ -286,6 +300,7 @@ class VetoView(ApiView):
     """The subject's veto."""
 
     permission_names: ClassVar = {"GET": PermissionName.CASE_VETO, "POST": PermissionName.CASE_VETO}
+    suspended_methods: ClassVar = frozenset({"GET", "POST"})
 
     @extend_schema(
         operation_id="prove_veto", summary="Prove that your device's veto is in the log", responses=VetoProofOut

@@ -38,11 +38,16 @@ class Case(ChosenId, TenantModel):
     notice_at = models.DateTimeField()
     not_before = models.DateTimeField()
     expiry = models.DateTimeField()
+    # Of a disclosure, when it ends; of one that is older than this column the statement alone says it.
+    disclosed_until = models.DateTimeField(null=True)
     # The identity key that the subject proposes after collection, and the chain head it would follow.
     successor_key = models.BinaryField(max_length=66, null=True)
     successor_head = models.BinaryField(max_length=32, null=True)
     quorate_at = models.DateTimeField(null=True)
+    # When its recipient first collected: what was released counts as exposed from then on, whatever they say of it.
     collected_at = models.DateTimeField(null=True)
+    # When what was exposed was found renewed, or was sealed.
+    renewed_at = models.DateTimeField(null=True)
     # Known once the case is waiting: when the release process will act, by the server's reckoning.
     release_at = models.DateTimeField(null=True)
     ended_at = models.DateTimeField(null=True)
@@ -117,7 +122,10 @@ class SealedShare(TenantModel):
 
 
 class Veto(TenantModel):
-    """The subject's refusal, from one of their live devices. counts: whether the case had its quorum by then."""
+    """The subject's refusal, from one of their devices. counts: whether the case had its quorum by then.
+
+    delays: m officers had suspended the device, so that it ends nothing, and gives the long delay.
+    """
 
     case_id = models.UUIDField()
     device_id = models.UUIDField()
@@ -125,6 +133,7 @@ class Veto(TenantModel):
     reason = models.CharField(max_length=500, default="")
     at = models.DateTimeField()
     counts = models.BooleanField(default=False)
+    delays = models.BooleanField(default=False)
 
     class Meta(TenantModel.Meta):
         constraints: ClassVar = [
@@ -153,7 +162,8 @@ class Notice(TenantModel):
 class Release(TenantModel):
     """The HSM's half of one deposit, re-wrapped to the case's recipient. At most one, for ever.
 
-    The row stays; half is empty once it was destroyed, and its shares are gone then.
+    The row stays; half is empty once it was destroyed, and its shares are gone then. at: when it was released, or a
+    share of the case replaced since.
     """
 
     case_id = models.UUIDField()

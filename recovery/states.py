@@ -46,8 +46,9 @@ CASE = TransitionTable(
         C.COLLECTED: frozenset({C.ROTATED, C.SEALED, C.AWAITING_SHARE}),
         # Nothing leads back before the release: what the HSM did it does not do again.
         C.AWAITING_SHARE: frozenset({C.RELEASED, C.EXPIRED, C.HELD}),
-        C.ROTATED: frozenset({C.CLOSED}),
-        C.SEALED: frozenset({C.CLOSED}),
+        # A recipient may find a share wrong after that, too: a leaver's case is sealed seconds after it was collected.
+        C.ROTATED: frozenset({C.CLOSED, C.AWAITING_SHARE}),
+        C.SEALED: frozenset({C.CLOSED, C.AWAITING_SHARE}),
     }
 )
 # While a case is in one of these, officers may still decide and the subject may still veto.
@@ -56,6 +57,8 @@ UNDECIDED = frozenset({C.REQUESTED, C.QUORATE, C.WAITING})
 APPROVABLE = UNDECIDED | {C.AWAITING_SHARE}
 # What was released is there, collected or not.
 KEPT = frozenset({C.RELEASED, C.COLLECTED, C.AWAITING_SHARE, C.ROTATED, C.SEALED})
+# Its recipient has what was released, or has had it.
+HAD = KEPT - {C.RELEASED, C.AWAITING_SHARE} | {C.CLOSED}
 # A failed case: its sealed shares are destroyed, so that shares do not add up over cases.
 FAILED = _ENDS
 TERMINAL = frozenset(state for state in C if CASE.is_terminal(state))

@@ -59,17 +59,23 @@ def expire_contact_requests() -> None:
 
 @every(seconds=5)
 def settle_cases() -> None:
-    """Count again the cases that officers decide: one of them may have left or come back."""
+    """Count again the cases that officers decide: one of them may have left or come back.
+
+    And reckon the delay anew of those whose subject can object no more.
+    """
     for case_id, tenant_id in access.in_states(CaseState.REQUESTED, CaseState.QUORATE):
         with apart(tenant_id, f"count of case {case_id}"):
             counting.settle_case(case_id=case_id, actor=system_actor(tenant_id, "worker"))
+    for case_id, tenant_id in access.waiting_for_others():
+        with apart(tenant_id, f"delay of case {case_id}"):
+            counting.lengthen_delay(case_id=case_id, actor=system_actor(tenant_id, "worker"))
 
 
 @every(seconds=600, by_age=True)
 def destroy_released() -> None:
-    """Destroy what was released in cases that were collected 90 days ago."""
-    before = database_now() - DESTROY_AFTER
-    for case_id, tenant_id in access.collected_before(before, limit=DESTROY_AT_ONCE):
+    """Destroy what was released in cases that were collected 90 days ago, or whose disclosure has ended."""
+    now = database_now()
+    for case_id, tenant_id in access.outlived_releases(now, until=now - DESTROY_AFTER, limit=DESTROY_AT_ONCE):
         with apart(tenant_id, f"end of what case {case_id} released"):
             collection.destroy_collected(case_id=case_id, actor=system_actor(tenant_id, "worker"), after=DESTROY_AFTER)
 
@@ -82,8 +88,8 @@ def raise_alarms() -> None:
 
 @every(seconds=5)
 def follow_rotations() -> None:
-    """Move collected cases on when their subjects have renewed what was exposed, and close old ones."""
-    for case_id, tenant_id in access.in_states(CaseState.COLLECTED, CaseState.ROTATED, CaseState.SEALED):
+    """Follow what was exposed until its subjects have renewed it, and close old cases."""
+    for case_id, tenant_id in access.exposing():
         actor = system_actor(tenant_id, "worker")
         with apart(tenant_id, f"rotation after case {case_id}"):
             collection.follow_rotation(case_id=case_id, actor=actor)

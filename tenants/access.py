@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import uuid
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import datetime
 from uuid import UUID
 
@@ -22,7 +22,7 @@ from kernel.paging import page
 from kernel.scope import current_tenant
 from tenants.models import Credential, EnrolmentCode, Person, ServiceAccount, Sponsorship, Tenant
 from tenants.roles import GUARDED_ROLES, Role
-from tenants.states import ENTERED_STATES, PersonState
+from tenants.states import ENTERED_STATES, CredentialState, PersonState
 
 
 def tenant() -> Tenant:
@@ -159,6 +159,12 @@ def person_behind(actor: Actor) -> UUID | None:
         return actor.person_id
     account = ServiceAccount.objects.filter(pk=actor.id).first()
     return account.created_by if account else None
+
+
+def acting_credentials(credential_ids: Collection[UUID]) -> set[UUID]:
+    """Return which of these credentials are active."""
+    rows = Credential.objects.filter(id__in=credential_ids, state=CredentialState.ACTIVE)
+    return set(rows.values_list("id", flat=True))
 
 
 def service_accounts() -> list[ServiceAccount]:

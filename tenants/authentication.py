@@ -46,7 +46,11 @@ class SignedRequestAuthentication(BaseAuthentication):
         view = (request.parser_context or {}).get("view")
         if getattr(view, "tenancy", "tenant") != "tenant":
             return ANONYMOUS, None
-        actor = verified_actor(request._request, max_body=getattr(view, "max_body", MAX_BODY))
+        actor = verified_actor(
+            request._request,
+            max_body=getattr(view, "max_body", MAX_BODY),
+            admits_suspended=request.method in getattr(view, "suspended_methods", ()),
+        )
         assert actor.tenant_id is not None
         open_scope(actor.tenant_id)
         return actor, None
@@ -55,20 +59,22 @@ class SignedRequestAuthentication(BaseAuthentication):
         return 'Signature realm="holdfast"'
 
 
-def verified_actor(request: HttpRequest, *, max_body: int) -> Actor:
+def verified_actor(request: HttpRequest, *, max_body: int, admits_suspended: bool = False) -> Actor:
     """Verify a request's signature and return who made it: one SELECT, one INSERT.
+
+    admits_suspended: whether a suspended device, or a suspended person's, is let in here, to what is left to it.
 
     Raises Unauthenticated for every failure alike, and TooLarge before a larger body is read. Raises Throttled for
     whoever sends too many requests, and in the place of Unauthenticated for a source of too many that fail.
     """
     try:
-        return _verify(request, max_body)
+        return _verify(request, max_body, admits_suspended)
     except (Malformed, InvalidSignature, Unauthenticated) as error:
         strangers.count(source_of(request))
         raise Unauthenticated from error
 
 
-def _verify(request: HttpRequest, max_body: int) -> Actor:
+def _verify(request: HttpRequest, max_body: int, admits_suspended: bool) -> Actor:
     # (1) the header fields, in their one form; (2) the time, by our clock; (3) the credentials with this id, one of a
     # tenant, as they stand now; (4) whose key signed, over the address we know ourselves by, never over the Host that a
     # client named; (5) the body against the digest that was signed; (6) the nonce, last, so that nobody burns another's
@@ -79,7 +85,7 @@ def _verify(request: HttpRequest, max_body: int) -> Actor:
     now = timezone.now().timestamp()
     if abs(now - parameters.created) > WINDOW_SECONDS:
         raise Unauthenticated
-    namesakes = look_up(parameters.keyid)
+    namesakes = look_up(parameters.keyid, admits_suspended=admits_suspended)
     target_uri = settings.HOLDFAST_PUBLIC_URL + request.get_full_path()
     digest = headers.get("content-digest", "")
     actor = _signer(namesakes, signature, parameters.base(target_uri=target_uri, digest=digest))

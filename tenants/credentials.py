@@ -22,9 +22,9 @@ from kernel.actors import Actor
 from kernel.errors import Throttled
 from tenants.limits import BUCKET_MICROSECONDS, Level, levels_of
 from tenants.models import Credential, Nonce, Person, Tenant, TokenBucket
-from tenants.permissions import device_permissions
+from tenants.permissions import device_permissions, suspended_permissions
 from tenants.roles import SERVICE_ROLE
-from tenants.states import PersonState
+from tenants.states import CredentialState, PersonState
 
 _CREDENTIAL, _TENANT, _PERSON = (model._meta.db_table for model in (Credential, Tenant, Person))
 _NONCE, _BUCKET = (model._meta.db_table for model in (Nonce, TokenBucket))
@@ -51,6 +51,12 @@ _TAKE: Final = (
     " SET full_at = CASE WHEN b.full_at > {now} + {fault} THEN {now} ELSE {greatest}(b.full_at, {now}) END + {cost}"
     " WHERE b.full_at <= {now} + {room} OR b.full_at > {now} + {fault} RETURNING 1"
 )
+# Of a device and its person, what would be active but for a suspension. Nobody who is invited has a device that acts.
+_SUSPENDED: Final = {
+    (CredentialState.SUSPENDED, PersonState.ACTIVE),
+    (CredentialState.SUSPENDED, PersonState.SUSPENDED),
+    (CredentialState.ACTIVE, PersonState.SUSPENDED),
+}
 # Twice what a bucket holds: several servers' clocks are a little apart.
 _FAULT: Final = str(2 * BUCKET_MICROSECONDS)
 _TAKE_SQLITE: Final = _TAKE.format(
@@ -72,27 +78,33 @@ class Known:
     public_key: bytes
 
 
-def look_up(credential_id: UUID) -> list[Known]:
+def look_up(credential_id: UUID, *, admits_suspended: bool = False) -> list[Known]:
     """Return the credentials with this id with the actors they stand for: one of a tenant, at most eight, the oldest.
 
     Empty when nobody may act by it. Whose request it is, the caller decides by the keys, no two of which are the same.
 
     Tenant, person and credential are read again for every request: a demotion or suspension counts from the
     next request on (FAULTS A6), and every state but the listed ones counts for nothing (P9).
+
+    admits_suspended: also those that were suspended, or whose person was, with what is left to them.
     """
     with connection.cursor() as cursor:
         cursor.execute(_LOOK_UP, [_uuid_parameter(credential_id)])
         rows = cursor.fetchall()
-    return [known for row in rows if (known := _known(credential_id, row)) is not None]
+    return [known for row in rows if (known := _known(credential_id, row, admits_suspended)) is not None]
 
 
-def _known(credential_id: UUID, row: Sequence[Any]) -> Known | None:
+def _known(credential_id: UUID, row: Sequence[Any], admits_suspended: bool) -> Known | None:
     tenant_id, kind, public_key, state, person_id, tenant_state, role, person_state = row
     is_service = kind == Credential.Kind.SERVICE
-    if not is_service and person_state != PersonState.ACTIVE:
-        return None
     role = SERVICE_ROLE if is_service else role
-    permissions = device_permissions(role, state, tenant_state)
+    is_suspended = admits_suspended and (state, person_state) in _SUSPENDED
+    if is_suspended:
+        permissions = suspended_permissions(role, tenant_state)
+    elif is_service or person_state == PersonState.ACTIVE:
+        permissions = device_permissions(role, state, tenant_state)
+    else:
+        return None
     if not permissions:
         return None
     actor = Actor(
@@ -103,6 +115,7 @@ def _known(credential_id: UUID, row: Sequence[Any]) -> Known | None:
         role=role,
         permissions=permissions,
         credential_state=state,
+        is_suspended=is_suspended,
     )
     return Known(actor, bytes(public_key))
 

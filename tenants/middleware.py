@@ -9,10 +9,12 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
+from django.conf import settings
 from django.core.exceptions import RequestDataTooBig, SuspiciousOperation
-from django.http import HttpRequest, HttpResponseBase
+from django.http import HttpRequest, HttpResponseBase, UnreadablePostError
 
 from kernel.scope import close_scope
 from tenants.sources import is_from_proxy
@@ -21,9 +23,32 @@ log = logging.getLogger("holdfast.proxy")
 
 Handler = Callable[[HttpRequest], HttpResponseBase]
 _FORWARDED: Final = ("HTTP_X_FORWARDED_FOR", "HTTP_X_FORWARDED_PROTO")
+_CHUNK: Final = 64 * 1024  # bytes, of what is read only to be thrown away
 _MAX_FORM: Final = 64 * 1024  # bytes: three fields of 1,024 characters, in any encoding
 # Of C0, C1 and DEL all but tab and the ends of lines.
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+
+
+class WholeBodyMiddleware:
+    """Reads what an answer left unread of a body that the proxy has whole, so that the proxy gets the answer.
+
+    Otherwise the server closes the socket while the proxy still writes to it, and what was refused with a reason (401,
+    404, 413) reaches its sender as 503. A body that a stranger sends without a proxy is left alone: it may never end.
+    """
+
+    def __init__(self, get_response: Handler) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        # Asked before other middleware can change what the request says of itself.
+        length = request.META.get("CONTENT_LENGTH") or "0"
+        is_whole = is_from_proxy(request) and length.isdecimal()
+        response = self.get_response(request)
+        if is_whole and int(length[:10]) <= settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
+            with suppress(UnreadablePostError):
+                while request.read(_CHUNK):
+                    pass
+        return response
 
 
 class ProxyMiddleware:

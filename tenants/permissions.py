@@ -89,18 +89,32 @@ PENDING_DEVICE = frozenset(
 # A tenant that is being founded: its people make keys, doors and the first policy. Nobody's key is in custody, and
 # nothing is opened, before the founders' policy stands (ORGANISATION "Founding, at different desks").
 FOUNDING = _LOOK | _KEYS | _OVERSIGHT | {P.ENROLMENT_CREATE, P.OFFICER_SIGN, P.POLICY_PROPOSE}
+# A suspended device, or one of a suspended person, for the methods that admit it: to read a case about its owner, veto
+# it, and hold that veto to the log. No one person's act ends a veto (ESCROW "Case").
+SUSPENDED = frozenset({P.CASE_READ, P.CASE_VETO, P.STATEMENT_READ})
 # A console session looks. What changes anything is signed by a device, never clicked in a session.
 SESSION = _LOOK | _OVERSIGHT
 
 
 def device_permissions(role: str, credential_state: str, tenant_state: str = TenantState.ACTIVE) -> frozenset[str]:
     """Return what a device's or service's requests may do: nothing for a role or a state that is not listed."""
-    granted = MATRIX.get(role, frozenset())
-    if tenant_state != TenantState.ACTIVE:
-        granted = granted & FOUNDING if tenant_state == TenantState.FOUNDING else frozenset()
+    granted = _granted(role, tenant_state)
     if credential_state == CredentialState.ACTIVE:
         return granted
     return granted & PENDING_DEVICE if credential_state == CredentialState.PENDING else frozenset()
+
+
+def _granted(role: str, tenant_state: str) -> frozenset[str]:
+    granted = MATRIX.get(role, frozenset())
+    if tenant_state == TenantState.ACTIVE:
+        return granted
+    return granted & FOUNDING if tenant_state == TenantState.FOUNDING else frozenset()
+
+
+def suspended_permissions(role: str, tenant_state: str = TenantState.ACTIVE) -> frozenset[str]:
+    """Return what is left to a suspended device's requests: nothing for a role that vetoes nothing, or a program."""
+    granted = _granted(role, tenant_state)
+    return granted & SUSPENDED if P.CASE_VETO in granted else frozenset()
 
 
 def session_permissions(role: str) -> frozenset[str]:

@@ -386,10 +386,10 @@ def confirm_enrolment_code(*, code: EnrolmentCode, actor: Actor) -> None:
     if person_id is None or person_id in (code.person_id, code.issuer_id):
         raise ConfirmationRefused("Whoever issued a code, and whoever it is for, cannot confirm it: ask another.")
     issuer_id, now = code.issuer_id, database_now()
-    # Two who are one behind the scenes are one. A code of before issuers were kept is made anew instead.
-    if issuer_id is None or (
-        person_id in access.standing_behind(issuer_id, now) or issuer_id in access.standing_behind(person_id, now)
-    ):
+    if issuer_id is None:
+        raise ConfirmationRefused("This code is older than the record of who issues codes: have a new one made.")
+    # Two who are one behind the scenes are one.
+    if person_id in access.standing_behind(issuer_id, now) or issuer_id in access.standing_behind(person_id, now):
         raise ConfirmationRefused(
             "One of you let the other in within 90 days, directly or not: a third person has to confirm it."
         )

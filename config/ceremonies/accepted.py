@@ -252,6 +252,10 @@ class Restored(AcceptedLog):
             named = entry.body.get("statement")
             statement = self.directory.statement(named) if isinstance(named, bytes) else None
             return statement is not None and escrow.state_again(statement=statement)
+        if tag == "escrow:resolution:pass":
+            named = entry.body.get("hash")
+            statement = self.directory.statement(named) if isinstance(named, bytes) else None
+            return statement is not None and escrow.resolve_again(statement=statement)
         if tag.startswith("recovery:"):
             vetoed = tag == "recovery:case:veto"
             device = UUID(str(entry.body["device"])) if vetoed else None

@@ -72,7 +72,9 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
-    # First: what follows asks whether the request came encrypted.
+    # Around all others: any of them may answer before the body was read.
+    "tenants.middleware.WholeBodyMiddleware",
+    # Before the rest: what follows asks whether the request came encrypted.
     "tenants.middleware.ProxyMiddleware",
     "django.middleware.security.SecurityMiddleware",
     # Before the static files: a wrong Host is refused on every address (FAULTS I17a).

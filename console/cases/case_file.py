@@ -32,7 +32,8 @@ from keys import access as keys
 from keys import health
 from recovery import access
 from recovery.access import TimelineRow
-from recovery.cases.standing import OfficerStanding, Waiting, standings, waiting_for
+from recovery.cases.counting import why_long
+from recovery.cases.standing import LONG, OfficerStanding, Waiting, standings, waiting_for
 from recovery.states import APPROVABLE, UNDECIDED, CaseState
 
 if TYPE_CHECKING:
@@ -91,6 +92,8 @@ class CaseFile:
     decisions: tuple[DecisionLine, ...]
     officers: tuple[OfficerStanding, ...]
     waiting: Waiting | None
+    # Why the long delay applies, for people; "" where it does not.
+    long_delay: str
     m: int
     terms: Terms | None
     policy: Policy | None
@@ -106,6 +109,13 @@ class CaseFile:
     def is_sound(self) -> bool:
         """Whether every check holds."""
         return all(check.holds for check in self.checks)
+
+    @property
+    def delay_seconds(self) -> int:
+        """How long the case waits after its quorum, by the strictest terms."""
+        if self.terms is None:
+            return 0
+        return max(self.terms.delay_seconds, self.terms.undelivered_delay_seconds if self.long_delay else 0)
 
     @property
     def is_for_another(self) -> bool:
@@ -184,6 +194,7 @@ def read(actor: Actor, case_id: UUID, *, now: datetime) -> CaseFile:
         ),
         officers=officers,
         waiting=waiting_for(case, now) if policy else None,
+        long_delay=_long_delay(case, now),
         m=m,
         terms=terms,
         policy=policy,
@@ -213,6 +224,11 @@ def _policy(case: Case) -> tuple[Policy | None, SignedPolicy | None, str]:
         return None, None, "No policy of this hash is stored."
     except (HoldfastError, EscrowOff) as error:
         return policy, None, str(error)
+
+
+def _long_delay(case: Case, now: datetime) -> str:
+    long = why_long(case, now) if case.state in UNDECIDED else None
+    return LONG[long] if long else ""
 
 
 def _terms(case: Case, now: datetime) -> tuple[int, Terms | None]:

@@ -23,7 +23,7 @@ from escrow.errors import EscrowOff
 from holdfast.core.base.encoding import MAX_BLOB
 from holdfast.core.base.errors import HoldfastError
 from holdfast.core.identity import trust
-from holdfast.core.identity.acts import Act, Resolution, Standing
+from holdfast.core.identity.acts import ABOUT_A_PERSON, Resolution, Standing
 from holdfast.core.identity.policy import Officer, Policy
 from holdfast.core.identity.policy_change import change_of, clauses, in_words
 from holdfast.core.signed import cose
@@ -196,14 +196,14 @@ def _resolutions(in_force: PolicyRow, now: datetime) -> tuple[list[Resolved], bo
     found = []
     for row, progress in zip(rows, services.progress_of(rows), strict=True):
         said = Resolution.from_payload(cose.parse_many(bytes(row.statement))[0].payload)
-        returns = said.act is Act.RETURN_OFFICER
+        about = said.act in ABOUT_A_PERSON
         found.append(
             Resolved(
                 row=row,
                 words=act_words.resolution_words(said),
                 state=progress.state,
-                person_id=UUID(bytes=said.person) if returns else None,
-                hash=b"" if returns else said.hash,
+                person_id=UUID(bytes=said.person) if about else None,
+                hash=b"" if about else said.hash,
                 signers=tuple(UUID(bytes=officer.person) for officer in progress.signers),
                 needed=progress.needed,
             )

@@ -7,6 +7,7 @@ Implements PLATFORM "Console". Tables and pure functions; a resolution is read f
 from __future__ import annotations
 
 from typing import Final
+from uuid import UUID
 
 from holdfast.core.identity.acts import Act, Resolution, Standing
 
@@ -19,11 +20,13 @@ STANDING: Final = {
 
 
 def resolution_words(resolution: Resolution) -> str:
-    """Return what a resolution does; whom it returns is shown beside it."""
+    """Return what a resolution does; the person whom it is about is shown beside it."""
     if resolution.act is Act.WITHDRAW_VERSION:
         return f"Withdraw policy version {resolution.version}"
     if resolution.act is Act.RETURN_OFFICER:
         return "Return from suspension:"
+    if resolution.act is Act.SUSPEND_DEVICE:
+        return f"Suspend device {UUID(bytes=resolution.device)}, so that its veto ends no case, of"
     if resolution.act is Act.ACKNOWLEDGE_LEAF:
         return f"Acknowledge entry {resolution.index} of the log as wrong"
     return f"Accept the log of {resolution.size} entries"

@@ -46,7 +46,7 @@ ACTS: Final = {
     C.AWAITING_SHARE: ("officers", "A share was wrong: its officer, or another one, approves and replaces it."),
     C.ROTATED: ("time", "The subject has a new key. Nothing more is to be done."),
     C.SEALED: ("time", "No device is left to rotate. What was opened is marked, and takes no further deposit."),
-    C.HELD: ("operator", "Rows and log disagree, so nothing was released. Find out why; only a new case goes on."),
+    C.HELD: ("operator", "Rows and log disagree. Nothing more is released. Find out why; only a new case goes on."),
     C.CLOSED: ("nobody", "Over: released, collected, and rotated or sealed."),
     C.DENIED: ("nobody", "An officer denied it. The shares sealed for it were destroyed."),
     C.VETOED: ("nobody", "The subject vetoed it. The shares sealed for it were destroyed."),

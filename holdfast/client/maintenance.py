@@ -216,8 +216,8 @@ def _deposits(account: Account) -> Iterator[Done]:
         if escrow.must_deposit_first(account) or escrow.asks_again(account):
             changed = " ".join(escrow.what_changed(account))
             yield needs_you("escrow", f"{error} {changed}".rstrip(), error.way_out)
-    for number in escrow.copied(account):
-        yield needs_you("escrow", *escrow.say_copied(number))
+    for said, way_out in escrow.given_up(account):
+        yield needs_you("escrow", said, way_out)
 
 
 def _holds_vault(account: Account) -> bool:

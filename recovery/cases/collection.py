@@ -19,6 +19,7 @@ from escrow import services as custody
 from holdfast.core.identity.entries import ArchiveGeneration, ReGenesis, RotateKey
 from kernel.actors import Actor
 from kernel.clock import database_now
+from kernel.fields import rfc3339
 from kernel.transitions import advance
 from keys import access as keys
 from recovery import access
@@ -26,7 +27,7 @@ from recovery.cases.endings import destroy_released
 from recovery.cases.notices import owe_share_notices
 from recovery.errors import BlameRefused, CaseMoved, NotReleased
 from recovery.models import Case, Release
-from recovery.states import CASE, CaseState
+from recovery.states import CASE, HAD, CaseState
 from tenants import access as tenants
 from tenants.states import PersonState
 
@@ -44,10 +45,11 @@ class Collection:
 def prepare_collection(*, case: Case) -> Collection:
     """Read what was released, and the deposits it opens; call it outside transactions, since it asks the HSM.
 
-    Raises NotReleased before the release, and once what was released has been destroyed.
+    Raises NotReleased before the release, after the end of a disclosure, and once what was released is destroyed.
     """
     if case.state not in _COLLECTABLE:
         raise NotReleased(f"The case is {case.state}.", state=case.state)
+    _refuse_ended(case)
     releases = access.releases_of(case)
     if any(row.destroyed_at for row in releases):
         raise NotReleased(
@@ -64,10 +66,22 @@ def collect(*, case_id: UUID, actor: Actor) -> Case:
         case = access.lock_case(case_id)
         if case.state not in _COLLECTABLE:
             raise NotReleased(f"The case is {case.state}.", state=case.state)
+        _refuse_ended(case)
         if case.state == CaseState.RELEASED:
-            advance(case, CASE, CaseState.COLLECTED, collected_at=database_now())
+            # Again, where a share was replaced since: the keys count as exposed from the first time.
+            advance(case, CASE, CaseState.COLLECTED, collected_at=case.collected_at or database_now())
         audit.append(tag="recovery:case:collect", actor=actor, subject=str(case.id), body={"q": bytes(case.q)})
     return case
+
+
+def _refuse_ended(case: Case) -> None:
+    """Raise NotReleased at the end that a disclosure names, whether or not what was released is destroyed yet."""
+    ends = access.disclosed_until(case)
+    if ends is not None and ends <= database_now():
+        raise NotReleased(
+            f"The disclosure ended {rfc3339(ends)}, and what was released is destroyed. Open a new case.",
+            state=case.state,
+        )
 
 
 def blame_shares(*, case_id: UUID, blamed: Mapping[UUID, Sequence[int]], actor: Actor) -> Case:
@@ -81,8 +95,10 @@ def blame_shares(*, case_id: UUID, blamed: Mapping[UUID, Sequence[int]], actor: 
         case = access.lock_case(case_id)
         if case.state == CaseState.AWAITING_SHARE:
             return case
-        if case.state != CaseState.COLLECTED:
+        if not CASE.allows(case.state, CaseState.AWAITING_SHARE):
             raise CaseMoved(f"The case is {case.state}.", state=case.state)
+        if any(row.destroyed_at for row in access.releases_of(case)):
+            raise CaseMoved("What was released is destroyed: no share replaces it. Open a new case.", state=case.state)
         now, left = database_now(), access.shares_left(case)
         for deposit_id, indices in blamed.items():
             if deposit_id not in left or not set(indices) <= left[deposit_id].right:
@@ -108,28 +124,48 @@ def blame_shares(*, case_id: UUID, blamed: Mapping[UUID, Sequence[int]], actor: 
 
 
 def follow_rotation(*, case_id: UUID, actor: Actor) -> None:
-    """Move a collected case on once its subject's chain shows that what was exposed is renewed.
+    """Follow whether what a recipient collected is renewed by its subject's chain, and move a collected case on by it.
 
-    That is a re-genesis, or a new identity key and a new archive generation, accepted after the collection. Where
-    somebody else received it and no device of the subject is left that could, what was opened is sealed instead.
+    That is a re-genesis, or a new identity key and a new archive generation, accepted after the first collection. Where
+    somebody else received it and no device of the subject is left that could, what was opened is sealed instead. What
+    the recipient says afterwards changes nothing, and no end of the case does: they have had it.
     """
     case = Case.objects.get(id=case_id)
-    if case.state != CaseState.COLLECTED or case.collected_at is None:
+    if not _is_to_follow(case):
         return
+    assert case.collected_at is not None
     if _is_renewed(case, case.collected_at):
         with transaction.atomic():
-            case = access.lock_case(case_id)
-            if case.state == CaseState.COLLECTED:
-                advance(case, CASE, CaseState.ROTATED)
-                audit.append(tag="recovery:case:rotate", actor=actor, subject=str(case.id))
+            _note_renewed(access.lock_case(case_id), CaseState.ROTATED, "recovery:case:rotate", actor)
     elif _is_left_behind(case):
         _seal(case_id, actor)
+
+
+def _is_to_follow(case: Case) -> bool:
+    # One that is collected again moves on again.
+    return case.collected_at is not None and (case.renewed_at is None or case.state == CaseState.COLLECTED)
+
+
+def _note_renewed(case: Case, state: CaseState, tag: str, actor: Actor) -> None:
+    """Note, once, that what a case exposed is renewed or sealed; only a collected one has a state for it."""
+    if not _is_to_follow(case):
+        return
+    now = database_now()
+    if case.state == CaseState.COLLECTED:
+        advance(case, CASE, state, renewed_at=now)
+    else:
+        case.renewed_at = now
+        case.save(update_fields=["renewed_at"])
+    audit.append(tag=tag, actor=actor, subject=str(case.id))
 
 
 def _is_left_behind(case: Case) -> bool:
     """Whether nobody can rotate what a case disclosed: its subject may not act, or their chain lists no device."""
     if case.recipient_person_id == case.subject_id:
         return False  # the receiving device is about to become the subject's
+    # What is sealed shows in the subject's own list of deposits. It must not tell before the case's notice does.
+    if case.notice_at > database_now():
+        return False
     if tenants.person(case.subject_id).state == PersonState.SUSPENDED:
         return True
     return not keys.active_devices(case.subject_id)
@@ -140,11 +176,10 @@ def _seal(case_id: UUID, actor: Actor) -> None:
         # Before the case, as whoever opens or counts one: a deposit of these generations is taken before, or not.
         escrow.newest_policy_for_update()
         case = access.lock_case(case_id)
-        if case.state == CaseState.COLLECTED:
+        if _is_to_follow(case):
             generations = {row.generation for row in access.deposits_of(case)}
             custody.seal_generations(user_id=case.subject_id, generations=generations, now=database_now())
-            advance(case, CASE, CaseState.SEALED)
-            audit.append(tag="recovery:case:seal", actor=actor, subject=str(case.id))
+            _note_renewed(case, CaseState.SEALED, "recovery:case:seal", actor)
 
 
 def _is_renewed(case: Case, since: datetime) -> bool:
@@ -154,10 +189,17 @@ def _is_renewed(case: Case, since: datetime) -> bool:
 
 
 def destroy_collected(*, case_id: UUID, actor: Actor, after: timedelta) -> None:
-    """Destroy what was released in a case that was collected so long ago: its recipient has it, or asks anew."""
+    """Destroy what was released in a case that was collected so long ago: its recipient has it, or asks anew.
+
+    Of a disclosure, when it ends, if that is sooner. The time begins anew where a share was replaced since. A case that
+    awaits a share, or is released again, is left alone: its own end destroys what is there.
+    """
     with transaction.atomic():
         case = access.lock_case(case_id)
-        if case.collected_at is None or database_now() < case.collected_at + after:
+        if case.state not in HAD or case.collected_at is None:
+            return
+        since = max([case.collected_at, *(row.at for row in access.releases_of(case))])
+        if database_now() < min(since + after, access.disclosed_until(case) or since + after):
             return
         if deposits := destroy_released(case):
             audit.append(

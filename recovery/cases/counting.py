@@ -7,6 +7,7 @@ Implements ESCROW "Case" and FAULTS R3. Called whenever something changed that m
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from enum import StrEnum
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -21,12 +22,13 @@ from kernel.clock import database_now
 from kernel.queue import enqueue
 from kernel.transitions import advance
 from recovery import access
-from recovery.cases.endings import reopen
+from recovery.cases.endings import reopen, wait_anew
 from recovery.models import Case
 from recovery.states import CASE, UNDECIDED, CaseState, NoticeState
 
 if TYPE_CHECKING:
     from escrow.models import Policy
+    from holdfast.core.identity.policy import Terms
 
 RELEASE_JOB = "recovery.release"
 
@@ -72,19 +74,46 @@ def recount(case: Case, *, now: datetime, actor: Actor) -> None:
         advance(case, CASE, CaseState.QUORATE, quorate_at=now, why="")
         audit.append(tag="recovery:case:quorum", actor=actor, subject=str(case.id), body={"q": bytes(case.q)})
     if case.state == CaseState.QUORATE:
-        _start_waiting(case, terms.delay_seconds, terms.undelivered_delay_seconds, now)
+        _start_waiting(case, terms, now)
 
 
-def _start_waiting(case: Case, delay: int, long_delay: int, now: datetime) -> None:
+class LongDelay(StrEnum):
+    """Why the policy's long delay applies to a case, in place of the delay. For rows; the release process asks the log.
+
+    ESCROW "Case".
+    """
+
+    UNHEARD = "unheard"  # another receives, and the subject is or was suspended, gone or without a device
+    OBJECTED = "objected"  # a device that m officers had suspended vetoed
+    NOT_TOLD = "not-told"
+
+
+def why_long(case: Case, now: datetime) -> LongDelay | None:
+    """Return why the long delay applies to a case, None where it does not."""
+    if not access.is_heard(case, now):
+        return LongDelay.UNHEARD
+    if access.delaying_veto(case) is not None:
+        return LongDelay.OBJECTED
+    notice = access.notice_of_opening(case) if case.notice_at <= now else None
+    return LongDelay.NOT_TOLD if notice is not None and notice.state == NoticeState.FAILED else None
+
+
+def _release_at(case: Case, terms: Terms, now: datetime) -> datetime:
+    """Return when a quorate case is due, by the rows: what the log says of it, the release process asks itself."""
+    long = why_long(case, now)
+    delay = max(terms.delay_seconds, terms.undelivered_delay_seconds if long else 0)
+    start, veto = case.quorate_at or now, access.delaying_veto(case)
+    start = max(start, veto.at) if veto is not None else start
+    return max(case.not_before, start + timedelta(seconds=delay))
+
+
+def _start_waiting(case: Case, terms: Terms, now: datetime) -> None:
     """Start the delay once the subject was told, could not be told, or is to be told later (FAULTS R3)."""
-    notice = access.notice_of_opening(case)
-    is_due = case.notice_at <= now
-    if is_due and (notice is None or notice.state == NoticeState.PENDING):
-        return
-    if is_due and notice is not None and notice.state == NoticeState.FAILED:
-        delay = max(delay, long_delay)
-    quorate_at = case.quorate_at or now
-    release_at = max(case.not_before, quorate_at + timedelta(seconds=delay))
+    if case.notice_at <= now:
+        notice = access.notice_of_opening(case)
+        if notice is None or notice.state == NoticeState.PENDING:
+            return
+    release_at = _release_at(case, terms, now)
     advance(case, CASE, CaseState.WAITING, release_at=release_at)
     # Under the process's own name: nobody's act starts the delay, the rules do.
     audit.append(
@@ -94,6 +123,19 @@ def _start_waiting(case: Case, delay: int, long_delay: int, now: datetime) -> No
         body={"q": bytes(case.q), "release_at": int(release_at.timestamp())},
     )
     enqueue(RELEASE_JOB, queue="release", run_at=release_at, unique=str(case.id), case=str(case.id))
+
+
+def lengthen_delay(*, case_id: UUID, actor: Actor) -> None:
+    """Reckon the delay of a case that waits anew where its subject cannot object any more. It gets no shorter."""
+    with transaction.atomic():
+        escrow.newest_policy_for_update()
+        case, now = access.lock_case(case_id), database_now()
+        if case.state != CaseState.WAITING or case.release_at is None or access.is_heard(case, now):
+            return
+        _, terms, _ = access.terms_of(case, now)
+        if _release_at(case, terms, now) > case.release_at:
+            wait_anew(case)
+            recount(case, now=now, actor=actor)
 
 
 def settle_case(*, case_id: UUID, actor: Actor) -> None:

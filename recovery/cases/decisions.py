@@ -61,8 +61,10 @@ def prepare_approval(
     """Verify an approval and encrypt its shares; call it before the transaction, since it asks the HSM.
 
     shares: (deposit id, outer-sealed share of 2,304 bytes) each. Raises NotEligible, logged, for a person who may
-    not decide; ApprovalRefused for a statement or shares that do not fit the case; HsmUnavailable.
+    not decide; CaseMoved for a case whose time is over; ApprovalRefused for a statement or shares that do not fit the
+    case; HsmUnavailable.
     """
+    _refuse_ended(case, database_now())
     officer, said, signed = _read(case, statement, actor, approves=True)
     outers, numbers = dict(shares), {UUID(bytes=deposit): index for deposit, index, _ in said.shares}
     if len(outers) != len(shares) or outers.keys() != numbers.keys():
@@ -97,6 +99,7 @@ def approve_case(*, prepared: PreparedApproval, actor: Actor) -> Case:
                 return case
         if case.state not in APPROVABLE:
             raise CaseMoved(f"The case is {case.state}.", state=case.state)
+        _refuse_ended(case, now)
         _require_eligible(case, actor, now)
         if prepared.statement_hash in {bytes(row.statement_hash) for row in given}:
             raise ApprovalRefused("This approval has ended. Sign a new one.", field="statement")
@@ -121,6 +124,12 @@ def approve_case(*, prepared: PreparedApproval, actor: Actor) -> Case:
         else:
             recount(case, now=now, actor=actor)
     return case
+
+
+def _refuse_ended(case: Case, now: datetime) -> None:
+    """Raise CaseMoved once the time of a case is over, whether or not the worker has ended it yet."""
+    if access.ends_at(case) <= now:
+        raise CaseMoved("The case has expired, or the disclosure that it asks for has ended.", state=case.state)
 
 
 def prepare_denial(*, case: Case, statement: bytes, actor: Actor) -> PreparedApproval:

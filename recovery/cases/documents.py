@@ -13,7 +13,9 @@ from holdfast.core.base.encoding import b64u
 from kernel.clock import database_now
 from kernel.fields import rfc3339
 from recovery import access
-from recovery.cases.standing import APPROVE_ANEW, ended_by, standings, waiting_for
+from recovery.cases.counting import why_long
+from recovery.cases.standing import APPROVE_ANEW, LONG, ended_by, standings, waiting_for
+from recovery.states import UNDECIDED
 
 if TYPE_CHECKING:
     from recovery.cases.collection import Collection
@@ -65,6 +67,8 @@ def case_document(case: Case, *, with_timeline: bool = True) -> dict[str, Any]:
         "expiry": rfc3339(case.expiry),
         "disclosure_ends": _second(asked.disclosed_until) if asked.is_disclosure else None,
         "release_at": rfc3339(case.release_at) if case.release_at else None,
+        "collected_at": rfc3339(case.collected_at) if case.collected_at else None,
+        "long_delay": _long_delay(case, now) if with_timeline else None,
         "waiting_for": _waiting_for(case, now) if with_timeline else None,
         "ended": _ended(case) if with_timeline else None,
         "successor": _successor(case),
@@ -81,6 +85,11 @@ def _waiting_for(case: Case, now: datetime) -> dict[str, Any] | None:
     if found is None:
         return None
     return {"code": found.code, "text": found.text, "since": rfc3339(found.since), "stuck": found.is_stuck}
+
+
+def _long_delay(case: Case, now: datetime) -> dict[str, Any] | None:
+    long = why_long(case, now) if case.state in UNDECIDED else None
+    return {"code": str(long), "text": LONG[long]} if long else None
 
 
 def _ended(case: Case) -> dict[str, Any] | None:

@@ -15,6 +15,7 @@ from django.db import transaction
 from audit import access as audit_log
 from audit import services as audit
 from audit.errors import NoCheckpoint
+from escrow import access as escrow
 from holdfast.core.base.errors import HoldfastError
 from holdfast.core.identity import cases
 from holdfast.core.signed.cose import Sign1
@@ -35,10 +36,12 @@ def cancel_case(*, case_id: UUID, actor: Actor) -> Case:
 
 
 def veto_case(*, case_id: UUID, statement: bytes, reason: str, actor: Actor) -> Case:
-    """Take the subject's veto, signed by one of their active devices; it ends the case.
+    """Take the subject's veto, signed by one of their devices that the chain lists; it ends the case.
 
-    A third one within 90 days, of cases that had their quorum, asks one officer more instead. Sent again, it changes
-    nothing. Raises CaseRefused for a statement that does not fit, CaseMoved when the HSM may have worked already.
+    A third one within 90 days, of cases that had their quorum, asks one officer more instead; one by a device that m
+    officers have suspended gives the long delay. Sent again, it changes nothing. Raises CaseRefused for a statement
+    that does not fit, CaseMoved when the HSM may have worked already, or where another device's veto leaves this one
+    nothing to do.
     """
     device_id = _device_id(actor)
     device = Sign1.parse(bytes(keys.active_device(device_id).statement))
@@ -53,14 +56,32 @@ def veto_case(*, case_id: UUID, statement: bytes, reason: str, actor: Actor) -> 
             return row
         if row.state not in UNDECIDED:
             raise CaseMoved(f"The case is {row.state}.", state=row.state)
+        delays = escrow.is_suspended_by_officers(device_id)
+        # Said, and not passed over: whoever is told that their veto was taken waits for a proof that never comes.
         if access.has_vetoed(row):
-            return row
+            raise CaseMoved(
+                "This case was vetoed already, the third time within 90 days: it goes on with one officer more, and a "
+                "further veto changes nothing. Speak to your officers: each of them can deny it.",
+                state=row.state,
+            )
+        if delays and access.delaying_veto(row) is not None:
+            raise CaseMoved(
+                "Another device that officers suspended has vetoed this case already: the long delay runs from then. "
+                "A device that is not suspended can still end it.",
+                state=row.state,
+            )
         now = database_now()
         # Whoever opens cases in somebody's name, and has them vetoed, uses up nothing: m officers had to sign as well.
-        counts = access.had_quorum(row)
-        ends = not counts or access.counted_vetoes(row.subject_id, now) < cases.VETOES_THAT_END
+        counts = not delays and access.had_quorum(row)
+        ends = not delays and (not counts or access.counted_vetoes(row.subject_id, now) < cases.VETOES_THAT_END)
         Veto.objects.create(
-            case_id=row.id, device_id=device_id, statement=statement, reason=reason, at=now, counts=counts
+            case_id=row.id,
+            device_id=device_id,
+            statement=statement,
+            reason=reason,
+            at=now,
+            counts=counts,
+            delays=delays,
         )
         audit.append(
             tag="recovery:case:veto",
@@ -76,6 +97,8 @@ def veto_case(*, case_id: UUID, statement: bytes, reason: str, actor: Actor) -> 
         )
         if ends:
             finish_failed(row, CaseState.VETOED)
+        elif delays:
+            wait_anew(row)
         elif row.state != CaseState.REQUESTED:
             reopen(row, why="veto", actor=actor)
     return row
@@ -115,7 +138,7 @@ def expire_case(*, case_id: UUID, actor: Actor) -> None:
     """End a case whose time is over. Called by the worker; a case that moved meanwhile is left alone."""
     with transaction.atomic():
         row = access.lock_case(case_id)
-        if row.expiry > database_now() or not CASE.allows(row.state, CaseState.EXPIRED):
+        if access.ends_at(row) > database_now() or not CASE.allows(row.state, CaseState.EXPIRED):
             return
         finish_failed(row, CaseState.EXPIRED)
         audit.append(tag="recovery:case:expire", actor=actor, subject=str(row.id), body={"q": bytes(row.q)})
@@ -131,8 +154,9 @@ def end_again(*, case_id: UUID, tag: str, device_id: UUID | None, veto: bytes | 
     if row is None:
         return False
     if device_id is not None:
-        counts = veto is not None and access.had_quorum(row)
-        defaults = {"at": database_now(), "statement": veto, "counts": counts}
+        delays = escrow.is_suspended_by_officers(device_id)
+        counts = veto is not None and not delays and access.had_quorum(row)
+        defaults = {"at": database_now(), "statement": veto, "counts": counts, "delays": delays}
         Veto.objects.get_or_create(tenant_id=row.tenant_id, case_id=row.id, device_id=device_id, defaults=defaults)
     state = _ENDS_AGAIN.get(tag)
     if state is not None and CASE.allows(row.state, state):
@@ -151,6 +175,12 @@ def reopen(row: Case, *, why: str, actor: Actor) -> None:
     """Send a case back to its officers, because an approval counts no more. Inside the caller's transaction."""
     advance(row, CASE, CaseState.REQUESTED, why=why, why_since=database_now(), quorate_at=None, release_at=None)
     audit.append(tag="recovery:case:reopen", actor=actor, subject=str(row.id), body={"why": why})
+
+
+def wait_anew(row: Case) -> None:
+    """Have the delay of a case that waits reckoned anew, by its next count. Inside the caller's transaction."""
+    if row.state == CaseState.WAITING:
+        advance(row, CASE, CaseState.QUORATE, release_at=None)
 
 
 def finish_failed(row: Case, state: CaseState, *, why: str = "") -> None:

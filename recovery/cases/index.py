@@ -99,7 +99,7 @@ def _needed(cases: Sequence[Case], now: datetime) -> tuple[dict[UUID, int], dict
     quorums = {bytes(policy.hash): policy.m for policy in escrow.policies()}
     in_force = escrow.policy_in_force(now).m if cases else 0
     held = escrow.deposits_named([deposit_id for several in named.values() for deposit_id in several])
-    vetoed = set(Veto.objects.filter(case_id__in=ids).values_list("case_id", flat=True))
+    vetoed = set(Veto.objects.filter(case_id__in=ids, delays=False).values_list("case_id", flat=True))
     needed = {}
     for case in cases:
         hashes = [bytes(case.policy_hash)]

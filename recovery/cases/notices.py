@@ -35,13 +35,15 @@ log = logging.getLogger("holdfast.notices")
 NOTICE_JOB = "recovery.notice"
 MAX_ATTEMPTS = 5
 RETRY_SECONDS = 20
+# Reports of wrong shares in one case that are told by mail: a recipient who reports on and on would flood officers.
+MAX_SHARE_NOTICES = 5
 SUBJECTS = {
     "opened": "Somebody asked to open your escrowed keys",
     "asked": "A recovery case waits for your decision",
     "requested": "A case to open escrowed keys was opened in your name",
     "released": "Your escrowed keys were released",
     "share": "A recovery case waits for another officer's share",
-    "voided": "A recovery case has ended, and nothing was released",
+    "voided": "A recovery case has ended",
 }
 
 
@@ -100,9 +102,11 @@ def _send(notice: Notice) -> bool:
         "purpose": written_out(case.purpose),
         "url": f"{settings.HOLDFAST_PUBLIC_URL}/console/",
     }
+    # Of several of a kind each has its number behind it.
+    kind = notice.kind.partition("-")[0]
     message = EmailMessage(
-        subject=SUBJECTS[notice.kind],
-        body=render_to_string(f"email/case_{notice.kind}.txt", context),
+        subject=SUBJECTS[kind],
+        body=render_to_string(f"email/case_{kind}.txt", context),
         to=[person.email],
     )
     try:
@@ -118,10 +122,15 @@ def owe_release_notice(case: Case) -> None:
 
 
 def owe_share_notices(case: Case) -> None:
-    """Promise the officers who may decide a case the notice that a share was wrong, once for each case."""
-    now = database_now()
+    """Promise the officers who may give a share that a case lacks the notice of it, once for each report."""
+    now, before = database_now(), access.share_notices(case)
+    if before == MAX_SHARE_NOTICES:
+        return
+    kind = f"share-{before + 1}" if before else "share"
+    holders = frozenset[UUID]().union(*(one.holders for one in access.shares_wanted(case)))
     for officer in access.eligible_for(case, escrow.policy_named(bytes(case.policy_hash)), now):
-        owe(case, officer.person_id, "share", now)
+        if officer.person_id in holders:
+            owe(case, officer.person_id, kind, now)
 
 
 def owe_end_notices(case: Case) -> None:

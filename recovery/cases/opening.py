@@ -6,6 +6,7 @@ Implements ESCROW "Case"; FAULTS P1, P4, P14, P17, R5. It decides no release.
 
 from __future__ import annotations
 
+import hashlib
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
@@ -27,6 +28,7 @@ from kernel.clock import database_now
 from kernel.errors import LimitReached, Throttled
 from keys import access as keys
 from keys.notices import owe as tell_devices
+from keys.states import DeviceState
 from recovery import access
 from recovery.cases.notices import owe
 from recovery.errors import CaseExists, CaseRefused, TooFewOfficers
@@ -104,14 +106,16 @@ def _require_within_limits(row: Case) -> None:
         )
     # Inside the transaction: what was not opened tells nobody, and is not counted.
     most = settings.HOLDFAST_CASES_PER_DAY
-    by, left = count_in_window(f"cases:{row.requester_id}", seconds=_DAY)
+    by, left = count_in_window(_counted_for(row), seconds=_DAY)
     if by > most:
         raise Throttled(
             f"You have opened {most} cases today, as many as one person may in a day. Those that are open go on: have "
-            "your officers decide them. Open another tomorrow.",
+            "your officers decide them. Open another tomorrow, or today from a device that is in your account.",
             retry_after=left,
         )
-    if row.subject_id == row.requester_id:
+    # One that its subject is not told of yet is counted for its requester alone: a count that all others meet would
+    # tell them of it.
+    if row.subject_id == row.requester_id or row.notice_at > row.opened_at:
         return
     # Counted apart from the subject's own: whoever asks about somebody must not keep them from asking for themselves.
     about, left = count_in_window(f"cases-about:{row.subject_id}", seconds=_DAY)
@@ -121,6 +125,19 @@ def _require_within_limits(row: Case) -> None:
             "person and every officer. See those that are open, or open another tomorrow.",
             retry_after=left,
         )
+
+
+def _counted_for(row: Case) -> str:
+    """Name the count of a day that a case is part of: its requester's, apart for who let in a device not listed yet.
+
+    Whoever issues codes can have devices ask in another's name. They use up what is theirs to use, and neither what
+    the person's own devices may open nor what a code of somebody else's does.
+    """
+    device = keys.device(row.recipient_device_id)
+    if device.state == DeviceState.ACTIVE:
+        return f"cases:{row.requester_id}"
+    let_in = hashlib.sha256(" ".join(sorted(device.behind or [])).encode()).hexdigest()[:32]
+    return f"cases:{row.requester_id}:{let_in}"
 
 
 def _require_signed(statement: bytes, actor: Actor, now: datetime) -> tuple[Sign1, cases.Case]:
@@ -186,6 +203,7 @@ def _store(signed: Sign1, statement: bytes, case: cases.Case, actor: Actor, now:
                 notice_at=_time(case.notice_at),
                 not_before=_time(case.not_before),
                 expiry=_time(case.expiry),
+                disclosed_until=_time(case.disclosed_until) if case.is_disclosure else None,
             )
     except IntegrityError as error:
         raise CaseExists from error

@@ -20,7 +20,7 @@ from kernel.clock import database_now
 from kernel.fields import rfc3339
 from kernel.queue import apart
 from recovery import access
-from recovery.cases.counting import count_approvals
+from recovery.cases.counting import LongDelay, count_approvals, why_long
 from recovery.states import FAILED, CaseState, NoticeState
 
 if TYPE_CHECKING:
@@ -50,6 +50,8 @@ STUCK: Final = {
     "forbidden-meanwhile": "What was asked is not allowed any more by every policy concerned. Ask anew.",
     "half-refused": "The HSM refused its half of a deposit. Tell your operator.",
     "hsm-away": "The HSM is away. Nothing is lost; the release goes on when it is back.",
+    "hsm-key-wrong": "The HSM answers, and lacks a key that this case needs, or holds another than was pinned. Waiting "
+    "does not bring it back. Nothing is lost. Tell your operator: the release process's log names the key.",
     "log-behind": "An act is not in the signed log yet. The sequencer is away, or keeps an entry from it.",
     "log-changed": "The stored log is not the one that was seen before. Tell your operator: "
     "a backup was put back, or somebody has rewritten it.",
@@ -62,8 +64,18 @@ STUCK: Final = {
     "vetoed-in-log": "The log has a veto of it that its rows lack. Ask anew.",
     "voided": "It was under way beside a wrong entry of the log, or a log that nobody watched. Ask anew.",
 }
+LONG: Final = {
+    LongDelay.UNHEARD: "The subject cannot object: they are or were suspended, gone or without a device. "
+    "The long delay applies.",
+    LongDelay.OBJECTED: "A device of the subject that officers had suspended objects. The long delay applies.",
+    LongDelay.NOT_TOLD: "The subject could not be told. The long delay applies.",
+}
 # Said of whoever was suspended, or off the roster, since they approved, and of whoever handed over no right share.
 APPROVE_ANEW: Final = "is asked to approve anew"
+# Of a case that ended after its recipient had collected, by whatever they said of it then.
+_HAD: Final = (
+    "Its recipient had collected what was released: that counts as exposed, and its subject has to renew their keys."
+)
 # Why it is back with its officers.
 _BACK: Final = {
     "quorum-lost": "An approval counts no more.",
@@ -150,7 +162,7 @@ def waiting_for(case: Case, now: datetime) -> Waiting | None:
         case CaseState.QUORATE:
             return _for_the_notice(case)
         case CaseState.WAITING | CaseState.RELEASING:
-            return _for_the_release(case)
+            return _for_the_release(case, now)
         case CaseState.AWAITING_SHARE:
             return _for_a_share(case, now)
         case CaseState.HELD:
@@ -160,7 +172,7 @@ def waiting_for(case: Case, now: datetime) -> Waiting | None:
 
 
 def ended_by(case: Case) -> Ended | None:
-    """Return what ended a case without a release that its recipient has; None for one that goes on or has it."""
+    """Return what ended a case before its time; None for one that goes on, or that went its way to the end."""
     if case.state not in FAILED or case.ended_at is None:
         return None
     match case.state:
@@ -173,12 +185,12 @@ def ended_by(case: Case) -> Ended | None:
                 "A device of the subject forbade it. If that was not the subject, that device has to be revoked first."
             )
         case CaseState.EXPIRED:
-            text = "Its time ran out before its recipient had what opens the keys."
+            text = "Its time ran out." if case.collected_at else "Its time ran out before its recipient collected."
         case CaseState.CANCELLED:
             text = "Whoever asked took it back."
         case _:
             text = STUCK.get(case.why, "Rows and log disagree.")
-    return Ended(str(case.state), text, case.ended_at)
+    return Ended(str(case.state), f"{text} {_HAD}" if case.collected_at else text, case.ended_at)
 
 
 def _for_officers(case: Case, now: datetime) -> Waiting:
@@ -208,14 +220,19 @@ def _for_a_share(case: Case, now: datetime) -> Waiting:
         return Waiting(case.why if is_stuck else "releasing", text, since, is_stuck)
     policy = escrow.policy_named(bytes(case.policy_hash))
     officers = [one for one in standings(case, policy, now) if not one.why_not and not one.decision]
-    left = access.shares_left(case).values()
-    missing = max((one.needed - len(one.right) for one in left), default=0)
-    named = ", ".join(str(one.index) for one in officers) or "none"
+    wanted, may = access.shares_wanted(case), {one.person_id for one in officers}
+    missing = max((one.missing for one in wanted), default=0)
+    # By who holds a share of what lacks one: an officer of a later roster may have none of an older deposit.
+    asked = [one for one in officers if any(one.person_id in lacking.holders for lacking in wanted)]
+    is_stuck = any(len(may & lacking.holders) < lacking.missing for lacking in wanted)
+    named = ", ".join(str(one.index) for one in asked) or "none"
     text = (
-        f"The recipient found too few right shares: {missing} more needed. Officers who may give one, in this same "
-        f"case: {named}. Nothing is lost, and the HSM is not asked again."
+        f"The recipient says that there are too few right shares: {missing} more needed. Officers who may give one, in "
+        f"this same case: {named}. The HSM is not asked again. What was collected counts as exposed all the same."
     )
-    return Waiting("share", text, since, is_stuck=len(officers) < missing)
+    if is_stuck:
+        text += " Too few may: have one come back, or ask anew."
+    return Waiting("share", text, since, is_stuck)
 
 
 def _for_the_notice(case: Case) -> Waiting:
@@ -223,10 +240,12 @@ def _for_the_notice(case: Case) -> Waiting:
     if notice is not None and notice.state == NoticeState.PENDING and notice.attempts:
         text = f"The subject could not be told in {notice.attempts} tries: the mail server does not take the notice."
         return Waiting("notice-not-taken", text, since, is_stuck=True)
-    return Waiting("notice", "The subject is being told. Then the delay begins.", since, is_stuck=notice is None)
+    is_told = notice is not None and notice.state != NoticeState.PENDING
+    text = "The delay is being reckoned." if is_told else "The subject is being told. Then the delay begins."
+    return Waiting("notice", text, since, is_stuck=notice is None)
 
 
-def _for_the_release(case: Case) -> Waiting:
+def _for_the_release(case: Case, now: datetime) -> Waiting:
     since = case.why_since or case.quorate_at or case.opened_at
     if case.why == "cooling-off":
         text = (
@@ -238,7 +257,9 @@ def _for_the_release(case: Case) -> Waiting:
     if case.state == CaseState.RELEASING:
         return Waiting("releasing", "The HSM re-wraps its half to the recipient.", since)
     until = rfc3339(case.release_at) if case.release_at else "its end"
-    return Waiting("delay", f"The delay runs until {until}. The subject may veto.", since)
+    long = why_long(case, now)
+    text = f"{LONG[long]} It runs until {until}." if long else f"The delay runs until {until}. The subject may veto."
+    return Waiting("delay", text, since)
 
 
 def raise_alarms() -> int:

@@ -89,8 +89,9 @@ class Clock:
         self._anchor = (self.monotonic(), self.wall())
         kept = self._kept()
         if kept is None:
-            # As good as any beginning, and one that people can read.
-            self._tick = self.wall()
+            # As good as any beginning, and one that people can read. Its fraction is the monotonic clock's: of the two,
+            # whole seconds are kept, and the next process would otherwise count up to a second less than this one had.
+            self._tick = int(self.wall()) + self._anchor[0] % 1
         else:
             tick, monotonic, boot = kept
             same_boot = boot == self.boot()

@@ -32,9 +32,10 @@ from holdfast.core.log.follower import MAX_AHEAD_SECONDS
 from holdfast.core.log.log_entry import BodyValue, LogEntry
 from holdfast.core.log.merkle import leaf_hash
 from holdfast.core.signed.cose import Sign1, parse_many
-from holdfast.core.signed.statements import EscrowKey
+from holdfast.core.signed.statements import DeviceStatement, EscrowKey
 from recovery.release.clock import Moment, Now
 from recovery.release.directory import Trust
+from recovery.release.presence import Presence
 
 log = logging.getLogger("holdfast.release")
 
@@ -42,6 +43,7 @@ T = TypeVar("T", int, str, bytes)
 
 OFFICER_ROLE: Final = "officer"
 VETO: Final = "recovery:case:veto"
+RESOLUTION: Final = "escrow:resolution:pass"
 # Each is another release key, put in force while one case was open: m officers do that once in years.
 MAX_RELEASE_KEYS: Final = 4
 
@@ -135,6 +137,7 @@ class CaseFacts:
     # What its vetoes came to, whatever else ended it: a case uses up one veto of its subject's at most.
     is_forbidden: bool = False
     is_veto_counted: bool = False
+    objected: Moment | None = None  # the first veto by a device that m officers had suspended
 
     @property
     def opened(self) -> Moment:
@@ -181,6 +184,8 @@ class Facts:
     # tick when they last did.
     enrolled_by: dict[bytes, frozenset[bytes]] = field(default_factory=dict)
     sponsors: dict[bytes, dict[bytes, int]] = field(default_factory=dict)
+    presence: Presence = field(default_factory=Presence)
+    silenced: set[tuple[bytes, bytes]] = field(default_factory=set)  # (person, device) that m officers suspended
     wrong: dict[int, WrongEntry] = field(default_factory=dict)  # by index; while there is one, nothing is released
     # Entries that were wrong when they were first read, by index: they are not judged anew, whatever lies there now.
     known_wrong: dict[int, WrongEntry] = field(default_factory=dict)
@@ -210,7 +215,7 @@ class Facts:
         except HoldfastError:
             self._found_wrong(leaf, place, "unproven")
         else:
-            return entry.tag in NARROWING
+            return narrows(entry)
         return False
 
     def _require_once(self, entry: LogEntry) -> None:
@@ -265,6 +270,11 @@ class Facts:
     def behind(self, device: bytes, requester: bytes, at: Moment) -> frozenset[bytes]:
         """Return who stands behind a case that a requester opens now for a device, as far as the log goes."""
         return self.enrolled_by.get(device, frozenset()) | still_behind(self.sponsors.get(requester, {}), at.tick)
+
+    def is_heard(self, case: CaseFacts) -> bool:
+        """Tell whether a case's subject could object at every moment since it was opened."""
+        since = self.presence.since(case.subject)
+        return since is not None and since < case.place.index
 
     def suspend(self, person: bytes, place: Place) -> None:
         """Take a vote from somebody until officers return them, and for ever the approvals that they gave before."""
@@ -417,17 +427,11 @@ class Facts:
         device_id, statement_hash: as the entry has them. By signatures alone, and those of before it in the log:
         whoever reads the log anew comes to the same.
         """
-        try:
-            papers = self.statements.veto(case_id, UUID(str(device_id)).bytes)
-        except ValueError:
-            return False
+        papers = self._papers_of(case_id, device_id)
         if papers is None:
             return False
         try:
-            veto, device, asked = Sign1.parse(papers.veto), Sign1.parse(papers.device), Sign1.parse(papers.case)
-            if (veto.payload_hash, asked.payload_hash) != (statement_hash, case.q):
-                return False
-            verify_veto(veto, case=asked, device=device)
+            device, asked = self._verified(papers, case, statement_hash)
             policies = [logged.signed for logged in self.policies]
             chain = map(Entry.parse, papers.chain)
             # Its own key says that a device is the subject's, and nobody else's who can write a row.
@@ -436,6 +440,37 @@ class Facts:
             return self._had_quorum(case, asked, [Sign1.parse(one) for one in papers.approvals])
         except HoldfastError:
             return False
+
+    def only_delays(
+        self, case: CaseFacts, case_id: bytes, device_id: BodyValue | None, statement_hash: BodyValue | None
+    ) -> bool:
+        """Tell whether a veto was signed by a device that m officers have suspended.
+
+        device_id, statement_hash: as the entry has them. That it is that device's, and suspended, is believed by
+        signatures alone: by the web process's word no veto ends less than it says. Settle what counts by then first.
+        """
+        papers = self._papers_of(case_id, device_id)
+        if papers is None:
+            return False
+        try:
+            device, _ = self._verified(papers, case, statement_hash)
+            return (case.subject, DeviceStatement.open(device).header.device) in self.silenced
+        except HoldfastError:
+            return False
+
+    def _papers_of(self, case_id: bytes, device_id: BodyValue | None) -> VetoPapers | None:
+        try:
+            return self.statements.veto(case_id, UUID(str(device_id)).bytes)
+        except ValueError:
+            return None
+
+    def _verified(self, papers: VetoPapers, case: CaseFacts, statement_hash: BodyValue | None) -> tuple[Sign1, Sign1]:
+        """Return the device's statement and the case's, of a veto signed for this case. Raises HoldfastError."""
+        veto, device, asked = Sign1.parse(papers.veto), Sign1.parse(papers.device), Sign1.parse(papers.case)
+        if (veto.payload_hash, asked.payload_hash) != (statement_hash, case.q):
+            raise Untrusted("the veto is not the one that the entry names")
+        verify_veto(veto, case=asked, device=device)
+        return device, asked
 
     def _had_quorum(self, case: CaseFacts, asked: Sign1, approvals: list[Sign1]) -> bool:
         named = self.policy_named(case.policy_hash)
@@ -499,6 +534,9 @@ class Facts:
                     moment = Moment(counts_at, place.moment.wall + later)
                     # The earliest of several, in whatever order they come to count.
                     self.withdrawn[resolution.hash] = min(moment, self.withdrawn.get(resolution.hash, moment))
+            case Act.SUSPEND_DEVICE:
+                # Of vetoes behind it in the log: one that was posted before stands.
+                self.silenced.add((resolution.person, resolution.device))
             case Act.ACCEPT_LOG:
                 pass  # of the ceremony, which puts the directory in order
 
@@ -588,14 +626,34 @@ def _role_changed(facts: Facts, entry: LogEntry, place: Place) -> None:
 
 def _person_active(facts: Facts, entry: LogEntry, place: Place) -> None:
     facts.active.add(_subject(entry))
+    facts.presence.person_is(_subject(entry), place.index, active=True)
 
 
 def _person_suspended(facts: Facts, entry: LogEntry, place: Place) -> None:
     facts.active.discard(_subject(entry))
+    facts.presence.person_is(_subject(entry), place.index, active=False)
     # Active again is what the web process says; an officer is back when m others say so. Who was stopped before any
     # version named them has nothing to come back to: m officers have named them since.
     if facts.is_named(_subject(entry)):
         facts.suspend(_subject(entry), place)
+
+
+def _device_listed(facts: Facts, entry: LogEntry, place: Place) -> None:
+    # One that names nobody gives nobody a device: then the long delay holds.
+    if "user" in entry.body:
+        facts.presence.is_listed(_subject(entry), _uuid(entry, "user"), place.index)
+
+
+def _device_acts(facts: Facts, entry: LogEntry, place: Place) -> None:
+    facts.presence.acts(_subject(entry), place.index, may=True)
+
+
+def _device_suspended(facts: Facts, entry: LogEntry, place: Place) -> None:
+    facts.presence.acts(_subject(entry), place.index, may=False)
+
+
+def _device_revoked(facts: Facts, entry: LogEntry, place: Place) -> None:
+    facts.presence.ends(_subject(entry), place.index)
 
 
 def _require_said(facts: Facts, entry: LogEntry, standing: Standing) -> bytes:
@@ -673,9 +731,9 @@ def _approved(facts: Facts, entry: LogEntry, place: Place) -> None:
 
 
 def _approver(facts: Facts, entry: LogEntry, case: CaseFacts) -> bytes:
-    if "person" in entry.body:
+    if entry.kid or "person" in entry.body:
         return _uuid(entry, "person")
-    # Older entries name the officer by their number in the roster of the case's policy.
+    # Entries older than signatures name the officer by their number in the roster of the case's policy.
     index = _typed(entry, "index", int)
     for officer in facts.policy_named(case.policy_hash).policy.roster:
         if officer.index == index:
@@ -687,6 +745,11 @@ def _vetoed(facts: Facts, entry: LogEntry, place: Place) -> None:
     case = _case(facts, entry)
     device, named = entry.body.get("device"), entry.body.get("statement")
     if case.is_forbidden:
+        return
+    # By what counts at its place, whenever anything was settled last: whoever reads the log anew comes to the same.
+    facts.settle(Now(place.moment.tick, place.moment.wall))
+    if facts.only_delays(case, _subject(entry), device, named):
+        case.objected = case.objected or place.moment
         return
     # A veto is never lost: one that nothing bears out ends the case all the same. But whoever writes entries can make
     # one up, so it uses up none of those that the subject has.
@@ -757,8 +820,10 @@ _TAKERS: Final[dict[str, Taker]] = {
     "escrow:officer:return": _officer_back,
     "escrow:officer:suspend": _officer_suspended,
     "escrow:policy:publish": _policy,
-    "escrow:resolution:pass": _resolution,
+    RESOLUTION: _resolution,
+    "keys:device:activate": _device_listed,
     "keys:device:enrol": _enrolled,
+    "keys:device:revoke": _device_revoked,
     "keys:device:succeed": _succeeded,
     "recovery:case:approve": _approved,
     "recovery:case:cancel": _ended("cancelled"),
@@ -776,6 +841,9 @@ _TAKERS: Final[dict[str, Taker]] = {
     "recovery:release:defer": _stage("deferred"),
     "recovery:release:finish": _ended("released"),
     "recovery:release:held": _ended("held"),
+    "tenants:credential:activate": _device_acts,
+    "tenants:credential:revoke": _device_revoked,
+    "tenants:credential:suspend": _device_suspended,
     "tenants:password:set": _let_in,
     "tenants:person:activate": _person_active,
     "tenants:person:change-role": _role_changed,
@@ -803,3 +871,8 @@ NARROWING: Final = frozenset(
         "tenants:person:suspend",
     }
 )
+
+
+def narrows(entry: LogEntry) -> bool:
+    """Tell whether a restored log must not lack an entry: also a resolution that takes a device's veto away."""
+    return entry.tag in NARROWING or (entry.tag == RESOLUTION and entry.body.get("act") == Act.SUSPEND_DEVICE)

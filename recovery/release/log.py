@@ -27,7 +27,7 @@ from keys import access as keys
 from recovery import access
 from recovery.release.clock import Clock, Moment, Now
 from recovery.release.directory import Directory, SeenHead
-from recovery.release.facts import VETO, Facts, Place, VetoPapers, WrongEntry
+from recovery.release.facts import RESOLUTION, VETO, Facts, Place, VetoPapers, WrongEntry
 
 LOG = "audit"
 
@@ -154,7 +154,7 @@ class ReleaseLog:
     def _keep(self, narrowing: list[bytes]) -> None:
         for leaf in narrowing:
             entry = LogEntry.from_leaf(leaf)
-            named = entry.body.get("statement")
+            named = entry.body.get("hash" if entry.tag == RESOLUTION else "statement")
             # The statement first: an entry that is put back without it would be believed by nobody.
             if isinstance(named, bytes) and (statement := _statement_of(entry, named)) is not None:
                 self.directory.keep_statement(named, statement)
@@ -216,6 +216,8 @@ class ReleaseLog:
 
 def _statement_of(entry: LogEntry, named: bytes) -> bytes | None:
     """Return what a person signed for an entry that narrows, if the rows have it."""
+    if entry.tag == RESOLUTION:
+        return escrow.resolution_statement(named)
     if entry.tag != VETO:
         return escrow.officer_statement(named)
     try:

@@ -34,7 +34,7 @@ from holdfast.core.identity.policy import Policy
 from holdfast.core.signed import cose
 from holdfast.core.signed.cose import Purpose, Sign1
 from holdfast.core.signed.payloads import Header
-from hsm.errors import HsmError, HsmRefused
+from hsm.errors import HsmError, HsmKeyMismatch, HsmKeyMissing, HsmRefused
 from kernel import queue
 from kernel.actors import Actor, system_actor
 from kernel.errors import Conflict, DomainError
@@ -218,6 +218,10 @@ class TenantRelease:
             case LogBehind() | WrongLog() | ReleaseKeyMissing():
                 log.critical("case %s waits: %s", case.id, error)
                 at = self._wait(case, error.why, timezone.now() + RETRY_HSM)
+            case HsmKeyMissing() | HsmKeyMismatch():
+                # It answers, and has not the key: nobody gets it back by waiting for the HSM.
+                log.critical("case %s waits: %s", case.id, error)
+                at = self._wait(case, "hsm-key-wrong", timezone.now() + hsm_pause(self._failures.get(case.id, 0)))
             case HsmRefused():
                 self._hold(case, "half-refused")
             case HsmError():
@@ -344,6 +348,8 @@ class TenantRelease:
             raise missing
         wrong = [(order, index) for order, hashes in signed.items() for index in hashes if index not in found[order]]
         log.warning("case %s: %d shares are not what was signed for", case.id, len(wrong))
+        # One that a dead process had begun goes back as well: nothing comes right by trying it again.
+        self._defer(case, "share-wrong", timezone.now())
         record.void_shares(case_id=case.id, shares=wrong, actor=self.actor)
         return None
 
@@ -402,6 +408,7 @@ class TenantRelease:
     def _too_few(self, case: Case) -> datetime | None:
         """Send the case back to its officers; when the rows claim a quorum that the log does not show, hold it."""
         self._defer(case, "quorum-lost", timezone.now())
+        self._take_behind(case)
         counting.settle_case(case_id=case.id, actor=self.actor)
         counted = access.case_for_release(case.id)
         if counted is None or counted.state != CaseState.WAITING:
@@ -413,9 +420,21 @@ class TenantRelease:
             return self._wait(case, "cooling-off", timezone.now() + RETRY_HSM)
         return self._disagree(case, "quorum-not-in-log", "its rows claim a quorum that the log does not show")
 
+    def _take_behind(self, case: Case) -> None:
+        """Have the rows leave out whoever the log does: held for ever by two clocks, the case would help nobody."""
+        logged = self.log.facts.cases.get(case.id.bytes)
+        persons = [UUID(bytes=person) for person in logged.behind] if logged else []
+        if missing := record.add_behind(case_id=case.id, persons=persons):
+            log.critical(
+                "case %s: %d persons stand behind it by the log and not by its rows: this process was away for as long "
+                "as their time was over by the database's clock, or somebody has changed a row",
+                case.id,
+                missing,
+            )
+
     def _ended(self, case: Case, refusal: Ended) -> None:
         self._defer(case, "ended", timezone.now())
-        if case.expiry <= timezone.now():
+        if access.ends_at(case) <= timezone.now():
             endings.expire_case(case_id=case.id, actor=self.actor)
         elif isinstance(refusal, Voided):
             self._hold(case, "voided")
@@ -508,6 +527,8 @@ class ReleaseProcess:
         except (HoldfastError, DomainError) as error:
             # It does not extend what was believed: rows were erased or rewritten, or a backup was put back.
             self._broken.setdefault(tenant_id, self._clock.now().tick)
+            # It was read through to find that out, and is left alone for longer and longer.
+            self._unread.failed(tenant_id)
             log.critical("tenant %s: its log is not the one that was believed: %s", tenant_id, error)
         except Exception:
             self._unread.failed(tenant_id)
@@ -558,12 +579,15 @@ class ReleaseProcess:
         return at
 
     def _attempt_now(self, case_id: UUID, tenant_id: UUID) -> datetime | None:
+        if tenant_id in self._broken and tenant_id not in self._tenants and self._unread.left(tenant_id):
+            return self._changed(case_id, tenant_id, "it is read again later")
         try:
             tenant = self._tenant(tenant_id)
         except FileNotFoundError:
             log.error("the release directory holds no trust for tenant %s: hold its ceremony", tenant_id)  # noqa: TRY400
             return timezone.now() + RETRY_HSM
         except (HoldfastError, DomainError) as error:
+            self._unread.failed(tenant_id)
             return self._changed(case_id, tenant_id, str(error))
         at = tenant.attempt(case_id)
         self._broken.pop(tenant_id, None)

@@ -7,7 +7,7 @@ judges nothing: `process` does, and calls these.
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -22,7 +22,7 @@ from kernel.clock import database_now
 from kernel.transitions import advance
 from keys.services import open_record
 from recovery import access
-from recovery.cases.counting import recount
+from recovery.cases.counting import end_outlived, recount
 from recovery.cases.decisions import SHARE_KIND
 from recovery.cases.endings import finish_failed, reopen
 from recovery.cases.notices import owe_end_notices, owe_release_notice
@@ -168,6 +168,22 @@ def void_shares(*, case_id: UUID, shares: Sequence[tuple[UUID, int]], actor: Act
         reopen(case, why="share-wrong", actor=actor)
 
 
+def add_behind(*, case_id: UUID, persons: Iterable[UUID]) -> int:
+    """Take over from the log who stands behind a case, and return how many of them its rows had left out.
+
+    Their ninety days are over sooner by the database's clock than by a count that stands still while this machine is
+    off. Officers are told of them, and others decide.
+    """
+    with transaction.atomic():
+        case = access.lock_case(case_id)
+        known = access.behind(case)
+        missing = set(persons) - known
+        if missing:
+            case.behind = sorted(map(str, known | missing))
+            case.save(update_fields=["behind"])
+        return len(missing)
+
+
 def replace_shares(
     *,
     case_id: UUID,
@@ -178,18 +194,24 @@ def replace_shares(
     """Keep shares for the recipient of a released case in the place of those that were wrong; nothing was unwrapped.
 
     shares: {deposit: {number of the share: share sealed to the case's X-Wing key}}. handled: (deposit, number) of those
-    that were looked at; of these what was not what its officer signed for is void. The case is released again once
-    every deposit has as many as open it.
+    that were looked at; of these what was not what its officer signed for is void, and so is what is of an officer who
+    stopped counting meanwhile. The case is released again once every deposit has as many as open it.
     """
     with transaction.atomic():
+        # The lock of every change of officers, as before a release: no suspension slips between.
+        escrow.newest_policy_for_update()
         case = access.lock_case(case_id)
         if case.state != CaseState.AWAITING_SHARE:
             raise CaseMoved(f"The case is {case.state}.", state=case.state)
+        counting = _counting_shares(case)
         kept, before = access.released_shares_of(case), access.shares_left(case)
         taken = 0
         for release in access.releases_of(case):
             fresh = shares.get(release.deposit_id, {})
-            for index in sorted(fresh.keys() - before[release.deposit_id].right):
+            right = before[release.deposit_id].right
+            for index in sorted(
+                index for index in fresh if index not in right and (release.deposit_id, index) in counting
+            ):
                 kept.filter(release=release, index=index).delete()
                 ReleasedShare.objects.create(release=release, index=index, sealed=fresh[index])
                 taken += 1
@@ -198,6 +220,8 @@ def replace_shares(
         done = [row.pk for row in stored if enough or (row.deposit_id, row.index) in handled]
         stored.filter(pk__in=done).delete()
         if enough:
+            # Until now it opened nothing, so the time for which it is kept begins anew.
+            Release.objects.filter(case_id=case.id, destroyed_at=None).update(at=database_now())
             advance(case, CASE, CaseState.RELEASED, why="", release_at=None)
         else:
             # Another may have come while these were looked at.
@@ -208,8 +232,18 @@ def replace_shares(
                 tag="recovery:share:replace",
                 actor=actor,
                 subject=str(case.id),
-                body={"q": bytes(case.q), "shares": taken},
+                body={"q": bytes(case.q), "replaced": taken},
             )
+
+
+def _counting_shares(case: Case) -> set[tuple[UUID, int]]:
+    """Return (deposit, number) of the stored shares whose officers count now, and have not left since they approved."""
+    now = database_now()
+    end_outlived(case, now)
+    policy = escrow.policy_named(bytes(case.policy_hash))
+    eligible = {officer.person_id for officer in access.eligible_for(case, policy, now)}
+    stored = access.shares_of(case)
+    return {(row.deposit_id, row.index) for row in stored if row.approval.person_id in eligible}
 
 
 def void_open_cases(*, why: str, actor: Actor) -> int:

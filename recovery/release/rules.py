@@ -95,6 +95,8 @@ def _proven(case: Case, logged: CaseFacts, facts: Facts, now: Now) -> ReleaseFac
         is_vetoed=logged.stage == "vetoed",
         now=now.wall,
         extra_officers=logged.extra_officers,
+        is_heard=facts.is_heard(logged),
+        objected_at=now.at(logged.objected) if logged.objected else None,
         earliest=now.earliest(logged.opened),
         latest=now.latest(logged.opened),
     )
@@ -156,6 +158,12 @@ def _require_approvals(case: Case, logged: CaseFacts, facts: Facts, now: Now) ->
     signed = {person: Sign1.parse(bytes(row.statement)) for person, row in stored.items()}
     if any(signed[person].payload_hash != given.statement_hash for person, given in logged.approvals.items()):
         raise Untrusted("a stored approval is not the one that the log tells of")
+    # Stops an approval logged in another's name, which the suspension of its own officer would not end.
+    roster = facts.policy_named(logged.policy_hash).policy
+    for person, statement in signed.items():
+        officer = roster.officer(statement.kid)
+        if officer is None or officer.person != person:
+            raise Untrusted("an approval is in another's name than its signer's")
     standing = facts.standing(logged, now=now)
     return tuple(LoggedApproval(signed[person], now.at(given.place.moment)) for person, given in standing.items())
 

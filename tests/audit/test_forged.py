@@ -27,6 +27,7 @@ from django.utils import timezone
 from audit import journal, tasks
 from audit.errors import LogBroken, LogRestored
 from audit.models import Checkpoint, Entry, LogHead, RolesStatement, Tile
+from holdfast.core.base.errors import HoldfastError
 from holdfast.core.crypto.keys import KeyKind, SigningKey
 from holdfast.core.log.log_entry import KeyLogEntry, LogEntry, log_origin
 from holdfast.core.log.merkle import CompactRange, leaf_hash
@@ -52,7 +53,7 @@ class Forger:
         """Put a row into the table of entries, whose columns say what its leaf does unless told otherwise."""
         try:
             entry = LogEntry.from_leaf(leaf)
-        except Exception:
+        except HoldfastError:
             entry = entry_of()
         row = {
             "id": UUID(bytes=entry.entry_id),

@@ -164,7 +164,7 @@ class Separated:
         found = interpreter()
         assert found is not None
         python, libraries = found
-        granian = ["-m", "granian", "--interface", "wsgi", "config.wsgi:application", "--host", "127.0.0.1"]
+        granian = ["-m", "config.web", "--interface", "wsgi", "config.wsgi:application", "--host", "127.0.0.1"]
         granian += ["--port", str(self.port), "--workers", "1", "--blocking-threads", "4", "--backpressure", "64"]
         with (self.directory / f"{process}.log").open("ab") as log:
             self.running[process] = subprocess.Popen(

@@ -473,8 +473,7 @@ class LyingServer(Mailboxes, ContactRecovery, OfficersActs, OfficersSections):
         state = "released" if len(row["approvals"]) >= 2 else "requested"
         shown = {"case_id": case_id, "state": row.get("state", state), "statement": row["statement"], "needed": 2}
         shown["approvals"] = [{"decision": "approve", "statement": one} for one in row["approvals"]]
-        if "successor" in row:
-            shown["successor"] = row["successor"]
+        shown |= {name: row[name] for name in ("successor", "collected_at") if name in row}
         return shown
 
     def own_cases(self, asker: str, _body: Any, _query: Any) -> Any:

@@ -284,11 +284,11 @@ def test_case_that_has_ended_frees_its_device(ended: str, world: Members, tmp_pa
 def test_any_device_of_the_person_withdraws_a_case_by_its_id_and_keeps_its_own(world: Members, tmp_path: Path) -> None:
     world.depositor(tmp_path)
     (tablet, own), (phone, opened) = world.case(), world.case()
-    assert by_case.cancel(tablet, reason="I did not ask.", case_id=opened.case_id) == opened.case_id
+    assert by_case.cancel(tablet, reason="I did not ask.", case_id=opened.case_id) == (opened.case_id, "cancelled")
     assert world.server.cases[str(opened.case_id)]["state"] == "cancelled"
     assert tablet.state.case is not None, "the keys of its own case are needed still"
     assert phone.state.case is not None
-    assert by_case.cancel(tablet, reason="Found it.", case_id=own.case_id) == own.case_id
+    assert by_case.cancel(tablet, reason="Found it.", case_id=own.case_id) == (own.case_id, "cancelled")
     assert tablet.state.case is None
 
 

@@ -210,6 +210,7 @@ def scene(hostile_tenant: Tenant, tmp_path: Path) -> Scene:
         ("carol", f"officer sign {said.hash.hex()[:8]}"),
         ("carol", "officer resolve withdraw-version 2"),
         ("carol", f"officer resolve return-officer {text(dan.user)}"),
+        ("carol", f"officer resolve suspend-device {text(tablet.device.id)}"),
         ("carol", "officer resolve acknowledge-leaf 3"),
         ("carol", "officer resolve accept-log"),
         ("carol", f"audit export --out {tmp_path}/audit.jsonl"),

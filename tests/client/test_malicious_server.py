@@ -613,7 +613,7 @@ def test_wrong_share_is_laid_to_its_officer(world: Members, tmp_path: Path) -> N
         return {**answer, "shares": [answer["shares"][0], [name, index, b64u(junk)]]}
 
     world.server.lies[f"GET cases/{opened.case_id}/release"] = spoil
-    with pytest.raises(NotYet, match="wrong: 2"):
+    with pytest.raises(NotYet, match="Wrong are those of: officer 2 "):
         by_case.collect(tablet)
     assert tablet.state.generations == []
     (reported,) = world.server.posted(f"cases/{opened.case_id}/blame")
@@ -635,7 +635,7 @@ def test_wrong_share_among_enough_right_ones_is_blamed_and_does_no_harm(world: M
 
     world.server.lies[f"GET cases/{opened.case_id}/release"] = add_junk
     done = by_case.collect(tablet)
-    assert (done.generations, [index for _, index in done.blamed]) == ([1], [3])
+    assert (done.generations, [share.number for share in done.blamed]) == ([1], [3])
 
 
 @pytest.mark.parametrize("part", ["halves", "shares", "records"])

@@ -103,6 +103,36 @@ def test_a_body_that_is_too_large_is_refused_in_words(
     assert json.loads(body)["code"] == "too-large"
 
 
+@pytest.mark.parametrize(
+    ("path", "host", "status"),
+    [
+        ("/api/v1/devices", "", 413),
+        ("/api/v1/nowhere", "", 404),
+        ("/api/v1/vault", "", 401),
+        ("/livez", "", 400),
+        ("/console/sign-in/", "", 400),
+        ("/livez", "elsewhere.example", 400),
+    ],
+)
+def test_an_answer_that_needs_no_body_waits_until_the_proxy_has_handed_it_over(
+    running: Installation, path: str, host: str, status: int
+) -> None:
+    """nginx writes a body in parts: a web process that answers and closes after the first makes a 503 of the answer."""
+    body = b" " * 1_500_000
+    with socket.socket(socket.AF_UNIX) as proxy:
+        proxy.settimeout(30)
+        proxy.connect(str(running.state_dir / "proxy" / "web.sock"))
+        host = host or f"127.0.0.1:{running.port}"
+        head = f"POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
+        proxy.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body[:100_000])
+        time.sleep(0.3)
+        proxy.sendall(body[100_000:])
+        with closing(http.client.HTTPResponse(proxy)) as answer:
+            answer.begin()
+            assert answer.status == status
+            answer.read()
+
+
 def test_no_body_touches_the_disk(running: Installation) -> None:
     parts = (
         b'--x\r\nContent-Disposition: form-data; name="f"; filename="f"\r\n\r\n' + b"z" * 1_900_000 + b"\r\n--x--\r\n"

@@ -151,21 +151,31 @@ def test_process_that_ends_by_itself_is_started_again_and_the_others_go_on(runni
 
 
 def test_process_that_refuses_to_start_says_so_and_is_not_tried_again(running: Installation) -> None:
-    """Its key is gone: a person has to put it back, and no try before that changes anything."""
-    key = running.state_dir / "roles" / "worker.key"
+    """Their keys are gone: a person has to put them back, and no try before that changes anything.
+
+    With a wrong PIN, each would be one of the few that a token allows.
+    """
+    refusing = ("web", "worker")
+    keys = [running.state_dir / "roles" / f"{role}.key" for role in refusing]
     said_before = running.log.stat().st_size
-    away = key.rename(key.with_suffix(".away"))
+
+    def said() -> str:
+        return running.log.read_bytes()[said_before:].decode()
+
+    away = [key.rename(key.with_suffix(".away")) for key in keys]
     try:
-        os.kill(running.pid_of("worker"), signal.SIGKILL)
-        wait_for(lambda: b"The worker process ended with status 78" in running.log.read_bytes()[said_before:])
-        said = running.log.read_bytes()[said_before:].decode()
-        assert "The role key " in said
-        assert "The others go on. Mend it, then stop and start Holdfast again." in said
+        for role in refusing:
+            os.kill(running.pid_of(role), signal.SIGKILL)
+        wait_for(lambda: all(f"The {role} process ended with status 78" in said() for role in refusing))
+        assert said().count("The role key ") == len(refusing)
+        assert "The others go on. Mend it, then stop and start Holdfast again." in said()
         time.sleep(5)  # longer than the pauses so far
-        assert pids(running)["worker"] == 0
-        assert running.is_ready()
+        left = pids(running)
+        assert {role for role in ROLES if not left[role]} == {*refusing}
+        assert said().count("The role key ") == len(refusing)
     finally:
-        away.rename(key)
+        for moved, key in zip(away, keys, strict=True):
+            moved.rename(key)
     running.stop()
     running.start()
-    assert pids(running)["worker"]
+    assert all(pids(running)[role] for role in refusing)

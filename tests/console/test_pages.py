@@ -27,6 +27,8 @@ from kernel.scope import tenant_scope
 from keys import services as keys
 from keys.models import Device
 from recovery.models import Case
+from tenants import access as people
+from tenants import services as tenants
 from tenants.permissions import session_permissions
 from tests.cast.browsers import signed_in, text_of
 from tests.cast.founded import Hsm
@@ -179,6 +181,16 @@ def test_case_tells_an_officer_what_they_can_do_and_why_not(world: World) -> Non
     assert "an officer who is suspended or removed does not count" in text_of(signed_in(world.cast.dan).get(path))
 
 
+def test_case_says_before_anybody_signs_that_its_subject_cannot_object(world: World) -> None:
+    case = world.opened(world.deposit(), phone=world.directory.phone("bob"))
+    carol = signed_in(world.cast.carol)
+    assert "long delay" not in text_of(carol.get(f"/console/cases/{case.id}/"))
+    with tenant_scope(world.tenant_id):
+        tenants.suspend_person(person=people.person(world.cast.people["alice"].pk), actor=world.ceremony)
+    text = text_of(carol.get(f"/console/cases/{case.id}/"))
+    assert "1 hour after the quorum long delay The subject cannot object" in text
+
+
 def test_overview_lists_a_case_for_the_officer_until_they_have_decided(world: World) -> None:
     case, deposit = world.approved("carol")
     path = f"/console/cases/{case.id}/"
@@ -258,7 +270,8 @@ def test_pages_ask_as_often_for_many_as_for_one(world: World) -> None:
     # Fewer where a page was read before within the hour: that is no second entry.
     assert all(after[path] <= before[path] for path in paths), (before, after)
     assert max(after.values()) <= 45
-    assert queries(dan, f"/console/cases/{case.id}/") <= 60
+    # The last one is whether a veto gives the long delay.
+    assert queries(dan, f"/console/cases/{case.id}/") <= 61
 
 
 def test_person_page_tells_coverage_and_pre_keys(world: World) -> None:
@@ -434,6 +447,9 @@ def test_escrow_page_says_how_officers_stand_why_and_what_they_resolve(world: Wo
     assert world.send_word(word, "carol").status_code == 201
     returned = world.resolution(Act.RETURN_OFFICER, world.cast.dan.pk.bytes)
     assert world.resolve(returned, "carol").status_code == 201
+    phone = world.directory.phone("alice")
+    lost = world.resolution(Act.SUSPEND_DEVICE, phone.person.pk.bytes, phone.id.bytes)
+    assert world.resolve(lost, "carol").status_code == 201
     log = world.resolution(Act.ACCEPT_LOG, 42, bytes(range(32)))
     assert world.resolve(log, "carol").status_code == 201
     otto = signed_in(world.cast.otto)
@@ -445,6 +461,7 @@ def test_escrow_page_says_how_officers_stand_why_and_what_they_resolve(world: Wo
         "2 can act, 2 needed",
         "Return from suspension: Dan 1 of 2 have signed",
         "Accept the log of 42 entries 1 of 2 have signed",
+        f"Suspend device {phone.id}, so that its veto ends no case, of Alice 1 of 2 have signed",
         "Proposed by Carol",
         "Signed by Carol",
         bytes(range(32)).hex(),

@@ -8,6 +8,7 @@ import threading
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
 from django.db import Error, connections
@@ -21,6 +22,7 @@ from holdfast.core.identity.acts import MAX_AGE_SECONDS, Act, Standing, verify_o
 from holdfast.core.signed import cose
 from holdfast.core.signed.cose import Purpose, Sign1
 from kernel.scope import tenant_scope
+from tenants import access as people
 from tenants import services as tenants
 from tests.cast.phones import audit_away, now
 from tests.cast.world import World
@@ -283,6 +285,57 @@ def test_whom_a_resolution_concerns_does_not_count_and_is_told(world: World) -> 
     assert code(answer) == (422, "resolution-refused")
     assert "your own signature does not count" in answer.json()["detail"]
     assert states(world)["dan"] == "suspended"
+
+
+def lost_phone(world: World, name: str = "alice") -> tuple[bytes, bytes]:
+    """The object of a resolution that suspends somebody's phone."""
+    return world.cast.people[name].pk.bytes, world.directory.phone(name).id.bytes
+
+
+def credential(world: World, name: str = "alice") -> str:
+    with tenant_scope(world.tenant_id):
+        return people.credential_state(world.directory.phone(name).id)
+
+
+def test_resolution_suspends_a_device_when_m_officers_have_signed(world: World) -> None:
+    made = world.resolution(Act.SUSPEND_DEVICE, *lost_phone(world))
+    first = world.resolve(made, "carol").json()
+    assert (first["act"], first["state"], credential(world)) == ("suspend-device", "open", "active")
+    assert world.resolve(made, "dan").json()["state"] == "passed"
+    assert credential(world) == "suspended"
+    person, device = (str(UUID(bytes=one)) for one in made.about if isinstance(one, bytes))
+    assert [(tag, subject) for tag, subject, _ in entries(world, "tenants:credential:suspend")] == [
+        ("tenants:credential:suspend", device)
+    ]
+    (passed,) = entries(world, "escrow:resolution:pass")
+    assert passed[1] == person
+    assert world.directory.phone("alice").send("GET", "/api/v1/devices").status_code == 401
+
+
+def test_device_that_one_person_suspended_is_suspended_by_officers_as_well(world: World) -> None:
+    made = world.resolution(Act.SUSPEND_DEVICE, *lost_phone(world))
+    with tenant_scope(world.tenant_id):
+        tenants.suspend_credential(credential_id=UUID(bytes=made.device), actor=world.ceremony)
+        assert not access.is_suspended_by_officers(UUID(bytes=made.device))
+    for name in ("carol", "dan"):
+        assert world.resolve(made, name).status_code == 201
+    with tenant_scope(world.tenant_id):
+        assert access.is_suspended_by_officers(UUID(bytes=made.device))
+    assert len(entries(world, "tenants:credential:suspend")) == 1
+
+
+def test_resolution_suspends_no_device_of_another_or_unlisted(world: World) -> None:
+    alice, phone = lost_phone(world)
+    waiting = world.new_phone()
+    for about in ((world.cast.people["bob"].pk.bytes, phone), (alice, bytes(16)), (alice, waiting.id.bytes)):
+        assert code(world.resolve(world.resolution(Act.SUSPEND_DEVICE, *about), "carol")) == (422, "resolution-refused")
+
+
+def test_owner_of_a_device_does_not_count_for_its_suspension(world: World) -> None:
+    made = world.resolution(Act.SUSPEND_DEVICE, *lost_phone(world, "dan"))
+    assert world.resolve(made, "carol").status_code == 201
+    assert code(world.resolve(made, "dan")) == (422, "resolution-refused")
+    assert world.resolve(made, "erin").json()["state"] == "passed"
 
 
 def test_suspended_officer_votes_on_anothers_return_and_on_nothing_else(five: World) -> None:

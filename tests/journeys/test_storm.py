@@ -35,6 +35,7 @@ from holdfast.client.profile.account import Account
 from holdfast.client.vault import vault
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.vault.password_door import Argon2Cost
+from keys.mailbox import LETTERS
 from tenants.sign_in import totp_code
 from tests.cast.hsm import build_interposer
 from tests.cast.postgres import postgres
@@ -283,7 +284,6 @@ def storm(
             code for kind in ("bodies", "sign-ins", "files", "enrolments") for code in told[kind] if code == "500"
         }
         assert flooded["letter taken"] > 0
-        assert [answer for answer in flooded if answer.startswith("letter ") and answer != "letter taken"], (
-            "a flood of letters meets its quota"
-        )
+        refused = [answer for answer in flooded if answer.startswith("letter ") and answer != "letter taken"]
+        assert refused or flooded["letter taken"] < LETTERS.messages_of_one, "a flood of letters meets its quota"
         return calm, {what: sum(part[what] for part in stormy) / 3 for what in calm}, watch, told

@@ -186,3 +186,23 @@ def test_seal_and_open_are_unavailable_while_the_token_is_away(acme: UUID, root_
     finally:
         registry.install(lambda: {"root": root_token})
     assert records.open_record(sealed, **context()) == PLAIN
+
+
+@pytest.mark.parametrize("row", ["its own", "another tenant's", "its own, and no record"])
+def test_restored_key_is_bound_by_what_it_opens(acme: UUID, row: str) -> None:
+    """Whoever writes the database waits for a backup to be put back, and puts another tenant's key into the row."""
+    stored = [records.StoredRecord(seal(), **context())]
+    foreign = TenantMasterKey.unscoped.get(tenant_id=OTHER)
+    taken = {"mac": None}
+    if row == "another tenant's":
+        taken |= {name: getattr(foreign, name) for name in ("wrapped", "key_check_value", "master_version")}
+    TenantMasterKey.objects.update(**taken)
+    restored = stored if row != "its own, and no record" else []
+    if row == "another tenant's":
+        with pytest.raises(HsmKeyMismatch, match="opens none of the 1 newest"):
+            records.bind_tenant_keys(actor=system_actor(ACME, "ceremony"), restored=restored)
+        assert TenantMasterKey.objects.get().mac is None
+        assert not AuditEntry.objects.filter(tag="keys:tenant-key:bind").exists()
+        return
+    assert records.bind_tenant_keys(actor=system_actor(ACME, "ceremony"), restored=restored) == {1: bool(restored)}
+    assert records.open_record(stored[0].sealed, **context()) == PLAIN

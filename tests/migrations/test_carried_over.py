@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -117,6 +118,19 @@ def test_tenant_keys_of_before_are_bound_once_and_a_key_without_its_bond_never_a
     # Whoever writes the database takes the bond away and waits for the next ceremony: there is none.
     again = running.manage("ceremony", "tenant-keys", "--yes", HOLDFAST_ROLE="ceremony")
     assert "Nothing is missing; nothing was changed." in again.stdout
+
+
+def test_tenant_keys_that_a_backup_of_before_brings_back_are_bound_by_the_operators_word(running: Installation) -> None:
+    ((before,),) = rows(running, "SELECT mac FROM keys_tenantmasterkey")
+    with closing(sqlite3.connect(running.state_dir / "holdfast.sqlite3")) as database, database:
+        database.execute("UPDATE keys_tenantmasterkey SET mac = NULL")
+    held = partial(running.manage, "ceremony", "tenant-keys", HOLDFAST_ROLE="ceremony")
+    assert "Nothing is missing; nothing was changed." in held("--yes").stdout
+    said = held("--yes", "--restored").stdout
+    assert "You vouch that nobody but you has written this database" in said
+    assert "acme, key 1: bound; it opens records of this tenant." in said
+    assert rows(running, "SELECT mac FROM keys_tenantmasterkey") == [(before,)]
+    assert "Nothing is missing; nothing was changed." in held("--yes", "--restored").stdout
 
 
 def test_entries_of_before_are_pinned_and_those_since_are_signed_by_their_roles(running: Installation) -> None:

@@ -315,7 +315,9 @@ def test_code_made_before_its_person_became_an_officer_is_guarded_as_an_officers
 def test_code_of_before_issuers_were_kept_lets_no_officer_in(world: Cast, client: Client) -> None:
     code, issued = issue_as(client, "carol", world.dan, world)
     EnrolmentCode.unscoped.update(issuer_id=None)
-    assert confirm_as(client, "erin", world.dan, issued["id"], world).status_code == 403
+    refused = confirm_as(client, "erin", world.dan, issued["id"], world)
+    assert refused.status_code == 403
+    assert "have a new one made" in refused.json()["detail"]
     with pytest.raises(EnrolmentRefused):
         consume(code)
 

@@ -12,6 +12,7 @@ from tenants.permissions import (
     PermissionName,
     device_permissions,
     session_permissions,
+    suspended_permissions,
 )
 from tenants.roles import SERVICE_ROLE, Role
 from tenants.states import CredentialState
@@ -82,6 +83,12 @@ def test_pending_device_can_be_listed_open_a_door_and_ask_for_recovery_and_nothi
         "case:collect", "case:open", "case:read", "chain:read", "chain:write", "contacts:ask", "contacts:read",
         "deposit:read", "device:read", "escrow:read", "letter:send", "message:read", "statement:read", "vault:read",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("role", [*ROLES, "root", ""])
+def test_suspended_device_forbids_cases_about_its_owner_and_nothing_else(role: str) -> None:
+    vetoes = "case:veto" in MATRIX.get(role, frozenset())
+    assert suspended_permissions(role) == ({"case:read", "case:veto", "statement:read"} if vetoes else frozenset())
 
 
 @pytest.mark.parametrize("role", ROLES)

@@ -118,7 +118,12 @@ class Command(BaseCommand):
         )
 
         said = "Bind tenants' master keys to their tenants: once, for an installation from before."
-        plain("tenant-keys", said, self._tenant_keys)
+        bound = plain("tenant-keys", said, self._tenant_keys)
+        bound.add_argument(
+            "--restored",
+            action="store_true",
+            help="a backup of the database from before the upgrade was put back: bind its rows again",
+        )
 
         roles = existing("roles", "Have the tenant root say whose keys write and sign its logs.", _roles)
         roles.add_argument(
@@ -235,7 +240,7 @@ class Command(BaseCommand):
         self._take(list(of_accounts.steps(options["directory"], accounts)), options)
 
     def _tenant_keys(self, options: dict[str, Any]) -> None:
-        self._take(list(of_tenant_keys.steps()), options)
+        self._take(list(of_tenant_keys.steps(restored=options["restored"])), options)
 
     def _of_existing(self, options: dict[str, Any]) -> None:
         tenant = self._existing(options["slug"])

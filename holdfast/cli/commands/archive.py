@@ -128,8 +128,8 @@ def list_disclosures(
     """List what cases have disclosed to you.
 
     These are other people's archives. Each has its case, whose archive it is, the generations, the day on which it
-    ends, and how many files you opened. Their keys are destroyed on that day, or as soon as this profile is opened
-    after it. The manifest stays.
+    ends, and how many files you opened. Their keys are destroyed after that day by the first that runs of holdfast
+    maintain, this list, and a command that would open a file by them. The manifest stays.
     """
     shell = shell_of(context)
     if end:

@@ -145,8 +145,8 @@ def deposit(
         with shell.working("Depositing"):
             escrow.take_back(account)
             done = escrow.deposit_missing(account)
-        for number in escrow.copied(account):
-            shell.note(" ".join(escrow.say_copied(number)))
+        for words in escrow.given_up(account):
+            shell.note(" ".join(words))
     shell.show(
         {
             "deposited": [

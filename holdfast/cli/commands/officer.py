@@ -97,7 +97,7 @@ def confirm_code(
     code_id: Annotated[UUID, typer.Argument(help="The code, as its issuer's command printed it.")],
     person_id: Annotated[UUID, typer.Argument(help="For whom it is. It is refused when the code is for another.")],
 ) -> None:
-    """Be the second person behind a code for an owner or officer.
+    """Confirm a code that another issued for an owner or officer.
 
     First make sure of the person yourself, not by the issuer's word: whoever enrols with the code counts as them. You
     count as its issuer as well, and so in no case that the enrolled device opens.
@@ -317,6 +317,7 @@ def _document(view: CaseView, asked: tuple[int, ...]) -> dict[str, object]:
         "policy_needed": policy.m,
         "delay_seconds": terms.delay_seconds,
         "undelivered_delay_seconds": terms.undelivered_delay_seconds,
+        "long_delay": view.long_delay,
         "signed_at": case.header.issued_at,
         "not_before": case.not_before,
         "notice_at": case.notice_at,
@@ -355,7 +356,7 @@ def _lines(view: CaseView, now: int) -> list[str]:
         *([f"  Disclosed:  until {moment(case.disclosed_until, now)}"] if case.is_disclosure else []),
         f"  Policy:     version {policy.version}: {policy.m} of {policy.n} officers",
         f"  Delay:      {_delayed(terms.delay_seconds)}; {_delayed(terms.undelivered_delay_seconds)} where the subject "
-        "cannot be told",
+        "cannot be told or cannot object",
         *([f"  [yellow]You may not approve: {plain(view.why_not)}[/]"] if view.why_not else []),
     ]
 
@@ -383,7 +384,11 @@ def _asked_lines(account: Account, view: CaseView, asked: tuple[int, ...]) -> li
 
 
 def _told_lines(view: CaseView) -> list[str]:
-    return [f"The server says: {quoted(view.state)}; {view.approvals} of {view.needed} approvals needed are there."]
+    long = _delayed(view.terms.undelivered_delay_seconds)
+    return [
+        f"The server says: {quoted(view.state)}; {view.approvals} of {view.needed} approvals needed are there.",
+        *([f"  [yellow]{quoted(view.long_delay)} By the policy: {long}.[/]"] if view.long_delay else []),
+    ]
 
 
 def _attested_lines(view: CaseView, proposal: Proposal) -> list[str]:

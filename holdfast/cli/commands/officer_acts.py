@@ -20,7 +20,7 @@ from holdfast.cli.shell import Shell, date, plain, quoted, shell_of, shown
 from holdfast.client.officers import acts
 from holdfast.client.officers.acts import Decision, Word
 from holdfast.client.profile.account import Account
-from holdfast.core.identity.acts import Act, Standing
+from holdfast.core.identity.acts import ABOUT_A_PERSON, Standing
 
 resolve = typer.Typer(help="Propose what officers resolve together, and sign it first.", no_args_is_help=True)
 
@@ -260,6 +260,30 @@ def accept_log(context: typer.Context, yes: Yes = False) -> None:
     _decide(shell_of(context), acts.propose_acceptance, yes=yes)
 
 
+@command(
+    resolve,
+    "suspend-device",
+    asks="a yes, unless --yes is given.",
+    changes=_PROPOSED,
+    exits={**_PROPOSING, Exit.UNTRUSTED: "the device's statement is not that device's own: nothing was signed"},
+    examples=[
+        (
+            "holdfast officer resolve suspend-device 7c9e6679-7425-40de-944b-e07fc1f90ae7",
+            "A stolen phone vetoes what its owner asks for.",
+        )
+    ],
+)
+def suspend_device(
+    context: typer.Context, device: Annotated[UUID, typer.Argument(help="The device.")], yes: Yes = False
+) -> None:
+    """Propose to suspend a device of somebody's.
+
+    A device that fewer officers suspended still vetoes. After this resolution its veto ends no case, and gives the long
+    delay instead. Its owner's own signature does not count. Make sure from the person that it is not in their hands.
+    """
+    _decide(shell_of(context), lambda account: acts.propose_suspension(account, device), yes=yes)
+
+
 def _say(shell: Shell, standing: Standing, *, of: str = "", reason: str, yes: bool) -> None:
     with shell.account() as account:
         said = acts.word(account, standing, of=of, reason=reason)
@@ -316,7 +340,8 @@ def _document(decision: Decision) -> dict[str, object]:
     return {
         "hash": decision.hash.hex(),
         "act": acts.PROPOSABLE[resolution.act],
-        "person_id": UUID(bytes=resolution.person) if resolution.act is Act.RETURN_OFFICER else None,
+        "person_id": UUID(bytes=resolution.person) if resolution.act in ABOUT_A_PERSON else None,
+        "device_id": UUID(bytes=decision.device.header.device) if decision.device else None,
         "number": number,
         "object_hash": None if number is None else resolution.hash.hex(),
         "policy_version": decision.policy.policy.version,
@@ -338,7 +363,8 @@ def _lines(account: Account, decision: Decision) -> list[str]:
     return [
         f"[bold]{decision.hash.hex()[:8]}[/]  {said[0]}",
         *(f"  {line}" for line in said[1:]),
-        *([f"  Hash:    {resolution.hash.hex()}"] if resolution.act is not Act.RETURN_OFFICER else []),
+        *([f"  Hash:    {resolution.hash.hex()}"] if resolution.act not in ABOUT_A_PERSON else []),
+        *([f"  Device:  calls itself {quoted(decision.device.name)}"] if decision.device else []),
         f"  Policy:  version {policy.version}, {policy.m} of {policy.n} officers",
         f"  Signed:  {signed}",
         *_log_lines(decision),

@@ -240,14 +240,17 @@ def collect(
         {
             "generations": done.generations,
             "identity_words": list(done.words),
-            "blamed": [{"deposit_id": deposit, "officer": index} for deposit, index in done.blamed],
+            "blamed": [
+                {"deposit_id": share.deposit_id, "officer": share.number, "person_id": share.person}
+                for share in done.blamed
+            ],
             "disclosure": str(UUID(bytes=done.disclosure.case_id)) if done.disclosure else None,
         },
         "[bold green]✓[/] Opened, on this device alone: archive keys of generations "
         f"{', '.join(map(str, done.generations))}.",
         *(
-            f"  [yellow]The share of officer {index} for {deposit} was wrong and was not used.[/]"
-            for deposit, index in done.blamed
+            f"  [yellow]The share of {share.whose} for {share.deposit_id} was wrong and was not used.[/]"
+            for share in done.blamed
         ),
         *(
             [

@@ -34,14 +34,21 @@ from holdfast.core.signed.statements import Consent, DepositStatement
 _UNDER: Final = ("escrow", b"under")
 _OPENED: Final = "opened-case"
 _RECEIPTED: Final = "receipted-deposit"
-# Since when this device has waited for a deposit's receipt; and the generations whose half was found copied.
+# Since when this device has waited for a deposit's receipt; the generations whose deposit was given up, and why, until
+# the person is told; and those given up once already for want of a receipt, until there is one.
 _WAITING: Final = "waiting-deposit"
-_COPIED: Final = "copied-deposit"
+_GIVEN_UP: Final = "copied-deposit"
+_MADE_AGAIN: Final = "deposit-made-again"
+_IS_COPIED: Final = SecretBytes(b"\x01")
+_IS_UNSIGNED: Final = SecretBytes(b"\x02")
 # The release process signs within a minute. One that is out of order for a day has been noticed, and a new deposit
 # costs nothing; without an end, a server that hides a refusal could keep a person believing for ever.
 RECEIPT_WITHIN_SECONDS: Final = 86_400
 _DEPOSIT_REPEATED: Final = "deposit-repeated"
-_OPENED_STATES: Final = frozenset({"released", "collected", "rotated", "sealed", "closed"})
+_GENERATION_SEALED: Final = "generation-sealed"
+# Of a server that does not say when a case was collected. The recipient may have the keys in each of these: one who
+# says that shares are missing may lie.
+_OPENED_STATES: Final = frozenset({"released", "collected", "awaiting-share", "rotated", "sealed", "closed"})
 
 # The wording is fixed: what a tenant or a server could write here would be read as the product's own word.
 _TEXT = """Escrow of your archive keys
@@ -154,7 +161,8 @@ def what_changed(account: Account) -> list[str]:
 def deposit_missing(account: Account) -> list[Generation]:
     """Deposit every archive key that is `due`; returns those deposited now.
 
-    What another device of the person has deposited under the policy and key of now is taken over as it is. Raises
+    One that the server has sealed, since a case opened it, is marked exposed and keeps no other out of escrow. What
+    another device of the person has deposited under the policy and key of now is taken over as it is. Raises
     ConsentNeeded without the person's yes to the newest policy, TrustRefused when policy or key have run out.
     """
     if not has_consented(account):
@@ -171,8 +179,7 @@ def deposit_missing(account: Account) -> list[Generation]:
     for generation in due(account):
         if announced.get(generation.number) != generation.commitment:
             raise TrustRefused(f"Your account chain does not announce generation {generation.number}.")
-        if not (generation.deposit_id and _take_over(account, generation)):
-            _deposit(account, generation)
+        if not (generation.deposit_id and _take_over(account, generation)) and _deposit(account, generation):
             done.append(generation)
     account.store.put(*_UNDER, _under(account))
     return done
@@ -240,8 +247,10 @@ def note_openings(account: Account) -> list[int]:
 def _list_new_openings(account: Account) -> Iterator[bytes]:
     for row in account.api.pages("cases", "cases", "case_id"):
         case_id = row.identifier("case_id")
-        is_new = row.text("state") in _OPENED_STATES and account.store.get(_OPENED, case_id) is None
-        if is_new and row.identifier("subject") == account.user:
+        if row.identifier("subject") != account.user or account.store.get(_OPENED, case_id) is not None:
+            continue
+        # What was collected stays opened, however the case ends.
+        if row.text("state") in _OPENED_STATES or ("collected_at" in row and row.text("collected_at")):
             yield case_id
 
 
@@ -255,9 +264,11 @@ def _generation_of(account: Account, deposit_id: bytes, record_hash: bytes) -> i
 
 
 def take_back(account: Account) -> None:
-    """Give up this device's deposits that count for nothing, so that `due` lists them: another had their half first.
+    """Give up this device's deposits that count for nothing, so that `due` lists them; `given_up` names them.
 
-    The release process has refused them, or has not signed for a day. `copied` names them.
+    The release process has refused them, since another had their half first; or it has not signed for a day, which
+    gives up each generation once: where a new deposit gets no receipt either, the process is away, and more would only
+    pile up.
     """
     waiting = {
         kept.deposit_id: kept
@@ -271,20 +282,49 @@ def take_back(account: Account) -> None:
         if kept is None or row.octets("record_hash", 32) != kept.record_hash or _is_receipted(account, kept, row):
             continue
         # The server's word is enough: it makes this device only more careful.
-        if _is_refused(row) or _waited(account, kept.deposit_id) > RECEIPT_WITHIN_SECONDS:
-            with account.store.transaction():
-                _note_copied(account, kept)
-                account.store.delete(_WAITING, kept.deposit_id)
-                kept.deposit_id = kept.record_hash = b""
-                account.save()
+        if _is_refused(row):
+            _give_up(account, kept, _IS_COPIED)
+        elif (
+            _waited(account, kept.deposit_id) > RECEIPT_WITHIN_SECONDS
+            and account.store.get(_MADE_AGAIN, _number(kept)) is None
+        ):
+            _give_up(account, kept, _IS_UNSIGNED)
 
 
-def copied(account: Account) -> list[int]:
-    """Return the generations whose deposit was found to be copied on its way, each once: a person has to be told."""
-    found = account.store.keys(_COPIED)
+def _give_up(account: Account, kept: Generation, why: SecretBytes) -> None:
+    with account.store.transaction():
+        _note_given_up(account, kept, why)
+        if why == _IS_UNSIGNED:
+            account.store.put(_MADE_AGAIN, _number(kept), SecretBytes(b"\x01"))
+        account.store.delete(_WAITING, kept.deposit_id)
+        kept.deposit_id = kept.record_hash = b""
+        account.save()
+
+
+def given_up(account: Account) -> list[tuple[str, str]]:
+    """Return what a person has to be told of deposits that were given up, and what they are to do; each once."""
+    found = {name: account.store.get(_GIVEN_UP, name) for name in account.store.keys(_GIVEN_UP)}
     for name in found:
-        account.store.delete(_COPIED, name)
-    return sorted(int.from_bytes(name, "big") for name in found)
+        account.store.delete(_GIVEN_UP, name)
+    return [_say_given_up(int.from_bytes(name, "big"), found[name] == _IS_UNSIGNED) for name in sorted(found)]
+
+
+def _say_given_up(number: int, is_unsigned: bool) -> tuple[str, str]:
+    if is_unsigned:
+        return (
+            f"Nobody has signed for your deposit of generation {number} within a day. A new one is made, this once.",
+            "Should it have no receipt tomorrow (holdfast escrow status), tell your officers: the release process is "
+            "away, or somebody on the server keeps the receipt back.",
+        )
+    return (
+        f"Your deposit of generation {number} does not count: its half stood in another's deposit first. It opens "
+        "nothing by itself, and a new deposit is made.",
+        "Tell your officers: somebody on the server may have copied it on its way.",
+    )
+
+
+def _number(generation: Generation) -> bytes:
+    return generation.number.to_bytes(4, "big")
 
 
 def _is_refused(row: Answer) -> bool:
@@ -292,17 +332,8 @@ def _is_refused(row: Answer) -> bool:
     return "refused" in row and row.flag("refused")
 
 
-def say_copied(number: int) -> tuple[str, str]:
-    """Return what a person is told of a deposit that was copied, and what they are to do."""
-    return (
-        f"Your deposit of generation {number} does not count: its half stood in another's deposit first, or nobody "
-        "has signed for it. It opens nothing by itself, and a new deposit is made.",
-        "Tell your officers: somebody on the server may have copied it on its way.",
-    )
-
-
-def _note_copied(account: Account, generation: Generation) -> None:
-    account.store.put(_COPIED, generation.number.to_bytes(4, "big"), SecretBytes(b"\x01"))
+def _note_given_up(account: Account, generation: Generation, why: SecretBytes) -> None:
+    account.store.put(_GIVEN_UP, _number(generation), why)
 
 
 def _waited(account: Account, deposit_id: bytes) -> int:
@@ -315,15 +346,24 @@ def _waited(account: Account, deposit_id: bytes) -> int:
     return now - Fields(decode(kept.reveal()), "waiting deposit", (1,)).uint(1)
 
 
-def _deposit(account: Account, generation: Generation) -> None:
-    """Deposit one key; once more, with fresh halves, when its half is in custody already: it was copied on its way."""
+def _deposit(account: Account, generation: Generation) -> bool:
+    """Deposit one key; once more, with fresh halves, when its half is in custody already: it was copied on its way.
+
+    Returns False where the generation is sealed: a case has opened it, and it is used no more.
+    """
     try:
         _deposit_once(account, generation)
     except Problem as problem:
+        if problem.code == _GENERATION_SEALED:
+            # The server's word is enough: it makes this device only more careful.
+            generation.is_exposed = True
+            account.save()
+            return False
         if problem.code != _DEPOSIT_REPEATED:
             raise
-        _note_copied(account, generation)
+        _note_given_up(account, generation, _IS_COPIED)
         _deposit_once(account, generation)
+    return True
 
 
 def _deposit_once(account: Account, generation: Generation) -> None:
@@ -392,6 +432,7 @@ def _is_receipted(account: Account, kept: Generation, row: Answer) -> bool:
         return False
     account.store.put(_RECEIPTED, kept.deposit_id, SecretBytes(b"\x01"))
     account.store.delete(_WAITING, kept.deposit_id)
+    account.store.delete(_MADE_AGAIN, _number(kept))
     return True
 
 

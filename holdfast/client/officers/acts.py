@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import takewhile
 from typing import Final
 from uuid import UUID
 
 from holdfast.client.errors import ProfileError, TrustRefused
-from holdfast.client.identity import tenant
+from holdfast.client.identity import device, tenant
 from holdfast.client.officers import audit_head, officer_keys
 from holdfast.client.officers.audit_head import Head, Leaf
 from holdfast.client.profile.account import Account, read_many
@@ -25,6 +25,7 @@ from holdfast.core.base.encoding import b64u
 from holdfast.core.base.errors import HoldfastError
 from holdfast.core.identity import chain
 from holdfast.core.identity.acts import (
+    ABOUT_A_PERSON,
     MAX_AGE_SECONDS,
     OWN,
     Act,
@@ -37,6 +38,7 @@ from holdfast.core.identity.acts import (
 from holdfast.core.identity.policy import Officer, SignedPolicy, find_lowered
 from holdfast.core.signed.cose import Purpose, Sign1, sign
 from holdfast.core.signed.payloads import Header
+from holdfast.core.signed.statements import DeviceStatement
 
 _NONCE: Final = 16  # bytes: two resolutions of one second about one thing are two acts
 _MIN_PREFIX: Final = 4  # hex digits of a hash: as people copy the beginning of one
@@ -45,6 +47,7 @@ PROPOSABLE: Final = {
     Act.RETURN_OFFICER: "return-officer",
     Act.ACKNOWLEDGE_LEAF: "acknowledge-leaf",
     Act.ACCEPT_LOG: "accept-log",
+    Act.SUSPEND_DEVICE: "suspend-device",
 }
 
 
@@ -63,7 +66,7 @@ class Decision:
     """A resolution with everything that a person decides by, verified.
 
     signers: who has signed and counts. state: the server's word, "" before it was proposed. leaf, head: what the log
-    itself says, where the act is about the log.
+    itself says, where the act is about the log. device: the device's own statement, where the act is about one.
     """
 
     resolution: Resolution
@@ -74,6 +77,7 @@ class Decision:
     state: str
     leaf: Leaf | None = None
     head: Head | None = None
+    device: DeviceStatement | None = None
 
     @property
     def needed(self) -> int:
@@ -87,10 +91,10 @@ class Decision:
 
     @property
     def about(self) -> Officer | None:
-        """The officer whom it returns, if it is about one."""
-        if self.resolution.act is not Act.RETURN_OFFICER:
+        """The officer whom it returns or whose device it suspends, if it is about one: they do not count."""
+        if self.resolution.act not in ABOUT_A_PERSON:
             return None
-        return next(one for one in self.policy.policy.roster if one.person == self.resolution.person)
+        return next((one for one in self.policy.policy.roster if one.person == self.resolution.person), None)
 
 
 @dataclass(frozen=True)
@@ -202,7 +206,8 @@ def propose(account: Account, act: Act, *about: int | bytes) -> Decision:
     resolution = Resolution(_header(account), act, about, policy.hash, secrets.token_bytes(_NONCE))
     payload = resolution.to_payload()
     hashed = Sign1(b"", payload, b"").payload_hash
-    return _looked_up(account, Decision(resolution, policy, (), hashed, payload, ""))
+    decision = _with_device(account, Decision(resolution, policy, (), hashed, payload, ""))
+    return _looked_up(account, decision)
 
 
 def propose_withdrawal(account: Account, version: int) -> Decision:
@@ -232,10 +237,20 @@ def propose_acceptance(account: Account) -> Decision:
     return propose(account, Act.ACCEPT_LOG, checkpoint.size, checkpoint.root)
 
 
+def propose_suspension(account: Account, device_id: UUID) -> Decision:
+    """Propose to suspend a device: a veto of it ends no case any more. Whose it is, its own statement says."""
+    read = _device(account, device_id.bytes)
+    return propose(account, Act.SUSPEND_DEVICE, read.person, read.header.device)
+
+
+def _device(account: Account, device_id: bytes) -> DeviceStatement:
+    return DeviceStatement.from_payload(device.fetch_statement(account, device_id).payload)
+
+
 def sign_decision(account: Account, decision: Decision) -> Done:
     """Sign exactly what was shown and send it. Raises ProfileError for whom it concerns, whose signature counts not."""
     own = officer_keys.own_row(account, decision.policy)
-    if decision.about == own:
+    if decision.resolution.act in ABOUT_A_PERSON and decision.resolution.person == own.person:
         raise ProfileError("It is about you: your own signature does not count.")
     key = officer_keys.keys_of(account, own).signing
     signed = sign(decision.payload, purpose=Purpose.RESOLUTION, key=key)
@@ -254,6 +269,13 @@ def meaning(account: Account, decision: Decision) -> list[str]:
         return [
             f"Officer {about.index} ({UUID(bytes=about.person)}) returns from suspension:",
             "their approvals and votes count again, and they approve anew where they had approved.",
+        ]
+    if resolution.act is Act.SUSPEND_DEVICE:
+        assert decision.device is not None
+        return [
+            f"Device {UUID(bytes=resolution.device)} is suspended for ever:",
+            f"it is of person {UUID(bytes=resolution.person)}, and a veto of it ends no case any more;",
+            "it gives the long delay instead.",
         ]
     if resolution.act is Act.ACKNOWLEDGE_LEAF:
         return [
@@ -294,7 +316,10 @@ def _verified(account: Account, row: Answer) -> Decision:
         raise TrustRefused(f"A resolution is not to be trusted: {error}.") from error
     by_index = tuple(sorted(signers, key=lambda one: one.index))
     state = row.text("state")
-    decision = Decision(resolution, policy, by_index, statements[0].payload_hash, statements[0].payload, state=state)
+    decision = _with_device(
+        account,
+        Decision(resolution, policy, by_index, statements[0].payload_hash, statements[0].payload, state=state),
+    )
     # By this machine's clock too: what has ended is not signed because a server calls it open.
     if state == "open" and account.api.clock.latest() > decision.ends_at:
         raise TrustRefused("The server calls a resolution open that has ended.")
@@ -310,9 +335,21 @@ def _require_object(account: Account, resolution: Resolution, policy: SignedPoli
         raise TrustRefused("A resolution returns somebody whom its policy does not list.")
 
 
+def _with_device(account: Account, decision: Decision) -> Decision:
+    """Add the statement of the device that a resolution suspends. Raises TrustRefused when it is another person's."""
+    resolution = decision.resolution
+    if resolution.act is not Act.SUSPEND_DEVICE:
+        return decision
+    read = _device(account, resolution.device)
+    # Whose device it is decides who does not count, and whose vetoes end no case.
+    if read.person != resolution.person:
+        raise TrustRefused("A resolution suspends a device of another person than the one it names.")
+    return replace(decision, device=read)
+
+
 def _looked_up(account: Account, decision: Decision) -> Decision:
     """Add what the log itself says, and refuse what it contradicts."""
-    resolution, leaf, found = decision.resolution, None, None
+    resolution, leaf, found = decision.resolution, decision.leaf, decision.head
     if resolution.act is Act.ACKNOWLEDGE_LEAF:
         leaf = audit_head.leaf(account, resolution.index)
         if leaf.hash != resolution.hash:
@@ -323,9 +360,7 @@ def _looked_up(account: Account, decision: Decision) -> Decision:
     if resolution.act is Act.ACCEPT_LOG:
         found = audit_head.head(account)
         audit_head.require_past(account, found, size=resolution.size, root=resolution.hash)
-    return Decision(
-        resolution, decision.policy, decision.signers, decision.hash, decision.payload, decision.state, leaf, found
-    )
+    return replace(decision, leaf=leaf, head=found)
 
 
 def _header(account: Account) -> Header:

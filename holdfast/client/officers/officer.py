@@ -52,7 +52,8 @@ class ListedCase:
 class CaseView:
     """A case as signed, everything in it verified. obstacle: why this officer may not approve it, or "".
 
-    state, approvals and needed are the server's word; the rest was read from signed bytes.
+    state, approvals, needed and long_delay (why the policy's long delay applies, or "") are the server's word; the rest
+    was read from signed bytes.
     """
 
     statement: Sign1
@@ -65,6 +66,7 @@ class CaseView:
     subject_state: Subject
     deposits: tuple[VerifiedDeposit, ...]
     obstacle: str
+    long_delay: str = ""
 
     @property
     def case_id(self) -> UUID:
@@ -178,6 +180,7 @@ def see(account: Account, case_id: UUID) -> CaseView:
         deposits=found,
         obstacle=_obstacle(account, policy, Excluded(case.requester, case.subject, person))  # (5)
         or _by_the_servers_word(account, answer),
+        long_delay=answer.one("long_delay").text("text") if "long_delay" in answer else "",
     )
 
 

@@ -23,6 +23,8 @@ from holdfast.client.identity.device import new_identity_author
 from holdfast.client.officers import officer
 from holdfast.client.profile.account import Account
 from holdfast.client.profile.state import Generation, OpenCase
+from holdfast.client.rotation import rotation
+from holdfast.client.rotation.rotation_record import Part, Step
 from holdfast.client.server.answers import Answer
 from holdfast.client.vault import doors, vault
 from holdfast.client.waiting import wait_for
@@ -36,7 +38,7 @@ from holdfast.core.escrow.deposit import SEALED_HALF_SIZE
 from holdfast.core.identity import chain, chain_author
 from holdfast.core.identity.cases import Case, begins_from, last_disclosure_end, verify_attestations
 from holdfast.core.identity.chain import ChainState
-from holdfast.core.identity.policy import SignedPolicy
+from holdfast.core.identity.policy import Policy, SignedPolicy
 from holdfast.core.signed.cose import Purpose, Sign1, sign
 
 CASE_LIFE_SECONDS: Final = 30 * 86_400  # the longest delay and notice a policy may ask, and time for officers on leave
@@ -47,6 +49,7 @@ _DELAY_RUNS: Final = "The officers have attested your new key; the policy's dela
 _LOST: Final = "lost"
 _ENDED: Final = frozenset({"denied", "vetoed", "expired", "cancelled", "held", "closed", _LOST})
 _COLLECTED: Final = frozenset({"collected", "rotated", "sealed"})
+_MAX_RELEASE: Final = 16 * 1024 * 1024  # bytes: every record that a case may name, with all its shares
 _ASK_ANEW: Final = "This device is free to ask anew: holdfast recover escrow open"
 
 
@@ -90,6 +93,25 @@ class CaseStatus:
 
 
 @dataclass(frozen=True)
+class WrongShare:
+    """A share that is not what its deposit says. person: whose it is, None where nobody holds a share of that index.
+
+    number: theirs in the case's roster, as officers and statuses are numbered; 0 where it does not name them.
+    """
+
+    deposit_id: UUID
+    person: UUID | None
+    number: int
+
+    @property
+    def whose(self) -> str:
+        """Whose share it is, in words."""
+        if self.person is None:
+            return "nobody, since it was made up"
+        return f"officer {self.number} ({self.person})" if self.number else f"a former officer ({self.person})"
+
+
+@dataclass(frozen=True)
 class Collected:
     """What came back: generations opened, shares that were wrong, and the words of the new identity key.
 
@@ -99,7 +121,7 @@ class Collected:
 
     generations: list[int]
     words: tuple[str, ...]
-    blamed: list[tuple[UUID, int]]
+    blamed: list[WrongShare]
     disclosure: Disclosure | None = None
 
 
@@ -129,9 +151,13 @@ def open_case(
     """
     if says_nothing(reason):
         raise ProfileError("Your officers decide by the reason, and it says nothing.", way_out="Say what happened.")
+    # It may be taken up again tomorrow, and what is released then is for the device of today.
+    under_way = (one for one in rotation.list_rotations(account) if one.step is not Step.DESTROY)
+    if any(Part.DEVICE in one.parts for one in under_way):
+        raise ProfileError("This device's keys are being replaced.", way_out="Finish that first: holdfast maintain")
     if account.state.case is not None:
-        state = _state_of(account, account.state.case)
-        if state not in _ENDED:
+        state = _state_of(_find(account, account.state.case))
+        if state not in _ENDED and not _has_run_out(account, account.state.case):
             raise ProfileError(
                 f"This device has a case open already; it is {state}.",
                 way_out="See it: holdfast recover escrow status. Withdraw it: holdfast recover escrow cancel",
@@ -173,8 +199,10 @@ def open_case(
     account.save()
     try:
         answer = account.api.post("cases", {"case": b64u(signed.encode())})
-    except Problem:
-        _forget(account)
+    except Problem as problem:
+        # A refusal opened nothing. After a fault of the server's the case may stand, and these are its only keys.
+        if problem.status < 500:
+            _forget(account)
         raise
     ids = [UUID(bytes=deposit_id) for deposit_id, _ in named]
     return OpenedCase(UUID(bytes=case.case_id), case.recipient_words, ids, answer.number("needed"), disclosed)
@@ -233,18 +261,16 @@ def _find_deposits_of(account: Account, subject: bytes, wanted: Sequence[bytes])
 
 
 def status(account: Account) -> CaseStatus:
-    """Ask how far this device's case is, or what ended it."""
+    """Ask how far this device's case is, or what ended it. The keys of one that has ended are destroyed."""
     kept = _require_case(account)
     case = Case.from_payload(Sign1.parse(kept.statement).payload)
-    try:
-        answer = account.api.get(f"cases/{UUID(bytes=kept.case_id)}")
-    except Problem as problem:
-        if problem.status != 404:
-            raise
+    answer = _find(account, kept)
+    if answer is None:
+        _forget(account)
         raise ProfileError(
             "The server has no such case: it never came there, or was lost with a backup.", way_out=_ASK_ANEW
-        ) from None
-    return CaseStatus(
+        )
+    found = CaseStatus(
         case_id=UUID(bytes=kept.case_id),
         state=answer.text("state"),
         approvals=officer.count_approvals(answer),
@@ -257,13 +283,17 @@ def status(account: Account) -> CaseStatus:
         identity_words=_new_identity(account, kept).public.fingerprint(IDENTITY) if "successor" in answer else (),
         ends_at=case.disclosed_until if case.is_disclosure else 0,
     )
+    if found.is_over:
+        _forget(account)
+    return found
 
 
 def cancel(account: Account, *, reason: str, case_id: UUID | None = None) -> tuple[UUID, str]:
     """Withdraw this device's case, and destroy the keys that were made for it. Returns its id, and how it ended.
 
-    One that has ended otherwise stays as it ended; its keys go all the same. case_id: of another case in this person's
-    name instead, which any of their devices may withdraw.
+    One that has ended otherwise stays as it ended, and one that was collected goes on to its end; its keys go all the
+    same once nothing more can be collected. Raises Problem while something can. case_id: of another case in this
+    person's name instead, which any of their devices may withdraw.
     """
     if case_id is not None and (account.state.case is None or account.state.case.case_id != case_id.bytes):
         answer = account.api.post(f"cases/{case_id}/cancel", {"reason": reason})
@@ -275,21 +305,53 @@ def cancel(account: Account, *, reason: str, case_id: UUID | None = None) -> tup
     except Problem as problem:
         if problem.status not in (404, 409):
             raise
-        state = _state_of(account, kept)
-        if state not in _ENDED:
+        found = _find(account, kept)
+        state = _state_of(found)
+        if state not in _ENDED and not _has_run_out(account, kept) and not _is_spent(account, kept, found):
             raise
     _forget(account)
     return UUID(bytes=kept.case_id), state
 
 
-def _state_of(account: Account, kept: OpenCase) -> str:
-    """Return the server's word for the state of a case; "lost" for one that it does not know."""
+def _find(account: Account, kept: OpenCase) -> Answer | None:
+    """Return what the server says of a case; None for one that it does not know."""
     try:
-        return account.api.get(f"cases/{UUID(bytes=kept.case_id)}").text("state")
+        return account.api.get(f"cases/{UUID(bytes=kept.case_id)}")
     except Problem as problem:
         if problem.status != 404:
             raise
-        return _LOST
+        return None
+
+
+def _state_of(found: Answer | None) -> str:
+    """Return the server's word for the state of a case; "lost" for one that it does not know."""
+    return found.text("state") if found else _LOST
+
+
+def _has_run_out(account: Account, kept: OpenCase) -> bool:
+    """Whether what a case was to disclose has ended, so that this device would open nothing of it."""
+    case = Case.from_payload(Sign1.parse(kept.statement).payload)
+    return case.is_disclosure and account.api.clock.latest() >= case.disclosed_until
+
+
+def _is_spent(account: Account, kept: OpenCase, found: Answer | None) -> bool:
+    """Whether a case was collected and has nothing more for this device: opened here already, or destroyed there."""
+    if found is None or _state_of(found) not in _COLLECTED:
+        return False
+    if _is_opened(found):
+        return True
+    try:
+        account.api.get(f"cases/{UUID(bytes=kept.case_id)}/release", maximum=_MAX_RELEASE)
+    except Problem as problem:
+        if problem.status != 409:
+            raise
+        return True
+    return False
+
+
+def _is_opened(found: Answer) -> bool:
+    # The new identity key is proposed once the archive keys are kept.
+    return "successor" in found
 
 
 def _forget(account: Account) -> None:
@@ -304,13 +366,15 @@ def collect(account: Account, *, wait_seconds: int = 0) -> Collected:
     What is opened of somebody else's archive becomes a disclosure, apart from this person's own keys, and the device is
     free for another case. Raises NotYet before the release, and when too few shares are right: the server is told which
     are wrong, and the case waits for others. TrustRefused when a key is not the one that the account chain announces.
-    Repeatable until the keys are open and kept.
+    ProfileError where nothing can be collected any more: the keys made for the case are destroyed, and the device is
+    free. Repeatable until the keys are open and kept.
     """
     kept = _require_case(account)
     statement = Sign1.parse(kept.statement)
     case = Case.from_payload(statement.payload)
-    if case.is_disclosure and account.api.clock.latest() >= case.disclosed_until:
-        raise ProfileError("What this case was to disclose has ended already.", way_out="Open a new case.")
+    if _has_run_out(account, kept):
+        _forget(account)
+        raise ProfileError("What this case was to disclose has ended already.", way_out=_ASK_ANEW)
     tenant.refresh(account)
     whose, opened, blamed = wait_for(lambda: _open_release(account, kept, case), wait_seconds)
     numbers = [generation.number for generation in opened]
@@ -337,15 +401,13 @@ def _keep_disclosure(account: Account, statement: Sign1, opened: list[Generation
     return disclosure
 
 
-def _open_release(
-    account: Account, kept: OpenCase, case: Case
-) -> tuple[Subject, list[Generation], list[tuple[UUID, int]]]:
+def _open_release(account: Account, kept: OpenCase, case: Case) -> tuple[Subject, list[Generation], list[WrongShare]]:
     """Collect and open what was released. Raises NotYet as `collect` does."""
     answer = _release(account, kept)
     whose = deposits.subject_of(account, case.subject)
     verified = _verified_records(account, whose, case, answer)
     try:
-        opened, blamed = _open_all(kept, whose, verified, answer)
+        opened, blamed = _open_all(kept, whose, verified, answer, account.trusted.policy_named(case.policy_hash).policy)
     except _TooFewShares as error:
         _blame(account, kept, error)
         raise NotYet(
@@ -356,12 +418,15 @@ def _open_release(
 
 
 class _TooFewShares(Exception):
-    """Some deposits cannot be opened. wrong: {deposit: indices of its wrong shares}, none where some are missing."""
+    """Some deposits cannot be opened. wrong: {deposit: indices of its wrong shares}, none where some are missing.
 
-    def __init__(self, wrong: dict[bytes, tuple[int, ...]]) -> None:
+    blamed: the same, by person.
+    """
+
+    def __init__(self, wrong: dict[bytes, tuple[int, ...]], blamed: Sequence[WrongShare]) -> None:
         self.wrong = wrong
-        indices = ", ".join(map(str, sorted({index for several in wrong.values() for index in several}))) or "none"
-        super().__init__(f"Too few right shares: officers whose share is wrong: {indices}.")
+        whose = ", ".join(sorted({share.whose for share in blamed})) or "nobody"
+        super().__init__(f"Too few right shares. Wrong are those of: {whose}.")
 
 
 def _blame(account: Account, kept: OpenCase, error: _TooFewShares) -> None:
@@ -376,17 +441,26 @@ def _blame(account: Account, kept: OpenCase, error: _TooFewShares) -> None:
 
 
 def _release(account: Account, kept: OpenCase) -> Answer:
-    path = f"cases/{UUID(bytes=kept.case_id)}"
     try:
-        return account.api.get(f"{path}/release", maximum=16 * 1024 * 1024)
+        return account.api.get(f"cases/{UUID(bytes=kept.case_id)}/release", maximum=_MAX_RELEASE)
     except Problem as problem:
         if problem.status != 409:
             raise
-        state = _state_of(account, kept)
-        if state in _ENDED:
-            raise ProfileError(f"The case has ended: {state}.", way_out=_ASK_ANEW) from None
-        if state in _COLLECTED:
-            raise ProfileError(f"Nothing is left to collect: {problem}", way_out=_ASK_ANEW) from None
+        refusal = problem
+    found = _find(account, kept)
+    state = _state_of(found)
+    if state in _ENDED:
+        _forget(account)
+        why = f" {found.one('ended').text('text')}" if found and "ended" in found else ""
+        raise ProfileError(f"The case has ended: {state}.{why}", way_out=_ASK_ANEW)
+    if found and state in _COLLECTED:
+        if _is_opened(found):
+            raise ProfileError(
+                f"Your archive keys are open on this device already, and nothing is left to collect: {refusal}",
+                way_out="Go on: holdfast recover escrow finish. Or give the case up: holdfast recover escrow cancel",
+            )
+        _forget(account)
+        raise ProfileError(f"Nothing is left to collect: {refusal}", way_out=_ASK_ANEW)
     raise NotYet(f"The case is {state}; nothing is released yet.", way_out="Ask again later, or with --wait.")
 
 
@@ -411,8 +485,8 @@ def _verified_records(account: Account, whose: Subject, case: Case, answer: Answ
 
 
 def _open_all(
-    kept: OpenCase, whose: Subject, verified: dict[bytes, VerifiedDeposit], answer: Answer
-) -> tuple[list[Generation], list[tuple[UUID, int]]]:
+    kept: OpenCase, whose: Subject, verified: dict[bytes, VerifiedDeposit], answer: Answer, policy: Policy
+) -> tuple[list[Generation], list[WrongShare]]:
     halves = {row.identifier("0"): row.octets("1", SEALED_HALF_SIZE) for row in answer.rows("halves", 2)}
     shares: dict[bytes, dict[int, bytes]] = {}
     for row in answer.rows("shares", 3):
@@ -422,7 +496,7 @@ def _open_all(
     statement = Sign1.parse(kept.statement)
     hashes = dict(Case.from_payload(statement.payload).deposits)
     opened: list[Generation] = []
-    blamed: list[tuple[UUID, int]] = []
+    blamed: list[WrongShare] = []
     too_few: dict[bytes, tuple[int, ...]] = {}
     for deposit_id, record in sorted(verified.items(), key=lambda pair: pair[1].generation):
         try:
@@ -438,10 +512,11 @@ def _open_all(
         except approvals.ShareBlamed as error:
             # All of them are said at once: one report, and one more share of each.
             too_few[deposit_id] = error.indices
+            blamed += [_wrong_share(record, index, policy) for index in error.indices]
             continue
         except HoldfastError as error:
             raise TrustRefused(f"The halves do not open your archive key: {error}.") from error
-        blamed += [(UUID(bytes=deposit_id), index) for index in back.blamed]
+        blamed += [_wrong_share(record, index, policy) for index in back.blamed]
         head = record.deposit.header
         opened.append(
             Generation(
@@ -456,8 +531,18 @@ def _open_all(
             )
         )
     if too_few:
-        raise _TooFewShares(too_few)
+        raise _TooFewShares(too_few, blamed)
     return opened, blamed
+
+
+def _wrong_share(record: VerifiedDeposit, index: int, policy: Policy) -> WrongShare:
+    """Say whose a share is, by the roster of the deposit's own policy; that of the case may number anew."""
+    deposit_id = UUID(bytes=record.deposit_id)
+    person = next((one.person for one in record.policy.policy.roster if one.index == index), None)
+    if person is None:
+        return WrongShare(deposit_id, None, 0)
+    number = next((one.index for one in policy.roster if one.person == person), 0)
+    return WrongShare(deposit_id, UUID(bytes=person), number)
 
 
 def _propose(account: Account, kept: OpenCase, state: ChainState) -> tuple[str, ...]:

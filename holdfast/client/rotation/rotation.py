@@ -76,7 +76,8 @@ def rotate(
     what: of "identity", "device", "vault", "archive". Device keys bring a new identity key with them, and revoking
     devices brings all but this device's keys, since a revoked one knew them. since: UTC seconds from which a revoked
     device is doubted, now by default. One that was begun before is finished first. Raises ProfileError when this
-    device may not, TrustRefused when the chain or the vault is not to be believed; nothing is lost by either.
+    device may not, or is to be replaced while it has a case open, TrustRefused when the chain or the vault is not to be
+    believed; nothing is lost by either.
     """
     resume(account)
     parts = Part(0)
@@ -89,6 +90,11 @@ def rotate(
     if not parts:
         raise ValueError("a rotation replaces something")
     _require_may(account, revoke)
+    if Part.DEVICE in parts and account.state.case is not None:
+        raise ProfileError(
+            "This device has a case open, and what is released in it is for the device's keys of now.",
+            way_out="See how far it is: holdfast recover escrow status. Or withdraw it: holdfast recover escrow cancel",
+        )
     now = account.api.clock.earliest()
     begun = Rotation(
         id=secrets.token_bytes(16),
@@ -204,7 +210,7 @@ def _upload(account: Account, rotation: Rotation) -> None:
     if rotation.device:
         prekeys.publish(account)
     if account.state.consent:
-        # Nobody's answer to an older policy is said again for one that was published since.
+        # A policy that is newer than what is known here asks for a yes of its own; the new keys stand all the same.
         escrow.prepare(account)
         _restate_consent(account, rotation)
         if escrow.has_consented(account):

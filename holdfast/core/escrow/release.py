@@ -61,7 +61,9 @@ class ReleaseFacts:
     case: the statement whose hash the log names. recipient: its device's statement. records: by deposit id, whose
     hashes the log names. half_owners: SHA-256(h_half) to the deposit id of the first log entry that has it.
     policy_at_request and policy_now: in force then and now; policies_at_deposit: by hash. extra_officers: how many
-    approvals above the policies' m the log asks for (a third veto in one subject's cases asks one).
+    approvals above the policies' m the log asks for (a third veto in one subject's cases asks one). is_heard: whether
+    the subject could object ever since the case was opened. objected_at: of a veto that ends nothing, since m officers
+    had suspended its device.
     """
 
     tenant: bytes
@@ -79,6 +81,8 @@ class ReleaseFacts:
     is_vetoed: bool
     now: int
     extra_officers: int = 0
+    is_heard: bool = True
+    objected_at: int | None = None
     earliest: int | None = None
     latest: int | None = None
 
@@ -133,7 +137,8 @@ def judge_shares(facts: ReleaseFacts) -> dict[bytes, dict[int, bytes]]:
     {deposit: {index: SHA-256(sealed_i)}} of the officers who approve and count now.
 
     It asks for no quorum, delay or notice: the release had them, and nothing more comes out of the HSM by it. Raises
-    Ended when the case has expired or its purpose is not allowed any more, and otherwise as `judge` does.
+    Ended when the case has expired, its disclosure has ended or its purpose is not allowed any more, and otherwise as
+    `judge` does.
     """
     case = _require_case(facts)
     deposits = _require_deposits(facts, case)
@@ -207,11 +212,12 @@ def _require_alive(facts: ReleaseFacts, case: Case, terms: Terms) -> None:
     # Each of these is final, so they come before the count: a case that has ended must not look as if it lacked a vote.
     if facts.is_vetoed:
         raise Ended("the subject vetoed the case")
-    if facts.surely >= case.expiry:
-        raise Ended("the case has expired")
+    # And nothing is opened for reading after the end that officers were shown: field 22 of a disclosure.
+    if facts.surely >= case.ends_at:
+        raise Ended("the case has expired, or its disclosure has ended")
     # A clock that was turned ends nothing for ever: it comes right, or the time comes.
-    if facts.perhaps >= case.expiry:
-        raise NotYet("by one of this machine's clocks the case has expired")
+    if facts.perhaps >= case.ends_at:
+        raise NotYet("by one of this machine's clocks the case has expired, or its disclosure has ended")
     # The intersection: a purpose that the subject never consented to, or that has been withdrawn since, opens nothing.
     if case.purpose not in terms.purposes:
         raise Ended("the purpose is not allowed by every policy concerned")
@@ -316,6 +322,12 @@ def _require_time(facts: ReleaseFacts, case: Case, terms: Terms, quorum_at: int)
         # Stops a notice that is held back until the end of the delay: the time to object
         # begins when it has arrived (FAULTS R3).
         start = max(quorum_at, told_at or failed_at or 0)
+    # Nobody else objects for a subject who cannot: what another receives waits as long as if they had not been told.
+    if case.is_disclosure and not facts.is_heard:
+        delay = max(delay, terms.undelivered_delay_seconds)
+    # A stolen device must not stop its owner for ever, nor m officers silence a subject at once.
+    if facts.objected_at is not None:
+        delay, start = max(delay, terms.undelivered_delay_seconds), max(start, facts.objected_at)
     # Both: the case may ask for later than the policy, and never for earlier.
     if facts.now < start + delay or facts.surely < case.not_before:
         raise NotYet("the delay is not over", at=max(start + delay, case.not_before, facts.now + 1))

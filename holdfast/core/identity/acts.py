@@ -107,6 +107,11 @@ class Act(IntEnum):
     RETURN_OFFICER = 2  # [person]
     ACKNOWLEDGE_LEAF = 3  # [index in the audit log, RFC 6962 leaf hash]
     ACCEPT_LOG = 4  # [size, root] of the audit log: a restored one, or one that is read for the first time
+    SUSPEND_DEVICE = 5  # [person, device]: its veto ends no case any more
+
+
+# Whose object names a person, who does not count for it.
+ABOUT_A_PERSON: Final = frozenset({Act.RETURN_OFFICER, Act.SUSPEND_DEVICE})
 
 
 @dataclass(frozen=True)
@@ -128,8 +133,15 @@ class Resolution:
 
     @property
     def person(self) -> bytes:
-        """The officer whom RETURN_OFFICER returns."""
-        return self._octets(Act.RETURN_OFFICER, 0)
+        """The officer whom RETURN_OFFICER returns, or the person whose device SUSPEND_DEVICE suspends."""
+        if self.act not in ABOUT_A_PERSON:
+            raise ValueError("this resolution is not about a person")
+        return self._octets(self.act, 0)
+
+    @property
+    def device(self) -> bytes:
+        """The device that SUSPEND_DEVICE suspends, 16 bytes."""
+        return self._octets(Act.SUSPEND_DEVICE, 1)
 
     @property
     def index(self) -> int:
@@ -144,8 +156,8 @@ class Resolution:
     @property
     def hash(self) -> bytes:
         """The 32 bytes beside a version, an index or a size: policy hash, leaf hash or root."""
-        if self.act is Act.RETURN_OFFICER:
-            raise ValueError("a return names a person and no hash")
+        if self.act in ABOUT_A_PERSON:
+            raise ValueError(f"a resolution to {self.act.name} names a person and no hash")
         return self._octets(self.act, 1)
 
     def _number(self, act: Act) -> int:
@@ -155,8 +167,7 @@ class Resolution:
         return value
 
     def _octets(self, act: Act, at: int) -> bytes:
-        value = self.about[at]
-        if self.act is not act or not isinstance(value, bytes):
+        if self.act is not act or not isinstance(value := self.about[at], bytes):
             raise ValueError(f"this resolution is no {act.name}")
         return value
 
@@ -174,6 +185,9 @@ class Resolution:
         about: tuple[int | bytes, ...]
         if act is Act.RETURN_OFFICER:
             about = (Fields.of_row(fields.value(8), "resolution object", 1).octets(0, ID_SIZE),)
+        elif act is Act.SUSPEND_DEVICE:
+            row = Fields.of_row(fields.value(8), "resolution object", 2)
+            about = (row.octets(0, ID_SIZE), row.octets(1, ID_SIZE))
         else:
             row = Fields.of_row(fields.value(8), "resolution object", 2)
             about = (row.uint(0), row.octets(1, HASH_SIZE))
@@ -213,5 +227,5 @@ def read_resolution(
         raise Untrusted("the resolution names another policy than the one in force")
     if not at - MAX_AGE_SECONDS <= resolution.header.issued_at <= at + MAX_AHEAD_SECONDS:
         raise Expired("the resolution is older than 30 days, or dated ahead")
-    concerned = resolution.person if resolution.act is Act.RETURN_OFFICER else b""
+    concerned = resolution.person if resolution.act in ABOUT_A_PERSON else b""
     return resolution, frozenset(officer for officer in signers if officer.person != concerned)

@@ -93,6 +93,11 @@ class Case:
         return self.disclosure_ends or self.expiry
 
     @property
+    def ends_at(self) -> int:
+        """When nothing may come of it any more, in UTC seconds: at its expiry, or sooner when its disclosure ends."""
+        return min(self.expiry, self.disclosed_until) if self.is_disclosure else self.expiry
+
+    @property
     def recipient_words(self) -> tuple[str, ...]:
         """The 8 words of the recipient's two keys together: what officers hear from the person. ESCROW "Case"."""
         # Both keys in one hash: a server that swaps either, for the HSM's half or for the officers', changes the words.

@@ -11,6 +11,7 @@ from typing import Final
 
 from holdfast.core.base.errors import Forked, HoldfastError, InvalidSignature, Malformed, Untrusted
 from holdfast.core.crypto.keys import PublicKey
+from holdfast.core.identity.acts import MAX_AGE_SECONDS
 from holdfast.core.identity.cases import begins_from, verify_attestations
 from holdfast.core.identity.entries import (
     AddDevice,
@@ -392,8 +393,12 @@ def _policy_of(policies: Sequence[SignedPolicy], entry: Entry, body: ReGenesis, 
     times = _times(policies)
     if times[place] > entry.header.issued_at + BACKWARDS_SECONDS:
         raise Untrusted("re-genesis under a policy that was not in force yet")
-    # Nor may one that was replaced by then, which a verifier without `oldest` would not know of.
-    if any(at <= entry.header.issued_at - BACKWARDS_SECONDS for at in times[place + 1 :]):
+    # Nor may one that was replaced by then for certain, which a verifier without `oldest` would not know of. A version
+    # is published up to MAX_AGE_SECONDS after its date, and its cooling-off runs from then: one that was only signed
+    # before would otherwise close, on the day of its publication, accounts that rightly began again.
+    longest = max(version.policy.terms.cooling_off_seconds for version in policies)
+    certain = entry.header.issued_at - MAX_AGE_SECONDS - longest - BACKWARDS_SECONDS
+    if any(at <= certain for at in times[place + 1 :]):
         raise Untrusted("re-genesis under a policy that was no longer in force at its date")
     return signed.policy
 

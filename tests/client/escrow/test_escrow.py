@@ -52,7 +52,7 @@ def new_key(world: Members) -> None:
     made = world.server.tenant
     before = _payload_hash(made.keys[-1])
     made.escrow = RecipientRsaKey.generate()
-    made.keys.append(made.sign_key(made.escrow.public, version=2, predecessor=before))
+    made.keys.append(made.sign_key(made.escrow.public, version=len(made.keys) + 1, predecessor=before))
 
 
 def newest(world: Members, account: Account) -> deposits.VerifiedDeposit:
@@ -115,7 +115,15 @@ def halves(world: Members) -> set[bytes]:
     return {deposit.sealed_half for deposit in posted}
 
 
-COPIED = (Outcome.NEEDS_YOU, escrow.say_copied(1)[0])
+COPIED = (
+    Outcome.NEEDS_YOU,
+    "Your deposit of generation 1 does not count: its half stood in another's deposit first. It opens nothing by "
+    "itself, and a new deposit is made.",
+)
+UNSIGNED = (
+    Outcome.NEEDS_YOU,
+    "Nobody has signed for your deposit of generation 1 within a day. A new one is made, this once.",
+)
 AGAIN = (Outcome.DONE, "Deposited 1 archive keys, as you agreed.")
 
 
@@ -153,11 +161,67 @@ def test_deposit_that_gets_no_receipt_is_given_up_and_made_anew(world: Members, 
         assert escrow.status(alice).without_receipt == [1]
         assert told(alice) == [(Outcome.NOTHING, "Nothing was due.")], "waiting a day blocks nothing"
         world.now += escrow.RECEIPT_WITHIN_SECONDS + 1
-    assert told(alice) == [AGAIN, COPIED]
+    assert told(alice) == [AGAIN, UNSIGNED if hides else COPIED]
     assert alice.state.generations[0].deposit_id != before
     assert len(halves(world)) == 2
     assert escrow.status(alice).without_receipt == []
     assert told(alice) == [(Outcome.NOTHING, "Nothing was due.")]
+
+
+def test_release_process_that_is_away_has_each_generation_deposited_once_more(world: Members, tmp_path: Path) -> None:
+    alice = world.depositor(tmp_path)
+    quiet = [(Outcome.NOTHING, "Nothing was due.")]
+
+    def later(away: bool) -> list[tuple[Outcome, str]]:
+        for row in world.server.deposits.values():
+            row["receipt"] = None if away else row["receipt"]
+        told(alice)  # from here it waits
+        world.now += escrow.RECEIPT_WITHIN_SECONDS + 1
+        return told(alice)
+
+    receipt = dict(next(iter(world.server.deposits.values())))
+    assert receipt["receipt"]
+    assert later(away=True) == [AGAIN, UNSIGNED]
+    assert [later(away=True) for _ in range(3)] == [quiet] * 3
+    assert len(world.server.deposits) == 2
+    # Once there is a receipt again, the next outage has its own new deposit.
+    new_key(world)
+    assert told(alice) == [AGAIN]
+    assert escrow.status(alice).without_receipt == []
+    new_key(world)
+    assert told(alice) == [AGAIN]
+    assert later(away=True) == [AGAIN, UNSIGNED]
+
+
+def test_sealed_generation_keeps_no_other_out_of_escrow(world: Members, tmp_path: Path) -> None:
+    """A case opened it and its owner had no device left: it takes no deposit any more, and the next ones do."""
+    alice = world.depositor(tmp_path)
+    alice.state.generations[0].deposit_id = b""  # given up, or never made
+    archive.new_generation(alice)
+    path, answered = "POST escrow/deposits", []
+
+    def sealed_once(_body: Any) -> tuple[int, dict[str, Any]]:
+        answered.append(world.server.instead.pop(path))
+        return refused(409, "generation-sealed")
+
+    world.server.instead[path] = sealed_once
+    assert [one.number for one in escrow.deposit_missing(alice)] == [2]
+    assert [(one.number, one.is_exposed) for one in alice.state.generations] == [(1, True), (2, False)]
+    assert escrow.due(alice) == []
+    assert len(answered) == 1
+
+
+@pytest.mark.parametrize("state", ["collected", "awaiting-share", "expired", "held"])
+def test_what_was_collected_is_marked_however_the_case_goes_on(state: str, world: Members, tmp_path: Path) -> None:
+    """A recipient who says that shares are missing may have the keys all the same."""
+    alice = world.depositor(tmp_path)
+    _, opened = world.case()
+    world.server.cases[str(opened.case_id)]["state"] = state
+    if state in ("expired", "held"):
+        assert escrow.note_openings(alice) == []
+        world.server.cases[str(opened.case_id)]["collected_at"] = "2026-01-01T00:00:00Z"
+    assert escrow.note_openings(alice) == [1]
+    assert escrow.note_openings(alice) == []
 
 
 def test_case_names_the_newest_deposit_of_each_generation(world: Members, tmp_path: Path) -> None:

@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import pytest
 
+from holdfast.cli.commands import officer as commands
 from holdfast.cli.commands import officer_acts
 from holdfast.cli.shell import unstyled
 from holdfast.client.errors import ProfileError, TrustRefused
@@ -22,7 +24,7 @@ from holdfast.core.log.merkle import leaf_hash
 from holdfast.core.signed.cose import Purpose, Sign1, encode_many, sign
 from holdfast.core.signed.payloads import Header
 from tests.cast.lying_server import NOW, TENANT
-from tests.cast.members import ALICE, Members
+from tests.cast.members import ALICE, BOB, Members
 
 
 def officer(world: Members, number: int = 1) -> Account:
@@ -159,6 +161,31 @@ def test_resolution_that_does_not_hold_is_shown_to_nobody(world: Members, lie: s
         acts.find_resolution(account, signed[0].payload_hash.hex())
 
 
+def test_suspension_of_a_device_is_shown_by_its_own_statement_and_signed_as_shown(world: Members) -> None:
+    laptop = world.enrolled(ALICE)
+    decision = acts.propose_suspension(officer(world), UUID(bytes=laptop.device.id))
+    assert (decision.resolution.person, decision.resolution.device) == (ALICE, laptop.device.id)
+    text = " ".join(officer_acts._lines(officer(world), decision))
+    for said in (str(UUID(bytes=laptop.device.id)), str(UUID(bytes=ALICE)), "ends no case any more", "calls itself"):
+        assert said in text, said
+    done = acts.sign_decision(officer(world), decision)
+    found = acts.find_resolution(officer(world, 2), done.hash.hex())
+    assert found.device is not None
+    assert found.device.header.device == laptop.device.id
+    # Of another person than the device's own statement says: nobody signs it.
+    bobs = world.enrolled(BOB)
+    served(world, forged(world, ALICE, bobs.device.id, act=Act.SUSPEND_DEVICE))
+    with pytest.raises(TrustRefused, match="of another person"):
+        acts.list_resolutions(officer(world))
+
+
+def test_officer_does_not_sign_the_suspension_of_their_own_device(world: Members) -> None:
+    account = officer(world)
+    decision = acts.propose_suspension(account, UUID(bytes=account.device.id))
+    with pytest.raises(ProfileError, match="about you"):
+        acts.sign_decision(account, decision)
+
+
 def test_withdrawal_says_what_the_version_lowers_and_takes_none_that_is_in_force(world: Members) -> None:
     account, tenant = officer(world), world.server.tenant
     with pytest.raises(ProfileError, match="not waiting"):
@@ -269,3 +296,18 @@ def test_log_never_seen_before_is_said_to_be(world: Members) -> None:
     remembered(world, account, 100)
     decision = acts.propose_acceptance(account)
     assert any("100 entries seen before are in it" in line for line in officer_acts._lines(account, decision))
+
+
+# What the server says of the delay
+
+
+def test_officer_is_told_that_the_subject_cannot_object_before_they_sign(world: Members, tmp_path: Path) -> None:
+    world.depositor(tmp_path)
+    _, opened = world.case()
+    _, view = world.seen(1, opened.case_id)
+    assert len(commands._told_lines(view)) == 1
+    long = {"code": "unheard", "text": "The subject cannot object: gone.[/]"}
+    world.server.lies[f"GET cases/{opened.case_id}"] = lambda answer: {**answer, "long_delay": long}
+    _, view = world.seen(1, opened.case_id)
+    told = unstyled(commands._told_lines(view)[-1])
+    assert "“The subject cannot object: gone.[/]” By the policy: none." in told

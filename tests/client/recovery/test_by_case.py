@@ -6,18 +6,22 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from holdfast.client.errors import Problem, ProfileError, TrustRefused
+from holdfast.client.errors import NotYet, Problem, ProfileError, TrustRefused
+from holdfast.client.officers import officer
 from holdfast.client.profile.account import Account
 from holdfast.client.recovery import by_case, vetoes
-from holdfast.client.recovery.by_case import OpenedCase
+from holdfast.client.recovery.by_case import OpenedCase, WrongShare
+from holdfast.client.rotation import rotation
 from holdfast.core.base.encoding import b64u, unb64u
 from holdfast.core.crypto.keys import SigningKey
-from holdfast.core.identity.cases import Veto
+from holdfast.core.identity.cases import Case, Veto
+from holdfast.core.identity.entries import Reason
 from holdfast.core.identity.roles import RoleKey
 from holdfast.core.log import merkle
 from holdfast.core.log.log_entry import LogEntry
@@ -25,7 +29,8 @@ from holdfast.core.log.writers import Role
 from holdfast.core.signed.cose import Purpose, Sign1, sign
 from tests.cast.lying_mailbox import refused
 from tests.cast.lying_server import LyingServer, Tenant
-from tests.cast.members import ALICE, Members
+from tests.cast.members import ALICE, BOB, Members
+from tests.cast.statements import DAY
 
 WEB = SigningKey.generate()
 
@@ -51,16 +56,121 @@ def test_any_end_frees_the_device_and_its_secrets_go(ended: str, world: Members,
         world.server.instead[f"GET cases/{first.case_id}"] = lambda _body: refused(404, "not-found")
     else:
         world.server.cases[str(first.case_id)]["state"] = ended
-        assert by_case.status(tablet).is_over
         with pytest.raises(ProfileError, match=ended) as said:
             by_case.collect(tablet)
         assert "holdfast recover escrow open" in said.value.way_out
+        assert tablet.state.case is None
     again = by_case.open_case(tablet, reason="again", purpose="recovery", subject=ALICE)
     assert again.case_id != first.case_id
     assert again.words != first.words
     after = tablet.state.case
     assert after is not None
     assert not {one.reveal() for one in (after.recipient_rsa, after.recipient_seed, after.new_identity)} & set(kept)
+
+
+@pytest.mark.parametrize("ended", ["denied", "expired", "lost"])
+def test_status_that_sees_the_end_destroys_the_keys(ended: str, world: Members, tmp_path: Path) -> None:
+    world.depositor(tmp_path)
+    tablet, opened = world.case()
+    if ended == "lost":
+        world.server.instead[f"GET cases/{opened.case_id}"] = lambda _body: refused(404, "not-found")
+        with pytest.raises(ProfileError, match="no such case"):
+            by_case.status(tablet)
+    else:
+        world.server.cases[str(opened.case_id)]["state"] = ended
+        assert by_case.status(tablet).is_over
+    assert tablet.state.case is None
+
+
+@pytest.mark.parametrize("by", ["collect", "cancel"])
+@pytest.mark.parametrize("state", ["collected", "rotated", "sealed"])
+def test_case_of_which_nothing_is_left_frees_the_device(state: str, by: str, world: Members, tmp_path: Path) -> None:
+    """What was released is destroyed after 90 days, whether the device had opened it or not."""
+    world.depositor(tmp_path)
+    tablet, opened = world.case()
+    world.server.cases[str(opened.case_id)]["state"] = state
+    if by == "cancel":
+        assert by_case.cancel(tablet, reason="too late") == (opened.case_id, state)
+    else:
+        with pytest.raises(ProfileError, match="left to collect") as said:
+            by_case.collect(tablet)
+        assert "free to ask anew" in said.value.way_out
+    assert tablet.state.case is None
+    assert by_case.open_case(tablet, reason="again", purpose="recovery", subject=ALICE).case_id != opened.case_id
+
+
+def test_account_may_still_begin_again_once_what_was_collected_is_destroyed(world: Members, tmp_path: Path) -> None:
+    world.depositor(tmp_path)
+    tablet, opened = world.case()
+    for index in (1, 2):
+        world.approve(index, opened)
+    words = by_case.collect(tablet).words
+    world.server.cases[str(opened.case_id)]["state"] = "collected"
+    with pytest.raises(ProfileError, match="open on this device already") as said:
+        by_case.collect(tablet)
+    assert "recover escrow finish" in said.value.way_out
+    assert by_case.status(tablet).identity_words == words
+    assert by_case.cancel(tablet, reason="officers left") == (opened.case_id, "collected")
+    assert tablet.state.case is None
+
+
+@pytest.mark.parametrize("by", ["collect", "cancel", "open"])
+def test_disclosure_that_ended_before_it_was_collected_frees_the_device(
+    by: str, world: Members, tmp_path: Path
+) -> None:
+    world.depositor(tmp_path)
+    bob = world.published(BOB)
+    ask = partial(by_case.open_case, bob, reason="Handover.", purpose="recovery", subject=ALICE)
+    opened = ask(ends_at=world.now + 9 * DAY)
+    for index in (1, 3):
+        world.approve(index, opened)
+    world.now += 10 * DAY
+    if by == "collect":
+        with pytest.raises(ProfileError, match="has ended already"):
+            by_case.collect(bob)
+    if by == "cancel":
+        by_case.cancel(bob, reason="too late")
+    if by != "open":
+        assert bob.state.case is None
+    assert ask().case_id != opened.case_id
+
+
+def test_device_keys_stay_while_a_case_is_open(world: Members, tmp_path: Path) -> None:
+    """What is released is for the device as it asked: under other keys the server would not know it."""
+    alice = world.depositor(tmp_path)
+    by_case.open_case(alice, reason="lost the other", purpose="recovery", subject=ALICE)
+    with pytest.raises(ProfileError, match="case open") as said:
+        rotation.rotate(alice, [rotation.DEVICE], reason=Reason.USER_REQUEST)
+    assert "recover escrow cancel" in said.value.way_out
+    # The rest of the keys may go: they have no part in the case.
+    before = alice.device.statement
+    rotation.rotate(alice, rotation.EVERYTHING, reason=Reason.USER_REQUEST)
+    assert alice.device.statement == before
+    by_case.cancel(alice, reason="found it")
+    world.server.instead[f"POST users/{alice.user_text}/chain"] = lambda _body: refused(503, "unavailable")
+    with pytest.raises(Problem):
+        rotation.rotate(alice, [rotation.DEVICE], reason=Reason.USER_REQUEST)
+    with pytest.raises(ProfileError, match="being replaced"):
+        by_case.open_case(alice, reason="lost the other", purpose="recovery", subject=ALICE)
+
+
+def test_keys_of_a_case_that_the_server_may_have_taken_are_kept(world: Members, tmp_path: Path) -> None:
+    """A fault after the commit: approvals that follow are sealed to these keys and no others."""
+    world.depositor(tmp_path)
+    tablet = world.enrolled(ALICE)
+    for status, is_kept in ((503, True), (422, False)):
+
+        def taking(body: Any, status: int = status) -> tuple[int, dict[str, Any]]:
+            world.server.open_case("", body, None)
+            return refused(status, "unavailable")
+
+        world.server.instead["POST cases"] = taking
+        with pytest.raises(Problem):
+            by_case.open_case(tablet, reason="lost both", purpose="recovery", subject=ALICE)
+        assert (tablet.state.case is not None) == is_kept
+        if is_kept:
+            assert by_case.status(tablet).state == "requested"
+            by_case.cancel(tablet, reason="again")
 
 
 def test_denied_device_asks_again_to_the_opened_key(world: Members, tmp_path: Path) -> None:
@@ -100,6 +210,37 @@ def test_cancel_of_a_case_that_goes_on_keeps_its_keys(world: Members, tmp_path: 
     with pytest.raises(Problem):
         by_case.cancel(tablet, reason="too late")
     assert tablet.state.case is not None
+
+
+# A wrong share is laid to whoever holds it.
+
+
+@pytest.mark.parametrize("approving", [2, 3])
+def test_wrong_share_is_laid_to_its_officer_after_the_roster_was_renumbered(
+    approving: int, world: Members, tmp_path: Path
+) -> None:
+    """A share's index is the deposit's own; people are numbered by the case's roster, on every screen."""
+    world.depositor(tmp_path)
+    house = world.server.tenant
+    roster, by = house.officers[::-1], house.officers[:2]
+    house.policies.append(house.sign_policy(roster, version=2, predecessor=house.policy_hash, signers=by))
+    tablet, opened = world.case()
+    for index in range(1, approving + 1):
+        world.approve(index, opened)
+
+    def spoiling(answer: dict[str, Any]) -> dict[str, Any]:
+        rows = [[name, index, b64u(bytes(80)) if index == 1 else box] for name, index, box in answer["shares"]]
+        return {**answer, "shares": rows}
+
+    world.server.lies[f"GET cases/{opened.case_id}/release"] = spoiling
+    person = uuid.UUID(bytes=house.officers[0].person)
+    if approving == 3:
+        assert by_case.collect(tablet).blamed == [WrongShare(opened.deposits[0], person, 3)]
+        return
+    with pytest.raises(NotYet, match=f"Wrong are those of: officer 3 \\({person}\\)"):
+        by_case.collect(tablet)
+    # The server is told the share by the deposit's own index.
+    assert world.server.cases[str(opened.case_id)]["blamed"] == [[str(opened.deposits[0]), [1]]]
 
 
 # A veto is made when its inclusion is proven.
@@ -159,6 +300,50 @@ def test_veto_is_proven_to_be_in_the_log(world: Members, tmp_path: Path) -> None
     log = VetoLog(world, opened.case_id)
     done = vetoes.veto(laptop, opened.case_id, reason="not me")
     assert (done.state, done.index, done.why_not) == ("vetoed", log.index, "")
+
+
+def answering(answer: tuple[int, dict[str, Any]]) -> Callable[[Any], tuple[int, dict[str, Any]]]:
+    return lambda _body: answer
+
+
+def showing(answer: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    return {**answer, **changes}
+
+
+def test_veto_hangs_on_nothing_but_the_case(world: Members, tmp_path: Path) -> None:
+    """Whoever can make a deposit, a policy or a device not fit keeps nobody from forbidding a case."""
+    laptop, opened = asked(world, tmp_path)
+    log = VetoLog(world, opened.case_id)
+    vetoes.veto(laptop, opened.case_id, reason="not me")  # by now the log's keys are pinned
+    suspended = {"GET audit/roles": refused(500, "internal")}
+    for path in ("escrow/policy", "escrow/key", "escrow/deposits/*", "devices/*", "users/*"):
+        suspended[f"GET {path}"] = refused(401, "unauthenticated")
+    for call, answer in suspended.items():
+        world.server.instead[call] = answering(answer)
+    with pytest.raises(Problem):
+        officer.see(laptop, opened.case_id)
+    done = vetoes.veto(laptop, opened.case_id, reason="not me")
+    assert (done.state, done.index) == ("vetoed", log.index)
+
+
+def test_veto_is_signed_for_a_case_about_this_account_alone(world: Members, tmp_path: Path) -> None:
+    laptop, opened = asked(world, tmp_path)
+    log, served = VetoLog(world, opened.case_id), f"GET cases/{opened.case_id}"
+    case = Case.from_payload(Sign1.parse(unb64u(world.server._case(str(opened.case_id))["statement"])).payload)
+    wrong = [
+        replace(case, subject=BOB),
+        replace(case, case_id=bytes(16)),
+        replace(case, header=replace(case.header, tenant=bytes(16))),
+    ]
+    for one in wrong:
+        lie = sign(one.to_payload(), purpose=Purpose.CASE, key=laptop.signing_key).encode()
+        world.server.lies[served] = partial(showing, statement=b64u(lie))
+        with pytest.raises((ProfileError, TrustRefused)):
+            vetoes.veto(laptop, opened.case_id, reason="not me")
+    world.server.lies[served] = partial(showing, statement=b64u(b"x"))
+    with pytest.raises(TrustRefused, match="no case"):
+        vetoes.veto(laptop, opened.case_id, reason="not me")
+    assert log.index == -1
 
 
 def test_veto_that_is_not_in_the_log_yet_is_said_to_be_unproven(world: Members, tmp_path: Path) -> None:

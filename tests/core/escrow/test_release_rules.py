@@ -123,6 +123,23 @@ def test_judge_runs_the_delay_from_the_moment_the_subject_was_told(world: Custod
     assert caught.value.at == NOW + 500 + 14 * 86400
 
 
+def test_judge_waits_long_for_a_subject_who_cannot_object_to_what_another_receives(world: Custody) -> None:
+    assert judge(world.facts(1, 2))
+    with pytest.raises(NotYet) as caught:
+        judge(world.facts(1, 2, is_heard=False))
+    assert caught.value.at == NOW + 2 + 14 * 86400
+
+
+def test_judge_waits_long_from_a_veto_that_only_delays(world: Custody) -> None:
+    with pytest.raises(NotYet) as caught:
+        judge(world.facts(1, 2, objected_at=NOW + 500))
+    assert caught.value.at == NOW + 500 + 14 * 86400
+    # Never sooner than the quorum: whoever vetoes early shortens nothing.
+    with pytest.raises(NotYet) as caught:
+        judge(world.facts(1, 2, objected_at=NOW - 500))
+    assert caught.value.at == NOW + 2 + 14 * 86400
+
+
 def test_judge_asks_one_officer_more_after_a_third_veto(world: Custody) -> None:
     with pytest.raises(QuorumNotMet, match="2 of 3"):
         judge(world.facts(1, 2, extra_officers=1))

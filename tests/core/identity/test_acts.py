@@ -81,7 +81,18 @@ def test_resolution_is_passed_by_m_officers_and_says_its_object() -> None:
     assert (log.size, log.hash) == (9, cast.hash_of("root"))
     back = cast.resolution(Act.RETURN_OFFICER, DAN)
     assert back.person == DAN
-    for wrong in (lambda: back.version, lambda: back.hash, lambda: made.person, lambda: log.index, lambda: leaf.size):
+    lost = cast.resolution(Act.SUSPEND_DEVICE, DAN, cast.id_of("phone"))
+    assert Resolution.from_payload(lost.to_payload()) == lost
+    assert (lost.person, lost.device) == (DAN, cast.id_of("phone"))
+    for wrong in (
+        lambda: back.version,
+        lambda: back.hash,
+        lambda: back.device,
+        lambda: made.person,
+        lambda: log.index,
+        lambda: leaf.size,
+        lambda: lost.hash,
+    ):
         with pytest.raises(ValueError, match=r"resolution is no|no hash"):
             wrong()
 
@@ -95,8 +106,9 @@ def test_resolution_by_too_few_is_read_and_not_passed() -> None:
         verify_resolution(passed(made, CAROLS) * 2, SIGNED_POLICY, at=NOW)
 
 
-def test_whom_a_resolution_concerns_does_not_count() -> None:
-    back = cast.resolution(Act.RETURN_OFFICER, DAN)
+@pytest.mark.parametrize(("act", "about"), [(Act.RETURN_OFFICER, (DAN,)), (Act.SUSPEND_DEVICE, (DAN, bytes(16)))])
+def test_whom_a_resolution_concerns_does_not_count(act: Act, about: tuple[bytes, ...]) -> None:
+    back = cast.resolution(act, *about)
     with pytest.raises(QuorumNotMet):
         verify_resolution(passed(back, CAROLS, DANS), SIGNED_POLICY, at=NOW)
     assert verify_resolution(passed(back, CAROLS, DANS, ERINS), SIGNED_POLICY, at=NOW) == back
@@ -147,6 +159,8 @@ def test_resolution_refuses_other_policies_tenants_outsiders_and_mixed_payloads(
         (Act.RETURN_OFFICER, (DAN, DAN)),
         (Act.ACKNOWLEDGE_LEAF, (bytes(32), 7)),
         (Act.ACCEPT_LOG, (7, bytes(32), 0)),
+        (Act.SUSPEND_DEVICE, (DAN,)),
+        (Act.SUSPEND_DEVICE, (DAN, bytes(32))),
     ],
 )
 def test_resolution_refuses_an_object_that_its_act_does_not_have(act: Act, about: tuple[int | bytes, ...]) -> None:

@@ -14,6 +14,7 @@ from holdfast.core.base.encoding import encode
 from holdfast.core.base.errors import Forked, HoldfastError, InvalidSignature, Malformed, QuorumNotMet, Untrusted
 from holdfast.core.crypto.keys import KeyKind, SigningKey
 from holdfast.core.identity import chain_author
+from holdfast.core.identity.acts import MAX_AGE_SECONDS
 from holdfast.core.identity.cases import begins_from
 from holdfast.core.identity.chain import (
     BACKWARDS_SECONDS,
@@ -624,11 +625,17 @@ def test_re_genesis_refuses_a_policy_older_than_the_one_in_force_when_the_chain_
     assert extend(state, entry, policies=policies, oldest_policy=1).re_genesis
     with pytest.raises(Untrusted, match="no longer in force"):
         extend(state, entry, policies=policies, oldest_policy=2)
-    # A verifier who meets the account for the first time goes by the entry's own date, with the leeway of all dates.
-    assert extend(state, entry, policies=policies).re_genesis
-    late = begin_again(state, NEW, *OFFICER_KEYS[:2], at=replaced_at + BACKWARDS_SECONDS - 1)
-    assert extend(state, late, policies=policies).re_genesis
-    too_late = begin_again(state, NEW, *OFFICER_KEYS[:2], at=replaced_at + BACKWARDS_SECONDS)
+
+
+def test_re_genesis_holds_unless_its_policy_was_replaced_by_then_for_certain() -> None:
+    """A version may be published a month after its date: one only signed before must not close the account for ever."""
+    _, state = cast.begin()
+    replaced_at = AGAIN + DAY
+    policies = (SIGNED_POLICY, successor(header=replace(cast.TENANT, issued_at=replaced_at)))
+    certain = replaced_at + MAX_AGE_SECONDS + cast.TERMS.cooling_off_seconds + BACKWARDS_SECONDS
+    for at in (AGAIN, replaced_at + 3 * DAY, certain - 1):
+        assert extend(state, begin_again(state, NEW, *OFFICER_KEYS[:2], at=at), policies=policies).re_genesis
+    too_late = begin_again(state, NEW, *OFFICER_KEYS[:2], at=certain)
     with pytest.raises(Untrusted, match="no longer in force at its date"):
         extend(state, too_late, policies=policies)
 

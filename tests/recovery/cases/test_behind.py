@@ -114,14 +114,41 @@ def test_device_that_follows_another_has_the_same_people_behind_it(world: World)
 
 
 def test_release_process_leaves_out_whoever_stands_behind_by_the_log_alone(world: World, hsm: Hsm) -> None:
-    """Rows that say otherwise make a quorum, and open nothing."""
+    """Rows that say otherwise make a quorum, and open nothing; they take over what the log says."""
     deposit = world.deposit()
     case = world.opened(deposit, phone=enrolled_by(world, "carol"))
     Case.unscoped.filter(id=case.id).update(behind=[])
     for name in ("carol", "dan"):
         assert world.approve(case, name, deposit).status_code == 201
     world.tick()
-    assert (world.state(case), world.row(case).why, hsm.unwraps()) == ("held", "quorum-not-in-log", 0)
+    row = world.row(case)
+    assert (row.state, row.why, row.behind, hsm.unwraps()) == (
+        "requested",
+        "quorum-lost",
+        [str(world.cast.carol.pk)],
+        0,
+    )
+
+
+def test_case_goes_on_with_others_where_the_release_process_counts_fewer_days_than_the_rows(
+    world: World, hsm: Hsm
+) -> None:
+    """Its count stands still while its machine is off: somebody's ninety days are over by the rows, and not by it."""
+    deposit = world.deposit()
+    enrolled_by(world, "carol")
+    world.tick()
+    Sponsorship.unscoped.update(at=database_now() - timedelta(days=91))
+    case = world.opened(deposit)
+    assert world.row(case).behind == []
+    for name in ("carol", "dan"):
+        assert world.approve(case, name, deposit).status_code == 201
+    world.tick()
+    assert (world.state(case), hsm.unwraps()) == ("requested", 0)
+    waits = case.phone.send("GET", case.path).json()["waiting_for"]
+    assert (waits["stuck"], "Officer 1 approved and issued the code" in waits["text"]) == (False, True), waits
+    assert world.approve(case, "erin", deposit).json()["state"] == "waiting"
+    world.tick()
+    assert (world.state(case), hsm.unwraps()) == ("released", 1)
 
 
 def test_release_goes_on_with_the_officers_who_stand_behind_nothing(world: World, hsm: Hsm) -> None:
@@ -241,3 +268,17 @@ def test_log_of_another_device_than_the_case_names_is_held(world: World, hsm: Hs
         tenant.log.facts.cases[case.id.bytes].recipient_device = bytes(16)
         process.tick()
     assert (world.state(case), hsm.unwraps()) == ("held", 0)
+
+
+def test_officers_device_in_a_persons_name_uses_up_none_of_what_their_own_devices_may_open(
+    world: World, settings: Any
+) -> None:
+    settings.HOLDFAST_CASES_PER_DAY = 3
+    deposit, own = world.deposit(), world.directory.phone("alice")
+    for phone in (enrolled_by(world, "carol"), own):
+        for _ in range(3):
+            assert world.open(world.case(phone, deposit)).status_code == 201
+    # Three are all the same for whoever let a device in, however many devices they make.
+    for phone in (enrolled_by(world, "carol"), own):
+        refused = world.open(world.case(phone, deposit))
+        assert (refused.status_code, refused.json()["code"]) == (429, "too-many-requests")

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,17 +12,22 @@ from django.db import DatabaseError, transaction
 
 from escrow.models import Deposit as StoredDeposit
 from holdfast.core.crypto.keys import SigningKey
+from holdfast.core.escrow.approvals import ShareBlamed
 from holdfast.core.escrow.deposit import Deposit
 from holdfast.core.identity import chain_author
 from holdfast.core.identity.entries import Reason
+from kernel.clock import database_now
 from kernel.fields import rfc3339
 from kernel.scope import tenant_scope
 from recovery import tasks
+from recovery.models import Case
 from tenants import access as people
 from tenants import services as tenants
 from tests.cast.founded import Hsm
 from tests.cast.phones import now
-from tests.cast.world import OpenCase, World
+from tests.cast.world import OpenCase, World, as_superuser
+from tests.recovery.cases.test_shares import blame, is_open, left, run_out, send, wrong_inside
+from tests.recovery.release.test_forged_rows import key
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgres]
 DAY = 86_400
@@ -92,6 +98,65 @@ def test_case_shows_the_end_of_its_disclosure(world: World) -> None:
     assert [one["disclosure_ends"] for one in listed] == [shown]
 
 
+def wait_for_the_end(case: OpenCase) -> None:
+    ends = Case.unscoped.get(id=case.id).disclosed_until
+    assert ends is not None
+    while database_now() < ends:
+        time.sleep(0.05)
+
+
+def test_disclosure_is_neither_approved_nor_released_after_its_end(world: World, hsm: Hsm) -> None:
+    deposit = world.deposit()
+    case = world.opened(deposit, phone=world.directory.phone("bob"), disclosure_ends=now() + 5)
+    for name in ("carol", "dan"):
+        assert world.approve(case, name, deposit).status_code == 201
+    wait_for_the_end(case)
+    answer = world.approve(case, "erin", deposit)
+    assert (answer.status_code, answer.json()["code"], "disclosure" in answer.json()["detail"]) == (
+        409,
+        "case-moved",
+        True,
+    )
+    # By the signed statement alone: whatever the rows say of its end.
+    with as_superuser("recovery_case") as cursor:
+        cursor.execute("UPDATE recovery_case SET disclosed_until = NULL WHERE id = %s", [key(case.id)])
+    world.tick()
+    assert (world.state(case), hsm.unwraps()) == ("expired", 0)
+
+
+def test_disclosure_that_nobody_decides_or_collects_expires_at_its_end(world: World, hsm: Hsm) -> None:
+    deposit = world.deposit()
+    bob = world.directory.phone("bob")
+    undecided, released = (world.opened(deposit, phone=bob, disclosure_ends=now() + 8) for _ in range(2))
+    for name in ("carol", "dan"):
+        assert world.approve(released, name, deposit).status_code == 201
+    world.tick()
+    tasks.expire_cases()
+    assert (world.state(undecided), world.state(released)) == ("requested", "released")
+    wait_for_the_end(released)
+    answer = world.collect(released)
+    assert (answer.status_code, answer.json()["code"], "disclosure" in answer.json()["detail"]) == (
+        409,
+        "not-released",
+        True,
+    )
+    tasks.expire_cases()
+    assert (world.state(undecided), world.state(released), left(released)) == ("expired", "expired", (0, 0, 0))
+
+
+def test_collected_disclosure_is_destroyed_and_handed_out_no_more_at_its_end(world: World, hsm: Hsm) -> None:
+    phone = world.directory.phone("bob")
+    case, _ = world.approved("carol", "dan", phone=phone, disclosure_ends=now() + 6)
+    world.tick()
+    assert world.collect(case).status_code == 200
+    tasks.destroy_released()
+    assert left(case) == (0, 2, 1)
+    wait_for_the_end(case)
+    assert world.collect(case).json()["code"] == "not-released"
+    tasks.destroy_released()
+    assert (world.state(case), left(case)) == ("collected", (0, 0, 0))
+
+
 def test_what_was_disclosed_of_a_person_who_has_left_is_sealed_and_takes_no_deposit(world: World, hsm: Hsm) -> None:
     case, deposit = collected_by_bob(world)
     tasks.follow_rotations()
@@ -124,17 +189,79 @@ def test_what_was_disclosed_is_sealed_when_the_subjects_last_device_is_gone(worl
 
 def test_subject_who_has_a_device_rotates_as_after_any_case(world: World, hsm: Hsm) -> None:
     case, _ = collected_by_bob(world)
+    rotate(world)
+    tasks.follow_rotations()
+    assert world.state(case) == "rotated"
+    leave(world)
+    tasks.follow_rotations()
+    assert world.state(case) == "rotated"
+
+
+def rotate(world: World) -> None:
     account, phone = world.directory.account("alice"), world.directory.phone("alice")
     new = SigningKey.generate()
     rotated = chain_author.rotate_key(account.chain, by=account.author(phone), new_aik=new, reason=Reason.RECOVERY)
     assert account.append(phone, [rotated]).status_code == 201
     account.aik = new
     world.build()
+
+
+@pytest.mark.parametrize("renewed", ["sealed", "rotated"])
+@pytest.mark.parametrize("when", ["awaiting-share", "expired"])
+def test_recipients_report_of_a_wrong_share_keeps_nothing_from_being_renewed(
+    world: World, hsm: Hsm, renewed: str, when: str
+) -> None:
+    """Who has collected may have the keys, whatever they say: nobody can tell a right share that they call wrong."""
+    case, deposit = collected_by_bob(world)
+    assert blame(world, case, deposit, 1).json()["state"] == "awaiting-share"
+    if when == "expired":
+        run_out(case)
     tasks.follow_rotations()
-    assert world.state(case) == "rotated"
+    assert world.row(case).renewed_at is None
+    (leave if renewed == "sealed" else rotate)(world)
+    for _ in range(2):
+        tasks.follow_rotations()
+    assert (world.state(case), world.row(case).renewed_at is None) == (when, False)
+    assert (StoredDeposit.unscoped.get(generation=1).exposed_at is not None) is (renewed == "sealed")
+    tag = "recovery:case:seal" if renewed == "sealed" else "recovery:case:rotate"
+    assert world.tags(case).count(tag) == 1
+
+
+def test_case_that_ended_after_its_collection_says_that_its_recipient_had_the_keys(world: World, hsm: Hsm) -> None:
+    case, deposit = collected_by_bob(world)
+    assert blame(world, case, deposit, 1).status_code == 201
+    run_out(case)
+    shown = world.directory.phone("carol").send("GET", case.path).json()
+    collected_at = world.row(case).collected_at
+    assert collected_at is not None
+    assert shown["collected_at"] == rfc3339(collected_at)
+    assert (shown["state"], "counts as exposed" in shown["ended"]["text"]) == ("expired", True), shown["ended"]
+
+
+def test_leavers_case_gets_its_share_replaced_after_it_was_sealed_and_is_closed_as_any(world: World, hsm: Hsm) -> None:
+    case, deposit = world.approved(phone=world.directory.phone("bob"))
+    send(world, case, "carol", wrong_inside(world, case, "carol", deposit))
+    assert world.approve(case, "dan", deposit).status_code == 201
+    world.tick()
     leave(world)
+    with pytest.raises(ShareBlamed) as found:
+        world.combine(case, deposit, world.collect(case).json())
+    first = world.row(case).collected_at
+    # Every five seconds: long before a person reads of a wrong share.
     tasks.follow_rotations()
-    assert world.state(case) == "rotated"
+    assert world.state(case) == "sealed"
+    exposed_at = StoredDeposit.unscoped.get().exposed_at
+    answer = blame(world, case, deposit, *found.value.indices)
+    assert (answer.status_code, answer.json()["state"]) == (201, "awaiting-share"), answer.content
+    assert world.approve(case, "erin", deposit).status_code == 201
+    for _ in range(2):
+        world.tick()
+    assert (world.state(case), hsm.unwraps()) == ("released", 1)
+    assert is_open(world, case, deposit)
+    tasks.follow_rotations()
+    row = world.row(case)
+    assert (row.state, row.collected_at) == ("sealed", first)
+    assert StoredDeposit.unscoped.get().exposed_at == exposed_at
 
 
 def test_own_case_is_never_sealed(world: World, hsm: Hsm) -> None:

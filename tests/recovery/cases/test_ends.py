@@ -6,7 +6,6 @@ from __future__ import annotations
 import functools
 import secrets
 import threading
-import time
 import uuid
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -33,6 +32,7 @@ from recovery.states import CaseState
 from tests.cast.founded import Hsm
 from tests.cast.phones import Phone
 from tests.cast.world import OpenCase, World, as_superuser
+from tests.recovery.cases.test_shares import be_over
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgres]
 
@@ -106,9 +106,8 @@ def test_cancel_ends_a_case_by_the_person_who_opened_it_only(world: World) -> No
 
 
 def test_expiry_ends_a_case_by_the_worker_and_never_by_a_read(world: World, hsm: Hsm) -> None:
-    case, _ = world.approved("carol", "dan", expiry=int(timezone.now().timestamp()) + 4, not_before=0)
-    while world.row(case).expiry > timezone.now():
-        time.sleep(0.05)
+    case, _ = world.approved("carol", "dan")
+    be_over(case)
     assert case.phone.send("GET", case.path).json()["state"] == "waiting"
     tasks.expire_cases()
     assert world.state(case) == "expired"

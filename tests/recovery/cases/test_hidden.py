@@ -23,10 +23,14 @@ from escrow.models import Deposit
 from holdfast.client.auditor.auditor import Verdict, verify_export
 from holdfast.core.base.encoding import unb64u
 from kernel.scope import tenant_scope
+from recovery import tasks
 from tests.cast.browsers import signed_in, text_of
-from tests.cast.phones import Phone
+from tests.cast.founded import Hsm
+from tests.cast.phones import Phone, now
+from tests.cast.statements import DAY
 from tests.cast.tenants import make_person
-from tests.cast.world import OpenCase, World
+from tests.cast.world import OpenCase, World, as_superuser
+from tests.recovery.release.test_forged_rows import key
 
 
 @pytest.fixture
@@ -171,3 +175,41 @@ def test_log_asks_once_whether_something_is_to_be_withheld(hidden: tuple[World, 
         counts.append(len(asked))
         assert sum('"recovery_case"' in query["sql"] for query in asked.captured_queries) == 1
     assert counts[0] == counts[1]
+
+
+def test_count_of_cases_about_a_person_tells_of_no_hidden_one(found: Callable[..., World], settings: Any) -> None:
+    settings.HOLDFAST_CASES_PER_DAY = 3
+    world = found(max_notice_delay_seconds=90 * DAY)
+    deposit, dates = world.deposit(), {"notice_at": now() + 30 * DAY, "expiry": now() + 60 * DAY}
+    assert world.open(world.case(world.directory.phone("carol"), deposit, **dates)).status_code == 201
+    friend = world.directory.phone("bob")
+    answers = [world.open(world.case(friend, deposit)).status_code for _ in range(3)]
+    assert answers == [201, 201, 201]
+    # Those that the person is told of are counted together, and a hidden one is its requester's own all the same.
+    refused = world.open(world.case(world.directory.phone("dan"), deposit))
+    assert (refused.status_code, refused.json()["code"]) == (429, "too-many-requests")
+    assert [world.open(world.case(world.directory.phone("erin"), deposit, **dates)).status_code for _ in range(4)] == [
+        201,
+        201,
+        201,
+        429,
+    ]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_hidden_case_is_sealed_once_its_subject_is_told(found: Callable[..., World], hsm: Hsm) -> None:
+    """What is sealed shows in its owner's list, and refuses their deposits."""
+    world = found(max_notice_delay_seconds=90 * DAY)
+    dates = {"notice_at": now() + 30 * DAY, "expiry": now() + 60 * DAY}
+    case, _ = world.approved("carol", "dan", phone=world.directory.phone("bob"), **dates)
+    world.tick()
+    assert world.collect(case).status_code == 200
+    account, phone = world.directory.account("alice"), world.directory.phone("alice")
+    assert account.revoke(phone, by=phone).status_code == 201
+    new = world.new_phone()
+    for state, exposed in (("collected", False), ("sealed", True)):
+        tasks.follow_rotations()
+        rows = new.send("GET", "/api/v1/escrow/deposits").json()["deposits"]
+        assert (world.state(case), [row["exposed"] for row in rows]) == (state, [exposed])
+        with as_superuser("recovery_case") as cursor:
+            cursor.execute("UPDATE recovery_case SET notice_at = opened_at WHERE id = %s", [key(case.id)])

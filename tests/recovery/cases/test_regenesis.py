@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,10 +15,12 @@ from holdfast.core.crypto.keys import SigningKey
 from holdfast.core.identity import chain_author
 from holdfast.core.identity.cases import Attestation, Case
 from holdfast.core.identity.chain_author import Author
+from holdfast.core.identity.policy import SignedPolicy
 from holdfast.core.signed import cose
 from holdfast.core.signed.cose import Purpose, Sign1
 from holdfast.core.signed.payloads import Header
-from keys import devices
+from kernel.scope import tenant_scope
+from keys import chains, devices
 from keys.models import Device
 from recovery import tasks
 from recovery.models import Case as CaseRow
@@ -59,11 +62,14 @@ def attest(world: World, case: OpenCase, name: str, key: SigningKey) -> tuple[An
     return world.directory.phone(name).send("POST", f"{case.path}/attestations", document), signed
 
 
-def begin_again(world: World, case: OpenCase, key: SigningKey, said: list[Sign1]) -> Any:
+def begin_again(
+    world: World, case: OpenCase, key: SigningKey, said: list[Sign1], *, under: SignedPolicy | None = None
+) -> Any:
     from holdfast.core.identity.chain import extend
 
+    policy = under or world.policies[-1]
     account, author = world.directory.account("alice"), Author(case.phone.id.bytes, now(), key)
-    again = chain_author.re_genesis(account.chain, by=author, attestations=said, policy_hash=world.policies[-1].hash)
+    again = chain_author.re_genesis(account.chain, by=author, attestations=said, policy_hash=policy.hash)
     begun = extend(account.chain, again, policies=world.policies)
     added = chain_author.add_device(
         begun, by=author, device=case.phone.id.bytes, statement_hash=case.phone.statement.payload_hash
@@ -98,6 +104,28 @@ def test_account_does_not_begin_again_before_the_delay_is_over(found: Callable[.
     said = [attest(world, case, name, key)[1] for name in ("carol", "dan")]
     answer = begin_again(world, case, key, said)
     assert (answer.status_code, answer.json()["code"]) == (409, "re-genesis-too-early")
+
+
+@pytest.mark.parametrize("published", ["before", "after"])
+def test_account_outlives_a_policy_that_was_signed_before_and_published_after_it_began_again(
+    world: World, hsm: Hsm, published: str
+) -> None:
+    """A version is published up to a month after its date. Which is in force is judged as the entry is taken."""
+    case, key = collected(world), SigningKey.generate()
+    assert propose(world, case, key).status_code == 200
+    said = [attest(world, case, name, key)[1] for name in ("carol", "dan")]
+    first, draft = world.policies[-1], world.policy(m=2)
+    draft = replace(draft, header=replace(draft.header, issued_at=now() - 2 * 3600))
+    signers = [world.founders[name] for name in ("carol", "dan")]
+    if published == "before":
+        world.publish(draft, signers=signers)
+        answer = begin_again(world, case, key, said, under=first)
+        assert (answer.status_code, answer.json()["code"]) == (422, "untrusted")
+        return
+    assert begin_again(world, case, key, said).status_code == 201
+    world.publish(draft, signers=signers)
+    with tenant_scope(world.tenant_id):
+        assert chains.chain_state(world.cast.people["alice"].pk).state.re_genesis
 
 
 def test_attest_refuses_another_key_than_the_one_proposed(world: World, hsm: Hsm) -> None:

@@ -6,12 +6,15 @@ from __future__ import annotations
 import hashlib
 import secrets
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 import pytest
+from django.core import mail
+from django.db import transaction
 from django.utils import timezone
 
 from audit.models import Entry
@@ -26,12 +29,17 @@ from holdfast.core.signed import cose
 from holdfast.core.signed.cose import Purpose, Sign1
 from kernel.scope import tenant_scope
 from recovery import tasks
+from recovery.cases import collection, notices
 from recovery.cases.endings import finish_failed
+from recovery.cases.standing import ALARM_AFTER, raise_alarms
 from recovery.models import Case, Notice, Release, ReleasedShare, SealedShare
 from recovery.release import record
 from recovery.states import CaseState
+from tenants import services as tenants
 from tests.cast.founded import Hsm
-from tests.cast.world import OpenCase, World
+from tests.cast.world import OpenCase, World, as_superuser
+from tests.recovery.release.test_forged_rows import key
+from tests.recovery.release.test_renumbered import renumber
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgres]
 
@@ -122,9 +130,59 @@ def test_officers_are_told_once_that_a_share_is_wanted(world: World, hsm: Hsm) -
     case, deposit = awaiting(world, hsm)
     assert blame(world, case, deposit, 1).json()["state"] == "awaiting-share"
     told = Notice.unscoped.filter(case_id=case.id, kind="share").values_list("person_id", flat=True)
-    assert set(told) == {world.cast.people[name].pk for name in ("carol", "dan", "erin")}
+    # Dan's share is right: dan has no other to give.
+    assert set(told) == {world.cast.people[name].pk for name in ("carol", "erin")}
     world.work()
-    assert Notice.unscoped.filter(case_id=case.id, kind="share", state="handed-over").count() == 3
+    assert Notice.unscoped.filter(case_id=case.id, kind="share", state="handed-over").count() == 2
+
+
+def test_officer_who_holds_no_share_is_not_asked_for_one_and_too_few_others_are_an_alarm(
+    found: Callable[..., World], hsm: Hsm
+) -> None:
+    """Rex came after the deposit: by the case's policy an officer, and by the deposit's nobody."""
+    world = found(cooling_off_seconds=0)
+    deposit = world.deposit()
+    world.add_founder("rex")
+    with tenant_scope(world.tenant_id):
+        tenants.change_role(person=world.cast.rex, role="officer", actor=world.ceremony)
+    renumber(world, "rex", "erin", "dan", "carol")
+    time.sleep(1.1)  # a cooling-off of nothing ends with the second
+    case = world.opened(deposit)
+    send(world, case, "carol", wrong_inside(world, case, "carol", deposit))
+    assert world.approve(case, "dan", deposit).status_code == 201
+    world.tick()
+    with pytest.raises(ShareBlamed) as found_wrong:
+        world.combine(case, deposit, world.collect(case).json())
+    assert blame(world, case, deposit, *found_wrong.value.indices).status_code == 201
+    told = Notice.unscoped.filter(case_id=case.id, kind="share").values_list("person_id", flat=True)
+    assert set(told) == {world.cast.people[name].pk for name in ("carol", "erin")}
+    waits = case.phone.send("GET", case.path).json()["waiting_for"]
+    assert (waits["stuck"], "same case: 2, 4." in waits["text"]) == (False, True), waits
+    for name in ("carol", "erin"):
+        world.stand(name, Standing.AWAY)
+    waits = case.phone.send("GET", case.path).json()["waiting_for"]
+    assert (waits["stuck"], "same case: none." in waits["text"], "ask anew" in waits["text"]) == (True, True, True)
+    Case.unscoped.filter(id=case.id).update(why_since=timezone.now() - ALARM_AFTER)
+    assert raise_alarms() == 1
+
+
+def test_officers_are_told_of_each_report_and_of_five_in_one_case(world: World, hsm: Hsm) -> None:
+    case, deposit = awaiting(world, hsm)
+    send(world, case, "carol", wrong_inside(world, case, "carol", deposit))
+    for _ in range(2):
+        world.tick()
+    assert world.collect(case).status_code == 200
+    assert blame(world, case, deposit, 1).json()["state"] == "awaiting-share"
+    world.work()
+    told = Notice.unscoped.filter(case_id=case.id, state="handed-over", person_id=world.cast.erin.pk)
+    assert set(told.values_list("kind", flat=True)) >= {"share", "share-2"}
+    mails = [one for one in mail.outbox if one.to == ["erin@acme.test"] and "another officer's share" in one.subject]
+    assert len(mails) == 2
+    with tenant_scope(world.tenant_id), transaction.atomic():
+        for _ in range(9):
+            notices.owe_share_notices(world.row(case))
+    kinds = Notice.unscoped.filter(case_id=case.id, kind__startswith="share").values_list("kind", flat=True)
+    assert set(kinds) == {"share", *(f"share-{number}" for number in range(2, 6))}
 
 
 def test_right_share_is_not_given_twice_and_a_wrong_outer_one_replaces_nothing(world: World, hsm: Hsm) -> None:
@@ -149,6 +207,16 @@ def test_share_of_an_officer_who_does_not_count_now_is_not_handed_on(world: Worl
     world.tick()
     assert (world.state(case), hsm.unwraps()) == ("awaiting-share", 1)
     assert 3 not in ReleasedShare.unscoped.values_list("index", flat=True)
+
+
+def test_share_of_an_officer_who_is_suspended_while_it_is_handed_on_is_void(world: World, hsm: Hsm) -> None:
+    case, deposit = awaiting(world, hsm)
+    assert world.approve(case, "erin", deposit).status_code == 201
+    opened = {_id(deposit): {3: secrets.token_bytes(64)}}
+    world.stand("erin", Standing.SUSPENDED, by="dan")
+    with tenant_scope(world.tenant_id):
+        record.replace_shares(case_id=case.id, shares=opened, handled={(_id(deposit), 3)}, actor=world.ceremony)
+    assert (world.state(case), left(case)) == ("awaiting-share", (0, 2, 1))
 
 
 def test_report_names_released_shares_of_a_case_that_cannot_be_opened(world: World, hsm: Hsm) -> None:
@@ -199,6 +267,16 @@ def test_wrong_outer_share_voids_the_share_and_not_the_officer(world: World, hsm
     assert is_open(world, case, deposit)
 
 
+def test_wrong_share_of_a_release_that_a_dead_process_began_sends_the_case_back(world: World, hsm: Hsm) -> None:
+    case, deposit = world.approved()
+    send(world, case, "carol", wrong_outside(world, case, "carol", deposit))
+    assert world.approve(case, "dan", deposit).json()["state"] == "waiting"
+    with as_superuser("recovery_case") as cursor:
+        cursor.execute("UPDATE recovery_case SET state = 'releasing' WHERE id = %s", [key(case.id)])
+    world.tick()
+    assert (world.state(case), world.row(case).why, hsm.unwraps()) == ("requested", "share-wrong", 0)
+
+
 # What is destroyed when.
 
 
@@ -226,6 +304,10 @@ def test_every_end_of_a_case_that_awaits_a_share_destroys_all_of_it(
         monkeypatch.setattr("recovery.cases.endings.database_now", lambda: later)
     end_by(world, case, how)
     assert (world.state(case), left(case)) == ("expired" if how == "expired" else "held", (0, 0, 0))
+    if how == "voided":
+        world.work()
+        (told,) = {str(one.body) for one in mail.outbox if one.subject == "A recovery case has ended"}
+        assert ("nothing was released" in told, "counts as exposed" in told) == (False, True)
     world.tick()
     assert hsm.unwraps() == 1
     answer = case.phone.send("GET", f"{case.path}/release")
@@ -238,13 +320,23 @@ def test_every_end_of_a_case_that_awaits_a_share_destroys_all_of_it(
     assert is_open(world, again, deposit)
 
 
+def be_over(case: OpenCase) -> None:
+    """Have a case's time over, by its row alone."""
+    with as_superuser("recovery_case") as cursor:
+        cursor.execute("UPDATE recovery_case SET expiry = opened_at WHERE id = %s", [key(case.id)])
+
+
+def run_out(case: OpenCase) -> None:
+    """Have a case's time over, and the worker find it: its rows refuse it to everybody else."""
+    be_over(case)
+    tasks.expire_cases()
+
+
 def test_release_that_nobody_collects_is_destroyed_when_its_time_is_over(world: World, hsm: Hsm) -> None:
-    case, _ = world.approved("carol", "dan", expiry=int(timezone.now().timestamp()) + 6, not_before=0)
+    case, _ = world.approved("carol", "dan")
     world.tick()
     assert (world.state(case), left(case)) == ("released", (0, 2, 1))
-    while world.row(case).expiry > timezone.now():
-        time.sleep(0.05)
-    tasks.expire_cases()
+    run_out(case)
     assert (world.state(case), left(case)) == ("expired", (0, 0, 0))
 
 
@@ -277,6 +369,40 @@ def test_released_shares_are_destroyed_ninety_days_after_collection_in_batches(
     assert (answer.status_code, "destroyed" in answer.json()["detail"]) == (409, True)
     # The record of the release stays: no case is released twice.
     assert Release.unscoped.count() == 2
+
+
+def test_what_awaits_a_share_is_kept_and_its_time_begins_anew_with_the_share(world: World, hsm: Hsm) -> None:
+    case, deposit = awaiting(world, hsm)
+    before = timezone.now() - timedelta(days=90, seconds=1)
+    Case.unscoped.filter(id=case.id).update(collected_at=before)
+    Release.unscoped.filter(case_id=case.id).update(at=before)
+    with tenant_scope(world.tenant_id):
+        collection.destroy_collected(case_id=case.id, actor=world.ceremony, after=tasks.DESTROY_AFTER)
+    tasks.destroy_released()
+    assert left(case) == (0, 2, 1)
+    assert world.approve(case, "erin", deposit).status_code == 201
+    for _ in range(2):
+        world.tick()
+    tasks.destroy_released()
+    assert is_open(world, case, deposit)
+    tasks.destroy_released()
+    assert (world.state(case), left(case)) == ("collected", (0, 3, 1))
+
+
+def test_share_is_not_reported_of_what_is_destroyed(world: World, hsm: Hsm) -> None:
+    case, deposit = world.approved("carol", "dan")
+    world.tick()
+    assert world.collect(case).status_code == 200
+    old = timezone.now() - timedelta(days=90, seconds=1)
+    Case.unscoped.filter(id=case.id).update(collected_at=old)
+    Release.unscoped.filter(case_id=case.id).update(at=old)
+    tasks.destroy_released()
+    answer = blame(world, case, deposit)
+    assert (answer.status_code, answer.json()["code"], "destroyed" in answer.json()["detail"]) == (
+        409,
+        "case-moved",
+        True,
+    )
 
 
 @pytest.mark.parametrize("why", ["denied", "vetoed", "cancelled", "expired", "held"])

@@ -83,6 +83,27 @@ def test_vetoes_of_ninety_days_ago_count_no_more(world: World) -> None:
     assert veto(quorate(world, deposit, phone), alice).json()["state"] == "vetoed"
 
 
+def test_veto_of_another_device_that_changes_nothing_is_refused_with_the_reason(world: World) -> None:
+    """After a third one, which asks for an officer more and ends nothing."""
+    deposit, phone, alice = world.deposit(), world.new_phone(), world.directory.phone("alice")
+    account, other = world.directory.account("alice"), world.new_phone()
+    assert account.append(alice, [account.adding(other, by=alice)]).status_code == 201
+    for _ in range(2):
+        assert veto(quorate(world, deposit, phone), alice).json()["state"] == "vetoed"
+    third = quorate(world, deposit, phone)
+    assert veto(third, alice).json()["state"] == "requested"
+    answer = veto(third, other)
+    assert (answer.status_code, answer.json()["code"], "one officer more" in answer.json()["detail"]) == (
+        409,
+        "case-moved",
+        True,
+    )
+    # Its own, sent again, is there and proven.
+    assert veto(third, alice).status_code == 201
+    world.sequence()
+    assert alice.send("GET", f"{third.path}/veto").status_code == 200
+
+
 def test_web_process_makes_up_no_veto_that_counts(world: World, hsm: Hsm) -> None:
     """It writes entries with its own key, of whatever device and statement, and enrols devices of its own."""
     deposit, phone, alice = world.deposit(), world.new_phone(), world.directory.phone("alice")

@@ -502,6 +502,20 @@ def replace_boot(clock: Clock, world: World, turned: Turned) -> Clock:
     )
 
 
+@pytest.mark.parametrize("wall", [1000.0, 1000.5, 1000.95])
+def test_next_process_counts_on_from_where_the_one_before_it_was(tmp_path: Path, wall: float) -> None:
+    passed = 0.0
+
+    def clock() -> Clock:
+        return Clock(
+            tmp_path / "clock", wall=lambda: wall + passed, monotonic=lambda: 50.2 + passed, boot=lambda: "one"
+        )
+
+    first = clock()
+    for passed in (0.1, 0.85, 7.3):  # noqa: B007 — the clocks read it
+        assert clock().now().tick == first.now().tick
+
+
 # Held is for disagreement that stands.
 
 

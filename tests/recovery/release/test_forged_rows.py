@@ -10,6 +10,7 @@ import time
 import uuid
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.db import Error, connection
@@ -22,6 +23,7 @@ from recovery.cases.endings import cancel_case
 from recovery.models import Approval, Case, CaseDeposit
 from recovery.release.clock import Clock
 from recovery.release.directory import Directory, Intent
+from recovery.release.log import ReleaseLog
 from recovery.release.rules import orders_for
 from tests.cast.founded import Hsm
 from tests.cast.hsm import OTHER_TENANT
@@ -146,6 +148,31 @@ def test_release_refuses_a_log_that_was_rewritten_behind_its_back(world: World, 
     with world.process() as process:
         process.tick()
     assert (world.state(case), world.row(case).why, hsm.unwraps()) == ("held", "log-changed", 0)
+
+
+def test_log_that_is_known_to_be_broken_is_not_read_through_at_every_look(
+    world: World, hsm: Hsm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case, _ = world.approved("carol", "dan")
+    world.sequence()
+    with tenant_scope(world.tenant_id):
+        world.followed()
+    with as_superuser("audit_entry") as cursor:
+        cursor.execute("UPDATE audit_entry SET leaf = %s WHERE log = 'audit' AND leaf_index = 3", [b"changed"])
+    opened, honest = [], ReleaseLog.open
+
+    def counted(*given: Any) -> ReleaseLog:
+        opened.append(given)
+        return honest(*given)
+
+    monkeypatch.setattr(ReleaseLog, "open", counted)
+    with world.process() as process:
+        for _ in range(9):
+            process.follow_all()
+            process._sweep()
+    # The second after a pause of ten seconds, if these nine looks take as long.
+    assert len(opened) <= 2
+    assert (world.row(case).why, hsm.unwraps()) == ("log-changed", 0)
 
 
 def test_release_refuses_another_q_for_a_case_id_that_is_spent(world: World, hsm: Hsm) -> None:

@@ -22,7 +22,8 @@ from recovery.release.directory import Intent
 from recovery.release.process import LONGEST_PAUSE, RETRY_HSM, ReleaseProcess, hsm_pause
 from tests.cast.founded import Hsm
 from tests.cast.postgres import ON_POSTGRES
-from tests.cast.world import OpenCase, World
+from tests.cast.server import wait_for
+from tests.cast.world import OpenCase, World, as_superuser
 from tests.recovery.release.test_believed import settled
 from tests.recovery.release.test_kills import run
 
@@ -131,6 +132,24 @@ def test_hsm_that_is_away_is_asked_for_nothing_and_costs_no_entry(world: World, 
         assert world.tags(case) == before
         assert world.release.intent(case.id.bytes) is None
     hsm.interposer.rules()
+    # It is back within seconds, by itself, and the case goes on.
+    wait_for(hsm.tokens.root.answers)
+    with world.process() as process:
+        Case.unscoped.filter(id=case.id).update(release_at=timezone.now())
+        world.sequence()
+        settled(process)
+    assert (world.state(case), hsm.unwraps()) == ("released", 1)
+
+
+def test_hsm_that_lacks_a_key_is_not_said_to_be_away(world: World, hsm: Hsm) -> None:
+    case, _ = with_deposits(world, 1)
+    with as_superuser("escrow_escrowkey") as cursor:
+        cursor.execute("UPDATE escrow_escrowkey SET cka_id = %s", [secrets.token_bytes(16)])
+    world.tick()
+    row = world.row(case)
+    assert (row.state, row.why, hsm.unwraps()) == ("waiting", "hsm-key-wrong", 0)
+    waits = case.phone.send("GET", case.path).json()["waiting_for"]
+    assert (waits["stuck"], "Waiting does not bring it back" in waits["text"]) == (True, True)
 
 
 @pytest.mark.skipif(ON_POSTGRES, reason="another process finds the tests' database by its file")

@@ -6,16 +6,21 @@ Implements ESCROW "Case": a suspension ends all standing approvals of that offic
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from escrow import policies
 from holdfast.core.base.encoding import b64u
 from holdfast.core.identity.acts import Act, Standing
+from holdfast.core.identity.policy import Officer
 from holdfast.core.log.writers import Role
 from kernel.scope import tenant_scope
+from recovery.cases import decisions
 from recovery.cases.counting import settle_case
 from recovery.models import Approval, SealedShare
 from tenants import services as tenants
@@ -154,6 +159,38 @@ def test_approval_that_has_ended_is_not_logged_again(world: World, hsm: Hsm) -> 
     world.tick()
     assert (world.state(case), hsm.unwraps()) == ("waiting", 0)
     assert world.row(case).why == "log-wrong"
+
+
+def test_approval_in_anothers_name_does_not_outlive_its_officers_suspension(
+    world: World, hsm: Hsm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A web process that stores and logs dan's approval as erin's, whom nobody suspends."""
+    case, deposit = world.approved("carol")
+    erin = world.cast.people["erin"].pk.bytes
+    for name in ("_store", "_log"):
+        honest = getattr(decisions, name)
+
+        def lying(*given: Any, honest: Callable[..., Any] = honest, **named: Any) -> Any:
+            return honest(*(replace(one, person=erin) if isinstance(one, Officer) else one for one in given), **named)
+
+        monkeypatch.setattr(decisions, name, lying)
+    assert world.approve(case, "dan", deposit).status_code == 201
+    monkeypatch.undo()
+    by_an_officer(world)
+    due(world, case)
+    world.tick()
+    assert (world.state(case), world.row(case).why, hsm.unwraps()) == ("held", "rows-and-log-disagree", 0)
+
+
+def test_signed_entry_names_whose_approval_it_is_by_person_alone(world: World, hsm: Hsm) -> None:
+    """Only entries older than signatures name them by a number."""
+    case, _ = world.approved("carol")
+    digest = secrets.token_bytes(32)
+    forge(world, Role.WEB, "recovery:case:approve", subject=str(case.id), index=2, statement_hash=digest)
+    world.sequence()
+    facts = world.followed().facts
+    assert [one.why for one in facts.wrong.values()] == ["unproven"]
+    assert facts.cases[case.id.bytes].approvals.keys() == {world.cast.carol.pk.bytes}
 
 
 def test_absence_ends_no_approval(world: World, hsm: Hsm) -> None:

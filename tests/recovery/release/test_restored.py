@@ -16,6 +16,7 @@ from audit.errors import LogBroken, LogRestored
 from audit.models import Entry, LogHead
 from config.ceremonies import CeremonyRefused, Step
 from config.ceremonies.accepted import FirstReading, restored_steps
+from escrow import access as escrow
 from escrow.models import PolicyOfficer
 from holdfast.core.base.encoding import b64u
 from holdfast.core.identity import cases
@@ -180,6 +181,31 @@ def test_what_narrows_is_put_back_and_everything_goes_on(world: World) -> None:
     assert seen > accepted[0]
     tags = Entry.unscoped.filter(tenant_id=world.tenant_id, tag="audit:log:accept")
     assert [(row.body["size"], row.body["root"]) for row in tags] == [(accepted[0], b64u(accepted[1]))]
+    assert ceremony(world) == 0
+
+
+@pytest.mark.parametrize("proposed", [True, False], ids=["it was open in the backup", "the backup knows nothing of it"])
+def test_resolution_that_took_a_devices_veto_away_is_put_back(proposed: bool, world: World) -> None:
+    alice = world.directory.phone("alice")
+    made = world.resolution(Act.SUSPEND_DEVICE, alice.person.pk.bytes, alice.id.bytes)
+    if proposed:
+        assert world.resolve(made, "carol").status_code == 201
+    world.tick()
+    restore = backup(world)
+    for name in ("carol", "dan"):
+        assert world.resolve(made, name).status_code == 201
+    world.tick()
+    restore()
+    accept(world, "carol", "dan")
+    assert ceremony(world) == 3
+    world.tick()
+    log = world.followed()
+    log.facts.settle(log.clock.now())
+    assert log.facts.silenced == {(alice.person.pk.bytes, alice.id.bytes)}
+    assert not log.facts.wrong
+    assert Credential.unscoped.get(id=alice.id).state == "suspended"
+    with tenant_scope(world.tenant_id):
+        assert escrow.is_suspended_by_officers(alice.id)
     assert ceremony(world) == 0
 
 

@@ -64,7 +64,7 @@ OPTIONS = {"abstract": False, "base_manager_name": "unscoped", "default_manager_
 
 
 class Migration(migrations.Migration):
-    dependencies = [("escrow", "0008_officers_keys")]
+    dependencies = [("escrow", "0009_officers_keys")]
 
     operations = [
         migrations.CreateModel(

@@ -36,7 +36,7 @@ def thaw(apps, schema_editor):
 
 
 class Migration(migrations.Migration):
-    dependencies = [("escrow", "0007_exposed")]
+    dependencies = [("escrow", "0008_devices_suspended")]
 
     operations = [
         migrations.CreateModel(

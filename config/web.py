@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`python -m config.web`: granian, with the arguments of its own command, whose status says when its process refused.
+
+PLATFORM "Running it". granian ends with 1 however a process of its ends. Whoever starts it again has to know one that
+ended from one that refuses: with a wrong PIN each further start is one more try, until the token is locked (FAULTS H3).
+"""
+
+from __future__ import annotations
+
+import sys
+from types import FrameType
+from typing import NoReturn
+
+from config.refusal import REFUSED, hear_of_refusals
+
+_refusals: list[int] = []
+
+
+def _heard(number: int, _frame: FrameType | None) -> None:
+    _refusals.append(number)
+
+
+def main() -> NoReturn:
+    """Serve until a signal asks to stop, or a process ends; then end with granian's status, or REFUSED."""
+    from granian.cli import entrypoint
+
+    hear_of_refusals(_heard)
+    status: str | int | None = 0
+    try:
+        entrypoint()  # type: ignore[no-untyped-call]
+    except SystemExit as ending:
+        status = ending.code
+    sys.exit(REFUSED if _refusals else status)
+
+
+if __name__ == "__main__":
+    main()
