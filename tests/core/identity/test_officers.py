@@ -62,7 +62,7 @@ def test_verify_refuses_an_identity_key_that_was_rotated_away() -> None:
 @pytest.mark.parametrize(
     "wrong",
     [{7: CAROL}, {7: b""}, {8: SAID.sealing_key.encoded}, {9: SAID.signing_key.encoded}, {10: b""}, {3: b""}, {11: 1}],
-    ids=str,
+    ids=["other person", "no person", "sealing for signing", "signing for sealing", "empty hash", "header", "unknown"],
 )
 def test_payload_refuses_what_is_outside_the_format(wrong: dict[int, Any]) -> None:
     plain: Any = decode(SAID.to_payload())
