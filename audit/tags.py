@@ -42,7 +42,7 @@ TAGS: Final[dict[str, frozenset[str]]] = {
         "keys:chain:fork": "seq entry",
         "keys:device:activate": "user statement",
         "keys:device:enrol": "code confirmer issuer statement trust user",
-        "keys:device:revoke": "user",
+        "keys:device:revoke": "reason user",
         "keys:device:succeed": "user statement device",
         "keys:door:delete": "kind",
         "keys:door:prove": "kind version statement",

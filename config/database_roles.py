@@ -123,7 +123,7 @@ _COLUMNS: Final[dict[tuple[str, str], dict[str, str]]] = {
     ("escrow_deposit", "u"): {"worker": "flagged_at exposed_at"},
     ("escrow_escrowkeyproposal", "u"): {"web": "statement published_at"},
     ("escrow_policy", "u"): {"web": "id withdrawn_at", "worker": "id", "release": "id"},
-    ("escrow_policyofficer", "u"): {"web": "state"},
+    ("escrow_policyofficer", "u"): {"web": "state keys_lost_at"},
     ("escrow_policyproposal", "u"): {"web": "statement published_at withdrawn_at"},
     ("escrow_resolution", "u"): {"web": "statement passed_at"},
     # The sequencer asks whose log somebody waits for, and nothing else of cases.

@@ -246,6 +246,19 @@ def states_of_officers() -> dict[UUID, OfficerState]:
     return {person_id: OfficerState(state) for person_id, state in rows}
 
 
+def lost_keys() -> dict[tuple[UUID, bytes], datetime]:
+    """Return, by person and encoded key, which of officers' keys were lost with a device, and when."""
+    rows = PolicyOfficer.objects.exclude(keys_lost_at=None)
+    return {(row.person_id, bytes(key)): row.keys_lost_at for row in rows for key in (row.signing_key, row.sealing_key)}
+
+
+def with_lost_keys(now: datetime) -> frozenset[UUID]:
+    """Return whose keys in the policy in force were lost with a device, and count for nothing. One query."""
+    standing = Policy.objects.filter(in_force_from__lte=now, withdrawn_at=None).order_by("-version")
+    rows = PolicyOfficer.objects.filter(policy=Subquery(standing.values("pk")[:1])).exclude(keys_lost_at=None)
+    return frozenset(rows.values_list("person_id", flat=True))
+
+
 def places_of(person_id: UUID) -> QuerySet[PolicyOfficer]:
     """Return every place that one person holds, over all policies, locked for a change of state."""
     return PolicyOfficer.objects.select_for_update().filter(person_id=person_id).order_by("id")
@@ -257,11 +270,11 @@ def eligible(
     """List the officers of `policy` who may decide: active, past their cooling-off, and not excluded.
 
     Default-deny: a state that is not among `states`, unless told otherwise `active` alone, counts for nothing
-    (FAULTS P9). Persons, not accounts, are excluded (FAULTS P1). The tenant's own word on the person counts as well. Of
-    another version than the one in force, those count who are in that one too, with the same keys: whoever is taken off
-    goes when it is in force, not before.
+    (FAULTS P9), and neither do keys that were lost with a device. Persons, not accounts, are excluded (FAULTS P1). The
+    tenant's own word on the person counts as well. Of another version than the one in force, those count who are in
+    that one too, with the same keys: whoever is taken off goes when it is in force, not before.
     """
-    in_force = PolicyOfficer.objects.filter(policy=policy_in_force(now))
+    in_force = PolicyOfficer.objects.filter(policy=policy_in_force(now), keys_lost_at=None)
     counting = {_who(officer) for officer in in_force if officer.counts_from is None or officer.counts_from <= now}
     active = {person.pk for person in tenants.active_officers()}
     return [
@@ -319,6 +332,11 @@ def officer_keys_named(statement_hash: bytes) -> OfficerKeyStatement | None:
 def newest_officer_keys(person_id: UUID) -> OfficerKeyStatement | None:
     """Return what a person's account said last of their keys as an officer, if it ever did."""
     return OfficerKeyStatement.objects.filter(person_id=person_id).order_by("-at", "-pk").first()
+
+
+def officer_keys_until(person_id: UUID, at: datetime) -> OfficerKeyStatement | None:
+    """Return what a person's account had said last of their keys as an officer by then, if it ever had."""
+    return OfficerKeyStatement.objects.filter(person_id=person_id, at__lte=at).order_by("-at", "-pk").first()
 
 
 def officer_keys_since(person_id: UUID, since: datetime) -> int:

@@ -46,6 +46,7 @@ class OfficerOut(serializers.Serializer[None]):
     name = serializers.CharField()
     state = serializers.ChoiceField(choices=["active", "suspended", "away", "removed"])
     counts_from = UtcField(allow_null=True, help_text="End of a new officer's cooling-off.")
+    keys_lost_at = UtcField(allow_null=True, help_text="When these keys were lost with a device, for good.")
 
 
 class PolicyOut(serializers.Serializer[None]):
@@ -187,6 +188,7 @@ def _officers(policy: Policy) -> list[dict[str, Any]]:
             "name": people[officer.person_id].name if officer.person_id in people else "",
             "state": officer.state,
             "counts_from": rfc3339(officer.counts_from) if officer.counts_from else None,
+            "keys_lost_at": rfc3339(officer.keys_lost_at) if officer.keys_lost_at else None,
         }
         for officer in officers
     ]

@@ -16,8 +16,9 @@ class EscrowConfig(AppConfig):
             tasks,  # noqa: F401 — periodic work registers itself
         )
         from escrow.access import is_in_office
-        from keys.services import keeps_doors_of
+        from keys.services import ends_with_a_loss, keeps_doors_of
         from tenants.services import ends_with_a_person
 
+        ends_with_a_loss(policies.lose_keys)
         ends_with_a_person(policies.suspend_officer)
         keeps_doors_of(is_in_office)

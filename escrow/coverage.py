@@ -69,7 +69,7 @@ class UserCoverage:
 
 
 def tenant_coverage(*, after: UUID | None = None, limit: int = PAGE) -> tuple[list[UserCoverage], bool]:
-    """Compute coverage for a page of the users, by id, and say whether there are more; seven queries.
+    """Compute coverage for a page of the users, by id, and say whether there are more; eight queries.
 
     Of those who have deposited an archive key, or announced one. after: the last user of the page before. Raises
     NotFound for one who has done neither here.
@@ -91,7 +91,7 @@ def user_coverage(user_id: UUID) -> UserCoverage:
 
 
 def _releasable_by_policy() -> dict[bytes, Releasable]:
-    """Return, by the hash of each version, who could release what was deposited under it; three queries."""
+    """Return, by the hash of each version, who could release what was deposited under it; four queries."""
     history = access.history()
     if not history.versions:
         return {}
@@ -99,13 +99,19 @@ def _releasable_by_policy() -> dict[bytes, Releasable]:
     return {signed.hash: releasable(signed, history=history, at=now, present=present) for signed in history.versions}
 
 
-def present_officers(*states: OfficerState, leaver: UUID | None = None) -> frozenset[bytes]:
-    """Return the persons who are active officers of the tenant, in one of the states where a policy names them."""
+def present_officers(
+    *states: OfficerState, leaver: UUID | None = None, even_with_lost_keys: bool = False
+) -> frozenset[bytes]:
+    """Return the persons who are active officers of the tenant, in one of the states where a policy names them.
+
+    Not those whose keys in the policy in force were lost with a device, unless told otherwise.
+    """
     known = access.states_of_officers()
+    out = {leaver} if even_with_lost_keys else {leaver, *access.with_lost_keys(timezone.now())}
     return frozenset(
         person.pk.bytes
         for person in tenants.active_officers()
-        if known.get(person.pk, OfficerState.ACTIVE) in states and person.pk != leaver
+        if known.get(person.pk, OfficerState.ACTIVE) in states and person.pk not in out
     )
 
 
@@ -119,7 +125,7 @@ def releasable_now(
     """Return who could release deposits of these versions, all of them; of the newest one where none is named.
 
     made_under, asked_under: hashes of versions; of several, the one for which the fewest could approve counts.
-    asked_under: the policy of a case, whose officers alone decide it. excluded: who may not. Three queries. Raises
+    asked_under: the policy of a case, whose officers alone decide it. excluded: who may not. Four queries. Raises
     EscrowOff when there is no policy, NotFound for an unknown one.
     """
     history = access.history()
@@ -144,7 +150,7 @@ def releasable_now(
 
 
 def count_active_officers() -> int:
-    """Count the active officers whom the newest version names, whether they cool off still or not; three queries."""
+    """Count the active officers whom the newest version names, whether they cool off still or not; four queries."""
     present = present_officers(OfficerState.ACTIVE)
     return sum(officer.person in present for officer in access.history().newest.policy.roster)
 
@@ -210,7 +216,7 @@ class CoverageTotals:
 def coverage_of(user_ids: Iterable[UUID]) -> dict[UUID, UserCoverage]:
     """Compute coverage for some users: those of one page. Users who have announced and deposited nothing are left out.
 
-    A key in use that nobody deposited is lost with its devices, whatever else is in custody; five queries.
+    A key in use that nobody deposited is lost with its devices, whatever else is in custody; six queries.
     """
     wanted = list(user_ids)
     held = _releasable_by_policy()

@@ -56,6 +56,9 @@ class PolicyOfficer(TenantModel):
     state = models.CharField(max_length=10, choices=OfficerState.choices, default=OfficerState.ACTIVE)
     # End of the cooling-off, for this person with these keys; none for a founder, whom the pin names (FAULTS P8).
     counts_from = models.DateTimeField(null=True)
+    # When the person revoked a device as lost that may have led to these keys: they never count again. Another version
+    # with other keys has the person back, and nothing else does.
+    keys_lost_at = models.DateTimeField(null=True)
 
     class Meta(TenantModel.Meta):
         constraints: ClassVar = [

@@ -8,7 +8,7 @@ and the ceremony do, and what is stored here was verified first and is kept as r
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -17,7 +17,7 @@ from django.db import transaction
 from audit import services as audit
 from escrow import access, campaign, coverage
 from escrow.errors import EscrowKeyRefused, OfficerNeeded, PolicyInForce, PolicyRefused
-from escrow.models import EscrowKey, EscrowKeyProposal, Policy, PolicyOfficer, PolicyProposal
+from escrow.models import EscrowKey, EscrowKeyProposal, OfficerKeyStatement, Policy, PolicyOfficer, PolicyProposal
 from escrow.states import OFFICER, OfficerState
 from holdfast.core.base.encoding import MAX_BLOB
 from holdfast.core.base.errors import HoldfastError
@@ -30,6 +30,7 @@ from holdfast.core.signed.payloads import MAX_AHEAD_SECONDS, Header
 from kernel.actors import Actor
 from kernel.clock import database_now
 from kernel.transitions import advance
+from keys import notices
 from tenants import access as tenants
 from tenants.roles import Role
 
@@ -152,13 +153,16 @@ def _require_stated(body: policy.Policy, before: policy.Policy | None) -> None:
     Where the account states any: an installation of before has officers whose accounts have said nothing yet.
     """
     known = {officer.who for officer in before.roster} if before else set()
+    lost = access.lost_keys()
     for officer in body.roster:
         person_id = UUID(bytes=officer.person)
-        row = None if officer.who in known else access.newest_officer_keys(person_id)
+        if officer.who in known:
+            continue
+        _require_unlost(officer, lost)
+        row = access.newest_officer_keys(person_id)
         if row is None:
             continue
-        said = OfficerStatement.from_payload(cose.Sign1.parse(bytes(row.statement)).payload)
-        if (said.signing_key, said.sealing_key) != (officer.signing_key, officer.sealing_key):
+        if not _states(row, officer):
             raise PolicyRefused(
                 f"Row {officer.index} holds other keys than that person's account states. Have it proposed anew with "
                 "the keys that they have now.",
@@ -171,6 +175,26 @@ def _require_stated(body: policy.Policy, before: policy.Policy | None) -> None:
                 "holdfast officer doors",
                 field="statement",
             )
+
+
+def _states(row: OfficerKeyStatement, officer: policy.Officer) -> bool:
+    said = OfficerStatement.from_payload(cose.Sign1.parse(bytes(row.statement)).payload)
+    return (said.signing_key, said.sealing_key) == (officer.signing_key, officer.sealing_key)
+
+
+def _require_unlost(officer: policy.Officer, lost: Mapping[tuple[UUID, bytes], datetime]) -> None:
+    """Refuse a new row with keys that its person held already when they lost a device."""
+    person_id = UUID(bytes=officer.person)
+    at = max((when for (whose, _), when in lost.items() if whose == person_id), default=None)
+    # What no policy named yet lay in the same section: whoever has the device has it too.
+    stated = access.officer_keys_until(person_id, at) if at else None
+    own = {(person_id, officer.signing_key.encoded), (person_id, officer.sealing_key.encoded)}
+    if own & lost.keys() or (stated and _states(stated, officer)):
+        raise PolicyRefused(
+            f"Row {officer.index} holds keys that its person lost with a device. They make others first: holdfast "
+            "officer new-keys. Then have it proposed anew.",
+            field="statement",
+        )
 
 
 def _require_held(body: policy.Policy, history: policy.History, now: datetime) -> None:
@@ -216,7 +240,7 @@ def _store_policy(signed: policy.SignedPolicy, statement: bytes, *, after: polic
         in_force_from=now if in_force_from <= int(now.timestamp()) else _end(in_force_from),
     )
     # A person's state is the same in every policy that names them, and so in the next.
-    states = access.states_of_officers()
+    states, lost = access.states_of_officers(), access.lost_keys()
     for officer, since in zip(body.roster, after.counts_from[-1], strict=True):
         person_id = UUID(bytes=officer.person)
         PolicyOfficer.objects.create(
@@ -227,6 +251,9 @@ def _store_policy(signed: policy.SignedPolicy, statement: bytes, *, after: polic
             sealing_key=officer.sealing_key.encoded,
             state=states.get(person_id, OfficerState.ACTIVE),
             counts_from=_end(since) if since else None,
+            # Either of the two is enough: with one half in somebody's hands the pair is no officer's own.
+            keys_lost_at=lost.get((person_id, officer.signing_key.encoded))
+            or lost.get((person_id, officer.sealing_key.encoded)),
         )
     return row
 
@@ -338,6 +365,24 @@ def suspend_officer(person_id: UUID) -> None:
         if OFFICER.allows(place.state, OfficerState.SUSPENDED):
             advance(place, OFFICER, OfficerState.SUSPENDED)
     _end_given(person_id)
+
+
+def lose_keys(person_id: UUID) -> None:
+    """Take an officer out who has lost a device, until a version names other keys than any policy named before.
+
+    In the transaction that revokes the device. What they had approved ends, and all who are concerned are told. Of
+    somebody whom no policy names it changes nothing.
+    """
+    access.newest_policy_for_update()
+    now = database_now()
+    if not access.places_of(person_id).filter(keys_lost_at=None).update(keys_lost_at=now):
+        return
+    _end_given(person_id)
+    if not access.is_in_office(person_id):
+        return
+    others = {row.person_id for row in access.officers(access.policy_in_force(now))}
+    told = sorted({person_id, *others})
+    notices.owe(person_ids=told, with_mail=told, event="officer-keys-lost", by=str(person_id))
 
 
 def move_officer(person_id: UUID, target: OfficerState) -> None:

@@ -137,7 +137,7 @@ def sign_policy(*, proposal_id: UUID, statement: bytes, actor: Actor) -> PolicyP
             raise ProposalOver(_OVER[state])
         rosters = _rosters(body)
         signer = _verify_signer(sign1, [roster for roster, _ in rosters], Purpose.POLICY, actor)
-        present = coverage.present_officers(OfficerState.ACTIVE)
+        present = _signing()
         if signer.person not in present:
             raise NotCounting(_WHY_NOT)
         signed.append(sign1)
@@ -182,7 +182,7 @@ def complete_founding() -> bytes | None:
 def policy_progress(rows: Sequence[PolicyProposal]) -> list[PolicyProgress]:
     """Say of each of these proposals how far it is. Four queries, and two for each of them."""
     now = database_now()
-    place, present = access.next_place(now), coverage.present_officers(OfficerState.ACTIVE)
+    place, present = access.next_place(now), _signing()
     undone = {bytes(row.hash) for row in access.policies() if row.withdrawn_at}
     found = []
     for row in rows:
@@ -234,6 +234,12 @@ _WHY_NOT: Final = (
     "You do not count as an officer now: you are suspended, away or removed, or have not the role of one. "
     "From being away you return by: holdfast officer back."
 )
+
+
+def _signing() -> frozenset[bytes]:
+    # Also with keys that were lost: a version with other keys is what ends that, and where too few keep theirs, nobody
+    # else could sign it. It is their own device that signs: one that was revoked is not heard any more.
+    return coverage.present_officers(OfficerState.ACTIVE, even_with_lost_keys=True)
 
 
 def _require_no_removed(body: Policy) -> None:

@@ -56,6 +56,7 @@ class Place:
     person_id: UUID
     state: str
     counts_from: datetime | None
+    keys_lost_at: datetime | None
     is_counting: bool
     # What was last signed about this officer's standing, where that is why they stand as they do.
     word: OfficerStatement | None
@@ -177,6 +178,7 @@ def _places(row: PolicyRow, signed: Policy, now: datetime) -> list[Place]:
             person_id=UUID(bytes=officer.person),
             state=stored[officer.index].state if officer.index in stored else "missing",
             counts_from=stored[officer.index].counts_from if officer.index in stored else None,
+            keys_lost_at=stored[officer.index].keys_lost_at if officer.index in stored else None,
             is_counting=officer.index in counting,
             word=_why(words.get(UUID(bytes=officer.person)), stored.get(officer.index)),
         )

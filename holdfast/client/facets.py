@@ -21,6 +21,7 @@ from holdfast.client.identity import contacts, device
 from holdfast.client.identity.contacts import KnownContact
 from holdfast.client.identity.device import ListedDevice
 from holdfast.client.messages import letters, prekeys
+from holdfast.client.officers import joining
 from holdfast.client.profile.account import Account
 from holdfast.client.recovery import by_case, by_door
 from holdfast.client.recovery.by_case import CaseStatus, Collected, OpenedCase
@@ -223,6 +224,7 @@ class Recover(_Facet):
         with self._use() as account:
             joined = pairing.complete(account, wait_seconds=wait_seconds)
             prekeys.publish(account)
+            joining.take(account)
             return joined
 
     def by_password(self, password: Secret) -> OpenedDoor:

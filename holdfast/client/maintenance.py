@@ -225,6 +225,8 @@ def _holds_vault(account: Account) -> bool:
 
 
 def _officer(account: Account) -> Iterator[Done]:
+    if joining.take(account):
+        yield done("officer's keys", "This device leads to your officer's keys, as your other device gave them.")
     is_moved = account.state.officers_section is not None and account.state.officer is None
     if is_moved and len(account.state.identity_seed) and joining.state_keys(account):
         yield done("officer's keys", "Your account states your officer's keys again, under its identity key of now.")

@@ -16,7 +16,7 @@ from uuid import UUID
 
 from holdfast.client.identity import evidence, key_log
 from holdfast.client.messages import letters, messages
-from holdfast.client.officers import officer, section_doors
+from holdfast.client.officers import acts, officer, officer_keys, section_doors
 from holdfast.client.profile.account import Account
 from holdfast.client.recovery import by_door
 from holdfast.client.vault import doors, share_requests
@@ -47,6 +47,11 @@ _NOTICES: Final = {
         "Your organisation's officers published version {version} of the escrow policy.",
         "Answer until {until}: holdfast escrow deposit, or holdfast escrow refuse. " + _SEEN,
     ),
+    "officer-keys-lost": (
+        "Officer {by} lost a device, and counts for nothing until a policy names other keys of theirs.",
+        "If that is you: holdfast officer new-keys. Then, whoever of you: holdfast officer policy propose --add {by}. "
+        + _SEEN,
+    ),
     "escrow-key-proposed": (
         "Version {version} of your organisation's escrow key waits for your signature: proposal {proposal}.",
         "Compare its words with the ceremony's: holdfast officer key sign. " + _SEEN,
@@ -63,7 +68,7 @@ _NOTICES: Final = {
     "contacts-collected": ("Device {device_id} has collected the recovery shares of {owner}.", _NOT_YOU + _SEEN),
     "contacts-request-ended": ("A request for the recovery shares of {owner} has ended: {state}.", _SEEN),
 }
-_NAMES: Final = ("case_id", "device_id", "kind", "owner", "proposal", "state", "until", "version")
+_NAMES: Final = ("by", "case_id", "device_id", "kind", "owner", "proposal", "state", "until", "version")
 _OTHER: Final = ("The server has a notice of a kind that this program does not know: {event}.", _SEEN)
 
 
@@ -204,6 +209,21 @@ def of_officer(account: Account) -> Iterator[Done]:
             "officer's keys",
             "Your officer's keys lie in this profile alone: they are gone if this device is.",
             "Move them into your vault: holdfast officer init",
+        )
+    loss = acts.own_loss(account) if officer_keys.has_keys(account) else acts.Loss.NONE
+    if loss is acts.Loss.COUNTED:
+        yield needs_you(
+            "officer's keys",
+            "You lost a device that may have led to your officer's keys: your approvals and votes count for nothing.",
+            "Make others: holdfast officer new-keys. Then have a policy proposed with them: "
+            f"holdfast officer policy propose --add {account.user_text}",
+        )
+    if loss is acts.Loss.WITHHELD:
+        yield needs_you(
+            "officer's keys",
+            "Your account says that you lost a device, and the server still counts your officer's keys.",
+            f"Have another officer suspend you: holdfast officer suspend {account.user_text}. And tell your operator: "
+            "the server keeps the loss from the release process.",
         )
     if account.state.officers_section is None:
         return

@@ -313,14 +313,14 @@ class Account:
         self.phones.append(phone)
         return phone
 
-    def revoke(self, lost: Phone, *, by: Phone | None = None) -> Any:
-        """Revoke a phone as lost, by another one, under a new identity key."""
+    def revoke(self, lost: Phone, *, by: Phone | None = None, reason: Reason = Reason.DEVICE_LOST) -> Any:
+        """Revoke a phone, as lost unless told otherwise, by another one, under a new identity key."""
         by = by or next(phone for phone in self.phones if phone is not lost)
         entries = chain_author.revoke_device(
             self.chain,
             by=self.author(by),
             device=lost.id.bytes,
-            reason=Reason.DEVICE_LOST,
+            reason=reason,
             since=0,
             new_aik=(new := SigningKey.generate()),
         )

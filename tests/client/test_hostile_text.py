@@ -195,6 +195,7 @@ def scene(hostile_tenant: Tenant, tmp_path: Path) -> Scene:
         ("carol", f"officer prove-door phrase --phrase-file {tmp_path}/words"),
         ("carol", f"officer restore --password-file {tmp_path}/officer"),
         ("carol", "officer remove-door passphrase"),
+        ("carol", f"officer new-keys --yes --passphrase-to {tmp_path}/officer-2 --phrase-to {tmp_path}/words-2"),
         ("carol", f"officer code {b} --out {tmp_path}/code"),
         ("carol", f"officer confirm-code {case} {b}"),
         ("carol", "officer cases"),

@@ -72,7 +72,7 @@ def test_what_the_root_or_officers_sign_is_written_by_none_that_runs() -> None:
     given = {process: columns("escrow_policy", "u", process) for process in may("u", "escrow_policy")}
     assert given == {"web": ["id", "withdrawn_at"], "worker": ["id"], "release": ["id"]}
     assert may("u", "escrow_policyofficer") == {"web"}
-    assert columns("escrow_policyofficer", "u", "web") == ["state"]
+    assert columns("escrow_policyofficer", "u", "web") == ["state", "keys_lost_at"]
     assert not may("u", "audit_rolesstatement") | may("u", "tenants_tenant") | may("u", "escrow_escrowkey")
 
 

@@ -241,8 +241,9 @@ def test_coverage_asks_as_many_queries_for_a_hundred_deposits_as_for_one(world: 
         with tenant_scope(world.tenant_id), CaptureQueriesContext(connection) as captured:
             services.tenant_coverage()
         counts.append(len(captured))
-    # Users with deposits, users who announced, policies, officers' states, active officers, announcements, deposits.
-    assert counts == [7, 7]
+    # Users with deposits, users who announced, policies, officers' states, whose keys were lost, active officers,
+    # announcements, deposits.
+    assert counts == [8, 8]
 
 
 def test_consent_is_refused_for_another_policy_and_under_another_key(world: World) -> None:

@@ -18,6 +18,7 @@ import typer
 from holdfast.cli.asking import (
     PasswordFile,
     PhraseFile,
+    Yes,
     ask_in_private,
     ask_phrase,
     password,
@@ -303,6 +304,48 @@ def restore(
     )
 
 
+@command(
+    app,
+    "new-keys",
+    asks=f"a yes, unless --yes is given; {_ASKS}",
+    changes="your officers' section lies under another key, with another pair of keys and two new ways back; your "
+    "account states the new pair.",
+    exits={Exit.ASK_PERSON: _ASK_PERSON, Exit.REFUSED: "this device does not hold the key of your officers' section"},
+    examples=[
+        ("holdfast officer new-keys", "After a theft: other keys, and other ways back to them."),
+        (
+            "holdfast officer new-keys --yes --json --passphrase-to new.passphrase --phrase-to new.phrase",
+            "The same in a script.",
+        ),
+    ],
+)
+def new_keys(
+    context: typer.Context, passphrase_to: PassphraseTo = None, phrase_to: PhraseTo = None, yes: Yes = False
+) -> None:
+    """Make other officer's keys, when a device that led to yours was lost.
+
+    First revoke the device as lost, and bring your keys of before here: holdfast officer restore. The new pair goes
+    into your officers' section under a new key, which the lost device never knew; the earlier ones stay in it, for what
+    was sealed to them. The ways back of before open it no more, so both are set anew. Until they are, this device alone
+    leads to your keys: do not stop in between. Run again, it goes on where it was.
+
+    You count with the new keys once a policy names them: holdfast officer policy propose --add, with your person's id.
+    """
+    shell = shell_of(context)
+    _require_somebody(shell, passphrase_to, phrase_to)
+    shell.confirm(
+        "Make other officer's keys? Those of now stop counting when a policy names the new ones.", is_given=yes
+    )
+    with shell.account() as account:
+        with shell.working("Making other officer's keys"):
+            missing = joining.begin_anew(account)
+        joined = _set_missing(shell, account, missing, passphrase_to, phrase_to)
+        person = account.user_text
+    shell.show(
+        _document(joined), *_lines(joined), f"  Have a version proposed: holdfast officer policy propose --add {person}"
+    )
+
+
 def _require_somebody(shell: Shell, passphrase_to: Path | None, phrase_to: Path | None) -> None:
     if passphrase_to is None or phrase_to is None:
         require_person(is_json=shell.is_json)
@@ -311,6 +354,12 @@ def _require_somebody(shell: Shell, passphrase_to: Path | None, phrase_to: Path 
 def _become(shell: Shell, account: Account, passphrase_to: Path | None, phrase_to: Path | None) -> Joined:
     with shell.working("Making your officer's keys"):
         missing = joining.begin(account)
+    return _set_missing(shell, account, missing, passphrase_to, phrase_to)
+
+
+def _set_missing(
+    shell: Shell, account: Account, missing: list[str], passphrase_to: Path | None, phrase_to: Path | None
+) -> Joined:
     if section_doors.PASSWORD in missing:
         _set_passphrase(shell, account, passphrase_to)
     if section_doors.PHRASE in missing:

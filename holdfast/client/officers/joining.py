@@ -15,7 +15,7 @@ from holdfast.client.officers.section_doors import SectionDoor
 from holdfast.client.profile.account import Account
 from holdfast.client.profile.state import OfficerKeys, OfficerPublicKeys
 from holdfast.client.server.answers import Answer
-from holdfast.client.vault import doors, vault
+from holdfast.client.vault import doors, pairing, vault
 from holdfast.client.waiting import retry, stale_problem
 from holdfast.core.base.encoding import b64u
 from holdfast.core.base.errors import HoldfastError
@@ -60,6 +60,40 @@ def begin(account: Account) -> list[str]:
     return section_doors.missing(account)
 
 
+def begin_anew(account: Account) -> list[str]:
+    """Make another pair of keys after a loss, in a section under another key; return the doors that have to be set.
+
+    The pairs of before stay in it: shares of earlier deposits are sealed to them. From here it goes on as after
+    `begin`, and `finish` has the account state the new pair. Repeatable, also after a kill. Raises ProfileError on a
+    device that does not hold the section's key, and while an earlier pair is still on its way into the section.
+    """
+    if not section.is_renewing(account):
+        if account.state.officers_section is None or account.state.officer is not None:
+            way_out = section.RESTORE if account.state.officer is None else "First: holdfast officer init"
+            raise ProfileError("This device does not lead to your officers' section.", way_out=way_out)
+        vault.save_if_changed(account)
+        section.begin_renewal(account)
+    # Kept in the profile before it goes anywhere, and there until `finish` has read it back: it is never in neither.
+    if account.state.officer is None:
+        account.state.officer = OfficerKeys(SigningKey.generate().seed(), SealingKey.generate().seed())
+        account.save()
+    section.renew(account, account.state.officer)
+    return section_doors.missing(account)
+
+
+def take(account: Account) -> bool:
+    """Take the section's key that another device of the person's gave when it brought this one in; True if it did.
+
+    Call it on a device that was just paired. Raises as `section.load` does: then a door brings the keys here.
+    """
+    given = pairing.officers_key_given(account)
+    if given is None:
+        return False
+    section.take(account, given)
+    pairing.put_away_officers_key(account)
+    return True
+
+
 def set_passphrase(account: Account, passphrase: SecretBytes, *, cost: Argon2Cost = DEFAULT_COST) -> None:
     """Make the passphrase open the section, and the vault as well where that has no password.
 
@@ -99,12 +133,14 @@ def finish(account: Account) -> Joined:
     if contents is None:
         raise ProfileError("There is no officers' section of yours on the server.", way_out="holdfast officer init")
     own = account.state.officer
+    if own is not None and own not in contents.pairs:
+        raise TrustRefused("The server does not keep your officer's keys.", way_out="Tell your operator.")
+    is_stated = state_keys(account)
+    # The mark first: whoever is killed in between has the pair in both places, and makes no third one.
+    section.end_renewal(account)
     if own is not None:
-        if own not in contents.pairs:
-            raise TrustRefused("The server does not keep your officer's keys.", way_out="Tell your operator.")
         account.state.officer = None
         account.save()
-    is_stated = state_keys(account)
     signing, sealing = _decoded(officer_keys.public_keys(account)[-1])
     return Joined(account.user, signing, sealing, found, is_stated)
 

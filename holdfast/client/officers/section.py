@@ -27,6 +27,8 @@ from holdfast.core.vault.blob import Section, VaultHeader, new_vault_key, open_v
 FORMAT: Final = 1  # docs/formats/keyring.md
 MAX_PAIRS: Final = 64  # one a month for five years: an officer has another pair when a device was lost
 _STALE: Final = "vault-stale"
+# The section's next key, kept before the section is: from the loss of a device until the new keys are stated.
+_NEXT: Final = ("officers-section", b"next-key")
 RESTORE: Final = "Bring it here by one of its doors: holdfast officer restore"
 
 
@@ -138,6 +140,62 @@ def _put(account: Account, contents: Contents, under: OfficersSection) -> None:
     statement = vault.sign_section(account, Section.OFFICERS, blob, version=under.version)
     document = {"statement": b64u(statement.encode()), "blob": b64u(blob)}
     account.api.put("vault/officers", document, if_match=f'"{under.version - 1}"')
+
+
+def is_renewing(account: Account) -> bool:
+    """Whether the section is on its way under another key, or its owner has still to be done with that."""
+    return account.store.get(*_NEXT) is not None
+
+
+def begin_renewal(account: Account) -> None:
+    """Make the section's next key in this profile, unless it has made one."""
+    if not is_renewing(account):
+        account.store.put(*_NEXT, new_vault_key())
+
+
+def end_renewal(account: Account) -> None:
+    """Forget that the section was put under another key: all of it is done."""
+    account.store.delete(*_NEXT)
+
+
+def renew(account: Account, pair: OfficerKeys) -> None:
+    """Put the section under its next key, with one more pair in it. After `begin_renewal`; repeatable.
+
+    Whoever has the key of before reads what was in it then, and not this pair: a stolen device knew that key, and
+    its doors. What is there stays: deposits' shares are sealed to the earlier pairs. No door opens it afterwards
+    until one is set. Raises as `load` does.
+    """
+    kept, key = account.state.officers_section, account.store.get(*_NEXT)
+    assert key is not None
+    if kept is None or kept.key != key:
+        found = fetch(account)
+        if kept is None or found is None or found.header.epoch != kept.epoch + 1:
+            held = load(account)
+            kept = account.state.officers_section
+            if held is None or kept is None:
+                raise ProfileError("There is no officers' section of yours on the server.", way_out=RESTORE)
+            under = OfficersSection(kept.epoch + 1, key, kept.version + 1)
+            _put(account, Contents((*held.pairs, pair)), under)
+            found = fetch(account)
+            assert found is not None
+        # Also after a lost answer: then it is there already. Under any other key, another device of theirs was first.
+        open_found(account, found, key)
+
+
+def take(account: Account, given: OfficersSection) -> None:
+    """Take the section's key from another device of the person's, and read what lies under it. Raises as `load` does.
+
+    Where this device holds a key of the same or a later epoch, nothing changes.
+    """
+    kept = account.state.officers_section
+    if kept is not None and kept.epoch >= given.epoch and kept.keys:
+        return
+    account.state.officers_section = given
+    try:
+        load(account)
+    except BaseException:
+        account.state.officers_section = kept
+        raise
 
 
 def begin(account: Account) -> None:

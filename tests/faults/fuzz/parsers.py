@@ -59,7 +59,7 @@ from holdfast.core.vault.passkey_door import read_passkey_door, seal_passkey_doo
 from holdfast.core.vault.password_door import seal_password_door
 from holdfast.core.vault.phrase_door import read_phrase_door, seal_phrase_door
 from holdfast.core.vault.share_manifest import Manifest, ShareRequest
-from holdfast.core.vault.sync_letter import DeviceSync, SyncLetter, seal_sync
+from holdfast.core.vault.sync_letter import DeviceSync, OfficersKey, SyncLetter, seal_sync
 from tests.cast import statements as cast
 from tests.cast.custody import Custody
 from tests.cast.devices import Device, pair
@@ -476,6 +476,7 @@ PARSERS: Final[dict[str, Parser]] = {
         lambda data: DeviceSync.from_secret(SecretBytes(data)),
         lambda sync: sync.to_secret().reveal(),
         SYNC.to_secret().reveal(),
+        replace(SYNC, officers=OfficersKey(SECRET, 2, 3)).to_secret().reveal(),
     ),
     "export-file": both_ways(ExportFile.parse, ExportFile.encode, _export()),
     "enrolment-code": ascii_text(
