@@ -151,3 +151,9 @@ class ConsentRefused(Invalid):
     """The consent is not this user's, or not about the policy in force."""
 
     code = "consent-refused"
+
+
+class ConsentBinding(Conflict):
+    """The yes cannot be taken back yet, by the policy that its person agreed to."""
+
+    code = "consent-binding"

@@ -28,7 +28,7 @@ from holdfast.client.officers import hearing, officer_keys, proposals
 from holdfast.client.officers.proposals import KeyProposal, Proposal, Wanted
 from holdfast.client.profile.account import Account
 from holdfast.core.identity.policy import ApproveWith, DepositRule, GivenUp, Officer
-from holdfast.core.identity.policy_change import in_words
+from holdfast.core.identity.policy_change import in_words, text_box
 
 policy = typer.Typer(help="The next policy, and your signature on it.", no_args_is_help=True)
 key = typer.Typer(help="The escrow key that a ceremony made.", no_args_is_help=True)
@@ -412,6 +412,8 @@ def _change_lines(account: Account, proposal: Proposal) -> list[str]:
     lines = [f"  {plain(line)}" for line in in_words(change, at=account.api.clock.now())]
     if change.lowered or proposal.policy.given_up:
         lines[-1] = f"[bold yellow]{lines[-1]}[/]"
+    if change.before is None or change.before.terms.text != change.after.terms.text:
+        lines += [f"  {plain(line)}" for line in text_box(change.after.terms)]
     leaves = any(one.person == account.user for one in change.left)
     return [*lines, *(["  [yellow]You go by it. With your own signature you go at once.[/]"] if leaves else [])]
 
