@@ -548,8 +548,8 @@ def strictest(policies: Sequence[Policy]) -> tuple[int, Terms]:
     """Return the highest m and the strictest terms of `policies`: at deposit, at request and now.
 
     The purposes are the intersection and may be empty: then nothing may be released. The release process's
-    keys, and what concerns consent alone, are no matter of strictness: the last policy's are given. ESCROW "Policy and
-    officers".
+    keys, and what concerns consent alone, are no matter of strictness: the last policy's are given.
+    ESCROW "Policy and officers".
     """
     all_terms = [policy.terms for policy in policies]
     # Each guard by itself: nobody can gain by having a policy lowered before, during or after a case (FAULTS P6, P7).
