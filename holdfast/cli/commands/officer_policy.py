@@ -241,6 +241,7 @@ def propose(  # noqa: PLR0917 — options by name, for typer
     shell.show(
         document,
         f"[bold green]✓[/] Proposed as {made.hash.hex()[:8]}. {made.missing} signatures are needed.",
+        *_touched(made),
         f"  You and the other officers run: holdfast officer policy sign {made.hash.hex()[:8]}",
     )
 
@@ -469,7 +470,17 @@ def _told_lines(proposal: Proposal) -> list[str]:
         for one in proposal.change.fresh
         if (told := proposal.told.get(one.person)) is not None
     ]
-    return [*lines, *([f"  The server says it was proposed by {proposal.proposer}."] if proposal.proposer else [])]
+    return [
+        *lines,
+        *_touched(proposal),
+        *([f"  The server says it was proposed by {proposal.proposer}."] if proposal.proposer else []),
+    ]
+
+
+def _touched(proposal: Proposal) -> list[str]:
+    if proposal.touches < 0:
+        return []
+    return [f"  The server says: it changes for {proposal.touches} deposits who, or how many, could release them."]
 
 
 def _let_in(people: Sequence[object]) -> str:
@@ -493,6 +504,7 @@ def _document(account: Account, proposal: Proposal) -> dict[str, object]:
         "lowers": list(change.lowered),
         "in_force_from": change.in_force_from,
         "given_up": proposal.policy.given_up.number if proposal.policy.given_up else 0,
+        "touches": proposal.touches,
         "signed_by": [one.index for one in proposal.signers],
         "new_rows": [one.index for one in change.fresh],
         "own_words": list(words),

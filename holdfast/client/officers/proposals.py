@@ -66,8 +66,9 @@ class Told:
 class Proposal:
     """A proposed version with all that a person decides by, verified: who signed, what it changes, from when.
 
-    id, state, missing, proposer and told are the server's word; "" and -1 before it was proposed. is_undone: whether
-    officers withdrew the version after it was published, by their resolution.
+    id, state, missing, touches, proposer and told are the server's word; "" and -1 before it was proposed. touches: for
+    how many deposits it changes who could release them; -1 where the server says none. is_undone: whether officers
+    withdrew the version after it was published, by their resolution.
     """
 
     payload: bytes
@@ -78,6 +79,7 @@ class Proposal:
     id: str = ""
     state: str = ""
     missing: int = -1
+    touches: int = -1
     proposer: UUID | None = None
     told: Mapping[bytes, Told] = field(default_factory=dict)
     is_undone: bool = False
@@ -340,6 +342,7 @@ def _read(account: Account, row: Answer) -> Proposal:
         id=str(UUID(bytes=row.identifier("proposal_id"))),
         state=state,
         missing=row.number("missing"),
+        touches=row.number("touches") if "touches" in row else -1,
         proposer=UUID(bytes=row.identifier("proposer")),
         told=people,
         is_undone=bool(account.policies) and made.hash in account.trusted.withdrawn,
