@@ -16,6 +16,7 @@ from holdfast.cli.exits import Exit
 from holdfast.cli.page import command
 from holdfast.cli.shell import date, plain, shell_of, shown
 from holdfast.client.escrow import escrow
+from holdfast.client.identity import tenant
 from holdfast.client.profile.state import Generation
 from holdfast.core.identity.policy import NEVER
 from holdfast.core.identity.trust import pin_words
@@ -35,6 +36,7 @@ def status(context: typer.Context) -> None:
     shell = shell_of(context)
     with shell.account() as account:
         found = escrow.status(account)
+        ends = [" ".join(tenant.words_of(ending)) for ending in tenant.endings(account)]
         words = pin_words(account.state.trust.pin)
         is_tofu = account.state.trust.is_tofu
     shell.show(
@@ -58,8 +60,10 @@ def status(context: typer.Context) -> None:
             "without_receipt": found.without_receipt,
             "readable": found.readable,
             "consent_bound_until": found.consent_bound_until,
+            "endings": ends,
         },
         f"Policy version {found.policy_version}: {found.m} of {found.n} officers, with the HSM, can open your archive.",
+        *(f"  [bold yellow]{line}[/]" for line in ends),
         f"  Your tenant:   {shown(words)}{'  [yellow](trusted on first use)[/]' if is_tofu else ''}",
         f"  Your consent:  {found.consent}{_bound(found.consent_bound_until)}",
         f"  As of today {_readable(found.readable)}",

@@ -91,8 +91,17 @@ class Status:
 
 
 def prepare(account: Account) -> None:
-    """Bring policy and escrow key up to date, all held to the pin. Raises TrustRefused."""
+    """Bring policy and escrow key up to date, all held to the pin.
+
+    Raises TrustRefused, and NotYet in an organisation that has not both yet.
+    """
     tenant.refresh(account)
+    trust = account.state.trust
+    if not (trust.policies and trust.escrow_keys):
+        raise NotYet(
+            "Your organisation's escrow is not set up yet: its officers sign a policy, then a ceremony makes its key.",
+            way_out="Until then nothing of yours is in escrow. Make a way back of your own: holdfast backup --help",
+        )
 
 
 def consent_text(account: Account) -> str:
