@@ -7,7 +7,8 @@ tenant is founded.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
@@ -33,12 +34,21 @@ SHOWN: Final = 20  # people in the list: the most officers a policy takes, and s
 
 @dataclass(frozen=True)
 class Waited:
-    """One person of the founding. next: what they have to do, or "". command: with what, where it is a command."""
+    """One person of the founding. next: what they have to do, or "". command: with what, where it is a command.
+
+    code_until: until when their founding code can be used; None where they have none to use.
+    """
 
     person: Person
     done: tuple[str, ...]
     next: str
     command: str = ""
+    code_until: datetime | None = None
+
+    @property
+    def needs_code(self) -> bool:
+        """Whether their next act takes a founding code."""
+        return self.command == JOIN
 
 
 def page(request: HttpRequest) -> HttpResponse:
@@ -47,8 +57,13 @@ def page(request: HttpRequest) -> HttpResponse:
     shown = people[:SHOWN]
     devices = health.device_counts([person.pk for person in shown])
     stage = _stage()
+    codes = tenants.open_codes_until([person.pk for person in shown])
     rows = [
-        _row(person, stage, has_device=bool((found := devices.get(person.pk)) and found.active)) for person in shown
+        replace(
+            _row(person, stage, has_device=bool((found := devices.get(person.pk)) and found.active)),
+            code_until=codes.get(person.pk),
+        )
+        for person in shown
     ]
     officers = sum(person.role == Role.OFFICER for person in people)
     context = {

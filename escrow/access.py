@@ -570,6 +570,18 @@ def most_consents_alike(user_id: UUID) -> int:
     return max(alike.annotate(count=Count("pk")).values_list("count", flat=True), default=0)
 
 
+def agreed_since(user_id: UUID, policy_hash: bytes) -> datetime:
+    """Return when a user first said the yes that stands for this policy: after their last no to it, if there was one.
+
+    For a user whose newest answer to it is a yes. Two queries.
+    """
+    answers = Consent.objects.filter(user_id=user_id, policy_hash=policy_hash)
+    last_no = answers.filter(agreed=False).order_by("-given_at").first()
+    standing = answers.filter(agreed=True, **({"given_at__gt": last_no.given_at} if last_no else {}))
+    first: datetime = standing.order_by("given_at").values_list("given_at", flat=True)[0]
+    return first
+
+
 def newest_consent(user_id: UUID) -> Consent | None:
     """Return the user's last word on escrow, if they gave one."""
     return Consent.objects.filter(user_id=user_id).order_by("-given_at", "-pk").first()

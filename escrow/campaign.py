@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Telling everybody that a policy version was published, and who has answered it.
+"""Telling everybody that a policy version was published, who has answered it, and officers when one nears its end.
 
 Implements ESCROW "Officers change" (clients are told, ask consent, renew): one mail to a person for a version, and no
-reminder. It takes no answer: `services.give_consent` does.
+reminder; an alarm before a policy or an escrow key runs out. It takes no answer: `services.give_consent` does.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import UUID
 
@@ -16,13 +16,20 @@ from django.db import transaction
 from django.db.models import Exists, OuterRef
 
 from escrow import access
-from escrow.models import Consent, Policy
+from escrow.models import Consent, EscrowKey, Policy
+from holdfast.core.identity.trust import NOTICE_SECONDS
+from holdfast.core.signed.payloads import Header
 from kernel.paging import PAGE
 from kernel.queue import enqueue
 from keys import notices
 from tenants import access as tenants
+from tenants.roles import Role
+from tenants.states import PersonState
 
 ANNOUNCE_JOB: Final = "escrow.announce"
+ENDING_JOB: Final = "escrow.ending"
+# A month to agree on the next one and have a ceremony for a key; a week for those who let the first mail lie.
+_WARN_BEFORE: Final = (timedelta(seconds=NOTICE_SECONDS), timedelta(days=7))
 # For so long a deposit under the policy before counts as stale and not as missing: by then people should have answered.
 ANSWER_WITHIN: Final = timedelta(days=90)
 
@@ -47,6 +54,39 @@ def announce(*, policy_hash: bytes, after: UUID | None) -> None:
         notices.owe(person_ids=told, with_mail=told, event="policy-published", version=str(row.version), until=until)
         if more:
             enqueue(ANNOUNCE_JOB, policy=policy_hash.hex(), after=str(told[-1]))
+
+
+def promise_warnings(row: Policy | EscrowKey, header: Header, *, now: datetime) -> None:
+    """Promise a mail to officers and owners 30 and 7 days before a policy or an escrow key ends, where it has an end.
+
+    In the transaction that publishes it. What is nearer than that already, those who signed it have just read. A job
+    that waits costs nothing until it is due, however many policies and keys there are.
+    """
+    if not header.expires_at:
+        return
+    end = datetime.fromtimestamp(header.expires_at, UTC)
+    what = "policy" if isinstance(row, Policy) else "key"
+    for before in _WARN_BEFORE:
+        if end - before > now:
+            until = end.strftime("%Y-%m-%d")
+            enqueue(ENDING_JOB, run_at=end - before, what=what, hash=bytes(row.hash).hex(), until=until)
+
+
+def warn_of_end(*, what: str, row_hash: bytes, until: str) -> None:
+    """Tell the active officers and owners that the policy or escrow key with this hash runs out.
+
+    what: policy or key. until: the day. Nobody is told of one that another has followed, or that was withdrawn. A crash
+    tells them twice.
+    """
+    with transaction.atomic():
+        row: Policy | EscrowKey = access.newest_policy() if what == "policy" else access.escrow_key_in_force()
+        if bytes(row.hash) != row_hash:
+            return
+        people = tenants.people(roles=[Role.OFFICER, Role.OWNER], state=PersonState.ACTIVE)
+        told = [person.pk for person in people]
+        notices.owe(
+            person_ids=told, with_mail=told, event="escrow-ending", kind=what, version=str(row.version), until=until
+        )
 
 
 @dataclass(frozen=True)

@@ -168,17 +168,46 @@ class Lost:
         return GivenUp(self.deposits, self.root)
 
 
-def lost_between(before: History, after: History, *, leaver: UUID | None = None) -> Lost | None:
-    """Return what a version, or an officer's leaving, would lose for good; None for nothing.
+def _by_version(
+    before: History, after: History, *, leaver: UUID | None = None
+) -> dict[bytes, tuple[Releasable, Releasable]]:
+    """Return who could release what was deposited under each version of `before`, before and after a change.
 
-    As it stands at the end of the last cooling-off, with nobody away: whoever is not there then, is gone. A deposit
-    that could be released before and not after counts, unless another of the same generation still could.
+    As it stands at the end of the last cooling-off, with nobody away: whoever is not there then, is gone.
     """
     stay = (OfficerState.ACTIVE, OfficerState.AWAY)
     was, will = present_officers(*stay), present_officers(*stay, leaver=leaver)
     at = max(before.settled_at, after.settled_at)
-    opened = {one.hash for one in before.versions if releasable(one, history=before, at=at, present=was).is_open}
-    opens = {one.hash for one in before.versions if releasable(one, history=after, at=at, present=will).is_open}
+    return {
+        one.hash: (
+            releasable(one, history=before, at=at, present=was),
+            releasable(one, history=after, at=at, present=will),
+        )
+        for one in before.versions
+    }
+
+
+def touched_between(before: History, after: History) -> int:
+    """Count the deposits for which other officers, or another number of them, would be needed under a version.
+
+    With those that it would lose. Counted in the database, by the few versions that it touches.
+    """
+    touched = [
+        policy_hash
+        for policy_hash, (was, will) in _by_version(before, after).items()
+        if (was.approvers, was.needed) != (will.approvers, will.needed)
+    ]
+    return Deposit.objects.filter(policy_hash__in=touched).count() if touched else 0
+
+
+def lost_between(before: History, after: History, *, leaver: UUID | None = None) -> Lost | None:
+    """Return what a version, or an officer's leaving, would lose for good; None for nothing.
+
+    A deposit that could be released before and not after counts, unless another of the same generation still could.
+    """
+    found = _by_version(before, after, leaver=leaver)
+    opened = {policy_hash for policy_hash, (was, _) in found.items() if was.is_open}
+    opens = {policy_hash for policy_hash, (_, will) in found.items() if will.is_open}
     closing = opened - opens
     if not closing:
         return None

@@ -13,7 +13,10 @@ class EscrowOff(Conflict):
     """This tenant has no escrow policy or no escrow key yet."""
 
     code = "escrow-off"
-    default_detail = "Escrow is not set up: the tenant needs a policy of three officers and an escrow key."
+    default_detail = (
+        "Escrow is not set up: the tenant needs a policy of three officers and an escrow key. An owner or officer "
+        "proposes the policy: holdfast officer policy propose. The operator's ceremony makes the key."
+    )
 
 
 class PolicyRefused(Invalid):
@@ -151,3 +154,9 @@ class ConsentRefused(Invalid):
     """The consent is not this user's, or not about the policy in force."""
 
     code = "consent-refused"
+
+
+class ConsentBinding(Conflict):
+    """The yes cannot be taken back yet, by the policy that its person agreed to."""
+
+    code = "consent-binding"

@@ -149,6 +149,8 @@ class PolicyProposal(TenantModel):
     proposed_at = models.DateTimeField()
     # 30 days after its own date: what is signed later is refused.
     ends_at = models.DateTimeField()
+    # Deposits for which it changes who could release them, counted then and not at every look; null in older rows.
+    touches = models.PositiveIntegerField(null=True)
     published_at = models.DateTimeField(null=True)
     # By the proposer, who has another in mind.
     withdrawn_at = models.DateTimeField(null=True)

@@ -69,6 +69,7 @@ def publish_policy(*, statement: bytes, actor: Actor) -> Policy:
             _require_nothing_lost(signed.policy, before, after)  # (3)
         row = _store_policy(signed, statement, after=after, now=now)
         PolicyProposal.objects.filter(hash=signed.hash, withdrawn_at=None).update(published_at=now)
+        campaign.promise_warnings(row, signed.policy.header, now=now)
         # Founders know what they have signed, and there is nobody else yet.
         if not is_first:
             campaign.promise(row)
@@ -82,10 +83,11 @@ def publish_policy(*, statement: bytes, actor: Actor) -> Policy:
     return row
 
 
-def require_publishable(body: policy.Policy, *, policy_hash: bytes, now: datetime) -> None:
+def require_publishable(body: policy.Policy, *, policy_hash: bytes, now: datetime) -> int:
     """Refuse, before officers are asked to sign it, a version that could not be published with all their signatures.
 
-    policy_hash: its hash, 32 bytes. Its place is the caller's question. Raises PolicyRefused, as `publish_policy` does.
+    policy_hash: its hash, 32 bytes. Its place is the caller's question. Returns how many deposits it touches, with
+    those that it gives up. Raises PolicyRefused, as `publish_policy` does.
     """
     _require_recent(body, now)
     _require_lasting(body.header, now, PolicyRefused)
@@ -93,7 +95,7 @@ def require_publishable(body: policy.Policy, *, policy_hash: bytes, now: datetim
     known = access.chronicle()
     if not known.versions:
         _require_stated(body, None)
-        return
+        return 0
     before = policy.history_of(known.versions, known.published, known.withdrawn)
     _require_stated(body, before.newest.policy)
     after = policy_change.history_with(
@@ -106,6 +108,7 @@ def require_publishable(body: policy.Policy, *, policy_hash: bytes, now: datetim
     )
     _require_held(body, before, now)
     _require_nothing_lost(body, before, after)
+    return coverage.touched_between(before, after)
 
 
 def _verify_policy(statement: bytes, *, is_first: bool) -> policy.SignedPolicy:
@@ -301,7 +304,8 @@ def publish_escrow_key(*, statement: bytes, cka_id: bytes, actor: Actor) -> Escr
         except HoldfastError as error:
             raise EscrowKeyRefused(str(error), field="statement") from error
         key = signed.statement
-        _require_lasting(key.header, database_now(), EscrowKeyRefused)
+        now = database_now()
+        _require_lasting(key.header, now, EscrowKeyRefused)
         row: EscrowKey = EscrowKey.objects.create(
             version=key.version,
             hash=signed.hash,
@@ -309,8 +313,9 @@ def publish_escrow_key(*, statement: bytes, cka_id: bytes, actor: Actor) -> Escr
             algorithm=key.algorithm,
             spki=key.key.raw,
             cka_id=cka_id,
-            published_at=database_now(),
+            published_at=now,
         )
+        campaign.promise_warnings(row, key.header, now=now)
         EscrowKeyProposal.objects.filter(hash=signed.hash).update(published_at=row.published_at)
         audit.append(
             tag="escrow:key:publish",

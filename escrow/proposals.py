@@ -86,7 +86,7 @@ def propose_policy(*, payload: bytes, actor: Actor) -> PolicyProposal:
         if _place_of(body) != place:
             raise ProposalOver(_behind(body, place), field="payload")
         _require_no_removed(body)
-        policies.require_publishable(body, policy_hash=policy_hash, now=now)
+        touches = policies.require_publishable(body, policy_hash=policy_hash, now=now)
         _require_room(proposer_id, now)
         row: PolicyProposal = PolicyProposal.objects.create(
             hash=policy_hash,
@@ -95,6 +95,7 @@ def propose_policy(*, payload: bytes, actor: Actor) -> PolicyProposal:
             predecessor=body.predecessor,
             held_in_force=body.held_in_force,
             proposer_id=proposer_id,
+            touches=touches,
             proposed_at=now,
             ends_at=datetime.fromtimestamp(body.header.issued_at, tz=UTC) + _MONTH,
         )

@@ -71,6 +71,11 @@ class PolicyProposalOut(serializers.Serializer[None]):
     signed_by = serializers.ListField(child=serializers.UUIDField(), help_text="Persons whose signatures count.")
     missing = serializers.IntegerField(help_text="Further signatures needed. A founding policy is complete at 0.")
     proposer = serializers.UUIDField()
+    touches = serializers.IntegerField(
+        allow_null=True,
+        help_text="Deposits that other officers, or another number of them, could release under it; with those that it "
+        "gives up. As counted when it was proposed.",
+    )
     proposed_at = UtcField()
     ends_at = UtcField()
     published_at = UtcField(allow_null=True)
@@ -233,6 +238,7 @@ def _policies(rows: list[PolicyProposal]) -> list[dict[str, Any]]:
             "signed_by": [str(person_id) for person_id in progress.signed],
             "missing": progress.missing,
             "proposer": str(row.proposer_id),
+            "touches": row.touches,
             "proposed_at": rfc3339(row.proposed_at),
             "ends_at": rfc3339(row.ends_at),
             "published_at": _at(row.published_at),

@@ -11,7 +11,7 @@ import hashlib
 import hmac
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final, cast
 from uuid import UUID
 
@@ -30,6 +30,7 @@ from escrow.coverage import (
     user_coverage,
 )
 from escrow.errors import (
+    ConsentBinding,
     ConsentRefused,
     DepositRefused,
     DepositRepeated,
@@ -60,7 +61,7 @@ from holdfast.core.base.encoding import Fields, decode, encode
 from holdfast.core.base.errors import HoldfastError, Malformed, UnwrapFailed
 from holdfast.core.crypto.keys import KeyKind, PublicKey
 from holdfast.core.escrow.deposit import Deposit as Record
-from holdfast.core.identity.policy import MIN_OFFICERS
+from holdfast.core.identity.policy import MIN_OFFICERS, NEVER
 from holdfast.core.log.log_entry import BodyValue
 from holdfast.core.signed import statements
 from holdfast.core.signed.cose import Purpose, Sign1
@@ -331,7 +332,11 @@ def note_reading(*, deposit: Deposit, actor: Actor) -> None:
 
 
 def give_consent(*, statement: bytes, actor: Actor) -> Consent:
-    """Store a user's signed answer to the newest policy. Raises ConsentRefused, PolicyStale, LimitReached."""
+    """Store a user's signed answer to the newest policy.
+
+    Raises ConsentRefused, PolicyStale, LimitReached; ConsentBinding for a yes that is taken back before its policy
+    lets it be.
+    """
     if actor.person_id is None or actor.kind != "device":
         raise ConsentRefused("Only a person's own device gives consent.")
     user_id = actor.person_id
@@ -348,11 +353,14 @@ def give_consent(*, statement: bytes, actor: Actor) -> Consent:
         newest = access.newest_policy_for_update()
         if newest is None or bytes(newest.hash) != said.policy_hash:
             raise PolicyStale
+        now = database_now()
         known = access.consent_named(user_id, signed.payload_hash)
         if known is not None:
             return known
         held = access.newest_consent(user_id)
         is_withdrawal = not said.agreed and held is not None and held.agreed
+        if is_withdrawal and held is not None and bytes(held.policy_hash) == said.policy_hash:
+            _require_unbound(user_id, newest, now)
         if access.consents_to(user_id, said.policy_hash) >= MAX_CONSENTS and not is_withdrawal:
             raise LimitReached(
                 "You have answered this policy as often as one may. A consent can be withdrawn; a new policy asks.",
@@ -367,7 +375,7 @@ def give_consent(*, statement: bytes, actor: Actor) -> Consent:
             text_hash=said.text_hash,
             agreed=said.agreed,
             statement=statement,
-            given_at=timezone.now(),
+            given_at=now,
         )
         audit.append(
             tag="escrow:consent:give",
@@ -376,6 +384,25 @@ def give_consent(*, statement: bytes, actor: Actor) -> Consent:
             body={"hash": signed.payload_hash, "policy": said.policy_hash, "agreed": int(said.agreed)},
         )
     return row
+
+
+def _require_unbound(user_id: UUID, newest: Policy, now: datetime) -> None:
+    """Refuse to take a yes back that binds its person still. A no to another version than they agreed to is free."""
+    terms = access.reading(newest).terms
+    if not terms.consent_binds_seconds:
+        return
+    # From when it was first said: clients say it again after each rotation, and no wait is lengthened by that.
+    until = terms.bound_until(int(access.agreed_since(user_id, bytes(newest.hash)).timestamp()))
+    if until <= now.timestamp():
+        return
+    when = "while this version stands"
+    if until < NEVER:
+        when = f"before {datetime.fromtimestamp(until, UTC):%Y-%m-%d %H:%M UTC}"
+    raise ConsentBinding(
+        f"By the policy that you agreed to, your yes cannot be taken back {when}. Nothing was changed. You are asked "
+        "anew when officers publish another version.",
+        field="statement",
+    )
 
 
 def flag_deposits(*, device_id: UUID, now: datetime, actor: Actor) -> int:

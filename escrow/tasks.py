@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Work that takes time: telling everybody of a policy, flagging the deposits of devices that were revoked since.
+"""Work that takes time: telling people of a policy and of its end, flagging deposits of revoked devices.
 
 PLATFORM "Work that takes time". A flagged deposit stays releasable; whoever sees or opens it is told.
 """
@@ -21,6 +21,13 @@ def announce_policy(job: Job) -> None:
     """Tell the next people of a policy version."""
     after = UUID(job.payload["after"]) if job.payload["after"] else None
     campaign.announce(policy_hash=bytes.fromhex(job.payload["policy"]), after=after)
+
+
+@handles(campaign.ENDING_JOB)
+def warn_of_end(job: Job) -> None:
+    """Tell officers and owners that a policy or an escrow key nears its end."""
+    given = job.payload
+    campaign.warn_of_end(what=given["what"], row_hash=bytes.fromhex(given["hash"]), until=given["until"])
 
 
 @every(seconds=10)

@@ -85,6 +85,12 @@ def has_open_code(person_id: UUID) -> bool:
     return bool(EnrolmentCode.objects.filter(person_id=person_id, used_at=None, expires_at__gt=Now()).exists())
 
 
+def open_codes_until(person_ids: Iterable[UUID]) -> dict[UUID, datetime]:
+    """Return, of these people, who has an enrolment code to use, and until when the longest of each. One query."""
+    open_ones = EnrolmentCode.objects.filter(person_id__in=person_ids, used_at=None, expires_at__gt=Now())
+    return dict(open_ones.order_by("expires_at").values_list("person_id", "expires_at"))
+
+
 def has_credential(person_id: UUID) -> bool:
     """Tell whether a person has ever enrolled a device."""
     return bool(Credential.objects.filter(person_id=person_id).exists())

@@ -135,6 +135,7 @@ class EnrolmentCode(TenantOwned):
 
     class Trust(models.TextChoices):
         PINNED = "pinned"  # made by an officer's client or a ceremony, carries the root pin
+        FOUNDING = "founding"  # of a tenant that is being founded: carries its root, there is no policy to pin yet
         TOFU = "tofu"  # sent by the server itself: the client trusts what it meets first, and says so
 
     person = models.ForeignKey(Person, on_delete=models.PROTECT, related_name="enrolment_codes")

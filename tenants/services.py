@@ -57,7 +57,7 @@ from tenants.models import (
     Tenant,
     TokenBucket,
 )
-from tenants.roles import Role
+from tenants.roles import GUARDED_ROLES, Role
 from tenants.sponsors import let_in
 from tenants.states import CREDENTIAL, ENTERED_STATES, PERSON, TENANT, CredentialState, PersonState, TenantState
 
@@ -336,7 +336,9 @@ def issue_enrolment_code(
 ) -> EnrolmentCode:
     """Record leave for one person to enrol one device: the code's 32-byte hash, for at most 30 days (7 unless said).
 
-    Raises Invalid for another expiry, TooManyCodes above ten open ones, and Conflict for a hash seen before.
+    While the tenant is being founded, every code is of the kind `founding`, whatever `trust` says, and for an owner or
+    officer. Raises Invalid for another person then, or for another expiry; TooManyCodes above ten open ones, and
+    Conflict for a hash seen before.
     """
     if len(code_hash) != 32:
         raise ValueError("a code's hash has 32 bytes")
@@ -344,6 +346,13 @@ def issue_enrolment_code(
     expires_at = expires_at or now + CODE_LIFE
     if not now < expires_at <= now + MAX_CODE_LIFE:
         raise Invalid("Must lie in the future, at most 30 days ahead.", field="expires_at")
+    if access.tenant().state == TenantState.FOUNDING:
+        trust = EnrolmentCode.Trust.FOUNDING
+        if person.role not in GUARDED_ROLES:
+            raise Invalid(
+                "Until the tenant is founded, only its owners and officers are let in. Issue it afterwards.",
+                field="person_id",
+            )
     with transaction.atomic():
         if _open_codes(person.pk).count() >= MAX_OPEN_CODES:
             raise TooManyCodes(f"This person has {MAX_OPEN_CODES} unused codes; let them be used or expire.")
@@ -425,7 +434,8 @@ def consume_enrolment_code(*, tenant_id: UUID, person_id: UUID, secret: SecretBy
 
     Returns the code's row (`person`, `trust`, `code_hash`). Of any number of simultaneous calls one succeeds.
     Raises EnrolmentRefused for every other case alike: wrong, used, expired, not for an invited or active person, of a
-    tenant that lets nobody in, or for a member of one that is being founded.
+    tenant that lets nobody in, for anybody but owners and officers of one that is being founded, or of a founding that
+    is over.
     """
     offered = code_hash_of(tenant=tenant_id.bytes, person=person_id.bytes, secret=secret)
     with tenant_scope(tenant_id), transaction.atomic():
@@ -439,7 +449,11 @@ def consume_enrolment_code(*, tenant_id: UUID, person_id: UUID, secret: SecretBy
         person = access.person_for_update(person_id)
         if used != 1 or person.state not in (PersonState.INVITED, PersonState.ACTIVE):
             raise EnrolmentRefused
-        if codes[0].tenant.state == TenantState.FOUNDING and person.role == Role.MEMBER:
+        is_founding = codes[0].tenant.state == TenantState.FOUNDING
+        if is_founding and person.role not in GUARDED_ROLES:
+            raise EnrolmentRefused
+        # It names the root alone: whoever comes when there is a policy gets a code that pins it.
+        if codes[0].trust == EnrolmentCode.Trust.FOUNDING and not is_founding:
             raise EnrolmentRefused
         # By the role of today: whoever became an officer since the code was made is guarded as one.
         if access.awaits_second(codes[0], person):

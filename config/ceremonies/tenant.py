@@ -7,6 +7,7 @@ takes up what they have signed. Nothing can be deposited or opened before.
 
 from __future__ import annotations
 
+import json
 import smtplib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -37,7 +38,6 @@ from kernel.scope import tenant_scope
 from keys import services as keys
 from tenants import access, invitations, names
 from tenants import services as tenants
-from tenants.models import EnrolmentCode as CodeRow
 from tenants.models import Invitation, Person, Tenant
 from tenants.roles import Role
 from tenants.states import TenantState
@@ -95,6 +95,9 @@ class TenantCeremony:
             yield Step("make the key under which its records are stored", self._make_master_key)  # (3)
         if row is None or not release_directory(row.pk).has_keys():
             yield Step("make the release process's keys, which the founders' policy names", self._make_release_keys)
+        if not release_keys_file(wanted.slug).exists():
+            says = f"write their public halves for whoever proposes the policy, into {release_keys_file(wanted.slug)}"
+            yield Step(says, self._write_release_keys)
         if wanted.owner and self._lacks_link(wanted.owner):
             says = f"invite {wanted.owner} as owner, by a link that works once, for 72 hours"
             yield Step(says, partial(self._invite, wanted.owner, Role.OWNER), is_private=True)  # (4)
@@ -157,6 +160,16 @@ class TenantCeremony:
     def _make_release_keys(self) -> None:
         release_directory(self._tenant().pk).create_keys()
 
+    def _write_release_keys(self) -> list[str]:
+        keys, path = release_directory(self._tenant().pk).create_keys(), release_keys_file(self._wanted.slug)
+        document = {"signing_key": keys.signing_key.encoded.hex(), "sealing_key": keys.sealing_key.encoded.hex()}
+        make_directory(path.parent)
+        write_durably(path, json.dumps(document).encode() + b"\n")
+        return [
+            f"whoever proposes the policy takes {path}: holdfast officer policy propose --release-keys FILE",
+            f"release process: {' '.join(keys.sealing_key.fingerprint('release'))}",
+        ]
+
     def _invite(self, email: str, role: Role) -> list[str]:
         tenant = self._tenant()
         actor = self._actor(tenant)
@@ -189,8 +202,7 @@ class TenantCeremony:
             make_directory(path.parent)
             # Before the row: killed in between, a code lies here that nobody takes, and the next call writes another.
             write_durably(path, code.text().encode() + b"\n")
-            # Nobody has heard the words of the founding yet: what this code brings is trusted at first sight.
-            tenants.issue_enrolment_code(person=person, code_hash=code.hash, actor=actor, trust=CodeRow.Trust.TOFU)
+            tenants.issue_enrolment_code(person=person, code_hash=code.hash, actor=actor)
         return [f"hand {path} over by another way than the mail with the link"]
 
     def _enlisted(self, tenant: Tenant, email: str, role: Role, actor: Actor) -> Person:
@@ -239,6 +251,11 @@ def code_file(slug: str, email: str) -> Path:
     """Return where an officer's founding code is written."""
     # An address may have a slash in it.
     return ceremony_directory() / "codes" / slug / f"{names.email_key(email).replace('/', '_')}.code"
+
+
+def release_keys_file(slug: str) -> Path:
+    """Return where the release process's public keys are written, as `officer policy propose` takes them."""
+    return ceremony_directory() / "codes" / slug / "release.json"
 
 
 def _has_roles(tenant: Tenant) -> bool:

@@ -25,7 +25,7 @@ from holdfast.core.base.errors import HoldfastError
 from holdfast.core.identity import trust
 from holdfast.core.identity.acts import ABOUT_A_PERSON, Resolution, Standing
 from holdfast.core.identity.policy import Officer, Policy
-from holdfast.core.identity.policy_change import change_of, clauses, in_words
+from holdfast.core.identity.policy_change import change_of, clauses, in_words, text_box
 from holdfast.core.signed import cose
 from holdfast.core.signed.statements import EscrowKey
 from kernel.actors import Actor
@@ -125,6 +125,7 @@ def escrow_page(request: HttpRequest, actor: Actor) -> HttpResponse:
         "resolutions": resolutions,
         "more_resolutions": more,
         "clauses": clauses(signed),
+        "text": signed.terms.text,
         "warnings": terms.warnings(
             signed,
             available=available,
@@ -226,7 +227,7 @@ def _proposals(now: datetime) -> tuple[list[Proposed], bool]:
             at=int(now.timestamp()),
         )
         is_open = progress.state == "open"
-        lines = in_words(change, at=int(now.timestamp())) if is_open else []
+        lines = [*in_words(change, at=int(now.timestamp())), *text_box(change.after.terms)] if is_open else []
         found.append(Proposed(row, progress.state, lines, progress.signed, progress.missing, progress.is_undone))
     return found, more
 

@@ -40,7 +40,12 @@ def warnings(policy: Policy, *, available: int, active: int, endings: Sequence[E
 
 
 def _ending(ending: Ending) -> str:
-    what, way_out = f"The {ending.what}", "Have officers sign a new one."
+    what = f"The {ending.what}"
+    way_out = (
+        "Have officers sign a new one: holdfast officer policy propose."
+        if ending.what == "escrow policy"
+        else "Hold the ceremony for a new one, which officers sign: manage.py ceremony escrow-key."
+    )
     if ending.is_over:
         return f"{what} has run out, and its grace with it: nothing is deposited. What is in custody stays. {way_out}"
     if ending.has_ended:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Final
 from uuid import UUID
 
@@ -118,13 +117,7 @@ def _tenant(account: Account) -> Iterator[Done]:
     if change.key_now > change.key_before:
         yield done("organisation", f"Accepted escrow key version {change.key_now}, signed by root and officers.")
     for ending in tenant.endings(account):
-        day = datetime.fromtimestamp(ending.at, UTC).date()
-        said = f"ran out on {day}" if ending.has_ended else f"runs out on {day}"
-        yield needs_you(
-            "organisation",
-            f"Your organisation's {ending.what} {said}.",
-            "Tell your officers to sign a new one. Nothing is deposited under it 30 days after it has run out.",
-        )
+        yield needs_you("organisation", *tenant.words_of(ending))
 
 
 def _key_log(account: Account) -> Iterator[Done]:

@@ -52,6 +52,11 @@ _NOTICES: Final = {
         "If that is you: holdfast officer new-keys. Then, whoever of you: holdfast officer policy propose --add {by}. "
         + _SEEN,
     ),
+    "escrow-ending": (
+        "Version {version} of your organisation's escrow {kind} runs out on {until}.",
+        "Have officers sign the next one: holdfast officer policy propose, or the operator's ceremony for a key. "
+        + _SEEN,
+    ),
     "escrow-key-proposed": (
         "Version {version} of your organisation's escrow key waits for your signature: proposal {proposal}.",
         "Compare its words with the ceremony's: holdfast officer key sign. " + _SEEN,

@@ -65,6 +65,7 @@ class Tenant:
     tenant: bytes = TENANT
     rule: DepositRule = DepositRule.FROM_CONSENT
     cooling_off: int = 0
+    terms: dict[str, Any] = field(default_factory=dict)
     root: SigningKey = field(default_factory=SigningKey.generate)
     release_signing: SigningKey = field(default_factory=SigningKey.generate)
     release_sealing: SealingKey = field(default_factory=SealingKey.generate)
@@ -106,6 +107,7 @@ class Tenant:
             purposes=PURPOSES,
             deposits=self.rule,
             cooling_off_seconds=self.cooling_off,
+            **self.terms,
         )
         held = predecessor if held is None else held
         policy = Policy(self._header(), version, m, roster_of(roster), terms, predecessor, held_in_force=held)

@@ -234,6 +234,9 @@ PAYLOADS: Final[dict[str, Any]] = {
     "offline key": OfflineKey(TENANT, SEALING.public, 1, "x-wing", b"", SIGNED_POLICY.hash),
     "policy": POLICY,
     "second policy": next_policy(given_up=GivenUp(2, hash_of("deposits"))),
+    "policy with a word to members": next_policy(
+        terms=replace(TERMS, consent_binds_seconds=30 * DAY, text="Ask Carol, at 4711.")
+    ),
     "deposit": DepositStatement(DEVICE, hash_of("record")),
     "archive": ArchiveStatement(DEVICE, hash_of("blob"), 1),
     "export": ExportStatement(DEVICE, hash_of("blob"), 1),

@@ -109,10 +109,10 @@ def commands() -> set[str]:
 
 @pytest.fixture(scope="module")
 def hostile_tenant() -> Tenant:
-    """A tenant whose officers signed a policy with a purpose that is no word."""
+    """A tenant whose officers signed a policy with a purpose that is no word, and a text that would be our own."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(lying_server, "PURPOSES", frozenset({"recovery", SHORT}))
-        return Tenant()
+        return Tenant(terms={"text": "".join(sign for sign in LONG if sign >= " ")[:600]})
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ import pytest
 
 from config.database_roles import PROCESSES
 from config.hsm import ROLE_TOKENS
+from holdfast.client.officers.proposals import release_keys_of
 from holdfast.core.base.encoding import Fields, decode
 from holdfast.core.base.words import eight_words
 from holdfast.core.crypto.keys import SIGNING_KINDS, PublicKey, decode_public_key
@@ -31,6 +32,7 @@ from holdfast.core.signed.enrolment import EnrolmentCode, founding_root
 from hsm import manifest as manifests
 from hsm.ceremony import Ceremony
 from hsm.config import TOKENS, HsmConfig
+from recovery.release.directory import Directory
 from tests import prepared
 from tests.cast.server import PROJECT, Installation
 
@@ -131,7 +133,14 @@ def test_founding_code_names_the_root_and_lies_where_nobody_else_reads(begun: In
     code = EnrolmentCode.parse(path.read_text())
     assert code.founding_root == founding_root(tenant_of(begun).bytes, root_of(begun))
     assert (code.root_pin, code.tenant) == (b"", tenant_of(begun).bytes)
-    assert rows(begun, "SELECT code_hash, trust FROM tenants_enrolmentcode") == [(code.hash, "tofu")]
+    assert rows(begun, "SELECT code_hash, trust FROM tenants_enrolmentcode") == [(code.hash, "founding")]
+
+
+def test_release_processs_public_keys_lie_where_the_proposals_command_reads_them(begun: Installation) -> None:
+    tenant = tenant_of(begun)
+    signing, sealing = release_keys_of((begun.state_dir / "ceremony" / "codes" / "acme" / "release.json").read_text())
+    keys = Directory(begun.state_dir / "release", tenant).create_keys()
+    assert (signing, sealing) == (keys.signing_key, keys.sealing_key)
 
 
 def test_owner_gets_the_link_by_mail_and_it_stands_in_no_transcript(initialised: Installation) -> None:
@@ -178,7 +187,7 @@ def test_killed_after_each_step_it_goes_on_with_one_of_everything(tmp_path: Path
     made.state_dir.mkdir(mode=0o700)
     made.manage("migrate")
     assert killed(made, "init") == 8
-    assert killed(made, *BEGIN) == 8
+    assert killed(made, *BEGIN) == 9
     found = manifest(made)
     assert {name: [key.kind for key in token.keys] for name, token in found.tokens.items()} == {
         "ceremony": ["tenant-root"],

@@ -33,6 +33,14 @@ def test_overview_says_who_is_waited_for_and_is_itself_again_afterwards(world: C
     assert "dan@acme.test officer Open the link in the invitation, and set a password nothing yet" in text
     assert "carol@acme.test officer Make a device, an account and an officer's keys holdfast officer join" in text
     assert "alice@acme.test" not in text
+    assert (
+        "no founding code to use. The operator makes one: manage.py ceremony tenant acme --officer carol@acme.test"
+        in text
+    )
+    with tenant_scope(world.acme.pk):
+        actor = system_actor(world.acme.pk, "ceremony")
+        services.issue_enrolment_code(person=world.carol, code_hash=bytes(32), actor=actor)
+    assert "By their founding code, which works once, until" in text_of(client.get("/console/"))
     assert "Waiting for" not in text.split("How a founding goes")[1]
     with tenant_scope(world.acme.pk):
         services.finish_founding(actor=system_actor(world.acme.pk, "ceremony"))

@@ -3,13 +3,18 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+import re
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from django.core import mail
+from django.db import transaction
 
 from audit.models import Entry
 from escrow import access, campaign
+from kernel.clock import database_now
 from kernel.models import Job
 from kernel.scope import tenant_scope
 from tenants.models import Person
@@ -97,3 +102,56 @@ def test_console_shows_who_never_answered_and_what_is_proposed(world: World) -> 
     answers = browser.get("/console/escrow/answers/").content.decode()
     assert "answered an older version" in answers
     assert "never answered" in answers
+
+
+def warned(world: World) -> list[tuple[str, str]]:
+    """Do the work that is due, and return of what version and kind each mail about an end was, since the last time."""
+    seen = len(mail.outbox)
+    drain(world)
+    found = [re.search(r"version (\d+) of the escrow (policy|key) of", str(one.body)) for one in mail.outbox[seen:]]
+    return [(one[1], one[2]) for one in found if one]
+
+
+def test_officers_and_owners_are_told_once_30_and_7_days_before_the_end(world: World) -> None:
+    with tenant_scope(world.tenant_id):
+        now = database_now()
+    end = int(now.timestamp()) + 100 * 86400
+    Job.unscoped.all().delete()
+    made = world.policy(m=2, delay_seconds=600)
+    made = replace(made, header=replace(made.header, expires_at=end))
+    world.publish(made, signers=[world.founders[name] for name in ("carol", "dan")])
+    jobs = Job.unscoped.filter(kind=campaign.ENDING_JOB).order_by("run_at")
+    assert [round((datetime.fromtimestamp(end, UTC) - job.run_at) / timedelta(days=1)) for job in jobs] == [30, 7]
+    assert warned(world) == []
+    people = Person.unscoped.filter(tenant_id=world.tenant_id, state="active", role__in=["officer", "owner"]).count()
+    for job in jobs:
+        Job.unscoped.filter(pk=job.pk).update(run_at=now)
+        assert warned(world) == [("2", "policy")] * people
+        assert warned(world) == []
+
+
+def test_nobody_is_told_of_the_end_of_what_another_followed_and_short_ones_warn_less(world: World) -> None:
+    Job.unscoped.all().delete()
+    with tenant_scope(world.tenant_id):
+        now = database_now()
+    for delay, days in ((600, 20), (700, 6)):
+        made = world.policy(m=2, delay_seconds=delay)
+        made = replace(made, header=replace(made.header, expires_at=int(now.timestamp()) + days * 86400))
+        world.publish(made, signers=[world.founders[name] for name in ("carol", "dan")])
+    (job,) = Job.unscoped.filter(kind=campaign.ENDING_JOB)
+    Job.unscoped.filter(pk=job.pk).update(run_at=now)
+    assert warned(world) == []
+    assert not Job.unscoped.filter(kind=campaign.ENDING_JOB, state="ready").exists()
+
+
+def test_end_of_an_escrow_key_is_told_until_another_key_follows(world: World) -> None:
+    Job.unscoped.all().delete()
+    with tenant_scope(world.tenant_id), transaction.atomic():
+        now = database_now()
+        header = replace(world.tenant_header(), expires_at=int(now.timestamp()) + 40 * 86400)
+        campaign.promise_warnings(access.escrow_key_in_force(), header, now=now)
+    first, second = Job.unscoped.filter(kind=campaign.ENDING_JOB).order_by("run_at")
+    Job.unscoped.filter(pk=first.pk).update(run_at=now)
+    assert set(warned(world)) == {("1", "key")}
+    Job.unscoped.filter(pk=second.pk).update(run_at=now, payload=second.payload | {"hash": bytes(32).hex()})
+    assert warned(world) == []

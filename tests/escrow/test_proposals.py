@@ -269,6 +269,23 @@ def test_proposal_that_could_never_be_published_is_refused_before_anybody_signs(
     assert "removed" in world.propose(world.policy(m=2), "carol").json()["detail"]
 
 
+def test_proposal_says_for_how_many_deposits_it_changes_who_could_release_them(world: World) -> None:
+    world.deposit()
+    world.deposit("bob")
+    count = len(world.held())
+    assert count == 2
+    hire(world, "rex")
+    for made, touches in (
+        (world.policy(m=2, delay_seconds=600), 0),
+        (world.policy(m=2, names=("carol", "dan", "erin", "rex")), 0),
+        (world.policy(m=3, names=("carol", "dan", "erin", "rex")), count),
+        (world.policy(m=2, names=("carol", "dan", "rex")), count),
+    ):
+        answer = world.propose(made, "carol")
+        assert (answer.status_code, answer.json()["touches"]) == (201, touches), answer.content
+    assert {row["touches"] for row in listed(world)} == {0, count}
+
+
 def test_proposal_under_which_deposits_would_be_lost_says_how_many_and_names_them(world: World) -> None:
     world.deposit()
     hire(world, "rex", "otto")

@@ -31,6 +31,7 @@ PURPOSES: Final = {
     "offline key": Purpose.OFFLINE_KEY,
     "policy": Purpose.POLICY,
     "second policy": Purpose.POLICY,
+    "policy with a word to members": Purpose.POLICY,
     "deposit": Purpose.DEPOSIT,
     "archive": Purpose.ARCHIVE,
     "export": Purpose.EXPORT,

@@ -24,11 +24,11 @@ from holdfast.cli.page import command
 from holdfast.cli.shell import Shell, date, day, numbered, plain, quoted, shell_of, shown
 from holdfast.client.errors import ProfileError
 from holdfast.client.officers import answers as policy_answers
-from holdfast.client.officers import hearing, officer_keys, proposals
+from holdfast.client.officers import hearing, officer_keys, proposals, whole_policy
 from holdfast.client.officers.proposals import KeyProposal, Proposal, Wanted
 from holdfast.client.profile.account import Account
-from holdfast.core.identity.policy import ApproveWith, DepositRule, GivenUp, Officer
-from holdfast.core.identity.policy_change import in_words
+from holdfast.core.identity.policy import NEVER, ApproveWith, DepositRule, GivenUp, Officer
+from holdfast.core.identity.policy_change import in_words, text_box
 
 policy = typer.Typer(help="The next policy, and your signature on it.", no_args_is_help=True)
 key = typer.Typer(help="The escrow key that a ceremony made.", no_args_is_help=True)
@@ -94,13 +94,16 @@ def show(
 
     All of it is read from the proposed bytes themselves, over the versions that your pin leads to. Where a row of it is
     yours and new, your eight words are shown: read those out that the others ask you for.
+
+    With --json, policy is the newest version as a whole, and so is policy of each proposal: what propose --file takes.
     """
     shell = shell_of(context)
     with shell.account() as account:
         found = proposals.list_proposals(account, everything=everything)
         lines = [line for one in found for line in _lines(account, one)]
         documents = [_document(account, one) for one in found]
-    shell.show({"proposals": documents}, *lines, *([] if found else ["No policy is proposed."]))
+        newest = whole_policy.document(account.trusted.newest.policy) if account.policies else None
+    shell.show({"policy": newest, "proposals": documents}, *lines, *([] if found else ["No policy is proposed."]))
 
 
 @command(
@@ -120,6 +123,11 @@ def show(
         ("holdfast officer policy propose --officer grace.json", "The same, by a file with the public keys."),
         ("holdfast officer policy propose --remove 2 --m 2", "Take officer 2 off the roster."),
         ("holdfast officer policy propose --delay 48h --cooling-off 7d", "Change terms."),
+        (
+            "holdfast officer policy show --json > next.json",
+            "Write the newest version into a file, to edit its policy.",
+        ),
+        ("holdfast officer policy propose --file next.json", "Propose the policy in the file."),
     ],
 )
 def propose(  # noqa: PLR0917 — options by name, for typer
@@ -155,6 +163,17 @@ def propose(  # noqa: PLR0917 — options by name, for typer
     ] = None,
     approve_with: Annotated[From | None, typer.Option(help="Where approvals may come from.")] = None,
     deposits: Annotated[Rule | None, typer.Option(help="Which generations are deposited.")] = None,
+    consent_binds: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SPAN|while-it-stands",
+            help="For how long a yes cannot be taken back; 0s for not at all. " + _SPAN_HELP,
+        ),
+    ] = None,
+    text: Annotated[
+        str | None,
+        typer.Option(help='What to tell members, in a box below the consent: one paragraph; "" for nothing any more.'),
+    ] = None,
     ends_in: Annotated[str, typer.Option(help=f"When the version runs out; never when left out. {_SPAN_HELP}")] = "",
     give_up: Annotated[
         str,
@@ -166,6 +185,13 @@ def propose(  # noqa: PLR0917 — options by name, for typer
     release_keys: Annotated[
         Path | None,
         typer.Option(help="A file with the release process's signing_key and sealing_key, in JSON and hexadecimal."),
+    ] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option(
+            help="A JSON file with the whole policy, as holdfast officer policy show --json prints it. No other option "
+            "stands beside it but --give-up."
+        ),
     ] = None,
     yes: Yes = False,
 ) -> None:
@@ -179,7 +205,7 @@ def propose(  # noqa: PLR0917 — options by name, for typer
     their own machine. A version under which deposits could be released no more is refused, and says how many.
     """
     shell = shell_of(context)
-    wanted = Wanted(
+    given = Wanted(
         m=m,
         rows=[proposals.row_of(_file(path)) for path in officer or ()],
         remove=remove or (),
@@ -190,10 +216,19 @@ def propose(  # noqa: PLR0917 — options by name, for typer
         purposes=frozenset(purpose) if purpose else None,
         approve_with=None if approve_with is None else ApproveWith[approve_with.name],
         deposits=None if deposits is None else DepositRule[deposits.name],
+        consent_binds=NEVER if consent_binds == whole_policy.FOR_EVER else _span(consent_binds, "--consent-binds"),
+        text=text,
         ends_in=_span(ends_in or None, "--ends-in") or 0,
-        given_up=_given_up(give_up),
         release_keys=proposals.release_keys_of(_file(release_keys)) if release_keys else None,
     )
+    wanted = given
+    if file is not None:
+        if given != Wanted(rows=[]) or add:
+            raise typer.BadParameter(
+                "the file says the whole policy: give no other option but --give-up", param_hint="--file"
+            )
+        wanted = whole_policy.read(_file(file))
+    wanted = replace(wanted, given_up=_given_up(give_up))
     with shell.account() as account:
         rows = [*wanted.rows, *(proposals.stated_row(account, person) for person in add or ())]
         made = proposals.draft(account, replace(wanted, rows=rows))
@@ -206,6 +241,7 @@ def propose(  # noqa: PLR0917 — options by name, for typer
     shell.show(
         document,
         f"[bold green]✓[/] Proposed as {made.hash.hex()[:8]}. {made.missing} signatures are needed.",
+        *_touched(made),
         f"  You and the other officers run: holdfast officer policy sign {made.hash.hex()[:8]}",
     )
 
@@ -412,6 +448,8 @@ def _change_lines(account: Account, proposal: Proposal) -> list[str]:
     lines = [f"  {plain(line)}" for line in in_words(change, at=account.api.clock.now())]
     if change.lowered or proposal.policy.given_up:
         lines[-1] = f"[bold yellow]{lines[-1]}[/]"
+    if change.before is None or change.before.terms.text != change.after.terms.text:
+        lines += [f"  {plain(line)}" for line in text_box(change.after.terms)]
     leaves = any(one.person == account.user for one in change.left)
     return [*lines, *(["  [yellow]You go by it. With your own signature you go at once.[/]"] if leaves else [])]
 
@@ -432,7 +470,17 @@ def _told_lines(proposal: Proposal) -> list[str]:
         for one in proposal.change.fresh
         if (told := proposal.told.get(one.person)) is not None
     ]
-    return [*lines, *([f"  The server says it was proposed by {proposal.proposer}."] if proposal.proposer else [])]
+    return [
+        *lines,
+        *_touched(proposal),
+        *([f"  The server says it was proposed by {proposal.proposer}."] if proposal.proposer else []),
+    ]
+
+
+def _touched(proposal: Proposal) -> list[str]:
+    if proposal.touches < 0:
+        return []
+    return [f"  The server says: it changes for {proposal.touches} deposits who, or how many, could release them."]
 
 
 def _let_in(people: Sequence[object]) -> str:
@@ -451,10 +499,12 @@ def _document(account: Account, proposal: Proposal) -> dict[str, object]:
         "missing": proposal.missing,
         "m": proposal.policy.m,
         "n": proposal.policy.n,
+        "policy": whole_policy.document(proposal.policy),
         "changes": in_words(change, at=account.api.clock.now()),
         "lowers": list(change.lowered),
         "in_force_from": change.in_force_from,
         "given_up": proposal.policy.given_up.number if proposal.policy.given_up else 0,
+        "touches": proposal.touches,
         "signed_by": [one.index for one in proposal.signers],
         "new_rows": [one.index for one in change.fresh],
         "own_words": list(words),

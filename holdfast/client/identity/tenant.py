@@ -10,6 +10,7 @@ from __future__ import annotations
 import hmac
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Final
 
 from holdfast.client.errors import AnswerRefused, Problem, TrustRefused
@@ -162,6 +163,17 @@ def endings(account: Account) -> Iterator[Ending]:
         **({"escrow key": account.escrow_key.statement.header} if trust.policies and trust.escrow_keys else {}),
     }
     yield from filter(None, (find_ending(what, header, now) for what, header in headers.items()))
+
+
+def words_of(ending: Ending) -> tuple[str, str]:
+    """Say what runs out, or has, and what a person can do."""
+    day = datetime.fromtimestamp(ending.at, UTC).date()
+    said = f"ran out on {day}" if ending.has_ended else f"runs out on {day}"
+    nothing = "Nothing is deposited any more" if ending.is_over else "Nothing is deposited 30 days after it has run out"
+    return (
+        f"Your organisation's {ending.what} {said}.",
+        f"Tell your officers to sign a new one. {nothing}. What is in escrow stays, and can be released.",
+    )
 
 
 def require_in_force(account: Account) -> None:

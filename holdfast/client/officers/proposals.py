@@ -9,7 +9,7 @@ of people is handed on apart, as its word.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import MISSING, dataclass, field, fields, replace
 from itertools import takewhile
 from typing import Any, Final
 from uuid import UUID
@@ -23,6 +23,7 @@ from holdfast.client.profile.state import OfficerPublicKeys
 from holdfast.client.server.answers import Answer, parse
 from holdfast.core.base.encoding import MAX_BLOB, b64u
 from holdfast.core.base.errors import HoldfastError, Malformed
+from holdfast.core.base.text import is_hidden
 from holdfast.core.crypto.keys import SIGNING_KINDS, KeyKind, PublicKey, decode_public_key
 from holdfast.core.identity import policy_change
 from holdfast.core.identity.acts import MAX_AGE_SECONDS
@@ -65,8 +66,9 @@ class Told:
 class Proposal:
     """A proposed version with all that a person decides by, verified: who signed, what it changes, from when.
 
-    id, state, missing, proposer and told are the server's word; "" and -1 before it was proposed. is_undone: whether
-    officers withdrew the version after it was published, by their resolution.
+    id, state, missing, touches, proposer and told are the server's word; "" and -1 before it was proposed. touches: for
+    how many deposits it changes who could release them; -1 where the server says none. is_undone: whether officers
+    withdrew the version after it was published, by their resolution.
     """
 
     payload: bytes
@@ -77,6 +79,7 @@ class Proposal:
     id: str = ""
     state: str = ""
     missing: int = -1
+    touches: int = -1
     proposer: UUID | None = None
     told: Mapping[bytes, Told] = field(default_factory=dict)
     is_undone: bool = False
@@ -92,13 +95,16 @@ class Wanted:
     """What the next version is to have otherwise than the newest one; None and empty for as it is. Times: seconds.
 
     rows: (person, signing key, X-Wing key) of new officers, and of those who get other keys. remove: numbers or
-    person ids. ends_in: how long it lasts; 0 for without an end. given_up: field 13, as the server's refusal names it.
-    release_keys: signing and X-Wing key of another release process; a founding policy needs them, and all terms.
+    person ids. roster: in place of both, every row, in this order. ends_in: how long it lasts, ends_at: until when, UTC
+    seconds; 0 in both for without an end. consent_binds: as `Terms.consent_binds_seconds`. given_up: field 13, as the
+    server's refusal names it. release_keys: signing and X-Wing key of another release process; a founding policy needs
+    them, and all terms.
     """
 
     m: int | None = None
     rows: Sequence[tuple[bytes, PublicKey, PublicKey]] = ()
     remove: Sequence[str] = ()
+    roster: Sequence[tuple[bytes, PublicKey, PublicKey]] | None = None
     delay: int | None = None
     max_notice_delay: int | None = None
     cooling_off: int | None = None
@@ -106,7 +112,10 @@ class Wanted:
     purposes: frozenset[str] | None = None
     approve_with: ApproveWith | None = None
     deposits: DepositRule | None = None
+    consent_binds: int | None = None
+    text: str | None = None
     ends_in: int = 0
+    ends_at: int = 0
     given_up: GivenUp | None = None
     release_keys: tuple[PublicKey, PublicKey] | None = None
 
@@ -144,7 +153,7 @@ def draft(account: Account, wanted: Wanted) -> Proposal:
 
 def _founding_draft(account: Account, wanted: Wanted) -> Proposal:
     terms = _terms(wanted)
-    lacking = sorted({one.name for one in fields(Terms)} - terms.keys())
+    lacking = sorted({one.name for one in fields(Terms) if one.default is MISSING} - terms.keys())
     if lacking or wanted.m is None or wanted.remove:
         named = ", ".join(name.removesuffix("_seconds").replace("_", " ") for name in lacking)
         raise ProfileError(
@@ -155,7 +164,7 @@ def _founding_draft(account: Account, wanted: Wanted) -> Proposal:
         header=_header(account, wanted),
         version=1,
         m=wanted.m,
-        roster=tuple(Officer(index, *row) for index, row in enumerate(wanted.rows, start=1)),
+        roster=_numbered(wanted.rows if wanted.roster is None else wanted.roster),
         terms=Terms(**terms),
         predecessor=b"",
     )
@@ -164,12 +173,18 @@ def _founding_draft(account: Account, wanted: Wanted) -> Proposal:
 
 def _header(account: Account, wanted: Wanted) -> Header:
     now = account.api.clock.now()
-    return Header(account.tenant, b"", b"", now, now + wanted.ends_in if wanted.ends_in else 0)
+    return Header(account.tenant, b"", b"", now, now + wanted.ends_in if wanted.ends_in else wanted.ends_at)
 
 
 def _terms(wanted: Wanted) -> dict[str, Any]:
     """Return the terms that are asked for, by their names in a policy."""
     signing, sealing = wanted.release_keys or (None, None)
+    # What is hidden would be written out in the box, for everybody: a slip of the maker, found before it is in the way.
+    if wanted.text and any(map(is_hidden, wanted.text)):
+        raise ProfileError(
+            "The text to members has a line break, or another character that cannot be seen.",
+            way_out="Write it as one paragraph of plain text.",
+        )
     given: dict[str, Any] = {
         "release_signing_key": signing,
         "release_sealing_key": sealing,
@@ -180,6 +195,8 @@ def _terms(wanted: Wanted) -> dict[str, Any]:
         "purposes": wanted.purposes,
         "approve_with": wanted.approve_with,
         "deposits": wanted.deposits,
+        "consent_binds_seconds": wanted.consent_binds,
+        "text": wanted.text,
     }
     return {name: value for name, value in given.items() if value is not None}
 
@@ -196,6 +213,8 @@ def _drafted(account: Account, made: Policy) -> Proposal:
 
 
 def _roster(newest: SignedPolicy, wanted: Wanted) -> tuple[Officer, ...]:
+    if wanted.roster is not None:
+        return _numbered(wanted.roster)
     removed = {acts.find_officer(newest, text).person for text in wanted.remove}
     keys = {person: (signing, sealing) for person, signing, sealing in wanted.rows}
     if removed & keys.keys():
@@ -205,6 +224,10 @@ def _roster(newest: SignedPolicy, wanted: Wanted) -> tuple[Officer, ...]:
     ]
     rows = [(person, *keys.pop(person, (signing, sealing))) for person, signing, sealing in staying]
     rows += [(person, *pair) for person, pair in keys.items()]
+    return _numbered(rows)
+
+
+def _numbered(rows: Sequence[tuple[bytes, PublicKey, PublicKey]]) -> tuple[Officer, ...]:
     return tuple(Officer(index, *row) for index, row in enumerate(rows, start=1))
 
 
@@ -319,6 +342,7 @@ def _read(account: Account, row: Answer) -> Proposal:
         id=str(UUID(bytes=row.identifier("proposal_id"))),
         state=state,
         missing=row.number("missing"),
+        touches=row.number("touches") if "touches" in row else -1,
         proposer=UUID(bytes=row.identifier("proposer")),
         told=people,
         is_undone=bool(account.policies) and made.hash in account.trusted.withdrawn,

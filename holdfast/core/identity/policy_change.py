@@ -7,6 +7,7 @@ anything, and knows no clock: what it says of times follows from `policy.history
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,7 +15,7 @@ from types import MappingProxyType
 from typing import Final
 from uuid import UUID
 
-from holdfast.core.base.text import duration, written_out
+from holdfast.core.base.text import boxed, duration, written_out
 from holdfast.core.identity.policy import (
     NEVER,
     ApproveWith,
@@ -23,6 +24,7 @@ from holdfast.core.identity.policy import (
     Officer,
     Policy,
     SignedPolicy,
+    Terms,
     find_lowered,
     history_of,
 )
@@ -49,6 +51,8 @@ _GUARDS: Final = {
 }
 _NOBODY: Final[Mapping[bytes, int]] = MappingProxyType({})
 _NAMELESS: Final[Mapping[bytes, str]] = MappingProxyType({})
+# Over every box with the tenant's text: whose word it is.
+TEXT_HEADING: Final = "Your organisation adds, in its own words:"
 _LAST_DATE: Final = 253402214400  # 9999-12-31, the last day that is written as a date
 
 
@@ -116,7 +120,28 @@ def clauses(policy: Policy) -> list[Clause]:
                is_weak=not is_cli),
         Clause("Purposes", ", ".join(sorted(terms.purposes)), "A case for any other purpose is refused."),
         Clause("Deposits", value, meaning, is_weak=terms.deposits is DepositRule.OPTIONAL),
+        Clause("Consent", taking_back(terms), "After a no nothing more is deposited. What is deposited stays."),
+        Clause("Text to members", _named(terms.text), "Shown in a box below the consent’s own words."),
     ]  # fmt: skip
+
+
+def taking_back(terms: Terms) -> str:
+    """Say when a yes can be taken back."""
+    if terms.consent_binds_seconds == NEVER:
+        return "cannot be taken back while this version stands"
+    if terms.consent_binds_seconds:
+        return f"can be taken back {duration(terms.consent_binds_seconds)} after it was given, and not before"
+    return "can be taken back at any time"
+
+
+def _named(text: str) -> str:
+    """Name a text without saying it: others wrote it. Two of one length are told apart."""
+    return f"{len(text)} characters, {hashlib.sha256(text.encode()).hexdigest()[:8]}" if text else "none"
+
+
+def text_box(terms: Terms) -> list[str]:
+    """Return the tenant's text to its members in its box, line by line; nothing where there is none."""
+    return boxed(terms.text, heading=TEXT_HEADING) if terms.text else []
 
 
 def _delay(seconds: int) -> Clause:
@@ -225,7 +250,8 @@ def _lowered(after: Policy, known: History, signers: frozenset[bytes], at: int) 
     return tuple(dict.fromkeys(names))
 
 
-# In words. No line holds text that somebody chose: purposes are written out, people are named by their ids.
+# In words. No line holds text that somebody chose: purposes are written out, people are named by their ids, and the
+# tenant's text to its members has a box of its own (`text_box`).
 
 
 def in_words(

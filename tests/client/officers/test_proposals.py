@@ -16,14 +16,14 @@ from holdfast.cli.commands import officer_policy
 from holdfast.cli.shell import unstyled
 from holdfast.client.errors import ProfileError, TrustRefused, WordsNeeded, WrongWords
 from holdfast.client.identity import device
-from holdfast.client.officers import proposals
+from holdfast.client.officers import proposals, whole_policy
 from holdfast.client.officers.proposals import Proposal, Wanted
 from holdfast.client.profile.account import Account, read_many
 from holdfast.core.base.encoding import b64u
 from holdfast.core.crypto.keys import RecipientRsaKey, SigningKey
 from holdfast.core.identity.acts import MAX_AGE_SECONDS
 from holdfast.core.identity.officers import OfficerStatement
-from holdfast.core.identity.policy import ApproveWith, DepositRule, GivenUp, Policy
+from holdfast.core.identity.policy import NEVER, ApproveWith, DepositRule, GivenUp, Policy
 from holdfast.core.identity.trust import root_pin
 from holdfast.core.signed.cose import Purpose, Sign1, sign
 from holdfast.core.signed.enrolment import EnrolmentCode, founding_root
@@ -101,6 +101,98 @@ def test_roster_is_renumbered_and_an_officer_of_it_gets_other_keys(world: Member
         proposals.draft(account, Wanted(remove=["2"]))
     with pytest.raises(ProfileError, match="No policy can be so"):
         proposals.draft(account, Wanted(cooling_off=31 * 86400))
+
+
+def test_policy_that_was_shown_is_proposed_from_a_file_as_it_was_edited(world: Members) -> None:
+    account, new = officer(world), grace()
+    newest = account.trusted.newest.policy
+    shown: dict[str, Any] = {"policy": whole_policy.document(newest), "proposals": []}
+    same = proposals.draft(account, whole_policy.read(json.dumps(shown))).policy
+    assert (same.m, same.roster, same.terms, same.header.expires_at) == (newest.m, newest.roster, newest.terms, 0)
+    edited = shown["policy"] | {
+        "delay_seconds": 600,
+        "consent_binds_seconds": "while-it-stands",
+        "text": "Ask Grace.",
+        "deposits": "all",
+        "approve_with": "any",
+        "ends_at": NOW + 86400,
+        "officers": [
+            *shown["policy"]["officers"][1:],
+            {
+                "person_id": str(UUID(bytes=new.person)),
+                "signing_key": new.signing_key.public.encoded.hex(),
+                "sealing_key": new.sealing_key.public.encoded.hex(),
+            },
+        ],
+    }
+    made = proposals.draft(account, whole_policy.read(json.dumps({"policy": edited}))).policy
+    assert made.terms == replace(
+        newest.terms,
+        delay_seconds=600,
+        consent_binds_seconds=NEVER,
+        text="Ask Grace.",
+        deposits=DepositRule.ALL,
+        approve_with=ApproveWith.ANY,
+    )
+    assert [one.person for one in made.roster] == [one.person for one in newest.roster[1:]] + [new.person]
+    assert made.header.expires_at == NOW + 86400
+    assert whole_policy.document(made) == edited
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("m", 3, "policy.m is no whole number from 2 to 2"),
+        ("m", True, "policy.m is no whole number"),
+        ("m", None, "policy.m is missing"),
+        ("delay_seconds", "48h", "policy.delay_seconds is no whole number from 0 to 31536000"),
+        ("cooling_off_seconds", 31 * 86400, "policy.cooling_off_seconds is no whole number from 0 to 2592000"),
+        ("approve_with", "phone", "policy.approve_with is none of cli, any"),
+        ("deposits", 2, "policy.deposits is none of optional, from-consent, all"),
+        ("purposes", [], "policy.purposes is no list of 1 to 16"),
+        ("purposes", ["x" * 65], r"policy.purposes\[0\] is no text of 1 to 64 characters"),
+        ("consent_binds_seconds", "never", "policy.consent_binds_seconds is no whole number"),
+        ("text", "x" * 601, "policy.text is no text of 0 to 600 characters"),
+        ("release_keys", {"signing_key": "00"}, "policy.release_keys.sealing_key is missing"),
+        ("officers", [{}, {}, {}], r"policy.officers\[0\].person_id is missing"),
+        ("ends_at", -1, "policy.ends_at is no whole number"),
+        ("quorum", 2, "policy.quorum is no field of a policy"),
+    ],
+)
+def test_file_of_a_policy_that_does_not_read_names_the_field_and_the_way_out(
+    world: Members, field: str, value: Any, said: str
+) -> None:
+    whole = whole_policy.document(officer(world).trusted.newest.policy) | {field: value}
+    if value is None:
+        del whole[field]
+    with pytest.raises(ProfileError, match=said) as error:
+        whole_policy.read(json.dumps({"policy": whole}))
+    assert "holdfast officer policy show --json" in error.value.way_out
+
+
+def test_file_of_a_policy_names_the_row_and_the_key_at_fault(world: Members) -> None:
+    whole = whole_policy.document(officer(world).trusted.newest.policy)
+    rows = whole["officers"]
+    for said, changed in {
+        r"policy.officers\[1\].sealing_key is no public key": [rows[0], rows[1] | {"sealing_key": "zz"}, rows[2]],
+        r"policy.officers\[2\].signing_key is no public key": [
+            *rows[:2],
+            rows[2] | {"signing_key": rows[0]["sealing_key"]},
+        ],
+        r"policy.officers\[0\].person_id is no person's id": [rows[0] | {"person_id": 7}, *rows[1:]],
+        "policy.officers has one person_id twice": [rows[0], rows[1] | {"person_id": rows[0]["person_id"]}, rows[2]],
+    }.items():
+        with pytest.raises(ProfileError, match=said):
+            whole_policy.read(json.dumps({"policy": whole | {"officers": changed}}))
+    for text in ("", "[]", "{}", '{"policy": 1}', '{"policy": {}, "policy": {}}', '{"policy": NaN}'):
+        with pytest.raises(ProfileError):
+            whole_policy.read(text)
+
+
+def test_text_to_members_that_hides_something_is_not_proposed(world: Members) -> None:
+    for text in ("two\nlines", "turned \u202e round"):
+        with pytest.raises(ProfileError, match="cannot be seen"):
+            proposals.draft(officer(world), Wanted(text=text))
 
 
 def test_policy_is_signed_as_shown_by_each_officer_on_their_own_machine(world: Members) -> None:

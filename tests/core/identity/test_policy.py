@@ -23,6 +23,7 @@ from holdfast.core.identity.policy import (
     Officer,
     Policy,
     SignedPolicy,
+    Terms,
     find_lowered,
     history_of,
     in_force_times,
@@ -52,6 +53,47 @@ def signed(policy: Policy, *keys: SigningKey) -> tuple[cose.Sign1, ...]:
 def test_policy_refuses_m_outside_two_to_one_below_n(m: int) -> None:
     with pytest.raises(Malformed, match="field 8"):
         Policy.from_payload(replace(POLICY, m=m).to_payload())
+
+
+@pytest.mark.parametrize(
+    ("number", "value", "binds", "text"),
+    [(12, 1, 1, ""), (12, 365 * cast.DAY, 365 * cast.DAY, ""), (12, NEVER, NEVER, ""), (14, "x" * 600, 0, "x" * 600)],
+)
+def test_terms_of_a_consent_are_read_as_they_are_written(number: int, value: Any, binds: int, text: str) -> None:
+    terms = replace(TERMS, consent_binds_seconds=binds, text=text)
+    assert terms.to_map()[number] == value
+    assert Terms.from_map(decode(encode(terms.to_map()))) == terms
+    assert not {12, 14} & TERMS.to_map().keys()
+
+
+@pytest.mark.parametrize(
+    ("number", "value"),
+    [
+        (12, 0),
+        (12, 365 * cast.DAY + 1),
+        (12, NEVER - 1),
+        (12, b""),
+        (14, ""),
+        (14, " \u3000"),
+        (14, "x" * 601),
+        (14, "two\nlines"),
+        (14, "\x1b[2J"),
+        (14, "\x7f"),
+        (14, 1),
+        (10, 1),
+        (11, 1),
+        (13, 1),
+    ],
+)
+def test_terms_of_a_consent_have_one_form_and_a_bound(number: int, value: Any) -> None:
+    with pytest.raises(Malformed):
+        Terms.from_map(decode(encode(TERMS.to_map() | {number: value})))
+
+
+def test_terms_of_a_consent_lower_no_guard_and_the_last_policy_says_them() -> None:
+    said = replace(POLICY, terms=replace(TERMS, consent_binds_seconds=NEVER, text="Hear, hear."))
+    assert find_lowered(POLICY, said) == find_lowered(said, POLICY) == ()
+    assert strictest([said, POLICY])[1] == TERMS
 
 
 @pytest.mark.parametrize("n", [0, 1, 2, 17])

@@ -20,7 +20,14 @@ from holdfast.core.identity.policy import (
     SignedPolicy,
     find_lowered,
 )
-from holdfast.core.identity.policy_change import PolicyChange, change_of, history_with, in_words
+from holdfast.core.identity.policy_change import (
+    PolicyChange,
+    change_of,
+    changed_terms,
+    history_with,
+    in_words,
+    text_box,
+)
 from holdfast.core.identity.trust import GRACE_SECONDS, NOTICE_SECONDS, find_ending, founder_words
 from tests.cast import statements as cast
 from tests.cast.statements import DAY, NOW, OFFICERS, POLICY, SIGNED_POLICY, TERMS
@@ -68,6 +75,25 @@ def test_each_guard_that_falls_is_named_and_the_wait_with_it(guard: str, changes
     found = change(terms(**changes))
     assert (found.lowered, found.in_force_from) == ((guard,), NOW + DAY)
     assert f"(1 day from now) if it is published now. It lowers {said}." in words(terms(**changes))
+
+
+def test_terms_of_a_consent_are_said_and_the_tenants_text_has_a_box_of_its_own() -> None:
+    after = terms(consent_binds_seconds=30 * DAY, text="In force at once. It lowers no guard.")
+    found = words(after)
+    assert (
+        "Consent: can be taken back at any time → can be taken back 30 days after it was given, and not before" in found
+    )
+    assert "Text to members: none → 37 characters, " in found
+    assert after.terms.text not in found
+    assert text_box(after.terms) == [
+        "┌ Your organisation adds, in its own words:",
+        "│ In force at once. It lowers no guard.",
+        "└",
+    ]
+    assert text_box(TERMS) == []
+    other = replace(after, terms=replace(after.terms, text="In force at once. It lowers no guard!"))
+    assert [one.name for one in changed_terms(after, other)] == ["Text to members"], "of one length, and another text"
+    assert "cannot be taken back while this version stands" in words(terms(consent_binds_seconds=NEVER))
 
 
 def test_every_guard_has_words() -> None:
