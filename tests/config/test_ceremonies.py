@@ -32,7 +32,7 @@ from hsm import manifest as manifests
 from hsm.ceremony import Ceremony
 from hsm.config import TOKENS, HsmConfig
 from tests import prepared
-from tests.cast.server import PROJECT, Installation
+from tests.cast.server import PROJECT, Installation, move_profiles
 
 BEGIN = ("tenant", "acme", "--name", "Acme", "--owner", "olivia@acme.test", "--officer", "carol@acme.test")
 
@@ -107,7 +107,9 @@ def test_init_makes_tokens_and_keys_and_again_changes_nothing(initialised: Insta
 
 def test_tenant_begins_with_root_roles_keys_owner_and_officers(begun: Installation) -> None:
     tenant = tenant_of(begun)
-    assert rows(begun, "SELECT slug, state FROM tenants_tenant") == [("acme", "founding")]
+    # The root is shown, since the officers' words are made from it, and pinned by nobody.
+    shown = rows(begun, "SELECT slug, state, root_key, root_pin FROM tenants_tenant")
+    assert shown == [("acme", "founding", root_of(begun).encoded, None)]
     (root,) = manifest(begun).token("ceremony").find("tenant-root", tenant=str(tenant))
     assert root_of(begun).encoded.hex().endswith(root.public[-64:])
     ((statement,),) = rows(begun, "SELECT statement FROM audit_rolesstatement")
@@ -367,6 +369,7 @@ def proposed(tmp_path: Path) -> Installation:
     """An installation with a tenant whose officers have all signed the policy that one of them proposed."""
     made = Installation(tmp_path)
     prepared.copy("proposed", made.state_dir, _proposed)
+    move_profiles(made)
     return made
 
 
@@ -420,6 +423,18 @@ def test_founder_who_left_completes_no_policy(proposed: Installation) -> None:
     done = run(proposed, "tests.cast.founders", "found")
     assert re.search(r"dan@acme.test +waited for +waited for", done.stdout)
     assert re.search(r"erin@acme.test +signed +waited for", done.stdout)
+    assert set(founded(proposed).values()) == {0}
+
+
+@pytest.mark.parametrize(
+    "lacking", ["UPDATE keys_vaultdoor SET proof = NULL, proved_at = NULL", "DELETE FROM escrow_officerkeystatement"]
+)
+def test_founder_without_proven_doors_or_a_statement_completes_no_policy(proposed: Installation, lacking: str) -> None:
+    """Also where keys are software: a roster is of people who joined, whatever wrote the proposal's rows."""
+    rows(proposed, lacking)
+    done = run(proposed, "tests.cast.founders", "found", check=False)
+    assert done.returncode == 1
+    assert "has not stated their keys as an officer, or has not two proven doors" in done.stderr
     assert set(founded(proposed).values()) == {0}
 
 
