@@ -7,6 +7,7 @@ takes up what they have signed. Nothing can be deposited or opened before.
 
 from __future__ import annotations
 
+import json
 import smtplib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -93,7 +94,7 @@ class TenantCeremony:
             yield Step("have its root sign whose keys write and sign its logs", self._publish_roles)
         if row is None or not _has_master_key(row):
             yield Step("make the key under which its records are stored", self._make_master_key)  # (3)
-        if row is None or not release_directory(row.pk).has_keys():
+        if row is None or not (release_directory(row.pk).has_keys() and release_keys_file(wanted.slug).exists()):
             yield Step("make the release process's keys, which the founders' policy names", self._make_release_keys)
         if wanted.owner and self._lacks_link(wanted.owner):
             says = f"invite {wanted.owner} as owner, by a link that works once, for 72 hours"
@@ -158,8 +159,12 @@ class TenantCeremony:
     def _make_master_key(self) -> None:
         keys.create_tenant_master_key(self._tenant().pk)
 
-    def _make_release_keys(self) -> None:
-        release_directory(self._tenant().pk).create_keys()
+    def _make_release_keys(self) -> list[str]:
+        made, path = release_directory(self._tenant().pk).create_keys(), release_keys_file(self._wanted.slug)
+        named = {"signing_key": made.signing_key.encoded.hex(), "sealing_key": made.sealing_key.encoded.hex()}
+        make_directory(path.parent)
+        write_durably(path, json.dumps(named).encode() + b"\n")
+        return [f"hand {path} to whoever proposes the policy, for --release-keys"]
 
     def _invite(self, email: str, role: Role) -> list[str]:
         tenant = self._tenant()
@@ -243,6 +248,11 @@ def code_file(slug: str, email: str) -> Path:
     """Return where an officer's founding code is written."""
     # An address may have a slash in it.
     return ceremony_directory() / "codes" / slug / f"{names.email_key(email).replace('/', '_')}.code"
+
+
+def release_keys_file(slug: str) -> Path:
+    """Return where the public keys of a tenant's release process are written, for its founders."""
+    return ceremony_directory() / f"release-keys-{slug}.json"
 
 
 def _has_roles(tenant: Tenant) -> bool:

@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import os
+import pty
 import re
 import shutil
 import sqlite3
@@ -20,6 +22,7 @@ import pytest
 
 from config.database_roles import PROCESSES
 from config.hsm import ROLE_TOKENS
+from holdfast.client.officers.proposals import release_keys_of
 from holdfast.core.base.encoding import Fields, decode
 from holdfast.core.base.words import eight_words
 from holdfast.core.crypto.keys import SIGNING_KINDS, PublicKey, decode_public_key
@@ -31,7 +34,9 @@ from holdfast.core.signed.enrolment import EnrolmentCode, founding_root
 from hsm import manifest as manifests
 from hsm.ceremony import Ceremony
 from hsm.config import TOKENS, HsmConfig
+from recovery.release.directory import Directory, ReleaseKeys
 from tests import prepared
+from tests.cast.hsm import build_interposer
 from tests.cast.server import PROJECT, Installation, move_profiles
 
 BEGIN = ("tenant", "acme", "--name", "Acme", "--owner", "olivia@acme.test", "--officer", "carol@acme.test")
@@ -117,6 +122,9 @@ def test_tenant_begins_with_root_roles_keys_owner_and_officers(begun: Installati
     assert {row.role for row in roles.keys} == set(Role)
     assert rows(begun, "SELECT count(*) FROM keys_tenantmasterkey") == [(1,)]
     assert (begun.state_dir / "release" / str(tenant) / "keys" / "newest").exists()
+    # The file that founders name their release process by is read by their own command.
+    signing, sealing = release_keys_of((begun.state_dir / "ceremony" / "release-keys-acme.json").read_text())
+    Directory(begun.state_dir / "release", tenant).require_keys(ReleaseKeys(signing, sealing))
     assert not (begun.state_dir / "release" / str(tenant) / "trust").exists()
     found = rows(begun, "SELECT email, role, state FROM tenants_person ORDER BY email")
     assert found == [("carol@acme.test", "officer", "invited"), ("olivia@acme.test", "owner", "invited")]
@@ -239,6 +247,63 @@ def test_pin_comes_from_a_descriptor_and_a_wrong_one_is_tried_once(begun: Instal
         assert (done.returncode == 0) is is_right, done.stderr
         assert is_right or "it is not tried again" in done.stderr
         assert pin.decode().strip() not in done.stdout + done.stderr
+
+
+class Typed:
+    """A ceremony at a terminal, where a person types a PIN whenever they are asked for one."""
+
+    def __init__(self, made: Installation, pins: dict[str, str], *ceremony: str) -> None:
+        self.screen, self.seen = "", b""
+        end, terminal = pty.openpty()
+        with subprocess.Popen(
+            [sys.executable, "manage.py", "ceremony", *ceremony],
+            cwd=PROJECT,
+            env=made.environment | {"HOLDFAST_ROLE": "ceremony"},
+            stdin=terminal,
+            stdout=terminal,
+            stderr=terminal,
+            start_new_session=True,
+        ) as running:
+            os.close(terminal)
+            answered = 0
+            with contextlib.suppress(OSError):  # Linux says so of a terminal that nobody has open any more
+                while octets := os.read(end, 4096):
+                    self.screen += octets.decode()
+                    asked = re.findall(r"PIN of the HSM token (\w+): ", self.screen)
+                    for token in asked[answered:]:
+                        os.write(end, f"{pins[token]}\n".encode())
+                        own = Path(f"/proc/{running.pid}")
+                        self.seen += (own / "cmdline").read_bytes() + (own / "environ").read_bytes()
+                    answered = len(asked)
+        os.close(end)
+        self.asked, self.status = asked, running.returncode
+
+
+def test_pin_is_typed_once_for_each_token_and_shown_nowhere(begun: Installation, tmp_path: Path) -> None:
+    interposer = build_interposer(tmp_path)
+    begun.extra["HOLDFAST_HSM_MODULE"] = str(interposer.module)
+    config = HsmConfig(home=begun.state_dir / "hsm", module=interposer.module)
+    Ceremony(config).accept_module()
+    pins = {name: (begun.state_dir / "hsm" / "pins" / f"{name}.pin").read_text().strip() for name in TOKENS}
+    shutil.move(begun.state_dir / "hsm" / "pins", tmp_path / "away")
+    transcript = ("transcript", "acme", "--out", str(tmp_path))
+
+    interposer.forget()
+    right = Typed(begun, pins, *transcript)
+    assert right.status == 0, right.screen
+    assert "ceremony" in right.asked
+    assert len(set(right.asked)) == len(right.asked), "each token's is asked for once"
+    logins = interposer.entered("C_Login")
+
+    interposer.forget()
+    wrong = Typed(begun, pins | {right.asked[0]: "wrong-wrong-wrong"}, *transcript)
+    assert wrong.status != 0
+    assert "it is not tried again" in wrong.screen
+    assert wrong.asked == right.asked[:1]
+    assert interposer.entered("C_Login") == 1 <= logins, "the token counts"
+    for pin in (*pins.values(), "wrong-wrong-wrong"):
+        assert pin not in right.screen + wrong.screen
+        assert pin.encode() not in right.seen + wrong.seen
 
 
 _descriptors: dict[Path, int] = {}
