@@ -25,6 +25,7 @@ PARTS = (
     ("releases", "sqlite"),
     ("sessions", "none"),
     ("entries", "none"),
+    ("policies", "none"),
 )
 
 

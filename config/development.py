@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The demo tenant Acme: the answers to the operator's ceremonies, and the scripted people who answer them.
 
-ORGANISATION "Founding, at different desks". Officers' private keys are made in their own client profiles
-under `var/demo/profiles`, never in the database. Never run in production: `check --deploy` refuses SoftHSM.
+ORGANISATION "Founding, at different desks". The officers join, propose and sign by their own clients, whose profiles
+and door secrets lie under `var/demo/profiles`, never in the database.
+Never run in production: `check --deploy` refuses SoftHSM.
 """
 
 from __future__ import annotations
@@ -11,40 +12,46 @@ import base64
 import re
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 from uuid import UUID
 
+import httpx2
 from django.conf import settings
+from django.core.handlers.wsgi import WSGIHandler
 from django.core.management import call_command
 
 from audit import sequencer, signing
 from config.ceremonies.root import release_directory, root_of
+from config.ceremonies.tenant import code_file
 from config.env import ENV
 from config.roles import create_role_key
-from escrow import access as escrow_access
-from escrow import services as escrow
-from holdfast.client.officers import officer_keys as officers
+from holdfast.client.identity import device
+from holdfast.client.messages import prekeys
+from holdfast.client.officers import joining, proposals, section_doors
+from holdfast.client.officers.proposals import Wanted
+from holdfast.client.profile import account as accounts
+from holdfast.client.profile.account import Account
+from holdfast.client.profile.private_files import write_private
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.crypto.keys import PublicKey
+from holdfast.core.crypto.phrase import Phrase
 from holdfast.core.identity import trust
-from holdfast.core.identity.policy import ApproveWith, DepositRule, Officer, Policy, Terms
+from holdfast.core.identity.policy import ApproveWith, DepositRule
 from holdfast.core.identity.roles import root_verifier
 from holdfast.core.log.writers import Role as LogRole
-from holdfast.core.signed.cose import parse_many
 from holdfast.core.signed.enrolment import EnrolmentCode
-from holdfast.core.signed.payloads import Header
+from holdfast.core.vault.password_door import Argon2Cost, generate_password
 from hsm import registry
 from kernel.actors import Actor, system_actor
 from kernel.scope import tenant_scope
-from recovery.release.directory import Directory
 from tenants import access as tenants_access
 from tenants import services as tenants
 from tenants import sign_in
 from tenants.models import Person, Tenant
-from tenants.roles import Role
 from tenants.states import PersonState
 
 OFFICERS = ("carol", "dan", "erin")
@@ -61,6 +68,9 @@ PEOPLE = {
 CONSOLE = ("olivia", "carol", "dan", "erin", "rex", "otto")
 QUORUM = 2
 DELAY_SECONDS = 5
+# The least that the formats take. What is stretched here was generated, and no stretching makes 120 bits harder to
+# guess; with a person's cost `make up` would take seconds longer for each officer.
+CHEAPEST = Argon2Cost(memory_kib=19 * 1024, passes=2, lanes=1)
 PURPOSES = frozenset({"device-loss", "leaver", "legal"})
 
 Say = Callable[[str], None]
@@ -75,7 +85,6 @@ class Founding:
     root_key: PublicKey
     log_vkey: str
     actor: Actor
-    now: int
 
 
 def demo_directory() -> Path:
@@ -100,13 +109,14 @@ def hold_ceremonies(say: Say) -> None:
     say(f"Founding the escrow policy: {QUORUM} of {len(OFFICERS)} officers, delay {DELAY_SECONDS} s")
     policy_hash = propose_policy(founding)
     _hold("found", "acme", "--no-wait", answer=said_by(founding, policy_hash))
-    sign_escrow_key(founding, policy_hash)
+    sign_escrow_key(founding)
     _hold("found", "acme", "--no-wait")
     pin = trust.root_pin(tenant.pk.bytes, founding.root_key, policy_hash)
     say("Writing enrolment codes, console passwords, and the keys by which an auditor verifies the log")
-    officers.write_private(demo_directory() / "log.vkey", founding.log_vkey)
-    officers.write_private(demo_directory() / "root.vkey", root_verifier(tenant.pk.bytes, founding.root_key).to_text())
-    for name, person_id in founding.people.items():
+    write_private(demo_directory() / "log.vkey", founding.log_vkey)
+    write_private(demo_directory() / "root.vkey", root_verifier(tenant.pk.bytes, founding.root_key).to_text())
+    for name in PEOPLE.keys() - set(OFFICERS):
+        person_id = founding.people[name]
         write_code(founding.tenant_id, name, person_id, pin=pin, log_vkey=founding.log_vkey)
     _write_sign_in(founding)
 
@@ -132,39 +142,48 @@ def _people(tenant: Tenant) -> dict[str, UUID]:
 def founding_of(tenant: Tenant) -> Founding:
     """Return what the demo's people know of a tenant that the ceremony has begun."""
     log_vkey = sequencer.verifier(tenant.pk, "audit", registry.log().public_key).to_text()
-    actor, now = system_actor(tenant.pk, "ceremony"), int(time.time())
-    return Founding(tenant.pk, _people(tenant), root_of(tenant).public, log_vkey, actor, now)
+    return Founding(tenant.pk, _people(tenant), root_of(tenant).public, log_vkey, system_actor(tenant.pk, "ceremony"))
 
 
 def propose_policy(founding: Founding, *, delay: int = DELAY_SECONDS) -> bytes:
-    """Have the officers make their keys, propose the policy and sign it, all of them; return its hash."""
-    # What its scripted people do reaches no web process: this one, the operator's, has that role's key as well.
-    signing.install(lambda: {role: create_role_key(role) for role in (LogRole.CEREMONY, LogRole.WEB)})
-    founders = [_officer_profile(founding, name) for name in OFFICERS]
-    payload = _policy(founding, founders, release_directory(founding.tenant_id), delay=delay).to_payload()
-    with tenant_scope(founding.tenant_id):
-        for person_id in (founding.people[name] for name in OFFICERS):
-            person = tenants_access.person(person_id)
-            if person.state == PersonState.INVITED:
-                tenants.activate_person(person=person, actor=founding.actor)
-        proposal = escrow.propose_policy(payload=payload, actor=_actor(founding, OFFICERS[0]))
-        for name, founder in zip(OFFICERS, founders, strict=True):
-            statement = founder.sign_policy(payload).encode()
-            escrow.sign_policy(proposal_id=proposal.pk, statement=statement, actor=_actor(founding, name))
-    return bytes(proposal.hash)
+    """Have the officers join, one propose the policy, and all sign it, heard by one another; return its hash."""
+    with _desks(founding) as desks:
+        for name, desk in desks.items():
+            _join(desk, name)
+        first = desks[OFFICERS[0]]
+        release_keys = release_directory(founding.tenant_id).create_keys()
+        wanted = Wanted(
+            m=QUORUM,
+            rows=[proposals.stated_row(first, founding.people[name]) for name in OFFICERS],
+            delay=delay,
+            max_notice_delay=0,
+            cooling_off=60,
+            undelivered_delay=14 * 86400,
+            purposes=PURPOSES,
+            approve_with=ApproveWith.CLI,
+            deposits=DepositRule.FROM_CONSENT,
+            release_keys=(release_keys.signing_key, release_keys.sealing_key),
+        )
+        policy_hash = proposals.submit(first, proposals.draft(first, wanted)).hash
+        shown = {name: proposals.find_proposal(desk, policy_hash.hex()) for name, desk in desks.items()}
+        # Each reads from their own screen: it shows these words only for a row with the keys of the profile.
+        read = {desk.user: proposals.own_words(desk, shown[name]) for name, desk in desks.items()}
+        for name, desk in desks.items():
+            heard = {
+                other.person: {
+                    place: read[other.person][place - 1] for place in proposals.asked(desk, shown[name], other)
+                }
+                for other in proposals.to_hear(desk, shown[name])
+            }
+            proposals.sign_proposal(desk, shown[name], heard=heard)
+    return policy_hash
 
 
-def sign_escrow_key(founding: Founding, policy_hash: bytes) -> None:
-    """Have the officers pin what they signed, and enough of them sign the escrow key that the root has signed."""
-    signing.install(lambda: {role: create_role_key(role) for role in (LogRole.CEREMONY, LogRole.WEB)})
-    with tenant_scope(founding.tenant_id):
-        ((key,), _) = escrow_access.key_proposal_page()
-        for number, name in enumerate(OFFICERS):
-            founder = _officer_profile(founding, name)
-            founder.pin(founding.root_key, policy_hash, is_development=True)
-            if number < QUORUM:
-                statement = founder.sign_escrow_key(parse_many(bytes(key.statement))[0].payload).encode()
-                escrow.sign_escrow_key(proposal_id=key.pk, statement=statement, actor=_actor(founding, name))
+def sign_escrow_key(founding: Founding) -> None:
+    """Have enough officers sign the escrow key that the root they pinned has signed."""
+    with _desks(founding) as desks:
+        for name in OFFICERS[:QUORUM]:
+            proposals.sign_key(desks[name], proposals.find_key(desks[name]))
 
 
 def said_by(founding: Founding, policy_hash: bytes) -> Callable[[str], str]:
@@ -180,53 +199,46 @@ def said_by(founding: Founding, policy_hash: bytes) -> Callable[[str], str]:
     return said
 
 
-def _actor(founding: Founding, name: str) -> Actor:
-    person_id = founding.people[name]
-    return Actor(founding.tenant_id, "person", person_id, person_id=person_id, role=Role.OFFICER)
+@contextmanager
+def _desks(founding: Founding) -> Iterator[dict[str, Account]]:
+    """Open the officers' profiles, made at the first call; they speak with the server's own code, in this process."""
+    # No web process runs yet: what its scripted people ask for is answered here, and its entries signed, as the web's.
+    signing.install(lambda: {role: create_role_key(role) for role in (LogRole.CEREMONY, LogRole.WEB)})
+    with ExitStack() as stack:
+        yield {name: stack.enter_context(_desk(founding, name)) for name in OFFICERS}
 
 
-def _policy(
-    founding: Founding, founders: Sequence[officers.FoundingOfficer], release: Directory, *, delay: int
-) -> Policy:
-    release_keys = release.create_keys()
-    return Policy(
-        header=Header(tenant=founding.tenant_id.bytes, user=b"", device=b"", issued_at=founding.now),
-        version=1,
-        m=QUORUM,
-        roster=tuple(
-            Officer(index, founder.person, founder.signing_key, founder.sealing_key)
-            for index, founder in enumerate(founders, start=1)
-        ),
-        terms=Terms(
-            delay_seconds=delay,
-            max_notice_delay_seconds=0,
-            cooling_off_seconds=60,
-            undelivered_delay_seconds=14 * 86400,
-            approve_with=ApproveWith.CLI,
-            purposes=PURPOSES,
-            deposits=DepositRule.FROM_CONSENT,
-            release_signing_key=release_keys.signing_key,
-            release_sealing_key=release_keys.sealing_key,
-        ),
-        predecessor=b"",
-    )
-
-
-def _officer_profile(founding: Founding, name: str) -> officers.FoundingOfficer:
-    """Make an officer's profile, once; afterwards open the one there is."""
+@contextmanager
+def _desk(founding: Founding, name: str) -> Iterator[Account]:
     directory = demo_directory() / "profiles" / name
     kept = directory / "passphrase"
-    if kept.exists():
-        return officers.open_officer_profile(directory, passphrase=SecretBytes(kept.read_bytes().strip()))
-    passphrase = secrets.token_urlsafe(24)
-    profile = officers.create_officer_profile(
-        directory,
-        tenant=founding.tenant_id.bytes,
-        person=founding.people[name].bytes,
-        passphrase=SecretBytes(passphrase.encode()),
-    )
-    officers.write_private(kept, passphrase)
-    return profile
+    if not kept.exists():
+        passphrase = generate_password()
+        ids = (founding.tenant_id.bytes, founding.people[name].bytes)
+        accounts.create(directory, tenant=ids[0], user=ids[1], passphrase=passphrase, cost=CHEAPEST).close()
+        write_private(kept, passphrase.reveal().decode())
+    with accounts.open_account(directory, passphrase=SecretBytes(kept.read_bytes().strip())) as account:
+        account.connect(settings.HOLDFAST_PUBLIC_URL, transport=httpx2.WSGITransport(WSGIHandler()))
+        yield account
+
+
+def _join(desk: Account, name: str) -> None:
+    """Do what `holdfast officer join` does; the secrets of both doors are kept beside the profile."""
+    directory = demo_directory() / "profiles" / name
+    if desk.state.device is None:
+        code = EnrolmentCode.parse(code_file("acme", f"{name}@acme.test").read_text())
+        device.enrol(desk, code, name=f"{name}'s workstation", is_development=True)
+        prekeys.publish(desk)
+    missing = joining.begin(desk)
+    if section_doors.PASSWORD in missing:
+        passphrase = generate_password()
+        write_private(directory / "door.passphrase", passphrase.reveal().decode())
+        joining.set_passphrase(desk, passphrase, cost=CHEAPEST)
+    if section_doors.PHRASE in missing:
+        phrase = Phrase.generate()
+        write_private(directory / "door.phrase", " ".join(phrase.words()))
+        joining.set_phrase(desk, phrase, dict(enumerate(phrase.words(), start=1)))
+    joining.finish(desk)
 
 
 def write_code(tenant_id: UUID, name: str, person_id: UUID, *, pin: bytes, log_vkey: str) -> None:
@@ -235,7 +247,7 @@ def write_code(tenant_id: UUID, name: str, person_id: UUID, *, pin: bytes, log_v
     with tenant_scope(tenant_id):
         person = tenants_access.person(person_id)
         tenants.issue_enrolment_code(person=person, code_hash=code.hash, actor=system_actor(tenant_id, "ceremony"))
-    officers.write_private(demo_directory() / "codes" / f"{name}.code", code.text())
+    write_private(demo_directory() / "codes" / f"{name}.code", code.text())
 
 
 def renew_members(say: Say) -> None:
@@ -270,7 +282,7 @@ def _write_sign_in(founding: Founding) -> None:
             sign_in.confirm_totp(person=person, key=SecretBytes(totp), code=code, actor=founding.actor)
             secret = base64.b32encode(totp).decode()
             lines.append(f"{name}@acme.test\t{PEOPLE[name]}\t{password}\t{secret}")
-    officers.write_private(demo_directory() / "sign-in.txt", "\n".join(lines))
+    write_private(demo_directory() / "sign-in.txt", "\n".join(lines))
 
 
 def welcome() -> str:

@@ -100,6 +100,24 @@ def create_tenant(
     return tenant
 
 
+def show_root(*, root_key: bytes) -> None:
+    """Have the open scope's tenant show its root, the encoded public key, to those who found it.
+
+    Their clients believe it by their codes alone, which hold its hash; nothing is pinned by it. Raises RootPinned when
+    another root stands there already; the same root again changes nothing.
+    """
+    with transaction.atomic():
+        tenant = Tenant.objects.select_for_update().get(pk=access.tenant().pk)
+        _require_root(tenant, root_key)
+        tenant.root_key = root_key
+        tenant.save(update_fields=["root_key"])
+
+
+def _require_root(tenant: Tenant, root_key: bytes) -> None:
+    if tenant.root_key is not None and bytes(tenant.root_key) != root_key:
+        raise RootPinned("A successor is signed by the old root and the officers; it is not set here.")
+
+
 def pin_root(*, root_key: bytes, root_pin: bytes, actor: Actor) -> Tenant:
     """Record the root of the open scope's tenant, once: encoded public key, and the 32 bytes that clients pin.
 
@@ -109,10 +127,11 @@ def pin_root(*, root_key: bytes, root_pin: bytes, actor: Actor) -> Tenant:
         raise ValueError("a root pin has 32 bytes")
     with transaction.atomic():
         tenant = Tenant.objects.select_for_update().get(pk=access.tenant().pk)
-        if tenant.root_key is not None:
-            if bytes(tenant.root_key) == root_key and bytes(tenant.root_pin or b"") == root_pin:
+        _require_root(tenant, root_key)
+        if tenant.root_pin is not None:
+            if bytes(tenant.root_pin) == root_pin:
                 return tenant
-            raise RootPinned("A successor is signed by the old root and the officers; it is not set here.")
+            raise RootPinned("The founders of another policy are pinned with this root already.")
         tenant.root_key, tenant.root_pin = root_key, root_pin
         tenant.save(update_fields=["root_key", "root_pin"])
         audit.append(tag="tenants:root:pin", actor=actor, subject=str(tenant.pk), body={"root_pin": root_pin})

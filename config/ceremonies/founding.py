@@ -138,9 +138,7 @@ class FoundingCeremony:
                     f"Officer {officer.index} of the proposed policy is no active officer of {self._tenant.slug}. "
                     "Have a policy without them proposed."
                 )
-            # A tenant on software keys is one for development, whose officers' keys a script may have made.
-            if not self._tenant.is_development:
-                self._require_own(officer, person)
+            self._require_own(officer, person)
 
     def _require_own(self, officer: Officer, person: Person) -> None:
         row = escrow_access.newest_officer_keys(person.pk)

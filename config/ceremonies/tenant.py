@@ -89,7 +89,7 @@ class TenantCeremony:
             )  # (1)
         if row is None or not self._hsm.has("ceremony", "tenant-root", tenant=str(row.pk)):
             yield Step("make its root key, on the token ceremony", self._make_root)  # (2)
-        if row is None or not _has_roles(row):
+        if row is None or row.root_key is None or not _has_roles(row):
             yield Step("have its root sign whose keys write and sign its logs", self._publish_roles)
         if row is None or not _has_master_key(row):
             yield Step("make the key under which its records are stored", self._make_master_key)  # (3)
@@ -151,8 +151,12 @@ class TenantCeremony:
         return [f"its root in words: {' '.join(root_words(tenant, root))}"]
 
     def _publish_roles(self) -> None:
-        for step in RolesCeremony(self._tenant()).steps():
+        tenant = self._tenant()
+        for step in RolesCeremony(tenant).steps():
             step.take()
+        # Officers' clients make the words that they read out from it, and hold it to their codes.
+        with tenant_scope(tenant.pk):
+            tenants.show_root(root_key=root_of(tenant).public.encoded)
 
     def _make_master_key(self) -> None:
         keys.create_tenant_master_key(self._tenant().pk)

@@ -44,9 +44,7 @@ def main() -> int:
     if act == "propose":
         sys.stdout.write(development.propose_policy(founding, delay=int(given[0]) if given else 5).hex())
     else:
-        from escrow.models import Policy
-
-        development.sign_escrow_key(founding, bytes(Policy.unscoped.get().hash))
+        development.sign_escrow_key(founding)
     return 0
 
 

@@ -114,6 +114,16 @@ def next_policy(before: SignedPolicy = SIGNED_POLICY, **changes: Any) -> Policy:
     return replace(before.policy, **(fields | changes))
 
 
+def policy_history(versions: int) -> list[tuple[Sign1, ...]]:
+    """A founding policy and those after it, each signed by two officers, as a server hands a history out."""
+    before, history = SIGNED_POLICY, [FOUNDING]
+    for number in range(1, versions):
+        made = next_policy(before, terms=replace(TERMS, delay_seconds=3 * DAY + number))
+        history.append(signed_by(OFFICER_KEYS[:2], made.to_payload(), Purpose.POLICY))
+        before = SignedPolicy(made, history[-1][0].payload_hash)
+    return history
+
+
 def escrow_key(version: int = 1, **changes: Any) -> EscrowKey:
     """An escrow-key statement's payload."""
     made = EscrowKey(TENANT, RSA.public, version, "oaep-sha256", b"", SIGNED_POLICY.hash)

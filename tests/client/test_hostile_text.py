@@ -28,8 +28,9 @@ from holdfast.cli.app import app, main
 from holdfast.cli.shell import date
 from holdfast.client.identity import contacts
 from holdfast.client.messages import messages
-from holdfast.client.officers import acts, hearing, officer_keys
+from holdfast.client.officers import acts, hearing
 from holdfast.client.profile.account import Account
+from holdfast.client.profile.private_files import write_private
 from holdfast.client.recovery import by_case
 from holdfast.client.vault import doors, share_requests, trusted
 from holdfast.core.base.text import is_hidden
@@ -139,7 +140,7 @@ def scene(hostile_tenant: Tenant, tmp_path: Path) -> Scene:
     said = acts.sign_decision(dan, acts.propose_return(dan, "3"))
     (tmp_path / "out").mkdir()
     (tmp_path / "export").write_text(json.dumps({"origin": LONG, "entry": HOSTILE}) + f"\n{LONG}\n")
-    officer_keys.write_private(tmp_path / "password", "the password of a vault")
+    write_private(tmp_path / "password", "the password of a vault")
     case, b = str(opened.case_id), text(BOB)
     sealed = str(tmp_path / "letter.holdfast")
     lines = [

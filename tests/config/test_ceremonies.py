@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import os
+import pty
 import re
 import shutil
 import sqlite3
@@ -32,9 +34,10 @@ from holdfast.core.signed.enrolment import EnrolmentCode, founding_root
 from hsm import manifest as manifests
 from hsm.ceremony import Ceremony
 from hsm.config import TOKENS, HsmConfig
-from recovery.release.directory import Directory
+from recovery.release.directory import Directory, ReleaseKeys
 from tests import prepared
-from tests.cast.server import PROJECT, Installation
+from tests.cast.hsm import build_interposer
+from tests.cast.server import PROJECT, Installation, move_profiles
 
 BEGIN = ("tenant", "acme", "--name", "Acme", "--owner", "olivia@acme.test", "--officer", "carol@acme.test")
 
@@ -109,7 +112,9 @@ def test_init_makes_tokens_and_keys_and_again_changes_nothing(initialised: Insta
 
 def test_tenant_begins_with_root_roles_keys_owner_and_officers(begun: Installation) -> None:
     tenant = tenant_of(begun)
-    assert rows(begun, "SELECT slug, state FROM tenants_tenant") == [("acme", "founding")]
+    # The root is shown, since the officers' words are made from it, and pinned by nobody.
+    shown = rows(begun, "SELECT slug, state, root_key, root_pin FROM tenants_tenant")
+    assert shown == [("acme", "founding", root_of(begun).encoded, None)]
     (root,) = manifest(begun).token("ceremony").find("tenant-root", tenant=str(tenant))
     assert root_of(begun).encoded.hex().endswith(root.public[-64:])
     ((statement,),) = rows(begun, "SELECT statement FROM audit_rolesstatement")
@@ -139,8 +144,7 @@ def test_founding_code_names_the_root_and_lies_where_nobody_else_reads(begun: In
 def test_release_processs_public_keys_lie_where_the_proposals_command_reads_them(begun: Installation) -> None:
     tenant = tenant_of(begun)
     signing, sealing = release_keys_of((begun.state_dir / "ceremony" / "codes" / "acme" / "release.json").read_text())
-    keys = Directory(begun.state_dir / "release", tenant).create_keys()
-    assert (signing, sealing) == (keys.signing_key, keys.sealing_key)
+    Directory(begun.state_dir / "release", tenant).require_keys(ReleaseKeys(signing, sealing))
 
 
 def test_owner_gets_the_link_by_mail_and_it_stands_in_no_transcript(initialised: Installation) -> None:
@@ -246,6 +250,63 @@ def test_pin_comes_from_a_descriptor_and_a_wrong_one_is_tried_once(begun: Instal
         assert (done.returncode == 0) is is_right, done.stderr
         assert is_right or "it is not tried again" in done.stderr
         assert pin.decode().strip() not in done.stdout + done.stderr
+
+
+class Typed:
+    """A ceremony at a terminal, where a person types a PIN whenever they are asked for one."""
+
+    def __init__(self, made: Installation, pins: dict[str, str], *ceremony: str) -> None:
+        self.screen, self.seen = "", b""
+        end, terminal = pty.openpty()
+        with subprocess.Popen(
+            [sys.executable, "manage.py", "ceremony", *ceremony],
+            cwd=PROJECT,
+            env=made.environment | {"HOLDFAST_ROLE": "ceremony"},
+            stdin=terminal,
+            stdout=terminal,
+            stderr=terminal,
+            start_new_session=True,
+        ) as running:
+            os.close(terminal)
+            answered = 0
+            with contextlib.suppress(OSError):  # Linux says so of a terminal that nobody has open any more
+                while octets := os.read(end, 4096):
+                    self.screen += octets.decode()
+                    asked = re.findall(r"PIN of the HSM token (\w+): ", self.screen)
+                    for token in asked[answered:]:
+                        os.write(end, f"{pins[token]}\n".encode())
+                        own = Path(f"/proc/{running.pid}")
+                        self.seen += (own / "cmdline").read_bytes() + (own / "environ").read_bytes()
+                    answered = len(asked)
+        os.close(end)
+        self.asked, self.status = asked, running.returncode
+
+
+def test_pin_is_typed_once_for_each_token_and_shown_nowhere(begun: Installation, tmp_path: Path) -> None:
+    interposer = build_interposer(tmp_path)
+    begun.extra["HOLDFAST_HSM_MODULE"] = str(interposer.module)
+    config = HsmConfig(home=begun.state_dir / "hsm", module=interposer.module)
+    Ceremony(config).accept_module()
+    pins = {name: (begun.state_dir / "hsm" / "pins" / f"{name}.pin").read_text().strip() for name in TOKENS}
+    shutil.move(begun.state_dir / "hsm" / "pins", tmp_path / "away")
+    transcript = ("transcript", "acme", "--out", str(tmp_path))
+
+    interposer.forget()
+    right = Typed(begun, pins, *transcript)
+    assert right.status == 0, right.screen
+    assert "ceremony" in right.asked
+    assert len(set(right.asked)) == len(right.asked), "each token's is asked for once"
+    logins = interposer.entered("C_Login")
+
+    interposer.forget()
+    wrong = Typed(begun, pins | {right.asked[0]: "wrong-wrong-wrong"}, *transcript)
+    assert wrong.status != 0
+    assert "it is not tried again" in wrong.screen
+    assert wrong.asked == right.asked[:1]
+    assert interposer.entered("C_Login") == 1 <= logins, "the token counts"
+    for pin in (*pins.values(), "wrong-wrong-wrong"):
+        assert pin not in right.screen + wrong.screen
+        assert pin.encode() not in right.seen + wrong.seen
 
 
 _descriptors: dict[Path, int] = {}
@@ -376,6 +437,7 @@ def proposed(tmp_path: Path) -> Installation:
     """An installation with a tenant whose officers have all signed the policy that one of them proposed."""
     made = Installation(tmp_path)
     prepared.copy("proposed", made.state_dir, _proposed)
+    move_profiles(made)
     return made
 
 
@@ -429,6 +491,18 @@ def test_founder_who_left_completes_no_policy(proposed: Installation) -> None:
     done = run(proposed, "tests.cast.founders", "found")
     assert re.search(r"dan@acme.test +waited for +waited for", done.stdout)
     assert re.search(r"erin@acme.test +signed +waited for", done.stdout)
+    assert set(founded(proposed).values()) == {0}
+
+
+@pytest.mark.parametrize(
+    "lacking", ["UPDATE keys_vaultdoor SET proof = NULL, proved_at = NULL", "DELETE FROM escrow_officerkeystatement"]
+)
+def test_founder_without_proven_doors_or_a_statement_completes_no_policy(proposed: Installation, lacking: str) -> None:
+    """Also where keys are software: a roster is of people who joined, whatever wrote the proposal's rows."""
+    rows(proposed, lacking)
+    done = run(proposed, "tests.cast.founders", "found", check=False)
+    assert done.returncode == 1
+    assert "has not stated their keys as an officer, or has not two proven doors" in done.stderr
     assert set(founded(proposed).values()) == {0}
 
 

@@ -46,5 +46,7 @@ def test_walk_recovers_the_file_and_every_refusal_holds(
         walk.running = running
     # The leaver's part brings nothing that another walk could meet again: once is enough.
     walk.run(bob_leaves=time_around == "first")
-    assert len(walk.steps) == {"first": 39, "second": 33}[time_around]
+    assert len(walk.steps) == {"first": 41, "second": 35}[time_around]
+    assert "found: let acme begin its work" in walk.steps[1].notes
+    assert walk.steps[2].notes == [f"{name}: passphrase and phrase" for name in ("carol", "dan", "erin")]
     assert all(step.seconds < 120 for step in walk.steps)

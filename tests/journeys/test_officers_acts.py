@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from holdfast.client.officers import officer_keys
-from holdfast.core.signed.cose import encode_many
+from holdfast.core.signed.cose import Purpose, encode_many, sign
 from tests.cast.server import Installation, installation
 from tests.journeys.demo import WAIT_SECONDS, Person, Walk
 
@@ -40,7 +40,7 @@ def renumber(walk: Walk, running: Installation, officers: list[Person], order: t
                 held_in_force=before.hash,
             )
             payload = payload or made.to_payload()
-            signed.append(officer_keys.keys_of(account).sign_policy(payload))
+            signed.append(sign(payload, purpose=Purpose.POLICY, key=officer_keys.keys_of(account).signing))
     running.manage("shell", "-c", _PUBLISH.format(statement=encode_many(signed).hex()), HOLDFAST_ROLE="ceremony")
 
 

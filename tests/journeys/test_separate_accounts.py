@@ -205,7 +205,7 @@ def test_the_whole_work_is_done_by_accounts_that_have_no_more_than_they_need(
         monkeypatch.setenv(name, value)
     walk = Walk(house.url, house.ceremony / "demo")
     walk.run()
-    assert len(walk.steps) == 32
+    assert len(walk.steps) == 41
     for process in PROCESSES:
         said = house.log(process)
         assert "ProgrammingError" not in said, said

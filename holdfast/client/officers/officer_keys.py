@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An officer's keys: where they lie, which of them a policy names, and what a founding officer signs with them.
+"""An officer's keys: where they lie, and which of them a policy names.
 
 Implements ESCROW "Policy and officers". A pair lies in the officers' section of the vault (`section`); until its owner
 has moved it there, in the profile. Does not decide on cases; `officer` does, with the same keys.
@@ -8,25 +8,21 @@ has moved it there, in the profile. Does not decide on cases; `officer` does, wi
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from holdfast.client.errors import ProfileError, TrustRefused
 from holdfast.client.officers import section
-from holdfast.client.profile import account
 from holdfast.client.profile.account import Account
-from holdfast.client.profile.private_files import write_private
-from holdfast.client.profile.state import OfficerKeys, OfficerPublicKeys
+from holdfast.client.profile.state import OfficerPublicKeys
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.crypto.keys import KeyKind, PublicKey, SealingKey, SigningKey
-from holdfast.core.identity.policy import Officer, Policy, SignedPolicy
-from holdfast.core.identity.trust import root_pin
+from holdfast.core.identity.policy import Officer, SignedPolicy
 from holdfast.core.signed.cose import Purpose, Sign1, sign
 from holdfast.core.signed.statements import EscrowKey
 
 
 @dataclass(frozen=True)
 class FoundingOfficer:
-    """An officer's profile in a ceremony. Public halves go into the roster; private halves stay in the profile."""
+    """An officer with one pair of their keys, out of the section. Public halves are those of the roster."""
 
     account: Account
     signing: SigningKey
@@ -47,29 +43,11 @@ class FoundingOfficer:
         """The X-Wing key to which devices seal this officer's shares."""
         return self.sealing.public
 
-    def sign_policy(self, payload: bytes) -> Sign1:
-        """Sign a policy. Raises TrustRefused unless it is of this tenant and names exactly these keys."""
-        policy = Policy.from_payload(payload)
-        rows = [row for row in policy.roster if row.person == self.person]
-        own = Officer(rows[0].index, self.person, self.signing_key, self.sealing_key) if rows else None
-        if policy.header.tenant != self.account.tenant or rows != [own]:
-            raise TrustRefused("The policy is another tenant's, or does not list you with your own keys.")
-        return sign(payload, purpose=Purpose.POLICY, key=self.signing)
-
     def sign_escrow_key(self, payload: bytes) -> Sign1:
         """Sign an escrow-key statement. Raises TrustRefused unless it is of this tenant."""
         if EscrowKey.from_payload(payload).header.tenant != self.account.tenant:
             raise TrustRefused("The escrow key is another tenant's.")
         return sign(payload, purpose=Purpose.ESCROW_KEY, key=self.signing)
-
-    def pin(self, root_key: PublicKey, founding_policy_hash: bytes, *, is_development: bool = False) -> None:
-        """Remember the root pin, which every later enrolment of this profile must then meet."""
-        trust = self.account.state.trust
-        pin = root_pin(self.account.tenant, root_key, founding_policy_hash)
-        if trust.pin not in (b"", pin):
-            raise TrustRefused("This profile is pinned to another root already.")
-        trust.pin, trust.root_key, trust.is_development = pin, root_key.encoded, is_development
-        self.account.save()
 
 
 def has_keys(holder: Account) -> bool:
@@ -137,46 +115,3 @@ def _require_keys(holder: Account) -> None:
             "This profile holds no officer's keys.",
             way_out="Make them: holdfast officer init. On a new device: holdfast officer restore",
         )
-
-
-def make_keys(holder: Account) -> FoundingOfficer:
-    """Make officer keys in a profile and keep them. Raises ProfileError when it has some already."""
-    if has_keys(holder):
-        raise ProfileError(
-            "This profile holds an officer's keys already.",
-            way_out="Replacing them would make every share sealed to them unreadable.",
-        )
-    signing, sealing = SigningKey.generate(), SealingKey.generate()
-    holder.state.officer = OfficerKeys(signing.seed(), sealing.seed())
-    holder.save()
-    return FoundingOfficer(holder, signing, sealing)
-
-
-def create_officer_profile(
-    directory: Path, *, tenant: bytes, person: bytes, passphrase: SecretBytes | None = None
-) -> FoundingOfficer:
-    """Make a private directory with a profile that holds fresh officer keys, and nothing else yet.
-
-    tenant, person: 16 bytes. Raises ProfileError when the directory holds a profile, OutOfBounds for a
-    passphrase below 14 characters.
-    """
-    return make_keys(account.create(directory, tenant=tenant, user=person, passphrase=passphrase))
-
-
-def open_officer_profile(directory: Path, *, passphrase: SecretBytes | None = None) -> FoundingOfficer:
-    """Open a profile that create_officer_profile made. Raises WrongPassphrase and ProfileError."""
-    return keys_of(account.open_profile(directory, passphrase=passphrase))
-
-
-__all__ = [
-    "FoundingOfficer",
-    "create_officer_profile",
-    "has_keys",
-    "keys_of",
-    "make_keys",
-    "open_officer_profile",
-    "own_row",
-    "public_keys",
-    "secret_of",
-    "write_private",
-]

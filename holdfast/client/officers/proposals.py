@@ -401,8 +401,13 @@ def _root_key(account: Account) -> PublicKey:
     """Return the tenant's root: the pinned one, or in a founding the one that the code names."""
     if account.state.trust.root_key:
         return root_key_of(account.state.trust.root_key)
-    told = account.api.get("escrow/policy-proposals").octets("root_key", maximum=128)
-    root_key = root_key_of(told)
+    try:
+        root_key = root_key_of(account.api.get("escrow/policy-proposals").octets("root_key", maximum=128))
+    except Malformed as error:
+        raise TrustRefused(
+            f"The server shows no root of your tenant: {error}.",
+            way_out="Sign nothing. Ask the operator to hold `ceremony tenant` again; it shows the root.",
+        ) from error
     tenant.require_root(account, root_key)
     return root_key
 
@@ -468,7 +473,6 @@ def sign_proposal(account: Account, proposal: Proposal, *, heard: Mapping[bytes,
     whoever is not asked, WrongWords, TrustRefused when the own row is not one's own.
     """
     keys = officer_keys.keys_of(account, _asked_row(account, proposal))
-    require_own_row(account, proposal)
     require_stated(account, proposal)
     for officer in to_hear(account, proposal):
         words = words_of(account, proposal, officer.person)
@@ -491,10 +495,15 @@ def _pin(account: Account, founding: SignedPolicy) -> None:
 
 
 def _asked_row(account: Account, proposal: Proposal) -> Officer:
-    """Return this officer's row in a version whose officers are asked: the one in office signs, also for new keys."""
+    """Return this officer's row in a version whose officers are asked: the one in office signs, also for new keys.
+
+    Raises ProfileError for whoever is not asked; TrustRefused as `require_own_row` does.
+    """
     own = officer_keys.public_keys(account)
     if not own:
         raise ProfileError("This profile holds no officer's keys.", way_out="Make them: holdfast officer join")
+    # First of all: whoever finds keys in their row that are not theirs is to hear that, and not that nobody asks them.
+    require_own_row(account, proposal)
     for roster in _rosters(account, proposal.policy):
         for row in roster.roster:
             is_own = OfficerPublicKeys(row.signing_key.encoded, row.sealing_key.encoded) in own
@@ -526,10 +535,15 @@ class KeyProposal:
 def find_key(account: Account, prefix: str = "") -> KeyProposal:
     """Return the open proposal of an escrow key whose hash begins so; without a prefix the only one.
 
-    Raises ProfileError when there is none; TrustRefused for a key that the pinned root has not signed, that does not
-    follow the one known here, or that names another policy than the one in force.
+    Raises ProfileError when there is none, or before a root is pinned; TrustRefused for a key that the pinned root has
+    not signed, that does not follow the one known here, or that names another policy than the one in force.
     """
     tenant.refresh(account)
+    if not account.state.trust.root_key:
+        raise ProfileError(
+            "This profile has not signed its tenant's first policy, so that it does not hold to its root yet.",
+            way_out="First: holdfast officer policy sign",
+        )
     rows = account.api.pages("escrow/key-proposals", "proposals", "proposal_id")
     found = [_read_key(account, row) for row in rows if row.text("state") == "open"]
     named = [one for one in found if one.hash.hex().startswith(prefix.lower())]

@@ -181,6 +181,8 @@ def version_before(
     statements: Sequence[Sign1], policies: Sequence[SignedPolicy], fallen: Collection[bytes]
 ) -> SignedPolicy:
     """Return the version that the next one has to follow: the last, or an earlier one if all between were withdrawn."""
+    if policies[-1].hash not in fallen:
+        return policies[-1]
     named = Policy.from_payload(statements[0].payload).predecessor if statements else b""
     # The founding version ends the search: it was in force before anybody could have withdrawn it.
     return next(

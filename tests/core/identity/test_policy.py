@@ -555,14 +555,22 @@ class Policies(RuleBasedStateMachine):
         begins = sorted(at for at in history.in_force_from if at < NEVER)
         for earlier, at in itertools.combinations(begins, 2):
             before, now = history.in_force(earlier), history.in_force(at)
-            known = [
-                signed
-                for signed, published in zip(self.rows, self.published, strict=True)
-                if before.policy.version < signed.policy.version <= now.policy.version
-                and published + self.COOLING_OFF <= at
+            between = [
+                (signed, published)
+                for signed, published, since in zip(self.rows, self.published, history.in_force_from, strict=True)
+                if before.policy.version < signed.policy.version <= now.policy.version and since < NEVER
             ]
-            for guard in find_lowered(before.policy, now.policy, now.signers):
-                assert any(guard not in find_lowered(one.policy, now.policy, now.signers) for one in known)
+            known = [signed for signed, published in between if published + self.COOLING_OFF <= at]
+            # Whoever signed the version that took them out has agreed to it, whoever signs those that follow.
+            agreed = {
+                officer.signing_key.kid
+                for signed, _ in between
+                for officer in before.policy.roster
+                if officer not in signed.policy.roster and officer.signing_key.kid in signed.signers
+            }
+            signers = now.signers | agreed
+            for guard in find_lowered(before.policy, now.policy, signers):
+                assert any(guard not in find_lowered(one.policy, now.policy, signers) for one in known)
 
     @invariant()
     def what_was_in_force_stays_so(self) -> None:
@@ -585,6 +593,19 @@ class Policies(RuleBasedStateMachine):
                     )
                     assert counts_from >= first + self.COOLING_OFF
                     assert published >= first
+
+
+def test_whoever_signed_their_own_leaving_is_asked_no_more_by_the_version_after_it() -> None:
+    machine = Policies()
+    for by_all, place in ((True, 0), (False, 1)):
+        machine.publish(delay=3, cooling_off=100, leaver=True, by_all=by_all, held=place)
+        machine.wait(10)
+        machine.guard_falls_only_as_low_as_was_published_a_cooling_off_ago()
+    assert machine.history.in_force_from == (0, 1000, 1010)
+    # Whoever did not sign it is asked still: the leaving waits.
+    machine = Policies()
+    machine.publish(delay=3, cooling_off=100, leaver=True, by_all=False, held=0)
+    assert machine.history.in_force_from == (0, 1100)
 
 
 TestPolicies = Policies.TestCase
