@@ -228,6 +228,15 @@ def entry_about(subject: str, *, tag: str, device: str) -> Entry | None:
     return found
 
 
+def leaves_naming(statement_hash: bytes, *, tag: str, field: str) -> list[bytes]:
+    """Return the leaves of audit entries of one tag whose body names a signed statement (32 bytes) in a field.
+
+    Numbered or not, without those that the sequencer refused.
+    """
+    rows = Entry.objects.filter(log="audit", tag=tag, refused="", **{f"body__{field}": b64u(statement_hash)})
+    return [bytes(leaf) for leaf in rows.order_by("seq").values_list("leaf", flat=True)]
+
+
 def search(
     *,
     reader: Actor,

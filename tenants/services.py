@@ -294,7 +294,9 @@ def take_again(*, tag: str, subject: UUID, role: str = "") -> None:
                 if PERSON.allows(person.state, PersonState.SUSPENDED):
                     advance(person, PERSON, PersonState.SUSPENDED)
         case "tenants:person:change-role":
-            Person.objects.filter(id=subject).update(role=Role(role))
+            # Of one that this version does not know, the entry alone is put back.
+            if role in Role.values:
+                Person.objects.filter(id=subject).update(role=role)
 
 
 def issue_enrolment_code(
