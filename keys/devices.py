@@ -143,7 +143,7 @@ def activate(user_id: UUID, device_id: UUID, statement_hash: bytes, actor: Actor
     device = Device.objects.filter(id=device_id, user_id=user_id, state=DeviceState.PENDING).first()
     if device is None or bytes(device.statement_hash) != statement_hash:
         raise ChainRefused("The chain adds a device that has not enrolled with this statement.", field="entries")
-    advance(device, DEVICE, DeviceState.ACTIVE, activated_at=timezone.now())
+    advance(device, DEVICE, DeviceState.ACTIVE, activated_at=database_now())
     tenants.activate_credential(credential_id=device_id, actor=actor)
     audit.append(
         tag="keys:device:activate",
@@ -223,7 +223,7 @@ def revoke_again(*, device_id: UUID) -> None:
 
 
 def _revoke(device: Device) -> None:
-    advance(device, DEVICE, DeviceState.REVOKED, revoked_at=timezone.now())
+    advance(device, DEVICE, DeviceState.REVOKED, revoked_at=database_now())
     OneTimePreKey.objects.filter(device_id=device.id).delete()
 
 

@@ -287,7 +287,9 @@ def is_heard(case: Case, now: datetime) -> bool:
         return True
     return (
         people.person(case.subject_id).state == PersonState.ACTIVE
-        and not audit.was_logged(str(case.subject_id), tag="tenants:person:suspend", since=case.opened_at)
+        and not audit.was_logged_after(
+            str(case.subject_id), tag="tenants:person:suspend", act=(str(case.id), "recovery:case:open")
+        )
         and keys.had_device_since(case.subject_id, case.opened_at, now=now)
     )
 
