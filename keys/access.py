@@ -280,6 +280,12 @@ def chain_entries(user_id: UUID) -> list[ChainEntry]:
     return list(ChainEntry.objects.filter(user_id=user_id).order_by("seq"))
 
 
+def kinds_appended(user_id: UUID, *, since: datetime, among: Collection[int]) -> set[int]:
+    """Return which of some kinds of entries a chain got after a moment. It reads no entry."""
+    rows = ChainEntry.objects.filter(user_id=user_id, kind__in=among, appended_at__gt=since)
+    return set(rows.order_by().values_list("kind", flat=True).distinct())
+
+
 def announcers(*, after: UUID | None, limit: int) -> list[UUID]:
     """Return up to `limit` users who have announced an archive key, by id, those above `after`."""
     rows = ChainEntry.objects.filter(kind=ArchiveGeneration.TYPE)
