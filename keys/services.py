@@ -58,7 +58,14 @@ from keys.models import (
     SignedPreKey,
 )
 from keys.models import ChainFork as ChainForkRow
-from keys.records import StoredRecord, bind_tenant_keys, create_tenant_master_key, open_record, seal_record
+from keys.records import (
+    StoredRecord,
+    bind_tenant_keys,
+    create_tenant_master_key,
+    open_record,
+    seal_record,
+    unbound_tenant_keys,
+)
 from keys.states import DeviceState
 from keys.vaults import (
     DOOR_KINDS,
@@ -103,6 +110,7 @@ __all__ = [
     "store_vault",
     "sweep_claims",
     "sweep_voided",
+    "unbound_tenant_keys",
     "verify_batch",
     "void_unissued",
 ]

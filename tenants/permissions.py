@@ -85,9 +85,10 @@ PENDING_DEVICE = frozenset(
     {P.CASE_COLLECT, P.CASE_OPEN, P.CASE_READ, P.CHAIN_READ, P.CHAIN_WRITE, P.CONTACTS_ASK, P.CONTACTS_READ,
      P.DEPOSIT_READ, P.DEVICE_READ, P.ESCROW_READ, P.LETTER_SEND, P.MESSAGE_READ, P.STATEMENT_READ, P.VAULT_READ}
 )  # fmt: skip
-# A suspended device, or one of a suspended person, for the methods that admit it: to read a case about its owner, veto
-# it, and hold that veto to the log. No one person's act ends a veto (ESCROW "Case").
-SUSPENDED = frozenset({P.CASE_READ, P.CASE_VETO, P.STATEMENT_READ})
+# To read a case about its owner, veto it, and hold that veto to the log: what every device of a person may, also a
+# suspended one for the methods that admit it. No one person's act ends a veto, and a change of role is such an act
+# (ESCROW "Case").
+OBJECTION = frozenset({P.CASE_READ, P.CASE_VETO, P.STATEMENT_READ})
 # A console session looks. What changes anything is signed by a device, never clicked in a session.
 SESSION = _LOOK | _OVERSIGHT
 
@@ -96,14 +97,13 @@ def device_permissions(role: str, credential_state: str) -> frozenset[str]:
     """Return what a device's or service's requests may do: nothing for a role or a state that is not listed."""
     granted = MATRIX.get(role, frozenset())
     if credential_state == CredentialState.ACTIVE:
-        return granted
+        return granted | suspended_permissions(role)
     return granted & PENDING_DEVICE if credential_state == CredentialState.PENDING else frozenset()
 
 
 def suspended_permissions(role: str) -> frozenset[str]:
-    """Return what is left to a suspended device's requests: nothing for a role that vetoes nothing, or a program."""
-    granted = MATRIX.get(role, frozenset())
-    return granted & SUSPENDED if P.CASE_VETO in granted else frozenset()
+    """Return what is left to a suspended device's requests, whatever its owner's role: nothing to a program's."""
+    return OBJECTION if role in Role.values else frozenset()
 
 
 def session_permissions(role: str) -> frozenset[str]:

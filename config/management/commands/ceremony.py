@@ -47,7 +47,7 @@ class Command(BaseCommand):
         bound.add_argument(
             "--restored",
             action="store_true",
-            help="a backup of the database from before the upgrade was put back: bind its rows again",
+            help="a backup from before the upgrade was put back, of the database or of the HSM home: bind what it left",
         )
         bound.set_defaults(steps=_tenant_keys, slug=None)
 

@@ -7,6 +7,7 @@ writes them: with its own key.
 
 from __future__ import annotations
 
+import hashlib
 import time
 import uuid
 from collections.abc import Iterator
@@ -320,6 +321,25 @@ def test_wrong_entry_hides_no_veto_behind_it_and_officers_acknowledge_it(world: 
     # Also for a process that reads all of it anew, with the acknowledgement before what was opened after it.
     world.tick()
     assert (world.state(fresh), hsm.unwraps()) == ("released", 1)
+
+
+def test_entry_of_an_approval_uses_up_nothing_else_that_officers_signed(world: World, hsm: Hsm) -> None:
+    """Whoever took over the web process sees a statement before it is logged, and may name it where it is not."""
+    case, alice = world.opened(world.deposit()), world.directory.phone("alice")
+    made = world.resolution(Act.SUSPEND_DEVICE, alice.person.pk.bytes, alice.id.bytes)
+    word, carol = world.word("erin", Standing.SUSPENDED, by="carol"), str(world.cast.carol.pk)
+    for named in (hashlib.sha256(made.to_payload()).digest(), word.payload_hash):
+        forge(world, Role.WEB, "recovery:case:approve", subject=str(case.id), person=carol, statement_hash=named)
+    follow(world)
+    for name in ("carol", "dan"):
+        assert world.resolve(made, name).status_code == 201
+    assert world.send_word(word, "carol").status_code == 201
+    follow(world)
+    log = world.followed()
+    log.facts.settle(log.clock.now())
+    assert log.facts.wrong == {}
+    assert log.facts.silenced == {(alice.person.pk.bytes, alice.id.bytes)}
+    assert log.facts.suspended.keys() == {world.cast.people["erin"].pk.bytes}
 
 
 def test_restart_voids_nothing_that_was_opened_after_an_acknowledgement(world: World, hsm: Hsm) -> None:
