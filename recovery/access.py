@@ -495,3 +495,9 @@ def due_for_release(now: datetime) -> list[tuple[UUID, UUID]]:
     timed = Q(state__in=(CaseState.WAITING, CaseState.AWAITING_SHARE), release_at__lte=now)
     due = Q(state=CaseState.RELEASING) | timed
     return list(Case.unscoped.filter(due).order_by("release_at").values_list("id", "tenant_id"))
+
+
+def put_off_beyond(at: datetime) -> list[tuple[UUID, UUID]]:
+    """List (case, tenant) that the release process has put off until later than `at`: it says why in the row."""
+    waits = Case.unscoped.filter(state__in=(CaseState.WAITING, CaseState.AWAITING_SHARE), release_at__gt=at)
+    return list(waits.exclude(why="").order_by("release_at").values_list("id", "tenant_id"))
