@@ -33,13 +33,13 @@ from holdfast.core.identity.policy import Policy
 from holdfast.core.signed import cose
 from holdfast.core.signed.cose import Purpose, Sign1
 from holdfast.core.signed.payloads import Header
-from hsm.errors import HsmError, HsmKeyMismatch, HsmKeyMissing, HsmRefused
+from hsm.errors import HsmError, HsmKeyMismatch, HsmKeyMissing, HsmPinRejected, HsmRefused, HsmTokenDamaged
 from kernel import queue
 from kernel.actors import Actor, system_actor
 from kernel.clock import database_now
 from kernel.errors import Conflict, DomainError
 from kernel.models import Job
-from kernel.retries import Retries, named, pause_seconds
+from kernel.retries import Retries, is_worth_a_line, named, pause_seconds
 from recovery import access
 from recovery.cases import counting, endings
 from recovery.models import Case
@@ -99,6 +99,8 @@ class TenantRelease:
     _disagreeing: dict[UUID, int] = field(default_factory=dict)
     # How often in a row the HSM has failed at a case after its release was begun.
     _failures: dict[UUID, int] = field(default_factory=dict)
+    # What a case has last waited for until somebody mends it, and how often in a row. For the log alone.
+    _troubles: dict[UUID, tuple[str, int]] = field(default_factory=dict)
     _receipts: Retries = field(init=False)  # deposits for which none could be given
 
     def __post_init__(self) -> None:
@@ -194,18 +196,21 @@ class TenantRelease:
         """
         case = access.case_for_release(case_id)
         if case is None or case.state not in _OURS:
-            self._disagreeing.pop(case_id, None)
-            self._failures.pop(case_id, None)
+            for kept in (self._disagreeing, self._failures, self._troubles):
+                kept.pop(case_id, None)
             return None
         waits = case.state != CaseState.RELEASING and case.release_at is not None and case.release_at > database_now()
         if waits and not early:
             return case.release_at
+        before = self._troubles.get(case_id)
         try:
             at = self._replace(case) if case.state == CaseState.AWAITING_SHARE else self._release(case)
         except (HoldfastError, HsmError, DomainError) as error:
             at = self._after(case, error)
         if at is None:
             self._failures.pop(case_id, None)
+        if self._troubles.get(case_id) is before:
+            self._troubles.pop(case_id, None)
         return at
 
     def _after(self, case: Case, error: Exception) -> datetime | None:
@@ -220,16 +225,20 @@ class TenantRelease:
                 # No fresh head: the sequencer or its HSM is away. Without one nothing is released.
                 at = self._wait(case, "log-too-old", RETRY)
             case LogBehind() | WrongLog() | ReleaseKeyMissing():
-                log.critical("case %s waits: %s", case.id, error)
+                self._say(logging.CRITICAL, case, str(error))
                 at = self._wait(case, error.why, RETRY_HSM)
             case HsmKeyMissing() | HsmKeyMismatch():
                 # It answers, and has not the key: nobody gets it back by waiting for the HSM.
-                log.critical("case %s waits: %s", case.id, error)
+                self._say(logging.CRITICAL, case, str(error))
                 at = self._wait(case, "hsm-key-wrong", hsm_pause(self._failures.get(case.id, 0)))
+            case HsmPinRejected() | HsmTokenDamaged():
+                # It is there, and does not let this process in before somebody has mended that.
+                self._say(logging.CRITICAL, case, str(error))
+                at = self._wait(case, "hsm-shut", hsm_pause(self._failures.get(case.id, 0)))
             case HsmRefused():
                 self._hold(case, "half-refused")
             case HsmError():
-                log.warning("case %s waits: the HSM is away (%s)", case.id, type(error).__name__)
+                self._say(logging.WARNING, case, f"the HSM is away ({type(error).__name__})")
                 at = self._wait(case, "hsm-away", hsm_pause(self._failures.get(case.id, 0)))
             case QuorumNotMet():
                 at = self._too_few(case)
@@ -244,6 +253,14 @@ class TenantRelease:
         if not disagrees:
             self._disagreeing.pop(case.id, None)
         return at
+
+    def _say(self, level: int, case: Case, trouble: str) -> None:
+        """Log what a case waits for, ever less often while it stays the same."""
+        said, count = self._troubles.get(case.id, ("", 0))
+        count = count + 1 if said == trouble else 1
+        self._troubles[case.id] = trouble, count
+        if is_worth_a_line(count):
+            log.log(level, "case %s waits: %s (%d in a row)", case.id, trouble, count)
 
     def _disagree(self, case: Case, why: str, reason: str) -> datetime | None:
         """Wait for what comes right by itself, and hold the case when it has not for ten minutes."""
@@ -495,6 +512,7 @@ class ReleaseProcess:
         self._failing = _retries(self._clock, RETRY_HSM.total_seconds(), LONGEST_PAUSE.total_seconds())
         # First at the next round, and at last at every sixth.
         self._unread = _retries(self._clock, FOLLOW_SECONDS / 2, UNSEEN_SECONDS - FOLLOW_SECONDS)
+        self._untrusted = Retries(first=0, longest=0)  # tenants that have a case and no trust here: for the log alone
         self._swept: int | None = None
         self._doubted: int | None = None
         self._followed: int | None = None
@@ -608,7 +626,8 @@ class ReleaseProcess:
         try:
             tenant = self._tenant(tenant_id)
         except FileNotFoundError:
-            log.error("the release directory holds no trust for tenant %s: hold its ceremony", tenant_id)  # noqa: TRY400
+            if is_worth_a_line(self._untrusted.failed(tenant_id)):
+                log.error("the release directory holds no trust for tenant %s: hold its ceremony", tenant_id)  # noqa: TRY400
             return _in(RETRY_HSM)
         except (HoldfastError, DomainError) as error:
             self._unread.failed(tenant_id)

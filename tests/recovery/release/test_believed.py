@@ -171,6 +171,20 @@ def test_backdated_entries_shorten_no_delay(found: Any, hsm: Hsm) -> None:
     assert at > timezone.now() + timedelta(hours=71)
 
 
+def test_wrong_entry_is_said_ever_less_often_while_nobody_acknowledges_it(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    case, _ = world.approved("carol", "dan")
+    forge(world, Role.WEB, "escrow:policy:publish", hash=bytes(32), version=2)
+    with world.process() as process:
+        for _ in range(8):
+            world.sequence()
+            due(world, case)
+            settled(process)
+    assert world.row(case).why == "log-wrong"
+    assert sum(f"case {case.id} waits: entry" in one.getMessage() for one in caplog.records) == 4
+
+
 def test_policy_that_only_an_entry_tells_of_stops_releases_and_lowers_nothing(world: World, hsm: Hsm) -> None:
     case, _ = world.approved("carol", "dan")
     forge(world, Role.WEB, "escrow:policy:publish", hash=bytes(32), version=2)
