@@ -530,6 +530,23 @@ def test_next_process_counts_on_from_where_the_one_before_it_was(tmp_path: Path,
         assert clock().now().tick == first.now().tick
 
 
+@pytest.mark.parametrize("monotonic", [0.2, 0.9])
+def test_next_process_counts_on_after_another_boot(tmp_path: Path, monotonic: float) -> None:
+    passed, boot = 0.0, "one"
+
+    def clock() -> Clock:
+        return Clock(
+            tmp_path / "clock", wall=lambda: 1000.0 + passed, monotonic=lambda: monotonic + passed, boot=lambda: boot
+        )
+
+    clock()
+    boot = "two"
+    first = clock()
+    for passed in (0.05, 0.15, 0.75, 0.85, 7.3):  # noqa: B007 — the clocks read it
+        first.keep()
+        assert clock().now().tick == first.now().tick
+
+
 # Held is for disagreement that stands.
 
 
