@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from django.db.models import Exists, F, OuterRef, Q, QuerySet
+from django.db.models import Exists, F, Min, OuterRef, Q, QuerySet
 from django.utils import timezone
 
 from audit import access as audit
@@ -388,13 +388,13 @@ def releases_of(case: Case) -> list[Release]:
 def outlived_releases(now: datetime, *, until: datetime, limit: int) -> list[tuple[UUID, UUID]]:
     """List (case, tenant) of which something is still kept that was collected before a time, or whose disclosure ended.
 
-    The oldest first, in every tenant.
+    The oldest first, in every tenant; at most `limit` cases.
     """
     had = Case.unscoped.filter(tenant_id=OuterRef("tenant_id"), id=OuterRef("case_id"), state__in=HAD)
     long_ago = Q(Exists(had.filter(collected_at__lte=until)), at__lte=until)
     over = Exists(had.filter(disclosed_until__lte=now))
-    rows = Release.unscoped.filter(long_ago | over, destroyed_at=None).order_by("at")
-    return list(dict.fromkeys(rows.values_list("case_id", "tenant_id")[:limit]))
+    cases = Release.unscoped.filter(long_ago | over, destroyed_at=None).values_list("case_id", "tenant_id")
+    return list(cases.annotate(first=Min("at")).order_by("first").values_list("case_id", "tenant_id")[:limit])
 
 
 def attestations_of(case: Case) -> list[Attestation]:
@@ -516,3 +516,9 @@ def due_for_release(now: datetime) -> list[tuple[UUID, UUID]]:
     timed = Q(state__in=(CaseState.WAITING, CaseState.AWAITING_SHARE), release_at__lte=now)
     due = Q(state=CaseState.RELEASING) | timed
     return list(Case.unscoped.filter(due).order_by("release_at").values_list("id", "tenant_id"))
+
+
+def put_off_beyond(at: datetime) -> list[tuple[UUID, UUID]]:
+    """List (case, tenant) that the release process has put off until later than `at`: it says why in the row."""
+    waits = Case.unscoped.filter(state__in=(CaseState.WAITING, CaseState.AWAITING_SHARE), release_at__gt=at)
+    return list(waits.exclude(why="").order_by("release_at").values_list("id", "tenant_id"))

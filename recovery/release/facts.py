@@ -740,9 +740,10 @@ def _approved(facts: Facts, entry: LogEntry, place: Place) -> None:
 
 
 def _approver(facts: Facts, entry: LogEntry, case: CaseFacts) -> bytes:
-    if entry.kid or "person" in entry.body:
+    if "person" in entry.body:
         return _uuid(entry, "person")
-    # Entries older than signatures name the officer by their number in the roster of the case's policy.
+    # Older entries name the officer by their number in the roster of the case's own policy, which nobody numbers anew.
+    # Whoever may write one may name the person as well, and the rules hold either to the approval's signer.
     index = _typed(entry, "index", int)
     for officer in facts.policy_named(case.policy_hash).policy.roster:
         if officer.index == index:

@@ -172,6 +172,20 @@ def test_backdated_entries_shorten_no_delay(found: Any, hsm: Hsm) -> None:
     assert at > timezone.now() + timedelta(hours=71)
 
 
+def test_wrong_entry_is_said_ever_less_often_while_nobody_acknowledges_it(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    case, _ = world.approved("carol", "dan")
+    forge(world, Role.WEB, "escrow:policy:publish", hash=bytes(32), version=2)
+    with world.process() as process:
+        for _ in range(8):
+            world.sequence()
+            due(world, case)
+            settled(process)
+    assert world.row(case).why == "log-wrong"
+    assert sum(f"case {case.id} waits: entry" in one.getMessage() for one in caplog.records) == 4
+
+
 def test_policy_that_only_an_entry_tells_of_stops_releases_and_lowers_nothing(world: World, hsm: Hsm) -> None:
     case, _ = world.approved("carol", "dan")
     forge(world, Role.WEB, "escrow:policy:publish", hash=bytes(32), version=2)
@@ -533,6 +547,23 @@ def test_next_process_counts_on_from_where_the_one_before_it_was(tmp_path: Path,
 
     first = clock()
     for passed in (0.1, 0.85, 7.3):  # noqa: B007 — the clocks read it
+        assert clock().now().tick == first.now().tick
+
+
+@pytest.mark.parametrize("monotonic", [0.2, 0.9])
+def test_next_process_counts_on_after_another_boot(tmp_path: Path, monotonic: float) -> None:
+    passed, boot = 0.0, "one"
+
+    def clock() -> Clock:
+        return Clock(
+            tmp_path / "clock", wall=lambda: 1000.0 + passed, monotonic=lambda: monotonic + passed, boot=lambda: boot
+        )
+
+    clock()
+    boot = "two"
+    first = clock()
+    for passed in (0.05, 0.15, 0.75, 0.85, 7.3):  # noqa: B007 — the clocks read it
+        first.keep()
         assert clock().now().tick == first.now().tick
 
 
