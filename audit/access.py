@@ -12,8 +12,8 @@ from functools import cache
 from typing import Any
 from uuid import UUID
 
-from django.db.models import Q, QuerySet
-from django.db.models.functions import Now
+from django.db.models import Q, QuerySet, Subquery
+from django.db.models.functions import Coalesce, Now
 
 from audit.errors import LogBroken, NoCheckpoint, OutsideTheLog
 from audit.models import Checkpoint, Entry, LogHead, RolesStatement, Tile
@@ -214,11 +214,15 @@ def about(subject: str, *, limit: int) -> list[Entry]:
     return list(rows.order_by("-leaf_index")[:limit])
 
 
-def was_logged(subject: str, *, tag: str, since: datetime) -> bool:
-    """Tell whether there is an audit entry of one tag about one thing since a moment, numbered or not."""
-    # Entries are dated in whole seconds.
-    at = since.replace(microsecond=0)
-    return bool(Entry.objects.filter(log="audit", subject=subject, tag=tag, time__gte=at, refused="").exists())
+def was_logged_after(subject: str, *, tag: str, act: tuple[str, str]) -> bool:
+    """Tell whether there is an audit entry of one tag about one thing behind that of an act, numbered or not.
+
+    act: its subject and tag. Behind in the log, as its readers see it: entries are dated by the clocks of whoever
+    writes them. Of an act that has no entry, whatever there is stands behind it.
+    """
+    rows = Entry.objects.filter(log="audit", refused="")
+    first = rows.filter(subject=act[0], tag=act[1]).order_by("seq").values("seq")[:1]
+    return bool(rows.filter(subject=subject, tag=tag, seq__gt=Coalesce(Subquery(first), 0)).exists())
 
 
 def entry_about(subject: str, *, tag: str, device: str) -> Entry | None:
@@ -226,6 +230,15 @@ def entry_about(subject: str, *, tag: str, device: str) -> Entry | None:
     rows = Entry.objects.filter(log="audit", subject=subject, tag=tag, body__device=device, refused="")
     found: Entry | None = rows.order_by("seq").first()
     return found
+
+
+def leaves_naming(statement_hash: bytes, *, tag: str, field: str) -> list[bytes]:
+    """Return the leaves of audit entries of one tag whose body names a signed statement (32 bytes) in a field.
+
+    Numbered or not, without those that the sequencer refused.
+    """
+    rows = Entry.objects.filter(log="audit", tag=tag, refused="", **{f"body__{field}": b64u(statement_hash)})
+    return [bytes(leaf) for leaf in rows.order_by("seq").values_list("leaf", flat=True)]
 
 
 def search(

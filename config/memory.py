@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import resource
 import signal
 
@@ -23,6 +24,12 @@ def close_memory() -> None:
     _prctl(PR_SET_DUMPABLE, 0)
 
 
-def die_with_parent() -> None:
-    """Have the kernel send SIGTERM to this process when its parent goes, even by kill -9."""
+def die_with_parent(began_under: int | None = None) -> None:
+    """Have the kernel send SIGTERM to this process when its parent goes, even by kill -9.
+
+    began_under: the parent's process id, of a process that comes here seconds after its start. Raises SystemExit when
+    that one has gone meanwhile: of that the kernel tells nobody.
+    """
     _prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    if began_under is not None and os.getppid() != began_under:
+        raise SystemExit("the process that started this one has gone")

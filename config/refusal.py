@@ -28,13 +28,19 @@ def hear_of_refusals(heard: Callable[[int, FrameType | None], None]) -> None:
     os.environ[_TELL] = str(os.getpid())
 
 
+def listener() -> int | None:
+    """Return the process that asked to be told, which is the parent of whoever it started; None where nobody did."""
+    told = os.environ.get(_TELL)
+    return int(told) if told else None
+
+
 def refuse(text: str) -> NoReturn:
     """End this process with a sentence for a person, and the status REFUSED. Raises SystemExit."""
     print(text, file=sys.stderr)  # noqa: T201 — logging may not be set up yet
-    listener = os.environ.get(_TELL)
+    parent = listener()
     # Only a parent: the process with that number may be another's by now.
-    if listener == str(os.getppid()):
-        os.kill(int(listener), _SIGNAL)
+    if parent is not None and parent == os.getppid():
+        os.kill(parent, _SIGNAL)
     ending = SystemExit(text)
     ending.code = REFUSED
     raise ending

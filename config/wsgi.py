@@ -11,7 +11,7 @@ from django.core.wsgi import get_wsgi_application
 from config.checks import require_posture
 from config.hsm import verify_at_start
 from config.memory import close_memory, die_with_parent
-from config.refusal import refuse
+from config.refusal import listener, refuse
 from config.roles import require_role_key
 from hsm.errors import HsmError
 
@@ -28,4 +28,4 @@ except HsmError as error:
 require_role_key()
 if os.environ.get("HOLDFAST_SUPERVISED"):
     # granian's worker is the supervisor's grandchild: it must go when its own parent goes.
-    die_with_parent()
+    die_with_parent(listener())

@@ -12,9 +12,9 @@ import queue
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
@@ -102,6 +102,40 @@ class _StateLost(Exception):
     """The library lost its sessions, or its login; `error` says how we noticed."""
 
 
+class Starts:
+    """What starts that failed mean for the next one: a refused PIN is its end, and all else makes it wait a moment.
+
+    It outlives whatever could not be started: a wrong PIN that is given again and again locks a real token (FAULTS H3).
+    One start at a time.
+    """
+
+    def __init__(self) -> None:
+        # The words and not the error: its traceback would hold the PIN.
+        self._rejected: str | None = None
+        self._pause, self._closed_until = 0.0, 0.0
+
+    def require_open(self) -> None:
+        """Raise HsmPinRejected once a PIN was refused, and HsmUnavailable for a moment after any other failure."""
+        if self._rejected is not None:
+            raise HsmPinRejected(self._rejected)
+        if time.monotonic() < self._closed_until:
+            raise HsmUnavailable("the HSM could not be initialised a moment ago")
+
+    @contextmanager
+    def one(self) -> Iterator[None]:
+        """Make one start inside the `with`, which remembers how it failed. Raises as `require_open` does."""
+        self.require_open()
+        try:
+            yield
+        except HsmError as error:
+            self._pause = min(max(self._pause * 2, _FIRST_PAUSE), _LONGEST_PAUSE)
+            self._closed_until = time.monotonic() + self._pause
+            if isinstance(error, HsmPinRejected):
+                self._rejected = str(error)
+            raise
+        self._pause = 0.0
+
+
 class HsmPool:
     """All tokens of this process. Opening verifies everything the manifest pins; see `run` for the rest."""
 
@@ -118,8 +152,7 @@ class HsmPool:
         self._slots: Mapping[str, Any] = {}
         self._anchors: list[Any] = []
         self._generation = 0
-        self._rejected: HsmPinRejected | None = None
-        self._pause, self._closed_until = 0.0, 0.0
+        self._starts = Starts()
         self._pid, self._closed = os.getpid(), False
         try:
             # Before any thread: a pool that cannot verify its tokens never answers anybody.
@@ -158,11 +191,8 @@ class HsmPool:
             raise HsmError("the HSM was opened before fork(): open the tokens in the child")
         if self._closed:
             raise HsmError("the HSM has been closed")
-        # For as long as the process lives: every further try counts against the PIN's limit (FAULTS H3).
-        if self._rejected is not None:
-            raise HsmPinRejected(*self._rejected.args)
-        if not self._slots and time.monotonic() < self._closed_until:
-            raise HsmUnavailable("the HSM could not be initialised a moment ago")
+        if not self._slots:
+            self._starts.require_open()
         # With every thread inside a call that does not return, nobody is kept waiting for nothing: those who came first
         # found out, and whatever needs no HSM goes on at its usual pace (FAULTS H5).
         if len(self._overdue) >= self._config.threads:
@@ -279,19 +309,8 @@ class HsmPool:
             # Another thread was first. All of them met the same loss, and one restart is enough.
             if self._generation != seen:
                 return
-            if self._rejected is not None:
-                raise HsmPinRejected(*self._rejected.args)
-            if time.monotonic() < self._closed_until:
-                raise HsmUnavailable("the HSM could not be initialised a moment ago")
-            try:
+            with self._starts.one():
                 self._start()
-            except HsmError as error:
-                self._pause = min(max(self._pause * 2, _FIRST_PAUSE), _LONGEST_PAUSE)
-                self._closed_until = time.monotonic() + self._pause
-                if isinstance(error, HsmPinRejected):
-                    self._rejected = error
-                raise
-            self._pause = 0.0
 
     def _start(self) -> None:
         # Even when it fails: handles of before may come to name other sessions and keys.
@@ -303,7 +322,9 @@ class HsmPool:
                 break
             except ck.PKCS11Error as error:
                 if meaning(error) is Meaning.PIN_REJECTED:
-                    raise HsmPinRejected(f"the HSM refused the PIN: {error!r}; it is not tried again") from error
+                    raise HsmPinRejected(
+                        f"the HSM refused the PIN: {error!r}; it is not tried again before this process is started anew"
+                    ) from error
                 if attempt == _START_TRIES:
                     raise HsmUnavailable(f"the HSM does not start: {error!r}") from error
                 # 0.05 s, then 0.2 s: well within the deadline of whoever waits for this start.

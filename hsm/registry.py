@@ -2,7 +2,8 @@
 """Which tokens this process holds: set once by the composition root, asked by the apps.
 
 A process that was not given a token cannot name it: asking raises HsmUnavailable (ESCROW "Keys").
-Opening is lazy, so that it happens after fork (HSM section 6.3).
+Opening is lazy, so that it happens after fork (HSM section 6.3). One that failed is tried again later, but never with a
+PIN that was refused.
 """
 
 from __future__ import annotations
@@ -13,17 +14,20 @@ from typing import Any, cast
 
 from hsm.backend import EscrowToken, LogToken, RootToken
 from hsm.errors import HsmUnavailable
+from hsm.pool import Starts
 
 _opener: Callable[[], dict[str, Any]] | None = None
 _tokens: dict[str, Any] | None = None
+# Kept here, since a pool that could not be opened is gone with what it had learnt.
+_starts = Starts()
 _lock = threading.Lock()
 
 
 def install(opener: Callable[[], dict[str, Any]]) -> None:
-    """Say how this process opens its tokens: a callable giving {"root": RootToken, …}, called at most once."""
-    global _opener, _tokens
+    """Say how this process opens its tokens: a callable giving {"root": RootToken, …}, called until it gives."""
+    global _opener, _tokens, _starts
     with _lock:
-        _opener, _tokens = opener, None
+        _opener, _tokens, _starts = opener, None, Starts()
 
 
 def _token(name: str) -> Any:
@@ -34,7 +38,8 @@ def _token(name: str) -> Any:
             if _tokens is None:
                 if _opener is None:
                     raise HsmUnavailable("this process was given no HSM token")
-                _tokens = _opener()
+                with _starts.one():
+                    _tokens = _opener()
     try:
         return _tokens[name]
     except KeyError:

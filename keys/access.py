@@ -6,7 +6,8 @@ Implements ORGANISATION "Tenants": within the open tenant, what an actor may not
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, cast
@@ -99,6 +100,24 @@ def waiting_devices(user_id: UUID) -> list[Device]:
     """
     rows = Device.objects.filter(user_id=user_id, state=DeviceState.PENDING, successor_of=None)
     return list(rows.order_by("created_at", "id"))
+
+
+def let_in_by(device: Device) -> tuple[str, ...] | None:
+    """Return who let in a device that its chain does not list, as text ids in order; None for one that it lists.
+
+    What is kept or done in a person's name in a number is counted apart for each of these: whoever issues codes can
+    have devices ask in another's name, and uses up what is theirs to use alone.
+    """
+    return None if device.state == DeviceState.ACTIVE else tuple(sorted(device.behind or []))
+
+
+def count_by_whom(device_ids: Iterable[UUID]) -> Counter[tuple[str, ...] | None]:
+    """Count devices, each as often as it is named, by `let_in_by`."""
+    named = Counter(device_ids)
+    counts: Counter[tuple[str, ...] | None] = Counter()
+    for device in Device.objects.filter(id__in=named).only("id", "state", "behind"):
+        counts[let_in_by(device)] += named[device.id]
+    return counts
 
 
 def active_successor(device_id: UUID) -> Device | None:
@@ -241,9 +260,9 @@ def most_signed_pre_keys(device_ids: Collection[UUID]) -> int:
     return max(rows.annotate(count=Count("pk")).values_list("count", flat=True), default=0)
 
 
-def count_waiting_devices(user_id: UUID) -> int:
-    """Count the devices that `waiting_devices` returns."""
-    return int(Device.objects.filter(user_id=user_id, state=DeviceState.PENDING, successor_of=None).count())
+def most_waiting_devices(user_id: UUID) -> int:
+    """Count the devices of `waiting_devices` that the same people let in, of those who let in most."""
+    return max(Counter(map(let_in_by, waiting_devices(user_id))).values(), default=0)
 
 
 def message_content(actor: Actor, message_id: UUID) -> bytes:
@@ -260,6 +279,12 @@ def chain_entry(user_id: UUID, seq: int) -> ChainEntry:
 def chain_entries(user_id: UUID) -> list[ChainEntry]:
     """Return all accepted entries of a chain, in order: for whoever verifies it here, and not for an answer."""
     return list(ChainEntry.objects.filter(user_id=user_id).order_by("seq"))
+
+
+def kinds_appended(user_id: UUID, *, since: datetime, among: Collection[int]) -> set[int]:
+    """Return which of some kinds of entries a chain got after a moment. It reads no entry."""
+    rows = ChainEntry.objects.filter(user_id=user_id, kind__in=among, appended_at__gt=since)
+    return set(rows.order_by().values_list("kind", flat=True).distinct())
 
 
 def announcers(*, after: UUID | None, limit: int) -> list[UUID]:

@@ -36,7 +36,8 @@ from tenants import access as tenants_access
 from tenants import services as tenants
 from tenants.sponsors import let_in
 
-# Devices of one person that wait, enrolled by a code, for the chain to list them. An honest person has one or two.
+# Devices of one person that wait for the chain to list them, of those whose codes have the same people behind them. An
+# honest person has one or two.
 MAX_WAITING: Final = 10
 # How long they wait: a pairing takes minutes, and what takes weeks, a case or the contacts, is asked after.
 WAITING_LIFE: Final = timedelta(days=30)
@@ -70,10 +71,10 @@ def prepare_device(*, tenant_id: UUID, statement: bytes) -> PreparedDevice:
 def enrol_device(*, prepared: PreparedDevice, code_secret: SecretBytes) -> Device:
     """Register a device by its own signed statement and a single-use code; it is pending until a chain lists it.
 
-    Call `tenants.services.begin_enrolment` first. Where MAX_WAITING wait already, the one that has waited longest is
-    ended, unless an account is being recovered on it. Raises EnrolmentRefused for the code, DeviceMismatch for a
-    statement that names another code, DeviceKnown, LimitReached when all wait for a recovery, Conflict when the chain
-    lists the one that was to be ended right now.
+    Call `tenants.services.begin_enrolment` first. Where MAX_WAITING that the same people let in wait already, the one
+    that has waited longest is ended, unless an account is being recovered on it. Raises EnrolmentRefused for the code,
+    DeviceMismatch for a statement that names another code, DeviceKnown, LimitReached when all wait for a recovery,
+    Conflict when the chain lists the one that was to be ended right now.
     """
     device = prepared.device
     user_id, device_id = UUID(bytes=device.header.user), UUID(bytes=device.header.device)
@@ -83,10 +84,11 @@ def enrol_device(*, prepared: PreparedDevice, code_secret: SecretBytes) -> Devic
             raise DeviceMismatch("The statement names another enrolment code.", field="device_statement")
         # A device acts for its owner from here on; the credential's own state keeps it to what a pending one may.
         actor = Actor(current_tenant(), "device", device_id, person_id=user_id, role=code.person.role)
-        _make_room(user_id, actor)
         by = {"issuer": code.issuer_id, "confirmer": code.confirmer_id}
         # As it is now: what others let these people in for afterwards had no part in it.
-        row = _register(prepared, actor, behind=sorted(map(str, let_in(user_id, by.values()))))
+        behind = sorted(map(str, let_in(user_id, by.values())))
+        _make_room(user_id, behind, actor)
+        row = _register(prepared, actor, behind=behind)
         audit.append(
             tag="keys:device:enrol",
             actor=actor,
@@ -143,7 +145,7 @@ def activate(user_id: UUID, device_id: UUID, statement_hash: bytes, actor: Actor
     device = Device.objects.filter(id=device_id, user_id=user_id, state=DeviceState.PENDING).first()
     if device is None or bytes(device.statement_hash) != statement_hash:
         raise ChainRefused("The chain adds a device that has not enrolled with this statement.", field="entries")
-    advance(device, DEVICE, DeviceState.ACTIVE, activated_at=timezone.now())
+    advance(device, DEVICE, DeviceState.ACTIVE, activated_at=database_now())
     tenants.activate_credential(credential_id=device_id, actor=actor)
     audit.append(
         tag="keys:device:activate",
@@ -207,9 +209,12 @@ def sweep_waiting() -> int:
     return count
 
 
-def _make_room(user_id: UUID, actor: Actor) -> None:
-    """End the devices that have waited longest, so that one more may. The caller holds the person's row."""
-    waiting = access.waiting_devices(user_id)
+def _make_room(user_id: UUID, behind: list[str], actor: Actor) -> None:
+    """End the devices that have waited longest, so that one more may. The caller holds the person's row.
+
+    Of those that the same people let in: nobody's codes end what a code of somebody else's let in, or keep it out.
+    """
+    waiting = [device for device in access.waiting_devices(user_id) if access.let_in_by(device) == tuple(behind)]
     surplus = len(waiting) + 1 - MAX_WAITING
     if surplus <= 0:
         return
@@ -217,7 +222,8 @@ def _make_room(user_id: UUID, actor: Actor) -> None:
     free = [device for device in waiting if not chains.is_being_recovered(device.id, user_id)]
     if len(free) < surplus:
         raise LimitReached(
-            "As many devices of this person wait as may, each for a recovery that is under way. Let one end first.",
+            "As many devices of this person wait as the same people may let in, each for a recovery that is under way. "
+            "Let one end first, or have somebody else issue the code.",
             field="device_statement",
             limit="waiting-devices",
             most=MAX_WAITING,
@@ -245,7 +251,7 @@ def revoke_again(*, device_id: UUID, user_id: UUID, reason: int | None) -> None:
 
 
 def _revoke(device: Device) -> None:
-    advance(device, DEVICE, DeviceState.REVOKED, revoked_at=timezone.now())
+    advance(device, DEVICE, DeviceState.REVOKED, revoked_at=database_now())
     OneTimePreKey.objects.filter(device_id=device.id).delete()
 
 

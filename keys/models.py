@@ -34,6 +34,7 @@ class Device(ChosenId, TenantModel):
     # a device older than this column.
     behind: models.JSONField[Any, Any] = models.JSONField(null=True)
     created_at = models.DateTimeField()
+    # By the database's clock, as the cases are that these are compared with.
     activated_at = models.DateTimeField(null=True)
     revoked_at = models.DateTimeField(null=True)
 

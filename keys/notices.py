@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import smtplib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Final
 from uuid import UUID
 
@@ -43,10 +43,15 @@ def owe(*, person_ids: Iterable[UUID], event: str, with_mail: Iterable[UUID] = (
     `with_mail`, made from the template `email/<event>.txt`. ids: text of ours, never a person's.
     """
     devices = [device.id for person_id in person_ids for device in access.active_devices(person_id)]
-    mailbox.notify(device_ids=devices, event={"event": event, **ids})
+    owe_device(device_ids=devices, event=event, **ids)
     at = timezone.now().strftime("%Y-%m-%d %H:%M UTC")
     for person_id in with_mail:
         enqueue(NOTICE_JOB, queue=MAIL, person=str(person_id), event=event, ids=json.dumps({**ids, "at": at}))
+
+
+def owe_device(*, device_ids: Collection[UUID], event: str, **ids: str) -> None:
+    """Tell devices by name, also ones that wait for their chain, in the transaction of the act. ids: as in `owe`."""
+    mailbox.notify(device_ids=device_ids, event={"event": event, **ids})
 
 
 def tell(person_id: UUID, event: str, ids: dict[str, str]) -> None:

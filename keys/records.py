@@ -91,51 +91,61 @@ class StoredRecord:
     kind: str
     version: int
 
-    @property
-    def key_version(self) -> int:
-        """The version of the tenant key that it says it is under."""
-        return int.from_bytes(self.sealed[1:HEADER_SIZE], "big")
+
+def unbound_tenant_keys() -> list[TenantMasterKey]:
+    """Return the open tenant's master keys that the HSM of today did not bind: without a bond, or by another's key.
+
+    Raises HsmRefused for one that it bound and that does not open, HsmUnavailable.
+    """
+    return [row for row in TenantMasterKey.objects.order_by("version") if not _is_bound(row)]
+
+
+def _is_bound(row: TenantMasterKey) -> bool:
+    if row.mac is None:
+        return False
+    try:
+        registry.root().load_tenant_key(_wrapped(row))
+    except HsmKeyMismatch:
+        return False
+    return True
 
 
 def bind_tenant_keys(*, actor: Actor, restored: Sequence[StoredRecord] | None = None) -> dict[int, bool]:
     """Have the HSM bind the open tenant's older master keys to their tenant and version, and log each.
 
     A ceremony's act: whatever stands in a row then is believed from then on. restored: newest records of the tenant,
-    where the rows came back with a backup of before; a key is then bound only if it opens one of those under its
-    version. Returns {version: whether a record showed whose it is}. Raises HsmRefused or HsmKeyMismatch for a key that
-    does not open, or opens none of them; HsmUnavailable. A key refused leaves its row as it was.
+    where database or HSM came back from a backup of before. Then keys that another HSM bound are bound as well, and
+    each only if it opens one of those records, where there are any. Returns {version: whether a record showed whose it
+    is}. Raises HsmRefused or HsmKeyMismatch for a key that does not open, or opens none of them; HsmUnavailable. A key
+    refused leaves its row as it was.
     """
     done = {}
-    for row in TenantMasterKey.objects.filter(mac=None).order_by("version"):
-        bound = registry.root().bind_tenant_key(_wrapped(row))
-        under = [record for record in restored or () if record.key_version == row.version]
+    rows = TenantMasterKey.objects.filter(mac=None).order_by("version") if restored is None else unbound_tenant_keys()
+    for row in rows:
+        before, bound = row.mac, registry.root().bind_tenant_key(_wrapped(row))
+        row.mac = bound.mac
+        # Records are sealed with their tenant in the context: under another tenant's key they cannot be made. All are
+        # tried, whatever version they say: whoever writes the database writes that as well.
+        if restored and not any(_opens(record, row) for record in restored):
+            raise HsmKeyMismatch(
+                f"tenant {row.tenant_id}: the master key in row {row.version} opens none of the {len(restored)} "
+                "newest records. It was not bound: put the row back from another backup"
+            )
         with transaction.atomic():
-            TenantMasterKey.objects.filter(pk=row.pk, mac=None).update(mac=bound.mac)
-            # Records are sealed with their tenant in the context: under another tenant's key they cannot be made.
-            if under and not any(map(_opens, under)):
-                raise HsmKeyMismatch(
-                    f"tenant {row.tenant_id}: the master key in row {row.version} opens none of the {len(under)} "
-                    "newest records under it. It was not bound: put the row back from another backup"
-                )
+            TenantMasterKey.objects.filter(pk=row.pk, mac=before).update(mac=bound.mac)
             audit.append(
                 tag="keys:tenant-key:bind",
                 actor=actor,
                 subject=str(row.tenant_id),
                 body={"version": row.version, "key_check_value": bound.kcv},
             )
-        done[row.version] = bool(under)
+        done[row.version] = bool(restored)
     return done
 
 
-def _opens(record: StoredRecord) -> bool:
+def _opens(record: StoredRecord, row: TenantMasterKey) -> bool:
     try:
-        open_record(
-            record.sealed,
-            user_id=record.user_id,
-            object_id=record.object_id,
-            kind=record.kind,
-            version=record.version,
-        )
+        _open(record.sealed, row, _context(record.user_id, record.object_id, record.kind, record.version))
     except UnwrapFailed:
         return False
     return True
@@ -167,14 +177,22 @@ def open_record(sealed: bytes, *, user_id: UUID, object_id: UUID, kind: str, ver
     not affected by one that does not open (FAULTS C3).
     """
     sealed = bytes(sealed)
-    if len(sealed) < OVERHEAD or sealed[0] != FORMAT:
-        # Never given to the HSM: what is not of the form cannot be a record (FAULTS C1).
-        raise UnwrapFailed("stored record does not open")
+    _require_form(sealed)
     key_version = int.from_bytes(sealed[1:HEADER_SIZE], "big")
     row = TenantMasterKey.objects.filter(version=key_version).first()
     if row is None:
         raise UnwrapFailed("stored record does not open")
-    context = _context(user_id, object_id, kind, version)
+    return _open(sealed, row, _context(user_id, object_id, kind, version))
+
+
+def _require_form(sealed: bytes) -> None:
+    if len(sealed) < OVERHEAD or sealed[0] != FORMAT:
+        # Never given to the HSM: what is not of the form cannot be a record (FAULTS C1).
+        raise UnwrapFailed("stored record does not open")
+
+
+def _open(sealed: bytes, row: TenantMasterKey, context: bytes) -> bytes:
+    _require_form(sealed)
     try:
         record_key = _handle(row).unwrap_record_key(sealed[HEADER_SIZE:_NONCE_AT], aad=context)
     except HsmRefused:

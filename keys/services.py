@@ -72,6 +72,7 @@ from keys.records import (
     has_tenant_master_key,
     open_record,
     seal_record,
+    unbound_tenant_keys,
 )
 from keys.states import DeviceState
 from keys.vaults import (
@@ -127,6 +128,7 @@ __all__ = [
     "store_vault",
     "sweep_claims",
     "sweep_voided",
+    "unbound_tenant_keys",
     "verify_batch",
     "void_unissued",
 ]

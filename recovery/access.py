@@ -6,13 +6,14 @@ Implements ESCROW "Case" and ORGANISATION "Tenants": what an actor may not see i
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from django.db.models import Exists, F, OuterRef, Q, QuerySet
+from django.db.models import Exists, F, Min, OuterRef, Q, QuerySet
 from django.utils import timezone
 
 from audit import access as audit
@@ -24,7 +25,7 @@ from holdfast.core.identity.policy import Terms, strictest
 from holdfast.core.signed.cose import Sign1
 from kernel.actors import Actor
 from kernel.clock import SKEW
-from kernel.errors import NotFound
+from kernel.errors import Denied, NotFound
 from kernel.paging import flag, page
 from keys import access as keys
 from recovery.models import (
@@ -42,7 +43,7 @@ from recovery.models import (
 from recovery.states import APPROVABLE, COLLECTABLE, HAD, TERMINAL, UNDECIDED, UNRELEASED, CaseState
 from tenants import access as people
 from tenants.permissions import PermissionName
-from tenants.states import PersonState
+from tenants.states import CredentialState, PersonState
 
 if TYPE_CHECKING:
     from escrow.models import Deposit, Policy, PolicyOfficer
@@ -142,10 +143,19 @@ def case_for_subject(actor: Actor, case_id: UUID) -> Case:
 
 
 def case_for_requester(actor: Actor, case_id: UUID) -> Case:
-    """Return a case that the actor opened. Raises NotFound."""
+    """Return a case that was opened in the actor's name, for a device that may end it.
+
+    Raises NotFound, and Denied to a pending device that did not open it.
+    """
     row: Case | None = Case.objects.filter(id=case_id, requester_id=actor.person_id).first()
     if row is None:
         raise NotFound
+    # All that lets such a device in is a code: whoever has one must not end what the person's own new device asks for.
+    if actor.credential_state != CredentialState.ACTIVE and row.recipient_device_id != actor.id:
+        raise Denied(
+            "A device that your account does not list yet takes back the case that it opened, and no other. Cancel it "
+            "on a device of your account or on the one that opened it, or have an officer deny it."
+        )
     return row
 
 
@@ -277,7 +287,9 @@ def is_heard(case: Case, now: datetime) -> bool:
         return True
     return (
         people.person(case.subject_id).state == PersonState.ACTIVE
-        and not audit.was_logged(str(case.subject_id), tag="tenants:person:suspend", since=case.opened_at)
+        and not audit.was_logged_after(
+            str(case.subject_id), tag="tenants:person:suspend", act=(str(case.id), "recovery:case:open")
+        )
         and keys.had_device_since(case.subject_id, case.opened_at, now=now)
     )
 
@@ -321,18 +333,27 @@ def delaying_veto(case: Case) -> Veto | None:
     return Veto.objects.filter(case_id=case.id, delays=True).order_by("at").first()
 
 
-def count_open_cases_by(requester_id: UUID) -> int:
-    """Count the cases that a person opened and of which nothing was released yet.
+def count_open_cases_beside(case: Case) -> int:
+    """Count the cases in one person's name of which nothing was released yet, for devices that the same people let in.
 
-    A released one stays for a month until it is closed; whoever off-boards a dozen leavers has a dozen of those.
+    The case itself among them. A released one stays for a month until it is closed; whoever off-boards a dozen leavers
+    has a dozen of those.
     """
-    return int(Case.objects.filter(requester_id=requester_id, state__in=UNRELEASED).count())
+    counts = _open_cases(Case.objects.all(), case.requester_id)
+    return counts[keys.let_in_by(keys.device(case.recipient_device_id))]
 
 
-def count_open_cases_seen(actor: Actor, requester_id: UUID) -> int:
-    """Count the cases of `count_open_cases_by` that the actor may see: the number must not tell what the list hides."""
-    seen = visible_to(actor, timezone.now())
-    return int(seen.filter(requester_id=requester_id, state__in=UNRELEASED).count())
+def most_open_cases_seen(actor: Actor, requester_id: UUID) -> int:
+    """Count as `count_open_cases_beside` does, for those who let in most, what the actor may see.
+
+    The number must not tell what the list hides.
+    """
+    return max(_open_cases(visible_to(actor, timezone.now()), requester_id).values(), default=0)
+
+
+def _open_cases(rows: QuerySet[Case], requester_id: UUID) -> Counter[tuple[str, ...] | None]:
+    open_now = rows.filter(requester_id=requester_id, state__in=UNRELEASED)
+    return keys.count_by_whom(open_now.values_list("recipient_device_id", flat=True))
 
 
 def is_recipient(device_id: UUID, user_id: UUID) -> bool:
@@ -367,13 +388,13 @@ def releases_of(case: Case) -> list[Release]:
 def outlived_releases(now: datetime, *, until: datetime, limit: int) -> list[tuple[UUID, UUID]]:
     """List (case, tenant) of which something is still kept that was collected before a time, or whose disclosure ended.
 
-    The oldest first, in every tenant.
+    The oldest first, in every tenant; at most `limit` cases.
     """
     had = Case.unscoped.filter(tenant_id=OuterRef("tenant_id"), id=OuterRef("case_id"), state__in=HAD)
     long_ago = Q(Exists(had.filter(collected_at__lte=until)), at__lte=until)
     over = Exists(had.filter(disclosed_until__lte=now))
-    rows = Release.unscoped.filter(long_ago | over, destroyed_at=None).order_by("at")
-    return list(dict.fromkeys(rows.values_list("case_id", "tenant_id")[:limit]))
+    cases = Release.unscoped.filter(long_ago | over, destroyed_at=None).values_list("case_id", "tenant_id")
+    return list(cases.annotate(first=Min("at")).order_by("first").values_list("case_id", "tenant_id")[:limit])
 
 
 def attestations_of(case: Case) -> list[Attestation]:
@@ -495,3 +516,9 @@ def due_for_release(now: datetime) -> list[tuple[UUID, UUID]]:
     timed = Q(state__in=(CaseState.WAITING, CaseState.AWAITING_SHARE), release_at__lte=now)
     due = Q(state=CaseState.RELEASING) | timed
     return list(Case.unscoped.filter(due).order_by("release_at").values_list("id", "tenant_id"))
+
+
+def put_off_beyond(at: datetime) -> list[tuple[UUID, UUID]]:
+    """List (case, tenant) that the release process has put off until later than `at`: it says why in the row."""
+    waits = Case.unscoped.filter(state__in=(CaseState.WAITING, CaseState.AWAITING_SHARE), release_at__gt=at)
+    return list(waits.exclude(why="").order_by("release_at").values_list("id", "tenant_id"))

@@ -7,12 +7,14 @@ PLATFORM "Work that takes time": ids in, one service call each. Time limits are 
 from __future__ import annotations
 
 from datetime import timedelta
+from itertools import islice
 from uuid import UUID
 
 from kernel.actors import system_actor
 from kernel.clock import database_now
 from kernel.models import Job
 from kernel.queue import apart, every, handles
+from kernel.retries import MOST, Retries
 from recovery import access
 from recovery.cases import collection, counting, endings, notices, standing
 from recovery.cases.counting import RELEASE_JOB
@@ -27,6 +29,8 @@ CLOSE_AFTER = timedelta(days=30)
 DESTROY_AFTER = timedelta(days=90)
 # Cases of one round: each is a transaction, and the next round goes on where this one stopped.
 DESTROY_AT_ONCE = 100
+# What a round did not get rid of is left alone for a round, then longer, up to a day: it would stand before all others.
+_tried = Retries(first=600, longest=86_400)
 
 
 @handles(NOTICE_JOB)
@@ -75,7 +79,10 @@ def settle_cases() -> None:
 def destroy_released() -> None:
     """Destroy what was released in cases that were collected 90 days ago, or whose disclosure has ended."""
     now = database_now()
-    for case_id, tenant_id in access.outlived_releases(now, until=now - DESTROY_AFTER, limit=DESTROY_AT_ONCE):
+    # As many as can be left alone, and those of one round.
+    found = access.outlived_releases(now, until=now - DESTROY_AFTER, limit=MOST + DESTROY_AT_ONCE)
+    for case_id, tenant_id in list(islice((one for one in found if not _tried.left(one)), DESTROY_AT_ONCE)):
+        _tried.failed((case_id, tenant_id))
         with apart(tenant_id, f"end of what case {case_id} released"):
             collection.destroy_collected(case_id=case_id, actor=system_actor(tenant_id, "worker"), after=DESTROY_AFTER)
 

@@ -47,7 +47,7 @@ class CodeRefused(Invalid):
 
 
 class TooManyCodes(Conflict):
-    """This person has too many unused enrolment codes."""
+    """This person has too many unused enrolment codes of one issuer."""
 
     code = "too-many-codes"
 

@@ -89,9 +89,10 @@ PENDING_DEVICE = frozenset(
 # A tenant that is being founded: its people make keys, doors and the first policy. Nobody's key is in custody, and
 # nothing is opened, before the founders' policy stands (ORGANISATION "Founding, at different desks").
 FOUNDING = _LOOK | _KEYS | _OVERSIGHT | {P.ENROLMENT_CREATE, P.OFFICER_SIGN, P.POLICY_PROPOSE}
-# A suspended device, or one of a suspended person, for the methods that admit it: to read a case about its owner, veto
-# it, and hold that veto to the log. No one person's act ends a veto (ESCROW "Case").
-SUSPENDED = frozenset({P.CASE_READ, P.CASE_VETO, P.STATEMENT_READ})
+# To read a case about its owner, veto it, and hold that veto to the log: what every device of a person may, also a
+# suspended one for the methods that admit it. No one person's act ends a veto, and a change of role is such an act
+# (ESCROW "Case").
+OBJECTION = frozenset({P.CASE_READ, P.CASE_VETO, P.STATEMENT_READ})
 # A console session looks. What changes anything is signed by a device, never clicked in a session.
 SESSION = _LOOK | _OVERSIGHT
 
@@ -100,8 +101,13 @@ def device_permissions(role: str, credential_state: str, tenant_state: str = Ten
     """Return what a device's or service's requests may do: nothing for a role or a state that is not listed."""
     granted = _granted(role, tenant_state)
     if credential_state == CredentialState.ACTIVE:
-        return granted
+        return granted | suspended_permissions(role, tenant_state)
     return granted & PENDING_DEVICE if credential_state == CredentialState.PENDING else frozenset()
+
+
+def suspended_permissions(role: str, tenant_state: str = TenantState.ACTIVE) -> frozenset[str]:
+    """Return what is left to a suspended device's requests, whatever its owner's role: nothing to a program's."""
+    return OBJECTION if role in Role.values and tenant_state == TenantState.ACTIVE else frozenset()
 
 
 def _granted(role: str, tenant_state: str) -> frozenset[str]:
@@ -109,12 +115,6 @@ def _granted(role: str, tenant_state: str) -> frozenset[str]:
     if tenant_state == TenantState.ACTIVE:
         return granted
     return granted & FOUNDING if tenant_state == TenantState.FOUNDING else frozenset()
-
-
-def suspended_permissions(role: str, tenant_state: str = TenantState.ACTIVE) -> frozenset[str]:
-    """Return what is left to a suspended device's requests: nothing for a role that vetoes nothing, or a program."""
-    granted = _granted(role, tenant_state)
-    return granted & SUSPENDED if P.CASE_VETO in granted else frozenset()
 
 
 def session_permissions(role: str) -> frozenset[str]:

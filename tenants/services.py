@@ -342,7 +342,9 @@ def take_again(*, tag: str, subject: UUID, role: str = "") -> None:
                 if PERSON.allows(person.state, PersonState.SUSPENDED):
                     advance(person, PERSON, PersonState.SUSPENDED)
         case "tenants:person:change-role":
-            Person.objects.filter(id=subject).update(role=Role(role))
+            # Of one that this version does not know, the entry alone is put back.
+            if role in Role.values:
+                Person.objects.filter(id=subject).update(role=role)
 
 
 def issue_enrolment_code(
@@ -356,8 +358,8 @@ def issue_enrolment_code(
     """Record leave for one person to enrol one device: the code's 32-byte hash, for at most 30 days (7 unless said).
 
     While the tenant is being founded, every code is of the kind `founding`, whatever `trust` says, and for an owner or
-    officer. Raises Invalid for another person then, or for another expiry; TooManyCodes above ten open ones, and
-    Conflict for a hash seen before.
+    officer. Raises Invalid for another person then, or for another expiry; TooManyCodes above ten open ones of
+    one issuer, and Conflict for a hash seen before.
     """
     if len(code_hash) != 32:
         raise ValueError("a code's hash has 32 bytes")
@@ -373,8 +375,13 @@ def issue_enrolment_code(
                 field="person_id",
             )
     with transaction.atomic():
-        if _open_codes(person.pk).count() >= MAX_OPEN_CODES:
-            raise TooManyCodes(f"This person has {MAX_OPEN_CODES} unused codes; let them be used or expire.")
+        issuer_id = access.person_behind(actor)
+        # Of this issuer: nobody's codes keep out the one that somebody else makes for the person's own new device.
+        if _open_codes(person.pk).filter(issuer_id=issuer_id).count() >= MAX_OPEN_CODES:
+            raise TooManyCodes(
+                f"This person has {MAX_OPEN_CODES} unused codes of yours; let them be used or expire, or have somebody "
+                "else issue one."
+            )
         try:
             with transaction.atomic():
                 code: EnrolmentCode = EnrolmentCode.objects.create(
@@ -382,7 +389,7 @@ def issue_enrolment_code(
                     code_hash=code_hash,
                     trust=trust,
                     created_by=actor.label,
-                    issuer_id=access.person_behind(actor),
+                    issuer_id=issuer_id,
                     expires_at=expires_at,
                 )
         except IntegrityError as error:

@@ -30,6 +30,7 @@ from holdfast.core.crypto.keys import verify
 from holdfast.core.identity import trust as chain_of_trust
 from holdfast.core.identity.acts import Act, verify_resolution
 from holdfast.core.identity.policy import SignedPolicy
+from holdfast.core.identity.roles import WrongLeaf, check_leaf
 from holdfast.core.log import tiles
 from holdfast.core.log.log_entry import LogEntry
 from holdfast.core.log.merkle import CompactRange, leaf_hash
@@ -42,6 +43,7 @@ from recovery.cases import endings
 from recovery.release import record
 from recovery.release.clock import Clock
 from recovery.release.directory import Directory, SeenHead, only_process
+from recovery.release.facts import RESOLUTION
 from tenants import services as tenants
 from tenants.models import Tenant
 
@@ -233,32 +235,62 @@ class Restored(AcceptedLog):
                 audit.put_back_roles(statement=roles, root_key=self.root.public)
             for leaf in lost:
                 entry = LogEntry.from_leaf(leaf)
-                if entry.kid and self._take_again(entry):
+                if self._is_said_again(entry):
+                    why = "as the officers' statement was logged anew"
+                elif entry.kid and self._take_again(entry):
                     audit.append_again(leaf)
+                    continue
                 else:
-                    self.report.append(
-                        f"not put back, as what it is about is lost as well: {entry.tag} {entry.subject}"
-                    )
+                    why = "as what it is about is lost as well or its statement holds no more"
+                self.report.append(f"not put back, {why}: {entry.tag} {entry.subject}")
             record.void_open_cases(why="voided", actor=self.actor)
             keys.void_unissued(actor=self.actor)
             body: dict[str, Any] = {"hash": self.accepted.hash, "root": self.accepted.root, "size": self.accepted.size}
             audit.append(tag="audit:log:accept", actor=self.actor, body=body)
         return self.report
 
+    def _is_said_again(self, entry: LogEntry) -> bool:
+        """Tell whether what officers signed for a lost entry was logged again since the backup was put back.
+
+        A second entry would be wrong: the release process takes what a person signed once for done once.
+        """
+        is_resolved, roles = entry.tag == RESOLUTION, self.directory.seen_roles()
+        field = "hash" if is_resolved else "statement"
+        named = entry.body.get(field)
+        if (
+            not (is_resolved or entry.tag.startswith("escrow:officer:"))
+            or roles is None
+            or not isinstance(named, bytes)
+        ):
+            return False
+        for leaf in access.leaves_naming(named, tag=entry.tag, field=field):
+            # By the leaf, as it will be judged: one that the release process takes for wrong stands for nothing.
+            try:
+                again = check_leaf(leaf, index=self.accepted.size, roles=roles.roles)
+            except WrongLeaf:
+                continue
+            # A resolution says itself whom it is about.
+            is_same = is_resolved or again.subject == entry.subject
+            if is_same and (again.tag, again.body.get(field)) == (entry.tag, named):
+                return True
+        return False
+
     def _take_again(self, entry: LogEntry) -> bool:
         """Do to the rows what a lost entry says; False when the log could not bear it out any more."""
-        tag, subject = entry.tag, UUID(entry.subject)
+        tag, subject = entry.tag, _uuid(entry.subject)
         if tag.startswith("escrow:officer:"):
             named = entry.body.get("statement")
             statement = self.directory.statement(named) if isinstance(named, bytes) else None
             return statement is not None and escrow.state_again(statement=statement)
-        if tag == "escrow:resolution:pass":
+        if tag == RESOLUTION:
             named = entry.body.get("hash")
             statement = self.directory.statement(named) if isinstance(named, bytes) else None
             return statement is not None and escrow.resolve_again(statement=statement)
+        if subject is None:
+            return False
         if tag.startswith("recovery:"):
             vetoed = tag == "recovery:case:veto"
-            device = UUID(str(entry.body["device"])) if vetoed else None
+            device = _uuid(str(entry.body.get("device"))) if vetoed else None
             named = entry.body.get("statement")
             veto = self.directory.statement(named) if vetoed and isinstance(named, bytes) else None
             ends = "" if vetoed and not entry.body.get("ends") else tag
@@ -313,6 +345,14 @@ def _publish_again(tenant: Tenant, lost: list[bytes]) -> list[str]:
 def _numbered(log: str) -> int:
     head = LogHead.objects.filter(log=log).first()
     return head.size if head else 0
+
+
+def _uuid(text: str) -> UUID | None:
+    # Whoever wrote the entry wrote this, and no sound one is left behind for the sake of another.
+    try:
+        return UUID(text)
+    except ValueError:
+        return None
 
 
 def _same(found: bytes | None, expected: bytes) -> bool:

@@ -11,14 +11,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from config.ceremonies import Step
+from config.ceremonies import CeremonyRefused, Step
 from config.hsm import hsm_config
 from escrow import services as escrow
 from hsm.ceremony import Ceremony
 from kernel.actors import system_actor
 from kernel.scope import tenant_scope
 from keys.models import TenantMasterKey
-from keys.services import bind_tenant_keys
+from keys.services import bind_tenant_keys, unbound_tenant_keys
 from tenants.models import Tenant
 
 # Newest deposits of a tenant that are tried: one that opens is enough, and a few may be damaged.
@@ -33,31 +33,57 @@ def is_missing() -> bool:
 def steps(*, restored: bool = False) -> Iterator[Step]:
     """Give what is missing, in the order in which it has to be done.
 
-    restored: the operator says that a backup of the database from before stands beside the HSM home of today. Its rows
-    are bound again, each key held to what it opens; without that word a row that lost its bond is never given one.
+    restored: the operator says that a backup from before stands beside what is of today, be it the database or the HSM
+    home. Keys that this HSM has not bound are bound, each held to what it opens; without that word a row that lost its
+    bond is never given one. Raises CeremonyRefused without that word where another HSM home bound the rows.
     """
     ceremony = Ceremony(hsm_config())
-    if ceremony.are_tenant_keys_bound:
-        if restored and _is_any_unbound():
-            yield Step(
-                "bind the master keys that the backup brought back without a bond. You vouch that nobody but you has "
-                "written this database since the backup was made",
-                _bind_restored,
-            )
+    # The token is opened after it has all its keys, and not to look.
+    has_key = ceremony.has_binding_key
+    unbound = {} if ceremony.are_tenant_keys_bound and not restored else _unbound(has_key=has_key)
+    if not unbound and ceremony.are_tenant_keys_bound:
         return
-    if not ceremony.has_binding_key:
+    # A new key of this HSM would bind none of them, and every record of theirs would be away for good.
+    if not restored and any(row.mac is not None for rows in unbound.values() for row in rows):
+        raise CeremonyRefused(
+            "Tenants' master keys in the database were bound with another HSM home than this one, which is from before "
+            "they were. Put back the HSM home that belongs to the database. If it is lost: ceremony tenant-keys "
+            "--restored binds them anew, each by what it opens."
+        )
+    if not has_key:
         yield Step("make the key that binds tenants' master keys, on the token root", ceremony.create_binding_key)
-    yield Step("bind the master keys of every tenant, as they stand in the database now", _bind)
+    if restored:
+        yield Step(_vouching(unbound), _bind_restored)
+    else:
+        yield Step("bind the master keys of every tenant, as they stand in the database now", _bind)
     # Last: a kill before it leaves the other steps to be taken again, and those find done what is done.
-    yield Step("say for ever that all are bound", ceremony.finish_binding)
+    if not ceremony.are_tenant_keys_bound:
+        yield Step("say for ever that all are bound", ceremony.finish_binding)
 
 
-def _is_any_unbound() -> bool:
+def _unbound(*, has_key: bool) -> dict[Tenant, list[TenantMasterKey]]:
+    """Return the master keys that this HSM has not bound, by tenant: all of them while it has nothing to bind with."""
+    found = {}
     for tenant in Tenant.objects.order_by("slug"):
         with tenant_scope(tenant.pk):
-            if TenantMasterKey.objects.filter(mac=None).exists():
-                return True
-    return False
+            rows = unbound_tenant_keys() if has_key else list(TenantMasterKey.objects.order_by("version"))
+        if rows:
+            found[tenant] = rows
+    return found
+
+
+def _vouching(unbound: dict[Tenant, list[TenantMasterKey]]) -> str:
+    """Say what the operator's word stands for, before they are asked for it."""
+    said = (
+        "bind the master keys that a backup left without a bond of this HSM. You vouch that nobody but you has written "
+        "this database since the backup was made"
+    )
+    unshown = []
+    for tenant in unbound:
+        with tenant_scope(tenant.pk):
+            if not escrow.newest_records(1):
+                unshown.append(tenant.slug)
+    return f"{said}. NO RECORD SHOWS WHOSE KEY IT IS of {', '.join(unshown)}: your word alone does" if unshown else said
 
 
 def _bind_restored() -> list[str]:

@@ -126,7 +126,7 @@ def _limits(actor: Actor, person_id: UUID, entries: int, standings: list[health.
     one_time = max((one.count for one in active), default=0)
     rows = (
         ("Entries of the account chain", entries, services.MAX_CHAIN),
-        ("Devices that wait for the chain", keys.count_waiting_devices(person_id), MAX_WAITING),
+        ("Devices that wait for the chain, let in by the same", keys.most_waiting_devices(person_id), MAX_WAITING),
         ("One-time pre-keys of one device", one_time, services.MAX_UNISSUED),
         ("Signed pre-keys kept of one device", keys.most_signed_pre_keys(device_ids), services.MAX_SIGNED_PRE_KEYS),
         ("Messages in the fullest mailbox", mailbox.messages, MESSAGES.messages),
@@ -134,7 +134,7 @@ def _limits(actor: Actor, person_id: UUID, entries: int, standings: list[health.
         ("Letters in the fullest mailbox", mailbox.letters, LETTERS.messages),
         ("Deposits of one generation under one policy", access.most_deposits_alike(person_id), MAX_DEPOSITS),
         ("Answers to one policy", access.most_consents_alike(person_id), MAX_CONSENTS),
-        ("Cases of theirs that wait for a release", recovery.count_open_cases_seen(actor, person_id), MAX_OPEN),
+        ("Cases of theirs that wait for a release", recovery.most_open_cases_seen(actor, person_id), MAX_OPEN),
         ("Answers stored to be repeated, of one device", count_answers(device_ids), MOST_ANSWERS),
     )
     return [{"words": words, "used": used, "most": most, "is_near": used >= NEAR * most} for words, used, most in rows]

@@ -66,6 +66,10 @@ _NOTICES: Final = {
         "If that was not you: holdfast recover escrow cancel --case {case_id} --reason …, and tell your officers. "
         + _SEEN,
     ),
+    "case-cancelled": (
+        "Case {case_id}, which this device opened, was cancelled on another device of yours: {device_id}.",
+        "If that was not you, tell your officers. Ask anew with: holdfast recover escrow open. " + _SEEN,
+    ),
     "contacts-request": (
         "Device {device_id} asks the trusted contacts of {owner} for recovery shares.",
         "See: holdfast contacts requests. " + _SEEN,

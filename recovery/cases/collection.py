@@ -183,8 +183,9 @@ def _seal(case_id: UUID, actor: Actor) -> None:
 
 
 def _is_renewed(case: Case, since: datetime) -> bool:
-    rows = keys.chain_entries(case.subject_id)
-    fresh = {row.kind for row in rows if row.appended_at > since}
+    # Asked every few seconds, for as long as nobody renews it: of the kinds alone, however long the chain.
+    renewing = {ReGenesis.TYPE, RotateKey.TYPE, ArchiveGeneration.TYPE}
+    fresh = keys.kinds_appended(case.subject_id, since=since, among=renewing)
     return ReGenesis.TYPE in fresh or {RotateKey.TYPE, ArchiveGeneration.TYPE} <= fresh
 
 

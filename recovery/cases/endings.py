@@ -24,6 +24,7 @@ from kernel.clock import database_now
 from kernel.errors import NotFound
 from kernel.transitions import advance
 from keys import access as keys
+from keys.notices import owe_device as tell_device
 from recovery import access
 from recovery.errors import CaseMoved, CaseRefused, VetoNotLoggedYet
 from recovery.models import Case, Release, SealedShare, Veto
@@ -31,8 +32,26 @@ from recovery.states import CASE, FAILED, KEPT, UNDECIDED, UNRELEASED, CaseState
 
 
 def cancel_case(*, case_id: UUID, actor: Actor) -> Case:
-    """End a case by the word of the person who opened it. Raises CaseMoved when it is decided already."""
-    return _end(case_id, CaseState.CANCELLED, "recovery:case:cancel", actor)
+    """End a case by the word of the person who opened it, and tell the device that did, if it was by another.
+
+    Raises CaseMoved when it is decided already.
+    """
+    with transaction.atomic():
+        row = access.lock_case(case_id)
+        if row.state == CaseState.CANCELLED:
+            return row
+        if row.state not in UNDECIDED:
+            raise CaseMoved(f"The case is {row.state}.", state=row.state)
+        finish_failed(row, CaseState.CANCELLED)
+        audit.append(tag="recovery:case:cancel", actor=actor, subject=str(row.id), body={"q": bytes(row.q)})
+        if row.recipient_device_id != actor.id:
+            tell_device(
+                device_ids=[row.recipient_device_id],
+                event="case-cancelled",
+                case_id=str(row.id),
+                device_id=str(actor.id),
+            )
+    return row
 
 
 def veto_case(*, case_id: UUID, statement: bytes, reason: str, actor: Actor) -> Case:
@@ -216,18 +235,6 @@ def end_approvals(person_id: UUID) -> None:
     """
     open_cases = Case.objects.filter(state__in=UNRELEASED).values("id")
     SealedShare.objects.filter(approval__person_id=person_id, approval__case_id__in=open_cases).delete()
-
-
-def _end(case_id: UUID, state: CaseState, tag: str, actor: Actor) -> Case:
-    with transaction.atomic():
-        row = access.lock_case(case_id)
-        if row.state == state:
-            return row
-        if row.state not in UNDECIDED:
-            raise CaseMoved(f"The case is {row.state}.", state=row.state)
-        finish_failed(row, state)
-        audit.append(tag=tag, actor=actor, subject=str(row.id), body={"q": bytes(row.q)})
-    return row
 
 
 def _device_id(actor: Actor) -> UUID:

@@ -28,7 +28,6 @@ from kernel.clock import database_now
 from kernel.errors import LimitReached, Throttled
 from keys import access as keys
 from keys.notices import owe as tell_devices
-from keys.states import DeviceState
 from recovery import access
 from recovery.cases.notices import owe
 from recovery.errors import CaseExists, CaseRefused, TooFewOfficers
@@ -40,7 +39,8 @@ if TYPE_CHECKING:
     from escrow.models import Deposit
 
 
-# Cases of one person that are open at once: each tells its subject and every officer.
+# Cases in one person's name that are open at once, for devices that the same people let in: each tells its subject and
+# every officer.
 MAX_OPEN: Final = 10
 _DAY: Final = 86_400
 
@@ -98,7 +98,7 @@ def open_case(*, statement: bytes, actor: Actor) -> Case:
 
 def _require_within_limits(row: Case) -> None:
     # After the row is stored, so that the same case again is `case-exists`. The policy's lock lets one in at a time.
-    if access.count_open_cases_by(row.requester_id) > MAX_OPEN:
+    if access.count_open_cases_beside(row) > MAX_OPEN:
         raise LimitReached(
             "You have as many cases open as one person may. Cancel one, or let it end.",
             limit="open-cases",
@@ -128,16 +128,11 @@ def _require_within_limits(row: Case) -> None:
 
 
 def _counted_for(row: Case) -> str:
-    """Name the count of a day that a case is part of: its requester's, apart for who let in a device not listed yet.
-
-    Whoever issues codes can have devices ask in another's name. They use up what is theirs to use, and neither what
-    the person's own devices may open nor what a code of somebody else's does.
-    """
-    device = keys.device(row.recipient_device_id)
-    if device.state == DeviceState.ACTIVE:
+    """Name the count of a day that a case is part of: its requester's, apart for who let in a device not listed yet."""
+    by = keys.let_in_by(keys.device(row.recipient_device_id))
+    if by is None:
         return f"cases:{row.requester_id}"
-    let_in = hashlib.sha256(" ".join(sorted(device.behind or [])).encode()).hexdigest()[:32]
-    return f"cases:{row.requester_id}:{let_in}"
+    return f"cases:{row.requester_id}:{hashlib.sha256(' '.join(by).encode()).hexdigest()[:32]}"
 
 
 def _require_signed(statement: bytes, actor: Actor, now: datetime) -> tuple[Sign1, cases.Case]:

@@ -52,6 +52,8 @@ STUCK: Final = {
     "hsm-away": "The HSM is away. Nothing is lost; the release goes on when it is back.",
     "hsm-key-wrong": "The HSM answers, and lacks a key that this case needs, or holds another than was pinned. Waiting "
     "does not bring it back. Nothing is lost. Tell your operator: the release process's log names the key.",
+    "hsm-shut": "The HSM refused the release process's PIN, or its token is damaged. Waiting does not mend it. Nothing "
+    "is lost. Tell your operator: the release process's log says which. After a wrong PIN it has to be started anew.",
     "log-behind": "An act is not in the signed log yet. The sequencer is away, or keeps an entry from it.",
     "log-changed": "The stored log is not the one that was seen before. Tell your operator: "
     "a backup was put back, or somebody has rewritten it.",

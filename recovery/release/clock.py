@@ -89,13 +89,13 @@ class Clock:
         self._anchor = (self.monotonic(), self.wall())
         kept = self._kept()
         if kept is None:
-            # As good as any beginning, and one that people can read. Its fraction is the monotonic clock's: of the two,
-            # whole seconds are kept, and the next process would otherwise count up to a second less than this one had.
-            self._tick = int(self.wall()) + self._anchor[0] % 1
-        else:
-            tick, monotonic, boot = kept
-            same_boot = boot == self.boot()
-            self._tick = tick + (max(0.0, self._anchor[0] - monotonic) if same_boot else 0.0)
+            # As good as any beginning, and one that people can read.
+            kept = int(self.wall()), 0, ""
+        tick, monotonic, boot = kept
+        # After another boot its fraction is the monotonic clock's, as at the beginning: of the two, whole seconds are
+        # kept, and the next process would otherwise count up to a second less or more than this one had.
+        passed = max(0.0, self._anchor[0] - monotonic) if boot == self.boot() else self._anchor[0] % 1
+        self._tick = tick + passed
         self.keep()
 
     def now(self) -> Now:

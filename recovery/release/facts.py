@@ -135,6 +135,7 @@ class CaseFacts:
     recipient_device: bytes = b""
     behind: frozenset[bytes] = frozenset()  # who stands behind the device or the requester, as it was opened
     approvals: dict[bytes, LoggedDecision] = field(default_factory=dict)  # person → the last that they gave
+    used: set[tuple[bytes, bytes]] = field(default_factory=set)  # person and hash of all that they gave
     told: Moment | None = None
     not_told: Moment | None = None
     # How far the log has it: requested, quorate, waiting, releasing, deferred (begun, and put off since), released, or
@@ -201,7 +202,7 @@ class Facts:
     pending: list[tuple[Resolution, Place]] = field(default_factory=list)  # passed under a version not yet in force
     unsigned: int = 0  # the size of the log below which entries bear no signature, as the root pinned it
     _seen: set[bytes] = field(default_factory=set)  # ids of entries that told of something: each counts once
-    _used: set[bytes] = field(default_factory=set)  # hashes of resolutions: each is used once
+    _used: set[bytes] = field(default_factory=set)  # hashes of resolutions and officers' statements: each is used once
     _keys: list[Sequence[Sign1]] = field(default_factory=list)
 
     def absorb(self, leaf: bytes, place: Place, roles: Roles) -> bool:
@@ -224,8 +225,13 @@ class Facts:
         except HoldfastError:
             self._found_wrong(leaf, place, "unproven")
         else:
-            return narrows(entry)
+            return entry.tag in NARROWING or self._silences(entry, place)
         return False
+
+    def _silences(self, entry: LogEntry, place: Place) -> bool:
+        # By what officers signed: the entry says of it what whoever wrote it likes.
+        is_resolved = entry.tag == RESOLUTION and bool(self.pending) and self.pending[-1][1] == place
+        return is_resolved and self.pending[-1][0].act is Act.SUSPEND_DEVICE
 
     def _require_once(self, entry: LogEntry) -> None:
         if entry.entry_id in self._seen:
@@ -768,14 +774,18 @@ def _approved(facts: Facts, entry: LogEntry, place: Place) -> None:
     case, statement_hash = _case(facts, entry), _typed(entry, "statement_hash", bytes)
     person = _approver(facts, entry, case)
     # Stops an approval that a suspension ended from being logged once more, as if it were given anew.
-    facts.spend(statement_hash)
+    # Of this case and person alone: an entry that names what is not theirs must not use it up.
+    if (person, statement_hash) in case.used:
+        raise Untrusted("an approval is used twice")
+    case.used.add((person, statement_hash))
     case.approvals[person] = LoggedDecision(statement_hash, place)
 
 
 def _approver(facts: Facts, entry: LogEntry, case: CaseFacts) -> bytes:
-    if entry.kid or "person" in entry.body:
+    if "person" in entry.body:
         return _uuid(entry, "person")
-    # Entries older than signatures name the officer by their number in the roster of the case's policy.
+    # Older entries name the officer by their number in the roster of the case's own policy, which nobody numbers anew.
+    # Whoever may write one may name the person as well, and the rules hold either to the approval's signer.
     index = _typed(entry, "index", int)
     for officer in facts.policy_named(case.policy_hash).policy.roster:
         if officer.index == index:
@@ -893,7 +903,8 @@ _TAKERS: Final[dict[str, Taker]] = {
     "tenants:person:suspend": _person_suspended,
     "tenants:totp:confirm": _let_in,
 }
-# Entries that a restored log must not lack: each takes something away that was possible before.
+# Entries that a restored log must not lack: each takes something away that was possible before. A resolution that takes
+# a device's veto away is one as well.
 NARROWING: Final = frozenset(
     {
         "escrow:officer:leave",
@@ -913,8 +924,3 @@ NARROWING: Final = frozenset(
         "tenants:person:suspend",
     }
 )
-
-
-def narrows(entry: LogEntry) -> bool:
-    """Tell whether a restored log must not lack an entry: also a resolution that takes a device's veto away."""
-    return entry.tag in NARROWING or (entry.tag == RESOLUTION and entry.body.get("act") == Act.SUSPEND_DEVICE)

@@ -12,14 +12,13 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from uuid import UUID
 
 from django.db import close_old_connections, connection
-from django.utils import timezone
 
 from audit import access as audit
 from audit.errors import NoCheckpoint, RolesMissing
@@ -34,12 +33,13 @@ from holdfast.core.identity.policy import Policy
 from holdfast.core.signed import cose
 from holdfast.core.signed.cose import Purpose, Sign1
 from holdfast.core.signed.payloads import Header
-from hsm.errors import HsmError, HsmKeyMismatch, HsmKeyMissing, HsmRefused
+from hsm.errors import HsmError, HsmKeyMismatch, HsmKeyMissing, HsmPinRejected, HsmRefused, HsmTokenDamaged
 from kernel import queue
 from kernel.actors import Actor, system_actor
+from kernel.clock import database_now
 from kernel.errors import Conflict, DomainError
 from kernel.models import Job
-from kernel.retries import Retries, named, pause_seconds
+from kernel.retries import Retries, is_worth_a_line, named, pause_seconds
 from recovery import access
 from recovery.cases import counting, endings
 from recovery.models import Case
@@ -99,6 +99,8 @@ class TenantRelease:
     _disagreeing: dict[UUID, int] = field(default_factory=dict)
     # How often in a row the HSM has failed at a case after its release was begun.
     _failures: dict[UUID, int] = field(default_factory=dict)
+    # What a case has last waited for until somebody mends it, and how often in a row. For the log alone.
+    _troubles: dict[UUID, tuple[str, int]] = field(default_factory=dict)
     _receipts: Retries = field(init=False)  # deposits for which none could be given
 
     def __post_init__(self) -> None:
@@ -184,49 +186,60 @@ class TenantRelease:
         key = self.directory.signing_key(policy.terms.release_signing_key)
         return cose.sign(receipt.to_payload(), purpose=Purpose.RECEIPT, key=key)
 
-    def attempt(self, case_id: UUID) -> datetime | None:
+    def attempt(self, case_id: UUID, *, early: bool = False) -> datetime | None:
         """Take one case as far as it may go now; returns when to try again, or None when there is nothing to do.
+
+        early: also one whose row has it wait. The rules judge by the log and by this process's own count all the same.
 
         Call it inside the tenant's scope. What is wrong with the case itself ends in its state; nothing is raised
         for it. A database error goes up, and what nobody foresaw: the next attempt starts from what is committed.
         """
         case = access.case_for_release(case_id)
         if case is None or case.state not in _OURS:
-            self._disagreeing.pop(case_id, None)
-            self._failures.pop(case_id, None)
+            for kept in (self._disagreeing, self._failures, self._troubles):
+                kept.pop(case_id, None)
             return None
-        if case.state != CaseState.RELEASING and case.release_at is not None and case.release_at > timezone.now():
+        waits = case.state != CaseState.RELEASING and case.release_at is not None and case.release_at > database_now()
+        if waits and not early:
             return case.release_at
+        before = self._troubles.get(case_id)
         try:
             at = self._replace(case) if case.state == CaseState.AWAITING_SHARE else self._release(case)
         except (HoldfastError, HsmError, DomainError) as error:
             at = self._after(case, error)
         if at is None:
             self._failures.pop(case_id, None)
+        if self._troubles.get(case_id) is before:
+            self._troubles.pop(case_id, None)
         return at
 
     def _after(self, case: Case, error: Exception) -> datetime | None:
         """Say what a refusal means for a case: wait, go back, end, or be held. The order of the cases matters."""
-        soon, at = timezone.now() + RETRY, None
-        disagrees = False
+        at, disagrees = None, False
         match error:
             case NotYet(at=due):
-                at = self._wait(case, "not-yet", datetime.fromtimestamp(due, tz=UTC) if due else soon)
+                # How long from now, and not the date: that is by this machine's clock, the row's by the database's.
+                left = due - self.clock.now().wall if due else 0
+                at = self._wait(case, "not-yet", max(RETRY, timedelta(seconds=left)))
             case Expired() | NoCheckpoint() | RolesMissing():
                 # No fresh head: the sequencer or its HSM is away. Without one nothing is released.
-                at = self._wait(case, "log-too-old", soon)
+                at = self._wait(case, "log-too-old", RETRY)
             case LogBehind() | WrongLog() | ReleaseKeyMissing():
-                log.critical("case %s waits: %s", case.id, error)
-                at = self._wait(case, error.why, timezone.now() + RETRY_HSM)
+                self._say(logging.CRITICAL, case, str(error))
+                at = self._wait(case, error.why, RETRY_HSM)
             case HsmKeyMissing() | HsmKeyMismatch():
                 # It answers, and has not the key: nobody gets it back by waiting for the HSM.
-                log.critical("case %s waits: %s", case.id, error)
-                at = self._wait(case, "hsm-key-wrong", timezone.now() + hsm_pause(self._failures.get(case.id, 0)))
+                self._say(logging.CRITICAL, case, str(error))
+                at = self._wait(case, "hsm-key-wrong", hsm_pause(self._failures.get(case.id, 0)))
+            case HsmPinRejected() | HsmTokenDamaged():
+                # It is there, and does not let this process in before somebody has mended that.
+                self._say(logging.CRITICAL, case, str(error))
+                at = self._wait(case, "hsm-shut", hsm_pause(self._failures.get(case.id, 0)))
             case HsmRefused():
                 self._hold(case, "half-refused")
             case HsmError():
-                log.warning("case %s waits: the HSM is away (%s)", case.id, type(error).__name__)
-                at = self._wait(case, "hsm-away", timezone.now() + hsm_pause(self._failures.get(case.id, 0)))
+                self._say(logging.WARNING, case, f"the HSM is away ({type(error).__name__})")
+                at = self._wait(case, "hsm-away", hsm_pause(self._failures.get(case.id, 0)))
             case QuorumNotMet():
                 at = self._too_few(case)
                 disagrees = at is not None
@@ -241,6 +254,14 @@ class TenantRelease:
             self._disagreeing.pop(case.id, None)
         return at
 
+    def _say(self, level: int, case: Case, trouble: str) -> None:
+        """Log what a case waits for, ever less often while it stays the same."""
+        said, count = self._troubles.get(case.id, ("", 0))
+        count = count + 1 if said == trouble else 1
+        self._troubles[case.id] = trouble, count
+        if is_worth_a_line(count):
+            log.log(level, "case %s waits: %s (%d in a row)", case.id, trouble, count)
+
     def _disagree(self, case: Case, why: str, reason: str) -> datetime | None:
         """Wait for what comes right by itself, and hold the case when it has not for ten minutes."""
         tick = self.clock.now().tick
@@ -249,7 +270,7 @@ class TenantRelease:
             log.warning("case %s waits: %s", case.id, reason)
             # What is committed and not signed yet explains most of them, for a moment: a busy log always has some.
             shown = "log-behind" if self.log.is_behind() and tick - since < BEHIND_SECONDS else why
-            return self._wait(case, shown, timezone.now() + (RETRY if shown == "log-behind" else RETRY_HSM))
+            return self._wait(case, shown, RETRY if shown == "log-behind" else RETRY_HSM)
         log.critical("case %s is held: %s", case.id, reason)
         self._hold(case, why)
         return None
@@ -349,7 +370,7 @@ class TenantRelease:
         wrong = [(order, index) for order, hashes in signed.items() for index in hashes if index not in found[order]]
         log.warning("case %s: %d shares are not what was signed for", case.id, len(wrong))
         # One that a dead process had begun goes back as well: nothing comes right by trying it again.
-        self._defer(case, "share-wrong", timezone.now())
+        self._defer(case, "share-wrong", database_now())
         record.void_shares(case_id=case.id, shares=wrong, actor=self.actor)
         return None
 
@@ -393,7 +414,8 @@ class TenantRelease:
                 missing = error
         return keys, missing
 
-    def _wait(self, case: Case, why: str, at: datetime) -> datetime:
+    def _wait(self, case: Case, why: str, pause: timedelta) -> datetime:
+        at = _in(pause)
         self._defer(case, why, at)
         record.postpone(case_id=case.id, why=why, release_at=at)
         return at
@@ -407,7 +429,7 @@ class TenantRelease:
 
     def _too_few(self, case: Case) -> datetime | None:
         """Send the case back to its officers; when the rows claim a quorum that the log does not show, hold it."""
-        self._defer(case, "quorum-lost", timezone.now())
+        self._defer(case, "quorum-lost", database_now())
         self._take_behind(case)
         counting.settle_case(case_id=case.id, actor=self.actor)
         counted = access.case_for_release(case.id)
@@ -417,7 +439,7 @@ class TenantRelease:
         if facts.pending or facts.settled_at(now) > now.wall:
             # By this process's own time, later than the server's by however long it was away, a version or an officer
             # still cools off, or a resolution does not count yet. That comes right by itself.
-            return self._wait(case, "cooling-off", timezone.now() + RETRY_HSM)
+            return self._wait(case, "cooling-off", RETRY_HSM)
         return self._disagree(case, "quorum-not-in-log", "its rows claim a quorum that the log does not show")
 
     def _take_behind(self, case: Case) -> None:
@@ -433,8 +455,8 @@ class TenantRelease:
             )
 
     def _ended(self, case: Case, refusal: Ended) -> None:
-        self._defer(case, "ended", timezone.now())
-        if access.ends_at(case) <= timezone.now():
+        self._defer(case, "ended", database_now())
+        if access.ends_at(case) <= database_now():
             endings.expire_case(case_id=case.id, actor=self.actor)
         elif isinstance(refusal, Voided):
             self._hold(case, "voided")
@@ -465,6 +487,11 @@ def hsm_pause(failures: int) -> timedelta:
     return timedelta(seconds=pause_seconds(failures, first=first, longest=longest))
 
 
+def _in(pause: timedelta) -> datetime:
+    """Return when a pause is over, by the database's clock: this machine's may be wrong, and its date would stay."""
+    return database_now() + pause
+
+
 def _retries(clock: Clock, first: float, longest: float) -> Retries:
     # By the directory's own count, which nobody turns.
     return Retries(first, longest, clock=lambda: clock.now().tick)
@@ -485,7 +512,9 @@ class ReleaseProcess:
         self._failing = _retries(self._clock, RETRY_HSM.total_seconds(), LONGEST_PAUSE.total_seconds())
         # First at the next round, and at last at every sixth.
         self._unread = _retries(self._clock, FOLLOW_SECONDS / 2, UNSEEN_SECONDS - FOLLOW_SECONDS)
+        self._untrusted = Retries(first=0, longest=0)  # tenants that have a case and no trust here: for the log alone
         self._swept: int | None = None
+        self._doubted: int | None = None
         self._followed: int | None = None
 
     def tick(self) -> int:
@@ -498,6 +527,9 @@ class ReleaseProcess:
         if self._swept is None or now - self._swept >= SWEEP_SECONDS:
             self._swept = now
             self._sweep()
+        if self._doubted is None or now - self._doubted >= LONGEST_PAUSE.total_seconds():
+            self._doubted = now
+            self._sweep_far()
         return queue.run_due("release")
 
     def follow_all(self) -> None:
@@ -550,17 +582,27 @@ class ReleaseProcess:
 
     def _sweep(self) -> None:
         """Finish what a dead process left in `releasing`, and catch up with cases whose job was lost."""
-        for case_id, tenant_id in access.due_for_release(timezone.now()):
+        for case_id, tenant_id in access.due_for_release(database_now()):
             with queue.apart(tenant_id, f"release of case {case_id}"):
                 self._attempt(case_id, tenant_id)
 
-    def _attempt(self, case_id: UUID, tenant_id: UUID) -> datetime | None:
+    def _sweep_far(self) -> None:
+        """Look again at what this process has put off for longer than its pauses are.
+
+        Few waits are as long, as where the delay ends later by the log than by the rows. Any other was dated while a
+        clock was wrong, and must not outlast that (PLATFORM "Clocks").
+        """
+        for case_id, tenant_id in access.put_off_beyond(_in(LONGEST_PAUSE)):
+            with queue.apart(tenant_id, f"release of case {case_id}"):
+                self._attempt(case_id, tenant_id, early=True)
+
+    def _attempt(self, case_id: UUID, tenant_id: UUID, *, early: bool = False) -> datetime | None:
         """Attempt one case, and keep what nobody foresaw from all others: it is left alone for longer and longer."""
         left = self._failing.left((tenant_id, case_id))
         if left:
-            return timezone.now() + timedelta(seconds=left)
+            return _in(timedelta(seconds=left))
         try:
-            at = self._attempt_now(case_id, tenant_id)
+            at = self._attempt_now(case_id, tenant_id, early=early)
         except Exception as error:
             if not connection.is_usable():
                 raise
@@ -572,24 +614,25 @@ class ReleaseProcess:
 
     def _leave_alone(self, case_id: UUID, tenant_id: UUID, error: Exception) -> datetime:
         count = self._failing.failed((tenant_id, case_id))
-        at = timezone.now() + timedelta(seconds=self._failing.left((tenant_id, case_id)))
+        at = _in(timedelta(seconds=self._failing.left((tenant_id, case_id))))
         log.critical("tenant %s: case %s failed: %s (%d in a row)", tenant_id, case_id, named(error), count)
         with queue.apart(tenant_id, f"word of the failure of case {case_id}"):
             record.leave_alone(case_id=case_id, retry_at=at)
         return at
 
-    def _attempt_now(self, case_id: UUID, tenant_id: UUID) -> datetime | None:
+    def _attempt_now(self, case_id: UUID, tenant_id: UUID, *, early: bool) -> datetime | None:
         if tenant_id in self._broken and tenant_id not in self._tenants and self._unread.left(tenant_id):
             return self._changed(case_id, tenant_id, "it is read again later")
         try:
             tenant = self._tenant(tenant_id)
         except FileNotFoundError:
-            log.error("the release directory holds no trust for tenant %s: hold its ceremony", tenant_id)  # noqa: TRY400
-            return timezone.now() + RETRY_HSM
+            if is_worth_a_line(self._untrusted.failed(tenant_id)):
+                log.error("the release directory holds no trust for tenant %s: hold its ceremony", tenant_id)  # noqa: TRY400
+            return _in(RETRY_HSM)
         except (HoldfastError, DomainError) as error:
             self._unread.failed(tenant_id)
             return self._changed(case_id, tenant_id, str(error))
-        at = tenant.attempt(case_id)
+        at = tenant.attempt(case_id, early=early)
         self._broken.pop(tenant_id, None)
         return at
 
@@ -599,7 +642,7 @@ class ReleaseProcess:
         since = self._broken.setdefault(tenant_id, tick)
         log.critical("tenant %s: its log is not the one that was believed: %s", tenant_id, reason)
         if tick - since < self._patience:
-            at = timezone.now() + RETRY_HSM
+            at = _in(RETRY_HSM)
             record.postpone(case_id=case_id, why="log-changed", release_at=at)
             return at
         record.hold_case(case_id=case_id, why="log-changed", actor=system_actor(tenant_id, "release"))

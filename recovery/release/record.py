@@ -13,7 +13,6 @@ from datetime import datetime
 from uuid import UUID
 
 from django.db import transaction
-from django.utils import timezone
 
 from audit import services as audit
 from escrow import access as escrow
@@ -76,7 +75,7 @@ def begin_release(*, case_id: UUID, is_known: bool, actor: Actor) -> bool:
             return True
         if case.state != CaseState.WAITING:
             raise CaseMoved(f"The case is {case.state}.", state=case.state)
-        recount(case, now=timezone.now(), actor=actor)
+        recount(case, now=database_now(), actor=actor)
         if case.state != CaseState.WAITING:
             return False
         advance(case, CASE, CaseState.RELEASING, why=case.why if is_known else "")
@@ -94,7 +93,7 @@ def finish_release(*, case_id: UUID, opened: Mapping[UUID, OpenedDeposit], actor
         case = access.lock_case(case_id)
         if case.state != CaseState.RELEASING:
             raise CaseMoved(f"The case is {case.state}.", state=case.state)
-        now = timezone.now()
+        now = database_now()
         for deposit_id, deposit in opened.items():
             row = Release.objects.create(case_id=case.id, deposit_id=deposit_id, half=deposit.half, at=now)
             for index, sealed in sorted(deposit.shares.items()):
@@ -160,7 +159,7 @@ def void_shares(*, case_id: UUID, shares: Sequence[tuple[UUID, int]], actor: Act
         if case.state not in (CaseState.WAITING, CaseState.QUORATE):
             return
         # A share that is gone was not wrong: its officer was suspended a moment ago, and the log does not say so yet.
-        recount(case, now=timezone.now(), actor=actor)
+        recount(case, now=database_now(), actor=actor)
         if case.state == CaseState.REQUESTED:
             return
         for deposit_id, index in shares:

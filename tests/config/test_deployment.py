@@ -122,6 +122,31 @@ def start(directory: Path, role: str, **changes: str) -> subprocess.CompletedPro
     )
 
 
+@pytest.mark.parametrize(("parent", "serves"), [("ours", True), ("gone", False)])
+def test_web_process_whose_parent_was_killed_while_it_started_does_not_stay(parent: str, serves: bool) -> None:
+    """A kill -9 of granian in the seconds before its worker has asked to be told."""
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    environment = {
+        **os.environ,
+        "DJANGO_SETTINGS_MODULE": "config.settings.test",
+        "HOLDFAST_ROLE": "tool",
+        "HOLDFAST_SUPERVISED": "1",
+        "HOLDFAST_TELL_REFUSAL": str(os.getpid() if parent == "ours" else gone.pid),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", "import config.wsgi; print('serves')"],
+        cwd=PROJECT,
+        env=environment,
+        text=True,
+        capture_output=True,
+        check=False,
+        timeout=60,
+    )
+    assert ("serves" in done.stdout, "has gone" in done.stderr) == (serves, not serves), done.stderr
+    assert "Traceback" not in done.stderr
+
+
 SOFTHSM = {"HOLDFAST_HSM_SOFTHSM": "true", "HOLDFAST_HSM_MODULE": "/usr/lib/softhsm/libsofthsm2.so"}
 
 

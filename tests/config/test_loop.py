@@ -17,6 +17,7 @@ from django.db import OperationalError, transaction
 
 from config import loop
 from config.loop import LoopCommand
+from config.schedule import Schedule
 from hsm.errors import HsmUnavailable
 from kernel import heartbeats, queue
 from kernel.models import Heartbeat, Job
@@ -187,3 +188,26 @@ def test_one_of_many_that_fails_is_named_and_the_next_has_its_turn(caplog: pytes
             done.append(1 // part)
     assert done == [1]
     assert f"count of case 7 of tenant {tenant} failed: ZeroDivisionError" in caplog.text
+
+
+def test_work_that_fails_at_every_interval_is_said_ever_less_often(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    fails = True
+
+    def work() -> None:
+        if fails:
+            raise OperationalError("text of a query")
+
+    monkeypatch.setattr(queue, "_periodic", [(2.0, work)])
+    schedule = Schedule()
+    for now in range(0, 200, 2):
+        schedule.tick(float(now))
+    assert len(caplog.records) == 7, "the 1st, 2nd, 4th, 8th, 16th, 32nd and 64th"
+    assert "periodic work failed: OperationalError" in caplog.text
+    assert "text of a query" not in caplog.text
+    fails = False
+    schedule.tick(200.0)
+    fails = True
+    schedule.tick(202.0)
+    assert caplog.text.endswith("(1 in a row)\n")

@@ -5,7 +5,8 @@ import json
 import os
 import shutil
 import stat
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 from hsm import manifest as manifests
+from hsm import registry
 from hsm.ceremony import Ceremony
 from hsm.config import HsmConfig, PinDescriptor, PinFile
 from hsm.directories import restore_token
@@ -24,7 +26,7 @@ from hsm.errors import (
     HsmTokenDamaged,
     HsmUnavailable,
 )
-from hsm.runtime import open_tokens
+from hsm.runtime import Tokens, open_tokens
 from tests.cast.hsm import OWN, TENANT, Interposer
 from tests.hsm.surgery import operate
 
@@ -107,6 +109,72 @@ def test_wrong_pin_met_while_running_closes_the_process_for_good(interposed: Hsm
             with pytest.raises(HsmPinRejected):
                 tokens.log.sign(b"head")
         assert interposer.injected("C_Login") == 1
+
+
+@pytest.fixture
+def lazy(interposed: HsmConfig) -> Iterator[None]:
+    """The log token as a process has it whose HSM was away at its start: opened when it is first asked for."""
+
+    def open_log() -> dict[str, Any]:
+        tokens = open_tokens(interposed, ["log"])
+        opened.append(tokens)
+        return {"log": tokens.log}
+
+    opened: list[Tokens] = []
+    registry.install(open_log)
+    yield
+    registry.install(dict)
+    for tokens in opened:
+        tokens.close()
+
+
+@pytest.mark.usefixtures("lazy")
+@pytest.mark.parametrize("code", ["0xa4", "0xa3", "0xa0"])
+def test_hsm_that_was_away_at_the_start_and_refuses_the_pin_then_is_asked_once(
+    interposer: Interposer, code: str
+) -> None:
+    interposer.rules("C_Initialize rv 0x5")
+    with pytest.raises(HsmUnavailable):
+        registry.log()
+    # It is back, and whoever restored it gave it another PIN.
+    interposer.rules(f"C_Login rv {code}")
+    _wait_until_it_is_asked_again()
+    for _ in range(5):
+        with pytest.raises(HsmPinRejected, match="before this process is started anew"):
+            registry.log()
+    assert interposer.injected("C_Login") == 1
+    # Neither time nor the right PIN makes this process try again.
+    interposer.rules()
+    time.sleep(0.6)
+    with pytest.raises(HsmPinRejected):
+        registry.log()
+    assert interposer.entered("C_Login") == 0
+
+
+@pytest.mark.usefixtures("lazy")
+def test_hsm_that_is_away_at_the_start_is_not_initialised_by_every_request(interposer: Interposer) -> None:
+    interposer.rules("C_Initialize rv 0x5")
+    for _ in range(20):
+        with pytest.raises(HsmUnavailable):
+            registry.log()
+    assert interposer.injected("C_Initialize") == 1
+    interposer.rules()
+    _wait_until_it_is_asked_again()
+    assert registry.log().sign(b"head")
+
+
+def _wait_until_it_is_asked_again() -> None:
+    """Wait for the end of the moment for which an HSM that is away is left alone."""
+    for _ in range(50):
+        try:
+            registry.log()
+        except HsmUnavailable:
+            time.sleep(0.1)
+        except HsmPinRejected:
+            return
+        else:
+            return
+    pytest.fail("it is not asked again")
 
 
 def test_ceremony_tries_a_wrong_pin_once_and_changes_nothing(

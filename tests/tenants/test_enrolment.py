@@ -172,6 +172,14 @@ def test_eleventh_open_code_is_refused(world: Cast) -> None:
     issue(world.bob, code_for(world.bob))
 
 
+def test_codes_of_one_issuer_keep_out_none_of_anothers(world: Cast, client: Client) -> None:
+    carol, olivia = make_device(world.carol), make_device(world.olivia)
+    made = [carol.send(client, "POST", ADDRESS, ask(client, world.alice)[1]) for _ in range(11)]
+    assert [answer.status_code for answer in made] == [201] * 10 + [409]
+    assert made[10].json()["code"] == "too-many-codes"
+    assert olivia.send(client, "POST", ADDRESS, ask(client, world.alice)[1]).status_code == 201
+
+
 def test_code_is_used_once_and_activates_an_invited_person(world: Cast) -> None:
     with tenant_scope(world.acme.pk):
         ivy = services.create_person(email="ivy@acme.test", name="Ivy", actor=system_actor(None, "test"))

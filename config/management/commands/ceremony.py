@@ -122,7 +122,7 @@ class Command(BaseCommand):
         bound.add_argument(
             "--restored",
             action="store_true",
-            help="a backup of the database from before the upgrade was put back: bind its rows again",
+            help="a backup from before the upgrade was put back, of the database or of the HSM home: bind what it left",
         )
 
         roles = existing("roles", "Have the tenant root say whose keys write and sign its logs.", _roles)

@@ -65,6 +65,7 @@ _EVENTS: Final = (
     "device-enrolled",
     "device-joined",
     "case-opened",
+    "case-cancelled",
     "contacts-request",
     "contacts-collected",
     "contacts-request-ended",

@@ -16,7 +16,11 @@ from holdfast.core.base.secret import SecretBytes
 from kernel.actors import Actor
 from kernel.clock import database_now
 from kernel.scope import tenant_scope
+from keys import access as keys
+from keys import devices
 from keys.models import Device
+from recovery import access
+from recovery.cases import opening
 from recovery.models import Case
 from tenants import services as tenants
 from tenants.models import EnrolmentCode, Person, Sponsorship
@@ -87,6 +91,23 @@ def test_officer_who_asks_in_anothers_name_is_refused_to_the_end_and_the_person_
 
     # And ends it from there, in whose name it was opened.
     assert laptop.send("POST", f"{case.path}/cancel", {"reason": "Not me."}).status_code == 201
+
+
+def test_no_code_of_anybodys_ends_what_the_persons_own_new_device_asks_for(world: World) -> None:
+    """A pending device is whoever had its code: it ends its own case, and none of another device."""
+    deposit, laptop = world.deposit(), world.directory.phone("alice")
+    own, stolen = enrolled_by(world, "olivia"), enrolled_by(world, "carol")
+    case = world.opened(deposit, phone=own)
+    refused = stolen.send("POST", f"{case.path}/cancel", {"reason": "No longer needed."})
+    assert (refused.status_code, refused.json()["code"], world.state(case)) == (403, "denied", "requested")
+    assert "have an officer deny it" in refused.json()["detail"]
+    # What it opened itself it ends, and no device is told what it did itself.
+    its_own = world.opened(deposit, phone=stolen)
+    assert stolen.send("POST", f"{its_own.path}/cancel", {}).status_code == 201
+    assert told(stolen) == []
+    # A device of the account ends any, and the one that asked hears of it.
+    assert laptop.send("POST", f"{case.path}/cancel", {}).status_code == 201
+    assert told(own) == [{"event": "case-cancelled", "case_id": str(case.id), "device_id": str(laptop.id)}]
 
 
 def test_person_is_told_of_a_case_about_another_that_was_opened_in_their_name(world: World) -> None:
@@ -282,3 +303,39 @@ def test_officers_device_in_a_persons_name_uses_up_none_of_what_their_own_device
     for phone in (enrolled_by(world, "carol"), own):
         refused = world.open(world.case(phone, deposit))
         assert (refused.status_code, refused.json()["code"]) == (429, "too-many-requests")
+
+
+def test_cases_that_anothers_code_lets_be_opened_leave_the_persons_own_room(
+    world: World, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.HOLDFAST_CASES_PER_DAY = 100
+    monkeypatch.setattr(opening, "MAX_OPEN", 2)
+    deposit, laptop, fresh = world.deposit(), world.directory.phone("alice"), enrolled_by(world, "olivia")
+    for phone in (enrolled_by(world, "carol"), laptop, fresh):
+        for _ in range(2):
+            assert world.open(world.case(phone, deposit)).status_code == 201
+    # Each is full by itself, by whichever device of theirs.
+    for phone in (enrolled_by(world, "carol"), laptop, enrolled_by(world, "olivia")):
+        refused = world.open(world.case(phone, deposit))
+        assert (refused.status_code, refused.json()["limit"]) == (409, "open-cases")
+    with tenant_scope(world.tenant_id):
+        assert access.most_open_cases_seen(laptop.actor(), world.cast.alice.pk) == 2
+
+
+def test_codes_of_another_neither_end_nor_keep_out_the_persons_own_new_device(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(devices, "MAX_WAITING", 2)
+    deposit, own = world.deposit(), enrolled_by(world, "olivia")
+    # Ones that a case is to bring back, which nothing ends to make room.
+    first, second = enrolled_by(world, "carol"), enrolled_by(world, "carol")
+    for phone in (first, second):
+        world.opened(deposit, phone=phone)
+    assert {str(Device.unscoped.get(id=one.id).state) for one in (own, first, second)} == {"pending"}
+    full = new_phone(world.cast.alice)
+    body = {"person_id": str(full.person.pk), "code_hash": b64u(full.code.hash)}
+    assert world.directory.phone("carol").send("POST", CODES, body).status_code == 201
+    assert post_enrolment(full).json()["limit"] == "waiting-devices"
+    enrolled_by(world, "olivia")
+    with tenant_scope(world.tenant_id):
+        assert keys.most_waiting_devices(world.cast.alice.pk) == 2

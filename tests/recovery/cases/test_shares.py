@@ -38,6 +38,7 @@ from recovery.states import CaseState
 from tenants import services as tenants
 from tests.cast.founded import Hsm
 from tests.cast.world import OpenCase, World, as_superuser
+from tests.recovery.release.test_apart import poison
 from tests.recovery.release.test_forged_rows import key
 from tests.recovery.release.test_renumbered import renumber
 
@@ -369,6 +370,28 @@ def test_released_shares_are_destroyed_ninety_days_after_collection_in_batches(
     assert (answer.status_code, "destroyed" in answer.json()["detail"]) == (409, True)
     # The record of the release stays: no case is released twice.
     assert Release.unscoped.count() == 2
+
+
+def test_what_cannot_be_destroyed_keeps_nothing_else(world: World, hsm: Hsm, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The oldest of them first, and only a few in a round: a case that fails for ever, of two deposits at that."""
+    monkeypatch.setattr(tasks, "DESTROY_AT_ONCE", 1)
+    phone, deposits = world.new_phone(), [world.deposit() for _ in range(2)]
+    collected = []
+    for _ in range(2):
+        case = world.opened(*deposits, phone=phone)
+        for name in ("carol", "dan"):
+            assert world.approve(case, name, *deposits).status_code == 201
+        world.tick()
+        assert world.collect(case).status_code == 200
+        collected.append(case)
+    sick, well = collected
+    for days, case in ((92, sick), (91, well)):
+        Case.unscoped.filter(id=case.id).update(collected_at=timezone.now() - timedelta(days=days))
+        Release.unscoped.filter(case_id=case.id).update(at=timezone.now() - timedelta(days=days))
+    poison(sick)
+    for _ in range(2):
+        tasks.destroy_released()
+    assert [left(case)[2] for case in collected] == [2, 0]
 
 
 def test_what_awaits_a_share_is_kept_and_its_time_begins_anew_with_the_share(world: World, hsm: Hsm) -> None:

@@ -16,6 +16,7 @@ import pytest
 from kernel.scope import tenant_scope
 from tenants import access as people
 from tenants import services as tenants
+from tenants.roles import Role
 from tests.cast.founded import Hsm
 from tests.cast.phones import Phone, new_phone, now
 from tests.cast.world import World
@@ -72,6 +73,22 @@ def test_suspended_device_reads_vetoes_and_proves_and_nothing_else(what: str, wo
     assert admitted(alice) == LEFT
     world.tick()
     assert (world.state(case), hsm.unwraps()) == ("vetoed", 0)
+
+
+@pytest.mark.parametrize("what", ["nothing", "the device"])
+@pytest.mark.parametrize("role", [Role.AUDITOR, Role.SUPPORT])
+def test_subject_forbids_a_case_in_whichever_role_another_gave_them(
+    role: str, what: str, world: World, hsm: Hsm
+) -> None:
+    deposit, alice = world.deposit(), world.directory.phone("alice")
+    with tenant_scope(world.tenant_id):
+        tenants.change_role(person=people.person(alice.person.pk), role=role, actor=world.ceremony)
+        if what == "the device":
+            tenants.suspend_credential(credential_id=alice.id, actor=world.ceremony)
+    case = quorate(world, deposit, world.directory.phone("bob"))
+    assert alice.send("GET", case.path).json()["case_id"] == str(case.id)
+    assert veto(case, alice).json()["state"] == "vetoed"
+    assert by_the_log(world, case) == ("vetoed", 0)
 
 
 def test_suspended_device_reads_cases_about_its_owner_alone(world: World) -> None:

@@ -8,15 +8,21 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.utils import timezone
 
 from escrow.models import OfficerStatement, PolicyOfficer
 from holdfast.core.identity.acts import Act, Standing
 from holdfast.core.log.writers import Role
+from kernel.clock import database_now
+from kernel.models import Job
 from kernel.scope import tenant_scope
+from recovery.models import Case
 from recovery.release.facts import Facts
+from recovery.release.process import LONGEST_PAUSE, RETRY
 from tenants import access as people
 from tenants import services as tenants
 from tests.cast.founded import Hsm
@@ -72,6 +78,53 @@ def test_outage_of_the_release_process_holds_no_case(found: Any, hsm: Hsm) -> No
         due(world, case)
         settled(process)
     assert (world.state(case), hsm.unwraps()) == ("released", 1)
+
+
+def test_clock_that_is_ahead_for_one_look_puts_no_case_off(
+    world: World, hsm: Hsm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case, _ = world.approved("carol", "dan")
+    turned = Turned()
+    with living(world, clock=turned.clock(world)) as process:
+        process.follow_all()
+        turned.wall = 365 * 86_400.0
+        with monkeypatch.context() as patch:
+            patch.setattr(timezone, "now", lambda: database_now() + timedelta(days=365))
+            settled(process)
+        assert (world.state(case), world.row(case).why, hsm.unwraps()) == ("waiting", "log-too-old", 0)
+        at, job = world.row(case).release_at, Job.unscoped.get(queue="release")
+        assert at is not None
+        assert (at - database_now() < RETRY, job.run_at - database_now() < RETRY) == (True, True)
+        turned.wall = 0.0
+        world.sequence()
+        time.sleep(RETRY.total_seconds())
+        settled(process)
+    assert (world.state(case), world.row(case).why, hsm.unwraps()) == ("released", "", 1)
+
+
+def test_what_was_put_off_to_a_wrong_date_is_looked_at_again_within_ten_minutes(world: World, hsm: Hsm) -> None:
+    turned = Turned()
+    with living(world, clock=turned.clock(world)) as process:
+        process.tick()
+        case, _ = world.approved("carol", "dan")
+        Case.unscoped.filter(id=case.id).update(why="hsm-away", release_at=database_now() + timedelta(days=365))
+        Job.unscoped.filter(queue="release").update(state="ready", run_at=database_now() + timedelta(days=365))
+        world.sequence()
+        settled(process)
+        assert (world.state(case), hsm.unwraps()) == ("waiting", 0)
+        turned.pass_by(LONGEST_PAUSE.total_seconds())
+        signed_ahead(world, turned)
+        settled(process)
+    assert (world.state(case), world.row(case).why, hsm.unwraps()) == ("released", "", 1)
+
+
+def test_delay_that_the_rows_alone_know_of_is_not_looked_at_before_its_end(found: Any, hsm: Hsm) -> None:
+    world: World = found(delay_seconds=3600)
+    case, _ = world.approved("carol", "dan")
+    world.sequence()
+    with living(world) as process:
+        settled(process)
+    assert (world.state(case), world.row(case).why, hsm.unwraps()) == ("waiting", "", 0)
 
 
 def test_resolution_counts_though_the_next_version_stands_under_the_same_head(world: World) -> None:

@@ -104,9 +104,9 @@ def test_case_that_fails_is_tried_ever_less_often_and_goes_on_when_it_is_mended(
         process._failing = Retries(5, 600, clock=lambda: now[0])
         attempted = process._attempt_now
 
-        def counted(*case_and_tenant: Any) -> Any:
+        def counted(*case_and_tenant: Any, early: bool) -> Any:
             tries.append(case_and_tenant)
-            return attempted(*case_and_tenant)
+            return attempted(*case_and_tenant, early=early)
 
         process._attempt_now = counted  # type: ignore[method-assign,assignment]
         for _ in range(300):

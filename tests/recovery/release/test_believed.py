@@ -7,6 +7,7 @@ writes them: with its own key.
 
 from __future__ import annotations
 
+import hashlib
 import time
 import uuid
 from collections.abc import Iterator
@@ -171,6 +172,20 @@ def test_backdated_entries_shorten_no_delay(found: Any, hsm: Hsm) -> None:
     assert at > timezone.now() + timedelta(hours=71)
 
 
+def test_wrong_entry_is_said_ever_less_often_while_nobody_acknowledges_it(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    case, _ = world.approved("carol", "dan")
+    forge(world, Role.WEB, "escrow:policy:publish", hash=bytes(32), version=2)
+    with world.process() as process:
+        for _ in range(8):
+            world.sequence()
+            due(world, case)
+            settled(process)
+    assert world.row(case).why == "log-wrong"
+    assert sum(f"case {case.id} waits: entry" in one.getMessage() for one in caplog.records) == 4
+
+
 def test_policy_that_only_an_entry_tells_of_stops_releases_and_lowers_nothing(world: World, hsm: Hsm) -> None:
     case, _ = world.approved("carol", "dan")
     forge(world, Role.WEB, "escrow:policy:publish", hash=bytes(32), version=2)
@@ -320,6 +335,25 @@ def test_wrong_entry_hides_no_veto_behind_it_and_officers_acknowledge_it(world: 
     # Also for a process that reads all of it anew, with the acknowledgement before what was opened after it.
     world.tick()
     assert (world.state(fresh), hsm.unwraps()) == ("released", 1)
+
+
+def test_entry_of_an_approval_uses_up_nothing_else_that_officers_signed(world: World, hsm: Hsm) -> None:
+    """Whoever took over the web process sees a statement before it is logged, and may name it where it is not."""
+    case, alice = world.opened(world.deposit()), world.directory.phone("alice")
+    made = world.resolution(Act.SUSPEND_DEVICE, alice.person.pk.bytes, alice.id.bytes)
+    word, carol = world.word("erin", Standing.SUSPENDED, by="carol"), str(world.cast.carol.pk)
+    for named in (hashlib.sha256(made.to_payload()).digest(), word.payload_hash):
+        forge(world, Role.WEB, "recovery:case:approve", subject=str(case.id), person=carol, statement_hash=named)
+    follow(world)
+    for name in ("carol", "dan"):
+        assert world.resolve(made, name).status_code == 201
+    assert world.send_word(word, "carol").status_code == 201
+    follow(world)
+    log = world.followed()
+    log.facts.settle(log.clock.now())
+    assert log.facts.wrong == {}
+    assert log.facts.silenced == {(alice.person.pk.bytes, alice.id.bytes)}
+    assert log.facts.suspended.keys() == {world.cast.people["erin"].pk.bytes}
 
 
 def test_restart_voids_nothing_that_was_opened_after_an_acknowledgement(world: World, hsm: Hsm) -> None:
@@ -513,6 +547,23 @@ def test_next_process_counts_on_from_where_the_one_before_it_was(tmp_path: Path,
 
     first = clock()
     for passed in (0.1, 0.85, 7.3):  # noqa: B007 — the clocks read it
+        assert clock().now().tick == first.now().tick
+
+
+@pytest.mark.parametrize("monotonic", [0.2, 0.9])
+def test_next_process_counts_on_after_another_boot(tmp_path: Path, monotonic: float) -> None:
+    passed, boot = 0.0, "one"
+
+    def clock() -> Clock:
+        return Clock(
+            tmp_path / "clock", wall=lambda: 1000.0 + passed, monotonic=lambda: monotonic + passed, boot=lambda: boot
+        )
+
+    clock()
+    boot = "two"
+    first = clock()
+    for passed in (0.05, 0.15, 0.75, 0.85, 7.3):  # noqa: B007 — the clocks read it
+        first.keep()
         assert clock().now().tick == first.now().tick
 
 

@@ -11,12 +11,15 @@ import shutil
 import signal
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.utils import timezone
 
 from holdfast.core.base.errors import Untrusted
 from holdfast.core.escrow.deposit import Deposit
+from hsm import registry
+from hsm.errors import HsmError, HsmPinRejected, HsmTokenDamaged
 from recovery.models import Case, Release
 from recovery.release.directory import Intent
 from recovery.release.process import LONGEST_PAUSE, RETRY_HSM, ReleaseProcess, hsm_pause
@@ -150,6 +153,31 @@ def test_hsm_that_lacks_a_key_is_not_said_to_be_away(world: World, hsm: Hsm) -> 
     assert (row.state, row.why, hsm.unwraps()) == ("waiting", "hsm-key-wrong", 0)
     waits = case.phone.send("GET", case.path).json()["waiting_for"]
     assert (waits["stuck"], "Waiting does not bring it back" in waits["text"]) == (True, True)
+
+
+@pytest.mark.parametrize("refusal", [HsmPinRejected("the PIN"), HsmTokenDamaged("the token")])
+def test_hsm_that_lets_nobody_in_is_not_said_to_be_away(
+    world: World, hsm: Hsm, caplog: pytest.LogCaptureFixture, refusal: HsmError
+) -> None:
+    case, _ = with_deposits(world, 1)
+
+    def shut() -> dict[str, Any]:
+        raise type(refusal)(*refusal.args)
+
+    with world.process() as process:
+        for _ in range(8):
+            world.sequence()
+            registry.install(shut)
+            Case.unscoped.filter(id=case.id).update(release_at=world.row(case).opened_at)
+            settled(process)
+            hsm.install()
+    row = world.row(case)
+    assert (row.state, row.why, hsm.unwraps()) == ("waiting", "hsm-shut", 0)
+    said = [one for one in caplog.records if f"case {case.id} waits: {refusal} (" in one.getMessage()]
+    # The first time in a row, the second, the fourth and the eighth.
+    assert [one.levelname for one in said] == ["CRITICAL"] * 4
+    waits = case.phone.send("GET", case.path).json()["waiting_for"]
+    assert (waits["stuck"], "its token is damaged" in waits["text"]) == (True, True)
 
 
 @pytest.mark.skipif(ON_POSTGRES, reason="another process finds the tests' database by its file")

@@ -6,7 +6,6 @@ Implements ESCROW "Case": a suspension ends all standing approvals of that offic
 
 from __future__ import annotations
 
-import secrets
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,10 +18,11 @@ from holdfast.core.base.encoding import b64u
 from holdfast.core.identity.acts import Act, Standing
 from holdfast.core.identity.policy import Officer
 from holdfast.core.log.writers import Role
+from kernel.actors import Actor
 from kernel.scope import tenant_scope
 from recovery.cases import decisions
 from recovery.cases.counting import settle_case
-from recovery.models import Approval, SealedShare
+from recovery.models import Approval, Case, SealedShare
 from tenants import services as tenants
 from tests.cast.founded import Hsm
 from tests.cast.world import OpenCase, World
@@ -182,15 +182,43 @@ def test_approval_in_anothers_name_does_not_outlive_its_officers_suspension(
     assert (world.state(case), world.row(case).why, hsm.unwraps()) == ("held", "rows-and-log-disagree", 0)
 
 
-def test_signed_entry_names_whose_approval_it_is_by_person_alone(world: World, hsm: Hsm) -> None:
-    """Only entries older than signatures name them by a number."""
-    case, _ = world.approved("carol")
-    digest = secrets.token_bytes(32)
-    forge(world, Role.WEB, "recovery:case:approve", subject=str(case.id), index=2, statement_hash=digest)
+def numbered(world: World, monkeypatch: pytest.MonkeyPatch, **numbers: int) -> None:
+    """Have approvals logged as the first signed entries told of them: by number, the officer's own or another's."""
+    persons = {world.cast.people[name].pk.bytes: index for name, index in numbers.items()}
+
+    def log(tag: str, case: Case, officer: Officer, statement_hash: bytes, actor: Actor) -> None:
+        index = persons.get(officer.person, officer.index)
+        forge(world, Role.WEB, tag, subject=str(case.id), q=bytes(case.q), index=index, statement_hash=statement_hash)
+
+    monkeypatch.setattr(decisions, "_log", log)
+
+
+def test_signed_entries_that_name_officers_by_number_are_theirs(
+    world: World, hsm: Hsm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As an installation wrote them between the first signatures and the first entries that name persons."""
+    numbered(world, monkeypatch)
+    case, _ = world.approved("carol", "dan")
     world.sequence()
     facts = world.followed().facts
-    assert [one.why for one in facts.wrong.values()] == ["unproven"]
-    assert facts.cases[case.id.bytes].approvals.keys() == {world.cast.carol.pk.bytes}
+    assert facts.wrong == {}
+    persons = {world.cast.people[name].pk.bytes for name in ("carol", "dan")}
+    assert facts.cases[case.id.bytes].approvals.keys() == persons
+    world.tick()
+    assert (world.state(case), hsm.unwraps()) == ("released", 1)
+
+
+def test_number_of_another_officer_makes_no_approval_theirs(
+    world: World, hsm: Hsm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A web process that logs dan's approval under erin's number, whom nobody suspends."""
+    case, deposit = world.approved("carol")
+    numbered(world, monkeypatch, dan=3)
+    assert world.approve(case, "dan", deposit).status_code == 201
+    world.sequence()
+    due(world, case)
+    world.tick()
+    assert (world.state(case), world.row(case).why, hsm.unwraps()) == ("held", "rows-and-log-disagree", 0)
 
 
 def test_absence_ends_no_approval(world: World, hsm: Hsm) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +23,7 @@ from holdfast.core.base.encoding import b64u
 from holdfast.core.identity import cases
 from holdfast.core.identity.acts import Act, Standing
 from holdfast.core.log import merkle
+from holdfast.core.log.writers import Role
 from holdfast.core.signed import cose
 from holdfast.core.signed.cose import Purpose
 from kernel.scope import tenant_scope
@@ -31,6 +33,7 @@ from tenants import services as tenants
 from tenants.models import Credential, Person, Tenant
 from tests.cast.roles import ROOT
 from tests.cast.world import OpenCase, World, as_superuser
+from tests.recovery.release.test_believed import forge
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgres]
 
@@ -207,6 +210,66 @@ def test_resolution_that_took_a_devices_veto_away_is_put_back(proposed: bool, wo
     with tenant_scope(world.tenant_id):
         assert escrow.is_suspended_by_officers(alice.id)
     assert ceremony(world) == 0
+
+
+def test_what_officers_signed_again_since_the_backup_has_one_entry_and_not_two(world: World) -> None:
+    """The statement that the backup had half of passes anew, in an entry of its own: the lost one is left out."""
+    alice = world.directory.phone("alice")
+    made = world.resolution(Act.SUSPEND_DEVICE, alice.person.pk.bytes, alice.id.bytes)
+    word = world.word("erin", Standing.SUSPENDED, by="carol")
+    assert world.resolve(made, "carol").status_code == 201
+    world.tick()
+    restore = backup(world)
+    for again in (False, True):
+        assert world.resolve(made, "dan").status_code == 201
+        assert world.send_word(word, "carol").status_code == 201
+        if not again:
+            world.tick()
+            restore()
+    accept(world, "carol", "dan")
+    first, *steps = missing(world)
+    said = first.take()
+    assert isinstance(said, list)
+    assert [line.rpartition(": ")[2].split()[0] for line in said] == [
+        "escrow:resolution:pass",
+        "escrow:officer:suspend",
+    ]
+    assert all("logged anew" in line for line in said)
+    for step in steps:
+        step.take()
+    world.tick()
+    log = world.followed()
+    log.facts.settle(log.clock.now())
+    assert log.facts.wrong == {}
+    assert log.facts.silenced == {(alice.person.pk.bytes, alice.id.bytes)}
+    assert log.facts.suspended.keys() == {world.cast.people["erin"].pk.bytes}
+    assert ceremony(world) == 0
+
+
+def test_what_narrows_is_put_back_by_what_people_signed_whatever_its_entry_says(world: World) -> None:
+    """Whoever took over the web process writes the entries' bodies: they hide nothing, and stop no ceremony."""
+    alice, vetoed = world.directory.phone("alice"), world.approved("carol")[0]
+    made = world.resolution(Act.SUSPEND_DEVICE, alice.person.pk.bytes, alice.id.bytes)
+    restore = backup(world)
+    for name in ("carol", "dan"):
+        assert world.resolve(made, name).status_code == 201
+    with as_superuser("audit_entry"):
+        Entry.unscoped.filter(tag="escrow:resolution:pass").delete()
+    digest = hashlib.sha256(made.to_payload()).digest()
+    forge(world, Role.WEB, "escrow:resolution:pass", subject="nobody", hash=digest, act=int(Act.WITHDRAW_VERSION))
+    forge(world, Role.WEB, "recovery:case:veto", subject=str(vetoed.id), device="none", ends=1)
+    forge(world, Role.WEB, "tenants:person:change-role", subject=str(world.cast.dan.pk), to="emperor")
+    world.tick()
+    assert not world.followed().facts.wrong
+    restore()
+    accept(world, "carol", "erin")
+    ceremony(world)
+    world.tick()
+    log = world.followed()
+    log.facts.settle(log.clock.now())
+    assert log.facts.silenced == {(alice.person.pk.bytes, alice.id.bytes)}
+    assert log.facts.suspended.keys() == {world.cast.dan.pk.bytes}
+    assert (world.state(vetoed), log.facts.wrong) == ("vetoed", {})
 
 
 def test_it_goes_on_where_a_kill_stopped_it(world: World) -> None:
