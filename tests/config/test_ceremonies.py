@@ -418,6 +418,47 @@ def test_policy_edited_after_it_was_signed_is_not_the_one_that_was_heard(propose
     assert set(founded(proposed).values()) == {0}
 
 
+@pytest.mark.parametrize("who", ["web", "owner"])
+def test_row_that_no_ceremony_published_is_heard_and_pinned_by_nobody(proposed: Installation, who: str) -> None:
+    """The web process may insert policies, and the database's owner may set the tenant's pin to them as well."""
+    ((heard,),) = rows(proposed, "SELECT hash FROM escrow_policyproposal")
+    # Stands for a policy of made-up founders; the officers who are called read the words of the one that they mean.
+    run(proposed, "tests.cast.founders", "propose", "1")
+    written = "SELECT tenant_id, version, hash, statement, 2, 3, proposed_at, proposed_at FROM escrow_policyproposal"
+    columns = "id, tenant_id, version, hash, statement, m, n, published_at, in_force_from"
+    made_up = f"{written} WHERE hash <> ?".replace("SELECT", "SELECT lower(hex(randomblob(16))),", 1)
+    rows(proposed, f"INSERT INTO escrow_policy ({columns}) {made_up}", heard)
+    if who == "owner":
+        ((other,),) = rows(proposed, "SELECT hash FROM escrow_policy")
+        pin = root_pin(tenant_of(proposed).bytes, root_of(proposed), other)
+        rows(proposed, "UPDATE tenants_tenant SET root_pin = ?", pin)
+    done = run(proposed, "tests.cast.founders", "found", heard.hex(), check=False)
+    assert founded(proposed) == dict.fromkeys(founded(proposed), 0) | {"policies": 1}
+    assert done.returncode == 1
+    said = {"web": "that this ceremony did not publish", "owner": "These are not the words of carol@acme.test"}
+    assert said[who] in done.stderr
+
+
+def test_escrow_key_follows_from_the_release_processes_pin_and_from_no_row(proposed: Installation) -> None:
+    run(proposed, "tests.cast.founders", "found")
+    run(proposed, "tests.cast.founders", "key")
+    run(proposed, "tests.cast.founders", "found")
+    before = founded(proposed)
+    assert before["active"] == 1
+    # A second version that nobody signed, as the web process may insert it: the root would sign a key for it.
+    copied = "m, n, statement, published_at, in_force_from, tenant_id"
+    rows(
+        proposed,
+        f"INSERT INTO escrow_policy (id, version, hash, {copied}) SELECT ?, 2, ?, {copied} FROM escrow_policy",
+        os.urandom(16).hex(),
+        os.urandom(32),
+    )
+    done = hold(proposed, "escrow-key", "acme")
+    assert done.returncode == 1
+    assert "do not lead from what the release process trusts" in done.stderr
+    assert founded(proposed) == before | {"policies": 2}
+
+
 def test_founder_who_left_completes_no_policy(proposed: Installation) -> None:
     rows(proposed, "UPDATE tenants_person SET state = 'suspended' WHERE email = 'dan@acme.test'")
     done = run(proposed, "tests.cast.founders", "found")
