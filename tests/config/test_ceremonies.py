@@ -18,6 +18,7 @@ from uuid import UUID
 
 import pytest
 
+from config.ceremonies.transcript import Transcript
 from config.database_roles import PROCESSES
 from config.hsm import ROLE_TOKENS
 from holdfast.core.base.encoding import Fields, decode
@@ -320,6 +321,15 @@ def test_half_a_line_that_a_kill_left_is_written_over(begun: Installation) -> No
     assert path.read_bytes().startswith(whole)
     assert b"99" not in path.read_bytes()[len(whole) :][:20]
     assert path.read_bytes().endswith(b"\n")
+
+
+def test_transcript_holds_what_ends_a_line_of_text(settings: Any, tmp_path: Path) -> None:
+    settings.HOLDFAST_CEREMONY_DIR = tmp_path
+    written = Transcript()
+    said = "create the tenant acme (Acme\u2028Corp\u2029 and\x85 more\r\n)"
+    for _ in range(3):
+        written.write("tenant", said, [said])
+    assert [(line.number, line.said, line.told) for line in written.lines()] == [(n, said, (said,)) for n in (1, 2, 3)]
 
 
 def test_vendors_tokens_are_adopted_by_serial(tmp_path: Path) -> None:
