@@ -81,6 +81,11 @@ class FoundingCeremony:
         self._actor = system_actor(tenant.pk, "ceremony")
 
     @property
+    def slug(self) -> str:
+        """The tenant's short name."""
+        return self._tenant.slug
+
+    @property
     def is_done(self) -> bool:
         """Whether the tenant works."""
         return self._tenant.state == TenantState.ACTIVE

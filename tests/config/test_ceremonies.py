@@ -18,9 +18,11 @@ from uuid import UUID
 
 import pytest
 
+from config.ceremonies.tenant import code_file
 from config.ceremonies.transcript import Transcript
 from config.database_roles import PROCESSES
 from config.hsm import ROLE_TOKENS
+from config.management.commands.ceremony import LOOK_EVERY_SECONDS
 from holdfast.core.base.encoding import Fields, decode
 from holdfast.core.base.words import eight_words
 from holdfast.core.crypto.keys import SIGNING_KINDS, PublicKey, decode_public_key
@@ -330,6 +332,46 @@ def test_transcript_holds_what_ends_a_line_of_text(settings: Any, tmp_path: Path
     for _ in range(3):
         written.write("tenant", said, [said])
     assert [(line.number, line.said, line.told) for line in written.lines()] == [(n, said, (said,)) for n in (1, 2, 3)]
+
+
+def test_short_name_is_taken_in_its_one_form(initialised: Installation) -> None:
+    given = ("--name", "Acme", "--owner", "olivia@acme.test")
+    done = hold(initialised, "tenant", "Acme", *given)
+    assert done.returncode == 0, done.stderr
+    assert "The root of acme in words: " in done.stdout
+    assert rows(initialised, "SELECT slug FROM tenants_tenant") == [("acme",)]
+    kept = initialised.state_dir / "ceremony"
+    assert b"Acme" not in (kept / "transcript-installation").read_bytes()
+    assert b"create the tenant acme (Acme)" in (kept / f"transcript-{tenant_of(initialised)}").read_bytes()
+    assert hold(initialised, "tenant", "ACME", *given).stdout.startswith("Nothing is missing")
+
+
+def test_every_officers_founding_code_has_a_file_of_its_own() -> None:
+    addresses = ("a/b@acme.test", "a_b@acme.test", "a%2fb@acme.test", "a%252fb@acme.test")
+    files = {code_file("acme", one) for one in addresses}
+    assert len(files) == len(addresses)
+    assert len({path.parent for path in files}) == 1
+
+
+def test_founding_that_waits_lets_another_ceremony_be_held(begun: Installation) -> None:
+    waiting = subprocess.Popen(
+        [sys.executable, "-u", "manage.py", "ceremony", "found", "acme", "--yes"],
+        cwd=PROJECT,
+        env=begun.environment | {"HOLDFAST_ROLE": "ceremony"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        assert waiting.stdout
+        assert waiting.stdout.readline() == "Waiting for an owner or officer to propose the policy.\n"
+        with (begun.state_dir / "ceremony" / "lock").open("r+") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            with pytest.raises(subprocess.TimeoutExpired):
+                waiting.wait(2 * LOOK_EVERY_SECONDS)
+    finally:
+        waiting.kill()
+        waiting.communicate()
 
 
 def test_vendors_tokens_are_adopted_by_serial(tmp_path: Path) -> None:
