@@ -108,7 +108,8 @@ def test_whoever_signed_a_draft_takes_the_published_policy_by_the_roots_word_and
     unpublished(world)
     account, _done = found(world)
     tenant.complete_founding_trust(account, world.server.tenant.root.public, draft())
-    signed = account.state.trust.pin
+    signed, root = account.state.trust.pin, account.state.trust.founding_root
+    assert root == founding_root(TENANT, world.server.tenant.root.public), "kept beside the draft that was signed"
     world.server.instead.pop("GET escrow/policy")
     change = tenant.refresh(account)
     assert (change.policy_now, change.is_founding, change.is_another) == (0, True, False), "nobody vouches for it yet"
