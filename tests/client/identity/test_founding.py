@@ -79,7 +79,7 @@ def test_trust_is_completed_by_the_policy_that_the_officer_has_signed(world: Mem
     world.server.instead.pop("GET escrow/policy")
     change = tenant.refresh(account)
     assert (change.policy_now, change.key_now, change.is_founding, change.is_another) == (1, 0, False, False)
-    assert account.state.trust.founding_root is None
+    assert not account.state.trust.founding_root
     world.server.instead.clear()
     assert tenant.refresh(account).key_now == 1
 
