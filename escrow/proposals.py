@@ -37,6 +37,7 @@ from kernel.clock import database_now
 from kernel.errors import Denied, LimitReached
 from keys import notices
 from tenants import access as tenants
+from tenants.states import TenantState
 
 # Drafts of one person in 30 days that were not published: terms are worked on, and whoever proposes without end takes
 # nobody else's place.
@@ -82,6 +83,7 @@ def propose_policy(*, payload: bytes, actor: Actor) -> PolicyProposal:
         known = access.proposal_named(policy_hash)
         if known is not None:
             return known
+        _require_founded(body, field="payload")
         place = access.next_place(now)
         if _place_of(body) != place:
             raise ProposalOver(_behind(body, place), field="payload")
@@ -121,6 +123,7 @@ def sign_policy(*, proposal_id: UUID, statement: bytes, actor: Actor) -> PolicyP
     """Take one officer's signature on a proposed policy, and publish it once enough have signed who count.
 
     statement: one Sign1 of `policy`, whose payload is the proposal's. A founding policy is published by the ceremony.
+    Sent again, it is counted again. No second version is taken while the tenant is being founded.
     Raises NotFound; ProposalRefused for a signature that does not hold or is not the sender's; NotCounting;
     ProposalOver; PolicyRefused when it cannot be published as things stand: the signature is not kept then.
     """
@@ -132,20 +135,24 @@ def sign_policy(*, proposal_id: UUID, statement: bytes, actor: Actor) -> PolicyP
         body = Policy.from_payload(bytes(row.payload))
         signed = _signatures(row)
         state = _state(row, access.next_place(now), now)
-        if any(one.kid == sign1.kid for one in signed) and state in ("open", "published"):
+        is_again = any(one.kid == sign1.kid for one in signed)
+        if is_again and state == "published":
             return row
         if state != "open":
             raise ProposalOver(_OVER[state])
+        _require_founded(body, field="statement")
         rosters = _rosters(body)
         signer = _verify_signer(sign1, [roster for roster, _ in rosters], Purpose.POLICY, actor)
         present = _signing()
         if signer.person not in present:
             raise NotCounting(_WHY_NOT)
-        signed.append(sign1)
-        row.statement = cose.encode_many(signed)
-        row.save(update_fields=["statement"])
-        audit.append(tag="escrow:policy:sign", actor=actor, subject=str(row.pk), body={"hash": bytes(row.hash)})
-        # Counted anew each time: of those who signed, some may have been suspended since.
+        if not is_again:
+            signed.append(sign1)
+            row.statement = cose.encode_many(signed)
+            row.save(update_fields=["statement"])
+            audit.append(tag="escrow:policy:sign", actor=actor, subject=str(row.pk), body={"hash": bytes(row.hash)})
+        # Counted anew each time, also for one who has signed already: of those who signed, some may have been suspended
+        # since, or have returned, and then no new signature has to come.
         counting = _counting(signed, rosters, present)
         if body.version > 1 and not _missing(counting, rosters):
             policies.publish_policy(statement=cose.encode_many(counting), actor=actor)
@@ -241,6 +248,17 @@ def _signing() -> frozenset[bytes]:
     # Also with keys that were lost: a version with other keys is what ends that, and where too few keep theirs, nobody
     # else could sign it. It is their own device that signs: one that was revoked is not heard any more.
     return coverage.present_officers(OfficerState.ACTIVE, even_with_lost_keys=True)
+
+
+def _require_founded(body: Policy, *, field: str) -> None:
+    # The ceremony has the root sign the first escrow key for version 1, and officers sign a key for the version in
+    # force alone: a second version before it would leave the founding without an end.
+    if body.version > 1 and tenants.tenant().state == TenantState.FOUNDING:
+        raise PolicyRefused(
+            "The tenant is still being founded, and has one policy until it works. Sign its escrow key first "
+            "(holdfast officer key sign), and have the operator end the founding: ceremony found",
+            field=field,
+        )
 
 
 def _require_no_removed(body: Policy) -> None:
@@ -397,7 +415,8 @@ def sign_escrow_key(*, proposal_id: UUID, statement: bytes, actor: Actor) -> Esc
         signed = _signatures(row)
         sign1 = _read_signature(statement, signed[0].payload)
         state = _key_state(row, now)
-        if any(one.kid == sign1.kid for one in signed) and state in ("open", "published"):
+        is_again = any(one.kid == sign1.kid for one in signed)
+        if is_again and state == "published":
             return row
         if state != "open":
             raise ProposalOver(_KEY_OVER[state])
@@ -406,10 +425,12 @@ def sign_escrow_key(*, proposal_id: UUID, statement: bytes, actor: Actor) -> Esc
         present = coverage.present_officers(OfficerState.ACTIVE)
         if signer.person not in present:
             raise NotCounting(_WHY_NOT)
-        signed.append(sign1)
-        row.statement = cose.encode_many(signed)
-        row.save(update_fields=["statement"])
-        audit.append(tag="escrow:key:sign", actor=actor, subject=str(row.pk), body={"hash": bytes(row.hash)})
+        if not is_again:
+            signed.append(sign1)
+            row.statement = cose.encode_many(signed)
+            row.save(update_fields=["statement"])
+            audit.append(tag="escrow:key:sign", actor=actor, subject=str(row.pk), body={"hash": bytes(row.hash)})
+        # As of a policy: counted anew, whoever sends.
         counting = _counting(signed, [(roster, roster.m)], present)
         if len(counting) >= roster.m:
             complete = cose.encode_many([signed[0], *counting])

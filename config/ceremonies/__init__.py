@@ -21,6 +21,10 @@ class CeremonyRefused(Exception):
     """What was found does not allow the ceremony; the text says what, and the way out. Nothing was changed."""
 
 
+class CeremonyUnderWay(CeremonyRefused):
+    """Another ceremony is being held on this installation; it ends by itself."""
+
+
 @dataclass(frozen=True)
 class Step:
     """One thing that is missing. says: a sentence of what will be done. take: does it, and may return lines to tell.
@@ -40,9 +44,11 @@ def ceremony_directory() -> Path:
 
 @contextmanager
 def only_ceremony() -> Iterator[None]:
-    """Hold the installation for this ceremony alone. Raises CeremonyRefused while another is held."""
+    """Hold the installation for this ceremony alone. Raises CeremonyUnderWay while another is held."""
     try:
         with only_process(ceremony_directory()):
             yield
     except BlockingIOError:
-        raise CeremonyRefused("Another ceremony is being held on this installation. Wait until it has ended.") from None
+        raise CeremonyUnderWay(
+            "Another ceremony is being held on this installation. Wait until it has ended."
+        ) from None

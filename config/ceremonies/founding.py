@@ -18,7 +18,7 @@ from uuid import UUID
 from django.db import transaction
 
 from config.ceremonies import CeremonyRefused, Step
-from config.ceremonies.root import RootKey, release_directory, root_of
+from config.ceremonies.root import RootKey, release_directory, root_of, trusted_escrow
 from config.hsm import hsm_config
 from escrow import access as escrow_access
 from escrow import services as escrow
@@ -81,6 +81,11 @@ class FoundingCeremony:
         self._actor = system_actor(tenant.pk, "ceremony")
 
     @property
+    def slug(self) -> str:
+        """The tenant's short name."""
+        return self._tenant.slug
+
+    @property
     def is_done(self) -> bool:
         """Whether the tenant works."""
         return self._tenant.state == TenantState.ACTIVE
@@ -125,7 +130,23 @@ class FoundingCeremony:
                 self._require_fit(signed.policy)
             except HoldfastError as error:
                 raise CeremonyRefused(f"The proposed policy does not hold: {error}. Have it proposed anew.") from error
+            self._require_published_here(signed)
             return signed
+
+    def _require_published_here(self, signed: SignedPolicy) -> None:
+        """Raise CeremonyRefused when a policy stands in the open scope that is not this one, or has no pin."""
+        published = escrow_access.policies()[:1]
+        if not published:
+            return
+        # A row is the word of whoever can write there, as the web process can. A ceremony writes policy and pin at
+        # once; that it was heard, the release directory alone says.
+        (row,), pin = published, bytes(tenants_access.tenant().root_pin or b"")
+        stored = parse_many(bytes(row.statement), max_size=MAX_BLOB)[0].payload_hash
+        if (row.version, bytes(row.hash), stored, pin) != (1, signed.hash, signed.hash, self._root_pin(signed)):
+            raise CeremonyRefused(
+                "The database has a first policy that this ceremony did not publish. Stop: look who wrote it, and put "
+                "a backup of before back. Or end this founding: ceremony tenant --abandon"
+            )
 
     def _require_fit(self, policy: Policy) -> None:
         # A policy that names the release keys of another tenant, or of nobody here, would send officers' shares there.
@@ -153,11 +174,13 @@ class FoundingCeremony:
     # What the operator hears.
 
     def hearings(self, signed: SignedPolicy) -> list[Hearing]:
-        """Return what to hear of every officer, at places drawn anew; none once this policy is published."""
+        """Return what to hear of every officer, at places drawn anew; none once the release process trusts them.
+
+        Raises CeremonyRefused when it trusts other founders.
+        """
+        if self._is_trusted(signed):
+            return []
         with tenant_scope(self._tenant.pk):
-            # It was published by this ceremony, after the officers were heard: no other may publish a founding policy.
-            if escrow_access.policies():
-                return []
             people = tenants_access.people_by_id(UUID(bytes=officer.person) for officer in signed.policy.roster)
         found = []
         for officer in signed.policy.roster:
@@ -165,6 +188,18 @@ class FoundingCeremony:
             at = sorted(secrets.SystemRandom().sample(range(1, WORDS + 1), WORDS_TO_HEAR))
             found.append(Hearing(people[UUID(bytes=officer.person)], {place: words[place - 1] for place in at}))
         return found
+
+    def _is_trusted(self, signed: SignedPolicy) -> bool:
+        # Written by a ceremony alone, after the officers were heard; neither the web process nor the database's owner
+        # comes near it.
+        if not self._directory.has_trust():
+            return False
+        if self._directory.trust().pin != self._root_pin(signed):
+            raise CeremonyRefused(
+                "The release process trusts other founders than those of this policy. Stop: look who wrote the "
+                "database, or which backup was put back."
+            )
+        return True
 
     # The acts.
 
@@ -181,13 +216,14 @@ class FoundingCeremony:
         if self.is_done:
             return
         with tenant_scope(self._tenant.pk):
+            self._require_published_here(signed)
             has_policy, has_key = bool(escrow_access.policies()), bool(escrow_access.escrow_keys())
             is_asked = has_policy and has_open_key_proposal()
         if not self._hsm.escrow_keys(str(self._tenant.pk)):
             yield Step("make its escrow key, on the token escrow, and have it re-wrap a test key", self._make_key)
         if not has_policy:
             yield Step("publish the founders' policy, and what every client pins", partial(self._publish, signed))
-        if not self._directory.has_trust():
+        if not self._is_trusted(signed):
             yield Step("have the release process trust its root and its founders", partial(self._trust, signed))
         if not has_key and not is_asked:
             yield Step("have its root sign the escrow key, and ask the officers to", partial(self._propose_key, signed))
@@ -201,6 +237,9 @@ class FoundingCeremony:
         return trust.root_pin(self._tenant.pk.bytes, self._root.public, signed.hash)
 
     def _trust(self, signed: SignedPolicy) -> None:
+        # The operator may have taken their time for the yes.
+        with tenant_scope(self._tenant.pk):
+            self._require_published_here(signed)
         self._directory.set_trust(Trust(self._root.public, self._root_pin(signed), self._tenant.is_development))
 
     def _publish(self, signed: SignedPolicy) -> list[str]:
@@ -221,11 +260,11 @@ class FoundingCeremony:
 
     def _begin(self) -> None:
         key = self._hsm.escrow_keys(str(self._tenant.pk))[0]
+        published = trusted_escrow(self._tenant).keys
         with tenant_scope(self._tenant.pk):
-            (row,) = escrow_access.escrow_keys()
-            trusted = escrow_access.trusted_tenant()
-            (found,) = trust.verify_escrow_keys([parse_many(bytes(row.statement))], trusted=trusted)
-            if (found.statement.key.raw, bytes(row.cka_id)) != (key.spki, key.ref.cka_id):
+            rows = escrow_access.escrow_keys()
+            found = [(one.statement.key.raw, bytes(row.cka_id)) for one, row in zip(published, rows, strict=True)]
+            if found != [(key.spki, key.ref.cka_id)]:
                 raise CeremonyRefused("The published escrow key is not the one that this HSM holds: look who wrote it.")
             tenants.finish_founding(actor=self._actor)
 

@@ -253,8 +253,9 @@ def root_words(tenant: Tenant, root: PublicKey) -> tuple[str, ...]:
 
 def code_file(slug: str, email: str) -> Path:
     """Return where an officer's founding code is written."""
-    # An address may have a slash in it.
-    return ceremony_directory() / "codes" / slug / f"{names.email_key(email).replace('/', '_')}.code"
+    # An address may have a slash in it. Percent-encoded, so that no two addresses have one file.
+    name = names.email_key(email).replace("%", "%25").replace("/", "%2F")
+    return ceremony_directory() / "codes" / slug / f"{name}.code"
 
 
 def release_keys_file(slug: str) -> Path:

@@ -26,6 +26,7 @@ from reportlab.pdfgen.canvas import Canvas
 
 from config.ceremonies import CeremonyRefused, ceremony_directory
 from config.ceremonies.root import RootSigner, public_key
+from holdfast.core.base.text import written_out
 from holdfast.core.crypto.keys import PublicKey
 from holdfast.core.signed import cose
 from holdfast.core.signed.cose import Purpose
@@ -62,14 +63,14 @@ class Transcript:
     def write(self, ceremony: str, said: str, told: Sequence[str] = ()) -> None:
         """Add a line, on the disk before this returns. Raises CeremonyRefused when a line of before was changed."""
         body = self.read()
-        lines = body.decode().splitlines()
+        lines = _lines(body)
         row = {
             "number": len(lines) + 1,
             "at": datetime.fromtimestamp(int(time.time()), UTC).isoformat(),
             "ceremony": ceremony,
             "said": said,
             "told": list(told),
-            "before": hashlib.sha256(lines[-1].encode()).hexdigest() if lines else _FIRST,
+            "before": hashlib.sha256(lines[-1]).hexdigest() if lines else _FIRST,
         }
         make_directory(self.path.parent)
         with self.path.open("r+b" if self.path.exists() else "x+b") as file:
@@ -89,7 +90,7 @@ class Transcript:
             return b""
         body = body[: body.rfind(b"\n") + 1]
         before = _FIRST
-        for number, line in enumerate(body.splitlines(), start=1):
+        for number, line in enumerate(_lines(body), start=1):
             try:
                 row = json.loads(line)
                 is_next = (row["number"], row["before"]) == (number, before)
@@ -104,7 +105,7 @@ class Transcript:
 
     def lines(self) -> list[Line]:
         """Return what was written, oldest first."""
-        rows = [json.loads(line) for line in self.read().splitlines()]
+        rows = [json.loads(line) for line in _lines(self.read())]
         return [
             Line(
                 row["number"],
@@ -115,6 +116,11 @@ class Transcript:
             )
             for row in rows
         ]
+
+
+def _lines(body: bytes) -> list[bytes]:
+    # By this octet and no other: within a JSON line stand U+2028 and U+0085 as they are, which end a line of text.
+    return body.split(b"\n")[:-1]
 
 
 @dataclass(frozen=True)
@@ -132,7 +138,8 @@ def text(tenant: Tenant) -> str:
         parts += [title, "-" * len(title)]
         for line in lines:
             at = datetime.fromtimestamp(line.at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-            parts += [f"{line.number:>4}  {at}  {line.ceremony}: {line.said}", *(f"      {one}" for one in line.told)]
+            said, *told = map(written_out, (line.said, *line.told))
+            parts += [f"{line.number:>4}  {at}  {line.ceremony}: {said}", *(f"      {one}" for one in told)]
         parts.append("")
     return "\n".join(parts)
 
@@ -154,7 +161,7 @@ def pdf(text: str) -> bytes:
     # The same text gives the same file, whenever it is written.
     canvas = Canvas(buffer, pagesize=A4, invariant=1)
     lines = [
-        part for line in text.splitlines() for part in textwrap.wrap(line, _WIDTH, subsequent_indent="      ") or [""]
+        part for line in text.split("\n") for part in textwrap.wrap(line, _WIDTH, subsequent_indent="      ") or [""]
     ]
     per_page = int((A4[1] - 2 * _MARGIN) // _LEADING)
     for start in range(0, len(lines), per_page):

@@ -112,6 +112,12 @@ def _chain(account: Account) -> Iterator[Done]:
 
 def _tenant(account: Account) -> Iterator[Done]:
     change = tenant.refresh(account)
+    if change.is_another:
+        yield needs_you(
+            "organisation",
+            "Your organisation was founded with another policy than the one that you signed.",
+            "The root that your code names vouches for it. See what it says: holdfast officer policy show --all",
+        )
     if change.policy_now > change.policy_before:
         yield done("organisation", f"Your organisation's policy is now version {change.policy_now}, as it signed it.")
     if change.key_now > change.key_before:

@@ -20,8 +20,11 @@ from uuid import UUID
 
 import pytest
 
+from config.ceremonies.tenant import code_file
+from config.ceremonies.transcript import Transcript
 from config.database_roles import PROCESSES
 from config.hsm import ROLE_TOKENS
+from config.management.commands.ceremony import LOOK_EVERY_SECONDS
 from holdfast.client.officers.proposals import release_keys_of
 from holdfast.core.base.encoding import Fields, decode
 from holdfast.core.base.words import eight_words
@@ -390,6 +393,55 @@ def test_half_a_line_that_a_kill_left_is_written_over(begun: Installation) -> No
     assert path.read_bytes().endswith(b"\n")
 
 
+def test_transcript_holds_what_ends_a_line_of_text(settings: Any, tmp_path: Path) -> None:
+    settings.HOLDFAST_CEREMONY_DIR = tmp_path
+    written = Transcript()
+    said = "create the tenant acme (Acme\u2028Corp\u2029 and\x85 more\r\n)"
+    for _ in range(3):
+        written.write("tenant", said, [said])
+    assert [(line.number, line.said, line.told) for line in written.lines()] == [(n, said, (said,)) for n in (1, 2, 3)]
+
+
+def test_short_name_is_taken_in_its_one_form(initialised: Installation) -> None:
+    given = ("--name", "Acme", "--owner", "olivia@acme.test")
+    done = hold(initialised, "tenant", "Acme", *given)
+    assert done.returncode == 0, done.stderr
+    assert "The root of acme in words: " in done.stdout
+    assert rows(initialised, "SELECT slug FROM tenants_tenant") == [("acme",)]
+    kept = initialised.state_dir / "ceremony"
+    assert b"Acme" not in (kept / "transcript-installation").read_bytes()
+    assert b"create the tenant acme (Acme)" in (kept / f"transcript-{tenant_of(initialised)}").read_bytes()
+    assert hold(initialised, "tenant", "ACME", *given).stdout.startswith("Nothing is missing")
+
+
+def test_every_officers_founding_code_has_a_file_of_its_own() -> None:
+    addresses = ("a/b@acme.test", "a_b@acme.test", "a%2fb@acme.test", "a%252fb@acme.test")
+    files = {code_file("acme", one) for one in addresses}
+    assert len(files) == len(addresses)
+    assert len({path.parent for path in files}) == 1
+
+
+def test_founding_that_waits_lets_another_ceremony_be_held(begun: Installation) -> None:
+    waiting = subprocess.Popen(
+        [sys.executable, "-u", "manage.py", "ceremony", "found", "acme", "--yes"],
+        cwd=PROJECT,
+        env=begun.environment | {"HOLDFAST_ROLE": "ceremony"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        assert waiting.stdout
+        assert waiting.stdout.readline() == "Waiting for an owner or officer to propose the policy.\n"
+        with (begun.state_dir / "ceremony" / "lock").open("r+") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            with pytest.raises(subprocess.TimeoutExpired):
+                waiting.wait(2 * LOOK_EVERY_SECONDS)
+    finally:
+        waiting.kill()
+        waiting.communicate()
+
+
 def test_vendors_tokens_are_adopted_by_serial(tmp_path: Path) -> None:
     # SoftHSM stands for the vendor's module: four tokens in one place, which the product neither copies nor configures.
     vendor = HsmConfig(home=tmp_path / "vendor")
@@ -484,6 +536,47 @@ def test_policy_edited_after_it_was_signed_is_not_the_one_that_was_heard(propose
     assert done.returncode == 1
     assert "These are not the words of carol@acme.test for this root and this policy" in done.stderr
     assert set(founded(proposed).values()) == {0}
+
+
+@pytest.mark.parametrize("who", ["web", "owner"])
+def test_row_that_no_ceremony_published_is_heard_and_pinned_by_nobody(proposed: Installation, who: str) -> None:
+    """The web process may insert policies, and the database's owner may set the tenant's pin to them as well."""
+    ((heard,),) = rows(proposed, "SELECT hash FROM escrow_policyproposal")
+    # Stands for a policy of made-up founders; the officers who are called read the words of the one that they mean.
+    run(proposed, "tests.cast.founders", "propose", "1")
+    written = "SELECT tenant_id, version, hash, statement, 2, 3, proposed_at, proposed_at FROM escrow_policyproposal"
+    columns = "id, tenant_id, version, hash, statement, m, n, published_at, in_force_from"
+    made_up = f"{written} WHERE hash <> ?".replace("SELECT", "SELECT lower(hex(randomblob(16))),", 1)
+    rows(proposed, f"INSERT INTO escrow_policy ({columns}) {made_up}", heard)
+    if who == "owner":
+        ((other,),) = rows(proposed, "SELECT hash FROM escrow_policy")
+        pin = root_pin(tenant_of(proposed).bytes, root_of(proposed), other)
+        rows(proposed, "UPDATE tenants_tenant SET root_pin = ?", pin)
+    done = run(proposed, "tests.cast.founders", "found", heard.hex(), check=False)
+    assert founded(proposed) == dict.fromkeys(founded(proposed), 0) | {"policies": 1}
+    assert done.returncode == 1
+    said = {"web": "that this ceremony did not publish", "owner": "These are not the words of carol@acme.test"}
+    assert said[who] in done.stderr
+
+
+def test_escrow_key_follows_from_the_release_processes_pin_and_from_no_row(proposed: Installation) -> None:
+    run(proposed, "tests.cast.founders", "found")
+    run(proposed, "tests.cast.founders", "key")
+    run(proposed, "tests.cast.founders", "found")
+    before = founded(proposed)
+    assert before["active"] == 1
+    # A second version that nobody signed, as the web process may insert it: the root would sign a key for it.
+    copied = "m, n, statement, published_at, in_force_from, tenant_id"
+    rows(
+        proposed,
+        f"INSERT INTO escrow_policy (id, version, hash, {copied}) SELECT ?, 2, ?, {copied} FROM escrow_policy",
+        os.urandom(16).hex(),
+        os.urandom(32),
+    )
+    done = hold(proposed, "escrow-key", "acme")
+    assert done.returncode == 1
+    assert "do not lead from what the release process trusts" in done.stderr
+    assert founded(proposed) == before | {"policies": 2}
 
 
 def test_founder_who_left_completes_no_policy(proposed: Installation) -> None:

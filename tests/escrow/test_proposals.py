@@ -35,7 +35,8 @@ from kernel.models import Job
 from kernel.scope import tenant_scope
 from keys.models import Message
 from tenants import services as tenants
-from tenants.models import Person
+from tenants.models import Person, Tenant
+from tenants.states import TenantState
 from tests.cast.phones import now
 from tests.cast.world import World, as_superuser
 
@@ -164,6 +165,35 @@ def test_officer_who_does_not_count_signs_nothing_and_what_they_signed_before_co
         signed = access.signed_reading(access.newest_policy())
     dan = world.founders["dan"].signing_key.public.kid
     assert dan not in signed.signers
+
+
+def test_proposal_that_a_return_completes_is_published_when_somebody_signs_again(world: World) -> None:
+    """Who signed, was suspended and came back counts again, and everybody who could sign has done so by then."""
+    made = world.policy(m=2, delay_seconds=600)
+    assert world.propose(made, "carol").status_code == 201
+    assert world.sign_policy(made, "dan").json()["missing"] == 1
+    world.stand("dan", Standing.AWAY)
+    assert world.sign_policy(made, "carol").json()["state"] == "open"
+    # Nothing of whoever does not count is taken, be it new or not.
+    assert code(world.sign_policy(made, "dan")) == (403, "not-counting")
+    world.stand("dan", Standing.BACK)
+    assert (listed(world)[0]["state"], listed(world)[0]["missing"]) == ("open", 0)
+    again = world.sign_policy(made, "carol").json()
+    assert (again["state"], again["missing"], len(again["signatures"])) == ("published", 0, 2)
+    assert world.sign_policy(made, "carol").json() == again
+    assert entries(world, "escrow:policy:sign") == ["escrow:policy:sign"] * 2
+
+
+def test_no_second_version_is_proposed_or_signed_while_a_tenant_is_being_founded(world: World) -> None:
+    """The root signs the first escrow key for version 1: another one in force would leave the founding without end."""
+    before, after = world.policy(m=2, delay_seconds=600), world.policy(m=2, delay_seconds=700)
+    assert world.propose(before, "carol").status_code == 201
+    Tenant.objects.filter(pk=world.tenant_id).update(state=TenantState.FOUNDING)
+    for answer, field in ((world.propose(after, "carol"), "payload"), (world.sign_policy(before, "dan"), "statement")):
+        assert code(answer) == (422, "policy-refused")
+        assert answer.json()["errors"][0]["field"] == field
+        assert "still being founded" in answer.json()["detail"]
+    assert entries(world, "escrow:policy:sign") == []
 
 
 def test_officers_of_the_version_in_force_are_asked_beside_those_of_the_one_that_waits(world: World) -> None:
@@ -496,6 +526,17 @@ def test_escrow_key_is_published_once_m_officers_have_signed_it_after_the_root(w
         "escrow:key:sign",
         "escrow:key:sign",
     ]
+
+
+def test_escrow_key_that_a_return_completes_is_published_when_somebody_signs_again(world: World) -> None:
+    statement, by_root = next_key(world)
+    row = propose_key(world, statement)
+    assert sign_key(world, row, by_root.payload, "dan").json()["missing"] == 1
+    world.stand("dan", Standing.AWAY)
+    assert sign_key(world, row, by_root.payload, "carol").json()["missing"] == 1
+    world.stand("dan", Standing.BACK)
+    assert sign_key(world, row, by_root.payload, "carol").json()["state"] == "published"
+    assert EscrowKey.unscoped.count() == 2
 
 
 def test_escrow_key_without_the_roots_signature_is_never_proposed(world: World) -> None:

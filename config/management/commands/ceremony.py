@@ -12,7 +12,7 @@ from uuid import UUID
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from config.ceremonies import CeremonyRefused, Step, installation, only_ceremony, transcript
+from config.ceremonies import CeremonyRefused, CeremonyUnderWay, Step, installation, only_ceremony, transcript
 from config.ceremonies import accounts as of_accounts
 from config.ceremonies import escrow_key as of_escrow_key
 from config.ceremonies import roles as of_roles
@@ -33,6 +33,7 @@ from hsm.config import TOKENS
 from hsm.errors import HsmError
 from kernel.errors import DomainError
 from kernel.files import write_durably
+from tenants import names
 from tenants.models import Tenant
 
 _KEY_ROLES = [*map(str, WRITING_ROLES)]
@@ -170,7 +171,8 @@ class Command(BaseCommand):
         self._take(list(installation.steps(_named("--adopt", options["adopt"]))), options)
 
     def _tenant(self, options: dict[str, Any]) -> None:
-        slug = options["slug"]
+        # As its row has it: by another spelling nothing of it would be found again.
+        slug = names.slug(options["slug"])
         if options["abandon"]:
             self._take(list(of_tenant.abandon_steps(slug)), options, slug=slug)
             return
@@ -192,13 +194,18 @@ class Command(BaseCommand):
     def _found(self, options: dict[str, Any]) -> None:
         shown = ""
         while True:
-            with only_ceremony():
-                ceremony = FoundingCeremony(self._existing(options["slug"]))
-                if (now := _table(ceremony)) != shown:
-                    shown = now
-                    self.stdout.write(written_out(shown, keep="\n"))
-                if self._found_further(ceremony, options):
-                    return
+            try:
+                with only_ceremony():
+                    ceremony = FoundingCeremony(self._existing(options["slug"]))
+                    if (now := _table(ceremony)) != shown:
+                        shown = now
+                        self.stdout.write(written_out(shown, keep="\n"))
+                    if self._found_further(ceremony, options):
+                        return
+            except CeremonyUnderWay:
+                # It lets others be held while it waits, and looks again when they have ended. The first look says so.
+                if options["no_wait"] or not shown:
+                    raise
             if options["no_wait"]:
                 return
             time.sleep(LOOK_EVERY_SECONDS)
@@ -210,10 +217,10 @@ class Command(BaseCommand):
             self._hear(ceremony, signed, options)
             # What follows becomes possible by what was done before it.
             while steps := list(ceremony.steps(signed)):
-                self._take(steps, options, slug=options["slug"])
+                self._take(steps, options, slug=ceremony.slug)
                 ceremony.look_again()
         if ceremony.is_done:
-            self.stdout.write(f"{options['slug']} is founded.")
+            self.stdout.write(f"{ceremony.slug} is founded.")
         return ceremony.is_done
 
     def _hear(self, ceremony: FoundingCeremony, signed: SignedPolicy, options: dict[str, Any]) -> None:
@@ -262,7 +269,8 @@ class Command(BaseCommand):
                 write_durably(path, body)
                 self.stdout.write(str(path))
 
-    def _existing(self, slug: str) -> Tenant:
+    def _existing(self, said: str) -> Tenant:
+        slug = names.slug(said)
         tenant = of_tenant.tenant_row(slug)
         if tenant is None:
             raise CeremonyRefused(f"There is no tenant {slug}.")

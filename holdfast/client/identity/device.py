@@ -258,10 +258,14 @@ def issue_code(account: Account, person: UUID) -> IssuedCode:
     officer takes a second person: `confirm_code`.
     """
     trust = account.state.trust
+    if trust.founding_root is not None:
+        # The founding may be over by now, and then the code carries the pin.
+        tenant.refresh(account)
     code = EnrolmentCode.new(
         tenant=account.tenant,
         person=person.bytes,
-        root_pin=b"" if trust.is_tofu else trust.pin,
+        # A policy that was signed and not yet published is nobody else's pin.
+        root_pin=b"" if trust.is_tofu or trust.founding_root is not None else trust.pin,
         log_vkey=trust.log_keys[0] if trust.log_keys else "",
         founding_root=trust.founding_root or b"",
     )

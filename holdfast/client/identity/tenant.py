@@ -50,12 +50,14 @@ _MOST_VERSIONS: Final = 1000
 class TrustChange:
     """What a refresh brought: words of the pin, and the versions known before (0 for none) and now.
 
-    is_founding: the tenant has no policy yet, and the words are those of its root alone.
+    is_founding: the tenant has no policy yet; the words are those of its root alone, until this person signs one.
+    is_another: the founders published another first policy than the one that this person had signed.
     """
 
     pin_words: tuple[str, ...]
     is_tofu: bool
     is_founding: bool
+    is_another: bool
     policy_before: int
     policy_now: int
     key_before: int
@@ -97,15 +99,17 @@ def _expect_root(account: Account, root: bytes) -> None:
 def complete_founding_trust(account: Account, root_key: PublicKey, policy: SignedPolicy) -> None:
     """Pin the root with the first policy, as this person has just signed it; from here on the profile holds to both.
 
-    Done again, it changes nothing. Raises TrustRefused for another root than the founding code named, or is pinned.
+    Until a policy is published, signing another one pins to that. Done again, it changes nothing. Raises TrustRefused
+    for another root than the founding code named, or once a policy was published or pinned otherwise.
     """
     trust, pin = account.state.trust, root_pin(account.tenant, root_key, policy.hash)
     if trust.pin == pin:
         return
-    if trust.pin or trust.founding_root is None:
+    if trust.founding_root is None:
         raise TrustRefused("This profile is pinned to another root, or to another first policy.", way_out=_LOOK_INTO)
     require_root(account, root_key)
-    trust.pin, trust.root_key, trust.founding_root = pin, root_key.encoded, None
+    # The root that the code names is kept beside the pin: the founders may yet agree on a policy without this person.
+    trust.pin, trust.root_key = pin, root_key.encoded
     account.save()
 
 
@@ -125,13 +129,14 @@ def refresh(account: Account) -> TrustChange:
     before = (len(trust.policies), len(trust.escrow_keys))
     policies = _published(account, "escrow/policy", known=trust.policies)
     root, keys = trust.founding_root, None
+    held = (trust.pin, trust.root_key)
     if root is not None:
-        # Where a founding code named the root alone, a first policy is believed with the escrow key that names it: the
-        # root has signed that.
+        # Where a founding code named the root alone, a first policy that this person did not sign is believed with the
+        # escrow key that names it: the root has signed that.
         keys = _published(account, _KEY, known=trust.escrow_keys)
     try:
-        if policies is not None and (root is None or keys is not None):
-            _accept_policies(account, *policies)
+        if policies is not None:
+            _accept_policies(account, *policies, is_vouched=root is None or keys is not None)
         follow_log_keys(account)
         if root is None:
             keys = _published(account, _KEY, known=trust.escrow_keys)
@@ -139,7 +144,7 @@ def refresh(account: Account) -> TrustChange:
             accept_escrow_key(account, keys[0])
     except TrustRefused:
         if root is not None:
-            trust.pin, trust.root_key, trust.policies, trust.withdrawals = b"", b"", [], None
+            (trust.pin, trust.root_key), trust.policies, trust.withdrawals = held, [], None
             trust.founding_root = root
         raise
     account.save()
@@ -147,6 +152,7 @@ def refresh(account: Account) -> TrustChange:
         pin_words=pin_words(trust.pin or trust.founding_root or b""),
         is_tofu=trust.is_tofu,
         is_founding=trust.founding_root is not None,
+        is_another=bool(root is not None and trust.policies and held[0] and trust.pin != held[0]),
         policy_before=before[0],
         policy_now=len(trust.policies),
         key_before=before[1],
@@ -219,7 +225,8 @@ def _published(account: Account, path: str, *, known: list[bytes]) -> tuple[list
         return None
 
 
-def _accept_policies(account: Account, history: list[bytes], answer: Answer) -> None:
+def _accept_policies(account: Account, history: list[bytes], answer: Answer, *, is_vouched: bool) -> None:
+    """Take the policies that lead from the pin; in a founding, from what was signed here or is vouched for by a key."""
     trust = account.state.trust
     root_key = answer.octets("root_key", maximum=128)
     withdrawals = answer.many_octets("withdrawals", maximum=_MOST_VERSIONS) if "withdrawals" in answer else []
@@ -231,9 +238,11 @@ def _accept_policies(account: Account, history: list[bytes], answer: Answer) -> 
             raise TrustRefused("The server names another tenant root than the one pinned.", way_out=_LOOK_INTO)
         pin = trust.pin
         require_root(account, root_key_of(root_key))
-        if not pin and (trust.is_tofu or trust.founding_root is not None):
+        if trust.founding_root is not None or (trust.is_tofu and not pin):
             founding = verify_founding(read_many(history[0]), tenant=account.tenant)
             pin = root_pin(account.tenant, root_key_of(root_key), founding.hash)
+        if pin != trust.pin and not is_vouched:
+            return
         verified = verify_tenant(
             [read_many(statement) for statement in history],
             tenant=account.tenant,

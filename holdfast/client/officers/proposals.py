@@ -40,7 +40,6 @@ from holdfast.core.identity.policy import (
 from holdfast.core.identity.policy_change import PolicyChange
 from holdfast.core.identity.trust import founder_words
 from holdfast.core.signed.cose import Purpose, Sign1, sign
-from holdfast.core.signed.enrolment import founding_root
 from holdfast.core.signed.payloads import MAX_AHEAD_SECONDS, Header
 from holdfast.core.signed.statements import EscrowKey
 
@@ -481,17 +480,9 @@ def sign_proposal(account: Account, proposal: Proposal, *, heard: Mapping[bytes,
     path = f"escrow/policy-proposals/{proposal.id}/signatures"
     answer = account.api.post(path, {"statement": b64u(signed.encode())})
     if proposal.policy.version == 1:
-        _pin(account, SignedPolicy(proposal.policy, proposal.hash))
+        founding = SignedPolicy(proposal.policy, proposal.hash)
+        tenant.complete_founding_trust(account, _root_key(account), founding)
     return Signed(answer.text("state"), answer.number("missing"))
-
-
-def _pin(account: Account, founding: SignedPolicy) -> None:
-    """Hold this profile from now on to the founding policy that its person has just signed, and to the root."""
-    root_key, trust = _root_key(account), account.state.trust
-    if not trust.policies:
-        # Nothing was published yet: whoever signs another founding policy after all means that one.
-        trust.pin, trust.founding_root = b"", founding_root(account.tenant, root_key)
-    tenant.complete_founding_trust(account, root_key, founding)
 
 
 def _asked_row(account: Account, proposal: Proposal) -> Officer:

@@ -40,7 +40,8 @@ class Trust:
     code's. checkpoints: per log origin, the newest signed checkpoint this client has seen. roles: the newest statement
     of the tenant root on whose keys write and sign the logs, as received and verified; None before there was one.
     withdrawals: the resolutions that withdrew a policy version, as received and verified. founding_root: 32 bytes, by
-    which a code of a tenant without a policy named its root; None once there is a pin.
+    which a code of a tenant without a policy named its root; None once a policy was published. A pin beside it is of
+    the first policy that this person signed.
     """
 
     pin: Annotated[bytes, octets(0, 32).at(1)] = b""

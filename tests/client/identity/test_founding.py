@@ -74,11 +74,12 @@ def test_trust_is_completed_by_the_policy_that_the_officer_has_signed(world: Mem
     for _ in range(2):
         tenant.complete_founding_trust(account, root, first_policy(world))
     assert account.state.trust.pin == world.server.tenant.pin
-    assert account.state.trust.founding_root is None
+    assert account.state.trust.founding_root == founding_root(TENANT, root), "until a policy is published"
     # Published, but for the escrow key, which officers have still to sign.
     world.server.instead.pop("GET escrow/policy")
     change = tenant.refresh(account)
-    assert (change.policy_now, change.key_now, change.is_founding) == (1, 0, False)
+    assert (change.policy_now, change.key_now, change.is_founding, change.is_another) == (1, 0, False, False)
+    assert not account.state.trust.founding_root
     world.server.instead.clear()
     assert tenant.refresh(account).key_now == 1
 
@@ -91,19 +92,52 @@ def test_trust_is_completed_for_no_other_root_and_for_no_second_policy(world: Me
         tenant.complete_founding_trust(account, SigningKey.generate().public, policy)
     assert account.state.trust.founding_root
     tenant.complete_founding_trust(account, world.server.tenant.root.public, policy)
-    other = verify_founding(parse_many(Tenant().policies[0], max_size=100_000), tenant=TENANT)
+    world.server.instead.clear()
+    tenant.refresh(account)
     with pytest.raises(TrustRefused, match="another first policy"):
-        tenant.complete_founding_trust(account, world.server.tenant.root.public, other)
+        tenant.complete_founding_trust(account, world.server.tenant.root.public, draft())
 
 
-def test_another_first_policy_than_the_signed_one_is_refused_when_it_is_published(world: Members) -> None:
+def draft() -> SignedPolicy:
+    """A first policy that was signed, and is not the one that the server's tenant is founded with."""
+    return verify_founding(parse_many(Tenant().policies[0], max_size=100_000), tenant=TENANT)
+
+
+def test_whoever_signed_a_draft_takes_the_published_policy_by_the_roots_word_and_is_told(world: Members) -> None:
+    """The founders may agree on a policy without whoever signed an earlier one: they are still of the tenant."""
     unpublished(world)
     account, _done = found(world)
-    other = verify_founding(parse_many(Tenant().policies[0], max_size=100_000), tenant=TENANT)
-    tenant.complete_founding_trust(account, world.server.tenant.root.public, other)
+    tenant.complete_founding_trust(account, world.server.tenant.root.public, draft())
+    signed, root = account.state.trust.pin, account.state.trust.founding_root
+    assert root == founding_root(TENANT, world.server.tenant.root.public), "kept beside the draft that was signed"
+    world.server.instead.pop("GET escrow/policy")
+    change = tenant.refresh(account)
+    assert (change.policy_now, change.is_founding, change.is_another) == (0, True, False), "nobody vouches for it yet"
+    assert account.state.trust.pin == signed
+    # What a code hands on is the root: the draft is nobody else's pin.
+    assert EnrolmentCode.parse(device.issue_code(account, uuid4()).text).root_pin == b""
     world.server.instead.clear()
-    with pytest.raises(TrustRefused, match="policy is not to be trusted"):
+    told = [one.said for one in maintain(account) if one.outcome is Outcome.NEEDS_YOU]
+    assert "Your organisation was founded with another policy than the one that you signed." in told
+    trust = account.state.trust
+    assert (trust.pin, trust.founding_root) == (world.server.tenant.pin, None)
+    assert not tenant.refresh(account).is_another
+
+
+def test_other_policy_than_the_signed_one_is_refused_without_the_roots_word_and_the_pin_stays(world: Members) -> None:
+    unpublished(world)
+    account, _done = found(world)
+    honest = world.server.tenant
+    tenant.complete_founding_trust(account, honest.root.public, draft())
+    kept = (account.state.trust.pin, account.state.trust.root_key, account.state.trust.founding_root)
+    world.server.instead.clear()
+    other = SigningKey.generate()
+    honest.keys[0] = honest.sign_key(honest.escrow.public, version=1, predecessor=b"", by_root=other)
+    with pytest.raises(TrustRefused):
         tenant.refresh(account)
+    trust = account.state.trust
+    assert (trust.pin, trust.root_key, trust.founding_root) == kept
+    assert trust.policies == []
 
 
 def test_whoever_signed_no_policy_believes_it_with_the_escrow_key_that_the_root_has_signed(world: Members) -> None:
