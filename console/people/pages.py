@@ -126,7 +126,7 @@ def _limits(actor: Actor, person_id: UUID, entries: int, standings: list[health.
     one_time = max((one.count for one in active), default=0)
     rows = (
         ("Entries of the account chain", entries, services.MAX_CHAIN),
-        ("Devices that wait for the chain, let in by the same", keys.most_waiting_devices(person_id), MAX_WAITING),
+        ("Devices that wait for the chain", keys.most_waiting_devices(person_id), MAX_WAITING),
         ("One-time pre-keys of one device", one_time, services.MAX_UNISSUED),
         ("Signed pre-keys kept of one device", keys.most_signed_pre_keys(device_ids), services.MAX_SIGNED_PRE_KEYS),
         ("Messages in the fullest mailbox", mailbox.messages, MESSAGES.messages),

@@ -80,6 +80,7 @@ def test_outage_of_the_release_process_holds_no_case(found: Any, hsm: Hsm) -> No
     assert (world.state(case), hsm.unwraps()) == ("released", 1)
 
 
+@pytest.mark.postgres
 def test_clock_that_is_ahead_for_one_look_puts_no_case_off(
     world: World, hsm: Hsm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
