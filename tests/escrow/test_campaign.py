@@ -91,6 +91,14 @@ def test_answers_are_each_persons_last_word_on_the_newest_version(world: World) 
     assert answer["until"][:10] == (published + timedelta(days=90)).strftime("%Y-%m-%d")
 
 
+def test_later_pages_of_answers_count_nobody(world: World) -> None:
+    first = str(world.cast.people["alice"].pk)
+    answer = world.directory.phone("carol").send("GET", f"/api/v1/escrow/policy-answers?after={first}").json()
+    assert sorted(answer) == ["answers", "more", "until", "version"]
+    page = signed_in(world.cast.people["carol"]).get(f"/console/escrow/answers/?after={first}").content.decode()
+    assert "never answered." not in page
+
+
 def test_answer_that_was_taken_back_counts_as_the_last(world: World) -> None:
     world.consent("alice")
     world.consent("alice", agreed=False)
