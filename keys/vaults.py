@@ -246,7 +246,7 @@ def open_door(*, user_id: UUID, kind: str, actor: Actor) -> tuple[bytes, int]:
     return blob, row.version
 
 
-# What an app above knows and this one cannot: who is an officer of the policy in force.
+# What an app above knows and this one cannot: who is an officer, of the policy in force or of one that waits.
 _offices: list[Callable[[UUID], bool]] = []
 
 
