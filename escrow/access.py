@@ -364,12 +364,14 @@ def has_two_proven_doors(person_id: UUID) -> bool:
 
 
 def is_in_office(person_id: UUID) -> bool:
-    """Tell whether the policy in force names a person as an officer who was not removed."""
+    """Tell whether the policy in force, or one that waits to be, names a person as an officer who was not removed."""
     try:
         in_force = policy_in_force(database_now())
     except EscrowOff:
         return False
-    places = PolicyOfficer.objects.filter(policy=in_force, person_id=person_id)
+    places = PolicyOfficer.objects.filter(
+        policy__version__gte=in_force.version, policy__withdrawn_at=None, person_id=person_id
+    )
     return bool(places.exclude(state=OfficerState.REMOVED).exists())
 
 

@@ -150,11 +150,13 @@ class AnswerOut(serializers.Serializer[None]):
 class AnswersOut(serializers.Serializer[None]):
     version = serializers.IntegerField()
     until = UtcField(help_text="Until when deposits under the version before count as stale, and not as missing.")
-    people = serializers.IntegerField(help_text="Of the whole tenant: those who are active.")
-    agreed = serializers.IntegerField()
-    refused = serializers.IntegerField()
-    older = serializers.IntegerField()
-    none = serializers.IntegerField()
+    people = serializers.IntegerField(
+        required=False, help_text="Of the whole tenant: those who are active. It and the four below: without `after`."
+    )
+    agreed = serializers.IntegerField(required=False)
+    refused = serializers.IntegerField(required=False)
+    older = serializers.IntegerField(required=False)
+    none = serializers.IntegerField(required=False)
     answers = AnswerOut(many=True)
     more = serializers.BooleanField()
 
@@ -361,17 +363,14 @@ class AnswersView(ApiView):
     )
     def get(self, request: Request) -> Response:
         newest = access.newest_policy()
-        rows, more = campaign.answers(newest, after=paging.after(request))
-        totals = campaign.answer_totals(newest)
+        after = paging.after(request)
+        rows, more = campaign.answers(newest, after=after)
         return Response(
             {
                 "version": newest.version,
                 "until": rfc3339(newest.published_at + campaign.ANSWER_WITHIN),
-                "people": totals.people,
-                "agreed": totals.agreed,
-                "refused": totals.refused,
-                "older": totals.older,
-                "none": totals.none,
+                # Once for a reading of the list: they count the whole tenant.
+                **(_totals(newest) if after is None else {}),
                 "answers": [
                     {
                         "person_id": str(row.person_id),
@@ -384,6 +383,11 @@ class AnswersView(ApiView):
                 "more": more,
             }
         )
+
+
+def _totals(newest: Policy) -> dict[str, int]:
+    totals = campaign.answer_totals(newest)
+    return {name: getattr(totals, name) for name in ("people", "agreed", "refused", "older", "none")}
 
 
 class StatementsView(ApiView):

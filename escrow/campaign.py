@@ -48,11 +48,11 @@ def announce(*, policy_hash: bytes, after: UUID | None) -> None:
         row = access.newest_policy()
         if bytes(row.hash) != policy_hash:
             return
-        people, more = tenants.active_people_page(after=after, limit=PAGE)
-        told = [person.pk for person in people]
+        told = tenants.active_people_after(after, limit=PAGE)
         until = (row.published_at + ANSWER_WITHIN).strftime("%Y-%m-%d")
         notices.owe(person_ids=told, with_mail=told, event="policy-published", version=str(row.version), until=until)
-        if more:
+        # A full page may have been the last one: the next job then tells nobody.
+        if len(told) == PAGE:
             enqueue(ANNOUNCE_JOB, policy=policy_hash.hex(), after=str(told[-1]))
 
 
@@ -119,7 +119,7 @@ def answers(row: Policy, *, after: UUID | None = None, limit: int = PAGE) -> tup
 
     Raises NotFound for an `after` that is not among them.
     """
-    people, more = tenants.active_people_page(after=after, limit=limit, by_name=True)
+    people, more = tenants.active_people_page(after=after, limit=limit)
     given = Consent.objects.filter(user_id__in=[person.pk for person in people]).order_by("given_at", "pk")
     last = {consent.user_id: consent for consent in given.defer("statement")}
     return [_answer(row, person.pk, person.name, last.get(person.pk)) for person in people], more

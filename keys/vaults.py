@@ -93,8 +93,13 @@ def seal_vault(
 
 
 def store_vault(*, user_id: UUID, sealed: SealedForStoring, actor: Actor, section: Section = Section.VAULT) -> int:
-    """Store a sealed section of a vault at its version, unless it was written meanwhile (VaultStale)."""
+    """Store a sealed section of a vault at its version, unless it was written meanwhile (VaultStale).
+
+    Raises DoorNeeded for an officers' section under another key than the doors of an officer in office open.
+    """
     with transaction.atomic():
+        if section is Section.OFFICERS:
+            _require_same_key(user_id, sealed)
         if _put(Vault, sealed, user_id=user_id, section=section.value):
             audit.append(
                 tag="keys:vault:store",
@@ -206,8 +211,16 @@ def prove_door(*, user_id: UUID, kind: str, proof: bytes, actor: Actor) -> None:
 
 
 def store_door(*, user_id: UUID, kind: str, sealed: SealedForStoring, actor: Actor) -> int:
-    """Store a sealed door at its version, unless it was written meanwhile (VaultStale)."""
+    """Store a sealed door at its version, unless it was written meanwhile (VaultStale).
+
+    Raises DoorNeeded for one to another key of the officers' section in place of one of an officer's last two.
+    """
     with transaction.atomic():
+        if "epoch" in sealed.also:
+            kept = access.vault(user_id, Section.OFFICERS)
+            if kept is not None and kept.epoch != sealed.also["epoch"]:
+                # It opens nothing that is there: what it replaces is as good as closed.
+                _require_others(user_id, kind)
         if _put(VaultDoor, sealed, user_id=user_id, kind=kind):
             audit.append(
                 tag="keys:door:store",
@@ -246,7 +259,7 @@ def open_door(*, user_id: UUID, kind: str, actor: Actor) -> tuple[bytes, int]:
     return blob, row.version
 
 
-# What an app above knows and this one cannot: who is an officer of the policy in force.
+# What an app above knows and this one cannot: who is an officer, of the policy in force or of one that waits.
 _offices: list[Callable[[UUID], bool]] = []
 
 
@@ -264,6 +277,17 @@ def delete_door(*, user_id: UUID, kind: str, actor: Actor) -> None:
         if not gone:
             raise NotFound
         audit.append(tag="keys:door:delete", actor=actor, subject=str(user_id), body={"kind": kind})
+
+
+def _require_same_key(user_id: UUID, sealed: SealedForStoring) -> None:
+    """Raise DoorNeeded when an officer in office would have a section that none of their proven doors opens."""
+    if not any(is_officer(user_id) for is_officer in _offices):
+        return
+    access.lock_vault(user_id, Section.OFFICERS)
+    kept = access.vault(user_id, Section.OFFICERS)
+    # Where no door counts, it is the way back.
+    if kept is not None and kept.epoch != sealed.also["epoch"] and access.proven_doors(user_id):
+        raise DoorNeeded("Your doors would not open it: an officer in office writes under the key that they open.")
 
 
 def _require_others(user_id: UUID, kind: str) -> None:

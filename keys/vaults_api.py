@@ -269,7 +269,7 @@ class OfficersDoorView(ApiView):
         responses={204: None},
     )
     def delete(self, request: Request, kind: str) -> Response:
-        """An officer of the policy in force keeps two that are proven."""
+        """An officer of the policy in force, or of one that waits to be, keeps two that are proven."""
         owner = access.vault_owner(self.actor)
         with self.writing(request) as reply:
             services.delete_door(user_id=owner, kind=_kind(Section.OFFICERS, kind), actor=self.actor)

@@ -188,10 +188,20 @@ def people_found(text: str, role: str, *, start: int, limit: int) -> tuple[list[
     return list(rows[start : start + limit]), rows.count()
 
 
-def active_people_page(*, after: UUID | None, limit: int, by_name: bool = False) -> tuple[list[Person], bool]:
-    """List a page of the active people, by id or by name, and say whether there are more. Raises NotFound."""
+def active_people_page(*, after: UUID | None, limit: int) -> tuple[list[Person], bool]:
+    """List a page of the active people by name, and say whether there are more. Raises NotFound."""
+    return page(Person.objects.filter(state=PersonState.ACTIVE), ("name", "id"), after=after, limit=limit)
+
+
+def active_people_after(after: UUID | None, *, limit: int) -> list[UUID]:
+    """Return up to `limit` active people by id, above one who need not be active, or there, any more: for the worker.
+
+    One query.
+    """
     rows = Person.objects.filter(state=PersonState.ACTIVE)
-    return page(rows, ("name", "id") if by_name else ("id",), after=after, limit=limit)
+    if after is not None:
+        rows = rows.filter(pk__gt=after)
+    return list(rows.order_by("pk").values_list("pk", flat=True)[:limit])
 
 
 def active_people_ids() -> QuerySet[Person, dict[str, UUID]]:

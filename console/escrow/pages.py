@@ -150,11 +150,13 @@ def answers_page(request: HttpRequest, actor: Actor) -> HttpResponse:
         newest = access.newest_policy()
     except EscrowOff:
         return render(request, "console/escrow/escrow_off.html", {"is_pending": False})
-    rows, more = campaign.answers(newest, after=_after(request), limit=PAGE)
+    after = _after(request)
+    rows, more = campaign.answers(newest, after=after, limit=PAGE)
     context = {
         "policy": newest,
         "rows": [(row, ANSWERS[row.answer]) for row in rows],
-        "totals": campaign.answer_totals(newest),
+        # They count the whole tenant: on the first page alone.
+        "totals": campaign.answer_totals(newest) if after is None else None,
         "until": newest.published_at + campaign.ANSWER_WITHIN,
         "next": rows[-1].person_id if more else None,
     }

@@ -22,7 +22,6 @@ import pytest
 
 from config.ceremonies.tenant import code_file
 from config.ceremonies.transcript import Transcript
-from config.database_roles import PROCESSES
 from config.hsm import ROLE_TOKENS
 from config.management.commands.ceremony import LOOK_EVERY_SECONDS
 from holdfast.client.officers.proposals import release_keys_of
@@ -39,6 +38,7 @@ from hsm.ceremony import Ceremony
 from hsm.config import TOKENS, HsmConfig
 from recovery.release.directory import Directory, ReleaseKeys
 from tests import prepared
+from tests.cast.accounts import ACCOUNTS
 from tests.cast.hsm import build_interposer
 from tests.cast.server import PROJECT, Installation, move_profiles
 
@@ -611,11 +611,10 @@ def test_policy_with_release_keys_that_are_not_here_is_not_published(proposed: I
 @pytest.mark.skipif(os.geteuid() != 0, reason="giving files to other accounts takes root")
 def test_each_account_is_handed_its_own_and_no_more(initialised: Installation, tmp_path: Path) -> None:
     home = tmp_path / "accounts"
-    accounts = {process: 61_001 + number for number, process in enumerate(PROCESSES)}
-    given = [part for process, number in accounts.items() for part in ("--account", f"{process}={number}")]
+    given = [part for process, number in ACCOUNTS.items() for part in ("--account", f"{process}={number}")]
     done = hold(initialised, "hand-out", str(home), *given)
     assert done.returncode == 0, done.stderr
-    for process, number in accounts.items():
+    for process, number in ACCOUNTS.items():
         own = home / process
         for path in (own, *own.rglob("*")):
             assert (path.stat().st_uid, path.stat().st_mode & 0o777) == (number, 0o700 if path.is_dir() else 0o600), (
@@ -626,3 +625,26 @@ def test_each_account_is_handed_its_own_and_no_more(initialised: Installation, t
         assert {path.name.split("-")[0] for path in (own / "hsm" / "tokens").iterdir()} == set(ROLE_TOKENS[process])
     assert hold(initialised, "hand-out", str(home), *given).stdout.startswith("Nothing is missing")
     assert "There is no account holdfast-web" in hold(initialised, "hand-out", str(home)).stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="giving files to other accounts takes root")
+@pytest.mark.parametrize("kind", ["dangling link", "fifo"])
+def test_account_with_a_wrong_kind_of_file_keeps_no_other_from_its_own(
+    initialised: Installation,
+    tmp_path: Path,
+    kind: str,
+) -> None:
+    home = tmp_path / "accounts"
+    given = [part for process, number in ACCOUNTS.items() for part in ("--account", f"{process}={number}")]
+    assert hold(initialised, "hand-out", str(home), *given).returncode == 0
+    wrong = home / "web" / "role.key"
+    wrong.unlink()
+    if kind == "fifo":
+        os.mkfifo(wrong)
+    else:
+        wrong.symlink_to("nowhere")
+    shutil.rmtree(home / "release")
+    done = hold(initialised, "hand-out", str(home), *given)
+    assert (done.returncode, f"{wrong}: is not the plain file" in done.stderr) == (1, True), done.stderr
+    assert (home / "release" / "role.key").exists()
+    assert "Traceback" not in done.stderr

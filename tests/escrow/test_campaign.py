@@ -53,6 +53,23 @@ def test_everybody_active_is_told_once_however_many_pages_there_are(
     assert not Job.unscoped.filter(kind=campaign.ANNOUNCE_JOB, state="ready").exists()
 
 
+def test_those_behind_are_told_when_the_last_of_a_page_is_suspended_meanwhile(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(campaign, "PAGE", 2)
+    Job.unscoped.all().delete()
+    publish(world, delay_seconds=600)
+    people = Person.unscoped.filter(tenant_id=world.tenant_id, state="active").order_by("pk")
+    last = people[1]
+    with tenant_scope(world.tenant_id):
+        campaign.announce(policy_hash=world.policies[-1].hash, after=None)
+        Job.unscoped.filter(kind=campaign.ANNOUNCE_JOB, payload__after="").delete()
+        Person.objects.filter(pk=last.pk).update(state="suspended")
+    drain(world)
+    told = Entry.unscoped.filter(tenant_id=world.tenant_id, tag="keys:notice:hand-over", body__kind="policy-published")
+    assert {str(person.pk) for person in people} <= set(told.values_list("subject", flat=True))
+
+
 def test_nobody_is_told_of_a_version_that_another_followed_or_that_was_withdrawn(world: World) -> None:
     Job.unscoped.all().delete()
     publish(world, undelivered_delay_seconds=0)
@@ -77,6 +94,14 @@ def test_answers_are_each_persons_last_word_on_the_newest_version(world: World) 
     with tenant_scope(world.tenant_id):
         published = access.newest_policy().published_at
     assert answer["until"][:10] == (published + timedelta(days=90)).strftime("%Y-%m-%d")
+
+
+def test_later_pages_of_answers_count_nobody(world: World) -> None:
+    first = str(world.cast.people["alice"].pk)
+    answer = world.directory.phone("carol").send("GET", f"/api/v1/escrow/policy-answers?after={first}").json()
+    assert sorted(answer) == ["answers", "more", "until", "version"]
+    page = signed_in(world.cast.people["carol"]).get(f"/console/escrow/answers/?after={first}").content.decode()
+    assert "never answered." not in page
 
 
 def test_answer_that_was_taken_back_counts_as_the_last(world: World) -> None:

@@ -18,6 +18,7 @@ from holdfast.core.identity.officers import OfficerStatement
 from holdfast.core.signed.cose import Sign1
 from holdfast.core.signed.payloads import MAX_AHEAD_SECONDS
 from kernel.scope import tenant_scope
+from tenants import services as tenants
 from tests.cast.phones import Account, Directory, Phone, now
 from tests.cast.world import World
 
@@ -141,6 +142,20 @@ def test_officer_of_the_policy_in_force_cannot_close_one_of_two_doors(world: Wor
         assert access.has_two_proven_doors(carol.person.pk)
         assert access.is_in_office(carol.person.pk)
         assert not access.is_in_office(world.cast.people["alice"].pk)
+
+
+def test_officer_of_a_version_that_waits_is_in_office_for_their_doors_until_it_is_withdrawn(world: World) -> None:
+    rex = world.cast.people["rex"].pk
+    with tenant_scope(world.tenant_id):
+        tenants.change_role(person=world.cast.people["rex"], role="officer", actor=world.ceremony)
+    world.add_founder("rex")
+    signers = [world.founders[name] for name in ("carol", "dan")]
+    world.publish(world.policy(m=2, names=("carol", "dan", "rex")), signers=signers)
+    with tenant_scope(world.tenant_id):
+        assert [access.is_in_office(one) for one in (rex, world.cast.people["erin"].pk)] == [True, True]
+    world.withdraw(world.policies[-1].hash)
+    with tenant_scope(world.tenant_id):
+        assert not access.is_in_office(rex)
 
 
 def test_statement_reads_back_as_signed(carol: Phone, account: Account) -> None:

@@ -176,6 +176,32 @@ def test_officer_in_office_keeps_two_proven_doors(
     assert proven(carol) == ["officers-passkey"]
 
 
+@pytest.mark.postgres
+def test_officer_in_office_keeps_the_key_that_their_doors_open(
+    carol: Phone, account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under another key, or with doors to another, none of them would count: as if all were closed."""
+    in_office: set[Any] = set()
+    monkeypatch.setattr(vaults, "_offices", [in_office.__contains__])
+    account.keep_officers_section(carol)
+    in_office.add(carol.person.pk)
+    for refused in (
+        put(carol, account.officers_section(carol, 2, epoch=2), 1),
+        put_door(carol, account.officers_door(carol, epoch=2), version=1),
+    ):
+        assert refused.status_code == 409
+        assert refused.json()["code"] == "door-needed"
+    assert len(proven(carol)) == 2
+    assert put(carol, account.officers_section(carol, 2), 1).status_code == 204
+    assert put_door(carol, account.officers_door(carol), version=1).status_code == 204
+    in_office.clear()
+    assert put(carol, account.officers_section(carol, 3, epoch=2), 2).status_code == 204
+    # With none that counts, what was there can be put back.
+    in_office.add(carol.person.pk)
+    assert put(carol, account.officers_section(carol, 4, epoch=1), 3).status_code == 204
+    assert len(proven(carol)) == 2
+
+
 def test_pending_device_reads_section_and_doors_and_the_owner_is_told(carol: Phone, account: Account) -> None:
     account.keep_officers_section(carol, ("phrase",))
     pending = new_phone(carol.person)

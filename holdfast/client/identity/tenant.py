@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from typing import Final
 
 from holdfast.client.errors import AnswerRefused, Problem, TrustRefused
 from holdfast.client.profile.account import Account, read_many, root_key_of
+from holdfast.client.profile.state import Trust
 from holdfast.client.server.answers import Answer
 from holdfast.core.base.encoding import MAX_BLOB, MAX_STATEMENT
 from holdfast.core.base.errors import HoldfastError, Untrusted
@@ -123,7 +125,7 @@ def require_root(account: Account, root_key: PublicKey) -> None:
 def refresh(account: Account) -> TrustChange:
     """Fetch policies, escrow keys and the log's keys, hold all to the pin and to what was seen, and keep the newest.
 
-    Raises TrustRefused when anything does not follow; nothing is then changed.
+    Raises TrustRefused when anything does not follow, and what the connection raises; nothing is then changed.
     """
     trust = account.state.trust
     before = (len(trust.policies), len(trust.escrow_keys))
@@ -134,7 +136,7 @@ def refresh(account: Account) -> TrustChange:
         # Where a founding code named the root alone, a first policy that this person did not sign is believed with the
         # escrow key that names it: the root has signed that.
         keys = _published(account, _KEY, known=trust.escrow_keys)
-    try:
+    with _all_or_nothing(trust):
         if policies is not None:
             _accept_policies(account, *policies, is_vouched=root is None or keys is not None)
         follow_log_keys(account)
@@ -142,11 +144,6 @@ def refresh(account: Account) -> TrustChange:
             keys = _published(account, _KEY, known=trust.escrow_keys)
         if keys is not None and trust.policies:
             accept_escrow_key(account, keys[0])
-    except TrustRefused:
-        if root is not None:
-            (trust.pin, trust.root_key), trust.policies, trust.withdrawals = held, [], None
-            trust.founding_root = root
-        raise
     account.save()
     return TrustChange(
         pin_words=pin_words(trust.pin or trust.founding_root or b""),
@@ -158,6 +155,18 @@ def refresh(account: Account) -> TrustChange:
         key_before=before[1],
         key_now=len(trust.escrow_keys),
     )
+
+
+@contextmanager
+def _all_or_nothing(trust: Trust) -> Iterator[None]:
+    """Put back what was known unless all is done: whatever stops it, the next save would keep the half of it."""
+    known = replace(trust)
+    try:
+        yield
+    except BaseException:
+        for one in fields(trust):
+            setattr(trust, one.name, getattr(known, one.name))
+        raise
 
 
 def endings(account: Account) -> Iterator[Ending]:

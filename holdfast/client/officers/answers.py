@@ -6,13 +6,17 @@ Implements ESCROW "Officers change". Believes nothing of it: each consent counts
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 from uuid import UUID
 
 from holdfast.client.errors import AnswerRefused
 from holdfast.client.profile.account import Account
+from holdfast.client.server import answers
 
-_SAID = ("agreed", "refused", "older", "none")
+_PATH: Final = "escrow/policy-answers"
+_SAID: Final = ("agreed", "refused", "older", "none")
 
 
 @dataclass(frozen=True)
@@ -41,9 +45,9 @@ class Answers:
 
 def read(account: Account) -> Answers:
     """Read all pages of the list. Raises AnswerRefused for an answer that is none of the four."""
-    first = account.api.get("escrow/policy-answers")
-    rows = []
-    for row in account.api.pages("escrow/policy-answers", "answers", "person_id"):
+    rows: list[Answer] = []
+    first = account.api.get(_PATH)
+    for row in _rows(account, first):
         if row.text("answer") not in _SAID:
             raise AnswerRefused("The server names an answer that there is not.")
         at = row.time("at") if "at" in row else None
@@ -58,3 +62,12 @@ def read(account: Account) -> Answers:
         none=first.number("none"),
         answers=rows,
     )
+
+
+def _rows(account: Account, first: answers.Answer) -> Iterator[answers.Answer]:
+    last = ""
+    for row in first.many("answers"):
+        last = row.text("person_id")
+        yield row
+    if first.flag("more") and last:
+        yield from account.api.pages(_PATH, "answers", "person_id", query={"after": last})

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
@@ -167,6 +168,28 @@ def test_founding_by_another_root_is_refused_and_nothing_of_it_is_kept(world: Me
     trust = account.state.trust
     assert (trust.pin, trust.root_key, trust.policies) == (b"", b"", [])
     assert trust.founding_root == founding_root(TENANT, honest.root.public)
+
+
+@pytest.mark.parametrize("path", ["GET audit/roles", "GET escrow/key"])
+@pytest.mark.parametrize("is_founding", [True, False], ids=["founding", "founded"])
+def test_refresh_that_stops_half_way_leaves_nothing_to_be_saved(world: Members, is_founding: bool, path: str) -> None:
+    """Anybody founds a tenant of their own: what vouches for one is the root's word, and that has to be read."""
+    if is_founding:
+        unpublished(world)
+        account, _done = found(world)
+        world.server.instead.clear()
+        world.server.tenant.policies[:] = Tenant().policies
+    else:
+        account = world.enrolled(ALICE)
+        house = world.server.tenant
+        signed = house.sign_policy(house.officers, version=2, predecessor=house.policy_hash, signers=house.officers[:2])
+        house.policies.append(signed)
+    known = replace(account.state.trust)
+    world.server.instead[path] = lambda _body: refused(503, "unavailable")
+    with pytest.raises(Problem):
+        tenant.refresh(account)
+    account.save()
+    assert account.state.trust == known
 
 
 def test_second_founding_code_names_the_same_root(world: Members) -> None:
