@@ -375,6 +375,15 @@ def is_in_office(person_id: UUID) -> bool:
     return bool(places.exclude(state=OfficerState.REMOVED).exists())
 
 
+def keeps_doors(person_id: UUID) -> bool:
+    """Tell whether a person in office must keep the section that their doors open: not once its keys were lost.
+
+    Whoever lost a device with them makes others, under another key of the section and behind doors set anew.
+    """
+    kept = PolicyOfficer.objects.filter(person_id=person_id, keys_lost_at=None)
+    return is_in_office(person_id) and bool(kept.exists())
+
+
 def own_words(person_id: UUID, since: datetime | None = None) -> QuerySet[OfficerStatement]:
     """Return what an officer said of their own standing, newest first; `since`: what was taken after that."""
     rows = OfficerStatement.objects.filter(person_id=person_id, signer_id=person_id).order_by("-at", "-pk")

@@ -43,11 +43,11 @@ UNKNOWN = uuid.UUID(int=7)
 
 
 def console_routes() -> list[Any]:
-    """Every page below /console/ but those of signing in and out."""
+    """Every page below /console/ but those of signing in and out, and an invitation's."""
     found = []
     for resolver in get_resolver().url_patterns:
         if isinstance(resolver, URLResolver) and str(resolver.pattern) == "console/":
-            found += [one for one in resolver.url_patterns if not str(one.pattern).startswith("sign-")]
+            found += [one for one in resolver.url_patterns if not str(one.pattern).startswith(("sign-", "invitation/"))]
     return found
 
 

@@ -10,7 +10,7 @@ import pytest
 from django.db import DatabaseError, transaction
 
 from audit.models import Entry as AuditEntry
-from escrow import access, officers
+from escrow import access, officers, policies
 from escrow.models import OfficerKeyStatement
 from holdfast.core.base.encoding import b64u
 from holdfast.core.crypto.keys import SigningKey
@@ -156,6 +156,19 @@ def test_officer_of_a_version_that_waits_is_in_office_for_their_doors_until_it_i
     world.withdraw(world.policies[-1].hash)
     with tenant_scope(world.tenant_id):
         assert not access.is_in_office(rex)
+
+
+def test_officer_whose_keys_were_lost_makes_a_section_under_another_key(world: World) -> None:
+    """The key of before is what a thief may hold: it keeps nobody from the next."""
+    phone, account = world.directory.phone("carol"), world.directory.account("carol")
+    account.keep_officers_section(phone)
+    section, door = "/api/v1/vault/officers", "/api/v1/vault/officers/doors/phrase"
+    other = account.officers_section(phone, 2, epoch=2)
+    assert code(phone.send("PUT", section, other, if_match='"1"')) == (409, "door-needed")
+    with tenant_scope(world.tenant_id), transaction.atomic():
+        policies.lose_keys(phone.person.pk)
+    assert phone.send("PUT", section, other, if_match='"1"').status_code == 204
+    assert phone.send("PUT", door, account.officers_door(phone, epoch=2), if_match='"1"').status_code == 204
 
 
 def test_statement_reads_back_as_signed(carol: Phone, account: Account) -> None:
