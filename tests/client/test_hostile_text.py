@@ -34,6 +34,7 @@ from holdfast.client.profile.private_files import write_private
 from holdfast.client.recovery import by_case
 from holdfast.client.vault import doors, share_requests, trusted
 from holdfast.core.base.text import is_hidden
+from holdfast.core.identity.cases import Case
 from tests.cast import lying_server
 from tests.cast.lying_server import NOW, LyingServer, Tenant, text
 from tests.cast.members import ALICE, BOB, CHEAP, PASSWORD, Members
@@ -398,9 +399,12 @@ def test_officer_sees_all_that_they_sign_before_the_servers_words_and_none_of_th
     line = ["officer", "show", case_id]
     for more in ([], ["--json"]):
         shown = typed("carol", line, *more)
-        assert not set(view.words) & set(re.findall(r"[a-z]+", shown)) - set(re.findall("[a-z]+", LONG + HOSTILE)), (
-            "a word that is read from a screen was not heard"
-        )
+        # The page of a key with other words tells which words are the page's own: some stand in the list too.
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Case, "recipient_words", ("—",) * 8)
+            own = typed("carol", line, *more)
+        of_the_key = set(re.findall(r"[a-z]+", shown)) - set(re.findall(r"[a-z]+", own))
+        assert not set(view.words) & of_the_key, "a word that is read from a screen was not heard"
     shown = STYLE.sub("", typed("carol", line))
     labels = re.findall(r"^  ([A-Z][a-z ]+):", shown, re.MULTILINE)
     assert labels == [
