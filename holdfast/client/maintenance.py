@@ -17,7 +17,7 @@ from holdfast.client.errors import ClientError, ConsentNeeded, Unreachable
 from holdfast.client.escrow import archive, disclosures, escrow
 from holdfast.client.identity import chains, key_log, tenant
 from holdfast.client.messages import letters, messages, prekeys
-from holdfast.client.officers import joining
+from holdfast.client.officers import joining, officer_keys
 from holdfast.client.profile.account import Account
 from holdfast.client.rotation import rotation
 from holdfast.client.sessions import sessions
@@ -226,7 +226,7 @@ def _holds_vault(account: Account) -> bool:
 def _officer(account: Account) -> Iterator[Done]:
     if joining.take(account):
         yield done("officer's keys", "This device leads to your officer's keys, as your other device gave them.")
-    is_moved = account.state.officers_section is not None and account.state.officer is None
+    is_moved = officer_keys.has_keys(account) and account.state.officer is None
     if is_moved and len(account.state.identity_seed) and joining.state_keys(account):
         yield done("officer's keys", "Your account states your officer's keys again, under its identity key of now.")
     yield from standing.of_officer(account)

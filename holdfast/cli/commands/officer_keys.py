@@ -33,7 +33,7 @@ from holdfast.cli.exits import Exit
 from holdfast.cli.page import command
 from holdfast.cli.shell import Shell, day, plain, shell_of, shown
 from holdfast.client.errors import ProfileError, WrongWords
-from holdfast.client.officers import joining, section_doors
+from holdfast.client.officers import joining, officer_keys, section_doors
 from holdfast.client.officers.joining import Joined
 from holdfast.client.officers.section_doors import SectionDoor
 from holdfast.client.profile.account import Account
@@ -274,7 +274,8 @@ def remove_door(context: typer.Context, kind: Annotated[Kind, typer.Argument(hel
 @command(
     app,
     "restore",
-    asks="the passphrase, unless --password-file names it; or with --phrase the 24 words, unless --phrase-file does.",
+    asks="the passphrase, unless --password-file names it; or with --phrase the 24 words, unless --phrase-file does; a "
+    "yes where your account stated other keys before, unless --yes is given.",
     changes="this profile leads to your officer's keys; your account states them again where its identity key is new.",
     exits={Exit.UNTRUSTED: "it does not open your officer's keys, or they are not yours"},
     examples=[
@@ -287,16 +288,23 @@ def restore(
     phrase: Annotated[bool, typer.Option("--phrase", help="By the 24 words, and not by the passphrase.")] = False,
     password_file: PasswordFile = None,
     phrase_file: PhraseFile = None,
+    yes: Yes = False,
 ) -> None:
     """Bring your officer's keys to this device.
 
     First bring your account here: holdfast recover --help. A device that is lost, and may be in somebody's hands, is
-    revoked as lost; then your officer's keys count no more until a policy names others.
+    revoked as lost; then your officer's keys count no more until a policy names others. Keys for which nothing vouches
+    but an identity key that your account has left are not taken: whoever has the lost device can have put them there.
     """
     shell = shell_of(context)
     kind = Kind.PHRASE if phrase or phrase_file else Kind.PASSPHRASE
     with shell.account() as account:
         _open(shell, account, kind, password_file, phrase_file)
+        if officer_keys.has_keys(account) and (replaces := joining.stated_otherwise(account)):
+            own, others = (shown(joining.words_of(keys)) for keys in replaces)
+            shell.note(f"Your account stated other keys, under an identity key that it has left: {others}")
+            shell.note(f"The keys that came back here: {own}")
+            shell.confirm("State those that came back in place of the others?", is_given=yes)
         with shell.working("Stating your keys"):
             joined = joining.finish(account)
     shell.show(

@@ -10,24 +10,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from holdfast.client.errors import ProfileError, TrustRefused
-from holdfast.client.officers import officer_keys, section, section_doors
+from holdfast.client.officers import officer_keys, section, section_doors, stated_keys
 from holdfast.client.officers.section_doors import SectionDoor
+from holdfast.client.officers.stated_keys import StatedKeys
 from holdfast.client.profile.account import Account
 from holdfast.client.profile.state import OfficerKeys, OfficerPublicKeys
-from holdfast.client.server.answers import Answer
 from holdfast.client.vault import doors, pairing, vault
 from holdfast.client.waiting import retry, stale_problem
 from holdfast.core.base.encoding import b64u
-from holdfast.core.base.errors import HoldfastError
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.crypto.keys import KeyKind, PublicKey, SealingKey, SigningKey, decode_public_key
 from holdfast.core.crypto.phrase import Phrase
-from holdfast.core.identity.officers import OfficerStatement, verify_officer_statement
-from holdfast.core.signed.cose import Purpose, Sign1, sign
+from holdfast.core.identity.officers import OfficerStatement
+from holdfast.core.signed.cose import Purpose, sign
 from holdfast.core.vault.password_door import DEFAULT_COST, Argon2Cost
 
 _STALE = "officer-keys-stale"
-_PATH = "escrow/officer-statements"
 
 
 @dataclass(frozen=True)
@@ -122,8 +120,9 @@ def _is_missing(account: Account, kind: str) -> bool:
 def finish(account: Account) -> Joined:
     """Leave the keys in the section alone, and have the account state them. Repeatable.
 
-    Raises ProfileError while a door is missing; TrustRefused when the section lacks what was put into it, or the
-    server shows keys as stated that are not this officer's.
+    Raises ProfileError while a door is missing; TrustRefused when the section lacks what was put into it, or holds
+    nothing that is borne out, or the account states keys that are not this officer's. Those that an identity key of
+    before has stated are gone by it: whoever calls has shown the words of these (`stated_otherwise`).
     """
     contents, found = section.load(account), section_doors.status(account)
     if sum(door.is_open for door in found) < section_doors.NEEDED:
@@ -135,76 +134,78 @@ def finish(account: Account) -> Joined:
     own = account.state.officer
     if own is not None and own not in contents.pairs:
         raise TrustRefused("The server does not keep your officer's keys.", way_out="Tell your operator.")
-    is_stated = state_keys(account)
+    is_stated = state_keys(account, over_former=True)
     # The mark first: whoever is killed in between has the pair in both places, and makes no third one.
     section.end_renewal(account)
     if own is not None:
         account.state.officer = None
         account.save()
-    signing, sealing = _decoded(officer_keys.public_keys(account)[-1])
+    signing, sealing = decoded(_in_use(account))
     return Joined(account.user, signing, sealing, found, is_stated)
 
 
-def state_keys(account: Account) -> bool:
+def stated_otherwise(account: Account) -> tuple[OfficerPublicKeys, OfficerPublicKeys] | None:
+    """Return the keys that `finish` would state in place of others, and those others; None when it replaces none.
+
+    To be shown to the person before it does. Raises TrustRefused as `finish` does.
+    """
+    before, own = _newest(account), _in_use(account)
+    return None if before is None or before.keys == own else (own, before.keys)
+
+
+def state_keys(account: Account, *, over_former: bool = False) -> bool:
     """Have the account state the officer's keys in use, unless it has under its identity key of now; True if it did.
 
-    Raises TrustRefused when the server shows a statement about keys that are none of this officer's.
+    The section comes first under that identity key: what a former one signed may be a thief's. over_former: also in
+    place of other keys, stated under an identity key of before. Raises TrustRefused when the server shows a statement
+    about keys that are none of this officer's.
     """
 
     def attempt() -> bool:
-        newest = next(account.api.get(_PATH, query={"person": account.user_text}).many("statements"), None)
-        before = _own_statement(account, newest) if newest is not None else None
-        own = officer_keys.public_keys(account)[-1]
-        if before is not None and _is_current(account, before, own):
+        before, own = _newest(account), _in_use(account)
+        if before is not None and not over_former:
+            _require_own(account, before)
+        if before is not None and before.is_by_aik and before.keys == own:
             return False
-        signing, sealing = _decoded(own)
+        section.save(account, [])
+        signing, sealing = decoded(own)
         said = OfficerStatement(
             header=account.header(),
             person=account.user,
             signing_key=signing,
             sealing_key=sealing,
-            predecessor=before.payload_hash if before else b"",
+            predecessor=before.statement.payload_hash if before else b"",
         )
         signed = sign(said.to_payload(), purpose=Purpose.OFFICER, key=account.identity_key)
-        account.api.post(_PATH, {"statement": b64u(signed.encode())})
+        account.api.post(stated_keys.PATH, {"statement": b64u(signed.encode())})
         return True
 
     return retry(attempt, stale=_STALE, lost=stale_problem(_STALE, "Another device of yours keeps stating keys."))
 
 
-def _own_statement(account: Account, row: Answer) -> Sign1:
-    """Read what the server shows as the account's newest statement; its keys have to be this officer's."""
-    try:
-        statement = Sign1.parse(row.octets("statement"))
-        said = OfficerStatement.from_payload(statement.payload)
-        state = vault.chain_of(account)
-        key = next((one for one in (state.aik, *state.former_aiks) if one.kid == statement.kid), state.aik)
-        statement.verify(key, purpose=Purpose.OFFICER)
-    except HoldfastError as error:
-        raise _distrust(f"A statement about your officer's keys is not to be trusted: {error}.") from error
-    stated = OfficerPublicKeys(said.signing_key.encoded, said.sealing_key.encoded)
-    if (said.header.tenant, said.person) != (account.tenant, account.user):
-        raise _distrust("The server shows another person's statement as yours.")
-    if stated not in officer_keys.public_keys(account):
-        raise _distrust("Keys that are not yours were stated in your name.")
-    return statement
+def _newest(account: Account) -> StatedKeys | None:
+    """Return the account's newest statement. Raises TrustRefused for one by the identity key of now of others' keys."""
+    stated = stated_keys.newest_own(account)
+    if stated is not None and stated.is_by_aik:
+        _require_own(account, stated)
+    return stated
 
 
-def _is_current(account: Account, statement: Sign1, own: OfficerPublicKeys) -> bool:
-    try:
-        aik = vault.chain_of(account).aik
-        said = verify_officer_statement(statement, aik=aik, tenant=account.tenant, user=account.user)
-    except HoldfastError:
-        return False  # by an identity key that was rotated since: it is said again
-    return OfficerPublicKeys(said.signing_key.encoded, said.sealing_key.encoded) == own
+def _require_own(account: Account, stated: StatedKeys) -> None:
+    if stated.keys not in officer_keys.public_keys(account):
+        raise stated_keys.distrust("Keys that are not yours were stated in your name.")
 
 
-def _distrust(message: str) -> TrustRefused:
-    return TrustRefused(
-        message, way_out="Sign no policy. Tell the other officers: somebody has a device of yours, or the server lies."
-    )
+def _in_use(account: Account) -> OfficerPublicKeys:
+    return officer_keys.public_keys(account)[-1]
 
 
-def _decoded(public: OfficerPublicKeys) -> tuple[PublicKey, PublicKey]:
+def words_of(keys: OfficerPublicKeys) -> tuple[str, ...]:
+    """Return eight words of a pair's signing key, for a person to tell it from another one."""
+    return decoded(keys)[0].fingerprint("officer")
+
+
+def decoded(public: OfficerPublicKeys) -> tuple[PublicKey, PublicKey]:
+    """Return the signing key and the sealing key of a pair's public halves. Raises Malformed."""
     signing = decode_public_key(public.signing_key, expect=KeyKind.ED25519)
     return signing, decode_public_key(public.sealing_key, expect=KeyKind.X_WING)

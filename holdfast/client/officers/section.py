@@ -7,11 +7,13 @@ Does not open doors (`section_doors`): it is given the section's key, and says w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Final
 
 from holdfast.client.errors import ProfileError, TrustRefused
+from holdfast.client.identity import tenant
+from holdfast.client.officers import stated_keys
 from holdfast.client.profile.account import Account
 from holdfast.client.profile.state import OfficerKeys, OfficerPublicKeys, OfficersSection
 from holdfast.client.vault import vault
@@ -72,6 +74,7 @@ def fetch(account: Account) -> Found | None:
 def open_found(account: Account, found: Found, key: SecretBytes) -> Contents:
     """Open the section that was fetched under a key, and keep the key and what lies in it by its public halves.
 
+    Pairs that nothing but a former identity key vouches for are left out, which may leave none: see `_borne_out`.
     Raises TrustRefused, and nothing is kept, for a key that does not open it.
     """
     try:
@@ -81,18 +84,48 @@ def open_found(account: Account, found: Found, key: SecretBytes) -> Contents:
             f"Your officers' section does not open: {error}.",
             way_out="Change nothing. Try another door: holdfast officer restore; and tell the other officers.",
         ) from error
+    if found.signer != vault.chain_of(account).aik:
+        contents = replace(contents, pairs=_borne_out(account, contents.pairs))
     public = [public_halves(pair) for pair in contents.pairs]
     account.state.officers_section = OfficersSection(found.header.epoch, key, found.header.version, public)
     account.save()
     return contents
 
 
+def _borne_out(account: Account, pairs: Sequence[OfficerKeys]) -> tuple[OfficerKeys, ...]:
+    """Return which pairs are this officer's by more than an identity key that the account has left.
+
+    Whoever stole that key can sign a section with a pair of their own in it, and a server that is with them can show
+    it. Believed is what this profile has held, a policy names, or the account states under its identity key of now.
+    """
+    kept, own = account.state.officers_section, account.state.officer
+    known = [*(kept.keys if kept else ()), *([public_halves(own)] if own else ()), *_named_by_policies(account)]
+    if any(public_halves(pair) not in known for pair in pairs):
+        # Asked only here: a profile that knows all of them needs nothing of the server.
+        tenant.refresh(account)
+        said = stated_keys.newest_own(account)
+        known += [*_named_by_policies(account), *([said.keys] if said and said.is_by_aik else ())]
+    return tuple(pair for pair in pairs if public_halves(pair) in known)
+
+
+def _named_by_policies(account: Account) -> Iterator[OfficerPublicKeys]:
+    for policy in account.policies:
+        for row in policy.policy.roster:
+            if row.person == account.user:
+                yield OfficerPublicKeys(row.signing_key.encoded, row.sealing_key.encoded)
+
+
 def load(account: Account) -> Contents | None:
     """Read the section under the key that this device holds; None before its first version.
 
-    Raises ProfileError on a device that holds no key of it, or an earlier one; TrustRefused as `fetch` does, and when
-    the server no longer has a section that it had.
+    Raises ProfileError on a device that holds no key of it, or an earlier one; TrustRefused as `fetch` does, when the
+    server no longer has a section that it had, and when nothing in it is borne out, except on the way to other keys.
     """
+    loaded = _load(account)
+    return loaded[1] if loaded else None
+
+
+def _load(account: Account) -> tuple[Found, Contents] | None:
     kept = account.state.officers_section
     if kept is None:
         raise ProfileError("This device does not hold the key of your officers' section.", way_out=RESTORE)
@@ -106,21 +139,30 @@ def load(account: Account) -> Contents | None:
         return None
     if found.header.epoch != kept.epoch:
         raise ProfileError("Another device of yours changed the key of your officers' section.", way_out=RESTORE)
-    return open_found(account, found, kept.key)
+    contents = open_found(account, found, kept.key)
+    if not contents.pairs and not is_renewing(account):
+        raise TrustRefused(
+            "Your officers' section is signed by an identity key that your account has left, and nothing else says "
+            "that the keys in it are yours.",
+            way_out="Run `holdfast maintain` on another device that leads to them, if you have one. Otherwise make "
+            "others: holdfast officer new-keys",
+        )
+    return found, contents
 
 
 def save(account: Account, pairs: Sequence[OfficerKeys]) -> Contents:
-    """Have these pairs in the section, after those that are there; nothing that is in it is ever dropped.
+    """Have these pairs in the section, after those that are there, under the account's identity key of now.
 
-    Idempotent, also after a lost answer. Raises as `load` does.
+    Nothing that is in it is ever dropped, but for pairs that are not borne out. Idempotent, also after a lost answer.
+    Raises as `load` does.
     """
 
     def attempt() -> Contents:
-        found = load(account)
-        held = found.pairs if found else ()
+        loaded = _load(account)
+        held = loaded[1].pairs if loaded else ()
         new = [pair for pair in pairs if pair not in held]
-        if found and not new:
-            return found
+        if loaded and not new and loaded[0].signer == vault.chain_of(account).aik:
+            return loaded[1]
         kept = account.state.officers_section
         assert kept is not None
         _put(account, Contents((*held, *new)), replace(kept, version=kept.version + 1))

@@ -6,6 +6,7 @@ And the other way to a second device: the letter that brings it in carries the s
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
 
@@ -17,19 +18,22 @@ from holdfast.client.identity import device
 from holdfast.client.officers import acts, joining, officer, officer_keys, proposals, section, section_doors
 from holdfast.client.officers.acts import Loss
 from holdfast.client.officers.proposals import Wanted
+from holdfast.client.officers.section import Contents
 from holdfast.client.profile.account import Account
-from holdfast.client.profile.state import OfficersSection
+from holdfast.client.profile.state import OfficerKeys, OfficerPublicKeys, OfficersSection
 from holdfast.client.recovery import by_door
 from holdfast.client.rotation import rotation
-from holdfast.client.vault import pairing
+from holdfast.client.vault import pairing, vault
 from holdfast.client.vault.doors import WrongPassword
-from holdfast.core.base.encoding import unb64u
+from holdfast.core.base.encoding import b64u, unb64u
 from holdfast.core.base.errors import HoldfastError
 from holdfast.core.base.secret import SecretBytes
+from holdfast.core.crypto.keys import SealingKey, SigningKey
 from holdfast.core.crypto.phrase import Phrase
 from holdfast.core.identity.entries import Reason
-from holdfast.core.signed.cose import encode_many
-from holdfast.core.vault.blob import Section, open_vault, read_header
+from holdfast.core.identity.officers import OfficerStatement, verify_officer_statement
+from holdfast.core.signed.cose import Purpose, Sign1, encode_many, sign
+from holdfast.core.vault.blob import Section, open_vault, read_header, seal_vault
 from holdfast.core.vault.password_door import generate_password
 from tests.cast.lying_server import text
 from tests.cast.members import CHEAP, Members, heard
@@ -49,12 +53,18 @@ def dan(world: Members) -> Account:
     return account
 
 
-def recovered(world: Members, account: Account) -> Account:
-    """A new device of theirs, by a door; the one before is revoked as lost, and the keys of before are here."""
+def recovered_account(world: Members, account: Account) -> Account:
+    """A new device of theirs, by a door; the one before is revoked as lost."""
     tablet = world.profile(account.user)
     device.enrol(tablet, world.server.code(account.user), name="tablet", suite=account.suite)
     by_door.by_password(tablet, PASSPHRASE)
     by_door.finish(tablet, lost=[UUID(bytes=account.device.id)])
+    return tablet
+
+
+def recovered(world: Members, account: Account) -> Account:
+    """The same, and the officer's keys of before are here."""
+    tablet = recovered_account(world, account)
     section_doors.open_with_passphrase(tablet, PASSPHRASE)
     joining.finish(tablet)
     return tablet
@@ -175,6 +185,114 @@ def test_other_device_of_theirs_is_sent_to_a_door(world: Members, dan: Account) 
     with pytest.raises(ProfileError, match="changed the key") as refusal:
         section.load(phone)
     assert "holdfast officer restore" in refusal.value.way_out
+
+
+# A thief who has the identity key of before, and a server that is with them.
+
+
+def slip_in(world: Members, stolen: Account) -> OfficerKeys:
+    """Have the server show a section in which the last pair is the thief's, by the key that the stolen device held."""
+    pair, kept = OfficerKeys(SigningKey.generate().seed(), SealingKey.generate().seed()), stolen.state.officers_section
+    assert kept is not None
+    shown = world.server.sections[text(stolen.user)]
+    header = replace(read_header(unb64u(shown["blob"], max_size=1_000_000), Section.OFFICERS), version=kept.version + 1)
+    held = Contents.from_secret(
+        open_vault(
+            unb64u(shown["blob"], max_size=1_000_000), vault_key=kept.key, expect=replace(header, version=kept.version)
+        )
+    )
+    blob = seal_vault(Contents((*held.pairs, pair)).to_secret(), vault_key=kept.key, header=header)
+    statement = vault.sign_section(stolen, Section.OFFICERS, blob, version=header.version)
+    row = {"statement": b64u(statement.encode()), "blob": b64u(blob), "version": header.version}
+    world.server.sections[text(stolen.user)] = row
+    return pair
+
+
+def last_stated(world: Members, account: Account) -> OfficerPublicKeys:
+    statement = Sign1.parse(unb64u(world.server.stated[-1]["statement"]))
+    said = verify_officer_statement(statement, aik=account.chain.aik, tenant=account.tenant, user=account.user)
+    return OfficerPublicKeys(said.signing_key.encoded, said.sealing_key.encoded)
+
+
+def paired(world: Members, account: Account) -> Account:
+    """A second device of theirs, which the first one brought in; it leads to no officer's keys."""
+    phone = new_device(world, account.user)
+    pairing.accept(account, pairing.request(phone).text())
+    pairing.complete(phone)
+    return phone
+
+
+def test_pair_that_a_thief_put_into_the_section_is_never_stated(world: Members, dan: Account) -> None:
+    own = officer_keys.public_keys(dan)
+    tablet = recovered_account(world, dan)
+    slip_in(world, dan)
+    section_doors.open_with_passphrase(tablet, PASSPHRASE)
+    joining.finish(tablet)
+    assert officer_keys.public_keys(tablet) == own
+    assert last_stated(world, tablet) == own[0]
+    # It is gone out of the section as well, which is signed by the identity key of now.
+    assert len(seeds_of(tablet)) == 2
+
+
+def test_keys_that_a_thief_stated_are_shown_before_others_are_stated_in_their_place(
+    world: Members, dan: Account
+) -> None:
+    (own,) = officer_keys.public_keys(dan)
+    theirs = section.public_halves(slip_in(world, dan))
+    first = world.server.stated[-1]
+    tablet = recovered_account(world, dan)
+    section_doors.open_with_passphrase(tablet, PASSPHRASE)
+    assert joining.stated_otherwise(tablet) is None
+    said = OfficerStatement(dan.header(), dan.user, *joining.decoded(theirs))
+    statement = sign(said.to_payload(), purpose=Purpose.OFFICER, key=dan.identity_key)
+    world.server.stated.append({**first, "statement": b64u(statement.encode())})
+    assert joining.stated_otherwise(tablet) == (own, theirs)
+    with pytest.raises(TrustRefused, match="not yours"):
+        joining.state_keys(tablet)  # by `maintain`, which nobody watches
+    joining.finish(tablet)
+    assert last_stated(world, tablet) == own
+
+
+def test_keys_that_nothing_bears_out_are_not_taken_and_others_are_made(world: Members) -> None:
+    carol = world.enrolled(b"carol-----------")
+    become(carol)
+    tablet = recovered_account(world, carol)
+    section_doors.open_with_passphrase(tablet, PASSPHRASE)
+    assert not officer_keys.has_keys(tablet)
+    with pytest.raises(TrustRefused, match="identity key that your account has left") as refusal:
+        joining.finish(tablet)
+    assert "holdfast officer new-keys" in refusal.value.way_out
+    joined = renew(tablet)
+    assert last_stated(world, tablet).signing_key == joined.signing_key.encoded
+    assert len(seeds_of(tablet)) == 2
+
+
+def test_section_is_signed_anew_after_a_rotation(world: Members, dan: Account) -> None:
+    rotation.rotate(dan, rotation.EVERYTHING, reason=Reason.SCHEDULE)
+    found = section.fetch(dan)
+    assert found is not None
+    assert found.signer != dan.chain.aik
+    assert len(seeds_of(dan)) == 2, "its own profile remembers them"
+    assert joining.state_keys(dan)
+    found = section.fetch(dan)
+    assert found is not None
+    assert found.signer == dan.chain.aik
+    # So keys that no policy names yet come to another device as well.
+    phone = paired(world, dan)
+    section_doors.open_with_passphrase(phone, PASSPHRASE)
+    assert officer_keys.public_keys(phone) == officer_keys.public_keys(dan)
+
+
+def test_section_that_an_earlier_program_did_not_sign_anew_is_borne_out_by_the_statement(world: Members) -> None:
+    carol = world.enrolled(b"carol-----------")
+    become(carol)
+    by_former = world.server.sections[text(carol.user)]
+    rotation.rotate(carol, {rotation.IDENTITY}, reason=Reason.SCHEDULE)
+    joining.state_keys(carol)
+    world.server.sections[text(carol.user)] = by_former
+    phone = paired(world, carol)
+    section_doors.open_with_passphrase(phone, PASSPHRASE)
+    assert officer_keys.public_keys(phone) == officer_keys.public_keys(carol)
 
 
 # What the officer is told.
