@@ -7,6 +7,7 @@ The vault's password is not the profile's passphrase: one opens the account anyw
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Final
@@ -33,7 +34,7 @@ from holdfast.client.errors import WrongWords
 from holdfast.client.escrow import archive
 from holdfast.client.profile.account import Account
 from holdfast.client.vault import doors, export, trusted
-from holdfast.client.vault.doors import Door
+from holdfast.client.vault.doors import Door, IfAllIsLost
 from holdfast.client.vault.trusted import TrustedSet
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.crypto.phrase import Language, Phrase
@@ -59,15 +60,24 @@ _TRIES: Final = 3
     examples=[("holdfast backup status", "See which ways back to your keys are open, and which need you.")],
 )
 def status(context: typer.Context) -> None:
-    """Say which ways back are open, and what each needs.
+    """Say which ways back are open, what each needs, and what is lost if you lose every device today.
 
     The vault is your keyring on the server, which the server cannot read; a door is a way to open it. A door opens only
-    the present vault key: after a rotation, set the password and the phrase again.
+    the present vault key: after a rotation, set the password and the phrase again. An export file that you keep is one
+    more way, of which nothing here knows.
     """
     shell = shell_of(context)
     with shell.account() as account, shell.working("Asking for your doors"):
         found = doors.status(account)
-    shell.show({"doors": [_document(door) for door in found]}, *(line for door in found for line in _lines(door)))
+        loss = doors.if_all_is_lost(account, found)
+    shell.show(
+        {
+            "doors": [_document(door) for door in found],
+            "if_all_is_lost": {"doors": loss.doors, "by_officers": loss.by_officers, "lost": loss.lost},
+        },
+        *(line for door in found for line in _lines(door)),
+        *_loss_lines(loss),
+    )
 
 
 @command(
@@ -283,6 +293,26 @@ def _proven(shell: Shell, account: Account, phrase: Phrase, before: Phrase | Non
                 raise
             shell.note("[yellow]Not the words of the phrase. It is shown once more.[/]")
     raise AssertionError("the last try ends in a return or an error")
+
+
+def _loss_lines(loss: IfAllIsLost) -> list[str]:
+    """docs/if_you_lose_everything.md, as of today."""
+    lines = ["If you lose every device:"]
+    if loss.doors:
+        lines.append(f"  comes back by {' or '.join(loss.doors)}: your account, your contacts, your archive keys")
+    else:
+        lines.append("  [yellow]lost[/]: your account and what you compared with your contacts; both begin anew")
+    if loss.by_officers:
+        lines.append(f"  comes back by your officers: archive keys of generation {_numbers(loss.by_officers)}")
+    if loss.lost:
+        lines.append(
+            f"  [yellow]lost[/]: archive keys of generation {_numbers(loss.lost)}, and what is encrypted with them"
+        )
+    return [*lines, "  lost in any case: messages that lie on your devices"]
+
+
+def _numbers(generations: Sequence[int]) -> str:
+    return ", ".join(map(str, generations))
 
 
 def _document(door: Door) -> dict[str, object]:

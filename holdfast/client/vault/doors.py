@@ -8,7 +8,7 @@ Does not pair devices (`pairing`) or share among contacts (`trusted`), and finis
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Final
 
@@ -124,6 +124,31 @@ def _versions(account: Account) -> dict[str, int]:
 
 
 # What there is
+
+
+@dataclass(frozen=True)
+class IfAllIsLost:
+    """What becomes of the account if every device is lost today, by the doors' state and this device's own memory.
+
+    doors: the kinds that bring back account, contacts and archive keys. by_officers: generations that are in escrow;
+    lost: those to which then nothing leads.
+    """
+
+    doors: tuple[str, ...]
+    by_officers: tuple[int, ...]
+    lost: tuple[int, ...]
+
+
+def if_all_is_lost(account: Account, found: Sequence[Door]) -> IfAllIsLost:
+    """Say what comes back without any of the devices. found: what `status` returned."""
+    # Another device is a door as well, and lost with the rest.
+    ways = tuple(door.kind for door in found if door.is_open and door.kind != DEVICE)
+    kept = account.state.generations
+    return IfAllIsLost(
+        ways,
+        tuple(one.number for one in kept if one.deposit_id),
+        tuple(one.number for one in kept if not one.deposit_id) if not ways else (),
+    )
 
 
 def status(account: Account) -> list[Door]:
