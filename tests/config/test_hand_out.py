@@ -9,12 +9,14 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
+import signal
 import time
 from pathlib import Path
 
 import pytest
 
 from config.ceremonies import CeremonyRefused, accounts
+from kernel.files import write_durably
 from tests.cast.accounts import ACCOUNTS
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="giving files to other accounts takes root")
@@ -57,6 +59,45 @@ def test_hand_out_gives_and_finds_what_it_gave(home: Path) -> None:
     accounts._hand_out(home, newer, WEB)
     assert [path.name for path in (home / "hsm" / "tokens").iterdir()] == ["root-2"]
     assert accounts._is_handed_out(home, newer, WEB)
+
+
+@pytest.mark.parametrize("after", range(1, len(OWN) + 1))
+def test_hand_out_killed_after_each_file_leaves_a_manifest_with_its_tokens(
+    home: Path, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    newer = {"role.key": b"key", "hsm/tokens/root-2/object": b"next", "hsm/pins/root.pin": b"2", "hsm/hsm.json": b"[]"}
+    write, written = write_durably, []
+
+    def killed(path: Path, body: bytes) -> None:
+        write(path, body)
+        written.append(path)
+        if len(written) == after:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    monkeypatch.setattr(accounts, "write_durably", killed)
+    with pytest.raises(CeremonyRefused, match="ended before anything was said"):
+        accounts._hand_out(home, newer, WEB)
+    named = "root-2" if (home / "hsm" / "hsm.json").read_bytes() == newer["hsm/hsm.json"] else "root-1"
+    assert (home / "hsm" / "tokens" / named / "object").exists()
+    monkeypatch.undo()
+    accounts._hand_out(home, newer, WEB)
+    assert accounts._is_handed_out(home, newer, WEB)
+    assert [path.name for path in (home / "hsm" / "tokens").iterdir()] == ["root-2"]
+
+
+def test_hand_out_killed_before_the_directory_is_the_accounts_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "accounts" / "web"
+    monkeypatch.setattr(accounts, "_opened", lambda _home: os.kill(os.getpid(), signal.SIGKILL))
+    ceremony = accounts._FORK.Process(target=accounts._hand_out, args=(home, OWN, WEB))
+    ceremony.start()
+    ceremony.join()
+    monkeypatch.undo()
+    assert (ceremony.exitcode, home.stat().st_uid) == (-signal.SIGKILL, 0)
+    assert not accounts._is_handed_out(home, OWN, WEB)
+    accounts._hand_out(home, OWN, WEB)
+    assert accounts._is_handed_out(home, OWN, WEB)
 
 
 def test_hand_out_follows_no_link_that_lay_there(home: Path, victim: Path) -> None:
