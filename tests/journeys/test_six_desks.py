@@ -54,7 +54,6 @@ class Desk:
 
     name: str
     home: Path
-    heard: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.home.mkdir(mode=0o700)
