@@ -290,6 +290,8 @@ def test_six_people_found_a_tenant_use_it_and_change_it(town: Town) -> None:
 
     # Erin goes, and grace comes, whom carol and dan hear.
     town.join("grace", town.invite("grace", "officer", "carol", second="dan"))
+    # A proposal names the version that is in force, and is over when another one comes into force.
+    wait_for(lambda: time.time() > town.in_force_from(2), 2 * COOLING_OFF)
     town.carol("officer", "policy", "propose", "--remove", "3", "--add", town.people["grace"], "--yes")
     town.sign_policy(("carol", "dan"), {3: "grace"})
     made = town.proposals("carol", "--all")[0]
