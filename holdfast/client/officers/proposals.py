@@ -535,14 +535,22 @@ def find_key(account: Account, prefix: str = "") -> KeyProposal:
             "This profile has not signed its tenant's first policy, so that it does not hold to its root yet.",
             way_out="First: holdfast officer policy sign",
         )
-    rows = account.api.pages("escrow/key-proposals", "proposals", "proposal_id")
+    rows = [*account.api.pages("escrow/key-proposals", "proposals", "proposal_id")]
     found = [_read_key(account, row) for row in rows if row.text("state") == "open"]
     named = [one for one in found if one.hash.hex().startswith(prefix.lower())]
     if len(named) == 1:
         return named[0]
+    if named:
+        known = ", ".join(one.hash.hex()[:8] for one in named)
+        raise ProfileError("Several escrow keys wait for a signature.", way_out=f"Name one by its hash: {known}")
+    # Newest first. A key names the policy in force: when another came into force, nobody can sign it any more.
+    is_replaced = bool(rows) and rows[0].text("state") == "replaced"
     raise ProfileError(
-        "Several escrow keys wait for a signature." if named else "No escrow key waits for a signature.",
-        way_out=f"Name one by its hash: {', '.join(one.hash.hex()[:8] for one in named)}" if named else "",
+        "No escrow key waits for a signature.",
+        way_out="The newest was made for a policy that is no longer in force. Have the operator make it anew: "
+        "manage.py ceremony escrow-key"
+        if is_replaced
+        else "",
     )
 
 

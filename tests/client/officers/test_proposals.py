@@ -589,6 +589,15 @@ def test_escrow_key_is_signed_with_its_words_shown_and_only_under_the_pinned_roo
         proposals.find_key(account)
 
 
+def test_key_that_another_policy_left_behind_is_said_to_be_made_anew(world: Members) -> None:
+    key_of(world)
+    (kept,) = world.server.key_proposals.values()
+    kept.state = "replaced"
+    with pytest.raises(ProfileError, match="No escrow key waits") as refusal:
+        proposals.find_key(officer(world))
+    assert "ceremony escrow-key" in refusal.value.way_out
+
+
 @pytest.mark.parametrize("lie", ["root", "officer", "tenant", "version", "predecessor", "policy", "sha1"])
 def test_escrow_key_that_does_not_hold_is_not_shown(world: Members, lie: str) -> None:
     account, tenant = officer(world), world.server.tenant
