@@ -26,6 +26,7 @@ PARTS = (
     ("sessions", "none"),
     ("entries", "none"),
     ("policies", "none"),
+    ("founding", "none"),
 )
 
 

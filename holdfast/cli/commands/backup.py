@@ -60,11 +60,11 @@ _TRIES: Final = 3
     examples=[("holdfast backup status", "See which ways back to your keys are open, and which need you.")],
 )
 def status(context: typer.Context) -> None:
-    """Say which ways back are open, what each needs, and what is lost if you lose every device today.
+    """Say which ways back are open, and what each needs.
 
-    The vault is your keyring on the server, which the server cannot read; a door is a way to open it. A door opens only
-    the present vault key: after a rotation, set the password and the phrase again. An export file that you keep is one
-    more way, of which nothing here knows.
+    Says as well what is lost if you lose every device today. The vault is your keyring on the server, which the server
+    cannot read; a door is a way to open it. A door opens only the present vault key: after a rotation, set the password
+    and the phrase again. An export file that you keep is one more way, of which nothing here knows.
     """
     shell = shell_of(context)
     with shell.account() as account, shell.working("Asking for your doors"):

@@ -367,7 +367,11 @@ def _require_open(account: Account, proposal: Proposal) -> None:
     if (policy.version, policy.predecessor) != (len(known) + 1, newest):
         raise TrustRefused("The server calls a proposal open that does not follow the newest version.")
     if known and policy.held_in_force != acts.policy_in_force(account).hash:
-        raise TrustRefused("A proposed policy names another version as the one in force than the one that is.")
+        raise TrustRefused(
+            "A proposed policy names another version as the one in force than the one that is.",
+            way_out="Have it proposed anew, if another version came into force meanwhile. If that is refused too, the "
+            "server calls open what is over: tell the other officers.",
+        )
     if account.api.clock.latest() > proposal.ends_at:
         raise TrustRefused("The server calls a proposal open that has ended.")
     if policy.header.issued_at > account.api.clock.latest() + MAX_AHEAD_SECONDS:
@@ -383,7 +387,8 @@ def _proposal(account: Account, payload: bytes, policy: Policy, signers: Sequenc
         # As the statements date themselves, like everything that this profile counts (`TrustedTenant.in_force`).
         published=[signed.policy.header.issued_at for signed in before],
         signers=frozenset(one.signing_key.kid for one in signers),
-        at=account.api.clock.now(),
+        # Of a version that has come, its own date again: shown today it would seem to begin to wait anew.
+        at=policy.header.issued_at if len(before) < len(standing) else account.api.clock.now(),
     )
     return Proposal(payload, Sign1(b"", payload, b"").payload_hash, policy, change, tuple(signers))
 
