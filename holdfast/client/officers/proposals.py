@@ -208,7 +208,7 @@ def _drafted(account: Account, made: Policy) -> Proposal:
         raise ProfileError(
             f"No policy can be so: {error}.", way_out="See: holdfast officer policy propose --help"
         ) from error
-    return _proposal(account, payload, made, ())
+    return _proposal(account, payload, made, (), at=account.api.clock.now())
 
 
 def _roster(newest: SignedPolicy, wanted: Wanted) -> tuple[Officer, ...]:
@@ -329,7 +329,9 @@ def _read(account: Account, row: Answer) -> Proposal:
         signers = officers_who_signed(signed, *_rosters(account, policy), purpose=Purpose.POLICY)
     except HoldfastError as error:
         raise TrustRefused(f"A proposed policy is not to be trusted: {error}.") from error
-    made = _proposal(account, payload, policy, sorted(signers, key=lambda one: one.index))
+    # What is over is dated by itself: counted from today it would seem to begin to wait anew.
+    at = account.api.clock.now() if state == "open" else policy.header.issued_at
+    made = _proposal(account, payload, policy, sorted(signers, key=lambda one: one.index), at=at)
     people = {
         one.identifier("person_id"): Told(
             one.text("name"), one.time("since"), tuple(UUID(text) for text in one.texts("let_in_by"))
@@ -378,7 +380,7 @@ def _require_open(account: Account, proposal: Proposal) -> None:
         raise TrustRefused("A proposed policy is dated ahead.")
 
 
-def _proposal(account: Account, payload: bytes, policy: Policy, signers: Sequence[Officer]) -> Proposal:
+def _proposal(account: Account, payload: bytes, policy: Policy, signers: Sequence[Officer], *, at: int) -> Proposal:
     standing = account.policies
     before = [signed for signed in standing if signed.policy.version < policy.version]
     change = policy_change.change_of(
@@ -387,8 +389,7 @@ def _proposal(account: Account, payload: bytes, policy: Policy, signers: Sequenc
         # As the statements date themselves, like everything that this profile counts (`TrustedTenant.in_force`).
         published=[signed.policy.header.issued_at for signed in before],
         signers=frozenset(one.signing_key.kid for one in signers),
-        # Of a version that has come, its own date again: shown today it would seem to begin to wait anew.
-        at=policy.header.issued_at if len(before) < len(standing) else account.api.clock.now(),
+        at=at,
     )
     return Proposal(payload, Sign1(b"", payload, b"").payload_hash, policy, change, tuple(signers))
 

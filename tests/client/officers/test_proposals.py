@@ -205,7 +205,9 @@ def test_policy_is_signed_as_shown_by_each_officer_on_their_own_machine(world: M
     (kept,) = world.server.proposals.values()
     assert {signed.payload for signed in kept.signed} == {made.payload}
     assert proposals.list_proposals(officer(world)) == []
-    assert [one.state for one in proposals.list_proposals(officer(world), everything=True)] == ["published"]
+    world.now += 86_400
+    (shown,) = proposals.list_proposals(officer(world), everything=True)
+    assert (shown.state, shown.change.in_force_from) == ("published", made.policy.header.issued_at)
 
 
 def test_screen_says_all_that_is_signed_before_the_yes(world: Members) -> None:
