@@ -44,9 +44,7 @@ TENANT = TransitionTable(
         TenantState.FOUNDING: frozenset({TenantState.ACTIVE, TenantState.ENDED}),
         TenantState.ACTIVE: frozenset({TenantState.SUSPENDED}),
         TenantState.SUSPENDED: frozenset({TenantState.ACTIVE}),
-        # Named, so that whoever asks for a state has met them; nothing leads there yet.
-        TenantState.LOCKED: frozenset(),
-        TenantState.ENDING: frozenset(),
+        # `locked` and `ending` are named above, so that whoever asks for a state has met them; no act leads there yet.
         TenantState.ENDED: frozenset(),
     }
 )
