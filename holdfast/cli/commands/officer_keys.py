@@ -330,7 +330,7 @@ def restore(
 def new_keys(
     context: typer.Context, passphrase_to: PassphraseTo = None, phrase_to: PhraseTo = None, yes: Yes = False
 ) -> None:
-    """Make other officer's keys, when a device that led to yours was lost.
+    """Make other officer's keys, after a device was lost.
 
     First revoke the device as lost, and bring your keys of before here: holdfast officer restore. The new pair goes
     into your officers' section under a new key, which the lost device never knew; the earlier ones stay in it, for what
