@@ -21,7 +21,7 @@ demo: ## Walk the main job against the running server, in a second terminal
 
 members: ## Give the demo's alice and bob a fresh start, with enrolment codes in var/demo/codes
 	@rm -f "$${HOLDFAST_STATE_DIR:-var}/demo/codes/alice.code" "$${HOLDFAST_STATE_DIR:-var}/demo/codes/bob.code"
-	@HOLDFAST_ROLE=ceremony $(PY) manage.py setup_development --members-only
+	@HOLDFAST_ROLE=ceremony $(PY) manage.py demo --members-only
 
 test: ## Install what is missing and run every test, on SQLite and on PostgreSQL
 	@./deploy/install.sh test

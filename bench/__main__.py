@@ -25,6 +25,8 @@ PARTS = (
     ("releases", "sqlite"),
     ("sessions", "none"),
     ("entries", "none"),
+    ("policies", "none"),
+    ("founding", "none"),
 )
 
 

@@ -31,7 +31,7 @@ axes_accessfailurelog           .     .      .         .
 axes_accesslog                  .     .      .         .
 django_content_type             .     .      .         .
 django_session                  riud  rd     .         .
-otp_totp_totpdevice             ru    .      .         .
+otp_totp_totpdevice             riud  .      .         .
 kernel_heartbeat                riu   riu    riu       riu
 kernel_job                      ri    riud   .         riu
 kernel_replayableanswer         rid   rd     .         .
@@ -43,9 +43,11 @@ audit_tally                     riu   riud   riu       riu
 audit_tile                      r     .      riu       r
 tenants_credential              riu   ru     .         .
 tenants_enrolmentcode           riu   .      .         .
+tenants_invitation              ru    .      .         .
 tenants_nonce                   ri    rd     .         .
 tenants_person                  ru    r      .         r
 tenants_ratewindow              riu   rd     .         .
+tenants_recoverycode            riud  .      .         .
 tenants_serviceaccount          r     .      .         .
 tenants_signinplace             riud  rd     .         .
 tenants_sponsorship             riu   .      .         .
@@ -67,10 +69,13 @@ keys_vault                      riu   .      .         .
 keys_vaultdoor                  riud  .      .         .
 escrow_consent                  ri    r      .         r
 escrow_deposit                  ri    ru     .         r
-escrow_escrowkey                r     r      .         r
+escrow_escrowkey                ri    r      .         r
+escrow_escrowkeyproposal        ru    .      .         .
+escrow_officerkeystatement      ri    .      .         .
 escrow_officerstatement         ri    r      .         r
-escrow_policy                   ru    ru     .         ru
-escrow_policyofficer            ru    r      .         r
+escrow_policy                   riu   ru     .         ru
+escrow_policyofficer            riu   r      .         r
+escrow_policyproposal           riu   .      .         .
 escrow_receipt                  r     r      .         ri
 escrow_resolution               riu   r      .         r
 recovery_approval               ri    r      .         r
@@ -103,7 +108,10 @@ _COLUMNS: Final[dict[tuple[str, str], dict[str, str]]] = {
     ("audit_tally", "u"): dict.fromkeys(PROCESSES, "count"),
     # The sequencer asks at its start whether a tenant was founded for development, and nothing else of them.
     ("tenants_tenant", "r"): {"sequencer": "slug is_development"},
-    ("tenants_person", "u"): {"web": "state last_login"},
+    # Its own invitation sets a person's password.
+    ("tenants_person", "u"): {"web": "state last_login password"},
+    ("tenants_invitation", "u"): {"web": "used_at"},
+    ("tenants_recoverycode", "u"): {"web": "used_at"},
     ("tenants_credential", "u"): {"web": "state", "worker": "state"},
     ("tenants_enrolmentcode", "u"): {"web": "used_at confirmer_id"},
     ("tenants_sponsorship", "u"): {"web": "at"},
@@ -113,8 +121,10 @@ _COLUMNS: Final[dict[tuple[str, str], dict[str, str]]] = {
     ("keys_onetimeprekey", "u"): {"web": "proof"},
     ("keys_signedprekey", "u"): {"web": "is_current retired_at"},
     ("escrow_deposit", "u"): {"worker": "flagged_at exposed_at"},
+    ("escrow_escrowkeyproposal", "u"): {"web": "statement published_at"},
     ("escrow_policy", "u"): {"web": "id withdrawn_at", "worker": "id", "release": "id"},
-    ("escrow_policyofficer", "u"): {"web": "state"},
+    ("escrow_policyofficer", "u"): {"web": "state keys_lost_at"},
+    ("escrow_policyproposal", "u"): {"web": "statement published_at withdrawn_at"},
     ("escrow_resolution", "u"): {"web": "statement passed_at"},
     # The sequencer asks whose log somebody waits for, and nothing else of cases.
     ("recovery_case", "r"): {"sequencer": "tenant_id state"},

@@ -1,49 +1,58 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The development ceremony: makes the demo tenant Acme as a real ceremony would, but scripted and alone.
+"""The demo tenant Acme: the answers to the operator's ceremonies, and the scripted people who answer them.
 
-ESCROW "Keys" and "Policy and officers". Officers' private keys are made in their own client profiles
-under `var/demo/profiles`, never in the database. Never run in production: `check --deploy` refuses SoftHSM.
+ORGANISATION "Founding, at different desks". The officers join, propose and sign by their own clients, whose profiles
+and door secrets lie under `var/demo/profiles`, never in the database.
+Never run in production: `check --deploy` refuses SoftHSM.
 """
 
 from __future__ import annotations
 
 import base64
+import re
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
-from uuid import UUID, uuid4
+from uuid import UUID
 
+import httpx2
 from django.conf import settings
+from django.core.handlers.wsgi import WSGIHandler
+from django.core.management import call_command
 
-from audit import sequencer
-from config.ceremonies.roles import RolesCeremony
-from config.ceremonies.root import RootKey, public_key
+from audit import sequencer, signing
+from config.ceremonies.root import release_directory, root_of
+from config.ceremonies.tenant import code_file
 from config.env import ENV
-from config.hsm import hsm_config
 from config.roles import create_role_key
-from escrow import services as escrow
-from holdfast.client.officers import officer_keys as officers
+from holdfast.client.identity import device
+from holdfast.client.messages import prekeys
+from holdfast.client.officers import joining, proposals, section_doors
+from holdfast.client.officers.proposals import Wanted
+from holdfast.client.profile import account as accounts
+from holdfast.client.profile.account import Account
+from holdfast.client.profile.private_files import write_private
 from holdfast.core.base.secret import SecretBytes
-from holdfast.core.crypto.keys import KeyKind, PublicKey
+from holdfast.core.crypto.keys import PublicKey
+from holdfast.core.crypto.phrase import Phrase
 from holdfast.core.identity import trust
-from holdfast.core.identity.policy import ApproveWith, DepositRule, Officer, Policy, Terms
+from holdfast.core.identity.policy import ApproveWith, DepositRule
 from holdfast.core.identity.roles import root_verifier
-from holdfast.core.log.writers import Role
-from holdfast.core.signed import cose
-from holdfast.core.signed.cose import Purpose, Sign1
+from holdfast.core.log.writers import Role as LogRole
 from holdfast.core.signed.enrolment import EnrolmentCode
-from holdfast.core.signed.statements import EscrowKey, Header
-from hsm.ceremony import Ceremony
+from holdfast.core.vault.password_door import Argon2Cost, generate_password
+from hsm import registry
 from kernel.actors import Actor, system_actor
 from kernel.scope import tenant_scope
-from keys import services as keys
-from recovery.release.directory import Directory, Trust
 from tenants import access as tenants_access
 from tenants import services as tenants
 from tenants import sign_in
 from tenants.models import Person, Tenant
+from tenants.states import PersonState
 
 OFFICERS = ("carol", "dan", "erin")
 PEOPLE = {
@@ -59,6 +68,9 @@ PEOPLE = {
 CONSOLE = ("olivia", "carol", "dan", "erin", "rex", "otto")
 QUORUM = 2
 DELAY_SECONDS = 5
+# The least that the formats take. What is stretched here was generated, and no stretching makes 120 bits harder to
+# guess; with a person's cost `make up` would take seconds longer for each officer.
+CHEAPEST = Argon2Cost(memory_kib=19 * 1024, passes=2, lanes=1)
 PURPOSES = frozenset({"device-loss", "leaver", "legal"})
 
 Say = Callable[[str], None]
@@ -73,7 +85,6 @@ class Founding:
     root_key: PublicKey
     log_vkey: str
     actor: Actor
-    now: int
 
 
 def demo_directory() -> Path:
@@ -82,118 +93,152 @@ def demo_directory() -> Path:
 
 
 def is_set_up() -> bool:
-    """Tell whether the development ceremony was held to its end."""
+    """Tell whether the demo's ceremonies were held to their end."""
     return (ENV.state_dir / "ready").exists()
 
 
-def hold_ceremony(say: Say) -> None:
-    """Make tokens, master key, log key, and the tenant Acme with its people, policy and escrow key."""
-    ceremony = Ceremony(hsm_config())
-    say("Creating the HSM tokens: ceremony, root, log, escrow (SoftHSM)")
-    ceremony.create_tokens()
-    ceremony.create_master_key()
-    log_key = ceremony.create_log_key()
-    say("Creating the ceremony's role key")
-    create_role_key(Role.CEREMONY)
-    tenant_id = uuid4()
-    say("Creating the tenant Acme, its root key and its people")
-    root = RootKey(ceremony, tenant_id, public_key(ceremony.create_tenant_root(str(tenant_id))))
-    verifier = sequencer.verifier(tenant_id, "audit", log_key).to_text()
-    founding = _found_tenant(tenant_id, root, verifier)
-    say("Naming a key for each role: web, worker, sequencer, release, ceremony")
-    for step in RolesCeremony(Tenant.objects.get(pk=tenant_id)).steps():
-        step.take()
+def hold_ceremonies(say: Say) -> None:
+    """Hold the ceremonies that make an installation and the tenant Acme, with its people, policy and escrow key."""
+    say("Making the HSM tokens and the installation's keys (SoftHSM)")
+    _hold("init")
+    say("Beginning the tenant Acme")
+    named = [argument for name in OFFICERS for argument in ("--officer", f"{name}@acme.test")]
+    _hold("tenant", "acme", "--name", "Acme", "--owner", "olivia@acme.test", *named)
+    tenant = Tenant.objects.get(slug="acme")
+    founding = founding_of(tenant)
     say(f"Founding the escrow policy: {QUORUM} of {len(OFFICERS)} officers, delay {DELAY_SECONDS} s")
-    pin = _found_escrow(founding, ceremony, root)
+    policy_hash = propose_policy(founding)
+    _hold("found", "acme", "--no-wait", answer=said_by(founding, policy_hash))
+    sign_escrow_key(founding)
+    _hold("found", "acme", "--no-wait")
+    pin = trust.root_pin(tenant.pk.bytes, founding.root_key, policy_hash)
     say("Writing enrolment codes, console passwords, and the keys by which an auditor verifies the log")
-    officers.write_private(demo_directory() / "log.vkey", verifier)
-    officers.write_private(demo_directory() / "root.vkey", root_verifier(tenant_id.bytes, root.public).to_text())
-    for name, person_id in founding.people.items():
-        write_code(founding.tenant_id, name, person_id, pin=pin, log_vkey=verifier)
+    write_private(demo_directory() / "log.vkey", founding.log_vkey)
+    write_private(demo_directory() / "root.vkey", root_verifier(tenant.pk.bytes, founding.root_key).to_text())
+    for name in PEOPLE.keys() - set(OFFICERS):
+        person_id = founding.people[name]
+        write_code(founding.tenant_id, name, person_id, pin=pin, log_vkey=founding.log_vkey)
     _write_sign_in(founding)
 
 
-def _found_tenant(tenant_id: UUID, root: RootKey, log_vkey: str) -> Founding:
-    actor = system_actor(tenant_id, "ceremony")
-    tenants.create_tenant(slug="acme", name="Acme", actor=actor, tenant_id=tenant_id, is_development=True)
-    keys.create_tenant_master_key(tenant_id)
-    people = {}
-    with tenant_scope(tenant_id):
+def _hold(*ceremony: str, answer: Callable[[str], str] | None = None) -> None:
+    # What it would print is for whoever holds it for real.
+    call_command("ceremony", *ceremony, "--yes", stdout=StringIO(), answer=answer)
+
+
+def _people(tenant: Tenant) -> dict[str, UUID]:
+    """Return everybody of the demo; those whom the founding did not invite are added."""
+    actor, people = system_actor(tenant.pk, "ceremony"), {}
+    with tenant_scope(tenant.pk):
         for name, role in PEOPLE.items():
-            person = tenants.create_person(email=f"{name}@acme.test", name=name.title(), role=role, actor=actor)
-            people[name] = person.id
-    return Founding(tenant_id, people, root.public, log_vkey, actor, int(time.time()))
+            email = f"{name}@acme.test"
+            person = tenants_access.person_by_address(tenant, email)
+            if person is None:
+                person = tenants.create_person(email=email, name=name.title(), role=role, actor=actor)
+            people[name] = person.pk
+    return people
 
 
-def _found_escrow(founding: Founding, ceremony: Ceremony, root: RootKey) -> bytes:
-    """Have the founders sign policy version 1 and the escrow key, publish both, and return the root pin."""
-    tenant = founding.tenant_id.bytes
-    founders = [_officer_profile(founding, name) for name in OFFICERS]
-    release = Directory(settings.HOLDFAST_RELEASE_DIR, founding.tenant_id)
-    policy = _policy(founding, founders, release)
-    signed = [founder.sign_policy(policy.to_payload()) for founder in founders]
-    pin = trust.root_pin(tenant, founding.root_key, signed[0].payload_hash)
-    for founder in founders:
-        founder.pin(founding.root_key, signed[0].payload_hash, is_development=True)
-    escrow_key = ceremony.create_escrow_key(str(founding.tenant_id))
-    statement = EscrowKey(
-        header=Header(tenant=tenant, user=b"", device=b"", issued_at=founding.now),
-        key=PublicKey(KeyKind.RSA_3072, escrow_key.spki),
-        version=1,
-        algorithm=escrow_key.ref.algorithm,
-        predecessor=b"",
-        policy_hash=signed[0].payload_hash,
-    ).to_payload()
-    key_signatures: Sequence[Sign1] = [
-        cose.sign(statement, purpose=Purpose.ESCROW_KEY, key=root),
-        *[founder.sign_escrow_key(statement) for founder in founders[:QUORUM]],
-    ]
-    release.set_trust(Trust(root_key=founding.root_key, pin=pin, is_development=True))
-    with tenant_scope(founding.tenant_id):
-        tenants.pin_root(root_key=founding.root_key.encoded, root_pin=pin, actor=founding.actor)
-        escrow.publish_policy(statement=cose.encode_many(signed), actor=founding.actor)
-        escrow.publish_escrow_key(
-            statement=cose.encode_many(key_signatures), cka_id=escrow_key.ref.cka_id, actor=founding.actor
-        )
-    return pin
+def founding_of(tenant: Tenant) -> Founding:
+    """Return what the demo's people know of a tenant that the ceremony has begun."""
+    log_vkey = sequencer.verifier(tenant.pk, "audit", registry.log().public_key).to_text()
+    return Founding(tenant.pk, _people(tenant), root_of(tenant).public, log_vkey, system_actor(tenant.pk, "ceremony"))
 
 
-def _policy(founding: Founding, founders: Sequence[officers.FoundingOfficer], release: Directory) -> Policy:
-    release_keys = release.create_keys()
-    return Policy(
-        header=Header(tenant=founding.tenant_id.bytes, user=b"", device=b"", issued_at=founding.now),
-        version=1,
-        m=QUORUM,
-        roster=tuple(
-            Officer(index, founder.person, founder.signing_key, founder.sealing_key)
-            for index, founder in enumerate(founders, start=1)
-        ),
-        terms=Terms(
-            delay_seconds=DELAY_SECONDS,
-            max_notice_delay_seconds=0,
-            cooling_off_seconds=60,
-            undelivered_delay_seconds=14 * 86400,
-            approve_with=ApproveWith.CLI,
+def propose_policy(founding: Founding, *, delay: int = DELAY_SECONDS) -> bytes:
+    """Have the officers join, one propose the policy, and all sign it, heard by one another; return its hash."""
+    with _desks(founding) as desks:
+        for name, desk in desks.items():
+            _join(desk, name)
+        first = desks[OFFICERS[0]]
+        release_keys = release_directory(founding.tenant_id).create_keys()
+        wanted = Wanted(
+            m=QUORUM,
+            rows=[proposals.stated_row(first, founding.people[name]) for name in OFFICERS],
+            delay=delay,
+            max_notice_delay=0,
+            cooling_off=60,
+            undelivered_delay=14 * 86400,
             purposes=PURPOSES,
+            approve_with=ApproveWith.CLI,
             deposits=DepositRule.FROM_CONSENT,
-            release_signing_key=release_keys.signing_key,
-            release_sealing_key=release_keys.sealing_key,
-        ),
-        predecessor=b"",
-    )
+            release_keys=(release_keys.signing_key, release_keys.sealing_key),
+        )
+        policy_hash = proposals.submit(first, proposals.draft(first, wanted)).hash
+        shown = {name: proposals.find_proposal(desk, policy_hash.hex()) for name, desk in desks.items()}
+        # Each reads from their own screen: it shows these words only for a row with the keys of the profile.
+        read = {desk.user: proposals.own_words(desk, shown[name]) for name, desk in desks.items()}
+        for name, desk in desks.items():
+            heard = {
+                other.person: {
+                    place: read[other.person][place - 1] for place in proposals.asked(desk, shown[name], other)
+                }
+                for other in proposals.to_hear(desk, shown[name])
+            }
+            proposals.sign_proposal(desk, shown[name], heard=heard)
+    return policy_hash
 
 
-def _officer_profile(founding: Founding, name: str) -> officers.FoundingOfficer:
+def sign_escrow_key(founding: Founding) -> None:
+    """Have enough officers sign the escrow key that the root they pinned has signed."""
+    with _desks(founding) as desks:
+        for name in OFFICERS[:QUORUM]:
+            proposals.sign_key(desks[name], proposals.find_key(desks[name]))
+
+
+def said_by(founding: Founding, policy_hash: bytes) -> Callable[[str], str]:
+    """Return what the officers read out, each from their own client, when the operator calls them about this policy."""
+
+    def said(question: str) -> str:
+        # "Words 2, 5 and 7 of Carol <carol@acme.test>, …"
+        name = question.partition("<")[2].partition("@")[0]
+        person = founding.people[name].bytes
+        words = trust.founder_words(founding.tenant_id.bytes, founding.root_key, policy_hash, person)
+        return " ".join(words[int(place) - 1] for place in re.findall(r"\d+", question.partition(" of ")[0]))
+
+    return said
+
+
+@contextmanager
+def _desks(founding: Founding) -> Iterator[dict[str, Account]]:
+    """Open the officers' profiles, made at the first call; they speak with the server's own code, in this process."""
+    # No web process runs yet: what its scripted people ask for is answered here, and its entries signed, as the web's.
+    signing.install(lambda: {role: create_role_key(role) for role in (LogRole.CEREMONY, LogRole.WEB)})
+    with ExitStack() as stack:
+        yield {name: stack.enter_context(_desk(founding, name)) for name in OFFICERS}
+
+
+@contextmanager
+def _desk(founding: Founding, name: str) -> Iterator[Account]:
     directory = demo_directory() / "profiles" / name
-    passphrase = secrets.token_urlsafe(24)
-    profile = officers.create_officer_profile(
-        directory,
-        tenant=founding.tenant_id.bytes,
-        person=founding.people[name].bytes,
-        passphrase=SecretBytes(passphrase.encode()),
-    )
-    officers.write_private(directory / "passphrase", passphrase)
-    return profile
+    kept = directory / "passphrase"
+    if not kept.exists():
+        passphrase = generate_password()
+        ids = (founding.tenant_id.bytes, founding.people[name].bytes)
+        accounts.create(directory, tenant=ids[0], user=ids[1], passphrase=passphrase, cost=CHEAPEST).close()
+        write_private(kept, passphrase.reveal().decode())
+    with accounts.open_account(directory, passphrase=SecretBytes(kept.read_bytes().strip())) as account:
+        account.connect(settings.HOLDFAST_PUBLIC_URL, transport=httpx2.WSGITransport(WSGIHandler()))
+        yield account
+
+
+def _join(desk: Account, name: str) -> None:
+    """Do what `holdfast officer join` does; the secrets of both doors are kept beside the profile."""
+    directory = demo_directory() / "profiles" / name
+    if desk.state.device is None:
+        code = EnrolmentCode.parse(code_file("acme", f"{name}@acme.test").read_text())
+        device.enrol(desk, code, name=f"{name}'s workstation", is_development=True)
+        prekeys.publish(desk)
+    missing = joining.begin(desk)
+    if section_doors.PASSWORD in missing:
+        passphrase = generate_password()
+        write_private(directory / "door.passphrase", passphrase.reveal().decode())
+        joining.set_passphrase(desk, passphrase, cost=CHEAPEST)
+    if section_doors.PHRASE in missing:
+        phrase = Phrase.generate()
+        write_private(directory / "door.phrase", " ".join(phrase.words()))
+        joining.set_phrase(desk, phrase, dict(enumerate(phrase.words(), start=1)))
+    joining.finish(desk)
 
 
 def write_code(tenant_id: UUID, name: str, person_id: UUID, *, pin: bytes, log_vkey: str) -> None:
@@ -202,7 +247,7 @@ def write_code(tenant_id: UUID, name: str, person_id: UUID, *, pin: bytes, log_v
     with tenant_scope(tenant_id):
         person = tenants_access.person(person_id)
         tenants.issue_enrolment_code(person=person, code_hash=code.hash, actor=system_actor(tenant_id, "ceremony"))
-    officers.write_private(demo_directory() / "codes" / f"{name}.code", code.text())
+    write_private(demo_directory() / "codes" / f"{name}.code", code.text())
 
 
 def renew_members(say: Say) -> None:
@@ -229,14 +274,15 @@ def _write_sign_in(founding: Founding) -> None:
     with tenant_scope(founding.tenant_id):
         for name in CONSOLE:
             person = tenants_access.person(founding.people[name])
-            tenants.activate_person(person=person, actor=founding.actor)
+            if person.state == PersonState.INVITED:
+                tenants.activate_person(person=person, actor=founding.actor)
             password, totp = secrets.token_urlsafe(15), secrets.token_bytes(20)
             tenants.set_password(person=person, password=SecretBytes(password.encode()), actor=founding.actor)
             code = sign_in.totp_code(SecretBytes(totp), at=time.time())
             sign_in.confirm_totp(person=person, key=SecretBytes(totp), code=code, actor=founding.actor)
             secret = base64.b32encode(totp).decode()
             lines.append(f"{name}@acme.test\t{PEOPLE[name]}\t{password}\t{secret}")
-    officers.write_private(demo_directory() / "sign-in.txt", "\n".join(lines))
+    write_private(demo_directory() / "sign-in.txt", "\n".join(lines))
 
 
 def welcome() -> str:

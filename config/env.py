@@ -57,6 +57,8 @@ class Environment(BaseSettings):
     # The key with which this process's role vouches for log entries, and the sequencer's own directory.
     role_key_file: Path | None = None
     sequencer_dir: Path | None = None
+    # What the ceremony keeps for itself: the transcripts, and the codes that it hands over.
+    ceremony_dir: Path | None = None
     # The release process's own directory; no other process reads it.
     release_dir: Path | None = None
     # How long trusted contacts' shares are held back: a day, and in development not at all, unless said here.

@@ -7,12 +7,17 @@ ESCROW "Keys". The ceremony token is opened by no role that runs.
 from __future__ import annotations
 
 import logging
+import sys
+from collections.abc import Mapping
+from getpass import getpass
 from typing import Any
 
 from config.env import ENV
+from holdfast.core.base.secret import SecretBytes
 from hsm import registry
-from hsm.config import DEBIAN_SOFTHSM, HsmConfig, PinFile
-from hsm.errors import HsmKeyMissing, HsmUnavailable
+from hsm.ceremony import Ceremony
+from hsm.config import DEBIAN_SOFTHSM, LONGEST_PIN, TOKENS, HsmConfig, PinDescriptor, PinFile, PinSource
+from hsm.errors import HsmError, HsmKeyMissing, HsmUnavailable
 from hsm.runtime import open_tokens
 
 log = logging.getLogger("holdfast.hsm")
@@ -27,18 +32,57 @@ ROLE_TOKENS: dict[str, tuple[str, ...]] = {
 }
 
 
+class TypedPin:
+    """A PIN that is typed when it is first needed, and kept for this process; it is asked for once, right or wrong."""
+
+    def __init__(self, token: str) -> None:
+        self._token = token
+        self._typed: SecretBytes | None = None
+
+    def read(self) -> SecretBytes:
+        """Return what was typed. Raises HsmError for nothing, or too much."""
+        if self._typed is None:
+            typed = getpass(f"PIN of the HSM token {self._token}: ").encode()
+            if not 0 < len(typed) <= LONGEST_PIN:
+                raise HsmError(f"a PIN has 1 to {LONGEST_PIN} bytes")
+            self._typed = SecretBytes(typed)
+        return self._typed
+
+
+# What a ceremony was told of PINs, before those in files.
+_given_pins: dict[str, PinSource] = {}
+
+
+def take_pins(descriptors: Mapping[str, int]) -> None:
+    """Have a ceremony's PINs from descriptors, and those that lie in no file typed at the terminal, if there is one.
+
+    A token that is still to be made gets its PIN when it is made.
+    """
+    _given_pins.clear()
+    config = hsm_config()
+    ceremony = Ceremony(config)
+    for name in TOKENS:
+        source = config.pin(name)
+        if name in descriptors:
+            _given_pins[name] = PinDescriptor(descriptors[name])
+            continue
+        is_made = ceremony.has(name) or not config.softhsm
+        if is_made and isinstance(source, PinFile) and not source.path.exists() and sys.stdin.isatty():
+            _given_pins[name] = TypedPin(name)
+
+
 def hsm_config() -> HsmConfig:
     """Say where the HSM is, from the environment: SoftHSM in the state directory unless told otherwise."""
-    pins = {}
+    pins: dict[str, PinSource] = {}
     if ENV.pin_dir is not None:
         # A service manager hands each process a directory with the PINs of its own tokens only.
-        names = {*ROLE_TOKENS[ENV.role], *({"ceremony"} if ENV.role == "ceremony" else ())}
+        names = {*ROLE_TOKENS[ENV.role], *(TOKENS if ENV.role == "ceremony" else ())}
         pins = {name: PinFile(ENV.pin_dir / f"{name}.pin") for name in names}
     return HsmConfig(
         home=ENV.hsm_home or ENV.state_dir / "hsm",
         module=ENV.hsm_module or DEBIAN_SOFTHSM,
         softhsm=ENV.hsm_softhsm,
-        pins=pins,
+        pins=pins | _given_pins,
     )
 
 

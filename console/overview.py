@@ -14,6 +14,7 @@ from django.utils import timezone
 
 from audit import access as audit
 from audit.errors import NoCheckpoint
+from console import founding
 from console.cases import case_list
 from console.frame import console_page
 from console.words import terms
@@ -28,6 +29,8 @@ from keys import health
 from tenants import access as tenants
 from tenants.permissions import PermissionName
 from tenants.roles import Role
+from tenants.sessions import session_tenant
+from tenants.states import TenantState
 
 SHOWN: Final = 8  # lines of a list on the overview
 # A head that is wanted and older than this has lost its sequencer, or the sequencer its HSM.
@@ -37,6 +40,8 @@ HEAD_SECONDS: Final = 120
 @console_page(PermissionName.CONSOLE_ENTER)
 def overview(request: HttpRequest, actor: Actor) -> HttpResponse:
     """Show what waits for whom, whether keys would come back, and whether the machinery stands."""
+    if session_tenant(request).state == TenantState.FOUNDING:
+        return founding.page(request)
     context: dict[str, Any] = {"directory": health.of_directory(), "people_count": tenants.count_active_people()}
     if actor.can(PermissionName.CASE_READ):
         context |= _cases(actor)
@@ -82,7 +87,10 @@ def _custody() -> dict[str, Any]:
         "available": available,
         "pips": [place < available for place in range(policy.n)],
         "warnings": terms.warnings(
-            escrow.reading(policy), available=available, active=coverage.count_active_officers()
+            escrow.reading(policy),
+            available=available,
+            active=coverage.count_active_officers(),
+            endings=escrow.newest_endings(now),
         ),
         "totals": totals,
         "recoverable": totals.covered - totals.lost,

@@ -57,7 +57,7 @@ def sign_in_password(request: HttpRequest) -> HttpResponse:
     if person is not None:
         sessions.begin(request, person)
         return HttpResponseRedirect(CODE_STEP)
-    tenant = access.active_tenant_by_slug(slug)
+    tenant = access.entered_tenant_by_slug(slug)
     _record_refusal(request, tenant, access.person_by_address(tenant, email_key), "password")
     return _refuse(request, "console/sign_in/password.html", REFUSED, typed)
 
@@ -75,7 +75,7 @@ def sign_in_code(request: HttpRequest) -> HttpResponse:
     lockout.name_attempt(request, slug=person.tenant.slug, email_key=person.email_key)
     if lockout.turn_away(request):
         return _refuse(request, "console/sign_in/code.html", CODE_REFUSED, {})
-    code = "".join(request.POST.get("code", "")[:16].split())
+    code = "".join(request.POST.get("code", "")[:24].split())
     device = sign_in.accept_code(person=person, code=code)
     if device is not None:
         sign_in.record_accepted(person=person, source=source_of(request))

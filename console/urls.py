@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from console import overview, sign_in
+from console import invitation, overview, sign_in
 from console.audit import pages as audit
 from console.cases import pages as cases
 from console.escrow import pages as escrow
@@ -16,6 +16,7 @@ urlpatterns = [
     path("", overview.overview, name="console-overview"),
     path("sign-in/", sign_in.sign_in_password, name="console-sign-in"),
     path("sign-in/code/", sign_in.sign_in_code, name="console-sign-in-code"),
+    path("invitation/<uuid:tenant_id>/<str:token>/", invitation.invitation, name="console-invitation"),
     path("sign-out/", sign_in.sign_out, name="console-sign-out"),
     path("cases/", cases.case_index, name="console-cases"),
     path("cases/<uuid:case_id>/", cases.case_page, name="console-case"),
@@ -23,6 +24,7 @@ urlpatterns = [
     path("people/<uuid:person_id>/", people.person_page, name="console-person"),
     path("devices/<uuid:device_id>/", device.device_page, name="console-device"),
     path("escrow/", escrow.escrow_page, name="console-escrow"),
+    path("escrow/answers/", escrow.answers_page, name="console-answers"),
     path("audit/", audit.audit_list, name="console-audit"),
     path("audit/<int:index>/", audit.audit_entry, name="console-audit-entry"),
 ]

@@ -7,6 +7,7 @@ Implements ESCROW "Policy and officers" and ORGANISATION "Tenants". It writes no
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 from uuid import UUID
@@ -14,21 +15,54 @@ from uuid import UUID
 from django.db.models import Count, OuterRef, Q, QuerySet, Subquery
 
 from escrow.errors import EscrowOff
-from escrow.models import Consent, Deposit, EscrowKey, OfficerStatement, Policy, PolicyOfficer, Receipt, Resolution
+from escrow.models import (
+    Consent,
+    Deposit,
+    EscrowKey,
+    EscrowKeyProposal,
+    OfficerKeyStatement,
+    OfficerStatement,
+    Policy,
+    PolicyOfficer,
+    PolicyProposal,
+    Receipt,
+    Resolution,
+)
 from escrow.states import OfficerState
 from holdfast.core.base.encoding import MAX_BLOB
 from holdfast.core.crypto.keys import SIGNING_KINDS, decode_public_key
 from holdfast.core.identity import policy as core_policy
 from holdfast.core.identity import trust
 from holdfast.core.identity.acts import Act
-from holdfast.core.signed import cose
+from holdfast.core.signed import cose, statements
 from kernel.actors import Actor
+from kernel.clock import database_now
 from kernel.errors import NotFound
 from kernel.paging import flag, page, page_of_octets
 from keys import access as keys
 from tenants import access as tenants
 
 DECIDING: Final = frozenset({OfficerState.ACTIVE})
+# Ways back to an officer's keys: one is lost with the paper that it is on.
+DOORS: Final = 2
+
+
+@dataclass(frozen=True)
+class Chronicle:
+    """What `history_of` takes: every version, oldest first, when each was published, and withdrawn, in UTC seconds."""
+
+    versions: list[core_policy.SignedPolicy]
+    published: list[int]
+    withdrawn: dict[bytes, int]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the next version of the policy stands: its number, and the hashes that its fields 11 and 12 have to be."""
+
+    version: int
+    predecessor: bytes
+    held_in_force: bytes
 
 
 def policies() -> list[Policy]:
@@ -123,12 +157,21 @@ def history(
     withdrawn: as if these were withdrawn as well, at these times (UTC seconds). One query. The signatures were checked
     when each was stored.
     """
-    rows = policies()
-    versions = [signed_reading(row) for row in rows]
+    known = chronicle()
     return core_policy.history_of(
-        [*versions, *(signed for signed, _ in added)],
-        [_seconds(at) for at in (*(row.published_at for row in rows), *(at for _, at in added))],
-        {bytes(row.hash): _seconds(row.withdrawn_at) for row in rows if row.withdrawn_at} | dict(withdrawn or {}),
+        [*known.versions, *(signed for signed, _ in added)],
+        [*known.published, *(_seconds(at) for _, at in added)],
+        known.withdrawn | dict(withdrawn or {}),
+    )
+
+
+def chronicle() -> Chronicle:
+    """Return every stored version with when it was published and withdrawn. One query."""
+    rows = policies()
+    return Chronicle(
+        [signed_reading(row) for row in rows],
+        [_seconds(row.published_at) for row in rows],
+        {bytes(row.hash): _seconds(row.withdrawn_at) for row in rows if row.withdrawn_at},
     )
 
 
@@ -163,6 +206,22 @@ def escrow_key_named(key_hash: bytes) -> EscrowKey:
     return row
 
 
+def endings(policy: Policy, key: EscrowKey | None, now: datetime) -> list[trust.Ending]:
+    """Return what of a policy and an escrow key runs out within 30 days, or has."""
+    headers = {"escrow policy": reading(policy).header}
+    if key is not None:
+        signed = cose.parse_many(bytes(key.statement), max_size=MAX_BLOB)
+        headers["escrow key"] = statements.EscrowKey.from_payload(signed[0].payload).header
+    found = (trust.find_ending(what, header, _seconds(now)) for what, header in headers.items())
+    return [ending for ending in found if ending]
+
+
+def newest_endings(now: datetime) -> list[trust.Ending]:
+    """Return what of the newest policy and escrow key runs out within 30 days, or has. Two queries."""
+    keys = escrow_keys()
+    return endings(newest_policy(), keys[-1] if keys else None, now)
+
+
 def officers(policy: Policy) -> list[PolicyOfficer]:
     """List one policy's roster by index."""
     return list(PolicyOfficer.objects.filter(policy=policy).order_by("index"))
@@ -187,6 +246,19 @@ def states_of_officers() -> dict[UUID, OfficerState]:
     return {person_id: OfficerState(state) for person_id, state in rows}
 
 
+def lost_keys() -> dict[tuple[UUID, bytes], datetime]:
+    """Return, by person and encoded key, which of officers' keys were lost with a device, and when."""
+    rows = PolicyOfficer.objects.exclude(keys_lost_at=None)
+    return {(row.person_id, bytes(key)): row.keys_lost_at for row in rows for key in (row.signing_key, row.sealing_key)}
+
+
+def with_lost_keys(now: datetime) -> frozenset[UUID]:
+    """Return whose keys in the policy in force were lost with a device, and count for nothing. One query."""
+    standing = Policy.objects.filter(in_force_from__lte=now, withdrawn_at=None).order_by("-version")
+    rows = PolicyOfficer.objects.filter(policy=Subquery(standing.values("pk")[:1])).exclude(keys_lost_at=None)
+    return frozenset(rows.values_list("person_id", flat=True))
+
+
 def places_of(person_id: UUID) -> QuerySet[PolicyOfficer]:
     """Return every place that one person holds, over all policies, locked for a change of state."""
     return PolicyOfficer.objects.select_for_update().filter(person_id=person_id).order_by("id")
@@ -198,11 +270,11 @@ def eligible(
     """List the officers of `policy` who may decide: active, past their cooling-off, and not excluded.
 
     Default-deny: a state that is not among `states`, unless told otherwise `active` alone, counts for nothing
-    (FAULTS P9). Persons, not accounts, are excluded (FAULTS P1). The tenant's own word on the person counts as well. Of
-    another version than the one in force, those count who are in that one too, with the same keys: whoever is taken off
-    goes when it is in force, not before.
+    (FAULTS P9), and neither do keys that were lost with a device. Persons, not accounts, are excluded (FAULTS P1). The
+    tenant's own word on the person counts as well. Of another version than the one in force, those count who are in
+    that one too, with the same keys: whoever is taken off goes when it is in force, not before.
     """
-    in_force = PolicyOfficer.objects.filter(policy=policy_in_force(now))
+    in_force = PolicyOfficer.objects.filter(policy=policy_in_force(now), keys_lost_at=None)
     counting = {_who(officer) for officer in in_force if officer.counts_from is None or officer.counts_from <= now}
     active = {person.pk for person in tenants.active_officers()}
     return [
@@ -250,6 +322,66 @@ def officer_statement(statement_hash: bytes) -> bytes | None:
 def officer_statement_named(statement_hash: bytes) -> OfficerStatement | None:
     """Return the row of a statement about an officer's standing, if it was taken."""
     return OfficerStatement.objects.filter(hash=statement_hash).first()
+
+
+def officer_keys_named(statement_hash: bytes) -> OfficerKeyStatement | None:
+    """Return the row of a statement about an officer's keys, if it was taken."""
+    return OfficerKeyStatement.objects.filter(hash=statement_hash).first()
+
+
+def newest_officer_keys(person_id: UUID) -> OfficerKeyStatement | None:
+    """Return what a person's account said last of their keys as an officer, if it ever did."""
+    return OfficerKeyStatement.objects.filter(person_id=person_id).order_by("-at", "-pk").first()
+
+
+def officer_keys_until(person_id: UUID, at: datetime) -> OfficerKeyStatement | None:
+    """Return what a person's account had said last of their keys as an officer by then, if it ever had."""
+    return OfficerKeyStatement.objects.filter(person_id=person_id, at__lte=at).order_by("-at", "-pk").first()
+
+
+def officer_keys_since(person_id: UUID, since: datetime) -> int:
+    """Count what a person's account has said of their keys as an officer since then."""
+    return int(OfficerKeyStatement.objects.filter(person_id=person_id, at__gt=since).count())
+
+
+def officer_keys_page(person_id: UUID | None, *, after: UUID | None) -> tuple[list[OfficerKeyStatement], bool]:
+    """Return a page of what accounts said of their people's keys as officers, of one person if given; newest first.
+
+    Raises NotFound for an `after` that is not among them.
+    """
+    rows = OfficerKeyStatement.objects.all()
+    if person_id is not None:
+        rows = rows.filter(person_id=person_id)
+    return page(rows, ("-at", "id"), after=after)
+
+
+def has_two_proven_doors(person_id: UUID) -> bool:
+    """Tell whether a person has shown that two doors open their officers' section, and what it holds now.
+
+    Asked when keys are stated and when a roster is published. That a door lapses later takes nobody out of office.
+    """
+    return len(keys.proven_doors(person_id)) >= DOORS
+
+
+def is_in_office(person_id: UUID) -> bool:
+    """Tell whether the policy in force, or one that waits to be, names a person as an officer who was not removed."""
+    try:
+        in_force = policy_in_force(database_now())
+    except EscrowOff:
+        return False
+    places = PolicyOfficer.objects.filter(
+        policy__version__gte=in_force.version, policy__withdrawn_at=None, person_id=person_id
+    )
+    return bool(places.exclude(state=OfficerState.REMOVED).exists())
+
+
+def keeps_doors(person_id: UUID) -> bool:
+    """Tell whether a person in office must keep the section that their doors open: not once its keys were lost.
+
+    Whoever lost a device with them makes others, under another key of the section and behind doors set anew.
+    """
+    kept = PolicyOfficer.objects.filter(person_id=person_id, keys_lost_at=None)
+    return is_in_office(person_id) and bool(kept.exists())
 
 
 def own_words(person_id: UUID, since: datetime | None = None) -> QuerySet[OfficerStatement]:
@@ -310,6 +442,72 @@ def resolution_page(
     return page(
         Resolution.objects.annotate(over=flag(~is_open)), ("over", "-proposed_at", "-id"), after=after, limit=limit
     )
+
+
+def proposal_for_update(proposal_id: UUID) -> PolicyProposal:
+    """Return a proposed policy, locked until the transaction ends. Raises NotFound."""
+    row: PolicyProposal | None = PolicyProposal.objects.select_for_update().filter(pk=proposal_id).first()
+    if row is None:
+        raise NotFound
+    return row
+
+
+def key_proposal_for_update(proposal_id: UUID) -> EscrowKeyProposal:
+    """Return a proposed escrow key, locked until the transaction ends. Raises NotFound."""
+    row: EscrowKeyProposal | None = EscrowKeyProposal.objects.select_for_update().filter(pk=proposal_id).first()
+    if row is None:
+        raise NotFound
+    return row
+
+
+def proposal_named(policy_hash: bytes) -> PolicyProposal | None:
+    """Return the proposal of the policy with this hash, if it was made."""
+    return PolicyProposal.objects.filter(hash=policy_hash).first()
+
+
+def key_proposal_named(key_hash: bytes) -> EscrowKeyProposal | None:
+    """Return the proposal of the escrow key with this hash, if it was made."""
+    return EscrowKeyProposal.objects.filter(hash=key_hash).first()
+
+
+def next_place(now: datetime) -> Place:
+    """Return where the next version has to stand; the founding one's place while there is none. One query."""
+    rows = policies()
+    standing = [row for row in rows if row.withdrawn_at is None]
+    if not standing:
+        return Place(1, b"", b"")
+    in_force = next(row for row in reversed(standing) if row.in_force_from <= now)
+    return Place(rows[-1].version + 1, bytes(standing[-1].hash), bytes(in_force.hash))
+
+
+def policy_proposals_of(person_id: UUID, since: datetime) -> int:
+    """Count the policies that a person proposed after a moment and that were not published."""
+    rows = PolicyProposal.objects.filter(proposer_id=person_id, proposed_at__gt=since, published_at=None)
+    return int(rows.count())
+
+
+def proposal_page(
+    place: Place, *, now: datetime, after: UUID | None = None, limit: int = 20
+) -> tuple[list[PolicyProposal], bool]:
+    """List policy proposals, the open ones first, then newest first, and say whether there are more. Raises NotFound.
+
+    20 of up to 32 KiB each, payload and statement, are well below what a client takes for one answer.
+    """
+    is_open = Q(
+        published_at=None,
+        withdrawn_at=None,
+        ends_at__gt=now,
+        version=place.version,
+        predecessor=place.predecessor,
+        held_in_force=place.held_in_force,
+    )
+    rows = PolicyProposal.objects.annotate(over=flag(~is_open))
+    return page(rows, ("over", "-proposed_at", "-id"), after=after, limit=limit)
+
+
+def key_proposal_page(*, after: UUID | None = None) -> tuple[list[EscrowKeyProposal], bool]:
+    """List proposals of escrow keys, newest first, and say whether there are more. Raises NotFound."""
+    return page(EscrowKeyProposal.objects.all(), ("-proposed_at", "-id"), after=after)
 
 
 def own_deposits(actor: Actor, *, after: UUID | None = None) -> tuple[list[Deposit], bool]:
@@ -381,6 +579,18 @@ def most_consents_alike(user_id: UUID) -> int:
     """Return the most answers that a user has given to one policy."""
     alike = Consent.objects.filter(user_id=user_id).values("policy_hash").order_by()
     return max(alike.annotate(count=Count("pk")).values_list("count", flat=True), default=0)
+
+
+def agreed_since(user_id: UUID, policy_hash: bytes) -> datetime:
+    """Return when a user first said the yes that stands for this policy: after their last no to it, if there was one.
+
+    For a user whose newest answer to it is a yes. Two queries.
+    """
+    answers = Consent.objects.filter(user_id=user_id, policy_hash=policy_hash)
+    last_no = answers.filter(agreed=False).order_by("-given_at").first()
+    standing = answers.filter(agreed=True, **({"given_at__gt": last_no.given_at} if last_no else {}))
+    first: datetime = standing.order_by("given_at").values_list("given_at", flat=True)[0]
+    return first
 
 
 def newest_consent(user_id: UUID) -> Consent | None:

@@ -276,8 +276,9 @@ def _require_move(in_force: Policy, person_id: UUID, standing: Standing) -> None
 
 
 _WHY_NOT: Final = (
-    "You do not count as an officer now: you are suspended, away or removed, or your cooling-off runs. "
-    "From being away you return by: holdfast officer back."
+    "You do not count as an officer now: you are suspended, away or removed, your cooling-off runs, or you lost a "
+    "device with your keys. From being away you return by: holdfast officer back. After a loss: holdfast officer "
+    "new-keys."
 )
 
 
@@ -366,6 +367,14 @@ def _require_sense(resolution: acts.Resolution, in_force: Policy, now: datetime)
         # Also one who stands as active here: for the release process, by its own time, they may be suspended.
         if places.get(resolution.person, OfficerState.REMOVED) == OfficerState.REMOVED:
             raise ResolutionRefused("It returns nobody who is an officer now.", field="statement")
+        # Officers can say that a person is to be trusted again, and not that nobody else has their keys.
+        if UUID(bytes=resolution.person) in access.with_lost_keys(now):
+            raise ResolutionRefused(
+                "The officer lost a device that may have led to their keys, so no resolution returns them: a policy "
+                "with other keys does. They make those by: holdfast officer new-keys. Then have a version proposed "
+                "with them: holdfast officer policy propose --add PERSON.",
+                field="statement",
+            )
     if resolution.act is Act.SUSPEND_DEVICE:
         listed = keys.active_devices(UUID(bytes=resolution.person))
         if all(device.id.bytes != resolution.device for device in listed):

@@ -6,10 +6,11 @@ Every statement is given as the exact bytes that were signed; the other fields r
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+from uuid import UUID
 
 from django.utils import timezone
-from drf_spectacular.utils import extend_schema
+from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -19,8 +20,12 @@ from holdfast.core.base.encoding import b64u
 from holdfast.core.identity.acts import Act, Standing
 from kernel import paging
 from kernel.api import ApiView
+from kernel.errors import MalformedRequest
 from kernel.fields import Base64UrlField, StrictSerializer, UtcField, rfc3339
 from tenants.permissions import PermissionName
+
+if TYPE_CHECKING:
+    from escrow.models import OfficerKeyStatement
 
 STANDINGS: Final = {one: one.name.lower() for one in Standing}
 ACTS: Final = {one: one.name.lower().replace("_", "-") for one in Act}
@@ -56,6 +61,67 @@ class ResolutionOut(serializers.Serializer[None]):
 class ResolutionsOut(serializers.Serializer[None]):
     resolutions = ResolutionOut(many=True)
     more = serializers.BooleanField()
+
+
+class OfficerKeysOut(serializers.Serializer[None]):
+    statement_id = serializers.UUIDField()
+    hash = Base64UrlField(length=32)
+    person_id = serializers.UUIDField()
+    statement = Base64UrlField()
+    at = UtcField()
+
+
+class OfficerKeysListOut(serializers.Serializer[None]):
+    statements = OfficerKeysOut(many=True)
+    more = serializers.BooleanField()
+
+
+class OfficerKeysView(ApiView):
+    """What accounts say of the keys that their people have as officers."""
+
+    permission_names: ClassVar = {"GET": PermissionName.COVERAGE_READ, "POST": PermissionName.OFFICER_SIGN}
+
+    @extend_schema(
+        operation_id="list_officer_statements",
+        summary="List officers' statements about their keys, the newest first",
+        parameters=[OpenApiParameter("person", UUID, description="Of this person alone."), paging.AFTER],
+        responses=OfficerKeysListOut,
+    )
+    def get(self, request: Request) -> Response:
+        rows, more = access.officer_keys_page(_person(request), after=paging.after(request))
+        return Response({"statements": [_keys_document(row) for row in rows], "more": more})
+
+    @extend_schema(
+        operation_id="state_officer_keys",
+        summary="State the keys that you have as an officer",
+        request=SignedIn,
+        responses={201: OfficerKeysOut},
+    )
+    def post(self, request: Request) -> Response:
+        given = self.valid(SignedIn, request)
+        with self.writing(request) as reply:
+            reply.send(_keys_document(services.state_officer_keys(statement=given["statement"], actor=self.actor)))
+        return reply.response
+
+
+def _person(request: Request) -> UUID | None:
+    text = request.query_params.get("person")
+    if text is None:
+        return None
+    try:
+        return UUID(text)
+    except ValueError:
+        raise MalformedRequest("person: must be the id of a person.", field="person") from None
+
+
+def _keys_document(row: OfficerKeyStatement) -> dict[str, Any]:
+    return {
+        "statement_id": str(row.pk),
+        "hash": b64u(bytes(row.hash)),
+        "person_id": str(row.person_id),
+        "statement": b64u(bytes(row.statement)),
+        "at": rfc3339(row.at),
+    }
 
 
 class OfficerStatesView(ApiView):

@@ -14,7 +14,7 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from escrow import access, services
+from escrow import access, campaign, services
 from holdfast.core.base.encoding import b64u, unb64u
 from holdfast.core.base.errors import Malformed
 from kernel import paging
@@ -46,6 +46,7 @@ class OfficerOut(serializers.Serializer[None]):
     name = serializers.CharField()
     state = serializers.ChoiceField(choices=["active", "suspended", "away", "removed"])
     counts_from = UtcField(allow_null=True, help_text="End of a new officer's cooling-off.")
+    keys_lost_at = UtcField(allow_null=True, help_text="When these keys were lost with a device, for good.")
 
 
 class PolicyOut(serializers.Serializer[None]):
@@ -137,6 +138,29 @@ class OfficersOut(serializers.Serializer[None]):
     m = serializers.IntegerField()
 
 
+class AnswerOut(serializers.Serializer[None]):
+    person_id = serializers.UUIDField()
+    name = serializers.CharField()
+    answer = serializers.ChoiceField(
+        choices=["agreed", "refused", "older", "none"], help_text="older: to another version than the newest."
+    )
+    at = UtcField(allow_null=True)
+
+
+class AnswersOut(serializers.Serializer[None]):
+    version = serializers.IntegerField()
+    until = UtcField(help_text="Until when deposits under the version before count as stale, and not as missing.")
+    people = serializers.IntegerField(
+        required=False, help_text="Of the whole tenant: those who are active. It and the four below: without `after`."
+    )
+    agreed = serializers.IntegerField(required=False)
+    refused = serializers.IntegerField(required=False)
+    older = serializers.IntegerField(required=False)
+    none = serializers.IntegerField(required=False)
+    answers = AnswerOut(many=True)
+    more = serializers.BooleanField()
+
+
 class StatementIn(StrictSerializer):
     statement = Base64UrlField(max_length=16 * 1024)
 
@@ -166,6 +190,7 @@ def _officers(policy: Policy) -> list[dict[str, Any]]:
             "name": people[officer.person_id].name if officer.person_id in people else "",
             "state": officer.state,
             "counts_from": rfc3339(officer.counts_from) if officer.counts_from else None,
+            "keys_lost_at": rfc3339(officer.keys_lost_at) if officer.keys_lost_at else None,
         }
         for officer in officers
     ]
@@ -323,6 +348,46 @@ class OfficersView(ApiView):
     def get(self, request: Request) -> Response:
         newest = access.newest_policy()
         return Response({"officers": _officers(newest), "m": newest.m})
+
+
+class AnswersView(ApiView):
+    """Who has answered the newest policy, and who never did."""
+
+    permission_names: ClassVar = {"GET": PermissionName.COVERAGE_READ}
+
+    @extend_schema(
+        operation_id="list_policy_answers",
+        summary="List the people with their answer to the newest policy, by name",
+        parameters=[paging.AFTER],
+        responses=AnswersOut,
+    )
+    def get(self, request: Request) -> Response:
+        newest = access.newest_policy()
+        after = paging.after(request)
+        rows, more = campaign.answers(newest, after=after)
+        return Response(
+            {
+                "version": newest.version,
+                "until": rfc3339(newest.published_at + campaign.ANSWER_WITHIN),
+                # Once for a reading of the list: they count the whole tenant.
+                **(_totals(newest) if after is None else {}),
+                "answers": [
+                    {
+                        "person_id": str(row.person_id),
+                        "name": row.name,
+                        "answer": row.answer,
+                        "at": rfc3339(row.at) if row.at else None,
+                    }
+                    for row in rows
+                ],
+                "more": more,
+            }
+        )
+
+
+def _totals(newest: Policy) -> dict[str, int]:
+    totals = campaign.answer_totals(newest)
+    return {name: getattr(totals, name) for name in ("people", "agreed", "refused", "older", "none")}
 
 
 class StatementsView(ApiView):

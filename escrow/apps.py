@@ -15,6 +15,10 @@ class EscrowConfig(AppConfig):
             policies,
             tasks,  # noqa: F401 — periodic work registers itself
         )
+        from escrow.access import keeps_doors
+        from keys.services import ends_with_a_loss, keeps_doors_of
         from tenants.services import ends_with_a_person
 
+        ends_with_a_loss(policies.lose_keys)
         ends_with_a_person(policies.suspend_officer)
+        keeps_doors_of(keeps_doors)

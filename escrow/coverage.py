@@ -69,7 +69,7 @@ class UserCoverage:
 
 
 def tenant_coverage(*, after: UUID | None = None, limit: int = PAGE) -> tuple[list[UserCoverage], bool]:
-    """Compute coverage for a page of the users, by id, and say whether there are more; seven queries.
+    """Compute coverage for a page of the users, by id, and say whether there are more; eight queries.
 
     Of those who have deposited an archive key, or announced one. after: the last user of the page before. Raises
     NotFound for one who has done neither here.
@@ -91,21 +91,27 @@ def user_coverage(user_id: UUID) -> UserCoverage:
 
 
 def _releasable_by_policy() -> dict[bytes, Releasable]:
-    """Return, by the hash of each version, who could release what was deposited under it; three queries."""
+    """Return, by the hash of each version, who could release what was deposited under it; four queries."""
     history = access.history()
     if not history.versions:
         return {}
-    now, present = int(timezone.now().timestamp()), _present(OfficerState.ACTIVE)
+    now, present = int(timezone.now().timestamp()), present_officers(OfficerState.ACTIVE)
     return {signed.hash: releasable(signed, history=history, at=now, present=present) for signed in history.versions}
 
 
-def _present(*states: OfficerState, leaver: UUID | None = None) -> frozenset[bytes]:
-    """Return the persons who are active officers of the tenant, in one of the states where a policy names them."""
+def present_officers(
+    *states: OfficerState, leaver: UUID | None = None, even_with_lost_keys: bool = False
+) -> frozenset[bytes]:
+    """Return the persons who are active officers of the tenant, in one of the states where a policy names them.
+
+    Not those whose keys in the policy in force were lost with a device, unless told otherwise.
+    """
     known = access.states_of_officers()
+    out = {leaver} if even_with_lost_keys else {leaver, *access.with_lost_keys(timezone.now())}
     return frozenset(
         person.pk.bytes
         for person in tenants.active_officers()
-        if known.get(person.pk, OfficerState.ACTIVE) in states and person.pk != leaver
+        if known.get(person.pk, OfficerState.ACTIVE) in states and person.pk not in out
     )
 
 
@@ -119,7 +125,7 @@ def releasable_now(
     """Return who could release deposits of these versions, all of them; of the newest one where none is named.
 
     made_under, asked_under: hashes of versions; of several, the one for which the fewest could approve counts.
-    asked_under: the policy of a case, whose officers alone decide it. excluded: who may not. Three queries. Raises
+    asked_under: the policy of a case, whose officers alone decide it. excluded: who may not. Four queries. Raises
     EscrowOff when there is no policy, NotFound for an unknown one.
     """
     history = access.history()
@@ -128,7 +134,7 @@ def releasable_now(
     named = {signed.hash: signed for signed in history.versions}
     if not named.keys() >= {*made_under, *asked_under}:
         raise NotFound
-    present = _present(OfficerState.ACTIVE)
+    present = present_officers(OfficerState.ACTIVE)
     found = [
         releasable(
             named[policy_hash],
@@ -144,8 +150,8 @@ def releasable_now(
 
 
 def count_active_officers() -> int:
-    """Count the active officers whom the newest version names, whether they cool off still or not; three queries."""
-    present = _present(OfficerState.ACTIVE)
+    """Count the active officers whom the newest version names, whether they cool off still or not; four queries."""
+    present = present_officers(OfficerState.ACTIVE)
     return sum(officer.person in present for officer in access.history().newest.policy.roster)
 
 
@@ -162,17 +168,46 @@ class Lost:
         return GivenUp(self.deposits, self.root)
 
 
+def _by_version(
+    before: History, after: History, *, leaver: UUID | None = None
+) -> dict[bytes, tuple[Releasable, Releasable]]:
+    """Return who could release what was deposited under each version of `before`, before and after a change.
+
+    As it stands at the end of the last cooling-off, with nobody away: whoever is not there then, is gone.
+    """
+    stay = (OfficerState.ACTIVE, OfficerState.AWAY)
+    was, will = present_officers(*stay), present_officers(*stay, leaver=leaver)
+    at = max(before.settled_at, after.settled_at)
+    return {
+        one.hash: (
+            releasable(one, history=before, at=at, present=was),
+            releasable(one, history=after, at=at, present=will),
+        )
+        for one in before.versions
+    }
+
+
+def touched_between(before: History, after: History) -> int:
+    """Count the deposits for which other officers, or another number of them, would be needed under a version.
+
+    With those that it would lose. Counted in the database, by the few versions that it touches.
+    """
+    touched = [
+        policy_hash
+        for policy_hash, (was, will) in _by_version(before, after).items()
+        if (was.approvers, was.needed) != (will.approvers, will.needed)
+    ]
+    return Deposit.objects.filter(policy_hash__in=touched).count() if touched else 0
+
+
 def lost_between(before: History, after: History, *, leaver: UUID | None = None) -> Lost | None:
     """Return what a version, or an officer's leaving, would lose for good; None for nothing.
 
-    As it stands at the end of the last cooling-off, with nobody away: whoever is not there then, is gone. A deposit
-    that could be released before and not after counts, unless another of the same generation still could.
+    A deposit that could be released before and not after counts, unless another of the same generation still could.
     """
-    stay = (OfficerState.ACTIVE, OfficerState.AWAY)
-    was, will = _present(*stay), _present(*stay, leaver=leaver)
-    at = max(before.settled_at, after.settled_at)
-    opened = {one.hash for one in before.versions if releasable(one, history=before, at=at, present=was).is_open}
-    opens = {one.hash for one in before.versions if releasable(one, history=after, at=at, present=will).is_open}
+    found = _by_version(before, after, leaver=leaver)
+    opened = {policy_hash for policy_hash, (was, _) in found.items() if was.is_open}
+    opens = {policy_hash for policy_hash, (_, will) in found.items() if will.is_open}
     closing = opened - opens
     if not closing:
         return None
@@ -210,7 +245,7 @@ class CoverageTotals:
 def coverage_of(user_ids: Iterable[UUID]) -> dict[UUID, UserCoverage]:
     """Compute coverage for some users: those of one page. Users who have announced and deposited nothing are left out.
 
-    A key in use that nobody deposited is lost with its devices, whatever else is in custody; five queries.
+    A key in use that nobody deposited is lost with its devices, whatever else is in custody; six queries.
     """
     wanted = list(user_ids)
     held = _releasable_by_policy()

@@ -13,13 +13,28 @@ class EscrowOff(Conflict):
     """This tenant has no escrow policy or no escrow key yet."""
 
     code = "escrow-off"
-    default_detail = "Escrow is not set up: the tenant needs a policy of three officers and an escrow key."
+    default_detail = (
+        "Escrow is not set up: the tenant needs a policy of three officers and an escrow key. An owner or officer "
+        "proposes the policy: holdfast officer policy propose. The operator's ceremony makes the key."
+    )
 
 
 class PolicyRefused(Invalid):
     """The policy statement does not follow from the one in force."""
 
     code = "policy-refused"
+
+
+class ProposalRefused(Invalid):
+    """The signature is not one on this proposal by one of those who are asked."""
+
+    code = "proposal-refused"
+
+
+class ProposalOver(Conflict):
+    """The proposal is not open any more, or what it builds on has changed."""
+
+    code = "proposal-over"
 
 
 class PolicyInForce(Conflict):
@@ -43,6 +58,12 @@ class EscrowKeyRefused(Invalid):
     """The escrow-key statement does not follow from the one in force."""
 
     code = "escrow-key-refused"
+
+
+class EscrowEnded(Conflict):
+    """The escrow policy or the escrow key ran out, and its month of grace with it."""
+
+    code = "escrow-ended"
 
 
 class PolicyStale(Conflict):
@@ -84,6 +105,26 @@ class OfficerStateRefused(Invalid):
     code = "officer-state-refused"
 
 
+class OfficerKeysRefused(Invalid):
+    """The account's statement about its person's keys as an officer does not hold."""
+
+    code = "officer-keys-refused"
+
+
+class OfficerKeysStale(Conflict):
+    """The person has stated other keys meanwhile."""
+
+    code = "officer-keys-stale"
+    default_detail = "Read your newest statement (escrow/officer-statements), and name it as the one before."
+
+
+class DoorsUnproven(Conflict):
+    """The person has not shown that two doors open their officers' section."""
+
+    code = "doors-unproven"
+    default_detail = "First set two doors of your officers' section and prove them: holdfast officer init."
+
+
 class OfficerMoved(Conflict):
     """The officer's standing does not allow this change."""
 
@@ -113,3 +154,9 @@ class ConsentRefused(Invalid):
     """The consent is not this user's, or not about the policy in force."""
 
     code = "consent-refused"
+
+
+class ConsentBinding(Conflict):
+    """The yes cannot be taken back yet, by the policy that its person agreed to."""
+
+    code = "consent-binding"

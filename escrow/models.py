@@ -56,6 +56,9 @@ class PolicyOfficer(TenantModel):
     state = models.CharField(max_length=10, choices=OfficerState.choices, default=OfficerState.ACTIVE)
     # End of the cooling-off, for this person with these keys; none for a founder, whom the pin names (FAULTS P8).
     counts_from = models.DateTimeField(null=True)
+    # When the person revoked a device as lost that may have led to these keys: they never count again. Another version
+    # with other keys has the person back, and nothing else does.
+    keys_lost_at = models.DateTimeField(null=True)
 
     class Meta(TenantModel.Meta):
         constraints: ClassVar = [
@@ -90,6 +93,21 @@ class OfficerStatement(TenantModel):
         indexes: ClassVar = [models.Index(fields=["tenant_id", "person_id", "at"], name="officer_statement_by_person")]
 
 
+class OfficerKeyStatement(TenantModel):
+    """What a person's account says of their keys as an officer; append-only, and the newest counts."""
+
+    person_id = models.UUIDField()
+    hash = models.BinaryField(max_length=32)
+    statement = models.BinaryField()
+    at = models.DateTimeField()
+
+    class Meta(TenantModel.Meta):
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["tenant_id", "hash"], name="officer_key_statement_once"),
+        ]
+        indexes: ClassVar = [models.Index(fields=["tenant_id", "person_id", "at"], name="officer_keys_by_person")]
+
+
 class Resolution(TenantModel):
     """One resolution with the signatures it has so far; its statement only grows, and not any more once it passed."""
 
@@ -113,6 +131,58 @@ class Resolution(TenantModel):
         indexes: ClassVar = [
             models.Index(fields=["tenant_id", "proposed_at"], name="resolution_by_date"),
             models.Index(fields=["tenant_id", "device_id"], condition=~Q(device_id=None), name="resolution_by_device"),
+        ]
+
+
+class PolicyProposal(TenantModel):
+    """A policy version that officers are asked to sign; its signatures only grow, and not any more once it is over."""
+
+    hash = models.BinaryField(max_length=32)
+    payload = models.BinaryField()
+    # What it says of its place: number, the version that it follows, and the one that it holds to be in force.
+    version = models.PositiveIntegerField()
+    predecessor = models.BinaryField(max_length=32)
+    held_in_force = models.BinaryField(max_length=32)
+    # An array of its signers' statements, as a policy's; empty before the first.
+    statement = models.BinaryField(default=b"")
+    proposer_id = models.UUIDField()
+    proposed_at = models.DateTimeField()
+    # 30 days after its own date: what is signed later is refused.
+    ends_at = models.DateTimeField()
+    # Deposits for which it changes who could release them, counted then and not at every look; null in older rows.
+    touches = models.PositiveIntegerField(null=True)
+    published_at = models.DateTimeField(null=True)
+    # By the proposer, who has another in mind.
+    withdrawn_at = models.DateTimeField(null=True)
+
+    class Meta(TenantModel.Meta):
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["tenant_id", "hash"], name="policy_proposal_once"),
+        ]
+        indexes: ClassVar = [
+            models.Index(fields=["tenant_id", "proposed_at"], name="policy_proposal_by_date"),
+        ]
+
+
+class EscrowKeyProposal(TenantModel):
+    """An escrow key that the tenant root has signed and officers are asked to; made by the ceremony alone."""
+
+    hash = models.BinaryField(max_length=32)
+    version = models.PositiveIntegerField()
+    policy_hash = models.BinaryField(max_length=32)
+    # An array of its signers' statements: the root's first.
+    statement = models.BinaryField()
+    cka_id = models.BinaryField(max_length=16)
+    proposed_at = models.DateTimeField()
+    ends_at = models.DateTimeField()
+    published_at = models.DateTimeField(null=True)
+
+    class Meta(TenantModel.Meta):
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["tenant_id", "hash"], name="escrow_key_proposal_once"),
+        ]
+        indexes: ClassVar = [
+            models.Index(fields=["tenant_id", "proposed_at"], name="key_proposal_by_date"),
         ]
 
 

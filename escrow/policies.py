@@ -8,27 +8,29 @@ and the ceremony do, and what is stored here was verified first and is kept as r
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from uuid import UUID
 
 from django.db import transaction
 
 from audit import services as audit
-from escrow import access, coverage
+from escrow import access, campaign, coverage
 from escrow.errors import EscrowKeyRefused, OfficerNeeded, PolicyInForce, PolicyRefused
-from escrow.models import EscrowKey, Policy, PolicyOfficer
+from escrow.models import EscrowKey, EscrowKeyProposal, OfficerKeyStatement, Policy, PolicyOfficer, PolicyProposal
 from escrow.states import OFFICER, OfficerState
 from holdfast.core.base.encoding import MAX_BLOB
 from holdfast.core.base.errors import HoldfastError
 from holdfast.core.crypto.keys import SIGNING_KINDS, decode_public_key
-from holdfast.core.identity import policy, trust
+from holdfast.core.identity import policy, policy_change, trust
 from holdfast.core.identity.acts import MAX_AGE_SECONDS
+from holdfast.core.identity.officers import OfficerStatement
 from holdfast.core.signed import cose
-from holdfast.core.signed.payloads import MAX_AHEAD_SECONDS
+from holdfast.core.signed.payloads import MAX_AHEAD_SECONDS, Header
 from kernel.actors import Actor
 from kernel.clock import database_now
 from kernel.transitions import advance
+from keys import notices
 from tenants import access as tenants
 from tenants.roles import Role
 
@@ -57,13 +59,20 @@ def publish_policy(*, statement: bytes, actor: Actor) -> Policy:
         except HoldfastError as error:
             raise PolicyRefused(str(error), field="statement") from error
         _require_recent(signed.policy, now)
+        _require_lasting(signed.policy.header, now, PolicyRefused)
         _require_officers(signed.policy)
         after = access.history((signed, now))
-        if not is_first:
-            before = access.history()
+        before = None if is_first else access.history()
+        _require_stated(signed.policy, before.newest.policy if before else None)
+        if before:
             _require_held(signed.policy, before, now)  # (2)
             _require_nothing_lost(signed.policy, before, after)  # (3)
         row = _store_policy(signed, statement, after=after, now=now)
+        PolicyProposal.objects.filter(hash=signed.hash, withdrawn_at=None).update(published_at=now)
+        campaign.promise_warnings(row, signed.policy.header, now=now)
+        # Founders know what they have signed, and there is nobody else yet.
+        if not is_first:
+            campaign.promise(row)
         audit.append(
             tag="escrow:policy:publish",
             actor=actor,
@@ -72,6 +81,34 @@ def publish_policy(*, statement: bytes, actor: Actor) -> Policy:
         )
         audit.append_key_leaf(type=LEAF_POLICY, seq=row.version, statement_hash=signed.hash)
     return row
+
+
+def require_publishable(body: policy.Policy, *, policy_hash: bytes, now: datetime) -> int:
+    """Refuse, before officers are asked to sign it, a version that could not be published with all their signatures.
+
+    policy_hash: its hash, 32 bytes. Its place is the caller's question. Returns how many deposits it touches, with
+    those that it gives up. Raises PolicyRefused, as `publish_policy` does.
+    """
+    _require_recent(body, now)
+    _require_lasting(body.header, now, PolicyRefused)
+    _require_officers(body)
+    known = access.chronicle()
+    if not known.versions:
+        _require_stated(body, None)
+        return 0
+    before = policy.history_of(known.versions, known.published, known.withdrawn)
+    _require_stated(body, before.newest.policy)
+    after = policy_change.history_with(
+        body,
+        versions=known.versions,
+        published=known.published,
+        withdrawn=known.withdrawn,
+        policy_hash=policy_hash,
+        at=int(now.timestamp()),
+    )
+    _require_held(body, before, now)
+    _require_nothing_lost(body, before, after)
+    return coverage.touched_between(before, after)
 
 
 def _verify_policy(statement: bytes, *, is_first: bool) -> policy.SignedPolicy:
@@ -99,12 +136,68 @@ def _require_recent(body: policy.Policy, now: datetime) -> None:
         )
 
 
+def _require_lasting(header: Header, now: datetime, refused: type[PolicyRefused | EscrowKeyRefused]) -> None:
+    # Nothing can be sealed under what has run out when it comes: a slip of the maker, found before it is in the way.
+    if header.expires_at and header.expires_at <= now.timestamp():
+        raise refused("It has run out already (field 6). Have it made and signed anew.", field="statement")
+
+
 def _require_officers(body: policy.Policy) -> None:
     people = tenants.people_by_id(UUID(bytes=officer.person) for officer in body.roster)
     for officer in body.roster:
         person = people.get(UUID(bytes=officer.person))
         if person is None or person.role != Role.OFFICER:
             raise PolicyRefused(f"Officer {officer.index} does not have the role of an officer.", field="statement")
+
+
+def _require_stated(body: policy.Policy, before: policy.Policy | None) -> None:
+    """Hold each row that the version before does not have to what its person's account states of their keys.
+
+    Where the account states any: an installation of before has officers whose accounts have said nothing yet.
+    """
+    known = {officer.who for officer in before.roster} if before else set()
+    lost = access.lost_keys()
+    for officer in body.roster:
+        person_id = UUID(bytes=officer.person)
+        if officer.who in known:
+            continue
+        _require_unlost(officer, lost)
+        row = access.newest_officer_keys(person_id)
+        if row is None:
+            continue
+        if not _states(row, officer):
+            raise PolicyRefused(
+                f"Row {officer.index} holds other keys than that person's account states. Have it proposed anew with "
+                "the keys that they have now.",
+                field="statement",
+            )
+        # Whoever has no way back to their keys would take deposits' shares along with a lost machine.
+        if not access.has_two_proven_doors(person_id):
+            raise PolicyRefused(
+                f"Officer {officer.index} has fewer than two ways back to their keys that were proven. They run: "
+                "holdfast officer doors",
+                field="statement",
+            )
+
+
+def _states(row: OfficerKeyStatement, officer: policy.Officer) -> bool:
+    said = OfficerStatement.from_payload(cose.Sign1.parse(bytes(row.statement)).payload)
+    return (said.signing_key, said.sealing_key) == (officer.signing_key, officer.sealing_key)
+
+
+def _require_unlost(officer: policy.Officer, lost: Mapping[tuple[UUID, bytes], datetime]) -> None:
+    """Refuse a new row with keys that its person held already when they lost a device."""
+    person_id = UUID(bytes=officer.person)
+    at = max((when for (whose, _), when in lost.items() if whose == person_id), default=None)
+    # What no policy named yet lay in the same section: whoever has the device has it too.
+    stated = access.officer_keys_until(person_id, at) if at else None
+    own = {(person_id, officer.signing_key.encoded), (person_id, officer.sealing_key.encoded)}
+    if own & lost.keys() or (stated and _states(stated, officer)):
+        raise PolicyRefused(
+            f"Row {officer.index} holds keys that its person lost with a device. They make others first: holdfast "
+            "officer new-keys. Then have it proposed anew.",
+            field="statement",
+        )
 
 
 def _require_held(body: policy.Policy, history: policy.History, now: datetime) -> None:
@@ -150,7 +243,7 @@ def _store_policy(signed: policy.SignedPolicy, statement: bytes, *, after: polic
         in_force_from=now if in_force_from <= int(now.timestamp()) else _end(in_force_from),
     )
     # A person's state is the same in every policy that names them, and so in the next.
-    states = access.states_of_officers()
+    states, lost = access.states_of_officers(), access.lost_keys()
     for officer, since in zip(body.roster, after.counts_from[-1], strict=True):
         person_id = UUID(bytes=officer.person)
         PolicyOfficer.objects.create(
@@ -161,6 +254,9 @@ def _store_policy(signed: policy.SignedPolicy, statement: bytes, *, after: polic
             sealing_key=officer.sealing_key.encoded,
             state=states.get(person_id, OfficerState.ACTIVE),
             counts_from=_end(since) if since else None,
+            # Either of the two is enough: with one half in somebody's hands the pair is no officer's own.
+            keys_lost_at=lost.get((person_id, officer.signing_key.encoded))
+            or lost.get((person_id, officer.sealing_key.encoded)),
         )
     return row
 
@@ -208,6 +304,8 @@ def publish_escrow_key(*, statement: bytes, cka_id: bytes, actor: Actor) -> Escr
         except HoldfastError as error:
             raise EscrowKeyRefused(str(error), field="statement") from error
         key = signed.statement
+        now = database_now()
+        _require_lasting(key.header, now, EscrowKeyRefused)
         row: EscrowKey = EscrowKey.objects.create(
             version=key.version,
             hash=signed.hash,
@@ -215,8 +313,10 @@ def publish_escrow_key(*, statement: bytes, cka_id: bytes, actor: Actor) -> Escr
             algorithm=key.algorithm,
             spki=key.key.raw,
             cka_id=cka_id,
-            published_at=database_now(),
+            published_at=now,
         )
+        campaign.promise_warnings(row, key.header, now=now)
+        EscrowKeyProposal.objects.filter(hash=signed.hash).update(published_at=row.published_at)
         audit.append(
             tag="escrow:key:publish",
             actor=actor,
@@ -270,6 +370,24 @@ def suspend_officer(person_id: UUID) -> None:
         if OFFICER.allows(place.state, OfficerState.SUSPENDED):
             advance(place, OFFICER, OfficerState.SUSPENDED)
     _end_given(person_id)
+
+
+def lose_keys(person_id: UUID) -> None:
+    """Take an officer out who has lost a device, until a version names other keys than any policy named before.
+
+    In the transaction that revokes the device. What they had approved ends, and all who are concerned are told. Of
+    somebody whom no policy names it changes nothing.
+    """
+    access.newest_policy_for_update()
+    now = database_now()
+    if not access.places_of(person_id).filter(keys_lost_at=None).update(keys_lost_at=now):
+        return
+    _end_given(person_id)
+    if not access.is_in_office(person_id):
+        return
+    others = {row.person_id for row in access.officers(access.policy_in_force(now))}
+    told = sorted({person_id, *others})
+    notices.owe(person_ids=told, with_mail=told, event="officer-keys-lost", by=str(person_id))
 
 
 def move_officer(person_id: UUID, target: OfficerState) -> None:

@@ -11,7 +11,7 @@ import hashlib
 import hmac
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final, cast
 from uuid import UUID
 
@@ -30,21 +30,38 @@ from escrow.coverage import (
     user_coverage,
 )
 from escrow.errors import (
+    ConsentBinding,
     ConsentRefused,
     DepositRefused,
     DepositRepeated,
+    EscrowEnded,
     EscrowPaused,
     GenerationSealed,
     PolicyStale,
     RecordUnreadable,
 )
-from escrow.models import Consent, Deposit, Receipt
+from escrow.models import Consent, Deposit, EscrowKey, Policy, Receipt
+from escrow.officers import state_officer_keys
 from escrow.policies import ends_with_an_office, publish_escrow_key, publish_policy, withdraw_policy
+from escrow.proposals import (
+    KeyProgress,
+    PolicyProgress,
+    complete_founding,
+    founder_words,
+    key_progress,
+    policy_progress,
+    propose_escrow_key,
+    propose_policy,
+    roster_people,
+    sign_escrow_key,
+    sign_policy,
+    withdraw_policy_proposal,
+)
 from holdfast.core.base.encoding import Fields, decode, encode
 from holdfast.core.base.errors import HoldfastError, Malformed, UnwrapFailed
 from holdfast.core.crypto.keys import KeyKind, PublicKey
 from holdfast.core.escrow.deposit import Deposit as Record
-from holdfast.core.identity.policy import MIN_OFFICERS
+from holdfast.core.identity.policy import MIN_OFFICERS, NEVER
 from holdfast.core.log.log_entry import BodyValue
 from holdfast.core.signed import statements
 from holdfast.core.signed.cose import Purpose, Sign1
@@ -62,32 +79,45 @@ from keys.services import StoredRecord, open_record, seal_record
 __all__ = [
     "AcceptedDeposit",
     "DepositCoverage",
+    "KeyProgress",
+    "PolicyProgress",
     "PreparedDeposit",
     "Progress",
     "UserCoverage",
     "accept_deposit",
+    "complete_founding",
     "coverage_totals",
     "ends_with_an_office",
     "flag_deposits",
+    "founder_words",
     "give_consent",
     "keep_receipt",
+    "key_progress",
     "note_reading",
     "open_deposit",
+    "policy_progress",
     "prepare_deposit",
     "progress_of",
+    "propose_escrow_key",
+    "propose_policy",
     "publish_escrow_key",
     "publish_policy",
     "refuse_receipt",
     "require_escrow_key",
     "resolve_again",
     "rewrap_half",
+    "roster_people",
     "seal_generations",
+    "sign_escrow_key",
+    "sign_policy",
     "sign_resolution",
     "state_again",
     "state_officer",
+    "state_officer_keys",
     "tenant_coverage",
     "user_coverage",
     "withdraw_policy",
+    "withdraw_policy_proposal",
 ]
 
 _KIND = "escrow-deposit"
@@ -164,11 +194,23 @@ def _require_signed(record: bytes, statement: bytes, actor: Actor) -> Record:
 
 def _require_newest(deposit: Record) -> None:
     policy, key, head = access.newest_policy(), access.escrow_key_in_force(), deposit.header
+    _require_lasting(policy, key)
     if head.policy_hash != bytes(policy.hash) or head.escrow_key_hash != bytes(key.hash):
         raise PolicyStale
     if (head.m, head.n) != (policy.m, policy.n):
         raise DepositRefused("The record asks for another number of officers than its policy.", field="record")
     deposit.require_half_for(PublicKey(KeyKind.RSA_3072, bytes(key.spki)))
+
+
+def _require_lasting(policy: Policy, key: EscrowKey) -> None:
+    """Refuse what would be sealed under a policy or a key that ran out, when its month of grace is over as well."""
+    for ending in access.endings(policy, key, timezone.now()):
+        if ending.is_over:
+            raise EscrowEnded(
+                f"The {ending.what} of your organisation has run out, and its month of grace with it. What is in "
+                "escrow stays, and can be released. Officers have to sign a new one: holdfast officer policy propose, "
+                "or the operator's ceremony for a key. Then deposit again."
+            )
 
 
 def _require_announced(deposit: Record) -> None:
@@ -290,7 +332,11 @@ def note_reading(*, deposit: Deposit, actor: Actor) -> None:
 
 
 def give_consent(*, statement: bytes, actor: Actor) -> Consent:
-    """Store a user's signed answer to the newest policy. Raises ConsentRefused, PolicyStale, LimitReached."""
+    """Store a user's signed answer to the newest policy.
+
+    Raises ConsentRefused, PolicyStale, LimitReached; ConsentBinding for a yes that is taken back before its policy
+    lets it be.
+    """
     if actor.person_id is None or actor.kind != "device":
         raise ConsentRefused("Only a person's own device gives consent.")
     user_id = actor.person_id
@@ -307,11 +353,14 @@ def give_consent(*, statement: bytes, actor: Actor) -> Consent:
         newest = access.newest_policy_for_update()
         if newest is None or bytes(newest.hash) != said.policy_hash:
             raise PolicyStale
+        now = database_now()
         known = access.consent_named(user_id, signed.payload_hash)
         if known is not None:
             return known
         held = access.newest_consent(user_id)
         is_withdrawal = not said.agreed and held is not None and held.agreed
+        if is_withdrawal and held is not None and bytes(held.policy_hash) == said.policy_hash:
+            _require_unbound(user_id, newest, now)
         if access.consents_to(user_id, said.policy_hash) >= MAX_CONSENTS and not is_withdrawal:
             raise LimitReached(
                 "You have answered this policy as often as one may. A consent can be withdrawn; a new policy asks.",
@@ -326,7 +375,7 @@ def give_consent(*, statement: bytes, actor: Actor) -> Consent:
             text_hash=said.text_hash,
             agreed=said.agreed,
             statement=statement,
-            given_at=timezone.now(),
+            given_at=now,
         )
         audit.append(
             tag="escrow:consent:give",
@@ -335,6 +384,25 @@ def give_consent(*, statement: bytes, actor: Actor) -> Consent:
             body={"hash": signed.payload_hash, "policy": said.policy_hash, "agreed": int(said.agreed)},
         )
     return row
+
+
+def _require_unbound(user_id: UUID, newest: Policy, now: datetime) -> None:
+    """Refuse to take a yes back that binds its person still. A no to another version than they agreed to is free."""
+    terms = access.reading(newest).terms
+    if not terms.consent_binds_seconds:
+        return
+    # From when it was first said: clients say it again after each rotation, and no wait is lengthened by that.
+    until = terms.bound_until(int(access.agreed_since(user_id, bytes(newest.hash)).timestamp()))
+    if until <= now.timestamp():
+        return
+    when = "while this version stands"
+    if until < NEVER:
+        when = f"before {datetime.fromtimestamp(until, UTC):%Y-%m-%d %H:%M UTC}"
+    raise ConsentBinding(
+        f"By the policy that you agreed to, your yes cannot be taken back {when}. Nothing was changed. You are asked "
+        "anew when officers publish another version.",
+        field="statement",
+    )
 
 
 def flag_deposits(*, device_id: UUID, now: datetime, actor: Actor) -> int:

@@ -64,6 +64,13 @@ class Ceremony:
         """
         return self._key("root", "master", {}).version
 
+    def has(self, token: str, kind: str = "", *, tenant: str = "") -> bool:
+        """Tell whether a ceremony has made a token, or a kind of key on it; of a tenant, if named. Needs no PIN."""
+        if not self._config.manifest_path.exists():
+            return False
+        record = manifests.load(self._config.manifest_path).tokens.get(token)
+        return record is not None and (not kind or bool(record.find(kind, tenant=tenant)))
+
     @property
     def are_tenant_keys_bound(self) -> bool:
         """Whether every tenant key is bound to its tenant. Only until then may a ceremony bind one."""

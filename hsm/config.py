@@ -20,7 +20,7 @@ DEBIAN_SOFTHSM = Path("/usr/lib/softhsm/libsofthsm2.so")  # where Debian's packa
 # Four tokens, four PINs: no process can be talked into the keys of another. ESCROW "Keys".
 TOKENS = ("ceremony", "root", "log", "escrow")
 
-_LONGEST_PIN = 256  # bytes: ours have 32; a longer file is not a PIN but another file
+LONGEST_PIN = 256  # bytes: ours have 32; a longer file is not a PIN but another file
 
 
 class PinSource(Protocol):
@@ -41,7 +41,7 @@ class PinFile:
             with self.path.open("rb") as file:
                 # Of the open file and not of the path: between a look and an open, the file could be exchanged.
                 mode = os.fstat(file.fileno()).st_mode
-                pin = file.read(_LONGEST_PIN + 1)
+                pin = file.read(LONGEST_PIN + 1)
         except OSError as error:
             raise HsmError(f"the PIN file {self.path} cannot be read: {error.strerror}") from error
         if stat.S_IMODE(mode) & 0o077:
@@ -62,17 +62,17 @@ class PinDescriptor:
             return self._kept
         try:
             # `pread` leaves the offset alone, so that a later login reads the same bytes again.
-            return _pin(os.pread(self._descriptor, _LONGEST_PIN + 1, 0))
+            return _pin(os.pread(self._descriptor, LONGEST_PIN + 1, 0))
         except OSError:
             # A pipe has no offset and gives its bytes once; a later login needs them again.
             with os.fdopen(os.dup(self._descriptor), "rb") as pipe:
-                self._kept = _pin(pipe.read(_LONGEST_PIN + 1))
+                self._kept = _pin(pipe.read(LONGEST_PIN + 1))
             return self._kept
 
 
 def _pin(raw: bytes) -> SecretBytes:
     pin = raw.rstrip(b"\r\n")
-    if not 0 < len(pin) <= _LONGEST_PIN:
+    if not 0 < len(pin) <= LONGEST_PIN:
         raise HsmError("a PIN has 1 to 256 bytes")
     return SecretBytes(pin)
 

@@ -16,6 +16,7 @@ from uuid import UUID
 from django.db.models import Count, Q, QuerySet, Sum
 
 from holdfast.core.identity.entries import ArchiveGeneration
+from holdfast.core.vault.blob import Section
 from kernel.actors import Actor
 from kernel.errors import NotFound
 from kernel.paging import PAGE, flag, page, page_of_octets
@@ -345,9 +346,14 @@ def remaining_by_batch(device: Device) -> list[tuple[bytes, list[int]]]:
     return sorted(found.items())
 
 
-def vault(user_id: UUID) -> Vault | None:
-    """Return a user's vault row, sealed, if they have stored one."""
-    return cast("Vault | None", Vault.objects.filter(user_id=user_id).first())
+def vault(user_id: UUID, section: Section = Section.VAULT) -> Vault | None:
+    """Return the row of one section of a user's vault, sealed, if they have stored one."""
+    return cast("Vault | None", Vault.objects.filter(user_id=user_id, section=section.value).first())
+
+
+def lock_vault(user_id: UUID, section: Section) -> None:
+    """Lock one section of a user's vault, if they have stored it, until the transaction ends."""
+    Vault.objects.select_for_update().filter(user_id=user_id, section=section.value).first()
 
 
 def door(user_id: UUID, kind: str) -> VaultDoor | None:
@@ -355,9 +361,20 @@ def door(user_id: UUID, kind: str) -> VaultDoor | None:
     return cast("VaultDoor | None", VaultDoor.objects.filter(user_id=user_id, kind=kind).first())
 
 
-def doors(user_id: UUID) -> list[VaultDoor]:
-    """Return a user's door rows, sealed, by kind."""
-    return list(VaultDoor.objects.filter(user_id=user_id).order_by("kind"))
+def doors(user_id: UUID, section: Section = Section.VAULT) -> list[VaultDoor]:
+    """Return the door rows of one section of a user's vault, sealed, by kind."""
+    rows = list(VaultDoor.objects.filter(user_id=user_id).order_by("kind"))
+    return [row for row in rows if row.kind.startswith(f"{Section.OFFICERS.value}-") is (section is Section.OFFICERS)]
+
+
+def proven_doors(user_id: UUID) -> list[str]:
+    """Return the kinds of doors by which a person has shown that they open their officers' section. Two queries.
+
+    A door of an earlier key of the section opens nothing that is there now, and does not count.
+    """
+    kept = vault(user_id, Section.OFFICERS)
+    found = doors(user_id, Section.OFFICERS) if kept else []
+    return [row.kind for row in found if row.proof is not None and kept is not None and row.epoch == kept.epoch]
 
 
 def _one(rows: QuerySet[Any]) -> Any:

@@ -7,6 +7,7 @@ word becomes a state, a credential that signs or does not, and a mailbox that go
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
@@ -17,6 +18,7 @@ from django.utils import timezone
 
 from audit import services as audit
 from holdfast.core.base.secret import SecretBytes
+from holdfast.core.identity.entries import Reason, is_loss
 from holdfast.core.signed.cose import Sign1
 from holdfast.core.signed.payloads import check_time
 from holdfast.core.signed.statements import DeviceStatement
@@ -153,12 +155,35 @@ def activate(user_id: UUID, device_id: UUID, statement_hash: bytes, actor: Actor
     )
 
 
-def revoke(device_id: UUID, actor: Actor) -> None:
+# What an app above knows and this one cannot: what else a person held on a device that they lost.
+_ends_with_a_loss: list[Callable[[UUID], None]] = []
+
+
+def ends_with_a_loss(end: Callable[[UUID], None]) -> None:
+    """Say once, at start, what of a person's ends when a device of theirs is revoked as lost, in that transaction."""
+    _ends_with_a_loss.append(end)
+
+
+def revoke_all(user_id: UUID, gone: Mapping[UUID, Reason], actor: Actor) -> None:
+    """End devices that a person's chain lists no more, each for the reason that its entry gives."""
+    # First of all: the lock of what officers decide is taken before that of any device.
+    _tell_of_loss(user_id, *gone.values())
+    for device_id, reason in gone.items():
+        _revoke_listed(device_id, reason, actor)
+
+
+def _tell_of_loss(user_id: UUID, *reasons: int) -> None:
+    if any(map(is_loss, reasons)):
+        for end in _ends_with_a_loss:
+            end(user_id)
+
+
+def _revoke_listed(device_id: UUID, reason: Reason, actor: Actor) -> None:
     """End a device that the chain lists no more: it signs nothing, and nothing of its pre-keys is handed out.
 
     What waits in its mailbox goes to the successor that the chain lists, and is deleted without one (FAULTS X3).
     """
-    _end(access.device(device_id), actor)
+    _end(access.device(device_id), actor, reason=int(reason))
     # Whoever stole the device may have registered a successor before its owner revoked it: that goes with it.
     for waiting in access.pending_successors(device_id):
         _end(waiting, actor)
@@ -212,11 +237,14 @@ def _end_waiting(device: Device, actor: Actor) -> None:
     mailbox.leave(device_id=device.id, successor_id=None)
 
 
-def revoke_again(*, device_id: UUID) -> None:
+def revoke_again(*, device_id: UUID, user_id: UUID, reason: int | None) -> None:
     """Revoke a device in the rows whose revocation a restored database had lost; the entry put back is the record.
 
     Whoever encrypts asks the account chain, which its owner uploads again; the server hands it nothing more meanwhile.
+    user_id, reason: as the entry names them; none by one of a device that no chain listed, or older than reasons.
     """
+    if reason is not None:
+        _tell_of_loss(user_id, reason)
     for device in Device.objects.filter(id=device_id).exclude(state=DeviceState.REVOKED):
         _revoke(device)
         tenants.take_again(tag="tenants:credential:revoke", subject=device_id)
@@ -227,11 +255,12 @@ def _revoke(device: Device) -> None:
     OneTimePreKey.objects.filter(device_id=device.id).delete()
 
 
-def _end(device: Device, actor: Actor) -> None:
+def _end(device: Device, actor: Actor, **why: int) -> None:
     _revoke(device)
     if tenants_access.credential_state(device.id) != "revoked":
         tenants.revoke_credential(credential_id=device.id, actor=actor)
-    audit.append(tag="keys:device:revoke", actor=actor, subject=str(device.id), body={"user": str(device.user_id)})
+    owner = str(device.user_id)
+    audit.append(tag="keys:device:revoke", actor=actor, subject=str(device.id), body={"user": owner, **why})
 
 
 def _register(

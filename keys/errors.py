@@ -107,6 +107,19 @@ class VaultStale(Conflict):
     code = "vault-stale"
 
 
+class DoorNeeded(Conflict):
+    """An officer keeps two doors of their section that they have shown to open."""
+
+    code = "door-needed"
+    default_detail = "Set and prove another door first (holdfast officer doors): an officer in office keeps two."
+
+
+class DoorUnproven(Invalid):
+    """The proof does not say that the account has just opened this door."""
+
+    code = "door-unproven"
+
+
 class IfMatchMissing(Invalid):
     """This address needs an If-Match header with the version last read."""
 

@@ -277,9 +277,14 @@ class Message(models.Model):
 
 
 class Vault(TenantModel):
-    """A user's vault: dCBOR[statement, blob] of the client, sealed at rest. `version` is its ETag."""
+    """A section of a user's vault: dCBOR[statement, blob] of the client, sealed at rest. `version` is its ETag.
+
+    epoch: of the section's key, as the blob says; none for a vault that was stored before this was kept.
+    """
 
     user_id = models.UUIDField()
+    section = models.CharField(max_length=8, default="vault")
+    epoch = models.PositiveBigIntegerField(null=True)
     version = models.PositiveIntegerField()
     sealed = models.BinaryField()
     blob_hash = models.BinaryField(max_length=32)
@@ -287,14 +292,23 @@ class Vault(TenantModel):
 
     class Meta(TenantModel.Meta):
         abstract = False
-        constraints: ClassVar = [models.UniqueConstraint(fields=["tenant_id", "user_id"], name="one_vault_per_user")]
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["tenant_id", "user_id", "section"], name="one_vault_of_a_section")
+        ]
 
 
 class VaultDoor(TenantModel):
-    """One way into a vault: the client's blob, sealed at rest. `version` is its ETag."""
+    """One way into a section of a vault: the client's blob, sealed at rest. `version` is its ETag.
+
+    Of a door of the officers' section, epoch is that of the key behind it, as the door says, and proof the statement by
+    which its owner last said that they had opened it.
+    """
 
     user_id = models.UUIDField()
-    kind = models.CharField(max_length=10)
+    kind = models.CharField(max_length=20)
+    epoch = models.PositiveBigIntegerField(null=True)
+    proof = models.BinaryField(null=True)
+    proved_at = models.DateTimeField(null=True)
     version = models.PositiveIntegerField()
     sealed = models.BinaryField()
     blob_hash = models.BinaryField(max_length=32)

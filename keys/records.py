@@ -45,6 +45,11 @@ _handles: WeakKeyDictionary[RootToken, dict[WrappedTenantKey, TenantKey]] = Weak
 _lock = threading.Lock()
 
 
+def has_tenant_master_key() -> bool:
+    """Tell whether the open scope's tenant has the key under which its records are stored."""
+    return bool(TenantMasterKey.objects.filter(state=KeyState.ACTIVE).exists())
+
+
 def create_tenant_master_key(tenant_id: UUID) -> int:
     """Have the HSM make the tenant's first master key and keep it wrapped; return its version.
 

@@ -22,7 +22,7 @@ from audit import services as audit
 from holdfast.core.base.encoding import b64u, label
 from holdfast.core.base.errors import Forked
 from holdfast.core.identity.chain import ChainState, extend, in_force
-from holdfast.core.identity.entries import Entry, ReGenesis, RevokeDevice
+from holdfast.core.identity.entries import Entry, Reason, ReGenesis, RevokeDevice
 from holdfast.core.messages.bundle import VerifiedBatch, verify_batch_upload, verify_signed_pre_key
 from holdfast.core.signed.cose import Sign1
 from holdfast.core.signed.payloads import MAX_AHEAD_SECONDS
@@ -37,7 +37,14 @@ from kernel.sweeps import delete_in_batches
 from keys import access, chains, devices, notices
 from keys.chains import ChainView, register_regenesis_rules
 from keys.claims import ClaimAnswer, claim_device, claim_user
-from keys.devices import PreparedDevice, enrol_device, prepare_device, register_successor, revoke_again
+from keys.devices import (
+    PreparedDevice,
+    ends_with_a_loss,
+    enrol_device,
+    prepare_device,
+    register_successor,
+    revoke_again,
+)
 from keys.errors import (
     ChainFork,
     ChainRefused,
@@ -62,6 +69,7 @@ from keys.records import (
     StoredRecord,
     bind_tenant_keys,
     create_tenant_master_key,
+    has_tenant_master_key,
     open_record,
     seal_record,
     unbound_tenant_keys,
@@ -70,9 +78,13 @@ from keys.states import DeviceState
 from keys.vaults import (
     DOOR_KINDS,
     delete_door,
+    door_kind,
+    keeps_doors_of,
     open_door,
     open_vault,
+    prove_door,
     seal_door,
+    seal_proven_door,
     seal_vault,
     store_door,
     store_vault,
@@ -91,17 +103,23 @@ __all__ = [
     "claim_user",
     "create_tenant_master_key",
     "delete_door",
+    "door_kind",
+    "ends_with_a_loss",
     "enrol_device",
+    "has_tenant_master_key",
+    "keeps_doors_of",
     "open_door",
     "open_record",
     "open_vault",
     "prepare_device",
+    "prove_door",
     "publish_signed_pre_key",
     "record_fork",
     "register_regenesis_rules",
     "register_successor",
     "revoke_again",
     "seal_door",
+    "seal_proven_door",
     "seal_record",
     "seal_vault",
     "server_holds",
@@ -165,7 +183,7 @@ def append_chain(*, user_id: UUID, entries: Sequence[bytes], expected_head: byte
     if before is not None and device.state == DeviceState.PENDING:
         # Said before the entries take effect: to the devices that they may be about to revoke, as well.
         notices.owe(person_ids=[user_id], with_mail=[user_id], event="device-joined", device_id=str(device.id))
-    _follow(user_id, before, after, actor)
+    _follow(user_id, before, after, parsed, actor)
     return ChainView(user_id, after)
 
 
@@ -292,7 +310,9 @@ def _store_entries(
         raise ChainStale("Read the newer entries, then make yours on top.")
 
 
-def _follow(user_id: UUID, before: ChainState | None, after: ChainState, actor: Actor) -> None:
+def _follow(
+    user_id: UUID, before: ChainState | None, after: ChainState, entries: Sequence[Entry], actor: Actor
+) -> None:
     """Make devices and credentials what the chain says they are."""
     if after.re_genesis is not None and after.re_genesis != (before.re_genesis if before else None):
         _require_regenesis(user_id, after)
@@ -301,9 +321,10 @@ def _follow(user_id: UUID, before: ChainState | None, after: ChainState, actor: 
         if device_id not in listed:
             devices.activate(user_id, UUID(bytes=device_id), statement_hash, actor)
     # After the additions: what waits for a revoked device goes to its successor, if this upload lists it.
-    for device_id in listed:
-        if device_id not in after.devices:
-            devices.revoke(UUID(bytes=device_id), actor)
+    reasons = {entry.body.device: entry.body.reason for entry in entries if isinstance(entry.body, RevokeDevice)}
+    # An account that begins anew was lost with every device, and names none of them.
+    gone = {UUID(bytes=one): reasons.get(one, Reason.RECOVERY) for one in listed if one not in after.devices}
+    devices.revoke_all(user_id, gone, actor)
 
 
 def _require_regenesis(user_id: UUID, after: ChainState) -> None:

@@ -26,6 +26,14 @@ api_urlpatterns: list[URLPattern] = [
     path("users/<uuid:user_id>/devices", api.UserDevicesView.as_view(), name="user-devices"),
     path("users/<uuid:user_id>/claim", api.UserClaimView.as_view(), name="user-claim"),
     path("vault", vaults_api.VaultView.as_view(), name="vault"),
+    path("vault/officers", vaults_api.OfficersSectionView.as_view(), name="officers-section"),
+    path("vault/officers/doors", vaults_api.OfficersDoorsView.as_view(), name="officers-doors"),
+    path("vault/officers/doors/<str:kind>", vaults_api.OfficersDoorView.as_view(), name="officers-door"),
+    path(
+        "vault/officers/doors/<str:kind>/proof",
+        vaults_api.OfficersDoorProofView.as_view(),
+        name="officers-door-proof",
+    ),
     path("vault/doors", vaults_api.DoorsView.as_view(), name="vault-doors"),
     path("vault/doors/<str:kind>", vaults_api.DoorView.as_view(), name="vault-door"),
 ]

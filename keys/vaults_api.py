@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""REST of the vault and its doors (PLATFORM "REST", PROTOCOL section 6). It opens nothing by itself."""
+"""REST of the vault's sections and their doors (PLATFORM "REST", PROTOCOL section 6). It opens nothing by itself."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from holdfast.core.base.encoding import MAX_BLOB, MAX_STATEMENT, MAX_VAULT, b64u
+from holdfast.core.vault.blob import Section
+from holdfast.core.vault.door_blob import MAX_DOOR
 from kernel.api import ApiView
 from kernel.errors import MalformedRequest
-from kernel.fields import Base64UrlField, StrictSerializer
+from kernel.fields import Base64UrlField, StrictSerializer, UtcField, rfc3339
 from keys import access, services
 from keys.errors import IfMatchMissing
 from tenants.permissions import PermissionName
@@ -51,6 +53,27 @@ class DoorListItem(StrictSerializer):
 
 class DoorsOut(StrictSerializer):
     doors = DoorListItem(many=True)
+
+
+class SectionIn(VaultIn):
+    blob = Base64UrlField(max_length=MAX_BLOB)
+
+
+class ProofIn(StrictSerializer):
+    proof = Base64UrlField(max_length=MAX_STATEMENT, help_text="`door-proof` statement by the AIK over the blob.")
+
+
+class ProvenDoorIn(ProofIn):
+    blob = Base64UrlField(max_length=MAX_DOOR)
+
+
+class ProvenDoorItem(DoorListItem):
+    proved_at = UtcField(allow_null=True, help_text="When its owner last said that they had opened it.")
+    is_current = serializers.BooleanField(help_text="Whether it opens the section's key of now.")
+
+
+class ProvenDoorsOut(StrictSerializer):
+    doors = ProvenDoorItem(many=True)
 
 
 class VaultView(ApiView):
@@ -106,7 +129,7 @@ class DoorView(ApiView):
     def get(self, request: Request, kind: str) -> Response:
         """The owner is told, in the mailboxes and by mail, when a device asks that their chain does not list yet."""
         owner = access.vault_reader(self.actor)
-        blob, version = services.open_door(user_id=owner, kind=_kind(kind), actor=self.actor)
+        blob, version = services.open_door(user_id=owner, kind=_kind(Section.VAULT, kind), actor=self.actor)
         return Response({"blob": b64u(blob), "version": version}, headers={"etag": f'"{version}"'})
 
     @extend_schema(
@@ -119,9 +142,8 @@ class DoorView(ApiView):
     def put(self, request: Request, kind: str) -> Response:
         given = self.valid(DoorIn, request)
         owner = access.vault_owner(self.actor)
-        sealed = services.seal_door(
-            user_id=owner, kind=_kind(kind), blob=given["blob"], expected_version=if_match(request)
-        )
+        kind = _kind(Section.VAULT, kind)
+        sealed = services.seal_door(user_id=owner, kind=kind, blob=given["blob"], expected_version=if_match(request))
         with self.writing(request) as reply:
             access.vault_owner(self.actor)
             version = services.store_door(user_id=owner, kind=kind, sealed=sealed, actor=self.actor)
@@ -132,14 +154,152 @@ class DoorView(ApiView):
     def delete(self, request: Request, kind: str) -> Response:
         owner = access.vault_owner(self.actor)
         with self.writing(request) as reply:
-            services.delete_door(user_id=owner, kind=_kind(kind), actor=self.actor)
+            services.delete_door(user_id=owner, kind=_kind(Section.VAULT, kind), actor=self.actor)
         return reply.response
 
 
-def _kind(kind: str) -> str:
-    if kind not in services.DOOR_KINDS:
-        raise MalformedRequest(f"kind: must be one of {', '.join(sorted(services.DOOR_KINDS))}.", field="kind")
-    return kind
+class OfficersSectionView(ApiView):
+    """The section of one's own vault in which an officer's keys lie, under a key of its own."""
+
+    permission_names: ClassVar = {"GET": PermissionName.VAULT_READ, "PUT": PermissionName.OFFICER_SIGN}
+    max_body = 128 * 1024
+
+    @extend_schema(summary="Read one's own officers' section", operation_id="read_officers_section", responses=VaultOut)
+    def get(self, request: Request) -> Response:
+        owner = access.vault_reader(self.actor)
+        statement, blob, version = services.open_vault(user_id=owner, actor=self.actor, section=Section.OFFICERS)
+        return Response(
+            {"statement": b64u(statement), "blob": b64u(blob), "version": version}, headers={"etag": f'"{version}"'}
+        )
+
+    @extend_schema(
+        summary="Write one's own officers' section",
+        operation_id="write_officers_section",
+        request=SectionIn,
+        parameters=[IF_MATCH],
+        responses={204: None},
+    )
+    def put(self, request: Request) -> Response:
+        given = self.valid(SectionIn, request)
+        owner = access.vault_owner(self.actor)
+        sealed = services.seal_vault(
+            user_id=owner,
+            statement=given["statement"],
+            blob=given["blob"],
+            expected_version=if_match(request),
+            section=Section.OFFICERS,
+        )
+        with self.writing(request) as reply:
+            access.vault_owner(self.actor)  # the device may have been revoked while the HSM worked
+            version = services.store_vault(user_id=owner, sealed=sealed, actor=self.actor, section=Section.OFFICERS)
+            reply.headers = {"etag": f'"{version}"'}
+        return reply.response
+
+
+class OfficersDoorsView(ApiView):
+    permission_names: ClassVar = {"GET": PermissionName.VAULT_READ}
+
+    @extend_schema(
+        summary="List the doors of one's own officers' section",
+        operation_id="list_officers_doors",
+        responses=ProvenDoorsOut,
+    )
+    def get(self, request: Request) -> Response:
+        owner = access.vault_reader(self.actor)
+        rows, current = access.doors(owner, Section.OFFICERS), set(access.proven_doors(owner))
+        return Response(
+            {
+                "doors": [
+                    {
+                        "kind": row.kind.removeprefix(f"{Section.OFFICERS.value}-"),
+                        "version": row.version,
+                        "proved_at": rfc3339(row.proved_at) if row.proved_at else None,
+                        "is_current": row.kind in current,
+                    }
+                    for row in rows
+                ]
+            }
+        )
+
+
+class OfficersDoorView(ApiView):
+    permission_names: ClassVar = {
+        "GET": PermissionName.VAULT_READ,
+        "PUT": PermissionName.OFFICER_SIGN,
+        "DELETE": PermissionName.OFFICER_SIGN,
+    }
+    max_body = 128 * 1024
+
+    @extend_schema(
+        summary="Read one door of one's own officers' section", operation_id="read_officers_door", responses=DoorOut
+    )
+    def get(self, request: Request, kind: str) -> Response:
+        """The owner is told, in the mailboxes and by mail, when a device asks that their chain does not list yet."""
+        owner = access.vault_reader(self.actor)
+        blob, version = services.open_door(user_id=owner, kind=_kind(Section.OFFICERS, kind), actor=self.actor)
+        return Response({"blob": b64u(blob), "version": version}, headers={"etag": f'"{version}"'})
+
+    @extend_schema(
+        summary="Write one door of one's own officers' section, with the proof that it opens",
+        operation_id="write_officers_door",
+        request=ProvenDoorIn,
+        parameters=[IF_MATCH],
+        responses={204: None},
+    )
+    def put(self, request: Request, kind: str) -> Response:
+        given = self.valid(ProvenDoorIn, request)
+        owner = access.vault_owner(self.actor)
+        kind = _kind(Section.OFFICERS, kind)
+        sealed = services.seal_proven_door(
+            user_id=owner,
+            kind=kind,
+            blob=given["blob"],
+            proof=given["proof"],
+            expected_version=if_match(request),
+        )
+        with self.writing(request) as reply:
+            access.vault_owner(self.actor)
+            version = services.store_door(user_id=owner, kind=kind, sealed=sealed, actor=self.actor)
+            reply.headers = {"etag": f'"{version}"'}
+        return reply.response
+
+    @extend_schema(
+        summary="Close one door of one's own officers' section",
+        operation_id="delete_officers_door",
+        responses={204: None},
+    )
+    def delete(self, request: Request, kind: str) -> Response:
+        """An officer of the policy in force, or of one that waits to be, keeps two that are proven."""
+        owner = access.vault_owner(self.actor)
+        with self.writing(request) as reply:
+            services.delete_door(user_id=owner, kind=_kind(Section.OFFICERS, kind), actor=self.actor)
+        return reply.response
+
+
+class OfficersDoorProofView(ApiView):
+    permission_names: ClassVar = {"PUT": PermissionName.OFFICER_SIGN}
+
+    @extend_schema(
+        summary="Prove once more that a door of one's own officers' section opens",
+        operation_id="prove_officers_door",
+        request=ProofIn,
+        responses={204: None},
+    )
+    def put(self, request: Request, kind: str) -> Response:
+        given = self.valid(ProofIn, request)
+        owner = access.vault_owner(self.actor)
+        with self.writing(request) as reply:
+            services.prove_door(
+                user_id=owner, kind=_kind(Section.OFFICERS, kind), proof=given["proof"], actor=self.actor
+            )
+        return reply.response
+
+
+def _kind(section: Section, name: str) -> str:
+    names = services.DOOR_KINDS[section]
+    if name not in names:
+        raise MalformedRequest(f"kind: must be one of {', '.join(sorted(names))}.", field="kind")
+    return services.door_kind(section, name)
 
 
 def if_match(request: Request) -> int:

@@ -12,16 +12,17 @@ from collections.abc import Collection, Iterable
 from datetime import datetime
 from uuid import UUID
 
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
 
 from holdfast.core.escrow.sponsors import still_behind
 from kernel.actors import Actor
 from kernel.errors import NotFound
+from kernel.paging import page
 from kernel.scope import current_tenant
 from tenants.models import Credential, EnrolmentCode, Person, ServiceAccount, Sponsorship, Tenant
 from tenants.roles import GUARDED_ROLES, Role
-from tenants.states import CredentialState, PersonState, TenantState
+from tenants.states import ENTERED_STATES, CredentialState, PersonState
 
 
 def tenant() -> Tenant:
@@ -29,9 +30,9 @@ def tenant() -> Tenant:
     return Tenant.objects.get(pk=current_tenant())
 
 
-def active_tenant_by_slug(slug: str) -> Tenant | None:
-    """Return an active tenant by its slug. It says where to look for a person, and authorizes nothing."""
-    return Tenant.objects.filter(slug=slug, state=TenantState.ACTIVE).first()
+def entered_tenant_by_slug(slug: str) -> Tenant | None:
+    """Return a tenant whose people are let in, by its slug. It says where to look, and authorizes nothing."""
+    return Tenant.objects.filter(slug=slug, state__in=ENTERED_STATES).first()
 
 
 def person_by_address(tenant: Tenant | None, email_key: str) -> Person | None:
@@ -39,11 +40,6 @@ def person_by_address(tenant: Tenant | None, email_key: str) -> Person | None:
     tenant_id = tenant.pk if tenant else uuid.uuid4()
     found: Person | None = Person.unscoped.filter(tenant_id=tenant_id, email_key=email_key).first()
     return found
-
-
-def active_tenants() -> list[Tenant]:
-    """List the active tenants, for system loops that then open a scope for each."""
-    return list(Tenant.objects.filter(state=TenantState.ACTIVE).order_by("created_at"))
 
 
 def development_slugs() -> list[str]:
@@ -82,6 +78,22 @@ def code_for_confirmation(actor: Actor, code_id: UUID) -> EnrolmentCode:
     if found is None or found.tenant_id != actor.tenant_id:
         raise NotFound
     return found
+
+
+def has_open_code(person_id: UUID) -> bool:
+    """Tell whether a person has an enrolment code that is neither used nor expired."""
+    return bool(EnrolmentCode.objects.filter(person_id=person_id, used_at=None, expires_at__gt=Now()).exists())
+
+
+def open_codes_until(person_ids: Iterable[UUID]) -> dict[UUID, datetime]:
+    """Return, of these people, who has an enrolment code to use, and until when the longest of each. One query."""
+    open_ones = EnrolmentCode.objects.filter(person_id__in=person_ids, used_at=None, expires_at__gt=Now())
+    return dict(open_ones.order_by("expires_at").values_list("person_id", "expires_at"))
+
+
+def has_credential(person_id: UUID) -> bool:
+    """Tell whether a person has ever enrolled a device."""
+    return bool(Credential.objects.filter(person_id=person_id).exists())
 
 
 def awaits_second(code: EnrolmentCode, person: Person) -> bool:
@@ -174,6 +186,27 @@ def people_found(text: str, role: str, *, start: int, limit: int) -> tuple[list[
     if role:
         rows = rows.filter(role=role)
     return list(rows[start : start + limit]), rows.count()
+
+
+def active_people_page(*, after: UUID | None, limit: int) -> tuple[list[Person], bool]:
+    """List a page of the active people by name, and say whether there are more. Raises NotFound."""
+    return page(Person.objects.filter(state=PersonState.ACTIVE), ("name", "id"), after=after, limit=limit)
+
+
+def active_people_after(after: UUID | None, *, limit: int) -> list[UUID]:
+    """Return up to `limit` active people by id, above one who need not be active, or there, any more: for the worker.
+
+    One query.
+    """
+    rows = Person.objects.filter(state=PersonState.ACTIVE)
+    if after is not None:
+        rows = rows.filter(pk__gt=after)
+    return list(rows.order_by("pk").values_list("pk", flat=True)[:limit])
+
+
+def active_people_ids() -> QuerySet[Person, dict[str, UUID]]:
+    """Return the ids of the active people, as a part of another app's query."""
+    return Person.objects.filter(state=PersonState.ACTIVE).values("pk")
 
 
 def count_active_people() -> int:

@@ -34,6 +34,10 @@ class EnrolmentCodeOut(serializers.Serializer[None]):
     id = serializers.UUIDField()
     person_id = serializers.UUIDField()
     expires_at = UtcField()
+    trust = serializers.ChoiceField(
+        choices=["pinned", "founding", "tofu"],
+        help_text="founding: of a tenant that is being founded, for owners and officers, until it is founded.",
+    )
     awaits_second = serializers.BooleanField(help_text="Whether a second person has to confirm it before it works.")
 
 
@@ -93,5 +97,6 @@ def _document(code: EnrolmentCode, person: Person) -> dict[str, object]:
         "id": str(code.pk),
         "person_id": str(person.pk),
         "expires_at": rfc3339(code.expires_at),
+        "trust": str(code.trust),
         "awaits_second": access.awaits_second(code, person),
     }

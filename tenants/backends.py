@@ -13,7 +13,7 @@ from django.http import HttpRequest
 
 from tenants import access, hashing, lockout
 from tenants.models import Person
-from tenants.states import PersonState, TenantState
+from tenants.states import ENTERED_STATES, PersonState
 
 BACKEND = "tenants.backends.TenantBackend"
 
@@ -33,7 +33,7 @@ class TenantBackend:
 
         Raises Throttled when more passwords are tried at once than may be hashed.
         """
-        person = access.person_by_address(access.active_tenant_by_slug(slug), email_key)
+        person = access.person_by_address(access.entered_tenant_by_slug(slug), email_key)
         with hashing.turn(is_known=request is not None and lockout.is_at_known_place(request)):
             if person is None:
                 make_password(password)
@@ -43,8 +43,8 @@ class TenantBackend:
         return person if is_right and person.state == PersonState.ACTIVE else None
 
     def get_user(self, user_id: UUID) -> Person | None:
-        """Return the person of a session, read again at every request; None once they or their tenant is not active."""
+        """Return the person of a session, read again at every request; None once they or their tenant may not enter."""
         person: Person | None = Person.unscoped.select_related("tenant").filter(pk=user_id).first()
-        if person is None or person.state != PersonState.ACTIVE or person.tenant.state != TenantState.ACTIVE:
+        if person is None or person.state != PersonState.ACTIVE or person.tenant.state not in ENTERED_STATES:
             return None
         return person

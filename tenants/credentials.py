@@ -24,7 +24,7 @@ from tenants.limits import BUCKET_MICROSECONDS, Level, levels_of
 from tenants.models import Credential, Nonce, Person, Tenant, TokenBucket
 from tenants.permissions import device_permissions, suspended_permissions
 from tenants.roles import SERVICE_ROLE
-from tenants.states import CredentialState, PersonState, TenantState
+from tenants.states import CredentialState, PersonState
 
 _CREDENTIAL, _TENANT, _PERSON = (model._meta.db_table for model in (Credential, Tenant, Person))
 _NONCE, _BUCKET = (model._meta.db_table for model in (Nonce, TokenBucket))
@@ -97,14 +97,12 @@ def look_up(credential_id: UUID, *, admits_suspended: bool = False) -> list[Know
 def _known(credential_id: UUID, row: Sequence[Any], admits_suspended: bool) -> Known | None:
     tenant_id, kind, public_key, state, person_id, tenant_state, role, person_state = row
     is_service = kind == Credential.Kind.SERVICE
-    if tenant_state != TenantState.ACTIVE:
-        return None
     role = SERVICE_ROLE if is_service else role
     is_suspended = admits_suspended and (state, person_state) in _SUSPENDED
     if is_suspended:
-        permissions = suspended_permissions(role)
+        permissions = suspended_permissions(role, tenant_state)
     elif is_service or person_state == PersonState.ACTIVE:
-        permissions = device_permissions(role, state)
+        permissions = device_permissions(role, state, tenant_state)
     else:
         return None
     if not permissions:

@@ -14,6 +14,14 @@ class EnrolmentRefused(Unauthenticated):
     default_detail = "The enrolment code is unknown, used or expired. Ask one of your officers for a new one."
 
 
+class InvitationRefused(Unauthenticated):
+    """The invitation is unknown, used or expired."""
+
+    # One text for every cause, as for codes.
+    code = "invitation-refused"
+    default_detail = "The invitation is unknown, used or expired. Ask whoever invited you for a new one."
+
+
 class NameRefused(Invalid):
     """A name, address or slug cannot be used."""
 

@@ -135,6 +135,7 @@ class EnrolmentCode(TenantOwned):
 
     class Trust(models.TextChoices):
         PINNED = "pinned"  # made by an officer's client or a ceremony, carries the root pin
+        FOUNDING = "founding"  # of a tenant that is being founded: carries its root, there is no policy to pin yet
         TOFU = "tofu"  # sent by the server itself: the client trusts what it meets first, and says so
 
     person = models.ForeignKey(Person, on_delete=models.PROTECT, related_name="enrolment_codes")
@@ -151,6 +152,33 @@ class EnrolmentCode(TenantOwned):
     class Meta(TenantOwned.Meta):
         abstract = False
         constraints: ClassVar = [models.UniqueConstraint(fields=["tenant", "code_hash"], name="enrolment_code_once")]
+
+
+class Invitation(TenantOwned):
+    """Leave for one person to set their first password and second factor. The link itself was never here."""
+
+    person = models.ForeignKey(Person, on_delete=models.PROTECT, related_name="+")
+    token_hash = models.BinaryField(max_length=32)
+    created_by = models.CharField(max_length=60)
+    created_at = models.DateTimeField(auto_now_add=True)
+    expires_at = models.DateTimeField()
+    used_at = models.DateTimeField(null=True)
+
+    class Meta(TenantOwned.Meta):
+        abstract = False
+        constraints: ClassVar = [models.UniqueConstraint(fields=["tenant", "token_hash"], name="invitation_once")]
+
+
+class RecoveryCode(TenantOwned):
+    """One of the codes that stand in for a lost authenticator, each once. The code itself was never here."""
+
+    person = models.ForeignKey(Person, on_delete=models.PROTECT, related_name="+")
+    code_hash = models.BinaryField(max_length=32)
+    used_at = models.DateTimeField(null=True)
+
+    class Meta(TenantOwned.Meta):
+        abstract = False
+        constraints: ClassVar = [models.UniqueConstraint(fields=["tenant", "code_hash"], name="recovery_code_once")]
 
 
 class Sponsorship(TenantOwned):

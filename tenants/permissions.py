@@ -15,7 +15,7 @@ from rest_framework.request import Request
 from kernel.actors import Actor
 from kernel.errors import Denied, MethodNotAllowed, Unauthenticated
 from tenants.roles import SERVICE_ROLE, Role
-from tenants.states import CredentialState
+from tenants.states import CredentialState, TenantState
 
 
 class PermissionName(StrEnum):
@@ -47,6 +47,7 @@ class PermissionName(StrEnum):
     MESSAGE_SEND = "message:send"
     OFFICER_SIGN = "officer:sign"
     PERSON_READ = "person:read"
+    POLICY_PROPOSE = "policy:propose"
     PREKEY_CLAIM = "prekey:claim"
     PREKEY_WRITE = "prekey:write"
     STATEMENT_READ = "statement:read"
@@ -69,8 +70,8 @@ _MEMBER = _LOOK | _KEYS | {
 _OVERSIGHT = frozenset({P.AUDIT_READ, P.CASE_READ, P.CONSOLE_ENTER, P.COVERAGE_READ, P.PERSON_READ})
 
 MATRIX: dict[str, frozenset[str]] = {
-    Role.OWNER: _MEMBER | _OVERSIGHT | {P.ENROLMENT_CREATE},
-    Role.OFFICER: _MEMBER | _OVERSIGHT | {P.CASE_APPROVE, P.ENROLMENT_CREATE, P.OFFICER_SIGN},
+    Role.OWNER: _MEMBER | _OVERSIGHT | {P.ENROLMENT_CREATE, P.POLICY_PROPOSE},
+    Role.OFFICER: _MEMBER | _OVERSIGHT | {P.CASE_APPROVE, P.ENROLMENT_CREATE, P.OFFICER_SIGN, P.POLICY_PROPOSE},
     Role.REVIEWER: _MEMBER | _OVERSIGHT,
     # Reads, and keeps the keys it signs its requests with; starts nothing.
     Role.AUDITOR: _LOOK | _KEYS | _OVERSIGHT,
@@ -85,6 +86,9 @@ PENDING_DEVICE = frozenset(
     {P.CASE_COLLECT, P.CASE_OPEN, P.CASE_READ, P.CHAIN_READ, P.CHAIN_WRITE, P.CONTACTS_ASK, P.CONTACTS_READ,
      P.DEPOSIT_READ, P.DEVICE_READ, P.ESCROW_READ, P.LETTER_SEND, P.MESSAGE_READ, P.STATEMENT_READ, P.VAULT_READ}
 )  # fmt: skip
+# A tenant that is being founded: its people make keys, doors and the first policy. Nobody's key is in custody, and
+# nothing is opened, before the founders' policy stands (ORGANISATION "Founding, at different desks").
+FOUNDING = _LOOK | _KEYS | _OVERSIGHT | {P.ENROLMENT_CREATE, P.OFFICER_SIGN, P.POLICY_PROPOSE}
 # To read a case about its owner, veto it, and hold that veto to the log: what every device of a person may, also a
 # suspended one for the methods that admit it. No one person's act ends a veto, and a change of role is such an act
 # (ESCROW "Case").
@@ -93,17 +97,24 @@ OBJECTION = frozenset({P.CASE_READ, P.CASE_VETO, P.STATEMENT_READ})
 SESSION = _LOOK | _OVERSIGHT
 
 
-def device_permissions(role: str, credential_state: str) -> frozenset[str]:
+def device_permissions(role: str, credential_state: str, tenant_state: str = TenantState.ACTIVE) -> frozenset[str]:
     """Return what a device's or service's requests may do: nothing for a role or a state that is not listed."""
-    granted = MATRIX.get(role, frozenset())
+    granted = _granted(role, tenant_state)
     if credential_state == CredentialState.ACTIVE:
-        return granted | suspended_permissions(role)
+        return granted | suspended_permissions(role, tenant_state)
     return granted & PENDING_DEVICE if credential_state == CredentialState.PENDING else frozenset()
 
 
-def suspended_permissions(role: str) -> frozenset[str]:
+def suspended_permissions(role: str, tenant_state: str = TenantState.ACTIVE) -> frozenset[str]:
     """Return what is left to a suspended device's requests, whatever its owner's role: nothing to a program's."""
-    return OBJECTION if role in Role.values else frozenset()
+    return OBJECTION if role in Role.values and tenant_state == TenantState.ACTIVE else frozenset()
+
+
+def _granted(role: str, tenant_state: str) -> frozenset[str]:
+    granted = MATRIX.get(role, frozenset())
+    if tenant_state == TenantState.ACTIVE:
+        return granted
+    return granted & FOUNDING if tenant_state == TenantState.FOUNDING else frozenset()
 
 
 def session_permissions(role: str) -> frozenset[str]:

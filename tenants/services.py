@@ -57,9 +57,9 @@ from tenants.models import (
     Tenant,
     TokenBucket,
 )
-from tenants.roles import Role
+from tenants.roles import GUARDED_ROLES, Role
 from tenants.sponsors import let_in
-from tenants.states import CREDENTIAL, PERSON, CredentialState, PersonState, TenantState
+from tenants.states import CREDENTIAL, ENTERED_STATES, PERSON, TENANT, CredentialState, PersonState, TenantState
 
 CODE_LIFE: Final = timedelta(days=7)
 MAX_CODE_LIFE: Final = timedelta(days=30)
@@ -68,10 +68,17 @@ ENROLMENTS_PER_SOURCE: Final = 120  # in ten minutes; a code has 128 bits, this 
 
 
 def create_tenant(
-    *, slug: str, name: str, actor: Actor, tenant_id: UUID | None = None, is_development: bool = False
+    *,
+    slug: str,
+    name: str,
+    actor: Actor,
+    tenant_id: UUID | None = None,
+    is_development: bool = False,
+    state: TenantState = TenantState.ACTIVE,
 ) -> Tenant:
     """Create a tenant, with no people and no root yet.
 
+    state: `founding` until its officers have signed its first policy.
     Raises NameRefused for a slug or name that cannot be used, NameTaken for one in use or that looks like one.
     """
     folded = names.slug(slug)
@@ -85,11 +92,30 @@ def create_tenant(
                     slug_skeleton=names.skeleton(folded),
                     name=names.display_name(name),
                     is_development=is_development,
+                    state=state,
                 )
         except IntegrityError as error:
             raise NameTaken("Another tenant has this slug, or one that looks like it.", field="slug") from error
         audit.append(tag="tenants:tenant:create", actor=actor, subject=str(tenant_id), body={"slug": folded})
     return tenant
+
+
+def show_root(*, root_key: bytes) -> None:
+    """Have the open scope's tenant show its root, the encoded public key, to those who found it.
+
+    Their clients believe it by their codes alone, which hold its hash; nothing is pinned by it. Raises RootPinned when
+    another root stands there already; the same root again changes nothing.
+    """
+    with transaction.atomic():
+        tenant = Tenant.objects.select_for_update().get(pk=access.tenant().pk)
+        _require_root(tenant, root_key)
+        tenant.root_key = root_key
+        tenant.save(update_fields=["root_key"])
+
+
+def _require_root(tenant: Tenant, root_key: bytes) -> None:
+    if tenant.root_key is not None and bytes(tenant.root_key) != root_key:
+        raise RootPinned("A successor is signed by the old root and the officers; it is not set here.")
 
 
 def pin_root(*, root_key: bytes, root_pin: bytes, actor: Actor) -> Tenant:
@@ -101,14 +127,36 @@ def pin_root(*, root_key: bytes, root_pin: bytes, actor: Actor) -> Tenant:
         raise ValueError("a root pin has 32 bytes")
     with transaction.atomic():
         tenant = Tenant.objects.select_for_update().get(pk=access.tenant().pk)
-        if tenant.root_key is not None:
-            if bytes(tenant.root_key) == root_key and bytes(tenant.root_pin or b"") == root_pin:
+        _require_root(tenant, root_key)
+        if tenant.root_pin is not None:
+            if bytes(tenant.root_pin) == root_pin:
                 return tenant
-            raise RootPinned("A successor is signed by the old root and the officers; it is not set here.")
+            raise RootPinned("The founders of another policy are pinned with this root already.")
         tenant.root_key, tenant.root_pin = root_key, root_pin
         tenant.save(update_fields=["root_key", "root_pin"])
         audit.append(tag="tenants:root:pin", actor=actor, subject=str(tenant.pk), body={"root_pin": root_pin})
     return tenant
+
+
+def finish_founding(*, actor: Actor) -> None:
+    """Let the open scope's tenant begin its work. Raises Conflict unless it is being founded."""
+    _end_founding(TenantState.ACTIVE, "tenants:tenant:found", actor)
+
+
+def abandon_founding(*, actor: Actor) -> None:
+    """End the founding of the open scope's tenant for ever. Raises Conflict once it is founded."""
+    _end_founding(TenantState.ENDED, "tenants:tenant:abandon", actor)
+
+
+def _end_founding(target: TenantState, tag: str, actor: Actor) -> None:
+    with transaction.atomic():
+        tenant = Tenant.objects.select_for_update().get(pk=access.tenant().pk)
+        if tenant.state == target:
+            return
+        if not TENANT.allows(tenant.state, target) or tenant.state != TenantState.FOUNDING:
+            raise Conflict(f"The tenant is {tenant.state}, and not being founded.")
+        advance(tenant, TENANT, target)
+        audit.append(tag=tag, actor=actor, subject=str(tenant.pk))
 
 
 def create_person(
@@ -309,7 +357,9 @@ def issue_enrolment_code(
 ) -> EnrolmentCode:
     """Record leave for one person to enrol one device: the code's 32-byte hash, for at most 30 days (7 unless said).
 
-    Raises Invalid for another expiry, TooManyCodes above ten open ones of one issuer, Conflict for a hash seen before.
+    While the tenant is being founded, every code is of the kind `founding`, whatever `trust` says, and for an owner or
+    officer. Raises Invalid for another person then, or for another expiry; TooManyCodes above ten open ones of
+    one issuer, and Conflict for a hash seen before.
     """
     if len(code_hash) != 32:
         raise ValueError("a code's hash has 32 bytes")
@@ -317,6 +367,13 @@ def issue_enrolment_code(
     expires_at = expires_at or now + CODE_LIFE
     if not now < expires_at <= now + MAX_CODE_LIFE:
         raise Invalid("Must lie in the future, at most 30 days ahead.", field="expires_at")
+    if access.tenant().state == TenantState.FOUNDING:
+        trust = EnrolmentCode.Trust.FOUNDING
+        if person.role not in GUARDED_ROLES:
+            raise Invalid(
+                "Until the tenant is founded, only its owners and officers are let in. Issue it afterwards.",
+                field="person_id",
+            )
     with transaction.atomic():
         issuer_id = access.person_behind(actor)
         # Of this issuer: nobody's codes keep out the one that somebody else makes for the person's own new device.
@@ -402,20 +459,27 @@ def consume_enrolment_code(*, tenant_id: UUID, person_id: UUID, secret: SecretBy
     """Use up a person's code inside the caller's transaction, and activate them if they were invited.
 
     Returns the code's row (`person`, `trust`, `code_hash`). Of any number of simultaneous calls one succeeds.
-    Raises EnrolmentRefused for every other case alike: wrong, used, expired, not for an invited or active person, or of
-    a tenant that is not active.
+    Raises EnrolmentRefused for every other case alike: wrong, used, expired, not for an invited or active person, of a
+    tenant that lets nobody in, for anybody but owners and officers of one that is being founded, or of a founding that
+    is over.
     """
     offered = code_hash_of(tenant=tenant_id.bytes, person=person_id.bytes, secret=secret)
     with tenant_scope(tenant_id), transaction.atomic():
         # Compared here, not in the query, so that how much of a hash was right shows in no index look-up's time.
         # The tenant's state stands in the same query: an unknown tenant costs what a known one does (FAULTS I9a).
-        rows = _open_codes(person_id).filter(tenant__state=TenantState.ACTIVE)
+        rows = _open_codes(person_id).filter(tenant__state__in=ENTERED_STATES).select_related("tenant")
         codes = [row for row in rows if hmac.compare_digest(bytes(row.code_hash), offered)]
         if not codes:
             raise EnrolmentRefused
         used = EnrolmentCode.objects.filter(pk=codes[0].pk, used_at=None).update(used_at=timezone.now())
         person = access.person_for_update(person_id)
         if used != 1 or person.state not in (PersonState.INVITED, PersonState.ACTIVE):
+            raise EnrolmentRefused
+        is_founding = codes[0].tenant.state == TenantState.FOUNDING
+        if is_founding and person.role not in GUARDED_ROLES:
+            raise EnrolmentRefused
+        # It names the root alone: whoever comes when there is a policy gets a code that pins it.
+        if codes[0].trust == EnrolmentCode.Trust.FOUNDING and not is_founding:
             raise EnrolmentRefused
         # By the role of today: whoever became an officer since the code was made is guarded as one.
         if access.awaits_second(codes[0], person):

@@ -19,7 +19,7 @@ from django_otp.plugins.otp_totp.models import TOTPDevice
 from kernel.actors import Actor
 from kernel.clock import SKEW
 from tenants.backends import BACKEND, TenantBackend
-from tenants.models import Person
+from tenants.models import Person, Tenant
 from tenants.permissions import session_permissions
 
 HOME: Final = "/console/"
@@ -74,6 +74,13 @@ def session_person(request: HttpRequest) -> Person | None:
     if not person.is_authenticated or not person.is_verified():
         return None
     return cast(Person, person)
+
+
+def session_tenant(request: HttpRequest) -> Tenant:
+    """Return the tenant of whoever is signed in, which was read with them; call it behind a complete sign-in."""
+    person = session_person(request)
+    assert person is not None
+    return person.tenant
 
 
 def session_actor(person: Person) -> Actor:

@@ -8,7 +8,10 @@ Specification: https://www.rfc-editor.org/rfc/rfc6238 section 4.
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
+import secrets
 import time
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -20,17 +23,20 @@ from django_otp.oath import TOTP
 from django_otp.plugins.otp_totp.models import TOTPDevice
 
 from audit import services as audit
+from holdfast.core.base.encoding import label
 from holdfast.core.base.secret import SecretBytes
 from kernel.actors import Actor
-from kernel.clock import SKEW
+from kernel.clock import SKEW, database_now
 from kernel.scope import tenant_scope
 from tenants import access
 from tenants.errors import CodeRefused
 from tenants.limits import count_in_window, is_first
-from tenants.models import Person
+from tenants.models import Person, RecoveryCode
 from tenants.sponsors import let_in
 
 _CODE: Final = re.compile(r"[0-9]{6}", re.ASCII)
+_RECOVERY: Final = re.compile(r"[a-z2-7]{4}(-?[a-z2-7]{4}){3}", re.ASCII)
+_RECOVERY_GROUPS: Final = re.compile(r"(.{4})(?=.)")
 TOTP_KEY_SIZE: Final = 20
 # Refused sign-ins of a tenant, and locks, that are entries of their own within an hour; more are one count. Anybody can
 # cause them, and the log is kept for ever. People who mistype a password do not come near.
@@ -70,12 +76,48 @@ def confirm_totp(*, person: Person, key: SecretBytes, code: str, actor: Actor) -
         audit.append(tag="tenants:totp:confirm", actor=actor, subject=str(person.pk))
 
 
+def make_recovery_codes(*, person: Person, actor: Actor) -> tuple[str, ...]:
+    """Make ten codes, each of which stands in once for the authenticator; those before stop. Only hashes are kept."""
+    codes = tuple(
+        _RECOVERY_GROUPS.sub(r"\1-", base64.b32encode(secrets.token_bytes(10)).decode().lower()) for _ in range(10)
+    )
+    with transaction.atomic():
+        RecoveryCode.objects.filter(person=person).delete()
+        RecoveryCode.objects.bulk_create(
+            [RecoveryCode(person=person, code_hash=_recovery_hash(person, one)) for one in codes]
+        )
+        audit.append(tag="tenants:recovery-code:make", actor=actor, subject=str(person.pk))
+    return codes
+
+
+def _accept_recovery_code(person: Person, code: str) -> TOTPDevice | None:
+    with tenant_scope(person.tenant_id), transaction.atomic():
+        device = TOTPDevice.objects.filter(user=person, confirmed=True).first()
+        unused = RecoveryCode.objects.filter(person=person, code_hash=_recovery_hash(person, code), used_at=None)
+        if device is None or unused.update(used_at=database_now()) != 1:
+            return None
+        audit.append(tag="tenants:recovery-code:use", actor=_signed_in(person), subject=str(person.pk))
+    return device
+
+
+def _recovery_hash(person: Person, code: str) -> bytes:
+    # 80 random bits, tried at most some times a minute: a plain hash is enough, and a code moved to another person's
+    # row fits nobody.
+    return hashlib.sha256(
+        label("recovery-code", person.tenant_id.bytes, person.pk.bytes, code.replace("-", ""))
+    ).digest()
+
+
 def accept_code(*, person: Person, code: str) -> TOTPDevice | None:
     """Return the person's authenticator if `code` is its unspent code of now or one step either side, else None.
+
+    An unused recovery code does as well, once.
 
     Nobody else's code will do, no code will do twice, and after a wrong one the next waits. All three also after this
     server's clock was ahead; and nothing that was done then keeps the person waiting until it would be right.
     """
+    if _RECOVERY.fullmatch(code.lower()):
+        return _accept_recovery_code(person, code.lower())
     with transaction.atomic():
         device = TOTPDevice.objects.select_for_update().filter(user=person, confirmed=True).first()
         if device is None:

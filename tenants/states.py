@@ -6,14 +6,24 @@ ORGANISATION "People"; FAULTS P9: whoever is not `active` counts for nothing, wh
 
 from __future__ import annotations
 
+from typing import Final
+
 from django.db import models
 
 from kernel.transitions import TransitionTable
 
 
 class TenantState(models.TextChoices):
+    FOUNDING = "founding"  # its people make keys and sign the first policy; nothing else can be done yet
     ACTIVE = "active"
     SUSPENDED = "suspended"  # nobody of it is let in; nothing of it is lost
+    LOCKED = "locked"
+    ENDING = "ending"
+    ENDED = "ended"  # nobody is let in any more, ever
+
+
+# Whose people are let in. In `founding` they may do less (`permissions.FOUNDING`).
+ENTERED_STATES: Final = (TenantState.ACTIVE, TenantState.FOUNDING)
 
 
 class PersonState(models.TextChoices):
@@ -31,8 +41,11 @@ class CredentialState(models.TextChoices):
 
 TENANT = TransitionTable(
     {
+        TenantState.FOUNDING: frozenset({TenantState.ACTIVE, TenantState.ENDED}),
         TenantState.ACTIVE: frozenset({TenantState.SUSPENDED}),
         TenantState.SUSPENDED: frozenset({TenantState.ACTIVE}),
+        # `locked` and `ending` are named above, so that whoever asks for a state has met them; no act leads there yet.
+        TenantState.ENDED: frozenset(),
     }
 )
 

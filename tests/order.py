@@ -7,6 +7,7 @@ import pytest
 
 # What takes more than twelve seconds, the longest first. What is not here keeps its place behind them.
 LONG = (
+    "test_six_desks",
     "test_demo",
     "test_memory",
     "test_ways_back",
@@ -20,6 +21,10 @@ LONG = (
     "test_messages",
     "test_up",
     "test_quickstart",
+    "test_officers_keys",
+    "test_officers_acts",
+    "test_separate_accounts",
+    "test_ceremonies",
     "test_door_cuts",
     "test_cli",
     "test_parsers",

@@ -296,7 +296,12 @@ class Restored(AcceptedLog):
             ends = "" if vetoed and not entry.body.get("ends") else tag
             return endings.end_again(case_id=subject, tag=ends, device_id=device, veto=veto)
         if tag == "keys:device:revoke":
-            keys.revoke_again(device_id=subject)
+            reason = entry.body.get("reason")
+            keys.revoke_again(
+                device_id=subject,
+                user_id=UUID(str(entry.body["user"])),
+                reason=reason if isinstance(reason, int) else None,
+            )
         else:
             tenants.take_again(tag=tag, subject=subject, role=str(entry.body.get("to", "")))
         return True

@@ -22,7 +22,7 @@ from config.ceremonies import CeremonyRefused, Step
 from config.ceremonies.root import public_key, release_directory, root_of
 from config.roles import WRITING_ROLES, create_role_key, role_key_file
 from holdfast.core.base.encoding import b64u, unb64u
-from holdfast.core.base.errors import Forked, HoldfastError
+from holdfast.core.base.errors import Forked, HoldfastError, Untrusted
 from holdfast.core.crypto.keys import SIGNING_KINDS, PublicKey, decode_public_key
 from holdfast.core.identity.roles import RoleKey, Roles, SignedRoles, verify_roles
 from holdfast.core.log import tiles
@@ -61,7 +61,7 @@ class RolesCeremony:
         self._actor = system_actor(tenant.pk, "ceremony")
         with tenant_scope(tenant.pk):
             row = access.newest_roles()
-            self._before = None if row is None else self._verified(bytes(row.statement))
+            self._before = self._verified(None if row is None else bytes(row.statement))
             self._is_older = self._before is None and (_numbered() > 0 or sequencer.count_unsigned(tenant.pk) > 0)
 
     def steps(self) -> Iterator[Step]:
@@ -105,11 +105,23 @@ class RolesCeremony:
             if role not in self._given and (role not in named or role_key_file(role).exists()):
                 yield role
 
-    def _verified(self, statement: bytes) -> SignedRoles:
+    def _verified(self, statement: bytes | None) -> SignedRoles | None:
+        directory = release_directory(self._tenant.pk)
+        seen = directory.seen_roles() if directory.has_trust() else None
         try:
-            return verify_roles(Sign1.parse(statement), tenant=self._tenant.pk.bytes, root_key=self._root.public)
+            # Stops a second version of one number: a database put back would have the root name a key again that ended.
+            if statement is None and seen is not None:
+                raise Untrusted("they are gone")
+            if statement is None:
+                return None
+            return verify_roles(
+                Sign1.parse(statement), tenant=self._tenant.pk.bytes, root_key=self._root.public, seen=seen
+            )
         except HoldfastError as error:
-            raise CeremonyRefused(f"The stored roles are not this root's ({error}): look at the database.") from error
+            raise CeremonyRefused(
+                f"The stored roles are not this root's, or not those that the release process saw ({error}): look at "
+                "the database, and at which backup was put back. See: ceremony accept-restored"
+            ) from error
 
     # Keys.
 

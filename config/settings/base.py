@@ -21,6 +21,7 @@ HOLDFAST_PUBLIC_URL = ENV.public_url.rstrip("/")
 CSRF_TRUSTED_ORIGINS = [HOLDFAST_PUBLIC_URL]
 CSRF_FAILURE_VIEW = "config.views.csrf_failure"
 HOLDFAST_RELEASE_DIR = ENV.release_dir or ENV.state_dir / "release"
+HOLDFAST_CEREMONY_DIR = ENV.ceremony_dir or ENV.state_dir / "ceremony"
 HOLDFAST_SEQUENCER_DIR = ENV.sequencer_dir or ENV.state_dir / "sequencer"
 HOLDFAST_TRUSTED_PROXIES = ENV.trusted_proxies
 # How many one-time pre-keys one requester, and all requesters together, may take in an hour.

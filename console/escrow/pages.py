@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The console's page of custody: the policy in force, its officers and what they resolve, the escrow keys.
+"""The console's pages of custody: the policy in force and those proposed, its officers, keys, and who has answered.
 
 Implements PLATFORM "Console" and ESCROW "Policy and officers". Only looks; reads terms from the signed statements.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 from django.http import HttpRequest, HttpResponse
@@ -16,14 +16,16 @@ from django.shortcuts import render
 from django.utils import timezone
 
 from console.frame import console_page
+from console.paging import PAGE
 from console.words import act_words, terms
-from escrow import access, coverage, services
+from escrow import access, campaign, coverage, services
 from escrow.errors import EscrowOff
 from holdfast.core.base.encoding import MAX_BLOB
 from holdfast.core.base.errors import HoldfastError
 from holdfast.core.identity import trust
 from holdfast.core.identity.acts import ABOUT_A_PERSON, Resolution, Standing
 from holdfast.core.identity.policy import Officer, Policy
+from holdfast.core.identity.policy_change import change_of, clauses, in_words, text_box
 from holdfast.core.signed import cose
 from holdfast.core.signed.statements import EscrowKey
 from kernel.actors import Actor
@@ -33,7 +35,17 @@ from tenants.permissions import PermissionName
 if TYPE_CHECKING:
     from escrow.models import OfficerStatement, PolicyOfficer
     from escrow.models import Policy as PolicyRow
+    from escrow.models import PolicyProposal as ProposalRow
     from escrow.models import Resolution as ResolutionRow
+
+
+# Badge and words of an answer.
+ANSWERS: Final = {
+    "agreed": ("ok", "agreed"),
+    "refused": ("off", "refused"),
+    "older": ("wait", "answered an older version"),
+    "none": ("wait", "never answered"),
+}
 
 
 @dataclass(frozen=True)
@@ -44,6 +56,7 @@ class Place:
     person_id: UUID
     state: str
     counts_from: datetime | None
+    keys_lost_at: datetime | None
     is_counting: bool
     # What was last signed about this officer's standing, where that is why they stand as they do.
     word: OfficerStatement | None
@@ -67,6 +80,18 @@ class Resolved:
     needed: int
 
 
+@dataclass(frozen=True)
+class Proposed:
+    """One proposed policy, what it would change in words, and how far it is. signers: whose signatures count."""
+
+    row: ProposalRow
+    state: str
+    lines: list[str]
+    signers: tuple[UUID, ...]
+    missing: int
+    is_undone: bool
+
+
 # Of resolutions on the page: every open one of a roster of 16 at five each would be 80, and people read ten.
 SHOWN = 10
 
@@ -84,16 +109,29 @@ def escrow_page(request: HttpRequest, actor: Actor) -> HttpResponse:
     places = _places(in_force, signed, now)
     available = len(coverage.releasable_now(made_under=[bytes(in_force.hash)], at=now).approvers)
     resolutions, more = _resolutions(in_force, now)
+    proposals, more_proposals = _proposals(now)
+    newest = access.newest_policy()
     newer = [row for row in rows if row.version > in_force.version and row.withdrawn_at is None]
     context = {
         "policy": in_force,
         "places": places,
         "available": available,
-        "people": tenants.people_by_id(_named(places, resolutions)),
+        "people": tenants.people_by_id(_named(places, resolutions, proposals)),
+        "proposals": proposals,
+        "more_proposals": more_proposals,
+        "answers": campaign.answer_totals(newest) if newest.version > 1 else None,
+        "newest": newest,
+        "answer_until": newest.published_at + campaign.ANSWER_WITHIN,
         "resolutions": resolutions,
         "more_resolutions": more,
-        "clauses": terms.clauses(signed),
-        "warnings": terms.warnings(signed, available=available, active=coverage.count_active_officers()),
+        "clauses": clauses(signed),
+        "text": signed.terms.text,
+        "warnings": terms.warnings(
+            signed,
+            available=available,
+            active=coverage.count_active_officers(),
+            endings=access.newest_endings(now),
+        ),
         "release_words": signed.terms.release_sealing_key.fingerprint("release"),
         "newer": newer,
         "versions": _versions(rows),
@@ -103,6 +141,34 @@ def escrow_page(request: HttpRequest, actor: Actor) -> HttpResponse:
         **_escrow_keys(),
     }
     return render(request, "console/escrow/escrow.html", context)
+
+
+@console_page(PermissionName.COVERAGE_READ)
+def answers_page(request: HttpRequest, actor: Actor) -> HttpResponse:
+    """List the active people by name with their answer to the newest policy version."""
+    try:
+        newest = access.newest_policy()
+    except EscrowOff:
+        return render(request, "console/escrow/escrow_off.html", {"is_pending": False})
+    after = _after(request)
+    rows, more = campaign.answers(newest, after=after, limit=PAGE)
+    context = {
+        "policy": newest,
+        "rows": [(row, ANSWERS[row.answer]) for row in rows],
+        # They count the whole tenant: on the first page alone.
+        "totals": campaign.answer_totals(newest) if after is None else None,
+        "until": newest.published_at + campaign.ANSWER_WITHIN,
+        "next": rows[-1].person_id if more else None,
+    }
+    return render(request, "console/escrow/answers.html", context)
+
+
+def _after(request: HttpRequest) -> UUID | None:
+    """Return the last person of the page before; what is no id is the first page."""
+    try:
+        return UUID(request.GET["after"]) if "after" in request.GET else None
+    except ValueError:
+        return None
 
 
 def _places(row: PolicyRow, signed: Policy, now: datetime) -> list[Place]:
@@ -115,6 +181,7 @@ def _places(row: PolicyRow, signed: Policy, now: datetime) -> list[Place]:
             person_id=UUID(bytes=officer.person),
             state=stored[officer.index].state if officer.index in stored else "missing",
             counts_from=stored[officer.index].counts_from if officer.index in stored else None,
+            keys_lost_at=stored[officer.index].keys_lost_at if officer.index in stored else None,
             is_counting=officer.index in counting,
             word=_why(words.get(UUID(bytes=officer.person)), stored.get(officer.index)),
         )
@@ -149,9 +216,28 @@ def _resolutions(in_force: PolicyRow, now: datetime) -> tuple[list[Resolved], bo
     return found, more
 
 
-def _named(places: list[Place], resolutions: list[Resolved]) -> set[UUID]:
+def _proposals(now: datetime) -> tuple[list[Proposed], bool]:
+    rows, more = access.proposal_page(access.next_place(now), now=now, limit=SHOWN)
+    known = access.chronicle()
+    found = []
+    for row, progress in zip(rows, services.policy_progress(rows), strict=True):
+        change = change_of(
+            Policy.from_payload(bytes(row.payload)),
+            versions=known.versions,
+            published=known.published,
+            withdrawn=known.withdrawn,
+            at=int(now.timestamp()),
+        )
+        is_open = progress.state == "open"
+        lines = [*in_words(change, at=int(now.timestamp())), *text_box(change.after.terms)] if is_open else []
+        found.append(Proposed(row, progress.state, lines, progress.signed, progress.missing, progress.is_undone))
+    return found, more
+
+
+def _named(places: list[Place], resolutions: list[Resolved], proposals: list[Proposed]) -> set[UUID]:
     """Return everybody whom the page names."""
-    named = {place.person_id for place in places}
+    named = {person for one in proposals for person in (one.row.proposer_id, *one.signers)}
+    named |= {place.person_id for place in places}
     named |= {place.word.signer_id for place in places if place.word}
     for one in resolutions:
         named |= {one.row.proposer_id, *one.signers, *([one.person_id] if one.person_id else [])}

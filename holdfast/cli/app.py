@@ -29,6 +29,8 @@ from holdfast.cli.commands import (
     mail,
     officer,
     officer_acts,
+    officer_keys,
+    officer_policy,
     profile,
     recover,
 )
@@ -77,7 +79,8 @@ app.add_typer(contacts.app, name="contacts")
 app.add_typer(archive.app, name="archive")
 app.add_typer(escrow.app, name="escrow")
 officer_acts.register(officer.app)
-app.add_typer(officer.app, name="officer")
+officer_policy.register(officer.app)
+app.add_typer(officer_keys.app, name="officer")
 app.add_typer(audit.app, name="audit")
 app.add_typer(chain.app, name="chain")
 app.add_typer(bundle.app, name="bundle")

@@ -25,6 +25,7 @@ from holdfast.core.crypto.phrase import AmbiguousLanguage, Phrase, PhraseError, 
 
 _MAX_SECRET: Final = 4096
 _WORDS: Final = 24
+_COLUMNS: Final = 4
 _DESCRIPTORS: Final = ("/dev/stdin", "/dev/fd/", "/proc/self/fd/")  # other names of what this process was given open
 
 PasswordFile = Annotated[
@@ -124,6 +125,13 @@ def ask_phrase(title: str, file: Path | None) -> Phrase:
             except PhraseError as error:
                 console.print(f"{error}. Once more, from the first word.", markup=False)
                 words = []
+
+
+def phrase_rows(words: tuple[str, ...]) -> list[str]:
+    """Set words in columns, read from left to right, each with its number."""
+    width = max(map(len, words)) + 3
+    cells = [f"{number:>2} {word:<{width}}" for number, word in enumerate(words, start=1)]
+    return ["".join(cells[start : start + _COLUMNS]).rstrip() for start in range(0, len(cells), _COLUMNS)]
 
 
 def _parsed(text: SecretBytes) -> Phrase:

@@ -21,6 +21,7 @@ from holdfast.client.identity import contacts, device
 from holdfast.client.identity.contacts import KnownContact
 from holdfast.client.identity.device import ListedDevice
 from holdfast.client.messages import letters, prekeys
+from holdfast.client.officers import answers, joining
 from holdfast.client.profile.account import Account
 from holdfast.client.recovery import by_case, by_door
 from holdfast.client.recovery.by_case import CaseStatus, Collected, OpenedCase
@@ -223,6 +224,7 @@ class Recover(_Facet):
         with self._use() as account:
             joined = pairing.complete(account, wait_seconds=wait_seconds)
             prekeys.publish(account)
+            joining.take(account)
             return joined
 
     def by_password(self, password: Secret) -> OpenedDoor:
@@ -295,15 +297,34 @@ class Escrow(_Facet):
             escrow.prepare(account)
             return escrow.consent_text(account)
 
+    def what_changed(self) -> list[str]:
+        """Say, line by line, what the newest policy changes of the one that the person last answered."""
+        with self._use() as account:
+            escrow.prepare(account)
+            return escrow.what_changed(account)
+
     def consent(self, *, agreed: bool) -> None:
-        """Sign the person's yes or no to `consent_text`. Only they can say it: show them the text first."""
+        """Sign the person's yes or no to `consent_text`. Only they can say it: show them the text first.
+
+        Raises NotYet or Problem for a no to a yes that still binds: `status().consent_bound_until`.
+        """
         with self._use() as account:
             escrow.consent(account, agreed=agreed)
 
     def deposit(self) -> list[int]:
-        """Deposit the archive keys that are not in escrow yet; returns their generations. Raises ConsentNeeded."""
+        """Deposit the archive keys that are not in escrow yet; returns their generations.
+
+        Raises ConsentNeeded, and NotYet where the organisation's escrow is not set up yet.
+        """
         with self._use() as account:
+            escrow.prepare(account)
+            escrow.take_back(account)
             return [generation.number for generation in escrow.deposit_missing(account)]
+
+    def answers(self) -> answers.Answers:
+        """For officers and those who oversee: who has answered the newest policy. Raises Problem for others."""
+        with self._use() as account:
+            return answers.read(account)
 
 
 class Archive(_Facet):

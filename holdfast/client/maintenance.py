@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Final
 from uuid import UUID
 
@@ -18,6 +17,7 @@ from holdfast.client.errors import ClientError, ConsentNeeded, Unreachable
 from holdfast.client.escrow import archive, disclosures, escrow
 from holdfast.client.identity import chains, key_log, tenant
 from holdfast.client.messages import letters, messages, prekeys
+from holdfast.client.officers import joining, officer_keys
 from holdfast.client.profile.account import Account
 from holdfast.client.rotation import rotation
 from holdfast.client.sessions import sessions
@@ -112,18 +112,18 @@ def _chain(account: Account) -> Iterator[Done]:
 
 def _tenant(account: Account) -> Iterator[Done]:
     change = tenant.refresh(account)
+    if change.is_another:
+        yield needs_you(
+            "organisation",
+            "Your organisation was founded with another policy than the one that you signed.",
+            "The root that your code names vouches for it. See what it says: holdfast officer policy show --all",
+        )
     if change.policy_now > change.policy_before:
         yield done("organisation", f"Your organisation's policy is now version {change.policy_now}, as it signed it.")
     if change.key_now > change.key_before:
         yield done("organisation", f"Accepted escrow key version {change.key_now}, signed by root and officers.")
     for ending in tenant.endings(account):
-        day = datetime.fromtimestamp(ending.at, UTC).date()
-        said = f"ran out on {day}" if ending.has_ended else f"runs out on {day}"
-        yield needs_you(
-            "organisation",
-            f"Your organisation's {ending.what} {said}.",
-            "Tell your officers to sign a new one. Nothing is deposited under it 30 days after it has run out.",
-        )
+        yield needs_you("organisation", *tenant.words_of(ending))
 
 
 def _key_log(account: Account) -> Iterator[Done]:
@@ -204,19 +204,32 @@ def _archive(account: Account) -> Iterator[Done]:
 
 
 def _deposits(account: Account) -> Iterator[Done]:
+    # While a tenant is being founded, nobody could take a deposit.
+    if not account.state.trust.policies:
+        return
     escrow.take_back(account)
     try:
         if escrow.due(account) and (deposited := escrow.deposit_missing(account)):
             yield done("escrow", f"Deposited {len(deposited)} archive keys, as you agreed.")
     except ConsentNeeded as error:
         if escrow.must_deposit_first(account) or escrow.asks_again(account):
-            yield needs_you("escrow", str(error), error.way_out)
+            changed = " ".join(escrow.what_changed(account))
+            yield needs_you("escrow", f"{error} {changed}".rstrip(), error.way_out)
     for said, way_out in escrow.given_up(account):
         yield needs_you("escrow", said, way_out)
 
 
 def _holds_vault(account: Account) -> bool:
     return bool(len(account.state.vault.key) and len(account.state.identity_seed))
+
+
+def _officer(account: Account) -> Iterator[Done]:
+    if joining.take(account):
+        yield done("officer's keys", "This device leads to your officer's keys, as your other device gave them.")
+    is_moved = officer_keys.has_keys(account) and account.state.officer is None
+    if is_moved and len(account.state.identity_seed) and joining.state_keys(account):
+        yield done("officer's keys", "Your account states your officer's keys again, under its identity key of now.")
+    yield from standing.of_officer(account)
 
 
 def _shares(account: Account) -> Iterator[Done]:
@@ -244,6 +257,7 @@ _ITEMS: Final = (
     _Item("escrow", _deposits),
     _Item("trusted contacts", _shares),
     _Item("backup", _vault),
+    _Item("officer's keys", _officer),
     _Item("old keys", _old_keys, is_online=False, needs_active=False),
     _Item("disclosures", _disclosures, is_online=False, needs_active=False),
     _Item("this device", standing.of_pending, is_online=False, needs_active=False),

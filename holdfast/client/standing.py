@@ -16,7 +16,7 @@ from uuid import UUID
 
 from holdfast.client.identity import evidence, key_log
 from holdfast.client.messages import letters, messages
-from holdfast.client.officers import officer
+from holdfast.client.officers import acts, officer, officer_keys, section_doors
 from holdfast.client.profile.account import Account
 from holdfast.client.recovery import by_door
 from holdfast.client.vault import doors, share_requests
@@ -39,6 +39,28 @@ _NOTICES: Final = {
         "Device {device_id} was enrolled in your name, by a code. It is no part of your account yet.",
         "If it is not yours, approve it nowhere, and tell your officers. " + _SEEN,
     ),
+    "policy-proposed": (
+        "Version {version} of your organisation's policy waits for your signature: proposal {proposal}.",
+        "Read it: holdfast officer policy show. " + _SEEN,
+    ),
+    "policy-published": (
+        "Your organisation's officers published version {version} of the escrow policy.",
+        "Answer until {until}: holdfast escrow deposit, or holdfast escrow refuse. " + _SEEN,
+    ),
+    "officer-keys-lost": (
+        "Officer {by} lost a device, and counts for nothing until a policy names other keys of theirs.",
+        "If that is you: holdfast officer new-keys. Then, whoever of you: holdfast officer policy propose --add {by}. "
+        + _SEEN,
+    ),
+    "escrow-ending": (
+        "Version {version} of your organisation's escrow {kind} runs out on {until}.",
+        "Have officers sign the next one: holdfast officer policy propose, or the operator's ceremony for a key. "
+        + _SEEN,
+    ),
+    "escrow-key-proposed": (
+        "Version {version} of your organisation's escrow key waits for your signature: proposal {proposal}.",
+        "Compare its words with the ceremony's: holdfast officer key sign. " + _SEEN,
+    ),
     "case-opened": (
         "Case {case_id} was opened in your name: it asks your officers for archive keys.",
         "If that was not you: holdfast recover escrow cancel --case {case_id} --reason …, and tell your officers. "
@@ -55,6 +77,7 @@ _NOTICES: Final = {
     "contacts-collected": ("Device {device_id} has collected the recovery shares of {owner}.", _NOT_YOU + _SEEN),
     "contacts-request-ended": ("A request for the recovery shares of {owner} has ended: {state}.", _SEEN),
 }
+_NAMES: Final = ("by", "case_id", "device_id", "kind", "owner", "proposal", "state", "until", "version")
 _OTHER: Final = ("The server has a notice of a kind that this program does not know: {event}.", _SEEN)
 
 
@@ -188,11 +211,53 @@ def of_doors(account: Account) -> Iterator[Done]:
         )
 
 
+def of_officer(account: Account) -> Iterator[Done]:
+    """Name what an officer's keys lack: a place in the vault, a way back, one that was opened within a year."""
+    if account.state.officer is not None:
+        yield needs_you(
+            "officer's keys",
+            "Your officer's keys lie in this profile alone: they are gone if this device is.",
+            "Move them into your vault: holdfast officer init",
+        )
+    loss = acts.own_loss(account) if officer_keys.has_keys(account) else acts.Loss.NONE
+    if loss is acts.Loss.COUNTED:
+        yield needs_you(
+            "officer's keys",
+            "You lost a device that may have led to your officer's keys: your approvals and votes count for nothing.",
+            "Make others: holdfast officer new-keys. Then have a policy proposed with them: "
+            f"holdfast officer policy propose --add {account.user_text}",
+        )
+    if loss is acts.Loss.WITHHELD:
+        yield needs_you(
+            "officer's keys",
+            "Your account says that you lost a device, and the server still counts your officer's keys.",
+            f"Have another officer suspend you: holdfast officer suspend {account.user_text}. And tell your operator: "
+            "the server keeps the loss from the release process.",
+        )
+    if account.state.officers_section is None:
+        return
+    now = account.api.clock.now()
+    for door in section_doors.status(account):
+        name = section_doors.NAMES[door.kind]
+        if not door.is_open:
+            yield needs_you(
+                "officer's keys",
+                f"No {name} opens your officer's keys.",
+                f"Set one: holdfast officer set-door {name}",
+            )
+        elif door.is_stale(now):
+            yield needs_you(
+                "officer's keys",
+                f"The {name} of your officer's keys was not opened for a year.",
+                f"See that it still opens: holdfast officer prove-door {name}",
+            )
+
+
 def of_kept(account: Account) -> Iterator[Done]:
     """Name the server's notices, the reports and the evidence that are kept here."""
     for notice in letters.notices(account):
         said, way_out = _NOTICES.get(notice.event, _OTHER)
-        named = {name: _named(notice.said.get(name)) for name in ("case_id", "device_id", "kind", "owner", "state")}
+        named = {name: _named(notice.said.get(name)) for name in _NAMES}
         yield needs_you("notices", said.format(event=_named(notice.event), **named), way_out.format(**named))
     for report in messages.reports(account):
         yield needs_you("messages", report.text, report.way_out)

@@ -140,6 +140,7 @@ def standings(case: Case, policy: Policy, now: datetime) -> list[OfficerStanding
         ),
         suspended=those(OfficerState.SUSPENDED, OfficerState.REMOVED),
         away=those(OfficerState.AWAY),
+        keys_lost=frozenset(person_id.bytes for person_id in escrow.with_lost_keys(now)),
         behind=frozenset(person_id.bytes for person_id in access.behind(case)),
     )
     return [

@@ -107,6 +107,10 @@ class Directory:
             decode_public_key(row.octets(1), expect=KeyKind.X_WING),
         )
 
+    def has_keys(self) -> bool:
+        """Tell whether the ceremony has made this process's own keys for the tenant."""
+        return (self.path / "keys" / "newest").exists()
+
     def signing_key(self, public: PublicKey) -> SigningKey:
         """Return the key that a policy names for what this process states. Raises ReleaseKeyMissing."""
         return SigningKey.from_seed(KeyKind.ED25519, self._seed_of(public))
@@ -140,6 +144,10 @@ class Directory:
             return
         row: list[Encodable] = [trust.root_key.encoded, trust.pin, int(trust.is_development)]
         write_durably(self.path / "trust", encode(row))
+
+    def has_trust(self) -> bool:
+        """Tell whether the ceremony has pinned the tenant here."""
+        return (self.path / "trust").exists()
 
     def trust(self) -> Trust:
         """Return what the ceremony pinned. Raises FileNotFoundError before the ceremony, Malformed when damaged."""

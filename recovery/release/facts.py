@@ -21,11 +21,18 @@ from holdfast.core.escrow.approvals import Excluded, had_quorum
 from holdfast.core.escrow.release import NoticeFacts
 from holdfast.core.escrow.sponsors import letting_in, still_behind
 from holdfast.core.identity import trust as chain_of_trust
-from holdfast.core.identity.acts import Act, Resolution, Standing, verify_officer_state, verify_resolution
+from holdfast.core.identity.acts import (
+    Act,
+    Resolution,
+    Standing,
+    read_resolution,
+    verify_officer_state,
+    verify_resolution,
+)
 from holdfast.core.identity.cases import VETOES_COUNT_SECONDS, VETOES_THAT_END, Case, verify_veto
 from holdfast.core.identity.chain import has_listed
-from holdfast.core.identity.entries import Entry
-from holdfast.core.identity.policy import NEVER, History, SignedPolicy, history_of, strictest, verify_successor
+from holdfast.core.identity.entries import Entry, is_loss
+from holdfast.core.identity.policy import NEVER, History, Officer, SignedPolicy, history_of, strictest, verify_successor
 from holdfast.core.identity.roles import Roles, WrongLeaf, check_leaf
 from holdfast.core.identity.trust import SignedTenantKey, TrustedTenant
 from holdfast.core.log.follower import MAX_AHEAD_SECONDS
@@ -172,6 +179,8 @@ class Facts:
     active: set[bytes] = field(default_factory=set)  # persons who are active
     suspended: dict[bytes, int] = field(default_factory=dict)  # as officer or person → index; back by resolution alone
     stopped: dict[bytes, int] = field(default_factory=dict)  # person → index of the last suspension, ended or not
+    # Person → encoded keys that a version had named before they lost a device: with one of these nobody counts again.
+    lost_keys: dict[bytes, frozenset[bytes]] = field(default_factory=dict)
     removed: set[bytes] = field(default_factory=set)  # as officers, for ever
     away: set[bytes] = field(default_factory=set)
     deposits: dict[bytes, bytes] = field(default_factory=dict)  # deposit → SHA-256 of its record
@@ -262,12 +271,14 @@ class Facts:
         named = {officer.person for logged in self.policies for officer in logged.signed.policy.roster}
         # Who is taken off goes when that version is in force, and not when it is published.
         current = {officer.person for officer in in_force.roster}
-        counting = (self.officers & self.active & current) - self.suspended.keys() - self.removed
+        lost = {officer.person for officer in in_force.roster if self._has_lost(officer)}
+        counting = (self.officers & self.active & current) - self.suspended.keys() - self.removed - lost
         return Excluded(
             requester=case.requester,
             subject=case.subject,
             recipient=case.recipient,
             cooling_off=frozenset(current - {officer.person for officer in history.counting(now.wall)}),
+            keys_lost=frozenset(lost),
             suspended=frozenset(named - counting),
             away=frozenset(self.away),
             behind=case.behind,
@@ -285,6 +296,22 @@ class Facts:
     def suspend(self, person: bytes, place: Place) -> None:
         """Take a vote from somebody until officers return them, and for ever the approvals that they gave before."""
         self.suspended[person] = self.stopped[person] = place.index
+
+    def lose_keys(self, person: bytes, place: Place) -> None:
+        """Take an officer out who lost a device, until a version names other keys than any did before.
+
+        No resolution ends it: officers can say whom they trust, and not who else has these keys.
+        """
+        named = [officer for logged in self.policies for officer in logged.signed.policy.roster]
+        held = frozenset(key.encoded for one in named if one.person == person for key in one.who[1:])
+        if held:
+            self.lost_keys[person] = self.lost_keys.get(person, frozenset()) | held
+            self.stopped[person] = place.index
+
+    def _has_lost(self, officer: Officer) -> bool:
+        # One of the two is enough: with one half in somebody's hands the pair is no officer's own.
+        held = self.lost_keys.get(officer.person, frozenset())
+        return not held.isdisjoint((officer.signing_key.encoded, officer.sealing_key.encoded))
 
     def standing(self, case: CaseFacts, *, now: Now) -> dict[bytes, LoggedDecision]:
         """Return the approvals of a case that have not ended, by person.
@@ -499,6 +526,12 @@ class Facts:
             # Seen after an outage, or by a clock that is wrong: nobody lied. Officers can pass another.
             log.warning("a resolution was seen outside its 30 days, and counts for nothing")
             return
+        _, signers = read_resolution(statements, named, at=resolution.header.issued_at)
+        if sum(not self._has_lost(officer) for officer in signers) < named.policy.m:
+            # Whoever has a lost device has a vote in its owner's name. It may also have passed a moment before: nobody
+            # lied, and officers can pass another.
+            log.warning("a resolution that an officer with lost keys signed counts for nothing")
+            return
         self.spend(statements[0].payload_hash)
         self.pending.append((resolution, place))
 
@@ -658,8 +691,17 @@ def _device_suspended(facts: Facts, entry: LogEntry, place: Place) -> None:
     facts.presence.acts(_subject(entry), place.index, may=False)
 
 
-def _device_revoked(facts: Facts, entry: LogEntry, place: Place) -> None:
+def _credential_revoked(facts: Facts, entry: LogEntry, place: Place) -> None:
     facts.presence.ends(_subject(entry), place.index)
+
+
+def _device_revoked(facts: Facts, entry: LogEntry, place: Place) -> None:
+    # None is named of a device that no chain listed, and in entries older than reasons: nobody was asked then.
+    is_lost = "reason" in entry.body and is_loss(_typed(entry, "reason", int))
+    owner = _uuid(entry, "user") if is_lost else b""
+    facts.presence.ends(_subject(entry), place.index)
+    if is_lost:
+        facts.lose_keys(owner, place)
 
 
 def _require_said(facts: Facts, entry: LogEntry, standing: Standing) -> bytes:
@@ -852,7 +894,7 @@ _TAKERS: Final[dict[str, Taker]] = {
     "recovery:release:finish": _ended("released"),
     "recovery:release:held": _ended("held"),
     "tenants:credential:activate": _device_acts,
-    "tenants:credential:revoke": _device_revoked,
+    "tenants:credential:revoke": _credential_revoked,
     "tenants:credential:suspend": _device_suspended,
     "tenants:password:set": _let_in,
     "tenants:person:activate": _person_active,

@@ -278,10 +278,12 @@ REFUSED_TO_A_USER: dict[str, Callable[[Forger], Any]] = {
     "a table beside": lambda f: f.run("CREATE TEMP TABLE audit_entry (id int)", []),
     "a number drawn": lambda f: f.run("SELECT setval('audit_entry_seq_seq', 1)", []),
     "a release": lambda f: f.run("INSERT INTO recovery_release (id) VALUES (%s)", [uuid4()]),
-    "a policy": lambda f: f.run("INSERT INTO escrow_policy (id) VALUES (%s)", [uuid4()]),
+    # A version that officers have signed it may insert; whoever reads one asks the signatures (`test_believed`,
+    # tests/config/test_ceremonies.py).
+    "a policy edited": lambda f: f.run("UPDATE escrow_policy SET hash = %s", [bytes(32)]),
+    "a policy deleted": lambda f: f.run("DELETE FROM escrow_policy", []),
     # Their state it may set, when they say so over REST; the release process asks their statement (`test_believed`).
     "an officer's key": lambda f: f.run("UPDATE escrow_policyofficer SET person_id = %s", [uuid4()]),
-    "an officer more": lambda f: f.run("INSERT INTO escrow_policyofficer (id) VALUES (%s)", [uuid4()]),
     "an officer less": lambda f: f.run("DELETE FROM escrow_policyofficer", []),
     "an approval taken back": lambda f: f.run("DELETE FROM recovery_approval", []),
     "a veto taken back": lambda f: f.run("DELETE FROM recovery_veto", []),

@@ -13,7 +13,8 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -21,16 +22,20 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+import pytest
 
 from config.database_roles import PROCESSES, role_name
-from config.hsm import ROLE_TOKENS
 from tests.cast.database_roles import as_user, fresh_database
 from tests.cast.postgres import free_port
-from tests.cast.server import PROJECT, wait_for
+from tests.cast.server import PROJECT, descendants_of, wait_for
 from tests.checks import GOOD
 
 # Far from those that systems hand out, and below those of containers' users.
 ACCOUNTS = {process: 61_001 + number for number, process in enumerate(PROCESSES)}
+# How a question of the ceremony ends that somebody has to hear an answer to.
+ASKS = "as you hear them: "
+# A ceremony is a few seconds of work; far more than it takes on a machine that does other things.
+CEREMONY_SECONDS = 300
 # What a process needs to begin: the libraries with compiled parts, and the project itself.
 _NEEDED = "import cryptography, django, granian, pkcs11, psycopg, config.database_roles"
 
@@ -64,6 +69,15 @@ def interpreter() -> tuple[str, str] | None:
     return None
 
 
+def have_root_run(tests: str) -> None:
+    """Run a file of tests once more, as root; skips where nobody may."""
+    if not shutil.which("sudo") or subprocess.run(["sudo", "-n", "true"], capture_output=True, check=False).returncode:
+        pytest.skip("starting processes as other accounts takes root, or sudo without a password")
+    pytest_of_this = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", tests]
+    named = [f"{name}={value}" for name, value in os.environ.items() if name.startswith("HOLDFAST_TEST_POSTGRES")]
+    subprocess.run(["sudo", "-n", "env", *named, *pytest_of_this], cwd=PROJECT, check=True)
+
+
 @dataclass
 class Hands:
     """Somebody who is one account, and does what they like with it."""
@@ -95,6 +109,10 @@ class Separated:
     prefix: str
     port: int = field(default_factory=free_port)
     running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    # Octets that every process holds, in its environment, to show that a search of memory finds what is there.
+    planted: bytes = field(default_factory=lambda: os.urandom(32))
+    # All that the ceremonies put on the operator's screen.
+    said: str = ""
 
     @property
     def url(self) -> str:
@@ -136,19 +154,65 @@ class Separated:
             timeout=300,
         )
 
+    def ceremony_with(self, arguments: tuple[str, ...], answer: Callable[[str], str]) -> str:
+        """Hold a ceremony as the operator, and type the answer to each question that it asks; returns the screen."""
+        with subprocess.Popen(
+            [sys.executable, str(PROJECT / "manage.py"), "ceremony", *arguments, "--yes"],
+            cwd=PROJECT,
+            env=_ours() | self.owner_environment | {"HOLDFAST_ROLE": "ceremony", "PYTHONUNBUFFERED": "1"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        ) as running:
+            assert running.stdin is not None
+            assert running.stdout is not None
+            stop = threading.Timer(CEREMONY_SECONDS, running.kill)
+            stop.start()
+            screen, line = "", ""
+            try:
+                while one := running.stdout.read(1):
+                    screen, line = screen + one, "" if one == "\n" else line + one
+                    if line.endswith(ASKS):
+                        running.stdin.write(f"{answer(line)}\n")
+                        running.stdin.flush()
+                        line = ""
+            finally:
+                stop.cancel()
+        self.said += screen
+        assert running.returncode == 0, screen
+        return screen
+
+    def code(self, name: str) -> str:
+        """Return what the operator hands over for the founding: an officer's code, or the release process's keys."""
+        return (self.ceremony / "ceremony" / "codes" / "acme" / name).read_text()
+
+    def mails(self) -> list[str]:
+        return [path.read_text() for path in (self.ceremony / "mail").iterdir()]
+
+    def pids_of(self, process: str) -> list[int]:
+        """Return all that runs of a role, its own children too."""
+        pid = self.running[process].pid
+        return [pid, *descendants_of(pid)]
+
+    def hand_out_again(self) -> None:
+        """Give the release process what a ceremony made while it ran: its keys, and whom it trusts."""
+        self.stop("release")
+        self._hand_out_all()
+        self.hand_out("release")
+        self.start("release")
+        wait_for(self.is_ready, 120)
+
+    def _hand_out_all(self) -> None:
+        accounts = [part for process in PROCESSES for part in ("--account", f"{process}={ACCOUNTS[process]}")]
+        self.manage("ceremony", "hand-out", str(self.directory), *accounts, "--yes", HOLDFAST_ROLE="ceremony")
+
     def hand_out(self, process: str) -> None:
-        """Give a process what is its own, in a directory that it alone enters."""
+        """Give a process what is its own beside what the ceremony handed out, in a directory that it alone enters."""
         home, made = self.home(process), self.ceremony
-        (home / "hsm" / "pins").mkdir(parents=True)
-        shutil.copy2(made / "roles" / f"{process}.key", home / "role.key")
         shutil.copy2(made / "secret.key", home / "secret.key")
-        shutil.copy2(made / "hsm" / "hsm.json", home / "hsm" / "hsm.json")
-        for token in ROLE_TOKENS[process]:
-            shutil.copy2(made / "hsm" / "pins" / f"{token}.pin", home / "hsm" / "pins")
-            for kept in (made / "hsm" / "tokens").glob(f"{token}-*"):
-                shutil.copytree(kept, home / "hsm" / "tokens" / kept.name)
         if process in ("sequencer", "release"):
-            shutil.copytree(made / process, home / process)
+            shutil.copytree(made / process, home / process, dirs_exist_ok=True)
         for path in (home, *home.rglob("*")):
             os.chown(path, ACCOUNTS[process], ACCOUNTS[process])
             path.chmod(0o700 if path.is_dir() else 0o600)
@@ -180,7 +244,8 @@ class Separated:
                 cwd=PROJECT,
                 env=_ours()
                 | self.environment(process)
-                | {"PYTHONPATH": libraries, "PYTHONDONTWRITEBYTECODE": "1", "HOME": str(self.home(process))},
+                | {"PYTHONPATH": libraries, "PYTHONDONTWRITEBYTECODE": "1", "HOME": str(self.home(process))}
+                | {"PLANTED": self.planted.hex()},
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 umask=0o077,
@@ -191,7 +256,12 @@ class Separated:
         for process in processes or tuple(self.running):
             self.running[process].terminate()
         for process in processes or tuple(self.running):
-            self.running.pop(process).wait(timeout=20)
+            running = self.running.pop(process)
+            try:
+                running.wait(timeout=20)
+            except subprocess.TimeoutExpired:
+                running.kill()
+                running.wait()
 
     @contextmanager
     def hands(self, process: str) -> Iterator[Hands]:
@@ -232,8 +302,11 @@ def _ours() -> dict[str, str]:
 
 
 @contextmanager
-def separated(directory: Path) -> Iterator[Separated]:
-    """Hold the ceremony on a database of its own, hand out what is whose, start all four; undone afterwards."""
+def separated(directory: Path, *, begin: Sequence[str] = ()) -> Iterator[Separated]:
+    """Hold the ceremonies on a database of its own, hand out what is whose, start all four; undone afterwards.
+
+    begin: the ceremony that begins a tenant, to be founded by whoever is asked; without, it is the demo's.
+    """
     prefix = f"t{os.urandom(6).hex()}_"
     with ExitStack() as stack:
         server = os.environ["HOLDFAST_TEST_POSTGRES"]
@@ -246,9 +319,15 @@ def separated(directory: Path) -> Iterator[Separated]:
         # Others pass through to what is theirs, and see no names.
         directory.chmod(0o711)
         made.ceremony.mkdir(mode=0o700)
-        made.manage("setup_development", HOLDFAST_ROLE="ceremony")
+        if begin:
+            made.manage("migrate")
+            for ceremony in (["init"], begin):
+                made.manage("ceremony", *ceremony, "--yes", HOLDFAST_ROLE="ceremony")
+        else:
+            made.manage("demo", HOLDFAST_ROLE="ceremony")
         made.manage("database_roles", "--prefix", prefix)
         stack.callback(made.stop)
+        made._hand_out_all()
         for process in PROCESSES:
             made.hand_out(process)
             made.start(process)

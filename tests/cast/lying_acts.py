@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The lying server's officers outside cases: their words, their resolutions, and the audit log that these speak of.
+"""The lying server's officers outside cases: words, resolutions, proposals, and the audit log that these speak of.
 
 Keeps what it is sent and counts nothing: whatever the client survives here, it survives by its own checks.
 """
 
 from __future__ import annotations
 
+import hashlib
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,12 +30,24 @@ class Kept:
     state: str = "open"
 
 
+@dataclass
+class Proposed:
+    """One proposed policy or escrow key as the server shows it."""
+
+    payload: bytes
+    signed: list[Sign1]
+    state: str = "open"
+
+
 class OfficersActs:
     """What `escrow/officer-states`, `escrow/resolutions` and the audit log answer."""
 
     def __init__(self, tenant: bytes, log_key: SigningKey, now: int) -> None:
         self.words: list[Sign1] = []
         self.resolutions: dict[bytes, Kept] = {}
+        self.proposals: dict[str, Proposed] = {}
+        self.key_proposals: dict[str, Proposed] = {}
+        self.people: list[dict[str, Any]] = []
         self.audit_key = log_key
         self.audit_name = log_origin(str(UUID(bytes=tenant)), "audit")
         body: dict[str, str | int | bytes] = {"hash": bytes(range(32)), "version": 1, "note": "AAAA"}
@@ -73,6 +86,50 @@ class OfficersActs:
         rows = sorted(self.resolutions.values(), key=lambda kept: kept.state != "open")
         return 200, {"resolutions": [self._resolution(kept) for kept in rows], "more": False}
 
+    # Proposals
+
+    def propose_policy(self, asker: str, body: Any, _query: Any) -> Any:
+        payload = unb64u(body["payload"])
+        identifier = str(UUID(bytes=hashlib.sha256(payload).digest()[:16]))
+        self.proposals.setdefault(identifier, Proposed(payload, []))
+        return 201, self._proposed(identifier, self.proposals[identifier])
+
+    def list_policies(self, _asker: str, _body: Any, _query: Any) -> Any:
+        rows = sorted(self.proposals.items(), key=lambda row: row[1].state != "open")
+        return 200, {"proposals": [self._proposed(*row) for row in rows], "more": False, "root_key": ""}
+
+    def sign_policy(self, _asker: str, body: Any, _query: Any, identifier: str) -> Any:
+        kept = self.proposals[identifier]
+        kept.signed.append(Sign1.parse(unb64u(body["statement"]), max_size=2**17))
+        if len(kept.signed) == 2:
+            kept.state = "published"
+        return 201, self._proposed(identifier, kept)
+
+    def withdraw_policy(self, _asker: str, _body: Any, _query: Any, identifier: str) -> Any:
+        self.proposals[identifier].state = "withdrawn"
+        return 201, self._proposed(identifier, self.proposals[identifier])
+
+    def list_keys(self, _asker: str, _body: Any, _query: Any) -> Any:
+        return 200, {"proposals": [self._proposed(*row) for row in self.key_proposals.items()], "more": False}
+
+    def sign_key(self, _asker: str, body: Any, _query: Any, identifier: str) -> Any:
+        kept = self.key_proposals[identifier]
+        kept.signed.append(Sign1.parse(unb64u(body["statement"])))
+        if len(kept.signed) == 3:
+            kept.state = "published"
+        return 201, self._proposed(identifier, kept)
+
+    def _proposed(self, identifier: str, kept: Proposed) -> dict[str, Any]:
+        return {
+            "proposal_id": identifier,
+            "payload": b64u(kept.payload),
+            "signatures": [{"protected": b64u(one.protected), "signature": b64u(one.signature)} for one in kept.signed],
+            "state": kept.state,
+            "missing": max(0, 2 - len(kept.signed)),
+            "proposer": str(UUID(int=5)),
+            "people": self.people,
+        }
+
     # The audit log
 
     def audit_note(self, size: int | None = None) -> str:
@@ -107,6 +164,12 @@ ROUTES: dict[tuple[str, str], Callable[..., Any]] = {
     ("POST", "escrow/officer-states"): OfficersActs.state_officer,
     ("POST", "escrow/resolutions"): OfficersActs.sign_resolution,
     ("GET", "escrow/resolutions"): OfficersActs.list_resolutions,
+    ("GET", "escrow/policy-proposals"): OfficersActs.list_policies,
+    ("POST", "escrow/policy-proposals"): OfficersActs.propose_policy,
+    ("POST", "escrow/policy-proposals/([0-9a-f-]+)/signatures"): OfficersActs.sign_policy,
+    ("POST", "escrow/policy-proposals/([0-9a-f-]+)/withdraw"): OfficersActs.withdraw_policy,
+    ("GET", "escrow/key-proposals"): OfficersActs.list_keys,
+    ("POST", "escrow/key-proposals/([0-9a-f-]+)/signatures"): OfficersActs.sign_key,
     ("GET", "audit/checkpoint"): OfficersActs.audit_checkpoint,
     ("GET", "audit/proof"): OfficersActs.audit_proof,
     ("GET", "audit/entries"): OfficersActs.audit_entries,

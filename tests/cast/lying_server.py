@@ -37,11 +37,12 @@ from holdfast.core.signed.cose import Purpose, Sign1, encode_many, sign
 from holdfast.core.signed.enrolment import EnrolmentCode
 from holdfast.core.signed.payloads import Header
 from holdfast.core.signed.statements import DeviceStatement, EscrowKey
-from tests.cast import lying_acts, lying_contacts, lying_mailbox
+from tests.cast import lying_acts, lying_contacts, lying_mailbox, lying_sections
 from tests.cast.lying_acts import OfficersActs
 from tests.cast.lying_contacts import ContactRecovery
 from tests.cast.lying_log import KeysLog
 from tests.cast.lying_mailbox import Mailboxes, refused
+from tests.cast.lying_sections import OfficersSections
 from tests.cast.officers import Founder, make_terms, roster_of
 
 URL = "http://127.0.0.1:8123"
@@ -64,6 +65,7 @@ class Tenant:
     tenant: bytes = TENANT
     rule: DepositRule = DepositRule.FROM_CONSENT
     cooling_off: int = 0
+    terms: dict[str, Any] = field(default_factory=dict)
     root: SigningKey = field(default_factory=SigningKey.generate)
     release_signing: SigningKey = field(default_factory=SigningKey.generate)
     release_sealing: SealingKey = field(default_factory=SealingKey.generate)
@@ -105,6 +107,7 @@ class Tenant:
             purposes=PURPOSES,
             deposits=self.rule,
             cooling_off_seconds=self.cooling_off,
+            **self.terms,
         )
         held = predecessor if held is None else held
         policy = Policy(self._header(), version, m, roster_of(roster), terms, predecessor, held_in_force=held)
@@ -148,7 +151,7 @@ def _payload_hash(statement: bytes) -> bytes:
     return Sign1.from_value(value[0]).payload_hash
 
 
-class LyingServer(Mailboxes, ContactRecovery, OfficersActs):
+class LyingServer(Mailboxes, ContactRecovery, OfficersActs, OfficersSections):
     """Serves one tenant. `lies` maps a pattern of "METHOD path" to what is done to the honest answer.
 
     `instead` maps one to what answers in place of the honest handler, from the request's body. `lost` holds the
@@ -159,6 +162,7 @@ class LyingServer(Mailboxes, ContactRecovery, OfficersActs):
         Mailboxes.__init__(self)
         ContactRecovery.__init__(self, NOW)
         OfficersActs.__init__(self, tenant.tenant, tenant.log, NOW)
+        OfficersSections.__init__(self)
         self.tenant = tenant
         self.lies: dict[str, Lie] = {}
         self.instead: dict[str, Instead] = {}
@@ -590,6 +594,7 @@ _ROUTES: dict[tuple[str, str], Callable[..., Any]] = {
     ("GET", f"cases/{_ID}/attestations"): LyingServer.attestations,
     ("GET", f"cases/{_ID}/release"): LyingServer.release,
     **lying_acts.ROUTES,
+    **lying_sections.ROUTES,
     **lying_mailbox.ROUTES,
     **lying_contacts.ROUTES,
 }

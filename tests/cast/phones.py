@@ -9,7 +9,7 @@ import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID
 
@@ -19,11 +19,13 @@ from django.test import Client
 from holdfast.core.base.encoding import b64u
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.crypto.keys import AgreementKey, SealingKey, SigningKey
+from holdfast.core.crypto.phrase import Phrase
 from holdfast.core.crypto.suites import Suite
 from holdfast.core.identity import chain_author
 from holdfast.core.identity.chain import ChainState, extend, verify_chain
 from holdfast.core.identity.chain_author import Author
 from holdfast.core.identity.entries import Entry, Reason
+from holdfast.core.identity.officers import OfficerStatement
 from holdfast.core.messages.bundle import BuiltBatch, PrivatePreKey, build_batch
 from holdfast.core.messages.prekeys import SignedPreKey
 from holdfast.core.signed import cose
@@ -31,7 +33,12 @@ from holdfast.core.signed.cose import Purpose, Sign1
 from holdfast.core.signed.enrolment import EnrolmentCode
 from holdfast.core.signed.payloads import Header
 from holdfast.core.signed.statements import DeviceStatement, Sync, SyncKind
-from holdfast.core.vault.blob import VaultHeader, new_vault_key, seal_vault
+from holdfast.core.vault.blob import Section, VaultHeader, new_vault_key, seal_vault
+from holdfast.core.vault.door_blob import DoorOwner
+from holdfast.core.vault.door_proof import DoorProof
+from holdfast.core.vault.passkey_door import new_salt, seal_passkey_door
+from holdfast.core.vault.password_door import Argon2Cost, generate_password, seal_password_door
+from holdfast.core.vault.phrase_door import seal_phrase_door
 from kernel.actors import Actor, system_actor
 from kernel.models import Job
 from kernel.scope import tenant_scope
@@ -44,6 +51,7 @@ from tenants.permissions import device_permissions
 from tests.cast.tenants import Cast, Signer, build_world
 
 DAY = 86_400
+_CHEAP = Argon2Cost(memory_kib=19 * 1024, passes=2, lanes=1)
 
 
 def now() -> int:
@@ -305,14 +313,14 @@ class Account:
         self.phones.append(phone)
         return phone
 
-    def revoke(self, lost: Phone, *, by: Phone | None = None) -> Any:
-        """Revoke a phone as lost, by another one, under a new identity key."""
+    def revoke(self, lost: Phone, *, by: Phone | None = None, reason: Reason = Reason.DEVICE_LOST) -> Any:
+        """Revoke a phone, as lost unless told otherwise, by another one, under a new identity key."""
         by = by or next(phone for phone in self.phones if phone is not lost)
         entries = chain_author.revoke_device(
             self.chain,
             by=self.author(by),
             device=lost.id.bytes,
-            reason=Reason.DEVICE_LOST,
+            reason=reason,
             since=0,
             new_aik=(new := SigningKey.generate()),
         )
@@ -331,6 +339,60 @@ class Account:
         sync = Sync(phone.header(), SyncKind.VAULT, hashlib.sha256(blob).digest(), signed or version)
         statement = cose.sign(sync.to_payload(), purpose=Purpose.SYNC, key=key or self.aik)
         return {"statement": b64u(statement.encode()), "blob": b64u(blob)}
+
+    def officers_section(
+        self,
+        phone: Phone,
+        version: int,
+        *,
+        epoch: int = 1,
+        kind: SyncKind = SyncKind.OFFICERS,
+        section: Section = Section.OFFICERS,
+    ) -> dict[str, Any]:
+        """Make an upload of the officers' section at a version, with its `sync` statement."""
+        header = VaultHeader(self.person.tenant_id.bytes, self.person.pk.bytes, epoch, version, section)
+        blob = seal_vault(SecretBytes(b"seeds"), vault_key=new_vault_key(), header=header)
+        sync = Sync(phone.header(), kind, hashlib.sha256(blob).digest(), version)
+        statement = cose.sign(sync.to_payload(), purpose=Purpose.SYNC, key=self.aik)
+        return {"statement": b64u(statement.encode()), "blob": b64u(blob)}
+
+    def officers_door(
+        self, phone: Phone, name: str = "phrase", *, epoch: int = 1, section: Section = Section.OFFICERS, **proof: Any
+    ) -> dict[str, str]:
+        """Make a door of the officers' section (password, phrase, passkey) with its proof, changed by `proof`."""
+        owner = DoorOwner(self.person.tenant_id.bytes, self.person.pk.bytes, epoch, section)
+        key = new_vault_key()
+        if name == "phrase":
+            blob = seal_phrase_door(key, phrase=Phrase.generate(), owner=owner)
+        elif name == "password":
+            blob = seal_password_door(key, password=generate_password(), owner=owner, cost=_CHEAP)
+        else:
+            blob = seal_passkey_door(
+                key, credential_id=b"key", salt=new_salt(), prf_output=new_vault_key(), owner=owner
+            )
+        return {"blob": b64u(blob), "proof": self.door_proof(phone, owner.kind(name), blob, **proof)}
+
+    def door_proof(self, phone: Phone, of: str, blob: bytes, *, key: SigningKey | None = None, **changes: Any) -> str:
+        """Prove a door."""
+        header = phone.header(issued_at=changes.pop("issued_at", None))
+        proof = replace(DoorProof(header, of, hashlib.sha256(blob).digest()), **changes)
+        return b64u(cose.sign(proof.to_payload(), purpose=Purpose.DOOR_PROOF, key=key or self.aik).encode())
+
+    def officer_keys(self, phone: Phone, *, key: SigningKey | None = None, **changes: Any) -> Sign1:
+        """State fresh keys as an officer."""
+        said = OfficerStatement(
+            phone.header(), self.person.pk.bytes, SigningKey.generate().public, SealingKey.generate().public
+        )
+        return cose.sign(replace(said, **changes).to_payload(), purpose=Purpose.OFFICER, key=key or self.aik)
+
+    def keep_officers_section(self, phone: Phone, doors: Sequence[str] = ("phrase", "passkey")) -> None:
+        """Store an officers' section and doors to it, over HTTP."""
+        path = "/api/v1/vault/officers"
+        sent = [phone.send("PUT", path, self.officers_section(phone, 1), if_match='"0"')]
+        for name in doors:
+            document = self.officers_door(phone, name)
+            sent.append(phone.send("PUT", f"{path}/doors/{name}", document, if_match='"0"'))
+        assert [answer.status_code for answer in sent] == [204] * len(sent), sent[-1].content
 
 
 class Directory:

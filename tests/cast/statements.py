@@ -17,6 +17,7 @@ from holdfast.core.identity.cases import Approval, Attestation, Case, ClientKind
 from holdfast.core.identity.chain import ChainState, verify_chain
 from holdfast.core.identity.chain_author import Author
 from holdfast.core.identity.entries import Entry
+from holdfast.core.identity.officers import OfficerStatement
 from holdfast.core.identity.policy import (
     ApproveWith,
     DepositRule,
@@ -44,6 +45,7 @@ from holdfast.core.signed.statements import (
     Sync,
     SyncKind,
 )
+from holdfast.core.vault.door_proof import DoorProof
 from holdfast.core.vault.share_manifest import Manifest, ShareRequest
 
 NOW: Final = 1_800_000_000
@@ -110,6 +112,16 @@ def next_policy(before: SignedPolicy = SIGNED_POLICY, **changes: Any) -> Policy:
         "given_up": None,
     }
     return replace(before.policy, **(fields | changes))
+
+
+def policy_history(versions: int) -> list[tuple[Sign1, ...]]:
+    """A founding policy and those after it, each signed by two officers, as a server hands a history out."""
+    before, history = SIGNED_POLICY, [FOUNDING]
+    for number in range(1, versions):
+        made = next_policy(before, terms=replace(TERMS, delay_seconds=3 * DAY + number))
+        history.append(signed_by(OFFICER_KEYS[:2], made.to_payload(), Purpose.POLICY))
+        before = SignedPolicy(made, history[-1][0].payload_hash)
+    return history
 
 
 def escrow_key(version: int = 1, **changes: Any) -> EscrowKey:
@@ -220,12 +232,21 @@ PAYLOADS: Final[dict[str, Any]] = {
     "classical signed pre-key": signed_pre_key(Suite.CLASSICAL),
     "batch": BATCH,
     "sync": Sync(USER, SyncKind.VAULT, hash_of("vault"), 3),
+    "sync of the officers' section": Sync(USER, SyncKind.OFFICERS, hash_of("section"), 2),
+    "door proof": DoorProof(USER, "officers-password", hash_of("door")),
+    "officer": OfficerStatement(Header(ACME, CAROL, b"", NOW), CAROL, OFFICERS[0].signing_key, OFFICERS[0].sealing_key),
+    "second officer": OfficerStatement(
+        Header(ACME, DAN, b"", NOW), DAN, OFFICERS[1].signing_key, OFFICERS[1].sealing_key, hash_of("first")
+    ),
     "consent": Consent(USER, SIGNED_POLICY.hash, hash_of("text"), agreed=True),
     "escrow key": escrow_key(),
     "second escrow key": escrow_key(2, predecessor=hash_of("first"), algorithm="oaep-sha1"),
     "offline key": OfflineKey(TENANT, SEALING.public, 1, "x-wing", b"", SIGNED_POLICY.hash),
     "policy": POLICY,
     "second policy": next_policy(given_up=GivenUp(2, hash_of("deposits"))),
+    "policy with a word to members": next_policy(
+        terms=replace(TERMS, consent_binds_seconds=30 * DAY, text="Ask Carol, at 4711.")
+    ),
     "deposit": DepositStatement(DEVICE, hash_of("record")),
     "archive": ArchiveStatement(DEVICE, hash_of("blob"), 1),
     "export": ExportStatement(DEVICE, hash_of("blob"), 1),

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from django.db import connection
+from django.db import connection, transaction
 
 from audit import access as audit
 from audit import sequencer
 from escrow import services as escrow
-from escrow.access import policy_in_force
+from escrow.access import newest_policy_for_update, policy_in_force, proposal_named
 from escrow.models import Deposit as StoredDeposit
 from holdfast.core.base.encoding import b64u, unb64u
 from holdfast.core.base.secret import SecretBytes
@@ -204,6 +204,47 @@ class World:
         return self.directory.phone(sender or name).send(
             "POST", "/api/v1/escrow/resolutions", {"statement": b64u(signed.encode())}
         )
+
+    # Policies that officers sign at different desks.
+
+    def propose(self, policy: Policy, name: str) -> Any:
+        """Have somebody propose a policy over HTTP."""
+        return self.propose_payload(policy.to_payload(), name)
+
+    def propose_payload(self, payload: bytes, name: str) -> Any:
+        document = {"payload": b64u(payload)}
+        return self.directory.phone(name).send("POST", "/api/v1/escrow/policy-proposals", document)
+
+    def policy_signature(self, policy: Policy, name: str) -> Sign1:
+        """What an officer signs of a proposed policy; nothing is sent."""
+        return cose.sign(policy.to_payload(), purpose=Purpose.POLICY, key=self.founders[name].signing_key)
+
+    def send_policy_signature(self, policy: Policy, sender: str, signed: Sign1) -> Any:
+        document = {"statement": b64u(signed.encode())}
+        return self.directory.phone(sender).send("POST", f"{self.proposal_path(policy)}/signatures", document)
+
+    def sign_policy(self, policy: Policy, name: str) -> Any:
+        """Have an officer sign a proposed policy and send the signature; somebody without keys sends a stranger's."""
+        key = self.founders[name].signing_key if name in self.founders else Founder().signing_key
+        signed = cose.sign(policy.to_payload(), purpose=Purpose.POLICY, key=key)
+        return self.send_policy_signature(policy, name, signed)
+
+    def withdraw_proposal(self, policy: Policy, name: str) -> Any:
+        return self.directory.phone(name).send("POST", f"{self.proposal_path(policy)}/withdraw", {})
+
+    def proposal_path(self, policy: Policy) -> str:
+        """The address of a policy that was proposed."""
+        policy_hash = hashlib.sha256(policy.to_payload()).digest()
+        with tenant_scope(self.tenant_id):
+            row = proposal_named(policy_hash)
+        assert row is not None
+        return f"/api/v1/escrow/policy-proposals/{row.pk}"
+
+    def withdraw(self, policy_hash: bytes) -> None:
+        """Note that officers withdrew a version, as the resolution of m of them does."""
+        with tenant_scope(self.tenant_id), transaction.atomic():
+            newest_policy_for_update()
+            escrow.withdraw_policy(policy_hash=policy_hash, now=database_now())
 
     # Depositing.
 

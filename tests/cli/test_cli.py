@@ -13,6 +13,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from uuid import UUID
 
@@ -27,10 +28,13 @@ from holdfast.cli.page import hoisted
 from holdfast.cli.shell import Shell, date, moment, one_word, plain, quoted, unstyled
 from holdfast.client import errors
 from holdfast.client.messages.messages import Received
-from holdfast.client.officers import officer_keys
+from holdfast.client.profile import account as accounts
+from holdfast.client.profile.private_files import write_private
+from holdfast.client.profile.state import OfficerKeys
 from holdfast.client.profile.store import MemoryStore
 from holdfast.core.base.errors import Malformed
 from holdfast.core.base.secret import SecretBytes
+from holdfast.core.crypto.keys import SealingKey, SigningKey
 from tests.journeys.terminal import Terminal
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -67,10 +71,11 @@ COMMANDS = list(commands())
 def profile(tmp_path: Path) -> list[str]:
     """An officer's profile that knows no server, and the options that open it."""
     directory = tmp_path / "carol"
-    officer_keys.create_officer_profile(
-        directory, tenant=TENANT, person=CAROL, passphrase=SecretBytes(PASSPHRASE.encode())
-    )
-    officer_keys.write_private(tmp_path / "passphrase", PASSPHRASE)
+    passphrase = SecretBytes(PASSPHRASE.encode())
+    with closing(accounts.create(directory, tenant=TENANT, user=CAROL, passphrase=passphrase)) as account:
+        account.state.officer = OfficerKeys(SigningKey.generate().seed(), SealingKey.generate().seed())
+        account.save()
+    write_private(tmp_path / "passphrase", PASSPHRASE)
     return ["--profile", str(directory), "--passphrase-file", str(tmp_path / "passphrase")]
 
 
@@ -229,8 +234,8 @@ def test_dead_server_exits_with_unreachable(tmp_path: Path) -> None:
 def test_server_without_encryption_is_refused(tmp_path: Path) -> None:
     from holdfast.core.signed.enrolment import EnrolmentCode
 
-    officer_keys.write_private(tmp_path / "code", EnrolmentCode.new(tenant=TENANT, person=CAROL).text())
-    officer_keys.write_private(tmp_path / "pass", PASSPHRASE)
+    write_private(tmp_path / "code", EnrolmentCode.new(tenant=TENANT, person=CAROL).text())
+    write_private(tmp_path / "pass", PASSPHRASE)
     options = ["--code-file", str(tmp_path / "code"), "--profile", str(tmp_path / "p")]
     done = run("enrol", "--server", "http://holdfast.example", *options, "--passphrase-file", str(tmp_path / "pass"))
     assert done.returncode == Exit.USAGE
@@ -240,8 +245,8 @@ def test_server_without_encryption_is_refused(tmp_path: Path) -> None:
 def test_profile_and_passphrase_never_appear_in_output_or_arguments(profile: list[str]) -> None:
     outputs = [run("doctor", *profile), run("officer", "init", *profile), run("chain", "show", *profile)]
     directory = Path(profile[1])
-    keys = officer_keys.open_officer_profile(directory, passphrase=SecretBytes(PASSPHRASE.encode()))
-    kept = keys.account.state.officer
+    with accounts.open_account(directory, passphrase=SecretBytes(PASSPHRASE.encode())) as account:
+        kept = account.state.officer
     assert kept is not None
     secrets = [PASSPHRASE, kept.signing_seed.reveal().hex(), kept.sealing_seed.reveal().hex()]
     for done in outputs:
@@ -309,7 +314,7 @@ def test_passphrase_file_may_come_from_the_environment(profile: list[str]) -> No
 
 
 def test_profile_is_opened_by_the_new_passphrase_and_no_more_by_the_old(profile: list[str], tmp_path: Path) -> None:
-    officer_keys.write_private(tmp_path / "new", "another passphrase for it")
+    write_private(tmp_path / "new", "another passphrase for it")
     done = run("profile", "key", *profile, "--new-passphrase-file", str(tmp_path / "new"))
     assert done.returncode == Exit.DONE, done.stderr
     assert run("doctor", *profile).returncode == Exit.PROFILE
@@ -318,7 +323,7 @@ def test_profile_is_opened_by_the_new_passphrase_and_no_more_by_the_old(profile:
 
 def test_phrase_is_read_from_a_file_and_a_wrong_word_is_named_by_its_place(profile: list[str], tmp_path: Path) -> None:
     words = ["abandon"] * 23 + ["abandonn"]
-    officer_keys.write_private(tmp_path / "phrase", " ".join(words))
+    write_private(tmp_path / "phrase", " ".join(words))
     done = run("recover", "phrase", "--phrase-file", str(tmp_path / "phrase"), *profile)
     assert done.returncode != Exit.DONE
     assert "abandon" not in done.stdout + done.stderr

@@ -14,11 +14,15 @@ from uuid import UUID
 import pytest
 
 from holdfast import Client
-from holdfast.client.errors import ProfileError
+from holdfast.client.errors import ConsentNeeded, NotYet, ProfileError
+from holdfast.client.escrow import archive
 from holdfast.client.facets import secret
+from holdfast.client.identity import device
 from holdfast.client.profile import account as accounts
 from holdfast.client.profile.account import Account
 from holdfast.core.base.secret import SecretBytes
+from holdfast.core.signed.enrolment import EnrolmentCode, founding_root
+from tests.cast.lying_mailbox import refused
 from tests.cast.lying_server import TENANT, URL
 from tests.cast.members import ALICE, BOB, CHEAP, Members
 
@@ -136,3 +140,50 @@ def test_secret_in_any_form_is_one_that_prints_itself_nowhere() -> None:
     assert secret("pässword") == secret("pässword".encode()) == SecretBytes("pässword".encode())
     assert secret(None) is None
     assert "word" not in repr(secret("password"))
+
+
+def test_escrow_is_agreed_to_deposited_and_looked_at_through_the_client(world: Members) -> None:
+    account = world.enrolled(ALICE)
+    archive.new_generation(account)
+    alice = opened(account)
+    assert "Escrow of your archive keys" in alice.escrow.consent_text()
+    with pytest.raises(ConsentNeeded):
+        alice.escrow.deposit()
+    alice.escrow.consent(agreed=True)
+    assert alice.escrow.deposit() == [1]
+    status = alice.escrow.status()
+    assert (status.consent, status.readable, status.consent_bound_until) == ("given", [1], 0)
+    document = {
+        "version": 1,
+        "until": "2027-01-01T00:00:00Z",
+        "people": 1,
+        "agreed": 1,
+        "refused": 0,
+        "older": 0,
+        "none": 0,
+    }
+    row = {"person_id": str(alice.user), "name": "Alice", "answer": "agreed", "at": "2026-12-01T00:00:00Z"}
+    world.server.instead["GET escrow/policy-answers"] = lambda _body: (
+        200,
+        document | {"answers": [row], "more": False},
+    )
+    found = alice.escrow.answers()
+    assert (found.agreed, [(one.person_id, one.answer) for one in found.answers]) == (1, [(alice.user, "agreed")])
+
+
+@pytest.mark.parametrize("unpublished", [("escrow/policy", "escrow/key"), ("escrow/key",)])
+def test_escrow_that_is_not_set_up_says_so_and_what_helps_until_then(
+    world: Members, unpublished: tuple[str, ...]
+) -> None:
+    for path in unpublished:
+        world.server.instead[f"GET {path}"] = lambda _body: refused(409, "escrow-off")
+    root = founding_root(TENANT, world.server.tenant.root.public)
+    vkey = world.server.keys_log.verifier("audit").to_text()
+    code = EnrolmentCode.new(tenant=TENANT, person=ALICE, log_vkey=vkey, founding_root=root)
+    account = world.profile(ALICE)
+    device.enrol(account, code, name="laptop")
+    escrow = opened(account).escrow
+    for act in (escrow.status, escrow.consent_text, escrow.deposit):
+        with pytest.raises(NotYet, match="is not set up yet") as error:
+            act()
+        assert "holdfast backup" in error.value.way_out

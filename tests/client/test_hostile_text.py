@@ -28,8 +28,9 @@ from holdfast.cli.app import app, main
 from holdfast.cli.shell import date
 from holdfast.client.identity import contacts
 from holdfast.client.messages import messages
-from holdfast.client.officers import acts, hearing, officer_keys
+from holdfast.client.officers import acts, hearing
 from holdfast.client.profile.account import Account
+from holdfast.client.profile.private_files import write_private
 from holdfast.client.recovery import by_case
 from holdfast.client.vault import doors, share_requests, trusted
 from holdfast.core.base.text import is_hidden
@@ -56,6 +57,7 @@ OURS = {"", "0", "1", "2", "31", "32", "33", "1;31", "1;32", "1;33", "1;2"} - {"
 
 NOT_RUN = {
     "enrol": "makes a profile; what it shows is its own",
+    "officer join": "makes a profile, and does what officer init does",
     "profile key": "speaks to no server and shows nothing of others'",
     "backup phrase": "asks for words of a phrase that it has made; what it shows is its own",
     "backup export": "stretches a password at its full cost; what it shows is its own",
@@ -109,10 +111,10 @@ def commands() -> set[str]:
 
 @pytest.fixture(scope="module")
 def hostile_tenant() -> Tenant:
-    """A tenant whose officers signed a policy with a purpose that is no word."""
+    """A tenant whose officers signed a policy with a purpose that is no word, and a text that would be our own."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(lying_server, "PURPOSES", frozenset({"recovery", SHORT}))
-        return Tenant()
+        return Tenant(terms={"text": "".join(sign for sign in LONG if sign >= " ")[:600]})
 
 
 @pytest.fixture
@@ -139,7 +141,7 @@ def scene(hostile_tenant: Tenant, tmp_path: Path) -> Scene:
     said = acts.sign_decision(dan, acts.propose_return(dan, "3"))
     (tmp_path / "out").mkdir()
     (tmp_path / "export").write_text(json.dumps({"origin": LONG, "entry": HOSTILE}) + f"\n{LONG}\n")
-    officer_keys.write_private(tmp_path / "password", "the password of a vault")
+    write_private(tmp_path / "password", "the password of a vault")
     case, b = str(opened.case_id), text(BOB)
     sealed = str(tmp_path / "letter.holdfast")
     lines = [
@@ -189,7 +191,13 @@ def scene(hostile_tenant: Tenant, tmp_path: Path) -> Scene:
         ("tablet", f"recover escrow finish --new-password-file {tmp_path}/password"),
         ("tablet", "recover escrow cancel --reason Found."),
         ("tablet", "recover escrow open --reason Again."),
-        ("carol", "officer init"),
+        ("carol", f"officer init --passphrase-to {tmp_path}/officer --phrase-to {tmp_path}/words"),
+        ("carol", "officer doors"),
+        ("carol", f"officer set-door passphrase --write-to {tmp_path}/officer"),
+        ("carol", f"officer prove-door phrase --phrase-file {tmp_path}/words"),
+        ("carol", f"officer restore --password-file {tmp_path}/officer"),
+        ("carol", "officer remove-door passphrase"),
+        ("carol", f"officer new-keys --yes --passphrase-to {tmp_path}/officer-2 --phrase-to {tmp_path}/words-2"),
         ("carol", f"officer code {b} --out {tmp_path}/code"),
         ("carol", f"officer confirm-code {case} {b}"),
         ("carol", "officer cases"),
@@ -208,6 +216,12 @@ def scene(hostile_tenant: Tenant, tmp_path: Path) -> Scene:
         ("carol", f"officer resolve suspend-device {text(tablet.device.id)}"),
         ("carol", "officer resolve acknowledge-leaf 3"),
         ("carol", "officer resolve accept-log"),
+        ("carol", "officer policy show"),
+        ("carol", "officer policy propose --delay 48h --yes"),
+        ("carol", "officer policy sign"),
+        ("carol", "officer policy answers"),
+        ("carol", "officer policy cancel"),
+        ("carol", "officer key sign"),
         ("carol", f"audit export --out {tmp_path}/audit.jsonl"),
         ("carol", f"audit verify {tmp_path}/export"),
         ("bob", f"devices revoke {tablet.device_text}"),

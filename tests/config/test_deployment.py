@@ -174,7 +174,7 @@ def test_every_process_refuses_an_unsafe_posture_at_its_start(tmp_path: Path, ro
     assert "development: acme" not in rehearsed.stderr
 
 
-@pytest.mark.parametrize("command", ["up", "setup_development"])
+@pytest.mark.parametrize("command", ["up", "demo"])
 def test_what_is_for_development_does_not_run_under_production_settings(tmp_path: Path, command: str) -> None:
     done = manage(command, **production(tmp_path), HOLDFAST_ROLE="ceremony")
     assert done.returncode == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,8 @@ from holdfast.core.identity.chain import ChainPin, ChainState, verify_chain
 from holdfast.core.identity.entries import Entry
 from holdfast.core.signed.cose import Purpose
 from holdfast.core.signed.statements import DeviceStatement, SyncKind
-from holdfast.core.vault import contacts_door, phrase_door
-from holdfast.core.vault.blob import VaultHeader, open_vault
+from holdfast.core.vault import contacts_door, passkey_door, phrase_door
+from holdfast.core.vault.blob import Section, VaultHeader, open_vault
 from holdfast.core.vault.contact_shares import ContactShare, ShareLetter, WrongShare, check_share, combine, open_answer
 from holdfast.core.vault.export_file import ExportFile
 from holdfast.core.vault.pairing import ExistingDevice, NewDevice, PairingRequest
@@ -51,9 +52,13 @@ def why(row: Any) -> str:
     return ", ".join(str(row[key]) for key in ("name", "format", "why") if key in row)
 
 
-def owner(of: Any) -> DoorOwner:
+def owner(of: Any, section: Section = Section.VAULT) -> DoorOwner:
     said = of["owner"]
-    return DoorOwner(octets(said["tenant"]), octets(said["user"]), said["epoch"])
+    return DoorOwner(octets(said["tenant"]), octets(said["user"]), said["epoch"], section)
+
+
+def section_of(row: Any) -> Section:
+    return Section(row.get("section", "vault"))
 
 
 def test_each_file_is_published_and_names_the_page_that_it_is_about() -> None:
@@ -151,6 +156,10 @@ def open_door(row: Any, blob: bytes, for_whom: DoorOwner) -> SecretBytes:
         passphrase = SecretBytes(row["passphrase"].encode()) if row["passphrase"] else None
         phrase = Phrase(secret(row["entropy"]))
         return phrase_door.open_phrase_door(blob, phrase=phrase, owner=for_whom, passphrase=passphrase)
+    if row["kind"] == "passkey":
+        said = passkey_door.read_passkey_door(blob, for_whom.section)
+        assert said.credential_id == octets(row["credential_id"])
+        return passkey_door.open_passkey_door(blob, prf_output=secret(row["prf_output"]), owner=for_whom)
     return contacts_door.open_contacts_door(
         blob, secret=secret(row["secret"]), set_id=octets(row["set"]), owner=for_whom
     )
@@ -161,37 +170,48 @@ BY_NAME = {row["name"]: row for row in DOORS["doors"]}
 
 @pytest.mark.parametrize("name", BY_NAME)
 def test_door_opens_as_published_and_for_nobody_else(name: str) -> None:
-    row, mine = BY_NAME[name], owner(DOORS)
+    row = BY_NAME[name]
+    mine = owner(DOORS, section_of(row))
     blob = octets(row["blob"])
     assert open_door(row, blob, mine) == secret(DOORS["vault_key"])
     for other in (
-        DoorOwner(bytes(16), mine.user, mine.epoch), DoorOwner(mine.tenant, bytes(16), mine.epoch),
-        DoorOwner(mine.tenant, mine.user, mine.epoch + 1),
+        replace(mine, tenant=bytes(16)), replace(mine, user=bytes(16)), replace(mine, epoch=mine.epoch + 1),
+        replace(mine, section=next(one for one in Section if one is not mine.section)),
     ):  # fmt: skip
+        if row["kind"] == "contacts" and other.section is not mine.section:
+            continue  # there is no such door to take it for
         with pytest.raises(HoldfastError):
             open_door(row, blob, other)
 
 
 @pytest.mark.parametrize("row", DOORS["refused"], ids=why)
 def test_door_refuses_each_published_mutation(row: Any) -> None:
+    door = BY_NAME[row["name"]]
     with pytest.raises(HoldfastError):
-        open_door(BY_NAME[row["name"]], octets(row["octets"]), owner(DOORS))
+        open_door(door, octets(row["octets"]), owner(DOORS, section_of(door)))
 
 
-def _vault_header() -> VaultHeader:
+def _vault_header(section: Section = Section.VAULT) -> VaultHeader:
     mine = owner(DOORS)
-    return VaultHeader(mine.tenant, mine.user, mine.epoch, DOORS["vault"]["version"])
+    return VaultHeader(mine.tenant, mine.user, mine.epoch, DOORS["vault"]["version"], section)
 
 
-def test_vault_opens_as_published() -> None:
-    opened = open_vault(octets(DOORS["vault"]["blob"]), vault_key=secret(DOORS["vault_key"]), expect=_vault_header())
-    assert opened == secret(DOORS["vault"]["keyring"])
+@pytest.mark.parametrize(("name", "section"), [("vault", Section.VAULT), ("officers_section", Section.OFFICERS)])
+def test_vault_opens_as_published(name: str, section: Section) -> None:
+    key, header = secret(DOORS["vault_key"]), _vault_header(section)
+    assert open_vault(octets(DOORS[name]["blob"]), vault_key=key, expect=header) == secret(DOORS[name]["keyring"])
 
 
 @pytest.mark.parametrize("row", DOORS["refused_vaults"], ids=why)
 def test_vault_refuses_each_published_mutation(row: Any) -> None:
     with pytest.raises(HoldfastError):
         open_vault(octets(row["octets"]), vault_key=secret(DOORS["vault_key"]), expect=_vault_header())
+
+
+@pytest.mark.parametrize("row", DOORS["refused_sections"], ids=why)
+def test_officers_section_refuses_each_published_mutation(row: Any) -> None:
+    with pytest.raises(HoldfastError):
+        open_vault(octets(row["octets"]), vault_key=secret(DOORS["vault_key"]), expect=_vault_header(Section.OFFICERS))
 
 
 def test_sign_in_proof_is_as_published() -> None:
@@ -348,12 +368,13 @@ def test_export_refuses_each_published_mutation(row: Any) -> None:
 def test_at_least_twenty_mutations_of_each_format_are_published() -> None:
     counted: dict[str, int] = {}
     for name, rows in (
-        ("door", DOORS["refused"]), ("vault", DOORS["refused_vaults"]), ("contacts", CONTACTS["refused"]),
+        ("door", DOORS["refused"]), ("vault", DOORS["refused_vaults"]),
+            ("section", DOORS["refused_sections"]), ("contacts", CONTACTS["refused"]),
         ("pairing", PAIRING["refused"]), ("export", EXPORT["refused"]),
     ):  # fmt: skip
         for row in rows:
             key = f"{name} {row.get('name', row.get('format', ''))}"
             counted[key] = counted.get(key, 0) + 1
-    assert len(counted) == 14
+    assert len(counted) == 19
     assert min(counted.values()) >= 20, counted
     assert all(len(chain["refused"]) >= 20 for chain in CHAINS["chains"])

@@ -8,6 +8,7 @@ import secrets
 import threading
 import uuid
 from dataclasses import replace
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -20,9 +21,11 @@ from escrow.errors import RecordUnreadable
 from escrow.models import Deposit
 from holdfast.core.base.encoding import b64u, unb64u
 from holdfast.core.identity.acts import Standing
+from holdfast.core.identity.policy import NEVER
 from holdfast.core.signed import cose
 from holdfast.core.signed.cose import Purpose
 from holdfast.core.signed.statements import DepositStatement
+from kernel.clock import database_now
 from kernel.scope import tenant_scope
 from keys.models import Device
 from tests.cast.phones import audit_away
@@ -241,8 +244,9 @@ def test_coverage_asks_as_many_queries_for_a_hundred_deposits_as_for_one(world: 
         with tenant_scope(world.tenant_id), CaptureQueriesContext(connection) as captured:
             services.tenant_coverage()
         counts.append(len(captured))
-    # Users with deposits, users who announced, policies, officers' states, active officers, announcements, deposits.
-    assert counts == [7, 7]
+    # Users with deposits, users who announced, policies, officers' states, whose keys were lost, active officers,
+    # announcements, deposits.
+    assert counts == [8, 8]
 
 
 def test_consent_is_refused_for_another_policy_and_under_another_key(world: World) -> None:
@@ -276,3 +280,27 @@ def test_consents_are_bounded_and_a_withdrawal_is_always_taken(world: World, mon
     for agreed in (False, True):
         with pytest.raises(AssertionError, match="limit-reached"):
             world.consent(agreed=agreed, text_hash=b"4" * 32)
+
+
+@pytest.mark.parametrize(("binds", "said"), [(30 * 86400, "back before 20"), (NEVER, "back while this version stands")])
+def test_consent_that_binds_is_not_taken_back_and_the_answer_to_another_version_is_free(
+    world: World, monkeypatch: pytest.MonkeyPatch, binds: int, said: str
+) -> None:
+    signers = [world.founders[name] for name in ("carol", "dan")]
+    world.publish(world.policy(m=2, consent_binds_seconds=binds), signers=signers)
+    world.consent(agreed=False, text_hash=b"2" * 32)
+    world.consent()
+    clock = database_now()
+    monkeypatch.setattr(services, "database_now", lambda: clock)
+    for days in (0, 29):
+        clock += timedelta(days=days)
+        world.consent(text_hash=bytes([days]) * 32)  # said again, as after a rotation
+        with pytest.raises(AssertionError, match="consent-binding") as refused:
+            world.consent(agreed=False)
+        assert said in str(refused.value)
+    if binds < NEVER:
+        clock += timedelta(days=2)
+        world.consent(agreed=False)
+    else:
+        world.publish(world.policy(m=2, undelivered_delay_seconds=86400), signers=signers)
+        world.consent(agreed=False)

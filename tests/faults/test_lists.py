@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from escrow.models import Consent, Deposit, Resolution
+from escrow.models import Consent, Deposit, PolicyProposal, Resolution
 from holdfast.core.base.encoding import b64u
 from holdfast.core.identity.acts import Act as Resolved
 from kernel.paging import PAGE
@@ -77,6 +77,15 @@ def resolutions(one: Organisation) -> None:
     copies(Resolution.unscoped.get(tenant_id=one.tenant_id), hash=octets)
 
 
+def policy_proposals(one: Organisation) -> None:
+    assert one.propose(one.policy(m=2, delay_seconds=600), "carol").status_code == 201
+    copies(PolicyProposal.unscoped.get(tenant_id=one.tenant_id), hash=octets)
+
+
+def people(one: Organisation) -> None:
+    copies(one.cast.people["alice"], email_key=lambda number: f"p{number}@acme.test")
+
+
 def statements(one: Organisation) -> None:
     copies(Consent.unscoped.filter(tenant_id=one.tenant_id).first(), hash=octets)
 
@@ -91,6 +100,10 @@ LISTS: dict[str, tuple[str, str, str, str, Callable[[Organisation], None], int]]
         "carol", "escrow/coverage", "deposits", "user_id", lambda one: deposits(one, users=True), PAGE,
     ),
     "resolutions": ("carol", "escrow/resolutions", "resolutions", "resolution_id", resolutions, PAGE),
+    "policy proposals": (
+        "carol", "escrow/policy-proposals", "proposals", "proposal_id", policy_proposals, 20,
+    ),
+    "policy answers": ("carol", "escrow/policy-answers", "answers", "person_id", people, PAGE),
     "statements": ("alice", "statements", "statements", "hash", statements, 20),
     "requests of an owner": (
         "alice", "recovery/contacts/requests?role=owner", "requests", "request_id", contact_requests, PAGE,

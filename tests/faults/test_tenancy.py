@@ -31,9 +31,11 @@ NAMING = {route.name for route in api_routes() if any(name.endswith("_id") for n
 SIGNED = [call for call in CALLS if call != ("devices", "POST")]
 # Place-holders that are no ids: they say which part of the caller's own tenant is meant.
 OWN = {"kind", "log", "level", "index"}
+# What is hashed and looked up in one tenant alone, so that another's is nobody's.
+HASHED = {"token"}
 # Addresses that show nobody's data.
 PUBLIC = {"front-page", "livez", "readyz", "schema", "api-page", "problems-page"}
-SIGN_IN = {"console-sign-in", "console-sign-in-code", "console-sign-out"}
+SIGN_IN = {"console-invitation", "console-sign-in", "console-sign-in-code", "console-sign-out"}
 # Fields whose octets mean the same whoever sends them: a hash or a key of the sender's choosing, a sealed blob.
 OPAQUE = {
     ("case-successor", "PUT"): {"identity_key", "old_head"},
@@ -84,7 +86,7 @@ def test_console_page_declares_its_permission(route: Route) -> None:
 
 @pytest.mark.parametrize("route", routes(), ids=lambda route: route.pattern)
 def test_every_placeholder_is_an_id_or_is_known_to_be_none(route: Route) -> None:
-    assert all(name.endswith("_id") or name in OWN for name in route.kwargs)
+    assert all(name.endswith("_id") or name in OWN | HASHED for name in route.kwargs)
 
 
 # Ids in the address.
@@ -221,8 +223,12 @@ def test_foreign_value_in_a_filter_finds_what_an_unknown_one_finds(installation:
         "devices",
         "escrow-coverage",
         "escrow-deposits",
+        "escrow-officer-statements",
         "escrow-resolutions",
+        "key-proposals",
         "notices",
+        "policy-answers",
+        "policy-proposals",
         "statements",
     }
     for name, parameter in asked:
@@ -270,14 +276,21 @@ def test_approving_is_what_the_matrix_is_tried_on() -> None:
         "case-approvals",
         "case-attestations",
         "case-deny",
+        "escrow-officer-statements",
         "escrow-officer-states",
         "escrow-resolutions",
+        "key-proposal-signatures",
+        "officers-door",
+        "officers-door-proof",
+        "officers-section",
+        "policy-proposal-signatures",
     }
 
 
 # Console pages.
 
 PAGES: dict[str, str] = {
+    "console-answers": "escrow/answers/",
     "console-audit": "audit/",
     "console-audit-entry": "audit/0/",
     "console-case": "cases/{case}/",

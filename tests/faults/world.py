@@ -12,7 +12,7 @@ import secrets
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,11 +22,14 @@ from django.db import connection, transaction
 from django.test import Client
 
 from audit import sequencer
-from holdfast.core.base.encoding import b64u, encode
+from escrow import access as escrow_access
+from escrow import services as escrow
+from holdfast.core.base.encoding import b64u, encode, unb64u
 from holdfast.core.crypto.keys import SigningKey
 from holdfast.core.identity import cases
 from holdfast.core.identity.acts import Act as Acts
 from holdfast.core.identity.acts import Standing
+from holdfast.core.identity.policy import Policy
 from holdfast.core.signed import cose
 from holdfast.core.signed.cose import Purpose
 from holdfast.core.signed.payloads import Header
@@ -92,6 +95,7 @@ class Organisation(Escrowed):
         account, phone = self.directory.account("alice"), self.phone("alice")
         self._made(Act(phone.signer, "PUT", f"{API}/vault", account.vault(phone, 1), {"If-Match": '"0"'}))
         self._made(Act(phone.signer, "PUT", f"{API}/vault/doors/password", _door(b"1"), {"If-Match": '"0"'}))
+        self.directory.account("erin").keep_officers_section(self.phone("erin"), ("password", "phrase", "passkey"))
         self.contacts = TrustedContacts.of(self.directory, "alice", ["bob", "carol", "dan"])
         self._made(self.contacts.storing(0))
         self.contact_request = self.contacts.ask(phone)
@@ -339,6 +343,29 @@ def _door_put(one: Organisation) -> Act:
     return Act(one.signer("alice"), "PUT", f"{API}/vault/doors/password", _door(b"2"), {"If-Match": '"1"'})
 
 
+def _officers_section(one: Organisation) -> Act:
+    account, phone = one.directory.account("erin"), one.phone("erin")
+    return Act(phone.signer, "PUT", f"{API}/vault/officers", account.officers_section(phone, 2), {"If-Match": '"1"'})
+
+
+def _officers_door(one: Organisation) -> Act:
+    account, phone = one.directory.account("erin"), one.phone("erin")
+    document = account.officers_door(phone)
+    return Act(phone.signer, "PUT", f"{API}/vault/officers/doors/phrase", document, {"If-Match": '"1"'})
+
+
+def _officers_door_proof(one: Organisation) -> Act:
+    account, phone = one.directory.account("erin"), one.phone("erin")
+    uri = f"{API}/vault/officers/doors/phrase"
+    blob = unb64u(Act(phone.signer, "GET", uri).send().json()["blob"])
+    return Act(phone.signer, "PUT", f"{uri}/proof", {"proof": account.door_proof(phone, "officers-phrase", blob)})
+
+
+def _officer_keys(one: Organisation) -> Act:
+    stated = one.directory.account("erin").officer_keys(one.phone("erin"))
+    return Act(one.signer("erin"), "POST", f"{API}/escrow/officer-statements", {"statement": b64u(stated.encode())})
+
+
 def _statement(one: Organisation) -> Act:
     account, phone = one.directory.account("alice"), one.phone("alice")
     consent = Consent(phone.header(), policy_hash=one.policies[-1].hash, text_hash=b"t" * 32, agreed=True)
@@ -449,6 +476,52 @@ def _resolution(one: Organisation) -> Act:
     return Act(one.signer("carol"), "POST", f"{API}/escrow/resolutions", {"statement": b64u(signed.encode())})
 
 
+def _proposed(one: Organisation) -> Policy:
+    """A policy that carol has proposed, another one each time: how long it lasts tells them apart."""
+    made = one.policy(m=2, delay_seconds=600)
+    made = replace(made, header=replace(made.header, expires_at=now() + 10**6 + secrets.randbelow(10**6)))
+    answer = one.propose(made, "carol")
+    assert answer.status_code == 201, answer.content
+    return made
+
+
+def _policy_proposal(one: Organisation) -> Act:
+    made = one.policy(m=2, delay_seconds=600)
+    made = replace(made, header=replace(made.header, expires_at=now() + 10**6 + secrets.randbelow(10**6)))
+    return Act(one.signer("carol"), "POST", f"{API}/escrow/policy-proposals", {"payload": b64u(made.to_payload())})
+
+
+def _policy_signature(one: Organisation) -> Act:
+    made = _proposed(one)
+    signed = one.policy_signature(made, "carol")
+    return Act(
+        one.signer("carol"), "POST", f"{one.proposal_path(made)}/signatures", {"statement": b64u(signed.encode())}
+    )
+
+
+def _policy_withdrawal(one: Organisation) -> Act:
+    return Act(one.signer("carol"), "POST", f"{one.proposal_path(_proposed(one))}/withdraw", {})
+
+
+def _key_signature(one: Organisation) -> Act:
+    with tenant_scope(one.tenant_id):
+        stored = escrow_access.escrow_keys()
+    made = replace(
+        one.escrow_key.statement,
+        header=replace(one.tenant_header(), expires_at=now() + 10**6 + secrets.randbelow(10**6)),
+        version=len(stored) + 1,
+        predecessor=bytes(stored[-1].hash),
+        policy_hash=one.in_force(),
+    )
+    payload = made.to_payload()
+    by_root = cose.encode_many([cose.sign(payload, purpose=Purpose.ESCROW_KEY, key=one.root)])
+    with tenant_scope(one.tenant_id):
+        row = escrow.propose_escrow_key(statement=by_root, cka_id=secrets.token_bytes(16), actor=one.ceremony)
+    signed = cose.sign(payload, purpose=Purpose.ESCROW_KEY, key=one.founders["carol"].signing_key)
+    uri = f"{API}/escrow/key-proposals/{row.pk}/signatures"
+    return Act(one.signer("carol"), "POST", uri, {"statement": b64u(signed.encode())})
+
+
 _get = partial(_of, method="GET")
 VALID: dict[tuple[str, str], Maker] = {
     ("audit-checkpoint", "GET"): _get("otto", path="audit/checkpoint"),
@@ -495,15 +568,31 @@ VALID: dict[tuple[str, str], Maker] = {
     ("escrow-deposits", "GET"): _get("alice", path="escrow/deposits"),
     ("escrow-deposits", "POST"): _deposit,
     ("escrow-key", "GET"): _get("alice", path="escrow/key"),
+    ("escrow-officer-statements", "GET"): _get("carol", path="escrow/officer-statements"),
+    ("escrow-officer-statements", "POST"): _officer_keys,
     ("escrow-officer-states", "POST"): _officer_state,
     ("escrow-officers", "GET"): _get("carol", path="escrow/officers"),
     ("escrow-policy", "GET"): _get("alice", path="escrow/policy"),
     ("escrow-resolutions", "GET"): _get("otto", path="escrow/resolutions"),
     ("escrow-resolutions", "POST"): _resolution,
+    ("key-proposal-signatures", "POST"): _key_signature,
+    ("key-proposals", "GET"): _get("carol", path="escrow/key-proposals"),
     ("message-content", "GET"): _content,
     ("messages", "GET"): _get("alice", path="messages?limit=5"),
     ("messages-ack", "POST"): _acknowledge,
     ("notices", "GET"): _get("alice", path="notices"),
+    ("officers-door", "DELETE"): _of("erin", "DELETE", "vault/officers/doors/password"),
+    ("officers-door", "GET"): _get("erin", path="vault/officers/doors/phrase"),
+    ("officers-door", "PUT"): _officers_door,
+    ("officers-door-proof", "PUT"): _officers_door_proof,
+    ("officers-doors", "GET"): _get("erin", path="vault/officers/doors"),
+    ("officers-section", "GET"): _get("erin", path="vault/officers"),
+    ("officers-section", "PUT"): _officers_section,
+    ("policy-answers", "GET"): _get("carol", path="escrow/policy-answers"),
+    ("policy-proposal-signatures", "POST"): _policy_signature,
+    ("policy-proposal-withdraw", "POST"): _policy_withdrawal,
+    ("policy-proposals", "GET"): _get("carol", path="escrow/policy-proposals"),
+    ("policy-proposals", "POST"): _policy_proposal,
     ("statements", "GET"): _get("alice", path="statements"),
     ("statements", "POST"): _statement,
     ("user-chain", "GET"): _get("bob", path="users/{user}/chain"),

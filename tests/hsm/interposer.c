@@ -24,9 +24,11 @@
  * DIRECTORY/calls.log gets two lines for each C_Initialize, C_Login, C_UnwrapKey, C_WrapKey, C_Sign,
  * C_GenerateKey and C_GenerateKeyPair that is forwarded (one write each, O_APPEND), and one for an injected code:
  *
- *     <pid> enter <function> <CKA_ID of the key in hex, or ->
- *     <pid> leave <function> <CKA_ID> <code>
- *     <pid> injected <function> <CKA_ID> <code>
+ *     <pid> enter <function> <CKA_ID of the key in hex, or -> - <ns>
+ *     <pid> leave <function> <CKA_ID> <code> <ns>
+ *     <pid> injected <function> <CKA_ID> <code> <ns>
+ *
+ * ns is CLOCK_MONOTONIC, which all processes share: what lies between the two lines is the time in the real module.
  *
  * A kill between the two leaves an "enter" alone: unwraps of a key = its "enter C_UnwrapKey" lines.
  *
@@ -185,8 +187,10 @@ static struct rule decide(const char *function)
 static void note(const char *what, const char *function, const char *id, const char *code)
 {
     char line[256];
-    int length = snprintf(line, sizeof line, "%d %s %s %s%s%s\n", (int)getpid(), what, function, id,
-                          *code ? " " : "", code);
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    int length = snprintf(line, sizeof line, "%d %s %s %s %s %lld\n", (int)getpid(), what, function, id, code,
+                          now.tv_sec * 1000000000LL + now.tv_nsec);
     int file = open(DIRECTORY "/calls.log", O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
     if (file < 0 || write(file, line, (size_t)length) != length)
         abort();
@@ -246,7 +250,7 @@ static void end_operation(void *function, ulong_t session, void *data, ulong_t l
         if (rule.action == BEFORE) \
             wait_milliseconds(rule.number); \
         if (logged) \
-            note("enter", #name, id, ""); \
+            note("enter", #name, id, "-"); \
         ulong_t answer = next arguments; \
         if (rule.action == KILL_AFTER) \
             kill(getpid(), SIGKILL); \

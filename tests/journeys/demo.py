@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 import subprocess
@@ -202,21 +203,14 @@ class Walk:
     def prepare(self) -> None:
         with self.step(f"The server at {self.server} answers"):
             self._require_server()
-        with self.step("Acme has two new members, alice and bob, each with a single-use enrolment code") as step:
-            command = [sys.executable, str(PROJECT / "manage.py"), "setup_development", "--members-only"]
-            environment = {**os.environ, "HOLDFAST_ROLE": "ceremony"}
-            done = subprocess.run(
-                command, cwd=PROJECT, env=environment, capture_output=True, text=True, check=False, timeout=120
-            )
-            if done.returncode != 0:
-                raise WalkFailed(f"setup_development --members-only failed:\n{done.stdout}{done.stderr}")
-            step.notes += done.stdout.split("\n")[:-1]
         self.officers = {name: self.resident(name) for name in ("carol", "dan", "erin")}
         self.otto = self.resident("otto")
+        self.founding()
+        self.new_members()
         with self.step("The officers carol, dan and erin, and the auditor otto, have a device each") as step:
             for who in (*self.officers.values(), self.otto):
                 self.enrol_resident(who)
-            step.notes.append("enrolled by code; their officer's keys were made in the ceremony")
+            step.notes.append("each enrolled by a code of their own")
             self.tenant_words = self.holdfast(self.officers["carol"], "doctor")["root_words"]
             step.notes.append(f"the tenant in eight words: {' '.join(self.tenant_words)}")
 
@@ -228,6 +222,36 @@ class Walk:
         except (urllib.error.URLError, OSError):
             pass
         raise WalkFailed(f"Nothing answers at {self.server}. In another terminal: make up")
+
+    def founding(self) -> None:
+        with self.step("Acme was founded at different desks: what its ceremonies did, signed by its root") as step:
+            self._manage("ceremony", "transcript", "acme", "--out", str(self.here))
+            said = (self.here / "transcript-acme.txt").read_text()
+            step.notes += re.findall(r" UTC  ((?:tenant|found): .*)", said)
+        with self.step("Its three officers keep their keys behind doors of their own") as step:
+            for who in self.officers.values():
+                doors = self.holdfast(who, "officer", "doors")["doors"]
+                proven = [door["kind"] for door in doors if door["open"]]
+                step.notes.append(f"{who.name}: {' and '.join(proven) or 'none yet: holdfast officer init'}")
+
+    def _manage(self, *arguments: str) -> str:
+        """Run a command of the operator's, and return what it printed."""
+        done = subprocess.run(
+            [sys.executable, str(PROJECT / "manage.py"), *arguments],
+            cwd=PROJECT,
+            env={**os.environ, "HOLDFAST_ROLE": "ceremony"},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+        if done.returncode != 0:
+            raise WalkFailed(f"{' '.join(arguments)} failed:\n{done.stdout}{done.stderr}")
+        return done.stdout
+
+    def new_members(self) -> None:
+        with self.step("Acme has two new members, alice and bob, each with a single-use enrolment code") as step:
+            step.notes += self._manage("demo", "--members-only").split("\n")[:-1]
 
     def enrol_devices(self) -> None:
         self.laptop, self.phone, self.bob = self.person("alice-laptop"), self.person("alice-phone"), self.person("bob")

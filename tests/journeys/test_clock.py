@@ -23,8 +23,6 @@ from holdfast.client.messages import prekeys
 from holdfast.client.officers import officer
 from holdfast.client.profile import account as accounts
 from holdfast.client.profile.account import Account
-from holdfast.client.profile.state import State
-from holdfast.client.profile.store import MemoryStore
 from holdfast.client.recovery import by_case
 from holdfast.client.rotation import rotation
 from holdfast.client.rotation.rotation import EVERYTHING
@@ -47,12 +45,8 @@ SEEN_SECONDS = 3.0
 class House:
     """Alice with a laptop; carol, who issues the codes of further devices; and officers who sign in to the console."""
 
-    def __init__(self, server: Installation, clocks: Clocks, home: Path) -> None:
-        self.server, self.clocks, self.home = server, clocks, home
-        code = code_of(server, "carol")
-        self.carol = Account(MemoryStore(tenant=code.tenant, user=code.person), State())
-        self.carol.connect(server.url)
-        device.enrol(self.carol, code, name="workstation", is_development=True)
+    def __init__(self, server: Installation, carol: Account, clocks: Clocks, home: Path) -> None:
+        self.server, self.carol, self.clocks, self.home = server, carol, clocks, home
         self.alice = UUID(bytes=self.enrol("laptop", code_of(server, "alice")))
         with self.opened("laptop") as laptop:
             vault.save(laptop)
@@ -108,13 +102,14 @@ def _fill_in(browser: httpx2.Client, page: httpx2.Response, **typed: str) -> htt
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     clocks = build_clocks(tmp_path_factory.mktemp("clocks"))
-    with installation(LD_PRELOAD=str(clocks.library), CLOCK_OFFSETS=str(clocks.offsets)) as server:
-        made = House(server, clocks, tmp_path_factory.mktemp("profiles"))
+    with ExitStack() as stack:
+        server = stack.enter_context(installation(LD_PRELOAD=str(clocks.library), CLOCK_OFFSETS=str(clocks.offsets)))
+        carol = stack.enter_context(server.officer("carol"))
+        made = House(server, carol, clocks, tmp_path_factory.mktemp("profiles"))
         # The ceremony has used the codes of its moment, which may not be over yet.
         used_at = (server.demo / "sign-in.txt").stat().st_mtime
         time.sleep(max(0.0, used_at - used_at % 30 + 30 - time.time()))
         yield made
-        made.carol.close()
 
 
 @pytest.mark.timeout(300)
@@ -161,14 +156,6 @@ def test_case_opened_after_a_jump_is_released_as_always(house: House, officers: 
 
 @pytest.fixture
 def officers(house: House) -> Iterator[list[Account]]:
-    """Dan and erin, with the keys that they have from the ceremony."""
+    """Dan and erin, at the desks from which they founded the tenant."""
     with ExitStack() as stack:
-        opened = []
-        for name in ("dan", "erin"):
-            profile = house.server.demo / "profiles" / name
-            passphrase = SecretBytes((profile / "passphrase").read_bytes())
-            account = stack.enter_context(accounts.open_account(profile, passphrase=passphrase))
-            account.connect(house.server.url)
-            device.enrol(account, code_of(house.server, name), name="workstation", is_development=True)
-            opened.append(account)
-        yield opened
+        yield [stack.enter_context(house.server.officer(name)) for name in ("dan", "erin")]

@@ -56,7 +56,9 @@ def test_walk_recovers_the_file_and_every_refusal_holds_though_processes_are_kil
     walk = Struck(running.url, running.demo)
     walk.running = running
     walk.run()
-    assert len(walk.steps) == 39
+    assert len(walk.steps) == 41
+    assert "found: let acme begin its work" in walk.steps[1].notes
+    assert walk.steps[2].notes == [f"{name}: passphrase and phrase" for name in ("carol", "dan", "erin")]
     assert all(step.seconds < 120 for step in walk.steps)
 
 
@@ -68,4 +70,4 @@ def test_walk_begins_again_beside_what_an_earlier_one_left(
         monkeypatch.setenv(name, value)
     walk = Again(running.url, running.demo)
     walk.run()
-    assert len(walk.steps) == 14
+    assert len(walk.steps) == 16

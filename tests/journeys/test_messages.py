@@ -72,7 +72,7 @@ def code_of(server: Installation, name: str) -> EnrolmentCode:
 @pytest.fixture
 def people(server: Installation, tmp_path: Path) -> tuple[Person, Person]:
     """A new alice and a new bob, each enrolled with pre-keys published."""
-    server.manage("setup_development", "--members-only", HOLDFAST_ROLE="ceremony")
+    server.manage("demo", "--members-only", HOLDFAST_ROLE="ceremony")
     return enrolled(server, tmp_path, "alice"), enrolled(server, tmp_path, "bob")
 
 

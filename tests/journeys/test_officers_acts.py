@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import pytest
 
+from holdfast.client.identity import tenant
 from holdfast.client.officers import officer_keys
-from holdfast.core.signed.cose import encode_many
+from holdfast.core.signed.cose import Purpose, encode_many, sign
 from tests.cast.server import Installation, installation
 from tests.journeys.demo import WAIT_SECONDS, Person, Walk
 
@@ -29,6 +30,7 @@ def renumber(walk: Walk, running: Installation, officers: list[Person], order: t
     signed, payload = [], b""
     for who in officers:
         with walk.library(who) as account:
+            tenant.refresh(account)
             before = account.trusted.newest
             roster = before.policy.roster
             made = replace(
@@ -40,7 +42,7 @@ def renumber(walk: Walk, running: Installation, officers: list[Person], order: t
                 held_in_force=before.hash,
             )
             payload = payload or made.to_payload()
-            signed.append(officer_keys.keys_of(account).sign_policy(payload))
+            signed.append(sign(payload, purpose=Purpose.POLICY, key=officer_keys.keys_of(account).signing))
     running.manage("shell", "-c", _PUBLISH.format(statement=encode_many(signed).hex()), HOLDFAST_ROLE="ceremony")
 
 
@@ -68,6 +70,27 @@ def recover_over_both_rosters(walk: Walk, running: Installation, officers: list[
     assert back.read_bytes() == walk.letter.read_bytes()
 
 
+def sign_a_version(walk: Walk, carol: Person, dan: Person, erin: Person) -> None:
+    """The next version, proposed by one officer and signed by two, each on their own machine; a member is asked."""
+    asked = walk.holdfast(erin, "officer", "policy", "propose", "--undelivered-delay", "300d", expect=8)
+    assert "Nobody answered" in asked["error"]["message"]
+    made = walk.holdfast(erin, "officer", "policy", "propose", "--undelivered-delay", "300d", "--yes")
+    assert (made["version"], made["lowers"], made["missing"]) == (3, [], 2)
+    (shown,) = walk.holdfast(carol, "officer", "policy", "show")["proposals"]
+    assert any("When notice fails: " in line and "→ 300 days" in line for line in shown["changes"])
+    name = made["hash"][:8]
+    assert walk.holdfast(carol, "officer", "policy", "cancel", name, "--yes", expect=4)["error"]["code"] == "denied"
+    assert walk.holdfast(carol, "officer", "policy", "sign", name, "--yes")["missing"] == 1
+    assert walk.holdfast(dan, "officer", "policy", "sign", name, "--yes")["state"] == "published"
+    report = walk.holdfast(walk.laptop, "maintain")["items"]
+    assert "→ 300 days" in " ".join(one["said"] for one in report if one["item"] == "escrow")
+    answers = walk.holdfast(carol, "officer", "policy", "answers")
+    assert (answers["version"], answers["agreed"]) == (3, 0)
+    assert walk.holdfast(carol, "officer", "key", "sign", expect=6)["error"]["message"].startswith(
+        "No escrow key waits"
+    )
+
+
 @pytest.mark.timeout(600)
 def test_officers_stand_and_resolve_by_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     with installation() as running:
@@ -89,7 +112,9 @@ def test_officers_stand_and_resolve_by_the_command(monkeypatch: pytest.MonkeyPat
         walk.holdfast(erin, *confirm)
         assert walk.holdfast(again, *enrol)["state"] == "pending"
         told = {one["event"] for one in walk.holdfast(dan, "receive")["notices"]}
-        assert told == {"code-issued", "device-enrolled"}
+        # Beside what the founding told them.
+        founding = {"escrow-key-proposed", "policy-proposed", "policy-published"}
+        assert told - founding == {"code-issued", "device-enrolled"}
 
         recover_over_both_rosters(walk, running, officers)
 
@@ -116,6 +141,7 @@ def test_officers_stand_and_resolve_by_the_command(monkeypatch: pytest.MonkeyPat
         assert (leaf["act"], leaf["number"], leaf["state"]) == ("acknowledge-leaf", 3, "open")
         walk.holdfast(carol, "officer", "resolve", "withdraw-version", "2", "--yes", expect=6)
 
+        sign_a_version(walk, carol, dan, erin)
         walk.holdfast(carol, "officer", "remove", "3", "--reason", "Left.", "--yes")
         assert walk.holdfast(erin, "officer", "back", "--yes", expect=4)["error"]["code"] == "officer-moved"
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -42,6 +43,8 @@ class House:
 
     server: Installation
     open: list[Account] = field(default_factory=list)
+    officers: ExitStack = field(default_factory=ExitStack)
+    carol: Account = field(init=False)
 
     def enrolled(self, code: EnrolmentCode, name: str) -> Account:
         account = Account(MemoryStore(tenant=code.tenant, user=code.person), State())
@@ -60,9 +63,15 @@ class House:
         archive.new_generation(account)
         return account
 
+    def officer(self, name: str) -> Account:
+        """Return the device with which a founder became an officer, and which can be written to."""
+        account = self.officers.enter_context(self.server.officer(name))
+        prekeys.publish(account)
+        return account
+
     def fresh(self) -> tuple[Account, Account]:
         """Return first devices of a new alice and a new bob, who have written to each other."""
-        command = [sys.executable, str(PROJECT / "manage.py"), "setup_development", "--members-only"]
+        command = [sys.executable, str(PROJECT / "manage.py"), "demo", "--members-only"]
         environment = {**self.server.environment, "HOLDFAST_ROLE": "ceremony"}
         subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, check=True, timeout=120)
         alice, bob = self.first("alice"), self.first("bob")
@@ -71,7 +80,7 @@ class House:
 
     def another(self, account: Account, name: str) -> Account:
         """Return a further, pending device of the same person."""
-        code = EnrolmentCode.parse(device.issue_code(self.open[0], UUID(bytes=account.user)).text)
+        code = EnrolmentCode.parse(device.issue_code(self.carol, UUID(bytes=account.user)).text)
         made = self.enrolled(code, name)
         assert not made.device.is_active
         return made
@@ -81,10 +90,9 @@ class House:
 def house() -> Iterator[House]:
     with installation(HOLDFAST_CONTACTS_DELAY_SECONDS=str(DELAY_SECONDS)) as server:
         made = House(server)
-        try:
-            made.first("carol")
+        with made.officers:
+            made.carol = made.officer("carol")
             yield made
-        finally:
             for account in made.open:
                 account.close()
 
@@ -231,7 +239,7 @@ def test_export_file_recovers_the_account(house: House) -> None:
 @pytest.mark.timeout(300)
 def test_contacts_recover_the_account_after_the_delay_unless_a_live_device_objects(house: House) -> None:
     alice, bob = house.fresh()
-    friends = [bob, house.first("dan"), house.first("erin")]
+    friends = [bob, house.officer("dan"), house.officer("erin")]
     trusted.choose(alice, [one.user for one in friends], k=2)
     for one in friends:
         letters.fetch(one)

@@ -21,8 +21,6 @@ from holdfast.client.identity.key_log import Anchor
 from holdfast.client.messages import letters, messages, prekeys
 from holdfast.client.profile import account as accounts
 from holdfast.client.profile.account import Account
-from holdfast.client.profile.state import State
-from holdfast.client.profile.store import MemoryStore
 from holdfast.client.rotation import rotation
 from holdfast.client.vault import pairing, vault
 from holdfast.core.identity.entries import Reason
@@ -44,7 +42,7 @@ class House:
 
     def __init__(self, server: Installation, carol: Account, home: Path) -> None:
         self.server, self.carol, self.home = server, carol, home
-        server.manage("setup_development", "--members-only", HOLDFAST_ROLE="ceremony")
+        server.manage("demo", "--members-only", HOLDFAST_ROLE="ceremony")
         self.alice = self.enrol("laptop", code_of(server, "alice"))
         self.bob = self.enrol("bob", code_of(server, "bob"))
         with self.opened("laptop") as laptop:
@@ -102,13 +100,8 @@ class House:
 @pytest.fixture(scope="module")
 def running() -> Iterator[tuple[Installation, Account]]:
     """An installation of this module's own, and carol, who issues the codes of further devices."""
-    with installation() as server:
-        code = code_of(server, "carol")
-        carol = Account(MemoryStore(tenant=code.tenant, user=code.person), State())
-        carol.connect(server.url)
-        device.enrol(carol, code, name="workstation", is_development=True)
+    with installation() as server, server.officer("carol") as carol:
         yield server, carol
-        carol.close()
 
 
 @pytest.fixture

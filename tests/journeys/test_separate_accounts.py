@@ -7,9 +7,7 @@ FAULTS L14, L15 and L17; PLATFORM "Running it". On real tokens, files with their
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,7 +22,7 @@ from config.refusal import REFUSED
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.crypto.keys import KeyKind, SigningKey
 from holdfast.core.log.log_entry import LogEntry, log_origin
-from tests.cast.accounts import Hands, Separated, as_account, interpreter, separated
+from tests.cast.accounts import Hands, Separated, as_account, have_root_run, interpreter, separated
 from tests.cast.server import PROJECT, wait_for
 from tests.journeys.demo import Walk
 
@@ -35,11 +33,7 @@ TAG = "audit:entries:read"
 
 @pytest.mark.skipif(IS_ROOT, reason="it is root who runs these tests")
 def test_accounts_are_kept_apart_when_root_runs_these_tests() -> None:
-    if not shutil.which("sudo") or subprocess.run(["sudo", "-n", "true"], capture_output=True, check=False).returncode:
-        pytest.skip("starting processes as other accounts takes root, or sudo without a password")
-    pytest_of_this = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__]
-    named = [f"{name}={value}" for name, value in os.environ.items() if name.startswith("HOLDFAST_TEST_POSTGRES")]
-    subprocess.run(["sudo", "-n", "env", *named, *pytest_of_this], cwd=PROJECT, check=True)
+    have_root_run(__file__)
 
 
 @pytest.fixture(scope="module")
@@ -205,7 +199,7 @@ def test_the_whole_work_is_done_by_accounts_that_have_no_more_than_they_need(
         monkeypatch.setenv(name, value)
     walk = Walk(house.url, house.ceremony / "demo")
     walk.run()
-    assert len(walk.steps) == 32
+    assert len(walk.steps) == 41
     for process in PROCESSES:
         said = house.log(process)
         assert "ProgrammingError" not in said, said

@@ -32,7 +32,6 @@ from holdfast.client.identity import device
 from holdfast.client.messages import messages, prekeys
 from holdfast.client.profile import account as accounts
 from holdfast.client.profile.account import Account
-from holdfast.client.vault import vault
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.vault.password_door import Argon2Cost
 from keys.mailbox import LETTERS
@@ -191,15 +190,6 @@ def profile_of_dan(server: Installation) -> Path:
     return server.demo / "profiles" / "dan"
 
 
-def enrol_dan(server: Installation) -> None:
-    profile = profile_of_dan(server)
-    passphrase = SecretBytes((profile / "passphrase").read_bytes().strip())
-    with accounts.open_account(profile, passphrase=passphrase) as account:
-        account.connect(server.url)
-        device.enrol(account, code_of(server, "dan"), name="dan's laptop", is_development=True)
-        vault.save(account)
-
-
 def readiness(server: Installation) -> dict[str, Any]:
     with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)) as asked:
         asked.request("GET", "/readyz")
@@ -256,7 +246,6 @@ def storm(
         honest = Honest(server, enrolled(server, tmp_path, "alice"), enrolled(server, tmp_path, "bob"))
         stack.callback(honest.alice.close)
         stack.callback(honest.bob.close)
-        enrol_dan(server)
         honest.sign_in_wholly()
         honest.once()
         calm = honest.pace(calm_seconds)

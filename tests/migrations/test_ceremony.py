@@ -147,3 +147,19 @@ def test_a_key_is_followed_by_another_and_ends(carried: Installation, tmp_path: 
     assert "put its next in place first" in in_use.stderr
     unknown = ceremony(carried, "--end", "worker", "00" * 16)
     assert "The roles name no key" in unknown.stderr
+
+
+def test_roles_that_the_release_process_saw_are_not_signed_anew_when_rows_are_gone(
+    carried: Installation, tmp_path: Path
+) -> None:
+    """A database that was put back would have the root give one number twice, and name a key again that has ended."""
+    made = Installation(tmp_path)
+    shutil.copytree(carried.state_dir, made.state_dir)
+    with database(made) as rows:
+        for (name,) in rows.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+            rows.execute(f"DROP TRIGGER {name}")
+        rows.execute("DELETE FROM audit_rolesstatement")
+    done = ceremony(made)
+    assert done.returncode != 0
+    assert "not those that the release process saw (they are gone)" in done.stderr
+    assert published(made) == []

@@ -67,11 +67,36 @@ def test_officer_issues_a_code_by_its_hash(officer: str, world: Cast, client: Cl
         "id": str(row.pk),
         "person_id": str(world.alice.pk),
         "expires_at": rfc3339(row.expires_at),
+        "trust": "pinned",
         "awaits_second": False,
     }
     assert abs(row.expires_at - timezone.now() - timedelta(days=7)) < timedelta(seconds=10)
     assert consume(code).person == world.alice
     assert Entry.unscoped.filter(tag="tenants:enrolment-code:issue", subject=str(world.alice.pk)).count() == 1
+
+
+def test_code_of_a_founding_is_of_its_own_kind_for_owners_and_officers_and_ends_with_it(
+    world: Cast, client: Client
+) -> None:
+    carol, olivia = make_device(world.carol), make_device(world.olivia)
+    _, body = ask(client, world.dan)
+    assert carol.send(client, "POST", ADDRESS, body).json()["trust"] == "pinned"
+    Tenant.objects.filter(pk=world.acme.pk).update(state="founding")
+    late, body = ask(client, world.carol)
+    answer = carol.send(client, "POST", ADDRESS, body)
+    assert (answer.status_code, answer.json()["trust"]) == (201, "founding")
+    own, body = ask(client, world.olivia)
+    assert olivia.send(client, "POST", ADDRESS, body).json()["trust"] == "founding"
+    for who in (world.alice, world.otto):
+        _, body = ask(client, who)
+        answer = carol.send(client, "POST", ADDRESS, body)
+        assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "person_id")
+        assert "owners and officers" in answer.json()["detail"]
+    assert issue(world.dan, code_for(world.dan), trust="tofu").trust == "founding"
+    assert consume(own).person == world.olivia
+    Tenant.objects.filter(pk=world.acme.pk).update(state="active")
+    with pytest.raises(EnrolmentRefused):
+        consume(late)
 
 
 @pytest.mark.parametrize("who", ["alice", "rex", "otto"])

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import uuid
+from functools import partial
 
 import pytest
 from django.db import connection
@@ -192,6 +193,19 @@ def test_last_active_owner_or_officer_stays(role: str, world: Cast) -> None:
         make_person("second", role)
         services.suspend_person(person=person, actor=ACTOR)
         assert access.person(person.pk).state == "suspended"
+
+
+def test_root_that_is_shown_is_the_one_that_is_pinned(world: Cast) -> None:
+    with tenant_scope(world.acme.pk):
+        for _ in range(2):
+            services.show_root(root_key=b"k" * 33)
+        for act in (services.show_root, partial(services.pin_root, root_pin=b"p" * 32, actor=ACTOR)):
+            with pytest.raises(RootPinned):
+                act(root_key=b"K" * 33)
+        assert access.tenant().root_pin is None
+        services.pin_root(root_key=b"k" * 33, root_pin=b"p" * 32, actor=ACTOR)
+        services.show_root(root_key=b"k" * 33)
+        assert bytes(access.tenant().root_pin or b"") == b"p" * 32
 
 
 def test_root_is_pinned_once(world: Cast) -> None:

@@ -45,6 +45,7 @@ message:read         x     x       x        x       -       x      -
 message:send         x     x       x        -       -       x      -
 officer:sign         -     x       -        -       -       -      -
 person:read          x     x       x        x       x       -      -
+policy:propose       x     x       -        -       -       -      -
 prekey:claim         x     x       x        -       -       x      x
 prekey:write         x     x       x        x       -       x      -
 statement:read       x     x       x        x       -       x      x

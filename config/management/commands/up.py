@@ -62,7 +62,7 @@ class Command(BaseCommand):
         self.stdout.write("First start: making a development installation")
         self.stdout.flush()
         environment = {**os.environ, "HOLDFAST_STATE_DIR": str(making), "HOLDFAST_ROLE": "ceremony"}
-        command = [sys.executable, str(settings.BASE_DIR / "manage.py"), "setup_development"]
+        command = [sys.executable, str(settings.BASE_DIR / "manage.py"), "demo"]
         if subprocess.run(command, env=environment, check=False).returncode != 0:  # noqa: S603 — our own command
             raise CommandError("The development installation could not be made; what went wrong stands above.")
         shutil.rmtree(target, ignore_errors=True)

@@ -7,6 +7,7 @@ The vault's password is not the profile's passphrase: one opens the account anyw
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Final
@@ -22,6 +23,7 @@ from holdfast.cli.asking import (
     ask_phrase,
     ask_secret,
     password,
+    phrase_rows,
     require_person,
     show_in_private,
 )
@@ -32,7 +34,7 @@ from holdfast.client.errors import WrongWords
 from holdfast.client.escrow import archive
 from holdfast.client.profile.account import Account
 from holdfast.client.vault import doors, export, trusted
-from holdfast.client.vault.doors import Door
+from holdfast.client.vault.doors import Door, IfAllIsLost
 from holdfast.client.vault.trusted import TrustedSet
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.crypto.phrase import Language, Phrase
@@ -50,7 +52,6 @@ class Removable(StrEnum):
 
 _PEOPLE: Final = "3f2b8c1e-1c1b-4a53-8f0a-6f2d1c9e7a11 7c9e6679-7425-40de-944b-e07fc1f90ae7"
 _TRIES: Final = 3
-_COLUMNS: Final = 4
 
 
 @command(
@@ -61,13 +62,22 @@ _COLUMNS: Final = 4
 def status(context: typer.Context) -> None:
     """Say which ways back are open, and what each needs.
 
-    The vault is your keyring on the server, which the server cannot read; a door is a way to open it. A door opens only
-    the present vault key: after a rotation, set the password and the phrase again.
+    Says as well what is lost if you lose every device today. The vault is your keyring on the server, which the server
+    cannot read; a door is a way to open it. A door opens only the present vault key: after a rotation, set the password
+    and the phrase again. An export file that you keep is one more way, of which nothing here knows.
     """
     shell = shell_of(context)
     with shell.account() as account, shell.working("Asking for your doors"):
         found = doors.status(account)
-    shell.show({"doors": [_document(door) for door in found]}, *(line for door in found for line in _lines(door)))
+        loss = doors.if_all_is_lost(account, found)
+    shell.show(
+        {
+            "doors": [_document(door) for door in found],
+            "if_all_is_lost": {"doors": loss.doors, "by_officers": loss.by_officers, "lost": loss.lost},
+        },
+        *(line for door in found for line in _lines(door)),
+        *_loss_lines(loss),
+    )
 
 
 @command(
@@ -271,7 +281,7 @@ def cancel_phrase(context: typer.Context) -> None:
 def _proven(shell: Shell, account: Account, phrase: Phrase, before: Phrase | None, beside: SecretBytes | None) -> Door:
     """Show the phrase and ask words of it back, again when they were wrong; then make it count."""
     for tries_left in reversed(range(_TRIES)):
-        show_in_private("Your recovery phrase: 24 words, in this order", _rows(phrase.words()))
+        show_in_private("Your recovery phrase: 24 words, in this order", phrase_rows(phrase.words()))
         places = doors.questions()
         words = ask_in_private("From the paper, please", [f"Word {place}" for place in places])
         answers = dict(zip(places, (word.strip().lower() for word in words), strict=True))
@@ -285,11 +295,24 @@ def _proven(shell: Shell, account: Account, phrase: Phrase, before: Phrase | Non
     raise AssertionError("the last try ends in a return or an error")
 
 
-def _rows(words: tuple[str, ...]) -> list[str]:
-    """Set words in columns, read from left to right, each with its number."""
-    width = max(map(len, words)) + 3
-    cells = [f"{number:>2} {word:<{width}}" for number, word in enumerate(words, start=1)]
-    return ["".join(cells[start : start + _COLUMNS]).rstrip() for start in range(0, len(cells), _COLUMNS)]
+def _loss_lines(loss: IfAllIsLost) -> list[str]:
+    """docs/if_you_lose_everything.md, as of today."""
+    lines = ["If you lose every device:"]
+    if loss.doors:
+        lines.append(f"  comes back by {' or '.join(loss.doors)}: your account, your contacts, your archive keys")
+    else:
+        lines.append("  [yellow]lost[/]: your account and what you compared with your contacts; both begin anew")
+    if loss.by_officers:
+        lines.append(f"  comes back by your officers: archive keys of generation {_numbers(loss.by_officers)}")
+    if loss.lost:
+        lines.append(
+            f"  [yellow]lost[/]: archive keys of generation {_numbers(loss.lost)}, and what is encrypted with them"
+        )
+    return [*lines, "  lost in any case: messages that lie on your devices"]
+
+
+def _numbers(generations: Sequence[int]) -> str:
+    return ", ".join(map(str, generations))
 
 
 def _document(door: Door) -> dict[str, object]:

@@ -23,14 +23,20 @@ from holdfast.cli.page import command
 from holdfast.cli.shell import Shell, one_word, quoted, shell_of, shown
 from holdfast.client.identity import device
 from holdfast.client.messages import prekeys
+from holdfast.client.officers import acts, joining
 from holdfast.client.profile.account import Account
 from holdfast.client.rotation import rotation
 from holdfast.client.vault import pairing
 from holdfast.client.vault.pairing import Joined
-from holdfast.core.identity.entries import Reason
+from holdfast.core.identity.entries import Reason, is_loss
 
 app = typer.Typer(help="Your devices.", no_args_is_help=True)
 
+_LEAVING: Final = (
+    "You are an officer. Whoever has the device may have your keys as one: with this, your approvals and votes count "
+    "for nothing, and what you have approved ends, until a policy names other keys of yours."
+)
+_AFTER: Final = "You count as an officer again under other keys. Make them: holdfast officer new-keys"
 _DEVICE: Final = "7d0c2f6e-6b7e-4a55-9a3b-2a4a3c1f9f10"
 
 
@@ -47,6 +53,15 @@ _REASONS: Final = {
     Why.COMPROMISED: Reason.DEVICE_COMPROMISED,
     Why.RETIRED: Reason.DEVICE_RETIRED,
 }
+
+
+OfficerKeysToo = Annotated[
+    bool,
+    typer.Option(
+        "--officer-keys",
+        help="On the device that you have, as an officer: give your officer's keys along. They stay there otherwise.",
+    ),
+]
 
 
 @command(
@@ -102,6 +117,7 @@ def approve(
     words: Annotated[
         str | None, typer.Option(help="The 8 words the new device shows, in quotes; asked for when left out.")
     ] = None,
+    officer_keys: OfficerKeysToo = False,
 ) -> None:
     """Add another device, by the 8 words that it shows.
 
@@ -111,7 +127,7 @@ def approve(
     shell = shell_of(context)
     typed = words if words is not None else shell.ask("The 8 words that the new device shows", option="--words")
     with shell.account() as account, shell.working("Approving"):
-        pairing.approve(account, device_id, words=words_of(typed))
+        pairing.approve(account, device_id, words=words_of(typed), with_officers_keys=officer_keys)
     shell.show(
         {"device_id": device_id, "state": "active"},
         f"[bold green]✓[/] {device_id} is part of your account now.",
@@ -142,6 +158,7 @@ def pair(
         typer.Option(help="Read the QR code's text from this file of mode 0600; - is standard input.", metavar="FILE"),
     ] = None,
     wait: Annotated[int, typer.Option(help="Wait up to this many seconds for the other device.", min=0)] = 300,
+    officer_keys: OfficerKeysToo = False,
 ) -> None:
     """Bring in a new device that lies beside this one.
 
@@ -156,7 +173,7 @@ def pair(
     shell = shell_of(context)
     with shell.account() as account:
         if account.device.is_active:
-            added = _bring_in(shell, account, digits=digits, text_file=text_file, wait=wait)
+            added = _bring_in(shell, account, digits=digits, text_file=text_file, wait=wait, officer_keys=officer_keys)
             shell.show({"device_id": added}, f"[bold green]✓[/] {added} is part of your account, and holds your keys.")
             return
         if digits:
@@ -169,20 +186,25 @@ def pair(
         with shell.working("Waiting for your other device"):
             joined = pairing.complete(account, wait_seconds=wait)
             prekeys.publish(account)
+            joining.take(account)
     show_joined(shell, joined)
 
 
-def _bring_in(shell: Shell, account: Account, *, digits: bool, text_file: Path | None, wait: int) -> UUID:
+def _bring_in(
+    shell: Shell, account: Account, *, digits: bool, text_file: Path | None, wait: int, officer_keys: bool
+) -> UUID:
     if not digits:
         # Seen by nobody but the two devices, it proves to the new one that yours answered.
         text = secret_file(text_file) if text_file else ask_secret("The text under the QR code of the new device")
         with shell.working("Bringing it in"):
-            return pairing.accept(account, text.reveal().decode("utf-8", "replace").strip())
+            typed = text.reveal().decode("utf-8", "replace").strip()
+            return pairing.accept(account, typed, with_officers_keys=officer_keys)
     with shell.working("Waiting for the new device"):
         answer = pairing.answer_code(account, wait_seconds=wait)
-    typed = secret_file(text_file) if text_file else ask_secret("The eight digits that the new device shows")
+    given = secret_file(text_file) if text_file else ask_secret("The eight digits that the new device shows")
     with shell.working("Bringing it in"):
-        return answer.confirm(typed.reveal().decode("utf-8", "replace"), wait_seconds=wait)
+        typed = given.reveal().decode("utf-8", "replace")
+        return answer.confirm(typed, wait_seconds=wait, with_officers_keys=officer_keys)
 
 
 def _show_code(shell: Shell, text: str) -> None:
@@ -227,9 +249,17 @@ def revoke(
 
     The password and the phrase of your vault stop working, because a thief may have copied those doors. Set them
     again afterwards.
+
+    For an officer: a device that is lost or compromised may have led to your keys as one. Your approvals and votes then
+    count for nothing until a policy names other keys of yours. Make those with holdfast officer new-keys.
     """
     shell = shell_of(context)
-    shell.confirm(f"Revoke {', '.join(map(str, device_id))} for good?", is_given=yes)
-    with shell.account() as account, shell.working("Revoking, and replacing keys"):
-        done = rotation.rotate(account, rotation.EVERYTHING, reason=_REASONS[why], revoke=device_id)
-    shell.show(care.document(done), *care.lines(done))
+    reason = _REASONS[why]
+    with shell.account() as account:
+        is_leaving = is_loss(reason) and acts.is_in_office(account)
+        if is_leaving:
+            shell.note(f"[yellow]{_LEAVING}[/]")
+        shell.confirm(f"Revoke {', '.join(map(str, device_id))} for good?", is_given=yes)
+        with shell.working("Revoking, and replacing keys"):
+            done = rotation.rotate(account, rotation.EVERYTHING, reason=reason, revoke=device_id)
+    shell.show(care.document(done), *care.lines(done), *([f"[yellow]![/] {_AFTER}"] if is_leaving else []))

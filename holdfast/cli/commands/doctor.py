@@ -17,6 +17,7 @@ from holdfast.client.auditor import log
 from holdfast.client.errors import ClientError
 from holdfast.client.identity import evidence
 from holdfast.client.identity.evidence import Evidence
+from holdfast.client.officers import officer_keys
 from holdfast.client.profile import account as accounts
 from holdfast.client.profile.account import Account
 from holdfast.core.base.encoding import b64u
@@ -52,7 +53,14 @@ def _problem(account: Account) -> str:
 
 def _trust(account: Account) -> str:
     trust = account.state.trust
+    if trust.founding_root is not None:
+        return "founding"
     return "none" if not trust.pin else "tofu" if trust.is_tofu else "pinned"
+
+
+def _words(account: Account) -> tuple[str, ...]:
+    pinned = account.state.trust.pin or account.state.trust.founding_root
+    return pin_words(pinned) if pinned else ()
 
 
 def _document(account: Account, problem: str, kept: list[Evidence]) -> dict[str, object]:
@@ -67,12 +75,12 @@ def _document(account: Account, problem: str, kept: list[Evidence]) -> dict[str,
         "clock_offset_seconds": account.api.clock.offset if state.server else 0,
         "trust": _trust(account),
         "development": state.trust.is_development,
-        "root_words": list(pin_words(state.trust.pin)) if state.trust.pin else [],
+        "root_words": list(_words(account)),
         "policy_version": _policy_version(account),
         "escrow_key_version": len(state.trust.escrow_keys),
         "root_key": log.root_key(account),
         "log_keys": state.trust.log_keys,
-        "officer": state.officer is not None,
+        "officer": officer_keys.has_keys(account),
         "evidence": [
             {
                 "what": contradiction.what.name.lower().replace("_", "-"),
@@ -93,7 +101,7 @@ def _policy_version(account: Account) -> int:
 
 def _lines(account: Account, problem: str, kept: list[Evidence]) -> list[str]:
     state = account.state
-    words = pin_words(state.trust.pin) if state.trust.pin else ()
+    words = _words(account)
     offset = account.api.clock.offset if state.server else 0
     answer = f"[bold red]✗[/] {plain(problem)}" if problem else "[green]✓[/] answers" if state.server else ""
     device = UUID(bytes=state.device.id) if state.device else "not enrolled"

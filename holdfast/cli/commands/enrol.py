@@ -8,8 +8,9 @@ Does not take the code as an argument: it is a secret until it is used.
 from __future__ import annotations
 
 import platform
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 from uuid import UUID
 
 import typer
@@ -60,29 +61,65 @@ def enrol(  # noqa: PLR0917 — options by name, for typer
     The keys are kept before they are sent: after a lost connection, run the same command again.
     """
     shell = shell_of(context)
+    name = name or platform.node() or "this device"
+    start = begin(shell, server, code_file, suite=suite, is_by_passphrase=no_keyring)
+    with shell.account(online=False) as account:
+        done = start.enrol(account, name=name, is_development=development)
+    show(shell, account, done, name)
+
+
+@dataclass(frozen=True)
+class Start:
+    """A profile that is there, and what it is enrolled by."""
+
+    shell: Shell
+    server: str
+    code: EnrolmentCode
+    suite: Suite
+
+    def enrol(self, account: Account, *, name: str, is_development: bool) -> Enrolment:
+        """Enrol the device of the open profile, and publish its pre-keys when it is part of the account."""
+        account.connect(self.server)
+        with self.shell.working("Enrolling this device"):
+            done = device.enrol(account, self.code, name=name, suite=self.suite, is_development=is_development)
+            if done.is_active:
+                prekeys.publish(account)
+        return done
+
+
+def begin(shell: Shell, server: str, code_file: Path | None, *, suite: str, is_by_passphrase: bool) -> Start:
+    """Check what was given on the line, read the code, and start the profile unless there is one."""
     if suite not in _SUITES:
         raise typer.BadParameter(f"one of {', '.join(_SUITES)}", param_hint="--suite")
     try:
         check_server(server)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--server") from error
-    name = name or platform.node() or "this device"
     secret = secret_file(code_file) if code_file else ask_secret("Enrolment code", way_out="Name a file: --code-file")
     code = EnrolmentCode.parse(secret.reveal().decode("utf-8", "replace"))
-    _start_profile(shell, code, is_by_passphrase=no_keyring)
-    with shell.account(online=False) as account:
-        account.connect(server)
-        with shell.working("Enrolling this device"):
-            done = device.enrol(account, code, name=name, suite=_SUITES[suite], is_development=development)
-            if done.is_active:
-                prekeys.publish(account)
-    _show(shell, account, done, name)
+    _start_profile(shell, code, is_by_passphrase=is_by_passphrase)
+    return Start(shell, server, code, _SUITES[suite])
 
 
-def _show(shell: Shell, account: Account, done: Enrolment, name: str) -> None:
-    anchor = (
-        "trusted on first use: compare these words with your officers" if done.trust.is_tofu else "as your code says"
-    )
+def trust_of(done: Enrolment) -> str:
+    """Name how far the tenant is known: founding, tofu or pinned."""
+    return "founding" if done.trust.is_founding else "tofu" if done.trust.is_tofu else "pinned"
+
+
+def anchor_of(done: Enrolment) -> str:
+    """Say what the words of the tenant rest on."""
+    return _ANCHORS[trust_of(done)]
+
+
+_ANCHORS: Final = {
+    "founding": "its root: compare them with what the operator reads out",
+    "tofu": "trusted on first use: compare these words with your officers",
+    "pinned": "as your code says",
+}
+
+
+def show(shell: Shell, account: Account, done: Enrolment, name: str) -> None:
+    """Say what was enrolled, and what it trusts."""
     standing = (
         ["This device is part of your account, and its pre-keys are published."]
         if done.is_active
@@ -101,12 +138,12 @@ def _show(shell: Shell, account: Account, done: Enrolment, name: str) -> None:
             "state": "active" if done.is_active else "pending",
             "device_words": list(done.words),
             "root_words": list(done.trust.pin_words),
-            "trust": "tofu" if done.trust.is_tofu else "pinned",
+            "trust": trust_of(done),
         },
         f"[bold green]✓[/] Device {plain(name)} is registered as {done.device}.",
         *(f"  {line}" for line in standing),
         f"  Words of this device:   {shown(done.words)}",
-        f"  Words of your tenant:   {shown(done.trust.pin_words)}  ({anchor})",
+        f"  Words of your tenant:   {shown(done.trust.pin_words)}  ({anchor_of(done)})",
     )
 
 

@@ -14,9 +14,11 @@ import typer
 from holdfast.cli.asking import Yes
 from holdfast.cli.exits import Exit
 from holdfast.cli.page import command
-from holdfast.cli.shell import shell_of, shown
+from holdfast.cli.shell import date, plain, shell_of, shown
 from holdfast.client.escrow import escrow
+from holdfast.client.identity import tenant
 from holdfast.client.profile.state import Generation
+from holdfast.core.identity.policy import NEVER
 from holdfast.core.identity.trust import pin_words
 
 app = typer.Typer(help="Escrow of your archive keys.", no_args_is_help=True)
@@ -34,6 +36,7 @@ def status(context: typer.Context) -> None:
     shell = shell_of(context)
     with shell.account() as account:
         found = escrow.status(account)
+        ends = [" ".join(tenant.words_of(ending)) for ending in tenant.endings(account)]
         words = pin_words(account.state.trust.pin)
         is_tofu = account.state.trust.is_tofu
     shell.show(
@@ -55,10 +58,15 @@ def status(context: typer.Context) -> None:
             "missing_on_server": found.missing_on_server,
             "foreign_on_server": [str(deposit_id) for deposit_id in found.foreign_on_server],
             "without_receipt": found.without_receipt,
+            "readable": found.readable,
+            "consent_bound_until": found.consent_bound_until,
+            "endings": ends,
         },
         f"Policy version {found.policy_version}: {found.m} of {found.n} officers, with the HSM, can open your archive.",
+        *(f"  [bold yellow]{line}[/]" for line in ends),
         f"  Your tenant:   {shown(words)}{'  [yellow](trusted on first use)[/]' if is_tofu else ''}",
-        f"  Your consent:  {found.consent}",
+        f"  Your consent:  {found.consent}{_bound(found.consent_bound_until)}",
+        f"  As of today {_readable(found.readable)}",
         *(
             f"  Generation {generation.number}: {_standing(generation, found.stale)}"
             for generation in found.generations
@@ -76,6 +84,19 @@ def status(context: typer.Context) -> None:
     )
 
 
+def _readable(generations: list[int]) -> str:
+    if not generations:
+        return "officers could read nothing of yours."
+    listed = ", ".join(map(str, generations))
+    return f"officers could read what you keep under generation{'s' if len(generations) > 1 else ''} {listed}."
+
+
+def _bound(until: int) -> str:
+    if not until:
+        return ""
+    return ", not to be taken back" if until == NEVER else f", can be taken back from {date(until)} on, at the latest"
+
+
 def _standing(generation: Generation, stale: list[int]) -> str:
     if generation.is_exposed:
         return "opened by a case, and not used any more"
@@ -89,7 +110,11 @@ def _standing(generation: Generation, stale: list[int]) -> str:
     "refuse",
     asks="whether you mean it, after saying what stays as it is.",
     changes="your signed no is with the server; nothing is deposited for you until you agree again.",
-    exits={Exit.ASK_PERSON: "nobody confirmed it: nothing was changed"},
+    exits={
+        Exit.ASK_PERSON: "nobody confirmed it: nothing was changed",
+        Exit.REFUSED: "your yes cannot be taken back yet, by the policy that you agreed to",
+        Exit.NOT_YET: "it cannot be taken back while this version of the policy stands",
+    },
     examples=[("holdfast escrow refuse", "Say no, or take back an earlier yes.")],
 )
 def refuse(context: typer.Context, yes: Yes = False) -> None:
@@ -97,13 +122,15 @@ def refuse(context: typer.Context, yes: Yes = False) -> None:
 
     What is deposited stays deposited: the officers of its policy can go on opening it. Keys made from now on are not
     deposited. Where your organisation requires escrow, you cannot encrypt files under new keys without it.
+
+    A policy may say for how long a yes cannot be taken back, or that it cannot. That is in the text to which you agree,
+    and every new version asks you anew.
     """
     shell = shell_of(context)
     with shell.account() as account:
         escrow.prepare(account)
-        kept = [generation.number for generation in account.state.generations if generation.deposit_id]
-        stays = f"What is deposited stays readable to officers: generations {', '.join(map(str, kept))}."
-        shell.note(stays if kept else "Nothing of yours is deposited from this device.")
+        kept = escrow.status(account).readable
+        shell.note(f"What is deposited stays: {_readable(kept)}")
         if escrow.must_deposit_first(account):
             shell.note("Your organisation requires escrow: without it you cannot encrypt files under new keys.")
         shell.confirm("Do you refuse the escrow of your archive keys?", is_given=yes)
@@ -136,8 +163,10 @@ def deposit(
     with shell.account() as account:
         escrow.prepare(account)
         if not escrow.has_consented(account):
+            for line in escrow.what_changed(account):
+                shell.note(plain(line))
             for line in escrow.consent_text(account).splitlines():
-                shell.note(line)
+                shell.note(plain(line))
             shell.confirm("Do you agree that these officers may open your archive in this way?", is_given=yes)
             escrow.consent(account)
         with shell.working("Depositing"):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`holdfast officer`: keys, enrolment codes, cases as signed, and the answer to each.
+"""`holdfast officer`: enrolment codes, cases as signed, and the answer to each. Keys are in `officer_keys`.
 
 Implements ESCROW "Policy and officers" and "Case" at the officer's keyboard: what is shown is what is signed.
 Does not remember passphrases; every answer opens the officer's profile anew.
@@ -16,16 +16,16 @@ import typer
 
 from holdfast.cli.asking import Yes
 from holdfast.cli.exits import Exit
+from holdfast.cli.hearing import ask_words, parse_word
 from holdfast.cli.page import command
-from holdfast.cli.shell import Shell, day, moment, one_word, plain, quoted, shell_of, shown
+from holdfast.cli.shell import Shell, day, moment, one_word, plain, quoted, shell_of
 from holdfast.client.errors import ProfileError
 from holdfast.client.identity import device
-from holdfast.client.officers import hearing, officer, officer_keys
+from holdfast.client.officers import hearing, officer
 from holdfast.client.officers.officer import CaseView, Proposal
 from holdfast.client.profile.account import Account
 from holdfast.client.profile.private_files import write_private
 from holdfast.core.base.text import duration
-from holdfast.core.base.words import word_list
 
 app = typer.Typer(help="For security officers: cases and keys.", no_args_is_help=True)
 
@@ -38,35 +38,6 @@ Words = Annotated[
         "asked for when left out.",
     ),
 ]
-
-
-@command(
-    app,
-    "init",
-    changes="this profile: it holds your officer's keys, apart from any device's.",
-    online=False,
-    examples=[("holdfast officer init --json", "Make the keys, and hand their public halves to the ceremony.")],
-)
-def init(context: typer.Context) -> None:
-    """Make your officer's keys in this profile.
-
-    Prints their public halves for the policy.
-
-    You count as an officer once a policy signed by the tenant's officers lists these keys.
-    """
-    shell = shell_of(context)
-    with shell.account(online=False) as account:
-        made = officer_keys.make_keys(account)
-    shell.show(
-        {
-            "person_id": UUID(bytes=made.person),
-            "signing_key": made.signing_key.encoded.hex(),
-            "sealing_key": made.sealing_key.encoded.hex(),
-            "signing_words": list(made.signing_key.fingerprint("officer")),
-        },
-        "[bold green]✓[/] Your officer's keys are made. You count once a policy signed by the officers lists them.",
-        f"  Signing key: {shown(made.signing_key.fingerprint('officer'))}",
-    )
 
 
 @command(
@@ -308,23 +279,8 @@ def attest(
 def _heard(shell: Shell, account: Account, words: tuple[str, ...], given: list[str] | None) -> dict[int, str]:
     """Return words as heard, by place: from the options, or by asking for those that this profile picks."""
     if given:
-        pairs = [one.split("=", 1) for one in given]
-        if any(len(pair) != 2 or not (pair[0].isascii() and pair[0].isdigit()) for pair in pairs):
-            raise typer.BadParameter("a place and a word, as 3=apple", param_hint="--word")
-        return {int(place): heard.strip().lower() for place, heard in pairs}
-    places = hearing.asked(account, words)
-    if not shell.has_person():
-        raise hearing.needed(places)
-    shell.note(f"Call the person, and have words {hearing.listed(places)} of the eight read to you.")
-    return {place: _ask_word(shell, place) for place in places}
-
-
-def _ask_word(shell: Shell, place: int) -> str:
-    while True:
-        typed = shell.ask(f"Word {place}, as the person reads it to you", option="--word").strip().lower()
-        if typed in word_list("english"):
-            return typed
-        shell.note("[yellow]That word is in no list. Have it read once more.[/]")
+        return dict(parse_word(one) for one in given)
+    return ask_words(shell, hearing.asked(account, words))
 
 
 def _note(shell: Shell, lines: Sequence[str]) -> None:

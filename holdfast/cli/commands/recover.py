@@ -23,6 +23,7 @@ from holdfast.cli.page import command
 from holdfast.cli.shell import Shell, quoted, shell_of, shown
 from holdfast.client.errors import ConsentNeeded
 from holdfast.client.messages import prekeys
+from holdfast.client.officers import joining
 from holdfast.client.profile.account import Account
 from holdfast.client.recovery import by_door
 from holdfast.client.recovery.by_door import KnownDevice, OpenedDoor, Recovered
@@ -144,6 +145,7 @@ def by_device(context: typer.Context, wait: Wait = 0) -> None:
     with shell.account() as account, shell.working("Waiting for your other device"):
         joined = pairing.complete(account, wait_seconds=wait)
         prekeys.publish(account)
+        joining.take(account)
     show_joined(shell, joined)
 
 

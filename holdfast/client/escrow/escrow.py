@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
-from holdfast.client.errors import ConsentNeeded, Problem, TrustRefused
+from holdfast.client.errors import ConsentNeeded, NotYet, Problem, TrustRefused
 from holdfast.client.escrow import deposits
 from holdfast.client.identity import chains, tenant
 from holdfast.client.profile.account import Account
@@ -24,7 +24,8 @@ from holdfast.core.base.encoding import Fields, b64u, decode, encode
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.escrow.deposit import DepositTerms, build_deposit
 from holdfast.core.identity.cases import Case
-from holdfast.core.identity.policy import DepositRule
+from holdfast.core.identity.policy import NEVER, DepositRule
+from holdfast.core.identity.policy_change import change_of, in_words, taking_back, text_box
 from holdfast.core.identity.trust import pin_words
 from holdfast.core.signed.cose import Purpose, Sign1, sign
 from holdfast.core.signed.statements import Consent, DepositStatement
@@ -49,7 +50,8 @@ _GENERATION_SEALED: Final = "generation-sealed"
 # says that shares are missing may lie.
 _OPENED_STATES: Final = frozenset({"released", "collected", "awaiting-share", "rotated", "sealed", "closed"})
 
-# The wording is fixed: what a tenant or a server could write here would be read as the product's own word.
+# The wording is fixed: what a tenant or a server could write here would be read as the product's own word. What the
+# tenant has to say stands below, in a box.
 _TEXT = """Escrow of your archive keys
   Who:     any {m} of these {n} officers of your organisation, together with its hardware security module,
            can open your archive keys. One officer alone cannot; the server alone cannot.
@@ -57,8 +59,11 @@ _TEXT = """Escrow of your archive keys
   When:    after an officer-approved case, {delay} after the last approval needed. You are told of every case{notice}.
   Devices: if you lose all of them, this is how your archive comes back, and your account begins again.
   Keep:    what is deposited stays deposited, also if you change your mind later.
-  Tenant:  {words}
+{back}  Tenant:  {words}
 """
+# Said only where the policy has the term: the text of every other policy stays the one that people have agreed to.
+_AGAIN: Final = "You are asked anew when officers publish another version."
+_BACK: Final = "  No:      your yes {rule}.\n"
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,8 @@ class Status:
 
     stale: generations in escrow under an older policy or escrow key only, until they are deposited again.
     without_receipt: those for whose deposit the release process has not signed yet, which it does within a minute.
+    readable: what officers could read as of today: the generations of every deposit of the person's devices that the
+    server shows, and of this device's own. consent_bound_until: as `bound_until` has it.
     """
 
     policy_version: int
@@ -79,15 +86,31 @@ class Status:
     missing_on_server: list[int]
     foreign_on_server: list[UUID]
     without_receipt: list[int]
+    readable: list[int]
+    consent_bound_until: int
 
 
 def prepare(account: Account) -> None:
-    """Bring policy and escrow key up to date, all held to the pin. Raises TrustRefused."""
+    """Bring policy and escrow key up to date, all held to the pin.
+
+    Raises TrustRefused, and NotYet in an organisation that has not both yet.
+    """
     tenant.refresh(account)
+    trust = account.state.trust
+    if not (trust.policies and trust.escrow_keys):
+        raise NotYet(
+            "Your organisation's escrow is not set up yet: its officers sign a policy, then a ceremony makes its key.",
+            way_out="Until then nothing of yours is in escrow. Make a way back of your own: holdfast backup --help",
+        )
 
 
 def consent_text(account: Account) -> str:
-    """Return the text that a person agrees to, for the policy now known."""
+    """Return the text that a person agrees to, for the policy now known; the tenant's own in a box below it."""
+    box = text_box(account.trusted.newest.policy.terms)
+    return _own_text(account) + "".join(f"  {line}\n" for line in box)
+
+
+def _own_text(account: Account) -> str:
     policy = account.trusted.newest.policy
     late = policy.terms.max_notice_delay_seconds
     return _TEXT.format(
@@ -95,6 +118,7 @@ def consent_text(account: Account) -> str:
         n=policy.n,
         delay=_span(policy.terms.delay_seconds),
         notice=f", at most {_span(late)} later" if late else " at once",
+        back=_BACK.format(rule=taking_back(policy.terms)) if policy.terms.consent_binds_seconds else "",
         words=" ".join(pin_words(account.state.trust.pin)),
     )
 
@@ -107,12 +131,18 @@ def has_consented(account: Account) -> bool:
 def consent(account: Account, *, agreed: bool = True) -> bytes:
     """Sign and publish the person's answer to the newest policy; returns its hash.
 
-    To be called on the person's own act only: nothing a server says may lead here by itself (FAULTS F3).
+    To be called on the person's own act only: nothing a server says may lead here by itself (FAULTS F3). Raises
+    NotYet for a yes that cannot be taken back while its version stands, Problem for one that cannot yet.
     """
+    # For a while only the server says how long: it knows when the person first said it, on whichever device.
+    if not agreed and bound_until(account) == NEVER:
+        raise NotYet(
+            f"Your yes {taking_back(account.trusted.newest.policy.terms)}. Nothing was changed.", way_out=_AGAIN
+        )
     statement = Consent(
         header=account.header(),
         policy_hash=account.trusted.newest.hash,
-        text_hash=_text_hash(account),
+        text_hash=text_hash(account),
         agreed=agreed,
     )
     signed = sign(statement.to_payload(), purpose=Purpose.CONSENT, key=account.identity_key)
@@ -120,6 +150,19 @@ def consent(account: Account, *, agreed: bool = True) -> bytes:
     account.state.consent = signed.encode()
     account.save()
     return signed.payload_hash
+
+
+def bound_until(account: Account) -> int:
+    """Return when the person can take their yes to the newest policy back, at the latest.
+
+    UTC seconds; 0 where nothing binds them, NEVER for not at all. A yes that was said again after a rotation counts
+    from when it was first said, as the server knows.
+    """
+    if not account.state.consent:
+        return 0
+    said, newest = Consent.from_payload(Sign1.parse(account.state.consent).payload), account.trusted.newest
+    is_bound = said.agreed and said.policy_hash == newest.hash and newest.policy.terms.consent_binds_seconds
+    return newest.policy.terms.bound_until(said.header.issued_at) if is_bound else 0
 
 
 def due(account: Account) -> list[Generation]:
@@ -131,6 +174,30 @@ def due(account: Account) -> list[Generation]:
 def asks_again(account: Account) -> bool:
     """Whether the person agreed to escrow before, and the policy has changed since: only they can say it again."""
     return _consent_standing(account) == "for an older policy"
+
+
+def what_changed(account: Account) -> list[str]:
+    """Say in words what the newest policy changes of the one that the person last answered; nothing without an answer.
+
+    From the signed versions alone, as the officers read it before they signed.
+    """
+    if not account.state.consent:
+        return []
+    answered = Consent.from_payload(Sign1.parse(account.state.consent).payload).policy_hash
+    trusted, newest = account.trusted, account.trusted.newest
+    known = next((signed.policy for signed in trusted.policies if signed.hash == answered), None)
+    before = [signed for signed in trusted.standing if signed.policy.version < newest.policy.version]
+    if known is None or not before or answered == newest.hash:
+        return []
+    change = change_of(
+        newest.policy,
+        versions=before,
+        published=[signed.policy.header.issued_at for signed in before],
+        signers=newest.signers,
+        since=known,
+        at=newest.policy.header.issued_at,
+    )
+    return in_words(change, at=account.api.clock.now(), is_published=True)
 
 
 def deposit_missing(account: Account) -> list[Generation]:
@@ -376,6 +443,7 @@ def status(account: Account) -> Status:
     shown = {deposit_id: row.octets("record_hash", 32) for deposit_id, row in rows.items()}
     mine = {kept.deposit_id: kept for kept in account.state.generations if kept.deposit_id}
     missing = [kept.number for kept in mine.values() if shown.get(kept.deposit_id) != kept.record_hash]
+    others, foreign = _others(account, {key: shown[key] for key in shown.keys() - mine.keys()})
     return Status(
         policy_version=policy.version,
         m=policy.m,
@@ -385,13 +453,16 @@ def status(account: Account) -> Status:
         generations=account.state.generations,
         stale=[generation.number for generation in _stale(account)],
         missing_on_server=missing,
-        foreign_on_server=_foreign(account, {key: shown[key] for key in shown.keys() - mine.keys()}),
+        foreign_on_server=foreign,
         without_receipt=[
             kept.number
             for kept in mine.values()
             if shown.get(kept.deposit_id) == kept.record_hash
             and not _is_receipted(account, kept, rows[kept.deposit_id])
         ],
+        # What the server hides has not gone from it: this device's own word counts.
+        readable=sorted({kept.number for kept in mine.values()} | others),
+        consent_bound_until=bound_until(account),
     )
 
 
@@ -411,18 +482,23 @@ def _is_receipted(account: Account, kept: Generation, row: Answer) -> bool:
     return True
 
 
-def _foreign(account: Account, unknown: dict[bytes, bytes]) -> list[UUID]:
-    """Return the deposits in the person's name that none of their devices made."""
-    if not unknown:
-        return []
-    subject = deposits.subject_of(account, account.user)
+def _others(account: Account, unknown: dict[bytes, bytes]) -> tuple[set[int], list[UUID]]:
+    """Return the generations that other devices of the person deposited, or this one before it renewed them.
+
+    And the deposits in the person's name that none of their devices made.
+    """
+    generations: set[int] = set()
     foreign = []
+    subject = deposits.subject_of(account, account.user) if unknown else None
     for deposit_id, record_hash in unknown.items():
+        assert subject is not None
         try:
-            deposits.fetch(account, subject, deposit_id=deposit_id, record_hash=record_hash)
+            found = deposits.fetch(account, subject, deposit_id=deposit_id, record_hash=record_hash)
         except TrustRefused:
             foreign.append(UUID(bytes=deposit_id))
-    return foreign
+        else:
+            generations.add(found.generation)
+    return generations, foreign
 
 
 def _consent_standing(account: Account) -> str:
@@ -432,13 +508,15 @@ def _consent_standing(account: Account) -> str:
     said = Consent.from_payload(signed.payload)
     if signed.kid != account.chain.aik.kid:
         return "not asked"
-    if said.policy_hash != account.trusted.newest.hash or said.text_hash != _text_hash(account):
+    if said.policy_hash != account.trusted.newest.hash or said.text_hash != text_hash(account):
         return "for an older policy"
     return "given" if said.agreed else "refused"
 
 
-def _text_hash(account: Account) -> bytes:
-    return hashlib.sha256(consent_text(account).encode()).digest()
+def text_hash(account: Account) -> bytes:
+    """Return SHA-256 of the text that a person agrees to, for the policy now known: field 8 of a consent."""
+    # Without the tenant's text: that is in the policy, whose hash stands beside this one.
+    return hashlib.sha256(_own_text(account).encode()).digest()
 
 
 def _span(seconds: int) -> str:

@@ -79,7 +79,7 @@ def enrol(
     """
     if (code.tenant, code.person) != (account.tenant, account.user):
         raise ProfileError("The enrolment code is for another person or another tenant than this profile.")
-    tenant.pin_root(account, pin=code.root_pin, is_development=is_development)
+    tenant.pin_root(account, pin=code.root_pin, is_development=is_development, root=code.founding_root)
     if account.state.device is None:
         account.state.device = make_device(account, suite=suite, name=name, enrolment_hash=code.hash)
         if code.log_vkey:
@@ -258,11 +258,16 @@ def issue_code(account: Account, person: UUID) -> IssuedCode:
     officer takes a second person: `confirm_code`.
     """
     trust = account.state.trust
+    if trust.founding_root is not None:
+        # The founding may be over by now, and then the code carries the pin.
+        tenant.refresh(account)
     code = EnrolmentCode.new(
         tenant=account.tenant,
         person=person.bytes,
-        root_pin=b"" if trust.is_tofu else trust.pin,
+        # A policy that was signed and not yet published is nobody else's pin.
+        root_pin=b"" if trust.is_tofu or trust.founding_root is not None else trust.pin,
         log_vkey=trust.log_keys[0] if trust.log_keys else "",
+        founding_root=trust.founding_root or b"",
     )
     answer = account.api.post("enrolment-codes", {"person_id": str(person), "code_hash": b64u(code.hash)})
     return IssuedCode(code.text(), UUID(bytes=answer.identifier("id")), answer.flag("awaits_second"))

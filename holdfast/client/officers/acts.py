@@ -11,6 +11,7 @@ import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from enum import Enum
 from itertools import takewhile
 from typing import Final
 from uuid import UUID
@@ -35,6 +36,7 @@ from holdfast.core.identity.acts import (
     read_resolution,
     verify_officer_state,
 )
+from holdfast.core.identity.entries import Entry, ReGenesis, RevokeDevice, is_loss
 from holdfast.core.identity.policy import Officer, SignedPolicy, find_lowered
 from holdfast.core.signed.cose import Purpose, Sign1, sign
 from holdfast.core.signed.payloads import Header
@@ -129,7 +131,8 @@ def say(account: Account, said: Word) -> None:
     state = OfficerState(_header(account), said.officer.person, said.standing, said.reason)
     try:
         state.require_told()
-        signed = sign(state.to_payload(), purpose=Purpose.OFFICER_STATE, key=officer_keys.keys_of(account).signing)
+        keys = officer_keys.keys_of(account, officer_keys.own_row(account, said.policy))
+        signed = sign(state.to_payload(), purpose=Purpose.OFFICER_STATE, key=keys.signing)
         # As everybody else will: what does not hold is not sent.
         verify_officer_state(signed, said.policy)
     except HoldfastError as error:
@@ -145,6 +148,39 @@ def find_officer(policy: SignedPolicy, text: str) -> Officer:
         known = ", ".join(f"{one.index} ({UUID(bytes=one.person)})" for one in roster)
         raise ProfileError("The policy in force lists no such officer.", way_out=f"Officers are: {known}")
     return found
+
+
+def is_in_office(account: Account) -> bool:
+    """Whether the newest policies that this profile knows name this person; the server is not asked."""
+    return any(one.person == account.user for signed in account.policies[-1:] for one in signed.policy.roster)
+
+
+class Loss(Enum):
+    """What became of a device that this officer lost: nothing, their keys count no more, or the server hides it."""
+
+    NONE = "none"
+    COUNTED = "counted"
+    WITHHELD = "withheld"
+
+
+def own_loss(account: Account) -> Loss:
+    """Say whether this officer counts for nothing since they lost a device: by the server's word, and by their chain.
+
+    Their account's own entries say when they lost one. Where the newest policy is older and names them, a server that
+    shows them as counting has left it out, and the release process cannot know.
+    """
+    if not is_in_office(account):
+        return Loss.NONE
+    rows = account.api.get("escrow/officers").many("officers")
+    if any(row.identifier("person_id") == account.user and "keys_lost_at" in row for row in rows):
+        return Loss.COUNTED
+    lost_at = max((one.header.issued_at for one in map(Entry.parse, account.state.chain) if _is_loss(one)), default=0)
+    return Loss.WITHHELD if account.policies[-1].policy.header.issued_at < lost_at else Loss.NONE
+
+
+def _is_loss(entry: Entry) -> bool:
+    body = entry.body
+    return isinstance(body, ReGenesis) or (isinstance(body, RevokeDevice) and is_loss(body.reason))
 
 
 def names_told(account: Account) -> dict[bytes, str]:
@@ -251,7 +287,7 @@ def sign_decision(account: Account, decision: Decision) -> Done:
     own = officer_keys.own_row(account, decision.policy)
     if decision.resolution.act in ABOUT_A_PERSON and decision.resolution.person == own.person:
         raise ProfileError("It is about you: your own signature does not count.")
-    key = officer_keys.keys_of(account).signing
+    key = officer_keys.keys_of(account, own).signing
     signed = sign(decision.payload, purpose=Purpose.RESOLUTION, key=key)
     answer = account.api.post("escrow/resolutions", {"statement": b64u(signed.encode())})
     return Done(decision.hash, answer.text("state"), len(answer.numbers("signed_by")), answer.number("needed"))

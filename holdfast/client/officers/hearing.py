@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Final
 
-from holdfast.client.errors import ProfileError, WordsNeeded, WrongWords
+from holdfast.client.errors import WordsNeeded, WrongWords
+from holdfast.client.officers import officer_keys
 from holdfast.client.profile.account import Account
 from holdfast.core.base.encoding import label
 from holdfast.core.base.rows import open_row, seal_row, uint
@@ -24,6 +25,22 @@ WORDS_TO_HEAR: Final = 3  # of eight: a guess is right once in 2^33, and a call 
 TRIES: Final = 3
 _KIND: Final = "words-heard"
 _BYTES_A_PLACE: Final = 4  # two places that draw the same number stand in their order: once in 2^27 keys
+
+
+@dataclass(frozen=True)
+class About:
+    """Whose words are heard: what a refusal calls them, and the way out when they are wrong, or the tries are spent."""
+
+    what: str
+    wrong: str
+    spent: str
+
+
+CASE: Final = About(
+    what="the key in this case",
+    wrong="Stop. Either the person read another screen, or the key in the case is not that person's.",
+    spent="Deny the case unless you know why. Another officer can call the person; a new case has new words.",
+)
 
 
 @dataclass(frozen=True)
@@ -40,11 +57,11 @@ def places(account: Account, words: tuple[str, ...]) -> tuple[int, ...]:
     They follow from the officer's own secret and the key: nobody else knows them before the officer asks, and asking
     again asks for the same ones. Raises ProfileError for a profile without officer's keys.
     """
-    kept = account.state.officer
-    if kept is None:
-        raise ProfileError("This profile holds no officer's keys.", way_out="Make them with `holdfast officer init`.")
     drawn = wrapping.hkdf(
-        salt=_name(words), ikm=kept.signing_seed, info=label("words-heard"), length=_BYTES_A_PLACE * WORDS
+        salt=_name(words),
+        ikm=officer_keys.secret_of(account),
+        info=label("words-heard"),
+        length=_BYTES_A_PLACE * WORDS,
     ).reveal()
     by_chance = sorted(range(WORDS), key=lambda place: drawn[_BYTES_A_PLACE * place : _BYTES_A_PLACE * (place + 1)])
     return tuple(sorted(place + 1 for place in by_chance[:WORDS_TO_HEAR]))
@@ -55,32 +72,38 @@ def tries_left(account: Account, words: tuple[str, ...]) -> int:
     return TRIES - _wrong(account, _name(words)).count
 
 
-def asked(account: Account, words: tuple[str, ...]) -> tuple[int, ...]:
+def asked(account: Account, words: tuple[str, ...], *, about: About = CASE) -> tuple[int, ...]:
     """Return the places as `places` does. Raises WrongWords when this profile's tries for the key are spent."""
     if tries_left(account, words) <= 0:
         raise WrongWords(
             f"Wrong words were typed {TRIES} times for this key. This profile takes no more for it.",
-            way_out="Deny the case unless you know why. Another officer can call the person; a new case has new words.",
+            way_out=about.spent,
         )
     return places(account, words)
 
 
-def needed(at: tuple[int, ...]) -> WordsNeeded:
-    """Return the refusal that names the places, for whoever cannot be asked for the words one by one."""
+def needed(at: tuple[int, ...], *, row: int = 0) -> WordsNeeded:
+    """Return the refusal that names the places, for whoever cannot be asked for the words one by one.
+
+    row: the number of the person's row, where several people are asked.
+    """
+    whom, prefix = (f"the person of row {row}", f"{row}:") if row else ("the person", "")
     return WordsNeeded(
-        f"Words {listed(at)} of the eight are needed, as heard from the person.",
+        f"Words {listed(at)} of the eight are needed, as heard from {whom}.",
         places=at,
-        way_out=f"Call the person, and give what you hear: {' '.join(f'--word {place}=…' for place in at)}",
+        way_out=f"Call {whom}, and give what you hear: {' '.join(f'--word {prefix}{place}=…' for place in at)}",
     )
 
 
-def require_heard(account: Account, words: tuple[str, ...], heard: Mapping[int, str], *, until: int) -> None:
+def require_heard(
+    account: Account, words: tuple[str, ...], heard: Mapping[int, str], *, until: int, about: About = CASE
+) -> None:
     """Raise WrongWords unless `heard` has exactly the words at this profile's places, lower-case, by place.
 
     until: UTC seconds when the case is over, and with it the count of wrong tries. A wrong word costs a try; a missing
     one, and one that is in no list, cost none, since they could not be anybody's.
     """
-    at = asked(account, words)
+    at = asked(account, words, about=about)
     if set(heard) != set(at):
         raise needed(at)
     unknown = sorted(place for place, word in heard.items() if word not in word_list("english"))
@@ -91,9 +114,8 @@ def require_heard(account: Account, words: tuple[str, ...], heard: Mapping[int, 
     if any(words[place - 1] != word for place, word in heard.items()):
         _count(account, words, until)
         raise WrongWords(
-            "These are not the words of the key in this case. Nothing was signed; "
-            f"tries left: {tries_left(account, words)}.",
-            way_out="Stop. Either the person read another screen, or the key in the case is not that person's.",
+            f"These are not the words of {about.what}. Nothing was signed; tries left: {tries_left(account, words)}.",
+            way_out=about.wrong,
         )
 
 

@@ -19,6 +19,7 @@ from holdfast.client.escrow.deposits import Subject, VerifiedDeposit
 from holdfast.client.identity import device, tenant
 from holdfast.client.identity.contacts import IDENTITY
 from holdfast.client.officers import hearing, officer_keys
+from holdfast.client.officers.officer_keys import FoundingOfficer
 from holdfast.client.profile.account import Account
 from holdfast.client.server.answers import Answer
 from holdfast.core.base.encoding import b64u
@@ -194,7 +195,8 @@ def approve(account: Account, view: CaseView, *, heard: Mapping[int, str], ident
         raise ProfileError(f"You may not approve this case: {view.why_not}.")
     require_told(identity_check, "How you made sure who is asking")
     hearing.require_heard(account, view.words, heard, until=view.case.expiry)
-    keys, row = officer_keys.keys_of(account), officer_keys.own_row(account, view.policy)
+    row = officer_keys.own_row(account, view.policy)
+    keys = officer_keys.keys_of(account, row)
     approver = Approver(row, keys.signing, keys.sealing, account.header(), ClientKind.CLI)
     try:
         signed, outers = approvals.approve(
@@ -219,7 +221,7 @@ def deny(account: Account, view: CaseView, *, reason: str) -> Answered:
     signed = approvals.deny(
         view.statement,
         policy=view.policy,
-        signing_key=officer_keys.keys_of(account).signing,
+        signing_key=_keys_for(account, view).signing,
         header=account.header(),
         identity_check=reason,
         client_kind=ClientKind.CLI,
@@ -266,8 +268,12 @@ def attest(account: Account, view: CaseView, proposed: Proposal, *, heard: Mappi
         case_id=view.case.case_id,
         device_hash=view.recipient.payload_hash,
     )
-    signed = sign(said.to_payload(), purpose=Purpose.ATTESTATION, key=officer_keys.keys_of(account).signing)
+    signed = sign(said.to_payload(), purpose=Purpose.ATTESTATION, key=_keys_for(account, view).signing)
     account.api.post(f"cases/{view.case_id}/attestations", {"statement": b64u(signed.encode())})
+
+
+def _keys_for(account: Account, view: CaseView) -> FoundingOfficer:
+    return officer_keys.keys_of(account, officer_keys.own_row(account, view.policy))
 
 
 def require_told(text: str, what: str) -> None:
@@ -310,7 +316,7 @@ def _policy(account: Account, case: Case) -> SignedPolicy:
 
 def _obstacle(account: Account, policy: SignedPolicy, excluded: Excluded) -> str:
     """Return why this person may not answer by what is signed, in words, or ""."""
-    if account.state.officer is None:
+    if not officer_keys.has_keys(account):
         return "this profile holds no officer's keys"
     try:
         officer_keys.own_row(account, policy)

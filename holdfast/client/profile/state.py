@@ -39,7 +39,9 @@ class Trust:
     log_keys: the verifier keys that sign the logs, newest first: those that `roles` names, before there is one the
     code's. checkpoints: per log origin, the newest signed checkpoint this client has seen. roles: the newest statement
     of the tenant root on whose keys write and sign the logs, as received and verified; None before there was one.
-    withdrawals: the resolutions that withdrew a policy version, as received and verified.
+    withdrawals: the resolutions that withdrew a policy version, as received and verified. founding_root: 32 bytes, by
+    which a code of a tenant without a policy named its root; None once a policy was published. A pin beside it is of
+    the first policy that this person signed.
     """
 
     pin: Annotated[bytes, octets(0, 32).at(1)] = b""
@@ -52,6 +54,7 @@ class Trust:
     checkpoints: Annotated[dict[str, str], mapping(text(), text(maximum=4096)).at(8)] = field(default_factory=dict)
     roles: Annotated[bytes | None, octets().at(9, is_optional=True)] = None
     withdrawals: Annotated[list[bytes] | None, several(octets()).at(10, is_optional=True)] = None
+    founding_root: Annotated[bytes | None, octets(32).at(11, is_optional=True)] = None
 
 
 @dataclass
@@ -126,6 +129,29 @@ class OfficerKeys:
 
 
 @dataclass
+class OfficerPublicKeys:
+    """The public halves of one pair of an officer's keys, encoded."""
+
+    signing_key: Annotated[bytes, octets()]
+    sealing_key: Annotated[bytes, octets()]
+
+
+@dataclass
+class OfficersSection:
+    """The officers' section of the vault as this device knows it: epoch, its 32-byte key OK, highest version seen.
+
+    keys: the public halves of every pair in it, oldest first. The pairs themselves are read from the section.
+    """
+
+    epoch: Annotated[int, uint()]
+    key: Annotated[SecretBytes, secret(32)]
+    version: Annotated[int, uint()] = 0
+    keys: Annotated[list[OfficerPublicKeys], several(nested(OfficerPublicKeys, "officer public keys"))] = field(
+        default_factory=list
+    )
+
+
+@dataclass
 class State:
     """Everything of one profile. identity_seed is the AIK's, empty on a device that has not got it yet.
 
@@ -147,6 +173,9 @@ class State:
     consent: Annotated[bytes, octets().at(11)] = b""
     case: Annotated[OpenCase | None, nested(OpenCase, "profile case").at(12, is_optional=True)] = None
     officer: Annotated[OfficerKeys | None, nested(OfficerKeys, "profile officer keys").at(13, is_optional=True)] = None
+    officers_section: Annotated[
+        OfficersSection | None, nested(OfficersSection, "profile officers' section").at(14, is_optional=True)
+    ] = None
     version: Annotated[int, uint().at(1)] = VERSION
 
     def to_secret(self) -> SecretBytes:

@@ -8,7 +8,6 @@ Does not set doors that only the person can set: it says which ones wait for the
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import secrets
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -364,8 +363,8 @@ def _restate_consent(account: Account, rotation: Rotation) -> None:
     signed = Sign1.parse(account.state.consent)
     said = Consent.from_payload(signed.payload)
     old = SigningKey.from_seed(account.device_statement.suite.signing_kind, rotation.old_identity).public
-    text_hash = hashlib.sha256(escrow.consent_text(account).encode()).digest()
-    if signed.kid == old.kid and (said.policy_hash, said.text_hash) == (account.trusted.newest.hash, text_hash):
+    asked = (account.trusted.newest.hash, escrow.text_hash(account))
+    if signed.kid == old.kid and (said.policy_hash, said.text_hash) == asked:
         escrow.consent(account, agreed=said.agreed)
 
 

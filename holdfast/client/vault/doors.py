@@ -8,7 +8,7 @@ Does not pair devices (`pairing`) or share among contacts (`trusted`), and finis
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Final
 
@@ -124,6 +124,31 @@ def _versions(account: Account) -> dict[str, int]:
 
 
 # What there is
+
+
+@dataclass(frozen=True)
+class IfAllIsLost:
+    """What becomes of the account if every device is lost today, by the doors' state and this device's own memory.
+
+    doors: the kinds that bring back account, contacts and archive keys. by_officers: generations that are in escrow;
+    lost: those to which then nothing leads.
+    """
+
+    doors: tuple[str, ...]
+    by_officers: tuple[int, ...]
+    lost: tuple[int, ...]
+
+
+def if_all_is_lost(account: Account, found: Sequence[Door]) -> IfAllIsLost:
+    """Say what comes back without any of the devices. found: what `status` returned."""
+    # Another device is a door as well, and lost with the rest.
+    ways = tuple(door.kind for door in found if door.is_open and door.kind != DEVICE)
+    kept = account.state.generations
+    return IfAllIsLost(
+        ways,
+        tuple(one.number for one in kept if one.deposit_id),
+        tuple(one.number for one in kept if not one.deposit_id) if not ways else (),
+    )
 
 
 def status(account: Account) -> list[Door]:
@@ -257,16 +282,7 @@ def confirm_phrase(
     it the new recovery key counts at once; without, it is announced and counts after a week in which any of their
     devices can cancel it. Raises WrongWords for a wrong answer, and then nothing was done.
     """
-    if len(answers) < QUESTIONS:
-        raise ProfileError(f"Ask for {QUESTIONS} words of the phrase at least.")
-    try:
-        phrase.confirm(answers)
-    except NotConfirmed as error:
-        places = ", ".join(map(str, error.positions))
-        raise WrongWords(
-            f"Not the words of this phrase: {places}. Nothing was set.",
-            way_out="Compare what you wrote down with the words shown, and answer again.",
-        ) from None
+    require_answers(phrase, answers)
     owner = _owner_with_vault(account)
     try:
         blob = phrase_door.seal_phrase_door(account.state.vault.key, phrase=phrase, owner=owner, passphrase=passphrase)
@@ -280,6 +296,20 @@ def confirm_phrase(
     _set_recovery_key(account, new, before)
     vault.save(account)
     return next(door for door in status(account) if door.kind == PHRASE)
+
+
+def require_answers(phrase: Phrase, answers: Mapping[int, str]) -> None:
+    """Raise WrongWords unless four words or more of a phrase were given back, by position."""
+    if len(answers) < QUESTIONS:
+        raise ProfileError(f"Ask for {QUESTIONS} words of the phrase at least.")
+    try:
+        phrase.confirm(answers)
+    except NotConfirmed as error:
+        places = ", ".join(map(str, error.positions))
+        raise WrongWords(
+            f"Not the words of this phrase: {places}. Nothing was set.",
+            way_out="Compare what you wrote down with the words shown, and answer again.",
+        ) from None
 
 
 def recovery_key(account: Account, phrase: Phrase, passphrase: SecretBytes | None) -> SigningKey:

@@ -19,8 +19,10 @@ from holdfast.client.identity.contacts import identity_words
 from holdfast.client.messages import handshakes, letters
 from holdfast.client.messages.letters import Letter, LetterKind
 from holdfast.client.profile.account import Account
+from holdfast.client.profile.state import OfficersSection
 from holdfast.client.vault import vault
 from holdfast.client.waiting import wait_for
+from holdfast.core.base.encoding import decode, encode
 from holdfast.core.base.errors import HoldfastError, Malformed, Untrusted, UnwrapFailed
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.crypto.keys import SealingKey
@@ -28,11 +30,13 @@ from holdfast.core.identity.chain import ChainState
 from holdfast.core.signed.cose import Sign1
 from holdfast.core.signed.statements import DeviceStatement, SyncKind
 from holdfast.core.vault.pairing import ExistingDevice, NewDevice, PairingRequest
-from holdfast.core.vault.sync_letter import NONCE_SIZE, DeviceSync, SyncLetter, seal_sync
+from holdfast.core.vault.sync_letter import NONCE_SIZE, DeviceSync, OfficersKey, SyncLetter, seal_sync
 
 _REQUEST: Final = ("pairing", b"request")
 # The server saw the nonce of a pairing by digits: what answers it proves less than an answer to a QR code.
 _BY_DIGITS: Final = ("pairing", b"digits")
+# The key of the officers' section that came along, until the officers' room has read the section with it.
+_OFFICERS: Final = ("pairing", b"officers-key")
 
 
 @dataclass(frozen=True)
@@ -103,6 +107,8 @@ def _complete(account: Account) -> Joined:
             )
             continue
         opened = _open(account, contents)
+        if contents.officers is not None:
+            account.store.put(*_OFFICERS, SecretBytes(encode(contents.officers.row())))
         was_scanned = kind is SyncKind.DEVICE_DOOR and account.store.get(*_BY_DIGITS) is None
         letters.put_away(account, waiting)
         account.store.delete(*_REQUEST)
@@ -110,6 +116,20 @@ def _complete(account: Account) -> Joined:
         return Joined(opened, UUID(bytes=sender), identity_words(state), was_scanned)
     letters.put_away(account, waiting)
     raise refused or _not_answered()
+
+
+def officers_key_given(account: Account) -> OfficersSection | None:
+    """Return the key of the officers' section that the other device gave along, if it did and nobody took it yet."""
+    value = account.store.get(*_OFFICERS)
+    if value is None:
+        return None
+    given = OfficersKey.from_row(decode(value.reveal()))
+    return OfficersSection(given.epoch, given.key, given.version)
+
+
+def put_away_officers_key(account: Account) -> None:
+    """Forget the key that came along: the profile holds it."""
+    account.store.delete(*_OFFICERS)
 
 
 def _not_answered() -> NotYet:
@@ -167,10 +187,11 @@ def _open(account: Account, contents: DeviceSync) -> vault.OpenedVault:
 # The existing device
 
 
-def accept(account: Account, text: str) -> UUID:
+def accept(account: Account, text: str, *, with_officers_keys: bool = False) -> UUID:
     """Bring in the new device whose QR code was scanned (or typed); returns its id.
 
-    The device that the server shows must be the one in the code. Raises TrustRefused when none is, or another.
+    with_officers_keys: give it the key of the officers' section as well, which this device holds. The device that the
+    server shows must be the one in the code. Raises TrustRefused when none is, or another.
     """
     try:
         asked = PairingRequest.parse(text)
@@ -178,20 +199,34 @@ def accept(account: Account, text: str) -> UUID:
         raise ProfileError(
             f"This is not a pairing code: {error}.", way_out="On the new device: holdfast devices pair"
         ) from None
-    return _accept(account, asked)
+    return _accept(account, asked, with_officers_keys)
 
 
-def _accept(account: Account, asked: PairingRequest) -> UUID:
+def _accept(account: Account, asked: PairingRequest, with_officers_keys: bool) -> UUID:
     if (asked.tenant, asked.user) != (account.tenant, account.user):
         raise TrustRefused(
             "The code is of a device of another person or another tenant.", way_out="Scan the one on your own device."
         )
+    officers = _officers_key(account, with_officers_keys)
     statement = _pending(account, asked)
     identifier = UUID(bytes=DeviceStatement.from_payload(statement.payload).header.device)
     vault.save_if_changed(account)
     devices.approve(account, identifier, words=devices.device_words(statement))
-    _send(account, statement, asked)
+    _send(account, statement, asked, officers=officers)
     return identifier
+
+
+def _officers_key(account: Account, is_given: bool) -> OfficersKey | None:
+    """Return what goes along of the officers' section. Raises ProfileError where this device has nothing to give."""
+    kept = account.state.officers_section
+    if not is_given:
+        return None
+    if kept is None or not kept.version:
+        raise ProfileError(
+            "This device does not hold the key of your officers' section. Nothing was added.",
+            way_out="Bring it here first: holdfast officer restore",
+        )
+    return OfficersKey(kept.key, kept.epoch, kept.version)
 
 
 def _pending(account: Account, asked: PairingRequest) -> Sign1:
@@ -210,17 +245,18 @@ def _pending(account: Account, asked: PairingRequest) -> Sign1:
     )
 
 
-def approve(account: Account, device: UUID, *, words: tuple[str, ...]) -> UUID:
+def approve(account: Account, device: UUID, *, words: tuple[str, ...], with_officers_keys: bool = False) -> UUID:
     """Bring in a new device after its 8 words were compared on both screens, and send it the vault's key.
 
-    Raises WrongWords as `device.approve` does, and then nothing was done.
+    with_officers_keys: as in `accept`. Raises WrongWords as `device.approve` does, and then nothing was done.
     """
+    officers = _officers_key(account, with_officers_keys)
     statement = devices.fetch_statement(account, device.bytes)
     if devices.device_words(statement) != words:
         raise WrongWords("These are not the words of the device that the server shows. Do not approve it.")
     vault.save_if_changed(account)
     devices.approve(account, device, words=words)
-    _send(account, statement)
+    _send(account, statement, officers=officers)
     return device
 
 
@@ -241,12 +277,14 @@ def sync(account: Account) -> list[UUID]:
     return told
 
 
-def _send(account: Account, statement: Sign1, asked: PairingRequest | None = None) -> None:
+def _send(
+    account: Account, statement: Sign1, asked: PairingRequest | None = None, *, officers: OfficersKey | None = None
+) -> None:
     kept, to = account.state.vault, DeviceStatement.from_payload(statement.payload)
     own = statement.payload_hash
     about, nonce = (asked.hash, asked.nonce) if asked else (own, own[:NONCE_SIZE])
     message = seal_sync(
-        DeviceSync(kept.key, kept.epoch, kept.version, key_log.own_checkpoint(account), nonce),
+        DeviceSync(kept.key, kept.epoch, kept.version, key_log.own_checkpoint(account), nonce, officers),
         header=account.header(),
         kind=SyncKind.DEVICE_DOOR if asked else SyncKind.DEVICE_TO_DEVICE,
         key=account.signing_key,
@@ -339,10 +377,11 @@ class CodeAnswer:
         self._new_device = new_device
         self._is_over = False
 
-    def confirm(self, typed: str, *, wait_seconds: int = 0) -> UUID:
+    def confirm(self, typed: str, *, wait_seconds: int = 0, with_officers_keys: bool = False) -> UUID:
         """Bring in the new device if the digits typed are those this side has computed; returns its id.
 
-        Raises WrongWords for others: somebody stands between the two devices, or a digit was mistyped.
+        with_officers_keys: as in `accept`. Raises WrongWords for others: somebody stands between the two devices, or a
+        digit was mistyped.
         """
         if self._is_over:
             raise ProfileError("This pairing is over.", way_out="Start again on both devices.")
@@ -356,7 +395,7 @@ class CodeAnswer:
                 way_out="Start again on both devices. If they differ again, somebody is between them: tell your "
                 "officers.",
             ) from None
-        return _accept(self._account, asked)
+        return _accept(self._account, asked, with_officers_keys)
 
     def _take_reveal(self) -> None:
         account = self._account

@@ -19,7 +19,7 @@ from holdfast.client.profile.state import VaultKey
 from holdfast.client.vault import vault_contents
 from holdfast.client.vault.vault_contents import Contents
 from holdfast.client.waiting import retry, stale_problem
-from holdfast.core.base.encoding import MAX_VAULT, b64u
+from holdfast.core.base.encoding import MAX_BLOB, MAX_VAULT, b64u
 from holdfast.core.base.errors import HoldfastError, InvalidSignature
 from holdfast.core.base.rows import open_row, seal_row, text, uint
 from holdfast.core.base.secret import SecretBytes
@@ -27,7 +27,7 @@ from holdfast.core.crypto.keys import PublicKey
 from holdfast.core.identity.chain import ChainState
 from holdfast.core.signed.cose import Purpose, Sign1, sign
 from holdfast.core.signed.statements import DeviceStatement, Sync, SyncKind
-from holdfast.core.vault.blob import VaultHeader, new_vault_key, open_vault, read_header, seal_vault
+from holdfast.core.vault.blob import Section, VaultHeader, new_vault_key, open_vault, read_header, seal_vault
 
 _STALE: Final = "vault-stale"
 _SAVED: Final = "vault-saved"
@@ -76,34 +76,51 @@ def find(account: Account) -> Found:
     return found
 
 
+# Where a section lies, what its statement calls it, and how long it may be.
+_SECTIONS: Final = {
+    Section.VAULT: ("vault", SyncKind.VAULT, MAX_VAULT),
+    Section.OFFICERS: ("vault/officers", SyncKind.OFFICERS, MAX_BLOB),
+}
+
+
 def fetch_verified(account: Account, state: ChainState) -> Found | None:
     """Fetch the vault and verify whose it is; None when the server has none.
 
     Raises TrustRefused for a vault that no identity key of the account has signed, of another person, or older than
     one this device has seen.
     """
+    kept = account.state.vault
+    return fetch_section(account, state, Section.VAULT, seen=(kept.epoch, kept.version))
+
+
+def fetch_section(account: Account, state: ChainState, section: Section, *, seen: tuple[int, int]) -> Found | None:
+    """Fetch one section of the vault and verify whose it is; None when the server has none.
+
+    seen: epoch and version, below which none is taken. Raises TrustRefused as `fetch_verified` does, and for another
+    section than the one asked for.
+    """
+    path, kind, maximum = _SECTIONS[section]
     try:
-        answer = account.api.get("vault")
+        answer = account.api.get(path)
     except Problem as problem:
         if problem.status != 404:
             raise
         return None
-    blob = answer.octets("blob", maximum=MAX_VAULT)
+    blob = answer.octets("blob", maximum=maximum)
     try:
         signed = Sign1.parse(answer.octets("statement"))
         signer = _signer_of(signed, state)
         sync = Sync.from_payload(signed.payload)
-        header = read_header(blob)
+        header = read_header(blob, section)
     except HoldfastError as error:
         raise _distrust(f"The vault is not to be trusted: {error}.") from error
     whose = (sync.header.tenant, sync.header.user, sync.kind, sync.blob_hash, sync.version)
-    if whose != (account.tenant, account.user, SyncKind.VAULT, hashlib.sha256(blob).digest(), header.version):
+    if whose != (account.tenant, account.user, kind, hashlib.sha256(blob).digest(), header.version):
         raise _distrust("The vault is not the one that its statement names.")
     if (header.tenant, header.user) != (account.tenant, account.user):
         raise _distrust("The server shows the vault of another person.")
-    kept = account.state.vault
     # By epoch first: a vault begun anew after the server lost the old one counts its versions from one again.
-    if (header.epoch, header.version) < (kept.epoch, kept.version):
+    if (header.epoch, header.version) < seen:
         raise _distrust("The server shows an older vault than it has shown before.")
     return Found(header, blob, signer)
 
@@ -332,13 +349,14 @@ def seal(account: Account, contents: Contents, under: VaultKey) -> tuple[Sign1, 
         blob = seal_vault(contents.to_secret(), vault_key=under.key, header=header)
     except ValueError:
         raise ProfileError("Your vault is full: it holds at most 1 MiB.", way_out="Tell your operator.") from None
-    statement = Sync(
-        header=account.header(),
-        kind=SyncKind.VAULT,
-        blob_hash=hashlib.sha256(blob).digest(),
-        version=under.version,
-    )
-    return sign(statement.to_payload(), purpose=Purpose.SYNC, key=account.identity_key), blob
+    return sign_section(account, Section.VAULT, blob, version=under.version), blob
+
+
+def sign_section(account: Account, section: Section, blob: bytes, *, version: int) -> Sign1:
+    """Sign, by the identity key, that a blob is this version of one section of the vault."""
+    _path, kind, _maximum = _SECTIONS[section]
+    statement = Sync(account.header(), kind, hashlib.sha256(blob).digest(), version)
+    return sign(statement.to_payload(), purpose=Purpose.SYNC, key=account.identity_key)
 
 
 def _digest(contents: Contents) -> SecretBytes:
@@ -406,6 +424,7 @@ __all__ = [
     "begin_anew",
     "begin_epoch",
     "chain_of",
+    "fetch_section",
     "fetch_verified",
     "find",
     "known_devices",
@@ -414,4 +433,5 @@ __all__ = [
     "save",
     "save_if_changed",
     "seal",
+    "sign_section",
 ]

@@ -209,6 +209,8 @@ def missing(account: Account, state: ChainState) -> list[int]:
 def _unite(own: Iterable[Generation], brought: Iterable[Generation], state: ChainState) -> list[Generation]:
     committed = {archive.generation: archive.commitment for archive in state.generations}
     united = {generation.number: generation for generation in own}
+    brought = list(brought)
+    # All of them before any: those of this device's own are written to.
     for generation in brought:
         if committed.get(generation.number) != generation.commitment:
             raise TrustRefused(
@@ -216,6 +218,7 @@ def _unite(own: Iterable[Generation], brought: Iterable[Generation], state: Chai
                 "name.",
                 way_out="Compare your chain on two devices (holdfast chain show), and tell your officers.",
             )
+    for generation in brought:
         known = united.setdefault(generation.number, generation)
         if known.commitment != generation.commitment:
             # A generation of this device's own making that lost the race for its number was never used.

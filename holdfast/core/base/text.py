@@ -5,6 +5,7 @@ Implements FAULTS P13 for every screen, log line and mail of the house (Unicode 
 Does not escape a terminal's markup or HTML: who writes there does, on top of this.
 """
 
+import textwrap
 import unicodedata
 from typing import Final
 
@@ -13,6 +14,7 @@ from typing import Final
 _HIDDEN: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 # Letters and signs by their category that look like nothing: fillers of Hangul, and Braille without a dot.
 _FILLERS: Final = frozenset("\u115f\u1160\u2800\u3164\uffa0")
+_BOX_CELLS: Final = 60  # with its edge and an indent it fits a terminal of 80, where no line of it is parted
 _UNITS: Final = (("day", 86400), ("hour", 3600), ("minute", 60), ("second", 1))
 
 
@@ -24,6 +26,18 @@ def is_hidden(sign: str) -> bool:
 def written_out(text: str, *, keep: str = "") -> str:
     """Return `text` with each hidden character, but those of `keep`, written as <U+202E>: seen, and not obeyed."""
     return "".join(sign if sign in keep or not is_hidden(sign) else f"<U+{ord(sign):04X}>" for sign in text)
+
+
+def boxed(text: str, *, heading: str) -> list[str]:
+    """Return others' text as the lines of a box under a heading of ours, with what is hidden in it written out.
+
+    Each line begins with the box's edge, so that none can be taken for a line of ours, whatever the text says.
+    """
+    said = written_out(text)
+    # A wide character takes two cells.
+    is_wide = any(unicodedata.east_asian_width(sign) in "WF" for sign in said)
+    inside = textwrap.wrap(said, _BOX_CELLS // 2 if is_wide else _BOX_CELLS)
+    return [f"┌ {heading}", *(f"│ {line}" for line in inside), "└"]
 
 
 def says_nothing(text: str) -> bool:

@@ -212,7 +212,14 @@ def decode_public_key(data: bytes, *, expect: KeyKind | frozenset[KeyKind] | Non
     # The field decides the kind, not the sender: else a P-256 signing key could be passed off as an agreement key.
     if expect is not None and kind not in (expect if isinstance(expect, frozenset) else (expect,)):
         raise Malformed(f"key: {kind.name} is not the kind expected here")
-    raw = data[1:]
+    return _decoded(data)
+
+
+# Every version of a policy names the same officers: parsed anew each time, their X-Wing keys cost more than the
+# signatures. 256 keys are sixteen full rosters, and at most 2 MB.
+@functools.lru_cache(maxsize=256)
+def _decoded(data: bytes) -> PublicKey:
+    kind, raw = _KINDS[data[:1]], data[1:]
     return PublicKey._of_parsed(kind, raw, data, _PARSERS[kind](raw))
 
 

@@ -48,6 +48,7 @@ class Excluded:
     cooling_off: frozenset[bytes] = field(default_factory=frozenset)
     suspended: frozenset[bytes] = field(default_factory=frozenset)
     away: frozenset[bytes] = field(default_factory=frozenset)
+    keys_lost: frozenset[bytes] = field(default_factory=frozenset)
     # Whoever issued the code of the recipient's device, and those who stand behind them or the requester: `sponsors`.
     behind: frozenset[bytes] = field(default_factory=frozenset)
 
@@ -61,6 +62,7 @@ class Excluded:
             "owns the recipient device": {self.recipient},
             "is cooling off": self.cooling_off,
             "is suspended or removed": self.suspended,
+            "lost a device with their keys, and needs others": self.keys_lost,
             "is away": self.away,
             "issued the code of the receiving device, or let in whoever did or whoever asks": self.behind,
         }

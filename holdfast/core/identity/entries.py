@@ -43,6 +43,16 @@ class Reason(IntEnum):
     RECOVERY = 7
 
 
+# A device that goes for one of these goes in its owner's hands. After any other, and one that this version does not
+# know, somebody else may have it.
+_ORDERLY: Final = frozenset({Reason.SCHEDULE, Reason.USER_REQUEST, Reason.DEVICE_RETIRED})
+
+
+def is_loss(reason: int) -> bool:
+    """Tell whether a device that is revoked for this reason may be in somebody else's hands."""
+    return reason not in _ORDERLY
+
+
 def _read_reason(fields: Fields, key: int) -> Reason:
     # The bound before the enum: its own ValueError would be a crash and no refusal.
     return Reason(fields.uint(key, minimum=1, maximum=len(Reason)))

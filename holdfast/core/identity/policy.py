@@ -37,6 +37,7 @@ YEAR_SECONDS: Final = 365 * 86400
 # A wait is there to be noticed in, and a month is enough. One of a year would keep a lost officer in office for a year.
 MAX_COOLING_OFF_SECONDS: Final = 30 * 86400
 MAX_PURPOSES: Final = 16  # bounds the statement: an officer has to have read them all before signing
+MAX_TEXT: Final = 600  # characters: a paragraph, beside which the consent's own words stay on the screen
 # The largest integer of an encoding, so later than any time in one: when a version is in force that does not stand.
 NEVER: Final = MAX_UINT
 _NONE: Final[Mapping[bytes, int]] = MappingProxyType({})
@@ -95,6 +96,9 @@ class Terms:
     cooling_off: before a new officer counts and before a lowering takes effect, at most 30 days. undelivered_delay:
     instead of delay when no notice could be delivered. purposes: what a case may be opened for. release_signing_key and
     release_sealing_key: the release process's own, so that officers seal shares only to a key they signed for.
+    consent_binds_seconds: for how long a yes cannot be taken back, at most a year, or NEVER while the version stands; 0
+    for a yes that can be taken back at any time. text: what the tenant tells those who are asked for consent, one
+    paragraph, or "". It is the tenant's word, and shown in a box.
     """
 
     delay_seconds: int
@@ -106,10 +110,16 @@ class Terms:
     deposits: DepositRule
     release_signing_key: PublicKey
     release_sealing_key: PublicKey
+    consent_binds_seconds: int = 0
+    text: str = ""
+
+    def bound_until(self, given_at: int) -> int:
+        """Return when a yes can be taken back that was given at a time; UTC seconds, NEVER for not at all."""
+        return min(NEVER, given_at + self.consent_binds_seconds)
 
     def to_map(self) -> dict[int, Encodable]:
         """Return the map of field 10; purposes in ascending order, so that one set has one encoding."""
-        return {
+        fields: dict[int, Encodable] = {
             1: self.delay_seconds,
             2: self.max_notice_delay_seconds,
             3: self.cooling_off_seconds,
@@ -120,11 +130,17 @@ class Terms:
             8: self.release_signing_key.encoded,
             9: self.release_sealing_key.encoded,
         }
+        if self.consent_binds_seconds:
+            fields[12] = self.consent_binds_seconds
+        if self.text:
+            fields[14] = self.text
+        return fields
 
     @classmethod
     def from_map(cls, value: Value) -> "Terms":
         """Read the map; raises Malformed."""
-        fields = Fields(value, "policy terms", range(1, 10))
+        # 10, 11 and 13 are kept for terms that are not built yet.
+        fields = Fields(value, "policy terms", range(1, 10), (12, 14))
         listed = Fields(
             dict(enumerate(fields.array(6, minimum=1, maximum=MAX_PURPOSES))),
             "policy purposes",
@@ -145,7 +161,25 @@ class Terms:
             deposits=DepositRule(fields.uint(7, maximum=2)),
             release_signing_key=read_key(fields, 8, SIGNING_KINDS),
             release_sealing_key=read_key(fields, 9, KeyKind.X_WING),
+            consent_binds_seconds=_binds(fields) if 12 in fields else 0,
+            text=_paragraph(fields) if 14 in fields else "",
         )
+
+
+def _binds(fields: Fields) -> int:
+    seconds = fields.uint(12, minimum=1)
+    if YEAR_SECONDS < seconds < NEVER:
+        raise fields.refuse(12, "is neither at most 365 days nor for ever")
+    return seconds
+
+
+def _paragraph(fields: Fields) -> str:
+    text = fields.text(14, maximum=MAX_TEXT)
+    # By numbers and not by Unicode's tables, which grow: what one release reads, every other one has to. Whoever shows
+    # it writes out what is hidden in it.
+    if not text.strip() or any(sign < " " or sign == "\x7f" for sign in text):
+        raise fields.refuse(14, "is blank, or has a line break or another control character")
+    return text
 
 
 @dataclass(frozen=True)
@@ -353,7 +387,8 @@ def find_lowered(before: Policy, after: Policy, signers: frozenset[bytes] = froz
     old, new = before.terms, after.terms
     named = {officer.who for officer in after.roster}
     # What makes a release easier for officers or later for the subject to hear of. A new officer lowers nothing: they
-    # cool off on their own. ESCROW "Policy and officers".
+    # cool off on their own. Neither do the terms of a consent: they bind whoever says yes to them, and nobody else.
+    # ESCROW "Policy and officers".
     guards = {
         "m": after.m < before.m,
         "delay_seconds": new.delay_seconds < old.delay_seconds,
@@ -513,11 +548,13 @@ def strictest(policies: Sequence[Policy]) -> tuple[int, Terms]:
     """Return the highest m and the strictest terms of `policies`: at deposit, at request and now.
 
     The purposes are the intersection and may be empty: then nothing may be released. The release process's
-    keys are not a matter of strictness: the last policy's are given. ESCROW "Policy and officers".
+    keys, and what concerns consent alone, are no matter of strictness: the last policy's are given.
+    ESCROW "Policy and officers".
     """
     all_terms = [policy.terms for policy in policies]
     # Each guard by itself: nobody can gain by having a policy lowered before, during or after a case (FAULTS P6, P7).
-    return max(policy.m for policy in policies), Terms(
+    return max(policy.m for policy in policies), replace(
+        all_terms[-1],
         delay_seconds=max(terms.delay_seconds for terms in all_terms),
         max_notice_delay_seconds=min(terms.max_notice_delay_seconds for terms in all_terms),
         cooling_off_seconds=max(terms.cooling_off_seconds for terms in all_terms),
@@ -525,6 +562,4 @@ def strictest(policies: Sequence[Policy]) -> tuple[int, Terms]:
         approve_with=min(terms.approve_with for terms in all_terms),
         purposes=frozenset.intersection(*(terms.purposes for terms in all_terms)),
         deposits=max(terms.deposits for terms in all_terms),
-        release_signing_key=all_terms[-1].release_signing_key,
-        release_sealing_key=all_terms[-1].release_sealing_key,
     )

@@ -9,7 +9,7 @@ import hashlib
 import hmac
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from holdfast.core.base.encoding import label
 from holdfast.core.base.errors import Forked, Malformed, OutOfBounds, QuorumNotMet, Untrusted
@@ -25,7 +25,13 @@ from holdfast.core.identity.policy import (
     verify_successor,
 )
 from holdfast.core.signed.cose import Sign1
+from holdfast.core.signed.payloads import Header
 from holdfast.core.signed.statements import EscrowKey, OfflineKey
+
+# ESCROW "Officers change": an alarm 30 days before policy or key run out, and 30 days of grace after, in which officers
+# sign the next one; until then the old one is better than none.
+NOTICE_SECONDS: Final = 30 * 86_400
+GRACE_SECONDS: Final = 30 * 86_400
 
 TenantKey = TypeVar("TenantKey", EscrowKey, OfflineKey)
 
@@ -40,6 +46,40 @@ def root_pin(tenant: bytes, root_key: PublicKey, founding_policy_hash: bytes) ->
 def pin_words(pin: bytes) -> tuple[str, ...]:
     """Return the 8 BIP-39 words of a pin, for people to compare."""
     return eight_words(pin)
+
+
+def founder_words(tenant: bytes, root_key: PublicKey, policy_hash: bytes, person: bytes) -> tuple[str, ...]:
+    """Return the 8 BIP-39 words by which others hear that a person means the same policy version, with their own keys.
+
+    policy_hash: 32 bytes, of the version that names them; the hash holds every row with its keys. person: 16 bytes.
+    ESCROW "Policy and officers".
+    """
+    # The person is in it: each reads out other words, so nobody can repeat what another has read.
+    return eight_words(hashlib.sha256(label("founder", tenant, root_key.encoded, policy_hash, person)).digest())
+
+
+@dataclass(frozen=True)
+class Ending:
+    """A policy or a key that runs out soon or has. at: UTC seconds; is_over: so is its grace: nothing is sealed to it.
+
+    What was sealed before stays, and is released as ever.
+    """
+
+    what: str
+    at: int
+    has_ended: bool
+    is_over: bool
+
+
+def find_ending(what: str, header: Header, now: int) -> Ending | None:
+    """Return the end of a statement that is 30 days away or less, or past; None for one that is further, or has none.
+
+    what: how people call it. now: UTC seconds.
+    """
+    end = header.expires_at
+    if not end or now <= end - NOTICE_SECONDS:
+        return None
+    return Ending(what, end, has_ended=now > end, is_over=now > end + GRACE_SECONDS)
 
 
 @dataclass(frozen=True)
@@ -141,6 +181,8 @@ def version_before(
     statements: Sequence[Sign1], policies: Sequence[SignedPolicy], fallen: Collection[bytes]
 ) -> SignedPolicy:
     """Return the version that the next one has to follow: the last, or an earlier one if all between were withdrawn."""
+    if policies[-1].hash not in fallen:
+        return policies[-1]
     named = Policy.from_payload(statements[0].payload).predecessor if statements else b""
     # The founding version ends the search: it was in force before anybody could have withdrawn it.
     return next(

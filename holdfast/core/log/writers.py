@@ -37,12 +37,18 @@ escrow:deposit:flag                    worker
 escrow:deposit:read                    web
 escrow:deposit:receipt                 release
 escrow:deposit:refuse                  release
-escrow:key:publish                     ceremony
+escrow:key:propose                     ceremony
+escrow:key:publish                     ceremony web
+escrow:key:sign                        web
 escrow:officer:leave                   web
 escrow:officer:remove                  web
 escrow:officer:return                  web
+escrow:officer:state-keys              web
 escrow:officer:suspend                 web
+escrow:policy:cancel                   web
+escrow:policy:propose                  web
 escrow:policy:publish                  ceremony web
+escrow:policy:sign                     web
 escrow:resolution:pass                 web
 escrow:resolution:propose              web
 escrow:resolution:sign                 web
@@ -53,6 +59,7 @@ keys:device:enrol                      web
 keys:device:revoke                     web worker
 keys:device:succeed                    web
 keys:door:delete                       web
+keys:door:prove                        web
 keys:door:read                         web
 keys:door:store                        web
 keys:notice:fail                       worker
@@ -107,18 +114,24 @@ tenants:credential:suspend             web
 tenants:enrolment-code:confirm         web
 tenants:enrolment-code:issue           ceremony web
 tenants:enrolment-code:use             web
+tenants:invitation:accept              web
+tenants:invitation:issue               ceremony web
 tenants:password:set                   ceremony web
 tenants:person:activate                ceremony web
 tenants:person:change-role             ceremony web
 tenants:person:create                  ceremony web
 tenants:person:suspend                 ceremony web
+tenants:recovery-code:make             ceremony web
+tenants:recovery-code:use              web
 tenants:root:pin                       ceremony
 tenants:service-account:create         ceremony web
 tenants:sign-in:accept                 web
 tenants:sign-in:lock                   web
 tenants:sign-in:refuse                 web
 tenants:sign-out:accept                web
+tenants:tenant:abandon                 ceremony
 tenants:tenant:create                  ceremony
+tenants:tenant:found                   ceremony
 tenants:totp:confirm                   ceremony web
 """
 WRITERS: Final[dict[str, tuple[Role, ...]]] = {

@@ -31,10 +31,12 @@ class Purpose(StrEnum):
     ESCROW_KEY = "escrow-key"
     OFFLINE_KEY = "offline-key"
     POLICY = "policy"
+    OFFICER = "officer"
     ROLES = "roles"
     OFFICER_STATE = "officer-state"
     RESOLUTION = "resolution"
     RECEIPT = "receipt"
+    DOOR_PROOF = "door-proof"
     CONSENT = "consent"
     DEPOSIT = "deposit"
     CASE = "case"
@@ -48,6 +50,7 @@ class Purpose(StrEnum):
     ARCHIVE = "archive"
     EXPORT = "export"
     LOG_HEAD = "log-head"
+    TRANSCRIPT = "transcript"
 
 
 # RFC 9052 section 3.1: header labels. Both stand in the protected bucket, which the signature covers.

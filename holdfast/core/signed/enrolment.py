@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The enrolment code: the one line of text by which a person's new device meets its tenant.
 
-Implements the code of ORGANISATION "Devices" (single use) and carries the root pin of ESCROW "Keys".
+Implements the code of ORGANISATION "Devices" (single use) and "Founding", and carries the root pin of ESCROW "Keys".
 Does not decide who may enrol: the server keeps only the code's hash, and its time and use.
 """
 
@@ -13,11 +13,12 @@ from typing import Final
 from holdfast.core.base.encoding import Encodable, Fields, b64u, decode, encode, label, unb64u
 from holdfast.core.base.errors import Malformed
 from holdfast.core.base.secret import SecretBytes
+from holdfast.core.crypto.keys import PublicKey
 
 # Tells a code from whatever else is pasted, and carries the version where no reader has to decode first.
 PREFIX: Final = "hf1."
 SECRET_SIZE: Final = 16  # bytes: 128 bits, never guessed in the 30 days that a code can live
-PIN_SIZE: Final = 32  # bytes: SHA-256, ESCROW "Keys"
+PIN_SIZE: Final = 32  # bytes: SHA-256, ESCROW "Keys"; of a founding code, the root key's hash
 _VERSION: Final = 1  # of the fields; PREFIX is of the line as a whole
 _MAX_SIZE: Final = 512  # bytes: the fields with the longest verifier key are some 300
 
@@ -31,12 +32,19 @@ def code_hash(*, tenant: bytes, person: bytes, secret: SecretBytes) -> bytes:
     return hashlib.sha256(label("enrolment-code", tenant, person, secret.reveal())).digest()
 
 
+def founding_root(tenant: bytes, root_key: PublicKey) -> bytes:
+    """Return the 32 bytes by which a founding code names the tenant's root: SHA-256 over tenant and root key."""
+    # Another label than the pin's, which names the founding policy as well: neither is ever taken for the other.
+    return hashlib.sha256(label("founding-root", tenant, root_key.encoded)).digest()
+
+
 @dataclass(frozen=True)
 class EnrolmentCode:
     """What a code says. tenant, person: 16 bytes. secret: 16 bytes. root_pin: 32 bytes, or b"" when not known.
 
-    log_vkey is the verifier key of the tenant's log (C2SP signed-note), or "". A code without a pin leaves the
-    client to trust what it meets first, which it shows and logs (ESCROW "Keys").
+    log_vkey is the verifier key of the tenant's log (C2SP signed-note), or "". founding_root: 32 bytes in place of the
+    pin, in a code of a tenant that is being founded and has no policy yet to pin; else b"". A code without either
+    leaves the client to trust what it meets first, which it shows and logs (ESCROW "Keys").
     """
 
     tenant: bytes
@@ -44,11 +52,16 @@ class EnrolmentCode:
     secret: SecretBytes
     root_pin: bytes = b""
     log_vkey: str = ""
+    founding_root: bytes = b""
 
     @classmethod
-    def new(cls, *, tenant: bytes, person: bytes, root_pin: bytes = b"", log_vkey: str = "") -> "EnrolmentCode":
-        """Make a code with a fresh secret."""
-        return cls(tenant, person, SecretBytes(secrets.token_bytes(SECRET_SIZE)), root_pin, log_vkey)
+    def new(
+        cls, *, tenant: bytes, person: bytes, root_pin: bytes = b"", log_vkey: str = "", founding_root: bytes = b""
+    ) -> "EnrolmentCode":
+        """Make a code with a fresh secret. Raises ValueError for one with a pin and a founding root."""
+        if root_pin and founding_root:
+            raise ValueError("a code pins the root with its policy, or before there is one, and not both")
+        return cls(tenant, person, SecretBytes(secrets.token_bytes(SECRET_SIZE)), root_pin, log_vkey, founding_root)
 
     @property
     def hash(self) -> bytes:
@@ -62,6 +75,8 @@ class EnrolmentCode:
             fields[5] = self.root_pin
         if self.log_vkey:
             fields[6] = self.log_vkey
+        if self.founding_root:
+            fields[7] = self.founding_root
         return PREFIX + b64u(encode(fields))
 
     @classmethod
@@ -71,7 +86,7 @@ class EnrolmentCode:
         if not text.startswith(PREFIX):
             raise Malformed('enrolment code: does not start with "hf1."')
         octets = unb64u(text.removeprefix(PREFIX), max_size=_MAX_SIZE)
-        fields = Fields(decode(octets, max_size=_MAX_SIZE), "enrolment code", range(1, 5), (5, 6))
+        fields = Fields(decode(octets, max_size=_MAX_SIZE), "enrolment code", range(1, 5), (5, 6, 7))
         fields.uint(1, minimum=_VERSION, maximum=_VERSION)
         code = cls(
             tenant=fields.octets(2, 16),
@@ -79,8 +94,11 @@ class EnrolmentCode:
             secret=SecretBytes(fields.octets(4, SECRET_SIZE)),
             root_pin=fields.octets(5, PIN_SIZE) if 5 in fields else b"",
             log_vkey=fields.text(6, maximum=200) if 6 in fields else "",
+            founding_root=fields.octets(7, PIN_SIZE) if 7 in fields else b"",
         )
         # An absent field says "not known"; an empty one would be a second way to say it.
         if 6 in fields and not code.log_vkey:
             raise fields.refuse(6, "is empty")
+        if 5 in fields and 7 in fields:
+            raise fields.refuse(7, "stands beside a pin")
         return code

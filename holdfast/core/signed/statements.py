@@ -110,11 +110,12 @@ class DeviceStatement:
 
 
 class SyncKind(IntEnum):
-    """Field 7 of a `sync` statement. The vault is signed by the AIK, the others by the device's ISK."""
+    """Field 7 of a `sync` statement. What lies on the server is signed by the AIK, letters by the device's ISK."""
 
     VAULT = 1
     DEVICE_DOOR = 2
     DEVICE_TO_DEVICE = 3
+    OFFICERS = 4  # the officers' section of the vault
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,7 @@ class Sync:
         header, fields = open_payload(payload, "sync statement", (7, 8, 9))
         require_user(header, "sync statement")
         # Signed, so a letter between devices cannot be shown as the vault, which another key signs.
-        kind = SyncKind(fields.uint(7, minimum=1, maximum=3))
+        kind = SyncKind(fields.uint(7, minimum=1, maximum=len(SyncKind)))
         return cls(header, kind, fields.octets(8, HASH_SIZE), fields.uint(9))
 
 

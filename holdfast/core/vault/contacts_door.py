@@ -11,6 +11,7 @@ from typing import Final
 
 from holdfast.core.base.encoding import Fields
 from holdfast.core.base.secret import SecretBytes
+from holdfast.core.vault.blob import Section
 from holdfast.core.vault.door_blob import Door, DoorHead, DoorOwner
 
 KIND: Final = "contacts"  # field 2 of the blob: one kind's door is never tried as another's
@@ -22,8 +23,10 @@ def seal_contacts_door(vault_key: SecretBytes, *, secret: SecretBytes, set_id: b
     """Wrap the 32-byte vault key under S, 32 fresh random bytes that make one door and no other.
 
     set_id: 16 random bytes that name the set of shares of S, and salt its key. Raises ValueError on other
-    sizes (the caller's mistake).
+    sizes, and for the officers' section, which no contacts open (the caller's mistakes).
     """
+    if owner.section is not Section.VAULT:
+        raise ValueError("contacts never open the officers' section")
     if len(secret) != SECRET_SIZE or len(set_id) != SET_SIZE:
         raise ValueError("a contacts door is made of a secret of 32 bytes and a set id of 16")
     head = DoorHead(KIND, {1: set_id}, owner)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every door of a vault has in common: the blob that holds the vault key VK, and whose it is.
+"""What every door of a vault has in common: the blob that holds a section's key, VK or OK, and whose it is.
 
 Implements the map of PROTOCOL section 6 (fields 1 to 6, 8, 9, 10) and its committed encryption.
 Does not know how a door's key comes about; `doors`, `phrase_door` and `contacts_door` do.
@@ -16,6 +16,7 @@ from holdfast.core.base.encoding import Encodable, Fields, Value, decode, encode
 from holdfast.core.base.errors import UnwrapFailed
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.crypto import wrapping
+from holdfast.core.vault.blob import Section
 
 VERSION: Final = 1  # field 1, bound with the rest: there is no older form of a door
 MAX_DOOR: Final = 1024  # bytes of the blob; a door has about 240
@@ -26,11 +27,17 @@ FORMAT, NAME, METHOD, TENANT, USER, EPOCH, NONCE, COMMIT, CIPHERTEXT = 1, 2, 3, 
 
 @dataclass(frozen=True, slots=True)
 class DoorOwner:
-    """Whose door it is: 16-byte tenant and user, and the epoch of the vault key behind it."""
+    """Whose door it is: 16-byte tenant and user, the epoch of the key behind it, and the section that it opens."""
 
     tenant: bytes
     user: bytes
     epoch: int
+    section: Section = Section.VAULT
+
+    def kind(self, name: str) -> str:
+        """Return field 2 of a door: `password`, or `officers-password` for one of the officers' section."""
+        # A name of its own, so that no door of one section is ever tried as one of the other, whoever relabels it.
+        return name if self.section is Section.VAULT else f"{self.section.value}-{name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +75,14 @@ class DoorHead:
 
 @dataclass(frozen=True, slots=True)
 class Door:
-    """A door as received: in the format, and not yet opened. method is field 3 as decoded."""
+    """A door as received: in the format, and not yet opened. method is field 3 as decoded.
+
+    epoch: by its own word, which nothing here goes by.
+    """
 
     kind: str
     method: Value
+    epoch: int
     nonce: bytes
     commit: bytes
     sealed: bytes
@@ -88,10 +99,10 @@ class Door:
         # Their form is checked and their values are thrown away: what counts is the owner that the caller expects.
         read.octets(TENANT, 16)
         read.octets(USER, 16)
-        read.uint(EPOCH)
         return cls(
             kind=kind,
             method=read.value(METHOD),
+            epoch=read.uint(EPOCH),
             nonce=read.octets(NONCE, wrapping.NONCE_SIZE),
             commit=read.octets(COMMIT, wrapping.COMMIT_SIZE),
             sealed=read.octets(CIPHERTEXT, wrapping.KEY_SIZE + wrapping.TAG_SIZE),

@@ -53,7 +53,7 @@ def seal_password_door(
     if len(normalise(password)) < MIN_PASSWORD:
         raise OutOfBounds("a chosen password has at least 14 characters")
     stretching = Stretching.fresh(cost)
-    head = DoorHead(KIND, stretching.to_map(), owner)
+    head = DoorHead(owner.kind(KIND), stretching.to_map(), owner)
     return head.seal(vault_key, _key(head, stretching, password))
 
 
@@ -63,7 +63,7 @@ def open_password_door(blob: bytes, *, password: SecretBytes, owner: DoorOwner) 
     Raises Malformed for bytes outside the format and OutOfBounds for an Argon2 cost outside the bounds, both
     before hashing; UnwrapFailed for a wrong password, tampering, or another tenant's, user's or epoch's door.
     """
-    door = Door.parse(blob, KIND)
+    door = Door.parse(blob, owner.kind(KIND))
     # The bounds are checked in here, before anything is hashed: the server stores these numbers (FAULTS S7).
     stretching = Stretching.from_map(door.method, "password door, field 3")
     return door.open(owner, _key(door.head(owner), stretching, password))

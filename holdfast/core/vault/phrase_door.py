@@ -18,6 +18,7 @@ from holdfast.core.crypto import wrapping
 from holdfast.core.crypto.keys import KeyKind, SigningKey
 from holdfast.core.crypto.phrase import Language, Phrase
 from holdfast.core.crypto.stretching import DEFAULT_COST, SALT_SIZE, Argon2Cost, Stretching
+from holdfast.core.vault.blob import Section
 from holdfast.core.vault.door_blob import Door, DoorHead, DoorOwner
 
 KIND: Final = "phrase"  # field 2 of the blob: one kind's door is never tried as another's
@@ -66,7 +67,7 @@ class _Method:
             ikm=SecretBytes(ikm),
             # Epoch and method are bound by the aad. The owner is here too: one phrase
             # used for two accounts gives two keys.
-            info=label("phrase", owner.tenant, owner.user),
+            info=label(owner.kind(KIND), owner.tenant, owner.user),
             length=_OKM_SIZE,
         ).reveal()
         return wrapping.CommittedKey(SecretBytes(okm[:32]), SecretBytes(okm[32:64]))
@@ -89,7 +90,7 @@ def seal_phrase_door(
     stretching = Stretching.fresh(cost) if passphrase is not None else None
     # A salt of its own beside the passphrase's: the phrase's key does not rest on whether there is one.
     method = _Method(Stretching.fresh().salt, phrase.language, stretching)
-    return DoorHead(KIND, method.to_map(), owner).seal(vault_key, method.key(phrase, passphrase, owner))
+    return DoorHead(owner.kind(KIND), method.to_map(), owner).seal(vault_key, method.key(phrase, passphrase, owner))
 
 
 def open_phrase_door(
@@ -101,13 +102,13 @@ def open_phrase_door(
     OutOfBounds for an Argon2 cost outside the bounds, both before hashing; UnwrapFailed for another phrase, a
     wrong or missing passphrase, tampering, or another tenant's, user's or epoch's door.
     """
-    door = Door.parse(blob, KIND)
+    door = Door.parse(blob, owner.kind(KIND))
     return door.open(owner, _Method.of(door).key(phrase, passphrase, owner))
 
 
-def read_phrase_door(blob: bytes) -> PhraseDoor:
+def read_phrase_door(blob: bytes, section: Section = Section.VAULT) -> PhraseDoor:
     """Return the door's language and whether it asks for a passphrase. Raises as open_phrase_door does."""
-    method = _Method.of(Door.parse(blob, KIND))
+    method = _Method.of(Door.parse(blob, DoorOwner(b"", b"", 0, section).kind(KIND)))
     return PhraseDoor(method.language, method.stretching is not None)
 
 

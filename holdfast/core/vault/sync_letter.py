@@ -11,7 +11,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import Final
 
-from holdfast.core.base.encoding import Encodable, Fields, decode, encode, label
+from holdfast.core.base.encoding import Encodable, Fields, Value, decode, encode, label
 from holdfast.core.base.errors import Malformed, Untrusted
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.crypto import wrapping
@@ -28,12 +28,32 @@ _VERSION: Final = 1  # field 1 of letter and contents
 
 
 @dataclass(frozen=True, slots=True)
+class OfficersKey:
+    """The key of the officers' section: 32 bytes, its epoch, and the version below which no section is taken."""
+
+    key: SecretBytes
+    epoch: int
+    version: int
+
+    def row(self) -> list[Encodable]:
+        """Return [key, epoch, version]."""
+        return [self.key.reveal(), self.epoch, self.version]
+
+    @classmethod
+    def from_row(cls, value: Value) -> OfficersKey:
+        """Read the row; raises Malformed."""
+        row = Fields.of_row(value, "officers' section's key", 3)
+        return cls(SecretBytes(row.octets(0, wrapping.KEY_SIZE)), row.uint(1, minimum=1), row.uint(2, minimum=1))
+
+
+@dataclass(frozen=True, slots=True)
 class DeviceSync:
     """What a device needs to carry on.
 
     vault_key: 32 bytes, of `epoch`; version: of the vault when this was written, below which no vault is taken;
     checkpoint: of the log of keys, "" for none; nonce: 16 bytes, that of the pairing request, or the first of the
-    receiving device's statement hash where there was none.
+    receiving device's statement hash where there was none; officers: where the person gave it along, the key of their
+    officers' section.
     """
 
     vault_key: SecretBytes
@@ -41,16 +61,18 @@ class DeviceSync:
     version: int
     checkpoint: str
     nonce: bytes
+    officers: OfficersKey | None = None
 
     def to_secret(self) -> SecretBytes:
-        """Return dCBOR{1: 1, 2: VK, 3: epoch, 4: version, 5: checkpoint, 6: nonce}."""
+        """Return dCBOR{1: 1, 2: VK, 3: epoch, 4: version, 5: checkpoint, 6: nonce, 7: officers when given along}."""
         fields: dict[int, Encodable] = {1: _VERSION, 2: self.vault_key.reveal(), 3: self.epoch, 4: self.version}
-        return SecretBytes(encode({**fields, 5: self.checkpoint, 6: self.nonce}))
+        officers: dict[int, Encodable] = {7: self.officers.row()} if self.officers else {}
+        return SecretBytes(encode({**fields, 5: self.checkpoint, 6: self.nonce, **officers}))
 
     @classmethod
     def from_secret(cls, octets: SecretBytes) -> DeviceSync:
         """Read the contents; raises Malformed."""
-        read = Fields(decode(octets.reveal()), "device sync", range(1, 7))
+        read = Fields(decode(octets.reveal()), "device sync", range(1, 7), (7,))
         read.uint(1, minimum=_VERSION, maximum=_VERSION)
         return cls(
             vault_key=SecretBytes(read.octets(2, wrapping.KEY_SIZE)),
@@ -58,6 +80,7 @@ class DeviceSync:
             version=read.uint(4),
             checkpoint=read.text(5, maximum=MAX_CHECKPOINT),
             nonce=read.octets(6, NONCE_SIZE),
+            officers=OfficersKey.from_row(read.value(7)) if 7 in read else None,
         )
 
 

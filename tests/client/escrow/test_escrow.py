@@ -11,7 +11,7 @@ from uuid import UUID
 import pytest
 
 from holdfast.client import standing
-from holdfast.client.errors import ConsentNeeded, TrustRefused
+from holdfast.client.errors import ConsentNeeded, NotYet, Problem, TrustRefused
 from holdfast.client.escrow import archive, deposits, escrow
 from holdfast.client.identity import tenant
 from holdfast.client.maintenance import Outcome, maintain
@@ -21,6 +21,7 @@ from holdfast.client.vault import pairing, vault
 from holdfast.core.base.encoding import unb64u
 from holdfast.core.crypto.keys import RecipientRsaKey
 from holdfast.core.escrow.deposit import Deposit
+from holdfast.core.identity.policy import NEVER
 from holdfast.core.signed.cose import Purpose, Sign1
 from holdfast.core.signed.payloads import Header
 from tests.cast.lying_mailbox import refused
@@ -94,7 +95,8 @@ def test_new_policy_asks_the_person_again_and_then_every_generation_is_deposited
     new_policy(world)
     assert said_of(alice, "escrow") == (
         Outcome.NEEDS_YOU,
-        "Your organisation's escrow policy has changed since you agreed to it.",
+        "Your organisation's escrow policy has changed since you agreed to it. Version 2 comes after version 1: 2 of 3 "
+        "officers. It changes nothing but the date. It is in force. It lowers no guard.",
     )
     status = escrow.status(alice)
     assert (status.consent, status.stale) == ("for an older policy", [1])
@@ -104,6 +106,56 @@ def test_new_policy_asks_the_person_again_and_then_every_generation_is_deposited
     assert newest(world, alice).policy.hash == alice.trusted.newest.hash
     assert escrow.status(alice).stale == []
     assert said_of(alice, "escrow")[0] is Outcome.NOTHING
+
+
+def test_consent_shows_the_tenants_text_in_a_box_below_its_own_words(tmp_path: Path) -> None:
+    for name in ("plain", "boxed"):
+        (tmp_path / name).mkdir()
+    fixed = escrow.consent_text(Members(LyingServer(Tenant())).depositor(tmp_path / "plain")).splitlines()
+    text = "  Who:     nobody can open your archive keys."
+    alice = Members(LyingServer(Tenant(terms={"text": text}))).depositor(tmp_path / "boxed")
+    shown = escrow.consent_text(alice).splitlines()
+    assert shown[:-3] == [*fixed[:-1], shown[-4]], "all of ours but the tenant's words is as ever"
+    assert shown[-3:] == ["  ┌ Your organisation adds, in its own words:", f"  │ {text}", "  └"]
+
+
+def test_person_is_told_that_a_yes_binds_before_they_say_it_and_the_server_says_for_how_long(tmp_path: Path) -> None:
+    world = Members(LyingServer(Tenant(terms={"consent_binds_seconds": 30 * DAY})))
+    alice = world.depositor(tmp_path)
+    line = "  No:      your yes can be taken back 30 days after it was given, and not before."
+    assert line in escrow.consent_text(alice).splitlines()
+    assert escrow.status(alice).consent_bound_until == NOW + 30 * DAY
+    world.server.instead["POST statements"] = lambda _body: refused(409, "consent-binding")
+    with pytest.raises(Problem):
+        escrow.consent(alice, agreed=False)
+    assert escrow.status(alice).consent == "given"
+    del world.server.instead["POST statements"]
+    escrow.consent(alice, agreed=False)
+    assert (escrow.status(alice).consent, escrow.status(alice).consent_bound_until) == ("refused", 0)
+    assert escrow.status(alice).readable == [1], "what is deposited stays readable"
+
+
+def test_yes_that_binds_while_the_version_stands_leaves_a_no_to_the_next_one_free(tmp_path: Path) -> None:
+    world = Members(LyingServer(Tenant(terms={"consent_binds_seconds": NEVER})))
+    alice = world.depositor(tmp_path)
+    world.now += 3650 * DAY
+    with pytest.raises(NotYet, match="cannot be taken back while this version stands") as refused_ever:
+        escrow.consent(alice, agreed=False)
+    assert refused_ever.value.way_out == "You are asked anew when officers publish another version."
+    new_policy(world)
+    escrow.prepare(alice)
+    escrow.consent(alice, agreed=False)
+    assert escrow.status(alice).consent == "refused"
+
+
+def test_status_says_what_officers_could_read_by_any_device_and_whatever_the_server_hides(
+    world: Members, tmp_path: Path
+) -> None:
+    alice = world.depositor(tmp_path)
+    assert escrow.status(alice).readable == [1]
+    alice.state.generations[0].deposit_id = alice.state.generations[0].record_hash = b""
+    assert escrow.status(alice).readable == [1], "another device of hers had deposited it"
+    assert escrow.status(alice).foreign_on_server == []
 
 
 def told(account: Account) -> list[tuple[Outcome, str]]:

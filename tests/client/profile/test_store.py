@@ -19,15 +19,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holdfast.client.errors import ProfileError, TrustRefused, WrongPassphrase
-from holdfast.client.officers import officer_keys
+from holdfast.client.errors import ProfileError, WrongPassphrase
 from holdfast.client.profile import account as accounts
 from holdfast.client.profile.head import Head, new_key, read_head
 from holdfast.client.profile.state import Contact, Device, Generation, OfficerKeys, OpenCase, State, Trust, VaultKey
 from holdfast.client.profile.store import PROFILE_FILE, MemoryStore, SqliteStore, Store
 from holdfast.core.base.errors import Malformed, OutOfBounds
 from holdfast.core.base.secret import SecretBytes
-from holdfast.core.crypto.keys import SigningKey
 from holdfast.core.vault.password_door import Argon2Cost
 
 TENANT, ALICE = b"t" * 16, b"a" * 16
@@ -540,18 +538,6 @@ def test_changed_passphrase_opens_and_the_old_one_does_not(tmp_path: Path) -> No
         accounts.open_profile(tmp_path / "p", passphrase=PASSPHRASE)
     with accounts.open_account(tmp_path / "p", passphrase=other) as found:
         assert found.user == ALICE
-
-
-def test_officer_profile_keeps_its_keys_and_refuses_a_second_root(tmp_path: Path) -> None:
-    made = officer_keys.create_officer_profile(tmp_path / "carol", tenant=TENANT, person=ALICE, passphrase=PASSPHRASE)
-    root, other = SigningKey.generate().public, SigningKey.generate().public
-    made.pin(root, b"h" * 32)
-    found = officer_keys.open_officer_profile(tmp_path / "carol", passphrase=PASSPHRASE)
-    assert (found.signing_key, found.sealing_key) == (made.signing_key, made.sealing_key)
-    with pytest.raises(TrustRefused):
-        found.pin(other, b"h" * 32)
-    with pytest.raises(ProfileError, match="already"):
-        officer_keys.make_keys(found.account)
 
 
 def test_profile_without_a_server_says_what_to_do() -> None:

@@ -347,12 +347,14 @@ def test_consent_is_carried_over_to_the_new_key_and_the_new_generation_is_deposi
     assert len(account.state.generations) == 2
 
 
-def test_consent_to_an_older_policy_is_not_carried_over(world: Members, tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_read", [True, False], ids=["known here", "published since"])
+def test_consent_to_an_older_policy_is_not_carried_over(is_read: bool, world: Members, tmp_path: Path) -> None:
     account = world.depositor(tmp_path)
     house = world.server.tenant
     predecessor = _payload_hash(house.policies[0])
     house.policies.append(house.sign_policy(house.officers, version=2, predecessor=predecessor, signers=house.officers))
-    escrow.prepare(account)
+    if is_read:
+        escrow.prepare(account)
     posted = len(world.server.posted("statements"))
     rotation.rotate(account, EVERYTHING, reason=Reason.SCHEDULE)
     assert len(world.server.posted("statements")) == posted

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from holdfast.client.errors import ClientError, Problem, ProfileError, TrustRefused, WrongWords
+from holdfast.client.escrow import archive, escrow
 from holdfast.client.identity import device
 from holdfast.client.messages import letters
 from holdfast.client.profile.account import Account
@@ -59,6 +60,23 @@ def test_status_of_a_fresh_account_names_every_door_and_how_to_set_it(world: Mem
     assert [(one.kind, one.is_open) for one in found] == [(kind, False) for kind in doors.KINDS]
     assert all("holdfast" in one.needs for one in found)
     assert doors.list_closed(account) == []
+
+
+def test_status_says_what_comes_back_when_every_device_is_lost(world: Members) -> None:
+    alice = world.enrolled(ALICE)
+    archive.current_generation(alice)
+    world.another(alice)
+
+    def outlook() -> doors.IfAllIsLost:
+        return doors.if_all_is_lost(alice, doors.status(alice))
+
+    # The other device is no way: it is lost as well.
+    assert outlook() == doors.IfAllIsLost((), (), (1,))
+    escrow.consent(alice)
+    escrow.deposit_missing(alice)
+    assert outlook() == doors.IfAllIsLost((), (1,), ())
+    doors.set_password(alice, SecretBytes(b"a password of her own"), cost=CHEAP)
+    assert outlook() == doors.IfAllIsLost(("password",), (1,), ())
 
 
 def test_status_follows_the_vault_key_on_every_device(world: Members) -> None:

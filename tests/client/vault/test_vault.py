@@ -337,12 +337,14 @@ def test_vault_of_an_older_version_is_refused_by_the_device_that_wrote_a_newer(w
 def test_vault_with_an_archive_key_of_the_servers_own_is_refused(world: Members) -> None:
     account = world.enrolled(ALICE)
     archive.new_generation(account)
-    before = account.state.generations
+    before = list(account.state.generations)
+    deposited = dataclasses.replace(before[0], deposit_id=bytes(16), record_hash=bytes(32))
     forged = dataclasses.replace(before[0], key=SecretBytes(bytes(32)), commitment=bytes(32))
-    contents = dataclasses.replace(vault_contents.of(account), generations=(forged,))
+    contents = dataclasses.replace(vault_contents.of(account), generations=(deposited, forged))
     with pytest.raises(TrustRefused, match="does not name"):
         vault_contents.take(account, contents, account.chain)
     assert account.state.generations == before
+    assert not before[0].deposit_id, "what stood before the forged one is refused with it"
 
 
 def test_vault_written_on_another_chain_is_refused(world: Members) -> None:

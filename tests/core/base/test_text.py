@@ -8,7 +8,7 @@ import unicodedata
 
 import pytest
 
-from holdfast.core.base.text import duration, is_hidden, says_nothing, written_out
+from holdfast.core.base.text import boxed, duration, is_hidden, says_nothing, written_out
 
 
 def test_hidden_characters_are_written_out_and_all_others_stay() -> None:
@@ -27,6 +27,16 @@ def test_no_character_that_a_terminal_or_a_reader_obeys_is_left() -> None:
         sign = chr(number)
         if unicodedata.bidirectional(sign) in obeyed or unicodedata.category(sign) in {"Cc", "Cf", "Zl", "Zp"}:
             assert is_hidden(sign), hex(number)
+
+
+def test_text_in_a_box_begins_no_line_and_ends_no_box() -> None:
+    told = "Good.└ \u202eEscrow of your archive keys" + " x" * 100 + "y" * 100 + "\n┌ Who: nobody\x1b[2J"
+    lines = boxed(told, heading="They say:")
+    assert (lines[0], lines[-1]) == ("┌ They say:", "└")
+    assert all(line.startswith("│ ") and len(line) <= 62 for line in lines[1:-1])
+    assert "".join(line[2:] for line in lines[1:-1]).replace(" ", "") == written_out(told).replace(" ", "")
+    wide = boxed("李" * 100, heading="They say:")
+    assert [len(line) for line in wide[1:-1]] == [32, 32, 32, 12]
 
 
 @pytest.mark.parametrize(

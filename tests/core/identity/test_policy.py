@@ -23,6 +23,7 @@ from holdfast.core.identity.policy import (
     Officer,
     Policy,
     SignedPolicy,
+    Terms,
     find_lowered,
     history_of,
     in_force_times,
@@ -52,6 +53,47 @@ def signed(policy: Policy, *keys: SigningKey) -> tuple[cose.Sign1, ...]:
 def test_policy_refuses_m_outside_two_to_one_below_n(m: int) -> None:
     with pytest.raises(Malformed, match="field 8"):
         Policy.from_payload(replace(POLICY, m=m).to_payload())
+
+
+@pytest.mark.parametrize(
+    ("number", "value", "binds", "text"),
+    [(12, 1, 1, ""), (12, 365 * cast.DAY, 365 * cast.DAY, ""), (12, NEVER, NEVER, ""), (14, "x" * 600, 0, "x" * 600)],
+)
+def test_terms_of_a_consent_are_read_as_they_are_written(number: int, value: Any, binds: int, text: str) -> None:
+    terms = replace(TERMS, consent_binds_seconds=binds, text=text)
+    assert terms.to_map()[number] == value
+    assert Terms.from_map(decode(encode(terms.to_map()))) == terms
+    assert not {12, 14} & TERMS.to_map().keys()
+
+
+@pytest.mark.parametrize(
+    ("number", "value"),
+    [
+        (12, 0),
+        (12, 365 * cast.DAY + 1),
+        (12, NEVER - 1),
+        (12, b""),
+        (14, ""),
+        (14, " \u3000"),
+        (14, "x" * 601),
+        (14, "two\nlines"),
+        (14, "\x1b[2J"),
+        (14, "\x7f"),
+        (14, 1),
+        (10, 1),
+        (11, 1),
+        (13, 1),
+    ],
+)
+def test_terms_of_a_consent_have_one_form_and_a_bound(number: int, value: Any) -> None:
+    with pytest.raises(Malformed):
+        Terms.from_map(decode(encode(TERMS.to_map() | {number: value})))
+
+
+def test_terms_of_a_consent_lower_no_guard_and_the_last_policy_says_them() -> None:
+    said = replace(POLICY, terms=replace(TERMS, consent_binds_seconds=NEVER, text="Hear, hear."))
+    assert find_lowered(POLICY, said) == find_lowered(said, POLICY) == ()
+    assert strictest([said, POLICY])[1] == TERMS
 
 
 @pytest.mark.parametrize("n", [0, 1, 2, 17])
@@ -513,14 +555,22 @@ class Policies(RuleBasedStateMachine):
         begins = sorted(at for at in history.in_force_from if at < NEVER)
         for earlier, at in itertools.combinations(begins, 2):
             before, now = history.in_force(earlier), history.in_force(at)
-            known = [
-                signed
-                for signed, published in zip(self.rows, self.published, strict=True)
-                if before.policy.version < signed.policy.version <= now.policy.version
-                and published + self.COOLING_OFF <= at
+            between = [
+                (signed, published)
+                for signed, published, since in zip(self.rows, self.published, history.in_force_from, strict=True)
+                if before.policy.version < signed.policy.version <= now.policy.version and since < NEVER
             ]
-            for guard in find_lowered(before.policy, now.policy, now.signers):
-                assert any(guard not in find_lowered(one.policy, now.policy, now.signers) for one in known)
+            known = [signed for signed, published in between if published + self.COOLING_OFF <= at]
+            # Whoever signed the version that took them out has agreed to it, whoever signs those that follow.
+            agreed = {
+                officer.signing_key.kid
+                for signed, _ in between
+                for officer in before.policy.roster
+                if officer not in signed.policy.roster and officer.signing_key.kid in signed.signers
+            }
+            signers = now.signers | agreed
+            for guard in find_lowered(before.policy, now.policy, signers):
+                assert any(guard not in find_lowered(one.policy, now.policy, signers) for one in known)
 
     @invariant()
     def what_was_in_force_stays_so(self) -> None:
@@ -543,6 +593,19 @@ class Policies(RuleBasedStateMachine):
                     )
                     assert counts_from >= first + self.COOLING_OFF
                     assert published >= first
+
+
+def test_whoever_signed_their_own_leaving_is_asked_no_more_by_the_version_after_it() -> None:
+    machine = Policies()
+    for by_all, place in ((True, 0), (False, 1)):
+        machine.publish(delay=3, cooling_off=100, leaver=True, by_all=by_all, held=place)
+        machine.wait(10)
+        machine.guard_falls_only_as_low_as_was_published_a_cooling_off_ago()
+    assert machine.history.in_force_from == (0, 1000, 1010)
+    # Whoever did not sign it is asked still: the leaving waits.
+    machine = Policies()
+    machine.publish(delay=3, cooling_off=100, leaver=True, by_all=False, held=0)
+    assert machine.history.in_force_from == (0, 1100)
 
 
 TestPolicies = Policies.TestCase

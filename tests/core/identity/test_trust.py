@@ -2,6 +2,7 @@
 """A client reaches officers and escrow keys from its pin, by one path, and by no other. FAULTS S1, S3, S7, S15."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -12,7 +13,7 @@ from holdfast.core.base.encoding import Encodable, encode
 from holdfast.core.base.errors import Forked, InvalidSignature, Malformed, OutOfBounds, QuorumNotMet, Untrusted
 from holdfast.core.crypto.keys import PublicKey, RecipientRsaKey, SigningKey
 from holdfast.core.identity.acts import Act, Resolution
-from holdfast.core.identity.policy import SignedPolicy, verify_successor
+from holdfast.core.identity.policy import Policy, SignedPolicy, verify_successor
 from holdfast.core.identity.trust import (
     SignedTenantKey,
     TrustedTenant,
@@ -227,6 +228,25 @@ def test_escrow_key_refuses_sha1_unless_the_pin_marks_the_tenant_for_development
     assert verify_escrow_keys(
         [signed(cast.escrow_key(algorithm="oaep-sha256-ctx"), ROOT, *OFFICER_KEYS[:2])], trusted=acme()
     )
+
+
+def test_long_history_costs_its_signatures_and_one_reading_of_each_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted: Counter[str] = Counter()
+
+    def counting(owner: Any, name: str) -> None:
+        done = getattr(owner, name)
+        monkeypatch.setattr(owner, name, lambda *given, **named: counted.update([name]) or done(*given, **named))
+
+    history = cast.policy_history(30)
+    counting(Sign1, "verify")
+    counting(Policy, "from_payload")
+    counting(PublicKey, "_of_parsed")
+    pin = root_pin(ACME, ROOT.public, SIGNED_POLICY.hash)
+    verify_tenant(history, tenant=ACME, root_key=ROOT.public, pin=pin)
+    assert counted["verify"] == sum(map(len, history)) == 61
+    assert counted["from_payload"] == 30
+    # Two of each officer, and two of the release process: the versions name no others.
+    assert counted["_of_parsed"] <= 8
 
 
 def test_version_that_waits_is_the_newest_and_not_the_one_in_force() -> None:

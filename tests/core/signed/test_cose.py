@@ -50,7 +50,7 @@ def test_statement_holds_for_no_other_purpose(kind: KeyKind) -> None:
 def test_purposes_are_the_whole_table_of_the_protocol() -> None:
     words = """chain device prekey sync share-manifest share-request escrow-key offline-key policy consent deposit
     case approval veto reseal reshare rewrap attestation archive export log-head roles officer-state
-    resolution receipt custody"""
+    resolution receipt custody officer door-proof transcript"""
     assert {purpose.value for purpose in Purpose} == set(words.split())
 
 

@@ -54,7 +54,13 @@ def test_payload_refuses_each_missing_field_and_any_unknown_one(name: str) -> No
     assert isinstance(value, dict)
     # A policy may give nothing up, and those from before field 12 are read without: `verify_successor` says which.
     # Cases from before field 22 are read without: the server says of which it asks.
-    optional = {"second policy": {12, 13}, "case": {22}, "disclosure": {22}}
+    optional = {
+        "second policy": {12, 13},
+        "policy with a word to members": {12},
+        "case": {22},
+        "disclosure": {22},
+        "second officer": {10},
+    }
     for key in value.keys() - optional.get(name, set()):
         with pytest.raises(Malformed):
             type(PAYLOADS[name]).from_payload(encode({k: v for k, v in value.items() if k != key}))
@@ -240,8 +246,11 @@ def test_batch_refuses_no_leaf_and_a_hundred_and_first(size: int) -> None:
         ("device", {"name": "n" * 65}),
         ("device", {"enrolment_hash": bytes(16)}),
         ("device", {"person": b""}),
-        ("sync", {"kind": 4}),
+        ("sync", {"kind": 5}),
         ("sync", {"blob_hash": bytes(31)}),
+        ("door proof", {"kind": "x" * 33}),
+        ("officer", {"person": cast.DAN}),
+        ("officer", {"signing_key": cast.SEALING.public}),
         ("case", {"deposits": ()}),
         ("case", {"deposits": tuple((cast.id_of(str(i)), cast.hash_of("r")) for i in range(129))}),
         ("case", {"deposits": ((cast.id_of("d"), cast.hash_of("r")), (cast.id_of("d"), cast.hash_of("s")))}),

@@ -21,7 +21,7 @@ from holdfast.core.signed.payloads import Header
 from holdfast.core.signed.statements import Sync, SyncKind
 from holdfast.core.vault import sync_letter
 from holdfast.core.vault.pairing import PairingRequest
-from holdfast.core.vault.sync_letter import DeviceSync, SyncLetter, seal_sync
+from holdfast.core.vault.sync_letter import DeviceSync, OfficersKey, SyncLetter, seal_sync
 from tests.cast.statements import ACME, AIK, ALICE, ISK, LAPTOP, MALLORY, NOW, PHONE, device_statement, hash_of
 
 KEY = SealingKey.generate()
@@ -51,6 +51,16 @@ def test_the_new_device_gets_what_it_needs_to_carry_on() -> None:
     opened = SyncLetter.open(letter(), key=KEY, request_hash=REQUEST.hash)
     assert (opened.head, opened.header) == (HEAD, BY_LAPTOP)
     assert opened.verify(ISK.public, kind=SyncKind.DEVICE_DOOR, nonce=REQUEST.nonce) == CONTENTS
+
+
+def test_the_key_of_the_officers_section_goes_along_as_the_page_has_it() -> None:
+    contents = replace(CONTENTS, officers=OfficersKey(SecretBytes(bytes(range(32, 64))), 2, 3))
+    fields: Any = decode(contents.to_secret().reveal())
+    assert fields[7] == [bytes(range(32, 64)), 2, 3]
+    assert take(letter(contents)) == contents
+    for row in ([bytes(31), 2, 3], [bytes(32), 0, 3], [bytes(32), 2, 0], [bytes(32), 2], []):
+        with pytest.raises(Malformed):
+            DeviceSync.from_secret(SecretBytes(encode(fields | {7: row})))
 
 
 def test_a_device_gets_the_new_vault_key_after_a_rotation() -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
 from uuid import UUID
@@ -50,15 +50,16 @@ from holdfast.core.signed.payloads import Header
 from holdfast.core.signed.requests import SignatureParameters, parse_signature
 from holdfast.core.signed.statements import Sync, SyncKind
 from holdfast.core.vault import contacts_door, password_door
-from holdfast.core.vault.blob import VaultHeader, read_header, seal_vault
+from holdfast.core.vault.blob import Section, VaultHeader, read_header, seal_vault
 from holdfast.core.vault.contact_shares import ContactShare, Prepared, ShareLetter, prepare, seal_share
 from holdfast.core.vault.door_blob import Door, DoorOwner
 from holdfast.core.vault.export_file import ExportFile
 from holdfast.core.vault.pairing import ExistingDevice, NewDevice, PairingRequest
+from holdfast.core.vault.passkey_door import read_passkey_door, seal_passkey_door
 from holdfast.core.vault.password_door import seal_password_door
 from holdfast.core.vault.phrase_door import read_phrase_door, seal_phrase_door
 from holdfast.core.vault.share_manifest import Manifest, ShareRequest
-from holdfast.core.vault.sync_letter import DeviceSync, SyncLetter, seal_sync
+from holdfast.core.vault.sync_letter import DeviceSync, OfficersKey, SyncLetter, seal_sync
 from tests.cast import statements as cast
 from tests.cast.custody import Custody
 from tests.cast.devices import Device, pair
@@ -67,6 +68,7 @@ from tests.cast.statements import ACME, ALICE, CAROL, DAN, ERIN, NOW, PHONE
 SECRET: Final = SecretBytes(bytes(range(32)))
 PASSWORD: Final = SecretBytes(b"correct horse battery")
 OWNER: Final = DoorOwner(ACME, ALICE, 1)
+OFFICERS_SECTION: Final = replace(OWNER, section=Section.OFFICERS)
 QUICK: Final = Argon2Cost(memory_kib=19 * 1024, passes=2, lanes=1)
 SIGNING: Final = SigningKey.generate()
 LOG: Final = NoteVerifier("log.example/acme/keys", SIGNING.public)
@@ -422,6 +424,10 @@ PARSERS: Final[dict[str, Parser]] = {
     "content": both_ways(Content.decode, Content.encode, *_contents()),
     "padding": both_ways(unpad, pad, pad(b""), pad(bytes(300))),
     "vault": Parser(read_header, [seal_vault(SECRET, vault_key=SECRET, header=VaultHeader(ACME, ALICE, 1, 1))]),
+    "officers-section": Parser(
+        partial(read_header, section=Section.OFFICERS),
+        [seal_vault(SECRET, vault_key=SECRET, header=VaultHeader(ACME, ALICE, 1, 1, Section.OFFICERS))],
+    ),
     "password-door": Parser(_password_door, [seal_password_door(SECRET, password=PASSWORD, owner=OWNER, cost=QUICK)]),
     "phrase-door": Parser(
         read_phrase_door,
@@ -429,6 +435,18 @@ PARSERS: Final[dict[str, Parser]] = {
             seal_phrase_door(SECRET, phrase=Phrase(SECRET), owner=OWNER),
             seal_phrase_door(SECRET, phrase=Phrase(SECRET), owner=OWNER, passphrase=PASSWORD, cost=QUICK),
         ],
+    ),
+    "passkey-door": Parser(
+        partial(read_passkey_door, section=Section.OFFICERS),
+        [
+            seal_passkey_door(
+                SECRET, credential_id=b"credential", salt=bytes(32), prf_output=SECRET, owner=OFFICERS_SECTION
+            )
+        ],
+    ),
+    "officers-door": Parser(
+        partial(Door.parse, kind=OFFICERS_SECTION.kind(password_door.KIND)),
+        [seal_password_door(SECRET, password=PASSWORD, owner=OFFICERS_SECTION, cost=QUICK)],
     ),
     "contacts-door": Parser(partial(Door.parse, kind=contacts_door.KIND), [SET.door]),
     "manifest": both_ways(Manifest.from_payload, Manifest.to_payload, SET.manifest.to_payload()),
@@ -458,6 +476,7 @@ PARSERS: Final[dict[str, Parser]] = {
         lambda data: DeviceSync.from_secret(SecretBytes(data)),
         lambda sync: sync.to_secret().reveal(),
         SYNC.to_secret().reveal(),
+        replace(SYNC, officers=OfficersKey(SECRET, 2, 3)).to_secret().reveal(),
     ),
     "export-file": both_ways(ExportFile.parse, ExportFile.encode, _export()),
     "enrolment-code": ascii_text(

@@ -99,6 +99,10 @@ def test_case_shows_the_end_of_its_disclosure(world: World) -> None:
     assert [one["disclosure_ends"] for one in listed] == [shown]
 
 
+# Seconds: enough for two approvals and a release on a machine that does five things at once.
+ENDS_IN = 14
+
+
 def wait_for_the_end(case: OpenCase) -> None:
     ends = Case.unscoped.get(id=case.id).disclosed_until
     assert ends is not None
@@ -108,7 +112,7 @@ def wait_for_the_end(case: OpenCase) -> None:
 
 def test_disclosure_is_neither_approved_nor_released_after_its_end(world: World, hsm: Hsm) -> None:
     deposit = world.deposit()
-    case = world.opened(deposit, phone=world.directory.phone("bob"), disclosure_ends=now() + 5)
+    case = world.opened(deposit, phone=world.directory.phone("bob"), disclosure_ends=now() + ENDS_IN)
     for name in ("carol", "dan"):
         assert world.approve(case, name, deposit).status_code == 201
     wait_for_the_end(case)
@@ -128,7 +132,7 @@ def test_disclosure_is_neither_approved_nor_released_after_its_end(world: World,
 def test_disclosure_that_nobody_decides_or_collects_expires_at_its_end(world: World, hsm: Hsm) -> None:
     deposit = world.deposit()
     bob = world.directory.phone("bob")
-    undecided, released = (world.opened(deposit, phone=bob, disclosure_ends=now() + 8) for _ in range(2))
+    undecided, released = (world.opened(deposit, phone=bob, disclosure_ends=now() + ENDS_IN) for _ in range(2))
     for name in ("carol", "dan"):
         assert world.approve(released, name, deposit).status_code == 201
     world.tick()
@@ -147,7 +151,7 @@ def test_disclosure_that_nobody_decides_or_collects_expires_at_its_end(world: Wo
 
 def test_collected_disclosure_is_destroyed_and_handed_out_no_more_at_its_end(world: World, hsm: Hsm) -> None:
     phone = world.directory.phone("bob")
-    case, _ = world.approved("carol", "dan", phone=phone, disclosure_ends=now() + 6)
+    case, _ = world.approved("carol", "dan", phone=phone, disclosure_ends=now() + ENDS_IN)
     world.tick()
     assert world.collect(case).status_code == 200
     tasks.destroy_released()

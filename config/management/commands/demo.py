@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`manage.py setup_development`: hold the scripted development ceremony. `make up` runs it the first time."""
+"""`manage.py demo`: found the demo tenant Acme by the operator's own ceremonies. `make up` runs it the first time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from config.env import ENV
 
 
 class Command(BaseCommand):
-    help = "Create HSM tokens, the database and the demo tenant Acme (development only)."
+    help = "Hold the ceremonies of the demo tenant Acme, with scripted answers and officers (development only)."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--members-only", action="store_true", help="Only give alice and bob fresh codes.")
@@ -28,5 +28,5 @@ class Command(BaseCommand):
             development.renew_members(self.stdout.write)
             return
         call_command("migrate", verbosity=0)
-        development.hold_ceremony(self.stdout.write)
+        development.hold_ceremonies(self.stdout.write)
         (ENV.state_dir / "ready").touch()

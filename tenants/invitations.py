@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Invitations: a link that lets one person set their first password and second factor for the console, once.
+
+Implements ORGANISATION "Founding, at different desks" and "People". The link's token was never here: only its hash.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+from uuid import UUID
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import QuerySet
+from django.db.models.functions import Now
+
+from audit import services as audit
+from holdfast.core.base.encoding import b64u, label, unb64u
+from holdfast.core.base.errors import HoldfastError
+from holdfast.core.base.secret import SecretBytes
+from kernel.actors import Actor
+from kernel.clock import database_now
+from kernel.scope import tenant_scope
+from tenants import access, sign_in
+from tenants.errors import InvitationRefused
+from tenants.limits import count_against
+from tenants.models import Invitation, Person
+from tenants.services import activate_person, set_password
+from tenants.states import ENTERED_STATES, PersonState
+
+LIFE: Final = timedelta(hours=72)
+_TOKEN_SIZE: Final = 16  # bytes: 128 bits, never guessed in three days
+TRIES_PER_SOURCE: Final = 60  # in ten minutes: an office that begins together, and no more noise than that
+
+
+@dataclass(frozen=True)
+class Link:
+    """What the person opens. text is the whole address, a secret until used; expires_at is UTC."""
+
+    text: SecretBytes
+    invitation: Invitation
+
+
+def invite(*, person: Person, actor: Actor) -> Link:
+    """Make a person's link, good for 72 hours; every earlier one of theirs stops.
+
+    It changes nothing about the person before they have opened it and finished.
+    """
+    token = secrets.token_bytes(_TOKEN_SIZE)
+    with transaction.atomic():
+        now = database_now()
+        Invitation.objects.filter(person=person, used_at=None, expires_at__gt=now).update(expires_at=now)
+        row: Invitation = Invitation.objects.create(
+            person=person, token_hash=_hash(person.tenant_id, token), expires_at=now + LIFE, created_by=actor.label
+        )
+        audit.append(
+            tag="tenants:invitation:issue", actor=actor, subject=str(person.pk), body={"invitation": str(row.pk)}
+        )
+    path = f"/console/invitation/{person.tenant_id}/{b64u(token)}/"
+    return Link(SecretBytes(f"{settings.HOLDFAST_PUBLIC_URL}{path}".encode()), row)
+
+
+def has_open(person: Person) -> bool:
+    """Tell whether a person has a link that can still be used."""
+    return _open().filter(person=person).exists()
+
+
+def count_try(*, source: str) -> None:
+    """Count one opening of a link, or try to finish, from a source. Raises Throttled. Call it outside transactions."""
+    count_against(f"invitation:{source}", limit=TRIES_PER_SOURCE, seconds=600)
+
+
+def find(*, tenant_id: UUID, token: str) -> Invitation:
+    """Return the invitation whose link this is, with its person. Raises InvitationRefused for all others alike."""
+    try:
+        digest = _hash(tenant_id, unb64u(token, max_size=_TOKEN_SIZE))
+    except HoldfastError as error:
+        raise InvitationRefused from error
+    with tenant_scope(tenant_id):
+        rows = _open().select_related("person", "tenant").filter(token_hash=digest)
+        found: Invitation | None = rows.first()
+    if found is None or not hmac.compare_digest(bytes(found.token_hash), digest):
+        raise InvitationRefused
+    return found
+
+
+def accept(
+    *, tenant_id: UUID, invitation_id: UUID, password: SecretBytes, totp_key: SecretBytes, code: str
+) -> tuple[str, ...]:
+    """Set a person's password and authenticator by their link, use it up, and return their recovery codes.
+
+    All or nothing; of simultaneous calls one succeeds. Raises InvitationRefused, PasswordRefused, CodeRefused.
+    """
+    with tenant_scope(tenant_id), transaction.atomic():
+        row: Invitation | None = _open().select_for_update(of=("self",)).filter(pk=invitation_id).first()
+        if row is None:
+            raise InvitationRefused
+        person = access.person_for_update(row.person_id)
+        if person.state not in (PersonState.INVITED, PersonState.ACTIVE):
+            raise InvitationRefused
+        used = Invitation.objects.filter(pk=row.pk, used_at=None).update(used_at=database_now())
+        if used != 1:
+            raise InvitationRefused
+        actor = Actor(tenant_id, "person", person.pk, person_id=person.pk, role=person.role)
+        audit.append(
+            tag="tenants:invitation:accept", actor=actor, subject=str(person.pk), body={"invitation": str(row.pk)}
+        )
+        set_password(person=person, password=password, actor=actor)
+        sign_in.confirm_totp(person=person, key=totp_key, code=code, actor=actor)
+        if person.state == PersonState.INVITED:
+            activate_person(person=person, actor=actor)
+        return sign_in.make_recovery_codes(person=person, actor=actor)
+
+
+def _open() -> QuerySet[Invitation]:
+    return Invitation.objects.filter(used_at=None, expires_at__gt=Now(), tenant__state__in=ENTERED_STATES)
+
+
+def _hash(tenant_id: UUID, token: bytes) -> bytes:
+    # 128 random bits: a stolen hash tells nothing and needs no slow hashing. The tenant is in it, so that a row moved
+    # to another tenant fits no link.
+    return hashlib.sha256(label("invitation", tenant_id.bytes, token)).digest()
