@@ -16,12 +16,12 @@ from tests.cast.postgres import ON_POSTGRES
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """On PostgreSQL run what is marked `postgres`; elsewhere leave out what only it can run."""
+    """On PostgreSQL run what is marked `postgres`, or a part of the soak; elsewhere leave out what it alone can run."""
     chosen: list[pytest.Item] = []
     left_out: list[pytest.Item] = []
     for item in items:
         postgres, only = item.get_closest_marker("postgres"), item.get_closest_marker("postgres_only")
-        keep = bool(postgres or only) if ON_POSTGRES else not only
+        keep = bool(postgres or only or soak.PART) if ON_POSTGRES else not only
         (chosen if keep and soak.is_wanted(item, config.option.markexpr or "") else left_out).append(item)
     config.hook.pytest_deselected(items=left_out)
     items[:] = order.long_files_first(chosen) if hasattr(config, "workerinput") else chosen

@@ -28,6 +28,7 @@ PARTS = {
     "release": "kill -9 of the release process at every durable call",
     "requests": "a hundred thousand requests made from the schema, on SQLite",
     "requests-postgres": "the same on PostgreSQL",
+    "rules-postgres": "what a case and its release are held to, on PostgreSQL as well",
     "parsers": "a million inputs for each parser",
     "answers": "two thousand garbled conversations with a server",
     "judge": "two thousand orders of events before the judge of a release",

@@ -29,7 +29,7 @@ from tests.cast.phones import Phone, new_phone, post_enrolment, successor
 from tests.cast.tenants import make_person
 from tests.cast.world import World
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgres]
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.rounds("rules")]
 CODES = "/api/v1/enrolment-codes"
 
 

@@ -30,7 +30,7 @@ from tests.cast.world import OpenCase, World, as_superuser
 from tests.recovery.cases.test_shares import blame, is_open, left, run_out, send, wrong_inside
 from tests.recovery.release.test_forged_rows import key
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgres]
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.rounds("rules")]
 DAY = 86_400
 
 

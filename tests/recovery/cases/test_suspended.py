@@ -23,7 +23,7 @@ from tests.cast.world import World
 from tests.faults.routes import Route, api_routes
 from tests.recovery.cases.test_vetoes import by_the_log, quorate, veto
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgres]
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.rounds("rules")]
 
 # What is left to it: the case itself, the veto and its proof, and whose keys sign the log.
 LEFT = {("case", "GET"), ("case-veto", "GET"), ("case-veto", "POST"), ("audit-roles", "GET")}

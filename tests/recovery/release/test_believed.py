@@ -44,7 +44,7 @@ from tests.cast.roles import ROLE_KEYS
 from tests.cast.world import OpenCase, World, as_superuser
 from tests.recovery.release.test_forged_rows import due, key
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgres]
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.rounds("rules")]
 
 HOUR = 3600
 

@@ -36,7 +36,7 @@ from tests.cast.officers import Founder
 from tests.cast.world import World
 from tests.recovery.release.test_believed import follow, forge
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgres]
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.rounds("rules")]
 
 
 @pytest.fixture

@@ -31,7 +31,7 @@ from tests.recovery.cases.test_vetoes import quorate, signed_veto, veto
 from tests.recovery.release.test_believed import forge, resolve
 from tests.recovery.release.test_forged_rows import due
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgres]
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.rounds("rules")]
 
 LONG = 3600
 

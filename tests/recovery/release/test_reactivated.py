@@ -29,7 +29,7 @@ from tests.cast.world import OpenCase, World
 from tests.recovery.release.test_believed import forge, living, settled
 from tests.recovery.release.test_forged_rows import due
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgres]
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.rounds("rules")]
 
 
 def back(world: World, name: str, *by: str) -> None:

@@ -22,7 +22,7 @@ from tests.cast.founded import Hsm
 from tests.cast.world import RECIPIENT_RSA, World
 from tests.recovery.release.test_believed import follow, forge, put_into_the_log, resolve
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgres]
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.rounds("rules")]
 
 
 def shown(world: World, name: str = "alice") -> dict[uuid.UUID, str | None]:

@@ -25,7 +25,7 @@ from tenants import services as tenants
 from tests.cast.founded import Hsm
 from tests.cast.world import OpenCase, World
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgres]
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.rounds("rules")]
 
 # Of three founders in this order: carol is number 1 and erin number 3, and the other way round from then on.
 TURNED = ("erin", "dan", "carol")
