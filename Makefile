@@ -23,7 +23,7 @@ members: ## Give the demo's alice and bob a fresh start, with enrolment codes in
 	@rm -f "$${HOLDFAST_STATE_DIR:-var}/demo/codes/alice.code" "$${HOLDFAST_STATE_DIR:-var}/demo/codes/bob.code"
 	@HOLDFAST_ROLE=ceremony $(PY) manage.py demo --members-only
 
-test: ## Install what is missing and run every test, on SQLite and on PostgreSQL
+test: ## Install what is missing and run the tests: all on SQLite, and on PostgreSQL what a database decides
 	@./deploy/install.sh test
 	@$(PY) -m compileall -q $(PACKAGES)
 	$(PY) -m pytest -q $(SIDE_BY_SIDE)

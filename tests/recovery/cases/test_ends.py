@@ -34,7 +34,7 @@ from tests.cast.phones import Phone
 from tests.cast.world import OpenCase, World, as_superuser
 from tests.recovery.cases.test_shares import be_over
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.rounds("rules")]
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgres]
 
 
 def veto(world: World, case: OpenCase, phone: Phone) -> Any:

@@ -35,7 +35,7 @@ from tests.cast.roles import ROOT
 from tests.cast.world import OpenCase, World, as_superuser
 from tests.recovery.release.test_believed import forge
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.rounds("rules")]
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgres]
 
 
 @pytest.fixture(autouse=True)
