@@ -29,13 +29,13 @@ NAVIGATION: Final = (
     ("Audit log", "/console/audit/", PermissionName.AUDIT_READ),
 )
 # Pages that stand under another's address in the navigation.
-_WITHIN: Final = {"/console/devices/": "/console/people/"}
+_WITHIN: Final = {"/console/devices/": "/console/people/", "/console/acts/": "/console/people/"}
 
 P = ParamSpec("P")
 
 
 def console_page(
-    permission: PermissionName,
+    permission: PermissionName, *, methods: tuple[str, ...] = ("GET", "HEAD")
 ) -> Callable[
     [Callable[Concatenate[HttpRequest, Actor, P], HttpResponse]],
     Callable[Concatenate[HttpRequest, P], HttpResponse],
@@ -43,7 +43,7 @@ def console_page(
     """Guard a console view, which is called with the actor after the request, in the tenant's open scope.
 
     Without a complete sign-in: to the sign-in page. Without the permission: 403. An access function's NotFound is the
-    404 page. Pages are looked at only (GET, HEAD) and never cached.
+    404 page. Pages are never cached, and are looked at only (GET, HEAD) unless `methods` names more.
     """
 
     def guard(
@@ -51,8 +51,8 @@ def console_page(
     ) -> Callable[Concatenate[HttpRequest, P], HttpResponse]:
         @functools.wraps(view)
         def guarded(request: HttpRequest, *args: P.args, **kwargs: P.kwargs) -> HttpResponse:
-            if request.method not in ("GET", "HEAD"):
-                return HttpResponseNotAllowed(["GET", "HEAD"])
+            if request.method not in methods:
+                return HttpResponseNotAllowed(methods)
             person = session_person(request)
             if person is None:
                 return HttpResponseRedirect(settings.LOGIN_URL)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from console import invitation, overview, sign_in
+from console import acts, invitation, overview, sign_in
 from console.audit import pages as audit
 from console.cases import pages as cases
 from console.escrow import pages as escrow
@@ -25,6 +25,9 @@ urlpatterns = [
     path("devices/<uuid:device_id>/", device.device_page, name="console-device"),
     path("escrow/", escrow.escrow_page, name="console-escrow"),
     path("escrow/answers/", escrow.answers_page, name="console-answers"),
+    path("acts/pending/<uuid:pending_id>/", acts.pending_page, name="console-pending-act"),
+    path("acts/<slug:name>/", acts.act_page, name="console-act"),
+    path("acts/<slug:name>/<uuid:subject_id>/", acts.act_page, name="console-act-on"),
     path("audit/", audit.audit_list, name="console-audit"),
     path("audit/<int:index>/", audit.audit_entry, name="console-audit-entry"),
 ]

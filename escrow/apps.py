@@ -12,13 +12,16 @@ class EscrowConfig(AppConfig):
 
     def ready(self) -> None:
         from escrow import (
+            device_acts,
             policies,
             tasks,  # noqa: F401 — periodic work registers itself
         )
         from escrow.access import keeps_doors
         from keys.services import ends_with_a_loss, keeps_doors_of
+        from tenants.acts.act import register
         from tenants.services import ends_with_a_person
 
+        register(*device_acts.ACTS)
         ends_with_a_loss(policies.lose_keys)
         ends_with_a_person(policies.suspend_officer)
         keeps_doors_of(keeps_doors)

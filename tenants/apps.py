@@ -8,3 +8,6 @@ class TenantsConfig(AppConfig):
 
     def ready(self) -> None:
         from tenants import openapi, tasks  # noqa: F401 — they register themselves
+        from tenants.acts import act, people
+
+        act.register(*people.ACTS)

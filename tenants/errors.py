@@ -68,3 +68,26 @@ class LastOfficer(Conflict):
     """This is the tenant's last active owner or officer."""
 
     code = "last-officer"
+
+
+class StepUpRefused(Invalid):
+    """The one-time code does not confirm this act."""
+
+    code = "step-up-refused"
+    default_detail = (
+        "This code did not match, or was used before, also to sign in. "
+        "Wait for the authenticator's next one, and type that."
+    )
+
+
+class WordsChanged(Conflict):
+    """What was shown is not what would be done now, or was shown elsewhere or too long ago."""
+
+    code = "words-changed"
+    default_detail = "This is not what was shown here, or something changed meanwhile. Read it again, then confirm it."
+
+
+class NotASecondPerson(Denied):
+    """This person may not be the second behind an act."""
+
+    code = "not-a-second-person"

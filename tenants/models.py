@@ -15,7 +15,7 @@ from django.utils.crypto import salted_hmac
 
 from kernel.scope import ChosenId, TenantModel
 from tenants.roles import Role
-from tenants.states import CredentialState, PersonState, TenantState
+from tenants.states import CredentialState, PendingState, PersonState, TenantState
 
 
 class Tenant(models.Model):
@@ -56,6 +56,8 @@ class Person(TenantOwned, AbstractBaseUser):
     role = models.CharField(max_length=10, choices=Role.choices, default=Role.MEMBER)
     state = models.CharField(max_length=10, choices=PersonState.choices, default=PersonState.INVITED)
     created_at = models.DateTimeField(auto_now_add=True)
+    # Since when they count without a break; empty for whoever never did. By the database's clock.
+    active_since = models.DateTimeField(null=True)
 
     # Unique over all tenants, unlike an address.
     USERNAME_FIELD = "id"
@@ -194,6 +196,37 @@ class Sponsorship(TenantOwned):
         constraints: ClassVar = [
             models.UniqueConstraint(fields=["tenant", "person_id", "sponsor_id"], name="sponsorship_once")
         ]
+
+
+class FormerAddress(TenantOwned):
+    """An address that a person had until lately: what is told to them is told there as well, until it is forgotten."""
+
+    person = models.ForeignKey(Person, on_delete=models.PROTECT, related_name="+")
+    email = models.CharField(max_length=254)
+    told_until = models.DateTimeField(db_index=True)
+
+    class Meta(TenantOwned.Meta):
+        abstract = False
+
+
+class PendingAct(TenantOwned):
+    """An act of administration that waits for a second person. `given` is what was typed for it, never a secret."""
+
+    act = models.CharField(max_length=40)
+    subject_id = models.UUIDField(null=True)
+    # The person whom it is about: they cannot be the second.
+    concerns_id = models.UUIDField(null=True)
+    given = models.JSONField(default=dict)
+    state = models.CharField(max_length=10, choices=PendingState.choices, default=PendingState.PROPOSED)
+    proposer_id = models.UUIDField()
+    second_id = models.UUIDField(null=True)
+    proposed_at = models.DateTimeField()
+    expires_at = models.DateTimeField()
+    ended_at = models.DateTimeField(null=True)
+
+    class Meta(TenantOwned.Meta):
+        abstract = False
+        indexes: ClassVar = [models.Index(fields=["tenant", "state", "proposed_at"], name="pending_act_waiting")]
 
 
 class SignInPlace(models.Model):

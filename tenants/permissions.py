@@ -39,6 +39,7 @@ class PermissionName(StrEnum):
     DEPOSIT_READ = "deposit:read"
     DEPOSIT_WRITE = "deposit:write"
     DEVICE_READ = "device:read"
+    DEVICE_SUSPEND = "device:suspend"
     DEVICE_WRITE = "device:write"
     ENROLMENT_CREATE = "enrolment:create"
     ESCROW_READ = "escrow:read"
@@ -46,12 +47,14 @@ class PermissionName(StrEnum):
     MESSAGE_READ = "message:read"
     MESSAGE_SEND = "message:send"
     OFFICER_SIGN = "officer:sign"
+    PERSON_ADMINISTER = "person:administer"
     PERSON_READ = "person:read"
     POLICY_PROPOSE = "policy:propose"
     PREKEY_CLAIM = "prekey:claim"
     PREKEY_WRITE = "prekey:write"
     STATEMENT_READ = "statement:read"
     STATEMENT_WRITE = "statement:write"
+    TENANT_ADMINISTER = "tenant:administer"
     VAULT_READ = "vault:read"
     VAULT_WRITE = "vault:write"
 
@@ -68,13 +71,25 @@ _MEMBER = _LOOK | _KEYS | {
     P.MESSAGE_SEND, P.PREKEY_CLAIM,
 }  # fmt: skip
 _OVERSIGHT = frozenset({P.AUDIT_READ, P.CASE_READ, P.CONSOLE_ENTER, P.COVERAGE_READ, P.PERSON_READ})
+# Acts of administration: each with a one-time code for exactly what was shown (`acts.engine`).
+_ADMINISTRATION = frozenset({P.DEVICE_SUSPEND, P.PERSON_ADMINISTER, P.TENANT_ADMINISTER})
 
 MATRIX: dict[str, frozenset[str]] = {
-    Role.OWNER: _MEMBER | _OVERSIGHT | {P.ENROLMENT_CREATE, P.POLICY_PROPOSE},
-    Role.OFFICER: _MEMBER | _OVERSIGHT | {P.CASE_APPROVE, P.ENROLMENT_CREATE, P.OFFICER_SIGN, P.POLICY_PROPOSE},
+    Role.OWNER: _MEMBER | _OVERSIGHT | _ADMINISTRATION | {P.ENROLMENT_CREATE, P.POLICY_PROPOSE},
+    Role.OFFICER: _MEMBER
+    | _OVERSIGHT
+    | {
+        P.CASE_APPROVE,
+        P.DEVICE_SUSPEND,
+        P.ENROLMENT_CREATE,
+        P.OFFICER_SIGN,
+        P.POLICY_PROPOSE,
+    },
     Role.REVIEWER: _MEMBER | _OVERSIGHT,
     # Reads, and keeps the keys it signs its requests with; starts nothing.
     Role.AUDITOR: _LOOK | _KEYS | _OVERSIGHT,
+    # Hands out codes, which a second person confirms for an owner or officer.
+    Role.HELPDESK: frozenset({P.CONSOLE_ENTER, P.DEVICE_READ, P.ENROLMENT_CREATE, P.PERSON_READ}),
     Role.SUPPORT: frozenset({P.CONSOLE_ENTER, P.DEVICE_READ, P.PERSON_READ}),
     Role.MEMBER: _MEMBER,
     SERVICE_ROLE: _LOOK | {P.AUDIT_READ, P.COVERAGE_READ, P.PREKEY_CLAIM},
@@ -88,13 +103,13 @@ PENDING_DEVICE = frozenset(
 )  # fmt: skip
 # A tenant that is being founded: its people make keys, doors and the first policy. Nobody's key is in custody, and
 # nothing is opened, before the founders' policy stands (ORGANISATION "Founding, at different desks").
-FOUNDING = _LOOK | _KEYS | _OVERSIGHT | {P.ENROLMENT_CREATE, P.OFFICER_SIGN, P.POLICY_PROPOSE}
+FOUNDING = _LOOK | _KEYS | _OVERSIGHT | _ADMINISTRATION | {P.ENROLMENT_CREATE, P.OFFICER_SIGN, P.POLICY_PROPOSE}
 # To read a case about its owner, veto it, and hold that veto to the log: what every device of a person may, also a
 # suspended one for the methods that admit it. No one person's act ends a veto, and a change of role is such an act
 # (ESCROW "Case").
 OBJECTION = frozenset({P.CASE_READ, P.CASE_VETO, P.STATEMENT_READ})
-# A console session looks. What changes anything is signed by a device, never clicked in a session.
-SESSION = _LOOK | _OVERSIGHT
+# A console session looks, and administers behind a step-up. What needs a key is signed by a device, never clicked.
+SESSION = _LOOK | _OVERSIGHT | _ADMINISTRATION | {P.ENROLMENT_CREATE}
 
 
 def device_permissions(role: str, credential_state: str, tenant_state: str = TenantState.ACTIVE) -> frozenset[str]:
@@ -121,6 +136,11 @@ def session_permissions(role: str) -> frozenset[str]:
     """Return what a signed-in console session may see: nothing for a role that does not enter the console."""
     granted = MATRIX.get(role, frozenset())
     return granted & SESSION if P.CONSOLE_ENTER in granted else frozenset()
+
+
+def roles_with(permission: str) -> list[str]:
+    """Return the roles of people that hold a permission."""
+    return [role for role, granted in MATRIX.items() if permission in granted and role in Role.values]
 
 
 class DeclaredPermission(BasePermission):

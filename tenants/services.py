@@ -49,7 +49,10 @@ from tenants.lockout import PLACE_LIFE
 from tenants.models import (
     Credential,
     EnrolmentCode,
+    FormerAddress,
+    Invitation,
     Nonce,
+    PendingAct,
     Person,
     RateWindow,
     ServiceAccount,
@@ -64,6 +67,8 @@ from tenants.states import CREDENTIAL, ENTERED_STATES, PERSON, TENANT, Credentia
 CODE_LIFE: Final = timedelta(days=7)
 MAX_CODE_LIFE: Final = timedelta(days=30)
 MAX_OPEN_CODES: Final = 10
+# How long an act that waited for a second person is kept after its end: it is seen on the next working day.
+PENDING_KEPT: Final = timedelta(days=3)
 ENROLMENTS_PER_SOURCE: Final = 120  # in ten minutes; a code has 128 bits, this only keeps the noise down
 
 
@@ -197,16 +202,35 @@ def suspend_person(*, person: Person, actor: Actor) -> None:
     Raises LastOfficer for the last active owner or officer, and Conflict when somebody moved them meanwhile.
     """
     with transaction.atomic():
-        _check_not_last(person)
+        require_another(person)
         _move(person, PersonState.SUSPENDED, "tenants:person:suspend", actor)
         _stopped(person)
+
+
+def leave_person(*, person: Person, actor: Actor) -> None:
+    """End a person's time in the tenant for ever: sessions, devices' requests, invitations and codes stop.
+
+    Nothing of theirs is deleted. Raises LastOfficer and Conflict as suspend_person does.
+    """
+    with transaction.atomic():
+        require_another(person)
+        void_invitations(person)
+        _move(person, PersonState.LEFT, "tenants:person:leave", actor)
+        _stopped(person)
+
+
+def void_invitations(person: Person) -> None:
+    """End a person's open invitation and enrolment codes, in the transaction of the act that makes them wrong."""
+    now = database_now()
+    Invitation.objects.filter(person=person, used_at=None, expires_at__gt=now).update(expires_at=now)
+    _open_codes(person.pk).update(expires_at=now)
 
 
 def change_role(*, person: Person, role: str, actor: Actor) -> None:
     """Give a person another role, which counts from their next request. Raises LastOfficer as suspend_person does."""
     role = Role(role)
     with transaction.atomic():
-        _check_not_last(person)
+        require_another(person)
         before = person.role
         person.role = role
         person.save(update_fields=["role"])
@@ -337,10 +361,11 @@ def take_again(*, tag: str, subject: UUID, role: str = "") -> None:
             for credential in Credential.objects.filter(id=subject):
                 if CREDENTIAL.allows(credential.state, state):
                     advance(credential, CREDENTIAL, state)
-        case "tenants:person:suspend":
+        case "tenants:person:suspend" | "tenants:person:leave":
+            stopped = PersonState.LEFT if tag.endswith("leave") else PersonState.SUSPENDED
             for person in Person.objects.filter(id=subject):
-                if PERSON.allows(person.state, PersonState.SUSPENDED):
-                    advance(person, PERSON, PersonState.SUSPENDED)
+                if PERSON.allows(person.state, stopped):
+                    advance(person, PERSON, stopped)
         case "tenants:person:change-role":
             # Of one that this version does not know, the entry alone is put back.
             if role in Role.values:
@@ -513,6 +538,9 @@ def sweep() -> int:
     delete_in_batches(AccessAttempt.objects.filter(attempt_time__lt=now - cool_off))
     delete_in_batches(Session.objects.filter(expire_date__lt=now))
     delete_in_batches(SignInPlace.objects.filter(last_at__lt=now - PLACE_LIFE))
+    delete_in_batches(FormerAddress.unscoped.filter(told_until__lt=now))
+    # What was proposed and what became of it stands in the log.
+    delete_in_batches(PendingAct.unscoped.filter(expires_at__lt=now - PENDING_KEPT))
     return gone
 
 
@@ -530,13 +558,15 @@ def _move_credential(credential_id: UUID, target: CredentialState, tag: str, act
 
 
 def _move(person: Person, target: PersonState, tag: str, actor: Actor) -> None:
+    # Since when they count: a second person behind an act has to be settled (ORGANISATION, "Two-person acts").
+    since = {"active_since": database_now()} if target == PersonState.ACTIVE else {}
     with transaction.atomic():
-        advance(person, PERSON, target)
+        advance(person, PERSON, target, **since)
         audit.append(tag=tag, actor=actor, subject=str(person.pk))
 
 
-def _check_not_last(person: Person) -> None:
-    """Refuse to take away the last active owner or officer. The tenant's row is the lock of this decision."""
+def require_another(person: Person) -> None:
+    """Raise LastOfficer for the last active owner or officer. The tenant's row is the lock of this decision."""
     Tenant.objects.select_for_update().get(pk=person.tenant_id)
     if person.state != PersonState.ACTIVE or person.role not in (Role.OWNER, Role.OFFICER):
         return

@@ -90,6 +90,11 @@ def make_recovery_codes(*, person: Person, actor: Actor) -> tuple[str, ...]:
     return codes
 
 
+def is_recovery_code(code: str) -> bool:
+    """Tell whether a text has the form of a recovery code, whoever's, used or not."""
+    return _RECOVERY.fullmatch("".join(code.split()).lower()) is not None
+
+
 def _accept_recovery_code(person: Person, code: str) -> TOTPDevice | None:
     with tenant_scope(person.tenant_id), transaction.atomic():
         device = TOTPDevice.objects.filter(user=person, confirmed=True).first()
@@ -175,6 +180,19 @@ def record_refused(*, tenant_id: UUID, person: Person | None, step: str, source:
             actor=actor,
             subject=str(person.pk) if person else "",
             body={"source": source, "step": step},
+            most=MAX_REFUSALS_LISTED,
+            all_subjects=True,
+        )
+
+
+def record_step_up_refused(*, actor: Actor) -> None:
+    """Write down that a code did not confirm an act; a storm as its beginning and its size."""
+    with transaction.atomic():
+        audit.append_first(
+            tag="tenants:step-up:refuse",
+            actor=actor,
+            subject=str(actor.person_id),
+            body={},
             most=MAX_REFUSALS_LISTED,
             all_subjects=True,
         )

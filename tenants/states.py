@@ -30,6 +30,13 @@ class PersonState(models.TextChoices):
     INVITED = "invited"  # has a code or an invitation, has proved nothing yet
     ACTIVE = "active"
     SUSPENDED = "suspended"
+    LEFT = "left"  # for ever; their rows stay, and name them in the log
+
+
+class PendingState(models.TextChoices):
+    PROPOSED = "proposed"
+    CONFIRMED = "confirmed"
+    WITHDRAWN = "withdrawn"
 
 
 class CredentialState(models.TextChoices):
@@ -51,9 +58,19 @@ TENANT = TransitionTable(
 
 PERSON = TransitionTable(
     {
-        PersonState.INVITED: frozenset({PersonState.ACTIVE, PersonState.SUSPENDED}),
-        PersonState.ACTIVE: frozenset({PersonState.SUSPENDED}),
-        PersonState.SUSPENDED: frozenset({PersonState.ACTIVE}),
+        PersonState.INVITED: frozenset({PersonState.ACTIVE, PersonState.SUSPENDED, PersonState.LEFT}),
+        PersonState.ACTIVE: frozenset({PersonState.SUSPENDED, PersonState.LEFT}),
+        # Back to where they were: whoever had proved nothing is invited again.
+        PersonState.SUSPENDED: frozenset({PersonState.ACTIVE, PersonState.INVITED, PersonState.LEFT}),
+        PersonState.LEFT: frozenset(),
+    }
+)
+
+PENDING_ACT = TransitionTable(
+    {
+        PendingState.PROPOSED: frozenset({PendingState.CONFIRMED, PendingState.WITHDRAWN}),
+        PendingState.CONFIRMED: frozenset(),
+        PendingState.WITHDRAWN: frozenset(),
     }
 )
 

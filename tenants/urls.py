@@ -6,8 +6,16 @@ from __future__ import annotations
 from django.urls import path
 
 from tenants import api
+from tenants.acts import api as acts
 
 api_urlpatterns = [
+    path("organisation/acts", acts.ActsView.as_view(), name="acts"),
+    path("organisation/acts/<slug:name>", acts.ActView.as_view(), name="act"),
+    path("organisation/acts/<slug:name>/words", acts.WordsView.as_view(), name="act-words"),
+    path("organisation/pending", acts.PendingActsView.as_view(), name="pending-acts"),
+    path("organisation/pending/<uuid:pending_id>", acts.PendingActView.as_view(), name="pending-act"),
+    path("organisation/pending/<uuid:pending_id>/confirm", acts.ConfirmView.as_view(), name="pending-confirm"),
+    path("organisation/pending/<uuid:pending_id>/withdraw", acts.WithdrawView.as_view(), name="pending-withdraw"),
     path("enrolment-codes", api.EnrolmentCodesView.as_view(), name="enrolment-codes"),
     path(
         "enrolment-codes/<uuid:code_id>/confirm",

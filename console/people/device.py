@@ -20,6 +20,7 @@ from holdfast.core.signed.statements import DeviceStatement
 from kernel.actors import Actor
 from keys import access, health
 from tenants import access as tenants
+from tenants.acts import engine
 from tenants.permissions import PermissionName
 
 SUITES = {
@@ -46,6 +47,7 @@ def device_page(request: HttpRequest, actor: Actor, device_id: UUID) -> HttpResp
         "signed": signed,
         "refusal": refusal,
         "suite": SUITES[signed.suite] if signed else "",
+        "acts": engine.offered(actor, "device", device),
         "people": tenants.people_by_id([device.user_id]),
     }
     return render(request, "console/people/device.html", context)

@@ -30,6 +30,7 @@ from keys.mailbox import LETTERS, MESSAGES, MIB
 from recovery import access as recovery
 from recovery.cases.opening import MAX_OPEN
 from tenants import access as tenants
+from tenants.acts import engine
 from tenants.permissions import PermissionName
 from tenants.roles import Role
 
@@ -79,6 +80,7 @@ def people_list(request: HttpRequest, actor: Actor) -> HttpResponse:
         "role": role,
         "roles": Role.choices,
         "sees_coverage": sees_coverage,
+        "acts": engine.offered(actor, "people", None),
         "pages": pages(number, total, q=text, role=role),
     }
     return render(request, "console/people/people.html", context)
@@ -101,6 +103,7 @@ def person_page(request: HttpRequest, actor: Actor, person_id: UUID) -> HttpResp
         "shown": SHOWN,
         "chain": chain,
         "entries": chain[0].seq + 1 if chain else 0,
+        "acts": engine.offered(actor, "person", person),
         "vault": keys.vault(person_id),
         "doors": keys.doors(person_id),
         "sees_coverage": sees_coverage,

@@ -898,8 +898,11 @@ _TAKERS: Final[dict[str, Taker]] = {
     "tenants:credential:suspend": _device_suspended,
     "tenants:password:set": _let_in,
     "tenants:person:activate": _person_active,
+    # Whoever sets where their mail goes, or takes their second factor away, may be the one who comes back as them.
+    "tenants:person:change-address": _let_in,
     "tenants:person:change-role": _role_changed,
     "tenants:person:create": _person_created,
+    "tenants:person:leave": _person_suspended,
     "tenants:person:suspend": _person_suspended,
     "tenants:totp:confirm": _let_in,
 }
@@ -921,6 +924,7 @@ NARROWING: Final = frozenset(
         "tenants:credential:revoke",
         "tenants:credential:suspend",
         "tenants:person:change-role",
+        "tenants:person:leave",
         "tenants:person:suspend",
     }
 )
