@@ -115,7 +115,11 @@ tenants:enrolment-code:confirm         web
 tenants:enrolment-code:issue           ceremony web
 tenants:enrolment-code:use             web
 tenants:invitation:accept              web
-tenants:invitation:issue               ceremony web
+tenants:invitation:issue               ceremony web worker
+tenants:invitation:promise             web
+tenants:mail:drop                      worker
+tenants:mail:fail                      worker
+tenants:mail:hand-over                 worker
 tenants:password:set                   ceremony web
 tenants:person:activate                ceremony web
 tenants:person:change-role             ceremony web
