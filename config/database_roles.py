@@ -43,7 +43,8 @@ audit_tally                     riu   riud   riu       riu
 audit_tile                      r     .      riu       r
 tenants_credential              riu   ru     .         .
 tenants_enrolmentcode           riu   .      .         .
-tenants_invitation              ru    .      .         .
+tenants_invitation              ru    riu    .         .
+tenants_mail                    ri    rud    .         .
 tenants_nonce                   ri    rd     .         .
 tenants_person                  ru    r      .         r
 tenants_ratewindow              riu   rd     .         .
@@ -110,7 +111,9 @@ _COLUMNS: Final[dict[tuple[str, str], dict[str, str]]] = {
     ("tenants_tenant", "r"): {"sequencer": "slug is_development"},
     # Its own invitation sets a person's password.
     ("tenants_person", "u"): {"web": "state last_login password"},
-    ("tenants_invitation", "u"): {"web": "used_at"},
+    # The worker makes the link when the mail is handed over, and ends the ones before; it uses none up.
+    ("tenants_invitation", "u"): {"web": "used_at expires_at", "worker": "expires_at"},
+    ("tenants_mail", "u"): {"worker": "state why attempts settled_at"},
     ("tenants_recoverycode", "u"): {"web": "used_at"},
     ("tenants_credential", "u"): {"web": "state", "worker": "state"},
     ("tenants_enrolmentcode", "u"): {"web": "used_at confirmer_id"},

@@ -8,15 +8,11 @@ is an entry in the log. It promises nothing about reading.
 from __future__ import annotations
 
 import json
-import logging
-import smtplib
 from collections.abc import Collection, Iterable
 from typing import Final
 from uuid import UUID
 
-from django.core.mail import EmailMessage
 from django.db import transaction
-from django.template.loader import render_to_string
 from django.utils import timezone
 
 from audit import services as audit
@@ -25,8 +21,7 @@ from kernel.models import Job
 from kernel.queue import MAIL, enqueue
 from keys import access, mailbox
 from tenants import access as tenants
-
-log = logging.getLogger("holdfast.notices")
+from tenants import mails
 
 NOTICE_JOB: Final = "keys.notice"
 MAX_ATTEMPTS: Final = 8  # in growing steps, about four minutes
@@ -84,11 +79,5 @@ def _send(person_id: UUID, event: str, ids: dict[str, str]) -> bool:
     people = tenants.people_by_id(one for one in (person_id, by) if one)
     person = people[person_id]
     named = {"person": person, "tenant": tenants.tenant(), "other": people.get(by) if by else None}
-    text = render_to_string(f"email/{event.replace('-', '_')}.txt", {**named, **ids})
-    subject, _, body = text.partition("\n\n")
-    message = EmailMessage(subject=subject.removeprefix("Subject: ").strip(), body=body, to=[person.email])
-    try:
-        return message.send(fail_silently=False) == 1
-    except (OSError, smtplib.SMTPException) as error:
-        log.warning("a notice of %s was not taken: %s", event, type(error).__name__)
-        return False
+    outcome = mails.send(template=event, context={**named, **ids}, to=person.email)
+    return outcome is mails.Outcome.TAKEN

@@ -7,7 +7,8 @@ class TenantsConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from tenants import openapi, tasks  # noqa: F401 — they register themselves
+        from tenants import invitations, mails, openapi, tasks  # noqa: F401 — the last two register themselves
         from tenants.acts import act, people
 
         act.register(*people.ACTS)
+        mails.links_by("invitation", invitations.link_of)

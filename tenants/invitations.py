@@ -10,7 +10,7 @@ import hashlib
 import hmac
 import secrets
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
@@ -26,10 +26,10 @@ from holdfast.core.base.secret import SecretBytes
 from kernel.actors import Actor
 from kernel.clock import database_now
 from kernel.scope import tenant_scope
-from tenants import access, sign_in
+from tenants import access, mails, sign_in
 from tenants.errors import InvitationRefused
 from tenants.limits import count_against
-from tenants.models import Invitation, Person
+from tenants.models import Invitation, Mail, Person
 from tenants.services import activate_person, set_password
 from tenants.states import ENTERED_STATES, PersonState
 
@@ -54,7 +54,7 @@ def invite(*, person: Person, actor: Actor) -> Link:
     token = secrets.token_bytes(_TOKEN_SIZE)
     with transaction.atomic():
         now = database_now()
-        Invitation.objects.filter(person=person, used_at=None, expires_at__gt=now).update(expires_at=now)
+        _end_open(person, now)
         row: Invitation = Invitation.objects.create(
             person=person, token_hash=_hash(person.tenant_id, token), expires_at=now + LIFE, created_by=actor.label
         )
@@ -63,6 +63,33 @@ def invite(*, person: Person, actor: Actor) -> Link:
         )
     path = f"/console/invitation/{person.tenant_id}/{b64u(token)}/"
     return Link(SecretBytes(f"{settings.HOLDFAST_PUBLIC_URL}{path}".encode()), row)
+
+
+def promise(*, person: Person, actor: Actor) -> Mail:
+    """Promise a person their link by mail, in the act's transaction; every link of theirs stops at once.
+
+    The link itself is made when the mail is handed over, and again when that has to be tried again.
+    """
+    with transaction.atomic():
+        _end_open(person, database_now())
+        mail = mails.promise(kind="invitation", to=person, actor=actor)
+        audit.append(tag="tenants:invitation:promise", actor=actor, subject=str(person.pk), body={"mail": str(mail.pk)})
+    return mail
+
+
+def link_of(mail: Mail, actor: Actor) -> mails.Link | None:
+    """Make the link that a mail brings, when it is handed over; None for whoever has used one since, or may not."""
+    person = access.person(mail.person_id)
+    # A mail that is sent twice brings no second link to whoever has used the first.
+    is_used = Invitation.objects.filter(person=person, used_at__gte=mail.created_at).exists()
+    if is_used or person.state not in (PersonState.INVITED, PersonState.ACTIVE):
+        return None
+    made = invite(person=person, actor=actor)
+    return mails.Link(made.text, made.invitation.expires_at)
+
+
+def _end_open(person: Person, now: datetime) -> None:
+    Invitation.objects.filter(person=person, used_at=None, expires_at__gt=now).update(expires_at=now)
 
 
 def has_open(person: Person) -> bool:

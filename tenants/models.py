@@ -15,7 +15,7 @@ from django.utils.crypto import salted_hmac
 
 from kernel.scope import ChosenId, TenantModel
 from tenants.roles import Role
-from tenants.states import CredentialState, PendingState, PersonState, TenantState
+from tenants.states import CredentialState, MailState, PendingState, PersonState, TenantState
 
 
 class Tenant(models.Model):
@@ -181,6 +181,41 @@ class RecoveryCode(TenantOwned):
     class Meta(TenantOwned.Meta):
         abstract = False
         constraints: ClassVar = [models.UniqueConstraint(fields=["tenant", "code_hash"], name="recovery_code_once")]
+
+
+class Mail(TenantOwned):
+    """One mail that was promised to a person, and what became of it. Links are made when it is handed over, never here.
+
+    address: where to, when not to the person's address of then. by_id: whose act it tells of. act: of what, for whoever
+    asks about an act's mails.
+    """
+
+    class Why(models.TextChoices):
+        AWAY = "away"
+        REFUSED = "refused"
+
+    kind = models.CharField(max_length=30)
+    person = models.ForeignKey(Person, on_delete=models.PROTECT, related_name="+", db_index=False)
+    address = models.CharField(max_length=254, default="")
+    by_id = models.UUIDField(null=True)
+    act = models.CharField(max_length=64, default="")
+    # Short texts that the template shows, as they were at the act.
+    values: models.JSONField[Any, Any] = models.JSONField(default=dict)
+    state = models.CharField(max_length=12, choices=MailState.choices, default=MailState.WAITING)
+    # What stood in the way of the last try; empty before one failed.
+    why = models.CharField(max_length=10, choices=Why.choices, default="")
+    attempts = models.PositiveIntegerField(default=0)
+    created_at = models.DateTimeField(auto_now_add=True)
+    settled_at = models.DateTimeField(null=True)
+
+    class Meta(TenantOwned.Meta):
+        abstract = False
+        indexes: ClassVar = [
+            models.Index(fields=["tenant", "person", "created_at"], name="mail_of_person"),
+            models.Index(fields=["tenant", "act"], condition=~models.Q(act=""), name="mail_of_act"),
+            # Leads the sweep to what is over.
+            models.Index(fields=["settled_at"], condition=models.Q(settled_at__isnull=False), name="mail_settled"),
+        ]
 
 
 class Sponsorship(TenantOwned):

@@ -46,6 +46,13 @@ class CredentialState(models.TextChoices):
     REVOKED = "revoked"  # for ever: its owner's chain says so
 
 
+class MailState(models.TextChoices):
+    WAITING = "waiting"  # the mail system has not taken it yet
+    HANDED_OVER = "handed-over"  # the mail system took it: nothing is said of reading
+    FAILED = "failed"  # for good: its address was refused, or the mail system was away to the end
+    NEEDLESS = "needless"  # what it was to bring had been done, or could not be done any more
+
+
 TENANT = TransitionTable(
     {
         TenantState.FOUNDING: frozenset({TenantState.ACTIVE, TenantState.ENDED}),
@@ -81,5 +88,14 @@ CREDENTIAL = TransitionTable(
         _C.ACTIVE: frozenset({_C.SUSPENDED, _C.REVOKED}),
         _C.SUSPENDED: frozenset({_C.ACTIVE, _C.REVOKED}),
         _C.REVOKED: frozenset(),
+    }
+)
+
+MAIL = TransitionTable(
+    {
+        MailState.WAITING: frozenset({MailState.HANDED_OVER, MailState.FAILED, MailState.NEEDLESS}),
+        MailState.HANDED_OVER: frozenset(),
+        MailState.FAILED: frozenset(),
+        MailState.NEEDLESS: frozenset(),
     }
 )

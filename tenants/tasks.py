@@ -1,15 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Worker entries of this app. Holds no logic: the verb is `services.sweep`.
+"""Worker entries of this app. Holds no logic: the verbs are those of the rooms below.
 
 Implements PLATFORM "Work that takes time".
 """
 
 from __future__ import annotations
 
+from uuid import UUID
+
 from kernel import queue
+from kernel.actors import system_actor
 from kernel.api import sweep_answers
-from kernel.queue import every
-from tenants import services
+from kernel.models import Job
+from kernel.queue import every, handles
+from tenants import mails, services
 
 
 @every(60, by_age=True)
@@ -23,3 +27,15 @@ def sweep_plumbing() -> None:
     """Delete, once an hour, answers and finished jobs of more than a month ago, which nothing asks for again."""
     sweep_answers()
     queue.sweep()
+
+
+@handles(mails.MAIL_JOB)
+def give_mail(job: Job) -> None:
+    """Hand one promised mail over."""
+    mails.give(mail_id=UUID(job.payload["mail"]), actor=system_actor(job.tenant_id, "worker"))
+
+
+@every(3600, by_age=True)
+def sweep_mails() -> None:
+    """Delete, once an hour, the mails that were settled a month ago."""
+    mails.sweep()

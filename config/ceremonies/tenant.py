@@ -8,15 +8,11 @@ takes up what they have signed. Nothing can be deposited or opened before.
 from __future__ import annotations
 
 import json
-import smtplib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Final
-
-from django.core.mail import EmailMessage
-from django.template.loader import render_to_string
 
 from audit import access as audit_access
 from audit import sequencer
@@ -36,7 +32,7 @@ from kernel.actors import Actor, system_actor
 from kernel.files import make_directory, write_durably
 from kernel.scope import tenant_scope
 from keys import services as keys
-from tenants import access, invitations, names
+from tenants import access, invitations, mails, names
 from tenants import services as tenants
 from tenants.models import Invitation, Person, Tenant
 from tenants.roles import Role
@@ -293,15 +289,10 @@ def _require_one_installation(hsm: Ceremony) -> None:
 
 
 def _mail(tenant: Tenant, person: Person, link: str, row: Invitation) -> bool:
-    # At once and not as a job: a link that waits in the database can be read there.
-    until = row.expires_at.strftime("%Y-%m-%d %H:%M UTC")
-    text = render_to_string("email/invitation.txt", {"tenant": tenant, "person": person, "link": link, "until": until})
-    subject, _, body = text.partition("\n\n")
-    message = EmailMessage(subject=subject.removeprefix("Subject: ").strip(), body=body, to=[person.email])
-    try:
-        return message.send(fail_silently=False) == 1
-    except (OSError, smtplib.SMTPException):
-        return False
+    # At once and not as a job: it is printed as well, so it is made here.
+    context = {"tenant": tenant, "person": person, "until": mails.written_time(row.expires_at)}
+    outcome = mails.send(template="invitation", context=context, to=person.email, link=link)
+    return outcome is mails.Outcome.TAKEN
 
 
 def _name_of(email: str) -> str:

@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from console.frame import console_page
 from console.paging import PAGE, page_number, pages
-from console.words import chain_words
+from console.words import chain_words, mail_words
 from escrow import access, coverage
 from escrow.coverage import UserCoverage
 from escrow.services import MAX_CONSENTS, MAX_DEPOSITS
@@ -30,6 +30,7 @@ from keys.mailbox import LETTERS, MESSAGES, MIB
 from recovery import access as recovery
 from recovery.cases.opening import MAX_OPEN
 from tenants import access as tenants
+from tenants import mails
 from tenants.acts import engine
 from tenants.permissions import PermissionName
 from tenants.roles import Role
@@ -37,6 +38,8 @@ from tenants.roles import Role
 MAX_SEARCH: Final = 100
 # Of a person's devices, entries and deposits each: more than anybody reads, and a page's cost has an end.
 SHOWN: Final = 100
+# Of a person's mails: whether the last of them arrived is the question.
+SHOWN_MAILS: Final = 10
 # From here on a cap is shown as near: there is time to act, and nobody honest is there by chance.
 NEAR: Final = 0.8
 
@@ -106,6 +109,7 @@ def person_page(request: HttpRequest, actor: Actor, person_id: UUID) -> HttpResp
         "acts": engine.offered(actor, "person", person),
         "vault": keys.vault(person_id),
         "doors": keys.doors(person_id),
+        "mails": [mail_words.read(mail) for mail in mails.of_person(person_id, limit=SHOWN_MAILS)],
         "sees_coverage": sees_coverage,
         "sees_cases": actor.can(PermissionName.CASE_READ),
         "deposits": [],

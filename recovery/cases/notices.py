@@ -7,15 +7,11 @@ mail system took it.
 
 from __future__ import annotations
 
-import logging
-import smtplib
 from datetime import datetime, timedelta
 from uuid import UUID
 
 from django.conf import settings
-from django.core.mail import EmailMessage
 from django.db import transaction
-from django.template.loader import render_to_string
 
 from audit import services as audit
 from escrow import access as escrow
@@ -29,22 +25,13 @@ from recovery.cases.counting import recount
 from recovery.models import Case, Notice
 from recovery.states import NOTICE, NoticeState
 from tenants import access as tenants
-
-log = logging.getLogger("holdfast.notices")
+from tenants import mails
 
 NOTICE_JOB = "recovery.notice"
 MAX_ATTEMPTS = 5
 RETRY_SECONDS = 20
 # Reports of wrong shares in one case that are told by mail: a recipient who reports on and on would flood officers.
 MAX_SHARE_NOTICES = 5
-SUBJECTS = {
-    "opened": "Somebody asked to open your escrowed keys",
-    "asked": "A recovery case waits for your decision",
-    "requested": "A case to open escrowed keys was opened in your name",
-    "released": "Your escrowed keys were released",
-    "share": "A recovery case waits for another officer's share",
-    "voided": "A recovery case has ended",
-}
 
 
 def owe(row: Case, person_id: UUID, kind: str, due_at: datetime) -> None:
@@ -104,16 +91,7 @@ def _send(notice: Notice) -> bool:
     }
     # Of several of a kind each has its number behind it.
     kind = notice.kind.partition("-")[0]
-    message = EmailMessage(
-        subject=SUBJECTS[kind],
-        body=render_to_string(f"email/case_{kind}.txt", context),
-        to=[person.email],
-    )
-    try:
-        return message.send(fail_silently=False) == 1
-    except (OSError, smtplib.SMTPException) as error:
-        log.warning("notice %s was not taken: %s", notice.pk, type(error).__name__)
-        return False
+    return mails.send(template=f"case_{kind}", context=context, to=person.email) is mails.Outcome.TAKEN
 
 
 def owe_release_notice(case: Case) -> None:

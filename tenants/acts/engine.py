@@ -9,7 +9,7 @@ transaction. Acts of one tenant come one after another.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -20,6 +20,7 @@ from django.core import signing
 from django.db import transaction
 from django.db.models import QuerySet
 from django.db.models.functions import Now
+from django.urls import reverse
 
 from audit import services as audit
 from holdfast.core.base.encoding import b64u, label
@@ -27,9 +28,10 @@ from holdfast.core.escrow.sponsors import still_behind
 from kernel.actors import Actor
 from kernel.clock import database_now
 from kernel.errors import Conflict, Denied, LimitReached, NotFound
+from kernel.scope import current_tenant
 from kernel.strict_json import dumps
 from kernel.transitions import advance
-from tenants import access, sign_in
+from tenants import access, mails, sign_in
 from tenants.acts.act import WITHOUT_SUBJECT, Act, Done, Given, Words, all_acts, cleaned, named
 from tenants.errors import NotASecondPerson, StepUpRefused, WordsChanged
 from tenants.models import PendingAct, Person, Tenant
@@ -135,23 +137,16 @@ def perform(
         subject = _loaded(act, now_actor, subject_id, lock=True)
         taken = cleaned(act, subject, given)
         words = act.words(now_actor, subject, taken)
-        _check_token(token, _Shown(now_actor, act, subject_id, taken, words), bound_to)
+        shown = _Shown(now_actor, act, subject_id, taken, words)
+        _check_token(token, shown, bound_to)
         _spend(now_actor, act, code)
         if not act.needs_two:
             return Outcome(act.do(now_actor, subject, taken))
-        return Outcome(None, _propose(now_actor, act, subject_id, subject, taken))
+        return Outcome(None, _propose(shown, subject))
 
 
-# What an app above knows and this one cannot: who hears that an act waits for a second person.
-_on_proposal: list[Callable[[PendingAct, Act], None]] = []
-
-
-def on_proposal(tell: Callable[[PendingAct, Act], None]) -> None:
-    """Say once, at start, who is told of a proposed act, in its transaction."""
-    _on_proposal.append(tell)
-
-
-def _propose(actor: Actor, act: Act, subject_id: UUID | None, subject: Any, taken: Given) -> PendingAct:
+def _propose(shown: _Shown, subject: Any) -> PendingAct:
+    actor, act, subject_id = shown.actor, shown.act, shown.subject_id
     assert actor.person_id is not None
     now = database_now()
     if _waiting().count() >= MAX_PENDING:
@@ -166,7 +161,7 @@ def _propose(actor: Actor, act: Act, subject_id: UUID | None, subject: Any, take
         act=act.name,
         subject_id=subject_id,
         concerns_id=act.concerns(subject),
-        given=dict(taken),
+        given=dict(shown.given),
         proposer_id=actor.person_id,
         proposed_at=now,
         expires_at=now + PENDING_LIFE,
@@ -177,8 +172,16 @@ def _propose(actor: Actor, act: Act, subject_id: UUID | None, subject: Any, take
         subject=str(subject_id or actor.tenant_id),
         body={"act": act.name, "pending": str(row.pk)},
     )
-    for tell in _on_proposal:
-        tell(row, act)
+    page = reverse("console-pending-act", args=[row.pk])
+    until = mails.written_time(row.expires_at)
+    for one in possible_seconds(row, act):
+        mails.promise(
+            kind="pending-act",
+            to=one,
+            actor=actor,
+            act=str(row.pk),
+            values={"what": shown.words.title, "until": until, "page": page},
+        )
     return row
 
 
@@ -291,7 +294,7 @@ def _confirmed(actor: Actor, code: str) -> Iterator[Actor]:
     """Open the transaction of an act, with the actor's authority read again in it, one act of a tenant at a time."""
     try:
         with transaction.atomic():
-            Tenant.objects.select_for_update().get(pk=actor.tenant_id)
+            Tenant.objects.select_for_update().get(pk=current_tenant())
             yield _as_of_now(actor)
     except _WrongCode as refused:
         # After the roll-back: the wait after a wrong code, and the record of it, outlast the act that is not done.

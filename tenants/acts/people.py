@@ -13,7 +13,7 @@ from uuid import UUID
 
 from kernel.actors import Actor
 from kernel.errors import Conflict
-from tenants import access, administration, invitations, names, services
+from tenants import access, administration, invitations, mails, names, services
 from tenants.acts.act import Act, Done, Field, Given, Words
 from tenants.errors import NameTaken
 from tenants.models import Person
@@ -118,7 +118,7 @@ class Invite(Act):
 def _invited(person: Person, how: str, actor: Actor) -> Done:
     undo = "Suspend them, and the link stops."
     if how == "mail":
-        invitations.promise(person=person, actor=actor)
+        mails.promise(kind="invitation", to=person, actor=actor)
         return Done(f"{person.name} is invited. The link is on its way by mail.", undo, person.pk)
     link = invitations.invite(person=person, actor=actor)
     return Done(
@@ -212,6 +212,14 @@ class ChangeAddress(_OnPerson):
     def do(self, actor: Actor, subject: Person, given: Given) -> Done:
         before = subject.email
         administration.change_address(person=subject, email=given["email"], actor=actor)
+        for address in (before, subject.email):
+            mails.promise(
+                kind="address-changed",
+                to=subject,
+                actor=actor,
+                address=address,
+                values={"old": before, "new": subject.email},
+            )
         return Done(
             f"{subject.name} is at {subject.email} from now on. Both addresses are told.",
             f"Change it back to {before}.",
@@ -257,6 +265,8 @@ class ChangeRole(_OnPerson):
     def do(self, actor: Actor, subject: Person, given: Given) -> Done:
         before = Role(subject.role)
         services.change_role(person=subject, role=given["role"], actor=actor)
+        words = {"before": before.label.lower(), "after": Role(subject.role).label.lower()}
+        mails.promise(kind="role-changed", to=subject, actor=actor, values=words)
         return Done(
             f"{subject.name} is {Role(subject.role).label.lower()} from their next request on.",
             f"Change the role back to {before.label.lower()}.",
@@ -294,6 +304,7 @@ class Suspend(_OnPerson):
 
     def do(self, actor: Actor, subject: Person, given: Given) -> Done:
         services.suspend_person(person=subject, actor=actor)
+        mails.promise(kind="suspended", to=subject, actor=actor)
         return Done(f"{subject.name} is suspended.", "Resume them.", subject.pk)
 
 
@@ -318,6 +329,7 @@ class Resume(_OnPerson):
 
     def do(self, actor: Actor, subject: Person, given: Given) -> Done:
         administration.resume(person=subject, actor=actor)
+        mails.promise(kind="resumed", to=subject, actor=actor)
         return Done(f"{subject.name} is {subject.get_state_display().lower()} again.", "Suspend them.", subject.pk)
 
 

@@ -107,6 +107,9 @@ recovery:release:finish                release
 recovery:release:held                  release
 recovery:share:blame                   web
 recovery:share:replace                 release
+tenants:act:confirm                    web
+tenants:act:propose                    web
+tenants:act:withdraw                   web
 tenants:credential:activate            web
 tenants:credential:register            web
 tenants:credential:revoke              web worker
@@ -115,11 +118,19 @@ tenants:enrolment-code:confirm         web
 tenants:enrolment-code:issue           ceremony web
 tenants:enrolment-code:use             web
 tenants:invitation:accept              web
-tenants:invitation:issue               ceremony web
+tenants:invitation:issue               ceremony web worker
+tenants:invitation:promise             web
+tenants:mail:drop                      worker
+tenants:mail:fail                      worker
+tenants:mail:hand-over                 worker
 tenants:password:set                   ceremony web
 tenants:person:activate                ceremony web
+tenants:person:change-address          web
 tenants:person:change-role             ceremony web
 tenants:person:create                  ceremony web
+tenants:person:leave                   web
+tenants:person:rename                  web
+tenants:person:resume                  web
 tenants:person:suspend                 ceremony web
 tenants:recovery-code:make             ceremony web
 tenants:recovery-code:use              web
@@ -129,6 +140,7 @@ tenants:sign-in:accept                 web
 tenants:sign-in:lock                   web
 tenants:sign-in:refuse                 web
 tenants:sign-out:accept                web
+tenants:step-up:refuse                 web
 tenants:tenant:abandon                 ceremony
 tenants:tenant:create                  ceremony
 tenants:tenant:found                   ceremony

@@ -1,0 +1,297 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Mails to people, as text and HTML: how every one of the house is sent, and those that acts of this app promise.
+
+Implements ORGANISATION "Mails". Handed over means that the mail system took it; nothing is said of reading. What an
+undelivered notice means for a recovery case stands in ESCROW, and in `recovery`.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import smtplib
+import textwrap
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any, Final
+from uuid import UUID
+
+from django.conf import settings
+from django.core.mail import EmailMultiAlternatives, get_connection
+from django.core.mail.backends.base import BaseEmailBackend
+from django.db import transaction
+from django.db.models import OuterRef, Subquery
+from django.template.loader import render_to_string
+
+from audit import services as audit
+from holdfast.core.base.secret import SecretBytes
+from holdfast.core.base.text import written_out
+from kernel.actors import Actor
+from kernel.clock import database_now
+from kernel.queue import MAIL as MAIL_QUEUE
+from kernel.queue import RunLater, enqueue
+from kernel.retries import pause_seconds
+from kernel.sweeps import delete_in_batches
+from kernel.transitions import advance
+from tenants import access
+from tenants.models import Mail, Person
+from tenants.states import MAIL, MailState
+
+log = logging.getLogger("holdfast.mails")
+
+MAIL_JOB: Final = "tenants.mail"
+# In growing steps, about a day: a mail server that is mended in the morning delivers what the evening promised.
+MAX_ATTEMPTS: Final = 150
+FIRST_PAUSE_SECONDS: Final = 20
+LONGEST_PAUSE_SECONDS: Final = 600
+KEPT: Final = timedelta(days=30)  # after it was settled; the log says for ever that it was
+MAX_VALUE: Final = 300  # characters of one value: a mail is no place for more
+MOST_OF_AN_ACT: Final = 100  # mails of one act that are shown
+_INDENT: Final = "    "
+
+# The kinds that can be promised, and the values that each takes.
+KINDS: Final[dict[str, frozenset[str]]] = {
+    kind: frozenset(values.split())
+    for kind, values in {
+        "address-changed": "old new",
+        "factor-reset": "",
+        "invitation": "",
+        "left": "",
+        "password-reset": "",
+        "pending-act": "what until page",
+        "resumed": "",
+        "role-changed": "before after",
+        "sessions-ended": "",
+        "suspended": "",
+    }.items()
+}
+# Their link lets in whoever has it: it is made when the mail is handed over, and stands in no row.
+WITH_SECRET_LINK: Final = frozenset({"invitation", "password-reset"})
+_BUTTONS: Final = {
+    "invitation": "Set password and authenticator",
+    "password-reset": "Choose a new password",
+    "pending-act": "Look at it in the console",
+}
+
+
+class Outcome(StrEnum):
+    """What the mail system said to one mail."""
+
+    TAKEN = "taken"
+    AWAY = "away"  # it was not reached, or said to come again
+    REFUSED = "refused"  # it said that this mail will never be taken
+
+
+@dataclass(frozen=True)
+class Link:
+    """A link that lets in whoever has it. text is the whole address, a secret until used; expires_at is UTC."""
+
+    text: SecretBytes
+    expires_at: datetime
+
+
+# Returns None where there is nothing to bring any more: the person has been let in, or may not be.
+LinkMaker = Callable[[Mail, Actor], Link | None]
+_makers: dict[str, LinkMaker] = {}
+
+
+def links_by(kind: str, make: LinkMaker) -> None:
+    """Say once, at start, who makes the link of a kind in WITH_SECRET_LINK when its mail is handed over."""
+    _makers[kind] = make
+
+
+def promise(
+    *, kind: str, to: Person, actor: Actor, address: str = "", act: str = "", values: Mapping[str, str] | None = None
+) -> Mail:
+    """Promise a mail to a person, in the transaction of the act that it tells of: both are, or neither.
+
+    address: where to, if not to the address that they have when it is sent. act: an id by which `of_act` finds it.
+    values: those that KINDS names for the kind; `page` is a path below /console/. The mail names whoever acts.
+    Raises ValueError for other values or kinds, and RuntimeError outside a transaction (programming errors).
+    """
+    values = dict(values or {})
+    if KINDS.get(kind) != values.keys():
+        raise ValueError(f"a mail {kind} does not take {sorted(values)}")
+    if kind in WITH_SECRET_LINK and kind not in _makers:
+        raise ValueError(f"nobody makes the link of {kind}")
+    if not values.get("page", "/console/").startswith("/console/"):
+        raise ValueError("a mail leads to a page of the console")
+    mail: Mail = Mail.objects.create(
+        kind=kind,
+        person=to,
+        address=address,
+        by_id=access.person_behind(actor),
+        act=act,
+        values={name: value[:MAX_VALUE] for name, value in values.items()},
+    )
+    enqueue(MAIL_JOB, queue=MAIL_QUEUE, unique=str(mail.pk), mail=str(mail.pk))
+    return mail
+
+
+def give(*, mail_id: UUID, actor: Actor) -> None:
+    """Hand one promised mail over, and log that it was, or that it cannot be.
+
+    Raises RunLater while the mail system is away. Done once: what is settled stays as it is. A crash before the entry's
+    commit sends a mail twice, never not at all.
+    """
+    mail: Mail | None = Mail.objects.select_related("person").filter(pk=mail_id).first()
+    if mail is None or mail.state != MailState.WAITING:
+        return
+    # Outside any transaction: a mail server may hang.
+    outcome = _give(mail, actor)
+    if outcome is Outcome.AWAY and mail.attempts + 1 < MAX_ATTEMPTS:
+        Mail.objects.filter(pk=mail.pk).update(attempts=mail.attempts + 1, why=Mail.Why.AWAY)
+        pause = pause_seconds(mail.attempts + 1, first=FIRST_PAUSE_SECONDS, longest=LONGEST_PAUSE_SECONDS)
+        raise RunLater(database_now() + timedelta(seconds=pause), "mail was not taken")
+    if outcome is None:
+        _settle(mail, MailState.NEEDLESS, "drop", "", actor)
+    elif outcome is Outcome.TAKEN:
+        _settle(mail, MailState.HANDED_OVER, "hand-over", "", actor)
+    else:
+        _settle(mail, MailState.FAILED, "fail", str(outcome), actor)
+
+
+def _give(mail: Mail, actor: Actor) -> Outcome | None:
+    """Say what became of it; None where it need not be sent."""
+    newer = Mail.objects.filter(person_id=mail.person_id, kind=mail.kind, created_at__gt=mail.created_at)
+    if mail.kind in WITH_SECRET_LINK and newer.exists():
+        return None  # its link would be void with the newer one's
+    connection = get_connection(fail_silently=False)
+    try:
+        # Before a link is made: while nobody takes it, the one before stays good.
+        connection.open()
+    except (OSError, smtplib.SMTPException) as error:
+        log.warning("mail %s waits: %s", mail.pk, type(error).__name__)
+        return Outcome.AWAY
+    try:
+        shown: dict[str, Any] = {name: written_out(value) for name, value in mail.values.items()}
+        link = f"{settings.HOLDFAST_PUBLIC_URL}{shown['page']}" if "page" in shown else ""
+        if mail.kind in WITH_SECRET_LINK:
+            made = _makers[mail.kind](mail, actor)
+            if made is None:
+                return None
+            link = made.text.reveal().decode()
+            shown["until"] = written_time(made.expires_at)
+        by = access.people_by_id([mail.by_id]).get(mail.by_id) if mail.by_id else None
+        context = {
+            "person": mail.person,
+            "tenant": access.tenant(),
+            "by": by,
+            "at": written_time(mail.created_at),
+            **shown,
+        }
+        to = mail.address or mail.person.email
+        return send(template=mail.kind, context=context, to=to, link=link, connection=connection)
+    finally:
+        connection.close()
+
+
+def _settle(mail: Mail, state: MailState, verb: str, why: str, actor: Actor) -> None:
+    with transaction.atomic():
+        advance(mail, MAIL, state, settled_at=database_now(), why=why)
+        audit.append(
+            tag=f"tenants:mail:{verb}",
+            actor=actor,
+            subject=str(mail.person_id),
+            body={"kind": mail.kind, "mail": str(mail.pk)},
+        )
+
+
+def send(
+    *,
+    template: str,
+    context: Mapping[str, Any],
+    to: str,
+    link: str = "",
+    connection: BaseEmailBackend | None = None,
+) -> Outcome:
+    """Hand one mail to the mail system, as text and as HTML of the same words, and return what it said.
+
+    template: a file's name in templates/email, where a hyphen is written as `_`. Its first line is the subject; its
+    body may show `link` in a line of its own, which becomes the button. No value makes a header: a subject is one line.
+    """
+    text = render_to_string(f"email/{template.replace('-', '_')}.txt", {**context, "link": link})
+    head, _, body = text.partition("\n\n")
+    subject = written_out(head.removeprefix("Subject: ").strip())
+    shown = {"subject": subject, "blocks": _blocks(body, link), "button": _BUTTONS.get(template, "Open")}
+    message = EmailMultiAlternatives(
+        subject=subject,
+        body=body,
+        to=[to],
+        # No holiday answers it.
+        headers={"Auto-Submitted": "auto-generated"},
+        connection=connection,
+    )
+    message.attach_alternative(render_to_string("email/page.html", shown), "text/html")
+    try:
+        return Outcome.TAKEN if message.send(fail_silently=False) == 1 else Outcome.REFUSED
+    except (OSError, smtplib.SMTPException, ValueError) as error:
+        # ValueError: an address that cannot be written as one.
+        outcome = Outcome.REFUSED if isinstance(error, ValueError) or _is_final(error) else Outcome.AWAY
+        log.warning("a mail of %s was not taken: %s", template, type(error).__name__)
+        return outcome
+
+
+def _is_final(error: Exception) -> bool:
+    """Tell whether the mail system refused this mail for good (RFC 5321 section 4.2.1: 5yz).
+
+    What it says to our own address or account is for the operator to mend, and the mail waits.
+    """
+    if isinstance(error, smtplib.SMTPRecipientsRefused):
+        return all(code >= 500 for code, _ in error.recipients.values())
+    return isinstance(error, smtplib.SMTPDataError) and error.smtp_code >= 500
+
+
+@dataclass(frozen=True)
+class Block:
+    """A part of a mail's body: a paragraph, lines that keep their form, or the link."""
+
+    form: str
+    text: str
+
+
+def _blocks(body: str, link: str) -> list[Block]:
+    found = []
+    for part in re.split(r"\n[ \t]*\n", body.strip("\n")):
+        if not part.strip():
+            continue
+        lines = part.rstrip().split("\n")
+        if not all(line.startswith(_INDENT) for line in lines):
+            found.append(Block("paragraph", " ".join(line.strip() for line in lines)))
+        elif link and part.strip() == link:
+            found.append(Block("link", link))
+        else:
+            found.append(Block("lines", textwrap.dedent(part.rstrip())))
+    return found
+
+
+def written_time(at: datetime) -> str:
+    """Return a time as mails say it: `2026-01-31 09:05 UTC`."""
+    return at.strftime("%Y-%m-%d %H:%M UTC")
+
+
+def newest(person_ids: Collection[UUID], *, kind: str) -> dict[UUID, Mail]:
+    """Return the newest mail of a kind that each of these people was promised within 30 days. One query."""
+    rows = Mail.objects.filter(person_id=OuterRef("person_id"), kind=kind).order_by("-created_at", "-pk")
+    found = Mail.objects.filter(person_id__in=person_ids, kind=kind, pk=Subquery(rows.values("pk")[:1]))
+    return {row.person_id: row for row in found}
+
+
+def of_person(person_id: UUID, *, limit: int) -> list[Mail]:
+    """Return a person's mails of the last 30 days, newest first, at most `limit`. One query."""
+    return list(
+        Mail.objects.filter(person_id=person_id).select_related("person").order_by("-created_at", "-pk")[:limit]
+    )
+
+
+def of_act(act: str) -> list[Mail]:
+    """Return the mails that tell of an act, oldest first, at most a hundred. One query."""
+    rows = Mail.objects.filter(act=act).exclude(act="").select_related("person")
+    return list(rows.order_by("created_at", "pk")[:MOST_OF_AN_ACT])
+
+
+def sweep() -> int:
+    """Delete what was settled 30 days ago, with the addresses in it, in every tenant; return how many mails."""
+    return delete_in_batches(Mail.unscoped.filter(settled_at__lt=database_now() - KEPT))
