@@ -14,12 +14,15 @@ from django.test import Client
 
 from audit.models import Entry
 from kernel.clock import database_now
+from kernel.errors import Denied
 from kernel.scope import tenant_scope
 from tenants import access, services, sign_in
 from tenants.acts import act as acts
 from tenants.acts import engine
 from tenants.models import FormerAddress, Invitation, Mail, PendingAct, Person
+from tenants.permissions import PermissionName
 from tenants.roles import Role
+from tenants.sponsors import let_in
 from tenants.states import PersonState
 from tests.cast.administrators import Administrator, address, administrator, hidden, settle
 from tests.cast.browsers import text_of
@@ -261,7 +264,7 @@ class TestAuthority:
             actor = _actor(cast.olivia)
             look = engine.look(actor, "person-suspend", cast.bob.pk, {}, bound_to="here")
             Person.unscoped.filter(pk=cast.olivia.pk).update(role=Role.MEMBER)
-            with pytest.raises(engine.Denied):
+            with pytest.raises(Denied):
                 engine.perform(
                     actor, "person-suspend", cast.bob.pk, {}, token=look.token, code=owner.code(), bound_to="here"
                 )
@@ -284,7 +287,7 @@ class TwoPersons(acts.Act):
     name = "test-two"
     title = "Do it together"
     kind = "person"
-    permission = acts.PermissionName.PERSON_ADMINISTER
+    permission = PermissionName.PERSON_ADMINISTER
     needs_two = True
     takes_recovery_code = False
 
@@ -350,7 +353,7 @@ class TestTwoPersons:
     ) -> None:
         row = self.propose(cast, olivia)
         with tenant_scope(cast.acme.pk):
-            services.let_in(second.person.pk, [cast.olivia.pk])
+            let_in(second.person.pk, [cast.olivia.pk])
         assert self.confirm(second, row).status_code == 403
         assert Person.unscoped.get(pk=cast.bob.pk).name == "Bob"
 
