@@ -15,7 +15,7 @@ from uuid import uuid4
 
 import pytest
 from django.core import mail as django_mail
-from django.db import transaction
+from django.db import ProgrammingError, transaction
 from django.test import Client
 from django.utils import timezone
 
@@ -29,9 +29,10 @@ from tenants import invitations, mails, services
 from tenants.models import Invitation, Mail, Person
 from tenants.states import MailState
 from tests.cast.browsers import signed_in, text_of
+from tests.cast.database_roles import acting_as, database_users
 from tests.cast.mail_server import MailServer, mail_server, text_and_page
 from tests.cast.phones import audit_away
-from tests.cast.tenants import Cast
+from tests.cast.tenants import Cast, build_world
 
 VALUES: dict[str, dict[str, str]] = {
     "address-changed": {"old": "bob@acme.test", "new": "robert@acme.test"},
@@ -302,6 +303,27 @@ def test_mail_without_its_entry_is_not_said_to_be_handed_over(world: Cast, serve
     assert state(mail) == (MailState.WAITING, "")
     assert due_again() == 1
     assert state(mail) == (MailState.HANDED_OVER, "")
+
+
+@pytest.mark.postgres_only
+@pytest.mark.django_db(transaction=True)
+def test_web_process_promises_and_the_worker_gives_each_with_its_own_rights(
+    transactional_db: None, server: MailServer
+) -> None:
+    world = build_world()
+    with tenant_scope(world.acme.pk):
+        invitations.invite(person=world.bob, actor=olivia(world))
+    with database_users() as prefix:
+        with acting_as("web", prefix=prefix), tenant_scope(world.acme.pk), transaction.atomic():
+            invitations.promise(person=world.bob, actor=olivia(world))
+        with acting_as("worker", prefix=prefix):
+            assert queue.run_due(queue.MAIL) == 1
+            Mail.unscoped.update(settled_at=timezone.now() - 2 * mails.KEPT)
+            assert mails.sweep() == 1
+        with acting_as("web", prefix=prefix):
+            assert opened(links(server)[0]).status_code == 200
+            with pytest.raises(ProgrammingError), transaction.atomic():
+                Mail.unscoped.update(state=MailState.HANDED_OVER)
 
 
 def test_what_became_of_mails_is_told_by_person_and_by_act(
