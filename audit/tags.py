@@ -131,5 +131,6 @@ TAGS: Final[dict[str, frozenset[str]]] = {
         "tenants:tenant:create": "slug",
         "tenants:tenant:found": "",
         "tenants:totp:confirm": "",
+        "tenants:totp:reset": "",
     }.items()
 }

@@ -43,10 +43,12 @@ audit_tally                     riu   riud   riu       riu
 audit_tile                      r     .      riu       r
 tenants_credential              riu   ru     .         .
 tenants_enrolmentcode           riu   .      .         .
-tenants_invitation              ru    riu    .         .
+tenants_formeraddress           ri    rd     .         .
+tenants_invitation              riu   riu    .         .
 tenants_mail                    ri    rud    .         .
 tenants_nonce                   ri    rd     .         .
-tenants_person                  ru    r      .         r
+tenants_pendingact              riu   rd     .         .
+tenants_person                  riu   r      .         r
 tenants_ratewindow              riu   rd     .         .
 tenants_recoverycode            riud  .      .         .
 tenants_serviceaccount          r     .      .         .
@@ -109,14 +111,16 @@ _COLUMNS: Final[dict[tuple[str, str], dict[str, str]]] = {
     ("audit_tally", "u"): dict.fromkeys(PROCESSES, "count"),
     # The sequencer asks at its start whether a tenant was founded for development, and nothing else of them.
     ("tenants_tenant", "r"): {"sequencer": "slug is_development"},
-    # Its own invitation sets a person's password.
-    ("tenants_person", "u"): {"web": "state last_login password"},
+    # Acts of administration, each behind a one-time code, and a person's own invitation. What the release process believes
+    # of people stands in the log.
+    ("tenants_person", "u"): {"web": "state active_since last_login password role name email email_key"},
+    ("tenants_pendingact", "u"): {"web": "state second_id ended_at"},
     # The worker makes the link when the mail is handed over, and ends the ones before; it uses none up.
     ("tenants_invitation", "u"): {"web": "used_at expires_at", "worker": "expires_at"},
     ("tenants_mail", "u"): {"worker": "state why attempts settled_at"},
     ("tenants_recoverycode", "u"): {"web": "used_at"},
     ("tenants_credential", "u"): {"web": "state", "worker": "state"},
-    ("tenants_enrolmentcode", "u"): {"web": "used_at confirmer_id"},
+    ("tenants_enrolmentcode", "u"): {"web": "used_at confirmer_id expires_at"},
     ("tenants_sponsorship", "u"): {"web": "at"},
     ("keys_chainhead", "u"): {"web": "seq head updated_at", "worker": "updated_at"},
     ("keys_device", "u"): {"web": "state activated_at revoked_at", "worker": "state revoked_at"},

@@ -558,7 +558,7 @@ def _move_credential(credential_id: UUID, target: CredentialState, tag: str, act
 
 
 def _move(person: Person, target: PersonState, tag: str, actor: Actor) -> None:
-    # Since when they count: a second person behind an act has to be settled (ORGANISATION, "Two-person acts").
+    # Since when they count: a second person behind an act has to be settled (ORGANISATION "Acts").
     since = {"active_since": database_now()} if target == PersonState.ACTIVE else {}
     with transaction.atomic():
         advance(person, PERSON, target, **since)

@@ -90,6 +90,20 @@ def make_recovery_codes(*, person: Person, actor: Actor) -> tuple[str, ...]:
     return codes
 
 
+def reset_factors(*, person: Person, actor: Actor) -> None:
+    """Take a person's password, authenticator and recovery codes away, and end their sessions.
+
+    They sign in again only by a new invitation. Whoever does this stands behind them as who invites them does.
+    """
+    with transaction.atomic():
+        TOTPDevice.objects.filter(user=person).delete()
+        RecoveryCode.objects.filter(person=person).delete()
+        person.set_unusable_password()
+        person.save(update_fields=["password"])
+        let_in(person.pk, [access.person_behind(actor)])
+        audit.append(tag="tenants:totp:reset", actor=actor, subject=str(person.pk))
+
+
 def is_recovery_code(code: str) -> bool:
     """Tell whether a text has the form of a recovery code, whoever's, used or not."""
     return _RECOVERY.fullmatch("".join(code.split()).lower()) is not None

@@ -104,6 +104,7 @@ _WORDS: Final = {
     "tenants:tenant:create": "Tenant created",
     "tenants:tenant:found": "Tenant founded",
     "tenants:totp:confirm": "Authenticator confirmed",
+    "tenants:totp:reset": "Password and second factor reset",
 }
 _CASE: Final = "/console/cases/{}/"
 _PERSON: Final = "/console/people/{}/"

@@ -905,6 +905,7 @@ _TAKERS: Final[dict[str, Taker]] = {
     "tenants:person:leave": _person_suspended,
     "tenants:person:suspend": _person_suspended,
     "tenants:totp:confirm": _let_in,
+    "tenants:totp:reset": _let_in,
 }
 # Entries that a restored log must not lack: each takes something away that was possible before. A resolution that takes
 # a device's veto away is one as well.

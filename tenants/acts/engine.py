@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The one way to an act of administration: look at it in words, confirm exactly these with a code, and it is done.
 
-Implements ORGANISATION "People" (step-up, two-person acts) and FAULTS A6, A7. What was shown is bound to the session or
+Implements ORGANISATION "Acts" and FAULTS A6, A7. What was shown is bound to the session or
 credential it was shown to and to five minutes; the code is spent, authority read again, and the act done, in one
 transaction. Acts of one tenant come one after another.
 """
@@ -39,7 +39,7 @@ from tenants.permissions import device_permissions, roles_with, session_permissi
 from tenants.sponsors import let_in
 from tenants.states import PENDING_ACT, PendingState, PersonState
 
-# ORGANISATION "Step-up": given for this act within five minutes.
+# ORGANISATION "Acts": given for this act within five minutes.
 STEP_UP_SECONDS: Final = 300
 # Long enough for a second person who is away for some days; a proposal of last month was made for other reasons.
 PENDING_LIFE: Final = timedelta(days=7)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The acts on people: invite, resend, rename, change address or role, suspend, resume.
 
-Implements ORGANISATION "People". Each says in words what it will do; the verbs stand in `services`, `administration`
+Implements ORGANISATION "Acts". Each says in words what it will do; the verbs stand in `services`, `administration`
 and `invitations`.
 """
 
@@ -13,7 +13,7 @@ from uuid import UUID
 
 from kernel.actors import Actor
 from kernel.errors import Conflict
-from tenants import access, administration, invitations, mails, names, services
+from tenants import access, administration, invitations, mails, names, services, sign_in
 from tenants.acts.act import Act, Done, Field, Given, Words
 from tenants.errors import NameTaken
 from tenants.models import Person
@@ -333,4 +333,47 @@ class Resume(_OnPerson):
         return Done(f"{subject.name} is {subject.get_state_display().lower()} again.", "Suspend them.", subject.pk)
 
 
-ACTS: tuple[Act, ...] = (Invite(), Resend(), Rename(), ChangeAddress(), ChangeRole(), Suspend(), Resume())
+class ResetFactors(_OnPerson):
+    """Let somebody who lost their password and every second factor begin anew."""
+
+    name = "person-factors"
+    title = "Reset the sign-in"
+    needs_two = True
+    takes_recovery_code = False
+    states = frozenset({PersonState.ACTIVE})
+    wanted = "active"
+    is_dangerous = True
+
+    def form(self) -> tuple[Field, ...]:
+        return (HOW,)
+
+    def words(self, actor: Actor, subject: Person, given: Given) -> Words:
+        self.require_state(subject)
+        lines = (
+            "Their password, authenticator and recovery codes are void, and their sessions end.",
+            f"A new link, for 72 hours, goes to {names.marked(subject.email)}."
+            if given["how"] == "mail"
+            else "A new link, for 72 hours, is shown to the second person, and to nobody ever again.",
+            "Their devices and keys are untouched: this is about signing in here.",
+            "Both of you stand behind them for 90 days: neither decides on a case that they open.",
+        )
+        warnings = ("Speak with them first, by a way that you trust: whoever asks for this may not be them.",)
+        return Words(f"Reset the sign-in of {subject.name}", lines, _named(subject), warnings)
+
+    def do(self, actor: Actor, subject: Person, given: Given) -> Done:
+        sign_in.reset_factors(person=subject, actor=actor)
+        mails.promise(kind="factor-reset", to=subject, actor=actor)
+        made = _invited(subject, given["how"], actor)
+        return replace(made, text=f"{subject.name} begins anew: {made.text}", undo="Suspend them, and the link stops.")
+
+
+ACTS: tuple[Act, ...] = (
+    Invite(),
+    Resend(),
+    Rename(),
+    ChangeAddress(),
+    ChangeRole(),
+    Suspend(),
+    Resume(),
+    ResetFactors(),
+)

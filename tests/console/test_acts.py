@@ -306,7 +306,7 @@ class TwoPersons(acts.Act):
 
 
 class TestTwoPersons:
-    """ORGANISATION, two-person acts."""
+    """ORGANISATION "Acts": what needs two."""
 
     @pytest.fixture(autouse=True)
     def _act(self, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,8 +29,8 @@ CALLS = sorted(api_calls())
 NAMING = {route.name for route in api_routes() if any(name.endswith("_id") for name in route.kwargs)}
 # Nobody signs an enrolment: its code names its tenant.
 SIGNED = [call for call in CALLS if call != ("devices", "POST")]
-# Place-holders that are no ids: they say which part of the caller's own tenant is meant.
-OWN = {"kind", "log", "level", "index"}
+# Place-holders that are no ids: they say which part of the caller's own tenant, or which act, is meant.
+OWN = {"kind", "log", "level", "index", "name"}
 # What is hashed and looked up in one tenant alone, so that another's is nobody's.
 HASHED = {"token"}
 # Addresses that show nobody's data.
@@ -38,6 +38,9 @@ PUBLIC = {"front-page", "livez", "readyz", "schema", "api-page", "problems-page"
 SIGN_IN = {"console-invitation", "console-sign-in", "console-sign-in-code", "console-sign-out"}
 # Fields whose octets mean the same whoever sends them: a hash or a key of the sender's choosing, a sealed blob.
 OPAQUE = {
+    # Another's code is a wrong one, and is written down as such.
+    ("act", "POST"): {"code"},
+    ("pending-confirm", "POST"): {"code"},
     ("case-successor", "PUT"): {"identity_key", "old_head"},
     ("contact-request-shares", "POST"): {"sealed"},
     ("device-messages", "POST"): {"content", "message"},
@@ -290,6 +293,8 @@ def test_approving_is_what_the_matrix_is_tried_on() -> None:
 # Console pages.
 
 PAGES: dict[str, str] = {
+    "console-act": "acts/person-invite/",
+    "console-act-on": "acts/person-suspend/{person}/",
     "console-answers": "escrow/answers/",
     "console-audit": "audit/",
     "console-audit-entry": "audit/0/",
@@ -298,6 +303,7 @@ PAGES: dict[str, str] = {
     "console-device": "devices/{device}/",
     "console-escrow": "escrow/",
     "console-overview": "",
+    "console-pending-act": "acts/pending/{pending}/",
     "console-people": "people/",
     "console-person": "people/{person}/",
 }
@@ -305,7 +311,7 @@ PAGES: dict[str, str] = {
 
 def page(name: str, one: Organisation) -> str:
     phone = one.phone("alice")
-    places = {"case": one.case_open.id, "device": phone.id, "person": phone.person.pk}
+    places = {"case": one.case_open.id, "device": phone.id, "person": phone.person.pk, "pending": one.pending}
     return "/console/" + PAGES[name].format(**places)
 
 
@@ -315,7 +321,8 @@ def test_every_console_page_is_known_here() -> None:
 
 @pytest.mark.parametrize("name", sorted(PAGES))
 def test_console_page_shows_nothing_of_another_tenant(name: str, installation: Installation) -> None:
-    browser, markers = installation.acme.browser, installation.other.markers()
+    browser = installation.acme.owners_browser if "act" in name else installation.acme.browser
+    markers = installation.other.markers()
     own = browser.get(page(name, installation.acme))
     assert own.status_code == 200, own.content
     assert not [marker for marker in markers if marker.encode() in own.content]

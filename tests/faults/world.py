@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -42,10 +43,22 @@ from kernel.scope import close_scope, tenant_scope
 from tenants import services as tenants
 from tenants.models import Tenant
 from tenants.roles import Role
+from tenants.sign_in import totp_code
+from tests.cast.administrators import settle
 from tests.cast.contacts import TrustedContacts
 from tests.cast.phones import Directory, Phone, batch_document, enrol_document, issue, new_phone, now, successor
 from tests.cast.roles import found_roles
-from tests.cast.tenants import PASSWORD, Cast, Signer, give_password, give_totp, make_device, make_person, make_service
+from tests.cast.tenants import (
+    PASSWORD,
+    Cast,
+    Signer,
+    forget_codes,
+    give_password,
+    give_totp,
+    make_device,
+    make_person,
+    make_service,
+)
 from tests.cast.world import OpenCase
 from tests.cast.world import World as Escrowed
 from tests.faults.acts import Act
@@ -58,6 +71,8 @@ ROLES = {
     "erin": Role.OFFICER,
     "rex": Role.REVIEWER,
     "otto": Role.AUDITOR,
+    "oscar": Role.OWNER,
+    "henry": Role.HELPDESK,
     "sam": Role.SUPPORT,
     "alice": Role.MEMBER,
     "bob": Role.MEMBER,
@@ -79,8 +94,9 @@ class Organisation(Escrowed):
         super().__init__(home, escrow_key, log_vkey, directory=Directory(cast))
         self.slug = cast.acme.slug
         self.service = make_service(cast.acme)
-        self.support = make_device(cast.people["sam"])  # support keeps no chain, so this one is a credential alone
-        for name in set(ROLES) - {"sam"}:
+        # Who keeps no chain has a credential alone.
+        self.chainless = {name: make_device(cast.people[name]) for name in ("henry", "sam")}
+        for name in set(ROLES) - set(self.chainless):
             self.directory.phone(name)
         for name in ("alice", "bob"):
             self.phone(name).publish()
@@ -101,6 +117,10 @@ class Organisation(Escrowed):
         self.contact_request = self.contacts.ask(phone)
         self.contacts.give("bob", self.contact_request)
         self.browser = self.sign_in("carol")
+        self.owners_browser = self.sign_in("olivia")
+        settle(cast.people["olivia"], cast.people["oscar"])
+        self.authenticators = {name: give_totp(cast.people[name]) for name in ("olivia", "oscar")}
+        self.pending = self.propose_act("alice")
         with tenant_scope(self.tenant_id):
             for log in ("audit", "keys"):
                 sequencer.sequence(self.tenant_id, log)
@@ -113,7 +133,19 @@ class Organisation(Escrowed):
         return self.directory.phone(name)
 
     def signer(self, name: str) -> Signer:
-        return self.support if name == "sam" else self.phone(name).signer
+        return self.chainless.get(name) or self.phone(name).signer
+
+    def code(self, name: str) -> str:
+        """The present code of an owner's authenticator, unspent."""
+        forget_codes(self.cast.people[name])
+        return totp_code(self.authenticators[name], at=time.time())
+
+    def propose_act(self, name: str) -> UUID:
+        """Have olivia propose that somebody's sign-in be reset; return what waits for a second person."""
+        act = _performed(self, "person-factors", name, how="shown")
+        answer = act.send()
+        assert answer.status_code == 200, answer.content
+        return UUID(answer.json()["pending_id"])
 
     def _approve(self, case: OpenCase, name: str) -> None:
         answer = self.approve(case, name, self.archive)
@@ -206,6 +238,34 @@ def build(home: Path, escrow_keys: tuple[EscrowPublicKey, EscrowPublicKey], log_
 # One valid request for each route and method. What a request needs first, its maker does.
 
 Maker = Callable[[Organisation], Act]
+
+
+def _asked(one: Organisation, act: str, name: str, **given: str) -> Act:
+    document = {"subject_id": str(one.cast.people[name].pk), "given": given}
+    return Act(one.signer("olivia"), "POST", f"{API}/organisation/acts/{act}/words", document)
+
+
+def _performed(one: Organisation, act: str, name: str, **given: str) -> Act:
+    asked = _asked(one, act, name, **given)
+    answer = asked.send()
+    assert answer.status_code == 200, answer.content
+    document = {**asked.document, "token": answer.json()["token"], "code": one.code("olivia")}
+    return Act(one.signer("olivia"), "POST", f"{API}/organisation/acts/{act}", document)
+
+
+def _confirmed_act(one: Organisation) -> Act:
+    uri, oscar = f"{API}/organisation/pending/{one.pending}", one.signer("oscar")
+    answer = Act(oscar, "GET", uri).send()
+    assert answer.status_code == 200, answer.content
+    return Act(oscar, "POST", f"{uri}/confirm", {"token": answer.json()["words"]["token"], "code": one.code("oscar")})
+
+
+def _withdrawn_act(one: Organisation) -> Act:
+    return Act(one.signer("oscar"), "POST", f"{API}/organisation/pending/{one.pending}/withdraw", {})
+
+
+def _pending_act(one: Organisation) -> Act:
+    return Act(one.signer("oscar"), "GET", f"{API}/organisation/pending/{one.pending}")
 
 
 def _of(name: str, method: str, path: str) -> Maker:
@@ -524,6 +584,9 @@ def _key_signature(one: Organisation) -> Act:
 
 _get = partial(_of, method="GET")
 VALID: dict[tuple[str, str], Maker] = {
+    ("act", "POST"): lambda one: _performed(one, "person-suspend", "bob"),
+    ("act-words", "POST"): lambda one: _asked(one, "person-suspend", "bob"),
+    ("acts", "GET"): _get("olivia", path="organisation/acts"),
     ("audit-checkpoint", "GET"): _get("otto", path="audit/checkpoint"),
     ("audit-entries", "GET"): _get("otto", path="audit/entries"),
     ("audit-export", "GET"): _get("otto", path="audit/export"),
@@ -588,6 +651,10 @@ VALID: dict[tuple[str, str], Maker] = {
     ("officers-doors", "GET"): _get("erin", path="vault/officers/doors"),
     ("officers-section", "GET"): _get("erin", path="vault/officers"),
     ("officers-section", "PUT"): _officers_section,
+    ("pending-act", "GET"): _pending_act,
+    ("pending-acts", "GET"): _get("oscar", path="organisation/pending"),
+    ("pending-confirm", "POST"): _confirmed_act,
+    ("pending-withdraw", "POST"): _withdrawn_act,
     ("policy-answers", "GET"): _get("carol", path="escrow/policy-answers"),
     ("policy-proposal-signatures", "POST"): _policy_signature,
     ("policy-proposal-withdraw", "POST"): _policy_withdrawal,

@@ -145,6 +145,7 @@ tenants:tenant:abandon                 ceremony
 tenants:tenant:create                  ceremony
 tenants:tenant:found                   ceremony
 tenants:totp:confirm                   ceremony web
+tenants:totp:reset                     web
 """
 WRITERS: Final[dict[str, tuple[Role, ...]]] = {
     tag: tuple(Role(name) for name in names) for tag, *names in (line.split() for line in _WRITERS.split("\n") if line)
