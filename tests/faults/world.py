@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -43,8 +42,7 @@ from kernel.scope import close_scope, tenant_scope
 from tenants import services as tenants
 from tenants.models import Tenant
 from tenants.roles import Role
-from tenants.sign_in import totp_code
-from tests.cast.administrators import settle
+from tests.cast.administrators import administrator, settle
 from tests.cast.contacts import TrustedContacts
 from tests.cast.phones import Directory, Phone, batch_document, enrol_document, issue, new_phone, now, successor
 from tests.cast.roles import found_roles
@@ -52,7 +50,6 @@ from tests.cast.tenants import (
     PASSWORD,
     Cast,
     Signer,
-    forget_codes,
     give_password,
     give_totp,
     make_device,
@@ -117,9 +114,8 @@ class Organisation(Escrowed):
         self.contact_request = self.contacts.ask(phone)
         self.contacts.give("bob", self.contact_request)
         self.browser = self.sign_in("carol")
-        self.owners_browser = self.sign_in("olivia")
         settle(cast.people["olivia"], cast.people["oscar"])
-        self.authenticators = {name: give_totp(cast.people[name]) for name in ("olivia", "oscar")}
+        self.owners = {name: administrator(cast.people[name]) for name in ("olivia", "oscar")}
         self.pending = self.propose_act("alice")
         with tenant_scope(self.tenant_id):
             for log in ("audit", "keys"):
@@ -134,11 +130,6 @@ class Organisation(Escrowed):
 
     def signer(self, name: str) -> Signer:
         return self.chainless.get(name) or self.phone(name).signer
-
-    def code(self, name: str) -> str:
-        """The present code of an owner's authenticator, unspent."""
-        forget_codes(self.cast.people[name])
-        return totp_code(self.authenticators[name], at=time.time())
 
     def propose_act(self, name: str) -> UUID:
         """Have olivia propose that somebody's sign-in be reset; return what waits for a second person."""
@@ -241,7 +232,7 @@ Maker = Callable[[Organisation], Act]
 
 
 def _asked(one: Organisation, act: str, name: str, **given: str) -> Act:
-    document = {"subject_id": str(one.cast.people[name].pk), "given": given}
+    document: dict[str, object] = {"subject_id": str(one.cast.people[name].pk), **({"given": given} if given else {})}
     return Act(one.signer("olivia"), "POST", f"{API}/organisation/acts/{act}/words", document)
 
 
@@ -249,7 +240,7 @@ def _performed(one: Organisation, act: str, name: str, **given: str) -> Act:
     asked = _asked(one, act, name, **given)
     answer = asked.send()
     assert answer.status_code == 200, answer.content
-    document = {**asked.document, "token": answer.json()["token"], "code": one.code("olivia")}
+    document = {**asked.document, "token": answer.json()["token"], "code": one.owners["olivia"].code()}
     return Act(one.signer("olivia"), "POST", f"{API}/organisation/acts/{act}", document)
 
 
@@ -257,7 +248,9 @@ def _confirmed_act(one: Organisation) -> Act:
     uri, oscar = f"{API}/organisation/pending/{one.pending}", one.signer("oscar")
     answer = Act(oscar, "GET", uri).send()
     assert answer.status_code == 200, answer.content
-    return Act(oscar, "POST", f"{uri}/confirm", {"token": answer.json()["words"]["token"], "code": one.code("oscar")})
+    return Act(
+        oscar, "POST", f"{uri}/confirm", {"token": answer.json()["words"]["token"], "code": one.owners["oscar"].code()}
+    )
 
 
 def _withdrawn_act(one: Organisation) -> Act:
