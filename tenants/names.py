@@ -11,6 +11,8 @@ import re
 import unicodedata
 from typing import Final, Literal
 
+from holdfast.core.base.addresses import address_key
+from holdfast.core.base.errors import Malformed
 from holdfast.core.base.text import is_hidden
 from tenants.errors import NameRefused
 
@@ -20,9 +22,7 @@ RESERVED_SLUGS: Final = frozenset(
      "tenant", "test", "undefined", "www")
 )  # fmt: skip
 _SLUG: Final = re.compile(r"[a-z](?:-?[a-z0-9]){2,39}", re.ASCII)
-_EMAIL: Final = re.compile(r"[^\s@\"<>(),:;\[\]\\]{1,64}@(?:[^\s@.]{1,63}\.)*[^\s@.]{1,63}")
 MAX_SLUG: Final = 40  # fits a host name's label of 63 with room for a prefix
-MAX_EMAIL: Final = 254  # RFC 5321 section 4.5.3.1.3, without the brackets
 MAX_NAME: Final = 100  # of a person or tenant: longer ones are cut on a page anyway
 _LOOKALIKES: Final = (
     ("rn", "m"),
@@ -59,10 +59,10 @@ def email_key(text: str) -> str:
 
     Raises NameRefused for what is not one plain address of at most 254 characters.
     """
-    folded = _normal("NFKC", text, MAX_EMAIL).strip().casefold()
-    if len(folded) > MAX_EMAIL or not _EMAIL.fullmatch(folded) or not _is_plain(folded):
-        raise NameRefused("Must be one e-mail address.", field="email")
-    return folded
+    try:
+        return address_key(text)
+    except Malformed as error:
+        raise NameRefused("Must be one e-mail address.", field="email") from error
 
 
 def display_name(text: str) -> str:

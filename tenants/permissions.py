@@ -46,6 +46,7 @@ class PermissionName(StrEnum):
     MESSAGE_READ = "message:read"
     MESSAGE_SEND = "message:send"
     OFFICER_SIGN = "officer:sign"
+    PERSON_FIND = "person:find"
     PERSON_READ = "person:read"
     POLICY_PROPOSE = "policy:propose"
     PREKEY_CLAIM = "prekey:claim"
@@ -65,7 +66,7 @@ _KEYS = frozenset(
 )  # fmt: skip
 _MEMBER = _LOOK | _KEYS | {
     P.CASE_COLLECT, P.CASE_OPEN, P.CASE_READ, P.CASE_VETO, P.CONTACTS_ANSWER, P.DEPOSIT_READ, P.DEPOSIT_WRITE,
-    P.MESSAGE_SEND, P.PREKEY_CLAIM,
+    P.MESSAGE_SEND, P.PERSON_FIND, P.PREKEY_CLAIM,
 }  # fmt: skip
 _OVERSIGHT = frozenset({P.AUDIT_READ, P.CASE_READ, P.CONSOLE_ENTER, P.COVERAGE_READ, P.PERSON_READ})
 
@@ -74,8 +75,8 @@ MATRIX: dict[str, frozenset[str]] = {
     Role.OFFICER: _MEMBER | _OVERSIGHT | {P.CASE_APPROVE, P.ENROLMENT_CREATE, P.OFFICER_SIGN, P.POLICY_PROPOSE},
     Role.REVIEWER: _MEMBER | _OVERSIGHT,
     # Reads, and keeps the keys it signs its requests with; starts nothing.
-    Role.AUDITOR: _LOOK | _KEYS | _OVERSIGHT,
-    Role.SUPPORT: frozenset({P.CONSOLE_ENTER, P.DEVICE_READ, P.PERSON_READ}),
+    Role.AUDITOR: _LOOK | _KEYS | _OVERSIGHT | {P.PERSON_FIND},
+    Role.SUPPORT: frozenset({P.CONSOLE_ENTER, P.DEVICE_READ, P.PERSON_FIND, P.PERSON_READ}),
     Role.MEMBER: _MEMBER,
     SERVICE_ROLE: _LOOK | {P.AUDIT_READ, P.COVERAGE_READ, P.PREKEY_CLAIM},
 }
@@ -88,7 +89,7 @@ PENDING_DEVICE = frozenset(
 )  # fmt: skip
 # A tenant that is being founded: its people make keys, doors and the first policy. Nobody's key is in custody, and
 # nothing is opened, before the founders' policy stands (ORGANISATION "Founding, at different desks").
-FOUNDING = _LOOK | _KEYS | _OVERSIGHT | {P.ENROLMENT_CREATE, P.OFFICER_SIGN, P.POLICY_PROPOSE}
+FOUNDING = _LOOK | _KEYS | _OVERSIGHT | {P.ENROLMENT_CREATE, P.OFFICER_SIGN, P.PERSON_FIND, P.POLICY_PROPOSE}
 # To read a case about its owner, veto it, and hold that veto to the log: what every device of a person may, also a
 # suspended one for the methods that admit it. No one person's act ends a veto, and a change of role is such an act
 # (ESCROW "Case").
