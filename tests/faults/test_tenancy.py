@@ -221,6 +221,7 @@ def test_foreign_value_in_a_filter_finds_what_an_unknown_one_finds(installation:
         "cases",
         "contact-requests",
         "devices",
+        "enrolment-code-person",
         "escrow-coverage",
         "escrow-deposits",
         "escrow-officer-statements",
@@ -230,6 +231,7 @@ def test_foreign_value_in_a_filter_finds_what_an_unknown_one_finds(installation:
         "policy-answers",
         "policy-proposals",
         "statements",
+        "users",
     }
     for name, parameter in asked:
         act = VALID[name, "GET"](installation.acme)

@@ -44,6 +44,7 @@ letter:send          x     x       x        x       -       x      -
 message:read         x     x       x        x       -       x      -
 message:send         x     x       x        -       -       x      -
 officer:sign         -     x       -        -       -       -      -
+person:find          x     x       x        x       x       x      -
 person:read          x     x       x        x       x       -      -
 policy:propose       x     x       -        -       -       -      -
 prekey:claim         x     x       x        -       -       x      x
