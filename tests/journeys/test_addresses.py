@@ -71,7 +71,7 @@ def test_people_are_named_by_their_addresses_from_the_code_to_the_case(server: I
     assert "in escrow" in refused["error"]["message"]
 
     # What the profile remembers, and how it is made to forget.
-    assert walk.holdfast(alice, "contacts", "addresses")["addresses"] == [{"address": bobs, "user_id": bobs_id}]
+    assert walk.holdfast(alice, "contacts", "pinned")["addresses"] == [{"address": bobs, "user_id": bobs_id}]
     assert walk.holdfast(alice, "contacts", "forget", bobs, expect=8)["error"]["kind"] == "ConsentNeeded"
     walk.holdfast(alice, "contacts", "forget", bobs, "--yes")
-    assert walk.holdfast(alice, "contacts", "addresses")["addresses"] == []
+    assert walk.holdfast(alice, "contacts", "pinned")["addresses"] == []

@@ -162,11 +162,12 @@ def confirm(
     shell.show(document(state), f"[bold green]✓[/] You trust {user} again, under a new key.", *lines(state))
 
 
-@command(app, "addresses", online=False, examples=[("holdfast contacts addresses", "See who is who by address.")])
+@command(app, "pinned", online=False, examples=[("holdfast contacts pinned", "See who is who by address.")])
 def list_addresses(context: typer.Context) -> None:
-    """List the e-mail addresses that this profile has looked up, and whom each is pinned to.
+    """List the e-mail addresses looked up, and whom each is of.
 
-    Works without the server."""
+    An address stays with the person whom it first named to this profile. Works without the server.
+    """
     shell = shell_of(context)
     with shell.account(online=False) as account:
         pinned = addresses.list_pinned(account)

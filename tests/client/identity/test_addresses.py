@@ -27,6 +27,7 @@ MINUTES = 60
 def alice(world: Members) -> Account:
     world.server.addresses[BOBS] = BOB
     world.published(BOB)
+    world.published(MALLORY)
     return world.published(ALICE)
 
 
