@@ -42,6 +42,12 @@ def person_by_address(tenant: Tenant | None, email_key: str) -> Person | None:
     return found
 
 
+def reachable_by_address(email_key: str, states: Collection[str]) -> Person | None:
+    """Return whom the tenant's directory knows under an address, in one of these states. One query, whoever asks."""
+    found: Person | None = Person.objects.filter(email_key=email_key, state__in=states).first()
+    return found
+
+
 def development_slugs() -> list[str]:
     """List the tenants, at most ten, that were founded for development and must not be in production."""
     return list(Tenant.objects.filter(is_development=True).order_by("slug").values_list("slug", flat=True)[:10])

@@ -48,6 +48,7 @@ class PermissionName(StrEnum):
     MESSAGE_SEND = "message:send"
     OFFICER_SIGN = "officer:sign"
     PERSON_ADMINISTER = "person:administer"
+    PERSON_FIND = "person:find"
     PERSON_READ = "person:read"
     POLICY_PROPOSE = "policy:propose"
     PREKEY_CLAIM = "prekey:claim"
@@ -68,29 +69,22 @@ _KEYS = frozenset(
 )  # fmt: skip
 _MEMBER = _LOOK | _KEYS | {
     P.CASE_COLLECT, P.CASE_OPEN, P.CASE_READ, P.CASE_VETO, P.CONTACTS_ANSWER, P.DEPOSIT_READ, P.DEPOSIT_WRITE,
-    P.MESSAGE_SEND, P.PREKEY_CLAIM,
+    P.MESSAGE_SEND, P.PERSON_FIND, P.PREKEY_CLAIM,
 }  # fmt: skip
+_DECIDING = frozenset({P.CASE_APPROVE, P.DEVICE_SUSPEND, P.ENROLMENT_CREATE, P.OFFICER_SIGN, P.POLICY_PROPOSE})
 _OVERSIGHT = frozenset({P.AUDIT_READ, P.CASE_READ, P.CONSOLE_ENTER, P.COVERAGE_READ, P.PERSON_READ})
 # Acts of administration: each with a one-time code for exactly what was shown (`acts.engine`).
 _ADMINISTRATION = frozenset({P.DEVICE_SUSPEND, P.PERSON_ADMINISTER, P.TENANT_ADMINISTER})
 
 MATRIX: dict[str, frozenset[str]] = {
     Role.OWNER: _MEMBER | _OVERSIGHT | _ADMINISTRATION | {P.ENROLMENT_CREATE, P.POLICY_PROPOSE},
-    Role.OFFICER: _MEMBER
-    | _OVERSIGHT
-    | {
-        P.CASE_APPROVE,
-        P.DEVICE_SUSPEND,
-        P.ENROLMENT_CREATE,
-        P.OFFICER_SIGN,
-        P.POLICY_PROPOSE,
-    },
+    Role.OFFICER: _MEMBER | _OVERSIGHT | _DECIDING,
     Role.REVIEWER: _MEMBER | _OVERSIGHT,
     # Reads, and keeps the keys it signs its requests with; starts nothing.
-    Role.AUDITOR: _LOOK | _KEYS | _OVERSIGHT,
+    Role.AUDITOR: _LOOK | _KEYS | _OVERSIGHT | {P.PERSON_FIND},
     # Hands out codes, which a second person confirms for an owner or officer.
-    Role.HELPDESK: frozenset({P.CONSOLE_ENTER, P.DEVICE_READ, P.ENROLMENT_CREATE, P.PERSON_READ}),
-    Role.SUPPORT: frozenset({P.CONSOLE_ENTER, P.DEVICE_READ, P.PERSON_READ}),
+    Role.HELPDESK: frozenset({P.CONSOLE_ENTER, P.DEVICE_READ, P.ENROLMENT_CREATE, P.PERSON_FIND, P.PERSON_READ}),
+    Role.SUPPORT: frozenset({P.CONSOLE_ENTER, P.DEVICE_READ, P.PERSON_FIND, P.PERSON_READ}),
     Role.MEMBER: _MEMBER,
     SERVICE_ROLE: _LOOK | {P.AUDIT_READ, P.COVERAGE_READ, P.PREKEY_CLAIM},
 }
@@ -103,7 +97,9 @@ PENDING_DEVICE = frozenset(
 )  # fmt: skip
 # A tenant that is being founded: its people make keys, doors and the first policy. Nobody's key is in custody, and
 # nothing is opened, before the founders' policy stands (ORGANISATION "Founding, at different desks").
-FOUNDING = _LOOK | _KEYS | _OVERSIGHT | _ADMINISTRATION | {P.ENROLMENT_CREATE, P.OFFICER_SIGN, P.POLICY_PROPOSE}
+FOUNDING = _LOOK | _KEYS | _OVERSIGHT | _ADMINISTRATION | {
+    P.ENROLMENT_CREATE, P.OFFICER_SIGN, P.PERSON_FIND, P.POLICY_PROPOSE,
+}  # fmt: skip
 # To read a case about its owner, veto it, and hold that veto to the log: what every device of a person may, also a
 # suspended one for the methods that admit it. No one person's act ends a veto, and a change of role is such an act
 # (ESCROW "Case").

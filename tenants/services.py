@@ -70,6 +70,9 @@ MAX_OPEN_CODES: Final = 10
 # How long an act that waited for a second person is kept after its end: it is seen on the next working day.
 PENDING_KEPT: Final = timedelta(days=3)
 ENROLMENTS_PER_SOURCE: Final = 120  # in ten minutes; a code has 128 bits, this only keeps the noise down
+# Addresses that one person looks up in an hour. A client asks again for one at most every five minutes, and whoever
+# tries a list of names gets through little of it.
+SEARCHES_PER_PERSON: Final = 600
 
 
 def create_tenant(
@@ -470,6 +473,16 @@ def count_enrolment(*, source: str) -> None:
     Call it outside the act's transaction. Raises Throttled.
     """
     count_against(f"enrolment:{source}", limit=ENROLMENTS_PER_SOURCE, seconds=600)
+
+
+def count_search(actor: Actor) -> None:
+    """Count one look-up of an address by a person, whoever it finds, before anything is looked for. Raises Throttled.
+
+    Call it outside any transaction.
+    """
+    assert actor.tenant_id is not None
+    asking = actor.person_id or actor.id
+    count_against(f"find:{actor.tenant_id.hex}:{asking.hex if asking else ''}", limit=SEARCHES_PER_PERSON, seconds=3600)
 
 
 def begin_enrolment(*, tenant_id: UUID) -> None:

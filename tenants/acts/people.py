@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import ClassVar, Final
 from uuid import UUID
 
+from holdfast.core.base.addresses import MAX_ADDRESS
 from kernel.actors import Actor
 from kernel.errors import Conflict
 from tenants import access, administration, invitations, mails, names, services, sign_in
@@ -83,7 +84,7 @@ class Invite(Act):
 
     def form(self) -> tuple[Field, ...]:
         return (
-            Field("email", "E-mail address", kind="email", most=names.MAX_EMAIL),
+            Field("email", "E-mail address", kind="email", most=MAX_ADDRESS),
             Field("name", "Name", "As colleagues know them.", most=names.MAX_NAME),
             Field("role", "Role", kind="choice", choices=_ROLES, value=Role.MEMBER),
             HOW,
@@ -189,7 +190,7 @@ class ChangeAddress(_OnPerson):
     takes_recovery_code = False
 
     def form(self) -> tuple[Field, ...]:
-        return (Field("email", "New e-mail address", kind="email", most=names.MAX_EMAIL),)
+        return (Field("email", "New e-mail address", kind="email", most=MAX_ADDRESS),)
 
     def fields(self, subject: Person) -> tuple[Field, ...]:
         return tuple(replace(one, value=subject.email) for one in self.form())

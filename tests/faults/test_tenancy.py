@@ -225,6 +225,7 @@ def test_foreign_value_in_a_filter_finds_what_an_unknown_one_finds(installation:
         "cases",
         "contact-requests",
         "devices",
+        "enrolment-code-person",
         "escrow-coverage",
         "escrow-deposits",
         "escrow-officer-statements",
@@ -234,6 +235,7 @@ def test_foreign_value_in_a_filter_finds_what_an_unknown_one_finds(installation:
         "policy-answers",
         "policy-proposals",
         "statements",
+        "users",
     }
     for name, parameter in asked:
         act = VALID[name, "GET"](installation.acme)
@@ -348,7 +350,7 @@ def _without_tokens(content: bytes) -> bytes:
 
 @pytest.mark.parametrize("name", sorted(PAGES))
 def test_console_filter_finds_nothing_of_another_tenant(name: str, installation: Installation) -> None:
-    browser, markers = installation.acme.browser, installation.other.markers()
+    browser, markers = reader(name, installation.acme), installation.other.markers()
     for text in _texts_of(installation.other):
         answer = browser.get(page(name, installation.acme), dict.fromkeys(("subject", "about", "by", "q"), text))
         assert answer.status_code == 200, answer.content

@@ -46,6 +46,7 @@ message:read         x     x       x        x       -        -       x      -
 message:send         x     x       x        -       -        -       x      -
 officer:sign         -     x       -        -       -        -       -      -
 person:administer    x     -       -        -       -        -       -      -
+person:find          x     x       x        x       x        x       x      -
 person:read          x     x       x        x       x        x       -      -
 policy:propose       x     x       -        -       -        -       -      -
 prekey:claim         x     x       x        -       -        -       x      x
