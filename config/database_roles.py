@@ -111,8 +111,8 @@ _COLUMNS: Final[dict[tuple[str, str], dict[str, str]]] = {
     ("audit_tally", "u"): dict.fromkeys(PROCESSES, "count"),
     # The sequencer asks at its start whether a tenant was founded for development, and nothing else of them.
     ("tenants_tenant", "r"): {"sequencer": "slug is_development"},
-    # Acts of administration, each behind a one-time code, and a person's own invitation. What the release process believes
-    # of people stands in the log.
+    # Acts of administration, each behind a one-time code, and a person's own invitation. What the release process
+    # believes of people stands in the log.
     ("tenants_person", "u"): {"web": "state active_since last_login password role name email email_key"},
     ("tenants_pendingact", "u"): {"web": "state second_id ended_at"},
     # The worker makes the link when the mail is handed over, and ends the ones before; it uses none up.

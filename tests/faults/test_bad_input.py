@@ -154,6 +154,8 @@ def _fits(field: Any, value: Any) -> bool:
     match field:
         case _ if value is None:
             return bool(field.allow_null)
+        case serializers.DictField():
+            return isinstance(value, dict)
         case Base64UrlField():
             return value == "" and field.length is None
         case serializers.UUIDField() | serializers.IntegerField():
