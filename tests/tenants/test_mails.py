@@ -24,6 +24,7 @@ from kernel import queue
 from kernel.actors import Actor, system_actor
 from kernel.errors import Unavailable
 from kernel.models import Job, JobState
+from kernel.retries import pause_seconds
 from kernel.scope import tenant_scope
 from tenants import invitations, mails, services
 from tenants.models import Invitation, Mail, Person
@@ -186,7 +187,7 @@ def test_mail_is_given_up_after_about_a_day_and_the_page_says_so(
     world: Cast, server: MailServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pauses = [
-        mails.pause_seconds(n, first=mails.FIRST_PAUSE_SECONDS, longest=mails.LONGEST_PAUSE_SECONDS)
+        pause_seconds(n, first=mails.FIRST_PAUSE_SECONDS, longest=mails.LONGEST_PAUSE_SECONDS)
         for n in range(1, mails.MAX_ATTEMPTS)
     ]
     assert 20 * 3600 < sum(pauses) < 30 * 3600
