@@ -102,6 +102,10 @@ TAGS: Final[dict[str, frozenset[str]]] = {
         "tenants:enrolment-code:use": "code",
         "tenants:invitation:accept": "invitation",
         "tenants:invitation:issue": "invitation",
+        "tenants:mail:fail": "kind",
+        "tenants:mail:hand-over": "kind",
+        "tenants:password-reset:accept": "reset",
+        "tenants:password-reset:issue": "reset source",
         "tenants:password:set": "",
         "tenants:person:activate": "",
         "tenants:person:change-role": "from to",
@@ -119,5 +123,7 @@ TAGS: Final[dict[str, frozenset[str]]] = {
         "tenants:tenant:create": "slug",
         "tenants:tenant:found": "",
         "tenants:totp:confirm": "",
+        "tenants:totp:reset": "",
+        "tenants:totp:seal": "",
     }.items()
 }

@@ -31,7 +31,6 @@ axes_accessfailurelog           .     .      .         .
 axes_accesslog                  .     .      .         .
 django_content_type             .     .      .         .
 django_session                  riud  rd     .         .
-otp_totp_totpdevice             riud  .      .         .
 kernel_heartbeat                riu   riu    riu       riu
 kernel_job                      ri    riud   .         riu
 kernel_replayableanswer         rid   rd     .         .
@@ -41,10 +40,12 @@ audit_loghead                   r     .      riu       r
 audit_rolesstatement            r     r      r         r
 audit_tally                     riu   riud   riu       riu
 audit_tile                      r     .      riu       r
+tenants_authenticator           riud  ru     .         .
 tenants_credential              riu   ru     .         .
 tenants_enrolmentcode           riu   .      .         .
 tenants_invitation              ru    .      .         .
 tenants_nonce                   ri    rd     .         .
+tenants_passwordreset           ru    rid    .         .
 tenants_person                  ru    r      .         r
 tenants_ratewindow              riu   rd     .         .
 tenants_recoverycode            riud  .      .         .

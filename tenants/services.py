@@ -50,6 +50,7 @@ from tenants.models import (
     Credential,
     EnrolmentCode,
     Nonce,
+    PasswordReset,
     Person,
     RateWindow,
     ServiceAccount,
@@ -512,6 +513,7 @@ def sweep() -> int:
     assert cool_off is not None
     delete_in_batches(AccessAttempt.objects.filter(attempt_time__lt=now - cool_off))
     delete_in_batches(Session.objects.filter(expire_date__lt=now))
+    delete_in_batches(PasswordReset.unscoped.filter(expires_at__lt=now))
     delete_in_batches(SignInPlace.objects.filter(last_at__lt=now - PLACE_LIFE))
     return gone
 

@@ -75,6 +75,10 @@ _WORDS: Final = {
     "tenants:enrolment-code:use": "Enrolment code used",
     "tenants:invitation:accept": "Invitation accepted",
     "tenants:invitation:issue": "Invitation sent",
+    "tenants:mail:fail": "Mail to a person not taken",
+    "tenants:mail:hand-over": "Mail to a person handed over",
+    "tenants:password-reset:accept": "New password set by a link and the second factor",
+    "tenants:password-reset:issue": "Link to a new password sent",
     "tenants:password:set": "Password set",
     "tenants:person:activate": "Person active",
     "tenants:person:change-role": "Role changed",
@@ -92,6 +96,8 @@ _WORDS: Final = {
     "tenants:tenant:create": "Tenant created",
     "tenants:tenant:found": "Tenant founded",
     "tenants:totp:confirm": "Authenticator confirmed",
+    "tenants:totp:reset": "Password, authenticator and recovery codes taken away",
+    "tenants:totp:seal": "Authenticator's key sealed",
 }
 _CASE: Final = "/console/cases/{}/"
 _PERSON: Final = "/console/people/{}/"
@@ -101,7 +107,8 @@ _PAGES: Final = {
     "recovery:contact": _PERSON,
     "recovery:": _CASE,
     "tenants:person:": _PERSON,
-    "tenants:password:": _PERSON,
+    "tenants:mail:": _PERSON,
+    "tenants:password": _PERSON,
     "tenants:totp:": _PERSON,
     "tenants:invitation:": _PERSON,
     "tenants:recovery-code:": _PERSON,

@@ -31,6 +31,7 @@ UNSCOPED = {
     "recovery/contacts/access.py",  # requests to contacts whose time is over, of every tenant
     "tenants/access.py",  # a person signs in by slug and address: there is no scope yet
     "tenants/backends.py",  # a session's person is found before the scope opens
+    "tenants/services.py",  # links to a new password that have run out, of every tenant
     "tenants/lockout.py",  # the last officer of a slug is not locked out
 }
 

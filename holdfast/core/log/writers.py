@@ -116,6 +116,10 @@ tenants:enrolment-code:issue           ceremony web
 tenants:enrolment-code:use             web
 tenants:invitation:accept              web
 tenants:invitation:issue               ceremony web
+tenants:mail:fail                      worker
+tenants:mail:hand-over                 worker
+tenants:password-reset:accept          web
+tenants:password-reset:issue           worker
 tenants:password:set                   ceremony web
 tenants:person:activate                ceremony web
 tenants:person:change-role             ceremony web
@@ -133,6 +137,8 @@ tenants:tenant:abandon                 ceremony
 tenants:tenant:create                  ceremony
 tenants:tenant:found                   ceremony
 tenants:totp:confirm                   ceremony web
+tenants:totp:reset                     ceremony web
+tenants:totp:seal                      web worker
 """
 WRITERS: Final[dict[str, tuple[Role, ...]]] = {
     tag: tuple(Role(name) for name in names) for tag, *names in (line.split() for line in _WRITERS.split("\n") if line)
