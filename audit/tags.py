@@ -109,6 +109,8 @@ TAGS: Final[dict[str, frozenset[str]]] = {
         "tenants:mail:drop": "kind mail",
         "tenants:mail:fail": "kind mail",
         "tenants:mail:hand-over": "kind mail",
+        "tenants:password-reset:accept": "reset",
+        "tenants:password-reset:issue": "reset source",
         "tenants:password:set": "",
         "tenants:person:activate": "",
         "tenants:person:change-address": "",
@@ -132,5 +134,6 @@ TAGS: Final[dict[str, frozenset[str]]] = {
         "tenants:tenant:found": "",
         "tenants:totp:confirm": "",
         "tenants:totp:reset": "",
+        "tenants:totp:seal": "",
     }.items()
 }

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import psycopg
 from django.conf import settings
+from django.core import checks
 from django.core.checks import CheckMessage, Error, Tags, register
 from django.db import DatabaseError, connection
 
@@ -33,6 +34,23 @@ Answer = TypeVar("Answer")
 def check_posture(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     """Refuse in production debug, SQLite, a bundled libpq, SoftHSM, http, open memory, a proxy that nobody trusts."""
     return list(_findings())
+
+
+@register(Tags.database)
+def check_authenticators(app_configs: Any, databases: Sequence[str] | None = None, **kwargs: Any) -> list[CheckMessage]:
+    """Say how many authenticators' keys are not sealed yet: `manage.py check --database default`."""
+    from tenants import sign_in
+
+    count = sign_in.count_unsealed() if databases else 0
+    if not count:
+        return []
+    return [
+        checks.Warning(
+            f"{count} authenticators' keys stand unsealed in the database, as before 0013_sealed_factors.",
+            hint="The worker seals them within ten minutes where the HSM is there and the tenant has its master key.",
+            id="holdfast.W001",
+        )
+    ]
 
 
 def require_posture() -> None:

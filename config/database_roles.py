@@ -31,7 +31,6 @@ axes_accessfailurelog           .     .      .         .
 axes_accesslog                  .     .      .         .
 django_content_type             .     .      .         .
 django_session                  riud  rd     .         .
-otp_totp_totpdevice             riud  .      .         .
 kernel_heartbeat                riu   riu    riu       riu
 kernel_job                      ri    riud   .         riu
 kernel_replayableanswer         rid   rd     .         .
@@ -41,13 +40,15 @@ audit_loghead                   r     .      riu       r
 audit_rolesstatement            r     r      r         r
 audit_tally                     riu   riud   riu       riu
 audit_tile                      r     .      riu       r
+tenants_authenticator           riud  ru     .         .
 tenants_credential              riu   ru     .         .
 tenants_enrolmentcode           riu   .      .         .
 tenants_formeraddress           ri    rd     .         .
 tenants_invitation              riu   riu    .         .
-tenants_mail                    ri    rud    .         .
+tenants_mail                    ri    riud   .         .
 tenants_nonce                   ri    rd     .         .
 tenants_pendingact              riu   rd     .         .
+tenants_passwordreset           ru    rid    .         .
 tenants_person                  riu   r      .         r
 tenants_ratewindow              riu   rd     .         .
 tenants_recoverycode            riud  .      .         .

@@ -23,7 +23,7 @@ from django.views.decorators.http import require_http_methods
 from holdfast.core.base.secret import SecretBytes
 from kernel.errors import Throttled
 from tenants import hashing, invitations
-from tenants.errors import CodeRefused, InvitationRefused, PasswordRefused
+from tenants.errors import CodeRefused, FactorsAway, InvitationRefused, PasswordRefused
 from tenants.sign_in import TOTP_KEY_SIZE
 from tenants.sources import source_of
 
@@ -35,6 +35,7 @@ _KEPT: Final = "invitation"
 UNEQUAL: Final = "The two passwords differ. Type the same one twice."
 CODE_REFUSED: Final = "This is not the code that your authenticator shows now. Wait for the next one, and type that."
 BUSY: Final = "Many people sign in at this moment. Try again in a few seconds."
+AWAY: Final = "Authenticators cannot be set up at this moment. Nothing was used up: try again in a moment."
 AGAIN: Final = (
     "This page was open for too long, or cookies are off. Set up the authenticator again, with the code below."
 )
@@ -99,6 +100,8 @@ def _accepted(request: HttpRequest, found: Invitation) -> tuple[str, ...]:
             )
     except Throttled as error:
         raise _NotTaken(BUSY, status=429) from error
+    except FactorsAway as error:
+        raise _NotTaken(AWAY, status=503) from error
     except PasswordRefused as error:
         raise _NotTaken(str(error.detail)) from error
     except CodeRefused as error:

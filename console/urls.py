@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from console import acts, invitation, overview, sign_in
+from console import acts, invitation, overview, password_reset, sign_in
 from console.audit import pages as audit
 from console.cases import pages as cases
 from console.escrow import pages as escrow
@@ -17,6 +17,8 @@ urlpatterns = [
     path("sign-in/", sign_in.sign_in_password, name="console-sign-in"),
     path("sign-in/code/", sign_in.sign_in_code, name="console-sign-in-code"),
     path("invitation/<uuid:tenant_id>/<str:token>/", invitation.invitation, name="console-invitation"),
+    path("password-reset/", password_reset.ask, name="console-password-reset"),
+    path("password-reset/<uuid:tenant_id>/<str:token>/", password_reset.link, name="console-password-reset-link"),
     path("sign-out/", sign_in.sign_out, name="console-sign-out"),
     path("cases/", cases.case_index, name="console-cases"),
     path("cases/<uuid:case_id>/", cases.case_page, name="console-case"),

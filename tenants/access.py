@@ -61,6 +61,12 @@ def person(person_id: UUID) -> Person:
     return found
 
 
+def person_to_write_to(person_id: UUID) -> Person | None:
+    """Return a person of the open scope's tenant with the tenant, in whatever state, or None."""
+    found: Person | None = Person.objects.select_related("tenant").filter(pk=person_id).first()
+    return found
+
+
 def person_for_update(person_id: UUID) -> Person:
     """Return a person, locked until the transaction ends. Raises NotFound."""
     found: Person | None = Person.objects.select_for_update().filter(pk=person_id).first()

@@ -52,6 +52,7 @@ from tenants.models import (
     FormerAddress,
     Invitation,
     Nonce,
+    PasswordReset,
     PendingAct,
     Person,
     RateWindow,
@@ -550,6 +551,7 @@ def sweep() -> int:
     assert cool_off is not None
     delete_in_batches(AccessAttempt.objects.filter(attempt_time__lt=now - cool_off))
     delete_in_batches(Session.objects.filter(expire_date__lt=now))
+    delete_in_batches(PasswordReset.unscoped.filter(expires_at__lt=now))
     delete_in_batches(SignInPlace.objects.filter(last_at__lt=now - PLACE_LIFE))
     delete_in_batches(FormerAddress.unscoped.filter(told_until__lt=now))
     # What was proposed and what became of it stands in the log.

@@ -14,12 +14,11 @@ from django.contrib import auth
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.crypto import constant_time_compare
-from django_otp.plugins.otp_totp.models import TOTPDevice
 
 from kernel.actors import Actor
 from kernel.clock import SKEW
 from tenants.backends import BACKEND, TenantBackend
-from tenants.models import Person, Tenant
+from tenants.models import Authenticator, Person, Tenant
 from tenants.permissions import session_permissions
 
 HOME: Final = "/console/"
@@ -61,7 +60,7 @@ def count_wrong_code(request: HttpRequest) -> None:
         request.session.flush()
 
 
-def finish(request: HttpRequest, person: Person, device: TOTPDevice) -> None:
+def finish(request: HttpRequest, person: Person, device: Authenticator) -> None:
     """Make this browser's session the person's, under a new session id."""
     del request.session[_HALF_SIGNED_IN]
     auth.login(request, person, backend=BACKEND)  # gives the session a new id

@@ -58,7 +58,6 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "django_otp",
-    "django_otp.plugins.otp_totp",
     "axes",
     "csp",
     "rest_framework",
@@ -196,9 +195,6 @@ AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
 AXES_DISABLE_ACCESS_LOG = True
 AXES_SENSITIVE_PARAMETERS = ["username", "ip_address", "tenant", "email", "code", "csrfmiddlewaretoken"]
 AXES_ENABLE_ADMIN = False
-
-# Learning an authenticator's drift would let its clock run further ahead with every sign-in (FAULTS A13).
-OTP_TOTP_SYNC = False
 
 CELERY_BROKER_URL = ENV.redis_url
 CELERY_TASK_SERIALIZER = "json"

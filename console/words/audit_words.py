@@ -82,6 +82,8 @@ _WORDS: Final = {
     "tenants:mail:drop": "Mail to a person not sent: not needed any more",
     "tenants:mail:fail": "Mail to a person could not be delivered",
     "tenants:mail:hand-over": "Mail to a person handed over",
+    "tenants:password-reset:accept": "New password set by a link and the second factor",
+    "tenants:password-reset:issue": "Link to a new password sent",
     "tenants:password:set": "Password set",
     "tenants:person:activate": "Person active",
     "tenants:person:change-address": "E-mail address changed",
@@ -105,6 +107,7 @@ _WORDS: Final = {
     "tenants:tenant:found": "Tenant founded",
     "tenants:totp:confirm": "Authenticator confirmed",
     "tenants:totp:reset": "Password and second factor reset",
+    "tenants:totp:seal": "Authenticator's key sealed",
 }
 _CASE: Final = "/console/cases/{}/"
 _PERSON: Final = "/console/people/{}/"
@@ -114,7 +117,7 @@ _PAGES: Final = {
     "recovery:contact": _PERSON,
     "recovery:": _CASE,
     "tenants:person:": _PERSON,
-    "tenants:password:": _PERSON,
+    "tenants:password": _PERSON,
     "tenants:totp:": _PERSON,
     "tenants:invitation:": _PERSON,
     "tenants:mail:": _PERSON,

@@ -9,10 +9,9 @@ from typing import Any
 
 import django_otp
 from django.test import Client
-from django_otp.plugins.otp_totp.models import TOTPDevice
 
 from tenants.backends import BACKEND
-from tenants.models import Person
+from tenants.models import Authenticator, Person
 from tests.cast.tenants import give_totp
 
 
@@ -22,7 +21,7 @@ def signed_in(person: Person) -> Client:
     client = Client()
     client.force_login(person, backend=BACKEND)
     session = client.session
-    session[django_otp.DEVICE_ID_SESSION_KEY] = TOTPDevice.objects.get(user=person).persistent_id
+    session[django_otp.DEVICE_ID_SESSION_KEY] = Authenticator.objects.get(user=person).persistent_id
     session.save()
     return client
 

@@ -26,14 +26,15 @@ from tenants.sponsors import let_in
 from tenants.states import PersonState
 from tests.cast.administrators import Administrator, address, administrator, hidden, settle
 from tests.cast.browsers import text_of
-from tests.cast.tenants import Cast, build_world, make_device, make_person
+from tests.cast.founded import Hsm
+from tests.cast.tenants import Cast, build_world, make_device, make_person, sealing
 
 pytestmark = pytest.mark.urls("tests.tenants.urls")
 
 
 @pytest.fixture
-def cast(db: None) -> Cast:
-    return build_world()
+def cast(hsm: Hsm, db: None) -> Cast:
+    return sealing(build_world())
 
 
 @pytest.fixture

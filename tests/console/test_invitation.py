@@ -23,7 +23,8 @@ from tenants.invitations import TRIES_PER_SOURCE
 from tenants.models import Invitation, Person, RecoveryCode, Tenant
 from tenants.roles import Role
 from tenants.states import TenantState
-from tests.cast.tenants import Cast, build_world, forget_codes
+from tests.cast.founded import Hsm
+from tests.cast.tenants import Cast, build_world, forget_codes, sealing
 
 pytestmark = pytest.mark.urls("tests.tenants.urls")
 PASSWORD = "four words that nobody guessed"
@@ -31,8 +32,8 @@ SIGN_IN, CODE, HOME = "/console/sign-in/", "/console/sign-in/code/", "/console/"
 
 
 @pytest.fixture
-def world(db: None) -> Cast:
-    return build_world()
+def world(hsm: Hsm, db: None) -> Cast:
+    return sealing(build_world())
 
 
 @pytest.fixture

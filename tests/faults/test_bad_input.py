@@ -154,12 +154,10 @@ def _fits(field: Any, value: Any) -> bool:
     match field:
         case _ if value is None:
             return bool(field.allow_null)
-        case serializers.DictField():
-            return isinstance(value, dict)
+        case serializers.DictField() | serializers.UUIDField() | serializers.IntegerField():
+            return isinstance(value, dict) and isinstance(field, serializers.DictField)
         case Base64UrlField():
             return value == "" and field.length is None
-        case serializers.UUIDField() | serializers.IntegerField():
-            return False
         case serializers.CharField():
             return isinstance(value, str) and len(value) <= (field.max_length or 0) and "\x00" not in value
         case serializers.ListField():

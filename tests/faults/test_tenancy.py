@@ -36,7 +36,10 @@ OWN = {"kind", "log", "level", "index", "name"}
 HASHED = {"token"}
 # Addresses that show nobody's data.
 PUBLIC = {"front-page", "livez", "readyz", "schema", "api-page", "problems-page"}
-SIGN_IN = {"console-invitation", "console-sign-in", "console-sign-in-code", "console-sign-out"}
+SIGN_IN = {
+    "console-invitation", "console-password-reset", "console-password-reset-link", "console-sign-in",
+    "console-sign-in-code", "console-sign-out",
+}  # fmt: skip
 # Fields whose octets mean the same whoever sends them: a hash or a key of the sender's choosing, a sealed blob.
 OPAQUE = {
     # Another's code is a wrong one, and is written down as such.

@@ -123,6 +123,8 @@ tenants:invitation:promise             web
 tenants:mail:drop                      worker
 tenants:mail:fail                      worker
 tenants:mail:hand-over                 worker
+tenants:password-reset:accept          web
+tenants:password-reset:issue           worker
 tenants:password:set                   ceremony web
 tenants:person:activate                ceremony web
 tenants:person:change-address          web
@@ -145,7 +147,8 @@ tenants:tenant:abandon                 ceremony
 tenants:tenant:create                  ceremony
 tenants:tenant:found                   ceremony
 tenants:totp:confirm                   ceremony web
-tenants:totp:reset                     web
+tenants:totp:reset                     ceremony web
+tenants:totp:seal                      web worker
 """
 WRITERS: Final[dict[str, tuple[Role, ...]]] = {
     tag: tuple(Role(name) for name in names) for tag, *names in (line.split() for line in _WRITERS.split("\n") if line)
