@@ -59,6 +59,10 @@ TAGS: Final[dict[str, frozenset[str]]] = {
         "keys:tenant-key:create": "version master_version key_check_value",
         "keys:vault:read": "version section",
         "keys:vault:store": "version blob section",
+        "operators:job:drop": "kind",
+        "operators:job:release": "kind",
+        "operators:job:retry": "kind",
+        "operators:rows:read": "kind count",
         "recovery:approval:refuse": "why",
         "recovery:attestation:accept": "index statement_hash",
         "recovery:case:approve": "person q statement_hash",
@@ -118,6 +122,8 @@ TAGS: Final[dict[str, frozenset[str]]] = {
         "tenants:tenant:abandon": "",
         "tenants:tenant:create": "slug",
         "tenants:tenant:found": "",
+        "tenants:tenant:resume": "",
+        "tenants:tenant:suspend": "",
         "tenants:totp:confirm": "",
     }.items()
 }

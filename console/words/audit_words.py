@@ -58,6 +58,10 @@ _WORDS: Final = {
     "keys:vault:store": "Vault stored",
     "keys:notice:fail": "Notice to a person could not be handed over",
     "keys:notice:hand-over": "Notice to a person handed over",
+    "operators:job:drop": "Work that had failed was given up by the operator",
+    "operators:job:release": "Work that hung was taken from its process by the operator",
+    "operators:job:retry": "Work that had failed was started again by the operator",
+    "operators:rows:read": "The operator looked at metadata of this organisation",
     "recovery:contact-request:answer": "Trusted contact gave a share",
     "recovery:contact-request:cancel": "Request to trusted contacts withdrawn",
     "recovery:contact-request:collect": "Contacts' shares collected",
@@ -91,6 +95,8 @@ _WORDS: Final = {
     "tenants:tenant:abandon": "Founding of the tenant abandoned",
     "tenants:tenant:create": "Tenant created",
     "tenants:tenant:found": "Tenant founded",
+    "tenants:tenant:resume": "Organisation resumed by the operator",
+    "tenants:tenant:suspend": "Organisation suspended by the operator",
     "tenants:totp:confirm": "Authenticator confirmed",
 }
 _CASE: Final = "/console/cases/{}/"
@@ -130,6 +136,8 @@ ALARMING: Final = frozenset(
         "escrow:deposit:flag",
         "escrow:officer:suspend",
         "escrow:resolution:pass",
+        "operators:job:drop",
+        "tenants:tenant:suspend",
         "tenants:sign-in:lock",
         "recovery:release:held",
     }

@@ -73,7 +73,10 @@ def test_what_the_root_or_officers_sign_is_written_by_none_that_runs() -> None:
     assert given == {"web": ["id", "withdrawn_at"], "worker": ["id"], "release": ["id"]}
     assert may("u", "escrow_policyofficer") == {"web"}
     assert columns("escrow_policyofficer", "u", "web") == ["state", "keys_lost_at"]
-    assert not may("u", "audit_rolesstatement") | may("u", "tenants_tenant") | may("u", "escrow_escrowkey")
+    assert not may("u", "audit_rolesstatement") | may("u", "escrow_escrowkey")
+    # An operator suspends a tenant, at the web process's admin: its state, and nothing that the root vouches for.
+    assert may("u", "tenants_tenant") == {"web"}
+    assert columns("tenants_tenant", "u", "web") == ["state"]
 
 
 def test_what_a_person_signed_is_neither_changed_nor_deleted() -> None:
