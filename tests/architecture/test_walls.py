@@ -11,20 +11,10 @@ from pathlib import Path
 import pytest
 
 PROJECT = Path(__file__).resolve().parents[2]
-PACKAGES = (
-    "config",
-    "console",
-    "operators",
-    "holdfast",
-    "hsm",
-    "kernel",
-    "audit",
-    "tenants",
-    "keys",
-    "escrow",
-    "recovery",
-)
 APPS = ("audit", "tenants", "keys", "escrow", "recovery")
+PACKAGES = ("config", "console", "operators", "holdfast", "hsm", "kernel", *APPS)
+# Of the server, all that asks its database.
+SERVER = ("config", "console", "operators", "kernel", *APPS)
 
 # The only callers of `Model.unscoped`: loops over all tenants, and look-ups made before a scope can be open.
 UNSCOPED = {
