@@ -12,6 +12,7 @@ from functools import partial, update_wrapper
 from typing import Any, ClassVar
 
 from django.contrib import admin
+from django.contrib.admin.utils import unquote
 from django.db.models import QuerySet
 from django.forms import Media
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed
@@ -81,7 +82,7 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         ]
 
     def _row(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        if self.get_object(request, object_id) is None:
+        if self.get_object(request, unquote(object_id)) is None:
             raise Http404
         return self.changeform_view(request, object_id)
 

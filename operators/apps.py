@@ -8,6 +8,7 @@ from django.contrib.admin.apps import SimpleAdminConfig
 
 
 class OperatorsConfig(AppConfig):
+    default = True  # of the two in this module
     name = "operators"
     verbose_name = "Operators"
 
