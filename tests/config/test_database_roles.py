@@ -116,6 +116,15 @@ def test_the_sequencer_reads_nothing_of_people_vaults_or_escrow() -> None:
     assert columns("tenants_tenant", "r", "sequencer") == ["slug", "is_development"]
 
 
+def test_no_process_that_runs_makes_an_operator_or_changes_one() -> None:
+    assert not may("i", "operators_operator") | may("u", "operators_operator") | may("d", "operators_operator")
+    assert may("r", "operators_operator") == {"web"}
+    assert may("u", "operators_operatorsession") == set()
+    # Of jobs the web process promises new ones; what operators ask of old ones, a worker does.
+    assert grants()["kernel_job"]["web"] == "ri"
+    assert not any(grants()["django_admin_log"].values())
+
+
 @pytest.mark.parametrize("prefix", ["", "Holdfast_", "1_", 'x"; DROP', "a" * 42])
 def test_a_prefix_that_would_need_quotes_is_refused(prefix: str) -> None:
     with pytest.raises(ValueError, match="small letters"):

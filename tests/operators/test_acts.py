@@ -26,7 +26,6 @@ from tests.cast.operators import Desk
 from tests.cast.tenants import Cast, give_password, make_device
 
 pytestmark = [pytest.mark.postgres, pytest.mark.usefixtures("_mounted")]
-PROBE = "/api/v1/users/me/devices"
 
 
 def on_tenant(tenant: Tenant, act: str) -> str:
@@ -281,15 +280,3 @@ def test_every_entry_of_an_operator_has_words() -> None:
         assert "operator" in audit_words.words(tag)
     for tag in ("tenants:tenant:suspend", "tenants:tenant:resume"):
         assert "operator" in audit_words.words(tag)
-
-
-def test_tenants_auditor_reads_who_suspended_them(world: Cast, petra: Desk, browser: Client) -> None:
-    browser.post(on_tenant(world.acme, "suspend"))
-    browser.post(on_tenant(world.acme, "resume"))
-    (entry,) = entries(world.acme, "tenants:tenant:suspend")
-    number_entries(world.acme)
-    otto = signed_in(world.otto)
-    found = text_of(otto.get(f"/console/audit/?by=operator:{petra.operator.pk}"))
-    assert "Organisation suspended by the operator" in found
-    assert f"operator:{petra.operator.pk}" in found
-    assert otto.get(f"/console/audit/{entry.reload().leaf_index}/").status_code == 200

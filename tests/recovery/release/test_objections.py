@@ -99,7 +99,7 @@ def test_veto_after_the_long_delay_is_over_does_not_stop_its_owner(found: Callab
 def test_nothing_is_released_while_nobody_can_object_and_the_long_delay_follows(
     receiver: str, world: World, hsm: Hsm
 ) -> None:
-    """The operator suspends the tenant over the time in which the subject, or their other devices, would have vetoed."""
+    """The operator suspends the tenant for the time in which the subject, or another device of theirs, would object."""
     deposit, operator = world.deposit(), Actor(None, "operator", uuid4())
     case = quorate(world, deposit, world.directory.phone("bob") if receiver == "bob" else world.new_phone())
     assert world.state(case) == "waiting"
