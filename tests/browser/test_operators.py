@@ -21,6 +21,7 @@ from tenants.models import Tenant
 from tests.browser.chromium import NARROW, WIDE, Watched, overflow, totp
 from tests.cast.browsers import signed_in, text_of
 from tests.cast.operators import PASSWORD, SIGN_IN, Desk, admin_mounted, forget_codes, make_operator
+from tests.cast.tenants import make_service
 from tests.cast.world import World
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
@@ -35,6 +36,9 @@ def petra(world: World) -> Iterator[Desk]:
 @pytest.fixture
 def dead(world: World) -> Job:
     heartbeats.note("worker/mail")
+    make_service(world.cast.acme)
+    world.directory.phone("alice")
+    world.sequence()
     with tenant_scope(world.tenant_id), transaction.atomic():
         job = queue.enqueue("tests.work")
     assert job is not None
@@ -64,7 +68,7 @@ def pages(dead: Job) -> list[str]:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", [WIDE, NARROW], ids=["wide", "narrow"])
-def test_every_page_opens_clean_and_fits_the_window(
+def test_every_page_opens_clean_and_fits_the_window(  # noqa: PLR0917 — fixtures
     size: ViewportSize, scheme: Literal["light", "dark"], browser: Browser, petra: Desk, dead: Job, live_server: Any
 ) -> None:
     context = browser.new_context(viewport=size, color_scheme=scheme)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 from django.contrib import admin
 from django.db import ProgrammingError, connection, transaction
+from django.test import Client
 
 from kernel import queue
 from kernel.models import Job
@@ -29,11 +30,12 @@ def prefix(db: None) -> Iterator[str]:
 
 def test_the_web_user_signs_operators_in_lists_and_acts(prefix: str, world: Cast, petra: Desk) -> None:
     with tenant_scope(world.acme.pk), transaction.atomic():
-        job = queue.enqueue("keys.notice", person=str(world.alice.pk))
+        job = queue.enqueue("keys.notice", person=str(world.alice.pk), event="device-added", ids="{}")
     assert job is not None
     Job.unscoped.update(state="dead")
     with acting_as("web", prefix=prefix):
-        browser = petra.browser()
+        browser = Client()
+        assert petra.give(browser).status_code == 302
         assert browser.get("/admin/").status_code == 200
         for model in admin.site._registry:
             assert browser.get(f"/admin/{model._meta.label_lower.replace('.', '/')}/").status_code == 200
