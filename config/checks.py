@@ -113,6 +113,16 @@ def _findings() -> Iterator[CheckMessage]:
             hint="Set HOLDFAST_EMAIL_URL, for example to smtp://user@host:587.",
             id="holdfast.E008",
         )
+    if settings.HOLDFAST_ADMIN and not (
+        settings.SESSION_COOKIE_SECURE
+        and settings.CSRF_COOKIE_SECURE
+        and settings.HOLDFAST_ADMIN_COOKIE.startswith("__Host-")
+    ):
+        yield Error(
+            "The operators' admin is on, and the cookies of its sessions could be read or planted outside https.",
+            hint="Use config.settings.production as it is, or set HOLDFAST_ADMIN to 0.",
+            id="holdfast.E016",
+        )
     yield from _directory_findings()
     yield from _hsm_findings()
 

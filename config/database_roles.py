@@ -29,6 +29,7 @@ axes_accessattempt              riud  rd     .         .
 axes_accessattemptexpiration    riud  rd     .         .
 axes_accessfailurelog           .     .      .         .
 axes_accesslog                  .     .      .         .
+django_admin_log                .     .      .         .
 django_content_type             .     .      .         .
 django_session                  riud  rd     .         .
 kernel_heartbeat                riu   riu    riu       riu
@@ -55,7 +56,7 @@ tenants_recoverycode            riud  .      .         .
 tenants_serviceaccount          r     .      .         .
 tenants_signinplace             riud  rd     .         .
 tenants_sponsorship             riu   .      .         .
-tenants_tenant                  r     r      r         r
+tenants_tenant                  ru    r      r         r
 tenants_tokenbucket             riu   rd     .         .
 keys_chainentry                 ri    r      .         r
 keys_chainfork                  ri    .      .         .
@@ -94,6 +95,8 @@ recovery_release                r     ru     .         riu
 recovery_releasedshare          ru    rd     .         rid
 recovery_sealedshare            rid   rd     .         rd
 recovery_veto                   ri    r      .         r
+operators_operator              r     .      .         .
+operators_operatorsession       rid   rd     .         .
 """
 
 # (table, verb): {process: its columns}. To lock a row takes the right to change a column of it, so some stand here for
@@ -112,6 +115,8 @@ _COLUMNS: Final[dict[tuple[str, str], dict[str, str]]] = {
     ("audit_tally", "u"): dict.fromkeys(PROCESSES, "count"),
     # The sequencer asks at its start whether a tenant was founded for development, and nothing else of them.
     ("tenants_tenant", "r"): {"sequencer": "slug is_development"},
+    # An operator suspends and resumes a tenant, at the web process's admin.
+    ("tenants_tenant", "u"): {"web": "state"},
     # Acts of administration, each behind a one-time code, and a person's own invitation. What the release process
     # believes of people stands in the log.
     ("tenants_person", "u"): {"web": "state active_since last_login password role name email email_key"},

@@ -168,6 +168,28 @@ def _end_founding(target: TenantState, tag: str, actor: Actor) -> None:
         audit.append(tag=tag, actor=actor, subject=str(tenant.pk))
 
 
+def suspend_tenant(*, actor: Actor) -> None:
+    """Let nobody of the open scope's tenant in any more, from their next request; nothing of it is lost.
+
+    Raises Conflict unless it is active.
+    """
+    _move_tenant(TenantState.ACTIVE, TenantState.SUSPENDED, "tenants:tenant:suspend", actor)
+
+
+def resume_tenant(*, actor: Actor) -> None:
+    """Let the people of the open scope's tenant in again. Raises Conflict unless it is suspended."""
+    _move_tenant(TenantState.SUSPENDED, TenantState.ACTIVE, "tenants:tenant:resume", actor)
+
+
+def _move_tenant(origin: TenantState, target: TenantState, tag: str, actor: Actor) -> None:
+    with transaction.atomic():
+        tenant = Tenant.objects.select_for_update().get(pk=access.tenant().pk)
+        if tenant.state != origin:
+            raise Conflict(f"The tenant is {tenant.state}, and not {origin.value}.")
+        advance(tenant, TENANT, target)
+        audit.append(tag=tag, actor=actor, subject=str(tenant.pk))
+
+
 def create_person(
     *, email: str, name: str, actor: Actor, role: str = Role.MEMBER, person_id: UUID | None = None
 ) -> Person:

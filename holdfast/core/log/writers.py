@@ -73,6 +73,10 @@ keys:tenant-key:bind                   ceremony
 keys:tenant-key:create                 ceremony
 keys:vault:read                        web
 keys:vault:store                       web
+operators:job:drop                     web
+operators:job:release                  web
+operators:job:retry                    web
+operators:rows:read                    web
 recovery:approval:refuse               web
 recovery:attestation:accept            web
 recovery:case:approve                  web
@@ -146,6 +150,8 @@ tenants:step-up:refuse                 web
 tenants:tenant:abandon                 ceremony
 tenants:tenant:create                  ceremony
 tenants:tenant:found                   ceremony
+tenants:tenant:resume                  web
+tenants:tenant:suspend                 web
 tenants:totp:confirm                   ceremony web
 tenants:totp:reset                     ceremony web
 tenants:totp:seal                      web worker
