@@ -30,7 +30,6 @@ axes_accessattemptexpiration    riud  rd     .         .
 axes_accessfailurelog           .     .      .         .
 axes_accesslog                  .     .      .         .
 django_content_type             .     .      .         .
-django_session                  riud  rd     .         .
 otp_totp_totpdevice             riud  .      .         .
 kernel_heartbeat                riu   riu    riu       riu
 kernel_job                      ri    riud   .         riu
@@ -41,6 +40,7 @@ audit_loghead                   r     .      riu       r
 audit_rolesstatement            r     r      r         r
 audit_tally                     riu   riud   riu       riu
 audit_tile                      r     .      riu       r
+tenants_consolesession          riud  rd     .         .
 tenants_credential              riu   ru     .         .
 tenants_enrolmentcode           riu   .      .         .
 tenants_invitation              ru    .      .         .
@@ -112,7 +112,7 @@ _COLUMNS: Final[dict[tuple[str, str], dict[str, str]]] = {
     ("tenants_person", "u"): {"web": "state last_login password"},
     ("tenants_invitation", "u"): {"web": "used_at"},
     ("tenants_recoverycode", "u"): {"web": "used_at"},
-    ("tenants_credential", "u"): {"web": "state", "worker": "state"},
+    ("tenants_credential", "u"): {"web": "state last_used_on", "worker": "state"},
     ("tenants_enrolmentcode", "u"): {"web": "used_at confirmer_id"},
     ("tenants_sponsorship", "u"): {"web": "at"},
     ("keys_chainhead", "u"): {"web": "seq head updated_at", "worker": "updated_at"},

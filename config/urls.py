@@ -24,6 +24,7 @@ urlpatterns = [
     path("docs/problems", views.problems_page, name="problems-page"),
     *[path("api/v1/", include(app.api_urlpatterns)) for app in APPS],
     path("console/", include(console_urls)),
+    path("me/", include(console_urls.me_urlpatterns)),
 ]
 
 handler400 = "config.views.bad_request"

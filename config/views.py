@@ -176,8 +176,10 @@ def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
     """403 for a form that did not come from a page of this browser's: what happened, and the way out."""
     if request.path.startswith("/api/"):
         return problems.http_problem(errors.Denied("This address takes no form of a browser's."))
-    # Of the pages with a form, those of the sign-in open again; the third, sign-out, stands on every page.
-    again = request.path if request.path.startswith(settings.LOGIN_URL) else "/console/"
+    # Of the pages with a form, those of the sign-in open again; those about oneself begin anew; another, sign-out,
+    # stands on every page.
+    again = "/me/" if request.path.startswith("/me/") else "/console/"
+    again = request.path if request.path.startswith(settings.LOGIN_URL) else again
     return render(request, "csrf.html", {"again": again}, status=403)
 
 

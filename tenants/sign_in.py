@@ -32,6 +32,7 @@ from tenants import access
 from tenants.errors import CodeRefused
 from tenants.limits import count_in_window, is_first
 from tenants.models import Person, RecoveryCode
+from tenants.session_store import end_sessions
 from tenants.sponsors import let_in
 
 _CODE: Final = re.compile(r"[0-9]{6}", re.ASCII)
@@ -45,6 +46,7 @@ MAX_REFUSALS_LISTED: Final = 100
 # guessing hopeless, and an officer whose password was stolen is not kept out for a week.
 _MOST_THROTTLED: Final = 8
 _STEP_SECONDS: Final = 30
+_NOT_NOW: Final = "This code did not match, or was used before, also to sign in. Wait for the next one."
 # RFC 6238 section 5.2: one step for the time that a person and the network take.
 _TOLERANCE: Final = 1
 # How long a code that was used is remembered beyond its own time. A clock that is off by less lets none be used twice.
@@ -90,6 +92,48 @@ def make_recovery_codes(*, person: Person, actor: Actor) -> tuple[str, ...]:
     return codes
 
 
+def count_recovery_codes(person: Person) -> int:
+    """Count a person's recovery codes that were not used yet."""
+    return RecoveryCode.objects.filter(person=person, used_at=None).count()
+
+
+def authenticator_of(person: Person) -> TOTPDevice | None:
+    """Return a person's authenticator, or None before they have one."""
+    return TOTPDevice.objects.filter(user=person, confirmed=True).first()
+
+
+def renew_recovery_codes(*, person: Person, code: str, actor: Actor) -> tuple[str, ...]:
+    """Make a person's recovery codes anew, as they confirm by a code of their authenticator, spent for this alone.
+
+    Raises CodeRefused, also for a recovery code: whoever has found one must not make others of it.
+    """
+    with transaction.atomic():
+        if accept_authenticator_code(person=person, code=code) is not None:
+            return make_recovery_codes(person=person, actor=actor)
+    # Outside: a wrong code is counted, although nothing was done.
+    raise CodeRefused(_NOT_NOW, field="code")
+
+
+def change_totp(
+    *, person: Person, key: SecretBytes, code: str, new_code: str, keep_session: str, actor: Actor
+) -> TOTPDevice:
+    """Put a new 20-byte key in the place of a person's second factor, and end all their sessions but one.
+
+    code: of the authenticator that goes, spent for this alone; no recovery code does. new_code: of the new one.
+    keep_session: the key of the session that asks, whose caller binds it to what is returned. All or nothing. Raises
+    CodeRefused, whose field says for which.
+    """
+    with transaction.atomic():
+        if accept_authenticator_code(person=person, code=code) is not None:
+            try:
+                confirm_totp(person=person, key=key, code=new_code, actor=actor)
+            except CodeRefused as error:
+                raise CodeRefused(str(error.detail), field="new_code") from error
+            end_sessions(person, actor=actor, keep=keep_session)
+            return TOTPDevice.objects.get(user=person, confirmed=True)
+    raise CodeRefused(_NOT_NOW, field="code")
+
+
 def _accept_recovery_code(person: Person, code: str) -> TOTPDevice | None:
     with tenant_scope(person.tenant_id), transaction.atomic():
         device = TOTPDevice.objects.filter(user=person, confirmed=True).first()
@@ -118,6 +162,11 @@ def accept_code(*, person: Person, code: str) -> TOTPDevice | None:
     """
     if _RECOVERY.fullmatch(code.lower()):
         return _accept_recovery_code(person, code.lower())
+    return accept_authenticator_code(person=person, code=code)
+
+
+def accept_authenticator_code(*, person: Person, code: str) -> TOTPDevice | None:
+    """Do what `accept_code` does, and take no recovery code: for what these never confirm."""
     with transaction.atomic():
         device = TOTPDevice.objects.select_for_update().filter(user=person, confirmed=True).first()
         if device is None:
