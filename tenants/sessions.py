@@ -81,6 +81,7 @@ def finish(request: HttpRequest, person: Person, device: TOTPDevice) -> None:
 
 def renew(request: HttpRequest, person: Person, device: TOTPDevice) -> None:
     """Bind this browser's session to a person's new second factor, under a new session id; all else in it stays."""
+    request.session.cycle_key()
     auth.login(request, person, backend=BACKEND)
     django_otp.login(request, device)
 
