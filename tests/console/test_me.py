@@ -136,6 +136,43 @@ def test_control_characters_are_refused_in_every_form(world: World) -> None:
         assert alice.post(path, {"code": "\x00", "session": "\x1b"}).status_code == 400, path
 
 
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "",
+        " ",
+        "9" * 60_000,
+        "\u0661\u0662\u0663\u0664\u0665\u0666",
+        "\U0001f600",
+        "' OR 1=1 --",
+        "<script>",
+        "-1",
+        "1e9",
+    ],
+)
+def test_nonsense_in_every_field_changes_nothing(typed: str, world: World) -> None:
+    person = world.cast.alice
+    alice = signed_in(person)
+    alice.get("/me/factors/authenticator/")
+    before = (TOTPDevice.objects.get(user=person).key, ConsoleSession.objects.filter(person_id=person.pk).count())
+    for path in ACTS[:3]:
+        fields = dict.fromkeys(("session", "code", "new_code", "password", "role", "person", "is_staff"), typed[:7_000])
+        answer = alice.post(path, fields)
+        assert answer.status_code in (302, 400), (path, answer.status_code)
+        assert "<script>" not in answer.content.decode()
+    assert before == (
+        TOTPDevice.objects.get(user=person).key,
+        ConsoleSession.objects.filter(person_id=person.pk).count(),
+    )
+    assert RecoveryCode.unscoped.count() == 0
+
+
+def test_form_of_any_length_is_refused_unread(world: World) -> None:
+    alice = signed_in(world.cast.alice)
+    for path in ACTS:
+        assert alice.post(path, {"code": "9" * 100_000}).status_code in (400, 413), path
+
+
 def test_suspended_person_is_out_with_the_next_request(world: World) -> None:
     alice = signed_in(world.cast.alice)
     assert is_in(alice)
@@ -579,7 +616,6 @@ def test_password_and_codes_are_not_guessed_without_end_at_an_open_session(
 
 def test_data_is_a_file_of_ones_own_without_ciphertext_and_its_taking_is_an_entry(world: World) -> None:
     account, phone = world.directory.account("alice"), world.directory.phone("alice")
-    world.deposit()
     phone.send("PUT", "/api/v1/vault", account.vault(phone, 1), If_Match='"0"')
     phone.send("PUT", "/api/v1/vault/doors/password", {"blob": "oQFBMQ"}, If_Match='"0"')
     case, _ = world.approved("carol")
