@@ -325,6 +325,7 @@ def delayed(found: Callable[..., World]) -> tuple[World, Any, Any]:
     return world, case, deposit
 
 
+@pytest.mark.postgres
 def test_nothing_of_a_case_is_told_before_its_time(delayed: tuple[World, Any, Any]) -> None:
     world, case, _ = delayed
     carol = signed_in(world.cast.carol)
@@ -407,6 +408,7 @@ def test_one_session_is_ended_with_its_next_request(world: World) -> None:
     assert entries("tenants:session:end", world.cast.alice) == [{"count": 1}]
 
 
+@pytest.mark.postgres
 def test_all_others_are_ended_at_once(world: World) -> None:
     alice, _ = signed_in_with(world.cast.alice)
     others = [another_browser(world.cast.alice) for _ in range(3)]
@@ -536,6 +538,7 @@ def alice_with_password(world: World) -> tuple[Client, SecretBytes]:
     return client, key
 
 
+@pytest.mark.postgres
 def test_authenticator_is_changed_and_every_other_session_ends(
     world: World, alice_with_password: tuple[Client, SecretBytes]
 ) -> None:
@@ -615,6 +618,7 @@ def test_password_and_codes_are_not_guessed_without_end_at_an_open_session(
 # One's data.
 
 
+@pytest.mark.postgres
 def test_data_is_a_file_of_ones_own_without_ciphertext_and_its_taking_is_an_entry(world: World) -> None:
     account, phone = world.directory.account("alice"), world.directory.phone("alice")
     phone.send("PUT", "/api/v1/vault", account.vault(phone, 1), If_Match='"0"')
