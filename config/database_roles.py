@@ -31,7 +31,6 @@ axes_accessfailurelog           .     .      .         .
 axes_accesslog                  .     .      .         .
 django_admin_log                .     .      .         .
 django_content_type             .     .      .         .
-django_session                  riud  rd     .         .
 kernel_heartbeat                riu   riu    riu       riu
 kernel_job                      ri    riud   .         riu
 kernel_replayableanswer         rid   rd     .         .
@@ -42,6 +41,7 @@ audit_rolesstatement            r     r      r         r
 audit_tally                     riu   riud   riu       riu
 audit_tile                      r     .      riu       r
 tenants_authenticator           riud  ru     .         .
+tenants_consolesession          riud  rd     .         .
 tenants_credential              riu   ru     .         .
 tenants_enrolmentcode           riu   .      .         .
 tenants_formeraddress           ri    rd     .         .
@@ -125,7 +125,7 @@ _COLUMNS: Final[dict[tuple[str, str], dict[str, str]]] = {
     ("tenants_invitation", "u"): {"web": "used_at expires_at", "worker": "expires_at"},
     ("tenants_mail", "u"): {"worker": "state why attempts settled_at"},
     ("tenants_recoverycode", "u"): {"web": "used_at"},
-    ("tenants_credential", "u"): {"web": "state", "worker": "state"},
+    ("tenants_credential", "u"): {"web": "state last_used_on", "worker": "state"},
     ("tenants_enrolmentcode", "u"): {"web": "used_at confirmer_id expires_at"},
     ("tenants_sponsorship", "u"): {"web": "at"},
     ("keys_chainhead", "u"): {"web": "seq head updated_at", "worker": "updated_at"},

@@ -27,6 +27,7 @@ urlpatterns = [
     *[path("api/v1/", include(app.api_urlpatterns)) for app in APPS],
     path("console/", include(console_urls)),
     *([path("admin/", admin.site.urls)] if settings.HOLDFAST_ADMIN else []),
+    path("me/", include(console_urls.me_urlpatterns)),
 ]
 
 handler400 = "config.views.bad_request"

@@ -9,8 +9,25 @@ from console import acts, invitation, overview, password_reset, sign_in
 from console.audit import pages as audit
 from console.cases import pages as cases
 from console.escrow import pages as escrow
+from console.me import browsers, data, factors
+from console.me import pages as me
 from console.people import device
 from console.people import pages as people
+
+# Below /me/.
+me_urlpatterns = [
+    path("", me.home, name="me-home"),
+    path("devices/", me.devices, name="me-devices"),
+    path("recovery/", me.recovery_ways, name="me-recovery"),
+    path("sessions/", browsers.sessions, name="me-sessions"),
+    path("sessions/end/", browsers.end_sessions, name="me-sessions-end"),
+    path("factors/", factors.factors, name="me-factors"),
+    path("factors/codes/", factors.new_recovery_codes, name="me-recovery-codes"),
+    path("factors/authenticator/", factors.change_authenticator, name="me-authenticator"),
+    path("keys/", me.who_could_open, name="me-keys"),
+    path("notices/", me.notices, name="me-notices"),
+    path("data/", data.my_data, name="me-data"),
+]
 
 urlpatterns = [
     path("", overview.overview, name="console-overview"),

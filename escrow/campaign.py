@@ -125,6 +125,11 @@ def answers(row: Policy, *, after: UUID | None = None, limit: int = PAGE) -> tup
     return [_answer(row, person.pk, person.name, last.get(person.pk)) for person in people], more
 
 
+def answer_of(row: Policy, person_id: UUID) -> Answer:
+    """Return one person's last word on a version; one query. The name is left out."""
+    return _answer(row, person_id, "", access.newest_consent(person_id))
+
+
 def _answer(row: Policy, person_id: UUID, name: str, consent: Consent | None) -> Answer:
     if consent is None:
         return Answer(person_id, name, "none", None)

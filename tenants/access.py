@@ -9,7 +9,7 @@ from __future__ import annotations
 import uuid
 from collections import defaultdict
 from collections.abc import Collection, Iterable
-from datetime import datetime
+from datetime import date, datetime
 from uuid import UUID
 
 from django.db.models import Q, QuerySet
@@ -183,6 +183,12 @@ def acting_credentials(credential_ids: Collection[UUID]) -> set[UUID]:
     """Return which of these credentials are active."""
     rows = Credential.objects.filter(id__in=credential_ids, state=CredentialState.ACTIVE)
     return set(rows.values_list("id", flat=True))
+
+
+def credential_uses(credential_ids: Collection[UUID]) -> dict[UUID, tuple[str, date | None]]:
+    """Return the state of each of these credentials, and the day in UTC on which it was last used, if it is noted."""
+    rows = Credential.objects.filter(id__in=credential_ids)
+    return {pk: (state, used_on) for pk, state, used_on in rows.values_list("id", "state", "last_used_on")}
 
 
 def service_accounts() -> list[ServiceAccount]:

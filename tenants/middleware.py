@@ -106,7 +106,7 @@ class PlainTextMiddleware:
         # Of what is no number, Django reads nothing.
         if not request.path.startswith("/api/") and length.isdecimal() and int(length[:10]) > _MAX_FORM:
             raise RequestDataTooBig("a form of this length was sent")
-        if request.method == "POST" and request.path.startswith(("/console/", "/admin/")):
+        if request.method == "POST" and request.path.startswith(("/admin/", "/console/", "/me/")):
             typed.append(request.POST)
         for fields in typed:
             for name, values in fields.lists():

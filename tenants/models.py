@@ -11,6 +11,7 @@ import uuid
 from typing import Any, ClassVar
 
 from django.contrib.auth.base_user import AbstractBaseUser
+from django.contrib.sessions.base_session import AbstractBaseSession
 from django.db import models
 from django.utils.crypto import salted_hmac
 from django_otp.models import Device, ThrottlingMixin, TimestampMixin
@@ -110,6 +111,8 @@ class Credential(ChosenId, TenantOwned):
     public_key = models.BinaryField(max_length=66)
     state = models.CharField(max_length=10, choices=CredentialState.choices, default=CredentialState.PENDING)
     created_at = models.DateTimeField(auto_now_add=True)
+    # The day, in UTC, of the last request that it signed. To the hour it would say when somebody works and sleeps.
+    last_used_on = models.DateField(null=True)
 
     class Meta(TenantOwned.Meta):
         abstract = False
@@ -353,6 +356,30 @@ class PendingAct(TenantOwned):
     class Meta(TenantOwned.Meta):
         abstract = False
         indexes: ClassVar = [models.Index(fields=["tenant", "state", "proposed_at"], name="pending_act_waiting")]
+
+
+class ConsoleSession(AbstractBaseSession):
+    """What the server keeps of one browser, and of whoever is signed in there: nobody between the two steps.
+
+    agent: the family of browser and system, never the whole text. source: the address as limits count it. It stands in
+    no scope: whose it is, is asked before there is one.
+    """
+
+    # By person, for all of theirs; empty for the account of an operator, which is no person's.
+    person_id = models.UUIDField(null=True, db_index=True)
+    tenant_id = models.UUIDField(null=True)
+    agent = models.CharField(max_length=40, default="")
+    source = models.CharField(max_length=45, default="")
+    started_at = models.DateTimeField()
+    # In steps: a write for every page would say more than anybody needs, and cost it.
+    last_seen_at = models.DateTimeField()
+
+    class Meta(AbstractBaseSession.Meta):
+        abstract = False
+
+    def __str__(self) -> str:
+        # Not its key, which is what the browser proves itself with.
+        return f"ConsoleSession of {self.person_id}"
 
 
 class SignInPlace(models.Model):

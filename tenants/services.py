@@ -17,7 +17,6 @@ from axes.helpers import get_cool_off
 from axes.models import AccessAttempt
 from django.contrib.auth.hashers import make_password
 from django.contrib.auth.password_validation import validate_password
-from django.contrib.sessions.models import Session
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 from django.db.models import QuerySet
@@ -47,6 +46,7 @@ from tenants.errors import (
 from tenants.limits import count_against
 from tenants.lockout import PLACE_LIFE
 from tenants.models import (
+    ConsoleSession,
     Credential,
     EnrolmentCode,
     FormerAddress,
@@ -572,7 +572,7 @@ def sweep() -> int:
     cool_off = get_cool_off()
     assert cool_off is not None
     delete_in_batches(AccessAttempt.objects.filter(attempt_time__lt=now - cool_off))
-    delete_in_batches(Session.objects.filter(expire_date__lt=now))
+    delete_in_batches(ConsoleSession.objects.filter(expire_date__lt=now))
     delete_in_batches(PasswordReset.unscoped.filter(expires_at__lt=now))
     delete_in_batches(SignInPlace.objects.filter(last_at__lt=now - PLACE_LIFE))
     delete_in_batches(FormerAddress.unscoped.filter(told_until__lt=now))

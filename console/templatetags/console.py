@@ -74,6 +74,12 @@ def duration(seconds: int | timedelta, parts: int = 2) -> str:
 
 
 @register.filter
+def of_key(found: Mapping[UUID, datetime], key: UUID) -> datetime | None:
+    """Return what a view has found for one row of a list, if it has."""
+    return found.get(key)
+
+
+@register.filter
 def hexed(octets: bytes | memoryview) -> str:
     """Write octets in hexadecimal."""
     return bytes(octets).hex()

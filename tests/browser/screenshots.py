@@ -27,6 +27,7 @@ LISTED = (
     ("person", "/console/people/?q=alice", "/console/people/"),
     ("entry", "/console/audit/?tag=recovery:case:", "/console/audit/"),
 )
+OWN = ("", "devices", "recovery", "keys", "notices", "sessions", "factors", "factors/authenticator", "data")
 PLAIN = {
     "overview": "/console/",
     "cases": "/console/cases/?group=all",
@@ -36,6 +37,7 @@ PLAIN = {
     "escrow": "/console/escrow/",
     "audit": "/console/audit/",
     "audit-wrong": "/console/audit/?since=yesterday&by=me",
+    **{f"me-{name.replace('/', '-') or 'home'}": f"/me/{name}/".replace("//", "/") for name in OWN},
     "not-found": "/console/cases/00000000-0000-0000-0000-000000000000/",
 }
 

@@ -315,7 +315,25 @@ PAGES: dict[str, str] = {
 }
 
 
+# Pages about whoever asks; no address names anybody.
+OWN_PAGES: dict[str, str] = {
+    "me-authenticator": "factors/authenticator/",
+    "me-data": "data/",
+    "me-devices": "devices/",
+    "me-factors": "factors/",
+    "me-home": "",
+    "me-keys": "keys/",
+    "me-notices": "notices/",
+    "me-recovery": "recovery/",
+    "me-sessions": "sessions/",
+}
+# Forms alone, without a page: tests/console/test_me.py.
+OWN_ACTS = {"me-recovery-codes", "me-sessions-end"}
+
+
 def page(name: str, one: Organisation) -> str:
+    if name in OWN_PAGES:
+        return "/me/" + OWN_PAGES[name]
     phone = one.phone("alice")
     places = {"case": one.case_open.id, "device": phone.id, "person": phone.person.pk, "pending": one.pending}
     return "/console/" + PAGES[name].format(**places)
@@ -327,10 +345,10 @@ def reader(name: str, one: Organisation) -> Client:
 
 
 def test_every_console_page_is_known_here() -> None:
-    assert {route.name for route in routes() if route.is_console} == set(PAGES) | SIGN_IN
+    assert {route.name for route in routes() if route.is_console} == {*PAGES, *OWN_PAGES, *OWN_ACTS, *SIGN_IN}
 
 
-@pytest.mark.parametrize("name", sorted(PAGES))
+@pytest.mark.parametrize("name", sorted(PAGES | OWN_PAGES))
 def test_console_page_shows_nothing_of_another_tenant(name: str, installation: Installation) -> None:
     browser = reader(name, installation.acme)
     markers = installation.other.markers()
@@ -351,7 +369,7 @@ def _without_tokens(content: bytes) -> bytes:
     return re.sub(rb'(name="csrfmiddlewaretoken" value|nonce)="[^"]*"', b"", content)
 
 
-@pytest.mark.parametrize("name", sorted(PAGES))
+@pytest.mark.parametrize("name", sorted(PAGES | OWN_PAGES))
 def test_console_filter_finds_nothing_of_another_tenant(name: str, installation: Installation) -> None:
     browser, markers = reader(name, installation.acme), installation.other.markers()
     for text in _texts_of(installation.other):

@@ -118,6 +118,7 @@ tenants:credential:activate            web
 tenants:credential:register            web
 tenants:credential:revoke              web worker
 tenants:credential:suspend             web
+tenants:data:export                    web
 tenants:enrolment-code:confirm         web
 tenants:enrolment-code:issue           ceremony web
 tenants:enrolment-code:use             web
@@ -142,6 +143,7 @@ tenants:recovery-code:make             ceremony web
 tenants:recovery-code:use              web
 tenants:root:pin                       ceremony
 tenants:service-account:create         ceremony web
+tenants:session:end                    ceremony web
 tenants:sign-in:accept                 web
 tenants:sign-in:lock                   web
 tenants:sign-in:refuse                 web
