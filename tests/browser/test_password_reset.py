@@ -33,7 +33,7 @@ def world(hsm: Hsm, transactional_db: None) -> Cast:
 def mailed() -> str:
     while queue.run_due(queue.MAIL):
         pass
-    found = [re.search(r"http\S+/console/password-reset/\S+", one.body) for one in mail.outbox]
+    found = [re.search(r"http\S+/console/password-reset/\S+", str(one.body)) for one in mail.outbox]
     return [one[0] for one in found if one][-1].removeprefix(settings.HOLDFAST_PUBLIC_URL)
 
 

@@ -60,7 +60,7 @@ def links() -> list[str]:
     """Let the worker send what waits, and return the links of all mails so far, as paths."""
     while queue.run_due(queue.MAIL):
         pass
-    found = [re.search(r"http\S+(/console/password-reset/\S+)", one.body) for one in mail.outbox]
+    found = [re.search(r"http\S+(/console/password-reset/\S+)", str(one.body)) for one in mail.outbox]
     return [one[1] for one in found if one]
 
 

@@ -51,7 +51,8 @@ def code_of(key: SecretBytes) -> str:
 
 
 def row_of(person: Person) -> Authenticator:
-    return Authenticator.objects.get(user=person)
+    found: Authenticator = Authenticator.objects.get(user=person)
+    return found
 
 
 def give_old_totp(person: Person) -> SecretBytes:
