@@ -144,7 +144,11 @@ def _ways(actor: Actor) -> list[Duty]:
     if ways >= WAYS_WANTED:
         return []
     there = "You have one way back to your keys" if ways else "You have no way back to your keys"
-    text = "Without a second one, losing it and your devices loses your keys." if ways else "Your devices are all."
+    text = (
+        "Without a second one, losing it and your devices loses your keys."
+        if ways
+        else "Your devices are all that leads to them."
+    )
     return [Duty("wait", there, text, "holdfast backup phrase", "me-recovery", "Your ways back")]
 
 

@@ -386,8 +386,8 @@ def test_key_that_is_not_safe_is_refused_at_registration(world: Cast) -> None:
 
 
 def used_on(credential_id: UUID) -> date | None:
-    found: Credential = Credential.unscoped.get(id=credential_id)
-    return found.last_used_on
+    found: date | None = Credential.unscoped.get(id=credential_id).last_used_on
+    return found
 
 
 def writes(device: Signer, client: Client) -> int:
@@ -412,7 +412,7 @@ def test_last_use_is_noted_to_the_day_by_one_write_a_day(world: Cast, client: Cl
 
 def test_request_that_is_refused_is_no_use(world: Cast, client: Client) -> None:
     device = make_device(world.alice)
-    assert device.send(client, "GET", PROBE, b"", Signature="sig=:AAAA:").status_code == 401
+    assert device.send(client, "GET", PROBE, Signature="sig=:AAAA:").status_code == 401
     assert changed(device, shift=-3600).send(client, "GET", PROBE).status_code == 401
     assert used_on(device.id) is None
 
