@@ -42,7 +42,10 @@ def overview(request: HttpRequest, actor: Actor) -> HttpResponse:
     """Show what waits for whom, whether keys would come back, and whether the machinery stands."""
     if session_tenant(request).state == TenantState.FOUNDING:
         return founding.page(request)
-    context: dict[str, Any] = {"directory": health.of_directory(), "people_count": tenants.count_active_people()}
+    context: dict[str, Any] = {
+        "directory": health.of_directory(timezone.now()),
+        "people_count": tenants.count_active_people(),
+    }
     if actor.can(PermissionName.CASE_READ):
         context |= _cases(actor)
     if actor.can(PermissionName.COVERAGE_READ):

@@ -9,7 +9,7 @@ from console import invitation, overview, sign_in
 from console.audit import pages as audit
 from console.cases import pages as cases
 from console.escrow import pages as escrow
-from console.people import device
+from console.people import device, lacking
 from console.people import pages as people
 
 urlpatterns = [
@@ -21,6 +21,8 @@ urlpatterns = [
     path("cases/", cases.case_index, name="console-cases"),
     path("cases/<uuid:case_id>/", cases.case_page, name="console-case"),
     path("people/", people.people_list, name="console-people"),
+    path("people/devices/", lacking.failing_devices, name="console-failing-devices"),
+    path("people/doors/", lacking.few_doors, name="console-few-doors"),
     path("people/<uuid:person_id>/", people.person_page, name="console-person"),
     path("devices/<uuid:device_id>/", device.device_page, name="console-device"),
     path("escrow/", escrow.escrow_page, name="console-escrow"),
