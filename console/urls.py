@@ -9,6 +9,7 @@ from console import invitation, overview, sign_in
 from console.audit import pages as audit
 from console.cases import pages as cases
 from console.escrow import pages as escrow
+from console.escrow import proposing
 from console.people import device, lacking
 from console.people import pages as people
 
@@ -27,6 +28,9 @@ urlpatterns = [
     path("devices/<uuid:device_id>/", device.device_page, name="console-device"),
     path("escrow/", escrow.escrow_page, name="console-escrow"),
     path("escrow/answers/", escrow.answers_page, name="console-answers"),
+    path("escrow/policy/", proposing.versions_page, name="console-policy"),
+    path("escrow/policy/propose/", proposing.propose_page, name="console-policy-propose"),
+    path("ceremonies/", audit.ceremonies_page, name="console-ceremonies"),
     path("audit/", audit.audit_list, name="console-audit"),
     path("audit/<int:index>/", audit.audit_entry, name="console-audit-entry"),
 ]

@@ -29,7 +29,7 @@ from holdfast.core.identity.roles import Roles, WrongLeaf, check_leaf, verify_ro
 from holdfast.core.log.log_entry import LogEntry
 from holdfast.core.log.merkle import leaf_hash, verify_inclusion
 from holdfast.core.signed.cose import Sign1
-from kernel.actors import Actor
+from kernel.actors import Actor, system_actor
 from tenants import access as tenants
 from tenants.permissions import PermissionName
 
@@ -191,6 +191,30 @@ def _head() -> dict[str, Any]:
         return {"head": access.latest_checkpoint("audit"), "pending": access.pending("audit")}
     except NoCheckpoint:
         return {"head": None, "pending": access.pending("audit")}
+
+
+CEREMONY_COLUMNS: Final = (COLUMNS[0], Column("Time"), Column("What"), Column("Written by"), Column("About"))
+
+
+@console_page(PermissionName.AUDIT_READ)
+def ceremonies_page(request: HttpRequest, actor: Actor) -> HttpResponse:
+    """List what the operator's ceremonies did in this tenant, as the log has it. That it was read is written down."""
+    # Of the address only where the page begins: it is the log, filtered by one actor.
+    wanted = {name: value for name, value in _filters(request).wanted.items() if name in ("before", "after")}
+    wanted["actor"] = system_actor(actor.tenant_id, "ceremony").label
+    listing = Listing.of(request, CEREMONY_COLUMNS, by_default="-entry")
+    rows = access.search(**wanted, is_oldest_first=not listing.is_reversed, limit=PAGE, reader=actor)
+    _record(actor, wanted, len(rows))
+    roles = _roles()
+    context = {
+        "rows": [_line(row, roles) for row in rows],
+        "heads": listing.heads(),
+        "sort": listing.sort_asked,
+        "older": _further(listing, rows),
+        "newest": listing.address(),
+        "is_first": not wanted.keys() & {"before", "after"},
+    }
+    return render(request, "console/audit/ceremonies.html", context)
 
 
 @console_page(PermissionName.AUDIT_READ)

@@ -147,7 +147,6 @@ def escrow_page(request: HttpRequest, actor: Actor) -> HttpResponse:
         ),
         "release_words": signed.terms.release_sealing_key.fingerprint("release"),
         "newer": newer,
-        "versions": _versions(rows),
         "totals": coverage.coverage_totals(),
         "people_count": tenants.count_active_people(),
         **_trust(),
@@ -273,17 +272,6 @@ def _named(places: list[Place], resolutions: list[Resolved], proposals: list[Pro
     for one in resolutions:
         named |= {one.row.proposer_id, *one.signers, *([one.person_id] if one.person_id else [])}
     return named
-
-
-def _versions(rows: list[Any]) -> list[dict[str, Any]]:
-    """Return every version, newest first, with what it changed of the one that it follows."""
-    read = {bytes(row.hash): access.reading(row) for row in rows}
-    lines = []
-    for row in rows:
-        policy = read[bytes(row.hash)]
-        before = read.get(policy.predecessor)
-        lines.append({"row": row, "changes": terms.changes(before, policy) if before else []})
-    return list(reversed(lines))
 
 
 def _trust() -> dict[str, Any]:

@@ -295,11 +295,16 @@ PAGES: dict[str, str] = {
     "console-audit-entry": "audit/0/",
     "console-case": "cases/{case}/",
     "console-cases": "cases/",
+    "console-ceremonies": "ceremonies/",
     "console-device": "devices/{device}/",
     "console-escrow": "escrow/",
+    "console-failing-devices": "people/devices/",
+    "console-few-doors": "people/doors/",
     "console-overview": "",
     "console-people": "people/",
     "console-person": "people/{person}/",
+    "console-policy": "escrow/policy/",
+    "console-policy-propose": "escrow/policy/propose/",
 }
 
 
