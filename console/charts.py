@@ -42,9 +42,11 @@ class Bar:
 
 @dataclass(frozen=True)
 class Chart:
-    """A bar chart. key: unique on the page. says: the whole of it in one sentence, for whoever does not see it."""
+    """A bar chart. key: unique on the page. heading: over it, in a few words. title, says: what it is of,
+    and the whole of it in one sentence, for whoever does not see it."""
 
     key: str
+    heading: str
     title: str
     says: str
     bars: tuple[Bar, ...]
@@ -54,7 +56,7 @@ class Chart:
     thick: int = _THICK
 
 
-def chart(key: str, title: str, rows: Sequence[Row]) -> Chart:
+def chart(key: str, heading: str, title: str, rows: Sequence[Row]) -> Chart:
     """Lay rows out as bars, one below the other, each as long as its share of all of them."""
     total = sum(row.number for row in rows)
     bars = tuple(
@@ -68,4 +70,4 @@ def chart(key: str, title: str, rows: Sequence[Row]) -> Chart:
         for place, row in enumerate(rows)
     )
     says = ", ".join(f"{row.words}: {row.number}" for row in rows)
-    return Chart(key, title, f"Of {total}: {says}.", bars, total, len(rows) * _ROW)
+    return Chart(key, heading, title, f"Of {total}: {says}.", bars, total, len(rows) * _ROW)

@@ -74,6 +74,7 @@ def _charts(seen: dict[str, Any]) -> list[Chart]:
         found.append(
             chart(
                 "coverage",
+                "Archive keys",
                 "Active people by whether their archive keys would come back",
                 [
                     Row("Covered", seen["recoverable"], "ok", people),
@@ -85,7 +86,7 @@ def _charts(seen: dict[str, Any]) -> list[Chart]:
     if "ages" in seen:
         kinds = ("ok", "ok", "wait", "wait", "alarm")
         rows = [Row(words, count, kind) for (words, count), kind in zip(seen["ages"], kinds, strict=True)]
-        found.append(chart("ages", "Open cases by how long ago they were opened", rows))
+        found.append(chart("ages", "Open cases by age", "Open cases by how long ago they were opened", rows))
     directory, failing = seen["directory"], reverse("console-failing-devices")
     both = directory.exhausted + directory.unsigned - directory.failing
     rows = [
@@ -94,7 +95,7 @@ def _charts(seen: dict[str, Any]) -> list[Chart]:
         Row("No signed pre-key that holds", directory.unsigned - both, "wait", failing),
         Row("Neither", both, "alarm", failing),
     ]
-    return [*found, chart("pre-keys", "Active devices by their pre-keys", rows)]
+    return [*found, chart("pre-keys", "Pre-keys", "Active devices by their pre-keys", rows)]
 
 
 def _cases(actor: Actor) -> dict[str, Any]:
