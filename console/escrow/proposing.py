@@ -12,7 +12,6 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
@@ -167,7 +166,18 @@ def propose_page(request: HttpRequest, actor: Actor) -> HttpResponse:
     except EscrowOff:
         return render(request, "console/escrow/escrow_off.html", {"is_pending": False})
     candidates = _candidates(newest)
-    draft = _read(request, newest, candidates, now) if "m" in request.GET else Draft(_as_it_is(newest), {})
+    draft = Draft(_as_it_is(newest), {})
+    if "m" in request.GET:
+        stands = access.next_place(now)
+        place = replace(
+            newest,
+            header=replace(newest.header, issued_at=int(now.timestamp()), expires_at=0),
+            version=stands.version,
+            predecessor=stands.predecessor,
+            held_in_force=stands.held_in_force,
+            given_up=None,
+        )
+        draft = _read(request, newest, place, candidates)
     named = {UUID(bytes=officer.person) for officer in newest.roster} | {one.person_id for one in candidates}
     context = {
         "policy": newest,
@@ -223,10 +233,15 @@ def _as_it_is(newest: Policy) -> dict[str, Any]:
     }
 
 
-def _read(request: HttpRequest, newest: Policy, candidates: Sequence[Candidate], now: datetime) -> Draft:
-    typed: dict[str, Any] = {name: request.GET.get(name, "").strip()[: 2 * MAX_TEXT] for name in _as_it_is(newest)} | {
-        name: request.GET.getlist(name)[:MAX_OFFICERS] for name in ("remove", "add")
+def _read(request: HttpRequest, newest: Policy, place: Policy, candidates: Sequence[Candidate]) -> Draft:
+    """Read the form. place: the version after the newest, before anything is changed."""
+    as_it_is = _as_it_is(newest)
+    typed: dict[str, Any] = {
+        name: request.GET.get(name, text).strip()[: 2 * MAX_TEXT]
+        for name, text in as_it_is.items()
+        if isinstance(text, str)
     }
+    typed |= {name: request.GET.getlist(name)[:MAX_OFFICERS] for name in ("remove", "add")}
     errors: dict[str, str] = {}
     roster = _roster(typed, newest, candidates)
     if not MIN_OFFICERS <= len(roster) <= MAX_OFFICERS:
@@ -237,19 +252,12 @@ def _read(request: HttpRequest, newest: Policy, candidates: Sequence[Candidate],
     terms = _terms(typed, newest.terms, errors)
     if errors:
         return Draft(typed, errors)
-    after = replace(
-        newest,
-        header=replace(newest.header, issued_at=int(now.timestamp())),
-        version=newest.version + 1,
-        m=m,
-        roster=roster,
-        terms=terms,
-    )
+    after = replace(place, m=m, roster=roster, terms=terms)
     options = _options(typed, newest, after)
     if not options:
         return Draft(typed, errors)
     known = access.chronicle()
-    at = int(now.timestamp())
+    at = place.header.issued_at
     change = change_of(after, versions=known.versions, published=known.published, withdrawn=known.withdrawn, at=at)
     old = {clause.name: clause for clause in clauses(newest)}
     return Draft(

@@ -67,7 +67,6 @@ COLUMNS: Final = (
     Column("Devices", is_number=True),
     Column("Archive keys"),
     Column("Added", "added", ("created_at", "id")),
-    Column("Id"),
 )
 
 
