@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The console's pages of policy versions: what each changed, and a form that writes the command for the next one.
 
-Implements ESCROW "Policy and officers" and ORGANISATION "Founding" (4). A session changes nothing: a version is drafted
+Implements ESCROW "Policy and officers" and ORGANISATION "Founding, at different desks". A session changes nothing: a version is drafted
 by the client of whoever proposes it, over the versions that its own pin leads to, and each officer's client reads the
 proposed bytes before it signs. So the form stores nothing, and what it shows is only ever as good as this server.
 """
