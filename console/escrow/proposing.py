@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The console's pages of policy versions: what each changed, and a form that writes the command for the next one.
 
-Implements ESCROW "Policy and officers" and ORGANISATION "Founding, at different desks". A session changes nothing: a version is drafted
-by the client of whoever proposes it, over the versions that its own pin leads to, and each officer's client reads the
-proposed bytes before it signs. So the form stores nothing, and what it shows is only ever as good as this server.
+Implements ESCROW "Policy and officers" and ORGANISATION "Founding, at different desks". A session changes nothing: a
+version is drafted by the client of whoever proposes it, over the versions that its own pin leads to, and each officer's
+client reads the proposed bytes before it signs. So the form stores nothing, and what it shows is only ever as good as
+this server.
 """
 
 from __future__ import annotations
