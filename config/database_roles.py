@@ -119,7 +119,7 @@ _COLUMNS: Final[dict[tuple[str, str], dict[str, str]]] = {
     ("tenants_tenant", "u"): {"web": "state"},
     # Acts of administration, each behind a one-time code, and a person's own invitation. What the release process
     # believes of people stands in the log.
-    ("tenants_person", "u"): {"web": "state active_since last_login password role name email email_key"},
+    ("tenants_person", "u"): {"web": "state active_since last_login password role name email email_key search"},
     ("tenants_pendingact", "u"): {"web": "state second_id ended_at"},
     # The worker makes the link when the mail is handed over, and ends the ones before; it uses none up.
     ("tenants_invitation", "u"): {"web": "used_at expires_at", "worker": "expires_at"},

@@ -26,6 +26,7 @@ NAVIGATION: Final = (
     ("Cases", "/console/cases/", PermissionName.CASE_READ),
     ("People", "/console/people/", PermissionName.PERSON_READ),
     ("Escrow", "/console/escrow/", PermissionName.COVERAGE_READ),
+    ("Ceremonies", "/console/ceremonies/", PermissionName.AUDIT_READ),
     ("Audit log", "/console/audit/", PermissionName.AUDIT_READ),
     ("Yourself", ME, PermissionName.ME_READ),
 )

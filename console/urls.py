@@ -9,9 +9,10 @@ from console import acts, invitation, overview, password_reset, sign_in
 from console.audit import pages as audit
 from console.cases import pages as cases
 from console.escrow import pages as escrow
+from console.escrow import proposing
 from console.me import browsers, data, factors
 from console.me import pages as me
-from console.people import device
+from console.people import device, lacking
 from console.people import pages as people
 
 # Below /me/.
@@ -40,6 +41,8 @@ urlpatterns = [
     path("cases/", cases.case_index, name="console-cases"),
     path("cases/<uuid:case_id>/", cases.case_page, name="console-case"),
     path("people/", people.people_list, name="console-people"),
+    path("people/devices/", lacking.failing_devices, name="console-failing-devices"),
+    path("people/doors/", lacking.few_doors, name="console-few-doors"),
     path("people/<uuid:person_id>/", people.person_page, name="console-person"),
     path("devices/<uuid:device_id>/", device.device_page, name="console-device"),
     path("escrow/", escrow.escrow_page, name="console-escrow"),
@@ -47,6 +50,9 @@ urlpatterns = [
     path("acts/pending/<uuid:pending_id>/", acts.pending_page, name="console-pending-act"),
     path("acts/<slug:name>/", acts.act_page, name="console-act"),
     path("acts/<slug:name>/<uuid:subject_id>/", acts.act_page, name="console-act-on"),
+    path("escrow/policy/", proposing.versions_page, name="console-policy"),
+    path("escrow/policy/propose/", proposing.propose_page, name="console-policy-propose"),
+    path("ceremonies/", audit.ceremonies_page, name="console-ceremonies"),
     path("audit/", audit.audit_list, name="console-audit"),
     path("audit/<int:index>/", audit.audit_entry, name="console-audit-entry"),
 ]

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import uuid
 from collections import defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from datetime import date, datetime
+from typing import Any
 from uuid import UUID
 
 from django.db.models import Q, QuerySet
@@ -20,7 +21,8 @@ from kernel.actors import Actor
 from kernel.errors import NotFound
 from kernel.paging import page
 from kernel.scope import current_tenant
-from tenants.models import Credential, EnrolmentCode, Person, ServiceAccount, Sponsorship, Tenant
+from tenants import names
+from tenants.models import Credential, EnrolmentCode, Invitation, Person, ServiceAccount, Sponsorship, Tenant
 from tenants.roles import GUARDED_ROLES, Role
 from tenants.states import ENTERED_STATES, CredentialState, PersonState
 
@@ -196,14 +198,59 @@ def service_accounts() -> list[ServiceAccount]:
     return list(ServiceAccount.objects.order_by("name"))
 
 
-def people_found(text: str, role: str, *, start: int, limit: int) -> tuple[list[Person], int]:
-    """Search the tenant's people by a part of name or address: one page by name, and how many there are."""
-    rows = Person.objects.order_by("name", "id")
+def people_found(
+    text: str = "",
+    role: str = "",
+    *,
+    state: str = "",
+    has_no_link: bool = False,
+    among: QuerySet[Any, Any] | None = None,
+    without: QuerySet[Any, Any] | None = None,
+    order: Sequence[str] = ("search", "id"),
+    start: int = 0,
+    limit: int,
+) -> tuple[list[Person], int]:
+    """Search the tenant's people by a part of name or address: one page in an order, and how many there are.
+
+    has_no_link: invited, and no invitation of theirs works any more. among, without: queries for ids of people, of
+    whom they are, or are not. order: names of fields, the last of them unique. Two queries.
+    """
+    rows = Person.objects.order_by(*order)
     if text:
-        rows = rows.filter(Q(name__icontains=text) | Q(email__icontains=text))
+        # Not an empty text: an accent alone folds to nothing, and is in no name.
+        rows = rows.filter(search__contains=key) if (key := names.search_key(text)) else rows.none()
     if role:
         rows = rows.filter(role=role)
+    if has_no_link:
+        rows = rows.filter(_without_link())
+    if state:
+        rows = rows.filter(state=state)
+    if among is not None:
+        rows = rows.filter(pk__in=among)
+    if without is not None:
+        rows = rows.exclude(pk__in=without)
     return list(rows[start : start + limit]), rows.count()
+
+
+def _without_link() -> Q:
+    usable = Invitation.objects.filter(used_at=None, expires_at__gt=Now())
+    return Q(state=PersonState.INVITED) & ~Q(pk__in=usable.values("person_id"))
+
+
+def people_without_link(person_ids: Iterable[UUID]) -> set[UUID]:
+    """Return which of these people are invited, and hold no invitation that still works. One query."""
+    rows = Person.objects.filter(_without_link(), pk__in=list(person_ids))
+    return set(rows.values_list("pk", flat=True))
+
+
+def count_people_without_link() -> int:
+    """Count the people who are invited, and hold no invitation that still works. One query."""
+    return Person.objects.filter(_without_link()).count()
+
+
+def count_active_among(ids: QuerySet[Any, Any], *, without: QuerySet[Any, Any]) -> int:
+    """Count the active people whose ids are in one query and not in another. One query."""
+    return Person.objects.filter(state=PersonState.ACTIVE, pk__in=ids).exclude(pk__in=without).count()
 
 
 def active_people_page(*, after: UUID | None, limit: int) -> tuple[list[Person], bool]:

@@ -131,6 +131,13 @@ def person_address(people: Mapping[UUID, Person], person_id: UUID) -> SafeString
 
 
 @register.simple_tag
+def person_role(people: Mapping[UUID, Person], person_id: UUID) -> str:
+    """Write a person's role."""
+    known = people.get(person_id)
+    return str(known.get_role_display()).lower() if known else ""
+
+
+@register.simple_tag
 def person(people: Mapping[UUID, Person], person_id: UUID | bytes, form: str = "") -> SafeString:
     """Name a person by name and address, and by their id with form "full"; "name" leaves the address out.
 

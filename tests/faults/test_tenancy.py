@@ -306,12 +306,17 @@ PAGES: dict[str, str] = {
     "console-audit-entry": "audit/0/",
     "console-case": "cases/{case}/",
     "console-cases": "cases/",
+    "console-ceremonies": "ceremonies/",
     "console-device": "devices/{device}/",
     "console-escrow": "escrow/",
+    "console-failing-devices": "people/devices/",
+    "console-few-doors": "people/doors/",
     "console-overview": "",
     "console-pending-act": "acts/pending/{pending}/",
     "console-people": "people/",
     "console-person": "people/{person}/",
+    "console-policy": "escrow/policy/",
+    "console-policy-propose": "escrow/policy/propose/",
 }
 
 
