@@ -127,6 +127,7 @@ WORK: Final[Mapping[str, frozenset[str]]] = {
     Role.OFFICER: frozenset((*_OVERSEES, "awaiting", "policies", "keys", "doors", "devices")),
     Role.REVIEWER: frozenset(_OVERSEES),
     Role.AUDITOR: frozenset(_OVERSEES),
+    Role.HELPDESK: frozenset(("invited", "doors", "devices")),
     Role.SUPPORT: frozenset(("invited", "doors", "devices")),
 }
 

@@ -40,14 +40,15 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 SIGN_IN = "/console/sign-in/"
 UNKNOWN = uuid.UUID(int=7)
+BEHIND_FORMS = ("sign-", "invitation/", "password-reset/", "acts/")
 
 
 def console_routes() -> list[Any]:
-    """Every page below /console/ but those of signing in and out, and an invitation's."""
+    """Every page below /console/ but those of signing in and out, an invitation's, and acts', which have their tests."""
     found = []
     for resolver in get_resolver().url_patterns:
         if isinstance(resolver, URLResolver) and str(resolver.pattern) == "console/":
-            found += [one for one in resolver.url_patterns if not str(one.pattern).startswith(("sign-", "invitation/"))]
+            found += [one for one in resolver.url_patterns if not str(one.pattern).startswith(BEHIND_FORMS)]
     return found
 
 
