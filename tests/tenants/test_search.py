@@ -84,6 +84,6 @@ def test_people_of_before_are_folded_by_the_migration(world: Cast) -> None:
     named(world, somebody="Ähnlich")
     Person.unscoped.update(search="")
     assert found(world, "ähnlich") == []
-    import_module("tenants.migrations.0012_search").fill(apps, SimpleNamespace(connection=connection))
+    import_module("tenants.migrations.0013_search").fill(apps, SimpleNamespace(connection=connection))
     assert found(world, "ahnlich") == ["Ähnlich"]
     assert all(row.search == search_key(row.name, row.email) for row in Person.unscoped.all())
