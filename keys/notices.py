@@ -84,5 +84,4 @@ def _send(person_id: UUID, event: str, ids: dict[str, str]) -> bool:
     people = tenants.people_by_id(one for one in (person_id, by) if one)
     person = people[person_id]
     named = {"person": person, "tenant": tenants.tenant(), "other": people.get(by) if by else None}
-    outcome = mails.send(template=event, context={**named, **ids}, to=person.email)
-    return outcome is mails.Outcome.TAKEN
+    return mails.tell(person, template=event, context={**named, **ids}) is mails.Outcome.TAKEN

@@ -22,7 +22,16 @@ from kernel.errors import NotFound
 from kernel.paging import page
 from kernel.scope import current_tenant
 from tenants import names
-from tenants.models import Credential, EnrolmentCode, Invitation, Person, ServiceAccount, Sponsorship, Tenant
+from tenants.models import (
+    Credential,
+    EnrolmentCode,
+    FormerAddress,
+    Invitation,
+    Person,
+    ServiceAccount,
+    Sponsorship,
+    Tenant,
+)
 from tenants.roles import GUARDED_ROLES, Role
 from tenants.states import ENTERED_STATES, CredentialState, PersonState
 
@@ -140,6 +149,12 @@ def people(*, roles: Iterable[str] = (), state: str = "") -> list[Person]:
     if roles := list(roles):
         rows = rows.filter(role__in=roles)
     return list(rows.filter(state=state) if state else rows)
+
+
+def former_addresses(person_id: UUID) -> list[str]:
+    """List the addresses that a person had until lately, at which they are told as well, the newest first."""
+    rows = FormerAddress.objects.filter(person_id=person_id, told_until__gt=Now()).order_by("-told_until")
+    return list(dict.fromkeys(rows.values_list("email", flat=True)))
 
 
 def people_by_id(person_ids: Iterable[UUID]) -> dict[UUID, Person]:

@@ -96,7 +96,7 @@ def _send(notice: Notice) -> bool:
     }
     # Of several of a kind each has its number behind it.
     kind = notice.kind.partition("-")[0]
-    return mails.send(template=f"case_{kind}", context=context, to=person.email) is mails.Outcome.TAKEN
+    return mails.tell(person, template=f"case_{kind}", context=context) is mails.Outcome.TAKEN
 
 
 def owe_release_notice(case: Case) -> None:
