@@ -35,6 +35,7 @@ from keys.models import (
 )
 from keys.states import DeviceState
 from tenants import access as tenants
+from tenants.states import PersonState
 
 # Entries of a chain in one answer, beside the bound on its octets: a chain at its end is some sixteen answers.
 ENTRIES: Final = 256
@@ -212,6 +213,9 @@ def device_for_letter(device_id: UUID, *, own_user: UUID | None, to_anyone: bool
     if row.state != DeviceState.ACTIVE and not (is_own and row.state == DeviceState.PENDING):
         raise NotFound
     if not (is_own or to_anyone):
+        raise NotFound
+    # Whoever has left is written to no more, though their chain lists the device for ever.
+    if tenants.person(row.user_id).state == PersonState.LEFT:
         raise NotFound
     return row
 

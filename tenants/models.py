@@ -66,7 +66,12 @@ class Person(TenantOwned, AbstractBaseUser):
     class Meta(TenantOwned.Meta):
         abstract = False
         constraints: ClassVar = [
-            models.UniqueConstraint(fields=["tenant", "email_key"], name="person_once_per_address"),
+            # Whoever left has given their address back: whoever comes with it is somebody else.
+            models.UniqueConstraint(
+                fields=["tenant", "email_key"],
+                condition=~models.Q(state=PersonState.LEFT),
+                name="person_once_per_address",
+            ),
         ]
 
     def __str__(self) -> str:

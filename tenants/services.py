@@ -23,6 +23,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import QuerySet
 from django.db.models.functions import Now
 from django.utils import timezone
+from django_otp.plugins.otp_totp.models import TOTPDevice
 
 from audit import services as audit
 from holdfast.core.base.secret import SecretBytes
@@ -55,6 +56,7 @@ from tenants.models import (
     PendingAct,
     Person,
     RateWindow,
+    RecoveryCode,
     ServiceAccount,
     SignInPlace,
     Tenant,
@@ -217,6 +219,17 @@ def leave_person(*, person: Person, actor: Actor) -> None:
         void_invitations(person)
         _move(person, PersonState.LEFT, "tenants:person:leave", actor)
         _stopped(person)
+
+
+def forget_sign_in(person: Person) -> None:
+    """Delete what a person who has left signed in with: password, authenticator, recovery codes.
+
+    In the caller's transaction, which says why.
+    """
+    TOTPDevice.objects.filter(user_id=person.pk).delete()
+    RecoveryCode.objects.filter(person=person).delete()
+    person.set_unusable_password()
+    person.save(update_fields=["password"])
 
 
 def void_invitations(person: Person) -> None:

@@ -18,7 +18,7 @@ from uuid import UUID
 
 from django.core import signing
 from django.db import transaction
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
 from django.urls import reverse
 
@@ -237,14 +237,38 @@ def withdraw(actor: Actor, pending_id: UUID) -> None:
     """Take a waiting act back. Whoever may do the act may, whether or not they proposed it: it only stops something."""
     with transaction.atomic():
         row = _waiting_row(pending_id, lock=True)
-        act = _permitted(_as_of_now(actor), row.act)
-        advance(row, PENDING_ACT, PendingState.WITHDRAWN, ended_at=database_now())
-        audit.append(
-            tag="tenants:act:withdraw",
-            actor=actor,
-            subject=str(row.subject_id or actor.tenant_id),
-            body={"act": act.name, "pending": str(row.pk)},
-        )
+        _permitted(_as_of_now(actor), row.act)
+        _withdraw(row, actor)
+
+
+def count_pending_of(person_id: UUID) -> int:
+    """Count the acts that wait for a second person and that a person proposed, or that are about them."""
+    return int(_waiting_of(person_id).count())
+
+
+def withdraw_of(person_id: UUID, *, actor: Actor) -> int:
+    """Withdraw the acts that a person proposed, or that are about them, as they leave; return how many.
+
+    In the caller's transaction.
+    """
+    rows = list(_waiting_of(person_id).select_for_update().order_by("pk"))
+    for row in rows:
+        _withdraw(row, actor)
+    return len(rows)
+
+
+def _waiting_of(person_id: UUID) -> QuerySet[PendingAct]:
+    return _waiting().filter(Q(proposer_id=person_id) | Q(concerns_id=person_id))
+
+
+def _withdraw(row: PendingAct, actor: Actor) -> None:
+    advance(row, PENDING_ACT, PendingState.WITHDRAWN, ended_at=database_now())
+    audit.append(
+        tag="tenants:act:withdraw",
+        actor=actor,
+        subject=str(row.subject_id or actor.tenant_id),
+        body={"act": row.act, "pending": str(row.pk)},
+    )
 
 
 def possible_seconds(row: PendingAct, act: Act) -> list[Person]:
