@@ -7,7 +7,6 @@ openable, is in the vault, in escrow and in cases.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import ClassVar
 from uuid import UUID
 
@@ -18,6 +17,7 @@ from keys import access as keys
 from recovery import access
 from recovery.leaving import services, shredding
 from recovery.leaving.preview import Custody, Preview, preview
+from recovery.leaving.words import custody_warnings, many, openers_line
 from tenants import access as tenants_access
 from tenants import names
 from tenants import services as tenants
@@ -77,7 +77,7 @@ class Leave(_OnPerson):
 
     def do(self, actor: Actor, subject: Person, given: Given) -> Done:
         left = services.leave(person=subject, actor=actor)
-        off = _many(left.devices, "device is", "devices are")
+        off = many(left.devices, "device is", "devices are")
         text = f"{subject.name} has left. {off} off. What stopped, and what can still be opened, stands on their page."
         return Done(text, subject=subject.pk)
 
@@ -87,7 +87,7 @@ def _stops(found: Preview) -> list[str]:
     if found.devices:
         named = ", ".join(found.devices)
         lines.append(
-            f"{_many(len(found.devices), 'device is', 'devices are')} off for good: {named}. Nobody can begin to write "
+            f"{many(len(found.devices), 'device is', 'devices are')} off for good: {named}. Nobody can begin to write "
             "to them, and what waits in their mailboxes is handed out no more. They can still forbid a case about "
             "their owner: officers alone end that, by a resolution."
         )
@@ -95,12 +95,12 @@ def _stops(found: Preview) -> list[str]:
         lines.append("They have no device that could act.")
     if found.ways_in:
         lines.append(
-            f"{_many(found.ways_in, 'invitation or enrolment code stops', 'invitations and enrolment codes stop')}."
+            f"{many(found.ways_in, 'invitation or enrolment code stops', 'invitations and enrolment codes stop')}."
         )
     if found.requests:
-        lines.append(f"{_many(found.requests, 'request', 'requests')} to their trusted contacts will end.")
+        lines.append(f"{many(found.requests, 'request', 'requests')} to their trusted contacts will end.")
     if found.acts:
-        waiting = _many(found.acts, "act that waits", "acts that wait")
+        waiting = many(found.acts, "act that waits", "acts that wait")
         lines.append(f"{waiting} for a second person, proposed by them or about them, will be withdrawn.")
     return lines
 
@@ -122,52 +122,11 @@ def _custody_lines(custody: Custody) -> list[str]:
     return lines + [openers_line(one.generations, one.officers, one.needed) for one in custody.openers if one.is_open]
 
 
-def openers_line(generations: Sequence[int], officers: Sequence[UUID], needed: int) -> str:
-    """Say who could release which generations today."""
-    people = tenants_access.people_by_id(officers)
-    named = ", ".join(people[one].name for one in officers)
-    return f"{_generations(generations)}: {named} could release it today; {needed} of them have to agree."
-
-
-def custody_warnings(custody: Custody) -> list[str]:
-    """Say which generations nobody could open, and what could still be done about it."""
-    warnings = [
-        f"{_generations(one.generations)}: nobody can release it today. {len(one.officers)} officers could agree, and "
-        f"{one.needed} are needed. Have officers come back, or deposited again while their device works."
-        for one in custody.openers
-        if not one.is_open
-    ]
-    if custody.missing:
-        warnings.append(
-            f"{_generations(custody.missing)}: in use and never deposited. Nobody could ever open what it encrypts. "
-            "While their device works, they deposit it: holdfast escrow deposit."
-        )
-    if not custody.openers and not custody.missing:
-        warnings.append("Nothing of theirs is in escrow: what only their devices open, nobody opens afterwards.")
-    return warnings
-
-
 def _case_lines(found: Preview) -> list[str]:
     lines = [case.text for case in found.cases if not case.is_warning]
     if found.more_cases:
         lines.append("There are more such cases; for each of them the same holds.")
     return lines
-
-
-def _generations(numbers: Sequence[int]) -> str:
-    """Write numbers in their order, runs as runs: `Archive generations 1–3, 5`."""
-    runs: list[list[int]] = []
-    for number in sorted(numbers):
-        if runs and runs[-1][-1] == number - 1:
-            runs[-1].append(number)
-        else:
-            runs.append([number])
-    text = ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}–{run[-1]}" for run in runs)
-    return f"Archive generation{'s' if len(numbers) > 1 else ''} {text}"
-
-
-def _many(count: int, one: str, more: str) -> str:
-    return f"{count} {one if count == 1 else more}"
 
 
 class Shred(_OnPerson):
@@ -185,9 +144,9 @@ class Shred(_OnPerson):
         shredding.require_shreddable(subject)
         deposits, sections = escrow.count_deposits(subject.pk), 1 if keys.vault(subject.pk) else 0
         lines = (
-            f"Destroyed for good: {_many(deposits, 'deposit', 'deposits')} in escrow with both their halves, "
+            f"Destroyed for good: {many(deposits, 'deposit', 'deposits')} in escrow with both their halves, "
             f"{'their vault' if sections else 'what there is of a vault'} and "
-            f"{_many(len(keys.doors(subject.pk)), 'door', 'doors')} to it, messages that wait for them, the shares "
+            f"{many(len(keys.doors(subject.pk)), 'door', 'doors')} to it, messages that wait for them, the shares "
             "that trusted contacts gave them, and what they signed in with.",
             "Cases about them that are open end first, and what was released in earlier ones is destroyed.",
             "It stays: their name, their public keys, what they and others signed, ids and hashes of what was "

@@ -108,8 +108,12 @@ def _end_case(case_id: UUID, person_id: UUID, actor: Actor) -> None:
 
 def _destroy(case: Case, deposits: int, actor: Actor) -> None:
     destroy_released(case)
-    body = {"q": bytes(case.q), "deposits": deposits}
-    audit.append(tag="recovery:release:destroy", actor=actor, subject=str(case.id), body=body)
+    audit.append(
+        tag="recovery:release:destroy",
+        actor=actor,
+        subject=str(case.id),
+        body={"q": bytes(case.q), "deposits": deposits},
+    )
 
 
 def _shred_deposits(person_id: UUID) -> int:
