@@ -35,7 +35,6 @@ from keys.models import (
 )
 from keys.states import DeviceState
 from tenants import access as tenants
-from tenants.states import PersonState
 
 # Entries of a chain in one answer, beside the bound on its octets: a chain at its end is some sixteen answers.
 ENTRIES: Final = 256
@@ -208,14 +207,13 @@ def device_for_letter(device_id: UUID, *, own_user: UUID | None, to_anyone: bool
 
     Raises NotFound.
     """
-    row = device(device_id)
+    # Whoever has left is written to no more, though their chain lists the device for ever.
+    here = Device.objects.filter(id=device_id).exclude(user_id__in=tenants.left_people_ids())
+    row = cast(Device, _one(here))
     is_own = row.user_id == own_user
     if row.state != DeviceState.ACTIVE and not (is_own and row.state == DeviceState.PENDING):
         raise NotFound
     if not (is_own or to_anyone):
-        raise NotFound
-    # Whoever has left is written to no more, though their chain lists the device for ever.
-    if tenants.person(row.user_id).state == PersonState.LEFT:
         raise NotFound
     return row
 

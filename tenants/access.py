@@ -224,6 +224,11 @@ def active_people_ids() -> QuerySet[Person, dict[str, UUID]]:
     return Person.objects.filter(state=PersonState.ACTIVE).values("pk")
 
 
+def left_people_ids() -> QuerySet[Person, dict[str, UUID]]:
+    """Return the ids of the people who have left, as a part of another app's query."""
+    return Person.objects.filter(state=PersonState.LEFT).values("pk")
+
+
 def count_active_people() -> int:
     """Count the people who may have something to lose: active, in whatever role."""
     return Person.objects.filter(state=PersonState.ACTIVE).count()

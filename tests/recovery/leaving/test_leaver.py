@@ -31,7 +31,7 @@ from tests.cast.administrators import Administrator, administrator
 from tests.cast.browsers import text_of
 from tests.cast.contacts import TrustedContacts
 from tests.cast.founded import Hsm
-from tests.cast.phones import audit_away
+from tests.cast.phones import Phone, audit_away
 from tests.cast.tenants import PASSWORD, give_password, make_person
 from tests.cast.world import OpenCase, World
 from tests.keys.mail import events_of, fetched

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """One person's keys are shredded: two persons ask, the worker does it, and the database is read afterwards.
 
-ORGANISATION "One person's keys can be shredded on request". What is gone is gone; what remains is listed, with why.
+ORGANISATION "People" (leaver). What is gone is gone; what remains is listed, with why.
 """
 
 from __future__ import annotations
@@ -18,15 +18,26 @@ from audit.models import Entry
 from config.database_roles import columns, grants
 from escrow import coverage
 from escrow import services as escrow
+from escrow.access import newest_deposits
+from escrow.errors import RecordUnreadable
 from escrow.models import Deposit
-from holdfast.core.base.errors import UnwrapFailed
 from holdfast.core.vault.blob import Section
 from kernel import queue
 from kernel.models import Job
 from kernel.scope import tenant_scope
 from keys.models import Device, Message, Vault, VaultDoor
 from recovery.leaving import shredding
-from recovery.models import ContactAnswer, ContactSet, Release, ReleasedShare, SealedShare, Shredding
+from recovery.models import (
+    Approval,
+    Case,
+    ContactAnswer,
+    ContactRequest,
+    ContactSet,
+    Release,
+    ReleasedShare,
+    SealedShare,
+    Shredding,
+)
 from tenants.models import Person
 from tenants.roles import Role
 from tests.cast.administrators import Administrator, administrator, hidden, settle
@@ -189,7 +200,7 @@ def test_what_a_key_opens_is_gone(scene: Scene, hsm: Hsm) -> None:
     # Nobody opens it: not whom a case had given it, and not the server itself.
     assert world.state(made["released"]) == "expired"
     assert world.collect(made["released"]).status_code == 409
-    with tenant_scope(world.tenant_id), pytest.raises(UnwrapFailed):
+    with tenant_scope(world.tenant_id), pytest.raises(RecordUnreadable):
         escrow.open_deposit(row)
 
 
@@ -213,33 +224,30 @@ REMAINS = {
     "audit_entry": "the log is never changed: it names who did what, and holds no key",
     "escrow_consent": "what they signed: a yes or no to escrow",
     "escrow_deposit": "ids and hashes, so that no half is ever deposited twice; the record is empty",
+    "escrow_receipt": "the release process's word that a half was its deposit's own",
+    "kernel_job": "what was promised about them, by id; swept after a month",
+    "kernel_replayableanswer": "answers to their devices' requests, without keys; swept after a month",
     "keys_chainentry": "public keys, which others pinned, and what they signed",
     "keys_chainhead": "where the chain of public keys stands",
     "keys_device": "public keys of devices",
-    "keys_message": "what they, or the server about them, sent to others: it is the others'",
-    "kernel_job": "what was promised about them, by id; swept after a month",
-    "kernel_replayableanswer": "answers to their devices' requests, without keys; swept after a month",
+    "keys_message": "what the server told others about them; swept after a month",
+    "recovery_approval": "what an officer signed in a case: hashes of shares, no share",
     "recovery_case": "what was asked about them, as it was signed",
     "recovery_casedeposit": "which deposits a case named",
     "recovery_contactanswer": "that a contact was asked; the share is gone",
     "recovery_contactrequest": "that contacts were asked",
-    "recovery_notice": "what they were told of",
+    "recovery_notice": "what people were told of their cases",
     "recovery_release": "that a half was released; the half is gone",
     "recovery_shredding": "that it was asked, and how much was destroyed",
     "tenants_credential": "public keys of devices",
-    "tenants_enrolmentcode": "hashes of codes that are used",
+    "tenants_enrolmentcode": "hashes of codes",
     "tenants_mail": "what they were told by mail; swept after a month",
     "tenants_nonce": "numbers of their devices' requests; swept after minutes",
     "tenants_pendingact": "that it was asked by one and confirmed by another; swept after days",
     "tenants_person": "the name that the log's entries lead to",
     "tenants_ratewindow": "counts of requests; swept",
-    "tenants_signinplace": "a hash of their account and from where it signed in",
     "tenants_sponsorship": "who let them in",
     "tenants_tokenbucket": "counts of requests; swept",
-    "keys_claimbudget": "counts of an hour; swept",
-    "keys_claim": "which public pre-keys were handed out; swept after a month",
-    "keys_signedprekey": "public pre-keys that are handed out no more; swept",
-    "keys_prekeybatch": "what public pre-keys there were",
 }
 # Columns that hold what a key opens, or what a key is made from: of no row of theirs is there anything.
 OPENABLE = {
@@ -252,6 +260,21 @@ OPENABLE = {
     "recovery_sealedshare": "sealed",
     "recovery_contactset": "manifest",
 }
+
+
+def ids_of(person: Person) -> set[UUID]:
+    """A person's id, and those of all rows that lead to what is theirs: devices, deposits, cases, requests."""
+    cases = Case.unscoped.filter(subject_id=person.pk)
+    mine = [
+        Device.unscoped.filter(user_id=person.pk),
+        Deposit.unscoped.filter(user_id=person.pk),
+        ContactRequest.unscoped.filter(owner_id=person.pk),
+        cases,
+        Approval.unscoped.filter(case_id__in=cases.values("id")),
+        Release.unscoped.filter(case_id__in=cases.values("id")),
+    ]
+    found = {one for rows in mine for row in rows for one in (row.pk, row.id) if isinstance(one, UUID)}
+    return {person.pk, *found}
 
 
 def rows_naming(ids: set[UUID]) -> dict[str, list[dict[str, Any]]]:
@@ -278,7 +301,7 @@ def _names(value: Any, forms: list[str], octets: list[bytes]) -> bool:
 
 def test_database_read_afterwards_names_them_where_it_says_and_nowhere_else(scene: Scene, hsm: Hsm) -> None:
     furnished(scene)
-    ids = {scene.alice.pk, *Device.unscoped.filter(user_id=scene.alice.pk).values_list("id", flat=True)}
+    ids = ids_of(scene.alice)
     before = rows_naming(ids)
     assert {"keys_vault", "keys_vaultdoor", "recovery_contactset"} <= before.keys()
     assert any(row["sealed"] for row in before["escrow_deposit"])
@@ -311,15 +334,9 @@ def test_log_counts_what_was_destroyed_and_the_page_says_so(scene: Scene, hsm: H
     assert "1 deposit to go" in scene.page()
     scene.world.work()
     body = Entry.unscoped.get(tag="recovery:shredding:finish").body
-    assert body == {
-        "contacts": 1,
-        "deposits": 1,
-        "doors": 1,
-        "messages": 1,
-        "releases": 1,
-        "shares": 2,
-        "vaults": 1,
-    } or (body["deposits"] == body["vaults"] == body["contacts"] == body["releases"] == 1)
+    # A letter, and what the server told their device of meanwhile.
+    assert body.pop("messages") >= 1
+    assert body == {"contacts": 1, "deposits": 1, "doors": 1, "releases": 1, "shares": 0, "vaults": 1}
     page = scene.page()
     assert "Nobody opens any of it any more; a backup of before may." in page
     assert "shredded" in page
@@ -404,7 +421,8 @@ def test_shredded_generations_are_neither_covered_nor_missing(scene: Scene, hsm:
         found, _ = coverage.tenant_coverage()
         assert [one.user_id for one in found if one.deposits or one.missing] == [world.cast.bob.pk]
         assert coverage.coverage_totals().covered == 1
-        assert escrow.newest_records(10) if hasattr(escrow, "newest_records") else True
+        # What a ceremony tries a restored key on.
+        assert [row.user_id for row in newest_deposits(10)] == [world.cast.bob.pk]
 
 
 # Who may write what.
