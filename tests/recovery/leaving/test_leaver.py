@@ -37,7 +37,7 @@ from tests.cast.world import OpenCase, World
 from tests.keys.mail import events_of, fetched
 from tests.recovery.cases.test_vetoes import by_the_log, quorate, veto
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgres]
 
 
 @pytest.fixture

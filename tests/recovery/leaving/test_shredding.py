@@ -38,11 +38,13 @@ from recovery.models import (
     SealedShare,
     Shredding,
 )
+from tenants import access
 from tenants.models import Person
 from tenants.roles import Role
 from tests.cast.administrators import Administrator, administrator, hidden, settle
 from tests.cast.browsers import text_of
 from tests.cast.contacts import TrustedContacts
+from tests.cast.database_roles import acting_as, database_users
 from tests.cast.founded import Hsm
 from tests.cast.phones import audit_away
 from tests.cast.tenants import give_password, give_totp, make_person
@@ -50,7 +52,7 @@ from tests.cast.world import World
 from tests.keys.mail import letter
 from tests.recovery.cases.test_vetoes import quorate
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgres]
 
 
 class Scene:
@@ -434,3 +436,16 @@ def test_web_process_empties_no_deposit_and_the_worker_deletes_none() -> None:
     assert set(columns("escrow_deposit", "u", "worker").copy()) >= {"sealed", "shredded_at"}
     assert "d" not in grants()["keys_vault"]["web"]
     assert "i" not in grants()["recovery_shredding"]["worker"]
+
+
+@pytest.mark.postgres_only
+def test_each_process_does_its_part_with_its_own_rights(scene: Scene, hsm: Hsm) -> None:
+    furnished(scene)
+    world, alice = scene.world, scene.alice
+    with database_users() as prefix, tenant_scope(world.tenant_id):
+        with acting_as("web", prefix=prefix):
+            shredding.begin(person=access.person(alice.pk), actor=world.ceremony)
+        with acting_as("worker", prefix=prefix):
+            shredding.shred(person_id=alice.pk, actor=world.ceremony, renew=lambda: None)
+    assert scene.row.finished_at is not None
+    assert not Vault.unscoped.filter(user_id=alice.pk).exists()
