@@ -117,9 +117,11 @@ def look(actor: Actor, name: str, subject_id: UUID | None, given: Given, *, boun
     Changes nothing. Raises NotFound, Denied, and what the act's rule refuses, naming the field.
     """
     act = _permitted(actor, name)
-    subject = _loaded(act, actor, subject_id, lock=False)
-    taken = cleaned(act, subject, given)
-    words = act.words(actor, subject, taken)
+    # Rules are the same as in the act itself, and lock what they decide by.
+    with transaction.atomic():
+        subject = _loaded(act, actor, subject_id, lock=False)
+        taken = cleaned(act, subject, given)
+        words = act.words(actor, subject, taken)
     token = _token(_Shown(actor, act, subject_id, taken, words), bound_to)
     return Look(act, subject, subject_id, taken, words, token, database_now() + timedelta(seconds=STEP_UP_SECONDS))
 
@@ -196,8 +198,9 @@ def look_pending(actor: Actor, pending_id: UUID, *, bound_to: str) -> tuple[Pend
     """Say what a waiting act would do now, and make the token to confirm it. Raises NotFound, Denied, Conflict."""
     row = _waiting_row(pending_id, lock=False)
     act = _permitted(actor, row.act)
-    subject = _loaded(act, actor, row.subject_id, lock=False)
-    words = act.words(actor, subject, row.given)
+    with transaction.atomic():
+        subject = _loaded(act, actor, row.subject_id, lock=False)
+        words = act.words(actor, subject, row.given)
     token = _token(_Shown(actor, act, row.subject_id, row.given, words, row.pk), bound_to)
     expires_at = database_now() + timedelta(seconds=STEP_UP_SECONDS)
     return row, Look(act, subject, row.subject_id, row.given, words, token, expires_at)
