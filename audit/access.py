@@ -258,9 +258,14 @@ def search(
     since: datetime | None = None,
     until: datetime | None = None,
     before: int | None = None,
+    after: int | None = None,
+    is_oldest_first: bool = False,
     limit: int = 50,
 ) -> list[Entry]:
-    """List the audit entries that the reader may see, newest first; `before` is the cursor (an index)."""
+    """List the audit entries that the reader may see, newest first unless told otherwise.
+
+    before, after: the cursor, an index. One query.
+    """
     wanted: dict[str, Any] = {
         name: value
         for name, value in {
@@ -271,11 +276,12 @@ def search(
             "time__gte": since,
             "time__lt": until,
             "leaf_index__lt": before,
+            "leaf_index__gt": after,
         }.items()
         if value not in ("", None)
     }
     rows = _readable(reader).filter(leaf_index__isnull=False, **wanted)
-    return list(rows.order_by("-leaf_index")[:limit])
+    return list(rows.order_by("leaf_index" if is_oldest_first else "-leaf_index")[:limit])
 
 
 def entry_at(index: int, *, reader: Actor) -> Entry:

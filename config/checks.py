@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import psycopg
 from django.conf import settings
+from django.core import checks
 from django.core.checks import CheckMessage, Error, Tags, register
 from django.db import DatabaseError, connection
 
@@ -33,6 +34,26 @@ Answer = TypeVar("Answer")
 def check_posture(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     """Refuse in production debug, SQLite, a bundled libpq, SoftHSM, http, open memory, a proxy that nobody trusts."""
     return list(_findings())
+
+
+@register(Tags.database)
+def check_authenticators(app_configs: Any, databases: Sequence[str] | None = None, **kwargs: Any) -> list[CheckMessage]:
+    """Say how many authenticators' keys are not sealed yet: `manage.py check --database default`."""
+    from tenants import sign_in
+
+    # `migrate` asks as well, before there is a table.
+    if not databases or "tenants_authenticator" not in connection.introspection.table_names():
+        return []
+    count = sign_in.count_unsealed()
+    if not count:
+        return []
+    return [
+        checks.Warning(
+            f"{count} authenticators' keys stand unsealed in the database, as before 0013_sealed_factors.",
+            hint="The worker seals them within ten minutes where the HSM is there and the tenant has its master key.",
+            id="holdfast.W001",
+        )
+    ]
 
 
 def require_posture() -> None:
@@ -94,6 +115,16 @@ def _findings() -> Iterator[CheckMessage]:
             "Nobody hands mail over: notices of cases would never arrive.",
             hint="Set HOLDFAST_EMAIL_URL, for example to smtp://user@host:587.",
             id="holdfast.E008",
+        )
+    if settings.HOLDFAST_ADMIN and not (
+        settings.SESSION_COOKIE_SECURE
+        and settings.CSRF_COOKIE_SECURE
+        and settings.HOLDFAST_ADMIN_COOKIE.startswith("__Host-")
+    ):
+        yield Error(
+            "The operators' admin is on, and the cookies of its sessions could be read or planted outside https.",
+            hint="Use config.settings.production as it is, or set HOLDFAST_ADMIN to 0.",
+            id="holdfast.E016",
         )
     yield from _directory_findings()
     yield from _hsm_findings()

@@ -29,9 +29,8 @@ axes_accessattempt              riud  rd     .         .
 axes_accessattemptexpiration    riud  rd     .         .
 axes_accessfailurelog           .     .      .         .
 axes_accesslog                  .     .      .         .
+django_admin_log                .     .      .         .
 django_content_type             .     .      .         .
-django_session                  riud  rd     .         .
-otp_totp_totpdevice             riud  .      .         .
 kernel_heartbeat                riu   riu    riu       riu
 kernel_job                      ri    riud   .         riu
 kernel_replayableanswer         rid   rd     .         .
@@ -41,18 +40,23 @@ audit_loghead                   r     .      riu       r
 audit_rolesstatement            r     r      r         r
 audit_tally                     riu   riud   riu       riu
 audit_tile                      r     .      riu       r
+tenants_authenticator           riud  ru     .         .
+tenants_consolesession          riud  rd     .         .
 tenants_credential              riu   ru     .         .
 tenants_enrolmentcode           riu   .      .         .
-tenants_invitation              ru    riu    .         .
-tenants_mail                    ri    rud    .         .
+tenants_formeraddress           ri    rd     .         .
+tenants_invitation              riu   riu    .         .
+tenants_mail                    ri    riud   .         .
 tenants_nonce                   ri    rd     .         .
-tenants_person                  ru    r      .         r
+tenants_pendingact              riu   rd     .         .
+tenants_passwordreset           ru    rid    .         .
+tenants_person                  riu   r      .         r
 tenants_ratewindow              riu   rd     .         .
 tenants_recoverycode            riud  .      .         .
 tenants_serviceaccount          r     .      .         .
 tenants_signinplace             riud  rd     .         .
 tenants_sponsorship             riu   .      .         .
-tenants_tenant                  r     r      r         r
+tenants_tenant                  ru    r      r         r
 tenants_tokenbucket             riu   rd     .         .
 keys_chainentry                 ri    r      .         r
 keys_chainfork                  ri    .      .         .
@@ -92,6 +96,8 @@ recovery_releasedshare          ru    rd     .         rid
 recovery_sealedshare            rid   rd     .         rd
 recovery_shredding              ri    ru     .         .
 recovery_veto                   ri    r      .         r
+operators_operator              r     .      .         .
+operators_operatorsession       rid   rd     .         .
 """
 
 # (table, verb): {process: its columns}. To lock a row takes the right to change a column of it, so some stand here for
@@ -110,14 +116,18 @@ _COLUMNS: Final[dict[tuple[str, str], dict[str, str]]] = {
     ("audit_tally", "u"): dict.fromkeys(PROCESSES, "count"),
     # The sequencer asks at its start whether a tenant was founded for development, and nothing else of them.
     ("tenants_tenant", "r"): {"sequencer": "slug is_development"},
-    # Its own invitation sets a person's password.
-    ("tenants_person", "u"): {"web": "state last_login password"},
+    # An operator suspends and resumes a tenant, at the web process's admin.
+    ("tenants_tenant", "u"): {"web": "state"},
+    # Acts of administration, each behind a one-time code, and a person's own invitation. What the release process
+    # believes of people stands in the log.
+    ("tenants_person", "u"): {"web": "state active_since last_login password role name email email_key search"},
+    ("tenants_pendingact", "u"): {"web": "state second_id ended_at"},
     # The worker makes the link when the mail is handed over, and ends the ones before; it uses none up.
     ("tenants_invitation", "u"): {"web": "used_at expires_at", "worker": "expires_at"},
     ("tenants_mail", "u"): {"worker": "state why attempts settled_at"},
     ("tenants_recoverycode", "u"): {"web": "used_at"},
-    ("tenants_credential", "u"): {"web": "state", "worker": "state"},
-    ("tenants_enrolmentcode", "u"): {"web": "used_at confirmer_id"},
+    ("tenants_credential", "u"): {"web": "state last_used_on", "worker": "state"},
+    ("tenants_enrolmentcode", "u"): {"web": "used_at confirmer_id expires_at"},
     ("tenants_sponsorship", "u"): {"web": "at"},
     ("keys_chainhead", "u"): {"web": "seq head updated_at", "worker": "updated_at"},
     ("keys_device", "u"): {"web": "state activated_at revoked_at", "worker": "state revoked_at"},

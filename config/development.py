@@ -248,6 +248,8 @@ def write_code(tenant_id: UUID, name: str, person_id: UUID, *, pin: bytes, log_v
         person = tenants_access.person(person_id)
         tenants.issue_enrolment_code(person=person, code_hash=code.hash, actor=system_actor(tenant_id, "ceremony"))
     write_private(demo_directory() / "codes" / f"{name}.code", code.text())
+    # Whoever walks the demo again gets a new member, of another address.
+    write_private(demo_directory() / "codes" / f"{name}.address", person.email)
 
 
 def renew_members(say: Say) -> None:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The pages of every act of administration: its form, then what it will do in words with the code for exactly that.
 
-Implements ORGANISATION "People" (step-up) and PLATFORM "Console". One pair of pages for all acts; they work without
+Implements ORGANISATION "Acts" and PLATFORM "Console". One pair of pages for all acts; they work without
 script, and keep what was typed. What an act is and may, `tenants.acts` decides.
 """
 

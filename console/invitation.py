@@ -7,23 +7,21 @@ through mail for a person uses nothing up; only the form does. A wrong link and 
 
 from __future__ import annotations
 
-import base64
 import secrets
 from typing import TYPE_CHECKING, Final
-from urllib.parse import quote
 from uuid import UUID
 
-import segno
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 from django.views.decorators.http import require_http_methods
 
+from console import authenticator
 from holdfast.core.base.secret import SecretBytes
 from kernel.errors import Throttled
 from tenants import hashing, invitations
-from tenants.errors import CodeRefused, InvitationRefused, PasswordRefused
+from tenants.errors import CodeRefused, FactorsAway, InvitationRefused, PasswordRefused
 from tenants.sign_in import TOTP_KEY_SIZE
 from tenants.sources import source_of
 
@@ -35,6 +33,7 @@ _KEPT: Final = "invitation"
 UNEQUAL: Final = "The two passwords differ. Type the same one twice."
 CODE_REFUSED: Final = "This is not the code that your authenticator shows now. Wait for the next one, and type that."
 BUSY: Final = "Many people sign in at this moment. Try again in a few seconds."
+AWAY: Final = "Authenticators cannot be set up at this moment. Nothing was used up: try again in a moment."
 AGAIN: Final = (
     "This page was open for too long, or cookies are off. Set up the authenticator again, with the code below."
 )
@@ -99,6 +98,8 @@ def _accepted(request: HttpRequest, found: Invitation) -> tuple[str, ...]:
             )
     except Throttled as error:
         raise _NotTaken(BUSY, status=429) from error
+    except FactorsAway as error:
+        raise _NotTaken(AWAY, status=503) from error
     except PasswordRefused as error:
         raise _NotTaken(str(error.detail)) from error
     except CodeRefused as error:
@@ -111,16 +112,11 @@ def _form(request: HttpRequest, found: Invitation, refusal: str, *, status: int 
         # The same for as long as the session lasts: what was scanned once stays right when the page is shown again.
         key = SecretBytes(secrets.token_bytes(TOTP_KEY_SIZE))
         request.session[_KEPT] = {"id": str(found.pk), "key": key.reveal().hex()}
-    secret = base64.b32encode(key.reveal()).decode()
-    name = quote(f"Holdfast:{found.tenant.slug}:{found.person.email}", safe=":")
-    uri = f"otpauth://totp/{name}?secret={secret}&issuer=Holdfast"
     context = {
         "refusal": refusal,
         "person": found.person,
         "invited_to": found.tenant,
-        "secret": " ".join(secret[at : at + 4] for at in range(0, len(secret), 4)),
-        # On white in every colour scheme: many cameras read no light code on a dark ground.
-        "image": segno.make(uri, error="m").svg_data_uri(scale=4, border=3, dark="#000", light="#fff"),
+        **authenticator.shown(key, tenant=found.tenant, email=found.person.email),
     }
     return render(request, "console/sign_in/invitation.html", context, status=status)
 

@@ -21,6 +21,7 @@ from django.views.decorators.http import require_http_methods, require_POST
 
 from kernel.errors import Throttled
 from tenants import access, hashing, lockout, sessions, sign_in
+from tenants.errors import FactorsAway
 from tenants.sources import source_of
 
 if TYPE_CHECKING:
@@ -30,6 +31,10 @@ CODE_STEP: Final = "/console/sign-in/code/"
 REFUSED: Final = "This did not match. Check all three fields, then try again."
 CODE_REFUSED: Final = "This code did not match, or was used before. Wait for the next one."
 BUSY: Final = "Many people sign in at this moment. Try again in a few seconds."
+AWAY: Final = (
+    "Codes of authenticators cannot be checked at this moment. Nothing was used up or counted: try again in a moment, "
+    "or use a recovery code."
+)
 LOCKED: Final = "Too many attempts. Wait 15 minutes, then try again."
 MAX_FIELD: Final = 1024  # of characters: nobody types more, and hashing longer input is work for nothing
 
@@ -40,10 +45,11 @@ MAX_FIELD: Final = 1024  # of characters: nobody types more, and hashing longer 
 def sign_in_password(request: HttpRequest) -> HttpResponse:
     """First step: tenant, address, password. A right one only leads to the second step."""
     if request.method != "POST":
-        if sessions.session_person(request) is not None:
-            return HttpResponseRedirect(sessions.HOME)
+        signed_in = sessions.session_person(request)
+        if signed_in is not None:
+            return HttpResponseRedirect(sessions.home_of(signed_in))
         return render(request, "console/sign_in/password.html")
-    slug, email_key = _folded(request, "tenant"), _folded(request, "email")
+    slug, email_key = folded(request, "tenant"), folded(request, "email")
     lockout.name_attempt(request, slug=slug, email_key=email_key)
     password = request.POST.get("password", "")[:MAX_FIELD]
     typed = {"typed_tenant": slug, "typed_email": email_key}
@@ -58,7 +64,7 @@ def sign_in_password(request: HttpRequest) -> HttpResponse:
         sessions.begin(request, person)
         return HttpResponseRedirect(CODE_STEP)
     tenant = access.entered_tenant_by_slug(slug)
-    _record_refusal(request, tenant, access.person_by_address(tenant, email_key), "password")
+    record_refusal(request, tenant, access.person_by_address(tenant, email_key), "password")
     return _refuse(request, "console/sign_in/password.html", REFUSED, typed)
 
 
@@ -76,14 +82,19 @@ def sign_in_code(request: HttpRequest) -> HttpResponse:
     if lockout.turn_away(request):
         return _refuse(request, "console/sign_in/code.html", CODE_REFUSED, {})
     code = "".join(request.POST.get("code", "")[:24].split())
-    device = sign_in.accept_code(person=person, code=code)
+    try:
+        device = sign_in.accept_code(person=person, code=code)
+    except FactorsAway:
+        response = render(request, "console/sign_in/code.html", {"refusal": AWAY}, status=503)
+        response["retry-after"] = "5"
+        return response
     if device is not None:
         sign_in.record_accepted(person=person, source=source_of(request))
         lockout.forgive(request)
         sessions.finish(request, person, device)
-        return HttpResponseRedirect(sessions.HOME)
+        return HttpResponseRedirect(sessions.home_of(person))
     user_login_failed.send(sender=__name__, credentials={}, request=request)
-    _record_refusal(request, person.tenant, person, "code")
+    record_refusal(request, person.tenant, person, "code")
     sessions.count_wrong_code(request)
     return _refuse(request, "console/sign_in/code.html", CODE_REFUSED, {})
 
@@ -99,12 +110,12 @@ def sign_out(request: HttpRequest) -> HttpResponse:
     return HttpResponseRedirect(settings.LOGIN_URL)
 
 
-def _folded(request: HttpRequest, field: str) -> str:
+def folded(request: HttpRequest, field: str) -> str:
     """Bring a typed slug or address to the form in which it is compared; what is no such thing matches nothing."""
     return unicodedata.normalize("NFKC", request.POST.get(field, "")[:MAX_FIELD]).strip().casefold()
 
 
-def _record_refusal(request: HttpRequest, tenant: Tenant | None, person: Person | None, step: str) -> None:
+def record_refusal(request: HttpRequest, tenant: Tenant | None, person: Person | None, step: str) -> None:
     """Write a refusal down, unless a standing lock turned it away: nobody floods the log through a closed door."""
     if lockout.lock_stood_before(request):
         return

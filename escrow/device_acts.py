@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The acts on one device: suspend it, and let it go on.
 
-Implements ORGANISATION "People". They stand in this app because what m officers suspended, by a resolution, no one
+Implements ORGANISATION "Acts". They stand in this app because what m officers suspended, by a resolution, no one
 person lets go on (ESCROW "Case").
 """
 

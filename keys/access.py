@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, cast
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from django.db.models import Count, Q, QuerySet, Sum
 
@@ -35,6 +35,7 @@ from keys.models import (
 )
 from keys.states import DeviceState
 from tenants import access as tenants
+from tenants.states import PersonState
 
 # Entries of a chain in one answer, beside the bound on its octets: a chain at its end is some sixteen answers.
 ENTRIES: Final = 256
@@ -67,6 +68,18 @@ def devices_of(user_id: UUID, *, after: UUID | None = None, limit: int = PAGE) -
 def active_devices(user_id: UUID) -> list[Device]:
     """Return the devices that a user's chain lists, oldest first."""
     return list(Device.objects.filter(user_id=user_id, state=DeviceState.ACTIVE).order_by("created_at", "id"))
+
+
+def find_by_address(email_key: str) -> tuple[UUID, list[Device]]:
+    """Return the active person with an address in this tenant, and the devices that their chain lists.
+
+    Raises NotFound for everybody else, after the same two queries: how long the answer takes names nobody either.
+    """
+    person = tenants.reachable_by_address(email_key, (PersonState.ACTIVE,))
+    devices = active_devices(person.pk if person else uuid4())
+    if person is None:
+        raise NotFound
+    return person.pk, devices
 
 
 def had_device_since(user_id: UUID, since: datetime, *, now: datetime) -> bool:

@@ -25,6 +25,7 @@ from kernel.fields import Base64UrlField, Empty, NumberField, StrictSerializer, 
 from keys import access, chains, claims, health, services
 from keys.errors import ChainFork, IfMatchMissing
 from tenants import services as tenants
+from tenants.api import EMAIL, email_key
 from tenants.permissions import PermissionName
 from tenants.sources import source_of
 
@@ -97,6 +98,11 @@ class ListedDevice(StrictSerializer):
 
 class UserDevicesOut(StrictSerializer):
     chain_head = Base64UrlField(length=32)
+    devices = ListedDevice(many=True)
+
+
+class FoundUserOut(StrictSerializer):
+    user_id = serializers.UUIDField()
     devices = ListedDevice(many=True)
 
 
@@ -370,6 +376,25 @@ def _optional_number(request: Request, name: str, *, minimum: int = 0) -> int | 
     return int(text)
 
 
+class UsersView(ApiView):
+    """The directory: one person by their whole e-mail address, in the caller's own tenant."""
+
+    permission_names: ClassVar = {"GET": PermissionName.PERSON_FIND}
+
+    @extend_schema(
+        summary="Find an active person by their e-mail address",
+        operation_id="find_user",
+        parameters=[EMAIL],
+        responses=FoundUserOut,
+    )
+    def get(self, request: Request) -> Response:
+        """Everybody else is answered alike: unknown, invited, suspended, left, of another tenant."""
+        key = email_key(request)
+        tenants.count_search(self.actor)
+        user_id, devices = access.find_by_address(key)
+        return Response({"user_id": str(user_id), "devices": _listed(devices)})
+
+
 class UserDevicesView(ApiView):
     permission_names: ClassVar = {"GET": PermissionName.DEVICE_READ}
 
@@ -378,11 +403,11 @@ class UserDevicesView(ApiView):
     )
     def get(self, request: Request, user_id: UUID) -> Response:
         head = access.chain_head(user_id)
-        devices = [
-            {"device_id": str(device.id), "device_statement": b64u(bytes(device.statement))}
-            for device in access.active_devices(user_id)
-        ]
-        return Response({"chain_head": b64u(bytes(head.head)), "devices": devices})
+        return Response({"chain_head": b64u(bytes(head.head)), "devices": _listed(access.active_devices(user_id))})
+
+
+def _listed(devices: list[Device]) -> list[dict[str, str]]:
+    return [{"device_id": str(device.id), "device_statement": b64u(bytes(device.statement))} for device in devices]
 
 
 class BundleView(ApiView):

@@ -20,6 +20,7 @@ api_urlpatterns: list[URLPattern] = [
     path("messages", mailbox_api.MessagesView.as_view(), name="messages"),
     path("messages/ack", mailbox_api.AcknowledgeView.as_view(), name="messages-ack"),
     path("messages/<uuid:message_id>/content", mailbox_api.ContentView.as_view(), name="message-content"),
+    path("users", api.UsersView.as_view(), name="users"),
     path("users/<uuid:user_id>/messages", mailbox_api.UserMessagesView.as_view(), name="user-messages"),
     path("users/<uuid:user_id>/chain", api.ChainView.as_view(), name="user-chain"),
     path("users/<uuid:user_id>/chain/proof", api.ChainProofView.as_view(), name="user-chain-proof"),

@@ -13,7 +13,7 @@ from uuid import UUID
 from kernel.actors import system_actor
 from kernel.clock import database_now
 from kernel.models import Job
-from kernel.queue import apart, every, handles, renew
+from kernel.queue import apart, every, given_up, handles, renew
 from kernel.retries import MOST, Retries
 from recovery import access
 from recovery.cases import collection, counting, endings, notices, standing
@@ -41,6 +41,12 @@ _tried = Retries(first=600, longest=86_400)
 def give_notice(job: Job) -> None:
     """Hand one notice over."""
     notices.give_notice(notice_id=UUID(job.payload["notice"]), actor=system_actor(job.tenant_id, "worker"))
+
+
+@given_up(NOTICE_JOB)
+def fail_notice(job: Job) -> None:
+    """Say that one notice was not delivered: nobody tries any more."""
+    notices.fail_notice(notice_id=UUID(job.payload["notice"]), actor=system_actor(job.tenant_id, "worker"))
 
 
 @handles(RELEASE_JOB)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import uuid
 from collections import defaultdict
-from collections.abc import Collection, Iterable
-from datetime import datetime
+from collections.abc import Collection, Iterable, Sequence
+from datetime import date, datetime
+from typing import Any
 from uuid import UUID
 
 from django.db.models import Q, QuerySet
@@ -20,6 +21,7 @@ from kernel.actors import Actor
 from kernel.errors import NotFound
 from kernel.paging import page
 from kernel.scope import current_tenant
+from tenants import names
 from tenants.models import Credential, EnrolmentCode, Invitation, Person, ServiceAccount, Sponsorship, Tenant
 from tenants.roles import GUARDED_ROLES, Role
 from tenants.states import ENTERED_STATES, CredentialState, PersonState
@@ -46,6 +48,12 @@ def person_by_address(tenant: Tenant | None, email_key: str) -> Person | None:
     return found
 
 
+def reachable_by_address(email_key: str, states: Collection[str]) -> Person | None:
+    """Return whom the tenant's directory knows under an address, in one of these states. One query, whoever asks."""
+    found: Person | None = Person.objects.filter(email_key=email_key, state__in=states).first()
+    return found
+
+
 def development_slugs() -> list[str]:
     """List the tenants, at most ten, that were founded for development and must not be in production."""
     return list(Tenant.objects.filter(is_development=True).order_by("slug").values_list("slug", flat=True)[:10])
@@ -56,6 +64,12 @@ def person(person_id: UUID) -> Person:
     found: Person | None = Person.objects.filter(pk=person_id).first()
     if found is None:
         raise NotFound
+    return found
+
+
+def person_to_write_to(person_id: UUID) -> Person | None:
+    """Return a person of the open scope's tenant with the tenant, in whatever state, or None."""
+    found: Person | None = Person.objects.select_related("tenant").filter(pk=person_id).first()
     return found
 
 
@@ -188,19 +202,70 @@ def acting_credentials(credential_ids: Collection[UUID]) -> set[UUID]:
     return set(rows.values_list("id", flat=True))
 
 
+def credential_uses(credential_ids: Collection[UUID]) -> dict[UUID, tuple[str, date | None]]:
+    """Return the state of each of these credentials, and the day in UTC on which it was last used, if it is noted."""
+    rows = Credential.objects.filter(id__in=credential_ids)
+    return {pk: (state, used_on) for pk, state, used_on in rows.values_list("id", "state", "last_used_on")}
+
+
 def service_accounts() -> list[ServiceAccount]:
     """List the tenant's service accounts by name."""
     return list(ServiceAccount.objects.order_by("name"))
 
 
-def people_found(text: str, role: str, *, start: int, limit: int) -> tuple[list[Person], int]:
-    """Search the tenant's people by a part of name or address: one page by name, and how many there are."""
-    rows = Person.objects.order_by("name", "id")
+def people_found(
+    text: str = "",
+    role: str = "",
+    *,
+    state: str = "",
+    has_no_link: bool = False,
+    among: QuerySet[Any, Any] | None = None,
+    without: QuerySet[Any, Any] | None = None,
+    order: Sequence[str] = ("search", "id"),
+    start: int = 0,
+    limit: int,
+) -> tuple[list[Person], int]:
+    """Search the tenant's people by a part of name or address: one page in an order, and how many there are.
+
+    has_no_link: invited, and no invitation of theirs works any more. among, without: queries for ids of people, of
+    whom they are, or are not. order: names of fields, the last of them unique. Two queries.
+    """
+    rows = Person.objects.order_by(*order)
     if text:
-        rows = rows.filter(Q(name__icontains=text) | Q(email__icontains=text))
+        # Not an empty text: an accent alone folds to nothing, and is in no name.
+        rows = rows.filter(search__contains=key) if (key := names.search_key(text)) else rows.none()
     if role:
         rows = rows.filter(role=role)
+    if has_no_link:
+        rows = rows.filter(_without_link())
+    if state:
+        rows = rows.filter(state=state)
+    if among is not None:
+        rows = rows.filter(pk__in=among)
+    if without is not None:
+        rows = rows.exclude(pk__in=without)
     return list(rows[start : start + limit]), rows.count()
+
+
+def _without_link() -> Q:
+    usable = Invitation.objects.filter(used_at=None, expires_at__gt=Now())
+    return Q(state=PersonState.INVITED) & ~Q(pk__in=usable.values("person_id"))
+
+
+def people_without_link(person_ids: Iterable[UUID]) -> set[UUID]:
+    """Return which of these people are invited, and hold no invitation that still works. One query."""
+    rows = Person.objects.filter(_without_link(), pk__in=list(person_ids))
+    return set(rows.values_list("pk", flat=True))
+
+
+def count_people_without_link() -> int:
+    """Count the people who are invited, and hold no invitation that still works. One query."""
+    return Person.objects.filter(_without_link()).count()
+
+
+def count_active_among(ids: QuerySet[Any, Any], *, without: QuerySet[Any, Any]) -> int:
+    """Count the active people whose ids are in one query and not in another. One query."""
+    return Person.objects.filter(state=PersonState.ACTIVE, pk__in=ids).exclude(pk__in=without).count()
 
 
 def active_people_page(*, after: UUID | None, limit: int) -> tuple[list[Person], bool]:

@@ -6,22 +6,36 @@ The code itself never comes here: an officer's client makes it and sends its has
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Final
 from uuid import UUID
 
-from drf_spectacular.utils import extend_schema
+from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from kernel.api import ApiView
-from kernel.errors import Invalid
+from kernel.errors import Invalid, MalformedRequest, NotFound
 from kernel.fields import Base64UrlField, StrictSerializer, UtcField, rfc3339
-from tenants import access, services
+from tenants import access, names, services
 from tenants.permissions import PermissionName
+from tenants.states import PersonState
 
 if TYPE_CHECKING:
     from tenants.models import EnrolmentCode, Person
+
+
+EMAIL: Final = OpenApiParameter(
+    "email", str, required=True, description="The whole address. Letter case and Unicode forms do not matter."
+)
+
+
+def email_key(request: Request) -> str:
+    """Return the address that `email` names, as addresses are compared. Raises MalformedRequest and NameRefused."""
+    given = request.query_params.getlist("email")
+    if len(given) != 1:
+        raise MalformedRequest("Name one e-mail address.", field="email")
+    return names.email_key(given[0])
 
 
 class EnrolmentCodeIn(StrictSerializer):
@@ -43,6 +57,31 @@ class EnrolmentCodeOut(serializers.Serializer[None]):
 
 class ConfirmationIn(StrictSerializer):
     person_id = serializers.UUIDField(help_text="For whom the code is, as the issuer says.")
+
+
+class EnrolleeOut(serializers.Serializer[None]):
+    person_id = serializers.UUIDField()
+
+
+class EnrolleeView(ApiView):
+    """For whom a code could be, by their address: a code is bound to a person before the server hears of it."""
+
+    permission_names: ClassVar = {"GET": PermissionName.ENROLMENT_CREATE}
+
+    @extend_schema(
+        operation_id="find_enrollee",
+        summary="Find the person, invited or active, whom an enrolment code could be for",
+        parameters=[EMAIL],
+        responses=EnrolleeOut,
+    )
+    def get(self, request: Request) -> Response:
+        """Everybody else is answered alike: unknown, suspended, left, of another tenant."""
+        key = email_key(request)
+        services.count_search(self.actor)
+        person = access.reachable_by_address(key, (PersonState.INVITED, PersonState.ACTIVE))
+        if person is None:
+            raise NotFound
+        return Response({"person_id": str(person.pk)})
 
 
 class EnrolmentCodesView(ApiView):

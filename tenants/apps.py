@@ -7,8 +7,9 @@ class TenantsConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from tenants import invitations, mails, openapi, tasks  # noqa: F401 — the last two register themselves
+        from tenants import invitations, mails, openapi, resets, tasks  # noqa: F401 — the last two register themselves
         from tenants.acts import act, people
 
         act.register(*people.ACTS)
         mails.links_by("invitation", invitations.link_of)
+        mails.links_by("password-reset", resets.link_of)

@@ -27,7 +27,7 @@ from kernel.actors import ANONYMOUS, Actor
 from kernel.errors import TooLarge, Unauthenticated
 from kernel.scope import open_scope
 from kernel.strict_json import MAX_BODY
-from tenants.credentials import Known, look_up, spend
+from tenants.credentials import Known, look_up, mark_use, spend
 from tenants.limits import strangers
 from tenants.sources import source_of
 
@@ -60,7 +60,7 @@ class SignedRequestAuthentication(BaseAuthentication):
 
 
 def verified_actor(request: HttpRequest, *, max_body: int, admits_suspended: bool = False) -> Actor:
-    """Verify a request's signature and return who made it: one SELECT, one INSERT.
+    """Verify a request's signature and return who made it: one SELECT, one INSERT, once a day one UPDATE.
 
     admits_suspended: whether a suspended device, or a suspended person's, is let in here, to what is left to it.
 
@@ -88,20 +88,21 @@ def _verify(request: HttpRequest, max_body: int, admits_suspended: bool) -> Acto
     namesakes = look_up(parameters.keyid, admits_suspended=admits_suspended)
     target_uri = settings.HOLDFAST_PUBLIC_URL + request.get_full_path()
     digest = headers.get("content-digest", "")
-    actor = _signer(namesakes, signature, parameters.base(target_uri=target_uri, digest=digest))
+    known = _signer(namesakes, signature, parameters.base(target_uri=target_uri, digest=digest))
     if "content-digest" in components(method):
         _check_body(request, digest, max_body)
     expires_at = datetime.fromtimestamp(parameters.created + NONCE_SECONDS + 1, UTC)
-    if not spend(actor, parameters.nonce, expires_at=expires_at, source=source_of(request)):
+    if not spend(known.actor, parameters.nonce, expires_at=expires_at, source=source_of(request)):
         raise Unauthenticated
-    return actor
+    mark_use(known)
+    return known.actor
 
 
-def _signer(namesakes: Sequence[Known], signature: bytes, base: bytes) -> Actor:
+def _signer(namesakes: Sequence[Known], signature: bytes, base: bytes) -> Known:
     for known in namesakes:
         with suppress(InvalidSignature):
             verify(_key(known.public_key), signature, base)
-            return known.actor
+            return known
     raise Unauthenticated
 
 

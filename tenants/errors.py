@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from kernel.errors import Conflict, Denied, Invalid, Unauthenticated
+from kernel.errors import Conflict, Denied, Invalid, Unauthenticated, Unavailable
 
 
 class EnrolmentRefused(Unauthenticated):
@@ -20,6 +20,21 @@ class InvitationRefused(Unauthenticated):
     # One text for every cause, as for codes.
     code = "invitation-refused"
     default_detail = "The invitation is unknown, used or expired. Ask whoever invited you for a new one."
+
+
+class ResetRefused(Unauthenticated):
+    """The link to a new password is unknown, used or expired."""
+
+    # One text for every cause, as for invitations.
+    code = "password-reset-refused"
+    default_detail = "The link is unknown, used or expired. Ask for a new one at the sign-in."
+
+
+class FactorsAway(Unavailable):
+    """The keys of authenticators cannot be opened or sealed; nothing was done."""
+
+    code = "second-factor-unavailable"
+    default_detail = "Codes of authenticators cannot be checked at this moment. Nothing was used up; retry in a moment."
 
 
 class NameRefused(Invalid):

@@ -121,8 +121,15 @@ def accept(
 ) -> tuple[str, ...]:
     """Set a person's password and authenticator by their link, use it up, and return their recovery codes.
 
-    All or nothing; of simultaneous calls one succeeds. Raises InvitationRefused, PasswordRefused, CodeRefused.
+    All or nothing; of simultaneous calls one succeeds. Raises InvitationRefused, PasswordRefused, CodeRefused,
+    FactorsAway.
     """
+    with tenant_scope(tenant_id):
+        found: Invitation | None = _open().select_related("person").filter(pk=invitation_id).first()
+        if found is None:
+            raise InvitationRefused
+        # Before the transaction: it asks the HSM.
+        sealed = sign_in.seal_key(person=found.person, key=totp_key)
     with tenant_scope(tenant_id), transaction.atomic():
         row: Invitation | None = _open().select_for_update(of=("self",)).filter(pk=invitation_id).first()
         if row is None:
@@ -138,7 +145,7 @@ def accept(
             tag="tenants:invitation:accept", actor=actor, subject=str(person.pk), body={"invitation": str(row.pk)}
         )
         set_password(person=person, password=password, actor=actor)
-        sign_in.confirm_totp(person=person, key=totp_key, code=code, actor=actor)
+        sign_in.confirm_totp(person=person, key=totp_key, code=code, actor=actor, sealed=sealed)
         if person.state == PersonState.INVITED:
             activate_person(person=person, actor=actor)
         return sign_in.make_recovery_codes(person=person, actor=actor)

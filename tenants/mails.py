@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Mails to people, as text and HTML: how every one of the house is sent, and those that acts of this app promise.
 
-Implements ORGANISATION "Mails". Handed over means that the mail system took it; nothing is said of reading. What an
-undelivered notice means for a recovery case stands in ESCROW, and in `recovery`.
+Implements ORGANISATION "Mails". Handed over means that the mail system took it; nothing is said of reading. What a
+notice that was not delivered means for a recovery case, `recovery` knows (ESCROW "Case").
 """
 
 from __future__ import annotations
@@ -59,7 +59,8 @@ KINDS: Final[dict[str, frozenset[str]]] = {
         "factor-reset": "",
         "invitation": "",
         "left": "",
-        "password-reset": "",
+        "password-changed": "",
+        "password-reset": "source",
         "pending-act": "what until page",
         "resumed": "",
         "role-changed": "before after",

@@ -6,14 +6,22 @@ Implements ORGANISATION "People". No row holds a private key; passwords are Argo
 
 from __future__ import annotations
 
+import time
 import uuid
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 from django.contrib.auth.base_user import AbstractBaseUser
+from django.contrib.sessions.base_session import AbstractBaseSession
 from django.db import models
 from django.utils.crypto import salted_hmac
+from django_otp.models import Device, ThrottlingMixin, TimestampMixin
+from django_otp.oath import TOTP
 
+from holdfast.core.base.secret import SecretBytes
 from kernel.scope import ChosenId, TenantModel
+from tenants import factors
+from tenants.names import search_key
 from tenants.roles import Role
 from tenants.states import CredentialState, MailState, PendingState, PersonState, TenantState
 
@@ -46,7 +54,7 @@ class TenantOwned(TenantModel):
         abstract = True
 
 
-class Person(TenantOwned, AbstractBaseUser):
+class Person(TenantOwned, AbstractBaseUser):  # type: ignore[django-manager-missing]  # of django-otp's untyped device
     """A human being in one tenant. Whoever is in two tenants is two people, as far as anything here can tell."""
 
     email = models.CharField(max_length=254)
@@ -55,6 +63,8 @@ class Person(TenantOwned, AbstractBaseUser):
     name = models.CharField(max_length=100)
     role = models.CharField(max_length=10, choices=Role.choices, default=Role.MEMBER)
     state = models.CharField(max_length=10, choices=PersonState.choices, default=PersonState.INVITED)
+    # Name and address as they are searched for, and sorted by (names.search_key). Kept by `save`.
+    search = models.TextField(default="", editable=False)
     created_at = models.DateTimeField(auto_now_add=True)
     # Since when they count without a break; empty for whoever never did. By the database's clock.
     active_since = models.DateTimeField(null=True)
@@ -73,9 +83,22 @@ class Person(TenantOwned, AbstractBaseUser):
                 name="person_once_per_address",
             ),
         ]
+        # A part of a name is looked for in every name of the tenant, which no index of both databases spares. What
+        # these spare is sorting all of them for one page.
+        indexes: ClassVar = [
+            models.Index(fields=["tenant", "search", "id"], name="person_by_search"),
+            models.Index(fields=["tenant", "created_at", "id"], name="person_by_date"),
+        ]
 
     def __str__(self) -> str:
         return f"Person {self.pk}"
+
+    def save(self, *args: Any, update_fields: Iterable[str] | None = None, **options: Any) -> None:
+        """Store the row, and what it is searched by with its name or address."""
+        self.search = search_key(self.name, self.email)
+        if update_fields is not None and {"name", "email"} & set(update_fields):
+            update_fields = {*update_fields, "search"}
+        super().save(*args, update_fields=update_fields, **options)
 
     def _get_session_auth_hash(self, secret: str | None = None) -> str:
         # A session ends at the next request after a new password, role or state (FAULTS A5, A6).
@@ -110,6 +133,8 @@ class Credential(ChosenId, TenantOwned):
     public_key = models.BinaryField(max_length=66)
     state = models.CharField(max_length=10, choices=CredentialState.choices, default=CredentialState.PENDING)
     created_at = models.DateTimeField(auto_now_add=True)
+    # The day, in UTC, of the last request that it signed. To the hour it would say when somebody works and sleeps.
+    last_used_on = models.DateField(null=True)
 
     class Meta(TenantOwned.Meta):
         abstract = False
@@ -174,6 +199,92 @@ class Invitation(TenantOwned):
     class Meta(TenantOwned.Meta):
         abstract = False
         constraints: ClassVar = [models.UniqueConstraint(fields=["tenant", "token_hash"], name="invitation_once")]
+
+
+class PasswordReset(TenantOwned):
+    """Leave for one person to set a new password, if they have their second factor. The link was never here."""
+
+    person = models.ForeignKey(Person, on_delete=models.PROTECT, related_name="+")
+    token_hash = models.BinaryField(max_length=32)
+    # What the person's password and address were: with another of either, the link is over.
+    bound = models.BinaryField(max_length=32)
+    created_at = models.DateTimeField(auto_now_add=True)
+    expires_at = models.DateTimeField(db_index=True)
+    used_at = models.DateTimeField(null=True)
+
+    class Meta(TenantOwned.Meta):
+        abstract = False
+        constraints: ClassVar = [models.UniqueConstraint(fields=["tenant", "token_hash"], name="password_reset_once")]
+
+
+class Authenticator(ThrottlingMixin, TimestampMixin, Device):  # type: ignore[misc]  # they have no types
+    """A person's TOTP authenticator, as a device of django-otp. Its key is sealed under the tenant's master key.
+
+    Its id is a number, since django-otp asks for one; `serial` is what the sealed key is bound to, beside person and
+    tenant. Reached through its person, who names the tenant.
+    """
+
+    STEP_SECONDS: ClassVar = 30
+    # RFC 6238 section 5.2: one step for the time that a person and the network take.
+    TOLERANCE: ClassVar = 1
+
+    serial = models.UUIDField(default=uuid.uuid4, editable=False, unique=True)
+    sealed = models.BinaryField(max_length=200, null=True)
+    # The key of an authenticator from before keys were sealed, until the worker or its next use has sealed it.
+    unsealed = models.BinaryField(max_length=40, null=True)
+    # The step of the last code that was taken: only later ones are.
+    last_t = models.BigIntegerField(default=-1)
+
+    # The key while it is in use, kept by nothing that is stored.
+    opened: SecretBytes | None = None
+
+    class Meta(Device.Meta):  # type: ignore[misc]
+        abstract = False
+        constraints: ClassVar = [
+            models.CheckConstraint(
+                condition=models.Q(sealed__isnull=True, unsealed__isnull=False)
+                | models.Q(sealed__isnull=False, unsealed__isnull=True),
+                name="authenticator_key_sealed_or_not",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"Authenticator {self.pk}"
+
+    def open(self) -> SecretBytes:
+        """Return the key, asking the HSM the first time: call it outside transactions. Raises what `unseal` does."""
+        if self.opened is None:
+            if self.unsealed is not None:
+                self.opened = SecretBytes(bytes(self.unsealed))
+            else:
+                assert self.sealed is not None
+                self.opened = factors.unseal(
+                    bytes(self.sealed),
+                    tenant_id=self.user.tenant_id,
+                    person_id=self.user_id,
+                    serial=self.serial,
+                )
+        return self.opened
+
+    def verify_token(self, token: str) -> bool:
+        """Tell whether these digits are a code of now that was not used, and remember either answer (django-otp)."""
+        is_allowed, _ = self.verify_is_allowed()
+        if not is_allowed:
+            return False
+        totp = TOTP(self.open().reveal(), step=self.STEP_SECONDS, digits=6)
+        totp.time = time.time()
+        if not totp.verify(int(token), self.TOLERANCE, self.last_t + 1):
+            self.throttle_increment()
+            return False
+        self.last_t = totp.t()
+        self.throttle_reset(commit=False)
+        self.set_last_used_timestamp(commit=False)
+        self.save()
+        return True
+
+    def get_throttle_factor(self) -> int:
+        """Return the seconds to wait after the first wrong code, doubled after each further one (django-otp)."""
+        return 1
 
 
 class RecoveryCode(TenantOwned):
@@ -267,6 +378,30 @@ class PendingAct(TenantOwned):
     class Meta(TenantOwned.Meta):
         abstract = False
         indexes: ClassVar = [models.Index(fields=["tenant", "state", "proposed_at"], name="pending_act_waiting")]
+
+
+class ConsoleSession(AbstractBaseSession):
+    """What the server keeps of one browser, and of whoever is signed in there: nobody between the two steps.
+
+    agent: the family of browser and system, never the whole text. source: the address as limits count it. It stands in
+    no scope: whose it is, is asked before there is one.
+    """
+
+    # By person, for all of theirs; empty for the account of an operator, which is no person's.
+    person_id = models.UUIDField(null=True, db_index=True)
+    tenant_id = models.UUIDField(null=True)
+    agent = models.CharField(max_length=40, default="")
+    source = models.CharField(max_length=45, default="")
+    started_at = models.DateTimeField()
+    # In steps: a write for every page would say more than anybody needs, and cost it.
+    last_seen_at = models.DateTimeField()
+
+    class Meta(AbstractBaseSession.Meta):
+        abstract = False
+
+    def __str__(self) -> str:
+        # Not its key, which is what the browser proves itself with.
+        return f"ConsoleSession of {self.person_id}"
 
 
 class SignInPlace(models.Model):

@@ -11,6 +11,8 @@ import re
 import unicodedata
 from typing import Final, Literal
 
+from holdfast.core.base.addresses import address_key, mixed_letters
+from holdfast.core.base.errors import Malformed
 from holdfast.core.base.text import is_hidden, written_out
 from tenants.errors import NameRefused
 
@@ -20,10 +22,7 @@ RESERVED_SLUGS: Final = frozenset(
      "tenant", "test", "undefined", "www")
 )  # fmt: skip
 _SLUG: Final = re.compile(r"[a-z](?:-?[a-z0-9]){2,39}", re.ASCII)
-_EMAIL: Final = re.compile(r"[^\s@\"<>(),:;\[\]\\]{1,64}@(?:[^\s@.]{1,63}\.)*[^\s@.]{1,63}")
-_WORD: Final = re.compile(r"[^\W_]+")
 MAX_SLUG: Final = 40  # fits a host name's label of 63 with room for a prefix
-MAX_EMAIL: Final = 254  # RFC 5321 section 4.5.3.1.3, without the brackets
 MAX_NAME: Final = 100  # of a person or tenant: longer ones are cut on a page anyway
 _LOOKALIKES: Final = (
     ("rn", "m"),
@@ -60,10 +59,10 @@ def email_key(text: str) -> str:
 
     Raises NameRefused for what is not one plain address of at most 254 characters.
     """
-    folded = _normal("NFKC", text, MAX_EMAIL).strip().casefold()
-    if len(folded) > MAX_EMAIL or not _EMAIL.fullmatch(folded) or not _is_plain(folded):
-        raise NameRefused("Must be one e-mail address.", field="email")
-    return folded
+    try:
+        return address_key(text)
+    except Malformed as error:
+        raise NameRefused("Must be one e-mail address.", field="email") from error
 
 
 def display_name(text: str) -> str:
@@ -78,27 +77,33 @@ def display_name(text: str) -> str:
 
 
 def marked(text: str) -> str:
-    """Return an address with what could be taken for other letters made visible, for whoever decides about it.
+    """Return an address with each letter of another script among Latin ones followed by its script.
 
-    In a word that mixes scripts, each letter that is not Latin is followed by its script; one of another script as a
-    whole is named behind. A plain Latin address comes back as it is.
+    For whoever decides about it: nobody can tell such a letter by its look. A plain address comes back as it is.
     """
-    text = written_out(text.strip())
-    scripts = {sign: _script(sign) for sign in set(text) if sign.isalpha()}
-    shown = _WORD.sub(lambda found: _marked_word(found[0], scripts), text)
-    foreign = sorted({script for script in scripts.values() if script != "Latin"})
-    return f"{shown} (with {' and '.join(foreign)} letters)" if foreign else shown
+    shown = written_out(text.strip())
+    for sign, name in mixed_letters(shown):
+        shown = shown.replace(sign, f"{sign}[{name.split()[0].capitalize()}]")
+    return shown
 
 
-def _marked_word(word: str, scripts: dict[str, str]) -> str:
-    if len({scripts[sign] for sign in word if sign in scripts}) < 2:
-        return word
-    return "".join(sign if scripts.get(sign, "Latin") == "Latin" else f"{sign}[{scripts[sign]}]" for sign in word)
+def search_key(*texts: str) -> str:
+    """Return the form in which people are searched for: texts folded alike for every database, one below the other.
+
+    Without case, accents and compatibility forms (FAULTS T12): é is e, ß is ss, İ and ı are i. What is typed is folded
+    by the same rule, so that both find each other. What is no name any more, such as an accent alone, is nothing.
+    """
+    return "\n".join(_folded(text) for text in texts)
 
 
-def _script(sign: str) -> str:
-    # The first word of a letter's name is its script, for every script that is written with letters.
-    return unicodedata.name(sign, "unnamed").split()[0].capitalize()
+def _folded(text: str) -> str:
+    # Folding twice: folding a character may give one that decomposes further (İ), and the other way round.
+    for _ in range(2):
+        text = unicodedata.normalize("NFKD", text).casefold()
+    marks = frozenset(("Mn", "Me"))
+    plain = "".join(sign for sign in text if unicodedata.category(sign) not in marks)
+    # The dotless i has no other case but I, which every other language reads as i.
+    return " ".join(unicodedata.normalize("NFKC", plain).replace("ı", "i").split())
 
 
 def _normal(form: Literal["NFC", "NFKC"], text: str, most: int) -> str:

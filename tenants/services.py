@@ -17,13 +17,11 @@ from axes.helpers import get_cool_off
 from axes.models import AccessAttempt
 from django.contrib.auth.hashers import make_password
 from django.contrib.auth.password_validation import validate_password
-from django.contrib.sessions.models import Session
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 from django.db.models import QuerySet
 from django.db.models.functions import Now
 from django.utils import timezone
-from django_otp.plugins.otp_totp.models import TOTPDevice
 
 from audit import services as audit
 from holdfast.core.base.secret import SecretBytes
@@ -48,11 +46,14 @@ from tenants.errors import (
 from tenants.limits import count_against
 from tenants.lockout import PLACE_LIFE
 from tenants.models import (
+    Authenticator,
+    ConsoleSession,
     Credential,
     EnrolmentCode,
     FormerAddress,
     Invitation,
     Nonce,
+    PasswordReset,
     PendingAct,
     Person,
     RateWindow,
@@ -72,6 +73,9 @@ MAX_OPEN_CODES: Final = 10
 # How long an act that waited for a second person is kept after its end: it is seen on the next working day.
 PENDING_KEPT: Final = timedelta(days=3)
 ENROLMENTS_PER_SOURCE: Final = 120  # in ten minutes; a code has 128 bits, this only keeps the noise down
+# Addresses that one person looks up in an hour. A client asks again for one at most every five minutes, and whoever
+# tries a list of names gets through little of it.
+SEARCHES_PER_PERSON: Final = 600
 
 
 def create_tenant(
@@ -166,6 +170,28 @@ def _end_founding(target: TenantState, tag: str, actor: Actor) -> None:
         audit.append(tag=tag, actor=actor, subject=str(tenant.pk))
 
 
+def suspend_tenant(*, actor: Actor) -> None:
+    """Let nobody of the open scope's tenant in any more, from their next request; nothing of it is lost.
+
+    Raises Conflict unless it is active.
+    """
+    _move_tenant(TenantState.ACTIVE, TenantState.SUSPENDED, "tenants:tenant:suspend", actor)
+
+
+def resume_tenant(*, actor: Actor) -> None:
+    """Let the people of the open scope's tenant in again. Raises Conflict unless it is suspended."""
+    _move_tenant(TenantState.SUSPENDED, TenantState.ACTIVE, "tenants:tenant:resume", actor)
+
+
+def _move_tenant(origin: TenantState, target: TenantState, tag: str, actor: Actor) -> None:
+    with transaction.atomic():
+        tenant = Tenant.objects.select_for_update().get(pk=access.tenant().pk)
+        if tenant.state != origin:
+            raise Conflict(f"The tenant is {tenant.state}, and not {origin.value}.")
+        advance(tenant, TENANT, target)
+        audit.append(tag=tag, actor=actor, subject=str(tenant.pk))
+
+
 def create_person(
     *, email: str, name: str, actor: Actor, role: str = Role.MEMBER, person_id: UUID | None = None
 ) -> Person:
@@ -226,7 +252,7 @@ def forget_sign_in(person: Person) -> None:
 
     In the caller's transaction, which says why.
     """
-    TOTPDevice.objects.filter(user_id=person.pk).delete()
+    Authenticator.objects.filter(user_id=person.pk).delete()
     RecoveryCode.objects.filter(person=person).delete()
     person.set_unusable_password()
     person.save(update_fields=["password"])
@@ -485,6 +511,16 @@ def count_enrolment(*, source: str) -> None:
     count_against(f"enrolment:{source}", limit=ENROLMENTS_PER_SOURCE, seconds=600)
 
 
+def count_search(actor: Actor) -> None:
+    """Count one look-up of an address by a person, whoever it finds, before anything is looked for. Raises Throttled.
+
+    Call it outside any transaction.
+    """
+    assert actor.tenant_id is not None
+    asking = actor.person_id or actor.id
+    count_against(f"find:{actor.tenant_id.hex}:{asking.hex if asking else ''}", limit=SEARCHES_PER_PERSON, seconds=3600)
+
+
 def begin_enrolment(*, tenant_id: UUID) -> None:
     """Open the scope of the tenant that is named, for the rest of the request, whether there is such a one or not.
 
@@ -549,7 +585,8 @@ def sweep() -> int:
     cool_off = get_cool_off()
     assert cool_off is not None
     delete_in_batches(AccessAttempt.objects.filter(attempt_time__lt=now - cool_off))
-    delete_in_batches(Session.objects.filter(expire_date__lt=now))
+    delete_in_batches(ConsoleSession.objects.filter(expire_date__lt=now))
+    delete_in_batches(PasswordReset.unscoped.filter(expires_at__lt=now))
     delete_in_batches(SignInPlace.objects.filter(last_at__lt=now - PLACE_LIFE))
     delete_in_batches(FormerAddress.unscoped.filter(told_until__lt=now))
     # What was proposed and what became of it stands in the log.
@@ -571,7 +608,7 @@ def _move_credential(credential_id: UUID, target: CredentialState, tag: str, act
 
 
 def _move(person: Person, target: PersonState, tag: str, actor: Actor) -> None:
-    # Since when they count: a second person behind an act has to be settled (ORGANISATION, "Two-person acts").
+    # Since when they count: a second person behind an act has to be settled (ORGANISATION "Acts").
     since = {"active_since": database_now()} if target == PersonState.ACTIVE else {}
     with transaction.atomic():
         advance(person, PERSON, target, **since)

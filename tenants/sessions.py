@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Console sessions: from a first right password, through the second factor, to an Actor on every page.
 
-Implements ORGANISATION "Signing in" and FAULTS A3, A4, A5, A6. A session only looks: `permissions.SESSION` bounds it.
+Implements ORGANISATION "Signing in" and FAULTS A3, A4, A5, A6. A session looks, and changes what
+its owner signs in with: `permissions.SESSION` bounds it.
 """
 
 from __future__ import annotations
@@ -14,15 +15,17 @@ from django.contrib import auth
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.crypto import constant_time_compare
-from django_otp.plugins.otp_totp.models import TOTPDevice
 
 from kernel.actors import Actor
 from kernel.clock import SKEW
 from tenants.backends import BACKEND, TenantBackend
-from tenants.models import Person, Tenant
-from tenants.permissions import session_permissions
+from tenants.models import Authenticator, Person, Tenant
+from tenants.permissions import PermissionName, session_permissions
+from tenants.session_store import SIGNED_IN, SessionStore
+from tenants.sources import agent_of, source_of
 
 HOME: Final = "/console/"
+ME: Final = "/me/"
 _HALF_SIGNED_IN: Final = "half_signed_in"
 HALF_LIFE_SECONDS: Final = 300
 MAX_WRONG_CODES: Final = 5
@@ -61,11 +64,35 @@ def count_wrong_code(request: HttpRequest) -> None:
         request.session.flush()
 
 
-def finish(request: HttpRequest, person: Person, device: TOTPDevice) -> None:
+def finish(request: HttpRequest, person: Person, device: Authenticator) -> None:
     """Make this browser's session the person's, under a new session id."""
     del request.session[_HALF_SIGNED_IN]
     auth.login(request, person, backend=BACKEND)  # gives the session a new id
     django_otp.login(request, device)
+    # What its owner tells it by, among their others.
+    request.session[SIGNED_IN] = {
+        "tenant": str(person.tenant_id),
+        "agent": agent_of(request),
+        "source": source_of(request),
+        "at": int(timezone.now().timestamp()),
+    }
+
+
+def renew(request: HttpRequest, person: Person, device: Authenticator) -> None:
+    """Bind this browser's session to a person's new second factor, under a new session id; all else in it stays."""
+    request.session.cycle_key()
+    auth.login(request, person, backend=BACKEND)
+    django_otp.login(request, device)
+
+
+def note_use(request: HttpRequest) -> None:
+    """Note that this browser's session is in use, at most once in ten minutes."""
+    cast(SessionStore, request.session).note_use()
+
+
+def home_of(person: Person) -> str:
+    """Return the address of the first page that a person sees: the console's, or that about themselves."""
+    return HOME if PermissionName.CONSOLE_ENTER in session_permissions(person.role) else ME
 
 
 def session_person(request: HttpRequest) -> Person | None:

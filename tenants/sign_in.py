@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import logging
 import re
 import secrets
 import time
@@ -20,19 +21,24 @@ from uuid import UUID
 from django.db import transaction
 from django.utils import timezone
 from django_otp.oath import TOTP
-from django_otp.plugins.otp_totp.models import TOTPDevice
 
 from audit import services as audit
 from holdfast.core.base.encoding import label
+from holdfast.core.base.errors import UnwrapFailed
 from holdfast.core.base.secret import SecretBytes
-from kernel.actors import Actor
+from kernel.actors import Actor, system_actor
 from kernel.clock import SKEW, database_now
+from kernel.queue import apart
 from kernel.scope import tenant_scope
-from tenants import access
-from tenants.errors import CodeRefused
+from tenants import access, factors
+from tenants.errors import CodeRefused, FactorsAway
+from tenants.factors import Sealed
 from tenants.limits import count_in_window, is_first
-from tenants.models import Person, RecoveryCode
+from tenants.models import Authenticator, Person, RecoveryCode
+from tenants.session_store import end_sessions
 from tenants.sponsors import let_in
+
+log = logging.getLogger("holdfast.sign-in")
 
 _CODE: Final = re.compile(r"[0-9]{6}", re.ASCII)
 _RECOVERY: Final = re.compile(r"[a-z2-7]{4}(-?[a-z2-7]{4}){3}", re.ASCII)
@@ -44,9 +50,9 @@ MAX_REFUSALS_LISTED: Final = 100
 # django-otp doubles the wait after every wrong code, without end. Eight failures are four minutes: enough to make
 # guessing hopeless, and an officer whose password was stolen is not kept out for a week.
 _MOST_THROTTLED: Final = 8
-_STEP_SECONDS: Final = 30
-# RFC 6238 section 5.2: one step for the time that a person and the network take.
-_TOLERANCE: Final = 1
+# Of rows read at a time by the sweep that seals what is not sealed yet.
+_BATCH: Final = 100
+_NOT_NOW: Final = "This code did not match, or was used before, also to sign in. Wait for the next one."
 # How long a code that was used is remembered beyond its own time. A clock that is off by less lets none be used twice.
 _SPENT: Final = timedelta(days=1)
 
@@ -56,20 +62,29 @@ def totp_code(key: SecretBytes, *, at: float) -> str:
     return f"{_totp(key, at).token():06d}"
 
 
-def confirm_totp(*, person: Person, key: SecretBytes, code: str, actor: Actor) -> None:
+def seal_key(*, person: Person, key: SecretBytes) -> Sealed:
+    """Seal a 20-byte key for `confirm_totp`: call it before a transaction is open. Raises FactorsAway."""
+    if len(key) != TOTP_KEY_SIZE:
+        raise ValueError("a one-time-code key has 20 bytes")
+    return factors.seal(key, tenant_id=person.tenant_id, person_id=person.pk)
+
+
+def confirm_totp(*, person: Person, key: SecretBytes, code: str, actor: Actor, sealed: Sealed | None = None) -> None:
     """Make a 20-byte key the person's only second factor, shown to be in their authenticator by its present code.
 
-    The code is thereby spent; sessions verified by an older key are not verified any more. Raises CodeRefused.
+    The code is thereby spent; sessions verified by an older key are not verified any more. sealed: the same key from
+    `seal_key`, to be made before any transaction is open. Raises CodeRefused, FactorsAway.
     """
     if len(key) != TOTP_KEY_SIZE:
         raise ValueError("a one-time-code key has 20 bytes")
     totp = _totp(key, time.time())
-    if not _CODE.fullmatch(code) or not totp.verify(int(code), tolerance=_TOLERANCE):
+    if not _CODE.fullmatch(code) or not totp.verify(int(code), tolerance=Authenticator.TOLERANCE):
         raise CodeRefused("This is not the code that the authenticator shows now.", field="code")
+    kept = sealed or seal_key(person=person, key=key)
     with transaction.atomic():
-        TOTPDevice.objects.filter(user=person).delete()
-        device = TOTPDevice.objects.create(
-            user=person, name="authenticator", key=key.reveal().hex(), confirmed=True, last_t=totp.t()
+        Authenticator.objects.filter(user=person).delete()
+        device = Authenticator.objects.create(
+            user=person, name="authenticator", serial=kept.serial, sealed=kept.octets, last_t=totp.t()
         )
         _spend_step(device)
         let_in(person.pk, [access.person_behind(actor)])
@@ -90,14 +105,55 @@ def make_recovery_codes(*, person: Person, actor: Actor) -> tuple[str, ...]:
     return codes
 
 
-def is_recovery_code(code: str) -> bool:
-    """Tell whether a text has the form of a recovery code, whoever's, used or not."""
-    return _RECOVERY.fullmatch("".join(code.split()).lower()) is not None
+def count_recovery_codes(person: Person) -> int:
+    """Count a person's recovery codes that were not used yet."""
+    return RecoveryCode.objects.filter(person=person, used_at=None).count()
 
 
-def _accept_recovery_code(person: Person, code: str) -> TOTPDevice | None:
+def authenticator_of(person: Person) -> Authenticator | None:
+    """Return a person's authenticator, or None before they have one."""
+    found: Authenticator | None = Authenticator.objects.filter(user=person, confirmed=True).first()
+    return found
+
+
+def renew_recovery_codes(*, person: Person, code: str, actor: Actor) -> tuple[str, ...]:
+    """Make a person's recovery codes anew, as they confirm by a code of their authenticator, spent for this alone.
+
+    Raises FactorsAway; CodeRefused, also for a recovery code: whoever has found one must not make others of it.
+    """
+    opened = open_authenticator(person)
+    with transaction.atomic():
+        if opened is not None and accept_authenticator_code(person=person, code=code, opened=opened) is not None:
+            return make_recovery_codes(person=person, actor=actor)
+    # Outside: a wrong code is counted, although nothing was done.
+    raise CodeRefused(_NOT_NOW, field="code")
+
+
+def change_totp(
+    *, person: Person, key: SecretBytes, code: str, new_code: str, keep_session: str, actor: Actor
+) -> Authenticator:
+    """Put a new 20-byte key in the place of a person's second factor, and end all their sessions but one.
+
+    code: of the authenticator that goes, spent for this alone; no recovery code does. new_code: of the new one.
+    keep_session: the key of the session that asks, whose caller binds it to what is returned. All or nothing. Raises
+    FactorsAway; CodeRefused, whose field says for which.
+    """
+    opened, sealed = open_authenticator(person), seal_key(person=person, key=key)
+    with transaction.atomic():
+        if opened is not None and accept_authenticator_code(person=person, code=code, opened=opened) is not None:
+            try:
+                confirm_totp(person=person, key=key, code=new_code, actor=actor, sealed=sealed)
+            except CodeRefused as error:
+                raise CodeRefused(str(error.detail), field="new_code") from error
+            end_sessions(person, actor=actor, keep=keep_session)
+            made: Authenticator = Authenticator.objects.get(user=person, confirmed=True)
+            return made
+    raise CodeRefused(_NOT_NOW, field="code")
+
+
+def _accept_recovery_code(person: Person, code: str) -> Authenticator | None:
     with tenant_scope(person.tenant_id), transaction.atomic():
-        device = TOTPDevice.objects.filter(user=person, confirmed=True).first()
+        device: Authenticator | None = Authenticator.objects.filter(user=person, confirmed=True).first()
         unused = RecoveryCode.objects.filter(person=person, code_hash=_recovery_hash(person, code), used_at=None)
         if device is None or unused.update(used_at=database_now()) != 1:
             return None
@@ -113,20 +169,62 @@ def _recovery_hash(person: Person, code: str) -> bytes:
     ).digest()
 
 
-def accept_code(*, person: Person, code: str) -> TOTPDevice | None:
+def open_authenticator(person: Person) -> Authenticator | None:
+    """Return the person's authenticator with its key opened by the HSM, for `accept_code` in a transaction.
+
+    One whose key is not sealed yet is sealed first, if that is possible. None where there is none, or where its key
+    does not open for this person: then somebody changed the row. Raises FactorsAway.
+    """
+    device: Authenticator | None = Authenticator.objects.filter(user=person, confirmed=True).first()
+    if device is None:
+        return None
+    # The person at hand, and no second query; a row that names another was not found above.
+    device.user = person
+    if device.unsealed is not None:
+        try:
+            _seal(device, Actor(person.tenant_id, "person", person.pk, person_id=person.pk, role=person.role))
+        except FactorsAway as error:
+            # It opens as it always has; the worker tries again.
+            log.warning("an authenticator of tenant %s stays unsealed: %s", person.tenant_id, error.__cause__)
+    try:
+        device.open()
+    except UnwrapFailed:
+        log.critical(
+            "tenant %s: the authenticator of %s does not open; somebody changed the row", person.tenant_id, person
+        )
+        return None
+    return device
+
+
+def accept_code(*, person: Person, code: str, opened: Authenticator | None = None) -> Authenticator | None:
     """Return the person's authenticator if `code` is its unspent code of now or one step either side, else None.
 
-    An unused recovery code does as well, once.
+    An unused recovery code does as well, once, and asks no HSM.
 
     Nobody else's code will do, no code will do twice, and after a wrong one the next waits. All three also after this
     server's clock was ahead; and nothing that was done then keeps the person waiting until it would be right.
+
+    opened: from `open_authenticator`, which is called here where it is not given: give it inside a transaction. Raises
+    FactorsAway when the HSM is away: then nothing was spent, and no failure counted.
     """
-    if _RECOVERY.fullmatch(code.lower()):
-        return _accept_recovery_code(person, code.lower())
+    if is_recovery_code(code):
+        return _accept_recovery_code(person, "".join(code.split()).lower())
+    return accept_authenticator_code(person=person, code=code, opened=opened)
+
+
+def accept_authenticator_code(
+    *, person: Person, code: str, opened: Authenticator | None = None
+) -> Authenticator | None:
+    """Do what `accept_code` does, and take no recovery code: for what these never confirm."""
+    opened = opened or open_authenticator(person)
+    if opened is None:
+        return None
     with transaction.atomic():
-        device = TOTPDevice.objects.select_for_update().filter(user=person, confirmed=True).first()
+        rows = Authenticator.objects.select_for_update().filter(user=person, confirmed=True, serial=opened.serial)
+        device: Authenticator | None = rows.first()
         if device is None:
             return None
+        device.opened = opened.opened
         _forget_the_future(device)
         if _CODE.fullmatch(code) and device.verify_token(code) and _spend_step(device):
             return device
@@ -136,17 +234,78 @@ def accept_code(*, person: Person, code: str) -> TOTPDevice | None:
     return None
 
 
-def _forget_the_future(device: TOTPDevice) -> None:
+def is_recovery_code(code: str) -> bool:
+    """Tell whether this has the form of a recovery code."""
+    return _RECOVERY.fullmatch("".join(code.split()).lower()) is not None
+
+
+def reset_factors(*, person: Person, actor: Actor) -> None:
+    """Take a person's password, authenticator and recovery codes away, and end their sessions; the caller tells them.
+
+    They sign in again only by a new invitation. Whoever does this stands behind them as who invites them does.
+    """
+    with transaction.atomic():
+        Authenticator.objects.filter(user=person).delete()
+        RecoveryCode.objects.filter(person=person).delete()
+        # Sessions, half sign-ins and links to a new password hang on it.
+        person.set_unusable_password()
+        person.save(update_fields=["password"])
+        let_in(person.pk, [access.person_behind(actor)])
+        audit.append(tag="tenants:totp:reset", actor=actor, subject=str(person.pk))
+
+
+def count_unsealed() -> int:
+    """Count, of all tenants, the authenticators whose keys are not sealed yet."""
+    return int(Authenticator.objects.filter(sealed=None).count())
+
+
+def seal_unsealed() -> int:
+    """Seal the keys of authenticators from before keys were sealed, and return of how many.
+
+    A tenant whose keys cannot be sealed now is left until the next round, and keeps no other waiting.
+    """
+    done, after, stuck = 0, 0, set[UUID]()
+    while True:
+        rows = Authenticator.objects.filter(sealed=None, pk__gt=after).select_related("user").order_by("pk")
+        batch = list(rows[:_BATCH])
+        for device in batch:
+            tenant_id = device.user.tenant_id
+            if tenant_id in stuck:
+                continue
+            stuck.add(tenant_id)
+            with apart(tenant_id, "sealing authenticators"):
+                done += _seal(device, system_actor(tenant_id, "worker"))
+                stuck.discard(tenant_id)
+        if len(batch) < _BATCH:
+            return done
+        after = batch[-1].pk
+
+
+def _seal(device: Authenticator, actor: Actor) -> bool:
+    """Seal the key of a row that has it unsealed; False when another process was first. Raises FactorsAway."""
+    person = device.user
+    key = SecretBytes(bytes(device.unsealed or b""))
+    sealed = factors.seal(key, tenant_id=person.tenant_id, person_id=person.pk, serial=device.serial)
+    with tenant_scope(person.tenant_id), transaction.atomic():
+        waiting = Authenticator.objects.filter(pk=device.pk, sealed=None)
+        if not waiting.update(sealed=sealed.octets, unsealed=None):
+            return False
+        audit.append(tag="tenants:totp:seal", actor=actor, subject=str(person.pk))
+    device.sealed, device.unsealed, device.opened = sealed.octets, None, key
+    return True
+
+
+def _forget_the_future(device: Authenticator) -> None:
     """Let no time bar the person that this server's clock cannot have shown rightly (FAULTS W10a).
 
     django-otp takes only codes of later steps than the last, and counts a wait from the last failure. Both may lie in
     the future, if the clock was ahead when they were written.
     """
     now, last_t = timezone.now(), device.last_t
-    present = int(now.timestamp()) // _STEP_SECONDS
-    if last_t > present + _TOLERANCE + int(SKEW.total_seconds()) // _STEP_SECONDS:
+    present = int(now.timestamp()) // Authenticator.STEP_SECONDS
+    if last_t > present + Authenticator.TOLERANCE + int(SKEW.total_seconds()) // Authenticator.STEP_SECONDS:
         # Which codes were used, `_spend_step` knows as well.
-        device.last_t = present - _TOLERANCE - 1
+        device.last_t = present - Authenticator.TOLERANCE - 1
     failed_at = device.throttling_failure_timestamp
     if failed_at is not None and failed_at > now:
         device.throttling_failure_timestamp = now
@@ -155,9 +314,9 @@ def _forget_the_future(device: TOTPDevice) -> None:
         device.save(update_fields=["last_t", "throttling_failure_timestamp"])
 
 
-def _spend_step(device: TOTPDevice) -> bool:
+def _spend_step(device: Authenticator) -> bool:
     """Use up the code of the authenticator's last step; False when it was used before, by whatever clock."""
-    expires_at = datetime.fromtimestamp(device.last_t * _STEP_SECONDS, UTC) + _SPENT
+    expires_at = datetime.fromtimestamp(device.last_t * Authenticator.STEP_SECONDS, UTC) + _SPENT
     return is_first(f"totp:{device.pk}", device.last_t, expires_at=expires_at)
 
 

@@ -13,13 +13,26 @@ from kernel.actors import system_actor
 from kernel.api import sweep_answers
 from kernel.models import Job
 from kernel.queue import every, handles
-from tenants import mails, services
+from tenants import mails, resets, services, sign_in
 
 
 @every(60, by_age=True)
 def sweep() -> None:
     """Delete, once a minute, what no request can meet any more."""
     services.sweep()
+
+
+@every(600)
+def seal_unsealed() -> None:
+    """Seal the keys of authenticators from before keys were sealed."""
+    sign_in.seal_unsealed()
+
+
+@handles(resets.ASKED_JOB)
+def password_reset_asked(job: Job) -> None:
+    """Promise a link to a new password to whoever may have one."""
+    person_id, source = UUID(job.payload["person"]), job.payload["source"]
+    resets.promise(person_id=person_id, source=source, actor=system_actor(job.tenant_id, "worker"))
 
 
 @every(3600, by_age=True)

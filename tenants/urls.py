@@ -17,6 +17,7 @@ api_urlpatterns = [
     path("organisation/pending/<uuid:pending_id>/confirm", acts.ConfirmView.as_view(), name="pending-confirm"),
     path("organisation/pending/<uuid:pending_id>/withdraw", acts.WithdrawView.as_view(), name="pending-withdraw"),
     path("enrolment-codes", api.EnrolmentCodesView.as_view(), name="enrolment-codes"),
+    path("enrolment-codes/person", api.EnrolleeView.as_view(), name="enrolment-code-person"),
     path(
         "enrolment-codes/<uuid:code_id>/confirm",
         api.ConfirmationView.as_view(),

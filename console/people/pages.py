@@ -14,7 +14,7 @@ from django.shortcuts import render
 from django.utils import timezone
 
 from console.frame import console_page
-from console.paging import PAGE, page_number, pages
+from console.paging import PAGE, Column, Listing
 from console.words import chain_words, mail_words
 from escrow import access, coverage
 from escrow.coverage import UserCoverage
@@ -63,20 +63,48 @@ def coverage_state(of_user: UserCoverage | None) -> tuple[str, str]:
     return "covered", "covered"
 
 
+# What the list of people shows of a state: words, and the state or "no-link".
+NO_LINK: Final = "no-link"
+SHOWN_STATES: Final = (
+    *((state.value, str(state.label).lower()) for state in PersonState),
+    (NO_LINK, "invited, link has ended"),
+)
+COLUMNS: Final = (
+    Column("Person", "name", ("search", "id")),
+    Column("Role", "role", ("role", "search", "id")),
+    Column("State", "state", ("state", "search", "id")),
+    Column("Devices", is_number=True),
+    Column("Archive keys"),
+    Column("Added", "added", ("created_at", "id")),
+)
+
+
 @console_page(PermissionName.PERSON_READ)
 def people_list(request: HttpRequest, actor: Actor) -> HttpResponse:
-    """List people by name, with how many devices each has and whether their archive keys are covered."""
-    text, number = request.GET.get("q", "")[:MAX_SEARCH].strip(), page_number(request)
-    role = request.GET.get("role", "")
+    """List people, with how many devices each has and whether their archive keys are covered."""
+    text = request.GET.get("q", "")[:MAX_SEARCH].strip()
+    role, show = request.GET.get("role", ""), request.GET.get("show", "")
     role = role if role in Role.values else ""
-    found, total = tenants.people_found(text, role, start=(number - 1) * PAGE, limit=PAGE)
-    ids = [person.pk for person in found]
-    counts = health.device_counts(ids)
+    show = show if show in dict(SHOWN_STATES) else ""
     sees_coverage = actor.can(PermissionName.COVERAGE_READ)
+    columns = [column for column in COLUMNS if sees_coverage or column.words != "Archive keys"]
+    listing = Listing.of(request, columns, by_default="name", q=text, role=role, show=show)
+    found, total = tenants.people_found(
+        text,
+        role,
+        state="" if show == NO_LINK else show,
+        has_no_link=show == NO_LINK,
+        order=listing.order,
+        start=listing.start,
+        limit=PAGE,
+    )
+    ids = [person.pk for person in found]
+    counts, without_link = health.device_counts(ids), tenants.people_without_link(ids)
     covered = coverage.coverage_of(ids) if sees_coverage else {}
     rows = [
         {
             "person": person,
+            "has_no_link": person.pk in without_link,
             "devices": counts.get(person.pk, health.DeviceCount()),
             "coverage": coverage_state(covered.get(person.pk)),
             "generations": len(covered[person.pk].deposits) if person.pk in covered else 0,
@@ -88,11 +116,12 @@ def people_list(request: HttpRequest, actor: Actor) -> HttpResponse:
         "text": text,
         "role": role,
         "roles": Role.choices,
+        "show": show,
+        "states": SHOWN_STATES,
         "sees_coverage": sees_coverage,
         "acts": engine.offered(actor, "people", None),
-        "pages": pages(number, total, q=text, role=role),
     }
-    return render(request, "console/people/people.html", context)
+    return render(request, "console/people/people.html", listing.shown(total, **context))
 
 
 @console_page(PermissionName.PERSON_READ)
@@ -127,7 +156,9 @@ def person_page(request: HttpRequest, actor: Actor, person_id: UUID) -> HttpResp
         context["limits"] = _limits(actor, person_id, context["entries"], standings)
     if sees_coverage:
         covered = coverage.user_coverage(person_id)
-        context["deposits"] = _deposit_lines(covered, by_id)
+        listing = Listing.of(request, DEPOSIT_COLUMNS, by_default="-generation")
+        lines, total = _deposit_lines(covered, by_id, listing)
+        context |= listing.shown(total, deposits=lines)
         context["coverage"] = coverage_state(covered)
         context["missing"] = covered.missing
     return render(request, "console/people/person.html", context)
@@ -182,14 +213,25 @@ def _chain_head(person_id: UUID) -> dict[str, Any]:
         return {"chain_state": None, "chain_refusal": str(error)}
 
 
-def _deposit_lines(of_user: UserCoverage, devices: dict[UUID, Any]) -> list[dict[str, Any]]:
-    """Return every deposit, newest first, with its coverage when it is the one of its generation that counts."""
+DEPOSIT_COLUMNS: Final = (
+    Column("Generation", "generation", ("generation", "created_at", "pk")),
+    Column("Deposited", "at", ("created_at", "pk")),
+    Column("Officers who hold shares"),
+)
+
+
+def _deposit_lines(
+    of_user: UserCoverage, devices: dict[UUID, Any], listing: Listing
+) -> tuple[list[dict[str, Any]], int]:
+    """Return a page of the deposits, each with coverage where it counts for its generation, and how many there are."""
     counted = {covered.deposit_id: covered for covered in of_user.deposits}
-    return [
+    rows, total = access.deposits_found(of_user.user_id, order=listing.order, start=listing.start, limit=PAGE)
+    lines = [
         {
             "deposit": row,
             "coverage": counted.get(row.id),
             "device": devices.get(row.device_id),
         }
-        for row in reversed(access.deposits_of(of_user.user_id))
+        for row in rows
     ]
+    return lines, total

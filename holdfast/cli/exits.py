@@ -62,6 +62,7 @@ _BY_ERROR: Final[tuple[tuple[type[Exception], Exit], ...]] = (
     (errors.Unreachable, Exit.UNREACHABLE),
     (errors.ProfileError, Exit.PROFILE),
     (errors.PeerChanged, Exit.ASK_PERSON),
+    (errors.AddressChanged, Exit.ASK_PERSON),
     (errors.ConsentNeeded, Exit.ASK_PERSON),
     (errors.WrongWords, Exit.ASK_PERSON),
     (errors.NotYet, Exit.NOT_YET),

@@ -21,7 +21,8 @@ from uuid import UUID
 from holdfast.client import maintenance, standing
 from holdfast.client.errors import ProfileError
 from holdfast.client.facets import Archive, Backup, Contacts, Devices, Disclosures, Escrow, Recover, Secret, secret
-from holdfast.client.identity import contacts, device
+from holdfast.client.identity import addresses, contacts, device
+from holdfast.client.identity.addresses import Who
 from holdfast.client.identity.device import Enrolment
 from holdfast.client.maintenance import Done
 from holdfast.client.messages import letters, messages, prekeys
@@ -183,16 +184,17 @@ class Client:
 
     # Messages
 
-    def send(self, user: UUID, content: bytes, *, message_id: bytes | None = None) -> Sent:
-        """Send up to 1,000,000 bytes to every device of a person, and to one's own others.
+    def send(self, user: Who, content: bytes, *, message_id: bytes | None = None) -> Sent:
+        """Send up to 1,000,000 bytes to every device of a person, by id or e-mail address, and to one's own others.
 
         Kept durably before anything leaves: when the server cannot be reached, `Sent.is_sent` is False, and the next
         `send` or `maintain` sends it. message_id: 16 random bytes of an app that keeps its own list of what is to be
         sent; sent again under the same one, a message still arrives once. Raises PeerChanged until the person's new
-        beginning was confirmed by a human (`contacts.confirm`), TrustRefused when something does not hold, TooLarge.
+        beginning was confirmed by a human (`contacts.confirm`), AddressChanged for an address that is not whose it
+        was, TrustRefused when something does not hold, TooLarge; Unreachable for an address never looked up before.
         """
         with self._use() as account:
-            return messages.send(account, user.bytes, content, message_id=message_id)
+            return messages.send(account, addresses.person_of(account, user).bytes, content, message_id=message_id)
 
     def receive(self) -> list[Message]:
         """Fetch what waits, and return every message that is not `done`, oldest first.

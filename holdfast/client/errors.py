@@ -88,6 +88,10 @@ class PeerChanged(TrustRefused):
     """A contact's account was begun again: to this client they are another person until a human confirms."""
 
 
+class AddressChanged(TrustRefused):
+    """An e-mail address names another person than the one it was pinned to, or nobody: a human has to say who."""
+
+
 class ConsentNeeded(ClientError):
     """The act needs the person's own yes, which only they can give."""
 

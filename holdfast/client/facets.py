@@ -17,7 +17,8 @@ from uuid import UUID
 from holdfast.client.escrow import archive, disclosures, escrow
 from holdfast.client.escrow.archive import Advance, FileDone
 from holdfast.client.escrow.disclosures import Disclosure
-from holdfast.client.identity import contacts, device
+from holdfast.client.identity import addresses, contacts, device
+from holdfast.client.identity.addresses import Found, Who
 from holdfast.client.identity.contacts import KnownContact
 from holdfast.client.identity.device import ListedDevice
 from holdfast.client.messages import letters, prekeys
@@ -89,32 +90,51 @@ class Devices(_Facet):
 
 
 class Contacts(_Facet):
-    """The people whom the person writes to, and those who trust them with a share."""
+    """The people whom the person writes to, and those who trust them with a share.
+
+    A person is named by id or by e-mail address. The directory's first answer for an address is pinned; it is the
+    server's word, so that words or the safety number are to be compared with the person (`safety_number`).
+    """
 
     def all(self) -> list[KnownContact]:
         """Return everybody this profile has met, as kept; the server is not asked."""
         with self._use() as account:
             return contacts.list_contacts(account)
 
-    def refresh(self, user: UUID) -> ChainState:
+    def refresh(self, user: Who) -> ChainState:
         """Fetch and verify a person's account; one never met before is pinned as met. Raises PeerChanged."""
         with self._use() as account:
-            return contacts.refresh(account, user.bytes)
+            return contacts.refresh(account, addresses.person_of(account, user).bytes)
 
-    def safety_number(self, user: UUID) -> tuple[str, ...]:
+    def safety_number(self, user: Who) -> tuple[str, ...]:
         """Return the 12 groups of digits that both people see, if nobody stands between them."""
         with self._use() as account:
-            return contacts.safety_number(account, user.bytes)
+            return contacts.safety_number(account, addresses.person_of(account, user).bytes)
 
-    def verify(self, user: UUID, number: Sequence[str]) -> ChainState:
+    def verify(self, user: Who, number: Sequence[str]) -> ChainState:
         """Keep that two people compared the safety number. Raises WrongWords when it is another."""
         with self._use() as account:
-            return contacts.verify(account, user.bytes, number=number)
+            return contacts.verify(account, addresses.person_of(account, user).bytes, number=number)
 
-    def confirm(self, user: UUID, words: Sequence[str]) -> ChainState:
+    def confirm(self, user: Who, words: Sequence[str]) -> ChainState:
         """Trust a person again whose account was begun again, by the 8 words that they read out. Raises WrongWords."""
         with self._use() as account:
-            return contacts.confirm(account, user.bytes, words=tuple(words))
+            return contacts.confirm(account, addresses.person_of(account, user).bytes, words=tuple(words))
+
+    def find(self, address: str) -> Found:
+        """Return whom an e-mail address is of. Raises AddressChanged when it is not who it was, ProfileError."""
+        with self._use() as account:
+            return addresses.find(account, address)
+
+    def addresses(self) -> dict[str, UUID]:
+        """Return the e-mail addresses that are pinned, and to whom; the server is not asked."""
+        with self._use() as account:
+            return addresses.list_pinned(account)
+
+    def forget_address(self, address: str) -> None:
+        """Take another answer for an e-mail address from now on: it has changed hands, and the person knows it."""
+        with self._use() as account:
+            addresses.forget(account, address)
 
     def held_shares(self) -> list[HeldShare]:
         """Return the recovery shares that are kept for others, with those that have just come."""
@@ -192,10 +212,10 @@ class Backup(_Facet):
                 old_passphrase=secret(old_passphrase),
             )
 
-    def set_contacts(self, people: Sequence[UUID], *, needed: int = DEFAULT_K) -> TrustedSet:
+    def set_contacts(self, people: Sequence[Who], *, needed: int = DEFAULT_K) -> TrustedSet:
         """Give each of `people` a share; any `needed` of them together can bring this account back, and become it."""
         with self._use() as account:
-            return trusted.choose(account, [person.bytes for person in people], k=needed)
+            return trusted.choose(account, [addresses.person_of(account, one).bytes for one in people], k=needed)
 
     def contacts(self) -> TrustedSet | None:
         """Return the trusted contacts of now; None when there are none."""
@@ -346,7 +366,7 @@ class Disclosures(_Facet):
 
     def ask(
         self,
-        subject: UUID,
+        subject: Who,
         *,
         reason: str,
         purpose: str,
@@ -366,7 +386,7 @@ class Disclosures(_Facet):
                 reason=reason,
                 purpose=purpose,
                 reference=reference,
-                subject=subject.bytes,
+                subject=addresses.person_of(account, subject).bytes,
                 wanted=[deposit.bytes for deposit in deposits],
                 ends_at=int(until.timestamp()) if until else None,
             )

@@ -59,6 +59,11 @@ def give_notice(*, notice_id: UUID, actor: Actor) -> None:
     _settle(notice, NoticeState.HANDED_OVER if delivered else NoticeState.FAILED, actor)
 
 
+def fail_notice(*, notice_id: UUID, actor: Actor) -> None:
+    """Log that one notice could not be handed over, unless it is settled already: it was given up."""
+    _settle(Notice.objects.get(pk=notice_id), NoticeState.FAILED, actor)
+
+
 def _settle(notice: Notice, state: NoticeState, actor: Actor) -> None:
     with transaction.atomic():
         case = access.lock_case(notice.case_id)

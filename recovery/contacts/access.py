@@ -122,6 +122,13 @@ def contact_sets_after(after: UUID | None, *, limit: int) -> list[ContactSet]:
     return list((rows.filter(user_id__gt=after) if after else rows)[:limit])
 
 
+def open_requests_to(person_id: UUID, *, limit: int) -> list[ContactRequest]:
+    """List the open requests in which a person is one of the contacts and has given nothing yet, newest first."""
+    asked = ContactAnswer.objects.filter(contact_id=person_id, answered_at=None).values("request_id")
+    rows = ContactRequest.objects.filter(pk__in=asked, state=ContactRequestState.OPEN)
+    return list(rows.order_by("-opened_at", "pk")[:limit])
+
+
 def contacts_of(row: ContactRequest) -> list[UUID]:
     """List the contacts whom a request asks."""
     return list(ContactAnswer.objects.filter(request=row).values_list("contact_id", flat=True))

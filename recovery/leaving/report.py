@@ -20,6 +20,7 @@ from tenants.models import Person
 
 # The counts that an entry may name, in the order in which they are read.
 STOPPED = {
+    "sessions": "Sessions of the console ended",
     "devices": "Devices off for good",
     "ways_in": "Invitations and codes voided",
     "requests": "Requests to trusted contacts ended",

@@ -30,6 +30,7 @@ from tenants import mails
 from tenants import services as tenants
 from tenants.acts import engine
 from tenants.models import Person
+from tenants.session_store import end_sessions
 
 CONTACT_LEFT_JOB: Final = "recovery.contact-left"
 
@@ -38,6 +39,7 @@ CONTACT_LEFT_JOB: Final = "recovery.contact-left"
 class Left:
     """What stopped with a person: numbers of each."""
 
+    sessions: int
     devices: int
     ways_in: int
     cases: int
@@ -75,10 +77,11 @@ def leave(*, person: Person, actor: Actor) -> Left:
         require_succeeded(person)
         ways_in = tenants_access.count_ways_in(person.pk)
         devices = keys.stop_all(user_id=person.pk, actor=actor)
-        cases = access.cases_asked_by(person.pk, states=UNDECIDED)
+        cases = access.cases_of_requester(person.pk, states=UNDECIDED)
         for case in cases:
             cancel_case(case_id=case.id, actor=actor, why=REQUESTER_LEFT)
         left = Left(
+            sessions=end_sessions(person, actor=actor),
             devices=devices,
             ways_in=ways_in,
             cases=len(cases),
@@ -98,6 +101,7 @@ def leave(*, person: Person, actor: Actor) -> Left:
                 "ways_in": left.ways_in,
                 "requests": left.requests,
                 "acts": left.acts,
+                "sessions": left.sessions,
             },
         )
     return left

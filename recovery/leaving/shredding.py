@@ -47,7 +47,7 @@ def require_shreddable(person: Person) -> None:
         raise Conflict(f"{person.name} has not left. Record that first: what is shredded opens for nobody, ever.")
     if access.shredding_of(person.pk) is not None:
         raise Conflict(f"The keys of {person.name} are shredded already, or are about to be.")
-    if access.cases_about(person.pk, states=[CaseState.RELEASING]):
+    if access.cases_of_subject(person.pk, states=[CaseState.RELEASING]):
         raise Conflict(f"A case about {person.name} is being released at this moment. Try again in a minute.")
 
 
@@ -60,7 +60,7 @@ def begin(*, person: Person, actor: Actor) -> None:
         # What opens a case holds this lock: none about them is opened meanwhile.
         escrow_access.newest_policy_for_update()
         require_shreddable(person)
-        for case in access.cases_about(person.pk, states=UNDECIDED):
+        for case in access.cases_of_subject(person.pk, states=UNDECIDED):
             cancel_case(case_id=case.id, actor=actor, why=SHREDDED)
         tenants.forget_sign_in(person)
         Shredding.objects.create(person_id=person.pk, asked_at=database_now())
@@ -77,7 +77,7 @@ def shred(*, person_id: UUID, actor: Actor, renew: Callable[[], None]) -> None:
     if row is None or row.finished_at is not None or tenants_access.person(person_id).state != PersonState.LEFT:
         return
     # The cases first: what was released opens a deposit as well as its record does.
-    for case in access.cases_about(person_id, states=set(CaseState)):
+    for case in access.cases_of_subject(person_id, states=set(CaseState)):
         _end_case(case.id, person_id, actor)
         renew()
     with transaction.atomic():

@@ -24,8 +24,8 @@ def custody_warnings(custody: Custody, *, has_left: bool = False) -> list[str]:
     """Say which generations nobody could open, and what can be done about it while the person is still there."""
     warnings = [
         f"{_generations(one.generations)}: nobody can release it today. "
-        f"{many(len(one.officers), 'officer', 'officers')} could agree, and {one.needed} are needed. Have officers come "
-        f"back{'' if has_left else ', or have it deposited again'}."
+        f"{many(len(one.officers), 'officer', 'officers')} could agree, and {one.needed} are needed. Have officers "
+        f"come back{'' if has_left else ', or have it deposited again'}."
         for one in custody.openers
         if not one.is_open
     ]

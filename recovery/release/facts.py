@@ -196,6 +196,8 @@ class Facts:
     sponsors: dict[bytes, dict[bytes, int]] = field(default_factory=dict)
     presence: Presence = field(default_factory=Presence)
     silenced: set[tuple[bytes, bytes]] = field(default_factory=set)  # (person, device) that m officers suspended
+    is_shut: bool = False  # the operator suspended the tenant: nobody of it can object
+    opened_again: Place | None = None  # when they last resumed it
     wrong: dict[int, WrongEntry] = field(default_factory=dict)  # by index; while there is one, nothing is released
     # Entries that were wrong when they were first read, by index: they are not judged anew, whatever lies there now.
     known_wrong: dict[int, WrongEntry] = field(default_factory=dict)
@@ -292,6 +294,16 @@ class Facts:
         """Tell whether a case's subject could object at every moment since it was opened."""
         since = self.presence.since(case.subject)
         return since is not None and since < case.place.index
+
+    def objected(self, case: CaseFacts) -> Moment | None:
+        """Return from when a case gives the long delay: a veto that only delays, or the end of a time without any.
+
+        While the tenant was suspended nobody could object, neither the subject nor their other devices.
+        """
+        resumed = self.opened_again
+        if resumed is None or resumed.index < case.place.index:
+            return case.objected
+        return resumed.moment if case.objected is None else max(case.objected, resumed.moment, key=lambda at: at.tick)
 
     def suspend(self, person: bytes, place: Place) -> None:
         """Take a vote from somebody until officers return them, and for ever the approvals that they gave before."""
@@ -668,6 +680,14 @@ def _person_active(facts: Facts, entry: LogEntry, place: Place) -> None:
     facts.presence.person_is(_subject(entry), place.index, active=True)
 
 
+def _tenant_suspended(facts: Facts, entry: LogEntry, place: Place) -> None:
+    facts.is_shut = True
+
+
+def _tenant_resumed(facts: Facts, entry: LogEntry, place: Place) -> None:
+    facts.is_shut, facts.opened_again = False, place
+
+
 def _person_suspended(facts: Facts, entry: LogEntry, place: Place) -> None:
     facts.active.discard(_subject(entry))
     facts.presence.person_is(_subject(entry), place.index, active=False)
@@ -904,7 +924,10 @@ _TAKERS: Final[dict[str, Taker]] = {
     "tenants:person:create": _person_created,
     "tenants:person:leave": _person_suspended,
     "tenants:person:suspend": _person_suspended,
+    "tenants:tenant:resume": _tenant_resumed,
+    "tenants:tenant:suspend": _tenant_suspended,
     "tenants:totp:confirm": _let_in,
+    "tenants:totp:reset": _let_in,
 }
 # Entries that a restored log must not lack: each takes something away that was possible before. A resolution that takes
 # a device's veto away is one as well.

@@ -340,6 +340,8 @@ class TenantRelease:
         if self.log.facts.wrong:
             index, wrong = min(self.log.facts.wrong.items())
             raise WrongLog(f"entry {index} of the log is wrong ({wrong.why})")
+        if self.log.facts.is_shut:
+            raise NotYet("the operator has suspended the tenant: nobody of it can object")
         return now
 
     def _rewrap(self, case: Case, order: Order) -> bytes:

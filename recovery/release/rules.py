@@ -96,7 +96,7 @@ def _proven(case: Case, logged: CaseFacts, facts: Facts, now: Now) -> ReleaseFac
         now=now.wall,
         extra_officers=logged.extra_officers,
         is_heard=facts.is_heard(logged),
-        objected_at=now.at(logged.objected) if logged.objected else None,
+        objected_at=now.at(objected) if (objected := facts.objected(logged)) else None,
         earliest=now.earliest(logged.opened),
         latest=now.latest(logged.opened),
     )

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What an act of administration is: its fields, its words, its rule and its verb; and the table of all acts.
 
-Implements ORGANISATION "People". An act knows nothing of step-up, second persons or pages: `engine` and the apps above
+Implements ORGANISATION "Acts". An act knows nothing of step-up, second persons or pages: `engine` and the apps above
 do.
 """
 
@@ -74,9 +74,9 @@ class Act(ABC):
     title: ClassVar[str]  # an imperative, as on a button
     kind: ClassVar[Kind]
     permission: ClassVar[PermissionName]
-    # Another person has to confirm it (ORGANISATION, "Two-person acts").
+    # Another person has to confirm it (ORGANISATION "Acts").
     needs_two: ClassVar[bool] = False
-    # Recovery codes confirm no change of factors, roles or addresses (ORGANISATION, "Step-up").
+    # Recovery codes confirm no change of factors, roles or addresses (ORGANISATION "Acts").
     takes_recovery_code: ClassVar[bool] = True
     is_dangerous: ClassVar[bool] = False
 

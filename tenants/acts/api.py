@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """REST: acts of administration, in two steps: what it would do in words, then the same with a code.
 
-Implements ORGANISATION "People" (step-up). An answer may hold what is shown once, so none is stored under an
+Implements ORGANISATION "Acts". An answer may hold what is shown once, so none is stored under an
 idempotency key: the code, which works once, is what makes a repeated request harmless.
 """
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The one way to an act of administration: look at it in words, confirm exactly these with a code, and it is done.
 
-Implements ORGANISATION "People" (step-up, two-person acts) and FAULTS A6, A7. What was shown is bound to the session or
+Implements ORGANISATION "Acts" and FAULTS A6, A7. What was shown is bound to the session or
 credential it was shown to and to five minutes; the code is spent, authority read again, and the act done, in one
 transaction. Acts of one tenant come one after another.
 """
@@ -34,12 +34,12 @@ from kernel.transitions import advance
 from tenants import access, mails, sign_in
 from tenants.acts.act import WITHOUT_SUBJECT, Act, Done, Given, Words, all_acts, cleaned, named
 from tenants.errors import NotASecondPerson, StepUpRefused, WordsChanged
-from tenants.models import PendingAct, Person, Tenant
+from tenants.models import Authenticator, PendingAct, Person, Tenant
 from tenants.permissions import device_permissions, roles_with, session_permissions
 from tenants.sponsors import let_in
 from tenants.states import PENDING_ACT, PendingState, PersonState
 
-# ORGANISATION "Step-up": given for this act within five minutes.
+# ORGANISATION "Acts": given for this act within five minutes.
 STEP_UP_SECONDS: Final = 300
 # Long enough for a second person who is away for some days; a proposal of last month was made for other reasons.
 PENDING_LIFE: Final = timedelta(days=7)
@@ -134,14 +134,14 @@ def perform(
     Raises WordsChanged when it is no more what was shown, StepUpRefused for a code that is wrong, spent, or of a kind
     that does not confirm this act; NotFound, Denied, and what the act's rule refuses. Then nothing was done.
     """
-    with _confirmed(actor, code) as now_actor:
+    with _confirmed(actor, code) as (now_actor, opened):
         act = _permitted(now_actor, name)
         subject = _loaded(act, now_actor, subject_id, lock=True)
         taken = cleaned(act, subject, given)
         words = act.words(now_actor, subject, taken)
         shown = _Shown(now_actor, act, subject_id, taken, words)
         _check_token(token, shown, bound_to)
-        _spend(now_actor, act, code)
+        _spend(now_actor, act, code, opened)
         if not act.needs_two:
             return Outcome(act.do(now_actor, subject, taken))
         return Outcome(None, _propose(shown, subject))
@@ -213,7 +213,7 @@ def confirm(actor: Actor, pending_id: UUID, *, token: str, code: str, bound_to: 
     the proposer in or was let in by them within 90 days; Conflict when the proposer could not do it any more; and what
     perform raises.
     """
-    with _confirmed(actor, code) as now_actor:
+    with _confirmed(actor, code) as (now_actor, opened):
         row = _waiting_row(pending_id, lock=True)
         act = _permitted(now_actor, row.act)
         _check_second(now_actor, row)
@@ -221,7 +221,7 @@ def confirm(actor: Actor, pending_id: UUID, *, token: str, code: str, bound_to: 
         subject = _loaded(act, now_actor, row.subject_id, lock=True)
         words = act.words(now_actor, subject, row.given)
         _check_token(token, _Shown(now_actor, act, row.subject_id, row.given, words, row.pk), bound_to)
-        _spend(now_actor, act, code)
+        _spend(now_actor, act, code, opened)
         advance(row, PENDING_ACT, PendingState.CONFIRMED, second_id=now_actor.person_id, ended_at=database_now())
         audit.append(
             tag="tenants:act:confirm",
@@ -240,7 +240,9 @@ def withdraw(actor: Actor, pending_id: UUID) -> None:
     """Take a waiting act back. Whoever may do the act may, whether or not they proposed it: it only stops something."""
     with transaction.atomic():
         row = _waiting_row(pending_id, lock=True)
-        _permitted(_as_of_now(actor), row.act)
+        if actor.person_id is None:
+            raise Denied
+        _permitted(_as_of_now(actor, actor.person_id), row.act)
         _withdraw(row, actor)
 
 
@@ -317,43 +319,51 @@ def _check_proposer(row: PendingAct, act: Act) -> None:
 
 
 @contextmanager
-def _confirmed(actor: Actor, code: str) -> Iterator[Actor]:
-    """Open the transaction of an act, with the actor's authority read again in it, one act of a tenant at a time."""
+def _confirmed(actor: Actor, code: str) -> Iterator[tuple[Actor, Authenticator | None]]:
+    """Open the transaction of an act, with the actor's authority read again in it, one act of a tenant at a time.
+
+    Gives the actor as they are now, and their authenticator: opened by the HSM before the transaction begins. Raises
+    FactorsAway while it is away.
+    """
+    if actor.person_id is None:
+        raise Denied("Programs do no act of administration: a person confirms it with their one-time code.")
+    person = access.person(actor.person_id)
+    opened = None if sign_in.is_recovery_code(code) else sign_in.open_authenticator(person)
     try:
         with transaction.atomic():
             Tenant.objects.select_for_update().get(pk=current_tenant())
-            yield _as_of_now(actor)
-    except _WrongCode as refused:
+            yield _as_of_now(actor, actor.person_id), opened
+    except _WrongCode:
         # After the roll-back: the wait after a wrong code, and the record of it, outlast the act that is not done.
-        sign_in.accept_code(person=access.person(refused.person_id), code=code)
+        if opened is not None:
+            sign_in.accept_code(person=person, code=code, opened=opened)
         sign_in.record_step_up_refused(actor=actor)
         raise StepUpRefused(field="code") from None
 
 
 class _WrongCode(Exception):
-    def __init__(self, person_id: UUID) -> None:
-        super().__init__()
-        self.person_id = person_id
+    """The code does not confirm anything; whatever was done in its transaction is undone."""
 
 
-def _spend(actor: Actor, act: Act, code: str) -> None:
+def _spend(actor: Actor, act: Act, code: str, opened: Authenticator | None) -> None:
     assert actor.person_id is not None
-    if sign_in.is_recovery_code(code) and not act.takes_recovery_code:
+    is_recovery_code = sign_in.is_recovery_code(code)
+    if is_recovery_code and not act.takes_recovery_code:
         raise StepUpRefused(
             "A recovery code confirms no change of factors, roles or addresses. Type the authenticator's code.",
             field="code",
         )
-    if sign_in.accept_code(person=access.person(actor.person_id), code="".join(code.split())) is None:
-        raise _WrongCode(actor.person_id)
+    if opened is None and not is_recovery_code:
+        raise _WrongCode
+    code = "".join(code.split())
+    if sign_in.accept_code(person=access.person(actor.person_id), code=code, opened=opened) is None:
+        raise _WrongCode
 
 
-def _as_of_now(actor: Actor) -> Actor:
-    """Read the actor's authority again, locked (FAULTS A6). Raises Denied for whoever lost it since the request "
-    "began."""
-    if actor.person_id is None:
-        raise Denied("Programs do no act of administration: a person confirms it with their one-time code.")
+def _as_of_now(actor: Actor, person_id: UUID) -> Actor:
+    """Read the actor's authority again, locked (FAULTS A6). Raises Denied for whoever lost it since they asked."""
     try:
-        person = access.person_for_update(actor.person_id)
+        person = access.person_for_update(person_id)
         state = access.credential_state(actor.id) if actor.kind == "device" and actor.id else ""
     except NotFound:
         raise Denied from None

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The acts on people: invite, resend, rename, change address or role, suspend, resume.
 
-Implements ORGANISATION "People". Each says in words what it will do; the verbs stand in `services`, `administration`
+Implements ORGANISATION "Acts". Each says in words what it will do; the verbs stand in `services`, `administration`
 and `invitations`.
 """
 
@@ -11,9 +11,10 @@ from dataclasses import replace
 from typing import ClassVar, Final
 from uuid import UUID
 
+from holdfast.core.base.addresses import MAX_ADDRESS
 from kernel.actors import Actor
 from kernel.errors import Conflict
-from tenants import access, administration, invitations, mails, names, services
+from tenants import access, administration, invitations, mails, names, services, session_store, sign_in
 from tenants.acts.act import Act, Done, Field, Given, Words
 from tenants.errors import NameTaken
 from tenants.models import Person
@@ -83,7 +84,7 @@ class Invite(Act):
 
     def form(self) -> tuple[Field, ...]:
         return (
-            Field("email", "E-mail address", kind="email", most=names.MAX_EMAIL),
+            Field("email", "E-mail address", kind="email", most=MAX_ADDRESS),
             Field("name", "Name", "As colleagues know them.", most=names.MAX_NAME),
             Field("role", "Role", kind="choice", choices=_ROLES, value=Role.MEMBER),
             HOW,
@@ -189,7 +190,7 @@ class ChangeAddress(_OnPerson):
     takes_recovery_code = False
 
     def form(self) -> tuple[Field, ...]:
-        return (Field("email", "New e-mail address", kind="email", most=names.MAX_EMAIL),)
+        return (Field("email", "New e-mail address", kind="email", most=MAX_ADDRESS),)
 
     def fields(self, subject: Person) -> tuple[Field, ...]:
         return tuple(replace(one, value=subject.email) for one in self.form())
@@ -333,4 +334,72 @@ class Resume(_OnPerson):
         return Done(f"{subject.name} is {subject.get_state_display().lower()} again.", "Suspend them.", subject.pk)
 
 
-ACTS: tuple[Act, ...] = (Invite(), Resend(), Rename(), ChangeAddress(), ChangeRole(), Suspend(), Resume())
+class EndSessions(_OnPerson):
+    """End all of a person's console sessions."""
+
+    name = "person-sessions"
+    title = "End the sessions"
+    states = frozenset({PersonState.ACTIVE, PersonState.SUSPENDED})
+    wanted = "active or suspended"
+
+    def words(self, actor: Actor, subject: Person, given: Given) -> Words:
+        self.require_state(subject)
+        lines = (
+            "Every browser in which they are signed in here is signed out with its next request.",
+            "Their devices, their keys and what they sign in with stay as they are.",
+        )
+        return Words(f"End the sessions of {subject.name}", lines, _named(subject))
+
+    def do(self, actor: Actor, subject: Person, given: Given) -> Done:
+        count = session_store.end_sessions(subject, actor=actor)
+        if count:
+            mails.promise(kind="sessions-ended", to=subject, actor=actor)
+        ended = "1 session has" if count == 1 else f"{count} sessions have"
+        return Done(f"{ended} ended. {subject.name} signs in again.", "Nothing to undo.", subject.pk)
+
+
+class ResetFactors(_OnPerson):
+    """Let somebody who lost their password and every second factor begin anew."""
+
+    name = "person-factors"
+    title = "Reset the sign-in"
+    needs_two = True
+    takes_recovery_code = False
+    states = frozenset({PersonState.ACTIVE})
+    wanted = "active"
+    is_dangerous = True
+
+    def form(self) -> tuple[Field, ...]:
+        return (HOW,)
+
+    def words(self, actor: Actor, subject: Person, given: Given) -> Words:
+        self.require_state(subject)
+        lines = (
+            "Their password, authenticator and recovery codes are void, and their sessions end.",
+            f"A new link, for 72 hours, goes to {names.marked(subject.email)}."
+            if given["how"] == "mail"
+            else "A new link, for 72 hours, is shown to the second person, and to nobody ever again.",
+            "Their devices and keys are untouched: this is about signing in here.",
+            "Both of you stand behind them for 90 days: neither decides on a case that they open.",
+        )
+        warnings = ("Speak with them first, by a way that you trust: whoever asks for this may not be them.",)
+        return Words(f"Reset the sign-in of {subject.name}", lines, _named(subject), warnings)
+
+    def do(self, actor: Actor, subject: Person, given: Given) -> Done:
+        sign_in.reset_factors(person=subject, actor=actor)
+        mails.promise(kind="factor-reset", to=subject, actor=actor)
+        made = _invited(subject, given["how"], actor)
+        return replace(made, text=f"{subject.name} begins anew: {made.text}", undo="Suspend them, and the link stops.")
+
+
+ACTS: tuple[Act, ...] = (
+    Invite(),
+    Resend(),
+    Rename(),
+    ChangeAddress(),
+    ChangeRole(),
+    Suspend(),
+    Resume(),
+    EndSessions(),
+    ResetFactors(),
+)

@@ -10,7 +10,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [("tenants", "0009_mails")]
+    dependencies = [("tenants", "0013_search")]
 
     operations = [
         migrations.RemoveConstraint("person", "person_once_per_address"),

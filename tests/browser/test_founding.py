@@ -19,15 +19,16 @@ from tenants.roles import Role
 from tenants.states import TenantState
 from tests.browser.chromium import NARROW, WIDE, Watched, overflow, totp
 from tests.browser.test_console import context_of
-from tests.cast.tenants import Cast, build_world
+from tests.cast.founded import Hsm
+from tests.cast.tenants import Cast, build_world, sealing
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 PASSWORD = "four words that nobody guessed"
 
 
 @pytest.fixture
-def world(transactional_db: None) -> Cast:
-    made = build_world()
+def world(hsm: Hsm, transactional_db: None) -> Cast:
+    made = sealing(build_world())
     Tenant.objects.filter(pk=made.acme.pk).update(state=TenantState.FOUNDING)
     return made
 

@@ -3,14 +3,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import pytest
 from django.db import transaction
-from playwright.sync_api import Browser, ViewportSize
+from playwright.sync_api import Browser, Request, ViewportSize
 
 from kernel import queue
 from kernel.actors import Actor
@@ -22,8 +22,6 @@ from tests.cast.tenants import Cast, build_world
 
 pytestmark = pytest.mark.browser
 
-# Set it to keep the pictures and look at them.
-PICTURES = os.environ.get("HOLDFAST_PICTURES", "")
 FORMS: dict[str, tuple[ViewportSize, Literal["light", "dark"]]] = {
     "light": (WIDE, "light"),
     "dark": (WIDE, "dark"),
@@ -41,6 +39,10 @@ def server(settings: Any) -> Iterator[MailServer]:
 @pytest.fixture
 def world(db: None) -> Cast:
     return build_world()
+
+
+def _note(asked: list[str], request: Request) -> None:
+    asked.append(request.url)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -62,7 +64,7 @@ def test_mail_reads_well_and_loads_nothing(
     for number, one in enumerate(server.mails):
         page = context.new_page()
         asked: list[str] = []
-        page.on("request", lambda request: asked.append(request.url))
+        page.on("request", partial(_note, asked))
         watched = Watched.of(page)
         page.set_content(text_and_page(one)[1])
         assert (asked, watched.complaints, overflow(page)) == ([], [], 0)
@@ -70,5 +72,5 @@ def test_mail_reads_well_and_loads_nothing(
         assert page.locator("img").count() == 0
         paper = page.evaluate("getComputedStyle(document.querySelector('.card')).backgroundColor")
         assert paper == ("rgb(31, 36, 43)" if scheme == "dark" else "rgb(255, 255, 255)")
-        picture(page, (Path(PICTURES) if PICTURES else tmp_path) / f"mail-{number}-{form}.png")
+        picture(page, tmp_path / f"mail-{number}-{form}.png")
     context.close()

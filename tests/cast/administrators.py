@@ -12,13 +12,12 @@ from typing import Any
 
 import django_otp
 from django.test import Client
-from django_otp.plugins.otp_totp.models import TOTPDevice
 
 from holdfast.core.base.secret import SecretBytes
 from kernel.clock import database_now
 from tenants import sign_in
 from tenants.backends import BACKEND
-from tenants.models import Person, Sponsorship
+from tenants.models import Authenticator, Person, Sponsorship
 from tests.cast.tenants import forget_codes, give_totp
 
 
@@ -54,7 +53,7 @@ def administrator(person: Person) -> Administrator:
     client = Client()
     client.force_login(person, backend=BACKEND)
     session = client.session
-    session[django_otp.DEVICE_ID_SESSION_KEY] = TOTPDevice.objects.get(user=person).persistent_id
+    session[django_otp.DEVICE_ID_SESSION_KEY] = Authenticator.objects.get(user=person).persistent_id
     session.save()
     return Administrator(person, client, key)
 

@@ -170,6 +170,7 @@ class LyingServer(Mailboxes, ContactRecovery, OfficersActs, OfficersSections):
         self.log: list[tuple[str, str, dict[str, Any]]] = []
         self.devices: dict[str, bytes] = {}
         self.chains: dict[str, list[bytes]] = {}
+        self.addresses: dict[str, bytes] = {}  # e-mail address → person, as the directory has them
         self.bundles: dict[str, dict[str, Any]] = {}
         self.batches: dict[str, list[dict[str, Any]]] = {}
         self.epoch = 0
@@ -416,6 +417,14 @@ class LyingServer(Mailboxes, ContactRecovery, OfficersActs, OfficersSections):
         start = int(query.get("after", 0))
         return {**rows[-1], "history": rows[start : start + self.page], "more": start + self.page < len(rows)}
 
+    def find_user(self, _asker: str, _body: Any, query: Any) -> Any:
+        user = self.addresses.get(query["email"])
+        return (200, {"user_id": text(user), "devices": []}) if user else refused(404, "not-found")
+
+    def find_enrollee(self, _asker: str, _body: Any, query: Any) -> Any:
+        user = self.addresses.get(query["email"])
+        return (200, {"person_id": text(user)}) if user else refused(404, "not-found")
+
     def issue_code(self, _asker: str, body: Any, _query: Any) -> Any:
         return 201, {"id": str(uuid.uuid4()), "person_id": body["person_id"], "awaits_second": False}
 
@@ -578,6 +587,8 @@ _ROUTES: dict[tuple[str, str], Callable[..., Any]] = {
     ("GET", "escrow/key"): LyingServer.key,
     ("GET", "audit/roles"): LyingServer.roles,
     ("POST", "statements"): LyingServer.statement,
+    ("GET", "users"): LyingServer.find_user,
+    ("GET", "enrolment-codes/person"): LyingServer.find_enrollee,
     ("POST", "enrolment-codes"): LyingServer.issue_code,
     ("POST", f"enrolment-codes/{_ID}/confirm"): LyingServer.confirm_code,
     ("POST", "escrow/deposits"): LyingServer.deposit,

@@ -73,7 +73,10 @@ def test_what_the_root_or_officers_sign_is_written_by_none_that_runs() -> None:
     assert given == {"web": ["id", "withdrawn_at"], "worker": ["id"], "release": ["id"]}
     assert may("u", "escrow_policyofficer") == {"web"}
     assert columns("escrow_policyofficer", "u", "web") == ["state", "keys_lost_at"]
-    assert not may("u", "audit_rolesstatement") | may("u", "tenants_tenant") | may("u", "escrow_escrowkey")
+    assert not may("u", "audit_rolesstatement") | may("u", "escrow_escrowkey")
+    # An operator suspends a tenant, at the web process's admin: its state, and nothing that the root vouches for.
+    assert may("u", "tenants_tenant") == {"web"}
+    assert columns("tenants_tenant", "u", "web") == ["state"]
 
 
 def test_what_a_person_signed_is_neither_changed_nor_deleted() -> None:
@@ -111,6 +114,15 @@ def test_the_sequencer_reads_nothing_of_people_vaults_or_escrow() -> None:
     assert seen == {"kernel_heartbeat", "recovery_case", "tenants_tenant"}
     assert columns("recovery_case", "r", "sequencer") == ["tenant_id", "state"]
     assert columns("tenants_tenant", "r", "sequencer") == ["slug", "is_development"]
+
+
+def test_no_process_that_runs_makes_an_operator_or_changes_one() -> None:
+    assert not may("i", "operators_operator") | may("u", "operators_operator") | may("d", "operators_operator")
+    assert may("r", "operators_operator") == {"web"}
+    assert may("u", "operators_operatorsession") == set()
+    # Of jobs the web process promises new ones; what operators ask of old ones, a worker does.
+    assert grants()["kernel_job"]["web"] == "ri"
+    assert not any(grants()["django_admin_log"].values())
 
 
 @pytest.mark.parametrize("prefix", ["", "Holdfast_", "1_", 'x"; DROP', "a" * 42])

@@ -6,6 +6,7 @@ from __future__ import annotations
 import html
 import json
 import time
+import uuid
 from datetime import timedelta
 from typing import Any
 
@@ -14,23 +15,28 @@ from django.test import Client
 
 from audit.models import Entry
 from kernel.clock import database_now
+from kernel.errors import Denied
 from kernel.scope import tenant_scope
 from tenants import access, services, sign_in
 from tenants.acts import act as acts
 from tenants.acts import engine
 from tenants.models import FormerAddress, Invitation, Mail, PendingAct, Person
+from tenants.permissions import PermissionName
 from tenants.roles import Role
+from tenants.sponsors import let_in
 from tenants.states import PersonState
 from tests.cast.administrators import Administrator, address, administrator, hidden, settle
 from tests.cast.browsers import text_of
-from tests.cast.tenants import Cast, build_world, make_device, make_person
+from tests.cast.founded import Hsm
+from tests.cast.tenants import Cast, build_world, make_device, make_person, sealing
 
+UNKNOWN = uuid.UUID(int=7)
 pytestmark = pytest.mark.urls("tests.tenants.urls")
 
 
 @pytest.fixture
-def cast(db: None) -> Cast:
-    return build_world()
+def cast(hsm: Hsm, db: None) -> Cast:
+    return sealing(build_world())
 
 
 @pytest.fixture
@@ -241,6 +247,13 @@ class TestStepUp:
 class TestAuthority:
     """FAULTS A6: who may is read again when it is done."""
 
+    @pytest.mark.parametrize("path", ["person-invite/", f"person-suspend/{UNKNOWN}/", f"pending/{UNKNOWN}/"])
+    def test_nobody_acts_without_a_sign_in(self, cast: Cast, path: str) -> None:
+        for method in (Client().get, Client().post):
+            assert method(f"/console/acts/{path}")["location"] == "/console/sign-in/"
+        member = administrator(cast.alice)
+        assert member.client.get(f"/console/acts/{path}").status_code == 403
+
     @pytest.mark.parametrize("name", ["carol", "rex", "otto"])
     def test_others_are_refused_and_see_no_button(self, cast: Cast, name: str) -> None:
         other = administrator(cast.people[name])
@@ -261,7 +274,7 @@ class TestAuthority:
             actor = _actor(cast.olivia)
             look = engine.look(actor, "person-suspend", cast.bob.pk, {}, bound_to="here")
             Person.unscoped.filter(pk=cast.olivia.pk).update(role=Role.MEMBER)
-            with pytest.raises(engine.Denied):
+            with pytest.raises(Denied):
                 engine.perform(
                     actor, "person-suspend", cast.bob.pk, {}, token=look.token, code=owner.code(), bound_to="here"
                 )
@@ -284,7 +297,7 @@ class TwoPersons(acts.Act):
     name = "test-two"
     title = "Do it together"
     kind = "person"
-    permission = acts.PermissionName.PERSON_ADMINISTER
+    permission = PermissionName.PERSON_ADMINISTER
     needs_two = True
     takes_recovery_code = False
 
@@ -303,7 +316,7 @@ class TwoPersons(acts.Act):
 
 
 class TestTwoPersons:
-    """ORGANISATION, two-person acts."""
+    """ORGANISATION "Acts": what needs two."""
 
     @pytest.fixture(autouse=True)
     def _act(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -350,7 +363,7 @@ class TestTwoPersons:
     ) -> None:
         row = self.propose(cast, olivia)
         with tenant_scope(cast.acme.pk):
-            services.let_in(second.person.pk, [cast.olivia.pk])
+            let_in(second.person.pk, [cast.olivia.pk])
         assert self.confirm(second, row).status_code == 403
         assert Person.unscoped.get(pk=cast.bob.pk).name == "Bob"
 

@@ -20,7 +20,6 @@ from django.db.models import F
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
-from django_otp.plugins.otp_totp.models import TOTPDevice
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
@@ -28,20 +27,23 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 from audit import services as audit
 from audit.models import Entry, Tally
 from holdfast.core.base.secret import SecretBytes
+from hsm import registry
+from hsm.errors import HsmUnavailable
 from kernel.actors import system_actor
 from kernel.scope import tenant_scope
 from tenants import hashing, services, sign_in
-from tenants.models import Person, SignInPlace, Tenant
+from tenants.models import Authenticator, Person, SignInPlace, Tenant
 from tenants.roles import Role
-from tests.cast.tenants import PASSWORD, Cast, build_world, forget_codes, give_password, give_totp
+from tests.cast.founded import Hsm
+from tests.cast.tenants import PASSWORD, Cast, build_world, forget_codes, give_password, give_totp, sealing
 
 pytestmark = pytest.mark.urls("tests.tenants.urls")
 SIGN_IN, CODE, HOME = "/console/sign-in/", "/console/sign-in/code/", "/console/"
 
 
 @pytest.fixture
-def world(db: None) -> Cast:
-    return build_world()
+def world(hsm: Hsm, db: None) -> Cast:
+    return sealing(build_world())
 
 
 @pytest.fixture
@@ -112,7 +114,7 @@ def test_code_of_another_person_is_refused_and_ones_own_taken(
     password_step(client, name)
     assert code_step(client, code_now(keys[other])).status_code == 401
     assert not is_in(client)
-    TOTPDevice.objects.update(throttling_failure_timestamp=None, throttling_failure_count=0)
+    Authenticator.objects.update(throttling_failure_timestamp=None, throttling_failure_count=0)
     code_step(client, code_now(keys[name]))
     assert is_in(client)
 
@@ -142,7 +144,7 @@ def test_code_is_accepted_once(world: Cast, keys: dict[str, SecretBytes], client
 def test_code_more_than_a_step_away_is_refused(steps: int, world: Cast, client: Client) -> None:
     give_password(world.carol)
     key = give_totp(world.carol)
-    TOTPDevice.objects.update(last_t=-1)
+    Authenticator.objects.update(last_t=-1)
     password_step(client)
     assert code_step(client, sign_in.totp_code(key, at=time.time() + 30 * steps)).status_code == 401
 
@@ -155,6 +157,32 @@ def test_accepted_early_code_does_not_move_the_clock_forward(world: Cast, client
         password_step(browser)
         code = sign_in.totp_code(key, at=time.time() + 30 * steps)
         assert (code_step(browser, code).status_code == 302) == accepted
+
+
+def test_second_step_without_the_hsm_says_so_counts_nothing_and_takes_a_recovery_code(
+    world: Cast, keys: dict[str, SecretBytes], client: Client, hsm: Hsm
+) -> None:
+    with tenant_scope(world.acme.pk):
+        codes = sign_in.make_recovery_codes(person=world.carol, actor=system_actor(world.acme.pk, "ceremony"))
+    code = code_now(keys["carol"])
+    password_step(client)
+
+    def away() -> Any:
+        raise HsmUnavailable("the token was removed")
+
+    registry.install(away)
+    for typed in (code, "000000", *["111111"] * 8):
+        answer = code_step(client, typed)
+        assert (answer.status_code, answer["retry-after"]) == (503, "5")
+        assert "Nothing was used up or counted" in answer.content.decode()
+        assert "input" in answer.content.decode(), "the form is there, for a recovery code"
+    assert tags() == []
+    assert not AccessAttempt.objects.exists()
+    other = Client()
+    password_step(other)
+    assert code_step(other, codes[0])["location"] == HOME
+    hsm.install()
+    assert code_step(client, code)["location"] == HOME
 
 
 def test_person_without_authenticator_gets_no_further(world: Cast, client: Client) -> None:
@@ -347,7 +375,7 @@ def test_wrong_code_while_the_clock_was_ahead_makes_nobody_wait_for_it(world: Ca
     with ahead():
         assert sign_in.accept_code(person=world.carol, code="000000") is None
     assert sign_in.accept_code(person=world.carol, code=code_now(key)) is None, "the wait of a second begins anew"
-    TOTPDevice.objects.update(throttling_failure_timestamp=F("throttling_failure_timestamp") - timedelta(seconds=2))
+    Authenticator.objects.update(throttling_failure_timestamp=F("throttling_failure_timestamp") - timedelta(seconds=2))
     assert sign_in.accept_code(person=world.carol, code=code_now(key)) is not None
 
 
@@ -507,9 +535,9 @@ def test_stolen_password_cannot_keep_the_authenticator_shut(world: Cast, client:
     give_password(world.carol)
     key = give_totp(world.carol)
     for _ in range(40):
-        TOTPDevice.objects.update(throttling_failure_timestamp=timezone.now() - timedelta(days=9999))
+        Authenticator.objects.update(throttling_failure_timestamp=timezone.now() - timedelta(days=9999))
         assert sign_in.accept_code(person=world.carol, code="000000") is None
-    TOTPDevice.objects.update(throttling_failure_timestamp=timezone.now() - timedelta(seconds=257))
+    Authenticator.objects.update(throttling_failure_timestamp=timezone.now() - timedelta(seconds=257))
     assert sign_in.accept_code(person=world.carol, code=code_now(key)) is not None
 
 
@@ -643,8 +671,8 @@ class AnyOrder(RuleBasedStateMachine):
     @rule(which=which, name=names)
     def code(self, which: int, name: str) -> None:
         AccessAttempt.objects.all().delete()
-        TOTPDevice.objects.update(throttling_failure_count=0, throttling_failure_timestamp=None)
-        is_unspent = TOTPDevice.objects.get(user=getattr(self.world, name)).last_t < int(time.time()) // 30
+        Authenticator.objects.update(throttling_failure_count=0, throttling_failure_timestamp=None)
+        is_unspent = Authenticator.objects.get(user=getattr(self.world, name)).last_t < int(time.time()) // 30
         code_step(self.browsers[which], code_now(self.keys[name]))
         if self.knows[which] == name and is_unspent:
             self.inside[which], self.knows[which] = name, None

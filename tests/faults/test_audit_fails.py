@@ -10,8 +10,8 @@ from tests.faults.routes import api_calls, changed, picture
 from tests.faults.world import VALID, Installation
 
 pytestmark = pytest.mark.postgres
-# A POST that only reads: the answer is a digest of what the caller itself published.
-ONLY_READS = {("device-check", "POST")}
+# POSTs that only read: what the caller itself published, as a digest; what an act would do, in words.
+ONLY_READS = {("act-words", "POST"), ("device-check", "POST")}
 # The mailbox: the log is kept for ever, and would say for ever who wrote to whom (docs/decisions.md). A message
 # changes no key, no right and no record; what the server could do wrong is to lose one, and that the two ends notice.
 UNLOGGED = {("device-messages", "POST"), ("messages-ack", "POST"), ("user-messages", "POST")}

@@ -154,10 +154,10 @@ def _fits(field: Any, value: Any) -> bool:
     match field:
         case _ if value is None:
             return bool(field.allow_null)
+        case serializers.DictField() | serializers.UUIDField() | serializers.IntegerField():
+            return isinstance(value, dict) and isinstance(field, serializers.DictField)
         case Base64UrlField():
             return value == "" and field.length is None
-        case serializers.UUIDField() | serializers.IntegerField():
-            return False
         case serializers.CharField():
             return isinstance(value, str) and len(value) <= (field.max_length or 0) and "\x00" not in value
         case serializers.ListField():
@@ -287,6 +287,13 @@ def test_numbers_in_addresses_and_queries_are_bounded(installation: Installation
         "/api/v1/audit/checkpoint?log=keys%00",
         "/api/v1/statements?hash=====",
         f"/api/v1/statements?hash={'A' * 5_000}",
+        "/api/v1/users",
+        "/api/v1/users?email=",
+        "/api/v1/users?email=bob%00%40acme.test",
+        "/api/v1/users?email=alice%40acme.test&email=bob%40acme.test",
+        f"/api/v1/users?email={huge}%40acme.test",
+        f"/api/v1/users?email={'%CC%81' * 5_000}%40acme.test",
+        f"/api/v1/enrolment-codes/person?email={huge}",
         f"/api/v1/messages?limit={huge}",
         "/api/v1/messages?limit=0",
         "/api/v1/messages?limit=101",

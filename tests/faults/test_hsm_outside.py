@@ -6,16 +6,26 @@ Every route and every job of the worker and of the release process is walked, wi
 
 from __future__ import annotations
 
+import re
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from django.conf import settings
+from django.core import mail
 from django.db import connection
+from django.test import Client
 
 from audit.tasks import sequence_all
+from holdfast.core.base.secret import SecretBytes
 from hsm import registry
 from kernel import queue
+from kernel.actors import system_actor
+from kernel.scope import tenant_scope
+from tenants import invitations, sign_in
+from tests.cast.tenants import give_totp
 from tests.faults.routes import api_calls
 from tests.faults.world import VALID, Installation
 
@@ -70,6 +80,34 @@ def test_act_asks_the_hsm_outside_its_transaction(
 ) -> None:
     answer = VALID[name, method](installation.acme).send()
     assert answer.status_code < 300, answer.content
+    assert watch.inside == []
+
+
+def test_signing_in_asks_the_hsm_outside_its_transaction(installation: Installation, watch: Watch) -> None:
+    """Password and code, a new password by mail and code, and an invitation, which seals a new authenticator."""
+    one = installation.acme
+    carol, actor = one.cast.carol, system_actor(one.tenant_id, "ceremony")
+    one.sign_in("carol")
+    key, browser = give_totp(carol), Client()
+    browser.post("/console/password-reset/", {"tenant": one.slug, "email": carol.email})
+    while queue.run_due(queue.MAIL):
+        pass
+    found = re.search(r"/console/password-reset/\S+", str(mail.outbox[-1].body))
+    assert found is not None
+    typed = {"password": "four words that nobody guessed", "again": "four words that nobody guessed"}
+    watch.seen.clear()
+    answer = browser.post(found[0], typed | {"code": sign_in.totp_code(key, at=time.time())})
+    assert answer.status_code == 200, answer.content
+    assert "unwrap_record_key" in watch.seen
+    with tenant_scope(one.tenant_id):
+        link = invitations.invite(person=carol.reload(), actor=actor).text.reveal().decode()
+    address = link.removeprefix(settings.HOLDFAST_PUBLIC_URL)
+    browser.get(address)
+    fresh = bytes.fromhex(browser.session["invitation"]["key"])
+    watch.seen.clear()
+    answer = browser.post(address, typed | {"code": sign_in.totp_code(SecretBytes(fresh), at=time.time())})
+    assert answer.status_code == 200, answer.content
+    assert "new_record_key" in watch.seen
     assert watch.inside == []
 
 

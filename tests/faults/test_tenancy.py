@@ -14,6 +14,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from django.test import Client
 from drf_spectacular.generators import SchemaGenerator
 
 from holdfast.core.base.encoding import b64u
@@ -29,15 +30,21 @@ CALLS = sorted(api_calls())
 NAMING = {route.name for route in api_routes() if any(name.endswith("_id") for name in route.kwargs)}
 # Nobody signs an enrolment: its code names its tenant.
 SIGNED = [call for call in CALLS if call != ("devices", "POST")]
-# Place-holders that are no ids: they say which part of the caller's own tenant is meant.
-OWN = {"kind", "log", "level", "index"}
+# Place-holders that are no ids: they say which part of the caller's own tenant, or which act, is meant.
+OWN = {"kind", "log", "level", "index", "name"}
 # What is hashed and looked up in one tenant alone, so that another's is nobody's.
 HASHED = {"token"}
 # Addresses that show nobody's data.
 PUBLIC = {"front-page", "livez", "readyz", "schema", "api-page", "problems-page"}
-SIGN_IN = {"console-invitation", "console-sign-in", "console-sign-in-code", "console-sign-out"}
+SIGN_IN = {
+    "console-invitation", "console-password-reset", "console-password-reset-link", "console-sign-in",
+    "console-sign-in-code", "console-sign-out",
+}  # fmt: skip
 # Fields whose octets mean the same whoever sends them: a hash or a key of the sender's choosing, a sealed blob.
 OPAQUE = {
+    # Another's code is a wrong one, and is written down as such.
+    ("act", "POST"): {"code"},
+    ("pending-confirm", "POST"): {"code"},
     ("case-successor", "PUT"): {"identity_key", "old_head"},
     ("contact-request-shares", "POST"): {"sealed"},
     ("device-messages", "POST"): {"content", "message"},
@@ -221,6 +228,7 @@ def test_foreign_value_in_a_filter_finds_what_an_unknown_one_finds(installation:
         "cases",
         "contact-requests",
         "devices",
+        "enrolment-code-person",
         "escrow-coverage",
         "escrow-deposits",
         "escrow-officer-statements",
@@ -230,6 +238,7 @@ def test_foreign_value_in_a_filter_finds_what_an_unknown_one_finds(installation:
         "policy-answers",
         "policy-proposals",
         "statements",
+        "users",
     }
     for name, parameter in asked:
         act = VALID[name, "GET"](installation.acme)
@@ -290,32 +299,64 @@ def test_approving_is_what_the_matrix_is_tried_on() -> None:
 # Console pages.
 
 PAGES: dict[str, str] = {
+    "console-act": "acts/person-invite/",
+    "console-act-on": "acts/person-suspend/{person}/",
     "console-answers": "escrow/answers/",
     "console-audit": "audit/",
     "console-audit-entry": "audit/0/",
     "console-case": "cases/{case}/",
     "console-cases": "cases/",
+    "console-ceremonies": "ceremonies/",
     "console-device": "devices/{device}/",
     "console-escrow": "escrow/",
+    "console-failing-devices": "people/devices/",
+    "console-few-doors": "people/doors/",
     "console-overview": "",
+    "console-pending-act": "acts/pending/{pending}/",
     "console-people": "people/",
     "console-person": "people/{person}/",
+    "console-policy": "escrow/policy/",
+    "console-policy-propose": "escrow/policy/propose/",
 }
 
 
+# Pages about whoever asks; no address names anybody.
+OWN_PAGES: dict[str, str] = {
+    "me-authenticator": "factors/authenticator/",
+    "me-data": "data/",
+    "me-devices": "devices/",
+    "me-factors": "factors/",
+    "me-home": "",
+    "me-keys": "keys/",
+    "me-notices": "notices/",
+    "me-recovery": "recovery/",
+    "me-sessions": "sessions/",
+}
+# Forms alone, without a page: tests/console/test_me.py.
+OWN_ACTS = {"me-recovery-codes", "me-sessions-end"}
+
+
 def page(name: str, one: Organisation) -> str:
+    if name in OWN_PAGES:
+        return "/me/" + OWN_PAGES[name]
     phone = one.phone("alice")
-    places = {"case": one.case_open.id, "device": phone.id, "person": phone.person.pk}
+    places = {"case": one.case_open.id, "device": phone.id, "person": phone.person.pk, "pending": one.pending}
     return "/console/" + PAGES[name].format(**places)
 
 
+def reader(name: str, one: Organisation) -> Client:
+    """Return the browser of somebody who may see the page: an owner acts, an officer sees all else."""
+    return one.owners["olivia"].client if "act" in name.split("-") else one.browser
+
+
 def test_every_console_page_is_known_here() -> None:
-    assert {route.name for route in routes() if route.is_console} == set(PAGES) | SIGN_IN
+    assert {route.name for route in routes() if route.is_console} == {*PAGES, *OWN_PAGES, *OWN_ACTS, *SIGN_IN}
 
 
-@pytest.mark.parametrize("name", sorted(PAGES))
+@pytest.mark.parametrize("name", sorted(PAGES | OWN_PAGES))
 def test_console_page_shows_nothing_of_another_tenant(name: str, installation: Installation) -> None:
-    browser, markers = installation.acme.browser, installation.other.markers()
+    browser = reader(name, installation.acme)
+    markers = installation.other.markers()
     own = browser.get(page(name, installation.acme))
     assert own.status_code == 200, own.content
     assert not [marker for marker in markers if marker.encode() in own.content]
@@ -333,9 +374,9 @@ def _without_tokens(content: bytes) -> bytes:
     return re.sub(rb'(name="csrfmiddlewaretoken" value|nonce)="[^"]*"', b"", content)
 
 
-@pytest.mark.parametrize("name", sorted(PAGES))
+@pytest.mark.parametrize("name", sorted(PAGES | OWN_PAGES))
 def test_console_filter_finds_nothing_of_another_tenant(name: str, installation: Installation) -> None:
-    browser, markers = installation.acme.browser, installation.other.markers()
+    browser, markers = reader(name, installation.acme), installation.other.markers()
     for text in _texts_of(installation.other):
         answer = browser.get(page(name, installation.acme), dict.fromkeys(("subject", "about", "by", "q"), text))
         assert answer.status_code == 200, answer.content

@@ -42,10 +42,20 @@ from kernel.scope import close_scope, tenant_scope
 from tenants import services as tenants
 from tenants.models import Tenant
 from tenants.roles import Role
+from tests.cast.administrators import administrator, settle
 from tests.cast.contacts import TrustedContacts
 from tests.cast.phones import Directory, Phone, batch_document, enrol_document, issue, new_phone, now, successor
 from tests.cast.roles import found_roles
-from tests.cast.tenants import PASSWORD, Cast, Signer, give_password, give_totp, make_device, make_person, make_service
+from tests.cast.tenants import (
+    PASSWORD,
+    Cast,
+    Signer,
+    give_password,
+    give_totp,
+    make_device,
+    make_person,
+    make_service,
+)
 from tests.cast.world import OpenCase
 from tests.cast.world import World as Escrowed
 from tests.faults.acts import Act
@@ -58,6 +68,8 @@ ROLES = {
     "erin": Role.OFFICER,
     "rex": Role.REVIEWER,
     "otto": Role.AUDITOR,
+    "oscar": Role.OWNER,
+    "henry": Role.HELPDESK,
     "sam": Role.SUPPORT,
     "alice": Role.MEMBER,
     "bob": Role.MEMBER,
@@ -79,8 +91,9 @@ class Organisation(Escrowed):
         super().__init__(home, escrow_key, log_vkey, directory=Directory(cast))
         self.slug = cast.acme.slug
         self.service = make_service(cast.acme)
-        self.support = make_device(cast.people["sam"])  # support keeps no chain, so this one is a credential alone
-        for name in set(ROLES) - {"sam"}:
+        # Who keeps no chain has a credential alone.
+        self.chainless = {name: make_device(cast.people[name]) for name in ("henry", "sam")}
+        for name in set(ROLES) - set(self.chainless):
             self.directory.phone(name)
         for name in ("alice", "bob"):
             self.phone(name).publish()
@@ -101,6 +114,9 @@ class Organisation(Escrowed):
         self.contact_request = self.contacts.ask(phone)
         self.contacts.give("bob", self.contact_request)
         self.browser = self.sign_in("carol")
+        settle(cast.people["olivia"], cast.people["oscar"])
+        self.owners = {name: administrator(cast.people[name]) for name in ("olivia", "oscar")}
+        self.pending = self.propose_act("alice")
         with tenant_scope(self.tenant_id):
             for log in ("audit", "keys"):
                 sequencer.sequence(self.tenant_id, log)
@@ -113,7 +129,14 @@ class Organisation(Escrowed):
         return self.directory.phone(name)
 
     def signer(self, name: str) -> Signer:
-        return self.support if name == "sam" else self.phone(name).signer
+        return self.chainless.get(name) or self.phone(name).signer
+
+    def propose_act(self, name: str) -> UUID:
+        """Have olivia propose that somebody's sign-in be reset; return what waits for a second person."""
+        act = _performed(self, "person-factors", name, how="shown")
+        answer = act.send()
+        assert answer.status_code == 200, answer.content
+        return UUID(answer.json()["pending_id"])
 
     def _approve(self, case: OpenCase, name: str) -> None:
         answer = self.approve(case, name, self.archive)
@@ -206,6 +229,36 @@ def build(home: Path, escrow_keys: tuple[EscrowPublicKey, EscrowPublicKey], log_
 # One valid request for each route and method. What a request needs first, its maker does.
 
 Maker = Callable[[Organisation], Act]
+
+
+def _asked(one: Organisation, act: str, name: str, **given: str) -> Act:
+    document: dict[str, object] = {"subject_id": str(one.cast.people[name].pk), **({"given": given} if given else {})}
+    return Act(one.signer("olivia"), "POST", f"{API}/organisation/acts/{act}/words", document)
+
+
+def _performed(one: Organisation, act: str, name: str, **given: str) -> Act:
+    asked = _asked(one, act, name, **given)
+    answer = asked.send()
+    assert answer.status_code == 200, answer.content
+    document = {**asked.document, "token": answer.json()["token"], "code": one.owners["olivia"].code()}
+    return Act(one.signer("olivia"), "POST", f"{API}/organisation/acts/{act}", document)
+
+
+def _confirmed_act(one: Organisation) -> Act:
+    uri, oscar = f"{API}/organisation/pending/{one.pending}", one.signer("oscar")
+    answer = Act(oscar, "GET", uri).send()
+    assert answer.status_code == 200, answer.content
+    return Act(
+        oscar, "POST", f"{uri}/confirm", {"token": answer.json()["words"]["token"], "code": one.owners["oscar"].code()}
+    )
+
+
+def _withdrawn_act(one: Organisation) -> Act:
+    return Act(one.signer("oscar"), "POST", f"{API}/organisation/pending/{one.pending}/withdraw", {})
+
+
+def _pending_act(one: Organisation) -> Act:
+    return Act(one.signer("oscar"), "GET", f"{API}/organisation/pending/{one.pending}")
 
 
 def _of(name: str, method: str, path: str) -> Maker:
@@ -524,6 +577,9 @@ def _key_signature(one: Organisation) -> Act:
 
 _get = partial(_of, method="GET")
 VALID: dict[tuple[str, str], Maker] = {
+    ("act", "POST"): lambda one: _performed(one, "person-suspend", "bob"),
+    ("act-words", "POST"): lambda one: _asked(one, "person-suspend", "bob"),
+    ("acts", "GET"): _get("olivia", path="organisation/acts"),
     ("audit-checkpoint", "GET"): _get("otto", path="audit/checkpoint"),
     ("audit-entries", "GET"): _get("otto", path="audit/entries"),
     ("audit-export", "GET"): _get("otto", path="audit/export"),
@@ -562,6 +618,7 @@ VALID: dict[tuple[str, str], Maker] = {
     ("devices", "GET"): _get("alice", path="devices"),
     ("devices", "POST"): _enrol,
     ("enrolment-code-confirm", "POST"): _confirmation,
+    ("enrolment-code-person", "GET"): _get("carol", path="enrolment-codes/person?email=bob%40acme.test"),
     ("enrolment-codes", "POST"): _enrolment_code,
     ("escrow-coverage", "GET"): _get("carol", path="escrow/coverage"),
     ("escrow-deposit", "GET"): _get("carol", path="escrow/deposits/{deposit}"),
@@ -588,6 +645,10 @@ VALID: dict[tuple[str, str], Maker] = {
     ("officers-doors", "GET"): _get("erin", path="vault/officers/doors"),
     ("officers-section", "GET"): _get("erin", path="vault/officers"),
     ("officers-section", "PUT"): _officers_section,
+    ("pending-act", "GET"): _pending_act,
+    ("pending-acts", "GET"): _get("oscar", path="organisation/pending"),
+    ("pending-confirm", "POST"): _confirmed_act,
+    ("pending-withdraw", "POST"): _withdrawn_act,
     ("policy-answers", "GET"): _get("carol", path="escrow/policy-answers"),
     ("policy-proposal-signatures", "POST"): _policy_signature,
     ("policy-proposal-withdraw", "POST"): _policy_withdrawal,
@@ -601,6 +662,7 @@ VALID: dict[tuple[str, str], Maker] = {
     ("user-claim", "POST"): _claim_user,
     ("user-devices", "GET"): _get("bob", path="users/{user}/devices"),
     ("user-messages", "POST"): _user_message,
+    ("users", "GET"): _get("bob", path="users?email=alice%40acme.test"),
     ("vault", "GET"): _get("alice", path="vault"),
     ("vault", "PUT"): _vault,
     ("vault-door", "DELETE"): _of("alice", "DELETE", "vault/doors/password"),

@@ -17,43 +17,48 @@ from tenants.permissions import (
 from tenants.roles import SERVICE_ROLE, Role
 from tenants.states import CredentialState
 
-#                    owner officer reviewer auditor support member service
+#                    owner officer reviewer auditor helpdesk support member service
 TABLE = """
-audit:read           x     x       x        x       -       -      x
-case:approve         -     x       -        -       -       -      -
-case:collect         x     x       x        -       -       x      -
-case:open            x     x       x        -       -       x      -
-case:read            x     x       x        x       -       x      -
-case:veto            x     x       x        -       -       x      -
-chain:read           x     x       x        x       -       x      x
-chain:write          x     x       x        x       -       x      -
-console:enter        x     x       x        x       x       -      -
-contacts:answer      x     x       x        -       -       x      -
-contacts:ask         x     x       x        x       -       x      -
-contacts:read        x     x       x        x       -       x      -
-contacts:veto        x     x       x        x       -       x      -
-contacts:write       x     x       x        x       -       x      -
-coverage:read        x     x       x        x       -       -      x
-deposit:read         x     x       x        -       -       x      -
-deposit:write        x     x       x        -       -       x      -
-device:read          x     x       x        x       x       x      x
-device:write         x     x       x        x       -       x      -
-enrolment:create     x     x       -        -       -       -      -
-escrow:read          x     x       x        x       -       x      x
-letter:send          x     x       x        x       -       x      -
-message:read         x     x       x        x       -       x      -
-message:send         x     x       x        -       -       x      -
-officer:sign         -     x       -        -       -       -      -
-person:read          x     x       x        x       x       -      -
-policy:propose       x     x       -        -       -       -      -
-prekey:claim         x     x       x        -       -       x      x
-prekey:write         x     x       x        x       -       x      -
-statement:read       x     x       x        x       -       x      x
-statement:write      x     x       x        x       -       x      -
-vault:read           x     x       x        x       -       x      -
-vault:write          x     x       x        x       -       x      -
+audit:read           x     x       x        x       -        -       -      x
+case:approve         -     x       -        -       -        -       -      -
+case:collect         x     x       x        -       -        -       x      -
+case:open            x     x       x        -       -        -       x      -
+case:read            x     x       x        x       -        -       x      -
+case:veto            x     x       x        -       -        -       x      -
+chain:read           x     x       x        x       -        -       x      x
+chain:write          x     x       x        x       -        -       x      -
+console:enter        x     x       x        x       x        x       -      -
+contacts:answer      x     x       x        -       -        -       x      -
+contacts:ask         x     x       x        x       -        -       x      -
+contacts:read        x     x       x        x       -        -       x      -
+contacts:veto        x     x       x        x       -        -       x      -
+contacts:write       x     x       x        x       -        -       x      -
+coverage:read        x     x       x        x       -        -       -      x
+deposit:read         x     x       x        -       -        -       x      -
+deposit:write        x     x       x        -       -        -       x      -
+device:read          x     x       x        x       x        x       x      x
+device:suspend       x     x       -        -       -        -       -      -
+device:write         x     x       x        x       -        -       x      -
+enrolment:create     x     x       -        -       x        -       -      -
+escrow:read          x     x       x        x       -        -       x      x
+letter:send          x     x       x        x       -        -       x      -
+me:read              x     x       x        x       x        x       x      -
+message:read         x     x       x        x       -        -       x      -
+message:send         x     x       x        -       -        -       x      -
+officer:sign         -     x       -        -       -        -       -      -
+person:administer    x     -       -        -       -        -       -      -
+person:find          x     x       x        x       x        x       x      -
+person:read          x     x       x        x       x        x       -      -
+policy:propose       x     x       -        -       -        -       -      -
+prekey:claim         x     x       x        -       -        -       x      x
+prekey:write         x     x       x        x       -        -       x      -
+statement:read       x     x       x        x       -        -       x      x
+statement:write      x     x       x        x       -        -       x      -
+tenant:administer    x     -       -        -       -        -       -      -
+vault:read           x     x       x        x       -        -       x      -
+vault:write          x     x       x        x       -        -       x      -
 """
-ROLES = [*Role.values[:5], Role.MEMBER.value, SERVICE_ROLE]
+ROLES = [*Role.values, SERVICE_ROLE]
 ROWS = [(words[0], dict(zip(ROLES, words[1:], strict=True))) for words in map(str.split, TABLE.strip().splitlines())]
 
 
@@ -95,11 +100,17 @@ def test_devices_of_every_person_forbid_cases_about_their_owner_and_suspended_on
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_sessions_only_look(role: str) -> None:
+def test_sessions_look_and_administer_behind_a_step_up_and_do_nothing_that_needs_a_key(role: str) -> None:
     permissions = session_permissions(role)
     assert permissions <= SESSION
-    assert all(name.endswith((":read", ":enter")) for name in permissions)
-    assert bool(permissions) == (role not in (Role.MEMBER, SERVICE_ROLE))
+    acts = {"device:suspend", "enrolment:create", "person:administer", "tenant:administer"}
+    assert all(name.endswith((":read", ":enter")) or name in acts for name in permissions)
+
+
+def test_member_sees_the_pages_about_themselves_and_a_program_sees_none() -> None:
+    assert session_permissions(Role.MEMBER) == {"me:read"}
+    assert session_permissions(SERVICE_ROLE) == session_permissions("root") == frozenset()
+    assert all("me:read" in session_permissions(role) for role in Role.values)
 
 
 @pytest.mark.parametrize("state", CredentialState.values)

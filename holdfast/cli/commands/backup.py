@@ -29,6 +29,7 @@ from holdfast.cli.asking import (
 )
 from holdfast.cli.exits import Exit
 from holdfast.cli.page import command
+from holdfast.cli.people import PERSON, named, person
 from holdfast.cli.shell import Shell, day, plain, shell_of
 from holdfast.client.errors import WrongWords
 from holdfast.client.escrow import archive
@@ -175,7 +176,12 @@ def set_phrase(
 def set_contacts(
     context: typer.Context,
     user_id: Annotated[
-        list[UUID] | None, typer.Argument(help="The people; with none, whom you trust now is shown.")
+        list[str] | None,
+        typer.Argument(
+            metavar=PERSON,
+            parser=named,
+            help="The people, by id or e-mail address; with none, whom you trust now is shown.",
+        ),
     ] = None,
     needed: Annotated[int, typer.Option(help="How many of them it takes.", min=2, max=16)] = 3,
     yes: Yes = False,
@@ -193,22 +199,19 @@ def set_contacts(
     shell = shell_of(context)
     with shell.account() as account:
         if user_id:
+            trustees = [person(shell, account, who, is_trusted=True).bytes for who in user_id]
             shell.confirm(
                 f"Any {needed} of these {len(user_id)} people together will be able to become you. Trust them?",
                 is_given=yes,
             )
             with shell.working("Handing out shares"):
-                found: TrustedSet | None = trusted.choose(account, [person.bytes for person in user_id], k=needed)
+                found: TrustedSet | None = trusted.choose(account, trustees, k=needed)
         else:
             found = trusted.find_chosen_set(account)
     people = [UUID(bytes=contact) for contact in found.contacts] if found else []
     shell.show(
         {"contacts": people, "needed": found.k if found else None, "made_at": found.made_at if found else None},
-        *(
-            [f"Any {found.k} of these bring you back:", *(f"  {person}" for person in people)]
-            if found
-            else ["Nobody yet."]
-        ),
+        *([f"Any {found.k} of these bring you back:", *(f"  {one}" for one in people)] if found else ["Nobody yet."]),
     )
 
 

@@ -8,12 +8,12 @@ Does not begin a session; it shows that one could begin.
 from __future__ import annotations
 
 from typing import Annotated
-from uuid import UUID
 
 import typer
 
 from holdfast.cli.exits import Exit
 from holdfast.cli.page import command
+from holdfast.cli.people import PERSON, named, person
 from holdfast.cli.shell import shell_of, shown
 from holdfast.client.messages import bundles, prekeys
 
@@ -51,7 +51,12 @@ def publish(context: typer.Context) -> None:
         ("holdfast bundle claim 3f2b8c1e-1c1b-4a53-8f0a-6f2d1c9e7a11", "See that a session could begin."),
     ],
 )
-def claim(context: typer.Context, user_id: Annotated[UUID, typer.Argument(help="Whose bundles to claim.")]) -> None:
+def claim(
+    context: typer.Context,
+    user_id: Annotated[
+        str, typer.Argument(metavar=PERSON, parser=named, help="Whose bundles to claim: an id or e-mail address.")
+    ],
+) -> None:
     """Claim a bundle of each device of a person.
 
     Verifies all of it: chain, device, keys, proofs.
@@ -61,10 +66,11 @@ def claim(context: typer.Context, user_id: Annotated[UUID, typer.Argument(help="
     """
     shell = shell_of(context)
     with shell.account() as account:
-        claimed = bundles.claim(account, user_id.bytes)
+        user = person(shell, account, user_id)
+        claimed = bundles.claim(account, user.bytes)
     shell.show(
         {
-            "user_id": user_id,
+            "user_id": user,
             "identity_words": list(claimed.identity_words),
             "devices": [
                 {

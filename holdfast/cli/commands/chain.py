@@ -14,6 +14,7 @@ import typer
 
 from holdfast.cli.exits import Exit
 from holdfast.cli.page import command
+from holdfast.cli.people import PERSON, named, person
 from holdfast.cli.shell import shell_of, shown
 from holdfast.client.errors import ProfileError
 from holdfast.client.identity import chains, contacts
@@ -33,7 +34,12 @@ app = typer.Typer(help="Account chains: yours and your contacts'.", no_args_is_h
 )
 def show(
     context: typer.Context,
-    user_id: Annotated[UUID | None, typer.Argument(help="A contact; yourself when left out.")] = None,
+    user_id: Annotated[
+        str | None,
+        typer.Argument(
+            metavar=PERSON, parser=named, help="A contact, by id or e-mail address; yourself when left out."
+        ),
+    ] = None,
 ) -> None:
     """Verify an account chain and say what it holds.
 
@@ -42,10 +48,8 @@ def show(
     """
     shell = shell_of(context)
     with shell.account() as account:
-        if user_id is None or user_id.bytes == account.user:
-            state = chains.refresh(account)
-        else:
-            state = contacts.refresh(account, user_id.bytes)
+        user = person(shell, account, user_id).bytes if user_id else account.user
+        state = chains.refresh(account) if user == account.user else contacts.refresh(account, user)
         if state is None:
             raise ProfileError("This account has no chain yet.")
     shell.show(document(state), *lines(state))

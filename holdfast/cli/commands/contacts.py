@@ -17,8 +17,9 @@ from holdfast.cli.asking import Yes, words_of
 from holdfast.cli.commands.chain import document, lines
 from holdfast.cli.exits import Exit
 from holdfast.cli.page import command
-from holdfast.cli.shell import day, one_word, shell_of, shown
-from holdfast.client.identity import contacts
+from holdfast.cli.people import PERSON, named, person
+from holdfast.cli.shell import day, one_word, plain, shell_of, shown
+from holdfast.client.identity import addresses, contacts
 from holdfast.client.identity.contacts import KnownContact, identity_words
 from holdfast.client.messages import letters
 from holdfast.client.vault import share_requests, trusted
@@ -27,7 +28,7 @@ app = typer.Typer(help="The people you write to, and those who trust you.", no_a
 
 _PEER: Final = "3f2b8c1e-1c1b-4a53-8f0a-6f2d1c9e7a11"
 _REQUEST: Final = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
-Person = Annotated[UUID, typer.Argument(help="The contact.")]
+Person = Annotated[str, typer.Argument(metavar=PERSON, parser=named, help="The contact: their id or e-mail address.")]
 Request = Annotated[UUID, typer.Argument(help="The request.")]
 
 
@@ -79,7 +80,10 @@ def _lines(contact: KnownContact) -> list[str]:
     "show",
     changes="this profile pins a person it has not met before.",
     exits={Exit.ASK_PERSON: "the person's account was begun again: holdfast contacts confirm"},
-    examples=[(f"holdfast contacts show {_PEER}", "Show the safety number, to compare it by voice.")],
+    examples=[
+        (f"holdfast contacts show {_PEER}", "Show the safety number, to compare it by voice."),
+        ("holdfast contacts show bob@acme.test", "The same, of whoever has this address in your organisation."),
+    ],
 )
 def show(context: typer.Context, user_id: Person) -> None:
     """Show a person's account, and your safety number.
@@ -89,9 +93,10 @@ def show(context: typer.Context, user_id: Person) -> None:
     """
     shell = shell_of(context)
     with shell.account() as account, shell.working("Fetching"):
-        state = contacts.refresh(account, user_id.bytes)
-        number = contacts.safety_number(account, user_id.bytes)
-        is_verified = bool(account.state.contacts[user_id.bytes].verified)
+        user = person(shell, account, user_id).bytes
+        state = contacts.refresh(account, user)
+        number = contacts.safety_number(account, user)
+        is_verified = bool(account.state.contacts[user].verified)
     shell.show(
         {**document(state), "safety_number": list(number), "verified": is_verified},
         *lines(state),
@@ -123,8 +128,9 @@ def verify(
     digits = "".join(re.findall(r"\d", typed))
     groups = [digits[start : start + 5] for start in range(0, len(digits), 5)]
     with shell.account() as account, shell.working("Comparing"):
-        state = contacts.verify(account, user_id.bytes, number=groups)
-    shell.show({**document(state), "verified": True}, f"[bold green]✓[/] {user_id} is verified.")
+        user = person(shell, account, user_id)
+        state = contacts.verify(account, user.bytes, number=groups)
+    shell.show({**document(state), "verified": True}, f"[bold green]✓[/] {user} is verified.")
 
 
 @command(
@@ -151,8 +157,52 @@ def confirm(
     shell = shell_of(context)
     typed = words if words is not None else shell.ask("The 8 words, as the person reads them to you", option="--words")
     with shell.account() as account:
-        state = contacts.confirm(account, user_id.bytes, words=words_of(typed))
-    shell.show(document(state), f"[bold green]✓[/] You trust {user_id} again, under a new key.", *lines(state))
+        user = person(shell, account, user_id)
+        state = contacts.confirm(account, user.bytes, words=words_of(typed))
+    shell.show(document(state), f"[bold green]✓[/] You trust {user} again, under a new key.", *lines(state))
+
+
+@command(app, "pinned", online=False, examples=[("holdfast contacts pinned", "See who is who by address.")])
+def list_addresses(context: typer.Context) -> None:
+    """List the e-mail addresses looked up, and whom each is of.
+
+    An address stays with the person whom it first named to this profile. Works without the server.
+    """
+    shell = shell_of(context)
+    with shell.account(online=False) as account:
+        pinned = addresses.list_pinned(account)
+    shell.show(
+        {"addresses": [{"address": address, "user_id": user} for address, user in pinned.items()]},
+        *(f"{user}  {plain(address)}" for address, user in pinned.items()),
+        *(["None yet."] if not pinned else []),
+    )
+
+
+@command(
+    app,
+    "forget",
+    asks="a yes, unless --yes is given.",
+    changes="the next answer of your organisation's server for this address is taken.",
+    online=False,
+    exits={Exit.ASK_PERSON: "nobody said yes", Exit.PROFILE: "the address is pinned to nobody"},
+    examples=[("holdfast contacts forget bob@acme.test", "The address has another owner, and you know it.")],
+)
+def forget(
+    context: typer.Context,
+    address: Annotated[str, typer.Argument(help="The e-mail address.")],
+    yes: Yes = False,
+) -> None:
+    """Forget whom an e-mail address is pinned to.
+
+    An address stays with the person whom it first named here, so that no server can put somebody else in their place.
+    Do this only when you have heard, not from the server, that the address has changed hands. What you know of the
+    person themselves stays.
+    """
+    shell = shell_of(context)
+    shell.confirm(f"Take another person for {plain(address)}, if the server names one?", is_given=yes)
+    with shell.account(online=False) as account:
+        addresses.forget(account, address)
+    shell.show({"address": address}, f"[bold green]✓[/] {plain(address)} is asked for anew when you next name it.")
 
 
 @command(

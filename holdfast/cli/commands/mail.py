@@ -18,6 +18,7 @@ import typer
 
 from holdfast.cli.exits import Exit
 from holdfast.cli.page import command
+from holdfast.cli.people import PERSON, named, person
 from holdfast.cli.shell import Shell, date, plain, quoted, shell_of
 from holdfast.client.errors import NotYet, ProfileError
 from holdfast.client.messages import letters, messages
@@ -34,7 +35,7 @@ _MAX_FOLLOW: Final = 86_400
 
 def send(
     context: typer.Context,
-    user_id: Annotated[UUID, typer.Argument(help="To whom.")],
+    user_id: Annotated[str, typer.Argument(metavar=PERSON, parser=named, help="To whom: an id or e-mail address.")],
     file: Annotated[
         Path | None,
         typer.Option(help="Send this file's content; - is standard input.", metavar="FILE"),
@@ -46,8 +47,8 @@ def send(
 
     The message is the content of --file, or standard input, or what you type. At most 1,000,000 bytes.
 
-    A person you have not written to before is looked up and pinned. When it matters, compare words with them:
-    holdfast contacts show.
+    A person you have not written to before is looked up and pinned; so is whom an address is of. When it matters,
+    compare words with them: holdfast contacts show.
 
     Once queued, the message stays on this device until the server has it, also after a crash. It is never lost, and
     never sent twice.
@@ -55,7 +56,8 @@ def send(
     shell = shell_of(context)
     content = _content(shell, file)
     with shell.account() as account, shell.working("Sending"):
-        done = messages.send(account, user_id.bytes, content)
+        user = person(shell, account, user_id)
+        done = messages.send(account, user.bytes, content)
     document = {
         "message_id": done.id.hex(),
         "devices": list(done.devices),
@@ -67,7 +69,7 @@ def send(
     mark = "[bold green]✓[/] Sent" if done.is_sent else "[yellow]○[/] Kept"
     shell.show(
         document,
-        f"{mark}: {len(content)} bytes for {count} of {user_id}.",
+        f"{mark}: {len(content)} bytes for {count} of {user}.",
         *(
             f"  [yellow]Device {device} has published no keys yet and will not get it.[/]"
             for device in done.without_keys

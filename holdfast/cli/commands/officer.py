@@ -18,6 +18,7 @@ from holdfast.cli.asking import Yes
 from holdfast.cli.exits import Exit
 from holdfast.cli.hearing import ask_words, parse_word
 from holdfast.cli.page import command
+from holdfast.cli.people import CHANGED, PERSON, named, person
 from holdfast.cli.shell import Shell, day, moment, one_word, plain, quoted, shell_of
 from holdfast.client.errors import ProfileError
 from holdfast.client.identity import device
@@ -44,14 +45,20 @@ Words = Annotated[
     app,
     "code",
     changes="the server knows the code's hash, and takes the code once; one new file here.",
-    exits={Exit.REFUSED: "you are not an officer of this tenant, or the person has too many unused codes"},
+    exits={
+        Exit.ASK_PERSON: CHANGED,
+        Exit.REFUSED: "you are not an officer of this tenant, or the person has too many unused codes",
+    },
     examples=[
-        ("holdfast officer code 3f2b8c1e-1c1b-4a53-8f0a-6f2d1c9e7a11 --out alice.code", "Write a code for alice.")
+        ("holdfast officer code alice@acme.test --out alice.code", "Write a code for alice, who was invited."),
+        ("holdfast officer code 3f2b8c1e-1c1b-4a53-8f0a-6f2d1c9e7a11 --out alice.code", "The same, by id."),
     ],
 )
 def code(
     context: typer.Context,
-    person_id: Annotated[UUID, typer.Argument(help="Who will enrol a device.")],
+    person_id: Annotated[
+        str, typer.Argument(metavar=PERSON, parser=named, help="Who will enrol a device: an id or e-mail address.")
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Where to write the code, readable by you alone.")],
 ) -> None:
     """Issue an enrolment code that carries your own pin.
@@ -64,12 +71,13 @@ def code(
     """
     shell = shell_of(context)
     with shell.account() as account:
-        issued = device.issue_code(account, person_id)
+        user = person(shell, account, person_id, for_enrolment=True, is_trusted=True)
+        issued = device.issue_code(account, user)
     write_private(out, f"{issued.text}\n")
-    confirm = f"holdfast officer confirm-code {issued.code_id} {person_id}"
+    confirm = f"holdfast officer confirm-code {issued.code_id} {user}"
     shell.show(
         {
-            "person_id": person_id,
+            "person_id": user,
             "file": out,
             "code_id": issued.code_id,
             "awaits_second": issued.awaits_second,
@@ -95,7 +103,14 @@ def code(
 def confirm_code(
     context: typer.Context,
     code_id: Annotated[UUID, typer.Argument(help="The code, as its issuer's command printed it.")],
-    person_id: Annotated[UUID, typer.Argument(help="For whom it is. It is refused when the code is for another.")],
+    person_id: Annotated[
+        str,
+        typer.Argument(
+            metavar=PERSON,
+            parser=named,
+            help="For whom it is, by id or e-mail address. It is refused when the code is for another.",
+        ),
+    ],
 ) -> None:
     """Confirm a code that another issued for an owner or officer.
 
@@ -104,10 +119,11 @@ def confirm_code(
     """
     shell = shell_of(context)
     with shell.account() as account:
-        device.confirm_code(account, code_id, person_id)
+        user = person(shell, account, person_id, for_enrolment=True, is_trusted=True)
+        device.confirm_code(account, code_id, user)
     shell.show(
-        {"code_id": code_id, "person_id": person_id},
-        f"[bold green]✓[/] The code for {person_id} can be used now. It works once.",
+        {"code_id": code_id, "person_id": user},
+        f"[bold green]✓[/] The code for {user} can be used now. It works once.",
     )
 
 

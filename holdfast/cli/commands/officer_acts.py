@@ -25,7 +25,10 @@ from holdfast.core.identity.acts import ABOUT_A_PERSON, Standing
 resolve = typer.Typer(help="Propose what officers resolve together, and sign it first.", no_args_is_help=True)
 
 OfficerName = Annotated[
-    str, typer.Argument(metavar="OFFICER", help="The officer's number in the policy, or their person id.")
+    str,
+    typer.Argument(
+        metavar="OFFICER", help="The officer's number in the policy, or their person's id or e-mail address."
+    ),
 ]
 Why = Annotated[str, typer.Option(help="Why, for the record: the other officers decide by it.")]
 AnyReason = Annotated[str, typer.Option(help="Why, for the record. It may be left out.")]

@@ -13,7 +13,6 @@ from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Final
-from uuid import UUID
 
 import typer
 
@@ -21,6 +20,7 @@ from holdfast.cli.asking import Yes
 from holdfast.cli.exits import Exit
 from holdfast.cli.hearing import ask_words, parse_word
 from holdfast.cli.page import command
+from holdfast.cli.people import PERSON, named, person
 from holdfast.cli.shell import Shell, date, day, numbered, plain, quoted, shell_of, shown
 from holdfast.client.errors import ProfileError
 from holdfast.client.officers import answers as policy_answers
@@ -141,14 +141,17 @@ def propose(  # noqa: PLR0917 — options by name, for typer
         ),
     ] = None,
     add: Annotated[
-        list[UUID] | None,
+        list[str] | None,
         typer.Option(
-            metavar="PERSON",
-            help="A person with the officer's keys that their own account states: a new officer, or other keys of one.",
+            metavar=PERSON,
+            parser=named,
+            help="A person, by id or e-mail address, with the officer's keys that their own account states: a new "
+            "officer, or other keys of one.",
         ),
     ] = None,
     remove: Annotated[
-        list[str] | None, typer.Option(metavar="OFFICER", help="An officer to take out, by number or person id.")
+        list[str] | None,
+        typer.Option(metavar="OFFICER", help="An officer to take out, by number, id or e-mail address."),
     ] = None,
     delay: Annotated[str | None, typer.Option(help=f"From quorum to release. {_SPAN_HELP}")] = None,
     notice_delay: Annotated[str | None, typer.Option(help=f"How late a subject may be told. {_SPAN_HELP}")] = None,
@@ -230,7 +233,8 @@ def propose(  # noqa: PLR0917 — options by name, for typer
         wanted = whole_policy.read(_file(file))
     wanted = replace(wanted, given_up=_given_up(give_up))
     with shell.account() as account:
-        rows = [*wanted.rows, *(proposals.stated_row(account, person) for person in add or ())]
+        added = [person(shell, account, who, is_trusted=True) for who in add or ()]
+        rows = [*wanted.rows, *(proposals.stated_row(account, one) for one in added)]
         made = proposals.draft(account, replace(wanted, rows=rows))
         shell.note("You are about to propose:")
         for line in _change_lines(account, made):

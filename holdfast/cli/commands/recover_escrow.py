@@ -17,6 +17,7 @@ import typer
 from holdfast.cli.asking import PasswordFile, Yes, password
 from holdfast.cli.exits import Exit
 from holdfast.cli.page import command
+from holdfast.cli.people import PERSON, named, person
 from holdfast.cli.shell import day, numbered, one_word, quoted, shell_of, shown
 from holdfast.client.messages import prekeys
 from holdfast.client.recovery import by_case, vetoes
@@ -43,7 +44,12 @@ def open_case(  # noqa: PLR0917 — options by name, for typer
     reason: Annotated[str, typer.Option(help="What happened, for your officers and for the record.")],
     purpose: Annotated[str, typer.Option(help="One of the purposes your policy allows.")] = "device-loss",
     reference: Annotated[str, typer.Option(help="A ticket or file number.")] = "",
-    subject: Annotated[UUID | None, typer.Option(help="Whose archive; your own when left out.")] = None,
+    subject: Annotated[
+        str | None,
+        typer.Option(
+            metavar=PERSON, parser=named, help="Whose archive, by id or e-mail address; your own when left out."
+        ),
+    ] = None,
     deposit: Annotated[
         list[UUID] | None,
         typer.Option(help="A deposit to ask for; the newest of each generation when left out."),
@@ -73,7 +79,7 @@ def open_case(  # noqa: PLR0917 — options by name, for typer
             reason=reason,
             purpose=purpose,
             reference=reference,
-            subject=subject.bytes if subject else account.user,
+            subject=person(shell, account, subject, is_trusted=True).bytes if subject else account.user,
             wanted=[identifier.bytes for identifier in deposit or []],
             ends_at=int(until.replace(tzinfo=UTC).timestamp()) if until else None,
         )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who is who, each followed from what is pinned: account chains, contacts, the tenant, devices, the log of keys."""
+"""Who is who, each followed from what is pinned: chains, addresses, contacts, the tenant, devices, the log of keys."""
 
 # The modules that other rooms may import: this room's door.
-__all__ = ["chains", "contacts", "device", "evidence", "key_log", "peers", "security_events", "tenant"]
+__all__ = ["addresses", "chains", "contacts", "device", "evidence", "key_log", "peers", "security_events", "tenant"]

@@ -17,7 +17,7 @@ from typing import Final
 from uuid import UUID
 
 from holdfast.client.errors import ProfileError, TrustRefused
-from holdfast.client.identity import device, tenant
+from holdfast.client.identity import addresses, device, tenant
 from holdfast.client.officers import audit_head, officer_keys
 from holdfast.client.officers.audit_head import Head, Leaf
 from holdfast.client.profile.account import Account, read_many
@@ -113,14 +113,14 @@ class Done:
 
 
 def word(account: Account, standing: Standing, *, of: str = "", reason: str = "") -> Word:
-    """Prepare a word about an officer, oneself unless `of` gives a person's id or a number of the roster.
+    """Prepare a word about an officer, oneself unless `of` gives a person's id or address, or a number of the roster.
 
     Raises ProfileError for somebody who is no officer of the policy in force, and for a word about oneself that only
     another may say.
     """
     policy = policy_in_force(account)
     own = officer_keys.own_row(account, policy)
-    whom = find_officer(policy, of) if of else own
+    whom = find_officer(account, policy, of) if of else own
     if (whom == own) is not (standing in OWN):
         raise ProfileError("Nobody suspends or removes themselves.", way_out="Go away: holdfast officer away")
     return Word(whom, standing, reason, policy)
@@ -140,9 +140,13 @@ def say(account: Account, said: Word) -> None:
     account.api.post("escrow/officer-states", {"statement": b64u(signed.encode())})
 
 
-def find_officer(policy: SignedPolicy, text: str) -> Officer:
-    """Return an officer by their number in the roster or their person's id. Raises ProfileError for anybody else."""
+def find_officer(account: Account, policy: SignedPolicy, text: str) -> Officer:
+    """Return an officer by their number in the roster, or their person's id or e-mail address.
+
+    Raises ProfileError for anybody else, AddressChanged.
+    """
     roster = policy.policy.roster
+    text = str(addresses.person_of(account, text)) if "@" in text else text
     found = next((one for one in roster if text in (str(one.index), str(UUID(bytes=one.person)))), None)
     if found is None:
         known = ", ".join(f"{one.index} ({UUID(bytes=one.person)})" for one in roster)
@@ -257,8 +261,8 @@ def propose_withdrawal(account: Account, version: int) -> Decision:
 
 
 def propose_return(account: Account, of: str) -> Decision:
-    """Propose to return an officer, given by number or person's id, from suspension."""
-    return propose(account, Act.RETURN_OFFICER, find_officer(policy_in_force(account), of).person)
+    """Propose to return an officer, given by number, person's id or address, from suspension."""
+    return propose(account, Act.RETURN_OFFICER, find_officer(account, policy_in_force(account), of).person)
 
 
 def propose_acknowledgement(account: Account, index: int) -> Decision:

@@ -141,7 +141,7 @@ def draft(account: Account, wanted: Wanted) -> Proposal:
         header=_header(account, wanted),
         version=len(account.trusted.policies) + 1,
         m=before.m if wanted.m is None else wanted.m,
-        roster=_roster(newest, wanted),
+        roster=_roster(account, newest, wanted),
         terms=replace(before.terms, **_terms(wanted)),
         predecessor=newest.hash,
         held_in_force=in_force.hash,
@@ -211,10 +211,10 @@ def _drafted(account: Account, made: Policy) -> Proposal:
     return _proposal(account, payload, made, (), at=account.api.clock.now())
 
 
-def _roster(newest: SignedPolicy, wanted: Wanted) -> tuple[Officer, ...]:
+def _roster(account: Account, newest: SignedPolicy, wanted: Wanted) -> tuple[Officer, ...]:
     if wanted.roster is not None:
         return _numbered(wanted.roster)
-    removed = {acts.find_officer(newest, text).person for text in wanted.remove}
+    removed = {acts.find_officer(account, newest, text).person for text in wanted.remove}
     keys = {person: (signing, sealing) for person, signing, sealing in wanted.rows}
     if removed & keys.keys():
         raise ProfileError("One officer is both to be removed and to get keys.")

@@ -73,6 +73,10 @@ keys:tenant-key:bind                   ceremony
 keys:tenant-key:create                 ceremony
 keys:vault:read                        web
 keys:vault:store                       web
+operators:job:drop                     web
+operators:job:release                  web
+operators:job:retry                    web
+operators:rows:read                    web
 recovery:approval:refuse               web
 recovery:attestation:accept            web
 recovery:case:approve                  web
@@ -117,6 +121,7 @@ tenants:credential:activate            web
 tenants:credential:register            web
 tenants:credential:revoke              web worker
 tenants:credential:suspend             web
+tenants:data:export                    web
 tenants:enrolment-code:confirm         web
 tenants:enrolment-code:issue           ceremony web
 tenants:enrolment-code:use             web
@@ -126,6 +131,8 @@ tenants:invitation:promise             web
 tenants:mail:drop                      worker
 tenants:mail:fail                      worker
 tenants:mail:hand-over                 worker
+tenants:password-reset:accept          web
+tenants:password-reset:issue           worker
 tenants:password:set                   ceremony web
 tenants:person:activate                ceremony web
 tenants:person:change-address          web
@@ -139,6 +146,7 @@ tenants:recovery-code:make             ceremony web
 tenants:recovery-code:use              web
 tenants:root:pin                       ceremony
 tenants:service-account:create         ceremony web
+tenants:session:end                    ceremony web
 tenants:sign-in:accept                 web
 tenants:sign-in:lock                   web
 tenants:sign-in:refuse                 web
@@ -147,7 +155,11 @@ tenants:step-up:refuse                 web
 tenants:tenant:abandon                 ceremony
 tenants:tenant:create                  ceremony
 tenants:tenant:found                   ceremony
+tenants:tenant:resume                  web
+tenants:tenant:suspend                 web
 tenants:totp:confirm                   ceremony web
+tenants:totp:reset                     ceremony web
+tenants:totp:seal                      web worker
 """
 WRITERS: Final[dict[str, tuple[Role, ...]]] = {
     tag: tuple(Role(name) for name in names) for tag, *names in (line.split() for line in _WRITERS.split("\n") if line)

@@ -130,11 +130,13 @@ def test_devices_sessions_codes_and_pre_keys_stop(world: World, olivia: Administ
     assert bob.claim(alice).status_code == 200
     waiting = world.new_phone()
     browser = administrator(person(world, "alice"))
+    assert browser.client.get("/me/").status_code == 200
     left(world, olivia)
     for phone in (alice, waiting):
         assert phone.send("GET", "/api/v1/devices").status_code == 401
     assert bob.claim(alice).status_code == 404
-    assert browser.client.get("/console/me/").status_code != 200
+    assert browser.client.get("/me/").status_code == 302
+    assert body_of(world)["sessions"] == 1
     with tenant_scope(world.tenant_id):
         assert not access.count_ways_in(alice.person.pk)
         assert keys.device(waiting.id).state == "revoked"
@@ -188,7 +190,7 @@ def test_deposit_under_way_as_they_leave_is_refused(world: World, olivia: Admini
 def test_audit_entry_counts_and_the_person_is_told(world: World, olivia: Administrator) -> None:
     world.directory.phone("alice")
     page = text_of(left(world, olivia))
-    assert body_of(world) == {"acts": 0, "devices": 1, "requests": 0, "ways_in": 0}
+    assert body_of(world) == {"acts": 0, "devices": 1, "requests": 0, "sessions": 0, "ways_in": 0}
     assert Mail.unscoped.filter(kind="left", person=person(world, "alice")).exists()
     assert "Devices off for good" in page
     assert "To undo it" not in page

@@ -12,7 +12,6 @@ from uuid import UUID
 import pytest
 from django.apps import apps
 from django.db import connection, transaction
-from django_otp.plugins.otp_totp.models import TOTPDevice
 
 from audit.models import Entry
 from config.database_roles import columns, grants
@@ -39,7 +38,7 @@ from recovery.models import (
     Shredding,
 )
 from tenants import access
-from tenants.models import Person
+from tenants.models import Authenticator, Person
 from tenants.roles import Role
 from tests.cast.administrators import Administrator, administrator, hidden, settle
 from tests.cast.browsers import text_of
@@ -192,7 +191,7 @@ def test_what_a_key_opens_is_gone(scene: Scene, hsm: Hsm) -> None:
     assert not ContactAnswer.unscoped.filter(request__owner_id=alice.pk, sealed__isnull=False).exists()
     theirs = Device.unscoped.filter(user_id=alice.pk).values("id")
     assert not Message.unscoped.filter(device_id__in=theirs).exists()
-    assert not TOTPDevice.objects.filter(user=alice).exists()
+    assert not Authenticator.objects.filter(user=alice).exists()
     assert not Person.unscoped.get(pk=alice.pk).has_usable_password()
     row = Deposit.unscoped.get()
     assert (bytes(row.sealed), row.shredded_at is not None) == (b"", True)
