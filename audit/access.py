@@ -225,6 +225,13 @@ def was_logged_after(subject: str, *, tag: str, act: tuple[str, str]) -> bool:
     return bool(rows.filter(subject=subject, tag=tag, seq__gt=Coalesce(Subquery(first), 0)).exists())
 
 
+def last_entry(subject: str, *, tag: str) -> Entry | None:
+    """Return the newest audit entry of one tag about one thing, numbered or not, if any."""
+    rows = Entry.objects.filter(log="audit", subject=subject, tag=tag, refused="")
+    found: Entry | None = rows.order_by("-seq").first()
+    return found
+
+
 def entry_about(subject: str, *, tag: str, device: str) -> Entry | None:
     """Return the audit entry of one tag in which a device did something to one thing, numbered or not, if any."""
     rows = Entry.objects.filter(log="audit", subject=subject, tag=tag, body__device=device, refused="")

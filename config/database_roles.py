@@ -70,8 +70,8 @@ keys_onetimeprekey              riud  rd     .         .
 keys_prekeybatch                ri    r      .         .
 keys_signedprekey               riu   rd     .         .
 keys_tenantmasterkey            r     r      .         r
-keys_vault                      riu   .      .         .
-keys_vaultdoor                  riud  .      .         .
+keys_vault                      riu   rd     .         .
+keys_vaultdoor                  riud  rd     .         .
 escrow_consent                  ri    r      .         r
 escrow_deposit                  ri    ru     .         r
 escrow_escrowkey                ri    r      .         r
@@ -89,11 +89,12 @@ recovery_case                   riu   ru     r         ru
 recovery_casedeposit            ri    r      .         r
 recovery_contactanswer          riu   ru     .         .
 recovery_contactrequest         riu   ru     .         .
-recovery_contactset             riu   .      .         .
+recovery_contactset             riu   rd     .         .
 recovery_notice                 ri    riu    .         ri
 recovery_release                r     ru     .         riu
 recovery_releasedshare          ru    rd     .         rid
 recovery_sealedshare            rid   rd     .         rd
+recovery_shredding              ri    ru     .         .
 recovery_veto                   ri    r      .         r
 operators_operator              r     .      .         .
 operators_operatorsession       rid   rd     .         .
@@ -133,7 +134,7 @@ _COLUMNS: Final[dict[tuple[str, str], dict[str, str]]] = {
     ("keys_message", "u"): {"web": "device_id", "worker": "received_at"},
     ("keys_onetimeprekey", "u"): {"web": "proof"},
     ("keys_signedprekey", "u"): {"web": "is_current retired_at"},
-    ("escrow_deposit", "u"): {"worker": "flagged_at exposed_at"},
+    ("escrow_deposit", "u"): {"worker": "flagged_at exposed_at sealed shredded_at"},
     ("escrow_escrowkeyproposal", "u"): {"web": "statement published_at"},
     ("escrow_policy", "u"): {"web": "id withdrawn_at", "worker": "id", "release": "id"},
     ("escrow_policyofficer", "u"): {"web": "state keys_lost_at"},
@@ -151,6 +152,7 @@ _COLUMNS: Final[dict[tuple[str, str], dict[str, str]]] = {
     # What was released is destroyed by whoever ends such a case; the web process only says that a share is wrong.
     ("recovery_release", "u"): {"worker": "half destroyed_at", "release": "half destroyed_at at"},
     ("recovery_releasedshare", "u"): {"web": "blamed_at"},
+    ("recovery_shredding", "u"): {"worker": "done finished_at"},
     ("recovery_notice", "u"): {"worker": "state attempts settled_at"},
 }
 _VERBS: Final = {"r": "SELECT", "i": "INSERT", "u": "UPDATE", "d": "DELETE"}

@@ -540,7 +540,12 @@ def deposits_named(deposit_ids: list[UUID]) -> dict[UUID, Deposit]:
 
 def newest_deposits(most: int) -> list[Deposit]:
     """Return the newest deposits of the open tenant, whoever's they are: for an operator's ceremony."""
-    return list(Deposit.objects.order_by("-created_at")[:most])
+    return list(Deposit.objects.filter(shredded_at=None).order_by("-created_at")[:most])
+
+
+def count_deposits(user_id: UUID) -> int:
+    """Count a user's deposits that were not shredded."""
+    return int(Deposit.objects.filter(user_id=user_id, shredded_at=None).count())
 
 
 def deposits_of(user_id: UUID) -> list[Deposit]:

@@ -350,3 +350,14 @@ def _open(row: Vault | VaultDoor, kind: str, actor: Actor) -> bytes:
                 body={"record": str(row.pk), "kind": kind, "version": row.version},
             )
         raise
+
+
+def destroy_vault(user_id: UUID) -> tuple[int, int]:
+    """Delete every section of a person's vault, and its doors, for good; return how many of each were there.
+
+    With each row goes its record key: nobody opens it any more, but for a backup that still has the row. In the
+    caller's transaction, which says why.
+    """
+    doors, _ = VaultDoor.objects.filter(user_id=user_id).delete()
+    sections, _ = Vault.objects.filter(user_id=user_id).delete()
+    return sections, doors

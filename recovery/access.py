@@ -38,6 +38,7 @@ from recovery.models import (
     Release,
     ReleasedShare,
     SealedShare,
+    Shredding,
     Veto,
 )
 from recovery.states import APPROVABLE, COLLECTABLE, HAD, TERMINAL, UNDECIDED, UNRELEASED, CaseState
@@ -367,6 +368,32 @@ def is_recipient(device_id: UUID, user_id: UUID) -> bool:
     cases = Case.objects.filter(requester_id=user_id, state__in=set(CaseState) - TERMINAL)
     requests = ContactRequest.objects.filter(owner_id=user_id, state__in=COLLECTABLE)
     return cases.filter(recipient_device_id=device_id).exists() or requests.filter(device_id=device_id).exists()
+
+
+def shredding_of(person_id: UUID) -> Shredding | None:
+    """Return what was asked and done to shred a person's keys, if it was asked."""
+    return Shredding.objects.filter(person_id=person_id).first()
+
+
+def shredding_for_update(person_id: UUID) -> Shredding | None:
+    """Return that row locked until the transaction ends."""
+    return Shredding.objects.select_for_update().filter(person_id=person_id).first()
+
+
+def cases_of_subject(person_id: UUID, *, states: Iterable[str]) -> list[Case]:
+    """List the cases about a person in some states, by id, whoever may see them: for whoever ends them."""
+    return list(Case.objects.filter(subject_id=person_id, state__in=states).order_by("id"))
+
+
+def cases_of_requester(person_id: UUID, *, states: Iterable[str]) -> list[Case]:
+    """List the cases that a person asked for, in some states, by id, whoever may see them: for whoever ends them."""
+    return list(Case.objects.filter(requester_id=person_id, state__in=states).order_by("id"))
+
+
+def approved_by(person_id: UUID, *, states: Iterable[str]) -> QuerySet[Approval, dict[str, UUID]]:
+    """Return the ids of the cases in some states that a person approved, as a part of another query."""
+    given = Approval.objects.filter(person_id=person_id, decision="approve")
+    return given.filter(case_id__in=Case.objects.filter(state__in=states).values("id")).values("case_id")
 
 
 def notice_of_opening(case: Case) -> Notice | None:

@@ -17,8 +17,11 @@ class RecoveryConfig(AppConfig):
         from recovery import access, tasks  # noqa: F401 — handlers register themselves
         from recovery.cases.endings import end_approvals
         from recovery.cases.regenesis import Rules
+        from recovery.leaving import acts
+        from tenants.acts.act import register
 
         ends_with_an_office(end_approvals)
         register_regenesis_rules(Rules())
         withhold_by(access.withheld_entries)
         keep_fresh_by(access.tenants_waiting)
+        register(*acts.ACTS)

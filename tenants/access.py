@@ -47,9 +47,13 @@ def entered_tenant_by_slug(slug: str) -> Tenant | None:
 
 
 def person_by_address(tenant: Tenant | None, email_key: str) -> Person | None:
-    """Return the person with an address in a tenant: one query, whether tenant and person exist or not."""
+    """Return the person with an address in a tenant: one query, whether tenant and person exist or not.
+
+    Nobody who has left: the address is free, and may be somebody else's by now.
+    """
     tenant_id = tenant.pk if tenant else uuid.uuid4()
-    found: Person | None = Person.unscoped.filter(tenant_id=tenant_id, email_key=email_key).first()
+    rows = Person.unscoped.filter(tenant_id=tenant_id, email_key=email_key)
+    found: Person | None = rows.exclude(state=PersonState.LEFT).first()
     return found
 
 
@@ -106,6 +110,17 @@ def code_for_confirmation(actor: Actor, code_id: UUID) -> EnrolmentCode:
 def has_open_code(person_id: UUID) -> bool:
     """Tell whether a person has an enrolment code that is neither used nor expired."""
     return bool(EnrolmentCode.objects.filter(person_id=person_id, used_at=None, expires_at__gt=Now()).exists())
+
+
+def count_ways_in(person_id: UUID) -> int:
+    """Count a person's invitations and enrolment codes that are neither used nor expired. Two queries."""
+    unused = {"person_id": person_id, "used_at": None, "expires_at__gt": Now()}
+    return int(Invitation.objects.filter(**unused).count() + EnrolmentCode.objects.filter(**unused).count())
+
+
+def service_accounts_of(person_id: UUID) -> list[ServiceAccount]:
+    """List by name the service accounts that a person made."""
+    return list(ServiceAccount.objects.filter(created_by=person_id).order_by("name"))
 
 
 def open_codes_until(person_ids: Iterable[UUID]) -> dict[UUID, datetime]:
@@ -287,6 +302,11 @@ def active_people_after(after: UUID | None, *, limit: int) -> list[UUID]:
 def active_people_ids() -> QuerySet[Person, dict[str, UUID]]:
     """Return the ids of the active people, as a part of another app's query."""
     return Person.objects.filter(state=PersonState.ACTIVE).values("pk")
+
+
+def left_people_ids() -> QuerySet[Person, dict[str, UUID]]:
+    """Return the ids of the people who have left, as a part of another app's query."""
+    return Person.objects.filter(state=PersonState.LEFT).values("pk")
 
 
 def count_active_people() -> int:

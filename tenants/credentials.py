@@ -53,8 +53,10 @@ _TAKE: Final = (
     " SET full_at = CASE WHEN b.full_at > {now} + {fault} THEN {now} ELSE {greatest}(b.full_at, {now}) END + {cost}"
     " WHERE b.full_at <= {now} + {room} OR b.full_at > {now} + {fault} RETURNING 1"
 )
-# Of a device and its person, what would be active but for a suspension. Nobody who is invited has a device that acts.
+# Of a device and its person, what would be active but for a suspension, or for its person's leaving: both are one
+# person's act, and no such act ends a veto. Nobody who is invited has a device that acts.
 _SUSPENDED: Final = {
+    (CredentialState.SUSPENDED, PersonState.LEFT),
     (CredentialState.SUSPENDED, PersonState.ACTIVE),
     (CredentialState.SUSPENDED, PersonState.SUSPENDED),
     (CredentialState.ACTIVE, PersonState.SUSPENDED),

@@ -76,7 +76,12 @@ class Person(TenantOwned, AbstractBaseUser):  # type: ignore[django-manager-miss
     class Meta(TenantOwned.Meta):
         abstract = False
         constraints: ClassVar = [
-            models.UniqueConstraint(fields=["tenant", "email_key"], name="person_once_per_address"),
+            # Whoever left has given their address back: whoever comes with it is somebody else.
+            models.UniqueConstraint(
+                fields=["tenant", "email_key"],
+                condition=~models.Q(state=PersonState.LEFT),
+                name="person_once_per_address",
+            ),
         ]
         # A part of a name is looked for in every name of the tenant, which no index of both databases spares. What
         # these spare is sorting all of them for one page.

@@ -46,6 +46,7 @@ from tenants.errors import (
 from tenants.limits import count_against
 from tenants.lockout import PLACE_LIFE
 from tenants.models import (
+    Authenticator,
     ConsoleSession,
     Credential,
     EnrolmentCode,
@@ -56,6 +57,7 @@ from tenants.models import (
     PendingAct,
     Person,
     RateWindow,
+    RecoveryCode,
     ServiceAccount,
     SignInPlace,
     Tenant,
@@ -243,6 +245,17 @@ def leave_person(*, person: Person, actor: Actor) -> None:
         void_invitations(person)
         _move(person, PersonState.LEFT, "tenants:person:leave", actor)
         _stopped(person)
+
+
+def forget_sign_in(person: Person) -> None:
+    """Delete what a person who has left signed in with: password, authenticator, recovery codes.
+
+    In the caller's transaction, which says why.
+    """
+    Authenticator.objects.filter(user_id=person.pk).delete()
+    RecoveryCode.objects.filter(person=person).delete()
+    person.set_unusable_password()
+    person.save(update_fields=["password"])
 
 
 def void_invitations(person: Person) -> None:

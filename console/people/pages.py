@@ -6,7 +6,7 @@ Implements PLATFORM "Console". Pages only look.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 from django.http import HttpRequest, HttpResponse
@@ -29,12 +29,17 @@ from keys.devices import MAX_WAITING
 from keys.mailbox import LETTERS, MESSAGES, MIB
 from recovery import access as recovery
 from recovery.cases.opening import MAX_OPEN
+from recovery.leaving.report import report_of
+from recovery.leaving.words import custody_warnings, openers_line
 from tenants import access as tenants
 from tenants import mails
 from tenants.acts import engine
 from tenants.permissions import PermissionName
 from tenants.roles import Role
 from tenants.states import PersonState
+
+if TYPE_CHECKING:
+    from tenants.models import Person
 
 MAX_SEARCH: Final = 100
 # Of a person's devices, entries and deposits each: more than anybody reads, and a page's cost has an end.
@@ -145,6 +150,8 @@ def person_page(request: HttpRequest, actor: Actor, person_id: UUID) -> HttpResp
         "deposits": [],
         **_chain_head(person_id),
     }
+    if person.state == PersonState.LEFT and sees_coverage:
+        context |= _report(person, actor)
     if actor.can(PermissionName.CASE_READ):
         context["limits"] = _limits(actor, person_id, context["entries"], standings)
     if sees_coverage:
@@ -155,6 +162,18 @@ def person_page(request: HttpRequest, actor: Actor, person_id: UUID) -> HttpResp
         context["coverage"] = coverage_state(covered)
         context["missing"] = covered.missing
     return render(request, "console/people/person.html", context)
+
+
+def _report(person: Person, actor: Actor) -> dict[str, Any]:
+    """Return what became of a person who left, with the names of whoever is in it."""
+    report = report_of(person, reader=actor)
+    custody = report.custody
+    return {
+        "report": report,
+        "openers": [openers_line(one.generations, one.officers, one.needed) for one in custody.openers if one.is_open],
+        "unopened": custody_warnings(custody, has_left=True) if report.shredding is None else [],
+        "people": tenants.people_by_id([report.by_id] if report.by_id else []),
+    }
 
 
 def _limits(actor: Actor, person_id: UUID, entries: int, standings: list[health.DeviceHealth]) -> list[dict[str, Any]]:

@@ -122,7 +122,12 @@ _PERSON: Final = "/console/people/{}/"
 _DEVICE: Final = "/console/devices/{}/"
 # By the beginning of the tag: where an id in the subject leads.
 _PAGES: Final = {
+    "recovery:person:leave": "Recorded that a person left, with all that stopped",
+    "recovery:shredding:begin": "Shredding of a person's keys begun",
+    "recovery:shredding:finish": "A person's keys shredded",
     "recovery:contact": _PERSON,
+    "recovery:person:": _PERSON,
+    "recovery:shredding:": _PERSON,
     "recovery:": _CASE,
     "tenants:person:": _PERSON,
     "tenants:password": _PERSON,
@@ -162,6 +167,7 @@ ALARMING: Final = frozenset(
         "tenants:tenant:suspend",
         "tenants:sign-in:lock",
         "recovery:release:held",
+        "recovery:shredding:begin",
     }
 )
 

@@ -166,7 +166,7 @@ def _is_left_behind(case: Case) -> bool:
     # What is sealed shows in the subject's own list of deposits. It must not tell before the case's notice does.
     if case.notice_at > database_now():
         return False
-    if tenants.person(case.subject_id).state == PersonState.SUSPENDED:
+    if tenants.person(case.subject_id).state in (PersonState.SUSPENDED, PersonState.LEFT):
         return True
     return not keys.active_devices(case.subject_id)
 

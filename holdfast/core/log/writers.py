@@ -104,6 +104,7 @@ recovery:contact-request:veto          web
 recovery:contacts:store                web
 recovery:notice:fail                   worker
 recovery:notice:hand-over              worker
+recovery:person:leave                  web
 recovery:release:begin                 release
 recovery:release:defer                 release
 recovery:release:destroy               worker
@@ -111,6 +112,8 @@ recovery:release:finish                release
 recovery:release:held                  release
 recovery:share:blame                   web
 recovery:share:replace                 release
+recovery:shredding:begin               web
+recovery:shredding:finish              worker
 tenants:act:confirm                    web
 tenants:act:propose                    web
 tenants:act:withdraw                   web
