@@ -106,6 +106,8 @@ TAGS: Final[dict[str, frozenset[str]]] = {
         "tenants:invitation:accept": "invitation",
         "tenants:invitation:issue": "invitation",
         "tenants:invitation:promise": "mail",
+        "tenants:log-token:create": "expires_at",
+        "tenants:log-token:revoke": "",
         "tenants:mail:drop": "kind mail",
         "tenants:mail:fail": "kind mail",
         "tenants:mail:hand-over": "kind mail",

@@ -44,12 +44,13 @@ audit_tile                      r     .      riu       r
 tenants_credential              riu   ru     .         .
 tenants_enrolmentcode           riu   .      .         .
 tenants_invitation              ru    riu    .         .
+tenants_logtoken                riu  rd     .         .
 tenants_mail                    ri    rud    .         .
 tenants_nonce                   ri    rd     .         .
 tenants_person                  ru    r      .         r
 tenants_ratewindow              riu   rd     .         .
 tenants_recoverycode            riud  .      .         .
-tenants_serviceaccount          r     .      .         .
+tenants_serviceaccount          ri    .      .         .
 tenants_signinplace             riud  rd     .         .
 tenants_sponsorship             riu   .      .         .
 tenants_tenant                  r     r      r         r
@@ -113,6 +114,7 @@ _COLUMNS: Final[dict[tuple[str, str], dict[str, str]]] = {
     ("tenants_person", "u"): {"web": "state last_login password"},
     # The worker makes the link when the mail is handed over, and ends the ones before; it uses none up.
     ("tenants_invitation", "u"): {"web": "used_at expires_at", "worker": "expires_at"},
+    ("tenants_logtoken", "u"): {"web": "revoked_at last_used_on"},
     ("tenants_mail", "u"): {"worker": "state why attempts settled_at"},
     ("tenants_recoverycode", "u"): {"web": "used_at"},
     ("tenants_credential", "u"): {"web": "state", "worker": "state"},

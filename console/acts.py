@@ -29,7 +29,12 @@ MAX_CODE: Final = 24  # characters, with the spaces that people type
 _METHODS: Final = ("GET", "HEAD", "POST")
 # Where what an act is about is shown, by its kind; and where those without a page of their own are listed.
 _PAGES: Final = {"person": "console-person", "people": "console-person", "device": "console-device"}
-_LISTS: Final = {"people": "console-people"}
+_LISTS: Final = {
+    "people": "console-people",
+    "programs": "console-programs",
+    "service-account": "console-programs",
+    "log-token": "console-programs",
+}
 
 
 @dataclass(frozen=True)

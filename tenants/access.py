@@ -9,6 +9,7 @@ from __future__ import annotations
 import uuid
 from collections import defaultdict
 from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
@@ -176,6 +177,35 @@ def acting_credentials(credential_ids: Collection[UUID]) -> set[UUID]:
 def service_accounts() -> list[ServiceAccount]:
     """List the tenant's service accounts by name."""
     return list(ServiceAccount.objects.order_by("name"))
+
+
+@dataclass(frozen=True)
+class Program:
+    """A service account with the state of its credential."""
+
+    account: ServiceAccount
+    state: str
+
+
+def programs(*, start: int, limit: int) -> tuple[list[Program], int]:
+    """List one page of the service accounts by name, and say how many there are."""
+    rows = ServiceAccount.objects.order_by("name", "id")
+    found = list(rows[start : start + limit])
+    states = dict(Credential.objects.filter(id__in=[one.pk for one in found]).values_list("id", "state"))
+    return [Program(one, states[one.pk]) for one in found], rows.count()
+
+
+def program(account_id: UUID) -> Program:
+    """Return a service account, in whatever state. Raises NotFound."""
+    found: ServiceAccount | None = ServiceAccount.objects.filter(pk=account_id).first()
+    if found is None:
+        raise NotFound
+    return Program(found, credential_state(account_id))
+
+
+def has_service_account(name: str) -> bool:
+    """Tell whether a service account has, or had, this name."""
+    return bool(ServiceAccount.objects.filter(name=name).exists())
 
 
 def people_found(text: str, role: str, *, start: int, limit: int) -> tuple[list[Person], int]:

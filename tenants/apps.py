@@ -8,7 +8,7 @@ class TenantsConfig(AppConfig):
 
     def ready(self) -> None:
         from tenants import invitations, mails, openapi, tasks  # noqa: F401 — the last two register themselves
-        from tenants.acts import act, people
+        from tenants.acts import act, people, programs
 
-        act.register(*people.ACTS)
+        act.register(*people.ACTS, *programs.ACTS)
         mails.links_by("invitation", invitations.link_of)

@@ -264,6 +264,24 @@ class PendingAct(TenantOwned):
         indexes: ClassVar = [models.Index(fields=["tenant", "state", "proposed_at"], name="pending_act_waiting")]
 
 
+class LogToken(TenantOwned):
+    """Leave for a program that cannot sign requests to pull the audit log. The token itself was never here."""
+
+    name = models.CharField(max_length=100)
+    # Found by it, in whatever tenant: 256 random bits are of one token alone.
+    token_hash = models.BinaryField(max_length=32, unique=True)
+    created_by = models.UUIDField(null=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+    expires_at = models.DateTimeField()
+    revoked_at = models.DateTimeField(null=True)
+    # The UTC day on which it was used last; to the day, so that a pull writes the row once a day.
+    last_used_on = models.DateField(null=True)
+
+    class Meta(TenantOwned.Meta):
+        abstract = False
+        indexes: ClassVar = [models.Index(fields=["tenant", "created_at"], name="log_token_of_tenant")]
+
+
 class SignInPlace(models.Model):
     """A source from which an account has signed in completely: failures of others there do not keep it out."""
 

@@ -108,6 +108,8 @@ FOUNDING = _LOOK | _KEYS | _OVERSIGHT | _ADMINISTRATION | {P.ENROLMENT_CREATE, P
 # suspended one for the methods that admit it. No one person's act ends a veto, and a change of role is such an act
 # (ESCROW "Case").
 OBJECTION = frozenset({P.CASE_READ, P.CASE_VETO, P.STATEMENT_READ})
+# A log token pulls the audit log, as an auditor's device may, and is nobody who could be let into anything else.
+LOG_TOKEN = frozenset({P.AUDIT_READ})
 # A console session looks, and administers behind a step-up. What needs a key is signed by a device, never clicked.
 SESSION = _LOOK | _OVERSIGHT | _ADMINISTRATION | {P.ENROLMENT_CREATE}
 
@@ -130,6 +132,11 @@ def _granted(role: str, tenant_state: str) -> frozenset[str]:
     if tenant_state == TenantState.ACTIVE:
         return granted
     return granted & FOUNDING if tenant_state == TenantState.FOUNDING else frozenset()
+
+
+def log_token_permissions(tenant_state: str) -> frozenset[str]:
+    """Return what a log token's requests may do: nothing unless its tenant is active."""
+    return LOG_TOKEN if tenant_state == TenantState.ACTIVE else frozenset()
 
 
 def session_permissions(role: str) -> frozenset[str]:

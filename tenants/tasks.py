@@ -13,7 +13,7 @@ from kernel.actors import system_actor
 from kernel.api import sweep_answers
 from kernel.models import Job
 from kernel.queue import every, handles
-from tenants import mails, services
+from tenants import log_tokens, mails, services
 
 
 @every(60, by_age=True)
@@ -27,6 +27,12 @@ def sweep_plumbing() -> None:
     """Delete, once an hour, answers and finished jobs of more than a month ago, which nothing asks for again."""
     sweep_answers()
     queue.sweep()
+
+
+@every(3600, by_age=True)
+def sweep_log_tokens() -> None:
+    """Delete, once an hour, log tokens that ended three months ago."""
+    log_tokens.sweep()
 
 
 @handles(mails.MAIL_JOB)

@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 PAGE: Final = 50
 SHOWN_REFUSED: Final = 10  # enough to see what is at fault; the log itself counts the rest
 MAX_FIELD: Final = 200
-_ACTORS: Final = {"person", "device", "service", "system"}
-_BY: Final = {"person": "person", "device": "device", "service": "service account"}
+_ACTORS: Final = {"person", "device", "service", "log-token", "system"}
+_BY: Final = {"person": "person", "device": "device", "service": "service account", "log-token": "log token"}
 
 
 @dataclass(frozen=True)

@@ -79,6 +79,8 @@ _WORDS: Final = {
     "tenants:invitation:accept": "Invitation accepted",
     "tenants:invitation:issue": "Invitation link made",
     "tenants:invitation:promise": "Invitation by mail asked for",
+    "tenants:log-token:create": "Log token made",
+    "tenants:log-token:revoke": "Log token revoked",
     "tenants:mail:drop": "Mail to a person not sent: not needed any more",
     "tenants:mail:fail": "Mail to a person could not be delivered",
     "tenants:mail:hand-over": "Mail to a person handed over",

@@ -18,11 +18,11 @@ from kernel.actors import Actor
 from kernel.errors import Invalid, NotFound
 from tenants.permissions import PermissionName
 
-# What an act is about. `tenant` and `people` have no subject's id; the page that shows each kind is the console's to
-# know.
-Kind = Literal["person", "people", "device", "service-account", "log-token", "tenant"]
-# Kinds whose acts are about no row: the tenant itself, or people who are not here yet.
-WITHOUT_SUBJECT: Final = frozenset({"people", "tenant"})
+# What an act is about. `tenant`, `people` and `programs` have no subject's id; the page that shows each kind is the
+# console's to know.
+Kind = Literal["person", "people", "device", "programs", "service-account", "log-token", "tenant"]
+# Kinds whose acts are about no row: the tenant itself, or people and programs that are not here yet.
+WITHOUT_SUBJECT: Final = frozenset({"people", "programs", "tenant"})
 MAX_TEXT: Final = 1024  # characters of a field: an address and a name are shorter, nobody types more
 
 Given = Mapping[str, str]

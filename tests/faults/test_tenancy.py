@@ -300,7 +300,10 @@ PAGES: dict[str, str] = {
     "console-overview": "",
     "console-people": "people/",
     "console-person": "people/{person}/",
+    "console-programs": "programs/",
 }
+# Pages that owners alone see.
+OWNERS_PAGES = {"console-programs"}
 
 
 def page(name: str, one: Organisation) -> str:
@@ -309,13 +312,17 @@ def page(name: str, one: Organisation) -> str:
     return "/console/" + PAGES[name].format(**places)
 
 
+def browser_for(name: str, one: Organisation) -> Any:
+    return one.owners_browser if name in OWNERS_PAGES else one.browser
+
+
 def test_every_console_page_is_known_here() -> None:
     assert {route.name for route in routes() if route.is_console} == set(PAGES) | SIGN_IN
 
 
 @pytest.mark.parametrize("name", sorted(PAGES))
 def test_console_page_shows_nothing_of_another_tenant(name: str, installation: Installation) -> None:
-    browser, markers = installation.acme.browser, installation.other.markers()
+    browser, markers = browser_for(name, installation.acme), installation.other.markers()
     own = browser.get(page(name, installation.acme))
     assert own.status_code == 200, own.content
     assert not [marker for marker in markers if marker.encode() in own.content]
@@ -335,7 +342,7 @@ def _without_tokens(content: bytes) -> bytes:
 
 @pytest.mark.parametrize("name", sorted(PAGES))
 def test_console_filter_finds_nothing_of_another_tenant(name: str, installation: Installation) -> None:
-    browser, markers = installation.acme.browser, installation.other.markers()
+    browser, markers = browser_for(name, installation.acme), installation.other.markers()
     for text in _texts_of(installation.other):
         answer = browser.get(page(name, installation.acme), dict.fromkeys(("subject", "about", "by", "q"), text))
         assert answer.status_code == 200, answer.content

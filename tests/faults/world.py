@@ -101,6 +101,7 @@ class Organisation(Escrowed):
         self.contact_request = self.contacts.ask(phone)
         self.contacts.give("bob", self.contact_request)
         self.browser = self.sign_in("carol")
+        self.owners_browser = self.sign_in("olivia")
         with tenant_scope(self.tenant_id):
             for log in ("audit", "keys"):
                 sequencer.sequence(self.tenant_id, log)

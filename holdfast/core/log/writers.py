@@ -120,6 +120,8 @@ tenants:enrolment-code:use             web
 tenants:invitation:accept              web
 tenants:invitation:issue               ceremony web worker
 tenants:invitation:promise             web
+tenants:log-token:create               web
+tenants:log-token:revoke               web
 tenants:mail:drop                      worker
 tenants:mail:fail                      worker
 tenants:mail:hand-over                 worker
