@@ -6,7 +6,6 @@ Implements ORGANISATION "People". It only looks; what its buttons do, `tenants.a
 
 from __future__ import annotations
 
-from datetime import datetime
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
@@ -33,7 +32,8 @@ def programs_page(request: HttpRequest, actor: Actor) -> HttpResponse:
             for one in programs
         ],
         "tokens": [
-            {"token": row, "state": log_tokens.state(row, now), "acts": engine.offered(actor, "log-token", row)} for row in tokens
+            {"token": row, "state": log_tokens.state(row, now), "acts": engine.offered(actor, "log-token", row)}
+            for row in tokens
         ],
         "more_tokens": tokens_total - len(tokens),
         "people": access.people_by_id(one for one in makers if one is not None),
