@@ -130,8 +130,11 @@ TAGS: Final[dict[str, frozenset[str]]] = {
         "tenants:sign-out:accept": "",
         "tenants:step-up:refuse": "",
         "tenants:tenant:abandon": "",
+        "tenants:tenant:ask-unlock": "proposer unlock_at",
         "tenants:tenant:create": "slug",
         "tenants:tenant:found": "",
+        "tenants:tenant:lock": "",
+        "tenants:tenant:unlock": "",
         "tenants:totp:confirm": "",
     }.items()
 }

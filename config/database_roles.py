@@ -53,7 +53,7 @@ tenants_recoverycode            riud  .      .         .
 tenants_serviceaccount          ri    .      .         .
 tenants_signinplace             riud  rd     .         .
 tenants_sponsorship             riu   .      .         .
-tenants_tenant                  r     r      r         r
+tenants_tenant                  ru   ru     r         r
 tenants_tokenbucket             riu   rd     .         .
 keys_chainentry                 ri    r      .         r
 keys_chainfork                  ri    .      .         .
@@ -110,6 +110,11 @@ _COLUMNS: Final[dict[tuple[str, str], dict[str, str]]] = {
     ("audit_tally", "u"): dict.fromkeys(PROCESSES, "count"),
     # The sequencer asks at its start whether a tenant was founded for development, and nothing else of them.
     ("tenants_tenant", "r"): {"sequencer": "slug is_development"},
+    # Acts on the lock, and the worker that ends it in time. By the row's lock a tenant's acts come one after another.
+    ("tenants_tenant", "u"): {
+        "web": "state locked_at unlock_at",
+        "worker": "state locked_at unlock_at unlocked_at",
+    },
     # Its own invitation sets a person's password.
     ("tenants_person", "u"): {"web": "state last_login password"},
     # The worker makes the link when the mail is handed over, and ends the ones before; it uses none up.

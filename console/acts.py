@@ -34,6 +34,7 @@ _LISTS: Final = {
     "programs": "console-programs",
     "service-account": "console-programs",
     "log-token": "console-programs",
+    "tenant": "console-organisation",
 }
 
 
@@ -118,7 +119,7 @@ def act_page(request: HttpRequest, actor: Actor, name: str, subject_id: UUID | N
     """Show an act's form; posted, what it would do; posted with a code for that, do it."""
     try:
         act, subject = engine.blank(actor, name, subject_id)
-    except Denied as error:
+    except (Conflict, Denied) as error:
         return _refused(request, error, reverse("console-overview"))
     asked = _Asked(request, actor, act, subject, subject_id)
     # An act without anything to type is confirmed at once.

@@ -15,13 +15,14 @@ class EscrowConfig(AppConfig):
             device_acts,
             policies,
             tasks,  # noqa: F401 — periodic work registers itself
+            tenant_acts,
         )
         from escrow.access import keeps_doors
         from keys.services import ends_with_a_loss, keeps_doors_of
         from tenants.acts.act import register
         from tenants.services import ends_with_a_person
 
-        register(*device_acts.ACTS)
+        register(*device_acts.ACTS, *tenant_acts.ACTS)
         ends_with_a_loss(policies.lose_keys)
         ends_with_a_person(policies.suspend_officer)
         keeps_doors_of(keeps_doors)

@@ -21,9 +21,10 @@ from kernel.actors import Actor
 from kernel.errors import NotFound
 from kernel.paging import page
 from kernel.scope import current_tenant
+from tenants.errors import TenantLocked
 from tenants.models import Credential, EnrolmentCode, Person, ServiceAccount, Sponsorship, Tenant
 from tenants.roles import GUARDED_ROLES, Role
-from tenants.states import ENTERED_STATES, CredentialState, PersonState
+from tenants.states import ENTERED_STATES, CredentialState, PersonState, TenantState
 
 
 def tenant() -> Tenant:
@@ -34,6 +35,12 @@ def tenant() -> Tenant:
 def entered_tenant_by_slug(slug: str) -> Tenant | None:
     """Return a tenant whose people are let in, by its slug. It says where to look, and authorizes nothing."""
     return Tenant.objects.filter(slug=slug, state__in=ENTERED_STATES).first()
+
+
+def require_unlocked() -> None:
+    """Raise TenantLocked while the open scope's tenant is locked: for what lets somebody in, or opens a key."""
+    if tenant().state == TenantState.LOCKED:
+        raise TenantLocked
 
 
 def person_by_address(tenant: Tenant | None, email_key: str) -> Person | None:

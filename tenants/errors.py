@@ -91,3 +91,13 @@ class NotASecondPerson(Denied):
     """This person may not be the second behind an act."""
 
     code = "not-a-second-person"
+
+
+class TenantLocked(Conflict):
+    """The organisation is locked: nothing is released, no case is opened and nobody is let in."""
+
+    code = "tenant-locked"
+    default_detail = (
+        "An owner has locked the organisation. No case is opened, nothing is released and nobody is let in until two "
+        "owners have unlocked it. Vetoes, denials, revocations and suspensions go on."
+    )

@@ -65,6 +65,8 @@ KINDS: Final[dict[str, frozenset[str]]] = {
         "role-changed": "before after",
         "sessions-ended": "",
         "suspended": "",
+        "tenant-locked": "",
+        "tenant-unlocking": "until",
     }.items()
 }
 # Their link lets in whoever has it: it is made when the mail is handed over, and stands in no row.

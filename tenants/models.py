@@ -31,6 +31,11 @@ class Tenant(models.Model):
     root_key = models.BinaryField(max_length=66, null=True)
     root_pin = models.BinaryField(max_length=32, null=True)
     created_at = models.DateTimeField(auto_now_add=True)
+    # Since when it is locked; when an unlocking that two owners asked for takes effect; when the last one did. All
+    # by the database's clock. The release process believes none of it: it has the log.
+    locked_at = models.DateTimeField(null=True)
+    unlock_at = models.DateTimeField(null=True)
+    unlocked_at = models.DateTimeField(null=True)
 
     def __str__(self) -> str:
         return f"Tenant {self.pk}"

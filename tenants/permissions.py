@@ -15,7 +15,7 @@ from rest_framework.request import Request
 from kernel.actors import Actor
 from kernel.errors import Denied, MethodNotAllowed, Unauthenticated
 from tenants.roles import SERVICE_ROLE, Role
-from tenants.states import CredentialState, TenantState
+from tenants.states import WORKING_STATES, CredentialState, TenantState
 
 
 class PermissionName(StrEnum):
@@ -104,6 +104,9 @@ PENDING_DEVICE = frozenset(
 # A tenant that is being founded: its people make keys, doors and the first policy. Nobody's key is in custody, and
 # nothing is opened, before the founders' policy stands (ORGANISATION "Founding, at different desks").
 FOUNDING = _LOOK | _KEYS | _OVERSIGHT | _ADMINISTRATION | {P.ENROLMENT_CREATE, P.OFFICER_SIGN, P.POLICY_PROPOSE}
+# What nobody does in a locked tenant: let somebody in, or start to open a key (ORGANISATION "Tenant"). Denials, vetoes,
+# revocations and suspensions go on; `case:open` and `case:collect` are asked again by the verbs, which say why.
+LOCKED_AWAY = frozenset({P.ENROLMENT_CREATE})
 # To read a case about its owner, veto it, and hold that veto to the log: what every device of a person may, also a
 # suspended one for the methods that admit it. No one person's act ends a veto, and a change of role is such an act
 # (ESCROW "Case").
@@ -124,25 +127,29 @@ def device_permissions(role: str, credential_state: str, tenant_state: str = Ten
 
 def suspended_permissions(role: str, tenant_state: str = TenantState.ACTIVE) -> frozenset[str]:
     """Return what is left to a suspended device's requests, whatever its owner's role: nothing to a program's."""
-    return OBJECTION if role in Role.values and tenant_state == TenantState.ACTIVE else frozenset()
+    return OBJECTION if role in Role.values and tenant_state in WORKING_STATES else frozenset()
 
 
 def _granted(role: str, tenant_state: str) -> frozenset[str]:
     granted = MATRIX.get(role, frozenset())
-    if tenant_state == TenantState.ACTIVE:
-        return granted
+    if tenant_state in WORKING_STATES:
+        return _unless_locked(granted, tenant_state)
     return granted & FOUNDING if tenant_state == TenantState.FOUNDING else frozenset()
 
 
 def log_token_permissions(tenant_state: str) -> frozenset[str]:
-    """Return what a log token's requests may do: nothing unless its tenant is active."""
-    return LOG_TOKEN if tenant_state == TenantState.ACTIVE else frozenset()
+    """Return what a log token's requests may do: nothing unless its tenant is active, locked or ending."""
+    return LOG_TOKEN if tenant_state in WORKING_STATES else frozenset()
 
 
-def session_permissions(role: str) -> frozenset[str]:
+def session_permissions(role: str, tenant_state: str = TenantState.ACTIVE) -> frozenset[str]:
     """Return what a signed-in console session may see: nothing for a role that does not enter the console."""
-    granted = MATRIX.get(role, frozenset())
+    granted = _unless_locked(MATRIX.get(role, frozenset()), tenant_state)
     return granted & SESSION if P.CONSOLE_ENTER in granted else frozenset()
+
+
+def _unless_locked(granted: frozenset[str], tenant_state: str) -> frozenset[str]:
+    return granted - LOCKED_AWAY if tenant_state == TenantState.LOCKED else granted
 
 
 def roles_with(permission: str) -> list[str]:

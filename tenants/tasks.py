@@ -13,13 +13,19 @@ from kernel.actors import system_actor
 from kernel.api import sweep_answers
 from kernel.models import Job
 from kernel.queue import every, handles
-from tenants import log_tokens, mails, services
+from tenants import locking, log_tokens, mails, services
 
 
 @every(60, by_age=True)
 def sweep() -> None:
     """Delete, once a minute, what no request can meet any more."""
     services.sweep()
+
+
+@every(60)
+def unlock_due() -> None:
+    """End the locks of tenants whose delay is over."""
+    locking.unlock_due()
 
 
 @every(3600, by_age=True)

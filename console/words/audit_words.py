@@ -103,8 +103,11 @@ _WORDS: Final = {
     "tenants:sign-out:accept": "Signed out",
     "tenants:step-up:refuse": "One-time code for an act refused",
     "tenants:tenant:abandon": "Founding of the tenant abandoned",
+    "tenants:tenant:ask-unlock": "Unlocking of the organisation asked for by two owners",
     "tenants:tenant:create": "Tenant created",
     "tenants:tenant:found": "Tenant founded",
+    "tenants:tenant:lock": "Organisation locked",
+    "tenants:tenant:unlock": "Organisation unlocked",
     "tenants:totp:confirm": "Authenticator confirmed",
 }
 _CASE: Final = "/console/cases/{}/"
@@ -147,6 +150,8 @@ ALARMING: Final = frozenset(
         "escrow:officer:suspend",
         "escrow:resolution:pass",
         "tenants:sign-in:lock",
+        "tenants:tenant:ask-unlock",
+        "tenants:tenant:lock",
         "recovery:release:held",
     }
 )

@@ -26,6 +26,8 @@ _KINDS: Final = {
     "role-changed": "The mail about a changed role",
     "sessions-ended": "The mail about ended sessions",
     "suspended": "The mail about the suspension",
+    "tenant-locked": "The mail about the locked organisation",
+    "tenant-unlocking": "The mail about the coming end of the lock",
 }
 
 

@@ -58,6 +58,7 @@ class CreateServiceAccount(_OnTenant):
 
     name = "service-account-create"
     title = "Add a service account"
+    lets_in = True
 
     def form(self) -> tuple[Field, ...]:
         return (
@@ -143,6 +144,7 @@ class ResumeServiceAccount(_OnServiceAccount):
 
     name = "service-account-resume"
     title = "Let it go on"
+    lets_in = True
     target = CredentialState.ACTIVE
     lines = ("Its requests, signed with the same key, are taken again.",)
     outcome = "goes on"
@@ -166,6 +168,7 @@ class CreateLogToken(_OnTenant):
 
     name = "log-token-create"
     title = "Make a log token"
+    lets_in = True
 
     def form(self) -> tuple[Field, ...]:
         return (

@@ -297,13 +297,14 @@ PAGES: dict[str, str] = {
     "console-cases": "cases/",
     "console-device": "devices/{device}/",
     "console-escrow": "escrow/",
+    "console-organisation": "organisation/",
     "console-overview": "",
     "console-people": "people/",
     "console-person": "people/{person}/",
     "console-programs": "programs/",
 }
 # Pages that owners alone see.
-OWNERS_PAGES = {"console-programs"}
+OWNERS_PAGES = {"console-organisation", "console-programs"}
 
 
 def page(name: str, one: Organisation) -> str:

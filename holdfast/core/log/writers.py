@@ -144,8 +144,11 @@ tenants:sign-in:refuse                 web
 tenants:sign-out:accept                web
 tenants:step-up:refuse                 web
 tenants:tenant:abandon                 ceremony
+tenants:tenant:ask-unlock              web
 tenants:tenant:create                  ceremony
 tenants:tenant:found                   ceremony
+tenants:tenant:lock                    web
+tenants:tenant:unlock                  worker
 tenants:totp:confirm                   ceremony web
 """
 WRITERS: Final[dict[str, tuple[Role, ...]]] = {

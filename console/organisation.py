@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The console's page of the organisation as a whole: its state, what of it is on its way, and the acts on it.
+
+Implements ORGANISATION "Tenant". It only looks; what its buttons do, `tenants.acts` decides.
+"""
+
+from __future__ import annotations
+
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+
+from console.frame import console_page
+from escrow import tenant_acts
+from kernel.actors import Actor
+from kernel.clock import database_now
+from tenants import access, locking
+from tenants.acts import act as acts
+from tenants.acts import engine
+from tenants.permissions import PermissionName
+
+
+@console_page(PermissionName.TENANT_ADMINISTER)
+def organisation_page(request: HttpRequest, actor: Actor) -> HttpResponse:
+    """Show the tenant's state, when an unlocking takes effect, and which acts wait for a second person."""
+    tenant = access.tenant()
+    waiting = [row for row in engine.pending(actor) if acts.named(row.act).kind == "tenant"]
+    context = {
+        "organisation": tenant,
+        "acts": engine.offered(actor, "tenant", tenant),
+        "pending": [{"row": row, "title": acts.named(row.act).title} for row in waiting],
+        "people": access.people_by_id([row.proposer_id for row in waiting]),
+        "long_delay": tenant_acts.long_delay(),
+        "is_soon_again": locking.is_soon_again(tenant, database_now()),
+    }
+    return render(request, "console/organisation.html", context)
