@@ -132,8 +132,10 @@ TAGS: Final[dict[str, frozenset[str]]] = {
         "tenants:tenant:abandon": "",
         "tenants:tenant:ask-unlock": "proposer unlock_at",
         "tenants:tenant:create": "slug",
+        "tenants:tenant:export": "export",
         "tenants:tenant:found": "",
         "tenants:tenant:lock": "",
+        "tenants:tenant:take-export": "export",
         "tenants:tenant:unlock": "",
         "tenants:totp:confirm": "",
     }.items()

@@ -35,14 +35,15 @@ otp_totp_totpdevice             riud  .      .         .
 kernel_heartbeat                riu   riu    riu       riu
 kernel_job                      ri    riud   .         riu
 kernel_replayableanswer         rid   rd     .         .
-audit_checkpoint                r     .      riu       r
+audit_checkpoint                r    r      riu       r
 audit_entry                     ri    ri     riu       ri
 audit_loghead                   r     .      riu       r
 audit_rolesstatement            r     r      r         r
 audit_tally                     riu   riud   riu       riu
-audit_tile                      r     .      riu       r
+audit_tile                      r    r      riu       r
 tenants_credential              riu   ru     .         .
 tenants_enrolmentcode           riu   .      .         .
+tenants_exportpiece             r    rid    .         .
 tenants_invitation              ru    riu    .         .
 tenants_logtoken                riu  rd     .         .
 tenants_mail                    ri    rud    .         .
@@ -54,6 +55,7 @@ tenants_serviceaccount          ri    .      .         .
 tenants_signinplace             riud  rd     .         .
 tenants_sponsorship             riu   .      .         .
 tenants_tenant                  ru   ru     r         r
+tenants_tenantexport            ri   rud    .         .
 tenants_tokenbucket             riu   rd     .         .
 keys_chainentry                 ri    r      .         r
 keys_chainfork                  ri    .      .         .
@@ -67,13 +69,13 @@ keys_onetimeprekey              riud  rd     .         .
 keys_prekeybatch                ri    r      .         .
 keys_signedprekey               riu   rd     .         .
 keys_tenantmasterkey            r     r      .         r
-keys_vault                      riu   .      .         .
+keys_vault                      riu  r      .         .
 keys_vaultdoor                  riud  .      .         .
 escrow_consent                  ri    r      .         r
 escrow_deposit                  ri    ru     .         r
 escrow_escrowkey                ri    r      .         r
 escrow_escrowkeyproposal        ru    .      .         .
-escrow_officerkeystatement      ri    .      .         .
+escrow_officerkeystatement      ri   r      .         .
 escrow_officerstatement         ri    r      .         r
 escrow_policy                   riu   ru     .         ru
 escrow_policyofficer            riu   r      .         r
@@ -120,6 +122,7 @@ _COLUMNS: Final[dict[tuple[str, str], dict[str, str]]] = {
     # The worker makes the link when the mail is handed over, and ends the ones before; it uses none up.
     ("tenants_invitation", "u"): {"web": "used_at expires_at", "worker": "expires_at"},
     ("tenants_logtoken", "u"): {"web": "revoked_at last_used_on"},
+    ("tenants_tenantexport", "u"): {"worker": "state ended_at file after pieces lines size"},
     ("tenants_mail", "u"): {"worker": "state why attempts settled_at"},
     ("tenants_recoverycode", "u"): {"web": "used_at"},
     ("tenants_credential", "u"): {"web": "state", "worker": "state"},

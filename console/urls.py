@@ -24,6 +24,7 @@ urlpatterns = [
     path("people/<uuid:person_id>/", people.person_page, name="console-person"),
     path("devices/<uuid:device_id>/", device.device_page, name="console-device"),
     path("organisation/", organisation.organisation_page, name="console-organisation"),
+    path("organisation/export/<uuid:export_id>/", organisation.export_file, name="console-export"),
     path("programs/", programs.programs_page, name="console-programs"),
     path("escrow/", escrow.escrow_page, name="console-escrow"),
     path("escrow/answers/", escrow.answers_page, name="console-answers"),

@@ -7,7 +7,9 @@ class KeysConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from keys import notices, tasks  # noqa: F401 — handlers register themselves
+        from keys import exporting, notices, tasks  # noqa: F401 — handlers register themselves
+        from tenants.exporting import exports
         from tenants.services import tell_by
 
         tell_by(notices.tell)
+        exports(*exporting.SOURCES)

@@ -8,7 +8,7 @@ class TenantsConfig(AppConfig):
 
     def ready(self) -> None:
         from tenants import invitations, mails, openapi, tasks  # noqa: F401 — the last two register themselves
-        from tenants.acts import act, people, programs
+        from tenants.acts import act, people, programs, tenant
 
-        act.register(*people.ACTS, *programs.ACTS)
+        act.register(*people.ACTS, *programs.ACTS, *tenant.ACTS)
         mails.links_by("invitation", invitations.link_of)

@@ -15,7 +15,7 @@ from django.utils.crypto import salted_hmac
 
 from kernel.scope import ChosenId, TenantModel
 from tenants.roles import Role
-from tenants.states import CredentialState, MailState, PendingState, PersonState, TenantState
+from tenants.states import CredentialState, ExportState, MailState, PendingState, PersonState, TenantState
 
 
 class Tenant(models.Model):
@@ -285,6 +285,37 @@ class LogToken(TenantOwned):
     class Meta(TenantOwned.Meta):
         abstract = False
         indexes: ClassVar = [models.Index(fields=["tenant", "created_at"], name="log_token_of_tenant")]
+
+
+class TenantExport(TenantOwned):
+    """An export of the whole tenant, for whoever asked for it. file and after: how far the worker has come."""
+
+    asked_by = models.UUIDField()
+    state = models.CharField(max_length=10, choices=ExportState.choices, default=ExportState.WAITING)
+    created_at = models.DateTimeField(auto_now_add=True)
+    ended_at = models.DateTimeField(null=True)
+    expires_at = models.DateTimeField(db_index=True)
+    file = models.PositiveIntegerField(default=0)
+    after = models.CharField(max_length=80, default="")
+    pieces = models.PositiveIntegerField(default=0)
+    lines = models.PositiveIntegerField(default=0)
+    size = models.BigIntegerField(default=0)  # octets, before they are packed
+
+    class Meta(TenantOwned.Meta):
+        abstract = False
+
+
+class ExportPiece(TenantOwned):
+    """Some lines of one file of an export; pieces side by side with one name are one file."""
+
+    export = models.ForeignKey(TenantExport, on_delete=models.PROTECT, related_name="+", db_index=False)
+    number = models.PositiveIntegerField()
+    file = models.CharField(max_length=60)
+    octets = models.BinaryField()
+
+    class Meta(TenantOwned.Meta):
+        abstract = False
+        constraints: ClassVar = [models.UniqueConstraint(fields=["export", "number"], name="export_piece_once")]
 
 
 class SignInPlace(models.Model):

@@ -52,6 +52,12 @@ class CredentialState(models.TextChoices):
     REVOKED = "revoked"  # for ever: its owner's chain says so
 
 
+class ExportState(models.TextChoices):
+    WAITING = "waiting"  # it is being made
+    READY = "ready"
+    FAILED = "failed"  # whoever asked may not have it any more
+
+
 class MailState(models.TextChoices):
     WAITING = "waiting"  # the mail system has not taken it yet
     HANDED_OVER = "handed-over"  # the mail system took it: nothing is said of reading
@@ -96,6 +102,14 @@ CREDENTIAL = TransitionTable(
         _C.ACTIVE: frozenset({_C.SUSPENDED, _C.REVOKED}),
         _C.SUSPENDED: frozenset({_C.ACTIVE, _C.REVOKED}),
         _C.REVOKED: frozenset(),
+    }
+)
+
+EXPORT = TransitionTable(
+    {
+        ExportState.WAITING: frozenset({ExportState.READY, ExportState.FAILED}),
+        ExportState.READY: frozenset(),
+        ExportState.FAILED: frozenset(),
     }
 )
 

@@ -13,7 +13,7 @@ from kernel.actors import system_actor
 from kernel.api import sweep_answers
 from kernel.models import Job
 from kernel.queue import every, handles
-from tenants import locking, log_tokens, mails, services
+from tenants import exporting, locking, log_tokens, mails, services
 
 
 @every(60, by_age=True)
@@ -33,6 +33,18 @@ def sweep_plumbing() -> None:
     """Delete, once an hour, answers and finished jobs of more than a month ago, which nothing asks for again."""
     sweep_answers()
     queue.sweep()
+
+
+@handles(exporting.EXPORT_JOB)
+def make_export(job: Job) -> None:
+    """Go on with an export of a tenant."""
+    exporting.work(job)
+
+
+@every(3600, by_age=True)
+def sweep_exports() -> None:
+    """Delete, once an hour, exports of more than a week ago."""
+    exporting.sweep()
 
 
 @every(3600, by_age=True)

@@ -105,8 +105,10 @@ _WORDS: Final = {
     "tenants:tenant:abandon": "Founding of the tenant abandoned",
     "tenants:tenant:ask-unlock": "Unlocking of the organisation asked for by two owners",
     "tenants:tenant:create": "Tenant created",
+    "tenants:tenant:export": "Export of the organisation asked for",
     "tenants:tenant:found": "Tenant founded",
     "tenants:tenant:lock": "Organisation locked",
+    "tenants:tenant:take-export": "Export of the organisation taken home",
     "tenants:tenant:unlock": "Organisation unlocked",
     "tenants:totp:confirm": "Authenticator confirmed",
 }

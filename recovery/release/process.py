@@ -350,7 +350,7 @@ class TenantRelease:
         if self.log.facts.wrong:
             index, wrong = min(self.log.facts.wrong.items())
             raise WrongLog(f"entry {index} of the log is wrong ({wrong.why})")
-        # The log decides. A row that says locked is obeyed as well: its entry is on its way. None is that says unlocked.
+        # The log decides. A row that says locked is obeyed as well: its entry is on its way.
         if self.log.facts.locks.is_locked(now.tick) or tenants_access.tenant().state == TenantState.LOCKED:
             raise TenantIsLocked("the tenant is locked")
         return now

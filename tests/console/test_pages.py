@@ -53,7 +53,12 @@ def console_routes() -> list[Any]:
 
 def address(route: Any) -> str:
     path = str(route.pattern)
-    for name, value in {"<uuid:case_id>": UNKNOWN, "<uuid:person_id>": UNKNOWN, "<uuid:device_id>": UNKNOWN}.items():
+    for name, value in {
+        "<uuid:case_id>": UNKNOWN,
+        "<uuid:person_id>": UNKNOWN,
+        "<uuid:device_id>": UNKNOWN,
+        "<uuid:export_id>": UNKNOWN,
+    }.items():
         path = path.replace(name, str(value))
     return "/console/" + path.replace("<int:index>", "0")
 

@@ -146,8 +146,10 @@ tenants:step-up:refuse                 web
 tenants:tenant:abandon                 ceremony
 tenants:tenant:ask-unlock              web
 tenants:tenant:create                  ceremony
+tenants:tenant:export                  web
 tenants:tenant:found                   ceremony
 tenants:tenant:lock                    web
+tenants:tenant:take-export             web
 tenants:tenant:unlock                  worker
 tenants:totp:confirm                   ceremony web
 """
