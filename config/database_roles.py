@@ -114,7 +114,7 @@ _COLUMNS: Final[dict[tuple[str, str], dict[str, str]]] = {
     ("tenants_tenant", "r"): {"sequencer": "slug is_development"},
     # Acts on the lock, and the worker that ends it in time. By the row's lock a tenant's acts come one after another.
     ("tenants_tenant", "u"): {
-        "web": "state locked_at unlock_at",
+        "web": "state locked_at unlock_at ends_at",
         "worker": "state locked_at unlock_at unlocked_at",
     },
     # Its own invitation sets a person's password.

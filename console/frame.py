@@ -25,7 +25,7 @@ NAVIGATION: Final = (
     ("Overview", "/console/", PermissionName.CONSOLE_ENTER),
     ("Cases", "/console/cases/", PermissionName.CASE_READ),
     ("People", "/console/people/", PermissionName.PERSON_READ),
-    ("Organisation", "/console/organisation/", PermissionName.TENANT_ADMINISTER),
+    ("Organisation", "/console/organisation/", PermissionName.TENANT_KEEP),
     ("Programs", "/console/programs/", PermissionName.TENANT_ADMINISTER),
     ("Escrow", "/console/escrow/", PermissionName.COVERAGE_READ),
     ("Audit log", "/console/audit/", PermissionName.AUDIT_READ),

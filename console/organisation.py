@@ -21,7 +21,7 @@ from tenants.acts import engine
 from tenants.permissions import PermissionName
 
 
-@console_page(PermissionName.TENANT_ADMINISTER)
+@console_page(PermissionName.TENANT_KEEP)
 def organisation_page(request: HttpRequest, actor: Actor) -> HttpResponse:
     """Show the tenant's state, when an unlocking takes effect, and which acts wait for a second person."""
     tenant = access.tenant()

@@ -21,7 +21,7 @@ from kernel.actors import Actor
 from kernel.errors import NotFound
 from kernel.paging import page
 from kernel.scope import current_tenant
-from tenants.errors import TenantLocked
+from tenants.errors import TenantEnds, TenantLocked
 from tenants.models import Credential, EnrolmentCode, Person, ServiceAccount, Sponsorship, Tenant
 from tenants.roles import GUARDED_ROLES, Role
 from tenants.states import ENTERED_STATES, CredentialState, PersonState, TenantState
@@ -41,6 +41,13 @@ def require_unlocked() -> None:
     """Raise TenantLocked while the open scope's tenant is locked: for what lets somebody in, or opens a key."""
     if tenant().state == TenantState.LOCKED:
         raise TenantLocked
+
+
+def require_letting_in() -> None:
+    """Raise TenantLocked while the open scope's tenant is locked, and TenantEnds while it ends."""
+    require_unlocked()
+    if tenant().state == TenantState.ENDING:
+        raise TenantEnds
 
 
 def person_by_address(tenant: Tenant | None, email_key: str) -> Person | None:

@@ -101,3 +101,10 @@ class TenantLocked(Conflict):
         "An owner has locked the organisation. No case is opened, nothing is released and nobody is let in until two "
         "owners have unlocked it. Vetoes, denials, revocations and suspensions go on."
     )
+
+
+class TenantEnds(Conflict):
+    """The organisation ends: nobody new is let in."""
+
+    code = "tenant-ends"
+    default_detail = "The organisation ends, and lets nobody in any more. An owner or officer can stop its end before."

@@ -56,6 +56,7 @@ KINDS: Final[dict[str, frozenset[str]]] = {
     kind: frozenset(values.split())
     for kind, values in {
         "address-changed": "old new",
+        "ending": "until",
         "factor-reset": "",
         "invitation": "",
         "left": "",
@@ -130,6 +131,11 @@ def promise(
     )
     enqueue(MAIL_JOB, queue=MAIL_QUEUE, unique=str(mail.pk), mail=str(mail.pk))
     return mail
+
+
+def told_of(act: str, person_ids: Collection[UUID]) -> set[UUID]:
+    """Return which of these people a mail of an act was promised to."""
+    return set(Mail.objects.filter(act=act, person_id__in=person_ids).values_list("person_id", flat=True))
 
 
 def give(*, mail_id: UUID, actor: Actor) -> None:

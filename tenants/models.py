@@ -36,6 +36,9 @@ class Tenant(models.Model):
     locked_at = models.DateTimeField(null=True)
     unlock_at = models.DateTimeField(null=True)
     unlocked_at = models.DateTimeField(null=True)
+    # When its 30 days are over, while it ends; and when a ceremony ended it.
+    ends_at = models.DateTimeField(null=True)
+    ended_at = models.DateTimeField(null=True)
 
     def __str__(self) -> str:
         return f"Tenant {self.pk}"

@@ -55,6 +55,7 @@ class PermissionName(StrEnum):
     STATEMENT_READ = "statement:read"
     STATEMENT_WRITE = "statement:write"
     TENANT_ADMINISTER = "tenant:administer"
+    TENANT_KEEP = "tenant:keep"
     VAULT_READ = "vault:read"
     VAULT_WRITE = "vault:write"
 
@@ -72,7 +73,7 @@ _MEMBER = _LOOK | _KEYS | {
 }  # fmt: skip
 _OVERSIGHT = frozenset({P.AUDIT_READ, P.CASE_READ, P.CONSOLE_ENTER, P.COVERAGE_READ, P.PERSON_READ})
 # Acts of administration: each with a one-time code for exactly what was shown (`acts.engine`).
-_ADMINISTRATION = frozenset({P.DEVICE_SUSPEND, P.PERSON_ADMINISTER, P.TENANT_ADMINISTER})
+_ADMINISTRATION = frozenset({P.DEVICE_SUSPEND, P.PERSON_ADMINISTER, P.TENANT_ADMINISTER, P.TENANT_KEEP})
 
 MATRIX: dict[str, frozenset[str]] = {
     Role.OWNER: _MEMBER | _OVERSIGHT | _ADMINISTRATION | {P.ENROLMENT_CREATE, P.POLICY_PROPOSE},
@@ -84,6 +85,7 @@ MATRIX: dict[str, frozenset[str]] = {
         P.ENROLMENT_CREATE,
         P.OFFICER_SIGN,
         P.POLICY_PROPOSE,
+        P.TENANT_KEEP,
     },
     Role.REVIEWER: _MEMBER | _OVERSIGHT,
     # Reads, and keeps the keys it signs its requests with; starts nothing.

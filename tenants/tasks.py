@@ -13,7 +13,7 @@ from kernel.actors import system_actor
 from kernel.api import sweep_answers
 from kernel.models import Job
 from kernel.queue import every, handles
-from tenants import exporting, locking, log_tokens, mails, services
+from tenants import ending, exporting, locking, log_tokens, mails, services
 
 
 @every(60, by_age=True)
@@ -33,6 +33,12 @@ def sweep_plumbing() -> None:
     """Delete, once an hour, answers and finished jobs of more than a month ago, which nothing asks for again."""
     sweep_answers()
     queue.sweep()
+
+
+@handles(ending.TELL_JOB)
+def tell_ending(job: Job) -> None:
+    """Tell everybody of a tenant that it ends."""
+    ending.tell_all(job)
 
 
 @handles(exporting.EXPORT_JOB)

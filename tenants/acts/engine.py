@@ -352,7 +352,7 @@ def _permitted(actor: Actor, name: str) -> Act:
     if not actor.can(act.permission):
         raise Denied
     if act.lets_in:
-        access.require_unlocked()
+        access.require_letting_in()
     return act
 
 

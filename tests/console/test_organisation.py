@@ -12,10 +12,12 @@ from django.test import Client
 
 from audit.models import Entry
 from escrow import tenant_acts
+from kernel import queue
 from kernel.actors import system_actor
 from kernel.clock import database_now
+from kernel.errors import Conflict
 from kernel.scope import tenant_scope
-from tenants import locking, services
+from tenants import ending, locking, services
 from tenants.acts.act import all_acts
 from tenants.models import Mail, PendingAct, Person, Tenant
 from tenants.roles import Role
@@ -84,7 +86,7 @@ class TestLock:
     def test_nobody_else_locks(self, cast: Cast, name: str) -> None:
         other = administrator(cast.people[name])
         assert other.look("tenant-lock").status_code == 403
-        assert other.client.get(PAGE).status_code == 403
+        assert "tenant-lock" not in other.client.get(PAGE).content.decode()
         assert row(cast).state == TenantState.ACTIVE
 
     def test_open_invitation_lets_nobody_in(self, cast: Cast, olivia: Administrator) -> None:
@@ -209,3 +211,73 @@ class TestUnlock:
             Tenant.objects.filter(pk=cast.acme.pk).update(unlock_at=database_now() - timedelta(seconds=1))
             services.take_again(tag="tenants:tenant:lock", subject=cast.acme.pk)
         assert row(cast).unlock_at is None
+
+
+class TestEnd:
+    def asked(self, olivia: Administrator, oscar: Administrator) -> None:
+        assert olivia.do("tenant-end").status_code == 302
+        assert confirm(oscar).status_code == 302
+
+    def test_two_owners_ask_and_everybody_is_told(
+        self, cast: Cast, olivia: Administrator, oscar: Administrator
+    ) -> None:
+        before = database_now()
+        assert olivia.do("tenant-end").status_code == 302
+        assert row(cast).state == TenantState.ACTIVE
+        assert confirm(olivia).status_code == 403
+        assert confirm(oscar).status_code == 302
+        ends_at = row(cast).ends_at
+        assert ends_at is not None
+        assert row(cast).state == TenantState.ENDING
+        assert timedelta(0) <= ends_at - before - timedelta(days=30) < timedelta(minutes=1)
+        for _ in range(2):
+            queue.run_due("worker")
+            told = list(Mail.unscoped.filter(kind="ending").values_list("person_id", flat=True))
+            everybody = Person.unscoped.filter(tenant_id=cast.acme.pk).values_list("pk", flat=True)
+            assert sorted(told) == sorted(everybody)
+        assert "Acme ends" in text_of(signed_in(cast.rex).get("/console/"))
+        assert tags(cast)[-1] == "tenants:tenant:ask-end"
+
+    def test_nobody_new_is_let_in_while_it_ends(self, cast: Cast, olivia: Administrator, oscar: Administrator) -> None:
+        self.asked(olivia, oscar)
+        page = olivia.look("person-invite", email="ivy@acme.test", name="Ivy", role="member", how="shown")
+        assert page.status_code == 409
+        assert "lets nobody in any more" in text_of(page)
+        assert olivia.look("tenant-lock").status_code == 409
+        assert olivia.look("tenant-end").status_code == 409
+
+    @pytest.mark.parametrize("name", ["olivia", "carol"])
+    def test_one_owner_or_officer_stops_it(
+        self, cast: Cast, olivia: Administrator, oscar: Administrator, name: str
+    ) -> None:
+        self.asked(olivia, oscar)
+        who = olivia if name == "olivia" else administrator(cast.carol)
+        assert "tenant-end-stop" in who.client.get(PAGE).content.decode()
+        assert who.do("tenant-end-stop").status_code == 302
+        assert (row(cast).state, row(cast).ends_at) == (TenantState.ACTIVE, None)
+        assert tags(cast)[-1] == "tenants:tenant:stop-end"
+        queue.run_due("worker")
+        assert not Mail.unscoped.filter(kind="ending").exists()
+        assert who.look("tenant-end-stop").status_code == 409
+
+    @pytest.mark.parametrize("name", ["rex", "otto"])
+    def test_others_neither_ask_nor_stop(
+        self, cast: Cast, olivia: Administrator, oscar: Administrator, name: str
+    ) -> None:
+        other = administrator(cast.people[name])
+        assert other.look("tenant-end").status_code == 403
+        self.asked(olivia, oscar)
+        assert other.look("tenant-end-stop").status_code == 403
+        assert administrator(cast.carol).look("tenant-end").status_code == 403
+
+    def test_it_is_not_finished_before_its_day(self, cast: Cast, olivia: Administrator, oscar: Administrator) -> None:
+        self.asked(olivia, oscar)
+        ceremony = system_actor(cast.acme.pk, "ceremony")
+        with tenant_scope(cast.acme.pk):
+            with pytest.raises(Conflict):
+                ending.finish(closing="x", actor=ceremony)
+            Tenant.objects.filter(pk=cast.acme.pk).update(ends_at=database_now() - timedelta(seconds=1))
+            ending.finish(closing="x", actor=ceremony)
+        assert row(cast).state == TenantState.ENDED
+        assert olivia.client.get(PAGE).status_code == 302
+        assert Client().post("/console/sign-in/", {"tenant": "acme"}).status_code != 302

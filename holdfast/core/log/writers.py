@@ -71,6 +71,7 @@ keys:record:unreadable                 release web worker
 keys:signed-pre-key:publish            web
 keys:tenant-key:bind                   ceremony
 keys:tenant-key:create                 ceremony
+keys:tenant-key:destroy                ceremony
 keys:vault:read                        web
 keys:vault:store                       web
 recovery:approval:refuse               web
@@ -144,11 +145,14 @@ tenants:sign-in:refuse                 web
 tenants:sign-out:accept                web
 tenants:step-up:refuse                 web
 tenants:tenant:abandon                 ceremony
+tenants:tenant:ask-end                 web
 tenants:tenant:ask-unlock              web
 tenants:tenant:create                  ceremony
+tenants:tenant:end                     ceremony
 tenants:tenant:export                  web
 tenants:tenant:found                   ceremony
 tenants:tenant:lock                    web
+tenants:tenant:stop-end                web
 tenants:tenant:take-export             web
 tenants:tenant:unlock                  worker
 tenants:totp:confirm                   ceremony web
