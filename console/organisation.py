@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The console's page of the organisation as a whole: its state, what of it is on its way, and the acts on it.
 
-Implements ORGANISATION "Tenant". It only looks; what its buttons do, `tenants.acts` decides.
+Implements ORGANISATION "Lock". It only looks; what its buttons do, `tenants.acts` decides.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What of this app goes into an export of the tenant: its statements, and deposits as their depositors made them.
 
-Implements ORGANISATION "Tenant". A deposit's record opens nothing without its policy's officers and the HSM.
+Implements ORGANISATION "Export". A deposit's record opens nothing without its policy's officers and the HSM.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The acts on the tenant's lock: one owner locks, two owners have it end after the policy's long delay.
 
-Implements ORGANISATION "Tenant". They stand in this app because the long delay is a term of the policy.
+Implements ORGANISATION "Lock". They stand in this app because the long delay is a term of the policy.
 """
 
 from __future__ import annotations

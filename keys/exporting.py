@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What of this app goes into an export of the tenant: statements, chains, and vaults without their doors.
 
-Implements ORGANISATION "Tenant". A door's blob is left out: whoever has it guesses at its password without a limit.
+Implements ORGANISATION "Export". A door's blob is left out: whoever has it guesses at its password without a limit.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What ends with a tenant in this app: its master keys, and what they sealed.
 
-Implements ORGANISATION "Tenant". The ceremony that ends a tenant calls it, in its transaction.
+Implements ORGANISATION "End". The ceremony that ends a tenant calls it, in its transaction.
 """
 
 from __future__ import annotations

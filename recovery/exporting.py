@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What of this app goes into an export of the tenant: cases, and what was signed in them, as far as its asker may see.
 
-Implements ORGANISATION "Tenant". Sealed shares and what was released are the officers' and the recipient's alone.
+Implements ORGANISATION "Export". Sealed shares and what was released are the officers' and the recipient's alone.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Verbs on a tenant's end: two owners ask for it, everybody is told, one person stops it, and a ceremony ends it.
 
-Implements ORGANISATION "Tenant". Called inside the transaction of an act. What is destroyed at the end, the apps above
+Implements ORGANISATION "End". Called inside the transaction of an act. What is destroyed at the end, the apps above
 know, and the operator's ceremony does.
 """
 
@@ -25,7 +25,7 @@ from tenants import access, mails
 from tenants.models import Tenant
 from tenants.states import TENANT, TenantState
 
-# ORGANISATION "Tenant": so long people take home what is theirs, and so long somebody can stop it.
+# ORGANISATION "End": so long people take home what is theirs, and so long somebody can stop it.
 NOTICE: Final = timedelta(days=30)
 TELL_JOB: Final = "tenants.tell-ending"
 _BATCH: Final = 200  # people told in one transaction

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The export of a tenant: its logs, statements and ciphertexts as one zip, gathered by the worker piece by piece.
 
-Implements ORGANISATION "Tenant". Web process and worker share nothing but the database, so the pieces lie there, for a
+Implements ORGANISATION "Export". Web process and worker share nothing but the database, so the pieces lie there, for a
 week. A piece and how far it leads are one commit: a worker that dies repeats nothing and leaves nothing out. What the
 apps above have to give, they register here.
 """

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Verbs on a tenant's lock: one owner locks; two owners ask for its end, which comes after the long delay.
 
-Implements ORGANISATION "Tenant". Called inside the transaction of an act. The rows serve people; the release process
+Implements ORGANISATION "Lock". Called inside the transaction of an act. The rows serve people; the release process
 goes by the log alone (ESCROW "What it believes of the log").
 """
 
@@ -24,7 +24,7 @@ from kernel.transitions import advance
 from tenants.models import Tenant
 from tenants.states import TENANT, TenantState
 
-# ORGANISATION "Tenant": whoever locks again so soon may be the one who must not.
+# ORGANISATION "Lock": whoever locks again so soon may be the one who must not.
 LOCK_AGAIN: Final = timedelta(days=30)
 
 

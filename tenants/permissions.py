@@ -106,7 +106,7 @@ PENDING_DEVICE = frozenset(
 # A tenant that is being founded: its people make keys, doors and the first policy. Nobody's key is in custody, and
 # nothing is opened, before the founders' policy stands (ORGANISATION "Founding, at different desks").
 FOUNDING = _LOOK | _KEYS | _OVERSIGHT | _ADMINISTRATION | {P.ENROLMENT_CREATE, P.OFFICER_SIGN, P.POLICY_PROPOSE}
-# What nobody does in a locked tenant: let somebody in, or start to open a key (ORGANISATION "Tenant"). Denials, vetoes,
+# What nobody does in a locked tenant: let somebody in, or start to open a key (ORGANISATION "Lock"). Denials, vetoes,
 # revocations and suspensions go on; `case:open` and `case:collect` are asked again by the verbs, which say why.
 LOCKED_AWAY = frozenset({P.ENROLMENT_CREATE})
 # To read a case about its owner, veto it, and hold that veto to the log: what every device of a person may, also a

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`ceremony end`: the end of a tenant whose 30 days are over: its keys are destroyed, and its rows with them.
 
-Implements ORGANISATION "Tenant" and "Commands of the operator". Each step finds what the one before left. What backups
+Implements ORGANISATION "End" and "Commands of the operator". Each step finds what the one before left. What backups
 still open is said in the closing entry and to the operator: no ceremony reaches into a backup.
 """
 

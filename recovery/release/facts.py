@@ -264,7 +264,7 @@ class Facts:
     def for_delays(self, moment: Moment, now: Now) -> int:
         """Return when a moment was, in UTC seconds, for a delay that runs from it: later by the time in a lock since.
 
-        ORGANISATION "Tenant": delays stand still while the tenant is locked.
+        ORGANISATION "Lock": delays stand still while the tenant is locked.
         """
         return now.at(moment) + self.locks.locked_between(moment.tick, now.tick)
 

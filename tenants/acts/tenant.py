@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The acts on the tenant as a whole that need no policy: its export, its end, and the stop of that.
 
-Implements ORGANISATION "Tenant". The verbs stand in `exporting` and `ending`.
+Implements ORGANISATION "Export" and "End". The verbs stand in `exporting` and `ending`.
 """
 
 from __future__ import annotations

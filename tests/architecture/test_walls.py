@@ -29,6 +29,8 @@ UNSCOPED = {
     "keys/services.py",  # counts of hours that are over
     "recovery/access.py",  # cases whose time has come, of every tenant
     "recovery/contacts/access.py",  # requests to contacts whose time is over, of every tenant
+    "tenants/exporting.py",  # exports whose week is over, of every tenant
+    "tenants/log_tokens.py",  # a token says by itself whose it is; ended ones are forgotten, of every tenant
     "tenants/access.py",  # a person signs in by slug and address: there is no scope yet
     "tenants/backends.py",  # a session's person is found before the scope opens
     "tenants/lockout.py",  # the last officer of a slug is not locked out

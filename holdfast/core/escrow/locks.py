@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """When a tenant was locked, as its log tells it, and how much of a stretch of time that was.
 
-Implements ORGANISATION "Tenant" and ESCROW "What it believes of the log". Pure: times are seconds on the caller's one
+Implements ORGANISATION "Lock" and ESCROW "What it believes of the log". Pure: times are seconds on the caller's one
 count. Whose words an unlocking needs, the caller decides.
 """
 

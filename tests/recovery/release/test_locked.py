@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A locked tenant: nothing is released and delays stand still, by the log and not by a row (ORGANISATION "Tenant")."""
+"""A locked tenant: nothing is released and delays stand still, by the log and not by a row (ORGANISATION "Lock")."""
 
 from __future__ import annotations
 
