@@ -71,6 +71,14 @@ def latest_checkpoint(log: str) -> Checkpoint:
     return found
 
 
+def checkpoint_of(log: str, size: int) -> Checkpoint:
+    """Return the signed head of a size. Raises NoCheckpoint."""
+    found: Checkpoint | None = Checkpoint.objects.filter(log=log, size=size).first()
+    if found is None:
+        raise NoCheckpoint
+    return found
+
+
 def newest_roles() -> RolesStatement | None:
     """Return the newest `roles` statement as it is stored, if there is one. Nothing holds it to the root here."""
     row: RolesStatement | None = RolesStatement.objects.order_by("-version").first()

@@ -34,18 +34,20 @@ django_content_type             .     .      .         .
 kernel_heartbeat                riu   riu    riu       riu
 kernel_job                      ri    riud   .         riu
 kernel_replayableanswer         rid   rd     .         .
-audit_checkpoint                r     .      riu       r
+audit_checkpoint                r    r      riu       r
 audit_entry                     ri    ri     riu       ri
 audit_loghead                   r     .      riu       r
 audit_rolesstatement            r     r      r         r
 audit_tally                     riu   riud   riu       riu
-audit_tile                      r     .      riu       r
+audit_tile                      r     r      riu       r
 tenants_authenticator           riud  ru     .         .
 tenants_consolesession          riud  rd     .         .
 tenants_credential              riu   ru     .         .
 tenants_enrolmentcode           riu   .      .         .
 tenants_formeraddress           ri    rd     .         .
+tenants_exportpiece             r    rid    .         .
 tenants_invitation              riu   riu    .         .
+tenants_logtoken                riu  rd     .         .
 tenants_mail                    ri    riud   .         .
 tenants_nonce                   ri    rd     .         .
 tenants_pendingact              riu   rd     .         .
@@ -53,10 +55,11 @@ tenants_passwordreset           ru    rid    .         .
 tenants_person                  riu   r      .         r
 tenants_ratewindow              riu   rd     .         .
 tenants_recoverycode            riud  .      .         .
-tenants_serviceaccount          r     .      .         .
+tenants_serviceaccount          ri    .      .         .
 tenants_signinplace             riud  rd     .         .
 tenants_sponsorship             riu   .      .         .
-tenants_tenant                  ru    r      r         r
+tenants_tenant                  ru    ru     r         r
+tenants_tenantexport            ri   rud    .         .
 tenants_tokenbucket             riu   rd     .         .
 keys_chainentry                 ri    r      .         r
 keys_chainfork                  ri    .      .         .
@@ -76,7 +79,7 @@ escrow_consent                  ri    r      .         r
 escrow_deposit                  ri    ru     .         r
 escrow_escrowkey                ri    r      .         r
 escrow_escrowkeyproposal        ru    .      .         .
-escrow_officerkeystatement      ri    .      .         .
+escrow_officerkeystatement      ri   r      .         .
 escrow_officerstatement         ri    r      .         r
 escrow_policy                   riu   ru     .         ru
 escrow_policyofficer            riu   r      .         r
@@ -116,14 +119,19 @@ _COLUMNS: Final[dict[tuple[str, str], dict[str, str]]] = {
     ("audit_tally", "u"): dict.fromkeys(PROCESSES, "count"),
     # The sequencer asks at its start whether a tenant was founded for development, and nothing else of them.
     ("tenants_tenant", "r"): {"sequencer": "slug is_development"},
-    # An operator suspends and resumes a tenant, at the web process's admin.
-    ("tenants_tenant", "u"): {"web": "state"},
+    # An operator's acts, acts on the lock, and the worker that ends it in time. By the row's lock a tenant's acts come one after another.
+    ("tenants_tenant", "u"): {
+        "web": "state locked_at unlock_at ends_at",
+        "worker": "state locked_at unlock_at unlocked_at",
+    },
     # Acts of administration, each behind a one-time code, and a person's own invitation. What the release process
     # believes of people stands in the log.
     ("tenants_person", "u"): {"web": "state active_since last_login password role name email email_key search"},
     ("tenants_pendingact", "u"): {"web": "state second_id ended_at"},
     # The worker makes the link when the mail is handed over, and ends the ones before; it uses none up.
     ("tenants_invitation", "u"): {"web": "used_at expires_at", "worker": "expires_at"},
+    ("tenants_logtoken", "u"): {"web": "revoked_at last_used_on"},
+    ("tenants_tenantexport", "u"): {"worker": "state ended_at file after pieces lines size"},
     ("tenants_mail", "u"): {"worker": "state why attempts settled_at"},
     ("tenants_recoverycode", "u"): {"web": "used_at"},
     ("tenants_credential", "u"): {"web": "state last_used_on", "worker": "state"},

@@ -25,6 +25,8 @@ NAVIGATION: Final = (
     ("Overview", "/console/", PermissionName.CONSOLE_ENTER),
     ("Cases", "/console/cases/", PermissionName.CASE_READ),
     ("People", "/console/people/", PermissionName.PERSON_READ),
+    ("Organisation", "/console/organisation/", PermissionName.TENANT_KEEP),
+    ("Programs", "/console/programs/", PermissionName.TENANT_ADMINISTER),
     ("Escrow", "/console/escrow/", PermissionName.COVERAGE_READ),
     ("Ceremonies", "/console/ceremonies/", PermissionName.AUDIT_READ),
     ("Audit log", "/console/audit/", PermissionName.AUDIT_READ),

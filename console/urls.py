@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from console import acts, invitation, overview, password_reset, sign_in
+from console import acts, invitation, organisation, overview, password_reset, programs, sign_in
 from console.audit import pages as audit
 from console.cases import pages as cases
 from console.escrow import pages as escrow
@@ -45,6 +45,9 @@ urlpatterns = [
     path("people/doors/", lacking.few_doors, name="console-few-doors"),
     path("people/<uuid:person_id>/", people.person_page, name="console-person"),
     path("devices/<uuid:device_id>/", device.device_page, name="console-device"),
+    path("organisation/", organisation.organisation_page, name="console-organisation"),
+    path("organisation/export/<uuid:export_id>/", organisation.export_file, name="console-export"),
+    path("programs/", programs.programs_page, name="console-programs"),
     path("escrow/", escrow.escrow_page, name="console-escrow"),
     path("escrow/answers/", escrow.answers_page, name="console-answers"),
     path("acts/pending/<uuid:pending_id>/", acts.pending_page, name="console-pending-act"),

@@ -81,6 +81,7 @@ class ResumeDevice(_OnDevice):
 
     name = "device-resume"
     title = "Let the device go on"
+    lets_in = True
     state = CredentialState.SUSPENDED
 
     def is_offered(self, actor: Actor, subject: Device) -> bool:

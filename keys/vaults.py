@@ -136,6 +136,17 @@ def open_vault(*, user_id: UUID, actor: Actor, section: Section = Section.VAULT)
     return fields.octets(0), fields.octets(1), row.version
 
 
+def exported(row: Vault, actor: Actor) -> bytes | None:
+    """Return a section as its owner stored it, dCBOR[statement, blob], for an export; None for one that does not open.
+
+    Call it outside transactions, since it asks the HSM. The export is the entry.
+    """
+    try:
+        return _open(row, row.section, actor)
+    except UnwrapFailed:
+        return None
+
+
 def door_kind(section: Section, name: str) -> str:
     """Return the kind under which a section's door is stored: field 2 of its blob."""
     return DoorOwner(b"", b"", 0, section).kind(name)

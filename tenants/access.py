@@ -9,6 +9,7 @@ from __future__ import annotations
 import uuid
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 from uuid import UUID
@@ -22,6 +23,7 @@ from kernel.errors import NotFound
 from kernel.paging import page
 from kernel.scope import current_tenant
 from tenants import names
+from tenants.errors import TenantEnds, TenantLocked
 from tenants.models import (
     Credential,
     EnrolmentCode,
@@ -33,7 +35,7 @@ from tenants.models import (
     Tenant,
 )
 from tenants.roles import GUARDED_ROLES, Role
-from tenants.states import ENTERED_STATES, CredentialState, PersonState
+from tenants.states import ENTERED_STATES, CredentialState, PersonState, TenantState
 
 
 def tenant() -> Tenant:
@@ -44,6 +46,19 @@ def tenant() -> Tenant:
 def entered_tenant_by_slug(slug: str) -> Tenant | None:
     """Return a tenant whose people are let in, by its slug. It says where to look, and authorizes nothing."""
     return Tenant.objects.filter(slug=slug, state__in=ENTERED_STATES).first()
+
+
+def require_unlocked() -> None:
+    """Raise TenantLocked while the open scope's tenant is locked: for what lets somebody in, or opens a key."""
+    if tenant().state == TenantState.LOCKED:
+        raise TenantLocked
+
+
+def require_letting_in() -> None:
+    """Raise TenantLocked while the open scope's tenant is locked, and TenantEnds while it ends."""
+    require_unlocked()
+    if tenant().state == TenantState.ENDING:
+        raise TenantEnds
 
 
 def person_by_address(tenant: Tenant | None, email_key: str) -> Person | None:
@@ -226,6 +241,35 @@ def credential_uses(credential_ids: Collection[UUID]) -> dict[UUID, tuple[str, d
 def service_accounts() -> list[ServiceAccount]:
     """List the tenant's service accounts by name."""
     return list(ServiceAccount.objects.order_by("name"))
+
+
+@dataclass(frozen=True)
+class Program:
+    """A service account with the state of its credential."""
+
+    account: ServiceAccount
+    state: str
+
+
+def programs(*, order: Sequence[str] = ("name", "id"), start: int, limit: int) -> tuple[list[Program], int]:
+    """List one page of the service accounts in an order, whose last field is unique, and say how many there are."""
+    rows = ServiceAccount.objects.order_by(*order)
+    found = list(rows[start : start + limit])
+    states = dict(Credential.objects.filter(id__in=[one.pk for one in found]).values_list("id", "state"))
+    return [Program(one, states[one.pk]) for one in found], rows.count()
+
+
+def program(account_id: UUID) -> Program:
+    """Return a service account, in whatever state. Raises NotFound."""
+    found: ServiceAccount | None = ServiceAccount.objects.filter(pk=account_id).first()
+    if found is None:
+        raise NotFound
+    return Program(found, credential_state(account_id))
+
+
+def has_service_account(name: str) -> bool:
+    """Tell whether a service account has, or had, this name."""
+    return bool(ServiceAccount.objects.filter(name=name).exists())
 
 
 def people_found(

@@ -8,6 +8,7 @@ Specification: https://www.rfc-editor.org/rfc/rfc9421 section 3.2.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -27,18 +28,22 @@ from kernel.actors import ANONYMOUS, Actor
 from kernel.errors import TooLarge, Unauthenticated
 from kernel.scope import open_scope
 from kernel.strict_json import MAX_BODY
+from tenants import log_tokens
 from tenants.credentials import Known, look_up, mark_use, spend
 from tenants.limits import strangers
 from tenants.sources import source_of
 
 # Longer than the window, so that a clock that is set back by up to four minutes brings no signature back that was used.
 NONCE_SECONDS: Final = 300
+_NONCE_SIZE: Final = 16  # bytes, as clients draw them
 
 
 class SignedRequestAuthentication(BaseAuthentication):
     """Authenticates devices and service accounts, and opens their tenant's scope for the rest of the request.
 
-    Addresses whose `tenancy` is public or enrolment get the anonymous actor: there a signature proves nothing.
+    Addresses whose `tenancy` is public or enrolment get the anonymous actor: there a signature proves nothing. Where a
+    view takes log tokens, one in the header Authorization stands in the place of the signature; one anywhere else, in
+    an address above all, is no credential (FAULTS A9).
     """
 
     def authenticate(self, request: Request) -> tuple[Actor, None]:
@@ -46,11 +51,14 @@ class SignedRequestAuthentication(BaseAuthentication):
         view = (request.parser_context or {}).get("view")
         if getattr(view, "tenancy", "tenant") != "tenant":
             return ANONYMOUS, None
-        actor = verified_actor(
-            request._request,
-            max_body=getattr(view, "max_body", MAX_BODY),
-            admits_suspended=request.method in getattr(view, "suspended_methods", ()),
-        )
+        if request.method in getattr(view, "log_token_methods", ()) and "authorization" in request.headers:
+            actor = _token_actor(request._request)
+        else:
+            actor = verified_actor(
+                request._request,
+                max_body=getattr(view, "max_body", MAX_BODY),
+                admits_suspended=request.method in getattr(view, "suspended_methods", ()),
+            )
         assert actor.tenant_id is not None
         open_scope(actor.tenant_id)
         return actor, None
@@ -72,6 +80,18 @@ def verified_actor(request: HttpRequest, *, max_body: int, admits_suspended: boo
     except (Malformed, InvalidSignature, Unauthenticated) as error:
         strangers.count(source_of(request))
         raise Unauthenticated from error
+
+
+def _token_actor(request: HttpRequest) -> Actor:
+    """Return which log token a request brings: unknown, expired, revoked and malformed ones are one refusal."""
+    source = source_of(request)
+    actor = log_tokens.actor_of(request.headers["authorization"])
+    if actor is None:
+        strangers.count(source)
+        raise Unauthenticated
+    # A pull draws on the budgets that a signed request does. Its nonce is ours, and so never a repeated one.
+    spend(actor, secrets.token_bytes(_NONCE_SIZE), expires_at=timezone.now(), source=source)
+    return actor
 
 
 def _verify(request: HttpRequest, max_body: int, admits_suspended: bool) -> Actor:

@@ -56,6 +56,7 @@ KINDS: Final[dict[str, frozenset[str]]] = {
     kind: frozenset(values.split())
     for kind, values in {
         "address-changed": "old new",
+        "ending": "until",
         "factor-reset": "",
         "invitation": "",
         "left": "",
@@ -66,6 +67,8 @@ KINDS: Final[dict[str, frozenset[str]]] = {
         "role-changed": "before after",
         "sessions-ended": "",
         "suspended": "",
+        "tenant-locked": "",
+        "tenant-unlocking": "until",
     }.items()
 }
 # Their link lets in whoever has it: it is made when the mail is handed over, and stands in no row.
@@ -129,6 +132,11 @@ def promise(
     )
     enqueue(MAIL_JOB, queue=MAIL_QUEUE, unique=str(mail.pk), mail=str(mail.pk))
     return mail
+
+
+def told_of(act: str, person_ids: Collection[UUID]) -> set[UUID]:
+    """Return which of these people a mail of an act was promised to."""
+    return set(Mail.objects.filter(act=act, person_id__in=person_ids).values_list("person_id", flat=True))
 
 
 def give(*, mail_id: UUID, actor: Actor) -> None:

@@ -23,7 +23,7 @@ from kernel.scope import ChosenId, TenantModel
 from tenants import factors
 from tenants.names import search_key
 from tenants.roles import Role
-from tenants.states import CredentialState, MailState, PendingState, PersonState, TenantState
+from tenants.states import CredentialState, ExportState, MailState, PendingState, PersonState, TenantState
 
 
 class Tenant(models.Model):
@@ -39,6 +39,14 @@ class Tenant(models.Model):
     root_key = models.BinaryField(max_length=66, null=True)
     root_pin = models.BinaryField(max_length=32, null=True)
     created_at = models.DateTimeField(auto_now_add=True)
+    # Since when it is locked; when an unlocking that two owners asked for takes effect; when the last one did. All
+    # by the database's clock. The release process believes none of it: it has the log.
+    locked_at = models.DateTimeField(null=True)
+    unlock_at = models.DateTimeField(null=True)
+    unlocked_at = models.DateTimeField(null=True)
+    # When its 30 days are over, while it ends; and when a ceremony ended it.
+    ends_at = models.DateTimeField(null=True)
+    ended_at = models.DateTimeField(null=True)
 
     def __str__(self) -> str:
         return f"Tenant {self.pk}"
@@ -402,6 +410,55 @@ class ConsoleSession(AbstractBaseSession):
     def __str__(self) -> str:
         # Not its key, which is what the browser proves itself with.
         return f"ConsoleSession of {self.person_id}"
+
+
+class LogToken(TenantOwned):
+    """Leave for a program that cannot sign requests to pull the audit log. The token itself was never here."""
+
+    name = models.CharField(max_length=100)
+    # Found by it, in whatever tenant: 256 random bits are of one token alone.
+    token_hash = models.BinaryField(max_length=32, unique=True)
+    created_by = models.UUIDField(null=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+    expires_at = models.DateTimeField()
+    revoked_at = models.DateTimeField(null=True)
+    # The UTC day on which it was used last; to the day, so that a pull writes the row once a day.
+    last_used_on = models.DateField(null=True)
+
+    class Meta(TenantOwned.Meta):
+        abstract = False
+        indexes: ClassVar = [models.Index(fields=["tenant", "created_at"], name="log_token_of_tenant")]
+
+
+class TenantExport(TenantOwned):
+    """An export of the whole tenant, for whoever asked for it. file and after: how far the worker has come."""
+
+    asked_by = models.UUIDField()
+    state = models.CharField(max_length=10, choices=ExportState.choices, default=ExportState.WAITING)
+    created_at = models.DateTimeField(auto_now_add=True)
+    ended_at = models.DateTimeField(null=True)
+    expires_at = models.DateTimeField(db_index=True)
+    file = models.PositiveIntegerField(default=0)
+    after = models.CharField(max_length=80, default="")
+    pieces = models.PositiveIntegerField(default=0)
+    lines = models.PositiveIntegerField(default=0)
+    size = models.BigIntegerField(default=0)  # octets, before they are packed
+
+    class Meta(TenantOwned.Meta):
+        abstract = False
+
+
+class ExportPiece(TenantOwned):
+    """Some lines of one file of an export; pieces side by side with one name are one file."""
+
+    export = models.ForeignKey(TenantExport, on_delete=models.PROTECT, related_name="+", db_index=False)
+    number = models.PositiveIntegerField()
+    file = models.CharField(max_length=60)
+    octets = models.BinaryField()
+
+    class Meta(TenantOwned.Meta):
+        abstract = False
+        constraints: ClassVar = [models.UniqueConstraint(fields=["export", "number"], name="export_piece_once")]
 
 
 class SignInPlace(models.Model):

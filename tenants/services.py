@@ -33,7 +33,7 @@ from kernel.errors import Conflict, Invalid
 from kernel.scope import open_scope, tenant_scope
 from kernel.sweeps import delete_in_batches
 from kernel.transitions import advance
-from tenants import access, names
+from tenants import access, locking, names
 from tenants.errors import (
     ConfirmationRefused,
     EnrolmentRefused,
@@ -65,7 +65,7 @@ from tenants.models import (
 )
 from tenants.roles import GUARDED_ROLES, Role
 from tenants.sponsors import let_in
-from tenants.states import CREDENTIAL, ENTERED_STATES, PERSON, TENANT, CredentialState, PersonState, TenantState
+from tenants.states import CREDENTIAL, ENROLLING_STATES, PERSON, TENANT, CredentialState, PersonState, TenantState
 
 CODE_LIFE: Final = timedelta(days=7)
 MAX_CODE_LIFE: Final = timedelta(days=30)
@@ -405,6 +405,8 @@ def take_again(*, tag: str, subject: UUID, role: str = "") -> None:
             for person in Person.objects.filter(id=subject):
                 if PERSON.allows(person.state, stopped):
                     advance(person, PERSON, stopped)
+        case "tenants:tenant:lock":
+            locking.lock_again()
         case "tenants:person:change-role":
             # Of one that this version does not know, the entry alone is put back.
             if role in Role.values:
@@ -541,7 +543,7 @@ def consume_enrolment_code(*, tenant_id: UUID, person_id: UUID, secret: SecretBy
     with tenant_scope(tenant_id), transaction.atomic():
         # Compared here, not in the query, so that how much of a hash was right shows in no index look-up's time.
         # The tenant's state stands in the same query: an unknown tenant costs what a known one does (FAULTS I9a).
-        rows = _open_codes(person_id).filter(tenant__state__in=ENTERED_STATES).select_related("tenant")
+        rows = _open_codes(person_id).filter(tenant__state__in=ENROLLING_STATES).select_related("tenant")
         codes = [row for row in rows if hmac.compare_digest(bytes(row.code_hash), offered)]
         if not codes:
             raise EnrolmentRefused

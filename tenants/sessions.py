@@ -118,6 +118,6 @@ def session_actor(person: Person) -> Actor:
         id=person.pk,
         person_id=person.pk,
         role=person.role,
-        permissions=session_permissions(person.role),
+        permissions=session_permissions(person.role, person.tenant.state),
         name=person.name,
     )

@@ -46,8 +46,14 @@ COLUMNS: Final = (
     Column("By"),
     Column("About"),
 )
-_ACTORS: Final = {"person", "device", "service", "operator", "system"}
-_BY: Final = {"person": "person", "device": "device", "service": "service account", "operator": "operator"}
+_ACTORS: Final = {"person", "device", "service", "operator", "log-token", "system"}
+_BY: Final = {
+    "person": "person",
+    "device": "device",
+    "service": "service account",
+    "log-token": "log token",
+    "operator": "operator",
+}
 
 
 @dataclass(frozen=True)

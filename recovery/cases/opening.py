@@ -60,6 +60,7 @@ def open_case(*, statement: bytes, actor: Actor) -> Case:
     now = database_now()
     signed, case = _require_signed(statement, actor, now)  # (1)
     with transaction.atomic():
+        tenants.require_unlocked()
         newest = escrow.newest_policy_for_update()
         if newest is None:
             raise CaseRefused("There is no policy under which a case could be opened.", field="case")

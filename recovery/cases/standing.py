@@ -260,6 +260,9 @@ def _for_the_release(case: Case, now: datetime) -> Waiting:
             "By the release process's own time a policy version or an officer still cools off: it was away meanwhile."
         )
         return Waiting(case.why, text, since)
+    if case.why == "tenant-locked":
+        text = "The organisation is locked: nothing is released, and the delay stands still. Two owners unlock it."
+        return Waiting(case.why, text, since)
     if case.why in STUCK:
         return Waiting(case.why, STUCK[case.why], since, is_stuck=True)
     if case.state == CaseState.RELEASING:

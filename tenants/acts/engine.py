@@ -61,6 +61,11 @@ class Look:
     token: str
     expires_at: datetime
 
+    @property
+    def takes_two(self) -> bool:
+        """Whether another person has to confirm it."""
+        return self.act.takes_two(self.subject)
+
 
 @dataclass(frozen=True)
 class _Shown:
@@ -142,7 +147,7 @@ def perform(
         shown = _Shown(now_actor, act, subject_id, taken, words)
         _check_token(token, shown, bound_to)
         _spend(now_actor, act, code, opened)
-        if not act.needs_two:
+        if not act.takes_two(subject):
             return Outcome(act.do(now_actor, subject, taken))
         return Outcome(None, _propose(shown, subject))
 
@@ -229,7 +234,7 @@ def confirm(actor: Actor, pending_id: UUID, *, token: str, code: str, bound_to: 
             subject=str(row.subject_id or now_actor.tenant_id),
             body={"act": act.name, "pending": str(row.pk), "proposer": str(row.proposer_id)},
         )
-        done = act.do(now_actor, subject, row.given)
+        done = act.do_together(now_actor, subject, row.given, proposer_id=row.proposer_id)
         if row.concerns_id is not None:
             # Both let them in again, not the second alone.
             let_in(row.concerns_id, [row.proposer_id, now_actor.person_id])
@@ -314,7 +319,8 @@ def _check_second(actor: Actor, row: PendingAct) -> None:
 
 def _check_proposer(row: PendingAct, act: Act) -> None:
     proposer = access.person_for_update(row.proposer_id)
-    if proposer.state != PersonState.ACTIVE or act.permission not in session_permissions(proposer.role):
+    permissions = session_permissions(proposer.role, access.tenant().state)
+    if proposer.state != PersonState.ACTIVE or act.permission not in permissions:
         raise Conflict("Whoever proposed this could not do it any more. Withdraw it, and propose it yourself.")
 
 
@@ -369,10 +375,11 @@ def _as_of_now(actor: Actor, person_id: UUID) -> Actor:
         raise Denied from None
     if person.state != PersonState.ACTIVE:
         raise Denied
+    tenant_state = access.tenant().state
     permissions = (
-        device_permissions(person.role, state, access.tenant().state)
+        device_permissions(person.role, state, tenant_state)
         if actor.kind == "device"
-        else session_permissions(person.role)
+        else session_permissions(person.role, tenant_state)
     )
     return replace(actor, role=person.role, permissions=permissions, credential_state=state)
 
@@ -381,6 +388,8 @@ def _permitted(actor: Actor, name: str) -> Act:
     act = named(name)
     if not actor.can(act.permission):
         raise Denied
+    if act.lets_in:
+        access.require_letting_in()
     return act
 
 

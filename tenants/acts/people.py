@@ -78,6 +78,7 @@ class Invite(Act):
 
     name = "person-invite"
     title = "Invite a person"
+    lets_in = True
     kind = "people"
     permission = PermissionName.PERSON_ADMINISTER
     takes_recovery_code = False
@@ -136,6 +137,7 @@ class Resend(_OnPerson):
 
     name = "person-resend"
     title = "Invite again"
+    lets_in = True
     takes_recovery_code = False
     states = frozenset({PersonState.INVITED})
     wanted = "invited"
@@ -314,6 +316,7 @@ class Resume(_OnPerson):
 
     name = "person-resume"
     title = "Resume"
+    lets_in = True
     states = frozenset({PersonState.SUSPENDED})
     wanted = "suspended"
 

@@ -31,6 +31,8 @@ UNSCOPED = {
     "operators/access.py",  # an operator acts on a job of whatever tenant
     "recovery/access.py",  # cases whose time has come, of every tenant
     "recovery/contacts/access.py",  # requests to contacts whose time is over, of every tenant
+    "tenants/exporting.py",  # exports whose week is over, of every tenant
+    "tenants/log_tokens.py",  # a token says by itself whose it is; ended ones are forgotten, of every tenant
     "tenants/access.py",  # a person signs in by slug and address: there is no scope yet
     "tenants/backends.py",  # a session's person is found before the scope opens
     "tenants/services.py",  # acts and addresses whose time is over, of every tenant

@@ -37,6 +37,8 @@ from tests.cast.tenants import Cast, build_world
 
 VALUES: dict[str, dict[str, str]] = {
     "address-changed": {"old": "bob@acme.test", "new": "robert@acme.test"},
+    "ending": {"until": "2026-12-31 10:00 UTC"},
+    "tenant-unlocking": {"until": "2026-12-14 10:00 UTC"},
     "role-changed": {"before": "member", "after": "officer"},
     "pending-act": {"what": "Reset Bob’s second factor", "until": "2026-12-01 10:00 UTC", "page": "/console/people/"},
 }

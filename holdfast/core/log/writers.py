@@ -71,6 +71,7 @@ keys:record:unreadable                 release web worker
 keys:signed-pre-key:publish            web
 keys:tenant-key:bind                   ceremony
 keys:tenant-key:create                 ceremony
+keys:tenant-key:destroy                ceremony
 keys:vault:read                        web
 keys:vault:store                       web
 operators:job:drop                     web
@@ -128,6 +129,8 @@ tenants:enrolment-code:use             web
 tenants:invitation:accept              web
 tenants:invitation:issue               ceremony web worker
 tenants:invitation:promise             web
+tenants:log-token:create               web
+tenants:log-token:revoke               web
 tenants:mail:drop                      worker
 tenants:mail:fail                      worker
 tenants:mail:hand-over                 worker
@@ -153,10 +156,18 @@ tenants:sign-in:refuse                 web
 tenants:sign-out:accept                web
 tenants:step-up:refuse                 web
 tenants:tenant:abandon                 ceremony
+tenants:tenant:ask-end                 web
+tenants:tenant:ask-unlock              web
 tenants:tenant:create                  ceremony
+tenants:tenant:end                     ceremony
+tenants:tenant:export                  web
 tenants:tenant:found                   ceremony
+tenants:tenant:lock                    web
 tenants:tenant:resume                  web
+tenants:tenant:stop-end                web
 tenants:tenant:suspend                 web
+tenants:tenant:take-export             web
+tenants:tenant:unlock                  worker
 tenants:totp:confirm                   ceremony web
 tenants:totp:reset                     ceremony web
 tenants:totp:seal                      web worker

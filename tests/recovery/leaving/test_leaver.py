@@ -254,7 +254,7 @@ def test_acts_that_wait_are_withdrawn(world: World, olivia: Administrator) -> No
 # The archive of whoever left.
 
 
-def collected_by_bob(world: World, case: OpenCase) -> bytes:
+def collected_by_bob(world: World, case: OpenCase) -> Any:
     world.tick()
     answer = world.collect(case)
     assert answer.status_code == 200, answer.content
