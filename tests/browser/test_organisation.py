@@ -41,7 +41,7 @@ def world(transactional_db: None) -> Cast:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", [WIDE, NARROW], ids=["wide", "narrow"])
 @pytest.mark.parametrize("state", [TenantState.ACTIVE, TenantState.LOCKED, TenantState.ENDING])
-def test_pages_open_clean_and_fit_the_window(
+def test_pages_open_clean_and_fit_the_window(  # noqa: PLR0917 — fixtures and parameters
     state: str,
     size: ViewportSize,
     scheme: Literal["light", "dark"],
