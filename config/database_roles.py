@@ -119,7 +119,8 @@ _COLUMNS: Final[dict[tuple[str, str], dict[str, str]]] = {
     ("audit_tally", "u"): dict.fromkeys(PROCESSES, "count"),
     # The sequencer asks at its start whether a tenant was founded for development, and nothing else of them.
     ("tenants_tenant", "r"): {"sequencer": "slug is_development"},
-    # An operator's acts, acts on the lock, and the worker that ends it in time. By the row's lock a tenant's acts come one after another.
+    # An operator's acts and acts on the lock, and the worker that ends it in time. By the row's lock a tenant's acts
+    # come one after another.
     ("tenants_tenant", "u"): {
         "web": "state locked_at unlock_at ends_at",
         "worker": "state locked_at unlock_at unlocked_at",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The acts on the tenant's lock: one owner locks, two owners have it end after the policy's long delay.
+"""The acts on the tenant's lock: one owner locks or keeps it locked, two have it end after the policy's long delay.
 
 Implements ORGANISATION "Lock". They stand in this app because the long delay is a term of the policy.
 """
@@ -48,22 +48,19 @@ class _OnTenant(Act):
 
 
 class Lock(_OnTenant):
-    """Stop releases, new cases and enrolments, or keep them stopped."""
+    """Stop releases, new cases and enrolments."""
 
     name = "tenant-lock"
     title = "Lock the organisation"
     is_dangerous = True
 
     def is_offered(self, actor: Actor, subject: Tenant) -> bool:
-        return subject.state == TenantState.ACTIVE or _is_unlocking(subject)
+        return subject.state == TenantState.ACTIVE
 
     def takes_two(self, subject: Tenant) -> bool:
-        return not _is_unlocking(subject) and locking.is_soon_again(subject, database_now())
+        return locking.is_soon_again(subject, database_now())
 
     def words(self, actor: Actor, subject: Tenant, given: Given) -> Words:
-        if _is_unlocking(subject):
-            kept = "The unlocking that two owners asked for is over; the organisation stays locked."
-            return Words(f"Keep {subject.name} locked", (kept,), _facts(subject))
         if subject.state != TenantState.ACTIVE:
             raise Conflict(f"The organisation is {subject.state}: there is nothing to lock.")
         lines = (
@@ -75,12 +72,30 @@ class Lock(_OnTenant):
         return Words(f"Lock {subject.name}", lines, _facts(subject), _nobody_unlocks())
 
     def do(self, actor: Actor, subject: Tenant, given: Given) -> Done:
-        was_unlocking = _is_unlocking(subject)
         locking.lock(actor=actor)
         _tell("tenant-locked", actor, {})
-        if was_unlocking:
-            return Done("The organisation stays locked. Owners and officers are told.")
         return Done("The organisation is locked. Owners and officers are told.", "Two owners unlock it, with a delay.")
+
+
+class KeepLocked(_OnTenant):
+    """End an unlocking that two owners asked for, before it takes effect."""
+
+    name = "tenant-keep-locked"
+    title = "Keep it locked"
+
+    def is_offered(self, actor: Actor, subject: Tenant) -> bool:
+        return subject.state == TenantState.LOCKED and subject.unlock_at is not None
+
+    def words(self, actor: Actor, subject: Tenant, given: Given) -> Words:
+        if not self.is_offered(actor, subject):
+            raise Conflict("No unlocking of the organisation is on its way.")
+        kept = "The unlocking that two owners asked for is over; the organisation stays locked."
+        return Words(f"Keep {subject.name} locked", (kept,), _facts(subject))
+
+    def do(self, actor: Actor, subject: Tenant, given: Given) -> Done:
+        locking.lock(actor=actor)
+        _tell("tenant-locked", actor, {})
+        return Done("The organisation stays locked. Owners and officers are told.", "Two owners ask anew.")
 
 
 class Unlock(_OnTenant):
@@ -117,10 +132,6 @@ class Unlock(_OnTenant):
         return Done(text, "Keep it locked, before then.")
 
 
-def _is_unlocking(tenant: Tenant) -> bool:
-    return tenant.state == TenantState.LOCKED and tenant.unlock_at is not None
-
-
 def _facts(tenant: Tenant) -> tuple[tuple[str, str], ...]:
     facts = [("Organisation", tenant.name), ("State", tenant.get_state_display())]
     if tenant.unlock_at is not None:
@@ -142,4 +153,4 @@ def _tell(kind: str, actor: Actor, values: dict[str, str]) -> None:
         mails.promise(kind=kind, to=person, actor=actor, values=values)
 
 
-ACTS: tuple[Act, ...] = (Lock(), Unlock())
+ACTS: tuple[Act, ...] = (Lock(), KeepLocked(), Unlock())

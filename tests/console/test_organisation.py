@@ -181,9 +181,11 @@ class TestUnlock:
         olivia.do("tenant-lock")
         olivia.do("tenant-unlock")
         confirm(oscar)
-        page = olivia.look("tenant-lock")
+        assert "tenant-keep-locked" in olivia.client.get(PAGE).content.decode()
+        page = olivia.look("tenant-keep-locked")
         assert "Keep Acme locked" in text_of(page)
-        assert olivia.confirm(page, "tenant-lock").status_code == 302
+        assert olivia.confirm(page, "tenant-keep-locked").status_code == 302
+        assert olivia.look("tenant-keep-locked").status_code == 409
         assert (row(cast).state, row(cast).unlock_at) == (TenantState.LOCKED, None)
         assert tags(cast)[-1] == "tenants:tenant:lock"
         assert locking.unlock_due() == 0

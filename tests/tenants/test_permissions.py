@@ -55,6 +55,7 @@ prekey:write         x     x       x        x       -        -       x      -
 statement:read       x     x       x        x       -        -       x      x
 statement:write      x     x       x        x       -        -       x      -
 tenant:administer    x     -       -        -       -        -       -      -
+tenant:keep          x     x       -        -       -        -       -      -
 vault:read           x     x       x        x       -        -       x      -
 vault:write          x     x       x        x       -        -       x      -
 """
@@ -103,7 +104,7 @@ def test_devices_of_every_person_forbid_cases_about_their_owner_and_suspended_on
 def test_sessions_look_and_administer_behind_a_step_up_and_do_nothing_that_needs_a_key(role: str) -> None:
     permissions = session_permissions(role)
     assert permissions <= SESSION
-    acts = {"device:suspend", "enrolment:create", "person:administer", "tenant:administer"}
+    acts = {"device:suspend", "enrolment:create", "person:administer", "tenant:administer", "tenant:keep"}
     assert all(name.endswith((":read", ":enter")) or name in acts for name in permissions)
 
 
