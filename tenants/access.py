@@ -192,12 +192,28 @@ def service_accounts() -> list[ServiceAccount]:
 
 def people_found(text: str, role: str, *, start: int, limit: int) -> tuple[list[Person], int]:
     """Search the tenant's people by a part of name or address: one page by name, and how many there are."""
-    rows = Person.objects.order_by("name", "id")
+    rows = _searched(text, role).order_by("name", "id")
+    return list(rows[start : start + limit]), rows.count()
+
+
+def people_page(text: str, role: str, *, state: str, email_key: str, after: UUID | None) -> tuple[list[Person], bool]:
+    """List a page of the people by name, and say whether there are more. Raises NotFound for an `after` not in it.
+
+    Each of text, role, state and email_key is held to unless it is empty. email_key: one address, whole.
+    """
+    rows = _searched(text, role)
+    if state:
+        rows = rows.filter(state=state)
+    if email_key:
+        rows = rows.filter(email_key=email_key)
+    return page(rows, ("name", "id"), after=after)
+
+
+def _searched(text: str, role: str) -> QuerySet[Person]:
+    rows: QuerySet[Person] = Person.objects.all()
     if text:
         rows = rows.filter(Q(name__icontains=text) | Q(email__icontains=text))
-    if role:
-        rows = rows.filter(role=role)
-    return list(rows[start : start + limit]), rows.count()
+    return rows.filter(role=role) if role else rows
 
 
 def active_people_page(*, after: UUID | None, limit: int) -> tuple[list[Person], bool]:

@@ -18,6 +18,7 @@ from typing import Annotated, Final
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from holdfast.client.errors import ConsentNeeded, ProfileError
 from holdfast.core.base.secret import SecretBytes
@@ -80,8 +81,10 @@ def require_person(*, is_json: bool) -> None:
         )
 
 
-def show_in_private(title: str, lines: Sequence[str]) -> None:
+def show_in_private(title: str, lines: Sequence[str | Text]) -> None:
     """Show secret lines on the terminal's second screen until Enter, so that they stay in no scrollback.
+
+    What this program did not write is a Text: no markup in it is obeyed.
 
     `require_person` comes before it, and before the secret is made.
     """
