@@ -16,9 +16,8 @@ from typing import Annotated, Any, Final
 from uuid import UUID
 
 import typer
-from rich.text import Text
 
-from holdfast.cli.asking import ask_secret, secret_descriptor, secret_file, show_in_private
+from holdfast.cli.asking import ask_secret, secret_descriptor, secret_file, show_given_in_private
 from holdfast.cli.exits import Exit
 from holdfast.cli.page import command
 from holdfast.cli.people import CHANGED, PERSON, named
@@ -152,7 +151,7 @@ def acts(context: typer.Context) -> None:
 def _act_lines(one: ActKind) -> list[str]:
     two = ", with a second person" if one.needs_two else ""
     return [
-        f"{one_word(one.name)}  on: {one_word(one.kind)}{two}",
+        f"○ {one_word(one.name)}  on: {one_word(one.kind)}{two}",
         f"    {quoted(one.title)}",
         *(
             f"    --set {one_word(given.name)}={'|'.join(map(one_word, given.choices)) or '…'}"
@@ -658,7 +657,7 @@ def _keep(shell: Shell, done: Done, out: Path | None) -> Path | None:
     assert done.once is not None
     if out is None and not shell.is_json and sys.stdin.isatty() and sys.stdout.isatty():
         shell.note(f"To be shown once: {quoted(done.once_label)}")
-        show_in_private("Shown once: keep it, or hand it over", [Text(f"  {done.once.reveal().decode()}")])
+        show_given_in_private("Shown once: keep it, or hand it over", done.once)
         return None
     # A name of its own for each: a second one in the same minute takes nobody's place.
     made = out or shell.profile / f"shown-once-{datetime.now(UTC):%Y%m%d-%H%M%S-%f}"
