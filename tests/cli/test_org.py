@@ -11,6 +11,7 @@ import getpass
 import io
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from tests.cast.lying_organisation import LINK
 from tests.cast.lying_server import LyingServer, Tenant, text
 from tests.cast.members import ALICE, BOB, MALLORY, Members
 
+STYLE = re.compile(r"\x1b\[[0-9;]*m")
 CODE = "123456"
 BOB_ID = text(BOB)
 
@@ -86,7 +88,7 @@ def run(world: Members, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call
             err.write(f"[{question}]")
             return CODE
 
-        with pytest.MonkeyPatch.context() as patch, contextlib.suppress(SystemExit):
+        with pytest.MonkeyPatch.context() as patch:
             patch.setattr(sys, "stdout", out)
             patch.setattr(sys, "stderr", err)
             patch.setattr(sys, "stdin", typed)
@@ -96,7 +98,7 @@ def run(world: Members, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call
                 main(["--profile", str(profile), "org", *line])
             except SystemExit as end:
                 ended = int(end.code or 0)
-        return Run(ended, out.getvalue(), err.getvalue())
+        return Run(ended, STYLE.sub("", out.getvalue()), STYLE.sub("", err.getvalue()))
 
     return run
 
