@@ -60,7 +60,7 @@ def test_person_is_found_by_address_in_every_state_and_nothing_is_pinned(world: 
         organisation.find_person(olivia, "bob")
 
 
-@pytest.mark.parametrize("now", [MALLORY, None])
+@pytest.mark.parametrize("now", [MALLORY, None], ids=["another", "nobody"])
 def test_address_that_was_pinned_to_another_is_not_administered(
     world: Members, olivia: Account, now: bytes | None
 ) -> None:
