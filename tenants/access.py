@@ -289,12 +289,7 @@ def people_found(
     has_no_link: invited, and no invitation of theirs works any more. among, without: queries for ids of people, of
     whom they are, or are not. order: names of fields, the last of them unique. Two queries.
     """
-    rows = Person.objects.order_by(*order)
-    if text:
-        # Not an empty text: an accent alone folds to nothing, and is in no name.
-        rows = rows.filter(search__contains=key) if (key := names.search_key(text)) else rows.none()
-    if role:
-        rows = rows.filter(role=role)
+    rows = _searched(text, role).order_by(*order)
     if has_no_link:
         rows = rows.filter(_without_link())
     if state:
@@ -304,6 +299,27 @@ def people_found(
     if without is not None:
         rows = rows.exclude(pk__in=without)
     return list(rows[start : start + limit]), rows.count()
+
+
+def people_page(text: str, role: str, *, state: str, email_key: str, after: UUID | None) -> tuple[list[Person], bool]:
+    """List a page of the people by name, and say whether there are more. Raises NotFound for an `after` not in it.
+
+    Each of text, role, state and email_key is held to unless it is empty. email_key: one address, whole.
+    """
+    rows = _searched(text, role)
+    if state:
+        rows = rows.filter(state=state)
+    if email_key:
+        rows = rows.filter(email_key=email_key)
+    return page(rows, ("name", "id"), after=after)
+
+
+def _searched(text: str, role: str) -> QuerySet[Person]:
+    rows: QuerySet[Person] = Person.objects.all()
+    if text:
+        # Not an empty text: an accent alone folds to nothing, and is in no name.
+        rows = rows.filter(search__contains=key) if (key := names.search_key(text)) else rows.none()
+    return rows.filter(role=role) if role else rows
 
 
 def _without_link() -> Q:

@@ -6,6 +6,7 @@ The code itself never comes here: an officer's client makes it and sends its has
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar, Final
 from uuid import UUID
 
@@ -17,8 +18,10 @@ from rest_framework.response import Response
 from kernel.api import ApiView
 from kernel.errors import Invalid, MalformedRequest, NotFound
 from kernel.fields import Base64UrlField, StrictSerializer, UtcField, rfc3339
+from kernel.paging import AFTER, after
 from tenants import access, names, services
 from tenants.permissions import PermissionName
+from tenants.roles import Role
 from tenants.states import PersonState
 
 if TYPE_CHECKING:
@@ -36,6 +39,10 @@ def email_key(request: Request) -> str:
     if len(given) != 1:
         raise MalformedRequest("Name one e-mail address.", field="email")
     return names.email_key(given[0])
+
+
+# Characters of a search: of a name or an address nobody types more.
+_MAX_SEARCH: Final = 100
 
 
 class EnrolmentCodeIn(StrictSerializer):
@@ -61,6 +68,74 @@ class ConfirmationIn(StrictSerializer):
 
 class EnrolleeOut(serializers.Serializer[None]):
     person_id = serializers.UUIDField()
+
+
+class PersonOut(serializers.Serializer[None]):
+    id = serializers.UUIDField()
+    name = serializers.CharField()
+    email = serializers.CharField()
+    role = serializers.ChoiceField(choices=Role.values)
+    state = serializers.ChoiceField(choices=PersonState.values)
+    active_since = UtcField(allow_null=True, help_text="Since when they count without a break.")
+
+
+class PeopleOut(serializers.Serializer[None]):
+    people = PersonOut(many=True)
+    more = serializers.BooleanField()
+
+
+class PeopleView(ApiView):
+    """The tenant's people in every state, for whoever administers or oversees."""
+
+    permission_names: ClassVar = {"GET": PermissionName.PERSON_READ}
+
+    @extend_schema(
+        operation_id="list_people",
+        summary="List the tenant's people by name, in whatever state, or find one by their address",
+        parameters=[
+            OpenApiParameter("q", str, description="A part of name or address."),
+            OpenApiParameter("email", str, description="One whole address."),
+            OpenApiParameter("role", str, enum=Role.values),
+            OpenApiParameter("state", str, enum=PersonState.values),
+            AFTER,
+        ],
+        responses=PeopleOut,
+    )
+    def get(self, request: Request) -> Response:
+        """Conditions given together all hold."""
+        found, more = access.people_page(
+            _search(request),
+            _chosen(request, "role", Role.values),
+            state=_chosen(request, "state", PersonState.values),
+            email_key=email_key(request) if "email" in request.query_params else "",
+            after=after(request),
+        )
+        return Response({"people": [_person(one) for one in found], "more": more})
+
+
+def _search(request: Request) -> str:
+    text = request.query_params.get("q", "").strip()
+    if len(text) > _MAX_SEARCH:
+        raise MalformedRequest(f"At most {_MAX_SEARCH} characters.", field="q")
+    return text
+
+
+def _chosen(request: Request, name: str, values: Sequence[str]) -> str:
+    text = request.query_params.get(name)
+    if text is not None and text not in values:
+        raise MalformedRequest(f"Must be one of: {', '.join(values)}.", field=name)
+    return text or ""
+
+
+def _person(person: Person) -> dict[str, object]:
+    return {
+        "id": str(person.pk),
+        "name": person.name,
+        "email": person.email,
+        "role": person.role,
+        "state": person.state,
+        "active_since": rfc3339(person.active_since) if person.active_since else None,
+    }
 
 
 class EnrolleeView(ApiView):

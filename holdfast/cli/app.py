@@ -31,6 +31,7 @@ from holdfast.cli.commands import (
     officer_acts,
     officer_keys,
     officer_policy,
+    org,
     profile,
     recover,
 )
@@ -81,6 +82,7 @@ app.add_typer(escrow.app, name="escrow")
 officer_acts.register(officer.app)
 officer_policy.register(officer.app)
 app.add_typer(officer_keys.app, name="officer")
+app.add_typer(org.app, name="org")
 app.add_typer(audit.app, name="audit")
 app.add_typer(chain.app, name="chain")
 app.add_typer(bundle.app, name="bundle")

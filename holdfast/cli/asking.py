@@ -18,8 +18,10 @@ from typing import Annotated, Final
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from holdfast.client.errors import ConsentNeeded, ProfileError
+from holdfast.core.base.errors import Malformed
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.crypto.phrase import AmbiguousLanguage, Phrase, PhraseError, UnknownWord
 
@@ -80,8 +82,10 @@ def require_person(*, is_json: bool) -> None:
         )
 
 
-def show_in_private(title: str, lines: Sequence[str]) -> None:
+def show_in_private(title: str, lines: Sequence[str | Text]) -> None:
     """Show secret lines on the terminal's second screen until Enter, so that they stay in no scrollback.
+
+    What this program did not write is a Text: no markup in it is obeyed.
 
     `require_person` comes before it, and before the secret is made.
     """
@@ -92,6 +96,17 @@ def show_in_private(title: str, lines: Sequence[str]) -> None:
             console.print(line)
         console.print("\nPress Enter when you have written it down. It is then gone from the screen.")
         sys.stdin.readline()
+
+
+def show_given_in_private(title: str, secret: SecretBytes) -> None:
+    """Show a secret that somebody else made as `show_in_private` does; no markup in it is obeyed. secret: plain ASCII.
+
+    Raises Malformed for any other, of which nothing is shown.
+    """
+    text = secret.reveal()
+    if not (text.isascii() and text.decode().isprintable()):
+        raise Malformed("a secret to be shown is not one line of plain ASCII")
+    show_in_private(title, [Text(f"  {text.decode()}")])
 
 
 def ask_in_private(title: str, questions: Sequence[str]) -> list[str]:

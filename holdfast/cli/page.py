@@ -23,7 +23,7 @@ WITH_VALUE: Final = ("--profile", "--passphrase-file", "--passphrase-fd")
 # auditors do, then what one looks into when something is odd.
 ORDER: Final = (
     "enrol", "devices", "send", "receive", "maintain", "rotate", "backup", "recover", "contacts", "archive", "escrow",
-    "officer", "audit", "chain", "bundle", "profile", "doctor",
+    "officer", "org", "audit", "chain", "bundle", "profile", "doctor",
 )  # fmt: skip
 _ALWAYS: Final = (Exit.DONE, Exit.FAILED, Exit.USAGE, Exit.PROFILE)
 _ONLINE: Final = (Exit.REFUSED, Exit.UNREACHABLE, Exit.UNTRUSTED)

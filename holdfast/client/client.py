@@ -20,7 +20,18 @@ from uuid import UUID
 
 from holdfast.client import maintenance, standing
 from holdfast.client.errors import ProfileError
-from holdfast.client.facets import Archive, Backup, Contacts, Devices, Disclosures, Escrow, Recover, Secret, secret
+from holdfast.client.facets import (
+    Archive,
+    Backup,
+    Contacts,
+    Devices,
+    Disclosures,
+    Escrow,
+    Organisation,
+    Recover,
+    Secret,
+    secret,
+)
 from holdfast.client.identity import addresses, contacts, device
 from holdfast.client.identity.addresses import Who
 from holdfast.client.identity.device import Enrolment
@@ -106,6 +117,8 @@ class Client:
         """Files under the person's archive keys."""
         self.disclosures = Disclosures(self._use)
         """What cases open of other people's archives, until their end."""
+        self.organisation = Organisation(self._use)
+        """People, roles and devices administered, for whoever may."""
 
     # Opening and closing
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The parts of a `Client`, one for each subject: devices, contacts, backup, recovery, escrow, archive, disclosures.
+"""The parts of a `Client`, one for each subject: devices, contacts, backup, recovery, escrow, archive, administration.
 
 Implements nothing: each method is a call into the module of its subject, under the client's lock.
 Does not keep state; the account does.
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TypeAlias, overload
 from uuid import UUID
 
+from holdfast.client import organisation
 from holdfast.client.escrow import archive, disclosures, escrow
 from holdfast.client.escrow.archive import Advance, FileDone
 from holdfast.client.escrow.disclosures import Disclosure
@@ -23,6 +24,7 @@ from holdfast.client.identity.contacts import KnownContact
 from holdfast.client.identity.device import ListedDevice
 from holdfast.client.messages import letters, prekeys
 from holdfast.client.officers import answers, joining
+from holdfast.client.organisation import ActKind, ListedPerson, Look, PendingAct, PendingLook
 from holdfast.client.profile.account import Account
 from holdfast.client.recovery import by_case, by_door
 from holdfast.client.recovery.by_case import CaseStatus, Collected, OpenedCase
@@ -429,3 +431,55 @@ class Disclosures(_Facet):
         """Take an ended disclosure and its manifest out of the profile. Raises ProfileError before it has ended."""
         with self._use() as account:
             disclosures.forget(account, case.bytes)
+
+
+class Organisation(_Facet):
+    """Acts of administration, for whoever may do them: looked at in the server's words, done with a one-time code."""
+
+    def people(self, *, search: str = "", role: str = "", state: str = "") -> list[ListedPerson]:
+        """Return the organisation's people by name. search: a part of name or address."""
+        with self._use() as account:
+            return organisation.people(account, search=search, role=role, state=state)
+
+    def acts(self) -> list[ActKind]:
+        """Return the acts that this person may do, and what has to be given for each."""
+        with self._use() as account:
+            return organisation.acts(account)
+
+    def look(self, act: str, /, subject: Who | None = None, **given: str) -> Look:
+        """Return what an act would do, in words to show to the person; nothing is done.
+
+        subject: the id of whom or what it is about; of a person, the e-mail address, too. given: the act's fields.
+        """
+        with self._use() as account:
+            about = organisation.find_person(account, subject) if subject is not None else None
+            return organisation.look(account, act, about, given)
+
+    def perform(self, seen: Look, code: Secret) -> organisation.Done:
+        """Do what was shown, by the authenticator's present code; where it takes two persons, propose it to a second.
+
+        Keep `once` when there is one: nobody can show it again. Raises Problem when nothing was done, and Unreachable
+        when nobody knows here.
+        """
+        with self._use() as account:
+            return organisation.perform(account, seen, secret(code))
+
+    def pending(self) -> list[PendingAct]:
+        """Return the acts that wait for a second person."""
+        with self._use() as account:
+            return organisation.pending(account)
+
+    def look_pending(self, pending: UUID) -> PendingLook:
+        """Return what a waiting act would do now, in words to show to the person."""
+        with self._use() as account:
+            return organisation.look_pending(account, pending)
+
+    def confirm(self, seen: PendingLook, code: Secret) -> organisation.Done:
+        """Be the second person behind a waiting act. Raises as `perform` does."""
+        with self._use() as account:
+            return organisation.confirm(account, seen, secret(code))
+
+    def withdraw(self, pending: UUID) -> None:
+        """Take a waiting act back."""
+        with self._use() as account:
+            organisation.withdraw(account, pending)

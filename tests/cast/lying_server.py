@@ -37,11 +37,12 @@ from holdfast.core.signed.cose import Purpose, Sign1, encode_many, sign
 from holdfast.core.signed.enrolment import EnrolmentCode
 from holdfast.core.signed.payloads import Header
 from holdfast.core.signed.statements import DeviceStatement, EscrowKey
-from tests.cast import lying_acts, lying_contacts, lying_mailbox, lying_sections
+from tests.cast import lying_acts, lying_contacts, lying_mailbox, lying_organisation, lying_sections
 from tests.cast.lying_acts import OfficersActs
 from tests.cast.lying_contacts import ContactRecovery
 from tests.cast.lying_log import KeysLog
 from tests.cast.lying_mailbox import Mailboxes, refused
+from tests.cast.lying_organisation import Administration
 from tests.cast.lying_sections import OfficersSections
 from tests.cast.officers import Founder, make_terms, roster_of
 
@@ -151,7 +152,7 @@ def _payload_hash(statement: bytes) -> bytes:
     return Sign1.from_value(value[0]).payload_hash
 
 
-class LyingServer(Mailboxes, ContactRecovery, OfficersActs, OfficersSections):
+class LyingServer(Mailboxes, ContactRecovery, OfficersActs, OfficersSections, Administration):
     """Serves one tenant. `lies` maps a pattern of "METHOD path" to what is done to the honest answer.
 
     `instead` maps one to what answers in place of the honest handler, from the request's body. `lost` holds the
@@ -163,6 +164,7 @@ class LyingServer(Mailboxes, ContactRecovery, OfficersActs, OfficersSections):
         ContactRecovery.__init__(self, NOW)
         OfficersActs.__init__(self, tenant.tenant, tenant.log, NOW)
         OfficersSections.__init__(self)
+        Administration.__init__(self)
         self.tenant = tenant
         self.lies: dict[str, Lie] = {}
         self.instead: dict[str, Instead] = {}
@@ -606,6 +608,7 @@ _ROUTES: dict[tuple[str, str], Callable[..., Any]] = {
     ("GET", f"cases/{_ID}/release"): LyingServer.release,
     **lying_acts.ROUTES,
     **lying_sections.ROUTES,
+    **lying_organisation.ROUTES,
     **lying_mailbox.ROUTES,
     **lying_contacts.ROUTES,
 }

@@ -104,6 +104,7 @@ LISTS: dict[str, tuple[str, str, str, str, Callable[[Organisation], None], int]]
         "carol", "escrow/policy-proposals", "proposals", "proposal_id", policy_proposals, 20,
     ),
     "policy answers": ("carol", "escrow/policy-answers", "answers", "person_id", people, PAGE),
+    "people": ("olivia", "organisation/people", "people", "id", people, PAGE),
     "statements": ("alice", "statements", "statements", "hash", statements, 20),
     "requests of an owner": (
         "alice", "recovery/contacts/requests?role=owner", "requests", "request_id", contact_requests, PAGE,

@@ -235,6 +235,7 @@ def test_foreign_value_in_a_filter_finds_what_an_unknown_one_finds(installation:
         "escrow-resolutions",
         "key-proposals",
         "notices",
+        "people",
         "policy-answers",
         "policy-proposals",
         "statements",

@@ -649,6 +649,7 @@ VALID: dict[tuple[str, str], Maker] = {
     ("pending-acts", "GET"): _get("oscar", path="organisation/pending"),
     ("pending-confirm", "POST"): _confirmed_act,
     ("pending-withdraw", "POST"): _withdrawn_act,
+    ("people", "GET"): _get("olivia", path="organisation/people?email=bob%40acme.test"),
     ("policy-answers", "GET"): _get("carol", path="escrow/policy-answers"),
     ("policy-proposal-signatures", "POST"): _policy_signature,
     ("policy-proposal-withdraw", "POST"): _policy_withdrawal,

@@ -58,7 +58,7 @@ def find(account: Account, address: str, *, for_enrolment: bool = False) -> Foun
     asked for again after five minutes, and holds while the server cannot be reached. Raises AddressChanged when it is
     another person's now, or nobody's; ProfileError for an address that the directory does not know, or that is none.
     """
-    key = _key(address)
+    key = key_of(address)
     pinned, now = _pinned(account, key), account.api.clock.now()
     if pinned is not None and 0 <= now - pinned.asked_at < FRESH_SECONDS:
         return Found(UUID(bytes=pinned.user), key, is_new=False)
@@ -79,6 +79,22 @@ def find(account: Account, address: str, *, for_enrolment: bool = False) -> Foun
     return Found(UUID(bytes=user), key, is_new=pinned is None)
 
 
+def key_of(address: str) -> str:
+    """Return an e-mail address as addresses are compared. Raises ProfileError for what is none."""
+    try:
+        return address_key(address)
+    except Malformed as error:
+        raise ProfileError("That is not one e-mail address.", way_out="Write it whole: bob@acme.test") from error
+
+
+def require_pinned(account: Account, key: str, person: UUID | None) -> None:
+    """Raise AddressChanged when an address is pinned here, and to another person than the one the server now names."""
+    pinned = _pinned(account, key)
+    user = person.bytes if person else None
+    if pinned is not None and pinned.user != user:
+        raise _changed(key, pinned.user, user)
+
+
 def list_pinned(account: Account) -> dict[str, UUID]:
     """Return every address that is pinned, and to whom, by address. The server is not asked."""
     found = {}
@@ -91,17 +107,10 @@ def list_pinned(account: Account) -> dict[str, UUID]:
 
 def forget(account: Account, address: str) -> None:
     """Forget whom an address was pinned to, so that the directory's next answer is taken. Raises ProfileError."""
-    key = _key(address)
+    key = key_of(address)
     if account.store.get(_PINNED, key.encode()) is None:
         raise ProfileError(f"The address {key} is pinned to nobody.")
     account.store.delete(_PINNED, key.encode())
-
-
-def _key(address: str) -> str:
-    try:
-        return address_key(address)
-    except Malformed as error:
-        raise ProfileError("That is not one e-mail address.", way_out="Write it whole: bob@acme.test") from error
 
 
 def _identifier(text: str) -> UUID:

@@ -179,17 +179,28 @@ class Api:
         raise AnswerRefused(f"The server's list of {name} has no end.")
 
     def post(
-        self, path: str, document: Mapping[str, Any], *, key: str | None = None, if_match: str | None = None
+        self,
+        path: str,
+        document: Mapping[str, Any],
+        *,
+        key: str | None = None,
+        if_match: str | None = None,
+        is_repeated: bool = True,
     ) -> Answer:
         """Perform one act once, however often the network makes us ask.
 
         key: the idempotency key, for an act that must stay one act across runs of this program. if_match: what the act
-        replaces, as it was last read.
+        replaces, as it was last read. is_repeated: False for an act whose lost answer is given to nobody again.
         """
         headers = {"idempotency-key": key or b64u(secrets.token_bytes(16))}
         if if_match is not None:
             headers["if-match"] = if_match
-        return self._call("POST", path, _body(document), headers, MAX_ANSWER).json()
+        return self._call("POST", path, _body(document), headers, MAX_ANSWER, is_repeated=is_repeated).json()
+
+    def send(self, path: str, document: Mapping[str, Any]) -> Reply:
+        """Perform one act whose answer has no body."""
+        headers = {"idempotency-key": b64u(secrets.token_bytes(16))}
+        return self._call("POST", path, _body(document), headers, MAX_ANSWER)
 
     def put(self, path: str, document: Mapping[str, Any], *, if_match: str | None = None) -> Reply:
         """Write one document, which is idempotent by itself."""
@@ -218,7 +229,9 @@ class Api:
         except FAILURES as error:
             raise self._unreachable(error) from error
 
-    def _call(self, method: str, path: str, body: bytes, headers: Mapping[str, str], maximum: int) -> Reply:
+    def _call(
+        self, method: str, path: str, body: bytes, headers: Mapping[str, str], maximum: int, *, is_repeated: bool = True
+    ) -> Reply:
         corrected = False
         wait = 0.2
         self._pace.begin()  # once for all attempts: five slow answers are no more bearable than one
@@ -227,8 +240,8 @@ class Api:
             try:
                 reply = self._once(self._signed(method, path, body, headers), maximum)
             except FAILURES as error:
-                # Everything sent here is idempotent by method or by key, so a lost answer is asked for again.
-                if attempt == ATTEMPTS or not self._pace.left():
+                # What is repeated is idempotent by method or by key, so a lost answer is asked for again.
+                if attempt == ATTEMPTS or not is_repeated or not self._pace.left():
                     raise self._unreachable(error) from error
             else:
                 if reply.status < 300:
@@ -237,7 +250,9 @@ class Api:
                     corrected = True
                     continue
                 problem, asked = self._problem(reply), _retry_after(reply)
-                if attempt == ATTEMPTS or not (reply.status in _RETRIED_STATUS or _is_being_answered(problem)):
+                if attempt == ATTEMPTS or not is_repeated:
+                    raise problem
+                if not (reply.status in _RETRIED_STATUS or _is_being_answered(problem)):
                     raise problem
                 # Whoever asks sooner than they were told to is refused again: a long wait is the person's to decide on.
                 if asked > _MAX_WAIT_SECONDS:

@@ -1,0 +1,255 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`holdfast org` at a terminal and without one: what is shown before the code is asked for, and where secrets go.
+
+What the commands do on a server is tested in tests/journeys/test_administration.py.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import io
+import json
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from holdfast.cli.app import main
+from holdfast.client.profile.account import Account
+from tests.cast.lying_organisation import LINK
+from tests.cast.lying_server import LyingServer, Tenant, text
+from tests.cast.members import ALICE, BOB, MALLORY, Members
+
+STYLE = re.compile(r"\x1b\[[0-9;]*m")
+CODE = "123456"
+BOB_ID = text(BOB)
+
+
+class Stream(io.StringIO):
+    """What one run wrote; a terminal when a person sits there."""
+
+    def __init__(self, is_terminal: bool) -> None:
+        super().__init__("\n" if is_terminal else "")
+        self._is_terminal = is_terminal
+
+    def isatty(self) -> bool:
+        return self._is_terminal
+
+
+@dataclass
+class Run:
+    """What one command ended with, and all that it wrote."""
+
+    exit: int
+    out: str
+    err: str
+
+    @property
+    def answer(self) -> dict[str, Any]:
+        document: dict[str, Any] = json.loads(self.out or self.err)
+        return document
+
+
+@pytest.fixture
+def world() -> Members:
+    made = Members(LyingServer(Tenant()))
+    made.server.list_person(BOB_ID, "bob@acme.test")
+    return made
+
+
+@pytest.fixture
+def run(world: Members, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Run]:
+    olivia = world.enrolled(ALICE)
+    profile = tmp_path / "olivia"
+    profile.mkdir(mode=0o700)
+
+    @contextlib.contextmanager
+    def opened(_directory: Path, *, passphrase: object = None) -> Iterator[Account]:
+        yield olivia
+
+    monkeypatch.setattr(olivia, "connect", lambda *_args, **_more: olivia.api)
+    monkeypatch.setattr("holdfast.client.profile.account.open_account", opened)
+    monkeypatch.setattr("holdfast.client.profile.account.asks_for_passphrase", lambda _directory: False)
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(*line: str, at_terminal: bool = False) -> Run:
+        out, err, typed = Stream(at_terminal), Stream(at_terminal), Stream(at_terminal)
+        out.truncate(0)
+        err.truncate(0)
+
+        def asked(question: str) -> str:
+            err.write(f"[{question}]")
+            return CODE
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "stdout", out)
+            patch.setattr(sys, "stderr", err)
+            patch.setattr(sys, "stdin", typed)
+            patch.setattr(getpass, "getpass", asked)
+            ended = 0
+            try:
+                main(["--profile", str(profile), "org", *line])
+            except SystemExit as end:
+                ended = int(end.code or 0)
+        return Run(ended, STYLE.sub("", out.getvalue()), STYLE.sub("", err.getvalue()))
+
+    return run
+
+
+@pytest.fixture
+def code_file(tmp_path: Path) -> str:
+    path = tmp_path / "code"
+    path.touch(mode=0o600)
+    path.write_text(f"{CODE}\n")
+    return str(path)
+
+
+def test_person_reads_what_they_asked_for_and_the_servers_words_before_the_code(
+    world: Members, run: Callable[..., Run]
+) -> None:
+    done = run("role", "bob@acme.test", "officer", at_terminal=True)
+    assert done.exit == 0
+    places = [
+        done.err.index(one)
+        for one in (
+            f"You ask for person-role about bob@acme.test ({BOB_ID}), with role = “officer”.",
+            "Your organisation's server says what it would do:",
+            "“This is person-role”",
+            f"“About {BOB_ID}.”",
+            "“Given” is “officer”",
+            "! “Nobody can take this back.”",
+            "[Your authenticator's code",
+        )
+    ]
+    assert places == sorted(places)
+    assert "✓ “It is done.”" in done.out
+    assert "To undo it: “Do it again.”" in done.out
+    assert [one["code"] for one in world.server.performed] == [CODE]
+
+
+def test_words_of_another_act_stand_beside_what_was_asked_for(world: Members, run: Callable[..., Run]) -> None:
+    """The server's words prove nothing: what was typed here is said first, in words of ours."""
+    lie = {"title": "Suspend Mallory", "lines": ["It stops Mallory."], "facts": []}
+    world.server.lies["POST organisation/acts/person-resume/words"] = lambda answer: {**answer, **lie}
+    shown = run("resume", "bob@acme.test", "--look").out
+    assert shown.index(f"You ask for person-resume about bob@acme.test ({BOB_ID}).") < shown.index("“Suspend Mallory”")
+
+
+def test_nothing_is_done_where_nobody_could_give_the_code(world: Members, run: Callable[..., Run]) -> None:
+    for line in (("suspend", BOB_ID), ("suspend", BOB_ID, "--json")):
+        assert run(*line).exit == 8
+    assert world.server.performed == []
+
+
+def test_look_shows_the_words_and_does_nothing(world: Members, run: Callable[..., Run]) -> None:
+    looked = run("suspend", BOB_ID, "--look", "--json").answer
+    assert (looked["title"], looked["warnings"]) == ("This is person-suspend", ["Nobody can take this back."])
+    assert looked["done"] is False
+    assert world.server.performed == []
+
+
+def test_code_comes_from_a_file_of_ones_own_or_a_descriptor(
+    world: Members, run: Callable[..., Run], code_file: str
+) -> None:
+    assert run("suspend", BOB_ID, "--code-file", code_file).exit == 0
+    reading, writing = os.pipe()
+    os.write(writing, f"{CODE}\n".encode())
+    os.close(writing)
+    assert run("suspend", BOB_ID, "--code-fd", str(reading)).exit == 0
+    assert [one["code"] for one in world.server.performed] == [CODE, CODE]
+    Path(code_file).chmod(0o644)
+    open_to_others = run("suspend", BOB_ID, "--code-file", code_file)
+    assert open_to_others.exit == 6
+    assert "open to others" in open_to_others.err
+    assert len(world.server.performed) == 2
+
+
+INVITE = ("invite", "ivy@acme.test", "--name", "Ivy", "--shown")
+
+
+@pytest.mark.parametrize("more", [(), ("--json",)])
+def test_secret_shown_once_is_printed_into_no_pipe_and_is_not_lost(
+    run: Callable[..., Run], code_file: str, tmp_path: Path, more: tuple[str, ...]
+) -> None:
+    done = run(*INVITE, "--code-file", code_file, *more)
+    assert done.exit == 0
+    assert LINK not in done.out + done.err
+    (kept,) = (tmp_path / "olivia").glob("shown-once-*")
+    assert str(kept) in done.out
+    assert kept.read_text() == f"{LINK}\n"
+    assert kept.stat().st_mode & 0o777 == 0o600
+
+
+def test_secret_goes_into_the_file_that_is_named_which_must_be_new(
+    world: Members, run: Callable[..., Run], code_file: str, tmp_path: Path
+) -> None:
+    out = str(tmp_path / "link")
+    assert run(*INVITE, "--code-file", code_file, "--out", out, "--json").answer["once_file"] == out
+    assert Path(out).read_text() == f"{LINK}\n"
+    assert run(*INVITE, "--code-file", code_file, "--out", out).exit == 1
+    assert len(world.server.performed) == 1, "found before the act, not after it"
+
+
+def test_secret_at_a_terminal_stays_on_its_second_screen(run: Callable[..., Run], tmp_path: Path) -> None:
+    done = run(*INVITE, at_terminal=True)
+    there, _, after = done.out.partition("\x1b[?1049l")
+    assert LINK in there.partition("\x1b[?1049h")[2]
+    assert LINK not in after + done.err
+    assert list((tmp_path / "olivia").iterdir()) == []
+
+
+def test_second_person_reads_who_proposed_what(world: Members, run: Callable[..., Run], code_file: str) -> None:
+    waits = world.server.propose("person-factors", BOB_ID, text(MALLORY))
+    listed = run("pending").out
+    assert waits in listed
+    assert text(MALLORY) in listed
+    done = run("confirm", waits, "--code-file", code_file)
+    assert f"You confirm person-factors, which {UUID(bytes=MALLORY)} proposed on" in done.err
+    assert done.exit == 0
+    again = run("reset-sign-in", BOB_ID, "--code-file", code_file, "--json").answer
+    assert (again["done"], again["seconds"]) == (False, [str(UUID(int=9))])
+    assert run("withdraw", again["pending_id"]).exit == 0
+    assert run("withdraw", again["pending_id"]).exit == 4
+
+
+def test_any_act_the_server_lists_is_done_by_its_name(world: Members, run: Callable[..., Run], code_file: str) -> None:
+    done = run("act", "person-role", "bob@acme.test", "--set", "role=a=b", "--code-file", code_file)
+    assert done.exit == 0
+    (performed,) = world.server.performed
+    assert (performed["subject_id"], performed["given"]) == (BOB_ID, {"role": "a=b"})
+
+
+@pytest.mark.parametrize(
+    ("line", "exit_code"),
+    [
+        (("act", "person-role", BOB_ID, "--set", "role"), 2),
+        (("act", "person-role", BOB_ID, "--set", "role=a", "--set", "role=b"), 2),
+        (("act", "device-suspend", "bob@acme.test"), 6),
+        (("act", "device-suspend", "bob"), 6),
+        (("act", "../devices", BOB_ID), 6),
+        (("act", "no-such-act", BOB_ID), 4),
+        (("suspend", "bob"), 2),
+        (("suspend", "nobody@acme.test"), 6),
+    ],
+)
+def test_act_that_was_typed_wrongly_is_not_done(
+    world: Members, run: Callable[..., Run], code_file: str, line: tuple[str, ...], exit_code: int
+) -> None:
+    assert run(*line, "--code-file", code_file).exit == exit_code
+    assert world.server.performed == []
+
+
+def test_people_and_acts_are_listed(run: Callable[..., Run]) -> None:
+    (bob,) = run("people", "--json").answer["people"]
+    assert (bob["id"], bob["email"], bob["state"]) == (BOB_ID, "bob@acme.test", "active")
+    assert "“bob@acme.test”" in run("people").out
+    assert run("people", "--search", "nobody").out == "Nobody is found.\n"
+    assert "--set role=member|officer" in run("acts").out
+    assert "person-factors  on: person, with a second person" in run("acts").out
