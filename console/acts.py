@@ -28,7 +28,12 @@ from tenants.permissions import PermissionName
 MAX_CODE: Final = 24  # characters, with the spaces that people type
 _METHODS: Final = ("GET", "HEAD", "POST")
 # Where what an act is about is shown, by its kind; and where those without a page of their own are listed.
-_PAGES: Final = {"person": "console-person", "people": "console-person", "device": "console-device"}
+_PAGES: Final = {
+    "person": "console-person",
+    "people": "console-person",
+    "device": "console-device",
+    "import": "console-import",
+}
 _LISTS: Final = {"people": "console-people"}
 
 

@@ -9,7 +9,7 @@ from console import acts, invitation, overview, password_reset, sign_in
 from console.audit import pages as audit
 from console.cases import pages as cases
 from console.escrow import pages as escrow
-from console.people import device
+from console.people import device, imports
 from console.people import pages as people
 
 urlpatterns = [
@@ -23,6 +23,10 @@ urlpatterns = [
     path("cases/", cases.case_index, name="console-cases"),
     path("cases/<uuid:case_id>/", cases.case_page, name="console-case"),
     path("people/", people.people_list, name="console-people"),
+    path("people/export/", imports.people_file, name="console-people-file"),
+    path("people/import/", imports.import_form, name="console-import-form"),
+    path("people/import/<uuid:import_id>/", imports.import_page, name="console-import"),
+    path("people/import/<uuid:import_id>/bad-lines/", imports.bad_lines, name="console-import-bad-lines"),
     path("people/<uuid:person_id>/", people.person_page, name="console-person"),
     path("devices/<uuid:device_id>/", device.device_page, name="console-device"),
     path("escrow/", escrow.escrow_page, name="console-escrow"),

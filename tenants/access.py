@@ -48,6 +48,22 @@ def reachable_by_address(email_key: str, states: Collection[str]) -> Person | No
     return found
 
 
+def addresses_here(email_keys: Collection[str]) -> set[str]:
+    """Return which of these addresses a person of the tenant has, in whatever state. One query."""
+    return set(Person.objects.filter(email_key__in=email_keys).values_list("email_key", flat=True))
+
+
+def people_after(after: UUID | None, *, limit: int) -> list[Person]:
+    """Return up to `limit` people of the tenant by id, above one, in whatever state. One query."""
+    rows = Person.objects.order_by("pk")
+    return list((rows.filter(pk__gt=after) if after is not None else rows)[:limit])
+
+
+def count_people() -> int:
+    """Count the tenant's people, in whatever state."""
+    return Person.objects.count()
+
+
 def development_slugs() -> list[str]:
     """List the tenants, at most ten, that were founded for development and must not be in production."""
     return list(Tenant.objects.filter(is_development=True).order_by("slug").values_list("slug", flat=True)[:10])

@@ -9,7 +9,8 @@ class TenantsConfig(AppConfig):
     def ready(self) -> None:
         from tenants import invitations, mails, openapi, resets, tasks  # noqa: F401 — the last two register themselves
         from tenants.acts import act, people
+        from tenants.imports import act as imports
 
-        act.register(*people.ACTS)
+        act.register(*people.ACTS, *imports.ACTS)
         mails.links_by("invitation", invitations.link_of)
         mails.links_by("password-reset", resets.link_of)

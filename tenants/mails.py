@@ -31,7 +31,7 @@ from holdfast.core.base.text import written_out
 from kernel.actors import Actor
 from kernel.clock import database_now
 from kernel.queue import MAIL as MAIL_QUEUE
-from kernel.queue import RunLater, enqueue
+from kernel.queue import RunLater, enqueue, enqueue_each
 from kernel.retries import pause_seconds
 from kernel.sweeps import delete_in_batches
 from kernel.transitions import advance
@@ -113,10 +113,7 @@ def promise(
     Raises ValueError for other values or kinds, and RuntimeError outside a transaction (programming errors).
     """
     values = dict(values or {})
-    if KINDS.get(kind) != values.keys():
-        raise ValueError(f"a mail {kind} does not take {sorted(values)}")
-    if kind in WITH_SECRET_LINK and kind not in _makers:
-        raise ValueError(f"nobody makes the link of {kind}")
+    _check_kind(kind, values)
     if not values.get("page", "/console/").startswith("/console/"):
         raise ValueError("a mail leads to a page of the console")
     mail: Mail = Mail.objects.create(
@@ -129,6 +126,22 @@ def promise(
     )
     enqueue(MAIL_JOB, queue=MAIL_QUEUE, unique=str(mail.pk), mail=str(mail.pk))
     return mail
+
+
+def promise_each(*, kind: str, people: Collection[Person], actor: Actor) -> list[Mail]:
+    """Promise each of these people a mail of a kind that takes no values, in two statements. Raises as `promise` does."""
+    _check_kind(kind, {})
+    by_id = access.person_behind(actor)
+    rows: list[Mail] = Mail.objects.bulk_create([Mail(kind=kind, person=one, by_id=by_id) for one in people])
+    enqueue_each(MAIL_JOB, [{"mail": str(row.pk)} for row in rows], queue=MAIL_QUEUE)
+    return rows
+
+
+def _check_kind(kind: str, values: Mapping[str, str]) -> None:
+    if KINDS.get(kind) != values.keys():
+        raise ValueError(f"a mail {kind} does not take {sorted(values)}")
+    if kind in WITH_SECRET and kind not in _makers:
+        raise ValueError(f"nobody makes what {kind} brings")
 
 
 def give(*, mail_id: UUID, actor: Actor) -> None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hmac
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
@@ -62,7 +63,7 @@ from tenants.models import (
     TokenBucket,
 )
 from tenants.roles import GUARDED_ROLES, Role
-from tenants.sponsors import let_in
+from tenants.sponsors import all_let_in, let_in
 from tenants.states import CREDENTIAL, ENTERED_STATES, PERSON, TENANT, CredentialState, PersonState, TenantState
 
 CODE_LIFE: Final = timedelta(days=7)
@@ -193,6 +194,42 @@ def create_person(
         let_in(person.pk, [access.person_behind(actor)])
         audit.append(tag="tenants:person:create", actor=actor, subject=str(person.pk), body={"role": str(role)})
     return person
+
+
+@dataclass(frozen=True)
+class NewPerson:
+    """Somebody to be added. email: as it was typed; key: the form in which it is compared (`names.email_key`)."""
+
+    email: str
+    key: str
+    name: str
+    role: str
+
+
+def create_people(*, people: Collection[NewPerson], actor: Actor) -> list[Person]:
+    """Add people as `create_person` does, each with their entry, and return those who were not here already.
+
+    Names and addresses are checked by the caller. One whom somebody else adds at this moment fails all of them, with
+    IntegrityError: done again, it leaves that one out.
+    """
+    with transaction.atomic():
+        here = access.addresses_here([one.key for one in people])
+        made: list[Person] = Person.objects.bulk_create(
+            Person(
+                id=uuid.uuid4(),
+                email=one.email,
+                email_key=one.key,
+                name=one.name,
+                role=one.role,
+                password=make_password(None),  # fits no password
+            )
+            for one in people
+            if one.key not in here
+        )
+        all_let_in([one.pk for one in made], [access.person_behind(actor)])
+        for one in made:
+            audit.append(tag="tenants:person:create", actor=actor, subject=str(one.pk), body={"role": one.role})
+    return made
 
 
 def activate_person(*, person: Person, actor: Actor) -> None:

@@ -84,6 +84,7 @@ def people_list(request: HttpRequest, actor: Actor) -> HttpResponse:
         "roles": Role.choices,
         "sees_coverage": sees_coverage,
         "acts": engine.offered(actor, "people", None),
+        "administers": actor.can(PermissionName.PERSON_ADMINISTER),
         "pages": pages(number, total, q=text, role=role),
     }
     return render(request, "console/people/people.html", context)

@@ -23,7 +23,7 @@ from tenants.roles import GUARDED_ROLES, ROLE_WORDS, Role
 from tenants.states import PersonState
 
 _ROLES = tuple((str(role), f"{Role(role).label}: {words}") for role, words in ROLE_WORDS.items())
-_GUARDED = (
+GUARDED_WARNING: Final = (
     "Owners and officers can let others in. Codes for their devices need a second person, and whoever gives the "
     "role stands "
     "behind them for 90 days."
@@ -106,7 +106,7 @@ class Invite(Act):
             else "A link that works once, for 72 hours, is shown to you, and to nobody ever again.",
             "With it they set a password and an authenticator. Until then they count for nothing.",
         ]
-        warnings = [_GUARDED] if role in GUARDED_ROLES else []
+        warnings = [GUARDED_WARNING] if role in GUARDED_ROLES else []
         if address != given["email"].strip():
             warnings.append(f"The address has letters of another script, marked here: {address}.")
         return Words(f"Invite {name}", tuple(lines), (("Address", address), ("Role", role.label)), tuple(warnings))
@@ -252,7 +252,7 @@ class ChangeRole(_OnPerson):
             f"With their next request they are {after.label.lower()}: {ROLE_WORDS[after]}.",
             "Their sessions end; they sign in again.",
         ]
-        warnings = [_GUARDED] if after in GUARDED_ROLES else []
+        warnings = [GUARDED_WARNING] if after in GUARDED_ROLES else []
         if before == Role.OFFICER:
             warnings.append(
                 "They are suspended as an officer in every policy that names them. A resolution of the other "
