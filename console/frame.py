@@ -12,7 +12,13 @@ from typing import Any, Concatenate, Final, ParamSpec, cast
 
 from django.conf import settings
 from django.core.exceptions import PermissionDenied
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
+from django.http import (
+    Http404,
+    HttpRequest,
+    HttpResponseBase,
+    HttpResponseNotAllowed,
+    HttpResponseRedirect,
+)
 
 from kernel.actors import Actor
 from kernel.errors import NotFound
@@ -37,8 +43,8 @@ P = ParamSpec("P")
 def console_page(
     permission: PermissionName, *, methods: tuple[str, ...] = ("GET", "HEAD")
 ) -> Callable[
-    [Callable[Concatenate[HttpRequest, Actor, P], HttpResponse]],
-    Callable[Concatenate[HttpRequest, P], HttpResponse],
+    [Callable[Concatenate[HttpRequest, Actor, P], HttpResponseBase]],
+    Callable[Concatenate[HttpRequest, P], HttpResponseBase],
 ]:
     """Guard a console view, which is called with the actor after the request, in the tenant's open scope.
 
@@ -47,10 +53,10 @@ def console_page(
     """
 
     def guard(
-        view: Callable[Concatenate[HttpRequest, Actor, P], HttpResponse],
-    ) -> Callable[Concatenate[HttpRequest, P], HttpResponse]:
+        view: Callable[Concatenate[HttpRequest, Actor, P], HttpResponseBase],
+    ) -> Callable[Concatenate[HttpRequest, P], HttpResponseBase]:
         @functools.wraps(view)
-        def guarded(request: HttpRequest, *args: P.args, **kwargs: P.kwargs) -> HttpResponse:
+        def guarded(request: HttpRequest, *args: P.args, **kwargs: P.kwargs) -> HttpResponseBase:
             if request.method not in methods:
                 return HttpResponseNotAllowed(methods)
             person = session_person(request)
@@ -68,7 +74,7 @@ def console_page(
             return response
 
         guarded.permission_name = permission  # type: ignore[attr-defined]
-        return cast(Callable[Concatenate[HttpRequest, P], HttpResponse], guarded)
+        return cast(Callable[Concatenate[HttpRequest, P], HttpResponseBase], guarded)
 
     return guard
 

@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from audit import access as audit
 from audit.errors import NoCheckpoint
-from console import founding
+from console import founding, pending_acts
 from console.cases import case_list
 from console.frame import console_page
 from console.words import terms
@@ -27,6 +27,7 @@ from kernel import queue
 from kernel.actors import Actor
 from keys import health
 from tenants import access as tenants
+from tenants.acts import engine
 from tenants.permissions import PermissionName
 from tenants.roles import Role
 from tenants.sessions import session_tenant
@@ -43,6 +44,9 @@ def overview(request: HttpRequest, actor: Actor) -> HttpResponse:
     if session_tenant(request).state == TenantState.FOUNDING:
         return founding.page(request)
     context: dict[str, Any] = {"directory": health.of_directory(), "people_count": tenants.count_active_people()}
+    waiting = engine.pending(actor)
+    context["pending"] = pending_acts.rows(actor, waiting[:SHOWN])
+    context["more_pending"] = len(waiting) > SHOWN
     if actor.can(PermissionName.CASE_READ):
         context |= _cases(actor)
     if actor.can(PermissionName.COVERAGE_READ):

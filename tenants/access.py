@@ -108,6 +108,27 @@ def code_for_confirmation(actor: Actor, code_id: UUID) -> EnrolmentCode:
     return found
 
 
+def open_code(code_id: UUID) -> EnrolmentCode:
+    """Return a code that is neither used nor expired, with its person. Raises NotFound."""
+    rows = EnrolmentCode.objects.select_related("person").filter(pk=code_id, used_at=None, expires_at__gt=Now())
+    found: EnrolmentCode | None = rows.first()
+    if found is None:
+        raise NotFound
+    return found
+
+
+def open_codes(person_id: UUID) -> list[EnrolmentCode]:
+    """List a person's codes that are neither used nor expired, with the person, the newest first, at most a hundred."""
+    rows = EnrolmentCode.objects.filter(person_id=person_id, used_at=None, expires_at__gt=Now())
+    return list(rows.select_related("person").order_by("-created_at", "pk")[:100])
+
+
+def has_active_device(person_id: UUID) -> bool:
+    """Tell whether a device of a person's acts for them now."""
+    rows = Credential.objects.filter(person_id=person_id, state=CredentialState.ACTIVE)
+    return bool(rows.exists())
+
+
 def has_open_code(person_id: UUID) -> bool:
     """Tell whether a person has an enrolment code that is neither used nor expired."""
     return bool(EnrolmentCode.objects.filter(person_id=person_id, used_at=None, expires_at__gt=Now()).exists())

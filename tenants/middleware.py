@@ -27,7 +27,7 @@ Handler = Callable[[HttpRequest], HttpResponseBase]
 _FORWARDED: Final = ("HTTP_X_FORWARDED_FOR", "HTTP_X_FORWARDED_PROTO")
 _CHUNK: Final = 64 * 1024  # bytes, of what is read only to be thrown away
 _MAX_FORM: Final = 64 * 1024  # bytes: three fields of 1,024 characters, in any encoding
-# The one page that takes a file, and its bytes: those of the file (`imports.reading.MAX_FILE`) and of what surrounds it.
+# The one page that takes a file; and its bytes: those of the file (`imports.reading.MAX_FILE`), and what is around it.
 UPLOAD: Final = "/console/people/import/"
 _MAX_UPLOAD: Final = 4 * 1024 * 1024 + 64 * 1024
 # Of C0, C1 and DEL all but tab and the ends of lines.

@@ -86,7 +86,7 @@ def bad_lines(request: HttpRequest, actor: Actor, import_id: UUID) -> StreamingH
 
 
 def _in_scope(import_id: UUID) -> Iterator[str]:
-    """Read a file's bad lines when they are sent, which is after the request's scope was closed. Raises NotFound now."""
+    """Read a file's bad lines as they are sent, after the request's scope was closed. Raises NotFound now."""
     tenant_id, row = current_tenant(), services.import_of(import_id)
 
     def lines() -> Iterator[str]:

@@ -38,7 +38,8 @@ HOW: Final = Field(
 )
 
 
-def _named(person: Person) -> tuple[tuple[str, str], ...]:
+def named_person(person: Person) -> tuple[tuple[str, str], ...]:
+    """Return who a person is, as the facts of an act on them."""
     return (
         ("Name", person.name),
         ("Address", names.marked(person.email)),
@@ -47,7 +48,7 @@ def _named(person: Person) -> tuple[tuple[str, str], ...]:
     )
 
 
-class _OnPerson(Act):
+class OnPerson(Act):
     """An act on one person who is here."""
 
     kind = "person"
@@ -131,7 +132,7 @@ def _invited(person: Person, how: str, actor: Actor) -> Done:
     )
 
 
-class Resend(_OnPerson):
+class Resend(OnPerson):
     """Make a new invitation for somebody who has not come yet, or who lost password and second factor."""
 
     name = "person-resend"
@@ -151,14 +152,14 @@ class Resend(_OnPerson):
             if given["how"] == "mail"
             else "A new link, for 72 hours, is shown to you, and to nobody ever again.",
         )
-        return Words(f"Invite {subject.name} again", lines, _named(subject))
+        return Words(f"Invite {subject.name} again", lines, named_person(subject))
 
     def do(self, actor: Actor, subject: Person, given: Given) -> Done:
         services.void_invitations(subject)
         return _invited(subject, given["how"], actor)
 
 
-class Rename(_OnPerson):
+class Rename(OnPerson):
     """Give a person another name."""
 
     name = "person-rename"
@@ -174,7 +175,7 @@ class Rename(_OnPerson):
         self.require_state(subject)
         name = names.display_name(given["name"])
         lines = (f"{subject.name} is called {name} from now on, also on pages about the past.",)
-        return Words(f"Change the name of {subject.name}", lines, _named(subject))
+        return Words(f"Change the name of {subject.name}", lines, named_person(subject))
 
     def do(self, actor: Actor, subject: Person, given: Given) -> Done:
         before = subject.name
@@ -182,7 +183,7 @@ class Rename(_OnPerson):
         return Done(f"{before} is now called {subject.name}.", f"Change the name back to {before}.", subject.pk)
 
 
-class ChangeAddress(_OnPerson):
+class ChangeAddress(OnPerson):
     """Give a person another e-mail address."""
 
     name = "person-address"
@@ -208,7 +209,7 @@ class ChangeAddress(_OnPerson):
             "An invitation or enrolment code of theirs that is not used yet stops.",
             "You stand behind them for 90 days: you cannot decide on a case that they open.",
         )
-        return Words(f"Change the address of {subject.name}", lines, (*_named(subject), ("New address", address)))
+        return Words(f"Change the address of {subject.name}", lines, (*named_person(subject), ("New address", address)))
 
     def do(self, actor: Actor, subject: Person, given: Given) -> Done:
         before = subject.email
@@ -228,7 +229,7 @@ class ChangeAddress(_OnPerson):
         )
 
 
-class ChangeRole(_OnPerson):
+class ChangeRole(OnPerson):
     """Give a person another role."""
 
     name = "person-role"
@@ -261,7 +262,7 @@ class ChangeRole(_OnPerson):
             )
         if after == Role.OFFICER:
             warnings.append("They count in no case before they have stated keys and a policy names them.")
-        return Words(f"Make {subject.name} {after.label.lower()}", tuple(lines), _named(subject), tuple(warnings))
+        return Words(f"Make {subject.name} {after.label.lower()}", tuple(lines), named_person(subject), tuple(warnings))
 
     def do(self, actor: Actor, subject: Person, given: Given) -> Done:
         before = Role(subject.role)
@@ -275,7 +276,7 @@ class ChangeRole(_OnPerson):
         )
 
 
-class Suspend(_OnPerson):
+class Suspend(OnPerson):
     """Stop a person for now."""
 
     name = "person-suspend"
@@ -301,7 +302,7 @@ class Suspend(_OnPerson):
                 "other officers "
                 "alone brings them back."
             )
-        return Words(f"Suspend {subject.name}", lines, _named(subject), tuple(warnings))
+        return Words(f"Suspend {subject.name}", lines, named_person(subject), tuple(warnings))
 
     def do(self, actor: Actor, subject: Person, given: Given) -> Done:
         services.suspend_person(person=subject, actor=actor)
@@ -309,7 +310,7 @@ class Suspend(_OnPerson):
         return Done(f"{subject.name} is suspended.", "Resume them.", subject.pk)
 
 
-class Resume(_OnPerson):
+class Resume(OnPerson):
     """Let a suspended person go on."""
 
     name = "person-resume"
@@ -326,7 +327,7 @@ class Resume(_OnPerson):
         warnings = []
         if subject.role == Role.OFFICER:
             warnings.append("They stay suspended as an officer until the other officers resolve otherwise.")
-        return Words(f"Resume {subject.name}", lines, _named(subject), tuple(warnings))
+        return Words(f"Resume {subject.name}", lines, named_person(subject), tuple(warnings))
 
     def do(self, actor: Actor, subject: Person, given: Given) -> Done:
         administration.resume(person=subject, actor=actor)
@@ -334,7 +335,7 @@ class Resume(_OnPerson):
         return Done(f"{subject.name} is {subject.get_state_display().lower()} again.", "Suspend them.", subject.pk)
 
 
-class ResetFactors(_OnPerson):
+class ResetFactors(OnPerson):
     """Let somebody who lost their password and every second factor begin anew."""
 
     name = "person-factors"
@@ -359,7 +360,7 @@ class ResetFactors(_OnPerson):
             "Both of you stand behind them for 90 days: neither decides on a case that they open.",
         )
         warnings = ("Speak with them first, by a way that you trust: whoever asks for this may not be them.",)
-        return Words(f"Reset the sign-in of {subject.name}", lines, _named(subject), warnings)
+        return Words(f"Reset the sign-in of {subject.name}", lines, named_person(subject), warnings)
 
     def do(self, actor: Actor, subject: Person, given: Given) -> Done:
         sign_in.reset_factors(person=subject, actor=actor)

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import Final
 
 # What begins a formula in the spreadsheets people use, also in the full width that some keyboards type.
-_BEGINS: Final = frozenset("=+-@＝＋－＠")  # noqa: RUF001 — these letters are meant
+_BEGINS: Final = frozenset("=+-@＝＋－＠")
 # Cells that begin so are split or read anew by some of them.
 _BREAKS: Final = frozenset("\t\r\n")
 

@@ -28,6 +28,7 @@ from kernel.strict_json import dumps
 from kernel.sweeps import delete_in_batches
 from kernel.transitions import advance
 from tenants import access, invitations
+from tenants.errors import ImportRefused
 from tenants.imports import cells, reading
 from tenants.imports.reading import BadLine, Line
 from tenants.models import Import, ImportChunk
@@ -69,6 +70,8 @@ def read(*, text: str, actor: Actor) -> Import:
         row.digest = good.close()
         bad.close()
         row.good, row.bad, row.roles = good.count, bad.count, dict(good.roles)
+        if not row.good and not row.bad:
+            raise ImportRefused("There is no line in this file.", field="file")
         row.save(update_fields=["digest", "good", "bad", "roles"])
         audit.append(
             tag="tenants:import:read",
@@ -200,7 +203,9 @@ def _next_batch(import_id: UUID) -> bool:
             return False
         person = access.person(row.by_id)
         actor = Actor(row.tenant_id, "person", person.pk, person_id=person.pk, role=person.role)
-        may = person.state == PersonState.ACTIVE and PermissionName.PERSON_ADMINISTER in session_permissions(person.role)
+        may = person.state == PersonState.ACTIVE and PermissionName.PERSON_ADMINISTER in session_permissions(
+            person.role
+        )
         if not may or access.tenant().state not in ENTERED_STATES:
             _end(row, ImportState.STOPPED, "stop", actor)
             return False
@@ -228,7 +233,9 @@ def _end(row: Import, state: ImportState, verb: str, actor: Actor) -> None:
 
 def sweep() -> int:
     """Delete, in every tenant, what was read and not confirmed within the hour, and old reports; return how many."""
-    return delete_in_batches(Import.unscoped.filter(expires_at__lt=database_now()))
+    now = database_now()
+    delete_in_batches(ImportChunk.unscoped.filter(of__expires_at__lt=now))
+    return delete_in_batches(Import.unscoped.filter(expires_at__lt=now))
 
 
 def _chunks(row: Import, *, is_good: bool) -> QuerySet[ImportChunk]:
