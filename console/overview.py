@@ -45,8 +45,8 @@ def overview(request: HttpRequest, actor: Actor) -> HttpResponse:
         return founding.page(request)
     context: dict[str, Any] = {"directory": health.of_directory(), "people_count": tenants.count_active_people()}
     waiting = engine.pending(actor)
-    context["pending"] = pending_acts.rows(actor, waiting[:SHOWN])
-    context["more_pending"] = len(waiting) > SHOWN
+    context["waiting"] = pending_acts.rows(actor, waiting[:SHOWN])
+    context["more_waiting"] = len(waiting) > SHOWN
     if actor.can(PermissionName.CASE_READ):
         context |= _cases(actor)
     if actor.can(PermissionName.COVERAGE_READ):
