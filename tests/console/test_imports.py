@@ -256,8 +256,11 @@ class TestUpload:
 
     @pytest.mark.parametrize("who", ["stranger", "rex", "carol"])
     def test_nothing_is_read_of_whoever_may_not(self, cast: Cast, who: str) -> None:
-        client = Client() if who == "stranger" else signed_in(cast.people[who])
-        body = _Unread()
+        client, body = Client(enforce_csrf_checks=True), _Unread()
+        if who != "stranger":
+            client.cookies = signed_in(cast.people[who]).cookies
+        # With a token of their own in the cookie, the same would be looked for in the body.
+        client.cookies["csrftoken"] = "t" * 32
         answer = client.generic(
             "POST",
             UPLOAD,
