@@ -43,21 +43,23 @@ audit_tile                      r     r      riu       r
 tenants_authenticator           riud  ru     .         .
 tenants_consolesession          riud  rd     .         .
 tenants_credential              riu   ru     .         .
-tenants_enrolmentcode           riu   .      .         .
+tenants_enrolmentcode           riu   riu    .         .
 tenants_formeraddress           ri    rd     .         .
 tenants_exportpiece             r    rid    .         .
+tenants_import                  riud  rud    .         .
+tenants_importchunk             rid   rd     .         .
 tenants_invitation              riu   riu    .         .
 tenants_logtoken                riu  rd     .         .
 tenants_mail                    ri    riud   .         .
 tenants_nonce                   ri    rd     .         .
 tenants_pendingact              riu   rd     .         .
 tenants_passwordreset           ru    rid    .         .
-tenants_person                  riu   r      .         r
+tenants_person                  riu   ri     .         r
 tenants_ratewindow              riu   rd     .         .
 tenants_recoverycode            riud  .      .         .
 tenants_serviceaccount          ri    .      .         .
 tenants_signinplace             riud  rd     .         .
-tenants_sponsorship             riu   .      .         .
+tenants_sponsorship             riu   riu    .         .
 tenants_tenant                  ru    ru     r         r
 tenants_tenantexport            ri   rud    .         .
 tenants_tokenbucket             riu   rd     .         .
@@ -136,8 +138,13 @@ _COLUMNS: Final[dict[tuple[str, str], dict[str, str]]] = {
     ("tenants_mail", "u"): {"worker": "state why attempts settled_at"},
     ("tenants_recoverycode", "u"): {"web": "used_at"},
     ("tenants_credential", "u"): {"web": "state last_used_on", "worker": "state"},
-    ("tenants_enrolmentcode", "u"): {"web": "used_at confirmer_id expires_at"},
-    ("tenants_sponsorship", "u"): {"web": "at"},
+    # The worker makes the code when its mail is handed over, and ends the one of a try before.
+    ("tenants_enrolmentcode", "u"): {"web": "used_at confirmer_id expires_at", "worker": "expires_at"},
+    ("tenants_sponsorship", "u"): {"web": "at", "worker": "at"},
+    ("tenants_import", "u"): {
+        "web": "by_id digest good bad roles state confirmed_at expires_at",
+        "worker": "state done created ended_at",
+    },
     ("keys_chainhead", "u"): {"web": "seq head updated_at", "worker": "updated_at"},
     ("keys_device", "u"): {"web": "state activated_at revoked_at", "worker": "state revoked_at"},
     ("keys_message", "u"): {"web": "device_id", "worker": "received_at"},

@@ -28,7 +28,13 @@ from tenants.permissions import PermissionName
 MAX_CODE: Final = 24  # characters, with the spaces that people type
 _METHODS: Final = ("GET", "HEAD", "POST")
 # Where what an act is about is shown, by its kind; and where those without a page of their own are listed.
-_PAGES: Final = {"person": "console-person", "people": "console-person", "device": "console-device"}
+_PAGES: Final = {
+    "person": "console-person",
+    "people": "console-person",
+    "device": "console-device",
+    "import": "console-import",
+    "code": "console-person",
+}
 _LISTS: Final = {
     "people": "console-people",
     "programs": "console-programs",
@@ -47,6 +53,11 @@ class _Asked:
     act: Act
     subject: Any
     subject_id: UUID | None
+
+    @property
+    def page(self) -> str:
+        """Where what it is about is shown: a code stands on its person's page."""
+        return _page_of(self.act, self.act.concerns(self.subject) if self.act.kind == "code" else self.subject_id)
 
     @property
     def given(self) -> dict[str, str]:
@@ -81,13 +92,13 @@ class _Asked:
             "act": self.act,
             "fields": fields,
             "error": error if not any(one["error"] for one in fields) else None,
-            "back": _page_of(self.act, self.subject_id),
+            "back": self.page,
         }
         return render(self.request, "console/acts/form.html", context, status=_status(error))
 
     def confirm(self, error: DomainError | None = None) -> HttpResponse:
         """Show what it would do, and ask for a code for that."""
-        context = {"look": self.look(), "error": error, "back": _page_of(self.act, self.subject_id)}
+        context = {"look": self.look(), "error": error, "back": self.page}
         return render(self.request, "console/acts/confirm.html", context, status=_status(error))
 
     def not_done(self, error: DomainError) -> HttpResponse:
@@ -96,7 +107,7 @@ class _Asked:
             return self.confirm(error)
         if self.act.fields(self.subject):
             return self.form(self.given, error)
-        return _refused(self.request, error, _page_of(self.act, self.subject_id))
+        return _refused(self.request, error, self.page)
 
     def came_of_it(self, outcome: engine.Outcome) -> HttpResponse:
         """Say what was done, or for whom it waits."""
@@ -133,7 +144,7 @@ def act_page(request: HttpRequest, actor: Actor, name: str, subject_id: UUID | N
         try:
             return asked.not_done(error)
         except DomainError as changed:
-            return _refused(request, changed, _page_of(act, subject_id))
+            return _refused(request, changed, asked.page)
 
 
 @sensitive_post_parameters("code")

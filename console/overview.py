@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from audit import access as audit
 from audit.errors import NoCheckpoint
-from console import first, founding
+from console import first, founding, pending_acts
 from console.cases import case_list
 from console.charts import Chart, Row, chart
 from console.frame import console_page
@@ -29,6 +29,7 @@ from kernel import queue
 from kernel.actors import Actor
 from keys import health
 from tenants import access as tenants
+from tenants.acts import engine
 from tenants.permissions import PermissionName
 from tenants.roles import Role
 from tenants.sessions import session_tenant
@@ -47,6 +48,9 @@ def overview(request: HttpRequest, actor: Actor) -> HttpResponse:
     now = timezone.now()
     directory = health.of_directory(now)
     context: dict[str, Any] = {"directory": directory, "people_count": tenants.count_active_people()}
+    waiting = engine.pending(actor)
+    context["waiting"] = pending_acts.rows(actor, waiting[:SHOWN])
+    context["more_waiting"] = len(waiting) > SHOWN
     if actor.can(PermissionName.CASE_READ):
         context |= _cases(actor)
     if actor.can(PermissionName.COVERAGE_READ):

@@ -12,7 +12,7 @@ from console.escrow import pages as escrow
 from console.escrow import proposing
 from console.me import browsers, data, factors
 from console.me import pages as me
-from console.people import device, lacking
+from console.people import device, imports, lacking
 from console.people import pages as people
 
 # Below /me/.
@@ -43,6 +43,10 @@ urlpatterns = [
     path("people/", people.people_list, name="console-people"),
     path("people/devices/", lacking.failing_devices, name="console-failing-devices"),
     path("people/doors/", lacking.few_doors, name="console-few-doors"),
+    path("people/export/", imports.people_file, name="console-people-file"),
+    path("people/import/", imports.import_form, name="console-import-form"),
+    path("people/import/<uuid:import_id>/", imports.import_page, name="console-import"),
+    path("people/import/<uuid:import_id>/bad-lines/", imports.bad_lines, name="console-import-bad-lines"),
     path("people/<uuid:person_id>/", people.person_page, name="console-person"),
     path("devices/<uuid:device_id>/", device.device_page, name="console-device"),
     path("organisation/", organisation.organisation_page, name="console-organisation"),

@@ -78,6 +78,23 @@ def reachable_by_address(email_key: str, states: Collection[str]) -> Person | No
     return found
 
 
+def addresses_here(email_keys: Collection[str]) -> set[str]:
+    """Return which of these addresses somebody of the tenant has who has not left. One query."""
+    rows = Person.objects.filter(email_key__in=email_keys).exclude(state=PersonState.LEFT)
+    return set(rows.values_list("email_key", flat=True))
+
+
+def people_after(after: UUID | None, *, limit: int) -> list[Person]:
+    """Return up to `limit` people of the tenant by id, above one, in whatever state. One query."""
+    rows = Person.objects.order_by("pk")
+    return list((rows.filter(pk__gt=after) if after is not None else rows)[:limit])
+
+
+def count_people() -> int:
+    """Count the tenant's people, in whatever state."""
+    return Person.objects.count()
+
+
 def development_slugs() -> list[str]:
     """List the tenants, at most ten, that were founded for development and must not be in production."""
     return list(Tenant.objects.filter(is_development=True).order_by("slug").values_list("slug", flat=True)[:10])
@@ -120,6 +137,27 @@ def code_for_confirmation(actor: Actor, code_id: UUID) -> EnrolmentCode:
     if found is None or found.tenant_id != actor.tenant_id:
         raise NotFound
     return found
+
+
+def open_code(code_id: UUID) -> EnrolmentCode:
+    """Return a code that is neither used nor expired, with its person. Raises NotFound."""
+    rows = EnrolmentCode.objects.select_related("person").filter(pk=code_id, used_at=None, expires_at__gt=Now())
+    found: EnrolmentCode | None = rows.first()
+    if found is None:
+        raise NotFound
+    return found
+
+
+def open_codes(person_id: UUID) -> list[EnrolmentCode]:
+    """List a person's codes that are neither used nor expired, with the person, the newest first, at most a hundred."""
+    rows = EnrolmentCode.objects.filter(person_id=person_id, used_at=None, expires_at__gt=Now())
+    return list(rows.select_related("person").order_by("-created_at", "pk")[:100])
+
+
+def has_active_device(person_id: UUID) -> bool:
+    """Tell whether a device of a person's acts for them now."""
+    rows = Credential.objects.filter(person_id=person_id, state=CredentialState.ACTIVE)
+    return bool(rows.exists())
 
 
 def has_open_code(person_id: UUID) -> bool:

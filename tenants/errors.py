@@ -49,6 +49,12 @@ class NameTaken(Conflict):
     code = "name-taken"
 
 
+class ImportRefused(Invalid):
+    """The file of people cannot be read; `line` names where."""
+
+    code = "import-refused"
+
+
 class PasswordRefused(Invalid):
     """The password is too short or too common."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -75,6 +76,18 @@ def promise(*, person: Person, actor: Actor) -> Mail:
         mail = mails.promise(kind="invitation", to=person, actor=actor)
         audit.append(tag="tenants:invitation:promise", actor=actor, subject=str(person.pk), body={"mail": str(mail.pk)})
     return mail
+
+
+def promise_each(*, people: Collection[Person], actor: Actor) -> None:
+    """Promise people who have no link yet theirs by mail, in the transaction that creates them."""
+    with transaction.atomic():
+        for mail in mails.promise_each(kind="invitation", people=people, actor=actor):
+            audit.append(
+                tag="tenants:invitation:promise",
+                actor=actor,
+                subject=str(mail.person_id),
+                body={"mail": str(mail.pk)},
+            )
 
 
 def link_of(mail: Mail, actor: Actor) -> mails.Link | None:

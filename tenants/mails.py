@@ -31,7 +31,7 @@ from holdfast.core.base.text import written_out
 from kernel.actors import Actor
 from kernel.clock import database_now
 from kernel.queue import MAIL as MAIL_QUEUE
-from kernel.queue import RunLater, enqueue
+from kernel.queue import RunLater, enqueue, enqueue_each
 from kernel.retries import pause_seconds
 from kernel.sweeps import delete_in_batches
 from kernel.transitions import advance
@@ -57,6 +57,7 @@ KINDS: Final[dict[str, frozenset[str]]] = {
     for kind, values in {
         "address-changed": "old new",
         "ending": "until",
+        "enrolment-code": "",
         "factor-reset": "",
         "invitation": "",
         "left": "",
@@ -73,6 +74,8 @@ KINDS: Final[dict[str, frozenset[str]]] = {
 }
 # Their link lets in whoever has it: it is made when the mail is handed over, and stands in no row.
 WITH_SECRET_LINK: Final = frozenset({"invitation", "password-reset"})
+# And these bring such a secret as text, to be typed.
+WITH_SECRET: Final = WITH_SECRET_LINK | {"enrolment-code"}
 _BUTTONS: Final = {
     "invitation": "Set password and authenticator",
     "password-reset": "Choose a new password",
@@ -90,7 +93,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True)
 class Link:
-    """A link that lets in whoever has it. text is the whole address, a secret until used; expires_at is UTC."""
+    """What lets in whoever has it. text: the whole address, or code, a secret until used; expires_at is UTC."""
 
     text: SecretBytes
     expires_at: datetime
@@ -102,7 +105,7 @@ _makers: dict[str, LinkMaker] = {}
 
 
 def links_by(kind: str, make: LinkMaker) -> None:
-    """Say once, at start, who makes the link of a kind in WITH_SECRET_LINK when its mail is handed over."""
+    """Say once, at start, who makes the link or code of a kind in WITH_SECRET when its mail is handed over."""
     _makers[kind] = make
 
 
@@ -116,10 +119,7 @@ def promise(
     Raises ValueError for other values or kinds, and RuntimeError outside a transaction (programming errors).
     """
     values = dict(values or {})
-    if KINDS.get(kind) != values.keys():
-        raise ValueError(f"a mail {kind} does not take {sorted(values)}")
-    if kind in WITH_SECRET_LINK and kind not in _makers:
-        raise ValueError(f"nobody makes the link of {kind}")
+    _check_kind(kind, values)
     if not values.get("page", "/console/").startswith("/console/"):
         raise ValueError("a mail leads to a page of the console")
     mail: Mail = Mail.objects.create(
@@ -137,6 +137,22 @@ def promise(
 def told_of(act: str, person_ids: Collection[UUID]) -> set[UUID]:
     """Return which of these people a mail of an act was promised to."""
     return set(Mail.objects.filter(act=act, person_id__in=person_ids).values_list("person_id", flat=True))
+
+
+def promise_each(*, kind: str, people: Collection[Person], actor: Actor) -> list[Mail]:
+    """Promise each of these people a mail of a kind that takes no values, in two statements. Raises as `promise`."""
+    _check_kind(kind, {})
+    by_id = access.person_behind(actor)
+    rows: list[Mail] = Mail.objects.bulk_create([Mail(kind=kind, person=one, by_id=by_id) for one in people])
+    enqueue_each(MAIL_JOB, [{"mail": str(row.pk)} for row in rows], queue=MAIL_QUEUE)
+    return rows
+
+
+def _check_kind(kind: str, values: Mapping[str, str]) -> None:
+    if kind not in KINDS or KINDS[kind] != set(values):
+        raise ValueError(f"a mail {kind} does not take {sorted(values)}")
+    if kind in WITH_SECRET and kind not in _makers:
+        raise ValueError(f"nobody makes what {kind} brings")
 
 
 def give(*, mail_id: UUID, actor: Actor) -> None:
@@ -177,11 +193,15 @@ def _give(mail: Mail, actor: Actor) -> Outcome | None:
     try:
         shown: dict[str, Any] = {name: written_out(value) for name, value in mail.values.items()}
         link = f"{settings.HOLDFAST_PUBLIC_URL}{shown['page']}" if "page" in shown else ""
-        if mail.kind in WITH_SECRET_LINK:
+        if mail.kind in WITH_SECRET:
             made = _makers[mail.kind](mail, actor)
             if made is None:
                 return None
-            link = made.text.reveal().decode()
+            text = made.text.reveal().decode()
+            if mail.kind in WITH_SECRET_LINK:
+                link = text
+            else:
+                shown |= {"secret": text, "server": settings.HOLDFAST_PUBLIC_URL}
             shown["until"] = written_time(made.expires_at)
         by = access.people_by_id([mail.by_id]).get(mail.by_id) if mail.by_id else None
         context = {

@@ -13,10 +13,12 @@ from contextlib import suppress
 from typing import Final
 
 from django.conf import settings
-from django.core.exceptions import RequestDataTooBig, SuspiciousOperation
-from django.http import HttpRequest, HttpResponseBase, UnreadablePostError
+from django.core.exceptions import PermissionDenied, RequestDataTooBig, SuspiciousOperation
+from django.http import HttpRequest, HttpResponseBase, HttpResponseRedirect, UnreadablePostError
 
 from kernel.scope import close_scope
+from tenants.permissions import PermissionName
+from tenants.sessions import session_actor, session_person
 from tenants.sources import is_from_proxy
 
 log = logging.getLogger("holdfast.proxy")
@@ -25,6 +27,9 @@ Handler = Callable[[HttpRequest], HttpResponseBase]
 _FORWARDED: Final = ("HTTP_X_FORWARDED_FOR", "HTTP_X_FORWARDED_PROTO")
 _CHUNK: Final = 64 * 1024  # bytes, of what is read only to be thrown away
 _MAX_FORM: Final = 64 * 1024  # bytes: three fields of 1,024 characters, in any encoding
+# The one page that takes a file; and its bytes: those of the file (`imports.reading.MAX_FILE`), and what is around it.
+UPLOAD: Final = "/console/people/import/"
+_MAX_UPLOAD: Final = 4 * 1024 * 1024 + 64 * 1024
 # Of C0, C1 and DEL all but tab and the ends of lines.
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
@@ -44,7 +49,7 @@ class WholeBodyMiddleware:
         length = request.META.get("CONTENT_LENGTH") or "0"
         is_whole = is_from_proxy(request) and length.isdecimal()
         response = self.get_response(request)
-        if is_whole and int(length[:10]) <= settings.DATA_UPLOAD_MAX_MEMORY_SIZE:
+        if is_whole and int(length[:10]) <= max(settings.DATA_UPLOAD_MAX_MEMORY_SIZE, _MAX_UPLOAD):
             with suppress(UnreadablePostError):
                 while request.read(_CHUNK):
                     pass
@@ -93,8 +98,8 @@ class PlainTextMiddleware:
     """Refuses control characters in the query of any address and in the forms of our pages, with 400.
 
     Nobody types them, PostgreSQL stores no NUL, and a log or a terminal would act on the others. The bodies of the
-    REST API are read elsewhere (`kernel.strict_json`). A longer body is refused before anything of it is read: no page
-    takes a file, and Django would put a stranger's on the disk.
+    REST API are read elsewhere (`kernel.strict_json`). A longer body is refused before anything of it is read. The one
+    page that takes a file reads it line by line, and `UploadMiddleware` lets nobody's through who may not send it.
     """
 
     def __init__(self, get_response: Handler) -> None:
@@ -103,15 +108,37 @@ class PlainTextMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         typed = [request.GET]
         length = request.META.get("CONTENT_LENGTH") or "0"
+        is_upload = request.path == UPLOAD
+        most = _MAX_UPLOAD if is_upload else _MAX_FORM
         # Of what is no number, Django reads nothing.
-        if not request.path.startswith("/api/") and length.isdecimal() and int(length[:10]) > _MAX_FORM:
+        if not request.path.startswith("/api/") and length.isdecimal() and int(length[:10]) > most:
             raise RequestDataTooBig("a form of this length was sent")
-        if request.method == "POST" and request.path.startswith(("/admin/", "/console/", "/me/")):
+        is_page = request.path.startswith(("/admin/", "/console/", "/me/"))
+        if request.method == "POST" and is_page and not is_upload:
             typed.append(request.POST)
         for fields in typed:
             for name, values in fields.lists():
                 if any(_CONTROL.search(text) for text in (name, *values)):
                     raise SuspiciousOperation("a control character was sent")
+        return self.get_response(request)
+
+
+class UploadMiddleware:
+    """Turns away whoever may upload no file before anything of it is read: to the sign-in, or with 403.
+
+    Stands after the sessions; the token against forged forms is looked for in the body only afterwards.
+    """
+
+    def __init__(self, get_response: Handler) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        if request.path == UPLOAD and request.method == "POST":
+            person = session_person(request)
+            if person is None:
+                return HttpResponseRedirect(settings.LOGIN_URL)
+            if not session_actor(person).can(PermissionName.PERSON_ADMINISTER):
+                raise PermissionDenied
         return self.get_response(request)
 
 

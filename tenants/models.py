@@ -23,7 +23,15 @@ from kernel.scope import ChosenId, TenantModel
 from tenants import factors
 from tenants.names import search_key
 from tenants.roles import Role
-from tenants.states import CredentialState, ExportState, MailState, PendingState, PersonState, TenantState
+from tenants.states import (
+    CredentialState,
+    ExportState,
+    ImportState,
+    MailState,
+    PendingState,
+    PersonState,
+    TenantState,
+)
 
 
 class Tenant(models.Model):
@@ -448,6 +456,30 @@ class TenantExport(TenantOwned):
         abstract = False
 
 
+class Import(TenantOwned):
+    """A file of people that was read: whom it would invite, and what came of it. Its lines stand in chunks.
+
+    digest: SHA-256 of the lines to invite, which is what is confirmed. roles: how many of them get which role.
+    """
+
+    by_id = models.UUIDField()
+    digest = models.BinaryField(max_length=32)
+    good = models.PositiveIntegerField()
+    bad = models.PositiveIntegerField()
+    roles: models.JSONField[Any, Any] = models.JSONField(default=dict)
+    state = models.CharField(max_length=10, choices=ImportState.choices, default=ImportState.READ)
+    # How many of the good lines were gone through, and how many people that made.
+    done = models.PositiveIntegerField(default=0)
+    created = models.PositiveIntegerField(default=0)
+    created_at = models.DateTimeField(auto_now_add=True)
+    confirmed_at = models.DateTimeField(null=True)
+    ended_at = models.DateTimeField(null=True)
+    expires_at = models.DateTimeField(db_index=True)
+
+    class Meta(TenantOwned.Meta):
+        abstract = False
+
+
 class ExportPiece(TenantOwned):
     """Some lines of one file of an export; pieces side by side with one name are one file."""
 
@@ -459,6 +491,21 @@ class ExportPiece(TenantOwned):
     class Meta(TenantOwned.Meta):
         abstract = False
         constraints: ClassVar = [models.UniqueConstraint(fields=["export", "number"], name="export_piece_once")]
+
+
+class ImportChunk(TenantOwned):
+    """Some hundred lines of a file of people, good or bad, in their order."""
+
+    of = models.ForeignKey(Import, on_delete=models.CASCADE, related_name="+")
+    is_good = models.BooleanField()
+    number = models.PositiveIntegerField()
+    lines: models.JSONField[Any, Any] = models.JSONField(default=list)
+
+    class Meta(TenantOwned.Meta):
+        abstract = False
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["of", "is_good", "number"], name="import_chunk_once"),
+        ]
 
 
 class SignInPlace(models.Model):

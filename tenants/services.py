@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hmac
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
@@ -64,7 +65,7 @@ from tenants.models import (
     TokenBucket,
 )
 from tenants.roles import GUARDED_ROLES, Role
-from tenants.sponsors import let_in
+from tenants.sponsors import all_let_in, let_in
 from tenants.states import CREDENTIAL, ENROLLING_STATES, PERSON, TENANT, CredentialState, PersonState, TenantState
 
 CODE_LIFE: Final = timedelta(days=7)
@@ -217,6 +218,43 @@ def create_person(
         let_in(person.pk, [access.person_behind(actor)])
         audit.append(tag="tenants:person:create", actor=actor, subject=str(person.pk), body={"role": str(role)})
     return person
+
+
+@dataclass(frozen=True)
+class NewPerson:
+    """Somebody to be added. email: as it was typed; key: the form in which it is compared (`names.email_key`)."""
+
+    email: str
+    key: str
+    name: str
+    role: str
+
+
+def create_people(*, people: Collection[NewPerson], actor: Actor) -> list[Person]:
+    """Add people as `create_person` does, each with their entry, and return those who were not here already.
+
+    Names and addresses are checked by the caller. One whom somebody else adds at this moment fails all of them, with
+    IntegrityError: done again, it leaves that one out.
+    """
+    with transaction.atomic():
+        here = access.addresses_here([one.key for one in people])
+        made: list[Person] = Person.objects.bulk_create(
+            Person(
+                id=uuid.uuid4(),
+                email=one.email,
+                email_key=one.key,
+                name=one.name,
+                role=one.role,
+                search=names.search_key(one.name, one.email),
+                password=make_password(None),  # fits no password
+            )
+            for one in people
+            if one.key not in here
+        )
+        all_let_in([one.pk for one in made], [access.person_behind(actor)])
+        for one in made:
+            audit.append(tag="tenants:person:create", actor=actor, subject=str(one.pk), body={"role": one.role})
+    return made
 
 
 def activate_person(*, person: Person, actor: Actor) -> None:
@@ -441,13 +479,7 @@ def issue_enrolment_code(
                 field="person_id",
             )
     with transaction.atomic():
-        issuer_id = access.person_behind(actor)
-        # Of this issuer: nobody's codes keep out the one that somebody else makes for the person's own new device.
-        if _open_codes(person.pk).filter(issuer_id=issuer_id).count() >= MAX_OPEN_CODES:
-            raise TooManyCodes(
-                f"This person has {MAX_OPEN_CODES} unused codes of yours; let them be used or expire, or have somebody "
-                "else issue one."
-            )
+        issuer_id = require_room_for_a_code(person=person, actor=actor)
         try:
             with transaction.atomic():
                 code: EnrolmentCode = EnrolmentCode.objects.create(
@@ -472,6 +504,26 @@ def issue_enrolment_code(
     return code
 
 
+def require_room_for_a_code(*, person: Person, actor: Actor) -> UUID | None:
+    """Return whose act a code of this actor's would be. Raises TooManyCodes when ten of theirs are unused."""
+    issuer_id = access.person_behind(actor)
+    # Of this issuer: nobody's codes keep out the one that somebody else makes for the person's own new device.
+    if _open_codes(person.pk).filter(issuer_id=issuer_id).count() >= MAX_OPEN_CODES:
+        raise TooManyCodes(
+            f"This person has {MAX_OPEN_CODES} unused codes of yours; let them be used or expire, or have somebody "
+            "else issue one."
+        )
+    return issuer_id
+
+
+def void_codes(*, person: Person, actor: Actor) -> int:
+    """End a person's codes that nobody has used, whoever issued them, and return how many there were."""
+    with transaction.atomic():
+        count = _open_codes(person.pk).update(expires_at=database_now())
+        audit.append(tag="tenants:enrolment-code:void", actor=actor, subject=str(person.pk), body={"count": count})
+    return count
+
+
 def confirm_enrolment_code(*, code: EnrolmentCode, actor: Actor) -> None:
     """Be the second person behind a code for an owner or officer; from then on it can be used.
 
@@ -479,9 +531,23 @@ def confirm_enrolment_code(*, code: EnrolmentCode, actor: Actor) -> None:
     ConfirmationRefused for whoever issued it, is its person, or let in the issuer or was let in by them within 90 days;
     Conflict for a code that needs nobody, or has another already.
     """
-    person_id = actor.person_id
-    if code.confirmer_id is not None and code.confirmer_id == person_id:
+    if code.confirmer_id is not None and code.confirmer_id == actor.person_id:
         return
+    require_second(code=code, actor=actor)
+    with transaction.atomic():
+        code.confirmer_id = actor.person_id
+        code.save(update_fields=["confirmer_id"])
+        audit.append(
+            tag="tenants:enrolment-code:confirm",
+            actor=actor,
+            subject=str(code.person_id),
+            body={"code": str(code.pk)},
+        )
+
+
+def require_second(*, code: EnrolmentCode, actor: Actor) -> None:
+    """Raise what `confirm_enrolment_code` does, unless this actor can be the second person behind a code."""
+    person_id = actor.person_id
     if not access.awaits_second(code, code.person):
         raise Conflict("This code needs no second person, or has one.")
     if person_id is None or person_id in (code.person_id, code.issuer_id):
@@ -493,15 +559,6 @@ def confirm_enrolment_code(*, code: EnrolmentCode, actor: Actor) -> None:
     if person_id in access.standing_behind(issuer_id, now) or issuer_id in access.standing_behind(person_id, now):
         raise ConfirmationRefused(
             "One of you let the other in within 90 days, directly or not: a third person has to confirm it."
-        )
-    with transaction.atomic():
-        code.confirmer_id = person_id
-        code.save(update_fields=["confirmer_id"])
-        audit.append(
-            tag="tenants:enrolment-code:confirm",
-            actor=actor,
-            subject=str(code.person_id),
-            body={"code": str(code.pk)},
         )
 
 

@@ -45,6 +45,13 @@ class PendingState(models.TextChoices):
     WITHDRAWN = "withdrawn"
 
 
+class ImportState(models.TextChoices):
+    READ = "read"  # nothing is done yet
+    RUNNING = "running"
+    DONE = "done"
+    STOPPED = "stopped"  # whoever confirmed it could not invite anybody any more
+
+
 class CredentialState(models.TextChoices):
     PENDING = "pending"  # enrolled by a code, not yet in its owner's account chain
     ACTIVE = "active"
@@ -95,6 +102,14 @@ PENDING_ACT = TransitionTable(
     }
 )
 
+IMPORT = TransitionTable(
+    {
+        ImportState.READ: frozenset({ImportState.RUNNING}),
+        ImportState.RUNNING: frozenset({ImportState.DONE, ImportState.STOPPED}),
+        ImportState.DONE: frozenset(),
+        ImportState.STOPPED: frozenset(),
+    }
+)
 _C = CredentialState
 CREDENTIAL = TransitionTable(
     {

@@ -11,9 +11,11 @@ from uuid import UUID
 from kernel import queue
 from kernel.actors import system_actor
 from kernel.api import sweep_answers
+from kernel.clock import database_now
 from kernel.models import Job
 from kernel.queue import every, handles
 from tenants import ending, exporting, locking, log_tokens, mails, resets, services, sign_in
+from tenants.imports import services as imports
 
 
 @every(60, by_age=True)
@@ -76,6 +78,19 @@ def sweep_log_tokens() -> None:
 def give_mail(job: Job) -> None:
     """Hand one promised mail over."""
     mails.give(mail_id=UUID(job.payload["mail"]), actor=system_actor(job.tenant_id, "worker"))
+
+
+@handles(imports.IMPORT_JOB)
+def people_import(job: Job) -> None:
+    """Invite the next people of a file that was confirmed; more wait for the job's next turn."""
+    if imports.go_on(import_id=UUID(job.payload["of"])):
+        raise queue.RunLater(database_now(), "more people wait")
+
+
+@every(600, by_age=True)
+def sweep_imports() -> None:
+    """Delete files of people that nobody confirmed within the hour, and old reports."""
+    imports.sweep()
 
 
 @every(3600, by_age=True)

@@ -13,6 +13,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils import timezone
 
+from console import pending_acts
 from console.frame import console_page
 from console.paging import PAGE, Column, Listing
 from console.words import chain_words, mail_words
@@ -46,6 +47,8 @@ MAX_SEARCH: Final = 100
 SHOWN: Final = 100
 # Of a person's mails: whether the last of them arrived is the question.
 SHOWN_MAILS: Final = 10
+# Of a person's unused codes, the newest: those that somebody asks about today.
+SHOWN_CODES: Final = 10
 # From here on a cap is shown as near: there is time to act, and nobody honest is there by chance.
 NEAR: Final = 0.8
 
@@ -120,6 +123,7 @@ def people_list(request: HttpRequest, actor: Actor) -> HttpResponse:
         "states": SHOWN_STATES,
         "sees_coverage": sees_coverage,
         "acts": engine.offered(actor, "people", None),
+        "administers": actor.can(PermissionName.PERSON_ADMINISTER),
     }
     return render(request, "console/people/people.html", listing.shown(total, **context))
 
@@ -142,6 +146,8 @@ def person_page(request: HttpRequest, actor: Actor, person_id: UUID) -> HttpResp
         "chain": chain,
         "entries": chain[0].seq + 1 if chain else 0,
         "acts": engine.offered(actor, "person", person),
+        "pending": pending_acts.rows(actor, engine.pending_about(actor, person_id)),
+        "codes": _codes(actor, person_id),
         "vault": keys.vault(person_id),
         "doors": keys.doors(person_id),
         "mails": [mail_words.read(mail) for mail in mails.of_person(person_id, limit=SHOWN_MAILS)],
@@ -174,6 +180,23 @@ def _report(person: Person, actor: Actor) -> dict[str, Any]:
         "unopened": custody_warnings(custody, has_left=True) if report.shredding is None else [],
         "people": tenants.people_by_id([report.by_id] if report.by_id else []),
     }
+
+
+def _codes(actor: Actor, person_id: UUID) -> list[dict[str, Any]]:
+    """Return the codes that this person could enrol by, and which wait for a second, for whoever issues codes."""
+    if not actor.can(PermissionName.ENROLMENT_CREATE):
+        return []
+    codes = tenants.open_codes(person_id)
+    issuers = tenants.people_by_id({code.issuer_id for code in codes if code.issuer_id})
+    return [
+        {
+            "code": code,
+            "issuer": issuers.get(code.issuer_id) if code.issuer_id else None,
+            "awaits_second": tenants.awaits_second(code, code.person),
+            "acts": engine.offered(actor, "code", code),
+        }
+        for code in codes[:SHOWN_CODES]
+    ]
 
 
 def _limits(actor: Actor, person_id: UUID, entries: int, standings: list[health.DeviceHealth]) -> list[dict[str, Any]]:

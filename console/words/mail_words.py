@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _KINDS: Final = {
     "address-changed": "The mail about a changed address",
     "ending": "The mail about the end of the organisation",
+    "enrolment-code": "The enrolment code",
     "factor-reset": "The mail about a reset second factor",
     "invitation": "The invitation",
     "left": "The mail about having left",

@@ -20,7 +20,7 @@ from tenants.permissions import PermissionName
 
 # What an act is about. `tenant`, `people` and `programs` have no subject's id; the page that shows each kind is the
 # console's to know.
-Kind = Literal["person", "people", "device", "programs", "service-account", "log-token", "tenant"]
+Kind = Literal["person", "people", "device", "programs", "service-account", "log-token", "tenant", "import", "code"]
 # Kinds whose acts are about no row: the tenant itself, or people and programs that are not here yet.
 WITHOUT_SUBJECT: Final = frozenset({"people", "programs", "tenant"})
 MAX_TEXT: Final = 1024  # characters of a field: an address and a name are shorter, nobody types more

@@ -9,7 +9,7 @@ transaction. Acts of one tenant come one after another.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -197,6 +197,33 @@ def pending(actor: Actor) -> list[PendingAct]:
     "MAX_PENDING."""
     rows = _waiting().order_by("proposed_at", "id")[:MAX_PENDING]
     return [row for row in rows if actor.can(named(row.act).permission)]
+
+
+def pending_about(actor: Actor, person_id: UUID) -> list[PendingAct]:
+    """List the waiting acts about a person that this actor may see, the oldest first."""
+    rows = _waiting().filter(concerns_id=person_id).order_by("proposed_at", "id")[:MAX_PENDING]
+    return [row for row in rows if actor.can(named(row.act).permission)]
+
+
+def confirmable(actor: Actor, rows: Collection[PendingAct]) -> set[UUID]:
+    """Return the ids of those of these waiting acts that this actor could be the second person behind. Two queries."""
+    if actor.person_id is None or not rows:
+        return set()
+    now = database_now()
+    seconds = int(now.timestamp())
+    me, sponsors = (
+        access.person(actor.person_id),
+        access.sponsors_of([actor.person_id, *(row.proposer_id for row in rows)]),
+    )
+    behind_me = still_behind(sponsors.get(me.pk, {}), seconds)
+    return {
+        row.pk
+        for row in rows
+        if _is_settled(me, now)
+        and me.pk not in (row.proposer_id, row.concerns_id)
+        and row.proposer_id not in behind_me
+        and me.pk not in still_behind(sponsors.get(row.proposer_id, {}), seconds)
+    }
 
 
 def look_pending(actor: Actor, pending_id: UUID, *, bound_to: str) -> tuple[PendingAct, Look]:

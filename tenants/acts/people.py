@@ -23,7 +23,7 @@ from tenants.roles import GUARDED_ROLES, ROLE_WORDS, Role
 from tenants.states import PersonState
 
 _ROLES = tuple((str(role), f"{Role(role).label}: {words}") for role, words in ROLE_WORDS.items())
-_GUARDED = (
+GUARDED_WARNING: Final = (
     "Owners and officers can let others in. Codes for their devices need a second person, and whoever gives the "
     "role stands "
     "behind them for 90 days."
@@ -38,7 +38,8 @@ HOW: Final = Field(
 )
 
 
-def _named(person: Person) -> tuple[tuple[str, str], ...]:
+def named_person(person: Person) -> tuple[tuple[str, str], ...]:
+    """Return who a person is, as the facts of an act on them."""
     return (
         ("Name", person.name),
         ("Address", names.marked(person.email)),
@@ -47,7 +48,7 @@ def _named(person: Person) -> tuple[tuple[str, str], ...]:
     )
 
 
-class _OnPerson(Act):
+class OnPerson(Act):
     """An act on one person who is here."""
 
     kind = "person"
@@ -107,7 +108,7 @@ class Invite(Act):
             else "A link that works once, for 72 hours, is shown to you, and to nobody ever again.",
             "With it they set a password and an authenticator. Until then they count for nothing.",
         ]
-        warnings = [_GUARDED] if role in GUARDED_ROLES else []
+        warnings = [GUARDED_WARNING] if role in GUARDED_ROLES else []
         if address != given["email"].strip():
             warnings.append(f"The address has letters of another script, marked here: {address}.")
         return Words(f"Invite {name}", tuple(lines), (("Address", address), ("Role", role.label)), tuple(warnings))
@@ -132,7 +133,7 @@ def _invited(person: Person, how: str, actor: Actor) -> Done:
     )
 
 
-class Resend(_OnPerson):
+class Resend(OnPerson):
     """Make a new invitation for somebody who has not come yet, or who lost password and second factor."""
 
     name = "person-resend"
@@ -153,14 +154,14 @@ class Resend(_OnPerson):
             if given["how"] == "mail"
             else "A new link, for 72 hours, is shown to you, and to nobody ever again.",
         )
-        return Words(f"Invite {subject.name} again", lines, _named(subject))
+        return Words(f"Invite {subject.name} again", lines, named_person(subject))
 
     def do(self, actor: Actor, subject: Person, given: Given) -> Done:
         services.void_invitations(subject)
         return _invited(subject, given["how"], actor)
 
 
-class Rename(_OnPerson):
+class Rename(OnPerson):
     """Give a person another name."""
 
     name = "person-rename"
@@ -176,7 +177,7 @@ class Rename(_OnPerson):
         self.require_state(subject)
         name = names.display_name(given["name"])
         lines = (f"{subject.name} is called {name} from now on, also on pages about the past.",)
-        return Words(f"Change the name of {subject.name}", lines, _named(subject))
+        return Words(f"Change the name of {subject.name}", lines, named_person(subject))
 
     def do(self, actor: Actor, subject: Person, given: Given) -> Done:
         before = subject.name
@@ -184,7 +185,7 @@ class Rename(_OnPerson):
         return Done(f"{before} is now called {subject.name}.", f"Change the name back to {before}.", subject.pk)
 
 
-class ChangeAddress(_OnPerson):
+class ChangeAddress(OnPerson):
     """Give a person another e-mail address."""
 
     name = "person-address"
@@ -210,7 +211,7 @@ class ChangeAddress(_OnPerson):
             "An invitation or enrolment code of theirs that is not used yet stops.",
             "You stand behind them for 90 days: you cannot decide on a case that they open.",
         )
-        return Words(f"Change the address of {subject.name}", lines, (*_named(subject), ("New address", address)))
+        return Words(f"Change the address of {subject.name}", lines, (*named_person(subject), ("New address", address)))
 
     def do(self, actor: Actor, subject: Person, given: Given) -> Done:
         before = subject.email
@@ -230,7 +231,7 @@ class ChangeAddress(_OnPerson):
         )
 
 
-class ChangeRole(_OnPerson):
+class ChangeRole(OnPerson):
     """Give a person another role."""
 
     name = "person-role"
@@ -254,7 +255,7 @@ class ChangeRole(_OnPerson):
             f"With their next request they are {after.label.lower()}: {ROLE_WORDS[after]}.",
             "Their sessions end; they sign in again.",
         ]
-        warnings = [_GUARDED] if after in GUARDED_ROLES else []
+        warnings = [GUARDED_WARNING] if after in GUARDED_ROLES else []
         if before == Role.OFFICER:
             warnings.append(
                 "They are suspended as an officer in every policy that names them. A resolution of the other "
@@ -263,7 +264,7 @@ class ChangeRole(_OnPerson):
             )
         if after == Role.OFFICER:
             warnings.append("They count in no case before they have stated keys and a policy names them.")
-        return Words(f"Make {subject.name} {after.label.lower()}", tuple(lines), _named(subject), tuple(warnings))
+        return Words(f"Make {subject.name} {after.label.lower()}", tuple(lines), named_person(subject), tuple(warnings))
 
     def do(self, actor: Actor, subject: Person, given: Given) -> Done:
         before = Role(subject.role)
@@ -277,7 +278,7 @@ class ChangeRole(_OnPerson):
         )
 
 
-class Suspend(_OnPerson):
+class Suspend(OnPerson):
     """Stop a person for now."""
 
     name = "person-suspend"
@@ -303,7 +304,7 @@ class Suspend(_OnPerson):
                 "other officers "
                 "alone brings them back."
             )
-        return Words(f"Suspend {subject.name}", lines, _named(subject), tuple(warnings))
+        return Words(f"Suspend {subject.name}", lines, named_person(subject), tuple(warnings))
 
     def do(self, actor: Actor, subject: Person, given: Given) -> Done:
         services.suspend_person(person=subject, actor=actor)
@@ -311,7 +312,7 @@ class Suspend(_OnPerson):
         return Done(f"{subject.name} is suspended.", "Resume them.", subject.pk)
 
 
-class Resume(_OnPerson):
+class Resume(OnPerson):
     """Let a suspended person go on."""
 
     name = "person-resume"
@@ -329,7 +330,7 @@ class Resume(_OnPerson):
         warnings = []
         if subject.role == Role.OFFICER:
             warnings.append("They stay suspended as an officer until the other officers resolve otherwise.")
-        return Words(f"Resume {subject.name}", lines, _named(subject), tuple(warnings))
+        return Words(f"Resume {subject.name}", lines, named_person(subject), tuple(warnings))
 
     def do(self, actor: Actor, subject: Person, given: Given) -> Done:
         administration.resume(person=subject, actor=actor)
@@ -337,7 +338,7 @@ class Resume(_OnPerson):
         return Done(f"{subject.name} is {subject.get_state_display().lower()} again.", "Suspend them.", subject.pk)
 
 
-class EndSessions(_OnPerson):
+class EndSessions(OnPerson):
     """End all of a person's console sessions."""
 
     name = "person-sessions"
@@ -351,7 +352,7 @@ class EndSessions(_OnPerson):
             "Every browser in which they are signed in here is signed out with its next request.",
             "Their devices, their keys and what they sign in with stay as they are.",
         )
-        return Words(f"End the sessions of {subject.name}", lines, _named(subject))
+        return Words(f"End the sessions of {subject.name}", lines, named_person(subject))
 
     def do(self, actor: Actor, subject: Person, given: Given) -> Done:
         count = session_store.end_sessions(subject, actor=actor)
@@ -361,11 +362,12 @@ class EndSessions(_OnPerson):
         return Done(f"{ended} ended. {subject.name} signs in again.", "Nothing to undo.", subject.pk)
 
 
-class ResetFactors(_OnPerson):
+class ResetFactors(OnPerson):
     """Let somebody who lost their password and every second factor begin anew."""
 
     name = "person-factors"
     title = "Reset the sign-in"
+    lets_in = True
     needs_two = True
     takes_recovery_code = False
     states = frozenset({PersonState.ACTIVE})
@@ -386,7 +388,7 @@ class ResetFactors(_OnPerson):
             "Both of you stand behind them for 90 days: neither decides on a case that they open.",
         )
         warnings = ("Speak with them first, by a way that you trust: whoever asks for this may not be them.",)
-        return Words(f"Reset the sign-in of {subject.name}", lines, _named(subject), warnings)
+        return Words(f"Reset the sign-in of {subject.name}", lines, named_person(subject), warnings)
 
     def do(self, actor: Actor, subject: Person, given: Given) -> Done:
         sign_in.reset_factors(person=subject, actor=actor)

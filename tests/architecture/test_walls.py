@@ -37,6 +37,7 @@ UNSCOPED = {
     "tenants/backends.py",  # a session's person is found before the scope opens
     "tenants/services.py",  # acts and addresses whose time is over, of every tenant
     "tenants/lockout.py",  # the last officer of a slug is not locked out
+    "tenants/imports/services.py",  # files of people that nobody confirmed, of every tenant
     "tenants/mails.py",  # mails that were settled a month ago, of every tenant
 }
 

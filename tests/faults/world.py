@@ -117,6 +117,7 @@ class Organisation(Escrowed):
         settle(cast.people["olivia"], cast.people["oscar"])
         self.owners = {name: administrator(cast.people[name]) for name in ("olivia", "oscar")}
         self.pending = self.propose_act("alice")
+        self.file = UUID(_file(self).send().json()["id"])
         with tenant_scope(self.tenant_id):
             for log in ("audit", "keys"):
                 sequencer.sequence(self.tenant_id, log)
@@ -242,6 +243,15 @@ def _performed(one: Organisation, act: str, name: str, **given: str) -> Act:
     assert answer.status_code == 200, answer.content
     document = {**asked.document, "token": answer.json()["token"], "code": one.owners["olivia"].code()}
     return Act(one.signer("olivia"), "POST", f"{API}/organisation/acts/{act}", document)
+
+
+def _file(one: Organisation) -> Act:
+    document = {"csv": "name,email,role\nIvy,ivy@acme.test,member\nX,nobody,\n"}
+    return Act(one.signer("olivia"), "POST", f"{API}/organisation/imports", document)
+
+
+def _read_file(one: Organisation) -> Act:
+    return Act(one.signer("olivia"), "GET", f"{API}/organisation/imports/{one.file}")
 
 
 def _confirmed_act(one: Organisation) -> Act:
@@ -632,6 +642,8 @@ VALID: dict[tuple[str, str], Maker] = {
     ("escrow-policy", "GET"): _get("alice", path="escrow/policy"),
     ("escrow-resolutions", "GET"): _get("otto", path="escrow/resolutions"),
     ("escrow-resolutions", "POST"): _resolution,
+    ("import", "GET"): _read_file,
+    ("imports", "POST"): _file,
     ("key-proposal-signatures", "POST"): _key_signature,
     ("key-proposals", "GET"): _get("carol", path="escrow/key-proposals"),
     ("message-content", "GET"): _content,

@@ -124,11 +124,16 @@ tenants:credential:revoke              web worker
 tenants:credential:suspend             web
 tenants:data:export                    web
 tenants:enrolment-code:confirm         web
-tenants:enrolment-code:issue           ceremony web
+tenants:enrolment-code:issue           ceremony web worker
 tenants:enrolment-code:use             web
+tenants:enrolment-code:void            web
+tenants:import:confirm                 web
+tenants:import:finish                  worker
+tenants:import:read                    web
+tenants:import:stop                    worker
 tenants:invitation:accept              web
 tenants:invitation:issue               ceremony web worker
-tenants:invitation:promise             web
+tenants:invitation:promise             web worker
 tenants:log-token:create               web
 tenants:log-token:revoke               web
 tenants:mail:drop                      worker
@@ -137,10 +142,11 @@ tenants:mail:hand-over                 worker
 tenants:password-reset:accept          web
 tenants:password-reset:issue           worker
 tenants:password:set                   ceremony web
+tenants:people:export                  web
 tenants:person:activate                ceremony web
 tenants:person:change-address          web
 tenants:person:change-role             ceremony web
-tenants:person:create                  ceremony web
+tenants:person:create                  ceremony web worker
 tenants:person:leave                   web
 tenants:person:rename                  web
 tenants:person:resume                  web
