@@ -2,7 +2,7 @@
 # `make up` starts Holdfast, `make test` tests it; both install what they need on Debian 12.
 
 PY := .venv/bin/python
-PACKAGES := audit bench config console escrow holdfast hsm kernel keys recovery tenants tests
+PACKAGES := audit bench config console escrow holdfast hsm kernel keys operators recovery tenants tests
 # Tests side by side: a process for each core, and no more than four; a file's tests stay together.
 SIDE_BY_SIDE = -n $(shell n=$$(nproc); echo $$((n < 4 ? n : 4))) --dist loadfile --no-loadscope-reorder
 

@@ -71,6 +71,14 @@ def latest_checkpoint(log: str) -> Checkpoint:
     return found
 
 
+def checkpoint_of(log: str, size: int) -> Checkpoint:
+    """Return the signed head of a size. Raises NoCheckpoint."""
+    found: Checkpoint | None = Checkpoint.objects.filter(log=log, size=size).first()
+    if found is None:
+        raise NoCheckpoint
+    return found
+
+
 def newest_roles() -> RolesStatement | None:
     """Return the newest `roles` statement as it is stored, if there is one. Nothing holds it to the root here."""
     row: RolesStatement | None = RolesStatement.objects.order_by("-version").first()
@@ -225,6 +233,13 @@ def was_logged_after(subject: str, *, tag: str, act: tuple[str, str]) -> bool:
     return bool(rows.filter(subject=subject, tag=tag, seq__gt=Coalesce(Subquery(first), 0)).exists())
 
 
+def last_entry(subject: str, *, tag: str) -> Entry | None:
+    """Return the newest audit entry of one tag about one thing, numbered or not, if any."""
+    rows = Entry.objects.filter(log="audit", subject=subject, tag=tag, refused="")
+    found: Entry | None = rows.order_by("-seq").first()
+    return found
+
+
 def entry_about(subject: str, *, tag: str, device: str) -> Entry | None:
     """Return the audit entry of one tag in which a device did something to one thing, numbered or not, if any."""
     rows = Entry.objects.filter(log="audit", subject=subject, tag=tag, body__device=device, refused="")
@@ -251,9 +266,14 @@ def search(
     since: datetime | None = None,
     until: datetime | None = None,
     before: int | None = None,
+    after: int | None = None,
+    is_oldest_first: bool = False,
     limit: int = 50,
 ) -> list[Entry]:
-    """List the audit entries that the reader may see, newest first; `before` is the cursor (an index)."""
+    """List the audit entries that the reader may see, newest first unless told otherwise.
+
+    before, after: the cursor, an index. One query.
+    """
     wanted: dict[str, Any] = {
         name: value
         for name, value in {
@@ -264,11 +284,12 @@ def search(
             "time__gte": since,
             "time__lt": until,
             "leaf_index__lt": before,
+            "leaf_index__gt": after,
         }.items()
         if value not in ("", None)
     }
     rows = _readable(reader).filter(leaf_index__isnull=False, **wanted)
-    return list(rows.order_by("-leaf_index")[:limit])
+    return list(rows.order_by("leaf_index" if is_oldest_first else "-leaf_index")[:limit])
 
 
 def entry_at(index: int, *, reader: Actor) -> Entry:

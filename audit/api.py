@@ -89,6 +89,7 @@ def _log(request: Request) -> str:
 
 class EntriesView(ApiView):
     permission_names: ClassVar = {"GET": "audit:read"}
+    log_token_methods: ClassVar = frozenset({"GET"})
 
     @extend_schema(summary="Read the audit log, newest first", parameters=[EntryFilter], responses=EntriesOut)
     def get(self, request: Request) -> Response:
@@ -107,6 +108,7 @@ class EntriesView(ApiView):
 
 class CheckpointView(ApiView):
     permission_names: ClassVar = {"GET": "audit:read"}
+    log_token_methods: ClassVar = frozenset({"GET"})
 
     @extend_schema(summary="The newest signed head", parameters=[LOG], responses=CheckpointOut)
     def get(self, request: Request) -> Response:
@@ -134,6 +136,7 @@ class RolesView(ApiView):
 
 class ProofView(ApiView):
     permission_names: ClassVar = {"GET": "audit:read"}
+    log_token_methods: ClassVar = frozenset({"GET"})
 
     @extend_schema(
         summary="Prove that an entry is in the log, or that the log only grew",
@@ -167,6 +170,7 @@ def _number(text: str, name: str) -> int:
 
 class ExportView(ApiView):
     permission_names: ClassVar = {"GET": "audit:read"}
+    log_token_methods: ClassVar = frozenset({"GET"})
 
     @extend_schema(
         summary="Export the whole log as JSON lines, for `holdfast audit verify`",
@@ -203,6 +207,7 @@ class ExportView(ApiView):
 
 class TileView(ApiView):
     permission_names: ClassVar = {"GET": "audit:read"}
+    log_token_methods: ClassVar = frozenset({"GET"})
     is_cacheable: ClassVar = True
 
     @extend_schema(

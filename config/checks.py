@@ -41,7 +41,10 @@ def check_authenticators(app_configs: Any, databases: Sequence[str] | None = Non
     """Say how many authenticators' keys are not sealed yet: `manage.py check --database default`."""
     from tenants import sign_in
 
-    count = sign_in.count_unsealed() if databases else 0
+    # `migrate` asks as well, before there is a table.
+    if not databases or "tenants_authenticator" not in connection.introspection.table_names():
+        return []
+    count = sign_in.count_unsealed()
     if not count:
         return []
     return [
@@ -112,6 +115,16 @@ def _findings() -> Iterator[CheckMessage]:
             "Nobody hands mail over: notices of cases would never arrive.",
             hint="Set HOLDFAST_EMAIL_URL, for example to smtp://user@host:587.",
             id="holdfast.E008",
+        )
+    if settings.HOLDFAST_ADMIN and not (
+        settings.SESSION_COOKIE_SECURE
+        and settings.CSRF_COOKIE_SECURE
+        and settings.HOLDFAST_ADMIN_COOKIE.startswith("__Host-")
+    ):
+        yield Error(
+            "The operators' admin is on, and the cookies of its sessions could be read or planted outside https.",
+            hint="Use config.settings.production as it is, or set HOLDFAST_ADMIN to 0.",
+            id="holdfast.E016",
         )
     yield from _directory_findings()
     yield from _hsm_findings()

@@ -29,22 +29,25 @@ axes_accessattempt              riud  rd     .         .
 axes_accessattemptexpiration    riud  rd     .         .
 axes_accessfailurelog           .     .      .         .
 axes_accesslog                  .     .      .         .
+django_admin_log                .     .      .         .
 django_content_type             .     .      .         .
-django_session                  riud  rd     .         .
 kernel_heartbeat                riu   riu    riu       riu
 kernel_job                      ri    riud   .         riu
 kernel_replayableanswer         rid   rd     .         .
-audit_checkpoint                r     .      riu       r
+audit_checkpoint                r    r      riu       r
 audit_entry                     ri    ri     riu       ri
 audit_loghead                   r     .      riu       r
 audit_rolesstatement            r     r      r         r
 audit_tally                     riu   riud   riu       riu
-audit_tile                      r     .      riu       r
+audit_tile                      r     r      riu       r
 tenants_authenticator           riud  ru     .         .
+tenants_consolesession          riud  rd     .         .
 tenants_credential              riu   ru     .         .
 tenants_enrolmentcode           riu   .      .         .
 tenants_formeraddress           ri    rd     .         .
+tenants_exportpiece             r    rid    .         .
 tenants_invitation              riu   riu    .         .
+tenants_logtoken                riu  rd     .         .
 tenants_mail                    ri    riud   .         .
 tenants_nonce                   ri    rd     .         .
 tenants_pendingact              riu   rd     .         .
@@ -52,10 +55,11 @@ tenants_passwordreset           ru    rid    .         .
 tenants_person                  riu   r      .         r
 tenants_ratewindow              riu   rd     .         .
 tenants_recoverycode            riud  .      .         .
-tenants_serviceaccount          r     .      .         .
+tenants_serviceaccount          ri    .      .         .
 tenants_signinplace             riud  rd     .         .
 tenants_sponsorship             riu   .      .         .
-tenants_tenant                  r     r      r         r
+tenants_tenant                  ru    ru     r         r
+tenants_tenantexport            ri   rud    .         .
 tenants_tokenbucket             riu   rd     .         .
 keys_chainentry                 ri    r      .         r
 keys_chainfork                  ri    .      .         .
@@ -69,13 +73,13 @@ keys_onetimeprekey              riud  rd     .         .
 keys_prekeybatch                ri    r      .         .
 keys_signedprekey               riu   rd     .         .
 keys_tenantmasterkey            r     r      .         r
-keys_vault                      riu   .      .         .
-keys_vaultdoor                  riud  .      .         .
+keys_vault                      riu   rd     .         .
+keys_vaultdoor                  riud  rd     .         .
 escrow_consent                  ri    r      .         r
 escrow_deposit                  ri    ru     .         r
 escrow_escrowkey                ri    r      .         r
 escrow_escrowkeyproposal        ru    .      .         .
-escrow_officerkeystatement      ri    .      .         .
+escrow_officerkeystatement      ri   r      .         .
 escrow_officerstatement         ri    r      .         r
 escrow_policy                   riu   ru     .         ru
 escrow_policyofficer            riu   r      .         r
@@ -88,12 +92,15 @@ recovery_case                   riu   ru     r         ru
 recovery_casedeposit            ri    r      .         r
 recovery_contactanswer          riu   ru     .         .
 recovery_contactrequest         riu   ru     .         .
-recovery_contactset             riu   .      .         .
+recovery_contactset             riu   rd     .         .
 recovery_notice                 ri    riu    .         ri
 recovery_release                r     ru     .         riu
 recovery_releasedshare          ru    rd     .         rid
 recovery_sealedshare            rid   rd     .         rd
+recovery_shredding              ri    ru     .         .
 recovery_veto                   ri    r      .         r
+operators_operator              r     .      .         .
+operators_operatorsession       rid   rd     .         .
 """
 
 # (table, verb): {process: its columns}. To lock a row takes the right to change a column of it, so some stand here for
@@ -112,15 +119,22 @@ _COLUMNS: Final[dict[tuple[str, str], dict[str, str]]] = {
     ("audit_tally", "u"): dict.fromkeys(PROCESSES, "count"),
     # The sequencer asks at its start whether a tenant was founded for development, and nothing else of them.
     ("tenants_tenant", "r"): {"sequencer": "slug is_development"},
+    # An operator's acts, acts on the lock, and the worker that ends it in time. By the row's lock a tenant's acts come one after another.
+    ("tenants_tenant", "u"): {
+        "web": "state locked_at unlock_at ends_at",
+        "worker": "state locked_at unlock_at unlocked_at",
+    },
     # Acts of administration, each behind a one-time code, and a person's own invitation. What the release process
     # believes of people stands in the log.
-    ("tenants_person", "u"): {"web": "state active_since last_login password role name email email_key"},
+    ("tenants_person", "u"): {"web": "state active_since last_login password role name email email_key search"},
     ("tenants_pendingact", "u"): {"web": "state second_id ended_at"},
     # The worker makes the link when the mail is handed over, and ends the ones before; it uses none up.
     ("tenants_invitation", "u"): {"web": "used_at expires_at", "worker": "expires_at"},
+    ("tenants_logtoken", "u"): {"web": "revoked_at last_used_on"},
+    ("tenants_tenantexport", "u"): {"worker": "state ended_at file after pieces lines size"},
     ("tenants_mail", "u"): {"worker": "state why attempts settled_at"},
     ("tenants_recoverycode", "u"): {"web": "used_at"},
-    ("tenants_credential", "u"): {"web": "state", "worker": "state"},
+    ("tenants_credential", "u"): {"web": "state last_used_on", "worker": "state"},
     ("tenants_enrolmentcode", "u"): {"web": "used_at confirmer_id expires_at"},
     ("tenants_sponsorship", "u"): {"web": "at"},
     ("keys_chainhead", "u"): {"web": "seq head updated_at", "worker": "updated_at"},
@@ -128,7 +142,7 @@ _COLUMNS: Final[dict[tuple[str, str], dict[str, str]]] = {
     ("keys_message", "u"): {"web": "device_id", "worker": "received_at"},
     ("keys_onetimeprekey", "u"): {"web": "proof"},
     ("keys_signedprekey", "u"): {"web": "is_current retired_at"},
-    ("escrow_deposit", "u"): {"worker": "flagged_at exposed_at"},
+    ("escrow_deposit", "u"): {"worker": "flagged_at exposed_at sealed shredded_at"},
     ("escrow_escrowkeyproposal", "u"): {"web": "statement published_at"},
     ("escrow_policy", "u"): {"web": "id withdrawn_at", "worker": "id", "release": "id"},
     ("escrow_policyofficer", "u"): {"web": "state keys_lost_at"},
@@ -146,6 +160,7 @@ _COLUMNS: Final[dict[tuple[str, str], dict[str, str]]] = {
     # What was released is destroyed by whoever ends such a case; the web process only says that a share is wrong.
     ("recovery_release", "u"): {"worker": "half destroyed_at", "release": "half destroyed_at at"},
     ("recovery_releasedshare", "u"): {"web": "blamed_at"},
+    ("recovery_shredding", "u"): {"worker": "done finished_at"},
     ("recovery_notice", "u"): {"worker": "state attempts settled_at"},
 }
 _VERBS: Final = {"r": "SELECT", "i": "INSERT", "u": "UPDATE", "d": "DELETE"}

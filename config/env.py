@@ -36,6 +36,8 @@ class Environment(BaseSettings):
     role: Literal["web", "worker", "sequencer", "release", "ceremony", "tool"] = "tool"
     # Production settings on a software HSM, to rehearse: nothing real is kept there, and every page says so.
     rehearsal: bool = False
+    # Whether the operators' admin is served, at /admin/.
+    admin: bool = False
     # Where the embedded form keeps its database, tokens and demo files.
     state_dir: Path = PROJECT / "var"
     public_url: str = "http://127.0.0.1:8000"

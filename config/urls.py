@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every address of the product: the REST API, the console, and the probes."""
+"""Every address of the product: the REST API, the console, the probes; the operators' admin where it is wanted."""
 
 from __future__ import annotations
 
+from django.conf import settings
+from django.contrib import admin
 from django.urls import include, path
 
 from audit import urls as audit_urls
@@ -24,6 +26,8 @@ urlpatterns = [
     path("docs/problems", views.problems_page, name="problems-page"),
     *[path("api/v1/", include(app.api_urlpatterns)) for app in APPS],
     path("console/", include(console_urls)),
+    *([path("admin/", admin.site.urls)] if settings.HOLDFAST_ADMIN else []),
+    path("me/", include(console_urls.me_urlpatterns)),
 ]
 
 handler400 = "config.views.bad_request"

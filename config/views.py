@@ -176,8 +176,10 @@ def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
     """403 for a form that did not come from a page of this browser's: what happened, and the way out."""
     if request.path.startswith("/api/"):
         return problems.http_problem(errors.Denied("This address takes no form of a browser's."))
-    # Of the pages with a form, those of the sign-in open again; the third, sign-out, stands on every page.
-    again = request.path if request.path.startswith(settings.LOGIN_URL) else "/console/"
+    # Of the pages with a form, those of the sign-in open again; those about oneself begin anew; sign-out stands on
+    # every page, and what asks before an operator's act is reached from the row that it is about.
+    home = next((one for one in ("/admin/", "/me/") if request.path.startswith(one)), "/console/")
+    again = request.path if request.path.startswith((settings.LOGIN_URL, "/admin/sign-in/")) else home
     return render(request, "csrf.html", {"again": again}, status=403)
 
 

@@ -29,7 +29,13 @@ MAX_CODE: Final = 24  # characters, with the spaces that people type
 _METHODS: Final = ("GET", "HEAD", "POST")
 # Where what an act is about is shown, by its kind; and where those without a page of their own are listed.
 _PAGES: Final = {"person": "console-person", "people": "console-person", "device": "console-device"}
-_LISTS: Final = {"people": "console-people"}
+_LISTS: Final = {
+    "people": "console-people",
+    "programs": "console-programs",
+    "service-account": "console-programs",
+    "log-token": "console-programs",
+    "tenant": "console-organisation",
+}
 
 
 @dataclass(frozen=True)
@@ -113,7 +119,7 @@ def act_page(request: HttpRequest, actor: Actor, name: str, subject_id: UUID | N
     """Show an act's form; posted, what it would do; posted with a code for that, do it."""
     try:
         act, subject = engine.blank(actor, name, subject_id)
-    except Denied as error:
+    except (Conflict, Denied) as error:
         return _refused(request, error, reverse("console-overview"))
     asked = _Asked(request, actor, act, subject, subject_id)
     # An act without anything to type is confirmed at once.

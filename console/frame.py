@@ -7,50 +7,69 @@ Implements PLATFORM "Console" and FAULTS A6. Whether a session is complete, `ten
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Concatenate, Final, ParamSpec, cast
 
 from django.conf import settings
 from django.core.exceptions import PermissionDenied
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
+from django.http import Http404, HttpRequest, HttpResponseBase, HttpResponseNotAllowed, HttpResponseRedirect
 
 from kernel.actors import Actor
 from kernel.errors import NotFound
 from kernel.scope import open_scope
 from tenants.permissions import PermissionName
-from tenants.sessions import HOME, session_actor, session_person
+from tenants.sessions import HOME, ME, home_of, note_use, session_actor, session_person
 
 # What the side of the console shows to whom: words, address, permission.
 NAVIGATION: Final = (
     ("Overview", "/console/", PermissionName.CONSOLE_ENTER),
     ("Cases", "/console/cases/", PermissionName.CASE_READ),
     ("People", "/console/people/", PermissionName.PERSON_READ),
+    ("Organisation", "/console/organisation/", PermissionName.TENANT_KEEP),
+    ("Programs", "/console/programs/", PermissionName.TENANT_ADMINISTER),
     ("Escrow", "/console/escrow/", PermissionName.COVERAGE_READ),
+    ("Ceremonies", "/console/ceremonies/", PermissionName.AUDIT_READ),
     ("Audit log", "/console/audit/", PermissionName.AUDIT_READ),
+    ("Yourself", ME, PermissionName.ME_READ),
+)
+# What stands above the pages about oneself.
+OWN_PAGES: Final = (
+    ("You", ME),
+    ("Devices", "/me/devices/"),
+    ("Ways back", "/me/recovery/"),
+    ("Keys", "/me/keys/"),
+    ("Notices", "/me/notices/"),
+    ("Sessions", "/me/sessions/"),
+    ("Second factors", "/me/factors/"),
+    ("Your data", "/me/data/"),
 )
 # Pages that stand under another's address in the navigation.
 _WITHIN: Final = {"/console/devices/": "/console/people/", "/console/acts/": "/console/people/"}
+
+LOOKING: Final = ("GET", "HEAD")
 
 P = ParamSpec("P")
 
 
 def console_page(
-    permission: PermissionName, *, methods: tuple[str, ...] = ("GET", "HEAD")
+    permission: PermissionName,
+    *,
+    methods: Sequence[str] = LOOKING,
 ) -> Callable[
-    [Callable[Concatenate[HttpRequest, Actor, P], HttpResponse]],
-    Callable[Concatenate[HttpRequest, P], HttpResponse],
+    [Callable[Concatenate[HttpRequest, Actor, P], HttpResponseBase]],
+    Callable[Concatenate[HttpRequest, P], HttpResponseBase],
 ]:
     """Guard a console view, which is called with the actor after the request, in the tenant's open scope.
 
     Without a complete sign-in: to the sign-in page. Without the permission: 403. An access function's NotFound is the
-    404 page. Pages are never cached, and are looked at only (GET, HEAD) unless `methods` names more.
+    404 page. Pages are looked at only (GET, HEAD), unless `methods` says what else, and never cached.
     """
 
     def guard(
-        view: Callable[Concatenate[HttpRequest, Actor, P], HttpResponse],
-    ) -> Callable[Concatenate[HttpRequest, P], HttpResponse]:
+        view: Callable[Concatenate[HttpRequest, Actor, P], HttpResponseBase],
+    ) -> Callable[Concatenate[HttpRequest, P], HttpResponseBase]:
         @functools.wraps(view)
-        def guarded(request: HttpRequest, *args: P.args, **kwargs: P.kwargs) -> HttpResponse:
+        def guarded(request: HttpRequest, *args: P.args, **kwargs: P.kwargs) -> HttpResponseBase:
             if request.method not in methods:
                 return HttpResponseNotAllowed(methods)
             person = session_person(request)
@@ -60,6 +79,7 @@ def console_page(
             open_scope(person.tenant_id)
             if not actor.can(permission):
                 raise PermissionDenied
+            note_use(request)
             try:
                 response = view(request, actor, *args, **kwargs)
             except NotFound:
@@ -68,22 +88,29 @@ def console_page(
             return response
 
         guarded.permission_name = permission  # type: ignore[attr-defined]
-        return cast(Callable[Concatenate[HttpRequest, P], HttpResponse], guarded)
+        return cast(Callable[Concatenate[HttpRequest, P], HttpResponseBase], guarded)
 
     return guard
 
 
 def navigation(request: HttpRequest) -> dict[str, Any]:
     """Context processor: who is signed in, in which tenant, and what the navigation holds for them."""
-    person = session_person(request) if hasattr(request, "user") and request.path.startswith(HOME) else None
+    person = session_person(request) if hasattr(request, "user") and request.path.startswith((HOME, ME)) else None
     if person is None:
         return {}
     actor = session_actor(person)
     items = [(words, address) for words, address, permission in NAVIGATION if actor.can(permission)]
     path = next((to for start, to in _WITHIN.items() if request.path.startswith(start)), request.path)
-    current = max((address for _, address in items if path.startswith(address)), key=len, default="")
     return {
+        "home": home_of(person),
         "tenant": person.tenant,
         "person": person,
-        "navigation": [{"words": words, "address": to, "is_current": to == current} for words, to in items],
+        "navigation": _marked(items, path),
+        "own_pages": _marked(OWN_PAGES, request.path),
     }
+
+
+def _marked(items: Sequence[tuple[str, str]], path: str) -> list[dict[str, Any]]:
+    """Return words and addresses with a mark at the one that a page's address stands under."""
+    current = max((address for _, address in items if path.startswith(address)), key=len, default="")
+    return [{"words": words, "address": to, "is_current": to == current} for words, to in items]

@@ -7,19 +7,17 @@ through mail for a person uses nothing up; only the form does. A wrong link and 
 
 from __future__ import annotations
 
-import base64
 import secrets
 from typing import TYPE_CHECKING, Final
-from urllib.parse import quote
 from uuid import UUID
 
-import segno
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 from django.views.decorators.http import require_http_methods
 
+from console import authenticator
 from holdfast.core.base.secret import SecretBytes
 from kernel.errors import Throttled
 from tenants import hashing, invitations
@@ -114,16 +112,11 @@ def _form(request: HttpRequest, found: Invitation, refusal: str, *, status: int 
         # The same for as long as the session lasts: what was scanned once stays right when the page is shown again.
         key = SecretBytes(secrets.token_bytes(TOTP_KEY_SIZE))
         request.session[_KEPT] = {"id": str(found.pk), "key": key.reveal().hex()}
-    secret = base64.b32encode(key.reveal()).decode()
-    name = quote(f"Holdfast:{found.tenant.slug}:{found.person.email}", safe=":")
-    uri = f"otpauth://totp/{name}?secret={secret}&issuer=Holdfast"
     context = {
         "refusal": refusal,
         "person": found.person,
         "invited_to": found.tenant,
-        "secret": " ".join(secret[at : at + 4] for at in range(0, len(secret), 4)),
-        # On white in every colour scheme: many cameras read no light code on a dark ground.
-        "image": segno.make(uri, error="m").svg_data_uri(scale=4, border=3, dark="#000", light="#fff"),
+        **authenticator.shown(key, tenant=found.tenant, email=found.person.email),
     }
     return render(request, "console/sign_in/invitation.html", context, status=status)
 

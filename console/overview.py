@@ -10,12 +10,14 @@ from typing import Any, Final
 
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
+from django.urls import reverse
 from django.utils import timezone
 
 from audit import access as audit
 from audit.errors import NoCheckpoint
-from console import founding
+from console import first, founding
 from console.cases import case_list
+from console.charts import Chart, Row, chart
 from console.frame import console_page
 from console.words import terms
 from escrow import access as escrow
@@ -42,14 +44,58 @@ def overview(request: HttpRequest, actor: Actor) -> HttpResponse:
     """Show what waits for whom, whether keys would come back, and whether the machinery stands."""
     if session_tenant(request).state == TenantState.FOUNDING:
         return founding.page(request)
-    context: dict[str, Any] = {"directory": health.of_directory(), "people_count": tenants.count_active_people()}
+    now = timezone.now()
+    directory = health.of_directory(now)
+    context: dict[str, Any] = {"directory": directory, "people_count": tenants.count_active_people()}
     if actor.can(PermissionName.CASE_READ):
         context |= _cases(actor)
     if actor.can(PermissionName.COVERAGE_READ):
         context |= _custody()
     if actor.can(PermissionName.AUDIT_READ):
         context |= _log(actor)
+    seen = first.Seen(
+        directory=directory,
+        held=context["counts"]["operator"] if "counts" in context else 0,
+        dead=context.get("dead_jobs", 0),
+        awaiting=len(context.get("mine", [])),
+        has_more_awaiting=context.get("more_mine", False),
+        available=context.get("available"),
+        needed=context["policy"].m if context.get("policy") else 0,
+    )
+    context |= {"first": first.lines(actor, seen, now=now), "has_work": actor.role in first.WORK}
+    context["charts"] = _charts(context)
     return render(request, "console/overview.html", context)
+
+
+def _charts(seen: dict[str, Any]) -> list[Chart]:
+    found = []
+    if seen.get("policy"):
+        totals, people = seen["totals"], reverse("console-people")
+        found.append(
+            chart(
+                "coverage",
+                "Archive keys",
+                "Active people by whether their archive keys would come back",
+                [
+                    Row("Covered", seen["recoverable"], "ok", people),
+                    Row("Deposited, and too few officers could open it", totals.lost, "alarm", people),
+                    Row("Nothing deposited", max(0, seen["people_count"] - totals.covered), "off", people),
+                ],
+            )
+        )
+    if "ages" in seen:
+        kinds = ("ok", "ok", "wait", "wait", "alarm")
+        rows = [Row(words, count, kind) for (words, count), kind in zip(seen["ages"], kinds, strict=True)]
+        found.append(chart("ages", "Open cases by age", "Open cases by how long ago they were opened", rows))
+    directory, failing = seen["directory"], reverse("console-failing-devices")
+    both = directory.exhausted + directory.unsigned - directory.failing
+    rows = [
+        Row("With one-time and signed pre-keys", directory.devices - directory.failing, "ok"),
+        Row("No one-time pre-key left", directory.exhausted - both, "wait", failing),
+        Row("No signed pre-key that holds", directory.unsigned - both, "wait", failing),
+        Row("Neither", both, "alarm", failing),
+    ]
+    return [*found, chart("pre-keys", "Pre-keys", "Active devices by their pre-keys", rows)]
 
 
 def _cases(actor: Actor) -> dict[str, Any]:
@@ -64,6 +110,7 @@ def _cases(actor: Actor) -> dict[str, Any]:
         "sees_cases": True,
         "is_officer": actor.role == Role.OFFICER,
         "counts": case_list.counts(actor, now=now),
+        "ages": case_list.ages(actor, now=now),
         "more_mine": len(awaiting) > SHOWN,
         "more_open": len(listed) > SHOWN,
         "mine": case_list.rows_of(mine, now=now),

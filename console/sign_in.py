@@ -45,8 +45,9 @@ MAX_FIELD: Final = 1024  # of characters: nobody types more, and hashing longer 
 def sign_in_password(request: HttpRequest) -> HttpResponse:
     """First step: tenant, address, password. A right one only leads to the second step."""
     if request.method != "POST":
-        if sessions.session_person(request) is not None:
-            return HttpResponseRedirect(sessions.HOME)
+        signed_in = sessions.session_person(request)
+        if signed_in is not None:
+            return HttpResponseRedirect(sessions.home_of(signed_in))
         return render(request, "console/sign_in/password.html")
     slug, email_key = folded(request, "tenant"), folded(request, "email")
     lockout.name_attempt(request, slug=slug, email_key=email_key)
@@ -91,7 +92,7 @@ def sign_in_code(request: HttpRequest) -> HttpResponse:
         sign_in.record_accepted(person=person, source=source_of(request))
         lockout.forgive(request)
         sessions.finish(request, person, device)
-        return HttpResponseRedirect(sessions.HOME)
+        return HttpResponseRedirect(sessions.home_of(person))
     user_login_failed.send(sender=__name__, credentials={}, request=request)
     record_refusal(request, person.tenant, person, "code")
     sessions.count_wrong_code(request)

@@ -5,12 +5,30 @@ from __future__ import annotations
 
 from django.urls import path
 
-from console import acts, invitation, overview, password_reset, sign_in
+from console import acts, invitation, organisation, overview, password_reset, programs, sign_in
 from console.audit import pages as audit
 from console.cases import pages as cases
 from console.escrow import pages as escrow
-from console.people import device
+from console.escrow import proposing
+from console.me import browsers, data, factors
+from console.me import pages as me
+from console.people import device, lacking
 from console.people import pages as people
+
+# Below /me/.
+me_urlpatterns = [
+    path("", me.home, name="me-home"),
+    path("devices/", me.devices, name="me-devices"),
+    path("recovery/", me.recovery_ways, name="me-recovery"),
+    path("sessions/", browsers.sessions, name="me-sessions"),
+    path("sessions/end/", browsers.end_sessions, name="me-sessions-end"),
+    path("factors/", factors.factors, name="me-factors"),
+    path("factors/codes/", factors.new_recovery_codes, name="me-recovery-codes"),
+    path("factors/authenticator/", factors.change_authenticator, name="me-authenticator"),
+    path("keys/", me.who_could_open, name="me-keys"),
+    path("notices/", me.notices, name="me-notices"),
+    path("data/", data.my_data, name="me-data"),
+]
 
 urlpatterns = [
     path("", overview.overview, name="console-overview"),
@@ -23,13 +41,21 @@ urlpatterns = [
     path("cases/", cases.case_index, name="console-cases"),
     path("cases/<uuid:case_id>/", cases.case_page, name="console-case"),
     path("people/", people.people_list, name="console-people"),
+    path("people/devices/", lacking.failing_devices, name="console-failing-devices"),
+    path("people/doors/", lacking.few_doors, name="console-few-doors"),
     path("people/<uuid:person_id>/", people.person_page, name="console-person"),
     path("devices/<uuid:device_id>/", device.device_page, name="console-device"),
+    path("organisation/", organisation.organisation_page, name="console-organisation"),
+    path("organisation/export/<uuid:export_id>/", organisation.export_file, name="console-export"),
+    path("programs/", programs.programs_page, name="console-programs"),
     path("escrow/", escrow.escrow_page, name="console-escrow"),
     path("escrow/answers/", escrow.answers_page, name="console-answers"),
     path("acts/pending/<uuid:pending_id>/", acts.pending_page, name="console-pending-act"),
     path("acts/<slug:name>/", acts.act_page, name="console-act"),
     path("acts/<slug:name>/<uuid:subject_id>/", acts.act_page, name="console-act-on"),
+    path("escrow/policy/", proposing.versions_page, name="console-policy"),
+    path("escrow/policy/propose/", proposing.propose_page, name="console-policy-propose"),
+    path("ceremonies/", audit.ceremonies_page, name="console-ceremonies"),
     path("audit/", audit.audit_list, name="console-audit"),
     path("audit/<int:index>/", audit.audit_entry, name="console-audit-entry"),
 ]

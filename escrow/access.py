@@ -6,7 +6,7 @@ Implements ESCROW "Policy and officers" and ORGANISATION "Tenants". It writes no
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -540,12 +540,26 @@ def deposits_named(deposit_ids: list[UUID]) -> dict[UUID, Deposit]:
 
 def newest_deposits(most: int) -> list[Deposit]:
     """Return the newest deposits of the open tenant, whoever's they are: for an operator's ceremony."""
-    return list(Deposit.objects.order_by("-created_at")[:most])
+    return list(Deposit.objects.filter(shredded_at=None).order_by("-created_at")[:most])
+
+
+def count_deposits(user_id: UUID) -> int:
+    """Count a user's deposits that were not shredded."""
+    return int(Deposit.objects.filter(user_id=user_id, shredded_at=None).count())
 
 
 def deposits_of(user_id: UUID) -> list[Deposit]:
     """List one user's deposits, oldest first, for coverage and for the console."""
     return list(Deposit.objects.filter(user_id=user_id).order_by("generation", "created_at"))
+
+
+def deposits_found(user_id: UUID, *, order: Sequence[str], start: int, limit: int) -> tuple[list[Deposit], int]:
+    """List a page of one user's deposits in an order, without what is sealed, and count them. Two queries.
+
+    order: names of fields, the last of them unique.
+    """
+    rows = Deposit.objects.filter(user_id=user_id).order_by(*order)
+    return list(rows.defer("sealed")[start : start + limit]), rows.count()
 
 
 def consent_named(user_id: UUID, consent_hash: bytes) -> Consent | None:

@@ -13,15 +13,19 @@ class EscrowConfig(AppConfig):
     def ready(self) -> None:
         from escrow import (
             device_acts,
+            exporting,
             policies,
             tasks,  # noqa: F401 — periodic work registers itself
+            tenant_acts,
         )
         from escrow.access import keeps_doors
         from keys.services import ends_with_a_loss, keeps_doors_of
         from tenants.acts.act import register
+        from tenants.exporting import exports
         from tenants.services import ends_with_a_person
 
-        register(*device_acts.ACTS)
+        exports(*exporting.SOURCES)
+        register(*device_acts.ACTS, *tenant_acts.ACTS)
         ends_with_a_loss(policies.lose_keys)
         ends_with_a_person(policies.suspend_officer)
         keeps_doors_of(keeps_doors)

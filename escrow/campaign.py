@@ -7,13 +7,14 @@ reminder; an alarm before a policy or an escrow key runs out. It takes no answer
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import Exists, OuterRef
+from django.db.models import Exists, OuterRef, QuerySet
 
 from escrow import access
 from escrow.models import Consent, EscrowKey, Policy
@@ -25,6 +26,9 @@ from keys import notices
 from tenants import access as tenants
 from tenants.roles import Role
 from tenants.states import PersonState
+
+if TYPE_CHECKING:
+    from tenants.models import Person
 
 ANNOUNCE_JOB: Final = "escrow.announce"
 ENDING_JOB: Final = "escrow.ending"
@@ -120,9 +124,42 @@ def answers(row: Policy, *, after: UUID | None = None, limit: int = PAGE) -> tup
     Raises NotFound for an `after` that is not among them.
     """
     people, more = tenants.active_people_page(after=after, limit=limit)
+    return _answers(row, people), more
+
+
+def answers_found(
+    row: Policy, answer: str = "", *, order: Sequence[str], start: int, limit: int
+) -> tuple[list[Answer], int]:
+    """List a page of the active people in an order with their last word on a version, and count them; three queries.
+
+    answer: only those with this one, as `Answer` names them. order: names of a person's fields, the last one unique.
+    """
+    among = _last_words(row)[answer].values("user_id") if answer in ("agreed", "refused", "older") else None
+    people, total = tenants.people_found(
+        state=PersonState.ACTIVE,
+        among=among,
+        without=Consent.objects.values("user_id") if answer == "none" else None,
+        order=order,
+        start=start,
+        limit=limit,
+    )
+    return _answers(row, people), total
+
+
+def count_unanswered() -> int:
+    """Count the active people who have never answered any version. One query."""
+    return tenants.count_active_among(tenants.active_people_ids(), without=Consent.objects.values("user_id"))
+
+
+def _answers(row: Policy, people: Sequence[Person]) -> list[Answer]:
     given = Consent.objects.filter(user_id__in=[person.pk for person in people]).order_by("given_at", "pk")
     last = {consent.user_id: consent for consent in given.defer("statement")}
-    return [_answer(row, person.pk, person.name, last.get(person.pk)) for person in people], more
+    return [_answer(row, person.pk, person.name, last.get(person.pk)) for person in people]
+
+
+def answer_of(row: Policy, person_id: UUID) -> Answer:
+    """Return one person's last word on a version; one query. The name is left out."""
+    return _answer(row, person_id, "", access.newest_consent(person_id))
 
 
 def _answer(row: Policy, person_id: UUID, name: str, consent: Consent | None) -> Answer:
@@ -133,14 +170,23 @@ def _answer(row: Policy, person_id: UUID, name: str, consent: Consent | None) ->
     return Answer(person_id, name, said if is_of_this else "older", consent.given_at)
 
 
+def _last_words(row: Policy) -> dict[str, QuerySet[Consent]]:
+    """Return everybody's last answer by what it comes to."""
+    newer = Consent.objects.filter(user_id=OuterRef("user_id"), given_at__gt=OuterRef("given_at"))
+    last = Consent.objects.filter(~Exists(newer))
+    of_this = last.filter(policy_hash=bytes(row.hash))
+    return {
+        "agreed": of_this.filter(agreed=True),
+        "refused": of_this.filter(agreed=False),
+        "older": last.exclude(policy_hash=bytes(row.hash)),
+    }
+
+
 def answer_totals(row: Policy) -> AnswerTotals:
     """Count the active people by their last word, in the database; four queries."""
-    newer = Consent.objects.filter(user_id=OuterRef("user_id"), given_at__gt=OuterRef("given_at"))
-    last = Consent.objects.filter(~Exists(newer), user_id__in=tenants.active_people_ids())
-    of_this = last.filter(policy_hash=bytes(row.hash))
-    return AnswerTotals(
-        people=tenants.count_active_people(),
-        agreed=of_this.filter(agreed=True).values("user_id").distinct().count(),
-        refused=of_this.filter(agreed=False).values("user_id").distinct().count(),
-        older=last.exclude(policy_hash=bytes(row.hash)).values("user_id").distinct().count(),
-    )
+    active = tenants.active_people_ids()
+    counted = {
+        name: rows.filter(user_id__in=active).values("user_id").distinct().count()
+        for name, rows in _last_words(row).items()
+    }
+    return AnswerTotals(people=tenants.count_active_people(), **counted)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from django.db.models import Exists, OuterRef
+from django.db.models import Exists, OuterRef, QuerySet
 from django.utils import timezone
 
 from escrow import access
@@ -90,13 +90,53 @@ def user_coverage(user_id: UUID) -> UserCoverage:
     return coverage_of([user_id]).get(user_id, UserCoverage(user_id, ()))
 
 
-def _releasable_by_policy() -> dict[bytes, Releasable]:
-    """Return, by the hash of each version, who could release what was deposited under it; four queries."""
+@dataclass(frozen=True)
+class Openers:
+    """Who could approve the release of the newest deposits of some generations today, and how many of them must."""
+
+    generations: tuple[int, ...]
+    officers: tuple[UUID, ...]
+    needed: int
+
+    @property
+    def is_open(self) -> bool:
+        """Whether enough could."""
+        return len(self.officers) >= self.needed
+
+
+def openers_of(user_id: UUID) -> list[Openers]:
+    """Return who could release what a user has in custody, generations alike together. The user does not count."""
+    held = _releasable_by_policy(excluded=frozenset({user_id.bytes}))
+    rows = _kept().filter(user_id=user_id).order_by("generation", "created_at")
+    newest = {
+        generation: bytes(policy_hash) for generation, policy_hash in rows.values_list("generation", "policy_hash")
+    }
+    alike: dict[tuple[tuple[UUID, ...], int], list[int]] = defaultdict(list)
+    for generation, policy_hash in newest.items():
+        found = held[policy_hash]
+        alike[tuple(UUID(bytes=one.person) for one in found.approvers), found.needed].append(generation)
+    return [Openers(tuple(generations), officers, needed) for (officers, needed), generations in alike.items()]
+
+
+def _kept() -> QuerySet[Deposit]:
+    """Select the deposits that were not shredded."""
+    rows: QuerySet[Deposit] = Deposit.objects.filter(shredded_at=None)
+    return rows
+
+
+def _releasable_by_policy(*, excluded: frozenset[bytes] = frozenset()) -> dict[bytes, Releasable]:
+    """Return, by the hash of each version, who could release what was deposited under it; four queries.
+
+    excluded: persons who do not count.
+    """
     history = access.history()
     if not history.versions:
         return {}
     now, present = int(timezone.now().timestamp()), present_officers(OfficerState.ACTIVE)
-    return {signed.hash: releasable(signed, history=history, at=now, present=present) for signed in history.versions}
+    return {
+        signed.hash: releasable(signed, history=history, at=now, present=present, excluded=excluded)
+        for signed in history.versions
+    }
 
 
 def present_officers(
@@ -197,7 +237,7 @@ def touched_between(before: History, after: History) -> int:
         for policy_hash, (was, will) in _by_version(before, after).items()
         if (was.approvers, was.needed) != (will.approvers, will.needed)
     ]
-    return Deposit.objects.filter(policy_hash__in=touched).count() if touched else 0
+    return _kept().filter(policy_hash__in=touched).count() if touched else 0
 
 
 def lost_between(before: History, after: History, *, leaver: UUID | None = None) -> Lost | None:
@@ -211,8 +251,8 @@ def lost_between(before: History, after: History, *, leaver: UUID | None = None)
     closing = opened - opens
     if not closing:
         return None
-    alike = Deposit.objects.filter(user_id=OuterRef("user_id"), generation=OuterRef("generation"))
-    lost = Deposit.objects.filter(policy_hash__in=closing).exclude(Exists(alike.filter(policy_hash__in=opens)))
+    alike = _kept().filter(user_id=OuterRef("user_id"), generation=OuterRef("generation"))
+    lost = _kept().filter(policy_hash__in=closing).exclude(Exists(alike.filter(policy_hash__in=opens)))
     rows = list(lost.order_by("id").values_list("id", "user_id"))
     if not rows:
         return None
@@ -251,14 +291,19 @@ def coverage_of(user_ids: Iterable[UUID]) -> dict[UUID, UserCoverage]:
     held = _releasable_by_policy()
     announced = chains.announced_generations(wanted)
     newest: dict[UUID, dict[int, DepositCoverage]] = defaultdict(dict)
+    # What was shredded was wanted so: its generation is neither covered nor missing.
+    shredded: dict[UUID, set[int]] = defaultdict(set)
     rows = Deposit.objects.filter(user_id__in=wanted).defer("sealed").order_by("created_at")
     for deposit in rows:
-        newest[deposit.user_id][deposit.generation] = _cover(deposit, held)
+        if deposit.shredded_at is None:
+            newest[deposit.user_id][deposit.generation] = _cover(deposit, held)
+        else:
+            shredded[deposit.user_id].add(deposit.generation)
     return {
         user_id: UserCoverage(
             user_id,
             tuple(newest[user_id][generation] for generation in sorted(newest[user_id])),
-            tuple(sorted(announced.get(user_id, set()) - newest[user_id].keys())),
+            tuple(sorted(announced.get(user_id, set()) - newest[user_id].keys() - shredded[user_id])),
         )
         for user_id in announced.keys() | newest.keys()
     }
@@ -270,9 +315,9 @@ def coverage_totals() -> CoverageTotals:
     newer = Deposit.objects.filter(
         user_id=OuterRef("user_id"), generation=OuterRef("generation"), created_at__gt=OuterRef("created_at")
     )
-    lost = Deposit.objects.filter(policy_hash__in=closed).filter(~Exists(newer))
+    lost = _kept().filter(policy_hash__in=closed).filter(~Exists(newer))
     return CoverageTotals(
-        covered=Deposit.objects.values("user_id").distinct().count(),
+        covered=_kept().values("user_id").distinct().count(),
         lost=lost.values("user_id").distinct().count() if closed else 0,
     )
 

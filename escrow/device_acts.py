@@ -20,7 +20,7 @@ from tenants import access as tenants_access
 from tenants import services as tenants
 from tenants.acts.act import Act, Done, Given, Words
 from tenants.permissions import PermissionName
-from tenants.states import CredentialState
+from tenants.states import CredentialState, PersonState
 
 
 class _OnDevice(Act):
@@ -81,12 +81,19 @@ class ResumeDevice(_OnDevice):
 
     name = "device-resume"
     title = "Let the device go on"
+    lets_in = True
     state = CredentialState.SUSPENDED
 
     def is_offered(self, actor: Actor, subject: Device) -> bool:
-        return self._is_in_state(subject) and not access.is_suspended_by_officers(subject.id)
+        is_free = not access.is_suspended_by_officers(subject.id)
+        return self._is_in_state(subject) and is_free and not self._has_left(subject)
+
+    def _has_left(self, subject: Device) -> bool:
+        return tenants_access.person(subject.user_id).state == PersonState.LEFT
 
     def words(self, actor: Actor, subject: Device, given: Given) -> Words:
+        if self._has_left(subject):
+            raise Conflict("Its owner has left. Their devices stay off; whoever returns is invited anew.")
         if access.is_suspended_by_officers(subject.id):
             raise Conflict("A resolution of the officers suspended this device. No one person lets it go on.")
         self.require_state(subject)

@@ -225,6 +225,8 @@ class Deposit(ChosenId, TenantModel):
     flagged_at = models.DateTimeField(null=True)
     # Set on every deposit of a generation that a case opened when no device is left to replace the key.
     exposed_at = models.DateTimeField(null=True)
+    # Set when its owner, who has left, had their keys shredded: `sealed` is empty then, and nobody opens it any more.
+    shredded_at = models.DateTimeField(null=True)
 
     class Meta(TenantModel.Meta):
         constraints: ClassVar = [

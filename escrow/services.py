@@ -70,11 +70,13 @@ from hsm import registry
 from hsm.backend import EscrowKeyRef, OaepAlgorithm
 from kernel.actors import Actor
 from kernel.clock import database_now
-from kernel.errors import LimitReached
+from kernel.errors import Denied, LimitReached
 from kernel.scope import current_tenant
 from keys import access as keys
 from keys import chains
 from keys.services import StoredRecord, open_record, seal_record
+from tenants import access as tenants
+from tenants.states import PersonState
 
 __all__ = [
     "AcceptedDeposit",
@@ -245,6 +247,9 @@ def accept_deposit(*, prepared: PreparedDeposit, actor: Actor) -> Deposit:
         if access.is_half_known(half_hash) or access.deposits_named([deposit_id]):
             raise DepositRepeated
         user_id = UUID(bytes=head.user)
+        # Under the lock that whoever records their leaving holds: nothing comes into custody after that.
+        if tenants.person(user_id).state != PersonState.ACTIVE:
+            raise Denied("Whoever has left, or is suspended, puts nothing into escrow. What is there is kept.")
         if access.is_exposed(user_id, head.generation):
             raise GenerationSealed
         if access.deposits_alike(user_id, head.generation, head.policy_hash, head.escrow_key_hash) >= MAX_DEPOSITS:
@@ -293,6 +298,16 @@ def _store_deposit(prepared: PreparedDeposit, deposit_id: UUID, half_hash: bytes
         # Two uploads of it at once: both saw none.
         raise DepositRepeated from error
     return row
+
+
+def shred_deposits(*, user_id: UUID, now: datetime, limit: int) -> int:
+    """Empty up to `limit` of a user's deposits for good, and return how many: nobody opens them any more.
+
+    With its record go both of its halves, the HSM's and the officers', and the record key. Ids and hashes stay: no half
+    is ever deposited twice. In the caller's transaction, which says why.
+    """
+    rows = Deposit.objects.filter(user_id=user_id, shredded_at=None).order_by("pk").values_list("pk", flat=True)
+    return int(Deposit.objects.filter(pk__in=list(rows[:limit])).update(sealed=b"", shredded_at=now))
 
 
 def open_deposit(deposit: Deposit) -> AcceptedDeposit:

@@ -105,6 +105,20 @@ class Ceremony:
         manifest = manifests.load(self._config.manifest_path)
         return [_escrow_public(record) for record in manifest.token("escrow").find("escrow", tenant=tenant_id)]
 
+    def destroy_escrow_keys(self, tenant_id: str) -> None:
+        """Destroy every escrow key of a tenant: nothing that was sealed to one is ever opened again.
+
+        Copies of the token in `backups/` still have them. With none left it changes nothing.
+        """
+        if self.escrow_keys(tenant_id):
+            self._act("destroy_escrow_keys", "escrow", {"tenant": tenant_id})
+
+    def token_backups(self, token: str) -> list[Path]:
+        """Return the copies of a token that lie in `backups/`, oldest first: those of before the newest are older."""
+        newest = self._config.backup(token, manifests.load(self._config.manifest_path).token(token).generation)
+        found = newest.parent.glob(f"{token}-*") if newest.parent.is_dir() else []
+        return sorted(path for path in found if path.is_dir() and path != newest)
+
     def create_tenant_root(self, tenant_id: str) -> SigningPublicKey:
         """Make the tenant's root signing key on `ceremony`. Raises HsmError when the tenant has one."""
         record = self._key("ceremony", "tenant-root", {"tenant": tenant_id})

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from pkcs11 import Attribute
 from pkcs11 import exceptions as ck
 
 from hsm import birth, pkcs11, signing
@@ -107,6 +108,25 @@ def _naming(workshop: Workshop, kind: str, tenant: str, version: int) -> birth.N
     return birth.Naming(kind, cka_id, key_label(kind, tenant, version), version, tenant, workshop.manifest.oaep)
 
 
+def _destroy_escrow_keys(workshop: Workshop, *, tenant: str) -> dict[str, Any]:
+    record = workshop.record
+    gone = record.find("escrow", tenant=tenant)
+    if workshop.directory is not None:
+        # SoftHSM deletes an object's lock file with it, and fails where there is none: the copy was made without.
+        for path in workshop.directory.tokens.rglob("*.object"):
+            path.with_suffix(".lock").touch(mode=0o600)
+    with workshop.session(record.serial) as session:
+        for key in gone:
+            # Found by all that pins it first: an edited manifest must not have another tenant's key destroyed. Then all
+            # that bears its id, the public half beside it as well.
+            find_key(session, key)
+            for one in list(session.get_objects({Attribute.ID: bytes.fromhex(key.id)})):
+                one.destroy()
+    left = tuple(key for key in record.keys if key not in gone)
+    workshop.commit(replace(record, generation=record.generation + 1, keys=left))
+    return {}
+
+
 def _sign(workshop: Workshop, *, tenant: str, data: str) -> dict[str, Any]:
     found = workshop.record.find("tenant-root", tenant=tenant)
     if not found:
@@ -123,6 +143,7 @@ _ACTS: dict[str, Callable[..., dict[str, Any]]] = {
     "create_token": _create_token,
     "adopt_token": _adopt_token,
     "create_key": _create_key,
+    "destroy_escrow_keys": _destroy_escrow_keys,
     "sign": _sign,
 }
 

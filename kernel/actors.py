@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 from uuid import UUID
 
-ActorKind = Literal["person", "device", "service", "system", "anonymous"]
+ActorKind = Literal["person", "device", "service", "operator", "log-token", "system", "anonymous"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,11 +90,13 @@ class ApiView(APIView):
     `tenant` (the actor's own; another's ids are not found), `enrolment` (a single-use code is the
     credential) or `public` (no tenant's data). A test refuses a route that declares neither.
     `suspended_methods` are those that a suspended device or person may use; every other answers them like a stranger.
+    `log_token_methods` are those that a log token may use in the place of a signature.
     """
 
     permission_names: ClassVar[Mapping[str, str]] = {}
     tenancy: ClassVar[str] = "tenant"
     suspended_methods: ClassVar[frozenset[str]] = frozenset()
+    log_token_methods: ClassVar[frozenset[str]] = frozenset()
     max_body: ClassVar[int] = MAX_BODY
     idempotency_required: ClassVar[bool] = False
     # A view whose own rows answer a repeated key (the claims' do) spares the general look-up.
@@ -158,8 +160,8 @@ class ApiView(APIView):
         answer = super().finalize_response(request, response, *args, **kwargs)
         if not self.is_cacheable or answer.status_code != 200:
             answer["cache-control"] = "no-store"
-        # Who asks stands in the signature: a cache on the way must not hand one caller's answer to another.
-        patch_vary_headers(answer, ("Signature-Input", "Signature"))
+        # Who asks stands in signature or token: a cache on the way must not hand one caller's answer to another.
+        patch_vary_headers(answer, ("Authorization", "Signature-Input", "Signature"))
         return answer
 
     def handle_exception(self, exc: Exception) -> Response:

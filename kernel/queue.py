@@ -38,6 +38,7 @@ MAX_BACKOFF_SECONDS = 300
 
 Handler = Callable[[Job], None]
 _handlers: dict[str, Handler] = {}
+_given_up: dict[str, Handler] = {}
 
 
 class RunLater(Exception):
@@ -126,6 +127,16 @@ def handles(kind: str) -> Callable[[Handler], Handler]:
         if kind in _handlers:
             raise ValueError(f"two handlers for {kind}")
         _handlers[kind] = handler
+        return handler
+
+    return register
+
+
+def given_up(kind: str) -> Callable[[Handler], Handler]:
+    """Register what is done when an operator drops a dead job of a kind: in the transaction in which it goes."""
+
+    def register(handler: Handler) -> Handler:
+        _given_up[kind] = handler
         return handler
 
     return register
@@ -243,6 +254,38 @@ def _put_back(job: Job, *, run_at: datetime | Combinable, error: str, attempts: 
     held.update(
         state=JobState.READY, run_at=run_at, lease_until=None, last_error=error[:200], attempts=max(attempts, 0)
     )
+
+
+def retry(job_id: UUID) -> None:
+    """Let the open tenant's dead job run again at once, from its first try. Nothing happens to one that is not dead.
+
+    Nor to one whose like was promised again meanwhile: that one does the work.
+    """
+    with transaction.atomic():
+        job = Job.objects.select_for_update().defer("payload").filter(pk=job_id, state=JobState.DEAD).first()
+        if job is None:
+            return
+        open_ones = Job.objects.filter(kind=job.kind, unique=job.unique, state__in=[JobState.READY, JobState.LEASED])
+        if job.unique is not None and open_ones.exists():
+            return
+        Job.objects.filter(pk=job_id).update(state=JobState.READY, run_at=Now(), attempts=0)
+
+
+def drop(job_id: UUID) -> None:
+    """Delete the open tenant's dead job for good, and do what its kind has for that. Nothing unless it is dead."""
+    with transaction.atomic():
+        job = Job.objects.select_for_update().filter(pk=job_id, state=JobState.DEAD).first()
+        if job is None:
+            return
+        if job.kind in _given_up:
+            _given_up[job.kind](job)
+        job.delete()
+
+
+def release_lease(job_id: UUID) -> None:
+    """Take the open tenant's job from whoever holds it: they can complete it no more, and another may lease it."""
+    held = Job.objects.filter(pk=job_id, state=JobState.LEASED)
+    held.update(state=JobState.READY, run_at=Now(), lease_until=None, fence=F("fence") + 1)
 
 
 def sweep(*, older_than: timedelta = timedelta(days=30)) -> int:

@@ -1,44 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Django's admin, read-only: metadata of devices and of tenant master keys (FAULTS T11)."""
+"""Django's admin, read-only: metadata of devices and of tenant master keys (FAULTS T11).
+
+Mailboxes are not here: when something came for whom is what nobody but its reader has to know.
+"""
 
 from __future__ import annotations
 
-from typing import Any
-
 from django.contrib import admin
-from django.http import HttpRequest
 
 from kernel.admin import ReadOnlyAdmin
-from keys.models import ChainHead, Device, Message, PreKeyBatch, TenantMasterKey
+from keys.models import Device, TenantMasterKey
 
 
 @admin.register(Device)
 class DeviceAdmin(ReadOnlyAdmin):
     list_display = ("id", "user_id", "state", "suite", "created_at", "tenant_id")
     list_filter = ("state", "suite")
-
-
-@admin.register(ChainHead)
-class ChainHeadAdmin(ReadOnlyAdmin):
-    list_display = ("user_id", "seq", "updated_at", "tenant_id")
-
-
-@admin.register(PreKeyBatch)
-class PreKeyBatchAdmin(ReadOnlyAdmin):
-    list_display = ("id", "device_id", "size", "stored_at", "tenant_id")
-
-
-@admin.register(Message)
-class MessageAdmin(ReadOnlyAdmin):
-    """How full mailboxes are. Who wrote to whom is not an operator's to read here."""
-
-    list_display = ("id", "device_id", "kind", "size", "received_at", "tenant_id")
-    list_filter = ("kind",)
-
-    def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
-        return [name for name in super().get_fields(request, obj) if not name.startswith("sender_")]
+    ordering = ("-created_at",)
+    shown = ("id", "tenant_id", "user_id", "state", "suite", "created_at", "activated_at", "revoked_at")
 
 
 @admin.register(TenantMasterKey)
 class TenantMasterKeyAdmin(ReadOnlyAdmin):
+    """How far a rotation has come: which version of a tenant's key stands under which of the installation's."""
+
     list_display = ("tenant_id", "version", "master_version", "state", "created_at")
+    list_filter = ("state", "master_version")
+    ordering = ("tenant_id", "-version")
+    shown = ("tenant_id", "version", "master_version", "state", "created_at")

@@ -30,11 +30,12 @@ from kernel.scope import current_tenant
 from kernel.transitions import advance
 from keys import access, chains, mailbox, notices
 from keys.errors import ChainRefused, DeviceKnown, DeviceMismatch, SuccessorStale
-from keys.models import Device, OneTimePreKey
+from keys.models import Device, OneTimePreKey, SignedPreKey
 from keys.states import DEVICE, DeviceState
 from tenants import access as tenants_access
 from tenants import services as tenants
 from tenants.sponsors import let_in
+from tenants.states import CredentialState
 
 # Devices of one person that wait for the chain to list them, of those whose codes have the same people behind them. An
 # honest person has one or two.
@@ -189,6 +190,29 @@ def _revoke_listed(device_id: UUID, reason: Reason, actor: Actor) -> None:
         _end(waiting, actor)
     successor = access.active_successor(device_id)
     mailbox.leave(device_id=device_id, successor_id=successor.id if successor else None)
+
+
+def stop_all(*, user_id: UUID, actor: Actor) -> int:
+    """Stop all devices of a person who leaves, and return how many that are.
+
+    No chain is written: that is its owner's to do. Their requests are refused from the next one on, but for a veto,
+    which no one person's act ends (ESCROW "Case"). Their pre-keys are handed out no more, so that nobody begins to
+    write to them; those that wait for the chain end.
+    """
+    with transaction.atomic():
+        # The chain's lock first, as in an append, which could be listing or revoking one of them right now.
+        access.chain_head_for_update(user_id)
+        live = list(Device.objects.select_for_update().filter(user_id=user_id).exclude(state=DeviceState.REVOKED))
+        for device in live:
+            if device.state == DeviceState.PENDING:
+                _end_waiting(device, actor)
+            elif tenants_access.credential_state(device.id) == CredentialState.ACTIVE:
+                tenants.suspend_credential(credential_id=device.id, actor=actor)
+        gone = [device.id for device in live]
+        OneTimePreKey.objects.filter(device_id__in=gone).delete()
+        current = SignedPreKey.objects.filter(device_id__in=gone, is_current=True)
+        current.update(is_current=False, retired_at=database_now())
+    return len(live)
 
 
 def sweep_waiting() -> int:

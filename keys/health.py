@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
-from django.db.models import Count, Exists, Min, OuterRef, Q
+from django.db.models import Count, Exists, Min, OuterRef, Q, QuerySet
 
 from holdfast.core.base.words import eight_words
-from keys.models import ChainFork, Claim, Device, OneTimePreKey, SignedPreKey
+from holdfast.core.vault.blob import Section
+from keys.models import ChainFork, Claim, Device, OneTimePreKey, SignedPreKey, VaultDoor
 from keys.states import DeviceState
 
 FORECAST_DAYS = 7
@@ -57,11 +59,15 @@ class DeviceHealth:
 
 @dataclass(frozen=True)
 class DirectoryHealth:
-    """The whole tenant: active devices, how many of them have no one-time or no signed pre-key, forks kept."""
+    """The whole tenant: active devices, what they lack, forks kept.
+
+    exhausted: without a one-time pre-key. unsigned: without a signed pre-key that still holds. failing: either or both.
+    """
 
     devices: int
     exhausted: int
     unsigned: int
+    failing: int
     forks: int
 
 
@@ -120,14 +126,57 @@ def of_devices(devices: Sequence[Device], *, now: datetime) -> list[DeviceHealth
     return found
 
 
-def of_directory() -> DirectoryHealth:
-    """Tell how the tenant's directory stands. Four queries, none of which walks the one-time pre-keys."""
-    active = Device.objects.filter(state=DeviceState.ACTIVE)
-    pool = OneTimePreKey.objects.filter(device_id=OuterRef("id"), epoch=OuterRef("pre_key_epoch"))
-    signed = SignedPreKey.objects.filter(device_id=OuterRef("id"), is_current=True)
-    return DirectoryHealth(
-        devices=active.count(),
-        exhausted=active.filter(~Exists(pool)).count(),
-        unsigned=active.filter(~Exists(signed)).count(),
-        forks=ChainFork.objects.count(),
+def of_directory(now: datetime) -> DirectoryHealth:
+    """Tell how the tenant's directory stands. Two queries, none of which walks the one-time pre-keys."""
+    active = Device.objects.filter(state=DeviceState.ACTIVE).annotate(has_pool=_has_pool(), is_signed=_is_signed(now))
+    counted = active.aggregate(
+        devices=Count("pk"),
+        exhausted=Count("pk", filter=Q(has_pool=False)),
+        unsigned=Count("pk", filter=Q(is_signed=False)),
+        failing=Count("pk", filter=Q(has_pool=False) | Q(is_signed=False)),
     )
+    return DirectoryHealth(**counted, forks=ChainFork.objects.count())
+
+
+def failing_devices(now: datetime, *, order: Sequence[str], start: int, limit: int) -> tuple[list[DeviceHealth], int]:
+    """List a page of the active devices that nobody can write to at their best, and count all of them.
+
+    Those without a one-time pre-key, or without a signed one that still holds. order: names of fields, the last of them
+    unique. Five queries.
+    """
+    rows = Device.objects.filter(~_has_pool() | ~_is_signed(now), state=DeviceState.ACTIVE).order_by(*order)
+    return of_devices(list(rows[start : start + limit]), now=now), rows.count()
+
+
+def _has_pool() -> Exists:
+    return Exists(OneTimePreKey.objects.filter(device_id=OuterRef("id"), epoch=OuterRef("pre_key_epoch")))
+
+
+def _is_signed(now: datetime) -> Exists:
+    signed = SignedPreKey.objects.filter(device_id=OuterRef("id"), is_current=True)
+    return Exists(signed.filter(expires_at__gt=int(now.timestamp())))
+
+
+def users_with_devices() -> QuerySet[Any, Any]:
+    """Return the ids of those who have an active device, as a part of another app's query."""
+    return Device.objects.filter(state=DeviceState.ACTIVE).values("user_id")
+
+
+def users_with_two_doors() -> QuerySet[Any, Any]:
+    """Return the ids of those who have two doors or more to their vault, as a part of another app's query."""
+    return _vault_doors().values("user_id").annotate(n=Count("id")).filter(n__gte=2).values("user_id")
+
+
+def doors_of(user_ids: Iterable[UUID]) -> dict[UUID, list[str]]:
+    """Return the kinds of doors to their vaults that some users have. One query."""
+    found: dict[UUID, list[str]] = {}
+    for user_id, kind in (
+        _vault_doors().filter(user_id__in=list(user_ids)).order_by("kind").values_list("user_id", "kind")
+    ):
+        found.setdefault(user_id, []).append(kind)
+    return found
+
+
+def _vault_doors() -> QuerySet[VaultDoor]:
+    rows: QuerySet[VaultDoor] = VaultDoor.objects.exclude(kind__startswith=f"{Section.OFFICERS.value}-")
+    return rows

@@ -27,7 +27,7 @@ from kernel.scope import current_tenant
 from kernel.sweeps import delete_in_batches
 from keys import access
 from keys.errors import ChainStale, EnvelopesMismatch, MailboxFull, MessageLimit
-from keys.models import ClaimBudget, Message, MessageContent, MessageKind
+from keys.models import ClaimBudget, Device, Message, MessageContent, MessageKind
 from tenants.permissions import PermissionName
 
 LIFE: Final = timedelta(days=30)
@@ -175,6 +175,14 @@ def leave(*, device_id: UUID, successor_id: UUID | None) -> None:
         _delete(found)
         return
     Message.objects.filter(seq__in=[seq for seq, _ in found]).update(device_id=successor_id)
+
+
+def destroy_waiting(user_id: UUID) -> int:
+    """Delete what waits for any device that a person ever had, and return how many messages. In its own transaction."""
+    with transaction.atomic():
+        theirs = Device.objects.filter(user_id=user_id).values("id")
+        held = Message.objects.filter(device_id__in=theirs).select_for_update().order_by("seq")
+        return _delete(held.values_list("seq", "content_id"))
 
 
 def sweep_expired() -> int:

@@ -65,12 +65,17 @@ def give(*, job: Job, actor: Actor) -> None:
     if not is_taken and job.attempts < MAX_ATTEMPTS:
         raise MailNotTaken
     with transaction.atomic():
-        audit.append(
-            tag=f"keys:notice:{'hand-over' if is_taken else 'fail'}",
-            actor=actor,
-            subject=str(person_id),
-            body={"kind": event},
-        )
+        _log("hand-over" if is_taken else "fail", job, actor)
+
+
+def fail(*, job: Job, actor: Actor) -> None:
+    """Log that a mail could not be handed over: it was given up. In the transaction that is open."""
+    _log("fail", job, actor)
+
+
+def _log(verb: str, job: Job, actor: Actor) -> None:
+    person_id, event = job.payload["person"], job.payload["event"]
+    audit.append(tag=f"keys:notice:{verb}", actor=actor, subject=person_id, body={"kind": event})
 
 
 def _send(person_id: UUID, event: str, ids: dict[str, str]) -> bool:
@@ -79,5 +84,4 @@ def _send(person_id: UUID, event: str, ids: dict[str, str]) -> bool:
     people = tenants.people_by_id(one for one in (person_id, by) if one)
     person = people[person_id]
     named = {"person": person, "tenant": tenants.tenant(), "other": people.get(by) if by else None}
-    outcome = mails.send(template=event, context={**named, **ids}, to=person.email)
-    return outcome is mails.Outcome.TAKEN
+    return mails.tell(person, template=event, context={**named, **ids}) is mails.Outcome.TAKEN

@@ -44,6 +44,7 @@ from keys.devices import (
     prepare_device,
     register_successor,
     revoke_again,
+    stop_all,
 )
 from keys.errors import (
     ChainFork,
@@ -78,6 +79,7 @@ from keys.states import DeviceState
 from keys.vaults import (
     DOOR_KINDS,
     delete_door,
+    destroy_vault,
     door_kind,
     keeps_doors_of,
     open_door,
@@ -103,6 +105,7 @@ __all__ = [
     "claim_user",
     "create_tenant_master_key",
     "delete_door",
+    "destroy_vault",
     "door_kind",
     "ends_with_a_loss",
     "enrol_device",
@@ -123,6 +126,7 @@ __all__ = [
     "seal_record",
     "seal_vault",
     "server_holds",
+    "stop_all",
     "store_batch",
     "store_door",
     "store_vault",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from kernel.actors import system_actor
 from kernel.models import Job
-from kernel.queue import every, handles
+from kernel.queue import every, given_up, handles
 from keys import devices, mailbox, notices, services
 
 
@@ -34,6 +34,12 @@ def sweep_waiting() -> None:
 def give_notice(job: Job) -> None:
     """Hand one mail over."""
     notices.give(job=job, actor=system_actor(job.tenant_id, "worker"))
+
+
+@given_up(notices.NOTICE_JOB)
+def fail_notice(job: Job) -> None:
+    """Say that one mail was not delivered: nobody tries any more."""
+    notices.fail(job=job, actor=system_actor(job.tenant_id, "worker"))
 
 
 @handles("keys.sweep-voided")

@@ -136,6 +136,17 @@ def open_vault(*, user_id: UUID, actor: Actor, section: Section = Section.VAULT)
     return fields.octets(0), fields.octets(1), row.version
 
 
+def exported(row: Vault, actor: Actor) -> bytes | None:
+    """Return a section as its owner stored it, dCBOR[statement, blob], for an export; None for one that does not open.
+
+    Call it outside transactions, since it asks the HSM. The export is the entry.
+    """
+    try:
+        return _open(row, row.section, actor)
+    except UnwrapFailed:
+        return None
+
+
 def door_kind(section: Section, name: str) -> str:
     """Return the kind under which a section's door is stored: field 2 of its blob."""
     return DoorOwner(b"", b"", 0, section).kind(name)
@@ -350,3 +361,14 @@ def _open(row: Vault | VaultDoor, kind: str, actor: Actor) -> bytes:
                 body={"record": str(row.pk), "kind": kind, "version": row.version},
             )
         raise
+
+
+def destroy_vault(user_id: UUID) -> tuple[int, int]:
+    """Delete every section of a person's vault, and its doors, for good; return how many of each were there.
+
+    With each row goes its record key: nobody opens it any more, but for a backup that still has the row. In the
+    caller's transaction, which says why.
+    """
+    doors, _ = VaultDoor.objects.filter(user_id=user_id).delete()
+    sections, _ = Vault.objects.filter(user_id=user_id).delete()
+    return sections, doors

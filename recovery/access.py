@@ -38,6 +38,7 @@ from recovery.models import (
     Release,
     ReleasedShare,
     SealedShare,
+    Shredding,
     Veto,
 )
 from recovery.states import APPROVABLE, COLLECTABLE, HAD, TERMINAL, UNDECIDED, UNRELEASED, CaseState
@@ -103,6 +104,12 @@ def visible_to(actor: Actor, now: datetime) -> QuerySet[Case]:
     if actor.is_suspended:
         return Case.objects.filter(told)
     return Case.objects.filter(told | Q(requester_id=actor.person_id) | Q(recipient_person_id=actor.person_id))
+
+
+def cases_about(actor: Actor, *, limit: int) -> list[Case]:
+    """List the newest cases about the actor themselves, of which they may know, whatever their role. One query."""
+    rows = Case.objects.filter(subject_id=actor.person_id).exclude(_early(actor, timezone.now()))
+    return list(rows.order_by("-opened_at", "id")[:limit])
 
 
 def cases_for(actor: Actor, *, after: UUID | None = None, limit: int = 100) -> tuple[list[Case], bool]:
@@ -363,6 +370,32 @@ def is_recipient(device_id: UUID, user_id: UUID) -> bool:
     return cases.filter(recipient_device_id=device_id).exists() or requests.filter(device_id=device_id).exists()
 
 
+def shredding_of(person_id: UUID) -> Shredding | None:
+    """Return what was asked and done to shred a person's keys, if it was asked."""
+    return Shredding.objects.filter(person_id=person_id).first()
+
+
+def shredding_for_update(person_id: UUID) -> Shredding | None:
+    """Return that row locked until the transaction ends."""
+    return Shredding.objects.select_for_update().filter(person_id=person_id).first()
+
+
+def cases_of_subject(person_id: UUID, *, states: Iterable[str]) -> list[Case]:
+    """List the cases about a person in some states, by id, whoever may see them: for whoever ends them."""
+    return list(Case.objects.filter(subject_id=person_id, state__in=states).order_by("id"))
+
+
+def cases_of_requester(person_id: UUID, *, states: Iterable[str]) -> list[Case]:
+    """List the cases that a person asked for, in some states, by id, whoever may see them: for whoever ends them."""
+    return list(Case.objects.filter(requester_id=person_id, state__in=states).order_by("id"))
+
+
+def approved_by(person_id: UUID, *, states: Iterable[str]) -> QuerySet[Approval, dict[str, UUID]]:
+    """Return the ids of the cases in some states that a person approved, as a part of another query."""
+    given = Approval.objects.filter(person_id=person_id, decision="approve")
+    return given.filter(case_id__in=Case.objects.filter(state__in=states).values("id")).values("case_id")
+
+
 def notice_of_opening(case: Case) -> Notice | None:
     """Return the notice that the subject is owed about the opening."""
     return Notice.objects.filter(case_id=case.id, person_id=case.subject_id, kind=OPENED).first()
@@ -380,9 +413,22 @@ def notices_for(person_id: UUID, *, after: UUID | None = None) -> tuple[list[Not
     return page(due, ("-due_at", "-id"), after=after)
 
 
+def newest_notices(person_id: UUID, *, limit: int) -> list[Notice]:
+    """List the newest notices that one person was given."""
+    return list(
+        Notice.objects.filter(person_id=person_id, due_at__lte=timezone.now()).order_by("-due_at", "-id")[:limit]
+    )
+
+
 def releases_of(case: Case) -> list[Release]:
     """List what was released, with its shares."""
     return list(Release.objects.filter(case_id=case.id).prefetch_related("shares").order_by("deposit_id"))
+
+
+def first_released(case_ids: list[UUID]) -> dict[UUID, datetime]:
+    """Return, of these cases, when each was first released, if it was. One query."""
+    rows = Release.objects.filter(case_id__in=case_ids).values("case_id").annotate(first=Min("at")).order_by("case_id")
+    return dict(rows.values_list("case_id", "first"))
 
 
 def outlived_releases(now: datetime, *, until: datetime, limit: int) -> list[tuple[UUID, UUID]]:

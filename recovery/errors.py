@@ -78,6 +78,12 @@ class RegenesisTooEarly(Conflict):
     default_detail = "Your officers have attested your new key; the policy's delay still runs. Retry then."
 
 
+class OfficerInOffice(Conflict):
+    """The person is an officer of the escrow policy, and has to be taken out of it before they go."""
+
+    code = "officer-in-office"
+
+
 class ContactsRefused(Invalid):
     """The manifest of trusted contacts, or the request to them, does not fit the account or the device."""
 

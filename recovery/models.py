@@ -208,6 +208,23 @@ class Attestation(TenantModel):
         ]
 
 
+class Shredding(TenantModel):
+    """One person's keys, shredded for good: promised by two persons' act, done by the worker. `done` is its progress.
+
+    done: how many of each kind were destroyed so far.
+    """
+
+    person_id = models.UUIDField()
+    asked_at = models.DateTimeField()
+    done: models.JSONField[Any, Any] = models.JSONField(default=dict)
+    finished_at = models.DateTimeField(null=True)
+
+    class Meta(TenantModel.Meta):
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["tenant_id", "person_id"], name="shredding_once"),
+        ]
+
+
 class ContactSet(TenantModel):
     """The manifest of a user's trusted contacts, as their identity key signed it. `version` is its ETag."""
 

@@ -13,7 +13,7 @@ from uuid import UUID
 from kernel.actors import system_actor
 from kernel.clock import database_now
 from kernel.models import Job
-from kernel.queue import apart, every, handles
+from kernel.queue import apart, every, given_up, handles, renew
 from kernel.retries import MOST, Retries
 from recovery import access
 from recovery.cases import collection, counting, endings, notices, standing
@@ -21,6 +21,10 @@ from recovery.cases.counting import RELEASE_JOB
 from recovery.cases.notices import NOTICE_JOB
 from recovery.contacts import services as contacts
 from recovery.contacts.access import contact_requests_past_expiry
+from recovery.leaving import services as leaving
+from recovery.leaving import shredding
+from recovery.leaving.services import CONTACT_LEFT_JOB
+from recovery.leaving.shredding import SHRED_JOB
 from recovery.release import process
 from recovery.states import CaseState
 
@@ -39,10 +43,33 @@ def give_notice(job: Job) -> None:
     notices.give_notice(notice_id=UUID(job.payload["notice"]), actor=system_actor(job.tenant_id, "worker"))
 
 
+@given_up(NOTICE_JOB)
+def fail_notice(job: Job) -> None:
+    """Say that one notice was not delivered: nobody tries any more."""
+    notices.fail_notice(notice_id=UUID(job.payload["notice"]), actor=system_actor(job.tenant_id, "worker"))
+
+
 @handles(RELEASE_JOB)
 def release(job: Job) -> None:
     """Attempt one case. The queue is the release process's own: no worker leases its jobs."""
     process.run_job(job)
+
+
+@handles(CONTACT_LEFT_JOB)
+def tell_contacts(job: Job) -> None:
+    """Tell the next people who chose somebody who has left as a trusted contact."""
+    after = UUID(job.payload["after"]) if job.payload["after"] else None
+    leaving.tell_contacts(person_id=UUID(job.payload["person"]), after=after)
+
+
+@handles(SHRED_JOB)
+def shred(job: Job) -> None:
+    """Shred the keys of a person who has left."""
+    shredding.shred(
+        person_id=UUID(job.payload["person"]),
+        actor=system_actor(job.tenant_id, "worker"),
+        renew=lambda: renew(job),
+    )
 
 
 @every(seconds=2, by_age=True)

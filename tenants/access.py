@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import uuid
 from collections import defaultdict
-from collections.abc import Collection, Iterable
-from datetime import datetime
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
 from uuid import UUID
 
 from django.db.models import Q, QuerySet
@@ -20,9 +22,20 @@ from kernel.actors import Actor
 from kernel.errors import NotFound
 from kernel.paging import page
 from kernel.scope import current_tenant
-from tenants.models import Credential, EnrolmentCode, Person, ServiceAccount, Sponsorship, Tenant
+from tenants import names
+from tenants.errors import TenantEnds, TenantLocked
+from tenants.models import (
+    Credential,
+    EnrolmentCode,
+    FormerAddress,
+    Invitation,
+    Person,
+    ServiceAccount,
+    Sponsorship,
+    Tenant,
+)
 from tenants.roles import GUARDED_ROLES, Role
-from tenants.states import ENTERED_STATES, CredentialState, PersonState
+from tenants.states import ENTERED_STATES, CredentialState, PersonState, TenantState
 
 
 def tenant() -> Tenant:
@@ -35,10 +48,27 @@ def entered_tenant_by_slug(slug: str) -> Tenant | None:
     return Tenant.objects.filter(slug=slug, state__in=ENTERED_STATES).first()
 
 
+def require_unlocked() -> None:
+    """Raise TenantLocked while the open scope's tenant is locked: for what lets somebody in, or opens a key."""
+    if tenant().state == TenantState.LOCKED:
+        raise TenantLocked
+
+
+def require_letting_in() -> None:
+    """Raise TenantLocked while the open scope's tenant is locked, and TenantEnds while it ends."""
+    require_unlocked()
+    if tenant().state == TenantState.ENDING:
+        raise TenantEnds
+
+
 def person_by_address(tenant: Tenant | None, email_key: str) -> Person | None:
-    """Return the person with an address in a tenant: one query, whether tenant and person exist or not."""
+    """Return the person with an address in a tenant: one query, whether tenant and person exist or not.
+
+    Nobody who has left: the address is free, and may be somebody else's by now.
+    """
     tenant_id = tenant.pk if tenant else uuid.uuid4()
-    found: Person | None = Person.unscoped.filter(tenant_id=tenant_id, email_key=email_key).first()
+    rows = Person.unscoped.filter(tenant_id=tenant_id, email_key=email_key)
+    found: Person | None = rows.exclude(state=PersonState.LEFT).first()
     return found
 
 
@@ -97,6 +127,17 @@ def has_open_code(person_id: UUID) -> bool:
     return bool(EnrolmentCode.objects.filter(person_id=person_id, used_at=None, expires_at__gt=Now()).exists())
 
 
+def count_ways_in(person_id: UUID) -> int:
+    """Count a person's invitations and enrolment codes that are neither used nor expired. Two queries."""
+    unused = {"person_id": person_id, "used_at": None, "expires_at__gt": Now()}
+    return int(Invitation.objects.filter(**unused).count() + EnrolmentCode.objects.filter(**unused).count())
+
+
+def service_accounts_of(person_id: UUID) -> list[ServiceAccount]:
+    """List by name the service accounts that a person made."""
+    return list(ServiceAccount.objects.filter(created_by=person_id).order_by("name"))
+
+
 def open_codes_until(person_ids: Iterable[UUID]) -> dict[UUID, datetime]:
     """Return, of these people, who has an enrolment code to use, and until when the longest of each. One query."""
     open_ones = EnrolmentCode.objects.filter(person_id__in=person_ids, used_at=None, expires_at__gt=Now())
@@ -138,6 +179,12 @@ def people(*, roles: Iterable[str] = (), state: str = "") -> list[Person]:
     if roles := list(roles):
         rows = rows.filter(role__in=roles)
     return list(rows.filter(state=state) if state else rows)
+
+
+def former_addresses(person_id: UUID) -> list[str]:
+    """List the addresses that a person had until lately, at which they are told as well, the newest first."""
+    rows = FormerAddress.objects.filter(person_id=person_id, told_until__gt=Now()).order_by("-told_until")
+    return list(dict.fromkeys(rows.values_list("email", flat=True)))
 
 
 def people_by_id(person_ids: Iterable[UUID]) -> dict[UUID, Person]:
@@ -185,14 +232,70 @@ def acting_credentials(credential_ids: Collection[UUID]) -> set[UUID]:
     return set(rows.values_list("id", flat=True))
 
 
+def credential_uses(credential_ids: Collection[UUID]) -> dict[UUID, tuple[str, date | None]]:
+    """Return the state of each of these credentials, and the day in UTC on which it was last used, if it is noted."""
+    rows = Credential.objects.filter(id__in=credential_ids)
+    return {pk: (state, used_on) for pk, state, used_on in rows.values_list("id", "state", "last_used_on")}
+
+
 def service_accounts() -> list[ServiceAccount]:
     """List the tenant's service accounts by name."""
     return list(ServiceAccount.objects.order_by("name"))
 
 
-def people_found(text: str, role: str, *, start: int, limit: int) -> tuple[list[Person], int]:
-    """Search the tenant's people by a part of name or address: one page by name, and how many there are."""
-    rows = _searched(text, role).order_by("name", "id")
+@dataclass(frozen=True)
+class Program:
+    """A service account with the state of its credential."""
+
+    account: ServiceAccount
+    state: str
+
+
+def programs(*, order: Sequence[str] = ("name", "id"), start: int, limit: int) -> tuple[list[Program], int]:
+    """List one page of the service accounts in an order, whose last field is unique, and say how many there are."""
+    rows = ServiceAccount.objects.order_by(*order)
+    found = list(rows[start : start + limit])
+    states = dict(Credential.objects.filter(id__in=[one.pk for one in found]).values_list("id", "state"))
+    return [Program(one, states[one.pk]) for one in found], rows.count()
+
+
+def program(account_id: UUID) -> Program:
+    """Return a service account, in whatever state. Raises NotFound."""
+    found: ServiceAccount | None = ServiceAccount.objects.filter(pk=account_id).first()
+    if found is None:
+        raise NotFound
+    return Program(found, credential_state(account_id))
+
+
+def has_service_account(name: str) -> bool:
+    """Tell whether a service account has, or had, this name."""
+    return bool(ServiceAccount.objects.filter(name=name).exists())
+
+
+def people_found(
+    text: str = "",
+    role: str = "",
+    *,
+    state: str = "",
+    has_no_link: bool = False,
+    among: QuerySet[Any, Any] | None = None,
+    without: QuerySet[Any, Any] | None = None,
+    order: Sequence[str] = ("search", "id"),
+    start: int = 0,
+    limit: int,
+) -> tuple[list[Person], int]:
+    """Search the tenant's people by a part of name or address: one page in an order, and how many there are.
+
+    has_no_link: invited, and no invitation of theirs works any more. among, without: queries for ids of people, of
+    whom they are, or are not. order: names of fields, the last of them unique. Two queries.
+    """
+    rows = _searched(text, role, state).order_by(*order)
+    if has_no_link:
+        rows = rows.filter(_without_link())
+    if among is not None:
+        rows = rows.filter(pk__in=among)
+    if without is not None:
+        rows = rows.exclude(pk__in=without)
     return list(rows[start : start + limit]), rows.count()
 
 
@@ -201,19 +304,41 @@ def people_page(text: str, role: str, *, state: str, email_key: str, after: UUID
 
     Each of text, role, state and email_key is held to unless it is empty. email_key: one address, whole.
     """
-    rows = _searched(text, role)
-    if state:
-        rows = rows.filter(state=state)
+    rows = _searched(text, role, state)
     if email_key:
         rows = rows.filter(email_key=email_key)
-    return page(rows, ("name", "id"), after=after)
+    return page(rows, ("search", "id"), after=after)
 
 
-def _searched(text: str, role: str) -> QuerySet[Person]:
+def _searched(text: str, role: str, state: str) -> QuerySet[Person]:
     rows: QuerySet[Person] = Person.objects.all()
     if text:
-        rows = rows.filter(Q(name__icontains=text) | Q(email__icontains=text))
-    return rows.filter(role=role) if role else rows
+        # Not an empty text: an accent alone folds to nothing, and is in no name.
+        rows = rows.filter(search__contains=key) if (key := names.search_key(text)) else rows.none()
+    if role:
+        rows = rows.filter(role=role)
+    return rows.filter(state=state) if state else rows
+
+
+def _without_link() -> Q:
+    usable = Invitation.objects.filter(used_at=None, expires_at__gt=Now())
+    return Q(state=PersonState.INVITED) & ~Q(pk__in=usable.values("person_id"))
+
+
+def people_without_link(person_ids: Iterable[UUID]) -> set[UUID]:
+    """Return which of these people are invited, and hold no invitation that still works. One query."""
+    rows = Person.objects.filter(_without_link(), pk__in=list(person_ids))
+    return set(rows.values_list("pk", flat=True))
+
+
+def count_people_without_link() -> int:
+    """Count the people who are invited, and hold no invitation that still works. One query."""
+    return Person.objects.filter(_without_link()).count()
+
+
+def count_active_among(ids: QuerySet[Any, Any], *, without: QuerySet[Any, Any]) -> int:
+    """Count the active people whose ids are in one query and not in another. One query."""
+    return Person.objects.filter(state=PersonState.ACTIVE, pk__in=ids).exclude(pk__in=without).count()
 
 
 def active_people_page(*, after: UUID | None, limit: int) -> tuple[list[Person], bool]:
@@ -235,6 +360,11 @@ def active_people_after(after: UUID | None, *, limit: int) -> list[UUID]:
 def active_people_ids() -> QuerySet[Person, dict[str, UUID]]:
     """Return the ids of the active people, as a part of another app's query."""
     return Person.objects.filter(state=PersonState.ACTIVE).values("pk")
+
+
+def left_people_ids() -> QuerySet[Person, dict[str, UUID]]:
+    """Return the ids of the people who have left, as a part of another app's query."""
+    return Person.objects.filter(state=PersonState.LEFT).values("pk")
 
 
 def count_active_people() -> int:

@@ -8,6 +8,7 @@ Specification: https://www.rfc-editor.org/rfc/rfc9421 section 3.2.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -27,18 +28,22 @@ from kernel.actors import ANONYMOUS, Actor
 from kernel.errors import TooLarge, Unauthenticated
 from kernel.scope import open_scope
 from kernel.strict_json import MAX_BODY
-from tenants.credentials import Known, look_up, spend
+from tenants import log_tokens
+from tenants.credentials import Known, look_up, mark_use, spend
 from tenants.limits import strangers
 from tenants.sources import source_of
 
 # Longer than the window, so that a clock that is set back by up to four minutes brings no signature back that was used.
 NONCE_SECONDS: Final = 300
+_NONCE_SIZE: Final = 16  # bytes, as clients draw them
 
 
 class SignedRequestAuthentication(BaseAuthentication):
     """Authenticates devices and service accounts, and opens their tenant's scope for the rest of the request.
 
-    Addresses whose `tenancy` is public or enrolment get the anonymous actor: there a signature proves nothing.
+    Addresses whose `tenancy` is public or enrolment get the anonymous actor: there a signature proves nothing. Where a
+    view takes log tokens, one in the header Authorization stands in the place of the signature; one anywhere else, in
+    an address above all, is no credential (FAULTS A9).
     """
 
     def authenticate(self, request: Request) -> tuple[Actor, None]:
@@ -46,11 +51,14 @@ class SignedRequestAuthentication(BaseAuthentication):
         view = (request.parser_context or {}).get("view")
         if getattr(view, "tenancy", "tenant") != "tenant":
             return ANONYMOUS, None
-        actor = verified_actor(
-            request._request,
-            max_body=getattr(view, "max_body", MAX_BODY),
-            admits_suspended=request.method in getattr(view, "suspended_methods", ()),
-        )
+        if request.method in getattr(view, "log_token_methods", ()) and "authorization" in request.headers:
+            actor = _token_actor(request._request)
+        else:
+            actor = verified_actor(
+                request._request,
+                max_body=getattr(view, "max_body", MAX_BODY),
+                admits_suspended=request.method in getattr(view, "suspended_methods", ()),
+            )
         assert actor.tenant_id is not None
         open_scope(actor.tenant_id)
         return actor, None
@@ -60,7 +68,7 @@ class SignedRequestAuthentication(BaseAuthentication):
 
 
 def verified_actor(request: HttpRequest, *, max_body: int, admits_suspended: bool = False) -> Actor:
-    """Verify a request's signature and return who made it: one SELECT, one INSERT.
+    """Verify a request's signature and return who made it: one SELECT, one INSERT, once a day one UPDATE.
 
     admits_suspended: whether a suspended device, or a suspended person's, is let in here, to what is left to it.
 
@@ -72,6 +80,18 @@ def verified_actor(request: HttpRequest, *, max_body: int, admits_suspended: boo
     except (Malformed, InvalidSignature, Unauthenticated) as error:
         strangers.count(source_of(request))
         raise Unauthenticated from error
+
+
+def _token_actor(request: HttpRequest) -> Actor:
+    """Return which log token a request brings: unknown, expired, revoked and malformed ones are one refusal."""
+    source = source_of(request)
+    actor = log_tokens.actor_of(request.headers["authorization"])
+    if actor is None:
+        strangers.count(source)
+        raise Unauthenticated
+    # A pull draws on the budgets that a signed request does. Its nonce is ours, and so never a repeated one.
+    spend(actor, secrets.token_bytes(_NONCE_SIZE), expires_at=timezone.now(), source=source)
+    return actor
 
 
 def _verify(request: HttpRequest, max_body: int, admits_suspended: bool) -> Actor:
@@ -88,20 +108,21 @@ def _verify(request: HttpRequest, max_body: int, admits_suspended: bool) -> Acto
     namesakes = look_up(parameters.keyid, admits_suspended=admits_suspended)
     target_uri = settings.HOLDFAST_PUBLIC_URL + request.get_full_path()
     digest = headers.get("content-digest", "")
-    actor = _signer(namesakes, signature, parameters.base(target_uri=target_uri, digest=digest))
+    known = _signer(namesakes, signature, parameters.base(target_uri=target_uri, digest=digest))
     if "content-digest" in components(method):
         _check_body(request, digest, max_body)
     expires_at = datetime.fromtimestamp(parameters.created + NONCE_SECONDS + 1, UTC)
-    if not spend(actor, parameters.nonce, expires_at=expires_at, source=source_of(request)):
+    if not spend(known.actor, parameters.nonce, expires_at=expires_at, source=source_of(request)):
         raise Unauthenticated
-    return actor
+    mark_use(known)
+    return known.actor
 
 
-def _signer(namesakes: Sequence[Known], signature: bytes, base: bytes) -> Actor:
+def _signer(namesakes: Sequence[Known], signature: bytes, base: bytes) -> Known:
     for known in namesakes:
         with suppress(InvalidSignature):
             verify(_key(known.public_key), signature, base)
-            return known.actor
+            return known
     raise Unauthenticated
 
 

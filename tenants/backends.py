@@ -18,6 +18,11 @@ from tenants.states import ENTERED_STATES, PersonState
 BACKEND = "tenants.backends.TenantBackend"
 
 
+def is_password_of(person: Person, password: str) -> bool:
+    """Tell whether a person who is signed in has typed their own password: one Argon2id. In a turn of `hashing`."""
+    return check_password(password, person.password)
+
+
 class TenantBackend:
     """Checks a password for one address in one tenant, with the same work whether the person exists or not."""
 

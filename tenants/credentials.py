@@ -32,7 +32,9 @@ _NONCE, _BUCKET = (model._meta.db_table for model in (Nonce, TokenBucket))
 # by intent. The oldest come first: whoever copies an id is the one who may find no place here.
 _MAX_NAMESAKES: Final = 8
 _LOOK_UP: Final = (
-    "SELECT c.tenant_id, c.kind, c.public_key, c.state, c.person_id, t.state, p.role, p.state"  # noqa: S608 — our own tables' names
+    "SELECT c.tenant_id, c.kind, c.public_key, c.state, c.person_id, t.state, p.role, p.state,"  # noqa: S608 — our own tables' names
+    # By the database's clock, as the day is written: clocks that differ around midnight would write by turns.
+    " c.last_used_on = CURRENT_DATE"
     f" FROM {_CREDENTIAL} c JOIN {_TENANT} t ON t.id = c.tenant_id"
     # The tenant stands in the join as well: a row forged with another tenant's person finds nobody.
     f" LEFT JOIN {_PERSON} p ON p.id = c.person_id AND p.tenant_id = c.tenant_id WHERE c.id = %s"
@@ -51,8 +53,10 @@ _TAKE: Final = (
     " SET full_at = CASE WHEN b.full_at > {now} + {fault} THEN {now} ELSE {greatest}(b.full_at, {now}) END + {cost}"
     " WHERE b.full_at <= {now} + {room} OR b.full_at > {now} + {fault} RETURNING 1"
 )
-# Of a device and its person, what would be active but for a suspension. Nobody who is invited has a device that acts.
+# Of a device and its person, what would be active but for a suspension, or for its person's leaving: both are one
+# person's act, and no such act ends a veto. Nobody who is invited has a device that acts.
 _SUSPENDED: Final = {
+    (CredentialState.SUSPENDED, PersonState.LEFT),
     (CredentialState.SUSPENDED, PersonState.ACTIVE),
     (CredentialState.SUSPENDED, PersonState.SUSPENDED),
     (CredentialState.ACTIVE, PersonState.SUSPENDED),
@@ -61,6 +65,10 @@ _SUSPENDED: Final = {
 _FAULT: Final = str(2 * BUCKET_MICROSECONDS)
 _TAKE_SQLITE: Final = _TAKE.format(
     source="VALUES (%s, %s)", greatest="max", now="%s", cost="%s", room="%s", fault=_FAULT
+)
+_MARK_USE: Final = (
+    f"UPDATE {_CREDENTIAL} SET last_used_on = CURRENT_DATE WHERE tenant_id = %s AND id = %s"  # noqa: S608 — as above
+    " AND (last_used_on IS NULL OR last_used_on <> CURRENT_DATE)"
 )
 _REFUSED: Final = {
     "credential": "This device or program sends more requests than one may.",
@@ -72,10 +80,14 @@ _REFUSED: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A credential whose tenant, owner and own state let it act, as the database says at this moment."""
+    """A credential whose tenant, owner and own state let it act, as the database says at this moment.
+
+    is_used_today: whether a request of it was let in on this day before.
+    """
 
     actor: Actor
     public_key: bytes
+    is_used_today: bool
 
 
 def look_up(credential_id: UUID, *, admits_suspended: bool = False) -> list[Known]:
@@ -95,7 +107,7 @@ def look_up(credential_id: UUID, *, admits_suspended: bool = False) -> list[Know
 
 
 def _known(credential_id: UUID, row: Sequence[Any], admits_suspended: bool) -> Known | None:
-    tenant_id, kind, public_key, state, person_id, tenant_state, role, person_state = row
+    tenant_id, kind, public_key, state, person_id, tenant_state, role, person_state, is_used_today = row
     is_service = kind == Credential.Kind.SERVICE
     role = SERVICE_ROLE if is_service else role
     is_suspended = admits_suspended and (state, person_state) in _SUSPENDED
@@ -117,7 +129,7 @@ def _known(credential_id: UUID, row: Sequence[Any], admits_suspended: bool) -> K
         credential_state=state,
         is_suspended=is_suspended,
     )
-    return Known(actor, bytes(public_key))
+    return Known(actor, bytes(public_key), bool(is_used_today))
 
 
 def spend(actor: Actor, nonce: bytes, *, expires_at: datetime, source: str) -> bool:
@@ -142,6 +154,16 @@ def spend(actor: Actor, nonce: bytes, *, expires_at: datetime, source: str) -> b
         refused = levels[steps - 1]
         raise Throttled(f"{_REFUSED[refused.name]} Wait, then retry.", retry_after=1)
     return steps > 0
+
+
+def mark_use(known: Known) -> None:
+    """Note the day on which a credential signed a request that was let in: one write a day, and no finer than a day."""
+    if known.is_used_today:
+        return
+    assert known.actor.id is not None
+    assert known.actor.tenant_id is not None
+    with connection.cursor() as cursor:
+        cursor.execute(_MARK_USE, [_uuid_parameter(known.actor.tenant_id), _uuid_parameter(known.actor.id)])
 
 
 def _spend_postgres(row: Sequence[Any], levels: Sequence[Level], now: int) -> int:

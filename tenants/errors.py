@@ -106,3 +106,20 @@ class NotASecondPerson(Denied):
     """This person may not be the second behind an act."""
 
     code = "not-a-second-person"
+
+
+class TenantLocked(Conflict):
+    """The organisation is locked: nothing is released, no case is opened and nobody is let in."""
+
+    code = "tenant-locked"
+    default_detail = (
+        "An owner has locked the organisation. No case is opened, nothing is released and nobody is let in until two "
+        "owners have unlocked it. Vetoes, denials, revocations and suspensions go on."
+    )
+
+
+class TenantEnds(Conflict):
+    """The organisation ends: nobody new is let in."""
+
+    code = "tenant-ends"
+    default_detail = "The organisation ends, and lets nobody in any more. An owner or officer can stop its end before."

@@ -31,7 +31,7 @@ from tenants.errors import InvitationRefused
 from tenants.limits import count_against
 from tenants.models import Invitation, Mail, Person
 from tenants.services import activate_person, set_password
-from tenants.states import ENTERED_STATES, PersonState
+from tenants.states import INVITING_STATES, PersonState
 
 LIFE: Final = timedelta(hours=72)
 _TOKEN_SIZE: Final = 16  # bytes: 128 bits, never guessed in three days
@@ -152,7 +152,7 @@ def accept(
 
 
 def _open() -> QuerySet[Invitation]:
-    return Invitation.objects.filter(used_at=None, expires_at__gt=Now(), tenant__state__in=ENTERED_STATES)
+    return Invitation.objects.filter(used_at=None, expires_at__gt=Now(), tenant__state__in=INVITING_STATES)
 
 
 def _hash(tenant_id: UUID, token: bytes) -> bytes:

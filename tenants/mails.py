@@ -56,6 +56,7 @@ KINDS: Final[dict[str, frozenset[str]]] = {
     kind: frozenset(values.split())
     for kind, values in {
         "address-changed": "old new",
+        "ending": "until",
         "factor-reset": "",
         "invitation": "",
         "left": "",
@@ -66,6 +67,8 @@ KINDS: Final[dict[str, frozenset[str]]] = {
         "role-changed": "before after",
         "sessions-ended": "",
         "suspended": "",
+        "tenant-locked": "",
+        "tenant-unlocking": "until",
     }.items()
 }
 # Their link lets in whoever has it: it is made when the mail is handed over, and stands in no row.
@@ -131,6 +134,11 @@ def promise(
     return mail
 
 
+def told_of(act: str, person_ids: Collection[UUID]) -> set[UUID]:
+    """Return which of these people a mail of an act was promised to."""
+    return set(Mail.objects.filter(act=act, person_id__in=person_ids).values_list("person_id", flat=True))
+
+
 def give(*, mail_id: UUID, actor: Actor) -> None:
     """Hand one promised mail over, and log that it was, or that it cannot be.
 
@@ -183,8 +191,11 @@ def _give(mail: Mail, actor: Actor) -> Outcome | None:
             "at": written_time(mail.created_at),
             **shown,
         }
-        to = mail.address or mail.person.email
-        return send(template=mail.kind, context=context, to=to, link=link, connection=connection)
+        # A link that lets somebody in goes to one place, and so does what was addressed.
+        if mail.address or mail.kind in WITH_SECRET_LINK:
+            to = mail.address or mail.person.email
+            return send(template=mail.kind, context=context, to=to, link=link, connection=connection)
+        return tell(mail.person, template=mail.kind, context=context, link=link, connection=connection)
     finally:
         connection.close()
 
@@ -233,6 +244,26 @@ def send(
         outcome = Outcome.REFUSED if isinstance(error, ValueError) or _is_final(error) else Outcome.AWAY
         log.warning("a mail of %s was not taken: %s", template, type(error).__name__)
         return outcome
+
+
+def tell(
+    person: Person,
+    *,
+    template: str,
+    context: Mapping[str, Any],
+    link: str = "",
+    connection: BaseEmailBackend | None = None,
+) -> Outcome:
+    """Send a person what they are told, also at the addresses that they had within 30 days; as `send` otherwise.
+
+    Whoever changed somebody's address has to keep this from them for a month (FAULTS R3). What is returned is of the
+    address of today. The others go with it, once it was taken or refused, and what they come to is in the log alone.
+    """
+    outcome = send(template=template, context=context, to=person.email, link=link, connection=connection)
+    if outcome is not Outcome.AWAY:
+        for address in access.former_addresses(person.pk):
+            send(template=template, context=context, to=address, link=link, connection=connection)
+    return outcome
 
 
 def _is_final(error: Exception) -> bool:

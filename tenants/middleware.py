@@ -90,7 +90,7 @@ class HostMiddleware:
 
 
 class PlainTextMiddleware:
-    """Refuses control characters in the query of any address and in the console's forms, with 400.
+    """Refuses control characters in the query of any address and in the forms of our pages, with 400.
 
     Nobody types them, PostgreSQL stores no NUL, and a log or a terminal would act on the others. The bodies of the
     REST API are read elsewhere (`kernel.strict_json`). A longer body is refused before anything of it is read: no page
@@ -106,7 +106,7 @@ class PlainTextMiddleware:
         # Of what is no number, Django reads nothing.
         if not request.path.startswith("/api/") and length.isdecimal() and int(length[:10]) > _MAX_FORM:
             raise RequestDataTooBig("a form of this length was sent")
-        if request.method == "POST" and request.path.startswith("/console/"):
+        if request.method == "POST" and request.path.startswith(("/admin/", "/console/", "/me/")):
             typed.append(request.POST)
         for fields in typed:
             for name, values in fields.lists():

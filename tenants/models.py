@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 from django.contrib.auth.base_user import AbstractBaseUser
+from django.contrib.sessions.base_session import AbstractBaseSession
 from django.db import models
 from django.utils.crypto import salted_hmac
 from django_otp.models import Device, ThrottlingMixin, TimestampMixin
@@ -19,8 +21,9 @@ from django_otp.oath import TOTP
 from holdfast.core.base.secret import SecretBytes
 from kernel.scope import ChosenId, TenantModel
 from tenants import factors
+from tenants.names import search_key
 from tenants.roles import Role
-from tenants.states import CredentialState, MailState, PendingState, PersonState, TenantState
+from tenants.states import CredentialState, ExportState, MailState, PendingState, PersonState, TenantState
 
 
 class Tenant(models.Model):
@@ -36,6 +39,14 @@ class Tenant(models.Model):
     root_key = models.BinaryField(max_length=66, null=True)
     root_pin = models.BinaryField(max_length=32, null=True)
     created_at = models.DateTimeField(auto_now_add=True)
+    # Since when it is locked; when an unlocking that two owners asked for takes effect; when the last one did. All
+    # by the database's clock. The release process believes none of it: it has the log.
+    locked_at = models.DateTimeField(null=True)
+    unlock_at = models.DateTimeField(null=True)
+    unlocked_at = models.DateTimeField(null=True)
+    # When its 30 days are over, while it ends; and when a ceremony ended it.
+    ends_at = models.DateTimeField(null=True)
+    ended_at = models.DateTimeField(null=True)
 
     def __str__(self) -> str:
         return f"Tenant {self.pk}"
@@ -60,6 +71,8 @@ class Person(TenantOwned, AbstractBaseUser):  # type: ignore[django-manager-miss
     name = models.CharField(max_length=100)
     role = models.CharField(max_length=10, choices=Role.choices, default=Role.MEMBER)
     state = models.CharField(max_length=10, choices=PersonState.choices, default=PersonState.INVITED)
+    # Name and address as they are searched for, and sorted by (names.search_key). Kept by `save`.
+    search = models.TextField(default="", editable=False)
     created_at = models.DateTimeField(auto_now_add=True)
     # Since when they count without a break; empty for whoever never did. By the database's clock.
     active_since = models.DateTimeField(null=True)
@@ -71,11 +84,29 @@ class Person(TenantOwned, AbstractBaseUser):  # type: ignore[django-manager-miss
     class Meta(TenantOwned.Meta):
         abstract = False
         constraints: ClassVar = [
-            models.UniqueConstraint(fields=["tenant", "email_key"], name="person_once_per_address"),
+            # Whoever left has given their address back: whoever comes with it is somebody else.
+            models.UniqueConstraint(
+                fields=["tenant", "email_key"],
+                condition=~models.Q(state=PersonState.LEFT),
+                name="person_once_per_address",
+            ),
+        ]
+        # A part of a name is looked for in every name of the tenant, which no index of both databases spares. What
+        # these spare is sorting all of them for one page.
+        indexes: ClassVar = [
+            models.Index(fields=["tenant", "search", "id"], name="person_by_search"),
+            models.Index(fields=["tenant", "created_at", "id"], name="person_by_date"),
         ]
 
     def __str__(self) -> str:
         return f"Person {self.pk}"
+
+    def save(self, *args: Any, update_fields: Iterable[str] | None = None, **options: Any) -> None:
+        """Store the row, and what it is searched by with its name or address."""
+        self.search = search_key(self.name, self.email)
+        if update_fields is not None and {"name", "email"} & set(update_fields):
+            update_fields = {*update_fields, "search"}
+        super().save(*args, update_fields=update_fields, **options)
 
     def _get_session_auth_hash(self, secret: str | None = None) -> str:
         # A session ends at the next request after a new password, role or state (FAULTS A5, A6).
@@ -110,6 +141,8 @@ class Credential(ChosenId, TenantOwned):
     public_key = models.BinaryField(max_length=66)
     state = models.CharField(max_length=10, choices=CredentialState.choices, default=CredentialState.PENDING)
     created_at = models.DateTimeField(auto_now_add=True)
+    # The day, in UTC, of the last request that it signed. To the hour it would say when somebody works and sleeps.
+    last_used_on = models.DateField(null=True)
 
     class Meta(TenantOwned.Meta):
         abstract = False
@@ -353,6 +386,79 @@ class PendingAct(TenantOwned):
     class Meta(TenantOwned.Meta):
         abstract = False
         indexes: ClassVar = [models.Index(fields=["tenant", "state", "proposed_at"], name="pending_act_waiting")]
+
+
+class ConsoleSession(AbstractBaseSession):
+    """What the server keeps of one browser, and of whoever is signed in there: nobody between the two steps.
+
+    agent: the family of browser and system, never the whole text. source: the address as limits count it. It stands in
+    no scope: whose it is, is asked before there is one.
+    """
+
+    # By person, for all of theirs; empty for the account of an operator, which is no person's.
+    person_id = models.UUIDField(null=True, db_index=True)
+    tenant_id = models.UUIDField(null=True)
+    agent = models.CharField(max_length=40, default="")
+    source = models.CharField(max_length=45, default="")
+    started_at = models.DateTimeField()
+    # In steps: a write for every page would say more than anybody needs, and cost it.
+    last_seen_at = models.DateTimeField()
+
+    class Meta(AbstractBaseSession.Meta):
+        abstract = False
+
+    def __str__(self) -> str:
+        # Not its key, which is what the browser proves itself with.
+        return f"ConsoleSession of {self.person_id}"
+
+
+class LogToken(TenantOwned):
+    """Leave for a program that cannot sign requests to pull the audit log. The token itself was never here."""
+
+    name = models.CharField(max_length=100)
+    # Found by it, in whatever tenant: 256 random bits are of one token alone.
+    token_hash = models.BinaryField(max_length=32, unique=True)
+    created_by = models.UUIDField(null=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+    expires_at = models.DateTimeField()
+    revoked_at = models.DateTimeField(null=True)
+    # The UTC day on which it was used last; to the day, so that a pull writes the row once a day.
+    last_used_on = models.DateField(null=True)
+
+    class Meta(TenantOwned.Meta):
+        abstract = False
+        indexes: ClassVar = [models.Index(fields=["tenant", "created_at"], name="log_token_of_tenant")]
+
+
+class TenantExport(TenantOwned):
+    """An export of the whole tenant, for whoever asked for it. file and after: how far the worker has come."""
+
+    asked_by = models.UUIDField()
+    state = models.CharField(max_length=10, choices=ExportState.choices, default=ExportState.WAITING)
+    created_at = models.DateTimeField(auto_now_add=True)
+    ended_at = models.DateTimeField(null=True)
+    expires_at = models.DateTimeField(db_index=True)
+    file = models.PositiveIntegerField(default=0)
+    after = models.CharField(max_length=80, default="")
+    pieces = models.PositiveIntegerField(default=0)
+    lines = models.PositiveIntegerField(default=0)
+    size = models.BigIntegerField(default=0)  # octets, before they are packed
+
+    class Meta(TenantOwned.Meta):
+        abstract = False
+
+
+class ExportPiece(TenantOwned):
+    """Some lines of one file of an export; pieces side by side with one name are one file."""
+
+    export = models.ForeignKey(TenantExport, on_delete=models.PROTECT, related_name="+", db_index=False)
+    number = models.PositiveIntegerField()
+    file = models.CharField(max_length=60)
+    octets = models.BinaryField()
+
+    class Meta(TenantOwned.Meta):
+        abstract = False
+        constraints: ClassVar = [models.UniqueConstraint(fields=["export", "number"], name="export_piece_once")]
 
 
 class SignInPlace(models.Model):

@@ -87,6 +87,25 @@ def marked(text: str) -> str:
     return shown
 
 
+def search_key(*texts: str) -> str:
+    """Return the form in which people are searched for: texts folded alike for every database, one below the other.
+
+    Without case, accents and compatibility forms (FAULTS T12): é is e, ß is ss, İ and ı are i. What is typed is folded
+    by the same rule, so that both find each other. What is no name any more, such as an accent alone, is nothing.
+    """
+    return "\n".join(_folded(text) for text in texts)
+
+
+def _folded(text: str) -> str:
+    # Folding twice: folding a character may give one that decomposes further (İ), and the other way round.
+    for _ in range(2):
+        text = unicodedata.normalize("NFKD", text).casefold()
+    marks = frozenset(("Mn", "Me"))
+    plain = "".join(sign for sign in text if unicodedata.category(sign) not in marks)
+    # The dotless i has no other case but I, which every other language reads as i.
+    return " ".join(unicodedata.normalize("NFKC", plain).replace("ı", "i").split())
+
+
 def _normal(form: Literal["NFC", "NFKC"], text: str, most: int) -> str:
     """Return a text's normal form, or nothing when it is too long to be a name of at most `most` characters.
 

@@ -15,7 +15,7 @@ from rest_framework.request import Request
 from kernel.actors import Actor
 from kernel.errors import Denied, MethodNotAllowed, Unauthenticated
 from tenants.roles import SERVICE_ROLE, Role
-from tenants.states import CredentialState, TenantState
+from tenants.states import WORKING_STATES, CredentialState, TenantState
 
 
 class PermissionName(StrEnum):
@@ -44,6 +44,7 @@ class PermissionName(StrEnum):
     ENROLMENT_CREATE = "enrolment:create"
     ESCROW_READ = "escrow:read"
     LETTER_SEND = "letter:send"
+    ME_READ = "me:read"
     MESSAGE_READ = "message:read"
     MESSAGE_SEND = "message:send"
     OFFICER_SIGN = "officer:sign"
@@ -56,35 +57,40 @@ class PermissionName(StrEnum):
     STATEMENT_READ = "statement:read"
     STATEMENT_WRITE = "statement:write"
     TENANT_ADMINISTER = "tenant:administer"
+    TENANT_KEEP = "tenant:keep"
     VAULT_READ = "vault:read"
     VAULT_WRITE = "vault:write"
 
 
 P = PermissionName
 _LOOK = frozenset({P.CHAIN_READ, P.DEVICE_READ, P.ESCROW_READ, P.STATEMENT_READ})
+# The pages about oneself: of every person in every role, and of no program.
+_SELF = frozenset({P.ME_READ})
 # The upkeep of one's own keys; letters go between one's own devices.
 _KEYS = frozenset(
     {P.CHAIN_WRITE, P.CONTACTS_ASK, P.CONTACTS_READ, P.CONTACTS_VETO, P.CONTACTS_WRITE, P.DEVICE_WRITE, P.LETTER_SEND,
      P.MESSAGE_READ, P.PREKEY_WRITE, P.STATEMENT_WRITE, P.VAULT_READ, P.VAULT_WRITE}
 )  # fmt: skip
-_MEMBER = _LOOK | _KEYS | {
+_MEMBER = _LOOK | _KEYS | _SELF | {
     P.CASE_COLLECT, P.CASE_OPEN, P.CASE_READ, P.CASE_VETO, P.CONTACTS_ANSWER, P.DEPOSIT_READ, P.DEPOSIT_WRITE,
     P.MESSAGE_SEND, P.PERSON_FIND, P.PREKEY_CLAIM,
 }  # fmt: skip
-_DECIDING = frozenset({P.CASE_APPROVE, P.DEVICE_SUSPEND, P.ENROLMENT_CREATE, P.OFFICER_SIGN, P.POLICY_PROPOSE})
+_DECIDING = frozenset(
+    {P.CASE_APPROVE, P.DEVICE_SUSPEND, P.ENROLMENT_CREATE, P.OFFICER_SIGN, P.POLICY_PROPOSE, P.TENANT_KEEP}
+)
 _OVERSIGHT = frozenset({P.AUDIT_READ, P.CASE_READ, P.CONSOLE_ENTER, P.COVERAGE_READ, P.PERSON_READ})
 # Acts of administration: each with a one-time code for exactly what was shown (`acts.engine`).
-_ADMINISTRATION = frozenset({P.DEVICE_SUSPEND, P.PERSON_ADMINISTER, P.TENANT_ADMINISTER})
+_ADMINISTRATION = frozenset({P.DEVICE_SUSPEND, P.PERSON_ADMINISTER, P.TENANT_ADMINISTER, P.TENANT_KEEP})
 
 MATRIX: dict[str, frozenset[str]] = {
     Role.OWNER: _MEMBER | _OVERSIGHT | _ADMINISTRATION | {P.ENROLMENT_CREATE, P.POLICY_PROPOSE},
     Role.OFFICER: _MEMBER | _OVERSIGHT | _DECIDING,
     Role.REVIEWER: _MEMBER | _OVERSIGHT,
     # Reads, and keeps the keys it signs its requests with; starts nothing.
-    Role.AUDITOR: _LOOK | _KEYS | _OVERSIGHT | {P.PERSON_FIND},
+    Role.AUDITOR: _LOOK | _KEYS | _OVERSIGHT | _SELF | {P.PERSON_FIND},
     # Hands out codes, which a second person confirms for an owner or officer.
-    Role.HELPDESK: frozenset({P.CONSOLE_ENTER, P.DEVICE_READ, P.ENROLMENT_CREATE, P.PERSON_FIND, P.PERSON_READ}),
-    Role.SUPPORT: frozenset({P.CONSOLE_ENTER, P.DEVICE_READ, P.PERSON_FIND, P.PERSON_READ}),
+    Role.HELPDESK: _SELF | {P.CONSOLE_ENTER, P.DEVICE_READ, P.ENROLMENT_CREATE, P.PERSON_FIND, P.PERSON_READ},
+    Role.SUPPORT: _SELF | {P.CONSOLE_ENTER, P.DEVICE_READ, P.PERSON_FIND, P.PERSON_READ},
     Role.MEMBER: _MEMBER,
     SERVICE_ROLE: _LOOK | {P.AUDIT_READ, P.COVERAGE_READ, P.PREKEY_CLAIM},
 }
@@ -97,15 +103,20 @@ PENDING_DEVICE = frozenset(
 )  # fmt: skip
 # A tenant that is being founded: its people make keys, doors and the first policy. Nobody's key is in custody, and
 # nothing is opened, before the founders' policy stands (ORGANISATION "Founding, at different desks").
-FOUNDING = _LOOK | _KEYS | _OVERSIGHT | _ADMINISTRATION | {
+FOUNDING = _LOOK | _KEYS | _OVERSIGHT | _ADMINISTRATION | _SELF | {
     P.ENROLMENT_CREATE, P.OFFICER_SIGN, P.PERSON_FIND, P.POLICY_PROPOSE,
 }  # fmt: skip
+# What nobody does in a locked tenant: let somebody in, or start to open a key (ORGANISATION "Lock"). Denials, vetoes,
+# revocations and suspensions go on; `case:open` and `case:collect` are asked again by the verbs, which say why.
+LOCKED_AWAY = frozenset({P.ENROLMENT_CREATE})
 # To read a case about its owner, veto it, and hold that veto to the log: what every device of a person may, also a
 # suspended one for the methods that admit it. No one person's act ends a veto, and a change of role is such an act
 # (ESCROW "Case").
 OBJECTION = frozenset({P.CASE_READ, P.CASE_VETO, P.STATEMENT_READ})
+# A log token pulls the audit log, as an auditor's device may, and is nobody who could be let into anything else.
+LOG_TOKEN = frozenset({P.AUDIT_READ})
 # A console session looks, and administers behind a step-up. What needs a key is signed by a device, never clicked.
-SESSION = _LOOK | _OVERSIGHT | _ADMINISTRATION | {P.ENROLMENT_CREATE}
+SESSION = _LOOK | _OVERSIGHT | _ADMINISTRATION | _SELF | {P.ENROLMENT_CREATE}
 
 
 def device_permissions(role: str, credential_state: str, tenant_state: str = TenantState.ACTIVE) -> frozenset[str]:
@@ -118,20 +129,29 @@ def device_permissions(role: str, credential_state: str, tenant_state: str = Ten
 
 def suspended_permissions(role: str, tenant_state: str = TenantState.ACTIVE) -> frozenset[str]:
     """Return what is left to a suspended device's requests, whatever its owner's role: nothing to a program's."""
-    return OBJECTION if role in Role.values and tenant_state == TenantState.ACTIVE else frozenset()
+    return OBJECTION if role in Role.values and tenant_state in WORKING_STATES else frozenset()
 
 
 def _granted(role: str, tenant_state: str) -> frozenset[str]:
     granted = MATRIX.get(role, frozenset())
-    if tenant_state == TenantState.ACTIVE:
-        return granted
+    if tenant_state in WORKING_STATES:
+        return _unless_locked(granted, tenant_state)
     return granted & FOUNDING if tenant_state == TenantState.FOUNDING else frozenset()
 
 
-def session_permissions(role: str) -> frozenset[str]:
-    """Return what a signed-in console session may see: nothing for a role that does not enter the console."""
-    granted = MATRIX.get(role, frozenset())
-    return granted & SESSION if P.CONSOLE_ENTER in granted else frozenset()
+def log_token_permissions(tenant_state: str) -> frozenset[str]:
+    """Return what a log token's requests may do: nothing unless its tenant is active, locked or ending."""
+    return LOG_TOKEN if tenant_state in WORKING_STATES else frozenset()
+
+
+def session_permissions(role: str, tenant_state: str = TenantState.ACTIVE) -> frozenset[str]:
+    """Return what a signed-in session may see: of a role that does not enter the console, the pages about oneself."""
+    granted = _unless_locked(MATRIX.get(role, frozenset()), tenant_state)
+    return granted & (SESSION if P.CONSOLE_ENTER in granted else _SELF)
+
+
+def _unless_locked(granted: frozenset[str], tenant_state: str) -> frozenset[str]:
+    return granted - LOCKED_AWAY if tenant_state == TenantState.LOCKED else granted
 
 
 def roles_with(permission: str) -> list[str]:

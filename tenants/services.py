@@ -17,7 +17,6 @@ from axes.helpers import get_cool_off
 from axes.models import AccessAttempt
 from django.contrib.auth.hashers import make_password
 from django.contrib.auth.password_validation import validate_password
-from django.contrib.sessions.models import Session
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 from django.db.models import QuerySet
@@ -34,7 +33,7 @@ from kernel.errors import Conflict, Invalid
 from kernel.scope import open_scope, tenant_scope
 from kernel.sweeps import delete_in_batches
 from kernel.transitions import advance
-from tenants import access, names
+from tenants import access, locking, names
 from tenants.errors import (
     ConfirmationRefused,
     EnrolmentRefused,
@@ -47,6 +46,8 @@ from tenants.errors import (
 from tenants.limits import count_against
 from tenants.lockout import PLACE_LIFE
 from tenants.models import (
+    Authenticator,
+    ConsoleSession,
     Credential,
     EnrolmentCode,
     FormerAddress,
@@ -56,6 +57,7 @@ from tenants.models import (
     PendingAct,
     Person,
     RateWindow,
+    RecoveryCode,
     ServiceAccount,
     SignInPlace,
     Tenant,
@@ -63,7 +65,7 @@ from tenants.models import (
 )
 from tenants.roles import GUARDED_ROLES, Role
 from tenants.sponsors import let_in
-from tenants.states import CREDENTIAL, ENTERED_STATES, PERSON, TENANT, CredentialState, PersonState, TenantState
+from tenants.states import CREDENTIAL, ENROLLING_STATES, PERSON, TENANT, CredentialState, PersonState, TenantState
 
 CODE_LIFE: Final = timedelta(days=7)
 MAX_CODE_LIFE: Final = timedelta(days=30)
@@ -168,6 +170,28 @@ def _end_founding(target: TenantState, tag: str, actor: Actor) -> None:
         audit.append(tag=tag, actor=actor, subject=str(tenant.pk))
 
 
+def suspend_tenant(*, actor: Actor) -> None:
+    """Let nobody of the open scope's tenant in any more, from their next request; nothing of it is lost.
+
+    Raises Conflict unless it is active.
+    """
+    _move_tenant(TenantState.ACTIVE, TenantState.SUSPENDED, "tenants:tenant:suspend", actor)
+
+
+def resume_tenant(*, actor: Actor) -> None:
+    """Let the people of the open scope's tenant in again. Raises Conflict unless it is suspended."""
+    _move_tenant(TenantState.SUSPENDED, TenantState.ACTIVE, "tenants:tenant:resume", actor)
+
+
+def _move_tenant(origin: TenantState, target: TenantState, tag: str, actor: Actor) -> None:
+    with transaction.atomic():
+        tenant = Tenant.objects.select_for_update().get(pk=access.tenant().pk)
+        if tenant.state != origin:
+            raise Conflict(f"The tenant is {tenant.state}, and not {origin.value}.")
+        advance(tenant, TENANT, target)
+        audit.append(tag=tag, actor=actor, subject=str(tenant.pk))
+
+
 def create_person(
     *, email: str, name: str, actor: Actor, role: str = Role.MEMBER, person_id: UUID | None = None
 ) -> Person:
@@ -221,6 +245,17 @@ def leave_person(*, person: Person, actor: Actor) -> None:
         void_invitations(person)
         _move(person, PersonState.LEFT, "tenants:person:leave", actor)
         _stopped(person)
+
+
+def forget_sign_in(person: Person) -> None:
+    """Delete what a person who has left signed in with: password, authenticator, recovery codes.
+
+    In the caller's transaction, which says why.
+    """
+    Authenticator.objects.filter(user_id=person.pk).delete()
+    RecoveryCode.objects.filter(person=person).delete()
+    person.set_unusable_password()
+    person.save(update_fields=["password"])
 
 
 def void_invitations(person: Person) -> None:
@@ -370,6 +405,8 @@ def take_again(*, tag: str, subject: UUID, role: str = "") -> None:
             for person in Person.objects.filter(id=subject):
                 if PERSON.allows(person.state, stopped):
                     advance(person, PERSON, stopped)
+        case "tenants:tenant:lock":
+            locking.lock_again()
         case "tenants:person:change-role":
             # Of one that this version does not know, the entry alone is put back.
             if role in Role.values:
@@ -506,7 +543,7 @@ def consume_enrolment_code(*, tenant_id: UUID, person_id: UUID, secret: SecretBy
     with tenant_scope(tenant_id), transaction.atomic():
         # Compared here, not in the query, so that how much of a hash was right shows in no index look-up's time.
         # The tenant's state stands in the same query: an unknown tenant costs what a known one does (FAULTS I9a).
-        rows = _open_codes(person_id).filter(tenant__state__in=ENTERED_STATES).select_related("tenant")
+        rows = _open_codes(person_id).filter(tenant__state__in=ENROLLING_STATES).select_related("tenant")
         codes = [row for row in rows if hmac.compare_digest(bytes(row.code_hash), offered)]
         if not codes:
             raise EnrolmentRefused
@@ -550,7 +587,7 @@ def sweep() -> int:
     cool_off = get_cool_off()
     assert cool_off is not None
     delete_in_batches(AccessAttempt.objects.filter(attempt_time__lt=now - cool_off))
-    delete_in_batches(Session.objects.filter(expire_date__lt=now))
+    delete_in_batches(ConsoleSession.objects.filter(expire_date__lt=now))
     delete_in_batches(PasswordReset.unscoped.filter(expires_at__lt=now))
     delete_in_batches(SignInPlace.objects.filter(last_at__lt=now - PLACE_LIFE))
     delete_in_batches(FormerAddress.unscoped.filter(told_until__lt=now))

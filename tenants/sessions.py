@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Console sessions: from a first right password, through the second factor, to an Actor on every page.
 
-Implements ORGANISATION "Signing in" and FAULTS A3, A4, A5, A6. A session only looks: `permissions.SESSION` bounds it.
+Implements ORGANISATION "Signing in" and FAULTS A3, A4, A5, A6. A session looks, and changes what
+its owner signs in with: `permissions.SESSION` bounds it.
 """
 
 from __future__ import annotations
@@ -19,9 +20,12 @@ from kernel.actors import Actor
 from kernel.clock import SKEW
 from tenants.backends import BACKEND, TenantBackend
 from tenants.models import Authenticator, Person, Tenant
-from tenants.permissions import session_permissions
+from tenants.permissions import PermissionName, session_permissions
+from tenants.session_store import SIGNED_IN, SessionStore
+from tenants.sources import agent_of, source_of
 
 HOME: Final = "/console/"
+ME: Final = "/me/"
 _HALF_SIGNED_IN: Final = "half_signed_in"
 HALF_LIFE_SECONDS: Final = 300
 MAX_WRONG_CODES: Final = 5
@@ -65,6 +69,30 @@ def finish(request: HttpRequest, person: Person, device: Authenticator) -> None:
     del request.session[_HALF_SIGNED_IN]
     auth.login(request, person, backend=BACKEND)  # gives the session a new id
     django_otp.login(request, device)
+    # What its owner tells it by, among their others.
+    request.session[SIGNED_IN] = {
+        "tenant": str(person.tenant_id),
+        "agent": agent_of(request),
+        "source": source_of(request),
+        "at": int(timezone.now().timestamp()),
+    }
+
+
+def renew(request: HttpRequest, person: Person, device: Authenticator) -> None:
+    """Bind this browser's session to a person's new second factor, under a new session id; all else in it stays."""
+    request.session.cycle_key()
+    auth.login(request, person, backend=BACKEND)
+    django_otp.login(request, device)
+
+
+def note_use(request: HttpRequest) -> None:
+    """Note that this browser's session is in use, at most once in ten minutes."""
+    cast(SessionStore, request.session).note_use()
+
+
+def home_of(person: Person) -> str:
+    """Return the address of the first page that a person sees: the console's, or that about themselves."""
+    return HOME if PermissionName.CONSOLE_ENTER in session_permissions(person.role) else ME
 
 
 def session_person(request: HttpRequest) -> Person | None:
@@ -90,6 +118,6 @@ def session_actor(person: Person) -> Actor:
         id=person.pk,
         person_id=person.pk,
         role=person.role,
-        permissions=session_permissions(person.role),
+        permissions=session_permissions(person.role, person.tenant.state),
         name=person.name,
     )

@@ -35,6 +35,7 @@ from tenants.errors import CodeRefused, FactorsAway
 from tenants.factors import Sealed
 from tenants.limits import count_in_window, is_first
 from tenants.models import Authenticator, Person, RecoveryCode
+from tenants.session_store import end_sessions
 from tenants.sponsors import let_in
 
 log = logging.getLogger("holdfast.sign-in")
@@ -51,6 +52,7 @@ MAX_REFUSALS_LISTED: Final = 100
 _MOST_THROTTLED: Final = 8
 # Of rows read at a time by the sweep that seals what is not sealed yet.
 _BATCH: Final = 100
+_NOT_NOW: Final = "This code did not match, or was used before, also to sign in. Wait for the next one."
 # How long a code that was used is remembered beyond its own time. A clock that is off by less lets none be used twice.
 _SPENT: Final = timedelta(days=1)
 
@@ -101,6 +103,52 @@ def make_recovery_codes(*, person: Person, actor: Actor) -> tuple[str, ...]:
         )
         audit.append(tag="tenants:recovery-code:make", actor=actor, subject=str(person.pk))
     return codes
+
+
+def count_recovery_codes(person: Person) -> int:
+    """Count a person's recovery codes that were not used yet."""
+    return RecoveryCode.objects.filter(person=person, used_at=None).count()
+
+
+def authenticator_of(person: Person) -> Authenticator | None:
+    """Return a person's authenticator, or None before they have one."""
+    found: Authenticator | None = Authenticator.objects.filter(user=person, confirmed=True).first()
+    return found
+
+
+def renew_recovery_codes(*, person: Person, code: str, actor: Actor) -> tuple[str, ...]:
+    """Make a person's recovery codes anew, as they confirm by a code of their authenticator, spent for this alone.
+
+    Raises FactorsAway; CodeRefused, also for a recovery code: whoever has found one must not make others of it.
+    """
+    opened = open_authenticator(person)
+    with transaction.atomic():
+        if opened is not None and accept_authenticator_code(person=person, code=code, opened=opened) is not None:
+            return make_recovery_codes(person=person, actor=actor)
+    # Outside: a wrong code is counted, although nothing was done.
+    raise CodeRefused(_NOT_NOW, field="code")
+
+
+def change_totp(
+    *, person: Person, key: SecretBytes, code: str, new_code: str, keep_session: str, actor: Actor
+) -> Authenticator:
+    """Put a new 20-byte key in the place of a person's second factor, and end all their sessions but one.
+
+    code: of the authenticator that goes, spent for this alone; no recovery code does. new_code: of the new one.
+    keep_session: the key of the session that asks, whose caller binds it to what is returned. All or nothing. Raises
+    FactorsAway; CodeRefused, whose field says for which.
+    """
+    opened, sealed = open_authenticator(person), seal_key(person=person, key=key)
+    with transaction.atomic():
+        if opened is not None and accept_authenticator_code(person=person, code=code, opened=opened) is not None:
+            try:
+                confirm_totp(person=person, key=key, code=new_code, actor=actor, sealed=sealed)
+            except CodeRefused as error:
+                raise CodeRefused(str(error.detail), field="new_code") from error
+            end_sessions(person, actor=actor, keep=keep_session)
+            made: Authenticator = Authenticator.objects.get(user=person, confirmed=True)
+            return made
+    raise CodeRefused(_NOT_NOW, field="code")
 
 
 def _accept_recovery_code(person: Person, code: str) -> Authenticator | None:
@@ -161,6 +209,13 @@ def accept_code(*, person: Person, code: str, opened: Authenticator | None = Non
     """
     if is_recovery_code(code):
         return _accept_recovery_code(person, "".join(code.split()).lower())
+    return accept_authenticator_code(person=person, code=code, opened=opened)
+
+
+def accept_authenticator_code(
+    *, person: Person, code: str, opened: Authenticator | None = None
+) -> Authenticator | None:
+    """Do what `accept_code` does, and take no recovery code: for what these never confirm."""
     opened = opened or open_authenticator(person)
     if opened is None:
         return None

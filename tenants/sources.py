@@ -14,6 +14,17 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from django.conf import settings
 from django.http import HttpRequest
 
+# From what a browser says of itself, in the order in which it is asked: most claim to be several.
+_BROWSERS = (("Edg", "Edge"), ("OPR/", "Opera"), ("Firefox/", "Firefox"), ("Chrom", "Chrome"), ("Safari/", "Safari"))
+_SYSTEMS = (
+    ("Android", "Android"),
+    ("iPhone", "iOS"),
+    ("iPad", "iOS"),
+    ("Windows", "Windows"),
+    ("Mac OS", "macOS"),
+    ("CrOS", "ChromeOS"),
+    ("Linux", "Linux"),
+)
 UNKNOWN = "::"  # no address at all, as over a local socket that nobody trusts: all such requests count together
 # In the operator's list: whoever connects to the Unix socket, which has no address. Its file's mode says who may.
 LOCAL_SOCKET = "unix"
@@ -36,6 +47,17 @@ def source_of(request: HttpRequest) -> str:
     if isinstance(remote, IPv6Address):
         return str(IPv6Network((remote, 64), strict=False).network_address)
     return str(remote)
+
+
+def agent_of(request: HttpRequest) -> str:
+    """Return the family of browser and system that a request names: `Firefox on Linux`; empty for one not known here.
+
+    Coarse by intent: the whole text tells people apart, and anybody may write anything into it.
+    """
+    text = request.META.get("HTTP_USER_AGENT", "")
+    browser = next((name for sign, name in _BROWSERS if sign in text), "")
+    system = next((name for sign, name in _SYSTEMS if sign in text), "")
+    return " on ".join(one for one in (browser, system) if one)
 
 
 def is_from_proxy(request: HttpRequest) -> bool:

@@ -17,13 +17,19 @@ class TenantState(models.TextChoices):
     FOUNDING = "founding"  # its people make keys and sign the first policy; nothing else can be done yet
     ACTIVE = "active"
     SUSPENDED = "suspended"  # nobody of it is let in; nothing of it is lost
-    LOCKED = "locked"
-    ENDING = "ending"
+    LOCKED = "locked"  # by an owner: no release, no new case, nobody let in; what stops something goes on
+    ENDING = "ending"  # its people have 30 days to take home what is theirs
     ENDED = "ended"  # nobody is let in any more, ever
 
 
-# Whose people are let in. In `founding` they may do less (`permissions.FOUNDING`).
-ENTERED_STATES: Final = (TenantState.ACTIVE, TenantState.FOUNDING)
+# Whose people are let in. In `founding` they may do less (`permissions.FOUNDING`), and in `locked` they let nobody in.
+ENTERED_STATES: Final = (TenantState.ACTIVE, TenantState.FOUNDING, TenantState.LOCKED, TenantState.ENDING)
+# Whose people do what members do with keys of their own.
+WORKING_STATES: Final = (TenantState.ACTIVE, TenantState.LOCKED, TenantState.ENDING)
+# In which somebody new sets a password: who opens an invitation.
+INVITING_STATES: Final = (TenantState.ACTIVE, TenantState.FOUNDING)
+# In which a code enrols a device. While a tenant ends, who lost theirs still gets at what is theirs.
+ENROLLING_STATES: Final = (TenantState.ACTIVE, TenantState.FOUNDING, TenantState.ENDING)
 
 
 class PersonState(models.TextChoices):
@@ -46,6 +52,12 @@ class CredentialState(models.TextChoices):
     REVOKED = "revoked"  # for ever: its owner's chain says so
 
 
+class ExportState(models.TextChoices):
+    WAITING = "waiting"  # it is being made
+    READY = "ready"
+    FAILED = "failed"  # whoever asked may not have it any more
+
+
 class MailState(models.TextChoices):
     WAITING = "waiting"  # the mail system has not taken it yet
     HANDED_OVER = "handed-over"  # the mail system took it: nothing is said of reading
@@ -56,9 +68,11 @@ class MailState(models.TextChoices):
 TENANT = TransitionTable(
     {
         TenantState.FOUNDING: frozenset({TenantState.ACTIVE, TenantState.ENDED}),
-        TenantState.ACTIVE: frozenset({TenantState.SUSPENDED}),
-        TenantState.SUSPENDED: frozenset({TenantState.ACTIVE}),
-        # `locked` and `ending` are named above, so that whoever asks for a state has met them; no act leads there yet.
+        TenantState.ACTIVE: frozenset({TenantState.SUSPENDED, TenantState.LOCKED, TenantState.ENDING}),
+        # A locked one that was suspended goes back to its lock, never past it.
+        TenantState.SUSPENDED: frozenset({TenantState.ACTIVE, TenantState.LOCKED}),
+        TenantState.LOCKED: frozenset({TenantState.ACTIVE, TenantState.SUSPENDED}),
+        TenantState.ENDING: frozenset({TenantState.ACTIVE, TenantState.ENDED}),
         TenantState.ENDED: frozenset(),
     }
 )
@@ -88,6 +102,14 @@ CREDENTIAL = TransitionTable(
         _C.ACTIVE: frozenset({_C.SUSPENDED, _C.REVOKED}),
         _C.SUSPENDED: frozenset({_C.ACTIVE, _C.REVOKED}),
         _C.REVOKED: frozenset(),
+    }
+)
+
+EXPORT = TransitionTable(
+    {
+        ExportState.WAITING: frozenset({ExportState.READY, ExportState.FAILED}),
+        ExportState.READY: frozenset(),
+        ExportState.FAILED: frozenset(),
     }
 )
 

@@ -13,7 +13,7 @@ from kernel.actors import system_actor
 from kernel.api import sweep_answers
 from kernel.models import Job
 from kernel.queue import every, handles
-from tenants import mails, resets, services, sign_in
+from tenants import ending, exporting, locking, log_tokens, mails, resets, services, sign_in
 
 
 @every(60, by_age=True)
@@ -35,11 +35,41 @@ def password_reset_asked(job: Job) -> None:
     resets.promise(person_id=person_id, source=source, actor=system_actor(job.tenant_id, "worker"))
 
 
+@every(60)
+def unlock_due() -> None:
+    """End the locks of tenants whose delay is over."""
+    locking.unlock_due()
+
+
 @every(3600, by_age=True)
 def sweep_plumbing() -> None:
     """Delete, once an hour, answers and finished jobs of more than a month ago, which nothing asks for again."""
     sweep_answers()
     queue.sweep()
+
+
+@handles(ending.TELL_JOB)
+def tell_ending(job: Job) -> None:
+    """Tell everybody of a tenant that it ends."""
+    ending.tell_all(job)
+
+
+@handles(exporting.EXPORT_JOB)
+def make_export(job: Job) -> None:
+    """Go on with an export of a tenant."""
+    exporting.work(job)
+
+
+@every(3600, by_age=True)
+def sweep_exports() -> None:
+    """Delete, once an hour, exports of more than a week ago."""
+    exporting.sweep()
+
+
+@every(3600, by_age=True)
+def sweep_log_tokens() -> None:
+    """Delete, once an hour, log tokens that ended three months ago."""
+    log_tokens.sweep()
 
 
 @handles(mails.MAIL_JOB)

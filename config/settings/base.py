@@ -23,6 +23,9 @@ CSRF_FAILURE_VIEW = "config.views.csrf_failure"
 HOLDFAST_RELEASE_DIR = ENV.release_dir or ENV.state_dir / "release"
 HOLDFAST_CEREMONY_DIR = ENV.ceremony_dir or ENV.state_dir / "ceremony"
 HOLDFAST_SEQUENCER_DIR = ENV.sequencer_dir or ENV.state_dir / "sequencer"
+# Whether the operators' admin has an address, and the cookie of its sessions, which is none of the console's.
+HOLDFAST_ADMIN = ENV.admin
+HOLDFAST_ADMIN_COOKIE = "operator"
 HOLDFAST_TRUSTED_PROXIES = ENV.trusted_proxies
 # How many one-time pre-keys one requester, and all requesters together, may take in an hour.
 HOLDFAST_CLAIMS_PER_REQUESTER = 1_000
@@ -52,9 +55,9 @@ HOLDFAST_CONTACTS_DELAY_SECONDS = ENV.contacts_delay_seconds if ENV.contacts_del
 INSTALLED_APPS = [
     "config",
     "console",
+    "operators.apps.AdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
-    "django.contrib.sessions",
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "django_otp",
@@ -68,6 +71,7 @@ INSTALLED_APPS = [
     "keys",
     "escrow",
     "recovery",
+    "operators",
 ]
 
 MIDDLEWARE = [
@@ -107,6 +111,8 @@ TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
         "DIRS": [PROJECT / "templates"],
+        # Of Django's admin.
+        "APP_DIRS": True,
         "OPTIONS": {
             "context_processors": [
                 "django.template.context_processors.request",
@@ -129,6 +135,7 @@ STATICFILES_DIRS = [PROJECT / "templates" / "static"]
 APPEND_SLASH = False
 DATA_UPLOAD_MAX_MEMORY_SIZE = 2 * 1024 * 1024
 
+SESSION_ENGINE = "tenants.session_store"
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Strict"
 SESSION_COOKIE_AGE = 8 * 3600

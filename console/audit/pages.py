@@ -15,13 +15,13 @@ from uuid import UUID
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
-from django.utils.http import urlencode
 
 from audit import access
 from audit import services as audit
 from audit.errors import LogBroken, NoCheckpoint, OutsideTheLog
 from audit.tags import TAGS
 from console.frame import console_page
+from console.paging import PAGE, Column, Listing
 from console.words import audit_words
 from holdfast.core.base.errors import HoldfastError, Untrusted
 from holdfast.core.crypto.keys import SIGNING_KINDS, decode_public_key
@@ -29,18 +29,31 @@ from holdfast.core.identity.roles import Roles, WrongLeaf, check_leaf, verify_ro
 from holdfast.core.log.log_entry import LogEntry
 from holdfast.core.log.merkle import leaf_hash, verify_inclusion
 from holdfast.core.signed.cose import Sign1
-from kernel.actors import Actor
+from kernel.actors import Actor, system_actor
 from tenants import access as tenants
 from tenants.permissions import PermissionName
 
 if TYPE_CHECKING:
     from audit.models import Checkpoint, Entry
 
-PAGE: Final = 50
 SHOWN_REFUSED: Final = 10  # enough to see what is at fault; the log itself counts the rest
 MAX_FIELD: Final = 200
-_ACTORS: Final = {"person", "device", "service", "system"}
-_BY: Final = {"person": "person", "device": "device", "service": "service account"}
+COLUMNS: Final = (
+    # By its number alone: it is the order of the log, and the cursor.
+    Column("Entry", "entry", ("leaf_index",), is_number=True),
+    Column("Time"),
+    Column("What"),
+    Column("By"),
+    Column("About"),
+)
+_ACTORS: Final = {"person", "device", "service", "operator", "log-token", "system"}
+_BY: Final = {
+    "person": "person",
+    "device": "device",
+    "service": "service account",
+    "log-token": "log token",
+    "operator": "operator",
+}
 
 
 @dataclass(frozen=True)
@@ -65,9 +78,10 @@ def _filters(request: HttpRequest) -> Filters:
                 wanted[name] = day + timedelta(days=days)
             except (ValueError, OverflowError):
                 errors[name] = "A day, as 2026-11-24."
-    before = request.GET.get("before", "")
-    if before.isascii() and before.isdigit() and len(before) < 16:
-        wanted["before"] = int(before)
+    for name in ("before", "after"):
+        index = request.GET.get(name, "")
+        if index.isascii() and index.isdigit() and len(index) < 16:
+            wanted[name] = int(index)
     return Filters(typed, wanted, errors)
 
 
@@ -118,7 +132,12 @@ def _writer(row: Entry, roles: Roles | None) -> Writer:
 def audit_list(request: HttpRequest, actor: Actor) -> HttpResponse:
     """List entries, newest first. That this was read is written down before the page leaves."""
     filters = _filters(request)
-    rows = [] if filters.errors else access.search(**filters.wanted, limit=PAGE, reader=actor)
+    listing = Listing.of(request, COLUMNS, by_default="-entry", **filters.typed)
+    rows = (
+        []
+        if filters.errors
+        else access.search(**filters.wanted, is_oldest_first=not listing.is_reversed, limit=PAGE, reader=actor)
+    )
     _record(actor, filters.wanted, len(rows))
     roles = _roles()
     context = {
@@ -128,9 +147,11 @@ def audit_list(request: HttpRequest, actor: Actor) -> HttpResponse:
         "filters": filters,
         "is_filtered": any(filters.typed.values()),
         "tags": sorted({":".join(tag.split(":")[:2]) for tag in TAGS}),
-        "older": _older(filters, rows),
-        "newest": "?" + urlencode({name: value for name, value in filters.typed.items() if value}),
-        "is_first": "before" not in filters.wanted,
+        "heads": listing.heads(),
+        "sort": listing.sort_asked,
+        "older": _further(listing, rows),
+        "newest": listing.address(),
+        "is_first": not filters.wanted.keys() & {"before", "after"},
         **_head(),
     }
     return render(request, "console/audit/entries.html", context)
@@ -164,11 +185,11 @@ def _people(person_ids: Iterable[UUID | None]) -> dict[UUID, Any]:
     return tenants.people_by_id({person_id for person_id in person_ids if person_id is not None})
 
 
-def _older(filters: Filters, rows: list[Any]) -> str:
+def _further(listing: Listing, rows: list[Any]) -> str:
+    """Return the address of the entries after these, in the order of the list; "" where there are none."""
     if len(rows) < PAGE:
         return ""
-    kept = {name: value for name, value in filters.typed.items() if value}
-    return "?" + urlencode({**kept, "before": rows[-1].leaf_index})
+    return listing.address(**{"before" if listing.is_reversed else "after": rows[-1].leaf_index})
 
 
 def _head() -> dict[str, Any]:
@@ -176,6 +197,30 @@ def _head() -> dict[str, Any]:
         return {"head": access.latest_checkpoint("audit"), "pending": access.pending("audit")}
     except NoCheckpoint:
         return {"head": None, "pending": access.pending("audit")}
+
+
+CEREMONY_COLUMNS: Final = (COLUMNS[0], Column("Time"), Column("What"), Column("Written by"), Column("About"))
+
+
+@console_page(PermissionName.AUDIT_READ)
+def ceremonies_page(request: HttpRequest, actor: Actor) -> HttpResponse:
+    """List what the operator's ceremonies did in this tenant, as the log has it. That it was read is written down."""
+    # Of the address only where the page begins: it is the log, filtered by one actor.
+    wanted = {name: value for name, value in _filters(request).wanted.items() if name in ("before", "after")}
+    wanted["actor"] = system_actor(actor.tenant_id, "ceremony").label
+    listing = Listing.of(request, CEREMONY_COLUMNS, by_default="-entry")
+    rows = access.search(**wanted, is_oldest_first=not listing.is_reversed, limit=PAGE, reader=actor)
+    _record(actor, wanted, len(rows))
+    roles = _roles()
+    context = {
+        "rows": [_line(row, roles) for row in rows],
+        "heads": listing.heads(),
+        "sort": listing.sort_asked,
+        "older": _further(listing, rows),
+        "newest": listing.address(),
+        "is_first": not wanted.keys() & {"before", "after"},
+    }
+    return render(request, "console/audit/ceremonies.html", context)
 
 
 @console_page(PermissionName.AUDIT_READ)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
@@ -69,6 +69,17 @@ def counts(actor: Actor, *, now: datetime) -> dict[str, int]:
     """Count the cases that are not over, by who must act. One query."""
     by_state = index.count_by_state(actor, GROUPS["open"], now=now)
     return {who: sum(by_state.get(state, 0) for state in GROUPS[who]) for who in WHO}
+
+
+AGES: Final = ((1, "Less than a day"), (3, "One to three days"), (7, "Three to seven days"), (30, "A week to a month"))
+OLDEST: Final = "More than a month"
+
+
+def ages(actor: Actor, *, now: datetime) -> list[tuple[str, int]]:
+    """Count the cases that are not over by how long ago they were opened, the youngest first. One query."""
+    bounds = [now - timedelta(days=days) for days, _ in AGES]
+    counted = index.count_by_age(actor, GROUPS["open"], bounds, now=now)
+    return list(zip([*(words for _, words in AGES), OLDEST], counted, strict=True))
 
 
 def awaiting(actor: Actor, *, now: datetime, limit: int) -> list[Case]:

@@ -17,7 +17,7 @@ from django.utils import timezone
 
 from console.cases import case_file, case_list
 from console.frame import console_page
-from console.paging import PAGE, page_number, pages
+from console.paging import PAGE, Column, Listing
 from console.words.case_words import entry_words, is_alarming
 from kernel.actors import Actor
 from recovery.access import TimelineRow
@@ -35,16 +35,27 @@ GROUP_WORDS: Final = (
     ("all", "All"),
 )
 
+COLUMNS: Final = (
+    Column("About"),
+    Column("State", "state", ("state", "opened_at", "pk")),
+    Column("Approvals"),
+    Column("Opens"),
+    Column("Purpose", "purpose", ("purpose", "opened_at", "pk")),
+    Column("Opened", "opened", ("opened_at", "pk")),
+    Column("Expires", "expires", ("expiry", "pk")),
+)
+
 
 @console_page(PermissionName.CASE_READ)
 def case_index(request: HttpRequest, actor: Actor) -> HttpResponse:
     """List cases by who must act, or of one subject."""
-    now, number = timezone.now(), page_number(request)
+    now = timezone.now()
     group = request.GET.get("group", "open")
     group = group if group in dict(GROUP_WORDS) else "open"
     subject, problem = _subject(request)
-    found = case_list.in_group(actor, group, subject, now=now)
-    rows = case_list.rows_of(list(found[(number - 1) * PAGE : number * PAGE]), now=now)
+    listing = Listing.of(request, COLUMNS, by_default="-opened", group=group, subject=str(subject or ""))
+    found = case_list.in_group(actor, group, subject, now=now).order_by(*listing.order)
+    rows = case_list.rows_of(list(found[listing.start : listing.start + PAGE]), now=now)
     named = {row.case.subject_id for row in rows}
     context = {
         "rows": rows,
@@ -54,9 +65,8 @@ def case_index(request: HttpRequest, actor: Actor) -> HttpResponse:
         "subject": subject,
         "typed_subject": request.GET.get("subject", "")[:60],
         "problem": problem,
-        "pages": pages(number, found.count(), group=group, subject=str(subject or "")),
     }
-    return render(request, "console/cases/cases.html", context)
+    return render(request, "console/cases/cases.html", listing.shown(found.count(), **context))
 
 
 def _subject(request: HttpRequest) -> tuple[UUID | None, str]:

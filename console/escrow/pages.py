@@ -6,6 +6,7 @@ Implements PLATFORM "Console" and ESCROW "Policy and officers". Only looks; read
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -16,7 +17,7 @@ from django.shortcuts import render
 from django.utils import timezone
 
 from console.frame import console_page
-from console.paging import PAGE
+from console.paging import PAGE, Column, Listing
 from console.words import act_words, terms
 from escrow import access, campaign, coverage, services
 from escrow.errors import EscrowOff
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from escrow.models import Policy as PolicyRow
     from escrow.models import PolicyProposal as ProposalRow
     from escrow.models import Resolution as ResolutionRow
+    from tenants.models import Person
 
 
 # Badge and words of an answer.
@@ -92,6 +94,14 @@ class Proposed:
     is_undone: bool
 
 
+OFFICER_COLUMNS: Final = (
+    Column("Number", "number"),
+    Column("Officer", "name"),
+    Column("Standing", "standing"),
+    Column("Signing key"),
+)
+
+
 # Of resolutions on the page: every open one of a roster of 16 at five each would be 80, and people read ten.
 SHOWN = 10
 
@@ -110,13 +120,16 @@ def escrow_page(request: HttpRequest, actor: Actor) -> HttpResponse:
     available = len(coverage.releasable_now(made_under=[bytes(in_force.hash)], at=now).approvers)
     resolutions, more = _resolutions(in_force, now)
     proposals, more_proposals = _proposals(now)
+    people = tenants.people_by_id(_named(places, resolutions, proposals))
+    listing = Listing.of(request, OFFICER_COLUMNS, by_default="number")
     newest = access.newest_policy()
     newer = [row for row in rows if row.version > in_force.version and row.withdrawn_at is None]
     context = {
         "policy": in_force,
-        "places": places,
+        "places": _sorted(places, listing, people),
+        "heads": listing.heads(),
         "available": available,
-        "people": tenants.people_by_id(_named(places, resolutions, proposals)),
+        "people": people,
         "proposals": proposals,
         "more_proposals": more_proposals,
         "answers": campaign.answer_totals(newest) if newest.version > 1 else None,
@@ -134,7 +147,6 @@ def escrow_page(request: HttpRequest, actor: Actor) -> HttpResponse:
         ),
         "release_words": signed.terms.release_sealing_key.fingerprint("release"),
         "newer": newer,
-        "versions": _versions(rows),
         "totals": coverage.coverage_totals(),
         "people_count": tenants.count_active_people(),
         **_trust(),
@@ -143,32 +155,36 @@ def escrow_page(request: HttpRequest, actor: Actor) -> HttpResponse:
     return render(request, "console/escrow/escrow.html", context)
 
 
+ANSWER_COLUMNS: Final = (
+    Column("Person", "name", ("search", "id")),
+    Column("Role", "role", ("role", "search", "id")),
+    Column("Answer"),
+    Column("When"),
+)
+
+
 @console_page(PermissionName.COVERAGE_READ)
 def answers_page(request: HttpRequest, actor: Actor) -> HttpResponse:
-    """List the active people by name with their answer to the newest policy version."""
+    """List the active people with their answer to the newest policy version; of one answer when asked."""
     try:
         newest = access.newest_policy()
     except EscrowOff:
         return render(request, "console/escrow/escrow_off.html", {"is_pending": False})
-    after = _after(request)
-    rows, more = campaign.answers(newest, after=after, limit=PAGE)
+    answer = request.GET.get("answer", "")
+    answer = answer if answer in ANSWERS else ""
+    listing = Listing.of(request, ANSWER_COLUMNS, by_default="name", answer=answer)
+    rows, total = campaign.answers_found(newest, answer, order=listing.order, start=listing.start, limit=PAGE)
     context = {
         "policy": newest,
         "rows": [(row, ANSWERS[row.answer]) for row in rows],
+        "people": tenants.people_by_id([row.person_id for row in rows]),
+        "answer": answer,
+        "answers": [("", "all"), *((name, words) for name, (_, words) in ANSWERS.items())],
         # They count the whole tenant: on the first page alone.
-        "totals": campaign.answer_totals(newest) if after is None else None,
+        "totals": campaign.answer_totals(newest) if listing.number == 1 and not answer else None,
         "until": newest.published_at + campaign.ANSWER_WITHIN,
-        "next": rows[-1].person_id if more else None,
     }
-    return render(request, "console/escrow/answers.html", context)
-
-
-def _after(request: HttpRequest) -> UUID | None:
-    """Return the last person of the page before; what is no id is the first page."""
-    try:
-        return UUID(request.GET["after"]) if "after" in request.GET else None
-    except ValueError:
-        return None
+    return render(request, "console/escrow/answers.html", listing.shown(total, **context))
 
 
 def _places(row: PolicyRow, signed: Policy, now: datetime) -> list[Place]:
@@ -187,6 +203,20 @@ def _places(row: PolicyRow, signed: Policy, now: datetime) -> list[Place]:
         )
         for officer in signed.roster
     ]
+
+
+def _sorted(places: list[Place], listing: Listing, people: Mapping[UUID, Person]) -> list[Place]:
+    """Return the roster in the order asked for: at most 16, as signed and not in any table."""
+
+    def key(place: Place) -> tuple[Any, ...]:
+        known = people.get(place.person_id)
+        return {
+            "number": (place.officer.index,),
+            "name": (known.search if known else "", place.officer.index),
+            "standing": (not place.is_counting, place.state, place.officer.index),
+        }[listing.sort.removeprefix("-")]
+
+    return sorted(places, key=key, reverse=listing.is_reversed)
 
 
 def _why(word: OfficerStatement | None, place: PolicyOfficer | None) -> OfficerStatement | None:
@@ -242,17 +272,6 @@ def _named(places: list[Place], resolutions: list[Resolved], proposals: list[Pro
     for one in resolutions:
         named |= {one.row.proposer_id, *one.signers, *([one.person_id] if one.person_id else [])}
     return named
-
-
-def _versions(rows: list[Any]) -> list[dict[str, Any]]:
-    """Return every version, newest first, with what it changed of the one that it follows."""
-    read = {bytes(row.hash): access.reading(row) for row in rows}
-    lines = []
-    for row in rows:
-        policy = read[bytes(row.hash)]
-        before = read.get(policy.predecessor)
-        lines.append({"row": row, "changes": terms.changes(before, policy) if before else []})
-    return list(reversed(lines))
 
 
 def _trust() -> dict[str, Any]:

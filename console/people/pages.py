@@ -6,7 +6,7 @@ Implements PLATFORM "Console". Pages only look.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 from django.http import HttpRequest, HttpResponse
@@ -14,7 +14,7 @@ from django.shortcuts import render
 from django.utils import timezone
 
 from console.frame import console_page
-from console.paging import PAGE, page_number, pages
+from console.paging import PAGE, Column, Listing
 from console.words import chain_words, mail_words
 from escrow import access, coverage
 from escrow.coverage import UserCoverage
@@ -29,11 +29,17 @@ from keys.devices import MAX_WAITING
 from keys.mailbox import LETTERS, MESSAGES, MIB
 from recovery import access as recovery
 from recovery.cases.opening import MAX_OPEN
+from recovery.leaving.report import report_of
+from recovery.leaving.words import custody_warnings, openers_line
 from tenants import access as tenants
 from tenants import mails
 from tenants.acts import engine
 from tenants.permissions import PermissionName
 from tenants.roles import Role
+from tenants.states import PersonState
+
+if TYPE_CHECKING:
+    from tenants.models import Person
 
 MAX_SEARCH: Final = 100
 # Of a person's devices, entries and deposits each: more than anybody reads, and a page's cost has an end.
@@ -57,20 +63,48 @@ def coverage_state(of_user: UserCoverage | None) -> tuple[str, str]:
     return "covered", "covered"
 
 
+# What the list of people shows of a state: words, and the state or "no-link".
+NO_LINK: Final = "no-link"
+SHOWN_STATES: Final = (
+    *((state.value, str(state.label).lower()) for state in PersonState),
+    (NO_LINK, "invited, link has ended"),
+)
+COLUMNS: Final = (
+    Column("Person", "name", ("search", "id")),
+    Column("Role", "role", ("role", "search", "id")),
+    Column("State", "state", ("state", "search", "id")),
+    Column("Devices", is_number=True),
+    Column("Archive keys"),
+    Column("Added", "added", ("created_at", "id")),
+)
+
+
 @console_page(PermissionName.PERSON_READ)
 def people_list(request: HttpRequest, actor: Actor) -> HttpResponse:
-    """List people by name, with how many devices each has and whether their archive keys are covered."""
-    text, number = request.GET.get("q", "")[:MAX_SEARCH].strip(), page_number(request)
-    role = request.GET.get("role", "")
+    """List people, with how many devices each has and whether their archive keys are covered."""
+    text = request.GET.get("q", "")[:MAX_SEARCH].strip()
+    role, show = request.GET.get("role", ""), request.GET.get("show", "")
     role = role if role in Role.values else ""
-    found, total = tenants.people_found(text, role, start=(number - 1) * PAGE, limit=PAGE)
-    ids = [person.pk for person in found]
-    counts = health.device_counts(ids)
+    show = show if show in dict(SHOWN_STATES) else ""
     sees_coverage = actor.can(PermissionName.COVERAGE_READ)
+    columns = [column for column in COLUMNS if sees_coverage or column.words != "Archive keys"]
+    listing = Listing.of(request, columns, by_default="name", q=text, role=role, show=show)
+    found, total = tenants.people_found(
+        text,
+        role,
+        state="" if show == NO_LINK else show,
+        has_no_link=show == NO_LINK,
+        order=listing.order,
+        start=listing.start,
+        limit=PAGE,
+    )
+    ids = [person.pk for person in found]
+    counts, without_link = health.device_counts(ids), tenants.people_without_link(ids)
     covered = coverage.coverage_of(ids) if sees_coverage else {}
     rows = [
         {
             "person": person,
+            "has_no_link": person.pk in without_link,
             "devices": counts.get(person.pk, health.DeviceCount()),
             "coverage": coverage_state(covered.get(person.pk)),
             "generations": len(covered[person.pk].deposits) if person.pk in covered else 0,
@@ -82,11 +116,12 @@ def people_list(request: HttpRequest, actor: Actor) -> HttpResponse:
         "text": text,
         "role": role,
         "roles": Role.choices,
+        "show": show,
+        "states": SHOWN_STATES,
         "sees_coverage": sees_coverage,
         "acts": engine.offered(actor, "people", None),
-        "pages": pages(number, total, q=text, role=role),
     }
-    return render(request, "console/people/people.html", context)
+    return render(request, "console/people/people.html", listing.shown(total, **context))
 
 
 @console_page(PermissionName.PERSON_READ)
@@ -115,14 +150,30 @@ def person_page(request: HttpRequest, actor: Actor, person_id: UUID) -> HttpResp
         "deposits": [],
         **_chain_head(person_id),
     }
+    if person.state == PersonState.LEFT and sees_coverage:
+        context |= _report(person, actor)
     if actor.can(PermissionName.CASE_READ):
         context["limits"] = _limits(actor, person_id, context["entries"], standings)
     if sees_coverage:
         covered = coverage.user_coverage(person_id)
-        context["deposits"] = _deposit_lines(covered, by_id)
+        listing = Listing.of(request, DEPOSIT_COLUMNS, by_default="-generation")
+        lines, total = _deposit_lines(covered, by_id, listing)
+        context |= listing.shown(total, deposits=lines)
         context["coverage"] = coverage_state(covered)
         context["missing"] = covered.missing
     return render(request, "console/people/person.html", context)
+
+
+def _report(person: Person, actor: Actor) -> dict[str, Any]:
+    """Return what became of a person who left, with the names of whoever is in it."""
+    report = report_of(person, reader=actor)
+    custody = report.custody
+    return {
+        "report": report,
+        "openers": [openers_line(one.generations, one.officers, one.needed) for one in custody.openers if one.is_open],
+        "unopened": custody_warnings(custody, has_left=True) if report.shredding is None else [],
+        "people": tenants.people_by_id([report.by_id] if report.by_id else []),
+    }
 
 
 def _limits(actor: Actor, person_id: UUID, entries: int, standings: list[health.DeviceHealth]) -> list[dict[str, Any]]:
@@ -162,14 +213,25 @@ def _chain_head(person_id: UUID) -> dict[str, Any]:
         return {"chain_state": None, "chain_refusal": str(error)}
 
 
-def _deposit_lines(of_user: UserCoverage, devices: dict[UUID, Any]) -> list[dict[str, Any]]:
-    """Return every deposit, newest first, with its coverage when it is the one of its generation that counts."""
+DEPOSIT_COLUMNS: Final = (
+    Column("Generation", "generation", ("generation", "created_at", "pk")),
+    Column("Deposited", "at", ("created_at", "pk")),
+    Column("Officers who hold shares"),
+)
+
+
+def _deposit_lines(
+    of_user: UserCoverage, devices: dict[UUID, Any], listing: Listing
+) -> tuple[list[dict[str, Any]], int]:
+    """Return a page of the deposits, each with coverage where it counts for its generation, and how many there are."""
     counted = {covered.deposit_id: covered for covered in of_user.deposits}
-    return [
+    rows, total = access.deposits_found(of_user.user_id, order=listing.order, start=listing.start, limit=PAGE)
+    lines = [
         {
             "deposit": row,
             "coverage": counted.get(row.id),
             "device": devices.get(row.device_id),
         }
-        for row in reversed(access.deposits_of(of_user.user_id))
+        for row in rows
     ]
+    return lines, total

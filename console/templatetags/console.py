@@ -74,6 +74,12 @@ def duration(seconds: int | timedelta, parts: int = 2) -> str:
 
 
 @register.filter
+def of_key(found: Mapping[UUID, datetime], key: UUID) -> datetime | None:
+    """Return what a view has found for one row of a list, if it has."""
+    return found.get(key)
+
+
+@register.filter
 def hexed(octets: bytes | memoryview) -> str:
     """Write octets in hexadecimal."""
     return bytes(octets).hex()
@@ -122,6 +128,13 @@ def person_address(people: Mapping[UUID, Person], person_id: UUID) -> SafeString
     """Write a person's address alone."""
     known = people.get(person_id)
     return said(known.email) if known else ""
+
+
+@register.simple_tag
+def person_role(people: Mapping[UUID, Person], person_id: UUID) -> str:
+    """Write a person's role."""
+    known = people.get(person_id)
+    return str(known.get_role_display()).lower() if known else ""
 
 
 @register.simple_tag

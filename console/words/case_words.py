@@ -58,7 +58,7 @@ _ENTRIES: Final = {
     "recovery:approval:refuse": "An approval was refused",
     "recovery:attestation:accept": "An officer attested the new key",
     "recovery:case:approve": "An officer approved",
-    "recovery:case:cancel": "Cancelled by its requester",
+    "recovery:case:cancel": "Cancelled",
     "recovery:case:close": "Closed",
     "recovery:case:collect": "Collected by the recipient device",
     "recovery:case:deny": "An officer denied",

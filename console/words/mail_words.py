@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _KINDS: Final = {
     "address-changed": "The mail about a changed address",
+    "ending": "The mail about the end of the organisation",
     "factor-reset": "The mail about a reset second factor",
     "invitation": "The invitation",
     "left": "The mail about having left",
@@ -26,6 +27,8 @@ _KINDS: Final = {
     "role-changed": "The mail about a changed role",
     "sessions-ended": "The mail about ended sessions",
     "suspended": "The mail about the suspension",
+    "tenant-locked": "The mail about the locked organisation",
+    "tenant-unlocking": "The mail about the coming end of the lock",
 }
 
 

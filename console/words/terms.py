@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What stands against a policy that is in force, and what a version changed, in words.
+"""What stands against a policy that is in force, in words.
 
 Implements ESCROW "Policy and officers", for people. It reads signed policies and decides nothing.
 """
@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from holdfast.core.identity.policy import MIN_OFFICERS, Policy
-from holdfast.core.identity.policy_change import Change, changed_terms
 from holdfast.core.identity.trust import GRACE_SECONDS, Ending
 
 
@@ -56,16 +55,3 @@ def _ending(ending: Ending) -> str:
 
 def _day(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d")
-
-
-def changes(before: Policy, after: Policy) -> list[Change]:
-    """Return what `after` changed: terms by name, the officers who came and went, and other keys."""
-    found = changed_terms(before, after)
-    had, has = ({officer.person for officer in policy.roster} for policy in (before, after))
-    if had != has:
-        found.append(Change("Officers", f"{len(had - has)} left", f"{len(has - had)} came"))
-    known = {officer.who for officer in before.roster}
-    replaced = sum(officer.person in had and officer.who not in known for officer in after.roster)
-    if replaced:
-        found.append(Change("Officers’ keys", "as before", f"{replaced} replaced"))
-    return found

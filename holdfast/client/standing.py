@@ -75,6 +75,10 @@ _NOTICES: Final = {
         "See: holdfast contacts requests. " + _SEEN,
     ),
     "contacts-collected": ("Device {device_id} has collected the recovery shares of {owner}.", _NOT_YOU + _SEEN),
+    "contact-left": (
+        "{by}, whom you chose as a trusted contact, has left your organisation.",
+        "Choose others, or fewer of them open your vault: holdfast backup contacts. " + _SEEN,
+    ),
     "contacts-request-ended": ("A request for the recovery shares of {owner} has ended: {state}.", _SEEN),
 }
 _NAMES: Final = ("by", "case_id", "device_id", "kind", "owner", "proposal", "state", "until", "version")

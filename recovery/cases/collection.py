@@ -45,11 +45,14 @@ class Collection:
 def prepare_collection(*, case: Case) -> Collection:
     """Read what was released, and the deposits it opens; call it outside transactions, since it asks the HSM.
 
-    Raises NotReleased before the release, after the end of a disclosure, and once what was released is destroyed.
+    Raises NotReleased before the release, after the end of a disclosure, and once what was released is destroyed;
+    TenantLocked while the tenant is locked.
     """
     if case.state not in _COLLECTABLE:
         raise NotReleased(f"The case is {case.state}.", state=case.state)
     _refuse_ended(case)
+    # Released before the lock, and not handed out in it: an owner locks because something may be wrong.
+    tenants.require_unlocked()
     releases = access.releases_of(case)
     if any(row.destroyed_at for row in releases):
         raise NotReleased(
@@ -166,7 +169,7 @@ def _is_left_behind(case: Case) -> bool:
     # What is sealed shows in the subject's own list of deposits. It must not tell before the case's notice does.
     if case.notice_at > database_now():
         return False
-    if tenants.person(case.subject_id).state == PersonState.SUSPENDED:
+    if tenants.person(case.subject_id).state in (PersonState.SUSPENDED, PersonState.LEFT):
         return True
     return not keys.active_devices(case.subject_id)
 

@@ -30,11 +30,16 @@ from recovery.errors import CaseMoved, CaseRefused, VetoNotLoggedYet
 from recovery.models import Case, Release, SealedShare, Veto
 from recovery.states import CASE, FAILED, KEPT, UNDECIDED, UNRELEASED, CaseState
 
+# Why a case was cancelled that nobody took back.
+REQUESTER_LEFT: Final = "requester-left"
+SHREDDED: Final = "shredded"
 
-def cancel_case(*, case_id: UUID, actor: Actor) -> Case:
+
+def cancel_case(*, case_id: UUID, actor: Actor, why: str = "") -> Case:
     """End a case by the word of the person who opened it, and tell the device that did, if it was by another.
 
-    Raises CaseMoved when it is decided already.
+    why: a fixed word, where no word of theirs ended it: REQUESTER_LEFT or SHREDDED. Raises CaseMoved when it is decided
+    already.
     """
     with transaction.atomic():
         row = access.lock_case(case_id)
@@ -42,7 +47,7 @@ def cancel_case(*, case_id: UUID, actor: Actor) -> Case:
             return row
         if row.state not in UNDECIDED:
             raise CaseMoved(f"The case is {row.state}.", state=row.state)
-        finish_failed(row, CaseState.CANCELLED)
+        finish_failed(row, CaseState.CANCELLED, why=why)
         audit.append(tag="recovery:case:cancel", actor=actor, subject=str(row.id), body={"q": bytes(row.q)})
         if row.recipient_device_id != actor.id:
             tell_device(

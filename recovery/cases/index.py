@@ -6,6 +6,7 @@ Implements ESCROW "Case" for lists. A fixed number of queries for a page, howeve
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -41,6 +42,23 @@ def count_by_state(actor: Actor, states: Collection[CaseState], *, now: datetime
     """Count the cases in some states that the actor may see. One query."""
     rows = access.visible_to(actor, now).filter(state__in=states)
     return dict(rows.values_list("state").annotate(n=Count("id")).order_by("state"))
+
+
+def count_by_age(
+    actor: Actor, states: Collection[CaseState], bounds: Sequence[datetime], *, now: datetime
+) -> list[int]:
+    """Count the cases in some states that the actor may see, by when they were opened. One query.
+
+    bounds: times, the latest first. Returns one number more: since the first, between each and the next, before the
+    last.
+    """
+    edges: list[datetime | None] = [None, *bounds, None]
+    spans = {}
+    for place, (until, since) in enumerate(itertools.pairwise(edges)):
+        span = Q(opened_at__gte=since) if since else Q()
+        spans[f"span_{place}"] = Count("pk", filter=span & Q(opened_at__lt=until) if until else span)
+    counted = access.visible_to(actor, now).filter(state__in=states).aggregate(**spans)
+    return [counted[name] for name in spans]
 
 
 def undecided_by(actor: Actor, states: Collection[CaseState], *, now: datetime, limit: int) -> list[Case]:

@@ -59,6 +59,11 @@ def give_notice(*, notice_id: UUID, actor: Actor) -> None:
     _settle(notice, NoticeState.HANDED_OVER if delivered else NoticeState.FAILED, actor)
 
 
+def fail_notice(*, notice_id: UUID, actor: Actor) -> None:
+    """Log that one notice could not be handed over, unless it is settled already: it was given up."""
+    _settle(Notice.objects.get(pk=notice_id), NoticeState.FAILED, actor)
+
+
 def _settle(notice: Notice, state: NoticeState, actor: Actor) -> None:
     with transaction.atomic():
         case = access.lock_case(notice.case_id)
@@ -91,7 +96,7 @@ def _send(notice: Notice) -> bool:
     }
     # Of several of a kind each has its number behind it.
     kind = notice.kind.partition("-")[0]
-    return mails.send(template=f"case_{kind}", context=context, to=person.email) is mails.Outcome.TAKEN
+    return mails.tell(person, template=f"case_{kind}", context=context) is mails.Outcome.TAKEN
 
 
 def owe_release_notice(case: Case) -> None:

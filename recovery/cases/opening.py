@@ -60,6 +60,7 @@ def open_case(*, statement: bytes, actor: Actor) -> Case:
     now = database_now()
     signed, case = _require_signed(statement, actor, now)  # (1)
     with transaction.atomic():
+        tenants.require_unlocked()
         newest = escrow.newest_policy_for_update()
         if newest is None:
             raise CaseRefused("There is no policy under which a case could be opened.", field="case")
@@ -166,7 +167,11 @@ def _require_signed(statement: bytes, actor: Actor, now: datetime) -> tuple[Sign
         )
     if case.is_disclosure and _time(case.disclosed_until) <= now:
         raise CaseRefused("The disclosure that the case asks for (field 22) has ended already.", field="case")
-    tenants.person(UUID(bytes=case.subject))
+    subject = tenants.person(UUID(bytes=case.subject))
+    if access.shredding_of(subject.pk) is not None:
+        raise CaseRefused(
+            "The subject has left, and their keys are shredded: there is nothing to ask for.", field="case"
+        )
     return signed, case
 
 
@@ -175,7 +180,12 @@ def _require_deposits(case: cases.Case) -> list[Deposit]:
     for deposit_id, record_hash in case.deposits:
         row = held.get(UUID(bytes=deposit_id))
         # One answer for an unknown deposit and for another person's: a case finds nothing out.
-        if row is None or row.user_id.bytes != case.subject or bytes(row.record_hash) != record_hash:
+        if (
+            row is None
+            or row.user_id.bytes != case.subject
+            or bytes(row.record_hash) != record_hash
+            or row.shredded_at is not None
+        ):
             raise CaseRefused("A deposit is not the subject's, or is not the one that is in custody.", field="case")
     return list(held.values())
 

@@ -21,6 +21,7 @@ from kernel.fields import rfc3339
 from kernel.queue import apart
 from recovery import access
 from recovery.cases.counting import LongDelay, count_approvals, why_long
+from recovery.cases.endings import REQUESTER_LEFT, SHREDDED
 from recovery.states import FAILED, CaseState, NoticeState
 
 if TYPE_CHECKING:
@@ -187,8 +188,12 @@ def ended_by(case: Case) -> Ended | None:
             text = (
                 "A device of the subject forbade it. If that was not the subject, that device has to be revoked first."
             )
+        case CaseState.EXPIRED | CaseState.CANCELLED if case.why == SHREDDED:
+            text = "Its subject has left, and their keys were destroyed for good: there is nothing to ask for."
         case CaseState.EXPIRED:
             text = "Its time ran out." if case.collected_at else "Its time ran out before its recipient collected."
+        case CaseState.CANCELLED if case.why == REQUESTER_LEFT:
+            text = "Whoever asked has left. Whoever takes over from them asks anew, on a device of their own."
         case CaseState.CANCELLED:
             text = "Whoever asked took it back."
         case _:
@@ -254,6 +259,9 @@ def _for_the_release(case: Case, now: datetime) -> Waiting:
         text = (
             "By the release process's own time a policy version or an officer still cools off: it was away meanwhile."
         )
+        return Waiting(case.why, text, since)
+    if case.why == "tenant-locked":
+        text = "The organisation is locked: nothing is released, and the delay stands still. Two owners unlock it."
         return Waiting(case.why, text, since)
     if case.why in STUCK:
         return Waiting(case.why, STUCK[case.why], since, is_stuck=True)

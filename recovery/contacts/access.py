@@ -15,7 +15,7 @@ from kernel.actors import Actor
 from kernel.errors import NotFound
 from kernel.paging import flag, page
 from recovery.models import ContactAnswer, ContactRequest, ContactSet
-from recovery.states import ContactRequestState
+from recovery.states import COLLECTABLE, ContactRequestState
 from tenants.states import CredentialState
 
 
@@ -108,6 +108,25 @@ def open_contact_requests(owner_id: UUID, *, device_id: UUID | None = None) -> l
     """List the open requests in a user's name, or those of one of their devices."""
     rows = ContactRequest.objects.filter(owner_id=owner_id, state=ContactRequestState.OPEN)
     return list(rows.filter(device_id=device_id) if device_id else rows)
+
+
+def collectable_requests(owner_id: UUID) -> list[UUID]:
+    """List the requests in a user's name for which shares are given or collected, by id."""
+    rows = ContactRequest.objects.filter(owner_id=owner_id, state__in=COLLECTABLE)
+    return list(rows.order_by("pk").values_list("pk", flat=True))
+
+
+def contact_sets_after(after: UUID | None, *, limit: int) -> list[ContactSet]:
+    """Return up to `limit` sets of trusted contacts by their owners' ids, above one: for the worker."""
+    rows = ContactSet.objects.order_by("user_id")
+    return list((rows.filter(user_id__gt=after) if after else rows)[:limit])
+
+
+def open_requests_to(person_id: UUID, *, limit: int) -> list[ContactRequest]:
+    """List the open requests in which a person is one of the contacts and has given nothing yet, newest first."""
+    asked = ContactAnswer.objects.filter(contact_id=person_id, answered_at=None).values("request_id")
+    rows = ContactRequest.objects.filter(pk__in=asked, state=ContactRequestState.OPEN)
+    return list(rows.order_by("-opened_at", "pk")[:limit])
 
 
 def contacts_of(row: ContactRequest) -> list[UUID]:

@@ -23,6 +23,7 @@ from holdfast.core.vault.share_manifest import MAX_REQUEST_SECONDS, Manifest, Sh
 from kernel.actors import Actor
 from kernel.clock import database_now
 from kernel.errors import NotFound
+from kernel.paging import PAGE
 from kernel.scope import current_tenant
 from kernel.transitions import advance
 from keys import access as keys
@@ -183,6 +184,49 @@ def expire_request(*, request_id: UUID, actor: Actor) -> None:
         if row.state == S.OPEN:
             _end(row, S.EXPIRED, actor)
         _destroy_shares(row)
+
+
+def end_requests_of(*, owner_id: UUID, actor: Actor) -> int:
+    """End the requests in the name of a person who leaves, destroy the shares given for any, and return how many ended.
+
+    In the caller's transaction. Their devices collect nothing any more.
+    """
+    ended = 0
+    for request_id in access.collectable_requests(owner_id):
+        row = access.contact_request_for_update(request_id)
+        if row.state == S.OPEN:
+            _end(row, S.CANCELLED, actor)
+            ended += 1
+        else:
+            _destroy_shares(row)
+    return ended
+
+
+def tell_of_leaving(*, person_id: UUID, after: UUID | None) -> UUID | None:
+    """Tell those of the next hundred people with trusted contacts who chose a person who has left; return the last.
+
+    None when there are no more. A crash tells a hundred twice.
+    """
+    rows = access.contact_sets_after(after, limit=PAGE)
+    chose = [row.user_id for row in rows if person_id in _chosen(row)]
+    with transaction.atomic():
+        notices.owe(person_ids=chose, with_mail=chose, event="contact-left", by=str(person_id))
+    return rows[-1].user_id if len(rows) == PAGE else None
+
+
+def _chosen(row: ContactSet) -> set[UUID]:
+    manifest = Manifest.from_payload(Sign1.parse(bytes(row.manifest)).payload)
+    return {UUID(bytes=contact) for contact in manifest.contacts}
+
+
+def destroy_contacts(owner_id: UUID) -> tuple[int, int]:
+    """Destroy a person's set of trusted contacts, and every share that contacts gave them; return how many of each.
+
+    In the caller's transaction, which says why. What they hold for others stays: it is not theirs.
+    """
+    shares = ContactAnswer.objects.filter(request__owner_id=owner_id, sealed__isnull=False).update(sealed=None)
+    sets, _ = ContactSet.objects.filter(user_id=owner_id).delete()
+    return sets, shares
 
 
 def _end_by(request_id: UUID, state: ContactRequestState, actor: Actor) -> ContactRequest:

@@ -18,6 +18,7 @@ from holdfast.core.base.encoding import MAX_BLOB
 from holdfast.core.base.errors import Expired, HoldfastError, Malformed, Untrusted
 from holdfast.core.crypto.keys import PublicKey
 from holdfast.core.escrow.approvals import Excluded, had_quorum
+from holdfast.core.escrow.locks import DEFAULT_DELAY_SECONDS, Locks
 from holdfast.core.escrow.release import NoticeFacts
 from holdfast.core.escrow.sponsors import letting_in, still_behind
 from holdfast.core.identity import trust as chain_of_trust
@@ -49,6 +50,7 @@ log = logging.getLogger("holdfast.release")
 T = TypeVar("T", int, str, bytes)
 
 OFFICER_ROLE: Final = "officer"
+OWNER_ROLE: Final = "owner"
 VETO: Final = "recovery:case:veto"
 RESOLUTION: Final = "escrow:resolution:pass"
 # Each is another release key, put in force while one case was open: m officers do that once in years.
@@ -157,13 +159,6 @@ class CaseFacts:
         """Whether nothing of it is to be released any more, or all of it is."""
         return self.stage in _ENDED
 
-    def notice(self, now: Now) -> NoticeFacts:
-        """Return what is known of telling the subject, in seconds by today's wall clock."""
-        return NoticeFacts(
-            handed_over_at=now.at(self.told) if self.told else None,
-            failed_at=now.at(self.not_told) if self.not_told else None,
-        )
-
 
 @dataclass
 class Facts:
@@ -196,6 +191,10 @@ class Facts:
     sponsors: dict[bytes, dict[bytes, int]] = field(default_factory=dict)
     presence: Presence = field(default_factory=Presence)
     silenced: set[tuple[bytes, bytes]] = field(default_factory=set)  # (person, device) that m officers suspended
+    is_shut: bool = False  # the operator suspended the tenant: nobody of it can object
+    opened_again: Place | None = None  # when they last resumed it
+    owners: set[bytes] = field(default_factory=set)  # persons whose role is owner
+    locks: Locks = field(default_factory=Locks)  # of the tenant, in ticks
     wrong: dict[int, WrongEntry] = field(default_factory=dict)  # by index; while there is one, nothing is released
     # Entries that were wrong when they were first read, by index: they are not judged anew, whatever lies there now.
     known_wrong: dict[int, WrongEntry] = field(default_factory=dict)
@@ -264,6 +263,36 @@ class Facts:
         """Return when, by this process's count, the newest version is in force and all of its officers count."""
         return self.history(now).settled_at
 
+    def for_delays(self, moment: Moment, now: Now) -> int:
+        """Return when a moment was, in UTC seconds, for a delay that runs from it: later by the time in a lock since.
+
+        ORGANISATION "Lock": delays stand still while the tenant is locked.
+        """
+        return now.at(moment) + self.locks.locked_between(moment.tick, now.tick)
+
+    def told(self, case: CaseFacts, now: Now) -> NoticeFacts:
+        """Return what is known of telling a case's subject, as delays count it."""
+        return NoticeFacts(
+            handed_over_at=self.for_delays(case.told, now) if case.told else None,
+            failed_at=self.for_delays(case.not_told, now) if case.not_told else None,
+        )
+
+    def ask_unlock(self, proposer: bytes, second: bytes, place: Place) -> None:
+        """Believe that two owners want the lock to end after the long delay of the policy then in force.
+
+        By the log alone each is an active owner, and neither let the other in within 90 days. Of others the word counts
+        for nothing: owners can ask anew.
+        """
+        asking = {proposer, second}
+        behind = [still_behind(self.sponsors.get(one, {}), place.moment.tick) for one in asking]
+        if len(asking) != 2 or not asking <= self.owners & self.active or any(asking & those for those in behind):
+            log.warning("tenant %s: an unlocking was not asked for by two owners", UUID(bytes=self.tenant))
+            return
+        known = any(logged.place.index < place.index for logged in self.policies)
+        policy = self._history_before(place).in_force(place.moment.tick).policy if known else None
+        delay = policy.terms.undelivered_delay_seconds if policy else DEFAULT_DELAY_SECONDS
+        self.locks.ask(place.moment.tick, delay=delay)
+
     def excluded(self, case: CaseFacts, *, now: Now) -> Excluded:
         """Return who does not count for a case now, by the log alone: default-deny (FAULTS P5, P8, P9)."""
         history = self.history(now)
@@ -292,6 +321,16 @@ class Facts:
         """Tell whether a case's subject could object at every moment since it was opened."""
         since = self.presence.since(case.subject)
         return since is not None and since < case.place.index
+
+    def objected(self, case: CaseFacts) -> Moment | None:
+        """Return from when a case gives the long delay: a veto that only delays, or the end of a time without any.
+
+        While the tenant was suspended nobody could object, neither the subject nor their other devices.
+        """
+        resumed = self.opened_again
+        if resumed is None or resumed.index < case.place.index:
+            return case.objected
+        return resumed.moment if case.objected is None else max(case.objected, resumed.moment, key=lambda at: at.tick)
 
     def suspend(self, person: bytes, place: Place) -> None:
         """Take a vote from somebody until officers return them, and for ever the approvals that they gave before."""
@@ -651,10 +690,13 @@ def _person_created(facts: Facts, entry: LogEntry, place: Place) -> None:
     _let_in(facts, entry, place)
     if entry.body.get("role") == OFFICER_ROLE:
         facts.officers.add(_subject(entry))
+    if entry.body.get("role") == OWNER_ROLE:
+        facts.owners.add(_subject(entry))
 
 
 def _role_changed(facts: Facts, entry: LogEntry, place: Place) -> None:
     _let_in(facts, entry, place)
+    (facts.owners.add if entry.body.get("to") == OWNER_ROLE else facts.owners.discard)(_subject(entry))
     if entry.body.get("to") == OFFICER_ROLE:
         facts.officers.add(_subject(entry))
         return
@@ -666,6 +708,14 @@ def _role_changed(facts: Facts, entry: LogEntry, place: Place) -> None:
 def _person_active(facts: Facts, entry: LogEntry, place: Place) -> None:
     facts.active.add(_subject(entry))
     facts.presence.person_is(_subject(entry), place.index, active=True)
+
+
+def _tenant_suspended(facts: Facts, entry: LogEntry, place: Place) -> None:
+    facts.is_shut = True
+
+
+def _tenant_resumed(facts: Facts, entry: LogEntry, place: Place) -> None:
+    facts.is_shut, facts.opened_again = False, place
 
 
 def _person_suspended(facts: Facts, entry: LogEntry, place: Place) -> None:
@@ -732,6 +782,22 @@ def _officer_suspended(facts: Facts, entry: LogEntry, place: Place) -> None:
 
 def _officer_removed(facts: Facts, entry: LogEntry, place: Place) -> None:
     facts.removed.add(_require_said(facts, entry, Standing.REMOVED))
+
+
+def _locked(facts: Facts, entry: LogEntry, place: Place) -> None:
+    facts.locks.lock(place.moment.tick)
+
+
+def _unlock_asked(facts: Facts, entry: LogEntry, place: Place) -> None:
+    if not entry.person:
+        raise Malformed("an unlocking that nobody confirmed")
+    facts.ask_unlock(_uuid(entry, "proposer"), entry.person, place)
+
+
+def _unlocked(facts: Facts, entry: LogEntry, place: Place) -> None:
+    # A worker that says so too early is held to the delay, by this process's own count; one that nobody asked, to none.
+    if not facts.locks.unlock(place.moment.tick):
+        log.warning("tenant %s: an unlocking that nobody asked for counts for nothing", UUID(bytes=facts.tenant))
 
 
 def _resolution(facts: Facts, entry: LogEntry, place: Place) -> None:
@@ -904,6 +970,11 @@ _TAKERS: Final[dict[str, Taker]] = {
     "tenants:person:create": _person_created,
     "tenants:person:leave": _person_suspended,
     "tenants:person:suspend": _person_suspended,
+    "tenants:tenant:ask-unlock": _unlock_asked,
+    "tenants:tenant:lock": _locked,
+    "tenants:tenant:resume": _tenant_resumed,
+    "tenants:tenant:suspend": _tenant_suspended,
+    "tenants:tenant:unlock": _unlocked,
     "tenants:totp:confirm": _let_in,
     "tenants:totp:reset": _let_in,
 }
@@ -927,5 +998,6 @@ NARROWING: Final = frozenset(
         "tenants:person:change-role",
         "tenants:person:leave",
         "tenants:person:suspend",
+        "tenants:tenant:lock",
     }
 )

@@ -50,6 +50,8 @@ from recovery.release.log import LOG, ReleaseLog
 from recovery.release.record import OpenedDeposit
 from recovery.release.rules import Order, Vetoed, Voided, orders_for, shares_for
 from recovery.states import CaseState
+from tenants import access as tenants_access
+from tenants.states import TenantState
 
 log = logging.getLogger("holdfast.release")
 
@@ -58,6 +60,8 @@ RETRY_HSM = timedelta(seconds=5)
 # What keeps failing is tried after longer and longer, up to this: an HSM that unwraps and then fails would otherwise be
 # asked 17,000 times a day about one case; so it is 150 times.
 LONGEST_PAUSE = timedelta(minutes=10)
+# A lock lasts for days: a minute more at its end costs nobody anything.
+RETRY_LOCKED = timedelta(seconds=60)
 SWEEP_SECONDS = 5
 # How often every tenant's head is looked at, whether a case is due or not. What is taken away again between was never
 # seen, so two minutes are the most (ESCROW "What it believes of the log").
@@ -78,6 +82,12 @@ class WrongLog(HoldfastError):
     """The log holds an entry that nobody entitled wrote: nothing is released until officers have acknowledged it."""
 
     why = "log-wrong"
+
+
+class TenantIsLocked(HoldfastError):
+    """An owner has locked the tenant: nothing is released, and no delay goes on."""
+
+    why = "tenant-locked"
 
 
 class LogBehind(HoldfastError):
@@ -224,9 +234,9 @@ class TenantRelease:
             case Expired() | NoCheckpoint() | RolesMissing():
                 # No fresh head: the sequencer or its HSM is away. Without one nothing is released.
                 at = self._wait(case, "log-too-old", RETRY)
-            case LogBehind() | WrongLog() | ReleaseKeyMissing():
-                self._say(logging.CRITICAL, case, str(error))
-                at = self._wait(case, error.why, RETRY_HSM)
+            case LogBehind() | WrongLog() | ReleaseKeyMissing() | TenantIsLocked():
+                self._say(logging.WARNING if isinstance(error, TenantIsLocked) else logging.CRITICAL, case, str(error))
+                at = self._wait(case, error.why, RETRY_LOCKED if isinstance(error, TenantIsLocked) else RETRY_HSM)
             case HsmKeyMissing() | HsmKeyMismatch():
                 # It answers, and has not the key: nobody gets it back by waiting for the HSM.
                 self._say(logging.CRITICAL, case, str(error))
@@ -340,6 +350,11 @@ class TenantRelease:
         if self.log.facts.wrong:
             index, wrong = min(self.log.facts.wrong.items())
             raise WrongLog(f"entry {index} of the log is wrong ({wrong.why})")
+        if self.log.facts.is_shut:
+            raise NotYet("the operator has suspended the tenant: nobody of it can object")
+        # The log decides. A row that says locked is obeyed as well: its entry is on its way.
+        if self.log.facts.locks.is_locked(now.tick) or tenants_access.tenant().state == TenantState.LOCKED:
+            raise TenantIsLocked("the tenant is locked")
         return now
 
     def _rewrap(self, case: Case, order: Order) -> bytes:

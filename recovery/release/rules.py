@@ -91,12 +91,12 @@ def _proven(case: Case, logged: CaseFacts, facts: Facts, now: Now) -> ReleaseFac
         policies_at_deposit={signed.hash: signed for signed in facts.trusted().policies},
         approvals=_require_approvals(case, logged, facts, now),
         excluded=facts.excluded(logged, now=now),
-        notice=logged.notice(now),
+        notice=facts.told(logged, now),
         is_vetoed=logged.stage == "vetoed",
         now=now.wall,
         extra_officers=logged.extra_officers,
         is_heard=facts.is_heard(logged),
-        objected_at=now.at(logged.objected) if logged.objected else None,
+        objected_at=facts.for_delays(objected, now) if (objected := facts.objected(logged)) else None,
         earliest=now.earliest(logged.opened),
         latest=now.latest(logged.opened),
     )
@@ -165,7 +165,9 @@ def _require_approvals(case: Case, logged: CaseFacts, facts: Facts, now: Now) ->
         if officer is None or officer.person != person:
             raise Untrusted("an approval is in another's name than its signer's")
     standing = facts.standing(logged, now=now)
-    return tuple(LoggedApproval(signed[person], now.at(given.place.moment)) for person, given in standing.items())
+    return tuple(
+        LoggedApproval(signed[person], facts.for_delays(given.place.moment, now)) for person, given in standing.items()
+    )
 
 
 def _require_records(case: Case, facts: Facts) -> dict[bytes, bytes]:

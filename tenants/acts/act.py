@@ -18,11 +18,11 @@ from kernel.actors import Actor
 from kernel.errors import Invalid, NotFound
 from tenants.permissions import PermissionName
 
-# What an act is about. `tenant` and `people` have no subject's id; the page that shows each kind is the console's to
-# know.
-Kind = Literal["person", "people", "device", "service-account", "log-token", "tenant"]
-# Kinds whose acts are about no row: the tenant itself, or people who are not here yet.
-WITHOUT_SUBJECT: Final = frozenset({"people", "tenant"})
+# What an act is about. `tenant`, `people` and `programs` have no subject's id; the page that shows each kind is the
+# console's to know.
+Kind = Literal["person", "people", "device", "programs", "service-account", "log-token", "tenant"]
+# Kinds whose acts are about no row: the tenant itself, or people and programs that are not here yet.
+WITHOUT_SUBJECT: Final = frozenset({"people", "programs", "tenant"})
 MAX_TEXT: Final = 1024  # characters of a field: an address and a name are shorter, nobody types more
 
 Given = Mapping[str, str]
@@ -76,6 +76,8 @@ class Act(ABC):
     permission: ClassVar[PermissionName]
     # Another person has to confirm it (ORGANISATION "Acts").
     needs_two: ClassVar[bool] = False
+    # It lets somebody or something in, or back in: it is not done while the tenant is locked or ends.
+    lets_in: ClassVar[bool] = False
     # Recovery codes confirm no change of factors, roles or addresses (ORGANISATION "Acts").
     takes_recovery_code: ClassVar[bool] = True
     is_dangerous: ClassVar[bool] = False
@@ -92,6 +94,10 @@ class Act(ABC):
     def load(self, actor: Actor, subject_id: UUID | None, *, lock: bool) -> Any:
         """Return the subject, locked when it is about to be changed. Raises NotFound."""
 
+    def takes_two(self, subject: Any) -> bool:
+        """Tell whether another person has to confirm it, for the subject as it is."""
+        return self.needs_two
+
     def is_offered(self, actor: Actor, subject: Any) -> bool:
         """Tell whether the act makes sense for the subject as it is: whether its button is shown."""
         return True
@@ -103,6 +109,10 @@ class Act(ABC):
     @abstractmethod
     def do(self, actor: Actor, subject: Any, given: Given) -> Done:
         """Do it, with its audit entry, in the open transaction. Only called after `words` with the same arguments."""
+
+    def do_together(self, actor: Actor, subject: Any, given: Given, *, proposer_id: UUID) -> Done:
+        """Do it as the second person behind whoever proposed it. The same as `do` unless the act says otherwise."""
+        return self.do(actor, subject, given)
 
     def concerns(self, subject: Any) -> UUID | None:
         """Return the person whom the act is about, who cannot be the second behind it."""

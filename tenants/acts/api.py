@@ -253,7 +253,7 @@ def _words(look: engine.Look) -> dict[str, Any]:
         "lines": list(words.lines),
         "facts": [list(one) for one in words.facts],
         "warnings": list(words.warnings),
-        "needs_two": look.act.needs_two,
+        "needs_two": look.act.takes_two(look.subject),
         "token": look.token,
         "expires_at": rfc3339(look.expires_at),
     }

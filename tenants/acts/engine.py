@@ -18,7 +18,7 @@ from uuid import UUID
 
 from django.core import signing
 from django.db import transaction
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
 from django.urls import reverse
 
@@ -60,6 +60,11 @@ class Look:
     words: Words
     token: str
     expires_at: datetime
+
+    @property
+    def takes_two(self) -> bool:
+        """Whether another person has to confirm it."""
+        return self.act.takes_two(self.subject)
 
 
 @dataclass(frozen=True)
@@ -117,9 +122,11 @@ def look(actor: Actor, name: str, subject_id: UUID | None, given: Given, *, boun
     Changes nothing. Raises NotFound, Denied, and what the act's rule refuses, naming the field.
     """
     act = _permitted(actor, name)
-    subject = _loaded(act, actor, subject_id, lock=False)
-    taken = cleaned(act, subject, given)
-    words = act.words(actor, subject, taken)
+    # Rules are the same as in the act itself, and lock what they decide by.
+    with transaction.atomic():
+        subject = _loaded(act, actor, subject_id, lock=False)
+        taken = cleaned(act, subject, given)
+        words = act.words(actor, subject, taken)
     token = _token(_Shown(actor, act, subject_id, taken, words), bound_to)
     return Look(act, subject, subject_id, taken, words, token, database_now() + timedelta(seconds=STEP_UP_SECONDS))
 
@@ -140,7 +147,7 @@ def perform(
         shown = _Shown(now_actor, act, subject_id, taken, words)
         _check_token(token, shown, bound_to)
         _spend(now_actor, act, code, opened)
-        if not act.needs_two:
+        if not act.takes_two(subject):
             return Outcome(act.do(now_actor, subject, taken))
         return Outcome(None, _propose(shown, subject))
 
@@ -196,8 +203,9 @@ def look_pending(actor: Actor, pending_id: UUID, *, bound_to: str) -> tuple[Pend
     """Say what a waiting act would do now, and make the token to confirm it. Raises NotFound, Denied, Conflict."""
     row = _waiting_row(pending_id, lock=False)
     act = _permitted(actor, row.act)
-    subject = _loaded(act, actor, row.subject_id, lock=False)
-    words = act.words(actor, subject, row.given)
+    with transaction.atomic():
+        subject = _loaded(act, actor, row.subject_id, lock=False)
+        words = act.words(actor, subject, row.given)
     token = _token(_Shown(actor, act, row.subject_id, row.given, words, row.pk), bound_to)
     expires_at = database_now() + timedelta(seconds=STEP_UP_SECONDS)
     return row, Look(act, subject, row.subject_id, row.given, words, token, expires_at)
@@ -226,7 +234,7 @@ def confirm(actor: Actor, pending_id: UUID, *, token: str, code: str, bound_to: 
             subject=str(row.subject_id or now_actor.tenant_id),
             body={"act": act.name, "pending": str(row.pk), "proposer": str(row.proposer_id)},
         )
-        done = act.do(now_actor, subject, row.given)
+        done = act.do_together(now_actor, subject, row.given, proposer_id=row.proposer_id)
         if row.concerns_id is not None:
             # Both let them in again, not the second alone.
             let_in(row.concerns_id, [row.proposer_id, now_actor.person_id])
@@ -239,14 +247,38 @@ def withdraw(actor: Actor, pending_id: UUID) -> None:
         row = _waiting_row(pending_id, lock=True)
         if actor.person_id is None:
             raise Denied
-        act = _permitted(_as_of_now(actor, actor.person_id), row.act)
-        advance(row, PENDING_ACT, PendingState.WITHDRAWN, ended_at=database_now())
-        audit.append(
-            tag="tenants:act:withdraw",
-            actor=actor,
-            subject=str(row.subject_id or actor.tenant_id),
-            body={"act": act.name, "pending": str(row.pk)},
-        )
+        _permitted(_as_of_now(actor, actor.person_id), row.act)
+        _withdraw(row, actor)
+
+
+def count_pending_of(person_id: UUID) -> int:
+    """Count the acts that wait for a second person and that a person proposed, or that are about them."""
+    return int(_waiting_of(person_id).count())
+
+
+def withdraw_of(person_id: UUID, *, actor: Actor) -> int:
+    """Withdraw the acts that a person proposed, or that are about them, as they leave; return how many.
+
+    In the caller's transaction.
+    """
+    rows = list(_waiting_of(person_id).select_for_update().order_by("pk"))
+    for row in rows:
+        _withdraw(row, actor)
+    return len(rows)
+
+
+def _waiting_of(person_id: UUID) -> QuerySet[PendingAct]:
+    return _waiting().filter(Q(proposer_id=person_id) | Q(concerns_id=person_id))
+
+
+def _withdraw(row: PendingAct, actor: Actor) -> None:
+    advance(row, PENDING_ACT, PendingState.WITHDRAWN, ended_at=database_now())
+    audit.append(
+        tag="tenants:act:withdraw",
+        actor=actor,
+        subject=str(row.subject_id or actor.tenant_id),
+        body={"act": row.act, "pending": str(row.pk)},
+    )
 
 
 def possible_seconds(row: PendingAct, act: Act) -> list[Person]:
@@ -287,7 +319,8 @@ def _check_second(actor: Actor, row: PendingAct) -> None:
 
 def _check_proposer(row: PendingAct, act: Act) -> None:
     proposer = access.person_for_update(row.proposer_id)
-    if proposer.state != PersonState.ACTIVE or act.permission not in session_permissions(proposer.role):
+    permissions = session_permissions(proposer.role, access.tenant().state)
+    if proposer.state != PersonState.ACTIVE or act.permission not in permissions:
         raise Conflict("Whoever proposed this could not do it any more. Withdraw it, and propose it yourself.")
 
 
@@ -342,10 +375,11 @@ def _as_of_now(actor: Actor, person_id: UUID) -> Actor:
         raise Denied from None
     if person.state != PersonState.ACTIVE:
         raise Denied
+    tenant_state = access.tenant().state
     permissions = (
-        device_permissions(person.role, state, access.tenant().state)
+        device_permissions(person.role, state, tenant_state)
         if actor.kind == "device"
-        else session_permissions(person.role)
+        else session_permissions(person.role, tenant_state)
     )
     return replace(actor, role=person.role, permissions=permissions, credential_state=state)
 
@@ -354,6 +388,8 @@ def _permitted(actor: Actor, name: str) -> Act:
     act = named(name)
     if not actor.can(act.permission):
         raise Denied
+    if act.lets_in:
+        access.require_letting_in()
     return act
 
 

@@ -14,7 +14,7 @@ from uuid import UUID
 from holdfast.core.base.addresses import MAX_ADDRESS
 from kernel.actors import Actor
 from kernel.errors import Conflict
-from tenants import access, administration, invitations, mails, names, services, sign_in
+from tenants import access, administration, invitations, mails, names, services, session_store, sign_in
 from tenants.acts.act import Act, Done, Field, Given, Words
 from tenants.errors import NameTaken
 from tenants.models import Person
@@ -78,6 +78,7 @@ class Invite(Act):
 
     name = "person-invite"
     title = "Invite a person"
+    lets_in = True
     kind = "people"
     permission = PermissionName.PERSON_ADMINISTER
     takes_recovery_code = False
@@ -136,6 +137,7 @@ class Resend(_OnPerson):
 
     name = "person-resend"
     title = "Invite again"
+    lets_in = True
     takes_recovery_code = False
     states = frozenset({PersonState.INVITED})
     wanted = "invited"
@@ -314,6 +316,7 @@ class Resume(_OnPerson):
 
     name = "person-resume"
     title = "Resume"
+    lets_in = True
     states = frozenset({PersonState.SUSPENDED})
     wanted = "suspended"
 
@@ -332,6 +335,30 @@ class Resume(_OnPerson):
         administration.resume(person=subject, actor=actor)
         mails.promise(kind="resumed", to=subject, actor=actor)
         return Done(f"{subject.name} is {subject.get_state_display().lower()} again.", "Suspend them.", subject.pk)
+
+
+class EndSessions(_OnPerson):
+    """End all of a person's console sessions."""
+
+    name = "person-sessions"
+    title = "End the sessions"
+    states = frozenset({PersonState.ACTIVE, PersonState.SUSPENDED})
+    wanted = "active or suspended"
+
+    def words(self, actor: Actor, subject: Person, given: Given) -> Words:
+        self.require_state(subject)
+        lines = (
+            "Every browser in which they are signed in here is signed out with its next request.",
+            "Their devices, their keys and what they sign in with stay as they are.",
+        )
+        return Words(f"End the sessions of {subject.name}", lines, _named(subject))
+
+    def do(self, actor: Actor, subject: Person, given: Given) -> Done:
+        count = session_store.end_sessions(subject, actor=actor)
+        if count:
+            mails.promise(kind="sessions-ended", to=subject, actor=actor)
+        ended = "1 session has" if count == 1 else f"{count} sessions have"
+        return Done(f"{ended} ended. {subject.name} signs in again.", "Nothing to undo.", subject.pk)
 
 
 class ResetFactors(_OnPerson):
@@ -376,5 +403,6 @@ ACTS: tuple[Act, ...] = (
     ChangeRole(),
     Suspend(),
     Resume(),
+    EndSessions(),
     ResetFactors(),
 )

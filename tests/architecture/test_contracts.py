@@ -41,6 +41,7 @@ FORBIDDEN = {
     "Inside tenants": ("tenants.names", "tenants.access"),
     "Inside audit": ("audit.access", "audit.sequencer"),
     "Inside console": ("console.words.terms", "console.frame"),
+    "Inside operators": ("operators.access", "operators.services"),
     "A view parses": ("recovery.contacts.api", "recovery.models"),
 }
 OPTIONS = tomllib.loads(PYPROJECT.read_text())["tool"]["importlinter"]

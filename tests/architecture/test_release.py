@@ -7,7 +7,7 @@ import ast
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[2]
-APPS = ("config", "console", "kernel", "audit", "tenants", "keys", "escrow", "recovery", "holdfast")
+APPS = ("config", "console", "operators", "kernel", "audit", "tenants", "keys", "escrow", "recovery", "holdfast")
 
 
 def calls_of(name: str) -> set[tuple[str, str]]:

@@ -27,15 +27,24 @@ LISTED = (
     ("person", "/console/people/?q=alice", "/console/people/"),
     ("entry", "/console/audit/?tag=recovery:case:", "/console/audit/"),
 )
+OWN = ("", "devices", "recovery", "keys", "notices", "sessions", "factors", "factors/authenticator", "data")
 PLAIN = {
     "overview": "/console/",
     "cases": "/console/cases/?group=all",
     "cases-empty": "/console/cases/?group=operator",
     "people": "/console/people/",
     "people-empty": "/console/people/?q=nobody-of-this-name",
+    "people-beyond": "/console/people/?page=999",
+    "devices": "/console/people/devices/",
+    "doors": "/console/people/doors/",
     "escrow": "/console/escrow/",
+    "answers": "/console/escrow/answers/?answer=none",
+    "policy": "/console/escrow/policy/",
+    "propose": "/console/escrow/policy/propose/?m=2&delay_seconds=2d",
+    "ceremonies": "/console/ceremonies/",
     "audit": "/console/audit/",
     "audit-wrong": "/console/audit/?since=yesterday&by=me",
+    **{f"me-{name.replace('/', '-') or 'home'}": f"/me/{name}/".replace("//", "/") for name in OWN},
     "not-found": "/console/cases/00000000-0000-0000-0000-000000000000/",
 }
 

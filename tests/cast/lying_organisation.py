@@ -58,7 +58,7 @@ class Administration:
 
     # Routes
 
-    def people(self, _asker: str, _body: Any, query: Any) -> Any:
+    def list_people(self, _asker: str, _body: Any, query: Any) -> Any:
         found = [
             one
             for one in self.people_listed
@@ -132,7 +132,7 @@ class Administration:
 
 _ID = r"([0-9a-f-]{36})"
 ROUTES: dict[tuple[str, str], Callable[..., Any]] = {
-    ("GET", "organisation/people"): Administration.people,
+    ("GET", "organisation/people"): Administration.list_people,
     ("GET", "organisation/acts"): Administration.list_acts,
     ("POST", "organisation/acts/([a-z-]+)/words"): Administration.words_of_act,
     ("POST", "organisation/acts/([a-z-]+)"): Administration.perform_act,

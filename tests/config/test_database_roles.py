@@ -57,9 +57,12 @@ def test_the_sequencer_alone_numbers_and_publishes() -> None:
 
 
 def test_what_the_root_or_officers_sign_is_written_by_none_that_runs() -> None:
-    owners_own = ("audit_rolesstatement", "tenants_tenant", "tenants_serviceaccount", "keys_tenantmasterkey")
+    owners_own = ("audit_rolesstatement", "tenants_tenant", "keys_tenantmasterkey")
     for table in owners_own:
         assert not may("i", table) | may("d", table), table
+    # Of a tenant, its lock and its coming end alone: what it is called and whose root it has is the ceremony's.
+    for process in ("web", "worker"):
+        assert {"slug", "root_key", "root_pin", "is_development"}.isdisjoint(columns("tenants_tenant", "u", process))
     # The web process publishes what officers have signed with the last signature that it needs. A row proves nothing:
     # clients and the release process believe a version or a key by its signatures, from the pin.
     for table in ("escrow_policy", "escrow_policyofficer", "escrow_escrowkey"):
@@ -73,7 +76,7 @@ def test_what_the_root_or_officers_sign_is_written_by_none_that_runs() -> None:
     assert given == {"web": ["id", "withdrawn_at"], "worker": ["id"], "release": ["id"]}
     assert may("u", "escrow_policyofficer") == {"web"}
     assert columns("escrow_policyofficer", "u", "web") == ["state", "keys_lost_at"]
-    assert not may("u", "audit_rolesstatement") | may("u", "tenants_tenant") | may("u", "escrow_escrowkey")
+    assert not may("u", "audit_rolesstatement") | may("u", "escrow_escrowkey")
 
 
 def test_what_a_person_signed_is_neither_changed_nor_deleted() -> None:
@@ -111,6 +114,15 @@ def test_the_sequencer_reads_nothing_of_people_vaults_or_escrow() -> None:
     assert seen == {"kernel_heartbeat", "recovery_case", "tenants_tenant"}
     assert columns("recovery_case", "r", "sequencer") == ["tenant_id", "state"]
     assert columns("tenants_tenant", "r", "sequencer") == ["slug", "is_development"]
+
+
+def test_no_process_that_runs_makes_an_operator_or_changes_one() -> None:
+    assert not may("i", "operators_operator") | may("u", "operators_operator") | may("d", "operators_operator")
+    assert may("r", "operators_operator") == {"web"}
+    assert may("u", "operators_operatorsession") == set()
+    # Of jobs the web process promises new ones; what operators ask of old ones, a worker does.
+    assert grants()["kernel_job"]["web"] == "ri"
+    assert not any(grants()["django_admin_log"].values())
 
 
 @pytest.mark.parametrize("prefix", ["", "Holdfast_", "1_", 'x"; DROP', "a" * 42])

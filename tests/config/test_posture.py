@@ -33,6 +33,18 @@ def test_driver_of_this_installation_is_on_the_systems_libpq() -> None:
     assert psycopg.pq.__impl__ != "binary"
 
 
+@pytest.mark.parametrize("loose", ["SESSION_COOKIE_SECURE", "CSRF_COOKIE_SECURE", "HOLDFAST_ADMIN_COOKIE", ""])
+def test_posture_refuses_an_admin_whose_cookies_leave_https(loose: str, settings: Any) -> None:
+    settings.SESSION_COOKIE_SECURE = settings.CSRF_COOKIE_SECURE = True
+    settings.HOLDFAST_ADMIN_COOKIE = "__Host-operator"
+    if loose:
+        setattr(settings, loose, "operator" if loose == "HOLDFAST_ADMIN_COOKIE" else False)
+    settings.HOLDFAST_ADMIN = False
+    assert "holdfast.E016" not in {finding.id for finding in check_posture(None)}
+    settings.HOLDFAST_ADMIN = True
+    assert ("holdfast.E016" in {finding.id for finding in check_posture(None)}) == bool(loose)
+
+
 @pytest.mark.parametrize("mode", [0o701, 0o710, 0o740, 0o755])
 @pytest.mark.parametrize("name", ["HOLDFAST_SEQUENCER_DIR", "HOLDFAST_RELEASE_DIR"])
 def test_posture_refuses_a_memory_of_heads_that_others_may_enter(

@@ -6,6 +6,7 @@ from __future__ import annotations
 import html
 import json
 import time
+import uuid
 from datetime import timedelta
 from typing import Any
 
@@ -29,6 +30,7 @@ from tests.cast.browsers import text_of
 from tests.cast.founded import Hsm
 from tests.cast.tenants import Cast, build_world, make_device, make_person, sealing
 
+UNKNOWN = uuid.UUID(int=7)
 pytestmark = pytest.mark.urls("tests.tenants.urls")
 
 
@@ -244,6 +246,13 @@ class TestStepUp:
 
 class TestAuthority:
     """FAULTS A6: who may is read again when it is done."""
+
+    @pytest.mark.parametrize("path", ["person-invite/", f"person-suspend/{UNKNOWN}/", f"pending/{UNKNOWN}/"])
+    def test_nobody_acts_without_a_sign_in(self, cast: Cast, path: str) -> None:
+        for method in (Client().get, Client().post):
+            assert method(f"/console/acts/{path}")["location"] == "/console/sign-in/"
+        member = administrator(cast.alice)
+        assert member.client.get(f"/console/acts/{path}").status_code == 403
 
     @pytest.mark.parametrize("name", ["carol", "rex", "otto"])
     def test_others_are_refused_and_see_no_button(self, cast: Cast, name: str) -> None:

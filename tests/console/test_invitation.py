@@ -15,6 +15,8 @@ from django.test import Client
 
 from audit.models import Entry
 from holdfast.core.base.secret import SecretBytes
+from hsm import registry
+from hsm.errors import HsmUnavailable
 from kernel.actors import system_actor
 from kernel.scope import tenant_scope
 from tenants import invitations, services, sign_in
@@ -175,6 +177,19 @@ def test_wrong_form_changes_nothing_and_says_what_is_wrong(
     assert ivy.reload().state == "invited"
     assert not ivy.has_usable_password()
     assert not RecoveryCode.unscoped.exists()
+    assert accept(client, address).status_code == 200
+
+
+def test_without_the_hsm_nothing_is_set_and_the_link_stays(ivy: Person, client: Client, hsm: Hsm) -> None:
+    def away() -> Any:
+        raise HsmUnavailable("the token was removed")
+
+    address = link(ivy)
+    registry.install(away)
+    refused = accept(client, address)
+    assert (refused.status_code, "cannot be set up at this moment" in refused.content.decode()) == (503, True)
+    assert (ivy.reload().state, ivy.has_usable_password()) == ("invited", False)
+    hsm.install()
     assert accept(client, address).status_code == 200
 
 

@@ -40,20 +40,26 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 SIGN_IN = "/console/sign-in/"
 UNKNOWN = uuid.UUID(int=7)
+BEHIND_FORMS = ("sign-", "invitation/", "password-reset/", "acts/")
 
 
 def console_routes() -> list[Any]:
-    """Every page below /console/ but those of signing in and out, and an invitation's."""
+    """Every page below /console/ but those of signing in, an invitation's and acts', which have their own tests."""
     found = []
     for resolver in get_resolver().url_patterns:
         if isinstance(resolver, URLResolver) and str(resolver.pattern) == "console/":
-            found += [one for one in resolver.url_patterns if not str(one.pattern).startswith(("sign-", "invitation/"))]
+            found += [one for one in resolver.url_patterns if not str(one.pattern).startswith(BEHIND_FORMS)]
     return found
 
 
 def address(route: Any) -> str:
     path = str(route.pattern)
-    for name, value in {"<uuid:case_id>": UNKNOWN, "<uuid:person_id>": UNKNOWN, "<uuid:device_id>": UNKNOWN}.items():
+    for name, value in {
+        "<uuid:case_id>": UNKNOWN,
+        "<uuid:person_id>": UNKNOWN,
+        "<uuid:device_id>": UNKNOWN,
+        "<uuid:export_id>": UNKNOWN,
+    }.items():
         path = path.replace(name, str(value))
     return "/console/" + path.replace("<int:index>", "0")
 
@@ -80,9 +86,9 @@ def test_every_page_is_guarded_and_only_looked_at(world: World, client: Client) 
 
 
 def test_navigation_leads_to_pages_that_are_there(world: World) -> None:
-    erin = signed_in(world.cast.erin)
+    owner = signed_in(world.cast.olivia)
     for _, path, _ in NAVIGATION:
-        assert erin.get(path).status_code == 200, path
+        assert owner.get(path).status_code == 200, path
 
 
 @pytest.mark.parametrize("name", ["olivia", "carol", "rex", "otto", "alice"])
@@ -269,7 +275,9 @@ def test_pages_ask_as_often_for_many_as_for_one(world: World) -> None:
     after = {path: queries(dan, path) for path in paths}
     # Fewer where a page was read before within the hour: that is no second entry.
     assert all(after[path] <= before[path] for path in paths), (before, after)
-    assert max(after.values()) <= 45
+    # The overview counts one thing more for each line of what has to be done first.
+    assert after.pop("/console/") <= 56
+    assert max(after.values()) <= 29
     # The last one is whether a veto gives the long delay.
     assert queries(dan, f"/console/cases/{case.id}/") <= 64
 
@@ -367,18 +375,23 @@ def test_escrow_page_shows_roster_terms_and_pin(world: World) -> None:
         assert all(f"<li>{word}</li>" in page.content.decode() for word in words)
 
 
-def test_escrow_page_shows_what_a_version_changed(world: World) -> None:
+def test_policy_page_says_what_each_version_changed(world: World) -> None:
     founders = list(world.founders.values())
     world.publish(world.policy(m=2, delay_seconds=86400), signers=founders[:2])
-    text = text_of(signed_in(world.cast.erin).get("/console/escrow/"))
-    assert "Delay none → 1 day" in text
+    path, erin = "/console/escrow/policy/", signed_in(world.cast.erin)
+    assert "Delay none 1 day The time between quorum and release" in text_of(erin.get(path))
     world.publish(world.policy(m=2, delay_seconds=60), signers=founders[:2])
-    text = text_of(signed_in(world.cast.erin).get("/console/escrow/"))
-    assert "Version 3 is published and cools off" in text
-    assert "Delay 1 day → 1 minute" in text
+    assert "Version 3 is published and cools off" in text_of(erin.get("/console/escrow/"))
+    text = text_of(erin.get(path))
+    assert "Delay 1 day 1 minute weak" in text
+    assert "The founding policy, signed by all its officers." in text
     world.add_founder("erin")
     world.publish(world.policy(m=2, delay_seconds=60), signers=founders)
-    assert "Officers’ keys as before → 1 replaced" in text_of(signed_in(world.cast.erin).get("/console/escrow/"))
+    text = text_of(erin.get(path))
+    assert "Version 4: 2 of 3 cooling off Erin has other keys" in text
+    assert [text.index(f"Version {number}: 2 of 3") for number in (4, 3, 2, 1)] == sorted(
+        text.index(f"Version {number}: 2 of 3") for number in (4, 3, 2, 1)
+    )
 
 
 def test_pages_say_what_is_missing_that_escrow_is_paused_and_what_was_withdrawn(world: World) -> None:
@@ -392,8 +405,8 @@ def test_pages_say_what_is_missing_that_escrow_is_paused_and_what_was_withdrawn(
         withdraw_policy(policy_hash=world.policies[1].hash, now=database_now())
     world.stand("carol", Standing.SUSPENDED, by="erin")
     text = text_of(erin.get("/console/escrow/"))
-    for said in ("Escrow is off for new deposits: only 2 officers are active", "Version 2: 2 of 3 withdrawn"):
-        assert said in text, said
+    assert "Escrow is off for new deposits: only 2 officers are active" in text
+    assert "Version 2: 2 of 3 withdrawn" in text_of(erin.get("/console/escrow/policy/"))
     assert "cools off" not in text
     assert "Escrow is off for new deposits" in text_of(erin.get("/console/"))
 

@@ -27,6 +27,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 from audit import services as audit
 from audit.models import Entry, Tally
 from holdfast.core.base.secret import SecretBytes
+from hsm import registry
+from hsm.errors import HsmUnavailable
 from kernel.actors import system_actor
 from kernel.scope import tenant_scope
 from tenants import hashing, services, sign_in
@@ -155,6 +157,32 @@ def test_accepted_early_code_does_not_move_the_clock_forward(world: Cast, client
         password_step(browser)
         code = sign_in.totp_code(key, at=time.time() + 30 * steps)
         assert (code_step(browser, code).status_code == 302) == accepted
+
+
+def test_second_step_without_the_hsm_says_so_counts_nothing_and_takes_a_recovery_code(
+    world: Cast, keys: dict[str, SecretBytes], client: Client, hsm: Hsm
+) -> None:
+    with tenant_scope(world.acme.pk):
+        codes = sign_in.make_recovery_codes(person=world.carol, actor=system_actor(world.acme.pk, "ceremony"))
+    code = code_now(keys["carol"])
+    password_step(client)
+
+    def away() -> Any:
+        raise HsmUnavailable("the token was removed")
+
+    registry.install(away)
+    for typed in (code, "000000", *["111111"] * 8):
+        answer = code_step(client, typed)
+        assert (answer.status_code, answer["retry-after"]) == (503, "5")
+        assert "Nothing was used up or counted" in answer.content.decode()
+        assert "input" in answer.content.decode(), "the form is there, for a recovery code"
+    assert tags() == []
+    assert not AccessAttempt.objects.exists()
+    other = Client()
+    password_step(other)
+    assert code_step(other, codes[0])["location"] == HOME
+    hsm.install()
+    assert code_step(client, code)["location"] == HOME
 
 
 def test_person_without_authenticator_gets_no_further(world: Cast, client: Client) -> None:

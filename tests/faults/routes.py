@@ -21,7 +21,9 @@ from kernel.api import ApiView
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 # Counters and marks that belong to the request and not to the act; they are kept when an act is refused.
-OPERATIONAL = frozenset({"tenants_nonce", "tenants_tokenbucket", "tenants_ratewindow", "django_session"})
+OPERATIONAL = frozenset({"tenants_nonce", "tenants_tokenbucket", "tenants_ratewindow", "tenants_consolesession"})
+
+OPERATIONAL_COLUMNS = frozenset({("tenants_credential", "last_used_on")})
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class Route:
 
     @property
     def is_console(self) -> bool:
-        return self.pattern.startswith("console/")
+        return self.pattern.startswith(("console/", "me/"))
 
     @property
     def view_class(self) -> type[APIView]:
@@ -103,7 +105,7 @@ def ids_in(uri: str) -> dict[str, UUID]:
 
 
 def picture() -> dict[str, str]:
-    """Return a digest of the rows of every table, except the operational ones."""
+    """Return a digest of the rows of every table, without what is operational of it."""
     return {table: _digest(rows) for table, rows in _tables() if table not in OPERATIONAL}
 
 
@@ -111,7 +113,8 @@ def _tables() -> Iterator[tuple[str, list[str]]]:
     with connection.cursor() as cursor:
         for table in sorted(connection.introspection.table_names(cursor)):
             cursor.execute(f"SELECT * FROM {table}")
-            yield table, sorted(repr([_plain(value) for value in row]) for row in cursor.fetchall())
+            kept = [at for at, one in enumerate(cursor.description) if (table, one[0]) not in OPERATIONAL_COLUMNS]
+            yield table, sorted(repr([_plain(row[at]) for at in kept]) for row in cursor.fetchall())
 
 
 def _plain(value: Any) -> Any:

@@ -118,6 +118,7 @@ def test_whatever_deletes_or_ends_by_age_waits_for_a_clock_that_is_believed() ->
         "keys.tasks.sweep_claims",
         "keys.tasks.sweep_messages",
         "keys.tasks.sweep_waiting",
+        "operators.tasks.sweep_sessions",
         "recovery.tasks.destroy_released",
         "recovery.tasks.expire_cases",
         "recovery.tasks.expire_contact_requests",

@@ -12,7 +12,7 @@ from kernel.transitions import TransitionTable
 
 TABLES = [
     (app, name, table)
-    for app in ("tenants", "keys", "escrow", "recovery")
+    for app in ("tenants", "keys", "escrow", "operators", "recovery")
     for module in [importlib.import_module(f"{app}.states")]
     for name, table in vars(module).items()
     if isinstance(table, TransitionTable)

@@ -8,8 +8,9 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import Any, ClassVar
+from uuid import UUID
 
 import pytest
 from django.db import connection, connections
@@ -23,7 +24,7 @@ from holdfast.core.signed.requests import content_digest
 from kernel.actors import system_actor
 from kernel.scope import UnscopedQuery, current_tenant, tenant_scope
 from tenants import services
-from tenants.models import Nonce, Tenant
+from tenants.models import Credential, Nonce, Tenant
 from tenants.roles import Role
 from tests.cast.tenants import Cast, Signer, changed, make_device, make_person, make_service, send
 
@@ -76,6 +77,8 @@ def test_accepts_what_the_reference_library_signs(world: Cast, client: Client) -
 
 def test_verification_takes_one_select_and_one_spending_statement(world: Cast, client: Client) -> None:
     device = make_device(world.alice)
+    # The first of a day is noted.
+    assert device.send(client, "POST", PROBE, b"{}").status_code == 200
     with CaptureQueriesContext(
         connection,
     ) as queries:
@@ -380,3 +383,45 @@ def test_key_that_is_not_safe_is_refused_at_registration(world: Cast) -> None:
                 services.register_credential(
                     credential_id=uuid.uuid4(), person_id=person.pk, public_key=bad, actor=system_actor(None, "test")
                 )
+
+
+def used_on(credential_id: UUID) -> date | None:
+    found: date | None = Credential.unscoped.get(id=credential_id).last_used_on
+    return found
+
+
+def writes(device: Signer, client: Client) -> int:
+    with CaptureQueriesContext(connection) as queries:
+        assert device.send(client, "GET", PROBE).status_code == 200
+    return sum(query["sql"].startswith("UPDATE") for query in queries)
+
+
+def test_last_use_is_noted_to_the_day_by_one_write_a_day(world: Cast, client: Client) -> None:
+    device, today = make_device(world.alice), timezone.now().date()
+    assert used_on(device.id) is None
+    assert [writes(device, client) for _ in range(3)] == [1, 0, 0]
+    assert used_on(device.id) == today
+    Credential.unscoped.filter(id=device.id).update(last_used_on=today - timedelta(days=3))
+    assert [writes(device, client) for _ in range(2)] == [1, 0]
+    assert used_on(device.id) == today
+    # A day that is wrong does not stay: of a database whose clock was ahead.
+    Credential.unscoped.filter(id=device.id).update(last_used_on=today + timedelta(days=400))
+    assert writes(device, client) == 1
+    assert used_on(device.id) == today
+
+
+def test_request_that_is_refused_is_no_use(world: Cast, client: Client) -> None:
+    device = make_device(world.alice)
+    assert device.send(client, "GET", PROBE, Signature="sig=:AAAA:").status_code == 401
+    assert changed(device, shift=-3600).send(client, "GET", PROBE).status_code == 401
+    assert used_on(device.id) is None
+
+
+def test_namesake_in_another_tenant_is_not_in_use_with_a_device(world: Cast, client: Client) -> None:
+    device = make_device(world.alice)
+    namesake = make_device(world.people["mallory"], device_id=device.id)
+    assert device.send(client, "GET", PROBE).status_code == 200
+    rows = dict(Credential.unscoped.filter(id=device.id).values_list("tenant_id", "last_used_on"))
+    assert rows[world.other.pk] is None
+    assert rows[world.acme.pk] is not None
+    assert namesake.send(client, "GET", PROBE).status_code == 200

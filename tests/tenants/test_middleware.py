@@ -52,7 +52,7 @@ def test_every_rest_route_declares_its_tenancy_and_its_permissions() -> None:
     for route, pattern in ALL:
         view = getattr(pattern.callback, "cls", None)
         if view is None:
-            assert route.startswith("console/"), route
+            assert route.startswith(("console/", "me/")), route
             continue
         seen += 1
         assert issubclass(view, ApiView), route

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from audit.models import Entry
 from holdfast.core.base.secret import SecretBytes
-from kernel.actors import system_actor
+from kernel.actors import Actor, system_actor
 from kernel.errors import Conflict, NotFound, Unavailable
 from kernel.scope import UnscopedQuery, tenant_scope
-from tenants import access, names, services
+from tenants import access, administration, names, services
 from tenants.errors import LastOfficer, NameRefused, NameTaken, PasswordRefused, RootPinned
 from tenants.models import Credential, Person, Tenant
 from tenants.roles import Role
@@ -128,16 +128,25 @@ def test_only_active_officers_count(state: str, world: Cast) -> None:
         assert not access.is_active_officer(world.alice.pk)
 
 
+def invited_again(*, person: Person, actor: Actor) -> None:
+    """Resume somebody who had proved nothing when they were suspended."""
+    person.active_since = None
+    administration.resume(person=person, actor=actor)
+
+
 @pytest.mark.parametrize("origin", PersonState.values)
 @pytest.mark.parametrize("target", PersonState.values)
 def test_person_moves_as_the_table_says(origin: str, target: str, world: Cast) -> None:
     Person.unscoped.filter(pk=world.alice.pk).update(state=origin)
     with tenant_scope(world.acme.pk):
         alice = access.person(world.alice.pk)
-        verb = {"active": services.activate_person, "suspended": services.suspend_person}.get(target)
-        if verb is None:
-            assert not PERSON.allows(origin, target)
-        elif PERSON.allows(origin, target):
+        verb = {
+            "active": services.activate_person,
+            "suspended": services.suspend_person,
+            "left": services.leave_person,
+            "invited": invited_again,
+        }[target]
+        if PERSON.allows(origin, target):
             verb(person=alice, actor=ACTOR)
             assert access.person(alice.pk).state == target
         else:

@@ -42,6 +42,7 @@ device:write         x     x       x        x       -        -       x      -
 enrolment:create     x     x       -        -       x        -       -      -
 escrow:read          x     x       x        x       -        -       x      x
 letter:send          x     x       x        x       -        -       x      -
+me:read              x     x       x        x       x        x       x      -
 message:read         x     x       x        x       -        -       x      -
 message:send         x     x       x        -       -        -       x      -
 officer:sign         -     x       -        -       -        -       -      -
@@ -104,7 +105,12 @@ def test_sessions_look_and_administer_behind_a_step_up_and_do_nothing_that_needs
     assert permissions <= SESSION
     acts = {"device:suspend", "enrolment:create", "person:administer", "tenant:administer"}
     assert all(name.endswith((":read", ":enter")) or name in acts for name in permissions)
-    assert bool(permissions) == (role not in (Role.MEMBER, SERVICE_ROLE))
+
+
+def test_member_sees_the_pages_about_themselves_and_a_program_sees_none() -> None:
+    assert session_permissions(Role.MEMBER) == {"me:read"}
+    assert session_permissions(SERVICE_ROLE) == session_permissions("root") == frozenset()
+    assert all("me:read" in session_permissions(role) for role in Role.values)
 
 
 @pytest.mark.parametrize("state", CredentialState.values)

@@ -71,4 +71,5 @@ urlpatterns = [
     path("console/", home),
     path("console/audit/", audit_page),
     path("console/", include(console_urls)),
+    path("me/", include(console_urls.me_urlpatterns)),
 ]

@@ -14,6 +14,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from config.ceremonies import CeremonyRefused, CeremonyUnderWay, Step, installation, only_ceremony, transcript
 from config.ceremonies import accounts as of_accounts
+from config.ceremonies import end as of_end
 from config.ceremonies import escrow_key as of_escrow_key
 from config.ceremonies import roles as of_roles
 from config.ceremonies import tenant as of_tenant
@@ -117,6 +118,8 @@ class Command(BaseCommand):
         handed.add_argument(
             "--account", action="append", default=[], metavar="ROLE=USER", help="a role's account, if not holdfast-ROLE"
         )
+
+        existing("end", "End a tenant whose 30 days are over: destroy its keys.", _end)
 
         said = "Bind tenants' master keys to their tenants: once, for an installation from before."
         bound = plain("tenant-keys", said, self._tenant_keys)
@@ -351,6 +354,10 @@ def _roles(tenant: Tenant, options: dict[str, Any]) -> Iterable[Step]:
         except ValueError:
             raise CeremonyRefused(f"--end {name} {kid}: write a role, and its key's name in hex.") from None
     return of_roles.RolesCeremony(tenant, given=given, ended=ended).steps()
+
+
+def _end(tenant: Tenant, options: dict[str, Any]) -> Iterable[Step]:
+    return of_end.steps(tenant)
 
 
 def _escrow_key(tenant: Tenant, _options: dict[str, Any]) -> Iterable[Step]:

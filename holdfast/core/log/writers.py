@@ -71,8 +71,13 @@ keys:record:unreadable                 release web worker
 keys:signed-pre-key:publish            web
 keys:tenant-key:bind                   ceremony
 keys:tenant-key:create                 ceremony
+keys:tenant-key:destroy                ceremony
 keys:vault:read                        web
 keys:vault:store                       web
+operators:job:drop                     web
+operators:job:release                  web
+operators:job:retry                    web
+operators:rows:read                    web
 recovery:approval:refuse               web
 recovery:attestation:accept            web
 recovery:case:approve                  web
@@ -100,6 +105,7 @@ recovery:contact-request:veto          web
 recovery:contacts:store                web
 recovery:notice:fail                   worker
 recovery:notice:hand-over              worker
+recovery:person:leave                  web
 recovery:release:begin                 release
 recovery:release:defer                 release
 recovery:release:destroy               worker
@@ -107,6 +113,8 @@ recovery:release:finish                release
 recovery:release:held                  release
 recovery:share:blame                   web
 recovery:share:replace                 release
+recovery:shredding:begin               web
+recovery:shredding:finish              worker
 tenants:act:confirm                    web
 tenants:act:propose                    web
 tenants:act:withdraw                   web
@@ -114,12 +122,15 @@ tenants:credential:activate            web
 tenants:credential:register            web
 tenants:credential:revoke              web worker
 tenants:credential:suspend             web
+tenants:data:export                    web
 tenants:enrolment-code:confirm         web
 tenants:enrolment-code:issue           ceremony web
 tenants:enrolment-code:use             web
 tenants:invitation:accept              web
 tenants:invitation:issue               ceremony web worker
 tenants:invitation:promise             web
+tenants:log-token:create               web
+tenants:log-token:revoke               web
 tenants:mail:drop                      worker
 tenants:mail:fail                      worker
 tenants:mail:hand-over                 worker
@@ -138,14 +149,25 @@ tenants:recovery-code:make             ceremony web
 tenants:recovery-code:use              web
 tenants:root:pin                       ceremony
 tenants:service-account:create         ceremony web
+tenants:session:end                    ceremony web
 tenants:sign-in:accept                 web
 tenants:sign-in:lock                   web
 tenants:sign-in:refuse                 web
 tenants:sign-out:accept                web
 tenants:step-up:refuse                 web
 tenants:tenant:abandon                 ceremony
+tenants:tenant:ask-end                 web
+tenants:tenant:ask-unlock              web
 tenants:tenant:create                  ceremony
+tenants:tenant:end                     ceremony
+tenants:tenant:export                  web
 tenants:tenant:found                   ceremony
+tenants:tenant:lock                    web
+tenants:tenant:resume                  web
+tenants:tenant:stop-end                web
+tenants:tenant:suspend                 web
+tenants:tenant:take-export             web
+tenants:tenant:unlock                  worker
 tenants:totp:confirm                   ceremony web
 tenants:totp:reset                     ceremony web
 tenants:totp:seal                      web worker

@@ -16,6 +16,7 @@ import pytest
 from audit.models import Entry
 from holdfast.core.identity.acts import Act
 from holdfast.core.log.writers import Role
+from kernel.actors import Actor
 from kernel.clock import SKEW, database_now
 from kernel.scope import tenant_scope
 from recovery import access, tasks
@@ -90,6 +91,43 @@ def test_veto_after_the_long_delay_is_over_does_not_stop_its_owner(found: Callab
     case = quorate(world, deposit, world.new_phone())
     assert veto(case, alice).status_code == 201
     tasks.settle_cases()
+    world.tick()
+    assert (world.state(case), hsm.unwraps()) == ("released", 1)
+
+
+@pytest.mark.parametrize("receiver", ["bob", "alice"])
+def test_nothing_is_released_while_nobody_can_object_and_the_long_delay_follows(
+    receiver: str, world: World, hsm: Hsm
+) -> None:
+    """The operator suspends the tenant for the time in which the subject, or another device of theirs, would object."""
+    deposit, operator = world.deposit(), Actor(None, "operator", uuid4())
+    case = quorate(world, deposit, world.directory.phone("bob") if receiver == "bob" else world.new_phone())
+    assert world.state(case) == "waiting"
+    with tenant_scope(world.tenant_id):
+        tenants.suspend_tenant(actor=operator)
+    assert veto(case, world.directory.phone("alice")).status_code == 401
+    due(world, case)
+    world.tick()
+    row = world.row(case)
+    assert (row.state, row.why, hsm.unwraps()) == ("waiting", "not-yet", 0)
+    with tenant_scope(world.tenant_id):
+        tenants.resume_tenant(actor=operator)
+    due(world, case)
+    world.tick()
+    row = world.row(case)
+    assert (row.state, row.why, hsm.unwraps()) == ("waiting", "not-yet", 0)
+    assert row.release_at is not None
+    assert row.release_at - database_now() > timedelta(seconds=LONG - 60)
+    assert veto(case, world.directory.phone("alice")).json()["state"] == "vetoed"
+
+
+def test_case_of_after_a_suspension_waits_no_longer_for_it(world: World, hsm: Hsm) -> None:
+    deposit, operator = world.deposit(), Actor(None, "operator", uuid4())
+    with tenant_scope(world.tenant_id):
+        tenants.suspend_tenant(actor=operator)
+        tenants.resume_tenant(actor=operator)
+    case = quorate(world, deposit, world.new_phone())
+    due(world, case)
     world.tick()
     assert (world.state(case), hsm.unwraps()) == ("released", 1)
 
