@@ -327,11 +327,9 @@ def people_found(
     has_no_link: invited, and no invitation of theirs works any more. among, without: queries for ids of people, of
     whom they are, or are not. order: names of fields, the last of them unique. Two queries.
     """
-    rows = _searched(text, role).order_by(*order)
+    rows = _searched(text, role, state).order_by(*order)
     if has_no_link:
         rows = rows.filter(_without_link())
-    if state:
-        rows = rows.filter(state=state)
     if among is not None:
         rows = rows.filter(pk__in=among)
     if without is not None:
@@ -344,20 +342,20 @@ def people_page(text: str, role: str, *, state: str, email_key: str, after: UUID
 
     Each of text, role, state and email_key is held to unless it is empty. email_key: one address, whole.
     """
-    rows = _searched(text, role)
-    if state:
-        rows = rows.filter(state=state)
+    rows = _searched(text, role, state)
     if email_key:
         rows = rows.filter(email_key=email_key)
-    return page(rows, ("name", "id"), after=after)
+    return page(rows, ("search", "id"), after=after)
 
 
-def _searched(text: str, role: str) -> QuerySet[Person]:
+def _searched(text: str, role: str, state: str) -> QuerySet[Person]:
     rows: QuerySet[Person] = Person.objects.all()
     if text:
         # Not an empty text: an accent alone folds to nothing, and is in no name.
         rows = rows.filter(search__contains=key) if (key := names.search_key(text)) else rows.none()
-    return rows.filter(role=role) if role else rows
+    if role:
+        rows = rows.filter(role=role)
+    return rows.filter(state=state) if state else rows
 
 
 def _without_link() -> Q:

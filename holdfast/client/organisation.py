@@ -25,6 +25,7 @@ _PENDING: Final = "organisation/pending"
 _PEOPLE: Final = "organisation/people"
 # Of lists in one answer, well above what a server of this version sends: 50 waiting acts, some dozen of the others.
 _MOST: Final = 1000
+_LEFT: Final = "left"  # the state of whoever left: another may have their address since
 _GATEWAY: Final = frozenset({502, 504})  # a proxy that lost the server: nobody knows what the server did
 _LOOK_FIRST: Final = (
     "Look whether it was done (holdfast org people, the log) before you do it again. A secret that it showed is lost: "
@@ -143,13 +144,19 @@ def people(account: Account, *, search: str = "", role: str = "", state: str = "
 def find_person(account: Account, who: Who) -> UUID:
     """Return the person with an id, or with an e-mail address in whatever state they are. Pins nothing.
 
-    Raises AddressChanged when this profile has pinned the address to another person, ProfileError when it is nobody's.
+    An address is of whoever has it now; of whoever left with it, where nobody else has. Raises AddressChanged when this
+    profile has pinned it to another person, ProfileError when it is nobody's, or several people left with it.
     """
     if isinstance(who, UUID) or "@" not in who:
         return addresses.person_of(account, who)
     key = addresses.key_of(who)
-    found = list(account.api.get(_PEOPLE, query={"email": key}).many("people", maximum=1))
-    person = UUID(bytes=found[0].identifier("id")) if found else None
+    found = [_person(row) for row in account.api.pages(_PEOPLE, "people", "id", query={"email": key})]
+    found = [one for one in found if one.state != _LEFT] or found
+    if len(found) > 1:
+        raise ProfileError(
+            f"Several people had the address {key}.", way_out="Name one by their id: holdfast org people"
+        )
+    person = found[0].id if found else None
     addresses.require_pinned(account, key, person)
     if person is None:
         raise ProfileError(f"Nobody in your organisation has the address {key}.", way_out="See: holdfast org people")

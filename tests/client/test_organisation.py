@@ -60,6 +60,16 @@ def test_person_is_found_by_address_in_every_state_and_nothing_is_pinned(world: 
         organisation.find_person(olivia, "bob")
 
 
+def test_address_is_of_whoever_has_it_now_before_those_who_left_with_it(world: Members, olivia: Account) -> None:
+    world.server.list_person(text(MALLORY), "bob@acme.test", state="left")
+    assert organisation.find_person(olivia, "bob@acme.test") == BOB_ID
+    world.server.people_listed.pop(0)
+    assert organisation.find_person(olivia, "bob@acme.test") == UUID(bytes=MALLORY)
+    world.server.list_person(str(uuid4()), "bob@acme.test", state="left")
+    with pytest.raises(ProfileError, match="Several people"):
+        organisation.find_person(olivia, "bob@acme.test")
+
+
 @pytest.mark.parametrize("now", [MALLORY, None], ids=["another", "nobody"])
 def test_address_that_was_pinned_to_another_is_not_administered(
     world: Members, olivia: Account, now: bytes | None

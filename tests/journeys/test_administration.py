@@ -103,6 +103,12 @@ def test_owner_administers_by_command(walk: Walk, olivia: Owner, tmp_path: Path)
     olivia.do("act", "person-resume", address)
     assert _state(olivia, address) == "invited"
 
+    # Each act that the server lists can at least be looked at by its name, without this command knowing it.
+    (leaving,) = [one for one in olivia.org("acts")["acts"] if one["name"] == "person-leave"]
+    assert leaving["kind"] == "person"
+    left = olivia.org("act", "person-leave", address, "--look")
+    assert (left["act"], left["done"]) == ("person-leave", False)
+
     olivia.do("device", "suspend", device)
     assert walk.holdfast(alice, "contacts", "show", "carol@acme.test", expect=4)["error"]["status"] == 401
     olivia.do("device", "resume", device)
