@@ -12,10 +12,11 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from holdfast.client.profile.private_files import write_private
 from holdfast.core.base.secret import SecretBytes
 from tenants.sign_in import totp_code
 from tests.cast.server import Installation
-from tests.journeys.demo import Walk, write_private
+from tests.journeys.demo import Walk
 
 
 class Browser:
