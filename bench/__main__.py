@@ -22,6 +22,8 @@ PARTS = (
     ("growth", "sqlite"),
     ("uploads", "postgresql"),
     ("uploads", "sqlite"),
+    ("people_files", "postgresql"),
+    ("people_files", "sqlite"),
     ("releases", "sqlite"),
     ("sessions", "none"),
     ("entries", "none"),

@@ -266,7 +266,8 @@ class TestUpload:
             UPLOAD,
             b"",
             content_type="multipart/form-data; boundary=x",
-            **{"CONTENT_LENGTH": "4000000", "wsgi.input": body},  # type: ignore[arg-type]
+            CONTENT_LENGTH="4000000",
+            **{"wsgi.input": body},  # type: ignore[arg-type]
         )
         assert (answer.status_code, body.asked) == (302 if who == "stranger" else 403, 0)
 
