@@ -156,6 +156,33 @@ def test_changed_address_ends_the_old_link(cast: Cast, olivia: Administrator) ->
     assert Client().get(link).status_code == 404
 
 
+HOSTILE = (
+    "<script>alert(1)</script>",
+    '"><img src=x onerror=alert(1)>',
+    "' onmouseover='alert(1)",
+    "javascript:alert(1)//@acme.test",
+    "{{ 7|add:7 }}{% debug %}",
+)
+
+
+@pytest.mark.parametrize("hostile", HOSTILE)
+@pytest.mark.parametrize("act", [one for one in acts.all_acts() if one.form()], ids=lambda one: one.name)
+def test_no_field_of_any_act_runs_what_is_typed_into_it(
+    cast: Cast, olivia: Administrator, act: acts.Act, hostile: str
+) -> None:
+    """Typed into every field at once, then into each alone: shown as text where it was typed, or refused."""
+    subject = None if act.kind in acts.WITHOUT_SUBJECT else cast.bob
+    names = [one.name for one in act.form()]
+    fine = {one.name: one.choices[0][0] if one.choices else "Bob" for one in act.form()}
+    for given in (dict.fromkeys(names, hostile), *({**fine, name: hostile} for name in names)):
+        page = olivia.look(act.name, subject, **given).content.decode()
+        assert "<script>alert" not in page
+        assert "<img src=x" not in page
+        assert "onmouseover='" not in page
+        assert 'href="javascript:' not in page
+        assert "1414" not in page.replace(hostile, "")
+
+
 class TestStepUp:
     """FAULTS A7: the code is for exactly what was shown here, once."""
 

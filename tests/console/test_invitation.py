@@ -22,9 +22,10 @@ from kernel.scope import tenant_scope
 from tenants import invitations, services, sign_in
 from tenants.errors import InvitationRefused
 from tenants.invitations import TRIES_PER_SOURCE
-from tenants.models import Invitation, Person, RecoveryCode, Tenant
+from tenants.models import Authenticator, Invitation, Person, RecoveryCode, Tenant
 from tenants.roles import Role
 from tenants.states import TenantState
+from tests.cast.browsers import signed_in
 from tests.cast.founded import Hsm
 from tests.cast.tenants import Cast, build_world, forget_codes, sealing
 
@@ -130,6 +131,19 @@ def test_two_who_opened_one_link_do_not_both_get_in(ivy: Person) -> None:
             code=sign_in.totp_code(key, at=time.time()),
         )
     assert ivy.reload().check_password(PASSWORD)
+
+
+def test_link_that_was_forwarded_signs_whoever_opens_it_out_and_makes_nobody_them(ivy: Person, world: Cast) -> None:
+    """Somebody who is signed in opens another's link: their own factors stay, and their session is over."""
+    carol = signed_in(world.carol)
+    before = Authenticator.objects.get(user=world.carol).sealed
+    address = link(ivy)
+    page = carol.get(address)
+    assert "Welcome, Ivy" in page.content.decode()
+    assert accept(carol, address).status_code == 200
+    assert carol.get(HOME)["location"] == SIGN_IN
+    assert Authenticator.objects.get(user=world.carol).sealed == before
+    assert Authenticator.objects.filter(user=ivy).exists()
 
 
 def test_later_link_voids_the_earlier_and_all_end_after_72_hours(ivy: Person, client: Client) -> None:
