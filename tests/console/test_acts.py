@@ -358,8 +358,9 @@ class TestTwoPersons:
 
     def propose(self, cast: Cast, olivia: Administrator) -> PendingAct:
         assert olivia.do("test-two", cast.bob).status_code == 302
-        row: PendingAct = PendingAct.unscoped.get(state="proposed")
-        return row
+        rows = list(PendingAct.unscoped.filter(state="proposed"))
+        assert len(rows) == 1, "it waits for a second person"
+        return rows[0]
 
     def confirm(self, who: Administrator, row: PendingAct) -> Any:
         page = who.client.get(f"/console/acts/pending/{row.pk}/")
