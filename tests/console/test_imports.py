@@ -31,7 +31,7 @@ from tests.cast.browsers import signed_in, text_of
 from tests.cast.founded import Hsm
 from tests.cast.tenants import Cast, build_world, make_device, sealing
 
-pytestmark = pytest.mark.urls("tests.tenants.urls")
+pytestmark = [pytest.mark.urls("tests.tenants.urls"), pytest.mark.postgres]
 GOOD = "name,email,role\nIvy,ivy@acme.test,member\nJack,jack@acme.test,auditor\n"
 
 
