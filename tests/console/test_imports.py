@@ -23,9 +23,9 @@ from kernel.scope import close_scope, tenant_scope
 from tenants import access
 from tenants.imports import services
 from tenants.middleware import UPLOAD
-from tenants.models import Import, ImportChunk, Mail, Person
+from tenants.models import Import, ImportChunk, Mail, Person, Tenant
 from tenants.roles import Role
-from tenants.states import ImportState, PersonState
+from tenants.states import ImportState, PersonState, TenantState
 from tests.cast.administrators import Administrator, administrator
 from tests.cast.browsers import signed_in, text_of
 from tests.cast.founded import Hsm
@@ -158,6 +158,17 @@ def test_it_stops_when_whoever_confirmed_it_may_invite_nobody_any_more(cast: Cas
     row = read(olivia)
     olivia.do("people-import", row)
     Person.unscoped.filter(pk=cast.olivia.pk).update(role=Role.MEMBER)
+    run()
+    row.refresh_from_db()
+    assert (row.state, row.created) == (ImportState.STOPPED, 0)
+    assert not Person.unscoped.filter(email="ivy@acme.test").exists()
+
+
+@pytest.mark.parametrize("state", [TenantState.LOCKED, TenantState.ENDING, TenantState.SUSPENDED])
+def test_it_stops_when_nobody_is_let_in_any_more(cast: Cast, olivia: Administrator, state: TenantState) -> None:
+    row = read(olivia)
+    olivia.do("people-import", row)
+    Tenant.objects.filter(pk=cast.acme.pk).update(state=state)
     run()
     row.refresh_from_db()
     assert (row.state, row.created) == (ImportState.STOPPED, 0)

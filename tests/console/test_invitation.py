@@ -18,6 +18,7 @@ from holdfast.core.base.secret import SecretBytes
 from hsm import registry
 from hsm.errors import HsmUnavailable
 from kernel.actors import system_actor
+from kernel.clock import database_now
 from kernel.scope import tenant_scope
 from tenants import invitations, services, sign_in
 from tenants.errors import InvitationRefused
@@ -101,6 +102,17 @@ def test_link_sets_both_factors_and_lets_the_person_in(ivy: Person, client: Clie
         "tenants:recovery-code:make",
         "tenants:sign-in:accept",
     ]
+
+
+def test_link_that_was_made_at_the_same_moment_ends_with_the_first(ivy: Person, client: Client) -> None:
+    """Else it sets both factors of somebody who is here already."""
+    address = link(ivy)
+    first = Invitation.unscoped.get(person=ivy)
+    other = link(ivy)
+    # As after two acts that did not see each other.
+    Invitation.unscoped.filter(pk=first.pk).update(expires_at=database_now() + timedelta(hours=1))
+    assert accept(client, address).status_code == 200
+    assert Client().get(other).status_code == 404
 
 
 def test_link_works_once(ivy: Person, client: Client) -> None:
