@@ -18,6 +18,7 @@ from audit import services as audit
 from audit.errors import RolesMissing, TranscriptRefused
 from console.frame import console_page
 from holdfast.core.base.errors import HoldfastError
+from holdfast.core.base.text import written_out
 from holdfast.core.crypto.keys import SIGNING_KINDS, decode_public_key
 from holdfast.core.identity.transcript import SignedTranscript
 from kernel.actors import Actor
@@ -35,7 +36,7 @@ def transcript_page(request: HttpRequest, actor: Actor, index: int) -> HttpRespo
     signed, fault = _verified(row)
     context = {
         "row": row,
-        "text": bytes(row.text).decode(errors="replace"),
+        "text": written_out(bytes(row.text).decode(errors="replace"), keep="\n"),
         "signed": signed,
         "fault": fault,
         "newest": access.newest_transcripts(1)[0].number,

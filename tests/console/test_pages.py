@@ -61,7 +61,7 @@ def address(route: Any) -> str:
         "<uuid:export_id>": UNKNOWN,
     }.items():
         path = path.replace(name, str(value))
-    return "/console/" + path.replace("<int:index>", "0")
+    return "/console/" + path.replace("<int:index>", "0" if path.startswith("audit/") else "1")
 
 
 def forge(case: OpenCase, **columns: Any) -> None:

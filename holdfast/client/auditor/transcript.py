@@ -22,8 +22,8 @@ _PREFIX: Final = "holdfast/"
 def verify(text: Path, signed: Path, *, root: str, log: str | None) -> SignedTranscript:
     """Hold the text in one file to the signatures in the other.
 
-    root, log: verifier keys as people carry them; without `log` the root's signature alone is checked. Raises Malformed,
-    also for a log key of another tenant's, InvalidSignature and Untrusted.
+    root, log: verifier keys as people carry them; without `log` the root's signature alone is checked. Raises
+    Malformed, also for a log key of another tenant's, InvalidSignature and Untrusted.
     """
     verifier = NoteVerifier.from_text(root)
     tenant = _tenant_of(verifier.name)
