@@ -23,6 +23,7 @@ PARTS = (
     ("uploads", "postgresql"),
     ("uploads", "sqlite"),
     ("releases", "sqlite"),
+    ("console", "postgresql"),
     ("sessions", "none"),
     ("entries", "none"),
     ("policies", "none"),
