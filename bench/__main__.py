@@ -25,6 +25,7 @@ PARTS = (
     ("people_files", "postgresql"),
     ("people_files", "sqlite"),
     ("releases", "sqlite"),
+    ("console", "postgresql"),
     ("sessions", "none"),
     ("entries", "none"),
     ("policies", "none"),
