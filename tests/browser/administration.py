@@ -75,7 +75,7 @@ def administered(world: World) -> Administered:
     """Have two owners do or propose something of every kind, through the console."""
     with tenant_scope(world.tenant_id):
         made = {name: make_person(name, role) for name, role in (("oscar", Role.OWNER), ("hana", Role.HELPDESK))}
-        sued, lena, leo = (make_person(name, Role.MEMBER) for name in ("sued", "lena", "leo"))
+        samir, lena, leo = (make_person(name, Role.MEMBER) for name in ("samir", "lena", "leo"))
     settle(world.cast.olivia, *made.values())
     olivia, oscar = administrator(world.cast.olivia), administrator(made["oscar"])
     alice, carol = world.cast.people["alice"], world.cast.people["carol"]
@@ -83,7 +83,7 @@ def administered(world: World) -> Administered:
     world.deposit()
     answers = [
         olivia.do("person-invite", email="ivy@acme.test", name="Ivy Lee", role="member", how="mail"),
-        olivia.do("person-suspend", sued),
+        olivia.do("person-suspend", samir),
         olivia.do("person-leave", lena),
         olivia.do("person-leave", leo),
         olivia.do("code-issue", alice, how="shown"),
@@ -114,7 +114,7 @@ def administered(world: World) -> Administered:
     assert olivia.do("people-import", running).status_code == 302
     read = _read(olivia, "read")
     ivy = Person.unscoped.get(email="ivy@acme.test")
-    code = EnrolmentCode.unscoped.get(person=carol)
+    code = EnrolmentCode.unscoped.get(person=carol, issuer_id=made["oscar"].pk)
     made_of: dict[str, Any] = {
         "person": alice,
         "device": _with_pk(phones[0].id),
@@ -125,7 +125,7 @@ def administered(world: World) -> Administered:
     }
     others: dict[str, Any] = {
         "person-resend": ivy,
-        "person-resume": sued,
+        "person-resume": samir,
         "person-shred": lena,
         "device-resume": _with_pk(phones[2].id),
         "service-account-resume": accounts["payroll-export"],
@@ -140,7 +140,7 @@ def administered(world: World) -> Administered:
         "person-administered": f"/console/people/{alice.pk}/",
         "person-codes": f"/console/people/{carol.pk}/",
         "person-invited": f"/console/people/{ivy.pk}/",
-        "person-suspended": f"/console/people/{sued.pk}/",
+        "person-suspended": f"/console/people/{samir.pk}/",
         "person-left": f"/console/people/{lena.pk}/",
         "device-suspended": f"/console/devices/{phones[2].id}/",
         "import-form": reverse("console-import-form"),

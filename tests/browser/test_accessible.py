@@ -43,7 +43,7 @@ ROLES = {
     "auditor": ("light", "narrow-dark"),
     "support": ("dark", "narrow"),
     "helpdesk": ("narrow-dark",),
-    "member": ("dark", "narrow"),
+    "member": ("dark",),
 }
 SOUND = (
     "m=2&delay_seconds=2d&max_notice_delay_seconds=0s&cooling_off_seconds=7d&undelivered_delay_seconds=14d"
