@@ -16,9 +16,9 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Page, ViewportSize
 
+from tests.browser import test_console, test_me
 from tests.browser.administration import Administered, administered
 from tests.browser.test_accessible import typing
-from tests.browser.test_me import context_of
 from tests.cast.world import World
 
 DOCS: Final = Path(__file__).parents[2] / "docs"
@@ -54,9 +54,11 @@ def test_pictures_are_made_of_pages_that_stand(
     case, _ = world.approved("carol")
     made = administered(world)
     to = DOCS if os.environ.get("HOLDFAST_DOCS_PICTURES") else tmp_path
-    officer = context_of(browser, live_server.url, world.cast.dan, viewport={"width": 1280, "height": 1000})
+    officer = test_console.context_of(
+        browser, live_server.url, world.cast.dan, viewport={"width": 1280, "height": 1000}
+    )
     _shoot(officer.new_page(), live_server.url + f"/console/cases/{case.id}/", to / "console.png")
-    owner = context_of(browser, live_server.url, world.cast.olivia, viewport=SIZE)
+    owner = test_me.context_of(browser, live_server.url, world.cast.olivia, viewport=SIZE)
     page = owner.new_page()
     for name, (address, then) in _shown(made).items():
         _shoot(page, live_server.url + address, to / "pictures" / f"{name}.png", then)
