@@ -6,7 +6,7 @@ PACKAGES := audit bench config console escrow holdfast hsm kernel keys operators
 # Tests side by side: a process for each core, and no more than four; a file's tests stay together.
 SIDE_BY_SIDE = -n $(shell n=$$(nproc); echo $$((n < 4 ? n : 4))) --dist loadfile --no-loadscope-reorder
 
-.PHONY: help up demo members test quick lint types contracts check docs manual openapi audit seeds bench soak requirements
+.PHONY: help up demo members test quick lint types contracts check docs manual openapi audit seeds bench soak pictures requirements
 
 help: ## Say what each target does
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -69,6 +69,10 @@ bench: ## Measure, each figure beside its floor
 soak: ## The longer storms: PART=<name>, at most an hour each and resumed where it ended; without PART the list
 	@./deploy/install.sh test
 	@$(PY) -m tests.soak $(PART)
+
+pictures: ## Make the pictures of the documentation anew, from a console with something on every page
+	@./deploy/install.sh test
+	HOLDFAST_DOCS_PICTURES=1 $(PY) -m pytest -q tests/browser/test_pictures.py
 
 requirements: ## Pin the requirements again, with hashes
 	$(PY) -m uv pip compile -q --python-version 3.11.2 --generate-hashes --no-emit-index-url --no-header --extra server pyproject.toml -o requirements.txt

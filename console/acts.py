@@ -22,7 +22,7 @@ from kernel.actors import Actor
 from kernel.errors import Conflict, Denied, DomainError, NotFound
 from tenants import access as tenants
 from tenants.acts import engine
-from tenants.acts.act import Act, Done, Given
+from tenants.acts.act import Act, Done, Given, named
 from tenants.permissions import PermissionName
 
 MAX_CODE: Final = 24  # characters, with the spaces that people type
@@ -93,12 +93,13 @@ class _Asked:
             "fields": fields,
             "error": error if not any(one["error"] for one in fields) else None,
             "back": self.page,
+            "section": _section_of(self.act),
         }
         return render(self.request, "console/acts/form.html", context, status=_status(error))
 
     def confirm(self, error: DomainError | None = None) -> HttpResponse:
         """Show what it would do, and ask for a code for that."""
-        context = {"look": self.look(), "error": error, "back": self.page}
+        context = {"look": self.look(), "error": error, "back": self.page, "section": _section_of(self.act)}
         return render(self.request, "console/acts/confirm.html", context, status=_status(error))
 
     def not_done(self, error: DomainError) -> HttpResponse:
@@ -107,7 +108,7 @@ class _Asked:
             return self.confirm(error)
         if self.act.fields(self.subject):
             return self.form(self.given, error)
-        return _refused(self.request, error, self.page)
+        return _refused(self.request, error, self.page, _section_of(self.act))
 
     def came_of_it(self, outcome: engine.Outcome) -> HttpResponse:
         """Say what was done, or for whom it waits."""
@@ -131,7 +132,7 @@ def act_page(request: HttpRequest, actor: Actor, name: str, subject_id: UUID | N
     try:
         act, subject = engine.blank(actor, name, subject_id)
     except (Conflict, Denied) as error:
-        return _refused(request, error, reverse("console-overview"))
+        return _refused(request, error, reverse("console-overview"), _section_of(named(name)))
     asked = _Asked(request, actor, act, subject, subject_id)
     # An act without anything to type is confirmed at once.
     if request.method != "POST" and act.fields(subject):
@@ -144,7 +145,7 @@ def act_page(request: HttpRequest, actor: Actor, name: str, subject_id: UUID | N
         try:
             return asked.not_done(error)
         except DomainError as changed:
-            return _refused(request, changed, asked.page)
+            return _refused(request, changed, asked.page, _section_of(act))
 
 
 @sensitive_post_parameters("code")
@@ -169,7 +170,7 @@ def pending_page(request: HttpRequest, actor: Actor, pending_id: UUID) -> HttpRe
         try:
             return _pending(request, actor, pending_id, error)
         except DomainError as refused:
-            return _refused(request, refused, reverse("console-overview"))
+            return _refused(request, refused, reverse("console-overview"), reverse("console-overview"))
 
 
 def _pending(request: HttpRequest, actor: Actor, pending_id: UUID, error: DomainError | None = None) -> HttpResponse:
@@ -182,18 +183,21 @@ def _pending(request: HttpRequest, actor: Actor, pending_id: UUID, error: Domain
         "is_mine": row.proposer_id == actor.person_id,
         "seconds": [one.name for one in engine.possible_seconds(row, look.act)],
         "back": _page_of(look.act, row.subject_id),
+        "section": _section_of(look.act),
     }
     return render(request, "console/acts/pending.html", context, status=_status(error))
 
 
-def _refused(request: HttpRequest, error: DomainError, back: str) -> HttpResponse:
-    return render(request, "console/acts/refused.html", {"error": error, "back": back}, status=_status(error))
+def _refused(request: HttpRequest, error: DomainError, back: str, section: str) -> HttpResponse:
+    context = {"error": error, "back": back, "section": section}
+    return render(request, "console/acts/refused.html", context, status=_status(error))
 
 
 def _done(request: HttpRequest, act: Act, done: Done, subject_id: UUID | None) -> HttpResponse:
     back = _page_of(act, done.subject or subject_id)
     if done.once is not None:
-        context = {"act": act, "done": done, "once": done.once.reveal().decode(), "back": back}
+        once = done.once.reveal().decode()
+        context = {"act": act, "done": done, "once": once, "back": back, "section": _section_of(act)}
         return render(request, "console/acts/once.html", context)
     messages.success(request, f"{done.text} To undo it: {done.undo}" if done.undo else done.text)
     return HttpResponseRedirect(back)
@@ -203,6 +207,11 @@ def _page_of(act: Act, subject_id: UUID | None) -> str:
     if act.kind in _PAGES and subject_id is not None:
         return reverse(_PAGES[act.kind], args=[subject_id])
     return reverse(_LISTS.get(act.kind, "console-overview"))
+
+
+def _section_of(act: Act) -> str:
+    """Return where an act's pages stand in the navigation: people, unless it is about something else."""
+    return reverse(_LISTS.get(act.kind, "console-people"))
 
 
 def _session(request: HttpRequest) -> str:

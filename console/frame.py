@@ -44,7 +44,7 @@ OWN_PAGES: Final = (
     ("Your data", "/me/data/"),
 )
 # Pages that stand under another's address in the navigation.
-_WITHIN: Final = {"/console/devices/": "/console/people/", "/console/acts/": "/console/people/"}
+_WITHIN: Final = {"/console/devices/": "/console/people/"}
 
 LOOKING: Final = ("GET", "HEAD")
 
@@ -94,7 +94,10 @@ def console_page(
 
 
 def navigation(request: HttpRequest) -> dict[str, Any]:
-    """Context processor: who is signed in, in which tenant, and what the navigation holds for them."""
+    """Context processor: who is signed in, in which tenant, and what the navigation holds for them.
+
+    section: the address in the navigation that the page stands under. A view whose address does not tell it says it.
+    """
     person = session_person(request) if hasattr(request, "user") and request.path.startswith((HOME, ME)) else None
     if person is None:
         return {}
@@ -105,12 +108,13 @@ def navigation(request: HttpRequest) -> dict[str, Any]:
         "home": home_of(person),
         "tenant": person.tenant,
         "person": person,
-        "navigation": _marked(items, path),
-        "own_pages": _marked(OWN_PAGES, request.path),
+        "navigation": items,
+        "section": _current(items, path),
+        "own_pages": OWN_PAGES,
+        "own_page": _current(OWN_PAGES, request.path),
     }
 
 
-def _marked(items: Sequence[tuple[str, str]], path: str) -> list[dict[str, Any]]:
-    """Return words and addresses with a mark at the one that a page's address stands under."""
-    current = max((address for _, address in items if path.startswith(address)), key=len, default="")
-    return [{"words": words, "address": to, "is_current": to == current} for words, to in items]
+def _current(items: Sequence[tuple[str, str]], path: str) -> str:
+    """Return the one of these addresses that a page's address stands under."""
+    return max((address for _, address in items if path.startswith(address)), key=len, default="")

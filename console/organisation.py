@@ -28,7 +28,8 @@ def organisation_page(request: HttpRequest, actor: Actor) -> HttpResponse:
     waiting = [row for row in engine.pending(actor) if acts.named(row.act).kind == "tenant"]
     context = {
         "organisation": tenant,
-        "acts": engine.offered(actor, "tenant", tenant),
+        # What one owner does at once stands before what takes two.
+        "acts": sorted(engine.offered(actor, "tenant", tenant), key=lambda act: act.needs_two),
         "pending": [{"row": row, "title": acts.named(row.act).title} for row in waiting],
         "people": access.people_by_id([row.proposer_id for row in waiting]),
         "long_delay": tenant_acts.long_delay(),

@@ -59,6 +59,7 @@ class SuspendDevice(_OnDevice):
 
     name = "device-suspend"
     title = "Suspend the device"
+    summary = "It is let in no more until resumed, and colleagues stop sending to it."
     state = CredentialState.ACTIVE
     is_dangerous = True
 
@@ -81,6 +82,7 @@ class ResumeDevice(_OnDevice):
 
     name = "device-resume"
     title = "Let the device go on"
+    summary = "It is let in again, and colleagues send to it."
     lets_in = True
     state = CredentialState.SUSPENDED
 

@@ -52,6 +52,7 @@ class Lock(_OnTenant):
 
     name = "tenant-lock"
     title = "Lock the organisation"
+    summary = "Stops releases, new cases and enrolments at once. One owner is enough."
     is_dangerous = True
 
     def is_offered(self, actor: Actor, subject: Tenant) -> bool:
@@ -82,6 +83,7 @@ class KeepLocked(_OnTenant):
 
     name = "tenant-keep-locked"
     title = "Keep it locked"
+    summary = "Takes back the unlocking that is under way."
 
     def is_offered(self, actor: Actor, subject: Tenant) -> bool:
         return subject.state == TenantState.LOCKED and subject.unlock_at is not None
@@ -103,6 +105,7 @@ class Unlock(_OnTenant):
 
     name = "tenant-unlock"
     title = "Unlock the organisation"
+    summary = "Takes two owners, and then the long delay of the policy."
     needs_two = True
     takes_recovery_code = False
 

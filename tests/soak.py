@@ -34,6 +34,7 @@ PARTS = {
     "judge": "two thousand orders of events before the judge of a release",
     "storm": "what any stranger and any member can send, against a whole installation on each database",
     "accounts-postgres": "the whole work by processes under accounts of their own, as root",
+    "accessible": "every page of the console to every role, in every form, before axe",
     "salts": "a million messages by forked processes, without one salt twice",
 }
 POSTGRES = "-postgres"

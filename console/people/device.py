@@ -22,6 +22,7 @@ from keys import access, health
 from tenants import access as tenants
 from tenants.acts import engine
 from tenants.permissions import PermissionName
+from tenants.states import CredentialState
 
 SUITES = {
     Suite.CLASSICAL: "1 · Ed25519, X25519",
@@ -42,6 +43,7 @@ def device_page(request: HttpRequest, actor: Actor, device_id: UUID) -> HttpResp
         signed, refusal = None, str(error)
     context = {
         "device": device,
+        "is_suspended": tenants.credential_state(device.id) == CredentialState.SUSPENDED,
         "standing": standing,
         "pool_state": standing.state_at(now),
         "signed": signed,

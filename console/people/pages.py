@@ -6,6 +6,7 @@ Implements PLATFORM "Console". Pages only look.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
@@ -37,7 +38,7 @@ from tenants import mails
 from tenants.acts import engine
 from tenants.permissions import PermissionName
 from tenants.roles import Role
-from tenants.states import PersonState
+from tenants.states import CredentialState, PersonState
 
 if TYPE_CHECKING:
     from tenants.models import Person
@@ -136,11 +137,19 @@ def person_page(request: HttpRequest, actor: Actor, person_id: UUID) -> HttpResp
     devices, has_more_devices = keys.devices_of(person_id, limit=SHOWN)
     standings = health.of_devices(devices, now=now)
     by_id = {device.id: device for device in devices}
+    suspended = _suspended(by_id)
     chain = _chain_lines(person_id, by_id)
     sees_coverage = actor.can(PermissionName.COVERAGE_READ)
     context = {
         "subject": person,
-        "devices": [{"standing": standing, "pool_state": standing.state_at(now)} for standing in standings],
+        "devices": [
+            {
+                "standing": one,
+                "pool_state": one.state_at(now),
+                "is_suspended": one.device.id in suspended,
+            }
+            for one in standings
+        ],
         "has_more_devices": has_more_devices,
         "shown": SHOWN,
         "chain": chain,
@@ -168,6 +177,12 @@ def person_page(request: HttpRequest, actor: Actor, person_id: UUID) -> HttpResp
         context["coverage"] = coverage_state(covered)
         context["missing"] = covered.missing
     return render(request, "console/people/person.html", context)
+
+
+def _suspended(device_ids: Collection[UUID]) -> set[UUID]:
+    """Return whose requests are refused for now: a device's row says what the chain holds, and not this."""
+    uses = tenants.credential_uses(device_ids)
+    return {device_id for device_id, (state, _) in uses.items() if state == CredentialState.SUSPENDED}
 
 
 def _report(person: Person, actor: Actor) -> dict[str, Any]:

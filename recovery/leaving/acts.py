@@ -54,6 +54,7 @@ class Leave(_OnPerson):
 
     name = "person-leave"
     title = "Record that they left"
+    summary = "For good. You first see what stops and what could still be opened."
     takes_recovery_code: ClassVar[bool] = False
 
     def is_offered(self, actor: Actor, subject: Person) -> bool:
@@ -134,6 +135,7 @@ class Shred(_OnPerson):
 
     name = "person-shred"
     title = "Shred their keys"
+    summary = "For good, by two of you: nobody reads what was theirs."
     takes_recovery_code: ClassVar[bool] = False
     needs_two: ClassVar[bool] = True
 

@@ -72,6 +72,7 @@ class Act(ABC):
 
     name: ClassVar[str]
     title: ClassVar[str]  # an imperative, as on a button
+    summary: ClassVar[str]  # one line beside it: what it is for, or what it stops
     kind: ClassVar[Kind]
     permission: ClassVar[PermissionName]
     # Another person has to confirm it (ORGANISATION "Acts").

@@ -38,6 +38,7 @@ class IssueCode(OnPerson):
 
     name = "code-issue"
     title = "Issue an enrolment code"
+    summary = "With it they enrol a new device."
     lets_in = True
     permission = PermissionName.ENROLMENT_CREATE
     takes_recovery_code = False
@@ -96,6 +97,7 @@ class VoidCodes(OnPerson):
 
     name = "code-void"
     title = "Void their unused codes"
+    summary = "Codes that nobody has used yet stop, whoever issued them."
     permission = PermissionName.ENROLMENT_CREATE
 
     def is_offered(self, actor: Actor, subject: Person) -> bool:
@@ -121,6 +123,7 @@ class ConfirmCode(Act):
 
     name = "code-confirm"
     title = "Confirm the code"
+    summary = "As the second person behind a code for an owner or officer."
     lets_in = True
     kind = "code"
     permission = PermissionName.ENROLMENT_CREATE

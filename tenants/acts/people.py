@@ -79,6 +79,7 @@ class Invite(Act):
 
     name = "person-invite"
     title = "Invite a person"
+    summary = "A link with which they set a password and an authenticator."
     lets_in = True
     kind = "people"
     permission = PermissionName.PERSON_ADMINISTER
@@ -138,6 +139,7 @@ class Resend(OnPerson):
 
     name = "person-resend"
     title = "Invite again"
+    summary = "A new link. The earlier ones and their codes stop."
     lets_in = True
     takes_recovery_code = False
     states = frozenset({PersonState.INVITED})
@@ -167,6 +169,7 @@ class Rename(OnPerson):
 
     name = "person-rename"
     title = "Change the name"
+    summary = "What colleagues see. It changes no key."
 
     def form(self) -> tuple[Field, ...]:
         return (Field("name", "New name", most=names.MAX_NAME),)
@@ -191,6 +194,7 @@ class ChangeAddress(OnPerson):
 
     name = "person-address"
     title = "Change the address"
+    summary = "Where mails go and what they sign in with. Both addresses are told."
     takes_recovery_code = False
 
     def form(self) -> tuple[Field, ...]:
@@ -237,6 +241,7 @@ class ChangeRole(OnPerson):
 
     name = "person-role"
     title = "Change the role"
+    summary = "What they may see and do here, from their next request on."
     takes_recovery_code = False
 
     def form(self) -> tuple[Field, ...]:
@@ -284,6 +289,7 @@ class Suspend(OnPerson):
 
     name = "person-suspend"
     title = "Suspend"
+    summary = "They are signed out, and neither they nor their devices are let in until resumed."
     states = frozenset({PersonState.INVITED, PersonState.ACTIVE})
     wanted = "invited or active"
     is_dangerous = True
@@ -318,6 +324,7 @@ class Resume(OnPerson):
 
     name = "person-resume"
     title = "Resume"
+    summary = "They sign in and use their devices again."
     lets_in = True
     states = frozenset({PersonState.SUSPENDED})
     wanted = "suspended"
@@ -344,6 +351,7 @@ class EndSessions(OnPerson):
 
     name = "person-sessions"
     title = "End the sessions"
+    summary = "Signs them out of every browser. They can sign in again."
     states = frozenset({PersonState.ACTIVE, PersonState.SUSPENDED})
     wanted = "active or suspended"
 
@@ -368,6 +376,7 @@ class ResetFactors(OnPerson):
 
     name = "person-factors"
     title = "Reset the sign-in"
+    summary = "For a lost password and authenticator: two of you let them begin anew. Their keys stay."
     lets_in = True
     needs_two = True
     takes_recovery_code = False

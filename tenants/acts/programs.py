@@ -58,6 +58,7 @@ class CreateServiceAccount(_OnTenant):
 
     name = "service-account-create"
     title = "Add a service account"
+    summary = "Let a program in by the public half of its signing key."
     lets_in = True
 
     def form(self) -> tuple[Field, ...]:
@@ -133,6 +134,7 @@ class SuspendServiceAccount(_OnServiceAccount):
 
     name = "service-account-suspend"
     title = "Suspend"
+    summary = "Its requests are refused for now."
     target = CredentialState.SUSPENDED
     lines = ("Its requests stop with the next one. Nothing of it is deleted.",)
     outcome = "is suspended"
@@ -144,6 +146,7 @@ class ResumeServiceAccount(_OnServiceAccount):
 
     name = "service-account-resume"
     title = "Let it go on"
+    summary = "Its requests are answered again."
     lets_in = True
     target = CredentialState.ACTIVE
     lines = ("Its requests, signed with the same key, are taken again.",)
@@ -156,6 +159,7 @@ class RevokeServiceAccount(_OnServiceAccount):
 
     name = "service-account-revoke"
     title = "Revoke"
+    summary = "For good: the program needs a new account."
     target = CredentialState.REVOKED
     is_dangerous = True
     lines = ("Its requests stop with the next one, for ever. Its name stays taken, and in the log.",)
@@ -168,6 +172,7 @@ class CreateLogToken(_OnTenant):
 
     name = "log-token-create"
     title = "Make a log token"
+    summary = "For a collector that reads the audit log and cannot sign."
     lets_in = True
 
     def form(self) -> tuple[Field, ...]:
@@ -213,6 +218,7 @@ class RevokeLogToken(Act):
 
     name = "log-token-revoke"
     title = "Revoke"
+    summary = "For good: the collector needs a new token."
     kind = "log-token"
     permission = PermissionName.TENANT_ADMINISTER
     is_dangerous = True

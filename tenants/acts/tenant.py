@@ -22,6 +22,7 @@ class Export(Act):
 
     name = "tenant-export"
     title = "Export everything"
+    summary = "Log, statements and ciphertexts as one file. It takes a while and stays for a week."
     kind = "tenant"
     permission = PermissionName.TENANT_ADMINISTER
 
@@ -49,6 +50,7 @@ class End(Act):
 
     name = "tenant-end"
     title = "End the organisation"
+    summary = "Two owners ask, and after 30 days the keys go. Any owner or officer can stop it until then."
     kind = "tenant"
     permission = PermissionName.TENANT_ADMINISTER
     needs_two = True
@@ -87,6 +89,7 @@ class StopEnd(Act):
 
     name = "tenant-end-stop"
     title = "Stop the end"
+    summary = "Nothing is destroyed, and work goes on as before."
     kind = "tenant"
     permission = PermissionName.TENANT_KEEP
 

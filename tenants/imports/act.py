@@ -27,6 +27,7 @@ class ImportPeople(Act):
 
     name = "people-import"
     title = "Invite these people"
+    summary = "Each gets a link by mail. Bad lines are left out."
     lets_in = True
     kind = "import"
     permission = PermissionName.PERSON_ADMINISTER

@@ -358,6 +358,7 @@ class TwoPersons(acts.Act):
 
     name = "test-two"
     title = "Do it together"
+    summary = "For these tests alone."
     kind = "person"
     permission = PermissionName.PERSON_ADMINISTER
     needs_two = True
