@@ -396,7 +396,8 @@ class TestTwoPersons:
         assert olivia.do("test-two", cast.bob).status_code == 302
         rows = list(PendingAct.unscoped.filter(state="proposed"))
         assert len(rows) == 1, "it waits for a second person"
-        return rows[0]
+        waiting: PendingAct = rows[0]
+        return waiting
 
     def confirm(self, who: Administrator, row: PendingAct) -> Any:
         page = who.client.get(f"/console/acts/pending/{row.pk}/")

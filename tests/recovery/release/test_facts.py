@@ -160,7 +160,7 @@ class TestWhoLetWhomIn:
 
     def test_both_who_reset_a_sign_in_stand_behind_them(self) -> None:
         proposer = {"act": ResetFactors.name, "pending": str(uuid4()), "proposer": str(UUID(bytes=self.FIRST))}
-        reset = ("tenants:totp:reset", self.SECOND, {})
+        reset: tuple[str, bytes, dict[str, Any]] = ("tenants:totp:reset", self.SECOND, {})
         assert self.behind(("tenants:act:confirm", self.SECOND, proposer), reset) == {self.FIRST, self.SECOND}
 
     def test_other_acts_of_two_let_nobody_in(self) -> None:
