@@ -688,6 +688,11 @@ def the_log_says_all_of_it(year: Year, exported: bytes) -> None:
     for wanted in year.said:
         assert wanted in said, f"{wanted} is not in the log after what came before it"
     (closing,) = [one["body"]["closing"] for one in entries if one["tag"] == "tenants:tenant:end"]
+    # Afterwards only what the worker still finds of a case: nobody is left to renew what was opened of whoever left.
+    after = entries[[one["tag"] for one in entries].index("tenants:tenant:end") + 1 :]
+    assert {(one["tag"], one["subject"]) for one in after} == {
+        ("recovery:case:seal", str(year.cases["of whoever left"].id))
+    }
     (key,) = [one["body"] for one in entries if one["tag"] == "keys:tenant-key:destroy"]
     assert f"{key['version']} (" in closing
     assert f"wrapped by master versions {key['master_version']}" in closing
