@@ -17,14 +17,25 @@ from kernel.actors import system_actor
 from kernel.clock import database_now
 from kernel.errors import Conflict
 from kernel.scope import tenant_scope
-from tenants import ending, locking, services
+from tenants import ending, exporting, locking, services, sign_in
 from tenants.acts.act import all_acts
-from tenants.models import Mail, PendingAct, Person, Tenant
+from tenants.models import (
+    Authenticator,
+    ConsoleSession,
+    ExportPiece,
+    Mail,
+    PendingAct,
+    Person,
+    RecoveryCode,
+    Tenant,
+    TenantExport,
+)
 from tenants.roles import Role
+from tenants.sessions import session_actor
 from tenants.states import PersonState, TenantState
 from tests.cast.administrators import Administrator, administrator, hidden, settle
 from tests.cast.browsers import signed_in, text_of
-from tests.cast.tenants import Cast, build_world, make_device, make_person
+from tests.cast.tenants import Cast, build_world, give_password, make_device, make_person
 
 PAGE = "/console/organisation/"
 
@@ -172,8 +183,6 @@ class TestUnlock:
         assert row(cast).unlock_at is None
 
     def test_recovery_code_does_not(self, cast: Cast, olivia: Administrator) -> None:
-        from tenants import sign_in
-
         olivia.do("tenant-lock")
         with tenant_scope(cast.acme.pk):
             code, *_ = sign_in.make_recovery_codes(person=cast.olivia, actor=system_actor(cast.acme.pk, "ceremony"))
@@ -287,3 +296,25 @@ class TestEnd:
         assert row(cast).state == TenantState.ENDED
         assert olivia.client.get(PAGE).status_code == 302
         assert Client().post("/console/sign-in/", {"tenant": "acme"}).status_code != 302
+
+    def test_its_end_leaves_no_export_and_nothing_to_sign_in_with(
+        self, cast: Cast, olivia: Administrator, oscar: Administrator
+    ) -> None:
+        give_password(cast.carol)
+        mallory = administrator(cast.people["mallory"])
+        give_password(mallory.person)
+        with tenant_scope(cast.acme.pk):
+            sign_in.make_recovery_codes(person=cast.carol, actor=system_actor(cast.acme.pk, "ceremony"))
+            export = exporting.ask(actor=session_actor(cast.olivia))
+            ExportPiece.objects.create(export_id=export.pk, number=0, file="ciphertexts/vaults.jsonl", octets=b"x")
+        self.asked(olivia, oscar)
+        Tenant.objects.filter(pk=cast.acme.pk).update(ends_at=database_now() - timedelta(seconds=1))
+        with tenant_scope(cast.acme.pk):
+            ending.finish(closing="x", actor=system_actor(cast.acme.pk, "ceremony"))
+        left = [ExportPiece, TenantExport, RecoveryCode]
+        assert [model.__name__ for model in left if model.unscoped.exists()] == []
+        assert not any(one.has_usable_password() for one in Person.unscoped.filter(tenant_id=cast.acme.pk))
+        # Another tenant's people keep theirs.
+        assert Person.unscoped.get(pk=mallory.person.pk).has_usable_password()
+        assert set(Authenticator.objects.values_list("user_id", flat=True)) == {mallory.person.pk}
+        assert set(ConsoleSession.objects.values_list("person_id", flat=True)) == {mallory.person.pk}

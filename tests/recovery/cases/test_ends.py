@@ -26,8 +26,9 @@ from kernel import queue
 from kernel.models import Job
 from kernel.scope import tenant_scope
 from recovery import tasks
+from recovery.cases.endings import destroy_all_sealed
 from recovery.cases.notices import owe
-from recovery.models import Case, Notice, Release, SealedShare
+from recovery.models import Case, Notice, Release, ReleasedShare, SealedShare
 from recovery.states import CaseState
 from tests.cast.founded import Hsm
 from tests.cast.phones import Phone
@@ -338,3 +339,18 @@ def test_open_case_stands_first_whatever_was_opened_and_ended_after_it(world: Wo
     for after in ("nonsense", "%20", ""):
         assert case.phone.send("GET", f"/api/v1/cases?after={after}").status_code == 400
     assert case.phone.send("GET", f"/api/v1/cases?after={uuid.uuid4()}").status_code == 404
+
+
+def test_end_of_the_tenant_leaves_no_half_and_no_share(world: World, hsm: Hsm) -> None:
+    released, deposit = world.approved("carol", "dan")
+    world.tick()
+    assert world.state(released) == "released"
+    waiting = world.opened(deposit, phone=world.new_phone())
+    assert world.approve(waiting, "carol", deposit).status_code == 201
+    assert (SealedShare.unscoped.exists(), ReleasedShare.unscoped.exists()) == (True, True)
+    with tenant_scope(world.tenant_id), transaction.atomic():
+        destroy_all_sealed()
+    assert (SealedShare.unscoped.exists(), ReleasedShare.unscoped.exists()) == (False, False)
+    row = Release.unscoped.get()
+    assert (bytes(row.half), row.destroyed_at is not None) == (b"", True)
+    assert world.collect(released).status_code == 409
