@@ -121,7 +121,9 @@ def lines(text: str) -> Iterator[Line | BadLine]:
         try:
             yield _person(cells, columns, number, seen)
         except _Bad as bad:
-            yield BadLine(number, bad.field, bad.reason, tuple(cell[:MAX_CELL] for cell in cells[:KEPT_CELLS]))
+            # PostgreSQL keeps no NUL in a text.
+            kept = tuple(cell[:MAX_CELL].replace("\0", "\ufffd") for cell in cells[:KEPT_CELLS])
+            yield BadLine(number, bad.field, bad.reason, kept)
 
 
 def _separator(text: str) -> str:

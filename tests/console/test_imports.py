@@ -22,6 +22,7 @@ from kernel.clock import database_now
 from kernel.scope import close_scope, tenant_scope
 from tenants import access
 from tenants.imports import services
+from tenants.imports.reading import BadLine
 from tenants.middleware import UPLOAD
 from tenants.models import Import, ImportChunk, Mail, Person, Tenant
 from tenants.roles import Role
@@ -242,6 +243,16 @@ def test_refusal_names_the_line_and_keeps_nothing(cast: Cast, olivia: Administra
     assert answer.status_code == 400
     assert says in text_of(answer)
     assert not Import.unscoped.exists()
+
+
+@pytest.mark.postgres
+def test_line_with_a_nul_is_a_bad_line_and_no_failure(cast: Cast, olivia: Administrator) -> None:
+    row = read(olivia, "name,email,role\nI\0vy,ivy@acme.test,member\n")
+    with tenant_scope(cast.acme.pk):
+        (bad,) = services.some_lines(row, is_good=False, start=0, limit=5)
+    assert (row.good, row.bad, bad.number) == (0, 1, 2)
+    assert isinstance(bad, BadLine)
+    assert bad.cells[0] == "I\ufffdvy"
 
 
 def test_pasted_text_is_read_and_kept_on_error(cast: Cast, olivia: Administrator) -> None:
