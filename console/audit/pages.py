@@ -199,7 +199,7 @@ def _head() -> dict[str, Any]:
         return {"head": None, "pending": access.pending("audit")}
 
 
-# Each has the lines of those before it, to which its own page leads on.
+# A ceremony writes each from the beginning on. A page of one leads to the one before.
 SHOWN_TRANSCRIPTS: Final = 5
 CEREMONY_COLUMNS: Final = (COLUMNS[0], Column("Time"), Column("What"), Column("Written by"), Column("About"))
 

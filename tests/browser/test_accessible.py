@@ -67,6 +67,7 @@ def busy(world: World) -> tuple[OpenCase, dict[str, str]]:
         long = make_person("wilhelmina", "member")
         long.name, long.email = LONG, "wilhelmina.alexandra.van.der.westhuizen.montgomery@acme.test"
         long.save(update_fields=["name", "email"])
+    world.transcript("Ceremonies\n   1  2026-11-30 07:00:00 UTC  init: make the HSM tokens " + "a" * 200 + "\n")
     world.sequence()
     alice = world.cast.people["alice"].pk
     proposing = "m=5&delay_seconds=soon&purposes=&text=%E2%80%AE"
@@ -92,6 +93,7 @@ def busy(world: World) -> tuple[OpenCase, dict[str, str]]:
         "propose-wrong": f"/console/escrow/policy/propose/?{proposing}",
         "propose-done": f"/console/escrow/policy/propose/?{SOUND}",
         "ceremonies": "/console/ceremonies/",
+        "transcript": "/console/ceremonies/1/",
         "audit": "/console/audit/",
         "audit-wrong": "/console/audit/?since=yesterday&by=me",
         "entry": "/console/audit/0/",

@@ -18,6 +18,7 @@ from holdfast.core.log import log_export
 from holdfast.core.signed.requests import parse_signature
 from kernel import strict_json
 from tenants import names
+from tenants.imports import reading
 from tenants.sources import _parse as parse_address
 from tests.faults.fuzz.parsers import PARSERS, text_of
 
@@ -73,6 +74,7 @@ FEEDS: dict[str, Callable[[bytes], object]] = {
     "slug": text_of(names.slug),
     "address": text_of(names.email_key),
     "display name": text_of(names.display_name),
+    "file of people": lambda octets: list(reading.lines(reading.text_of(octets))),
     "log line": log_export.ExportedEntry.claimed,
 }
 
