@@ -16,7 +16,7 @@ from django.db.models import Q, QuerySet, Subquery
 from django.db.models.functions import Coalesce, Now
 
 from audit.errors import LogBroken, NoCheckpoint, OutsideTheLog
-from audit.models import Checkpoint, Entry, LogHead, RolesStatement, Tile
+from audit.models import Checkpoint, Entry, LogHead, RolesStatement, Tile, Transcript
 from holdfast.core.base.encoding import b64u
 from holdfast.core.base.errors import Malformed
 from holdfast.core.log import merkle, tiles
@@ -83,6 +83,19 @@ def newest_roles() -> RolesStatement | None:
     """Return the newest `roles` statement as it is stored, if there is one. Nothing holds it to the root here."""
     row: RolesStatement | None = RolesStatement.objects.order_by("-version").first()
     return row
+
+
+def newest_transcripts(limit: int) -> list[Transcript]:
+    """List the newest signed transcripts of ceremonies, newest first, without their text and signatures."""
+    return list(Transcript.objects.order_by("-number").defer("text", "statement")[:limit])
+
+
+def transcript(number: int) -> Transcript:
+    """Return the signed transcript of a number. Raises NotFound."""
+    found: Transcript | None = Transcript.objects.filter(number=number).first()
+    if found is None:
+        raise NotFound
+    return found
 
 
 def is_accepted(resolution_hash: bytes) -> bool:

@@ -50,6 +50,12 @@ class RolesMissing(Unavailable):
     default_detail = "Nobody has said whose keys write this tenant's log. Tell your operator: `ceremony roles` says it."
 
 
+class TranscriptRefused(Invalid):
+    """A transcript is too long to be kept, or its signatures do not hold for its text."""
+
+    code = "transcript-refused"
+
+
 class RolesRefused(Invalid):
     """A `roles` statement does not follow from the root and the version before."""
 

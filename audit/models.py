@@ -98,6 +98,25 @@ class RolesStatement(TenantModel):
         constraints: ClassVar = [models.UniqueConstraint(fields=["tenant_id", "version"], name="roles_version_once")]
 
 
+class Transcript(TenantModel):
+    """What the operator's ceremonies did, as text, signed by the tenant root and the log key. A ceremony writes it.
+
+    number: from 1 within a tenant. installation_lines, own_lines: up to which line of either file the text goes.
+    """
+
+    number = models.PositiveIntegerField()
+    statement = models.BinaryField()
+    text = models.BinaryField()
+    hash = models.BinaryField(max_length=32)
+    installation_lines = models.PositiveIntegerField()
+    own_lines = models.PositiveIntegerField()
+    made_at = models.DateTimeField()
+
+    class Meta(TenantModel.Meta):
+        abstract = False
+        constraints: ClassVar = [models.UniqueConstraint(fields=["tenant_id", "number"], name="transcript_number_once")]
+
+
 class LogHead(TenantModel):
     """How far a log is sequenced, and its compact range; the row is the sequencer's lock."""
 

@@ -18,14 +18,16 @@ from django.db.models import OuterRef, Subquery
 from django.utils import timezone
 
 from audit import access, signing
-from audit.errors import AuditUnavailable, RolesRefused
-from audit.models import Checkpoint, Entry, Log, LogHead, RolesStatement, Tally
+from audit.errors import AuditUnavailable, RolesMissing, RolesRefused, TranscriptRefused
+from audit.models import Checkpoint, Entry, Log, LogHead, RolesStatement, Tally, Transcript
 from audit.tags import TAGS
 from holdfast.core.base.encoding import b64u, encode
 from holdfast.core.base.errors import HoldfastError
 from holdfast.core.crypto.keys import PublicKey
 from holdfast.core.identity.roles import verify_roles
+from holdfast.core.identity.transcript import MAX_TEXT, SignedTranscript, verify_transcript
 from holdfast.core.log.log_entry import BodyValue, KeyLogEntry, LogEntry, key_log_subject, log_origin
+from holdfast.core.log.writers import Role
 from holdfast.core.signed.cose import Sign1
 from kernel.actors import Actor, system_actor
 from kernel.queue import apart
@@ -197,6 +199,56 @@ def publish_roles(*, statement: bytes, root_key: PublicKey, actor: Actor) -> Rol
         body: dict[str, BodyValue] = {"hash": signed.hash, "version": row.version}
         append(tag="audit:roles:publish", actor=actor, body=body)
     return row
+
+
+def publish_transcript(
+    *, statement: bytes, text: bytes, lines: tuple[int, int], root_key: PublicKey, actor: Actor
+) -> Transcript | None:
+    """Keep a signed transcript of ceremonies in the open tenant, and log it; None when the newest has the same text.
+
+    lines: up to which line of the installation's and of the tenant's own file it goes. Raises RolesMissing before the
+    root named a log key, and TranscriptRefused for a longer text than MAX_TEXT, or one that was not signed.
+    """
+    with transaction.atomic():
+        newest = access.newest_transcripts(1)
+        if newest and bytes(newest[0].hash) == sha256(text).digest():
+            return None
+        if len(text) > MAX_TEXT:
+            raise TranscriptRefused(
+                f"The transcript has {len(text)} bytes, more than the {MAX_TEXT} that are kept for the console. What "
+                "was written to files is whole: hand it to the tenant's auditors.",
+                field="text",
+            )
+        check_transcript(statement, text, root_key=root_key)
+        row: Transcript = Transcript.objects.create(
+            number=newest[0].number + 1 if newest else 1,
+            statement=statement,
+            text=text,
+            hash=sha256(text).digest(),
+            installation_lines=lines[0],
+            own_lines=lines[1],
+            made_at=timezone.now(),
+        )
+        body: dict[str, BodyValue] = {"hash": bytes(row.hash), "installation": lines[0], "own": lines[1]}
+        append(tag="audit:transcript:publish", actor=actor, subject=str(row.pk), body=body)
+    return row
+
+
+def check_transcript(statement: bytes, text: bytes, *, root_key: PublicKey) -> SignedTranscript:
+    """Hold a transcript to the root, and to the log keys that the root named, in the open tenant.
+
+    Raises RolesMissing while none were named, and TranscriptRefused with the reason.
+    """
+    row, tenant = access.newest_roles(), current_tenant().bytes
+    if row is None:
+        raise RolesMissing
+    try:
+        roles = verify_roles(Sign1.parse(bytes(row.statement)), tenant=tenant, root_key=root_key).roles
+        return verify_transcript(
+            statement, text, tenant=tenant, root_key=root_key, log_keys=list(roles.all_of(Role.LOG))
+        )
+    except HoldfastError as error:
+        raise TranscriptRefused(str(error), field="statement") from error
 
 
 def put_back_roles(*, statement: bytes, root_key: PublicKey) -> None:

@@ -17,6 +17,8 @@ TAGS: Final[dict[str, frozenset[str]]] = {
         "audit:entry:refuse": "why",
         "audit:log:accept": "hash size root",
         "audit:roles:publish": "hash version",
+        "audit:transcript:publish": "hash installation own",
+        "audit:transcript:read": "number",
         "escrow:consent:give": "agreed hash policy",
         "escrow:deposit:accept": "deposit device escrow_key generation half_hash policy record_hash",
         "escrow:deposit:flag": "deposit",

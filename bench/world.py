@@ -20,11 +20,15 @@ PORT_FILE = "port"
 
 
 def start() -> None:
-    """Set Django up and make the database's tables."""
+    """Set Django up, make the database's tables, and give this process the role keys of the cast."""
     django.setup()
     from django.core.management import call_command
 
     call_command("migrate", verbosity=0)
+    from audit import signing
+    from tests.cast.roles import ROLE_KEYS
+
+    signing.install(lambda: ROLE_KEYS)
 
 
 def report(rows: list[dict[str, str]]) -> None:

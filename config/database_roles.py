@@ -40,6 +40,7 @@ audit_loghead                   r     .      riu       r
 audit_rolesstatement            r     r      r         r
 audit_tally                     riu   riud   riu       riu
 audit_tile                      r     r      riu       r
+audit_transcript                r     .      .         .
 tenants_authenticator           riud  ru     .         .
 tenants_consolesession          riud  rd     .         .
 tenants_credential              riu   ru     .         .

@@ -7,6 +7,7 @@ from django.urls import path
 
 from console import acts, invitation, organisation, overview, password_reset, programs, sign_in
 from console.audit import pages as audit
+from console.audit import transcripts
 from console.cases import pages as cases
 from console.escrow import pages as escrow
 from console.escrow import proposing
@@ -60,6 +61,9 @@ urlpatterns = [
     path("escrow/policy/", proposing.versions_page, name="console-policy"),
     path("escrow/policy/propose/", proposing.propose_page, name="console-policy-propose"),
     path("ceremonies/", audit.ceremonies_page, name="console-ceremonies"),
+    path("ceremonies/<int:index>/", transcripts.transcript_page, name="console-transcript"),
+    path("ceremonies/<int:index>/text/", transcripts.transcript_text, name="console-transcript-text"),
+    path("ceremonies/<int:index>/signed/", transcripts.transcript_signed, name="console-transcript-signed"),
     path("audit/", audit.audit_list, name="console-audit"),
     path("audit/<int:index>/", audit.audit_entry, name="console-audit-entry"),
 ]

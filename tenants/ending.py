@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Verbs on a tenant's end: two owners ask for it, everybody is told, one person stops it, and a ceremony ends it.
 
-Implements ORGANISATION "End". Called inside the transaction of an act. What is destroyed at the end, the apps above
-know, and the operator's ceremony does.
+Implements ORGANISATION "End". Called inside the transaction of an act. What else is destroyed at the end, the apps
+above know, and the operator's ceremony does.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
+from django.contrib.auth.hashers import make_password
 from django.db import transaction
 
 from audit import services as audit
@@ -22,7 +23,7 @@ from kernel.queue import enqueue
 from kernel.scope import current_tenant
 from kernel.transitions import advance
 from tenants import access, mails
-from tenants.models import Tenant
+from tenants.models import Authenticator, ConsoleSession, ExportPiece, Person, RecoveryCode, Tenant, TenantExport
 from tenants.states import TENANT, TenantState
 
 # ORGANISATION "End": so long people take home what is theirs, and so long somebody can stop it.
@@ -65,14 +66,26 @@ def stop(*, actor: Actor) -> None:
 def finish(*, closing: str, actor: Actor) -> None:
     """End the open scope's tenant for ever, with the closing entry: what was destroyed, and what a backup still opens.
 
-    In the transaction that destroys its rows. Raises Conflict before its day.
+    With it go its exports, which hold ciphertexts without the server's layer, and what people signed in with. In the
+    transaction that destroys its other rows. Raises Conflict before its day.
     """
     with transaction.atomic():
         tenant = Tenant.objects.select_for_update().get(pk=current_tenant())
         if not is_due(tenant, database_now()):
             raise Conflict("The organisation's day has not come, or its end was stopped.")
         advance(tenant, TENANT, TenantState.ENDED, ended_at=database_now())
+        _forget()
         audit.append(tag="tenants:tenant:end", actor=actor, subject=str(tenant.pk), body={"closing": closing})
+
+
+def _forget() -> None:
+    for model in (ExportPiece, TenantExport, RecoveryCode):
+        model.objects.all().delete()
+    people = Person.objects.values("pk")
+    Authenticator.objects.filter(user__in=people).delete()
+    ConsoleSession.objects.filter(person_id__in=people).delete()
+    # A hash is guessed at offline for ever, and people use one password in many places.
+    Person.objects.update(password=make_password(None))
 
 
 def is_due(tenant: Tenant, now: datetime) -> bool:

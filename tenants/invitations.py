@@ -32,6 +32,7 @@ from tenants.errors import InvitationRefused
 from tenants.limits import count_against
 from tenants.models import Invitation, Mail, Person
 from tenants.services import activate_person, set_password
+from tenants.sponsors import let_in
 from tenants.states import INVITING_STATES, PersonState
 
 LIFE: Final = timedelta(hours=72)
@@ -50,7 +51,7 @@ class Link:
 def invite(*, person: Person, actor: Actor) -> Link:
     """Make a person's link, good for 72 hours; every earlier one of theirs stops.
 
-    It changes nothing about the person before they have opened it and finished.
+    It changes nothing about the person before they have opened it and finished, but for who stands behind them.
     """
     token = secrets.token_bytes(_TOKEN_SIZE)
     with transaction.atomic():
@@ -59,6 +60,8 @@ def invite(*, person: Person, actor: Actor) -> Link:
         row: Invitation = Invitation.objects.create(
             person=person, token_hash=_hash(person.tenant_id, token), expires_at=now + LIFE, created_by=actor.label
         )
+        # Whoever makes a link may be the one who opens it.
+        let_in(person.pk, [access.person_behind(actor)])
         audit.append(
             tag="tenants:invitation:issue", actor=actor, subject=str(person.pk), body={"invitation": str(row.pk)}
         )
@@ -74,6 +77,7 @@ def promise(*, person: Person, actor: Actor) -> Mail:
     with transaction.atomic():
         _end_open(person, database_now())
         mail = mails.promise(kind="invitation", to=person, actor=actor)
+        let_in(person.pk, [access.person_behind(actor)])
         audit.append(tag="tenants:invitation:promise", actor=actor, subject=str(person.pk), body={"mail": str(mail.pk)})
     return mail
 
@@ -153,6 +157,8 @@ def accept(
         used = Invitation.objects.filter(pk=row.pk, used_at=None).update(used_at=database_now())
         if used != 1:
             raise InvitationRefused
+        # One that was made at the same moment as this one would set both factors anew.
+        _end_open(person, database_now())
         actor = Actor(tenant_id, "person", person.pk, person_id=person.pk, role=person.role)
         audit.append(
             tag="tenants:invitation:accept", actor=actor, subject=str(person.pk), body={"invitation": str(row.pk)}

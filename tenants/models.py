@@ -377,13 +377,18 @@ class FormerAddress(TenantOwned):
 
 
 class PendingAct(TenantOwned):
-    """An act of administration that waits for a second person. `given` is what was typed for it, never a secret."""
+    """An act of administration that waits for a second person. `given` is what was typed for it, never a secret.
+
+    shown: the hash of what its first person was shown. It is done as that, or not at all.
+    """
 
     act = models.CharField(max_length=40)
     subject_id = models.UUIDField(null=True)
     # The person whom it is about: they cannot be the second.
     concerns_id = models.UUIDField(null=True)
     given = models.JSONField(default=dict)
+    # Empty in rows from before it was kept: these are proposed anew.
+    shown = models.BinaryField(max_length=32, default=b"")
     state = models.CharField(max_length=10, choices=PendingState.choices, default=PendingState.PROPOSED)
     proposer_id = models.UUIDField()
     second_id = models.UUIDField(null=True)

@@ -34,21 +34,25 @@ def pytest_unconfigure() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _emptying_the_log_between_tests() -> Iterator[None]:
-    """Let the test runner empty the append-only table between tests; nothing else may."""
+    """Let the test runner empty the append-only tables between tests; nothing else may."""
     import importlib
 
     from django.db import connection
     from django.test import TransactionTestCase
 
-    frozen = importlib.import_module("audit.migrations.0004_signed_by_role")
+    frozen = [
+        importlib.import_module(f"audit.migrations.{name}") for name in ("0004_signed_by_role", "0005_transcript")
+    ]
     empty = TransactionTestCase._fixture_teardown  # type: ignore[attr-defined]
 
     def teardown(self: TransactionTestCase) -> None:
         with connection.schema_editor() as editor:
-            frozen.thaw(None, editor)
+            for one in frozen:
+                one.thaw(None, editor)
         empty(self)
         with connection.schema_editor() as editor:
-            frozen.freeze(None, editor)
+            for one in frozen:
+                one.freeze(None, editor)
 
     # For the whole session: a patch of one test's own would be gone before the database is emptied.
     with pytest.MonkeyPatch.context() as patch:

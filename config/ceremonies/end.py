@@ -21,6 +21,7 @@ from kernel.clock import database_now
 from kernel.fields import rfc3339
 from kernel.scope import tenant_scope
 from keys.tenant_end import destroy_tenant_keys
+from recovery.cases.endings import destroy_all_sealed
 from tenants import ending
 from tenants.models import Tenant
 from tenants.states import TenantState
@@ -45,7 +46,8 @@ def steps(tenant: Tenant) -> Iterator[Step]:
             partial(_destroy_escrow, tenant),
         )
     yield Step(
-        f"destroy the master keys of {tenant.slug}, its vaults, doors and mailboxes, and end it for ever",
+        f"destroy the master keys of {tenant.slug}, its vaults, doors, mailboxes and exports, what its cases released "
+        "and what its people sign in with, and end it for ever",
         partial(_finish, tenant),
     )
 
@@ -67,6 +69,7 @@ def _finish(tenant: Tenant) -> list[str]:
     actor = system_actor(tenant.pk, "ceremony")
     with tenant_scope(tenant.pk), transaction.atomic():
         # All of it or nothing: whoever stopped the end meanwhile keeps everything.
+        destroy_all_sealed()
         ended = destroy_tenant_keys(actor=actor)
         masters = sorted({one.master_version for one in ended})
         closing = (

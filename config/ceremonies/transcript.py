@@ -3,7 +3,7 @@
 
 Implements ORGANISATION "Commands of the operator". One file for the installation and one for each tenant. It is kept by
 the operator, of the operator: signed by root and log key it says what they wrote down then, and that nothing of it was
-changed since.
+changed since. What a tenant gets of the installation's file leaves out what is of operators' accounts and of others.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import os
 import textwrap
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
@@ -28,9 +28,10 @@ from config.ceremonies import CeremonyRefused, ceremony_directory
 from config.ceremonies.root import RootSigner, public_key
 from holdfast.core.base.text import written_out
 from holdfast.core.crypto.keys import PublicKey
+from holdfast.core.identity.transcript import transcript_payload
 from holdfast.core.signed import cose
 from holdfast.core.signed.cose import Purpose
-from holdfast.core.signed.payloads import Header, close_payload
+from holdfast.core.signed.payloads import Header
 from hsm import registry
 from kernel.files import make_directory
 from tenants.models import Tenant
@@ -41,6 +42,10 @@ _WIDTH: Final = 90
 _MARGIN: Final = 54
 _SIZE: Final = 9
 _LEADING: Final = 12
+# Of the installation's lines, those of these ceremonies name its keys, tokens and accounts of the system. Others name
+# operators, or tenants beside each other, and no tenant is shown more than that they were held.
+_SHOWN: Final = frozenset({"init", "hand-out"})
+_WITHHELD: Final = "not shown here: it is about operators' accounts, or about every tenant"
 
 
 @dataclass(frozen=True)
@@ -131,23 +136,36 @@ class _LogKey:
         return registry.log().sign(data)
 
 
-def text(tenant: Tenant) -> str:
-    """Return the installation's and a tenant's transcript as people read them."""
+@dataclass(frozen=True)
+class Written:
+    """A tenant's transcript as people read it. installation, own: up to which line of each file."""
+
+    text: str
+    installation: int
+    own: int
+
+
+def written(tenant: Tenant) -> Written:
+    """Return the installation's and a tenant's transcript as people read them, with nothing of other tenants."""
     parts = [f"Ceremonies of Holdfast for {tenant.slug} ({tenant.pk})", ""]
-    for title, lines in (("The installation", Transcript().lines()), (tenant.slug, Transcript(tenant.pk).lines())):
+    shared = [
+        line if line.ceremony in _SHOWN else replace(line, said=_WITHHELD, told=()) for line in Transcript().lines()
+    ]
+    own = Transcript(tenant.pk).lines()
+    for title, lines in (("The installation", shared), (tenant.slug, own)):
         parts += [title, "-" * len(title)]
         for line in lines:
             at = datetime.fromtimestamp(line.at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
             said, *told = map(written_out, (line.said, *line.told))
             parts += [f"{line.number:>4}  {at}  {line.ceremony}: {said}", *(f"      {one}" for one in told)]
         parts.append("")
-    return "\n".join(parts)
+    return Written("\n".join(parts), len(shared), len(own))
 
 
 def sign(tenant: Tenant, root: RootSigner, said: str) -> bytes:
     """Have root and log key sign a text: the array of two Sign1 whose field 7 is the SHA-256 of its UTF-8."""
     header = Header(tenant=tenant.pk.bytes, user=b"", device=b"", issued_at=int(time.time()))
-    payload = close_payload(header, {7: hashlib.sha256(said.encode()).digest()})
+    payload = transcript_payload(header, said.encode())
     keys = (root, _LogKey(public_key(registry.log().public_key)))
     return cose.encode_many([cose.sign(payload, purpose=Purpose.TRANSCRIPT, key=key) for key in keys])
 

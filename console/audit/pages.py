@@ -199,6 +199,8 @@ def _head() -> dict[str, Any]:
         return {"head": None, "pending": access.pending("audit")}
 
 
+# Each has the lines of those before it, to which its own page leads on.
+SHOWN_TRANSCRIPTS: Final = 5
 CEREMONY_COLUMNS: Final = (COLUMNS[0], Column("Time"), Column("What"), Column("Written by"), Column("About"))
 
 
@@ -214,6 +216,7 @@ def ceremonies_page(request: HttpRequest, actor: Actor) -> HttpResponse:
     roles = _roles()
     context = {
         "rows": [_line(row, roles) for row in rows],
+        "transcripts": access.newest_transcripts(SHOWN_TRANSCRIPTS),
         "heads": listing.heads(),
         "sort": listing.sort_asked,
         "older": _further(listing, rows),

@@ -16,6 +16,8 @@ _WORDS: Final = {
     "audit:entry:refuse": "Forged entry kept out of the log",
     "audit:log:accept": "Restored log accepted",
     "audit:roles:publish": "Keys of the log published",
+    "audit:transcript:publish": "Transcript of the ceremonies signed and shown",
+    "audit:transcript:read": "Transcript of the ceremonies read",
     "audit:entries:counted": "More of the same, counted",
     "audit:entries:exported": "The log was exported",
     "audit:entries:read": "The log was read",

@@ -27,7 +27,7 @@ from keys import access as keys
 from keys.notices import owe_device as tell_device
 from recovery import access
 from recovery.errors import CaseMoved, CaseRefused, VetoNotLoggedYet
-from recovery.models import Case, Release, SealedShare, Veto
+from recovery.models import Case, Release, ReleasedShare, SealedShare, Veto
 from recovery.states import CASE, FAILED, KEPT, UNDECIDED, UNRELEASED, CaseState
 
 # Why a case was cancelled that nobody took back.
@@ -231,6 +231,16 @@ def destroy_released(row: Case) -> int:
     access.released_shares_of(row).delete()
     kept = Release.objects.filter(case_id=row.id, destroyed_at=None)
     return int(kept.update(half=b"", destroyed_at=database_now()))
+
+
+def destroy_all_sealed() -> None:
+    """Destroy what was sealed and released in every case of the open scope's tenant, at its end. The cases stay.
+
+    In the transaction that ends it, whose entry says so: its halves were made by keys that are gone.
+    """
+    SealedShare.objects.all().delete()
+    ReleasedShare.objects.all().delete()
+    Release.objects.filter(destroyed_at=None).update(half=b"", destroyed_at=database_now())
 
 
 def end_approvals(person_id: UUID) -> None:

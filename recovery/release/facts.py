@@ -51,6 +51,7 @@ T = TypeVar("T", int, str, bytes)
 
 OFFICER_ROLE: Final = "officer"
 OWNER_ROLE: Final = "owner"
+_RESET_ACT: Final = "person-factors"  # `tenants.acts.people`, as entries call it
 VETO: Final = "recovery:case:veto"
 RESOLUTION: Final = "escrow:resolution:pass"
 # Each is another release key, put in force while one case was open: m officers do that once in years.
@@ -676,6 +677,12 @@ def _let_in(facts: Facts, entry: LogEntry, place: Place) -> None:
         facts.let_in(_subject(entry), [entry.person], place.moment)
 
 
+def _act_confirmed(facts: Facts, entry: LogEntry, place: Place) -> None:
+    # Of whom a sign-in is reset, the entry of that names the second person alone; of other acts nobody is let in.
+    if entry.person and entry.body.get("act") == _RESET_ACT:
+        facts.let_in(_subject(entry), [entry.person, _uuid(entry, "proposer")], place.moment)
+
+
 def _enrolled(facts: Facts, entry: LogEntry, place: Place) -> None:
     # One older than these fields names nobody, and no more people are left out for it.
     named = [_uuid(entry, name) for name in ("issuer", "confirmer") if name in entry.body]
@@ -959,9 +966,13 @@ _TAKERS: Final[dict[str, Taker]] = {
     "recovery:release:defer": _stage("deferred"),
     "recovery:release:finish": _ended("released"),
     "recovery:release:held": _ended("held"),
+    "tenants:act:confirm": _act_confirmed,
     "tenants:credential:activate": _device_acts,
     "tenants:credential:revoke": _credential_revoked,
     "tenants:credential:suspend": _device_suspended,
+    # A new link lets in whoever has it: also one that another owner made than the one who created the person.
+    "tenants:invitation:issue": _let_in,
+    "tenants:invitation:promise": _let_in,
     "tenants:password:set": _let_in,
     "tenants:person:activate": _person_active,
     # Whoever sets where their mail goes, or takes their second factor away, may be the one who comes back as them.

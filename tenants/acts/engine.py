@@ -37,7 +37,7 @@ from tenants.errors import NotASecondPerson, StepUpRefused, WordsChanged
 from tenants.models import Authenticator, PendingAct, Person, Tenant
 from tenants.permissions import device_permissions, roles_with, session_permissions
 from tenants.sponsors import let_in
-from tenants.states import PENDING_ACT, PendingState, PersonState
+from tenants.states import ENTERED_STATES, PENDING_ACT, PendingState, PersonState
 
 # ORGANISATION "Acts": given for this act within five minutes.
 STEP_UP_SECONDS: Final = 300
@@ -169,6 +169,7 @@ def _propose(shown: _Shown, subject: Any) -> PendingAct:
         subject_id=subject_id,
         concerns_id=act.concerns(subject),
         given=dict(shown.given),
+        shown=_proposed(shown.words),
         proposer_id=actor.person_id,
         proposed_at=now,
         expires_at=now + PENDING_LIFE,
@@ -190,6 +191,12 @@ def _propose(shown: _Shown, subject: Any) -> PendingAct:
             values={"what": shown.words.title, "until": until, "page": page},
         )
     return row
+
+
+def _proposed(words: Words) -> bytes:
+    """Return the hash of what the first person agreed to, whoever reads it; warnings may change while it waits."""
+    said = {"title": words.title, "lines": list(words.lines), "facts": [list(one) for one in words.facts]}
+    return hashlib.sha256(label("act-proposed", dumps(said))).digest()
 
 
 def pending(actor: Actor) -> list[PendingAct]:
@@ -242,8 +249,8 @@ def confirm(actor: Actor, pending_id: UUID, *, token: str, code: str, bound_to: 
     """Be the second person behind a waiting act: it is done.
 
     Raises NotASecondPerson for whoever proposed it, is the one it is about, is active for less than seven days, or let
-    the proposer in or was let in by them within 90 days; Conflict when the proposer could not do it any more; and what
-    perform raises.
+    the proposer in or was let in by them within 90 days; Conflict when the proposer could not do it any more, or it is
+    not what they were shown; and what perform raises.
     """
     with _confirmed(actor, code) as (now_actor, opened):
         row = _waiting_row(pending_id, lock=True)
@@ -252,6 +259,8 @@ def confirm(actor: Actor, pending_id: UUID, *, token: str, code: str, bound_to: 
         _check_proposer(row, act)
         subject = _loaded(act, now_actor, row.subject_id, lock=True)
         words = act.words(now_actor, subject, row.given)
+        if bytes(row.shown) != _proposed(words):
+            raise Conflict("It is not any more what was proposed. Withdraw it, and propose it anew as it is now.")
         _check_token(token, _Shown(now_actor, act, row.subject_id, row.given, words, row.pk), bound_to)
         _spend(now_actor, act, code, opened)
         advance(row, PENDING_ACT, PendingState.CONFIRMED, second_id=now_actor.person_id, ended_at=database_now())
@@ -362,16 +371,21 @@ def _confirmed(actor: Actor, code: str) -> Iterator[tuple[Actor, Authenticator |
         raise Denied("Programs do no act of administration: a person confirms it with their one-time code.")
     person = access.person(actor.person_id)
     opened = None if sign_in.is_recovery_code(code) else sign_in.open_authenticator(person)
-    try:
-        with transaction.atomic():
-            Tenant.objects.select_for_update().get(pk=current_tenant())
-            yield _as_of_now(actor, actor.person_id), opened
-    except _WrongCode:
-        # After the roll-back: the wait after a wrong code, and the record of it, outlast the act that is not done.
-        if opened is not None:
-            sign_in.accept_code(person=person, code=code, opened=opened)
-        sign_in.record_step_up_refused(actor=actor)
-        raise StepUpRefused(field="code") from None
+    is_refused = False
+    with transaction.atomic():
+        Tenant.objects.select_for_update().get(pk=current_tenant())
+        try:
+            with transaction.atomic():
+                yield _as_of_now(actor, actor.person_id), opened
+        except _WrongCode:
+            is_refused = True
+            # After the roll-back: the wait after a wrong code, and the record of it, outlast the act that is not done.
+            # And before the next act begins: whoever sends many codes at once has no more tries than one at a time.
+            if opened is not None:
+                sign_in.accept_code(person=person, code="".join(code.split()), opened=opened)
+            sign_in.record_step_up_refused(actor=actor)
+    if is_refused:
+        raise StepUpRefused(field="code")
 
 
 class _WrongCode(Exception):
@@ -400,9 +414,9 @@ def _as_of_now(actor: Actor, person_id: UUID) -> Actor:
         state = access.credential_state(actor.id) if actor.kind == "device" and actor.id else ""
     except NotFound:
         raise Denied from None
-    if person.state != PersonState.ACTIVE:
-        raise Denied
     tenant_state = access.tenant().state
+    if person.state != PersonState.ACTIVE or tenant_state not in ENTERED_STATES:
+        raise Denied
     permissions = (
         device_permissions(person.role, state, tenant_state)
         if actor.kind == "device"

@@ -122,7 +122,7 @@ class Invite(Act):
 def _invited(person: Person, how: str, actor: Actor) -> Done:
     undo = "Suspend them, and the link stops."
     if how == "mail":
-        mails.promise(kind="invitation", to=person, actor=actor)
+        invitations.promise(person=person, actor=actor)
         return Done(f"{person.name} is invited. The link is on its way by mail.", undo, person.pk)
     link = invitations.invite(person=person, actor=actor)
     return Done(
@@ -155,6 +155,7 @@ class Resend(OnPerson):
             f"A new link, for 72 hours, goes to {names.marked(subject.email)}."
             if given["how"] == "mail"
             else "A new link, for 72 hours, is shown to you, and to nobody ever again.",
+            "You stand behind them for 90 days, as whoever invited them first does.",
         )
         return Words(f"Invite {subject.name} again", lines, named_person(subject))
 

@@ -50,7 +50,7 @@ class ImportPeople(Act):
             "It is done in the background, a hundred at a time; a page shows how far it is, and what came of it.",
         )
         guarded = sum(count for role, count in subject.roles.items() if role in GUARDED_ROLES)
-        warnings = [f"{_people(guarded)} of them as owner or officer. {GUARDED_WARNING}"] if guarded else []
+        warnings = [f"{guarded:,} of them as owner or officer. {GUARDED_WARNING}"] if guarded else []
         if subject.bad:
             warnings.append(f"{subject.bad:,} bad line{'s are' if subject.bad > 1 else ' is'} left out.")
         roles = ", ".join(

@@ -34,7 +34,7 @@ from tenants.imports.reading import BadLine, Line
 from tenants.models import Import, ImportChunk
 from tenants.permissions import PermissionName, session_permissions
 from tenants.services import NewPerson, create_people
-from tenants.states import ENROLLING_STATES, IMPORT, ImportState, PersonState
+from tenants.states import IMPORT, INVITING_STATES, ImportState, PersonState
 
 IMPORT_JOB: Final = "tenants.import"
 UNCONFIRMED: Final = timedelta(hours=1)  # somebody reads it and confirms it, or goes home
@@ -206,7 +206,7 @@ def _next_batch(import_id: UUID) -> bool:
         may = person.state == PersonState.ACTIVE and PermissionName.PERSON_ADMINISTER in session_permissions(
             person.role
         )
-        if not may or access.tenant().state not in ENROLLING_STATES:
+        if not may or access.tenant().state not in INVITING_STATES:
             _end(row, ImportState.STOPPED, "stop", actor)
             return False
         lines = some_lines(row, is_good=True, start=row.done, limit=BATCH)

@@ -10,9 +10,10 @@ import pytest
 from django.db import DatabaseError, connection, transaction
 from django.db.models import F, Value
 from django.db.models.functions import Concat
+from django.utils import timezone
 
-from audit.models import Checkpoint, Entry, LogHead, Tile
-from tests.audit.support import append, sequence
+from audit.models import Checkpoint, Entry, LogHead, Tile, Transcript
+from tests.audit.support import TENANT, append, sequence
 
 ATTEMPTS: dict[str, Callable[[], Any]] = {
     "entry deleted": lambda: Entry.unscoped.filter(leaf_index=0).delete(),
@@ -33,6 +34,8 @@ ATTEMPTS: dict[str, Callable[[], Any]] = {
     "checkpoint deleted": lambda: Checkpoint.unscoped.all().delete(),
     "checkpoint of another root": lambda: Checkpoint.unscoped.update(root=bytes(32)),
     "checkpoint of another size": lambda: Checkpoint.unscoped.update(size=F("size") + 1),
+    "transcript deleted": lambda: Transcript.unscoped.all().delete(),
+    "transcript rewritten": lambda: Transcript.unscoped.update(text=b"forged"),
     "entry of a taken index": lambda: Entry.unscoped.filter(leaf_index=None).update(leaf_index=0),
 }
 
@@ -45,6 +48,9 @@ def test_database_refuses_every_change_but_growth(attempt: str) -> None:
     append(3)
     sequence()
     append(1)
+    Transcript.unscoped.create(
+        tenant_id=TENANT, number=1, text=b"said", installation_lines=1, own_lines=1, made_at=timezone.now()
+    )
     before = _everything()
     with pytest.raises(DatabaseError), transaction.atomic():
         ATTEMPTS[attempt]()
@@ -65,7 +71,7 @@ def test_database_takes_growth() -> None:
 @pytest.mark.postgres_only
 @pytest.mark.django_db
 def test_database_refuses_to_empty_a_table() -> None:
-    for table in ("audit_entry", "audit_tile", "audit_loghead", "audit_checkpoint"):
+    for table in ("audit_entry", "audit_tile", "audit_loghead", "audit_checkpoint", "audit_transcript"):
         with pytest.raises(DatabaseError), transaction.atomic(), connection.cursor() as cursor:
             cursor.execute(f"TRUNCATE {table}")
 
@@ -76,5 +82,5 @@ def _everything() -> list[list[tuple[Any, ...]]]:
             tuple(bytes(value) if isinstance(value, memoryview) else value for value in row)
             for row in model.unscoped.order_by("pk").values_list()
         ]
-        for model in (Entry, Tile, LogHead, Checkpoint)
+        for model in (Entry, Tile, LogHead, Checkpoint, Transcript)
     ]

@@ -17,12 +17,14 @@ from django.db import connection, transaction
 
 from audit import access as audit
 from audit import sequencer
+from audit import services as audit_services
+from config.ceremonies import transcript
 from escrow import services as escrow
 from escrow.access import newest_policy_for_update, policy_in_force, proposal_named
 from escrow.models import Deposit as StoredDeposit
 from holdfast.core.base.encoding import b64u, unb64u
 from holdfast.core.base.secret import SecretBytes
-from holdfast.core.crypto.keys import KeyKind, PublicKey, RecipientRsaKey, SealingKey
+from holdfast.core.crypto.keys import KeyKind, PublicKey, RecipientRsaKey, SealingKey, SigningKey
 from holdfast.core.escrow import approvals
 from holdfast.core.escrow.deposit import Deposit, DepositTerms, archive_key_commitment, build_deposit
 from holdfast.core.identity import cases, chain_author
@@ -113,6 +115,14 @@ class World:
             tenants.pin_root(root_key=self.root.public.encoded, root_pin=pin, actor=self.ceremony)
         self.publish(first, signers=self.founders.values())
         self.publish_key()
+
+    def transcript(self, text: str, *, lines: tuple[int, int] = (1, 1), root: SigningKey = ROOT) -> Any:
+        """Sign a transcript and keep it, as `ceremony transcript` does; None for the text of before."""
+        signed = transcript.sign(self.cast.acme, root, text)
+        with tenant_scope(self.tenant_id):
+            return audit_services.publish_transcript(
+                statement=signed, text=text.encode(), lines=lines, root_key=self.root.public, actor=self.ceremony
+            )
 
     def tenant_header(self) -> Header:
         return Header(self.tenant_id.bytes, b"", b"", now())

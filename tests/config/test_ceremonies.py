@@ -29,6 +29,7 @@ from holdfast.core.base.encoding import Fields, decode
 from holdfast.core.base.words import eight_words
 from holdfast.core.crypto.keys import SIGNING_KINDS, PublicKey, decode_public_key
 from holdfast.core.identity.roles import verify_roles
+from holdfast.core.identity.transcript import verify_transcript
 from holdfast.core.identity.trust import root_pin
 from holdfast.core.log.writers import Role
 from holdfast.core.signed.cose import Purpose, Sign1, parse_many
@@ -366,6 +367,56 @@ def test_transcript_says_each_step_and_is_signed_by_root_and_log_key(begun: Inst
     assert b"make its root key, on the token ceremony" in text
     assert b"its root in words: " in text
     assert (tmp_path / "transcript-acme.pdf").read_bytes().startswith(b"%PDF-")
+
+
+def test_transcript_is_kept_for_the_console_once_with_its_entry(begun: Installation, tmp_path: Path) -> None:
+    transcript = ("transcript", "acme", "--out", str(tmp_path))
+    assert "The console shows it (" in hold(begun, *transcript).stdout
+    assert "no line was added since" in hold(begun, *transcript).stdout
+    kept = "SELECT number, text, statement, own_lines, installation_lines FROM audit_transcript ORDER BY number"
+    text = (tmp_path / "transcript-acme.txt").read_bytes()
+    ((number, stored, statement, own, installation),) = rows(begun, kept)
+    assert (number, stored) == (1, text)
+    ((named,),) = rows(begun, "SELECT statement FROM audit_rolesstatement")
+    roles = verify_roles(Sign1.parse(named), tenant=tenant_of(begun).bytes, root_key=root_of(begun)).roles
+    keys = {"root_key": root_of(begun), "log_keys": list(roles.of(Role.LOG))}
+    assert verify_transcript(statement, text, tenant=tenant_of(begun).bytes, **keys).is_by_log
+    assert statement == (tmp_path / "transcript-acme.signed").read_bytes() or parse_many(statement)
+    lines = {
+        name: len((begun.state_dir / "ceremony" / f"transcript-{name}").read_bytes().splitlines())
+        for name in ("installation", str(tenant_of(begun)))
+    }
+    assert lines == {"installation": installation, str(tenant_of(begun)): own}
+    logged = "SELECT actor FROM audit_entry WHERE tag = 'audit:transcript:publish'"
+    assert rows(begun, logged) == [("system:ceremony",)]
+    assert hold(begun, "tenant", "acme", "--officer", "dan@acme.test").returncode == 0
+    assert "The console shows it (" in hold(begun, *transcript).stdout
+    assert [(row[0], row[3]) for row in rows(begun, kept)] == [(1, own), (2, own + 2)]
+    assert len(rows(begun, logged)) == 2
+
+
+def test_transcript_without_its_entry_is_not_kept(begun: Installation, tmp_path: Path) -> None:
+    refusing = "CREATE TRIGGER away BEFORE INSERT ON audit_entry BEGIN SELECT RAISE(ABORT, 'audit is away'); END"
+    rows(begun, refusing)
+    done = hold(begun, "transcript", "acme", "--out", str(tmp_path))
+    assert done.returncode != 0
+    assert "The audit log could not take the entry" in done.stderr
+    assert rows(begun, "SELECT count(*) FROM audit_transcript") == [(0,)]
+
+
+def test_tenants_transcript_has_nothing_of_operators_or_of_other_tenants(begun: Installation, tmp_path: Path) -> None:
+    assert hold(begun, "tenant", "globex", "--name", "Globex", "--owner", "olga@globex.test").returncode == 0
+    begun.manage("operator", "add", "petra", HOLDFAST_ROLE="ceremony")
+    assert hold(begun, "transcript", "--all", "--out", str(tmp_path)).returncode == 0
+    texts = dict(rows(begun, "SELECT slug, text FROM audit_transcript t JOIN tenants_tenant n ON n.id = t.tenant_id"))
+    assert set(texts) == {"acme", "globex"}
+    for own, other in (("acme", "globex"), ("globex", "acme")):
+        said = texts[own].decode()
+        assert own in said
+        assert other not in said.lower()
+        assert "petra" not in said
+        assert "operator: not shown here" in said
+        assert (tmp_path / f"transcript-{own}.txt").read_text() == said
 
 
 @pytest.mark.parametrize("change", ["edited", "removed"])

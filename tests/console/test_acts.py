@@ -11,7 +11,9 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 
 from audit.models import Entry
 from kernel.clock import database_now
@@ -20,11 +22,11 @@ from kernel.scope import tenant_scope
 from tenants import access, services, sign_in
 from tenants.acts import act as acts
 from tenants.acts import engine
-from tenants.models import FormerAddress, Invitation, Mail, PendingAct, Person
+from tenants.models import FormerAddress, Invitation, Mail, PendingAct, Person, Tenant
 from tenants.permissions import PermissionName
 from tenants.roles import Role
 from tenants.sponsors import let_in
-from tenants.states import PersonState
+from tenants.states import PersonState, TenantState
 from tests.cast.administrators import Administrator, address, administrator, hidden, settle
 from tests.cast.browsers import text_of
 from tests.cast.founded import Hsm
@@ -156,6 +158,33 @@ def test_changed_address_ends_the_old_link(cast: Cast, olivia: Administrator) ->
     assert Client().get(link).status_code == 404
 
 
+HOSTILE = (
+    "<script>alert(1)</script>",
+    '"><img src=x onerror=alert(1)>',
+    "' onmouseover='alert(1)",
+    "javascript:alert(1)//@acme.test",
+    "{{ 7|add:7 }}{% debug %}",
+)
+
+
+@pytest.mark.parametrize("hostile", HOSTILE)
+@pytest.mark.parametrize("act", [one for one in acts.all_acts() if one.form()], ids=lambda one: one.name)
+def test_no_field_of_any_act_runs_what_is_typed_into_it(
+    cast: Cast, olivia: Administrator, act: acts.Act, hostile: str
+) -> None:
+    """Typed into every field at once, then into each alone: shown as text where it was typed, or refused."""
+    subject = None if act.kind in acts.WITHOUT_SUBJECT else cast.bob
+    names = [one.name for one in act.form()]
+    fine = {one.name: one.choices[0][0] if one.choices else "Bob" for one in act.form()}
+    for given in (dict.fromkeys(names, hostile), *({**fine, name: hostile} for name in names)):
+        page = olivia.look(act.name, subject, **given).content.decode()
+        assert "<script>alert" not in page
+        assert "<img src=x" not in page
+        assert "onmouseover='" not in page
+        assert 'href="javascript:' not in page
+        assert "1414" not in page.replace(hostile, "")
+
+
 class TestStepUp:
     """FAULTS A7: the code is for exactly what was shown here, once."""
 
@@ -176,14 +205,34 @@ class TestStepUp:
         assert olivia.confirm(page, "person-suspend", cast.bob, code=code).status_code == 400
         assert Person.unscoped.get(pk=cast.bob.pk).state == PersonState.ACTIVE
 
-    def test_wrong_code_is_counted_and_logged(self, cast: Cast, olivia: Administrator) -> None:
+    @pytest.mark.parametrize("wrong", ["000000", "000 000", " 000000"])
+    def test_wrong_code_is_counted_and_logged(self, cast: Cast, olivia: Administrator, wrong: str) -> None:
         page = olivia.look("person-suspend", cast.bob)
         olivia.code()
-        assert olivia.confirm(page, "person-suspend", cast.bob, code="000000").status_code == 400
+        assert olivia.confirm(page, "person-suspend", cast.bob, code=wrong).status_code == 400
         assert "tenants:step-up:refuse" in tags(cast.olivia.pk)
         right = sign_in.totp_code(olivia.key, at=time.time())
         # The wait after a wrong one has begun, though the act was rolled back.
         assert olivia.confirm(page, "person-suspend", cast.bob, code=right).status_code == 400
+
+    def test_wrong_code_is_counted_before_the_next_act_may_begin(self, cast: Cast, olivia: Administrator) -> None:
+        """Whoever sends many at once has no more tries than one at a time: the tenant's row is held until then."""
+        page = olivia.look("person-suspend", cast.bob)
+        olivia.code()
+        with CaptureQueriesContext(connection) as queries:
+            assert olivia.confirm(page, "person-suspend", cast.bob, code="000000").status_code == 400
+        still_open, held, counted_in = list[str](), list[str](), list[str]()
+        for one in (query["sql"] for query in queries):
+            if one.startswith("SAVEPOINT"):
+                still_open.append(one.removeprefix("SAVEPOINT "))
+            elif one.startswith("ROLLBACK TO"):
+                held = still_open[:-1]
+            elif one.startswith("RELEASE SAVEPOINT"):
+                still_open.remove(one.removeprefix("RELEASE SAVEPOINT "))
+            elif one.startswith("UPDATE") and "throttling_failure_count" in one:
+                counted_in = list(still_open)
+        assert held
+        assert set(held) <= set(counted_in)
 
     def test_token_of_another_act_person_or_word_is_refused(self, cast: Cast, olivia: Administrator) -> None:
         page = olivia.look("person-rename", cast.bob, name="Robert")
@@ -280,6 +329,19 @@ class TestAuthority:
                 )
         assert Person.unscoped.get(pk=cast.bob.pk).state == PersonState.ACTIVE
 
+    def test_nothing_is_done_once_the_operator_suspended_the_tenant(self, cast: Cast) -> None:
+        """Nor by a request that began before."""
+        owner = administrator(cast.olivia)
+        with tenant_scope(cast.acme.pk):
+            actor = _actor(cast.olivia)
+            look = engine.look(actor, "person-suspend", cast.bob.pk, {}, bound_to="here")
+            Tenant.objects.filter(pk=cast.acme.pk).update(state=TenantState.SUSPENDED)
+            with pytest.raises(Denied):
+                engine.perform(
+                    actor, "person-suspend", cast.bob.pk, {}, token=look.token, code=owner.code(), bound_to="here"
+                )
+        assert Person.unscoped.get(pk=cast.bob.pk).state == PersonState.ACTIVE
+
     @pytest.mark.parametrize("act", ["person-suspend", "person-role"])
     def test_last_owner_is_not_taken_away(self, cast: Cast, olivia: Administrator, act: str) -> None:
         page = olivia.look(act, cast.olivia, **({"role": "member"} if act == "person-role" else {}))
@@ -332,8 +394,9 @@ class TestTwoPersons:
 
     def propose(self, cast: Cast, olivia: Administrator) -> PendingAct:
         assert olivia.do("test-two", cast.bob).status_code == 302
-        row: PendingAct = PendingAct.unscoped.get(state="proposed")
-        return row
+        rows = list(PendingAct.unscoped.filter(state="proposed"))
+        assert len(rows) == 1, "it waits for a second person"
+        return rows[0]
 
     def confirm(self, who: Administrator, row: PendingAct) -> Any:
         page = who.client.get(f"/console/acts/pending/{row.pk}/")
@@ -388,6 +451,35 @@ class TestTwoPersons:
         row = self.propose(cast, olivia)
         Person.unscoped.filter(pk=cast.olivia.pk).update(role=Role.MEMBER)
         assert self.confirm(second, row).status_code == 409
+
+    def test_it_is_done_as_it_was_proposed_or_not_at_all(
+        self, cast: Cast, olivia: Administrator, second: Administrator
+    ) -> None:
+        """A reset goes where the first person was shown, and not where the second has sent it since."""
+        settle(cast.bob)
+        assert olivia.do("person-factors", cast.bob, how="mail").status_code == 302
+        row = PendingAct.unscoped.get(state="proposed")
+        assert second.do("person-address", cast.bob, email="oscar-too@acme.test").status_code == 302
+        page = second.client.get(f"/console/acts/pending/{row.pk}/")
+        assert "oscar-too@acme.test" in text_of(page)
+        answer = self.confirm(second, row)
+        assert answer.status_code == 409
+        assert "not any more what was proposed" in text_of(answer)
+        assert not Mail.unscoped.filter(kind="invitation").exists()
+
+    @pytest.mark.parametrize("how", ["shown", "mail"])
+    def test_whoever_invites_again_stands_behind_whom_another_invited(
+        self, cast: Cast, olivia: Administrator, second: Administrator, how: str
+    ) -> None:
+        """Else the link that they were shown makes them a second person of their own."""
+        invite(olivia, role="owner")
+        ivy = Person.unscoped.get(email="ivy@acme.test")
+        second.do("person-resend", ivy, how=how)
+        with tenant_scope(cast.acme.pk):
+            behind = access.standing_behind(ivy.pk, database_now())
+        assert {cast.olivia.pk, second.person.pk} <= behind
+        by = Entry.unscoped.filter(subject=str(ivy.pk), tag__startswith="tenants:invitation:").latest("seq")
+        assert by.person_id == second.person.pk
 
     def test_withdrawn_or_expired_it_is_not_confirmed(
         self, cast: Cast, olivia: Administrator, second: Administrator

@@ -23,15 +23,15 @@ from kernel.scope import close_scope, tenant_scope
 from tenants import access
 from tenants.imports import services
 from tenants.middleware import UPLOAD
-from tenants.models import Import, ImportChunk, Mail, Person
+from tenants.models import Import, ImportChunk, Mail, Person, Tenant
 from tenants.roles import Role
-from tenants.states import ImportState, PersonState
+from tenants.states import ImportState, PersonState, TenantState
 from tests.cast.administrators import Administrator, administrator
 from tests.cast.browsers import signed_in, text_of
 from tests.cast.founded import Hsm
 from tests.cast.tenants import Cast, build_world, make_device, sealing
 
-pytestmark = pytest.mark.urls("tests.tenants.urls")
+pytestmark = [pytest.mark.urls("tests.tenants.urls"), pytest.mark.postgres]
 GOOD = "name,email,role\nIvy,ivy@acme.test,member\nJack,jack@acme.test,auditor\n"
 
 
@@ -164,6 +164,17 @@ def test_it_stops_when_whoever_confirmed_it_may_invite_nobody_any_more(cast: Cas
     assert not Person.unscoped.filter(email="ivy@acme.test").exists()
 
 
+@pytest.mark.parametrize("state", [TenantState.LOCKED, TenantState.ENDING, TenantState.SUSPENDED])
+def test_it_stops_when_nobody_is_let_in_any_more(cast: Cast, olivia: Administrator, state: TenantState) -> None:
+    row = read(olivia)
+    olivia.do("people-import", row)
+    Tenant.objects.filter(pk=cast.acme.pk).update(state=state)
+    run()
+    row.refresh_from_db()
+    assert (row.state, row.created) == (ImportState.STOPPED, 0)
+    assert not Person.unscoped.filter(email="ivy@acme.test").exists()
+
+
 def test_many_people_go_in_bounded_steps(cast: Cast, olivia: Administrator) -> None:
     text = "".join(f"Person {number},p{number}@acme.test,member\n" for number in range(1, 1501))
     with CaptureQueriesContext(connection) as reading:
@@ -266,7 +277,8 @@ class TestUpload:
             UPLOAD,
             b"",
             content_type="multipart/form-data; boundary=x",
-            **{"CONTENT_LENGTH": "4000000", "wsgi.input": body},  # type: ignore[arg-type]
+            CONTENT_LENGTH="4000000",
+            **{"wsgi.input": body},  # type: ignore[arg-type]
         )
         assert (answer.status_code, body.asked) == (302 if who == "stranger" else 403, 0)
 

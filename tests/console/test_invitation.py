@@ -18,13 +18,15 @@ from holdfast.core.base.secret import SecretBytes
 from hsm import registry
 from hsm.errors import HsmUnavailable
 from kernel.actors import system_actor
+from kernel.clock import database_now
 from kernel.scope import tenant_scope
 from tenants import invitations, services, sign_in
 from tenants.errors import InvitationRefused
 from tenants.invitations import TRIES_PER_SOURCE
-from tenants.models import Invitation, Person, RecoveryCode, Tenant
+from tenants.models import Authenticator, Invitation, Person, RecoveryCode, Tenant
 from tenants.roles import Role
 from tenants.states import TenantState
+from tests.cast.browsers import signed_in
 from tests.cast.founded import Hsm
 from tests.cast.tenants import Cast, build_world, forget_codes, sealing
 
@@ -102,6 +104,17 @@ def test_link_sets_both_factors_and_lets_the_person_in(ivy: Person, client: Clie
     ]
 
 
+def test_link_that_was_made_at_the_same_moment_ends_with_the_first(ivy: Person, client: Client) -> None:
+    """Else it sets both factors of somebody who is here already."""
+    address = link(ivy)
+    first = Invitation.unscoped.get(person=ivy)
+    other = link(ivy)
+    # As after two acts that did not see each other.
+    Invitation.unscoped.filter(pk=first.pk).update(expires_at=database_now() + timedelta(hours=1))
+    assert accept(client, address).status_code == 200
+    assert Client().get(other).status_code == 404
+
+
 def test_link_works_once(ivy: Person, client: Client) -> None:
     address = link(ivy)
     accept(client, address)
@@ -130,6 +143,19 @@ def test_two_who_opened_one_link_do_not_both_get_in(ivy: Person) -> None:
             code=sign_in.totp_code(key, at=time.time()),
         )
     assert ivy.reload().check_password(PASSWORD)
+
+
+def test_link_that_was_forwarded_signs_whoever_opens_it_out_and_makes_nobody_them(ivy: Person, world: Cast) -> None:
+    """Somebody who is signed in opens another's link: their own factors stay, and their session is over."""
+    carol = signed_in(world.carol)
+    before = Authenticator.objects.get(user=world.carol).sealed
+    address = link(ivy)
+    page = carol.get(address)
+    assert "Welcome, Ivy" in page.content.decode()
+    assert accept(carol, address).status_code == 200
+    assert carol.get(HOME)["location"] == SIGN_IN
+    assert Authenticator.objects.get(user=world.carol).sealed == before
+    assert Authenticator.objects.filter(user=ivy).exists()
 
 
 def test_later_link_voids_the_earlier_and_all_end_after_72_hours(ivy: Person, client: Client) -> None:

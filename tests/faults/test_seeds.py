@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
 
 import pytest
 
@@ -22,6 +23,14 @@ def test_seed_applies_to_the_product_and_names_a_test(seed: Seed) -> None:
     assert touched
     assert not [name for name in touched if name.startswith("tests/")]
     path, _, test = seed.caught_by.partition("::")
-    names = {node.name for node in ast.parse((PROJECT / path).read_text()).body if isinstance(node, ast.FunctionDef)}
-    assert test.partition("[")[0] in names
+    assert test.partition("[")[0] in set(_tests(ast.parse((PROJECT / path).read_text())))
     assert seed.rule
+
+
+def _tests(tree: ast.Module) -> Iterator[str]:
+    """Give the names of a file's functions, those of its classes as pytest writes them."""
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef):
+            yield node.name
+        elif isinstance(node, ast.ClassDef):
+            yield from (f"{node.name}::{one.name}" for one in node.body if isinstance(one, ast.FunctionDef))

@@ -324,6 +324,7 @@ PAGES: dict[str, str] = {
     "console-policy": "escrow/policy/",
     "console-policy-propose": "escrow/policy/propose/",
     "console-programs": "programs/",
+    "console-transcript": "ceremonies/1/",
 }
 # Pages that owners alone see.
 OWNERS_PAGES = {"console-organisation", "console-programs"}
@@ -363,8 +364,8 @@ def page(name: str, one: Organisation) -> str:
     return "/console/" + PAGES[name].format(**places)
 
 
-# An answer that is no page: whose it is, tests/console/test_export.py asks.
-DOWNLOADS = {"console-export"}
+# Answers that are no pages: whose they are, tests/console/test_export.py and test_transcripts.py ask.
+DOWNLOADS = {"console-export", "console-transcript-signed", "console-transcript-text"}
 
 
 def reader(name: str, one: Organisation) -> Client:

@@ -20,8 +20,10 @@ from uuid import UUID
 
 from django.db import connection, transaction
 from django.test import Client
+from django.utils import timezone
 
 from audit import sequencer
+from audit.models import Transcript
 from escrow import access as escrow_access
 from escrow import services as escrow
 from holdfast.core.base.encoding import b64u, encode, unb64u
@@ -117,6 +119,7 @@ class Organisation(Escrowed):
         settle(cast.people["olivia"], cast.people["oscar"])
         self.owners = {name: administrator(cast.people[name]) for name in ("olivia", "oscar")}
         self.pending = self.propose_act("alice")
+        self.keep_transcript()
         self.file = UUID(_file(self).send().json()["id"])
         with tenant_scope(self.tenant_id):
             for log in ("audit", "keys"):
@@ -125,6 +128,20 @@ class Organisation(Escrowed):
     @property
     def tenant(self) -> Tenant:
         return self.cast.acme
+
+    def keep_transcript(self) -> None:
+        """Put a transcript in that nobody signed, which is shown as that: with no log key, none can be."""
+        text = f"Ceremonies for {self.tenant_id}".encode()
+        Transcript.unscoped.create(
+            tenant_id=self.tenant_id,
+            number=1,
+            text=text,
+            hash=hashlib.sha256(text).digest(),
+            statement=b"\x80",
+            installation_lines=1,
+            own_lines=1,
+            made_at=timezone.now(),
+        )
 
     def phone(self, name: str) -> Phone:
         return self.directory.phone(name)

@@ -10,8 +10,11 @@ from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
 
+from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from audit import access as audit_access
+from audit import services as audit
 from config.ceremonies import CeremonyRefused, CeremonyUnderWay, Step, installation, only_ceremony, transcript
 from config.ceremonies import accounts as of_accounts
 from config.ceremonies import end as of_end
@@ -28,14 +31,18 @@ from config.hsm import take_pins
 from config.roles import WRITING_ROLES, RoleKeyMissing
 from holdfast.core.base.errors import HoldfastError
 from holdfast.core.base.text import written_out
+from holdfast.core.crypto.keys import PublicKey
 from holdfast.core.identity.policy import SignedPolicy
 from holdfast.core.log.writers import Role
 from hsm.config import TOKENS
 from hsm.errors import HsmError
+from kernel.actors import system_actor
 from kernel.errors import DomainError
 from kernel.files import write_durably
+from kernel.scope import tenant_scope
 from tenants import names
 from tenants.models import Tenant
+from tenants.states import TenantState
 
 _KEY_ROLES = [*map(str, WRITING_ROLES)]
 # How often `found` looks for what people have done meanwhile: they take minutes.
@@ -106,7 +113,9 @@ class Command(BaseCommand):
 
         existing("escrow-key", "Make the next escrow key, and ask the officers to sign it.", _escrow_key)
 
-        written = plain("transcript", "Sign what the ceremonies did, and write it out.", self._transcript)
+        written = plain(
+            "transcript", "Sign what the ceremonies did, write it out, and show it to the tenant.", self._transcript
+        )
         written.add_argument("slug", metavar="SLUG", nargs="?", help="the tenant's short name")
         written.add_argument("--all", action="store_true", help="of every tenant")
         written.add_argument("--out", type=Path, default=Path(), metavar="DIRECTORY", help="where the files go")
@@ -265,12 +274,32 @@ class Command(BaseCommand):
         else:
             chosen = [self._existing(options["slug"])]
         for tenant in chosen:
-            said = transcript.text(tenant)
-            signed = transcript.sign(tenant, root_of(tenant), said)
+            root, made = root_of(tenant), transcript.written(tenant)
+            said = made.text
+            signed = transcript.sign(tenant, root, said)
             for ending, body in (("txt", said.encode()), ("pdf", transcript.pdf(said)), ("signed", signed)):
                 path = options["out"] / f"transcript-{tenant.slug}.{ending}"
                 write_durably(path, body)
                 self.stdout.write(str(path))
+            self._publish(tenant, root.public, made, signed)
+
+    def _publish(self, tenant: Tenant, root_key: PublicKey, made: transcript.Written, signed: bytes) -> None:
+        """Keep a signed transcript where the tenant's console shows it, unless the newest there says the same."""
+        if tenant.state == TenantState.ENDED:
+            return  # nobody signs in there any more
+        with tenant_scope(tenant.pk):
+            if audit_access.newest_roles() is None:
+                self.stdout.write(f"Not kept for the console: the founding of {tenant.slug} has not come so far.")
+                return
+            row = audit.publish_transcript(
+                statement=signed,
+                text=made.text.encode(),
+                lines=(made.installation, made.own),
+                root_key=root_key,
+                actor=system_actor(tenant.pk, "ceremony"),
+            )
+        said = "The console shows it" if row else "The console shows it already: no line was added since"
+        self.stdout.write(f"{said} ({settings.HOLDFAST_PUBLIC_URL}/console/ceremonies/).")
 
     def _existing(self, said: str) -> Tenant:
         slug = names.slug(said)

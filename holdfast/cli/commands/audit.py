@@ -15,7 +15,7 @@ import typer
 from holdfast.cli.exits import Exit
 from holdfast.cli.page import command
 from holdfast.cli.shell import date, plain, quoted, shell_of
-from holdfast.client.auditor import log
+from holdfast.client.auditor import log, transcript
 from holdfast.client.auditor.auditor import VerificationReport, verify_export
 
 app = typer.Typer(help="The audit log: export and offline verification.", no_args_is_help=True)
@@ -96,12 +96,66 @@ def verify(
     such entries stand as their hashes, proven and counted. Nobody else gets such a file from an honest server.
     """
     shell = shell_of(context)
-    key = Path(trust).read_text().strip() if trust and Path(trust).is_file() else trust
+    key = _key(trust) if trust else trust
     with shell.working("Verifying"):
         report = verify_export(file, key, saved=[path.read_text() for path in checkpoint or []])
     shell.show(_document(report), *_lines(report))
     if report.exit_code:
         raise typer.Exit(Exit(report.exit_code))
+
+
+@command(
+    app,
+    "transcript",
+    exits={Exit.UNTRUSTED: "this text is not what root and log key signed"},
+    online=False,
+    profile=False,
+    examples=[
+        (
+            "holdfast audit transcript transcript-acme-1.txt transcript-acme-1.signed --trust root.vkey --log log.vkey",
+            "Verify both signatures.",
+        ),
+    ],
+)
+def verify_transcript(
+    context: typer.Context,
+    text: Annotated[Path, typer.Argument(exists=True, dir_okay=False, readable=True)],
+    signed: Annotated[Path, typer.Argument(exists=True, dir_okay=False, readable=True)],
+    trust: Annotated[
+        str,
+        typer.Option(
+            help="The verifier key of the organisation's root, as you got it from elsewhere; or a file holding it.",
+            metavar="VKEY",
+        ),
+    ],
+    log_key: Annotated[
+        str | None,
+        typer.Option(
+            "--log",
+            help="The verifier key of the log, as holdfast audit verify shows it; or a file holding it.",
+            metavar="VKEY",
+        ),
+    ] = None,
+) -> None:
+    """Verify a transcript of your operator's ceremonies, with no profile, no server and no network.
+
+    Both files come from the console's page of ceremonies, or from your operator. A transcript is the operator's own
+    word of what they did: that nothing of it was changed since is proven, that it was true then is not. Hold it to the
+    entries of the log.
+
+    Without --log the root's signature alone is checked.
+    """
+    shell = shell_of(context)
+    found = transcript.verify(text, signed, root=_key(trust), log=_key(log_key) if log_key else None)
+    by = "the root and the log's key" if found.is_by_log else "the root; the log's key was not given, nor checked"
+    shell.show(
+        {"file": text, "signed_at": found.issued_at, "by_log": found.is_by_log},
+        f"[bold green]✓ This is the text that was signed[/] {date(found.issued_at)}, by {by}.",
+    )
+
+
+def _key(given: str) -> str:
+    return Path(given).read_text().strip() if Path(given).is_file() else given
 
 
 def _document(report: VerificationReport) -> dict[str, object]:

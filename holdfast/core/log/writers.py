@@ -31,6 +31,8 @@ audit:entries:read                     web
 audit:entry:refuse                     sequencer
 audit:log:accept                       ceremony
 audit:roles:publish                    ceremony
+audit:transcript:publish               ceremony
+audit:transcript:read                  web
 escrow:consent:give                    web
 escrow:deposit:accept                  web
 escrow:deposit:flag                    worker

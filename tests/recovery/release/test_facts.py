@@ -7,6 +7,8 @@ from dataclasses import replace
 from typing import Any
 from uuid import UUID, uuid4
 
+import pytest
+
 from holdfast.core.crypto.keys import SealingKey, SigningKey
 from holdfast.core.identity.policy import Officer, SignedPolicy, verify_successor
 from holdfast.core.log.log_entry import LogEntry
@@ -15,6 +17,7 @@ from recovery.release.clock import Now
 from recovery.release.directory import Trust
 from recovery.release.facts import CaseFacts, Facts, LoggedPolicy, Place
 from recovery.release.log import StoredStatements
+from tenants.acts.people import ResetFactors
 from tests.cast import statements as cast
 from tests.cast.roles import ROOT, roles_of
 from tests.cast.statements import DAY, NOW, OFFICER_KEYS, OFFICERS, SIGNED_POLICY, TENANT
@@ -134,3 +137,32 @@ def test_officers_come_and_go_when_the_version_is_in_force() -> None:
     before, after = (facts.excluded(case, now=seconds_after(seconds)) for seconds in (DAY - 1, DAY))
     assert {one for one in persons if before.why(one)} == {cast.RITA}
     assert {one for one in persons if after.why(one)} == {cast.ERIN}
+
+
+class TestWhoLetWhomIn:
+    """ESCROW "Case" (Eligible): whoever invited or reset somebody decides nothing that these ask for."""
+
+    FIRST, SECOND, SUBJECT = (uuid4().bytes for _ in range(3))
+
+    def behind(self, *said: tuple[str, bytes, dict[str, Any]]) -> set[bytes]:
+        roles, facts = roles_of(UUID(bytes=TENANT.tenant), unsigned=(9, bytes(32))), told_of([])
+        for index, (tag, person, body) in enumerate(said, 1):
+            subject = str(UUID(bytes=self.SUBJECT))
+            leaf = LogEntry(uuid4().bytes, tag, "user:x", person, subject, NOW, body).to_leaf()
+            facts.absorb(leaf, Place(index, seconds_after(index).moment), roles)
+        assert not facts.wrong
+        return set(facts.sponsors.get(self.SUBJECT, {}))
+
+    @pytest.mark.parametrize("tag", ["tenants:invitation:issue", "tenants:invitation:promise"])
+    def test_whoever_made_another_link_stands_behind_them_too(self, tag: str) -> None:
+        created = ("tenants:person:create", self.FIRST, {"role": "owner"})
+        assert self.behind(created, (tag, self.SECOND, {})) == {self.FIRST, self.SECOND}
+
+    def test_both_who_reset_a_sign_in_stand_behind_them(self) -> None:
+        proposer = {"act": ResetFactors.name, "pending": str(uuid4()), "proposer": str(UUID(bytes=self.FIRST))}
+        reset = ("tenants:totp:reset", self.SECOND, {})
+        assert self.behind(("tenants:act:confirm", self.SECOND, proposer), reset) == {self.FIRST, self.SECOND}
+
+    def test_other_acts_of_two_let_nobody_in(self) -> None:
+        body = {"act": "person-shred", "pending": str(uuid4()), "proposer": str(UUID(bytes=self.FIRST))}
+        assert self.behind(("tenants:act:confirm", self.SECOND, body)) == set()
