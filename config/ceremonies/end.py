@@ -10,11 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 from typing import Final
+from uuid import UUID
 
 from django.db import transaction
 
+from audit import access as audit
 from config.ceremonies import CeremonyRefused, Step
 from config.hsm import hsm_config
+from holdfast.core.base.text import written_out
 from hsm.ceremony import Ceremony
 from kernel.actors import system_actor
 from kernel.clock import database_now
@@ -22,7 +25,7 @@ from kernel.fields import rfc3339
 from kernel.scope import tenant_scope
 from keys.tenant_end import destroy_tenant_keys
 from recovery.cases.endings import destroy_all_sealed
-from tenants import ending
+from tenants import access, ending
 from tenants.models import Tenant
 from tenants.states import TenantState
 
@@ -42,14 +45,25 @@ def steps(tenant: Tenant) -> Iterator[Step]:
     if escrow:
         yield Step(
             f"destroy the {len(escrow)} escrow keys of {tenant.slug} on the token escrow: what was deposited to them "
-            "is never opened again",
+            f"is never opened again. {_who_asked(tenant)}",
             partial(_destroy_escrow, tenant),
         )
     yield Step(
         f"destroy the master keys of {tenant.slug}, its vaults, doors, mailboxes and exports, what its cases released "
-        "and what its people sign in with, and end it for ever",
+        f"and what its people sign in with, and end it for ever. {_who_asked(tenant)}",
         partial(_finish, tenant),
     )
+
+
+def _who_asked(tenant: Tenant) -> str:
+    """Say by whom the end was asked for, as the log has it: the row alone any web process could have written."""
+    with tenant_scope(tenant.pk):
+        entry = audit.last_entry(str(tenant.pk), tag="tenants:tenant:ask-end")
+        if entry is None:
+            return "No entry of the log says who asked for it: call two owners, and hear both say so"
+        asked = access.people_by_id(UUID(str(one)) for one in (entry.body["proposer"], entry.person_id) if one)
+    names = " and ".join(f"{written_out(one.name)} <{written_out(one.email)}>" for one in asked.values())
+    return f"{names} asked for it {rfc3339(entry.time)}: call both, and hear them say so"
 
 
 def _destroy_escrow(tenant: Tenant) -> list[str]:
