@@ -379,8 +379,10 @@ def test_transcript_is_kept_for_the_console_once_with_its_entry(begun: Installat
     assert (number, stored) == (1, text)
     ((named,),) = rows(begun, "SELECT statement FROM audit_rolesstatement")
     roles = verify_roles(Sign1.parse(named), tenant=tenant_of(begun).bytes, root_key=root_of(begun)).roles
-    keys: dict[str, Any] = {"root_key": root_of(begun), "log_keys": list(roles.of(Role.LOG))}
-    assert verify_transcript(statement, text, tenant=tenant_of(begun).bytes, **keys).is_by_log
+    log_keys = list(roles.of(Role.LOG))
+    assert verify_transcript(
+        statement, text, tenant=tenant_of(begun).bytes, root_key=root_of(begun), log_keys=log_keys
+    ).is_by_log
     assert statement == (tmp_path / "transcript-acme.signed").read_bytes() or parse_many(statement)
     lines = {
         name: len((begun.state_dir / "ceremony" / f"transcript-{name}").read_bytes().splitlines())
