@@ -154,7 +154,9 @@ class Tour:
     """Pages opened one after the other by one person, each in the next of four forms; in the soak in all of them."""
 
     def __init__(self, browser: Browser, url: str, person: Person | None = None) -> None:
-        self.url, self.wrong, self.seen = url, list[Any](), list[str]()
+        self.url = url
+        self.wrong: list[str] = []
+        self.seen: list[str] = []
         self.pages: dict[str, Watched] = {}
         for form, (size, scheme) in FORMS.items():
             given: dict[str, Any] = {"viewport": size, "color_scheme": scheme}

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import html
 import json
+import re
 import time
 import uuid
 from datetime import timedelta
@@ -550,3 +551,26 @@ def _actor(person: Person) -> Any:
     from tenants.sessions import session_actor
 
     return session_actor(person)
+
+
+@pytest.mark.parametrize(
+    ("act", "section"),
+    [
+        ("person-invite", "/console/people/"),
+        ("log-token-create", "/console/programs/"),
+        ("tenant-lock", "/console/organisation/"),
+        ("person-suspend", "/console/people/"),
+    ],
+)
+def test_navigation_marks_what_an_act_is_about(cast: Cast, olivia: Administrator, act: str, section: str) -> None:
+    page = olivia.client.get(address(act, cast.bob if act == "person-suspend" else None)).content.decode()
+    assert re.findall(r'<a href="([^"]+)" aria-current="page"', page) == [section]
+
+
+def test_acts_on_a_person_stand_apart_by_what_they_do(cast: Cast, olivia: Administrator) -> None:
+    page = text_of(olivia.client.get(f"/console/people/{cast.bob.pk}/"))
+    gentle, _, hard = page.partition("Stops or ends something")
+    shown = {act.title: act for act in acts.all_acts() if act.kind == "person" and act.title in page}
+    assert len(shown) >= 8
+    for title, act in shown.items():
+        assert f"{title} {act.summary}" in (hard if act.is_dangerous else gentle)
