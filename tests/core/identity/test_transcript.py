@@ -26,9 +26,8 @@ def signed(*keys: SigningKey, text: bytes = TEXT, purpose: Purpose = Purpose.TRA
 
 
 def verified(octets: bytes, **given: Any) -> Any:
-    return verify_transcript(
-        octets, **({"text": TEXT, "tenant": ACME, "root_key": ROOT.public, "log_keys": [LOG.public]} | given)
-    )
+    wanted: dict[str, Any] = {"text": TEXT, "tenant": ACME, "root_key": ROOT.public, "log_keys": [LOG.public]}
+    return verify_transcript(octets, **(wanted | given))
 
 
 @pytest.mark.parametrize("key", [LOG, OLD_LOG])
