@@ -389,7 +389,7 @@ def test_planted_session_is_gone_after_the_reset(world: Cast, key: SecretBytes, 
 
 def test_sign_in_leads_to_the_page_and_the_page_says_where_to_go_without_factors(client: Client, db: None) -> None:
     assert f'href="{ASK}"' in client.get(SIGN_IN).content.decode()
-    assert "Ask an owner or the helpdesk" in text_of(client.get(ASK))
+    assert "Ask an owner of your organisation: two of them let you begin anew" in text_of(client.get(ASK))
 
 
 def test_typed_text_is_escaped(world: Cast, client: Client) -> None:
