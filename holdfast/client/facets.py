@@ -24,7 +24,15 @@ from holdfast.client.identity.contacts import KnownContact
 from holdfast.client.identity.device import ListedDevice
 from holdfast.client.messages import letters, prekeys
 from holdfast.client.officers import answers, joining
-from holdfast.client.organisation import ActKind, ListedPerson, Look, PendingAct, PendingLook
+from holdfast.client.organisation import (
+    ActKind,
+    ImportProgress,
+    ListedPerson,
+    Look,
+    PendingAct,
+    PendingLook,
+    ReadFile,
+)
 from holdfast.client.profile.account import Account
 from holdfast.client.recovery import by_case, by_door
 from holdfast.client.recovery.by_case import CaseStatus, Collected, OpenedCase
@@ -463,6 +471,20 @@ class Organisation(_Facet):
         """
         with self._use() as account:
             return organisation.perform(account, seen, secret(code))
+
+    def read_people(self, text: str) -> ReadFile:
+        """Have a CSV file of people read: whom it would invite is counted, and every bad line named. Invites nobody.
+
+        text: name, email, role, of at most 2 MiB as it is sent. Within the hour they are invited by the act
+        `people-import`, whose subject is `import_id`.
+        """
+        with self._use() as account:
+            return organisation.read_people(account, text)
+
+    def import_progress(self, import_id: UUID) -> ImportProgress:
+        """Return how far a file of people is that was read, confirmed or done within the last week."""
+        with self._use() as account:
+            return organisation.import_progress(account, import_id)
 
     def pending(self) -> list[PendingAct]:
         """Return the acts that wait for a second person."""

@@ -7,22 +7,30 @@ here proves them. What this module adds is that a code is sent once, and that a 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 from uuid import UUID
 
-from holdfast.client.errors import AnswerRefused, Problem, ProfileError, Unreachable
+from holdfast.client.errors import AnswerRefused, ClientError, NotYet, Problem, ProfileError, Unreachable
 from holdfast.client.identity import addresses
 from holdfast.client.identity.addresses import Who
 from holdfast.client.profile.account import Account
 from holdfast.client.server.answers import Answer
+from holdfast.client.waiting import wait_for
 from holdfast.core.base.secret import SecretBytes
 
 PERSON: Final = "person"  # the kind of acts whose subject is a person: it may be named by an e-mail address
 _ACTS: Final = "organisation/acts"
 _PENDING: Final = "organisation/pending"
 _PEOPLE: Final = "organisation/people"
+IMPORT: Final = "people-import"  # the act that invites the people of a file that was read
+MAX_PEOPLE_FILE: Final = 2 * 1024 * 1024  # octets of a request that the server takes with a file of people in it
+_IMPORTS: Final = "organisation/imports"
+# People that a server of this version takes in one file. A bad line is counted among them.
+_MOST_LINES: Final = 10_000
+_ENDED: Final = frozenset({"done", "stopped"})  # states of a file that nothing follows
 # Of lists in one answer, well above what a server of this version sends: 50 waiting acts, some dozen of the others.
 _MOST: Final = 1000
 _LEFT: Final = "left"  # the state of whoever left: another may have their address since
@@ -131,6 +139,56 @@ class ListedPerson:
     active_since: int | None
 
 
+@dataclass(frozen=True)
+class BadLine:
+    """A line of a file that invites nobody. number: where it begins, from 1; field: name, email, role or empty.
+
+    reason: in the server's words. cells: its first ones, as the file has them.
+    """
+
+    number: int
+    field: str
+    reason: str
+    cells: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ReadFile:
+    """A file of people that the server read. import_id: the subject of the act `people-import`; nobody is invited yet.
+
+    good: how many people it would invite; bad: how many lines are left out, all of which are in bad_lines. expires_at:
+    UTC seconds until which it can be confirmed.
+    """
+
+    import_id: UUID
+    good: int
+    bad: int
+    bad_lines: tuple[BadLine, ...]
+    expires_at: int
+
+
+@dataclass(frozen=True)
+class ImportProgress:
+    """How far a file of people is. state: "read" (nobody confirmed it yet), "running", "done" or "stopped" for good.
+
+    done: how many of the good lines were gone through; created: how many people that made, without those who were here
+    already. expires_at: UTC seconds until which it can be confirmed, or its report read.
+    """
+
+    import_id: UUID
+    state: str
+    good: int
+    bad: int
+    done: int
+    created: int
+    expires_at: int
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing more comes of it."""
+        return self.state in _ENDED
+
+
 def people(account: Account, *, search: str = "", role: str = "", state: str = "") -> list[ListedPerson]:
     """List the organisation's people by name, in every state unless one is given. Raises Problem for unknown values.
 
@@ -211,6 +269,58 @@ def confirm(account: Account, seen: PendingLook, code: SecretBytes) -> Done:
 def withdraw(account: Account, pending_id: UUID) -> None:
     """Take a waiting act back; no code is needed, because it only stops something."""
     account.api.send(f"{_PENDING}/{pending_id}/withdraw", {})
+
+
+def read_people(account: Account, text: str) -> ReadFile:
+    """Have the server read a CSV file of people (name, email, role), and name every bad line. Nobody is invited by it.
+
+    What this person read before and did not confirm is forgotten. Raises Problem for what is no such file, ClientError
+    for one that is too large to be sent.
+    """
+    if len(json.dumps({"csv": text}, separators=(",", ":"))) > MAX_PEOPLE_FILE:
+        raise ClientError(
+            "The file is too large: at most 2 MiB, in which a letter beyond ASCII takes 6 octets or 12.",
+            way_out="Divide it, or give it to the console, which takes 4 MiB.",
+        )
+    answer = account.api.post(_IMPORTS, {"csv": text})
+    first = _progress(answer)
+    found, start = _bad_lines(answer), _next(answer, 0)
+    while start is not None:
+        answer = account.api.get(f"{_IMPORTS}/{first.import_id}", query={"start": str(start)})
+        _require_same(_progress(answer), first.import_id)
+        found += _bad_lines(answer)
+        start = _next(answer, start)
+    if len(found) != first.bad:
+        raise AnswerRefused("The server names other bad lines than it counts.")
+    return ReadFile(first.import_id, first.good, first.bad, tuple(found), first.expires_at)
+
+
+def import_progress(account: Account, import_id: UUID) -> ImportProgress:
+    """Return how far a file of people is. Raises Problem for one that nobody confirmed in time, or a week old."""
+    return _require_same(_progress(account.api.get(f"{_IMPORTS}/{import_id}")), import_id)
+
+
+def wait_for_import(
+    account: Account, import_id: UUID, *, seconds: int, tell: Callable[[int, int], None] | None = None
+) -> ImportProgress:
+    """Wait until nothing more comes of a file of people; raise NotYet when that takes longer than `seconds`.
+
+    tell: called with how many lines are done, and how many there are, at each look.
+    """
+
+    def attempt() -> ImportProgress:
+        now = import_progress(account, import_id)
+        if tell is not None:
+            tell(now.done, now.good)
+        if not now.has_ended:
+            if now.state == "read":
+                raise NotYet("Nobody has confirmed this file yet.", way_out="Read it again: holdfast org import FILE")
+            raise NotYet(
+                f"Under way: {now.done:,} of {now.good:,} lines are done.", way_out="Ask again later, or with --wait."
+            )
+        return now
+
+    return wait_for(attempt, seconds)
 
 
 def _done(account: Account, path: str, document: Mapping[str, Any]) -> Done:
@@ -299,6 +409,41 @@ def _person(row: Answer) -> ListedPerson:
         row.text("state"),
         row.time("active_since") if "active_since" in row else None,
     )
+
+
+def _progress(answer: Answer) -> ImportProgress:
+    return ImportProgress(
+        UUID(bytes=answer.identifier("id")),
+        answer.text("state"),
+        answer.number("good"),
+        answer.number("bad"),
+        answer.number("done"),
+        answer.number("created"),
+        answer.time("expires_at"),
+    )
+
+
+def _require_same(found: ImportProgress, asked: UUID) -> ImportProgress:
+    if found.import_id != asked:
+        raise AnswerRefused("The server told of another file of people than the one asked for.")
+    return found
+
+
+def _bad_lines(answer: Answer) -> list[BadLine]:
+    return [
+        BadLine(row.number("line"), row.text("at_fault"), row.text("reason"), tuple(_texts(row, "cells")))
+        for row in answer.many("bad_lines", maximum=_MOST_LINES)
+    ]
+
+
+def _next(answer: Answer, start: int) -> int | None:
+    """Return where the next page of bad lines begins; each begins later, and none after the last that there can be."""
+    if "next_start" not in answer:
+        return None
+    found = answer.number("next_start")
+    if not start < found < _MOST_LINES:
+        raise AnswerRefused("The server's list of bad lines has no end.")
+    return found
 
 
 def _texts(answer: Answer, name: str) -> list[str]:

@@ -24,6 +24,8 @@ ACTS: dict[str, tuple[str, list[dict[str, Any]], bool]] = {
     "person-address": ("person", [], False),
     "person-role": ("person", [_ROLE], False),
     "person-factors": ("person", [_HOW], True),
+    "code-issue": ("person", [_HOW], False),
+    "people-import": ("import", [], False),
     "device-suspend": ("device", [], False),
     "device-resume": ("device", [], False),
 }
@@ -37,6 +39,8 @@ class Administration:
         self.people_listed: list[dict[str, Any]] = []
         self.waiting: dict[str, dict[str, Any]] = {}
         self.performed: list[dict[str, Any]] = []
+        self.files: dict[str, dict[str, Any]] = {}
+        self.bad_lines_page = 200
 
     def list_person(self, person: str, email: str, *, state: str = "active", name: str = "Bob") -> None:
         row = {"id": person, "name": name, "email": email, "role": "member", "state": state, "active_since": None}
@@ -56,7 +60,45 @@ class Administration:
         }
         return identifier
 
+    def keep_file(self, text: str) -> str:
+        """Have a file read; lines without an address are its bad ones. Returns its id."""
+        identifier, lines = str(uuid.uuid4()), text.splitlines()
+        bad = [
+            {"line": number, "at_fault": "email", "reason": "An e-mail address is needed.", "cells": line.split(",")}
+            for number, line in enumerate(lines, start=1)
+            if "@" not in line
+        ]
+        self.files[identifier] = {
+            "id": identifier,
+            "state": "read",
+            "good": len(lines) - len(bad),
+            "bad": len(bad),
+            "done": 0,
+            "created": 0,
+            "expires_at": UNTIL,
+            "bad_lines": bad,
+        }
+        return identifier
+
+    def _file(self, identifier: str, start: int) -> dict[str, Any]:
+        row, end = self.files[identifier], start + self.bad_lines_page
+        more = end if end < row["bad"] else None
+        return {**row, "bad_lines": row["bad_lines"][start:end], "next_start": more}
+
     # Routes
+
+    def read_file(self, _asker: str, body: Any, _query: Any) -> Any:
+        return 201, self._file(self.keep_file(body["csv"]), 0)
+
+    def one_file(self, _asker: str, _body: Any, query: Any, identifier: str) -> Any:
+        """A file, of which one more line is done each time that somebody looks."""
+        if identifier not in self.files:
+            return refused(404, "not-found")
+        row = self.files[identifier]
+        if row["state"] == "running":
+            row["done"] = row["created"] = row["done"] + 1
+            row["state"] = "done" if row["done"] == row["good"] else "running"
+        return 200, self._file(identifier, int(query.get("start", "0")))
 
     def list_people(self, _asker: str, _body: Any, query: Any) -> Any:
         found = [
@@ -93,6 +135,8 @@ class Administration:
         if body["token"] != f"token of {name} {body.get('subject_id')}":
             return refused(409, "words-changed")
         self.performed.append({"act": name, **body})
+        if name == "people-import":
+            self.files[body["subject_id"]]["state"] = "running"
         given = body.get("given", {})
         if ACTS[name][2]:
             waits = self.propose(name, body.get("subject_id"), str(uuid.UUID(int=7)))
@@ -136,6 +180,8 @@ ROUTES: dict[tuple[str, str], Callable[..., Any]] = {
     ("GET", "organisation/acts"): Administration.list_acts,
     ("POST", "organisation/acts/([a-z-]+)/words"): Administration.words_of_act,
     ("POST", "organisation/acts/([a-z-]+)"): Administration.perform_act,
+    ("POST", "organisation/imports"): Administration.read_file,
+    ("GET", f"organisation/imports/{_ID}"): Administration.one_file,
     ("GET", "organisation/pending"): Administration.list_waiting,
     ("GET", f"organisation/pending/{_ID}"): Administration.one_waiting,
     ("POST", f"organisation/pending/{_ID}/confirm"): Administration.confirm_waiting,

@@ -253,3 +253,121 @@ def test_people_and_acts_are_listed(run: Callable[..., Run]) -> None:
     assert run("people", "--search", "nobody").out == "Nobody is found.\n"
     assert "--set role=member|officer" in run("acts").out
     assert "person-factors  on: person, with a second person" in run("acts").out
+
+
+@pytest.fixture
+def people_file(tmp_path: Path) -> Path:
+    path = tmp_path / "people.csv"
+    path.write_text("Ivy,ivy@acme.test\nNobody\nJürgen,juergen@acme.test\n[red]\u202e\n", encoding="utf-8")
+    return path
+
+
+def test_every_bad_line_is_read_before_the_code_and_then_people_are_invited(
+    world: Members, run: Callable[..., Run], people_file: Path
+) -> None:
+    world.server.bad_lines_page = 1
+    done = run("import", str(people_file), at_terminal=True)
+    assert done.exit == 0
+    places = [
+        done.err.index(one)
+        for one in (
+            f"You ask to invite the people of {people_file}",
+            "2 would be invited; 2 bad lines are left out:",
+            "! Line 2, email: “An e-mail address is needed.”",
+            "“Nobody”",
+            "! Line 4, email: “An e-mail address is needed.”",
+            "“[red]<U+202E>”",
+            "“This is people-import”",
+            "[Your authenticator's code",
+        )
+    ]
+    assert places == sorted(places)
+    (performed,) = world.server.performed
+    assert (performed["act"], performed["code"]) == ("people-import", CODE)
+    assert f"holdfast org import --status {performed['subject_id']}" in done.out
+    assert "in the background" in done.out
+
+
+def test_look_at_a_file_invites_nobody_and_names_every_bad_line_to_a_script(
+    world: Members, run: Callable[..., Run], people_file: Path, code_file: str
+) -> None:
+    looked = run("import", str(people_file), "--look", "--json").answer
+    assert (looked["good"], looked["bad"], looked["done"]) == (2, 2, False)
+    assert [(one["line"], one["field"], one["cells"]) for one in looked["bad_lines"]] == [
+        (2, "email", ["Nobody"]),
+        (4, "email", ["[red]\u202e"]),
+    ]
+    assert "! Line 2, email" in run("import", str(people_file), "--look").out
+    assert run("import", str(people_file), "--json").exit == 8
+    assert world.server.performed == []
+    assert run("import", str(people_file), "--code-file", code_file, "--json").answer["done"] is True
+
+
+def test_progress_of_a_file_is_shown_and_waited_for(
+    world: Members, run: Callable[..., Run], people_file: Path, code_file: str
+) -> None:
+    given = run("import", str(people_file), "--code-file", code_file, "--json").answer["import_id"]
+    first = run("import", "--status", given)
+    assert f"○ {given} is running: 1 of 2 lines done." in first.out
+    assert "1 invited by it; 0 were here already; 2 bad lines were left out." in first.out
+    ended = run("import", "--status", given, "--wait", "5", "--json").answer
+    assert (ended["state"], ended["lines_done"], ended["created"]) == ("done", 2, 2)
+    world.server.files[given]["state"] = "stopped"
+    stopped = run("import", "--status", given, "--wait", "5")
+    assert (stopped.exit, "is stopped" in stopped.out) == (1, True)
+    world.server.files[given]["state"] = "read"
+    unconfirmed = run("import", "--status", given, "--wait", "1")
+    assert (unconfirmed.exit, "Nobody has confirmed" in unconfirmed.err) == (9, True)
+
+
+@pytest.mark.parametrize(
+    ("octets", "said"),
+    [
+        (b"a" * (2 * 1024 * 1024 + 1), "is too large: at most 2 MiB."),
+        ("ü".encode() * 400_000, "The file is too large"),
+        (b"Ivy,ivy@acme.test\nJ\xfcrgen,juergen@acme.test\n", "is not UTF-8, as line 2 shows."),
+    ],
+    ids=["too large", "too large as it is sent", "Latin-1"],
+)
+def test_file_that_the_server_would_not_take_is_not_sent(
+    world: Members, run: Callable[..., Run], tmp_path: Path, octets: bytes, said: str
+) -> None:
+    path = tmp_path / "people.csv"
+    path.write_bytes(octets)
+    refused = run("import", str(path), "--look")
+    assert (refused.exit, said in refused.err) == (1, True)
+    assert world.server.posted("organisation/imports") == []
+
+
+def test_file_that_invites_nobody_asks_for_no_code(
+    world: Members, run: Callable[..., Run], tmp_path: Path, code_file: str
+) -> None:
+    path = tmp_path / "people.csv"
+    path.write_text("Nobody\n")
+    refused = run("import", str(path), "--code-file", code_file)
+    assert refused.exit == 1
+    assert "0 would be invited; 1 bad line is left out:" in refused.out
+    assert "! Line 1, email" in refused.out
+    assert world.server.performed == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [(), ("people.csv", "--status", BOB_ID), ("people.csv", "--wait", "5"), ("--status", BOB_ID, "--look")],
+    ids=["neither", "both", "waits for a file", "looks at its progress"],
+)
+def test_file_or_its_progress_is_asked_for(run: Callable[..., Run], line: tuple[str, ...]) -> None:
+    assert run("import", *line).exit == 2
+
+
+def test_enrolment_code_goes_by_mail_or_into_a_file(
+    world: Members, run: Callable[..., Run], code_file: str, tmp_path: Path
+) -> None:
+    assert run("code", "bob@acme.test", "--code-file", code_file).exit == 0
+    out = tmp_path / "enrolment"
+    assert run("code", "bob@acme.test", "--shown", "--out", str(out), "--code-file", code_file).exit == 0
+    assert out.read_text() == f"{LINK}\n"
+    assert [(one["act"], one["subject_id"], one["given"]) for one in world.server.performed] == [
+        ("code-issue", BOB_ID, {"how": "mail"}),
+        ("code-issue", BOB_ID, {"how": "shown"}),
+    ]

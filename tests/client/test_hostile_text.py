@@ -230,6 +230,9 @@ def scene(hostile_tenant: Tenant, tmp_path: Path) -> Scene:
     people = {"alice": alice, "bob": bob, "carol": carol, "tablet": tablet, "phone": phone}
     world.server.list_person(b, "bob@acme.test", state=HOSTILE, name=LONG)
     waits = world.server.propose("person-factors", b, text(ALICE))
+    (tmp_path / "people.csv").write_text(f"Ivy,ivy@acme.test\n{LONG}\n{SHORT}", encoding="utf-8")
+    (tmp_path / "nobody.csv").write_text(LONG, encoding="utf-8")
+    given = world.server.keep_file("Ivy,ivy@acme.test")
     lines += [
         ("alice", "contacts pinned"),
         ("alice", "contacts forget bob@acme.test"),
@@ -239,6 +242,13 @@ def scene(hostile_tenant: Tenant, tmp_path: Path) -> Scene:
         ("carol", "org invite ivy@acme.test --name Ivy"),
         ("carol", f"org invite ivy@acme.test --name Ivy --shown --out {tmp_path}/link"),
         ("carol", "org invite ivy@acme.test --name Ivy --shown"),
+        ("carol", f"org import {tmp_path}/people.csv --look"),
+        ("carol", f"org import {tmp_path}/people.csv"),
+        ("carol", f"org import {tmp_path}/nobody.csv"),
+        ("carol", f"org import --status {given}"),
+        ("carol", f"org import --status {given} --wait 1"),
+        ("carol", "org code bob@acme.test"),
+        ("carol", f"org code bob@acme.test --shown --out {tmp_path}/enrolment"),
         ("carol", "org rename bob@acme.test Robert"),
         ("carol", "org address bob@acme.test robert@acme.test"),
         ("carol", "org role bob@acme.test officer --look"),
@@ -326,6 +336,8 @@ def told(answer: Any) -> Any:
         said = {"lines": [LONG, HOSTILE], "warnings": [HOSTILE, LONG], "facts": [[HOSTILE, LONG], [LONG, HOSTILE]]}
         text_of_done = {"text": HOSTILE, "undo": LONG, "once_label": HOSTILE, "title": LONG}
         return answer | (said if "lines" in answer else {}) | text_of_done
+    if "cells" in answer:
+        return answer | {"at_fault": HOSTILE, "reason": LONG, "cells": [HOSTILE, LONG]}
     for_people = {"name": LONG, "why": HOSTILE, "text": LONG, "detail": HOSTILE, "title": HOSTILE, "note_for_you": LONG}
     inner = {name: told(value) for name, value in answer.items()}
     changed = {"state": HOSTILE} if isinstance(answer.get("state"), str) else {}
@@ -385,7 +397,7 @@ def test_what_peers_and_requesters_wrote_is_shown_and_not_obeyed(scene: Scene, t
     for line in (
         "alice devices list", "alice receive --keep", "tablet recover escrow status", "carol officer cases",
         "carol officer away", "alice maintain", "carol officer resolutions", "carol org people", "carol org suspend",
-        "carol org confirm",
+        "carol org confirm", "carol org import",
     ):  # fmt: skip
         assert any(one.startswith(line) for one in reached), (line, shown)
     assert sum("officer show" in line or "officer approve" in line or "officer deny" in line for line in reached) == 3

@@ -167,3 +167,33 @@ def test_people_are_listed_with_what_narrows_the_list(world: Members, olivia: Ac
     (bob,) = Client(olivia, contextlib.ExitStack()).organisation.people(search="Bo")
     assert (bob.id, bob.email, bob.state, bob.active_since) == (BOB_ID, "bob@acme.test", "suspended", None)
     assert organisation.people(olivia, search="nobody") == []
+
+
+def test_file_of_people_is_read_with_all_its_bad_lines_then_confirmed(world: Members, olivia: Account) -> None:
+    world.server.bad_lines_page = 2
+    client = Client(olivia, contextlib.ExitStack())
+    read = client.organisation.read_people("Ivy,ivy@acme.test\n" + "Nobody\n" * 5)
+    assert (read.good, read.bad, [one.number for one in read.bad_lines]) == (1, 5, [2, 3, 4, 5, 6])
+    assert client.organisation.import_progress(read.import_id).state == "read"
+    client.organisation.perform(client.organisation.look("people-import", read.import_id), "123456")
+    now = client.organisation.import_progress(read.import_id)
+    assert (now.state, now.has_ended, now.done, now.created) == ("done", True, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("lie", "said"),
+    [
+        ({"next_start": 0}, "has no end"),
+        ({"next_start": 2}, "has no end"),
+        ({"next_start": 10_000}, "has no end"),
+        ({"bad_lines": []}, "other bad lines"),
+        ({"id": text(BOB)}, "another file"),
+    ],
+)
+def test_bad_lines_that_do_not_end_or_do_not_add_up_are_refused(
+    world: Members, olivia: Account, lie: dict[str, object], said: str
+) -> None:
+    world.server.bad_lines_page = 2
+    world.server.lies["GET organisation/imports/.*"] = lambda answer: {**answer, **lie}
+    with pytest.raises(AnswerRefused, match=said):
+        organisation.read_people(olivia, "Nobody\n" * 5)

@@ -8,7 +8,7 @@ stands before them, in words of ours.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,8 +23,8 @@ from holdfast.cli.page import command
 from holdfast.cli.people import CHANGED, PERSON, named
 from holdfast.cli.shell import Shell, date, day, one_word, plain, quoted, shell_of
 from holdfast.client import organisation
-from holdfast.client.errors import ConsentNeeded, ProfileError
-from holdfast.client.organisation import ActKind, Done, Look, PendingAct, Words
+from holdfast.client.errors import ClientError, ConsentNeeded, ProfileError
+from holdfast.client.organisation import ActKind, Done, ImportProgress, Look, PendingAct, ReadFile, Words
 from holdfast.client.profile.account import Account
 from holdfast.client.profile.private_files import write_private
 from holdfast.core.base.secret import SecretBytes
@@ -35,6 +35,7 @@ app.add_typer(device, name="device")
 
 _BOB: Final = "bob@acme.test"
 _DEVICE: Final = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
+_IMPORT: Final = "3f1a7c52-8f0e-4a55-9c1d-2b6d3c0e9a44"
 _PENDING: Final = "0b0c4f0e-5a4f-4b1e-9d6e-5d7a1f0a3c11"
 _ASKS: Final = "your authenticator's code, unless --code-file or --code-fd gives it."
 _EXITS: Final = {
@@ -249,6 +250,86 @@ def invite(
     """
     given = {"email": email, "name": name, "role": role, "how": _way(shown)}
     _do(shell_of(context), "person-invite", "", given, How(code_file, code_fd, out, look))
+
+
+@command(
+    app,
+    "import",
+    asks=f"{_ASKS[:-1]}; with --status, nothing.",
+    changes="the people of the good lines are invited by mail, in the background; with --look or --status, nothing.",
+    exits={
+        **_EXITS,
+        Exit.FAILED: "the file cannot be read, is too large or invites nobody; with --status, it was stopped for good",
+        Exit.NOT_YET: "not done within --wait",
+    },
+    examples=[
+        ("holdfast org import people.csv --look", "See whom a file would invite, and every bad line."),
+        ("holdfast org import people.csv", "See the same, then invite them."),
+        (f"holdfast org import --status {_IMPORT} --wait 600", "Wait until all of them are invited."),
+    ],
+)
+def import_people(
+    context: typer.Context,
+    file: Annotated[
+        Path | None, typer.Argument(metavar="[FILE]", help="CSV in UTF-8, at most 2 MiB: name, email, role.")
+    ] = None,
+    *,
+    code_file: CodeFile = None,
+    code_fd: CodeFd = None,
+    look: OnlyLook = False,
+    status: Annotated[
+        UUID | None, typer.Option(help="Say how far a file is that was confirmed, by its id.", metavar="ID")
+    ] = None,
+    wait: Annotated[int, typer.Option(help="With --status: wait up to this many seconds until it is done.", min=0)] = 0,
+) -> None:
+    """Invite the people of a CSV file.
+
+    The server reads it first, and every bad line is named, with its number, its field and why; bad lines are left out.
+    Then read what would be done, and give a code within five minutes. Reading alone invites nobody; the log has that
+    you did. Whoever is here already is left out, so that a file can be given again.
+    """
+    shell = shell_of(context)
+    if (file is None) == (status is None):
+        raise typer.BadParameter("give either a FILE or --status ID")
+    if file is None:
+        assert status is not None
+        if look or code_file is not None or code_fd is not None:
+            raise typer.BadParameter("--status does nothing: it takes no --look and no code")
+        _show_import(shell, status, wait)
+        return
+    if wait:
+        raise typer.BadParameter("--wait goes with --status")
+    _import(shell, file, How(code_file, code_fd, is_look=look))
+
+
+@command(
+    app,
+    "code",
+    asks=_ASKS,
+    changes="the person has an enrolment code that works once; they are told who issued it.",
+    exits=_EXITS,
+    examples=[
+        (f"holdfast org code {_BOB}", "Send a person a code by mail."),
+        (f"holdfast org code {_BOB} --shown --out code", "Have the code in a file, to hand it over yourself."),
+    ],
+)
+def issue_code(
+    context: typer.Context,
+    person: PersonName,
+    *,
+    shown: Annotated[
+        bool, typer.Option("--shown", help="Have the code shown here once, to hand over yourself, instead of mailed.")
+    ] = False,
+    code_file: CodeFile = None,
+    code_fd: CodeFd = None,
+    out: Out = None,
+    look: OnlyLook = False,
+) -> None:
+    """Issue an enrolment code for a person's new device.
+
+    It was made by the server, and pins nothing. A code from an officer's client does: holdfast officer code.
+    """
+    _do(shell_of(context), "code-issue", person, {"how": _way(shown)}, How(code_file, code_fd, out, look))
 
 
 @command(
@@ -503,7 +584,7 @@ def confirm(
         document = {**_pending_document(one), **_words_document(seen.words)}
         _confirmed(
             shell,
-            asked,
+            [asked],
             seen.words,
             document=document,
             how=how,
@@ -561,12 +642,105 @@ def _do(shell: Shell, name: str, subject: str, given: Mapping[str, str], how: Ho
         document = {"act": name, "subject_id": about, "given": dict(given), **_words_document(seen.words)}
         _confirmed(
             shell,
-            _asked(seen, subject),
+            [_asked(seen, subject)],
             seen.words,
             document=document,
             how=how,
             do=lambda code: organisation.perform(account, seen, code),
         )
+
+
+def _import(shell: Shell, file: Path, how: How) -> None:
+    text = _text_of(file)
+    with shell.account() as account:
+        with shell.working("Having the file read"):
+            read = organisation.read_people(account, text)
+        document = {"file": file, **_read_document(read)}
+        if not read.good:
+            shell.show({**document, "done": False}, *_read_lines(file, read), "Nothing was done.")
+            raise typer.Exit(Exit.FAILED)
+        seen = organisation.look(account, organisation.IMPORT, read.import_id, {})
+        _confirmed(
+            shell,
+            _read_lines(file, read),
+            seen.words,
+            document={**document, "act": seen.act, "subject_id": seen.subject, **_words_document(seen.words)},
+            how=how,
+            do=lambda code: organisation.perform(account, seen, code),
+            after=[
+                "  It runs on the server, in the background. To see how far it is, within a week:",
+                f"    holdfast org import --status {read.import_id}",
+            ],
+        )
+
+
+def _text_of(file: Path) -> str:
+    """Read a file of people. Raises OSError when it cannot be read, ClientError for what is no text or too large."""
+    with file.open("rb") as opened:
+        octets = opened.read(organisation.MAX_PEOPLE_FILE + 1)
+    if len(octets) > organisation.MAX_PEOPLE_FILE:
+        raise ClientError(
+            f"{file} is too large: at most 2 MiB.", way_out="Divide it, or give it to the console, which takes 4 MiB."
+        )
+    try:
+        return octets.decode()
+    except UnicodeDecodeError as error:
+        number = octets.count(b"\n", 0, error.start) + 1
+        raise ClientError(f"{file} is not UTF-8, as line {number} shows.", way_out="Save it as “CSV UTF-8”.") from None
+
+
+def _read_lines(file: Path, read: ReadFile) -> list[str]:
+    left_out = f"; {read.bad:,} bad line{'s are' if read.bad > 1 else ' is'} left out:" if read.bad else "."
+    lines = [
+        f"You ask to invite the people of {plain(str(file))}, which your server has read ({read.import_id}).",
+        f"  [bold]{read.good:,} would be invited[/]{left_out}",
+    ]
+    for one in read.bad_lines:
+        at_fault = f", {one_word(one.field)}" if one.field else ""
+        lines.append(f"  [bold red]![/] Line {one.number}{at_fault}: {quoted(one.reason)}")
+        if any(one.cells):
+            lines.append(f"      {', '.join(map(quoted, one.cells))}")
+    return lines
+
+
+def _read_document(read: ReadFile) -> dict[str, Any]:
+    rows = [
+        {"line": one.number, "field": one.field, "reason": one.reason, "cells": list(one.cells)}
+        for one in read.bad_lines
+    ]
+    return {"import_id": read.import_id, "good": read.good, "bad": read.bad, "bad_lines": rows}
+
+
+def _show_import(shell: Shell, import_id: UUID, wait: int) -> None:
+    with shell.account() as account:
+        if wait:
+            with shell.working("Waiting until all are invited") as working:
+                now = organisation.wait_for_import(account, import_id, seconds=wait, tell=working)
+        else:
+            now = organisation.import_progress(account, import_id)
+    document = {
+        "import_id": now.import_id,
+        "state": now.state,
+        "good": now.good,
+        "bad": now.bad,
+        "lines_done": now.done,
+        "created": now.created,
+        "expires_at": now.expires_at,
+    }
+    shell.show(document, *_progress_lines(now))
+    if now.state == "stopped":
+        raise typer.Exit(Exit.FAILED)
+
+
+def _progress_lines(now: ImportProgress) -> list[str]:
+    mark = {"done": "[bold green]✓[/]", "stopped": "[bold red]✗[/]"}.get(now.state, "○")
+    last = "Its report is kept until" if now.state != "read" else "Nobody has confirmed it; that is possible until"
+    return [
+        f"{mark} {now.import_id} is {one_word(now.state)}: {now.done:,} of {now.good:,} lines done.",
+        f"  {now.created:,} invited by it; {now.done - now.created:,} were here already; "
+        f"{now.bad:,} bad lines were left out.",
+        f"  {last} {date(now.expires_at)}.",
+    ]
 
 
 def _subject(account: Account, name: str, subject: str) -> UUID | None:
@@ -612,12 +786,20 @@ def _words_document(words: Words) -> dict[str, Any]:
 
 
 def _confirmed(
-    shell: Shell, asked: str, words: Words, *, document: dict[str, Any], how: How, do: Callable[[SecretBytes], Done]
+    shell: Shell,
+    asked: Sequence[str],
+    words: Words,
+    *,
+    document: dict[str, Any],
+    how: How,
+    do: Callable[[SecretBytes], Done],
+    after: Sequence[str] = (),
 ) -> None:
+    """Show an act, ask for the code, do it and say what came of it. asked, after: lines of ours around all that."""
     if how.is_look:
-        shell.show({**document, "done": False}, asked, *_words_lines(words), "Nothing was done.")
+        shell.show({**document, "done": False}, *asked, *_words_lines(words), "Nothing was done.")
         return
-    for line in (asked, *_words_lines(words)):
+    for line in (*asked, *_words_lines(words)):
         shell.note(line)
     done = do(how.code(shell))
     kept = _keep(shell, done, how.out) if done.once is not None else None
@@ -631,7 +813,7 @@ def _confirmed(
         "once_label": done.once_label,
         "once_file": kept,
     }
-    shell.show({**document, **answer}, *_done_lines(done, kept))
+    shell.show({**document, **answer}, *_done_lines(done, kept), *after)
 
 
 def _done_lines(done: Done, kept: Path | None) -> list[str]:
