@@ -224,6 +224,7 @@ def scene(hostile_tenant: Tenant, tmp_path: Path) -> Scene:
         ("carol", "officer key sign"),
         ("carol", f"audit export --out {tmp_path}/audit.jsonl"),
         ("carol", f"audit verify {tmp_path}/export"),
+        ("carol", f"audit transcript {tmp_path}/export {tmp_path}/export --trust {tmp_path}/export"),
         ("bob", f"devices revoke {tablet.device_text}"),
         ("bob", "rotate archive"),
     ]
