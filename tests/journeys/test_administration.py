@@ -123,6 +123,16 @@ def test_owner_administers_by_command(walk: Walk, olivia: Owner, tmp_path: Path)
     olivia.org("withdraw", waits["pending_id"])
     assert olivia.org("pending")["pending"] == []
 
+    # A file of people: its bad lines first, then the code, then the worker.
+    file = tmp_path / "people.csv"
+    file.write_text(f"name,email,role\nJo,jo-{walk.here.name}@acme.test,member\nNobody,no address,member\n")
+    read = olivia.org("import", str(file), "--look")
+    assert (read["good"], [one["line"] for one in read["bad_lines"]]) == (1, 3)
+    begun = olivia.do("import", str(file))
+    done = olivia.org("import", "--status", begun["import_id"], "--wait", "60")
+    assert (done["state"], done["created"]) == ("done", 1)
+    assert _state(olivia, f"jo-{walk.here.name}@acme.test") == "invited"
+
     # Whoever may not is told so, by the server.
     assert walk.holdfast(alice, "org", "people", expect=4)["error"]["code"] == "denied"
     assert walk.holdfast(alice, "org", "suspend", device, "--look", expect=4)["error"]["code"] == "denied"
