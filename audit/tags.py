@@ -102,7 +102,7 @@ TAGS: Final[dict[str, frozenset[str]]] = {
         "recovery:share:blame": "deposits indices q",
         "recovery:share:replace": "q replaced",
         "recovery:shredding:begin": "",
-        "recovery:shredding:finish": "contacts deposits doors messages releases shares vaults",
+        "recovery:shredding:finish": "contacts deposits doors given messages releases vaults",
         "tenants:act:confirm": "act pending proposer",
         "tenants:act:propose": "act pending",
         "tenants:act:withdraw": "act pending",

@@ -29,7 +29,7 @@ STOPPED = {
 DESTROYED = {
     "deposits": "Deposits",
     "releases": "Released deposits in cases",
-    "shares": "Shares that officers or contacts had given",
+    "given": "Shares that officers or contacts had given",
     "vaults": "Sections of the vault",
     "doors": "Doors of the vault",
     "contacts": "Sets of trusted contacts",

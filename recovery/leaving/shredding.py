@@ -83,7 +83,7 @@ def shred(*, person_id: UUID, actor: Actor, renew: Callable[[], None]) -> None:
     with transaction.atomic():
         sections, doors = keys.destroy_vault(person_id)
         sets, shares = contacts.destroy_contacts(person_id)
-        _note(person_id, vaults=sections, doors=doors, contacts=sets, shares=shares)
+        _note(person_id, vaults=sections, doors=doors, contacts=sets, given=shares)
     with transaction.atomic():
         _note(person_id, messages=mailbox.destroy_waiting(person_id))
     while _shred_deposits(person_id):
@@ -103,7 +103,7 @@ def _end_case(case_id: UUID, person_id: UUID, actor: Actor) -> None:
             audit.append(tag="recovery:case:expire", actor=actor, subject=str(case.id), body={"q": bytes(case.q)})
         elif kept:
             _destroy(case, kept, actor)
-        _note(person_id, releases=kept, shares=sealed)
+        _note(person_id, releases=kept, given=sealed)
 
 
 def _destroy(case: Case, deposits: int, actor: Actor) -> None:

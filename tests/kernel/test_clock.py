@@ -123,7 +123,10 @@ def test_whatever_deletes_or_ends_by_age_waits_for_a_clock_that_is_believed() ->
         "recovery.tasks.expire_cases",
         "recovery.tasks.expire_contact_requests",
         "tenants.tasks.sweep",
+        "tenants.tasks.sweep_exports",
         "tenants.tasks.sweep_imports",
+        "tenants.tasks.sweep_log_tokens",
+        "tenants.tasks.sweep_mails",
         "tenants.tasks.sweep_plumbing",
     }
 

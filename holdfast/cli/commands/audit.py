@@ -84,7 +84,7 @@ def verify(
         list[Path] | None, typer.Option(help="A signed head saved earlier, which this log must extend.")
     ] = None,
 ) -> None:
-    """Verify an exported log, with no profile, no server and no network.
+    """Verify an exported log, without profile, server or network.
 
     Recomputes the Merkle tree, checks each entry's proof and the signature of the head, and that each audit entry is
     signed by a part of the server that may write it. With the root's key (the ceremony prints it, and so does holdfast

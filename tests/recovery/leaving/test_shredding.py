@@ -337,7 +337,7 @@ def test_log_counts_what_was_destroyed_and_the_page_says_so(scene: Scene, hsm: H
     body = Entry.unscoped.get(tag="recovery:shredding:finish").body
     # A letter, and what the server told their device of meanwhile.
     assert body.pop("messages") >= 1
-    assert body == {"contacts": 1, "deposits": 1, "doors": 1, "releases": 1, "shares": 0, "vaults": 1}
+    assert body == {"contacts": 1, "deposits": 1, "doors": 1, "given": 0, "releases": 1, "vaults": 1}
     page = scene.page()
     assert "Nobody opens any of it any more; a backup of before may." in page
     assert "shredded" in page
