@@ -108,7 +108,7 @@ def test_file_becomes_people_and_a_person_gets_a_code(
     look("person")
     page.goto(f"{live_server.url}/console/acts/person-factors/{world.bob.pk}/")
     page.get_by_role("button", name="Look at it").click()
-    confirm(page, "Reset the sign-in")
+    confirm(page, "Propose it")
     page.goto(f"{live_server.url}/console/")
     look("overview")
     # The refusal that was meant; and a download, which Chromium calls a request that came to nothing.

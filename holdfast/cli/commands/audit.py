@@ -137,7 +137,7 @@ def verify_transcript(
         ),
     ] = None,
 ) -> None:
-    """Verify a transcript of your operator's ceremonies, with no profile, no server and no network.
+    """Verify a transcript of your operator's ceremonies.
 
     Both files come from the console's page of ceremonies, or from your operator. A transcript is the operator's own
     word of what they did: that nothing of it was changed since is proven, that it was true then is not. Hold it to the
