@@ -281,7 +281,8 @@ def _confirmed_act(one: Organisation) -> Act:
 
 
 def _withdrawn_act(one: Organisation) -> Act:
-    return Act(one.signer("oscar"), "POST", f"{API}/organisation/pending/{one.pending}/withdraw", {})
+    # One of its own: another request may confirm the one that waits.
+    return Act(one.signer("oscar"), "POST", f"{API}/organisation/pending/{one.propose_act('rex')}/withdraw", {})
 
 
 def _pending_act(one: Organisation) -> Act:
@@ -604,8 +605,8 @@ def _key_signature(one: Organisation) -> Act:
 
 _get = partial(_of, method="GET")
 VALID: dict[tuple[str, str], Maker] = {
-    ("act", "POST"): lambda one: _performed(one, "person-suspend", "bob"),
-    ("act-words", "POST"): lambda one: _asked(one, "person-suspend", "bob"),
+    ("act", "POST"): lambda one: _performed(one, "person-suspend", "henry"),
+    ("act-words", "POST"): lambda one: _asked(one, "person-suspend", "henry"),
     ("acts", "GET"): _get("olivia", path="organisation/acts"),
     ("audit-checkpoint", "GET"): _get("otto", path="audit/checkpoint"),
     ("audit-entries", "GET"): _get("otto", path="audit/entries"),

@@ -631,6 +631,7 @@ OCTETS = {
     "tenants_logtoken": "token_hash",
     "tenants_nonce": "nonce",
     "tenants_passwordreset": "bound token_hash",
+    "tenants_pendingact": "shown",
     "tenants_tenant": "root_key root_pin",
 }
 # Of these, the octets of before stand nowhere any more.
