@@ -21,7 +21,8 @@ from tests.faults.world import VALID, Installation, build
 pytestmark = pytest.mark.postgres
 WRITES = [call for call in VALID if call[1] in ("POST", "PUT")]
 # What ends or replaces what others are about comes last, so that every act is first a valid one.
-LAST = [("act-words", "POST"), ("act", "POST"), ("case-cancel", "POST"), ("case-deny", "POST"), ("case-veto", "POST"), ("contact-request-cancel", "POST"),
+LAST = [("act-words", "POST"), ("act", "POST"),
+        ("case-cancel", "POST"), ("case-deny", "POST"), ("case-veto", "POST"), ("contact-request-cancel", "POST"),
         ("contact-request-veto", "POST"), ("contact-requests", "POST"), ("contacts", "PUT"), ("user-chain", "POST"),
         ("device-successor", "POST"), ("escrow-officer-states", "POST")]  # fmt: skip
 # Whether these can be made still depends on which of the others came first.
