@@ -8,8 +8,12 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.cast.founded import found, hsm, hsm_home
 from tests.cast.hsm import Interposer, build_interposer
 from tests.cast.server import Installation, installation
+
+# Here, and not in the file that uses them: one opening of the HSM ends with its package, and a file's with the session.
+__all__ = ["found", "hsm", "hsm_home"]
 
 
 @pytest.fixture(autouse=True)

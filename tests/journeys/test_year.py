@@ -61,7 +61,7 @@ from tenants.roles import Role
 from tenants.states import PersonState, TenantState
 from tests.cast.administrators import Administrator, administrator, hidden, settle
 from tests.cast.browsers import text_of
-from tests.cast.founded import Hsm, found, hsm, hsm_home
+from tests.cast.founded import Hsm
 from tests.cast.mail_server import MailServer, mail_server, text_and_page
 from tests.cast.phones import new_phone, post_enrolment
 from tests.cast.roles import ROOT
@@ -69,8 +69,6 @@ from tests.cast.tenants import Signer, forget_codes, make_person
 from tests.cast.world import OpenCase, World
 from tests.recovery.cases.test_vetoes import quorate, veto
 from tests.recovery.release.test_forged_rows import due
-
-__all__ = ["found", "hsm", "hsm_home"]
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.postgres, pytest.mark.timeout(300)]
 
