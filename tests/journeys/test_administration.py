@@ -129,7 +129,7 @@ def test_owner_administers_by_command(walk: Walk, olivia: Owner, tmp_path: Path)
     file = tmp_path / "people.csv"
     file.write_text(f"name,email,role\nJo,jo-{walk.here.name}@acme.test,member\nNobody,no address,member\n")
     read = olivia.org("import", str(file), "--look")
-    assert (read["good"], [one["line"] for one in read["bad_lines"]]) == (1, 3)
+    assert (read["good"], [one["line"] for one in read["bad_lines"]]) == (1, [3])
     begun = olivia.do("import", str(file))
     done = olivia.org("import", "--status", begun["import_id"], "--wait", "60")
     assert (done["state"], done["created"]) == ("done", 1)
