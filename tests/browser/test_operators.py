@@ -76,7 +76,7 @@ def test_every_page_opens_clean_and_fits_the_window(  # noqa: PLR0917 — fixtur
     assert watched.open(live_server.url + SIGN_IN) == []
     sign_in(watched, live_server.url, petra)
     for address in pages(dead):
-        # An icon of Django's that a slow machine still waits for when the next page is asked for is no fault of the page.
+        # An icon of Django's for which a slow machine still waits when the next page is asked for is no fault of ours.
         complaints = [one for one in watched.open(live_server.url + address) if "/static/admin/img/" not in one]
         assert complaints == [], address
         assert overflow(watched.page) <= 0, address
