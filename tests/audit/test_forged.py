@@ -287,7 +287,9 @@ REFUSED_TO_A_USER: dict[str, Callable[[Forger], Any]] = {
     "an officer less": lambda f: f.run("DELETE FROM escrow_policyofficer", []),
     "an approval taken back": lambda f: f.run("DELETE FROM recovery_approval", []),
     "a veto taken back": lambda f: f.run("DELETE FROM recovery_veto", []),
-    "a person made an officer": lambda f: f.run("UPDATE tenants_person SET role = 'officer'", []),
+    # A role it may give, in an act behind a code: that an officer counts, a policy says which officers signed.
+    "a person moved to another tenant": lambda f: f.run("UPDATE tenants_person SET tenant_id = %s", [uuid4()]),
+    "a person deleted": lambda f: f.run("DELETE FROM tenants_person", []),
 }
 
 
