@@ -14,6 +14,7 @@ from django.db import IntegrityError, transaction
 from audit import services as audit
 from kernel.actors import Actor
 from kernel.clock import database_now
+from kernel.errors import LimitReached
 from kernel.transitions import advance
 from tenants import access, names
 from tenants.errors import NameTaken
@@ -24,6 +25,9 @@ from tenants.states import PERSON, PersonState
 
 # ORGANISATION "People": whoever took a mailbox over to hide a case from somebody has to hide it for a month.
 TOLD_FORMERLY: Final = timedelta(days=30)
+# Of one person at a time: each mail to them goes to every one of these. Whoever moves twice in a month is not near it,
+# and none of the older ones is given up for a newer.
+MAX_FORMER: Final = 5
 
 
 def rename(*, person: Person, name: str, actor: Actor) -> None:
@@ -37,9 +41,17 @@ def rename(*, person: Person, name: str, actor: Actor) -> None:
 def change_address(*, person: Person, email: str, actor: Actor) -> None:
     """Give a person another e-mail address; the old one is told what they are told for 30 days more.
 
-    Their open invitation and codes stop: they went to the old one. Raises NameRefused, NameTaken.
+    Their open invitation and codes stop: they went to the old one. Raises NameRefused, NameTaken, and LimitReached for
+    whoever has five addresses of before that are told still.
     """
     key, former = names.email_key(email), person.email
+    if len(access.former_addresses(person.pk)) >= MAX_FORMER:
+        raise LimitReached(
+            "This address was changed five times in 30 days. Wait until the oldest of them is told no more.",
+            limit="former-addresses",
+            most=MAX_FORMER,
+            field="email",
+        )
     with transaction.atomic():
         try:
             with transaction.atomic():

@@ -22,11 +22,11 @@ from django.utils import timezone
 from audit.models import Entry
 from kernel import queue
 from kernel.actors import Actor, system_actor
-from kernel.errors import Unavailable
+from kernel.errors import LimitReached, Unavailable
 from kernel.models import Job, JobState
 from kernel.retries import pause_seconds
 from kernel.scope import tenant_scope
-from tenants import administration, invitations, mails, services
+from tenants import access, administration, invitations, mails, services
 from tenants.models import FormerAddress, Invitation, Mail, Person
 from tenants.states import MailState
 from tests.cast.browsers import signed_in, text_of
@@ -412,3 +412,16 @@ def test_old_address_that_refuses_fails_nothing(world: Cast, server: MailServer)
     mail = promised(world)
     due_again()
     assert Mail.unscoped.get(pk=mail.pk).state == MailState.HANDED_OVER
+
+
+def test_addresses_of_before_are_told_of_five_and_none_is_given_up_for_a_newer(world: Cast) -> None:
+    with tenant_scope(world.acme.pk):
+        for number in range(administration.MAX_FORMER):
+            administration.change_address(person=world.bob, email=f"bob-{number}@acme.test", actor=olivia(world))
+        with pytest.raises(LimitReached) as refused:
+            administration.change_address(person=world.bob, email="bob-again@acme.test", actor=olivia(world))
+        assert refused.value.field == "email"
+        told = access.former_addresses(world.bob.pk)
+    assert len(told) == administration.MAX_FORMER
+    assert "bob@acme.test" in told
+    assert Person.unscoped.get(pk=world.bob.pk).email == "bob-4@acme.test"
