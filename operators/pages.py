@@ -26,7 +26,7 @@ from kernel.models import Job
 from operators import access, services, sessions
 from tenants import hashing, lockout
 from tenants.models import Tenant
-from tenants.states import TenantState
+from tenants.states import SUSPENDABLE_STATES, TenantState
 
 REFUSED: Final = "This did not match, or the code was used before. Check all three fields, and wait for the next code."
 BUSY: Final = "Many people sign in at this moment. Try again in a few seconds."
@@ -53,7 +53,8 @@ ON_TENANT: Final = {
     ),
     "resume": Act(
         "Resume the organisation",
-        f"Its people, devices and programs are let in again from their next request on. {_LOGGED}",
+        "Its people, devices and programs are let in again from their next request on. One that its owners had locked "
+        f"goes back to its lock. {_LOGGED}",
         "Resumed. To undo it, suspend the organisation.",
     ),
 }
@@ -76,7 +77,7 @@ ON_JOB: Final = {
         "Asked: a worker takes the lease in a moment.",
     ),
 }
-_STATES: Final = {"suspend": TenantState.ACTIVE, "resume": TenantState.SUSPENDED}
+_STATES: Final = {"suspend": SUSPENDABLE_STATES, "resume": (TenantState.SUSPENDED,)}
 
 
 @never_cache
@@ -147,7 +148,7 @@ def beside(row: Any) -> dict[str, Any]:
         acts = [
             (act.title, reverse("admin:act-tenant", args=[row.pk, name]))
             for name, act in ON_TENANT.items()
-            if row.state == _STATES[name]
+            if row.state in _STATES[name]
         ]
         lists = [
             (str(model._meta.verbose_name_plural), reverse(f"admin:{name}_changelist") + f"?tenant_id={row.pk}")

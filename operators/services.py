@@ -39,7 +39,7 @@ def actor_of(operator: Operator) -> Actor:
 
 
 def suspend_tenant(*, tenant_id: UUID, operator: Operator) -> None:
-    """Let nobody of a tenant in any more, from their next request. Raises NotFound; Conflict unless it is active."""
+    """Let nobody of a tenant in from their next request on. Raises NotFound; Conflict unless active or locked."""
     with tenant_scope(access.tenant(tenant_id).pk):
         tenants.suspend_tenant(actor=actor_of(operator))
 

@@ -66,7 +66,16 @@ from tenants.models import (
 )
 from tenants.roles import GUARDED_ROLES, Role
 from tenants.sponsors import all_let_in, let_in
-from tenants.states import CREDENTIAL, ENROLLING_STATES, PERSON, TENANT, CredentialState, PersonState, TenantState
+from tenants.states import (
+    CREDENTIAL,
+    ENROLLING_STATES,
+    PERSON,
+    SUSPENDABLE_STATES,
+    TENANT,
+    CredentialState,
+    PersonState,
+    TenantState,
+)
 
 CODE_LIFE: Final = timedelta(days=7)
 MAX_CODE_LIFE: Final = timedelta(days=30)
@@ -174,23 +183,31 @@ def _end_founding(target: TenantState, tag: str, actor: Actor) -> None:
 def suspend_tenant(*, actor: Actor) -> None:
     """Let nobody of the open scope's tenant in any more, from their next request; nothing of it is lost.
 
-    Raises Conflict unless it is active.
+    Raises Conflict unless it is active or locked.
     """
-    _move_tenant(TenantState.ACTIVE, TenantState.SUSPENDED, "tenants:tenant:suspend", actor)
+    with transaction.atomic():
+        tenant = Tenant.objects.select_for_update().get(pk=access.tenant().pk)
+        if tenant.state not in SUSPENDABLE_STATES:
+            raise Conflict(f"The tenant is {tenant.state}, and neither active nor locked.")
+        _move_tenant(tenant, TenantState.SUSPENDED, "tenants:tenant:suspend", actor)
 
 
 def resume_tenant(*, actor: Actor) -> None:
-    """Let the people of the open scope's tenant in again. Raises Conflict unless it is suspended."""
-    _move_tenant(TenantState.SUSPENDED, TenantState.ACTIVE, "tenants:tenant:resume", actor)
+    """Let the people of the open scope's tenant in again, and a locked one back to its lock, never past it.
 
-
-def _move_tenant(origin: TenantState, target: TenantState, tag: str, actor: Actor) -> None:
+    Raises Conflict unless it is suspended.
+    """
     with transaction.atomic():
         tenant = Tenant.objects.select_for_update().get(pk=access.tenant().pk)
-        if tenant.state != origin:
-            raise Conflict(f"The tenant is {tenant.state}, and not {origin.value}.")
-        advance(tenant, TENANT, target)
-        audit.append(tag=tag, actor=actor, subject=str(tenant.pk))
+        if tenant.state != TenantState.SUSPENDED:
+            raise Conflict(f"The tenant is {tenant.state}, and not suspended.")
+        target = TenantState.LOCKED if tenant.locked_at else TenantState.ACTIVE
+        _move_tenant(tenant, target, "tenants:tenant:resume", actor)
+
+
+def _move_tenant(tenant: Tenant, target: TenantState, tag: str, actor: Actor) -> None:
+    advance(tenant, TENANT, target)
+    audit.append(tag=tag, actor=actor, subject=str(tenant.pk))
 
 
 def create_person(

@@ -72,6 +72,9 @@ class MailState(models.TextChoices):
     NEEDLESS = "needless"  # what it was to bring had been done, or could not be done any more
 
 
+# What an operator may suspend. One that ends is not: its owners have to be able to stop that.
+SUSPENDABLE_STATES: Final = (TenantState.ACTIVE, TenantState.LOCKED)
+
 TENANT = TransitionTable(
     {
         TenantState.FOUNDING: frozenset({TenantState.ACTIVE, TenantState.ENDED}),

@@ -17,10 +17,11 @@ from django.test import Client
 from audit.models import Entry
 from console.words import audit_words
 from kernel import queue
+from kernel.clock import database_now
 from kernel.models import Job, JobState
 from kernel.scope import tenant_scope
 from tenants.models import Tenant
-from tenants.states import TenantState
+from tenants.states import SUSPENDABLE_STATES, TenantState
 from tests.cast.browsers import signed_in, text_of
 from tests.cast.operators import Desk
 from tests.cast.tenants import Cast, give_password, make_device
@@ -94,8 +95,17 @@ def test_suspended_tenant_stops_with_the_next_request_and_comes_back(world: Cast
     assert len(entries(world.acme, "tenants:tenant:resume")) == 1
 
 
-@pytest.mark.parametrize("state", [state for state in TenantState if state != TenantState.ACTIVE])
-def test_only_an_active_tenant_is_suspended(state: str, world: Cast, browser: Client) -> None:
+def test_locked_tenant_is_suspended_and_goes_back_to_its_lock(world: Cast, browser: Client) -> None:
+    """An operator who must act at night can; and their click ends no lock of the owners'."""
+    Tenant.objects.filter(pk=world.acme.pk).update(state=TenantState.LOCKED, locked_at=database_now())
+    assert browser.post(on_tenant(world.acme, "suspend")).status_code == 302
+    assert state_of(world.acme) == TenantState.SUSPENDED
+    assert browser.post(on_tenant(world.acme, "resume")).status_code == 302
+    assert state_of(world.acme) == TenantState.LOCKED
+
+
+@pytest.mark.parametrize("state", [state for state in TenantState if state not in SUSPENDABLE_STATES])
+def test_only_an_active_or_locked_tenant_is_suspended(state: str, world: Cast, browser: Client) -> None:
     Tenant.objects.filter(pk=world.acme.pk).update(state=state)
     answer = browser.post(on_tenant(world.acme, "suspend"))
     assert answer.status_code == 409
