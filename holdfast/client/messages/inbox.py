@@ -194,7 +194,7 @@ def _decrypt(account: Account, envelope: Envelope, incoming: Incoming) -> tuple[
         if session is None:
             continue
         try:
-            plaintext = session.decrypt(incoming, now=account.api.clock.now())
+            plaintext = session.decrypt(incoming, now=account.api.clock.latest())
         except UnwrapFailed:
             continue
         sessions.put(account.store, place, session, was_received_on=True)
@@ -206,7 +206,7 @@ def _decrypt(account: Account, envelope: Envelope, incoming: Incoming) -> tuple[
 
 def _mark(account: Account, envelope: Envelope) -> None:
     """Remember that these bytes were dealt with: a lost acknowledgement brings them again."""
-    until = account.api.clock.now() + REMEMBER_SECONDS
+    until = account.api.clock.latest() + REMEMBER_SECONDS
     account.store.put(HAD, envelope.hash, SecretBytes(encode([until])))
     for key in _held_keys(envelope):
         account.store.delete(_HELD, key)
@@ -245,7 +245,7 @@ def _was_heard(account: Account, envelope: Envelope, said: Content) -> bool:
     key = envelope.sender.user + said.message_id
     if account.store.get(HEARD, key) is not None:
         return True
-    account.store.put(HEARD, key, SecretBytes(encode([account.api.clock.now() + REMEMBER_SECONDS])))
+    account.store.put(HEARD, key, SecretBytes(encode([account.api.clock.latest() + REMEMBER_SECONDS])))
     return False
 
 

@@ -15,7 +15,7 @@ from uuid import UUID
 
 from holdfast.client.errors import ClientError, ProfileError
 from holdfast.client.identity import chains, key_log
-from holdfast.client.messages import inbox, outbox
+from holdfast.client.messages import inbox, outbox, prekeys
 from holdfast.client.messages.handshakes import USED
 from holdfast.client.messages.inbox_rows import Kept
 from holdfast.client.messages.outbox import Flushed, Ready
@@ -180,7 +180,7 @@ def _content(
     return Content(
         kind=kind,
         message_id=message_id or secrets.token_bytes(16),
-        sent_at=account.api.clock.now(),
+        sent_at=account.api.clock.earliest(),
         body=body,
         conversation=conversation,
         checkpoint=key_log.own_checkpoint(account) or None,
@@ -289,7 +289,17 @@ def _control(
 
 
 def prune(account: Account) -> int:
-    """Destroy what was kept to recognise repetitions and is too old to come again. Returns how many rows."""
-    now = account.api.clock.earliest()
-    kinds = (sessions.INITIAL, sessions.SEEN, USED, inbox.HAD, inbox.HEARD)
-    return sum(sessions.prune(account.store, kind, now=now) for kind in kinds)
+    """Destroy what was kept to recognise repetitions and is too old to come again. Returns how many rows.
+
+    None without a confirmed time (`Clock.confirmed`).
+    """
+    now = account.api.clock.confirmed()
+    if now is None:
+        return 0
+    # What was begun with a signed pre-key can come again for as long as its private half is here.
+    now = min([now, *(made_at + sessions.INITIAL_LIFE_SECONDS for made_at in prekeys.list_made(account))])
+    lives = {
+        **dict.fromkeys((sessions.INITIAL, sessions.SEEN, USED), sessions.INITIAL_LIFE_SECONDS),
+        **dict.fromkeys((inbox.HAD, inbox.HEARD), inbox.REMEMBER_SECONDS),
+    }
+    return sum(sessions.prune(account.store, kind, now=now, life=life) for kind, life in lives.items())
