@@ -17,7 +17,7 @@ from holdfast.client.errors import ClientError, ConsentNeeded, Problem, Unreacha
 from holdfast.client.escrow import archive, disclosures, escrow
 from holdfast.client.identity import chains, key_log, tenant
 from holdfast.client.messages import letters, messages, prekeys
-from holdfast.client.officers import joining, officer_keys
+from holdfast.client.officers import hearing, joining, officer_keys
 from holdfast.client.profile.account import Account
 from holdfast.client.rotation import rotation
 from holdfast.client.server.transport import SET_THE_CLOCK
@@ -188,6 +188,7 @@ def _old_keys(account: Account) -> Iterator[Done]:
     old = [letter for kind in letters.LetterKind for letter in letters.waiting(account, kind)]
     over = [letter for letter in old if now - letter.received_at >= LETTER_LIFE_SECONDS]
     letters.put_away(account, over)
+    hearing.prune(account)
     keys = prekeys.destroy_due(account)
     rows = messages.prune(account) + sessions.prune_sessions(account.store, now=now)
     if keys or rows or over:

@@ -20,7 +20,7 @@ from holdfast.client.messages import handshakes, letters
 from holdfast.client.messages.letters import Letter, LetterKind
 from holdfast.client.profile.account import Account
 from holdfast.client.vault import doors, vault
-from holdfast.client.vault.vault_contents import HELD_SHARE, TRUSTED_SET
+from holdfast.client.vault.vault_contents import HELD_SHARE, TRUSTED_SET, next_stamp
 from holdfast.core.base.encoding import MAX_BLOB, b64u
 from holdfast.core.base.errors import HoldfastError, OutOfBounds, Untrusted, UnwrapFailed
 from holdfast.core.base.rows import octets, open_row, pair, seal_row, secret, several, uint
@@ -183,7 +183,8 @@ def resume(account: Account) -> bool:
     chains.append(account, write)
     with account.store.transaction():
         doors.mark(account, doors.CONTACTS, epoch=made.epoch)
-        account.store.put(TRUSTED_SET, b"", seal_row(_ChosenSet(made.made_at, signed.encode(), made.epoch)))
+        made_at = max(made.made_at, next_stamp(account, TRUSTED_SET, b""))
+        account.store.put(TRUSTED_SET, b"", seal_row(_ChosenSet(made_at, signed.encode(), made.epoch)))
         account.store.delete(*_UNDER_WAY)
     vault.save(account)
     return True

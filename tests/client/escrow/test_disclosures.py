@@ -15,6 +15,7 @@ from holdfast.client import maintenance
 from holdfast.client.errors import NotYet, ProfileError, TrustRefused
 from holdfast.client.escrow import archive, disclosures
 from holdfast.client.escrow.disclosures import MAX_KEPT, Disclosure
+from holdfast.client.identity import key_log
 from holdfast.client.profile.account import Account
 from holdfast.client.profile.store import MemoryStore
 from holdfast.client.recovery import by_case
@@ -199,10 +200,18 @@ def test_keys_are_gone_from_the_moment_of_the_end_and_the_manifest_is_closed(wor
     with pytest.raises(ProfileError, match="has ended"):
         read(bob, kept, tmp_path, "late")
     assert not (tmp_path / "late").exists()
+    # Nothing brings keys back, so the time of their end has to be confirmed: this machine's clock may be wrong.
+    assert bob.store.keys("disclosed-keys") == [kept.case_id]
+    world.now = kept.ends_at - 1
+    assert read(bob, kept, tmp_path, "set right")
+    world.now = kept.ends_at
+    assert key_log.confirm_time(bob)
+    with pytest.raises(ProfileError, match="are destroyed"):
+        read(bob, kept, tmp_path, "late")
     assert bob.store.keys("disclosed-keys") == []
     disclosures.write_file(bob, kept.case_id, tmp_path / "manifest")
     manifest = disclosures.read_file(tmp_path / "manifest")
-    assert (len(manifest.files), manifest.is_closed) == (2, True)
+    assert (len(manifest.files), manifest.is_closed) == (3, True)
     # A clock that is set back brings nothing back.
     world.now = NOW
     with pytest.raises(ProfileError, match="has ended"):
