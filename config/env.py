@@ -7,6 +7,7 @@ Values come from `HOLDFAST_*` environment variables; a secret comes only from th
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
@@ -21,6 +22,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from config.database import check as check_database
 from config.mail import mail
 from config.refusal import refuse
+from holdfast.files import NameTaken, write_whole
 
 # In the list of trusted proxies: whoever connects to the Unix socket of the web process.
 LOCAL_SOCKET = "unix"
@@ -178,9 +180,9 @@ def secret_key(*, make: bool = False) -> str:
     path = ENV.secret_key_file or ENV.state_dir / "secret.key"
     if make and not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(secrets.token_urlsafe(64))
+        # Of two processes that begin at once, both read the key of the first.
+        with contextlib.suppress(NameTaken):
+            write_whole(path, secrets.token_urlsafe(64).encode())
     try:
         key = path.read_text().strip()
     except FileNotFoundError:

@@ -25,6 +25,7 @@ class Exit(IntEnum):
     UNTRUSTED = 7
     ASK_PERSON = 8
     NOT_YET = 9
+    AGAIN = 13
 
 
 MEANINGS: Final = {
@@ -40,6 +41,7 @@ MEANINGS: Final = {
     Exit.UNTRUSTED: "something signed does not follow from what is pinned: do not go on",
     Exit.ASK_PERSON: "a person must decide or confirm first",
     Exit.NOT_YET: "under way: ask again later",
+    Exit.AGAIN: "another device or command of yours was first: run it again",
 }
 
 # The same in a few words, for a list in which only some of them stand.
@@ -54,12 +56,14 @@ SHORT: Final = {
     Exit.UNTRUSTED: "do not go on: something signed does not follow from what is pinned",
     Exit.ASK_PERSON: "a person must decide first",
     Exit.NOT_YET: "ask again later",
+    Exit.AGAIN: "another device or command of yours was first: run it again",
 }
 
 # First match wins, so that the narrow classes stand before the wide ones.
 _BY_ERROR: Final[tuple[tuple[type[Exception], Exit], ...]] = (
     (errors.Problem, Exit.REFUSED),
     (errors.Unreachable, Exit.UNREACHABLE),
+    (errors.ProfileBusy, Exit.AGAIN),
     (errors.ProfileError, Exit.PROFILE),
     (errors.PeerChanged, Exit.ASK_PERSON),
     (errors.AddressChanged, Exit.ASK_PERSON),

@@ -18,14 +18,14 @@ from typer.core import TyperCommand, TyperGroup
 from holdfast.cli.exits import SHORT, Exit
 
 FLAGS: Final = ("--json",)
-WITH_VALUE: Final = ("--profile", "--passphrase-file", "--passphrase-fd")
+WITH_VALUE: Final = ("--profile", "--passphrase-file", "--passphrase-fd", "--profile-wait")
 # As a person meets them: one's own device and messages, the ways back, one's contacts, then what officers and
 # auditors do, then what one looks into when something is odd.
 ORDER: Final = (
     "enrol", "devices", "send", "receive", "maintain", "rotate", "backup", "recover", "contacts", "archive", "escrow",
     "officer", "org", "audit", "chain", "bundle", "profile", "doctor",
 )  # fmt: skip
-_ALWAYS: Final = (Exit.DONE, Exit.FAILED, Exit.USAGE, Exit.PROFILE)
+_ALWAYS: Final = (Exit.DONE, Exit.FAILED, Exit.USAGE, Exit.PROFILE, Exit.AGAIN)
 _ONLINE: Final = (Exit.REFUSED, Exit.UNREACHABLE, Exit.UNTRUSTED)
 _NO_PROFILE: Final = (Exit.DONE, Exit.FAILED, Exit.USAGE)
 

@@ -31,6 +31,7 @@ from holdfast.client.profile import account as accounts
 from holdfast.client.profile.account import Account
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.base.text import duration, is_hidden, written_out
+from holdfast.files import FileFailed, in_words
 
 # A word of a fixed list, as a state is: what else stands in its place is somebody's text.
 _ONE_WORD: Final = re.compile(r"[a-z](?:[a-z-]{0,22}[a-z])?", re.ASCII)
@@ -50,6 +51,7 @@ class Shell:
     passphrase_file: Path | None
     passphrase_fd: int | None
     is_json: bool
+    wait_seconds: float = 0
     # A pipe gives its secret once, and one command may need it twice.
     _passphrase: SecretBytes | None = None
 
@@ -82,7 +84,9 @@ class Shell:
         passphrase = self.passphrase()
         with contextlib.ExitStack() as until_done:
             with self.working("Opening your profile"):
-                account = until_done.enter_context(accounts.open_account(self.profile, passphrase=passphrase))
+                account = until_done.enter_context(
+                    accounts.open_account(self.profile, passphrase=passphrase, wait_seconds=self.wait_seconds)
+                )
             if online:
                 account.connect()
             yield account
@@ -141,7 +145,9 @@ class Shell:
 
     def fail(self, error: Exception, code: int) -> None:
         """Print an error and its way out on standard error."""
-        way_out = error.way_out if isinstance(error, ClientError) else ""
+        if isinstance(error, OSError):
+            error = in_words(error)
+        way_out = error.way_out if isinstance(error, (ClientError, FileFailed)) else ""
         if self.is_json:
             print(_json({"error": _error(error, code, way_out)}), file=sys.stderr)
             return

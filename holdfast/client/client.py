@@ -162,14 +162,16 @@ class Client:
             return cls(account, held.pop_all(), done)
 
     @classmethod
-    def open(cls, profile: Path | str, *, passphrase: Secret | None = None) -> Client:
+    def open(cls, profile: Path | str, *, passphrase: Secret | None = None, wait_seconds: float = 0) -> Client:
         """Open a profile that was enrolled before, and address its server.
 
-        Raises ProfileError when there is none, when it is in use, or when it needs another way to be opened;
-        WrongPassphrase.
+        wait_seconds: how long to wait while another program has it open. Raises ProfileBusy when it has it still,
+        ProfileError when there is no profile or it needs another way to be opened; WrongPassphrase.
         """
         with contextlib.ExitStack() as held:
-            account = held.enter_context(accounts.open_account(Path(profile), passphrase=secret(passphrase)))
+            account = held.enter_context(
+                accounts.open_account(Path(profile), passphrase=secret(passphrase), wait_seconds=wait_seconds)
+            )
             account.connect()
             return cls(account, held.pop_all())
 

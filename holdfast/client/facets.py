@@ -361,7 +361,7 @@ class Archive(_Facet):
     """Files encrypted under the person's archive keys."""
 
     def encrypt(self, source: Path, target: Path, *, advance: Advance = lambda _done: None) -> FileDone:
-        """Encrypt a file under this month's key. Raises ConsentNeeded, FileExistsError."""
+        """Encrypt a file under this month's key. Raises ConsentNeeded, NameTaken, FileFailed."""
         with self._use() as account:
             return archive.encrypt_file(account, source, target, advance=advance)
 

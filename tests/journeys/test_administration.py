@@ -37,7 +37,7 @@ class Owner:
             database.execute("UPDATE tenants_authenticator SET last_t = -1")
             database.execute("DELETE FROM tenants_ratewindow WHERE key LIKE 'totp:%'")
         path = self.who.profile / "code"
-        write_private(path, totp_code(self.key, at=time.time()))
+        write_private(path, totp_code(self.key, at=time.time()), replaces=True)
         return path
 
     def org(self, *arguments: str, expect: int = 0) -> dict[str, Any]:

@@ -186,7 +186,7 @@ def _said(notice: Notice) -> str:
 def _written(directory: Path, message: Received) -> Path:
     """Write a message's content to a file named by its time and id, which no sender chooses."""
     path = directory / f"{message.received_at}-{message.sender.hex()[:8]}-{message.id.hex()}"
-    write_private(path, message.body)
+    write_private(path, message.body, replaces=True)
     return path
 
 

@@ -39,6 +39,7 @@ from holdfast.core.identity.cases import Case
 from holdfast.core.signed.cose import Purpose, Sign1, sign
 from holdfast.core.signed.payloads import Header
 from holdfast.core.signed.statements import DeviceStatement
+from holdfast.files import whole_file
 
 _KIND: Final = "disclosure"
 _KEYS: Final = "disclosed-keys"
@@ -126,7 +127,7 @@ def decrypt_file(
 
     The line is on the disk before the first byte of the plaintext is: a line without a file can come of a crash, a
     file without a line cannot. Raises ProfileError after the end, and for a file that this case does not open;
-    TrustRefused for a changed one; FileExistsError.
+    TrustRefused for a changed one; NameTaken and FileFailed.
     """
     watch = archive.Stopwatch()
     kept = _require_usable(account, case_id)
@@ -207,10 +208,10 @@ def _write_line(account: Account, kept: Disclosure, keys: _Keys, opened: tuple[b
 def write_file(account: Account, case_id: bytes, target: Path) -> Disclosure:
     """Write the custody manifest of a disclosure to a new file, as docs/formats/custody.md has it.
 
-    Raises FileExistsError instead of overwriting.
+    Raises NameTaken instead of overwriting, FileFailed.
     """
     kept = _load(account, case_id)
-    with archive.whole_file(target) as out:
+    with whole_file(target) as out:
         out.writelines(write_manifest(Sign1.parse(kept.device), Sign1.parse(kept.case), _lines(account, kept)))
     return kept
 
