@@ -59,6 +59,8 @@ Exit codes:
 Files:
   ~/.local/share/holdfast/default
       The profile, a private directory with one encrypted file; --profile or HOLDFAST_PROFILE names another.
+  .holdfast-*.part
+      A file that was not finished, beside the one it was to be: a command was killed. Delete it; nothing reads it.
 
 \b
 Examples:

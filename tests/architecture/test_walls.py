@@ -285,7 +285,7 @@ CHANGES_FILES = {
     "hsm/directories.py": "whole directories, and SoftHSM's configuration in one of its own",
     "recovery/release/directory.py": "rows added to what is there; the lock",
     "config/ceremonies/transcript.py": "lines added to what is there",
-    "tenants/exporting.py": "a member of an archive that is a row of the database",
+    "tenants/exporting.py": "a member of a zip that is sent as it is made",
     "config/management/commands/up.py": "whole directories of a development installation",
 }
 WRITING = re.compile(r"[wax+]")
