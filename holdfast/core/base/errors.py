@@ -38,5 +38,9 @@ class OutOfBounds(HoldfastError):
     """Parameters that a client refuses to work with, whoever signed or stored them."""
 
 
+class Unusable(OutOfBounds):
+    """A secret or a number that a person chose or typed and that cannot be one: theirs to correct, and no attack."""
+
+
 class Forked(Untrusted):
     """Two valid entries claim one place in a chain: raise an alarm and keep both as evidence."""
