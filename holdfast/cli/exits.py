@@ -10,7 +10,7 @@ from enum import IntEnum
 from typing import Final
 
 from holdfast.client import errors
-from holdfast.core.base.errors import HoldfastError, Unusable
+from holdfast.core.base.errors import HoldfastError, Mistyped, Unusable
 from holdfast.core.crypto.phrase import PhraseError
 
 
@@ -93,7 +93,7 @@ _BY_NUMBER: Final[dict[int, tuple[str, str]]] = {
 _BY_ERROR: Final[tuple[tuple[type[Exception], Exit], ...]] = (
     (errors.WrongInput, Exit.INPUT),
     (errors.MachineError, Exit.MACHINE),
-    (errors.Overtaken, Exit.AGAIN),
+    (errors.RaceLost, Exit.AGAIN),
     (errors.Problem, Exit.REFUSED),
     (errors.Unreachable, Exit.UNREACHABLE),
     (errors.ProfileError, Exit.PROFILE),
@@ -105,6 +105,7 @@ _BY_ERROR: Final[tuple[tuple[type[Exception], Exit], ...]] = (
     (errors.TrustRefused, Exit.UNTRUSTED),
     (errors.AnswerRefused, Exit.SERVER),
     (errors.ClientError, Exit.FAILED),
+    (Mistyped, Exit.INPUT),
     (PhraseError, Exit.INPUT),
     (Unusable, Exit.INPUT),
     (HoldfastError, Exit.UNTRUSTED),
@@ -130,6 +131,8 @@ def said_of(error: Exception) -> tuple[str, str]:
 
 def exit_for(error: Exception) -> Exit:
     """Return the exit code of an error that a person should read; re-raises one that is a bug of ours."""
+    if isinstance(error, errors.Problem) and error.is_race_lost:
+        return Exit.AGAIN
     for kind, code in _BY_ERROR:
         if isinstance(error, kind):
             return code

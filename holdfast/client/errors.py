@@ -10,7 +10,7 @@ Whose matter it is decides the class, and with it the advice and the exit code o
     Unreachable           the network: no answer came
     Problem               the server: it refused and said why
     AnswerRefused         the server, or what stands before it: an answer outside the protocol
-    Overtaken             another device or command of the same person was first: run it again
+    RaceLost              another device or command of the same person was first: run it again
     NotYet ConsentNeeded  time, or a person's yes
     WrongWords
     TrustRefused          what other people signed, or the server claims of it: an attack, or to be looked into
@@ -29,7 +29,6 @@ from typing import Final
 _WAYS_OUT: Final = {
     "unauthenticated": "Check this machine's clock, and that this device was not suspended: `holdfast doctor`.",
     "enrolment-code-refused": "Ask an officer for a fresh enrolment code: a code works once and expires.",
-    "chain-stale": "Another of your devices wrote to your account first. Run the command again.",
     "idempotency-key-reused": "Run the command again.",
     "escrow-paused": "Keep your devices: they deposit by themselves once officers are back. What is in escrow stays.",
     "hsm-unavailable": "Nothing was done. Try again in a minute; your operator sees the alarm.",
@@ -38,6 +37,7 @@ _WAYS_OUT: Final = {
     "not-found": "Check the id: what belongs to others is not shown as existing.",
 }
 
+_AGAIN: Final = "Another of your devices, or another person, was first. Run the command again."
 _DISTRUST: Final = "Nothing of it was believed or kept. Try again later; if this goes on, tell your officers."
 
 
@@ -47,6 +47,21 @@ class ClientError(Exception):
     def __init__(self, message: str, *, way_out: str = "") -> None:
         super().__init__(message)
         self.way_out = way_out
+
+
+# Another device of the same person, or another officer, wrote first: the same command reads what they wrote and goes on.
+_RACES: Final = frozenset(
+    {
+        "chain-stale",
+        "conflict",
+        "contacts-stale",
+        "officer-keys-stale",
+        "policy-stale",
+        "pre-key-stale",
+        "successor-stale",
+        "vault-stale",
+    }
+)
 
 
 class Problem(ClientError):
@@ -64,7 +79,7 @@ class Problem(ClientError):
         errors: Sequence[tuple[str, str]] = (),
         way_out: str = "",
     ) -> None:
-        super().__init__(detail, way_out=way_out or _WAYS_OUT.get(code, ""))
+        super().__init__(detail, way_out=way_out or _WAYS_OUT.get(code, _AGAIN if code in _RACES else ""))
         self.status = status
         self.code = code
         self.errors = tuple(errors)
@@ -73,6 +88,11 @@ class Problem(ClientError):
     def field(self) -> str:
         """The first field at fault, or "" when the problem is not about one."""
         return self.errors[0][0] if self.errors else ""
+
+    @property
+    def is_race_lost(self) -> bool:
+        """Whether somebody was only faster: the same act, run again, may pass."""
+        return self.code in _RACES
 
 
 class WrongInput(ClientError):
@@ -102,7 +122,7 @@ class NotTheServer(Unreachable):
     """Whoever answers at the address does not prove to be the server: its certificate does not hold here."""
 
 
-class Overtaken(ClientError):
+class RaceLost(ClientError):
     """Another device or another command of the same person was first. Run again, it goes on from what that one did."""
 
     def __init__(self, message: str, *, way_out: str = "") -> None:

@@ -128,6 +128,7 @@ def test_common_options_may_stand_anywhere() -> None:
     ("error", "code"),
     [
         (errors.Problem(status=403, code="denied", detail="no"), Exit.REFUSED),
+        (errors.Problem(status=409, code="vault-stale", detail="no"), Exit.AGAIN),
         (errors.Unreachable("x"), Exit.UNREACHABLE),
         (errors.WrongPassphrase("x"), Exit.PROFILE),
         (errors.PeerChanged("x"), Exit.ASK_PERSON),
@@ -141,7 +142,7 @@ def test_common_options_may_stand_anywhere() -> None:
         (errors.WrongInput("x"), Exit.INPUT),
         (errors.WrongSecret("x"), Exit.INPUT),
         (errors.MachineError("x"), Exit.MACHINE),
-        (errors.Overtaken("x"), Exit.AGAIN),
+        (errors.RaceLost("x"), Exit.AGAIN),
         (errors.NewerProfile(), Exit.PROFILE),
         (Malformed("x"), Exit.UNTRUSTED),
         (Unusable("x"), Exit.INPUT),

@@ -14,6 +14,10 @@ class Malformed(HoldfastError):
     """The bytes are not in the format: refuse them, keep nothing of them."""
 
 
+class Mistyped(Malformed):
+    """What a person typed or pasted, or a file of theirs holds, is not what was asked for: a slip, and no attack."""
+
+
 class InvalidSignature(HoldfastError):
     """A signature does not hold over these bytes, for this purpose, under this key."""
 
