@@ -16,7 +16,7 @@ from typing import Final
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
 from holdfast.core.base.encoding import Encodable, Fields, Value
-from holdfast.core.base.errors import Malformed, OutOfBounds
+from holdfast.core.base.errors import Malformed, OutOfBounds, Unusable
 from holdfast.core.base.secret import SecretBytes
 
 # The only one: a field that names the algorithm is an offer to choose a weaker one, so every other value is refused.
@@ -77,7 +77,7 @@ class Stretching:
         return cls(Argon2Cost(kdf.uint(3), kdf.uint(4), kdf.uint(5)), kdf.octets(6, SALT_SIZE))
 
     def stretch(self, password: SecretBytes) -> SecretBytes:
-        """Return 32 bytes of Argon2id over the password (UTF-8, NFKC). Raises OutOfBounds as `normalise` does."""
+        """Return 32 bytes of Argon2id over the password (UTF-8, NFKC). Raises Unusable as `normalise` does."""
         cost = self.cost
         argon2id = Argon2id(
             salt=self.salt,
@@ -90,14 +90,14 @@ class Stretching:
 
 
 def normalise(password: SecretBytes) -> str:
-    """Return the password in NFKC; raises OutOfBounds unless it is UTF-8 text of at most 1,024 characters."""
+    """Return the password in NFKC; raises Unusable unless it is UTF-8 text of at most 1,024 characters."""
     # The same password typed on another keyboard may arrive composed, decomposed or full-width.
     try:
         typed = password.reveal().decode()
     except UnicodeDecodeError:
-        raise OutOfBounds("a password is UTF-8 text") from None
+        raise Unusable("a password is UTF-8 text") from None
     # Bounded before it is normalised too: that takes the square of how many combining marks stand in a row. One
     # character is typed as four at most.
     if len(typed) > 4 * MAX_PASSWORD or len(text := unicodedata.normalize("NFKC", typed)) > MAX_PASSWORD:
-        raise OutOfBounds("a password has at most 1,024 characters")
+        raise Unusable("a password has at most 1,024 characters")
     return text

@@ -12,7 +12,7 @@ import secrets
 from typing import Final
 
 from holdfast.core.base.encoding import label
-from holdfast.core.base.errors import OutOfBounds
+from holdfast.core.base.errors import Unusable
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.crypto import wrapping
 from holdfast.core.crypto.stretching import DEFAULT_COST, HIGH_COST, Argon2Cost, Stretching, normalise
@@ -47,11 +47,11 @@ def seal_password_door(
 ) -> bytes:
     """Wrap the 32-byte vault key under a password (UTF-8, at least 14 characters after NFKC).
 
-    Raises OutOfBounds for a shorter or unreadable password; ValueError for a vault key of another length
+    Raises Unusable for a shorter or unreadable password; ValueError for a vault key of another length
     (the caller's mistake).
     """
     if len(normalise(password)) < MIN_PASSWORD:
-        raise OutOfBounds("a chosen password has at least 14 characters")
+        raise Unusable("a chosen password has at least 14 characters")
     stretching = Stretching.fresh(cost)
     head = DoorHead(owner.kind(KIND), stretching.to_map(), owner)
     return head.seal(vault_key, _key(head, stretching, password))

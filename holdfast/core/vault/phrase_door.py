@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from holdfast.core.base.encoding import Encodable, Fields, label
-from holdfast.core.base.errors import OutOfBounds
+from holdfast.core.base.errors import Unusable
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.crypto import wrapping
 from holdfast.core.crypto.keys import KeyKind, SigningKey
@@ -83,7 +83,7 @@ def seal_phrase_door(
 ) -> bytes:
     """Wrap the 32-byte vault key under a phrase, and a passphrase beside it if one is given.
 
-    Raises OutOfBounds for an empty or unreadable passphrase; ValueError for a vault key of another length (the
+    Raises Unusable for an empty or unreadable passphrase; ValueError for a vault key of another length (the
     caller's mistake).
     """
     _refuse_empty(passphrase)
@@ -119,7 +119,7 @@ def recovery_key(
 
     It rests on nothing stored, so that it is there when every server and every door is gone; a passphrase is
     stretched at the default cost under a salt of the account's own. kind: Ed25519 or P-256, as the suite signs.
-    Raises OutOfBounds for an empty or unreadable passphrase.
+    Raises Unusable for an empty or unreadable passphrase.
     """
     _refuse_empty(passphrase)
     ikm = phrase.entropy.reveal()
@@ -142,4 +142,4 @@ def recovery_key(
 def _refuse_empty(passphrase: SecretBytes | None) -> None:
     if passphrase is not None and not len(passphrase):
         # Nothing typed is no passphrase: None says so, and the door then does not ask for one.
-        raise OutOfBounds("a passphrase is not empty")
+        raise Unusable("a passphrase is not empty")
