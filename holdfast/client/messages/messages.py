@@ -291,5 +291,5 @@ def _control(
 def prune(account: Account) -> int:
     """Destroy what was kept to recognise repetitions and is too old to come again. Returns how many rows."""
     now = account.api.clock.earliest()
-    kinds = (sessions.INITIAL, sessions.SEEN, USED, inbox.HAD, inbox.HEARD)
+    kinds = (sessions.INITIAL, sessions.SEEN, USED, inbox.HAD, inbox.HEARD, inbox.TOLD, inbox.LEFT)
     return sum(sessions.prune(account.store, kind, now=now) for kind in kinds)

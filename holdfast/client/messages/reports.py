@@ -29,10 +29,14 @@ _MAX_TEXT, _MAX_WAY_OUT = 2048, 1024
 
 
 class ReportKind(StrEnum):
-    """What happened. UNDECRYPTABLE: a message that does not open; WAITING: one that needs a human's yes first."""
+    """What happened. UNDECRYPTABLE: a message that does not open; WAITING: one that needs a human's yes first.
+
+    IN_DOUBT: one that is held until a doubt about a chain or the log has passed.
+    """
 
     UNDECRYPTABLE = "undecryptable"
     WAITING = "waiting"
+    IN_DOUBT = "in-doubt"
     KEY_REUSED = "one-time-key-reused"
     LAST_RESORT = "last-resort"
     CHAIN_HIDDEN = "chain-hidden"
