@@ -9,7 +9,6 @@ says nothing against the message: it is held and opened later. A server that doe
 
 from __future__ import annotations
 
-import hashlib
 import random
 from dataclasses import replace
 from typing import Final
@@ -32,9 +31,8 @@ from holdfast.core.base.secret import SecretBytes
 from holdfast.core.messages.content import Content, ContentKind, open_large
 from holdfast.core.messages.session import Incoming, Session, read_message
 
-INBOX, HAD, HEARD = "inbox", "had", "heard"
+INBOX, HAD, HEARD, LEFT = "inbox", "had", "heard", "left"
 _HELD: Final = "held"
-TOLD, LEFT = "held-told", "left"
 # Messages that wait for a human's yes to their sender, or for the end of a doubt: 20 a day for the 50 days that nobody
 # looks. Who writes more loses the oldest of their own, and strangers before contacts.
 _HELD_QUOTA: Final = Quota(of_one=1000, of_all=4000)
@@ -43,7 +41,6 @@ _SERVER_KEEPS_SECONDS: Final = 30 * 86_400  # as long as a message waits there
 REMEMBER_SECONDS: Final = 2 * _SERVER_KEEPS_SECONDS
 # Senders whose chain is still in doubt, asked about in one fetch: a flood of made-up ones is not asked about for ever.
 _MOST_DOUBTED: Final = 20
-_MOST_TOLD: Final = 8  # reasons told of one sender: what changes its excuse is not listened to for ever
 # Messages left on the server because their large content did not come: half a page, so the others still come.
 _MOST_LEFT: Final = 50
 _PAGE: Final = 100  # messages in one answer: acknowledged together, so little is fetched twice after a cut
@@ -56,7 +53,6 @@ _FINAL: Final = frozenset({400, 403, 404, 422})
 # So many sessions of a day without a one-time key are no coincidence while this device keeps 25 to 100 on the server.
 LAST_RESORT_ALARM: Final = 10
 
-_OPENS_LATER: Final = "It opens by itself when this has passed. If it goes on, tell your officers."
 _ASK_AGAIN: Final = "Ask the sender to send it again. It is kept in this report as it came."
 
 
@@ -271,8 +267,7 @@ def _mark(account: Account, envelope: Envelope) -> None:
     for key in _held_keys(envelope):
         account.store.delete(_HELD, key)
     if not any(key.startswith(envelope.sender.user) for key in account.store.keys(_HELD)):
-        for key in _told_about(account, envelope.sender.user):
-            account.store.delete(TOLD, key)
+        reports.forget_told(account, envelope.sender.user)
 
 
 def _until(account: Account, seconds: int = REMEMBER_SECONDS) -> SecretBytes:
@@ -393,18 +388,11 @@ def _hold(account: Account, envelope: Envelope, error: ClientError) -> None:
         if not _is_held(account, envelope):
             account.store.put(_HELD, _held_keys(envelope)[0], envelope.to_secret())
             quotas.trim(account.store, _HELD, _HELD_QUOTA, is_known=account.state.contacts.__contains__)
-        told = user + hashlib.sha256(str(error).encode()).digest()
-        if account.store.get(TOLD, told) is None and len(_told_about(account, user)) < _MOST_TOLD:
-            account.store.put(TOLD, told, _until(account))
-            if isinstance(error, PeerChanged):
-                kind, text = ReportKind.WAITING, f"A message waits until you have confirmed its sender. {error}"
-            else:
-                kind, text = ReportKind.IN_DOUBT, f"A message is held here unopened; nothing of it is lost. {error}"
-            reports.add(account, kind, text, way_out=error.way_out or _OPENS_LATER, user=user)
-
-
-def _told_about(account: Account, user: bytes) -> list[bytes]:
-    return [key for key in account.store.keys(TOLD) if key.startswith(user)]
+    if isinstance(error, PeerChanged):
+        kind, text = ReportKind.WAITING, f"A message waits until you have confirmed its sender. {error}"
+    else:
+        kind, text = ReportKind.IN_DOUBT, f"A message is held here unopened; nothing of it is lost. {error}"
+    reports.add_once(account, user, kind, text, way_out=error.way_out, user=user)
 
 
 def _refuse(account: Account, envelope: Envelope, error: Exception, kind: ReportKind, *before: bytes) -> None:
