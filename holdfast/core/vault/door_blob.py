@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -114,6 +115,16 @@ class Door:
         Not under the owner written in the blob, which nothing here reads: a door of somebody else does not open.
         """
         return DoorHead(self.kind, self.method, owner)
+
+    def open_by(self, owner: DoorOwner, keys: Iterable[wrapping.CommittedKey]) -> SecretBytes:
+        """Return VK by the first of a secret's keys that opens the door. Raises UnwrapFailed when none does."""
+        refused = UnwrapFailed("no key was tried")
+        for committed in keys:
+            try:
+                return self.open(owner, committed)
+            except UnwrapFailed as error:
+                refused = error
+        raise refused
 
     def open(self, owner: DoorOwner, committed: wrapping.CommittedKey) -> SecretBytes:
         """Return VK. Raises UnwrapFailed for a wrong key, tampering and another owner, without saying which."""
