@@ -45,6 +45,7 @@ from holdfast.client.profile.store import PROFILE_FILE
 from holdfast.client.rotation import rotation
 from holdfast.client.rotation.rotation_record import Progress
 from holdfast.client.server.transport import check_server
+from holdfast.core.base import typed
 from holdfast.core.crypto.suites import DEFAULT_SUITE, Suite
 from holdfast.core.identity.entries import Reason
 from holdfast.core.messages.content import LargeReference
@@ -149,7 +150,7 @@ class Client:
         """
         directory, chosen = Path(profile), secret(passphrase)
         check_server(server)
-        parsed = EnrolmentCode.parse(secret(code).reveal().decode("utf-8", "replace").strip())
+        parsed = EnrolmentCode.parse(typed.text_of(secret(code).reveal(), "enrolment code"))
         if not (directory / PROFILE_FILE).exists():
             accounts.create(directory, tenant=parsed.tenant, user=parsed.person, passphrase=chosen).close()
         with contextlib.ExitStack() as held:

@@ -15,7 +15,7 @@ from uuid import UUID
 
 import typer
 
-from holdfast.cli.asking import ask_secret, secret_file
+from holdfast.cli.asking import code_from
 from holdfast.cli.exits import Exit
 from holdfast.cli.page import command
 from holdfast.cli.shell import Shell, plain, shell_of, shown
@@ -95,8 +95,7 @@ def begin(shell: Shell, server: str, code_file: Path | None, *, suite: str, is_b
         check_server(server)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--server") from error
-    secret = secret_file(code_file) if code_file else ask_secret("Enrolment code", way_out="Name a file: --code-file")
-    code = EnrolmentCode.parse(secret.reveal().decode("utf-8", "replace"))
+    code = EnrolmentCode.parse(code_from(code_file, "Enrolment code", EnrolmentCode.is_one, option="--code-file"))
     _start_profile(shell, code, is_by_passphrase=is_by_passphrase)
     return Start(shell, server, code, _SUITES[suite])
 

@@ -18,7 +18,7 @@ from holdfast.client.profile.state import Device
 from holdfast.core.base.encoding import b64u
 from holdfast.core.base.errors import HoldfastError
 from holdfast.core.base.secret import SecretBytes
-from holdfast.core.base.words import eight_words
+from holdfast.core.base.words import as_typed, eight_words
 from holdfast.core.crypto.keys import AgreementKey, SealingKey, SigningKey
 from holdfast.core.crypto.suites import DEFAULT_SUITE, Suite
 from holdfast.core.identity import chain, chain_author
@@ -218,7 +218,7 @@ def approve(account: Account, device: UUID, *, words: tuple[str, ...]) -> None:
     that device is somebody else's.
     """
     statement = fetch_statement(account, device.bytes)
-    if device_words(statement) != words:
+    if device_words(statement) != as_typed(words):
         raise WrongWords("These are not the words of the device that the server shows. Do not approve it.")
     if DeviceStatement.from_payload(statement.payload).header.user != account.user:
         raise TrustRefused("That device belongs to another person.")

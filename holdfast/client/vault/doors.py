@@ -318,11 +318,9 @@ def recovery_key(account: Account, phrase: Phrase, passphrase: SecretBytes | Non
 
 
 def key_in_force(account: Account, phrase: Phrase, passphrase: SecretBytes | None) -> SigningKey | None:
-    """Return the key of a phrase that signs for this account, in whichever spelling of the passphrase; None for none."""
+    """Return the key of a phrase that signs for this account, in any spelling of the passphrase; None for none."""
     kind, state = account.device_statement.suite.signing_kind, vault.chain_of(account)
-    keys = phrase_door.recovery_keys(
-        phrase, tenant=account.tenant, user=account.user, kind=kind, passphrase=passphrase
-    )
+    keys = phrase_door.recovery_keys(phrase, tenant=account.tenant, user=account.user, kind=kind, passphrase=passphrase)
     return next((key for key in keys if key.public == state.recovery_key), None)
 
 

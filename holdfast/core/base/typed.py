@@ -93,12 +93,10 @@ def words(text: str, what: str) -> list[str]:
 def digits(text: str) -> str:
     """Return the decimal digits of a number as people write it, in ASCII: grouped, spaced, in any script's digits.
 
-    Other signs than white space, hyphens and dots stay, so that a letter is not taken for nothing.
+    Letters stay, so that none is taken for nothing; all else between the digits goes.
     """
-    plain = "".join(
-        str(unicodedata.decimal(sign)) if sign.isdecimal() else sign for sign in visible(text[:MAX_TYPED])
-    ).translate(_TYPOGRAPHIC)
-    return re.sub(r"[\s.\-·,]", "", plain)
+    plain = (str(unicodedata.decimal(sign)) if sign.isdecimal() else sign for sign in text[:MAX_TYPED])
+    return "".join(sign for sign in plain if sign.isalnum())
 
 
 def code(text: str, prefix: str, what: str) -> str:

@@ -143,9 +143,7 @@ def recovery_keys(
             yield _recovery_key(phrase, tenant, user, kind, reading)
 
 
-def _recovery_key(
-    phrase: Phrase, tenant: bytes, user: bytes, kind: KeyKind, reading: SecretBytes | None
-) -> SigningKey:
+def _recovery_key(phrase: Phrase, tenant: bytes, user: bytes, kind: KeyKind, reading: SecretBytes | None) -> SigningKey:
     ikm = phrase.entropy.reveal()
     if reading is not None:
         # The words alone must not sign where they alone do not open: peers follow such a rotation.
