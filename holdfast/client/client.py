@@ -156,8 +156,9 @@ class Client:
         with contextlib.ExitStack() as held:
             account = held.enter_context(accounts.open_account(directory, passphrase=chosen))
             account.connect(server)
-            called = name or platform.node() or "this device"
-            done = device.enrol(account, parsed, name=called, suite=suite, is_development=is_development)
+            done = device.enrol(
+                account, parsed, name=name or platform.node(), suite=suite, is_development=is_development
+            )
             if done.is_active:
                 prekeys.publish(account)
             return cls(account, held.pop_all(), done)

@@ -7,7 +7,6 @@ Does not make anybody an officer: a policy that the officers sign does.
 
 from __future__ import annotations
 
-import platform
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Final
@@ -122,7 +121,7 @@ def join(  # noqa: PLR0917 — options by name, for typer
     """
     shell = shell_of(context)
     _require_somebody(shell, passphrase_to, phrase_to)
-    name = name or platform.node() or "this device"
+    name = enrol.named(shell, name)
     start = enrol.begin(shell, server, code_file, suite=suite, is_by_passphrase=no_keyring)
     with shell.account(online=False) as account:
         done = start.enrol(account, name=name, is_development=development)
