@@ -19,6 +19,7 @@ from typing import Final
 from holdfast.core.base import typed
 from holdfast.core.base.errors import Malformed, Mistyped, OutOfBounds, QuorumNotMet, UnwrapFailed
 from holdfast.core.base.secret import SecretBytes
+from holdfast.core.base.writing import read_back
 from holdfast.core.crypto.shares import MAX_SHARES, MIN_QUORUM, interpolate
 from holdfast.core.crypto.slip39_words import WORD_LIST
 
@@ -61,6 +62,7 @@ class Share:
         """Return the share as 20 or 33 words, in UTF-8 on one line."""
         return SecretBytes(" ".join(WORD_LIST[number] for number in self._numbers()).encode())
 
+    @read_back("from_bytes")
     def to_bytes(self) -> SecretBytes:
         """Return the share as the number that its words write, big-endian: 25 or 42 bytes, checksum included."""
         numbers = self._numbers()

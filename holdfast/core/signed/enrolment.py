@@ -14,6 +14,7 @@ from holdfast.core.base import typed
 from holdfast.core.base.encoding import Encodable, Fields, b64u, decode, encode, label, unb64u
 from holdfast.core.base.errors import Malformed, Mistyped
 from holdfast.core.base.secret import SecretBytes
+from holdfast.core.base.writing import require_readable
 from holdfast.core.crypto.keys import PublicKey
 
 # Tells a code from whatever else is pasted, and carries the version where no reader has to decode first.
@@ -87,12 +88,7 @@ class EnrolmentCode:
         if self.founding_root:
             fields[7] = self.founding_root
         octets = encode(fields)
-        text = PREFIX + b64u(octets + _checksum(octets))
-        try:
-            EnrolmentCode.parse(text)
-        except Malformed as error:
-            raise ValueError(f"{error}") from error
-        return text
+        return require_readable(EnrolmentCode.parse, PREFIX + b64u(octets + _checksum(octets)))
 
     @classmethod
     def is_one(cls, text: str) -> bool:

@@ -16,6 +16,7 @@ from typing import Final
 from holdfast.core.base.encoding import Encodable, Fields, Value, decode, encode, label
 from holdfast.core.base.errors import UnwrapFailed
 from holdfast.core.base.secret import SecretBytes
+from holdfast.core.base.writing import require_readable
 from holdfast.core.crypto import wrapping
 from holdfast.core.vault.blob import Section
 
@@ -71,7 +72,8 @@ class DoorHead:
         nonce = secrets.token_bytes(wrapping.NONCE_SIZE)
         bound = {**self.fields(), NONCE: nonce}
         sealed = wrapping.encrypt(vault_key, key=committed.key, nonce=nonce, aad=encode(bound))
-        return encode({**bound, COMMIT: committed.commit(), CIPHERTEXT: sealed})
+        blob = encode({**bound, COMMIT: committed.commit(), CIPHERTEXT: sealed})
+        return require_readable(lambda octets: Door.parse(octets, self.kind), blob)
 
 
 @dataclass(frozen=True, slots=True)

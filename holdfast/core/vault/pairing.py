@@ -19,6 +19,7 @@ from typing import Final
 from holdfast.core.base import typed
 from holdfast.core.base.encoding import Encodable, Fields, decode, encode, label
 from holdfast.core.base.errors import Malformed, Mistyped, Untrusted
+from holdfast.core.base.writing import read_back
 from holdfast.core.signed.payloads import HASH_SIZE, ID_SIZE
 from holdfast.core.signed.statements import DeviceStatement
 
@@ -58,6 +59,7 @@ class PairingRequest:
         nonce = secrets.token_bytes(NONCE_SIZE)
         return cls(device.header.tenant, device.header.user, statement_hash, key_hash, nonce)
 
+    @read_back("from_bytes")
     def to_bytes(self) -> bytes:
         """Return dCBOR{1: 1, 2: tenant, 3: user, 4: statement hash, 5: key hash, 6: nonce}."""
         return encode(
