@@ -235,7 +235,7 @@ def test_verdict_keeps_its_exit_code_as_json(tmp_path: Path) -> None:
 
 
 def test_dead_server_exits_with_unreachable(tmp_path: Path) -> None:
-    code = "hf1." + "A" * 10
+    code = "hf2." + "A" * 10
     bad = run(
         "enrol", "--server", "http://127.0.0.1:9", "--code-file", "-", "--profile", str(tmp_path / "p"), stdin=code
     )
