@@ -20,6 +20,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from holdfast.cli.output import is_terminal
 from holdfast.client.errors import ConsentNeeded, ProfileError
 from holdfast.core.base.errors import Malformed
 from holdfast.core.base.secret import SecretBytes
@@ -57,7 +58,7 @@ def secret_descriptor(descriptor: int) -> SecretBytes:
 
 def ask_secret(question: str, *, confirm: bool = False, way_out: str = "") -> SecretBytes:
     """Ask for a secret without echo. Raises ProfileError when there is nobody to ask."""
-    if not sys.stdin.isatty():
+    if not is_terminal(sys.stdin):
         raise ProfileError(
             f"{question}: nobody to ask.",
             way_out=way_out or "Give a file of mode 0600 (--passphrase-file, --password-file) or a descriptor.",
@@ -75,7 +76,7 @@ def password(file: Path | None, question: str, *, confirm: bool = False) -> Secr
 
 def require_person(*, is_json: bool) -> None:
     """Raise ConsentNeeded unless a person sits at a terminal: what follows is shown to nobody else."""
-    if is_json or not (sys.stdout.isatty() and sys.stdin.isatty()):
+    if is_json or not is_terminal(sys.stdout, sys.stdin):
         raise ConsentNeeded(
             "This is shown to a person at a terminal only; it is not written into pipes, files or JSON.",
             way_out="Run the command in a terminal, without --json.",
@@ -121,7 +122,7 @@ def ask_phrase(title: str, file: Path | None) -> Phrase:
     """Return a recovery phrase from a file, or by asking until 24 words are there and belong together."""
     if file is not None:
         return _parsed(SecretBytes(_whole(file)))
-    if not (sys.stdout.isatty() and sys.stdin.isatty()):
+    if not is_terminal(sys.stdout, sys.stdin):
         raise ProfileError(f"{title}: nobody to ask.", way_out="Name a file of mode 0600: --phrase-file")
     words: list[str] = []
     console = Console(highlight=False, soft_wrap=True)
