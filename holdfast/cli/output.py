@@ -16,7 +16,7 @@ import stat
 import sys
 from typing import Final, TextIO
 
-from holdfast.client.errors import ClientError
+from holdfast.client.errors import MachineError
 from holdfast.core.base.text import encodable, is_encodable
 
 _HANDLER: Final = "holdfast.written-out"
@@ -24,7 +24,7 @@ _HANDLER: Final = "holdfast.written-out"
 _NOT_ON_A_DISK: Final = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EROFS})
 
 
-class NotShown(ClientError):
+class NotShown(MachineError):
     """What a command has to say could not be written."""
 
     def __init__(self, reason: str) -> None:

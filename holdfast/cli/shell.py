@@ -28,9 +28,10 @@ from rich.segment import Segments
 from rich.text import Text
 
 from holdfast.cli.asking import ask_secret, secret_descriptor, secret_file
+from holdfast.cli.exits import said_of
 from holdfast.cli.output import NotShown, encoding_of, is_terminal, put
 from holdfast.cli.progress import Working
-from holdfast.client.errors import ClientError, ConsentNeeded, Problem, WordsNeeded
+from holdfast.client.errors import ConsentNeeded, Problem, WordsNeeded
 from holdfast.client.profile import account as accounts
 from holdfast.client.profile.account import Account
 from holdfast.core.base.secret import SecretBytes
@@ -156,13 +157,12 @@ class Shell:
 
     def fail(self, error: Exception, code: int) -> None:
         """Print an error and its way out on standard error. Where that takes nothing, the exit code alone says it."""
-        way_out = error.way_out if isinstance(error, ClientError) else ""
+        said, way_out = said_of(error)
         with contextlib.suppress(NotShown):
             if self.is_json:
-                document = _json({"error": _error(error, code, way_out)}, encoding=encoding_of(sys.stderr))
+                document = _json({"error": _error(error, said, code, way_out)}, encoding=encoding_of(sys.stderr))
                 put(f"{document}\n", is_error=True)
                 return
-            said = str(error) or type(error).__name__
             field = f" ({one_word(error.field)})" if isinstance(error, Problem) and error.field else ""
             # What the server says why it refused is its text, and no sentence of ours.
             refused = f"Refused: {quoted(said)}" if isinstance(error, Problem) else plain(said)
@@ -333,8 +333,8 @@ def _json(document: Mapping[str, Any], *, encoding: str = "") -> str:
     )
 
 
-def _error(error: Exception, code: int, way_out: str) -> dict[str, Any]:
-    document: dict[str, Any] = {"message": str(error), "exit": code, "kind": type(error).__name__}
+def _error(error: Exception, said: str, code: int, way_out: str) -> dict[str, Any]:
+    document: dict[str, Any] = {"message": said, "exit": code, "kind": type(error).__name__}
     if way_out:
         document["way_out"] = way_out
     if isinstance(error, WordsNeeded):

@@ -27,6 +27,7 @@ import pytest
 import typer
 
 from holdfast.cli.app import app, main
+from holdfast.cli.exits import Exit
 from holdfast.client.messages import inbox, messages
 from holdfast.client.messages.inbox_rows import Kept
 from holdfast.client.profile.account import Account
@@ -353,7 +354,7 @@ def test_message_is_there_still_after_its_output_failed(
     reader.holds(*waits)
     error, out = io.StringIO(), failing(kind)
     code = reader.types("receive", *(str(tmp_path) if one == "DIR" else one for one in line), out=out, error=error)
-    assert code == 1
+    assert code == Exit.MACHINE
     assert "could not be written" in error.getvalue()
     assert reader.left == waits
     # What a descriptor's stream still holds does not fail anew when Python closes it at the end.
@@ -369,7 +370,7 @@ def test_no_command_ends_with_a_traceback_or_in_silence_when_its_output_fails(re
     for kind in ("full disk", "closed pipe", "closed at the start"):
         for more in ((), ("--json",)):
             error, out = io.StringIO(), failing(kind)
-            assert reader.types(*line.split(), *more, out=out, error=error) == 1
+            assert reader.types(*line.split(), *more, out=out, error=error) == Exit.MACHINE
             close(out)
             assert "could not be written" in error.getvalue()
 
@@ -386,12 +387,12 @@ def run(line: str, redirected: str = "", **environment: str) -> subprocess.Compl
     )
 
 
-def test_process_whose_output_fails_says_so_in_one_sentence_and_ends_with_one(tmp_path: Path) -> None:
+def test_process_whose_output_fails_says_so_in_one_sentence_and_ends_with_an_exit_code(tmp_path: Path) -> None:
     (tmp_path / "export").write_text("no log\n")
     line = f"audit verify {tmp_path}/export"
     for redirected in (">/dev/full", ">&-", ">/dev/full 2>&1"):
         ended = run(line, redirected)
-        assert ended.returncode == 1, redirected
+        assert ended.returncode == Exit.MACHINE, redirected
         assert b"Traceback" not in ended.stderr
         assert b"Exception" not in ended.stderr
         if "2>&1" not in redirected:

@@ -19,7 +19,7 @@ from holdfast.client.messages import inbox, outbox
 from holdfast.client.messages.handshakes import USED
 from holdfast.client.messages.inbox_rows import Kept
 from holdfast.client.messages.outbox import Flushed, Ready
-from holdfast.client.messages.reports import Report, ReportKind, add, list_reports
+from holdfast.client.messages.reports import TOLD, Report, ReportKind, add, list_reports
 from holdfast.client.profile.account import Account
 from holdfast.client.profile.store import Store
 from holdfast.client.sessions import sessions
@@ -291,5 +291,5 @@ def _control(
 def prune(account: Account) -> int:
     """Destroy what was kept to recognise repetitions and is too old to come again. Returns how many rows."""
     now = account.api.clock.earliest()
-    kinds = (sessions.INITIAL, sessions.SEEN, USED, inbox.HAD, inbox.HEARD)
+    kinds = (sessions.INITIAL, sessions.SEEN, USED, inbox.HAD, inbox.HEARD, TOLD, inbox.LEFT)
     return sum(sessions.prune(account.store, kind, now=now) for kind in kinds)
