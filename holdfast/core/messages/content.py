@@ -13,6 +13,7 @@ import secrets
 from collections.abc import Collection
 from dataclasses import dataclass
 from enum import IntEnum
+from itertools import pairwise
 from typing import Annotated, Final
 
 from holdfast.core.base.encoding import MAX_BLOB, Encodable, Fields, decode, encode, label
@@ -97,7 +98,8 @@ class Content:
     """One message's content.
 
     body: up to 4 KiB of anything for BYTES, a LargeReference for LARGE, the sender's new 32-byte chain head for MOVED,
-    nothing for GREETING, up to 256 ids of messages in ascending order for ACKNOWLEDGEMENT. message_id: 16 random bytes, the same in every copy. sent_at: UTC seconds by the sender.
+    nothing for GREETING, up to 256 ids of messages in ascending order for ACKNOWLEDGEMENT. message_id: 16 random bytes,
+    the same in every copy. sent_at: UTC seconds by the sender.
     conversation: the user it is with, only in copies to the sender's own devices. checkpoint: the sender's newest of
     the key log, to be compared. chain_head: the sender's, 32 bytes. Raises ValueError for what no message can be.
     """
@@ -191,7 +193,7 @@ def _ids(body: bytes) -> tuple[bytes, ...]:
 def _is_ids(body: bytes) -> bool:
     """Whether a body is of whole ids, each once and in order: one set of messages has one form."""
     ids = _ids(body)
-    return len(body) % ID_SIZE == 0 and all(before < after for before, after in zip(ids, ids[1:], strict=False))
+    return len(body) % ID_SIZE == 0 and all(before < after for before, after in pairwise(ids))
 
 
 def _reference_fields(reference: LargeReference) -> dict[int, Encodable]:

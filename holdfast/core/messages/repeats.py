@@ -26,7 +26,7 @@ LEAST_OCTETS: Final = 4 * 1024
 
 
 def of_the_day(times: Iterable[int], now: int) -> tuple[int, ...]:
-    """Return those of some times (UTC seconds) that are less than a day off; a clock that was ahead blocks no longer."""
+    """Return those of some times (UTC seconds) that are less than a day off: one of a clock ahead blocks nothing."""
     return tuple(at for at in times if abs(now - at) < _DAY)
 
 
