@@ -25,8 +25,9 @@ from rich.console import Console
 from rich.text import Text
 
 from holdfast.cli.asking import ask_secret, secret_descriptor, secret_file
+from holdfast.cli.exits import said_of
 from holdfast.cli.progress import Working
-from holdfast.client.errors import ClientError, ConsentNeeded, Problem, WordsNeeded
+from holdfast.client.errors import ConsentNeeded, Problem, WordsNeeded
 from holdfast.client.profile import account as accounts
 from holdfast.client.profile.account import Account
 from holdfast.core.base.secret import SecretBytes
@@ -141,12 +142,11 @@ class Shell:
 
     def fail(self, error: Exception, code: int) -> None:
         """Print an error and its way out on standard error."""
-        way_out = error.way_out if isinstance(error, ClientError) else ""
+        said, way_out = said_of(error)
         if self.is_json:
-            print(_json({"error": _error(error, code, way_out)}), file=sys.stderr)
+            print(_json({"error": _error(error, said, code, way_out)}), file=sys.stderr)
             return
         console = _console(stderr=True)
-        said = str(error) or type(error).__name__
         field = f" ({one_word(error.field)})" if isinstance(error, Problem) and error.field else ""
         # What the server says why it refused is its text, and no sentence of ours.
         _print(
@@ -287,8 +287,8 @@ def _json(document: Mapping[str, Any]) -> str:
     return "".join(json.dumps(sign)[1:-1] if is_hidden(sign) else sign for sign in text)
 
 
-def _error(error: Exception, code: int, way_out: str) -> dict[str, Any]:
-    document: dict[str, Any] = {"message": str(error), "exit": code, "kind": type(error).__name__}
+def _error(error: Exception, said: str, code: int, way_out: str) -> dict[str, Any]:
+    document: dict[str, Any] = {"message": said, "exit": code, "kind": type(error).__name__}
     if way_out:
         document["way_out"] = way_out
     if isinstance(error, WordsNeeded):

@@ -18,7 +18,7 @@ from holdfast.client.messages import inbox, outbox, renewals, sent, settling
 from holdfast.client.messages.handshakes import USED
 from holdfast.client.messages.inbox_rows import Kept
 from holdfast.client.messages.outbox import Flushed, Ready
-from holdfast.client.messages.reports import Report, ReportKind, add, list_reports
+from holdfast.client.messages.reports import TOLD, Report, ReportKind, add, list_reports
 from holdfast.client.messages.sent import Unconfirmed
 from holdfast.client.messages.settling import compose
 from holdfast.client.profile.account import Account
@@ -299,6 +299,6 @@ def _control(
 def prune(account: Account) -> int:
     """Destroy what was kept to recognise repetitions, or to be sent again, and is too old. Returns how many rows."""
     now = account.api.clock.earliest()
-    kinds = (sessions.INITIAL, sessions.SEEN, USED, inbox.HAD, inbox.HEARD)
+    kinds = (sessions.INITIAL, sessions.SEEN, USED, inbox.HAD, inbox.HEARD, TOLD, inbox.LEFT)
     recognised = sum(sessions.prune(account.store, kind, now=now) for kind in kinds)
     return recognised + sent.expire(account) + renewals.prune(account)

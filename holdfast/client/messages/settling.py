@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Final
 from uuid import UUID
 
-from holdfast.client.errors import ClientError, ProfileError, Unreachable
+from holdfast.client.errors import ClientError, Problem, ProfileError, Unreachable
 from holdfast.client.identity import key_log, peers
 from holdfast.client.messages import bundles, handshakes, outbox, renewals, sent
 from holdfast.client.messages.renewals import Renewal
@@ -93,7 +93,14 @@ def _revise(account: Account) -> None:
 
 
 def _settle_with(account: Account, peer: Address) -> None:
-    state = peers.current(account, peer.user)
+    try:
+        state = peers.current(account, peer.user)
+    except (ProfileError, Problem) as error:
+        if isinstance(error, ProfileError) or error.status == 404:
+            # Nobody has this name: it is the server's word for a sender, and was never anything else.
+            with account.store.transaction():
+                renewals.forget(account.store, peer)
+        raise
     peers.require_shown(account, peer.user)
     if peer.device not in state.devices:
         _hand_over(account, state, peer)

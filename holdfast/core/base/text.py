@@ -14,6 +14,8 @@ from typing import Final
 _HIDDEN: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 # Letters and signs by their category that look like nothing: fillers of Hangul, and Braille without a dot.
 _FILLERS: Final = frozenset("\u115f\u1160\u2800\u3164\uffa0")
+_JOINER: Final = "\u200d"
+_COUNTRY_LETTERS: Final = "".join(map(chr, range(0x1F1E6, 0x1F200)))
 _BOX_CELLS: Final = 60  # with its edge and an indent it fits a terminal of 80, where no line of it is parted
 _UNITS: Final = (("day", 86400), ("hour", 3600), ("minute", 60), ("second", 1))
 
@@ -44,6 +46,30 @@ def says_nothing(text: str) -> bool:
     """Tell whether nobody could read anything in `text`: empty, or blank, hidden and combining characters alone."""
     # A combining mark shows itself only on a letter or sign.
     return not any(unicodedata.category(sign)[0] in "LNPS" and sign not in _FILLERS for sign in text)
+
+
+def fitted(text: str, most: int) -> str:
+    """Return a name on one line of at most `most` characters, cut at the end of one that a reader sees as a whole.
+
+    Bytes of another encoding, which the system hands over as halves of pairs, become U+FFFD.
+    """
+    name = " ".join("".join("\ufffd" if unicodedata.category(sign) == "Cs" else sign for sign in text).split())
+    end = most
+    # A letter and the marks on it, a family joined into one sign, a skin tone: parted, the rest would read otherwise.
+    while 0 < end < len(name) and (_goes_on(name[end]) or name[end - 1] == _JOINER or _parts_a_flag(name, end)):
+        end -= 1
+    return name[: end or most].rstrip()
+
+
+def _goes_on(sign: str) -> bool:
+    return unicodedata.category(sign)[0] == "M" or sign == _JOINER or "\U0001f3fb" <= sign <= "\U0001f3ff"
+
+
+def _parts_a_flag(text: str, at: int) -> bool:
+    # Two letters of a country are one flag: an odd number of them before the cut leaves half of one.
+    before = text[:at]
+    letters = len(before) - len(before.rstrip(_COUNTRY_LETTERS))
+    return text[at] in _COUNTRY_LETTERS and letters % 2 == 1
 
 
 def duration(seconds: int, parts: int = 2) -> str:

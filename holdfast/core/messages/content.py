@@ -21,6 +21,7 @@ from holdfast.core.base.errors import Malformed, UnwrapFailed
 from holdfast.core.base.padding import pad, unpad
 from holdfast.core.base.rows import octets, secret, uint
 from holdfast.core.base.secret import SecretBytes
+from holdfast.core.base.writing import read_back
 from holdfast.core.crypto.wrapping import KEY_SIZE, NONCE_SIZE, decrypt, encrypt
 from holdfast.core.signed.payloads import HASH_SIZE, ID_SIZE, VERSION
 
@@ -130,6 +131,7 @@ class Content:
             return ()
         return _ids(self.body)
 
+    @read_back("decode")
     def encode(self) -> bytes:
         """Return the dCBOR map that goes into a message. It holds the message: a plaintext like any other."""
         body: Encodable = self.body if isinstance(self.body, bytes) else _reference_fields(self.body)

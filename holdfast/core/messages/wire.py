@@ -13,6 +13,7 @@ from typing import Final
 
 from holdfast.core.base.encoding import MAX_BLOB, Encodable, Fields, decode, encode
 from holdfast.core.base.errors import Malformed
+from holdfast.core.base.writing import require_readable
 from holdfast.core.crypto.keys import ML_KEM_CIPHERTEXT_SIZE, PublicKey
 from holdfast.core.crypto.suites import Suite
 from holdfast.core.signed.cose import Sign1
@@ -65,7 +66,7 @@ class InitialPart:
             fields[4] = self.one_time_pre_key_id
         if self.ciphertext is not None:
             fields[5] = self.ciphertext
-        body = encode(fields)
+        body = require_readable(lambda octets: InitialPart.from_body(octets, self.suite), encode(fields))
         return prefix(INITIAL, self.suite) + len(body).to_bytes(_LENGTH_SIZE, "big") + body
 
     @classmethod

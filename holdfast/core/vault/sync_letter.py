@@ -14,6 +14,7 @@ from typing import Final
 from holdfast.core.base.encoding import Encodable, Fields, Value, decode, encode, label
 from holdfast.core.base.errors import Malformed, Untrusted
 from holdfast.core.base.secret import SecretBytes
+from holdfast.core.base.writing import read_back
 from holdfast.core.crypto import wrapping
 from holdfast.core.crypto.keys import PublicKey, SealingKey, SigningKey
 from holdfast.core.crypto.sealing import open_sealed, seal
@@ -63,6 +64,7 @@ class DeviceSync:
     nonce: bytes
     officers: OfficersKey | None = None
 
+    @read_back("from_secret")
     def to_secret(self) -> SecretBytes:
         """Return dCBOR{1: 1, 2: VK, 3: epoch, 4: version, 5: checkpoint, 6: nonce, 7: officers when given along}."""
         fields: dict[int, Encodable] = {1: _VERSION, 2: self.vault_key.reveal(), 3: self.epoch, 4: self.version}

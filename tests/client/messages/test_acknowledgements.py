@@ -4,24 +4,19 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
-from datetime import timedelta
 
 import pytest
 
-from holdfast.client.messages import messages, outbox, prekeys, renewals, sent
+from holdfast.client.messages import messages, prekeys
 from holdfast.client.messages.messages import ReportKind
 from holdfast.client.profile.account import Account
 from holdfast.client.sessions import sessions
-from holdfast.core.base.encoding import b64u, unb64u
+from holdfast.core.base.encoding import b64u
 from holdfast.core.messages import repeats
-from holdfast.core.messages.content import Content, ContentKind
-from holdfast.core.messages.session import read_message
-from tests.cast.lying_server import text
-from tests.cast.malice import deliver, understood
-from tests.cast.members import ALICE, BOB, MALLORY, Members
-from tests.client.messages.test_messages import received, refusal
-from tests.client.sessions.test_sessions import at, box, ids, revoke
+from tests.cast.malice import understood
+from tests.cast.members import ALICE, BOB, Members
+from tests.client.messages.test_messages import received
+from tests.client.sessions.test_sessions import at, box, ids
 
 DAY = 86_400
 
