@@ -67,6 +67,7 @@ _WORDS: Final[dict[int, tuple[str, str]]] = {
     errno.EISDIR: ("it is a directory", "Name a file."),
     errno.ENOTEMPTY: ("it is a directory", "Name a file."),
     errno.ELOOP: ("its links lead in a circle", "Name the file itself."),
+    errno.EBADF: ("it is not an open descriptor", "Open it for the command, as in: 3< FILE"),
     errno.EMFILE: ("too many files are open", "Close some, and try again."),
     errno.ENFILE: ("too many files are open", "Close some, and try again."),
     errno.ENOMEM: ("there is no memory left", "End other programs, and try again."),

@@ -44,7 +44,7 @@ def under(refusals: Mapping[str, int], act: Callable[[], T]) -> T:
         try:
             _refuse(refusals)
             found.append(act())
-        except BaseException as error:  # noqa: BLE001 — raised again in the thread that asked
+        except BaseException as error:
             raised.append(error)
 
     thread = threading.Thread(target=run)

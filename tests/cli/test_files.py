@@ -22,7 +22,8 @@ from holdfast.core.base.secret import SecretBytes
 from holdfast.core.escrow.archive import SEGMENT_SIZE, encrypt_segments, new_archive_key
 from holdfast.core.escrow.deposit import archive_key_commitment
 from holdfast.core.vault.password_door import Argon2Cost
-from tests.cast.members import ALICE, TENANT
+from tests.cast.lying_server import TENANT
+from tests.cast.members import ALICE
 
 PASSPHRASE = "correct horse battery staple"
 CHEAP = Argon2Cost(memory_kib=19 * 1024, passes=2, lanes=1)
@@ -34,7 +35,9 @@ def options(tmp_path: Path) -> list[str]:
     """A profile with one archive key, and the options that open it; beside it a letter under that key."""
     key = new_archive_key()
     passphrase = SecretBytes(PASSPHRASE.encode())
-    with closing(accounts.create(tmp_path / "p", tenant=TENANT, user=ALICE, passphrase=passphrase, cost=CHEAP)) as account:
+    with closing(
+        accounts.create(tmp_path / "p", tenant=TENANT, user=ALICE, passphrase=passphrase, cost=CHEAP)
+    ) as account:
         account.state.generations.append(Generation(1, key, 1, archive_key_commitment(1, key)))
         account.save()
     write_private(tmp_path / "passphrase", PASSPHRASE)

@@ -122,10 +122,10 @@ def test_place_where_no_file_can_be_is_told_before_the_work(
     place: Callable[[Path], Path], words: str, tmp_path: Path
 ) -> None:
     target = place(tmp_path)
-    before = sorted(os.listdir(tmp_path))
+    before = sorted(tmp_path.iterdir())
     with pytest.raises(FileFailed, match=words), whole_file(target):
         pytest.fail("the work was begun")
-    assert sorted(os.listdir(tmp_path)) == before
+    assert sorted(tmp_path.iterdir()) == before
 
 
 def test_file_beyond_the_limit_of_the_session_is_refused_by_the_kernel_itself(tmp_path: Path) -> None:
@@ -171,13 +171,18 @@ def test_file_that_somebody_made_meanwhile_is_not_overwritten(way: str, tmp_path
     assert listed(tmp_path) == {"part": BODY, "letter": b"theirs"}
 
 
+def interrupted(target: Path, raised: type[BaseException], *, replaces: bool) -> None:
+    with whole_file(target, replaces=replaces) as file:
+        file.write(BODY)
+        raise raised("of the work")
+
+
 @pytest.mark.parametrize("raised", [KeyboardInterrupt, SystemExit, ValueError, GeneratorExit, OSError])
 def test_interrupted_work_leaves_nothing_and_is_told_as_it_is(raised: type[BaseException], tmp_path: Path) -> None:
     (tmp_path / "letter").write_bytes(b"old")
     for replaces, name in ((True, "letter"), (False, "new")):
-        with pytest.raises(raised) as found, whole_file(tmp_path / name, replaces=replaces) as file:
-            file.write(BODY)
-            raise raised("of the work")
+        with pytest.raises(raised) as found:
+            interrupted(tmp_path / name, raised, replaces=replaces)
         assert not isinstance(found.value, FileFailed)
         assert listed(tmp_path) == {"letter": b"old"}
 
@@ -204,7 +209,7 @@ def test_part_that_cannot_be_removed_is_named(tmp_path: Path) -> None:
 def test_directory_that_cannot_be_flushed_by_itself_is_flushed_with_everything(tmp_path: Path) -> None:
     for number in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):
         under({"fsync": number}, lambda: flush_directory(tmp_path))
-    with pytest.raises(OSError):
+    with pytest.raises(OSError, match="Input/output"):
         under({"fsync": errno.EIO}, lambda: flush_directory(tmp_path))
 
 

@@ -15,7 +15,7 @@ from holdfast.client.profile.account import Account
 from holdfast.client.vault import export
 from holdfast.core.base.secret import SecretBytes
 from holdfast.files import FileFailed, write_whole
-from tests.cast.members import ALICE, Members
+from tests.cast.members import Members
 from tests.cast.refusals import under
 
 CONTENT = bytes(200_000)
@@ -63,9 +63,7 @@ def test_disk_that_refuses_keeps_no_plaintext_and_nothing_else(
 
 
 @pytest.mark.parametrize("name", [".opened.part", ".opened.new", "opened.part"])
-def test_source_of_a_decryption_is_still_there_whatever_it_is_called(
-    name: str, alice: Account, tmp_path: Path
-) -> None:
+def test_source_of_a_decryption_is_still_there_whatever_it_is_called(name: str, alice: Account, tmp_path: Path) -> None:
     shutil.copy(tmp_path / "sealed", tmp_path / name)
     sealed = (tmp_path / name).read_bytes()
     archive.decrypt_file(alice, tmp_path / name, tmp_path / "opened")

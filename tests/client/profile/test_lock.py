@@ -14,11 +14,13 @@ from pathlib import Path
 import pytest
 
 from holdfast.client.client import Client
-from holdfast.client.errors import ClientError, ProfileBusy, ProfileError
+from holdfast.client.errors import ClientError, ProfileBusy, ProfileError, WrongPassphrase
 from holdfast.client.profile import account as accounts
+from holdfast.client.profile import private_files
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.vault.password_door import Argon2Cost
-from tests.cast.members import ALICE, TENANT
+from tests.cast.lying_server import TENANT
+from tests.cast.members import ALICE
 
 PASSPHRASE = SecretBytes(b"correct horse battery")
 CHEAP = Argon2Cost(memory_kib=19 * 1024, passes=2, lanes=1)
@@ -102,7 +104,7 @@ def test_profile_that_got_a_new_key_meanwhile_opens_by_what_it_says_then(
     profile: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = SecretBytes(b"another passphrase altogether")
-    locked = accounts.locked
+    locked = private_files.locked
 
     @contextmanager
     def late(directory: Path, *, wait_seconds: float = 0) -> Iterator[None]:
@@ -113,7 +115,7 @@ def test_profile_that_got_a_new_key_meanwhile_opens_by_what_it_says_then(
             yield
 
     monkeypatch.setattr(accounts, "locked", late)
-    with pytest.raises(accounts.ProfileError, match="passphrase"):
+    with pytest.raises(WrongPassphrase):
         accounts.open_account(profile, passphrase=PASSPHRASE, wait_seconds=1).__enter__()
     with accounts.open_account(profile, passphrase=other) as account:
         assert account.user == ALICE
