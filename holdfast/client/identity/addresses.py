@@ -8,7 +8,7 @@ Does not make sure of anybody: the directory is the server's word, and comparing
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Final, TypeAlias
+from typing import Annotated, ClassVar, Final, TypeAlias
 from uuid import UUID
 
 from holdfast.client.errors import AddressChanged, Problem, ProfileError, Unreachable, damaged
@@ -40,6 +40,8 @@ class Found:
 
 @dataclass(frozen=True)
 class _Pin:
+    ROW_SIZE: ClassVar = _MAX_ROW
+
     user: Annotated[bytes, octets(16)]
     asked_at: Annotated[int, uint()]
 
@@ -125,7 +127,7 @@ def _identifier(text: str) -> UUID:
 def _pinned(account: Account, key: str) -> _Pin | None:
     row: SecretBytes | None = account.store.get(_PINNED, key.encode())
     try:
-        return open_row(_Pin, row, "pinned address", max_size=_MAX_ROW) if row is not None else None
+        return open_row(_Pin, row, "pinned address") if row is not None else None
     except Malformed as error:
         raise damaged(error) from error
 

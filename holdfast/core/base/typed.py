@@ -84,7 +84,8 @@ def words(text: str, what: str) -> list[str]:
     """
     _require_short(text, what)
     # NFKD turns the ideographic space into a plain one, so that one split serves Japanese as well (FAULTS R11).
-    plain = unicodedata.normalize("NFKD", visible(text))
+    # A zero-width space is where a word may end (UAX 14), and the only thing between some words on web pages.
+    plain = unicodedata.normalize("NFKD", visible(text.replace("\u200b", " ")))
     parted = "".join(sign if _is_of_word(sign) else " " for sign in plain)
     # A number stands before its word, with or without a sign between them; within a word a digit is a slip.
     return [word for token in parted.split() if (word := token.lstrip("0123456789"))]
