@@ -112,8 +112,9 @@ def send(account: Account, user: bytes, content: bytes, *, message_id: bytes | N
 
     Durably kept before anything leaves. message_id: 16 random bytes of an app that keeps its own list of what is to be
     sent; sent again under the same one after an interruption, a message still arrives once. Raises TooLarge; ValueError
-    for an id of another size, before anything is asked for or kept; PeerChanged until a human has confirmed; TrustRefused when something does not hold, the message being kept for
-    later if it was queued; Problem for a refusal by the server.
+    for an id of another size, before anything is asked for or kept; PeerChanged until a human has confirmed;
+    TrustRefused when something does not hold, the message being kept for later if it was queued; Problem for a refusal
+    by the server.
     """
     if len(content) <= MAX_BODY:
         return _send(account, user, ContentKind.BYTES, content, message_id=message_id)

@@ -20,9 +20,10 @@ from holdfast.core.base.words import as_typed, eight_words
 from holdfast.core.crypto import slip39
 from holdfast.core.crypto.phrase import Language, Phrase, UnknownWord, WrongWordCount
 from holdfast.core.crypto.safety import six_groups
-from holdfast.core.crypto.stretching import canonical, readings
+from holdfast.core.crypto.stretching import Stretching, canonical, readings
 from holdfast.core.signed.enrolment import EnrolmentCode
-from holdfast.core.vault.door_blob import DoorOwner
+from holdfast.core.vault import password_door
+from holdfast.core.vault.door_blob import DoorHead, DoorOwner
 from holdfast.core.vault.pairing import PairingRequest
 from holdfast.core.vault.password_door import Argon2Cost, open_password_door, seal_password_door
 from holdfast.core.vault.phrase_door import open_phrase_door, recovery_key, recovery_keys, seal_phrase_door
@@ -96,12 +97,12 @@ OF_ONE_LINE = {"password", "eight digits"}
 BROKEN = {"a soft hyphen at the end of a line"}
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("spelling", ON_THE_WAY)
+@pytest.mark.parametrize(
+    ("kind", "spelling"),
+    [(kind, way) for kind in KINDS for way in ON_THE_WAY if not (kind in OF_ONE_LINE and way in BROKEN)],
+)
 def test_every_secret_reads_the_same_in_every_spelling(kind: str, spelling: str) -> None:
     text, read = KINDS[kind]
-    if kind in OF_ONE_LINE and spelling in BROKEN:
-        pytest.skip("a secret of one line")
     assert read(ON_THE_WAY[spelling](text)) == read(text.encode())
 
 
@@ -237,7 +238,7 @@ def test_wrong_word_is_named_by_its_place_and_the_nearest_word_in_every_list() -
     words = list(PHRASES[Language.ENGLISH].words())
     for place, listed in itertools.product((1, 7, 24), ("1. word 2. word", "commas", "one a line", "a table")):
         wrong = [*words]
-        wrong[place - 1] = words[place - 1][:-1] + "qq"
+        wrong[place - 1] = words[place - 1] + words[place - 1][-1]
         with pytest.raises(UnknownWord) as caught:
             Phrase.parse(SecretBytes(LISTED[listed](wrong).encode()))
         assert (caught.value.position, caught.value.nearest) == (place, words[place - 1])
@@ -250,7 +251,7 @@ def test_word_in_two_parts_is_named_beside_the_count() -> None:
     with pytest.raises(WrongWordCount, match="has 25; word 3 is not in the english") as caught:
         Phrase.parse(SecretBytes(" ".join(broken).encode()))
     assert caught.value.unknown is not None
-    with pytest.raises(WrongWordCount, match="has 23$"):
+    with pytest.raises(WrongWordCount, match=r"has 23$"):
         Phrase.parse(SecretBytes(" ".join(words[:23]).encode()))
 
 
@@ -293,10 +294,6 @@ def test_letter_among_digits_is_not_taken_for_nothing() -> None:
 
 def with_form(form: bytes) -> bytes:
     """Return a door as the client made it that took NFKC alone."""
-    from holdfast.core.crypto.stretching import Stretching
-    from holdfast.core.vault import password_door
-    from holdfast.core.vault.door_blob import DoorHead
-
     stretching = Stretching.fresh(QUICK)
     head = DoorHead("password", stretching.to_map(), OWNER)
     return head.seal(KEY, password_door._key(head, stretching, SecretBytes(form)))
@@ -366,11 +363,8 @@ def test_bytes_of_another_encoding_are_a_slip(octets: bytes) -> None:
 
 def test_text_that_is_far_too_long_is_refused_before_it_is_normalised() -> None:
     long = "a\u0301" * 3000
-    for read in (
-        typed.password,
-        lambda text: typed.words(text, "words"),
-        lambda text: typed.code(text, "hf2.", "code"),
-    ):
+    readers = (typed.password, lambda text: typed.words(text, "words"), lambda text: typed.code(text, "hf2.", "code"))
+    for read in readers:
         with pytest.raises(Mistyped):
             read(long)
     assert len(typed.digits("1" * (10 * typed.MAX_TYPED))) == typed.MAX_TYPED
