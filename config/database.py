@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from holdfast.core.base import typed
+
 # What libpq is told of the encrypted connection (PostgreSQL, "SSL Support"). Anything else in the query is refused.
 _TLS = ("sslmode", "sslrootcert", "sslcert", "sslkey", "sslcrl")
 
@@ -42,7 +44,7 @@ def database(url: str, *, state_dir: Path, password_file: Path | None = None) ->
             "ENGINE": "django.db.backends.postgresql",
             "NAME": unquote(parts.path.lstrip("/")),
             "USER": unquote(parts.username or ""),
-            "PASSWORD": password_file.read_text().strip() if password_file else "",
+            "PASSWORD": typed.secret_text(password_file.read_bytes(), str(password_file)) if password_file else "",
             "HOST": parts.hostname or dict(parse_qsl(parts.query)).get("host", ""),
             "PORT": str(parts.port or ""),
             "CONN_MAX_AGE": None,

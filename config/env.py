@@ -21,6 +21,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from config.database import check as check_database
 from config.mail import mail
 from config.refusal import refuse
+from holdfast.core.base import typed
 
 # In the list of trusted proxies: whoever connects to the Unix socket of the web process.
 LOCAL_SOCKET = "unix"
@@ -182,7 +183,7 @@ def secret_key(*, make: bool = False) -> str:
         with os.fdopen(descriptor, "w") as file:
             file.write(secrets.token_urlsafe(64))
     try:
-        key = path.read_text().strip()
+        key = typed.secret_text(path.read_bytes(), str(path))
     except FileNotFoundError:
         raise RuntimeError(f"HOLDFAST_SECRET_KEY_FILE: there is no file at {path}") from None
     if len(key) < 50:

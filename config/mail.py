@@ -26,11 +26,12 @@ def mail(url: str, *, password_file: Path | None) -> dict[str, Any]:
     if parts.password:
         raise ValueError("put the password into a file, and name that in HOLDFAST_EMAIL_PASSWORD_FILE")
     is_smtps = parts.scheme == "smtps"
+    given = typed.secret_text(password_file.read_bytes(), str(password_file)) if password_file else ""
     return {
         "EMAIL_HOST": parts.hostname,
         "EMAIL_PORT": parts.port or (465 if is_smtps else 587),
         "EMAIL_HOST_USER": unquote(parts.username or ""),
-        "EMAIL_HOST_PASSWORD": password_file.read_text().strip() if password_file else "",
+        "EMAIL_HOST_PASSWORD": given,
         "EMAIL_USE_SSL": is_smtps,
         "EMAIL_USE_TLS": not is_smtps and parts.hostname not in _LOCAL,
         "EMAIL_TIMEOUT": TIMEOUT_SECONDS,

@@ -17,6 +17,7 @@ from holdfast.core.base.addresses import address_key
 from holdfast.core.base.errors import Malformed
 from holdfast.core.base.rows import octets, open_row, seal_row, uint
 from holdfast.core.base.secret import SecretBytes
+from holdfast.core.base.typed import trimmed
 
 # How long an answer holds without being asked for again: as long as a chain does.
 FRESH_SECONDS: Final = 300
@@ -84,7 +85,7 @@ def find(account: Account, address: str, *, for_enrolment: bool = False) -> Foun
 def key_of(address: str) -> str:
     """Return an e-mail address as addresses are compared. Raises ProfileError for what is none."""
     try:
-        return address_key(address)
+        return address_key(trimmed(address))
     except Malformed as error:
         raise ProfileError("That is not one e-mail address.", way_out="Write it whole: bob@acme.test") from error
 

@@ -53,8 +53,8 @@ KINDS: dict[str, tuple[str, Callable[[bytes], object]]] = {
     "phrase": (" ".join(PHRASES[Language.ENGLISH].words()), lambda octets: Phrase.parse(SecretBytes(octets)).entropy),
     "share": (SHARE.mnemonic().reveal().decode(), lambda octets: slip39.Share.parse(SecretBytes(octets))),
     "eight words": (" ".join(WORDS), lambda octets: as_typed([typed.text_of(octets, "words")])),
-    "eight digits": ("12345678", lambda octets: typed.digits(line_of(octets))),
-    "safety number": (" ".join(GROUPS), lambda octets: typed.digits(typed.text_of(octets, "number"))),
+    "eight digits": ("12345678", lambda octets: typed.ungrouped(line_of(octets))),
+    "safety number": (" ".join(GROUPS), lambda octets: typed.ungrouped(typed.text_of(octets, "number"))),
 }
 
 # What happens to any text on its way.
@@ -281,12 +281,12 @@ NUMBERS: dict[str, Callable[[str], str]] = {
 
 @pytest.mark.parametrize("spelling", NUMBERS)
 def test_digits_read_the_same_in_every_grouping_and_script(spelling: str) -> None:
-    assert typed.digits(NUMBERS[spelling]("12345678")) == "12345678"
+    assert typed.ungrouped(NUMBERS[spelling]("12345678")) == "12345678"
 
 
 def test_letter_among_digits_is_not_taken_for_nothing() -> None:
-    assert not typed.digits("1234l678").isdigit()
-    assert not typed.digits("O2345678").isdigit()
+    assert not typed.ungrouped("1234l678").isdigit()
+    assert not typed.ungrouped("O2345678").isdigit()
 
 
 # Passwords that exist
@@ -367,7 +367,7 @@ def test_text_that_is_far_too_long_is_refused_before_it_is_normalised() -> None:
     for read in readers:
         with pytest.raises(Mistyped):
             read(long)
-    assert len(typed.digits("1" * (10 * typed.MAX_TYPED))) == typed.MAX_TYPED
+    assert len(typed.ungrouped("1" * (10 * typed.MAX_TYPED))) == typed.MAX_TYPED
 
 
 @given(st.text(max_size=200))
