@@ -17,7 +17,7 @@ from holdfast.client.identity import chains
 from holdfast.client.profile.account import Account
 from holdfast.client.vault import vault, vault_contents
 from holdfast.core.base.encoding import MAX_BLOB, b64u, decode, encode
-from holdfast.core.base.errors import HoldfastError, OutOfBounds, UnwrapFailed
+from holdfast.core.base.errors import HoldfastError, Unusable, UnwrapFailed
 from holdfast.core.base.rows import octets, open_row, seal_row, text, uint
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.crypto.keys import SigningKey
@@ -224,7 +224,7 @@ def set_password(
     owner = _owner_with_vault(account)
     try:
         blob = seal_password_door(account.state.vault.key, password=chosen, owner=owner, cost=cost)
-    except OutOfBounds as error:
+    except Unusable as error:
         raise ProfileError(
             f"This password cannot be used: {error}.", way_out="Choose a longer one, or have one generated."
         ) from None
@@ -288,7 +288,7 @@ def confirm_phrase(
     owner = _owner_with_vault(account)
     try:
         blob = phrase_door.seal_phrase_door(account.state.vault.key, phrase=phrase, owner=owner, passphrase=passphrase)
-    except OutOfBounds as error:
+    except Unusable as error:
         raise ProfileError(f"This passphrase cannot be used: {error}.", way_out="Choose another, or none.") from None
     new = recovery_key(account, phrase, passphrase)
     before = _key_of_old(account, old, old_passphrase) if old else None

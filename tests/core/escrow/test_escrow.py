@@ -27,7 +27,7 @@ from holdfast.core.escrow.deposit import (
     oaep_label,
     share_commitment,
 )
-from holdfast.core.escrow.release import Ended, LoggedApproval, NoticeFacts, NotYet, judge
+from holdfast.core.escrow.release import NOTICE_SLACK_SECONDS, Ended, LoggedApproval, NoticeFacts, NotYet, judge
 from holdfast.core.identity.cases import Approval, ClientKind
 from holdfast.core.signed import cose
 from holdfast.core.signed.cose import Purpose
@@ -323,9 +323,19 @@ def test_judge_ends_a_case_that_delays_notice_longer_than_allowed() -> None:
     world.case = world.sign_case(notice_at=NOW + 3600)
     with pytest.raises(Ended, match="notice"):
         judge(world.facts(1, 2))
+    world.case = world.sign_case(notice_at=NOW + NOTICE_SLACK_SECONDS + 1)
+    with pytest.raises(Ended, match="notice"):
+        judge(world.facts(1, 2))
     patient = Custody(terms={"max_notice_delay_seconds": 3600})
     patient.case = patient.sign_case(notice_at=NOW + 3600)
     assert judge(patient.facts(1, 2, notice=NoticeFacts()))
+
+
+@pytest.mark.parametrize("early", [1, 5, 60, NOTICE_SLACK_SECONDS])
+def test_judge_bears_clocks_that_are_a_little_apart(early: int) -> None:
+    """By the release process's clocks, a case was opened before the date that its device signed."""
+    world = Custody()
+    assert judge(world.facts(1, 2, opened_at=NOW - early))
 
 
 def test_judge_takes_the_strictest_m_of_deposit_request_and_now() -> None:
