@@ -208,7 +208,8 @@ class Client:
         `send` or `maintain` sends it. message_id: 16 random bytes of an app that keeps its own list of what is to be
         sent; sent again under the same one, a message still arrives once. Raises PeerChanged until the person's new
         beginning was confirmed by a human (`contacts.confirm`), AddressChanged for an address that is not whose it
-        was, TrustRefused when something does not hold, TooLarge; Unreachable for an address never looked up before.
+        was, TrustRefused when something does not hold, TooLarge; Unreachable for an address never looked up before;
+        ValueError for a message_id of another size.
         """
         with self._use() as account:
             return messages.send(account, addresses.person_of(account, user).bytes, content, message_id=message_id)
