@@ -22,6 +22,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from holdfast.cli.output import is_terminal
 from holdfast.client.errors import ConsentNeeded, ProfileError
 from holdfast.core.base import typed
 from holdfast.core.base.errors import Malformed
@@ -103,7 +104,7 @@ def password(file: Path | None, question: str, *, confirm: bool = False) -> Secr
 
 def require_person(*, is_json: bool) -> None:
     """Raise ConsentNeeded unless a person sits at a terminal: what follows is shown to nobody else."""
-    if is_json or not (sys.stdout.isatty() and sys.stdin.isatty()):
+    if is_json or not is_terminal(sys.stdout, sys.stdin):
         raise ConsentNeeded(
             "This is shown to a person at a terminal only; it is not written into pipes, files or JSON.",
             way_out="Run the command in a terminal, without --json.",
@@ -149,7 +150,7 @@ def ask_phrase(title: str, file: Path | None) -> Phrase:
     """Return a recovery phrase from a file, or by asking until 24 words are there and belong together."""
     if file is not None:
         return _parsed_file(file)
-    if not (sys.stdout.isatty() and sys.stdin.isatty()):
+    if not is_terminal(sys.stdout, sys.stdin):
         raise ProfileError(f"{title}: nobody to ask.", way_out="Name a file of mode 0600: --phrase-file")
     words: list[str] = []
     console = Console(highlight=False, soft_wrap=True)
@@ -192,7 +193,7 @@ def _parsed_file(path: Path) -> Phrase:
     except (UnknownWord, WrongWordCount) as error:
         unknown = error if isinstance(error, UnknownWord) else error.unknown
         # It is nearly a word of the phrase: no log of a script is the place for it.
-        if unknown is not None and unknown.nearest and sys.stderr.isatty():
+        if unknown is not None and unknown.nearest and is_terminal(sys.stderr):
             raise PhraseError(f"{error}. Did you mean {unknown.nearest}?") from error
         raise
 
@@ -225,7 +226,7 @@ def _first_line(octets: bytes) -> SecretBytes:
 
 
 def _require_somebody(question: str, way_out: str) -> None:
-    if not sys.stdin.isatty():
+    if not is_terminal(sys.stdin):
         raise ProfileError(f"{question}: nobody to ask.", way_out=way_out)
 
 

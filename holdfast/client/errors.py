@@ -49,7 +49,7 @@ class ClientError(Exception):
         self.way_out = way_out
 
 
-# Another device of the same person, or another officer, wrote first: the same command reads what they wrote and goes on.
+# Another device of the same person, or another officer, wrote first: the same command reads that and goes on.
 _RACES: Final = frozenset(
     {
         "chain-stale",

@@ -171,7 +171,8 @@ def test_what_comes_while_something_is_in_doubt_is_there_when_it_has_passed(worl
     assert len(set(held)) == len(held)
     assert not {ReportKind.UNDECRYPTABLE, ReportKind.CONTENT_WITHHELD} & {one.kind for one in told}
     assert not [key for rows in ("held", reports.TOLD, "left") for key in bob.store.keys(rows)]
-    assert not letters.waiting(bob, LetterKind.SYNC) and not letters.waiting(bob, LetterKind.SHARE)
+    assert not letters.waiting(bob, LetterKind.SYNC)
+    assert not letters.waiting(bob, LetterKind.SHARE)
 
 
 @pytest.mark.parametrize("doubt", ["log behind", "chain gone", "sender's chain behind"])
@@ -263,7 +264,8 @@ def test_large_content_that_does_not_come_now_comes_later(world: Members, how: s
         assert [one.body for one in messages.waiting(bob)] == [b"and on"]
     assert look(bob) == []
     assert sorted(one.body for one in messages.waiting(bob)) == [b"L" * 9000, b"and on"]
-    assert box(world, bob) == [] and bob.store.keys("left") == []
+    assert box(world, bob) == []
+    assert bob.store.keys("left") == []
 
 
 def test_large_content_that_never_comes_takes_no_more_than_its_room(
