@@ -71,6 +71,7 @@ _EVENTS: Final = (
     "contacts-request",
     "contacts-collected",
     "contacts-request-ended",
+    "messages-dropped",
 )
 
 

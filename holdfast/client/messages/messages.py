@@ -43,6 +43,8 @@ __all__ = [
     "Sent",
     "Unconfirmed",
     "announce",
+    "care",
+    "confirm",
     "flush",
     "greet",
     "open_large",
@@ -249,6 +251,11 @@ def flush(account: Account) -> Flushed:
     if not flushed.waiting:
         settling.settle(account)
     return flushed
+
+
+def confirm(account: Account) -> None:
+    """Acknowledge at once what the app has taken, instead of by the next act."""
+    settling.settle(account)
 
 
 def care(account: Account) -> Flushed:

@@ -223,7 +223,7 @@ def _give_up(account: Account, row: Sent) -> None:
         account,
         ReportKind.NOT_CONFIRMED,
         f"Not confirmed: no device has said that it has the message that you wrote to {UUID(bytes=row.user)} on "
-        f"{written:%Y-%m-%d at %H:%M} UTC.",
+        f"{written:%Y-%m-%d at %H:%M} UTC ({row.key[_USER:].hex()}).",
         way_out="It is kept here no longer. Ask the person whether it came, and send it again if it still matters.",
         user=row.user,
     )
