@@ -98,8 +98,9 @@ def _folded(trace: str) -> str:
 
 
 def _bounded_text(text: str) -> str:
-    # Shortened once more, since what is hidden takes ten times the room when it is written out.
-    return _short(written_out(_short(text)))
+    # Shortened once more, since what is hidden takes ten times the room when it is written out. Half of a pair, as the
+    # system names files that are no UTF-8, could be written by no collector.
+    return _short(written_out(_short(text)).encode(errors="backslashreplace").decode())
 
 
 def _short(text: str) -> str:

@@ -20,6 +20,7 @@ from django.test import Client
 
 from config import env
 from config.logs import StrangersRequest, formatter
+from tests.cast.texts import ESCAPED, SHOWN_WHOLE
 from tests.checks import PROJECT
 
 HOSTILE = "x\n2026-01-01 CRITICAL FORGED\x1b[2J\u202e\x9b\r\u2028\x85\x0b\x0c\x1e"
@@ -49,6 +50,12 @@ def written(name: str, form: str = "text") -> Iterator[Callable[[], list[str]]]:
         log.removeHandler(handler)
         log.propagate = kept
         log.setLevel(level)
+
+
+def test_every_text_is_logged_as_it_was_written_and_what_would_be_obeyed_as_an_escape() -> None:
+    for text, said in ({text: text for text in SHOWN_WHOLE} | ESCAPED).items():
+        entry = formatter().format(logging.LogRecord("tests", logging.INFO, "x", 1, "said “%s”", (text,), None))
+        assert entry.endswith(f"said “{said}”")
 
 
 def fail() -> None:
@@ -160,7 +167,11 @@ def test_lines_of_one_request_have_its_number_and_no_other_has() -> None:
     client = Client()
     with written("holdfast") as lines:
         # The proxy that nobody trusts is a line of its own.
-        sent: dict[str, Any] = {"HTTP_X_FORWARDED_FOR": "192.0.2.1", "HTTP_X_REQUEST_ID": "forged", "REMOTE_ADDR": "192.0.2.9"}
+        sent: dict[str, Any] = {
+            "HTTP_X_FORWARDED_FOR": "192.0.2.1",
+            "HTTP_X_REQUEST_ID": "forged",
+            "REMOTE_ADDR": "192.0.2.9",
+        }
         first = client.get("/livez", **sent)
         second = client.get("/livez")
         logging.getLogger("holdfast").warning("between")
