@@ -20,6 +20,7 @@ from holdfast.client.escrow.disclosures import Disclosure
 from holdfast.client.identity import chains, tenant
 from holdfast.client.identity.contacts import IDENTITY
 from holdfast.client.identity.device import new_identity_author
+from holdfast.client.messages import prekeys
 from holdfast.client.officers import officer
 from holdfast.client.profile.account import Account
 from holdfast.client.profile.state import Generation, OpenCase
@@ -559,7 +560,8 @@ def _new_identity(account: Account, kept: OpenCase) -> SigningKey:
 def finish(account: Account, *, password: SecretBytes, wait_seconds: int = 0) -> Finished:
     """Begin the account again on the officers' word, with a fresh archive key and a vault under a new password.
 
-    Raises NotYet while attestations are missing or the delay runs. Each step is kept; running it again resumes.
+    The device's pre-keys are published. Raises NotYet while attestations are missing or the delay runs. Each step is
+    kept; running it again resumes.
     """
     kept = _require_case(account)
     state = chains.refresh(account)
@@ -568,6 +570,7 @@ def finish(account: Account, *, password: SecretBytes, wait_seconds: int = 0) ->
     author = new_identity_author(account, kept.new_identity)
     if state.aik != author.key.public:
         wait_for(lambda: _begin_again(account, kept), wait_seconds)
+    prekeys.publish(account)
     # The case's own keys have done their work; what could still be opened with them must not outlive it.
     account.state.identity_seed = kept.new_identity
     account.state.consent = b""

@@ -85,8 +85,8 @@ def complete(account: Account, *, wait_seconds: int = 0) -> Joined:
 
     Where this device asked by QR code or digits, the letter must answer that very question: its nonce was seen by
     nobody but the device that was shown it. Raises NotYet while no letter is there, or the server does not show what
-    one rests on; TrustRefused for letters that are not an answer or from a device that is not the person's; SplitView when
-    the other device has seen another log of keys. Letters that are wrong by themselves are destroyed, others wait.
+    one rests on; TrustRefused for letters that are not an answer or from a device that is not the person's; SplitView
+    when the other device has seen another log of keys. Letters that are wrong by themselves are destroyed, others wait.
     """
     return wait_for(lambda: _complete(account), wait_seconds)
 

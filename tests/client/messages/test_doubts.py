@@ -8,13 +8,14 @@ once. Each doubt is a lie or a fault of the server for a while; all that can wai
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from holdfast.client.errors import ClientError
+from holdfast.client.errors import ClientError, Problem
 from holdfast.client.identity import chains, device
 from holdfast.client.messages import inbox, letters, messages, prekeys, reports
 from holdfast.client.messages.letters import LetterKind
@@ -111,7 +112,9 @@ def in_doubt(server: LyingServer, doubt: Callable[[LyingServer], None]) -> Any:
     doubt(server)
     yield
     server.chains, server.keys_log = honest_chains, honest_log
-    server.instead.clear(), server.lies.clear(), server.lost.clear()
+    server.instead.clear()
+    server.lies.clear()
+    server.lost.clear()
 
 
 def paired(world: Members, first: Account) -> Account:
@@ -171,7 +174,7 @@ def test_what_comes_while_something_is_in_doubt_is_there_when_it_has_passed(worl
     assert len(set(held)) == len(held)
     assert not {ReportKind.UNDECRYPTABLE, ReportKind.CONTENT_WITHHELD} & {one.kind for one in told}
     assert not [key for rows in ("held", reports.TOLD, "left") for key in bob.store.keys(rows)]
-    assert not letters.waiting(bob, LetterKind.SYNC) and not letters.waiting(bob, LetterKind.SHARE)
+    assert not [one for kind in (LetterKind.SYNC, LetterKind.SHARE) for one in letters.waiting(bob, kind)]
 
 
 @pytest.mark.parametrize("doubt", ["log behind", "chain gone", "sender's chain behind"])
@@ -226,20 +229,24 @@ def test_people_in_doubt_for_ever_keep_nobody_from_being_asked_about(
 ) -> None:
     monkeypatch.setattr(inbox, "_MOST_DOUBTED", 3)
     alice, bob = world.published(ALICE), world.published(BOB)
-    strangers = [world.published(b"stranger %d-----" % number + bytes([48 + number])) for number in range(5)]
-    messages.send(alice, BOB, b"zero")
+    strangers = [world.published(b"stranger %d------" % number) for number in range(5)]
+    messages.send(alice, BOB, b"known")
+    messages.receive(bob)
     for one in [*strangers, world.another(alice)]:
         messages.send(one, BOB, b"held")
-    messages.receive(bob)  # alice is known from here on, and nobody is held yet
-    for one in strangers:
-        messages.greet(one, [BOB])
     with in_doubt(world.server, instead(CHAIN, 404, "not-found")):
         messages.receive(bob)
+    others = "|".join(text(one.user) for one in strangers[1:])
+    with in_doubt(world.server, instead(f"GET users/({others})/chain", 404, "not-found")):
         asked = len(world.server.log)
-        messages.receive(bob)
-        paths = [path for _, path, _ in world.server.log[asked:] if path.endswith("/chain")]
-        assert len(paths) <= 2 * 3
-    assert messages.receive(bob)
+        # Whom bob knows is asked about first; the stranger of whom there is no doubt in one of the next.
+        assert [one.sender for one in messages.receive(bob)][:2] == [ALICE, ALICE]
+        paths = [path for _, path, _ in world.server.log[asked:] if re.fullmatch(f"users/({others})/chain", path)]
+        assert len(paths) <= 3
+        for _ in range(60):
+            if len(messages.receive(bob)) == 3:
+                break
+        assert {one.sender for one in messages.waiting(bob)} == {ALICE, strangers[0].user}
 
 
 # Large content
@@ -263,7 +270,7 @@ def test_large_content_that_does_not_come_now_comes_later(world: Members, how: s
         assert [one.body for one in messages.waiting(bob)] == [b"and on"]
     assert look(bob) == []
     assert sorted(one.body for one in messages.waiting(bob)) == [b"L" * 9000, b"and on"]
-    assert box(world, bob) == [] and bob.store.keys("left") == []
+    assert (box(world, bob), bob.store.keys("left")) == ([], [])
 
 
 def test_large_content_that_never_comes_takes_no_more_than_its_room(
@@ -324,3 +331,61 @@ def test_answer_to_a_pairing_waits_for_the_chain_that_it_rests_on(world: Members
         pairing.complete(second)
     pairing.complete(second)
     assert second.state.vault.epoch == first.state.vault.epoch
+
+
+# What is on its way
+
+SEND, CLAIM, CHECK = "POST users/.*/messages", "POST (users|devices)/.*/claim", "POST devices/.*/check"
+REFUSALS: dict[str, Callable[[LyingServer], None]] = {
+    f"{path} {status} {code}": instead(path, status, code)
+    for path in (SEND, CLAIM, CHAIN, PROOF, "GET messages")
+    for status, code in ((400, "malformed-request"), (401, "unauthenticated"), (404, "not-found"), (422, "untrusted"))
+    # The message's own bytes are wrong then, which is for good.
+    if (path, status) != (SEND, 400)
+} | {
+    "taken for another": instead(SEND, 422, "idempotency-key-reused"),
+    "no room": instead(SEND, 409, "mailbox-full"),
+    "too many": instead(SEND, 429, "message-limit"),
+    "denied": instead(SEND, 403, "denied"),
+    "other devices": lambda server: server.instead.update(
+        {SEND: lambda _body: refusal(422, "envelopes-mismatch", errors=[{"field": "envelopes", "detail": "Others."}])}
+    ),
+    "stale": instead(SEND, 409, "chain-stale"),
+    "not in the format": lambda server: server.instead.update({SEND: lambda _body: (413, {"html": "too large"})}),
+}
+
+
+@pytest.mark.parametrize("refused", REFUSALS)
+def test_what_a_passing_refusal_keeps_back_is_sent_when_it_has_passed(world: Members, refused: str) -> None:
+    alice, bob = world.published(ALICE), world.published(BOB)
+    messages.send(alice, BOB, b"zero")
+    alice.api._sleep = lambda _seconds: None
+    world.server.lost.add(".*")
+    assert not messages.send(alice, BOB, b"one").is_sent
+    world.server.lost.clear()
+    for _ in range(2):
+        # Late enough for the recipient's chain to be fetched, and with a device of theirs that has no session yet.
+        world.now += LOGGED_WITHIN
+        with in_doubt(world.server, REFUSALS[refused]):
+            messages.flush(alice)
+    world.another(bob)
+    with in_doubt(world.server, REFUSALS[refused]):
+        messages.flush(alice)
+    flushed = messages.flush(alice)
+    assert (flushed.waiting, flushed.refused) == ([], {})
+    look(bob)
+    assert [one.body for one in messages.waiting(bob)] == [b"zero", b"one"]
+
+
+def test_message_for_an_account_that_stays_away_is_given_up_after_a_month(world: Members) -> None:
+    alice, _bob = world.published(ALICE), world.published(BOB)
+    messages.send(alice, BOB, b"zero")
+    world.server.instead[SEND] = lambda _body: refusal(404, "not-found")
+    with pytest.raises(Problem):
+        messages.send(alice, BOB, b"one")
+    assert messages.flush(alice).waiting
+    world.now += 30 * 86_400
+    assert not messages.flush(alice).waiting
+    (report,) = messages.reports(alice)
+    assert report.kind is ReportKind.NOT_SENT
+    assert any(b"one" in one for one in report.evidence)
