@@ -360,9 +360,9 @@ def test_what_a_passing_refusal_keeps_back_is_sent_when_it_has_passed(world: Mem
     alice, bob = world.published(ALICE), world.published(BOB)
     messages.send(alice, BOB, b"zero")
     alice.api._sleep = lambda _seconds: None
-    world.server.lost.add(".*")
+    world.server.instead[SEND] = lambda _body: refusal(503, "unavailable")
     assert not messages.send(alice, BOB, b"one").is_sent
-    world.server.lost.clear()
+    world.server.instead.clear()
     for _ in range(2):
         # Late enough for the recipient's chain to be fetched, and with a device of theirs that has no session yet.
         world.now += LOGGED_WITHIN
