@@ -101,7 +101,7 @@ def test_file_becomes_people_and_a_person_gets_a_code(
     page.get_by_role("button", name="Look at it").click()
     look("code-confirm")
     confirm(page, "Issue an enrolment code")
-    assert page.locator("code.once").inner_text().startswith("hf1.")
+    assert page.locator("code.once").inner_text().startswith("hf2.")
     look("code-once")
     page.get_by_role("link", name="I have it").click()
     assert "waits for a second person" in page.locator("table").first.inner_text()

@@ -292,7 +292,7 @@ def create(
     """Start a profile for one person, and write it. tenant, user: 16 bytes.
 
     passphrase: opens it, when the person chose one; without, the operating system's keyring keeps the key. Raises
-    ProfileError when the directory holds a profile or the machine has no keyring to trust, OutOfBounds for a
+    ProfileError when the directory holds a profile or the machine has no keyring to trust, Unusable for a
     passphrase below 14 characters; no profile and no key is left behind.
     """
     make_private_directory(directory)
@@ -348,7 +348,7 @@ def change_key(directory: Path, *, passphrase: SecretBytes | None = None, new: S
     """Give a profile a new key, and encrypt all of it anew. passphrase: as it opens now; none for the keyring.
 
     new: the passphrase from now on; None for the operating system's keyring. Raises WrongPassphrase, ProfileError and
-    OutOfBounds as `create` and `open_profile` do, and the profile opens as before. The old key is destroyed.
+    Unusable as `create` and `open_profile` do, and the profile opens as before. The old key is destroyed.
     """
     with open_account(directory, passphrase=passphrase) as account:
         store = account.store

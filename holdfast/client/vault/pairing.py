@@ -23,14 +23,16 @@ from holdfast.client.profile.account import Account
 from holdfast.client.profile.state import OfficersSection
 from holdfast.client.vault import vault
 from holdfast.client.waiting import wait_for
+from holdfast.core.base import typed
 from holdfast.core.base.encoding import decode, encode
 from holdfast.core.base.errors import HoldfastError, Malformed, Untrusted, UnwrapFailed
 from holdfast.core.base.secret import SecretBytes
+from holdfast.core.base.words import as_typed
 from holdfast.core.crypto.keys import SealingKey
 from holdfast.core.identity.chain import ChainState
 from holdfast.core.signed.cose import Sign1
 from holdfast.core.signed.statements import DeviceStatement, SyncKind
-from holdfast.core.vault.pairing import ExistingDevice, NewDevice, PairingRequest
+from holdfast.core.vault.pairing import CODE_DIGITS, ExistingDevice, NewDevice, PairingRequest
 from holdfast.core.vault.sync_letter import NONCE_SIZE, DeviceSync, OfficersKey, SyncLetter, seal_sync
 
 _LATER: Final = "It is read once the server shows that. If this goes on, tell your officers."
@@ -214,6 +216,15 @@ def accept(account: Account, text: str, *, with_officers_keys: bool = False) -> 
     return _accept(account, asked, with_officers_keys)
 
 
+def is_code(text: str) -> bool:
+    """Tell whether a text is a whole pairing code."""
+    try:
+        PairingRequest.parse(text)
+    except Malformed:
+        return False
+    return True
+
+
 def _accept(account: Account, asked: PairingRequest, with_officers_keys: bool) -> UUID:
     if (asked.tenant, asked.user) != (account.tenant, account.user):
         raise TrustRefused(
@@ -264,7 +275,7 @@ def approve(account: Account, device: UUID, *, words: tuple[str, ...], with_offi
     """
     officers = _officers_key(account, with_officers_keys)
     statement = devices.fetch_statement(account, device.bytes)
-    if devices.device_words(statement) != words:
+    if devices.device_words(statement) != as_typed(words):
         raise WrongWords("These are not the words of the device that the server shows. Do not approve it.")
     vault.save_if_changed(account)
     devices.approve(account, device, words=words)
@@ -398,18 +409,26 @@ class CodeAnswer:
         self._new_device = new_device
         self._is_over = False
 
-    def confirm(self, typed: str, *, wait_seconds: int = 0, with_officers_keys: bool = False) -> UUID:
+    def confirm(self, said: str, *, wait_seconds: int = 0, with_officers_keys: bool = False) -> UUID:
         """Bring in the new device if the digits typed are those this side has computed; returns its id.
+
+        said: as typed, in groups or not. What is no eight digits costs no try, since it could be no code.
 
         with_officers_keys: as in `accept`. Raises WrongWords for others: somebody stands between the two devices, or a
         digit was mistyped.
         """
         if self._is_over:
             raise ProfileError("This pairing is over.", way_out="Start again on both devices.")
+        digits = typed.digits(said)
+        if len(digits) != CODE_DIGITS or not digits.isdigit():
+            raise WrongWords(
+                f"The code is {CODE_DIGITS} digits. Nothing was added, and this pairing goes on.",
+                way_out="Type the digits once more, as the new device shows them.",
+            )
         wait_for(self._take_reveal, wait_seconds)
         self._is_over = True
         try:
-            asked = self._side.confirm("".join(typed.split()).replace("-", ""))
+            asked = self._side.confirm(digits)
         except Untrusted:
             raise WrongWords(
                 "These are not the digits of this pairing. Nothing was added.",

@@ -22,7 +22,7 @@ from holdfast.client.profile.account import Account
 from holdfast.client.vault import doors, vault
 from holdfast.client.vault.vault_contents import HELD_SHARE, TRUSTED_SET
 from holdfast.core.base.encoding import MAX_BLOB, b64u
-from holdfast.core.base.errors import HoldfastError, OutOfBounds, Untrusted, UnwrapFailed
+from holdfast.core.base.errors import HoldfastError, Untrusted, Unusable, UnwrapFailed
 from holdfast.core.base.rows import octets, open_row, pair, seal_row, secret, several, uint
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.crypto.keys import SealingKey
@@ -124,7 +124,7 @@ def choose(account: Account, people: Sequence[bytes], *, k: int = DEFAULT_K) -> 
         made = contact_shares.prepare(
             account.state.vault.key, owner=owner, header=account.header(), contacts=people, k=k
         )
-    except OutOfBounds as error:
+    except Unusable as error:
         raise ProfileError(
             f"This cannot be: {error}.", way_out="Choose three to five people, and let k be 3."
         ) from None

@@ -17,7 +17,7 @@ import pytest
 
 from holdfast.client.errors import ClientError, Problem
 from holdfast.client.identity import chains, device
-from holdfast.client.messages import inbox, letters, messages, prekeys, reports
+from holdfast.client.messages import inbox, letters, messages, prekeys, reports, sent
 from holdfast.client.messages.letters import LetterKind
 from holdfast.client.messages.messages import ReportKind
 from holdfast.client.profile.account import Account
@@ -174,7 +174,8 @@ def test_what_comes_while_something_is_in_doubt_is_there_when_it_has_passed(worl
     assert len(set(held)) == len(held)
     assert not {ReportKind.UNDECRYPTABLE, ReportKind.CONTENT_WITHHELD} & {one.kind for one in told}
     assert not [key for rows in ("held", reports.TOLD, "left") for key in bob.store.keys(rows)]
-    assert not [one for kind in (LetterKind.SYNC, LetterKind.SHARE) for one in letters.waiting(bob, kind)]
+    assert not letters.waiting(bob, LetterKind.SYNC)
+    assert not letters.waiting(bob, LetterKind.SHARE)
 
 
 @pytest.mark.parametrize("doubt", ["log behind", "chain gone", "sender's chain behind"])
@@ -270,7 +271,8 @@ def test_large_content_that_does_not_come_now_comes_later(world: Members, how: s
         assert [one.body for one in messages.waiting(bob)] == [b"and on"]
     assert look(bob) == []
     assert sorted(one.body for one in messages.waiting(bob)) == [b"L" * 9000, b"and on"]
-    assert (box(world, bob), bob.store.keys("left")) == ([], [])
+    assert box(world, bob) == []
+    assert bob.store.keys("left") == []
 
 
 def test_large_content_that_never_comes_takes_no_more_than_its_room(
@@ -389,3 +391,38 @@ def test_message_for_an_account_that_stays_away_is_given_up_after_a_month(world:
     (report,) = messages.reports(alice)
     assert report.kind is ReportKind.NOT_SENT
     assert any(b"one" in one for one in report.evidence)
+
+
+@pytest.mark.parametrize("doubt", [one for one in DOUBTS if not one.startswith("own")])
+def test_acknowledgement_that_is_owed_in_a_doubt_is_sent_when_it_has_passed(world: Members, doubt: str) -> None:
+    alice, bob, _carol = (world.published(one) for one in (ALICE, BOB, CAROL))
+    messages.send(alice, BOB, b"one")
+    look(bob)
+    bob.api._sleep = lambda _seconds: None
+    for one in messages.waiting(bob):
+        one.done()
+    world.another(alice)
+    with in_doubt(world.server, DOUBTS[doubt]):
+        for _ in range(2):
+            world.now += LOGGED_WITHIN
+            look(bob)
+    look(bob)
+    look(alice)
+    assert not list(sent.users(alice.store))
+
+
+@pytest.mark.parametrize("fault", [403, 404, 503])
+def test_acknowledgement_waits_until_the_device_has_published(world: Members, fault: int) -> None:
+    alice, bob = world.published(ALICE), world.published(BOB)
+    messages.send(alice, BOB, b"one")
+    look(bob)
+    bob.api._sleep = lambda _seconds: None
+    for key in bob.store.keys(prekeys._PUBLISHED):
+        bob.store.delete(prekeys._PUBLISHED, key)
+    for one in messages.waiting(bob):
+        one.done()
+    with in_doubt(world.server, instead(CHECK, fault, "no")):
+        look(bob)
+        assert not [row for row in box(world, alice) if row["kind"] == "message"]
+    look(bob)
+    assert [row for row in box(world, alice) if row["kind"] == "message"]
