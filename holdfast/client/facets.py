@@ -299,9 +299,7 @@ class Recover(_Facet):
         `Opened.devices` are those to ask the person about. Raises ProfileError before a door was opened.
         """
         with self._use() as account:
-            done = by_door.finish(account, lost=lost)
-            prekeys.publish(account)
-            return done
+            return by_door.finish(account, lost=lost)
 
 
 def _phrase(words: str) -> Phrase:

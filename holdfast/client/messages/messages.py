@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from holdfast.client.errors import ClientError, ProfileError
-from holdfast.client.identity import chains
+from holdfast.client.identity import chains, peers
 from holdfast.client.messages import inbox, outbox, renewals, sent, settling
 from holdfast.client.messages.handshakes import USED
 from holdfast.client.messages.inbox_rows import Kept
@@ -189,15 +189,19 @@ def _flush_and_report(ready: Ready, message_id: bytes, account: Account, key: by
     flushed = flush(account)
     if key in flushed.refused:
         raise flushed.refused[key]
+    without_keys = list(ready.without_keys)
     if key in flushed.sent:
         reached = flushed.sent[key]
+        now = peers.find_known(account, ready.state.user) or ready.state
+        missed = (ready.state.devices.keys() & now.devices.keys()) - {account.device.id, *reached, *without_keys}
+        without_keys += sorted(missed)
     else:
         reached = [device for device, _ in outbox.Row.load(account, key).envelopes] if key else []
     begun = [device for device, (_, session) in ready.chosen.items() if session.is_last_resort]
     return Sent(
         id=message_id,
         devices=tuple(UUID(bytes=device) for device in reached),
-        without_keys=tuple(UUID(bytes=device) for device in ready.without_keys),
+        without_keys=tuple(UUID(bytes=device) for device in without_keys),
         last_resort=tuple(UUID(bytes=device) for device in begun),
         is_sent=key not in flushed.waiting,
     )

@@ -14,7 +14,7 @@ from uuid import UUID
 
 from holdfast.client.errors import ClientError, Problem, ProfileError, Unreachable
 from holdfast.client.identity import key_log, peers
-from holdfast.client.messages import bundles, handshakes, outbox, renewals, sent
+from holdfast.client.messages import bundles, handshakes, outbox, prekeys, renewals, sent
 from holdfast.client.messages.renewals import Renewal
 from holdfast.client.messages.sent import Body
 from holdfast.client.profile.account import Account
@@ -61,6 +61,10 @@ def settle(account: Account) -> None:
     if not account.device.is_active:
         return
     _revise(account)
+    try:
+        prekeys.publish_first(account)
+    except ClientError:
+        return
     for peer in renewals.peers(account.store):
         try:
             _settle_with(account, peer)
@@ -97,7 +101,8 @@ def _settle_with(account: Account, peer: Address) -> None:
     try:
         state = peers.current(account, peer.user)
     except (ProfileError, Problem) as error:
-        if isinstance(error, ProfileError) or error.status == 404:
+        is_known = peer.user == account.user or peer.user in account.state.contacts
+        if not is_known and (isinstance(error, ProfileError) or error.status == 404):
             # Nobody has this name: it is the server's word for a sender, and was never anything else.
             with account.store.transaction():
                 renewals.forget(account.store, peer)
