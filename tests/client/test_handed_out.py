@@ -28,8 +28,10 @@ import typer
 
 from holdfast.cli.app import app, main
 from holdfast.cli.exits import Exit
-from holdfast.client.messages import inbox, messages
+from holdfast.client import standing
+from holdfast.client.messages import inbox, messages, reports
 from holdfast.client.messages.inbox_rows import Kept
+from holdfast.client.messages.reports import ReportKind
 from holdfast.client.profile.account import Account
 from holdfast.client.sessions.sessions import Address
 from holdfast.core.base.encoding import b64u
@@ -373,6 +375,39 @@ def test_no_command_ends_with_a_traceback_or_in_silence_when_its_output_fails(re
             assert reader.types(*line.split(), *more, out=out, error=error) == Exit.MACHINE
             close(out)
             assert "could not be written" in error.getvalue()
+
+
+# Warnings are shown, too, before they are put away
+
+
+def test_warning_is_put_away_after_it_was_shown_and_none_that_came_since(reader: Reader) -> None:
+    account = reader.account
+
+    def happens(number: int) -> None:
+        with account.store.transaction():
+            reports.add(account, ReportKind.NOT_SENT, f"Warning {number}.", way_out="Read it.")
+
+    def seen() -> int:
+        found = json.loads(reader.reads("maintain", "--seen", "--json"))
+        assert isinstance(found["put_away"], int)
+        return found["put_away"]
+
+    reader.reads("maintain")
+    seen()
+    for line in ("receive", "maintain"):
+        happens(1)
+        for kind in ("full disk", "closed pipe", "closed at the start"):
+            out = failing(kind)
+            assert reader.types(line, out=out) == Exit.MACHINE
+            close(out)
+            assert standing.put_away_seen(account) == 0
+        assert "Warning 1." in reader.reads(line)
+        happens(2)
+        assert seen() == 1
+        assert [report.text for report in messages.reports(account)] == ["Warning 2."]
+        # What was shown beside the number put away is seen now.
+        assert seen() == 1
+        assert messages.reports(account) == []
 
 
 # The process itself
