@@ -34,6 +34,7 @@ from holdfast.client.messages.inbox_rows import Kept
 from holdfast.client.messages.reports import ReportKind
 from holdfast.client.profile.account import Account
 from holdfast.client.sessions.sessions import Address
+from holdfast.client.vault import doors
 from holdfast.core.base.encoding import b64u
 from holdfast.core.messages.content import LargeReference, seal_large
 from tests.cast.lying_server import NOW
@@ -72,12 +73,12 @@ class Reader:
         """What waits here still."""
         return [one.reference or one.body for one in messages.waiting(self.account)]
 
-    def types(self, *line: str, out: TextIO | None, error: TextIO | None = None) -> int:
+    def types(self, *line: str, out: TextIO | None, error: TextIO | None = None, stdin: TextIO | None = None) -> int:
         """Type a line whose output goes to `out`; returns the exit code."""
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(sys, "stdout", out)
             patch.setattr(sys, "stderr", error or io.StringIO())
-            patch.setattr(sys, "stdin", io.StringIO())
+            patch.setattr(sys, "stdin", stdin or io.StringIO())
             with pytest.raises(SystemExit) as ended:
                 main(["--profile", "/nowhere", *line])
         assert isinstance(ended.value.code, int)
@@ -408,6 +409,60 @@ def test_warning_is_put_away_after_it_was_shown_and_none_that_came_since(reader:
         # What was shown beside the number put away is seen now.
         assert seen() == 1
         assert messages.reports(account) == []
+
+
+# What is shown once counts after somebody has seen it
+
+
+class Screen(io.StringIO):
+    """A terminal, which may have fewer characters, and may be gone when what it was opened for is written to it."""
+
+    def __init__(self, encoding: str, *, fails_at: str = "nothing") -> None:
+        super().__init__()
+        self._encoding, self._fails_at = encoding, fails_at
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return self._encoding
+
+    def isatty(self) -> bool:
+        return True
+
+    def write(self, text: str) -> int:
+        if self._fails_at in text:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return super().write(text)
+
+
+class Keyboard(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("line", ["backup password --generate", "backup phrase --language japanese"])
+@pytest.mark.parametrize(
+    ("screen", "typed", "code"),
+    [
+        (lambda: Screen("utf-8", fails_at="\x1b["), "\n" * 9, Exit.MACHINE),
+        (lambda: Screen("utf-8", fails_at="Press Enter"), "\n" * 9, Exit.MACHINE),
+        (lambda: Screen("utf-8"), "", Exit.ASK_PERSON),
+    ],
+    ids=["failing at once", "failing before the end", "closed before it was written down"],
+)
+def test_secret_that_nobody_has_seen_opens_nothing(
+    reader: Reader, line: str, screen: Callable[[], Screen], typed: str, code: Exit
+) -> None:
+    assert reader.types(*line.split(), out=screen(), stdin=Keyboard(typed)) == code
+    assert not any(door.is_open for door in doors.status(reader.account))
+
+
+def test_phrase_that_a_terminal_cannot_show_is_not_made(reader: Reader) -> None:
+    error = io.StringIO()
+    screen = Screen("latin-1")
+    code = reader.types("backup", "phrase", "--language", "japanese", out=screen, error=error, stdin=Keyboard("\n" * 9))
+    assert code == Exit.ASK_PERSON
+    assert "This terminal cannot show every character of it" in error.getvalue()
+    assert not any(door.is_open for door in doors.status(reader.account))
 
 
 # The process itself
