@@ -26,7 +26,7 @@ from holdfast.core.base.rows import octets, open_map, open_row, seal_row, uint
 from holdfast.core.crypto.keys import AgreementKey
 from holdfast.core.identity.chain import ChainState
 from holdfast.core.messages.bundle import is_move
-from holdfast.core.messages.session import Incoming, InitialPart, Party, Session
+from holdfast.core.messages.session import Incoming, InitialPart, Party, Session, read_message
 from holdfast.core.signed.cose import Sign1
 from holdfast.core.signed.statements import DeviceStatement
 
@@ -59,15 +59,23 @@ class MessageRefused(TrustRefused):
 
 
 class OneTimeKeyReused(MessageRefused):
-    """A one-time key came a second time: `first` is the message that it came with before (FAULTS S14)."""
+    """A one-time key came a second time: `first` is the message that it came with before (FAULTS S14).
 
-    def __init__(self, key_id: int, first: bytes) -> None:
+    is_replay: it is the same handshake under other bytes, and not another sender's.
+    """
+
+    def __init__(self, key_id: int, first: bytes, *, is_replay: bool) -> None:
         super().__init__(
             f"One-time key {key_id} of this device was handed out to two senders.",
             way_out="It must go to one sender only, and the server sees to that. Both messages are kept as evidence: "
             "show them to your officers, and ask the second sender to write again.",
         )
         self.first = first
+        self.is_replay = is_replay
+
+
+class Replayed(Untrusted):
+    """A handshake that has begun a session here before."""
 
 
 def begin(account: Account, state: ChainState, claimed: ClaimedBundle) -> tuple[Place, Session]:
@@ -189,7 +197,8 @@ def has_keys(account: Account, initial: InitialPart) -> bool:
 def respond(account: Account, incoming: Incoming, verified: Verified) -> Begun:
     """Open an initial message of a verified sender with this device's pre-keys, in the caller's transaction.
 
-    Raises Untrusted for a pre-key that is not here or a handshake seen before, OneTimeKeyReused, UnwrapFailed.
+    Raises Untrusted for a pre-key that is not here, Replayed for a handshake seen before; OneTimeKeyReused and
+    UnwrapFailed.
     """
     initial = incoming.initial
     if initial is None:
@@ -200,7 +209,7 @@ def respond(account: Account, incoming: Incoming, verified: Verified) -> Begun:
     one_time_id = initial.one_time_pre_key_id
     one_time = prekeys.one_time(account, one_time_id) if one_time_id is not None else None
     if one_time_id is not None and one_time is None:
-        raise _spent(account, one_time_id)
+        raise _spent(account, one_time_id, initial)
     session, plaintext = Session.respond(
         incoming,
         me=verified.me,
@@ -211,7 +220,7 @@ def respond(account: Account, incoming: Incoming, verified: Verified) -> Begun:
         now=account.api.clock.now(),
     )
     if sessions.was_seen(account.store, session):
-        raise Untrusted("the message begins a session that has begun before: a replay")
+        raise Replayed("the message begins a session that has begun before: a replay")
     return Begun(session, plaintext, one_time_id)
 
 
@@ -238,9 +247,10 @@ def keep(account: Account, begun: Begun, place: Place, message: bytes) -> None:
         account.store.put(USED, begun.one_time_id.to_bytes(4, "big"), seal_row(used))
 
 
-def _spent(account: Account, key_id: int) -> HoldfastError | OneTimeKeyReused:
+def _spent(account: Account, key_id: int, initial: InitialPart) -> HoldfastError | OneTimeKeyReused:
     kept = account.store.get(USED, key_id.to_bytes(4, "big"))
     if kept is None:
         return Untrusted("the message is for a one-time key that this device does not have")
     used = open_row(_Used, kept, "used one-time key", max_size=2 * MAX_BLOB)
-    return OneTimeKeyReused(key_id, used.message)
+    first = read_message(used.message).initial
+    return OneTimeKeyReused(key_id, used.message, is_replay=first is not None and first.ephemeral == initial.ephemeral)

@@ -16,8 +16,8 @@ from uuid import UUID
 
 from holdfast.client.errors import AnswerRefused, ClientError, PeerChanged, Problem, TrustRefused, Unreachable
 from holdfast.client.identity import key_log, peers, security_events
-from holdfast.client.messages import handshakes, letters, quotas, reports
-from holdfast.client.messages.handshakes import MessageRefused, OneTimeKeyReused
+from holdfast.client.messages import handshakes, letters, quotas, renewals, reports, sent
+from holdfast.client.messages.handshakes import MessageRefused, OneTimeKeyReused, Replayed
 from holdfast.client.messages.inbox_rows import Envelope, Kept
 from holdfast.client.messages.quotas import Quota
 from holdfast.client.messages.reports import ReportKind
@@ -54,6 +54,10 @@ _FINAL: Final = frozenset({400, 403, 404, 422})
 LAST_RESORT_ALARM: Final = 10
 
 _ASK_AGAIN: Final = "Ask the sender to send it again. It is kept in this report as it came."
+_SENT_AGAIN: Final = (
+    "Nothing to do: a session is begun anew with that device, which then sends again what was not read. If it has not "
+    "come within two days, ask the sender to send it again. It is kept in this report as it came."
+)
 
 
 def collect(account: Account) -> None:
@@ -189,21 +193,24 @@ def _open(account: Account, envelope: Envelope) -> bytes:
 
     Returns the sender if it opened. Raises Unreachable and Problem when the server does not answer; _Left.
     """
-    incoming = None
+    incoming, is_verified = None, False
     try:
         incoming = read_message(envelope.message)
         verified = _verify_sender(account, incoming, envelope)
+        is_verified = True
         with account.store.transaction():
             session, plaintext = (
                 _respond(account, envelope, incoming, verified) if verified else _decrypt(account, envelope, incoming)
             )
             _mark(account, envelope)
+            renewals.note_opened(account, envelope.sender, session)
             _keep(account, envelope, session, plaintext)
     except OneTimeKeyReused as error:
         security_events.note(account, "A one-time key of this device was handed out to two senders.")
-        _refuse(account, envelope, error, ReportKind.KEY_REUSED, error.first)
+        _refuse(account, envelope, error, ReportKind.KEY_REUSED, error.first, is_unread=not error.is_replay)
     except (HoldfastError, MessageRefused) as error:
-        _refuse(account, envelope, error, ReportKind.UNDECRYPTABLE)
+        is_unread = is_verified and not isinstance(error, Replayed)
+        _refuse(account, envelope, error, ReportKind.UNDECRYPTABLE, is_unread=is_unread)
     except ClientError as error:
         if isinstance(error, Unreachable) or (isinstance(error, Problem) and error.status not in _FINAL):
             raise
@@ -211,7 +218,7 @@ def _open(account: Account, envelope: Envelope) -> bytes:
             _hold(account, envelope, error)
         else:
             # Nothing that the server may show later would open it.
-            _refuse(account, envelope, error, ReportKind.UNDECRYPTABLE)
+            _refuse(account, envelope, error, ReportKind.UNDECRYPTABLE, is_unread=True)
     else:
         return envelope.sender.user
     return b""
@@ -289,6 +296,10 @@ def _keep(account: Account, envelope: Envelope, session: Session, plaintext: byt
     if said.kind is ContentKind.MOVED:
         assert isinstance(said.body, bytes)
         peers.expect(account, envelope.sender.user, said.body)
+    if said.kind is ContentKind.GREETING:
+        renewals.note_greeted(account, envelope.sender)
+    if said.kind is ContentKind.ACKNOWLEDGEMENT and sent.acknowledge(account, envelope.sender, said.acknowledged):
+        renewals.note_again(account, envelope.sender)
     if said.kind in (ContentKind.BYTES, ContentKind.LARGE) and not _was_heard(account, envelope, said):
         _deliver(account, envelope, session, said, conversation)
 
@@ -303,12 +314,14 @@ def _conversation(account: Account, envelope: Envelope, said: Content) -> bytes:
 
 
 def _was_heard(account: Account, envelope: Envelope, said: Content) -> bool:
-    """Whether the same content came already: sent again after a 409 that was a lie, it is delivered once."""
+    """Whether the same content came already: sent again, it is delivered once."""
     key = envelope.sender.user + said.message_id
-    if account.store.get(HEARD, key) is not None:
-        return True
-    account.store.put(HEARD, key, _until(account))
-    return False
+    if account.store.get(HEARD, key) is None:
+        return False
+    if account.store.get(INBOX, key) is None:
+        # The app has it, and what told the sender so was lost.
+        renewals.owe(account.store, envelope.sender, said.message_id)
+    return True
 
 
 def _deliver(account: Account, envelope: Envelope, session: Session, said: Content, conversation: bytes) -> None:
@@ -333,7 +346,9 @@ def _deliver(account: Account, envelope: Envelope, session: Session, said: Conte
         body=body,
         reference=reference,
     )
-    account.store.put(INBOX, envelope.sender.user + said.message_id, kept.to_secret())
+    key = envelope.sender.user + said.message_id
+    account.store.put(INBOX, key, kept.to_secret())
+    account.store.put(HEARD, key, _until(account))
 
 
 def _follow(account: Account, user: bytes) -> None:
@@ -395,11 +410,17 @@ def _hold(account: Account, envelope: Envelope, error: ClientError) -> None:
     reports.add_once(account, user, kind, text, way_out=error.way_out, user=user)
 
 
-def _refuse(account: Account, envelope: Envelope, error: Exception, kind: ReportKind, *before: bytes) -> None:
+def _refuse(
+    account: Account, envelope: Envelope, error: Exception, kind: ReportKind, *before: bytes, is_unread: bool
+) -> None:
+    """Keep the refusal. is_unread: the device that is named may well have written it, and has to begin anew."""
     with account.store.transaction():
         _mark(account, envelope)
         text = str(error) if isinstance(error, ClientError) else f"The message cannot be opened: {error}."
-        _report(account, envelope, text, kind, *before, way_out=getattr(error, "way_out", ""))
+        is_renewed = is_unread and renewals.note_unread(account, envelope.sender)
+        is_told = is_renewed and kind is ReportKind.UNDECRYPTABLE
+        way_out = _SENT_AGAIN if is_told else getattr(error, "way_out", "")
+        _report(account, envelope, text, kind, *before, way_out=way_out)
 
 
 def _report(

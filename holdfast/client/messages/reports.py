@@ -48,6 +48,7 @@ class ReportKind(StrEnum):
     SPLIT_VIEW = "split-view"
     CONTENT_WITHHELD = "content-withheld"
     NOT_SENT = "not-sent"
+    NOT_CONFIRMED = "not-confirmed"
 
 
 def _row_kind(kind: ReportKind) -> str:

@@ -143,10 +143,10 @@ class ShareRequest:
 
     @classmethod
     def new(cls, header: Header, *, device_hash: bytes, manifest_hash: bytes) -> tuple[ShareRequest, SealingKey]:
-        """Make a request and its private key, which never leaves the device. Raises Malformed for a longer life."""
+        """Make a request and its private key, which never leaves the device. Raises ValueError for a longer life."""
         key = SealingKey.generate()
         request = cls(header, key.public, device_hash, manifest_hash)
-        # Read back as a contact will, so that a request nobody would answer is never published.
+        # Written as a contact will read it, so that a request nobody would answer is never published.
         return cls.from_payload(request.to_payload()), key
 
     @cached_property
