@@ -30,7 +30,6 @@ from holdfast.core.vault.password_door import (
     DEFAULT_COST,
     Argon2Cost,
     DoorOwner,
-    generate_password,
     open_password_door,
     seal_password_door,
 )
@@ -212,18 +211,15 @@ def remove(account: Account, kind: str) -> None:
 # The password
 
 
-def set_password(
-    account: Account, password: SecretBytes | None = None, *, cost: Argon2Cost = DEFAULT_COST
-) -> SecretBytes:
-    """Make the password door for the vault key of now, and the vault if there is none; returns the password.
+def set_password(account: Account, password: SecretBytes, *, cost: Argon2Cost = DEFAULT_COST) -> None:
+    """Make the password door for the vault key of now, and the vault if there is none.
 
-    password: at least 14 characters, or None to have one generated, which is to be shown once. Raises ProfileError
-    for a shorter one.
+    password: at least 14 characters. One that was made for the person (`password_door.generate_password`) was shown to
+    them before: once it counts, no earlier one does. Raises ProfileError for a shorter one.
     """
-    chosen = password if password is not None else generate_password()
     owner = _owner_with_vault(account)
     try:
-        blob = seal_password_door(account.state.vault.key, password=chosen, owner=owner, cost=cost)
+        blob = seal_password_door(account.state.vault.key, password=password, owner=owner, cost=cost)
     except Unusable as error:
         raise ProfileError(
             f"This password cannot be used: {error}.", way_out="Choose a longer one, or have one generated."
@@ -231,7 +227,6 @@ def set_password(
     put_door(account, PASSWORD, blob)
     mark(account, PASSWORD, epoch=owner.epoch)
     vault.save(account)
-    return chosen
 
 
 def open_with_password(account: Account, *, password: SecretBytes) -> vault.OpenedVault:
