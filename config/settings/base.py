@@ -16,7 +16,7 @@ HOLDFAST_ROLE = ENV.role
 HOLDFAST_PRODUCTION = False
 HOLDFAST_REHEARSAL = False
 HOLDFAST_STATE_DIR = ENV.state_dir
-HOLDFAST_PUBLIC_URL = ENV.public_url.rstrip("/")
+HOLDFAST_PUBLIC_URL = ENV.public_url
 # A proxy may pass another Host on: a form from our own pages names this origin.
 CSRF_TRUSTED_ORIGINS = [HOLDFAST_PUBLIC_URL]
 CSRF_FAILURE_VIEW = "config.views.csrf_failure"
@@ -75,7 +75,9 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
-    # Around all others: any of them may answer before the body was read.
+    # Around everything: whatever is logged meanwhile has the request's number, and its line says how it ended.
+    "config.access_log.AccessMiddleware",
+    # Around all that follow: any of them may answer before the body was read.
     "tenants.middleware.WholeBodyMiddleware",
     # Before the rest: what follows asks whether the request came encrypted.
     "tenants.middleware.ProxyMiddleware",
@@ -132,7 +134,7 @@ LANGUAGE_CODE = "en-gb"
 TIME_ZONE = "UTC"
 USE_TZ = True
 STATIC_URL = "/static/"
-STATIC_ROOT = PROJECT / "var" / "static"
+STATIC_ROOT = ENV.static_root
 STATICFILES_DIRS = [PROJECT / "templates" / "static"]
 APPEND_SLASH = False
 DATA_UPLOAD_MAX_MEMORY_SIZE = 2 * 1024 * 1024
@@ -221,10 +223,18 @@ DEFAULT_FROM_EMAIL = ENV.email_from
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {
-        "line": {"()": "config.logs.LineFormatter", "fmt": "%(asctime)s %(levelname)s %(name)s %(message)s"}
+    "formatters": {"line": {"()": "config.logs.formatter"}},
+    "filters": {"stranger": {"()": "config.logs.StrangersRequest"}},
+    "handlers": {
+        "stderr": {"class": "logging.StreamHandler", "formatter": "line"},
+        "stranger": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["stranger"]},
     },
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["stderr"], "level": "INFO"},
-    "loggers": {"django.request": {"level": "ERROR"}, "axes": {"level": "ERROR"}},
+    "loggers": {
+        "django.request": {"level": "ERROR"},
+        "django.security": {"handlers": ["stranger"], "propagate": False},
+        "axes": {"level": "ERROR"},
+        # Of granian's own processes, which set theirs up before ours.
+        "_granian": {"handlers": ["stderr"], "propagate": False},
+    },
 }

@@ -18,16 +18,16 @@ from typer.core import TyperCommand, TyperGroup
 from holdfast.cli.exits import SHORT, Exit
 
 FLAGS: Final = ("--json",)
-WITH_VALUE: Final = ("--profile", "--passphrase-file", "--passphrase-fd")
+WITH_VALUE: Final = ("--profile", "--passphrase-file", "--passphrase-fd", "--profile-wait")
 # As a person meets them: one's own device and messages, the ways back, one's contacts, then what officers and
 # auditors do, then what one looks into when something is odd.
 ORDER: Final = (
-    "enrol", "devices", "send", "receive", "maintain", "rotate", "backup", "recover", "contacts", "archive", "escrow",
-    "officer", "org", "audit", "chain", "bundle", "profile", "doctor",
+    "enrol", "devices", "send", "sent", "receive", "maintain", "rotate", "backup", "recover", "contacts", "archive",
+    "escrow", "officer", "org", "audit", "chain", "bundle", "profile", "doctor",
 )  # fmt: skip
-_ALWAYS: Final = (Exit.DONE, Exit.FAILED, Exit.USAGE, Exit.PROFILE)
-_ONLINE: Final = (Exit.REFUSED, Exit.UNREACHABLE, Exit.UNTRUSTED)
-_NO_PROFILE: Final = (Exit.DONE, Exit.FAILED, Exit.USAGE)
+_ALWAYS: Final = (Exit.DONE, Exit.FAILED, Exit.USAGE, Exit.INPUT, Exit.MACHINE)
+_PROFILE: Final = (Exit.PROFILE, Exit.AGAIN)
+_ONLINE: Final = (Exit.REFUSED, Exit.UNREACHABLE, Exit.UNTRUSTED, Exit.SERVER)
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -97,7 +97,7 @@ def command(
     """
 
     def register(function: Function) -> Function:
-        usual = (*(_ALWAYS if profile else _NO_PROFILE), *(_ONLINE if online else ()))
+        usual = (*_ALWAYS, *(_PROFILE if profile else ()), *(_ONLINE if online else ()))
         page = Page(asks=asks, changes=changes, examples=examples, exits=exits or {}, usual=usual)
         _PAGES[function] = page
         app.command(name, cls=Command, epilog=page.epilog())(function)

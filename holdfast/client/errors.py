@@ -1,6 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """The client's refusals: one class for each reaction that a caller, or the person at the screen, can have.
 
+Whose matter it is decides the class, and with it the advice and the exit code of the command:
+
+    WrongInput            what was typed or given: correct it
+    NotPossible           what was asked does not go with how things stand: ask for something else
+    ProfileError          the profile: none, not enrolled, damaged, without the key that is needed
+    MachineError          this machine: its disk, the rights of a file, its keyring
+    Unreachable           the network: no answer came
+    Problem               the server: it refused and said why
+    AnswerRefused         the server, or what stands before it: an answer outside the protocol
+    RaceLost              another device or command of the same person was first: run it again
+    NotYet ConsentNeeded  time, or a person's yes
+    WrongWords
+    TrustRefused          what other people signed, or the server claims of it: an attack, or to be looked into
+
+A slip of one's own is never announced as an attack, and no attack as a slip: where the bytes cannot tell, the sentence
+names both.
+
 Implements RFC 9457 on the receiving side. Refusals of signed bytes stay those of `holdfast.core.base.errors`.
 Does not print: every error carries a sentence for people and, where there is one, the way out.
 """
@@ -12,7 +29,6 @@ from typing import Final
 _WAYS_OUT: Final = {
     "unauthenticated": "Check this machine's clock, and that this device was not suspended: `holdfast doctor`.",
     "enrolment-code-refused": "Ask an officer for a fresh enrolment code: a code works once and expires.",
-    "chain-stale": "Another of your devices wrote to your account first. Run the command again.",
     "idempotency-key-reused": "Run the command again.",
     "escrow-paused": "Keep your devices: they deposit by themselves once officers are back. What is in escrow stays.",
     "hsm-unavailable": "Nothing was done. Try again in a minute; your operator sees the alarm.",
@@ -21,6 +37,7 @@ _WAYS_OUT: Final = {
     "not-found": "Check the id: what belongs to others is not shown as existing.",
 }
 
+_AGAIN: Final = "Another of your devices, or another person, was first. Run the command again."
 _DISTRUST: Final = "Nothing of it was believed or kept. Try again later; if this goes on, tell your officers."
 
 
@@ -30,6 +47,21 @@ class ClientError(Exception):
     def __init__(self, message: str, *, way_out: str = "") -> None:
         super().__init__(message)
         self.way_out = way_out
+
+
+# Another device of the same person, or another officer, wrote first: the same command reads that and goes on.
+_RACES: Final = frozenset(
+    {
+        "chain-stale",
+        "conflict",
+        "contacts-stale",
+        "officer-keys-stale",
+        "policy-stale",
+        "pre-key-stale",
+        "successor-stale",
+        "vault-stale",
+    }
+)
 
 
 class Problem(ClientError):
@@ -47,7 +79,7 @@ class Problem(ClientError):
         errors: Sequence[tuple[str, str]] = (),
         way_out: str = "",
     ) -> None:
-        super().__init__(detail, way_out=way_out or _WAYS_OUT.get(code, ""))
+        super().__init__(detail, way_out=way_out or _WAYS_OUT.get(code, _AGAIN if code in _RACES else ""))
         self.status = status
         self.code = code
         self.errors = tuple(errors)
@@ -57,24 +89,73 @@ class Problem(ClientError):
         """The first field at fault, or "" when the problem is not about one."""
         return self.errors[0][0] if self.errors else ""
 
+    @property
+    def is_race_lost(self) -> bool:
+        """Whether somebody was only faster: the same act, run again, may pass."""
+        return self.code in _RACES
+
+
+class WrongInput(ClientError):
+    """What was typed or given cannot be used: a name, an id, a date, a file of another kind. Correcting it helps."""
+
+
+class WrongSecret(WrongInput):
+    """A password or a phrase does not open what it was typed for."""
+
+
+class NotPossible(ClientError):
+    """What was asked does not go with how things stand: there is no such thing, or it has ended, or it is not theirs.
+
+    Nothing is broken, and asking again changes nothing.
+    """
+
+
+class MachineError(ClientError):
+    """This machine does not do its part: its disk is full, a file is open to others, its keyring is locked."""
+
 
 class Unreachable(ClientError):
     """No answer came: the address is wrong, the server is down, or the network is. Retrying is safe."""
 
 
+class NotTheServer(Unreachable):
+    """Whoever answers at the address does not prove to be the server: its certificate does not hold here."""
+
+
+class RaceLost(ClientError):
+    """Another device or another command of the same person was first. Run again, it goes on from what that one did."""
+
+    def __init__(self, message: str, *, way_out: str = "") -> None:
+        super().__init__(message, way_out=way_out or "Run the command again.")
+
+
 class AnswerRefused(ClientError):
-    """The server answered with something outside the protocol. Nothing of it was kept."""
+    """The server, or what stands before it, answered with something outside the protocol. Nothing of it was kept."""
 
     def __init__(self, message: str, *, way_out: str = "") -> None:
         super().__init__(message, way_out=way_out or "Update this program; if this goes on, tell your operator.")
 
 
 class ProfileError(ClientError):
-    """The profile on this machine cannot be used as asked: missing, damaged, not enrolled, already enrolled."""
+    """The profile on this machine cannot be used: none, damaged, not enrolled, or without the key that is needed."""
+
+
+class ProfileBusy(ProfileError):
+    """Another program holds the profile, and has not let go of it in the time that was waited. Trying again is safe."""
 
 
 class WrongPassphrase(ProfileError):
     """The passphrase does not open this profile."""
+
+
+class NewerProfile(ProfileError):
+    """A newer version of this program wrote the profile. It is whole: this program is to be updated."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "A newer version of Holdfast wrote this profile. Nothing is damaged.",
+            way_out="Update Holdfast on this machine, and run the command again.",
+        )
 
 
 class TrustRefused(ClientError):

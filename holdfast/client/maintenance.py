@@ -92,7 +92,7 @@ def _mailbox(account: Account) -> Iterator[Done]:
 
 
 def _outbox(account: Account) -> Iterator[Done]:
-    flushed = messages.flush(account)
+    flushed = messages.care(account)
     if flushed.sent:
         yield done("outbox", f"Sent {len(flushed.sent)} messages that had waited.")
     for error in flushed.refused.values():
@@ -273,8 +273,8 @@ _ITEMS: Final = (
     _Item("mailbox", _mailbox),
     _Item("account chain", _chain, needs_active=False),
     _Item("organisation", _tenant, needs_active=False),
-    _Item("outbox", _outbox),
     _Item("clock", _clock),
+    _Item("outbox", _outbox),
     _Item("pre-keys", _pre_keys),
     _Item("key log", _key_log),
     _Item("rotation", _rotation),

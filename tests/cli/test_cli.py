@@ -6,6 +6,7 @@ Implements FAULTS Z1 and Z3 for the command line. What commands do is tested in 
 
 from __future__ import annotations
 
+import errno
 import inspect
 import json
 import os
@@ -32,9 +33,10 @@ from holdfast.client.profile import account as accounts
 from holdfast.client.profile.private_files import write_private
 from holdfast.client.profile.state import OfficerKeys
 from holdfast.client.profile.store import MemoryStore
-from holdfast.core.base.errors import Malformed
+from holdfast.core.base.errors import Malformed, Unusable
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.crypto.keys import SealingKey, SigningKey
+from holdfast.core.crypto.phrase import PhraseError
 from tests.journeys.terminal import Terminal
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -91,7 +93,7 @@ def test_every_command_that_was_promised_exists() -> None:
         "officer resolutions", "officer sign", "officer resolve withdraw-version", "officer resolve return-officer",
         "officer resolve acknowledge-leaf", "officer resolve accept-log",
         "officer code", "chain show", "contacts confirm",
-        "audit export", "audit verify", "send", "receive", "maintain", "rotate",
+        "audit export", "audit verify", "send", "sent", "receive", "maintain", "rotate",
     }  # fmt: skip
 
 
@@ -127,16 +129,27 @@ def test_common_options_may_stand_anywhere() -> None:
     ("error", "code"),
     [
         (errors.Problem(status=403, code="denied", detail="no"), Exit.REFUSED),
+        (errors.Problem(status=409, code="vault-stale", detail="no"), Exit.AGAIN),
         (errors.Unreachable("x"), Exit.UNREACHABLE),
         (errors.WrongPassphrase("x"), Exit.PROFILE),
         (errors.PeerChanged("x"), Exit.ASK_PERSON),
         (errors.WrongWords("x"), Exit.ASK_PERSON),
         (errors.ConsentNeeded("x"), Exit.ASK_PERSON),
         (errors.TrustRefused("x"), Exit.UNTRUSTED),
-        (errors.AnswerRefused("x"), Exit.UNTRUSTED),
+        (errors.AnswerRefused("x"), Exit.SERVER),
+        (errors.NotTheServer("x"), Exit.UNREACHABLE),
         (errors.NotYet("x"), Exit.NOT_YET),
+        (errors.NotPossible("x"), Exit.FAILED),
+        (errors.WrongInput("x"), Exit.INPUT),
+        (errors.WrongSecret("x"), Exit.INPUT),
+        (errors.MachineError("x"), Exit.MACHINE),
+        (errors.RaceLost("x"), Exit.AGAIN),
+        (errors.NewerProfile(), Exit.PROFILE),
         (Malformed("x"), Exit.UNTRUSTED),
-        (FileExistsError("x"), Exit.FAILED),
+        (Unusable("x"), Exit.INPUT),
+        (PhraseError("x"), Exit.INPUT),
+        (FileExistsError(errno.EEXIST, "x"), Exit.INPUT),
+        (PermissionError("x"), Exit.MACHINE),
     ],
 )
 def test_each_kind_of_error_has_its_exit_code(error: Exception, code: Exit) -> None:
@@ -223,7 +236,7 @@ def test_verdict_keeps_its_exit_code_as_json(tmp_path: Path) -> None:
 
 
 def test_dead_server_exits_with_unreachable(tmp_path: Path) -> None:
-    code = "hf1." + "A" * 10
+    code = "hf2." + "A" * 10
     bad = run(
         "enrol", "--server", "http://127.0.0.1:9", "--code-file", "-", "--profile", str(tmp_path / "p"), stdin=code
     )
@@ -255,8 +268,11 @@ def test_profile_and_passphrase_never_appear_in_output_or_arguments(profile: lis
 
 
 def test_text_that_others_wrote_is_shown_in_quotes_that_it_cannot_end_and_obeyed_in_nothing() -> None:
-    text = "Bob\u202egnp.exe\x1b[2J [bold]x” :skull: [/] \ue000a\\"
-    assert unstyled(quoted(text)) == '“Bob<U+202E>gnp.exe<U+001B>[2J [bold]x" :skull: [/] <U+E000>a\\”'
+    text = "Bob\u202egnp.exe\x1b[2J [bold]x :skull: [/] \x0ea\\"
+    assert unstyled(quoted(text)) == "“Bob<U+202E>gnp.exe<U+001B>[2J [bold]x :skull: [/] <U+000E>a\\”"
+    # Quotes of its own stay as they are, and end nothing: there are more of them around it.
+    for marks, said in ((1, "“open"), (2, "x” (ours)"), (2, "“Hello” and ”"), (4, "a”””b””")):
+        assert unstyled(quoted(said)) == f"{'“' * marks}{said}{'”' * marks}"
     # Brackets that one person opens and another closes are no markup either.
     assert unstyled(f"[bold]By[/] {quoted('[red')} to {quoted(']')}, {plain('[/]')}.") == "By “[red” to “]”, [/]."
     assert one_word("awaiting-share") == "awaiting-share"

@@ -71,7 +71,7 @@ def run(world: Members, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call
     profile.mkdir(mode=0o700)
 
     @contextlib.contextmanager
-    def opened(_directory: Path, *, passphrase: object = None) -> Iterator[Account]:
+    def opened(_directory: Path, **_how: object) -> Iterator[Account]:
         yield olivia
 
     monkeypatch.setattr(olivia, "connect", lambda *_args, **_more: olivia.api)
@@ -193,7 +193,7 @@ def test_secret_goes_into_the_file_that_is_named_which_must_be_new(
     out = str(tmp_path / "link")
     assert run(*INVITE, "--code-file", code_file, "--out", out, "--json").answer["once_file"] == out
     assert Path(out).read_text() == f"{LINK}\n"
-    assert run(*INVITE, "--code-file", code_file, "--out", out).exit == 1
+    assert run(*INVITE, "--code-file", code_file, "--out", out).exit == 10
     assert len(world.server.performed) == 1, "found before the act, not after it"
 
 

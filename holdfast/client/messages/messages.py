@@ -7,31 +7,33 @@ Does not show or store conversations: a message is this module's until the app s
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from uuid import UUID
 
 from holdfast.client.errors import ClientError, ProfileError
-from holdfast.client.identity import chains, key_log
-from holdfast.client.messages import inbox, outbox, prekeys
+from holdfast.client.identity import chains, peers
+from holdfast.client.messages import inbox, outbox, prekeys, renewals, sent, settling
 from holdfast.client.messages.handshakes import USED
 from holdfast.client.messages.inbox_rows import Kept
 from holdfast.client.messages.outbox import Flushed, Ready
-from holdfast.client.messages.reports import Report, ReportKind, add, list_reports
+from holdfast.client.messages.reports import TOLD, TOLD_SECONDS, Report, ReportKind, add, list_reports
+from holdfast.client.messages.sent import Unconfirmed
+from holdfast.client.messages.settling import compose
 from holdfast.client.profile.account import Account
 from holdfast.client.profile.store import Store
 from holdfast.client.sessions import sessions
+from holdfast.client.sessions.sessions import Address
 from holdfast.core.messages.content import (
     MAX_BODY,
     MAX_LARGE,
-    Content,
     ContentKind,
     LargeReference,
     open_large,
     seal_large,
 )
+from holdfast.core.signed.payloads import ID_SIZE
 
 __all__ = [
     "Flushed",
@@ -39,7 +41,10 @@ __all__ = [
     "Report",
     "ReportKind",
     "Sent",
+    "Unconfirmed",
     "announce",
+    "care",
+    "confirm",
     "flush",
     "greet",
     "open_large",
@@ -49,6 +54,7 @@ __all__ = [
     "seal_large",
     "send",
     "send_reference",
+    "unconfirmed",
 ]
 
 
@@ -102,17 +108,24 @@ class Received:
         return datetime.fromtimestamp(self.sent_at, UTC)
 
     def done(self) -> None:
-        """Say that the app has it: it is destroyed here. Until then every `receive` hands it out again."""
-        self._store.delete(inbox.INBOX, self.sender + self.id)
+        """Say that the app has it: it is destroyed here, and acknowledged to its sender by the next act of this client.
+
+        Until then every `receive` hands it out again.
+        """
+        with self._store.transaction():
+            if self._store.get(inbox.INBOX, self.sender + self.id) is not None:
+                self._store.delete(inbox.INBOX, self.sender + self.id)
+                renewals.owe(self._store, Address(self.sender, self.device.bytes), self.id)
 
 
 def send(account: Account, user: bytes, content: bytes, *, message_id: bytes | None = None) -> Sent:
     """Send up to 1,000,000 bytes to a user (16 bytes) and to one's own other devices; above 4 KiB by the mailbox.
 
     Durably kept before anything leaves. message_id: 16 random bytes of an app that keeps its own list of what is to be
-    sent; sent again under the same one after an interruption, a message still arrives once. Raises TooLarge;
-    PeerChanged until a human has confirmed; TrustRefused when something does not hold, the message being kept for
-    later if it was queued; Problem for a refusal by the server.
+    sent; sent again under the same one after an interruption, a message still arrives once. Raises TooLarge; ValueError
+    for an id of another size, before anything is asked for or kept; PeerChanged until a human has confirmed;
+    TrustRefused when something does not hold, the message being kept for later if it was queued; Problem for a refusal
+    by the server.
     """
     if len(content) <= MAX_BODY:
         return _send(account, user, ContentKind.BYTES, content, message_id=message_id)
@@ -142,16 +155,18 @@ def _send(
     *,
     message_id: bytes | None,
 ) -> Sent:
+    if message_id is not None and len(message_id) != ID_SIZE:
+        raise ValueError(f"a message id has {ID_SIZE} bytes")
     _require_member(account)
     theirs = outbox.prepare(account, user)
     copies = outbox.prepare(account, account.user) if user != account.user else None
-    said = _content(account, kind, body, user if user == account.user else None, message_id=message_id)
+    said = compose(account, kind, body, user if user == account.user else None, message_id=message_id)
     with account.store.transaction():
         key = outbox.queue(account, theirs, said.encode(), content=content)
         if key is None and user != account.user:
             raise ProfileError("That person has no device that can be written to yet.", way_out=outbox.NO_DEVICE)
         if copies is not None:
-            copy = _content(account, kind, body, user, message_id=said.message_id)
+            copy = compose(account, kind, body, user, message_id=said.message_id)
             outbox.queue(account, copies, copy.encode(), content=content)
     return _flush_and_report(theirs, said.message_id, account, key)
 
@@ -169,39 +184,24 @@ def _require_member(account: Account) -> None:
         )
 
 
-def _content(
-    account: Account,
-    kind: ContentKind,
-    body: bytes | LargeReference,
-    conversation: bytes | None,
-    *,
-    message_id: bytes | None = None,
-) -> Content:
-    return Content(
-        kind=kind,
-        message_id=message_id or secrets.token_bytes(16),
-        sent_at=account.api.clock.earliest(),
-        body=body,
-        conversation=conversation,
-        checkpoint=key_log.own_checkpoint(account) or None,
-        chain_head=account.chain.head,
-    )
-
-
 def _flush_and_report(ready: Ready, message_id: bytes, account: Account, key: bytes | None) -> Sent:
     """Send what is queued, and say what became of the message under `key`; None for one that goes to nobody."""
-    flushed = outbox.flush(account)
+    flushed = flush(account)
     if key in flushed.refused:
         raise flushed.refused[key]
+    without_keys = list(ready.without_keys)
     if key in flushed.sent:
         reached = flushed.sent[key]
+        now = peers.find_known(account, ready.state.user) or ready.state
+        missed = (ready.state.devices.keys() & now.devices.keys()) - {account.device.id, *reached, *without_keys}
+        without_keys += sorted(missed)
     else:
         reached = [device for device, _ in outbox.Row.load(account, key).envelopes] if key else []
     begun = [device for device, (_, session) in ready.chosen.items() if session.is_last_resort]
     return Sent(
         id=message_id,
         devices=tuple(UUID(bytes=device) for device in reached),
-        without_keys=tuple(UUID(bytes=device) for device in ready.without_keys),
+        without_keys=tuple(UUID(bytes=device) for device in without_keys),
         last_resort=tuple(UUID(bytes=device) for device in begun),
         is_sent=key not in flushed.waiting,
     )
@@ -213,6 +213,7 @@ def receive(account: Account) -> list[Received]:
     What did not open, or must be heard of, is in `reports`. Raises Unreachable and Problem.
     """
     inbox.collect(account)
+    settling.settle(account)
     return waiting(account)
 
 
@@ -246,8 +247,30 @@ def reports(account: Account) -> list[Report]:
 
 
 def flush(account: Account) -> Flushed:
-    """Send what could not be sent before, as it was encrypted. Returns what became of each."""
-    return outbox.flush(account)
+    """Send what could not be sent before, as it was encrypted, and what is owed to devices that wrote to this one.
+
+    Returns what became of each message that waited.
+    """
+    flushed = outbox.flush(account)
+    if not flushed.waiting:
+        settling.settle(account)
+    return flushed
+
+
+def confirm(account: Account) -> None:
+    """Acknowledge at once what the app has taken, instead of by the next act."""
+    settling.settle(account)
+
+
+def care(account: Account) -> Flushed:
+    """Flush, having looked whether the devices that have not acknowledged something are still there."""
+    settling.follow(account)
+    return flush(account)
+
+
+def unconfirmed(account: Account) -> list[Unconfirmed]:
+    """Return what was sent and not every device has confirmed, oldest first: kept for 30 days, 64 MiB in all."""
+    return sent.unconfirmed(account)
 
 
 def announce(account: Account, users: Sequence[bytes] | None = None) -> list[bytes]:
@@ -279,7 +302,7 @@ def _control(
                 text = f"A contact could not be told of a change of your keys: {error}"
                 add(account, ReportKind.NOT_SENT, text, way_out=error.way_out, user=user)
             continue
-        said = _content(account, kind, body, user if user == account.user else None)
+        said = compose(account, kind, body, user if user == account.user else None)
         with account.store.transaction():
             key = outbox.queue(account, ready, said.encode())
         if key is not None:
@@ -289,7 +312,7 @@ def _control(
 
 
 def prune(account: Account) -> int:
-    """Destroy what was kept to recognise repetitions and is too old to come again. Returns how many rows.
+    """Destroy what was kept to recognise repetitions, or to be sent again, and is too old. Returns how many rows.
 
     None without a confirmed time (`Clock.confirmed`).
     """
@@ -297,9 +320,12 @@ def prune(account: Account) -> int:
     if now is None:
         return 0
     # What was begun with a signed pre-key can come again for as long as its private half is here.
-    now = min([now, *(made_at + sessions.INITIAL_LIFE_SECONDS for made_at in prekeys.list_made(account))])
+    since = min([now, *(made_at + sessions.INITIAL_LIFE_SECONDS for made_at in prekeys.list_made(account))])
     lives = {
         **dict.fromkeys((sessions.INITIAL, sessions.SEEN, USED), sessions.INITIAL_LIFE_SECONDS),
         **dict.fromkeys((inbox.HAD, inbox.HEARD), inbox.REMEMBER_SECONDS),
+        inbox.LEFT: inbox.SERVER_KEEPS_SECONDS,
+        TOLD: TOLD_SECONDS,
     }
-    return sum(sessions.prune(account.store, kind, now=now, life=life) for kind, life in lives.items())
+    recognised = sum(sessions.prune(account.store, kind, now=since, life=life) for kind, life in lives.items())
+    return recognised + sent.expire(account) + renewals.prune(account)

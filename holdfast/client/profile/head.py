@@ -14,7 +14,7 @@ from typing import Final
 
 from holdfast.client.errors import ProfileError, WrongPassphrase, damaged
 from holdfast.core.base.encoding import Encodable, Fields, decode, encode, label
-from holdfast.core.base.errors import HoldfastError, Malformed, UnwrapFailed
+from holdfast.core.base.errors import HoldfastError, Malformed, Unusable, UnwrapFailed
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.crypto import wrapping
 from holdfast.core.vault.password_door import (
@@ -52,16 +52,21 @@ class Head:
         return bool(self.door)
 
     def with_door(self, key: SecretBytes, *, passphrase: SecretBytes, cost: Argon2Cost = DEFAULT_COST) -> Head:
-        """Return this head with a passphrase around `key`. Raises OutOfBounds for one below 14 characters."""
+        """Return this head with a passphrase around `key`. Raises Unusable for one below 14 characters."""
         door = seal_password_door(key, password=passphrase, owner=self._owner, cost=cost)
         return Head(self.tenant, self.user, self.profile, door)
 
     def open_door(self, passphrase: SecretBytes) -> SecretBytes:
-        """Return the 32-byte key behind the passphrase. Raises WrongPassphrase, and ProfileError for a bad door."""
+        """Return the 32-byte key behind the passphrase. Raises WrongPassphrase, ProfileError for a bad door.
+
+        Raises Unusable for a passphrase that is no text.
+        """
         try:
             return open_password_door(self.door, password=passphrase, owner=self._owner)
         except UnwrapFailed:
             raise WrongPassphrase("The passphrase does not open this profile.") from None
+        except Unusable:
+            raise  # of what was typed, and not of the door
         except HoldfastError as error:
             raise damaged(error) from error
 

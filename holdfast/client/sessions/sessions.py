@@ -15,6 +15,7 @@ from holdfast.client.profile.store import Store
 from holdfast.core.base.encoding import MAX_BLOB, Encodable, Value, decode, encode
 from holdfast.core.base.rows import decode_row, encode_row, octets, open_row, seal_row, spread, uint
 from holdfast.core.base.secret import SecretBytes
+from holdfast.core.base.writing import require_readable
 from holdfast.core.identity.chain import ChainState
 from holdfast.core.messages.session import Session
 from holdfast.core.signed.payloads import MAX_AHEAD_SECONDS
@@ -102,6 +103,15 @@ def to_send(account: Account, peer: Address) -> tuple[Place, Session] | None:
             continue
         session = load(account.store, place, for_receiving=False)
         if session is not None and not session.needs_handshake(now):
+            return place, session
+    return None
+
+
+def newest(account: Account, peer: Address) -> tuple[Place, Session] | None:
+    """Return the newest session of this device with another, also one that is due for a new handshake, or None."""
+    for place in places(account.store, peer):
+        session = load(account.store, place, for_receiving=False) if place.own == account.device.id else None
+        if session is not None:
             return place, session
     return None
 
@@ -231,7 +241,8 @@ def _index(store: Store, user: bytes) -> list[Place]:
 def _write(store: Store, user: bytes, index: list[Place]) -> None:
     rows: list[Encodable] = [encode_row(_Seat(place.peer.device, place.id, place.own)) for place in index]
     if rows:
-        store.put(_PEER, user, SecretBytes(encode(rows)))
+        index_row = require_readable(lambda octets: decode(octets, max_size=_MAX_INDEX), encode(rows))
+        store.put(_PEER, user, SecretBytes(index_row))
     else:
         store.delete(_PEER, user)
 

@@ -17,7 +17,7 @@ from holdfast.client.identity import chains
 from holdfast.client.profile.account import Account
 from holdfast.client.vault import vault, vault_contents
 from holdfast.core.base.encoding import MAX_BLOB, b64u, decode, encode
-from holdfast.core.base.errors import HoldfastError, OutOfBounds, UnwrapFailed
+from holdfast.core.base.errors import HoldfastError, Unusable, UnwrapFailed
 from holdfast.core.base.rows import octets, open_row, seal_row, text, uint
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.crypto.keys import SigningKey
@@ -30,7 +30,6 @@ from holdfast.core.vault.password_door import (
     DEFAULT_COST,
     Argon2Cost,
     DoorOwner,
-    generate_password,
     open_password_door,
     seal_password_door,
 )
@@ -79,6 +78,8 @@ class Door:
 class _Mark:
     """What every device of the person knows of a door: when it was set, for which epoch (0: removed), and how.
 
+    ROW_SIZE: ClassVar = _MAX_PHRASE_ROW
+
     recovery_key: of a phrase, the encoded public half of its signing key.
     """
 
@@ -92,7 +93,7 @@ class _Mark:
         value = account.store.get(vault_contents.DOOR, kind.encode())
         if value is None:
             return cls(0, 0)
-        return open_row(cls, value, "door", max_size=_MAX_PHRASE_ROW)
+        return open_row(cls, value, "door")
 
 
 def mark(account: Account, kind: str, *, epoch: int, language: str = "", recovery_key: bytes = b"") -> None:
@@ -211,26 +212,22 @@ def remove(account: Account, kind: str) -> None:
 # The password
 
 
-def set_password(
-    account: Account, password: SecretBytes | None = None, *, cost: Argon2Cost = DEFAULT_COST
-) -> SecretBytes:
-    """Make the password door for the vault key of now, and the vault if there is none; returns the password.
+def set_password(account: Account, password: SecretBytes, *, cost: Argon2Cost = DEFAULT_COST) -> None:
+    """Make the password door for the vault key of now, and the vault if there is none.
 
-    password: at least 14 characters, or None to have one generated, which is to be shown once. Raises ProfileError
-    for a shorter one.
+    password: at least 14 characters. One that was made for the person (`password_door.generate_password`) was shown to
+    them before: once it counts, no earlier one does. Raises ProfileError for a shorter one.
     """
-    chosen = password if password is not None else generate_password()
     owner = _owner_with_vault(account)
     try:
-        blob = seal_password_door(account.state.vault.key, password=chosen, owner=owner, cost=cost)
-    except OutOfBounds as error:
+        blob = seal_password_door(account.state.vault.key, password=password, owner=owner, cost=cost)
+    except Unusable as error:
         raise ProfileError(
             f"This password cannot be used: {error}.", way_out="Choose a longer one, or have one generated."
         ) from None
     put_door(account, PASSWORD, blob)
     mark(account, PASSWORD, epoch=owner.epoch)
     vault.save(account)
-    return chosen
 
 
 def open_with_password(account: Account, *, password: SecretBytes) -> vault.OpenedVault:
@@ -287,11 +284,10 @@ def confirm_phrase(
     owner = _owner_with_vault(account)
     try:
         blob = phrase_door.seal_phrase_door(account.state.vault.key, phrase=phrase, owner=owner, passphrase=passphrase)
-    except OutOfBounds as error:
+    except Unusable as error:
         raise ProfileError(f"This passphrase cannot be used: {error}.", way_out="Choose another, or none.") from None
     new = recovery_key(account, phrase, passphrase)
-    before = recovery_key(account, old, old_passphrase) if old else None
-    _require_old(account, before)
+    before = _key_of_old(account, old, old_passphrase) if old else None
     put_door(account, PHRASE, blob)
     mark(account, PHRASE, epoch=owner.epoch, language=phrase.language.value, recovery_key=new.public.encoded)
     _set_recovery_key(account, new, before)
@@ -319,13 +315,21 @@ def recovery_key(account: Account, phrase: Phrase, passphrase: SecretBytes | Non
     return phrase_door.recovery_key(phrase, tenant=account.tenant, user=account.user, kind=kind, passphrase=passphrase)
 
 
-def _require_old(account: Account, before: SigningKey | None) -> None:
-    state = vault.chain_of(account)
-    if before is not None and before.public != state.recovery_key:
+def key_in_force(account: Account, phrase: Phrase, passphrase: SecretBytes | None) -> SigningKey | None:
+    """Return the key of a phrase that signs for this account, in any spelling of the passphrase; None for none."""
+    kind, state = account.device_statement.suite.signing_kind, vault.chain_of(account)
+    keys = phrase_door.recovery_keys(phrase, tenant=account.tenant, user=account.user, kind=kind, passphrase=passphrase)
+    return next((key for key in keys if key.public == state.recovery_key), None)
+
+
+def _key_of_old(account: Account, old: Phrase, passphrase: SecretBytes | None) -> SigningKey:
+    found = key_in_force(account, old, passphrase)
+    if found is None:
         raise WrongPhrase(
             "The old phrase is not the one that signs for your account. Nothing was set.",
             way_out="Try it again, or leave it out: the new phrase then signs after a week.",
         )
+    return found
 
 
 def _set_recovery_key(account: Account, new: SigningKey, before: SigningKey | None) -> None:

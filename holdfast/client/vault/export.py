@@ -12,7 +12,7 @@ from holdfast.client.profile.account import Account
 from holdfast.client.profile.state import VaultKey
 from holdfast.client.vault import doors, vault, vault_contents
 from holdfast.client.vault.vault import Found
-from holdfast.core.base.errors import HoldfastError, InvalidSignature, Malformed, OutOfBounds, UnwrapFailed
+from holdfast.core.base.errors import HoldfastError, InvalidSignature, Malformed, Unusable, UnwrapFailed
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.crypto.keys import PublicKey
 from holdfast.core.vault.export_file import ExportFile
@@ -41,7 +41,7 @@ def write(account: Account, *, password: SecretBytes, cost: Argon2Cost = DEFAULT
     owner = DoorOwner(account.tenant, account.user, kept.epoch)
     try:
         door = seal_password_door(kept.key, password=password, owner=owner, cost=cost)
-    except OutOfBounds as error:
+    except Unusable as error:
         raise ProfileError(f"This password cannot be used: {error}.", way_out="Choose a longer one.") from None
     return ExportFile.make(blob, signed, door, header=account.header(), key=account.signing_key).encode()
 

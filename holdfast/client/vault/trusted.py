@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Annotated, Final
 from uuid import UUID
 
-from holdfast.client.errors import ClientError, PeerChanged, Problem, ProfileError, TrustRefused
+from holdfast.client.errors import ClientError, Problem, ProfileError, TrustRefused
 from holdfast.client.identity import chains, contacts
 from holdfast.client.identity import device as devices
 from holdfast.client.messages import handshakes, letters
@@ -21,8 +21,8 @@ from holdfast.client.messages.letters import Letter, LetterKind
 from holdfast.client.profile.account import Account
 from holdfast.client.vault import doors, vault
 from holdfast.client.vault.vault_contents import HELD_SHARE, TRUSTED_SET, next_stamp
-from holdfast.core.base.encoding import MAX_BLOB, b64u
-from holdfast.core.base.errors import HoldfastError, OutOfBounds, Untrusted, UnwrapFailed
+from holdfast.core.base.encoding import b64u
+from holdfast.core.base.errors import HoldfastError, Untrusted, Unusable, UnwrapFailed
 from holdfast.core.base.rows import octets, open_row, pair, seal_row, secret, several, uint
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.crypto.keys import SealingKey
@@ -44,6 +44,8 @@ _MAX_UNNAMED: Final = 4  # of one owner, kept until their chain names one: one i
 @dataclass(frozen=True)
 class _SetUnderWay:
     """A set that is being given out. Holds the shares in the clear, so it is destroyed once every contact has theirs.
+
+    ROW_SIZE: ClassVar = MAX_BLOB
 
     made_at: UTC seconds. manifest: as signed. shares: (contact, share). epoch: of the vault key behind the door.
     """
@@ -126,7 +128,7 @@ def choose(account: Account, people: Sequence[bytes], *, k: int = DEFAULT_K) -> 
         made = contact_shares.prepare(
             account.state.vault.key, owner=owner, header=account.header(), contacts=people, k=k
         )
-    except OutOfBounds as error:
+    except Unusable as error:
         raise ProfileError(
             f"This cannot be: {error}.", way_out="Choose three to five people, and let k be 3."
         ) from None
@@ -155,7 +157,7 @@ def resume(account: Account) -> bool:
     value = account.store.get(*_UNDER_WAY)
     if value is None:
         return False
-    made = open_row(_SetUnderWay, value, "set of shares", max_size=MAX_BLOB)
+    made = open_row(_SetUnderWay, value, "set of shares")
     signed = Sign1.parse(made.manifest)
     if made.epoch != account.state.vault.epoch:
         # The vault key changed meanwhile: this door would open nothing that is written now.
@@ -283,18 +285,17 @@ def take_shares(account: Account) -> list[HeldShare]:
 
     A share is kept if its owner's account chain names its manifest, or if their identity key of now signed it and
     their chain is about to. Shares that an owner has replaced are destroyed once the chain names what replaced them;
-    letters that are no share for this device are destroyed at once.
+    letters that are no share for this device are destroyed at once. While an owner's chain is in doubt, or does not
+    show the key that signed, their letters wait.
     """
     for letter in letters.waiting(account, LetterKind.SHARE):
         try:
             _take(account, letter)
-        except PeerChanged:
-            # Its owner began again, and a human has to look at that first.
-            continue
-        except (HoldfastError, TrustRefused):
-            pass
-        except ClientError:
-            # The owner's chain could not be had now: the letter waits for a better moment.
+        except HoldfastError:
+            pass  # wrong by itself
+        except ClientError as error:
+            # Its owner began again, or their chain is in doubt or could not be had now: the letter waits.
+            letters.hold(account, letter, error)
             continue
         letters.put_away(account, [letter])
     _prune(account)
@@ -308,6 +309,11 @@ def _take(account: Account, letter: Letter) -> None:
         raise Untrusted("a share of another tenant, or of oneself")
     state = contacts.refresh(account, owner)
     if state.manifest_hash != manifest.hash:
+        if read.statement.kid not in {key.kid for key in (state.aik, *state.former_aiks)}:
+            raise TrustRefused(
+                "It is signed by a key that its owner's account does not show.",
+                way_out="It is kept for a month. If the person says that they gave you one, tell your officers.",
+            )
         # Not in the chain yet: then it is theirs only if the key in force signed it.
         read.statement.verify(state.aik, purpose=Purpose.SHARE_MANIFEST)
     share = _open_share(account, read)

@@ -14,6 +14,10 @@ class Malformed(HoldfastError):
     """The bytes are not in the format: refuse them, keep nothing of them."""
 
 
+class Mistyped(Malformed):
+    """What a person typed or pasted, or a file of theirs holds, is not what was asked for: a slip, and no attack."""
+
+
 class InvalidSignature(HoldfastError):
     """A signature does not hold over these bytes, for this purpose, under this key."""
 
@@ -36,6 +40,10 @@ class Expired(HoldfastError):
 
 class OutOfBounds(HoldfastError):
     """Parameters that a client refuses to work with, whoever signed or stored them."""
+
+
+class Unusable(OutOfBounds):
+    """A secret or a number that a person chose or typed and that cannot be one: theirs to correct, and no attack."""
 
 
 class Forked(Untrusted):

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from holdfast.core.base.encoding import Fields, decode, encode, label
-from holdfast.core.base.errors import OutOfBounds, QuorumNotMet, Untrusted
+from holdfast.core.base.errors import QuorumNotMet, Untrusted, Unusable
 from holdfast.core.base.secret import SecretBytes
+from holdfast.core.base.writing import read_back
 from holdfast.core.crypto import slip39
 from holdfast.core.crypto.keys import SealingKey
 from holdfast.core.crypto.sealing import open_sealed, seal
@@ -51,6 +52,7 @@ class ContactShare:
     share: SecretBytes
     blind: bytes
 
+    @read_back("from_secret")
     def to_secret(self) -> SecretBytes:
         """Return dCBOR{1: set, 2: index, 3: share, 4: blind}: what is sealed, and what a contact keeps."""
         return SecretBytes(encode({1: self.set_id, 2: self.index, 3: self.share.reveal(), 4: self.blind}))
@@ -82,14 +84,14 @@ def prepare(
 ) -> Prepared:
     """Make a contacts door whose secret k of the contacts can put together again.
 
-    header: of the manifest; names the owner. contacts: 16-byte user ids, one share each. Raises OutOfBounds
+    header: of the manifest; names the owner. contacts: 16-byte user ids, one share each. Raises Unusable
     unless 2 <= k <= n <= 16, for one contact named twice and for the owner among them.
     """
     if not MIN_QUORUM <= k <= len(contacts) <= MAX_SHARES:
-        raise OutOfBounds("trusted contacts are k of n with 2 <= k <= n <= 16")
+        raise Unusable("trusted contacts are k of n with 2 <= k <= n <= 16")
     # One person with two shares would be half a quorum, and the owner's own share is lost with the devices.
     if len(set(contacts)) != len(contacts) or owner.user in contacts:
-        raise OutOfBounds("every trusted contact is another person")
+        raise Unusable("every trusted contact is another person")
     # A new secret for each door: old shares must not open a door that was made to shut somebody out.
     secret, set_id = SecretBytes(secrets.token_bytes(SECRET_SIZE)), secrets.token_bytes(SET_SIZE)
     parts = slip39.split(secret, k=k, n=len(contacts))
