@@ -273,7 +273,7 @@ _ITEMS: Final = (
     _Item("mailbox", _mailbox),
     _Item("account chain", _chain, needs_active=False),
     _Item("organisation", _tenant, needs_active=False),
-    _Item("clock", _clock),
+    _Item("clock", _clock, needs_active=False),
     _Item("outbox", _outbox),
     _Item("pre-keys", _pre_keys),
     _Item("key log", _key_log),

@@ -59,7 +59,7 @@ OFFSETS = {
 KINDS = (
     *(prekey_rows.SIGNED, prekey_rows.ONE_TIME, prekey_rows.BATCH),
     *("session", "skipped", sessions.INITIAL, sessions.SEEN, "used", inbox.HAD, inbox.HEARD),
-    *("former-device", "retired-key", rotation_record.KIND),
+    *("former-device", "retired-key", rotation_record.KIND, "sent", "sent-body"),
 )
 
 
@@ -103,6 +103,8 @@ def friends(world: Members) -> Friends:
             one.done()
     # The signed pre-key of now, which the server hands out while a clock says that its month is over.
     messages.send(bob, ALICE, b"under way")
+    # And one that nobody has acknowledged: it is kept to be sent again.
+    messages.send(alice, BOB, b"not read yet")
     world.server.judges_dates = True
     return Friends(world, alice, bob)
 
@@ -125,9 +127,10 @@ def test_wrong_clock_destroys_nothing_and_all_goes_on_once_it_is_right(friends: 
     carol = world.published(MALLORY)
     messages.send(carol, ALICE, b"from a newcomer")
     messages.send(friends.bob, ALICE, b"after it")
-    assert [one.body for one in messages.receive(right)] == [b"under way", b"from a newcomer", b"after it"]
+    received = {one.body for one in messages.receive(right)}
+    assert {b"under way", b"from a newcomer", b"after it"} <= received
     assert messages.send(right, BOB, b"back").is_sent
-    assert b"back" in [one.body for one in messages.receive(friends.bob)]
+    assert {b"not read yet", b"back"} <= {one.body for one in messages.receive(friends.bob)}
     assert messages.reports(right) == []
     world.now += 8 * DAY
     assert prekeys.publish(right).is_renewed
