@@ -126,7 +126,7 @@ def bodies_of(shown: str) -> list[str]:
 
 
 def in_quotes(text: str, said: str) -> str:
-    most = max((len(run) for run in re.findall("”+", text)), default=0)
+    most = max((len(re.findall("”", run)) for run in re.findall("”+", text)), default=0)
     return f"{'“' * (most + 1)}{said}{'”' * (most + 1)}"
 
 
