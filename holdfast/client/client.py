@@ -164,14 +164,16 @@ class Client:
             return cls(account, held.pop_all(), done)
 
     @classmethod
-    def open(cls, profile: Path | str, *, passphrase: Secret | None = None) -> Client:
+    def open(cls, profile: Path | str, *, passphrase: Secret | None = None, wait_seconds: float = 0) -> Client:
         """Open a profile that was enrolled before, and address its server.
 
-        Raises ProfileError when there is none, when it is in use, or when it needs another way to be opened;
-        WrongPassphrase.
+        wait_seconds: how long to wait while another program has it open. Raises ProfileBusy when it has it still,
+        ProfileError when there is no profile or it needs another way to be opened; WrongPassphrase.
         """
         with contextlib.ExitStack() as held:
-            account = held.enter_context(accounts.open_account(Path(profile), passphrase=secret(passphrase)))
+            account = held.enter_context(
+                accounts.open_account(Path(profile), passphrase=secret(passphrase), wait_seconds=wait_seconds)
+            )
             account.connect()
             return cls(account, held.pop_all())
 
@@ -206,7 +208,8 @@ class Client:
         `send` or `maintain` sends it. message_id: 16 random bytes of an app that keeps its own list of what is to be
         sent; sent again under the same one, a message still arrives once. Raises PeerChanged until the person's new
         beginning was confirmed by a human (`contacts.confirm`), AddressChanged for an address that is not whose it
-        was, TrustRefused when something does not hold, TooLarge; Unreachable for an address never looked up before.
+        was, TrustRefused when something does not hold, TooLarge; Unreachable for an address never looked up before;
+        ValueError for a message_id of another size.
         """
         with self._use() as account:
             return messages.send(account, addresses.person_of(account, user).bytes, content, message_id=message_id)

@@ -304,9 +304,7 @@ class Recover(_Facet):
         `Opened.devices` are those to ask the person about. Raises ProfileError before a door was opened.
         """
         with self._use() as account:
-            done = by_door.finish(account, lost=lost)
-            prekeys.publish(account)
-            return done
+            return by_door.finish(account, lost=lost)
 
 
 def _phrase(words: str) -> Phrase:
@@ -366,7 +364,7 @@ class Archive(_Facet):
     """Files encrypted under the person's archive keys."""
 
     def encrypt(self, source: Path, target: Path, *, advance: Advance = lambda _done: None) -> FileDone:
-        """Encrypt a file under this month's key. Raises ConsentNeeded, FileExistsError."""
+        """Encrypt a file under this month's key. Raises ConsentNeeded, NameTaken, FileFailed."""
         with self._use() as account:
             return archive.encrypt_file(account, source, target, advance=advance)
 

@@ -78,13 +78,17 @@ _NOTICES: Final = {
         "See: holdfast contacts requests. " + _SEEN,
     ),
     "contacts-collected": ("Device {device_id} has collected the recovery shares of {owner}.", _NOT_YOU + _SEEN),
+    "messages-dropped": (
+        "{messages} messages by {by} waited for device {device_id}, which was revoked, and were deleted unread.",
+        "What none of your devices has confirmed is sent again by itself. Ask the sender if it does not come. " + _SEEN,
+    ),
     "contact-left": (
         "{by}, whom you chose as a trusted contact, has left your organisation.",
         "Choose others, or fewer of them open your vault: holdfast backup contacts. " + _SEEN,
     ),
     "contacts-request-ended": ("A request for the recovery shares of {owner} has ended: {state}.", _SEEN),
 }
-_NAMES: Final = ("by", "case_id", "device_id", "kind", "owner", "proposal", "state", "until", "version")
+_NAMES: Final = ("by", "case_id", "device_id", "kind", "messages", "owner", "proposal", "state", "until", "version")
 _OTHER: Final = ("The server has a notice of a kind that this program does not know: {event}.", _SEEN)
 
 

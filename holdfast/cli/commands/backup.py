@@ -32,7 +32,6 @@ from holdfast.cli.page import command
 from holdfast.cli.people import PERSON, named, person
 from holdfast.cli.shell import Shell, day, plain, shell_of
 from holdfast.client.errors import WrongWords
-from holdfast.client.escrow import archive
 from holdfast.client.profile.account import Account
 from holdfast.client.vault import doors, export, trusted
 from holdfast.client.vault.doors import Door, IfAllIsLost
@@ -40,6 +39,7 @@ from holdfast.client.vault.trusted import TrustedSet
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.crypto.phrase import Language, Phrase
 from holdfast.core.vault.password_door import generate_password
+from holdfast.files import write_whole
 
 app = typer.Typer(help="Ways back to your keys, made while you still have them.", no_args_is_help=True)
 
@@ -244,8 +244,7 @@ def export_file(
         chosen = password(password_file, "Password of this file (14 characters or more)", confirm=True)
         with shell.working("Writing the file"):
             data = export.write(account, password=chosen)
-            with archive.whole_file(out) as file:
-                file.write(data)
+            write_whole(out, data)
     shell.show({"file": out, "size": len(data)}, f"[bold green]✓[/] {plain(str(out))}: {len(data)} bytes.")
 
 

@@ -78,6 +78,8 @@ class Door:
 class _Mark:
     """What every device of the person knows of a door: when it was set, for which epoch (0: removed), and how.
 
+    ROW_SIZE: ClassVar = _MAX_PHRASE_ROW
+
     recovery_key: of a phrase, the encoded public half of its signing key.
     """
 
@@ -91,7 +93,7 @@ class _Mark:
         value = account.store.get(vault_contents.DOOR, kind.encode())
         if value is None:
             return cls(0, 0)
-        return open_row(cls, value, "door", max_size=_MAX_PHRASE_ROW)
+        return open_row(cls, value, "door")
 
 
 def mark(account: Account, kind: str, *, epoch: int, language: str = "", recovery_key: bytes = b"") -> None:
