@@ -23,6 +23,7 @@ import httpx2
 from django.conf import settings
 from django.core.handlers.wsgi import WSGIHandler
 from django.core.management import call_command
+from django.db import DatabaseError
 
 from audit import sequencer, signing
 from config.ceremonies.root import release_directory, root_of
@@ -252,6 +253,14 @@ def write_code(tenant_id: UUID, name: str, person_id: UUID, *, pin: bytes, log_v
     write_private(demo_directory() / "codes" / f"{name}.code", code.text(), replaces=True)
     # Whoever walks the demo again gets a new member, of another address.
     write_private(demo_directory() / "codes" / f"{name}.address", person.email, replaces=True)
+
+
+def is_founded() -> bool:
+    """Whether the database has the demo's tenant, and the state directory what its codes are made of."""
+    try:
+        return Tenant.objects.filter(slug="acme").exists() and (demo_directory() / "log.vkey").exists()
+    except DatabaseError:
+        return False
 
 
 def renew_members(say: Say) -> None:

@@ -93,7 +93,7 @@ def test_every_command_that_was_promised_exists() -> None:
         "officer resolutions", "officer sign", "officer resolve withdraw-version", "officer resolve return-officer",
         "officer resolve acknowledge-leaf", "officer resolve accept-log",
         "officer code", "chain show", "contacts confirm",
-        "audit export", "audit verify", "send", "receive", "maintain", "rotate",
+        "audit export", "audit verify", "send", "sent", "receive", "maintain", "rotate",
     }  # fmt: skip
 
 
