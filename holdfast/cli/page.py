@@ -18,7 +18,7 @@ from typer.core import TyperCommand, TyperGroup
 from holdfast.cli.exits import SHORT, Exit
 
 FLAGS: Final = ("--json",)
-WITH_VALUE: Final = ("--profile", "--passphrase-file", "--passphrase-fd")
+WITH_VALUE: Final = ("--profile", "--passphrase-file", "--passphrase-fd", "--profile-wait")
 # As a person meets them: one's own device and messages, the ways back, one's contacts, then what officers and
 # auditors do, then what one looks into when something is odd.
 ORDER: Final = (

@@ -6,6 +6,7 @@ Implements FAULTS Z1 and Z3 for the command line. What commands do is tested in 
 
 from __future__ import annotations
 
+import errno
 import inspect
 import json
 import os
@@ -147,7 +148,7 @@ def test_common_options_may_stand_anywhere() -> None:
         (Malformed("x"), Exit.UNTRUSTED),
         (Unusable("x"), Exit.INPUT),
         (PhraseError("x"), Exit.INPUT),
-        (FileExistsError("x"), Exit.INPUT),
+        (FileExistsError(errno.EEXIST, "x"), Exit.INPUT),
         (PermissionError("x"), Exit.MACHINE),
     ],
 )

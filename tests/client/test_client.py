@@ -242,6 +242,7 @@ def test_released_key_is_marked_exposed_and_protects_nothing_new(world: Members,
         account, view = world.seen(index, opened.case_id)
         officer.attest(account, view, officer.proposal(account, view), heard=heard(account, done.words))
     finished = by_case.finish(tablet, password=PASSWORD)
+    assert tablet.device_text in world.server.bundles, "nobody could write to it otherwise"
     assert finished.generation == 2
     assert [one.is_exposed for one in tablet.state.generations] == [True, False]
     assert tablet.state.case is None

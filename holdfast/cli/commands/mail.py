@@ -23,6 +23,7 @@ from holdfast.cli.output import can_show, is_terminal
 from holdfast.cli.page import command
 from holdfast.cli.people import PERSON, named, person
 from holdfast.cli.shell import Shell, date, plain, quoted, shell_of
+from holdfast.client import standing
 from holdfast.client.errors import NotYet, ProfileError
 from holdfast.client.messages import letters, messages
 from holdfast.client.messages.letters import Notice
@@ -137,6 +138,7 @@ def receive(
                 look = _look(account, shown)
             if look.messages or not shown:
                 _show(shell, look, out)
+                standing.note_shown(account, [*(one.id for one in look.reports), *(one.id for one in look.notices)])
             shown |= {b"", *(message.id for message in look.messages)}
             # Only now: all of it has left this process, or an error has.
             for message in look.messages if not keep else []:
@@ -203,10 +205,10 @@ def _written(directory: Path, message: Received) -> Path:
     """Write a message's content, or its reference, to a file named by its time and id, which no sender chooses."""
     path = directory / f"{message.received_at}-{message.sender.hex()[:8]}-{message.id.hex()}"
     if message.reference is None:
-        write_private(path, message.body)
+        write_private(path, message.body, replaces=True)
         return path
     path = path.with_name(f"{path.name}.reference.json")
-    write_private(path, f"{json.dumps(_reference(message.reference))}\n")
+    write_private(path, f"{json.dumps(_reference(message.reference))}\n", replaces=True)
     return path
 
 

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from holdfast.client.errors import ClientError, ProfileError
-from holdfast.client.identity import chains
+from holdfast.client.identity import chains, peers
 from holdfast.client.messages import inbox, outbox, renewals, sent, settling
 from holdfast.client.messages.handshakes import USED
 from holdfast.client.messages.inbox_rows import Kept
@@ -33,6 +33,7 @@ from holdfast.core.messages.content import (
     open_large,
     seal_large,
 )
+from holdfast.core.signed.payloads import ID_SIZE
 
 __all__ = [
     "Flushed",
@@ -121,9 +122,10 @@ def send(account: Account, user: bytes, content: bytes, *, message_id: bytes | N
     """Send up to 1,000,000 bytes to a user (16 bytes) and to one's own other devices; above 4 KiB by the mailbox.
 
     Durably kept before anything leaves. message_id: 16 random bytes of an app that keeps its own list of what is to be
-    sent; sent again under the same one after an interruption, a message still arrives once. Raises TooLarge;
-    PeerChanged until a human has confirmed; TrustRefused when something does not hold, the message being kept for
-    later if it was queued; Problem for a refusal by the server.
+    sent; sent again under the same one after an interruption, a message still arrives once. Raises TooLarge; ValueError
+    for an id of another size, before anything is asked for or kept; PeerChanged until a human has confirmed;
+    TrustRefused when something does not hold, the message being kept for later if it was queued; Problem for a refusal
+    by the server.
     """
     if len(content) <= MAX_BODY:
         return _send(account, user, ContentKind.BYTES, content, message_id=message_id)
@@ -153,6 +155,8 @@ def _send(
     *,
     message_id: bytes | None,
 ) -> Sent:
+    if message_id is not None and len(message_id) != ID_SIZE:
+        raise ValueError(f"a message id has {ID_SIZE} bytes")
     _require_member(account)
     theirs = outbox.prepare(account, user)
     copies = outbox.prepare(account, account.user) if user != account.user else None
@@ -185,15 +189,19 @@ def _flush_and_report(ready: Ready, message_id: bytes, account: Account, key: by
     flushed = flush(account)
     if key in flushed.refused:
         raise flushed.refused[key]
+    without_keys = list(ready.without_keys)
     if key in flushed.sent:
         reached = flushed.sent[key]
+        now = peers.find_known(account, ready.state.user) or ready.state
+        missed = (ready.state.devices.keys() & now.devices.keys()) - {account.device.id, *reached, *without_keys}
+        without_keys += sorted(missed)
     else:
         reached = [device for device, _ in outbox.Row.load(account, key).envelopes] if key else []
     begun = [device for device, (_, session) in ready.chosen.items() if session.is_last_resort]
     return Sent(
         id=message_id,
         devices=tuple(UUID(bytes=device) for device in reached),
-        without_keys=tuple(UUID(bytes=device) for device in ready.without_keys),
+        without_keys=tuple(UUID(bytes=device) for device in without_keys),
         last_resort=tuple(UUID(bytes=device) for device in begun),
         is_sent=key not in flushed.waiting,
     )

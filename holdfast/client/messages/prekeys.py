@@ -27,7 +27,7 @@ from holdfast.client.messages.prekey_rows import (
 )
 from holdfast.client.profile.account import Account
 from holdfast.client.server.answers import Answer
-from holdfast.core.base.encoding import Encodable, b64u, decode, label
+from holdfast.core.base.encoding import Encodable, b64u, decode, encode, label
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.messages.bundle import PrivatePreKey, build_batch
 from holdfast.core.messages.prekeys import BatchStatement, SignedPreKey
@@ -53,6 +53,7 @@ _MOST_HELD: Final = 10_000
 _JUMPS: Final = 5  # each leaves ten thousand ids aside: a profile restored from a backup is past its own after one
 _REUSED: Final = ("pre-key-id-reused", "pre-key-older")
 _STALE: Final = "pre-key-stale"
+_PUBLISHED: Final = "pre-keys-published"  # device: [when it last published all that was due]
 # The server holds a signed pre-key that this profile never made: after a restored backup nobody can begin a session,
 # so it is replaced. Not at once after one was made, or two machines with one profile, or a server that lies, would
 # have a new one made at each call.
@@ -139,7 +140,17 @@ def publish(account: Account) -> Published:
         more, count = _refill(account)
         stored += more
     destroyed = destroy_due(account)
+    with account.store.transaction():
+        for device in account.store.keys(_PUBLISHED):
+            account.store.delete(_PUBLISHED, device)
+        account.store.put(_PUBLISHED, account.device.id, SecretBytes(encode([account.api.clock.now()])))
     return Published(is_renewed, stored, max(held.count, count), destroyed, tuple(findings.warnings))
+
+
+def publish_first(account: Account) -> None:
+    """Publish if this device of the account never has. Raises as `publish` does."""
+    if account.device.is_active and account.store.get(_PUBLISHED, account.device.id) is None:
+        publish(account)
 
 
 def _publish_signed(account: Account, held: Held) -> tuple[bool, bool]:

@@ -20,6 +20,7 @@ from holdfast.client.escrow.disclosures import Disclosure
 from holdfast.client.identity import chains, tenant
 from holdfast.client.identity.contacts import IDENTITY
 from holdfast.client.identity.device import new_identity_author
+from holdfast.client.messages import prekeys
 from holdfast.client.officers import officer
 from holdfast.client.profile.account import Account
 from holdfast.client.profile.state import Generation, OpenCase
@@ -48,6 +49,8 @@ _DELAY_RUNS: Final = "The officers have attested your new key; the policy's dela
 # A case that the server does not know: it never came there, or went with a database that was put back.
 _LOST: Final = "lost"
 _ENDED: Final = frozenset({"denied", "vetoed", "expired", "cancelled", "held", "closed", _LOST})
+# Codes (HTTP) of refusals that say nothing of the act: not signed in, under way, too many.
+_PASSING: Final = frozenset({401, 408, 409, 425, 429})
 _COLLECTED: Final = frozenset({"collected", "rotated", "sealed"})
 _MAX_RELEASE: Final = 16 * 1024 * 1024  # bytes: every record that a case may name, with all its shares
 _ASK_ANEW: Final = "This device is free to ask anew: holdfast recover escrow open"
@@ -200,8 +203,9 @@ def open_case(
     try:
         answer = account.api.post("cases", {"case": b64u(signed.encode())})
     except Problem as problem:
-        # A refusal opened nothing. After a fault of the server's the case may stand, and these are its only keys.
-        if problem.status < 500:
+        # A refusal opened nothing. After a fault of the server's, or what refuses the second of two attempts, the case
+        # may stand, and these are its only keys.
+        if problem.status < 500 and problem.status not in _PASSING:
             _forget(account)
         raise
     ids = [UUID(bytes=deposit_id) for deposit_id, _ in named]
@@ -261,15 +265,15 @@ def _find_deposits_of(account: Account, subject: bytes, wanted: Sequence[bytes])
 
 
 def status(account: Account) -> CaseStatus:
-    """Ask how far this device's case is, or what ended it. The keys of one that has ended are destroyed."""
+    """Ask how far this device's case is, or what ended it. The keys of one that has ended are destroyed.
+
+    Those of a case that the server does not know are kept: it may be put back. Raises ProfileError then.
+    """
     kept = _require_case(account)
     case = Case.from_payload(Sign1.parse(kept.statement).payload)
     answer = _find(account, kept)
     if answer is None:
-        _forget(account)
-        raise ProfileError(
-            "The server has no such case: it never came there, or was lost with a backup.", way_out=_ASK_ANEW
-        )
+        raise _unknown_case()
     found = CaseStatus(
         case_id=UUID(bytes=kept.case_id),
         state=answer.text("state"),
@@ -321,6 +325,13 @@ def _find(account: Account, kept: OpenCase) -> Answer | None:
         if problem.status != 404:
             raise
         return None
+
+
+def _unknown_case() -> ProfileError:
+    return ProfileError(
+        "The server has no such case: it never came there, or was lost with a backup.",
+        way_out="Its keys are kept for now. Try again later, or give it up: holdfast recover escrow cancel",
+    )
 
 
 def _state_of(found: Answer | None) -> str:
@@ -448,12 +459,14 @@ def _release(account: Account, kept: OpenCase) -> Answer:
             raise
         refusal = problem
     found = _find(account, kept)
+    if found is None:
+        raise _unknown_case()
     state = _state_of(found)
     if state in _ENDED:
         _forget(account)
-        why = f" {found.one('ended').text('text')}" if found and "ended" in found else ""
+        why = f" {found.one('ended').text('text')}" if "ended" in found else ""
         raise ProfileError(f"The case has ended: {state}.{why}", way_out=_ASK_ANEW)
-    if found and state in _COLLECTED:
+    if state in _COLLECTED:
         if _is_opened(found):
             raise ProfileError(
                 f"Your archive keys are open on this device already, and nothing is left to collect: {refusal}",
@@ -559,7 +572,8 @@ def _new_identity(account: Account, kept: OpenCase) -> SigningKey:
 def finish(account: Account, *, password: SecretBytes, wait_seconds: int = 0) -> Finished:
     """Begin the account again on the officers' word, with a fresh archive key and a vault under a new password.
 
-    Raises NotYet while attestations are missing or the delay runs. Each step is kept; running it again resumes.
+    The device's pre-keys are published. Raises NotYet while attestations are missing or the delay runs. Each step is
+    kept; running it again resumes.
     """
     kept = _require_case(account)
     state = chains.refresh(account)
@@ -568,6 +582,7 @@ def finish(account: Account, *, password: SecretBytes, wait_seconds: int = 0) ->
     author = new_identity_author(account, kept.new_identity)
     if state.aik != author.key.public:
         wait_for(lambda: _begin_again(account, kept), wait_seconds)
+    prekeys.publish(account)
     # The case's own keys have done their work; what could still be opened with them must not outlive it.
     account.state.identity_seed = kept.new_identity
     account.state.consent = b""

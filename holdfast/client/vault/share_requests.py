@@ -14,6 +14,7 @@ from uuid import UUID
 
 from holdfast.client.errors import NotYet, Problem, ProfileError, TrustRefused, WrongWords
 from holdfast.client.identity import contacts
+from holdfast.client.messages import inbox
 from holdfast.client.profile.account import Account
 from holdfast.client.server.answers import Answer
 from holdfast.client.vault import doors, trusted, vault
@@ -260,11 +261,14 @@ def _door_refused(error: HoldfastError) -> TrustRefused:
 
 
 def list_requests(account: Account) -> list[Asked]:
-    """Return the requests of people for whom this person may hold a share, as the server lists them."""
-    held = {share.manifest.hash for share in trusted.load_held_shares(account)}
+    """Return the requests of people for whom this person may hold a share, as the server lists them.
+
+    A share that waits in the mailbox is taken first.
+    """
     found = []
-    for row in account.api.pages(_PATH, "requests", "request_id", query={"role": "contact"}):
-        request = _read(row)
+    asked = [(row, _read(row)) for row in account.api.pages(_PATH, "requests", "request_id", query={"role": "contact"})]
+    held = _held_for(account, [request for _, request in asked])
+    for row, request in asked:
         if request.header.tenant != account.tenant:
             continue
         found.append(
@@ -278,6 +282,20 @@ def list_requests(account: Account) -> list[Asked]:
             )
         )
     return found
+
+
+def _held_for(account: Account, asked: Sequence[ShareRequest]) -> set[bytes]:
+    """Return the manifests of the shares held, after taking from the mailbox those that are asked for and not here."""
+
+    def held() -> set[bytes]:
+        return {share.manifest.hash for share in trusted.load_held_shares(account)}
+
+    if {request.manifest_hash for request in asked} <= held():
+        return held()
+    # All of the mailbox: a letter may stand behind more messages than come at once.
+    inbox.collect(account)
+    trusted.take_shares(account)
+    return held()
 
 
 def _read(row: Answer) -> ShareRequest:
@@ -296,13 +314,14 @@ def give(account: Account, request_id: UUID, *, code: Sequence[str]) -> None:
     """
     request = _read(account.api.get(f"{_PATH}/{request_id}"))
     owner = request.header.user
-    if typed.digits("".join(code)) != "".join(request.code):
+    if typed.ungrouped("".join(code)) != "".join(request.code):
         raise WrongWords(
             "These are not the digits of the request that the server shows. Nothing was given.",
             way_out="Hear them again from the person. If they still differ, somebody else asks in that name: give "
             "nothing, and tell your officers.",
         )
     contacts.refresh(account, owner)
+    _held_for(account, [request])
     kept = next(
         (share for share in trusted.load_held_shares(account) if share.manifest.hash == request.manifest_hash), None
     )

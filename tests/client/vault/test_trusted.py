@@ -13,7 +13,7 @@ import pytest
 from holdfast.client.errors import AnswerRefused, NotYet, PeerChanged, Problem, ProfileError, TrustRefused, WrongWords
 from holdfast.client.escrow import archive
 from holdfast.client.identity import contacts, device
-from holdfast.client.messages import letters
+from holdfast.client.messages import letters, messages
 from holdfast.client.messages.letters import LetterKind
 from holdfast.client.profile.account import Account
 from holdfast.client.rotation import rotation
@@ -239,6 +239,22 @@ def test_request_waits_for_k_contacts_and_opens_the_vault(world: Members) -> Non
         share_requests.gather(tablet)
 
 
+@pytest.mark.parametrize("before", [0, 1, 105])
+def test_share_that_waits_in_the_mailbox_is_held_for_whoever_asks(world: Members, before: int) -> None:
+    """Also behind more messages than come at once; and neither seeing nor giving asks that somebody fetched before."""
+    alice, bob, carol = (world.published(one) for one in (ALICE, BOB, CAROL))
+    for number in range(before):
+        messages.send(alice, BOB, b"%d" % number)
+    trusted.choose(alice, [BOB, CAROL], k=2)
+    tablet = new_device(world)
+    asked = share_requests.open_request(tablet)
+    assert [one.holds_share for one in share_requests.list_requests(bob)] == [True]
+    for account in (bob, carol):
+        share_requests.give(account, asked.request_id, code=asked.code)
+    assert share_requests.gather(tablet).blamed == []
+    assert len(messages.receive(bob)) == before
+
+
 def test_live_device_hears_of_a_request_and_its_veto_ends_it(world: Members) -> None:
     alice, people = befriended(world)
     tablet = new_device(world)
@@ -340,6 +356,7 @@ def test_contact_whose_share_is_of_an_older_set_is_told_so(world: Members) -> No
     alice, people = befriended(world)
     vault.begin_epoch(alice, key=new_vault_key(), epoch=2)
     trusted.reshare(alice)
+    world.server.mailboxes[people[BOB].device_text].clear()
     asked = share_requests.open_request(new_device(world))
     with pytest.raises(ProfileError, match="no share of the set"):
         share_requests.give(people[BOB], asked.request_id, code=asked.code)
