@@ -220,6 +220,19 @@ def test_made_up_senders_without_end_leave_no_trace_and_cost_no_key(world: Membe
     assert claims(world) == claimed
 
 
+def test_own_messages_handed_back_begin_no_session_with_oneself(world: Members) -> None:
+    alice, bob = met(world)
+    messages.send(alice, BOB, b"to bob")
+    row = box(world, bob)[-1]
+    claimed = claims(world)
+    for device in (alice.device_text, bob.device_text):
+        deliver(world, alice, row, sender_user=text(ALICE), sender_device=alice.device_text, to_device=device)
+    messages.receive(alice)
+    messages.receive(alice)
+    assert claims(world) == claimed
+    assert sessions.places(alice.store, at(alice)) == []
+
+
 def test_junk_in_the_name_of_many_devices_begins_a_bounded_number_of_sessions(
     world: Members, monkeypatch: pytest.MonkeyPatch
 ) -> None:
