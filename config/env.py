@@ -62,6 +62,8 @@ class Environment(BaseSettings):
     # Where the embedded form keeps its database, tokens and demo files.
     state_dir: Path = PROJECT / "var"
     public_url: str = "http://127.0.0.1:8000"
+    # How the logs are written: a line of text for each event, or a line of JSON.
+    log_format: Literal["text", "json"] = "text"
     # Where `up` listens, as host:port, when that is not the public address: behind a proxy of the operator's.
     listen: str = ""
     # Where `collectstatic` puts what the web process serves as it is: outside the code, which nobody writes.

@@ -7,11 +7,15 @@ ended from one that refuses: with a wrong PIN each further start is one more try
 
 from __future__ import annotations
 
+import os
 import sys
+from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import Final, NoReturn
 
 from config.refusal import REFUSED, hear_of_refusals
+
+_LOG_CONFIG: Final = Path(__file__).with_name("granian_logs.json")
 
 _refusals: list[int] = []
 
@@ -25,6 +29,8 @@ def main() -> NoReturn:
     from granian.cli import entrypoint
 
     hear_of_refusals(_heard)
+    # granian's own lines look like ours, also in its first process, where Django is not.
+    os.environ["GRANIAN_LOG_CONFIG"] = str(_LOG_CONFIG)
     status: str | int | None = 0
     try:
         entrypoint()  # type: ignore[no-untyped-call]

@@ -61,6 +61,7 @@ class Shell:
     passphrase_file: Path | None
     passphrase_fd: int | None
     is_json: bool
+    wait_seconds: float = 0
     # A pipe gives its secret once, and one command may need it twice.
     _passphrase: SecretBytes | None = None
 
@@ -93,7 +94,9 @@ class Shell:
         passphrase = self.passphrase()
         with contextlib.ExitStack() as until_done:
             with self.working("Opening your profile"):
-                account = until_done.enter_context(accounts.open_account(self.profile, passphrase=passphrase))
+                account = until_done.enter_context(
+                    accounts.open_account(self.profile, passphrase=passphrase, wait_seconds=self.wait_seconds)
+                )
             if online:
                 account.connect()
             yield account

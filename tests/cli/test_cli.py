@@ -6,6 +6,7 @@ Implements FAULTS Z1 and Z3 for the command line. What commands do is tested in 
 
 from __future__ import annotations
 
+import errno
 import inspect
 import json
 import os
@@ -92,7 +93,7 @@ def test_every_command_that_was_promised_exists() -> None:
         "officer resolutions", "officer sign", "officer resolve withdraw-version", "officer resolve return-officer",
         "officer resolve acknowledge-leaf", "officer resolve accept-log",
         "officer code", "chain show", "contacts confirm",
-        "audit export", "audit verify", "send", "receive", "maintain", "rotate",
+        "audit export", "audit verify", "send", "sent", "receive", "maintain", "rotate",
     }  # fmt: skip
 
 
@@ -147,7 +148,7 @@ def test_common_options_may_stand_anywhere() -> None:
         (Malformed("x"), Exit.UNTRUSTED),
         (Unusable("x"), Exit.INPUT),
         (PhraseError("x"), Exit.INPUT),
-        (FileExistsError("x"), Exit.INPUT),
+        (FileExistsError(errno.EEXIST, "x"), Exit.INPUT),
         (PermissionError("x"), Exit.MACHINE),
     ],
 )

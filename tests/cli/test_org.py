@@ -71,7 +71,7 @@ def run(world: Members, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call
     profile.mkdir(mode=0o700)
 
     @contextlib.contextmanager
-    def opened(_directory: Path, *, passphrase: object = None) -> Iterator[Account]:
+    def opened(_directory: Path, **_how: object) -> Iterator[Account]:
         yield olivia
 
     monkeypatch.setattr(olivia, "connect", lambda *_args, **_more: olivia.api)

@@ -286,7 +286,7 @@ def typed(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
     """Have a person of the scene type a line at a terminal, and return all that the terminal got."""
 
     @contextlib.contextmanager
-    def opened(directory: Path, *, passphrase: object = None) -> Iterator[Account]:
+    def opened(directory: Path, **_how: object) -> Iterator[Account]:
         yield scene.people[directory.name]
 
     for account in scene.people.values():

@@ -213,7 +213,14 @@ def test_entry_of_another_device_is_told_until_the_person_has_seen_it(world: Mem
     for _ in range(2):
         report = maintain(alice)
         assert len(needs(report, "was not made on this device")) == 1
+    assert standing.put_away_seen(alice) == 0, "nobody has been shown anything"
+    standing.note_shown(alice, [one.kept for one in report if one.kept])
+    archive.new_generation(phone)
+    maintain(alice)
     assert standing.put_away_seen(alice) >= 1
+    (since,) = needs(maintain(alice), "was not made on this device")
+    standing.note_shown(alice, [since.kept])
+    assert standing.put_away_seen(alice) == 1
     assert needs(maintain(alice), "was not made on this device") == []
 
 
@@ -342,7 +349,8 @@ def test_door_that_a_new_device_read_is_told_until_it_was_seen(world: Members, a
         (told,) = needs(maintain(alice), "has fetched the password door")
         assert phone.device_text in told.said
         assert f"holdfast devices revoke {phone.device_text}" in told.way_out
-    standing.put_away_seen(alice)
+    standing.note_shown(alice, [told.kept])
+    assert standing.put_away_seen(alice) == 1
     assert needs(maintain(alice), "has fetched") == []
 
 

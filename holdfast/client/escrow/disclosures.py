@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, BinaryIO, Final
+from typing import Annotated, BinaryIO, ClassVar, Final
 from uuid import UUID
 
 from holdfast.client.errors import ProfileError, TrustRefused, damaged
@@ -39,6 +39,7 @@ from holdfast.core.identity.cases import Case
 from holdfast.core.signed.cose import Purpose, Sign1, sign
 from holdfast.core.signed.payloads import Header
 from holdfast.core.signed.statements import DeviceStatement
+from holdfast.files import whole_file
 
 _KIND: Final = "disclosure"
 _KEYS: Final = "disclosed-keys"
@@ -54,6 +55,8 @@ class Disclosure:
     """What one case disclosed: whose archive (16 bytes), which generations, until when; times in UTC seconds.
 
     case, device: the statements as signed. lines, last: how many lines the manifest has, and the hash of the newest.
+    ROW_SIZE: ClassVar = MAX_BLOB
+
     latest: when that was written; before the first, when the keys were opened. is_ended: the keys are destroyed.
     """
 
@@ -77,6 +80,8 @@ class Disclosure:
 @dataclass(frozen=True)
 class _Keys:
     """The archive keys, and the key that signed the case: lines are signed by it, whatever key the device has now."""
+
+    ROW_SIZE: ClassVar = MAX_BLOB
 
     signing_seed: Annotated[SecretBytes, secret(32)]
     opened: Annotated[list[Generation], several(nested(Generation, "disclosed key"))] = field(default_factory=list)
@@ -126,7 +131,7 @@ def decrypt_file(
 
     The line is on the disk before the first byte of the plaintext is: a line without a file can come of a crash, a
     file without a line cannot. Raises ProfileError after the end, and for a file that this case does not open;
-    TrustRefused for a changed one; FileExistsError.
+    TrustRefused for a changed one; NameTaken and FileFailed.
     """
     watch = archive.Stopwatch()
     kept = _require_usable(account, case_id)
@@ -207,10 +212,10 @@ def _write_line(account: Account, kept: Disclosure, keys: _Keys, opened: tuple[b
 def write_file(account: Account, case_id: bytes, target: Path) -> Disclosure:
     """Write the custody manifest of a disclosure to a new file, as docs/formats/custody.md has it.
 
-    Raises FileExistsError instead of overwriting.
+    Raises NameTaken instead of overwriting, FileFailed.
     """
     kept = _load(account, case_id)
-    with archive.whole_file(target) as out:
+    with whole_file(target) as out:
         out.writelines(write_manifest(Sign1.parse(kept.device), Sign1.parse(kept.case), _lines(account, kept)))
     return kept
 
@@ -285,7 +290,7 @@ def _load(account: Account, case_id: bytes) -> Disclosure:
             "This profile has no disclosure of that case.", way_out="See those there are: holdfast archive disclosures"
         )
     try:
-        return open_row(Disclosure, kept, "disclosure", max_size=MAX_BLOB, case_id=case_id)
+        return open_row(Disclosure, kept, "disclosure", case_id=case_id)
     except Malformed as error:
         raise damaged(error) from error
 
@@ -295,7 +300,7 @@ def _load_keys(account: Account, case_id: bytes) -> _Keys:
     if kept is None:
         raise damaged("the keys of a disclosure are missing")
     try:
-        return open_row(_Keys, kept, "disclosed keys", max_size=MAX_BLOB)
+        return open_row(_Keys, kept, "disclosed keys")
     except Malformed as error:
         raise damaged(error) from error
 

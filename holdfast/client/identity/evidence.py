@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Annotated, Final
+from typing import Annotated, ClassVar, Final
 
 from holdfast.client.profile.account import Account
 from holdfast.core.base.encoding import encode
@@ -32,6 +32,8 @@ class Contradiction(IntEnum):
 @dataclass(frozen=True)
 class Evidence:
     """Two signed things about one user (16 bytes) that cannot both be true, and when the second was seen."""
+
+    ROW_SIZE: ClassVar = _MAX_SIZE
 
     what: Annotated[Contradiction, choice(Contradiction).at(1)]
     user: Annotated[bytes, octets(ID_SIZE).at(2)]
@@ -58,4 +60,4 @@ def list_evidence(account: Account) -> list[Evidence]:
 def _read(account: Account, name: bytes) -> Evidence:
     kept = account.store.get(KIND, name)
     assert kept is not None
-    return open_map(Evidence, kept, "evidence", max_size=_MAX_SIZE)
+    return open_map(Evidence, kept, "evidence")

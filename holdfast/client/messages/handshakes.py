@@ -8,7 +8,7 @@ Stores nothing: the caller stores what is returned here in one transaction with 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Final
+from typing import Annotated, ClassVar, Final
 from uuid import UUID
 
 from holdfast.client.errors import TrustRefused
@@ -228,6 +228,8 @@ def respond(account: Account, incoming: Incoming, verified: Verified) -> Begun:
 class _Used:
     """What a one-time key was used up by. until: UTC seconds at which nobody can send that message again."""
 
+    ROW_SIZE: ClassVar = 2 * MAX_BLOB
+
     until: Annotated[int, uint()]
     message: Annotated[bytes, octets()]
 
@@ -251,6 +253,6 @@ def _spent(account: Account, key_id: int, initial: InitialPart) -> HoldfastError
     kept = account.store.get(USED, key_id.to_bytes(4, "big"))
     if kept is None:
         return Untrusted("the message is for a one-time key that this device does not have")
-    used = open_row(_Used, kept, "used one-time key", max_size=2 * MAX_BLOB)
+    used = open_row(_Used, kept, "used one-time key")
     first = read_message(used.message).initial
     return OneTimeKeyReused(key_id, used.message, is_replay=first is not None and first.ephemeral == initial.ephemeral)

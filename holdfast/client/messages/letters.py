@@ -13,7 +13,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, ClassVar, Final
 from uuid import UUID
 
 from holdfast.client.errors import ClientError, PeerChanged
@@ -71,12 +71,15 @@ _EVENTS: Final = (
     "contacts-request",
     "contacts-collected",
     "contacts-request-ended",
+    "messages-dropped",
 )
 
 
 @dataclass(frozen=True)
 class Letter:
     """One letter as the server handed it over. Sender (16 bytes each, empty in a notice) and time are its word only."""
+
+    ROW_SIZE: ClassVar = 2 * MAX_BLOB
 
     id: bytes
     kind: Annotated[LetterKind, choice(LetterKind)]
@@ -204,7 +207,7 @@ def waiting(account: Account, kind: LetterKind) -> list[Letter]:
             value = account.store.get(rows, key)
             if value is None:
                 continue
-            letter = open_row(Letter, value, "kept letter", max_size=2 * MAX_BLOB, id=key[-16:])
+            letter = open_row(Letter, value, "kept letter", id=key[-16:])
             if letter.kind is kind:
                 found.append(letter)
     return found

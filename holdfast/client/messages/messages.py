@@ -33,6 +33,7 @@ from holdfast.core.messages.content import (
     open_large,
     seal_large,
 )
+from holdfast.core.signed.payloads import ID_SIZE
 
 __all__ = [
     "Flushed",
@@ -42,6 +43,8 @@ __all__ = [
     "Sent",
     "Unconfirmed",
     "announce",
+    "care",
+    "confirm",
     "flush",
     "greet",
     "open_large",
@@ -119,9 +122,10 @@ def send(account: Account, user: bytes, content: bytes, *, message_id: bytes | N
     """Send up to 1,000,000 bytes to a user (16 bytes) and to one's own other devices; above 4 KiB by the mailbox.
 
     Durably kept before anything leaves. message_id: 16 random bytes of an app that keeps its own list of what is to be
-    sent; sent again under the same one after an interruption, a message still arrives once. Raises TooLarge;
-    PeerChanged until a human has confirmed; TrustRefused when something does not hold, the message being kept for
-    later if it was queued; Problem for a refusal by the server.
+    sent; sent again under the same one after an interruption, a message still arrives once. Raises TooLarge; ValueError
+    for an id of another size, before anything is asked for or kept; PeerChanged until a human has confirmed;
+    TrustRefused when something does not hold, the message being kept for later if it was queued; Problem for a refusal
+    by the server.
     """
     if len(content) <= MAX_BODY:
         return _send(account, user, ContentKind.BYTES, content, message_id=message_id)
@@ -151,6 +155,8 @@ def _send(
     *,
     message_id: bytes | None,
 ) -> Sent:
+    if message_id is not None and len(message_id) != ID_SIZE:
+        raise ValueError(f"a message id has {ID_SIZE} bytes")
     _require_member(account)
     theirs = outbox.prepare(account, user)
     copies = outbox.prepare(account, account.user) if user != account.user else None
@@ -249,6 +255,11 @@ def flush(account: Account) -> Flushed:
     if not flushed.waiting:
         settling.settle(account)
     return flushed
+
+
+def confirm(account: Account) -> None:
+    """Acknowledge at once what the app has taken, instead of by the next act."""
+    settling.settle(account)
 
 
 def care(account: Account) -> Flushed:

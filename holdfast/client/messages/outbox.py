@@ -53,6 +53,8 @@ class Ready:
 class Row:
     """One message in the outbox. key: of the row. act: the idempotency key, another one for each time it is encrypted.
 
+    ROW_SIZE: ClassVar = _MAX_ROW
+
     head: the chain head that it was encrypted for. plaintext: the content, should it have to be encrypted anew.
     content: large ciphertext, or b"". device: of one's own, in whose sessions it is encrypted.
     """
@@ -84,7 +86,7 @@ class Row:
         """Read a row."""
         kept = account.store.get(OUTBOX, key)
         assert kept is not None
-        return open_row(cls, kept, "outbox", max_size=_MAX_ROW, key=key)
+        return open_row(cls, kept, "outbox", key=key)
 
 
 class _RefusedForGood(Exception):

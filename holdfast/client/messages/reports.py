@@ -58,6 +58,8 @@ def _row_kind(kind: ReportKind) -> str:
 class Report:
     """One thing to be heard of. user, device: whom the server names (16 bytes each), empty where nobody is named.
 
+    ROW_SIZE: ClassVar = _MAX_ROW
+
     evidence: the messages as they came, at most two. at: UTC seconds.
     """
 
@@ -152,5 +154,5 @@ def list_reports(account: Account) -> list[Report]:
         for key in account.store.keys(rows):
             kept = account.store.get(rows, key)
             assert kept is not None
-            found.append(open_row(Report, kept, "report", max_size=_MAX_ROW, id=key, _store=account.store))
+            found.append(open_row(Report, kept, "report", id=key, _store=account.store))
     return sorted(found, key=lambda report: report.at)

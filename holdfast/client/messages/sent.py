@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Annotated, Final
+from typing import Annotated, ClassVar, Final
 from uuid import UUID
 
 from holdfast.client.messages import reports
@@ -64,6 +64,8 @@ class Sent:
 @dataclass(frozen=True)
 class Body:
     """What is sent again: the encoded content, and the large ciphertext that it names, or b""."""
+
+    ROW_SIZE: ClassVar = _MAX_BODY
 
     plaintext: Annotated[bytes, octets()]
     content: Annotated[bytes, octets()]
@@ -169,7 +171,7 @@ def body(store: Store, row: Sent) -> Body:
     """Return what is sent again."""
     kept = store.get(_BODY, row.key)
     assert kept is not None
-    return open_row(Body, kept, "sent message", max_size=_MAX_BODY)
+    return open_row(Body, kept, "sent message")
 
 
 def sent_again(account: Account, row: Sent, device: bytes, session: bytes) -> None:
@@ -221,7 +223,7 @@ def _give_up(account: Account, row: Sent) -> None:
         account,
         ReportKind.NOT_CONFIRMED,
         f"Not confirmed: no device has said that it has the message that you wrote to {UUID(bytes=row.user)} on "
-        f"{written:%Y-%m-%d at %H:%M} UTC.",
+        f"{written:%Y-%m-%d at %H:%M} UTC ({row.key[_USER:].hex()}).",
         way_out="It is kept here no longer. Ask the person whether it came, and send it again if it still matters.",
         user=row.user,
     )

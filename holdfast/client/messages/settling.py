@@ -31,6 +31,7 @@ from holdfast.core.messages.content import (
     acknowledgement_body,
 )
 from holdfast.core.messages.session import Session
+from holdfast.core.signed.payloads import ID_SIZE
 
 _NO_KEYS: Final = "That device has published no keys that a session could begin with."
 
@@ -46,7 +47,7 @@ def compose(
     """Return a content that says, beside its body, what this device sees of its own account and of the key log."""
     return Content(
         kind=kind,
-        message_id=message_id or secrets.token_bytes(16),
+        message_id=secrets.token_bytes(ID_SIZE) if message_id is None else message_id,
         sent_at=account.api.clock.now(),
         body=body,
         conversation=conversation,

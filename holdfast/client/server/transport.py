@@ -24,6 +24,7 @@ import httpx2
 from holdfast.client.errors import AnswerRefused, Problem, Unreachable
 from holdfast.client.server.answers import MAX_ANSWER, Answer, parse, parse_time
 from holdfast.client.server.pace import FAILURES, Pace, PacedTransport
+from holdfast.core.base import typed
 from holdfast.core.base.encoding import b64u
 from holdfast.core.crypto.keys import SigningKey
 from holdfast.core.signed.requests import NONCE_SIZE, SignatureParameters, content_digest
@@ -104,17 +105,18 @@ class Reply:
 
 def check_server(url: str) -> str:
     """Return a server's address without its trailing slash. Raises ValueError unless it is https or this machine."""
-    parts = urllib.parse.urlsplit(url.strip())
+    address = typed.trimmed(url)
+    parts = urllib.parse.urlsplit(address)
     plain_is_fine = parts.scheme == "http" and parts.hostname in _LOCAL_HOSTS
     if not parts.hostname or parts.query or parts.fragment or parts.username:
         raise ValueError("a server address looks like https://holdfast.example")
     if parts.scheme != "https" and not plain_is_fine:
         raise ValueError("a server address starts with https:// (http:// only for this machine)")
     try:
-        httpx2.URL(url.strip())
+        httpx2.URL(address)
     except httpx2.InvalidURL:
         raise ValueError("a server address names a host that can exist") from None
-    return url.strip().rstrip("/")
+    return address.rstrip("/")
 
 
 class Api:

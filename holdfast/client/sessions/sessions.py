@@ -16,6 +16,7 @@ from holdfast.client.profile.store import Store
 from holdfast.core.base.encoding import Encodable, Value, decode, encode
 from holdfast.core.base.rows import decode_row, encode_row, octets, open_row, seal_row, spread, uint
 from holdfast.core.base.secret import SecretBytes
+from holdfast.core.base.writing import require_readable
 from holdfast.core.identity.chain import ChainState
 from holdfast.core.messages.session import Session
 
@@ -229,7 +230,8 @@ def _index(store: Store, user: bytes) -> list[Place]:
 def _write(store: Store, user: bytes, index: list[Place]) -> None:
     rows: list[Encodable] = [encode_row(_Seat(place.peer.device, place.id, place.own)) for place in index]
     if rows:
-        store.put(_PEER, user, SecretBytes(encode(rows)))
+        index_row = require_readable(lambda octets: decode(octets, max_size=_MAX_INDEX), encode(rows))
+        store.put(_PEER, user, SecretBytes(index_row))
     else:
         store.delete(_PEER, user)
 

@@ -317,7 +317,7 @@ def give(account: Account, request_id: UUID, *, code: Sequence[str]) -> None:
     """
     request = _read(account.api.get(f"{_PATH}/{request_id}"))
     owner = request.header.user
-    if typed.digits("".join(code)) != "".join(request.code):
+    if typed.ungrouped("".join(code)) != "".join(request.code):
         raise WrongWords(
             "These are not the digits of the request that the server shows. Nothing was given.",
             way_out="Hear them again from the person. If they still differ, somebody else asks in that name: give "

@@ -21,7 +21,7 @@ from holdfast.client.messages.letters import Letter, LetterKind
 from holdfast.client.profile.account import Account
 from holdfast.client.vault import doors, vault
 from holdfast.client.vault.vault_contents import HELD_SHARE, TRUSTED_SET
-from holdfast.core.base.encoding import MAX_BLOB, b64u
+from holdfast.core.base.encoding import b64u
 from holdfast.core.base.errors import HoldfastError, Untrusted, Unusable, UnwrapFailed
 from holdfast.core.base.rows import octets, open_row, pair, seal_row, secret, several, uint
 from holdfast.core.base.secret import SecretBytes
@@ -43,6 +43,8 @@ _MAX_UNNAMED: Final = 4  # of one owner, kept until their chain names one: one i
 @dataclass(frozen=True)
 class _SetUnderWay:
     """A set that is being given out. Holds the shares in the clear, so it is destroyed once every contact has theirs.
+
+    ROW_SIZE: ClassVar = MAX_BLOB
 
     made_at: UTC seconds. manifest: as signed. shares: (contact, share). epoch: of the vault key behind the door.
     """
@@ -153,7 +155,7 @@ def resume(account: Account) -> bool:
     value = account.store.get(*_UNDER_WAY)
     if value is None:
         return False
-    made = open_row(_SetUnderWay, value, "set of shares", max_size=MAX_BLOB)
+    made = open_row(_SetUnderWay, value, "set of shares")
     signed = Sign1.parse(made.manifest)
     if made.epoch != account.state.vault.epoch:
         # The vault key changed meanwhile: this door would open nothing that is written now.
