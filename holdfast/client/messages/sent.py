@@ -138,22 +138,24 @@ def _find_overtaken(account: Account, peer: Address, newest: int) -> bool:
 
 
 def revise(account: Account, user: bytes, listed: Collection[bytes]) -> set[bytes]:
-    """Wait for those devices alone that a user's chain lists. Returns the devices that are to be sent something.
+    """Wait for those devices alone that a user's chain lists, in the caller's transaction.
 
-    listed: of 16 bytes each, without this one. What nobody has acknowledged is due to the devices that remain.
+    listed: of 16 bytes each, without this one. What nobody has acknowledged is due to the devices that remain. Returns
+    those that are to be sent something.
     """
     due: set[bytes] = set()
-    with account.store.transaction():
-        for row in _of_user(account.store, user):
-            still = repeats.still_due(row.devices, listed, is_acknowledged=row.is_acknowledged)
-            if still == set(row.devices):
-                continue
+    for row in list(_of_user(account.store, user)):
+        still = repeats.still_due(row.devices, listed, is_acknowledged=row.is_acknowledged)
+        if still != set(row.devices):
             due |= still - set(row.devices)
-            _save_or_drop(
-                account.store,
-                replace(row, waiting=tuple((device, row.session_with(device) or b"") for device in sorted(still))),
-            )
+            places = tuple((device, row.session_with(device) or b"") for device in sorted(still))
+            _save_or_drop(account.store, replace(row, waiting=places))
     return due
+
+
+def is_out_of_date(account: Account, user: bytes, listed: Collection[bytes]) -> bool:
+    """Whether something waits for a device of a user that their chain lists no longer."""
+    return any(not set(row.devices) <= set(listed) for row in _of_user(account.store, user))
 
 
 def users(store: Store) -> list[bytes]:

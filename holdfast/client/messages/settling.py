@@ -92,6 +92,8 @@ def _revise(account: Account) -> None:
         if state is None:
             continue
         listed = [device for device in state.devices if device != account.device.id]
+        if not sent.is_out_of_date(account, user, listed):
+            continue
         with account.store.transaction():
             for device in sent.revise(account, user, listed):
                 renewals.note_again(account, Address(user, device))

@@ -179,12 +179,15 @@ def _manifest_of(account: Account, request: ShareRequest) -> Manifest:
 
 
 def cancel_request(account: Account) -> None:
-    """Withdraw this device's request, and destroy the key that shares would have come back to."""
+    """Withdraw this device's request, and destroy the key that shares would have come back to.
+
+    Also of one that has ended, or that the server does not know: the device is free to ask anew.
+    """
     _request, _key, request_id = _own(account)
     try:
         account.api.post(f"{_PATH}/{request_id}/cancel", {})
     except Problem as problem:
-        if problem.status != 409:
+        if problem.status not in (404, 409):
             raise
     account.store.delete(*_OWN)
 
