@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from holdfast.cli.commands import doctor
 from holdfast.client.errors import Problem
 from holdfast.client.identity import device, key_log
 from holdfast.client.maintenance import maintain
@@ -144,6 +145,23 @@ def test_age_destroys_by_a_confirmed_time(friends: Friends) -> None:
     maintain(friends.alice)
     left = before & friends.rows()
     assert {kind for kind, _ in left} <= {prekey_rows.ONE_TIME, prekey_rows.BATCH}, "which the server still hands out"
+
+
+@pytest.mark.parametrize("name", OFFSETS)
+def test_offset_is_told_by_doctor_and_with_every_request_that_is_refused_for_it(friends: Friends, name: str) -> None:
+    alice = friends.set_clock(OFFSETS[name])
+    try:
+        alice.api.get("devices")
+    except Problem as problem:
+        assert abs(OFFSETS[name]) > DAY, "within a day the request is dated anew"
+        assert alice.clock.in_words() in problem.way_out
+    told = doctor._clock(alice, "")
+    assert "This machine's clock is" in told
+    assert ("behind" in told) == (OFFSETS[name] < 0)
+    right = friends.set_clock(0)
+    right.api.get("devices")
+    assert doctor._clock(right, "") == "in step"
+    assert "not compared" in doctor._clock(right, "The server cannot be reached.")
 
 
 # What does not confirm
