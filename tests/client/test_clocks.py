@@ -9,20 +9,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
 import pytest
 
 from holdfast.cli.commands import doctor
-from holdfast.client.errors import Problem
+from holdfast.client.errors import Problem, ProfileError
 from holdfast.client.identity import device, key_log
 from holdfast.client.maintenance import maintain
 from holdfast.client.messages import inbox, messages, prekey_rows, prekeys
 from holdfast.client.profile.account import Account
+from holdfast.client.recovery import by_case
 from holdfast.client.rotation import rotation, rotation_record
 from holdfast.client.server.transport import Clock
 from holdfast.client.sessions import sessions
 from holdfast.client.standing import Outcome
-from holdfast.client.vault import share_requests, trusted, vault
+from holdfast.client.vault import doors, share_requests, trusted, vault, vault_contents
 from holdfast.core.base.encoding import unb64u
 from holdfast.core.crypto.keys import SigningKey
 from holdfast.core.identity.entries import Reason
@@ -31,7 +34,7 @@ from holdfast.core.messages.prekeys import BatchStatement, SignedPreKey
 from holdfast.core.signed.cose import Sign1
 from holdfast.core.signed.statements import DeviceStatement
 from holdfast.core.vault.share_manifest import ShareRequest
-from tests.cast.members import ALICE, BOB, MALLORY, Members
+from tests.cast.members import ALICE, BOB, CHEAP, MALLORY, PASSWORD, Members
 
 DAY = 86_400
 HOUR = 3600
@@ -406,3 +409,55 @@ def test_chain_in_the_future_is_rotated_once_a_month_and_not_at_every_call(frien
         world.now += days * DAY
         assert (rotation.due(right) is not None) is is_due, days
         maintain(right)
+
+
+def test_removed_door_stays_removed_though_it_was_set_in_the_future(friends: Friends) -> None:
+    """Devices keep the later of two rows: what is done now must not give way to what a clock dated ahead."""
+    world, alice = friends.world, friends.set_clock(0)
+    world.server.judges_dates = False
+    world.now += 8 * DAY
+    doors.set_password(alice, PASSWORD, cost=CHEAP)
+    row = alice.store.get(vault_contents.DOOR, b"password")
+    assert row is not None
+    world.now -= 8 * DAY
+    doors.remove(alice, doors.PASSWORD)
+    removed = alice.store.get(vault_contents.DOOR, b"password")
+    assert removed is not None
+    assert vault_contents.written_at(removed) > vault_contents.written_at(row)
+
+
+# Cases and disclosures
+
+
+@pytest.mark.parametrize("by", ["collect", "cancel", "open"])
+def test_keys_of_a_case_are_not_destroyed_by_a_clock_that_says_it_is_over(
+    by: str, world: Members, tmp_path: Path
+) -> None:
+    world.depositor(tmp_path)
+    bob = world.published(BOB)
+    ask = partial(by_case.open_case, bob, reason="Handover.", purpose="recovery", subject=ALICE)
+    opened = ask(ends_at=world.now + 9 * DAY)
+    for index in (1, 3):
+        world.approve(index, opened)
+    bob.connect(transport=world.server.transport(), clock=Clock(lambda: world.now + 700 * DAY))
+    act = {"collect": partial(by_case.collect, bob), "open": ask, "cancel": partial(by_case.cancel, bob, reason="x")}
+    world.server.instead["POST cases/[0-9a-f-]+/cancel"] = lambda _body: (409, {"title": "x", "code": "conflict"})
+    bob.api._sleep = lambda _seconds: None
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(key_log, "_FRESH_HEAD_SECONDS", 0)
+        with pytest.raises((ProfileError, Problem)):
+            act[by]()
+    assert bob.state.case is not None
+    bob.connect(transport=world.server.transport(), clock=Clock(lambda: world.now))
+    done = by_case.collect(bob)
+    assert done.disclosure is not None
+    # Neither are those that it disclosed.
+    bob.connect(transport=world.server.transport(), clock=Clock(lambda: world.now + 700 * DAY))
+    maintain_at_once(bob)
+    assert bob.store.keys("disclosed-keys") == [opened.case_id.bytes]
+
+
+def maintain_at_once(account: Account) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(key_log, "_FRESH_HEAD_SECONDS", 0)
+        maintain(account)
