@@ -38,9 +38,9 @@ _HELD: Final = "held"
 # Messages that wait for a human's yes to their sender, or for the end of a doubt: 20 a day for the 50 days that nobody
 # looks. Who writes more loses the oldest of their own, and strangers before contacts.
 _HELD_QUOTA: Final = Quota(of_one=1000, of_all=4000)
-_SERVER_KEEPS_SECONDS: Final = 30 * 86_400  # as long as a message waits there
+SERVER_KEEPS_SECONDS: Final = 30 * 86_400  # as long as a message waits there
 # What the server brings again after twice that does not open any more.
-REMEMBER_SECONDS: Final = 2 * _SERVER_KEEPS_SECONDS
+REMEMBER_SECONDS: Final = 2 * SERVER_KEEPS_SECONDS
 # Senders whose chain is still in doubt, asked about in one fetch: a flood of made-up ones is not asked about for ever.
 _MOST_DOUBTED: Final = 20
 # Rows left on the server, whose large content did not come or whose kind is unknown: half a page, so others still come.
@@ -168,7 +168,7 @@ def _leave(account: Account, what: bytes, tell: Callable[[], None]) -> None:
             tell()
             if len(account.store.keys(LEFT)) >= _MOST_LEFT:
                 return
-            account.store.put(LEFT, what, _until(account, _SERVER_KEEPS_SECONDS))
+            account.store.put(LEFT, what, _until(account, SERVER_KEEPS_SECONDS))
     raise _Left
 
 
@@ -267,7 +267,7 @@ def _decrypt(account: Account, envelope: Envelope, incoming: Incoming) -> tuple[
         if session is None:
             continue
         try:
-            plaintext = session.decrypt(incoming, now=account.api.clock.now())
+            plaintext = session.decrypt(incoming, now=account.api.clock.latest())
         except UnwrapFailed:
             continue
         sessions.put(account.store, place, session, was_received_on=True)
@@ -290,7 +290,7 @@ def _mark(account: Account, envelope: Envelope) -> None:
 
 
 def _until(account: Account, seconds: int = REMEMBER_SECONDS) -> SecretBytes:
-    return SecretBytes(encode([account.api.clock.now() + seconds]))
+    return SecretBytes(encode([account.api.clock.latest() + seconds]))
 
 
 def _keep(account: Account, envelope: Envelope, session: Session, plaintext: bytes) -> None:

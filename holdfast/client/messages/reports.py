@@ -19,8 +19,8 @@ from holdfast.client.profile.store import Store
 from holdfast.core.base.encoding import MAX_BLOB, encode
 from holdfast.core.base.rows import choice, octets, open_row, seal_row, several, text, uint
 
-TOLD: Final = "held-told"
-_TOLD_SECONDS: Final = 60 * 86_400  # nothing that is held can be opened after that
+TOLD: Final = "held-told"  # a reason for which something waits, told and not to be told again
+TOLD_SECONDS: Final = 60 * 86_400  # nothing that is held can be opened after that
 _MOST_TOLD: Final = 8  # reasons of one thing: a server that changes its excuse is not listened to for ever
 _OPENS_LATER: Final = "It opens by itself when this has passed. If it goes on, tell your officers."
 REPORT: Final = "report"  # rows of all kinds, as they were kept before each kind had its own
@@ -129,7 +129,7 @@ def add_once(account: Account, about: bytes, kind: ReportKind, text: str, *, way
         name = about + hashlib.sha256(text.encode()).digest()
         if account.store.get(TOLD, name) is None and len(_told(account, about)) < _MOST_TOLD:
             report = add(account, kind, text, way_out=way_out or _OPENS_LATER, user=user)
-            until = account.api.clock.now() + _TOLD_SECONDS
+            until = account.api.clock.latest() + TOLD_SECONDS
             account.store.put(TOLD, name, seal_row(_ToldRow(until, kind, report)))
 
 
