@@ -268,6 +268,8 @@ class LyingServer(Mailboxes, ContactRecovery, OfficersActs, OfficersSections, Ad
         return status, answer
 
     def one_device(self, _asker: str, _body: Any, _query: Any, device: str) -> Any:
+        if device not in self.devices:
+            return refused(404, "not-found")
         return 200, {"device_id": device, "device_statement": b64u(self.devices[device])}
 
     def chain(self, _asker: str, _body: Any, query: Any, user: str) -> Any:
