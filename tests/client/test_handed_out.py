@@ -103,7 +103,7 @@ def profile() -> Account:
 @pytest.fixture
 def reader(profile: Account, monkeypatch: pytest.MonkeyPatch) -> Reader:
     @contextlib.contextmanager
-    def opened(_directory: Path, *, passphrase: object = None) -> Iterator[Account]:
+    def opened(_directory: Path, **_how: object) -> Iterator[Account]:
         yield profile
 
     monkeypatch.setattr(profile, "connect", lambda *_args, _api=profile.api, **_more: _api)
