@@ -13,6 +13,7 @@ import shutil
 from pathlib import Path
 
 from config.env import PROJECT
+from holdfast.files import write_whole
 
 # Directories that nginx makes at its start, whether it uses them or not; its own defaults are root's.
 TEMPORARY = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
@@ -45,8 +46,7 @@ def write_configuration(directory: Path, *, listen: str, socket: Path, mark: str
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     temporary = "".join(f"    {kind}_temp_path {directory}/{kind};\n" for kind in TEMPORARY)
     path = directory / "nginx.conf"
-    path.write_text(
-        f"""# Written at every start of `make up`.
+    text = f"""# Written at every start of `make up`.
 daemon off;
 # One process, which ends with the one that started it: nothing is left to run by itself.
 master_process off;
@@ -71,7 +71,7 @@ http {{
     }}
 }}
 """
-    )
+    write_whole(path, text.encode(), replaces=True)
     return [nginx(), "-e", "stderr", "-p", str(directory), "-c", str(path)]
 
 

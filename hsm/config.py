@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from holdfast.core.base import typed
+from holdfast.core.base.errors import Mistyped
 from holdfast.core.base.secret import SecretBytes
 from hsm.errors import HsmError
 from hsm.refused import RefusedPins
@@ -72,7 +74,11 @@ class PinDescriptor:
 
 
 def _pin(raw: bytes) -> SecretBytes:
-    pin = raw.rstrip(b"\r\n")
+    try:
+        # No more than what nobody sees is taken away: a token counts its wrong PINs, so that there is one try.
+        pin = typed.visible(typed.text_of(typed.first_line(raw, "a PIN"), "a PIN")).encode()
+    except Mistyped as error:
+        raise HsmError(f"{error}") from error
     if not 0 < len(pin) <= LONGEST_PIN:
         raise HsmError("a PIN has 1 to 256 bytes")
     return SecretBytes(pin)

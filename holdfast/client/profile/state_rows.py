@@ -66,7 +66,7 @@ class StateRows:
             for user in self._store.keys(CONTACT):
                 row = self._store.get(CONTACT, user)
                 if row is not None:
-                    state.contacts[user] = open_row(Contact, row, "profile contact", max_size=MAX_STATE)
+                    state.contacts[user] = open_row(Contact, row, "profile contact")
                     self._written[user] = _snapshot(state.contacts[user])
         except Malformed as error:
             raise damaged(error) from error
