@@ -440,13 +440,17 @@ def test_keys_of_a_case_are_not_destroyed_by_a_clock_that_says_it_is_over(
     for index in (1, 3):
         world.approve(index, opened)
     bob.connect(transport=world.server.transport(), clock=Clock(lambda: world.now + 700 * DAY))
-    act = {"collect": partial(by_case.collect, bob), "open": ask, "cancel": partial(by_case.cancel, bob, reason="x")}
+    acts: dict[str, Callable[[], object]] = {
+        "collect": partial(by_case.collect, bob),
+        "open": ask,
+        "cancel": partial(by_case.cancel, bob, reason="x"),
+    }
     world.server.instead["POST cases/[0-9a-f-]+/cancel"] = lambda _body: (409, {"title": "x", "code": "conflict"})
     bob.api._sleep = lambda _seconds: None
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(key_log, "_FRESH_HEAD_SECONDS", 0)
         with pytest.raises((ProfileError, Problem)):
-            act[by]()
+            acts[by]()
     assert bob.state.case is not None
     bob.connect(transport=world.server.transport(), clock=Clock(lambda: world.now))
     done = by_case.collect(bob)
