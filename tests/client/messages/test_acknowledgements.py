@@ -10,7 +10,7 @@ from uuid import UUID
 import pytest
 
 from holdfast.client.errors import Problem
-from holdfast.client.identity import peers
+from holdfast.client.identity import key_log, peers
 from holdfast.client.messages import messages, prekeys, renewals, sent
 from holdfast.client.messages.messages import ReportKind
 from holdfast.client.profile.account import Account
@@ -312,6 +312,7 @@ def test_what_nobody_confirms_in_thirty_days_is_destroyed_and_shown_as_not_confi
     alice, bob = met(world)
     messages.send(alice, BOB, b"never read")
     world.now += repeats.KEPT_SECONDS - 1
+    assert key_log.confirm_time(alice)
     messages.prune(alice)
     assert messages.reports(alice) == []
     assert kept(alice) == 1
@@ -336,6 +337,9 @@ def test_what_one_device_has_is_not_called_lost_for_another_that_was_off(world: 
     messages.send(alice, BOB, b"read on the laptop")
     talk(bob, alice)
     world.now += repeats.KEPT_SECONDS
+    messages.prune(alice)
+    assert kept(alice) == 1, "nobody has confirmed the time"
+    assert key_log.confirm_time(alice)
     messages.prune(alice)
     assert kept(alice) == 0
     assert messages.reports(alice) == []

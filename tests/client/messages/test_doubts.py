@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from holdfast.client.errors import ClientError, Problem
-from holdfast.client.identity import chains, device
+from holdfast.client.identity import chains, device, key_log
 from holdfast.client.messages import inbox, letters, messages, prekeys, reports, sent
 from holdfast.client.messages.letters import LetterKind
 from holdfast.client.messages.messages import ReportKind
@@ -213,6 +213,8 @@ def test_doubt_that_never_passes_ends_with_the_keys_that_the_message_needs(world
     with in_doubt(world.server, instead(CHAIN, 404, "not-found")):
         assert [one.kind for one in look(bob)] == [ReportKind.IN_DOUBT]
         world.now += prekeys.KEEP_SECONDS
+        assert look(bob) == [], "nobody has confirmed the time"
+        bob.api.clock.confirm(world.now)
         assert [one.kind for one in look(bob)] == [ReportKind.UNDECRYPTABLE]
         assert look(bob) == []
     assert bob.store.keys("held") == []
@@ -413,6 +415,8 @@ def test_message_for_an_account_that_stays_away_is_given_up_after_a_month(world:
         messages.send(alice, BOB, b"one")
     assert messages.flush(alice).waiting
     world.now += 30 * 86_400
+    assert messages.flush(alice).waiting, "nobody has confirmed the time"
+    assert key_log.confirm_time(alice)
     assert not messages.flush(alice).waiting
     (report,) = messages.reports(alice)
     assert report.kind is ReportKind.NOT_SENT
