@@ -16,7 +16,7 @@ from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Final
 from uuid import UUID
 
-from holdfast.client.errors import ClientError
+from holdfast.client.errors import ClientError, PeerChanged
 from holdfast.client.messages import quotas, reports
 from holdfast.client.messages.quotas import Quota
 from holdfast.client.messages.reports import ReportKind
@@ -71,6 +71,7 @@ _EVENTS: Final = (
     "contacts-request",
     "contacts-collected",
     "contacts-request-ended",
+    "messages-dropped",
 )
 
 
@@ -225,7 +226,8 @@ def hold(account: Account, letter: Letter, error: ClientError) -> None:
     """Let a letter wait, since what stands against it may pass, and say so once for each reason."""
     what = "A recovery share" if letter.kind is LetterKind.SHARE else "A letter of another device of yours"
     text = f"{what} is held here unread; nothing of it is lost. {error}"
-    reports.add_once(account, letter.id, ReportKind.IN_DOUBT, text, way_out=error.way_out, user=letter.sender_user)
+    kind = ReportKind.WAITING if isinstance(error, PeerChanged) else ReportKind.IN_DOUBT
+    reports.add_once(account, letter.id, kind, text, way_out=error.way_out, user=letter.sender_user)
 
 
 def notices(account: Account) -> list[Notice]:

@@ -157,12 +157,13 @@ def test_full_mailbox_keeps_the_message_here(world: Members) -> None:
     assert received(bob) == [b"zero", b"one"]
 
 
-def test_refusal_for_good_is_raised_and_nothing_is_left_waiting(world: Members) -> None:
+@pytest.mark.parametrize(("status", "code"), [(422, "invalid"), (400, "malformed-request"), (413, "too-large")])
+def test_refusal_for_good_is_raised_and_nothing_is_left_waiting(world: Members, status: int, code: str) -> None:
     alice = world.published(ALICE)
     world.published(BOB)
     messages.send(alice, BOB, b"zero")
-    world.server.instead[f"POST users/{text(BOB)}/messages"] = lambda _body: refusal(404, "not-found")
-    with pytest.raises(Problem, match="not-found"):
+    world.server.instead[f"POST users/{text(BOB)}/messages"] = lambda _body: refusal(status, code)
+    with pytest.raises(Problem, match=code):
         messages.send(alice, BOB, b"one")
     assert alice.store.keys("outbox") == []
     (report,) = messages.reports(alice)
