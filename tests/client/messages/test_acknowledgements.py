@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
+from collections.abc import Iterator
 from uuid import UUID
 
 import pytest
@@ -24,8 +25,11 @@ from holdfast.core.messages.session import read_message
 from tests.cast.lying_server import text
 from tests.cast.malice import understood
 from tests.cast.members import ALICE, BOB, Members
+from tests.client import cuts
+from tests.client.cuts import Moments, Scene
 from tests.client.messages.test_messages import received, refusal
 from tests.client.sessions.test_sessions import at, box, ids, revoke
+from tests.soak import rounds
 
 DAY = 86_400
 
@@ -417,3 +421,37 @@ def junk(world: Members, to: Account, sender: Account) -> None:
     message = bytearray(session.encrypt(b"x"))
     message[-1] ^= 1
     world.server.deliver(to.device_text, kind="message", message=b64u(bytes(message)), sender=sender.device_text)
+
+
+@pytest.mark.rounds("cuts")
+def test_looking_with_a_dead_session_cut_at_any_moment_loses_and_repeats_nothing(worlds: Iterator[Members]) -> None:
+    """The power goes while a session is begun anew, while something is acknowledged, while it is sent again."""
+
+    def scenes() -> Iterator[Scene]:
+        for world in worlds:
+            alice, bob = met(world)
+            copy = world.copied(bob)
+            both_write(alice, bob, b"before")
+            talk(alice, bob, rounds=1)
+            messages.send(alice, BOB, b"unread")
+            bob = world.put_back(copy)
+            messages.send(bob, ALICE, b"unread by her")
+            # Alice has begun anew and waits for the answer; bob cannot read hers either.
+            handed.clear()
+            handed.extend(received(alice))
+            yield Scene(world, bob, (alice,))
+
+    handed: list[bytes] = []
+
+    def act(account: Account) -> None:
+        handed.extend(received(account))
+        messages.flush(account)
+
+    def check(scene: Scene) -> None:
+        bob = cuts.reopened(scene.world, scene.account, Moments())
+        got = [*handed, *talk(scene.others[0], bob)]
+        assert got.count(b"unread by her") == 1
+        assert b"unread" in got
+        assert kept(scene.others[0]) == kept(bob) == 0
+
+    assert cuts.sweep(scenes(), act, check, step=rounds(8, 1)) >= 20
