@@ -126,7 +126,7 @@ def bodies_of(shown: str) -> list[str]:
 
 
 def in_quotes(text: str, said: str) -> str:
-    most = max((len(run) for run in re.findall("”+", text)), default=0)
+    most = max((len(re.findall("”", run)) for run in re.findall("”+", text)), default=0)
     return f"{'“' * (most + 1)}{said}{'”' * (most + 1)}"
 
 
@@ -348,8 +348,8 @@ KINDS: Final = (
 )
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("line", [(), ("--json",), ("--out", "DIR")], ids=" ".join)
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.replace(" ", "-"))
+@pytest.mark.parametrize("line", [(), ("--json",), ("--out", "DIR")], ids=["screen", "json", "out"])
 def test_message_is_there_still_after_its_output_failed(
     reader: Reader, kind: str, line: tuple[str, ...], tmp_path: Path
 ) -> None:

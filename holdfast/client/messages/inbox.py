@@ -36,9 +36,9 @@ _HELD: Final = "held"
 # Messages that wait for a human's yes to their sender, or for the end of a doubt: 20 a day for the 50 days that nobody
 # looks. Who writes more loses the oldest of their own, and strangers before contacts.
 _HELD_QUOTA: Final = Quota(of_one=1000, of_all=4000)
-_SERVER_KEEPS_SECONDS: Final = 30 * 86_400  # as long as a message waits there
+SERVER_KEEPS_SECONDS: Final = 30 * 86_400  # as long as a message waits there
 # What the server brings again after twice that does not open any more.
-REMEMBER_SECONDS: Final = 2 * _SERVER_KEEPS_SECONDS
+REMEMBER_SECONDS: Final = 2 * SERVER_KEEPS_SECONDS
 # Senders whose chain is still in doubt, asked about in one fetch: a flood of made-up ones is not asked about for ever.
 _MOST_DOUBTED: Final = 20
 # Messages left on the server because their large content did not come: half a page, so the others still come.
@@ -154,7 +154,7 @@ def _leave(account: Account, envelope: Envelope, text: str) -> None:
         if len(account.store.keys(LEFT)) >= _MOST_LEFT:
             return
         with account.store.transaction():
-            account.store.put(LEFT, envelope.hash, _until(account, _SERVER_KEEPS_SECONDS))
+            account.store.put(LEFT, envelope.hash, _until(account, SERVER_KEEPS_SECONDS))
             way_out = "It stays on the server and is fetched again the next time. If this goes on, tell your officers."
             _report(account, envelope, text, ReportKind.CONTENT_WITHHELD, way_out=way_out)
     raise _Left
@@ -255,7 +255,7 @@ def _decrypt(account: Account, envelope: Envelope, incoming: Incoming) -> tuple[
         if session is None:
             continue
         try:
-            plaintext = session.decrypt(incoming, now=account.api.clock.now())
+            plaintext = session.decrypt(incoming, now=account.api.clock.latest())
         except UnwrapFailed:
             continue
         sessions.put(account.store, place, session, was_received_on=True)
@@ -278,7 +278,7 @@ def _mark(account: Account, envelope: Envelope) -> None:
 
 
 def _until(account: Account, seconds: int = REMEMBER_SECONDS) -> SecretBytes:
-    return SecretBytes(encode([account.api.clock.now() + seconds]))
+    return SecretBytes(encode([account.api.clock.latest() + seconds]))
 
 
 def _keep(account: Account, envelope: Envelope, session: Session, plaintext: bytes) -> None:

@@ -21,6 +21,7 @@ from holdfast.client.sessions.sessions import Address
 from holdfast.core.base.rows import flag, octets, open_row, pair, seal_row, several, uint
 from holdfast.core.messages import repeats
 from holdfast.core.messages.content import Content, ContentKind
+from holdfast.core.signed.payloads import MAX_AHEAD_SECONDS
 
 _SENT: Final = "sent"
 _BODY: Final = "sent-body"
@@ -197,15 +198,22 @@ def unconfirmed(account: Account) -> list[Unconfirmed]:
 
 def expire(account: Account) -> int:
     """Destroy what has waited for 30 days, each told if no device has it; returns how many there were."""
+    now = account.api.clock.confirmed()
     over = [row for row in _rows(account.store) if _is_over(account, row)]
+    ahead = [row for row in _rows(account.store) if now is not None and row.sent_at > now + MAX_AHEAD_SECONDS]
     with account.store.transaction():
         for row in over:
             _give_up(account, row)
+        for row in ahead:
+            # Written under a clock that was ahead: its month begins today.
+            _save(account.store, replace(row, sent_at=now or 0))
     return len(over)
 
 
 def _is_over(account: Account, row: Sent) -> bool:
-    return account.api.clock.earliest() - row.sent_at >= repeats.KEPT_SECONDS
+    """Whether its month is over, by a confirmed time: a clock that jumps gives no message up."""
+    now = account.api.clock.confirmed()
+    return now is not None and now - row.sent_at >= repeats.KEPT_SECONDS
 
 
 def _trim(account: Account) -> None:

@@ -48,7 +48,7 @@ def compose(
     return Content(
         kind=kind,
         message_id=secrets.token_bytes(ID_SIZE) if message_id is None else message_id,
-        sent_at=account.api.clock.now(),
+        sent_at=account.api.clock.earliest(),
         body=body,
         conversation=conversation,
         checkpoint=key_log.own_checkpoint(account) or None,

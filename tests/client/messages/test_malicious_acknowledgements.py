@@ -94,7 +94,7 @@ def outside_the_format(world: Members, alice: Account, bob: Account, message_id:
     """Ids that are no ids, from bob's own session: the message says nothing at all."""
     found = sessions.newest(bob, at(alice))
     assert found is not None
-    fields = {1: 1, 2: 5, 3: b"i" * 16, 4: NOW, 5: message_id + b"x"}
+    fields: dict[int, Encodable] = {1: 1, 2: 5, 3: b"i" * 16, 4: NOW, 5: message_id + b"x"}
     message = found[1].encrypt(encode(fields))
     sessions.put(bob.store, *found, was_received_on=False)
     world.server.deliver(alice.device_text, kind="message", message=b64u(message), sender=bob.device_text)

@@ -63,15 +63,20 @@ def let_go(holder: subprocess.Popen[str]) -> None:
 
 def test_many_at_once_all_have_their_turn_and_lose_nothing(profile: Path) -> None:
     begin = threading.Barrier(MANY)
+    refused: list[ProfileError] = []
 
     def once(_number: int) -> None:
         begin.wait()
-        with accounts.open_account(profile, passphrase=PASSPHRASE, wait_seconds=60) as account:
-            account.state.server += "x"
-            account.save()
+        try:
+            with accounts.open_account(profile, passphrase=PASSPHRASE, wait_seconds=60) as account:
+                account.state.server += "x"
+                account.save()
+        except ProfileError as error:
+            refused.append(error)
 
     with ThreadPoolExecutor(MANY) as pool:
         list(pool.map(once, range(MANY)))
+    assert refused == []
     with accounts.open_account(profile, passphrase=PASSPHRASE) as account:
         assert account.state.server == MANY * "x"
 
