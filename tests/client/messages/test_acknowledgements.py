@@ -11,10 +11,11 @@ from uuid import UUID
 import pytest
 
 from holdfast.client.errors import Problem
-from holdfast.client.identity import peers
+from holdfast.client.identity import key_log, peers
 from holdfast.client.messages import messages, prekeys, renewals, sent
 from holdfast.client.messages.messages import ReportKind
 from holdfast.client.profile.account import Account
+from holdfast.client.server.transport import Clock
 from holdfast.client.sessions import sessions
 from holdfast.client.sessions.sessions import Address
 from holdfast.core.base.encoding import b64u, unb64u
@@ -316,11 +317,11 @@ def test_what_nobody_confirms_in_thirty_days_is_destroyed_and_shown_as_not_confi
     alice, bob = met(world)
     messages.send(alice, BOB, b"never read")
     world.now += repeats.KEPT_SECONDS - 1
-    messages.prune(alice)
+    pruned(alice)
     assert messages.reports(alice) == []
     assert kept(alice) == 1
     world.now += 1
-    messages.prune(alice)
+    pruned(alice)
     assert messages.unconfirmed(alice) == []
     assert kept(alice) == 0
     (report,) = messages.reports(alice)
@@ -334,13 +335,34 @@ def test_what_nobody_confirms_in_thirty_days_is_destroyed_and_shown_as_not_confi
     assert messages.unconfirmed(alice) == []
 
 
+def pruned(account: Account) -> None:
+    """Have the time confirmed, by which alone anything is destroyed for its age, and destroy what is due."""
+    assert key_log.confirm_time(account)
+    messages.prune(account)
+
+
+def test_clock_that_is_ahead_gives_up_nothing_that_was_sent(world: Members) -> None:
+    alice, bob = met(world)
+    messages.send(alice, BOB, b"before")
+    alice.api.clock = Clock(lambda: world.now + 5 * DAY)
+    messages.send(alice, BOB, b"while it was ahead")
+    alice.api.clock = Clock(lambda: world.now + 40 * DAY)
+    messages.prune(alice)
+    assert kept(alice) == 2
+    alice.api.clock = Clock(lambda: world.now)
+    pruned(alice)
+    assert kept(alice) == 2
+    assert talk(bob, alice) == [b"before", b"while it was ahead"]
+    assert kept(alice) == 0
+
+
 def test_what_one_device_has_is_not_called_lost_for_another_that_was_off(world: Members) -> None:
     alice, bob = met(world)
     world.another(bob)
     messages.send(alice, BOB, b"read on the laptop")
     talk(bob, alice)
     world.now += repeats.KEPT_SECONDS
-    messages.prune(alice)
+    pruned(alice)
     assert kept(alice) == 0
     assert messages.reports(alice) == []
 

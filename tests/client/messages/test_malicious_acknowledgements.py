@@ -15,13 +15,13 @@ from holdfast.client.messages import messages, settling
 from holdfast.client.messages.messages import ReportKind
 from holdfast.client.profile.account import Account
 from holdfast.client.sessions import sessions
-from holdfast.core.base.encoding import b64u, encode, unb64u
+from holdfast.core.base.encoding import Encodable, b64u, encode, unb64u
 from holdfast.core.messages import repeats
 from holdfast.core.messages.content import Content, ContentKind, acknowledgement_body
 from tests.cast.lying_server import NOW, text
 from tests.cast.malice import deliver
 from tests.cast.members import ALICE, BOB, MALLORY, Members
-from tests.client.messages.test_acknowledgements import claims, control_messages, junk, kept, met, talk
+from tests.client.messages.test_acknowledgements import claims, control_messages, junk, kept, met, pruned, talk
 from tests.client.messages.test_messages import received, refusal
 from tests.client.sessions.test_sessions import at, box
 
@@ -157,7 +157,7 @@ def test_acknowledgements_withheld_for_ever_end_in_a_report(
         box(world, alice).clear()
         world.now += DAY
         messages.care(alice)
-        messages.prune(alice)
+        pruned(alice)
     assert kept(alice) == 0
     assert [report.kind for report in messages.reports(alice)] == [ReportKind.NOT_CONFIRMED]
 
