@@ -197,6 +197,17 @@ def test_secret_goes_into_the_file_that_is_named_which_must_be_new(
     assert len(world.server.performed) == 1, "found before the act, not after it"
 
 
+def test_secret_that_the_disk_of_its_file_refuses_is_kept_beside_the_profile(
+    run: Callable[..., Run], code_file: str, tmp_path: Path
+) -> None:
+    done = run(*INVITE, "--code-file", code_file, "--out", "/proc/none/link")
+    assert done.exit == 0
+    assert "kept beside your profile" in done.err
+    (kept,) = (tmp_path / "olivia").glob("shown-once-*")
+    assert kept.read_text() == f"{LINK}\n"
+    assert str(kept) in done.out
+
+
 def test_secret_at_a_terminal_stays_on_its_second_screen(run: Callable[..., Run], tmp_path: Path) -> None:
     done = run(*INVITE, at_terminal=True)
     there, _, after = done.out.partition("\x1b[?1049l")
