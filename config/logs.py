@@ -16,7 +16,7 @@ from typing import Any, Final
 import structlog
 
 from config.env import ENV
-from holdfast.core.base.text import written_out
+from holdfast.core.base.text import encodable, written_out
 
 # What an event is about, beside its words (`config.access_log` gives them); in JSON each is a field of its own.
 FIELDS: Final = ("method", "path", "status", "ms", "source")
@@ -100,7 +100,7 @@ def _folded(trace: str) -> str:
 def _bounded_text(text: str) -> str:
     # Shortened once more, since what is hidden takes ten times the room when it is written out. Half of a pair, as the
     # system names files that are no UTF-8, could be written by no collector.
-    return _short(written_out(_short(text)).encode(errors="backslashreplace").decode())
+    return _short(encodable(written_out(_short(text)), "utf-8"))
 
 
 def _short(text: str) -> str:

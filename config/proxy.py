@@ -33,10 +33,15 @@ def nginx() -> str:
     return found
 
 
-def write_configuration(directory: Path, *, listen: str, socket: Path) -> list[str]:
+# Where nginx answers by itself that it is the one of this start, below a name that nobody else knows.
+MARKS = "/.well-known/holdfast-start/"
+
+
+def write_configuration(directory: Path, *, listen: str, socket: Path, mark: str) -> list[str]:
     """Write nginx's configuration and working directories below `directory`, and return its command line.
 
-    listen: `127.0.0.1:8000` or `[::1]:8000`; socket: the web process's. Raises RuntimeError without nginx.
+    listen: `127.0.0.1:8000` or `[::1]:8000`; socket: the web process's; mark: by which it is told from whatever else
+    answers there. Raises RuntimeError without nginx.
     """
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     temporary = "".join(f"    {kind}_temp_path {directory}/{kind};\n" for kind in TEMPORARY)
@@ -60,6 +65,9 @@ http {{
     server {{
         listen {listen};
         include {PROJECT}/deploy/nginx/server.conf;
+        location = {MARKS}{mark} {{
+            return 204;
+        }}
     }}
 }}
 """

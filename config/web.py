@@ -14,6 +14,7 @@ from types import FrameType
 from typing import Final, NoReturn
 
 from config.refusal import REFUSED, hear_of_refusals
+from config.start import PRODUCTION, end_when_told, require_settings
 
 _LOG_CONFIG: Final = Path(__file__).with_name("granian_logs.json")
 
@@ -28,6 +29,8 @@ def main() -> NoReturn:
     """Serve until a signal asks to stop, or a process ends; then end with granian's status, or REFUSED."""
     from granian.cli import entrypoint
 
+    end_when_told()
+    require_settings(PRODUCTION)
     hear_of_refusals(_heard)
     # granian's own lines look like ours, also in its first process, where Django is not.
     os.environ["GRANIAN_LOG_CONFIG"] = str(_LOG_CONFIG)

@@ -176,8 +176,13 @@ def revoke_all(user_id: UUID, gone: Mapping[UUID, Reason], actor: Actor) -> None
     # To the devices that remain, which is known when all that go have gone.
     for device_id, of_senders in dropped.items():
         for sender, number in list(of_senders.items())[:MAX_TOLD_SENDERS]:
-            ids = {"device_id": str(device_id), "by": str(sender), "messages": str(number)}
-            notices.owe(person_ids=[user_id], event="messages-dropped", **ids)
+            notices.owe(
+                person_ids=[user_id],
+                event="messages-dropped",
+                device_id=str(device_id),
+                by=str(sender),
+                messages=str(number),
+            )
 
 
 def _tell_of_loss(user_id: UUID, *reasons: int) -> None:

@@ -38,7 +38,7 @@ from holdfast.client.identity.device import Enrolment
 from holdfast.client.maintenance import Done
 from holdfast.client.messages import letters, messages, prekeys
 from holdfast.client.messages.letters import Notice
-from holdfast.client.messages.messages import Received, Report, Sent
+from holdfast.client.messages.messages import Received, Report, Sent, Unconfirmed
 from holdfast.client.profile import account as accounts
 from holdfast.client.profile.account import Account
 from holdfast.client.profile.store import PROFILE_FILE
@@ -240,6 +240,16 @@ class Client:
             is_last_resort=received.is_last_resort,
             _done=done,
         )
+
+    def unconfirmed(self) -> list[Unconfirmed]:
+        """Return what was sent and not every device has confirmed, oldest first.
+
+        A device confirms a message once its app has said `done`. Until then it is kept in this profile, for 30 days and
+        64 MiB in all, and sent again to a device that could not read it. What no device has confirmed by then is
+        in `reports`. The app does nothing for it.
+        """
+        with self._use() as account:
+            return messages.unconfirmed(account)
 
     def reports(self) -> list[Report]:
         """Return what the person must hear of: what did not open, keys used twice, histories that were hidden."""

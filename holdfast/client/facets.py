@@ -439,7 +439,10 @@ class Disclosures(_Facet):
             return disclosures.end(account, case.bytes)
 
     def forget(self, case: UUID) -> None:
-        """Take an ended disclosure and its manifest out of the profile. Raises ProfileError before it has ended."""
+        """Take an ended disclosure and its manifest out of the profile.
+
+        Raises ProfileError before it has ended, and before all of its manifest was written to a file.
+        """
         with self._use() as account:
             disclosures.forget(account, case.bytes)
 

@@ -271,7 +271,7 @@ def test_text_that_others_wrote_is_shown_in_quotes_that_it_cannot_end_and_obeyed
     text = "Bob\u202egnp.exe\x1b[2J [bold]x :skull: [/] \x0ea\\"
     assert unstyled(quoted(text)) == "“Bob<U+202E>gnp.exe<U+001B>[2J [bold]x :skull: [/] <U+000E>a\\”"
     # Quotes of its own stay as they are, and end nothing: there are more of them around it.
-    for marks, said in ((1, "“open"), (2, "x” (ours)"), (2, "“Hello” and ”"), (4, "a”””b””")):
+    for marks, said in ((1, "“open"), (2, "x” (ours)"), (2, "“Hello” and ”"), (4, "a”””b””"), (2, "x<U+201D> (ours)")):
         assert unstyled(quoted(said)) == f"{'“' * marks}{said}{'”' * marks}"
     # Brackets that one person opens and another closes are no markup either.
     assert unstyled(f"[bold]By[/] {quoted('[red')} to {quoted(']')}, {plain('[/]')}.") == "By “[red” to “]”, [/]."

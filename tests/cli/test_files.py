@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
@@ -105,9 +106,14 @@ def test_enrolment_code_is_not_made_when_there_is_no_place_for_it(
     monkeypatch.setattr(carol, "connect", lambda *_args, **_more: carol.api)
     monkeypatch.setattr(accounts, "open_account", opened)
     monkeypatch.setattr(accounts, "asks_for_passphrase", lambda _directory: False)
-    issued: list[object] = []
+    issued: list[UUID] = []
     issue = device.issue_code
-    monkeypatch.setattr(device, "issue_code", lambda *args, **more: (issued.append(args), issue(*args, **more))[1])
+
+    def issuing(account: Account, user: UUID) -> device.IssuedCode:
+        issued.append(user)
+        return issue(account, user)
+
+    monkeypatch.setattr(device, "issue_code", issuing)
     (tmp_path / "taken").write_bytes(b"theirs")
     for out, ended, count in (("taken", Exit.INPUT, 0), ("missing/code", Exit.INPUT, 0), ("new", Exit.DONE, 1)):
         with pytest.raises(SystemExit) as end:

@@ -12,7 +12,7 @@ import pytest
 
 from holdfast.client.errors import ConsentNeeded, NotYet, Problem, ProfileError, TrustRefused, Unreachable
 from holdfast.client.escrow import archive, escrow
-from holdfast.client.identity import chains, contacts, device
+from holdfast.client.identity import chains, contacts, device, key_log
 from holdfast.client.messages import bundles, prekeys
 from holdfast.client.officers import officer
 from holdfast.client.recovery import by_case
@@ -120,7 +120,9 @@ def test_signed_pre_key_is_renewed_after_a_week_and_the_old_one_is_kept(world: M
     alice.connect(transport=world.server.transport(), clock=Clock(lambda: NOW + 8 * 86_400))
     assert prekeys.publish(alice).is_renewed
     assert len(alice.store.keys("signed-pre-key")) == 2
-    alice.connect(transport=world.server.transport(), clock=Clock(lambda: NOW + 70 * 86_400))
+    world.now = NOW + 70 * 86_400
+    alice.connect(transport=world.server.transport(), clock=Clock(lambda: world.now))
+    assert key_log.confirm_time(alice)
     prekeys.publish(alice)
     assert len(alice.store.keys("signed-pre-key")) == 1
 

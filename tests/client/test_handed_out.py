@@ -103,7 +103,7 @@ def profile() -> Account:
 @pytest.fixture
 def reader(profile: Account, monkeypatch: pytest.MonkeyPatch) -> Reader:
     @contextlib.contextmanager
-    def opened(_directory: Path, *, passphrase: object = None) -> Iterator[Account]:
+    def opened(_directory: Path, **_how: object) -> Iterator[Account]:
         yield profile
 
     monkeypatch.setattr(profile, "connect", lambda *_args, _api=profile.api, **_more: _api)
@@ -126,7 +126,7 @@ def bodies_of(shown: str) -> list[str]:
 
 
 def in_quotes(text: str, said: str) -> str:
-    most = max((len(run) for run in re.findall("”+", text)), default=0)
+    most = max((len(re.findall("”", run)) for run in re.findall("”+", text)), default=0)
     return f"{'“' * (most + 1)}{said}{'”' * (most + 1)}"
 
 
@@ -202,11 +202,16 @@ def test_what_is_no_text_or_a_reference_is_kept_until_it_is_written_whole(reader
     reader.holds(*waits)
     shown = reader.reads("receive")
     assert f"{len(NO_TEXT)} bytes that are no text" in shown
-    assert "A reference to content of 9 bytes elsewhere" in shown
+    assert "A reference to 9 bytes of content elsewhere" in shown
     assert reader.left == [NO_TEXT, reference]
     assert "no text" in reader.reads("receive")
     assert reader.left == [NO_TEXT, reference]
 
+    for no_place in (tmp_path / "file" / "below", Path("/dev/full/x"), Path("/proc/1/x")):
+        (tmp_path / "file").touch()
+        assert reader.types("receive", "--out", str(no_place), out=io.StringIO()) != Exit.DONE
+        assert reader.left == [NO_TEXT, reference]
+    (tmp_path / "file").unlink()
     files = reader.reads("receive", "--out", str(tmp_path))
     assert reader.left == []
     written = sorted(tmp_path.iterdir())
@@ -348,8 +353,8 @@ KINDS: Final = (
 )
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("line", [(), ("--json",), ("--out", "DIR")], ids=" ".join)
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.replace(" ", "-"))
+@pytest.mark.parametrize("line", [(), ("--json",), ("--out", "DIR")], ids=["screen", "json", "out"])
 def test_message_is_there_still_after_its_output_failed(
     reader: Reader, kind: str, line: tuple[str, ...], tmp_path: Path
 ) -> None:

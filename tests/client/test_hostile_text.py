@@ -181,6 +181,7 @@ def scene(hostile_tenant: Tenant, tmp_path: Path) -> Scene:
         ("alice", "receive --keep"),
         ("alice", f"receive --keep --out {tmp_path}/out"),
         ("alice", f"send {b} --file {tmp_path}/letter"),
+        ("alice", "sent"),
         ("alice", "maintain"),
         ("alice", f"recover escrow veto {case} --reason Mine."),
         ("phone", "recover contacts --none-lost"),

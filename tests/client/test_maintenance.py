@@ -12,7 +12,7 @@ import pytest
 from holdfast.client import maintenance, standing
 from holdfast.client.errors import Problem, Unreachable
 from holdfast.client.escrow import archive, escrow
-from holdfast.client.identity import device
+from holdfast.client.identity import device, key_log
 from holdfast.client.maintenance import Done, Outcome, maintain
 from holdfast.client.messages import bundles, letters, messages, prekey_rows, prekeys
 from holdfast.client.profile.account import Account
@@ -111,6 +111,7 @@ def test_server_away_is_met_once_and_what_needs_none_is_still_done(world: Member
     world.now += 8 * DAY
     prekeys.publish(alice)
     world.now += 31 * DAY
+    assert key_log.confirm_time(alice)
     world.server.lost.add(".*")
     alice.api._sleep = lambda _seconds: None
     report = maintain(alice)

@@ -70,6 +70,16 @@ def test_no_command_runs_under_settings_that_nobody_named(command: str, tmp_path
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("encoding", ["ascii", "ascii:strict"])
+def test_character_that_a_terminal_cannot_show_fails_no_command(encoding: str, tmp_path: Path) -> None:
+    environment = {"DJANGO_SETTINGS_MODULE": "config.settings.test", "HOLDFAST_STATE_DIR": str(tmp_path)}
+    script = "import sys; print('✓ Zoë مريم'); print('✓ Zoë مريم', file=sys.stderr)"
+    done = manage("shell", "--command", script, **environment, PYTHONIOENCODING=encoding)
+    assert done.returncode == 0, done.stderr
+    for said in (done.stdout, done.stderr):
+        assert "\\u2713 Zo\\xeb \\u0645" in said
+
+
 def test_web_process_whose_pages_were_not_collected_refuses(tmp_path: Path) -> None:
     environment = production(tmp_path)
     done = start(tmp_path, "web", HOLDFAST_DATABASE_URL=sqlite_with_a_tenant(tmp_path))

@@ -7,6 +7,7 @@ stands before them, in words of ours.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +21,7 @@ import typer
 
 from holdfast.cli.asking import ask_secret, secret_descriptor, secret_file, show_given_in_private
 from holdfast.cli.exits import Exit
-from holdfast.cli.output import is_terminal
+from holdfast.cli.output import NotShown, is_terminal
 from holdfast.cli.page import command
 from holdfast.cli.people import CHANGED, PERSON, named
 from holdfast.cli.shell import Shell, date, day, one_word, plain, quoted, shell_of
@@ -837,13 +838,15 @@ def _keep(shell: Shell, done: Done, out: Path | None) -> Path | None:
     """Put what is shown once where the person wants it; returns the file, None when it was shown on the screen.
 
     Without --out and without a terminal it goes into a new file beside the profile's, so that it is neither printed nor
-    lost; there as well when the disk of --out refuses it, now that the act is done.
+    lost; there as well when the disk of --out refuses it, or the terminal fails or is closed before the person has
+    pressed Enter, now that the act is done.
     """
     assert done.once is not None
     if out is None and not shell.is_json and is_terminal(sys.stdin, sys.stdout):
-        shell.note(f"To be shown once: {quoted(done.once_label)}")
-        show_given_in_private("Shown once: keep it, or hand it over", done.once)
-        return None
+        with contextlib.suppress(ConsentNeeded, NotShown, OSError):
+            shell.note(f"To be shown once: {quoted(done.once_label)}")
+            show_given_in_private("Shown once: keep it, or hand it over", done.once)
+            return None
     # A name of its own for each: a second one in the same minute takes nobody's place.
     made = shell.profile / f"shown-once-{datetime.now(UTC):%Y%m%d-%H%M%S-%f}"
     try:

@@ -44,6 +44,7 @@ from holdfast.files import whole_file
 _KIND: Final = "disclosure"
 _KEYS: Final = "disclosed-keys"
 _LINE: Final = "custody-line"
+_WRITTEN: Final = "disclosure-written"
 # In one profile, those that have ended among them until their person forgets them: what is written here is evidence,
 # and no program throws it away by itself.
 MAX_KEPT: Final = 1000
@@ -217,6 +218,7 @@ def write_file(account: Account, case_id: bytes, target: Path) -> Disclosure:
     kept = _load(account, case_id)
     with whole_file(target) as out:
         out.writelines(write_manifest(Sign1.parse(kept.device), Sign1.parse(kept.case), _lines(account, kept)))
+    account.store.put(_WRITTEN, case_id, SecretBytes(kept.last))
     return kept
 
 
@@ -248,16 +250,26 @@ def end_due(account: Account) -> list[Disclosure]:
 
 
 def forget(account: Account, case_id: bytes) -> None:
-    """Take an ended disclosure and its manifest out of the profile. Raises ProfileError for one that has not ended."""
+    """Take an ended disclosure and its manifest out of the profile.
+
+    Raises ProfileError for one that has not ended, and for one whose manifest was not written to a file since it has.
+    """
     kept = _load(account, case_id)
     if not kept.is_ended:
         raise ProfileError(
             "This disclosure has not ended: its keys are still here.",
             way_out=f"End it first: holdfast archive disclosures --end {UUID(bytes=case_id)}",
         )
+    written = account.store.get(_WRITTEN, case_id)
+    if written is None or written.reveal() != kept.last:
+        raise ProfileError(
+            "The manifest of this disclosure lies in this profile alone: it is evidence, and would be gone.",
+            way_out=f"Write it to a file first: holdfast archive custody {UUID(bytes=case_id)} --out FILE",
+        )
     with account.store.transaction():
         for seq in range(1, kept.lines + 1):
             account.store.delete(_LINE, _line_key(case_id, seq))
+        account.store.delete(_WRITTEN, case_id)
         account.store.delete(_KIND, case_id)
 
 
@@ -265,6 +277,12 @@ def _require_usable(account: Account, case_id: bytes) -> Disclosure:
     kept = _load(account, case_id)
     if not kept.is_ended and _is_over(account, kept):
         kept = end(account, case_id)
+    if not kept.is_ended and account.clock.latest() >= kept.ends_at:
+        raise ProfileError(
+            f"By the clocks at hand this disclosure has ended ({day(kept.ends_at)}).",
+            way_out="Its keys are destroyed once that is sure: holdfast maintain. If this machine's clock is wrong, "
+            "set it.",
+        )
     if kept.is_ended:
         raise ProfileError(
             f"This disclosure has ended ({day(min(kept.ends_at, kept.latest))}), and its keys are destroyed.",
@@ -274,8 +292,10 @@ def _require_usable(account: Account, case_id: bytes) -> Disclosure:
 
 
 def _is_over(account: Account, kept: Disclosure) -> bool:
-    # The later of the clocks there are: the first that shows the end destroys the keys, and nothing brings them back.
-    return account.clock.latest() >= kept.ends_at
+    # By a confirmed time alone, since nothing brings the keys back. Until then the later of the clocks there are is
+    # enough to open nothing with them.
+    now = account.clock.confirmed()
+    return now is not None and now >= kept.ends_at
 
 
 def day(at: int) -> str:

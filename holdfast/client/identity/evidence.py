@@ -47,7 +47,7 @@ def keep(account: Account, what: Contradiction, *, user: bytes, ours: bytes, the
     name = hashlib.sha256(encode([int(what), user, ours, theirs])).digest()
     if account.store.get(KIND, name) is not None:
         return False
-    seen = Evidence(what, user, ours, theirs, account.api.clock.now())
+    seen = Evidence(what, user, ours, theirs, account.api.clock.latest())
     account.store.put(KIND, name, seal_map(seen))
     return True
 

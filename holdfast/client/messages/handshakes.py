@@ -89,7 +89,7 @@ def begin(account: Account, state: ChainState, claimed: ClaimedBundle) -> tuple[
             agreement=account.agreement_key,
             peer=peer,
             bundle=keys,
-            now=account.api.clock.now(),
+            now=account.api.clock.latest(),
         )
     except HoldfastError as error:
         raise TrustRefused(
@@ -217,7 +217,7 @@ def respond(account: Account, incoming: Incoming, verified: Verified) -> Begun:
         initiator=verified.initiator,
         signed=signed,
         one_time=one_time,
-        now=account.api.clock.now(),
+        now=account.api.clock.latest(),
     )
     if sessions.was_seen(account.store, session):
         raise Replayed("the message begins a session that has begun before: a replay")
@@ -240,7 +240,7 @@ def keep(account: Account, begun: Begun, place: Place, message: bytes) -> None:
     message: the whole first message, kept beside the one-time key's id: should the key come a second time, the two
     prove that the server handed it out twice.
     """
-    now = account.api.clock.now()
+    now = account.api.clock.latest()
     sessions.put(account.store, place, begun.session, was_received_on=True)
     sessions.remember_initial(account.store, place, begun.session, now=now)
     if begun.one_time_id is not None:

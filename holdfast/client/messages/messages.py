@@ -14,11 +14,11 @@ from uuid import UUID
 
 from holdfast.client.errors import ClientError, ProfileError
 from holdfast.client.identity import chains, peers
-from holdfast.client.messages import inbox, outbox, renewals, sent, settling
+from holdfast.client.messages import inbox, outbox, prekeys, renewals, sent, settling
 from holdfast.client.messages.handshakes import USED
 from holdfast.client.messages.inbox_rows import Kept
 from holdfast.client.messages.outbox import Flushed, Ready
-from holdfast.client.messages.reports import TOLD, Report, ReportKind, add, list_reports
+from holdfast.client.messages.reports import TOLD, TOLD_SECONDS, Report, ReportKind, add, list_reports
 from holdfast.client.messages.sent import Unconfirmed
 from holdfast.client.messages.settling import compose
 from holdfast.client.profile.account import Account
@@ -312,8 +312,20 @@ def _control(
 
 
 def prune(account: Account) -> int:
-    """Destroy what was kept to recognise repetitions, or to be sent again, and is too old. Returns how many rows."""
-    now = account.api.clock.earliest()
-    kinds = (sessions.INITIAL, sessions.SEEN, USED, inbox.HAD, inbox.HEARD, TOLD, inbox.LEFT)
-    recognised = sum(sessions.prune(account.store, kind, now=now) for kind in kinds)
+    """Destroy what was kept to recognise repetitions, or to be sent again, and is too old. Returns how many rows.
+
+    None without a confirmed time (`Clock.confirmed`).
+    """
+    now = account.api.clock.confirmed()
+    if now is None:
+        return 0
+    # What was begun with a signed pre-key can come again for as long as its private half is here.
+    since = min([now, *(made_at + sessions.INITIAL_LIFE_SECONDS for made_at in prekeys.list_made(account))])
+    lives = {
+        **dict.fromkeys((sessions.INITIAL, sessions.SEEN, USED), sessions.INITIAL_LIFE_SECONDS),
+        **dict.fromkeys((inbox.HAD, inbox.HEARD), inbox.REMEMBER_SECONDS),
+        inbox.LEFT: inbox.SERVER_KEEPS_SECONDS,
+        TOLD: TOLD_SECONDS,
+    }
+    recognised = sum(sessions.prune(account.store, kind, now=since, life=life) for kind, life in lives.items())
     return recognised + sent.expire(account) + renewals.prune(account)

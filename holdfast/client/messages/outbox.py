@@ -187,7 +187,7 @@ def queue(
     row = Row(
         key=key or secrets.token_bytes(16),
         act=secrets.token_bytes(16),
-        queued_at=queued_at or account.api.clock.now(),
+        queued_at=queued_at or account.api.clock.latest(),
         user=ready.state.user,
         head=ready.state.head,
         plaintext=plaintext,
@@ -259,7 +259,9 @@ def _send(account: Account, row: Row) -> list[bytes]:
 
 def _require_passing(account: Account, row: Row, problem: Problem) -> None:
     """Raise _RefusedForGood for a refusal of the message itself that will not pass, or has not passed in a month."""
-    waited = account.api.clock.earliest() - row.queued_at
+    # By a confirmed time: a clock that jumps gives no message up.
+    now = account.api.clock.confirmed()
+    waited = now - row.queued_at if now is not None else 0
     if problem.code in _FINAL or (problem.status in _REFUSED and waited >= _REFUSED_SECONDS):
         raise _RefusedForGood(problem) from problem
 

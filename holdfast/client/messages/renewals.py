@@ -75,10 +75,13 @@ def save(account: Account, row: Renewal) -> None:
 
 
 def note_unread(account: Account, peer: Address) -> bool:
-    """Note that something in a device's name did not open, in the caller's transaction. False when there are too many.
+    """Note that something in another device's name did not open, in the caller's transaction.
 
-    Nobody is believed by this: `settling` asks that device's own account for it, and bounds how often.
+    Nobody is believed by it: `settling` asks that device's own account, and bounds how often. False where nothing comes
+    of it: in this device's own name, and when there are too many names.
     """
+    if peer.device == account.device.id:
+        return False
     keys = account.store.keys(_RENEWAL)
     if len(keys) >= _MOST and peer.user + peer.device not in keys:
         return False

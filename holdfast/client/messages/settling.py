@@ -48,7 +48,7 @@ def compose(
     return Content(
         kind=kind,
         message_id=secrets.token_bytes(ID_SIZE) if message_id is None else message_id,
-        sent_at=account.api.clock.now(),
+        sent_at=account.api.clock.earliest(),
         body=body,
         conversation=conversation,
         checkpoint=key_log.own_checkpoint(account) or None,
@@ -92,6 +92,8 @@ def _revise(account: Account) -> None:
         if state is None:
             continue
         listed = [device for device in state.devices if device != account.device.id]
+        if not sent.is_out_of_date(account, user, listed):
+            continue
         with account.store.transaction():
             for device in sent.revise(account, user, listed):
                 renewals.note_again(account, Address(user, device))

@@ -17,7 +17,7 @@ from holdfast.client.errors import NotYet, Problem, ProfileError, TrustRefused
 from holdfast.client.escrow import archive, deposits, disclosures
 from holdfast.client.escrow.deposits import Subject, VerifiedDeposit
 from holdfast.client.escrow.disclosures import Disclosure
-from holdfast.client.identity import chains, tenant
+from holdfast.client.identity import chains, key_log, tenant
 from holdfast.client.identity.contacts import IDENTITY
 from holdfast.client.identity.device import new_identity_author
 from holdfast.client.messages import prekeys
@@ -160,7 +160,7 @@ def open_case(
         raise ProfileError("This device's keys are being replaced.", way_out="Finish that first: holdfast maintain")
     if account.state.case is not None:
         state = _state_of(_find(account, account.state.case))
-        if state not in _ENDED and not _has_run_out(account, account.state.case):
+        if state not in _ENDED and not _is_over_for_sure(account, account.state.case):
             raise ProfileError(
                 f"This device has a case open already; it is {state}.",
                 way_out="See it: holdfast recover escrow status. Withdraw it: holdfast recover escrow cancel",
@@ -311,7 +311,7 @@ def cancel(account: Account, *, reason: str, case_id: UUID | None = None) -> tup
             raise
         found = _find(account, kept)
         state = _state_of(found)
-        if state not in _ENDED and not _has_run_out(account, kept) and not _is_spent(account, kept, found):
+        if state not in _ENDED and not _is_over_for_sure(account, kept) and not _is_spent(account, kept, found):
             raise
     _forget(account)
     return UUID(bytes=kept.case_id), state
@@ -340,9 +340,14 @@ def _state_of(found: Answer | None) -> str:
 
 
 def _has_run_out(account: Account, kept: OpenCase) -> bool:
-    """Whether what a case was to disclose has ended, so that this device would open nothing of it."""
+    """Whether what a case was to disclose has ended by one of the clocks, so that this device opens nothing of it."""
     case = Case.from_payload(Sign1.parse(kept.statement).payload)
     return case.is_disclosure and account.api.clock.latest() >= case.disclosed_until
+
+
+def _is_over_for_sure(account: Account, kept: OpenCase) -> bool:
+    """Whether it has ended by a confirmed time, by which alone its keys are destroyed."""
+    return _has_run_out(account, kept) and key_log.confirm_time(account)
 
 
 def _is_spent(account: Account, kept: OpenCase, found: Answer | None) -> bool:
@@ -383,8 +388,9 @@ def collect(account: Account, *, wait_seconds: int = 0) -> Collected:
     kept = _require_case(account)
     statement = Sign1.parse(kept.statement)
     case = Case.from_payload(statement.payload)
-    if _has_run_out(account, kept):
+    if _is_over_for_sure(account, kept):
         _forget(account)
+    if _has_run_out(account, kept):
         raise ProfileError("What this case was to disclose has ended already.", way_out=_ASK_ANEW)
     tenant.refresh(account)
     whose, opened, blamed = wait_for(lambda: _open_release(account, kept, case), wait_seconds)

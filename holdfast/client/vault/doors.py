@@ -98,8 +98,8 @@ class _Mark:
 
 def mark(account: Account, kind: str, *, epoch: int, language: str = "", recovery_key: bytes = b"") -> None:
     """Note for all devices that a door was set for an epoch, or with epoch 0 that it was removed."""
-    made = _Mark(account.api.clock.earliest(), epoch, language, recovery_key)
-    account.store.put(vault_contents.DOOR, kind.encode(), seal_row(made))
+    at = vault_contents.next_stamp(account, vault_contents.DOOR, kind.encode())
+    account.store.put(vault_contents.DOOR, kind.encode(), seal_row(_Mark(at, epoch, language, recovery_key)))
 
 
 def put_door(account: Account, kind: str, blob: bytes) -> None:
@@ -203,7 +203,8 @@ def remove(account: Account, kind: str) -> None:
         mark(account, kind, epoch=0)
         if kind == CONTACTS:
             # Written over, not deleted: another device's row would bring it back.
-            gone = SecretBytes(encode([account.api.clock.earliest(), b"", 0]))
+            at = vault_contents.next_stamp(account, vault_contents.TRUSTED_SET, b"")
+            gone = SecretBytes(encode([at, b"", 0]))
             account.store.put(vault_contents.TRUSTED_SET, b"", gone)
     vault.save(account)
 

@@ -193,6 +193,20 @@ def test_doubt_about_one_person_holds_nobody_elses_messages(world: Members, doub
     assert b"in doubt" in [one.body for one in messages.receive(bob)]
 
 
+def test_report_of_a_doubt_goes_when_it_has_passed(world: Members) -> None:
+    alice, bob, _carol = (world.published(one) for one in (ALICE, BOB, CAROL))
+    messages.send(alice, BOB, b"one")
+    trusted.choose(alice, [BOB, CAROL], k=2)
+    with in_doubt(world.server, instead(CHAIN, 404, "not-found")):
+        messages.receive(bob)
+        trusted.take_shares(bob)
+        assert [one.kind for one in messages.reports(bob)] == [ReportKind.IN_DOUBT] * 2
+    messages.receive(bob)
+    assert len(messages.reports(bob)) == 1, "the share is in doubt still"
+    trusted.take_shares(bob)
+    assert messages.reports(bob) == []
+
+
 def test_doubt_that_never_passes_ends_with_the_keys_that_the_message_needs(world: Members) -> None:
     alice, bob = world.published(ALICE), world.published(BOB)
     messages.send(alice, BOB, b"too late")
@@ -285,6 +299,18 @@ def test_large_content_that_never_comes_takes_no_more_than_its_room(
     with in_doubt(world.server, instead("GET messages/.*/content", 404, "not-found")):
         assert [one.kind for one in look(bob)] == [ReportKind.CONTENT_WITHHELD] * 4
         assert len(box(world, bob)) == 2
+
+
+def test_what_a_newer_program_would_know_stays_for_it(world: Members, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inbox, "_MOST_LEFT", 2)
+    alice, bob = world.published(ALICE), world.published(BOB)
+    for _ in range(3):
+        world.server.deliver(bob.device_text, kind="newer", message=b64u(b"?"), sender=alice.device_text)
+    messages.send(alice, BOB, b"and on")
+    assert {one.kind for one in look(bob)} == {ReportKind.UNDECRYPTABLE}
+    assert look(bob) == [], "told once"
+    assert [one.body for one in messages.waiting(bob)] == [b"and on"]
+    assert [row["kind"] for row in box(world, bob)] == ["newer"] * 2
 
 
 # Letters

@@ -15,7 +15,7 @@ from holdfast.client.messages import messages, settling
 from holdfast.client.messages.messages import ReportKind
 from holdfast.client.profile.account import Account
 from holdfast.client.sessions import sessions
-from holdfast.core.base.encoding import b64u, encode, unb64u
+from holdfast.core.base.encoding import Encodable, b64u, encode, unb64u
 from holdfast.core.messages import repeats
 from holdfast.core.messages.content import Content, ContentKind, acknowledgement_body
 from tests.cast.lying_server import NOW, text
@@ -94,7 +94,7 @@ def outside_the_format(world: Members, alice: Account, bob: Account, message_id:
     """Ids that are no ids, from bob's own session: the message says nothing at all."""
     found = sessions.newest(bob, at(alice))
     assert found is not None
-    fields = {1: 1, 2: 5, 3: b"i" * 16, 4: NOW, 5: message_id + b"x"}
+    fields: dict[int, Encodable] = {1: 1, 2: 5, 3: b"i" * 16, 4: NOW, 5: message_id + b"x"}
     message = found[1].encrypt(encode(fields))
     sessions.put(bob.store, *found, was_received_on=False)
     world.server.deliver(alice.device_text, kind="message", message=b64u(message), sender=bob.device_text)
@@ -218,6 +218,19 @@ def test_made_up_senders_without_end_leave_no_trace_and_cost_no_key(world: Membe
     messages.receive(bob)
     assert {kind: set(bob.store.keys(kind)) for kind in before} == before
     assert claims(world) == claimed
+
+
+def test_own_messages_handed_back_begin_no_session_with_oneself(world: Members) -> None:
+    alice, bob = met(world)
+    messages.send(alice, BOB, b"to bob")
+    row = box(world, bob)[-1]
+    claimed = claims(world)
+    for device in (alice.device_text, bob.device_text):
+        deliver(world, alice, row, sender_user=text(ALICE), sender_device=alice.device_text, to_device=device)
+    messages.receive(alice)
+    messages.receive(alice)
+    assert claims(world) == claimed
+    assert sessions.places(alice.store, at(alice)) == []
 
 
 def test_junk_in_the_name_of_many_devices_begins_a_bounded_number_of_sessions(

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from holdfast.client.errors import AnswerRefused, ClientError, NotYet, Problem, ProfileError, Unreachable
-from holdfast.client.identity import chains, device
+from holdfast.client.identity import chains, device, key_log
 from holdfast.client.messages import messages, prekey_rows, prekeys
 from holdfast.client.messages.prekey_rows import BatchRow, Ledger, OneTimeRow, SignedRow
 from holdfast.client.profile.account import Account
@@ -33,8 +33,10 @@ DAY = 86_400
 
 
 def at(world: Members, account: Account, day: float) -> Account:
-    """Move an account's clock to a day after the server's."""
+    """Move an account's clock, and the log's, to a day after the first."""
+    world.now = NOW + int(day * DAY)
     account.connect(transport=world.server.transport(), clock=Clock(lambda: NOW + int(day * DAY)))
+    assert key_log.confirm_time(account)
     return account
 
 

@@ -31,6 +31,7 @@ from holdfast.core.vault.blob import new_vault_key
 from holdfast.core.vault.contact_shares import ContactShare
 from holdfast.core.vault.door_blob import DoorOwner
 from holdfast.core.vault.share_manifest import Manifest, ShareRequest
+from tests.cast.lying_mailbox import refused
 from tests.cast.lying_server import NOW, text
 from tests.cast.members import ALICE, BOB, MALLORY, Members
 
@@ -253,6 +254,22 @@ def test_share_that_waits_in_the_mailbox_is_held_for_whoever_asks(world: Members
         share_requests.give(account, asked.request_id, code=asked.code)
     assert share_requests.gather(tablet).blamed == []
     assert len(messages.receive(bob)) == before
+
+
+@pytest.mark.parametrize("ended", ["open", "vetoed", "unknown to the server"])
+def test_device_is_free_to_ask_anew_however_its_request_ended(world: Members, ended: str) -> None:
+    befriended(world)
+    tablet = new_device(world)
+    asked = share_requests.open_request(tablet)
+    if ended == "unknown to the server":
+        world.server.instead[f".*/requests/{asked.request_id}.*"] = lambda _body: refused(404, "not-found")
+        with pytest.raises(Problem):
+            share_requests.gather(tablet)
+        assert tablet.store.get("share-request", b"") is not None, "it may be put back"
+    else:
+        world.server.requests[str(asked.request_id)]["state"] = ended
+    share_requests.cancel_request(tablet)
+    assert share_requests.open_request(tablet).request_id != asked.request_id
 
 
 def test_live_device_hears_of_a_request_and_its_veto_ends_it(world: Members) -> None:
