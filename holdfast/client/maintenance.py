@@ -168,11 +168,10 @@ def _clock(account: Account) -> Iterator[Done]:
         # A request that is dated too far off is refused: that is what there is to be told.
         if not clock.is_off:
             raise
-    if is_confirmed:
-        return
     if clock.is_off:
-        yield needs_you("clock", f"{clock.in_words()} Until both agree, nothing is destroyed.", SET_THE_CLOCK)
-    elif key_log.own_checkpoint(account):
+        meanwhile = "" if is_confirmed else " Until both agree, nothing is destroyed."
+        yield needs_you("clock", f"{clock.in_words()}{meanwhile}", SET_THE_CLOCK)
+    elif not is_confirmed and key_log.own_checkpoint(account):
         yield needs_you("clock", _UNCONFIRMED, "If this goes on, tell your operator: the log has to be signed anew.")
 
 
@@ -273,7 +272,7 @@ _ITEMS: Final = (
     _Item("mailbox", _mailbox),
     _Item("account chain", _chain, needs_active=False),
     _Item("organisation", _tenant, needs_active=False),
-    _Item("clock", _clock),
+    _Item("clock", _clock, needs_active=False),
     _Item("outbox", _outbox),
     _Item("pre-keys", _pre_keys),
     _Item("key log", _key_log),

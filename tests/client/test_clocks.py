@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from holdfast.cli.commands import doctor
 from holdfast.client.errors import Problem
 from holdfast.client.identity import device, key_log
 from holdfast.client.maintenance import maintain
@@ -59,7 +60,7 @@ OFFSETS = {
 KINDS = (
     *(prekey_rows.SIGNED, prekey_rows.ONE_TIME, prekey_rows.BATCH),
     *("session", "skipped", sessions.INITIAL, sessions.SEEN, "used", inbox.HAD, inbox.HEARD),
-    *("former-device", "retired-key", rotation_record.KIND),
+    *("former-device", "retired-key", rotation_record.KIND, "sent", "sent-body"),
 )
 
 
@@ -103,6 +104,8 @@ def friends(world: Members) -> Friends:
             one.done()
     # The signed pre-key of now, which the server hands out while a clock says that its month is over.
     messages.send(bob, ALICE, b"under way")
+    # And one that nobody has acknowledged: it is kept to be sent again.
+    messages.send(alice, BOB, b"not read yet")
     world.server.judges_dates = True
     return Friends(world, alice, bob)
 
@@ -125,9 +128,10 @@ def test_wrong_clock_destroys_nothing_and_all_goes_on_once_it_is_right(friends: 
     carol = world.published(MALLORY)
     messages.send(carol, ALICE, b"from a newcomer")
     messages.send(friends.bob, ALICE, b"after it")
-    assert [one.body for one in messages.receive(right)] == [b"under way", b"from a newcomer", b"after it"]
+    received = {one.body for one in messages.receive(right)}
+    assert {b"under way", b"from a newcomer", b"after it"} <= received
     assert messages.send(right, BOB, b"back").is_sent
-    assert b"back" in [one.body for one in messages.receive(friends.bob)]
+    assert {b"not read yet", b"back"} <= {one.body for one in messages.receive(friends.bob)}
     assert messages.reports(right) == []
     world.now += 8 * DAY
     assert prekeys.publish(right).is_renewed
@@ -141,6 +145,25 @@ def test_age_destroys_by_a_confirmed_time(friends: Friends) -> None:
     maintain(friends.alice)
     left = before & friends.rows()
     assert {kind for kind, _ in left} <= {prekey_rows.ONE_TIME, prekey_rows.BATCH}, "which the server still hands out"
+
+
+@pytest.mark.parametrize("name", OFFSETS)
+def test_offset_is_told_by_doctor_and_with_every_request_that_is_refused_for_it(friends: Friends, name: str) -> None:
+    alice = friends.set_clock(OFFSETS[name])
+    if abs(OFFSETS[name]) <= DAY:
+        alice.api.get("devices")
+    else:
+        # Beyond a day it is not dated anew.
+        with pytest.raises(Problem) as refused:
+            alice.api.get("devices")
+        assert alice.clock.in_words() in refused.value.way_out
+    told = doctor._clock(alice, "")
+    assert "This machine's clock is" in told
+    assert ("behind" in told) == (OFFSETS[name] < 0)
+    right = friends.set_clock(0)
+    right.api.get("devices")
+    assert doctor._clock(right, "") == "in step"
+    assert "not compared" in doctor._clock(right, "The server cannot be reached.")
 
 
 # What does not confirm

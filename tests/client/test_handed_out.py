@@ -103,7 +103,7 @@ def profile() -> Account:
 @pytest.fixture
 def reader(profile: Account, monkeypatch: pytest.MonkeyPatch) -> Reader:
     @contextlib.contextmanager
-    def opened(_directory: Path, *, passphrase: object = None) -> Iterator[Account]:
+    def opened(_directory: Path, **_how: object) -> Iterator[Account]:
         yield profile
 
     monkeypatch.setattr(profile, "connect", lambda *_args, _api=profile.api, **_more: _api)
@@ -202,11 +202,16 @@ def test_what_is_no_text_or_a_reference_is_kept_until_it_is_written_whole(reader
     reader.holds(*waits)
     shown = reader.reads("receive")
     assert f"{len(NO_TEXT)} bytes that are no text" in shown
-    assert "A reference to content of 9 bytes elsewhere" in shown
+    assert "A reference to 9 bytes of content elsewhere" in shown
     assert reader.left == [NO_TEXT, reference]
     assert "no text" in reader.reads("receive")
     assert reader.left == [NO_TEXT, reference]
 
+    for no_place in (tmp_path / "file" / "below", Path("/dev/full/x"), Path("/proc/1/x")):
+        (tmp_path / "file").touch()
+        assert reader.types("receive", "--out", str(no_place), out=io.StringIO()) != Exit.DONE
+        assert reader.left == [NO_TEXT, reference]
+    (tmp_path / "file").unlink()
     files = reader.reads("receive", "--out", str(tmp_path))
     assert reader.left == []
     written = sorted(tmp_path.iterdir())

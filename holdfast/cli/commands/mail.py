@@ -37,7 +37,7 @@ _POLL_SECONDS: Final = 2.0
 _MAX_FOLLOW: Final = 86_400
 _KEPT: Final = "It is kept here; to have it: holdfast receive --out DIR"
 _NOT_ALL: Final = (
-    "This terminal cannot show some characters, which stand as <U+…>. What has them is kept here; to have it whole: "
+    "This terminal cannot show some characters, which stand as <U+...>. What has them is kept here; to have it whole: "
     "holdfast receive --out DIR, or a terminal in UTF-8."
 )
 
@@ -261,7 +261,7 @@ def lines_of(message: Received, file: Path | None) -> list[str]:
     if file:
         return [head, f"  {len(message.body)} bytes in {plain(str(file))}"]
     if message.reference is not None:
-        return [head, f"  A reference to content of {message.reference.size} bytes elsewhere. {_KEPT}"]
+        return [head, f"  A reference to {message.reference.size} bytes of content elsewhere. {_KEPT}"]
     if text is None:
         return [head, f"  {len(message.body)} bytes that are no text. {_KEPT}"]
     # The sender's lines, by the ends that people's systems write; any other sign that ends lines is written out.

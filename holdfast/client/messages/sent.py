@@ -131,7 +131,8 @@ def acknowledge(account: Account, sender: Address, message_ids: Collection[bytes
 def _find_overtaken(account: Account, peer: Address, newest: int) -> bool:
     now, found = account.api.clock.now(), False
     for row in waiting_for(account, peer):
-        if row.sent_at < newest and now - row.tried_at >= _DAY:
+        # One that was tried in the future, by a clock that was ahead, is due as well.
+        if row.sent_at < newest and abs(now - row.tried_at) >= _DAY:
             _save(account.store, _placed(row, peer.device, b""))
             found = True
     return found

@@ -10,10 +10,10 @@ from __future__ import annotations
 from typing import Final
 
 from holdfast.client.errors import ProfileError, damaged
-from holdfast.client.profile.state import MAX_STATE, Contact, State
+from holdfast.client.profile.state import Contact, State
 from holdfast.client.profile.store import Store
 from holdfast.core.base.errors import Malformed
-from holdfast.core.base.rows import open_row, seal_row
+from holdfast.core.base.rows import RowTooLong, open_row, seal_row
 
 STATE: Final = ("state", b"")
 CONTACT: Final = "contact"
@@ -35,9 +35,10 @@ class StateRows:
 
     def save(self, state: State) -> None:
         """Write what has changed, all of it or nothing. Raises ProfileError for a state too long to be read again."""
-        secret = state.to_secret()
-        if len(secret) > MAX_STATE:
-            raise ProfileError("This profile is full: what your organisation signed has outgrown it.")
+        try:
+            secret = state.to_secret()
+        except RowTooLong:
+            raise ProfileError("This profile is full: what your organisation signed has outgrown it.") from None
         if self._undone != self._store.undone:
             # What was written in a transaction that was undone is not there, though it is in memory.
             self._written.clear()

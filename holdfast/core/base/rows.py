@@ -35,6 +35,10 @@ from holdfast.core.base.writing import require_readable
 R = TypeVar("R")
 
 
+class RowTooLong(ValueError):
+    """A row is longer than its reader takes; nothing of it was kept."""
+
+
 @dataclass(frozen=True)
 class Column:
     """How one field lies in its row.
@@ -186,7 +190,7 @@ def decode_map(kind: type[R], value: Value, what: str, **beside: Any) -> R:
 
 
 def seal_row(row: Any) -> SecretBytes:
-    """Return the bytes of a row as they lie in a store. Raises ValueError as `encode_row` does, and for too many."""
+    """Return the bytes of a row as they lie in a store. Raises ValueError as `encode_row` does; RowTooLong."""
     return _sealed(row, encode_row(row))
 
 
@@ -212,7 +216,7 @@ def _most(kind: type[Any]) -> int:
 def _sealed(row: Any, written: Encodable) -> SecretBytes:
     octets = encode(written)
     if len(octets) > _most(type(row)):
-        raise ValueError(f"{_name(row)}: {len(octets)} bytes, of which nobody could read more than {_most(type(row))}")
+        raise RowTooLong(f"{_name(row)}: {len(octets)} bytes, of which nobody could read more than {_most(type(row))}")
     return SecretBytes(octets)
 
 

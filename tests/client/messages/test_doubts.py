@@ -301,6 +301,18 @@ def test_large_content_that_never_comes_takes_no_more_than_its_room(
         assert len(box(world, bob)) == 2
 
 
+def test_what_a_newer_program_would_know_stays_for_it(world: Members, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inbox, "_MOST_LEFT", 2)
+    alice, bob = world.published(ALICE), world.published(BOB)
+    for _ in range(3):
+        world.server.deliver(bob.device_text, kind="newer", message=b64u(b"?"), sender=alice.device_text)
+    messages.send(alice, BOB, b"and on")
+    assert {one.kind for one in look(bob)} == {ReportKind.UNDECRYPTABLE}
+    assert look(bob) == [], "told once"
+    assert [one.body for one in messages.waiting(bob)] == [b"and on"]
+    assert [row["kind"] for row in box(world, bob)] == ["newer"] * 2
+
+
 # Letters
 
 

@@ -15,7 +15,7 @@ from holdfast.client.messages import messages, settling
 from holdfast.client.messages.messages import ReportKind
 from holdfast.client.profile.account import Account
 from holdfast.client.sessions import sessions
-from holdfast.core.base.encoding import b64u, encode, unb64u
+from holdfast.core.base.encoding import Encodable, b64u, encode, unb64u
 from holdfast.core.messages import repeats
 from holdfast.core.messages.content import Content, ContentKind, acknowledgement_body
 from tests.cast.lying_server import NOW, text

@@ -13,6 +13,7 @@ from holdfast.client.errors import AnswerRefused, Problem, ProfileError
 from holdfast.client.identity import peers
 from holdfast.client.messages import messages
 from holdfast.client.messages.messages import ReportKind, TooLarge
+from holdfast.client.messages.outbox import OUTBOX
 from holdfast.client.profile.account import Account
 from holdfast.core.messages.content import MAX_LARGE
 from tests.cast.lying_server import text
@@ -312,3 +313,22 @@ def test_answer_outside_the_protocol_ends_in_a_refusal(world: Members) -> None:
     world.server.lies["GET messages"] = lambda answer: {**answer, "messages": [{"message_id": "no id"}]}
     with pytest.raises(AnswerRefused, match="message_id"):
         messages.receive(alice)
+
+
+@pytest.mark.parametrize("message_id", [b"", b"1", b"12345", bytes(15), bytes(17), bytes(32), bytes(16).hex().encode()])
+def test_message_id_of_another_size_is_refused_before_anything_is_asked_for_or_queued(
+    world: Members, message_id: bytes
+) -> None:
+    alice, _bob = world.published(ALICE), world.published(BOB)
+    reference = messages.seal_large(b"dear bob")[0]
+    before = len(world.server.log)
+    for act in (
+        lambda: messages.send(alice, BOB, b"hello", message_id=message_id),
+        lambda: messages.send(alice, BOB, b"x" * 5000, message_id=message_id),
+        lambda: messages.send_reference(alice, BOB, reference, message_id=message_id),
+    ):
+        with pytest.raises(ValueError, match="message id"):
+            act()
+    assert len(world.server.log) == before
+    assert not alice.store.keys(OUTBOX)
+    assert messages.send(alice, BOB, b"hello", message_id=bytes(range(16))).id == bytes(range(16))
