@@ -69,13 +69,11 @@ def ask() -> tuple[int, dict[str, Any]]:
 def test_readyz_names_each_part_that_is_away_or_late(root: Root) -> None:
     for lane in LANES:
         heartbeats.note(lane)
-    assert ask() == (
+    status, said = ask()
+    assert 0 <= said.pop("head_age_seconds") < 60
+    assert (status, said) == (
         200,
-        {
-            "status": "ok",
-            "parts": dict.fromkeys(("database", "hsm", "disk", *LANES), "ok"),
-            "head_age_seconds": 0,
-        },
+        {"status": "ok", "parts": dict.fromkeys(("database", "hsm", "disk", *LANES), "ok")},
     )
     Heartbeat.objects.filter(name="worker/mail").update(at=timezone.now() - timedelta(seconds=90))
     Heartbeat.objects.filter(name="heads").update(at=timezone.now() - timedelta(seconds=130))
