@@ -29,6 +29,7 @@ from holdfast.cli.exits import said_of
 from holdfast.cli.progress import Working
 from holdfast.client.errors import ConsentNeeded, Problem, WordsNeeded
 from holdfast.client.profile import account as accounts
+from holdfast.client.profile import turns
 from holdfast.client.profile.account import Account
 from holdfast.core.base.secret import SecretBytes
 from holdfast.core.base.text import duration, is_hidden, written_out
@@ -86,7 +87,13 @@ class Shell:
                 account = until_done.enter_context(accounts.open_account(self.profile, passphrase=passphrase))
             if online:
                 account.connect()
-            yield account
+            try:
+                yield account
+            finally:
+                if account.is_copy_found:
+                    said, way_out = turns.words_of(account.turn)
+                    self.note(f"[bold yellow]![/] {plain(said)}")
+                    self.note(f"  → {plain(way_out)}")
 
     # Results out
 

@@ -143,7 +143,7 @@ def test_common_options_may_stand_anywhere() -> None:
         (errors.WrongSecret("x"), Exit.INPUT),
         (errors.MachineError("x"), Exit.MACHINE),
         (errors.RaceLost("x"), Exit.AGAIN),
-        (errors.NewerProfile(), Exit.PROFILE),
+        (errors.UpdateNeeded(), Exit.PROFILE),
         (Malformed("x"), Exit.UNTRUSTED),
         (Unusable("x"), Exit.INPUT),
         (PhraseError("x"), Exit.INPUT),

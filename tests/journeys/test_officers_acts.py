@@ -150,4 +150,4 @@ def test_officers_stand_and_resolve_by_the_command(monkeypatch: pytest.MonkeyPat
         lost = walk.holdfast(carol, "officer", "resolve", "suspend-device", laptop["device_id"], "--yes")
         assert (lost["act"], lost["device_id"], lost["state"]) == ("suspend-device", laptop["device_id"], "open")
         assert walk.holdfast(dan, "officer", "sign", lost["hash"][:8], "--yes")["state"] == "passed"
-        assert walk.holdfast(erin, "devices", "list", expect=4)["error"]["code"] == "unauthenticated"
+        assert walk.holdfast(erin, "devices", "list", expect=4)["error"]["code"] == "access-suspended"

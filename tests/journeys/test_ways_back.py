@@ -129,7 +129,7 @@ def test_devices_come_in_by_qr_code_and_by_digits_and_go_out_by_revocation(walk:
     walk.say(walk.bob, walk.alice, "To the two that are left.")
     assert walk.hear(phone, walk.bob_id) == "To the two that are left."
     refused = walk.holdfast(tablet, "receive", expect=4)
-    assert refused["error"]["code"] == "unauthenticated"
+    assert refused["error"]["code"] == "device-revoked"
 
 
 @pytest.mark.timeout(600)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from uuid import UUID, uuid4
 
-from holdfast.client.errors import Problem, ProfileError, TrustRefused, WrongWords
+from holdfast.client.errors import Problem, TrustRefused, WrongInput, WrongWords
 from holdfast.client.identity import chains, tenant
 from holdfast.client.identity.tenant import TrustChange
 from holdfast.client.profile.account import Account
@@ -78,7 +78,7 @@ def enrol(
     and pin disagree: the device is then registered and trusts nobody.
     """
     if (code.tenant, code.person) != (account.tenant, account.user):
-        raise ProfileError("The enrolment code is for another person or another tenant than this profile.")
+        raise WrongInput("The enrolment code is for another person or another tenant than this profile.")
     tenant.pin_root(account, pin=code.root_pin, is_development=is_development, root=code.founding_root)
     if account.state.device is None:
         account.state.device = make_device(account, suite=suite, name=name, enrolment_hash=code.hash)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Final
 from uuid import UUID
 
-from holdfast.client.errors import ClientError, Problem, ProfileError, TrustRefused, Unreachable
+from holdfast.client.errors import ClientError, NotPossible, Problem, TrustRefused, Unreachable
 from holdfast.client.identity import chains, peers
 from holdfast.client.messages import bundles, handshakes, inbox
 from holdfast.client.messages.bundles import ClaimedBundle
@@ -250,7 +250,7 @@ def _anew(account: Account, row: Row, *, is_same_fine: bool = False) -> Row:
     with account.store.transaction():
         key = queue(account, ready, row.plaintext, content=row.content, key=row.key, queued_at=row.queued_at)
         if key is None:
-            raise ProfileError("That person has no device that can be written to.", way_out=NO_DEVICE)
+            raise NotPossible("That person has no device that can be written to.", way_out=NO_DEVICE)
     return Row.load(account, key)
 
 

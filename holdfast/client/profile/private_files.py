@@ -14,7 +14,7 @@ import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
-from holdfast.client.errors import ProfileError
+from holdfast.client.errors import MachineError, ProfileError
 
 
 @contextlib.contextmanager
@@ -51,7 +51,7 @@ def require_private(directory: Path) -> None:
     """Raise ProfileError for a directory of another user, or that others may enter."""
     found = directory.stat()
     if found.st_uid != os.geteuid() or found.st_mode & 0o077:
-        raise ProfileError(f"{directory} is open to others.", way_out=f"chmod 700 {directory}, and ask who opened it.")
+        raise MachineError(f"{directory} is open to others.", way_out=f"chmod 700 {directory}, and ask who opened it.")
 
 
 def write_private(path: Path, octets: bytes | str) -> None:
